@@ -18,6 +18,7 @@ from manyhot.core.answers import check_numbers
 from manyhot.core.array_types import Bools, Floats, Ints
 from manyhot.core.choice_candidates import Candidates, candidates_of, fit_candidates
 from manyhot.core.expectation_maximisation import Fit, Patterns, maximise
+from manyhot.core.rater_history import History
 from manyhot.core.rater_prior import shrunk_rows
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
@@ -110,35 +111,6 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class History:
-    """What is expected of raters before they choose: their earlier choices.
-
-    Attributes
-    ----------
-    rater, truth, chosen : ndarray of int, shape (h,)
-    n : ndarray of float64, shape (h,)
-        Expected number of times that the rater chose the class `chosen` where the right class was `truth`.
-    """
-
-    rater: Ints
-    truth: Ints
-    chosen: Ints
-    n: Floats
-
-    def matrices(self, n_raters: int, n_classes: int) -> Floats:
-        """Return the numbers as matrices, shape (R, K, K)."""
-        cells = (self.rater.astype(np.int64) * n_classes + self.truth) * n_classes + self.chosen
-        counts = np.bincount(cells, self.n, n_raters * n_classes**2).astype(np.float64)
-        return counts.reshape(n_raters, n_classes, n_classes)
-
-    def right_wrong(self, n_raters: int) -> Floats:
-        """Return how often each rater was right and wrong, shape (R, 2)."""
-        cells = self.rater.astype(np.int64) * 2 + (self.truth != self.chosen)
-        counts = np.bincount(cells, self.n, n_raters * 2).astype(np.float64)
-        return counts.reshape(n_raters, 2)
-
-
-@dataclass(frozen=True)
 class ChosenClasses:
     """The result of an aggregator of choices.
 
@@ -198,7 +170,7 @@ def vote_share(
     return ChosenClasses(of.image, of.class_id, of.n / choices.n_votes()[of.image], "vote-share")
 
 
-@register("choice-aggregator", "one-coin", threshold=0.8)
+@register("choice-aggregator", "one-coin", threshold=0.8, history=True)
 def choice_one_coin(
     choices: Choices,
     history: History | None = None,
@@ -231,7 +203,7 @@ def choice_one_coin(
     )
 
 
-@register("choice-aggregator", "dawid-skene", threshold=0.8)
+@register("choice-aggregator", "dawid-skene", threshold=0.8, history=True)
 def choice_dawid_skene(
     choices: Choices,
     history: History | None = None,
@@ -280,7 +252,7 @@ def choice_dawid_skene(
     )
 
 
-@register("choice-aggregator", "auto", threshold=0.8)
+@register("choice-aggregator", "auto", threshold=0.8, history=True)
 def choice_auto(
     choices: Choices,
     history: History | None = None,

@@ -49,6 +49,8 @@ class Fit:
     iterations : int
     converged : bool
     log_likelihood : float
+    counts : ndarray of float64, shape (S, K)
+        Expected number of times that each symbol was used under each truth.
     """
 
     posterior: Floats
@@ -57,6 +59,7 @@ class Fit:
     iterations: int
     converged: bool
     log_likelihood: float
+    counts: Floats
 
 
 @dataclass(frozen=True)
@@ -231,7 +234,7 @@ def maximise(
     everything[0] = np.maximum(1 - posterior.sum(0), 0)
     alone = len(patterns.weight) == len(patterns.pattern)
     each = everything if alone else everything[:, patterns.pattern]
-    return Fit(each, matrices, prior, done, converged, before)
+    return Fit(each, matrices, prior, done, converged, before, usual[0])
 
 
 def _extrapolated(course: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:

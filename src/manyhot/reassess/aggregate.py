@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -15,7 +15,7 @@ from numpy import typing as npt
 from manyhot import registry, tables
 from manyhot.command import command
 from manyhot.console import fact_lines
-from manyhot.core.aggregation import Aggregate
+from manyhot.core.aggregation import Aggregate, expected_answers
 from manyhot.core.answers import YES, GoldenAnswers
 from manyhot.core.threshold_curve import GOLDEN_PARTS, Curve, cross_fit, curve
 from manyhot.errors import InputError, ManyhotError, UnknownNameError
@@ -33,7 +33,14 @@ from manyhot.reassess.answers import (
     golden_of,
     open_votes,
 )
-from manyhot.reassess.choices import AggregatedChoices, aggregate_choices, check_choices
+from manyhot.reassess.choices import AggregatedChoices, aggregate_choices
+from manyhot.reassess.rater_history import (
+    check_history,
+    history_files,
+    history_of,
+    history_table,
+    with_earlier,
+)
 from manyhot.reassess.raters import decimal_text, flag_lines, interval_text, labels_of_votes, raters_table
 from manyhot.result import Result, sources_of
 from manyhot.run import QUIET, Run
@@ -91,13 +98,13 @@ class Aggregated(Result):
     curve : pyarrow.Table
         The table ``curve``, with precision and recall on golden questions. Empty if there are no golden
         answers.
-    matrices : pyarrow.Table, optional
-        The table ``matrices``, if raters chose one class of all.
+    matrices : pyarrow.Table
+        The table ``matrices``. Empty if it is unknown who gave the votes.
     notes, metadata, inputs
         As in `Result`.
     """
 
-    NAMES = ("labels", "raters", "curve")
+    NAMES = ("labels", "raters", "matrices", "curve")
     TARGET = (
         "FILE",
         "Parquet file of the labels, or a folder. Tables about raters are written next to the labels.",
@@ -111,13 +118,12 @@ class Aggregated(Result):
     unclear_from: float
     raters: pa.Table
     curve: pa.Table
-    matrices: pa.Table | None = None
+    matrices: pa.Table
 
     @property
     def tables(self) -> dict[str, pa.Table]:
         """The tables by name."""
-        more = {} if self.matrices is None else {"matrices": self.matrices}
-        return {"labels": self.labels.table, "raters": self.raters, "curve": self.curve, **more}
+        return {name: self.labels.table if name == "labels" else getattr(self, name) for name in self.NAMES}
 
     @property
     def p(self) -> npt.NDArray[np.float64]:
@@ -160,8 +166,9 @@ class Aggregated(Result):
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the labels and, next to them, tables about raters, as `Result.write` does.
 
-        The files are ``labels.parquet``, ``labels-raters.parquet``, ``labels-raters.csv`` and
-        ``labels-curve.csv``. `out` is a folder or the path of the labels file.
+        The files are ``labels.parquet``, ``labels-raters.parquet``, ``labels-raters.csv``,
+        ``labels-curve.csv`` and ``labels-matrices.parquet``. `out` is a folder or the path of the labels
+        file.
         """
         self.check_out(out, ())
         files, call, inputs = _files(out), run.call, self.inputs
@@ -175,7 +182,7 @@ class Aggregated(Result):
             written.append(write_csv(pa.table(self.curve), files["curve.csv"]))
         else:
             files["curve.csv"].unlink(missing_ok=True)  # from an earlier run, with other labels
-        if self.matrices is not None and len(self.matrices):
+        if len(self.matrices):
             written.append(
                 tables.write(self.matrices, files["matrices"], "matrices", call=call, inputs=inputs)
             )
@@ -312,8 +319,8 @@ def aggregate(
         How to use decisions on disagreements: a decision overrides the method, and maybe means unclear
         (decides); it counts as one more answer (counts); or it is ignored (ignored).
     history
-        Labels or their table matrices from an earlier campaign in which raters chose one class of all. Its
-        choices count as earlier ones of the same raters.
+        Labels or their table matrices from an earlier campaign with the same kind of votes. Its answers count
+        as earlier ones of the same raters, so that good raters are trusted from the first answer.
     start
         Labels or their table matrices of an earlier fit to some of these votes, in which raters chose one
         class of all. The method starts from it; the result is that of a fit to all votes.
@@ -365,20 +372,25 @@ def aggregate(
             f"`{named[0]}` needs golden answers: the answers of experts to some of the questions.",
             do="pass golden answers (`golden`) or a threshold",
         )
-    check_choices(asked, history, start)
     if asked.kind == COUNTED_CLASS and method == METHOD:
         method = "vote-share"  # nothing can be learnt about raters
     entry = _entry(method, asked)
+    check_history(asked, entry, history, start)
+    earlier = history_of(history, asked, "history")
     chosen_classes: AggregatedChoices | None = None
     if asked.kind:
-        chosen_classes = aggregate_choices(asked, entry, history, start)
+        chosen_classes = aggregate_choices(asked, entry, earlier, history_of(start, asked, "start"))
         asked = chosen_classes.votes
     counting = source.original_classes or None if original_classes is None else original_classes
     answers = answers_of(
         asked, source.images, None if counting is None else class_ids(counting, asked.n_classes)
     )
     experts = None if source.golden is None else golden_of(source.golden, asked, source.images)
-    result = entry(answers, experts) if chosen_classes is None else chosen_classes.result
+    if chosen_classes is None:
+        result = entry(replace(answers, history=earlier), experts)
+        matrices = history_table(with_earlier(expected_answers(answers, result), earlier), asked)
+    else:
+        result, matrices = chosen_classes.result, chosen_classes.matrices
     default = float(entry.about["threshold"]) if threshold is None else threshold
     measured = None if experts is None else _curve(result, experts, asked, default, resamples, seed)
     chosen = _threshold(min_precision, min_recall, measured, default)
@@ -407,7 +419,7 @@ def aggregate(
         if asked.kind == COUNTED_CLASS
         else raters_table(asked, answers, experts, result),
         _curve_table(measured),
-        None if chosen_classes is None else chosen_classes.matrices,
+        matrices,
         notes=(
             *source.notes,
             *fit_notes(asked, answers, result, entry.name, chosen),
@@ -415,7 +427,7 @@ def aggregate(
             *decision_notes(asked.refined, refined),
         ),
         metadata=_about(result, entry.name, chosen, unclear) | ({"proposer": proposer} if proposer else {}),
-        inputs=source.inputs,
+        inputs={**source.inputs, **history_files(history, start)},
     )
 
 

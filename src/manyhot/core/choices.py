@@ -332,14 +332,9 @@ def _of_matrices(choices: Choices, fitting: _Fitting) -> ChosenClasses:
     first = fitting.start or fitting.history
     symbol = choices.rater.astype(np.int64) * k + choices.chosen
     patterns = Patterns.of(choices.image, symbol, choices.n_images, n * k)
-    posterior = _vote_counts(choices)
-    if first is not None:
-        earlier = first.matrices(n, k)
-        shares = earlier.sum((0, 2)) + 1
-        posterior = _evidence(patterns, _matrices(earlier, smoothing)) * (shares / shares.sum())
     fit = maximise(
         patterns,
-        posterior,
+        _vote_counts(choices) if first is None else _earlier_fit(first.matrices(n, k), smoothing),
         lambda counts: _matrices(with_earlier(counts), smoothing),
         added=_ADDED * (smoothing != 0),
         iterations=fitting.iterations,
@@ -382,11 +377,10 @@ def _vote_counts(choices: Choices) -> Floats:
     return counts.reshape(-1, k)
 
 
-def _evidence(patterns: Patterns, matrices: Floats) -> Floats:
-    """Return the probability of the choices on each image under each class, up to a factor, shape (N, K)."""
-    logs = np.log(np.maximum(matrices, TINY)).transpose(0, 2, 1).reshape(patterns.n_symbols, -1)
-    scores = np.concatenate([votes @ logs for _, votes, _ in patterns.blocks])
-    return np.asarray(np.exp(scores - scores.max(1, keepdims=True))[patterns.pattern])
+def _earlier_fit(counts: Floats, smoothing: float | None) -> tuple[Floats, Floats]:
+    """Return the matrices and the prior of an earlier fit from the expected choices of its raters."""
+    shares = counts.sum((0, 2)) + _ADDED
+    return _matrices(counts, smoothing), shares / shares.sum()
 
 
 def _listed(choices: Choices, fit: Fit) -> ChosenClasses:

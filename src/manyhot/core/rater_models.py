@@ -101,13 +101,12 @@ class RaterModel:
         group = None if smoothing == 0 else self.answers.group
         return maximise(
             Patterns.of(self.answers.question, symbol, self.answers.n_questions, size, group),
-            self.start,
+            self.start if guess is None else (guess.matrices, guess.prior),
             lambda counts: self._matrices(counts, smoothing),
             added=_QUESTIONS if smoothing is None else float(smoothing != 0),
             iterations=iterations,
             tolerance=tolerance,
             accelerate=smoothing is None,
-            guess=guess,
         )
 
     def aggregate(self, fit: Fit) -> Aggregate:

@@ -16,8 +16,7 @@ from manyhot import registry, tables
 from manyhot.command import command
 from manyhot.console import fact_lines
 from manyhot.core.aggregation import Aggregate, expected_answers
-from manyhot.core.answers import YES, GoldenAnswers
-from manyhot.core.threshold_curve import GOLDEN_PARTS, Curve, cross_fit, curve
+from manyhot.core.answers import YES
 from manyhot.errors import InputError, ManyhotError, UnknownNameError
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
@@ -34,6 +33,13 @@ from manyhot.reassess.answers import (
     open_votes,
 )
 from manyhot.reassess.choices import AggregatedChoices, aggregate_choices
+from manyhot.reassess.golden_curve import (
+    chosen_threshold,
+    cross_fitted,
+    curve_table,
+    golden_curve,
+    unclear_level,
+)
 from manyhot.reassess.rater_history import (
     check_history,
     history_files,
@@ -45,36 +51,10 @@ from manyhot.reassess.raters import decimal_text, flag_lines, interval_text, lab
 from manyhot.result import Result, sources_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Votes, schema
-from manyhot.tables.definitions import COUNT, ITS, REAL, declare_table, interval
 from manyhot.tables.votes import COUNTED_CLASS
 
 METHOD = "auto"
 """The default method: it needs no golden answers, and no choice of a model of raters."""
-
-declare_table(
-    "curve",
-    (
-        REAL("threshold", "minimum probability of a class in the label set"),
-        *interval(
-            "precision",
-            "among golden questions with p at or above the threshold, the share with the true answer yes",
-            f"{ITS} over images",
-        ),
-        *interval(
-            "recall",
-            "among golden questions with the true answer yes, the share with p at or above the threshold",
-            f"{ITS} over images",
-        ),
-        COUNT("n_above", "number of golden questions with p at or above the threshold"),
-        COUNT(
-            "n_right", "number of golden questions with p at or above the threshold and the true answer yes"
-        ),
-        COUNT("n_yes", "number of golden questions with the true answer yes"),
-        COUNT("n_questions", "golden questions among the votes"),
-        COUNT("n_images", "images of these questions, which are resampled"),
-    ),
-    renamed={"kept": "n_above", "right": "n_right"},
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -392,13 +372,13 @@ def aggregate(
     else:
         result, matrices = chosen_classes.result, chosen_classes.matrices
     default = float(entry.about["threshold"]) if threshold is None else threshold
-    measured = None if experts is None else _curve(result, experts, asked, default, resamples, seed)
-    chosen = _threshold(min_precision, min_recall, measured, default)
+    measured = None if experts is None else golden_curve(result, experts, asked, default, resamples, seed)
+    chosen = chosen_threshold(min_precision, min_recall, measured, default)
     if unclear_from is None and not named:
         unclear_from = entry.about.get("unclear_from")
-    unclear = _unclear(unclear_from, chosen)
+    unclear = unclear_level(unclear_from, chosen)
     proposer = source.proposer()
-    crossed = _cross_fitted(result, experts, asked, min_precision, min_recall, seed)
+    crossed = cross_fitted(result, experts, asked, min_precision, min_recall, seed)
     return Aggregated(
         labels_of_votes(
             asked,
@@ -418,7 +398,7 @@ def aggregate(
         schema("raters").empty_table()
         if asked.kind == COUNTED_CLASS
         else raters_table(asked, answers, experts, result),
-        _curve_table(measured),
+        curve_table(measured),
         matrices,
         notes=(
             *source.notes,
@@ -487,89 +467,3 @@ def _about(result: Aggregate, method: str, threshold: float, unclear_from: float
     if result.weights is not None:
         values["weights"] = result.weights
     return {key: v if isinstance(v, str) else json.dumps(v) for key, v in values.items()}
-
-
-def _threshold(
-    precision: float | None, recall: float | None, measured: Curve | None, default: float
-) -> float:
-    if precision is None and recall is None:
-        return default
-    if measured is None or not measured.n_questions:
-        raise InputError(
-            "No golden question was answered by raters, so no threshold can be chosen.",
-            do="have raters answer golden questions, too, or pass a threshold",
-        )
-    return measured.for_precision(precision) if precision is not None else measured.for_recall(recall or 0.0)
-
-
-def _unclear(unclear_from: float | None, threshold: float) -> float:
-    """Return the probability from which a class is unclear: by default the threshold."""
-    unclear = threshold if unclear_from is None else unclear_from
-    if unclear > threshold:
-        raise InputError(
-            "The minimum probability of an unclear class is above the threshold.",
-            where="`unclear_from`",
-            got=repr(unclear),
-            allowed=f"0 to {threshold:g}, the threshold",
-        )
-    return unclear
-
-
-def _curve(
-    result: Aggregate, experts: GoldenAnswers, votes: Votes, threshold: float, resamples: int, seed: int
-) -> Curve:
-    asked = experts.asked >= 0
-    at = experts.asked[asked]
-    return curve(
-        result.p[at],
-        experts.truth()[asked],
-        votes.image[at],
-        resamples=resamples,
-        rng=np.random.default_rng(seed),
-        thresholds=[threshold],
-    )
-
-
-def _cross_fitted(
-    result: Aggregate,
-    experts: GoldenAnswers | None,
-    votes: Votes,
-    precision: float | None,
-    recall: float | None,
-    seed: int,
-) -> str:
-    """Return how precise a threshold is that was chosen on golden questions; empty if none was."""
-    if experts is None or (precision is None and recall is None):
-        return ""
-    asked = experts.asked >= 0
-    at = experts.asked[asked]
-    found = cross_fit(
-        result.p[at],
-        experts.truth()[asked],
-        votes.image[at],
-        lambda part: part.for_recall(recall or 0.0) if precision is None else part.for_precision(precision),
-        rng=np.random.default_rng(seed),
-    )
-    chosen = "the threshold was chosen on the golden questions on which precision and recall are measured"
-    if found.n_images < 2 * GOLDEN_PARTS:
-        return f"{chosen}; expect lower values on other questions"
-    values = (
-        f"{name} {decimal_text(value)} ({interval_text(lo, hi)})"
-        for name, (value, lo, hi) in (("precision", found.precision), ("recall", found.recall))
-    )
-    how = (
-        f"if each tenth of the {found.n_images:,} golden images is judged by a threshold chosen on the others"
-    )
-    return f"{chosen}; expect {' and '.join(values)} on other questions, as {how}"
-
-
-def _curve_table(measured: Curve | None) -> pa.Table:
-    if measured is None:
-        return schema("curve").empty_table()
-    n = len(measured.threshold)
-    columns = {f.name: getattr(measured, f.name) for f in schema("curve")}
-    whole = {"n_yes", "n_questions", "n_images"}
-    return pa.table(
-        {name: np.full(n, v, np.int64) if name in whole else v for name, v in columns.items()},
-        schema=schema("curve"),
-    )

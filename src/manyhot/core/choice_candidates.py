@@ -127,7 +127,8 @@ def fit_candidates(
         prior = _prior(of, p, rest, outside, prior, n_votes > 0, float(smoothing != 0))
         outside = outside_candidates(of, prior)
         chances, wrong = prior[of.class_id], errors.logs(p)
-        p, rest, likelihoods = candidate_posteriors(of, accuracy[rater], chances, outside, *wrong)
+        rates = _log(accuracy)[rater], _log(1 - accuracy)[rater]
+        p, rest, likelihoods = candidate_posteriors(of, *rates, chances, outside, *wrong)
         likelihood = float(likelihoods.sum())
         converged = bool(abs(likelihood - last) <= tolerance * len(of.own))
         last = likelihood
@@ -180,16 +181,26 @@ def outside_candidates(of: Candidates, prior: Floats) -> Floats:
     return np.maximum(1 - np.bincount(of.image, prior[of.class_id], of.n_images), 0)
 
 
+def _log(probability: Floats) -> Floats:
+    return np.asarray(np.log(np.maximum(probability, TINY)))
+
+
 def candidate_posteriors(
-    of: Candidates, accuracy: Floats, prior: Floats, outside: Floats, chosen: Floats, other: Floats
+    of: Candidates,
+    right: Floats,
+    wrong: Floats,
+    prior: Floats,
+    outside: Floats,
+    chosen: Floats,
+    other: Floats,
 ) -> tuple[Floats, Floats, Floats]:
     """Return the probability of each candidate, and of all other classes of each image, and log-likelihoods.
 
     Parameters
     ----------
     of : Candidates
-    accuracy : ndarray of float64, shape (m,)
-        Probability that each vote is right.
+    right, wrong : ndarray of float64, shape (m,)
+        Log-probability that each vote is right, and that it is wrong.
     prior, outside : ndarray of float64, shapes (c,) and (N,)
         Probability, before any vote, that the candidate is right, and that none of the image is.
     chosen, other : ndarray of float64, shapes (c,) and (N,)
@@ -201,11 +212,10 @@ def candidate_posteriors(
     rest, likelihood : ndarray of float64, shape (N,)
         The likelihood is 0 without votes.
     """
-    right, wrong = np.log(np.maximum(accuracy, TINY)), np.log(np.maximum(1 - accuracy, TINY))
     all_wrong = np.bincount(of.image, np.bincount(of.own, wrong, len(of.n)), of.n_images)
     gain = np.bincount(of.own, right - wrong, len(of.n))
-    scores = np.log(np.maximum(prior, TINY)) + gain + chosen
-    rest = np.log(np.maximum(outside, TINY)) + other
+    scores = _log(prior) + gain + chosen
+    rest = _log(outside) + other
     most = rest.copy()
     np.maximum.at(most, of.image, scores)
     p, rest = np.exp(scores - most[of.image]), np.exp(rest - most)

@@ -121,16 +121,25 @@ def held_out_by_accuracy(of: Candidates, rater: Ints, fit: Fitted) -> Floats:
     ndarray of float64, shape (N,)
         0 without votes.
     """
-    right = fit.p[of.own]
-    n_right, n_wrong = np.maximum(fit.counts[rater] - np.stack([right, 1 - right], 1), 0).T
     pooled = pooled_accuracy(fit.counts)
     prior = RaterPrior.of(fit.counts[:, None], (pooled / pooled.sum())[None])
-    strength, n = float(prior.cells[0].sum()), n_right + n_wrong
-    mean = (pooled[0] - right) / (pooled.sum() - 1)
-    of_kinds = np.stack([(n_right + strength * mean) / (n + strength), (n_right + 1) / (n + 2)])
-    kind = _kinds(prior, rater, right * np.log(of_kinds) + (1 - right) * np.log1p(-of_kinds))
+    accuracy = np.empty(len(rater))
+    for start in range(0, len(rater), _AT_ONCE):
+        at = slice(start, start + _AT_ONCE)
+        accuracy[at] = _accuracy(prior, fit.p[of.own[at]], rater[at], fit.counts, pooled)
     n_images = fit.prior_images - 1
     chances = (fit.prior[of.class_id] * fit.prior_images - fit.p) / n_images
     outside = (outside_candidates(of, fit.prior) * fit.prior_images - fit.rest) / n_images
     wrong = fit.errors.logs(fit.p, left_out=True)
-    return candidate_posteriors(of, (kind * of_kinds).sum(0), chances, outside, *wrong)[2]
+    rates = np.log(np.maximum(accuracy, TINY)), np.log(np.maximum(1 - accuracy, TINY))
+    return candidate_posteriors(of, *rates, chances, outside, *wrong)[2]
+
+
+def _accuracy(prior: RaterPrior, right: Floats, rater: Ints, counts: Floats, pooled: Floats) -> Floats:
+    """Return the probability that each of m votes is right, without their images."""
+    n_right, n_wrong = np.maximum(counts[rater] - np.stack([right, 1 - right], 1), 0).T
+    strength, n = float(prior.cells[0].sum()), n_right + n_wrong
+    mean = (pooled[0] - right) / (pooled.sum() - 1)
+    of_kinds = np.stack([(n_right + strength * mean) / (n + strength), (n_right + 1) / (n + 2)])
+    kind = _kinds(prior, rater, right * np.log(of_kinds) + (1 - right) * np.log1p(-of_kinds))
+    return np.asarray((kind * of_kinds).sum(0))

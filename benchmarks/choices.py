@@ -5,7 +5,8 @@ python benchmarks/choices.py --images 20000 --classes 10 --method dawid-skene --
 python benchmarks/choices.py --images 4000000 --classes 10 --raters 300 --votes 5 --method one-coin --update
 python benchmarks/choices.py --hard-questions
 
---update fits 99 % of the votes, and then all of them from that fit. --hard-questions compares GLAD of
+--update fits 99 % of the votes, and then all of them from that fit; or, if the others are on images without
+earlier votes, these others alone, with the earlier fit as history. --hard-questions compares GLAD of
 crowd-kit with the methods for yes and no answers (one minute).
 """
 
@@ -34,20 +35,41 @@ def simulated(images: int, classes: int, raters: int, votes: int) -> tuple[np.nd
     return truth, Choices(image, rater, chosen, images, raters, classes)
 
 
+def part_of(choices: Choices, inside: np.ndarray) -> Choices:
+    """Return some of the votes."""
+    columns = (choices.image[inside], choices.rater[inside], choices.chosen[inside])
+    return Choices(*columns, choices.n_images, choices.n_raters, choices.n_classes)
+
+
 def update(choices: Choices, result: ChosenClasses, seconds: float, method: str) -> None:
-    """Print what a fit to 99 % of the votes saves for a fit to all of them."""
-    earlier = np.random.default_rng(1).random(len(choices)) < 0.99
-    columns = (choices.image[earlier], choices.rater[earlier], choices.chosen[earlier])
-    before = Choices(*columns, choices.n_images, choices.n_raters, choices.n_classes)
-    start = expected_choices(before, get("choice-aggregator", method)(before))
-    begun = time.process_time()
-    warm = get("choice-aggregator", method)(choices, None, start)
-    spent = time.process_time() - begun
-    print(
-        f"from a fit to {len(before):,} of them: {spent:.1f} s CPU and {warm.iterations} iterations, from "
-        f"scratch {seconds:.1f} s and {result.iterations}; largest difference of p "
-        f"{np.abs(warm.p - result.p).max() if len(warm.p) == len(result.p) else np.nan:.4f}"
-    )
+    """Print what a fit to 99 % of the votes saves, if the others are on the same images, or on new ones."""
+    entry, whole = get("choice-aggregator", method), dense(choices, result)
+    for others in ("on any image", "on new images"):
+        earlier = choices.image < 0.99 * choices.n_images
+        if others == "on any image":
+            earlier = np.random.default_rng(1).random(len(choices)) < 0.99
+        before = part_of(choices, earlier)
+        fitted = expected_choices(before, entry(before))
+        begun = time.process_time()
+        if others == "on any image":
+            update, how = entry(choices, None, fitted), "all votes, from the earlier fit"
+        else:
+            update, how = entry(part_of(choices, ~earlier), fitted), "new votes, with history"
+        spent = time.process_time() - begun
+        change = dense(choices, update) - whole
+        most = np.abs(change[np.unique(update.image)]).max()
+        print(
+            f"{len(choices) - len(before):,} new votes {others}: {spent:.1f} s CPU and {update.iterations} "
+            f"iterations for {how}; from scratch {seconds:.1f} s and {result.iterations}; largest difference "
+            f"of p {most:.4f}"
+        )
+
+
+def dense(choices: Choices, result: ChosenClasses) -> np.ndarray:
+    """Return the probability of each class of each image."""
+    p = np.zeros((choices.n_images, choices.n_classes), np.float32)
+    p[result.image, result.class_id] = result.p
+    return p
 
 
 HARD_METHODS = ("majority", "one-coin", "dawid-skene", "dawid-skene(hard=True)", "auto")

@@ -28,11 +28,12 @@ import json
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from manyhot.core.aggregation import expected_answers
 from manyhot.core.answers import MAYBE, YES, Answers
 from manyhot.registry import get
 
@@ -259,6 +260,42 @@ def line_of(regime: str, values: dict) -> str:
     return f"{regime:24}{n:>5}{cell(majority):>13}{cell(auto):>13}   {texts[0]:34}{texts[1]:34}{verdict}"
 
 
+def answered(rates: Rates, questions: int, rng: np.random.Generator) -> Draw:
+    """Return votes of all raters, with these rates, on each question, and the truth."""
+    truth = rng.random(questions) < 0.3
+    right = np.stack(rates[::-1])[truth.astype(int)]
+    yes = truth[:, None] == (rng.random(right.shape) < right)
+    question, rater = np.divmod(np.arange(yes.size), yes.shape[1])
+    return Answers(question, rater, YES * yes.ravel().astype(np.int8), *yes.shape), truth
+
+
+def with_history(draws: int) -> None:
+    """Print what a history of 500 questions changes on twenty questions by the same five raters."""
+    print("| raters | method | majority | without history | with history | difference |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    kinds = {
+        "usual": usual,
+        "two of five toss a coin": spammers,
+        "one of five means the opposite": adversaries,
+    }
+    for (kind, rates), method in itertools.product(
+        (kinds | {"yes-shy": shy}).items(), ("auto", "dawid-skene")
+    ):
+        entry, found = get("aggregator", method), []
+        for seed in range(draws):
+            rng = np.random.default_rng([seed, 20])
+            five = rates(rng, 5)
+            (before, _), (now, truth) = (answered(five, n, rng) for n in (500, 20))
+            history = expected_answers(before, entry(before))
+            counted = get("aggregator", "majority")(now)
+            results = (counted, entry(now), entry(replace(now, history=history)))
+            found.append([quality(result.p, truth) for result in results])
+        means, change = np.mean(found, 0), np.diff(np.array(found)[:, 1:], axis=1)[:, 0]
+        error = change.std(0, ddof=1) / np.sqrt(draws)
+        texts = " / ".join(f"{d:+.3f} \u00b1 {e:.3f}" for d, e in zip(change.mean(0), error, strict=True))
+        print("|", kind, "|", f"`{method}`", "|", *(f"{cell(m)} |" for m in means), texts, "|", flush=True)
+
+
 def main(names: list[str], methods: list[str], draws: int, file: Path) -> None:
     warnings.filterwarnings("ignore")
     compute(names, methods, draws, file)
@@ -271,7 +308,11 @@ if __name__ == "__main__":
     parser.add_argument("--regimes", default=",".join(REGIMES))
     parser.add_argument("--methods", default=",".join((*OURS, *THEIRS, *SLOW)))
     parser.add_argument("--cells", type=Path, default=Path(__file__).with_suffix(".jsonl"))
+    parser.add_argument("--history", action="store_true")
     arguments = parser.parse_args()
+    if arguments.history:
+        with_history(arguments.draws)
+        raise SystemExit
     main(
         arguments.regimes.split(","),
         arguments.methods.split(","),

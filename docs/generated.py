@@ -50,8 +50,8 @@ ROWS = {
     ),
     "agreement": ("a measure of agreement", "`manyhot agreement`"),
     "matrices": (
-        "a rater, a right class and the class that the rater chose",
-        "`manyhot aggregate`, as `…-matrices.parquet` next to the labels, if raters chose one class of all",
+        "a rater, a truth and an answer of the rater",
+        "`manyhot aggregate`, as `…-matrices.parquet` next to the labels, if it is known who gave the votes",
     ),
     "curve": (
         "a probability threshold",

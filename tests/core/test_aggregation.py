@@ -1,13 +1,22 @@
 """Aggregators against plain loops, worked examples, and raters whose quality is known."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from manyhot.core.aggregation import golden_bayes, golden_matrices, majority, yes_share
+from manyhot.core.aggregation import (
+    Aggregate,
+    expected_answers,
+    golden_bayes,
+    golden_matrices,
+    majority,
+    yes_share,
+)
 from manyhot.core.answers import SILENT, Answers, GoldenAnswers
 from manyhot.core.dawid_skene import auto, dawid_skene, one_coin
+from manyhot.core.rater_history import History
 from manyhot.core.rater_models import RaterModel
 from manyhot.errors import InputError
 from manyhot.registry import get, names
@@ -60,8 +69,8 @@ def test_majority_and_shares_by_hand(maybe, shares, decided):
     assert majority(votes(BY_HAND), maybe=maybe).p.tolist() == decided
 
 
-def slow_dawid_skene(answers, n_truths, smoothing, iterations):
-    """Dawid and Skene's algorithm as their paper has it, in loops over votes; smoothing is manyhot's."""
+def slow_dawid_skene(answers, n_truths, smoothing, iterations, earlier=0):
+    """Dawid and Skene's algorithm as their paper has it, in loops over votes; the prior is manyhot's."""
     pooled = smoothing > 0
     by_question = [[] for _ in range(answers.n_questions)]
     for q, r, a in zip(answers.question, answers.rater, answers.answer, strict=True):
@@ -80,6 +89,7 @@ def slow_dawid_skene(answers, n_truths, smoothing, iterations):
             for (r, a), k in itertools.product(cell, range(n_truths)):
                 counts[r, k, a] += p[k]
                 pool[k, a] += p[k]
+        counts, pool = counts + earlier, pool + np.sum(earlier, 0)
         counts += smoothing * pool / pool.sum(1, keepdims=True)
         matrices = counts / counts.sum(2, keepdims=True)
         likelihood, posterior = 0.0, []
@@ -259,6 +269,91 @@ def test_a_fit_that_starts_from_one_to_fewer_questions_is_the_same_sooner(hard):
     assert found.iterations < without.iterations
     assert found.log_likelihood == pytest.approx(without.log_likelihood, abs=1e-3)
     assert found.posterior == pytest.approx(without.posterior, abs=1e-3)
+
+
+# Raters' history: rater 0 gave 30 answers when the truth was no and 10 when it was yes, rater 1 none.
+EARLIER = np.zeros((3, 3, 3))
+EARLIER[0, 0], EARLIER[0, 2] = [24, 3, 3], [1, 0, 9]
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "rows"),
+    [
+        (dawid_skene, {}, lambda no, yes: (no, yes)),
+        (dawid_skene, {"hard": True}, lambda no, yes: (no, yes)),
+        (one_coin, {"maybe": "own"}, lambda no, yes: (no + yes[::-1], no[::-1] + yes)),
+        (one_coin, {"maybe": "no"}, lambda no, yes: (no + yes[::-1], no[::-1] + yes)),
+        (one_coin, {"maybe": "yes"}, lambda no, yes: (no + yes[::-1], no[::-1] + yes)),
+    ],
+    ids=["dawid-skene", "hard", "one-coin", "maybe is no", "maybe is yes"],
+)
+def test_a_rater_without_votes_has_the_posterior_mean_of_the_history(method, options, rows):
+    """The mean of a Dirichlet distribution: counts and prior, divided by their sum."""
+    answered = votes([(q, r, a) for q, r, a in BY_HAND if r], n_raters=4)  # neither rater 0 nor 3
+    history = History.of_matrices(np.concatenate([EARLIER, np.zeros((1, 3, 3))]))
+    found = method(replace(answered, history=history), smoothing=4, **options)
+    no, yes = EARLIER[0, 0], EARLIER[0, 2]
+    if options.get("maybe") == "no":
+        no, yes = (np.array([row[0] + row[1], row[2]]) for row in (no, yes))
+    elif options.get("maybe") == "yes":
+        no, yes = (np.array([row[0], row[1] + row[2]]) for row in (no, yes))
+    pooled = found.matrices[3]  # a rater without answers, too
+    counts = np.stack(rows(no, yes))
+    assert found.matrices[0] == pytest.approx((counts + 4 * pooled) / (counts.sum(1, keepdims=True) + 4))
+
+
+def test_history_counts_like_answers_to_questions_of_known_truth():
+    """By loops: in each step, the history is added to the expected counts, and to nothing else."""
+    answers, _, _ = random_votes(np.random.default_rng(4), n=40, skill=0.6)
+    rng = np.random.default_rng(5)
+    earlier = np.zeros((answers.n_raters, 3, 3))
+    earlier[:, [0, 2]] = rng.integers(0, 30, (answers.n_raters, 2, 3))
+    found = dawid_skene(
+        replace(answers, history=History.of_matrices(earlier)), smoothing=3.0, iterations=6, tolerance=-1.0
+    )
+    p, matrices, prior, _ = slow_dawid_skene(answers, 2, 3.0, 6, earlier[:, [0, 2]])
+    assert found.p == pytest.approx(p, abs=1e-9)
+    assert found.matrices == pytest.approx(matrices, abs=1e-9)
+    assert found.prior == pytest.approx(prior, abs=1e-9)
+
+
+@pytest.mark.parametrize("method", [dawid_skene, one_coin, auto])
+def test_a_history_without_answers_changes_nothing(method):
+    answers, _, _ = random_votes(np.random.default_rng(7), n=60, skill=0.6)
+    nothing = History.of_matrices(np.zeros((answers.n_raters, 3, 3)))
+    assert method(replace(answers, history=nothing)).p == pytest.approx(method(answers).p, abs=1e-12)
+
+
+def test_a_history_settles_that_answers_are_not_random():
+    """Answers at chance are drawn towards 0.5, but not if raters were good before."""
+    rng = np.random.default_rng(0)
+    question, rater = np.repeat(np.arange(40), 3), np.tile(np.arange(3), 40)
+    answers = Answers(question, rater, np.where(rng.random(120) < 0.5, 2, 0).astype(np.int8), 40, 3)
+    good, bad = np.zeros((3, 3, 3)), np.zeros((3, 3, 3))
+    good[:, 0, 0] = good[:, 2, 2] = 90
+    good[:, 0, 2] = good[:, 2, 0] = 10
+    bad[:, [0, 0, 2, 2], [0, 2, 0, 2]] = 50
+    alone, after_good, after_bad = (
+        auto(a).weights["chance"]
+        for a in (answers, *(replace(answers, history=History.of_matrices(h)) for h in (good, bad)))
+    )
+    assert after_good < 0.01
+    assert after_bad >= alone > 0.2
+
+
+def test_expected_answers_are_those_of_the_truths_of_the_fit():
+    answers, _ = next(campaigns(n=400, raters=10, votes=5))
+    found = dawid_skene(answers, tolerance=1e-10)
+    by_model, by_p = (expected_answers(answers, a).matrices(10, 3) for a in (found, Aggregate(found.p)))
+    assert by_model == pytest.approx(by_p, abs=1e-4)
+    assert (by_p[:, 1] == 0).all()  # the truth is no or yes
+    for method, options in ((dawid_skene, {}), (one_coin, {"maybe": "no"}), (auto, {})):
+        counts = expected_answers(answers, method(answers, **options)).matrices(10, 3)
+        n = counts.sum((1, 2))
+        # Answers to hard questions are left out.
+        assert (n <= np.bincount(answers.rater) + 1e-6).all()
+        assert n.sum() > 0.8 * len(answers)
+        assert counts.argmax(2)[:, [0, 2]].tolist() == [[0, 2]] * 10
 
 
 @pytest.mark.parametrize("spec", ["dawid-skene", "dawid-skene(truth='answers', smoothing=0)", "one-coin"])

@@ -62,7 +62,8 @@ def test_golden_bayes_is_the_released_scores(real, released):
 def test_the_labels_file_is_real_json(real):
     _, written = real
     assert [p.name for p in written] == [
-        "labels.parquet", "labels-raters.parquet", "labels-raters.csv", "labels-curve.csv"
+        "labels.parquet", "labels-raters.parquet", "labels-raters.csv", "labels-curve.csv",
+        "labels-matrices.parquet",
     ]  # fmt: skip
     frame = pl.from_arrow(tables.read(written[0], "labels"))
     sets = json.loads(catalog.fetch_file("imagenet-real", "real.json").read_text())
@@ -427,8 +428,9 @@ def test_command_lines(campaign, tmp_path):
         "threshold     0.5  yes-share, in closed form",
     ]
     assert lines[4].startswith("precision  1.0000  ")
-    assert lines[-4:] == [
-        f"wrote {tmp_path}/labels{e}" for e in (".parquet", "-raters.parquet", "-raters.csv", "-curve.csv")
+    assert lines[-5:] == [
+        f"wrote {tmp_path}/labels{e}"
+        for e in (".parquet", "-raters.parquet", "-raters.csv", "-curve.csv", "-matrices.parquet")
     ]
     told = json.loads(run("aggregate", campaign, "--out", out, "--method", "one-coin", "--json").stdout)
     assert (told["votes"], told["method"], told["threshold"], told["converged"]) == (9, "one-coin", 0.8, True)

@@ -4,31 +4,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from tests.helpers.choice_campaigns import campaign, right
 from typer.testing import CliRunner
 
 import manyhot as mh
 from manyhot import cli
 from manyhot.errors import InputError
-
-
-def campaign(n, seed=0):
-    """Return the right classes, and a frame of choices by three raters of different quality."""
-    rng = np.random.default_rng(seed)
-    truth = rng.choice(["cat", "dog", "owl"], n)
-    frame = pd.DataFrame(
-        {"task": np.repeat([f"{i}.jpg" for i in range(n)], 3), "worker": ["ann", "bob", "eve"] * n}
-    )
-    right = rng.random(3 * n) < np.tile([0.95, 0.5, 0.5], n)
-    return truth, frame.assign(
-        label=np.where(right, np.repeat(truth, 3), rng.choice(["cat", "dog", "owl"], 3 * n))
-    )
-
-
-def right(result, truth):
-    rows = {r["image_id"]: r for r in result.labels.table.to_pylist()}
-    keys = result.labels.class_list.keys
-    best = [keys[rows[f"{i}.jpg"]["classes"][np.argmax(rows[f"{i}.jpg"]["p"])]] for i in range(len(truth))]
-    return (np.array(best) == truth).mean()
 
 
 def test_label_sets_and_files(tmp_path):
@@ -58,16 +39,6 @@ def test_label_sets_and_files(tmp_path):
     np.testing.assert_allclose(again.p, result.p, atol=0.01)
 
 
-def test_history_of_an_earlier_campaign():
-    _, before = campaign(500)
-    truth, now = campaign(12, seed=1)
-    matrices = mh.aggregate(before).matrices
-    with_history = mh.aggregate(now, history=matrices, method="one-coin")
-    assert right(with_history, truth) >= right(mh.aggregate(now, method="majority"), truth)
-    counts = with_history.matrices.to_pandas().groupby("rater_id")["n"].sum()
-    assert counts["ann"] == pytest.approx(512, rel=0.02)  # both campaigns, for the next one
-
-
 def test_counts_have_no_raters(tmp_path):
     (tmp_path / "c.csv").write_text("image_id,cat,dog\na,2,0\nb,1,2\nc,1,1\n")
     result = mh.aggregate(tmp_path / "c.csv", format="counts")
@@ -87,28 +58,6 @@ def test_one_rater_and_no_disagreement():
     assert any("there is only one rater" in note for note in alone.notes)
     agreed = pd.concat([frame.assign(worker=w) for w in "xyz"])
     assert mh.aggregate(agreed).labels.table["state"].to_pylist() == [["yes"], ["yes"]]
-
-
-def test_history_needs_choices():
-    answers = pd.DataFrame({"image_id": ["a"], "class_id": [0], "rater_id": ["x"], "answer": ["yes"]})
-    with pytest.raises(InputError) as error:
-        mh.aggregate(answers, history=pa.table({"rater_id": ["x"]}))
-    assert str(error.value) == (
-        "`history` needs votes in which raters choose one class of all.\n  where:   votes\n"
-        "  got:     answers yes, maybe and no\n  do:      omit `history`"
-    )
-
-
-def test_history_of_other_raters():
-    _, frame = campaign(5)
-    other = pa.table({"rater_id": ["zoe"], "truth": ["cat"], "chosen": ["cat"], "n": [1.0]})
-    with pytest.raises(InputError) as error:
-        mh.aggregate(frame, history=other)
-    assert str(error.value) == (
-        "No rater and class of the earlier campaign occurs among the votes.\n  where:   `history`\n"
-        "  got:     raters such as zoe\n  allowed: raters such as ann, bob\n"
-        "  do:      omit `history`, or give raters and classes the same names"
-    )
 
 
 @pytest.mark.parametrize("method", ["golden-bayes", "yes-share", "yes-share(maybe='half')"])

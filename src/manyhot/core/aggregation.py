@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.answers import MAYBE, N_ANSWERS, SILENT, YES, Answers, GoldenAnswers
+from manyhot.core.answers import MAYBE, N_ANSWERS, NO, SILENT, YES, Answers, GoldenAnswers
 from manyhot.core.array_types import Bools, Floats
+from manyhot.core.rater_history import History
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -47,6 +48,9 @@ class Aggregate:
         none.
     weights : dict of str to float, optional
         Weight of each model of which the result is the mean.
+    counts : ndarray of float64, shape (R, 2, 3), optional
+        Expected number of each answer of each rater under the truths no and yes, by the model; None if the
+        method has no model of raters with two truths. Answers to hard questions are not among them.
     """
 
     p: Floats
@@ -56,6 +60,22 @@ class Aggregate:
     converged: bool = True
     log_likelihood: float = float("nan")
     weights: dict[str, float] | None = None
+    counts: Floats | None = None
+
+
+def expected_answers(answers: Answers, result: Aggregate) -> History:
+    """Return how often each rater is expected to have given each answer where the truth was no, and yes.
+
+    Without a model of raters, the answers to each question count with its `p`.
+    """
+    n, counts = answers.n_raters, np.zeros((answers.n_raters, N_ANSWERS, N_ANSWERS))
+    if result.counts is not None:
+        counts[:, [NO, YES]] = result.counts
+    else:
+        cells = answers.rater.astype(np.int64) * N_ANSWERS + answers.answer
+        counts[:, YES] = np.bincount(cells, result.p[answers.question], n * N_ANSWERS).reshape(n, -1)
+        counts[:, NO] = answers.of_raters() - counts[:, YES]
+    return History.of_matrices(counts)
 
 
 @register("aggregator", "majority", threshold=0.5)

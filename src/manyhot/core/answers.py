@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manyhot.core.array_types import Bools, Ints
+from manyhot.core.rater_history import History
 from manyhot.errors import InputError
 
 ANSWERS = ("no", "maybe", "yes")
@@ -43,6 +44,9 @@ class Answers:
     group : ndarray of int, shape (Q,), optional
         The class of each question, counted from 0, so that the share of questions with the truth yes may
         differ between classes.
+    history : History, optional
+        Earlier answers of the raters, by the codes of truths and answers. Only methods that learn how good
+        raters are use it.
 
     Raises
     ------
@@ -57,6 +61,7 @@ class Answers:
     n_raters: int
     original: npt.NDArray[np.int8] | None = None
     group: Ints | None = None
+    history: History | None = None
 
     def __post_init__(self) -> None:
         sizes = [len(self.question), len(self.rater), len(self.answer)]

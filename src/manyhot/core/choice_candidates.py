@@ -59,6 +59,14 @@ class Fitted:
     iterations : int
     converged : bool
     log_likelihood : float
+    counts : ndarray of float64, shape (R, 2)
+        Expected right and wrong choices of each rater, with earlier ones.
+    rest : ndarray of float64, shape (N,)
+        Probability of all other classes of each image.
+    prior_images : float
+        Number of images from which `prior` is estimated, with those of the prior.
+    errors : SameErrors or PooledErrors
+        How wrong choices are distributed.
     """
 
     p: Floats
@@ -67,6 +75,10 @@ class Fitted:
     iterations: int
     converged: bool
     log_likelihood: float
+    counts: Floats
+    rest: Floats
+    prior_images: float
+    errors: SameErrors | PooledErrors
 
 
 def candidates_of(image: Ints, chosen: Ints, n_images: int, n_classes: int) -> Candidates:
@@ -103,7 +115,7 @@ def fit_candidates(
     pooled : bool
         Whether wrong choices have the distribution of all raters, given the right class.
     """
-    errors = _Errors(of, smoothing) if pooled else None
+    errors = PooledErrors(of, smoothing) if pooled else SameErrors(of)
     n_votes = np.bincount(of.image, of.n, of.n_images).astype(np.float64)
     p, rest = of.n / n_votes[of.image], np.zeros(of.n_images)
     prior = np.full(of.n_classes, 1 / of.n_classes)
@@ -113,12 +125,16 @@ def fit_candidates(
         counts = before + _right_wrong(p[of.own], rater, len(before))
         accuracy = _accuracies(counts if done > 1 or first is None else first + before, smoothing)
         prior = _prior(of, p, rest, outside, prior, n_votes > 0, float(smoothing != 0))
-        outside = np.maximum(1 - np.bincount(of.image, prior[of.class_id], of.n_images), 0)
-        chosen, other = errors.logs(p) if errors else _alike(of, n_votes)
-        p, rest, likelihood = _posterior(of, rater, accuracy, prior, outside, chosen, other)
+        outside = outside_candidates(of, prior)
+        chances, wrong = prior[of.class_id], errors.logs(p)
+        rates = _log(accuracy)[rater], _log(1 - accuracy)[rater]
+        p, rest, likelihoods = candidate_posteriors(of, *rates, chances, outside, *wrong)
+        likelihood = float(likelihoods.sum())
         converged = bool(abs(likelihood - last) <= tolerance * len(of.own))
         last = likelihood
-    return Fitted(p, accuracy, prior, done, converged, last)
+    counts = before + _right_wrong(p[of.own], rater, len(before))
+    n_images = np.count_nonzero(n_votes) + float(smoothing != 0)
+    return Fitted(p, accuracy, prior, done, converged, last, counts, rest, n_images, errors)
 
 
 def _right_wrong(right: Floats, rater: Ints, n_raters: int) -> Floats:
@@ -126,9 +142,14 @@ def _right_wrong(right: Floats, rater: Ints, n_raters: int) -> Floats:
     return np.stack([n_right, np.maximum(np.bincount(rater, minlength=n_raters) - n_right, 0)], 1)
 
 
+def pooled_accuracy(counts: Floats) -> Floats:
+    """Return right and wrong choices of all raters together, shape (2,), with those of the prior."""
+    return np.asarray(counts.sum(0) + np.array([_RIGHT, _WRONG]))
+
+
 def _accuracies(counts: Floats, smoothing: float | None) -> Floats:
     """Return the probability that each rater is right, from expected numbers of right and wrong choices."""
-    pooled = counts.sum(0) + np.array([_RIGHT, _WRONG])
+    pooled = pooled_accuracy(counts)
     pooled /= pooled.sum()
     if smoothing is None:
         return shrunk_rows(counts[:, None], pooled[None])[:, 0, 0]
@@ -155,38 +176,67 @@ def _prior(
     return np.asarray(counts / counts.sum())
 
 
-def _alike(of: Candidates, n_votes: Floats) -> tuple[Floats, Floats]:
-    """Return the logarithm of the probability of wrong choices if all wrong classes are alike."""
-    log = np.log(max(of.n_classes - 1, 1))
-    return -(n_votes[of.image] - of.n) * log, -n_votes * log
+def outside_candidates(of: Candidates, prior: Floats) -> Floats:
+    """Return the probability, before any vote, that no candidate of an image is right, shape (N,)."""
+    return np.maximum(1 - np.bincount(of.image, prior[of.class_id], of.n_images), 0)
 
 
-def _posterior(
+def _log(probability: Floats) -> Floats:
+    return np.asarray(np.log(np.maximum(probability, TINY)))
+
+
+def candidate_posteriors(
     of: Candidates,
-    rater: Ints,
-    accuracy: Floats,
+    right: Floats,
+    wrong: Floats,
     prior: Floats,
     outside: Floats,
     chosen: Floats,
     other: Floats,
-) -> tuple[Floats, Floats, float]:
-    """Return the probability of each candidate and of all other classes of each image, and the likelihood."""
-    right, wrong = np.log(np.maximum(accuracy, TINY)), np.log(np.maximum(1 - accuracy, TINY))
-    all_wrong = np.bincount(of.image, np.bincount(of.own, wrong[rater], len(of.n)), of.n_images)
-    gain = np.bincount(of.own, (right - wrong)[rater], len(of.n))
-    scores = np.log(np.maximum(prior[of.class_id], TINY)) + gain + chosen
-    rest = np.log(np.maximum(outside, TINY)) + other
+) -> tuple[Floats, Floats, Floats]:
+    """Return the probability of each candidate, and of all other classes of each image, and log-likelihoods.
+
+    Parameters
+    ----------
+    of : Candidates
+    right, wrong : ndarray of float64, shape (m,)
+        Log-probability that each vote is right, and that it is wrong.
+    prior, outside : ndarray of float64, shapes (c,) and (N,)
+        Probability, before any vote, that the candidate is right, and that none of the image is.
+    chosen, other : ndarray of float64, shapes (c,) and (N,)
+        Log-probability of the wrong choices on the image if the candidate is right, and if none is.
+
+    Returns
+    -------
+    p : ndarray of float64, shape (c,)
+    rest, likelihood : ndarray of float64, shape (N,)
+        The likelihood is 0 without votes.
+    """
+    all_wrong = np.bincount(of.image, np.bincount(of.own, wrong, len(of.n)), of.n_images)
+    gain = np.bincount(of.own, right - wrong, len(of.n))
+    scores = _log(prior) + gain + chosen
+    rest = _log(outside) + other
     most = rest.copy()
     np.maximum.at(most, of.image, scores)
     p, rest = np.exp(scores - most[of.image]), np.exp(rest - most)
     total = np.bincount(of.image, p, of.n_images) + rest
-    likelihood = float(
-        (most + all_wrong + np.log(total))[np.bincount(of.image, minlength=of.n_images) > 0].sum()
-    )
-    return p / total[of.image], rest / total, likelihood
+    voted = np.bincount(of.image, minlength=of.n_images) > 0
+    return p / total[of.image], rest / total, np.where(voted, most + all_wrong + np.log(total), 0)
 
 
-class _Errors:
+class SameErrors:
+    """All wrong classes are chosen alike."""
+
+    def __init__(self, of: Candidates) -> None:
+        n_votes, log = np.bincount(of.image, of.n, of.n_images), np.log(max(of.n_classes - 1, 1))
+        self._logs = -(n_votes[of.image] - of.n) * log, -n_votes * log
+
+    def logs(self, p: Floats, *, left_out: bool = False) -> tuple[Floats, Floats]:
+        """Return the log-probability of wrong choices if each candidate is right, and if none is."""
+        return self._logs
+
+
+class PooledErrors:
     """The pooled matrix of wrong choices, of which only cells with choices are stored."""
 
     def __init__(self, of: Candidates, smoothing: float | None) -> None:
@@ -201,17 +251,33 @@ class _Errors:
         cells = of.class_id[self._truth] * of.n_classes + of.class_id[self._chosen]
         self._cells, self._cell = np.unique(cells, return_inverse=True)
 
-    def logs(self, p: Floats) -> tuple[Floats, Floats]:
-        """Return the log-probability of wrong choices if each candidate is right, and if none is."""
+    def logs(self, p: Floats, *, left_out: bool = False) -> tuple[Floats, Floats]:
+        """Return the log-probability of wrong choices if each candidate is right, and if none is.
+
+        Parameters
+        ----------
+        p : ndarray of float64, shape (c,)
+        left_out : bool
+            Whether the choices on an image are not counted for this image.
+        """
         of, k = self._of, self._of.n_classes
         wrong = np.bincount(of.class_id, of.n * (1 - p), k) + self._added / k
         share = wrong / max(wrong.sum(), TINY)
-        n = np.bincount(self._cell, p[self._truth] * of.n[self._chosen], len(self._cells))
+        here = p[self._truth] * of.n[self._chosen]
+        n = np.bincount(self._cell, here, len(self._cells))
         row, column = np.divmod(self._cells, k)
         expected = share[column] / np.maximum(1 - share[row], TINY)
-        matrix = (n + self._added * expected) / np.maximum(np.bincount(row, n, k) + self._added, TINY)[row]
-        logs = np.log(np.maximum(matrix, TINY))[self._cell]
-        if_right = np.bincount(self._truth, logs * of.n[self._chosen], len(of.n))
+        in_row = np.bincount(row, n, k)
+        if left_out:
+            of_image = np.bincount(self._truth, here, len(of.n))[self._truth]
+            added = self._added * expected[self._cell]
+            cells = (np.maximum(n[self._cell] - here, 0) + added) / np.maximum(
+                in_row[row][self._cell] - of_image + self._added, TINY
+            )
+        else:
+            matrix = (n + self._added * expected) / np.maximum(in_row + self._added, TINY)[row]
+            cells = matrix[self._cell]
+        if_right = np.bincount(self._truth, np.log(np.maximum(cells, TINY)) * of.n[self._chosen], len(of.n))
         of_chosen = np.log(np.maximum(share, TINY))[of.class_id]
         other = np.bincount(of.image, of.n * of_chosen, of.n_images)
         return if_right.astype(np.float64), other.astype(np.float64)

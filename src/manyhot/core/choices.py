@@ -7,7 +7,6 @@ matrix for each rater where memory allows, and otherwise one matrix of all rater
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,9 +14,11 @@ from numpy import typing as npt
 
 from manyhot.core.aggregation import TINY
 from manyhot.core.answers import check_numbers
-from manyhot.core.array_types import Bools, Floats, Ints
-from manyhot.core.choice_candidates import Candidates, candidates_of, fit_candidates
+from manyhot.core.array_types import Floats, Ints
+from manyhot.core.choice_candidates import candidates_of, fit_candidates
+from manyhot.core.choice_comparison import held_out_by_accuracy, held_out_by_matrices, predicts_better
 from manyhot.core.expectation_maximisation import Fit, Patterns, maximise
+from manyhot.core.rater_history import History
 from manyhot.core.rater_prior import shrunk_rows
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
@@ -37,11 +38,9 @@ MATRICES = ("auto", "each", "pooled")
 _RIGHT, _WRONG = 4.0, 1.0
 """Choices in each row of the pooled matrix before any vote: of the right class, and of all others."""
 
-FOLDS = 5
-"""Parts of the choices that are held out in turn to choose a method."""
 
-MOST_HELD_OUT = 20_000
-"""Number of images on which methods are compared."""
+_ADDED = 1.0
+"""Number of images of each class that are added to those expected."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Choices:
     ----------
     image, rater, chosen : ndarray of int, shape (m,)
         The image, the rater and the chosen class of each of m votes. They are sorted by image, class and
-        rater, so that sums, and the parts that `choice_auto` holds out, do not depend on the order of votes.
+        rater, so that no digit of a sum depends on the order of votes.
     n_images, n_raters, n_classes : int
         N, R and K; images without votes and raters without votes are allowed.
     are_raters_known : bool
@@ -110,35 +109,6 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class History:
-    """What is expected of raters before they choose: their earlier choices.
-
-    Attributes
-    ----------
-    rater, truth, chosen : ndarray of int, shape (h,)
-    n : ndarray of float64, shape (h,)
-        Expected number of times that the rater chose the class `chosen` where the right class was `truth`.
-    """
-
-    rater: Ints
-    truth: Ints
-    chosen: Ints
-    n: Floats
-
-    def matrices(self, n_raters: int, n_classes: int) -> Floats:
-        """Return the numbers as matrices, shape (R, K, K)."""
-        cells = (self.rater.astype(np.int64) * n_classes + self.truth) * n_classes + self.chosen
-        counts = np.bincount(cells, self.n, n_raters * n_classes**2).astype(np.float64)
-        return counts.reshape(n_raters, n_classes, n_classes)
-
-    def right_wrong(self, n_raters: int) -> Floats:
-        """Return how often each rater was right and wrong, shape (R, 2)."""
-        cells = self.rater.astype(np.int64) * 2 + (self.truth != self.chosen)
-        counts = np.bincount(cells, self.n, n_raters * 2).astype(np.float64)
-        return counts.reshape(n_raters, 2)
-
-
-@dataclass(frozen=True)
 class ChosenClasses:
     """The result of an aggregator of choices.
 
@@ -159,6 +129,9 @@ class ChosenClasses:
     iterations : int
     converged : bool
     log_likelihood : float
+    held_out : ndarray of float64, shape (N,), optional
+        The log-likelihood of the votes on each image, as if the model had been fitted without the image, if
+        `auto` compared models.
     weights : dict of str to float, optional
         1 for the method that `auto` chose, 0 for others.
     """
@@ -173,6 +146,7 @@ class ChosenClasses:
     iterations: int = 0
     converged: bool = True
     log_likelihood: float = float("nan")
+    held_out: Floats | None = None
     weights: dict[str, float] | None = None
 
 
@@ -198,7 +172,7 @@ def vote_share(
     return ChosenClasses(of.image, of.class_id, of.n / choices.n_votes()[of.image], "vote-share")
 
 
-@register("choice-aggregator", "one-coin", threshold=0.8)
+@register("choice-aggregator", "one-coin", threshold=0.8, history=True)
 def choice_one_coin(
     choices: Choices,
     history: History | None = None,
@@ -225,13 +199,10 @@ def choice_one_coin(
     Zhang et al. 2016, arXiv 1406.3824, section 2: the one-coin model.
     """
     _check_options(choices, smoothing, iterations, "one-coin")
-    of = candidates_of(choices.image, choices.chosen, choices.n_images, choices.n_classes)
-    return _of_candidates(
-        of, choices, history, start, smoothing, iterations, tolerance, pooled=False, name="one-coin"
-    )
+    return _of_candidates(choices, _Fitting(history, start, smoothing, iterations, tolerance), pooled=False)
 
 
-@register("choice-aggregator", "dawid-skene", threshold=0.8)
+@register("choice-aggregator", "dawid-skene", threshold=0.8, history=True)
 def choice_dawid_skene(
     choices: Choices,
     history: History | None = None,
@@ -270,17 +241,12 @@ def choice_dawid_skene(
     """
     check_one_of(matrices, MATRICES, "There are no such matrices.")
     _check_options(choices, smoothing, iterations, "dawid-skene")
-    n_cells = choices.n_raters * choices.n_classes**2
-    few = n_cells <= MOST_CELLS and choices.n_images * choices.n_classes <= MOST_POSTERIORS
-    if matrices == "each" or (matrices == "auto" and few):
-        return _of_matrices(choices, history, start, smoothing, iterations, tolerance)
-    of = candidates_of(choices.image, choices.chosen, choices.n_images, choices.n_classes)
-    return _of_candidates(
-        of, choices, history, start, smoothing, iterations, tolerance, pooled=True, name="dawid-skene"
-    )
+    fitting = _Fitting(history, start, smoothing, iterations, tolerance)
+    each = matrices == "each" or (matrices == "auto" and _has_matrices(choices))
+    return _of_matrices(choices, fitting) if each else _of_candidates(choices, fitting, pooled=True)
 
 
-@register("choice-aggregator", "auto", threshold=0.8)
+@register("choice-aggregator", "auto", threshold=0.8, history=True)
 def choice_auto(
     choices: Choices,
     history: History | None = None,
@@ -288,16 +254,17 @@ def choice_auto(
     *,
     iterations: int = 1000,
     tolerance: float = 1e-7,
-    seed: int = 0,
 ) -> ChosenClasses:
-    """The one of one-coin and dawid-skene that predicts held-out choices better; vote-share without raters.
+    """Dawid-skene if it predicts choices better than one-coin, otherwise one-coin; vote-share without raters.
+
+    The choices on an image are predicted as if the model had been fitted without the image, in closed form
+    from one fit to all images (`manyhot.core.choice_comparison`). Better means by more than the standard
+    error over images. Names and orders do not matter.
 
     Parameters
     ----------
     iterations, tolerance
         As in `choice_dawid_skene`.
-    seed : int
-        Seed of the parts into which the choices are divided.
 
     Raises
     ------
@@ -307,11 +274,18 @@ def choice_auto(
     if not choices.are_raters_known:
         return vote_share(choices)
     _check_options(choices, None, iterations, "auto")
-    methods: tuple[Callable[..., ChosenClasses], ...] = (choice_dawid_skene, choice_one_coin)
-    fits = [_held_out(choices, method, seed) for method in methods]
-    best = int(np.argmax(fits))
-    found = methods[best](choices, history, start, iterations=iterations, tolerance=tolerance)
-    return replace(found, weights={"dawid-skene": float(best == 0), "one-coin": float(best == 1)})
+    fitting = _Fitting(history, start, None, iterations, tolerance, compare=True)
+    coin = _of_candidates(choices, fitting, pooled=False)
+    matrices = (
+        _of_matrices(choices, fitting)
+        if _has_matrices(choices)
+        else _of_candidates(choices, fitting, pooled=True)
+    )
+    assert matrices.held_out is not None
+    assert coin.held_out is not None
+    best = predicts_better(matrices.held_out, coin.held_out)
+    weights = {"dawid-skene": float(best), "one-coin": float(not best)}
+    return replace(matrices if best else coin, weights=weights)
 
 
 def expected_choices(choices: Choices, result: ChosenClasses) -> History:
@@ -329,52 +303,71 @@ def expected_choices(choices: Choices, result: ChosenClasses) -> History:
     return History(rater, truth, chosen, n_expected)
 
 
-def _of_matrices(
-    choices: Choices,
-    history: History | None,
-    start: History | None,
-    smoothing: float | None,
-    iterations: int,
-    tolerance: float,
-) -> ChosenClasses:
+@dataclass(frozen=True)
+class _Fitting:
+    """How a model is fitted: the arguments of the aggregators, and whether choices are predicted."""
+
+    history: History | None
+    start: History | None
+    smoothing: float | None
+    iterations: int
+    tolerance: float
+    compare: bool = False
+
+
+def _has_matrices(choices: Choices) -> bool:
+    """Return whether each rater has a matrix by default."""
+    n_cells = choices.n_raters * choices.n_classes**2
+    return n_cells <= MOST_CELLS and choices.n_images * choices.n_classes <= MOST_POSTERIORS
+
+
+def _of_matrices(choices: Choices, fitting: _Fitting) -> ChosenClasses:
     """Return the result of Dawid-Skene with one matrix per rater."""
-    n, k = choices.n_raters, choices.n_classes
-    before = 0.0 if history is None else history.matrices(n, k)
+    n, k, smoothing = choices.n_raters, choices.n_classes, fitting.smoothing
+    before = 0.0 if fitting.history is None else fitting.history.matrices(n, k)
 
-    def estimate(counts: Floats) -> Floats:
-        return _matrices(counts.reshape(n, k, k).transpose(0, 2, 1) + before, smoothing)
+    def with_earlier(counts: Floats) -> Floats:
+        return np.asarray(counts.reshape(n, k, k).transpose(0, 2, 1) + before)
 
-    first = start or history
+    first = fitting.start or fitting.history
     symbol = choices.rater.astype(np.int64) * k + choices.chosen
     patterns = Patterns.of(choices.image, symbol, choices.n_images, n * k)
-    posterior = _vote_counts(choices)
-    if first is not None:
-        earlier = first.matrices(n, k)
-        shares = earlier.sum((0, 2)) + 1
-        posterior = _evidence(patterns, _matrices(earlier, smoothing)) * (shares / shares.sum())
     fit = maximise(
         patterns,
-        posterior,
-        estimate,
-        added=float(smoothing != 0),
-        iterations=iterations,
-        tolerance=tolerance,
+        _vote_counts(choices) if first is None else _earlier_fit(first.matrices(n, k), smoothing),
+        lambda counts: _matrices(with_earlier(counts), smoothing),
+        added=_ADDED * (smoothing != 0),
+        iterations=fitting.iterations,
+        tolerance=fitting.tolerance,
         accelerate=smoothing is None,
     )
-    return _listed(choices, fit)
+    found = _listed(choices, fit)
+    if not fitting.compare:
+        return found
+    counts = with_earlier(fit.counts)
+    votes = (choices.image, choices.rater, choices.chosen)
+    shares = fit.prior * (np.count_nonzero(choices.n_votes()) + k * _ADDED)
+    held_out = held_out_by_matrices(votes, fit.posterior, shares, counts, _pooled(counts))
+    return replace(found, held_out=held_out)
+
+
+def _pooled(counts: Floats) -> Floats:
+    """Return the choices of all raters, shape (K, K), with those of the prior."""
+    k = counts.shape[1]
+    pooled = counts.sum(0) + _WRONG / max(k - 1, 1)
+    pooled[np.diag_indices(k)] += _RIGHT - _WRONG / max(k - 1, 1)
+    return np.asarray(pooled)
 
 
 def _matrices(counts: Floats, smoothing: float | None) -> Floats:
     """Return matrices (R, K, K) from expected numbers of choices."""
-    k = counts.shape[1]
-    pooled = counts.sum(0) + _WRONG / max(k - 1, 1)
-    pooled[np.diag_indices(k)] += _RIGHT - _WRONG / max(k - 1, 1)
+    pooled = _pooled(counts)
     pooled /= pooled.sum(1, keepdims=True)
     if smoothing is None:
         return shrunk_rows(counts, pooled)
     rows = counts + smoothing * pooled
     total = rows.sum(2, keepdims=True)
-    return np.asarray(np.where(total > 0, rows / np.maximum(total, TINY), 1 / k))
+    return np.asarray(np.where(total > 0, rows / np.maximum(total, TINY), 1 / counts.shape[1]))
 
 
 def _vote_counts(choices: Choices) -> Floats:
@@ -384,11 +377,10 @@ def _vote_counts(choices: Choices) -> Floats:
     return counts.reshape(-1, k)
 
 
-def _evidence(patterns: Patterns, matrices: Floats) -> Floats:
-    """Return the probability of the choices on each image under each class, up to a factor, shape (N, K)."""
-    logs = np.log(np.maximum(matrices, TINY)).transpose(0, 2, 1).reshape(patterns.n_symbols, -1)
-    scores = np.concatenate([votes @ logs for _, votes, _ in patterns.blocks])
-    return np.asarray(np.exp(scores - scores.max(1, keepdims=True))[patterns.pattern])
+def _earlier_fit(counts: Floats, smoothing: float | None) -> tuple[Floats, Floats]:
+    """Return the matrices and the prior of an earlier fit from the expected choices of its raters."""
+    shares = counts.sum((0, 2)) + _ADDED
+    return _matrices(counts, smoothing), shares / shares.sum()
 
 
 def _listed(choices: Choices, fit: Fit) -> ChosenClasses:
@@ -413,98 +405,32 @@ def _listed(choices: Choices, fit: Fit) -> ChosenClasses:
     )
 
 
-def _of_candidates(
-    of: Candidates,
-    choices: Choices,
-    history: History | None,
-    start: History | None,
-    smoothing: float | None,
-    iterations: int,
-    tolerance: float,
-    *,
-    pooled: bool,
-    name: str,
-) -> ChosenClasses:
+def _of_candidates(choices: Choices, fitting: _Fitting, *, pooled: bool) -> ChosenClasses:
     """Return the result of a model with one accuracy per rater."""
-    n = choices.n_raters
-    before = np.zeros((n, 2)) if history is None else history.right_wrong(n)
-    first = start or history
+    of = candidates_of(choices.image, choices.chosen, choices.n_images, choices.n_classes)
+    n, history, first = choices.n_raters, fitting.history, fitting.start or fitting.history
     fit = fit_candidates(
         of,
         choices.rater,
-        before=before,
+        before=np.zeros((n, 2)) if history is None else history.right_wrong(n),
         first=None if first is None else first.right_wrong(n),
-        smoothing=smoothing,
-        iterations=iterations,
-        tolerance=tolerance,
+        smoothing=fitting.smoothing,
+        iterations=fitting.iterations,
+        tolerance=fitting.tolerance,
         pooled=pooled,
     )
     return ChosenClasses(
         of.image,
         of.class_id,
         fit.p,
-        name,
+        "dawid-skene" if pooled else "one-coin",
         fit.accuracy,
         None,
         fit.prior,
         fit.iterations,
         fit.converged,
         fit.log_likelihood,
-    )
-
-
-def _held_out(choices: Choices, method: Callable[..., ChosenClasses], seed: int) -> float:
-    """Return the mean log-likelihood of choices that were held out, by a model that was fitted to the rest.
-
-    The right class of an image is unknown, so a held-out choice is predicted from the other choices.
-    """
-    rng = np.random.default_rng(seed)
-    choices = _some_images(choices, rng)
-    part = rng.integers(0, FOLDS, len(choices))
-    total = 0.0
-    for i in range(FOLDS):
-        inside = part != i
-        if not inside.any() or inside.all():
-            continue
-        seen = _subset(choices, inside)
-        total += _log_chance(seen, method(seen, tolerance=1e-5), _subset(choices, ~inside))
-    return total
-
-
-def _log_chance(seen: Choices, fit: ChosenClasses, out: Choices) -> float:
-    """Return the log-likelihood of choices under a fit to others.
-
-    A class that is not listed shares what is left of the probability with the others, by the prior.
-    """
-    k = seen.n_classes
-    assert fit.accuracy is not None
-    assert fit.prior is not None
-    p = np.zeros((seen.n_images, k))
-    p[fit.image, fit.class_id] = fit.p
-    rest = np.where(p > 0, 0, fit.prior)
-    rest *= np.maximum(1 - p.sum(1), 0)[:, None] / np.maximum(rest.sum(1), TINY)[:, None]
-    p += rest
-    if fit.matrices is None:  # wrong classes are alike, so that K × K cells are not needed
-        right, accuracy = p[out.image, out.chosen], fit.accuracy[out.rater]
-        chance = accuracy * right + (1 - accuracy) / max(k - 1, 1) * (1 - right)
-    else:
-        chance = np.einsum("mk,mk->m", p[out.image], fit.matrices[out.rater, :, out.chosen])
-    return float(np.log(np.maximum(chance, TINY)).sum())
-
-
-def _some_images(choices: Choices, rng: np.random.Generator) -> Choices:
-    if choices.n_images <= MOST_HELD_OUT:
-        return choices
-    drawn = np.zeros(choices.n_images, bool)
-    drawn[rng.choice(choices.n_images, MOST_HELD_OUT, replace=False)] = True
-    inside = drawn[choices.image]
-    some = _subset(choices, inside)
-    return replace(some, image=(np.cumsum(drawn) - 1)[some.image], n_images=MOST_HELD_OUT)
-
-
-def _subset(choices: Choices, inside: Bools) -> Choices:
-    return replace(
-        choices, image=choices.image[inside], rater=choices.rater[inside], chosen=choices.chosen[inside]
+        held_out_by_accuracy(of, choices.rater, fit) if fitting.compare else None,
     )
 
 

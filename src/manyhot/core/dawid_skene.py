@@ -19,7 +19,7 @@ from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import Answers, GoldenAnswers
 from manyhot.core.array_types import Floats
 from manyhot.core.expectation_maximisation import Fit
-from manyhot.core.rater_models import RaterModel, chance
+from manyhot.core.rater_models import RaterModel, chance, history_gain
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -51,7 +51,7 @@ NEGLIGIBLE = 0.01
 """`auto` leaves out a model with a smaller weight."""
 
 
-@register("aggregator", "dawid-skene", threshold=0.8)
+@register("aggregator", "dawid-skene", threshold=0.8, history=True)
 def dawid_skene(
     answers: Answers,
     golden: GoldenAnswers | None = None,
@@ -100,12 +100,16 @@ def dawid_skene(
         raise InputError(
             "Hard questions need two truths.", got=f"hard=True and truth={truth!r}", allowed="truth='binary'"
         )
+    if answers.history is not None and truth != "binary":
+        raise InputError(
+            "Raters' history needs two truths.", got=f"history and truth={truth!r}", allowed="truth='binary'"
+        )
     _check_options(answers, smoothing, iterations)
     model = RaterModel.dawid_skene(answers, truth=truth, hard=hard)
     return model.aggregate(model.fit(smoothing, iterations, tolerance))
 
 
-@register("aggregator", "one-coin", threshold=0.8)
+@register("aggregator", "one-coin", threshold=0.8, history=True)
 def one_coin(
     answers: Answers,
     golden: GoldenAnswers | None = None,
@@ -154,7 +158,7 @@ def one_coin(
     )
 
 
-@register("aggregator", "auto", threshold=0.8)
+@register("aggregator", "auto", threshold=0.8, history=True)
 def auto(
     answers: Answers,
     golden: GoldenAnswers | None = None,
@@ -192,9 +196,10 @@ def auto(
     pair = _Pair.of(answers, CANDIDATES.values(), iterations, tolerance)
     by_chance, at_chance = chance(pair.compared)
     gain = pair.questions * float((_mixed(*pair.held_out, pair.share) - at_chance).sum())
+    gain += history_gain(answers)
     result = _mean([(weight, model.aggregate(fit)) for weight, model, fit in pair.fits()])
     weights = dict(zip(CANDIDATES, (pair.share, 1 - pair.share), strict=True))
-    return _with_chance(result, weights, by_chance, float(expit(_log_odds(answers) - gain)))
+    return _with_chance(result, weights, by_chance, answers, float(expit(_log_odds(answers) - gain)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,6 +299,7 @@ def _mean(results: list[tuple[float, Aggregate]]) -> Aggregate:
         max(result.iterations for _, result in results),
         all(result.converged for _, result in results),
         float(mean("log_likelihood")),
+        counts=mean("counts"),
     )
 
 
@@ -303,16 +309,20 @@ def _log_odds(answers: Answers) -> float:
     return float(min(np.log(USELESS) + PER_ANSWER * comparable, np.log(EVIDENCE)))
 
 
-def _with_chance(result: Aggregate, weights: dict[str, float], by_chance: Floats, weight: float) -> Aggregate:
+def _with_chance(
+    result: Aggregate, weights: dict[str, float], by_chance: Floats, answers: Answers, weight: float
+) -> Aggregate:
     """Return a result in which answers may, with this probability, not depend on the truth."""
     assert result.matrices is not None
     assert result.prior is not None
+    assert result.counts is not None
     return replace(
         result,
         p=result.p + weight * (0.5 - result.p),
         matrices=result.matrices + weight * (by_chance[:, None] - result.matrices),
         prior=result.prior + weight * (0.5 - result.prior),
         weights={name: w * (1 - weight) for name, w in weights.items()} | {CHANCE: weight},
+        counts=result.counts + weight * (answers.of_raters()[:, None] / 2 - result.counts),
     )
 
 

@@ -49,6 +49,8 @@ class Fit:
     iterations : int
     converged : bool
     log_likelihood : float
+    counts : ndarray of float64, shape (S, K)
+        Expected number of times that each symbol was used under each truth.
     """
 
     posterior: Floats
@@ -57,6 +59,7 @@ class Fit:
     iterations: int
     converged: bool
     log_likelihood: float
+    counts: Floats
 
 
 @dataclass(frozen=True)
@@ -160,22 +163,21 @@ def _same_votes(
 
 def maximise(
     patterns: Patterns,
-    start: npt.NDArray[np.floating[Any]],
+    start: npt.NDArray[np.floating[Any]] | tuple[Floats, Floats],
     estimate: Callable[[Floats], Floats],
     *,
     added: float,
     iterations: int,
     tolerance: float,
     accelerate: bool = False,
-    guess: Fit | None = None,
 ) -> Fit:
     """Maximise the likelihood of the votes by expectation maximisation.
 
     Parameters
     ----------
     patterns : Patterns
-    start : ndarray of float, shape (Q, K)
-        Initial posteriors, up to a factor per row.
+    start : ndarray of float, shape (Q, K), or tuple of ndarray
+        Initial posteriors, up to a factor per row; or the matrices and the prior of an earlier fit.
     estimate : callable
         Returns the matrices, shape (R, K, A), from the expected counts of each symbol, shape (R * A, K).
     added : float
@@ -187,8 +189,6 @@ def maximise(
         Iterations stop when an iteration changes the log-likelihood by at most this much per vote.
     accelerate : bool
         Whether every third step is extrapolated. The result is the same, in fewer iterations.
-    guess : Fit, optional
-        A fit to some of the votes, from whose matrices and prior iterations start, instead of from `start`.
 
     References
     ----------
@@ -198,18 +198,18 @@ def maximise(
     # Questions without votes carry no information about the prior, so they do not count.
     weight = patterns.weight * has_votes
     n_votes = float(np.diff(patterns.ends) @ patterns.weight)
-    n_truths = start.shape[1]
+    n_truths = start.shape[1] if isinstance(start, np.ndarray) else len(start[1])
     total = np.zeros(patterns.n_symbols)
     for at, _, by_symbol in patterns.blocks:
         total += by_symbol @ weight[at]
     of_group = np.asarray(np.bincount(patterns.group, weight, patterns.n_groups), np.float64)
     everything = np.empty((n_truths, len(patterns.weight)))
     posterior = everything[1:]  # that of the first truth is the rest
-    if guess is None:
+    if isinstance(start, np.ndarray):
         _begin(patterns, start, everything)
     else:
-        shares = np.broadcast_to(guess.prior, (patterns.n_groups, n_truths))
-        _posteriors(patterns, guess.matrices, shares, posterior, weight, total, of_group)
+        shares = np.broadcast_to(start[1], (patterns.n_groups, n_truths))
+        _posteriors(patterns, start[0], shares, posterior, weight, total, of_group)
     before, converged, done = -np.inf, False, 0
     state = _expected(patterns, posterior, weight, total, of_group)
     course, usual = [state], state
@@ -231,7 +231,7 @@ def maximise(
     everything[0] = np.maximum(1 - posterior.sum(0), 0)
     alone = len(patterns.weight) == len(patterns.pattern)
     each = everything if alone else everything[:, patterns.pattern]
-    return Fit(each, matrices, prior, done, converged, before)
+    return Fit(each, matrices, prior, done, converged, before, usual[0])
 
 
 def _extrapolated(course: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:

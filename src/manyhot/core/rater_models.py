@@ -15,7 +15,7 @@ from manyhot.core.aggregation import TINY, Aggregate
 from manyhot.core.answers import MAYBE, N_ANSWERS, NO, YES, Answers
 from manyhot.core.array_types import Floats, Ints
 from manyhot.core.expectation_maximisation import Fit, Patterns, maximise
-from manyhot.core.rater_prior import RaterPrior
+from manyhot.core.rater_prior import CENTRE, RaterPrior, log_marginal
 
 _RIGHT, _WRONG = 4.0, 1.0
 """Prior counts in each cell of the pooled matrix: raters together are better than chance."""
@@ -46,6 +46,8 @@ class RaterModel:
     hard : ndarray of float64, shape (A,), optional
         Probability of each answer to a hard question, by any rater. The last truth is then that a question
         is hard.
+    before : ndarray of float64, shape (R, 2, A), optional
+        Earlier answers of each rater under the truths no and yes, which count like those of the votes.
     """
 
     answers: Answers
@@ -54,26 +56,29 @@ class RaterModel:
     n_answers: int = N_ANSWERS
     tied: bool = False
     hard: Floats | None = None
+    before: Floats | None = None
 
     @classmethod
     def dawid_skene(cls, answers: Answers, *, truth: str = "binary", hard: bool = False) -> RaterModel:
         """Return the model with one row for each truth; the options are those of the aggregator."""
         counts = answers.counts()
         start = counts.astype(np.float32) if truth == "answers" else _halved(counts)
+        before = earlier_answers(answers)
         if not hard:
-            return cls(answers, answers.answer, start)
+            return cls(answers, answers.answer, start, before=before)
         overall = counts.sum(0) + 1.0
-        return cls(answers, answers.answer, _with_hard(start), hard=overall / overall.sum())
+        return cls(answers, answers.answer, _with_hard(start), hard=overall / overall.sum(), before=before)
 
     @classmethod
     def one_coin(cls, answers: Answers, *, maybe: str = "own") -> RaterModel:
         """Return the model with one row for both truths; the option is that of the aggregator."""
-        counts = answers.counts()
+        counts, before = answers.counts(), earlier_answers(answers)
         if maybe == "own":
-            return cls(answers, answers.answer, _halved(counts), tied=True)
+            return cls(answers, answers.answer, _halved(counts), tied=True, before=before)
         yes = YES if maybe == "no" else MAYBE
-        start = np.stack([counts[:, :yes].sum(1), counts[:, yes:].sum(1)], 1).astype(np.float32)
-        return cls(answers, (answers.answer >= yes).astype(np.int8), start, 2, tied=True)
+        start = np.add.reduceat(counts, [0, yes], 1).astype(np.float32)
+        before = None if before is None else np.add.reduceat(before, [0, yes], 2)
+        return cls(answers, (answers.answer >= yes).astype(np.int8), start, 2, tied=True, before=before)
 
     def untied(self) -> RaterModel:
         """Return the model of the same answers with one row for each truth."""
@@ -96,13 +101,12 @@ class RaterModel:
         group = None if smoothing == 0 else self.answers.group
         return maximise(
             Patterns.of(self.answers.question, symbol, self.answers.n_questions, size, group),
-            self.start,
+            self.start if guess is None else (guess.matrices, guess.prior),
             lambda counts: self._matrices(counts, smoothing),
             added=_QUESTIONS if smoothing is None else float(smoothing != 0),
             iterations=iterations,
             tolerance=tolerance,
             accelerate=smoothing is None,
-            guess=guess,
         )
 
     def aggregate(self, fit: Fit) -> Aggregate:
@@ -111,7 +115,13 @@ class RaterModel:
         if self.hard is not None:
             prior, matrices = prior[:-1] / prior[:-1].sum(), matrices[:, :-1]
             p = fit.posterior[-2] + fit.posterior[-1] * prior[-1]
-        return Aggregate(p, matrices, prior, fit.iterations, fit.converged, fit.log_likelihood)
+        course = fit.iterations, fit.converged, fit.log_likelihood
+        return Aggregate(p, matrices, prior, *course, counts=self._answers(fit) if len(prior) == 2 else None)
+
+    def _answers(self, fit: Fit) -> Floats:
+        """Return the expected number of each answer of each rater under no and yes, shape (R, 2, 3)."""
+        counts = fit.counts.reshape(self.answers.n_raters, self.n_answers, -1).transpose(0, 2, 1)[:, :2]
+        return counts if self.n_answers == N_ANSWERS else np.insert(counts, MAYBE, 0, axis=2)
 
     def held_out(self, fit: Fit) -> Floats:
         """Return the log-likelihood of each vote, shape (m,), as if the model had been fitted without it.
@@ -151,9 +161,9 @@ class RaterModel:
     def _rows(self, counts: Floats) -> Floats:
         """Return the counts in each row of the raters' matrices that is estimated, shape (R, K, A)."""
         rows = counts.reshape(self.answers.n_raters, self.n_answers, -1).transpose(0, 2, 1)
-        if self.tied:
-            return rows[:, :1] + rows[:, 1:, ::-1]
-        return rows if self.hard is None else rows[:, :-1]
+        rows = rows if self.hard is None else rows[:, :-1]
+        rows = rows if self.before is None else rows + self.before
+        return rows[:, :1] + rows[:, 1:, ::-1] if self.tied else rows
 
     def _matrices(self, counts: Floats, smoothing: float | None) -> Floats:
         """Return the matrices, shape (R, T, A), from expected counts, shape (R * A, T)."""
@@ -181,12 +191,33 @@ def chance(answers: Answers) -> tuple[Floats, Floats]:
     held_out : ndarray of float64, shape (m,)
         The log-likelihood of each vote, as if the model had been fitted without it.
     """
-    counts = answers.of_raters()[:, None].astype(np.float64)
+    counts, before = answers.of_raters()[:, None].astype(np.float64), earlier_answers(answers)
+    if before is not None:
+        counts += before.sum(1, keepdims=True)
     pooled = counts.sum(0) + 1
     prior = RaterPrior.of(counts, pooled / pooled.sum())
     answer, certain = answers.answer.astype(np.intp)[None], np.ones((1, len(answers)))
     held_out = prior.without(counts, answers.rater, np.zeros(1, np.intp), answer, certain)
     return prior.matrices(counts)[:, 0], np.log(held_out[0])
+
+
+def earlier_answers(answers: Answers) -> Floats | None:
+    """Return the earlier answers of each rater under the truths no and yes, shape (R, 2, 3)."""
+    if answers.history is None:
+        return None
+    return answers.history.matrices(answers.n_raters, N_ANSWERS)[:, [NO, YES]]
+
+
+def history_gain(answers: Answers) -> float:
+    """Return the logarithm of how much more probable earlier answers are if they depend on the truth."""
+    apart = earlier_answers(answers)
+    if apart is None:
+        return 0.0
+    together = apart.sum(1, keepdims=True)
+    pooled, overall = _pooled(apart)[0], together.sum(0) + 1
+    strength = np.exp(CENTRE)
+    gain = log_marginal(apart, strength * pooled) - log_marginal(together, strength * overall / overall.sum())
+    return float(gain.sum())
 
 
 def _halved(counts: Ints) -> npt.NDArray[np.float32]:

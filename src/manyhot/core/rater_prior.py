@@ -19,7 +19,7 @@ from manyhot.core.array_types import Floats, Ints
 STRENGTHS = 2.0 ** np.arange(0, 11)
 """Strengths of the prior among which the estimate averages, in answers."""
 
-_CENTRE, _WIDTH = np.log(16.0), 1.5
+CENTRE, _WIDTH = np.log(16.0), 1.5
 """Mean and standard deviation of the logarithm of the strength before any answer."""
 
 _ORDINARY, _UNLIKE = 20.0, 1.0
@@ -171,7 +171,7 @@ def _strength(counts: Floats, pooled: Floats, anyhow: Floats) -> float:
     rare = _UNLIKE / (_ORDINARY + _UNLIKE)
     fit = np.logaddexp(ordinary + np.log1p(-rare), unlike + np.log(rare)).sum(1)
     logs = np.log(STRENGTHS)
-    fit -= ((logs - _CENTRE) / _WIDTH) ** 2 / 2
+    fit -= ((logs - CENTRE) / _WIDTH) ** 2 / 2
     weight = np.exp(fit - fit.max())
     return float(np.exp(weight @ logs / weight.sum()))
 

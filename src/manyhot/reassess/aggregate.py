@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -15,9 +15,8 @@ from numpy import typing as npt
 from manyhot import registry, tables
 from manyhot.command import command
 from manyhot.console import fact_lines
-from manyhot.core.aggregation import Aggregate
-from manyhot.core.answers import YES, GoldenAnswers
-from manyhot.core.threshold_curve import GOLDEN_PARTS, Curve, cross_fit, curve
+from manyhot.core.aggregation import Aggregate, expected_answers
+from manyhot.core.answers import YES
 from manyhot.errors import InputError, ManyhotError, UnknownNameError
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
@@ -33,48 +32,29 @@ from manyhot.reassess.answers import (
     golden_of,
     open_votes,
 )
-from manyhot.reassess.choices import AggregatedChoices, aggregate_choices, check_choices
-from manyhot.reassess.raters import (
-    decimal_text,
-    flag_lines,
-    interval_text,
-    labels_of_votes,
-    raters_table,
-    value_with_interval,
+from manyhot.reassess.choices import AggregatedChoices, aggregate_choices
+from manyhot.reassess.golden_curve import (
+    chosen_threshold,
+    cross_fitted,
+    curve_table,
+    golden_curve,
+    unclear_level,
 )
+from manyhot.reassess.rater_history import (
+    check_history,
+    history_files,
+    history_of,
+    history_table,
+    with_earlier,
+)
+from manyhot.reassess.raters import decimal_text, flag_lines, interval_text, labels_of_votes, raters_table
 from manyhot.result import Result, sources_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Votes, schema
-from manyhot.tables.definitions import COUNT, ITS, REAL, declare_table, interval
 from manyhot.tables.votes import COUNTED_CLASS
 
 METHOD = "auto"
 """The default method: it needs no golden answers, and no choice of a model of raters."""
-
-declare_table(
-    "curve",
-    (
-        REAL("threshold", "minimum probability of a class in the label set"),
-        *interval(
-            "precision",
-            "among golden questions with p at or above the threshold, the share with the true answer yes",
-            f"{ITS} over images",
-        ),
-        *interval(
-            "recall",
-            "among golden questions with the true answer yes, the share with p at or above the threshold",
-            f"{ITS} over images",
-        ),
-        COUNT("n_above", "number of golden questions with p at or above the threshold"),
-        COUNT(
-            "n_right", "number of golden questions with p at or above the threshold and the true answer yes"
-        ),
-        COUNT("n_yes", "number of golden questions with the true answer yes"),
-        COUNT("n_questions", "golden questions among the votes"),
-        COUNT("n_images", "images of these questions, which are resampled"),
-    ),
-    renamed={"kept": "n_above", "right": "n_right"},
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,13 +78,13 @@ class Aggregated(Result):
     curve : pyarrow.Table
         The table ``curve``, with precision and recall on golden questions. Empty if there are no golden
         answers.
-    matrices : pyarrow.Table, optional
-        The table ``matrices``, if raters chose one class of all.
+    matrices : pyarrow.Table
+        The table ``matrices``. Empty if it is unknown who gave the votes.
     notes, metadata, inputs
         As in `Result`.
     """
 
-    NAMES = ("labels", "raters", "curve")
+    NAMES = ("labels", "raters", "matrices", "curve")
     TARGET = (
         "FILE",
         "Parquet file of the labels, or a folder. Tables about raters are written next to the labels.",
@@ -118,13 +98,12 @@ class Aggregated(Result):
     unclear_from: float
     raters: pa.Table
     curve: pa.Table
-    matrices: pa.Table | None = None
+    matrices: pa.Table
 
     @property
     def tables(self) -> dict[str, pa.Table]:
         """The tables by name."""
-        more = {} if self.matrices is None else {"matrices": self.matrices}
-        return {"labels": self.labels.table, "raters": self.raters, "curve": self.curve, **more}
+        return {name: self.labels.table if name == "labels" else getattr(self, name) for name in self.NAMES}
 
     @property
     def p(self) -> npt.NDArray[np.float64]:
@@ -167,8 +146,9 @@ class Aggregated(Result):
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the labels and, next to them, tables about raters, as `Result.write` does.
 
-        The files are ``labels.parquet``, ``labels-raters.parquet``, ``labels-raters.csv`` and
-        ``labels-curve.csv``. `out` is a folder or the path of the labels file.
+        The files are ``labels.parquet``, ``labels-raters.parquet``, ``labels-raters.csv``,
+        ``labels-curve.csv`` and ``labels-matrices.parquet``. `out` is a folder or the path of the labels
+        file.
         """
         self.check_out(out, ())
         files, call, inputs = _files(out), run.call, self.inputs
@@ -182,7 +162,7 @@ class Aggregated(Result):
             written.append(write_csv(pa.table(self.curve), files["curve.csv"]))
         else:
             files["curve.csv"].unlink(missing_ok=True)  # from an earlier run, with other labels
-        if self.matrices is not None and len(self.matrices):
+        if len(self.matrices):
             written.append(
                 tables.write(self.matrices, files["matrices"], "matrices", call=call, inputs=inputs)
             )
@@ -319,8 +299,8 @@ def aggregate(
         How to use decisions on disagreements: a decision overrides the method, and maybe means unclear
         (decides); it counts as one more answer (counts); or it is ignored (ignored).
     history
-        Labels or their table matrices from an earlier campaign in which raters chose one class of all. Its
-        choices count as earlier ones of the same raters.
+        Labels or their table matrices from an earlier campaign with the same kind of votes. Its answers count
+        as earlier ones of the same raters, so that good raters are trusted from the first answer.
     start
         Labels or their table matrices of an earlier fit to some of these votes, in which raters chose one
         class of all. The method starts from it; the result is that of a fit to all votes.
@@ -372,28 +352,33 @@ def aggregate(
             f"`{named[0]}` needs golden answers: the answers of experts to some of the questions.",
             do="pass golden answers (`golden`) or a threshold",
         )
-    check_choices(asked, history, start)
     if asked.kind == COUNTED_CLASS and method == METHOD:
         method = "vote-share"  # nothing can be learnt about raters
     entry = _entry(method, asked)
+    check_history(asked, entry, history, start)
+    earlier = history_of(history, asked, "history")
     chosen_classes: AggregatedChoices | None = None
     if asked.kind:
-        chosen_classes = aggregate_choices(asked, entry, history, start)
+        chosen_classes = aggregate_choices(asked, entry, earlier, history_of(start, asked, "start"))
         asked = chosen_classes.votes
     counting = source.original_classes or None if original_classes is None else original_classes
     answers = answers_of(
         asked, source.images, None if counting is None else class_ids(counting, asked.n_classes)
     )
     experts = None if source.golden is None else golden_of(source.golden, asked, source.images)
-    result = entry(answers, experts) if chosen_classes is None else chosen_classes.result
+    if chosen_classes is None:
+        result = entry(replace(answers, history=earlier), experts)
+        matrices = history_table(with_earlier(expected_answers(answers, result), earlier), asked)
+    else:
+        result, matrices = chosen_classes.result, chosen_classes.matrices
     default = float(entry.about["threshold"]) if threshold is None else threshold
-    measured = None if experts is None else _curve(result, experts, asked, default, resamples)
-    chosen = _threshold(min_precision, min_recall, measured, default)
+    measured = None if experts is None else golden_curve(result, experts, asked, default, resamples)
+    chosen = chosen_threshold(min_precision, min_recall, measured, default)
     if unclear_from is None and not named:
         unclear_from = entry.about.get("unclear_from")
-    unclear = _unclear(unclear_from, chosen)
+    unclear = unclear_level(unclear_from, chosen)
     proposer = source.proposer()
-    crossed = _cross_fitted(result, experts, asked, min_precision, min_recall, resamples, seed)
+    crossed = cross_fitted(result, experts, asked, min_precision, min_recall, resamples, seed)
     return Aggregated(
         labels_of_votes(
             asked,
@@ -413,8 +398,8 @@ def aggregate(
         schema("raters").empty_table()
         if asked.kind == COUNTED_CLASS
         else raters_table(asked, answers, experts, result),
-        _curve_table(measured),
-        None if chosen_classes is None else chosen_classes.matrices,
+        curve_table(measured),
+        matrices,
         notes=(
             *source.notes,
             *fit_notes(asked, answers, result, entry.name, chosen),
@@ -422,7 +407,7 @@ def aggregate(
             *decision_notes(asked.refined, refined),
         ),
         metadata=_about(result, entry.name, chosen, unclear) | ({"proposer": proposer} if proposer else {}),
-        inputs=source.inputs,
+        inputs={**source.inputs, **history_files(history, start)},
     )
 
 
@@ -482,91 +467,3 @@ def _about(result: Aggregate, method: str, threshold: float, unclear_from: float
     if result.weights is not None:
         values["weights"] = result.weights
     return {key: v if isinstance(v, str) else json.dumps(v) for key, v in values.items()}
-
-
-def _threshold(
-    precision: float | None, recall: float | None, measured: Curve | None, default: float
-) -> float:
-    if precision is None and recall is None:
-        return default
-    if measured is None or not measured.n_questions:
-        raise InputError(
-            "No golden question was answered by raters, so no threshold can be chosen.",
-            do="have raters answer golden questions, too, or pass a threshold",
-        )
-    return measured.for_precision(precision) if precision is not None else measured.for_recall(recall or 0.0)
-
-
-def _unclear(unclear_from: float | None, threshold: float) -> float:
-    """Return the probability from which a class is unclear: by default the threshold."""
-    unclear = threshold if unclear_from is None else unclear_from
-    if unclear > threshold:
-        raise InputError(
-            "The minimum probability of an unclear class is above the threshold.",
-            where="`unclear_from`",
-            got=repr(unclear),
-            allowed=f"0 to {threshold:g}, the threshold",
-        )
-    return unclear
-
-
-def _curve(
-    result: Aggregate, experts: GoldenAnswers, votes: Votes, threshold: float, resamples: int
-) -> Curve:
-    asked = experts.asked >= 0
-    at = experts.asked[asked]
-    return curve(
-        result.p[at],
-        experts.truth()[asked],
-        votes.image[at],
-        intervals=resamples > 0,
-        thresholds=[threshold],
-    )
-
-
-def _cross_fitted(
-    result: Aggregate,
-    experts: GoldenAnswers | None,
-    votes: Votes,
-    precision: float | None,
-    recall: float | None,
-    resamples: int,
-    seed: int,
-) -> str:
-    """Return how precise a threshold is that was chosen on golden questions; empty if none was."""
-    if experts is None or (precision is None and recall is None):
-        return ""
-    asked = experts.asked >= 0
-    at = experts.asked[asked]
-    found = cross_fit(
-        result.p[at],
-        experts.truth()[asked],
-        votes.image[at],
-        "recall" if precision is None else "precision",
-        (recall or 0.0) if precision is None else precision,
-        resamples=resamples,
-        rng=np.random.default_rng(seed),
-    )
-    chosen = "the threshold was chosen on the golden questions on which precision and recall are measured"
-    if found.n_images < 2 * GOLDEN_PARTS:
-        return f"{chosen}; expect lower values on other questions"
-    values = (
-        f"{name} {value_with_interval(value, lo, hi)}"
-        for name, (value, lo, hi) in (("precision", found.precision), ("recall", found.recall))
-    )
-    how = (
-        f"if each tenth of the {found.n_images:,} golden images is judged by a threshold chosen on the others"
-    )
-    return f"{chosen}; expect {' and '.join(values)} on other questions, as {how}"
-
-
-def _curve_table(measured: Curve | None) -> pa.Table:
-    if measured is None:
-        return schema("curve").empty_table()
-    n = len(measured.threshold)
-    columns = {f.name: getattr(measured, f.name) for f in schema("curve")}
-    whole = {"n_yes", "n_questions", "n_images"}
-    return pa.table(
-        {name: np.full(n, v, np.int64) if name in whole else v for name, v in columns.items()},
-        schema=schema("curve"),
-    )

@@ -1,0 +1,145 @@
+"""How well models of raters who chose one class predict the choices on an image, from one fit to all images.
+
+The choices on an image are predicted together, as if the model had been fitted without this image: it is
+taken out of the counts of each rater, of all raters and of classes. What they contributed to the posteriors
+of other images remains, so that no further fit is needed, and the result does not depend on the names or the
+order of images and votes.
+
+References
+----------
+Vehtari et al. 2016, Bayesian leave-one-out cross-validation approximations for Gaussian latent variable
+models, JMLR 17(103), which approximates the distribution without an observation in the same way.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from manyhot.core.aggregation import TINY, normalise_logs
+from manyhot.core.array_types import Floats, Ints
+from manyhot.core.choice_candidates import (
+    Candidates,
+    Fitted,
+    candidate_posteriors,
+    outside_candidates,
+    pooled_accuracy,
+)
+from manyhot.core.rater_prior import RaterPrior
+
+_AT_ONCE = 1 << 20
+"""Number of probabilities, votes times classes, that are computed at once."""
+
+_EQUAL = 1e-9
+"""Log-likelihoods of an image that differ by less, in nats, may differ by rounding alone."""
+
+
+def predicts_better(first: Floats, second: Floats) -> bool:
+    """Return whether a model predicts images better than a simpler one, by more than a standard error.
+
+    Parameters
+    ----------
+    first, second : ndarray of float64, shape (N,)
+        The log-likelihood of each image by the model and by the simpler one.
+
+    References
+    ----------
+    Breiman et al. 1984, Classification and Regression Trees, section 3.4.3: the one-standard-error rule.
+    """
+    change = first - second
+    return bool(change.sum() > np.sqrt(len(change)) * change.std() + _EQUAL * len(change))
+
+
+def held_out_by_matrices(
+    votes: tuple[Ints, Ints, Ints], posterior: Floats, shares: Floats, counts: Floats, pooled: Floats
+) -> Floats:
+    """Return the log-likelihood of the choices on each image under raters' matrices, as if it had no votes.
+
+    Parameters
+    ----------
+    votes : tuple of ndarray of int, shape (m,)
+        Image, rater and chosen class, sorted by image.
+    posterior : ndarray of float64, shape (K, N)
+    shares : ndarray of float64, shape (K,)
+        Expected number of images of each class, with those of the prior.
+    counts : ndarray of float64, shape (R, K, K)
+        Expected choices of each rater, with earlier ones.
+    pooled : ndarray of float64, shape (K, K)
+        Choices of all raters, with those of the prior.
+
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+        0 without votes.
+    """
+    of_raters = RaterPrior.of(counts, pooled / pooled.sum(1, keepdims=True))
+    n_classes, n_images = posterior.shape
+    found = np.zeros(n_images)
+    n_blocks = len(votes[0]) * n_classes // _AT_ONCE + 1
+    edges = np.searchsorted(votes[0], np.linspace(0, n_images, n_blocks + 1).astype(np.int64))
+    for start, stop in itertools.pairwise(edges):
+        image, rater, chosen = (column[start:stop] for column in votes)
+        logs = _logs(of_raters, posterior[:, image].T, rater, chosen, counts, pooled)
+        images, first = np.unique(image, return_index=True)
+        if len(images):
+            prior = np.maximum(shares[:, None] - posterior[:, images], TINY)
+            scores = np.add.reduceat(logs, first).T + np.log(prior / (shares.sum() - 1))
+            found[images] = normalise_logs(scores)[1]
+    return found
+
+
+def _logs(prior: RaterPrior, p: Floats, rater: Ints, chosen: Ints, counts: Floats, pooled: Floats) -> Floats:
+    """Return the log-probability of m choices under each class, without their images, shape (m, K)."""
+    strength, n_classes = float(prior.cells[0].sum(1)[0]), p.shape[1]
+    n = np.maximum(counts[rater, :, chosen] - p, 0)
+    total = np.maximum(counts.sum(2)[rater] - p, 0)
+    mean = (pooled[:, chosen].T - p) / (pooled.sum(1) - p)
+    # Raters like the others, and raters who answer in any way.
+    of_kinds = np.stack([(n + strength * mean) / (total + strength), (n + 1) / (total + n_classes)])
+    kind = _kinds(prior, rater, (p * np.log(np.maximum(of_kinds, TINY))).sum(2))
+    return np.asarray(np.log(np.maximum((kind[..., None] * of_kinds).sum(0), TINY)))
+
+
+def _kinds(prior: RaterPrior, rater: Ints, likelihood: Floats) -> Floats:
+    """Return the probability of each kind of rater without one choice, which made a kind more probable."""
+    kind = prior.kind[rater].T / np.exp(likelihood)
+    return np.asarray(kind / kind.sum(0))
+
+
+def held_out_by_accuracy(of: Candidates, rater: Ints, fit: Fitted) -> Floats:
+    """Return the log-likelihood of the choices on each image under accuracies, as if it had no votes.
+
+    Parameters
+    ----------
+    of : Candidates
+    rater : ndarray of int, shape (m,)
+    fit : Fitted
+
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+        0 without votes.
+    """
+    pooled = pooled_accuracy(fit.counts)
+    prior = RaterPrior.of(fit.counts[:, None], (pooled / pooled.sum())[None])
+    accuracy = np.empty(len(rater))
+    for start in range(0, len(rater), _AT_ONCE):
+        at = slice(start, start + _AT_ONCE)
+        accuracy[at] = _accuracy(prior, fit.p[of.own[at]], rater[at], fit.counts, pooled)
+    n_images = fit.prior_images - 1
+    chances = (fit.prior[of.class_id] * fit.prior_images - fit.p) / n_images
+    outside = (outside_candidates(of, fit.prior) * fit.prior_images - fit.rest) / n_images
+    wrong = fit.errors.logs(fit.p, left_out=True)
+    rates = np.log(np.maximum(accuracy, TINY)), np.log(np.maximum(1 - accuracy, TINY))
+    return candidate_posteriors(of, *rates, chances, outside, *wrong)[2]
+
+
+def _accuracy(prior: RaterPrior, right: Floats, rater: Ints, counts: Floats, pooled: Floats) -> Floats:
+    """Return the probability that each of m votes is right, without their images."""
+    n_right, n_wrong = np.maximum(counts[rater] - np.stack([right, 1 - right], 1), 0).T
+    strength, n = float(prior.cells[0].sum()), n_right + n_wrong
+    mean = (pooled[0] - right) / (pooled.sum() - 1)
+    of_kinds = np.stack([(n_right + strength * mean) / (n + strength), (n_right + 1) / (n + 2)])
+    kind = _kinds(prior, rater, right * np.log(of_kinds) + (1 - right) * np.log1p(-of_kinds))
+    return np.asarray((kind * of_kinds).sum(0))

@@ -18,7 +18,7 @@ from manyhot.core.sets import Case
 from manyhot.parameters import check_share
 from manyhot.registry import register
 
-FEWEST_OUTCOMES = 5
+FEWEST_OUTCOMES = 10
 """Minimum number of right and of wrong predictions for an interval."""
 
 _Event = Callable[[Case], Outcomes | None]

@@ -394,7 +394,7 @@ def test_values_that_are_fitted_to_answers_are_cross_fitted():
         drawn = y[sample.images]
         return estimate(cross_fitted(memorised(y, sample), drawn, sample, rng=rng), sample, power=1.0)
 
-    held, errors, bias = coverage(design, interval, y.mean(0), draws=800)
+    held, _, bias = coverage(design, interval, y.mean(0), draws=800)
     assert held[0] == pytest.approx(0.95, abs=0.025)
     assert bias[0] == pytest.approx(0, abs=0.003)
     sample = design.draw(rng)

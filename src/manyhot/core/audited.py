@@ -341,17 +341,18 @@ def estimate(
     y, f = values.audited, values.proposed
     of_y, of_f = _deviations(y, sample), _deviations(f, sample)
     weight = _tuned(of_y, of_f) if power == "tuned" else np.full(y.shape[1], float(power))
-    squares = np.square(of_y - weight * of_f)
+    of_y -= weight * of_f
+    squares = np.square(of_y, out=of_y)
     variance = squares.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        own_df = 2 * variance**2 / np.square(squares).sum(axis=0)
+        own_df = 2 * variance**2 / _summed(squares, squares)
     if power == "tuned":
         free = len(sample) - len(sample.design.n_by_stratum)
         variance *= free / max(free - 1, 1)
     total = variance + _added_variance(y, sample, target, rater_variance)
     with np.errstate(invalid="ignore", divide="ignore"):
         df = own_df * (total / variance) ** 2
-    value = values.base + weight * values.mean + sample.weights @ (y - weight * f)
+    value = values.base + sample.weights @ y + weight * (values.mean - sample.weights @ f)
     return AuditedEstimate(value, np.sqrt(total), df, weight, values.alone, len(sample))
 
 
@@ -442,21 +443,28 @@ def _side_by_side(values: Sequence[LinearisedValues]) -> LinearisedValues:
 
 def _deviations(x: AnyFloats, sample: AuditSample) -> Floats:
     """Return deviations whose products, summed over the images, are covariances of weighted means."""
+    weights, places, n_by_stratum = sample.weights, sample.strata, sample.design.n_by_stratum
     free: Floats = 1 - sample.probability
-    places = sample.strata
-    e = sample.weights[:, None] * (x - sample.weights @ x)
-    n_by_stratum = sample.design.n_by_stratum
-    members = places[:, None] == np.arange(len(n_by_stratum))
-    total = free @ members
-    shares = free[:, None] * members / np.where(total > 0, total, 1)
-    centred = e - (shares.T @ e)[places]
-    factor = n_by_stratum / np.maximum(n_by_stratum - 1, 1)
-    return np.asarray(np.sqrt(factor[places] * free)[:, None] * centred)
+    members = (places[:, None] == np.arange(len(n_by_stratum))) * free[:, None]
+    total = members.sum(axis=0)
+    shares = members / np.where(total > 0, total, 1)
+    # w (x - mean) minus its mean in the stratum, as one product and one difference: the arrays are large
+    averaged = weights[:, None] * shares
+    means = np.concatenate([weights[:, None], averaged], axis=1).T @ x
+    means[1:] -= averaged.sum(axis=0)[:, None] * means[0]
+    factor = np.sqrt(free * (n_by_stratum / np.maximum(n_by_stratum - 1, 1))[places])
+    scaled = np.concatenate([(factor * weights)[:, None], factor[:, None] * (members > 0)], axis=1)
+    deviations = scaled[:, :1] * x
+    deviations -= scaled @ means
+    return deviations
+
+
+def _summed(first: Floats, second: Floats) -> Floats:
+    return np.asarray(np.einsum("im,im->m", first, second))
 
 
 def _tuned(of_y: Floats, of_f: Floats) -> Floats:
-    own = np.square(of_f).sum(axis=0)
-    shared = (of_y * of_f).sum(axis=0)
+    own, shared = _summed(of_f, of_f), _summed(of_y, of_f)
     weight = np.divide(shared, own, out=np.zeros_like(own), where=own > 0)
     return np.asarray(np.clip(weight, 0, 1))
 

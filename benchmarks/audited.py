@@ -10,8 +10,9 @@ class is the single original label (``label``). ``others + label`` is a regressi
 product, cross-fitted on the audited images.
 
 Designs: ``uniform``; ``size``, by the number of classes that at least a tenth of the models put first, with
-Neyman's allocation; ``active``, by the share's p (1 - p), over all models; ``pairs``, the same for
-differences. Estimators: the audited images alone (λ = 0), the difference estimator (λ = 1) and power tuning.
+Neyman's allocation; ``active``, by the share's p (1 - p), over all models, half of it uniform (``active
+0.2``: a fifth); ``pairs``, the same for differences. Estimators: the audited images alone (λ = 0), the
+difference estimator (λ = 1) and power tuning.
 
 With `--out`, each size and block of 100 draws is a line that is appended when it is done, and a later call
 continues there. `--cache` stores the values of all images.
@@ -30,15 +31,14 @@ import numpy as np
 from common import models, quiet, validation
 from scipy.special import stdtrit
 
+from manyhot.core.audit_cross_fitting import cross_fitted, least_squares
 from manyhot.core.audit_samples import active_design, stratified_design, uniform_design
 from manyhot.core.audit_sequence import sequence_quantile
 from manyhot.core.audited import (
     AuditedEstimate,
     LinearisedValues,
     bootstrap_interval,
-    cross_fitted,
     estimate,
-    least_squares,
     linearised_ratios,
 )
 from manyhot.core.estimates import Ratio
@@ -46,11 +46,24 @@ from manyhot.core.estimates import Ratio
 SIZES = (100, 250, 500, 1000, 2000)
 BLOCK = 100
 N_PAIRS = 100
-SUBJECTS = ("real1", "real1_all", "mla", "real5", "precision@5", "recall@5", "three", "bootstrap", "sequence")
+N_OWN_PAIRS = 20
+SUBJECTS = (
+    "real1",
+    "real1_all",
+    "mla",
+    "real5",
+    "precision@5",
+    "recall@5",
+    "three",
+    "pair",
+    "bootstrap",
+    "sequence",
+)
 """Metrics, and what else is simulated.
 
 ``real1_all`` draws from all images; people find that 6 % of them have no valid class, which models never do.
-``three`` is real1 with three models, whose proposals come from these three alone; ``bootstrap`` has the
+``three`` is real1 with three models, whose proposals come from these three alone; ``pair`` has a design of
+its own for each of 20 pairs, by the images on which the two differ; ``bootstrap`` has the
 intervals of the bootstrap, and ``sequence`` those of a confidence sequence that hold after every 50 images.
 """
 
@@ -92,6 +105,7 @@ class Values:
     spread: np.ndarray
     size: np.ndarray
     agreement: np.ndarray
+    best: np.ndarray
     scored: np.ndarray | None = None
 
     def __post_init__(self):
@@ -100,6 +114,15 @@ class Values:
         pairs = np.array([(a, b) for a in range(n_models) for b in range(a)])
         chosen = np.random.default_rng(0).choice(len(pairs), min(N_PAIRS, len(pairs)), replace=False)
         self.first, self.second = pairs[chosen].T
+
+    def of_pair(self, pair):
+        """Return the values of two models."""
+        columns = [self.first[pair], self.second[pair]]
+        proposed = {name: f[:, columns] for name, f in self.proposed.items()}
+        best = self.best[:, columns]
+        same = (best[:, :1] == best[:, 1:]).astype(np.float32)
+        own = self.people[:, columns], proposed, {}, self.true[columns], self.spread[:, columns]
+        return Values(*own, self.size, same, best)
 
     def linearised(self, name, sample):
         """Return the contributions of a sample, with one of the kinds of proposals."""
@@ -156,7 +179,7 @@ class Images:
             people, proposed, base, true = self._by_class(people, proposed)
         agreement = self.of_others[:, :, 0]
         scored = scored if metric == "real1_all" else None
-        return Values(people, proposed, base, true, spread, self.size, agreement, scored)
+        return Values(people, proposed, base, true, spread, self.size, agreement, self.best, scored)
 
     def _combined(self, metric, x, *, people=False):
         """Return the value of each image from those of its best classes, shape (N, M)."""
@@ -192,7 +215,9 @@ def designs(values, n):
         "uniform": uniform_design(len(share), n),
         "size": stratified_design(values.size, n, np.sqrt(spread)),
         "active": active_design(spread, n),
+        "active 0.2": active_design(spread, n, uniform=0.2),
         "pairs": active_design(apart, n),
+        "pairs 0.2": active_design(apart, n, uniform=0.2),
     }
 
 
@@ -201,6 +226,8 @@ def arms(metric):
     both = [("uniform", "others", 0.0), ("uniform", "others", "tuned"), ("active", "others", "tuned")]
     if metric == "mla":
         return [*both[1:], ("active", "others", 1.0)]
+    if metric == "pair":
+        return [*both[:2], ("pairs", "others", "tuned"), ("pairs", "others + label", 1.0)]
     if metric not in ("real1", "three"):
         return [*both, ("active", "others", 1.0)]
     return [
@@ -209,15 +236,13 @@ def arms(metric):
         ("uniform", "all", "tuned"),
         ("uniform", "label", "tuned"),
         ("uniform", "others + label", 1.0),
-        ("size", "others", 0.0),
         ("size", "others", "tuned"),
-        ("active", "others", 0.0),
         ("active", "others", 1.0),
-        ("active", "all", "tuned"),
-        ("active", "label", "tuned"),
         ("active", "others + label", 1.0),
+        ("active 0.2", "others", "tuned"),
         ("pairs", "others", "tuned"),
         ("pairs", "others + label", 1.0),
+        ("pairs 0.2", "others", "tuned"),
     ]
 
 
@@ -241,7 +266,7 @@ class WithEnds(AuditedEstimate):
 
     def interval(self, scale="plain", *, quantile=None):
         """Return these intervals, for values that have one."""
-        return tuple(np.where(self.too_few, np.nan, end) for end in self.ends)
+        return tuple(np.where(self.without, np.nan, end) for end in self.ends)
 
 
 def common_ends(values, proposals, sample, power):
@@ -315,6 +340,16 @@ def simulate(values, metric, n, block):
     }
 
 
+def simulate_each(values, n, block):
+    """Return what `simulate` returns, for pairs with designs of their own."""
+    found = [simulate(values.of_pair(pair), "pair", n, block) for pair in range(N_OWN_PAIRS)]
+    joined = {}
+    for arm, both in found[0].items():
+        parts = [[f[arm][kind] for f in found] for kind in range(len(both))]
+        joined[arm] = [{k: [x for p in own for x in p[k]] for k in own[0]} for own in parts]
+    return joined
+
+
 def run(options):
     """Simulate what is not in the file of results, the first blocks of all cells first."""
     out, done = Path(options.out), set()
@@ -334,7 +369,10 @@ def run(options):
                     some = np.s_[:, THREE] if metric == "three" else np.s_[:]
                     cached[metric] = Images(top[inside][some], sets[inside], label[inside]).values(metric)
                 start = time.process_time()
-                arms_ = simulate(cached[metric], metric, n, block)
+                if metric == "pair":
+                    arms_ = simulate_each(cached[metric], n, block)
+                else:
+                    arms_ = simulate(cached[metric], metric, n, block)
                 seconds = round(time.process_time() - start, 1)
                 alone = {
                     k: (v + cached[metric].base.get(k, 0)).tolist() for k, v in cached[metric].mean.items()
@@ -386,9 +424,12 @@ def show(out):
 
 
 def line(s, plain, draws):
-    held = s["held"] / np.maximum(s["intervals"], 1)
-    width = s["width"] / np.maximum(s["intervals"], 1)
-    ratio = np.median(plain["width"] / np.maximum(plain["intervals"], 1) / np.maximum(width, 1e-9))
+    """Return the row of an arm: means and medians over models or pairs with an interval in most draws."""
+    most = s["intervals"] >= draws / 2
+    if not most.any():
+        return f"{'none':14} | {1 - s['intervals'].mean() / draws:.1%}"
+    held, width = (s[name][most] / s["intervals"][most] for name in ("held", "width"))
+    ratio = np.median(plain["width"][most] / np.maximum(plain["intervals"][most], 1) / width)
     deviation = np.sqrt(s["squared"] / draws)
     n_few = (draws - s["intervals"]).sum()
     few = f"({100 * s['held too few'].sum() / n_few:.1f})" if n_few else ""
@@ -399,7 +440,7 @@ def line(s, plain, draws):
     )
     if "right" in s:
         return text + f" | decided {s['right'].mean() / draws:.1%}, wrongly {s['wrong'].mean() / draws:.2%}"
-    return text + f" | plain scale {100 * (s['held plain'] / np.maximum(s['intervals'], 1)).mean():.1f}"
+    return text + f" | plain scale {100 * (s['held plain'] / np.maximum(s['intervals'], 1))[most].mean():.1f}"
 
 
 def main() -> None:

@@ -82,7 +82,7 @@ def test_the_check_of_samples_refuses_one_of_the_promised_share():
     rng = np.random.default_rng(4)
     designs = [uniform_design(3000, 600), active_design(rng.gamma(0.5, size=3000), 600)]
     for design in designs:
-        p = [sample_p(design.draw(rng)) for _ in range(1000)]
+        p = [sample_p(design.draw(rng)) for _ in range(500)]
         assert stats.kstest(p, "uniform").pvalue > 0.001
         check_sample(design.draw(rng))
     as_drawn = designs[0].draw(rng)

@@ -36,9 +36,9 @@ def test_intervals_hold_at_all_sizes_together():
     rng = np.random.default_rng(0)
     f = rng.beta(2, 0.7, (5000, 1))
     y = (rng.random((5000, 1)) < 0.1 + 0.8 * f).astype(float)
-    design, sizes = active_design(f * (1 - f), 1000), range(50, 1001, 25)
+    design, sizes = active_design(f * (1 - f), 1000), range(50, 1001, 50)
     left = np.zeros(2)
-    for _ in range(400):
+    for _ in range(300):
         sample = design.draw(rng)
         outside = np.zeros(2, bool)
         for n in sizes:
@@ -46,10 +46,10 @@ def test_intervals_hold_at_all_sizes_together():
             found = estimate(linearised_means(y[first.images], f, first), first, power=1.0)
             for kind, quantile in enumerate((None, sequence_quantile(n, 500))):
                 lo, hi = found.interval(quantile=quantile)
-                outside[kind] |= not lo[0] <= y.mean() <= hi[0]
+                outside[kind] |= y.mean() < lo[0] or hi[0] < y.mean()
         left += outside
-    assert left[0] / 400 > 0.2  # ordinary intervals
-    assert left[1] / 400 < 0.05
+    assert left[0] / 300 > 0.2  # ordinary intervals
+    assert left[1] / 300 < 0.05
 
 
 def test_impossible_numbers_are_refused():

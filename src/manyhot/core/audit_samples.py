@@ -243,7 +243,7 @@ def stratified_design(stratum: Ints, n: int, deviation: AnyFloats | None = None)
     return AuditDesign((counts / size)[places], stratum)
 
 
-def active_design(squared_residual: AnyFloats, n: int, *, uniform: float = 0.2) -> AuditDesign:
+def active_design(squared_residual: AnyFloats, n: int, *, uniform: float = 0.5) -> AuditDesign:
     """Return the design that prefers images on which people may disagree with the proposed label sets.
 
     Parameters
@@ -307,14 +307,14 @@ def _proportional(size: Floats, n: int) -> Floats:
         certain |= above
 
 
-def _apportion(wanted: Floats, n: int, least: Ints, most: Ints) -> Ints:
-    """Return integers that add up to n, near to shares proportional to `wanted`, within bounds."""
-    low, high = 0.0, float(n) / max(wanted[wanted > 0].min(), 1e-300) + 1
+def _apportion(sizes: Floats, n: int, least: Ints, most: Ints) -> Ints:
+    """Return integers that add up to n, near to shares proportional to `sizes`, within bounds."""
+    low, high = 0.0, float(n) / max(sizes[sizes > 0].min(), 1e-300) + 1
     for _ in range(200):  # bisection of the factor; the sum grows with it
         middle = (low + high) / 2
-        enough = np.clip(middle * wanted, least, most).sum() >= n
+        enough = np.clip(middle * sizes, least, most).sum() >= n
         low, high = (low, middle) if enough else (middle, high)
-    exact = np.clip(high * wanted, least, most)
+    exact = np.clip(high * sizes, least, most)
     counts = np.floor(exact + 1e-9).astype(np.intp)
     room = np.where(counts < most, exact - counts, -np.inf)
     counts[np.argsort(-room, kind="stable")[: n - counts.sum()]] += 1
@@ -358,7 +358,7 @@ def sample_p(sample: AuditSample, groups: Ints | None = None) -> float:
 
 
 def check_sample(sample: AuditSample, groups: Ints | None = None) -> None:
-    """Refuse a sample that was not drawn by the recorded probabilities.
+    """Raise an error if a sample was not drawn by the recorded probabilities.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ prediction-powered inference (Angelopoulos et al. 2023, doi 10.1126/science.adi6
 estimated variance is power tuning (PPI++, Angelopoulos, Duchi and Zrnic 2023, arXiv 2311.01453): the worse
 the proposals are, the nearer it is to 0. All of them are right on average, whatever the proposals are, as
 long as no audited image was used to make them. Proposals that are fitted to people's answers must be
-cross-fitted (`cross_fitted`).
+cross-fitted (`manyhot.core.audit_cross_fitting`).
 
 Every metric is brought into this form by linearisation: its values y and f are what an image contributes
 to it, to first order. The variance is that of the design; no model of the images is assumed.
@@ -28,7 +28,7 @@ textbook's (1 - n / N) s² / n.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,7 +43,6 @@ from manyhot.core.resampling import LEVEL, percentile_interval
 from manyhot.errors import InputError
 
 Power = float | Literal["tuned"]
-Target = Literal["images", "population"]
 
 FEWEST_EFFECTIVE = 10
 """Minimum effective number of audited images for an interval; see `AuditedEstimate.effective`."""
@@ -51,7 +50,8 @@ FEWEST_EFFECTIVE = 10
 FEWEST_PER_STRATUM = 30
 """Audited images in each stratum from which a mean over strata is expanded at what people answered."""
 
-TOO_FEW = f"fewer than {FEWEST_EFFECTIVE} audited images make up the variance"
+TOO_FEW_IMAGES = f"fewer than {FEWEST_EFFECTIVE} audited images make up the variance"
+TOO_HEAVY = "one more disagreement on an image with a small probability could double the variance"
 """Why a value has no interval."""
 
 
@@ -170,80 +170,6 @@ def linearised_metric(metric: Pooled, sample: AuditSample) -> LinearisedValues:
     )
 
 
-def cross_fitted(
-    fit: Callable[[Ints], tuple[AnyFloats, Floats]],
-    audited: AnyFloats,
-    sample: AuditSample,
-    *,
-    folds: int = 5,
-    rng: np.random.Generator,
-) -> LinearisedValues:
-    """Return the contributions to means if the proposed values are fitted to people's answers.
-
-    The audited images are divided into folds, and the values of an image are proposed by the fit to the other
-    folds. With λ = 1, this is the augmented inverse probability weighted estimator (AIPW).
-
-    Parameters
-    ----------
-    fit : callable
-        Is passed rows of `audited`, which it may learn from, and returns the proposed values of all audited
-        images, shape (n, M), and their mean over all N images, shape (M,).
-    audited : ndarray of float, shape (n, M)
-        Values of the audited images under people's label sets.
-    sample : AuditSample
-    folds : int
-    rng : numpy.random.Generator
-
-    References
-    ----------
-    Zrnic and Candès 2024, Cross-prediction-powered inference, doi 10.1073/pnas.2322083121. Chernozhukov et
-    al. 2018, doi 10.1111/ectj.12097.
-    """
-    if not 2 <= folds <= len(sample) // 2:
-        raise InputError(
-            "`folds` does not divide the audited images.", got=folds, allowed=f"2 to {len(sample) // 2}"
-        )
-    fold = rng.permutation(np.arange(len(sample)) % folds)
-    proposed, mean = np.empty(audited.shape), np.zeros(audited.shape[1])
-    for k in range(folds):
-        inside = fold == k
-        values, over_all = fit(np.flatnonzero(~inside))
-        proposed[inside] = values[inside]
-        mean += sample.weights[inside].sum() * over_all
-    return LinearisedValues(audited, proposed, mean, np.zeros(len(mean)), mean)
-
-
-def least_squares(
-    audited: AnyFloats, features: AnyFloats, mean: Floats
-) -> Callable[[Ints], tuple[AnyFloats, Floats]]:
-    """Return the fit of a linear regression of people's values on features, for `cross_fitted`.
-
-    With it, the estimate is the generalised regression estimator of survey sampling (Särndal, Swensson and
-    Wretman 1992, Model Assisted Survey Sampling, chapter 6), cross-fitted.
-
-    Parameters
-    ----------
-    audited : ndarray of float, shape (n, M)
-        Values of the audited images under people's label sets.
-    features : ndarray of float, shape (n, M, D)
-        Features of the audited images, such as values under several proposed label sets. A constant is added.
-    mean : ndarray of float, shape (M, D)
-        Mean of the features over all N images.
-    """
-    x = np.concatenate([np.ones((*features.shape[:2], 1)), features], axis=2).transpose(1, 0, 2)
-    over_all = np.concatenate([np.ones((len(mean), 1)), mean], axis=1)
-
-    def fit(rows: Ints) -> tuple[AnyFloats, Floats]:
-        known = x[:, rows]
-        products = known.transpose(0, 2, 1) @ known
-        targets = known.transpose(0, 2, 1) @ audited[rows].T[:, :, None]
-        # A feature that is constant on these rows leaves the products without an inverse.
-        slopes = np.linalg.pinv(products, hermitian=True) @ targets
-        return (x @ slopes)[:, :, 0].T, np.asarray((over_all[:, None] @ slopes)[:, 0, 0], np.float64)
-
-    return fit
-
-
 @dataclass(frozen=True)
 class AuditedEstimate:
     """M values, estimated from the audited images and from proposed label sets of all images.
@@ -256,6 +182,9 @@ class AuditedEstimate:
         Degrees of freedom of the errors: twice the inverse of their squares' relative variance.
     power : ndarray of float64, shape (M,)
         The weight λ of the proposed label sets.
+    heaviest : ndarray of float64, shape (M,)
+        How much an image with the smallest probability and the largest residual adds to the variance,
+        divided by the variance.
     alone : ndarray of float64, shape (M,)
         The values by the proposed label sets alone.
     n : int
@@ -266,6 +195,7 @@ class AuditedEstimate:
     error: Floats
     df: Floats
     power: Floats
+    heaviest: Floats
     alone: Floats
     n: int
 
@@ -278,12 +208,23 @@ class AuditedEstimate:
         return self.df / 2
 
     @property
-    def too_few(self) -> Bools:
-        """Whether a value has no interval, as too few audited images make up its variance; see `TOO_FEW`."""
-        return ~(self.effective >= FEWEST_EFFECTIVE)
+    def without(self) -> Bools:
+        """Whether a value has no interval; see `doubts`."""
+        return ~((self.effective >= FEWEST_EFFECTIVE) & (self.heaviest <= 1))
+
+    def doubts(self) -> list[str]:
+        """Return why each value has no interval by the normal theory; empty if it has one.
+
+        If the audited images with small probabilities happen to agree with the proposals, the variance looks
+        small and is wrong. So it is not enough that many images make up the estimated variance.
+        """
+        few = ~(self.effective >= FEWEST_EFFECTIVE)
+        return [
+            TOO_FEW_IMAGES if f else TOO_HEAVY if w else "" for f, w in zip(few, self.without, strict=True)
+        ]
 
     def interval(self, scale: Scale = "plain", *, quantile: float | None = None) -> tuple[Floats, Floats]:
-        """Return the ends of the intervals, shape (M,); NaN where `too_few`.
+        """Return the ends of the intervals, shape (M,); NaN where `without`.
 
         Parameters
         ----------
@@ -295,7 +236,7 @@ class AuditedEstimate:
             `manyhot.core.audit_sequence.sequence_quantile`, intervals hold at all sizes of a growing sample.
         """
         times = stdtrit(self.df, (1 + LEVEL) / 2) if quantile is None else quantile
-        half = np.where(self.too_few, np.nan, times * self.error)
+        half = np.where(self.without, np.nan, times * self.error)
         lo, hi = self.value - half, self.value + half
         inside = (self.value > 0) & (self.value < (1 if scale == "logit" else np.inf)) & (scale != "plain")
         v, half = self.value[inside], half[inside]
@@ -312,7 +253,7 @@ def estimate(
     sample: AuditSample,
     *,
     power: Power = "tuned",
-    target: Target = "images",
+    population: bool = False,
     rater_variance: AnyFloats | None = None,
 ) -> AuditedEstimate:
     """Estimate values on people's label sets of all images.
@@ -324,9 +265,9 @@ def estimate(
     power : float or "tuned"
         The weight λ of the proposed label sets (see the top of this module): 0 for none, 1 for the difference
         estimator, and ``tuned`` for the weight from 0 to 1 with the smallest estimated variance.
-    target : {"images", "population"}
-        Whether errors are those of the values on these N images, or on the population that they were drawn
-        from, which adds the variance of y divided by N.
+    population : bool
+        Whether errors are those of the values in the population that the N images were drawn from, which
+        adds the variance of y divided by N, and not on these images alone.
     rater_variance : ndarray of float, shape (n, M), optional
         Variance of each audited contribution that is due to few answers, such as that of a posterior. It
         adds ``sum_S w_i**2 rater_variance_i``. It does not cover a bias of the posterior.
@@ -341,19 +282,17 @@ def estimate(
     y, f = values.audited, values.proposed
     of_y, of_f = _deviations(y, sample), _deviations(f, sample)
     weight = _tuned(of_y, of_f) if power == "tuned" else np.full(y.shape[1], float(power))
-    of_y -= weight * of_f
-    squares = np.square(of_y, out=of_y)
+    squares = np.square(of_y - weight * of_f)
+    residual = y - weight * f
+    weighted = sample.weights @ residual
+    largest = np.maximum(residual.max(axis=0) - weighted, weighted - residual.min(axis=0))
     variance = squares.sum(axis=0)
+    total = variance * _freedom(sample, power) + _added_variance(y, sample, population, rater_variance)
     with np.errstate(invalid="ignore", divide="ignore"):
-        own_df = 2 * variance**2 / _summed(squares, squares)
-    if power == "tuned":
-        free = len(sample) - len(sample.design.n_by_stratum)
-        variance *= free / max(free - 1, 1)
-    total = variance + _added_variance(y, sample, target, rater_variance)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        df = own_df * (total / variance) ** 2
-    value = values.base + sample.weights @ y + weight * (values.mean - sample.weights @ f)
-    return AuditedEstimate(value, np.sqrt(total), df, weight, values.alone, len(sample))
+        df = 2 * total**2 / _summed(squares, squares)
+        heaviest = np.max(sample.weights**2 * (1 - sample.probability)) * largest**2 / variance
+    value = values.base + weight * values.mean + weighted
+    return AuditedEstimate(value, np.sqrt(total), df, weight, heaviest, values.alone, len(sample))
 
 
 def bootstrap_interval(
@@ -363,13 +302,13 @@ def bootstrap_interval(
     rng: np.random.Generator,
     resamples: int = 1000,
     power: Power = "tuned",
-    target: Target = "images",
+    population: bool = False,
 ) -> tuple[Floats, Floats]:
     """Return the percentile intervals of the values over resamples of the audited images.
 
     Parameters
     ----------
-    values, sample, power, target
+    values, sample, power, population
         As in `estimate`.
     rng : numpy.random.Generator
     resamples : int
@@ -387,9 +326,9 @@ def bootstrap_interval(
     """
     weight = estimate(values, sample, power=power).power
     residual = values.audited - weight * values.proposed
-    weights = _resampled_weights(sample, resamples, rng, whole=target == "population")
+    weights = _resampled_weights(sample, resamples, rng, whole=population)
     means = values.base + weight * values.mean + weights @ residual
-    if target == "population":
+    if population:
         error = np.sqrt(_spread(values.proposed, sample) / len(sample.design))
         means += weight * error * rng.standard_normal(means.shape)
     return percentile_interval(means.T)
@@ -454,7 +393,7 @@ def _deviations(x: AnyFloats, sample: AuditSample) -> Floats:
     means[1:] -= averaged.sum(axis=0)[:, None] * means[0]
     factor = np.sqrt(free * (n_by_stratum / np.maximum(n_by_stratum - 1, 1))[places])
     scaled = np.concatenate([(factor * weights)[:, None], factor[:, None] * (members > 0)], axis=1)
-    deviations = scaled[:, :1] * x
+    deviations: Floats = np.asarray(scaled[:, :1] * x, np.float64)
     deviations -= scaled @ means
     return deviations
 
@@ -469,17 +408,23 @@ def _tuned(of_y: Floats, of_f: Floats) -> Floats:
     return np.asarray(np.clip(weight, 0, 1))
 
 
+def _freedom(sample: AuditSample, power: Power) -> float:
+    """Return by how much tuning the power makes the estimated variance too small."""
+    free = len(sample) - len(sample.design.n_by_stratum)
+    return free / max(free - 1, 1) if power == "tuned" else 1.0
+
+
 def _added_variance(
-    y: AnyFloats, sample: AuditSample, target: Target, rater_variance: AnyFloats | None
+    y: AnyFloats, sample: AuditSample, population: bool, rater_variance: AnyFloats | None
 ) -> Floats | float:
-    of_images = _spread(y, sample) / len(sample.design) if target == "population" else 0.0
+    of_images = _spread(y, sample) / len(sample.design) if population else 0.0
     return of_images if rater_variance is None else of_images + sample.weights**2 @ rater_variance
 
 
 def _spread(x: AnyFloats, sample: AuditSample) -> Floats:
     """Return the variance over all images, estimated from the audited ones."""
     w, n = sample.weights, len(sample)
-    return np.asarray(w @ np.square(x - w @ x) * n / (n - 1))
+    return np.asarray(w @ np.square(x - w @ x) * n / (n - 1), np.float64)
 
 
 def _resampled_weights(

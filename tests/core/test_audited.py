@@ -20,10 +20,9 @@ from manyhot.core.audited import (
     bootstrap_interval,
     estimate,
     linearised_means,
-    linearised_metric,
     linearised_ratios,
 )
-from manyhot.core.estimates import Pooled, Ratio, mean_over
+from manyhot.core.estimates import Ratio, mean_over
 from manyhot.errors import InputError
 
 
@@ -202,41 +201,6 @@ def test_differences_are_paired():
         alone = estimate(own, sample)
         assert (found.value[p], found.error[p]) == pytest.approx((alone.value[0], alone.error[0]))
         assert found.alone[p] == pytest.approx(f[:, a].mean() - f[:, b].mean())
-
-
-def mean_as_metric(x):
-    """Return a mean over images as a metric with a jackknife."""
-
-    def value(weights):
-        return float(np.average(x, weights=weights))
-
-    def left_out(weights):
-        w = np.ones(len(x)) if weights is None else weights
-        return (value(w) - x) / (w.sum() - 1)
-
-    return Pooled(value, np.ones(len(x), bool), left_out)
-
-
-def test_a_metric_is_linearised_by_its_jackknife():
-    y, f = images(500, models=1)
-    sample = uniform_design(500, 60).draw(np.random.default_rng(7))
-    drawn = y[sample.images]
-    values = linearised_metric(mean_as_metric(np.concatenate([f, drawn])[:, 0]), sample)
-    found, expected = estimate(values, sample), estimate(linearised_means(drawn, f, sample), sample)
-    assert found.value == pytest.approx(expected.value, abs=2e-4)
-    assert found.error == pytest.approx(expected.error, rel=0.003)
-    assert found.alone == pytest.approx(f.mean(0))
-
-
-def test_a_metric_without_jackknife_is_refused():
-    sample = uniform_design(500, 60).draw(np.random.default_rng(7))
-    with pytest.raises(InputError) as error:
-        linearised_metric(Pooled(lambda _: 0.0, np.ones(500, bool)), sample)
-    assert str(error.value) == (
-        "The metric has no contributions of images.\n"
-        "  got:     500 images, no jackknife\n"
-        "  allowed: a metric with a jackknife on 500 and 60 images"
-    )
 
 
 def test_values_of_other_images_are_refused():

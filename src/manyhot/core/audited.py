@@ -37,7 +37,7 @@ from scipy.special import expit, logit, stdtrit
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.audit_samples import AuditSample
-from manyhot.core.estimates import Pooled, Ratio
+from manyhot.core.estimates import Ratio
 from manyhot.core.jackknife import Scale
 from manyhot.core.resampling import LEVEL, percentile_interval
 from manyhot.errors import InputError
@@ -99,7 +99,7 @@ def linearised_means(audited: AnyFloats, proposed: AnyFloats, sample: AuditSampl
         Values of all images under the proposed label sets.
     sample : AuditSample
     """
-    _check_rows(len(audited), len(proposed), sample)
+    check_rows(len(audited), len(proposed), sample)
     mean = proposed.mean(axis=0, dtype=np.float64)
     return LinearisedValues(audited, proposed[sample.images], mean, np.zeros(len(mean)), mean)
 
@@ -133,41 +133,6 @@ def linearised_ratios(
     """
     pairs = zip(audited, proposed, strict=True)
     return _side_by_side([_linearised_ratio(a, f, sample) for a, f in pairs])
-
-
-def linearised_metric(metric: Pooled, sample: AuditSample) -> LinearisedValues:
-    """Return the contributions to a metric that is no ratio of sums, such as macro average precision.
-
-    Parameters
-    ----------
-    metric : Pooled
-        The metric of one model on N + n images: all images with the proposed label sets, followed by the
-        audited images, in the order of ``sample.images``, with people's label sets. It needs `left_out`.
-    sample : AuditSample
-
-    Notes
-    -----
-    The influence of an image on the metric, for proposed and for people's label sets, is -(N + n) times the
-    change if it is left out of these N + n images. The metric is expanded at their value, so that the
-    remainder is of the second order in the share of wrong proposals.
-    """
-    n_images, n = len(sample.design), len(sample)
-    if metric.left_out is None or len(metric.scored) != n_images + n:
-        raise InputError(
-            "The metric has no contributions of images.",
-            got=f"{len(metric.scored):,} images, {'no' if metric.left_out is None else 'with'} jackknife",
-            allowed=f"a metric with a jackknife on {n_images:,} and {n:,} images",
-        )
-    every = np.ones(n_images + n)
-    influence = -(n_images + n) * np.where(metric.scored, metric.left_out(None), 0.0)[:, None]
-    every[n_images:] = 0
-    return LinearisedValues(
-        influence[n_images:],
-        influence[sample.images],
-        influence[:n_images].mean(axis=0),
-        np.array([metric.value(None)]),
-        np.array([metric.value(every)]),
-    )
 
 
 @dataclass(frozen=True)
@@ -334,7 +299,8 @@ def bootstrap_interval(
     return percentile_interval(means.T)
 
 
-def _check_rows(n: int, n_images: int, sample: AuditSample) -> None:
+def check_rows(n: int, n_images: int, sample: AuditSample) -> None:
+    """Raise an error if a sample has another number of audited images, or of images, than values."""
     if (n, n_images) != (len(sample), len(sample.design)):
         raise InputError(
             "The values do not match the sample.",
@@ -344,7 +310,7 @@ def _check_rows(n: int, n_images: int, sample: AuditSample) -> None:
 
 
 def _linearised_ratio(audited: Ratio, proposed: Ratio, sample: AuditSample) -> LinearisedValues:
-    _check_rows(len(audited.num), len(proposed.num), sample)
+    check_rows(len(audited.num), len(proposed.num), sample)
     n_images, w = len(sample.design), sample.weights
     of_audited, of_proposed = _strata_of(audited), _strata_of(proposed)
     n_strata = int(max(of_audited.max(initial=0), of_proposed.max(initial=0))) + 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from scipy.special import lambertw
+
 from manyhot.core.resampling import LEVEL
 from manyhot.errors import InputError
 
@@ -36,12 +38,11 @@ def sequence_quantile(n: int, planned: int) -> float:
     References
     ----------
     Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024, doi 10.1214/24-AOS2408, arXiv 2103.06476, theorem
-    2.2 and appendix B.2: ``mean ± σ (2 (n ρ² + 1) / (n² ρ²) log((n ρ² + 1)**0.5 / α))**0.5`` with
-    ``ρ² = (-2 log α + log(-2 log α) + 1) / planned``.
+    2.2: ``mean ± σ (2 (n ρ² + 1) / (n² ρ²) log((n ρ² + 1)**0.5 / α))**0.5``, with the ρ that makes it
+    narrowest at `planned`, ``ρ² = (-W(-α² / e) - 1) / planned`` (W is the branch -1 of Lambert's function).
     """
     if n < 1 or planned < 1:
         raise InputError("The number of audited images is not positive.", got=min(n, planned))
     alpha = 1 - LEVEL
-    log = -2 * math.log(alpha)
-    times = n * (log + math.log(log) + 1) / planned
+    times = -n * (float(lambertw(-(alpha**2) / math.e, -1).real) + 1) / planned
     return math.sqrt(2 * (times + 1) / times * math.log(math.sqrt(times + 1) / alpha))

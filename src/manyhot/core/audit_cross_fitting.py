@@ -1,0 +1,90 @@
+"""Proposed values that are fitted to people's answers about the audited images, and cross-fitted.
+
+A fit is nearer to the answers that it has seen than to all others, so residuals of these answers are too
+small, and so are the errors. Each audited image therefore has the values of a fit that has not seen it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from manyhot.core.array_types import AnyFloats, Floats, Ints
+from manyhot.core.audit_samples import AuditSample
+from manyhot.core.audited import LinearisedValues
+from manyhot.errors import InputError
+
+
+def cross_fitted(
+    fit: Callable[[Ints], tuple[AnyFloats, Floats]],
+    audited: AnyFloats,
+    sample: AuditSample,
+    *,
+    folds: int = 5,
+    rng: np.random.Generator,
+) -> LinearisedValues:
+    """Return the contributions to means if the proposed values are fitted to people's answers.
+
+    The audited images are divided into folds, and the values of an image are proposed by the fit to the other
+    folds. With λ = 1, this is the augmented inverse probability weighted estimator (AIPW).
+
+    Parameters
+    ----------
+    fit : callable
+        Is passed rows of `audited`, which it may learn from, and returns the proposed values of all audited
+        images, shape (n, M), and their mean over all N images, shape (M,).
+    audited : ndarray of float, shape (n, M)
+        Values of the audited images under people's label sets.
+    sample : AuditSample
+    folds : int
+    rng : numpy.random.Generator
+
+    References
+    ----------
+    Zrnic and Candès 2024, Cross-prediction-powered inference, doi 10.1073/pnas.2322083121. Chernozhukov et
+    al. 2018, doi 10.1111/ectj.12097.
+    """
+    if not 2 <= folds <= len(sample) // 2:
+        raise InputError(
+            "`folds` does not divide the audited images.", got=folds, allowed=f"2 to {len(sample) // 2}"
+        )
+    fold = rng.permutation(np.arange(len(sample)) % folds)
+    proposed, mean = np.empty(audited.shape), np.zeros(audited.shape[1])
+    for k in range(folds):
+        inside = fold == k
+        values, over_all = fit(np.flatnonzero(~inside))
+        proposed[inside] = values[inside]
+        mean += sample.weights[inside].sum() * over_all
+    return LinearisedValues(audited, proposed, mean, np.zeros(len(mean)), mean)
+
+
+def least_squares(
+    audited: AnyFloats, features: AnyFloats, mean: Floats
+) -> Callable[[Ints], tuple[AnyFloats, Floats]]:
+    """Return the fit of a linear regression of people's values on features, for `cross_fitted`.
+
+    With it, the estimate is the generalised regression estimator of survey sampling (Särndal, Swensson and
+    Wretman 1992, Model Assisted Survey Sampling, chapter 6), cross-fitted.
+
+    Parameters
+    ----------
+    audited : ndarray of float, shape (n, M)
+        Values of the audited images under people's label sets.
+    features : ndarray of float, shape (n, M, D)
+        Features of the audited images, such as values under several proposed label sets. A constant is added.
+    mean : ndarray of float, shape (M, D)
+        Mean of the features over all N images.
+    """
+    x = np.concatenate([np.ones((*features.shape[:2], 1)), features], axis=2).transpose(1, 0, 2)
+    over_all = np.concatenate([np.ones((len(mean), 1)), mean], axis=1)
+
+    def fit(rows: Ints) -> tuple[AnyFloats, Floats]:
+        known = x[:, rows]
+        products = known.transpose(0, 2, 1) @ known
+        targets = known.transpose(0, 2, 1) @ audited[rows].T[:, :, None]
+        # A feature that is constant on these rows leaves the products without an inverse.
+        slopes = np.linalg.pinv(products, hermitian=True) @ targets
+        return (x @ slopes)[:, :, 0].T, np.asarray((over_all[:, None] @ slopes)[:, 0, 0], np.float64)
+
+    return fit

@@ -1,0 +1,380 @@
+"""Which images people answer in an audit: designs, samples, and whether a sample was drawn as recorded.
+
+An audit asks people about a random sample of the images. A design gives every image the probability that it
+is in the sample, which is never 0, and fixes the number of images, in each stratum if there are any. All
+designs are drawn in the same way: the images are put in random order, and every image is taken at which the
+running sum of the probabilities passes one of the points u, u + 1, u + 2, … (randomised systematic sampling,
+Hartley and Rao 1962, doi 10.1214/aoms/1177704564). The probabilities hold exactly, the size is fixed, and
+with equal probabilities it is simple random sampling without replacement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.special import gammaincc
+
+from manyhot.core.array_types import AnyFloats, Floats, Ints
+from manyhot.errors import InputError
+
+IMPLAUSIBLE = 1e-4
+"""Largest probability of a deviation at which a sample counts as not drawn by the recorded probabilities."""
+
+FEWEST_IN_STRATUM = 2
+"""Minimum number of audited images in a stratum, as one image has no variance."""
+
+_GROUPS = 10
+"""Groups of images in the check of a sample, if none are passed."""
+
+_LEAST_EXPECTED = 5
+"""Minimum expected number of audited images in a group of the check."""
+
+
+@dataclass(frozen=True)
+class AuditDesign:
+    """The probability of each image to be audited.
+
+    Parameters
+    ----------
+    probability : ndarray of float64, shape (N,)
+        The inclusion probability of every image. The number of audited images is the sum.
+    stratum : ndarray of int, shape (N,), optional
+        If given, the number of audited images is fixed in each stratum: the sum of its probabilities.
+
+    Raises
+    ------
+    InputError
+        If a probability is not above 0 and at most 1, or a stratum has fewer than two audited images.
+    """
+
+    probability: Floats
+    stratum: Ints | None = None
+
+    def __post_init__(self) -> None:
+        p = self.probability
+        bad = np.flatnonzero(~((p > 0) & (p <= 1)))
+        if len(bad):
+            raise InputError(
+                "An image has an impossible probability to be audited.",
+                where=f"image {bad[0]:,} of {len(p):,}",
+                got=f"{p[bad[0]]:g}" + (f", and {len(bad) - 1:,} more" if len(bad) > 1 else ""),
+                allowed="above 0 and at most 1",
+                do="give each image a chance: no audit says anything about images that it never draws",
+            )
+        least = np.minimum(np.bincount(self.places), FEWEST_IN_STRATUM)
+        few = np.flatnonzero(self.n_by_stratum < least)
+        if len(few):
+            raise InputError(
+                "A stratum has too few audited images.",
+                where=f"stratum {self._strata[0][few[0]]}",
+                got=int(self.n_by_stratum[few[0]]),
+                allowed=f"at least {FEWEST_IN_STRATUM}, or all",
+                do="merge small strata, or audit more images",
+            )
+
+    def __len__(self) -> int:
+        return len(self.probability)
+
+    @cached_property
+    def _strata(self) -> tuple[Ints, Ints]:
+        """The strata, and the place of each image's stratum among them, shape (N,)."""
+        if self.stratum is None:
+            return np.zeros(1, np.intp), np.zeros(len(self), np.intp)
+        values, places = np.unique(self.stratum, return_inverse=True)
+        return values, places
+
+    @cached_property
+    def places(self) -> Ints:
+        """The stratum of each image, counted from 0, shape (N,)."""
+        return self._strata[1]
+
+    @cached_property
+    def n_by_stratum(self) -> Ints:
+        """The number of audited images of each stratum, shape (H,)."""
+        return np.rint(np.bincount(self.places, self.probability)).astype(np.intp)
+
+    @cached_property
+    def n(self) -> int:
+        """The number of audited images."""
+        return int(self.n_by_stratum.sum())
+
+    def draw(self, rng: np.random.Generator) -> AuditSample:
+        """Draw a sample, whose images are in random order."""
+        shuffled = rng.permutation(len(self))
+        # A stable sort by stratum leaves the images of each stratum in random order.
+        order = shuffled[np.argsort(self.places[shuffled], kind="stable")]
+        ends = np.cumsum(np.bincount(self.places, minlength=len(self.n_by_stratum)))
+        drawn = [
+            _systematic(images, self.probability[images], int(n), rng)
+            for images, n in zip(np.split(order, ends[:-1]), self.n_by_stratum, strict=True)
+        ]
+        return AuditSample(self, rng.permutation(np.concatenate(drawn)))
+
+
+@dataclass(frozen=True)
+class AuditSample:
+    """The audited images, and the design that they were drawn by.
+
+    Parameters
+    ----------
+    design : AuditDesign
+    images : ndarray of int, shape (n,)
+        The audited images, in the order in which they are answered.
+
+    Raises
+    ------
+    InputError
+        If an image is listed twice or does not exist, or the number of images differs from the design's.
+    """
+
+    design: AuditDesign
+    images: Ints
+
+    def __post_init__(self) -> None:
+        unique, n = np.unique(self.images), len(self.design)
+        if len(unique) < len(self.images) or (len(unique) and not 0 <= unique[0] <= unique[-1] < n):
+            raise InputError(
+                "The audited images are no sample of the images.",
+                got=f"{len(self.images):,} rows, {len(unique):,} different ones",
+                allowed=f"rows of {n:,} images, each once at most",
+                do="list each audited image once",
+            )
+        self._check_counts()
+
+    def _check_counts(self) -> None:
+        places, expected = self.design.places, self.design.n_by_stratum
+        counts = np.bincount(places[self.images], minlength=len(expected))
+        wrong = np.flatnonzero(counts != expected)
+        if len(wrong):
+            h = wrong[0]
+            raise InputError(
+                "The audited images were not drawn by the recorded probabilities.",
+                where=None if self.design.stratum is None else f"stratum {self.design._strata[0][h]}",
+                got=f"{counts[h]:,} audited images",
+                allowed=f"{expected[h]:,}, the sum of the probabilities",
+                do="answer all images of the sample, or take the first that were answered in random order",
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def probability(self) -> Floats:
+        """The inclusion probability of each audited image, shape (n,)."""
+        return self.design.probability[self.images]
+
+    @cached_property
+    def weights(self) -> Floats:
+        """The weight of each audited image, 1 / probability, divided by their sum, shape (n,).
+
+        In a stratified sample, weights are divided by their sum in each stratum, and the sum of a stratum's
+        weights is its share of the images.
+        """
+        inverse, places = 1 / self.probability, self.design.places
+        share = np.bincount(places) / len(self.design)
+        here = places[self.images]
+        return inverse * (share / np.bincount(here, inverse))[here]
+
+    @cached_property
+    def strata(self) -> Ints:
+        """The stratum of each audited image, counted from 0, shape (n,)."""
+        return self.design.places[self.images]
+
+    def first(self, n: int) -> AuditSample:
+        """Return the first n images of the sample, for an audit that stops early.
+
+        The sample must be in random order, as `AuditDesign.draw` returns it. Each image is among the first n
+        with n / len(self) of its probability. Strata are dropped: the first n images do not have a fixed
+        number in each.
+        """
+        share = n / len(self)
+        return AuditSample(AuditDesign(self.design.probability * share), self.images[:n])
+
+
+def _systematic(images: Ints, p: Floats, n: int, rng: np.random.Generator) -> Ints:
+    """Return n of the images, which are in random order."""
+    total = np.cumsum(p)
+    points = (rng.random() + np.arange(n)) * (total[-1] / n)
+    places = np.searchsorted(total, points, side="right").clip(max=len(images) - 1)
+    return np.asarray(images[places])
+
+
+def uniform_design(n_images: int, n: int) -> AuditDesign:
+    """Return the design in which all images have the same probability.
+
+    Parameters
+    ----------
+    n_images, n : int
+        Number of images N, and of those audited.
+    """
+    _check_size(n, n_images)
+    return AuditDesign(np.full(n_images, n / n_images))
+
+
+def stratified_design(stratum: Ints, n: int, deviation: AnyFloats | None = None) -> AuditDesign:
+    """Return the design with a fixed number of images of each stratum.
+
+    Parameters
+    ----------
+    stratum : ndarray of int, shape (N,)
+        The stratum of each image, such as the size of its proposed label set, or a tenth of a model's
+        confidence.
+    n : int
+        Number of audited images.
+    deviation : ndarray of float, shape (N,), optional
+        Expected size of each image's residual, the difference of the values under people's and under proposed
+        label sets. If given, the numbers are proportional to a stratum's number of images times the root of
+        its mean square (Neyman 1934, doi 10.2307/2342192); by default, to its number of images.
+
+    Raises
+    ------
+    InputError
+        If there are not at least two images for each stratum.
+    """
+    values, places = np.unique(stratum, return_inverse=True)
+    _check_size(n, len(places), FEWEST_IN_STRATUM * len(values))
+    size = np.bincount(places)
+    wanted = size.astype(np.float64)
+    if deviation is not None and np.any(deviation > 0):
+        wanted *= np.sqrt(np.bincount(places, np.square(deviation, dtype=np.float64)) / size)
+    counts = _apportion(wanted, n, np.minimum(FEWEST_IN_STRATUM, size), size)
+    return AuditDesign((counts / size)[places], stratum)
+
+
+def active_design(squared_residual: AnyFloats, n: int, *, uniform: float = 0.5) -> AuditDesign:
+    """Return the design that prefers images on which people may disagree with the proposed label sets.
+
+    Parameters
+    ----------
+    squared_residual : ndarray of float, shape (N,) or (N, M)
+        The expected square of each image's residual, the difference of the values under people's and under
+        proposed label sets, for one or M models. If f is the probability that a model is right, it is
+        f (1 - f).
+    n : int
+        Number of audited images.
+    uniform : float
+        Share of the audited images that is drawn with equal probabilities, above 0. It bounds the weight of
+        an image by 1 / `uniform` times that in a uniform sample.
+
+    Notes
+    -----
+    The probability of image i is ``n ((1 - uniform) s_i / sum(s) + uniform / N)``, where s_i is the root of
+    the mean of its squared residuals over the models, which minimises the sum over models of the variances
+    of the difference estimator. Probabilities above 1 are set to 1, and the others are increased.
+
+    References
+    ----------
+    Zrnic and Candès 2024, Active statistical inference, arXiv 2403.03208, sections 3 and 4. Deviation: the
+    size is fixed (see the top of this module), whereas they draw images independently.
+    """
+    if not 0 < uniform <= 1:
+        raise InputError("`uniform` is not a share.", got=uniform, allowed="above 0 and at most 1")
+    squares = np.asarray(squared_residual, np.float64)
+    squares = squares if squares.ndim == 1 else squares.mean(axis=1)
+    _check_size(n, len(squares))
+    bad = np.flatnonzero(~((squares >= 0) & np.isfinite(squares)))
+    if len(bad):
+        raise InputError(
+            "An expected squared residual is not a number of at least 0.",
+            where=f"image {bad[0]:,} of {len(squares):,}",
+            got=f"{squares[bad[0]]:g}",
+        )
+    size = np.sqrt(squares)
+    mean = size.mean()
+    mixed = np.ones(len(size)) if mean == 0 else (1 - uniform) * size / mean + uniform
+    return AuditDesign(_proportional(mixed, n))
+
+
+def _check_size(n: int, n_images: int, least: int = FEWEST_IN_STRATUM) -> None:
+    if not least <= n <= n_images:
+        raise InputError(
+            "The number of images to audit is impossible.",
+            got=n,
+            allowed=f"{least:,} to {n_images:,}",
+        )
+
+
+def _proportional(size: Floats, n: int) -> Floats:
+    """Return probabilities proportional to `size` that add up to n, at most 1."""
+    certain = np.zeros(len(size), bool)
+    while True:
+        p = size * ((n - np.count_nonzero(certain)) / size[~certain].sum() if not certain.all() else 0)
+        above = (p >= 1) & ~certain
+        if not above.any():
+            return np.where(certain, 1.0, p)
+        certain |= above
+
+
+def _apportion(sizes: Floats, n: int, least: Ints, most: Ints) -> Ints:
+    """Return integers that add up to n, near to shares proportional to `sizes`, within bounds."""
+    low, high = 0.0, float(n) / max(sizes[sizes > 0].min(), 1e-300) + 1
+    for _ in range(200):  # bisection of the factor; the sum grows with it
+        middle = (low + high) / 2
+        enough = np.clip(middle * sizes, least, most).sum() >= n
+        low, high = (low, middle) if enough else (middle, high)
+    exact = np.clip(high * sizes, least, most)
+    counts = np.floor(exact + 1e-9).astype(np.intp)
+    room = np.where(counts < most, exact - counts, -np.inf)
+    counts[np.argsort(-room, kind="stable")[: n - counts.sum()]] += 1
+    return np.asarray(counts)
+
+
+def sample_p(sample: AuditSample, groups: Ints | None = None) -> float:
+    """Return how probable it is that a sample deviates from its design as much as this one.
+
+    Parameters
+    ----------
+    sample : AuditSample
+    groups : ndarray of int, shape (N,), optional
+        Groups of images that are compared, such as classes or files; by default, ten groups of neighbouring
+        images. Groups with fewer than five expected images are merged.
+
+    Returns
+    -------
+    float
+        The p-value; 1 if there are fewer than two groups.
+
+    Notes
+    -----
+    With O_g audited images of a group and the expected number E_g = sum(p), the statistic
+    ``sum (O_g - E_g)**2 / sum_g p (1 - p)`` has the χ² distribution with one degree of freedom fewer than
+    there are groups, as the counts have nearly the variances and covariances of independent draws, given
+    their sum (Hájek 1964, doi 10.1214/aoms/1177700375). In a stratified sample, it is smaller.
+    """
+    p = sample.design.probability
+    groups = np.arange(len(p)) * _GROUPS // len(p) if groups is None else groups
+    _, places = np.unique(groups, return_inverse=True)
+    expected, spread = np.bincount(places, p), np.bincount(places, p * (1 - p))
+    drawn = np.bincount(places[sample.images], minlength=len(expected))
+    few = (expected < _LEAST_EXPECTED) | (spread < 1)
+    parts = [np.append(x[~few], x[few].sum()) for x in (drawn - expected, spread)]
+    some = parts[1] > 0
+    if np.count_nonzero(some) < 2:
+        return 1.0
+    statistic = float((parts[0][some] ** 2 / parts[1][some]).sum())
+    return float(gammaincc((np.count_nonzero(some) - 1) / 2, statistic / 2))
+
+
+def check_sample(sample: AuditSample, groups: Ints | None = None) -> None:
+    """Raise an error if a sample was not drawn by the recorded probabilities.
+
+    Parameters
+    ----------
+    sample, groups
+        As in `sample_p`.
+
+    Raises
+    ------
+    InputError
+        If `sample_p` is below `IMPLAUSIBLE`: one of 10,000 samples that were drawn as recorded is refused.
+    """
+    p = sample_p(sample, groups)
+    if p < IMPLAUSIBLE:
+        raise InputError(
+            "The audited images were not drawn by the recorded probabilities.",
+            got=f"groups of images are over- or underrepresented (p = {p:.1g})",
+            allowed=f"p of at least {IMPLAUSIBLE:g}",
+            do="answer the images that were drawn, in the order in which they were drawn",
+        )

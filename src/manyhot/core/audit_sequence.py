@@ -1,0 +1,48 @@
+"""Intervals that hold at every size of a growing audit, so that it may stop when a question is decided."""
+
+from __future__ import annotations
+
+import math
+
+from scipy.special import lambertw
+
+from manyhot.core.resampling import LEVEL
+from manyhot.errors import InputError
+
+
+def sequence_quantile(n: int, planned: int) -> float:
+    """Return half the width of an asymptotic confidence sequence after n audited images, in standard errors.
+
+    With it, the intervals of `manyhot.core.audited.AuditedEstimate.interval` for the first n images of a
+    sample (`manyhot.core.audit_samples.AuditSample.first`) contain the value at all n together, from the
+    first few dozen images on, with the probability of one ordinary interval.
+
+    Parameters
+    ----------
+    n : int
+        Number of audited images so far.
+    planned : int
+        Number of audited images at which the intervals are narrowest, compared with ordinary ones. It must
+        not depend on the answers.
+
+    Returns
+    -------
+    float
+        For 95 %, it is 3.04 at n = `planned`, where ordinary intervals have 1.96.
+
+    Raises
+    ------
+    InputError
+        If a number is not positive.
+
+    References
+    ----------
+    Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024, doi 10.1214/24-AOS2408, arXiv 2103.06476, theorem
+    2.2: ``mean ± σ (2 (n ρ² + 1) / (n² ρ²) log((n ρ² + 1)**0.5 / α))**0.5``, with the ρ that makes it
+    narrowest at `planned`, ``ρ² = (-W(-α² / e) - 1) / planned`` (W is the branch -1 of Lambert's function).
+    """
+    if n < 1 or planned < 1:
+        raise InputError("The number of audited images is not positive.", got=min(n, planned))
+    alpha = 1 - LEVEL
+    times = -n * (float(lambertw(-(alpha**2) / math.e, -1).real) + 1) / planned
+    return math.sqrt(2 * (times + 1) / times * math.log(math.sqrt(times + 1) / alpha))

@@ -1,0 +1,413 @@
+"""Values of models on label sets of which people answered only a random sample: prediction-powered inference.
+
+Models propose a label set for each of N images, and people answer a sample S of n images, drawn with known
+probabilities (`manyhot.core.audit_samples`). Image i has a value y_i under people's label set and f_i under
+the proposed one, such as whether a model's top class is in the set. With weights w_i = 1 / probability,
+divided by their sum, the mean of y over all images is estimated as
+
+    λ mean(f) + sum_S w_i (y_i - λ f_i).
+
+λ = 0 is the weighted mean of the audited images (Hájek's estimator), which uses no proposals. λ = 1 is the
+difference estimator (Cassel, Särndal and Wretman 1976, doi 10.1093/biomet/63.3.615), which is known as
+prediction-powered inference (Angelopoulos et al. 2023, doi 10.1126/science.adi6000). The λ with the smallest
+estimated variance is power tuning (PPI++, Angelopoulos, Duchi and Zrnic 2023, arXiv 2311.01453): the worse
+the proposals are, the nearer it is to 0. All of them are right on average, whatever the proposals are, as
+long as no audited image was used to make them. Proposals that are fitted to people's answers must be
+cross-fitted (`manyhot.core.audit_cross_fitting`).
+
+Every metric is brought into this form by linearisation: its values y and f are what an image contributes
+to it, to first order (Deville 1999, Survey Methodology 25, 193-203). The variance is that of the design; no
+model of the images is assumed:
+
+    V = sum_h n_h / (n_h - 1) sum_{i in S_h} (1 - p_i) (e_i - mean(e))**2,    e_i = w_i (r_i - mean(r))
+
+with the residuals r = y - λ f, their weighted mean, the strata h (one without strata), the probabilities p,
+and the mean of e weighted by 1 - p (Hájek 1964, doi 10.1214/aoms/1177700375). With equal probabilities it is
+the textbook's (1 - n / N) s² / n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.special import expit, logit, stdtrit
+
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
+from manyhot.core.audit_samples import AuditSample
+from manyhot.core.estimates import Ratio
+from manyhot.core.jackknife import Scale
+from manyhot.core.resampling import LEVEL, percentile_interval
+from manyhot.errors import InputError
+
+Power = float | Literal["tuned"]
+
+FEWEST_EFFECTIVE = 10
+"""Minimum effective number of audited images for an interval; see `AuditedEstimate.effective`."""
+
+FEWEST_PER_STRATUM = 30
+"""Audited images in each stratum from which a mean over strata is expanded at what people answered."""
+
+TOO_FEW_IMAGES = f"fewer than {FEWEST_EFFECTIVE} audited images make up the variance"
+TOO_HEAVY = "one more disagreement on an image with a small probability could double the variance"
+"""Why a value has no interval."""
+
+
+@dataclass(frozen=True)
+class LinearisedValues:
+    """What each image contributes to M values, to first order.
+
+    If people had answered all images, the values would be `base` plus the mean over all images of the
+    contributions under people's label sets.
+
+    Parameters
+    ----------
+    audited : ndarray of float, shape (n, M)
+        Contributions of the audited images under people's label sets.
+    proposed : ndarray of float, shape (n, M)
+        The same under the proposed label sets.
+    mean : ndarray of float64, shape (M,)
+        Mean over all N images of the contributions under the proposed label sets.
+    base : ndarray of float64, shape (M,)
+        The values at which the metrics were linearised.
+    alone : ndarray of float64, shape (M,)
+        The values by the proposed label sets alone.
+    """
+
+    audited: AnyFloats
+    proposed: AnyFloats
+    mean: Floats
+    base: Floats
+    alone: Floats
+
+    def differences(self, first: Ints, second: Ints) -> LinearisedValues:
+        """Return the paired differences of the values `first` minus the values `second`, each shape (P,).
+
+        On images on which two models have the same best class, the difference of ``real1`` is 0, whatever
+        people answer. To compare two models, draw from the other images alone, and multiply the values by
+        their share of the images: with ReaL, intervals are 2.9 times narrower than by as many of all images.
+        The share is of the images that have a valid class, whose number is estimated if it is not known.
+        """
+        parts = (self.audited, self.proposed, self.mean, self.base, self.alone)
+        return LinearisedValues(*(x[..., first] - x[..., second] for x in parts))
+
+
+def linearised_means(audited: AnyFloats, proposed: AnyFloats, sample: AuditSample) -> LinearisedValues:
+    """Return the contributions to means over all images.
+
+    Parameters
+    ----------
+    audited : ndarray of float, shape (n, M)
+        Values of the audited images under people's label sets, in the order of ``sample.images``.
+    proposed : ndarray of float, shape (N, M)
+        Values of all images under the proposed label sets.
+    sample : AuditSample
+    """
+    check_rows(len(audited), len(proposed), sample)
+    mean = proposed.mean(axis=0, dtype=np.float64)
+    return LinearisedValues(audited, proposed[sample.images], mean, np.zeros(len(mean)), mean)
+
+
+def linearised_ratios(
+    audited: Sequence[Ratio], proposed: Sequence[Ratio], sample: AuditSample
+) -> LinearisedValues:
+    """Return the contributions to ratios of sums over images, or to means of such ratios over strata.
+
+    Parameters
+    ----------
+    audited : sequence of M Ratio
+        The metric of each model on the audited images under people's label sets, in the order of
+        ``sample.images``.
+    proposed : sequence of M Ratio
+        The same on all images under the proposed label sets.
+    sample : AuditSample
+
+    Notes
+    -----
+    An image with numerator a and denominator b contributes ``(a - R b) / B`` to a ratio, where R is the ratio
+    of the weighted sums over the audited images and B their mean denominator. If all denominators are 1, this
+    is exact.
+
+    The mean over G strata is expanded in the same way if each stratum has at least `FEWEST_PER_STRATUM`
+    audited images. Otherwise, as with the 1,000 classes of ``mla``, it is expanded at the proposed label
+    sets: an image of stratum g contributes ``(a - R_g b) / (G B_g)``, where R_g is the ratio over all images
+    of the stratum under the proposed label sets, and B_g their denominators, divided by N. This is exact if
+    the denominators do not depend on people's answers. Otherwise it is off by the mean over strata of the
+    relative error of the denominator times the error of R_g, of the proposed label sets.
+    """
+    pairs = zip(audited, proposed, strict=True)
+    return _side_by_side([_linearised_ratio(a, f, sample) for a, f in pairs])
+
+
+@dataclass(frozen=True)
+class AuditedEstimate:
+    """M values, estimated from the audited images and from proposed label sets of all images.
+
+    Parameters
+    ----------
+    value, error : ndarray of float64, shape (M,)
+        The estimates and their standard errors.
+    df : ndarray of float64, shape (M,)
+        Degrees of freedom of the errors: twice the inverse of their squares' relative variance.
+    power : ndarray of float64, shape (M,)
+        The weight λ of the proposed label sets.
+    heaviest : ndarray of float64, shape (M,)
+        How much an image with the smallest probability and the largest residual adds to the variance,
+        divided by the variance.
+    alone : ndarray of float64, shape (M,)
+        The values by the proposed label sets alone.
+    n : int
+        Number of audited images.
+    """
+
+    value: Floats
+    error: Floats
+    df: Floats
+    power: Floats
+    heaviest: Floats
+    alone: Floats
+    n: int
+
+    @property
+    def effective(self) -> Floats:
+        """The number of audited images that, with residuals of equal size, have as uncertain a variance.
+
+        If people and proposals disagree on k of n audited images, it is about k.
+        """
+        return self.df / 2
+
+    @property
+    def without(self) -> Bools:
+        """Whether a value has no interval; see `doubts`."""
+        return ~((self.effective >= FEWEST_EFFECTIVE) & (self.heaviest <= 1))
+
+    def doubts(self) -> list[str]:
+        """Return why each value has no interval by the normal theory; empty if it has one.
+
+        If the audited images with small probabilities happen to agree with the proposals, the variance looks
+        small and is wrong. So it is not enough that many images make up the estimated variance.
+        """
+        few = ~(self.effective >= FEWEST_EFFECTIVE)
+        return [
+            TOO_FEW_IMAGES if f else TOO_HEAVY if w else "" for f, w in zip(few, self.without, strict=True)
+        ]
+
+    def interval(self, scale: Scale = "plain", *, quantile: float | None = None) -> tuple[Floats, Floats]:
+        """Return the ends of the intervals, shape (M,); NaN where `without`.
+
+        Parameters
+        ----------
+        scale : {"logit", "log", "plain"}
+            As in `manyhot.core.jackknife.jackknife_ends`. Values beyond the scale, which estimates may take,
+            have intervals on the plain scale.
+        quantile : float, optional
+            Half the width in standard errors; by default that of Student's t. With that of
+            `manyhot.core.audit_sequence.sequence_quantile`, intervals hold at all sizes of a growing sample.
+        """
+        times = stdtrit(self.df, (1 + LEVEL) / 2) if quantile is None else quantile
+        half = np.where(self.without, np.nan, times * self.error)
+        lo, hi = self.value - half, self.value + half
+        inside = (self.value > 0) & (self.value < (1 if scale == "logit" else np.inf)) & (scale != "plain")
+        v, half = self.value[inside], half[inside]
+        if scale == "logit":
+            half = half / (v * (1 - v))
+            lo[inside], hi[inside] = expit(logit(v) - half), expit(logit(v) + half)
+        else:
+            lo[inside], hi[inside] = v * np.exp(-half / v), v * np.exp(half / v)
+        return lo, hi
+
+
+def estimate(
+    values: LinearisedValues,
+    sample: AuditSample,
+    *,
+    power: Power = "tuned",
+    population: bool = False,
+    rater_variance: AnyFloats | None = None,
+) -> AuditedEstimate:
+    """Estimate values on people's label sets of all images.
+
+    Parameters
+    ----------
+    values : LinearisedValues
+    sample : AuditSample
+    power : float or "tuned"
+        The weight λ of the proposed label sets (see the top of this module): 0 for none, 1 for the difference
+        estimator, and ``tuned`` for the weight from 0 to 1 with the smallest estimated variance.
+    population : bool
+        Whether errors are those of the values in the population that the N images were drawn from, which
+        adds the variance of y divided by N, and not on these images alone.
+    rater_variance : ndarray of float, shape (n, M), optional
+        Variance of each audited contribution that is due to few answers, such as that of a posterior. It
+        adds ``sum_S w_i**2 rater_variance_i``. It does not cover a bias of the posterior.
+
+    Notes
+    -----
+    ``λ = C(y, f) / C(f, f)``, where C is the covariance under the design, as V at the top of this module. The
+    audited images are a part of all images, so this is the λ of PPI++ with the images that were not audited
+    as the unlabelled ones. With equal probabilities, the two estimates are the same. For the tuned λ, V is
+    multiplied by (n - H) / (n - H - 1) with H strata.
+    """
+    y, f = values.audited, values.proposed
+    of_y, of_f = _deviations(y, sample), _deviations(f, sample)
+    weight = _tuned(of_y, of_f) if power == "tuned" else np.full(y.shape[1], float(power))
+    squares = np.square(of_y - weight * of_f)
+    residual = y - weight * f
+    weighted = sample.weights @ residual
+    largest = np.maximum(residual.max(axis=0) - weighted, weighted - residual.min(axis=0))
+    variance = squares.sum(axis=0)
+    total = variance * _freedom(sample, power) + _added_variance(y, sample, population, rater_variance)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        df = 2 * total**2 / _summed(squares, squares)
+        heaviest = np.max(sample.weights**2 * (1 - sample.probability)) * largest**2 / variance
+    value = values.base + weight * values.mean + weighted
+    return AuditedEstimate(value, np.sqrt(total), df, weight, heaviest, values.alone, len(sample))
+
+
+def bootstrap_interval(
+    values: LinearisedValues,
+    sample: AuditSample,
+    *,
+    rng: np.random.Generator,
+    resamples: int = 1000,
+    power: Power = "tuned",
+    population: bool = False,
+) -> tuple[Floats, Floats]:
+    """Return the percentile intervals of the values over resamples of the audited images.
+
+    Parameters
+    ----------
+    values, sample, power, population
+        As in `estimate`.
+    rng : numpy.random.Generator
+    resamples : int
+
+    Returns
+    -------
+    lo, hi : ndarray of float64, shape (M,)
+
+    Notes
+    -----
+    In each stratum, n_h - 1 images are drawn with replacement from the audited ones, and an image that was
+    drawn m times has the weight ``w (1 + (1 - p)**0.5 (m n_h / (n_h - 1) - 1))``, which has the variance V
+    (Rao and Wu 1988, doi 10.1080/01621459.1988.10478591). For the population, p is 0 there, and the mean of
+    the proposed values over all images varies, too, as the mean of N values. λ stays that of the sample.
+    """
+    weight = estimate(values, sample, power=power).power
+    residual = values.audited - weight * values.proposed
+    weights = _resampled_weights(sample, resamples, rng, whole=population)
+    means = values.base + weight * values.mean + weights @ residual
+    if population:
+        error = np.sqrt(_spread(values.proposed, sample) / len(sample.design))
+        means += weight * error * rng.standard_normal(means.shape)
+    return percentile_interval(means.T)
+
+
+def check_rows(n: int, n_images: int, sample: AuditSample) -> None:
+    """Raise an error if a sample has another number of audited images, or of images, than values."""
+    if (n, n_images) != (len(sample), len(sample.design)):
+        raise InputError(
+            "The values do not match the sample.",
+            got=f"values of {n:,} audited images, and proposed values of {n_images:,}",
+            allowed=f"{len(sample):,} and {len(sample.design):,}",
+        )
+
+
+def _linearised_ratio(audited: Ratio, proposed: Ratio, sample: AuditSample) -> LinearisedValues:
+    check_rows(len(audited.num), len(proposed.num), sample)
+    n_images, w = len(sample.design), sample.weights
+    of_audited, of_proposed = _strata_of(audited), _strata_of(proposed)
+    n_strata = int(max(of_audited.max(initial=0), of_proposed.max(initial=0))) + 1
+    num = _sums(of_proposed, proposed.num / n_images, n_strata)
+    den = _sums(of_proposed, proposed.den / n_images, n_strata)
+    counts = np.bincount(of_audited[audited.scored], minlength=n_strata)[den > 0]
+    if n_strata == 1 or counts.min(initial=FEWEST_PER_STRATUM) >= FEWEST_PER_STRATUM:
+        num = _sums(of_audited, w * audited.num, n_strata)
+        den = _sums(of_audited, w * audited.den, n_strata)
+    filled = den > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.where(filled, num / den, 0.0)
+        scale = np.where(filled, 1 / (den * np.count_nonzero(filled)), 0.0)
+    y = scale[of_audited] * (audited.num - ratio[of_audited] * audited.den)
+    f = scale[of_proposed] * (proposed.num - ratio[of_proposed] * proposed.den)
+    base = ratio[filled].mean() if filled.any() else np.nan
+    columns = (y[:, None], f[sample.images, None], np.array([f.mean()]), np.array([base]))
+    return LinearisedValues(*columns, np.array([proposed.value()]))
+
+
+def _strata_of(ratio: Ratio) -> Ints:
+    if ratio.stratum is None:
+        return np.zeros(len(ratio.scored), np.intp)
+    return np.where(ratio.scored, ratio.stratum, 0)
+
+
+def _sums(stratum: Ints, values: Floats, n_strata: int) -> Floats:
+    return np.asarray(np.bincount(stratum, values, n_strata), np.float64)
+
+
+def _side_by_side(values: Sequence[LinearisedValues]) -> LinearisedValues:
+    columns = zip(*((v.audited, v.proposed, v.mean, v.base, v.alone) for v in values), strict=True)
+    return LinearisedValues(*(np.concatenate(parts, axis=-1) for parts in columns))
+
+
+def _deviations(x: AnyFloats, sample: AuditSample) -> Floats:
+    """Return deviations whose products, summed over the images, are covariances of weighted means."""
+    weights, places, n_by_stratum = sample.weights, sample.strata, sample.design.n_by_stratum
+    free: Floats = 1 - sample.probability
+    members = (places[:, None] == np.arange(len(n_by_stratum))) * free[:, None]
+    total = members.sum(axis=0)
+    shares = members / np.where(total > 0, total, 1)
+    # w (x - mean) minus its mean in the stratum, as one product and one difference: the arrays are large
+    averaged = weights[:, None] * shares
+    means = np.concatenate([weights[:, None], averaged], axis=1).T @ x
+    means[1:] -= averaged.sum(axis=0)[:, None] * means[0]
+    factor = np.sqrt(free * (n_by_stratum / np.maximum(n_by_stratum - 1, 1))[places])
+    scaled = np.concatenate([(factor * weights)[:, None], factor[:, None] * (members > 0)], axis=1)
+    deviations: Floats = np.asarray(scaled[:, :1] * x, np.float64)
+    deviations -= scaled @ means
+    return deviations
+
+
+def _summed(first: Floats, second: Floats) -> Floats:
+    return np.asarray(np.einsum("im,im->m", first, second))
+
+
+def _tuned(of_y: Floats, of_f: Floats) -> Floats:
+    own, shared = _summed(of_f, of_f), _summed(of_y, of_f)
+    weight = np.divide(shared, own, out=np.zeros_like(own), where=own > 0)
+    return np.asarray(np.clip(weight, 0, 1))
+
+
+def _freedom(sample: AuditSample, power: Power) -> float:
+    """Return by how much tuning the power makes the estimated variance too small."""
+    free = len(sample) - len(sample.design.n_by_stratum)
+    return free / max(free - 1, 1) if power == "tuned" else 1.0
+
+
+def _added_variance(
+    y: AnyFloats, sample: AuditSample, population: bool, rater_variance: AnyFloats | None
+) -> Floats | float:
+    of_images = _spread(y, sample) / len(sample.design) if population else 0.0
+    return of_images if rater_variance is None else of_images + sample.weights**2 @ rater_variance
+
+
+def _spread(x: AnyFloats, sample: AuditSample) -> Floats:
+    """Return the variance over all images, estimated from the audited ones."""
+    w, n = sample.weights, len(sample)
+    return np.asarray(w @ np.square(x - w @ x) * n / (n - 1), np.float64)
+
+
+def _resampled_weights(
+    sample: AuditSample, resamples: int, rng: np.random.Generator, *, whole: bool
+) -> Floats:
+    """Return the weights of the audited images in each resample, shape (R, n)."""
+    free = 1.0 if whole else np.sqrt(1 - sample.probability)
+    times = np.ones((resamples, len(sample)))
+    for h, n in enumerate(sample.design.n_by_stratum):
+        if n > 1:
+            inside = sample.strata == h
+            times[:, inside] = rng.multinomial(n - 1, np.full(n, 1 / n), resamples) * (n / (n - 1))
+    weights = sample.weights * (1 + free * (times - 1))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))

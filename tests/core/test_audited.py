@@ -1,0 +1,360 @@
+"""Estimates of core/audited.py against closed forms, all samples, simulations and ppi-python."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from audits import coverage, images
+from manyhot.core.audit_samples import (
+    AuditDesign,
+    AuditSample,
+    active_design,
+    stratified_design,
+    uniform_design,
+)
+from manyhot.core.audited import (
+    TOO_FEW_IMAGES,
+    TOO_HEAVY,
+    bootstrap_interval,
+    estimate,
+    linearised_means,
+    linearised_ratios,
+)
+from manyhot.core.estimates import Ratio, mean_over
+from manyhot.errors import InputError
+
+
+def test_without_proposals_it_is_the_textbooks_mean():
+    y, f = images(80)
+    sample = uniform_design(80, 30).draw(np.random.default_rng(1))
+    drawn = y[sample.images]
+    found = estimate(linearised_means(drawn, f, sample), sample, power=0.0)
+    assert found.value == pytest.approx(drawn.mean(0))
+    assert found.error == pytest.approx(np.sqrt((1 - 30 / 80) * drawn.var(0, ddof=1) / 30))
+    kurtosis = stats.kurtosis(drawn, fisher=False)
+    assert found.df == pytest.approx(60 / kurtosis)
+    assert found.alone == pytest.approx(f.mean(0))
+
+
+def test_the_estimate_of_a_stratified_sample_is_the_textbooks():
+    """Cochran 1977, Sampling Techniques, equations 5.1 and 5.12."""
+    y, f = images(90)
+    stratum = np.repeat([0, 1, 2], [50, 30, 10])
+    sample = stratified_design(stratum, 30, np.repeat([1.0, 2, 3], [50, 30, 10])).draw(
+        np.random.default_rng(1)
+    )
+    mean, variance = np.zeros(3), np.zeros(3)
+    for h, size in enumerate((50, 30, 10)):
+        inside = sample.images[stratum[sample.images] == h]
+        residual = y[inside] - f[inside]
+        mean += size / 90 * residual.mean(0)
+        n = len(inside)
+        variance += (size / 90) ** 2 * (1 - n / size) * residual.var(0, ddof=1) / n
+    found = estimate(linearised_means(y[sample.images], f, sample), sample, power=1.0)
+    assert found.value == pytest.approx(f.mean(0) + mean)
+    assert found.error == pytest.approx(np.sqrt(variance))
+
+
+def test_over_all_samples_the_difference_estimator_and_its_variance_are_unbiased():
+    y, f = images(7)
+    design = uniform_design(7, 4)
+    found = []
+    for rows in itertools.combinations(range(7), 4):
+        sample = AuditSample(design, np.array(rows))
+        found.append(estimate(linearised_means(y[list(rows)], f, sample), sample, power=1.0))
+    values = np.array([e.value for e in found])
+    assert values.mean(0) == pytest.approx(y.mean(0))
+    assert np.mean([e.error**2 for e in found], axis=0) == pytest.approx(values.var(0))
+
+
+def test_the_tuned_weight_has_the_smallest_variance_and_is_within_0_and_1():
+    y, f = images(300)
+    f[:, 1], f[:, 2] = 1 - f[:, 1], f[:, 2] / 10
+    design = active_design(f * (1 - f), 100)
+    sample = design.draw(np.random.default_rng(2))
+    values = linearised_means(y[sample.images], f, sample)
+    found = estimate(values, sample)
+    assert found.power[1:].tolist() == [0, 1]
+    grid = np.linspace(0, 1, 201)
+    errors = [estimate(values, sample, power=p).error[0] for p in grid]
+    assert found.power[0] == pytest.approx(grid[np.argmin(errors)], abs=0.003)
+    # one degree of freedom is spent on the weight
+    assert found.error[0] == pytest.approx(min(errors) * np.sqrt(99 / 98), rel=1e-4)
+    slope, _ = np.polyfit(np.sin(np.arange(300)), np.arange(300) % 5, 1)
+    uniform = AuditSample(uniform_design(300, 300 - 1), np.arange(299))
+    line = np.sin(np.arange(300))[:, None], (np.arange(300) % 5)[:, None] + 0.0
+    tuned = estimate(linearised_means(line[1][:299], line[0], uniform), uniform)
+    assert tuned.power[0] == pytest.approx(np.clip(slope, 0, 1), abs=0.01)
+
+
+PPI = {
+    # ppi-python 0.2.3, ppi_mean_pointestimate and ppi_mean_ci(y[S], f[S], f[U], lam=lam, alpha=0.05), where U
+    # are the images that were not audited. There lam = 1 is here a power of N / (N - n) = 1.2.
+    (0, 1.2): (0.56452067, 0.48949372, 0.63954762),
+    (1, 1.2): (0.55690177, 0.52459317, 0.58921036),
+    (0, 0.0): (0.56, 0.46270995, 0.65729005),
+    (1, 0.0): (0.53856843, 0.46773009, 0.60940677),
+    (0, "tuned"): (0.56376957, 0.48984896, 0.63769019),
+}
+
+
+@pytest.mark.parametrize("case", PPI)
+def test_with_equal_probabilities_it_is_ppi_python(case):
+    model, power = case
+    i = np.arange(600)
+    f = np.stack([np.sin(i) ** 2, (i % 7) / 6], axis=1)
+    y = np.stack([np.sin(i + 0.3) ** 2 > 0.4, np.minimum(1, (i % 7) / 5 + 0.1 * np.cos(i * i))], axis=1)
+    sample = AuditSample(uniform_design(600, 100), i[:100] * 37 % 600)
+    values = linearised_means(y[sample.images], f, sample)
+    found = estimate(values, sample, power=power, population=True)
+    value, lo, hi = PPI[case]
+    # ppi-python tunes with the variance of f over all images.
+    assert found.value[model] == pytest.approx(value, abs=2e-5 if power == "tuned" else 1e-8)
+    # ppi-python divides by n and takes the correlation of f and y - f for 0.
+    half = stats.norm.ppf(0.975) * found.error[model]
+    assert (found.value[model] - half, found.value[model] + half) == pytest.approx((lo, hi), abs=1.3e-3)
+
+
+def ratio(seed, n, strata=None):
+    """Return a ratio of sums with denominators of 0, 1 and 2."""
+    rng = np.random.default_rng(seed)
+    den = rng.integers(0, 3, n).astype(float)
+    stratum = None if strata is None else np.arange(n) % strata
+    return Ratio(den * rng.random(n), den, den > 0, stratum)
+
+
+def rows_of(r, rows):
+    return Ratio(r.num[rows], r.den[rows], r.scored[rows], None if r.stratum is None else r.stratum[rows])
+
+
+def test_a_ratio_is_the_textbooks():
+    """Cochran 1977, equations 6.1 and 6.13, with the denominator's mean of the sample."""
+    people, models = ratio(0, 200), ratio(1, 200)
+    sample = uniform_design(200, 60).draw(np.random.default_rng(3))
+    audited = rows_of(people, sample.images)
+    found = estimate(linearised_ratios([audited], [models], sample), sample, power=0.0)
+    value = audited.num.sum() / audited.den.sum()
+    residual = (audited.num - value * audited.den) / audited.den.mean()
+    assert found.value[0] == pytest.approx(value)
+    assert found.error[0] == pytest.approx(np.sqrt((1 - 0.3) * residual.var(ddof=1) / 60))
+    assert found.alone[0] == pytest.approx(models.value())
+
+
+def test_a_mean_over_classes_with_known_denominators_is_a_weighted_mean():
+    """With 20 classes and 30 images there is no value of each class."""
+    stratum, usable = np.arange(400) % 20 % 13, np.arange(400) % 11 > 0
+    y, f = images(400, models=1)
+    people, models = (Ratio(np.where(usable, x[:, 0], 0), usable, usable, stratum) for x in (y, f))
+    share = usable / np.bincount(stratum, usable)[stratum] / 13
+    found, design = [], uniform_design(400, 30)
+    for seed in range(3):
+        sample = design.draw(np.random.default_rng(seed))
+        audited = rows_of(people, sample.images)
+        found.append(estimate(linearised_ratios([audited], [models], sample), sample, power=1.0))
+        residual = (y - f)[sample.images, 0] * share[sample.images] * 400
+        within = 400 * share[sample.images] * (usable[sample.images] & True)
+        assert found[-1].value[0] == pytest.approx(models.value() + residual.mean())
+        assert within.sum() > 0
+    every = AuditSample(uniform_design(400, 400), np.arange(400))
+    assert estimate(linearised_ratios([people], [models], every), every).value[0] == pytest.approx(
+        people.value()
+    )
+
+
+def test_a_mean_over_few_strata_is_expanded_at_what_people_answered():
+    people, models = ratio(4, 3000, 4), ratio(5, 3000, 4)
+    sample = uniform_design(3000, 600).draw(np.random.default_rng(0))
+    audited = rows_of(people, sample.images)
+    found = estimate(linearised_ratios([audited], [models], sample), sample, power=0.0)
+    assert found.value[0] == pytest.approx(audited.value())
+    parts = [audited.stratum == g for g in range(4)]
+    variance = sum(
+        (1 - 0.2)
+        * np.var((audited.num - audited.num[p].sum() / audited.den[p].sum() * audited.den) * p, ddof=1)
+        / np.mean(audited.den * p) ** 2
+        for p in parts
+    )
+    assert found.error[0] == pytest.approx(np.sqrt(variance / 600) / 4, rel=0.02)
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, "tuned"])
+def test_if_all_images_are_audited_the_value_is_exact(power):
+    people, models = ratio(0, 90), ratio(1, 90)
+    sample = AuditSample(uniform_design(90, 90), np.arange(90))
+    found = estimate(linearised_ratios([people], [models], sample), sample, power=power)
+    assert found.value[0] == pytest.approx(people.value())
+    assert found.error[0] == pytest.approx(0, abs=1e-12)
+    assert np.isnan(found.interval()[0][0])
+
+
+def test_differences_are_paired():
+    y, f = images(300)
+    sample = uniform_design(300, 120).draw(np.random.default_rng(6))
+    values = linearised_means(y[sample.images], f, sample)
+    found = estimate(values.differences(np.array([0, 2]), np.array([1, 0])), sample)
+    for p, (a, b) in enumerate(((0, 1), (2, 0))):
+        own = linearised_means(
+            y[sample.images, a, None] - y[sample.images, b, None], f[:, [a]] - f[:, [b]], sample
+        )
+        alone = estimate(own, sample)
+        assert (found.value[p], found.error[p]) == pytest.approx((alone.value[0], alone.error[0]))
+        assert found.alone[p] == pytest.approx(f[:, a].mean() - f[:, b].mean())
+
+
+def test_values_of_other_images_are_refused():
+    sample = uniform_design(500, 60).draw(np.random.default_rng(7))
+    with pytest.raises(InputError) as error:
+        linearised_means(np.zeros((50, 1)), np.zeros((500, 1)), sample)
+    assert str(error.value) == (
+        "The values do not match the sample.\n"
+        "  got:     values of 50 audited images, and proposed values of 500\n"
+        "  allowed: 60 and 500"
+    )
+
+
+def test_the_population_adds_the_variance_of_all_images():
+    y, f = images(400)
+    sample = uniform_design(400, 100).draw(np.random.default_rng(8))
+    drawn = y[sample.images]
+    values = linearised_means(drawn, f, sample)
+    for power in (0.0, 1.0):
+        residual = drawn - power * f[sample.images]
+        variance = (1 - 0.25) * residual.var(0, ddof=1) / 100 + drawn.var(0, ddof=1) / 400
+        found = estimate(values, sample, power=power, population=True)
+        assert found.error == pytest.approx(np.sqrt(variance))
+
+
+def test_the_uncertainty_of_raters_adds_to_the_variance():
+    y, f = images(400)
+    sample = active_design(f * (1 - f), 100).draw(np.random.default_rng(8))
+    values, doubt = linearised_means(y[sample.images], f, sample), np.full((100, 3), 0.09)
+    plain, with_raters = (estimate(values, sample, rater_variance=v) for v in (None, doubt))
+    p = sample.probability
+    assert with_raters.error**2 - plain.error**2 == pytest.approx(
+        0.09 * (1 / p**2).sum() / (1 / p).sum() ** 2
+    )
+    assert (with_raters.df > plain.df).all()
+
+
+def test_too_few_disagreements_have_no_interval():
+    """If people and proposals differ on k images, the effective number is about k."""
+    f = np.ones((5000, 2))
+    sample = uniform_design(5000, 1000).draw(np.random.default_rng(0))
+    y = np.ones((1000, 2))
+    y[:9, 0], y[:12, 1] = 0, 0
+    found = estimate(linearised_means(y, f, sample), sample, power=1.0)
+    assert found.effective == pytest.approx([9, 12], rel=0.05)
+    assert found.without.tolist() == [True, False]
+    lo, hi = found.interval("logit")
+    assert np.isnan(lo).tolist() == np.isnan(hi).tolist() == [True, False]
+    assert found.doubts() == [TOO_FEW_IMAGES, ""]
+    assert TOO_FEW_IMAGES == "fewer than 10 audited images make up the variance"
+
+
+def test_agreement_on_images_that_are_seldom_drawn_gives_no_interval():
+    """Of 4,000 images that are seldom drawn, people disagree on 3 %: on none in 3 of 10 samples."""
+    seldom = np.arange(5000) < 4000
+    f = np.where(seldom, 1.0, 0.5)[:, None]
+    y = np.where(seldom, np.arange(5000) % 33 > 0, np.arange(5000) % 2)[:, None].astype(float)
+    design, rng = AuditDesign(np.where(seldom, 0.01, 0.16)), np.random.default_rng(0)
+    agreeing = []
+    for sample in (design.draw(rng) for _ in range(300)):
+        if y[sample.images[seldom[sample.images]]].all():
+            found = estimate(linearised_means(y[sample.images], f, sample), sample, power=1.0)
+            agreeing.append((found.value[0], found.effective[0], *found.doubts(), *found.interval()[0]))
+    values, effective, doubts, ends = zip(*agreeing, strict=True)
+    assert len(values) > 60
+    assert min(values) > y.mean()
+    assert min(effective) > 50
+    assert set(doubts) == {TOO_HEAVY}
+    assert np.isnan(ends).all()
+    assert TOO_HEAVY.startswith("one more disagreement on an image with a small probability could double")
+
+
+def test_intervals_on_each_scale():
+    y, f = images(900)
+    sample = uniform_design(900, 200).draw(np.random.default_rng(9))
+    found = estimate(linearised_means(y[sample.images], f, sample), sample)
+    half = stats.t.ppf(0.975, found.df) * found.error
+    v = found.value
+    assert np.array(found.interval()) == pytest.approx(np.array([v - half, v + half]))
+    odds, step = np.log(v / (1 - v)), half / v / (1 - v)
+    ends = 1 / (1 + np.exp(-np.array([odds - step, odds + step])))
+    assert np.array(found.interval("logit")) == pytest.approx(ends)
+    assert np.array(found.interval("log")) == pytest.approx(np.exp(np.log(v) + np.array([-half, half]) / v))
+    assert np.array(found.interval(quantile=3)) == pytest.approx(
+        np.array([v - 3 * found.error, v + 3 * found.error])
+    )
+
+
+def test_a_value_beyond_the_scale_has_an_interval_on_the_plain_scale():
+    f, y = np.full((1000, 1), 0.99), np.ones((100, 1))
+    sample = uniform_design(1000, 100).draw(np.random.default_rng(0))
+    f[sample.images[:50]] = 0.95
+    found = estimate(linearised_means(y, f, sample), sample, power=1.0)
+    assert found.value[0] > 1
+    assert np.array(found.interval("logit")) == pytest.approx(np.array(found.interval()))
+
+
+@pytest.mark.parametrize("population", [False, True])
+def test_the_bootstrap_has_the_errors_of_the_design(population):
+    y, f = images(1000)
+    stratum = np.arange(1000) % 3
+    rng = np.random.default_rng(10)
+    for design in (
+        uniform_design(1000, 300),
+        stratified_design(stratum, 300),
+        active_design(f * (1 - f), 300),
+    ):
+        sample = design.draw(rng)
+        values = linearised_means(y[sample.images], f, sample)
+        found = estimate(values, sample, population=population)
+        lo, hi = bootstrap_interval(values, sample, rng=rng, resamples=4000, population=population)
+        assert (hi - lo) / (2 * 1.96 * found.error) == pytest.approx(np.ones(3), abs=0.05)
+        assert (lo + hi) / 2 == pytest.approx(found.value, abs=0.004)
+
+
+@pytest.mark.parametrize("name", ["uniform", "stratified", "active"])
+@pytest.mark.parametrize("power", [0.0, 1.0, "tuned"])
+def test_intervals_hold_for_each_design(name, power):
+    y, f = images(1200)
+    spread = f * (1 - f)
+    design = {
+        "uniform": uniform_design(1200, 250),
+        "stratified": stratified_design((f[:, 0] * 5).astype(int), 250, np.sqrt(spread.mean(1))),
+        "active": active_design(spread, 250),
+    }[name]
+
+    def interval(sample):
+        return estimate(linearised_means(y[sample.images], f, sample), sample, power=power)
+
+    held, errors, bias = coverage(design, interval, y.mean(0))
+    assert held == pytest.approx(np.full(3, 0.95), abs=0.02)
+    assert errors == pytest.approx(np.ones(3), abs=0.06)
+    assert bias == pytest.approx(np.zeros(3), abs=0.002)
+
+
+def test_an_active_sample_has_the_error_that_theory_promises():
+    """The variance is (mean s)² instead of the mean of s², where s² = f (1 - f) is that of an image."""
+    rng = np.random.default_rng(0)
+    f = rng.beta(0.5, 0.3, (40_000, 1))
+    y, s = (rng.random(f.shape) < f).astype(float), np.sqrt(f * (1 - f))
+    errors = []
+    for design in (uniform_design(40_000, 4000), active_design(s**2, 4000, uniform=0.01)):
+        sample = design.draw(rng)
+        errors.append(estimate(linearised_means(y[sample.images], f, sample), sample, power=1.0).error[0])
+    assert errors[1] / errors[0] == pytest.approx(s.mean() / np.sqrt(np.mean(s**2)), rel=0.06)
+
+
+def test_proposed_values_of_means_are_those_of_ratios():
+    y, f = images(300, models=2)
+    sample = uniform_design(300, 100).draw(np.random.default_rng(0))
+    every = np.ones(300, bool)
+    audited = [mean_over(y[sample.images, m], every[:100]) for m in range(2)]
+    ratios = linearised_ratios(audited, [mean_over(f[:, m], every) for m in range(2)], sample)
+    expected = estimate(linearised_means(y[sample.images], f, sample), sample)
+    found = estimate(ratios, sample)
+    for name in ("value", "error", "power", "df"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name)), name

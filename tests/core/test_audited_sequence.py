@@ -1,0 +1,67 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import integrate, optimize, stats
+
+from manyhot.core.audit_samples import active_design
+from manyhot.core.audit_sequence import sequence_quantile
+from manyhot.core.audited import estimate, linearised_means
+from manyhot.errors import InputError
+
+
+def narrowest_at(n):
+    """Return the ρ with the narrowest boundary after n images."""
+
+    def width(rho):
+        times = n * rho**2
+        return (times + 1) / times * math.log(math.sqrt(times + 1) / 0.05)
+
+    return optimize.minimize_scalar(width, bounds=(0.01, 1), method="bounded", options={"xatol": 1e-12}).x
+
+
+@pytest.mark.parametrize("n", [20, 300, 1000, 8000])
+def test_the_boundary_is_where_robbins_mixture_is_20(n):
+    """Robbins 1970, doi 10.1214/aoms/1177696786: a sum of n standard normal values leaves it in 5 %."""
+    rho = narrowest_at(1000)
+    total = sequence_quantile(n, 1000) * math.sqrt(n)
+
+    def likelihood(slope):
+        return math.exp(slope * total - n * slope**2 / 2) * stats.norm.pdf(slope, scale=rho)
+
+    peak = total / (n + 1 / rho**2)
+    mixture, _ = integrate.quad(likelihood, peak - 12 / math.sqrt(n), peak + 12 / math.sqrt(n), points=[peak])
+    assert mixture == pytest.approx(20, rel=1e-5)
+
+
+def test_it_is_narrowest_near_the_planned_number():
+    quantiles = np.array([sequence_quantile(n, 1000) for n in range(100, 4000, 10)])
+    assert quantiles.min() == pytest.approx(3.03, abs=0.01)
+    assert 700 < 100 + 10 * quantiles.argmin() < 1400
+
+
+@pytest.mark.slow
+def test_intervals_hold_at_all_sizes_together():
+    rng = np.random.default_rng(0)
+    f = rng.beta(2, 0.7, (5000, 1))
+    y = (rng.random((5000, 1)) < 0.1 + 0.8 * f).astype(float)
+    design, sizes = active_design(f * (1 - f), 1000), range(50, 1001, 50)
+    left = np.zeros(2)
+    for _ in range(300):
+        sample = design.draw(rng)
+        outside = np.zeros(2, bool)
+        for n in sizes:
+            first = sample.first(n)
+            found = estimate(linearised_means(y[first.images], f, first), first, power=1.0)
+            for kind, quantile in enumerate((None, sequence_quantile(n, 500))):
+                lo, hi = found.interval(quantile=quantile)
+                outside[kind] |= y.mean() < lo[0] or hi[0] < y.mean()
+        left += outside
+    assert left[0] / 300 > 0.2  # ordinary intervals
+    assert left[1] / 300 < 0.05
+
+
+def test_impossible_numbers_are_refused():
+    with pytest.raises(InputError) as error:
+        sequence_quantile(0, 100)
+    assert str(error.value) == "The number of audited images is not positive.\n  got:     0"

@@ -35,7 +35,7 @@ from manyhot.reassess.answers import (
 from manyhot.reassess.choices import AggregatedChoices, aggregate_choices
 from manyhot.reassess.golden_curve import (
     chosen_threshold,
-    cross_fitted,
+    cross_fitted_note,
     curve_table,
     golden_curve,
     unclear_level,
@@ -378,7 +378,7 @@ def aggregate(
         unclear_from = entry.about.get("unclear_from")
     unclear = unclear_level(unclear_from, chosen)
     proposer = source.proposer()
-    crossed = cross_fitted(result, experts, asked, min_precision, min_recall, resamples, seed)
+    crossed = cross_fitted_note(result, experts, asked, min_precision, min_recall, resamples, seed)
     return Aggregated(
         labels_of_votes(
             asked,

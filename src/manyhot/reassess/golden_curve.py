@@ -93,7 +93,7 @@ def golden_curve(
     )
 
 
-def cross_fitted(
+def cross_fitted_note(
     result: Aggregate,
     experts: GoldenAnswers | None,
     votes: Votes,

@@ -153,8 +153,8 @@ def test_an_ambiguous_model_of_several_is_skipped():
     write_predictions(model("bad", [f"{i}.JPEG" for i in range(N)]), "models/bad.parquet")
     found = evaluate("labels.csv", ["models"], reading=Reading(classes="classes.txt"))
     assert set(found.results["model"].to_pylist()) == {"good"}
-    assert [n.kind for n in found.model_notes] == ["matched", "skipped"]
-    assert "An id of bad matches several ids of labels" in found.notes[-1]
+    assert [n.kind for n in found.model_notes] == ["matched", "skipped", "chance"]
+    assert "An id of bad matches several ids of labels" in found.notes[1]
 
 
 def test_models_can_be_read_twice_and_are_noted_once():

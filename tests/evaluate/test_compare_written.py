@@ -152,11 +152,13 @@ def test_families_from_a_file(two, tmp_path):
 
 
 def test_a_folder_of_results_with_its_labels(tmp_path):
+    ids = [f"{c}{i}" for i in range(10) for c in "abcd"]
+    rows = zip(ids, ["0,0 1", "1,1", "2,2 7 9", "3,"] * 10, strict=True)
     (tmp_path / "labels.csv").write_text(
-        "image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\nc.jpg,2,2 7 9\nd.jpg,3,\n"
+        "image_id,label,classes\n" + "".join(f"{i}.jpg,{row}\n" for i, row in rows)
     )
     for name, first in (("one", "0 1 2 3"), ("two", "0 1 7 2"), ("three", "1 1 7 2")):
-        rows = zip("abcd", first.split(), strict=True)
+        rows = zip(ids, first.split() * 10, strict=True)
         text = "image_id,classes\n" + "".join(f"{i}.jpg,{c} 4 5 6 8\n" for i, c in rows)
         (tmp_path / f"{name}.csv").write_text(text)
     models = [tmp_path / f"{n}.csv" for n in ("one", "two", "three")]
@@ -230,7 +232,7 @@ def test_commands(two, tmp_path):
     (tmp_path / "labels.csv").write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\n")
     assert manyhot("describe", "labels.csv", cwd=tmp_path).stdout.splitlines()[:6] == [
         "labels: 2 images, 3 labels",
-        "two or more labels        1  of 2 images with any (50.0%, 95 % interval 9.5% to 90.5%)",
+        "two or more labels        1  of 2 images with any (50.0%, 95 % interval 2.6% to 97.4%)",
         "no valid class            0  of 2 (0.0%, 95 % interval 0.0% to 65.8%)",
         "original label not valid  0  of 2 (0.0%, 95 % interval 0.0% to 65.8%)",
         "original label valid      2  of 2 images with any (100.00%, 95 % interval 34.24% to 100.00%)",

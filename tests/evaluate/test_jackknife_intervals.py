@@ -69,7 +69,7 @@ def test_each_has_an_interval_and_its_models_are_compared(metric):
     assert pair["p"] == pair["p_adjusted"]
     assert (pair["p"] < 0.05) == (pair["lo"] > 0 or pair["hi"] < 0)
     assert pair["n"] == N
-    assert not judged().notes
+    assert {n.kind for n in judged().model_notes} == {"chance"}
 
 
 @pytest.mark.parametrize("metric", [*REFERENCES, *MICRO])
@@ -145,8 +145,8 @@ def test_too_few_positives_have_no_interval_and_no_p_for_a_reason():
     assert (1 / counts).sum() ** 2 / (1 / counts**3).sum() < 30
     assert counts.sum() < 30
     assert [n.text for n in found.model_notes if n.model == "a"] == list(texts)
-    assert {(n.kind, n.n) for n in found.model_notes} == {("no_interval", 25)}
-    assert found.notes == tuple(f"labels, 2 models: {text}" for text in texts)
+    assert {(n.kind, n.n) for n in found.model_notes} == {("no_interval", 25), ("chance", 25)}
+    assert found.notes[:-1] == tuple(f"labels, 2 models: {text}" for text in texts)
     assert [n["text"] for n in found.to_json()["notes"][:3]] == list(texts)
 
 
@@ -154,7 +154,7 @@ def test_perfect_predictions_have_no_interval_for_a_reason():
     yes, _ = data()
     found = evaluate(yes, {"right": yes.astype(np.float32)}, metrics=["map_macro", "map_micro"], resamples=20)
     assert [r["lo"] for r in numbers(found).values()] == [None, None]
-    (note,) = found.model_notes
+    note = found.model_notes[0]
     assert note.text == "no interval of map_macro, map_micro: leaving out images does not change the value"
 
 

@@ -429,9 +429,10 @@ def test_multi_label_data_get_the_metrics_of_multi_label_classification():
     assert found.summary().columns == ["dataset", "model", *metrics]
     reference = f1_score(y, scores > 0, average="macro", zero_division=np.nan)
     assert found.value("f1_macro") == pytest.approx(reference)
-    assert found.notes == (
-        "labels, model: f1_micro, f1_macro: the probability of a class is the sigmoid of its logit",
+    assert found.notes[0] == (
+        "labels, model: f1_micro, f1_macro: the probability of a class is the sigmoid of its logit"
     )
+    assert found.notes[1].startswith("labels: a ranking at random has map_macro ")
     softmaxed = evaluate(y, scores, metrics=["f1_macro(link='softmax')"], resamples=0, reading=reading)
     reference = f1_score(y, softmax(scores, axis=1) >= 0.5, average="macro", zero_division=np.nan)
     assert softmaxed.results["value"][0].as_py() == pytest.approx(reference)
@@ -441,9 +442,9 @@ def test_metrics_that_need_a_declared_kind_are_skipped_by_default():
     y, scores, _ = multi_label()
     found = evaluate(y, scores, resamples=0)
     assert found.summary().columns[2:] == ["map_macro", "map_micro", "map_image", "lrap"]
-    assert found.notes == (
+    assert found.notes[0] == (
         "labels, model: f1_micro, f1_macro skipped: the predictions are scores of unknown kind, without "
-        "probabilities or logits of all classes; declare their kind with `scores`",
+        "probabilities or logits of all classes; declare their kind with `scores`"
     )
 
 

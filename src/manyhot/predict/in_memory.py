@@ -166,6 +166,7 @@ def _predicted(
         network.score_kind,
         len(classes),
         classes.hash,
+        class_list=own_list(classes),
         uncertainty=uncertainty_from_columns(
             {
                 name: np.concatenate([part.uncertainty[name] for part in parts if part.uncertainty])

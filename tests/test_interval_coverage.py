@@ -1,5 +1,6 @@
 """Every interval that is printed has a simulation, and a small version of the simulations holds."""
 
+import json
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +11,8 @@ from scipy.stats import binomtest
 from manyhot.registry import names
 from manyhot.tables import TABLES
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+REPO = Path(__file__).parents[1]
+sys.path.insert(0, str(REPO / "benchmarks"))
 coverage, subjects = import_module("interval_coverage"), import_module("coverage_subjects")
 
 
@@ -49,3 +51,11 @@ def test_a_row_holds_from_a_share_and_its_limits():
     assert not coverage.holds(row(187, 201))  # 93.0 %
     assert coverage.holds(row(9, 10, 200)) is None
     assert coverage.limits(936, 1000) == pytest.approx(tuple(binomtest(936, 1000).proportion_ci(0.99)))
+
+
+def test_the_table_of_the_docs_is_that_of_the_committed_cells():
+    lines = (REPO / "benchmarks" / "interval_coverage.jsonl").read_text(encoding="utf-8").splitlines()
+    cells = [json.loads(line) for line in lines]
+    text = (REPO / "docs" / "explanation" / "intervals.md").read_text(encoding="utf-8")
+    assert f"\n{coverage.markdown(cells)}" in text
+    assert {c["subject"] for c in cells} <= set(subjects.SUBJECTS)

@@ -51,15 +51,19 @@ def simulate(subject, n, data_sets, seed, seconds=float("inf"), least=0):
     return {key: np.array(rows, np.float64) for key, rows in found.items()}
 
 
-def summary(rows):
-    """Return how often the intervals contain the true value, with the counts."""
+def summary(rows, sets=None):
+    """Return how often the intervals contain the true value, with the counts.
+
+    `sets` is the number of data sets, if some have no such row: two models that skip different images have no
+    pair.
+    """
     value, lo, hi, true = rows.T
     expected = np.where(np.isnan(true), np.nanmean(value), true)
     some = ~np.isnan(lo) & ~np.isnan(hi)
     held = int(np.count_nonzero((lo <= expected) & (expected <= hi) & some))
     n, spread = int(some.sum()), float(np.nanstd(value))
     width = float((hi - lo)[some].mean() / (2 * 1.96 * spread)) if n and spread > 0 else None
-    return {"sets": len(rows), "intervals": n, "held": held, "width": width}
+    return {"sets": sets or len(rows), "intervals": n, "held": held, "width": width}
 
 
 def limits(held, n):
@@ -104,7 +108,8 @@ def run(options):
             found = simulate(subject, n, options.data_sets, options.seed, share, least)
             used = time.process_time() - start
             seconds, left = max(seconds - used, 0), left - 1
-            rows = {key: summary(values) for key, values in found.items()}
+            sets = max(map(len, found.values()), default=0)
+            rows = {key: summary(values, sets) for key, values in found.items()}
             done[at] = {"subject": at[0], "n": n, "seed": at[2], "seconds": round(used, 1), "rows": rows}
             if out:
                 with out.open("a", encoding="utf-8") as file:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from manyhot.train.transfer.tally import ResampledMetric, TransferTally, mean_of_draws
+from manyhot.train.transfer.tally import Draws, ResampledMetric, TransferTally, mean_of_draws
 
 N, K, R = 40, 4, 4000
 RNG = np.random.default_rng(0)
@@ -45,3 +45,14 @@ def test_differences_have_students_t():
     half = t.ppf(0.975, N - 1) * 0.01 / np.sqrt(1 - 1 / N)
     assert pair["difference"][0] == pytest.approx(0.1)
     assert (pair["hi"][0] - pair["lo"][0]) / 2 == pytest.approx(half, rel=0.05)
+
+
+def test_values_without_an_interval_have_none_of_their_difference():
+    samples = 0.5 + 0.03 * RNG.standard_normal((2, R))
+    tally = TransferTally("data", "knn", N, Draws(N, R, 0))
+    for name, own, ends in (("a", samples[0], (float("nan"),) * 2), ("b", samples[1], (0.4, 0.6))):
+        tally.results[name] = {("map_macro", "all"): ResampledMetric(0.5, own, N, ends)}
+    result = tally.finish([])
+    (pair,) = result.pairs.to_pylist()
+    assert np.isnan([pair["lo"], pair["hi"], pair["p"]]).all()
+    assert list(result.lines())[-1] == "knn/map_macro: b minus a: +0.0 points"

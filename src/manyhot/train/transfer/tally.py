@@ -74,6 +74,11 @@ class ResampledMetric:
     draws: Floats = field(default_factory=lambda: np.empty(0))
 
     @property
+    def is_doubtful(self) -> bool:
+        """Whether the jackknife gives no interval, for too few images or positives."""
+        return self.ends is not None and bool(np.isnan(self.ends[0]))
+
+    @property
     def interval(self) -> tuple[float | None, float | None]:
         """The ends of the 95 % interval, or None if there is no interval."""
         if not len(self.samples) or np.isnan(self.value):
@@ -372,8 +377,10 @@ class TransferResult(Result):
         table = [(name, *(cells.get((name, m), "–") for m in models), n[name]) for name in n]
         yield from table_lines(("", *models, "images"), table)
         for pair in self.pairs.to_pylist():
-            diff = f"{100 * pair['difference']:+.1f} ({100 * pair['lo']:+.1f} to {100 * pair['hi']:+.1f})"
-            yield f"{pair['metric']}: {pair['model_b']} minus {pair['model_a']}: {diff} points"
+            ends = [100 * pair[name] for name in ("lo", "hi")]
+            shown = "" if np.isnan(ends[0]) else f" ({ends[0]:+.1f} to {ends[1]:+.1f})"
+            difference = f"{100 * pair['difference']:+.1f}{shown} points"
+            yield f"{pair['metric']}: {pair['model_b']} minus {pair['model_a']}: {difference}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the rows of results and pairs, and the notes."""
@@ -466,6 +473,8 @@ class TransferTally:
         of = list(results.values())
         errors, df = np.full((2, len(of), len(of)), np.nan)
         for a, b in combinations(range(len(of)), 2):
+            if of[a].is_doubtful or of[b].is_doubtful:
+                continue  # too few positives for an interval of a value are too few for one of a difference
             errors[a, b], df[a, b] = _error(of[b].samples - of[a].samples, of[b].draws - of[a].draws, of[a].n)
         table = compare_pairs(np.array([x.value for x in of]), errors=errors, df=df)
         shared = np.full(errors.shape, of[0].n)

@@ -85,6 +85,10 @@ class Answers:
     def __len__(self) -> int:
         return len(self.answer)
 
+    def n_answered(self) -> int:
+        """Return the number of questions with answers."""
+        return int(np.count_nonzero(np.bincount(self.question)))
+
     def counts(self) -> npt.NDArray[np.int64]:
         """Return how many raters gave each answer to each question, shape (Q, 3)."""
         cells = self.question.astype(np.int64) * N_ANSWERS + self.answer

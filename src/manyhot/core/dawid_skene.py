@@ -8,12 +8,12 @@ truth yes in each class towards that in all classes, as strongly as the answers 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import expit
+from scipy.special import expit, logsumexp, softmax
 
 from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import Answers, GoldenAnswers
@@ -31,6 +31,7 @@ _Build = Callable[[Answers], RaterModel]
 
 CANDIDATES: dict[str, _Build] = {
     "dawid-skene(hard=True)": lambda answers: RaterModel.dawid_skene(answers, hard=True),
+    "one-coin(hard=True)": lambda answers: RaterModel.one_coin(answers, hard=True),
     "one-coin": RaterModel.one_coin,
 }
 """The models of which `auto` is the mean, by the call strings of their aggregators."""
@@ -115,6 +116,7 @@ def one_coin(
     golden: GoldenAnswers | None = None,
     *,
     maybe: str = "own",
+    hard: bool = False,
     smoothing: float | None = None,
     iterations: int = 1000,
     tolerance: float = 1e-7,
@@ -131,7 +133,7 @@ def one_coin(
     maybe : {"own", "no", "yes"}
         ``own``: a maybe is an answer of its own, with the same probability under both truths. Otherwise, it
         is counted as a no or a yes.
-    smoothing, iterations, tolerance
+    hard, smoothing, iterations, tolerance
         As in `dawid_skene`; `smoothing` is the number of answers added for each rater. With a number, this
         model is fitted alone.
 
@@ -142,19 +144,19 @@ def one_coin(
     """
     check_one_of(maybe, ("own", "no", "yes"), "There is no such reading of maybe.")
     _check_options(answers, smoothing, iterations)
-    model = RaterModel.one_coin(answers, maybe=maybe)
+    model = RaterModel.one_coin(answers, maybe=maybe, hard=hard)
     if smoothing is not None:
         return model.aggregate(model.fit(smoothing, iterations, tolerance))
-    builds = [lambda some: RaterModel.one_coin(some, maybe=maybe)]
-    builds.append(lambda some: RaterModel.one_coin(some, maybe=maybe).untied())
-    pair = _Pair.of(answers, builds, iterations, tolerance)
-    fits = pair.fits()
+    alone = partial(RaterModel.one_coin, maybe=maybe, hard=hard)
+    builds: dict[str, _Build] = {"one-coin": alone, "dawid-skene": lambda some: alone(some).untied()}
+    compared = _Compared.of(answers, builds, iterations, tolerance)
+    fits = compared.fits()
     result = model.aggregate(model.refit(np.asarray(sum(weight * fit.posterior for weight, _, fit in fits))))
     return replace(
         result,
         iterations=max(fit.iterations for _, _, fit in fits),
         converged=all(fit.converged for _, _, fit in fits),
-        weights={"one-coin": pair.share, "dawid-skene": 1 - pair.share},
+        weights=compared.weights,
     )
 
 
@@ -166,11 +168,13 @@ def auto(
     iterations: int = 1000,
     tolerance: float = 1e-7,
 ) -> Aggregate:
-    """Mean of Dawid-Skene with hard questions and one-coin, weighted by how well they predict answers.
+    """Mean of Dawid-Skene and one-coin with hard questions and of one-coin, weighted by their evidence.
 
     The default method. One-coin needs fewer answers, but it does not understand raters who miss many classes
-    and seldom see too many; Dawid-Skene does. Models are compared on answers that they have not seen. With
-    more than 50,000 questions, they are compared on evenly spaced ones.
+    and seldom see too many; Dawid-Skene does. The weight of a model is in proportion to the likelihood of the
+    answers to each question as if it had been fitted without the question, divided by √n for each parameter
+    that all raters share, where n is the number of questions. With more than 50,000 questions, models are
+    compared on evenly spaced ones.
 
     If the mean does not predict such answers better than the model in which answers do not depend on the
     truth, called chance, the answers cannot decide, and probabilities are drawn towards 0.5.
@@ -187,103 +191,79 @@ def auto(
 
     References
     ----------
-    Yao et al. 2018, doi 10.1214/17-BA1091. The weight of a model is the mean of its weights by equations 2
-    and 8: stacking of predictive distributions, with one answer added for each model, which hedges where
-    both are wrong; and pseudo-Bayesian averaging without the bootstrap, which decides as soon as the
-    answers do. The weight of chance is that of equation 8, with the prior odds of `USELESS` to `EVIDENCE`.
+    Yao et al. 2018, doi 10.1214/17-BA1091, equation 8: pseudo-Bayesian averaging without the bootstrap.
+    Schwarz 1978, doi 10.1214/aos/1176344136: the penalty of parameters, because what raters share is
+    fitted to all questions. The weight of chance has the prior odds of `USELESS` to `EVIDENCE`.
     """
     _check_options(answers, None, iterations)
-    pair = _Pair.of(answers, CANDIDATES.values(), iterations, tolerance)
-    by_chance, at_chance = chance(pair.compared)
-    gain = pair.questions * float((_mixed(*pair.held_out, pair.share) - at_chance).sum())
-    gain += history_gain(answers)
-    result = _mean([(weight, model.aggregate(fit)) for weight, model, fit in pair.fits()])
-    weights = dict(zip(CANDIDATES, (pair.share, 1 - pair.share), strict=True))
-    return _with_chance(result, weights, by_chance, answers, float(expit(_log_odds(answers) - gain)))
+    compared = _Compared.of(answers, CANDIDATES, iterations, tolerance)
+    by_chance, at_chance = chance(compared.some)
+    gain = compared.stands_for * float((compared.mixed() - at_chance).sum()) + history_gain(answers)
+    result = _mean([(weight, model.aggregate(fit)) for weight, model, fit in compared.fits()])
+    return _with_chance(result, compared.weights, by_chance, answers, float(expit(_log_odds(answers) - gain)))
 
 
 @dataclass(frozen=True, eq=False)
-class _Pair:
-    """Two models, compared by the likelihood of held-out answers.
+class _Compared:
+    """Models, compared by how well they predict the answers to a question without having seen them.
 
     Attributes
     ----------
-    answers, compared : Answers
+    answers, some : Answers
         All answers, and those to the questions on which the models are compared.
-    builds : tuple of callable
-        Return the models of answers.
-    compared_fits : tuple of (RaterModel, Fit)
-        The models of `compared`, fitted.
-    held_out : tuple of ndarray of float64
-        The log-likelihood of each answer of `compared`, as if it had not been seen.
-    share : float
-        The weight of the first model.
+    builds : dict of str to callable
+        Return the models of answers, by name.
+    fitted : dict of str to (RaterModel, Fit)
+        The models of `some`, fitted.
+    held_out : ndarray of float64, shape (M, Q)
+        The log-likelihood of the answers to each question of `some` under each model, as if it had been
+        fitted without them.
+    weights : dict of str to float
+    stands_for : float
+        Number of questions with answers for which each of `some` stands.
     options : tuple of (int, float)
         Maximum number of iterations, and tolerance.
     """
 
     answers: Answers
-    compared: Answers
-    builds: tuple[_Build, _Build]
-    compared_fits: tuple[tuple[RaterModel, Fit], tuple[RaterModel, Fit]]
-    held_out: tuple[Floats, Floats]
-    share: float
+    some: Answers
+    builds: dict[str, _Build]
+    fitted: dict[str, tuple[RaterModel, Fit]]
+    held_out: Floats
+    weights: dict[str, float]
+    stands_for: float
     options: tuple[int, float]
 
     @classmethod
-    def of(cls, answers: Answers, builds: Iterable[_Build], iterations: int, tolerance: float) -> _Pair:
-        """Fit and compare two models."""
-        compared = _spaced(answers)
-        first, second = builds
-        one, other = first(compared), second(compared)
-        fits = one.fit(None, iterations, tolerance), other.fit(None, iterations, tolerance)
-        held_out = one.held_out(fits[0]), other.held_out(fits[1])
-        share = _share_of_first(*held_out, answers.n_questions / compared.n_questions)
-        return cls(
-            answers,
-            compared,
-            (first, second),
-            ((one, fits[0]), (other, fits[1])),
-            held_out,
-            share,
-            (iterations, tolerance),
-        )
+    def of(cls, answers: Answers, builds: dict[str, _Build], iterations: int, tolerance: float) -> _Compared:
+        """Fit and compare models."""
+        some = _spaced(answers)
+        n = answers.n_answered()
+        stands_for = n / some.n_answered()
+        models = {name: build(some) for name, build in builds.items()}
+        fitted = {name: (model, model.fit(None, iterations, tolerance)) for name, model in models.items()}
+        held_out = np.stack([model.held_out(fit) for model, fit in fitted.values()])
+        parameters = np.array([model.n_parameters for model in models.values()])
+        weight = softmax(stands_for * held_out.sum(1) - parameters * np.log(n) / 2)
+        weight[weight < NEGLIGIBLE] = 0.0
+        weights = dict(zip(builds, (weight / weight.sum()).tolist(), strict=True))
+        return cls(answers, some, builds, fitted, held_out, weights, stands_for, (iterations, tolerance))
 
-    @property
-    def questions(self) -> float:
-        """Number of questions for which each compared one stands."""
-        return self.answers.n_questions / self.compared.n_questions
+    def mixed(self) -> Floats:
+        """Return the log-likelihood of the answers to each compared question under the mean of the models."""
+        share = np.array(list(self.weights.values()))[:, None]
+        return np.asarray(logsumexp(self.held_out, axis=0, b=share))
 
     def fits(self) -> list[tuple[float, RaterModel, Fit]]:
         """Return weight, model and fit to all answers of each model, but without those of no weight."""
         found = []
-        for weight, build, fitted in zip(
-            (self.share, 1 - self.share), self.builds, self.compared_fits, strict=True
-        ):
-            if weight and self.compared is self.answers:
-                found.append((weight, *fitted))
+        for name, weight in self.weights.items():
+            if weight and self.some is self.answers:
+                found.append((weight, *self.fitted[name]))
             elif weight:
-                model = build(self.answers)
-                found.append((weight, model, model.fit(None, *self.options, guess=fitted[1])))
+                model = self.builds[name](self.answers)
+                found.append((weight, model, model.fit(None, *self.options, guess=self.fitted[name][1])))
         return found
-
-
-def _share_of_first(first: Floats, second: Floats, questions: float = 1.0) -> float:
-    """Return the weight of the first of two models, from the log-likelihoods of held-out answers."""
-
-    def loss(w: float) -> float:
-        return -float(_mixed(first, second, w).sum() + np.log(w) + np.log1p(-w))
-
-    stacked = float(minimize_scalar(loss, bounds=(1e-6, 1 - 1e-6), method="bounded").x)
-    averaged = float(expit(questions * (first - second).sum()))
-    w = (stacked + averaged) / 2
-    return 0.0 if w < NEGLIGIBLE else 1.0 if w > 1 - NEGLIGIBLE else w
-
-
-def _mixed(first: Floats, second: Floats, share: float) -> Floats:
-    """Return the log-likelihoods under the mean of two models."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.logaddexp(first + np.log(share), second + np.log1p(-share)))
 
 
 def _mean(results: list[tuple[float, Aggregate]]) -> Aggregate:
@@ -305,7 +285,7 @@ def _mean(results: list[tuple[float, Aggregate]]) -> Aggregate:
 
 def _log_odds(answers: Answers) -> float:
     """Return the logarithm of the prior odds that answers do not depend on the truth."""
-    comparable = len(answers) - len(np.unique(answers.question))
+    comparable = len(answers) - answers.n_answered()
     return float(min(np.log(USELESS) + PER_ANSWER * comparable, np.log(EVIDENCE)))
 
 

@@ -51,6 +51,8 @@ class Fit:
     log_likelihood : float
     counts : ndarray of float64, shape (S, K)
         Expected number of times that each symbol was used under each truth.
+    shares : ndarray of float64, shape (G, K)
+        Probability of each truth before any answer, in each group of questions.
     """
 
     posterior: Floats
@@ -60,6 +62,7 @@ class Fit:
     converged: bool
     log_likelihood: float
     counts: Floats
+    shares: Floats
 
 
 @dataclass(frozen=True)
@@ -231,7 +234,7 @@ def maximise(
     everything[0] = np.maximum(1 - posterior.sum(0), 0)
     alone = len(patterns.weight) == len(patterns.pattern)
     each = everything if alone else everything[:, patterns.pattern]
-    return Fit(each, matrices, prior, done, converged, before, usual[0])
+    return Fit(each, matrices, prior, done, converged, before, usual[0], shares)
 
 
 def _extrapolated(course: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy import typing as npt
+from scipy.special import logsumexp
 
 from manyhot.core.aggregation import TINY, Aggregate
 from manyhot.core.answers import MAYBE, N_ANSWERS, NO, YES, Answers
@@ -63,22 +64,27 @@ class RaterModel:
         """Return the model with one row for each truth; the options are those of the aggregator."""
         counts = answers.counts()
         start = counts.astype(np.float32) if truth == "answers" else _halved(counts)
-        before = earlier_answers(answers)
-        if not hard:
-            return cls(answers, answers.answer, start, before=before)
-        overall = counts.sum(0) + 1.0
-        return cls(answers, answers.answer, _with_hard(start), hard=overall / overall.sum(), before=before)
+        model = cls(answers, answers.answer, start, before=earlier_answers(answers))
+        return model.with_hard(counts) if hard else model
 
     @classmethod
-    def one_coin(cls, answers: Answers, *, maybe: str = "own") -> RaterModel:
-        """Return the model with one row for both truths; the option is that of the aggregator."""
+    def one_coin(cls, answers: Answers, *, maybe: str = "own", hard: bool = False) -> RaterModel:
+        """Return the model with one row for both truths; the options are those of the aggregator."""
         counts, before = answers.counts(), earlier_answers(answers)
         if maybe == "own":
-            return cls(answers, answers.answer, _halved(counts), tied=True, before=before)
+            model = cls(answers, answers.answer, _halved(counts), tied=True, before=before)
+            return model.with_hard(counts) if hard else model
         yes = YES if maybe == "no" else MAYBE
-        start = np.add.reduceat(counts, [0, yes], 1).astype(np.float32)
+        counts = np.add.reduceat(counts, [0, yes], 1)
         before = None if before is None else np.add.reduceat(before, [0, yes], 2)
-        return cls(answers, (answers.answer >= yes).astype(np.int8), start, 2, tied=True, before=before)
+        answer = (answers.answer >= yes).astype(np.int8)
+        model = cls(answers, answer, counts.astype(np.float32), 2, tied=True, before=before)
+        return model.with_hard(counts) if hard else model
+
+    def with_hard(self, counts: Ints) -> RaterModel:
+        """Return the model in which some questions are hard; counts are of each answer, shape (Q, A)."""
+        overall = counts.sum(0) + 1.0
+        return replace(self, start=_with_hard(self.start), hard=overall / overall.sum())
 
     def untied(self) -> RaterModel:
         """Return the model of the same answers with one row for each truth."""
@@ -123,11 +129,21 @@ class RaterModel:
         counts = fit.counts.reshape(self.answers.n_raters, self.n_answers, -1).transpose(0, 2, 1)[:, :2]
         return counts if self.n_answers == N_ANSWERS else np.insert(counts, MAYBE, 0, axis=2)
 
-    def held_out(self, fit: Fit) -> Floats:
-        """Return the log-likelihood of each vote, shape (m,), as if the model had been fitted without it.
+    @property
+    def n_parameters(self) -> int:
+        """Number of free parameters that all raters share: a row of the matrix for each truth, and hard."""
+        kinds = np.count_nonzero(np.bincount(self.answer, minlength=self.n_answers))
+        return int((1 if self.tied else 2) * (kinds - 1) + (self.hard is not None))
 
-        The answer is taken out of the posterior of its question and out of the counts of its rater. What it
-        contributed to the posteriors of other questions remains, so that no further fit is needed.
+    def held_out(self, fit: Fit) -> Floats:
+        """Return the log-likelihood of the votes on each question, as if fitted without the question.
+
+        The votes are taken out of the counts of their raters. What they contributed to the posteriors of
+        other questions, and to what raters share, remains, so that no further fit is needed.
+
+        Returns
+        -------
+        ndarray of float64, shape (Q,)
 
         References
         ----------
@@ -135,12 +151,10 @@ class RaterModel:
         variable models, JMLR 17(103), which approximates the distribution without an observation in the
         same way.
         """
-        rater, answer = self.answers.rater, self.answer.astype(np.intp)
-        posterior = fit.posterior[:, self.answers.question]
-        likelihood = np.maximum(fit.matrices[rater, :, answer].T, TINY)
-        before = posterior / likelihood
-        before /= before.sum(0)
+        question, rater, answer = self.answers.question, self.answers.rater, self.answer.astype(np.intp)
+        posterior = fit.posterior[:, question]
         counts = self._rows(self._counts(posterior))
+        likelihood = fit.matrices[rater, :, answer].T
         n_truths = len(posterior) - (self.hard is not None)
         mirrored = self.n_answers - 1 - answer
         likelihood[:n_truths] = RaterPrior.of(counts, *_pooled(counts)).without(
@@ -150,7 +164,11 @@ class RaterModel:
             np.stack([answer, mirrored]) if self.tied else np.tile(answer, (n_truths, 1)),
             posterior[:n_truths],
         )
-        return np.asarray(np.log((before * likelihood).sum(0)))
+        logs, n = np.log(np.maximum(likelihood, TINY)), self.answers.n_questions
+        scores = np.stack([np.bincount(question, each, n) for each in logs])
+        group = self.answers.group if len(fit.shares) > 1 else None
+        prior = fit.shares.T if group is None else fit.shares[group].T
+        return np.asarray(logsumexp(scores + np.log(np.maximum(prior, TINY)), axis=0))
 
     def _counts(self, posterior: Floats) -> Floats:
         """Return the expected counts of each rater's answers under each truth, shape (R * A, T)."""
@@ -174,7 +192,7 @@ class RaterModel:
         else:
             matrices = _smoothed(rows, smoothing * pooled)
         if self.tied:
-            return np.concatenate([matrices, matrices[..., ::-1]], 1)
+            matrices = np.concatenate([matrices, matrices[..., ::-1]], 1)
         if self.hard is None:
             return matrices
         anyhow = np.broadcast_to(self.hard, (len(matrices), 1, self.n_answers))
@@ -188,8 +206,8 @@ def chance(answers: Answers) -> tuple[Floats, Floats]:
     -------
     matrices : ndarray of float64, shape (R, 3)
         Probability of each answer of each rater.
-    held_out : ndarray of float64, shape (m,)
-        The log-likelihood of each vote, as if the model had been fitted without it.
+    held_out : ndarray of float64, shape (Q,)
+        The log-likelihood of the votes on each question, as if the model had been fitted without them.
     """
     counts, before = answers.of_raters()[:, None].astype(np.float64), earlier_answers(answers)
     if before is not None:
@@ -198,7 +216,8 @@ def chance(answers: Answers) -> tuple[Floats, Floats]:
     prior = RaterPrior.of(counts, pooled / pooled.sum())
     answer, certain = answers.answer.astype(np.intp)[None], np.ones((1, len(answers)))
     held_out = prior.without(counts, answers.rater, np.zeros(1, np.intp), answer, certain)
-    return prior.matrices(counts)[:, 0], np.log(held_out[0])
+    of_questions = np.bincount(answers.question, np.log(held_out[0]), answers.n_questions)
+    return prior.matrices(counts)[:, 0], np.asarray(of_questions, np.float64)
 
 
 def earlier_answers(answers: Answers) -> Floats | None:

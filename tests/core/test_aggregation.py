@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -35,6 +36,8 @@ SPECS = [
     "one-coin(smoothing=0)",
     "one-coin(smoothing=10)",
     "one-coin(maybe='no')",
+    "one-coin(hard=True)",
+    "one-coin(maybe='no', hard=True)",
     "golden-bayes(original=False)",
 ]
 
@@ -236,7 +239,48 @@ def test_one_coin_is_not_misled_by_raters_who_miss_half():
         assert found.weights["one-coin"] + found.weights["dawid-skene"] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("build", [RaterModel.one_coin, RaterModel.dawid_skene])
+MODELS = {
+    "dawid-skene": RaterModel.dawid_skene,
+    "dawid-skene(hard=True)": partial(RaterModel.dawid_skene, hard=True),
+    "one-coin": RaterModel.one_coin,
+    "one-coin(hard=True)": partial(RaterModel.one_coin, hard=True),
+}
+
+
+@pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
+def test_the_closed_form_is_close_to_fits_without_a_question(build):
+    """Only what its answers contributed to other questions and to what raters share remains."""
+    answers, _ = next(campaigns(n=120, raters=6, votes=3, repeats=1))
+    model, found = build(answers), []
+    fit = model.fit(tolerance=1e-11)
+    closed = model.held_out(fit)
+    for q in range(0, 120, 3):
+        inside = answers.question == q
+        others = {name: getattr(answers, name)[~inside] for name in ("question", "rater", "answer")}
+        without = build(replace(answers, **others)).fit(tolerance=1e-11)
+        votes = answers.rater[inside], slice(None), answers.answer[inside]
+        logs = [np.log(f.prior @ f.matrices[votes].prod(0)) for f in (without, fit)]
+        found.append((closed[q], *logs))
+    closed, without, whole = np.transpose(found)
+    assert np.corrcoef(closed, without)[0, 1] > 0.99
+    # At least a third of what a question adds to its own likelihood is taken out; the rest is in what is shared.
+    assert 0 < np.mean(closed - without) < np.mean(whole - without) * 2 / 3
+
+
+@pytest.mark.parametrize(
+    ("spec", "n"),
+    [("dawid-skene", 2), ("dawid-skene(hard=True)", 3), ("one-coin", 1), ("one-coin(hard=True)", 2)],
+)
+def test_parameters_that_raters_share(spec, n):
+    """Probabilities of yes and of hard; with maybe, each row has one more."""
+    answers, _ = next(campaigns(n=20, raters=3, votes=3, repeats=1))
+    maybe = replace(answers, answer=np.where(np.arange(len(answers)) % 5, answers.answer, 1).astype(np.int8))
+    rows = 2 if spec.startswith("dawid") else 1
+    assert MODELS[spec](answers).n_parameters == n
+    assert MODELS[spec](maybe).n_parameters == n + rows
+
+
+@pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
 def test_raters_judged_by_the_truths_of_their_own_fit_change_nothing(build):
     answers, _, _ = random_votes(np.random.default_rng(6), n=200, skill=0.6)
     model = build(answers)

@@ -85,14 +85,11 @@ def share_with_interval(hits: Bools) -> Estimated:
 def paired_difference(one: Bools, other: Bools) -> Estimated:
     """Return the difference between two shares of the same images, `one` minus `other`.
 
+    The interval is that of `difference_interval`, with a continuity correction of the correlation.
+
     Parameters
     ----------
     one, other : ndarray of bool, shape (n,)
-
-    References
-    ----------
-    Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 10: Wilson's intervals of both shares,
-    combined by their correlation with a continuity correction.
     """
     n = len(one)
     if not n:

@@ -13,18 +13,13 @@ from manyhot.core.resampling import LEVEL
 def wilson_interval(k: npt.ArrayLike, n: npt.ArrayLike, effect: npt.ArrayLike = 1.0) -> tuple[Floats, Floats]:
     """Return Wilson's score interval of a proportion k / n; NaN if n is 0.
 
-    Parameters
-    ----------
-    k, n : array-like
-    effect : array-like
-        The design effect by which both counts are divided: the variance of the proportion, relative to that
-        of n independent cases.
+    Both counts are divided by the design effect, the variance relative to that of n independent cases.
 
     References
     ----------
     Wilson 1927, doi 10.1080/01621459.1927.10502953. Korn and Graubard 1998, Confidence intervals for
     proportions with small expected number of positive counts estimated from survey data, Survey Methodology
-    24, 193-201: the design effect.
+    24, 193-201.
     """
     z = float(ndtri((1 + LEVEL) / 2))
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -18,11 +18,12 @@ from manyhot.console import fact_lines
 from manyhot.core.aggregation import Aggregate, expected_answers
 from manyhot.core.answers import YES, Answers, GoldenAnswers
 from manyhot.core.threshold_curve import Curve
-from manyhot.errors import InputError, ManyhotError, UnknownNameError
+from manyhot.errors import InputError
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.parameters import RESAMPLES, InCampaign, Probability, Resamples, Seed, Share, Was, check_one_of
 from manyhot.reassess.aggregation_notes import Decisions, decision_notes, fit_notes, golden_notes
+from manyhot.reassess.aggregators import METHOD, aggregator_of, check_aggregator
 from manyhot.reassess.answers import (
     ClassesLike,
     OriginalClasses,
@@ -54,9 +55,6 @@ from manyhot.result import Result, sources_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Votes, schema
 from manyhot.tables.votes import COUNTED_CLASS
-
-METHOD = "auto"
-"""The default method: it needs no golden answers, and no choice of a model of raters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -337,7 +335,7 @@ def aggregate(
     >>> aggregate(votes, method="yes-share").p.round(2).tolist()
     [0.67]
     """
-    _check_method(method)
+    check_aggregator(method)
     check_one_of(refined, get_args(Decisions), "Decisions cannot be used like this.", where="`refined`")
     given = {"threshold": threshold, "min_precision": min_precision, "min_recall": min_recall}
     named = [name for name, value in given.items() if value is not None]
@@ -354,9 +352,7 @@ def aggregate(
             f"`{named[0]}` needs golden answers: the answers of experts to some of the questions.",
             do="pass golden answers (`golden`) or a threshold",
         )
-    if asked.kind == COUNTED_CLASS and method == METHOD:
-        method = "vote-share"  # nothing can be learnt about raters
-    entry = _entry(method, asked)
+    entry = aggregator_of(method, asked)
     check_history(asked, entry, history, start)
     fit = _fit(source, asked, entry, original_classes, history, start)
     default = float(entry.about["threshold"]) if threshold is None else threshold
@@ -436,48 +432,6 @@ def _fit(
     result = entry(replace(answers, history=earlier), experts)
     matrices = history_table(with_earlier(expected_answers(answers, result), earlier), votes)
     return _Fit(source, votes, answers, experts, entry, result, matrices)
-
-
-def _check_method(method: str) -> None:
-    """Raise an error if there is no such method for any kind of votes, before votes are read."""
-    try:
-        registry.get("aggregator", method)
-    except ManyhotError:
-        try:
-            registry.get("choice-aggregator", method)
-        except ManyhotError:
-            registry.get("aggregator", method)  # its message lists the methods
-
-
-def _entry(method: str, votes: Votes) -> registry.Entry:
-    """Return the method for this kind of votes.
-
-    Raises
-    ------
-    InputError
-        If the method is only for the other kind of votes.
-    UnknownNameError
-        If there is no such method.
-    """
-    kind = "choice-aggregator" if votes.kind else "aggregator"
-    try:
-        return registry.get(kind, method)
-    except UnknownNameError:
-        (other,) = {"choice-aggregator", "aggregator"} - {kind}
-        try:
-            name = registry.get(other, method).name
-        except ManyhotError:
-            name = ""
-        if not name:
-            raise
-    asks = {"choice-aggregator": "votes for one class of all", "aggregator": "answers yes, maybe and no"}
-    raise InputError(
-        f"This method is not for {asks[kind]}.",
-        where="`method`",
-        got=f"{name}, which is for {asks[other]}",
-        allowed=f"for {asks[kind]}: {', '.join(registry.names(kind))}",
-        do="choose one of these methods",
-    )
 
 
 def _about(result: Aggregate, method: str, threshold: float, unclear_from: float) -> dict[str, str]:

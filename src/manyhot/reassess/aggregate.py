@@ -23,7 +23,7 @@ from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.parameters import RESAMPLES, InCampaign, Probability, Resamples, Seed, Share, Was, check_one_of
 from manyhot.reassess.aggregation_notes import Decisions, decision_notes, fit_notes, golden_notes
-from manyhot.reassess.aggregators import METHOD, aggregator_of, check_aggregator
+from manyhot.reassess.aggregators import METHOD, aggregator_of, check_method_name
 from manyhot.reassess.answers import (
     ClassesLike,
     OriginalClasses,
@@ -335,7 +335,7 @@ def aggregate(
     >>> aggregate(votes, method="yes-share").p.round(2).tolist()
     [0.67]
     """
-    check_aggregator(method)
+    check_method_name(method)
     check_one_of(refined, get_args(Decisions), "Decisions cannot be used like this.", where="`refined`")
     given = {"threshold": threshold, "min_precision": min_precision, "min_recall": min_recall}
     named = [name for name, value in given.items() if value is not None]

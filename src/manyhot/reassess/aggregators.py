@@ -11,7 +11,7 @@ METHOD = "auto"
 """The default method: it needs no golden answers, and no choice of a model of raters."""
 
 
-def check_aggregator(method: str) -> None:
+def check_method_name(method: str) -> None:
     """Raise an error if there is no such method for any kind of votes, before votes are read."""
     try:
         registry.get("aggregator", method)

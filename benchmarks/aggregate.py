@@ -7,15 +7,16 @@ memory less what was there before, votes included. Dawid-Skene has a truth for e
 in both; crowd-kit is made to do 20, for by default it stops after two. "apart" is the largest difference of
 two posteriors. "10x" are the same votes ten times, on other questions and by raters renumbered at random.
 
-With --millions, votes of 300 raters are simulated, five on each question. Each line is run once: the default
-method, `auto`; `dawid-skene`; and Dawid-Skene with choices of one class of ten. MB is then the peak of
-resident memory, with the votes.
+With --millions, votes of 300 raters are simulated, five on each question: answers yes or no, and choices of
+one class of ten. Each line is run once, for the default method, `auto`, and for `dawid-skene`. MB is then the
+peak of resident memory, with the votes. --match runs only lines that contain a text.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import json
 import statistics
 import subprocess
@@ -148,24 +149,26 @@ def prepare_yes_no(millions: int, method: str) -> Callable[[], Any]:
     return lambda: aggregator(Answers(question, rater, given, int(question[-1]) + 1, RATERS)).p
 
 
-def prepare_choices(millions: int) -> Callable[[], Any]:
+def prepare_choices(millions: int, method: str) -> Callable[[], Any]:
     from manyhot.core.choices import Choices
     from manyhot.registry import get
 
     question, rater, given = simulated(millions, CLASSES)
-    aggregator, chosen = get("choice-aggregator", "dawid-skene"), given.astype(np.int32)
+    aggregator, chosen = get("choice-aggregator", method), given.astype(np.int32)
     images = int(question[-1]) + 1
     return lambda: aggregator(Choices(question, rater, chosen, images, RATERS, CLASSES)).p
 
 
-MOST_CHOICES = 20  # million; more would need more than 10 GB
+YES_NO, OF_TEN = "yes or no", "one class of ten"
 
-LARGE = {"auto": "yes or no", "dawid-skene": "yes or no", "choices": "one class of ten, dawid-skene"}
+LARGE = {
+    f"{votes}, {method}": functools.partial(prepare, method=method)
+    for votes, prepare in ((YES_NO, prepare_yes_no), (OF_TEN, prepare_choices))
+    for method in ("auto", "dawid-skene")
+}
 
 PARTS = {
-    "auto": lambda millions: prepare_yes_no(millions, "auto"),
-    "dawid-skene": lambda millions: prepare_yes_no(millions, "dawid-skene"),
-    "choices": prepare_choices,
+    **LARGE,
     "manyhot": prepare_manyhot,
     "crowd-kit": prepare_crowd_kit,
     "read": prepare_read,
@@ -238,16 +241,14 @@ def main(repeat: int) -> None:
     print(f"apart: {np.abs(ours - theirs).max():.1e}")
 
 
-def large(sizes: list[int]) -> None:
+def large(sizes: list[int], match: str) -> None:
     """Print the time and memory of simulated votes."""
     print(f"{'million votes':34}{'CPU s':>9}{'MB':>8}")
     with tempfile.TemporaryDirectory() as folder:
         for millions in sizes:
-            for part, votes in LARGE.items():
-                if part == "choices" and millions > MOST_CHOICES:
-                    continue
+            for part in (part for part in LARGE if match in part):
                 numbers = measure(part, millions, 1, Path(folder) / "p.npy")
-                name = f"{millions}, {votes}" + f", {part}" * (part != "choices")
+                name = f"{millions}, {part}"
                 print(f"{name:34}{numbers['seconds']:>9.2f}{numbers['peak']:>8.0f}", flush=True)
 
 
@@ -255,6 +256,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--millions", default="", help="sizes of simulated votes, instead of ReaL's")
+    parser.add_argument("--match", default="", help="with --millions: a part of the lines to run")
     parser.add_argument("--part", choices=PARTS)
     parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--to", type=Path)
@@ -263,6 +265,6 @@ if __name__ == "__main__":
     if arguments.part:
         run_part(arguments.part, arguments.times, arguments.repeat, arguments.to)
     elif arguments.millions:
-        large([int(size) for size in arguments.millions.split(",")])
+        large([int(size) for size in arguments.millions.split(",")], arguments.match)
     else:
         main(arguments.repeat)

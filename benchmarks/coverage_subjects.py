@@ -219,7 +219,7 @@ def metrics_of_votes(n, rng):
 
 @subject("results.lo", "reliability.lo", "datasets.original_valid_lo", "robustness.lo")
 def shares(n, rng):
-    from manyhot.core.resampling import proportion_interval
+    from manyhot.core.share_intervals import proportion_interval
 
     # A range of shares: for a single one, the coverage oscillates with n, as counts are whole numbers.
     for least, most in ((0.7, 0.9), (0.95, 0.99)):
@@ -344,7 +344,8 @@ def _case(label, state, scores):
 def prediction_sets(n, rng):
     """Yield coverage, size and share of empty sets on n images, given a threshold from 100 others."""
     from manyhot.core.conformal import countable, fit_threshold, predict_sets
-    from manyhot.core.resampling import proportion_interval, student_interval
+    from manyhot.core.resampling import student_interval
+    from manyhot.core.share_intervals import proportion_interval
 
     label, state, scores = labelled(n + 100, rng)
     case = _case(label, state, scores[0])
@@ -385,8 +386,9 @@ def ood(n, rng):
 
 @subject("companions.lift_lo", "companions.odds_ratio_lo", "companions.lo")
 def companions(n, rng):
-    from manyhot.core.cooccurrence import ClassPairs, difference_of_shares
+    from manyhot.core.cooccurrence import ClassPairs
     from manyhot.core.sets import LabelSets
+    from manyhot.core.share_intervals import difference_of_shares
 
     cell = rng.choice(4, n, p=[0.2, 0.2, 0.15, 0.45])
     yes = np.stack([cell < 2, (cell == 0) | (cell == 2), cell == 3], 1)

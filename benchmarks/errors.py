@@ -19,7 +19,7 @@ import numpy as np
 from common import quiet
 from scipy.stats import kendalltau
 
-from manyhot.core.resampling import wilson_interval
+from manyhot.core.share_intervals import wilson_interval
 from manyhot.data.benchmarks import BENCHMARKS
 
 SHOWN = 12

@@ -38,7 +38,7 @@ from sklearn.preprocessing import StandardScaler  # noqa: E402
 import manyhot  # noqa: E402
 from manyhot import tables  # noqa: E402
 from manyhot.classes import ClassList, from_keys  # noqa: E402
-from manyhot.core.resampling import wilson_interval  # noqa: E402
+from manyhot.core.share_intervals import wilson_interval  # noqa: E402
 
 DATA = common.REPO.parent / "shared" / "data"
 VOC = """aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person

@@ -35,7 +35,7 @@ from PIL import Image  # noqa: E402
 import manyhot  # noqa: E402
 from manyhot import tables  # noqa: E402
 from manyhot.classes import from_keys  # noqa: E402
-from manyhot.core.resampling import wilson_interval  # noqa: E402
+from manyhot.core.share_intervals import wilson_interval  # noqa: E402
 from manyhot.diagnose.shortcuts import diagnose_shortcuts  # noqa: E402
 from manyhot.predict.models import find_model  # noqa: E402
 from manyhot.predict.run import PredictSettings, run  # noqa: E402

@@ -40,7 +40,7 @@ import pyarrow as pa  # noqa: E402
 import manyhot  # noqa: E402
 from manyhot.classes import class_list  # noqa: E402
 from manyhot.core.error_kinds import ORDER  # noqa: E402
-from manyhot.core.resampling import wilson_interval  # noqa: E402
+from manyhot.core.share_intervals import wilson_interval  # noqa: E402
 from manyhot.data import catalog  # noqa: E402
 from manyhot.predict.similar import neighbours_of  # noqa: E402
 

@@ -39,8 +39,8 @@ from manyhot.core.error_kinds import (  # noqa: E402
     out_of_vocabulary,
     rarity_of,
 )
-from manyhot.core.resampling import wilson_interval  # noqa: E402
 from manyhot.core.sets import NO_LABEL  # noqa: E402
+from manyhot.core.share_intervals import wilson_interval  # noqa: E402
 
 DATA = common.REPO.parent / "shared" / "data"
 MODEL = "efficientnet-lite0"

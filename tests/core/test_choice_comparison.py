@@ -29,7 +29,7 @@ def compared(choices, model):
     fitting = methods._Fitting(None, None, None, 1000, 1e-9, compare=True)
     if model == "each":
         return methods._of_matrices(choices, fitting)
-    return methods._of_candidates(choices, fitting, pooled=model == "pooled")
+    return methods._of_candidates(choices, choices.candidates(), fitting, pooled=model == "pooled")
 
 
 def predicted(fit, votes, k):

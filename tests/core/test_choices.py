@@ -1,8 +1,11 @@
 """Choices of one class of K: against loops, crowd-kit and simulated truths."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from manyhot.core import aggregation
 from manyhot.core import choices as methods
 from manyhot.core.choices import Choices, expected_choices
 from manyhot.core.choices import choice_auto as auto
@@ -61,9 +64,11 @@ def by_loops(choices, iterations, tied):
     return p, float(likelihood.sum())
 
 
+@pytest.mark.parametrize("block", [aggregation.BLOCK_SIZE, 7], ids=["one block", "blocks of seven votes"])
 @pytest.mark.parametrize(("method", "tied"), [(dawid_skene, False), (one_coin, True)])
 @pytest.mark.parametrize("seed", range(3))
-def test_without_smoothing_they_are_the_plain_algorithms(method, tied, seed):
+def test_without_smoothing_they_are_the_plain_algorithms(method, tied, seed, block, monkeypatch):
+    monkeypatch.setattr(aggregation, "BLOCK_SIZE", block)
     _, choices = draw(seed)
     result = method(choices, smoothing=0, iterations=20, tolerance=0)
     expected, likelihood = by_loops(choices, result.iterations, tied)
@@ -133,6 +138,44 @@ def test_the_order_of_votes_changes_no_digit(spec, seed):
     for name in ("image", "class_id", "p", "accuracy", "matrices", "prior", "iterations", "log_likelihood"):
         np.testing.assert_array_equal(getattr(shuffled, name), getattr(result, name))
     assert shuffled.weights == result.weights
+
+
+@pytest.mark.parametrize("spec", [*METHODS, "dawid-skene(matrices='pooled')"])
+@pytest.mark.parametrize("most", [methods.MOST_CELLS, 0], ids=["matrices", "pooled"])
+def test_blocks_of_votes_change_nothing(spec, most, monkeypatch):
+    """Blocks of three votes, of which some images have more, and some have none."""
+    monkeypatch.setattr(methods, "MOST_CELLS", most)
+    _, drawn = draw(2, images=60, votes=4)
+    rows = np.random.default_rng(0).random(len(drawn)) < 0.7
+    choices = Choices(drawn.image[rows] * 2, drawn.rater[rows], drawn.chosen[rows], 121, 8, 4)
+    found = []
+    for block in (aggregation.BLOCK_SIZE, 3):
+        monkeypatch.setattr(aggregation, "BLOCK_SIZE", block)
+        result = get("choice-aggregator", spec)(choices)
+        found.append((result, expected_choices(choices, result)))
+    (whole, counts), (parts, counts_of_parts) = found
+    for name in ("image", "class_id", "iterations", "weights"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+    for name in ("p", "accuracy", "matrices", "prior", "log_likelihood", "held_out"):
+        if getattr(whole, name) is not None:
+            np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-12)
+    np.testing.assert_allclose(counts_of_parts.matrices(8, 4), counts.matrices(8, 4), rtol=1e-12, atol=1e-12)
+
+
+def test_memory_grows_with_the_votes_alone(monkeypatch):
+    """In one block, 100,000 votes for one class of ten take 830 bytes each."""
+    monkeypatch.setattr(aggregation, "BLOCK_SIZE", 1 << 12)
+    _, choices = draw(0, images=20_000, raters=50, k=10)
+    tracemalloc.start()
+    auto(choices)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 120 * len(choices)
+
+
+def test_without_images_nothing_is_expected():
+    none = Choices(*np.zeros((3, 0), int), 0, 1, 2)
+    assert len(expected_choices(none, majority(none)).n) == 0
 
 
 @pytest.mark.parametrize("method", [dawid_skene, one_coin, auto])

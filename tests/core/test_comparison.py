@@ -9,14 +9,13 @@ from manyhot.core.comparison import (
     above_line,
     compare_orders,
     compare_pairs,
-    difference_interval,
     fit_line,
     from_scale,
     jackknife_errors,
     percentile_ends,
     to_scale,
 )
-from manyhot.core.resampling import percentile_interval, wilson_interval
+from manyhot.core.resampling import percentile_interval
 
 RNG = np.random.default_rng(7)
 M = 30
@@ -163,19 +162,6 @@ def test_the_interval_of_tau_over_images_is_as_wide_as_its_resamples(families):
     half = t.ppf(0.975, 14) * np.std(taus, ddof=1) * np.sqrt(15 / 14)
     order = compare_orders(X, Y, families, samples_x, samples_y, n=15)
     assert order.images == (pytest.approx(order.tau - half), pytest.approx(min(order.tau + half, 1)))
-
-
-def test_differences_of_two_proportions_are_newcombes():
-    """The examples of Newcombe 1998, table II, method 10 (score intervals without correction)."""
-    for (a, m, b, n), expected in {
-        (56, 70, 48, 80): (0.0524, 0.3339),
-        (9, 10, 3, 10): (0.1705, 0.8090),
-        (10, 10, 0, 20): (0.6791, 1.0),
-        (5, 56, 0, 29): (-0.0381, 0.1926),
-    }.items():
-        x, y = (np.array([[k / t], *wilson_interval([k], [t])]) for k, t in ((a, m), (b, n)))
-        lo, hi = difference_interval(x, y)
-        assert (lo[0], hi[0]) == pytest.approx(expected, abs=5e-5)
 
 
 def test_the_interval_of_nothing_is_nan():

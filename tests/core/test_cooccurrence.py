@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import contingency
 
-from manyhot.core.cooccurrence import (
-    ClassPairs,
-    CompanionImages,
-    difference_of_means,
-    difference_of_shares,
-    permutation_p,
-)
+from manyhot.core.cooccurrence import ClassPairs, CompanionImages, difference_of_means, permutation_p
 from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets
 
 C = 6
@@ -184,14 +178,3 @@ def test_differences_of_means_cover_and_reject_as_often_as_they_say(n, of):
     p = permutation_p(images, sums, np.stack([squares.sum(axis=0), cubes.sum(axis=0)]))
     assert np.mean(p < 0.05) < 0.06
     assert np.mean(p < 0.001) <= 0.002
-
-
-def test_differences_are_newcombes():
-    """The examples of his table II, method 10: Statistics in Medicine 17, 873-890 (1998)."""
-    hits = np.array([[56, 9, 6, 5, 0, 0], [48, 3, 2, 0, 0, 0]])
-    images = np.array([[70, 10, 7, 56, 10, 0], [80, 10, 7, 29, 20, 4]])
-    value, lo, hi = difference_of_shares(hits, images)
-    assert value[:5] == pytest.approx([0.2, 0.6, 0.5714, 0.0893, 0], abs=5e-5)
-    assert lo[:5] == pytest.approx([0.0524, 0.1705, 0.0582, -0.0381, -0.1611], abs=5e-5)
-    assert hi[:5] == pytest.approx([0.3339, 0.8090, 0.8062, 0.1926, 0.2775], abs=5e-5)
-    assert np.isnan([value[5], lo[5], hi[5]]).all()

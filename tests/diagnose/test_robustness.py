@@ -8,8 +8,8 @@ import pytest
 
 import manyhot as mh
 from manyhot import tables
-from manyhot.core.comparison import difference_interval
 from manyhot.core.resampling import draw_counts
+from manyhot.core.share_intervals import difference_interval
 from manyhot.diagnose import robustness
 from manyhot.diagnose.corruption_losses import judge_corruptions
 from manyhot.diagnose.robustness import diagnose_robustness, judge_place, judged_alike

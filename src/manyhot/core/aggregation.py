@@ -9,6 +9,7 @@ are in `manyhot.core.dawid_skene`. The probability from which a class counts as 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy import typing as npt
@@ -25,6 +26,9 @@ MAYBES = {"no": 0.0, "half": 0.5, "yes": 1.0}
 
 TINY = 1e-300
 """Replaces a probability of 0, whose logarithm is infinite."""
+
+BLOCK_SIZE = 1 << 18
+"""Number of values that are computed at once. Larger blocks of votes take more memory, and more time."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,27 @@ def normalise_logs(scores: Floats) -> tuple[Floats, Floats]:
     total = posterior.sum(0)
     posterior /= total
     return posterior, most + np.log(total)
+
+
+def vote_blocks(n_votes: npt.NDArray[Any], columns: int = 1) -> list[tuple[slice, slice]]:
+    """Return blocks of questions with at most `BLOCK_SIZE` values together, and the votes on them.
+
+    Parameters
+    ----------
+    n_votes : ndarray, shape (Q,)
+        Number of votes on each question. Votes are sorted by question. A question is never divided.
+    columns : int
+        Number of values of each vote.
+    """
+    ends = np.concatenate([[0], np.cumsum(n_votes)])
+    blocks: list[tuple[slice, slice]] = []
+    start = 0
+    while start < len(n_votes) or not blocks:
+        last = int(np.searchsorted(ends, ends[start] + BLOCK_SIZE // columns, side="right")) - 1
+        stop = min(max(last, start + 1), len(n_votes))
+        blocks.append((slice(start, stop), slice(int(ends[start]), int(ends[stop]))))
+        start = stop
+    return blocks
 
 
 def golden_matrices(answers: Answers, truth: Bools, smoothing: float = 0.0) -> Floats:

@@ -33,12 +33,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import expit, logit, stdtrit
+from scipy.special import stdtrit
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.audit_samples import AuditSample
 from manyhot.core.estimates import Ratio
-from manyhot.core.jackknife import Scale
+from manyhot.core.jackknife import LIMITS, Scale, symmetric_ends
 from manyhot.core.resampling import LEVEL, percentile_interval
 from manyhot.errors import InputError
 
@@ -208,14 +208,10 @@ class AuditedEstimate:
         """
         times = stdtrit(self.df, (1 + LEVEL) / 2) if quantile is None else quantile
         half = np.where(self.without, np.nan, times * self.error)
-        lo, hi = self.value - half, self.value + half
-        inside = (self.value > 0) & (self.value < (1 if scale == "logit" else np.inf)) & (scale != "plain")
-        v, half = self.value[inside], half[inside]
-        if scale == "logit":
-            half = half / (v * (1 - v))
-            lo[inside], hi[inside] = expit(logit(v) - half), expit(logit(v) + half)
-        else:
-            lo[inside], hi[inside] = v * np.exp(-half / v), v * np.exp(half / v)
+        lo, hi = symmetric_ends(self.value, half, "plain")
+        least, most = LIMITS[scale]
+        inside = (self.value > least) & (self.value < most)
+        lo[inside], hi[inside] = symmetric_ends(self.value[inside], half[inside], scale)
         return lo, hi
 
 

@@ -6,7 +6,6 @@ import numpy as np
 
 from manyhot.core.agreement import VOTE_MEASURES, VoteMeasure, agreement_ends
 from manyhot.core.array_types import Floats
-from manyhot.core.choice_candidates import candidates_of
 from manyhot.core.choices import Choices
 
 
@@ -30,7 +29,7 @@ def measure_choices(choices: Choices, *, intervals: bool = True) -> list[VoteMea
     """
     n_votes = choices.n_votes()
     several = n_votes > 1
-    of = candidates_of(choices.image, choices.chosen, choices.n_images, choices.n_classes)
+    of = choices.candidates()
     here = several[of.image]
     image, class_id, n = of.image[here], of.class_id[here], of.n[here]
     each = np.bincount(class_id, n, of.n_classes)

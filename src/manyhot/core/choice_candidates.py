@@ -2,17 +2,19 @@
 
 The probability of a wrong choice is the same for all wrong classes (one-coin), or it is that of all raters (a
 pooled matrix, of which only cells with choices are stored). All classes that no rater chose for an image are
-one candidate together, so that time and memory do not depend on K.
+one candidate together, so that time and memory do not depend on K. Votes are processed in blocks of images.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.aggregation import TINY
+from manyhot.core.aggregation import TINY, vote_blocks
 from manyhot.core.array_types import Floats, Ints
 from manyhot.core.rater_prior import shrunk_rows
 
@@ -32,18 +34,50 @@ class Candidates:
     image, class_id : ndarray of int64, shape (c,)
         Image and class of each candidate, sorted.
     n : ndarray of float64, shape (c,)
-        Number of votes for it.
-    own : ndarray of int, shape (m,)
-        The candidate that each vote chose.
+        Number of votes for it. Votes are in the order of candidates.
     n_images, n_classes : int
     """
 
     image: npt.NDArray[np.int64]
     class_id: npt.NDArray[np.int64]
     n: Floats
-    own: npt.NDArray[np.intp]
     n_images: int
     n_classes: int
+
+    @cached_property
+    def _slices(self) -> list[tuple[slice, slice, slice]]:
+        edges = vote_blocks(np.bincount(self.image, self.n, self.n_images))
+        at = np.searchsorted(self.image, [images.start for images, _ in edges] + [self.n_images])
+        return [(images, slice(*at[i : i + 2]), votes) for i, (images, votes) in enumerate(edges)]
+
+    def blocks(self) -> Iterator[CandidateBlock]:
+        """Yield the candidates in blocks of images."""
+        for images, at, votes in self._slices:
+            image, n_images = self.image[at] - images.start, images.stop - images.start
+            part = Candidates(image, self.class_id[at], self.n[at], n_images, self.n_classes)
+            yield CandidateBlock(images, at, votes, part)
+
+    def of_votes(self) -> npt.NDArray[np.intp]:
+        """Return the candidate that each vote chose, shape (m,)."""
+        return np.repeat(np.arange(len(self.n)), self.n.astype(np.intp))
+
+
+@dataclass(frozen=True)
+class CandidateBlock:
+    """Candidates of consecutive images.
+
+    Attributes
+    ----------
+    images, at, votes : slice
+        Positions of the images, of their candidates, and of their votes, among all.
+    of : Candidates
+        The candidates, with images numbered from 0.
+    """
+
+    images: slice
+    at: slice
+    votes: slice
+    of: Candidates
 
 
 @dataclass(frozen=True)
@@ -81,11 +115,27 @@ class Fitted:
     errors: SameErrors | PooledErrors
 
 
+def run_starts(*columns: Ints) -> npt.NDArray[np.intp]:
+    """Return the rows of sorted columns that differ from the row before."""
+    differs = np.zeros(len(columns[0]), bool)
+    differs[:1] = True
+    for column in columns:
+        differs[1:] |= column[1:] != column[:-1]
+    return np.flatnonzero(differs)
+
+
+def count_sorted(values: Ints, n: int) -> npt.NDArray[np.int64]:
+    """Return how often 0 to n - 1 occur, as `numpy.bincount`, which would copy values to eight bytes each."""
+    first, counts = run_starts(values), np.zeros(n, np.int64)
+    counts[values[first]] = np.diff(first, append=len(values))
+    return counts
+
+
 def candidates_of(image: Ints, chosen: Ints, n_images: int, n_classes: int) -> Candidates:
-    """Return the candidates of each image."""
-    cells = image.astype(np.int64) * n_classes + chosen
-    unique, own, n = np.unique(cells, return_inverse=True, return_counts=True)
-    return Candidates(unique // n_classes, unique % n_classes, n.astype(np.float64), own, n_images, n_classes)
+    """Return the candidates of each image from votes that are sorted by image and class."""
+    first = run_starts(image, chosen)
+    n = np.diff(first, append=len(image)).astype(np.float64)
+    return Candidates(image[first].astype(np.int64), chosen[first].astype(np.int64), n, n_images, n_classes)
 
 
 def fit_candidates(
@@ -122,24 +172,31 @@ def fit_candidates(
     last, converged, done, outside = -np.inf, False, 0, np.ones(of.n_images)
     while not converged and done < iterations:
         done += 1
-        counts = before + _right_wrong(p[of.own], rater, len(before))
+        counts = before + _right_wrong(of, p, rater, len(before))
         accuracy = _accuracies(counts if done > 1 or first is None else first + before, smoothing)
         prior = _prior(of, p, rest, outside, prior, n_votes > 0, float(smoothing != 0))
         outside = outside_candidates(of, prior)
-        chances, wrong = prior[of.class_id], errors.logs(p)
-        rates = _log(accuracy)[rater], _log(1 - accuracy)[rater]
-        p, rest, likelihoods = candidate_posteriors(of, *rates, chances, outside, *wrong)
-        likelihood = float(likelihoods.sum())
-        converged = bool(abs(likelihood - last) <= tolerance * len(of.own))
+        right, wrong, likelihood = _log(accuracy), _log(1 - accuracy), 0.0
+        for block, of_wrong in zip(of.blocks(), errors.logs(p), strict=True):
+            by, chances = rater[block.votes], prior[block.of.class_id]
+            p[block.at], rest[block.images], likelihoods = candidate_posteriors(
+                block.of, right[by], wrong[by], chances, outside[block.images], *of_wrong
+            )
+            likelihood += float(likelihoods.sum())
+        converged = bool(abs(likelihood - last) <= tolerance * len(rater))
         last = likelihood
-    counts = before + _right_wrong(p[of.own], rater, len(before))
+    counts = before + _right_wrong(of, p, rater, len(before))
     n_images = np.count_nonzero(n_votes) + float(smoothing != 0)
     return Fitted(p, accuracy, prior, done, converged, last, counts, rest, n_images, errors)
 
 
-def _right_wrong(right: Floats, rater: Ints, n_raters: int) -> Floats:
-    n_right = np.bincount(rater, right, n_raters)
-    return np.stack([n_right, np.maximum(np.bincount(rater, minlength=n_raters) - n_right, 0)], 1)
+def _right_wrong(of: Candidates, p: Floats, rater: Ints, n_raters: int) -> Floats:
+    n_right, n = np.zeros((2, n_raters))
+    for block in of.blocks():
+        by = rater[block.votes]
+        n_right += np.bincount(by, p[block.at][block.of.of_votes()], n_raters)
+        n += np.bincount(by, minlength=n_raters)
+    return np.stack([n_right, np.maximum(n - n_right, 0)], 1)
 
 
 def pooled_accuracy(counts: Floats) -> Floats:
@@ -212,8 +269,9 @@ def candidate_posteriors(
     rest, likelihood : ndarray of float64, shape (N,)
         The likelihood is 0 without votes.
     """
-    all_wrong = np.bincount(of.image, np.bincount(of.own, wrong, len(of.n)), of.n_images)
-    gain = np.bincount(of.own, right - wrong, len(of.n))
+    own = of.of_votes()
+    all_wrong = np.bincount(of.image, np.bincount(own, wrong, len(of.n)), of.n_images)
+    gain = np.bincount(own, right - wrong, len(of.n))
     scores = _log(prior) + gain + chosen
     rest = _log(outside) + other
     most = rest.copy()
@@ -228,12 +286,14 @@ class SameErrors:
     """All wrong classes are chosen alike."""
 
     def __init__(self, of: Candidates) -> None:
-        n_votes, log = np.bincount(of.image, of.n, of.n_images), np.log(max(of.n_classes - 1, 1))
-        self._logs = -(n_votes[of.image] - of.n) * log, -n_votes * log
+        self._of = of
 
-    def logs(self, p: Floats, *, left_out: bool = False) -> tuple[Floats, Floats]:
-        """Return the log-probability of wrong choices if each candidate is right, and if none is."""
-        return self._logs
+    def logs(self, p: Floats, *, left_out: bool = False) -> Iterator[tuple[Floats, Floats]]:
+        """Yield the log-probability of wrong choices in each block; see `PooledErrors.logs`."""
+        log = np.log(max(self._of.n_classes - 1, 1))
+        for block in self._of.blocks():
+            n_votes = np.bincount(block.of.image, block.of.n, block.of.n_images)
+            yield -(n_votes[block.of.image] - block.of.n) * log, -n_votes * log
 
 
 class PooledErrors:
@@ -242,42 +302,61 @@ class PooledErrors:
     def __init__(self, of: Candidates, smoothing: float | None) -> None:
         self._of = of
         self._added = 0.0 if smoothing == 0 else _POOLED
-        starts = np.searchsorted(of.image, np.arange(of.n_images + 1))
-        n = np.diff(starts)[of.image]
-        truth = np.repeat(np.arange(len(of.n)), n)
-        chosen = np.arange(len(truth)) + np.repeat(starts[of.image] - np.cumsum(n) + n, n)
-        differ = truth != chosen
-        self._truth, self._chosen = truth[differ], chosen[differ]
-        cells = of.class_id[self._truth] * of.n_classes + of.class_id[self._chosen]
-        self._cells, self._cell = np.unique(cells, return_inverse=True)
+        unique = [np.unique(_confusions(block.of)[2]) for block in of.blocks()]
+        self._cells = np.unique(np.concatenate(unique))
+        self._pairs = [self._pairs_of(block.of) for block in of.blocks()]
 
-    def logs(self, p: Floats, *, left_out: bool = False) -> tuple[Floats, Floats]:
-        """Return the log-probability of wrong choices if each candidate is right, and if none is.
+    def _pairs_of(self, of: Candidates) -> tuple[Ints, Ints, Ints]:
+        """Return the right and the wrong candidate of each pair in an image, and the cell of the matrix."""
+        truth, chosen, cells = _confusions(of)
+        # Half the memory of positions as NumPy returns them.
+        return (
+            truth.astype(np.int32),
+            chosen.astype(np.int32),
+            np.searchsorted(self._cells, cells).astype(np.int32),
+        )
+
+    def logs(self, p: Floats, *, left_out: bool = False) -> Iterator[tuple[Floats, Floats]]:
+        """Yield the log-probability of wrong choices in each block if a candidate is right, and if none is.
 
         Parameters
         ----------
         p : ndarray of float64, shape (c,)
+            The matrix is computed from it before the first block is yielded.
         left_out : bool
             Whether the choices on an image are not counted for this image.
         """
         of, k = self._of, self._of.n_classes
         wrong = np.bincount(of.class_id, of.n * (1 - p), k) + self._added / k
         share = wrong / max(wrong.sum(), TINY)
-        here = p[self._truth] * of.n[self._chosen]
-        n = np.bincount(self._cell, here, len(self._cells))
+        n = np.zeros(len(self._cells))
+        for block, (truth, chosen, cell) in zip(of.blocks(), self._pairs, strict=True):
+            n += np.bincount(cell, p[block.at][truth] * block.of.n[chosen], len(n))
         row, column = np.divmod(self._cells, k)
-        expected = share[column] / np.maximum(1 - share[row], TINY)
-        in_row = np.bincount(row, n, k)
-        if left_out:
-            of_image = np.bincount(self._truth, here, len(of.n))[self._truth]
-            added = self._added * expected[self._cell]
-            cells = (np.maximum(n[self._cell] - here, 0) + added) / np.maximum(
-                in_row[row][self._cell] - of_image + self._added, TINY
-            )
-        else:
-            matrix = (n + self._added * expected) / np.maximum(in_row + self._added, TINY)[row]
-            cells = matrix[self._cell]
-        if_right = np.bincount(self._truth, np.log(np.maximum(cells, TINY)) * of.n[self._chosen], len(of.n))
-        of_chosen = np.log(np.maximum(share, TINY))[of.class_id]
-        other = np.bincount(of.image, of.n * of_chosen, of.n_images)
-        return if_right.astype(np.float64), other.astype(np.float64)
+        added = self._added * (share[column] / np.maximum(1 - share[row], TINY))
+        in_row = np.bincount(row, n, k)[row]
+        logs = np.log(np.maximum((n + added) / np.maximum(in_row + self._added, TINY), TINY))
+        of_chosen = np.log(np.maximum(share, TINY))
+        for block, (truth, chosen, cell) in zip(of.blocks(), self._pairs, strict=True):
+            part, times = block.of, block.of.n[chosen]
+            if left_out:
+                here = p[block.at][truth] * times
+                of_image = np.bincount(truth, here, len(part.n))[truth]
+                total = np.maximum(in_row[cell] - of_image + self._added, TINY)
+                each = np.log(np.maximum((np.maximum(n[cell] - here, 0) + added[cell]) / total, TINY))
+            else:
+                each = logs[cell]
+            if_right = np.bincount(truth, each * times, len(part.n))
+            other = np.bincount(part.image, part.n * of_chosen[part.class_id], part.n_images)
+            yield if_right.astype(np.float64), other.astype(np.float64)
+
+
+def _confusions(of: Candidates) -> tuple[Ints, Ints, Ints]:
+    """Return each pair of candidates of an image, and the cell of the second if the first is right."""
+    starts = np.searchsorted(of.image, np.arange(of.n_images + 1))
+    n = np.diff(starts)[of.image]
+    truth = np.repeat(np.arange(len(of.n)), n)
+    chosen = np.arange(len(truth)) + np.repeat(starts[of.image] - np.cumsum(n) + n, n)
+    differ = truth != chosen
+    truth, chosen = truth[differ], chosen[differ]
+    return truth, chosen, of.class_id[truth] * of.n_classes + of.class_id[chosen]

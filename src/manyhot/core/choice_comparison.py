@@ -13,23 +13,19 @@ models, JMLR 17(103), which approximates the distribution without an observation
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 
-from manyhot.core.aggregation import TINY, normalise_logs
+from manyhot.core.aggregation import TINY, normalise_logs, vote_blocks
 from manyhot.core.array_types import Floats, Ints
 from manyhot.core.choice_candidates import (
     Candidates,
     Fitted,
     candidate_posteriors,
+    count_sorted,
     outside_candidates,
     pooled_accuracy,
 )
 from manyhot.core.rater_prior import RaterPrior
-
-_AT_ONCE = 1 << 20
-"""Number of probabilities, votes times classes, that are computed at once."""
 
 _EQUAL = 1e-9
 """Log-likelihoods of an image that differ by less, in nats, may differ by rounding alone."""
@@ -74,13 +70,11 @@ def held_out_by_matrices(
         0 without votes.
     """
     of_raters = RaterPrior.of(counts, pooled / pooled.sum(1, keepdims=True))
-    n_classes, n_images = posterior.shape
+    (n_classes, n_images), totals = posterior.shape, counts.sum(2)
     found = np.zeros(n_images)
-    n_blocks = len(votes[0]) * n_classes // _AT_ONCE + 1
-    edges = np.searchsorted(votes[0], np.linspace(0, n_images, n_blocks + 1).astype(np.int64))
-    for start, stop in itertools.pairwise(edges):
-        image, rater, chosen = (column[start:stop] for column in votes)
-        logs = _logs(of_raters, posterior[:, image].T, rater, chosen, counts, pooled)
+    for _, block in vote_blocks(count_sorted(votes[0], n_images), n_classes):
+        image, rater, chosen = (column[block] for column in votes)
+        logs = _logs(of_raters, posterior[:, image].T, rater, chosen, (counts, totals), pooled)
         images, first = np.unique(image, return_index=True)
         if len(images):
             prior = np.maximum(shares[:, None] - posterior[:, images], TINY)
@@ -89,11 +83,19 @@ def held_out_by_matrices(
     return found
 
 
-def _logs(prior: RaterPrior, p: Floats, rater: Ints, chosen: Ints, counts: Floats, pooled: Floats) -> Floats:
+def _logs(
+    prior: RaterPrior,
+    p: Floats,
+    rater: Ints,
+    chosen: Ints,
+    counts_and_totals: tuple[Floats, Floats],
+    pooled: Floats,
+) -> Floats:
     """Return the log-probability of m choices under each class, without their images, shape (m, K)."""
-    strength, n_classes = float(prior.cells[0].sum(1)[0]), p.shape[1]
+    (counts, totals), n_classes = counts_and_totals, p.shape[1]
+    strength = float(prior.cells[0].sum(1)[0])
     n = np.maximum(counts[rater, :, chosen] - p, 0)
-    total = np.maximum(counts.sum(2)[rater] - p, 0)
+    total = np.maximum(totals[rater] - p, 0)
     mean = (pooled[:, chosen].T - p) / (pooled.sum(1) - p)
     # Raters like the others, and raters who answer in any way.
     of_kinds = np.stack([(n + strength * mean) / (total + strength), (n + 1) / (total + n_classes)])
@@ -123,16 +125,15 @@ def held_out_by_accuracy(of: Candidates, rater: Ints, fit: Fitted) -> Floats:
     """
     pooled = pooled_accuracy(fit.counts)
     prior = RaterPrior.of(fit.counts[:, None], (pooled / pooled.sum())[None])
-    accuracy = np.empty(len(rater))
-    for start in range(0, len(rater), _AT_ONCE):
-        at = slice(start, start + _AT_ONCE)
-        accuracy[at] = _accuracy(prior, fit.p[of.own[at]], rater[at], fit.counts, pooled)
-    n_images = fit.prior_images - 1
-    chances = (fit.prior[of.class_id] * fit.prior_images - fit.p) / n_images
-    outside = (outside_candidates(of, fit.prior) * fit.prior_images - fit.rest) / n_images
-    wrong = fit.errors.logs(fit.p, left_out=True)
-    rates = np.log(np.maximum(accuracy, TINY)), np.log(np.maximum(1 - accuracy, TINY))
-    return candidate_posteriors(of, *rates, chances, outside, *wrong)[2]
+    n_images, found = fit.prior_images - 1, np.zeros(of.n_images)
+    for block, wrong in zip(of.blocks(), fit.errors.logs(fit.p, left_out=True), strict=True):
+        part, p, by = block.of, fit.p[block.at], rater[block.votes]
+        accuracy = _accuracy(prior, p[part.of_votes()], by, fit.counts, pooled)
+        rates = np.log(np.maximum(accuracy, TINY)), np.log(np.maximum(1 - accuracy, TINY))
+        chances = (fit.prior[part.class_id] * fit.prior_images - p) / n_images
+        none_right = outside_candidates(part, fit.prior) * fit.prior_images - fit.rest[block.images]
+        found[block.images] = candidate_posteriors(part, *rates, chances, none_right / n_images, *wrong)[2]
+    return found
 
 
 def _accuracy(prior: RaterPrior, right: Floats, rater: Ints, counts: Floats, pooled: Floats) -> Floats:

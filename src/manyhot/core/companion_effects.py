@@ -19,10 +19,15 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
-from manyhot.core.cooccurrence import difference_of_shares
 from manyhot.core.jackknife import resampled_interval
-from manyhot.core.resampling import draw_counts, proportion_interval, wilson_interval
+from manyhot.core.resampling import draw_counts
 from manyhot.core.sets import NO, YES
+from manyhot.core.share_intervals import (
+    difference_interval,
+    difference_of_shares,
+    proportion_interval,
+    wilson_interval,
+)
 
 BOTH, MAIN_ONLY, COMPANION_ONLY, NEITHER = range(4)
 
@@ -80,25 +85,19 @@ def share_with_interval(hits: Bools) -> Estimated:
 def paired_difference(one: Bools, other: Bools) -> Estimated:
     """Return the difference between two shares of the same images, `one` minus `other`.
 
+    The interval is that of `difference_interval`, with a continuity correction of the correlation.
+
     Parameters
     ----------
     one, other : ndarray of bool, shape (n,)
-
-    References
-    ----------
-    Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 10: Wilson's intervals of both shares,
-    combined by their correlation with a continuity correction.
     """
     n = len(one)
     if not n:
         return Estimated(np.nan, np.nan, np.nan, 0)
     p, q = one.mean(), other.mean()
-    (p_lo, q_lo), (p_hi, q_hi) = wilson_interval([one.sum(), other.sum()], [n, n])
-    r = _correlation(one, other)
-    below = (p - p_lo) ** 2 - 2 * r * (p - p_lo) * (q_hi - q) + (q_hi - q) ** 2
-    above = (p_hi - p) ** 2 - 2 * r * (p_hi - p) * (q - q_lo) + (q - q_lo) ** 2
-    ends = (float(p - q - np.sqrt(max(below, 0))), float(p - q + np.sqrt(max(above, 0))))
-    return Estimated(float(p - q), *ends, n)
+    lo, hi = wilson_interval([one.sum(), other.sum()], [n, n])
+    below, above = difference_interval((p, lo[0], hi[0]), (q, lo[1], hi[1]), _correlation(one, other))
+    return Estimated(float(p - q), float(below), float(above), n)
 
 
 def _correlation(one: Bools, other: Bools) -> float:

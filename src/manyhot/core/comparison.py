@@ -256,24 +256,6 @@ def compare_orders(
     return RankAgreement(tau, images, models, len(x) * (len(x) - 1) // 2, n_swapped)
 
 
-def difference_interval(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Return the interval of x - y, for values on different images, from the intervals of x and y.
-
-    Parameters
-    ----------
-    x, y : ndarray of float64, shape (3, M)
-        The value and the lower and upper end of the interval of each model; NaN if undefined.
-
-    References
-    ----------
-    Newcombe 1998, doi 10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I, method 10, which uses
-    Wilson's intervals.
-    """
-    (vx, lx, ux), (vy, ly, uy) = x, y
-    difference = vx - vy
-    return difference - np.hypot(vx - lx, uy - vy), difference + np.hypot(ux - vx, vy - ly)
-
-
 def percentile_ends(samples: AnyFloats) -> tuple[float, float]:
     """Return the percentile interval of samples, shape (R,), ignoring NaN; NaN if all are NaN."""
     if np.isnan(samples).all():

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from scipy.special import gammainc, gammaincc, ndtr, ndtri
 
 from manyhot.core.array_types import AnyFloats, Floats
-from manyhot.core.resampling import LEVEL, wilson_interval
+from manyhot.core.resampling import LEVEL
 from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets, pairs_within
 
 Bounds = tuple[Floats, Floats, Floats]
@@ -206,25 +206,6 @@ def permutation_p(n: AnyFloats, sums: AnyFloats, powers: AnyFloats) -> Floats:
         p = np.minimum(2 * _smaller_tail(away, np.where(np.isfinite(skew), skew, 0)), 1)
     # By rounding, the variance of equal values is about 1e-16.
     return np.where((n == 0).any(axis=0), np.nan, np.where(spread > 1e-12, p, 1.0))
-
-
-def difference_of_shares(hits: npt.NDArray[np.int64], images: npt.NDArray[np.int64]) -> Bounds:
-    """Return the share of the first row minus that of the second. It is NaN if a row has no images.
-
-    The interval combines Wilson's intervals of both shares (Newcombe 1998, Statistics in Medicine 17,
-    873-890, method 10).
-
-    Parameters
-    ----------
-    hits, images : ndarray of int64, shape (2, p)
-    """
-    with np.errstate(invalid="ignore"):
-        share = hits / images
-    lo, hi = wilson_interval(hits, images)
-    value = share[0] - share[1]
-    below = np.hypot(share[0] - lo[0], hi[1] - share[1])
-    above = np.hypot(hi[0] - share[0], share[1] - lo[1])
-    return value, value - below, value + above
 
 
 def _indicator(sets: LabelSets, entries: npt.NDArray[np.intp]) -> Any:

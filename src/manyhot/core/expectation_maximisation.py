@@ -17,7 +17,7 @@ import numpy as np
 from numpy import typing as npt
 from scipy.sparse import csc_array, csr_array
 
-from manyhot.core.aggregation import TINY
+from manyhot.core.aggregation import TINY, vote_blocks
 from manyhot.core.array_types import Floats, Ints
 from manyhot.core.rater_prior import shrunk_shares
 
@@ -29,9 +29,6 @@ ALIKE = 0.8
 
 _FEW = 3
 """Number of columns up to which their products with a sparse matrix are faster one by one."""
-
-_CHUNK = 1 << 20
-"""Number of votes whose random numbers are summed at once."""
 
 
 @dataclass(frozen=True)
@@ -149,13 +146,11 @@ def _same_votes(
     """
     numbers = np.random.default_rng(0).integers(0, 2**64, n_symbols + n_groups, np.uint64)
     sums = numbers[n_symbols:][group]
-    n, start = len(ends) - 1, 0
-    while start < n:
-        stop = max(start + 1, int(np.searchsorted(ends, ends[start] + _CHUNK, side="right")) - 1)
-        part = np.concatenate([np.zeros(1, np.uint64), np.cumsum(numbers[symbols[ends[start] : ends[stop]]])])
-        at = ends[start : stop + 1] - ends[start]
-        sums[start:stop] += part[at[1:]] - part[at[:-1]]
-        start = stop
+    n = len(ends) - 1
+    for at, votes in vote_blocks(np.diff(ends)):
+        part = np.concatenate([np.zeros(1, np.uint64), np.cumsum(numbers[symbols[votes]])])
+        inside = ends[at.start : at.stop + 1] - votes.start
+        sums[at] += part[inside[1:]] - part[inside[:-1]]
     sample = sums[:: n // 50_000 + 1]
     alone = np.arange(n)
     if n > 500_000 and len(np.unique(sample)) > ALIKE * len(sample):
@@ -166,7 +161,7 @@ def _same_votes(
 
 def maximise(
     patterns: Patterns,
-    start: npt.NDArray[np.floating[Any]] | tuple[Floats, Floats],
+    start: npt.NDArray[np.number[Any]] | tuple[Floats, Floats],
     estimate: Callable[[Floats], Floats],
     *,
     added: float,
@@ -179,7 +174,7 @@ def maximise(
     Parameters
     ----------
     patterns : Patterns
-    start : ndarray of float, shape (Q, K), or tuple of ndarray
+    start : ndarray, shape (Q, K), or tuple of ndarray
         Initial posteriors, up to a factor per row; or the matrices and the prior of an earlier fit.
     estimate : callable
         Returns the matrices, shape (R, K, A), from the expected counts of each symbol, shape (R * A, K).
@@ -253,7 +248,7 @@ def _extrapolated(course: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
     return found[0], found[1]
 
 
-def _begin(patterns: Patterns, start: npt.NDArray[np.floating[Any]], posterior: Floats) -> None:
+def _begin(patterns: Patterns, start: npt.NDArray[np.number[Any]], posterior: Floats) -> None:
     """Compute the initial posteriors of all truths, shape (K, P), in place."""
     posterior[:, patterns.pattern] = start.T
     total = posterior.sum(0)

@@ -14,7 +14,7 @@ Efron and Stein 1981, doi 10.1214/aos/1176345462.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from scipy.special import expit, logit, stdtrit
@@ -23,6 +23,15 @@ from manyhot.core.array_types import AnyFloats, Floats
 from manyhot.core.resampling import LEVEL
 
 Scale = Literal["logit", "log", "plain", "correlation"]
+Values = TypeVar("Values", float, Floats)
+
+LIMITS: dict[Scale, tuple[float, float]] = {
+    "logit": (0.0, 1.0),
+    "log": (0.0, np.inf),
+    "plain": (-np.inf, np.inf),
+    "correlation": (-1.0, 1.0),
+}
+"""Between which values each scale is defined."""
 
 FEWEST_POSITIVES = 30
 """Minimum number of effective positives for an interval by the jackknife."""
@@ -124,22 +133,34 @@ def jackknife_ends(value: float, error: float, df: float, *, scale: Scale = "log
     The quantile is that of Student's t with `df` degrees of freedom. With the normal distribution, intervals
     of macro averages over rare classes contain the expected value in 1 to 2 % fewer data sets.
     """
-    if scale == "correlation":
-        # Fisher's z, doi 10.2307/2331838, is half the logit of (r + 1) / 2.
-        lo, hi = jackknife_ends((value + 1) / 2, error / 2, df)
-        return 2 * lo - 1, 2 * hi - 1
-    most = {"logit": 1.0, "log": np.inf, "plain": np.inf}[scale]
-    if not (error > 0 and np.isfinite(value)) or (scale != "plain" and not 0 < value < most):
+    least, most = LIMITS[scale]
+    if not (error > 0 and least < value < most):
         return float("nan"), float("nan")
-    half = float(stdtrit(df, (1 + LEVEL) / 2)) * error
+    lo, hi = symmetric_ends(value, stdtrit(df, (1 + LEVEL) / 2) * error, scale)
+    return float(lo), float(hi)
+
+
+def symmetric_ends(value: Values, half: Values, scale: Scale) -> tuple[Values, Values]:
+    """Return the ends of intervals that are symmetric on a scale, within whose limits the values are.
+
+    Parameters
+    ----------
+    value, half : float or ndarray of float64
+        The values, and half the widths of the intervals on the plain scale, to first order.
+    scale
+        As in `jackknife_ends`.
+    """
     if scale == "plain":
         return value - half, value + half
     if scale == "log":
-        factor = float(np.exp(half / value))
+        factor = np.exp(half / value)
         return value / factor, value * factor
-    half /= value * (1 - value)
-    lo, hi = expit(logit(value) + np.array([-half, half]))
-    return float(lo), float(hi)
+    if scale == "correlation":
+        # Fisher's z, doi 10.2307/2331838, is half the logit of (r + 1) / 2.
+        lo, hi = symmetric_ends((value + 1) / 2, half / 2, "logit")
+        return 2 * lo - 1, 2 * hi - 1
+    half = half / (value * (1 - value))
+    return expit(logit(value) - half), expit(logit(value) + half)
 
 
 def jackknife_interval(value: float, changes: Floats, *, scale: Scale = "logit") -> tuple[float, float]:

@@ -20,8 +20,8 @@ from numpy import typing as npt
 from manyhot.core.answered_cells import answered_cells
 from manyhot.core.array_types import Bools, Floats, Ints
 from manyhot.core.class_counts import ClassCounts, counts_by_class
-from manyhot.core.resampling import wilson_interval
 from manyhot.core.sets import Case, LabelSets
+from manyhot.core.share_intervals import wilson_interval
 from manyhot.errors import InputError
 from manyhot.parameters import check_count, check_one_of, check_share
 
@@ -109,9 +109,7 @@ class OperatingPoints:
         ----------
         Hand, Christen and Kirielle 2021, F*: an interpretable transformation of the F-measure,
         doi 10.1007/s10994-021-05964-1. Bates, Hastie and Tibshirani 2024, Cross-validation: what does it
-        estimate and how well does it do it?, doi 10.1080/01621459.2023.2197686. Korn and Graubard 1998,
-        Confidence intervals for proportions with small expected number of positive counts estimated from
-        survey data, Survey Methodology 24, 193-201: the design effect.
+        estimate and how well does it do it?, doi 10.1080/01621459.2023.2197686.
         """
         value, lo, hi = self._share(self.n_positives + self.n_predicted - self.n_right, self.effect[2])
         return 2 * value / (1 + value), 2 * lo / (1 + lo), 2 * hi / (1 + hi)
@@ -119,8 +117,7 @@ class OperatingPoints:
     def _share(self, n: npt.NDArray[np.int64], effect: Floats) -> tuple[Floats, Floats, Floats]:
         n = np.where(np.isnan(self.threshold), 0, n)
         with np.errstate(invalid="ignore"):
-            ends = wilson_interval(self.n_right / effect, n / effect)
-            return (self.n_right / np.where(n, n, np.nan), *ends)
+            return (self.n_right / np.where(n, n, np.nan), *wilson_interval(self.n_right, n, effect))
 
 
 def operating_points(

@@ -17,7 +17,8 @@ from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.comparison import PairTable, holm
 from manyhot.core.estimates import Ratio
 from manyhot.core.jackknife import Scale, jackknife_interval, resampled_interval
-from manyhot.core.resampling import LEVEL, Cells, percentile_interval, proportion_interval
+from manyhot.core.resampling import LEVEL, Cells, percentile_interval
+from manyhot.core.share_intervals import proportion_interval
 
 IMAGES_FOR_PERCENTILES = 200
 """Minimum number of images for percentiles of resamples."""

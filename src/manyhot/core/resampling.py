@@ -1,4 +1,4 @@
-"""Intervals: the percentile bootstrap over images for many models at once, and Wilson's interval.
+"""Intervals: the percentile bootstrap over images for many models at once, and Student's for a mean.
 
 A resample is a row of counts: how often each image was drawn. The value of a ratio metric under resamples is
 the matrix product of counts and per-image numerators, divided by that of counts and denominators. All models
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy import typing as npt
-from scipy.special import gammaincinv, ndtri, stdtrit
+from scipy.special import stdtrit
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.estimates import Ratio
@@ -282,48 +282,6 @@ def _quantiles(samples: AnyFloats, tails: Floats) -> Floats:
     ranked = np.partition(samples, np.unique(np.concatenate([below, above])), axis=-1)
     low, high = ranked[..., below].astype(np.float64), ranked[..., above].astype(np.float64)
     return np.asarray(low + (at - below) * (high - low))
-
-
-def wilson_interval(k: npt.ArrayLike, n: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Return Wilson's score interval of a proportion k / n; NaN if n is 0.
-
-    References
-    ----------
-    Wilson 1927, doi 10.1080/01621459.1927.10502953.
-    """
-    k, n = np.asarray(k, np.float64), np.asarray(n, np.float64)
-    z = float(ndtri((1 + LEVEL) / 2))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        p = k / n
-        centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-        low, high = np.where(n > 0, centre - half, np.nan), np.where(n > 0, centre + half, np.nan)
-    # At k = 0 and k = n, the ends are exactly 0 and 1, despite rounding.
-    return np.where(k == 0, np.minimum(low, 0.0), low), np.where(k == n, np.maximum(high, 1.0), high)
-
-
-def proportion_interval(k: npt.ArrayLike, n: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Return the interval of a share of n independent cases: Wilson's, modified near 0 and 1; NaN if n is 0.
-
-    Wilson's interval is too short if all cases but one to three are equal: with n = 50, it contains a share
-    of 0.99 in 91 % of the data sets. For k of at most 3, the lower end is therefore not above the limit of a
-    Poisson mean divided by n, half the 5 % quantile of chi-squared with 2 k degrees of freedom. The upper end
-    for n - k of at most 3 mirrors it.
-
-    References
-    ----------
-    Brown, Cai and DasGupta 2001, doi 10.1214/ss/1009213286, section 4.1.1, who modify k of at most 2 for n of
-    at most 50, and of at most 3 above.
-    """
-    k, n = np.asarray(k, np.float64), np.asarray(n, np.float64)
-    low, high = wilson_interval(k, n)
-    return np.minimum(low, _poisson_limit(k, n)), np.maximum(high, 1 - _poisson_limit(n - k, n))
-
-
-def _poisson_limit(k: Floats, n: Floats) -> Floats:
-    rare = (k > 0) & (k <= np.minimum(3, n / 2))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(rare, gammaincinv(np.where(rare, k, 1), 1 - LEVEL), np.inf) / n)
 
 
 def student_interval(values: npt.ArrayLike) -> tuple[float, float, float]:

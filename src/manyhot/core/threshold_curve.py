@@ -11,7 +11,8 @@ from numpy import typing as npt
 from scipy.special import ndtri, stdtrit
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
-from manyhot.core.resampling import LEVEL, wilson_interval
+from manyhot.core.resampling import LEVEL
+from manyhot.core.share_intervals import wilson_interval
 from manyhot.errors import InputError
 from manyhot.parameters import check_share
 
@@ -204,8 +205,7 @@ def _effective_wilson(
         effect = np.where((k > 0) & (k < n), np.asarray(variance) / (p * (1 - p) / n), alike)
         tail = (1 + LEVEL) / 2
         effect = np.maximum(effect, 1) * (stdtrit(images - 1, tail) / ndtri(tail)) ** 2
-        lo, hi = wilson_interval(k / effect, n / effect)
-    return lo, hi
+    return wilson_interval(k, n, effect)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from manyhot.core.array_types import Floats
-from manyhot.core.comparison import NO_INTERVAL, difference_interval
+from manyhot.core.comparison import NO_INTERVAL
 from manyhot.core.corruption_errors import missing_share
 from manyhot.core.ratio_intervals import sampled_interval
+from manyhot.core.share_intervals import difference_interval
 from manyhot.tables import Results, RowDict, list_matrix
 
 SINGLE = "top1"

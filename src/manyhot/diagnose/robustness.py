@@ -283,7 +283,7 @@ def diagnose_robustness(
     -----
     The data sets are assumed to have different images, so their bootstraps are independent. If there are no
     resampled values, as in published results, the interval of a loss is Newcombe's interval for two
-    independent shares (`manyhot.core.comparison.difference_interval`).
+    independent shares (`manyhot.core.share_intervals.difference_interval`).
     """
     results: list[Results] = []
     notes: list[str] = []

@@ -21,8 +21,9 @@ from manyhot.core.ratio_intervals import (
     with_few_apart,
     with_none_apart,
 )
-from manyhot.core.resampling import Bootstrap, Cells, percentile_interval, proportion_interval
+from manyhot.core.resampling import Bootstrap, Cells, percentile_interval
 from manyhot.core.sets import NO_LABEL, LabelSets
+from manyhot.core.share_intervals import proportion_interval
 from manyhot.evaluate.results import Number, pair_rows
 from manyhot.evaluate.slices import ALL, Slices
 from manyhot.tables.result_tables import accuracies, describe_metric

@@ -37,8 +37,9 @@ from manyhot.core.conformal import (
 )
 from manyhot.core.jackknife import jackknife_interval
 from manyhot.core.reliability import BINS, Outcomes, against_label, against_set
-from manyhot.core.resampling import proportion_interval, student_interval
+from manyhot.core.resampling import student_interval
 from manyhot.core.sets import Case, LabelSets
+from manyhot.core.share_intervals import proportion_interval
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import InputError
 from manyhot.evaluate.slices import case_of, labels_of

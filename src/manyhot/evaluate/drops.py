@@ -17,16 +17,9 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.core.array_types import Floats
-from manyhot.core.comparison import (
-    NO_INTERVAL,
-    Families,
-    FittedLine,
-    above_line,
-    compare_orders,
-    difference_interval,
-    fit_line,
-)
+from manyhot.core.comparison import NO_INTERVAL, Families, FittedLine, above_line, compare_orders, fit_line
 from manyhot.core.ratio_intervals import FEWEST_CASES, sampled_interval
+from manyhot.core.share_intervals import difference_interval
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import End, ModelValue, Results, list_matrix, schema
 from manyhot.tables.definitions import COUNT, FLAG, ITS, REAL, TEXT, bounds, declare_table, interval

@@ -20,7 +20,7 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list, family_of, pretraining_of
 from manyhot.core.array_types import Floats, Floats32
-from manyhot.core.resampling import proportion_interval
+from manyhot.core.share_intervals import proportion_interval
 from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.reading import descriptions, head, load_json, parse_json, read_parquet, short_ids
 from manyhot.formats.tabular import column_names, read_frame

@@ -16,23 +16,26 @@ from manyhot import registry, tables
 from manyhot.command import command
 from manyhot.console import fact_lines
 from manyhot.core.aggregation import Aggregate, expected_answers
-from manyhot.core.answers import YES
-from manyhot.errors import InputError, ManyhotError, UnknownNameError
+from manyhot.core.answers import YES, Answers, GoldenAnswers
+from manyhot.core.threshold_curve import Curve
+from manyhot.errors import InputError
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.parameters import RESAMPLES, InCampaign, Probability, Resamples, Seed, Share, Was, check_one_of
 from manyhot.reassess.aggregation_notes import Decisions, decision_notes, fit_notes, golden_notes
+from manyhot.reassess.aggregators import METHOD, aggregator_of, check_method_name
 from manyhot.reassess.answers import (
     ClassesLike,
     OriginalClasses,
     TableLike,
     VotesLike,
+    VotesSource,
     answers_of,
     class_ids,
     golden_of,
     open_votes,
 )
-from manyhot.reassess.choices import AggregatedChoices, aggregate_choices
+from manyhot.reassess.choices import aggregate_choices
 from manyhot.reassess.golden_curve import (
     chosen_threshold,
     cross_fitted_note,
@@ -52,9 +55,6 @@ from manyhot.result import Result, sources_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Votes, schema
 from manyhot.tables.votes import COUNTED_CLASS
-
-METHOD = "auto"
-"""The default method: it needs no golden answers, and no choice of a model of raters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -335,7 +335,7 @@ def aggregate(
     >>> aggregate(votes, method="yes-share").p.round(2).tolist()
     [0.67]
     """
-    _check_method(method)
+    check_method_name(method)
     check_one_of(refined, get_args(Decisions), "Decisions cannot be used like this.", where="`refined`")
     given = {"threshold": threshold, "min_precision": min_precision, "min_recall": min_recall}
     named = [name for name, value in given.items() if value is not None]
@@ -352,105 +352,86 @@ def aggregate(
             f"`{named[0]}` needs golden answers: the answers of experts to some of the questions.",
             do="pass golden answers (`golden`) or a threshold",
         )
-    if asked.kind == COUNTED_CLASS and method == METHOD:
-        method = "vote-share"  # nothing can be learnt about raters
-    entry = _entry(method, asked)
+    entry = aggregator_of(method, asked)
     check_history(asked, entry, history, start)
-    earlier = history_of(history, asked, "history")
-    chosen_classes: AggregatedChoices | None = None
-    if asked.kind:
-        chosen_classes = aggregate_choices(asked, entry, earlier, history_of(start, asked, "start"))
-        asked = chosen_classes.votes
-    counting = source.original_classes or None if original_classes is None else original_classes
-    answers = answers_of(
-        asked, source.images, None if counting is None else class_ids(counting, asked.n_classes)
-    )
-    experts = None if source.golden is None else golden_of(source.golden, asked, source.images)
-    if chosen_classes is None:
-        result = entry(replace(answers, history=earlier), experts)
-        matrices = history_table(with_earlier(expected_answers(answers, result), earlier), asked)
-    else:
-        result, matrices = chosen_classes.result, chosen_classes.matrices
+    fit = _fit(source, asked, entry, original_classes, history, start)
     default = float(entry.about["threshold"]) if threshold is None else threshold
-    measured = None if experts is None else golden_curve(result, experts, asked, default, resamples)
+    measured = golden_curve(fit.result, fit.experts, fit.votes, default, resamples)
     chosen = chosen_threshold(min_precision, min_recall, measured, default)
     if unclear_from is None and not named:
         unclear_from = entry.about.get("unclear_from")
-    unclear = unclear_level(unclear_from, chosen)
-    proposer = source.proposer()
-    crossed = cross_fitted_note(result, experts, asked, min_precision, min_recall, resamples, seed)
-    return Aggregated(
-        labels_of_votes(
-            asked,
+    crossed = cross_fitted_note(
+        fit.result, fit.experts, fit.votes, min_precision, min_recall, resamples, seed
+    )
+    found = fit.aggregated(unclear_level(unclear_from, chosen), chosen, measured, refined, crossed)
+    return replace(found, inputs={**source.inputs, **history_files(history, start)})
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What a method returned for votes: `votes` contain all questions that have a probability."""
+
+    source: VotesSource
+    votes: Votes
+    answers: Answers
+    experts: GoldenAnswers | None
+    entry: registry.Entry
+    result: Aggregate
+    matrices: pa.Table
+
+    def aggregated(
+        self, unclear: float, threshold: float, measured: Curve | None, refined: Decisions, crossed: str
+    ) -> Aggregated:
+        """Return the label sets at these levels, the other tables, and what is to be said about them."""
+        source, votes, answers, result = self.source, self.votes, self.answers, self.result
+        method, proposer = self.entry.name, self.source.proposer()
+        labels = labels_of_votes(
+            votes,
             source.images,
             answers,
             result.p,
-            levels=(unclear, chosen),
-            decided=asked.refined if refined == "decides" else None,
-            method=entry.name,
-            name=source.name or asked.name,
-        ),
-        asked,
-        result,
-        entry.name,
-        chosen,
-        unclear,
-        schema("raters").empty_table()
-        if asked.kind == COUNTED_CLASS
-        else raters_table(asked, answers, experts, result),
-        curve_table(measured),
-        matrices,
-        notes=(
+            levels=(unclear, threshold),
+            decided=votes.refined if refined == "decides" else None,
+            method=method,
+            name=source.name or votes.name,
+        )
+        raters = schema("raters").empty_table()
+        if votes.kind != COUNTED_CLASS:
+            raters = raters_table(votes, answers, self.experts, result)
+        notes = (
             *source.notes,
-            *fit_notes(asked, answers, result, entry.name, chosen),
-            *golden_notes(asked, result, experts, source.golden, entry, crossed=crossed),
-            *decision_notes(asked.refined, refined),
-        ),
-        metadata=_about(result, entry.name, chosen, unclear) | ({"proposer": proposer} if proposer else {}),
-        inputs={**source.inputs, **history_files(history, start)},
-    )
+            *fit_notes(votes, answers, result, method, threshold),
+            *golden_notes(votes, result, self.experts, source.golden, self.entry, crossed=crossed),
+            *decision_notes(votes.refined, refined),
+        )
+        metadata = _about(result, method, threshold, unclear) | ({"proposer": proposer} if proposer else {})
+        fitted = votes, result, method, threshold, unclear
+        about_raters = raters, curve_table(measured), self.matrices
+        return Aggregated(labels, *fitted, *about_raters, notes=notes, metadata=metadata)
 
 
-def _check_method(method: str) -> None:
-    """Raise an error if there is no such method for any kind of votes, before votes are read."""
-    try:
-        registry.get("aggregator", method)
-    except ManyhotError:
-        try:
-            registry.get("choice-aggregator", method)
-        except ManyhotError:
-            registry.get("aggregator", method)  # its message lists the methods
-
-
-def _entry(method: str, votes: Votes) -> registry.Entry:
-    """Return the method for this kind of votes.
-
-    Raises
-    ------
-    InputError
-        If the method is only for the other kind of votes.
-    UnknownNameError
-        If there is no such method.
-    """
-    kind = "choice-aggregator" if votes.kind else "aggregator"
-    try:
-        return registry.get(kind, method)
-    except UnknownNameError:
-        (other,) = {"choice-aggregator", "aggregator"} - {kind}
-        try:
-            name = registry.get(other, method).name
-        except ManyhotError:
-            name = ""
-        if not name:
-            raise
-    asks = {"choice-aggregator": "votes for one class of all", "aggregator": "answers yes, maybe and no"}
-    raise InputError(
-        f"This method is not for {asks[kind]}.",
-        where="`method`",
-        got=f"{name}, which is for {asks[other]}",
-        allowed=f"for {asks[kind]}: {', '.join(registry.names(kind))}",
-        do="choose one of these methods",
-    )
+def _fit(
+    source: VotesSource,
+    votes: Votes,
+    entry: registry.Entry,
+    original_classes: OriginalClasses,
+    history: TableLike,
+    start: TableLike,
+) -> _Fit:
+    """Return what a method returns for votes, with earlier answers of the same raters."""
+    earlier, choices = history_of(history, votes, "history"), None
+    if votes.kind:
+        choices = aggregate_choices(votes, entry, earlier, history_of(start, votes, "start"))
+        votes = choices.votes
+    counting = source.original_classes or None if original_classes is None else original_classes
+    own = None if counting is None else class_ids(counting, votes.n_classes)
+    answers = answers_of(votes, source.images, own)
+    experts = None if source.golden is None else golden_of(source.golden, votes, source.images)
+    if choices is not None:
+        return _Fit(source, votes, answers, experts, entry, choices.result, choices.matrices)
+    result = entry(replace(answers, history=earlier), experts)
+    matrices = history_table(with_earlier(expected_answers(answers, result), earlier), votes)
+    return _Fit(source, votes, answers, experts, entry, result, matrices)
 
 
 def _about(result: Aggregate, method: str, threshold: float, unclear_from: float) -> dict[str, str]:

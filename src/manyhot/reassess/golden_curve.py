@@ -79,9 +79,11 @@ def unclear_level(unclear_from: float | None, threshold: float) -> float:
 
 
 def golden_curve(
-    result: Aggregate, experts: GoldenAnswers, votes: Votes, threshold: float, resamples: int
-) -> Curve:
-    """Return precision and recall on the golden questions that raters answered."""
+    result: Aggregate, experts: GoldenAnswers | None, votes: Votes, threshold: float, resamples: int
+) -> Curve | None:
+    """Return precision and recall on the golden questions that raters answered, if there are experts."""
+    if experts is None:
+        return None
     asked = experts.asked >= 0
     at = experts.asked[asked]
     return curve(

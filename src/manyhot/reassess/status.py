@@ -20,7 +20,7 @@ from manyhot.formats import detect
 from manyhot.formats.reading import check_whole
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
-from manyhot.reassess.aggregate import METHOD
+from manyhot.reassess.aggregators import METHOD
 from manyhot.reassess.app.server import DATABASE, DatabaseAddress, database_option, web_extra
 from manyhot.reassess.app.vote_count import count_votes, count_votes_at
 from manyhot.result import Result

@@ -1,0 +1,57 @@
+"""Which method aggregates votes: one for answers yes, maybe and no, or one for choices of one class."""
+
+from __future__ import annotations
+
+from manyhot import registry
+from manyhot.errors import InputError, ManyhotError, UnknownNameError
+from manyhot.tables import Votes
+from manyhot.tables.votes import COUNTED_CLASS
+
+METHOD = "auto"
+"""The default method: it needs no golden answers, and no choice of a model of raters."""
+
+
+def check_method_name(method: str) -> None:
+    """Raise an error if there is no such method for any kind of votes, before votes are read."""
+    try:
+        registry.get("aggregator", method)
+    except ManyhotError:
+        try:
+            registry.get("choice-aggregator", method)
+        except ManyhotError:
+            registry.get("aggregator", method)  # its message lists the methods
+
+
+def aggregator_of(method: str, votes: Votes) -> registry.Entry:
+    """Return the method for this kind of votes.
+
+    Nothing can be learnt about raters from counts of votes, so that their default is the share of votes.
+
+    Raises
+    ------
+    InputError
+        If the method is only for the other kind of votes.
+    UnknownNameError
+        If there is no such method.
+    """
+    if votes.kind == COUNTED_CLASS and method == METHOD:
+        method = "vote-share"
+    kind = "choice-aggregator" if votes.kind else "aggregator"
+    try:
+        return registry.get(kind, method)
+    except UnknownNameError:
+        (other,) = {"choice-aggregator", "aggregator"} - {kind}
+        try:
+            name = registry.get(other, method).name
+        except ManyhotError:
+            name = ""
+        if not name:
+            raise
+    asks = {"choice-aggregator": "votes for one class of all", "aggregator": "answers yes, maybe and no"}
+    raise InputError(
+        f"This method is not for {asks[kind]}.",
+        where="`method`",
+        got=f"{name}, which is for {asks[other]}",
+        allowed=f"for {asks[kind]}: {', '.join(registry.names(kind))}",
+        do="choose one of these methods",
+    )

@@ -360,8 +360,8 @@ def _ids(path: Path, arrays: Mapping[str, npt.NDArray[Any]], rows: Images | None
         raise InputError(
             "The file does not contain the image of each row.",
             where=path,
-            do="pass the row order with `rows`: a list of ids, a CSV with image_id, the label sets if they "
-            "are in the same order, or a data-set JSON",
+            do="pass the row order with `rows`: ids (in a file: one per line), a CSV with image_id, the "
+            "label sets if they are in the same order, or a data-set JSON",
         )
     return rows.image_id
 

@@ -66,6 +66,7 @@ NOT_SIMULATED = {
     "companions.recall_without_lo": "Wilson's interval of a share of images, as the shares in metrics",
     "effects.lo": "benchmarks/effects.py simulates studies",
     "means.lo": "benchmarks/effects.py simulates studies",
+    "precise_sets.mean_size_lo": "as prediction_sets.mean_size_lo",
     "posterior.lo": "over raters and images together: the truth is a distribution, given the votes",
     "posterior.lo_raters": "over draws of the posterior, which has no frequency over data sets",
     "posterior_pairs.lo": "as posterior.lo",
@@ -359,7 +360,7 @@ def prediction_sets(n, rng):
         yield Found(f"mean size, {cover}", *student_interval(found.size), size)
 
 
-@subject("precise_sets.lo", "prediction_sets.lo")
+@subject("precise_sets.lo", "precise_sets.recall_lo", "prediction_sets.lo")
 def shares_of_sets(n, rng):
     """Yield the mean of shares of valid classes in sets, as of sets with a guaranteed precision."""
     from manyhot.evaluate.confidence import drawn_share

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.errors import InputError
-from manyhot.formats.reading import answers_of, broken, incomplete, states_of_values
+from manyhot.formats.reading import broken, incomplete, states_of_values, stored_states
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.image_ids import normal_ids
@@ -182,7 +182,7 @@ def _labels_of_matrix(
     own, at = _column_classes(path, arrays, values.shape[1], classes)
     if kind == "states":
         state = states_of_values(values[:, at])
-        content, asked, complete = answers_of(state)
+        content, asked, complete = stored_states(state)
     else:
         content, asked, complete = columns_of_values(values[:, at], kind, ids, where), True, False
     return Labels(

@@ -30,7 +30,7 @@ from manyhot.formats.headers import (
     image_name_column,
     is_metadata,
 )
-from manyhot.formats.reading import answers_of, cut_for_message, image_ids, states_of_values
+from manyhot.formats.reading import cut_for_message, image_ids, states_of_values, stored_states
 from manyhot.formats.tabular import column_names, declared, possible_tables, read_frame
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -315,7 +315,7 @@ def read_indicator(
     for i, column in zip(at, chosen, strict=True):
         state[:, i] = states_of_values(column.values, _MEANINGS[minus_one], _MEANINGS[empty])
     _check_minus_one(state, chosen, path)
-    answers, asked_known, complete = answers_of(state)
+    answers, asked_known, complete = stored_states(state)
     return Labels(
         pa.table({"image_id": image_id, "usable": np.ones(len(image_id), bool), **answers}),
         own.n_classes,

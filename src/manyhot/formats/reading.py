@@ -280,7 +280,7 @@ def state_columns(state: npt.NDArray[np.uint8]) -> dict[str, pa.Array]:
     }
 
 
-def answers_of(state: npt.NDArray[np.uint8]) -> tuple[dict[str, pa.Array], bool, bool]:
+def stored_states(state: npt.NDArray[np.uint8]) -> tuple[dict[str, pa.Array], bool, bool]:
     """Return the columns of a matrix of states, whether it records no, and whether it is complete.
 
     If all cells are yes or no, the matrix is complete: the columns contain only yes. With all answers, 50,000

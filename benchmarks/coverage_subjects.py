@@ -66,6 +66,7 @@ NOT_SIMULATED = {
     "companions.recall_without_lo": "Wilson's interval of a share of images, as the shares in metrics",
     "effects.lo": "benchmarks/effects.py simulates studies",
     "means.lo": "benchmarks/effects.py simulates studies",
+    "precise_sets.mean_size_lo": "as prediction_sets.mean_size_lo",
     "posterior.lo": "over raters and images together: the truth is a distribution, given the votes",
     "posterior.lo_raters": "over draws of the posterior, which has no frequency over data sets",
     "posterior_pairs.lo": "as posterior.lo",
@@ -360,7 +361,7 @@ def prediction_sets(n, rng):
         yield Found(f"mean size, {cover}", *student_interval(found.size), size)
 
 
-@subject("precise_sets.lo", "prediction_sets.lo")
+@subject("precise_sets.lo", "precise_sets.recall_lo", "prediction_sets.lo")
 def shares_of_sets(n, rng):
     """Yield the mean of shares of valid classes in sets, as of sets with a guaranteed precision."""
     from manyhot.evaluate.confidence import drawn_share
@@ -556,32 +557,62 @@ def raters(n, rng):
     The mean quality is that of six other raters each time: its interval is over raters, too.
     """
     from manyhot.core.agreement import measure_answers, measure_sets
-    from manyhot.core.answers import Answers, GoldenAnswers
     from manyhot.core.raters import golden_measures, golden_quality
 
-    q, r = 3 * n, 6
-    image = np.repeat(np.arange(n), 3)
-    truth = rng.standard_normal(n)[image] + rng.standard_normal(q) > 0.5
-    rater, question = np.divmod(np.arange(r * q), q)
-
-    def answered(ability):
-        z = ability[:, None] * (2 * truth - 1) + rng.standard_normal((r, q)) + 0.5 * rng.standard_normal(q)
-        answer = np.select([z < -0.2, z < 0.3], [0, 1], 2).astype(np.int8)
-        return Answers(question, rater, answer.ravel(), q, r)
-
-    answers = answered(np.linspace(0.5, 1.5, r))
+    image, truth = _asked(n, rng)
+    answers = _answered(truth, np.linspace(0.5, 1.5, 6), rng)
     for m in measure_answers(answers, image):
         yield Found(m.name, m.value, m.lo, m.hi)
     for m in measure_sets(answers, image, np.tile(np.arange(3), n)) if n <= 500 else ():
         yield Found(m.name, m.value, m.lo, m.hi)
 
-    def golden_of(of):
-        return GoldenAnswers(of, np.where(truth, 3, 0), np.full(q, 3), np.arange(q), image)
-
-    value, lo, hi = (v[2] for v in golden_quality(golden_of(answers)).informedness())
+    value, lo, hi = (v[2] for v in golden_quality(_golden(answers, truth, image)).informedness())
     yield Found("informedness", value, lo, hi)
-    for m in golden_measures(golden_of(answered(rng.normal(1.0, 0.3, r))), resamples=500, rng=rng):
+    others = _golden(_answered(truth, rng.normal(1.0, 0.3, 6), rng), truth, image)
+    for m in golden_measures(others, resamples=500, rng=rng):
         yield Found(m.name, m.value, m.lo, m.hi)
+
+
+@subject(
+    "raters.agreement_lo",
+    "raters.golden_accuracy_lo",
+    "raters.golden_sensitivity_lo",
+    "raters.golden_specificity_lo",
+)
+def shares_of_raters(n, rng):
+    """Yield shares of the answers of one rater of six to three questions of each of n images."""
+    from manyhot.core.raters import agreement_with_others, golden_quality
+
+    image, truth = _asked(n, rng)
+    answers = _answered(truth, np.linspace(0.5, 1.5, 6), rng)
+    yield Found("agreement with others", *(v[2] for v in agreement_with_others(answers, image)[0]))
+    quality = golden_quality(_golden(answers, truth, image))
+    for name, truths in (("accuracy", [0, 1]), ("sensitivity", [1]), ("specificity", [0])):
+        yield Found(f"{name} of a rater", *(v[2] for v in quality.share(truths)))
+
+
+def _asked(n, rng):
+    """Return the image and the truth of three questions of each of n images."""
+    image = np.repeat(np.arange(n), 3)
+    return image, rng.standard_normal(n)[image] + rng.standard_normal(3 * n) > 0.5
+
+
+def _answered(truth, ability, rng):
+    """Return the answers of raters, of whom all find the same questions hard."""
+    from manyhot.core.answers import Answers
+
+    q, r = len(truth), len(ability)
+    rater, question = np.divmod(np.arange(r * q), q)
+    z = ability[:, None] * (2 * truth - 1) + rng.standard_normal((r, q)) + 0.5 * rng.standard_normal(q)
+    answer = np.select([z < -0.2, z < 0.3], [0, 1], 2).astype(np.int8)
+    return Answers(question, rater, answer.ravel(), q, r)
+
+
+def _golden(answers, truth, image):
+    from manyhot.core.answers import GoldenAnswers
+
+    q = len(truth)
+    return GoldenAnswers(answers, np.where(truth, 3, 0), np.full(q, 3), np.arange(q), image)
 
 
 def question_data(n, rng):

@@ -40,6 +40,10 @@ def folder(tmp_path_factory):
     }
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index_label="filename")
+    votes = [(image, "cat", rater, "yes") for image in IDS for rater in ("ann", "bob")]
+    for name in ("old", "new"):
+        table = pd.DataFrame(votes, columns=["image_id", "class_id", "rater_id", "answer"])
+        table.to_csv(folder / f"{name}.csv", index=False)
     pd.DataFrame({"age": [40] * 12, "path": IDS}).to_csv(folder / "nolabels.csv", index=False)
     bad = SCORES.copy()
     bad[3, 1] = np.nan

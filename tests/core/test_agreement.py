@@ -179,7 +179,7 @@ def test_one_rater_only_is_nan_with_n_0():
         assert m.n == 0
     assert sets[0].n_skipped == 3
     assert len(rater_pairs(answers).a) == 0
-    assert np.isnan(agreement_with_others(answers)[0][0])
+    assert np.isnan(agreement_with_others(answers)[0]).all()
 
 
 def test_raters_who_always_say_the_same_have_no_kappa():
@@ -367,8 +367,9 @@ def test_pairs_against_loops():
 def test_likeness_to_others_by_hand():
     # Question 0: yes yes no, question 1: no of rater 2 alone.
     answers = Answers(np.array([0, 0, 0, 1]), np.array([0, 1, 2, 2]), np.array([2, 2, 0, 0], np.int8), 2, 3)
-    share, n = agreement_with_others(answers)
+    (share, lo, hi), n = agreement_with_others(answers)
     assert share.tolist() == [1 / 2, 1 / 2, 0]
+    assert np.isnan([lo, hi]).all()  # of one image, no interval
     assert n.tolist() == [2, 2, 2]
 
 

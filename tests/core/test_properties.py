@@ -12,6 +12,8 @@ OPTIONS = {
     "bins": "bins=7",
     "coverage": "coverage=0.6",
 }
+OTHER = {"zero_division": "0"}
+"""Values of options with a number as the default, which are tested beside it; flags are True."""
 
 
 def specs():
@@ -19,7 +21,8 @@ def specs():
         options = options_of(get("metric", name))
         needed = [OPTIONS[o] for o in options if o in OPTIONS]
         yield f"{name}({', '.join(needed)})" if needed else name
-        yield from (f"{name}({', '.join([*needed, f'{o}=True'])})" for o in options if o not in OPTIONS)
+        more = (f"{o}={OTHER.get(o, True)}" for o in options if o not in OPTIONS)
+        yield from (f"{name}({', '.join([*needed, option])})" for option in more)
 
 
 @pytest.mark.parametrize("seed", range(3))

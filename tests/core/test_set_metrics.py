@@ -62,7 +62,9 @@ def of_image(name: str, yes: Array, said: Array) -> float:
     if name == "subset_accuracy":
         return float(yes.tolist() == said.tolist()) if len(yes) else np.nan
     either = set(np.flatnonzero(yes)) | set(np.flatnonzero(said))
-    return len(set(np.flatnonzero(yes)) & set(np.flatnonzero(said))) / len(either) if either else np.nan
+    if not either:
+        return 1.0 if len(yes) else np.nan
+    return len(set(np.flatnonzero(yes)) & set(np.flatnonzero(said))) / len(either)
 
 
 def brute_force(name: str, problem: Problem, threshold: float, masked: bool) -> float:
@@ -111,7 +113,8 @@ def same(a: float, b: float) -> bool:
     ("name", "reference", "options"),
     [
         ("subset_accuracy", accuracy_score, {}),
-        ("jaccard", jaccard_score, {"average": "samples"}),
+        ("jaccard", jaccard_score, {"average": "samples", "zero_division": 1}),
+        ("jaccard", jaccard_score, {"average": "samples", "zero_division": 0}),
         ("hamming", hamming_loss, {}),
         ("f1_micro", f1_score, {"average": "micro"}),
         ("f1_macro", f1_score, {"average": "macro", "zero_division": np.nan}),
@@ -126,12 +129,14 @@ def test_equals_scikit_learn(
     yes[:7], yes[7:12] = False, True
     yes[:, 3], scores[:, 3] = False, -9  # neither positive nor predicted
     scores[0] = np.where(np.arange(40) == 3, -9, 2)
+    scores[1:4] = -9  # nothing predicted, and nothing positive
     said = scores >= np.asarray(0.7, dtype)
     weights = rng.multinomial(700, np.full(700, 1 / 700)).astype(float) if weighted else np.ones(700)
-    # Jaccard leaves out images where both sets are empty; scikit-learn warns of those without weight, too.
-    keep = ((yes | said).any(1) & (weights > 0)) if name == "jaccard" else np.ones(700, bool)
-    expected = reference(yes[keep], said[keep], sample_weight=weights[keep], **options)
-    estimate = METRICS[name](case_of(np.where(yes, YES, NOT_ASKED), scores), threshold=0.7, link="identity")
+    assert not (yes | said).any(1).all()
+    expected = reference(yes, said, sample_weight=weights, **options)
+    own = {"zero_division": options["zero_division"]} if name == "jaccard" else {}
+    case = case_of(np.where(yes, YES, NOT_ASKED), scores)
+    estimate = METRICS[name](case, threshold=0.7, link="identity", **own)
     assert estimate.value(weights if weighted else None) == pytest.approx(expected, abs=1e-12)
 
 
@@ -207,8 +212,8 @@ def test_by_hand() -> None:
     case = case_of(state, np.array([[9, 9, 0], [0, 0, 0], [9, 0, 0]], np.float32))
     at = {name: metric(case, threshold=1, link="identity") for name, metric in METRICS.items()}
     assert at["subset_accuracy"].value(None) == 1 / 3  # the empty set is predicted rightly
-    assert at["jaccard"].value(None) == (1 / 2 + 1 / 2) / 2
-    assert at["jaccard"].scored.tolist() == [True, False, True]
+    assert at["jaccard"].value(None) == (1 / 2 + 1 + 1 / 2) / 3
+    assert jaccard(case, threshold=1, link="identity", zero_division=0).value(None) == (1 / 2 + 0 + 1 / 2) / 3
     assert at["hamming"].value(None) == 2 / 9
     assert at["f1_micro"].value(None) == 4 / 6
     assert at["f1_macro"].value(None) == (1 + 0) / 2  # the third class is neither positive nor predicted
@@ -274,7 +279,8 @@ def test_registered(name: str) -> None:
     entry = get("metric", f"{name}(threshold=0.5)")
     assert entry.about["better"] == ("lower" if name == "hamming" else "higher")
     assert entry.about["needs"] == "scores"
-    assert options_of(entry) == ["threshold", "link", "masked"]
+    more = ["zero_division"] if name == "jaccard" else []
+    assert options_of(entry) == ["threshold", "link", "masked", *more]
     assert entry.summary
     case = replace(case_of(np.array([[YES, NO]]), np.array([[0.5, 0.4]], np.float32)), kind="probability")
     assert entry(case).value(None) == (0.0 if name == "hamming" else 1.0)
@@ -301,3 +307,25 @@ def test_without_a_known_link_a_threshold_on_probabilities_is_undefined(name: st
     case = replace(case_of(np.array([[YES, NO]]), np.array([[0.5, 0.4]], np.float32)), kind=kind)
     assert np.isnan(METRICS[name](case).value(None))
     assert np.isfinite(METRICS[name](case, link="identity").value(None))
+
+
+def test_jaccard_counts_the_same_images_for_every_model() -> None:
+    """Two models that differ on images without valid classes are compared, on all images."""
+    rng = np.random.default_rng(2)
+    yes = rng.random((300, 4)) < 0.15
+    found = []
+    for shift in (0.0, 0.8):
+        scores = (rng.normal(size=yes.shape) + 2 * yes - shift).astype(np.float32)
+        assert not ((scores >= 0.5) | yes).any(1).all()
+        found.append(jaccard(case_of(np.where(yes, YES, NO), scores), link="identity"))
+    assert found[0].scored.all()
+    assert found[1].scored.all()
+
+
+def test_zero_division_is_0_or_1() -> None:
+    case = case_of(np.array([[YES]], np.uint8), np.ones((1, 1), np.float32))
+    with pytest.raises(InputError) as error:
+        jaccard(case, link="identity", zero_division=0.5)
+    assert str(error.value) == (
+        "The value of two empty sets is 0 or 1.\n  where:   `zero_division`\n  got:     0.5\n  allowed: 0, 1"
+    )

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from scipy.stats import binomtest
 from typer.testing import CliRunner
 
 from manyhot import cli, diagnose_errors, init_campaign, read_findings, tables
@@ -221,6 +222,8 @@ def test_own_files(own):
         "kind": "valid-label",
         "errors": 1,
         "share": pytest.approx(1 / 3),
+        "lo": pytest.approx(-np.log(0.95) / 3),  # the limit of a Poisson mean of one error
+        "hi": pytest.approx(binomtest(1, 3).proportion_ci(method="wilson").high),
         "n_sorted": 3,
         "n_errors": 4,
         "n": 6,
@@ -431,8 +434,9 @@ def test_the_command_prints_shares_with_their_n(own):
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines() == [
         "labels: errors against the original label, and shares of each kind",
-        "model  images  errors  above 0.7  valid-label  co-occurrence  model-failure",
-        "net         6       4          3        33.3%           0.0%          66.7%",
+        # Wilson's intervals of three errors; one case has the limit of a Poisson mean, -log(0.95) / 3.
+        "model  images  errors  above 0.7  valid-label          co-occurrence       model-failure",
+        "net         6       4          3  33.3% (1.7 to 79.2)  0.0% (0.0 to 56.1)  66.7% (20.8 to 98.3)",
         "",
         "rule collapsed-pair skipped: no collapsed pairs are known",
         "rule fine-grained skipped: without a class list there is no hierarchy, and no superclasses are "

@@ -227,3 +227,32 @@ def test_the_command(own):
     told = json.loads(done.stdout)
     assert told["counts"] == {"doubtful-label": 1, "missing-label": 1, "merge-classes": 0}
     assert (told["n"], told["n_skipped"], told["models"]) == (6, 0, ["net"])
+
+
+@pytest.mark.parametrize("column", [None, [None] * 6, [0, None, 2, 3, None, 2]])
+def test_original_labels_of_the_label_sets_beside_images(own, column):
+    """The images table may have no original labels, or only some, in another order."""
+    images = {"image_id": own.image_id.to_pylist()[::-1], "uri": [f"{i}.jpg" for i in range(6)]}
+    if column is not None:
+        images["label"] = pa.array(column[::-1], pa.int32())
+    tables.write(pa.table(images), "photos.parquet", "images")
+    given = {"predictions": ["run/net.parquet"], "no_confirmed_labels": True}
+    expected, _ = find("labels.parquet", "a.parquet", **given)
+    found, _ = find("labels.parquet", "b.parquet", images="photos.parquet", **given)
+    # Image 4 has the original label 1 and is predicted as 0.
+    assert expected.of_kind("doubtful-label")["class_a"].to_pylist() == [1]
+    for kind in ("doubtful-label", "missing-label"):
+        assert found.of_kind(kind).equals(expected.of_kind(kind))
+    assert (found.n, found.n_skipped) == (expected.n, expected.n_skipped)
+
+
+def test_other_original_labels_in_the_images_table(own):
+    images = pa.table({"image_id": ["4"], "label": pa.array([0], pa.int32())})
+    tables.write(images, "photos.parquet", "images")
+    given = {"predictions": ["run/net.parquet"], "images": "photos.parquet"}
+    assert message(InputError, lambda: find("labels.parquet", **given)) == (
+        "Two files have different original labels of an image.\n"
+        "  where:   photos, image 4\n"
+        "  got:     0 and 1\n"
+        "  do:      check that both files have the same class list and data set"
+    )

@@ -480,11 +480,12 @@ def test_the_command_prints_a_table_that_fits(require):
         "grey: 4 pairs, flips 0.250 (median 0.000, controls 0.000), lost 0.250 (controls 0.000); "
         "1 from 0.4 on"
     )
-    assert lines[5].split()[-5:] == ["lost", "control", "difference", "in", "points"]
+    assert lines[4].startswith("means are over pairs, and have no interval: ")
+    assert lines[6].split()[-5:] == ["lost", "control", "difference", "in", "points"]
     low = 30 / (30 + 1.959964**2)
     everything = ["100%", f"({100 * low:.0f}–100)"]
-    assert lines[6].split()[:8] == ["dog", "ball", "grey", "30", *everything, *everything]
-    assert lines[6].endswith("shortcut")
+    assert lines[7].split()[:8] == ["dog", "ball", "grey", "30", *everything, *everything]
+    assert lines[7].endswith("shortcut")
     assert lines[-1] == "wrote shortcuts/report/index.html"
 
 

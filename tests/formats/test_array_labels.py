@@ -7,6 +7,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from manyhot import read_labels, read_predictions
 from manyhot.classes import from_keys
 from manyhot.formats import detect
+from manyhot.tables.labels import with_zeros
 
 IDS = np.array(["a.jpg", "b.jpg"])
 SETS = [("dog", "cat"), ("horse",)]
@@ -22,10 +23,10 @@ def test_output_of_scikit_learn(tmp_path, name, kind):
     labels = read_labels(path)
     assert detect(path).name == "npz-labels"
     assert labels.class_list.keys == ("horse", "dog", "cat")  # as they are in the file
-    assert labels.table["state"].to_pylist() == [["no", "yes", "yes"], ["yes", "no", "no"]]
+    assert with_zeros(labels).table["state"].to_pylist() == [["no", "yes", "yes"], ["yes", "no", "no"]]
     assert labels.asked_known
     own = from_keys(("cat", "dog", "horse"))
-    assert read_labels(path, classes=own).table["state"].to_pylist() == [
+    assert with_zeros(read_labels(path, classes=own)).table["state"].to_pylist() == [
         ["yes", "yes", "no"],
         ["no", "no", "yes"],
     ]

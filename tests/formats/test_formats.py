@@ -171,8 +171,8 @@ def test_array_without_row_order(tmp_path):
     assert message(lambda: read_predictions(path)) == (
         "The file does not contain the image of each row.\n"
         f"  where:   {path}\n"
-        "  do:      pass the row order with `rows`: a list of ids, a CSV with image_id, the label sets if "
-        "they are in the same order, or a data-set JSON"
+        "  do:      pass the row order with `rows`: ids (in a file: one per line), a CSV with image_id, "
+        "the label sets if they are in the same order, or a data-set JSON"
     )
 
 

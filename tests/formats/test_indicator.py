@@ -10,7 +10,9 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 from manyhot import read_labels, read_predictions
 from manyhot.classes import class_list, from_keys
+from manyhot.data.inputs import open_inputs
 from manyhot.formats import detect, prediction_files
+from manyhot.tables.labels import with_zeros
 
 IDS = ["a.jpg", "b.jpg", "c.jpg"]
 SETS = [{"dog"}, set(), {"cat", "great white shark"}]
@@ -26,8 +28,8 @@ def frame(**more):
 
 
 def sets(labels, state="yes"):
-    keys = (labels.class_list or class_list()).keys
-    rows = zip(labels.table["classes"].to_pylist(), labels.table["state"].to_pylist(), strict=True)
+    keys, table = (labels.class_list or class_list()).keys, with_zeros(labels).table
+    rows = zip(table["classes"].to_pylist(), table["state"].to_pylist(), strict=True)
     return [{keys[c] for c, s in zip(classes, states, strict=True) if s == state} for classes, states in rows]
 
 
@@ -51,6 +53,9 @@ def test_label_sets(tmp_path, suffix, kind):
     assert sets(labels) == SETS
     assert sets(labels, "no") == [set(NAMES) - s for s in SETS]
     assert labels.asked_known
+    # The zeros are not stored; a file that is written contains them.
+    assert labels.complete
+    assert labels.table["state"].to_pylist() == [["yes"] * len(s) for s in SETS]
 
 
 def test_as_scikit_learn_and_pandas(tmp_path):
@@ -150,8 +155,9 @@ def test_metadata_are_no_classes(tmp_path, suffix):
     # With a class list, only its classes count, whatever else has 0 and 1.
     classes = from_keys(("dog", "is_valid"))
     labels = read_labels(tmp_path / f"l.{suffix}", classes=classes)
-    assert labels.table["classes"].to_pylist() == [[0, 1]] * 3
-    assert labels.table["state"].to_pylist() == [["yes", "yes"], ["no", "no"], ["no", "no"]]
+    table = with_zeros(labels).table
+    assert table["classes"].to_pylist() == [[0, 1]] * 3
+    assert table["state"].to_pylist() == [["yes", "yes"], ["no", "no"], ["no", "no"]]
 
 
 def test_numbers_as_names_and_names_of_imagenet(tmp_path):
@@ -342,3 +348,39 @@ def test_very_wide_tables(tmp_path, message):
         f"  where:   {path}\n  got:     200,002\n  allowed: up to 200,000\n"
         "  do:      check the separator, or use Parquet"
     )
+
+
+def test_types_of_columns_that_only_late_rows_show(tmp_path):
+    """Types are inferred from the first 10,000 rows, and again from all if later ones differ."""
+    n = 10_050
+    table = pd.DataFrame({"image_id": [f"{i}.jpg" for i in range(n)], "cat": [0, 1] * (n // 2)})
+    table["dog"] = pd.Series([np.nan] * (n - 2) + [1, 0])
+    labels = read_labels(write(tmp_path / "late.csv", table))
+    assert sets(labels)[-3:] == [{"cat"} if i % 2 else set() for i in (n - 3,)] + [{"dog"}, {"cat"}]
+    assert not labels.complete  # an empty cell was not asked about
+    table["dog"] = [0] * (n - 1) + [0.25]
+    scores = read_predictions(write(tmp_path / "scores.csv", table))
+    assert scores.scores[-1].tolist() == [1, 0.25]
+
+
+def test_detection_and_reading_of_many_rows_give_the_values_of_pandas(tmp_path):
+    rng = np.random.default_rng(0)
+    matrix = (rng.random((12_000, 3)) < 0.3).astype(int)
+    table = pd.DataFrame(matrix, columns=list("abc"))
+    table.insert(0, "image_id", [f"{i}.jpg" for i in range(len(table))])
+    for suffix in ("csv", "parquet"):
+        labels = read_labels(write(tmp_path / f"many.{suffix}", table))
+        stored = with_zeros(labels).table["state"].to_pylist()
+        assert (np.array(stored) == "yes").astype(int).tolist() == matrix.tolist()
+
+
+def test_complete_labels_over_a_longer_class_list(tmp_path, monkeypatch):
+    """A class that a file of 0 and 1 does not have was not answered no."""
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame({"image_id": IDS, "cat": [1, 0, 1], "dog": [0, 1, 0]}).to_csv("l.csv", index=False)
+    columns = {"cat": [0.9, 0.2, 0.7], "dog": [0.1, 0.8, 0.3], "fox": [0.6, 0.1, 0.9]}
+    scores = pd.DataFrame({"image_id": IDS, **columns})
+    scores.to_csv("s.csv", index=False)
+    (source,) = open_inputs("l.csv", "s.csv")
+    assert not source.labels.complete
+    assert [len(c) for c in source.labels.table["classes"].to_pylist()] == [2, 2, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.special import stdtrit
 from manyhot.core.agreement import VoteMeasure
 from manyhot.core.answers import N_ANSWERS, YES, Answers, GoldenAnswers
 from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.clustered_shares import clustered_interval, totals
 from manyhot.core.jackknife import resampled_interval
 from manyhot.core.resampling import LEVEL, draw_counts
 
@@ -87,6 +89,17 @@ class Quality:
     def specificity(self) -> Floats:
         """The share of no and maybe answers when the truth is no."""
         return _share(self.counts[:, 0, :YES].sum(1), self.n - self.n_yes)
+
+    def share(self, truths: Sequence[int]) -> tuple[Floats, Floats, Floats]:
+        """Return the share of right answers where the truth is one of `truths`, and its 95 % interval.
+
+        `truths` are 0 for specificity, 1 for sensitivity, and both for accuracy. The arrays have shape (R,).
+        The interval is that of `manyhot.core.clustered_shares.clustered_interval`.
+        """
+        right = np.stack([self.parts[:, 0, :YES].sum(1), self.parts[:, 1, YES]], 1)[:, truths].sum(1)
+        total = totals(self.rater, len(self.counts))
+        n = self.parts[:, truths].sum((1, 2))
+        return _share(total(right), total(n)), *clustered_interval(right, n, total)
 
     def informedness(self) -> tuple[Floats, Floats, Floats]:
         """Return the informedness of each rater, and its 95 % interval, each of shape (R,).
@@ -337,17 +350,24 @@ def _against(
     return decided & ((a != most) | (b != most)), decided & (a == b) & (a != most)
 
 
-def agreement_with_others(answers: Answers) -> tuple[Floats, npt.NDArray[np.int64]]:
+def agreement_with_others(
+    answers: Answers, image: Ints | None = None
+) -> tuple[tuple[Floats, Floats, Floats], npt.NDArray[np.int64]]:
     """Return the share of other raters' answers that equal a rater's own, and their total number.
 
-    Both arrays have shape (R,). The number counts all answers of other raters to the questions that the rater
-    answered.
+    The share has a 95 % interval over images, as `Quality.share`. `image` is the image of each question;
+    by default, each has its own. All arrays have shape (R,). The number counts all answers of other raters
+    to the questions that the rater answered.
     """
-    counts = answers.counts()
+    counts, of = answers.counts(), answers.question if image is None else image[answers.question]
     alike = counts[answers.question, answers.answer] - 1
     others = counts.sum(1)[answers.question] - 1
-    n = np.bincount(answers.rater, others, answers.n_raters).astype(np.int64)
-    return _share(np.bincount(answers.rater, alike, answers.n_raters), n), n
+    n_images = int(of.max(initial=0)) + 1
+    keys, part = np.unique(answers.rater.astype(np.int64) * n_images + of, return_inverse=True)
+    num, den = (np.bincount(part, values, len(keys)) for values in (alike, others))
+    total = totals(keys // n_images, answers.n_raters)
+    k, n = total(num), total(den)
+    return (_share(k, n), *clustered_interval(num, den, total)), n.astype(np.int64)
 
 
 def too_fast(seconds: Floats, pages: npt.NDArray[np.int64]) -> Bools:

@@ -25,6 +25,7 @@ from manyhot.core.jackknife import doubt_of
 from manyhot.core.ranked_positives import ROWS
 from manyhot.core.score_threshold import least_of, least_score
 from manyhot.core.sets import Case
+from manyhot.errors import InputError
 from manyhot.registry import register
 
 _Places = tuple[Ints, Ints]
@@ -79,27 +80,41 @@ def subset_accuracy(
     needs="scores",
     each_class=True,
 )
-def jaccard(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False) -> Estimate:
+def jaccard(
+    case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False, zero_division: float = 1
+) -> Estimate:
     """Intersection over union of the predicted set and the label set, averaged over images.
 
     Parameters
     ----------
     threshold, link, masked
         As in `subset_accuracy`.
+    zero_division : {0, 1}
+        The value of an image on which both sets are empty. By default, they are equal, as in
+        `subset_accuracy`.
 
     References
     ----------
-    ``sklearn.metrics.jaccard_score`` with ``average="samples"``.
+    ``sklearn.metrics.jaccard_score`` with ``average="samples"`` and the same `zero_division`.
 
     Notes
     -----
-    Deviation: images are skipped if both sets are empty, whereas scikit-learn counts them as `zero_division`.
+    Deviation: `zero_division` is 1 by default, and 0, with a warning, in scikit-learn, where a model that is
+    right on all images has a value below 1 if some have no valid class. To skip these images would skip
+    others for each model.
     """
+    if zero_division not in (0, 1):
+        raise InputError(
+            "The value of two empty sets is 0 or 1.",
+            where="`zero_division`",
+            got=zero_division,
+            allowed="0, 1",
+        )
     counts = _counts(case, threshold, link, masked=masked)
     if counts is None:
         return undefined(len(case.labels))
     union = counts.predicted + counts.positives - counts.hits
-    return mean_over(counts.hits / np.maximum(union, 1), union > 0)
+    return mean_over(np.where(union > 0, counts.hits / np.maximum(union, 1), zero_division), counts.cells > 0)
 
 
 @register(

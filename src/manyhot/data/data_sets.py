@@ -17,6 +17,7 @@ from manyhot.data.benchmarks import BENCHMARKS, BenchmarkData, benchmark_named, 
 from manyhot.errors import InputError, UsageError
 from manyhot.files import near_paths, sha256
 from manyhot.formats import (
+    RowsLike,
     detect,
     holds_images_alone,
     prediction_files,
@@ -44,7 +45,7 @@ class Asked:
 
     predictions: Sequence[PathLike] = ()
     models: Sequence[str] = ()
-    rows: PathLike | None = None
+    rows: RowsLike | None = None
     images: PathLike | Images | None = None
     classes: ClassNamesLike | None = None
     progress: Progress | None = None
@@ -201,7 +202,7 @@ def published_source(dataset: BenchmarkData, asked: Asked) -> Source:
     fetched = dataset.fetch(asked.progress)
     inputs = dict(fetched.inputs)
     if asked.predictions:
-        rows = read_rows(asked.rows) if asked.rows else fetched.rows
+        rows = fetched.rows if asked.rows is None else read_rows(asked.rows)
         models, n, misfits = own_models(
             prediction_files(asked.predictions), rows, class_list(), asked, inputs
         )
@@ -226,7 +227,7 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
             do=f"predict its images: manyhot predict IMAGES --model NAME --out {own}",
         )
     files = prediction_files(asked.predictions or [own])
-    rows = read_rows(asked.rows, classes=classes) if asked.rows else None
+    rows = None if asked.rows is None else read_rows(asked.rows, classes=classes)
     models, n, misfits = own_models(files, rows, classes, asked, inputs)
     return Source(
         campaign.folder.resolve().name,
@@ -256,7 +257,7 @@ def _files(path: Path, asked: Asked) -> Source:
         )
     if not given:
         raise UsageError("There are no predictions.", where=path, do="pass them with `predictions`")
-    rows = read_rows(asked.rows, classes=classes) if asked.rows else None
+    rows = None if asked.rows is None else read_rows(asked.rows, classes=classes)
     labels = None
     if table == sets or (table == path and not holds_images_alone(path)):
         labels = read_labels(table, classes=classes, rows=rows, label_values=asked.label_values)

@@ -26,7 +26,14 @@ from manyhot.data.data_sets import (
 from manyhot.data.table_inputs import labels_of_table, tables_of_frames
 from manyhot.errors import InputError
 from manyhot.files import sha256
-from manyhot.formats import holds_images_alone, prediction_files, read_labels, read_rows
+from manyhot.formats import (
+    RowsLike,
+    holds_images_alone,
+    prediction_files,
+    read_images,
+    read_labels,
+    read_rows,
+)
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Flattened, PythonOnly, Repeated, Shown
 from manyhot.run import QUIET, Run
@@ -54,8 +61,8 @@ class Reading(Flattened):
     Attributes
     ----------
     rows
-        File with the image of each row of array files: a list of ids, CSV, Parquet, data-set JSON, or the
-        label sets if they are in the same order.
+        File with the image of each row of arrays: one id per line, CSV, Parquet, data-set JSON, or the label
+        sets if they are in the same order. In Python, also the ids in a list, an array or an index.
     images
         Images table with original labels.
     classes
@@ -84,7 +91,7 @@ class Reading(Flattened):
         The former name of `scores`.
     """
 
-    rows: PathLike | None = None
+    rows: RowsLike | None = None
     images: PathLike | Images | None = None
     classes: ClassNamesLike | None = None
     dataset: str = ""
@@ -101,6 +108,8 @@ class Reading(Flattened):
             warnings.warn("score_kind is called scores now", FutureWarning, stacklevel=3)
             object.__setattr__(self, "scores", self.score_kind)
             object.__setattr__(self, "score_kind", "")
+        if self.rows is not None and not isinstance(self.rows, str | os.PathLike):
+            object.__setattr__(self, "rows", read_rows(self.rows))  # an iterator can be read only once
 
     @property
     def kind_of_arrays(self) -> str:
@@ -186,7 +195,7 @@ def _opened(
     asked = Asked(models=models, scores=reading.scores)
     if in_files and given:
         source = _in_memory(labels, {}, reading)
-        rows = read_rows(reading.rows, classes=source.classes) if reading.rows else None
+        rows = None if reading.rows is None else read_rows(reading.rows, classes=source.classes)
         read, n, misfits = own_models(prediction_files(given), rows, source.classes, asked, source.inputs)
         yield over_one_list(replace(source, models=read, n=n, misfits=misfits))
         return
@@ -268,10 +277,15 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     classes, kind = open_class_list(reading.classes), reading.kind_of_arrays
     n_classes = reading.n_classes or (len(classes) if classes else 0)
     images, ids = open_images(reading.images, classes), None
+    rows = None if reading.rows is None else read_rows(reading.rows, classes=classes)
+    row_ids = None if rows is None else rows.image_id
     models = tables_of_frames(predictions, classes, kind)
     if isinstance(labels, str | os.PathLike):
-        rows, values = reading.rows, reading.label_values
-        labels = read_labels(labels, classes=classes, rows=rows, label_values=values)
+        labels = (
+            read_images(labels, classes=classes)
+            if holds_images_alone(labels)
+            else read_labels(labels, classes=classes, rows=rows, label_values=reading.label_values)
+        )
     elif (read := labels_of_table(labels, classes)) is not None:
         # The rows of arrays beside a frame are its rows.
         ids = read.image_id if len(read) == len(labels) else None
@@ -279,10 +293,11 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     if isinstance(labels, Images):
         labels, images = None, images or labels
         if not _are_tables(models):
-            models = as_predictions(models, n_classes=n_classes, ids=images.image_id, score_kind=kind)
+            ids = images.image_id
+            models = as_predictions(models, n_classes=n_classes, ids=ids, score_kind=kind, rows=row_ids)
     elif not (isinstance(labels, Labels) and _are_tables(models) and reading.label is None):
         size, values = n_classes or None, reading.label_values
-        labels, models = as_tables(labels, models, size, reading.label, kind, classes, ids, values)
+        labels, models = as_tables(labels, models, size, reading.label, kind, classes, ids, values, row_ids)
     table = images if labels is None else labels
     name = reading.dataset or (table.name if table is not None else "") or "labels"
     n = len(models) if isinstance(models, list) else 0

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -315,12 +315,14 @@ def _alone(images: Images, searched: Images) -> npt.NDArray[np.bool_]:
 def original_images(source: Source) -> Images | None:
     """Return the images with their original labels; None if there are only label sets, which are checked."""
     labels, images = source.labels, source.images
-    if images is None and labels is not None and "label" in labels.table.column_names:
-        images = Images(labels.table.select(["image_id", "label"]), labels.name)
-    column = None if images is None else images.label
-    if labels is not None and (column is None or column.null_count == len(column)):
-        return None
-    return images
+    if labels is not None and "label" in labels.table.column_names:
+        own = Images(labels.table.select(["image_id", "label"]), labels.name)
+        images = images.with_labels(own) if _are_labelled(images) else own
+    return images if labels is None or _are_labelled(images) else None
+
+
+def _are_labelled(images: Images | None) -> TypeGuard[Images]:
+    return images is not None and images.label is not None and images.label.null_count < len(images)
 
 
 def _find_in_sets(

@@ -14,6 +14,7 @@ from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.array_types import Bools
 from manyhot.core.conformal import Certified, certify_precision, check_precision, count_in_sets
+from manyhot.core.resampling import student_interval
 from manyhot.core.sets import Case
 from manyhot.data.inputs import (
     READING,
@@ -35,7 +36,7 @@ from manyhot.report.listings import ColumnHead
 from manyhot.report.text import title_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions, Row, schema
-from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table
+from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table, interval
 from manyhot.tables.skipped_files import fitting_models
 
 declare_table(
@@ -56,8 +57,20 @@ declare_table(
         COUNT("n_empty", "number of held-out images with a label set and an empty prediction set"),
         REAL("measured", "mean share of valid classes in the n prediction sets; NaN if there are none"),
         *bounds("lo", "hi", f"{ITS} (jackknife)", column=REAL),
-        REAL("recall", "mean share of valid classes that are in the prediction set, over all n + n_empty"),
-        REAL("mean_size", "mean number of classes in the n prediction sets"),
+        *interval(
+            "recall",
+            "mean share of valid classes that are in the prediction set, over all n + n_empty",
+            f"{ITS} (jackknife)",
+            value=REAL,
+            ends=REAL,
+        ),
+        *interval(
+            "mean_size",
+            "mean number of classes in the n prediction sets",
+            f"{ITS} (Student's t)",
+            value=REAL,
+            ends=REAL,
+        ),
     ),
 )
 
@@ -85,6 +98,11 @@ class PreciseSets(DiagnosisResult):
         yield from table_lines(heads, [_cells(row) for row in rows])
 
 
+def _size(row: Row) -> str:
+    lo, hi = row["mean_size_lo"], row["mean_size_hi"]
+    return f"{row['mean_size']:.2f}" + ("" if np.isnan(lo) else f" ({lo:.2f} to {hi:.2f})")
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     sets = f"{row['n']:,}", f"{row['n_empty']:,}"
     if np.isnan(row["threshold"]):
@@ -95,8 +113,8 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row['precision']:.1%}",
         f"{row['threshold']:.3g}",
         f"{row['measured']:.1%} ({row['lo']:.1%} to {row['hi']:.1%})" if row["n"] else "–",
-        f"{row['recall']:.1%}",
-        f"{row['mean_size']:.2f}" if row["n"] else "–",
+        f"{row['recall']:.1%} ({row['recall_lo']:.1%} to {row['recall_hi']:.1%})",
+        _size(row) if row["n"] else "–",
         *sets,
     )
 
@@ -226,25 +244,26 @@ class _Chooser:
         return f"{said}; about {result.n_needed:,} are needed at the measured precision"
 
 
+_ENDS = ("", "_lo", "_hi")
+_MEASURED = ("measured", "lo", "hi", *(f"{name}{end}" for name in ("recall", "mean_size") for end in _ENDS))
+
+
 def _measured(case: Case, chosen: Bools, threshold: float) -> Row:
     """Return the columns that are measured on the chosen images."""
     rows = np.flatnonzero(chosen & case.labels.scored)
     if np.isnan(threshold) or not len(rows):
-        gaps = dict.fromkeys(("measured", "lo", "hi", "recall", "mean_size"), float("nan"))
-        return {"n": 0, "n_empty": len(rows), **gaps}
+        return {"n": 0, "n_empty": len(rows), **dict.fromkeys(_MEASURED, float("nan"))}
     size, valid = (counts[rows, 0] for counts in count_in_sets(case, np.array([threshold])))
     some = size > 0
     shares = valid[some] / size[some]
-    measured, lo, hi = drawn_share(shares) if len(shares) else (float("nan"),) * 3
-    return {
-        "n": int(some.sum()),
-        "n_empty": int((~some).sum()),
-        "measured": measured,
-        "lo": lo,
-        "hi": hi,
-        "recall": float((valid / case.labels.size[rows]).mean()),
-        "mean_size": float(size[some].mean()) if len(shares) else float("nan"),
-    }
+    nothing = (float("nan"),) * 3
+    values = (
+        *(drawn_share(shares) if len(shares) else nothing),
+        *drawn_share(valid / case.labels.size[rows]),
+        *(student_interval(size[some]) if len(shares) else nothing),
+    )
+    counts = {"n": int(some.sum()), "n_empty": int((~some).sum())}
+    return counts | dict(zip(_MEASURED, values, strict=True))
 
 
 @register("chapter", "precise_sets")
@@ -316,7 +335,7 @@ def _listed(row: Row) -> tuple[str, ...]:
         with_ends(row["measured"], row["lo"], row["hi"], 1) if some else "–",
         f"{row['n']:,}",
         f"{row['n_empty']:,}",
-        percent(row["recall"], 1) or "–",
-        f"{row['mean_size']:.2f}" if some else "–",
+        "–" if np.isnan(row["recall"]) else with_ends(row["recall"], row["recall_lo"], row["recall_hi"], 1),
+        _size(row) if some else "–",
         f"{row['n_fitted']:,}",
     )

@@ -50,6 +50,10 @@ PRINTED_PAIRS = 12
 
 _HEAD = ("main", "without", "fill", "images", "flips", "lost", "control", "difference in points", "")
 
+_NO_INTERVAL = (
+    "means are over pairs, and have no interval: the pairs are all that have enough images, and no sample"
+)
+
 _WILSON = f"{ITS} (Wilson)"
 _NEWCOMBE = f"{ITS} (Newcombe)"
 _BOOTSTRAP = f"{ITS} (bootstrap)"
@@ -225,6 +229,7 @@ class Shortcuts(DiagnosisResult):
                 yield self._summary_line(one)
                 if one["not_testable"]:
                     yield f"{one['fill']}: {_untestable(one)}"
+            yield _NO_INTERVAL
             yield ""
             head = (
                 "main",

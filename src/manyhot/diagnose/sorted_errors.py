@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from manyhot.console import table_lines
 from manyhot.core.error_kinds import shares
+from manyhot.core.resampling import proportion_interval
 from manyhot.data.data_sets import Source
 from manyhot.diagnose.first_findings import finding_lines, first_findings, write_first_gallery
 from manyhot.errors import InputError
@@ -155,7 +156,8 @@ class SortedErrors(Result):
 
     def _cells(self, model: ModelErrors) -> tuple[str, ...]:
         sorted_errors = [] if self.min_confidence is None else [f"{model.n_sorted:,}"]
-        percent = (_percent(model.shares[kind]) if kind in model.counts else "–" for kind in self.kinds)
+        n, counts = model.n_sorted, model.counts
+        percent = (_percent(counts[kind], n) if kind in counts else "–" for kind in self.kinds)
         return (model.model, f"{model.n:,}", f"{model.n_errors:,}", *sorted_errors, *percent)
 
     def to_json(self) -> dict[str, Any]:
@@ -217,8 +219,14 @@ class SortedErrors(Result):
         )
 
 
-def _percent(share: float) -> str:
-    return "–" if share != share else f"{share:.1%}"
+def _percent(count: int, n: int) -> str:
+    ends = _ends(count, n)
+    return f"{count / n:.1%} ({100 * ends['lo']:.1f} to {100 * ends['hi']:.1f})" if n else "–"
+
+
+def _ends(count: int, n: int) -> dict[str, float]:
+    lo, hi = proportion_interval(count, n)
+    return {"lo": float(lo), "hi": float(hi)}
 
 
 def _counts_path(findings: Path) -> Path:
@@ -246,6 +254,7 @@ def counts_table(result: SortedErrors) -> pa.Table:
             "kind": kind,
             "errors": m.counts[kind],
             "share": m.shares[kind],
+            **_ends(m.counts[kind], m.n_sorted),
             "n_sorted": m.n_sorted,
             "n_errors": m.n_errors,
             "n": m.n,

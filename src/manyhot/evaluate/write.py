@@ -21,7 +21,7 @@ from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.evaluate.describe import Description, describe_tables
 from manyhot.evaluate.ranks import narrow, rank_models
 from manyhot.evaluate.slices import model_cases
-from manyhot.formats import read_images, read_predictions
+from manyhot.formats import RowsLike, read_images, read_predictions, read_rows
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.run import Run
 from manyhot.tables import Images, Labels, Predictions, Results
@@ -55,7 +55,7 @@ class JudgedData:
     labels : Labels
     images : Images, optional
         Images table with the locations of photographs.
-    rows : path-like, optional
+    rows : Images, path-like or iterable of ids, optional
         Table or list of the image of each row, for files that contain only arrays.
     classes : ClassList, optional
     files : tuple of Path
@@ -69,7 +69,7 @@ class JudgedData:
     name: str
     labels: Labels
     images: Images | None = None
-    rows: PathLike | None = None
+    rows: RowsLike | None = None
     classes: ClassList | None = None
     files: tuple[Path, ...] = ()
     match: str = AUTO
@@ -77,7 +77,7 @@ class JudgedData:
 
     def models(self) -> Iterator[Predictions]:
         """Yield the predictions in `files`, with the ids of the labels."""
-        rows = None if self.rows is None else read_images(self.rows, classes=self.classes)
+        rows = None if self.rows is None else read_rows(self.rows, classes=self.classes)
         skipped = SkippedFiles(len(self.files))
         read = partial(read_predictions, rows=rows, classes=self.classes)
         ids, name = self.labels.image_id, self.labels.name or "the labels"

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pyarrow as pa
 
@@ -24,8 +24,10 @@ from manyhot.errors import InputError
 from manyhot.files import is_utf8, near_paths
 from manyhot.formats.headers import check_encoding
 from manyhot.formats.reading import FOLDER, check_whole, reading
+from manyhot.parameters import Shown
 from manyhot.registry import options_of
 from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Results, Votes
+from manyhot.tables.image_ids import row_ids
 from manyhot.tables.label_values import LabelValues
 from manyhot.tables.own_classes import own_list
 
@@ -49,13 +51,16 @@ _OPTIONAL = ("rows", "label_values")
 
 PathLike = str | os.PathLike[str]
 
+RowsLike = Annotated[PathLike | Images | Iterable[object], Shown("FILE")]
+"""The image of each row of an array: ids, or a file of them."""
+
 
 def read_labels(
     path: PathLike,
     *,
     classes: ClassList | None = None,
     format: str | None = None,
-    rows: Images | PathLike | None = None,
+    rows: RowsLike | None = None,
     label_values: LabelValues | None = None,
 ) -> Labels:
     """Read label sets from any registered format.
@@ -71,7 +76,7 @@ def read_labels(
     format : str, optional
         A registered format, possibly with options, such as ``chen(threshold=0.9)``. By default, it is
         detected from the file.
-    rows : Images or path-like, optional
+    rows : Images, path-like or iterable of ids, optional
         The image of each row, for files that contain only an array.
     label_values : {"states", "counts", "shares", "p"}, optional
         What the numbers in a table with one column per class, or in an array, are: states (0, 1 and -1),
@@ -84,8 +89,7 @@ def read_labels(
         If the file is missing or truncated, if its format is unknown, or if its content does not fit the
         labels table.
     """
-    if rows is not None and not isinstance(rows, Images):
-        rows = read_images(rows, classes=classes)
+    rows = None if rows is None else read_rows(rows, classes=classes)
     labels = _read(path, "labels", format, classes=classes, rows=rows, label_values=label_values)
     assert isinstance(labels, Labels)
     return _with_list(labels, classes)
@@ -107,7 +111,7 @@ def read_images(path: PathLike, *, classes: ClassList | None = None, format: str
 def read_predictions(
     path: PathLike,
     *,
-    rows: Images | PathLike | None = None,
+    rows: RowsLike | None = None,
     classes: ClassList | None = None,
     scores: str | None = None,
     format: str | None = None,
@@ -117,7 +121,7 @@ def read_predictions(
     Parameters
     ----------
     path : path-like
-    rows : Images or path-like, optional
+    rows : Images, path-like or iterable of ids, optional
         The image of each row, for files that contain only arrays.
     classes : ClassList, optional
         The class list of the predictions. The default is as in `read_labels`.
@@ -132,25 +136,38 @@ def read_predictions(
         As in `read_labels`, if a file contains only arrays and `rows` is missing, and if the file declares
         another kind of scores.
     """
-    if rows is not None and not isinstance(rows, Images):
-        rows = read_rows(rows, classes=classes)
+    rows = None if rows is None else read_rows(rows, classes=classes)
     predictions = _read(path, "predictions", format, classes=classes, rows=rows, scores=scores)
     assert isinstance(predictions, Predictions)
     return _with_list(predictions if scores is None else predictions.declared(scores), classes)
 
 
-def read_rows(path: PathLike, *, classes: ClassList | None = None) -> Images:
-    """Read the images of the rows of an array: images, or label sets whose rows are in the same order.
+def read_rows(rows: RowsLike, *, classes: ClassList | None = None) -> Images:
+    """Return the images of the rows of an array.
+
+    Parameters
+    ----------
+    rows : Images, path-like or iterable of ids
+        Ids in any list, array, index or column; or a file of images, or of label sets whose rows are in the
+        same order.
+    classes : ClassList, optional
+        The class list of a file.
 
     Raises
     ------
     InputError
-        As in `read_labels`.
+        As in `read_labels`, and if the values are not ids.
+    MatchError
+        If an id occurs twice.
     """
-    if detect(path, ("images",)) is None and detect(path, ("labels",)) is not None:
-        labels = _read(path, "labels", None, classes=classes)
+    if isinstance(rows, Images):
+        return rows
+    if not isinstance(rows, str | os.PathLike):
+        return Images(pa.table({"image_id": row_ids(rows)}), "`rows`")
+    if detect(rows, ("images",)) is None and detect(rows, ("labels",)) is not None:
+        labels = _read(rows, "labels", None, classes=classes)
         return Images(labels.table.select(["image_id"]), labels.name)
-    return read_images(path, classes=classes)
+    return read_images(rows, classes=classes)
 
 
 def _with_list(table: _Table, classes: ClassList | None) -> _Table:

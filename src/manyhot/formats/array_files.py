@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.errors import InputError
-from manyhot.formats.reading import broken, incomplete, records_no, state_columns, states_of_values
+from manyhot.formats.reading import broken, incomplete, states_of_values, stored_states
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.image_ids import normal_ids
@@ -182,9 +182,9 @@ def _labels_of_matrix(
     own, at = _column_classes(path, arrays, values.shape[1], classes)
     if kind == "states":
         state = states_of_values(values[:, at])
-        content, asked = state_columns(state), records_no(state)
+        content, asked, complete = stored_states(state)
     else:
-        content, asked = columns_of_values(values[:, at], kind, ids, where), True
+        content, asked, complete = columns_of_values(values[:, at], kind, ids, where), True, False
     return Labels(
         pa.table({"image_id": ids, "usable": np.ones(len(ids), bool), **content}),
         len(at),
@@ -193,6 +193,7 @@ def _labels_of_matrix(
         name=path.stem,
         class_list=own if classes is None else None,
         exclusive=kind in ("counts", "shares"),
+        complete=complete,
     )
 
 
@@ -360,8 +361,8 @@ def _ids(path: Path, arrays: Mapping[str, npt.NDArray[Any]], rows: Images | None
         raise InputError(
             "The file does not contain the image of each row.",
             where=path,
-            do="pass the row order with `rows`: a list of ids, a CSV with image_id, the label sets if they "
-            "are in the same order, or a data-set JSON",
+            do="pass the row order with `rows`: ids (in a file: one per line), a CSV with image_id, the "
+            "label sets if they are in the same order, or a data-set JSON",
         )
     return rows.image_id
 

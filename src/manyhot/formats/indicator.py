@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from manyhot.formats.headers import (
     image_name_column,
     is_metadata,
 )
-from manyhot.formats.reading import cut_for_message, image_ids, records_no, state_columns, states_of_values
+from manyhot.formats.reading import cut_for_message, image_ids, states_of_values, stored_states
 from manyhot.formats.tabular import column_names, declared, possible_tables, read_frame
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -91,12 +92,12 @@ class _ValueColumn:
         """Whether the cells are numbers, but neither 0, 1, -1 and empty nor whole numbers such as an age."""
         return not self.is_whole and len(self.strange) > 0
 
-    @property
+    @cached_property
     def is_empty(self) -> bool:
         """Whether no cell contains a number."""
         return bool(np.isnan(self.values).all())
 
-    @property
+    @cached_property
     def strange(self) -> Floats:
         """The values other than 0, 1 and -1."""
         return self.values[~(np.isnan(self.values) | np.isin(self.values, (0, 1, -1)))]
@@ -166,7 +167,7 @@ def _candidates(path: Path) -> list[_ValueColumn]:
         return []
     if set(possible_tables(names)) - {"images"}:
         return []
-    frame = _read_frame(path, most_rows=_SAMPLE)
+    frame = _read_frame(path, most_rows=_SAMPLE).head(_SAMPLE)
     return [c for c in _value_columns(frame) if not is_metadata(c.name)]
 
 
@@ -192,7 +193,7 @@ def _holds_labels(path: Path) -> bool:
         columns = _candidates(path)
     except InputError:
         return True  # The reader reports what is wrong.
-    if len(numbers := _number_columns(columns)) > 1 and are_counts(_matrix(numbers)):
+    if _hold_counts(_number_columns(columns)):
         return True
     # A column of metadata may contain fractions, and all scores of a rare class may be 0.
     return sum(c.holds_states for c in columns) > sum(c.holds_scores for c in columns)
@@ -204,7 +205,7 @@ def _holds_counts(path: Path) -> bool:
         columns = _number_columns(_candidates(path))
     except InputError:
         return False
-    return len(columns) > 1 and are_counts(_matrix(columns))
+    return _hold_counts(columns)
 
 
 def _may_hold_numbers(path: Path) -> bool:
@@ -314,20 +315,27 @@ def read_indicator(
     for i, column in zip(at, chosen, strict=True):
         state[:, i] = states_of_values(column.values, _MEANINGS[minus_one], _MEANINGS[empty])
     _check_minus_one(state, chosen, path)
+    answers, asked_known, complete = stored_states(state)
     return Labels(
-        pa.table({"image_id": image_id, "usable": np.ones(len(image_id), bool), **state_columns(state)}),
+        pa.table({"image_id": image_id, "usable": np.ones(len(image_id), bool), **answers}),
         own.n_classes,
         own.class_hash,
-        asked_known=records_no(state),
+        asked_known=asked_known,
         name=path.stem,
         class_list=own.class_list,
+        complete=complete,
     )
 
 
 def _are_counts(columns: Sequence[_ValueColumn], classes: ClassList | None, path: Path) -> bool:
     """Return whether the columns of classes certainly contain counts of votes."""
     chosen = _number_columns(columns) if classes is None else _columns_of_classes(columns, classes, path)[0]
-    return len(chosen) > 1 and are_counts(_matrix(chosen))
+    return _hold_counts(chosen)
+
+
+def _hold_counts(columns: Sequence[_ValueColumn]) -> bool:
+    # Most tables contain no number above 1, which needs no copy of them to know.
+    return len(columns) > 1 and any((c.values > 1).any() for c in columns) and are_counts(_matrix(columns))
 
 
 def _read_columns(path: Path, prefix: str = "") -> tuple[list[_ValueColumn], pa.Array]:

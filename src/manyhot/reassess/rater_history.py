@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from manyhot.core.answers import ANSWERS
 from manyhot.core.rater_history import History
 from manyhot.errors import InputError
 from manyhot.files import sha256
+from manyhot.formats import detect
 from manyhot.formats.reading import reading
 from manyhot.formats.tabular import declared
 from manyhot.reassess.answers import TableLike, as_arrow
@@ -181,7 +183,24 @@ def _matrices(source: TableLike, argument: str) -> pa.Table:
                 got=f"no {path.stem}-matrices.parquet beside it",
                 do="aggregate the votes of this campaign again",
             )
+        if path.is_file() and declared(path) != "matrices" and (entry := detect(path)) is not None:
+            raise _no_matrices(path, entry, argument)
         return tables.read(path, "matrices")
+
+
+def _no_matrices(path: Path, entry: registry.Entry, argument: str) -> InputError:
+    """Return the error for a file that holds something else, such as the votes of the earlier campaign."""
+    holds, folder = entry.about["holds"], shlex.quote(f"{path.stem}-aggregated")
+    line = f"manyhot aggregate {shlex.quote(str(path))} --out {folder}"
+    return InputError(
+        "The file does not hold the result of an earlier aggregation.",
+        where=path,
+        got=f"{holds} ({entry.name})",
+        allowed="the folder or the labels that manyhot aggregate wrote, or the table matrices beside them",
+        do=f"aggregate these votes first, and pass the folder with `{argument}`: {line}"
+        if holds == "votes"
+        else None,
+    )
 
 
 def _positions(column: pa.ChunkedArray, among: pa.Array) -> npt.NDArray[np.int64]:

@@ -47,9 +47,7 @@ declare_table(
         REAL("no", "share of no among the answers"),
         REAL("maybe", "share of maybe among the answers"),
         REAL("yes", "share of yes among the answers"),
-        REAL.nullable(
-            "agreement", "share of other raters' answers to the same questions that equal the rater's"
-        ),
+        *interval("agreement", "share of other raters' answers to the same questions that equal the rater's"),
         COUNT("others", "number of other raters' answers to the same questions"),
         REAL.nullable(
             "sensitivity",
@@ -63,15 +61,15 @@ declare_table(
         ),
         COUNT("golden", "number of golden questions answered"),
         COUNT("golden_yes", "number of golden questions answered whose true answer is yes"),
-        REAL.nullable(
+        *interval(
             "golden_accuracy",
             "share of correct answers to golden questions, where maybe counts as no, as in the next two "
             "columns",
         ),
-        REAL.nullable(
+        *interval(
             "golden_sensitivity", "share of yes among answers to golden questions whose true answer is yes"
         ),
-        REAL.nullable(
+        *interval(
             "golden_specificity",
             "share of no or maybe among answers to golden questions whose true answer is no",
         ),
@@ -110,23 +108,22 @@ def raters_table(
     """
     counts = answers.of_raters()
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    alike, others = agreement_with_others(answers)
+    alike, others = agreement_with_others(answers, votes.image)
     on_golden = None if golden is None else golden_quality(golden)
     informedness, suspicious = _informedness(peer_quality(answers, votes.image), on_golden)
     seconds, pages = _seconds(votes)
     copiers = _copiers(rater_pairs(answers) if pairs is None else pairs, votes.n_raters)
     sensitivity, specificity = _estimated(result, votes.n_raters)
-    ends = ("informedness", "informedness_lo", "informedness_hi")
     columns: dict[str, Any] = {
         "rater_id": votes.rater_id,
         "votes": counts.sum(1),
         **dict(zip(("no", "maybe", "yes"), share.T, strict=True)),
-        "agreement": _or_null(alike),
+        **_with_ends("agreement", alike),
         "others": others,
         "sensitivity": _or_null(sensitivity),
         "specificity": _or_null(specificity),
         **_golden_columns(on_golden, votes.n_raters),
-        **dict(zip(ends, map(_or_null, informedness), strict=True)),
+        **_with_ends("informedness", informedness),
         "seconds": _or_null(seconds),
         "pages": pages,
         "flags": _flags(suspicious, copiers, too_fast(seconds, pages)),
@@ -141,18 +138,23 @@ def _estimated(result: Aggregate | None, n: int) -> tuple[Floats, Floats]:
     return result.matrices[:, -1, -1], 1 - result.matrices[:, 0, -1]
 
 
+_TRUTHS = {"golden_accuracy": (0, 1), "golden_sensitivity": (1,), "golden_specificity": (0,)}
+
+
 def _golden_columns(on_golden: Quality | None, n: int) -> dict[str, Any]:
-    if on_golden is None:
-        zero, null = np.zeros(n, np.int64), _or_null(np.full(n, np.nan))
-        shares = {f"golden_{s}": null for s in ("accuracy", "sensitivity", "specificity")}
-        return {"golden": zero, "golden_yes": zero, **shares}
-    return {
-        "golden": on_golden.n,
-        "golden_yes": on_golden.n_yes,
-        "golden_accuracy": _or_null(on_golden.accuracy),
-        "golden_sensitivity": _or_null(on_golden.sensitivity),
-        "golden_specificity": _or_null(on_golden.specificity),
+    nothing = (np.full(n, np.nan),) * 3
+    columns: dict[str, Any] = {
+        "golden": np.zeros(n, np.int64) if on_golden is None else on_golden.n,
+        "golden_yes": np.zeros(n, np.int64) if on_golden is None else on_golden.n_yes,
     }
+    for name, truths in _TRUTHS.items():
+        columns |= _with_ends(name, nothing if on_golden is None else on_golden.share(truths))
+    return columns
+
+
+def _with_ends(name: str, values: Sequence[Floats]) -> dict[str, pa.Array]:
+    """Return the columns of a value and of the ends of its interval."""
+    return dict(zip((name, f"{name}_lo", f"{name}_hi"), map(_or_null, values), strict=True))
 
 
 def _informedness(peers: Quality, golden: Quality | None) -> tuple[tuple[Floats, ...], npt.NDArray[np.bool_]]:
@@ -245,13 +247,19 @@ def _is_on_golden(r: Mapping[str, Any]) -> bool:
     return bool(r["golden_yes"] and r["golden"] > r["golden_yes"])
 
 
+def _with_interval(r: Mapping[str, Any], name: str) -> str:
+    """Return a share with its interval, without decimals, so that a row fits the terminal."""
+    lo, hi = r[f"{name}_lo"], r[f"{name}_hi"]
+    return share_text(r[name]) + ("" if lo is None else f" ({100 * lo:.0f} to {100 * hi:.0f})")
+
+
 def _cells(r: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         r["rater_id"],
         f"{r['votes']:,}",
-        share_text(r["agreement"]) + (f" of {r['others']:,}" if r["agreement"] is not None else ""),
+        _with_interval(r, "agreement") + (f" of {r['others']:,}" if r["agreement"] is not None else ""),
         f"{r['golden']:,} ({r['golden_yes']:,})" if r["golden"] else "–",
-        *(share_text(r[name]) for name in ("golden_accuracy", "golden_sensitivity", "golden_specificity")),
+        *(_with_interval(r, name) for name in _TRUTHS),
         value_with_interval(r["informedness"], r["informedness_lo"], r["informedness_hi"]),
         "–" if r["informedness"] is None else "golden answers" if _is_on_golden(r) else "other raters",
         ", ".join(r["flags"]),

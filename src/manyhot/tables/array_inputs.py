@@ -24,7 +24,15 @@ from manyhot.tables import (
     align_rows,
     read_frame_part,
 )
-from manyhot.tables.class_values import IdLists, has_texts, number_matrix, on_host, sets_of, with_ids
+from manyhot.tables.class_values import (
+    IdLists,
+    has_texts,
+    is_sparse,
+    number_matrix,
+    on_host,
+    sets_of,
+    with_ids,
+)
 from manyhot.tables.frames import BY_POSITION
 from manyhot.tables.label_values import LabelValues, columns_of_values, values_kind
 from manyhot.tables.own_classes import own_list
@@ -79,6 +87,7 @@ def as_predictions(
     ids: pa.Array | None = None,
     score_kind: str = "score",
     classes: ClassList | None = None,
+    rows: pa.Array | None = None,
 ) -> list[Predictions]:
     """Return predictions of one or several models as a list of tables.
 
@@ -97,6 +106,8 @@ def as_predictions(
         The kind of scores in arrays, as in `evaluate`.
     classes : ClassList, optional
         The classes. By default, the names of columns, in the order of the first data frame.
+    rows : pyarrow.Array of string, shape (n,), optional
+        The image of each row of arrays if their order is not that of `ids`.
 
     Raises
     ------
@@ -106,6 +117,7 @@ def as_predictions(
         If data frames have different classes.
     """
     tables, parts = read_models(predictions)
+    parts = [_in_rows(part, rows) for part in parts]
     if ids is not None:
         _, *parts = align_models([FramePart(None, "ids", ids)], parts)
     parts, columns = in_class_order(parts, classes)
@@ -123,12 +135,14 @@ def as_tables(
     classes: ClassList | None = None,
     ids: pa.Array | None = None,
     label_values: str | None = None,
+    rows: pa.Array | None = None,
 ) -> tuple[Labels, list[Predictions]]:
     """Return labels and predictions as tables; arrays are matched by position, frames by ids and names.
 
-    `ids` are the images of the rows of arrays, if `labels` is a table.
+    `rows` are the images of the rows of arrays. Without them, these are `ids` if `labels` is a table.
     """
     tables, parts = read_models(predictions)
+    parts = [_in_rows(part, rows) for part in parts]
     if isinstance(labels, Labels):
         if label is not None:
             raise InputError("`label` is only for label sets in lists or arrays.", do="pass `images` instead")
@@ -143,7 +157,8 @@ def as_tables(
         made = [prediction_of(p, size, score_kind, own, ids if p.ids is None else None) for p in parts]
         return labels, tables + made
     classes = classes or next((c for t in tables if (c := t.class_list or class_list_of(t.class_hash))), None)
-    parts = align_models([read_frame_part(labels, "labels"), read_label(label)], parts)
+    own_parts = [_in_rows(part, rows) for part in (read_frame_part(labels, "labels"), read_label(label))]
+    parts = align_models(own_parts, parts)
     # What has no names refers to the order of the columns beside it.
     all_named = (tables or len(parts) > 2) and all(map(_has_names, parts)) and all(map(_has_list, tables))
     parts, columns = in_class_order(parts, classes, sort=bool(all_named))
@@ -156,6 +171,24 @@ def as_tables(
     by_position = [m for m, part in zip(made, models, strict=True) if part.ids is None]
     _check_lengths(by_position if sets.ids is not None else tables + by_position, table)
     return table, tables + made
+
+
+def _in_rows(part: FramePart, rows: pa.Array | None) -> FramePart:
+    """Return an array or a list with the ids of its rows; a frame with ids of its own is unchanged."""
+    if rows is None or part.ids is not None or part.values is None:
+        return part
+    values = part.values.tocsr() if is_sparse(part.values) else on_host(part.values)
+    values = values if hasattr(values, "shape") else list(values)
+    n = values.shape[0] if hasattr(values, "shape") else len(values)
+    if n != len(rows):
+        raise InputError(
+            "An array and the row order have different numbers of rows.",
+            where=part.where,
+            got=f"{n:,} rows",
+            allowed=f"{len(rows):,}, as in `rows`",
+            do="pass the row order of this array",
+        )
+    return replace(part, values=values, ids=rows, numbered=False)
 
 
 def align_models(labels: Sequence[FramePart], models: Sequence[FramePart]) -> list[FramePart]:

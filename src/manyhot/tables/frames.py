@@ -344,7 +344,7 @@ def _numbered(
 def _taken(values: Any, rows: Ints) -> Any:
     if values is None:
         return None
-    return values[rows] if isinstance(values, np.ndarray) else [values[row] for row in rows]
+    return [values[row] for row in rows] if isinstance(values, list) else values[rows]
 
 
 def _check_numbered(part: FramePart, reference: FramePart) -> None:

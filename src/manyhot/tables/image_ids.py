@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.errors import InputError, MatchError
+from manyhot.parameters import is_whole
 
 AUTO, EXACT = "auto", "exact"
 _PATH, _NAME, _STEM, _CASE, _UNICODE = "path", "name", "stem", "case", "unicode"
@@ -48,6 +50,9 @@ _DEPTH = 100
 
 Rows = npt.NDArray[np.int64]
 
+_TEXTS = (str, os.PathLike)
+_ROWS = "one id for each row (text or a whole number), as a list, an array or an index; or a file of them"
+
 
 def normal_ids(names: pa.Array) -> pa.Array:
     """Return names as ids: with slashes, and without ``./``, ``/./`` and double slashes.
@@ -58,6 +63,47 @@ def normal_ids(names: pa.Array) -> pa.Array:
     for pattern, by in _NORMAL:
         ids = pc.replace_substring_regex(ids, pattern, by)
     return ids
+
+
+def row_ids(rows: Iterable[object]) -> pa.Array:
+    """Return the ids of the images of rows from a list, an array, an index or a column of them.
+
+    Raises
+    ------
+    InputError
+        If these are not ids: text, paths or whole numbers.
+    """
+    if _has_columns(rows) or not isinstance(rows, Iterable):
+        raise InputError(
+            "These are not the ids of rows.",
+            where="`rows`",
+            got=f"{'a table' if _has_columns(rows) else 'an object'} of type {type(rows).__name__}",
+            allowed=_ROWS,
+            do="pass its column or index with the ids" if _has_columns(rows) else None,
+        )
+    ids = _listed(rows)
+    wrong = next((i for i, v in enumerate(ids) if not is_whole(v) and not isinstance(v, _TEXTS)), None)
+    if wrong is not None or not ids:
+        raise InputError(
+            "These are not the ids of rows.",
+            where="`rows`" if wrong is None else f"`rows`, position {wrong:,}",
+            got="none" if wrong is None else repr(ids[wrong]),
+            allowed=_ROWS,
+        )
+    return normal_ids(pa.array([os.fspath(v) if isinstance(v, _TEXTS) else str(v) for v in ids], pa.string()))
+
+
+def _has_columns(values: object) -> bool:
+    return isinstance(values, Mapping) or hasattr(values, "columns") or hasattr(values, "column_names")
+
+
+def _listed(values: Iterable[object]) -> list[object]:
+    """Return the Python objects in a list, or in an array or a column of any library."""
+    for name in ("tolist", "to_list", "to_pylist"):
+        if callable(as_list := getattr(values, name, None)):
+            found = as_list()
+            return found if isinstance(found, list) else [found]
+    return list(values)
 
 
 def first_unique(*levels: Sequence[str]) -> Sequence[str]:

@@ -14,7 +14,7 @@ from manyhot.classes import ClassList, class_list, class_list_of, classes_seen
 from manyhot.core.array_types import Ints
 from manyhot.errors import MatchError
 from manyhot.tables.frames import one_chunk
-from manyhot.tables.labels import Images, Labels
+from manyhot.tables.labels import Images, Labels, with_zeros
 from manyhot.tables.predictions import Predictions
 from manyhot.tables.schemas import metadata
 
@@ -76,6 +76,8 @@ class JoinedClasses:
         own = _list_of(labels)
         if own is None and labels.class_hash not in ("", self._hash):
             return labels  # another list, of which only the hash is known
+        if labels.complete and self.n_classes > labels.n_classes:
+            labels = with_zeros(labels)  # no other class was answered
         table, at = labels.table, self._positions(own)
         if at is not None:
             lists = one_chunk(table["classes"])

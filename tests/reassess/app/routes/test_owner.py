@@ -226,6 +226,8 @@ def test_agreement_and_quality_are_what_is_judged(store, tmp_path):
                 "golden_yes": [1],
                 "golden_sensitivity": [1.0],
                 "golden_specificity": [0.5],
+                "golden_specificity_lo": [0.1],
+                "golden_specificity_hi": [0.9],
                 "agreement": [0.75],
                 "others": [6],
                 "seconds": [2.0],
@@ -266,7 +268,7 @@ def test_agreement_and_quality_are_what_is_judged(store, tmp_path):
     assert sorted(seen["golden"].to_table()["answer"].to_pylist()) == ["no"] * 4 + ["yes"] * 2
     assert "Fleiss’ kappa −0.25 −0.50 to 0.10 n 6 questions" in said
     assert "1.00 n 1" in said
-    assert "0.50 n 2" in said
+    assert "0.50 0.10 to 0.90 n 2" in said
     assert "0.50 0.25 to 0.75" in said
     assert "spammer" in said
 

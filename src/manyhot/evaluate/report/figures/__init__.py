@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from manyhot.errors import MissingExtraError
@@ -53,7 +53,24 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
             *of_many,
         )
         drawn = tuple(figure for draw in sections for figure in draw(frames))
-    return tuple(replace(f, folded=_is_secondary(f, tables)) for f in drawn)
+    secondary = _beside_many_shifts(drawn)
+    return tuple(replace(f, folded=f.name in secondary or _is_secondary(f, tables)) for f in drawn)
+
+
+MANY_SHIFTS = 2
+"""Shifts between data sets up to which all figures are open."""
+
+
+def _beside_many_shifts(drawn: Sequence[Figure]) -> set[str]:
+    """Return the names of the figures that are folded if there are many shifts.
+
+    Those of accuracy against accuracy, of saturation and of the similarity of orders remain open.
+    """
+    shifts = [f.name.removeprefix("shift-") for f in drawn if f.name.startswith("shift-")]
+    if len(shifts) <= MANY_SHIFTS:
+        return set()
+    details = {f"{kind}-{shift}" for kind in ("drops", "robustness") for shift in shifts}
+    return details | {f.name for f in drawn if f.name == "rank-changes" or f.name.startswith("kinds-")}
 
 
 def _is_secondary(figure: Figure, tables: ReportTables) -> bool:

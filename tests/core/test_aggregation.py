@@ -167,7 +167,7 @@ def test_five_yes_of_five_is_a_yes(method):
     found = method(votes(rows))
     assert found.p[3] > 0.9
     assert found.p[3] == found.p.max()
-    assert found.p[4] == found.p.min() < 0.1
+    assert found.p[4] == found.p.min() < 0.15
     assert 0.1 < found.prior[1] < 0.9
     if method is not auto:
         # Without smoothing it is what crowd-kit's classes of both names say: yes, yes, no, yes, no.
@@ -263,7 +263,7 @@ def test_the_closed_form_is_close_to_fits_without_a_question(build):
         found.append((closed[q], *logs))
     closed, without, whole = np.transpose(found)
     assert np.corrcoef(closed, without)[0, 1] > 0.99
-    # At least a third of what a question adds to its own likelihood is taken out; the rest is in what is shared.
+    # At least a third of what a question adds to its own likelihood is taken out; what is shared has the rest.
     assert 0 < np.mean(closed - without) < np.mean(whole - without) * 2 / 3
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from manyhot.console import table_lines
 from manyhot.core.error_kinds import shares
-from manyhot.core.resampling import proportion_interval
+from manyhot.core.share_intervals import proportion_interval
 from manyhot.data.data_sets import Source
 from manyhot.diagnose.first_findings import finding_lines, first_findings, write_first_gallery
 from manyhot.errors import InputError

@@ -60,6 +60,7 @@ ROWS = {
     "questions": ("an (image, class) pair to ask about next", "`manyhot next`"),
     "remarks": ("a comment, or a missing class", "`manyhot export`"),
     "labels": ("an image", "`manyhot aggregate` and `manyhot convert`"),
+    "audit_sample": ("an image that an audit could draw", ""),
     "results": ("a value of a metric", "`manyhot evaluate` and `manyhot compare`"),
     "pairs": ("a comparison of two models", "`manyhot evaluate` and `manyhot compare`"),
     "models": ("a model and its metadata", "`manyhot evaluate` and `manyhot compare`"),

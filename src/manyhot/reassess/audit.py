@@ -38,7 +38,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, Count, Positive, Seed, Shown
 from manyhot.reassess.ensemble import ensemble_of
 from manyhot.reassess.init import class_table, create_campaign, standing_campaign
-from manyhot.reassess.propose import RATERS, SECONDS, source_images, only_source, proposals_table
+from manyhot.reassess.propose import RATERS, SECONDS, only_source, proposals_table, source_images
 from manyhot.registry import Entry, get
 from manyhot.result import Result
 from manyhot.run import QUIET, Run

@@ -64,6 +64,8 @@ ROWS = {
     "remarks": ("a comment, or a missing class", "`manyhot export`"),
     "labels": ("an image", "`manyhot aggregate` and `manyhot convert`"),
     "audit_sample": ("an image that an audit could draw", "`manyhot audit`"),
+    "plan": ("a design of an audit", "`manyhot plan`"),
+    "plan_curve": ("a design of an audit and a number of images", "`manyhot plan`"),
     "results": ("a value of a metric", "`manyhot evaluate` and `manyhot compare`"),
     "pairs": ("a comparison of two models", "`manyhot evaluate` and `manyhot compare`"),
     "models": ("a model and its metadata", "`manyhot evaluate` and `manyhot compare`"),

@@ -97,6 +97,8 @@ from manyhot.reassess.init import init_campaign as init_campaign
 from manyhot.reassess.invite import invite_raters as invite_raters
 from manyhot.reassess.next_questions import NextQuestions as NextQuestions
 from manyhot.reassess.next_questions import next_questions as next_questions
+from manyhot.reassess.plan_audit import AuditPlan as AuditPlan
+from manyhot.reassess.plan_audit import plan_audit as plan_audit
 from manyhot.reassess.propose import Proposals as Proposals
 from manyhot.reassess.propose import propose as propose
 from manyhot.reassess.status import CampaignStatus as CampaignStatus

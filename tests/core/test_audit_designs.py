@@ -5,6 +5,8 @@ import pytest
 
 from manyhot.core.audit_designs import (
     PREFERENCES,
+    chosen_by_others,
+    count_apart,
     count_candidates,
     design_by_models,
     expected_squares,
@@ -30,6 +32,19 @@ def test_share_of_others_is_that_of_a_loop():
     best = best_classes(50)
     loop = [[np.mean([row[j] == row[m] for j in range(5) if j != m]) for m in range(5)] for row in best]
     assert np.allclose(share_of_others(best), loop)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 5, 10])
+def test_chosen_by_others_is_that_of_a_loop(m):
+    best = best_classes(200, m)
+    for row, found in zip(best, chosen_by_others(best), strict=True):
+        for j in range(m):
+            others = np.delete(row, j)
+            classes, counts = np.unique(others, return_counts=True)
+            proposed = set(classes[2 * counts >= m - 1])
+            if m > 1:
+                proposed.add(classes[np.argmax(counts)])
+            assert found[j] == (row[j] in proposed)
 
 
 @pytest.mark.parametrize("m", [1, 2, 5, 25])
@@ -74,7 +89,8 @@ def test_a_pair_is_audited_where_its_best_classes_differ():
     differ = best[:, 0] != best[:, 1]
     made = design_by_models("differences", best, 400)
     images = made.design.draw(np.random.default_rng(0)).images
-    assert np.count_nonzero(differ[images]) == 360
+    same = np.count_nonzero(~differ) / np.count_nonzero(differ)
+    assert np.count_nonzero(differ[images]) == round(count_apart(400, same))
     assert set(made.names()[differ]) == {"two top classes"}
 
 

@@ -127,6 +127,9 @@ def test_golden_images_are_outside_of_the_sample_and_answered_by_an_expert(photo
         shown = answer_all(annotation.store, "ann")
     assert set(shown[:2]) <= set(golden)
     assert shown[2:] == done.sample.drawn.to_pylist()
+    export_votes("audit")
+    labels = aggregate("audit", method="majority", resamples=0).labels
+    assert sorted(labels.image_id.to_pylist()) == sorted(done.sample.drawn.to_pylist())
 
 
 def test_golden_images_without_answers_are_not_asked_about(photos):

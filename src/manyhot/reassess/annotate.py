@@ -36,6 +36,7 @@ from manyhot.reassess.app.server import (
 from manyhot.reassess.ensemble import golden_labels
 from manyhot.reassess.export_votes import write_answers
 from manyhot.reassess.init import find_images
+from manyhot.reassess.running_audit import AuditInProgress
 from manyhot.reassess.status import CampaignFolder
 from manyhot.result import Result
 from manyhot.tables import Campaign, Images
@@ -126,6 +127,7 @@ def open_annotation(
             too_late = _differ(store, _examples(web, read_images(examples, classes=classes)))
         if image_folder is not None:
             store.move_images(find_images(store.places(), Path(image_folder)))
+        audit = AuditInProgress.read(campaign, classes)
         yield Annotation(
             campaign,
             store,
@@ -137,6 +139,7 @@ def open_annotation(
                 callbacks=web.AppCallbacks(
                     judge=partial(agreement, resamples=_RESAMPLES),
                     export=lambda folder: write_answers(store, campaign, folder),
+                    audit=None if audit is None else audit.intervals,
                     alone=alone,
                 ),
                 reach=reach,

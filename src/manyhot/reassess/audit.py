@@ -21,7 +21,7 @@ from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import fact_lines
 from manyhot.core.array_types import Floats32, Ints
-from manyhot.core.audit_designs import Preference, design_by_models
+from manyhot.core.audit_designs import Preference, chosen_by_others, design_by_models
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.proposals import Proposed, apply_rule
 from manyhot.data.data_sets import Source
@@ -252,6 +252,11 @@ class _AuditContent:
         _check_asked(proposed, part, self.rule.name)
         return part, proposed
 
+    def _proposed(self) -> dict[str, float]:
+        """Return the accuracy of each model over all images if the other models propose the label sets."""
+        found = chosen_by_others(_top_classes(self.ensemble)).mean(axis=0)
+        return dict(zip(self.ensemble.names, map(float, found), strict=True))
+
     def write(self, home: Campaign, golden: Ints) -> tuple[str, ...]:
         """Write the tables to the folder of a campaign; golden images also to a campaign inside of it."""
         self._write(home, np.sort(np.concatenate([self.rows, golden])))
@@ -273,6 +278,7 @@ class _AuditContent:
         about |= {
             "models": "\n".join(self.ensemble.names),
             "rule": json.dumps({"rule": self.rule.name, **proposed.pairs.about}),
+            "proposed": json.dumps(self._proposed()),
         }
         questions = proposals_table(part, proposed, self.rule.name)
         write(questions, home.path("proposals"), "proposals", about=about)
@@ -348,11 +354,14 @@ def _draw(images: Images, ensemble: Ensemble, design: Preference, size: int, see
         raise InputError(
             "`size` is larger than the number of images.", got=f"{size:,}", allowed=f"2 to {len(images):,}"
         )
-    best = np.stack([top[:, 0] for top in ensemble.top], axis=1)
-    made = design_by_models(design, best, size, _confidence(ensemble))
+    made = design_by_models(design, _top_classes(ensemble), size, _confidence(ensemble))
     names = made.names()
     strata = None if names is None else pa.array(names.tolist(), pa.string())
     return draw_sample(images.image_id, made.design.probability, made.kind, seed, strata)
+
+
+def _top_classes(ensemble: Ensemble) -> Ints:
+    return np.stack([top[:, 0] for top in ensemble.top], axis=1)
 
 
 def _confidence(ensemble: Ensemble) -> Floats32 | None:

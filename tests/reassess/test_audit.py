@@ -103,6 +103,23 @@ def test_questions_are_the_best_class_of_each_model(photos):
     assert len(tables.read("more/proposals.parquet", "proposals")) > len(pairs)
 
 
+def test_classes_of_label_sets_are_asked_about_too(photos):
+    """Label sets that models propose: a class that nobody asks about would count as not valid."""
+    top = draw(out="top").sample.drawn.to_pylist()
+    sets = "".join(f"{n:02}.png,{c},yes\n" for n in range(N) for c in (0, 3))
+    Path("sets.csv").write_text(f"image_id,class_id,state\n{sets}")
+    audit("sets.csv", ["predictions"], classes="classes.txt", size=20, out="audit")
+    asked = {
+        folder: {
+            (r["image_id"], r["class_id"])
+            for r in tables.read(f"{folder}/proposals.parquet", "proposals").to_pylist()
+        }
+        for folder in ("top", "audit")
+    }
+    assert read_audit_sample("audit/audit_sample.parquet").drawn.to_pylist() == top
+    assert asked["audit"] == asked["top"] | {(i, c) for i in top for c in (0, 3)}
+
+
 def test_raters_answer_the_images_in_the_order_of_the_sample(photos):
     drawn = draw().sample.drawn.to_pylist()
     with open_annotation("audit", settings=CampaignSettings(raters=1)) as annotation:

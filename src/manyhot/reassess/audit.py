@@ -23,7 +23,8 @@ from manyhot.console import fact_lines
 from manyhot.core.array_types import Floats32, Ints
 from manyhot.core.audit_designs import Preference, chosen_by_others, design_by_models
 from manyhot.core.ensembles import Ensemble
-from manyhot.core.proposals import Proposed, apply_rule
+from manyhot.core.proposals import Proposed, apply_rule, with_pairs
+from manyhot.core.sets import YES, LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
@@ -43,6 +44,7 @@ from manyhot.registry import Entry, get
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Campaign, Images, Predictions
+from manyhot.tables.arrays import label_sets
 from manyhot.tables.audit_samples import DrawnSample, draw_sample, write_audit_sample
 
 GOLDEN = "golden"
@@ -162,8 +164,8 @@ def audit(
     Parameters
     ----------
     labels
-        Images to draw from: a campaign, a folder written by manyhot predict, an images table, or a benchmark
-        data set. Original labels are not needed.
+        Images to draw from: a campaign, a folder written by manyhot predict, an images table, label sets that
+        models propose, or a benchmark data set. Original labels are not needed.
     predictions
         Files or folders of predictions, instead of those of the campaign, folder or benchmark. Each model
         must predict all images.
@@ -179,7 +181,7 @@ def audit(
         Patterns of the names of the models to use, such as 'timm/*'; by default, all models.
     rule
         Rule that proposes the classes to ask about, such as 'union(k=5)'; by default, the top class of each
-        model. The original label is always asked about.
+        model. The original label and the classes of label sets that are passed are always asked about.
     golden_images
         Number of further images for golden questions, drawn at random from those outside of the sample. They
         are a campaign for an expert, in the folder golden of the audit.
@@ -214,7 +216,8 @@ def audit(
     ensemble = _ensemble(images, read, classes, source)
     drawn = _draw(images, ensemble, design, size, seed)
     rows = np.sort(pc.index_in(drawn.drawn, images.image_id).to_numpy())
-    content = _AuditContent(drawn, images, ensemble, entry, read, classes, rows)
+    sets = _proposed_sets(source, images)
+    content = _AuditContent(drawn, images, ensemble, entry, read, classes, rows, sets)
     golden = _golden_rows(rows, len(images), golden_images, seed)
     about = {"rule": entry.name, "models": ensemble.names, "golden": len(golden)}
     settings = {"audit sample": _digest(drawn.about() | about)}
@@ -244,11 +247,16 @@ class _AuditContent:
     read: Sequence[Predictions]
     classes: ClassList
     rows: Ints
+    sets: LabelSets | None = None
 
     def questions(self, rows: Ints) -> tuple[Images, Proposed]:
         """Return some of the images, and the questions about them."""
         part = Images(self.images.table.take(pa.array(rows)), self.images.name)
         proposed = apply_rule(self.ensemble.take(rows), self.rule, leave_out="nothing")
+        if self.sets is not None:
+            own = self.sets.take(rows)
+            valid = own.state == YES
+            proposed = with_pairs(proposed, own.rows[valid], own.classes[valid], own.n_classes)
         _check_asked(proposed, part, self.rule.name)
         return part, proposed
 
@@ -340,6 +348,15 @@ def _classes(source: Source, read: Sequence[Predictions]) -> ClassList:
             do="pass it with `classes`",
         )
     return found
+
+
+def _proposed_sets(source: Source, images: Images) -> LabelSets | None:
+    """Return label sets that were passed, whose classes are asked about, too, by the row of the image."""
+    labels = source.labels
+    if labels is None or source.campaign is not None or source.published is not None or labels.are_original:
+        return None
+    sets = label_sets(labels)
+    return sets.take(pc.index_in(images.image_id, labels.image_id).to_numpy())
 
 
 def _ensemble(images: Images, read: Sequence[Predictions], classes: ClassList, source: Source) -> Ensemble:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from manyhot import cli, tables
+from manyhot import cli, tables, write_labels
 from manyhot.errors import InputError, OutputError
 from manyhot.formats import read_golden
 from manyhot.reassess import audit as audit_module
@@ -20,6 +20,7 @@ from manyhot.reassess.app import CampaignSettings
 from manyhot.reassess.app.store import Vote
 from manyhot.reassess.audit import audit
 from manyhot.reassess.export_votes import export_votes
+from manyhot.reassess.status import campaign_status
 from manyhot.tables import Campaign
 from manyhot.tables.audit_samples import read_audit_sample
 
@@ -127,6 +128,8 @@ def test_raters_answer_the_images_in_the_order_of_the_sample(photos):
     export_votes("audit")
     labels = aggregate("audit", method="majority", resamples=0).labels
     assert sorted(labels.image_id.to_pylist()) == sorted(drawn)
+    write_labels(labels, "audit/labels.parquet")
+    assert campaign_status("audit").command == "manyhot plan audit --width 0.02"
 
 
 def test_golden_images_are_outside_of_the_sample_and_answered_by_an_expert(photos):

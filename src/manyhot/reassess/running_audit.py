@@ -22,6 +22,7 @@ from manyhot.reassess.ensemble import ensemble_of
 from manyhot.reassess.status import campaign_models
 from manyhot.tables import Campaign, Votes
 from manyhot.tables.audit_samples import DrawnSample, read_audit_sample
+from manyhot.tables.skipped_files import SkippedFiles
 
 FEWEST_SHOWN = 50
 """Answered images from which intervals are shown: asymptotic sequences hold from a few dozen images on."""
@@ -58,13 +59,14 @@ class AuditInProgress:
     @classmethod
     def read(cls, home: Campaign, classes: ClassList) -> AuditInProgress | None:
         """Read the audit of a campaign; None if it is not one, or has no predictions."""
-        path, models = home.path("audit_sample"), campaign_models(home)[0]
-        if not path.is_file() or not models:
+        path = home.path("audit_sample")
+        models = campaign_models(home)[0] if path.is_file() else []
+        if not models:
             return None
         drawn = read_audit_sample(path)
         images = read_images(home.path("images"), classes=classes)
         read = [read_predictions(file, classes=classes) for _, file in models[:MOST_SHOWN]]
-        ensemble = ensemble_of(images, read, len(classes), classes.hash, labelled=False)
+        ensemble = ensemble_of(images, read, len(classes), classes.hash, None, SkippedFiles(), labelled=False)
         rows = pc.index_in(drawn.drawn, images.image_id).to_numpy()
         proposals = tables.read(home.path("proposals"), "proposals")
         place = pc.index_in(proposals["image_id"], drawn.drawn).combine_chunks()

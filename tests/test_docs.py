@@ -414,6 +414,7 @@ def test_outputs_are_found():
         "evaluation",
         "comparison",
         "own-data",
+        "plan-an-audit",
         "operating-points",
         "aggregation",
         "agreement",

@@ -86,6 +86,8 @@ from manyhot.reassess.aggregate import aggregate as aggregate
 from manyhot.reassess.agreement import Agreement as Agreement
 from manyhot.reassess.agreement import agreement as agreement
 from manyhot.reassess.annotate import annotate as annotate
+from manyhot.reassess.audit import DrawnAudit as DrawnAudit
+from manyhot.reassess.audit import audit as audit
 from manyhot.reassess.backup import backup_campaign as backup_campaign
 from manyhot.reassess.backup import restore_campaign as restore_campaign
 from manyhot.reassess.card import DataCard as DataCard
@@ -95,6 +97,8 @@ from manyhot.reassess.init import init_campaign as init_campaign
 from manyhot.reassess.invite import invite_raters as invite_raters
 from manyhot.reassess.next_questions import NextQuestions as NextQuestions
 from manyhot.reassess.next_questions import next_questions as next_questions
+from manyhot.reassess.plan_audit import AuditPlan as AuditPlan
+from manyhot.reassess.plan_audit import plan_audit as plan_audit
 from manyhot.reassess.propose import Proposals as Proposals
 from manyhot.reassess.propose import propose as propose
 from manyhot.reassess.status import CampaignStatus as CampaignStatus

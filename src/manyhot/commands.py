@@ -43,6 +43,16 @@ COMMANDS: dict[str, Command] = {
         "Propose the classes to ask raters about, and estimate cost and recall.",
         "manyhot.reassess.propose:propose",
     ),
+    "plan": Command(
+        "Re-assess",
+        "Compute how many images people must answer to decide a question, and the hours that it takes.",
+        "manyhot.reassess.plan_audit:plan_audit",
+    ),
+    "audit": Command(
+        "Re-assess",
+        "Draw a random sample of images for people to answer, with recorded probabilities, as a campaign.",
+        "manyhot.reassess.audit:audit",
+    ),
     "annotate": Command(
         "Re-assess",
         "Let raters answer the questions of a campaign in the browser.",

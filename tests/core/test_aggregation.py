@@ -263,7 +263,7 @@ def test_the_closed_form_is_close_to_fits_without_a_question(build):
         found.append((closed[q], *logs))
     closed, without, whole = np.transpose(found)
     assert np.corrcoef(closed, without)[0, 1] > 0.99
-    # At least a third of what a question adds to its own likelihood is taken out; what is shared has the rest.
+    # A third at least of what a question adds to its own likelihood is taken out.
     assert 0 < np.mean(closed - without) < np.mean(whole - without) * 2 / 3
 
 

@@ -70,6 +70,8 @@ COMMANDS = {
     "status": (CAMPAIGN, None),
     "propose": (CAMPAIGN, None),
     "proposers": ("", None),
+    "plan": ("--width 0.02", None),
+    "audit": (f"{CAMPAIGN} --size 2 --out a", None),
     "annotate": (CAMPAIGN, "web"),
     "invite": (f"{CAMPAIGN} ann", "web"),
     "export": (CAMPAIGN, "web"),

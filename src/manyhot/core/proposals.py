@@ -168,6 +168,25 @@ def _with_labels(ensemble: Ensemble, pairs: Pairs) -> tuple[Pairs, Bools]:
     return joined, order >= len(pairs)
 
 
+def with_pairs(proposed: Proposed, image: Ints, class_id: Ints, n_classes: int) -> Proposed:
+    """Return the questions with further (image, class) pairs, which have a score of 0 and no models."""
+    pairs = proposed.pairs
+    keys = pairs.keys(n_classes)
+    more = np.unique(image.astype(np.int64) * n_classes + class_id)
+    more = more[~among(more, keys)]
+    order = np.argsort(np.concatenate([keys, more]), kind="stable")
+    joined = Pairs(
+        np.concatenate([pairs.image, more // n_classes])[order],
+        np.concatenate([pairs.class_id, more % n_classes])[order].astype(np.int32),
+        np.append(pairs.score, np.zeros(len(more)))[order],
+        np.append(pairs.n_models, np.zeros(len(more)))[order].astype(np.int32),
+        pairs.about,
+    )
+    label_only = np.append(proposed.label_only, np.zeros(len(more), bool))[order]
+    left_out = proposed.left_out & (np.bincount(more // n_classes, minlength=len(proposed.left_out)) == 0)
+    return Proposed(joined, label_only, left_out)
+
+
 def among(values: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> Bools:
     """Return whether each value is among the ascending keys."""
     if not len(keys):

@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_args
 import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
+from pyarrow import compute as pc
 
 from manyhot import registry, tables
 from manyhot.command import command
@@ -54,6 +55,7 @@ from manyhot.reassess.raters import decimal_text, flag_lines, interval_text, lab
 from manyhot.result import Result, sources_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Votes, schema
+from manyhot.tables.audit_samples import read_audit_sample
 from manyhot.tables.votes import COUNTED_CLASS
 
 
@@ -407,6 +409,7 @@ class _Fit:
         metadata = _about(result, method, threshold, unclear) | ({"proposer": proposer} if proposer else {})
         fitted = votes, result, method, threshold, unclear
         about_raters = raters, curve_table(measured), self.matrices
+        labels = _of_sample(labels, source.folder)
         return Aggregated(labels, *fitted, *about_raters, notes=notes, metadata=metadata)
 
 
@@ -448,3 +451,12 @@ def _about(result: Aggregate, method: str, threshold: float, unclear_from: float
     if result.weights is not None:
         values["weights"] = result.weights
     return {key: v if isinstance(v, str) else json.dumps(v) for key, v in values.items()}
+
+
+def _of_sample(labels: Labels, folder: Path | None) -> Labels:
+    """Return the label sets of an audit without its images for golden questions, which were not drawn."""
+    path = None if folder is None else folder / "audit_sample.parquet"
+    if path is None or not path.is_file():
+        return labels
+    drawn = read_audit_sample(path).drawn
+    return replace(labels, table=labels.table.filter(pc.is_in(labels.table["image_id"], drawn)))

@@ -200,6 +200,10 @@ def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, 
         return "aggregate the answers", (
             f"manyhot aggregate {folder} --method {method} --out {folder}/labels.parquet"
         )
+    if campaign.path("audit_sample").is_file():  # label sets of a sample are not judged as if they were all
+        return "see what the audit decides, and how many more images a question needs", (
+            f"manyhot plan {folder} --width 0.02"
+        )
     report, labels = campaign.folder / "results" / "report" / "index.html", campaign.path("labels")
     if report.is_file() and report.stat().st_mtime >= labels.stat().st_mtime:
         return "look at the report", f"python -m webbrowser {folder}/results/report/index.html"

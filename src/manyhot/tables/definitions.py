@@ -173,6 +173,14 @@ _declared: dict[str, tuple[Column, ...]] = {
         INTS.optional("n_votes", "number of answers to each class"),
         TEXT.optional("method", "method by which the states were determined"),
     ),
+    "audit_sample": (
+        TEXT("image_id", "as in images; all images that could be drawn"),
+        REAL("probability", "probability that the image is drawn, above 0 and at most 1"),
+        TEXT.nullable("stratum", "group with a fixed number of drawn images; null without groups"),
+        INT.nullable(
+            "place", "place in the order in which the drawn images are answered, from 0; null if not drawn"
+        ),
+    ),
     "results": (
         TEXT("dataset", "the data set"),
         TEXT("model", "the model"),

@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import pyarrow as pa
 
 from manyhot.classes import ClassList
+from manyhot.reassess.app.running_intervals import RunningAudit
 from manyhot.reassess.app.store import Store
 from manyhot.reassess.app.store.progress import CampaignProgress, VoteCounts
 from manyhot.tables import Golden, Votes
@@ -41,12 +42,15 @@ class AppCallbacks:
         Measures agreement and the quality of each rater, given votes and golden answers.
     export : callable, optional
         Writes the votes and any remarks to a folder, and returns the files.
+    audit : callable, optional
+        Returns the intervals of an audit, given votes and the number of raters per question.
     alone : bool
         Whether the app runs in single-user mode: whoever opens the link is the owner, without a password.
     """
 
     judge: Callable[[Votes, Golden | None], JudgedVotes] | None = None
     export: Callable[[Path], list[Path]] | None = None
+    audit: Callable[[Votes, int], RunningAudit] | None = None
     alone: bool = False
 
 
@@ -63,12 +67,15 @@ class JudgedCampaign:
         The rows of the table ``raters``, by rater.
     decided_since : set of int
         Numbers of the pages that were decided after the votes were counted.
+    audit : RunningAudit, optional
+        Intervals of an audit.
     """
 
     counts: VoteCounts
     measures: dict[str, dict[str, Any]] = field(default_factory=dict)
     raters: dict[str, dict[str, Any]] = field(default_factory=dict)
     decided_since: set[int] = field(default_factory=set)
+    audit: RunningAudit | None = None
 
     def pages_to_decide(self) -> list[int]:
         """Return the undecided pages on which raters disagree, in the order of asking."""
@@ -81,11 +88,13 @@ class JudgedCampaign:
         counts = votes.count(settings.raters, settings.refine_from)
         if callbacks.judge is None or not len(votes.first):
             return cls(counts)
-        judged = callbacks.judge(*votes.to_votes(len(classes), classes.hash))
+        answers, golden = votes.to_votes(len(classes), classes.hash)
+        judged = callbacks.judge(answers, golden)
         return cls(
             counts,
             {row["measure"]: row for row in judged.agreement.to_pylist()},
             {row["rater_id"]: row for row in judged.raters.to_pylist()},
+            audit=None if callbacks.audit is None else callbacks.audit(answers, settings.raters),
         )
 
 
@@ -135,6 +144,11 @@ def format_share(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "–"
     return f"{value:.2f}".replace("-", "−")
+
+
+def format_points(value: float) -> str:
+    """Return a share in percent, with a true minus sign; a dash if it is unknown."""
+    return "–" if math.isnan(value) else f"{100 * value:.1f} %".replace("-", "−")
 
 
 T = TypeVar("T")

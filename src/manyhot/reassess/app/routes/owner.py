@@ -18,6 +18,7 @@ from manyhot.reassess.app.progress import (
     JudgedCampaign,
     duration,
     format_number,
+    format_points,
     format_share,
     time_left,
     work_left,
@@ -276,6 +277,7 @@ def _page(
         "picture": context.image_address,
         "number": format_number,
         "share": format_share,
+        "points": format_points,
         "time_left": time_left,
         "work_left": work_left,
     }

@@ -1,0 +1,215 @@
+"""Variances of ReaL's answers for plans of audits, and whether planned widths are those that come.
+
+    python benchmarks/audit_plans.py [--cache FILE] variances
+    python benchmarks/audit_plans.py [--cache FILE] widths [--trials 60] [--out FILE]
+
+``variances`` prints `manyhot.core.audit_variances`: from 67 published models and people's answers about all
+50,000 images, the variance of accuracy and of differences by design and number of models, relative to that
+of a plain sample. ``widths`` plans from a pilot, or from these variances, draws as many images as planned,
+and compares the width of the interval with the planned one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from audited import read
+from common import quiet
+
+from manyhot.core.audit_designs import chosen_by_others, design_by_models, small_design
+from manyhot.core.audit_plans import design_variance, error_for_width
+from manyhot.core.audit_samples import uniform_design
+from manyhot.core.audited import estimate, linearised_ratios
+from manyhot.core.estimates import Ratio
+from manyhot.reassess.pilots import published_pilot
+
+N_MODELS = (2, 3, 10, 67)
+EVERY = 5
+"""Variances are those of each fifth image, which take two minutes."""
+TRIALS = 20
+MOST_PAIRS = 60
+
+
+class Real:
+    """Top classes of the models, whether they are in the label sets, and original labels."""
+
+    def __init__(self, cache, every=1):
+        top, sets, self.label = (x[::every] for x in read(cache))
+        self.best = top[:, :, 0].astype(np.int64)
+        self.hits = np.take_along_axis(sets, self.best, 1)
+        self.scored = sets.any(axis=1)
+        self.n = len(self.best)
+
+    def contributions(self, models):
+        """Return what images contribute to the accuracies of models, under people's and proposed sets."""
+        scored, hits = self.scored.astype(float)[:, None], self.hits[:, models].astype(float)
+        accuracy, share = hits.sum(0) / scored.sum(), scored.mean()
+        best = self.best[:, models]
+        proposed = {"models": chosen_by_others(best), "labels": best == self.label[:, None]}
+        y = (hits - accuracy * scored) / share
+        return accuracy, y, {name: (f - accuracy) / share for name, f in proposed.items()}
+
+
+def variances(real):
+    """Print the module of constants."""
+    rng = np.random.default_rng(0)
+    weights = np.full(real.n, 1 / real.n)
+    rows, plain, apart, accuracies, differ, questions = [], [], [], [], [], {}
+    effective = {}
+    for n_models in N_MODELS:
+        ratios = {}
+        n_questions = []
+        for _ in range(1 if n_models == real.best.shape[1] else TRIALS):
+            models = np.sort(rng.choice(real.best.shape[1], n_models, replace=False))
+            best = real.best[:, models]
+            accuracy, y, proposed = real.contributions(models)
+            asked = np.sort(np.concatenate([best, real.label[:, None]], axis=1), axis=1)
+            n_questions.append(1 + (np.diff(asked, axis=1) != 0).sum(1).mean())
+            own = (y**2).mean(0)
+            plain += list(own / (accuracy * (1 - accuracy)))
+            accuracies += list(accuracy)
+            pairs = [(a, b) for a in range(n_models) for b in range(a)]
+            chosen = rng.permutation(len(pairs))[: MOST_PAIRS if n_models > 10 else 3]
+            for kind, f in proposed.items():
+                for prefer in ("uniform", "active"):
+                    v = design_variance(y, f, weights, small_design(prefer, best))
+                    ratios.setdefault(("accuracy", kind, prefer), []).append([v.spread / own, v.whole / own])
+                    effective.setdefault("accuracy", []).extend(v.effective)
+                for at in chosen:
+                    a, b = pairs[at]
+                    dy, df = (y[:, [a]] - y[:, [b]]), (f[:, [a]] - f[:, [b]])
+                    var = (dy**2).mean(0)
+                    share = (best[:, a] != best[:, b]).mean()
+                    apart.append(float(var[0]) / share)
+                    differ.append(share)
+                    designs = {
+                        "uniform": small_design("uniform", best),
+                        "pair": small_design("differences", best[:, [a, b]]),
+                    }
+                    if n_models > 2:
+                        designs["differences"] = small_design("differences", best)
+                    for prefer, design in designs.items():
+                        v = design_variance(dy, df, weights, design)
+                        ratios.setdefault(("difference", kind, prefer), []).append(
+                            [v.spread / var, v.whole / var]
+                        )
+                        effective.setdefault("difference", []).extend(v.effective)
+        questions[n_models] = float(np.median(n_questions))
+        for (question, kind, prefer), found in ratios.items():
+            spread, whole = np.median(np.concatenate([np.array(x).T for x in found]), axis=0)
+            rows.append((n_models, question, kind, prefer, round(float(spread), 3), round(float(whole), 3)))
+    accuracy, y, _ = real.contributions(np.arange(real.best.shape[1]))
+    first, second = np.triu_indices(len(accuracy), 1)
+    deviation = np.sqrt([((y[:, a] - y[:, b]) ** 2).mean() for a, b in zip(first, second, strict=True)])
+    effects = np.quantile(np.abs(accuracy[first] - accuracy[second]) / deviation, np.arange(1, 40, 2) / 40)
+    print(f"ACCURACY = {np.median(accuracies):.3f}\nPLAIN_ACCURACY = {np.median(plain):.3f}")
+    print(f"DIFFERING = {np.median(differ):.3f}\nPLAIN_DIFFERENCE = {np.median(apart):.3f}")
+    print(f"QUESTIONS = { ({k: round(v, 2) for k, v in questions.items()}) }")
+    print(f"EFFECTIVE = { ({k: round(float(np.median(v)), 3) for k, v in effective.items()}) }")
+    print(f"EFFECTS = {tuple(float(f'{e:.3g}') for e in effects)}")
+    print("VARIANCES = (")
+    for row in rows:
+        print(f"    {row},")
+    print(")")
+
+
+QUESTIONS = (("accuracy", 0.02), ("accuracy", 0.03), ("difference", 0.02))
+"""Questions, and half the width of the interval that is planned."""
+PILOT = 300
+DRAWS = 5
+
+
+def widths(real, trials, out):
+    """Plan, draw and compare: half the widths that come, divided by the planned ones."""
+    found = {}
+    for trial in range(trials):
+        rng = np.random.default_rng([7, trial])
+        models = np.sort(rng.choice(real.best.shape[1], (2, 3, 10)[trial % 3], replace=False))
+        for proposed_by in ("models", "labels"):
+            audited = Audited(real, models, proposed_by)
+            for question, half in QUESTIONS:
+                for prefer in ("uniform", "active" if question == "accuracy" else "differences"):
+                    for source in ("published", "pilot"):
+                        key = source, question, half, prefer, proposed_by
+                        found.setdefault(key, []).extend(audited.ratios(source, question, half, prefer, rng))
+    with out.open("w", encoding="utf-8") as file:
+        for key, rows in found.items():
+            n, ratio = np.array(rows).T
+            none = float(np.isnan(ratio).mean())
+            low, median, high = map(float, np.nanquantile(ratio, [0.1, 0.5, 0.9]))
+            line = dict(zip(("source", "question", "half_width", "design", "proposed_by"), key, strict=True))
+            line |= {"draws": len(rows), "images": int(np.median(n)), "without": round(none, 3)}
+            line |= {"low": round(low, 3), "median": round(median, 3), "high": round(high, 3)}
+            file.write(json.dumps(line) + "\n")
+            print(line, flush=True)
+
+
+class Audited:
+    """Some models, of which one, or two of them, are audited."""
+
+    def __init__(self, real, models, proposed_by):
+        self.real, self.n_models, self.by = real, len(models), proposed_by
+        self.best, hits = real.best[:, models], real.hits[:, models]
+        proposed = (
+            chosen_by_others(self.best) if proposed_by == "models" else self.best == real.label[:, None]
+        )
+        self.people = [Ratio(h * real.scored, real.scored, real.scored) for h in hits.T.astype(float)]
+        every = np.ones(real.n, bool)
+        self.proposed = [Ratio(f, every, every) for f in proposed.T.astype(float)]
+        self.accuracy = hits.sum(0) / real.scored.sum()
+
+    def ratios(self, source, question, half, prefer, rng):
+        """Yield the planned number of images, and the width that comes divided by the planned one."""
+        pair = rng.choice(self.n_models, 2, replace=False)
+        best = self.best[:, pair] if prefer == "differences" else self.best
+        for _ in range(DRAWS):
+            n = self._planned(source, question, half, prefer, best, pair, rng)
+            sample = design_by_models(prefer, best, n).design.draw(rng)
+            values = self._values(question, sample, pair)
+            found = estimate(values, sample)
+            lo, hi = found.interval("logit" if question == "accuracy" else "plain")
+            yield n, float(hi[0] - lo[0]) / 2 / half
+
+    def _planned(self, source, question, half, prefer, best, pair, rng):
+        error = error_for_width(half)
+        if source == "published":
+            differing = float((self.best[:, pair[0]] != self.best[:, pair[1]]).mean())
+            known = published_pilot(self.n_models, float(self.accuracy[pair[0]]), differing, self.by)
+            arms = known.of_values if question == "accuracy" else known.of_pairs
+            (arm,) = [a for a in arms if (a.design, a.estimator) == (prefer, "ppi++")]
+            return int(arm.variance.images(error, self.real.n)[0])
+        sample = uniform_design(self.real.n, PILOT).draw(rng)
+        values = self._values(question, sample, pair)
+        design = small_design(prefer, best[sample.images], sample.weights)
+        variance = design_variance(values.audited, values.proposed, sample.weights, design)
+        return int(variance.images(error, self.real.n)[0])
+
+    def _values(self, question, sample, pair):
+        rows = sample.images
+        people = [Ratio(r.num[rows], r.den[rows].astype(float), r.scored[rows]) for r in self.people]
+        chosen = pair[:1] if question == "accuracy" else pair
+        values = linearised_ratios([people[m] for m in chosen], [self.proposed[m] for m in chosen], sample)
+        return values if question == "accuracy" else values.differences(np.array([0]), np.array([1]))
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("variances", "widths"))
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--trials", type=int, default=60)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".jsonl"))
+    options = parser.parse_args()
+    real = Real(options.cache, EVERY if options.what == "variances" else 1)
+    if options.what == "variances":
+        variances(real)
+    else:
+        widths(real, options.trials, options.out)
+
+
+if __name__ == "__main__":
+    quiet()
+    main()

@@ -1,0 +1,309 @@
+"""Variances that plans of audits start from: of an audit that people answered, or of published answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.audit_designs import PAIR, Preference, chosen_by_others, small_design
+from manyhot.core.audit_plans import FEWEST_PILOT, DesignVariance, design_variance
+from manyhot.core.audit_variances import (
+    ACCURACY,
+    DIFFERING,
+    EFFECTIVE,
+    EFFECTS,
+    PLAIN_ACCURACY,
+    PLAIN_DIFFERENCE,
+    QUESTIONS,
+    VARIANCES,
+)
+from manyhot.core.audited import Power
+from manyhot.data.inputs import Reading, open_inputs
+from manyhot.errors import InputError
+from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
+from manyhot.formats.writing import PathLike
+from manyhot.reassess.propose import only_source
+from manyhot.run import Run
+from manyhot.tables import Campaign, Labels
+from manyhot.tables.audit_samples import DrawnSample, read_audit_sample
+
+N_IMAGES = 50_000
+"""Images of a data set, if nothing is known."""
+
+_PLAIN: tuple[Preference, Power] = ("uniform", 0.0)
+_UNIFORM: tuple[Preference, Power] = ("uniform", "tuned")
+_ACTIVE: tuple[Preference, Power] = ("active", "tuned")
+_DIFFERENCES: tuple[Preference, Power] = ("differences", "tuned")
+"""The designs of a plan."""
+
+FEW_ANSWERED = 10
+"""Images on which models are right, or wrong, below which a note says that the pilot says little."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedDesign:
+    """A design and an estimator, and the variances of K values.
+
+    Attributes
+    ----------
+    question : str
+        ``accuracy`` or ``difference``.
+    design : str
+        As for `manyhot.audit`.
+    estimator : str
+        ``ppi++`` or ``sample``.
+    variance : DesignVariance
+    differences : ndarray of float64, shape (K,), optional
+        The differences of the pairs of models.
+    """
+
+    question: str
+    design: Preference
+    estimator: str
+    variance: DesignVariance
+    differences: Floats | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pilot:
+    """What is known before an audit.
+
+    Attributes
+    ----------
+    source : str
+        Where it is from.
+    n_images : int
+        Number of images of the data set.
+    questions : float
+        Questions about each image.
+    n_models : int
+    models : tuple of str
+        Names of the models, if they are known.
+    of_values, of_pairs, ranked : sequence of PlannedDesign
+        Designs for the accuracy of each model, for a pair of models, and for all pairs.
+    notes : tuple of str
+    inputs : Mapping of str to str
+        The sha256 of the files that were read.
+    """
+
+    source: str
+    n_images: int
+    questions: float
+    n_models: int
+    models: tuple[str, ...]
+    of_values: Sequence[PlannedDesign]
+    of_pairs: Sequence[PlannedDesign]
+    ranked: Sequence[PlannedDesign]
+    notes: tuple[str, ...] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+
+def published_pilot(
+    n_models: int, accuracy: float | None, differing: float | None, proposed_by: str
+) -> Pilot:
+    """Return the variances of 67 published models and ReaL's answers; see `manyhot.core.audit_variances`.
+
+    Parameters
+    ----------
+    n_models : int
+        Number of models that propose label sets; the variances of the nearest number are used.
+    accuracy : float, optional
+        Accuracy of a model.
+    differing : float, optional
+        Share of images on which two models differ.
+    proposed_by : {"models", "labels"}
+    """
+    near = min(QUESTIONS, key=lambda n: abs(math.log(n / n_models)))
+    a = ACCURACY if accuracy is None else accuracy
+    share = DIFFERING if differing is None else differing
+    plain = {"accuracy": PLAIN_ACCURACY * a * (1 - a), "difference": PLAIN_DIFFERENCE * share}
+    by_key = {(q, d): (s, w) for n, q, kind, d, s, w in VARIANCES if (n, kind) == (near, proposed_by)}
+    effects = np.array(EFFECTS) * math.sqrt(plain["difference"])
+
+    def arm(question: str, design: str, pairs: bool = False) -> PlannedDesign:
+        spread, whole = by_key.get((question, design), (1.0, 1.0))
+        unit = np.full(1, plain[question])
+        prefer: Preference = "differences" if design == "pair" else design  # type: ignore[assignment]
+        estimator = "ppi++" if (question, design) in by_key else "sample"
+        prefer = "uniform" if design == "plain" else prefer
+        effective = np.full(1, EFFECTIVE[question])
+        same = (1 - share) / share if design == "pair" else 0.0
+        variance = DesignVariance(spread * unit, whole * unit, effective, same)
+        return PlannedDesign(question, prefer, estimator, variance, effects if pairs else None)
+
+    ranked = [arm("difference", d, pairs=True) for d in ("plain", "uniform", "differences")]
+    return Pilot(
+        f"{near} of 67 published models and ReaL's answers",
+        N_IMAGES,
+        QUESTIONS[near],
+        near,
+        (),
+        [arm("accuracy", d) for d in ("plain", "uniform", "active")],
+        [arm("difference", d) for d in ("plain", "uniform", "pair")],
+        ranked if near > PAIR else [],
+    )
+
+
+def read_pilot(
+    folder: PathLike, models: Sequence[str], proposed_by: str, reading: Reading, run: Run
+) -> Pilot:
+    """Return the variances of an audit that people answered.
+
+    Parameters
+    ----------
+    folder : path-like
+        The campaign of the audit, with its ``labels.parquet``.
+    models : sequence of str
+        Patterns of names of models.
+    proposed_by : {"models", "labels"}
+    reading, run
+        As in `manyhot.plan_audit`.
+
+    Raises
+    ------
+    InputError
+        If the folder is no audit, has no label sets, or has too few of them.
+    """
+    home = Campaign.read(folder)
+    path = home.path("audit_sample")
+    if not path.is_file():
+        raise InputError(
+            "The campaign is not an audit.",
+            where=home.folder,
+            got="no audit_sample.parquet in it",
+            allowed="a folder that manyhot audit made",
+            do="plan without a pilot, or draw one: manyhot audit LABELS --size 250 --out pilot",
+        )
+    drawn = read_audit_sample(path)
+    source = only_source(open_inputs(home.folder, models=models, reading=reading, run=run), "A plan is made")
+    answered = _Answered.of(list(model_cases(source, run=run)), labels_of(source), drawn, str(home.folder))
+    return answered.pilot(drawn, proposed_by, _questions(home), dict(source.inputs))
+
+
+def _questions(home: Campaign) -> float:
+    """Return the number of questions about each image of a campaign."""
+    from pyarrow import parquet as pq
+
+    table = pq.read_table(home.path("proposals"), columns=["image_id"])
+    return len(table) / max(int(pc.count_distinct(table["image_id"]).as_py()), 1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Answered:
+    """The answered images of a sample, for M models."""
+
+    names: tuple[str, ...]
+    best: Ints
+    hits: Bools
+    scored: Bools
+    label: Ints
+    weights: Floats
+    where: str
+
+    @classmethod
+    def of(cls, cases: Sequence[ModelCase], labels: Labels, drawn: DrawnSample, where: str) -> _Answered:
+        """Join the label sets of people with the sample and the models."""
+        place = pc.index_in(labels.image_id, drawn.drawn)
+        answered = place.is_valid().to_numpy(zero_copy_only=False)
+        if "rated" in labels.table.column_names:
+            rated = pc.fill_null(labels.table["rated"], True)
+            answered &= rated.to_numpy()
+        for case in cases:
+            answered &= np.isin(np.arange(len(labels)), case.rows)
+        rows = np.flatnonzero(answered)
+        at = [np.searchsorted(c.rows, rows) for c in cases]
+        first = cases[0].case.labels
+        weights = drawn.sample.weights[place.take(pa.array(rows)).to_numpy()]
+        if len(rows) < FEWEST_PILOT:
+            raise InputError(
+                "The pilot has too few answered images to plan from.",
+                where=where,
+                got=f"{len(rows):,} of {len(drawn):,} images of the sample",
+                allowed=f"at least {FEWEST_PILOT}",
+                do="let people answer more images, or plan without a pilot",
+            )
+        return cls(
+            tuple(c.model for c in cases),
+            np.stack([c.case.top[r, 0] for c, r in zip(cases, at, strict=True)], axis=1),
+            np.stack([c.case.hit[r, 0] for c, r in zip(cases, at, strict=True)], axis=1),
+            first.scored[at[0]],
+            first.label[at[0]],
+            weights / weights.sum(),
+            where,
+        )
+
+    def pilot(
+        self, drawn: DrawnSample, proposed_by: str, questions: float, inputs: Mapping[str, str]
+    ) -> Pilot:
+        """Return what is known from these images."""
+        n_models, w = len(self.names), self.weights
+        accuracy = w @ (self.hits & self.scored[:, None]) / (w @ self.scored)
+        y = (self.hits - accuracy) * self.scored[:, None] / (w @ self.scored)
+        f = self._proposed(proposed_by) / (w @ self.scored)
+        of_values = [
+            self._arm("accuracy", design, y, f, power) for design, power in (_PLAIN, _UNIFORM, _ACTIVE)
+        ]
+        first, second = np.triu_indices(n_models, 1)
+        pairs = (y[:, first] - y[:, second], f[:, first] - f[:, second])
+        of_pairs = [
+            self._arm("difference", design, *pairs, power, accuracy[first] - accuracy[second])
+            for design, power in (_PLAIN, _UNIFORM, _DIFFERENCES)
+            if n_models >= PAIR
+        ]
+        return Pilot(
+            f"{len(w):,} audited images of {Path(self.where).name}",
+            len(drawn.image_id),
+            questions,
+            n_models,
+            self.names,
+            of_values,
+            of_pairs,
+            of_pairs if n_models > PAIR else [],
+            tuple(self._notes()),
+            inputs,
+        )
+
+    def _proposed(self, proposed_by: str) -> Floats:
+        """Return whether each model is right under the proposed label sets, shape (n, M)."""
+        if proposed_by == "models":
+            return chosen_by_others(self.best).astype(np.float64)
+        if (self.label < 0).all():
+            raise InputError(
+                "The images have no original labels that could propose label sets.",
+                where=self.where,
+                do="set `proposed_by` to models",
+            )
+        return np.asarray(self.best == self.label[:, None], np.float64)
+
+    def _arm(
+        self,
+        question: str,
+        design: Preference,
+        y: Floats,
+        f: Floats,
+        power: Power,
+        differences: Floats | None = None,
+    ) -> PlannedDesign:
+        planned = small_design(design, self.best, self.weights)
+        variance = design_variance(y, f, self.weights, planned, power=power)
+        return PlannedDesign(
+            question, design, "ppi++" if power == "tuned" else "sample", variance, differences
+        )
+
+    def _notes(self) -> list[str]:
+        right = self.hits[self.scored].sum(axis=0)
+        least = int(np.minimum(right, np.count_nonzero(self.scored) - right).min())
+        if least >= FEW_ANSWERED:
+            return []
+        return [
+            f"the pilot says little: a model is right, or wrong, on only {least} of "
+            f"{np.count_nonzero(self.scored):,} audited images; {FEW_ANSWERED} of each are needed, and the "
+            "planned number may be far off"
+        ]

@@ -1,0 +1,453 @@
+"""How many answers decide a question: `manyhot plan`."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+
+from manyhot.command import command
+from manyhot.console import table_lines
+from manyhot.core.array_types import Floats
+from manyhot.core.audit_designs import PAIR
+from manyhot.core.audit_plans import (
+    QUANTILE,
+    decided,
+    detectable,
+    error_for_difference,
+    error_for_width,
+    images_for_share,
+    power_of,
+)
+from manyhot.data.inputs import READING, ModelPatterns, Reading
+from manyhot.errors import MissingExtraError, UsageError
+from manyhot.formats.writing import PathLike
+from manyhot.parameters import AtLeast, Between, Count, Positional, Positive, Probability, Shown, check_one_of
+from manyhot.reassess.pilots import Pilot, PlannedDesign, published_pilot, read_pilot
+from manyhot.reassess.propose import RATERS, SECONDS
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+from manyhot.tables import Row, schema
+from manyhot.tables.definitions import COUNT, REAL, TEXT, declare_table
+
+ProposedBy = Literal["models", "labels"]
+
+PlanGoal = Literal["width", "difference", "drop", "ranks", "hours"]
+
+POWER = 0.8
+
+AS_GOOD = 1.1
+"""Ratio of the numbers of images up to which a plain sample counts as good as another design."""
+
+NEARLY_ALL = 0.9
+"""Share of the images from which a sample saves little."""
+
+FEWEST_ANSWERED = 250
+"""Images below which a note says that coverage was not shown; `benchmarks/audited.py` has it."""
+
+MOST_LINES = 12
+"""Points of a curve."""
+
+_DESIGN = (
+    TEXT("question", "accuracy, or difference of two models"),
+    TEXT("design", "as for manyhot audit"),
+    TEXT("estimator", "ppi++, or sample for the audited images alone, without proposed label sets"),
+    COUNT("images", "images that people answer, in each data set"),
+)
+_PRECISION = (
+    REAL("half_width", "half the width of the 95 % interval, of the model or pair for which it is widest"),
+    REAL.nullable("share", "for ranks: expected share of the pairs of models that are decided"),
+    REAL.nullable("power", "for a difference: probability that its interval does not contain 0"),
+)
+
+declare_table(
+    "plan",
+    (
+        *_DESIGN,
+        COUNT("n_images", "images of the data set"),
+        REAL("questions", "questions about these images"),
+        REAL("answers", "answers of all raters"),
+        REAL("hours", "hours of all raters"),
+        *_PRECISION,
+        REAL.nullable("detectable", "smallest difference that is decided with the requested power"),
+    ),
+)
+declare_table("plan_curve", (*_DESIGN, *_PRECISION))
+
+
+@dataclass(frozen=True, eq=False)
+class AuditPlan(Result):
+    """How many images people must answer, by design.
+
+    Attributes
+    ----------
+    plan, curve : pyarrow.Table
+        The tables ``plan``, with a row for each design, the one with the fewest images first, and
+        ``plan_curve``, with the precision by the number of images.
+    goal : str
+        What the plan is for, as a sentence.
+    source : str
+        Where the variances are from.
+    command : str
+        The command that draws the images of the first row.
+    notes, metadata, inputs
+        As in `Result`.
+    """
+
+    NAMES: ClassVar[tuple[str, ...]] = ("plan", "plan_curve")
+    DRAWS: ClassVar[bool] = True
+
+    plan: pa.Table
+    curve: pa.Table
+    goal: str
+    source: str
+    command: str
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables by name."""
+        return {"plan": self.plan, "plan_curve": self.curve}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the tables, the goal, the source of the variances, the command and the notes."""
+        about = {"goal": self.goal, "source": self.source, "command": self.command}
+        return {**super().to_json(), **about}
+
+    def lines(self) -> Iterator[str]:
+        """Yield the goal, the numbers of images by design, and the command."""
+        yield f"{self.goal}; variances: {self.source}"
+        rows = self.plan.to_pylist()
+        head = ["design", "estimator", "images", "questions", "answers", "hours", "95 %"]
+        cells = [_cells(row) for row in rows]
+        for name, column in (("share", "pairs decided"), ("detectable", "detects")):
+            if any(row[name] is not None for row in rows):
+                head.append(column)
+                cells = [(*c, _percent(row[name])) for c, row in zip(cells, rows, strict=True)]
+        yield from table_lines(tuple(head), cells)
+        yield f"next: {self.command}"
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the tables, and draw the curves if the extra ``report`` is installed."""
+        from manyhot.reassess.plan_figure import plan_figure
+        from manyhot.report.export import save_figures
+
+        written = super().write(out, run=run)
+        try:
+            return [*written, *save_figures([plan_figure(self.curve, self.goal)], Path(out) / "figures")]
+        except MissingExtraError:
+            return written
+
+
+@command(
+    "plan",
+    examples=(
+        "manyhot plan --width 0.02",
+        "manyhot plan --difference 0.03 --power 0.9 --raters 3",
+        "manyhot plan --hours 16 --raters 1 --seconds 4",
+        "manyhot plan audit --difference 0.02 --models resnet50 --models vit",
+    ),
+)
+def plan_audit(
+    pilot: Annotated[PathLike | None, Positional(), Shown("CAMPAIGN")] = None,
+    *,
+    width: Annotated[float | None, Between(0, 0.5, "()")] = None,
+    difference: Annotated[float | None, Between(0, 1, "()")] = None,
+    drop: Annotated[float | None, Between(0, 1, "()")] = None,
+    ranks: Annotated[float | None, Between(0, 1, "()")] = None,
+    hours: Positive | None = None,
+    power: Annotated[float, Between(0.5, 1, "()")] = POWER,
+    n_images: Annotated[int | None, AtLeast(100)] = None,
+    n_models: Annotated[int | None, AtLeast(2)] = None,
+    accuracy: Annotated[float | None, Between(0, 1, "()")] = None,
+    differing: Probability | None = None,
+    proposed_by: ProposedBy = "models",
+    questions: Positive | None = None,
+    raters: Count = RATERS,
+    seconds: Positive = SECONDS,
+    models: ModelPatterns = (),
+    reading: Reading = READING,
+    run: Run = QUIET,
+) -> AuditPlan:
+    """Compute how many images people must answer to decide a question, and the hours that it takes.
+
+    Pass one question: a width, a difference, a drop, ranks, or the hours that are available. Shares are from
+    0 to 1: 0.02 is 2 points.
+
+    Parameters
+    ----------
+    pilot
+        Folder of an audit whose answers were aggregated (labels.parquet), from which variances are estimated.
+        By default, the variances of 67 published models and ReaL's answers are used.
+    width
+        Accuracy of a model on label sets (real1), with an interval of ± this width.
+    difference
+        Difference of the accuracies of two models: a true difference of this size is decided with the
+        requested power. With a pilot of more than two models, this is so for each pair.
+    drop
+        The same for the accuracy of one model on two data sets, with an audit of each.
+    ranks
+        Order of many models: expected share of the pairs of models that are decided.
+    hours
+        Hours of work of all raters together: what can be decided with them.
+    power
+        Probability that a difference is decided: its 95 % interval does not contain 0.
+    n_images
+        Number of images of the data set; by default that of the pilot, or 50,000.
+    n_models
+        Without a pilot: number of models that propose label sets; 3 by default, for ranks 10. The next of 2,
+        3, 10 and 67 is used.
+    accuracy
+        Without a pilot: expected accuracy of the model; 0.83 by default.
+    differing
+        Without a pilot: share of the images on which the top classes of the two models differ; 0.22 by
+        default. It is basis before anybody answers.
+    proposed_by
+        Where the proposed label sets come from: labels (original labels), or models (for each model, the
+        classes that most of the other models predict).
+    questions
+        Questions about each image; by default those of the pilot, or of as many models on ReaL's images.
+    raters
+        Number of answers per question.
+    seconds
+        Seconds per question; the default is an assumption.
+    models
+        Patterns of the names of the models to use from the pilot; by default, all models.
+    reading
+        Options for reading the files of the pilot.
+    run
+        Command line of the call, and callback for its progress.
+
+    Returns
+    -------
+    AuditPlan
+
+    Raises
+    ------
+    UsageError
+        If there is no question, or more than one.
+    InputError
+        If the pilot is no audit, or has too few answers.
+    """
+    goal, value = _goal(width=width, difference=difference, drop=drop, ranks=ranks, hours=hours)
+    check_one_of(
+        proposed_by, get_args(ProposedBy), "Nothing else proposes label sets.", where="`proposed_by`"
+    )
+    if pilot is None:
+        basis = published_pilot(n_models or (10 if goal == "ranks" else 3), accuracy, differing, proposed_by)
+    else:
+        _check_pilot_alone(n_models=n_models, accuracy=accuracy, differing=differing)
+        basis = read_pilot(pilot, models, proposed_by, reading, run)
+    basis = replace(basis, n_images=n_images or basis.n_images, questions=questions or basis.questions)
+    cost = _Cost(basis.questions, raters, seconds)
+    asked = _Asked(goal, value, power)
+    rows = sorted((_row(asked, arm, basis, cost) for arm in _arms(asked, basis)), key=_order)
+    curve = [row for arm in _arms(asked, basis) for row in _curve(asked, arm, basis)]
+    return AuditPlan(
+        pa.Table.from_pylist(rows, schema=schema("plan")),
+        pa.Table.from_pylist(curve, schema=schema("plan_curve")),
+        asked.sentence(basis),
+        basis.source,
+        _next(asked, _simplest(rows), basis, pilot, raters),
+        notes=tuple(_notes(asked, rows, basis)),
+        metadata={"goal": goal, "value": repr(value), "power": repr(power), "source": basis.source},
+        inputs=basis.inputs,
+    )
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What an image costs."""
+
+    questions: float
+    raters: int
+    seconds: float
+
+    @property
+    def hours(self) -> float:
+        return self.questions * self.raters * self.seconds / 3600
+
+    def of(self, n: int) -> dict[str, float]:
+        """Return the questions, answers and hours of n images."""
+        asked = n * self.questions
+        return {"questions": asked, "answers": asked * self.raters, "hours": n * self.hours}
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be basis."""
+
+    goal: PlanGoal
+    value: float
+    power: float
+
+    def sentence(self, basis: Pilot) -> str:
+        """Return what is to be known."""
+        points, on = f"{100 * self.value:.3g} points", f"on {basis.n_images:,} images"
+        sure = f"decided with a power of {self.power:.0%}"
+        return {
+            "width": f"accuracy of a model {on}, ± {points}",
+            "difference": f"a difference of {points} between two models {on}, {sure}",
+            "drop": f"a drop of {points} between two data sets of {basis.n_images:,} images each, {sure}",
+            "ranks": f"{self.value:.0%} of the pairs of {basis.n_models} models decided {on}",
+            "hours": f"what {self.value:g} hours decide {on}",
+        }[self.goal]
+
+    def images(self, arm: PlannedDesign, basis: Pilot, cost: _Cost) -> int:
+        """Return how many images a design needs."""
+        n_images, variance = basis.n_images, arm.variance
+        if self.goal == "hours":
+            return min(max(math.floor(self.value / cost.hours), 1), n_images)
+        if self.goal == "ranks":
+            assert arm.differences is not None
+            return images_for_share(arm.differences, variance, self.value, n_images)[0]
+        if self.goal == "width":
+            return int(variance.images(error_for_width(self.value), n_images).max())
+        error = error_for_difference(self.value, self.power)
+        return int(variance.images(error / self.n_audits**0.5, n_images).max())
+
+    @property
+    def n_audits(self) -> int:
+        """The number of data sets that are audited."""
+        return 2 if self.goal == "drop" else 1
+
+
+def _goal(**goals: float | None) -> tuple[PlanGoal, float]:
+    chosen = {name: value for name, value in goals.items() if value is not None}
+    if len(chosen) != 1:
+        raise UsageError(
+            "A plan answers one question.",
+            got=" and ".join(f"`{name}`" for name in chosen) or "none",
+            allowed=", ".join(f"`{name}`" for name in goals),
+            do="pass one of them",
+        )
+    ((name, value),) = chosen.items()
+    return name, value  # type: ignore[return-value]
+
+
+def _check_pilot_alone(**assumed: object) -> None:
+    if named := [f"`{name}`" for name, value in assumed.items() if value is not None]:
+        raise UsageError(
+            "A pilot says this itself.",
+            got=", ".join(named),
+            do="leave it out, or plan without a pilot",
+        )
+
+
+def _arms(asked: _Asked, basis: Pilot) -> Sequence[PlannedDesign]:
+    """Return the designs that are compared."""
+    if asked.goal == "hours":
+        return (*basis.of_values, *basis.of_pairs)
+    if asked.goal == "ranks" and len(basis.ranked) == 0:
+        raise UsageError(
+            "Ranks are of three models or more.",
+            got=f"{basis.n_models}",
+            do="pass more models, or ask for a `difference`",
+        )
+    if asked.goal == "ranks":
+        return basis.ranked
+    return basis.of_pairs if asked.goal == "difference" else basis.of_values
+
+
+def _precision(asked: _Asked, arm: PlannedDesign, n: int, basis: Pilot) -> dict[str, float | None]:
+    errors = arm.variance.error(n, basis.n_images)
+    widest = float(errors.max())
+    of_drop = widest * asked.n_audits**0.5
+    tested = asked.goal in ("difference", "drop")
+    return {
+        "half_width": QUANTILE * widest,
+        "share": _share(asked, arm, errors),
+        "power": float(power_of(asked.value, of_drop)) if tested else None,
+    }
+
+
+def _share(asked: _Asked, arm: PlannedDesign, errors: Floats) -> float | None:
+    if asked.goal != "ranks" or arm.differences is None:
+        return None
+    return decided(arm.differences, errors)
+
+
+def _row(asked: _Asked, arm: PlannedDesign, basis: Pilot, cost: _Cost) -> dict[str, Any]:
+    n = asked.images(arm, basis, cost)
+    widest = float(arm.variance.error(n, basis.n_images).max())
+    of_pairs = arm.question == "difference" and asked.goal in ("difference", "hours")
+    found = (
+        detectable(widest * asked.n_audits**0.5, asked.power) if of_pairs or asked.goal == "drop" else None
+    )
+    about = {"question": arm.question, "design": arm.design, "estimator": arm.estimator, "images": n}
+    total = {k: v * asked.n_audits for k, v in cost.of(n).items()}
+    precision = _precision(asked, arm, n, basis)
+    return about | {"n_images": basis.n_images} | total | precision | {"detectable": found}
+
+
+def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Sort by question, then by the number of images, plain samples first where they are as good."""
+    return row["question"], row["images"], row["half_width"], row["design"] != "uniform"
+
+
+def _curve(asked: _Asked, arm: PlannedDesign, basis: Pilot) -> Iterator[dict[str, Any]]:
+    """Yield the precision of a design by the number of images, from 50 to 5,000."""
+    sizes = np.geomspace(50, min(5000, basis.n_images), MOST_LINES).round().astype(int)
+    for n in np.unique(sizes).tolist():
+        about = {"question": arm.question, "design": arm.design, "estimator": arm.estimator, "images": n}
+        yield about | _precision(asked, arm, n, basis)
+
+
+def _simplest(rows: Sequence[Row]) -> Row:
+    """Return the row of the uniform design if it is as good as the best, and otherwise the best."""
+    alike = (r for r in rows if r["design"] == "uniform" and r["question"] == rows[0]["question"])
+    uniform = next((r for r in alike if r["images"] <= AS_GOOD * rows[0]["images"]), rows[0])
+    return uniform if uniform["half_width"] <= AS_GOOD * rows[0]["half_width"] else rows[0]
+
+
+def _next(asked: _Asked, row: Row, basis: Pilot, pilot: PathLike | None, raters: int) -> str:
+    """Return the command that draws the images."""
+    n, design, out = row["images"], row["design"], "audit" if pilot is None else "audit-2"
+    if asked.goal == "difference" and design == "differences" and len(basis.models) <= PAIR:
+        a, b = map(shlex.quote, basis.models or ("A", "B"))
+        return (
+            f"manyhot audit predictions --size {n} --design {design} --models {a} --models {b} "
+            f"--raters {raters} --out {out}"
+        )
+    return f"manyhot audit predictions --size {n} --design {design} --raters {raters} --out {out}"
+
+
+def _notes(asked: _Asked, rows: Sequence[Row], basis: Pilot) -> Iterator[str]:
+    yield from basis.notes
+    first = rows[0]
+    plain = next(r for r in rows if r["estimator"] == "sample" and r["question"] == first["question"])
+    if asked.goal != "hours" and plain["images"] <= AS_GOOD * first["images"]:
+        yield (
+            f"a plain sample of {plain['images']:,} images is as good as any design: what models propose "
+            f"saves {1 - first['images'] / plain['images']:.0%} of the images"
+        )
+    if first["images"] >= NEARLY_ALL * basis.n_images:
+        yield f"a sample saves little: {first['images']:,} of {basis.n_images:,} images are needed"
+    elif first["images"] < FEWEST_ANSWERED:
+        yield (
+            f"{first['images']:,} images are few: intervals need at least about 10 images on which people "
+            f"and proposals disagree, and were shown to hold from {FEWEST_ANSWERED} images on"
+        )
+    if asked.goal == "ranks":
+        yield "pairs are decided one by one, without a correction for their number"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        f"{row['question']}: {row['design']}",
+        row["estimator"],
+        f"{row['images']:,}",
+        f"{row['questions']:,.0f}",
+        f"{row['answers']:,.0f}",
+        f"{row['hours']:,.1f}",
+        f"± {100 * row['half_width']:.2f}",
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"

@@ -1,0 +1,301 @@
+"""How many answers decide a question, without and with a pilot."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy.stats import norm
+from typer.testing import CliRunner
+
+from manyhot import Labels, cli, tables, write_labels
+from manyhot.core import audit_variances as published
+from manyhot.errors import InputError, UsageError
+from manyhot.reassess.audit import audit
+from manyhot.reassess.plan_audit import plan_audit as plan
+
+N, CLASSES = 3000, 5
+Z = norm.ppf(0.975)
+
+
+def message(kind, make, *arguments, **options):
+    with pytest.raises(kind) as error:
+        make(*arguments, **options)
+    return str(error.value)
+
+
+def rows(done):
+    return {(r["question"], r["design"], r["estimator"]): r for r in done.plan.to_pylist()}
+
+
+def relative(*key):
+    """Return the published variances of three models."""
+    return next((s, w) for n, *k, s, w in published.VARIANCES if (n, *k) == (3, *key))
+
+
+def test_width_of_a_plain_sample_is_that_of_the_textbook():
+    found = rows(plan(width=0.02, accuracy=0.8, n_images=20_000, questions=2, raters=3, seconds=4))
+    s2 = published.PLAIN_ACCURACY * 0.8 * 0.2
+    n = int(np.ceil(s2 / ((0.02 / Z) ** 2 + s2 / 20_000)))
+    row = found["accuracy", "uniform", "sample"]
+    assert (row["images"], row["questions"], row["answers"]) == (n, 2 * n, 6 * n)
+    assert row["hours"] == pytest.approx(6 * n * 4 / 3600)
+    assert row["half_width"] == pytest.approx(0.02, rel=1e-3)
+
+
+@pytest.mark.parametrize("proposed_by", ["models", "labels"])
+def test_width_by_design(proposed_by):
+    found = rows(plan(width=0.02, accuracy=0.8, proposed_by=proposed_by))
+    s2 = published.PLAIN_ACCURACY * 0.8 * 0.2
+    for design in ("uniform", "active"):
+        spread, whole = relative("accuracy", proposed_by, design)
+        n = int(np.ceil(spread * s2 / ((0.02 / Z) ** 2 + whole * s2 / 50_000)))
+        assert found["accuracy", design, "ppi++"]["images"] == n
+
+
+def test_difference_of_a_pair():
+    found = rows(plan(difference=0.03, differing=0.3, power=0.9))
+    s2 = published.PLAIN_DIFFERENCE * 0.3
+    error = 0.03 / (Z + norm.ppf(0.9))
+    spread, whole = relative("difference", "models", "pair")
+    row = found["difference", "differences", "ppi++"]
+    apart = spread * s2 / (error**2 + whole * s2 / 50_000)
+    assert row["images"] == int(np.ceil(apart + min(4.5 * 0.7 / 0.3 * np.sqrt(apart), 2 * apart)))
+    assert row["power"] == pytest.approx(0.9, abs=0.002)
+    assert row["detectable"] == pytest.approx(0.03, rel=2e-3)
+    assert row["images"] * 1.5 < found["difference", "uniform", "sample"]["images"]
+
+
+def test_a_drop_is_a_difference_of_two_independent_values():
+    found = rows(plan(drop=0.04, accuracy=0.8))["accuracy", "uniform", "sample"]
+    s2 = published.PLAIN_ACCURACY * 0.8 * 0.2
+    error = 0.04 / (Z + norm.ppf(0.8)) / np.sqrt(2)
+    assert found["images"] == int(np.ceil(s2 / (error**2 + s2 / 50_000)))
+    assert found["questions"] == pytest.approx(2 * found["images"] * published.QUESTIONS[3])
+
+
+def test_ranks_are_the_mean_power_over_the_pairs():
+    found = rows(plan(ranks=0.7))["difference", "uniform", "sample"]
+    s2 = published.PLAIN_DIFFERENCE * published.DIFFERING
+    error = np.sqrt(s2 / found["images"] - s2 / 50_000)
+    effects = np.array(published.EFFECTS) * np.sqrt(s2)
+    share = np.mean(norm.cdf(effects / error - Z) + norm.cdf(-effects / error - Z))
+    assert found["share"] == pytest.approx(share)
+    assert 0.7 <= share < 0.702
+
+
+def test_what_hours_decide():
+    done = plan(hours=10, questions=2, raters=1, seconds=5)
+    assert {r["images"] for r in done.plan.to_pylist()} == {3600}
+    assert {r["question"] for r in done.plan.to_pylist()} == {"accuracy", "difference"}
+
+
+def test_a_plan_answers_one_question():
+    assert message(UsageError, plan, width=0.02, drop=0.1) == (
+        "A plan answers one question.\n"
+        "  got:     `width` and `drop`\n"
+        "  allowed: `width`, `difference`, `drop`, `ranks`, `hours`\n"
+        "  do:      pass one of them"
+    )
+    assert "got:     none" in message(UsageError, plan)
+    assert message(UsageError, plan, "pilot", width=0.02, accuracy=0.8) == (
+        "A pilot says this itself.\n  got:     `accuracy`\n  do:      leave it out, or plan without a pilot"
+    )
+    assert message(UsageError, plan, ranks=0.5, n_models=2) == (
+        "Ranks are of three models or more.\n"
+        "  got:     2\n"
+        "  do:      pass more models, or ask for a `difference`"
+    )
+
+
+def test_notes_say_when_it_does_not_matter_and_when_it_does_not_suffice():
+    (few, *_) = plan(width=0.1).notes[::-1]
+    assert few == (
+        "60 images are few: intervals need at least about 10 images on which people and proposals disagree, "
+        "and were shown to hold from 250 images on"
+    )
+    assert plan(width=0.1).notes[0] == (
+        "a plain sample of 60 images is as good as any design: what models propose saves 0% of the images"
+    )
+    assert plan(width=0.005, n_images=1000).notes == (
+        "a plain sample of 959 images is as good as any design: what models propose saves 4% of the images",
+        "a sample saves little: 921 of 1,000 images are needed",
+    )
+    assert plan(width=0.02).notes == ()
+
+
+def test_terminal():
+    done = CliRunner().invoke(cli.app, ["plan", "--difference", "0.02", "--raters", "3"])
+    assert done.exit_code == 0
+    first, head, best, *_, last = done.stdout.splitlines()
+    assert first == (
+        "a difference of 2 points between two models on 50,000 images, decided with a power of 80%; "
+        "variances: 3 of 67 published models and ReaL's answers"
+    )
+    assert head.split()[:6] == ["design", "estimator", "images", "questions", "answers", "hours"]
+    assert head.split()[6:] == ["95", "%", "detects"]
+    assert best.startswith("difference: differences  ppi++")
+    n = rows(plan(difference=0.02, raters=3))["difference", "differences", "ppi++"]["images"]
+    assert last == (
+        f"next: manyhot audit predictions --size {n} --design differences --models A --models B --raters 3 "
+        "--out audit"
+    )
+
+
+def test_tables_and_figure(tmp_path):
+    plan(difference=0.02).write(tmp_path)
+    curve = tables.read(tmp_path / "plan_curve.parquet", "plan_curve").to_pylist()
+    uniform = [r for r in curve if (r["design"], r["estimator"]) == ("uniform", "sample")]
+    assert [r["images"] for r in uniform][:: len(uniform) - 1] == [50, 5000]
+    s2 = published.PLAIN_DIFFERENCE * published.DIFFERING
+    for r in uniform:
+        z = 0.02 / np.sqrt(s2 / r["images"] - s2 / 50_000)
+        assert r["power"] == pytest.approx(norm.cdf(z - Z) + norm.cdf(-z - Z))
+    svg = (tmp_path / "figures/plan-curve.svg").read_text()
+    assert "<title>How many images a question needs</title>" in svg
+    about = tables.metadata(tables.read(tmp_path / "plan.parquet", "plan"))
+    assert (about["goal"], about["value"]) == ("difference", "0.02")
+    done = CliRunner().invoke(cli.app, ["plan", "--width", "0.02", "--json"])
+    assert {"plan", "plan_curve", "goal", "source", "command", "notes"} <= set(json.loads(done.stdout))
+
+
+@pytest.fixture
+def pilot(tmp_path, monkeypatch):
+    """Draw an audit of three models whose truth is known, and write people's label sets of the sample."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, CLASSES, N)
+    single = np.where(rng.random(N) < 0.9, truth, rng.integers(0, CLASSES, N))
+    names = pa.array([f"{n:04}.png" for n in range(N)])
+    best = np.stack(
+        [np.where(rng.random(N) < p, truth, rng.integers(0, CLASSES, N)) for p in (0.9, 0.8, 0.7)], 1
+    )
+    (tmp_path / "predictions").mkdir()
+    pq.write_table(
+        pa.table({"image_id": names, "label": pa.array(single, pa.int32())}), "predictions/images.parquet"
+    )
+    (tmp_path / "classes.txt").write_text("\n".join("abcde") + "\n")
+    for m, name in enumerate(("one", "two", "three")):
+        other = (best[:, m] + 1) % CLASSES
+        predictions = tables.Predictions(names, name, np.stack([best[:, m], other], 1), n_classes=CLASSES)
+        tables.write_predictions(predictions, f"predictions/{name}.parquet")
+    done = audit("predictions", classes="classes.txt", size=400, design="active", out="pilot")
+    scored = rng.random(N) < 0.95
+    people(done, truth, scored)
+    place = np.array([int(i[:4]) for i in done.sample.drawn.to_pylist()])
+    return done.sample.sample, best[place], truth[place], scored[place], single[place]
+
+
+def people(done, truth, scored, n=None):
+    drawn = done.sample.drawn.to_pylist()[:n]
+    at = [int(i[:4]) for i in drawn]
+    table = pa.table(
+        {
+            "image_id": drawn,
+            "usable": [True] * len(at),
+            "rated": [True] * len(at),
+            "classes": pa.array([[truth[i]] for i in at], pa.list_(pa.int32())),
+            "state": [["yes" if scored[i] else "no"] for i in at],
+        }
+    )
+    write_labels(Labels(table, CLASSES, done.campaign.class_hash, True, "people"), "pilot/labels.parquet")
+
+
+def test_a_pilot_gives_the_variance_of_its_answers(pilot):
+    """The plain variance per image, by the equation of the ratio, weighted by 1 / probability."""
+    sample, best, truth, scored, _ = pilot
+    w = 1 / sample.probability
+    w /= w.sum()
+    hit = (best == truth[:, None]) * scored[:, None]
+    accuracy = (w @ hit) / (w @ scored)
+    y = (hit - accuracy * scored[:, None]) / (w @ scored)
+    s2 = (w @ (y - w @ y) ** 2) * len(w) / (len(w) - 1)
+    done = rows(plan("pilot", width=0.02))
+    n = np.ceil(s2 / ((0.02 / Z) ** 2 + s2 / N)).max()
+    assert done["accuracy", "uniform", "sample"]["images"] == n
+    pair = y[:, 0] - y[:, 1]
+    s2 = (w @ (pair - w @ pair) ** 2) * len(w) / (len(w) - 1)
+    done = rows(plan("pilot", difference=0.05, models=["one", "two"]))
+    error = 0.05 / (Z + norm.ppf(0.8))
+    assert done["difference", "uniform", "sample"]["images"] == np.ceil(s2 / (error**2 + s2 / N))
+
+
+def test_a_pilot_gives_the_variance_with_proposals(pilot):
+    sample, best, truth, scored, single = pilot
+    w = 1 / sample.probability
+    w /= w.sum()
+    hit = (best == truth[:, None]) * scored[:, None]
+    y = (hit - (w @ hit) / (w @ scored) * scored[:, None]) / (w @ scored)
+    # Of two others, at least half have the same top class if one has.
+    others = np.array([[np.count_nonzero(r == c) >= 2 for c in r] for r in best], float)
+    for proposed_by, f in (("models", others), ("labels", (best == single[:, None]).astype(float))):
+        cov = [np.cov(y[:, m], f[:, m], aweights=w, ddof=0) for m in range(3)]
+        s2 = np.array([c[0, 0] - c[0, 1] ** 2 / c[1, 1] for c in cov]) * len(w) / (len(w) - 2)
+        n = np.ceil(s2 / ((0.02 / Z) ** 2 + s2 / N)).max()
+        done = rows(plan("pilot", width=0.02, proposed_by=proposed_by))
+        assert done["accuracy", "uniform", "ppi++"]["images"] == n
+
+
+def test_a_pilot_knows_its_questions_and_models(pilot):
+    done = plan("pilot", difference=0.05, models=["one", "two"])
+    asked = len(tables.read("pilot/proposals.parquet", "proposals")) / 400
+    row = done.plan.to_pylist()[0]
+    assert row["questions"] == pytest.approx(row["images"] * asked)
+    assert row["n_images"] == N
+    assert re.search(r"--design differences --models one --models two .*--out audit-2$", done.command)
+    assert done.source == "400 audited images of pilot"
+    assert len(plan("pilot", ranks=0.5).plan) == 3
+
+
+def test_a_pilot_may_have_stopped_early(pilot, tmp_path):
+    labels = tables.read("pilot/labels.parquet", "labels")
+    first = labels.slice(0, 20)
+    tables.write(first, "pilot/labels.parquet", "labels", about={"n_classes": "5"})
+    assert message(InputError, plan, "pilot", width=0.02) == (
+        "The pilot has too few answered images to plan from.\n"
+        "  where:   pilot\n"
+        "  got:     20 of 400 images of the sample\n"
+        "  allowed: at least 30\n"
+        "  do:      let people answer more images, or plan without a pilot"
+    )
+    tables.write(labels.slice(0, 60), "pilot/labels.parquet", "labels", about={"n_classes": "5"})
+    (note,) = [n for n in plan("pilot", width=0.02).notes if n.startswith("the pilot")]
+    assert re.fullmatch(
+        r"the pilot says little: a model is right, or wrong, on only \d of \d\d audited images; 10 of each "
+        "are needed, and the planned number may be far off",
+        note,
+    )
+
+
+def test_a_campaign_that_is_no_audit(pilot, tmp_path):
+    (tmp_path / "pilot/audit_sample.parquet").unlink()
+    assert message(InputError, plan, "pilot", width=0.02) == (
+        "The campaign is not an audit.\n"
+        "  where:   pilot\n"
+        "  got:     no audit_sample.parquet in it\n"
+        "  allowed: a folder that manyhot audit made\n"
+        "  do:      plan without a pilot, or draw one: manyhot audit LABELS --size 250 --out pilot"
+    )
+
+
+def test_planned_widths_are_those_that_come():
+    """Of 300 plans on ReaL's answers a line, the median interval is within 10 % as wide as planned."""
+    path = Path(__file__).parents[2] / "benchmarks" / "audit_plans.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(lines) == 2 * 3 * 2 * 2
+    for line in lines:
+        assert line["draws"] == 300
+        assert abs(line["median"] - 1) < 0.1, line
+        assert line["without"] <= 0.1, line
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "evaluate" / "plan-an-audit.md"
+
+
+def test_the_figure_of_the_page_is_that_of_the_command(tmp_path):
+    plan(difference=0.02, raters=2).write(tmp_path)
+    drawn = (tmp_path / "figures" / "plan-curve.svg").read_text(encoding="utf-8")
+    assert drawn == (PAGE.parents[2] / "images" / "plan-curve.svg").read_text(encoding="utf-8")

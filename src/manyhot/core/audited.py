@@ -134,11 +134,12 @@ def linearised_ratios(
     is exact.
 
     The mean over G strata is expanded in the same way if each stratum has at least `FEWEST_PER_STRATUM`
-    audited images. Otherwise, as with the 1,000 classes of ``mla``, it is expanded at the proposed label
-    sets: an image of stratum g contributes ``(a - R_g b) / (G B_g)``, where R_g is the ratio over all images
-    of the stratum under the proposed label sets, and B_g their denominators, divided by N. This is exact if
-    the denominators do not depend on people's answers. Otherwise it is off by the mean over strata of the
-    relative error of the denominator times the error of R_g, of the proposed label sets.
+    audited images, or if people decide which stratum an image is in, such as the size of the label set.
+    Otherwise, as with the 1,000 classes of ``mla``, it is expanded at the proposed label sets: an image of
+    stratum g contributes ``(a - R_g b) / (G B_g)``, where R_g is the ratio over all images of the stratum
+    under the proposed label sets, and B_g their denominators, divided by N, times the ratio of people's and
+    proposed denominators of the audited images. This is exact if the denominators do not depend on people's
+    answers. Otherwise it is off by the mean over strata of the relative error of B_g times the error of R_g.
     """
     cells = Cells.of(np.ones((1, len(sample.design)), bool))
     inside = np.ones((1, len(sample)), bool)
@@ -161,27 +162,26 @@ def linearised_slices(
         The same slices of all N images, which may depend on the proposed label sets.
     """
     check_rows(len(audited.num), len(proposed.num), sample)
-    of_audited, rows = _strata_of(audited), sample.images
-    n_strata = 1 + int(max(of_audited.max(initial=0), _strata_of(proposed).max(initial=0)))
+    of_audited, of_proposed, rows = _strata_of(audited), _strata_of(proposed), sample.images
+    n_strata = 1 + int(max(of_audited.max(initial=0), of_proposed.max(initial=0)))
     every = [cells.sums(proposed, x, n_strata) / len(sample.design) for x in (proposed.num, proposed.den)]
     sums = [
         _audited_sums(of_audited, sample.weights * x, inside, n_strata) for x in (audited.num, audited.den)
     ]
-    if n_strata > 1:
+    inside_proposed = cells.member[:, cells.cell[rows]]
+    both = audited.scored & proposed.scored[rows]
+    if n_strata > 1 and (of_audited == of_proposed[rows])[both].all() and len(sample) < len(sample.design):
         counts = _audited_sums(of_audited, audited.scored, inside, n_strata)
-        few = np.where(every[1] > 0, counts, np.inf).min(axis=0) < FEWEST_PER_STRATUM
-        sums = [np.where(few, p, a) for a, p in zip(sums, every, strict=True)]
+        few = np.where((every[1] > 0) | (counts > 0), counts, np.inf).min(axis=0) < FEWEST_PER_STRATUM
+        with np.errstate(invalid="ignore", divide="ignore"):
+            more = sums[1].sum(axis=0) / (inside_proposed @ (sample.weights * proposed.den[rows]))
+        sums = [np.where(few, more * p, a) for a, p in zip(sums, every, strict=True)]
     num, den = sums
     ratio, scale = _quotients(num, den)
     base = _means(ratio, den)
     y = _contributions(audited, of_audited, ratio, scale) * inside.T
-    here = Ratio(
-        proposed.num[rows],
-        proposed.den[rows],
-        proposed.scored[rows],
-        None if proposed.stratum is None else proposed.stratum[rows],
-    )
-    f = _contributions(here, _strata_of(here), ratio, scale) * cells.member[:, cells.cell[rows]].T
+    here = Ratio(proposed.num[rows], proposed.den[rows], proposed.scored[rows])
+    f = _contributions(here, of_proposed[rows], ratio, scale) * inside_proposed.T
     mean = (scale * (every[0] - ratio * every[1])).sum(axis=0)
     return LinearisedValues(y, f, mean, base, _means(_quotients(*every)[0], every[1]))
 

@@ -34,11 +34,13 @@ from manyhot.data.inputs import (
     open_inputs,
 )
 from manyhot.errors import MatchError, UnknownNameError, UsageError
+from manyhot.evaluate.audit import NO_AUDIT, Audit, open_audit
 from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.ranks import ANALYSED_METRICS
 from manyhot.evaluate.results import Evaluation
+from manyhot.evaluate.slices import labels_of
 from manyhot.evaluate.write import JudgedData
 from manyhot.files import sha256
 from manyhot.formats import prediction_files, read_predictions
@@ -229,6 +231,7 @@ def evaluate(
     map_resamples: Annotated[int, Between(0, MAX_MAP_RESAMPLES)] = 0,
     posterior: Annotated[int, AtLeast(0)] = 0,
     gallery: Annotated[int, AtLeast(0)] | None = None,
+    audit: Audit = NO_AUDIT,
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Evaluation:
@@ -265,6 +268,8 @@ def evaluate(
     gallery
         Maximum number of images for a gallery in the report, if photographs are available; 0 for no gallery.
         The default is 1000.
+    audit
+        People's label sets of a random sample of the images.
     reading
         How files are read.
     run
@@ -317,9 +322,11 @@ def evaluate(
     )
     if entrants is not None and (note := same_name_note(labels)):
         entrants.misfits.remarks.append(note)
+    if audit.is_requested:
+        _check_auditable(benchmark, labels, map_resamples, posterior)
     resampling = Resampling(resamples, seed, map_resamples, posterior)
     metrics = benchmark.metrics if metrics is None and benchmark is not None else metrics
-    parts = [_judged(source, metrics, slices, resampling, reading, run) for source in sources]
+    parts = [_judged(source, metrics, slices, resampling, audit, reading, run) for source in sources]
     evaluation = replace(Evaluation.concat(parts) if len(parts) > 1 else parts[0], gallery=gallery)
     return evaluation if entrants is None else _among_published(evaluation, entrants, run)
 
@@ -329,12 +336,14 @@ def _judged(
     metrics: Sequence[str] | None,
     slices: Sequence[str],
     resampling: Resampling,
+    audit: Audit,
     reading: Reading,
     run: Run,
 ) -> Evaluation:
     """Judge the models of one data set."""
     labels, files = source.sets(), dict[str, Path]()
-    if labels.are_original and metrics is None:
+    audited = open_audit(audit, source, labels_of(source), reading, run) if audit.is_requested else None
+    if labels.are_original and metrics is None and audited is None:
         # On original labels alone, metrics of label sets would say the same again.
         metrics = accuracies(ORIGINAL_LABELS)
     classes = source.classes or class_list_of(labels.class_hash)
@@ -359,6 +368,7 @@ def _judged(
         dataset=source.name,
         misfits=source.misfits,
         per_class=metrics is None,
+        audit=audited,
         progress=_progress(source.name, source.n, run),
     )
     skipped = {Path(name).name for name in source.misfits.errors}
@@ -375,7 +385,28 @@ def _judged(
     inputs = {name: digest for name, digest in source.inputs.items() if name not in skipped}
     if published is None:
         evaluation = evaluation.with_notes([*chance_notes(evaluation, labels, source.name)])
+    if audited is not None:
+        evaluation = evaluation.with_notes([audited.note(source.name)])
+        evaluation = replace(evaluation, metadata={**evaluation.metadata, **audited.about()})
+        inputs |= audited.inputs
     return replace(evaluation, judged=(judged,), inputs=inputs)
+
+
+def _check_auditable(benchmark: Benchmark | None, labels: object, map_resamples: int, posterior: int) -> None:
+    """Raise an error for options that an audit does not have."""
+    if benchmark is not None:
+        raise UsageError(
+            "A benchmark has people's label sets of all images.",
+            got=f"{labels} with `audited`",
+            do="pass proposed label sets of all images in a file, or leave out `audited` and `sample`",
+        )
+    given = [n for n, v in (("`map_resamples`", map_resamples), ("`posterior`", posterior)) if v]
+    if given:
+        raise UsageError(
+            "Intervals of an audit come from its design.",
+            got=f"{' and '.join(given)} with `audited`",
+            do=f"leave out {' and '.join(given)}",
+        )
 
 
 def _progress(name: str, n: int, run: Run) -> Callable[[int, str], None] | None:

@@ -66,6 +66,13 @@ class Number:
     hi: float | None
     n: int
     n_skipped: int
+    estimator: str | None = None
+    n_audited: int | None = None
+    alone: float | None = None
+
+
+AUDITED = ("estimator", "n_audited", "alone")
+"""Columns of results and pairs that only audits have."""
 
 
 @dataclass(frozen=True)
@@ -139,10 +146,13 @@ class Evaluation(Result):
     ) -> Evaluation:
         """Build the tables from rows."""
         columns = {f.name: [getattr(n, f.name) for n in rows] for f in dataclasses.fields(Number)}
-        blocks = [pa.table(dict(p), schema=schema("pairs")) for p in pairs]
+        results = pa.table(columns, schema=schema("results"))
+        compared = _pairs_table(pairs)
+        if results["estimator"].null_count == len(results):
+            results, compared = results.drop(AUDITED), compared.drop(AUDITED)
         return cls(
-            pa.table(columns, schema=schema("results")),
-            pa.concat_tables(blocks) if blocks else schema("pairs").empty_table(),
+            results,
+            compared,
             samples.cast(schema("samples")),
             metadata=metadata,
         ).with_notes(notes)
@@ -354,6 +364,16 @@ def _grouped(notes: Sequence[Note], most: int = 5) -> Iterator[str]:
 
 def _place(dataset: str, model: str) -> str:
     return ", ".join(filter(None, (dataset, model)))  # what was assumed of the labels concerns no model
+
+
+def _pairs_table(pairs: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return blocks of the pairs table as one; those of metrics that are not audited lack columns."""
+    columns = schema("pairs")
+    blocks = [
+        pa.table({f.name: p.get(f.name, pa.nulls(len(p["n"]), f.type)) for f in columns}, schema=columns)
+        for p in pairs
+    ]
+    return pa.concat_tables(blocks) if blocks else columns.empty_table()
 
 
 def _metrics_of(parts: Sequence[Evaluation]) -> dict[str, Any]:

@@ -224,6 +224,7 @@ INTERVALS = {
     "jackknife": "computed by the jackknife over images",
     "score": "Wilson's, because there are few images, or few of them are right or wrong",
     "resampled": "computed by a bootstrap over images around the value; p-values, if any, by the jackknife",
+    "audit": "from the design of the audit: of what people would say about all images",
     "wilson": "Wilson's intervals, without p-values",
 }
 """How intervals over images are computed. The metadata of results name the method of each metric."""

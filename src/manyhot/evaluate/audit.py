@@ -1,0 +1,250 @@
+"""Values on people's label sets, of which there are only those of a random sample: audits.
+
+Models, or single labels, propose a label set for every image. A metric is computed on the proposed label sets
+of all images and on people's label sets of the audited ones, and `manyhot.core.audited` combines the two.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manyhot.core.audit_samples import AuditSample, check_sample
+from manyhot.core.audited import (
+    Power,
+)
+from manyhot.core.sets import LabelSets
+from manyhot.data.data_sets import Source
+from manyhot.data.inputs import Reading, open_labels
+from manyhot.errors import InputError, MatchError, UsageError
+from manyhot.evaluate.results import Note
+from manyhot.files import sha256
+from manyhot.parameters import Flattened, Shown, check_one_of
+from manyhot.run import Run
+from manyhot.tables import Labels
+from manyhot.tables.arrays import label_sets
+from manyhot.tables.audit_samples import DrawnSample, audit_sample_from_table, read_audit_sample
+from manyhot.tables.frames import examples
+from manyhot.tables.labels import with_ids_like
+from manyhot.tables.schemas import metadata
+
+ESTIMATORS: Mapping[str, Power] = {"ppi++": "tuned", "difference": 1.0, "sample": 0.0}
+"""The weight of the proposed label sets, by the name of the estimator."""
+
+Estimator = Literal["ppi++", "difference", "sample"]
+
+
+@dataclass(frozen=True, repr=False)
+class Audit(Flattened):
+    """People's label sets of a random sample of the images, by which values on proposed ones are corrected.
+
+    Attributes
+    ----------
+    audited
+        People's label sets of the images of a random sample: a labels table, such as from manyhot aggregate,
+        or a campaign. The label sets of all images are then only proposals, and values are estimates of those
+        on people's label sets.
+    sample
+        Table audit_sample with the images that were drawn, and their probabilities.
+    estimator
+        How people's and proposed label sets are combined: ppi++ (proposals count the more the better they
+        are), difference (they count fully), or sample (the audited images alone).
+    population
+        Intervals of the values in the population that the images come from, not on these images alone.
+    """
+
+    audited: Annotated[Any, Shown("LABELS")] = None
+    sample: Annotated[Any, Shown("FILE")] = None
+    estimator: Estimator = "ppi++"
+    population: bool = False
+
+    @property
+    def is_requested(self) -> bool:
+        """Whether there is an audit.
+
+        Raises
+        ------
+        UsageError
+            If there are audited label sets without a sample, or a sample without audited label sets.
+        """
+        check_one_of(self.estimator, ESTIMATORS, "There is no such estimator.", where="`estimator`")
+        if (self.audited is None) != (self.sample is None):
+            lacking, has = ("`audited`", "`sample`") if self.audited is None else ("`sample`", "`audited`")
+            raise UsageError(
+                "An audit needs people's label sets and the sample that they are of.",
+                got=f"{has} without {lacking}",
+                do=f"pass {lacking}, too",
+            )
+        return self.audited is not None
+
+
+NO_AUDIT = Audit()
+
+
+@dataclass(frozen=True, eq=False)
+class AuditedImages:
+    """The images of a sample that people answered, and how they were drawn.
+
+    Attributes
+    ----------
+    people : LabelSets
+        People's label sets of the n audited images, with the original labels of the data set.
+    sample : AuditSample
+        The audited images among those of the data set, in the same order.
+    audit : Audit
+    drawn : DrawnSample
+    inputs : Mapping of str to str
+        The sha256 of the files, by name.
+    """
+
+    people: LabelSets
+    sample: AuditSample
+    audit: Audit
+    drawn: DrawnSample
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all images were audited."""
+        return len(self.sample) == len(self.sample.design)
+
+    def note(self, dataset: str) -> Note:
+        """Return how values were estimated."""
+        n, of = len(self.sample), len(self.sample.design)
+        part = "" if n == len(self.drawn) else f", the first of {len(self.drawn):,}"
+        where = "the population" if self.audit.population else "these images"
+        text = (
+            f"values are estimates on people's label sets: {n:,} of {of:,} images were audited{part} "
+            f"({self.drawn.design} sample, seed {self.drawn.seed}; estimator {self.audit.estimator}); "
+            f"intervals are of the values on {where}, for answers as they are"
+        )
+        return Note(dataset, "", "audit", n, text)
+
+    def about(self) -> dict[str, str]:
+        """Return the metadata of the results."""
+        values = {
+            "design": self.drawn.design,
+            "seed": self.drawn.seed,
+            "n": len(self.sample),
+            "n_images": len(self.sample.design),
+            "estimator": self.audit.estimator,
+            "population": self.audit.population,
+        }
+        return {"audit": json.dumps(values)}
+
+
+def open_audit(audit: Audit, source: Source, labels: Labels, reading: Reading, run: Run) -> AuditedImages:
+    """Read an audit of a data set, and check that it is one.
+
+    Parameters
+    ----------
+    audit : Audit
+    source : Source
+    labels : Labels
+        The proposed label sets of all images, with original labels.
+    reading, run
+        As in `manyhot.evaluate`.
+
+    Raises
+    ------
+    InputError
+        If the sample is not what its seed draws, or the proposed label sets were made from people's answers.
+    MatchError
+        If the images of the sample, of the proposed label sets and of the audited ones do not fit together.
+    """
+    drawn = _open_sample(audit.sample)
+    check_sample(drawn.sample)
+    alone = Reading(classes=source.classes or reading.classes, match=reading.match)
+    (found,) = open_labels(audit.audited, reading=alone, run=run)
+    people = found.sets()
+    _check_fresh(labels, people, found.inputs)
+    people, _ = with_ids_like(people, drawn.image_id, other_name=drawn.name or "the audit sample")
+    _check_classes(labels, people)
+    people, n = _answered(people, drawn)
+    sample = drawn.sample_for(labels.image_id, labels.name or "the labels")
+    sample = sample if n == len(sample) else sample.first(n)
+    sets = replace(label_sets(people), label=label_sets(labels).label[sample.images])
+    inputs = dict(found.inputs)
+    if isinstance(audit.sample, str | os.PathLike):
+        inputs[Path(audit.sample).name] = sha256(audit.sample)
+    return AuditedImages(sets, sample, audit, drawn, inputs)
+
+
+def _open_sample(sample: Any) -> DrawnSample:
+    if isinstance(sample, DrawnSample):
+        return sample
+    if isinstance(sample, pa.Table):
+        return audit_sample_from_table(sample, name="the audit sample")
+    return read_audit_sample(sample)
+
+
+def _check_classes(labels: Labels, people: Labels) -> None:
+    """Raise an error if proposed and people's label sets are over different class lists."""
+    hashes = {t.class_hash for t in (labels, people)} - {""}
+    if labels.n_classes != people.n_classes or len(hashes) > 1:
+        raise MatchError(
+            "The audited label sets have another class list than the proposed ones.",
+            where=people.name or "`audited`",
+            got=f"{people.n_classes:,} classes, class list {people.class_hash or 'unknown'}",
+            allowed=f"{labels.n_classes:,} classes, class list {labels.class_hash or 'unknown'}",
+            do="pass label sets over the same classes, or the class list as `classes`",
+        )
+
+
+def _check_fresh(labels: Labels, people: Labels, files: Mapping[str, str]) -> None:
+    """Raise an error if the proposed label sets were made from the answers about the audited images."""
+    of_people = set(files.values()) | set(_answers_in(people).values())
+    shared = {name for name, digest in _answers_in(labels).items() if digest in of_people}
+    if shared:
+        raise InputError(
+            "The proposed label sets were made from the answers about the audited images.",
+            where=labels.name or "the labels",
+            got=f"{', '.join(sorted(shared))}, from which the audited label sets were made, too",
+            allowed="proposals that have not seen these answers: they would look better than they are",
+            do="propose label sets by models, or cross-fit: manyhot.core.audit_cross_fitting",
+        )
+
+
+def _answers_in(labels: Labels) -> dict[str, str]:
+    """Return the sha256 of the files that label sets were made from, by name, except images and classes."""
+    inputs = json.loads(metadata(labels.table).get("inputs", "{}"))
+    return {k: v for k, v in inputs.items() if Path(k).stem not in ("images", "classes")}
+
+
+def _answered(people: Labels, drawn: DrawnSample) -> tuple[Labels, int]:
+    """Return the label sets of the answered images in the order of the sample, and their number.
+
+    In the labels of a campaign, images that nobody answered are not rated.
+    """
+    table = people.table
+    if "rated" in table.column_names:
+        table = table.filter(pc.fill_null(table["rated"], True))
+    people = replace(people, table=table)
+    extra = people.image_id.filter(pc.invert(pc.is_in(people.image_id, drawn.drawn)))
+    if len(extra):
+        raise MatchError(
+            "People answered images that are not in the sample.",
+            where=people.name or "`audited`",
+            got=f"{len(extra):,} of {len(people):,} images, such as {examples(extra)}",
+            allowed=f"the {len(drawn):,} images that were drawn",
+            do="pass the label sets of the drawn images alone: others do not have their probabilities",
+        )
+    at = pc.index_in(drawn.drawn, people.image_id)
+    n = len(people)
+    if at[:n].null_count or not n:
+        absent = drawn.drawn.filter(at.is_null())
+        raise MatchError(
+            "People did not answer some images of the sample.",
+            where=people.name or "`audited`",
+            got=f"{len(absent):,} of {len(drawn):,} images without an answer, such as {examples(absent)}",
+            allowed="answers to all images, or to the first ones in the order of the sample",
+            do="answer them: images that are left out may be the difficult ones",
+        )
+    return replace(people, table=people.table.take(at[:n])), n

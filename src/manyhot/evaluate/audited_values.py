@@ -1,0 +1,279 @@
+"""Estimates of many models' metrics on people's label sets, from an audit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+from scipy.special import stdtr
+
+from manyhot.core.array_types import Bools, Floats, Floats32, Ints
+from manyhot.core.audited import (
+    AuditedEstimate,
+    LinearisedValues,
+    estimate,
+    linearised_slices,
+    resampled_values,
+    side_by_side,
+)
+from manyhot.core.comparison import PairTable, holm
+from manyhot.core.estimates import Ratio
+from manyhot.core.jackknife import Scale
+from manyhot.core.resampling import Cells
+from manyhot.core.sets import Case, LabelSets
+from manyhot.evaluate.audit import ESTIMATORS, AuditedImages
+from manyhot.evaluate.columns import CountedImages, ImageValues, Key, samples_table
+from manyhot.evaluate.requirements import case_for
+from manyhot.evaluate.results import Number, pair_rows
+from manyhot.evaluate.slices import ALL, BY_SIZE, Slices, slices_by_size
+from manyhot.registry import Entry
+from manyhot.tables.result_tables import ORIGINAL_LABELS, accuracies
+
+_BLOCK = 4_000_000
+"""Values of pairs of models in memory at once: 32 MB, several times."""
+
+
+def with_class_masks(slices: Slices, sets: LabelSets) -> Slices:
+    """Return slices in which classes of original labels have masks as other slices have."""
+    masks = sets.label == np.array(slices.classes, np.int32)[:, None]
+    names = slices.names + slices.class_names
+    return replace(slices, names=names, masks=np.vstack([slices.masks, masks]), classes=(), class_names=())
+
+
+class Auditor:
+    """Estimates the values of many models on people's label sets, one metric of one model at a time.
+
+    Parameters
+    ----------
+    images : AuditedImages
+    slices : Slices
+        Slices of all images, by the proposed label sets.
+    cells : Cells
+        Of these slices.
+    resamples, seed : int
+        Resampled values, which comparisons between data sets and of ranks use; with 0, there are no intervals
+        and no pairs.
+
+    Attributes
+    ----------
+    doubts : dict of str to list of str
+        Why metrics have no interval, by reason, until the caller clears it.
+    """
+
+    def __init__(
+        self, images: AuditedImages, slices: Slices, cells: Cells, resamples: int, seed: int
+    ) -> None:
+        self.images, self._slices, self._cells = images, slices, cells
+        self._resamples, self._seed = resamples, seed
+        self.doubts: dict[str, list[str]] = {}
+        self._compared = frozenset(accuracies())
+        self._counted = CountedImages()
+        self._values: dict[Key, LinearisedValues] = {}
+        self._power: dict[Key, float] = {}
+        self._case: tuple[Case, Case, npt.NDArray[np.int64]] | None = None
+
+    @cached_property
+    def _inside(self) -> Bools:
+        """The audited images of each slice: by people's answers if they decide, shape (S, n)."""
+        inside = self._slices.masks[:, self.images.sample.images]
+        by_people = slices_by_size(self.images.people)
+        return np.array(
+            [by_people.get(name, mask) for name, mask in zip(self._slices.names, inside, strict=True)]
+        )
+
+    def case(self, case: Case, rows: npt.NDArray[np.int64]) -> Case:
+        """Return the predictions of the audited images with people's label sets.
+
+        Parameters
+        ----------
+        case : Case
+        rows : ndarray of int, shape (m,)
+            The rows of its images in the data set.
+        """
+        if self._case is None or self._case[0] is not case:
+            place = np.full(len(self.images.sample.design), -1)
+            place[rows] = np.arange(len(rows))
+            at = place[self.images.sample.images]
+            there = np.flatnonzero(at >= 0)
+            people = self.images.people
+            people = people if len(there) == len(people) else people.take(there)
+            self._case = case, case.take(at[there], people), there
+        return self._case[1]
+
+    def numbers(
+        self,
+        column: ImageValues,
+        metric: Entry,
+        case: Case,
+        rows: npt.NDArray[np.int64],
+        numbers: Iterable[Number],
+    ) -> Iterator[Number]:
+        """Yield the estimates of a metric of a model in place of its values on the proposed label sets.
+
+        Parameters
+        ----------
+        column : ImageValues
+            The values of all images on the proposed label sets.
+        metric : Entry
+        case : Case
+        rows : ndarray of int
+            As in `case`.
+        numbers : iterable of Number
+            The values on the proposed label sets in each slice.
+        """
+        audited = self.case(case, rows)
+        assert self._case is not None
+        found = metric(case_for(metric, audited))
+        assert isinstance(found, Ratio)
+        n = len(self.images.sample)
+        own = ImageValues.spread(column.model, column.metric, found, self._case[2], n)
+        values = linearised_slices(own.ratio, column.ratio, self.images.sample, self._inside, self._cells)
+        estimated = self._estimate(values)
+        ends = self._ends(estimated, column.scale)
+        is_known = not depends_on_sets(metric)
+        if not is_known:
+            self._keep(column, values, estimated)
+        counts = self._counts(own.scored)
+        for i, number in enumerate(numbers):
+            if is_known and number.slice not in BY_SIZE:
+                yield number
+                continue
+            n, n_aligned, n_audited = (int(count[i]) for count in counts)
+            n_aligned = n_aligned if number.slice in BY_SIZE else number.n + number.n_skipped
+            value, lo, hi = (float(x[i]) for x in (estimated.value, *ends))
+            if column.scale == "logit":  # of a share, whose estimate may be beyond 0 or 1
+                value, lo, hi = (float(np.clip(x, 0, 1)) for x in (value, lo, hi))
+            yield replace(
+                number,
+                value=value,
+                lo=None if np.isnan(lo) else lo,
+                hi=None if np.isnan(hi) else hi,
+                n=min(n, n_aligned),
+                n_skipped=max(n_aligned - n, 0),
+                estimator=self.images.audit.estimator,
+                n_audited=n_audited,
+                alone=None if np.isnan(number.value) else number.value,
+            )
+
+    def _counts(self, scored: Bools) -> tuple[Ints, Ints, Ints]:
+        """Return, of each slice, how many images count and are aligned, as the audited ones suggest.
+
+        The last count is that of the audited images that count.
+        """
+        assert self._case is not None
+        sample, aligned = self.images.sample, np.zeros(len(scored), bool)
+        aligned[self._case[2]] = True
+        weights = sample.weights * len(sample.design)
+        n, n_aligned = (np.rint((self._inside & mask) @ weights).astype(int) for mask in (scored, aligned))
+        return n, n_aligned, np.count_nonzero(self._inside & scored, axis=1)
+
+    def _estimate(self, values: LinearisedValues) -> AuditedEstimate:
+        audit = self.images.audit
+        power = ESTIMATORS[audit.estimator]
+        return estimate(values, self.images.sample, power=power, population=audit.population)
+
+    def _ends(self, estimated: AuditedEstimate, scale: Scale) -> tuple[Floats, Floats]:
+        if not self._resamples:
+            nothing = np.full(len(estimated.value), np.nan)
+            return nothing, nothing
+        return estimated.interval(scale if scale in ("logit", "log") else "plain")
+
+    def _keep(self, column: ImageValues, values: LinearisedValues, estimated: AuditedEstimate) -> None:
+        """Keep what pairs and comparisons need."""
+        self._counted.add(column.model, column.metric, column.scored)
+        doubts = estimated.doubts()
+        for i, name in enumerate(self._slices.names):
+            requested = i >= self._slices.standing and column.metric in self._compared
+            if name == ALL or requested:
+                key, one = (column.model, column.metric, name), slice(i, i + 1)
+                self._values[key] = LinearisedValues(
+                    values.audited[:, one].astype(np.float32),
+                    values.proposed[:, one].astype(np.float32),
+                    values.mean[one],
+                    values.base[one],
+                    values.alone[one],
+                )
+                self._power[key] = np.nan if doubts[i] else float(estimated.power[i])
+            if name == ALL and doubts[i] and self._resamples and not self.images.is_whole:
+                self.doubts.setdefault(doubts[i], []).append(column.metric)
+
+    def samples(self, dataset: str, rows: Sequence[Number]) -> pa.Table:
+        """Return the samples table; values that no answer changes are the same in each resample.
+
+        Parameters
+        ----------
+        dataset : str
+        rows : sequence of Number
+            All values.
+        """
+        keys = [k for k, power in self._power.items() if k[1] in self._compared and not np.isnan(power)]
+        drawn: dict[Key, Floats32] = {}
+        if keys and self._resamples:
+            found = resampled_values(
+                side_by_side([self._values[k] for k in keys]),
+                self.images.sample,
+                np.array([self._power[k] for k in keys]),
+                rng=np.random.default_rng([self._seed, len(self.images.sample.design)]),
+                resamples=self._resamples,
+                population=self.images.audit.population,
+            )
+            drawn = dict(zip(keys, found.T.astype(np.float32), strict=True))
+            if not self.images.audit.population:
+                drawn |= {
+                    (r.model, r.metric, r.slice): np.full(self._resamples, r.value, np.float32)
+                    for r in rows
+                    if r.estimator is None and r.metric in self._compared and (r.slice == ALL)
+                }
+        return samples_table(dataset, drawn, self._resamples)
+
+    def pairs(self, dataset: str, models: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Yield the columns of the pairs table for each metric on all images."""
+        for metric in dict.fromkeys(metric for _, metric, _ in self._values) if self._resamples else ():
+            listed = [m for m in models if (m, metric, ALL) in self._values]
+            group = self._counted.groups(metric, listed)
+            if len(set(group.tolist())) == len(listed):
+                continue
+            table, alone = self._pairs(metric, listed, group)
+            columns = pair_rows(dataset, metric, ALL, listed, table, self._counted.n_shared(metric, listed))
+            m = len(table.a)
+            yield columns | {
+                "estimator": pa.repeat(pa.scalar(self.images.audit.estimator), m),
+                "n_audited": np.full(m, len(self.images.sample)),
+                "alone": alone,
+            }
+
+    def _pairs(self, metric: str, models: Sequence[str], group: Ints) -> tuple[PairTable, Floats]:
+        """Return the differences of all pairs of models, and those on the proposed label sets alone."""
+        values = side_by_side([self._values[m, metric, ALL] for m in models])
+        a, b = np.triu_indices(len(models), 1)
+        columns = np.full((6, len(a)), np.nan)
+        for start in range(0, len(a), size := max(1, _BLOCK // len(self.images.sample))):
+            block = slice(start, start + size)
+            found = self._estimate(values.differences(b[block], a[block]))
+            lo, hi = found.interval()
+            columns[:, block] = found.value, lo, hi, found.error, found.df, found.alone
+        columns[:, group[a] != group[b]] = np.nan
+        difference, lo, hi, error, df, alone = columns
+        with np.errstate(invalid="ignore", divide="ignore"):
+            p = np.where(np.isnan(lo), np.nan, 2 * stdtr(df, -np.abs(difference) / error))
+        return PairTable(a, b, difference, lo, hi, p, holm(p)), alone
+
+
+NO_SUMS = "an audit estimates sums over images"
+"""Why metrics that are no ratios of sums cannot be audited."""
+
+
+def unaudited(metric: Entry) -> str:
+    """Return why a ratio of sums cannot be audited; empty if it can."""
+    is_asked = metric.name.endswith("_unasked") or metric.name == "errors_asked"
+    return "people are asked about other classes in an audit than before" if is_asked else ""
+
+
+def depends_on_sets(metric: Entry) -> bool:
+    """Return whether a metric depends on label sets, not on original labels alone."""
+    return metric.about.get("judged_on") != ORIGINAL_LABELS

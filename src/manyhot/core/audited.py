@@ -54,6 +54,7 @@ _CHUNK = 100
 """Resamples per block: 40 MB for 50,000 audited images."""
 
 TOO_FEW_IMAGES = f"fewer than {FEWEST_EFFECTIVE} audited images make up the variance"
+TOO_FEW_IN_GROUP = f"fewer than {FEWEST_EFFECTIVE} audited images are in one of the groups that are averaged"
 TOO_HEAVY = "one more disagreement on an image with a small probability could double the variance"
 """Why a value has no interval."""
 
@@ -140,6 +141,7 @@ def linearised_ratios(
     under the proposed label sets, and B_g their denominators, divided by N, times the ratio of people's and
     proposed denominators of the audited images. This is exact if the denominators do not depend on people's
     answers. Otherwise it is off by the mean over strata of the relative error of B_g times the error of R_g.
+    On slices to which people's answers decide whether an image belongs, it is undefined.
     """
     cells = Cells.of(np.ones((1, len(sample.design)), bool))
     inside = np.ones((1, len(sample)), bool)
@@ -173,8 +175,9 @@ def linearised_slices(
     if n_strata > 1 and (of_audited == of_proposed[rows])[both].all() and len(sample) < len(sample.design):
         counts = _audited_sums(of_audited, audited.scored, inside, n_strata)
         few = np.where((every[1] > 0) | (counts > 0), counts, np.inf).min(axis=0) < FEWEST_PER_STRATUM
-        with np.errstate(invalid="ignore", divide="ignore"):
-            more = sums[1].sum(axis=0) / (inside_proposed @ (sample.weights * proposed.den[rows]))
+        den = inside_proposed @ (sample.weights * proposed.den[rows])
+        is_known = (inside == (inside_proposed > 0)).all(axis=1) & (den > 0)
+        more = np.where(is_known, sums[1].sum(axis=0) / np.where(den > 0, den, 1), 0.0)
         sums = [np.where(few, more * p, a) for a, p in zip(sums, every, strict=True)]
     num, den = sums
     ratio, scale = _quotients(num, den)

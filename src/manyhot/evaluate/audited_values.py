@@ -14,6 +14,8 @@ from scipy.special import stdtr
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
 from manyhot.core.audited import (
+    FEWEST_EFFECTIVE,
+    TOO_FEW_IN_GROUP,
     AuditedEstimate,
     LinearisedValues,
     estimate,
@@ -54,7 +56,7 @@ class Auditor:
     slices : Slices
         Slices of all images, by the proposed label sets.
     cells : Cells
-        Of these slices.
+        The cells of these slices.
     resamples, seed : int
         Resampled values, which comparisons between data sets and of ranks use; with 0, there are no intervals
         and no pairs.
@@ -75,6 +77,7 @@ class Auditor:
         self._counted = CountedImages()
         self._values: dict[Key, LinearisedValues] = {}
         self._power: dict[Key, float] = {}
+        self._doubtful = set[Key]()
         self._case: tuple[Case, Case, npt.NDArray[np.int64]] | None = None
 
     @cached_property
@@ -105,13 +108,13 @@ class Auditor:
             self._case = case, case.take(at[there], people), there
         return self._case[1]
 
-    def numbers(
+    def estimates(
         self,
         column: ImageValues,
         metric: Entry,
         case: Case,
         rows: npt.NDArray[np.int64],
-        numbers: Iterable[Number],
+        proposed: Iterable[Number],
     ) -> Iterator[Number]:
         """Yield the estimates of a metric of a model in place of its values on the proposed label sets.
 
@@ -123,7 +126,7 @@ class Auditor:
         case : Case
         rows : ndarray of int
             As in `case`.
-        numbers : iterable of Number
+        proposed : iterable of Number
             The values on the proposed label sets in each slice.
         """
         audited = self.case(case, rows)
@@ -134,12 +137,13 @@ class Auditor:
         own = ImageValues.spread(column.model, column.metric, found, self._case[2], n)
         values = linearised_slices(own.ratio, column.ratio, self.images.sample, self._inside, self._cells)
         estimated = self._estimate(values)
-        ends = self._ends(estimated, column.scale)
+        doubts = self._doubts(estimated, own.ratio, column.ratio)
+        ends = self._ends(estimated, column.scale, doubts)
         is_known = not depends_on_sets(metric)
         if not is_known:
-            self._keep(column, values, estimated)
+            self._keep(column, values, estimated, doubts)
         counts = self._counts(own.scored)
-        for i, number in enumerate(numbers):
+        for i, number in enumerate(proposed):
             if is_known and number.slice not in BY_SIZE:
                 yield number
                 continue
@@ -177,16 +181,36 @@ class Auditor:
         power = ESTIMATORS[audit.estimator]
         return estimate(values, self.images.sample, power=power, population=audit.population)
 
-    def _ends(self, estimated: AuditedEstimate, scale: Scale) -> tuple[Floats, Floats]:
-        if not self._resamples:
-            nothing = np.full(len(estimated.value), np.nan)
-            return nothing, nothing
-        return estimated.interval(scale if scale in ("logit", "log") else "plain")
+    def _doubts(self, estimated: AuditedEstimate, audited: Ratio, proposed: Ratio) -> list[str]:
+        """Return why each slice has no interval; empty if it has one."""
+        doubts = estimated.doubts()
+        if audited.stratum is None or proposed.stratum is None or self.images.is_whole:
+            return doubts
+        rows = self.images.sample.images
+        both = audited.scored & proposed.scored[rows]
+        if (audited.stratum == proposed.stratum[rows])[both].all():
+            return doubts  # of original labels, whose numbers of images are known
+        strata = np.unique(audited.stratum[audited.scored])
+        for i, inside in enumerate(self._inside & audited.scored):
+            counts = np.bincount(np.searchsorted(strata, audited.stratum[inside]))
+            if len(counts) > 1 and counts[counts > 0].min() < FEWEST_EFFECTIVE:
+                doubts[i] = doubts[i] or TOO_FEW_IN_GROUP
+        return doubts
 
-    def _keep(self, column: ImageValues, values: LinearisedValues, estimated: AuditedEstimate) -> None:
+    def _ends(self, estimated: AuditedEstimate, scale: Scale, doubts: Sequence[str]) -> tuple[Floats, Floats]:
+        lo, hi = estimated.interval(scale if scale in ("logit", "log") else "plain")
+        without = np.array([bool(d) or not self._resamples for d in doubts])
+        return np.where(without, np.nan, lo), np.where(without, np.nan, hi)
+
+    def _keep(
+        self,
+        column: ImageValues,
+        values: LinearisedValues,
+        estimated: AuditedEstimate,
+        doubts: Sequence[str],
+    ) -> None:
         """Keep what pairs and comparisons need."""
         self._counted.add(column.model, column.metric, column.scored)
-        doubts = estimated.doubts()
         for i, name in enumerate(self._slices.names):
             requested = i >= self._slices.standing and column.metric in self._compared
             if name == ALL or requested:
@@ -198,6 +222,8 @@ class Auditor:
                     values.base[one],
                     values.alone[one],
                 )
+                if doubts[i] == TOO_FEW_IN_GROUP:
+                    self._doubtful.add(key)
                 self._power[key] = np.nan if doubts[i] else float(estimated.power[i])
             if name == ALL and doubts[i] and self._resamples and not self.images.is_whole:
                 self.doubts.setdefault(doubts[i], []).append(column.metric)
@@ -259,6 +285,8 @@ class Auditor:
             columns[:, block] = found.value, lo, hi, found.error, found.df, found.alone
         columns[:, group[a] != group[b]] = np.nan
         difference, lo, hi, error, df, alone = columns
+        without = np.array([(m, metric, ALL) in self._doubtful for m in models])
+        lo[without[a] | without[b]] = hi[without[a] | without[b]] = np.nan
         with np.errstate(invalid="ignore", divide="ignore"):
             p = np.where(np.isnan(lo), np.nan, 2 * stdtr(df, -np.abs(difference) / error))
         return PairTable(a, b, difference, lo, hi, p, holm(p)), alone

@@ -314,6 +314,8 @@ def evaluate(
             got=labels,
             do="leave out `images`, `classes`, `dataset` and `gallery`",
         )
+    if audit.is_requested:
+        _check_auditable(benchmark, labels, map_resamples, posterior)
     entrants = None if benchmark is None else Entrants.open(benchmark, predictions, models, reading, run)
     sources = (
         open_inputs(labels, predictions, models=models, reading=reading, run=run)
@@ -322,8 +324,6 @@ def evaluate(
     )
     if entrants is not None and (note := same_name_note(labels)):
         entrants.misfits.remarks.append(note)
-    if audit.is_requested:
-        _check_auditable(benchmark, labels, map_resamples, posterior)
     resampling = Resampling(resamples, seed, map_resamples, posterior)
     metrics = benchmark.metrics if metrics is None and benchmark is not None else metrics
     parts = [_judged(source, metrics, slices, resampling, audit, reading, run) for source in sources]

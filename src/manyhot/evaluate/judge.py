@@ -376,7 +376,7 @@ class Judge:
         column = ImageValues.spread(model, metric.name, estimate, rows, len(self.sets), by_wilson, scale)
         numbers = column.in_slices(self.dataset, self.slices, self._bootstrap.cells, self.sets, rows)
         if self._auditor is not None:
-            numbers = self._auditor.numbers(column, metric, case, rows, numbers)
+            numbers = self._auditor.estimates(column, metric, case, rows, numbers)
         if self._auditor is not None and depends_on_sets(metric):
             self._intervals[metric.name] = "audit"
             return numbers

@@ -1,0 +1,266 @@
+"""What an audit refuses, and what it says."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from audits import IDS, N_CLASSES, World, table_of
+from manyhot import evaluate
+from manyhot.errors import InputError, MatchError, UsageError
+from manyhot.evaluate.audit import Audit
+from manyhot.files import sha256
+from manyhot.tables import Labels, write
+from manyhot.tables.audit_samples import draw_sample, write_audit_sample
+
+
+def message(kind, make):
+    with pytest.raises(kind) as error:
+        make()
+    return str(error.value)
+
+
+def drawn_of(n=120, seed=3):
+    return draw_sample(IDS, np.full(400, n / 400), "uniform", seed)
+
+
+def in_files(folder, world, drawn, sets=None, **about):
+    """Write proposed and people's label sets and the sample, and return their paths."""
+    metadata = {"n_classes": str(N_CLASSES), "asked_known": "false"}
+    paths = [folder / f"{name}.parquet" for name in ("proposed", "people", "sample")]
+    people = world.audited(drawn.drawn) if sets is None else sets
+    write(people.table, paths[1], "labels", about=metadata, inputs=about.get("people"))
+    write(world.proposed.table, paths[0], "labels", about=metadata, inputs=about.get("proposed"))
+    write_audit_sample(drawn, paths[2])
+    return paths
+
+
+def test_files_give_what_tables_give(tmp_path):
+    world, drawn = World(), drawn_of()
+    proposed, people, sample = in_files(tmp_path, world, drawn)
+    models = list(world.models.values())
+    found = evaluate(proposed, models, audited=people, sample=sample)
+    same = evaluate(world.proposed, models, audit=Audit(world.audited(drawn.drawn), drawn))
+    assert found.to_polars().equals(same.to_polars())
+    assert found.inputs == {p.name: sha256(p) for p in (people, sample)}
+    expected = {"design": "uniform", "seed": 3, "n": 120, "n_images": 400}
+    expected |= {"estimator": "ppi++", "population": False}
+    assert json.loads(found.metadata["audit"]) == expected
+
+
+def test_an_unrated_image_is_not_answered():
+    """The labels of a campaign list all its images."""
+    world, drawn = World(), drawn_of()
+    asked = pc.is_in(IDS, drawn.drawn)
+    sets = [s if a else [0] for s, a in zip(world.sets, asked.to_pylist(), strict=True)]
+    table = table_of(sets).append_column("rated", asked)
+    found = world.evaluate(labels=Labels(table, N_CLASSES))[1]
+    same = world.evaluate()[1].to_polars().drop("dataset")
+    assert found.to_polars().drop("dataset").equals(same)
+
+
+@pytest.mark.parametrize("given", ["audited", "sample"])
+def test_half_an_audit_is_refused(given):
+    other = {"audited": "sample", "sample": "audited"}[given]
+    world = World()
+    assert message(UsageError, lambda: evaluate(world.proposed, [], **{given: "file.parquet"})) == (
+        "An audit needs people's label sets and the sample that they are of.\n"
+        f"  got:     `{given}` without `{other}`\n"
+        f"  do:      pass `{other}`, too"
+    )
+
+
+def test_another_estimator_is_refused():
+    world = World()
+    assert message(InputError, lambda: world.evaluate(estimator="ppi")) == (
+        "There is no such estimator.\n"
+        "  where:   `estimator`\n"
+        "  got:     ppi\n"
+        "  allowed: ppi++, difference, sample"
+    )
+
+
+def test_a_sample_that_its_seed_does_not_draw_is_refused(tmp_path):
+    world, drawn = World(), drawn_of()
+    proposed, people, sample = in_files(tmp_path, world, drawn)
+    table = pq.read_table(sample)
+    metadata = table.schema.metadata | {b"manyhot.seed": b"4"}
+    pq.write_table(table.replace_schema_metadata(metadata), sample)
+    models = list(world.models.values())
+    others = sorted(set(drawn.drawn.to_pylist()) - set(drawn_of(seed=4).drawn.to_pylist()))
+    assert message(InputError, lambda: evaluate(proposed, models, audited=people, sample=sample)) == (
+        "The audited images were not drawn by the recorded probabilities.\n"
+        f"  where:   {sample}\n"
+        f"  got:     120 images, of which {len(others)} were not drawn, such as {', '.join(others[:2])}\n"
+        "  allowed: the 120 images that seed 4 draws, in this order\n"
+        "  do:      pass the file that manyhot audit wrote, unchanged"
+    )
+
+
+def test_images_that_could_never_be_drawn_are_refused():
+    world = World()
+    drawn = draw_sample(IDS[:300], np.full(300, 0.4), "uniform", 3)
+    audit = Audit(world.audited(drawn.drawn), drawn)
+    assert message(MatchError, lambda: evaluate(world.proposed, world.models.values(), audit=audit)) == (
+        "The images are not those that the audited images were drawn from.\n"
+        "  where:   proposed and the audit sample\n"
+        "  got:     100 images could never be drawn, such as 0300.jpg, 0301.jpg\n"
+        "  allowed: the 300 images of the sample\n"
+        "  do:      pass the labels that the sample was drawn from, or select the images of the sample"
+    )
+
+
+def test_a_probability_of_0_is_refused(tmp_path):
+    world, drawn = World(), drawn_of()
+    proposed, people, sample = in_files(tmp_path, world, drawn)
+    table = pq.read_table(sample)
+    p = table["probability"].to_numpy().copy()
+    p[5] = 0
+    pq.write_table(table.set_column(1, "probability", pa.array(p)), sample)
+    call = {"audited": people, "sample": sample}
+    assert message(InputError, lambda: evaluate(proposed, list(world.models.values()), **call)) == (
+        "An image has an impossible probability to be audited.\n"
+        "  where:   image 5 of 400\n"
+        "  got:     0\n"
+        "  allowed: above 0 and at most 1\n"
+        "  do:      give each image a chance: no audit says anything about images that it never draws"
+    )
+
+
+def test_answers_about_images_outside_the_sample_are_refused():
+    world, drawn = World(), drawn_of()
+    extra = pa.array(sorted(set(IDS.to_pylist()) - set(drawn.drawn.to_pylist()))[:2], pa.string())
+    labels = world.audited(pa.concat_arrays([drawn.drawn, extra]))
+    assert message(MatchError, lambda: world.evaluate(labels=labels)) == (
+        "People answered images that are not in the sample.\n"
+        "  where:   people\n"
+        f"  got:     2 of 122 images, such as {extra[1]}, {extra[0]}\n"
+        "  allowed: the 120 images that were drawn\n"
+        "  do:      pass the label sets of the drawn images alone: others do not have their probabilities"
+    )
+
+
+def test_images_of_the_sample_without_an_answer_are_refused():
+    world, drawn = World(), drawn_of()
+    answered = drawn.drawn.take(pa.array([*range(40), *range(42, 120)]))
+    assert message(MatchError, lambda: world.evaluate(labels=world.audited(answered))) == (
+        "People did not answer some images of the sample.\n"
+        "  where:   people\n"
+        f"  got:     2 of 120 images without an answer, such as {drawn.drawn[40]}, {drawn.drawn[41]}\n"
+        "  allowed: answers to all images, or to the first ones in the order of the sample\n"
+        "  do:      answer them: images that are left out may be the difficult ones"
+    )
+
+
+def test_proposals_made_from_the_same_answers_are_refused(tmp_path):
+    world, drawn = World(), drawn_of()
+    votes = {"votes.parquet": "a" * 64, "images.parquet": "b" * 64}
+    made = {"proposed": {**votes, "model.parquet": "c" * 64}, "people": votes}
+    proposed, people, sample = in_files(tmp_path, world, drawn, **made)
+    call = {"audited": people, "sample": sample}
+    assert message(InputError, lambda: evaluate(proposed, list(world.models.values()), **call)) == (
+        "The proposed label sets were made from the answers about the audited images.\n"
+        "  where:   proposed\n"
+        "  got:     votes.parquet, from which the audited label sets were made, too\n"
+        "  allowed: proposals that have not seen these answers: they would look better than they are\n"
+        "  do:      propose label sets by models, or cross-fit: manyhot.core.audit_cross_fitting"
+    )
+
+
+def test_proposals_made_from_the_audited_label_sets_are_refused(tmp_path):
+    world, drawn = World(), drawn_of()
+    _, people, _ = in_files(tmp_path, world, drawn)
+    made = {"proposed": {"people.parquet": sha256(people)}}
+    proposed, people, sample = in_files(tmp_path, world, drawn, **made)
+    call = {"audited": people, "sample": sample}
+    assert message(InputError, lambda: evaluate(proposed, list(world.models.values()), **call)).startswith(
+        "The proposed label sets were made from the answers about the audited images.\n"
+        "  where:   proposed\n"
+        "  got:     people.parquet, from which"
+    )
+
+
+def test_proposals_of_the_same_images_and_other_votes_are_taken(tmp_path):
+    world, drawn = World(), drawn_of()
+    made = {"images.parquet": "b" * 64}
+    paths = in_files(
+        tmp_path,
+        world,
+        drawn,
+        proposed={**made, "votes.parquet": "c" * 64},
+        people={**made, "votes.parquet": "a" * 64},
+    )
+    assert len(evaluate(paths[0], list(world.models.values()), audited=paths[1], sample=paths[2]))
+
+
+def test_other_classes_are_refused():
+    world, drawn = World(), drawn_of()
+    people = Labels(world.audited(drawn.drawn).table, N_CLASSES + 1, name="people")
+    assert message(MatchError, lambda: world.evaluate(labels=people)) == (
+        "The audited label sets have another class list than the proposed ones.\n"
+        "  where:   people\n"
+        "  got:     7 classes, class list unknown\n"
+        "  allowed: 6 classes, class list unknown\n"
+        "  do:      pass label sets over the same classes, or the class list as `classes`"
+    )
+
+
+def test_too_few_answers_give_values_without_intervals_and_a_note():
+    world = World()
+    found = world.evaluate(20)[1]
+    assert found.results.filter(pc.is_valid(found.results["estimator"]))["lo"].null_count > 0
+    assert any(
+        "no interval of real1" in n and n.endswith("fewer than 10 audited images make up the variance")
+        for n in found.notes
+    )
+
+
+@pytest.mark.parametrize("options", [{"posterior": 10}, {"map_resamples": 10}])
+def test_other_intervals_are_refused(options):
+    (name,) = options
+    assert message(UsageError, lambda: World().evaluate(**options)) == (
+        "Intervals of an audit come from its design.\n"
+        f"  got:     `{name}` with `audited`\n"
+        f"  do:      leave out `{name}`"
+    )
+
+
+def test_a_benchmark_is_refused():
+    audit = Audit("people.parquet", "sample.parquet")
+    assert message(UsageError, lambda: evaluate("imagenet", ["x.npy"], audit=audit)) == (
+        "A benchmark has people's label sets of all images.\n"
+        "  got:     imagenet with `audited`\n"
+        "  do:      pass proposed label sets of all images in a file, or leave out `audited` and `sample`"
+    )
+
+
+def test_metrics_that_cannot_be_audited_are_named():
+    found = World().evaluate()[1]
+    assert not any(m.endswith("_unasked") for m in found.results["metric"].unique().to_pylist())
+    assert found.notes[0] == (
+        "proposed, 2 models: real1_unasked, real5_unasked, mla_unasked, variable_topk_unasked, asma_unasked "
+        "left out: people are asked about other classes in an audit than before"
+    )
+
+
+def test_a_mean_over_set_sizes_needs_enough_images_of_each_size():
+    found = World().evaluate(60)[1]
+    assert any(
+        n.endswith("asma: fewer than 10 audited images are in one of the groups that are averaged")
+        for n in found.notes
+    )
+    is_mean = pc.equal(found.results["metric"], "asma")
+    rows = found.results.filter(pc.and_(is_mean, pc.equal(found.results["slice"], "all")))
+    assert rows["lo"].null_count == len(rows) == 2
+    (pair,) = (r for r in found.pairs.to_pylist() if r["metric"] == "asma")
+    assert np.isnan([pair["lo"], pair["hi"], pair["p"]]).all()
+
+
+def test_if_no_requested_metric_can_be_audited_it_is_an_error():
+    assert message(InputError, lambda: World().evaluate(metrics=["real1_unasked"])) == (
+        "real1_unasked cannot be audited: people are asked about other classes in an audit than before.\n"
+        "  do:      leave it out of `metrics`"
+    )

@@ -1,5 +1,6 @@
 """What an audit refuses, and what it says."""
 
+import html
 import json
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from audits import IDS, N_CLASSES, World, table_of
-from manyhot import evaluate
+from manyhot import compare, evaluate
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.audit import Audit
 from manyhot.files import sha256
@@ -240,7 +241,7 @@ def test_a_benchmark_is_refused():
 def test_metrics_that_cannot_be_audited_are_named():
     found = World().evaluate()[1]
     assert not any(m.endswith("_unasked") for m in found.results["metric"].unique().to_pylist())
-    assert found.notes[0] == (
+    assert found.notes[2] == (
         "proposed, 2 models: real1_unasked, real5_unasked, mla_unasked, variable_topk_unasked, asma_unasked "
         "left out: people are asked about other classes in an audit than before"
     )
@@ -248,10 +249,8 @@ def test_metrics_that_cannot_be_audited_are_named():
 
 def test_a_mean_over_set_sizes_needs_enough_images_of_each_size():
     found = World().evaluate(60)[1]
-    assert any(
-        n.endswith("asma: fewer than 10 audited images are in one of the groups that are averaged")
-        for n in found.notes
-    )
+    text = "asma: fewer than 10 audited images are in one of the groups that are averaged"
+    assert any(n.text.endswith(text) for n in found.model_notes)
     is_mean = pc.equal(found.results["metric"], "asma")
     rows = found.results.filter(pc.and_(is_mean, pc.equal(found.results["slice"], "all")))
     assert rows["lo"].null_count == len(rows) == 2
@@ -264,3 +263,48 @@ def test_if_no_requested_metric_can_be_audited_it_is_an_error():
         "real1_unasked cannot be audited: people are asked about other classes in an audit than before.\n"
         "  do:      leave it out of `metrics`"
     )
+
+
+def test_the_terminal_shows_how_many_images_were_audited_and_the_difference_of_the_pair():
+    found = World(empty=0.1).evaluate(estimator="difference")[1]
+    lines = list(found.lines())
+    assert [line.split()[:3] for line in lines[2:5]] == [
+        ["images", "(estimated)", "400"],
+        ["skipped", "(estimated)", "0"],
+        ["audited", "–", "108"],
+    ]
+    (pair,) = (r for r in found.pairs.to_pylist() if r["metric"] == "real1")
+    points = f"bad is worse than good by {-100 * pair['difference']:.2f} points of real1"
+    better = f"good is better than bad by {-100 * pair['difference']:.2f} points of real1"
+    assert any(line.startswith((points, better)) for line in lines)
+
+
+def test_notes_say_first_how_values_were_estimated_and_what_proposals_alone_say():
+    found = World().evaluate(metrics=["real1"])[1]
+    bias = [100 * (r["alone"] - r["value"]) for r in found.results.to_pylist() if r["slice"] == "all"]
+    assert found.notes[:2] == (
+        "proposed: values are estimates on people's label sets: 120 of 400 images were audited (uniform "
+        "sample, seed 3; estimator ppi++); intervals are of the values on these images, for answers as they "
+        "are",
+        f"proposed: on the proposed label sets alone, real1 would differ by {np.mean(bias):+.2f} points "
+        f"(mean over 2 models; {min(bias):+.2f} to {max(bias):+.2f})",
+    )
+
+
+def test_the_report_says_it_at_the_top_and_does_not_describe_the_proposed_label_sets(tmp_path):
+    found = World().evaluate()[1]
+    found.write(tmp_path)
+    page = html.unescape((tmp_path / "report" / "index.html").read_text(encoding="utf-8"))
+    overview = page[page.index('id="overview"') : page.index("</section>")]
+    assert "Values are estimates on people's label sets: 120 of 400 images were audited" in overview
+    assert "On the proposed label sets alone" in overview
+    assert not (tmp_path / "set_sizes.parquet").exists()
+
+
+def test_results_of_an_audit_are_compared_and_reported_again(tmp_path):
+    world = World()
+    world.evaluate()[1].write(tmp_path / "a")
+    evaluate(world.people, list(world.models.values())).write(tmp_path / "b")
+    compared = compare([tmp_path / "a", tmp_path / "b"])
+    drops = {(r["metric_x"], r["dataset_x"], r["dataset_y"]): r for r in compared.drops.to_pylist()}
+    assert drops["real1", "proposed", "people"]["lo"] is not None

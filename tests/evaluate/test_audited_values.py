@@ -219,7 +219,7 @@ def test_the_answers_to_the_first_images_of_a_sample_suffice():
     assert row(found, model="good", metric="real1")["value"] == pytest.approx(
         hits(world, world.sets)[rows].mean()
     )
-    assert found.notes[-1] == (
+    assert found.notes[0] == (
         "proposed: values are estimates on people's label sets: 90 of 400 images were audited, the first of "
         "120 (uniform sample, seed 3; estimator sample); intervals are of the values on these images, for "
         "answers as they are"

@@ -7,10 +7,12 @@ of all images and on people's label sets of the audited ones, and `manyhot.core.
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
@@ -33,6 +35,7 @@ from manyhot.tables.arrays import label_sets
 from manyhot.tables.audit_samples import DrawnSample, audit_sample_from_table, read_audit_sample
 from manyhot.tables.frames import examples
 from manyhot.tables.labels import with_ids_like
+from manyhot.tables.result_tables import headline
 from manyhot.tables.schemas import metadata
 
 ESTIMATORS: Mapping[str, Power] = {"ppi++": "tuned", "difference": 1.0, "sample": 0.0}
@@ -127,6 +130,10 @@ class AuditedImages:
         )
         return Note(dataset, "", "audit", n, text)
 
+    def notes(self, results: pa.Table, dataset: str) -> tuple[Note, ...]:
+        """Return how values were estimated, and what the proposed label sets alone would have said."""
+        return (self.note(dataset), *_alone_notes(results, dataset))
+
     def about(self) -> dict[str, str]:
         """Return the metadata of the results."""
         values = {
@@ -138,6 +145,21 @@ class AuditedImages:
             "population": self.audit.population,
         }
         return {"audit": json.dumps(values)}
+
+
+def _alone_notes(results: pa.Table, dataset: str) -> Iterator[Note]:
+    """Yield by how much the first headline metric would be off on the proposed label sets alone."""
+    rows = [r for r in results.to_pylist() if r["slice"] == "all" and r.get("alone") is not None]
+    metric = next((m for m in headline() if m in {r["metric"] for r in rows}), None)
+    bias = [100 * (r["alone"] - r["value"]) for r in rows if r["metric"] == metric]
+    bias = [b for b in bias if not math.isnan(b)]
+    if bias:
+        extent = f"; {min(bias):+.2f} to {max(bias):+.2f}" if len(bias) > 1 else ""
+        mean = f"mean over {len(bias):,} models{extent}" if extent else "the column alone has all values"
+        text = (
+            f"on the proposed label sets alone, {metric} would differ by {fmean(bias):+.2f} points ({mean})"
+        )
+        yield Note(dataset, "", "alone", len(bias), text)
 
 
 def open_audit(audit: Audit, source: Source, labels: Labels, reading: Reading, run: Run) -> AuditedImages:

@@ -381,13 +381,15 @@ def _judged(
         match=reading.match,
         files=tuple(path for name, path in files.items() if name not in source.misfits.errors),
         source=rights_of(published) if published else {},
+        is_proposed=audited is not None,
     )
     inputs = {name: digest for name, digest in source.inputs.items() if name not in skipped}
     if published is None:
         evaluation = evaluation.with_notes([*chance_notes(evaluation, labels, source.name)])
     if audited is not None:
-        evaluation = evaluation.with_notes([audited.note(source.name)])
-        evaluation = replace(evaluation, metadata={**evaluation.metadata, **audited.about()})
+        notes = (*audited.notes(evaluation.results, source.name), *evaluation.model_notes)
+        evaluation = replace(evaluation, metadata={**evaluation.metadata, **audited.about()}, model_notes=())
+        evaluation = evaluation.with_notes(notes)
         inputs |= audited.inputs
     return replace(evaluation, judged=(judged,), inputs=inputs)
 

@@ -321,7 +321,7 @@ class Evaluation(Result):
 
         self._page_notes.clear()
         pictures, pictured, gallery = None, list[Path](), list[Path]()
-        for judged in self.judged if len(self.judged) == 1 else ():
+        for judged in self.judged if len(self.judged) == 1 and not self.judged[0].is_proposed else ():
             try:
                 pictures = page_pictures(judged)
                 pictured = write_class_pictures(judged, self.per_class, out)
@@ -344,8 +344,8 @@ def _concat(parts: Sequence[Mapping[str, pa.Table]]) -> dict[str, pa.Table]:
 
 def _described(judged: Sequence[JudgedData]) -> Iterator[tuple[str, list[pa.Table]]]:
     """Yield the tables of label sets by name, of each data set."""
-    described = [j.describe().tables for j in judged]
-    for name in described[0]:
+    described = [j.describe().tables for j in judged if not j.is_proposed]
+    for name in described[0] if described else ():
         yield name, [tables[name] for tables in described]
 
 

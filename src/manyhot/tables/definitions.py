@@ -207,7 +207,10 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT("slice", "the slice of images"),
         TEXT("model_a", "one model, the first of the two in the order in which they were passed"),
         TEXT("model_b", "the other model"),
-        REAL("difference", "value of model_b minus value of model_a"),
+        REAL(
+            "difference",
+            "value of model_b minus value of model_a; of an audit, estimated from paired differences",
+        ),
         *bounds("lo", "hi", "the 95 % interval of difference"),
         REAL.nullable("p", "two-sided p-value for a difference of 0"),
         REAL.nullable(

@@ -201,7 +201,7 @@ def results_digest(results: pa.Table) -> str:
     digest = hashlib.sha256()
     for column in results.columns:
         if pa.types.is_string(column.type):
-            digest.update("\n".join(column.to_pylist()).encode())
+            digest.update("\n".join(pc.fill_null(column, "").to_pylist()).encode())
         else:
             values = pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy()
             # NaNs may differ in bits.

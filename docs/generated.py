@@ -38,7 +38,10 @@ ROWS = {
         "one answer of one rater about one (image, class) pair",
         "`manyhot export` and `manyhot convert`",
     ),
-    "golden": ("one answer of one expert about one (image, class) pair", "`manyhot convert`"),
+    "golden": (
+        "one answer of one expert about one (image, class) pair",
+        "`manyhot convert` and `manyhot export --golden`",
+    ),
     "raters": (
         "a rater",
         "`manyhot aggregate`, as `…-raters.parquet` next to the labels, and `manyhot agreement`",
@@ -60,7 +63,7 @@ ROWS = {
     "questions": ("an (image, class) pair to ask about next", "`manyhot next`"),
     "remarks": ("a comment, or a missing class", "`manyhot export`"),
     "labels": ("an image", "`manyhot aggregate` and `manyhot convert`"),
-    "audit_sample": ("an image that an audit could draw", ""),
+    "audit_sample": ("an image that an audit could draw", "`manyhot audit`"),
     "results": ("a value of a metric", "`manyhot evaluate` and `manyhot compare`"),
     "pairs": ("a comparison of two models", "`manyhot evaluate` and `manyhot compare`"),
     "models": ("a model and its metadata", "`manyhot evaluate` and `manyhot compare`"),

@@ -86,6 +86,8 @@ from manyhot.reassess.aggregate import aggregate as aggregate
 from manyhot.reassess.agreement import Agreement as Agreement
 from manyhot.reassess.agreement import agreement as agreement
 from manyhot.reassess.annotate import annotate as annotate
+from manyhot.reassess.audit import DrawnAudit as DrawnAudit
+from manyhot.reassess.audit import audit as audit
 from manyhot.reassess.backup import backup_campaign as backup_campaign
 from manyhot.reassess.backup import restore_campaign as restore_campaign
 from manyhot.reassess.card import DataCard as DataCard

@@ -43,6 +43,11 @@ COMMANDS: dict[str, Command] = {
         "Propose the classes to ask raters about, and estimate cost and recall.",
         "manyhot.reassess.propose:propose",
     ),
+    "audit": Command(
+        "Re-assess",
+        "Draw a random sample of images for people to answer, with recorded probabilities, as a campaign.",
+        "manyhot.reassess.audit:audit",
+    ),
     "annotate": Command(
         "Re-assess",
         "Let raters answer the questions of a campaign in the browser.",

@@ -70,6 +70,7 @@ COMMANDS = {
     "status": (CAMPAIGN, None),
     "propose": (CAMPAIGN, None),
     "proposers": ("", None),
+    "audit": (f"{CAMPAIGN} --size 2 --out a", None),
     "annotate": (CAMPAIGN, "web"),
     "invite": (f"{CAMPAIGN} ann", "web"),
     "export": (CAMPAIGN, "web"),

@@ -39,6 +39,7 @@ from manyhot.reassess.init import find_images
 from manyhot.reassess.status import CampaignFolder
 from manyhot.result import Result
 from manyhot.tables import Campaign, Images
+from manyhot.tables.audit_samples import read_audit_sample
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -163,6 +164,8 @@ def _fill(
             do=f"propose the classes to ask about: manyhot propose {campaign.folder}",
         )
     images = read_images(campaign.path("images"), classes=classes)
+    if examples is None and campaign.path("examples").is_file():
+        examples = campaign.path("examples")
     shown = images if examples is None else read_images(examples, classes=classes)
     store.fill(
         list(_asked(web, campaign, classes, images)),
@@ -211,7 +214,7 @@ def _asked(web: Any, campaign: Campaign, classes: ClassList, images: Images) -> 
     ):
         asked.setdefault(image_id, []).append(class_id)
     places = _places(images)
-    golden = _golden(campaign, classes)
+    golden, order = _golden(campaign, classes), _order(campaign)
     for image_id, class_ids in asked.items():
         if image_id not in places:
             raise InputError(
@@ -221,7 +224,18 @@ def _asked(web: Any, campaign: Campaign, classes: ClassList, images: Images) -> 
                 do=f"propose again: manyhot propose {campaign.folder}",
             )
         uri, label = places[image_id]
-        yield web.ImageQuestions(image_id, uri, label, tuple(class_ids), golden.get(image_id, {}))
+        own = golden.get(image_id, {})
+        if order and image_id not in order and not own:
+            continue  # an audit's image for golden questions, which no expert has answered
+        yield web.ImageQuestions(image_id, uri, label, tuple(class_ids), own, order.get(image_id, 0))
+
+
+def _order(campaign: Campaign) -> dict[str, int]:
+    """Return the place of each image of an audit in the random order of its sample; empty for others."""
+    if not campaign.path("audit_sample").is_file():
+        return {}
+    drawn = read_audit_sample(campaign.path("audit_sample")).drawn.to_pylist()
+    return {image_id: place for place, image_id in enumerate(drawn)}
 
 
 def _places(images: Images) -> dict[str, tuple[str, int | None]]:

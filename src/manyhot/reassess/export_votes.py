@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +15,13 @@ from pyarrow import compute as pc
 from manyhot import tables
 from manyhot.command import command
 from manyhot.files import sha256
+from manyhot.formats.writing import PathLike, check_place
+from manyhot.parameters import Shown
 from manyhot.reassess.app.server import DatabaseAddress, open_store
 from manyhot.reassess.status import CampaignFolder
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables import ANSWERS, Campaign
+from manyhot.tables import ANSWERS, Campaign, Golden, votes_from_table, write_golden
 
 if TYPE_CHECKING:
     from manyhot.reassess.app.store import Store
@@ -34,9 +36,16 @@ class ExportedVotes(Result):
         return iter(())
 
 
-@command("export", examples=("manyhot export campaign",))
+@command(
+    "export",
+    examples=("manyhot export campaign", "manyhot export audit/golden --golden audit/golden.parquet"),
+)
 def export_votes(
-    campaign: CampaignFolder, *, database: DatabaseAddress = None, run: Run = QUIET
+    campaign: CampaignFolder,
+    *,
+    database: DatabaseAddress = None,
+    golden: Annotated[PathLike | None, Shown("FILE")] = None,
+    run: Run = QUIET,
 ) -> ExportedVotes:
     """Write the votes and remarks of the annotation app as tables of the campaign.
 
@@ -50,6 +59,9 @@ def export_votes(
     database
         Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
         folder.
+    golden
+        Also write the answers as golden answers of experts to this file, such as golden.parquet of another
+        campaign.
     run
         Command line of the call, which is stored in the metadata.
 
@@ -63,8 +75,15 @@ def export_votes(
         If the campaign has no database yet.
     """
     home = Campaign.read(campaign)
+    if golden is not None:
+        check_place(Path(golden), "golden")
     with open_store(home, database) as store:
-        return ExportedVotes(written=tuple(write_answers(store, home, home.folder, run.call)))
+        written = write_answers(store, home, home.folder, run.call)
+    if golden is not None:
+        votes = votes_from_table(tables.read(written[0], "votes"), name=written[0].name)
+        inputs = {written[0].name: sha256(written[0])}
+        written.append(write_golden(Golden(votes), golden, call=run.call, inputs=inputs))
+    return ExportedVotes(written=tuple(written))
 
 
 def write_answers(store: Store, campaign: Campaign, folder: Path, call: str = "") -> list[Path]:

@@ -133,15 +133,30 @@ def init_campaign(
         {f"classes/{Path(classes).name}": sha256(classes)} if classes and Path(classes).is_file() else {}
     )
     campaign = Campaign(target, listed.name, listed.hash, len(listed), len(sources.images), run.call, inputs)
-    if (standing := _standing(campaign)) is not None:
+    if (standing := standing_campaign(campaign)) is not None:
         return InitialCampaign(standing, False, campaign_status(target))
     _check_images(sources.images, listed)
+    notes = create_campaign(campaign, lambda part: _fill(part, sources, listed, match))
+    return InitialCampaign(campaign, True, campaign_status(target), notes=notes, written=(target,))
+
+
+def create_campaign(campaign: Campaign, fill: Callable[[Campaign], tuple[str, ...]]) -> tuple[str, ...]:
+    """Create the folder of a campaign, which appears only when it is complete.
+
+    Parameters
+    ----------
+    campaign : Campaign
+    fill : callable
+        Writes the files of the campaign to the folder that it is passed, and returns notes.
+    """
+    target = campaign.folder
     try:
         home = target if target.is_dir() else target.parent
         home.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_PART, dir=home))
         try:
-            notes = _fill(replace(campaign, folder=part), sources, listed, match)
+            notes = fill(replace(campaign, folder=part))
+            replace(campaign, folder=part).write()
             _settle(part, target)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -149,7 +164,7 @@ def init_campaign(
         if isinstance(error, OutputError):
             raise
         raise write_refused(target, error) from error
-    return InitialCampaign(campaign, True, campaign_status(target), notes=notes, written=(target,))
+    return notes
 
 
 @dataclass(frozen=True)
@@ -229,10 +244,15 @@ def _read_images(place: PathLike, classes: ClassList) -> tuple[Images, dict[str,
     return read_images(path, classes=classes), {f"images/{path.name}": sha256(path)}
 
 
-def _standing(campaign: Campaign) -> Campaign | None:
+_ANOTHER = (
+    "choose another folder; to add models, put their predictions into the folder predictions of the campaign"
+)
+
+
+def standing_campaign(campaign: Campaign, do: str = _ANOTHER) -> Campaign | None:
     """Return the existing campaign if it was made from the same files; otherwise raise an error."""
     folder = campaign.folder
-    if folder.is_dir() and all(path.name.endswith(_PART) for path in folder.iterdir()):
+    if folder.is_dir() and _is_empty(folder):
         return None
     if not folder.exists():
         return None
@@ -250,10 +270,7 @@ def _standing(campaign: Campaign) -> Campaign | None:
             where=folder,
             got=f"made by: {standing.call or 'unknown'}" + _changed(standing, campaign),
             allowed="the same images, classes and predictions, or a new folder",
-            do=(
-                "choose another folder; to add models, put their predictions into the folder predictions of "
-                "the campaign"
-            ),
+            do=do,
         )
     return standing
 
@@ -284,7 +301,7 @@ def _fill(campaign: Campaign, sources: _Inputs, classes: ClassList, match: str) 
     """Write the files of a campaign, and return notes on predictions whose ids are written differently."""
     call, inputs = campaign.call, campaign.inputs
     about = {"classes": classes.hash, "n_classes": str(len(classes))}
-    tables.write(_class_table(classes), campaign.path("classes"), "classes", call=call, inputs=inputs)
+    tables.write(class_table(classes), campaign.path("classes"), "classes", call=call, inputs=inputs)
     tables.write(
         sources.images.table, campaign.path("images"), "images", call=call, inputs=inputs, about=about
     )
@@ -302,7 +319,6 @@ def _fill(campaign: Campaign, sources: _Inputs, classes: ClassList, match: str) 
         whole = replace(predictions, n_classes=len(classes), class_hash=classes.hash)
         inputs = {source.name: sha256(source)} if source is not None else {}
         tables.write_predictions(replace(whole, inputs=inputs), target, call=call)
-    campaign.write()
     return tuple(notes)
 
 
@@ -328,7 +344,8 @@ def _check_predictions(predictions: Predictions, classes: ClassList, written: di
     written[model] = source
 
 
-def _class_table(classes: ClassList) -> pa.Table:
+def class_table(classes: ClassList) -> pa.Table:
+    """Return a class list as the table ``classes``."""
     kind = pa.list_(pa.string())
     return pa.table(
         {
@@ -346,13 +363,32 @@ def _settle(part: Path, folder: Path) -> None:
     """Give a complete folder its final name; if an empty folder exists, move the contents into it."""
     for path in (part, *(p for p in part.rglob("*") if p.is_dir())):
         path.chmod(0o777 & ~_umask())
-    if not folder.exists():
-        part.rename(folder)
+    if part.parent != folder:
+        try:
+            part.rename(folder)
+        except OSError as error:
+            if folder.exists():
+                raise _made_meanwhile(folder) from error
+            raise
         return
     # It may be where the caller stands, or a volume of its own, which nothing can take the place of. The
     # description comes last: without it the folder is no campaign.
+    if not _is_empty(folder):
+        raise _made_meanwhile(folder)
     for path in sorted(part.iterdir(), key=lambda p: p.name == tables.DESCRIPTION):
         path.rename(folder / path.name)
+
+
+def _is_empty(folder: Path) -> bool:
+    return all(path.name.endswith(_PART) for path in folder.iterdir())
+
+
+def _made_meanwhile(folder: Path) -> OutputError:
+    return OutputError(
+        "Another run has written to the folder in the meantime.",
+        where=folder,
+        do="choose another folder; what the other run wrote is unchanged",
+    )
 
 
 def _umask() -> int:

@@ -336,8 +336,8 @@ def propose(
     """
     entry = get("proposer", rule)
     check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="`leave_out`")
-    source = _only(open_inputs(labels, predictions, models=models, reading=reading, run=run))
-    images = _images_of(source)
+    source = only_source(open_inputs(labels, predictions, models=models, reading=reading, run=run))
+    images = source_images(source)
     read = []
     for n, model in enumerate(source.models(), 1):
         read.append(model)
@@ -354,7 +354,7 @@ def propose(
         coverage = count_coverage(ensemble, proposed)
     expected = None if coverage is None else _expected(coverage, entry, resamples, seed)
     made = Proposals(
-        _table(images, proposed, entry.name),
+        proposals_table(images, proposed, entry.name),
         entry.name,
         len(ensemble),
         int(np.count_nonzero(proposed.left_out)),
@@ -369,18 +369,17 @@ def propose(
     return dataclasses.replace(made, metadata=_metadata(made, n_classes, class_hash))
 
 
-def _only(sources: Iterator[Source]) -> Source:
+def only_source(sources: Iterator[Source], what: str = "Proposals can be made") -> Source:
+    """Return the only data set of a call."""
     source, *more = sources
     if more:
         names = [s.name for s in (source, *more)]
-        raise InputError(
-            "Proposals can be made for only one data set.", got=", ".join(names), allowed="one of them"
-        )
+        raise InputError(f"{what} for only one data set.", got=", ".join(names), allowed="one of them")
     return source
 
 
-def _images_of(source: Source) -> Images:
-    """Return the images with their original labels."""
+def source_images(source: Source) -> Images:
+    """Return the images of a data set with their original labels."""
     if source.campaign is not None and source.images is not None and source.classes is not None:
         _check_described(source.campaign, source.images, source.classes)
         return Images(source.images.table, "the campaign")
@@ -453,7 +452,8 @@ def _known_sets(
     return golden_labels(known_labels.to_table(), n_classes, class_hash, name), inputs
 
 
-def _table(images: Images, proposed: Proposed, rule: str) -> pa.Table:
+def proposals_table(images: Images, proposed: Proposed, rule: str) -> pa.Table:
+    """Return the questions about images as the table ``proposals``."""
     pairs = proposed.pairs
     is_label = pa.array(proposed.label_only.astype(np.int8))
     source = pa.DictionaryArray.from_arrays(is_label, pa.array([rule, UNPROPOSED]))

@@ -11,6 +11,8 @@
     golden.parquet         the experts' answers
     remarks.parquet        the raters' remarks
     labels.parquet         the label sets
+    audit_sample.parquet   of an audit: the probability of every image that could be drawn
+    examples.parquet       of an audit: all images, from which raters see examples of classes
 """
 
 from __future__ import annotations

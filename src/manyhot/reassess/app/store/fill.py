@@ -33,6 +33,8 @@ class ImageQuestions:
         The proposed classes.
     golden : Mapping of int to bool
         For each class that experts were asked about, whether more than half of them said yes.
+    place : int
+        Images with a lower place are asked about first; those with the same place, in a random order.
     """
 
     image_id: str
@@ -40,6 +42,7 @@ class ImageQuestions:
     label: int | None
     classes: tuple[int, ...]
     golden: Mapping[int, bool] = field(default_factory=dict)
+    place: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def fill(
     put_value(connection, "id", secrets.token_hex(8))
     change_settings(connection, **settings.__dict__)
     # Raters see the numbers: those of a table that is sorted by class would tell the original label.
-    mixed = sorted(asked, key=lambda a: _hashed(a.image_id))
+    mixed = sorted(asked, key=lambda a: (a.place, _hashed(a.image_id)))
     images = {a.image_id: number for number, a in enumerate(mixed, start=1)}
     _insert(
         connection,

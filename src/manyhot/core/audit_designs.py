@@ -1,0 +1,191 @@
+"""Designs of audits by what models predict: by how many classes they propose, how sure they are, or differ.
+
+Where models agree, people rarely disagree with them, so an answer about another image says more. No design
+leaves out an image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
+from manyhot.core.audit_samples import AuditDesign, active_design, stratified_design, uniform_design
+from manyhot.errors import InputError
+from manyhot.parameters import check_one_of
+
+Preference = Literal["uniform", "size", "confidence", "active", "differences"]
+"""What a design prefers: nothing; images with more proposed classes; less confident ones; images on which
+models may be wrong; images on which models differ."""
+
+PREFERENCES: tuple[Preference, ...] = get_args(Preference)
+
+MOST_CANDIDATES = 4
+"""Images with this many proposed classes or more are one stratum."""
+
+N_CONFIDENCE = 10
+"""Strata of equal size by confidence."""
+
+FEW_MODELS = 2
+"""Models up to which confidence tells more than how many models have the same top class."""
+
+SAME_SHARE = 0.1
+"""Share of the audited images on which the two models of a pair agree, and the least number of them.
+
+The difference of two models is 0 there, but they show how many images have a valid class at all.
+"""
+FEWEST_SAME = 30
+
+
+@dataclass(frozen=True)
+class ModelDesign:
+    """A design, and what its strata are called.
+
+    Attributes
+    ----------
+    design : AuditDesign
+    kind : str
+        ``uniform``, ``stratified`` or ``active``.
+    strata : tuple of str
+        The name of each stratum, in ascending order of its number; empty without strata.
+    """
+
+    design: AuditDesign
+    kind: str
+    strata: tuple[str, ...] = ()
+
+    def names(self) -> npt.NDArray[np.str_] | None:
+        """Return the name of the stratum of each image, shape (N,); None without strata."""
+        return np.array(self.strata)[self.design.places] if self.strata else None
+
+
+def design_by_models(
+    prefer: Preference, best: Ints, n: int, confidence: AnyFloats | None = None
+) -> ModelDesign:
+    """Return the design of an audit of n images.
+
+    Parameters
+    ----------
+    prefer : str
+        One of `PREFERENCES`.
+    best : ndarray of int, shape (N, M)
+        The top class of each model for each image.
+    n : int
+        Number of audited images.
+    confidence : ndarray of float, shape (N, M), optional
+        The probability of each top class.
+
+    Raises
+    ------
+    InputError
+        If there is no such design, it needs more models or confidences, or n is impossible.
+    """
+    check_one_of(prefer, PREFERENCES, "There is no such design of an audit.", where="`design`")
+    if prefer == "uniform":
+        return ModelDesign(uniform_design(len(best), n), "uniform")
+    if prefer == "confidence":
+        return _by_confidence(best, n, confidence)
+    if prefer == "differences":
+        return _by_differences(best, n)
+    squares = expected_squares(best, confidence)
+    if prefer == "active":
+        return ModelDesign(active_design(squares, n), "active")
+    size = np.minimum(count_candidates(best), MOST_CANDIDATES)
+    names = tuple(str(k) if k < MOST_CANDIDATES else f"{k} or more" for k in np.unique(size))
+    return ModelDesign(stratified_design(size, n, np.sqrt(squares.mean(axis=1))), "stratified", names)
+
+
+def share_of_others(best: Ints) -> Floats32:
+    """Return the share of the other models that have the same top class, shape (N, M); needs two models."""
+    same = np.zeros(best.shape, np.float32)
+    for column in best.T:
+        same += best == column[:, None]
+    return (same - 1) / np.float32(best.shape[1] - 1)
+
+
+def expected_squares(best: Ints, confidence: AnyFloats | None = None) -> Floats:
+    """Return the expected square of each residual if people answered, shape (N, M).
+
+    It is p (1 - p) with the share p of the other models that have the same top class. Because few models
+    that agree may all be wrong, half a model more is for and half a model against it. With one model or two,
+    whose shares say little, p is the confidence.
+
+    Raises
+    ------
+    InputError
+        If there is one model without confidences.
+    """
+    m = best.shape[1]
+    if m <= FEW_MODELS and confidence is not None and np.isfinite(confidence).all():
+        p = np.clip(confidence, 0, 1)
+    elif m > 1:
+        p = (share_of_others(best) * (m - 1) + 0.5) / m
+    else:
+        raise InputError(
+            "The design needs several models, or one with probabilities.",
+            got="one model without probabilities",
+            do="predict with more models, or set `design` to uniform",
+        )
+    return np.asarray(p * (1 - p), np.float64)
+
+
+def count_candidates(best: Ints) -> Ints:
+    """Return how many classes at least a tenth of the models put first, shape (N,)."""
+    n_models = best.shape[1]
+    ordered = np.sort(best, axis=1)
+    starts = np.diff(ordered, axis=1, prepend=ordered[:, :1] - 1) != 0
+    rows, at = np.nonzero(starts)
+    last = np.append(np.diff(rows) != 0, True)
+    ends = np.where(last, n_models, np.append(at[1:], n_models))
+    often = (ends - at) * 10 >= n_models
+    return np.bincount(rows[often], minlength=len(best))
+
+
+def _by_confidence(best: Ints, n: int, confidence: AnyFloats | None) -> ModelDesign:
+    if confidence is None or not np.isfinite(confidence).all():
+        raise InputError(
+            "The design needs probabilities of all models.",
+            got="a model without probabilities",
+            do="set `design` to size or uniform",
+        )
+    mean = confidence.mean(axis=1, dtype=np.float64)
+    rank = np.argsort(np.argsort(mean, kind="stable"), kind="stable")
+    tenth = rank * N_CONFIDENCE // len(mean)
+    squares = expected_squares(best, confidence)
+    names = tuple(f"tenth {k + 1:02} by confidence" for k in np.unique(tenth))
+    return ModelDesign(stratified_design(tenth, n, np.sqrt(squares.mean(axis=1))), "stratified", names)
+
+
+def _by_differences(best: Ints, n: int) -> ModelDesign:
+    n_models = best.shape[1]
+    if n_models < 2:
+        raise InputError(
+            "The design compares models.",
+            got="one model",
+            allowed="two models or more",
+            do="pass another model, or set `design` to uniform",
+        )
+    if n_models > 2:
+        others = share_of_others(best)
+        apart = (expected_squares(best) * (1 - others)).mean(axis=1)
+        return ModelDesign(active_design(apart, n), "active")
+    differ = best[:, 0] != best[:, 1]
+    if differ.all() or not differ.any():
+        return ModelDesign(uniform_design(len(best), n), "uniform")
+    return ModelDesign(_pair_design(differ, n), "stratified", ("same top class", "two top classes"))
+
+
+def _pair_design(differ: Bools, n: int) -> AuditDesign:
+    """Return the design for the difference of two models, most of it where their top classes differ."""
+    n_apart = int(np.count_nonzero(differ))
+    n_same = len(differ) - n_apart
+    same = min(max(round(SAME_SHARE * n), min(FEWEST_SAME, n // 2)), n_same)
+    apart = min(n - same, n_apart)
+    counts = np.array([n - apart, apart])
+    stratum = differ.astype(np.intp)
+    if n > len(differ) or counts.min() < 2:
+        return uniform_design(len(differ), n)
+    return AuditDesign((counts / np.array([n_same, n_apart]))[stratum], stratum)

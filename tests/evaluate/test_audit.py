@@ -2,6 +2,7 @@
 
 import html
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from manyhot import compare, evaluate
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.audit import Audit
 from manyhot.files import sha256
-from manyhot.tables import Labels, write
+from manyhot.tables import Campaign, Images, Labels, write
 from manyhot.tables.audit_samples import draw_sample, write_audit_sample
 
 
@@ -48,7 +49,7 @@ def test_files_give_what_tables_give(tmp_path):
     assert found.to_polars().equals(same.to_polars())
     assert found.inputs == {p.name: sha256(p) for p in (people, sample)}
     expected = {"design": "uniform", "seed": 3, "n": 120, "n_images": 400}
-    expected |= {"estimator": "ppi++", "population": False}
+    expected |= {"estimator": "ppi++", "population": False, "proposed_by": "labels"}
     assert json.loads(found.metadata["audit"]) == expected
 
 
@@ -67,7 +68,8 @@ def test_an_unrated_image_is_not_answered():
 def test_half_an_audit_is_refused(given):
     other = {"audited": "sample", "sample": "audited"}[given]
     world = World()
-    assert message(UsageError, lambda: evaluate(world.proposed, [], **{given: "file.parquet"})) == (
+    models = list(world.models.values())
+    assert message(UsageError, lambda: evaluate(world.proposed, models, **{given: "file.parquet"})) == (
         "An audit needs people's label sets and the sample that they are of.\n"
         f"  got:     `{given}` without `{other}`\n"
         f"  do:      pass `{other}`, too"
@@ -308,3 +310,70 @@ def test_results_of_an_audit_are_compared_and_reported_again(tmp_path):
     compared = compare([tmp_path / "a", tmp_path / "b"])
     drops = {(r["metric_x"], r["dataset_x"], r["dataset_y"]): r for r in compared.drops.to_pylist()}
     assert drops["real1", "proposed", "people"]["lo"] is not None
+
+
+def in_campaign(folder, world, drawn):
+    """Write what manyhot audit and manyhot aggregate write: a campaign with the sample and label sets."""
+    Campaign(folder, "numbers", "", N_CLASSES, len(drawn)).write()
+    metadata = {"n_classes": str(N_CLASSES), "asked_known": "true"}
+    write(world.audited(drawn.drawn).table, folder / "labels.parquet", "labels", about=metadata)
+    keys = [str(i) for i in range(N_CLASSES)]
+    classes = pa.table({"class_id": pa.array(range(N_CLASSES), pa.int32()), "key": keys, "name": keys})
+    write(classes, folder / "classes.parquet", "classes")
+    write(pa.table({"image_id": drawn.drawn}), folder / "images.parquet", "images")
+    write_audit_sample(drawn, folder / "audit_sample.parquet")
+    return folder
+
+
+def test_a_campaign_holds_its_sample(tmp_path):
+    world, drawn = World(), drawn_of()
+    folder = in_campaign(tmp_path, world, drawn)
+    models = list(world.models.values())
+    found = evaluate(world.proposed, models, audited=folder)
+    same = evaluate(world.proposed, models, audited=folder, sample=drawn)
+    assert found.to_polars().equals(same.to_polars())
+    assert set(found.inputs) == {"labels.parquet", "audit_sample.parquet"}
+
+
+def test_without_labels_the_other_models_propose_label_sets(tmp_path):
+    """For two models, each proposes its top class for the other."""
+    world, drawn = World(), drawn_of()
+    images = Images(pa.table({"image_id": IDS}), "photos")
+    models = [replace(m, n_classes=N_CLASSES) for m in world.models.values()]
+    found = evaluate(images, models, audited=world.audited(drawn.drawn), sample=drawn)
+    good, bad = (m.classes[:, 0] for m in models)
+    alone = found.to_polars().filter(slice="all", metric="real1")["alone"].to_list()
+    assert alone == [np.mean(good == bad)] * 2
+    assert "estimator ppi++, label sets proposed by the other models" in found.notes[0]
+    assert json.loads(found.metadata["audit"])["proposed_by"] == "models"
+    f, y = good == bad, np.array([g in s for g, s in zip(good, world.sets, strict=True)])
+    rows = pc.index_in(drawn.drawn, IDS).to_numpy()
+    weight = np.cov(y[rows], f[rows])[0, 1] / np.var(f[rows], ddof=1)
+    value = y[rows].mean() + weight * (f.mean() - f[rows].mean())
+    assert found.value("real1", model="good") == pytest.approx(value)
+
+
+def test_models_propose_on_request_although_there_are_labels():
+    found = World().evaluate(proposed_by="models")[1]
+    assert found.to_polars().filter(metric="top1", slice="all")["value"].is_not_nan().all()
+    assert "label sets proposed by the other models" in found.notes[0]
+
+
+def test_models_are_read_twice_from_an_iterator():
+    world, drawn = World(), drawn_of()
+    options = {"audited": world.audited(drawn.drawn), "sample": drawn, "proposed_by": "models"}
+    found = evaluate(world.proposed, iter(world.models.values()), **options)
+    same = evaluate(world.proposed, list(world.models.values()), **options)
+    assert found.to_polars().equals(same.to_polars())
+
+
+def test_one_model_cannot_propose_for_itself():
+    world = World()
+    del world.models["bad"]
+    assert message(InputError, lambda: world.evaluate(proposed_by="models")) == (
+        "There are too few models to propose label sets for one another.\n"
+        "  where:   proposed\n"
+        "  got:     1 model\n"
+        "  allowed: at least 2\n"
+        "  do:      pass label sets of all images, such as original labels, or more models"
+    )

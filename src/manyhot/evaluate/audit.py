@@ -26,7 +26,9 @@ from manyhot.core.sets import LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import Reading, open_labels
 from manyhot.errors import InputError, MatchError, UsageError
+from manyhot.evaluate.audit_proposals import ModelProposals, has_no_labels, propose_by_models
 from manyhot.evaluate.results import Note
+from manyhot.evaluate.slices import labels_of
 from manyhot.files import sha256
 from manyhot.parameters import Flattened, Shown, check_one_of
 from manyhot.run import Run
@@ -55,7 +57,12 @@ class Audit(Flattened):
         or a campaign. The label sets of all images are then only proposals, and values are estimates of those
         on people's label sets.
     sample
-        Table audit_sample with the images that were drawn, and their probabilities.
+        Table audit_sample with the images that were drawn, and their probabilities; by default, that of the
+        campaign.
+    proposed_by
+        Where the proposed label sets come from: labels (those of DATASET, such as original labels), or models
+        (for each model, the classes that most of the other models predict). The default is labels if there
+        are any.
     estimator
         How people's and proposed label sets are combined: ppi++ (proposals count the more the better they
         are), difference (they count fully), or sample (the audited images alone).
@@ -65,6 +72,7 @@ class Audit(Flattened):
 
     audited: Annotated[Any, Shown("LABELS")] = None
     sample: Annotated[Any, Shown("FILE")] = None
+    proposed_by: Literal["labels", "models"] | None = None
     estimator: Estimator = "ppi++"
     population: bool = False
 
@@ -75,17 +83,39 @@ class Audit(Flattened):
         Raises
         ------
         UsageError
-            If there are audited label sets without a sample, or a sample without audited label sets.
+            If there is a sample without audited label sets.
         """
         check_one_of(self.estimator, ESTIMATORS, "There is no such estimator.", where="`estimator`")
-        if (self.audited is None) != (self.sample is None):
-            lacking, has = ("`audited`", "`sample`") if self.audited is None else ("`sample`", "`audited`")
-            raise UsageError(
-                "An audit needs people's label sets and the sample that they are of.",
-                got=f"{has} without {lacking}",
-                do=f"pass {lacking}, too",
-            )
+        if self.audited is None and self.sample is not None:
+            raise _half("`sample`", "`audited`")
         return self.audited is not None
+
+    def open_sample(self) -> tuple[DrawnSample, dict[str, str]]:
+        """Return the sample, and the sha256 of its file by name; raise the errors of `read_audit_sample`.
+
+        Raises
+        ------
+        UsageError
+            If there is no sample, neither passed nor in a campaign.
+        """
+        if isinstance(self.sample, DrawnSample):
+            return self.sample, {}
+        if isinstance(self.sample, pa.Table):
+            return audit_sample_from_table(self.sample, name="the audit sample"), {}
+        path = self.sample
+        if path is None and isinstance(self.audited, str | os.PathLike):
+            path = Path(self.audited) / "audit_sample.parquet"
+        if path is None or not (self.sample or path.is_file()):
+            raise _half("`audited`", "`sample`")
+        return read_audit_sample(path), {Path(path).name: sha256(path)}
+
+
+def _half(has: str, lacking: str) -> UsageError:
+    return UsageError(
+        "An audit needs people's label sets and the sample that they are of.",
+        got=f"{has} without {lacking}",
+        do=f"pass {lacking}, too",
+    )
 
 
 NO_AUDIT = Audit()
@@ -105,6 +135,8 @@ class AuditedImages:
     drawn : DrawnSample
     inputs : Mapping of str to str
         The sha256 of the files, by name.
+    models : ModelProposals, optional
+        The label sets that models propose for one another; None if labels propose them.
     """
 
     people: LabelSets
@@ -112,6 +144,7 @@ class AuditedImages:
     audit: Audit
     drawn: DrawnSample
     inputs: Mapping[str, str] = field(default_factory=dict)
+    models: ModelProposals | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -125,7 +158,8 @@ class AuditedImages:
         where = "the population" if self.audit.population else "these images"
         text = (
             f"values are estimates on people's label sets: {n:,} of {of:,} images were audited{part} "
-            f"({self.drawn.design} sample, seed {self.drawn.seed}; estimator {self.audit.estimator}); "
+            f"({self.drawn.design} sample, seed {self.drawn.seed}; estimator {self.audit.estimator}"
+            f"{'' if self.models is None else ', label sets proposed by the other models'}); "
             f"intervals are of the values on {where}, for answers as they are"
         )
         return Note(dataset, "", "audit", n, text)
@@ -142,6 +176,7 @@ class AuditedImages:
             "n": len(self.sample),
             "n_images": len(self.sample.design),
             "estimator": self.audit.estimator,
+            "proposed_by": "labels" if self.models is None else "models",
             "population": self.audit.population,
         }
         return {"audit": json.dumps(values)}
@@ -162,17 +197,21 @@ def _alone_notes(results: pa.Table, dataset: str) -> Iterator[Note]:
         yield Note(dataset, "", "alone", len(bias), text)
 
 
-def open_audit(audit: Audit, source: Source, labels: Labels, reading: Reading, run: Run) -> AuditedImages:
+def open_audit(audit: Audit, source: Source, reading: Reading, run: Run) -> tuple[Labels, AuditedImages]:
     """Read an audit of a data set, and check that it is one.
 
     Parameters
     ----------
     audit : Audit
     source : Source
-    labels : Labels
-        The proposed label sets of all images, with original labels.
     reading, run
         As in `manyhot.evaluate`.
+
+    Returns
+    -------
+    labels : Labels
+        The proposed label sets of all images, with original labels.
+    images : AuditedImages
 
     Raises
     ------
@@ -181,8 +220,11 @@ def open_audit(audit: Audit, source: Source, labels: Labels, reading: Reading, r
     MatchError
         If the images of the sample, of the proposed label sets and of the audited ones do not fit together.
     """
-    drawn = _open_sample(audit.sample)
+    drawn, inputs = audit.open_sample()
     check_sample(drawn.sample)
+    by_models = audit.proposed_by == "models" or (audit.proposed_by is None and has_no_labels(source))
+    models = propose_by_models(source) if by_models else None
+    labels = labels_of(source) if models is None else models.labels
     alone = Reading(classes=source.classes or reading.classes, match=reading.match)
     (found,) = open_labels(audit.audited, reading=alone, run=run)
     people = found.sets()
@@ -193,18 +235,7 @@ def open_audit(audit: Audit, source: Source, labels: Labels, reading: Reading, r
     sample = drawn.sample_for(labels.image_id, labels.name or "the labels")
     sample = sample if n == len(sample) else sample.first(n)
     sets = replace(label_sets(people), label=label_sets(labels).label[sample.images])
-    inputs = dict(found.inputs)
-    if isinstance(audit.sample, str | os.PathLike):
-        inputs[Path(audit.sample).name] = sha256(audit.sample)
-    return AuditedImages(sets, sample, audit, drawn, inputs)
-
-
-def _open_sample(sample: Any) -> DrawnSample:
-    if isinstance(sample, DrawnSample):
-        return sample
-    if isinstance(sample, pa.Table):
-        return audit_sample_from_table(sample, name="the audit sample")
-    return read_audit_sample(sample)
+    return labels, AuditedImages(sets, sample, audit, drawn, {**found.inputs, **inputs}, models)
 
 
 def _check_classes(labels: Labels, people: Labels) -> None:

@@ -40,7 +40,6 @@ from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.ranks import ANALYSED_METRICS
 from manyhot.evaluate.results import Evaluation
-from manyhot.evaluate.slices import labels_of
 from manyhot.evaluate.write import JudgedData
 from manyhot.files import sha256
 from manyhot.formats import prediction_files, read_predictions
@@ -317,6 +316,8 @@ def evaluate(
     if audit.is_requested:
         _check_auditable(benchmark, labels, map_resamples, posterior)
     entrants = None if benchmark is None else Entrants.open(benchmark, predictions, models, reading, run)
+    if isinstance(predictions, Iterator) and audit.is_requested:
+        predictions = list(predictions)  # models that propose label sets for one another are read twice
     sources = (
         open_inputs(labels, predictions, models=models, reading=reading, run=run)
         if entrants is None
@@ -341,8 +342,11 @@ def _judged(
     run: Run,
 ) -> Evaluation:
     """Judge the models of one data set."""
-    labels, files = source.sets(), dict[str, Path]()
-    audited = open_audit(audit, source, labels_of(source), reading, run) if audit.is_requested else None
+    files, audited = dict[str, Path](), None
+    if audit.is_requested:
+        labels, audited = open_audit(audit, source, reading, run)
+    else:
+        labels = source.sets()
     if labels.are_original and metrics is None and audited is None:
         # On original labels alone, metrics of label sets would say the same again.
         metrics = accuracies(ORIGINAL_LABELS)

@@ -227,6 +227,8 @@ class Judge:
         depth = max(depth_of(self.requested or ()), int(sets.size.max(initial=1)))
         depth = max(depth, self._posterior.depth) if self._posterior else depth
         depth = depth if self.audit is None else max(depth, int(self.audit.people.size.max(initial=1)))
+        if self.audit is not None and self.audit.models is not None:
+            sets = self.audit.models.without(predictions.model).take(alignment.left)
         case = case_of(sets, predictions, alignment, depth)
         if not self.trust_order:
             check_order(case, predictions, alignment)

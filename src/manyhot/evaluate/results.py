@@ -71,10 +71,6 @@ class Number:
     alone: float | None = None
 
 
-AUDITED = ("estimator", "n_audited", "alone")
-"""Columns of results and pairs that only audits have."""
-
-
 @dataclass(frozen=True)
 class Note:
     """A caveat about the results of a model, such as images without labels."""
@@ -145,14 +141,11 @@ class Evaluation(Result):
         metadata: Mapping[str, str],
     ) -> Evaluation:
         """Build the tables from rows."""
-        columns = {f.name: [getattr(n, f.name) for n in rows] for f in dataclasses.fields(Number)}
-        results = pa.table(columns, schema=schema("results"))
-        compared = _pairs_table(pairs)
-        if results["estimator"].null_count == len(results):
-            results, compared = results.drop(AUDITED), compared.drop(AUDITED)
+        audited = any(n.estimator for n in rows)
+        columns = schema("results", audited=audited)
         return cls(
-            results,
-            compared,
+            pa.table({name: [getattr(n, name) for n in rows] for name in columns.names}, schema=columns),
+            _pairs_table(pairs, audited),
             samples.cast(schema("samples")),
             metadata=metadata,
         ).with_notes(notes)
@@ -366,9 +359,9 @@ def _place(dataset: str, model: str) -> str:
     return ", ".join(filter(None, (dataset, model)))  # what was assumed of the labels concerns no model
 
 
-def _pairs_table(pairs: Sequence[Mapping[str, Any]]) -> pa.Table:
+def _pairs_table(pairs: Sequence[Mapping[str, Any]], audited: bool) -> pa.Table:
     """Return blocks of the pairs table as one; those of metrics that are not audited lack columns."""
-    columns = schema("pairs")
+    columns = schema("pairs", audited=audited)
     blocks = [
         pa.table({f.name: p.get(f.name, pa.nulls(len(p["n"]), f.type)) for f in columns}, schema=columns)
         for p in pairs

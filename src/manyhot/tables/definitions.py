@@ -90,11 +90,12 @@ CONTROLS = 2
 
 _NULL_WITHOUT = "95 % interval, null without one"
 
-_AUDITED = (
+AUDITED = (
     TEXT.optional("estimator", "of an audit: ppi++, difference or sample; null if no label sets are used"),
     COUNT.optional("n_audited", "of an audit: number of images that count and that people answered"),
     REAL.optional("alone", "of an audit: the value on the proposed label sets alone"),
 )
+"""Columns of results and pairs that only audits have."""
 
 _declared: dict[str, tuple[Column, ...]] = {
     "classes": (
@@ -199,7 +200,7 @@ _declared: dict[str, tuple[Column, ...]] = {
             "n_skipped",
             "number of skipped images; n + n_skipped is the number of aligned images in the slice",
         ),
-        *_AUDITED,
+        *AUDITED,
     ),
     "pairs": (
         TEXT("dataset", "the data set"),
@@ -217,7 +218,7 @@ _declared: dict[str, tuple[Column, ...]] = {
             "p_adjusted", "p with Holm's correction over all pairs of the data set, metric and slice"
         ),
         COUNT("n", "number of images that count for both models"),
-        *_AUDITED,
+        *AUDITED,
     ),
     "models": (
         TEXT("model", "as in results"),

@@ -4,12 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from scipy import stats
 from scipy.special import expit, logit
 
-from audits import IDS, World
+from audits import IDS, N_CLASSES, World, table_of
 from manyhot import evaluate
+from manyhot.core.audit_average_precision import linearised_average_precision
+from manyhot.core.audited import estimate, side_by_side
+from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.audit_samples import draw_sample
 
 
@@ -237,3 +241,77 @@ def test_an_evaluation_without_audit_has_no_columns_of_audits():
     plain = evaluate(world.people, list(world.models.values()))
     names = [*plain.results.column_names, *plain.pairs.column_names]
     assert not {"estimator", "n_audited", "alone"} & set(names)
+
+
+def dense(world):
+    """Return models with probabilities of all classes, and labels without original ones."""
+    rng = np.random.default_rng(5)
+    yes = np.zeros((400, N_CLASSES))
+    for i, classes in enumerate(world.sets):
+        yes[i, classes] = 1
+    models = [
+        Predictions(
+            IDS,
+            name,
+            scores=expit(3 * yes - 2 + noise * rng.normal(size=yes.shape)),
+            score_kind="probability",
+        )
+        for name, noise in (("good", 1), ("bad", 2))
+    ]
+    return models, Labels(table_of([[c] for c in world.label]), N_CLASSES, name="proposed")
+
+
+def test_macro_average_precision_is_estimated_by_its_influence_function():
+    world, drawn = World(), draw_sample(IDS, np.full(400, 0.5), "uniform", 3)
+    models, proposed = dense(world)
+    found = evaluate(proposed, models, audited=world.audited(drawn.drawn), sample=drawn)
+    sample, sets = drawn.sample_for(IDS), (world.sets, [[c] for c in world.label])
+    people, single = (np.array([[c in s for c in range(N_CLASSES)] for s in of]) for of in sets)
+    numbers, values = row(found, model="good", metric="map_macro"), []
+    for model in models:
+        values.append(linearised_average_precision(people[sample.images], single, model.scores, sample))
+    expected = estimate(values[0], sample)
+    lo, hi = expected.interval("logit")
+    assert numbers["value"] == pytest.approx(expected.value[0], abs=1e-6)
+    assert (numbers["lo"], numbers["hi"]) == pytest.approx((lo[0], hi[0]), abs=1e-6)
+    assert numbers["alone"] == pytest.approx(expected.alone[0])
+    assert (numbers["n"], numbers["n_skipped"], numbers["n_audited"]) == (400, 0, 200)
+    (pair,) = (r for r in found.pairs.to_pylist() if r["metric"] == "map_macro")
+    both = estimate(side_by_side(values).differences(np.array([1]), np.array([0])), sample)
+    assert pair["difference"] == pytest.approx(both.value[0], abs=1e-5)
+    assert pair["lo"] == pytest.approx(both.interval()[0][0], abs=1e-5)
+    left_out = next(n for n in found.notes if "sums over images" in n)
+    assert left_out.startswith("proposed, 2 models: map_micro, ")
+
+
+def test_macro_average_precision_is_exact_if_all_images_are_audited():
+    world, drawn = World(), draw_sample(IDS, np.ones(400), "uniform", 3)
+    models, proposed = dense(world)
+    found = evaluate(proposed, models, audited=world.audited(drawn.drawn), sample=drawn)
+    people = Labels(table_of(world.sets), N_CLASSES, name="people")
+    plain = evaluate(people, models, metrics=["map_macro"])
+    for model in ("good", "bad"):
+        value = found.value("map_macro", model=model)
+        assert value == pytest.approx(plain.value("map_macro", model=model), abs=1e-9)
+
+
+def test_macro_average_precision_needs_positives():
+    world, drawn = World(), draw_sample(IDS, np.full(400, 0.045), "uniform", 7)
+    models, proposed = dense(world)
+    options = {"audited": world.audited(drawn.drawn), "sample": drawn}
+    found = evaluate(proposed, models, metrics=["map_macro"], **options)
+    assert found.results["lo"].null_count == 2
+    text = "no interval of map_macro: too few positives (6 of 6 classes have fewer than 30)"
+    assert [n.text for n in found.model_notes if n.kind == "no_interval" and n.model == "bad"] == [text]
+
+
+def test_proposals_of_classes_that_can_be_valid_together():
+    """Without original labels, a model proposes all classes with a probability of at least 0.5."""
+    world, drawn = World(), draw_sample(IDS, np.full(400, 0.5), "uniform", 3)
+    models, _ = dense(world)
+    images = Images(pa.table({"image_id": IDS}), "photos")
+    options = {"audited": world.audited(drawn.drawn), "sample": drawn, "classes": list("abcdef")}
+    found = evaluate(images, models, metrics=["hamming"], **options)
+    good, bad = (m.scores >= 0.5 for m in models)
+    alone = found.to_polars().filter(slice="all")["alone"].to_list()
+    assert alone == pytest.approx([(good != bad).mean()] * 2)

@@ -377,15 +377,15 @@ def resampled_values(
 ) -> Floats:
     """Return the values in each resample of `bootstrap_interval`, shape (R, M); `weight` is λ, shape (M,)."""
     residual = values.audited - weight * values.proposed
-    means = np.empty((resamples, residual.shape[1]))
+    proposed = weight * (values.proposed - sample.weights @ values.proposed)
+    n, means = len(sample), np.empty((resamples, residual.shape[1]))
+    scale = np.sqrt(sample.weights * n / max(n - 1, 1) / len(sample.design))
     for start in range(0, resamples, _CHUNK):
         part = means[start : start + _CHUNK]
         part[:] = _resampled_weights(sample, len(part), rng, whole=population) @ residual
-    means += values.base + weight * values.mean
-    if population:
-        error = np.sqrt(_spread(values.proposed, sample) / len(sample.design))
-        means += weight * error * rng.standard_normal(means.shape)
-    return means
+        if population:  # with the covariances of the values, which differences need
+            part += (rng.standard_normal((len(part), n)) * scale) @ proposed
+    return means + (values.base + weight * values.mean)
 
 
 def check_rows(n: int, n_images: int, sample: AuditSample) -> None:

@@ -13,6 +13,7 @@ from numpy import typing as npt
 from scipy.special import stdtr
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
+from manyhot.core.audit_average_precision import linearised_average_precision
 from manyhot.core.audited import (
     FEWEST_EFFECTIVE,
     TOO_FEW_IN_GROUP,
@@ -25,7 +26,7 @@ from manyhot.core.audited import (
 )
 from manyhot.core.comparison import PairTable, holm
 from manyhot.core.estimates import Ratio
-from manyhot.core.jackknife import Scale
+from manyhot.core.jackknife import Scale, doubt_of
 from manyhot.core.resampling import Cells
 from manyhot.core.sets import Case, LabelSets
 from manyhot.evaluate.audit import ESTIMATORS, AuditedImages
@@ -35,6 +36,9 @@ from manyhot.evaluate.results import Number, pair_rows
 from manyhot.evaluate.slices import ALL, BY_SIZE, Slices, slices_by_size
 from manyhot.registry import Entry
 from manyhot.tables.result_tables import ORIGINAL_LABELS, accuracies
+
+AVERAGE_PRECISION = "map_macro"
+"""The metric that is no ratio of sums and is audited by its influence function."""
 
 _BLOCK = 4_000_000
 """Values of pairs of models in memory at once: 32 MB, several times."""
@@ -138,10 +142,12 @@ class Auditor:
         values = linearised_slices(own.ratio, column.ratio, self.images.sample, self._inside, self._cells)
         estimated = self._estimate(values)
         doubts = self._doubts(estimated, own.ratio, column.ratio)
-        ends = self._ends(estimated, column.scale, doubts)
         is_known = not depends_on_sets(metric)
         if not is_known:
-            self._keep(column, values, estimated, doubts)
+            self._counted.add(column.model, column.metric, column.scored)
+            for i, name in enumerate(self._slices.names):
+                if name == ALL or (i >= self._slices.standing and column.metric in self._compared):
+                    self._keep((column.model, column.metric, name), values, estimated, doubts, i)
         counts = self._counts(own.scored)
         for i, number in enumerate(proposed):
             if is_known and number.slice not in BY_SIZE:
@@ -149,20 +155,54 @@ class Auditor:
                 continue
             n, n_aligned, n_audited = (int(count[i]) for count in counts)
             n_aligned = n_aligned if number.slice in BY_SIZE else number.n + number.n_skipped
-            value, lo, hi = (float(x[i]) for x in (estimated.value, *ends))
-            if column.scale == "logit":  # of a share, whose estimate may be beyond 0 or 1
-                value, lo, hi = (float(np.clip(x, 0, 1)) for x in (value, lo, hi))
-            yield replace(
-                number,
-                value=value,
-                lo=None if np.isnan(lo) else lo,
-                hi=None if np.isnan(hi) else hi,
-                n=min(n, n_aligned),
-                n_skipped=max(n_aligned - n, 0),
-                estimator=self.images.audit.estimator,
-                n_audited=n_audited,
-                alone=None if np.isnan(number.value) else number.value,
-            )
+            number = replace(number, n=min(n, n_aligned), n_skipped=max(n_aligned - n, 0))
+            ends = self._ends(estimated, column.scale, doubts, i)
+            yield self._number(number, float(estimated.value[i]), ends, column.scale, n_audited)
+
+    def _number(
+        self, number: Number, value: float, ends: tuple[float, float], scale: Scale, n_audited: int
+    ) -> Number:
+        """Return an estimate in place of a value on the proposed label sets."""
+        lo, hi = ends
+        if scale == "logit":  # of a share, whose estimate may be beyond 0 or 1
+            value, lo, hi = (float(np.clip(x, 0, 1)) for x in (value, lo, hi))
+        return replace(
+            number,
+            value=value,
+            lo=None if np.isnan(lo) else lo,
+            hi=None if np.isnan(hi) else hi,
+            estimator=self.images.audit.estimator,
+            n_audited=n_audited,
+            alone=None if np.isnan(number.value) else number.value,
+        )
+
+    def average_precision(self, number: Number, case: Case, rows: npt.NDArray[np.int64]) -> Number | None:
+        """Return the estimate of macro average precision on all images.
+
+        It is None if a model does not predict all images, or if an image is not usable.
+
+        Parameters
+        ----------
+        number : Number
+            Model, metric and numbers of images.
+        case, rows
+            As in `case`.
+        """
+        people = self.images.people
+        is_whole = len(rows) == len(self.images.sample.design) and bool((rows == np.arange(len(rows))).all())
+        if not (is_whole and people.usable.all() and case.labels.usable.all()) or case.scores is None:
+            return None
+        yes = people.yes_matrix()
+        values = linearised_average_precision(yes, case.labels.yes_matrix(), case.scores, self.images.sample)
+        estimated = self._estimate(values)
+        positives = yes.sum(axis=0, dtype=np.float64)
+        few = "" if self.images.is_whole else doubt_of(positives[positives > 0])
+        doubts = [d or few for d in estimated.doubts()]
+        self._counted.add(number.model, number.metric, np.ones(len(rows), bool))
+        self._keep((number.model, number.metric, ALL), values, estimated, doubts)
+        number = replace(number, value=float(estimated.alone[0]))
+        ends = self._ends(estimated, "logit", doubts)
+        return self._number(number, float(estimated.value[0]), ends, "logit", len(people))
 
     def _counts(self, scored: Bools) -> tuple[Ints, Ints, Ints]:
         """Return, of each slice, how many images count and are aligned, as the audited ones suggest.
@@ -197,36 +237,36 @@ class Auditor:
                 doubts[i] = doubts[i] or TOO_FEW_IN_GROUP
         return doubts
 
-    def _ends(self, estimated: AuditedEstimate, scale: Scale, doubts: Sequence[str]) -> tuple[Floats, Floats]:
+    def _ends(
+        self, estimated: AuditedEstimate, scale: Scale, doubts: Sequence[str], i: int = 0
+    ) -> tuple[float, float]:
+        if doubts[i] or not self._resamples:
+            return float("nan"), float("nan")
         lo, hi = estimated.interval(scale if scale in ("logit", "log") else "plain")
-        without = np.array([bool(d) or not self._resamples for d in doubts])
-        return np.where(without, np.nan, lo), np.where(without, np.nan, hi)
+        return float(lo[i]), float(hi[i])
 
     def _keep(
         self,
-        column: ImageValues,
+        key: Key,
         values: LinearisedValues,
         estimated: AuditedEstimate,
         doubts: Sequence[str],
+        i: int = 0,
     ) -> None:
-        """Keep what pairs and comparisons need."""
-        self._counted.add(column.model, column.metric, column.scored)
-        for i, name in enumerate(self._slices.names):
-            requested = i >= self._slices.standing and column.metric in self._compared
-            if name == ALL or requested:
-                key, one = (column.model, column.metric, name), slice(i, i + 1)
-                self._values[key] = LinearisedValues(
-                    values.audited[:, one].astype(np.float32),
-                    values.proposed[:, one].astype(np.float32),
-                    values.mean[one],
-                    values.base[one],
-                    values.alone[one],
-                )
-                if doubts[i] == TOO_FEW_IN_GROUP:
-                    self._doubtful.add(key)
-                self._power[key] = np.nan if doubts[i] else float(estimated.power[i])
-            if name == ALL and doubts[i] and self._resamples and not self.images.is_whole:
-                self.doubts.setdefault(doubts[i], []).append(column.metric)
+        """Keep what pairs and comparisons need of a value, and why it has no interval."""
+        one, doubt = slice(i, i + 1), doubts[i]
+        self._values[key] = LinearisedValues(
+            values.audited[:, one].astype(np.float32),
+            values.proposed[:, one].astype(np.float32),
+            values.mean[one],
+            values.base[one],
+            values.alone[one],
+        )
+        if doubt and not estimated.doubts()[i]:  # it is also that of a difference
+            self._doubtful.add(key)
+        self._power[key] = np.nan if doubt else float(estimated.power[i])
+        if key[2] == ALL and doubt and self._resamples and not self.images.is_whole:
+            self.doubts.setdefault(doubt, []).append(key[1])
 
     def samples(self, dataset: str, rows: Sequence[Number]) -> pa.Table:
         """Return the samples table; values that no answer changes are the same in each resample.
@@ -294,6 +334,9 @@ class Auditor:
 
 NO_SUMS = "an audit estimates sums over images"
 """Why metrics that are no ratios of sums cannot be audited."""
+
+NOT_WHOLE = "some images have no prediction or are not usable"
+"""Why macro average precision cannot be audited."""
 
 
 def unaudited(metric: Entry) -> str:

@@ -18,7 +18,15 @@ from manyhot.core.resampling import Bootstrap, draw_counts
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.evaluate.audit import AuditedImages
-from manyhot.evaluate.audited_values import NO_SUMS, Auditor, depends_on_sets, unaudited, with_class_masks
+from manyhot.evaluate.audited_values import (
+    AVERAGE_PRECISION,
+    NO_SUMS,
+    NOT_WHOLE,
+    Auditor,
+    depends_on_sets,
+    unaudited,
+    with_class_masks,
+)
 from manyhot.evaluate.columns import ImageValues, Sampler
 from manyhot.evaluate.confidence import Pictured
 from manyhot.evaluate.per_class.class_tables import ClassTables
@@ -249,10 +257,14 @@ class Judge:
         pooled = dict[str, str]()
         for metric in metrics:
             estimate = metric(case_for(metric, case))
-            if self._auditor and isinstance(estimate, Pooled):
+            if self._auditor is None or not isinstance(estimate, Pooled):
+                self._rows += self._judge(predictions.model, metric, estimate, case, alignment.left)
+            elif metric.name != AVERAGE_PRECISION:
                 pooled[metric.name] = NO_SUMS
-                continue
-            self._rows += self._judge(predictions.model, metric, estimate, case, alignment.left)
+            elif number := self._average_precision(self._auditor, predictions.model, case, alignment.left):
+                self._rows.append(number)
+            else:
+                pooled[metric.name] = NOT_WHOLE
         self._leave_out(predictions.model, pooled)
         if self._posterior:
             self._posterior.add(predictions.model, case, metrics, alignment.left)
@@ -323,6 +335,18 @@ class Judge:
         without = {m.name: reason for m in metrics if (reason := unaudited(m))}
         self._leave_out(predictions.model, without)
         return [metric for metric in metrics if metric.name not in without]
+
+    def _average_precision(
+        self, auditor: Auditor, model: str, case: Case, rows: npt.NDArray[np.int64]
+    ) -> Number | None:
+        n = int(np.count_nonzero(case.labels.usable))
+        empty = Number(
+            self.dataset, model, AVERAGE_PRECISION, ALL, float("nan"), None, None, n, len(rows) - n
+        )
+        number = auditor.average_precision(empty, case, rows)
+        if number is not None:
+            self._intervals[AVERAGE_PRECISION] = "audit"
+        return number
 
     def _leave_out(self, model: str, without: Mapping[str, str]) -> None:
         """Note which metrics are not audited, by their names, and why."""

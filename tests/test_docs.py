@@ -414,6 +414,7 @@ def test_outputs_are_found():
         "evaluation",
         "comparison",
         "own-data",
+        "audited",
         "operating-points",
         "aggregation",
         "agreement",
@@ -434,6 +435,7 @@ def test_outputs_are_found():
 
 WRITING = (
     "own-data",
+    "audited",
     "evaluation",
     "operating-points",
     "calibration",

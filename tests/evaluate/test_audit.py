@@ -260,6 +260,18 @@ def test_a_mean_over_set_sizes_needs_enough_images_of_each_size():
     assert np.isnan([pair["lo"], pair["hi"], pair["p"]]).all()
 
 
+def test_a_mean_over_set_sizes_needs_images_of_each_size_in_a_slice():
+    """The slice has images with one class alone, of which there are enough."""
+    world = World()
+    one = [len(s) == 1 for s in world.sets]
+    images = Images(pa.table({"image_id": IDS, "one": pa.array(one)}))
+    found = world.evaluate(200, images=images, slices=["one=true"], metrics=["asma"])[1].to_polars()
+    rows = found.filter(slice="one=true")
+    assert rows["n_audited"].min() > 30
+    assert rows["lo"].null_count() == 2
+    assert found.filter(slice="all")["lo"].null_count() == 0
+
+
 def test_if_no_requested_metric_can_be_audited_it_is_an_error():
     assert message(InputError, lambda: World().evaluate(metrics=["real1_unasked"])) == (
         "real1_unasked cannot be audited: people are asked about other classes in an audit than before.\n"

@@ -53,6 +53,9 @@ FEWEST_PER_STRATUM = 30
 _CHUNK = 100
 """Resamples per block: 40 MB for 50,000 audited images."""
 
+_ROUNDING = 1e-9
+"""Standard error below which all residuals are equal but for rounding."""
+
 TOO_FEW_IMAGES = f"fewer than {FEWEST_EFFECTIVE} audited images make up the variance"
 TOO_FEW_IN_GROUP = f"fewer than {FEWEST_EFFECTIVE} audited images are in one of the groups that are averaged"
 TOO_HEAVY = "one more disagreement on an image with a small probability could double the variance"
@@ -321,6 +324,7 @@ def estimate(
     residual = y - weight * f
     weighted = sample.weights @ residual
     largest = np.maximum(residual.max(axis=0) - weighted, weighted - residual.min(axis=0))
+    squares[:, squares.sum(axis=0) < _ROUNDING**2] = 0  # or it would seem that many images make it up
     variance = squares.sum(axis=0)
     total = variance * _freedom(sample, power) + _added_variance(y, sample, population, rater_variance)
     with np.errstate(invalid="ignore", divide="ignore"):

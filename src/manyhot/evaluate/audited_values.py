@@ -231,9 +231,10 @@ class Auditor:
         if (audited.stratum == proposed.stratum[rows])[both].all():
             return doubts  # of original labels, whose numbers of images are known
         strata = np.unique(audited.stratum[audited.scored])
-        for i, inside in enumerate(self._inside & audited.scored):
-            counts = np.bincount(np.searchsorted(strata, audited.stratum[inside]))
-            if len(counts) > 1 and counts[counts > 0].min() < FEWEST_EFFECTIVE:
+        for i, name in enumerate(self._slices.names):
+            inside = audited.stratum[self._inside[i] & audited.scored]
+            counts = np.bincount(np.searchsorted(strata, inside), minlength=len(strata))
+            if name not in BY_SIZE and counts.min(initial=FEWEST_EFFECTIVE) < FEWEST_EFFECTIVE:
                 doubts[i] = doubts[i] or TOO_FEW_IN_GROUP
         return doubts
 

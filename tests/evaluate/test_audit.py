@@ -347,6 +347,19 @@ def test_a_campaign_holds_its_sample(tmp_path):
     assert set(found.inputs) == {"labels.parquet", "audit_sample.parquet"}
 
 
+def test_golden_images_of_a_campaign_are_no_part_of_the_sample(tmp_path):
+    world, drawn = World(), drawn_of()
+    same = evaluate(world.proposed, list(world.models.values()), audited=in_campaign(tmp_path, world, drawn))
+    others = pa.array(sorted(set(IDS.to_pylist()) - set(drawn.drawn.to_pylist()))[:5], pa.string())
+    (tmp_path / "golden").mkdir()
+    write(pa.table({"image_id": others}), tmp_path / "golden" / "images.parquet", "images")
+    table = world.audited(pa.concat_arrays([drawn.drawn, others])).table
+    about = {"n_classes": str(N_CLASSES), "asked_known": "true"}
+    write(table, tmp_path / "labels.parquet", "labels", about=about)
+    found = evaluate(world.proposed, list(world.models.values()), audited=tmp_path)
+    assert found.to_polars().equals(same.to_polars())
+
+
 def test_without_labels_the_other_models_propose_label_sets(tmp_path):
     """For two models, each proposes its top class for the other."""
     world, drawn = World(), drawn_of()
@@ -358,6 +371,7 @@ def test_without_labels_the_other_models_propose_label_sets(tmp_path):
     assert alone == [np.mean(good == bad)] * 2
     assert "estimator ppi++, label sets proposed by the other models" in found.notes[0]
     assert json.loads(found.metadata["audit"])["proposed_by"] == "models"
+    assert not any("mla" in n.text.split(": ")[0] for n in found.model_notes if n.kind == "no_interval")
     f, y = good == bad, np.array([g in s for g, s in zip(good, world.sets, strict=True)])
     rows = pc.index_in(drawn.drawn, IDS).to_numpy()
     weight = np.cov(y[rows], f[rows])[0, 1] / np.var(f[rows], ddof=1)

@@ -32,13 +32,13 @@ from manyhot.evaluate.slices import labels_of
 from manyhot.files import sha256
 from manyhot.parameters import Flattened, Shown, check_one_of
 from manyhot.run import Run
-from manyhot.tables import Labels
+from manyhot.tables import Campaign, Labels
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.audit_samples import DrawnSample, audit_sample_from_table, read_audit_sample
 from manyhot.tables.frames import examples
 from manyhot.tables.labels import with_ids_like
 from manyhot.tables.result_tables import headline
-from manyhot.tables.schemas import metadata
+from manyhot.tables.schemas import metadata, read
 
 ESTIMATORS: Mapping[str, Power] = {"ppi++": "tuned", "difference": 1.0, "sample": 0.0}
 """The weight of the proposed label sets, by the name of the estimator."""
@@ -231,11 +231,22 @@ def open_audit(audit: Audit, source: Source, reading: Reading, run: Run) -> tupl
     _check_fresh(labels, people, found.inputs)
     people, _ = with_ids_like(people, drawn.image_id, other_name=drawn.name or "the audit sample")
     _check_classes(labels, people)
-    people, n = _answered(people, drawn)
+    people, n = _answered(_without_golden(people, found.campaign, drawn), drawn)
     sample = drawn.sample_for(labels.image_id, labels.name or "the labels")
     sample = sample if n == len(sample) else sample.first(n)
     sets = replace(label_sets(people), label=label_sets(labels).label[sample.images])
     return labels, AuditedImages(sets, sample, audit, drawn, {**found.inputs, **inputs}, models)
+
+
+def _without_golden(people: Labels, campaign: Campaign | None, drawn: DrawnSample) -> Labels:
+    """Return the label sets of a campaign without its golden images, which were drawn from other images."""
+    if campaign is None:
+        return people
+    tables = {"golden": campaign.path("golden"), "images": campaign.folder / "golden" / "images.parquet"}
+    found = [read(path, name)["image_id"].to_pylist() for name, path in tables.items() if path.is_file()]
+    golden = pa.array({name for ids in found for name in ids}, pa.string())
+    is_other = pc.and_not(pc.is_in(people.image_id, golden), pc.is_in(people.image_id, drawn.drawn))
+    return replace(people, table=people.table.filter(pc.invert(is_other)))
 
 
 def _check_classes(labels: Labels, people: Labels) -> None:

@@ -143,7 +143,7 @@ class Auditor:
         estimated = self._estimate(values)
         doubts = self._doubts(estimated, own.ratio, column.ratio)
         is_known = not depends_on_sets(metric)
-        if not is_known:
+        if not is_known and own.scored.any():
             self._counted.add(column.model, column.metric, column.scored)
             for i, name in enumerate(self._slices.names):
                 if name == ALL or (i >= self._slices.standing and column.metric in self._compared):

@@ -249,6 +249,14 @@ def test_metrics_that_cannot_be_audited_are_named():
     )
 
 
+def test_fewer_than_30_audited_images_of_a_slice_give_no_interval():
+    found = World().evaluate(120, metrics=["variable_topk"])[1].to_polars()
+    few = found["n_audited"] < 30
+    assert few.any()
+    assert found.filter(few)["lo"].null_count() == few.sum()
+    assert found.filter(~few)["lo"].null_count() == 0
+
+
 def test_a_mean_over_set_sizes_needs_enough_images_of_each_size():
     found = World().evaluate(60)[1]
     text = "asma: fewer than 10 audited images are in one of the groups that are averaged"

@@ -88,6 +88,25 @@ def test_with_unequal_probabilities_it_is_the_difference_estimator_of_a_ratio():
     assert (numbers["n"], numbers["n_skipped"], numbers["n_audited"]) == counts
 
 
+def test_in_strata_it_is_the_stratified_difference_estimator():
+    """Cochran 1977, Sampling Techniques, equations 5.1 and 5.12."""
+    world = World()
+    easy = np.arange(400) < 300
+    strata, p = pa.array(["easy" if e else "hard" for e in easy]), np.where(easy, 0.2, 0.6)
+    drawn, found = world.evaluate(probability=p, design="stratified", strata=strata, estimator="difference")
+    y, f, rows = hits(world, world.sets), hits(world, [[c] for c in world.label]), audited_rows(drawn)
+    value, variance = f.mean(), 0
+    for inside in (easy, ~easy):
+        residual, share = (y - f)[rows[inside[rows]]], inside.mean()
+        n = len(residual)
+        value += share * residual.mean()
+        variance += share**2 * (1 - n / inside.sum()) * residual.var(ddof=1) / n
+    numbers = row(found, model="good", metric="real1")
+    assert numbers["value"] == pytest.approx(value)
+    half = (logit(numbers["hi"]) - logit(numbers["lo"])) / 2 * value * (1 - value)
+    assert half / np.sqrt(variance) == pytest.approx(2, abs=0.06)  # Student's t
+
+
 def test_pairs_are_estimated_from_paired_differences():
     world = World()
     drawn, found = world.evaluate(120, estimator="difference")

@@ -27,7 +27,7 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import Reading, open_labels
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.audit_proposals import ModelProposals, has_no_labels, propose_by_models
-from manyhot.evaluate.results import Note
+from manyhot.evaluate.results import Evaluation, Note
 from manyhot.evaluate.slices import labels_of
 from manyhot.files import sha256
 from manyhot.parameters import Flattened, Shown, check_one_of
@@ -164,12 +164,14 @@ class AuditedImages:
         )
         return Note(dataset, "", "audit", n, text)
 
-    def notes(self, results: pa.Table, dataset: str) -> tuple[Note, ...]:
-        """Return how values were estimated, and what the proposed label sets alone would have said."""
-        return (self.note(dataset), *_alone_notes(results, dataset))
+    def described(self, evaluation: Evaluation, dataset: str) -> Evaluation:
+        """Return an evaluation that says first how values were estimated, and what proposals alone say."""
+        first = (self.note(dataset), *_alone_notes(evaluation.results, dataset))
+        metadata = {**evaluation.metadata, **self._about()}
+        bare = replace(evaluation, metadata=metadata, model_notes=())
+        return bare.with_notes((*first, *evaluation.model_notes))
 
-    def about(self) -> dict[str, str]:
-        """Return the metadata of the results."""
+    def _about(self) -> dict[str, str]:
         values = {
             "design": self.drawn.design,
             "seed": self.drawn.seed,

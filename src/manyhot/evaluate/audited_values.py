@@ -27,6 +27,7 @@ from manyhot.core.audited import (
 from manyhot.core.comparison import PairTable, holm
 from manyhot.core.estimates import Ratio
 from manyhot.core.jackknife import Scale, doubt_of
+from manyhot.core.ratio_intervals import FEWEST_CASES
 from manyhot.core.resampling import Cells
 from manyhot.core.sets import Case, LabelSets
 from manyhot.evaluate.audit import ESTIMATORS, AuditedImages
@@ -36,6 +37,9 @@ from manyhot.evaluate.results import Number, pair_rows
 from manyhot.evaluate.slices import ALL, BY_SIZE, Slices, slices_by_size
 from manyhot.registry import Entry
 from manyhot.tables.result_tables import ORIGINAL_LABELS, accuracies
+
+FEW_AUDITED = f"fewer than {FEWEST_CASES} audited images count"
+"""Why a value has no interval: a sample of so few misses rare images, and looks as if there were none."""
 
 AVERAGE_PRECISION = "map_macro"
 """The metric that is no ratio of sums and is audited by its influence function."""
@@ -224,7 +228,11 @@ class Auditor:
     def _doubts(self, estimated: AuditedEstimate, audited: Ratio, proposed: Ratio) -> list[str]:
         """Return why each slice has no interval; empty if it has one."""
         doubts = estimated.doubts()
-        if audited.stratum is None or proposed.stratum is None or self.images.is_whole:
+        if self.images.is_whole:
+            return doubts
+        few = np.count_nonzero(self._inside & audited.scored, axis=1) < FEWEST_CASES
+        doubts = [d or (FEW_AUDITED if f else "") for d, f in zip(doubts, few, strict=True)]
+        if audited.stratum is None or proposed.stratum is None:
             return doubts
         rows = self.images.sample.images
         both = audited.scored & proposed.scored[rows]

@@ -391,10 +391,7 @@ def _judged(
     if published is None:
         evaluation = evaluation.with_notes([*chance_notes(evaluation, labels, source.name)])
     if audited is not None:
-        notes = (*audited.notes(evaluation.results, source.name), *evaluation.model_notes)
-        evaluation = replace(evaluation, metadata={**evaluation.metadata, **audited.about()}, model_notes=())
-        evaluation = evaluation.with_notes(notes)
-        inputs |= audited.inputs
+        evaluation, inputs = audited.described(evaluation, source.name), {**inputs, **audited.inputs}
     return replace(evaluation, judged=(judged,), inputs=inputs)
 
 

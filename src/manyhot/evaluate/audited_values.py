@@ -30,7 +30,7 @@ from manyhot.core.jackknife import Scale, doubt_of
 from manyhot.core.ratio_intervals import FEWEST_CASES
 from manyhot.core.resampling import Cells
 from manyhot.core.sets import Case, LabelSets
-from manyhot.evaluate.audit import ESTIMATORS, AuditedImages
+from manyhot.evaluate.audited import ESTIMATORS, AuditedImages
 from manyhot.evaluate.columns import CountedImages, ImageValues, Key, samples_table
 from manyhot.evaluate.requirements import case_for
 from manyhot.evaluate.results import Number, pair_rows
@@ -41,7 +41,7 @@ from manyhot.tables.result_tables import ORIGINAL_LABELS, accuracies
 FEW_AUDITED = f"fewer than {FEWEST_CASES} audited images count"
 """Why a value has no interval: a sample of so few misses rare images, and looks as if there were none."""
 
-AVERAGE_PRECISION = "map_macro"
+MAP_MACRO = "map_macro"
 """The metric that is no ratio of sums and is audited by its influence function."""
 
 _BLOCK = 4_000_000

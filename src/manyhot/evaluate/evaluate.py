@@ -34,7 +34,7 @@ from manyhot.data.inputs import (
     open_inputs,
 )
 from manyhot.errors import MatchError, UnknownNameError, UsageError
-from manyhot.evaluate.audit import NO_AUDIT, Audit, open_audit
+from manyhot.evaluate.audited import NO_AUDIT, Audit, open_audit
 from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.judge import Resampling, judge_models

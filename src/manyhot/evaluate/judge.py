@@ -17,9 +17,9 @@ from manyhot.core.ratio_intervals import FEW_IMAGES, FEWEST_CASES
 from manyhot.core.resampling import Bootstrap, draw_counts
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
-from manyhot.evaluate.audit import AuditedImages
+from manyhot.evaluate.audited import AuditedImages
 from manyhot.evaluate.audited_values import (
-    AVERAGE_PRECISION,
+    MAP_MACRO,
     NO_SUMS,
     NOT_WHOLE,
     Auditor,
@@ -259,7 +259,7 @@ class Judge:
             estimate = metric(case_for(metric, case))
             if self._auditor is None or not isinstance(estimate, Pooled):
                 self._rows += self._judge(predictions.model, metric, estimate, case, alignment.left)
-            elif metric.name != AVERAGE_PRECISION:
+            elif metric.name != MAP_MACRO:
                 pooled[metric.name] = NO_SUMS
             elif number := self._average_precision(self._auditor, predictions.model, case, alignment.left):
                 self._rows.append(number)
@@ -340,12 +340,10 @@ class Judge:
         self, auditor: Auditor, model: str, case: Case, rows: npt.NDArray[np.int64]
     ) -> Number | None:
         n = int(np.count_nonzero(case.labels.usable))
-        empty = Number(
-            self.dataset, model, AVERAGE_PRECISION, ALL, float("nan"), None, None, n, len(rows) - n
-        )
+        empty = Number(self.dataset, model, MAP_MACRO, ALL, float("nan"), None, None, n, len(rows) - n)
         number = auditor.average_precision(empty, case, rows)
         if number is not None:
-            self._intervals[AVERAGE_PRECISION] = "audit"
+            self._intervals[MAP_MACRO] = "audit"
         return number
 
     def _leave_out(self, model: str, without: Mapping[str, str]) -> None:

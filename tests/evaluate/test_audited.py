@@ -13,7 +13,7 @@ import pytest
 from audits import IDS, N_CLASSES, World, table_of
 from manyhot import compare, evaluate
 from manyhot.errors import InputError, MatchError, UsageError
-from manyhot.evaluate.audit import Audit
+from manyhot.evaluate.audited import Audit
 from manyhot.files import sha256
 from manyhot.tables import Campaign, Images, Labels, write
 from manyhot.tables.audit_samples import draw_sample, write_audit_sample

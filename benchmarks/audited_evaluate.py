@@ -1,6 +1,6 @@
 """How fast `evaluate` is with an audit of ReaL, and how often its intervals contain the values.
 
-    python benchmarks/audited_evaluate.py [--draws 100] [--sizes 250 1000] [--models 9]
+    python benchmarks/audited_evaluate.py [--draws 120] [--sizes 250 1000] [--models 9]
 
 The values to estimate are those of the plain evaluation on ReaL's label sets of all 50,000 images, of which
 3,163 have no valid class. Proposals are the single original labels (``labels``), or what most of the other
@@ -27,7 +27,7 @@ def main() -> None:
     from manyhot.tables.arrays import single_labels
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draws", type=int, default=100)
+    parser.add_argument("--draws", type=int, default=120)
     parser.add_argument("--sizes", nargs="+", type=int, default=(250, 1000))
     parser.add_argument("--models", type=int, default=9)
     options = parser.parse_args()

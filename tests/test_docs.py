@@ -415,6 +415,7 @@ def test_outputs_are_found():
         "comparison",
         "own-data",
         "plan-an-audit",
+        "audited",
         "operating-points",
         "aggregation",
         "agreement",
@@ -435,6 +436,7 @@ def test_outputs_are_found():
 
 WRITING = (
     "own-data",
+    "audited",
     "evaluation",
     "operating-points",
     "calibration",

@@ -44,6 +44,7 @@ from manyhot.diagnose.shortcuts import diagnose_shortcuts as diagnose_shortcuts
 from manyhot.diagnose.shortcuts_result import Shortcuts as Shortcuts
 from manyhot.diagnose.sorted_errors import SortedErrors as SortedErrors
 from manyhot.errors import ManyhotError as ManyhotError
+from manyhot.evaluate.audited import Audit as Audit
 from manyhot.evaluate.compare import compare as compare
 from manyhot.evaluate.comparison import Comparison as Comparison
 from manyhot.evaluate.confidence import Conformal as Conformal

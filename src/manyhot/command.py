@@ -39,6 +39,9 @@ class Verb(Protocol[P, R_co]):
     @overload
     def __call__(self, *args: Any, scores: object, **options: Any) -> R_co: ...
 
+    @overload
+    def __call__(self, *args: Any, audited: object, **options: Any) -> R_co: ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Declaration:
@@ -110,23 +113,24 @@ def _show_fields(shown: Callable[..., Any], function: Callable[..., Any]) -> Non
     Ranges and placeholders are for the command line. The fields follow the parameter, as do their entries in
     the docstring, which are those of the class.
     """
-    name, kind = _flattened(function)
+    flattened, text = _flattened(function), inspect.getdoc(function) or ""
     types_of, own = typing.get_type_hints(function), inspect.signature(function).parameters
-    parameters, fields = [], []
-    for parameter in own.values():
-        parameters.append(parameter.replace(annotation=types_of[parameter.name]))
-        if kind is not None and parameter.name == name:
+    parameters = []
+    for name, parameter in own.items():
+        parameters.append(parameter.replace(annotation=types_of[name]))
+        if (kind := flattened.get(name)) is not None:
             inner = typing.get_type_hints(kind)
             fields = [f for f in _public_fields(kind) if f.name not in own]
             parameters += [
                 inspect.Parameter(f.name, parameter.KEYWORD_ONLY, default=f.default, annotation=inner[f.name])
                 for f in fields
             ]
+            text = _with_entries(text, name, kind, [f.name for f in fields])
     returned = types_of["return"]
     shown.__signature__ = inspect.Signature(parameters, return_annotation=returned)  # type: ignore[attr-defined]
     shown.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": returned}
-    if kind is not None:
-        shown.__doc__ = _with_entries(inspect.getdoc(function) or "", name, kind, [f.name for f in fields])
+    if flattened:
+        shown.__doc__ = text
 
 
 def _public_fields(kind: type[Flattened]) -> list[dataclasses.Field[Any]]:
@@ -151,28 +155,24 @@ def _entry(lines: Sequence[str], name: str) -> slice:
     return slice(start, start + 1 + sum(1 for _ in itertools.takewhile(bool, is_indented)))
 
 
-def _flattened(function: Callable[..., Any]) -> tuple[str, type[Flattened] | None]:
-    """Return the name and the class of the `Flattened` parameter of a function, if it has one."""
-    for name, hint in hints_of(function).items():
-        if isinstance(hint, type) and issubclass(hint, Flattened):
-            return name, hint
-    return "", None
+def _flattened(function: Callable[..., Any]) -> dict[str, type[Flattened]]:
+    """Return the names and the classes of the `Flattened` parameters of a function."""
+    hints = hints_of(function).items()
+    return {name: hint for name, hint in hints if isinstance(hint, type) and issubclass(hint, Flattened)}
 
 
 def _gathered(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return keyword arguments in which fields of the `Flattened` parameter are gathered in it.
+    """Return keyword arguments in which fields of `Flattened` parameters are gathered in them.
 
     ``evaluate(labels, x, classes=names)`` means ``evaluate(labels, x, reading=Reading(classes=names))``.
     """
-    given = set(options) - set(inspect.signature(function).parameters)
-    name, kind = _flattened(function) if given else ("", None)
-    fields = {f.name for f in dataclasses.fields(kind)} if kind is not None else set()  # type: ignore[arg-type]
-    if not given & fields:
-        return dict(options)
-    rest = {key: value for key, value in options.items() if key not in fields}
-    chosen = {key: options[key] for key in options if key in fields}
-    begin = rest.get(name, inspect.signature(function).parameters[name].default)
-    return {**rest, name: dataclasses.replace(begin, **chosen)}
+    parameters, found = inspect.signature(function).parameters, dict(options)
+    for name, kind in _flattened(function).items() if set(options) - set(parameters) else ():
+        fields = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        chosen = {key: found.pop(key) for key in options if key in fields}
+        if chosen:
+            found[name] = dataclasses.replace(found.get(name, parameters[name].default), **chosen)
+    return found
 
 
 def _check_ranges(function: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]) -> None:

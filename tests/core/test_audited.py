@@ -129,6 +129,15 @@ def rows_of(r, rows):
     return Ratio(r.num[rows], r.den[rows], r.scored[rows], None if r.stratum is None else r.stratum[rows])
 
 
+def test_equal_residuals_have_no_interval():
+    """Rounding is no variance: 0.1 + 0.2 - 0.3 is 5e-17."""
+    f = np.linspace(0.1, 0.9, 100)[:, None]
+    sample = uniform_design(100, 40).draw(np.random.default_rng(1))
+    found = estimate(linearised_means((f + 0.3)[sample.images], f, sample), sample, power=1.0)
+    assert found.value == pytest.approx(f.mean() + 0.3)
+    assert found.doubts() == [TOO_FEW_IMAGES]
+
+
 def test_a_ratio_is_the_textbooks():
     """Cochran 1977, equations 6.1 and 6.13, with the denominator's mean of the sample."""
     people, models = ratio(0, 200), ratio(1, 200)

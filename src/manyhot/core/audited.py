@@ -39,7 +39,7 @@ from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.audit_samples import AuditSample
 from manyhot.core.estimates import Ratio
 from manyhot.core.jackknife import LIMITS, Scale, symmetric_ends
-from manyhot.core.resampling import LEVEL, percentile_interval
+from manyhot.core.resampling import LEVEL, Cells, percentile_interval
 from manyhot.errors import InputError
 
 Power = float | Literal["tuned"]
@@ -50,7 +50,14 @@ FEWEST_EFFECTIVE = 10
 FEWEST_PER_STRATUM = 30
 """Audited images in each stratum from which a mean over strata is expanded at what people answered."""
 
+_CHUNK = 100
+"""Resamples per block: 40 MB for 50,000 audited images."""
+
+_ROUNDING = 1e-9
+"""Standard error below which all residuals are equal but for rounding."""
+
 TOO_FEW_IMAGES = f"fewer than {FEWEST_EFFECTIVE} audited images make up the variance"
+TOO_FEW_IN_GROUP = f"fewer than {FEWEST_EFFECTIVE} audited images are in one of the groups that are averaged"
 TOO_HEAVY = "one more disagreement on an image with a small probability could double the variance"
 """Why a value has no interval."""
 
@@ -131,14 +138,74 @@ def linearised_ratios(
     is exact.
 
     The mean over G strata is expanded in the same way if each stratum has at least `FEWEST_PER_STRATUM`
-    audited images. Otherwise, as with the 1,000 classes of ``mla``, it is expanded at the proposed label
-    sets: an image of stratum g contributes ``(a - R_g b) / (G B_g)``, where R_g is the ratio over all images
-    of the stratum under the proposed label sets, and B_g their denominators, divided by N. This is exact if
-    the denominators do not depend on people's answers. Otherwise it is off by the mean over strata of the
-    relative error of the denominator times the error of R_g, of the proposed label sets.
+    audited images, or if people decide which stratum an image is in, such as the size of the label set.
+    Otherwise, as with the 1,000 classes of ``mla``, it is expanded at the proposed label sets: an image of
+    stratum g contributes ``(a - R_g b) / (G B_g)``, where R_g is the ratio over all images of the stratum
+    under the proposed label sets, and B_g their denominators, divided by N, times the ratio of people's and
+    proposed denominators of the audited images. This is exact if the denominators do not depend on people's
+    answers. Otherwise it is off by the mean over strata of the relative error of B_g times the error of R_g.
+    On slices to which people's answers decide whether an image belongs, it is undefined.
     """
+    cells = Cells.of(np.ones((1, len(sample.design)), bool))
+    inside = np.ones((1, len(sample)), bool)
     pairs = zip(audited, proposed, strict=True)
-    return _side_by_side([_linearised_ratio(a, f, sample) for a, f in pairs])
+    return side_by_side([linearised_slices(a, f, sample, inside, cells) for a, f in pairs])
+
+
+def linearised_slices(
+    audited: Ratio, proposed: Ratio, sample: AuditSample, inside: Bools, cells: Cells
+) -> LinearisedValues:
+    """Return the contributions to one metric of one model on each of S slices, as `linearised_ratios` does.
+
+    Parameters
+    ----------
+    audited, proposed : Ratio
+    sample : AuditSample
+    inside : ndarray of bool, shape (S, n)
+        The audited images of each slice. It may depend on people's answers, such as on the size of the set.
+    cells : Cells
+        The same slices of all N images, which may depend on the proposed label sets.
+    """
+    check_rows(len(audited.num), len(proposed.num), sample)
+    of_audited, of_proposed, rows = _strata_of(audited), _strata_of(proposed), sample.images
+    n_strata = 1 + int(max(of_audited.max(initial=0), of_proposed.max(initial=0)))
+    every = [cells.sums(proposed, x, n_strata) / len(sample.design) for x in (proposed.num, proposed.den)]
+    sums = [
+        _audited_sums(of_audited, sample.weights * x, inside, n_strata) for x in (audited.num, audited.den)
+    ]
+    inside_proposed = cells.member[:, cells.cell[rows]]
+    both = audited.scored & proposed.scored[rows]
+    if n_strata > 1 and (of_audited == of_proposed[rows])[both].all() and len(sample) < len(sample.design):
+        counts = _audited_sums(of_audited, audited.scored, inside, n_strata)
+        few = np.where((every[1] > 0) | (counts > 0), counts, np.inf).min(axis=0) < FEWEST_PER_STRATUM
+        den = inside_proposed @ (sample.weights * proposed.den[rows])
+        is_known = (inside == (inside_proposed > 0)).all(axis=1) & (den > 0)
+        more = np.where(is_known, sums[1].sum(axis=0) / np.where(den > 0, den, 1), 0.0)
+        sums = [np.where(few, more * p, a) for a, p in zip(sums, every, strict=True)]
+    num, den = sums
+    ratio, scale = _quotients(num, den)
+    base = _means(ratio, den)
+    y = _contributions(audited, of_audited, ratio, scale) * inside.T
+    here = Ratio(proposed.num[rows], proposed.den[rows], proposed.scored[rows])
+    f = _contributions(here, of_proposed[rows], ratio, scale) * inside_proposed.T
+    mean = (scale * (every[0] - ratio * every[1])).sum(axis=0)
+    return LinearisedValues(y, f, mean, base, _means(_quotients(*every)[0], every[1]))
+
+
+def _quotients(num: Floats, den: Floats) -> tuple[Floats, Floats]:
+    """Return num / den, and 1 / (den G) with the number G of denominators above 0; 0 without denominator."""
+    filled = den > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(filled, num / den, 0.0), np.where(filled, 1 / (den * filled.sum(axis=0)), 0.0)
+
+
+def _means(ratio: Floats, den: Floats) -> Floats:
+    with np.errstate(invalid="ignore"):
+        return np.asarray(ratio.sum(axis=0) / (den > 0).sum(axis=0))
+
+
+def _contributions(values: Ratio, stratum: Ints, ratio: Floats, scale: Floats) -> Floats:
+    return np.asarray(scale[stratum] * (values.num[:, None] - ratio[stratum] * values.den[:, None]))
 
 
 @dataclass(frozen=True)
@@ -253,11 +320,14 @@ def estimate(
     residual = y - weight * f
     weighted = sample.weights @ residual
     largest = np.maximum(residual.max(axis=0) - weighted, weighted - residual.min(axis=0))
+    squares[:, squares.sum(axis=0) < _ROUNDING**2] = 0  # or it would seem that many images make it up
     variance = squares.sum(axis=0)
     total = variance * _freedom(sample, power) + _added_variance(y, sample, population, rater_variance)
     with np.errstate(invalid="ignore", divide="ignore"):
         df = 2 * total**2 / _summed(squares, squares)
         heaviest = np.max(sample.weights**2 * (1 - sample.probability)) * largest**2 / variance
+    if (sample.probability == 1).all():  # nothing depends on the sample
+        heaviest = np.zeros(len(heaviest))
     value = values.base + weight * values.mean + weighted
     return AuditedEstimate(value, np.sqrt(total), df, weight, heaviest, values.alone, len(sample))
 
@@ -292,13 +362,30 @@ def bootstrap_interval(
     the proposed values over all images varies, too, as the mean of N values. λ stays that of the sample.
     """
     weight = estimate(values, sample, power=power).power
+    drawn = resampled_values(values, sample, weight, rng=rng, resamples=resamples, population=population)
+    return percentile_interval(drawn.T)
+
+
+def resampled_values(
+    values: LinearisedValues,
+    sample: AuditSample,
+    weight: Floats,
+    *,
+    rng: np.random.Generator,
+    resamples: int,
+    population: bool = False,
+) -> Floats:
+    """Return the values in each resample of `bootstrap_interval`, shape (R, M); `weight` is λ, shape (M,)."""
     residual = values.audited - weight * values.proposed
-    weights = _resampled_weights(sample, resamples, rng, whole=population)
-    means = values.base + weight * values.mean + weights @ residual
-    if population:
-        error = np.sqrt(_spread(values.proposed, sample) / len(sample.design))
-        means += weight * error * rng.standard_normal(means.shape)
-    return percentile_interval(means.T)
+    proposed = weight * (values.proposed - sample.weights @ values.proposed)
+    n, means = len(sample), np.empty((resamples, residual.shape[1]))
+    scale = np.sqrt(sample.weights * n / max(n - 1, 1) / len(sample.design))
+    for start in range(0, resamples, _CHUNK):
+        part = means[start : start + _CHUNK]
+        part[:] = _resampled_weights(sample, len(part), rng, whole=population) @ residual
+        if population:  # with the covariances of the values, which differences need
+            part += (rng.standard_normal((len(part), n)) * scale) @ proposed
+    return means + (values.base + weight * values.mean)
 
 
 def check_rows(n: int, n_images: int, sample: AuditSample) -> None:
@@ -311,39 +398,21 @@ def check_rows(n: int, n_images: int, sample: AuditSample) -> None:
         )
 
 
-def _linearised_ratio(audited: Ratio, proposed: Ratio, sample: AuditSample) -> LinearisedValues:
-    check_rows(len(audited.num), len(proposed.num), sample)
-    n_images, w = len(sample.design), sample.weights
-    of_audited, of_proposed = _strata_of(audited), _strata_of(proposed)
-    n_strata = int(max(of_audited.max(initial=0), of_proposed.max(initial=0))) + 1
-    num = _sums(of_proposed, proposed.num / n_images, n_strata)
-    den = _sums(of_proposed, proposed.den / n_images, n_strata)
-    counts = np.bincount(of_audited[audited.scored], minlength=n_strata)[den > 0]
-    if n_strata == 1 or counts.min(initial=FEWEST_PER_STRATUM) >= FEWEST_PER_STRATUM:
-        num = _sums(of_audited, w * audited.num, n_strata)
-        den = _sums(of_audited, w * audited.den, n_strata)
-    filled = den > 0
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = np.where(filled, num / den, 0.0)
-        scale = np.where(filled, 1 / (den * np.count_nonzero(filled)), 0.0)
-    y = scale[of_audited] * (audited.num - ratio[of_audited] * audited.den)
-    f = scale[of_proposed] * (proposed.num - ratio[of_proposed] * proposed.den)
-    base = ratio[filled].mean() if filled.any() else np.nan
-    columns = (y[:, None], f[sample.images, None], np.array([f.mean()]), np.array([base]))
-    return LinearisedValues(*columns, np.array([proposed.value()]))
-
-
 def _strata_of(ratio: Ratio) -> Ints:
     if ratio.stratum is None:
         return np.zeros(len(ratio.scored), np.intp)
     return np.where(ratio.scored, ratio.stratum, 0)
 
 
-def _sums(stratum: Ints, values: Floats, n_strata: int) -> Floats:
-    return np.asarray(np.bincount(stratum, values, n_strata), np.float64)
+def _audited_sums(stratum: Ints, values: AnyFloats | Bools, inside: Bools, n_strata: int) -> Floats:
+    """Return the sums of values by stratum and slice, shape (G, S)."""
+    if n_strata == 1:
+        return np.asarray((inside @ values)[None], np.float64)
+    return np.stack([np.bincount(stratum, values * i, n_strata) for i in inside], axis=1)
 
 
-def _side_by_side(values: Sequence[LinearisedValues]) -> LinearisedValues:
+def side_by_side(values: Sequence[LinearisedValues]) -> LinearisedValues:
+    """Return the values of several metrics or models together."""
     columns = zip(*((v.audited, v.proposed, v.mean, v.base, v.alone) for v in values), strict=True)
     return LinearisedValues(*(np.concatenate(parts, axis=-1) for parts in columns))
 

@@ -382,21 +382,21 @@ class Cells:
 
     def value(self, ratio: Ratio) -> Floats:
         """Return ``ratio.value`` of each slice, shape (S,); NaN if no image counts."""
-        num, den = self._sums(ratio, ratio.num), self._sums(ratio, ratio.den)
+        num, den = self.sums(ratio, ratio.num), self.sums(ratio, ratio.den)
         filled = den > 0
         with np.errstate(invalid="ignore", divide="ignore"):
             values: Floats = np.where(filled, num / den, 0).sum(0) / filled.sum(0)
         return values
 
-    def _sums(self, ratio: Ratio, values: npt.NDArray[Any]) -> Floats:
-        """Return the sums of values by stratum and slice, shape (G, S)."""
+    def sums(self, ratio: Ratio, values: npt.NDArray[Any], n_strata: int = 1) -> Floats:
+        """Return the sums of values by stratum and slice, shape (G, S); G is at least `n_strata`."""
         if ratio.stratum is None and values.dtype == bool:
             return self.count(values)[None].astype(np.float64)
         if ratio.stratum is None:
             return (self.member @ np.add.reduceat(values[self.order], self.edges[:-1]))[None]
         k = self.member.shape[1]
         stratum = np.where(ratio.scored, ratio.stratum, 0)
-        at, n_strata = stratum * k + self.cell, int(stratum.max(initial=0)) + 1
+        at, n_strata = stratum * k + self.cell, max(int(stratum.max(initial=0)) + 1, n_strata)
         sums: Floats = np.bincount(at, values, n_strata * k).reshape(n_strata, k) @ self.member.T
         return sums
 

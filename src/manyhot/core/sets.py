@@ -384,6 +384,18 @@ class Case:
         changed.__dict__.update({name: self.__dict__[name] for name in computed if name in self.__dict__})
         return changed
 
+    def take(self, images: Ints, labels: LabelSets) -> Case:
+        """Return the case of the selected images, with other label sets of these images."""
+        return replace(
+            self,
+            labels=labels,
+            top=np.asfortranarray(self.top[images]),
+            scores=None if self.scores is None else self.scores[images],
+            listed=None if self.listed is None else self.listed[images],
+            name=lambda row: self.name(int(images[row])),
+            uncertainty=None if self.uncertainty is None else self.uncertainty.take(images),
+        )
+
     @cached_property
     def has_probabilities(self) -> bool:
         """Whether the probabilities of all classes are known."""

@@ -180,6 +180,57 @@ Key = tuple[str, str, str]
 """Model, metric and slice."""
 
 
+class CountedImages:
+    """The images that count for each metric of each model, of which many are the same."""
+
+    def __init__(self) -> None:
+        self._keys: dict[tuple[str, str], bytes] = {}
+        self._masks: dict[bytes, npt.NDArray[np.bool_]] = {}
+
+    def add(self, model: str, metric: str, scored: npt.NDArray[np.bool_]) -> None:
+        """Add the images that count, shape (n,)."""
+        key = hashlib.blake2b(np.packbits(scored).tobytes(), digest_size=16).digest()
+        self._masks.setdefault(key, scored)
+        self._keys[metric, model] = key
+
+    def groups(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.intp]:
+        """Return a number for each model, the same for models that count the same images, shape (M,)."""
+        groups: npt.NDArray[np.intp] = np.unique(
+            [self._keys[metric, m] for m in models], return_inverse=True
+        )[1]
+        return groups
+
+    def n_counted(self, metric: str, model: str) -> int:
+        """Return how many images count."""
+        return int(np.count_nonzero(self._masks[self._keys[metric, model]]))
+
+    def n_shared(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return how many images count for both models of each pair, shape (M, M)."""
+        keys = [self._keys[metric, m] for m in models]
+        distinct = list(dict.fromkeys(keys))
+        masks = np.stack([self._masks[k] for k in distinct]).astype(np.float64)
+        shared = (masks @ masks.T).astype(np.int64)
+        at = np.array([distinct.index(k) for k in keys])
+        result: npt.NDArray[np.int64] = shared[np.ix_(at, at)]
+        return result
+
+
+def samples_table(dataset: str, samples: Mapping[Key, npt.NDArray[np.float32]], resamples: int) -> pa.Table:
+    """Return the samples table of resampled values by model, metric and slice."""
+    models, metrics, slices = zip(*samples, strict=True) if samples else ((), (), ())
+    offsets = np.arange(len(samples) + 1, dtype=np.int32) * resamples
+    flat = np.concatenate([np.empty(0, np.float32), *samples.values()])
+    return pa.table(
+        {
+            "dataset": pa.repeat(pa.scalar(dataset, pa.string()), len(samples)),
+            "model": pa.array(models, pa.string()),
+            "metric": pa.array(metrics, pa.string()),
+            "slice": pa.array(slices, pa.string()),
+            "values": pa.ListArray.from_arrays(offsets, flat),
+        }
+    )
+
+
 class Sampler:
     """A bootstrap of the metrics of many models together, with the values that pairs of models need.
 
@@ -196,8 +247,7 @@ class Sampler:
         self._samples: dict[Key, npt.NDArray[np.float32]] = {}
         self._bits: dict[tuple[str, str], npt.NDArray[np.uint8]] = {}
         self._changes: dict[tuple[str, str], npt.NDArray[np.float32]] = {}
-        self._scored: dict[tuple[str, str], bytes] = {}
-        self._masks: dict[bytes, npt.NDArray[np.bool_]] = {}
+        self._counted = CountedImages()
 
     @property
     def n_waiting(self) -> int:
@@ -213,7 +263,7 @@ class Sampler:
             How the interval on all images is computed, a key of `INTERVALS`.
         """
         at = (column.metric, column.model)
-        self._add_scored(column.model, column.metric, column.scored)
+        self._counted.add(column.model, column.metric, column.scored)
         if column.scored.any() and not column.by_wilson:
             self._waiting.append(column)
         if column.is_share:
@@ -244,14 +294,9 @@ class Sampler:
             The rows of these images in the labels table.
         """
         scored = np.bincount(rows, minlength=self._slices.masks.shape[1]) > 0
-        self._add_scored(model, metric, scored)
+        self._counted.add(model, metric, scored)
         # In the order of the labels, which is the same for all models.
         self._changes[metric, model] = changes[np.argsort(rows, kind="stable")].astype(np.float32)
-
-    def _add_scored(self, model: str, metric: str, scored: npt.NDArray[np.bool_]) -> None:
-        key = hashlib.blake2b(np.packbits(scored).tobytes(), digest_size=16).digest()
-        self._masks.setdefault(key, scored)
-        self._scored[metric, model] = key
 
     def intervals(self) -> dict[Key, tuple[float, float]]:
         """Resample the metrics added since the last call, and return intervals by model, metric and slice."""
@@ -292,19 +337,8 @@ class Sampler:
 
     def samples(self, dataset: str) -> pa.Table:
         """Return the samples table."""
-        rows = [(*key, values) for key, values in self._samples.items() if key[1] in self._compared]
-        models, metrics, slices, values = zip(*rows, strict=True) if rows else ((), (), (), ())
-        offsets = np.arange(len(rows) + 1, dtype=np.int32) * self._bootstrap.resamples
-        flat = np.concatenate([np.empty(0, np.float32), *values])
-        return pa.table(
-            {
-                "dataset": pa.repeat(pa.scalar(dataset, pa.string()), len(rows)),
-                "model": pa.array(models, pa.string()),
-                "metric": pa.array(metrics, pa.string()),
-                "slice": pa.array(slices, pa.string()),
-                "values": pa.ListArray.from_arrays(offsets, flat),
-            }
-        )
+        compared = {key: values for key, values in self._samples.items() if key[1] in self._compared}
+        return samples_table(dataset, compared, self._bootstrap.resamples)
 
     def pairs(self, dataset: str, values: Mapping[Key, float]) -> Iterator[dict[str, Any]]:
         """Yield the columns of the pairs table for each metric on all images.
@@ -320,16 +354,16 @@ class Sampler:
         for metric in dict.fromkeys([*sampled, *(metric for metric, _ in self._changes)]):
             models = [m for m in judged if self._is_compared(metric, m)]
             # Where all models count other images, such as their own errors, no two can be compared.
-            if len({self._scored[metric, m] for m in models}) == len(models):
+            group = self._counted.groups(metric, models)
+            if len(np.unique(group)) == len(models):
                 continue
-            group = np.unique([self._scored[metric, m] for m in models], return_inverse=True)[1]
             point = np.array([values[m, metric, ALL] for m in models])
             if all((metric, m) in self._changes for m in models):
                 errors, df = self._change_errors(metric, models, group)
                 table = compare_pairs(point, group=group, errors=errors, df=df)
             else:
                 table = self._sampled_pairs(metric, models, point, group)
-            n = self._n_shared(metric, models)
+            n = self._counted.n_shared(metric, models)
             if describe_metric(metric).get("unit") == "share":
                 table = with_none_apart(table, n)
             yield pair_rows(dataset, metric, ALL, models, table, n)
@@ -357,20 +391,9 @@ class Sampler:
     ) -> PairTable:
         """Compare models by resamples; shares of the same images also by the images that tell them apart."""
         samples = np.stack([self._samples[m, metric, ALL] for m in models])
-        keys = {self._scored[metric, m] for m in models}
-        if len(keys) > 1 or not all((metric, m) in self._bits for m in models):
+        if len(np.unique(group)) > 1 or not all((metric, m) in self._bits for m in models):
             return compare_pairs(point, samples, group=group)
-        n = int(np.count_nonzero(self._masks[keys.pop()]))
+        n = self._counted.n_counted(metric, models[0])
         only = only_right(np.stack([self._bits[metric, m] for m in models]))
         table = compare_pairs(point, samples, group=group, errors=paired_errors(only, n))
         return with_few_apart(table, only, n)
-
-    def _n_shared(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Return how many images count for both models of each pair, shape (M, M)."""
-        keys = [self._scored[metric, m] for m in models]
-        distinct = list(dict.fromkeys(keys))
-        masks = np.stack([self._masks[k] for k in distinct]).astype(np.float64)
-        shared = (masks @ masks.T).astype(np.int64)
-        at = np.array([distinct.index(k) for k in keys])
-        result: npt.NDArray[np.int64] = shared[np.ix_(at, at)]
-        return result

@@ -10,6 +10,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -429,8 +430,10 @@ def join(results: Sequence[Results]) -> Results:
     if len(results) == 1:
         return first
     models = pa.concat_tables([p.models for p in results], promote_options="default")
-    joined = {k: pa.concat_tables([getattr(p, k) for p in results]) for k in ("pairs", "samples")}
-    table = pa.concat_tables([p.table.replace_schema_metadata() for p in results])
+    # Results of an audit have more columns.
+    together = partial(pa.concat_tables, promote_options="default")
+    joined = {k: together([getattr(p, k) for p in results]) for k in ("pairs", "samples")}
+    table = together([p.table.replace_schema_metadata() for p in results])
     about = {f"manyhot.{k}": v for k, v in (first.about | _joined_about(results)).items()}
     name = " and ".join(dict.fromkeys(p.name for p in results if p.name))
     return Results(table.replace_schema_metadata(about), models=_once(models), name=name, **joined)

@@ -34,6 +34,7 @@ from manyhot.data.inputs import (
     open_inputs,
 )
 from manyhot.errors import MatchError, UnknownNameError, UsageError
+from manyhot.evaluate.audited import NO_AUDIT, Audit, open_audit
 from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.judge import Resampling, judge_models
@@ -229,6 +230,7 @@ def evaluate(
     map_resamples: Annotated[int, Between(0, MAX_MAP_RESAMPLES)] = 0,
     posterior: Annotated[int, AtLeast(0)] = 0,
     gallery: Annotated[int, AtLeast(0)] | None = None,
+    audit: Audit = NO_AUDIT,
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Evaluation:
@@ -265,6 +267,8 @@ def evaluate(
     gallery
         Maximum number of images for a gallery in the report, if photographs are available; 0 for no gallery.
         The default is 1000.
+    audit
+        People's label sets of a random sample of the images.
     reading
         How files are read.
     run
@@ -309,7 +313,11 @@ def evaluate(
             got=labels,
             do="leave out `images`, `classes`, `dataset` and `gallery`",
         )
+    if audit.is_requested:
+        _check_auditable(benchmark, labels, map_resamples, posterior)
     entrants = None if benchmark is None else Entrants.open(benchmark, predictions, models, reading, run)
+    if isinstance(predictions, Iterator) and audit.is_requested:
+        predictions = list(predictions)  # models that propose label sets for one another are read twice
     sources = (
         open_inputs(labels, predictions, models=models, reading=reading, run=run)
         if entrants is None
@@ -319,7 +327,7 @@ def evaluate(
         entrants.misfits.remarks.append(note)
     resampling = Resampling(resamples, seed, map_resamples, posterior)
     metrics = benchmark.metrics if metrics is None and benchmark is not None else metrics
-    parts = [_judged(source, metrics, slices, resampling, reading, run) for source in sources]
+    parts = [_judged(source, metrics, slices, resampling, audit, reading, run) for source in sources]
     evaluation = replace(Evaluation.concat(parts) if len(parts) > 1 else parts[0], gallery=gallery)
     return evaluation if entrants is None else _among_published(evaluation, entrants, run)
 
@@ -329,12 +337,17 @@ def _judged(
     metrics: Sequence[str] | None,
     slices: Sequence[str],
     resampling: Resampling,
+    audit: Audit,
     reading: Reading,
     run: Run,
 ) -> Evaluation:
     """Judge the models of one data set."""
-    labels, files = source.sets(), dict[str, Path]()
-    if labels.are_original and metrics is None:
+    files, audited = dict[str, Path](), None
+    if audit.is_requested:
+        labels, audited = open_audit(audit, source, reading, run)
+    else:
+        labels = source.sets()
+    if labels.are_original and metrics is None and audited is None:
         # On original labels alone, metrics of label sets would say the same again.
         metrics = accuracies(ORIGINAL_LABELS)
     classes = source.classes or class_list_of(labels.class_hash)
@@ -359,6 +372,7 @@ def _judged(
         dataset=source.name,
         misfits=source.misfits,
         per_class=metrics is None,
+        audit=audited,
         progress=_progress(source.name, source.n, run),
     )
     skipped = {Path(name).name for name in source.misfits.errors}
@@ -371,11 +385,31 @@ def _judged(
         match=reading.match,
         files=tuple(path for name, path in files.items() if name not in source.misfits.errors),
         source=rights_of(published) if published else {},
+        is_proposed=audited is not None,
     )
     inputs = {name: digest for name, digest in source.inputs.items() if name not in skipped}
     if published is None:
         evaluation = evaluation.with_notes([*chance_notes(evaluation, labels, source.name)])
+    if audited is not None:
+        evaluation, inputs = audited.described(evaluation, source.name), {**inputs, **audited.inputs}
     return replace(evaluation, judged=(judged,), inputs=inputs)
+
+
+def _check_auditable(benchmark: Benchmark | None, labels: object, map_resamples: int, posterior: int) -> None:
+    """Raise an error for options that an audit does not have."""
+    if benchmark is not None:
+        raise UsageError(
+            "A benchmark has people's label sets of all images.",
+            got=f"{labels} with `audited`",
+            do="pass proposed label sets of all images in a file, or leave out `audited` and `sample`",
+        )
+    given = [n for n, v in (("`map_resamples`", map_resamples), ("`posterior`", posterior)) if v]
+    if given:
+        raise UsageError(
+            "Intervals of an audit come from its design.",
+            got=f"{' and '.join(given)} with `audited`",
+            do=f"leave out {' and '.join(given)}",
+        )
 
 
 def _progress(name: str, n: int, run: Run) -> Callable[[int, str], None] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,6 +17,16 @@ from manyhot.core.ratio_intervals import FEW_IMAGES, FEWEST_CASES
 from manyhot.core.resampling import Bootstrap, draw_counts
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
+from manyhot.evaluate.audited import AuditedImages
+from manyhot.evaluate.audited_values import (
+    MAP_MACRO,
+    NO_SUMS,
+    NOT_WHOLE,
+    Auditor,
+    depends_on_sets,
+    unaudited,
+    with_class_masks,
+)
 from manyhot.evaluate.columns import ImageValues, Sampler
 from manyhot.evaluate.confidence import Pictured
 from manyhot.evaluate.per_class.class_tables import ClassTables
@@ -65,6 +75,7 @@ def judge_models(
     misfits: SkippedFiles | None = None,
     per_class: bool = False,
     keep_undefined: bool = False,
+    audit: AuditedImages | None = None,
     progress: Callable[[int, str], None] | None = None,
 ) -> Evaluation:
     """Evaluate models on the label sets of one data set.
@@ -95,6 +106,8 @@ def judge_models(
         Whether to evaluate each class of models with scores of all classes, if there are no original labels.
     keep_undefined : bool
         Whether a metric that cannot be computed for a model has an undefined value instead of no value.
+    audit : AuditedImages, optional
+        People's label sets of a random sample of the images, by which values on `labels` are corrected.
     progress : callable, optional
         Function that is called with the number of completed models and the name of the last, and once more at
         the end.
@@ -109,6 +122,8 @@ def judge_models(
         If a metric is not registered.
     """
     labels = labels if images is None else labels.with_labels(images)
+    if audit is not None and "rated" in labels.table.column_names:
+        labels = replace(labels, table=labels.table.drop(["rated"]))  # whoever rated the proposals
     sets = label_sets(labels)
     dataset, classes = dataset or labels.name, classes or class_list_of(labels.class_hash)
     judge = Judge(
@@ -126,7 +141,8 @@ def judge_models(
         resampling=resampling,
         trust_order=trust_order,
         keep_undefined=keep_undefined,
-        per_class=ClassTables(dataset, sets.n_classes, classes) if per_class else None,
+        per_class=ClassTables(dataset, sets.n_classes, classes) if per_class and audit is None else None,
+        audit=audit,
     )
     misfits, n = misfits or SkippedFiles(), 0
     for n, (model, fitted) in enumerate(fitting_models(predictions, judge.fit, misfits), 1):
@@ -168,6 +184,8 @@ class Judge:
     keep_undefined : bool
     per_class : ClassTables, optional
         Collects the results of each class, if there are no original labels.
+    audit : AuditedImages, optional
+        As in `judge_models`.
     """
 
     labels: Labels
@@ -179,6 +197,7 @@ class Judge:
     trust_order: bool
     keep_undefined: bool = False
     per_class: ClassTables | None = None
+    audit: AuditedImages | None = None
     _rows: list[Number] = field(default_factory=list)
     _notes: list[Note] = field(default_factory=list)
     _doubts: dict[str, list[str]] = field(default_factory=dict)
@@ -187,7 +206,16 @@ class Judge:
     _intervals: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.audit is not None:
+            self.slices = with_class_masks(self.slices, self.sets)
         self._bootstrap = Bootstrap(self.slices.masks, self.resampling.resamples, self.resampling.seed)
+        self._auditor: Auditor | None = None
+        if self.audit is not None:
+            options = self.resampling
+            cells = self._bootstrap.cells
+            self._auditor = Auditor(self.audit, self.slices, cells, options.resamples, options.seed)
+            if not self.audit.audit.population:  # original labels are known for all of these images
+                self.resampling = replace(options, resamples=0)
         self._sampler = Sampler(self.slices, self._bootstrap)
         self._pictured = Pictured(self.dataset)
         options = self.resampling
@@ -206,6 +234,9 @@ class Judge:
         alignment, sets = self._align(predictions)
         depth = max(depth_of(self.requested or ()), int(sets.size.max(initial=1)))
         depth = max(depth, self._posterior.depth) if self._posterior else depth
+        depth = depth if self.audit is None else max(depth, int(self.audit.people.size.max(initial=1)))
+        if self.audit is not None and self.audit.models is not None:
+            sets = self.audit.models.without(predictions.model).take(alignment.left)
         case = case_of(sets, predictions, alignment, depth)
         if not self.trust_order:
             check_order(case, predictions, alignment)
@@ -219,18 +250,28 @@ class Judge:
                 self._notes.append(Note(self.dataset, predictions.model, "scores", len(case.labels), text))
         metrics = default_entries(case) if self.requested is None else self.requested
         metrics = self._without_unmet(metrics, case, predictions)
+        if self._auditor is not None:
+            metrics = self._audited(self._auditor, metrics, case, predictions, alignment.left)
         for text in link_notes(metrics, case):
             self._notes.append(Note(self.dataset, predictions.model, "link", len(case.labels), text))
+        pooled = dict[str, str]()
         for metric in metrics:
-            self._rows += self._judge(
-                predictions.model, metric, metric(case_for(metric, case)), alignment.left
-            )
+            estimate = metric(case_for(metric, case))
+            if self._auditor is None or not isinstance(estimate, Pooled):
+                self._rows += self._judge(predictions.model, metric, estimate, case, alignment.left)
+            elif metric.name != MAP_MACRO:
+                pooled[metric.name] = NO_SUMS
+            elif number := self._average_precision(self._auditor, predictions.model, case, alignment.left):
+                self._rows.append(number)
+            else:
+                pooled[metric.name] = NOT_WHOLE
+        self._leave_out(predictions.model, pooled)
         if self._posterior:
             self._posterior.add(predictions.model, case, metrics, alignment.left)
         self._note_doubts(predictions.model, len(case.labels))
         if self.per_class is not None and not self.sets.labelled.any():
             self.per_class.add(predictions.model, case, len(self.sets) - len(case.labels))
-        wrong = self._pictured.add(predictions.model, case)
+        wrong = "" if self._auditor else self._pictured.add(predictions.model, case)
         if wrong:
             self._notes.append(Note(self.dataset, predictions.model, "confidence", len(case.labels), wrong))
         if self._sampler.n_waiting >= _BATCH:
@@ -252,12 +293,15 @@ class Judge:
         }
         about = {
             "metrics": json.dumps(metrics),
-            "resamples": str(self.resampling.resamples),
+            "resamples": str(self._bootstrap.resamples),
             "seed": str(self.resampling.seed),
             "classes": self.labels.class_hash,
         }
         pairs = [*self._sampler.pairs(self.dataset, values)]
         samples = self._sampler.samples(self.dataset)
+        if self._auditor is not None:
+            pairs += self._auditor.pairs(self.dataset, list(dict.fromkeys(n.model for n in self._rows)))
+            samples = pa.concat_tables([samples, self._auditor.samples(self.dataset, self._rows)])
         evaluation = Evaluation.of(self._rows, pairs, samples, self._notes, about)
         per_class = {} if self.per_class is None else self.per_class.tables()
         posterior = self._posterior.tables(evaluation.pairs) if self._posterior else {}
@@ -277,6 +321,41 @@ class Judge:
         if self.keep_undefined:
             return list(metrics)
         return [metric for metric in metrics if metric.name not in skipped]
+
+    def _audited(
+        self,
+        auditor: Auditor,
+        metrics: Sequence[Entry],
+        case: Case,
+        predictions: Predictions,
+        rows: npt.NDArray[np.int64],
+    ) -> list[Entry]:
+        """Return the metrics that can be estimated from an audit, and note the others."""
+        metrics = self._without_unmet(metrics, auditor.case(case, rows), predictions)
+        without = {m.name: reason for m in metrics if (reason := unaudited(m))}
+        self._leave_out(predictions.model, without)
+        return [metric for metric in metrics if metric.name not in without]
+
+    def _average_precision(
+        self, auditor: Auditor, model: str, case: Case, rows: npt.NDArray[np.int64]
+    ) -> Number | None:
+        n = int(np.count_nonzero(case.labels.usable))
+        empty = Number(self.dataset, model, MAP_MACRO, ALL, float("nan"), None, None, n, len(rows) - n)
+        number = auditor.average_precision(empty, case, rows)
+        if number is not None:
+            self._intervals[MAP_MACRO] = "audit"
+        return number
+
+    def _leave_out(self, model: str, without: Mapping[str, str]) -> None:
+        """Note which metrics are not audited, by their names, and why."""
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in without.items():
+            by_reason.setdefault(reason, []).append(name)
+            error = InputError(f"{name} cannot be audited: {reason}.", do="leave it out of `metrics`")
+            self._skipped.setdefault(name, error)
+        for reason, names in by_reason.items():
+            text = f"{', '.join(names)} left out: {reason}"
+            self._notes.append(Note(self.dataset, model, "not_audited", len(names), text))
 
     def _check_complete(self) -> None:
         """Raise an error if no model has a requested metric; leave out defaults that count no image.
@@ -312,16 +391,22 @@ class Judge:
         ]
 
     def _judge(
-        self, model: str, metric: Entry, estimate: Estimate, rows: npt.NDArray[np.int64]
+        self, model: str, metric: Entry, estimate: Estimate, case: Case, rows: npt.NDArray[np.int64]
     ) -> Iterable[Number]:
         if isinstance(estimate, Pooled):
             return self._pooled(model, metric, estimate, rows)
         by_wilson = bool(self.resampling.resamples) and metric.about.get("interval") == "wilson"
         scale = _scale(metric, "log")
         column = ImageValues.spread(model, metric.name, estimate, rows, len(self.sets), by_wilson, scale)
+        numbers = column.in_slices(self.dataset, self.slices, self._bootstrap.cells, self.sets, rows)
+        if self._auditor is not None:
+            numbers = self._auditor.estimates(column, metric, case, rows, numbers)
+        if self._auditor is not None and depends_on_sets(metric):
+            self._intervals[metric.name] = "audit"
+            return numbers
         if self.resampling.resamples:
             self._intervals[metric.name] = self._sampler.add(column)
-        return column.in_slices(self.dataset, self.slices, self._bootstrap.cells, self.sets, rows)
+        return numbers
 
     def _pooled(
         self, model: str, metric: Entry, estimate: Pooled, rows: npt.NDArray[np.int64]
@@ -366,6 +451,9 @@ class Judge:
 
     def _note_doubts(self, model: str, n: int) -> None:
         """Note why metrics have no interval."""
+        if self._auditor is not None:
+            self._doubts |= self._auditor.doubts
+            self._auditor.doubts.clear()
         for reason, metrics in self._doubts.items():
             text = f"no interval of {', '.join(metrics)}: {reason}"
             self._notes.append(Note(self.dataset, model, "no_interval", n, text))
@@ -375,7 +463,9 @@ class Judge:
         """Draw the intervals of the models added since the last time."""
         intervals, without = self._sampler.intervals(), dict[str, dict[str, list[str]]]()
         for i, number in enumerate(self._rows):
-            ends = intervals.get((number.model, number.metric, number.slice))
+            ends = (
+                intervals.get((number.model, number.metric, number.slice)) if not number.estimator else None
+            )
             if ends and number.n and not np.isnan(ends).any():
                 self._rows[i] = replace(number, lo=ends[0], hi=ends[1])
             elif ends and number.n and number.slice == ALL:

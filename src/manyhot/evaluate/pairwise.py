@@ -152,7 +152,11 @@ def _difference(
     row = pairs.get(frozenset((reference, model)), {})
     lo, hi, p = (_defined(row.get(name)) for name in ("lo", "hi", "p"))
     difference = b.value - a.value if same else math.nan
-    if row and lo is not None and hi is not None and _is_reversed(row, reference, difference):
+    reverse = bool(row) and _is_reversed(row, reference, difference)
+    if row.get("estimator"):  # of an audit: estimated from paired differences, not from the two values
+        reverse = row["model_a"] != reference
+        difference = -row["difference"] if reverse else row["difference"]
+    if lo is not None and hi is not None and reverse:
         lo, hi = -hi, -lo
     n = int(row.get("n", min(a.n, b.n)))
     return Difference(

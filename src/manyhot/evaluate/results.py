@@ -66,6 +66,9 @@ class Number:
     hi: float | None
     n: int
     n_skipped: int
+    estimator: str | None = None
+    n_audited: int | None = None
+    alone: float | None = None
 
 
 @dataclass(frozen=True)
@@ -138,11 +141,11 @@ class Evaluation(Result):
         metadata: Mapping[str, str],
     ) -> Evaluation:
         """Build the tables from rows."""
-        columns = {f.name: [getattr(n, f.name) for n in rows] for f in dataclasses.fields(Number)}
-        blocks = [pa.table(dict(p), schema=schema("pairs")) for p in pairs]
+        audited = any(n.estimator for n in rows)
+        columns = schema("results", audited=audited)
         return cls(
-            pa.table(columns, schema=schema("results")),
-            pa.concat_tables(blocks) if blocks else schema("pairs").empty_table(),
+            pa.table({name: [getattr(n, name) for n in rows] for name in columns.names}, schema=columns),
+            _pairs_table(pairs, audited),
             samples.cast(schema("samples")),
             metadata=metadata,
         ).with_notes(notes)
@@ -311,7 +314,7 @@ class Evaluation(Result):
 
         self._page_notes.clear()
         pictures, pictured, gallery = None, list[Path](), list[Path]()
-        for judged in self.judged if len(self.judged) == 1 else ():
+        for judged in self.judged if len(self.judged) == 1 and not self.judged[0].is_proposed else ():
             try:
                 pictures = page_pictures(judged)
                 pictured = write_class_pictures(judged, self.per_class, out)
@@ -334,8 +337,8 @@ def _concat(parts: Sequence[Mapping[str, pa.Table]]) -> dict[str, pa.Table]:
 
 def _described(judged: Sequence[JudgedData]) -> Iterator[tuple[str, list[pa.Table]]]:
     """Yield the tables of label sets by name, of each data set."""
-    described = [j.describe().tables for j in judged]
-    for name in described[0]:
+    described = [j.describe().tables for j in judged if not j.is_proposed]
+    for name in described[0] if described else ():
         yield name, [tables[name] for tables in described]
 
 
@@ -354,6 +357,16 @@ def _grouped(notes: Sequence[Note], most: int = 5) -> Iterator[str]:
 
 def _place(dataset: str, model: str) -> str:
     return ", ".join(filter(None, (dataset, model)))  # what was assumed of the labels concerns no model
+
+
+def _pairs_table(pairs: Sequence[Mapping[str, Any]], audited: bool) -> pa.Table:
+    """Return blocks of the pairs table as one; those of metrics that are not audited lack columns."""
+    columns = schema("pairs", audited=audited)
+    blocks = [
+        pa.table({f.name: p.get(f.name, pa.nulls(len(p["n"]), f.type)) for f in columns}, schema=columns)
+        for p in pairs
+    ]
+    return pa.concat_tables(blocks) if blocks else columns.empty_table()
 
 
 def _metrics_of(parts: Sequence[Evaluation]) -> dict[str, Any]:

@@ -30,6 +30,10 @@ MAX_VALUES = 200
 """Values of a column of the images table above which it is no grouping but a measurement."""
 
 
+BY_SIZE = frozenset(name for name, *_ in _SIZES)
+"""Slices by the size of the label set."""
+
+
 @dataclass(frozen=True)
 class Slices:
     """Named subsets of the images of a labels table.
@@ -82,8 +86,7 @@ def make_slices(
         If a requested slice cannot be made.
     """
     found = {ALL: np.ones(len(sets), bool)}
-    for name, low, high in _SIZES:
-        found[name] = (sets.size >= low) & (sets.size <= (high or sets.n_classes))
+    found |= slices_by_size(sets)
     rated = _rated(labels)
     found |= rated | _sizes_of_rated(found, rated) | _superclasses(sets, classes)
     standing, class_ids = len(found), list[int]()
@@ -99,6 +102,11 @@ def make_slices(
     keys = classes.keys if classes else tuple(map(str, range(sets.n_classes)))
     names = tuple(f"class={keys[c]}" for c in ids)
     return Slices(tuple(found), np.array(list(found.values())), ids, names, standing)
+
+
+def slices_by_size(sets: LabelSets) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return the images of each slice by the size of the label set."""
+    return {n: (sets.size >= low) & (sets.size <= (high or sets.n_classes)) for n, low, high in _SIZES}
 
 
 def _rated(labels: Labels) -> dict[str, npt.NDArray[np.bool_]]:

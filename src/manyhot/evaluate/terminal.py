@@ -72,7 +72,11 @@ def headline_blocks(
         By data set and model, how many images have no prediction or no label.
     """
     about = json.loads(results.about["metrics"])
-    shown, skipped = shown_metrics(results), _skipped(results)
+    shown, skipped, audited = (
+        shown_metrics(results),
+        _counts(results, "n_skipped"),
+        _counts(results, "n_audited"),
+    )
     for dataset in results.datasets:
         columns = {m: results.values_at.get((dataset, m, "all"), {}) for m in shown}
         unasked = {m: results.values_at.get((dataset, f"{m}_unasked", "all"), {}) for m in shown}
@@ -84,7 +88,8 @@ def headline_blocks(
             best = _best(group, columns[at], about[at]["better"], most, own, is_ranked)
             title = _title(dataset, len(group), min(most, len(group)), at, is_ranked, group is groups[0])
             lacking = unmatched.get((dataset, group[0])) if is_ranked or len(group) == 1 else None
-            rows = _rows(best, columns, about, unasked, {m: skipped.get((dataset, m), {}) for m in shown})
+            counts = [{m: of.get((dataset, m), {}) for m in shown} for of in (skipped, audited)]
+            rows = _rows(best, columns, about, unasked, counts)
             yield Block(dataset, f"{title}; {lacking}" if lacking else title, ("", "model", *shown), rows)
 
 
@@ -155,7 +160,7 @@ def _rows(
     columns: Mapping[str, Mapping[str, ModelValue]],
     about: Mapping[str, Mapping[str, str]],
     unasked: Mapping[str, Mapping[str, ModelValue]],
-    skipped: Mapping[str, Mapping[str, int]],
+    counts: Sequence[Mapping[str, Mapping[str, int]]],
 ) -> list[tuple[str, ...]]:
     """Return one row per model, below rows with the numbers of images, repeated where these change."""
     parts: list[list[tuple[str, str]]] = []
@@ -171,7 +176,7 @@ def _rows(
         row
         for part in parts
         for row in (
-            *_image_rows([model for _, model in part], columns, unasked, skipped),
+            *_image_rows([model for _, model in part], columns, unasked, *counts),
             *((r, m, *(_figure(columns[c].get(m), about[c]["unit"]) for c in columns)) for r, m in part),
         )
     ]
@@ -182,13 +187,21 @@ def _image_rows(
     columns: Mapping[str, Mapping[str, ModelValue]],
     unasked: Mapping[str, Mapping[str, ModelValue]],
     skipped: Mapping[str, Mapping[str, int]],
+    audited: Mapping[str, Mapping[str, int]],
 ) -> Iterator[tuple[str, ...]]:
-    """Yield the number of images, of skipped images, and the share of misses that nobody was asked about."""
+    """Yield the number of images, of skipped images, and the share of misses that nobody was asked about.
+
+    In an audit, the number of images is an estimate, and the number of audited images follows.
+    """
     values = [[column[m] for m in models if m in column] for column in columns.values()]
-    yield ("", "images", *(f"{found[0].n:,}" if found else "–" for found in values))
+    answered = [next((of[m] for m in models if m in of), 0) for of in audited.values()]
+    estimated = " (estimated)" if any(answered) else ""
+    yield ("", f"images{estimated}", *(f"{found[0].n:,}" if found else "–" for found in values))
     counts = [next((of[m] for m in models if m in of), 0) for of in skipped.values()]
     if any(counts):
-        yield ("", "skipped", *(f"{n:,}" for n in counts))
+        yield ("", f"skipped{estimated}", *(f"{n:,}" for n in counts))
+    if any(answered):
+        yield ("", "audited", *(f"{n:,}" if n else "–" for n in answered))
     shares = [
         [s.value for m in models if m in of and (s := of[m]).value == s.value] for of in unasked.values()
     ]
@@ -196,12 +209,14 @@ def _image_rows(
         yield ("", "unasked misses", *(_extent(found) for found in shares))
 
 
-def _skipped(results: Results) -> dict[tuple[str, str], dict[str, int]]:
-    """Return how many images of each model are skipped, by data set and metric."""
+def _counts(results: Results, column: str) -> dict[tuple[str, str], dict[str, int]]:
+    """Return a number of images of each model, by data set and metric; nothing without the column."""
     table = results.table.filter(pc.equal(results.table["slice"], "all"))
     found: dict[tuple[str, str], dict[str, int]] = {}
-    for row in table.select(["dataset", "metric", "model", "n_skipped"]).to_pylist():
-        found.setdefault((row["dataset"], row["metric"]), {})[row["model"]] = row["n_skipped"] or 0
+    if column not in table.column_names:
+        return found
+    for row in table.select(["dataset", "metric", "model", column]).to_pylist():
+        found.setdefault((row["dataset"], row["metric"]), {})[row["model"]] = row[column] or 0
     return found
 
 

@@ -64,6 +64,8 @@ class JudgedData:
         How ids are matched.
     source : Mapping of str to str
         Licence, citation and home page of published labels.
+    is_proposed : bool
+        Whether the label sets are proposals that an audit corrects, and are not described or shown.
     """
 
     name: str
@@ -74,6 +76,7 @@ class JudgedData:
     files: tuple[Path, ...] = ()
     match: str = AUTO
     source: Mapping[str, str] = field(default_factory=dict)
+    is_proposed: bool = False
 
     def models(self) -> Iterator[Predictions]:
         """Yield the predictions in `files`, with the ids of the labels."""

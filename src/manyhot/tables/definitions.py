@@ -90,6 +90,13 @@ CONTROLS = 2
 
 _NULL_WITHOUT = "95 % interval, null without one"
 
+AUDITED = (
+    TEXT.optional("estimator", "of an audit: ppi++, difference or sample; null if no label sets are used"),
+    COUNT.optional("n_audited", "of an audit: number of images that count and that people answered"),
+    REAL.optional("alone", "of an audit: the value on the proposed label sets alone"),
+)
+"""Columns of results and pairs that only audits have."""
+
 _declared: dict[str, tuple[Column, ...]] = {
     "classes": (
         INT("class_id", "position in the class list, from 0"),
@@ -193,6 +200,7 @@ _declared: dict[str, tuple[Column, ...]] = {
             "n_skipped",
             "number of skipped images; n + n_skipped is the number of aligned images in the slice",
         ),
+        *AUDITED,
     ),
     "pairs": (
         TEXT("dataset", "the data set"),
@@ -200,13 +208,17 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT("slice", "the slice of images"),
         TEXT("model_a", "one model, the first of the two in the order in which they were passed"),
         TEXT("model_b", "the other model"),
-        REAL("difference", "value of model_b minus value of model_a"),
+        REAL(
+            "difference",
+            "value of model_b minus value of model_a; of an audit, estimated from paired differences",
+        ),
         *bounds("lo", "hi", "the 95 % interval of difference"),
         REAL.nullable("p", "two-sided p-value for a difference of 0"),
         REAL.nullable(
             "p_adjusted", "p with Holm's correction over all pairs of the data set, metric and slice"
         ),
         COUNT("n", "number of images that count for both models"),
+        *AUDITED,
     ),
     "models": (
         TEXT("model", "as in results"),

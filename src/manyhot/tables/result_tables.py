@@ -201,7 +201,7 @@ def results_digest(results: pa.Table) -> str:
     digest = hashlib.sha256()
     for column in results.columns:
         if pa.types.is_string(column.type):
-            digest.update("\n".join(column.to_pylist()).encode())
+            digest.update("\n".join(pc.fill_null(column, "").to_pylist()).encode())
         else:
             values = pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy()
             # NaNs may differ in bits.
@@ -224,6 +224,7 @@ INTERVALS = {
     "jackknife": "computed by the jackknife over images",
     "score": "Wilson's, because there are few images, or few of them are right or wrong",
     "resampled": "computed by a bootstrap over images around the value; p-values, if any, by the jackknife",
+    "audit": "from the design of the audit: of what people would say about all images",
     "wilson": "Wilson's intervals, without p-values",
 }
 """How intervals over images are computed. The metadata of results name the method of each metric."""

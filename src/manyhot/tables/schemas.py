@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from manyhot._version import __version__
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.tables.definitions import OPEN_ENDED, TABLES, Column, rename_columns
+from manyhot.tables.definitions import AUDITED, OPEN_ENDED, TABLES, Column, rename_columns
 
 SCHEMA_VERSION = 1
 
@@ -30,9 +30,10 @@ ID_COLUMNS = ("image_id", "rater_id", "expert_id", "key", "model")
 """Columns of names, which are not blank."""
 
 
-def schema(name: str) -> pa.Schema:
-    """Return the Arrow schema of a table with all its columns."""
-    return pa.schema([pa.field(c.name, c.type) for c in _columns(name)])
+def schema(name: str, *, audited: bool = False) -> pa.Schema:
+    """Return the Arrow schema of a table with all its columns; those of audits only if it is `audited`."""
+    columns = (c for c in _columns(name) if audited or c not in AUDITED)
+    return pa.schema([pa.field(c.name, c.type) for c in columns])
 
 
 def check(table: pa.Table, name: str, *, where: object = None) -> pa.Table:

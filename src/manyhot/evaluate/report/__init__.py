@@ -73,6 +73,7 @@ class NoteGroup:
     dataset: str
     text: str
     models: tuple[str, ...]
+    kind: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +117,11 @@ class Report:
     gallery: GalleryLink | None
     sources: Sequence[Mapping[str, Any]]
     undrawn: str
+
+    @property
+    def audits(self) -> tuple[str, ...]:
+        """How values were estimated, as sentences, if people's label sets are those of a sample."""
+        return tuple(f"{n.text[0].upper()}{n.text[1:]}." for n in self.notes if n.kind in ("audit", "alone"))
 
     @property
     def n_models(self) -> int:
@@ -211,11 +217,11 @@ def _models(datasets: Sequence[DataSet]) -> str:
 
 
 def _grouped(notes: Iterable[Mapping[str, object]]) -> tuple[NoteGroup, ...]:
-    models: dict[tuple[str, str], list[str]] = {}
+    models: dict[tuple[str, str, str], list[str]] = {}
     for note in notes:
-        who = models.setdefault((str(note["dataset"]), str(note["text"])), [])
+        who = models.setdefault((str(note["dataset"]), str(note["text"]), str(note.get("kind", ""))), [])
         who += filter(None, [str(note["model"])])  # none if it concerns the labels
-    return tuple(NoteGroup(dataset, text, tuple(who)) for (dataset, text), who in models.items())
+    return tuple(NoteGroup(dataset, text, tuple(who), kind) for (dataset, text, kind), who in models.items())
 
 
 TITLE = "Models evaluated on label sets"

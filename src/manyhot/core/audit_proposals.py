@@ -1,0 +1,104 @@
+"""Label sets that the other models propose for a model that is judged in an audit.
+
+If a model's own predictions are among those that its label sets are made from, it agrees with them too often.
+The estimate is right on average all the same, but its interval is wider, as people disagree more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from manyhot.core.array_types import AnyFloats, Bools, Ints
+from manyhot.core.sets import NO_LABEL, YES, LabelSets
+
+LEAST_P = 0.5
+"""The probability from which a model chooses a class, if several classes can be valid together."""
+
+
+@dataclass(frozen=True)
+class ModelChoices:
+    """The classes that each of M models chooses on n images.
+
+    Parameters
+    ----------
+    n_images, n_classes : int
+    pairs : mapping of str to ndarray of int64
+        By model, each chosen (image, class) pair as ``image * n_classes + class``, ascending.
+    """
+
+    n_images: int
+    n_classes: int
+    pairs: Mapping[str, npt.NDArray[np.int64]]
+
+    def __post_init__(self) -> None:
+        every, counts = np.unique(np.concatenate([*self.pairs.values()]), return_counts=True)
+        object.__setattr__(self, "_every", every)
+        object.__setattr__(self, "_counts", counts)
+
+    def sets(self, label: npt.NDArray[np.int32], without: str = "") -> LabelSets:
+        """Return the label sets that most models propose.
+
+        A class is in the set of an image if at least half of the models choose it, and in any case if no
+        other class is chosen by as many or more models (of equal ones, the first is).
+
+        Parameters
+        ----------
+        label : ndarray of int32, shape (n,)
+            The original labels, which are not used.
+        without : str
+            A model whose own choices do not count.
+        """
+        every, counts = self._every, self._counts  # type: ignore[attr-defined]
+        if without in self.pairs:
+            counts = counts.copy()
+            counts[np.searchsorted(every, self.pairs[without])] -= 1
+        there = counts > 0
+        every, counts = every[there], counts[there]
+        n_models = len(self.pairs) - (without in self.pairs)
+        image, classes = np.divmod(every, self.n_classes)
+        keep = (2 * counts >= n_models) | _first_of_most(image, counts)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(image[keep], minlength=self.n_images))])
+        return LabelSets(
+            self.n_classes,
+            indptr.astype(np.int64),
+            classes[keep].astype(np.int32),
+            np.full(np.count_nonzero(keep), YES, np.uint8),
+            label,
+            np.ones(self.n_images, bool),
+        )
+
+
+def _first_of_most(image: Ints, counts: Ints) -> Bools:
+    """Return the first entry of each image that has its highest count; images ascend."""
+    order = np.lexsort((np.arange(len(image)), -counts, image))
+    first = np.ones(len(image), bool)
+    first[1:] = image[order][1:] != image[order][:-1]
+    found = np.zeros(len(image), bool)
+    found[order[first]] = True
+    return found
+
+
+def chosen_pairs(
+    rows: Ints, top: Ints, n_classes: int, probabilities: AnyFloats | None = None
+) -> npt.NDArray[np.int64]:
+    """Return the (image, class) pairs that one model chooses, as in `ModelChoices`.
+
+    Parameters
+    ----------
+    rows : ndarray of int, shape (m,)
+        The image of each prediction.
+    top : ndarray of int, shape (m,)
+        The top classes, which are chosen if there are no probabilities; `NO_LABEL` for none.
+    n_classes : int
+    probabilities : ndarray of float, shape (m, C), optional
+        Probabilities of classes that can be valid together: those of at least `LEAST_P` are chosen.
+    """
+    if probabilities is None:
+        some = top != NO_LABEL
+        return np.sort(rows[some].astype(np.int64) * n_classes + top[some])
+    at, classes = np.nonzero(probabilities >= LEAST_P)
+    return np.sort(rows[at].astype(np.int64) * n_classes + classes)

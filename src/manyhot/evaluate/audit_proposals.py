@@ -1,0 +1,125 @@
+"""Label sets that models propose for all images of an audit, without those of the judged model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+
+from manyhot.core.audit_proposals import ModelChoices, chosen_pairs
+from manyhot.core.sets import NO_LABEL, LabelSets
+from manyhot.data.data_sets import Source
+from manyhot.errors import InputError
+from manyhot.evaluate.slices import case_of, labels_of
+from manyhot.tables import Labels, Predictions, align
+from manyhot.tables.arrays import label_sets
+
+
+@dataclass(frozen=True, eq=False)
+class ModelProposals:
+    """The label sets that most models propose, with and without one of them.
+
+    Attributes
+    ----------
+    choices : ModelChoices
+    labels : Labels
+        Those of all models, with the original labels.
+    """
+
+    choices: ModelChoices
+    labels: Labels
+
+    @cached_property
+    def _sets(self) -> LabelSets:
+        return label_sets(self.labels)
+
+    def without(self, model: str) -> LabelSets:
+        """Return the label sets that the other models propose."""
+        return self.choices.sets(self._sets.label, model)
+
+
+def has_no_labels(source: Source) -> bool:
+    """Return whether a data set has neither label sets nor original labels."""
+    images = source.images
+    unknown = images is None or images.label is None or images.label.null_count == len(images)
+    return source.labels is None and unknown
+
+
+def propose_by_models(source: Source) -> ModelProposals:
+    """Return the label sets that the models of a data set propose for its images.
+
+    A model chooses its top class. If its scores are probabilities or logits of all classes and there are no
+    original labels, it chooses all classes with a probability of at least 0.5.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two models.
+    """
+    ids, label = _images_of(source)
+    pairs, last = dict[str, npt.NDArray[np.int64]](), None
+    for last in source.models():
+        pairs[last.model] = _chosen(last, ids, label, _n_classes(source, last))
+    if last is None or len(pairs) < 2:
+        raise InputError(
+            "There are too few models to propose label sets for one another.",
+            where=source.name,
+            got=f"{len(pairs)} model{'' if len(pairs) == 1 else 's'}",
+            allowed="at least 2",
+            do="pass label sets of all images, such as original labels, or more models",
+        )
+    choices = ModelChoices(len(ids), _n_classes(source, last), pairs)
+    return ModelProposals(choices, _as_labels(choices.sets(label), ids, source.name, last))
+
+
+def _images_of(source: Source) -> tuple[pa.Array, npt.NDArray[np.int32]]:
+    """Return the ids and the original labels of all images."""
+    if source.labels is not None:
+        labels = labels_of(source)
+        return labels.image_id, label_sets(labels).label
+    assert source.images is not None
+    images = source.images
+    if images.label is None:
+        return images.image_id, np.full(len(images), NO_LABEL, np.int32)
+    return images.image_id, images.label.fill_null(NO_LABEL).to_numpy().astype(np.int32)
+
+
+def _n_classes(source: Source, predictions: Predictions) -> int:
+    known = predictions.n_classes or (source.labels.n_classes if source.labels else len(source.classes or ()))
+    if not known:
+        raise InputError(
+            "The number of classes is not known.",
+            where=predictions.source or predictions.model,
+            do="pass the class list as `classes`",
+        )
+    return known
+
+
+def _chosen(
+    predictions: Predictions, ids: pa.Array, label: npt.NDArray[np.int32], n_classes: int
+) -> npt.NDArray[np.int64]:
+    """Return the (image, class) pairs that a model chooses."""
+    alignment = align(ids, predictions.image_id, left_name="the images", right_name=predictions.model)
+    rows = alignment.left
+    empty = LabelSets.from_lists([()] * len(rows), n_classes, label=label[rows])
+    case = case_of(empty, predictions, alignment, 1)
+    if not case.has_probabilities or empty.labelled.any():
+        return chosen_pairs(rows, case.top[:, 0], n_classes)
+    p = case.independent.scores if case.kind == "logit" else case.scores
+    return chosen_pairs(rows, case.top[:, 0], n_classes, p)
+
+
+def _as_labels(sets: LabelSets, ids: pa.Array, name: str, like: Predictions) -> Labels:
+    """Return label sets as a table over the classes of predictions."""
+    columns = {
+        "image_id": ids,
+        "label": pa.array(sets.label, mask=sets.label == NO_LABEL),
+        "usable": pa.repeat(True, len(ids)),
+        "classes": pa.ListArray.from_arrays(sets.indptr.astype(np.int32), sets.classes),
+        "state": pa.ListArray.from_arrays(sets.indptr.astype(np.int32), ["yes"] * len(sets.classes)),
+    }
+    table = pa.table(columns)
+    return Labels(table, sets.n_classes, like.class_hash, name=name, class_list=like.class_list)

@@ -1,0 +1,316 @@
+"""Values on people's label sets, of which there are only those of a random sample: audits.
+
+Models, or single labels, propose a label set for every image. A metric is computed on the proposed label sets
+of all images and on people's label sets of the audited ones, and `manyhot.core.audited` combines the two.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manyhot.core.audit_samples import AuditSample, check_sample
+from manyhot.core.audited import (
+    Power,
+)
+from manyhot.core.sets import LabelSets
+from manyhot.data.data_sets import Source
+from manyhot.data.inputs import Reading, open_labels
+from manyhot.errors import InputError, MatchError, UsageError
+from manyhot.evaluate.audit_proposals import ModelProposals, has_no_labels, propose_by_models
+from manyhot.evaluate.results import Evaluation, Note
+from manyhot.evaluate.slices import labels_of
+from manyhot.files import sha256
+from manyhot.parameters import Flattened, Shown, check_one_of
+from manyhot.run import Run
+from manyhot.tables import Campaign, Labels
+from manyhot.tables.arrays import label_sets
+from manyhot.tables.audit_samples import DrawnSample, audit_sample_from_table, read_audit_sample
+from manyhot.tables.frames import examples
+from manyhot.tables.labels import with_ids_like
+from manyhot.tables.result_tables import headline
+from manyhot.tables.schemas import metadata, read
+
+ESTIMATORS: Mapping[str, Power] = {"ppi++": "tuned", "difference": 1.0, "sample": 0.0}
+"""The weight of the proposed label sets, by the name of the estimator."""
+
+Estimator = Literal["ppi++", "difference", "sample"]
+
+
+@dataclass(frozen=True, repr=False)
+class Audit(Flattened):
+    """People's label sets of a random sample of the images, by which values on proposed ones are corrected.
+
+    Attributes
+    ----------
+    audited
+        People's label sets of the images of a random sample: a labels table, such as from manyhot aggregate,
+        or a campaign. The label sets of all images are then only proposals, and values are estimates of those
+        on people's label sets.
+    sample
+        Table audit_sample with the images that were drawn, and their probabilities; by default, that of the
+        campaign.
+    proposed_by
+        Where the proposed label sets come from: labels (those of DATASET, such as original labels), or models
+        (for each model, the classes that most of the other models predict). The default is labels if there
+        are any.
+    estimator
+        How people's and proposed label sets are combined: ppi++ (proposals count the more the better they
+        are), difference (they count fully), or sample (the audited images alone).
+    population
+        Intervals of the values in the population that the images come from, not on these images alone.
+    """
+
+    audited: Annotated[Any, Shown("LABELS")] = None
+    sample: Annotated[Any, Shown("FILE")] = None
+    proposed_by: Literal["labels", "models"] | None = None
+    estimator: Estimator = "ppi++"
+    population: bool = False
+
+    @property
+    def is_requested(self) -> bool:
+        """Whether there is an audit.
+
+        Raises
+        ------
+        UsageError
+            If there is a sample without audited label sets.
+        """
+        check_one_of(self.estimator, ESTIMATORS, "There is no such estimator.", where="`estimator`")
+        if self.audited is None and self.sample is not None:
+            raise _half("`sample`", "`audited`")
+        return self.audited is not None
+
+    def open_sample(self) -> tuple[DrawnSample, dict[str, str]]:
+        """Return the sample, and the sha256 of its file by name; raise the errors of `read_audit_sample`.
+
+        Raises
+        ------
+        UsageError
+            If there is no sample, neither passed nor in a campaign.
+        """
+        if isinstance(self.sample, DrawnSample):
+            return self.sample, {}
+        if isinstance(self.sample, pa.Table):
+            return audit_sample_from_table(self.sample, name="the audit sample"), {}
+        path = self.sample
+        if path is None and isinstance(self.audited, str | os.PathLike):
+            path = Path(self.audited) / "audit_sample.parquet"
+        if path is None or not (self.sample or path.is_file()):
+            raise _half("`audited`", "`sample`")
+        return read_audit_sample(path), {Path(path).name: sha256(path)}
+
+
+def _half(has: str, lacking: str) -> UsageError:
+    return UsageError(
+        "An audit needs people's label sets and the sample that they are of.",
+        got=f"{has} without {lacking}",
+        do=f"pass {lacking}, too",
+    )
+
+
+NO_AUDIT = Audit()
+
+
+@dataclass(frozen=True, eq=False)
+class AuditedImages:
+    """The images of a sample that people answered, and how they were drawn.
+
+    Attributes
+    ----------
+    people : LabelSets
+        People's label sets of the n audited images, with the original labels of the data set.
+    sample : AuditSample
+        The audited images among those of the data set, in the same order.
+    audit : Audit
+    drawn : DrawnSample
+    inputs : Mapping of str to str
+        The sha256 of the files, by name.
+    models : ModelProposals, optional
+        The label sets that models propose for one another; None if labels propose them.
+    """
+
+    people: LabelSets
+    sample: AuditSample
+    audit: Audit
+    drawn: DrawnSample
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    models: ModelProposals | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all images were audited."""
+        return len(self.sample) == len(self.sample.design)
+
+    def note(self, dataset: str) -> Note:
+        """Return how values were estimated."""
+        n, of = len(self.sample), len(self.sample.design)
+        part = "" if n == len(self.drawn) else f", the first of {len(self.drawn):,}"
+        where = "the population" if self.audit.population else "these images"
+        text = (
+            f"values are estimates on people's label sets: {n:,} of {of:,} images were audited{part} "
+            f"({self.drawn.design} sample, seed {self.drawn.seed}; estimator {self.audit.estimator}"
+            f"{'' if self.models is None else ', label sets proposed by the other models'}); "
+            f"intervals are of the values on {where}, for answers as they are"
+        )
+        return Note(dataset, "", "audit", n, text)
+
+    def described(self, evaluation: Evaluation, dataset: str) -> Evaluation:
+        """Return an evaluation that says first how values were estimated, and what proposals alone say."""
+        first = (self.note(dataset), *_alone_notes(evaluation.results, dataset))
+        metadata = {**evaluation.metadata, **self._about()}
+        bare = replace(evaluation, metadata=metadata, model_notes=())
+        return bare.with_notes((*first, *evaluation.model_notes))
+
+    def _about(self) -> dict[str, str]:
+        values = {
+            "design": self.drawn.design,
+            "seed": self.drawn.seed,
+            "n": len(self.sample),
+            "n_images": len(self.sample.design),
+            "estimator": self.audit.estimator,
+            "proposed_by": "labels" if self.models is None else "models",
+            "population": self.audit.population,
+        }
+        return {"audit": json.dumps(values)}
+
+
+def _alone_notes(results: pa.Table, dataset: str) -> Iterator[Note]:
+    """Yield by how much the first headline metric would be off on the proposed label sets alone."""
+    rows = [r for r in results.to_pylist() if r["slice"] == "all" and r.get("alone") is not None]
+    metric = next((m for m in headline() if m in {r["metric"] for r in rows}), None)
+    bias = [100 * (r["alone"] - r["value"]) for r in rows if r["metric"] == metric]
+    bias = [b for b in bias if not math.isnan(b)]
+    if bias:
+        extent = f"; {min(bias):+.2f} to {max(bias):+.2f}" if len(bias) > 1 else ""
+        mean = f"mean over {len(bias):,} models{extent}" if extent else "the column alone has all values"
+        text = (
+            f"on the proposed label sets alone, {metric} would differ by {fmean(bias):+.2f} points ({mean})"
+        )
+        yield Note(dataset, "", "alone", len(bias), text)
+
+
+def open_audit(audit: Audit, source: Source, reading: Reading, run: Run) -> tuple[Labels, AuditedImages]:
+    """Read an audit of a data set, and check that it is one.
+
+    Parameters
+    ----------
+    audit : Audit
+    source : Source
+    reading, run
+        As in `manyhot.evaluate`.
+
+    Returns
+    -------
+    labels : Labels
+        The proposed label sets of all images, with original labels.
+    images : AuditedImages
+
+    Raises
+    ------
+    InputError
+        If the sample is not what its seed draws, or the proposed label sets were made from people's answers.
+    MatchError
+        If the images of the sample, of the proposed label sets and of the audited ones do not fit together.
+    """
+    drawn, inputs = audit.open_sample()
+    check_sample(drawn.sample)
+    by_models = audit.proposed_by == "models" or (audit.proposed_by is None and has_no_labels(source))
+    models = propose_by_models(source) if by_models else None
+    labels = labels_of(source) if models is None else models.labels
+    alone = Reading(classes=source.classes or reading.classes, match=reading.match)
+    (found,) = open_labels(audit.audited, reading=alone, run=run)
+    people = found.sets()
+    _check_fresh(labels, people, found.inputs)
+    people, _ = with_ids_like(people, drawn.image_id, other_name=drawn.name or "the audit sample")
+    _check_classes(labels, people)
+    people, n = _answered(_without_golden(people, found.campaign, drawn), drawn)
+    sample = drawn.sample_for(labels.image_id, labels.name or "the labels")
+    sample = sample if n == len(sample) else sample.first(n)
+    sets = replace(label_sets(people), label=label_sets(labels).label[sample.images])
+    return labels, AuditedImages(sets, sample, audit, drawn, {**found.inputs, **inputs}, models)
+
+
+def _without_golden(people: Labels, campaign: Campaign | None, drawn: DrawnSample) -> Labels:
+    """Return the label sets of a campaign without its golden images, which were drawn from other images."""
+    if campaign is None:
+        return people
+    tables = {"golden": campaign.path("golden"), "images": campaign.folder / "golden" / "images.parquet"}
+    found = [read(path, name)["image_id"].to_pylist() for name, path in tables.items() if path.is_file()]
+    golden = pa.array({name for ids in found for name in ids}, pa.string())
+    is_other = pc.and_not(pc.is_in(people.image_id, golden), pc.is_in(people.image_id, drawn.drawn))
+    return replace(people, table=people.table.filter(pc.invert(is_other)))
+
+
+def _check_classes(labels: Labels, people: Labels) -> None:
+    """Raise an error if proposed and people's label sets are over different class lists."""
+    hashes = {t.class_hash for t in (labels, people)} - {""}
+    if labels.n_classes != people.n_classes or len(hashes) > 1:
+        raise MatchError(
+            "The audited label sets have another class list than the proposed ones.",
+            where=people.name or "`audited`",
+            got=f"{people.n_classes:,} classes, class list {people.class_hash or 'unknown'}",
+            allowed=f"{labels.n_classes:,} classes, class list {labels.class_hash or 'unknown'}",
+            do="pass label sets over the same classes, or the class list as `classes`",
+        )
+
+
+def _check_fresh(labels: Labels, people: Labels, files: Mapping[str, str]) -> None:
+    """Raise an error if the proposed label sets were made from the answers about the audited images."""
+    of_people = set(files.values()) | set(_answers_in(people).values())
+    shared = {name for name, digest in _answers_in(labels).items() if digest in of_people}
+    if shared:
+        raise InputError(
+            "The proposed label sets were made from the answers about the audited images.",
+            where=labels.name or "the labels",
+            got=f"{', '.join(sorted(shared))}, from which the audited label sets were made, too",
+            allowed="proposals that have not seen these answers: they would look better than they are",
+            do="propose label sets by models, or cross-fit: manyhot.core.audit_cross_fitting",
+        )
+
+
+def _answers_in(labels: Labels) -> dict[str, str]:
+    """Return the sha256 of the files that label sets were made from, by name, except images and classes."""
+    inputs = json.loads(metadata(labels.table).get("inputs", "{}"))
+    return {k: v for k, v in inputs.items() if Path(k).stem not in ("images", "classes")}
+
+
+def _answered(people: Labels, drawn: DrawnSample) -> tuple[Labels, int]:
+    """Return the label sets of the answered images in the order of the sample, and their number.
+
+    In the labels of a campaign, images that nobody answered are not rated.
+    """
+    table = people.table
+    if "rated" in table.column_names:
+        table = table.filter(pc.fill_null(table["rated"], True))
+    people = replace(people, table=table)
+    extra = people.image_id.filter(pc.invert(pc.is_in(people.image_id, drawn.drawn)))
+    if len(extra):
+        raise MatchError(
+            "People answered images that are not in the sample.",
+            where=people.name or "`audited`",
+            got=f"{len(extra):,} of {len(people):,} images, such as {examples(extra)}",
+            allowed=f"the {len(drawn):,} images that were drawn",
+            do="pass the label sets of the drawn images alone: others do not have their probabilities",
+        )
+    at = pc.index_in(drawn.drawn, people.image_id)
+    n = len(people)
+    if at[:n].null_count or not n:
+        absent = drawn.drawn.filter(at.is_null())
+        raise MatchError(
+            "People did not answer some images of the sample.",
+            where=people.name or "`audited`",
+            got=f"{len(absent):,} of {len(drawn):,} images without an answer, such as {examples(absent)}",
+            allowed="answers to all images, or to the first ones in the order of the sample",
+            do="answer them: images that are left out may be the difficult ones",
+        )
+    return replace(people, table=people.table.take(at[:n])), n

@@ -1,0 +1,413 @@
+"""What an audit refuses, and what it says."""
+
+import html
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from audits import IDS, N_CLASSES, World, table_of
+from manyhot import compare, evaluate
+from manyhot.errors import InputError, MatchError, UsageError
+from manyhot.evaluate.audited import Audit
+from manyhot.files import sha256
+from manyhot.tables import Campaign, Images, Labels, write
+from manyhot.tables.audit_samples import draw_sample, write_audit_sample
+
+
+def message(kind, make):
+    with pytest.raises(kind) as error:
+        make()
+    return str(error.value)
+
+
+def drawn_of(n=120, seed=3):
+    return draw_sample(IDS, np.full(400, n / 400), "uniform", seed)
+
+
+def in_files(folder, world, drawn, sets=None, **about):
+    """Write proposed and people's label sets and the sample, and return their paths."""
+    metadata = {"n_classes": str(N_CLASSES), "asked_known": "false"}
+    paths = [folder / f"{name}.parquet" for name in ("proposed", "people", "sample")]
+    people = world.audited(drawn.drawn) if sets is None else sets
+    write(people.table, paths[1], "labels", about=metadata, inputs=about.get("people"))
+    write(world.proposed.table, paths[0], "labels", about=metadata, inputs=about.get("proposed"))
+    write_audit_sample(drawn, paths[2])
+    return paths
+
+
+def test_files_give_what_tables_give(tmp_path):
+    world, drawn = World(), drawn_of()
+    proposed, people, sample = in_files(tmp_path, world, drawn)
+    models = list(world.models.values())
+    found = evaluate(proposed, models, audited=people, sample=sample)
+    same = evaluate(world.proposed, models, audit=Audit(world.audited(drawn.drawn), drawn))
+    assert found.to_polars().equals(same.to_polars())
+    assert found.inputs == {p.name: sha256(p) for p in (people, sample)}
+    expected = {"design": "uniform", "seed": 3, "n": 120, "n_images": 400}
+    expected |= {"estimator": "ppi++", "population": False, "proposed_by": "labels"}
+    assert json.loads(found.metadata["audit"]) == expected
+
+
+def test_an_unrated_image_is_not_answered():
+    """The labels of a campaign list all its images."""
+    world, drawn = World(), drawn_of()
+    asked = pc.is_in(IDS, drawn.drawn)
+    sets = [s if a else [0] for s, a in zip(world.sets, asked.to_pylist(), strict=True)]
+    table = table_of(sets).append_column("rated", asked)
+    found = world.evaluate(labels=Labels(table, N_CLASSES))[1]
+    same = world.evaluate()[1].to_polars().drop("dataset")
+    assert found.to_polars().drop("dataset").equals(same)
+
+
+@pytest.mark.parametrize("given", ["audited", "sample"])
+def test_half_an_audit_is_refused(given):
+    other = {"audited": "sample", "sample": "audited"}[given]
+    world = World()
+    models = list(world.models.values())
+    assert message(UsageError, lambda: evaluate(world.proposed, models, **{given: "file.parquet"})) == (
+        "An audit needs people's label sets and the sample that they are of.\n"
+        f"  got:     `{given}` without `{other}`\n"
+        f"  do:      pass `{other}`, too"
+    )
+
+
+def test_another_estimator_is_refused():
+    world = World()
+    assert message(InputError, lambda: world.evaluate(estimator="ppi")) == (
+        "There is no such estimator.\n"
+        "  where:   `estimator`\n"
+        "  got:     ppi\n"
+        "  allowed: ppi++, difference, sample"
+    )
+
+
+def test_a_sample_that_its_seed_does_not_draw_is_refused(tmp_path):
+    world, drawn = World(), drawn_of()
+    proposed, people, sample = in_files(tmp_path, world, drawn)
+    table = pq.read_table(sample)
+    metadata = table.schema.metadata | {b"manyhot.seed": b"4"}
+    pq.write_table(table.replace_schema_metadata(metadata), sample)
+    models = list(world.models.values())
+    others = sorted(set(drawn.drawn.to_pylist()) - set(drawn_of(seed=4).drawn.to_pylist()))
+    assert message(InputError, lambda: evaluate(proposed, models, audited=people, sample=sample)) == (
+        "The audited images were not drawn by the recorded probabilities.\n"
+        f"  where:   {sample}\n"
+        f"  got:     120 images, of which {len(others)} were not drawn, such as {', '.join(others[:2])}\n"
+        "  allowed: the 120 images that seed 4 draws, in this order\n"
+        "  do:      pass the file that manyhot audit wrote, unchanged"
+    )
+
+
+def test_images_that_could_never_be_drawn_are_refused():
+    world = World()
+    drawn = draw_sample(IDS[:300], np.full(300, 0.4), "uniform", 3)
+    audit = Audit(world.audited(drawn.drawn), drawn)
+    assert message(MatchError, lambda: evaluate(world.proposed, world.models.values(), audit=audit)) == (
+        "The images are not those that the audited images were drawn from.\n"
+        "  where:   proposed and the audit sample\n"
+        "  got:     100 images could never be drawn, such as 0300.jpg, 0301.jpg\n"
+        "  allowed: the 300 images of the sample\n"
+        "  do:      pass the labels that the sample was drawn from, or select the images of the sample"
+    )
+
+
+def test_a_probability_of_0_is_refused(tmp_path):
+    world, drawn = World(), drawn_of()
+    proposed, people, sample = in_files(tmp_path, world, drawn)
+    table = pq.read_table(sample)
+    p = table["probability"].to_numpy().copy()
+    p[5] = 0
+    pq.write_table(table.set_column(1, "probability", pa.array(p)), sample)
+    call = {"audited": people, "sample": sample}
+    assert message(InputError, lambda: evaluate(proposed, list(world.models.values()), **call)) == (
+        "An image has an impossible probability to be audited.\n"
+        "  where:   image 5 of 400\n"
+        "  got:     0\n"
+        "  allowed: above 0 and at most 1\n"
+        "  do:      give each image a chance: no audit says anything about images that it never draws"
+    )
+
+
+def test_answers_about_images_outside_the_sample_are_refused():
+    world, drawn = World(), drawn_of()
+    extra = pa.array(sorted(set(IDS.to_pylist()) - set(drawn.drawn.to_pylist()))[:2], pa.string())
+    labels = world.audited(pa.concat_arrays([drawn.drawn, extra]))
+    assert message(MatchError, lambda: world.evaluate(labels=labels)) == (
+        "People answered images that are not in the sample.\n"
+        "  where:   people\n"
+        f"  got:     2 of 122 images, such as {extra[1]}, {extra[0]}\n"
+        "  allowed: the 120 images that were drawn\n"
+        "  do:      pass the label sets of the drawn images alone: others do not have their probabilities"
+    )
+
+
+def test_images_of_the_sample_without_an_answer_are_refused():
+    world, drawn = World(), drawn_of()
+    answered = drawn.drawn.take(pa.array([*range(40), *range(42, 120)]))
+    assert message(MatchError, lambda: world.evaluate(labels=world.audited(answered))) == (
+        "People did not answer some images of the sample.\n"
+        "  where:   people\n"
+        f"  got:     2 of 120 images without an answer, such as {drawn.drawn[40]}, {drawn.drawn[41]}\n"
+        "  allowed: answers to all images, or to the first ones in the order of the sample\n"
+        "  do:      answer them: images that are left out may be the difficult ones"
+    )
+
+
+def test_proposals_made_from_the_same_answers_are_refused(tmp_path):
+    world, drawn = World(), drawn_of()
+    votes = {"votes.parquet": "a" * 64, "images.parquet": "b" * 64}
+    made = {"proposed": {**votes, "model.parquet": "c" * 64}, "people": votes}
+    proposed, people, sample = in_files(tmp_path, world, drawn, **made)
+    call = {"audited": people, "sample": sample}
+    assert message(InputError, lambda: evaluate(proposed, list(world.models.values()), **call)) == (
+        "The proposed label sets were made from the answers about the audited images.\n"
+        "  where:   proposed\n"
+        "  got:     votes.parquet, from which the audited label sets were made, too\n"
+        "  allowed: proposals that have not seen these answers: they would look better than they are\n"
+        "  do:      propose label sets by models, or cross-fit: manyhot.core.audit_cross_fitting"
+    )
+
+
+def test_proposals_made_from_the_audited_label_sets_are_refused(tmp_path):
+    world, drawn = World(), drawn_of()
+    _, people, _ = in_files(tmp_path, world, drawn)
+    made = {"proposed": {"people.parquet": sha256(people)}}
+    proposed, people, sample = in_files(tmp_path, world, drawn, **made)
+    call = {"audited": people, "sample": sample}
+    assert message(InputError, lambda: evaluate(proposed, list(world.models.values()), **call)).startswith(
+        "The proposed label sets were made from the answers about the audited images.\n"
+        "  where:   proposed\n"
+        "  got:     people.parquet, from which"
+    )
+
+
+def test_proposals_of_the_same_images_and_other_votes_are_taken(tmp_path):
+    world, drawn = World(), drawn_of()
+    made = {"images.parquet": "b" * 64}
+    paths = in_files(
+        tmp_path,
+        world,
+        drawn,
+        proposed={**made, "votes.parquet": "c" * 64},
+        people={**made, "votes.parquet": "a" * 64},
+    )
+    assert len(evaluate(paths[0], list(world.models.values()), audited=paths[1], sample=paths[2]))
+
+
+def test_other_classes_are_refused():
+    world, drawn = World(), drawn_of()
+    people = Labels(world.audited(drawn.drawn).table, N_CLASSES + 1, name="people")
+    assert message(MatchError, lambda: world.evaluate(labels=people)) == (
+        "The audited label sets have another class list than the proposed ones.\n"
+        "  where:   people\n"
+        "  got:     7 classes, class list unknown\n"
+        "  allowed: 6 classes, class list unknown\n"
+        "  do:      pass label sets over the same classes, or the class list as `classes`"
+    )
+
+
+def test_too_few_answers_give_values_without_intervals_and_a_note():
+    world = World()
+    found = world.evaluate(20)[1]
+    assert found.results.filter(pc.is_valid(found.results["estimator"]))["lo"].null_count > 0
+    assert any(
+        "no interval of real1" in n and n.endswith("fewer than 10 audited images make up the variance")
+        for n in found.notes
+    )
+
+
+@pytest.mark.parametrize("options", [{"posterior": 10}, {"map_resamples": 10}])
+def test_other_intervals_are_refused(options):
+    (name,) = options
+    assert message(UsageError, lambda: World().evaluate(**options)) == (
+        "Intervals of an audit come from its design.\n"
+        f"  got:     `{name}` with `audited`\n"
+        f"  do:      leave out `{name}`"
+    )
+
+
+def test_a_benchmark_is_refused():
+    audit = Audit("people.parquet", "sample.parquet")
+    assert message(UsageError, lambda: evaluate("imagenet", ["x.npy"], audit=audit)) == (
+        "A benchmark has people's label sets of all images.\n"
+        "  got:     imagenet with `audited`\n"
+        "  do:      pass proposed label sets of all images in a file, or leave out `audited` and `sample`"
+    )
+
+
+def test_metrics_that_cannot_be_audited_are_named():
+    found = World().evaluate()[1]
+    assert not any(m.endswith("_unasked") for m in found.results["metric"].unique().to_pylist())
+    assert found.notes[2] == (
+        "proposed, 2 models: real1_unasked, real5_unasked, mla_unasked, variable_topk_unasked, asma_unasked "
+        "left out: people are asked about other classes in an audit than before"
+    )
+
+
+def test_fewer_than_30_audited_images_of_a_slice_give_no_interval():
+    found = World().evaluate(120, metrics=["variable_topk"])[1].to_polars()
+    few = found["n_audited"] < 30
+    assert few.any()
+    assert found.filter(few)["lo"].null_count() == few.sum()
+    assert found.filter(~few)["lo"].null_count() == 0
+
+
+def test_a_mean_over_set_sizes_needs_enough_images_of_each_size():
+    found = World().evaluate(60)[1]
+    text = "asma: fewer than 10 audited images are in one of the groups that are averaged"
+    assert any(n.text.endswith(text) for n in found.model_notes)
+    is_mean = pc.equal(found.results["metric"], "asma")
+    rows = found.results.filter(pc.and_(is_mean, pc.equal(found.results["slice"], "all")))
+    assert rows["lo"].null_count == len(rows) == 2
+    (pair,) = (r for r in found.pairs.to_pylist() if r["metric"] == "asma")
+    assert np.isnan([pair["lo"], pair["hi"], pair["p"]]).all()
+
+
+def test_a_mean_over_set_sizes_needs_images_of_each_size_in_a_slice():
+    """The slice has images with one class alone, of which there are enough."""
+    world = World()
+    one = [len(s) == 1 for s in world.sets]
+    images = Images(pa.table({"image_id": IDS, "one": pa.array(one)}))
+    found = world.evaluate(200, images=images, slices=["one=true"], metrics=["asma"])[1].to_polars()
+    rows = found.filter(slice="one=true")
+    assert rows["n_audited"].min() > 30
+    assert rows["lo"].null_count() == 2
+    assert found.filter(slice="all")["lo"].null_count() == 0
+
+
+def test_if_no_requested_metric_can_be_audited_it_is_an_error():
+    assert message(InputError, lambda: World().evaluate(metrics=["real1_unasked"])) == (
+        "real1_unasked cannot be audited: people are asked about other classes in an audit than before.\n"
+        "  do:      leave it out of `metrics`"
+    )
+
+
+def test_the_terminal_shows_how_many_images_were_audited_and_the_difference_of_the_pair():
+    found = World(empty=0.1).evaluate(estimator="difference")[1]
+    lines = list(found.lines())
+    assert [line.split()[:3] for line in lines[2:5]] == [
+        ["images", "(estimated)", "400"],
+        ["skipped", "(estimated)", "0"],
+        ["audited", "–", "108"],
+    ]
+    (pair,) = (r for r in found.pairs.to_pylist() if r["metric"] == "real1")
+    points = f"bad is worse than good by {-100 * pair['difference']:.2f} points of real1"
+    better = f"good is better than bad by {-100 * pair['difference']:.2f} points of real1"
+    assert any(line.startswith((points, better)) for line in lines)
+
+
+def test_notes_say_first_how_values_were_estimated_and_what_proposals_alone_say():
+    found = World().evaluate(metrics=["real1"])[1]
+    bias = [100 * (r["alone"] - r["value"]) for r in found.results.to_pylist() if r["slice"] == "all"]
+    assert found.notes[:2] == (
+        "proposed: values are estimates on people's label sets: 120 of 400 images were audited (uniform "
+        "sample, seed 3; estimator ppi++); intervals are of the values on these images, for answers as they "
+        "are",
+        f"proposed: on the proposed label sets alone, real1 would differ by {np.mean(bias):+.2f} points "
+        f"(mean over 2 models; {min(bias):+.2f} to {max(bias):+.2f})",
+    )
+
+
+def test_the_report_says_it_at_the_top_and_does_not_describe_the_proposed_label_sets(tmp_path):
+    found = World().evaluate()[1]
+    found.write(tmp_path)
+    page = html.unescape((tmp_path / "report" / "index.html").read_text(encoding="utf-8"))
+    overview = page[page.index('id="overview"') : page.index("</section>")]
+    assert "Values are estimates on people's label sets: 120 of 400 images were audited" in overview
+    assert "On the proposed label sets alone" in overview
+    assert not (tmp_path / "set_sizes.parquet").exists()
+
+
+def test_results_of_an_audit_are_compared_and_reported_again(tmp_path):
+    world = World()
+    world.evaluate()[1].write(tmp_path / "a")
+    evaluate(world.people, list(world.models.values())).write(tmp_path / "b")
+    compared = compare([tmp_path / "a", tmp_path / "b"])
+    drops = {(r["metric_x"], r["dataset_x"], r["dataset_y"]): r for r in compared.drops.to_pylist()}
+    assert drops["real1", "proposed", "people"]["lo"] is not None
+
+
+def in_campaign(folder, world, drawn):
+    """Write what manyhot audit and manyhot aggregate write: a campaign with the sample and label sets."""
+    Campaign(folder, "numbers", "", N_CLASSES, len(drawn)).write()
+    metadata = {"n_classes": str(N_CLASSES), "asked_known": "true"}
+    write(world.audited(drawn.drawn).table, folder / "labels.parquet", "labels", about=metadata)
+    keys = [str(i) for i in range(N_CLASSES)]
+    classes = pa.table({"class_id": pa.array(range(N_CLASSES), pa.int32()), "key": keys, "name": keys})
+    write(classes, folder / "classes.parquet", "classes")
+    write(pa.table({"image_id": drawn.drawn}), folder / "images.parquet", "images")
+    write_audit_sample(drawn, folder / "audit_sample.parquet")
+    return folder
+
+
+def test_a_campaign_holds_its_sample(tmp_path):
+    world, drawn = World(), drawn_of()
+    folder = in_campaign(tmp_path, world, drawn)
+    models = list(world.models.values())
+    found = evaluate(world.proposed, models, audited=folder)
+    same = evaluate(world.proposed, models, audited=folder, sample=drawn)
+    assert found.to_polars().equals(same.to_polars())
+    assert set(found.inputs) == {"labels.parquet", "audit_sample.parquet"}
+
+
+def test_golden_images_of_a_campaign_are_no_part_of_the_sample(tmp_path):
+    world, drawn = World(), drawn_of()
+    same = evaluate(world.proposed, list(world.models.values()), audited=in_campaign(tmp_path, world, drawn))
+    others = pa.array(sorted(set(IDS.to_pylist()) - set(drawn.drawn.to_pylist()))[:5], pa.string())
+    (tmp_path / "golden").mkdir()
+    write(pa.table({"image_id": others}), tmp_path / "golden" / "images.parquet", "images")
+    table = world.audited(pa.concat_arrays([drawn.drawn, others])).table
+    about = {"n_classes": str(N_CLASSES), "asked_known": "true"}
+    write(table, tmp_path / "labels.parquet", "labels", about=about)
+    found = evaluate(world.proposed, list(world.models.values()), audited=tmp_path)
+    assert found.to_polars().equals(same.to_polars())
+
+
+def test_without_labels_the_other_models_propose_label_sets(tmp_path):
+    """For two models, each proposes its top class for the other."""
+    world, drawn = World(), drawn_of()
+    images = Images(pa.table({"image_id": IDS}), "photos")
+    models = [replace(m, n_classes=N_CLASSES) for m in world.models.values()]
+    found = evaluate(images, models, audited=world.audited(drawn.drawn), sample=drawn)
+    good, bad = (m.classes[:, 0] for m in models)
+    alone = found.to_polars().filter(slice="all", metric="real1")["alone"].to_list()
+    assert alone == [np.mean(good == bad)] * 2
+    assert "estimator ppi++, label sets proposed by the other models" in found.notes[0]
+    assert json.loads(found.metadata["audit"])["proposed_by"] == "models"
+    assert not any("mla" in n.text.split(": ")[0] for n in found.model_notes if n.kind == "no_interval")
+    f, y = good == bad, np.array([g in s for g, s in zip(good, world.sets, strict=True)])
+    rows = pc.index_in(drawn.drawn, IDS).to_numpy()
+    weight = np.cov(y[rows], f[rows])[0, 1] / np.var(f[rows], ddof=1)
+    value = y[rows].mean() + weight * (f.mean() - f[rows].mean())
+    assert found.value("real1", model="good") == pytest.approx(value)
+
+
+def test_models_propose_on_request_although_there_are_labels():
+    found = World().evaluate(proposed_by="models")[1]
+    assert found.to_polars().filter(metric="top1", slice="all")["value"].is_not_nan().all()
+    assert "label sets proposed by the other models" in found.notes[0]
+
+
+def test_models_are_read_twice_from_an_iterator():
+    world, drawn = World(), drawn_of()
+    options = {"audited": world.audited(drawn.drawn), "sample": drawn, "proposed_by": "models"}
+    found = evaluate(world.proposed, iter(world.models.values()), **options)
+    same = evaluate(world.proposed, list(world.models.values()), **options)
+    assert found.to_polars().equals(same.to_polars())
+
+
+def test_one_model_cannot_propose_for_itself():
+    world = World()
+    del world.models["bad"]
+    assert message(InputError, lambda: world.evaluate(proposed_by="models")) == (
+        "There are too few models to propose label sets for one another.\n"
+        "  where:   proposed\n"
+        "  got:     1 model\n"
+        "  allowed: at least 2\n"
+        "  do:      pass label sets of all images, such as original labels, or more models"
+    )

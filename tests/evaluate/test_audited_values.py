@@ -1,0 +1,336 @@
+"""Audits end to end, against the equations in plain NumPy and against evaluations with all answers."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from scipy import stats
+from scipy.special import expit, logit
+
+from audits import IDS, N_CLASSES, World, table_of
+from manyhot import evaluate
+from manyhot.core.audit_average_precision import linearised_average_precision
+from manyhot.core.audited import estimate, side_by_side
+from manyhot.tables import Images, Labels, Predictions
+from manyhot.tables.audit_samples import draw_sample
+
+
+def row(evaluation, **where):
+    frame = evaluation.to_polars().filter(*(pl.col(c) == v for c, v in {"slice": "all", **where}.items()))
+    (found,) = frame.to_dicts()
+    return found
+
+
+def hits(world, sets, model="good"):
+    top = world.models[model].classes[:, 0]
+    return np.array([c in s for c, s in zip(top, sets, strict=True)], float)
+
+
+def audited_rows(drawn):
+    place = {name: i for i, name in enumerate(IDS.to_pylist())}
+    return np.array([place[name] for name in drawn.drawn.to_pylist()])
+
+
+@pytest.mark.parametrize("estimator", ["sample", "difference", "ppi++"])
+def test_real1_is_what_the_equations_give(estimator):
+    """Angelopoulos et al. 2023, doi 10.1126/science.adi6000, and arXiv 2311.01453, example 6.1."""
+    world = World()
+    drawn, found = world.evaluate(120, estimator=estimator)
+    y, f = hits(world, world.sets), hits(world, [[c] for c in world.label])
+    rows, n, of = audited_rows(drawn), 120, 400
+    others = np.setdiff1d(np.arange(of), rows)
+    ys, fs = y[rows], f[rows]
+    weight = {"sample": 0.0, "difference": 1.0, "ppi++": np.cov(ys, fs)[0, 1] / np.var(fs, ddof=1)}[estimator]
+    value = ys.mean() + weight * (f.mean() - fs.mean())
+    # the same with the images that were not audited as PPI++'s unlabelled ones
+    own = np.cov(ys, fs)[0, 1] / ((1 + n / (of - n)) * np.var(fs, ddof=1))
+    if estimator == "ppi++":
+        assert value == pytest.approx(ys.mean() + own * (f[others].mean() - fs.mean()))
+    residual = ys - weight * fs - (ys - weight * fs).mean()
+    squares = (1 - n / of) * residual**2 / (n * (n - 1))
+    total = squares.sum() * ((n - 1) / (n - 2) if estimator == "ppi++" else 1)
+    times = stats.t.ppf(0.975, 2 * total**2 / (squares**2).sum())
+    half = times * np.sqrt(total) / (value * (1 - value))
+    expected = {
+        "value": value,
+        "lo": expit(logit(value) - half),
+        "hi": expit(logit(value) + half),
+        "alone": f.mean(),
+        "n": of,
+        "n_skipped": 0,
+        "n_audited": n,
+        "estimator": estimator,
+    }
+    numbers = row(found, model="good", metric="real1")
+    assert {k: numbers[k] for k in expected} == pytest.approx(expected)
+    assert abs(value - y.mean()) < abs(f.mean() - y.mean()) / 3
+
+
+def test_with_unequal_probabilities_it_is_the_difference_estimator_of_a_ratio():
+    """Images without a valid class do not count: Särndal, Swensson and Wretman 1992, section 5.6."""
+    world = World(empty=0.2)
+    p = np.linspace(1, 3, 400)
+    p *= 120 / p.sum()
+    drawn, found = world.evaluate(probability=p, design="active", estimator="difference")
+    counted = np.array([bool(s) for s in world.sets], float)
+    y, f, rows = hits(world, world.sets), hits(world, [[c] for c in world.label]), audited_rows(drawn)
+    w = 1 / p[rows] / (1 / p[rows]).sum()
+    ratio, mean = (w @ y[rows]) / (w @ counted[rows]), w @ counted[rows]
+    of_people, of_models = (y - ratio * counted) / mean, (f - ratio) / mean
+    value = ratio + of_models.mean() + w @ (of_people - of_models)[rows]
+    numbers = row(found, model="good", metric="real1")
+    assert numbers["value"] == pytest.approx(value)
+    assert numbers["alone"] == pytest.approx(f.mean())
+    n = int(np.rint(400 * w @ counted[rows]))
+    counts = (n, 400 - n, int(counted[rows].sum()))
+    assert (numbers["n"], numbers["n_skipped"], numbers["n_audited"]) == counts
+
+
+def test_in_strata_it_is_the_stratified_difference_estimator():
+    """Cochran 1977, Sampling Techniques, equations 5.1 and 5.12."""
+    world = World()
+    easy = np.arange(400) < 300
+    strata, p = pa.array(["easy" if e else "hard" for e in easy]), np.where(easy, 0.2, 0.6)
+    drawn, found = world.evaluate(probability=p, design="stratified", strata=strata, estimator="difference")
+    y, f, rows = hits(world, world.sets), hits(world, [[c] for c in world.label]), audited_rows(drawn)
+    value, variance = f.mean(), 0
+    for inside in (easy, ~easy):
+        residual, share = (y - f)[rows[inside[rows]]], inside.mean()
+        n = len(residual)
+        value += share * residual.mean()
+        variance += share**2 * (1 - n / inside.sum()) * residual.var(ddof=1) / n
+    numbers = row(found, model="good", metric="real1")
+    assert numbers["value"] == pytest.approx(value)
+    half = (logit(numbers["hi"]) - logit(numbers["lo"])) / 2 * value * (1 - value)
+    assert half / np.sqrt(variance) == pytest.approx(2, abs=0.06)  # Student's t
+
+
+def test_pairs_are_estimated_from_paired_differences():
+    world = World()
+    drawn, found = world.evaluate(120, estimator="difference")
+    people, single = world.sets, [[c] for c in world.label]
+    y, f = (hits(world, s, "bad") - hits(world, s, "good") for s in (people, single))
+    rows = audited_rows(drawn)
+    residual = (y - f)[rows]
+    squares = (1 - 120 / 400) * (residual - residual.mean()) ** 2 / (120 * 119)
+    df = 2 * squares.sum() ** 2 / (squares**2).sum()
+    value, error = f.mean() + residual.mean(), np.sqrt(squares.sum())
+    half = stats.t.ppf(0.975, df) * error
+    p = 2 * stats.t.sf(abs(value) / error, df)
+    (pair,) = (r for r in found.pairs.to_pylist() if r["metric"] == "real1")
+    assert (pair["model_a"], pair["model_b"], pair["estimator"]) == ("good", "bad", "difference")
+    expected = {"difference": value, "lo": value - half, "hi": value + half, "p": p, "p_adjusted": p}
+    expected |= {"alone": f.mean(), "n": 400, "n_audited": 120}
+    assert {k: pair[k] for k in expected} == pytest.approx(expected)
+
+
+def test_if_all_images_are_audited_it_is_the_evaluation_on_their_label_sets():
+    world = World(empty=0.1)
+    models = list(world.models.values())
+    _, found = world.evaluate(400, slices=["class"])
+    plain = evaluate(world.people, models, slices=["class"])
+    keys = ["model", "metric", "slice"]
+    both = found.to_polars().join(plain.to_polars(), on=keys, how="left", suffix="_all")
+    assert both["value_all"].null_count() == 0
+    values = both.select(pl.col("value", "value_all").fill_nan(-1))
+    np.testing.assert_allclose(values["value"], values["value_all"], atol=1e-12)
+    assert both["n"].to_list() == both["n_all"].to_list()
+    assert both["n_skipped"].to_list() == both["n_skipped_all"].to_list()
+    left_out = set(plain.results["metric"].to_pylist()) - set(found.results["metric"].to_pylist())
+    assert left_out == {m for m in left_out if m.endswith("_unasked")}
+    estimated = both.filter(pl.col("estimator").is_not_null())
+    assert {"mla", "asma", "variable_topk", "valid_errors", "recall@5"} <= set(estimated["metric"])
+    assert estimated["lo"].null_count() == len(estimated)  # nothing is uncertain
+    assert not any("no interval" in note for note in found.notes)
+
+
+def test_if_all_images_are_audited_the_population_still_varies():
+    _, found = World().evaluate(400, population=True)
+    numbers, y = row(found, model="good", metric="real1"), hits(World(), World().sets)
+    error = y.std(ddof=1) / 20
+    half = 1.96 * error / (y.mean() * (1 - y.mean()))
+    assert numbers["lo"] == pytest.approx(expit(logit(y.mean()) - half), abs=1e-4)
+    assert numbers["hi"] == pytest.approx(expit(logit(y.mean()) + half), abs=1e-4)
+
+
+def test_intervals_contain_the_values_on_all_answers():
+    world = World(empty=0.1)
+    models = list(world.models.values())
+    plain = evaluate(world.people, models, resamples=0).to_polars()
+    metrics, held, n = ["real1", "real5", "variable_topk", "valid_errors", "precision@5"], 0, 0
+    for seed in range(60):
+        drawn = draw_sample(IDS, np.full(400, 0.4), "uniform", seed)
+        options = {"metrics": metrics, "audited": world.audited(drawn.drawn), "sample": drawn}
+        found = evaluate(world.proposed, models, **options).to_polars()
+        both = found.filter(pl.col("slice") == "all").join(plain, on=["model", "metric", "slice"])
+        both = both.filter(pl.col("lo").is_not_null())
+        n += len(both)
+        held += both.select(pl.col("value_right").is_between("lo", "hi").sum()).item()
+    assert n > 400
+    assert 0.91 < held / n < 0.99
+
+
+def test_a_mean_over_set_sizes_is_not_biased_by_proposals_of_one_size():
+    """Single labels say nothing about the images with two labels and more."""
+    world = World()
+    models = list(world.models.values())
+    true = evaluate(world.people, models, metrics=["asma"], resamples=0).value("asma", model="good")
+    values = []
+    for seed in range(60):
+        drawn = draw_sample(IDS, np.full(400, 0.4), "uniform", seed)
+        options = {"metrics": ["asma"], "audited": world.audited(drawn.drawn), "sample": drawn}
+        values.append(evaluate(world.proposed, models, resamples=0, **options).value("asma", model="good"))
+    assert np.mean(values) == pytest.approx(true, abs=3 * np.std(values) / np.sqrt(60))
+
+
+def test_metrics_of_original_labels_are_known():
+    world = World()
+    _, found = world.evaluate()
+    plain = evaluate(world.proposed, list(world.models.values()), metrics=["top1"])
+    numbers, exact = (row(e, model="bad", metric="top1") for e in (found, plain))
+    assert (numbers["value"], numbers["n"], numbers["estimator"]) == (exact["value"], 400, None)
+    assert numbers["lo"] is None
+    (values,) = (
+        r["values"] for r in found.samples.to_pylist() if (r["model"], r["metric"]) == ("bad", "top1")
+    )
+    assert set(values) == {np.float32(exact["value"])}
+
+
+def test_the_drop_from_original_labels_has_the_interval_of_the_audit():
+    _, found = World().evaluate()
+    (drop,) = (
+        r
+        for r in found.comparison.drops.to_pylist()
+        if (r["metric_x"], r["metric_y"], r["model"]) == ("top1", "real1", "good")
+    )
+    numbers = row(found, model="good", metric="real1")
+    assert drop["drop"] == pytest.approx(found.value("top1", model="good") - numbers["value"])
+    assert drop["hi"] - drop["lo"] == pytest.approx(numbers["hi"] - numbers["lo"], rel=0.15)
+
+
+def test_a_slice_by_size_is_by_peoples_answers():
+    world = World()
+    drawn, found = world.evaluate(estimator="sample")
+    rows = audited_rows(drawn)
+    two = np.array([len(s) == 2 for s in world.sets])[rows]
+    numbers = row(found, model="good", metric="real1", slice="n_labels=2")
+    assert numbers["value"] == pytest.approx(hits(world, world.sets)[rows][two].mean())
+    assert (numbers["n_audited"], numbers["n"]) == (two.sum(), round(400 * two.mean()))
+    assert numbers["alone"] is None
+
+
+def test_models_that_predict_some_images_are_estimated_on_these():
+    world = World()
+    small = world.models["good"]
+    world.models = {"good": replace(small, image_id=small.image_id[:300], classes=small.classes[:300])}
+    drawn, found = world.evaluate(estimator="sample")
+    rows = audited_rows(drawn)
+    rows = rows[rows < 300]
+    world.models["good"] = small
+    numbers = row(found, model="good", metric="real1")
+    assert numbers["value"] == pytest.approx(hits(world, world.sets)[rows].mean())
+    assert (numbers["n_audited"], numbers["n"] + numbers["n_skipped"]) == (len(rows), 300)
+
+
+def test_the_answers_to_the_first_images_of_a_sample_suffice():
+    world = World()
+    drawn = draw_sample(IDS, np.full(400, 0.3), "uniform", 3)
+    _, found = world.evaluate(labels=world.audited(drawn.drawn[:90]), estimator="sample")
+    rows = audited_rows(drawn)[:90]
+    assert row(found, model="good", metric="real1")["value"] == pytest.approx(
+        hits(world, world.sets)[rows].mean()
+    )
+    assert found.notes[0] == (
+        "proposed: values are estimates on people's label sets: 90 of 400 images were audited, the first of "
+        "120 (uniform sample, seed 3; estimator sample); intervals are of the values on these images, for "
+        "answers as they are"
+    )
+
+
+def test_without_resamples_there_are_no_intervals_and_no_pairs():
+    _, found = World().evaluate(resamples=0)
+    assert found.results["lo"].null_count == len(found.results)
+    assert (found.pairs.num_rows, found.samples.num_rows) == (0, 0)
+
+
+def test_an_evaluation_without_audit_has_no_columns_of_audits():
+    world = World()
+    plain = evaluate(world.people, list(world.models.values()))
+    names = [*plain.results.column_names, *plain.pairs.column_names]
+    assert not {"estimator", "n_audited", "alone"} & set(names)
+
+
+def dense(world):
+    """Return models with probabilities of all classes, and labels without original ones."""
+    rng = np.random.default_rng(5)
+    yes = np.zeros((400, N_CLASSES))
+    for i, classes in enumerate(world.sets):
+        yes[i, classes] = 1
+    models = [
+        Predictions(
+            IDS,
+            name,
+            scores=expit(3 * yes - 2 + noise * rng.normal(size=yes.shape)),
+            score_kind="probability",
+        )
+        for name, noise in (("good", 1), ("bad", 2))
+    ]
+    return models, Labels(table_of([[c] for c in world.label]), N_CLASSES, name="proposed")
+
+
+def test_macro_average_precision_is_estimated_by_its_influence_function():
+    world, drawn = World(), draw_sample(IDS, np.full(400, 0.5), "uniform", 3)
+    models, proposed = dense(world)
+    found = evaluate(proposed, models, audited=world.audited(drawn.drawn), sample=drawn)
+    sample, sets = drawn.sample_for(IDS), (world.sets, [[c] for c in world.label])
+    people, single = (np.array([[c in s for c in range(N_CLASSES)] for s in of]) for of in sets)
+    numbers, values = row(found, model="good", metric="map_macro"), []
+    for model in models:
+        values.append(linearised_average_precision(people[sample.images], single, model.scores, sample))
+    expected = estimate(values[0], sample)
+    lo, hi = expected.interval("logit")
+    assert numbers["value"] == pytest.approx(expected.value[0], abs=1e-6)
+    assert (numbers["lo"], numbers["hi"]) == pytest.approx((lo[0], hi[0]), abs=1e-6)
+    assert numbers["alone"] == pytest.approx(expected.alone[0])
+    assert (numbers["n"], numbers["n_skipped"], numbers["n_audited"]) == (400, 0, 200)
+    (pair,) = (r for r in found.pairs.to_pylist() if r["metric"] == "map_macro")
+    both = estimate(side_by_side(values).differences(np.array([1]), np.array([0])), sample)
+    assert pair["difference"] == pytest.approx(both.value[0], abs=1e-5)
+    assert pair["lo"] == pytest.approx(both.interval()[0][0], abs=1e-5)
+    left_out = next(n for n in found.notes if "sums over images" in n)
+    assert left_out.startswith("proposed, 2 models: map_micro, ")
+
+
+def test_macro_average_precision_is_exact_if_all_images_are_audited():
+    world, drawn = World(), draw_sample(IDS, np.ones(400), "uniform", 3)
+    models, proposed = dense(world)
+    found = evaluate(proposed, models, audited=world.audited(drawn.drawn), sample=drawn)
+    people = Labels(table_of(world.sets), N_CLASSES, name="people")
+    plain = evaluate(people, models, metrics=["map_macro"])
+    for model in ("good", "bad"):
+        value = found.value("map_macro", model=model)
+        assert value == pytest.approx(plain.value("map_macro", model=model), abs=1e-9)
+
+
+def test_macro_average_precision_needs_positives():
+    world, drawn = World(), draw_sample(IDS, np.full(400, 0.045), "uniform", 7)
+    models, proposed = dense(world)
+    options = {"audited": world.audited(drawn.drawn), "sample": drawn}
+    found = evaluate(proposed, models, metrics=["map_macro"], **options)
+    assert found.results["lo"].null_count == 2
+    text = "no interval of map_macro: too few positives (6 of 6 classes have fewer than 30)"
+    assert [n.text for n in found.model_notes if n.kind == "no_interval" and n.model == "bad"] == [text]
+
+
+def test_proposals_of_classes_that_can_be_valid_together():
+    """Without original labels, a model proposes all classes with a probability of at least 0.5."""
+    world, drawn = World(), draw_sample(IDS, np.full(400, 0.5), "uniform", 3)
+    models, _ = dense(world)
+    images = Images(pa.table({"image_id": IDS}), "photos")
+    options = {"audited": world.audited(drawn.drawn), "sample": drawn, "classes": list("abcdef")}
+    found = evaluate(images, models, metrics=["hamming"], **options)
+    good, bad = (m.scores >= 0.5 for m in models)
+    alone = found.to_polars().filter(slice="all")["alone"].to_list()
+    assert alone == pytest.approx([(good != bad).mean()] * 2)

@@ -133,6 +133,23 @@ def test_wrong_orders_of_columns_are_recognised(weak, name):
     assert relate(scored(hot, wrong), orders()).order == cause
 
 
+def test_columns_in_any_other_order_are_recognised(weak):
+    """As of scores without names, beside label sets whose classes are sorted by name."""
+    hot, scores = weak
+    rng, scores = np.random.default_rng(6), scores + 0.6 * hot  # a mean AUROC of 0.75
+    for _ in range(20):
+        relation = relate(scored(hot, scores[:, rng.permutation(K)]), orders())
+        assert relation.order == "columns of scores in another order than that of the classes"
+
+
+def test_classes_that_are_confused_are_no_wrong_order(weak):
+    """Scores of a class that fit another one better, as where two classes are often in the same image."""
+    hot, scores = weak
+    mixed = scores.copy()
+    mixed[:, 1::2] = scores[:, ::2] + 0.5 * scores[:, 1::2]
+    assert relate(scored(hot, mixed), orders()).order is None
+
+
 def test_classes_of_labels_in_a_wrong_order(weak):
     hot, scores = weak
     name = "indices that start at 1"

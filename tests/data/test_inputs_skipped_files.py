@@ -221,8 +221,8 @@ def test_the_whole_note():
     assert note == (
         "labels: models/order.parquet: skipped: The predictions of order do not match the labels in the "
         "present order; the likely cause is predicted classes given as indices that start at 1 (got: top-1 "
-        "accuracy 0.0100; do: pass the row order or class order of the file, or `trust_order` if the "
-        "present order is correct)"
+        "accuracy 0.0100; do: pass the order of the rows (`rows`) or columns (`classes`) of the file, or "
+        "`trust_order` if the present order is correct)"
     )
 
 

@@ -116,8 +116,8 @@ def test_wrong_row_order_is_refused(published_val, published):
         "present order; the likely cause is rows sorted by class, read in the order of file names.\n"
         f"  where:   {model.source}\n"
         "  got:     top-1 accuracy 0.0011\n"
-        "  do:      pass the row order or class order of the file, or `trust_order` if the present order "
-        "is correct"
+        "  do:      pass the order of the rows (`rows`) or columns (`classes`) of the file, or `trust_order` "
+        "if the present order is correct"
     )
 
 
@@ -670,7 +670,8 @@ def scores_of(classes, seed=0):
         ),
         (
             lambda s: 1 / (1 + np.exp(-s)),
-            "the scores are declared as logits, but all are between 0 and 1, as probabilities are",
+            "the scores are declared as logits, but all are between 0 and 1, as probabilities are: pass "
+            "their kind as `scores`",
         ),
     ],
 )
@@ -696,6 +697,6 @@ def test_columns_of_scores_in_the_reverse_order():
         "The predictions of m do not match the labels in the present order; the likely cause is columns of "
         "scores in the reverse order of the classes.\n"
         f"  got:     a mean correlation of {np.mean(each):.3f} of scores and labels\n"
-        "  do:      pass the row order or class order of the file, or `trust_order` if the present order is "
-        "correct"
+        "  do:      pass the order of the rows (`rows`) or columns (`classes`) of the file, or `trust_order` "
+        "if the present order is correct"
     )

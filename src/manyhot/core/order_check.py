@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy import typing as npt
+from scipy.optimize import linear_sum_assignment
 
-from manyhot.core.array_types import Bools, Floats32, Ints
+from manyhot.core.array_types import Bools, Floats, Floats32, Ints
 from manyhot.core.sets import YES, Case, LabelSets
 
 _SUSPICIOUS = 0.05
@@ -107,7 +108,7 @@ def _share(right: Bools, rows: Bools) -> float:
 _SAMPLE = 2_000
 """Maximum number of images whose scores are looked at: enough to tell a weak model from chance."""
 
-_SHUFFLES = 99
+_SHUFFLES, _ORDERS = 99, 5
 _FEWEST_POSITIVES = 5
 
 
@@ -152,7 +153,8 @@ def relate(case: Case, class_orders: Mapping[str, Ints]) -> Relation | None:
     Notes
     -----
     This is a permutation test of independence. An order explains a low correlation if with it, the
-    correlation is three times as high, and three times as high as the highest of the random orders. If there
+    correlation is three times as high, and three times as high as the highest of the random orders; some
+    other order of the columns, if it is twice as high as now and as the best order for random rows. If there
     is one class per image, negated scores are correlated with all other classes, in any wrong order: an order
     must therefore be twice as far above 0 as the scores are below.
     """
@@ -178,7 +180,35 @@ def relate(case: Case, class_orders: Mapping[str, Ints]) -> Relation | None:
     trials = ((mean(row, place[column]), name) for name, place in _places(sets.n_classes, class_orders))
     best, order = max(trials, default=(0.0, ""))
     explains = best > max(3 * own, 3 * by_chance, -2 * own)
-    return Relation(own, by_chance, int(np.count_nonzero(tested)), order if explains else None)
+    if not explains:
+        order = _other_order(standard, sets, np.flatnonzero(tested), rng)
+    return Relation(own, by_chance, int(np.count_nonzero(tested)), order or None)
+
+
+def _other_order(standard: Floats32, sets: LabelSets, tested: Ints, rng: np.random.Generator) -> str:
+    """Return that columns are in some other order of the classes; empty if they do not seem to be.
+
+    They seem to be if the order of the columns with the highest mean correlation gives more than twice the
+    correlation of the present one, and more than twice that of the best order for random rows. Scores that
+    are negated are no wrong order, as in `relate`.
+    """
+    yes = np.zeros((len(sets), sets.n_classes), np.float32)
+    yes[sets.rows[sets.state == YES], sets.classes[sets.state == YES]] = 1
+    label = _standard(yes[:, tested])
+    own = float((label * standard[:, tested]).mean())
+
+    def best(rows: Ints) -> Floats:
+        """Return the correlations of labels and columns that are matched best, at most one column a class."""
+        related = label[rows].T @ standard / np.float32(len(label))
+        if related.max(1).mean() <= 2 * abs(own):  # no order is better than the best column of each class
+            return np.zeros(1)
+        return np.asarray(related[linear_sum_assignment(related, maximize=True)], np.float64)
+
+    found = best(np.arange(len(label))).mean()
+    by_chance = max(best(rng.permutation(len(label))).mean() for _ in range(_ORDERS))
+    if found <= max(2 * own, -2 * own, 2 * by_chance):
+        return ""
+    return "columns of scores in another order than that of the classes"
 
 
 def constant_scores(case: Case) -> Ints:

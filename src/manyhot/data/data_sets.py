@@ -52,6 +52,8 @@ class Asked:
     match: str = AUTO
     scores: ScoreKind | None = None
     label_values: LabelValues | None = None
+    unlabelled: bool = False
+    """Whether images without any labels will do."""
 
     def fits(self, model: str) -> bool:
         """Return whether a model is selected."""
@@ -263,7 +265,8 @@ def _files(path: Path, asked: Asked) -> Source:
         labels = read_labels(table, classes=classes, rows=rows, label_values=asked.label_values)
         labels = labels if rows is None else labels.with_labels(rows, asked.match)
     images = open_images(asked.images or shown or (table if labels is None else None), classes)
-    if labels is None and path.is_file() and images is not None and images.label is None:
+    unlabelled = labels is None and images is not None and images.label is None
+    if unlabelled and path.is_file() and not asked.unlabelled:
         read_labels(path)  # raises an error that names the columns of label sets
     inputs = {table.name: sha256(table)} if table.is_file() else {}
     models, n, misfits = own_models(prediction_files(given), rows, classes, asked, inputs)

@@ -134,6 +134,7 @@ def open_inputs(
     predictions: PredictionsLike = (),
     *,
     models: Sequence[str] = (),
+    unlabelled: bool = False,
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Iterator[Source]:
@@ -149,6 +150,8 @@ def open_inputs(
         folder or benchmark.
     models
         Patterns of the names of models.
+    unlabelled
+        Whether an images table without any labels will do.
     reading, run
         How files are read, and how progress is reported.
 
@@ -159,12 +162,17 @@ def open_inputs(
         are ambiguous.
     """
     check_match(reading.match)
-    for source in _opened(labels, predictions, models, reading, run):
+    for source in _opened(labels, predictions, models, unlabelled, reading, run):
         yield _matched(source, reading.match)
 
 
 def _opened(
-    labels: LabelsLike, predictions: PredictionsLike, models: Sequence[str], reading: Reading, run: Run
+    labels: LabelsLike,
+    predictions: PredictionsLike,
+    models: Sequence[str],
+    unlabelled: bool,
+    reading: Reading,
+    run: Run,
 ) -> Iterator[Source]:
     given = [predictions] if isinstance(predictions, str | os.PathLike) else predictions
     in_files = isinstance(given, list | tuple) and all(isinstance(p, str | os.PathLike) for p in given)
@@ -185,6 +193,7 @@ def _opened(
             reading.match,
             reading.scores,
             reading.label_values,
+            unlabelled,
         )
         for number, part in enumerate(sources(labels, asked)):
             part.inputs.update(inputs)

@@ -197,10 +197,12 @@ class Auditor:
         if not (is_whole and people.usable.all() and case.labels.usable.all()) or case.scores is None:
             return None
         yes = people.yes_matrix()
-        values = linearised_average_precision(yes, case.labels.yes_matrix(), case.scores, self.images.sample)
+        proposed = case.labels.yes_matrix()
+        values = linearised_average_precision(yes, proposed, case.scores, self.images.sample)
         estimated = self._estimate(values)
-        positives = yes.sum(axis=0, dtype=np.float64)
-        few = "" if self.images.is_whole else doubt_of(positives[positives > 0])
+        # A class that is proposed but not in the sample may be in other images: its AP is unknown.
+        positives = yes.sum(axis=0, dtype=np.float64)[yes.any(axis=0) | proposed.any(axis=0)]
+        few = "" if self.images.is_whole else doubt_of(positives)
         doubts = [d or few for d in estimated.doubts()]
         self._counted.add(number.model, number.metric, np.ones(len(rows), bool))
         self._keep((number.model, number.metric, ALL), values, estimated, doubts)

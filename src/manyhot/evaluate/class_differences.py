@@ -17,11 +17,14 @@ from manyhot.core.sets import Case
 from manyhot.tables import Row, schema
 from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, declare_table, interval
 
+MOST_IN_ALL = 20
+"""Number of classes up to which all are on the terminal and on a page."""
+
 MOST_CLASSES = 10
-"""Classes that were tested on the terminal and on a page."""
+"""Otherwise, those that were tested there."""
 
 MOST_UNTESTED = 5
-"""Classes that were not tested there, and their names in a sentence."""
+"""Those that were not tested there, and their names in a sentence."""
 
 SIGNIFICANT = 0.05
 """Adjusted p below which the models differ on a class."""
@@ -96,7 +99,9 @@ class ClassVerdict:
 
     @property
     def shown(self) -> tuple[Row, ...]:
-        """The first classes, tested and not."""
+        """All classes, or of many the first ones, tested and not."""
+        if len(self.tested) + len(self.untested) <= MOST_IN_ALL:
+            return (*self.tested, *self.untested)
         return (*self.tested[:MOST_CLASSES], *self.untested[:MOST_UNTESTED])
 
     @property
@@ -156,7 +161,7 @@ def class_lines(table: pa.Table) -> Iterator[str]:
     head = ("class", "images", *found.names, *HEADS)
     yield from table_lines(head, [class_cells(row) for row in found.shown])
     yield from found.sentences
-    yield from (f"{more}, once it is written." for more in filter(None, (found.more,)))
+    yield from (f"{more}." for more in filter(None, (found.more,)))
 
 
 def class_cells(row: Row) -> tuple[str, ...]:

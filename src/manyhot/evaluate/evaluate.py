@@ -319,7 +319,9 @@ def evaluate(
     if isinstance(predictions, Iterator) and audit.is_requested:
         predictions = list(predictions)  # models that propose label sets for one another are read twice
     sources = (
-        open_inputs(labels, predictions, models=models, reading=reading, run=run)
+        open_inputs(
+            labels, predictions, models=models, unlabelled=audit.is_requested, reading=reading, run=run
+        )
         if entrants is None
         else benchmark_sources(entrants)
     )

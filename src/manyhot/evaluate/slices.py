@@ -292,8 +292,8 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
             f"likely cause is {found}.",
             where=predictions.source or None,
             got=got,
-            do="pass the row order or class order of the file, or `trust_order` if the present order is "
-            "correct",
+            do="pass the order of the rows (`rows`) or columns (`classes`) of the file, or `trust_order` if "
+            "the present order is correct",
         )
 
 
@@ -312,7 +312,10 @@ def score_doubts(case: Case, classes: ClassList | None) -> Iterator[str]:
         more = f" and {len(constant) - 5:,} more classes" if len(constant) > 5 else ""
         yield f"the scores of {names}{more} are the same for all images"
     if are_probabilities(case):
-        yield "the scores are declared as logits, but all are between 0 and 1, as probabilities are"
+        yield (
+            "the scores are declared as logits, but all are between 0 and 1, as probabilities are: pass "
+            "their kind as `scores`"
+        )
 
 
 def _class_orders(case: Case) -> dict[str, npt.NDArray[np.int32]]:

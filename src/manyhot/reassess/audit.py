@@ -209,7 +209,7 @@ def audit(
         Predictions have a different class list or lack images.
     """
     entry = _rule(rule)
-    opened = open_inputs(labels, predictions, models=models, reading=reading, run=run)
+    opened = open_inputs(labels, predictions, models=models, unlabelled=True, reading=reading, run=run)
     source = only_source(opened, "An audit is drawn")
     images, read = source_images(source), _read(source, run)
     classes = _classes(source, read)

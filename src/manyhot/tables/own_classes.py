@@ -139,7 +139,10 @@ class JoinedClasses:
         if self.columns is None or _list_of(predictions) is not None:
             return ""
         order = "order of the labels' classes" if self.columns.is_complete else "sorted order of their names"
-        return f"without names, the classes of scores are taken in the {order}: {_some(self.columns.keys)}"
+        return (
+            f"without names, the classes of scores are taken in the {order}: {_some(self.columns.keys)}; "
+            "pass `classes` if the columns have another order"
+        )
 
     def _in_columns(self, model: Predictions, columns: ClassList) -> Predictions:
         """Return predictions without names over the classes of the columns."""

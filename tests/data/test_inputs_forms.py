@@ -34,7 +34,7 @@ from own_data import (
 )
 
 OWN_OPTIONS = {"calibrate": {"method": "isotonic"}, "compare": {"metrics": ["real1", "map_macro"]}}
-OPTIONS = {"resamples": 4, "min_images": 2, "k": 2, "scores": "probability", "dataset": "own"}
+OPTIONS = {"size": 4, "resamples": 4, "min_images": 2, "k": 2, "scores": "probability", "dataset": "own"}
 
 
 def takes_labels(function) -> bool:
@@ -86,6 +86,7 @@ def numbers_of(result):
     if not result.tables:
         # A data set of Hugging Face says where its labels are from, as its file does.
         text = re.sub(r"method \| [\w ]+", "", "\n".join(result.lines()))
+        text = text.replace("nothing to do, this is the audit", "drew the audit")  # of equal inputs
         return re.sub(r"\S*(out-\d+|/)\S*", "", text)
     return {
         table: sorted(repr([(k, v) for k, v in row.items() if k != "method"]) for row in rows.to_pylist())

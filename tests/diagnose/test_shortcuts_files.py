@@ -504,7 +504,7 @@ def test_the_command_tells_of_what_is_not_testable(own):
     first = next(line for line in lines if line.startswith("dog "))
     assert first.split()[:3] == ["dog", "ball", "grey"]
     assert first.split()[-4:] == ["–", "–", "not", "testable"]
-    assert lines.index(first) == at + 4  # before those that lost nothing
+    assert lines.index(first) == at + 5  # before those that lost nothing
     told = json.loads(run("--min-images", "10", "--resamples", "0", "--json").stdout)
     assert [told["summary"][0][k] for k in ("shortcuts", "not_testable", "not_testable_lost")] == [0, 1, 1.0]
     page = Path("shortcuts/report/index.html").read_text(encoding="utf-8")

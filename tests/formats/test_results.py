@@ -250,7 +250,7 @@ def test_results_of_one_data_set(tmp_path, message):
     assert message(lambda: read_results(path)) == (
         f"The results table lacks the column 'dataset'.\n  where:   {path}\n"
         "  got:     model, metric, slice, value, n, n_skipped, lo, hi\n"
-        "  allowed: dataset, model, metric, slice, value, lo, hi, n, n_skipped"
+        "  allowed: dataset, model, metric, slice, value, lo, hi, n, n_skipped, estimator, n_audited, alone"
     )
 
 

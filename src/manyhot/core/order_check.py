@@ -15,7 +15,7 @@ import numpy as np
 from numpy import typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from manyhot.core.array_types import Bools, Floats, Floats32, Ints
+from manyhot.core.array_types import Bools, Floats32, Ints
 from manyhot.core.sets import YES, Case, LabelSets
 
 _SUSPICIOUS = 0.05
@@ -180,35 +180,35 @@ def relate(case: Case, class_orders: Mapping[str, Ints]) -> Relation | None:
     trials = ((mean(row, place[column]), name) for name, place in _places(sets.n_classes, class_orders))
     best, order = max(trials, default=(0.0, ""))
     explains = best > max(3 * own, 3 * by_chance, -2 * own)
-    if not explains:
-        order = _other_order(standard, sets, np.flatnonzero(tested), rng)
-    return Relation(own, by_chance, int(np.count_nonzero(tested)), order or None)
+    if _best_order(standard, sets, np.flatnonzero(tested), rng) > 2 * max(
+        best if explains else 0.0, abs(own)
+    ):
+        explains, order = True, "columns of scores in another order than that of the classes"
+    return Relation(own, by_chance, int(np.count_nonzero(tested)), order if explains else None)
 
 
-def _other_order(standard: Floats32, sets: LabelSets, tested: Ints, rng: np.random.Generator) -> str:
-    """Return that columns are in some other order of the classes; empty if they do not seem to be.
+def _best_order(standard: Floats32, sets: LabelSets, tested: Ints, rng: np.random.Generator) -> float:
+    """Return the highest mean correlation of scores and labels over the orders of the columns.
 
-    They seem to be if the order of the columns with the highest mean correlation gives more than twice the
-    correlation of the present one, and more than twice that of the best order for random rows. Scores that
-    are negated are no wrong order, as in `relate`.
+    It is 0 if the best order for random rows has more than half of it.
     """
     yes = np.zeros((len(sets), sets.n_classes), np.float32)
     yes[sets.rows[sets.state == YES], sets.classes[sets.state == YES]] = 1
     label = _standard(yes[:, tested])
-    own = float((label * standard[:, tested]).mean())
 
-    def best(rows: Ints) -> Floats:
-        """Return the correlations of labels and columns that are matched best, at most one column a class."""
-        related = label[rows].T @ standard / np.float32(len(label))
-        if related.max(1).mean() <= 2 * abs(own):  # no order is better than the best column of each class
-            return np.zeros(1)
-        return np.asarray(related[linear_sum_assignment(related, maximize=True)], np.float64)
+    def related(rows: Ints) -> Floats32:
+        return np.asarray(label[rows].T @ standard / np.float32(len(label)))
 
-    found = best(np.arange(len(label))).mean()
-    by_chance = max(best(rng.permutation(len(label))).mean() for _ in range(_ORDERS))
-    if found <= max(2 * own, -2 * own, 2 * by_chance):
-        return ""
-    return "columns of scores in another order than that of the classes"
+    def best(table: Floats32) -> float:
+        return float(table[linear_sum_assignment(table, maximize=True)].mean())
+
+    own = related(np.arange(len(label)))
+    # Most models need no search: no order is better than the best column of each class.
+    if own.max(1).mean() <= 2 * abs(own[np.arange(len(tested)), tested].mean()):
+        return 0.0
+    found = best(own)
+    by_chance = max(best(related(rng.permutation(len(label)))) for _ in range(_ORDERS))
+    return found if found > 2 * by_chance else 0.0
 
 
 def constant_scores(case: Case) -> Ints:

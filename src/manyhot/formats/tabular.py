@@ -238,7 +238,9 @@ def read_results_table(path: Path, *, dataset: str | None = None) -> Results:
         frame = read_frame(path)
         if dataset is not None and "dataset" not in frame.columns:
             frame = frame.with_columns(dataset=pl.lit(dataset))
-        absent = [c.name for c in TABLES["results"] if c.nullable and c.name not in frame.columns]
+        absent = [
+            c.name for c in TABLES["results"] if c.nullable and c.required and c.name not in frame.columns
+        ]
         table = check(
             with_small_offsets(frame.with_columns(pl.lit(None).alias(c) for c in absent).to_arrow()),
             "results",

@@ -324,6 +324,20 @@ def test_macro_average_precision_needs_positives():
     assert [n.text for n in found.model_notes if n.kind == "no_interval" and n.model == "bad"] == [text]
 
 
+def test_a_class_that_the_sample_missed_leaves_macro_average_precision_without_an_interval():
+    """It may be in other images, so that its average precision is unknown."""
+    world, drawn = World(), draw_sample(IDS, np.full(400, 0.8), "uniform", 3)
+    models, proposed = dense(world)
+    options = {"sample": drawn, "metrics": ["map_macro"]}
+    found = evaluate(proposed, models, audited=world.audited(drawn.drawn), **options)
+    assert found.results["lo"].null_count == 0
+    world.sets = [[c for c in classes if c] for classes in world.sets]
+    found = evaluate(proposed, models, audited=world.audited(drawn.drawn), **options)
+    assert found.results["lo"].null_count == 2
+    text = "no interval of map_macro: too few positives (1 of 6 classes have fewer than 30)"
+    assert text in [n.text for n in found.model_notes if n.kind == "no_interval" and n.model == "bad"]
+
+
 def test_proposals_of_classes_that_can_be_valid_together():
     """Without original labels, a model proposes all classes with a probability of at least 0.5."""
     world, drawn = World(), draw_sample(IDS, np.full(400, 0.5), "uniform", 3)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import manyhot as mh
 from manyhot import cli, tables, write_labels
 from manyhot.errors import InputError, OutputError
 from manyhot.formats import read_golden
@@ -119,6 +120,29 @@ def test_classes_of_label_sets_are_asked_about_too(photos):
     }
     assert read_audit_sample("audit/audit_sample.parquet").drawn.to_pylist() == top
     assert asked["audit"] == asked["top"] | {(i, c) for i in top for c in (0, 3)}
+
+
+def test_an_images_table_without_labels_and_arrays(photos):
+    """Photographs and scores are enough: of an audit, nothing else is known."""
+    names = [f"{n:02}.png" for n in range(N)]
+    Path("images.csv").write_text(
+        "image_id,uri\n" + "".join(f"{n},{photos / 'picture.png'}\n" for n in names)
+    )
+    Path("files.txt").write_text("\n".join(names))
+    rng = np.random.default_rng(1)
+    for name in ("one", "two"):
+        np.save(f"{name}.npy", rng.random((N, CLASSES)).astype(np.float32))
+    options = {"rows": "files.txt", "classes": "classes.txt", "scores": "probability"}
+    made = audit("images.csv", ["one.npy", "two.npy"], size=40, out="audit", rule="union(k=4)", **options)
+    assert (len(made.sample), made.n_questions) == (40, 160)
+    with open_annotation("audit", settings=CampaignSettings(raters=1)) as annotation:
+        answer_all(annotation.store, "ann")
+    export_votes("audit")
+    write_labels(aggregate("audit", method="majority", resamples=0).labels, "audit/labels.parquet")
+    found = mh.evaluate("images.csv", ["one.npy", "two.npy"], audited="audit", **options)
+    # Every class was said to be there, of each of 40 images, and the estimate is of all 60.
+    assert found.value("map_image", model="one") == pytest.approx(1)
+    assert found.results["n_audited"].to_pylist()[0] == 40
 
 
 def test_raters_answer_the_images_in_the_order_of_the_sample(photos):

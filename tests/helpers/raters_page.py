@@ -141,7 +141,7 @@ def served(campaign):
             campaign.store.close()
 
 
-def until(true, what="", seconds=8.0):
+def until(true, what="", seconds=20.0):
     """Wait for something to be true, which is not on a page."""
     end = time.monotonic() + seconds
     while not true():
@@ -242,7 +242,7 @@ class Rater:
         """Wait until nothing waits in the browser."""
         self.until("document.getElementById('saved').textContent === 'All sent'")
 
-    def until(self, script, seconds=8.0):
+    def until(self, script, seconds=20.0):
         """Wait for something to be true on the page."""
         assert self.page.evaluate(UNTIL % (script, 50 * seconds)), f"not within {seconds:g} s: {script}"
 

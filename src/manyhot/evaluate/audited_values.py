@@ -202,7 +202,9 @@ class Auditor:
         estimated = self._estimate(values)
         # A class that is proposed but not in the sample may be in other images: its AP is unknown.
         positives = yes.sum(axis=0, dtype=np.float64)[yes.any(axis=0) | proposed.any(axis=0)]
-        few = "" if self.images.is_whole else doubt_of(positives)
+        unseen = np.count_nonzero(positives == 0)
+        few = f"{unseen:,} of {len(positives):,} classes have no positives in the sample" if unseen else ""
+        few = "" if self.images.is_whole else few or doubt_of(positives)
         doubts = [d or few for d in estimated.doubts()]
         self._counted.add(number.model, number.metric, np.ones(len(rows), bool))
         self._keep((number.model, number.metric, ALL), values, estimated, doubts)

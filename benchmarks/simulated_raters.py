@@ -1,6 +1,7 @@
 """Aggregation of simulated votes in thirteen regimes: manyhot beside crowd-kit (group bench).
 
-    python benchmarks/simulated_raters.py [--draws 40] [--regimes "clean,hard items"] [--cells FILE]
+    python benchmarks/simulated_raters.py [--draws 40] [--first 0] [--regimes "clean,hard items"]
+        [--cells FILE]
 
 A regime is a kind of raters and questions, with 400 questions, five votes each, and 30 raters unless it
 says otherwise. All methods get the same draws. A cell is a method in a draw of a regime; each finished cell
@@ -165,16 +166,16 @@ def cells(file: Path) -> dict[tuple[str, int, str], tuple[float, float] | None]:
     return {(regime, seed, method): value for regime, seed, method, value in rows}
 
 
-def compute(names: list[str], methods: list[str], draws: int, file: Path) -> None:
+def compute(names: list[str], methods: list[str], draws: int, file: Path, first: int) -> None:
     """Add the cells that are missing to the file: the pilot, then ours and theirs that may be best."""
     chosen = [method for method in (*OURS, *THEIRS, *SLOW) if method in methods]
     done = cells(file)
     for method in chosen:
-        for seed, regime in itertools.product(range(min(draws, PILOT)), names):
+        for seed, regime in itertools.product(range(first, first + min(draws, PILOT)), names):
             add(done, regime, seed, method, file)
     for method, regime in itertools.product(chosen, names):
-        if method in OURS or may_be_best(done, regime, method):
-            for seed in range(PILOT, draws):
+        if method in OURS or may_be_best(done, regime, method, first):
+            for seed in range(first + PILOT, first + draws):
                 add(done, regime, seed, method, file)
 
 
@@ -196,11 +197,11 @@ def add(done: dict, regime: str, seed: int, method: str, file: Path) -> None:
         out.write(json.dumps([regime, seed, method, value]) + "\n")
 
 
-def may_be_best(done: dict, regime: str, method: str) -> bool:
+def may_be_best(done: dict, regime: str, method: str, first: int) -> bool:
     """Return whether a method of crowd-kit comes near the best of crowd-kit's in the pilot."""
     pilot = defaultdict(list)
     for (of_regime, seed, each), value in done.items():
-        if of_regime == regime and seed < PILOT and each in (*THEIRS, *SLOW) and value is not None:
+        if of_regime == regime and seed < first + PILOT and each in (*THEIRS, *SLOW) and value is not None:
             pilot[each].append(value)
     if method not in pilot or (method in PILOT_ONLY and REGIMES[regime].questions > SMALL):
         return False
@@ -298,15 +299,16 @@ def with_history(draws: int) -> None:
         print("|", kind, "|", f"`{method}`", "|", *(f"{cell(m)} |" for m in means), texts, "|", flush=True)
 
 
-def main(names: list[str], methods: list[str], draws: int, file: Path) -> None:
+def main(names: list[str], methods: list[str], draws: int, file: Path, first: int = 0) -> None:
     warnings.filterwarnings("ignore")
-    compute(names, methods, draws, file)
+    compute(names, methods, draws, file, first)
     show(names, file)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--draws", type=int, default=40)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first draw; with other --cells")
     parser.add_argument("--regimes", default=",".join(REGIMES))
     parser.add_argument("--methods", default=",".join((*OURS, *THEIRS, *SLOW)))
     parser.add_argument("--cells", type=Path, default=Path(__file__).with_suffix(".jsonl"))
@@ -320,4 +322,5 @@ if __name__ == "__main__":
         arguments.methods.split(","),
         arguments.draws,
         arguments.cells,
+        arguments.first,
     )

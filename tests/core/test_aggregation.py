@@ -15,8 +15,8 @@ from manyhot.core.aggregation import (
     majority,
     yes_share,
 )
-from manyhot.core.answers import SILENT, Answers, GoldenAnswers
-from manyhot.core.dawid_skene import auto, dawid_skene, one_coin
+from manyhot.core.answers import MAYBE, NO, SILENT, YES, Answers, GoldenAnswers
+from manyhot.core.dawid_skene import auto, dawid_skene, model_log_odds, one_coin
 from manyhot.core.rater_history import History
 from manyhot.core.rater_models import RaterModel
 from manyhot.errors import InputError
@@ -267,17 +267,28 @@ def test_the_closed_form_is_close_to_fits_without_a_question(build):
     assert 0 < np.mean(closed - without) < np.mean(whole - without) * 2 / 3
 
 
+@pytest.mark.parametrize(("maybe", "half"), [(0, 0.5), (20, 0.45)])
+def test_one_coin_raters_guess_at_some_hard_questions(maybe, half):
+    """A quarter of the answers is yes as often as no; Dawid-Skene's raters answer as they usually do."""
+    answer = np.repeat([YES, NO, MAYBE], [48 - maybe, 147, 1 + maybe]).astype(np.int8)
+    answers = Answers(np.arange(196) // 4, np.arange(196) % 4, answer, 49, 4)
+    # With one more of each, 199 answers.
+    usual = RaterModel.dawid_skene(answers, hard=True).hard
+    assert usual == pytest.approx(np.array([148, 2 + maybe, 49 - maybe]) / 199)
+    hard = RaterModel.one_coin(answers, hard=True).hard
+    guesses = np.array([(197 - maybe) / 2, 2 + maybe, (197 - maybe) / 2]) / 199
+    assert hard == pytest.approx(0.75 * usual + 0.25 * guesses)
+    assert guesses[0] == pytest.approx(half, abs=0.01)
+
+
 @pytest.mark.parametrize(
-    ("spec", "n"),
-    [("dawid-skene", 2), ("dawid-skene(hard=True)", 3), ("one-coin", 1), ("one-coin(hard=True)", 2)],
+    ("n", "odds"),
+    [(5, [1, 1 / 8, 1, 1 / 8]), (20, [1, 1 / 8, 1, 1 / 8]), (500, [1 / 625, 1 / 5000, 1, 1 / 8])],
 )
-def test_parameters_that_raters_share(spec, n):
-    """Probabilities of yes and of hard; with maybe, each row has one more."""
+def test_prior_odds_of_models(n, odds):
     answers, _ = next(campaigns(n=20, raters=3, votes=3, repeats=1))
-    maybe = replace(answers, answer=np.where(np.arange(len(answers)) % 5, answers.answer, 1).astype(np.int8))
-    rows = 2 if spec.startswith("dawid") else 1
-    assert MODELS[spec](answers).n_parameters == n
-    assert MODELS[spec](maybe).n_parameters == n + rows
+    found = [np.exp(model_log_odds(build(answers), n)) for build in MODELS.values()]
+    assert found == pytest.approx(odds)
 
 
 @pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)

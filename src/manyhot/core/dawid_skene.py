@@ -48,11 +48,12 @@ question is 0.05 nats more probable than by chance. The highest odds require str
 Jeffreys (Kass & Raftery 1995, doi 10.1080/01621459.1995.10476572).
 """
 
-PRIOR_QUESTIONS = 8.0
-"""Number of questions that the prior of a parameter that all raters share is worth.
+HARD, UNTIED, FEW = 1 / 8, 2.0, 20
+"""Prior odds of a model with hard questions, `HARD`, and of one with a row for each truth: (`FEW` / n) to the
+power of `UNTIED` with n questions, and 1 with at most `FEW`.
 
-With fewer, `auto` believes in equal errors too readily if twenty questions are answered by raters who miss
-many classes; with more, too rarely if half of 400 questions are hard.
+By chance, Dawid-Skene is often more likely on a few hundred questions of which half are hard, as if raters
+missed many classes. Where they do, its evidence grows in proportion to n and outweighs the odds.
 """
 
 NEGLIGIBLE = 0.01
@@ -141,8 +142,9 @@ def one_coin(
         ``own``: a maybe is an answer of its own, with the same probability under both truths. Otherwise, it
         is counted as a no or a yes.
     hard, smoothing, iterations, tolerance
-        As in `dawid_skene`; `smoothing` is the number of answers added for each rater. With a number, this
-        model is fitted alone.
+        As in `dawid_skene`; but a quarter of the answers to hard questions are guesses, with yes as probable
+        as no. `smoothing` is the number of answers added for each rater. With a number, this model is fitted
+        alone.
 
     Raises
     ------
@@ -198,9 +200,9 @@ def auto(
     References
     ----------
     Yao et al. 2018, doi 10.1214/17-BA1091, equation 8: pseudo-Bayesian averaging without the bootstrap.
-    Because what all raters share is fitted to all questions, a model has a penalty for each such parameter
-    (Schwarz 1978, doi 10.1214/aos/1176344136, with a prior that is worth `PRIOR_QUESTIONS` instead of one).
-    The weight of chance is that of equation 8, too, with the prior odds of `USELESS` to `EVIDENCE`.
+    Because what all raters share is fitted to all questions, models have prior odds (`HARD`, `UNTIED`), which
+    fall with the number of questions, as in the criterion of Schwarz 1978, doi 10.1214/aos/1176344136. The
+    weight of chance is that of equation 8, too, with the prior odds of `USELESS` to `EVIDENCE`.
     """
     _check_options(answers, None, iterations)
     compared = _Compared.of(answers, CANDIDATES, iterations, tolerance)
@@ -250,9 +252,8 @@ class _Compared:
         models = {name: build(some) for name, build in builds.items()}
         fitted = {name: (model, model.fit(None, iterations, tolerance)) for name, model in models.items()}
         held_out = np.stack([model.held_out(fit) for model, fit in fitted.values()])
-        parameters = np.array([model.n_parameters for model in models.values()])
-        evidence = stands_for * held_out.sum(1) - parameters * max(np.log(n / PRIOR_QUESTIONS), 0.0) / 2
-        weight = softmax(evidence)
+        odds = np.array([model_log_odds(model, n) for model in models.values()])
+        weight = softmax(stands_for * held_out.sum(1) + odds)
         weight[weight < NEGLIGIBLE] = 0.0
         weights = dict(zip(builds, (weight / weight.sum()).tolist(), strict=True))
         return cls(answers, some, builds, fitted, held_out, weights, stands_for, (iterations, tolerance))
@@ -289,6 +290,12 @@ def _mean(results: list[tuple[float, Aggregate]]) -> Aggregate:
         float(mean("log_likelihood")),
         counts=mean("counts"),
     )
+
+
+def model_log_odds(model: RaterModel, n_questions: int) -> float:
+    """Return the logarithm of the prior odds of a model."""
+    odds = 0.0 if model.hard is None else np.log(HARD)
+    return float(odds if model.tied else odds - UNTIED * np.log(max(n_questions / FEW, 1.0)))
 
 
 def _log_odds(answers: Answers) -> float:

@@ -28,6 +28,13 @@ With one, the accuracy on 20 questions answered by 5 raters is 0.7 points below 
 0.3 points. With five, the log loss rises where only 3 % of the truths are yes.
 """
 
+_GUESSES = 0.25
+"""Share of the answers to hard questions that are guesses, with yes as probable as no, in one-coin.
+
+The others are like all answers. If all were guesses, classes in the image would seem hard where raters miss
+half of them.
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class RaterModel:
@@ -84,7 +91,9 @@ class RaterModel:
     def with_hard(self, counts: Ints) -> RaterModel:
         """Return the model in which some questions are hard; counts are of each answer, shape (Q, A)."""
         overall = counts.sum(0) + 1.0
-        return replace(self, start=_with_hard(self.start), hard=overall / overall.sum())
+        share = _GUESSES if self.tied else 0.0
+        hard = (1 - share / 2) * overall + share / 2 * overall[::-1]
+        return replace(self, start=_with_hard(self.start), hard=hard / hard.sum())
 
     def untied(self) -> RaterModel:
         """Return the model of the same answers with one row for each truth."""
@@ -128,12 +137,6 @@ class RaterModel:
         """Return the expected number of each answer of each rater under no and yes, shape (R, 2, 3)."""
         counts = fit.counts.reshape(self.answers.n_raters, self.n_answers, -1).transpose(0, 2, 1)[:, :2]
         return counts if self.n_answers == N_ANSWERS else np.insert(counts, MAYBE, 0, axis=2)
-
-    @property
-    def n_parameters(self) -> int:
-        """Number of free parameters that all raters share: a row of the matrix for each truth, and hard."""
-        kinds = np.count_nonzero(np.bincount(self.answer, minlength=self.n_answers))
-        return int((1 if self.tied else 2) * (kinds - 1) + (self.hard is not None))
 
     def held_out(self, fit: Fit) -> Floats:
         """Return the log-likelihood of the votes on each question, as if fitted without the question.

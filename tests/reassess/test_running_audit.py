@@ -61,7 +61,7 @@ def write_model(path, images, name, top):
 @pytest.fixture
 def drawn(folder):
     """Draw an audit of two models; return the drawn images, the truth and what the models predict."""
-    return draw(folder, {"one": 0.45, "two": 0.0})
+    return draw(folder, {"one": 0.6, "two": 0.0})
 
 
 def answer(store, truth, n, name="ann", errors=0.0, seed=0):

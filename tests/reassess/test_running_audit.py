@@ -182,6 +182,20 @@ def test_missing_predictions_leave_peoples_answers_alone(drawn):
     check_rows(found, both[:1], 1)
 
 
+def test_a_value_without_an_interval_says_why(folder):
+    """Two models that are nearly always right: few images make up the variance."""
+    _, truth, _ = draw(folder, {"one": 0.97, "two": 0.97})
+    with open_annotation("audit", settings=CampaignSettings(raters=1)) as annotation:
+        answer(annotation.store, truth, 80)
+        found = state(annotation)
+    assert np.isnan(found.intervals[2].lo)
+    assert not found.intervals[2].decided
+    assert found.notes == (
+        "There is no interval (–) while fewer than 10 answered images make up the variance, or a single image "
+        "could double it.",
+    )
+
+
 def test_few_images_have_no_intervals(drawn):
     _, truth, _ = drawn
     with open_annotation("audit", settings=CampaignSettings(raters=1)) as annotation:
@@ -225,7 +239,7 @@ def test_the_owners_page_shows_them(drawn):
         token = annotation.store.invite("owner", role="owner")
         page = client.post(f"/join/{token}", data={"password": PASSWORD, "again": PASSWORD}).text
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
-    assert "80 of 120 images of the sample are answered." in text
+    assert "The first 80 of 120 images of the sample are answered." in text
     assert re.search(r"one − two [\d.]+ % [\d.]+ % to [\d.]+ % decided", text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,13 @@ from manyhot.core.answers import Answers
 from manyhot.core.array_types import Bools, Floats, Ints
 from manyhot.core.audit_designs import chosen_by_others
 from manyhot.core.audit_sequence import sequence_quantile
-from manyhot.core.audited import AuditedEstimate, LinearisedValues, Power, estimate
+from manyhot.core.audited import (
+    FEWEST_EFFECTIVE,
+    AuditedEstimate,
+    LinearisedValues,
+    Power,
+    estimate,
+)
 from manyhot.formats import read_images, read_predictions
 from manyhot.reassess.app.running_intervals import RunningAudit, RunningInterval
 from manyhot.reassess.ensemble import ensemble_of
@@ -28,6 +35,11 @@ from manyhot.tables.skipped_files import SkippedFiles
 
 FEWEST_SHOWN = 50
 """Answered images from which intervals are shown: asymptotic sequences hold from a few dozen images on."""
+
+NO_INTERVAL = (
+    f"There is no interval (–) while fewer than {FEWEST_EFFECTIVE} answered images make up the variance, or "
+    "a single image could double it."
+)
 
 MOST_SHOWN = 10
 MOST_PAIRED = 4
@@ -114,7 +126,8 @@ class AuditInProgress:
             # As `manyhot aggregate --method majority`: a tie counts as yes.
             entry = get("aggregator", "majority")
             rows = self._estimates(*self._hits(entry(answers).p >= entry.about["threshold"], n), n)
-        return RunningAudit(n, len(self.drawn), FEWEST_SHOWN, tuple(rows), self.notes)
+        notes = (*self.notes, *([NO_INTERVAL] if any(math.isnan(row.lo) for row in rows) else []))
+        return RunningAudit(n, len(self.drawn), FEWEST_SHOWN, tuple(rows), notes)
 
     def _answers(self, votes: Votes) -> Answers:
         """Return the answers to the questions of the audit."""

@@ -36,7 +36,7 @@ from manyhot.tables.skipped_files import SkippedFiles
 FEWEST_SHOWN = 50
 """Answered images from which intervals are shown: asymptotic sequences hold from a few dozen images on."""
 
-NO_INTERVAL = (
+_WITHOUT_INTERVAL = (
     f"There is no interval (–) while fewer than {FEWEST_EFFECTIVE} answered images make up the variance, or "
     "a single image could double it."
 )
@@ -126,7 +126,7 @@ class AuditInProgress:
             # As `manyhot aggregate --method majority`: a tie counts as yes.
             entry = get("aggregator", "majority")
             rows = self._estimates(*self._hits(entry(answers).p >= entry.about["threshold"], n), n)
-        notes = (*self.notes, *([NO_INTERVAL] if any(math.isnan(row.lo) for row in rows) else []))
+        notes = (*self.notes, *([_WITHOUT_INTERVAL] if any(math.isnan(row.lo) for row in rows) else []))
         return RunningAudit(n, len(self.drawn), FEWEST_SHOWN, tuple(rows), notes)
 
     def _answers(self, votes: Votes) -> Answers:

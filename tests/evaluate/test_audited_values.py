@@ -315,7 +315,7 @@ def test_macro_average_precision_is_exact_if_all_images_are_audited():
 
 
 def test_macro_average_precision_needs_positives():
-    world, drawn = World(), draw_sample(IDS, np.full(400, 0.045), "uniform", 7)
+    world, drawn = World(), draw_sample(IDS, np.full(400, 0.045), "uniform", 7, random="numpy")
     models, proposed = dense(world)
     options = {"audited": world.audited(drawn.drawn), "sample": drawn}
     found = evaluate(proposed, models, metrics=["map_macro"], **options)

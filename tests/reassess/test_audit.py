@@ -51,7 +51,7 @@ def write_images(names, columns):
 
 
 def draw(**more):
-    return audit("predictions", classes="classes.txt", **{"size": 20, "out": "audit"} | more)
+    return audit("predictions", classes="classes.txt", **{"size": 20, "out": "audit", "seed": 0} | more)
 
 
 def contents(folder):
@@ -110,7 +110,7 @@ def test_classes_of_label_sets_are_asked_about_too(photos):
     top = draw(out="top").sample.drawn.to_pylist()
     sets = "".join(f"{n:02}.png,{c},yes\n" for n in range(N) for c in (0, 3))
     Path("sets.csv").write_text(f"image_id,class_id,state\n{sets}")
-    audit("sets.csv", ["predictions"], classes="classes.txt", size=20, out="audit")
+    audit("sets.csv", ["predictions"], classes="classes.txt", size=20, out="audit", seed=0)
     asked = {
         folder: {
             (r["image_id"], r["class_id"])
@@ -209,6 +209,29 @@ def test_the_same_again_changes_nothing(photos):
     assert contents("audit") == before
 
 
+def test_each_audit_has_a_seed_of_its_own_and_keeps_it(photos):
+    """A sample that is known before the draw, or shared with another audit, is not random."""
+    first, other = draw(seed=None, golden_images=5), draw(seed=None, golden_images=5, out="other")
+    assert first.sample.seed != other.sample.seed
+    assert not first.sample.drawn.equals(other.sample.drawn)
+    before = contents("audit")
+    again = draw(seed=None, golden_images=5)
+    assert (again.is_new, again.sample.seed) == (False, first.sample.seed)
+    assert not draw(seed=first.sample.seed, golden_images=5).is_new
+    assert contents("audit") == before
+    assert read_audit_sample("audit/audit_sample.parquet").seed == first.sample.seed
+
+
+def test_an_audit_that_numpy_drew_is_the_same_again(photos, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(audit_module, "_randomness", lambda *_: (3, "numpy"))
+        assert draw(seed=None).is_new
+    before = contents("audit")
+    assert not draw(seed=None).is_new
+    assert not draw(seed=3).is_new
+    assert contents("audit") == before
+
+
 @pytest.mark.parametrize("change", [{"size": 21}, {"seed": 1}, {"rule": "union(k=2)"}, {"golden_images": 3}])
 def test_another_audit_is_not_written_over(photos, change):
     draw()
@@ -301,7 +324,7 @@ def test_unknown_design_on_the_command_line(photos):
 
 
 def test_terminal_and_json(photos):
-    options = "--size 20 --golden-images 2 --raters 3"
+    options = "--size 20 --golden-images 2 --raters 3 --seed 0"
     line = f"audit predictions --classes classes.txt {options}".split()
     done = CliRunner().invoke(cli.app, line)
     n = draw(golden_images=2, out="other").n_questions

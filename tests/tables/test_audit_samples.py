@@ -9,7 +9,12 @@ import pytest
 
 from manyhot.core.audit_samples import AuditDesign
 from manyhot.errors import InputError, MatchError
-from manyhot.tables.audit_samples import draw_sample, read_audit_sample, write_audit_sample
+from manyhot.tables.audit_samples import (
+    draw_sample,
+    random_order,
+    read_audit_sample,
+    write_audit_sample,
+)
 
 N = 40
 IDS = pa.array([f"{i:02}.jpg" for i in range(N)], pa.string())
@@ -51,10 +56,85 @@ def test_written_and_read_again(tmp_path, design):
     assert (again.design, again.seed, len(again)) == (design, 3, 10)
 
 
+def by_hash(rows, seed, purpose):
+    """Return rows of IDS in the order of SHA-256 of the seed, the purpose and the id."""
+    return sorted(rows, key=lambda i: hashlib.sha256(f"{seed}:{purpose}:{IDS[i]}".encode()).hexdigest())
+
+
+def systematic(rows, p, seed, stratum=""):
+    """Return what is drawn from some rows: those at which the running sum of p passes u, u + 1, u + 2, …"""
+    digest = hashlib.sha256(f"{seed}:start:{stratum}".encode()).hexdigest()
+    point, total, taken = int(digest[:16], 16) / 2**64, 0.0, []
+    for row in by_hash(rows, seed, "draw"):
+        total += p[row]
+        if total > point:
+            taken.append(row)
+            point += 1
+    return taken
+
+
 def test_the_draw_is_that_of_the_design_and_the_seed():
     p = np.linspace(1, 3, N) * 10 / np.linspace(1, 3, N).sum()
+    for seed in range(20):
+        expected = by_hash(systematic(range(N), p, seed), seed, "answer")
+        assert drawn("active", seed).drawn.to_pylist() == [f"{i:02}.jpg" for i in expected]
+
+
+def test_the_draw_of_strata():
+    p = np.where(np.arange(N) % 2, 4 / 20, 6 / 20)
+    for seed in range(20):
+        halves = systematic(range(0, N, 2), p, seed, "one"), systematic(range(1, N, 2), p, seed, "many")
+        expected = by_hash([*halves[0], *halves[1]], seed, "answer")
+        assert drawn("stratified", seed).drawn.to_pylist() == [f"{i:02}.jpg" for i in expected]
+
+
+def test_the_random_order_is_that_of_published_hashes():
+    """SHA-256 of "abc", FIPS 180-4: the text is the seed, the purpose and the id, divided by colons."""
+    assert hashlib.sha256(b"abc").hexdigest().startswith("ba7816bf8f01cfea")
+    # printf 7:draw:a.jpg | sha256sum begins with 126f38b44b87357d, that of b.jpg with 2a3f96cc912bba07,
+    # c.jpg c51811cc9deee181, d.jpg 0ccd4864eec891fb
+    assert random_order(pa.array(["a.jpg", "b.jpg", "c.jpg", "d.jpg"]), 7, "draw").tolist() == [3, 0, 1, 2]
+
+
+def test_each_image_is_drawn_with_its_probability_and_at_each_place():
+    """Over 1,000 seeds, the largest of 40 and of 400 standardised deviations."""
+    p = np.linspace(1, 3, N) * 10 / np.linspace(1, 3, N).sum()
+    times, places = np.zeros(N), np.zeros((10, N))
+    for seed in range(1000):
+        images = drawn("active", seed).sample.images
+        times[images] += 1
+        places[np.arange(10), images] += 1
+    assert np.abs((times - 1000 * p) / np.sqrt(1000 * p * (1 - p))).max() < 4
+    assert np.abs((places - 100 * p) / np.sqrt(100 * p)).max() < 4.5
+
+
+def test_samples_from_before_are_drawn_by_numpy(tmp_path):
+    """They do not say so."""
+    p = np.linspace(1, 3, N) * 10 / np.linspace(1, 3, N).sum()
     expected = AuditDesign(p).draw(np.random.default_rng(3)).images
-    assert drawn("active").drawn.to_pylist() == [f"{i:02}.jpg" for i in expected]
+    first = draw_sample(IDS, p, "active", 3, random="numpy")
+    assert first.drawn.to_pylist() == [f"{i:02}.jpg" for i in expected]
+    path = write_audit_sample(first, tmp_path / "s.parquet")
+    assert b"manyhot.random" not in pq.read_schema(path).metadata
+    again = read_audit_sample(path)
+    assert (again.random, again.drawn.to_pylist()) == ("numpy", first.drawn.to_pylist())
+
+
+def test_random_numbers_of_an_unknown_kind(tmp_path):
+    path = rewritten(tmp_path / "s.parquet", random="sha3")
+    assert message(InputError, lambda: read_audit_sample(path)) == (
+        "The random numbers of the draw are of an unknown kind.\n"
+        f"  where:   {path}\n"
+        "  got:     sha3\n"
+        "  allowed: sha256 or numpy\n"
+        "  do:      update manyhot, or pass the file that manyhot audit wrote, unchanged"
+    )
+
+
+def test_a_long_seed(tmp_path):
+    seed = 2**128
+    path = write_audit_sample(drawn(seed=seed), tmp_path / "s.parquet")
+    assert read_audit_sample(path).seed == seed
 
 
 def test_the_order_of_the_images_does_not_matter():
@@ -70,6 +150,7 @@ def test_metadata(tmp_path):
         "table": "audit_sample",
         "design": "uniform",
         "seed": "3",
+        "random": "sha256",
         "n": "10",
         "n_images": "40",
         "images": hashlib.sha256(ids.encode()).hexdigest()[:16],

@@ -102,15 +102,27 @@ class AuditDesign:
 
     def draw(self, rng: np.random.Generator) -> AuditSample:
         """Draw a sample, whose images are in random order."""
-        shuffled = rng.permutation(len(self))
+        images = self.systematic(rng.permutation(len(self)), rng.random(len(self.n_by_stratum)))
+        return AuditSample(self, rng.permutation(images))
+
+    def systematic(self, shuffled: Ints, starts: Floats) -> Ints:
+        """Return the images that are drawn, by stratum.
+
+        Parameters
+        ----------
+        shuffled : ndarray of int, shape (N,)
+            All images in random order.
+        starts : ndarray of float64, shape (H,)
+            A random number from 0 to 1 for each stratum.
+        """
         # A stable sort by stratum leaves the images of each stratum in random order.
         order = shuffled[np.argsort(self.places[shuffled], kind="stable")]
         ends = np.cumsum(np.bincount(self.places, minlength=len(self.n_by_stratum)))
         drawn = [
-            _systematic(images, self.probability[images], int(n), rng)
-            for images, n in zip(np.split(order, ends[:-1]), self.n_by_stratum, strict=True)
+            _systematic(images, self.probability[images], int(n), start)
+            for images, n, start in zip(np.split(order, ends[:-1]), self.n_by_stratum, starts, strict=True)
         ]
-        return AuditSample(self, rng.permutation(np.concatenate(drawn)))
+        return np.concatenate(drawn)
 
 
 @dataclass(frozen=True)
@@ -193,10 +205,10 @@ class AuditSample:
         return AuditSample(AuditDesign(self.design.probability * share), self.images[:n])
 
 
-def _systematic(images: Ints, p: Floats, n: int, rng: np.random.Generator) -> Ints:
+def _systematic(images: Ints, p: Floats, n: int, start: float) -> Ints:
     """Return n of the images, which are in random order."""
     total = np.cumsum(p)
-    points = (rng.random() + np.arange(n)) * (total[-1] / n)
+    points = (start + np.arange(n)) * (total[-1] / n)
     places = np.searchsorted(total, points, side="right").clip(max=len(images) - 1)
     return np.asarray(images[places])
 

@@ -10,7 +10,7 @@ from manyhot.core.resampling import LEVEL
 from manyhot.errors import InputError
 
 
-def sequence_quantile(n: int, planned: int) -> float:
+def sequence_quantile(n: int, planned: int, n_values: int = 1) -> float:
     """Return half the width of an asymptotic confidence sequence after n audited images, in standard errors.
 
     With it, the intervals of `manyhot.core.audited.AuditedEstimate.interval` for the first n images of a
@@ -24,11 +24,14 @@ def sequence_quantile(n: int, planned: int) -> float:
     planned : int
         Number of audited images at which the intervals are narrowest, compared with ordinary ones. It must
         not depend on the answers.
+    n_values : int
+        Number of values whose intervals hold all together, at all n, with this probability (Bonferroni). It
+        must not depend on the answers.
 
     Returns
     -------
     float
-        For 95 %, it is 3.04 at n = `planned`, where ordinary intervals have 1.96.
+        For 95 %, it is 3.04 at n = `planned`, where ordinary intervals have 1.96, and 3.63 for six values.
 
     Raises
     ------
@@ -43,6 +46,6 @@ def sequence_quantile(n: int, planned: int) -> float:
     """
     if n < 1 or planned < 1:
         raise InputError("The number of audited images is not positive.", got=min(n, planned))
-    alpha = 1 - LEVEL
+    alpha = (1 - LEVEL) / n_values
     times = -n * (float(lambertw(-(alpha**2) / math.e, -1).real) + 1) / planned
     return math.sqrt(2 * (times + 1) / times * math.log(math.sqrt(times + 1) / alpha))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -45,10 +46,20 @@ from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Campaign, Images, Predictions
 from manyhot.tables.arrays import label_sets
-from manyhot.tables.audit_samples import DrawnSample, draw_sample, write_audit_sample
+from manyhot.tables.audit_samples import (
+    DrawnSample,
+    RandomNumbers,
+    draw_sample,
+    random_order,
+    read_audit_sample,
+    write_audit_sample,
+)
 
 GOLDEN = "golden"
 """The folder in an audit whose questions an expert answers."""
+
+_SEEDS = 10**9
+"""Number of seeds among which a random one is drawn: too many to guess, and short enough to copy."""
 
 FEWEST_AUDITED = 100
 """Audited images below which a note says that intervals are rough or absent."""
@@ -151,7 +162,7 @@ def audit(
     golden_images: Annotated[int, AtLeast(0)] = 0,
     raters: Count = RATERS,
     seconds: Positive = SECONDS,
-    seed: Seed = 0,
+    seed: Seed | None = None,
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> DrawnAudit:
@@ -190,7 +201,8 @@ def audit(
     seconds
         Seconds per question, to compute the hours of work; the default is an assumption.
     seed
-        Seed of the draw. Do not try several seeds: a sample that was chosen is not random.
+        Seed of the draw, which is recorded; by default, a random one. Do not try several seeds: a sample that
+        was chosen is not random.
     reading
         Options for reading files.
     run
@@ -214,11 +226,11 @@ def audit(
     images, read = source_images(source), _read(source, run)
     classes = _classes(source, read)
     ensemble = _ensemble(images, read, classes, source)
-    drawn = _draw(images, ensemble, design, size, seed)
+    drawn = _draw(images, ensemble, design, size, *_randomness(Path(out), seed))
     rows = np.sort(pc.index_in(drawn.drawn, images.image_id).to_numpy())
     sets = _proposed_sets(source, images)
     content = _AuditContent(drawn, images, ensemble, entry, read, classes, rows, sets)
-    golden = _golden_rows(rows, len(images), golden_images, seed)
+    golden = _golden_rows(rows, images, golden_images, drawn.seed)
     about = {"rule": entry.name, "models": ensemble.names, "golden": len(golden)}
     settings = {"audit sample": _digest(drawn.about() | about)}
     inputs = {k: v for k, v in source.inputs.items() if k != "labels.parquet"} | settings
@@ -297,9 +309,9 @@ class _AuditContent:
                 tables.write_predictions(own, target, call=home.call)
 
 
-def _golden_rows(rows: Ints, n_images: int, n: int, seed: int) -> Ints:
+def _golden_rows(rows: Ints, images: Images, n: int, seed: int) -> Ints:
     """Return images for golden questions, drawn with equal probabilities from those outside of the sample."""
-    others = np.setdiff1d(np.arange(n_images), rows)
+    others = np.setdiff1d(np.arange(len(images)), rows)
     if n > len(others):
         raise InputError(
             "There are too few images outside of the sample.",
@@ -307,7 +319,17 @@ def _golden_rows(rows: Ints, n_images: int, n: int, seed: int) -> Ints:
             allowed=f"at most {len(others):,}",
             do="draw fewer images with `size` or `golden_images`",
         )
-    return np.sort(np.random.default_rng([seed, 1]).choice(others, n, replace=False))
+    order = random_order(images.image_id.take(pa.array(others)), seed, "golden")
+    return np.sort(others[order[:n]])
+
+
+def _randomness(folder: Path, seed: int | None) -> tuple[int, RandomNumbers]:
+    """Return the seed, and how random numbers are made from it: those of the audit that is already there."""
+    path = Campaign(folder, "", "", 0, 0).path("audit_sample")
+    standing = read_audit_sample(path) if path.is_file() else None
+    if standing is not None and seed in (None, standing.seed):
+        return standing.seed, standing.random
+    return secrets.randbelow(_SEEDS) if seed is None else seed, "sha256"
 
 
 def _rule(rule: str) -> Entry:
@@ -365,7 +387,9 @@ def _ensemble(images: Images, read: Sequence[Predictions], classes: ClassList, s
     return ensemble_of(images, read, len(classes), classes.hash, None, source.misfits, labelled=labelled)
 
 
-def _draw(images: Images, ensemble: Ensemble, design: Preference, size: int, seed: int) -> DrawnSample:
+def _draw(
+    images: Images, ensemble: Ensemble, design: Preference, size: int, seed: int, random: RandomNumbers
+) -> DrawnSample:
     """Draw the images; neither their order nor the seed depends on what models predict."""
     if size > len(images):
         raise InputError(
@@ -374,7 +398,7 @@ def _draw(images: Images, ensemble: Ensemble, design: Preference, size: int, see
     made = design_by_models(design, _top_classes(ensemble), size, _confidence(ensemble))
     names = made.names()
     strata = None if names is None else pa.array(names.tolist(), pa.string())
-    return draw_sample(images.image_id, made.design.probability, made.kind, seed, strata)
+    return draw_sample(images.image_id, made.design.probability, made.kind, seed, strata, random=random)
 
 
 def _top_classes(ensemble: Ensemble) -> Ints:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,21 +13,33 @@ from numpy import typing as npt
 
 from manyhot import tables
 from manyhot.classes import ClassList
-from manyhot.core.answers import YES
+from manyhot.core.answers import Answers
 from manyhot.core.array_types import Bools, Floats, Ints
 from manyhot.core.audit_designs import chosen_by_others
 from manyhot.core.audit_sequence import sequence_quantile
-from manyhot.core.audited import AuditedEstimate, LinearisedValues, estimate
+from manyhot.core.audited import (
+    FEWEST_EFFECTIVE,
+    AuditedEstimate,
+    LinearisedValues,
+    Power,
+    estimate,
+)
 from manyhot.formats import read_images, read_predictions
 from manyhot.reassess.app.running_intervals import RunningAudit, RunningInterval
 from manyhot.reassess.ensemble import ensemble_of
 from manyhot.reassess.status import campaign_models
+from manyhot.registry import get
 from manyhot.tables import Campaign, Votes
 from manyhot.tables.audit_samples import DrawnSample, read_audit_sample
 from manyhot.tables.skipped_files import SkippedFiles
 
 FEWEST_SHOWN = 50
 """Answered images from which intervals are shown: asymptotic sequences hold from a few dozen images on."""
+
+_WITHOUT_INTERVAL = (
+    f"There is no interval (–) while fewer than {FEWEST_EFFECTIVE} answered images make up the variance, or "
+    "a single image could double it."
+)
 
 MOST_SHOWN = 10
 MOST_PAIRED = 4
@@ -41,12 +55,19 @@ class AuditInProgress:
     drawn : DrawnSample
     n_classes : int
     models : tuple of str
+        The M models that are shown.
     best : ndarray of int, shape (n, M)
-        The top classes of the models.
+        The top classes of these models.
     asked : ndarray of int64, shape (Q,)
         Each question as ``place * n_classes + class``, ascending.
+    chosen : ndarray of bool, shape (n, M)
+        Whether the other models with which the audit was drawn propose the top class.
     proposed : ndarray of float64, shape (M,)
-        Accuracy of each model over all images under the label sets that the other models propose.
+        The mean of `chosen` over all images of the population.
+    power : float or "tuned"
+        As in `manyhot.core.audited.estimate`; 0 if predictions are missing, which `chosen` needs.
+    notes : tuple of str
+        Which models are not shown, and which predictions are missing.
     """
 
     drawn: DrawnSample
@@ -54,29 +75,40 @@ class AuditInProgress:
     models: tuple[str, ...]
     best: Ints
     asked: npt.NDArray[np.int64]
+    chosen: Bools
     proposed: Floats
+    power: Power = "tuned"
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, home: Campaign, classes: ClassList) -> AuditInProgress | None:
         """Read the audit of a campaign; None if it is not one, or has no predictions."""
         path = home.path("audit_sample")
-        models = campaign_models(home)[0] if path.is_file() else []
-        if not models:
+        if not path.is_file():
             return None
         drawn = read_audit_sample(path)
-        images = read_images(home.path("images"), classes=classes)
-        read = [read_predictions(file, classes=classes) for _, file in models[:MOST_SHOWN]]
-        ensemble = ensemble_of(images, read, len(classes), classes.hash, None, SkippedFiles(), labelled=False)
-        rows = pc.index_in(drawn.drawn, images.image_id).to_numpy()
         proposals = tables.read(home.path("proposals"), "proposals")
+        # The means over all images are of these models: with others, the estimates would be biased.
+        means: dict[str, float] = json.loads(tables.metadata(proposals).get("proposed", "{}"))
+        names, best, later = _top_classes(home, classes, drawn, means)
+        if not names:
+            return None
         place = pc.index_in(proposals["image_id"], drawn.drawn).combine_chunks()
         inside = place.is_valid().to_numpy(zero_copy_only=False)
         keys = pc.fill_null(place, 0).to_numpy().astype(np.int64) * len(classes)
         keys += proposals["class_id"].to_numpy()
-        means = json.loads(tables.metadata(proposals).get("proposed", "{}"))
-        best = np.stack([top[rows, 0] for top in ensemble.top], axis=1)
-        proposed = np.array([means.get(name, 0.0) for name in ensemble.names])
-        return cls(drawn, len(classes), ensemble.names, best, np.unique(keys[inside]), proposed)
+        missing = [name for name in means if name not in names]
+        return cls(
+            drawn,
+            len(classes),
+            names[:MOST_SHOWN],
+            best[:, :MOST_SHOWN],
+            np.unique(keys[inside]),
+            chosen_by_others(best)[:, :MOST_SHOWN],
+            np.array([means[name] for name in names[:MOST_SHOWN]]),
+            0.0 if missing else "tuned",
+            tuple(_notes(len(names), later, missing)),
+        )
 
     def intervals(self, votes: Votes, raters: int) -> RunningAudit:
         """Return the intervals from the images that were answered so far, in the order of the sample.
@@ -87,24 +119,24 @@ class AuditInProgress:
         raters : int
             Number of answers that a question needs.
         """
-        n_answers, n_yes = self._counts(votes)
-        n = self._answered(n_answers >= raters)
-        if n < FEWEST_SHOWN:
-            return RunningAudit(n, len(self.drawn), FEWEST_SHOWN)
-        hits, scored = self._hits(2 * n_yes > n_answers, n)
-        rows = [*self._estimates(hits, scored, n)]
-        return RunningAudit(n, len(self.drawn), FEWEST_SHOWN, tuple(rows))
+        answers = self._answers(votes)
+        n = self._answered(answers.counts().sum(axis=1) >= raters)
+        rows = []
+        if n >= FEWEST_SHOWN:
+            # As `manyhot aggregate --method majority`: a tie counts as yes.
+            entry = get("aggregator", "majority")
+            rows = self._estimates(*self._hits(entry(answers).p >= entry.about["threshold"], n), n)
+        notes = (*self.notes, *([_WITHOUT_INTERVAL] if any(math.isnan(row.lo) for row in rows) else []))
+        return RunningAudit(n, len(self.drawn), FEWEST_SHOWN, tuple(rows), notes)
 
-    def _counts(self, votes: Votes) -> tuple[Ints, Ints]:
-        """Return the numbers of answers, and of answers yes, to each question."""
+    def _answers(self, votes: Votes) -> Answers:
+        """Return the answers to the questions of the audit."""
         place = pc.fill_null(pc.index_in(votes.image_id, self.drawn.drawn), -1).to_numpy().astype(np.int64)
         keys = place * self.n_classes + votes.class_id
         at = np.minimum(np.searchsorted(self.asked, keys), len(self.asked) - 1)
-        is_asked = (place >= 0) & (self.asked[at] == keys)
-        at, counts = at[votes.question], is_asked[votes.question].astype(float)
-        size = len(self.asked)
-        answers = np.bincount(at, counts, size).astype(np.int64)
-        return answers, np.bincount(at, counts * (votes.answer == YES), size).astype(np.int64)
+        own = ((place >= 0) & (self.asked[at] == keys))[votes.question]
+        rater, answer = votes.rater[own], votes.answer[own]
+        return Answers(at[votes.question[own]], rater, answer, len(self.asked), votes.n_raters)
 
     def _answered(self, is_done: Bools) -> int:
         """Return how many images have all their answers, up to the first one in the sample that has not."""
@@ -125,17 +157,49 @@ class AuditInProgress:
             return []
         accuracy = sample.weights @ hits / share
         people = (hits - accuracy * scored[:, None]) / share
-        proposed = (chosen_by_others(self.best)[:n] - accuracy) / share
+        proposed = (self.chosen[:n] - accuracy) / share
         mean = (self.proposed - accuracy) / share
         values = LinearisedValues(people, proposed, mean, accuracy, self.proposed)
-        quantile = sequence_quantile(n, len(self.drawn))
-        rows = _rows(self.models, estimate(values, sample), quantile, is_pair=False)
+        planned = len(self.drawn)
+        found = estimate(values, sample, power=self.power)
+        rows = _rows(self.models, found, sequence_quantile(n, planned), is_pair=False)
         first, second = np.triu_indices(min(len(self.models), MOST_PAIRED), 1)
         if not len(first):
             return rows
         names = tuple(f"{self.models[a]} − {self.models[b]}" for a, b in zip(first, second, strict=True))
-        pairs = estimate(values.differences(first, second), sample)
-        return rows + _rows(names, pairs, quantile, is_pair=True)
+        pairs = estimate(values.differences(first, second), sample, power=self.power)
+        # All pairs together, as whoever stops at the first decided one has looked at all of them.
+        return rows + _rows(names, pairs, sequence_quantile(n, planned, len(names)), is_pair=True)
+
+
+def _top_classes(
+    home: Campaign, classes: ClassList, drawn: DrawnSample, models: Collection[str]
+) -> tuple[tuple[str, ...], Ints, list[str]]:
+    """Return which of the models have predictions, their top classes, shape (n, M), and all other models."""
+    files = campaign_models(home)[0]
+    later = [name for name, _ in files if name not in models]
+    read = [read_predictions(file, classes=classes) for name, file in files if name in models]
+    if not read:
+        return (), np.empty((len(drawn), 0), np.int64), later
+    images = read_images(home.path("images"), classes=classes)
+    ensemble = ensemble_of(images, read, len(classes), classes.hash, None, SkippedFiles(), labelled=False)
+    rows = pc.index_in(drawn.drawn, images.image_id).to_numpy()
+    return ensemble.names, np.stack([top[rows, 0] for top in ensemble.top], axis=1), later
+
+
+def _notes(n_models: int, later: Sequence[str], missing: Sequence[str]) -> Iterator[str]:
+    if n_models > MOST_SHOWN:
+        yield f"The first {MOST_SHOWN} of {n_models} models by name are shown."
+    if later:
+        yield (
+            f"Not shown: {', '.join(later)}. The audit was drawn without these predictions, so people may "
+            "not be asked about their classes."
+        )
+    if missing:
+        yield (
+            f"Predictions are missing: {', '.join(missing)}. The intervals are those of people's answers "
+            "alone, without proposed label sets, and may be wider."
+        )
 
 
 def _rows(

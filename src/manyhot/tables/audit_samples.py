@@ -1,17 +1,19 @@
 """The sample of an audit as a table: every image that could be drawn, its probability, and the drawn ones.
 
 The table lists all images of the population, so that whoever reads it can draw again with the recorded seed
-and see that people answered the images that chance chose.
+and see that people answered the images that chance chose. Random numbers are SHA-256 of the seed and the ids,
+which will be the same in every version of every library; NumPy does not promise that of its generators.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +28,13 @@ from manyhot.tables.schemas import metadata, metadata_number, read, schema, writ
 
 AUDIT_DESIGNS = ("uniform", "stratified", "active", "systematic")
 """Equal probabilities; equal ones in each stratum; higher ones where models may be wrong; any others."""
+
+RandomNumbers = Literal["sha256", "numpy"]
+"""Where the random numbers of a draw are from: SHA-256 (see `random_order`), or NumPy's generator, by which
+samples without this entry in their metadata were drawn."""
+
+_SEED_DIGITS = 100
+"""Longest seed: any that somebody types."""
 
 _KEYS = ("design", "seed", "n", "n_images", "images", "probabilities")
 
@@ -46,6 +55,8 @@ class DrawnSample:
     strata : pyarrow.Array of string, shape (N,), optional
         The stratum of each image.
     name : str
+    random : {"sha256", "numpy"}
+        Where the random numbers are from.
     """
 
     image_id: pa.Array
@@ -54,6 +65,7 @@ class DrawnSample:
     seed: int
     strata: pa.Array | None = None
     name: str = ""
+    random: RandomNumbers = "sha256"
 
     def __len__(self) -> int:
         return len(self.sample)
@@ -114,7 +126,7 @@ class DrawnSample:
 
     def about(self) -> dict[str, str]:
         """Return the metadata: design, seed, numbers of drawn and of all images, and hashes of the images."""
-        return {
+        return ({} if self.random == "numpy" else {"random": self.random}) | {
             "design": self.design,
             "seed": str(self.seed),
             "n": str(len(self)),
@@ -125,7 +137,13 @@ class DrawnSample:
 
 
 def draw_sample(
-    image_id: pa.Array, probability: Floats, design: str, seed: int, strata: pa.Array | None = None
+    image_id: pa.Array,
+    probability: Floats,
+    design: str,
+    seed: int,
+    strata: pa.Array | None = None,
+    *,
+    random: RandomNumbers = "sha256",
 ) -> DrawnSample:
     """Draw a sample with a seed. The order of the images does not matter.
 
@@ -140,6 +158,8 @@ def draw_sample(
         One of `AUDIT_DESIGNS`.
     seed : int
     strata : pyarrow.Array of string, shape (N,), optional
+    random : {"sha256", "numpy"}
+        Where the random numbers are from; ``numpy`` repeats an older draw.
 
     Raises
     ------
@@ -152,7 +172,35 @@ def draw_sample(
     order = pc.sort_indices(image_id)
     names = None if strata is None else strata.take(order)
     numbers = probability[order.to_numpy()]
-    return _drawn(image_id.take(order), numbers, design, seed, names, "")
+    return _drawn(image_id.take(order), numbers, design, seed, names, "", random)
+
+
+def random_order(image_id: pa.Array, seed: int, purpose: str) -> Ints:
+    """Return the images in random order, by the first eight bytes of SHA-256 of ``seed:purpose:image_id``.
+
+    Parameters
+    ----------
+    image_id : pyarrow.Array of string, shape (N,)
+        In ascending order.
+    seed : int
+    purpose : str
+        A word. Orders for different purposes are independent of each other.
+    """
+    keys = [_random(seed, purpose, each) for each in image_id.to_pylist()]
+    return np.argsort(np.array(keys, np.uint64), kind="stable")
+
+
+def _random(seed: int, purpose: str, text: str) -> int:
+    """Return a random integer of 64 bits."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{purpose}:{text}".encode()).digest()[:8])
+
+
+def _draw_by_hash(drawn: AuditDesign, ids: pa.Array, seed: int, strata: Sequence[str]) -> AuditSample:
+    """Draw a sample by SHA-256."""
+    # 53 bits are what a float64 below 1 holds.
+    starts = np.array([(_random(seed, "start", name) >> 11) / 2**53 for name in strata])
+    images = np.sort(drawn.systematic(random_order(ids, seed, "draw"), starts))
+    return AuditSample(drawn, images[random_order(ids.take(pa.array(images)), seed, "answer")])
 
 
 def images_digest(image_id: pa.Array) -> str:
@@ -209,9 +257,10 @@ def audit_sample_from_table(table: pa.Table, *, name: str) -> DrawnSample:
         ids,
         table["probability"].to_numpy(),
         about["design"],
-        metadata_number(about, "seed", name),
+        metadata_number(about, "seed", name, digits=_SEED_DIGITS),
         None if strata.null_count == len(strata) else strata,
         name,
+        _check_random(about.get("random", "numpy"), name),
     )
     if _design_digest(drawn.sample.design) != about["probabilities"]:
         raise InputError(
@@ -227,16 +276,39 @@ def audit_sample_from_table(table: pa.Table, *, name: str) -> DrawnSample:
 
 
 def _drawn(
-    ids: pa.Array, probability: Floats, design: str, seed: int, strata: pa.Array | None, name: str
+    ids: pa.Array,
+    probability: Floats,
+    design: str,
+    seed: int,
+    strata: pa.Array | None,
+    name: str,
+    random: RandomNumbers,
 ) -> DrawnSample:
     check_one_of(design, AUDIT_DESIGNS, "There is no such design of an audit.", where=name or None)
-    codes = None
+    codes, names = None, [""]
     if strata is not None:
         _check_strata(strata, name)
-        codes = np.unique(strata.to_pylist(), return_inverse=True)[1]
+        values, codes = np.unique(strata.to_pylist(), return_inverse=True)
+        names = values.tolist()
     drawn = AuditDesign(np.asarray(probability, np.float64), codes)
     _check_equal(drawn, design, name)
-    return DrawnSample(ids, drawn.draw(np.random.default_rng(seed)), design, seed, strata, name)
+    if random == "numpy":
+        sample = drawn.draw(np.random.default_rng(seed))
+    else:
+        sample = _draw_by_hash(drawn, ids, seed, names)
+    return DrawnSample(ids, sample, design, seed, strata, name, random)
+
+
+def _check_random(random: str, name: str) -> RandomNumbers:
+    if random not in get_args(RandomNumbers):
+        raise InputError(
+            "The random numbers of the draw are of an unknown kind.",
+            where=name,
+            got=random,
+            allowed=" or ".join(get_args(RandomNumbers)),
+            do="update manyhot, or pass the file that manyhot audit wrote, unchanged",
+        )
+    return cast(RandomNumbers, random)
 
 
 def _check_recorded(about: Mapping[str, str], name: str) -> None:

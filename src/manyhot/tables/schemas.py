@@ -176,8 +176,8 @@ def metadata(table: pa.Table | pa.Schema) -> dict[str, str]:
     }
 
 
-def metadata_number(about: Mapping[str, str], key: str, where: object) -> int:
-    """Return an integer from a table's metadata; 0 if it is missing.
+def metadata_number(about: Mapping[str, str], key: str, where: object, *, digits: int = 9) -> int:
+    """Return an integer of up to some digits from a table's metadata; 0 if it is missing.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def metadata_number(about: Mapping[str, str], key: str, where: object) -> int:
         If the value is not an integer.
     """
     text = about.get(key, "0")
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
+    if not (text.isascii() and text.isdigit() and len(text) <= digits):
         raise InputError(
             f"The metadata of the file has a {key!r} that is not a number.",
             where=where,

@@ -16,7 +16,8 @@ class RunningInterval:
     value, lo, hi : float
         The ends are NaN if there is no interval.
     decided : bool
-        Whether it is a difference whose interval does not contain 0.
+        Whether it is a difference whose interval does not contain 0. The intervals of all differences hold
+        together.
     """
 
     name: str
@@ -37,9 +38,12 @@ class RunningAudit:
     fewest : int
         Number of images from which there are intervals.
     intervals : tuple of RunningInterval
+    notes : tuple of str
+        Sentences about models that are not shown, or whose predictions are missing.
     """
 
     n: int
     size: int
     fewest: int
     intervals: tuple[RunningInterval, ...] = ()
+    notes: tuple[str, ...] = ()

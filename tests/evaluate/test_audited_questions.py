@@ -95,7 +95,7 @@ def test_if_no_model_can_be_judged_it_is_an_error():
             "real1 cannot be audited: people were not asked about classes that decide it.\n"
             "  where:   later\n"
             f"  got:     unknown classes on {unknown:.0f} % of the audited images\n"
-            "  allowed: at most 1%\n"
+            "  allowed: at most 1 %\n"
             f"  do:      {DO}"
         )
 

@@ -121,7 +121,7 @@ class AskedClasses:
             f"{name} cannot be audited: people were not asked about classes that decide it.",
             where=", ".join(self.shares[name]),
             got=f"unknown classes on {extent} of the audited images",
-            allowed=f"at most {MOST_UNASKED:.0%}",
+            allowed=f"at most {100 * MOST_UNASKED:.0f} %",
             do=_DO,
         )
 

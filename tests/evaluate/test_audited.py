@@ -280,6 +280,18 @@ def test_a_mean_over_set_sizes_needs_images_of_each_size_in_a_slice():
     assert found.filter(slice="all")["lo"].null_count() == 0
 
 
+@pytest.mark.parametrize(("empty", "has_interval"), [(0.05, True), (0.4, False)])
+def test_a_mean_over_classes_needs_pairs_if_many_images_have_no_valid_class(monkeypatch, empty, has_interval):
+    monkeypatch.setattr("manyhot.core.audit_strata.FEWEST_PAIRS", 10**6)
+    found = World(empty=empty).evaluate(120, metrics=["mla", "real1"])[1]
+    rows = found.to_polars().filter(slice="all", metric="mla")
+    assert (rows["lo"].null_count() == 0) == has_interval
+    text = "no interval of mla: too few audited images tell which classes have images without a valid class"
+    assert any(n.text == text for n in found.model_notes) != has_interval
+    (pair,) = (r for r in found.pairs.to_pylist() if r["metric"] == "mla")
+    assert np.isnan(pair["lo"]) != has_interval
+
+
 def test_if_no_requested_metric_can_be_audited_it_is_an_error():
     assert message(InputError, lambda: World().evaluate(metrics=["real1_unasked"])) == (
         "real1_unasked cannot be audited: people are asked about other classes in an audit than before.\n"

@@ -1,6 +1,6 @@
 """Means of ratios over many strata, such as the classes of ``mla``, of which each has few audited images.
 
-The ratio of stratum g is R_g = A_g / B_g, but few audited images do not tell its denominator B_g: on how
+The ratio of stratum g is R_g = A_g / B_g, but few audited images do not show its denominator B_g: on how
 many images people find a valid class. With an expected denominator E_g, and relative errors δ_g = B_g / E_g -
 1, the expansion at any ratio Q_g,
 

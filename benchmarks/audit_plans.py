@@ -19,7 +19,7 @@ import numpy as np
 from audited import read
 from common import quiet
 
-from manyhot.core.audit_designs import chosen_by_others, design_by_models, small_design
+from manyhot.core.audit_designs import N_ASKED, chosen_by_others, design_by_models, small_design
 from manyhot.core.audit_plans import design_variance, error_for_width
 from manyhot.core.audit_samples import uniform_design
 from manyhot.core.audited import estimate, linearised_ratios
@@ -38,7 +38,7 @@ class Real:
 
     def __init__(self, cache, every=1):
         top, sets, self.label = (x[::every] for x in read(cache))
-        self.best = top[:, :, 0].astype(np.int64)
+        self.best, self.asked = top[:, :, 0].astype(np.int64), top[:, :, :N_ASKED]
         self.hits = np.take_along_axis(sets, self.best, 1)
         self.scored = sets.any(axis=1)
         self.n = len(self.best)
@@ -66,7 +66,8 @@ def variances(real):
             models = np.sort(rng.choice(real.best.shape[1], n_models, replace=False))
             best = real.best[:, models]
             accuracy, y, proposed = real.contributions(models)
-            asked = np.sort(np.concatenate([best, real.label[:, None]], axis=1), axis=1)
+            asked = real.asked[:, models].reshape(real.n, -1)
+            asked = np.sort(np.concatenate([asked, real.label[:, None]], axis=1), axis=1)
             n_questions.append(1 + (np.diff(asked, axis=1) != 0).sum(1).mean())
             own = (y**2).mean(0)
             plain += list(own / (accuracy * (1 - accuracy)))

@@ -128,3 +128,16 @@ def test_what_a_design_cannot_do():
         "  got:     best\n"
         "  allowed: uniform, size, confidence, active, differences"
     )
+
+
+def test_half_of_a_sample_by_confidence_is_uniform():
+    """A model may be far too confident: the tenths of which it is sure keep half of their images."""
+    confidence = np.concatenate([np.full(800, 0.99999), np.linspace(0.3, 0.9, 200)])[:, None]
+    best = np.zeros((1000, 1), int)
+    design = design_by_models("confidence", best, 200, confidence).design
+    squares = confidence[:, 0] * (1 - confidence[:, 0])
+    deviation = np.array([np.sqrt(squares[design.places == k].mean()) for k in range(10)])
+    expected = 100 * deviation / deviation.sum() + 10
+    counts = np.array([design.probability[design.places == k].sum() for k in range(10)])
+    assert np.abs(counts - expected).max() <= 1
+    assert counts.min() == pytest.approx(10)

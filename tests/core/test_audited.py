@@ -16,6 +16,7 @@ from manyhot.core.audit_samples import (
 )
 from manyhot.core.audited import (
     TOO_FEW_IMAGES,
+    TOO_FEW_LEFT,
     TOO_HEAVY,
     bootstrap_interval,
     estimate,
@@ -233,6 +234,35 @@ def test_the_population_adds_the_variance_of_all_images():
         variance = (1 - 0.25) * residual.var(0, ddof=1) / 100 + drawn.var(0, ddof=1) / 400
         found = estimate(values, sample, power=power, population=True)
         assert found.error == pytest.approx(np.sqrt(variance))
+
+
+def test_all_images_of_a_population_can_be_too_few():
+    """One wrong image of 250 says little about a population, although all of these images are answered."""
+    y = np.ones((250, 2))
+    y[:1, 0], y[:12, 1] = 0, 0
+    sample = AuditSample(uniform_design(250, 250), np.arange(250))
+    found = estimate(linearised_means(y, y, sample), sample, population=True)
+    error = np.sqrt(y.var(axis=0, ddof=1) / 250)
+    assert found.error == pytest.approx(error)
+    # the relative variance of a variance: (m4 - m2²) / (n m2²), without the small second part
+    squares = (y - y.mean(0)) ** 2
+    assert found.df == pytest.approx(2 * squares.sum(0) ** 2 / (squares**2).sum(0))
+    assert found.doubts() == [TOO_FEW_IMAGES, ""]
+    lo, hi = found.interval()
+    assert (hi - lo)[1] == pytest.approx(2 * stats.t.ppf(0.975, found.df[1]) * error[1])
+
+
+@pytest.mark.parametrize(("left", "doubt"), [(0, ""), (1, TOO_FEW_LEFT), (9, TOO_FEW_LEFT), (10, "")])
+def test_a_few_images_that_are_not_audited_give_no_interval(left, doubt):
+    """What is uncertain is their mean, which is not normal."""
+    y, f = images(300, models=1)
+    sample = AuditSample(uniform_design(300, 300 - left), np.arange(300 - left))
+    found = estimate(linearised_means(y[: 300 - left], f, sample), sample)
+    assert found.doubts() == [doubt or (TOO_FEW_IMAGES if left == 0 else "")]
+    assert np.isnan(found.interval()[0][0]) == bool(found.doubts()[0])
+    population = estimate(linearised_means(y[: 300 - left], f, sample), sample, population=True)
+    assert population.doubts() == [""]
+    assert TOO_FEW_LEFT == "fewer than 10 images are not audited; answer them, too"
 
 
 def test_the_uncertainty_of_raters_adds_to_the_variance():

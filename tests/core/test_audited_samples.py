@@ -10,6 +10,7 @@ from manyhot.core.audit_samples import (
     AuditDesign,
     AuditSample,
     active_design,
+    balance_p,
     check_sample,
     sample_p,
     stratified_design,
@@ -162,3 +163,43 @@ def test_impossible_sizes_and_shares_are_refused():
     assert refused(lambda: active_design(np.array([1.0, -1, np.nan]), 2)) == (
         "An expected squared residual is not a number of at least 0.\n  where:   image 1 of 3\n  got:     -1"
     )
+
+
+@pytest.mark.parametrize("name", ["uniform", "stratified", "active"])
+def test_the_balance_of_a_value_has_the_variance_of_the_design(name):
+    rng = np.random.default_rng(3)
+    values = rng.beta(2, 0.7, 2000)
+    design = {
+        "uniform": uniform_design(2000, 300),
+        "stratified": stratified_design((values * 3).astype(int), 300, rng.random(2000)),
+        "active": active_design(values * (1 - values), 300),
+    }[name]
+    samples = [design.draw(rng) for _ in range(400)]
+    p = [balance_p(values, s) for s in samples]
+    assert stats.kstest(p, "uniform").pvalue > 0.001
+    if name == "uniform":  # the textbook's (1 - n / N) s² / n
+        drawn = values[samples[0].images].mean() - values.mean()
+        error = np.sqrt((1 - 300 / 2000) * values.var(ddof=0) / 300)
+        assert p[0] == pytest.approx(2 * stats.norm.sf(abs(drawn) / error))
+
+
+def test_proposals_that_have_seen_most_answers_are_noticed():
+    """They agree with people on 85 % of the other images."""
+    rng = np.random.default_rng(4)
+    noticed = 0
+    for _ in range(50):
+        y = rng.random(4000) < 0.83
+        f = np.where(y, rng.random(4000) < 0.85, rng.random(4000) < 0.02)
+        rows = uniform_design(4000, 1000).draw(rng)
+        seen = rows.images[:900]
+        f[seen] = y[seen]
+        noticed += balance_p(f.astype(float), rows) < 1e-4
+    assert noticed > 45
+
+
+def test_balance_needs_ten_images_and_a_sample():
+    values = np.zeros(1000)
+    values[:20] = 1
+    sample = AuditSample(uniform_design(1000, 100), np.arange(100))  # all that differ are in it
+    assert balance_p(values, sample) == 1.0
+    assert balance_p(values, AuditSample(uniform_design(1000, 1000), np.arange(1000))) == 1.0

@@ -3,9 +3,10 @@ import math
 import numpy as np
 import pytest
 from scipy import integrate, optimize, stats
+from scipy.special import lambertw
 
 from manyhot.core.audit_samples import active_design
-from manyhot.core.audit_sequence import sequence_quantile
+from manyhot.core.audit_sequence import sequence_p, sequence_quantile
 from manyhot.core.audited import estimate, linearised_means
 from manyhot.errors import InputError
 
@@ -82,3 +83,16 @@ def test_impossible_numbers_are_refused():
     with pytest.raises(InputError) as error:
         sequence_quantile(0, 100)
     assert str(error.value) == "The number of audited images is not positive.\n  got:     0"
+
+
+@pytest.mark.parametrize("n", [50, 400, 1000])
+def test_a_p_value_is_the_level_at_which_the_interval_ends_at_0(n):
+    """With the equation of the interval at the level 1 - p, and the ρ of the level 95 %."""
+    rho = np.sqrt((-lambertw(-(0.05**2) / math.e, -1).real - 1) / 1000)
+    for z in (2.5, 3.5, 5.0):
+        p = float(sequence_p(np.array([z, -z]), n, 1000)[1])
+        times = n * rho**2
+        assert math.sqrt(2 * (times + 1) / times * math.log(math.sqrt(times + 1) / p)) == pytest.approx(z)
+    edge = sequence_quantile(n, 1000)
+    assert sequence_p(np.array([edge]), n, 1000)[0] == pytest.approx(0.05)
+    assert sequence_p(np.zeros(1), n, 1000)[0] == 1

@@ -49,7 +49,7 @@ def test_files_give_what_tables_give(tmp_path):
     assert found.to_polars().equals(same.to_polars())
     assert found.inputs == {p.name: sha256(p) for p in (people, sample)}
     expected = {"design": "uniform", "seed": 3, "n": 120, "n_images": 400}
-    expected |= {"estimator": "ppi++", "population": False, "proposed_by": "labels"}
+    expected |= {"estimator": "ppi++", "population": False, "blind_stop": False, "proposed_by": "labels"}
     assert json.loads(found.metadata["audit"]) == expected
 
 
@@ -243,7 +243,7 @@ def test_a_benchmark_is_refused():
 def test_metrics_that_cannot_be_audited_are_named():
     found = World().evaluate()[1]
     assert not any(m.endswith("_unasked") for m in found.results["metric"].unique().to_pylist())
-    assert found.notes[2] == (
+    assert found.notes[3] == (
         "proposed, 2 models: real1_unasked, real5_unasked, mla_unasked, variable_topk_unasked, asma_unasked "
         "left out: people are asked about other classes in an audit than before"
     )
@@ -280,6 +280,18 @@ def test_a_mean_over_set_sizes_needs_images_of_each_size_in_a_slice():
     assert found.filter(slice="all")["lo"].null_count() == 0
 
 
+@pytest.mark.parametrize(("empty", "has_interval"), [(0.05, True), (0.4, False)])
+def test_a_mean_over_classes_needs_pairs_if_many_images_have_no_valid_class(monkeypatch, empty, has_interval):
+    monkeypatch.setattr("manyhot.core.audit_strata.FEWEST_PAIRS", 10**6)
+    found = World(empty=empty).evaluate(120, metrics=["mla", "real1"])[1]
+    rows = found.to_polars().filter(slice="all", metric="mla")
+    assert (rows["lo"].null_count() == 0) == has_interval
+    text = "no interval of mla: too few audited images show which classes have images without a valid class"
+    assert any(n.text == text for n in found.model_notes) != has_interval
+    (pair,) = (r for r in found.pairs.to_pylist() if r["metric"] == "mla")
+    assert np.isnan(pair["lo"]) != has_interval
+
+
 def test_if_no_requested_metric_can_be_audited_it_is_an_error():
     assert message(InputError, lambda: World().evaluate(metrics=["real1_unasked"])) == (
         "real1_unasked cannot be audited: people are asked about other classes in an audit than before.\n"
@@ -304,10 +316,11 @@ def test_the_terminal_shows_how_many_images_were_audited_and_the_difference_of_t
 def test_notes_say_first_how_values_were_estimated_and_what_proposals_alone_say():
     found = World().evaluate(metrics=["real1"])[1]
     bias = [100 * (r["alone"] - r["value"]) for r in found.results.to_pylist() if r["slice"] == "all"]
-    assert found.notes[:2] == (
+    assert found.notes[:3] == (
         "proposed: values are estimates on people's label sets: 120 of 400 images were audited (uniform "
         "sample, seed 3; estimator ppi++); intervals are of the values on these images, for answers as they "
         "are",
+        "proposed: it is not recorded which classes people were asked about; all others count as not valid",
         f"proposed: on the proposed label sets alone, real1 would differ by {np.mean(bias):+.2f} points "
         f"(mean over 2 models; {min(bias):+.2f} to {max(bias):+.2f})",
     )

@@ -1,5 +1,6 @@
 """Audits end to end, against the equations in plain NumPy and against evaluations with all answers."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,9 @@ from scipy.special import expit, logit
 from audits import IDS, N_CLASSES, World, table_of
 from manyhot import evaluate
 from manyhot.core.audit_average_precision import linearised_average_precision
+from manyhot.core.audit_sequence import sequence_p, sequence_quantile
 from manyhot.core.audited import estimate, side_by_side
+from manyhot.errors import InputError
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.audit_samples import draw_sample
 
@@ -150,7 +153,9 @@ def test_if_all_images_are_audited_the_population_still_varies():
     _, found = World().evaluate(400, population=True)
     numbers, y = row(found, model="good", metric="real1"), hits(World(), World().sets)
     error = y.std(ddof=1) / 20
-    half = 1.96 * error / (y.mean() * (1 - y.mean()))
+    squares = (y - y.mean()) ** 2  # degrees of freedom: how uncertain the variance of y is
+    times = stats.t.ppf(0.975, 2 * squares.sum() ** 2 / (squares**2).sum())
+    half = times * error / (y.mean() * (1 - y.mean()))
     assert numbers["lo"] == pytest.approx(expit(logit(y.mean()) - half), abs=1e-4)
     assert numbers["hi"] == pytest.approx(expit(logit(y.mean()) + half), abs=1e-4)
 
@@ -234,18 +239,83 @@ def test_models_that_predict_some_images_are_estimated_on_these():
     assert (numbers["n_audited"], numbers["n"] + numbers["n_skipped"]) == (len(rows), 300)
 
 
+def stopped(n=90, **options):
+    """Return an audit of 120 images of which the first n were answered."""
+    world, drawn = World(), draw_sample(IDS, np.full(400, 0.3), "uniform", 3)
+    return drawn, world.evaluate(labels=world.audited(drawn.drawn[:n]), estimator="sample", **options)[1]
+
+
 def test_the_answers_to_the_first_images_of_a_sample_suffice():
-    world = World()
-    drawn = draw_sample(IDS, np.full(400, 0.3), "uniform", 3)
-    _, found = world.evaluate(labels=world.audited(drawn.drawn[:90]), estimator="sample")
+    drawn, found = stopped(blind_stop=True)
     rows = audited_rows(drawn)[:90]
-    assert row(found, model="good", metric="real1")["value"] == pytest.approx(
-        hits(world, world.sets)[rows].mean()
+    y = hits(World(), World().sets)[rows]
+    numbers = row(found, model="good", metric="real1")
+    assert numbers["value"] == pytest.approx(y.mean())
+    squares = (y - y.mean()) ** 2
+    half = stats.t.ppf(0.975, 2 * squares.sum() ** 2 / (squares**2).sum())
+    half *= np.sqrt((1 - 90 / 400) * y.var(ddof=1) / 90) / (y.mean() * (1 - y.mean()))
+    assert (numbers["lo"], numbers["hi"]) == pytest.approx(
+        (expit(logit(y.mean()) - half), expit(logit(y.mean()) + half))
     )
     assert found.notes[0] == (
         "proposed: values are estimates on people's label sets: 90 of 400 images were audited, the first of "
         "120 (uniform sample, seed 3; estimator sample); intervals are of the values on these images, for "
         "answers as they are"
+    )
+
+
+def test_intervals_of_an_audit_that_stopped_early_hold_at_all_numbers_of_answers():
+    """They are those of a confidence sequence, whose quantile `sequence_quantile` is tested alone."""
+    drawn, found = stopped()
+    y = hits(World(), World().sets)[audited_rows(drawn)[:90]]
+    numbers, quantile = row(found, model="good", metric="real1"), sequence_quantile(90, 120)
+    half = quantile * np.sqrt((1 - 90 / 400) * y.var(ddof=1) / 90) / (y.mean() * (1 - y.mean()))
+    assert (numbers["lo"], numbers["hi"]) == pytest.approx(
+        (expit(logit(y.mean()) - half), expit(logit(y.mean()) + half))
+    )
+    assert found.notes[0].endswith(
+        "for answers as they are; because the audit stopped early, they hold at all numbers of answers, and "
+        f"are {quantile / 1.959964:.1f} times as wide: pass `blind_stop` if no result decided it"
+    )
+    (pair,) = (r for r in found.pairs.to_pylist() if r["metric"] == "real1")
+    error = (pair["hi"] - pair["lo"]) / 2 / quantile
+    assert pair["p"] == pytest.approx(sequence_p(np.array(pair["difference"] / error), 90, 120))
+    key = ("good", "real1")
+    widths = [
+        np.ptp(np.quantile(r["values"], (0.025, 0.975)))
+        for e in (found, stopped(blind_stop=True)[1])
+        for r in e.samples.to_pylist()
+        if (r["model"], r["metric"]) == key
+    ]
+    assert widths[0] / widths[1] == pytest.approx(quantile / 1.959964, rel=0.01)
+    assert json.loads(found.metadata["audit"])["blind_stop"] is False
+
+
+def test_proposals_that_have_seen_the_answers_are_noticed():
+    """Original labels were replaced by people's answers, but on the audited images alone."""
+    world = World()
+    drawn = draw_sample(IDS, np.full(400, 0.4), "uniform", 3)
+    top = world.models["good"].classes[:, 0]
+    proposed = world.label.copy()
+    wrong = np.flatnonzero(proposed == top)[:120]
+    proposed[wrong] = (proposed[wrong] + 1) % N_CLASSES
+    seen = audited_rows(drawn)
+    proposed[seen] = [
+        int(t) if int(t) in world.sets[i] else world.label[i] for i, t in zip(seen, top[seen], strict=True)
+    ]
+    labels = Labels(table_of([[c] for c in proposed], world.label), N_CLASSES, name="proposed")
+    with pytest.raises(InputError) as error:
+        evaluate(labels, list(world.models.values()), audited=world.audited(drawn.drawn), sample=drawn)
+    hit = top == proposed
+    on, of = hit[seen].mean(), hit.mean()
+    p = 2 * stats.norm.sf((on - of) / np.sqrt(0.6 * of * (1 - of) / 160))
+    assert str(error.value) == (
+        "The proposed label sets fit the audited images differently from the other images.\n"
+        "  where:   proposed\n"
+        f"  got:     by the proposals, real1 of good {100 * on:.2f} % on them, {100 * of:.2f} % on all "
+        f"(p = {p:.1g})\n"
+        "  allowed: p of at least 5e-05\n"
+        "  do:      pass proposals and models that have not seen the answers about the audited images"
     )
 
 

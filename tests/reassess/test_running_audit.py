@@ -48,7 +48,7 @@ def draw(folder, accuracies):
     )
     for name, top in zip(accuracies, best.T, strict=True):
         write_model(f"predictions/{name}.parquet", names, name, top)
-    done = audit("predictions", classes="classes.txt", size=SIZE, out="audit", seed=0)
+    done = audit("predictions", classes="classes.txt", size=SIZE, out="audit", rule="union", seed=0)
     rows = np.array([int(i[:3]) for i in done.sample.drawn.to_pylist()])
     return rows, truth, best
 

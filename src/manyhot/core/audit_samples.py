@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import gammaincc
+from scipy.special import gammaincc, ndtr
 
 from manyhot.core.array_types import AnyFloats, Floats, Ints
 from manyhot.errors import InputError
@@ -27,6 +27,9 @@ FEWEST_IN_STRATUM = 2
 
 _GROUPS = 10
 """Groups of images in the check of a sample, if none are passed."""
+
+_LEAST_EFFECTIVE = 10
+"""Minimum number of audited images that make up a variance, for a normal distribution."""
 
 _LEAST_EXPECTED = 5
 """Minimum expected number of audited images in a group of the check."""
@@ -225,7 +228,9 @@ def uniform_design(n_images: int, n: int) -> AuditDesign:
     return AuditDesign(np.full(n_images, n / n_images))
 
 
-def stratified_design(stratum: Ints, n: int, deviation: AnyFloats | None = None) -> AuditDesign:
+def stratified_design(
+    stratum: Ints, n: int, deviation: AnyFloats | None = None, *, uniform: float = 0.0
+) -> AuditDesign:
     """Return the design with a fixed number of images of each stratum.
 
     Parameters
@@ -239,6 +244,10 @@ def stratified_design(stratum: Ints, n: int, deviation: AnyFloats | None = None)
         Expected size of each image's residual, the difference of the values under people's and under proposed
         label sets. If given, the numbers are proportional to a stratum's number of images times the root of
         its mean square (Neyman 1934, doi 10.2307/2342192); by default, to its number of images.
+    uniform : float
+        Share of the audited images that is proportional to the strata's numbers of images, if deviations are
+        given. If the expected residuals of a large stratum are far too small, its images hardly count without
+        it.
 
     Raises
     ------
@@ -251,6 +260,7 @@ def stratified_design(stratum: Ints, n: int, deviation: AnyFloats | None = None)
     wanted = size.astype(np.float64)
     if deviation is not None and np.any(deviation > 0):
         wanted *= np.sqrt(np.bincount(places, np.square(deviation, dtype=np.float64)) / size)
+        wanted = (1 - uniform) * wanted / wanted.sum() + uniform * size / size.sum()
     counts = _apportion(wanted, n, np.minimum(FEWEST_IN_STRATUM, size), size)
     return AuditDesign((counts / size)[places], stratum)
 
@@ -390,3 +400,39 @@ def check_sample(sample: AuditSample, groups: Ints | None = None) -> None:
             allowed=f"p of at least {IMPLAUSIBLE:g}",
             do="answer the images that were drawn, in the order in which they were drawn",
         )
+
+
+def balance_p(values: AnyFloats, sample: AuditSample) -> float:
+    """Return how probable it is that the audited images differ as much in values that all images have.
+
+    If proposals have seen the answers, they fit the audited images better than the others. This is noticed if
+    they fit them much better; a model that was trained on the answers may not be.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (N,)
+        Values of all images, such as whether a model's top class is in the proposed label set.
+    sample : AuditSample
+
+    Returns
+    -------
+    float
+        The p-value; 1 if fewer than ten audited images make up the variance, which is then not normal.
+
+    Notes
+    -----
+    The weighted mean of the audited images is compared with the mean of all. Its variance is that of the
+    design, with the values of all images (Hájek 1964, doi 10.1214/aoms/1177700375):
+    ``sum_h sum_i p (1 - p) (e_i - mean(e))**2`` with ``e = (values - mean(values)) / (p N)``, strata h, and
+    the mean of e weighted by p (1 - p).
+    """
+    p, places = sample.design.probability, sample.design.places
+    apart = np.asarray(values, np.float64) - np.mean(values, dtype=np.float64)
+    e, heavy = apart / (p * len(p)), p * (1 - p)
+    total = np.bincount(places, heavy)
+    mean = np.bincount(places, heavy * e) / np.where(total > 0, total, 1)
+    squares = (1 - p) * np.square(e - mean[places])
+    variance, fourth = p @ squares, p @ squares**2
+    if not variance > 0 or variance**2 < _LEAST_EFFECTIVE * fourth:
+        return 1.0
+    return float(2 * ndtr(-abs(sample.weights @ apart[sample.images]) / np.sqrt(variance)))

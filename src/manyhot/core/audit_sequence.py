@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from scipy.special import lambertw
 
+from manyhot.core.array_types import Floats
 from manyhot.core.resampling import LEVEL
 from manyhot.errors import InputError
 
@@ -44,8 +46,34 @@ def sequence_quantile(n: int, planned: int, n_values: int = 1) -> float:
     2.2: ``mean ± σ (2 (n ρ² + 1) / (n² ρ²) log((n ρ² + 1)**0.5 / α))**0.5``, with the ρ that makes it
     narrowest at `planned`, ``ρ² = (-W(-α² / e) - 1) / planned`` (W is the branch -1 of Lambert's function).
     """
+    alpha = (1 - LEVEL) / n_values
+    times = _times(n, planned, alpha)
+    return math.sqrt(2 * (times + 1) / times * math.log(math.sqrt(times + 1) / alpha))
+
+
+def sequence_p(z: Floats, n: int, planned: int) -> Floats:
+    """Return p-values that hold at all numbers of audited images together.
+
+    Parameters
+    ----------
+    z : ndarray of float64
+        Differences, divided by their standard errors.
+    n, planned : int
+        As in `sequence_quantile`.
+
+    Returns
+    -------
+    ndarray of float64
+        The smallest α at which the confidence sequence of level 1 - α, with the ρ of 95 %, does not contain
+        0: ``(n ρ² + 1)**0.5 exp(-z² n ρ² / (2 (n ρ² + 1)))``, at most 1.
+    """
+    times = _times(n, planned, 1 - LEVEL)
+    exponent = -np.square(z) * times / (2 * (times + 1))
+    return np.asarray(np.minimum(math.sqrt(times + 1) * np.exp(exponent), 1.0))
+
+
+def _times(n: int, planned: int, alpha: float) -> float:
+    """Return ``n ρ²``."""
     if n < 1 or planned < 1:
         raise InputError("The number of audited images is not positive.", got=min(n, planned))
-    alpha = (1 - LEVEL) / n_values
-    times = -n * (float(lambertw(-(alpha**2) / math.e, -1).real) + 1) / planned
-    return math.sqrt(2 * (times + 1) / times * math.log(math.sqrt(times + 1) / alpha))
+    return -n * (float(lambertw(-(alpha**2) / math.e, -1).real) + 1) / planned

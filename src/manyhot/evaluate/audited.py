@@ -18,15 +18,16 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manyhot.core.audit_plans import QUANTILE
 from manyhot.core.audit_samples import AuditSample, check_sample
-from manyhot.core.audited import (
-    Power,
-)
+from manyhot.core.audit_sequence import sequence_quantile
+from manyhot.core.audited import Power
 from manyhot.core.sets import LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import Reading, open_labels
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.audit_proposals import ModelProposals, has_no_labels, propose_by_models
+from manyhot.evaluate.audited_questions import estimand_note
 from manyhot.evaluate.results import Evaluation, Note
 from manyhot.evaluate.slices import labels_of
 from manyhot.files import sha256
@@ -68,6 +69,10 @@ class Audit(Flattened):
         are), difference (they count fully), or sample (the audited images alone).
     population
         Intervals of the values in the population that the images come from, not on these images alone.
+    blind_stop
+        An audit that stopped early did so for a reason that does not depend on its results, such as a
+        deadline, so that its intervals are ordinary ones. By default, they are wider and hold at all numbers
+        of answers together.
     """
 
     audited: Annotated[Any, Shown("LABELS")] = None
@@ -75,6 +80,7 @@ class Audit(Flattened):
     proposed_by: Literal["labels", "models"] | None = None
     estimator: Estimator = "ppi++"
     population: bool = False
+    blind_stop: bool = False
 
     @property
     def is_requested(self) -> bool:
@@ -151,6 +157,17 @@ class AuditedImages:
         """Whether all images were audited."""
         return len(self.sample) == len(self.sample.design)
 
+    @property
+    def planned(self) -> int | None:
+        """The number of drawn images if results may have decided to stop earlier; None otherwise."""
+        stopped = len(self.sample) < len(self.drawn) and not self.audit.blind_stop
+        return len(self.drawn) if stopped else None
+
+    @property
+    def quantile(self) -> float | None:
+        """Half the width of intervals in standard errors; None for that of Student's t."""
+        return None if self.planned is None else sequence_quantile(len(self.sample), self.planned)
+
     def note(self, dataset: str) -> Note:
         """Return how values were estimated."""
         n, of = len(self.sample), len(self.sample.design)
@@ -162,11 +179,17 @@ class AuditedImages:
             f"{'' if self.models is None else ', label sets proposed by the other models'}); "
             f"intervals are of the values on {where}, for answers as they are"
         )
+        if self.quantile is not None:
+            text += (
+                f"; because the audit stopped early, they hold at all numbers of answers, and are "
+                f"{self.quantile / QUANTILE:.1f} times as wide: pass `blind_stop` if no result decided it"
+            )
         return Note(dataset, "", "audit", n, text)
 
     def described(self, evaluation: Evaluation, dataset: str) -> Evaluation:
         """Return an evaluation that says first how values were estimated, and what proposals alone say."""
-        first = (self.note(dataset), *_alone_notes(evaluation.results, dataset))
+        asked = estimand_note(self.people, self.sample.weights, dataset)
+        first = (self.note(dataset), *([asked] if asked else []), *_alone_notes(evaluation.results, dataset))
         metadata = {**evaluation.metadata, **self._about()}
         bare = replace(evaluation, metadata=metadata, model_notes=())
         return bare.with_notes((*first, *evaluation.model_notes))
@@ -180,6 +203,7 @@ class AuditedImages:
             "estimator": self.audit.estimator,
             "proposed_by": "labels" if self.models is None else "models",
             "population": self.audit.population,
+            "blind_stop": self.audit.blind_stop,
         }
         return {"audit": json.dumps(values)}
 

@@ -14,6 +14,10 @@ from scipy.special import stdtr
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
 from manyhot.core.audit_average_precision import linearised_average_precision
+from manyhot.core.audit_plans import QUANTILE
+from manyhot.core.audit_samples import IMPLAUSIBLE, balance_p
+from manyhot.core.audit_sequence import sequence_p
+from manyhot.core.audit_strata import has_pairs
 from manyhot.core.audited import (
     FEWEST_EFFECTIVE,
     TOO_FEW_IN_GROUP,
@@ -30,7 +34,9 @@ from manyhot.core.jackknife import Scale, doubt_of
 from manyhot.core.ratio_intervals import FEWEST_CASES
 from manyhot.core.resampling import Cells
 from manyhot.core.sets import Case, LabelSets
+from manyhot.errors import InputError
 from manyhot.evaluate.audited import ESTIMATORS, AuditedImages
+from manyhot.evaluate.audited_questions import AskedClasses
 from manyhot.evaluate.columns import CountedImages, ImageValues, Key, samples_table
 from manyhot.evaluate.requirements import case_for
 from manyhot.evaluate.results import Number, pair_rows
@@ -40,6 +46,13 @@ from manyhot.tables.result_tables import ORIGINAL_LABELS, accuracies
 
 FEW_AUDITED = f"fewer than {FEWEST_CASES} audited images count"
 """Why a value has no interval: a sample of so few misses rare images, and looks as if there were none."""
+
+MOST_CHANGED = 0.2
+"""Share of the audited images whose answers change a denominator, from which too few pairs of images of one
+class shift a mean over classes: by up to 3 points if proposals are no use, with 75 % coverage."""
+
+TOO_FEW_PAIRS = "too few audited images show which classes have images without a valid class"
+"""Why a mean over classes has no interval."""
 
 MAP_MACRO = "map_macro"
 """The metric that is no ratio of sums and is audited by its influence function."""
@@ -73,6 +86,8 @@ class Auditor:
     ----------
     doubts : dict of str to list of str
         Why metrics have no interval, by reason, until the caller clears it.
+    asked : AskedClasses
+        Metrics that are left out because people were not asked about the classes that decide them.
     """
 
     def __init__(
@@ -81,11 +96,13 @@ class Auditor:
         self.images, self._slices, self._cells = images, slices, cells
         self._resamples, self._seed = resamples, seed
         self.doubts: dict[str, list[str]] = {}
+        self.asked = AskedClasses()
         self._compared = frozenset(accuracies())
         self._counted = CountedImages()
         self._values: dict[Key, LinearisedValues] = {}
         self._power: dict[Key, float] = {}
         self._doubtful = set[Key]()
+        self._balance: dict[str, tuple[float, str]] = {}
         self._case: tuple[Case, Case, npt.NDArray[np.int64]] | None = None
 
     @cached_property
@@ -115,6 +132,17 @@ class Auditor:
             people = people if len(there) == len(people) else people.take(there)
             self._case = case, case.take(at[there], people), there
         return self._case[1]
+
+    def judged(
+        self, model: str, metrics: Sequence[Entry], case: Case, rows: npt.NDArray[np.int64]
+    ) -> list[Entry]:
+        """Return the metrics of a model that people's answers can judge; `asked` remembers the others."""
+        audited = self.case(case, rows)
+        assert self._case is not None
+        weights = self.images.sample.weights[self._case[2]]
+        return [
+            m for m in metrics if not depends_on_sets(m) or self.asked.is_judged(model, m, audited, weights)
+        ]
 
     def estimates(
         self,
@@ -147,6 +175,8 @@ class Auditor:
         estimated = self._estimate(values)
         doubts = self._doubts(estimated, own.ratio, column.ratio)
         is_known = not depends_on_sets(metric)
+        if not is_known:
+            self._compare_with_all(column)
         if not is_known and own.scored.any():
             self._counted.add(column.model, column.metric, column.scored)
             for i, name in enumerate(self._slices.names):
@@ -162,6 +192,39 @@ class Auditor:
             number = replace(number, n=min(n, n_aligned), n_skipped=max(n_aligned - n, 0))
             ends = self._ends(estimated, column.scale, doubts, i)
             yield self._number(number, float(estimated.value[i]), ends, column.scale, n_audited)
+
+    def _compare_with_all(self, column: ImageValues) -> None:
+        """Compare what a model's first metric says by the proposals on the audited images and on all."""
+        ratio, sample = column.ratio, self.images.sample
+        if column.model in self._balance or ratio.stratum is not None or not ratio.den.any():
+            return
+        value = ratio.value()
+        p = balance_p(ratio.num - value * ratio.den, sample)
+        num, den = (sample.weights @ x[sample.images] for x in (ratio.num, ratio.den))
+        on_audited = num / den if den else np.nan
+        text = (
+            f"{column.metric} of {column.model} {100 * on_audited:.2f} % on them, {100 * value:.2f} % on all"
+        )
+        self._balance[column.model] = p, text
+
+    def check_balance(self, dataset: str) -> None:
+        """Raise an error if the proposals fit the audited images differently from all images.
+
+        Raises
+        ------
+        InputError
+            If the p-value of `balance_p` of a model is below `IMPLAUSIBLE`, divided by the number of models.
+        """
+        p, text = min(self._balance.values(), default=(1.0, ""))
+        limit = IMPLAUSIBLE / max(len(self._balance), 1)
+        if p < limit:
+            raise InputError(
+                "The proposed label sets fit the audited images differently from the other images.",
+                where=dataset,
+                got=f"by the proposals, {text} (p = {p:.1g})",
+                allowed=f"p of at least {limit:.1g}",
+                do="pass proposals and models that have not seen the answers about the audited images",
+            )
 
     def _number(
         self, number: Number, value: float, ends: tuple[float, float], scale: Scale, n_audited: int
@@ -240,8 +303,10 @@ class Auditor:
             return doubts
         rows = self.images.sample.images
         both = audited.scored & proposed.scored[rows]
-        if (audited.stratum == proposed.stratum[rows])[both].all():
-            return doubts  # of original labels, whose numbers of images are known
+        if (audited.stratum == proposed.stratum[rows])[both].all():  # of original labels
+            changed = float(np.mean(audited.scored != proposed.scored[rows]))
+            unknown = changed > MOST_CHANGED and not has_pairs(proposed.stratum[rows])
+            return [d or (TOO_FEW_PAIRS if unknown else "") for d in doubts]
         strata = np.unique(audited.stratum[audited.scored])
         for i, name in enumerate(self._slices.names):
             inside = audited.stratum[self._inside[i] & audited.scored]
@@ -255,7 +320,8 @@ class Auditor:
     ) -> tuple[float, float]:
         if doubts[i] or not self._resamples:
             return float("nan"), float("nan")
-        lo, hi = estimated.interval(scale if scale in ("logit", "log") else "plain")
+        scale = scale if scale in ("logit", "log") else "plain"
+        lo, hi = estimated.interval(scale, quantile=self.images.quantile)
         return float(lo[i]), float(hi[i])
 
     def _keep(
@@ -301,6 +367,9 @@ class Auditor:
                 resamples=self._resamples,
                 population=self.images.audit.population,
             )
+            if self.images.quantile is not None:  # their percentiles hold at all numbers of answers, too
+                middle = found.mean(axis=0)
+                found = middle + (found - middle) * (self.images.quantile / QUANTILE)
             drawn = dict(zip(keys, found.T.astype(np.float32), strict=True))
             if not self.images.audit.population:
                 drawn |= {
@@ -334,14 +403,17 @@ class Auditor:
         for start in range(0, len(a), size := max(1, _BLOCK // len(self.images.sample))):
             block = slice(start, start + size)
             found = self._estimate(values.differences(b[block], a[block]))
-            lo, hi = found.interval()
+            lo, hi = found.interval(quantile=self.images.quantile)
             columns[:, block] = found.value, lo, hi, found.error, found.df, found.alone
         columns[:, group[a] != group[b]] = np.nan
         difference, lo, hi, error, df, alone = columns
         without = np.array([(m, metric, ALL) in self._doubtful for m in models])
         lo[without[a] | without[b]] = hi[without[a] | without[b]] = np.nan
         with np.errstate(invalid="ignore", divide="ignore"):
-            p = np.where(np.isnan(lo), np.nan, 2 * stdtr(df, -np.abs(difference) / error))
+            z = difference / error
+        planned = self.images.planned
+        p = 2 * stdtr(df, -np.abs(z)) if planned is None else sequence_p(z, len(self.images.sample), planned)
+        p = np.where(np.isnan(lo), np.nan, p)
         return PairTable(a, b, difference, lo, hi, p, holm(p)), alone
 
 

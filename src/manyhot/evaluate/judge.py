@@ -284,6 +284,10 @@ class Judge:
                 "There are no predictions to evaluate.", do="pass predictions of at least one model"
             )
         self._check_complete()
+        if self._auditor is not None:
+            self._auditor.asked.check(self._rows)
+            self._auditor.check_balance(self.dataset)
+            self._notes += self._auditor.asked.notes(self.dataset)
         self._add_intervals()
         values = {(n.model, n.metric, n.slice): n.value for n in self._rows}
         metrics = {
@@ -334,7 +338,10 @@ class Judge:
         metrics = self._without_unmet(metrics, auditor.case(case, rows), predictions)
         without = {m.name: reason for m in metrics if (reason := unaudited(m))}
         self._leave_out(predictions.model, without)
-        return [metric for metric in metrics if metric.name not in without]
+        metrics = [metric for metric in metrics if metric.name not in without]
+        judged = auditor.judged(predictions.model, metrics, case, rows)
+        self._skipped |= {m.name: auditor.asked.error(m.name) for m in metrics if m not in judged}
+        return judged
 
     def _average_precision(
         self, auditor: Auditor, model: str, case: Case, rows: npt.NDArray[np.int64]

@@ -98,7 +98,7 @@ def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Ite
             why = "the labels have no shares of votes or probabilities (column p)"
             yield Unmet("needs_votes", names, why, "pass counts of votes, or labels from manyhot aggregate")
     if not case.labels.asked_known:
-        names = tuple(m.name for m, own in needs if _option(m, "masked") and has.get(own or "", True))
+        names = tuple(m.name for m, own in needs if option_of(m, "masked") and has.get(own or "", True))
         if names:
             yield Unmet("needs_answers", names, "the labels do not record which classes were answered no")
 
@@ -126,7 +126,7 @@ def link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
     thresholds = [m for m in metrics if _has_link(m) and _need(m) == "probabilities"]
     by_link: dict[str, list[str]] = {}
     for metric in thresholds:
-        by_link.setdefault(link_of(case, _option(metric, "link") or "auto"), []).append(metric.name)
+        by_link.setdefault(link_of(case, option_of(metric, "link") or "auto"), []).append(metric.name)
     if not (case.labels.exclusive or case.labels.labelled.any()):
         needs = ("confidence", "probabilities")
         names = [m.name for m in metrics if m not in thresholds and _need(m) in needs]
@@ -138,7 +138,7 @@ def link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
 
 def _need(metric: Entry) -> str | None:
     """Return which of `NEEDS` a metric has: one of probabilities for a threshold on probabilities."""
-    is_on_scores = _option(metric, "link") == "identity"
+    is_on_scores = option_of(metric, "link") == "identity"
     return "probabilities" if _has_link(metric) and not is_on_scores else metric.about.get("needs")
 
 
@@ -146,7 +146,7 @@ def _has_link(metric: Entry) -> bool:
     return "link" in options_of(metric)
 
 
-def _option(metric: Entry, name: str) -> Any:
+def option_of(metric: Entry, name: str) -> Any:
     """Return the value of an option in a call string; None if it is not set."""
     return getattr(metric.function, "keywords", {}).get(name)
 
@@ -181,7 +181,7 @@ def entries_of(specs: Sequence[str]) -> list[Entry]:
 
 def depth_of(metrics: Sequence[Entry]) -> int:
     """Return the number of top classes that the metrics need, regardless of the size of the label sets."""
-    return max([5, *(int(_option(m, "k") or 0) for m in metrics)])
+    return max([5, *(int(option_of(m, "k") or 0) for m in metrics)])
 
 
 def default_entries(case: Case) -> list[Entry]:

@@ -22,7 +22,7 @@ from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import fact_lines
 from manyhot.core.array_types import Floats32, Ints
-from manyhot.core.audit_designs import Preference, chosen_by_others, design_by_models
+from manyhot.core.audit_designs import N_ASKED, Preference, chosen_by_others, design_by_models
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.proposals import Proposed, apply_rule, with_pairs
 from manyhot.core.sets import YES, LabelSets
@@ -158,7 +158,7 @@ def audit(
     out: Annotated[PathLike, Shown("FOLDER")] = "audit",
     design: Preference = "uniform",
     models: ModelPatterns = (),
-    rule: str = "union",
+    rule: str | None = None,
     golden_images: Annotated[int, AtLeast(0)] = 0,
     raters: Count = RATERS,
     seconds: Positive = SECONDS,
@@ -191,8 +191,9 @@ def audit(
     models
         Patterns of the names of the models to use, such as 'timm/*'; by default, all models.
     rule
-        Rule that proposes the classes to ask about, such as 'union(k=5)'; by default, the top class of each
-        model. The original label and the classes of label sets that are passed are always asked about.
+        Rule that proposes the classes to ask about, such as 'union' for the top class of each model; by
+        default, 'union(k=5)', with fewer classes if predictions list fewer. The original label and the
+        classes of label sets that are passed are always asked about.
     golden_images
         Number of further images for golden questions, drawn at random from those outside of the sample. They
         are a campaign for an expert, in the folder golden of the audit.
@@ -220,12 +221,13 @@ def audit(
     MatchError
         Predictions have a different class list or lack images.
     """
-    entry = _rule(rule)
+    entry = None if rule is None else _rule(rule)
     opened = open_inputs(labels, predictions, models=models, unlabelled=True, reading=reading, run=run)
     source = only_source(opened, "An audit is drawn")
     images, read = source_images(source), _read(source, run)
     classes = _classes(source, read)
     ensemble = _ensemble(images, read, classes, source)
+    entry = entry or _rule(f"union(k={min(N_ASKED, *(top.shape[1] for top in ensemble.top))})")
     drawn = _draw(images, ensemble, design, size, *_randomness(Path(out), seed))
     rows = np.sort(pc.index_in(drawn.drawn, images.image_id).to_numpy())
     sets = _proposed_sets(source, images)

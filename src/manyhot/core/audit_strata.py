@@ -1,0 +1,103 @@
+"""Means of ratios over many strata, such as the classes of ``mla``, of which each has few audited images.
+
+The ratio of stratum g is R_g = A_g / B_g, but few audited images do not show its denominator B_g: on how
+many images people find a valid class. With an expected denominator E_g, and relative errors δ_g = B_g / E_g -
+1, the expansion at any ratio Q_g,
+
+    Q_g + (A_g - Q_g B_g) / E_g = R_g + (R_g - Q_g) δ_g,
+
+is off by a product that does not become smaller with more images: 0.8 points, if 12 % of the images of half
+of the classes have no valid class. Both factors are made small. Q_g is the ratio by proposals, calibrated by
+people's answers. And the product of the errors is estimated from pairs of audited images of one stratum, and
+subtracted, if there are enough of them. What remains is off by (R_g - Q_g) δ_g².
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
+
+FEWEST_PAIRS = 200
+"""Pairs of audited images of one stratum from which the product of the errors is subtracted: with 1,000
+classes, 630 images. Fewer make intervals wider by more than the product is large."""
+
+
+def calibrated_ratios(
+    num: AnyFloats | Bools, den: AnyFloats | Bools, stratum: Ints, weights: Floats, proposed: Floats
+) -> Floats:
+    """Return the ratios of strata by proposals on the scale of people's, by weighted least squares.
+
+    Parameters
+    ----------
+    num, den : ndarray of float, shape (n,)
+        Numerators and denominators of the audited images under people's label sets.
+    stratum : ndarray of int, shape (n,)
+    weights : ndarray of float64, shape (n, S)
+        The weights of the images in each of S slices, 0 outside of it.
+    proposed : ndarray of float64, shape (G, S)
+        The ratio of each of G strata under the proposed label sets.
+
+    Returns
+    -------
+    ndarray of float64, shape (G, S)
+        ``a + b proposed`` with the a and b that minimise the weighted squares of
+        ``num - (a + b proposed) den``.
+    """
+    den, product = np.asarray(den, np.float64), np.multiply(num, den, dtype=np.float64)
+    heavy = weights * (den**2)[:, None]
+    total = np.where(heavy.sum(axis=0) > 0, heavy.sum(axis=0), 1.0)
+    ratio = proposed[stratum]
+    centre, mean = (heavy * ratio).sum(axis=0) / total, product @ weights / total
+    apart = ratio - centre
+    spread = (heavy * apart**2).sum(axis=0)
+    slope = (product[:, None] * weights * apart).sum(axis=0) / np.where(spread > 0, spread, 1.0)
+    return np.asarray(mean + slope * (proposed - centre))
+
+
+def has_pairs(stratum: Ints) -> bool:
+    """Return whether enough pairs of audited images are in one stratum to estimate products of errors."""
+    n = np.bincount(stratum)
+    return bool((n * (n - 1)).sum() >= 2 * FEWEST_PAIRS)
+
+
+def subtract_products(
+    first_order: Floats, error: Floats, stratum: Ints, weights: Floats, n_strata: int, n_images: int
+) -> tuple[Floats, Floats]:
+    """Return contributions without the products of errors of the ratios and of the denominators.
+
+    Parameters
+    ----------
+    first_order : ndarray of float64, shape (n, S)
+        ``(num - Q den) / (G E)`` of each audited image, in each slice.
+    error : ndarray of float64, shape (n, S)
+        ``(den - expected den) / E``, whose mean over all images of a stratum, divided by N, is δ_g.
+    stratum : ndarray of int, shape (n,)
+    weights : ndarray of float64, shape (n,)
+    n_strata, n_images : int
+
+    Returns
+    -------
+    contributions : ndarray of float64, shape (n, S)
+        What each audited image contributes, to first order: its derivative. They have the variance of the
+        jackknife, which is too large for the part that is due to pairs, by twice at most.
+    shift : ndarray of float64, shape (S,)
+        What is added to their weighted sums.
+
+    Notes
+    -----
+    The product of two sums over all images of a stratum is the sum over pairs of different images and over
+    the images themselves. A pair is in a sample with the probability ``p_i p_j (n - 1) / n N / (N - 1)``,
+    which is exact with equal probabilities (Hartley and Rao 1962, doi 10.1214/aoms/1177704564).
+    """
+    n = len(weights)
+    factor = (1 - 1 / n_images) / (1 - 1 / n)
+    weighted = [weights[:, None] * x for x in (first_order, error)]
+    others = [_stratum_sums(x, stratum, n_strata)[stratum] - x for x in weighted]
+    pairs = factor * (first_order * others[1] + error * others[0])
+    shift = factor * np.einsum("is,is->s", weighted[0], others[1])
+    return first_order - pairs - first_order * error / n_images, shift
+
+
+def _stratum_sums(values: Floats, stratum: Ints, n_strata: int) -> Floats:
+    return np.stack([np.bincount(stratum, column, n_strata) for column in values.T], axis=1)

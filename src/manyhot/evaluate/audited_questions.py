@@ -1,0 +1,176 @@
+"""Whether people were asked about the classes by which an audit judges a model.
+
+A class that nobody was asked about counts as not in the label set. In an audit, people are asked about the
+classes that the models of the day predict. The top class of another model is then often unknown, and not
+wrong: on ReaL, a model that is best at 86.9 % would have 54 %. It is known for each audited image which
+classes people were asked about, so such metrics are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.core.array_types import Bools, Floats
+from manyhot.core.score_threshold import least_score
+from manyhot.core.sets import NO_LABEL, NOT_ASKED, Case, LabelSets
+from manyhot.errors import InputError
+from manyhot.evaluate.requirements import option_of
+from manyhot.evaluate.results import Note, Number
+from manyhot.evaluate.slices import ALL
+from manyhot.registry import Entry, options_of
+
+MOST_UNASKED = 0.01
+"""Largest share of the audited images on which a class that decides a metric may be unknown: it shifts a
+share by a point at most."""
+
+_ROUNDING = 1e-9
+
+_WITHIN_SETS = ("variable_topk", "asma")
+"""Metrics of as many top classes as there are valid ones."""
+
+_DO = "draw the audit with these models and a wider rule, as in: manyhot audit --rule 'union(k=5)'"
+
+
+def is_unknown(metric: Entry, case: Case) -> tuple[Bools, Bools]:
+    """Return on which images a class that decides the metric was not asked about, and on which it judges one.
+
+    Parameters
+    ----------
+    metric : Entry
+    case : Case
+        The predictions of the audited images, with people's label sets.
+
+    Returns
+    -------
+    unknown, judged : ndarray of bool, shape (n,)
+        Images without a valid class are among both: a class that nobody was asked about may be valid there.
+    """
+    labels, judged = case.labels, case.labels.usable
+    if not labels.asked_known or labels.complete or option_of(metric, "masked"):
+        return np.zeros(len(labels), bool), judged
+    if "threshold" in options_of(metric) and case.scores is not None:
+        return _predicts_unasked(metric, case) & judged, judged
+    unknown = _top_unasked(metric, case)
+    if metric.name == "real5":
+        unknown &= ~case.hit[:, :5].any(axis=1)
+    elif metric.name == "valid_errors":
+        judged = labels.labelled & ~case.is_label[:, 0]
+    return unknown & judged, judged
+
+
+def _top_unasked(metric: Entry, case: Case) -> Bools:
+    """Return on which images one of the judged top classes was not asked about, shape (n,)."""
+    unasked = (case.state == NOT_ASKED) & (case.top != NO_LABEL)
+    if metric.name in _WITHIN_SETS:
+        size = np.maximum(case.labels.size, 1)[:, None]
+        return np.asarray((unasked & (np.arange(unasked.shape[1]) < size)).any(axis=1))
+    k = option_of(metric, "k") or (5 if metric.name == "real5" else 1)
+    return np.asarray(unasked[:, :k].any(axis=1))
+
+
+def _predicts_unasked(metric: Entry, case: Case) -> Bools:
+    """Return on which images a class that reaches the threshold was not asked about, shape (n,)."""
+    threshold, link = option_of(metric, "threshold"), option_of(metric, "link")
+    least = least_score(case, 0.5 if threshold is None else threshold, link or "auto")
+    if least is None or case.scores is None:
+        return np.zeros(len(case.labels), bool)
+    predicted = case.scores >= np.reshape(least, (-1, 1))
+    predicted[case.labels.rows, case.labels.classes] = False
+    return np.asarray(predicted.any(axis=1))
+
+
+@dataclass
+class AskedClasses:
+    """Which metrics of which models the classes that people were asked about cannot judge.
+
+    Attributes
+    ----------
+    shares : dict of str to dict of str to float
+        The share of the audited images on which a class that decides the metric is unknown, by metric and
+        model, where it is above `MOST_UNASKED`.
+    """
+
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def is_judged(self, model: str, metric: Entry, case: Case, weights: Floats) -> bool:
+        """Return whether people's answers judge a metric of a model; if not, remember its share.
+
+        Parameters
+        ----------
+        model : str
+        metric : Entry
+        case : Case
+            As in `is_unknown`.
+        weights : ndarray of float64, shape (n,)
+            The weights of the audited images.
+        """
+        unknown, judged = is_unknown(metric, case)
+        share = float(weights @ unknown) / (float(weights @ judged) or 1.0)
+        if share > MOST_UNASKED + _ROUNDING:
+            self.shares.setdefault(metric.name, {})[model] = share
+        return share <= MOST_UNASKED + _ROUNDING
+
+    def error(self, name: str) -> InputError:
+        """Return the error for results that would lack a metric altogether."""
+        extent = _extent(self.shares[name].values())
+        return InputError(
+            f"{name} cannot be audited: people were not asked about classes that decide it.",
+            where=", ".join(self.shares[name]),
+            got=f"unknown classes on {extent} of the audited images",
+            allowed=f"at most {100 * MOST_UNASKED:.0f} %",
+            do=_DO,
+        )
+
+    def check(self, rows: Sequence[Number]) -> None:
+        """Raise the error of the first metric if there is no estimate at all."""
+        if self.shares and all(row.estimator is None for row in rows if row.slice == ALL):
+            raise self.error(next(iter(self.shares)))
+
+    def notes(self, dataset: str) -> Iterator[Note]:
+        """Yield which metrics are left out, once for all metrics of the same models."""
+        by_models: dict[tuple[str, ...], list[str]] = {}
+        for metric, shares in self.shares.items():
+            by_models.setdefault(tuple(shares), []).append(metric)
+        for models, metrics in by_models.items():
+            extent = _extent([self.shares[m][model] for m in metrics for model in models])
+            of = models[0] if len(models) == 1 else f"{len(models):,} models"
+            text = (
+                f"{', '.join(metrics)} of {of} left out: people were not asked about classes that decide "
+                f"them on {extent} of the audited images; {_DO}"
+            )
+            yield Note(dataset, "", "not_asked", len(models), text)
+
+
+def _extent(shares: Iterable[float]) -> str:
+    lo, hi = (100 * f(s) for s in [list(shares)] for f in (min, max))
+    return f"{lo:.0f} %" if round(lo) == round(hi) else f"{lo:.0f} to {hi:.0f} %"
+
+
+def estimand_note(people: LabelSets, weights: npt.NDArray[np.float64], dataset: str) -> Note | None:
+    """Return on which images values are; None if people were asked about all classes.
+
+    Parameters
+    ----------
+    people : LabelSets
+        People's label sets of the audited images.
+    weights : ndarray of float64, shape (n,)
+    dataset : str
+    """
+    if people.complete:
+        return None
+    empty = people.usable & (people.size == 0)
+    share = 100 * float(weights @ empty) / (float(weights @ people.usable) or 1.0)
+    if not people.asked_known:
+        text = "it is not recorded which classes people were asked about; all others count as not valid"
+    else:
+        text = "values are of images on which at least one class that people were asked about is valid"
+    if share:
+        text += (
+            f"; on {share:.1f} % of the audited images, none is: if another class is valid there, real1 of "
+            f"all images with a valid class is lower, by up to {share:.1f} % of the value"
+        )
+    return Note(dataset, "", "asked", int(np.count_nonzero(empty)), text)

@@ -119,7 +119,10 @@ def test_assumed_preprocessing_is_said_before_anything_else(photos):
     plain = ("predict", "photos", "--model", "python:mine:plain", "--out", "out")
     first, *events = [json.loads(line) for line in manyhot(*plain, "--json").stdout.splitlines()]
     assert (first["event"], list(first)[1:]) == ("note", documented_events()["note"])
-    assert [e["event"] for e in events] == ["engines", "model", "progress", "result"]
+    assert [e["event"] for e in events] == ["engines", "model", "progress", "note", "result"]
+    assert events[3]["text"] == (
+        "the images have no labels; manyhot audit draws a sample of them for people to label"
+    )
     exact = "python:mine:plain(size=224, crop_pct=0.875, mode='center', interpolation='bicubic')"
     assert first["text"].startswith(
         "python/mine.plain: the preprocessing is assumed, because the function does not give "

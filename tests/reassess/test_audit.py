@@ -318,6 +318,7 @@ def test_terminal_and_json(photos):
         "wrote audit",
     ]
     assert done.stderr.splitlines() == [
+        "Note: the 60 images of predictions have no labels.",
         "Note: 20 images are few: intervals need about 10 images on which people and models disagree, and "
         "those of many metrics will be absent; manyhot plan says how many images a question needs.",
     ]

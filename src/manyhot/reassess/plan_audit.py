@@ -427,11 +427,13 @@ def _next(asked: _Asked, row: Row, basis: Pilot, pilot: PathLike | None, raters:
     place = (
         shlex.quote(str(pilot)) if pilot is not None and out == "audit" and basis.models else "predictions"
     )
-    chosen = ""
     if asked.goal == "difference" and design == "differences" and len(basis.models) in (0, PAIR):
         a, b = map(shlex.quote, basis.models or ("A", "B"))
-        chosen = f" --models {a} --models {b}"
-    return f"manyhot audit {place} --size {n} --design {design}{chosen} --raters {raters} --out {out}"
+        return (
+            f"manyhot audit {place} --size {n} --design {design} --models {a} --models {b} "
+            f"--raters {raters} --out {out}"
+        )
+    return f"manyhot audit {place} --size {n} --design {design} --raters {raters} --out {out}"
 
 
 def _notes(asked: _Asked, rows: Sequence[Row], basis: Pilot) -> Iterator[str]:

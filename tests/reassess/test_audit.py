@@ -168,10 +168,8 @@ def test_raters_answer_the_images_in_the_order_of_the_sample(photos):
 
 
 def test_status_names_the_data_that_the_audit_was_drawn_from(photos):
-    line = (
-        "audit photos.csv --predictions predictions --seed=3 --classes classes.txt --size 20 --out 'my audit'"
-    )
-    Path("photos.csv").write_text("image_id\n" + "".join(f"{n:02}.png\n" for n in range(N)))
+    line = "audit a.csv --predictions predictions --seed=3 --classes classes.txt --size 20 --out 'my audit'"
+    Path("a.csv").write_text("image_id,uri\n" + "".join(f"{n:02}.png,picture.png\n" for n in range(N)))
     assert CliRunner().invoke(cli.app, shlex.split(line)).exit_code == 0
     file = Path("my audit/campaign.json")  # in a test, the command line is that of pytest
     file.write_text(json.dumps(json.loads(file.read_text()) | {"call": f"manyhot {line}"}))
@@ -181,8 +179,8 @@ def test_status_names_the_data_that_the_audit_was_drawn_from(photos):
     write_labels(aggregate("my audit", method="majority", resamples=0).labels, "my audit/labels.parquet")
     command = campaign_status("my audit").command
     assert command == (
-        "manyhot evaluate photos.csv --predictions predictions --classes classes.txt --audited 'my audit' --out "
-        "'my audit'/results"
+        "manyhot evaluate a.csv --predictions predictions --classes classes.txt --audited 'my audit' "
+        "--out 'my audit'/results"
     )
     assert CliRunner().invoke(cli.app, shlex.split(command)[1:]).exit_code == 0
 
@@ -223,7 +221,7 @@ def test_the_draw_does_not_depend_on_the_models(photos):
 
 
 def test_pages_come_in_an_order_that_does_not_depend_on_the_models():
-    """Images that a design draws four times as often are, over many seeds, as late in the sample as the others."""
+    """Images that a design draws four times as often are, over many seeds, as late as the others."""
     likely = np.arange(100) < 50
     p = np.where(likely, 0.32, 0.08)
     ids = pa.array([f"{i:02}" for i in range(100)])

@@ -219,9 +219,9 @@ def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, 
     )
 
 
-_OF_A_DRAW = (
-    "--size", "--out", "--design", "--rule", "--questions", "--golden-images", "--raters", "--seconds", "--seed",
-)  # fmt: skip
+_OF_A_DRAW = frozenset(
+    ("size", "out", "design", "rule", "questions", "golden-images", "raters", "seconds", "seed")
+)
 """Options of manyhot audit that manyhot evaluate does not have."""
 
 
@@ -233,7 +233,7 @@ def _population(campaign: Campaign) -> str:
     shared, rest = list[str](), iter(words[2:])
     for word in rest:
         name, has_value, _ = word.partition("=")
-        if name in _OF_A_DRAW:
+        if name.startswith("--") and name[2:] in _OF_A_DRAW:
             _ = None if has_value else next(rest, None)
         elif name != "--json":
             shared.append(word)

@@ -436,7 +436,7 @@ def test_probabilities_that_are_none(labels):
         "  where:   m, image 0.jpg\n"
         "  got:     7\n"
         "  allowed: 0 to 1\n"
-        "  do:      declare the kind of the scores: logit, probability or none; a list of logits needs "
+        "  do:      declare the kind with `scores`: logit, probability or none; a list of logits needs "
         "logsumexp over all classes"
     )
 

@@ -615,6 +615,19 @@ def test_a_network_of_timm_knows_its_preprocessing():
     assert find_model("python:mine:net").notes == ()
 
 
+def test_a_module_that_needs_another_package_says_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "needy.py").write_text("import nowhere_to_be_found.layers\n")
+    with pytest.raises(InputError) as error:
+        find_model("python:needy:net")
+    assert str(error.value) == (
+        "The module needy needs nowhere_to_be_found, which is not installed.\n"
+        "  where:   python:needy:net\n"
+        "  do:      pip install nowhere_to_be_found"
+    )
+
+
 @pytest.mark.usefixtures("module_of_ones_own")
 @pytest.mark.parametrize(
     ("spec", "message"),
@@ -627,6 +640,11 @@ def test_a_network_of_timm_knows_its_preprocessing():
             "python:mine:no",
             "There is no such function.\n  got:     python:mine:no\n"
             "  allowed: module 'mine' has no attribute 'no'",
+        ),
+        (
+            "python:elsewhere:net",
+            "There is no such module.\n  got:     python:elsewhere:net\n"
+            "  allowed: a file elsewhere.py in this folder, or an installed package",
         ),
         (
             "python:mine:nothing",

@@ -305,6 +305,8 @@ def test_predictions_hold_the_keys_of_own_classes(photos):
     (photos / "labels.csv").write_text("image_id,labels\n00.png,red\n01.png,blue;green\n02.png,green\n")
     done = manyhot("evaluate", "labels.csv", "--predictions", "out", "--metric", "lrap", "--out", "results")
     assert "without names" not in done.stderr
+    # Photographs are found beside the predictions, whose classes are in another order than the labels'.
+    assert "gallery: results/report/gallery/index.html" in done.stdout
 
 
 def test_the_classes_of_imagenet_a_by_name(photos):

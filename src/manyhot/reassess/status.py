@@ -233,9 +233,10 @@ def _population(campaign: Campaign) -> str:
     shared, rest = list[str](), iter(words[2:])
     for word in rest:
         name, has_value, _ = word.partition("=")
-        if name.startswith("--") and name[2:] in _OF_A_DRAW:
+        option = name[2:] if name.startswith("--") else ""
+        if option in _OF_A_DRAW:
             _ = None if has_value else next(rest, None)
-        elif name != "--json":
+        elif option != "json":
             shared.append(word)
     return shlex.join(shared)
 

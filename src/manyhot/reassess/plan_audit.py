@@ -155,7 +155,7 @@ class AuditPlan(Result):
     ),
 )
 def plan_audit(
-    pilot: Annotated[PathLike | None, Positional(), Shown("DATASET")] = None,
+    pilot: Annotated[PathLike | None, Positional(), Shown("FOLDER")] = None,
     *,
     width: Annotated[float | None, Between(0, 0.5, "()")] = None,
     difference: Annotated[float | None, Between(0, 1, "()")] = None,

@@ -81,7 +81,8 @@ def real(most: int) -> Real:
     """Read ReaL's files; with `most`, the first so many questions."""
     from manyhot.data import catalog
     from manyhot.formats import read_golden, read_images, read_votes
-    from manyhot.reassess.answers import answers_of, golden_of
+    from manyhot.reassess.answers import golden_of
+    from manyhot.tables.vote_labels import answers_of
 
     files = catalog.fetch("imagenet-real")
     rows = read_images(catalog.fetch_file("imagenet-val-predictions", "imagenet-validation-original.json"))

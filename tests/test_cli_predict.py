@@ -119,7 +119,10 @@ def test_assumed_preprocessing_is_said_before_anything_else(photos):
     plain = ("predict", "photos", "--model", "python:mine:plain", "--out", "out")
     first, *events = [json.loads(line) for line in manyhot(*plain, "--json").stdout.splitlines()]
     assert (first["event"], list(first)[1:]) == ("note", documented_events()["note"])
-    assert [e["event"] for e in events] == ["engines", "model", "progress", "result"]
+    assert [e["event"] for e in events] == ["engines", "model", "progress", "note", "result"]
+    assert events[3]["text"] == (
+        "the images have no labels; manyhot audit draws a sample of them for people to label"
+    )
     exact = "python:mine:plain(size=224, crop_pct=0.875, mode='center', interpolation='bicubic')"
     assert first["text"].startswith(
         "python/mine.plain: the preprocessing is assumed, because the function does not give "
@@ -129,6 +132,15 @@ def test_assumed_preprocessing_is_said_before_anything_else(photos):
     assert lines == [first["text"], "python/mine.plain: already predicted, in out"]
     confirmed = manyhot("predict", "photos", "--model", exact, "--out", "out").stdout.splitlines()
     assert confirmed == lines[1:]
+
+
+def test_the_recipe_to_resize_only_assumes_nothing(photos):
+    """The options that the guide gives for images that are only resized leave no note about defaults."""
+    guide = (DOCS / "guides" / "predict" / "predictions.md").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"To resize only, without normalisation, write\s+`(\(.+?\))`", guide)
+    model = f"python:mine:plain{recipe}"
+    lines = manyhot("predict", "photos", "--model", model, "--out", "out").stdout.splitlines()
+    assert not any("assumed" in line for line in lines)
 
 
 def test_what_is_not_known_is_null_in_events():
@@ -293,6 +305,8 @@ def test_predictions_hold_the_keys_of_own_classes(photos):
     (photos / "labels.csv").write_text("image_id,labels\n00.png,red\n01.png,blue;green\n02.png,green\n")
     done = manyhot("evaluate", "labels.csv", "--predictions", "out", "--metric", "lrap", "--out", "results")
     assert "without names" not in done.stderr
+    # Photographs are found beside the predictions, whose classes are in another order than the labels'.
+    assert "gallery: results/report/gallery/index.html" in done.stdout
 
 
 def test_the_classes_of_imagenet_a_by_name(photos):

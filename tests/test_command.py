@@ -183,7 +183,9 @@ def test_ranges_hold_in_python_and_on_the_command_line(add, run):
         assert str(error.value) == f"`times` is out of range.\n  got:     {bad}\n  allowed: 1 or more"
     with pytest.raises(InputError, match="allowed: above 0 to 1"):
         add(1.0, share=0.0)
-    assert run(1, "--times", 0).exit_code == 2
+    refused = run(1, "--times", 0).exception
+    assert str(refused) == "--times is out of range.\n  got:     0\n  allowed: 1 or more"
+    assert refused.exit_code == 2
     # What the declaration of the option lets through, its function refuses by the name of the option.
     assert str(run(1, "--share", 0).exception).startswith("--share is out of range.\n")
     assert str(inspect.signature(add).parameters["times"].default) == "1"

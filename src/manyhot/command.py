@@ -15,7 +15,7 @@ from numbers import Real
 from types import MappingProxyType
 from typing import Annotated, Any, ParamSpec, Protocol, TypeVar, overload
 
-from manyhot.errors import InputError
+from manyhot.errors import UsageError
 from manyhot.parameters import AtLeast, Between, Flattened, InCampaign, PythonOnly, is_number, is_whole
 from manyhot.registry import register
 from manyhot.run import Run
@@ -178,20 +178,29 @@ def _gathered(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[
 def _check_ranges(function: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]) -> None:
     """Raise an error for numbers that are out of range, and for other values of number parameters."""
     bound = inspect.signature(function).bind(*args, **options).arguments
+    groups = _flattened(function)
     for name, hint in hints_of(function).items():
-        limits = [m for m in metadata_of(hint) if isinstance(m, AtLeast | Between)]
-        value, kinds = bound.get(name), _kinds(hint)
-        if name not in bound or not limits or (value is None and None in kinds):
-            continue
-        if kinds <= {int, float, None}:
-            whole = float not in kinds
-            if not (is_whole(value) if whole else is_number(value) or _is_infinite(value)):
-                kind = "whole number" if whole else "number"
-                raise InputError(f"`{name}` is not a {kind}.", got=repr(value), allowed=f"{limits[0]}")
-        if isinstance(value, Real):
-            for limit in limits:
-                if not limit.allows(float(value)):
-                    raise InputError(f"`{name}` is out of range.", got=value, allowed=str(limit))
+        if name in bound and name in groups:
+            fields = typing.get_type_hints(groups[name], include_extras=True)
+            for field in dataclasses.fields(groups[name]):  # type: ignore[arg-type]
+                _check_range(field.name, fields[field.name], getattr(bound[name], field.name))
+        elif name in bound:
+            _check_range(name, hint, bound[name])
+
+
+def _check_range(name: str, hint: Any, value: Any) -> None:
+    limits = [m for m in metadata_of(hint) if isinstance(m, AtLeast | Between)]
+    kinds = _kinds(hint)
+    if not limits or (value is None and None in kinds):
+        return
+    if kinds <= {int, float, None}:
+        whole = float not in kinds
+        if not (is_whole(value) if whole else is_number(value) or _is_infinite(value)):
+            kind = "whole number" if whole else "number"
+            raise UsageError(f"`{name}` is not a {kind}.", got=repr(value), allowed=f"{limits[0]}")
+    for number in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(number, Real) and not all(limit.allows(float(number)) for limit in limits):
+            raise UsageError(f"`{name}` is out of range.", got=number, allowed=str(limits[0]))
 
 
 def _kinds(hint: Any) -> set[Any]:

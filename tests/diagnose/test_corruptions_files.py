@@ -300,7 +300,7 @@ def test_what_is_refused():
         f"There is no corruption 'frog'.\n  allowed: {', '.join(KINDS)}\n  do:      did you mean 'fog'?"
     )
     assert refused(InputError, severity=[0]) == (
-        "There is no such severity of fog.\n  got:     0\n  allowed: 1 to 5"
+        "`severity` is out of range.\n  got:     0\n  allowed: 1 to 5"
     )
     assert refused(InputError, limit=0) == ("`limit` is out of range.\n  got:     0\n  allowed: 1 or more")
     assert refused(MatchError, baseline="tinted") == (

@@ -427,16 +427,15 @@ def test_no_confidence_to_be_above(labels, predictions, got):
     )
 
 
-def test_probabilities_that_are_none(labels):
-    given = Predictions(
-        IDS[:1], "m", np.array([[1, 2]]), np.array([[7, 2]], np.float32), score_kind="probability"
-    )
-    assert message(InputError, lambda: sort(labels, [given])) == (
+def test_probabilities_that_are_none():
+    """Refused where they are declared, before any errors are sorted."""
+    columns = np.array([[1, 2]]), np.array([[7, 2]], np.float32)
+    assert message(InputError, lambda: Predictions(IDS[:1], "m", *columns, score_kind="probability")) == (
         "A probability is not between 0 and 1.\n"
         "  where:   m, image 0.jpg\n"
         "  got:     7\n"
         "  allowed: 0 to 1\n"
-        "  do:      declare the kind of the scores: logit, probability or none; a list of logits needs "
+        "  do:      declare the kind with `scores`: logit, probability or none; a list of logits needs "
         "logsumexp over all classes"
     )
 

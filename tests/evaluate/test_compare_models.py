@@ -479,7 +479,7 @@ def test_the_page_says_on_which_classes_and_how_intervals_are_computed(tmp_path)
     assert answer.replace("mAP (macro)", "map_macro") in found.lines()
     made = page.one("section", id="made").text
     assert "Those of mAP (macro) and mAP (micro) are computed by the jackknife" in made
-    assert "Those of mAP (images) and LRAP are percentiles of a bootstrap" in made
+    assert "mAP (images) are percentiles of a bootstrap" in made
 
 
 def test_predictions_and_results_of_predicting_are_named_by_the_caller():
@@ -512,3 +512,20 @@ def test_results_of_two_calls_say_which_command_compares_their_models(folder):
     with pytest.raises(MatchError) as error:
         compare(folder / "results-old", folder / "results-new")
     assert "compare models from their predictions, with `labels`" in str(error.value)
+
+
+def test_numbers_of_images_that_differ_between_metrics_are_explained():
+    """Images without a valid class count for mAP of classes, and not for that of images."""
+    rng = np.random.default_rng(0)
+    hot = (rng.random((80, 3)) < 0.5).astype(int)
+    hot[:8] = 0
+    models = {name: hot + rng.normal(0, 1, hot.shape) for name in ("one", "two")}
+    for metrics in (["map_macro", "map_image"], ["map_macro"]):
+        lines = list(compare(models, labels=hot, metrics=metrics, resamples=20).lines())
+        skipped = int((~hot.any(axis=1)).sum())
+        line = (
+            "n: of 80 images, those without a valid class, or on which a metric is undefined, are skipped: "
+            f"map_image {skipped}"
+        )
+        assert (line in lines) == ("map_image" in metrics)
+        assert any(text.startswith("average precision by class") for text in lines)

@@ -5,6 +5,7 @@ import pytest
 
 from manyhot import evaluate
 from manyhot.data.inputs import Reading
+from manyhot.errors import InputError
 from manyhot.tables import check
 from proportions import proportion_ends
 
@@ -16,10 +17,8 @@ def judged():
     label = [0] * 6 + [1] * 4 + [0, 1] + [-1, 0]
     p = np.array([[0.9, 0.1]] * 10 + [[0.6, 0.4]] * 2 + [[0.9, 0.1]] * 2, np.float32)
     ranks = np.zeros((14, 1), int)
-    bad = np.full((14, 2), 3.0, np.float32)
     reading = Reading(label=label, trust_order=True, n_classes=2, scores="probability")
-    good = evaluate(sets, {"sure": p, "ranks": ranks}, resamples=0, reading=reading)
-    return good, evaluate(sets, {"bad": bad}, resamples=0, reading=reading)
+    return evaluate(sets, {"sure": p, "ranks": ranks}, resamples=0, reading=reading)
 
 
 def rows(table, **wanted):
@@ -27,7 +26,7 @@ def rows(table, **wanted):
 
 
 def test_bins_count_images_that_have_both(judged):
-    table = check(judged[0].confidence["reliability"], "reliability")
+    table = check(judged.confidence["reliability"], "reliability")
     assert set(table["model"].to_pylist()) == {"sure"}
     for event, right in (("label", 6), ("set", 9)):
         whole, low, high = rows(table, event=event)
@@ -41,7 +40,7 @@ def test_bins_count_images_that_have_both(judged):
 
 
 def test_risk_by_coverage(judged):
-    table = check(judged[0].confidence["risk_coverage"], "risk_coverage")
+    table = check(judged.confidence["risk_coverage"], "risk_coverage")
     for event, wrong in (("label", 4), ("set", 1)):
         sure, everything = rows(table, event=event)
         assert (sure["n"], everything["n"]) == (10, 12)
@@ -64,7 +63,21 @@ def test_a_curve_has_a_hundred_points_and_ends_at_all_images():
     assert found[29]["confidence"] == pytest.approx(confidence[surest[-1]], abs=1e-6)
 
 
-def test_confidences_that_are_none_are_a_note_where_nobody_asked_for_them(judged):
-    assert judged[1].confidence == {}
-    notes = [(n.kind, n.text) for n in judged[1].model_notes if n.kind != "chance"]
-    assert notes == [("confidence", "its confidences are not drawn: a probability is not between 0 and 1")]
+def test_probabilities_that_are_none_are_refused(tmp_path):
+    """Also where no metric of probabilities was asked for, and for the first of several files."""
+    bad = np.full((3, 2), [0.5, 3.0], np.float32)
+    np.save(tmp_path / "bad.npy", bad)
+    for given, where in (
+        ({"bad": bad}, "bad, image 0"),
+        (tmp_path / "bad.npy", f"{tmp_path / 'bad.npy'}, image 0"),
+    ):
+        with pytest.raises(InputError) as error:
+            evaluate([[0], [1], [0]], given, rows=["0", "1", "2"], n_classes=2, scores="probability")
+        assert str(error.value) == (
+            "A probability is not between 0 and 1.\n"
+            f"  where:   {where}\n"
+            "  got:     3\n"
+            "  allowed: 0 to 1\n"
+            "  do:      declare the kind with `scores`: logit, probability or none; a list of logits needs "
+            "logsumexp over all classes"
+        )

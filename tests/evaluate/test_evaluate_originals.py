@@ -63,8 +63,9 @@ def test_images_without_labels():
     assert str(error.value) == (
         "The images have no original labels.\n"
         "  where:   photos\n"
-        "  allowed: an images table with the column 'label'\n"
-        "  do:      add the column, or predict with `labels`"
+        "  allowed: an images table with the column 'label', or label sets\n"
+        "  do:      pass label sets, or original labels (manyhot predict --labels); or let people label a "
+        "sample: manyhot audit"
     )
 
 

@@ -12,7 +12,7 @@ from sklearn.metrics import brier_score_loss, f1_score
 from manyhot import evaluate, read_images, read_labels, read_predictions
 from manyhot.classes import class_list
 from manyhot.data.inputs import Reading
-from manyhot.errors import InputError, MatchError, OrderError, UnknownNameError
+from manyhot.errors import InputError, MatchError, OrderError, UnknownNameError, UsageError
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.array_inputs import as_labels
 
@@ -425,7 +425,7 @@ def multi_label(kind="logit", n=60, c=6):
 def test_multi_label_data_get_the_metrics_of_multi_label_classification():
     y, scores, reading = multi_label()
     found = evaluate(y, scores, resamples=0, reading=reading)
-    metrics = ["map_macro", "map_micro", "map_image", "lrap", "f1_micro", "f1_macro"]
+    metrics = ["map_macro", "map_micro", "map_image", "f1_micro", "f1_macro"]
     assert found.summary().columns == ["dataset", "model", *metrics]
     reference = f1_score(y, scores > 0, average="macro", zero_division=np.nan)
     assert found.value("f1_macro") == pytest.approx(reference)
@@ -441,7 +441,7 @@ def test_multi_label_data_get_the_metrics_of_multi_label_classification():
 def test_metrics_that_need_a_declared_kind_are_skipped_by_default():
     y, scores, _ = multi_label()
     found = evaluate(y, scores, resamples=0)
-    assert found.summary().columns[2:] == ["map_macro", "map_micro", "map_image", "lrap"]
+    assert found.summary().columns[2:] == ["map_macro", "map_micro", "map_image"]
     assert found.notes[0] == (
         "labels, model: f1_micro, f1_macro skipped: the predictions are scores of unknown kind, without "
         "probabilities or logits of all classes; declare their kind with `scores`"
@@ -521,7 +521,7 @@ def test_dense_models_get_dense_metrics_and_intervals_on_request():
     frame = found.to_polars().filter(metric="map_macro", slice="all")
     assert frame["model"].to_list() == ["d"]
     assert frame["lo"].is_not_null().all()
-    assert found.to_polars().filter(metric="lrap", model="d", slice="all")["lo"].is_not_null().all()
+    assert found.to_polars().filter(metric="map_image", model="d", slice="all")["lo"].is_not_null().all()
 
 
 def test_too_many_resamples_for_map():
@@ -639,12 +639,11 @@ def test_without_confidence_a_note_says_what_is_missing():
 
 
 def test_a_bad_probability_is_told_with_its_file_and_image():
-    labels, models = scored_models()
+    _, models = scored_models()
     p = np.full((60, 12), 1 / 12, np.float32)
     p[7, 3] = 5.0
-    bad = replace(models["dense"], scores=p, score_kind="probability", source="bad.parquet")
     with pytest.raises(InputError) as error:
-        evaluate(labels, [bad], metrics=["ece"], resamples=0, reading=Reading(trust_order=True))
+        replace(models["dense"], scores=p, score_kind="probability", source="bad.parquet")
     assert error.value.details["where"] == "bad.parquet, image 7"
     assert error.value.details["got"] == "5"
 
@@ -699,4 +698,17 @@ def test_columns_of_scores_in_the_reverse_order():
         f"  got:     a mean correlation of {np.mean(each):.3f} of scores and labels\n"
         "  do:      pass the order of the rows (`rows`) or columns (`classes`) of the file, or `trust_order` "
         "if the present order is correct"
+    )
+
+
+def test_arrays_have_no_images_of_a_benchmark():
+    """Before anything is downloaded."""
+    with pytest.raises(UsageError) as error:
+        evaluate("imagenet", {"m": np.zeros((3, 4))})
+    assert str(error.value) == (
+        "Predictions of a benchmark name their images, which arrays and frames do not.\n"
+        "  where:   `predictions`\n"
+        "  got:     dict\n"
+        "  allowed: paths of files, or tables: mh.Predictions(image_id, model, scores=scores)\n"
+        "  do:      pass the file, and the images of its rows with `rows`"
     )

@@ -104,10 +104,14 @@ def test_folder_of_no_kind(tmp_path, message):
         f"The folder holds no folders of images.\n  where:   {tmp_path}\n  allowed: one folder per class, "
         "with .jpg, .jpeg, .png, .webp, .bmp, .gif, .tif, .tiff, .ppm, .pgm"
     )
-    for read in (read_images, read_predictions):
-        assert message(lambda read=read: read(tmp_path)) == (
-            f"This is a folder, not a file.\n  where:   {tmp_path}"
-        )
+    assert message(lambda: read_predictions(tmp_path)) == (
+        f"This is a folder, not a file.\n  where:   {tmp_path}"
+    )
+    assert message(lambda: read_images(tmp_path)) == (
+        f"The folder does not hold images.\n  where:   {tmp_path}\n  got:     a folder of no known format\n"
+        "  allowed: photographs: images in the folder itself; other suffixes: .csv, .json, .parquet, .pkl, "
+        ".tsv, .txt"
+    )
     assert message(lambda: read_labels(tmp_path, format="chen")) == (
         f"This is a folder, not a file.\n  where:   {tmp_path}"
     )

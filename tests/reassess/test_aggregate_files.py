@@ -17,8 +17,8 @@ from manyhot.core.dawid_skene import dawid_skene
 from manyhot.data import catalog
 from manyhot.data.convert import convert
 from manyhot.errors import InputError, MatchError, UnknownNameError
-from manyhot.reassess.answers import answers_of
 from manyhot.run import Run
+from manyhot.tables.vote_labels import answers_of
 
 
 @pytest.fixture(scope="module")

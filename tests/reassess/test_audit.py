@@ -1,6 +1,7 @@
 """An audit: images drawn at random, as a campaign that opens in the app."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from manyhot.reassess.audit import audit
 from manyhot.reassess.export_votes import export_votes
 from manyhot.reassess.status import campaign_status
 from manyhot.tables import Campaign
-from manyhot.tables.audit_samples import read_audit_sample
+from manyhot.tables.audit_samples import draw_sample, read_audit_sample
 
 N, CLASSES = 60, 4
 
@@ -156,7 +157,35 @@ def test_raters_answer_the_images_in_the_order_of_the_sample(photos):
     labels = aggregate("audit", method="majority", resamples=0).labels
     assert sorted(labels.image_id.to_pylist()) == sorted(drawn)
     write_labels(labels, "audit/labels.parquet")
-    assert campaign_status("audit").command == "manyhot plan audit --width 0.02"
+    next_step = campaign_status("audit")
+    assert (next_step.next_step, next_step.command) == (
+        "estimate metrics on people's label sets of all images",
+        "manyhot evaluate DATASET --audited audit --out audit/results",
+    )
+    mh.evaluate("predictions", audited="audit", classes="classes.txt").write("audit/results")
+    next_step = campaign_status("audit")
+    assert (next_step.next_step, next_step.command) == (
+        "look at the report, and see how many more images a question needs",
+        "python -m webbrowser audit/results/report/index.html\nmanyhot plan audit --width 0.02",
+    )
+
+
+def test_status_names_the_data_that_the_audit_was_drawn_from(photos):
+    line = "audit a.csv --predictions predictions --seed=3 --classes classes.txt --size 20 --out 'my audit'"
+    Path("a.csv").write_text("image_id,uri\n" + "".join(f"{n:02}.png,picture.png\n" for n in range(N)))
+    assert CliRunner().invoke(cli.app, shlex.split(line)).exit_code == 0
+    file = Path("my audit/campaign.json")  # in a test, the command line is that of pytest
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"call": f"manyhot {line}"}))
+    with open_annotation("my audit", settings=CampaignSettings(raters=1)) as annotation:
+        answer_all(annotation.store, "ann")
+    export_votes("my audit")
+    write_labels(aggregate("my audit", method="majority", resamples=0).labels, "my audit/labels.parquet")
+    command = campaign_status("my audit").command
+    assert command == (
+        "manyhot evaluate a.csv --predictions predictions --classes classes.txt --audited 'my audit' "
+        "--out 'my audit'/results"
+    )
+    assert CliRunner().invoke(cli.app, shlex.split(command)[1:]).exit_code == 0
 
 
 def test_golden_images_are_outside_of_the_sample_and_answered_by_an_expert(photos):
@@ -192,6 +221,29 @@ def test_the_draw_does_not_depend_on_the_models(photos):
     assert first.sample.drawn.equals(second.sample.drawn)
     images = [tables.read(f"{f}/golden/images.parquet", "images") for f in ("audit", "one")]
     assert images[0].equals(images[1])
+
+
+def test_pages_come_in_an_order_that_does_not_depend_on_the_models():
+    """Images that a design draws four times as often are, over many seeds, as late as the others."""
+    likely = np.arange(100) < 50
+    p = np.where(likely, 0.32, 0.08)
+    ids = pa.array([f"{i:02}" for i in range(100)])
+    place = []
+    for seed in range(400):
+        drawn = np.array(draw_sample(ids, p, "active", seed).drawn.to_pylist(), int)
+        place.append(np.mean([n for n, i in enumerate(drawn) if likely[i]]) - (len(drawn) - 1) / 2)
+    error = np.std(place, ddof=1) / 20
+    assert abs(np.mean(place)) < 3 * error < 0.5
+
+
+def test_golden_images_depend_on_the_sample_and_the_seed_alone(photos):
+    """Whatever the design: from the images outside of the sample, with a seed of their own."""
+    done = draw(golden_images=5, design="active", seed=4)
+    drawn = sorted(int(i[:2]) for i in done.sample.drawn.to_pylist())
+    others = np.setdiff1d(np.arange(N), drawn)
+    golden = np.random.default_rng([4, 1]).choice(others, 5, replace=False)
+    made = tables.read("audit/golden/images.parquet", "images")["image_id"].to_pylist()
+    assert made == [f"{i:02}.png" for i in sorted(golden)]
 
 
 def test_examples_come_from_all_images(photos):
@@ -344,6 +396,7 @@ def test_terminal_and_json(photos):
         "wrote audit",
     ]
     assert done.stderr.splitlines() == [
+        "Note: the 60 images of predictions have no labels.",
         "Note: 20 images are few: intervals need about 10 images on which people and models disagree, and "
         "those of many metrics will be absent; manyhot plan says how many images a question needs.",
     ]

@@ -520,14 +520,13 @@ def test_other_kinds_of_files(photos):
 
 
 def test_images_without_original_labels(photos):
+    """Everything that models propose is asked about: no image is left out."""
     Path("photos.csv").write_text("image_id\n" + "\n".join(IDS) + "\n")
     make()
-    assert error_of(propose, "camp") == (
-        "The images have no original labels.\n"
-        "  where:   the campaign\n"
-        "  allowed: an images table with the column 'label', since the original label is always asked about\n"
-        "  do:      add the column, or predict with `labels`"
-    )
+    for leave_out in ("proposals", "models", "nothing"):
+        found = propose("camp", leave_out=leave_out)
+        assert found.n_left_out == 0
+        assert set(found.table["image_id"].to_pylist()) == set(IDS)
 
 
 def test_an_unknown_rule(photos):

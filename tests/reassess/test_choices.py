@@ -34,7 +34,7 @@ def test_label_sets_and_files(tmp_path):
         [f"{i}.jpg" for i in range(300)],
         ["cat", "dog", "owl"],
     )
-    assert mh.evaluate(labels, {"perfect": predictions}, resamples=0).value("lrap") > 0.9
+    assert mh.evaluate(labels, {"perfect": predictions}, resamples=0).value("map_image") > 0.9
     again = mh.aggregate(tmp_path / "c.csv", start=tmp_path / "labels.parquet")
     np.testing.assert_allclose(again.p, result.p, atol=0.01)
 

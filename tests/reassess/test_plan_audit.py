@@ -101,9 +101,6 @@ def test_a_plan_answers_one_question():
         "  do:      pass one of them"
     )
     assert "got:     none" in message(UsageError, plan)
-    assert message(UsageError, plan, "pilot", width=0.02, accuracy=0.8) == (
-        "A pilot says this itself.\n  got:     `accuracy`\n  do:      leave it out, or plan without a pilot"
-    )
     assert message(UsageError, plan, ranks=0.5, n_models=2) == (
         "Ranks are of three models or more.\n"
         "  got:     2\n"
@@ -254,6 +251,9 @@ def test_a_pilot_may_have_stopped_early(pilot, tmp_path):
     labels = tables.read("pilot/labels.parquet", "labels")
     first = labels.slice(0, 20)
     tables.write(first, "pilot/labels.parquet", "labels", about={"n_classes": "5"})
+    assert message(UsageError, plan, "pilot", width=0.02, accuracy=0.8) == (
+        "A pilot says this itself.\n  got:     `accuracy`\n  do:      leave it out, or plan without a pilot"
+    )
     assert message(InputError, plan, "pilot", width=0.02) == (
         "The pilot has too few answered images to plan from.\n"
         "  where:   pilot\n"
@@ -278,6 +278,85 @@ def test_a_campaign_that_is_no_audit(pilot, tmp_path):
         "  got:     no audit_sample.parquet in it\n"
         "  allowed: a folder that manyhot audit made\n"
         "  do:      plan without a pilot, or draw one: manyhot audit LABELS --size 250 --out pilot"
+    )
+
+
+def test_a_plan_for_images_that_nobody_answered(pilot):
+    """The number of images, the differing share and the questions are counted in plain loops."""
+    best = {
+        name: tables.read(f"predictions/{name}.parquet", "predictions")["classes"].to_pylist()
+        for name in ("one", "two", "three")
+    }
+    label = pq.read_table("predictions/images.parquet")["label"].to_pylist()
+    top = {name: [row[0] for row in rows] for name, rows in best.items()}
+    pairs = (("one", "two"), ("one", "three"), ("two", "three"))
+    differing = max(sum(a != b for a, b in zip(top[m], top[n], strict=True)) / N for m, n in pairs)
+    questions = sum(len(set(row)) for row in zip(*top.values(), label, strict=True)) / N
+    found = plan("predictions", difference=0.05, classes="classes.txt")
+    assert found.plan.equals(plan(difference=0.05, n_images=N, differing=differing, questions=questions).plan)
+    assert found.source == (
+        "3 of 67 published models and ReaL's answers; predictions: 3,000 images, and 3 models, which differ "
+        f"on up to {differing:.0%} of them"
+    )
+    assert found.command.startswith("manyhot audit predictions --size ")
+    two = plan("predictions", difference=0.05, models=["one", "two"], classes="classes.txt")
+    assert "--models one --models two" in two.command
+    own = plan(
+        "predictions", difference=0.05, classes="classes.txt", differing=0.2, questions=1, n_images=500
+    )
+    assert own.plan.equals(plan(difference=0.05, differing=0.2, questions=1, n_images=500).plan)
+    assert message(
+        UsageError, plan, "predictions", difference=0.05, models=["one"], classes="classes.txt"
+    ) == (
+        "A difference is of two models.\n"
+        "  got:     one alone\n"
+        "  do:      pass another model, or ask for a `width`"
+    )
+    alone = plan("predictions", hours=5, models=["one"], classes="classes.txt").plan
+    assert set(alone["question"].to_pylist()) == {"accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("option", "bad", "allowed"),
+    [
+        ("width", "0.5", "above 0 to below 0.5"),
+        ("width", "0.7", "above 0 to below 0.5"),
+        ("difference", "1.0", "above 0 to below 1"),
+        ("drop", "0.0", "above 0 to below 1"),
+        ("ranks", "-1.0", "above 0 to below 1"),
+        ("hours", "-1.0", "above 0"),
+        ("power", "0.5", "above 0.5 to below 1"),
+        ("n_images", "99", "100 or more"),
+        ("n_models", "1", "2 or more"),
+        ("accuracy", "1.0", "above 0 to below 1"),
+        ("differing", "1.2", "above 0 to 1"),
+        ("questions", "0.0", "above 0"),
+        ("raters", "0", "1 or more"),
+        ("seconds", "0.0", "above 0"),
+    ],
+)
+def test_ranges_on_the_command_line(option, bad, allowed):
+    goal = [] if option in ("width", "difference", "drop", "ranks", "hours") else ["--width", "0.02"]
+    name = f"--{option.replace('_', '-')}"
+    done = CliRunner().invoke(cli.app, ["plan", *goal, name, bad])
+    assert str(done.exception) == f"{name} is out of range.\n  got:     {bad}\n  allowed: {allowed}"
+    helped = " ".join(CliRunner().invoke(cli.app, ["plan", "--help"]).output.replace("│", "").split())
+    assert allowed in helped
+
+
+def test_a_plan_for_photographs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    for n in range(150):
+        Path(f"photos/{n}.jpg").touch()
+    found = plan("photos", width=0.05)
+    assert found.plan.equals(plan(width=0.05, n_images=150).plan)
+    assert found.source == "3 of 67 published models and ReaL's answers; photos: 150 images"
+    assert found.command.startswith("manyhot audit predictions --size ")
+    Path("photos.csv").write_text("image_id\na.jpg\nb.jpg\n")
+    assert plan("photos.csv", width=0.05).plan["n_images"].to_pylist() == [2, 2, 2]
+    assert message(InputError, plan, "photo", width=0.05).startswith(
+        "There is no such data set, campaign or file.\n  got:     photo\n"
     )
 
 

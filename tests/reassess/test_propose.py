@@ -175,12 +175,9 @@ def error_of(*arguments, kind=InputError, **more):
 
 @pytest.mark.parametrize("label", [None, [None] * 4])
 def test_no_original_labels(label):
-    assert error_of(images(label=label), [model()]) == (
-        "The images have no original labels.\n"
-        "  where:   photos\n"
-        "  allowed: an images table with the column 'label', since the original label is always asked about\n"
-        "  do:      add the column, or predict with `labels`"
-    )
+    top = [[1, 0], [2, 0], [3, 0], [0, 1]]
+    found = propose(images(label=label), [model(classes=np.array(top))], rule="union(k=1)")
+    assert rows(found) == [(i, c[0], 1.0, 1, "union(k=1)") for i, c in zip(IDS, top, strict=True)]
 
 
 def test_some_images_without_an_original_label():

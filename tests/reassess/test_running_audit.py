@@ -236,11 +236,24 @@ def test_the_owners_page_shows_them(drawn):
     with open_annotation("audit", settings=settings) as annotation, TestClient(annotation.app) as client:
         answer(annotation.store, truth, 80)
         state(annotation)
+        row = next(r for r in state(annotation).intervals if r.is_pair)
         token = annotation.store.invite("owner", role="owner")
         page = client.post(f"/join/{token}", data={"password": PASSWORD, "again": PASSWORD}).text
-    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+        width = 100 * max(row.hi - row.value, row.value - row.lo)
+        assert row.decided == (row.lo > 0)
+        marked = [text_of(client.get("/owner", params={"width": w}).text) for w in (width - 0.1, width + 0.1)]
+        assert client.get("/owner", params={"width": "0"}).status_code == 422
+    text = text_of(page)
     assert "The first 80 of 120 images of the sample are answered." in text
-    assert re.search(r"one − two [\d.]+ % [\d.]+ % to [\d.]+ % decided", text)
+    assert "narrow enough" not in text.partition("These intervals")[0]
+    values = r"[\d.]+ % [\d.]+ % [\d.]+ % to [\d.]+ %"
+    assert re.search(rf"Difference of two models so far .* one − two decided {values} Mark", text)
+    narrow = [bool(re.search(f"one − two decided narrow enough {values}", other)) for other in marked]
+    assert narrow == [False, True]
+
+
+def text_of(page):
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
 
 
 def test_a_campaign_that_is_no_audit_shows_none(drawn):

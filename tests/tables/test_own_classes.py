@@ -1,6 +1,7 @@
 """Class lists of users' own data, joined by name."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -168,3 +169,24 @@ def test_numbers_take_the_classes_of_the_predictions():
 def test_a_list_of_names(names, expected, assumed):
     classes, is_assumed = list_of_names(names, "mine")
     assert (classes.name, is_assumed) == (expected, assumed)
+
+
+@pytest.mark.parametrize("keys", [["0", "1"], ["bus", "cow"]])
+def test_predictions_without_a_class_of_the_labels_are_named(keys):
+    """Not joined to four classes, of which every image would be wrong."""
+    model = replace(scores([[1, 2], [2, 1]], from_keys(keys)), source="net.parquet")
+    with pytest.raises(MatchError) as error:
+        join_classes(labels([[0], [1]], classes_seen(["dog", "car"])), None, model)
+    do = {
+        "0": "the file lacks the names of its classes: predict again with manyhot predict --classes FILE, in "
+        "the order of the model's outputs",
+        "bus": "pass predictions of these classes",
+    }[keys[0]]
+    own = ", ".join(classes_seen(["dog", "car"]).keys)
+    assert str(error.value) == (
+        f"{model.model} has no class in common with the labels.\n"
+        "  where:   net.parquet\n"
+        f"  got:     {', '.join(keys)}\n"
+        f"  allowed: {own}, as in {classes_seen(['dog', 'car']).name or 'the labels'}\n"
+        f"  do:      {do}"
+    )

@@ -25,7 +25,6 @@ def test_lists_of_metrics():
         "map_macro",
         "map_micro",
         "map_image",
-        "lrap",
         "coverage",
         "ranking_loss",
     ]

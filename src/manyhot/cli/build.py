@@ -48,12 +48,6 @@ def call() -> str:
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
 
 
-def _limits(metadata: Any) -> dict[str, float]:
-    if isinstance(metadata, AtLeast):
-        return {"min": metadata.least}
-    return {"min": metadata.least, "max": metadata.most} if isinstance(metadata, Between) else {}
-
-
 def _read_type(hint: Any) -> tuple[Any, bool]:
     """Return what one value of a type is on the command line, and whether several may be given."""
     if typing.get_origin(hint) is Annotated:
@@ -84,8 +78,6 @@ def _declared(parameter: Parameter, options: Mapping[str, str]) -> inspect.Param
     """Return the parameter as Typer reads it; its text names others by their `options`."""
     kind, repeated = _kind(parameter)
     more: dict[str, Any] = {"help": _on_terminal(_help(parameter), options)}
-    for metadata in metadata_of(parameter.hint):
-        more |= _limits(metadata)
     if not (isinstance(kind, type) and issubclass(kind, bool | StrEnum)):
         shown = (m.name for m in metadata_of(parameter.hint) if isinstance(m, Shown))
         more["metavar"] = next(shown, _METAVARS.get(kind))
@@ -202,9 +194,6 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
     text = "\n\n".join(filter(None, [_on_terminal(summary_of(function), options), _examples(about.examples)]))
     made = typer_command(name.rpartition(" ")[2], callback, help=text)
     made.moved = about.moved
-    shown: Any
-    for shown in made.params:  # the text says the range
-        shown._get_number_range_help_str = lambda: None
     return made
 
 

@@ -184,11 +184,9 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
     "metric",
     "lrap",
     also=("label_ranking_average_precision",),
-    multi_label=True,
     better="higher",
     label="LRAP",
     needs="scores",
-    default=True,
 )
 def lrap(case: Case, *, masked: bool = False) -> Estimate:
     """Label ranking average precision: mean share of valid classes among those at or above a valid class.

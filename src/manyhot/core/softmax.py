@@ -138,7 +138,7 @@ def check_lists(listed: AnyFloats, name: Name) -> None:
             where=name(row),
             got=f"{sums[row]:g}",
             allowed=f"at most 1 + {SLACK}",
-            do="declare the kind of the scores: logit, probability or none; logsumexp must cover all classes",
+            do="declare the kind with `scores`: logit, probability or none; logsumexp must cover all classes",
         )
 
 
@@ -196,6 +196,6 @@ def not_a_probability(value: float, where: str) -> InputError:
         where=where,
         got=f"{value:g}",
         allowed="0 to 1",
-        do="declare the kind of the scores: logit, probability or none; a list of logits needs logsumexp "
+        do="declare the kind with `scores`: logit, probability or none; a list of logits needs logsumexp "
         "over all classes",
     )

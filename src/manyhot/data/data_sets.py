@@ -258,7 +258,7 @@ def _files(path: Path, asked: Asked) -> Source:
             do="pass the folder written by manyhot predict, or label sets and `predictions`",
         )
     if not given:
-        raise UsageError("There are no predictions.", where=path, do="pass them with `predictions`")
+        raise UsageError("There are no predictions.", where=path, do=_to_predict(path))
     rows = None if asked.rows is None else read_rows(asked.rows, classes=classes)
     labels = None
     if table == sets or (table == path and not holds_images_alone(path)):
@@ -266,10 +266,12 @@ def _files(path: Path, asked: Asked) -> Source:
         labels = labels if rows is None else labels.with_labels(rows, asked.match)
     images = open_images(asked.images or shown or (table if labels is None else None), classes)
     unlabelled = labels is None and images is not None and images.label is None
-    if unlabelled and path.is_file() and not asked.unlabelled:
+    if unlabelled and table == path and not asked.unlabelled:
         read_labels(path)  # raises an error that names the columns of label sets
     inputs = {table.name: sha256(table)} if table.is_file() else {}
     models, n, misfits = own_models(prediction_files(given), rows, classes, asked, inputs)
+    if images is not None and unlabelled and path.is_dir():
+        misfits.remarks.append(f"the {len(images):,} images of {path} have no labels")
     return Source(
         (labels.name if labels else "") or path.resolve().stem,
         labels,
@@ -279,6 +281,15 @@ def _files(path: Path, asked: Asked) -> Source:
         n,
         inputs,
         misfits,
+    )
+
+
+def _to_predict(path: Path) -> str:
+    """Return what to do if there are no predictions."""
+    if not (path.is_dir() and holds_images_alone(path)):
+        return "pass them with `predictions`"
+    return (
+        f"pass them with `predictions`, or make them first: manyhot predict {path} --model efficientnet-lite0"
     )
 
 

@@ -24,10 +24,11 @@ from manyhot.core.audit_sequence import sequence_quantile
 from manyhot.core.audited import Power
 from manyhot.core.sets import LabelSets
 from manyhot.data.data_sets import Source
-from manyhot.data.inputs import Reading, open_labels
+from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.audit_proposals import ModelProposals, has_no_labels, propose_by_models
 from manyhot.evaluate.audited_questions import estimand_note
+from manyhot.evaluate.audited_votes import open_answers, with_proposed
 from manyhot.evaluate.results import Evaluation, Note
 from manyhot.evaluate.slices import labels_of
 from manyhot.files import sha256
@@ -55,15 +56,18 @@ class Audit(Flattened):
     ----------
     audited
         People's label sets of the images of a random sample: a labels table, such as from manyhot aggregate,
-        or a campaign. The label sets of all images are then only proposals, and values are estimates of those
-        on people's label sets.
+        or a campaign; or their votes, which are combined by the default method. The label sets of all images
+        are then only proposals, and values are estimates of those on people's label sets.
     sample
         Table audit_sample with the images that were drawn, and their probabilities; by default, that of the
         campaign.
+    proposed
+        Proposed label sets of all images, if they are not those of DATASET: a labels table, in which p can be
+        the probability of each class, or any other format of label sets.
     proposed_by
-        Where the proposed label sets come from: labels (those of DATASET, such as original labels), or models
-        (for each model, the classes that most of the other models predict). The default is labels if there
-        are any.
+        Where the proposed label sets come from: labels (those of DATASET, such as original labels, or in a
+        file of their own), or models (for each model, the classes that most of the other models predict). The
+        default is labels if there are any.
     estimator
         How people's and proposed label sets are combined: ppi++ (proposals count the more the better they
         are), difference (they count fully), or sample (the audited images alone).
@@ -77,6 +81,7 @@ class Audit(Flattened):
 
     audited: Annotated[Any, Shown("LABELS")] = None
     sample: Annotated[Any, Shown("FILE")] = None
+    proposed: Annotated[Any, Shown("LABELS")] = None
     proposed_by: Literal["labels", "models"] | None = None
     estimator: Estimator = "ppi++"
     population: bool = False
@@ -94,6 +99,14 @@ class Audit(Flattened):
         check_one_of(self.estimator, ESTIMATORS, "There is no such estimator.", where="`estimator`")
         if self.audited is None and self.sample is not None:
             raise _half("`sample`", "`audited`")
+        if self.audited is None and self.proposed is not None:
+            raise _half("`proposed`", "`audited`")
+        if self.proposed is not None and self.proposed_by == "models":
+            raise UsageError(
+                "Label sets are proposed by a file or by models.",
+                got="`proposed` and `proposed_by` models",
+                do="leave out one of them",
+            )
         return self.audited is not None
 
     def open_sample(self) -> tuple[DrawnSample, dict[str, str]]:
@@ -110,7 +123,8 @@ class Audit(Flattened):
             return audit_sample_from_table(self.sample, name="the audit sample"), {}
         path = self.sample
         if path is None and isinstance(self.audited, str | os.PathLike):
-            path = Path(self.audited) / "audit_sample.parquet"
+            home = Path(self.audited)
+            path = (home.parent if home.is_file() else home) / "audit_sample.parquet"
         if path is None or not (self.sample or path.is_file()):
             raise _half("`audited`", "`sample`")
         return read_audit_sample(path), {Path(path).name: sha256(path)}
@@ -143,6 +157,8 @@ class AuditedImages:
         The sha256 of the files, by name.
     models : ModelProposals, optional
         The label sets that models propose for one another; None if labels propose them.
+    votes : str
+        The votes that people's label sets were made from on the way, for a note; empty for label sets.
     """
 
     people: LabelSets
@@ -151,6 +167,7 @@ class AuditedImages:
     drawn: DrawnSample
     inputs: Mapping[str, str] = field(default_factory=dict)
     models: ModelProposals | None = None
+    votes: str = ""
 
     @property
     def is_whole(self) -> bool:
@@ -177,7 +194,7 @@ class AuditedImages:
             f"values are estimates on people's label sets: {n:,} of {of:,} images were audited{part} "
             f"({self.drawn.design} sample, seed {self.drawn.seed}; estimator {self.audit.estimator}"
             f"{'' if self.models is None else ', label sets proposed by the other models'}); "
-            f"intervals are of the values on {where}, for answers as they are"
+            f"intervals are of the values on {where}, for answers as they are{self.votes}"
         )
         if self.quantile is not None:
             text += (
@@ -248,11 +265,14 @@ def open_audit(audit: Audit, source: Source, reading: Reading, run: Run) -> tupl
     """
     drawn, inputs = audit.open_sample()
     check_sample(drawn.sample)
+    alone = Reading(classes=source.classes or reading.classes, match=reading.match)
+    if audit.proposed is not None:
+        values = replace(alone, label_values=reading.label_values)
+        source = with_proposed(source, audit.proposed, values, run)
     by_models = audit.proposed_by == "models" or (audit.proposed_by is None and has_no_labels(source))
     models = propose_by_models(source) if by_models else None
     labels = labels_of(source) if models is None else models.labels
-    alone = Reading(classes=source.classes or reading.classes, match=reading.match)
-    (found,) = open_labels(audit.audited, reading=alone, run=run)
+    found, votes = open_answers(audit.audited, alone, run)
     people = found.sets()
     _check_fresh(labels, people, found.inputs)
     people, _ = with_ids_like(people, drawn.image_id, other_name=drawn.name or "the audit sample")
@@ -261,7 +281,7 @@ def open_audit(audit: Audit, source: Source, reading: Reading, run: Run) -> tupl
     sample = drawn.sample_for(labels.image_id, labels.name or "the labels")
     sample = sample if n == len(sample) else sample.first(n)
     sets = replace(label_sets(people), label=label_sets(labels).label[sample.images])
-    return labels, AuditedImages(sets, sample, audit, drawn, {**found.inputs, **inputs}, models)
+    return labels, AuditedImages(sets, sample, audit, drawn, {**found.inputs, **inputs}, models, votes)
 
 
 def _without_golden(people: Labels, campaign: Campaign | None, drawn: DrawnSample) -> Labels:

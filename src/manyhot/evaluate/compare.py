@@ -246,9 +246,8 @@ def _evaluated(
         chance = chance_notes(evaluation, shared.labels, source.name)
         counted = shared.counted(evaluation.model_notes)
         evaluation = replace(evaluation, model_notes=()).with_notes([*counted, *chance])
-        if metrics is None:
-            classes = source.classes or class_list_of(shared.labels.class_hash)
-            evaluation = replace(evaluation, per_class=_by_class(shared, classes, reading))
+        classes = source.classes or class_list_of(shared.labels.class_hash)
+        evaluation = replace(evaluation, per_class=_by_class(shared, classes, reading))
         notes = (*shared.notes(), *evaluation.notes)
         stored = {**evaluation.metadata, "notes": json.dumps([asdict(n) for n in evaluation.model_notes])}
         parts.append(replace(evaluation, notes=notes, inputs=dict(source.inputs), metadata=stored))

@@ -112,6 +112,7 @@ class Entrants:
             If the user's own predictions are for none of the data sets.
         """
         listed = predictions if isinstance(predictions, list | tuple) else [predictions]
+        _check_files(listed)
         tables = [p for p in listed if isinstance(p, Predictions)]
         paths = [p for p in listed if not isinstance(p, Predictions)]
         files = prediction_files(paths) if paths else []
@@ -172,6 +173,19 @@ class Entrants:
     def hashes(self, own: Sequence[Predictions]) -> Mapping[str, str]:
         """Return the sha256 of the files of the user's own models, by name."""
         return {Path(p.source).name: sha256(p.source) for p in own if p.source}
+
+
+def _check_files(predictions: Sequence[object]) -> None:
+    """Raise an error for predictions of a benchmark whose images are not known."""
+    for one in predictions:
+        if not isinstance(one, Predictions | str | os.PathLike):
+            raise UsageError(
+                "Predictions of a benchmark name their images, which arrays and frames do not.",
+                where="`predictions`",
+                got=type(one).__name__,
+                allowed="paths of files, or tables: mh.Predictions(image_id, model, scores=scores)",
+                do="pass the file, and the images of its rows with `rows`",
+            )
 
 
 def benchmark_sources(entrants: Entrants) -> Iterator[Source]:
@@ -373,7 +387,7 @@ def _judged(
         trust_order=reading.trust_order,
         dataset=source.name,
         misfits=source.misfits,
-        per_class=metrics is None,
+        per_class=True,
         audit=audited,
         progress=_progress(source.name, source.n, run),
     )

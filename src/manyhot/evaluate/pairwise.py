@@ -331,7 +331,19 @@ def two_lines(pairs: Sequence[Difference]) -> Iterator[str]:
     yield f"{first.dataset}: {first.model} compared with {first.reference} ({minus})"
     head = ("metric", first.reference, first.model, "difference", "95 %", "p", "n")
     yield from table_lines(head, [(d.metric.name, *cells(d)) for d in pairs])
+    yield from _skipped_line(pairs)
     yield answer(leading_of(pairs))
+
+
+def _skipped_line(pairs: Sequence[Difference]) -> Iterator[str]:
+    """Yield why metrics have different numbers of images."""
+    counts = {d.metric.name: d.values[0].n for d in pairs}
+    most = max(counts.values())
+    if fewer := [f"{name} {most - n:,}" for name, n in counts.items() if n < most]:
+        yield (
+            f"n: of {most:,} images, those without a valid class, or on which a metric is undefined, are "
+            f"skipped: {', '.join(fewer)}"
+        )
 
 
 def leading_of(pairs: Sequence[Difference]) -> Difference:

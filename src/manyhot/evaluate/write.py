@@ -27,6 +27,7 @@ from manyhot.run import Run
 from manyhot.tables import Images, Labels, Predictions, Results
 from manyhot.tables.image_ids import AUTO
 from manyhot.tables.labels import with_ids_like
+from manyhot.tables.own_classes import JoinedClasses
 from manyhot.tables.skipped_files import SkippedFiles
 
 if TYPE_CHECKING:
@@ -79,12 +80,16 @@ class JudgedData:
     is_proposed: bool = False
 
     def models(self) -> Iterator[Predictions]:
-        """Yield the predictions in `files`, with the ids of the labels."""
+        """Yield the predictions in `files`, with the ids and the class list of the labels."""
         rows = None if self.rows is None else read_rows(self.rows, classes=self.classes)
         skipped = SkippedFiles(len(self.files))
         read = partial(read_predictions, rows=rows, classes=self.classes)
         ids, name = self.labels.image_id, self.labels.name or "the labels"
-        return skipped.matching(skipped.reading(self.files, read), ids, name, self.match)
+        found = skipped.matching(skipped.reading(self.files, read), ids, name, self.match)
+        if self.classes is None:
+            return found
+        joined = JoinedClasses(len(self.classes), self.classes)
+        return map(joined.of_predictions, found)
 
     def describe(self) -> Description:
         """Count labels, set sizes, pairs of classes and rejected original labels."""

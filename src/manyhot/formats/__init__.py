@@ -27,6 +27,7 @@ from manyhot.formats.reading import FOLDER, check_whole, reading
 from manyhot.parameters import Shown
 from manyhot.registry import options_of
 from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Results, Votes
+from manyhot.tables.arrays import LABEL_A_SAMPLE
 from manyhot.tables.image_ids import row_ids
 from manyhot.tables.label_values import LabelValues
 from manyhot.tables.own_classes import own_list
@@ -470,6 +471,13 @@ def _entry_of(format: str, holds: str, path: Path) -> registry.Entry:
 
 def _unreadable(path: Path, holds: str) -> InputError:
     other = detect(path)
+    if other and holds == "labels" and other.name == "photographs":
+        return InputError(
+            "The folder holds images without labels.",
+            where=path,
+            allowed="folders of images, one per class; or label sets in a file",
+            do=LABEL_A_SAMPLE,
+        )
     if other:
         columns = _columns(path, holds)[0] if other.about["holds"] == "images" else ""
         got = f"{other.about['holds']} ({other.name}){columns}"

@@ -1,4 +1,4 @@
-"""Images in one folder per class, as torchvision's ImageFolder and timm read them."""
+"""Folders of images: one per class, as torchvision's ImageFolder and timm read them, or without classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.reading import FOLDER, as_numbers, constant, ragged
 from manyhot.registry import register
-from manyhot.tables import Labels
+from manyhot.tables import Images, Labels
 from manyhot.tables.image_ids import first_unique
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -69,6 +69,41 @@ def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
     return Labels(table, n_classes, class_hash, asked_known=False, name=path.resolve().name)
 
 
+def _holds_photographs(path: Path) -> bool:
+    if (path / "results.parquet").exists():
+        return False
+    with os.scandir(path) as entries:
+        return any(_is_image(entry) for entry in entries)
+
+
+@register(
+    "format",
+    "photographs",
+    holds="images",
+    suffixes=(FOLDER,),
+    matches=_holds_photographs,
+    needs="images in the folder itself",
+)
+def read_photographs(path: Path, *, classes: ClassList | None) -> Images:
+    """A folder of images without class folders, and so without labels.
+
+    Ids and addresses are those of ``manyhot predict``: the names of the files, or their paths in the folder
+    if two images have the same name.
+    """
+    paths = sorted(_images(os.fspath(path)))
+    for image in paths:
+        _check_utf8(image, path)
+    ids = first_unique([image.rpartition("/")[2] for image in paths], paths)
+    uris = [os.path.join(path, image) for image in paths]  # noqa: PTH118
+    table = pa.table({"image_id": pa.array(ids, pa.string()), "uri": pa.array(uris, pa.string())})
+    return Images(table, path.resolve().name)
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    name = entry.name
+    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
+
+
 def _class_folders(path: Path) -> list[str]:
     """Return the names of the folders in a folder, in order, without hidden ones."""
     with os.scandir(path) as entries:
@@ -101,11 +136,9 @@ def _images(folder: str, inside: str = "", above: tuple[str, ...] = ()) -> Itera
     below = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.name.lower().endswith(SUFFIXES):
+            if _is_image(entry):
                 yield inside + entry.name
-            elif entry.is_dir():
+            elif not entry.name.startswith(".") and entry.is_dir():
                 below.append(entry)
     for each in below:
         yield from _images(each.path, f"{inside}{each.name}/", (*above, here))

@@ -15,6 +15,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.parameters import Count, OptionName, Repeated, Shown
 from manyhot.predict.engines.engine import precision_of
 from manyhot.predict.models import find_model
+from manyhot.predict.parts import IMAGES
 from manyhot.predict.predicted_model import PredictedModel
 from manyhot.predict.ray import engine_of, run_on_ray
 from manyhot.predict.run import TOP_CLASSES, PredictSettings
@@ -155,14 +156,25 @@ def predict(
         for name in names:
             network = find_model(name, class_list)
             done.append(predict_source(source, network, Path(out), settings, run.call, run.on_event))
+            for note in _unlabelled(done) if len(done) == 1 else ():
+                run.event("note", {"model": network.name, "text": note})
             run.event("done", {"model": network.name, "done": done[-1]})
     written = dict.fromkeys(path for one in done for path in one.files)
     # The tables that the models share come last.
     shared = [path for path in written if path in done[0].shared]
-    notes = tuple(dict.fromkeys(note for one in done for note in one.notes))
+    notes = tuple(dict.fromkeys((*(note for one in done for note in one.notes), *_unlabelled(done))))
     return PredictResult(
         tuple(done), notes=notes, written=(*(p for p in written if p not in shared), *shared)
     )
+
+
+def _unlabelled(done: Sequence[PredictedModel]) -> Iterator[str]:
+    """Yield a note if the images table that was written has no labels."""
+    import pyarrow.parquet as pq
+
+    written = {path for one in done for path in one.files}
+    if any("label" not in pq.read_schema(p).names for p in written if p.name == IMAGES):
+        yield "the images have no labels; manyhot audit draws a sample of them for people to label"
 
 
 def _shard(text: str) -> tuple[int, int]:

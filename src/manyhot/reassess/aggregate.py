@@ -24,14 +24,13 @@ from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.parameters import RESAMPLES, InCampaign, Probability, Resamples, Seed, Share, Was, check_one_of
 from manyhot.reassess.aggregation_notes import Decisions, decision_notes, fit_notes, golden_notes
-from manyhot.reassess.aggregators import METHOD, aggregator_of, check_method_name
+from manyhot.reassess.aggregators import aggregator_of, check_method_name
 from manyhot.reassess.answers import (
     ClassesLike,
     OriginalClasses,
     TableLike,
     VotesLike,
     VotesSource,
-    answers_of,
     class_ids,
     golden_of,
     open_votes,
@@ -51,11 +50,12 @@ from manyhot.reassess.rater_history import (
     history_table,
     with_earlier,
 )
-from manyhot.reassess.raters import decimal_text, flag_lines, interval_text, labels_of_votes, raters_table
+from manyhot.reassess.raters import decimal_text, flag_lines, interval_text, raters_table
 from manyhot.result import Result, sources_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Votes, schema
 from manyhot.tables.audit_samples import read_audit_sample
+from manyhot.tables.vote_labels import METHOD, answers_of, labels_of_votes
 from manyhot.tables.votes import COUNTED_CLASS
 
 

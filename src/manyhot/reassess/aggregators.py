@@ -5,10 +5,8 @@ from __future__ import annotations
 from manyhot import registry
 from manyhot.errors import InputError, ManyhotError, UnknownNameError
 from manyhot.tables import Votes
+from manyhot.tables.vote_labels import METHOD
 from manyhot.tables.votes import COUNTED_CLASS
-
-METHOD = "auto"
-"""The default method: it needs no golden answers, and no choice of a model of raters."""
 
 
 def check_method_name(method: str) -> None:

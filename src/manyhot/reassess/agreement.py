@@ -17,7 +17,7 @@ from manyhot.core.agreement import VoteMeasure, measure_answers, measure_sets
 from manyhot.core.answers import ANSWERS, Answers, GoldenAnswers
 from manyhot.core.choice_agreement import measure_choices
 from manyhot.parameters import RESAMPLES, Resamples, Seed, check_draws
-from manyhot.reassess.answers import ClassesLike, TableLike, VotesLike, answers_of, golden_of, open_votes
+from manyhot.reassess.answers import ClassesLike, TableLike, VotesLike, golden_of, open_votes
 from manyhot.reassess.raters import (
     decimal_text,
     flag_lines,
@@ -31,6 +31,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Votes, schema
 from manyhot.tables.choices import choices_of
 from manyhot.tables.definitions import COUNT, FLAG, REAL, TEXT, bounds, declare_table
+from manyhot.tables.vote_labels import answers_of
 from manyhot.tables.votes import COUNTED_CLASS
 
 AGREEMENT_MEASURES = (

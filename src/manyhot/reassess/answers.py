@@ -14,12 +14,11 @@ from typing import Annotated, Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot import tables
 from manyhot.classes import ClassList, class_list, from_keys
-from manyhot.core.answers import SILENT, YES, Answers, GoldenAnswers
+from manyhot.core.answers import YES, Answers, GoldenAnswers
 from manyhot.data import catalog
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
@@ -33,6 +32,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Golden, Images, Votes, find_questions, golden_from_table, votes_from_table
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like
+from manyhot.tables.vote_labels import original_answers
 from manyhot.tables.votes import COUNTED_CLASS
 
 VotesLike = Annotated[Any, Shown("VOTES")]
@@ -421,32 +421,6 @@ def _ranges(text: str, n_classes: int) -> frozenset[int] | None:
     return frozenset(ids)
 
 
-def answers_of(
-    votes: Votes, images: Images | None = None, original_classes: Collection[int] | None = None
-) -> Answers:
-    """Return votes as arrays, with images, raters and questions numbered as in `votes`.
-
-    Parameters
-    ----------
-    votes : Votes
-    images : Images, optional
-        With original labels.
-    original_classes : collection of int, optional
-        The classes for which the original label counts as a rater; by default, all.
-    """
-    original = None if images is None else _original(votes, images, original_classes)
-    classes, group = np.unique(votes.class_id, return_inverse=True)
-    return Answers(
-        votes.question,
-        votes.rater,
-        votes.answer,
-        votes.n_questions,
-        votes.n_raters,
-        original,
-        group if len(classes) > 1 else None,
-    )
-
-
 def golden_of(golden: Golden, votes: Votes, images: Images | None = None) -> GoldenAnswers:
     """Return golden questions as arrays, with the answers of the raters of `votes`.
 
@@ -468,7 +442,7 @@ def golden_of(golden: Golden, votes: Votes, images: Images | None = None) -> Gol
         raters.answer[kept],
         experts.n_questions,
         votes.n_raters,
-        None if images is None else _original(experts, images, None),
+        None if images is None else original_answers(experts, images),
     )
     return GoldenAnswers(
         answers,
@@ -489,15 +463,3 @@ def _check_same_classes(votes: Votes, experts: Votes) -> None:
             allowed=f"{votes.n_classes:,} classes, list {ours}",
             do="read both with the same class list",
         )
-
-
-def _original(votes: Votes, images: Images, classes: Collection[int] | None) -> npt.NDArray[np.int8] | None:
-    """Return the answer of the original label to each question; None without labels."""
-    if images.label is None:
-        return None
-    at = pc.index_in(votes.images, images.image_id)
-    label = pc.fill_null(pc.take(images.label, at), SILENT).to_numpy()[votes.image]
-    original = np.where(label == SILENT, SILENT, label == votes.class_id).astype(np.int8)
-    if classes is not None:
-        original[~np.isin(votes.class_id, list(classes))] = SILENT
-    return original if (original != SILENT).any() else None

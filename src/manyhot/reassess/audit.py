@@ -40,7 +40,14 @@ from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, Count, Positive, Seed, Shown
 from manyhot.reassess.ensemble import ensemble_of
 from manyhot.reassess.init import class_table, create_campaign, standing_campaign
-from manyhot.reassess.propose import RATERS, SECONDS, only_source, proposals_table, source_images
+from manyhot.reassess.propose import (
+    RATERS,
+    SECONDS,
+    has_labels,
+    only_source,
+    proposals_table,
+    source_images,
+)
 from manyhot.registry import Entry, get
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
@@ -175,8 +182,8 @@ def audit(
     Parameters
     ----------
     labels
-        Images to draw from: a campaign, a folder written by manyhot predict, an images table, label sets that
-        models propose, or a benchmark data set. Original labels are not needed.
+        Images to draw from: a campaign, a folder of photographs or one written by manyhot predict, an images
+        table, label sets that models propose, or a benchmark data set. Original labels are not needed.
     predictions
         Files or folders of predictions, instead of those of the campaign, folder or benchmark. Each model
         must predict all images.
@@ -384,8 +391,7 @@ def _proposed_sets(source: Source, images: Images) -> LabelSets | None:
 
 
 def _ensemble(images: Images, read: Sequence[Predictions], classes: ClassList, source: Source) -> Ensemble:
-    label = images.label
-    labelled = label is not None and label.null_count < len(label)
+    labelled = has_labels(images)
     return ensemble_of(images, read, len(classes), classes.hash, None, source.misfits, labelled=labelled)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import shutil
@@ -20,7 +21,7 @@ from manyhot.command import command
 from manyhot.data.benchmarks import Fetched, data_set
 from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.files import sha256, write_refused
-from manyhot.formats import prediction_files, read_classes, read_images, read_predictions
+from manyhot.formats import holds_images_alone, prediction_files, read_classes, read_images, read_predictions
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
 from manyhot.reassess.status import CampaignStatus, campaign_status, file_metadata
@@ -93,8 +94,8 @@ def init_campaign(
     folder
         Folder of the campaign: a new or empty folder, or a campaign that was created from the same files.
     images
-        Images with original labels: a table in any format, a folder written by manyhot predict, or a
-        benchmark data set, such as imagenet-val.
+        Images, with original labels if there are any: a table in any format, a folder of photographs or one
+        written by manyhot predict, or a benchmark data set, such as imagenet-val.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r. By default, the built-in list that is named in the metadata of the images or
@@ -232,6 +233,10 @@ def _read_images(place: PathLike, classes: ClassList) -> tuple[Images, dict[str,
         return fetched.rows, dict(fetched.inputs)
     path = Path(place)
     if path.is_dir():
+        if not (path / "images.parquet").is_file() and holds_images_alone(path):
+            images = read_images(path, classes=classes)
+            listed = "\n".join(images.image_id.to_pylist())
+            return images, {f"images/{images.name}": hashlib.sha256(listed.encode()).hexdigest()}
         if not (path / "images.parquet").is_file():
             raise InputError(
                 "The folder contains no images table.",

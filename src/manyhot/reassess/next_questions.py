@@ -38,13 +38,11 @@ from manyhot.files import sha256
 from manyhot.formats import read_proposals
 from manyhot.parameters import Between, Count, InCampaign, Probability
 from manyhot.reassess.aggregate import Aggregated, aggregate
-from manyhot.reassess.aggregators import METHOD
 from manyhot.reassess.answers import (
     ClassesLike,
     OriginalClasses,
     TableLike,
     VotesLike,
-    answers_of,
     as_arrow,
     golden_of,
     open_votes,
@@ -53,6 +51,7 @@ from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import STATES, Golden, Votes, check, one_chunk, schema
 from manyhot.tables.definitions import INT, REAL, TEXT, declare_table
+from manyhot.tables.vote_labels import METHOD, answers_of
 
 WITH_GOLDEN = "golden-bayes"
 """The default method if there are golden answers: it fits nothing, and so takes no time."""

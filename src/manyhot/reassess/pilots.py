@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.core.array_types import Bools, Floats, Ints
-from manyhot.core.audit_designs import PAIR, Preference, chosen_by_others, small_design
+from manyhot.core.audit_designs import N_ASKED, PAIR, Preference, chosen_by_others, small_design
 from manyhot.core.audit_plans import FEWEST_PILOT, DesignVariance, design_variance
 from manyhot.core.audit_variances import (
     ACCURACY,
@@ -25,11 +25,14 @@ from manyhot.core.audit_variances import (
     VARIANCES,
 )
 from manyhot.core.audited import Power
+from manyhot.core.sets import NO_LABEL
 from manyhot.data.inputs import Reading, open_inputs
 from manyhot.errors import InputError
 from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
-from manyhot.formats.writing import PathLike
-from manyhot.reassess.propose import only_source
+from manyhot.formats import holds_images_alone, read_images
+from manyhot.formats.writing import PathLike, images_file
+from manyhot.reassess.ensemble import ensemble_of
+from manyhot.reassess.propose import has_labels, only_source, source_images
 from manyhot.run import Run
 from manyhot.tables import Campaign, Labels
 from manyhot.tables.audit_samples import DrawnSample, read_audit_sample
@@ -103,6 +106,83 @@ class Pilot:
     ranked: Sequence[PlannedDesign]
     notes: tuple[str, ...] = ()
     inputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class UnansweredImages:
+    """Images that may be audited, and what models predict for them, before people answer.
+
+    Attributes
+    ----------
+    n_images : int
+    source : str
+        Where they are from; empty if nothing is known.
+    models : tuple of str
+        Names of the models.
+    differing : float, optional
+        Share of images on which two models differ, of the pair that differs most; None for fewer than two.
+    questions : float, optional
+        Questions about each image: the top five classes of the models, and the original label.
+    inputs : Mapping of str to str
+        The sha256 of the files that were read.
+    """
+
+    n_images: int = N_IMAGES
+    source: str = ""
+    models: tuple[str, ...] = ()
+    differing: float | None = None
+    questions: float | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, place: PathLike, models: Sequence[str], reading: Reading, run: Run) -> UnansweredImages:
+        """Count the images of a data set, and where models differ, if there are predictions.
+
+        Raises
+        ------
+        ManyhotError
+            As in `manyhot.data.inputs.open_inputs`.
+        """
+        path = images_file(place)
+        if path.exists() and path == Path(place) and holds_images_alone(path):
+            images = read_images(path)
+            return cls(len(images), f"{place}: {len(images):,} images")
+        opened = open_inputs(place, models=models, unlabelled=True, reading=reading, run=run)
+        source = only_source(opened, "A plan is made")
+        images, read = source_images(source), list(source.models())
+        size = len(source.classes) if source.classes else max(p.n_classes for p in read)
+        labelled = has_labels(images)
+        ensemble = ensemble_of(
+            images, read, size, read[0].class_hash, None, source.misfits, labelled=labelled
+        )
+        best = np.stack([top[:, 0] for top in ensemble.top], axis=1)
+        pairs = zip(*np.triu_indices(best.shape[1], 1), strict=True)
+        shares = [float((best[:, a] != best[:, b]).mean()) for a, b in pairs]
+        depth = min(N_ASKED, *(top.shape[1] for top in ensemble.top))
+        asked = [top[:, :depth] for top in ensemble.top] + ([ensemble.label] if labelled else [])
+        asked = np.sort(np.column_stack(asked))
+        new = (np.diff(asked, axis=1) > 0).sum(axis=1) + (asked[:, 0] != NO_LABEL)
+        about = f"{place}: {len(images):,} images"
+        if shares:
+            about += f", and {len(ensemble.names)} models, which differ on up to {max(shares):.0%} of them"
+        most = max(shares, default=None)
+        return cls(len(images), about, ensemble.names, most, float(new.mean()), dict(source.inputs))
+
+    def pilot(
+        self, n_models: int, accuracy: float | None, differing: float | None, proposed_by: str
+    ) -> Pilot:
+        """Return the published variances for these images; parameters are as in `published_pilot`."""
+        share = self.differing if differing is None else differing
+        basis = published_pilot(n_models, accuracy, share, proposed_by)
+        return replace(
+            basis,
+            source=f"{basis.source}; {self.source}" if self.source else basis.source,
+            n_images=self.n_images,
+            questions=self.questions or basis.questions,
+            models=self.models,
+            of_pairs=() if len(self.models) == 1 else basis.of_pairs,
+            inputs=self.inputs,
+        )
 
 
 def published_pilot(

@@ -29,11 +29,11 @@ from manyhot.data.inputs import READING, ModelPatterns, Reading
 from manyhot.errors import MissingExtraError, UsageError
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, Between, Count, Positional, Positive, Probability, Shown, check_one_of
-from manyhot.reassess.pilots import Pilot, PlannedDesign, published_pilot, read_pilot
+from manyhot.reassess.pilots import Pilot, PlannedDesign, UnansweredImages, read_pilot
 from manyhot.reassess.propose import RATERS, SECONDS
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables import Row, schema
+from manyhot.tables import DESCRIPTION, Row, schema
 from manyhot.tables.definitions import COUNT, REAL, TEXT, declare_table
 
 ProposedBy = Literal["models", "labels"]
@@ -150,11 +150,12 @@ class AuditPlan(Result):
         "manyhot plan --width 0.02",
         "manyhot plan --difference 0.03 --power 0.9 --raters 3",
         "manyhot plan --hours 16 --raters 1 --seconds 4",
+        "manyhot plan predictions --hours 8",
         "manyhot plan audit --difference 0.02 --models resnet50 --models vit",
     ),
 )
 def plan_audit(
-    pilot: Annotated[PathLike | None, Positional(), Shown("CAMPAIGN")] = None,
+    pilot: Annotated[PathLike | None, Positional(), Shown("FOLDER")] = None,
     *,
     width: Annotated[float | None, Between(0, 0.5, "()")] = None,
     difference: Annotated[float | None, Between(0, 1, "()")] = None,
@@ -183,7 +184,8 @@ def plan_audit(
     ----------
     pilot
         Folder of an audit whose answers were aggregated (labels.parquet), from which variances are estimated.
-        By default, the variances of 67 published models and ReaL's answers are used.
+        Otherwise, the variances of 67 published models and ReaL's answers are used: for a folder of
+        photographs, one that manyhot predict wrote, or another data set, with its number of images.
     width
         Accuracy of a model on label sets (real1), with an interval of ± this width.
     difference
@@ -198,15 +200,15 @@ def plan_audit(
     power
         Probability that a difference is decided: its 95 % interval does not contain 0.
     n_images
-        Number of images of the data set; by default that of the pilot, or 50,000.
+        Number of images of the data set; by default that of the pilot or the folder, or 50,000.
     n_models
-        Without a pilot: number of models that propose label sets; 3 by default, for ranks 10. The next of 2,
-        3, 10 and 67 is used.
+        Without a pilot: number of models that propose label sets; by default those in the folder, or 3, or 10
+        for ranks. The nearest of 2, 3, 10 and 67 is used.
     accuracy
         Without a pilot: expected accuracy of the model; 0.83 by default.
     differing
-        Without a pilot: share of the images on which the top classes of the two models differ; 0.22 by
-        default. It is basis before anybody answers.
+        Without a pilot: share of the images on which the top classes of the two models differ, which is known
+        before anybody answers; by default that of the models in the folder that differ most, or 0.22.
     proposed_by
         Where the proposed label sets come from: labels (original labels), or models (for each model, the
         classes that most of the other models predict).
@@ -238,8 +240,10 @@ def plan_audit(
     check_one_of(
         proposed_by, get_args(ProposedBy), "Nothing else proposes label sets.", where="`proposed_by`"
     )
-    if pilot is None:
-        basis = published_pilot(n_models or (10 if goal == "ranks" else 3), accuracy, differing, proposed_by)
+    if pilot is None or _is_unanswered(pilot):
+        images = UnansweredImages() if pilot is None else UnansweredImages.read(pilot, models, reading, run)
+        n_models = n_models or len(images.models) or (10 if goal == "ranks" else 3)
+        basis = images.pilot(n_models, accuracy, differing, proposed_by)
     else:
         _check_pilot_alone(n_models=n_models, accuracy=accuracy, differing=differing)
         basis = read_pilot(pilot, models, proposed_by, reading, run)
@@ -258,6 +262,11 @@ def plan_audit(
         metadata={"goal": goal, "value": repr(value), "power": repr(power), "source": basis.source},
         inputs=basis.inputs,
     )
+
+
+def _is_unanswered(place: PathLike) -> bool:
+    """Return whether this is a data set and not the campaign of an audit."""
+    return not (Path(place) / DESCRIPTION).is_file()
 
 
 @dataclass(frozen=True)
@@ -280,14 +289,14 @@ class _Cost:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is to be basis."""
+    """The question of a plan."""
 
     goal: PlanGoal
     value: float
     power: float
 
     def sentence(self, basis: Pilot) -> str:
-        """Return what is to be known."""
+        """Return the question in words."""
         points, on = f"{100 * self.value:.3g} points", f"on {basis.n_images:,} images"
         sure = f"decided with a power of {self.power:.0%}"
         return {
@@ -351,6 +360,12 @@ def _arms(asked: _Asked, basis: Pilot) -> Sequence[PlannedDesign]:
         )
     if asked.goal == "ranks":
         return basis.ranked
+    if asked.goal == "difference" and not basis.of_pairs:
+        raise UsageError(
+            "A difference is of two models.",
+            got=f"{basis.models[0]} alone",
+            do="pass another model, or ask for a `width`",
+        )
     return basis.of_pairs if asked.goal == "difference" else basis.of_values
 
 
@@ -407,14 +422,18 @@ def _simplest(rows: Sequence[Row]) -> Row:
 
 def _next(asked: _Asked, row: Row, basis: Pilot, pilot: PathLike | None, raters: int) -> str:
     """Return the command that draws the images."""
-    n, design, out = row["images"], row["design"], "audit" if pilot is None else "audit-2"
-    if asked.goal == "difference" and design == "differences" and len(basis.models) <= PAIR:
+    n, design = row["images"], row["design"]
+    out = "audit-2" if pilot is not None and not _is_unanswered(pilot) else "audit"
+    place = (
+        shlex.quote(str(pilot)) if pilot is not None and out == "audit" and basis.models else "predictions"
+    )
+    if asked.goal == "difference" and design == "differences" and len(basis.models) in (0, PAIR):
         a, b = map(shlex.quote, basis.models or ("A", "B"))
         return (
-            f"manyhot audit predictions --size {n} --design {design} --models {a} --models {b} "
+            f"manyhot audit {place} --size {n} --design {design} --models {a} --models {b} "
             f"--raters {raters} --out {out}"
         )
-    return f"manyhot audit predictions --size {n} --design {design} --raters {raters} --out {out}"
+    return f"manyhot audit {place} --size {n} --design {design} --raters {raters} --out {out}"
 
 
 def _notes(asked: _Asked, rows: Sequence[Row], basis: Pilot) -> Iterator[str]:

@@ -292,8 +292,8 @@ def propose(
     Parameters
     ----------
     labels
-        Images with original labels: a campaign, a folder written by manyhot predict, an images table, or a
-        benchmark data set. The original labels are always proposed.
+        Images: a campaign, a folder of photographs or one written by manyhot predict, an images table, or a
+        benchmark data set. Original labels, if there are any, are always proposed.
     predictions
         Files or folders of predictions, instead of those of the campaign, folder or benchmark. Each model
         must predict all images.
@@ -330,13 +330,14 @@ def propose(
     UnknownNameError
         If there is no such rule.
     InputError
-        Images have no original labels, there are no predictions, or the rule cannot use them.
+        An original label is out of range, there are no predictions, or the rule cannot use them.
     MatchError
         Predictions have a different class list or lack images, or no label set belongs to these images.
     """
     entry = get("proposer", rule)
     check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="`leave_out`")
-    source = only_source(open_inputs(labels, predictions, models=models, reading=reading, run=run))
+    opened = open_inputs(labels, predictions, models=models, unlabelled=True, reading=reading, run=run)
+    source = only_source(opened)
     images = source_images(source)
     read = []
     for n, model in enumerate(source.models(), 1):
@@ -345,7 +346,9 @@ def propose(
             run.on_progress("reading predictions", n, source.n)
     n_classes, class_hash = _class_list(source.classes, read, reading.n_classes)
     known, inputs = _known_sets(source, known_labels, n_classes, class_hash)
-    ensemble = ensemble_of(images, read, n_classes, class_hash, known, source.misfits)
+    ensemble = ensemble_of(
+        images, read, n_classes, class_hash, known, source.misfits, labelled=has_labels(images)
+    )
     proposed = apply_rule(ensemble, entry, leave_out=leave_out)
     coverage = None
     if known is not None and entry.about.get("learns"):
@@ -388,6 +391,11 @@ def source_images(source: Source) -> Images:
     assert source.labels is not None
     columns = [n for n in ("image_id", "label") if n in source.labels.table.column_names]
     return Images(source.labels.table.select(columns), source.name)
+
+
+def has_labels(images: Images) -> bool:
+    """Return whether any image has an original label."""
+    return images.label is not None and images.label.null_count < len(images.label)
 
 
 def _check_described(home: Campaign, images: Images, classes: ClassList) -> None:

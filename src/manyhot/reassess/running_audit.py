@@ -207,7 +207,4 @@ def _rows(
 ) -> list[RunningInterval]:
     lo, hi = estimates.interval("plain" if is_pair else "logit", quantile=quantile)
     ends = zip(names, estimates.value.tolist(), lo.tolist(), hi.tolist(), strict=True)
-    return [
-        RunningInterval(name, value, low, high, is_pair and (low > 0 or high < 0))
-        for name, value, low, high in ends
-    ]
+    return [RunningInterval(name, value, low, high, is_pair) for name, value, low, high in ends]

@@ -20,11 +20,11 @@ from manyhot.formats import detect
 from manyhot.formats.reading import check_whole
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
-from manyhot.reassess.aggregators import METHOD
 from manyhot.reassess.app.server import DATABASE, DatabaseAddress, database_option, web_extra
 from manyhot.reassess.app.vote_count import count_votes, count_votes_at
 from manyhot.result import Result
 from manyhot.tables import Campaign
+from manyhot.tables.vote_labels import METHOD
 
 CampaignFolder = Annotated[PathLike, Shown("CAMPAIGN")]
 
@@ -200,17 +200,45 @@ def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, 
         return "aggregate the answers", (
             f"manyhot aggregate {folder} --method {method} --out {folder}/labels.parquet"
         )
-    if campaign.path("audit_sample").is_file():  # label sets of a sample are not judged as if they were all
-        return "see what the audit decides, and how many more images a question needs", (
-            f"manyhot plan {folder} --width 0.02"
-        )
+    is_audit = campaign.path("audit_sample").is_file()
     report, labels = campaign.folder / "results" / "report" / "index.html", campaign.path("labels")
-    if report.is_file() and report.stat().st_mtime >= labels.stat().st_mtime:
+    is_judged = report.is_file() and report.stat().st_mtime >= labels.stat().st_mtime
+    if is_audit and is_judged:
+        return "look at the report, and see how many more images a question needs", (
+            f"python -m webbrowser {folder}/results/report/index.html\nmanyhot plan {folder} --width 0.02"
+        )
+    if is_audit:  # label sets of a sample are not judged as if they were all
+        return "estimate metrics on people's label sets of all images", (
+            f"manyhot evaluate {_population(campaign)} --audited {folder} --out {folder}/results"
+        )
+    if is_judged:
         return "look at the report", f"python -m webbrowser {folder}/results/report/index.html"
     return "judge models on the label sets", (
         f"manyhot evaluate {folder}/labels.parquet --predictions {folder}/predictions "
         f"--images {folder}/images.parquet --out {folder}/results"
     )
+
+
+_OF_A_DRAW = frozenset(
+    ("size", "out", "design", "rule", "questions", "golden-images", "raters", "seconds", "seed")
+)
+"""Options of manyhot audit that manyhot evaluate does not have."""
+
+
+def _population(campaign: Campaign) -> str:
+    """Return the data set that an audit was drawn from, with its options, as on the command line."""
+    words = shlex.split(campaign.call)
+    if words[:2] != ["manyhot", "audit"]:
+        return "DATASET"
+    shared, rest = list[str](), iter(words[2:])
+    for word in rest:
+        name, has_value, _ = word.partition("=")
+        option = name[2:] if name.startswith("--") else ""
+        if option in _OF_A_DRAW:
+            _ = None if has_value else next(rest, None)
+        elif option != "json":
+            shared.append(word)
+    return shlex.join(shared)
 
 
 def _method(campaign: Campaign) -> str:

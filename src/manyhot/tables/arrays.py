@@ -64,6 +64,13 @@ def _class_values(labels: Labels, name: str) -> Floats32 | None:
     return values
 
 
+LABEL_A_SAMPLE = (
+    "pass label sets, or original labels (manyhot predict --labels); "
+    "or let people label a sample: manyhot audit"
+)
+"""What to do with images without labels."""
+
+
 def original_labels(labels: Labels) -> npt.NDArray[np.int32]:
     """Return the original label of each image, shape (n,); `NO_LABEL` if unknown."""
     if "label" not in labels.table.column_names:
@@ -85,8 +92,8 @@ def single_labels(images: Images, n_classes: int, class_hash: str = "") -> Label
         raise InputError(
             "The images have no original labels.",
             where=images.name or None,
-            allowed="an images table with the column 'label'",
-            do="add the column, or predict with `labels`",
+            allowed="an images table with the column 'label', or label sets",
+            do=LABEL_A_SAMPLE,
         )
     there = images.label.is_valid().to_numpy(zero_copy_only=False)
     offsets = pa.array(np.concatenate([[0], np.cumsum(there)]), pa.int32())

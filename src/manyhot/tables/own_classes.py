@@ -172,7 +172,9 @@ class JoinedClasses:
                 where=model.source or None,
                 got=_some(absent),
                 allowed=f"the {len(self.classes):,} classes of {self.classes.name}",
-                do="pass the list of all classes as `classes`, or leave these out of the predictions",
+                do=_NAME_CLASSES
+                if _are_numbers(own.keys)
+                else "pass the list of all classes as `classes`, or leave these out of the predictions",
             )
         return np.array([-1 if i is None else i for i in at], np.int32)
 
@@ -237,9 +239,34 @@ def join_classes(
     elif not lists:
         declared = class_list_of(labels.class_hash) if labels is not None else None
         return JoinedClasses(len(declared), declared) if declared else None
+    if first is not None and model is not None:
+        _check_common(lists, model, first)
     keep = any("keys" in metadata(t.table) for t in (labels, images) if t is not None)
     keep = keep or not (sort or any(model is None or t.hash != model.hash for t in lists))
     return _of_names(lists, model, width, sort=(model is not None or alone) and not keep)
+
+
+def _check_common(lists: Sequence[ClassList], model: ClassList, predictions: Predictions) -> None:
+    """Raise an error for predictions that have no class in common with the labels."""
+    if any(len(_not_in(model, own)) < len(model) or len(_not_in(own, model)) < len(own) for own in lists):
+        return
+    raise MatchError(
+        f"{predictions.model} has no class in common with the labels.",
+        where=predictions.source or None,
+        got=_some(model.keys),
+        allowed=f"{_some(lists[0].keys)}, as in {lists[0].name or 'the labels'}",
+        do=_NAME_CLASSES if _are_numbers(model.keys) else "pass predictions of these classes",
+    )
+
+
+_NAME_CLASSES = (
+    "the file lacks the names of its classes: predict again with manyhot predict --classes FILE, in the "
+    "order of the model's outputs"
+)
+
+
+def _are_numbers(keys: Sequence[str]) -> bool:
+    return list(keys) == [str(i) for i in range(len(keys))]
 
 
 def find_class(own: ClassList, i: int, target: ClassList) -> int | None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
+from manyhot.core.softmax import SLACK, not_a_probability
 from manyhot.core.uncertainty import Uncertainty
 from manyhot.errors import InputError, MatchError
 from manyhot.parameters import check_one_of
@@ -367,6 +368,16 @@ def _check_twice(classes: Ints, p: Predictions, where: str) -> None:
             )
 
 
+def _check_probabilities(scores: AnyFloats, classes: Ints | None, p: Predictions, where: str) -> None:
+    """Raise an error for scores that are declared as probabilities and cannot be any."""
+    bad = (scores < 0) | (scores > 1 + SLACK)
+    if classes is not None:
+        bad &= classes >= 0
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise not_a_probability(float(scores[row, column]), f"{where}, image {p.image_id[int(row)]}")
+
+
 def _check_scores(scores: AnyFloats, classes: Ints | None, p: Predictions, where: str) -> None:
     if classes is not None and scores.shape != classes.shape:
         raise InputError(
@@ -383,6 +394,8 @@ def _check_scores(scores: AnyFloats, classes: Ints | None, p: Predictions, where
             got=f"classes {classes[row].tolist()} with scores {scores[row].tolist()}",
             allowed="best first",
         )
+    if p.score_kind == "probability" and scores.size and (scores.min() < 0 or scores.max() > 1 + SLACK):
+        _check_probabilities(scores, classes, p, where)
     # The sum is NaN if any score is, with a fifth of isnan's memory traffic; inf - inf is handled below.
     with np.errstate(invalid="ignore", over="ignore"):
         suspicious = not np.isfinite(scores.sum(dtype=np.float64))

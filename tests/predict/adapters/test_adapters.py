@@ -395,15 +395,17 @@ def test_assumed_preprocessing_is_in_results_and_metadata(onnx_file, photo, tmp_
     (note,) = find_model(spec).notes
     assert predict_in_memory(photo, spec).notes == (note,)
     options = {"engine": "onnx", "run": Run(on_event=lambda kind, about: told.append((kind, about)))}
-    for n in range(2):  # also where all is predicted already
-        assert predict(photo, spec, out=tmp_path / "out", **options).notes == (note,)
-        assert [about for kind, about in told if kind == "note"] == [
-            {"model": "onnx/small", "text": note}
-        ] * (n + 1)
+    bare = "the images have no labels; manyhot audit draws a sample of them for people to label"
+    noted = []
+    for more in ((bare,), ()):  # also where all is predicted already
+        assert predict(photo, spec, out=tmp_path / "out", **options).notes == (note, *more)
+        noted += [note, *more]
+        found = [about for kind, about in told if kind == "note"]
+        assert found == [{"model": "onnx/small", "text": text} for text in noted]
     path = tmp_path / "out" / "onnx--small.parquet"
     assert metadata(pq.read_schema(path))["preprocessing_assumed"] == "mean, std"
     done = predict(photo, f"{spec[:-1]}, mean=0, std=1)", out=tmp_path / "known", **options)
-    assert done.notes == ()
+    assert done.notes == (bare,)
     known = metadata(pq.read_schema(tmp_path / "known" / "onnx--small.parquet"))
     assert "preprocessing_assumed" not in known
 
@@ -615,6 +617,19 @@ def test_a_network_of_timm_knows_its_preprocessing():
     assert find_model("python:mine:net").notes == ()
 
 
+def test_a_module_that_needs_another_package_says_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "needy.py").write_text("import nowhere_to_be_found.layers\n")
+    with pytest.raises(InputError) as error:
+        find_model("python:needy:net")
+    assert str(error.value) == (
+        "The module needy needs nowhere_to_be_found, which is not installed.\n"
+        "  where:   python:needy:net\n"
+        "  do:      pip install nowhere_to_be_found"
+    )
+
+
 @pytest.mark.usefixtures("module_of_ones_own")
 @pytest.mark.parametrize(
     ("spec", "message"),
@@ -627,6 +642,11 @@ def test_a_network_of_timm_knows_its_preprocessing():
             "python:mine:no",
             "There is no such function.\n  got:     python:mine:no\n"
             "  allowed: module 'mine' has no attribute 'no'",
+        ),
+        (
+            "python:elsewhere:net",
+            "There is no such module.\n  got:     python:elsewhere:net\n"
+            "  allowed: a file elsewhere.py in this folder, or an installed package",
         ),
         (
             "python:mine:nothing",

@@ -187,7 +187,7 @@ def test_another_name(tmp_path):
         (
             "python:elsewhere:net",
             "The backbone of a head cannot be built.\n  where:   mine.safetensors\n"
-            "  got:     python:elsewhere:net: There is no such function.\n"
+            "  got:     python:elsewhere:net: There is no such module.\n"
             "  do:      your own file or function must be in the same location as when the head was fitted",
         ),
         (

@@ -129,9 +129,10 @@ def _called(name: str) -> Any:
         found = getattr(importlib.import_module(module), function)
     except MissingExtraError:
         raise
+    except ModuleNotFoundError as error:
+        raise (missing_extra(error) or _not_installed(name, module, error)) from error
     except (ImportError, AttributeError) as error:
-        there_is_none = InputError("There is no such function.", got=f"python:{name}", allowed=str(error))
-        raise (missing_extra(error) or there_is_none) from error
+        raise InputError("There is no such function.", got=f"python:{name}", allowed=str(error)) from error
     except Exception as error:
         raise _failed("The module", f"python:{name}", error) from error
     _check_no_arguments(found, f"python:{name}")
@@ -141,6 +142,22 @@ def _called(name: str) -> Any:
         raise
     except Exception as error:
         raise _failed("The function", f"python:{name}", error) from error
+
+
+def _not_installed(name: str, module: str, error: ModuleNotFoundError) -> InputError:
+    """Return the error for a module that does not exist, or that needs a package that is not installed."""
+    package = (error.name or "").partition(".")[0]
+    if package == module.partition(".")[0]:
+        return InputError(
+            "There is no such module.",
+            got=f"python:{name}",
+            allowed=f"a file {module.replace('.', '/')}.py in this folder, or an installed package",
+        )
+    return InputError(
+        f"The module {module} needs {package}, which is not installed.",
+        where=f"python:{name}",
+        do=f"pip install {package}",
+    )
 
 
 def _check_no_arguments(function: Any, where: str) -> None:

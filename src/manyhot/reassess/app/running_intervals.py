@@ -15,16 +15,25 @@ class RunningInterval:
         A model, or two models whose difference it is.
     value, lo, hi : float
         The ends are NaN if there is no interval.
-    decided : bool
-        Whether it is a difference whose interval does not contain 0. The intervals of all differences hold
-        together.
+    is_pair : bool
+        Whether it is a difference of two models. The intervals of all differences hold together.
     """
 
     name: str
     value: float
     lo: float
     hi: float
-    decided: bool = False
+    is_pair: bool = False
+
+    @property
+    def decided(self) -> bool:
+        """Whether this is a difference whose interval does not contain 0."""
+        return self.is_pair and (self.lo > 0 or self.hi < 0)
+
+    @property
+    def half_width(self) -> float:
+        """Distance to the farther end of the interval; NaN if there is none."""
+        return max(self.hi - self.value, self.value - self.lo)
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,15 @@ MOST_INVITED = 200
 
 
 _RowNumber = Annotated[int, Query(ge=0, lt=1 << 53)]
+_Points = Annotated[float, Query(ge=0.1, le=50)]
 
 
 @owner_routes.get("", response_class=HTMLResponse)
-def overview(request: Request, context: ContextDep, owner: VisitingOwner) -> Response:
-    """Show the progress of the campaign, and its settings."""
-    return _overview(request, context, owner)
+def overview(
+    request: Request, context: ContextDep, owner: VisitingOwner, width: _Points | None = None
+) -> Response:
+    """Show the progress of the campaign, and its settings; of an audit, which intervals are narrow enough."""
+    return _overview(request, context, owner, width=width)
 
 
 @owner_routes.get("/disagreements", response_class=HTMLResponse)
@@ -228,6 +231,7 @@ def _overview(
     *,
     links: list[tuple[str, str]] | None = None,
     wrong: str = "",
+    width: float | None = None,
 ) -> Response:
     status = context.status.peek()
     people = [r for r in context.store.raters() if not r.is_owner or _has_rated(r, status)]
@@ -238,6 +242,7 @@ def _overview(
         "people": [_person(r, status) for r in people],
         "links": links or [],
         "wrong": wrong,
+        "width": width,
         "remarks": context.store.count_remarks(),
         "can_export": context.callbacks.export is not None,
     }

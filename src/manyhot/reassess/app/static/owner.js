@@ -5,7 +5,7 @@ const SECONDS = 10;
 
 async function refresh() {
   if (document.hidden || !document.querySelector("[data-live]")) return;
-  const response = await fetch("/owner");
+  const response = await fetch(`/owner${location.search}`);
   if (!response.ok || response.redirected) return;
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
   for (const part of document.querySelectorAll("[data-live]")) {

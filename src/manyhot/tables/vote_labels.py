@@ -1,0 +1,181 @@
+"""Votes as arrays, and the label sets that follow from the probabilities of their questions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+from pyarrow import compute as pc
+
+from manyhot import registry
+from manyhot.core.answers import MAYBE, SILENT, YES, Answers
+from manyhot.errors import InputError
+from manyhot.tables.definitions import STATES
+from manyhot.tables.labels import Images, Labels
+from manyhot.tables.votes import Refined, Votes
+
+METHOD = "auto"
+"""The default method: it needs no golden answers, and no choice of a model of raters."""
+
+UNRATED = "original label"
+"""The method of unrated images."""
+
+
+def labels_of_votes(
+    votes: Votes,
+    images: Images | None,
+    answers: Answers,
+    p: npt.NDArray[np.float64],
+    *,
+    levels: tuple[float, float],
+    decided: Refined | None,
+    method: str,
+    name: str,
+) -> Labels:
+    """Return the label sets of all images; images without votes keep their original label.
+
+    Parameters
+    ----------
+    votes : Votes
+    images : Images, optional
+    answers : Answers
+        The votes as arrays.
+    p : ndarray of float64, shape (Q,)
+        The probability of each question.
+    levels : tuple of float
+        Minimum probability of an unclear class, and minimum probability of a valid one.
+    decided : Refined, optional
+        Decisions, which override the probabilities.
+    method, name : str
+        The aggregator, and the name of the labels.
+    """
+    ids = votes.images if images is None else images.image_id
+    row = votes.image if images is None else pc.index_in(votes.images, ids).to_numpy()[votes.image]
+    label = None if images is None else images.label
+    rated = np.bincount(row, minlength=len(ids)) > 0
+    original = np.full(len(ids), SILENT, np.int32)
+    if label is not None:
+        original = pc.fill_null(label, SILENT).to_numpy().astype(np.int32)
+    alone = np.flatnonzero(~rated & (original != SILENT))
+    order = np.argsort(np.concatenate([row, alone]), kind="stable")
+    more = len(alone)
+    state = (p >= levels[0]).astype(np.int8) + (p >= levels[1])
+    if decided is not None:
+        state[decided.question] = decided.answer
+        p = p.copy()
+        sure = decided.answer != MAYBE
+        p[decided.question[sure]] = decided.answer[sure] == YES
+    lists = {
+        "classes": np.concatenate([votes.class_id, original[alone]]),
+        "state": np.concatenate([state, np.full(more, 2, np.int8)]),
+        "p": np.concatenate([p, np.ones(more)]).astype(np.float32),
+        "n_votes": np.concatenate([answers.counts().sum(1), np.zeros(more, np.int64)]).astype(np.int32),
+    }
+    lengths = np.bincount(row, minlength=len(ids)) + np.bincount(alone, minlength=len(ids))
+    table = _table(ids, label, rated, rated | (original != SILENT), lengths, lists, order, method)
+    return Labels(
+        table,
+        votes.n_classes,
+        votes.class_hash,
+        asked_known=True,
+        name=name,
+        class_list=votes.class_list,
+        exclusive=bool(votes.kind),
+    )
+
+
+def _table(
+    ids: pa.Array,
+    label: pa.Array | None,
+    rated: npt.NDArray[np.bool_],
+    usable: npt.NDArray[np.bool_],
+    lengths: npt.NDArray[np.int64],
+    lists: dict[str, npt.NDArray[Any]],
+    order: npt.NDArray[np.intp],
+    method: str,
+) -> pa.Table:
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    arrays = {name: pa.array(values[order]) for name, values in lists.items()}
+    arrays["state"] = pa.DictionaryArray.from_arrays(arrays["state"], list(STATES)).cast(pa.string())
+    methods = pa.DictionaryArray.from_arrays(pa.array(rated.astype(np.int8)), [UNRATED, method])
+    return pa.table(
+        {
+            "image_id": ids,
+            **({} if label is None else {"label": label}),
+            "rated": pa.array(rated),
+            "usable": pa.array(usable),
+            **{name: pa.ListArray.from_arrays(offsets, values) for name, values in arrays.items()},
+            "method": methods.cast(pa.string()),
+        }
+    )
+
+
+def answers_of(
+    votes: Votes, images: Images | None = None, original_classes: Collection[int] | None = None
+) -> Answers:
+    """Return votes as arrays, with images, raters and questions numbered as in `votes`.
+
+    Parameters
+    ----------
+    votes : Votes
+    images : Images, optional
+        With original labels.
+    original_classes : collection of int, optional
+        The classes for which the original label counts as a rater; by default, all.
+    """
+    original = None if images is None else original_answers(votes, images, original_classes)
+    classes, group = np.unique(votes.class_id, return_inverse=True)
+    return Answers(
+        votes.question,
+        votes.rater,
+        votes.answer,
+        votes.n_questions,
+        votes.n_raters,
+        original,
+        group if len(classes) > 1 else None,
+    )
+
+
+def original_answers(
+    votes: Votes, images: Images, classes: Collection[int] | None = None
+) -> npt.NDArray[np.int8] | None:
+    """Return the answer of the original label to each question; None without labels."""
+    if images.label is None:
+        return None
+    at = pc.index_in(votes.images, images.image_id)
+    label = pc.fill_null(pc.take(images.label, at), SILENT).to_numpy()[votes.image]
+    original = np.where(label == SILENT, SILENT, label == votes.class_id).astype(np.int8)
+    if classes is not None:
+        original[~np.isin(votes.class_id, list(classes))] = SILENT
+    return original if (original != SILENT).any() else None
+
+
+def combined_votes(votes: Votes) -> Labels:
+    """Return the label sets of votes by the default method, as ``manyhot aggregate`` does.
+
+    Raises
+    ------
+    InputError
+        If raters chose one class of all, which needs a choice of the method.
+    """
+    if votes.kind:
+        raise InputError(
+            "Votes for one class of all are not combined on the way.",
+            where=votes.name or None,
+            do="combine them first: manyhot aggregate VOTES",
+        )
+    entry, answers = registry.get("aggregator", METHOD), answers_of(votes)
+    threshold = float(entry.about["threshold"])
+    return labels_of_votes(
+        votes,
+        None,
+        answers,
+        entry(answers, None).p,
+        levels=(entry.about.get("unclear_from") or threshold, threshold),
+        decided=votes.refined,
+        method=entry.name,
+        name=votes.name,
+    )

@@ -227,6 +227,8 @@ class AuditedEstimate:
         The values by the proposed label sets alone.
     n : int
         Number of audited images.
+    checked : bool
+        Whether too few or too heavy images leave a value without interval.
     """
 
     value: Floats
@@ -236,6 +238,7 @@ class AuditedEstimate:
     heaviest: Floats
     alone: Floats
     n: int
+    checked: bool = True
 
     @property
     def effective(self) -> Floats:
@@ -248,7 +251,11 @@ class AuditedEstimate:
     @property
     def without(self) -> Bools:
         """Whether a value has no interval; see `doubts`."""
-        return ~((self.effective >= FEWEST_EFFECTIVE) & (self.heaviest <= 1))
+        return self._few | (self.checked & ~(self.heaviest <= 1))
+
+    @property
+    def _few(self) -> Bools:
+        return ~(self.effective >= (FEWEST_EFFECTIVE if self.checked else 0))
 
     def doubts(self) -> list[str]:
         """Return why each value has no interval by the normal theory; empty if it has one.
@@ -256,10 +263,8 @@ class AuditedEstimate:
         If the audited images with small probabilities happen to agree with the proposals, the variance looks
         small and is wrong. So it is not enough that many images make up the estimated variance.
         """
-        few = ~(self.effective >= FEWEST_EFFECTIVE)
-        return [
-            TOO_FEW_IMAGES if f else TOO_HEAVY if w else "" for f, w in zip(few, self.without, strict=True)
-        ]
+        both = zip(self._few, self.without, strict=True)
+        return [TOO_FEW_IMAGES if f else TOO_HEAVY if w else "" for f, w in both]
 
     def interval(self, scale: Scale = "plain", *, quantile: float | None = None) -> tuple[Floats, Floats]:
         """Return the ends of the intervals, shape (M,); NaN where `without`.
@@ -289,6 +294,7 @@ def estimate(
     power: Power = "tuned",
     population: bool = False,
     rater_variance: AnyFloats | None = None,
+    same: Bools | None = None,
 ) -> AuditedEstimate:
     """Estimate values on people's label sets of all images.
 
@@ -305,6 +311,9 @@ def estimate(
     rater_variance : ndarray of float, shape (n, M), optional
         Variance of each audited contribution that is due to few answers, such as that of a posterior. It
         adds ``sum_S w_i**2 rater_variance_i``. It does not cover a bias of the posterior.
+    same : ndarray of bool, shape (n, M), optional
+        Audited images whose contribution to a difference does not depend on which classes are valid, such as
+        those with the same top class. They are not taken to have residuals of the size of the others'.
 
     Notes
     -----
@@ -319,17 +328,29 @@ def estimate(
     squares = np.square(of_y - weight * of_f)
     residual = y - weight * f
     weighted = sample.weights @ residual
-    largest = np.maximum(residual.max(axis=0) - weighted, weighted - residual.min(axis=0))
+    largest = np.abs(residual - weighted)
     squares[:, squares.sum(axis=0) < _ROUNDING**2] = 0  # or it would seem that many images make it up
     variance = squares.sum(axis=0)
     total = variance * _freedom(sample, power) + _added_variance(y, sample, population, rater_variance)
     with np.errstate(invalid="ignore", divide="ignore"):
         df = 2 * total**2 / _summed(squares, squares)
-        heaviest = np.max(sample.weights**2 * (1 - sample.probability)) * largest**2 / variance
+        heaviest = _heaviest(largest, sample, same) / variance
     if (sample.probability == 1).all():  # nothing depends on the sample
         heaviest = np.zeros(len(heaviest))
     value = values.base + weight * values.mean + weighted
     return AuditedEstimate(value, np.sqrt(total), df, weight, heaviest, values.alone, len(sample))
+
+
+def _heaviest(size: Floats, sample: AuditSample, same: Bools | None) -> Floats:
+    """Return what an image with the smallest probability and the largest residual adds to the variances.
+
+    If some images are the same for two models, it is the larger one of those of these and of the others.
+    """
+    factor = (sample.weights**2 * (1 - sample.probability))[:, None]
+    groups = [np.ones((1, 1), bool)] if same is None else [same, ~same]
+    return np.asarray(
+        np.max([(factor * g).max(axis=0) * (size * g).max(axis=0) ** 2 for g in groups], axis=0)
+    )
 
 
 def bootstrap_interval(

@@ -27,6 +27,9 @@ from manyhot.tables.schemas import metadata, metadata_number, read, schema, writ
 AUDIT_DESIGNS = ("uniform", "stratified", "active", "systematic")
 """Equal probabilities; equal ones in each stratum; higher ones where models may be wrong; any others."""
 
+QUESTION_PROBABILITY = "question_probability"
+"""The metadata of proposals whose scores are the probabilities that people are asked these questions."""
+
 _KEYS = ("design", "seed", "n", "n_images", "images", "probabilities")
 
 

@@ -397,7 +397,7 @@ def test_macro_average_precision_needs_audited_images():
 
 def test_a_class_that_the_sample_missed_counts_and_is_noted():
     """Its first images were audited, so that images which have it would hardly change the value."""
-    world, drawn = World(), draw_sample(IDS, np.full(400, 0.8), "uniform", 3)
+    world, drawn = World(), draw_sample(IDS, np.full(400, 0.95), "uniform", 3)
     models, proposed = dense(world)
     options = {"sample": drawn, "metrics": ["map_macro"]}
     found = evaluate(proposed, models, audited=world.audited(drawn.drawn), **options)

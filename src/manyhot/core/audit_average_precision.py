@@ -23,6 +23,7 @@ audited positives (`manyhot.core.jackknife`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -36,8 +37,12 @@ from manyhot.core.audited import LinearisedValues, check_rows
 FEWEST_AUDITED_POSITIVES = 5
 """Audited positives of a class below which some of its first images must have been audited."""
 
-FIRST_IMAGES, FEWEST_FIRST = 20, 3
+FIRST_IMAGES, FEWEST_FIRST, MOST_FIRST = 20, 3, 15
 """Images of a class with the highest scores, and how many of them must have been audited."""
+
+_PREFERRED = 1.25
+"""How much more often first images must have been audited than all. Uniform samples of 1,000 of 3,000
+photographs of VOC have some first images of each class, but 86 to 90 % of the intervals of values hold."""
 
 _PENALTY, _PENALTY_OF_SLOPES = 1.0, 0.1
 """Inverse variances of class intercepts and slopes in the regression."""
@@ -120,7 +125,7 @@ def doubt_of_classes(audited: Bools, scores: AnyFloats, sample: AuditSample) -> 
     """Return why macro average precision has no interval; empty if it has one.
 
     A class with few audited positives may have others anywhere. Those that would change its average precision
-    have high scores, so some of the images with the highest scores must have been audited.
+    have high scores, so images with the highest scores must have been audited, and more often than others.
 
     Parameters
     ----------
@@ -131,12 +136,14 @@ def doubt_of_classes(audited: Bools, scores: AnyFloats, sample: AuditSample) -> 
     k = min(FIRST_IMAGES, len(scores))
     first = np.argpartition(-scores[:, few], k - 1, axis=0)[:k]
     n_first = np.isin(first, sample.images).sum(axis=0)
-    unseen = np.count_nonzero(n_first < min(FEWEST_FIRST, k))
+    plain = _PREFERRED * k * len(sample) / len(scores)
+    least = math.ceil(min(max(FEWEST_FIRST, plain), MOST_FIRST, k))
+    unseen = np.count_nonzero(n_first < least)
     if not unseen:
         return ""
     return (
         f"{unseen:,} of {audited.shape[1]:,} classes have fewer than {FEWEST_AUDITED_POSITIVES} positives in "
-        f"the sample, and fewer than {FEWEST_FIRST} of their {FIRST_IMAGES} images with the highest scores"
+        f"the sample, and fewer than {least} of their {k} images with the highest scores"
     )
 
 

@@ -312,6 +312,25 @@ def test_agreement_on_images_that_are_seldom_drawn_gives_no_interval():
     assert TOO_HEAVY.startswith("one more disagreement on an image with a small probability could double")
 
 
+def test_images_that_do_not_tell_two_models_apart_do_not_leave_a_difference_without_interval():
+    """Few of many images with the same top class are drawn, which contribute a constant to a difference."""
+    alike = np.arange(3000) < 2400
+    design = AuditDesign(np.where(alike, 20 / 2400, 130 / 600), alike.astype(int))
+    sample = design.draw(np.random.default_rng(0))
+    same = alike[sample.images][:, None]
+    y = np.where(alike, 0.0, np.resize([0.0, 1.0, 0.0, -1.0], 3000))[:, None]
+    values = linearised_means(y[sample.images], np.zeros((3000, 1)), sample)
+    plain, told = (estimate(values, sample, power=0.0, same=x) for x in (None, same))
+    assert (plain.doubts(), told.doubts()) == ([TOO_HEAVY], [""])
+    assert (told.value, told.error, told.df) == (plain.value, plain.error, plain.df)
+    w, residual = sample.weights, (y[sample.images] - plain.value)[:, 0]
+    parts = [
+        np.max((w**2 * (1 - sample.probability))[g]) * np.max(np.abs(residual[g])) ** 2
+        for g in (same[:, 0], ~same[:, 0])
+    ]
+    assert told.heaviest[0] * told.error[0] ** 2 == pytest.approx(max(parts))
+
+
 def test_intervals_on_each_scale():
     y, f = images(900)
     sample = uniform_design(900, 200).draw(np.random.default_rng(9))

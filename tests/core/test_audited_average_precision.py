@@ -1,11 +1,17 @@
-"""core/audit_average_precision.py against numerical derivatives of the metric, and a simulation."""
+"""core/audit_average_precision.py against loops, numerical derivatives, scikit-learn, and a simulation."""
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
-from manyhot.core.audit_average_precision import linearised_average_precision
+from manyhot.core.audit_average_precision import (
+    Ranking,
+    _regression,
+    audited_average_precision,
+    doubt_of_classes,
+)
 from manyhot.core.audit_samples import AuditSample, active_design, uniform_design
-from manyhot.core.audited import estimate
+from manyhot.core.audited import estimate, side_by_side
 from manyhot.core.ranking import map_macro
 from manyhot.core.sets import Case, LabelSets
 
@@ -21,68 +27,155 @@ def world(n_images, noise, seed=0):
 
 def precision(sets, scores):
     rows = LabelSets.from_lists([np.flatnonzero(row) for row in sets], sets.shape[1])
-    return map_macro(Case.from_scores(rows, scores, k=1, kind="logit"))
+    return map_macro(Case.from_scores(rows, scores, k=1, kind="logit")).value(None)
 
 
-def test_contributions_are_the_derivatives_of_the_metric():
-    people, proposed, scores = world(200, 1)
+def loop(label, scores):
+    """Return T and P as they are defined."""
+    n, total = range(len(label)), 0.0
+    for i in n:
+        above = sum(label[j] for j in n if j != i and scores[j] >= scores[i])
+        total += label[i] * (1 + above) / sum(scores[j] >= scores[i] for j in n)
+    return total, sum(label)
+
+
+def test_the_precision_of_valid_classes_is_that_of_the_metric():
+    people, _, scores = world(200, 1)
     scores = np.round(scores)  # ties
-    sample = active_design(np.linspace(0.1, 1, 200), 60).draw(np.random.default_rng(1))
-    drawn = people[sample.images]
-    found = linearised_average_precision(drawn, proposed, scores, sample)
-    metric = precision(np.concatenate([drawn, proposed]), np.concatenate([scores[sample.images], scores]))
-    weights = np.concatenate([sample.weights, np.zeros(200)])
-    for image in range(0, 200, 11):
-        changed = weights.copy()
-        changed[60 + image] = 1e-7
-        slope = (metric.value(changed) - metric.value(weights)) / 1e-7
-        here = np.flatnonzero(sample.images == image)
-        assert found.proposed[here, 0] == pytest.approx(np.full(len(here), slope), abs=2e-5)
-    for row in range(0, 60, 7):
-        changed = weights.copy()
-        changed[row] += 1e-7
-        slope = (metric.value(changed) - metric.value(weights)) / 1e-7
-        assert found.audited[row, 0] == pytest.approx(slope, abs=2e-5)
-    assert found.alone[0] == pytest.approx(precision(proposed, scores).value(None))
-    assert sample.weights @ found.audited[:, 0] == pytest.approx(0, abs=1e-12)
+    found = [Ranking.of(s).curve(y.astype(float)).precision for s, y in zip(scores.T, people.T, strict=True)]
+    assert np.mean(found) == pytest.approx(precision(people, scores))
+
+
+def test_labels_may_be_any_numbers_and_slopes_are_derivatives():
+    rng = np.random.default_rng(2)
+    scores, label = rng.integers(0, 9, 40).astype(float), rng.normal(1, 1, 40)
+    curve = Ranking.of(scores).curve(label)
+    total, positives = loop(label, scores)
+    assert (curve.precision, curve.total) == pytest.approx((total / positives, positives))
+    for i in range(0, 40, 7):
+        without = np.where(np.arange(40) == i, 0, label)
+        fewer = loop(without, scores)[0]
+        assert total - fewer == pytest.approx(label[i] * curve.slope[i])  # linear, so exactly
+
+
+def test_what_leaving_out_an_answer_changes_is_exact():
+    people, _, scores = (x[:, 0] for x in world(200, 1))
+    label = people + 0.1
+    curve = Ranking.of(scores).curve(label)
+    for i in (3, 50, 199):
+        d = 0.7
+        less = Ranking.of(scores).curve(label - d * (np.arange(200) == i)).precision
+        change = d * (curve.slope[i] - curve.precision) / (curve.total - d)
+        assert curve.precision - less == pytest.approx(change)
+
+
+def test_influences_are_derivatives_by_the_weight_of_an_image():
+    """Two images of one score and a label each are one image of twice the weight, but for own positives."""
+    people, _, scores = (x[:, 0] for x in world(3000, 1))
+    curve = Ranking.of(scores).curve(people.astype(float))
+    for i in (1, 7, 20, 44):
+        more = np.append(scores, scores[i]), np.append(people, people[i]).astype(float)
+        change = Ranking.of(more[0]).curve(more[1]).precision - curve.precision
+        assert curve.influence(people.astype(float))[i] == pytest.approx(change, abs=2e-5)
+
+
+def test_the_regression_is_that_of_scikit_learn():
+    """Its one penalty is that of the class intercepts; a feature that is larger has a smaller one."""
+    from sklearn.linear_model import LogisticRegression
+
+    people, proposed, scores = world(60, 1)
+    features = np.stack([scores, proposed]).astype(float)
+    asked = np.random.default_rng(0).random(people.shape) < 0.7
+    slopes, intercepts = _regression(people, asked, features)
+    classes = np.broadcast_to(np.eye(6), (60, 6, 6)).reshape(-1, 6)
+    x = np.concatenate([features.reshape(2, -1).T * 10**0.5, classes], axis=1)
+    here = asked.ravel()
+    fitted = LogisticRegression(C=1, tol=1e-9, max_iter=10_000).fit(x[here], people.ravel()[here])
+    assert slopes / 10**0.5 == pytest.approx(fitted.coef_[0, :2], abs=1e-4)
+    assert intercepts == pytest.approx(fitted.intercept_ + fitted.coef_[0, 2:], abs=1e-3)
+
+
+def test_the_value_is_what_the_equations_give_if_questions_are_drawn():
+    people, proposed, scores = world(150, 1)
+    rng = np.random.default_rng(1)
+    sample = active_design(np.linspace(0.1, 1, 150), 60).draw(rng)
+    chance = np.linspace(0.3, 1, 6) * np.ones((60, 1))
+    asked = np.where(rng.random((60, 6)) < chance, chance, 0)
+    answers = people[sample.images] & (asked > 0)
+    values = audited_average_precision(answers, proposed, scores, sample, asked=asked)
+    found = estimate(values, sample, power=1.0)
+    features = np.stack([scores, proposed]).astype(float)
+    centre = features[:, sample.images].mean(axis=(1, 2))
+    spread = features[:, sample.images].std(axis=(1, 2))
+    standard = ((features.T - centre) / spread).T
+    slopes, intercepts = _regression(answers, asked > 0, standard[:, sample.images])
+    expected = []
+    for c in range(6):
+        p = expit(intercepts[c] + slopes @ standard[:, :, c])
+        label = p.copy()
+        for k, i in enumerate(sample.images):
+            if asked[k, c]:
+                label[i] += (answers[k, c] - p[i]) / (sample.probability[k] * asked[k, c])
+        total, positives = loop(label, scores[:, c])
+        expected.append(total / positives)
+    assert found.value[0] == pytest.approx(np.mean(expected))
+    assert found.alone[0] == pytest.approx(precision(proposed, scores))
+
+
+def test_without_features_the_regression_knows_how_often_classes_are_valid():
+    people, proposed, scores = world(300, 1)
+    sample = uniform_design(300, 100).draw(np.random.default_rng(0))
+    slopes, intercepts = _regression(people[sample.images], np.ones((100, 6), bool), np.zeros((0, 100, 6)))
+    assert len(slopes) == 0
+    assert intercepts == pytest.approx(logit(people[sample.images].mean(0)), abs=0.2)
+    plain = audited_average_precision(people[sample.images], proposed, scores, sample, features=())
+    other = audited_average_precision(people[sample.images], ~proposed, scores, sample, features=())
+    assert plain.audited == pytest.approx(other.audited)
 
 
 def test_if_all_images_are_audited_the_value_is_exact():
     people, proposed, scores = world(300, 0.5)
+    people[:, 2] = False  # a class that no image has does not count, though it is proposed
     every = AuditSample(uniform_design(300, 300), np.arange(300))
-    found = estimate(linearised_average_precision(people, proposed, scores, every), every, power=0.7)
-    assert found.value[0] == pytest.approx(precision(people, scores).value(None))
+    found = estimate(audited_average_precision(people, proposed, scores, every), every, power=1.0)
+    assert found.value[0] == pytest.approx(precision(people, scores))
 
 
-def test_an_image_has_the_weight_of_one_of_all_for_itself():
-    people, proposed, scores = (x[:, :1] for x in world(200, 1))
-    sample = active_design(np.linspace(0.1, 1, 200), 60).draw(np.random.default_rng(1))
-    drawn, s, w = people[sample.images, 0], scores[sample.images, 0], sample.weights
-    found = linearised_average_precision(drawn[:, None], proposed, scores, sample)
-    expected = 0
-    for j in np.flatnonzero(drawn):
-        others = np.where(np.arange(60) == j, 0, w * (1 - 1 / 200) / (1 - w[j]))
-        hits, depth = others[(s >= s[j]) & drawn].sum(), others[s >= s[j]].sum()
-        expected += w[j] * (hits + 1 / 200) / (depth + 1 / 200) / (w @ drawn)
-    assert found.base[0] == pytest.approx(expected)
+def test_a_class_with_few_positives_needs_its_first_images():
+    people, _, scores = world(400, 1)
+    people[:, 0], first = False, np.argsort(-scores[:, 0])
+    others = np.setdiff1d(np.arange(400), first[:20])
+    for n_first, expected in ((7, ""), (6, "1 of 6 classes have fewer than 5 positives in the sample, ")):
+        images = np.concatenate([first[:n_first], others[: 100 - n_first]])
+        doubt = doubt_of_classes(people[images], scores, AuditSample(uniform_design(400, 100), images))
+        more = "and fewer than 7 of their 20 images with the highest scores" if expected else ""
+        assert doubt == expected + more
 
 
 @pytest.mark.slow
-def test_intervals_hold_and_proposals_make_them_narrower():
-    """Also if proposals hold half of the valid classes."""
+def test_intervals_hold_also_of_a_difference_and_proposals_make_them_narrower():
     people, proposed, scores = world(3000, 0.5)
-    true = precision(people, scores).value(None)
-    assert precision(proposed, scores).value(None) > true + 0.05
-    rng, held, errors, deviations = np.random.default_rng(2), [], [], []
+    scores = np.stack([scores, scores + np.random.default_rng(1).normal(0, 1, scores.shape)])
+    true = np.array([precision(people, s) for s in scores])
+    true = np.append(true, true[0] - true[1])
+    assert precision(proposed, scores[0]) > true[0] + 0.05
+    rng, held, errors, off = np.random.default_rng(2), [], [], []
     for _ in range(400):
         sample = uniform_design(3000, 500).draw(rng)
-        values = linearised_average_precision(people[sample.images], proposed, scores, sample)
-        found = [estimate(values, sample, power=power) for power in (0.0, "tuned")]
-        lo, hi = (ends[0] for ends in found[1].interval("logit"))
-        held.append(lo <= true <= hi)
-        deviations.append(found[1].value[0] - true)
-        errors.append([e.error[0] for e in found])
-    assert np.mean(held) > 0.93
-    assert np.mean(deviations) == pytest.approx(0, abs=0.003)
-    plain, tuned = np.mean(errors, axis=0)
-    assert tuned < 0.95 * plain
+        found = []
+        for features in (scores, ()):
+            values = [
+                audited_average_precision(people[sample.images], proposed, s, sample, features=features)
+                for s in scores
+            ]
+            both = side_by_side(values)
+            pair = both.differences(np.array([0]), np.array([1]))
+            found.append(estimate(side_by_side([both, pair]), sample, power=1.0))
+        lo, hi = found[0].interval()
+        held.append((lo <= true) & (true <= hi))
+        off.append(found[0].value - true)
+        errors.append([e.error for e in found])
+    assert (np.mean(held, axis=0) > 0.93).all()
+    assert np.mean(off, axis=0) == pytest.approx([0, 0, 0], abs=0.003)
+    informed, plain = np.mean(errors, axis=0)
+    assert (informed < 0.95 * plain).all()

@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from scipy import stats
 from scipy.special import expit, logit
 
 from audits import IDS, N_CLASSES, World, table_of
 from manyhot import evaluate
-from manyhot.core.audit_average_precision import linearised_average_precision
+from manyhot.core.audit_average_precision import audited_average_precision
 from manyhot.core.audit_sequence import sequence_p, sequence_quantile
 from manyhot.core.audited import estimate, side_by_side
 from manyhot.errors import InputError
@@ -350,7 +351,7 @@ def dense(world):
     return models, Labels(table_of([[c] for c in world.label]), N_CLASSES, name="proposed")
 
 
-def test_macro_average_precision_is_estimated_by_its_influence_function():
+def test_macro_average_precision_is_what_the_estimator_gives():
     world, drawn = World(), draw_sample(IDS, np.full(400, 0.5), "uniform", 3)
     models, proposed = dense(world)
     found = evaluate(proposed, models, audited=world.audited(drawn.drawn), sample=drawn)
@@ -358,19 +359,89 @@ def test_macro_average_precision_is_estimated_by_its_influence_function():
     people, single = (np.array([[c in s for c in range(N_CLASSES)] for s in of]) for of in sets)
     numbers, values = row(found, model="good", metric="map_macro"), []
     for model in models:
-        values.append(linearised_average_precision(people[sample.images], single, model.scores, sample))
-    expected = estimate(values[0], sample)
+        odds = logit(model.scores.astype(float))
+        features = ((odds - odds.mean()) / odds.std(), single)
+        values.append(
+            audited_average_precision(people[sample.images], single, model.scores, sample, features=features)
+        )
+    expected = replace(estimate(values[0], sample, power=1.0), checked=False)
     lo, hi = expected.interval("logit")
-    assert numbers["value"] == pytest.approx(expected.value[0], abs=1e-6)
-    assert (numbers["lo"], numbers["hi"]) == pytest.approx((lo[0], hi[0]), abs=1e-6)
+    assert numbers["value"] == pytest.approx(expected.value[0], abs=1e-5)
+    assert (numbers["lo"], numbers["hi"]) == pytest.approx((lo[0], hi[0]), abs=1e-5)
     assert numbers["alone"] == pytest.approx(expected.alone[0])
     assert (numbers["n"], numbers["n_skipped"], numbers["n_audited"]) == (400, 0, 200)
     (pair,) = (r for r in found.pairs.to_pylist() if r["metric"] == "map_macro")
-    both = estimate(side_by_side(values).differences(np.array([1]), np.array([0])), sample)
+    both = side_by_side(values).differences(np.array([1]), np.array([0]))
+    both = replace(estimate(both, sample, power=1.0), checked=False)
     assert pair["difference"] == pytest.approx(both.value[0], abs=1e-5)
     assert pair["lo"] == pytest.approx(both.interval()[0][0], abs=1e-5)
     left_out = next(n for n in found.notes if "sums over images" in n)
     assert left_out.startswith("proposed, 2 models: map_micro, ")
+
+
+def test_models_that_propose_for_one_another_predict_answers_by_their_scores():
+    """Each model's average precision has both models' log odds in its regression, so both have the same."""
+    world, drawn = World(), draw_sample(IDS, np.full(400, 0.5), "uniform", 3)
+    models, _ = dense(world)
+    images = Images(pa.table({"image_id": IDS}), "photos")
+    options = {"audited": world.audited(drawn.drawn), "sample": drawn, "classes": list("abcdef")}
+    found = evaluate(images, models, metrics=["map_macro"], **options)
+    sample = drawn.sample_for(IDS)
+    people = np.array([[c in s for c in range(N_CLASSES)] for s in world.sets])
+    odds = [logit(np.clip(m.scores, 1e-6, 1 - 1e-6).astype(float)) for m in models]
+    odds = [(x - x.mean()) / x.std() for x in odds]
+    for model, features in zip(models, (odds, odds[::-1]), strict=True):
+        values = audited_average_precision(
+            people[sample.images], people, model.scores, sample, features=features
+        )
+        expected = estimate(values, sample, power=1.0).value[0]
+        assert found.value("map_macro", model=model.model) == pytest.approx(expected, abs=1e-5)
+
+
+def test_with_the_sample_alone_nothing_predicts_answers():
+    world, drawn = World(), draw_sample(IDS, np.full(400, 0.5), "uniform", 3)
+    models, proposed = dense(world)
+    options = {"sample": drawn, "metrics": ["map_macro"], "estimator": "sample", "trust_order": True}
+    found = evaluate(proposed, models, audited=world.audited(drawn.drawn), **options)
+    world.label = (world.label + 1) % N_CLASSES  # other proposals
+    _, others = dense(world)
+    other = evaluate(others, models, audited=world.audited(drawn.drawn), **options)
+    assert found.value("map_macro", model="bad") == other.value("map_macro", model="bad")
+
+
+@pytest.mark.parametrize("metric", ["map_image", "lrap", "hamming"])
+def test_models_that_propose_for_one_another_have_pairs(metric):
+    """Their proposals differ, and the images that count by these do, but not those that count by people."""
+    world, drawn = World(empty=0.1), draw_sample(IDS, np.full(400, 0.5), "uniform", 3)
+    models, _ = dense(world)
+    images = Images(pa.table({"image_id": IDS}), "photos")
+    options = {"audited": world.audited(drawn.drawn), "sample": drawn, "classes": list("abcdef")}
+    found = evaluate(images, models, metrics=[metric], **options)
+    (pair,) = found.pairs.to_pylist()
+    good, bad = (row(found, model=m, metric=metric) for m in ("good", "bad"))
+    assert pair["difference"] == pytest.approx(bad["value"] - good["value"], abs=0.02)
+    assert pair["lo"] < pair["difference"] < pair["hi"]
+    assert pair["n"] == good["n"] == bad["n"]
+
+
+def test_a_rule_that_chooses_the_questions_leaves_macro_average_precision_without_an_interval():
+    """Classes that nobody asked about are not absent."""
+    world, drawn = World(), draw_sample(IDS, np.full(400, 0.5), "uniform", 3)
+    models, proposed = dense(world)
+    rows = pc.index_in(drawn.drawn, IDS).to_pylist()
+    asked = [sorted({*world.sets[i], 0}) for i in rows]
+    table = table_of(asked, ids=IDS.take(pa.array(rows)))
+    states = [["yes" if c in world.sets[i] else "no" for c in a] for i, a in zip(rows, asked, strict=True)]
+    table = table.set_column(table.column_names.index("state"), "state", pa.array(states))
+    people = Labels(table, N_CLASSES, asked_known=True, name="people")
+    found = evaluate(proposed, models, audited=people, sample=drawn, metrics=["map_macro"])
+    assert found.results["lo"].null_count == 2
+    mean = np.mean([len(a) for a in asked])
+    text = (
+        f"no interval of map_macro: people were asked about {mean:.1f} of 6 classes of an image, and the "
+        "others may be valid, too: draw the questions with the design classes"
+    )
+    assert text in [n.text for n in found.model_notes if n.kind == "no_interval" and n.model == "bad"]
 
 
 def test_macro_average_precision_is_exact_if_all_images_are_audited():
@@ -384,28 +455,42 @@ def test_macro_average_precision_is_exact_if_all_images_are_audited():
         assert value == pytest.approx(plain.value("map_macro", model=model), abs=1e-9)
 
 
-def test_macro_average_precision_needs_positives():
+def test_macro_average_precision_needs_audited_images():
     world, drawn = World(), draw_sample(IDS, np.full(400, 0.045), "uniform", 7, random="numpy")
     models, proposed = dense(world)
     options = {"audited": world.audited(drawn.drawn), "sample": drawn}
     found = evaluate(proposed, models, metrics=["map_macro"], **options)
     assert found.results["lo"].null_count == 2
-    text = "no interval of map_macro: too few positives (6 of 6 classes have fewer than 30)"
+    text = "no interval of map_macro: fewer than 30 audited images count"
     assert [n.text for n in found.model_notes if n.kind == "no_interval" and n.model == "bad"] == [text]
 
 
-def test_a_class_that_the_sample_missed_leaves_macro_average_precision_without_an_interval():
-    """It may be in other images, so that its average precision is unknown."""
-    world, drawn = World(), draw_sample(IDS, np.full(400, 0.8), "uniform", 3)
+def test_a_class_that_the_sample_missed_counts_and_is_noted():
+    """Its first images were audited, so that images which have it would hardly change the value."""
+    world, drawn = World(), draw_sample(IDS, np.full(400, 0.95), "uniform", 3)
     models, proposed = dense(world)
     options = {"sample": drawn, "metrics": ["map_macro"]}
     found = evaluate(proposed, models, audited=world.audited(drawn.drawn), **options)
-    assert found.results["lo"].null_count == 0
+    assert not any("no positives" in n for n in found.notes)
     world.sets = [[c for c in classes if c] for classes in world.sets]
     found = evaluate(proposed, models, audited=world.audited(drawn.drawn), **options)
-    assert found.results["lo"].null_count == 2
-    text = "no interval of map_macro: 1 of 6 classes have no positives in the sample"
-    assert text in [n.text for n in found.model_notes if n.kind == "no_interval" and n.model == "bad"]
+    assert found.results["lo"].null_count == 0
+    text = (
+        "proposed: 1 of 6 classes have no positives in the sample; map_macro takes it that other images have "
+        "them, as models predict: leave out classes that no image has"
+    )
+    assert text in found.notes
+
+
+def test_a_class_that_the_sample_missed_needs_its_first_images():
+    world, drawn = World(), draw_sample(IDS, np.full(400, 0.1), "uniform", 3)
+    models, proposed = dense(world)
+    world.sets = [[c for c in classes if c] for classes in world.sets]
+    options = {"sample": drawn, "metrics": ["map_macro"]}
+    found = evaluate(proposed, models, audited=world.audited(drawn.drawn), **options)
+    few = [n.text for n in found.model_notes if n.kind == "no_interval"]
+    assert few
+    assert all("with the highest scores" in text for text in few)
 
 
 def test_proposals_of_classes_that_can_be_valid_together():

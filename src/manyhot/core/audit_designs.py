@@ -17,11 +17,12 @@ from manyhot.core.audit_samples import AuditDesign, active_design, stratified_de
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
 
-Preference = Literal["uniform", "size", "confidence", "active", "differences"]
+Preference = Literal["uniform", "size", "confidence", "active", "differences", "classes"]
 """What a design prefers: nothing; images with more proposed classes; less confident ones; images on which
-models may be wrong; images on which models differ."""
+models may be wrong; images on which models differ; images that change macro average precision."""
 
-PREFERENCES: tuple[Preference, ...] = get_args(Preference)
+PREFERENCES: tuple[Preference, ...] = tuple(p for p in get_args(Preference) if p != "classes")
+"""The designs by top classes. That by scores of all classes is in `manyhot.core.audit_class_designs`."""
 
 N_ASKED = 5
 """Top classes of each model to ask about. With one, ``real1`` is 4 to 10 points too high on ReaL, because

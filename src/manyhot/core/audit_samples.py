@@ -265,7 +265,7 @@ def stratified_design(
     return AuditDesign((counts / size)[places], stratum)
 
 
-def active_design(squared_residual: AnyFloats, n: int, *, uniform: float = 0.5) -> AuditDesign:
+def active_design(squared_residual: AnyFloats, n: float, *, uniform: float = 0.5) -> AuditDesign:
     """Return the design that prefers images on which people may disagree with the proposed label sets.
 
     Parameters
@@ -309,7 +309,7 @@ def active_design(squared_residual: AnyFloats, n: int, *, uniform: float = 0.5) 
     return AuditDesign(_proportional(mixed, n))
 
 
-def _check_size(n: int, n_images: int, least: int = FEWEST_IN_STRATUM) -> None:
+def _check_size(n: float, n_images: int, least: int = FEWEST_IN_STRATUM) -> None:
     if not least <= n <= n_images:
         raise InputError(
             "The number of images to audit is impossible.",
@@ -318,7 +318,7 @@ def _check_size(n: int, n_images: int, least: int = FEWEST_IN_STRATUM) -> None:
         )
 
 
-def _proportional(size: Floats, n: int) -> Floats:
+def _proportional(size: Floats, n: float) -> Floats:
     """Return probabilities proportional to `size` that add up to n, at most 1."""
     certain = np.zeros(len(size), bool)
     while True:

@@ -247,6 +247,8 @@ class AuditedEstimate:
         Number of audited images.
     n_left : int
         Number of images that are not audited; 0 for the population, in which others are left.
+    checked : bool
+        Whether too few or too heavy images leave a value without interval.
     """
 
     value: Floats
@@ -257,6 +259,7 @@ class AuditedEstimate:
     alone: Floats
     n: int
     n_left: int = 0
+    checked: bool = True
 
     @property
     def effective(self) -> Floats:
@@ -279,8 +282,8 @@ class AuditedEstimate:
         """
         if 0 < self.n_left < FEWEST_LEFT:
             return [TOO_FEW_LEFT] * len(self.value)
-        few = ~(self.effective >= FEWEST_EFFECTIVE)
-        heavy = ~(self.heaviest <= 1)
+        few = ~(self.effective >= (FEWEST_EFFECTIVE if self.checked else 0))
+        heavy = self.checked & ~(self.heaviest <= 1)
         return [TOO_FEW_IMAGES if f else TOO_HEAVY if w else "" for f, w in zip(few, heavy, strict=True)]
 
     def interval(self, scale: Scale = "plain", *, quantile: float | None = None) -> tuple[Floats, Floats]:
@@ -311,6 +314,7 @@ def estimate(
     power: Power = "tuned",
     population: bool = False,
     rater_variance: AnyFloats | None = None,
+    same: Bools | None = None,
 ) -> AuditedEstimate:
     """Estimate values on people's label sets of all images.
 
@@ -327,6 +331,9 @@ def estimate(
     rater_variance : ndarray of float, shape (n, M), optional
         Variance of each audited contribution that is due to few answers, such as that of a posterior. It
         adds ``sum_S w_i**2 rater_variance_i``. It does not cover a bias of the posterior.
+    same : ndarray of bool, shape (n, M), optional
+        Audited images whose contribution to a difference does not depend on which classes are valid, such as
+        those with the same top class. They are not taken to have residuals of the size of the others'.
 
     Notes
     -----
@@ -341,7 +348,7 @@ def estimate(
     squares = np.square(of_y - weight * of_f)
     residual = y - weight * f
     weighted = sample.weights @ residual
-    largest = np.maximum(residual.max(axis=0) - weighted, weighted - residual.min(axis=0))
+    largest = np.abs(residual - weighted)
     squares[:, squares.sum(axis=0) < _ROUNDING**2] = 0  # or it would seem that many images make it up
     variance = squares.sum(axis=0)
     spread = _spread(y, sample) if population else np.zeros_like(squares)
@@ -351,12 +358,24 @@ def estimate(
     parts = squares + spread
     with np.errstate(invalid="ignore", divide="ignore"):
         df = 2 * total**2 / _summed(parts, parts)
-        heaviest = np.max(sample.weights**2 * (1 - sample.probability)) * largest**2 / variance
+        heaviest = _heaviest(largest, sample, same) / variance
     if (sample.probability == 1).all():  # nothing depends on the sample
         heaviest = np.zeros(len(heaviest))
     value = values.base + weight * values.mean + weighted
     n_left = 0 if population else len(sample.design) - len(sample)
     return AuditedEstimate(value, np.sqrt(total), df, weight, heaviest, values.alone, len(sample), n_left)
+
+
+def _heaviest(size: Floats, sample: AuditSample, same: Bools | None) -> Floats:
+    """Return what an image with the smallest probability and the largest residual adds to the variances.
+
+    If some images are the same for two models, it is the larger one of those of these and of the others.
+    """
+    factor = (sample.weights**2 * (1 - sample.probability))[:, None]
+    groups = [np.ones((1, 1), bool)] if same is None else [same, ~same]
+    return np.asarray(
+        np.max([(factor * g).max(axis=0) * (size * g).max(axis=0) ** 2 for g in groups], axis=0)
+    )
 
 
 def bootstrap_interval(

@@ -8,7 +8,9 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
+from scipy.special import logit
 
+from manyhot.core.array_types import AnyFloats, Floats32
 from manyhot.core.audit_proposals import ModelChoices, chosen_pairs
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.data.data_sets import Source
@@ -16,6 +18,9 @@ from manyhot.errors import InputError
 from manyhot.evaluate.slices import case_of, labels_of
 from manyhot.tables import Labels, Predictions, align
 from manyhot.tables.arrays import label_sets
+
+_LEAST_P = 1e-6
+"""Probabilities nearer to 0 or 1 have the log odds of this one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +32,13 @@ class ModelProposals:
     choices : ModelChoices
     labels : Labels
         Those of all models, with the original labels.
+    odds : ndarray of float32, shape (N, C), optional
+        The sum of `standard_odds` over the models; None if a model has no scores of all classes and images.
     """
 
     choices: ModelChoices
     labels: Labels
+    odds: Floats32 | None = None
 
     @cached_property
     def _sets(self) -> LabelSets:
@@ -39,6 +47,26 @@ class ModelProposals:
     def without(self, model: str) -> LabelSets:
         """Return the label sets that the other models propose."""
         return self.choices.sets(self._sets.label, model)
+
+    def features(self, own: Floats32) -> list[AnyFloats] | None:
+        """Return the `standard_odds` of a model and the mean of the others'; None if they are not known."""
+        return None if self.odds is None else [own, (self.odds - own) / (len(self.choices.pairs) - 1)]
+
+
+def standard_odds(scores: AnyFloats, kind: str) -> Floats32:
+    """Return log odds of probabilities, or other scores, with the mean 0 and the deviation 1.
+
+    Parameters
+    ----------
+    scores : ndarray of float, shape (N, C)
+    kind : str
+        The kind of the scores, as in `manyhot.core.sets.Case`.
+    """
+    x = np.asarray(scores, np.float32)
+    if kind == "probability":
+        x = np.asarray(logit(np.clip(x, _LEAST_P, 1 - _LEAST_P)), np.float32)
+    spread = x.std(dtype=np.float64)
+    return np.asarray((x - x.mean(dtype=np.float64)) / (spread or 1), np.float32)
 
 
 def has_no_labels(source: Source) -> bool:
@@ -61,8 +89,10 @@ def propose_by_models(source: Source) -> ModelProposals:
     """
     ids, label = _images_of(source)
     pairs, last = dict[str, npt.NDArray[np.int64]](), None
+    odds: Floats32 | None = np.zeros((), np.float32)
     for last in source.models():
-        pairs[last.model] = _chosen(last, ids, label, _n_classes(source, last))
+        pairs[last.model], own = _chosen(last, ids, label, _n_classes(source, last))
+        odds = None if odds is None or own is None else odds + own
     if last is None or len(pairs) < 2:
         raise InputError(
             "There are too few models to propose label sets for one another.",
@@ -72,7 +102,7 @@ def propose_by_models(source: Source) -> ModelProposals:
             do="pass label sets of all images, such as original labels, or more models",
         )
     choices = ModelChoices(len(ids), _n_classes(source, last), pairs)
-    return ModelProposals(choices, _as_labels(choices.sets(label), ids, source.name, last))
+    return ModelProposals(choices, _as_labels(choices.sets(label), ids, source.name, last), odds)
 
 
 def _images_of(source: Source) -> tuple[pa.Array, npt.NDArray[np.int32]]:
@@ -100,16 +130,20 @@ def _n_classes(source: Source, predictions: Predictions) -> int:
 
 def _chosen(
     predictions: Predictions, ids: pa.Array, label: npt.NDArray[np.int32], n_classes: int
-) -> npt.NDArray[np.int64]:
-    """Return the (image, class) pairs that a model chooses."""
+) -> tuple[npt.NDArray[np.int64], Floats32 | None]:
+    """Return the (image, class) pairs that a model chooses, and its odds if it has scores of all."""
     alignment = align(ids, predictions.image_id, left_name="the images", right_name=predictions.model)
     rows = alignment.left
     empty = LabelSets.from_lists([()] * len(rows), n_classes, label=label[rows])
     case = case_of(empty, predictions, alignment, 1)
+    is_whole = (
+        case.scores is not None and len(rows) == len(ids) and bool((rows == np.arange(len(rows))).all())
+    )
+    odds = standard_odds(case.scores, case.kind) if is_whole and case.scores is not None else None
     if not case.has_probabilities or empty.labelled.any():
-        return chosen_pairs(rows, case.top[:, 0], n_classes)
+        return chosen_pairs(rows, case.top[:, 0], n_classes), odds
     p = case.independent.scores if case.kind == "logit" else case.scores
-    return chosen_pairs(rows, case.top[:, 0], n_classes, p)
+    return chosen_pairs(rows, case.top[:, 0], n_classes, p), odds
 
 
 def _as_labels(sets: LabelSets, ids: pa.Array, name: str, like: Predictions) -> Labels:

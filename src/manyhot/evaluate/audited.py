@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,11 +23,12 @@ from manyhot.core.audit_plans import QUANTILE
 from manyhot.core.audit_samples import AuditSample, check_sample
 from manyhot.core.audit_sequence import sequence_quantile
 from manyhot.core.audited import Power
-from manyhot.core.sets import LabelSets
+from manyhot.core.sets import YES, LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.audit_proposals import ModelProposals, has_no_labels, propose_by_models
+from manyhot.evaluate.audit_questions import ALL_CLASSES, AuditQuestions, audit_questions
 from manyhot.evaluate.audited_questions import estimand_note
 from manyhot.evaluate.audited_votes import open_answers, with_proposed
 from manyhot.evaluate.results import Evaluation, Note
@@ -44,6 +46,9 @@ from manyhot.tables.schemas import metadata, read
 
 ESTIMATORS: Mapping[str, Power] = {"ppi++": "tuned", "difference": 1.0, "sample": 0.0}
 """The weight of the proposed label sets, by the name of the estimator."""
+
+MAP_MACRO = "map_macro"
+"""The metric that is no ratio of sums and is audited by its own estimator."""
 
 Estimator = Literal["ppi++", "difference", "sample"]
 
@@ -159,6 +164,8 @@ class AuditedImages:
         The label sets that models propose for one another; None if labels propose them.
     votes : str
         The votes that people's label sets were made from on the way, for a note; empty for label sets.
+    questions : AuditQuestions
+        The classes that people were asked about.
     """
 
     people: LabelSets
@@ -168,6 +175,7 @@ class AuditedImages:
     inputs: Mapping[str, str] = field(default_factory=dict)
     models: ModelProposals | None = None
     votes: str = ""
+    questions: AuditQuestions = ALL_CLASSES
 
     @property
     def is_whole(self) -> bool:
@@ -206,10 +214,24 @@ class AuditedImages:
     def described(self, evaluation: Evaluation, dataset: str) -> Evaluation:
         """Return an evaluation that says first how values were estimated, and what proposals alone say."""
         asked = estimand_note(self.people, self.sample.weights, dataset)
-        first = (self.note(dataset), *([asked] if asked else []), *_alone_notes(evaluation.results, dataset))
+        unseen = self._unseen_notes(evaluation.results, dataset)
+        alone = _alone_notes(evaluation.results, dataset)
+        first = (self.note(dataset), *([asked] if asked else []), *unseen, *alone)
         metadata = {**evaluation.metadata, **self._about()}
         bare = replace(evaluation, metadata=metadata, model_notes=())
         return bare.with_notes((*first, *evaluation.model_notes))
+
+    def _unseen_notes(self, results: pa.Table, dataset: str) -> Iterator[Note]:
+        """Yield how many classes count without positives in the sample."""
+        if self.is_whole or MAP_MACRO not in pc.unique(results["metric"]).to_pylist():
+            return
+        if unseen := self.people.n_classes - len(np.unique(self.people.classes[self.people.state == YES])):
+            text = (
+                f"{unseen:,} of {self.people.n_classes:,} classes have no positives in the sample; "
+                f"{MAP_MACRO} takes it that other images have them, as models predict: leave out classes "
+                "that no image has"
+            )
+            yield Note(dataset, "", "unseen", unseen, text)
 
     def _about(self) -> dict[str, str]:
         values = {
@@ -281,7 +303,9 @@ def open_audit(audit: Audit, source: Source, reading: Reading, run: Run) -> tupl
     sample = drawn.sample_for(labels.image_id, labels.name or "the labels")
     sample = sample if n == len(sample) else sample.first(n)
     sets = replace(label_sets(people), label=label_sets(labels).label[sample.images])
-    return labels, AuditedImages(sets, sample, audit, drawn, {**found.inputs, **inputs}, models, votes)
+    questions = audit_questions(sets, people.image_id, found.campaign)
+    found_inputs = {**found.inputs, **inputs}
+    return labels, AuditedImages(sets, sample, audit, drawn, found_inputs, models, votes, questions)
 
 
 def _without_golden(people: Labels, campaign: Campaign | None, drawn: DrawnSample) -> Labels:

@@ -12,8 +12,8 @@ import pyarrow as pa
 from numpy import typing as npt
 from scipy.special import stdtr
 
-from manyhot.core.array_types import Bools, Floats, Floats32, Ints
-from manyhot.core.audit_average_precision import linearised_average_precision
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
+from manyhot.core.audit_average_precision import audited_average_precision, doubt_of_classes
 from manyhot.core.audit_plans import QUANTILE
 from manyhot.core.audit_samples import IMPLAUSIBLE, balance_p
 from manyhot.core.audit_sequence import sequence_p
@@ -30,12 +30,13 @@ from manyhot.core.audited import (
 )
 from manyhot.core.comparison import PairTable, holm
 from manyhot.core.estimates import Ratio
-from manyhot.core.jackknife import Scale, doubt_of
+from manyhot.core.jackknife import Scale
 from manyhot.core.ratio_intervals import FEWEST_CASES
 from manyhot.core.resampling import Cells
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
-from manyhot.evaluate.audited import ESTIMATORS, AuditedImages
+from manyhot.evaluate.audit_proposals import standard_odds
+from manyhot.evaluate.audited import ESTIMATORS, MAP_MACRO, AuditedImages
 from manyhot.evaluate.audited_questions import AskedClasses
 from manyhot.evaluate.columns import CountedImages, ImageValues, Key, samples_table
 from manyhot.evaluate.requirements import case_for
@@ -54,8 +55,8 @@ class shift a mean over classes: by up to 3 points if proposals are no use, with
 TOO_FEW_PAIRS = "too few audited images show which classes have images without a valid class"
 """Why a mean over classes has no interval."""
 
-MAP_MACRO = "map_macro"
-"""The metric that is no ratio of sums and is audited by its influence function."""
+BY_TOP_CLASS = ("real1", "mla")
+"""Metrics that judge an image by the top class alone: images with the same one do not tell models apart."""
 
 _BLOCK = 4_000_000
 """Values of pairs of models in memory at once: 32 MB, several times."""
@@ -103,6 +104,7 @@ class Auditor:
         self._power: dict[Key, float] = {}
         self._doubtful = set[Key]()
         self._balance: dict[str, tuple[float, str]] = {}
+        self._top: dict[str, Ints] = {}
         self._case: tuple[Case, Case, npt.NDArray[np.int64]] | None = None
 
     @cached_property
@@ -136,12 +138,19 @@ class Auditor:
     def judged(
         self, model: str, metrics: Sequence[Entry], case: Case, rows: npt.NDArray[np.int64]
     ) -> list[Entry]:
-        """Return the metrics of a model that people's answers can judge; `asked` remembers the others."""
+        """Return the metrics of a model that people's answers can judge; `asked` remembers the others.
+
+        Macro average precision has an estimate anyhow, without an interval if a rule chose the questions.
+        """
         audited = self.case(case, rows)
         assert self._case is not None
         weights = self.images.sample.weights[self._case[2]]
         return [
-            m for m in metrics if not depends_on_sets(m) or self.asked.is_judged(model, m, audited, weights)
+            m
+            for m in metrics
+            if m.name == MAP_MACRO
+            or not depends_on_sets(m)
+            or self.asked.is_judged(model, m, audited, weights)
         ]
 
     def estimates(
@@ -172,13 +181,15 @@ class Auditor:
         n = len(self.images.sample)
         own = ImageValues.spread(column.model, column.metric, found, self._case[2], n)
         values = linearised_slices(own.ratio, column.ratio, self.images.sample, self._inside, self._cells)
-        estimated = self._estimate(values)
+        estimated = self._estimate(values, column.metric)
         doubts = self._doubts(estimated, own.ratio, column.ratio)
         is_known = not depends_on_sets(metric)
         if not is_known:
             self._compare_with_all(column)
         if not is_known and own.scored.any():
-            self._counted.add(column.model, column.metric, column.scored)
+            self._counted.add(column.model, column.metric, self._counts_for(own.scored, rows))
+            if len(audited.top) == n:
+                self._top[column.model] = np.array(audited.top[:, 0])
             for i, name in enumerate(self._slices.names):
                 if name == ALL or (i >= self._slices.standing and column.metric in self._compared):
                     self._keep((column.model, column.metric, name), values, estimated, doubts, i)
@@ -259,21 +270,51 @@ class Auditor:
         is_whole = len(rows) == len(self.images.sample.design) and bool((rows == np.arange(len(rows))).all())
         if not (is_whole and people.usable.all() and case.labels.usable.all()) or case.scores is None:
             return None
-        yes = people.yes_matrix()
-        proposed = case.labels.yes_matrix()
-        values = linearised_average_precision(yes, proposed, case.scores, self.images.sample)
-        estimated = self._estimate(values)
-        # A class that is proposed but not in the sample may be in other images: its AP is unknown.
-        positives = yes.sum(axis=0, dtype=np.float64)[yes.any(axis=0) | proposed.any(axis=0)]
-        unseen = np.count_nonzero(positives == 0)
-        few = f"{unseen:,} of {len(positives):,} classes have no positives in the sample" if unseen else ""
-        few = "" if self.images.is_whole else few or doubt_of(positives)
+        yes, proposed, scores = people.yes_matrix(), case.labels.yes_matrix(), case.scores
+        questions = self.images.questions
+        asked = questions.probability if questions.are_drawn else None
+        features = self._features(case)
+        values = audited_average_precision(
+            yes, proposed, scores, self.images.sample, features=features, asked=asked
+        )
+        estimated = self._estimate(values, MAP_MACRO)
+        few = FEW_AUDITED if len(people) < FEWEST_CASES else ""
+        few = few or questions.doubt or doubt_of_classes(yes, scores, self.images.sample)
+        few = "" if self.images.is_whole and asked is None else few
         doubts = [d or few for d in estimated.doubts()]
         self._counted.add(number.model, number.metric, np.ones(len(rows), bool))
         self._keep((number.model, number.metric, ALL), values, estimated, doubts)
         number = replace(number, value=float(estimated.alone[0]))
         ends = self._ends(estimated, "logit", doubts)
         return self._number(number, float(estimated.value[0]), ends, "logit", len(people))
+
+    def _features(self, case: Case) -> Sequence[AnyFloats | Bools]:
+        """Return what predicts people's answers."""
+        assert case.scores is not None
+        if self.images.audit.estimator == "sample":
+            return ()
+        own, models = standard_odds(case.scores, case.kind), self.images.models
+        found = None if models is None else models.features(own)
+        return (own, case.labels.yes_matrix()) if found is None else found
+
+    def _counts_for(self, scored: Bools, rows: npt.NDArray[np.int64]) -> Bools:
+        """Return the images that may count for a model, shape (N,).
+
+        Audited images count by people's answers. Which others do is not known, and proposed label sets do not
+        decide: they differ from model to model if the models propose them for one another.
+        """
+        found = np.zeros(len(self.images.sample.design), bool)
+        found[rows] = True
+        found[self.images.sample.images] = scored
+        return found
+
+    @cached_property
+    def _weights(self) -> Floats:
+        """The number of images that each audited image stands for, shape (N,); 0 for others."""
+        sample = self.images.sample
+        found = np.zeros(len(sample.design))
+        found[sample.images] = sample.weights * len(sample.design)
+        return found
 
     def _counts(self, scored: Bools) -> tuple[Ints, Ints, Ints]:
         """Return, of each slice, how many images count and are aligned, as the audited ones suggest.
@@ -287,10 +328,19 @@ class Auditor:
         n, n_aligned = (np.rint((self._inside & mask) @ weights).astype(int) for mask in (scored, aligned))
         return n, n_aligned, np.count_nonzero(self._inside & scored, axis=1)
 
-    def _estimate(self, values: LinearisedValues) -> AuditedEstimate:
-        audit = self.images.audit
-        power = ESTIMATORS[audit.estimator]
-        return estimate(values, self.images.sample, power=power, population=audit.population)
+    def _same(self, metric: str, models: Sequence[str], a: Ints, b: Ints) -> Bools | None:
+        """Return the audited images that do not tell the models of pairs apart, shape (n, P)."""
+        if metric not in BY_TOP_CLASS or any(m not in self._top for m in models):
+            return None
+        top = np.stack([self._top[m] for m in models], axis=1)
+        return np.asarray(top[:, a] == top[:, b])
+
+    def _estimate(self, values: LinearisedValues, metric: str, same: Bools | None = None) -> AuditedEstimate:
+        audit, fitted = self.images.audit, metric == MAP_MACRO
+        power = 1.0 if fitted else ESTIMATORS[audit.estimator]
+        found = estimate(values, self.images.sample, power=power, population=audit.population, same=same)
+        # Its proposals are fitted, and images that could matter have high probabilities (`doubt_of_classes`).
+        return replace(found, checked=not fitted)
 
     def _doubts(self, estimated: AuditedEstimate, audited: Ratio, proposed: Ratio) -> list[str]:
         """Return why each slice has no interval; empty if it has one."""
@@ -387,7 +437,8 @@ class Auditor:
             if len(set(group.tolist())) == len(listed):
                 continue
             table, alone = self._pairs(metric, listed, group)
-            columns = pair_rows(dataset, metric, ALL, listed, table, self._counted.n_shared(metric, listed))
+            shared = self._counted.n_shared(metric, listed, self._weights)
+            columns = pair_rows(dataset, metric, ALL, listed, table, shared)
             m = len(table.a)
             yield columns | {
                 "estimator": pa.repeat(pa.scalar(self.images.audit.estimator), m),
@@ -402,7 +453,8 @@ class Auditor:
         columns = np.full((6, len(a)), np.nan)
         for start in range(0, len(a), size := max(1, _BLOCK // len(self.images.sample))):
             block = slice(start, start + size)
-            found = self._estimate(values.differences(b[block], a[block]))
+            same = self._same(metric, models, a[block], b[block])
+            found = self._estimate(values.differences(b[block], a[block]), metric, same)
             lo, hi = found.interval(quantile=self.images.quantile)
             columns[:, block] = found.value, lo, hi, found.error, found.df, found.alone
         columns[:, group[a] != group[b]] = np.nan

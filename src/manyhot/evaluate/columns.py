@@ -204,12 +204,17 @@ class CountedImages:
         """Return how many images count."""
         return int(np.count_nonzero(self._masks[self._keys[metric, model]]))
 
-    def n_shared(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Return how many images count for both models of each pair, shape (M, M)."""
+    def n_shared(
+        self, metric: str, models: Sequence[str], weights: npt.NDArray[np.float64] | None = None
+    ) -> npt.NDArray[np.int64]:
+        """Return how many images count for both models of each pair, shape (M, M).
+
+        With weights of the images, shape (n,), it is the sum of theirs, rounded.
+        """
         keys = [self._keys[metric, m] for m in models]
         distinct = list(dict.fromkeys(keys))
         masks = np.stack([self._masks[k] for k in distinct]).astype(np.float64)
-        shared = (masks @ masks.T).astype(np.int64)
+        shared = np.rint((masks if weights is None else masks * weights) @ masks.T).astype(np.int64)
         at = np.array([distinct.index(k) for k in keys])
         result: npt.NDArray[np.int64] = shared[np.ix_(at, at)]
         return result

@@ -17,9 +17,8 @@ from manyhot.core.ratio_intervals import FEW_IMAGES, FEWEST_CASES
 from manyhot.core.resampling import Bootstrap, draw_counts
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
-from manyhot.evaluate.audited import AuditedImages
+from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
 from manyhot.evaluate.audited_values import (
-    MAP_MACRO,
     NO_SUMS,
     NOT_WHOLE,
     Auditor,

@@ -22,6 +22,7 @@ from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import fact_lines
 from manyhot.core.array_types import Floats32, Ints
+from manyhot.core.audit_class_designs import QUESTIONS_PER_IMAGE
 from manyhot.core.audit_designs import N_ASKED, Preference, chosen_by_others, design_by_models
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.proposals import Proposed, apply_rule, with_pairs
@@ -35,9 +36,10 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
-from manyhot.errors import InputError
+from manyhot.errors import InputError, UsageError
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, Count, Positive, Seed, Shown
+from manyhot.reassess.class_questions import DrawnQuestions, class_design_of
 from manyhot.reassess.ensemble import ensemble_of
 from manyhot.reassess.init import class_table, create_campaign, standing_campaign
 from manyhot.reassess.propose import (
@@ -54,6 +56,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Campaign, Images, Predictions
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.audit_samples import (
+    QUESTION_PROBABILITY,
     DrawnSample,
     RandomNumbers,
     draw_sample,
@@ -155,6 +158,7 @@ class DrawnAudit(Result):
         "manyhot audit campaign --size 500 --out audit",
         "manyhot audit predictions --size 1000 --design active --raters 3 --out audit",
         "manyhot audit predictions --models resnet50 --models vit --design differences --size 400 --out pair",
+        "manyhot audit predictions --design classes --size 412 --raters 2 --out audit",
     ),
 )
 def audit(
@@ -164,6 +168,7 @@ def audit(
     size: Annotated[int, AtLeast(2)],
     out: Annotated[PathLike, Shown("FOLDER")] = "audit",
     design: Preference = "uniform",
+    questions: Positive | None = None,
     models: ModelPatterns = (),
     rule: str | None = None,
     golden_images: Annotated[int, AtLeast(0)] = 0,
@@ -193,14 +198,18 @@ def audit(
         Folder of the new campaign. A folder with other files is never overwritten.
     design
         Which images are drawn more often: none (uniform), those with more proposed classes (size), those with
-        less confident models (confidence), those on which models may be wrong (active), or those on which
-        models differ (differences). No image has a probability of 0.
+        less confident models (confidence), those on which models may be wrong (active), those on which
+        models differ (differences), or those that change macro average precision (classes), for which the
+        classes to ask about are drawn, too. No image has a probability of 0.
+    questions
+        With the design classes: mean number of questions about an image, with those of the rule; 4.4 by
+        default.
     models
         Patterns of the names of the models to use, such as 'timm/*'; by default, all models.
     rule
         Rule that proposes the classes to ask about, such as 'union' for the top class of each model; by
-        default, 'union(k=5)', with fewer classes if predictions list fewer. The original label and the
-        classes of label sets that are passed are always asked about.
+        default, 'union(k=5)', with fewer classes if predictions list fewer, and union with the design
+        classes. The original label and the classes of label sets that are passed are always asked about.
     golden_images
         Number of further images for golden questions, drawn at random from those outside of the sample. They
         are a campaign for an expert, in the folder golden of the audit.
@@ -222,6 +231,8 @@ def audit(
 
     Raises
     ------
+    UsageError
+        If there are `questions` with another design than classes.
     InputError
         If there are fewer images than `size`, the design needs other predictions, the rule learns from label
         sets, or the folder holds other files.
@@ -229,18 +240,27 @@ def audit(
         Predictions have a different class list or lack images.
     """
     entry = None if rule is None else _rule(rule)
+    if questions is not None and design != "classes":
+        raise UsageError(
+            "Only the design classes draws questions.",
+            got=f"`questions` with the design {design}",
+            do="set `design` to classes, or choose the questions with `rule`",
+        )
+    questions = questions or QUESTIONS_PER_IMAGE
     opened = open_inputs(labels, predictions, models=models, unlabelled=True, reading=reading, run=run)
     source = only_source(opened, "An audit is drawn")
     images, read = source_images(source), _read(source, run)
     classes = _classes(source, read)
     ensemble = _ensemble(images, read, classes, source)
-    entry = entry or _rule(f"union(k={min(N_ASKED, *(top.shape[1] for top in ensemble.top))})")
-    drawn = _draw(images, ensemble, design, size, *_randomness(Path(out), seed))
+    depth = 1 if design == "classes" else min(N_ASKED, *(top.shape[1] for top in ensemble.top))
+    entry = entry or _rule("union" if depth == 1 else f"union(k={depth})")
+    drawn, asked = _draw(images, ensemble, design, size, *_randomness(Path(out), seed), read, questions)
     rows = np.sort(pc.index_in(drawn.drawn, images.image_id).to_numpy())
     sets = _proposed_sets(source, images)
-    content = _AuditContent(drawn, images, ensemble, entry, read, classes, rows, sets)
+    content = _AuditContent(drawn, images, ensemble, entry, read, classes, rows, sets, asked)
     golden = _golden_rows(rows, images, golden_images, drawn.seed)
-    about = {"rule": entry.name, "models": ensemble.names, "golden": len(golden)}
+    about: dict[str, Any] = {"rule": entry.name, "models": ensemble.names, "golden": len(golden)}
+    about |= {"questions": questions} if asked else {}
     settings = {"audit sample": _digest(drawn.about() | about)}
     inputs = {k: v for k, v in source.inputs.items() if k != "labels.parquet"} | settings
     size_of = (len(classes), len(rows) + len(golden))
@@ -269,6 +289,7 @@ class _AuditContent:
     classes: ClassList
     rows: Ints
     sets: LabelSets | None = None
+    asked: DrawnQuestions | None = None
 
     def questions(self, rows: Ints) -> tuple[Images, Proposed]:
         """Return some of the images, and the questions about them."""
@@ -278,6 +299,7 @@ class _AuditContent:
             own = self.sets.take(rows)
             valid = own.state == YES
             proposed = with_pairs(proposed, own.rows[valid], own.classes[valid], own.n_classes)
+        proposed = proposed if self.asked is None else self.asked.added_to(proposed, rows)
         _check_asked(proposed, part, self.rule.name)
         return part, proposed
 
@@ -309,6 +331,7 @@ class _AuditContent:
             "rule": json.dumps({"rule": self.rule.name, **proposed.pairs.about}),
             "proposed": json.dumps(self._proposed()),
         }
+        about |= {} if self.asked is None else {QUESTION_PROBABILITY: "score"}
         questions = proposals_table(part, proposed, self.rule.name)
         write(questions, home.path("proposals"), "proposals", about=about)
         for model in self.read:
@@ -396,17 +419,30 @@ def _ensemble(images: Images, read: Sequence[Predictions], classes: ClassList, s
 
 
 def _draw(
-    images: Images, ensemble: Ensemble, design: Preference, size: int, seed: int, random: RandomNumbers
-) -> DrawnSample:
+    images: Images,
+    ensemble: Ensemble,
+    design: Preference,
+    size: int,
+    seed: int,
+    random: RandomNumbers,
+    read: Sequence[Predictions],
+    questions: float,
+) -> tuple[DrawnSample, DrawnQuestions | None]:
     """Draw the images; neither their order nor the seed depends on what models predict."""
     if size > len(images):
         raise InputError(
             "`size` is larger than the number of images.", got=f"{size:,}", allowed=f"2 to {len(images):,}"
         )
-    made = design_by_models(design, _top_classes(ensemble), size, _confidence(ensemble))
+    top = _top_classes(ensemble)
+    if design == "classes":
+        used = [model for model in read if model.model in ensemble.names]
+        drawn = class_design_of(images, used, top, ensemble.n_classes, size, questions)
+        sample = draw_sample(images.image_id, drawn.design.probability, "active", seed, random=random)
+        return sample, DrawnQuestions(drawn.asked, seed)
+    made = design_by_models(design, top, size, _confidence(ensemble))
     names = made.names()
     strata = None if names is None else pa.array(names.tolist(), pa.string())
-    return draw_sample(images.image_id, made.design.probability, made.kind, seed, strata, random=random)
+    return draw_sample(images.image_id, made.design.probability, made.kind, seed, strata, random=random), None
 
 
 def _top_classes(ensemble: Ensemble) -> Ints:

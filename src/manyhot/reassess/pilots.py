@@ -159,8 +159,8 @@ class UnansweredImages:
         pairs = zip(*np.triu_indices(best.shape[1], 1), strict=True)
         shares = [float((best[:, a] != best[:, b]).mean()) for a, b in pairs]
         depth = min(N_ASKED, *(top.shape[1] for top in ensemble.top))
-        asked = [top[:, :depth] for top in ensemble.top] + ([ensemble.label] if labelled else [])
-        asked = np.sort(np.column_stack(asked))
+        asked_about = [top[:, :depth] for top in ensemble.top] + ([ensemble.label] if labelled else [])
+        asked = np.sort(np.column_stack(asked_about))
         new = (np.diff(asked, axis=1) > 0).sum(axis=1) + (asked[:, 0] != NO_LABEL)
         about = f"{place}: {len(images):,} images"
         if shares:

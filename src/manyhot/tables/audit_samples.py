@@ -36,6 +36,9 @@ samples without this entry in their metadata were drawn."""
 _SEED_DIGITS = 100
 """Longest seed: any that somebody types."""
 
+QUESTION_PROBABILITY = "question_probability"
+"""The metadata of proposals whose scores are the probabilities that people are asked these questions."""
+
 _KEYS = ("design", "seed", "n", "n_images", "images", "probabilities")
 
 

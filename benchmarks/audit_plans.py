@@ -6,7 +6,8 @@
 ``variances`` prints `manyhot.core.audit_variances`: from 67 published models and people's answers about all
 50,000 images, the variance of accuracy and of differences by design and number of models, relative to that
 of a plain sample. ``widths`` plans from a pilot, or from these variances, draws as many images as planned,
-and compares the width of the interval with the planned one. It replaces the lines of the data sets in FILE.
+and compares the width of the interval with the one that the plan promises for this number, which is narrower
+than requested where intervals need more images. It replaces the lines of the data sets in FILE.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from audited_data import DATA, FEATURES, Arrays, arrays
 from common import quiet
 
 from manyhot.core.audit_designs import chosen_by_others, design_by_models, small_design
-from manyhot.core.audit_plans import design_variance, error_for_width
+from manyhot.core.audit_plans import QUANTILE, design_variance, error_for_width
 from manyhot.core.audit_samples import uniform_design
 from manyhot.core.audited import estimate, linearised_ratios
 from manyhot.core.estimates import Ratio
@@ -126,7 +127,7 @@ DRAWS = 5
 
 
 def widths(answers, name, trials):
-    """Plan, draw and compare: yield lines of half the widths that come, divided by the planned ones."""
+    """Plan, draw and compare: yield lines of the widths that come, divided by those that plans promise."""
     n_models, found = answers.best.shape[1], {}
     sizes, questions = (2, 3, min(10, n_models)), QUESTIONS if n_models > 1 else ONE_MODEL
     for trial in range(trials):
@@ -141,11 +142,13 @@ def widths(answers, name, trials):
                         found.setdefault(key, []).extend(audited.ratios(source, question, half, prefer, rng))
     for key, rows in found.items():
         n, ratio = np.array(rows).T
-        none = float(np.isnan(ratio).mean())
+        every = float((n == answers.n).mean())
+        none = float(np.isnan(ratio).mean()) - every
         low, median, high = map(float, np.nanquantile(ratio, [0.1, 0.5, 0.9]))
         line = {"data": name}
         line |= dict(zip(("source", "question", "half_width", "design", "proposed_by"), key, strict=True))
-        line |= {"draws": len(rows), "images": int(np.median(n)), "without": round(none, 3)}
+        line |= {"draws": len(rows), "images": int(np.median(n)), "all": round(every, 3)}
+        line["without"] = round(none, 3)
         yield line | {"low": round(low, 3), "median": round(median, 3), "high": round(high, 3)}
 
 
@@ -174,32 +177,37 @@ class Audited:
         self.accuracy = hits.sum(0) / real.scored.sum()
 
     def ratios(self, source, question, half, prefer, rng):
-        """Yield the planned number of images, and the width that comes divided by the planned one."""
+        """Yield the planned number of images, and the width that comes divided by the promised one."""
         pair = rng.choice(self.n_models, min(2, self.n_models), replace=False)
         best = self.best[:, pair] if prefer == "differences" else self.best
         for _ in range(DRAWS):
-            n = self._planned(source, question, half, prefer, best, pair, rng)
+            n, promised = self._planned(source, question, half, prefer, best, pair, rng)
             sample = design_by_models(prefer, best, n, self.confidence).design.draw(rng)
             values = self._values(question, sample, pair)
             found = estimate(values, sample)
             lo, hi = found.interval("logit" if question == "accuracy" else "plain")
-            yield n, float(hi[0] - lo[0]) / 2 / half
+            # A pilot on which people and proposals do not disagree at all plans all images.
+            yield n, float(hi[0] - lo[0]) / 2 / promised if n < self.real.n else np.nan
 
     def _planned(self, source, question, half, prefer, best, pair, rng):
-        error = error_for_width(half)
         if source == "published":
             differing = float((self.best[:, pair[0]] != self.best[:, pair[-1]]).mean()) or None
             known = published_pilot(self.n_models, float(self.accuracy[pair[0]]), differing, self.by)
             arms = known.of_values if question == "accuracy" else known.of_pairs
             (arm,) = [a for a in arms if (a.design, a.estimator) == (prefer, "ppi++")]
-            return int(arm.variance.images(error, self.real.n)[0])
+            return self._promised(arm.variance, half)
         sample = uniform_design(self.real.n, PILOT).draw(rng)
         values = self._values(question, sample, pair)
         # `manyhot plan` has no confidences; for one model, it plans no active design from a pilot.
         p = self.confidence[sample.images] if self.n_models == 1 else None
         design = small_design(prefer, best[sample.images], sample.weights, p)
         variance = design_variance(values.audited, values.proposed, sample.weights, design)
-        return int(variance.images(error, self.real.n)[0])
+        return self._promised(variance, half)
+
+    def _promised(self, variance, half):
+        """Return the number of images, and the width with them, which a minimum number can make narrower."""
+        n = int(variance.images(error_for_width(half), self.real.n)[0])
+        return n, QUANTILE * float(variance.error(n, self.real.n)[0])
 
     def _values(self, question, sample, pair):
         rows = sample.images

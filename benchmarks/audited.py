@@ -24,15 +24,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from audited_data import DATA, FEATURES, Arrays, arrays
-from audited_tables import write_summary
+from audited_tables import RankTally, Tally, write_summary
 from common import quiet
-from scipy.special import stdtrit
 
 from manyhot.core.audit_cross_fitting import cross_fitted, least_squares
 from manyhot.core.audit_samples import active_design, stratified_design, uniform_design
@@ -310,55 +308,6 @@ def common_ends(values, proposals, sample, power):
         ends = found.interval(quantile=sequence_quantile(size, n))
         lo, hi = np.fmax(lo, ends[0]), np.fmin(hi, ends[1])
     return lo, hi
-
-
-class Tally:
-    """Sums over draws for each of K values."""
-
-    def __init__(self, true):
-        self.true, self.sums = true, defaultdict(lambda: np.zeros(len(true)))
-
-    def add(self, found, scale):
-        """Add the estimates of one draw."""
-        error = found.value - self.true
-        lo, hi = found.interval(scale)
-        some = ~np.isnan(lo)
-        with np.errstate(invalid="ignore"):
-            near = np.abs(error) <= stdtrit(np.maximum(found.df, 1), 0.975) * found.error
-        self.sums["intervals"] += some
-        self.sums["held too few"] += ~some & near
-        self.sums["held"] += some & (lo <= self.true) & (self.true <= hi)
-        self.sums["width"] += np.where(some, hi - lo, 0)
-        self.sums["error"] += error
-        self.sums["squared"] += error**2
-        self.sums["variance"] += found.error**2
-        self.sums["power"] += found.power
-        if scale == "plain":
-            self.sums["right"] += some & (((lo > 0) & (self.true > 0)) | ((hi < 0) & (self.true < 0)))
-            self.sums["wrong"] += some & (((lo > 0) & (self.true < 0)) | ((hi < 0) & (self.true > 0)))
-        else:
-            lo, hi = found.interval("plain")
-            self.sums["held plain"] += some & (lo <= self.true) & (self.true <= hi)
-
-
-class RankTally:
-    """Sums over draws of how well the order of the models comes out."""
-
-    def __init__(self, true):
-        self.true, self.sums = true, defaultdict(float)
-        self.order = np.sign(true[:, None] - true)
-
-    def add(self, found, _):
-        """Add the estimates of one draw."""
-        first = np.argmax(found.value)
-        self.sums["best"] += float(self.true[first] == self.true.max())
-        self.sums["behind"] += float(self.true.max() - self.true[first])
-        n_pairs = len(self.true) * (len(self.true) - 1)
-        order = np.sign(found.value[:, None] - found.value)
-        self.sums["tau"] += float((order * self.order).sum() / max(n_pairs, 1))
-
-
-KINDS = ("values", "pairs", "ranks")
 
 
 def simulate(values, metric, n, block, chosen=None):

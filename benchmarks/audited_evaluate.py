@@ -2,7 +2,7 @@
 
     python benchmarks/audited_evaluate.py speed
     python benchmarks/audited_evaluate.py coverage [--data real voc …] [--sizes 250 1000] [--draws 1000]
-        [--minutes 60] [--out RAW] [--features FOLDER]
+        [--metric map_macro …] [--minutes 60] [--out RAW] [--features FOLDER]
     python benchmarks/audited_evaluate.py summary [--out RAW]
 
 The data sets are those of `audited_data.py`, and `CELLS` lists what is simulated on each: the design, the
@@ -10,8 +10,8 @@ estimator, and who proposes label sets. People's label sets are hidden but for t
 values to estimate are those of the plain evaluation on all of them. The models are evenly spread over the
 alphabet. What does not depend on the draw, the values of all images on proposed label sets, is recorded in
 one call; then each draw is what `evaluate` does with people's label sets, and for one sample in each block,
-both must agree. Each block of 50 draws is a line of RAW, and a later call continues there. ``summary`` writes
-`audited_evaluate.csv`, which audited-proofs.md shows.
+both must agree. Each block of 50 draws is a line of RAW, and a later call continues there. ``summary``
+replaces the rows of `audited_evaluate.csv` that RAW has; audited-proofs.md shows them.
 """
 
 from __future__ import annotations
@@ -88,15 +88,15 @@ class Cell:
 
 CELLS = (
     Cell("real"),
-    Cell("real", proposed_by="models", models=3),
     Cell("multilabelfy"),
-    Cell("multilabelfy", proposed_by="models", models=3),
-    *(Cell("multilabelfy", estimator=estimator, models=3) for estimator in ("difference", "sample")),
-    Cell("multilabelfy", "active", proposed_by="models", models=3),
     Cell("cifar10h"),
-    *(Cell("cifar10h", estimator=estimator) for estimator in ("difference", "sample")),
     Cell("voc", models=2),
     Cell("voc", proposed_by="models", models=2),
+    Cell("multilabelfy", proposed_by="models", models=2),
+    *(Cell("multilabelfy", estimator=estimator, models=2) for estimator in ("difference", "sample")),
+    Cell("real", proposed_by="models", models=2),
+    *(Cell("cifar10h", estimator=estimator) for estimator in ("difference", "sample")),
+    Cell("multilabelfy", "active", proposed_by="models", models=2),
 )
 """In the order in which they are simulated; fewer models where the time did not allow for more."""
 
@@ -113,15 +113,16 @@ def sample_of(data: DataSet, design: AuditDesign, kind: str, seed: int, strata=N
 class Simulation:
     """Draws audits of one cell."""
 
-    def __init__(self, data: DataSet, cell: Cell) -> None:
+    def __init__(self, data: DataSet, cell: Cell, metrics: list[str] | None = None) -> None:
         from manyhot import evaluate
 
+        self.metrics = cell.metrics if metrics is None else metrics
         step = max(1, len(data.models) // cell.models)
         self.cell, self.data = cell, replace(data, models=data.models[::step][: cell.models])
         self.proposals = data.single if cell.has_labels else data.unlabelled
         arrays = as_arrays(self.data, 1)
         self.best, self.confidence = arrays.top[:, :, 0], arrays.confidence
-        plain = evaluate(data.labels, self.data.models, resamples=1, metrics=cell.metrics)
+        plain = evaluate(data.labels, self.data.models, resamples=1, metrics=self.metrics)
         self.true = plain.to_polars().select(*KEYS, true="value").filter(pl.col("true").is_not_nan())
         pairs = pl.from_arrow(plain.pairs).filter(pl.col("slice") == "all")
         self.true_pairs = pairs.select(*PAIR, true="difference")
@@ -157,7 +158,7 @@ class Simulation:
 
         audit = Audit(people, sample, self.cell.proposed_by, self.cell.estimator)
         of = self.proposals, self.data.models
-        found = evaluate(*of, audit=audit, resamples=1, metrics=self.cell.metrics)
+        found = evaluate(*of, audit=audit, resamples=1, metrics=self.metrics)
         pairs = pl.from_arrow(found.pairs).select(*PAIR, "slice", *OF_PAIR)
         return found.to_polars().select(*KEYS, *OF_VALUE), pairs
 
@@ -247,7 +248,7 @@ def simulate(options) -> None:
         if data is None or data.name != cell.data:
             data = open_data(cell.data, options.features)
         if opened is None or opened.cell != cell:
-            opened = Simulation(data, cell)
+            opened = Simulation(data, cell, options.metric)
         begun = time.process_time()
         values, pairs = opened.block(n, block)
         seconds = round(time.process_time() - begun, 1)
@@ -258,7 +259,7 @@ def simulate(options) -> None:
 
 
 def summarise(out: Path) -> None:
-    """Write a row of means over models or pairs for each cell, metric and slice."""
+    """Write a row of means over models or pairs for each cell, metric and slice, in place of the old one."""
     sums, draws = defaultdict(lambda: defaultdict(list)), defaultdict(int)
     for line in map(json.loads, out.read_text(encoding="utf-8").splitlines()):
         key = (*line["cell"], line["n"])
@@ -268,7 +269,11 @@ def summarise(out: Path) -> None:
         for row in line["pairs"]:
             sums[(*key, row[2], "pairs")][row[0], row[1]].append(row[3:])
     rows = [_summary(key, draws[key[:5]], by_model) for key, by_model in sums.items()]
-    table = pl.DataFrame(rows).sort("data", "design", "estimator", "proposed_by", "n", maintain_order=True)
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    if SUMMARY.is_file():
+        old = pl.read_csv(SUMMARY, infer_schema_length=None, schema_overrides=table.schema)
+        table = pl.concat([table, old.join(table, on=COLUMNS, how="anti")])
+    table = table.sort("data", "design", "estimator", "proposed_by", "n", maintain_order=True)
     table.write_csv(SUMMARY)
     print(f"{len(table):,} rows in {SUMMARY}")
 
@@ -332,6 +337,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=DATA, default=DATA)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--sizes", nargs="+", type=int, default=(250, 1000))
+    parser.add_argument("--metric", nargs="+", help="only these, such as map_macro")
     parser.add_argument("--minutes", type=float, default=600)
     parser.add_argument("--out", type=Path, default=RAW)
     parser.add_argument("--features", type=Path, default=FEATURES)

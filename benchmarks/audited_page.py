@@ -328,9 +328,10 @@ def of_plans() -> str:
         ratio = f"**{ratio}**" if abs(line["median"] - 1) > 0.1 else ratio
         about = [NAMES[line["data"]], line["source"], line["question"], f"± {100 * line['half_width']:.0f}"]
         about += [line["design"], line["proposed_by"], f"{line['images']:,}", ratio]
-        rows.append([*about, f"{line['low']:.2f} to {line['high']:.2f}", percent(line["without"])])
+        none = [percent(line["without"]), percent(line.get("all", 0))]
+        rows.append([*about, f"{line['low']:.2f} to {line['high']:.2f}", *none])
     heads = ["data", "variances", "question", "planned", "design", "proposed by", "images", "median ratio"]
-    return table([*heads, "80 % are from", "no interval"], rows)
+    return table([*heads, "80 % are from", "no interval", "plans all images"], rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -35,8 +35,10 @@ from polars.testing import assert_frame_equal
 
 from manyhot.core.audit_designs import design_by_models
 from manyhot.core.audit_samples import AuditDesign, uniform_design
+from manyhot.core.resampling import Cells
 from manyhot.evaluate.audited import Audit, AuditedImages
 from manyhot.evaluate.audited_values import Auditor
+from manyhot.evaluate.slices import ALL, Slices
 from manyhot.tables.arrays import label_sets
 
 BLOCK = 50
@@ -66,13 +68,14 @@ OF_LABELS = ("mla", "valid_errors")
 
 @dataclass(frozen=True)
 class Cell:
-    """What is simulated: the design, the estimator, who proposes label sets, and for how many models."""
+    """What is simulated: design, estimator, who proposes label sets, how many models, and whether by slice."""
 
     data: str
     design: str = "uniform"
     estimator: str = "ppi++"
     proposed_by: str = "labels"
     models: int = 5
+    by_slice: bool = False
 
     @property
     def has_labels(self) -> bool:
@@ -87,7 +90,7 @@ class Cell:
 
 
 CELLS = (
-    Cell("real"),
+    Cell("real", by_slice=True),
     Cell("multilabelfy"),
     Cell("cifar10h"),
     Cell("voc", models=2),
@@ -146,8 +149,12 @@ class Simulation:
             self._evaluated(
                 *sample_of(self.data, uniform_design(len(self.best), len(self.best)), "uniform", 0)
             )
-        self._calls, recorded = calls, auditors[0]
+        recorded, self._calls = auditors[0], calls
         self._slices, self._cells = recorded._slices, recorded._cells
+        if not self.cell.by_slice:
+            self._slices = Slices(self._slices.names[:1], self._slices.masks[:1])
+            self._cells = Cells.of(self._slices.masks)
+            self._calls = [(name, _on_all(inputs)) for name, inputs in calls]
         label = recorded.images.people.label[np.argsort(recorded.images.sample.images)]
         place = pc.index_in(self.proposals.image_id, self.data.labels.image_id).to_numpy()
         self._people, self._drawn = replace(label_sets(self.data.labels).take(place), label=label), None
@@ -202,9 +209,15 @@ class Simulation:
         estimated = self._estimated(drawn.sample_for(self.proposals.image_id))
         for found, of_evaluate in zip(estimated, self._evaluated(drawn, people), strict=True):
             if len(found):
-                same = of_evaluate.filter(pl.col("slice") == "all") if "p_adjusted" in found else of_evaluate
+                same = of_evaluate.filter(pl.col("slice").is_in(found["slice"].implode()))
                 options = {"check_row_order": False, "check_dtypes": False, "abs_tol": 1e-12}
                 assert_frame_equal(found, same.select(found.columns), **options)
+
+
+def _on_all(inputs):
+    """Return what the estimation of a metric is passed, on all images alone."""
+    *rest, proposed = inputs
+    return (*rest, [p for p in proposed if p.slice == ALL]) if isinstance(proposed, list) else inputs
 
 
 def _sums(table):
@@ -260,15 +273,14 @@ def simulate(options) -> None:
 
 def summarise(out: Path) -> None:
     """Write a row of means over models or pairs for each cell, metric and slice, in place of the old one."""
-    sums, draws = defaultdict(lambda: defaultdict(list)), defaultdict(int)
+    sums = defaultdict(lambda: defaultdict(list))
     for line in map(json.loads, out.read_text(encoding="utf-8").splitlines()):
         key = (*line["cell"], line["n"])
-        draws[key] += BLOCK
         for row in line["values"]:
             sums[(*key, row[1], row[2])][row[0]].append(row[3:])
         for row in line["pairs"]:
             sums[(*key, row[2], "pairs")][row[0], row[1]].append(row[3:])
-    rows = [_summary(key, draws[key[:5]], by_model) for key, by_model in sums.items()]
+    rows = [_summary(key, by_model) for key, by_model in sums.items()]
     table = pl.DataFrame(rows, infer_schema_length=None)
     if SUMMARY.is_file():
         old = pl.read_csv(SUMMARY, infer_schema_length=None, schema_overrides=table.schema)
@@ -278,7 +290,7 @@ def summarise(out: Path) -> None:
     print(f"{len(table):,} rows in {SUMMARY}")
 
 
-def _summary(key, draws, by_model):
+def _summary(key, by_model):
     from audited_tables import count_below
 
     found = np.array([np.sum(np.array(rows, float), axis=0) for rows in by_model.values()])
@@ -288,7 +300,7 @@ def _summary(key, draws, by_model):
         coverage = held[most] / intervals[most]
         row = dict(zip(COLUMNS, key, strict=True))
         row |= {
-            "draws": draws,
+            "draws": int(n.max()),
             "models": len(found),
             "with_interval": int(most.sum()),
             "coverage": _round(coverage.mean() if most.any() else None),

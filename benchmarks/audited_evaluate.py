@@ -68,7 +68,7 @@ OF_LABELS = ("mla", "valid_errors")
 
 @dataclass(frozen=True)
 class Cell:
-    """What is simulated: design, estimator, who proposes label sets, how many models, and whether by slice."""
+    """What is simulated: design, estimator, who proposes label sets, how many models; slices if `by_slice`."""
 
     data: str
     design: str = "uniform"

@@ -2,7 +2,8 @@
 
     python benchmarks/audited_evaluate.py speed
     python benchmarks/audited_evaluate.py coverage [--data real voc …] [--sizes 250 1000] [--draws 1000]
-        [--metric map_macro …] [--minutes 60] [--out RAW] [--features FOLDER]
+        [--estimator ppi++ …] [--proposed-by labels models] [--metric map_macro …] [--minutes 60]
+        [--out RAW] [--features FOLDER]
     python benchmarks/audited_evaluate.py summary [--out RAW]
 
 The data sets are those of `audited_data.py`, and `CELLS` lists what is simulated on each: the design, the
@@ -68,7 +69,10 @@ OF_LABELS = ("mla", "valid_errors")
 
 @dataclass(frozen=True)
 class Cell:
-    """What is simulated: design, estimator, who proposes label sets, how many models; slices if `by_slice`."""
+    """What is simulated: design, estimator, who proposes label sets, and how many models.
+
+    With `by_slice`, also on the default slices.
+    """
 
     data: str
     design: str = "uniform"
@@ -253,6 +257,7 @@ def simulate(options) -> None:
         done = {(*r["cell"], r["n"], r["block"]) for r in lines}
     stop = time.time() + 60 * options.minutes
     cells = [c for c in CELLS if c.data in options.data]
+    cells = [c for c in cells if c.proposed_by in options.proposed_by and c.estimator in options.estimator]
     data, opened = None, None
     for cell, n, block in itertools.product(cells, options.sizes, range(options.draws // BLOCK)):
         key = cell.data, cell.design, cell.estimator, cell.proposed_by
@@ -349,6 +354,8 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=DATA, default=DATA)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--sizes", nargs="+", type=int, default=(250, 1000))
+    parser.add_argument("--estimator", nargs="+", default=("ppi++", "difference", "sample"))
+    parser.add_argument("--proposed-by", nargs="+", default=("labels", "models"))
     parser.add_argument("--metric", nargs="+", help="only these, such as map_macro")
     parser.add_argument("--minutes", type=float, default=600)
     parser.add_argument("--out", type=Path, default=RAW)

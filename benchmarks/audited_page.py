@@ -164,11 +164,13 @@ def by_estimator() -> str:
         least = min(some, key=lambda r: r["coverage"])
         real1 = next(r for r in inside if r["metric"] == "real1")
         data, design, estimator, by, n = key
-        cells = [NAMES[data], design, estimator, by, f"{n:,}", f"{len(some)} of {len(inside)}"]
+        cells = [NAMES[data], design, estimator, by, f"{n:,}", f"{real1['draws']:,}", str(real1["models"])]
+        cells.append(f"{len(some)} of {len(inside)}")
         mean = sum(r["coverage"] for r in some) / len(some)
         lowest = f"{percent(least['coverage'])} (`{least['metric']}`)"
         rows.append([*cells, percent(mean), lowest, str(sum(map(misses, some))), points(real1["half_width"])])
-    heads = ["data", "design", "estimator", "proposed by", "audited", "metrics with interval"]
+    heads = ["data", "design", "estimator", "proposed by", "audited", "draws", "models"]
+    heads.append("metrics with interval")
     return table([*heads, "mean coverage", "lowest", "below 93.5 %", "`real1` ± points"], rows)
 
 
@@ -292,7 +294,7 @@ def other_intervals() -> str:
                     continue
                 what = f"{name}, {r['design']}" if metric == "population" else name
                 kind = "accuracy" if r["kind"] == "values" else "difference"
-                if metric == "bootstrap" and r["kind"] == "pairs":
+                if metric != "population" and r["kind"] == "pairs":  # simulated for accuracies alone
                     continue
                 cells = [what, kind, f"{r['n']:,}", f"{r['draws']:,}", str(r["values"])]
                 rows.append([*cells, held(r), points(r["half_width"]), percent(r["none"])])

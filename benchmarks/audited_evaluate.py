@@ -96,13 +96,13 @@ class Cell:
 CELLS = (
     Cell("real", by_slice=True),
     Cell("multilabelfy"),
-    Cell("cifar10h"),
+    Cell("cifar10h", by_slice=True),
     Cell("voc", models=2),
     Cell("voc", proposed_by="models", models=2),
     Cell("multilabelfy", proposed_by="models", models=2),
     *(Cell("multilabelfy", estimator=estimator, models=2) for estimator in ("difference", "sample")),
     Cell("real", proposed_by="models", models=2),
-    *(Cell("cifar10h", estimator=estimator) for estimator in ("difference", "sample")),
+    *(Cell("cifar10h", estimator=estimator, by_slice=True) for estimator in ("difference", "sample")),
     Cell("multilabelfy", "active", proposed_by="models", models=2),
 )
 """In the order in which they are simulated; fewer models where the time did not allow for more."""

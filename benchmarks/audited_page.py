@@ -84,8 +84,9 @@ def failing() -> str:
         if misses(r) or few:
             why = f"no interval in {percent(r['none'], 0)}" if few else held(r)
             about = f"{r['design']}, {r['estimator']}, {r['proposed_by']}"
-            rows.append([NAMES[r["data"]], f"`{r['metric']}`", about, f"{r['n']:,}", why])
-    return table(["data", "metric", "design, estimator, proposed by", "audited", "coverage (least)"], rows)
+            rows.append([NAMES[r["data"]], f"`{r['metric']}`", about, f"{r['n']:,}", f"{r['draws']:,}", why])
+    heads = ["data", "metric", "design, estimator, proposed by", "audited", "draws", "coverage (least)"]
+    return table(heads, rows)
 
 
 def of_slices() -> str:
@@ -311,6 +312,8 @@ def of_proposals() -> str:
         for n in (250, 1000):
             of = [r for r in every if (r["proposals"], r["n"], r["kind"]) == (proposals, n, "values")]
             by_power = {r["power"]: r for r in of}
+            if not of:
+                continue
             cells = [proposals, signed(alone.get(proposals, {}).get("bias")), f"{n:,}"]
             for power in ("tuned", "1.0"):
                 r = by_power.get(power)
@@ -329,10 +332,20 @@ def of_plans() -> str:
         ratio = f"{line['median']:.2f}"
         ratio = f"**{ratio}**" if abs(line["median"] - 1) > 0.1 else ratio
         about = [NAMES[line["data"]], line["source"], line["question"], f"± {100 * line['half_width']:.0f}"]
-        about += [line["design"], line["proposed_by"], f"{line['images']:,}", ratio]
+        about += [line["design"], line["proposed_by"], f"{line['draws']:,}", f"{line['images']:,}", ratio]
         none = [percent(line["without"]), percent(line.get("all", 0))]
         rows.append([*about, f"{line['low']:.2f} to {line['high']:.2f}", *none])
-    heads = ["data", "variances", "question", "planned", "design", "proposed by", "images", "median ratio"]
+    heads = [
+        "data",
+        "variances",
+        "question",
+        "planned",
+        "design",
+        "proposed by",
+        "plans",
+        "images",
+        "median ratio",
+    ]
     return table([*heads, "80 % are from", "no interval", "plans all images"], rows)
 
 

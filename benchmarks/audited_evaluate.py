@@ -105,7 +105,7 @@ CELLS = (
     *(Cell("cifar10h", estimator=estimator, by_slice=True) for estimator in ("difference", "sample")),
     Cell("multilabelfy", "active", proposed_by="models", models=2),
 )
-"""In the order in which they are simulated; fewer models where the time did not allow for more."""
+"""In the order in which they are simulated. The committed results have only some of them."""
 
 
 def sample_of(data: DataSet, design: AuditDesign, kind: str, seed: int, strata=None):

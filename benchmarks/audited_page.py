@@ -353,7 +353,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "failing": failing,
     "slices": of_slices,
     "real labels": lambda: by_metric("real", "labels"),
-    "real models": lambda: by_metric("real", "models"),
     "multilabelfy labels": lambda: by_metric("multilabelfy", "labels"),
     "multilabelfy models": lambda: by_metric("multilabelfy", "models"),
     "cifar10h labels": lambda: by_metric("cifar10h", "labels"),

@@ -1,21 +1,22 @@
-"""How often intervals from an audit contain the value on all images: ReaL's answers, hidden but for a sample.
+"""How often intervals from an audit contain the value on all images: answers hidden but for a sample.
 
-    python benchmarks/audited.py [--only real1 mla …] [--sizes 250 1000] [--draws 1000] [--minutes 60]
-        [--out FILE] [--cache FILE]
+    python benchmarks/audited.py [--data real multilabelfy …] [--only real1 mla …] [--sizes 250 1000]
+        [--draws 1000] [--minutes 60] [--out RAW] [--cache FOLDER] [--features FOLDER]
 
-67 published models and the images with a ReaL label set: people's answers about all of them give the true
-values. An audit sees those of 100 to 2,000 images. What replaces the others is made by models alone: the
-share of the *other* models with the same best class (``others``), of all models (``all``), or whether a
-class is the single original label (``label``). ``others + label`` is a regression on the two and their
-product, cross-fitted on the audited images.
+The data sets are those of `audited_data.py`: people's answers about all images give the true values, and an
+audit sees those of 100 to 2,000 images. What replaces the others is made by models alone: the share of the
+*other* models with the same best class (``others``), of all models (``all``), or whether a class is the
+single original label (``label``); for one model, its probability (``confidence``). ``others + label`` is a
+regression on the two and their product, cross-fitted on the audited images.
 
 Designs: ``uniform``; ``size``, by the number of classes that at least a tenth of the models put first, with
 Neyman's allocation; ``active``, by the share's p (1 - p), over all models, half of it uniform (``active
 0.2``: a fifth); ``pairs``, the same for differences. Estimators: the audited images alone (λ = 0), the
 difference estimator (λ = 1) and power tuning.
 
-With `--out`, each size and block of 100 draws is a line that is appended when it is done, and a later call
-continues there. `--cache` stores the values of all images.
+Each size and block of 100 draws is a line of RAW that is appended when it is done, and a later call
+continues there. The means over models go to `audited.csv`, which audited-proofs.md shows. `--cache` stores
+the values of all images.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from common import models, quiet, validation
-from scipy.special import betaincinv, stdtrit
+from audited_data import DATA, FEATURES, Arrays, arrays
+from audited_tables import RankTally, Tally, write_summary
+from common import quiet
 
 from manyhot.core.audit_cross_fitting import cross_fitted, least_squares
 from manyhot.core.audit_samples import active_design, stratified_design, uniform_design
@@ -46,6 +47,7 @@ from manyhot.core.estimates import Ratio
 SIZES = (100, 250, 500, 1000, 2000)
 BLOCK = 100
 N_PAIRS = 100
+FITTED = "others + label"
 N_OWN_PAIRS = 20
 SUBJECTS = (
     "real1",
@@ -57,43 +59,32 @@ SUBJECTS = (
     "three",
     "pair",
     "bootstrap",
+    "population",
     "sequence",
 )
 """Metrics, and what else is simulated.
 
-``real1_all`` draws from all images; people find that 6 % of them have no valid class, which models never do.
+``real1_all`` draws from all images; people find that some of them have no valid class, which models never do.
 ``three`` is real1 with three models, whose proposals come from these three alone. ``pair`` has a design of
 its own for each of 20 pairs, by the images on which the two differ, and ``differing`` draws from these alone,
 as the difference of the two is 0 on all others (compare its widths with those of ``pair``). ``bootstrap`` has
-the intervals of the bootstrap, and ``sequence`` those of a confidence sequence that hold after every 50
-images.
+the intervals of the bootstrap over the audited images, of five models. ``population`` draws 5,000 images as
+a data set first, with replacement, and audits those: the intervals are of the value on the images that they
+were drawn from, by the normal theory, and by the bootstrap over both. ``sequence`` has the intervals of a
+confidence sequence that hold after every 50 images.
 """
 
+OF_FEW_MODELS = ("real1", "real5", "precision@5", "recall@5", "bootstrap", "population")
+OF_DATA = {"real": SUBJECTS, "multilabelfy": SUBJECTS, "cifar10h": ("real1",), "voc": OF_FEW_MODELS}
+"""The subjects of each data set; CIFAR-10H has one model, and VOC's images all have a valid class."""
+
 RESAMPLES = 500
+N_DATA_SET = 5000
 THREE = [37, 39, 29]
 """The places of resnet18, resnet50 and nasnetalarge in the alphabet."""
 
-
-def read(cache):
-    """Return the top 5 of each model, shape (N, M, 5), label sets, shape (N, C), and original labels."""
-    if cache and cache.is_file():
-        with np.load(cache) as data:
-            return data["top"], np.unpackbits(data["sets"], axis=1)[:, :1000].astype(bool), data["label"]
-    from manyhot.evaluate.slices import case_of
-    from manyhot.tables import align
-    from manyhot.tables.arrays import label_sets
-
-    labels, rows = validation()
-    sets, top = label_sets(labels), []
-    for name, predictions in models(rows):
-        alignment = align(labels.image_id, predictions.image_id, left_name="labels", right_name=name)
-        assert not alignment.left_only
-        top.append(case_of(sets, predictions, alignment, 5).top[:, :5].astype(np.int16))
-    top = np.stack(top, axis=1)
-    if cache:
-        packed = np.packbits(sets.yes_matrix(), axis=1)
-        np.savez_compressed(cache, top=top, sets=packed, label=sets.label)
-    return top, sets.yes_matrix(), sets.label
+FIVE = [0, 16, 33, 50, 66]
+"""The places of five models in the alphabet."""
 
 
 @dataclass
@@ -113,22 +104,28 @@ class Values:
     def __post_init__(self):
         self.mean = {name: f.mean(0, dtype=np.float64) for name, f in self.proposed.items()}
         n_models = self.people.shape[1]
-        pairs = np.array([(a, b) for a in range(n_models) for b in range(a)])
+        pairs = np.array([(a, b) for a in range(n_models) for b in range(a)], int).reshape(-1, 2)
         chosen = np.random.default_rng(0).choice(len(pairs), min(N_PAIRS, len(pairs)), replace=False)
         self.first, self.second = pairs[chosen].T
 
     def of_pair(self, pair, differing):
         """Return the values of two models, on all images or on those with different best classes."""
         columns = [self.first[pair], self.second[pair]]
-        best = self.best[:, columns]
-        apart = best[:, 0] != best[:, 1]
-        rows = np.flatnonzero(apart | (not differing))
-        share = np.float32(len(rows) / len(best))
-        people = self.people[rows][:, columns] * share
-        proposed = {name: f[rows][:, columns] * share for name, f in self.proposed.items()}
-        true, spread = people.mean(0, dtype=np.float64), self.spread[rows][:, columns]
-        agreement = (1 - apart[rows, None]).astype(np.float32)
-        return Values(people, proposed, {}, true, spread, self.size[rows], agreement, best[rows])
+        apart = self.best[:, columns[0]] != self.best[:, columns[1]]
+        found = self.of_models(columns, np.flatnonzero(apart) if differing else np.s_[:])
+        share = np.float32(len(found.people) / len(apart))
+        proposed = {name: f * share for name, f in found.proposed.items()}
+        agreement = (found.best[:, :1] == found.best[:, 1:]).astype(np.float32)
+        people, true = found.people * share, found.true * share
+        return Values(people, proposed, {}, true, found.spread, found.size, agreement, found.best)
+
+    def of_models(self, columns, rows=np.s_[:]):
+        """Return the values of some models on some images; models are those of `real1`."""
+        people = self.people[rows][:, columns]
+        proposed = {name: f[rows][:, columns] for name, f in self.proposed.items()}
+        true, agreement = people.mean(0, dtype=np.float64), self.agreement[rows][:, columns]
+        spread, best = self.spread[rows][:, columns], self.best[rows][:, columns]
+        return Values(people, proposed, {}, true, spread, self.size[rows], agreement, best)
 
     def linearised(self, name, sample):
         """Return the contributions of a sample, with one of the kinds of proposals."""
@@ -152,20 +149,21 @@ class Values:
 class Images:
     """The images with a label set, or all of them, and the shares of models by class."""
 
-    def __init__(self, top, sets, label):
-        self.top, self.sets, self.label = top.astype(np.int64), sets, label
-        self.n, self.n_models = top.shape[:2]
+    def __init__(self, data: Arrays):
+        self.top, self.sets, self.label = data.top.astype(np.int64), data.sets, data.label
+        self.confidence = data.confidence
+        self.n, self.n_models = data.top.shape[:2]
         rows = np.arange(self.n)[:, None]
         self.best = self.top[:, :, 0]
-        self.count = np.zeros((self.n, 1000), np.float32)
+        self.count = np.zeros((self.n, self.sets.shape[1]), np.float32)
         for m in range(self.n_models):
             self.count[rows[:, 0], self.best[:, m]] += 1
         own = (self.top == self.best[:, :, None]).astype(np.float32)
         at = rows[:, :, None]
         self.shares = self.count[at, self.top] / self.n_models
-        self.of_others = (self.count[at, self.top] - own) / (self.n_models - 1)
-        self.hits = sets[at, self.top]
-        self.is_label = self.top == label[:, None, None]
+        self.of_others = (self.count[at, self.top] - own) / max(self.n_models - 1, 1)
+        self.hits = self.sets[at, self.top]
+        self.is_label = self.top == self.label[:, None, None]
         self.size = np.minimum(np.count_nonzero(self.count >= self.n_models / 10, axis=1), 4)
 
     def values(self, metric):
@@ -176,7 +174,10 @@ class Images:
         proposed = {name: self._combined(metric, x[first]) for name, x in kinds.items()}
         # Of few models that agree, all may be wrong: half a model more is for, and half a model against.
         spread = (proposed["others"] * (self.n_models - 1) + 0.5) / self.n_models
-        spread *= 1 - spread
+        if self.n_models == 1:
+            proposed = {"confidence": self.confidence, "label": proposed["label"]}
+            spread = self.confidence.astype(np.float64)
+        spread = spread * (1 - spread)
         scored = self.sets.any(axis=1)
         true, base = people.mean(0, dtype=np.float64), {}
         if metric == "real1_all":
@@ -197,13 +198,14 @@ class Images:
 
     def _by_class(self, people, proposed):
         """Return contributions to the mean over original labels, as `linearised_ratios` expands it."""
-        size = np.bincount(self.label, minlength=1000).astype(np.float64)
+        size = np.bincount(self.label, minlength=self.sets.shape[1]).astype(np.float64)
         n_classes, base, parts = np.count_nonzero(size), {}, {}
         weight = (self.n / (n_classes * size[self.label])).astype(np.float32)[:, None]
         # y is expanded at the means over classes of one kind of proposals, so that kind is the only one.
         f = proposed["others"]
         means = (
-            np.stack([np.bincount(self.label, x, 1000) for x in f.T], axis=1) / np.maximum(size, 1)[:, None]
+            np.stack([np.bincount(self.label, x, len(size)) for x in f.T], axis=1)
+            / np.maximum(size, 1)[:, None]
         )
         inside = means.astype(np.float32)[self.label]
         base["others"] = means[size > 0].mean(0)
@@ -227,13 +229,35 @@ def designs(values, n):
     }
 
 
-def arms(metric):
+ONE_MODEL = (
+    ("uniform", "label", 0.0),
+    ("uniform", "label", "tuned"),
+    ("uniform", "label", 1.0),
+    ("uniform", "confidence", "tuned"),
+    ("uniform", "confidence", 1.0),
+    ("active", "label", "tuned"),
+    ("active", "confidence", "tuned"),
+)
+
+
+SHOWN = (
+    *(("uniform", "others", 0.0), ("uniform", "others", "tuned"), ("active", "others", "tuned")),
+    *((design, FITTED, 1.0) for design in ("uniform", "active", "pairs")),
+)
+"""The arms of real1 at sizes other than 250 and 1,000."""
+
+
+def arms(metric, n_models, n):
     """Return the designs, proposals and powers of a metric; the first is the plain sample."""
+    if n_models == 1:
+        return list(ONE_MODEL)
+    if metric == "real1" and n not in (250, 1000):
+        return list(SHOWN)
     both = [("uniform", "others", 0.0), ("uniform", "others", "tuned"), ("active", "others", "tuned")]
     if metric == "mla":
         return [*both[1:], ("active", "others", 1.0)]
     if metric in ("pair", "differing"):
-        return [*both[:2], ("pairs", "others", "tuned"), ("pairs", "others + label", 1.0)]
+        return [*both[:2], ("pairs", "others", "tuned"), ("pairs", FITTED, 1.0)]
     if metric not in ("real1", "three"):
         return [*both, ("active", "others", 1.0)]
     return [
@@ -241,19 +265,19 @@ def arms(metric):
         ("uniform", "others", 1.0),
         ("uniform", "all", "tuned"),
         ("uniform", "label", "tuned"),
-        ("uniform", "others + label", 1.0),
+        ("uniform", FITTED, 1.0),
         ("size", "others", "tuned"),
         ("active", "others", 1.0),
-        ("active", "others + label", 1.0),
+        ("active", FITTED, 1.0),
         ("active 0.2", "others", "tuned"),
         ("pairs", "others", "tuned"),
-        ("pairs", "others + label", 1.0),
+        ("pairs", FITTED, 1.0),
         ("pairs 0.2", "others", "tuned"),
     ]
 
 
 def contributions(values, proposals, sample, rng):
-    if proposals != "others + label":
+    if proposals != FITTED:
         return values.linearised(proposals, sample)
     share, label = values.proposed["others"], values.proposed["label"]
     if not hasattr(values, "features"):
@@ -286,47 +310,19 @@ def common_ends(values, proposals, sample, power):
     return lo, hi
 
 
-class Tally:
-    """Sums over draws for each of K values."""
-
-    def __init__(self, true):
-        self.true, self.sums = true, defaultdict(lambda: np.zeros(len(true)))
-
-    def add(self, found, scale):
-        """Add the estimates of one draw."""
-        error = found.value - self.true
-        lo, hi = found.interval(scale)
-        some = ~np.isnan(lo)
-        with np.errstate(invalid="ignore"):
-            near = np.abs(error) <= stdtrit(np.maximum(found.df, 1), 0.975) * found.error
-        self.sums["intervals"] += some
-        self.sums["held too few"] += ~some & near
-        self.sums["held"] += some & (lo <= self.true) & (self.true <= hi)
-        self.sums["width"] += np.where(some, hi - lo, 0)
-        self.sums["error"] += error
-        self.sums["squared"] += error**2
-        self.sums["variance"] += found.error**2
-        self.sums["power"] += found.power
-        if scale == "plain":
-            self.sums["right"] += some & (((lo > 0) & (self.true > 0)) | ((hi < 0) & (self.true < 0)))
-            self.sums["wrong"] += some & (((lo > 0) & (self.true < 0)) | ((hi < 0) & (self.true > 0)))
-        else:
-            lo, hi = found.interval("plain")
-            self.sums["held plain"] += some & (lo <= self.true) & (self.true <= hi)
-
-
-def simulate(values, metric, n, block):
-    """Return the sums over one block of draws by arm, for values and for pairs."""
+def simulate(values, metric, n, block, chosen=None):
+    """Return the sums over one block of draws by arm, for values, for pairs and for ranks."""
     by_design = designs(values, n)
     apart = values.true[values.first] - values.true[values.second]
-    tallies = {arm: (Tally(values.true), Tally(apart)) for arm in arms(metric)}
+    chosen = arms(metric, len(values.true), n) if chosen is None else chosen
+    tallies = {arm: (Tally(values.true), Tally(apart), RankTally(values.true)) for arm in chosen}
     for draw in range(block * BLOCK, (block + 1) * BLOCK):
         samples = {}
         for i, (name, design) in enumerate(by_design.items()):
             if any(arm[0] == name for arm in tallies):
                 samples[name] = design.draw(np.random.default_rng([n, draw, i]))
         linear = {}
-        for (design, proposals, power), (own, pairs) in tallies.items():
+        for (design, proposals, power), (own, pairs, ranks) in tallies.items():
             key, sample = (design, proposals), samples[design]
             if key not in linear:
                 linear[key] = contributions(values, proposals, sample, np.random.default_rng([n, draw, 9]))
@@ -338,12 +334,45 @@ def simulate(values, metric, n, block):
             elif metric == "sequence":
                 found = WithEnds(**vars(found), ends=common_ends(values, proposals, sample, power))
             own.add(found, "logit")
+            ranks.add(found, "")
             differences = linear[key].differences(values.first, values.second)
             pairs.add(estimate(differences, sample, power=power), "plain")
+    return _as_lists(tallies)
+
+
+def _as_lists(tallies):
     return {
-        " | ".join(map(str, arm)): [{k: v.tolist() for k, v in t.sums.items()} for t in both]
-        for arm, both in tallies.items()
+        " | ".join(map(str, arm)): [{k: np.atleast_1d(v).tolist() for k, v in t.sums.items()} for t in found]
+        for arm, found in tallies.items()
     }
+
+
+def simulate_population(values, n, block):
+    """Return the sums over one block, with a data set that is drawn before each audit."""
+    true = values.true
+    apart = true[values.first] - true[values.second]
+    powers = {
+        "normal theory": ("normal theory", "others", "tuned"),
+        "bootstrap": ("bootstrap", "others", "tuned"),
+    }
+    tallies = {arm: (Tally(true), Tally(apart)) for arm in powers.values()}
+    for draw in range(block * BLOCK, (block + 1) * BLOCK):
+        rng = np.random.default_rng([n, draw, 7])
+        part = values.of_models(np.arange(len(true)), rng.integers(0, len(values.people), N_DATA_SET))
+        sample = uniform_design(N_DATA_SET, n).draw(rng)
+        linear = part.linearised("others", sample)
+        own, differences = (linear, linear.differences(values.first, values.second))
+        for name, arm in powers.items():
+            for of, tally, scale in ((own, 0, "logit"), (differences, 1, "plain")):
+                found = estimate(of, sample, population=True)
+                if name == "bootstrap":
+                    resampling = np.random.default_rng([n, draw, 8])
+                    ends = bootstrap_interval(
+                        of, sample, rng=resampling, resamples=RESAMPLES, population=True
+                    )
+                    found = WithEnds(**vars(found), ends=ends)
+                tallies[arm][tally].add(found, scale)
+    return _as_lists(tallies)
 
 
 def simulate_each(values, metric, n, block):
@@ -363,110 +392,63 @@ def run(options):
     out, done = Path(options.out), set()
     if out.is_file():
         lines = map(json.loads, out.read_text(encoding="utf-8").splitlines())
-        done = {(r["metric"], r["n"], r["block"]) for r in lines}
-    stop, cached = time.time() + 60 * options.minutes, {}
-    top, sets, label = read(options.cache)
-    for block in range(options.draws // BLOCK):
-        for metric in options.only:
-            for n in options.sizes:
-                if (metric, n, block) in done or time.time() > stop:
-                    continue
-                if metric not in cached:
-                    cached.clear()  # one metric in memory
-                    inside = sets.any(axis=1) | (metric == "real1_all")
-                    some = np.s_[:, THREE] if metric == "three" else np.s_[:]
-                    cached[metric] = Images(top[inside][some], sets[inside], label[inside]).values(metric)
-                start = time.process_time()
-                if metric in ("pair", "differing"):
-                    arms_ = simulate_each(cached[metric], metric, n, block)
-                else:
-                    arms_ = simulate(cached[metric], metric, n, block)
-                seconds = round(time.process_time() - start, 1)
-                alone = {
-                    k: (v + cached[metric].base.get(k, 0)).tolist() for k, v in cached[metric].mean.items()
-                }
-                row = {"metric": metric, "n": n, "block": block, "seconds": seconds, "arms": arms_}
-                row |= {"true": cached[metric].true.tolist(), "alone": alone}
-                with out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(f"{metric}, {n:,} images, block {block}: {seconds:.0f} s", flush=True)
+        done = {(r["data"], r["metric"], r["n"], r["block"]) for r in lines}
+    stop = time.time() + 60 * options.minutes
+    for name in options.data:
+        data = arrays(name, options.cache, options.features)
+        for metric in options.only or OF_DATA[name]:
+            values = None
+            for n in (n for n in options.sizes if n <= len(data.label) / 2):
+                for block in range(options.draws // BLOCK):
+                    if (name, metric, n, block) in done or time.time() > stop:
+                        continue
+                    values = values_of(data, metric) if values is None else values
+                    row = {"data": name, **one_block(values, metric, n, block)}
+                    with out.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(row) + "\n")
+                    print(f"{name}, {metric}, {n:,} images, block {block}: {row['seconds']} s", flush=True)
 
 
-def summed(out):
-    """Return the sums over blocks by metric, size, arm and kind, the numbers of draws, and true values."""
-    sums, draws, true, alone = {}, defaultdict(int), {}, {}
-    for line in out.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        key = row["metric"], row["n"]
-        draws[key] += BLOCK
-        true[row["metric"]], alone[row["metric"]] = np.array(row["true"]), row["alone"]
-        for arm, both in row["arms"].items():
-            for kind, values in zip(("values", "pairs"), both, strict=True):
-                into = sums.setdefault((*key, arm, kind), defaultdict(float))
-                for name, numbers in values.items():
-                    into[name] = into[name] + np.array(numbers)
-    return sums, draws, true, alone
+def values_of(data, metric):
+    """Return the values of a subject."""
+    inside = np.flatnonzero(data.sets.any(axis=1) | (metric == "real1_all"))
+    some = data.take(inside)
+    found = Images(some.of(THREE) if metric == "three" else some).values(metric)
+    if metric in ("bootstrap", "population") and found.people.shape[1] > len(FIVE):
+        return found.of_models(FIVE)
+    return found
 
 
-def show(out):
-    """Print the tables."""
-    sums, draws, true, alone = summed(out)
-    for metric, values in alone.items():
-        bias = {name: np.array(v) - true[metric] for name, v in values.items()}
-        parts = (
-            f"{k} {100 * np.median(b):+.1f} ({100 * b.min():+.1f} to {100 * b.max():+.1f})"
-            for k, b in bias.items()
-        )
-        print(f"\n{metric}: proposals alone are off by, in points: " + "; ".join(parts))
-    head = "coverage (least, models below 93.5 %) | no interval (coverage) | width ± points | narrower | bias"
-    head += " | error/deviation | λ"
-    for kind in ("values", "pairs"):
-        for (metric, n, arm, own), s in sums.items():
-            if own != kind:
-                continue
-            if arm == "uniform | others | 0.0" or (metric == "mla" and arm.startswith("uniform")):
-                print(f"\n{kind}: {metric}, {n:,} images, {draws[metric, n]:,} draws\n  {'':34} {head}")
-                plain = s
-            print(f"  {arm:34} {line(s, plain, draws[metric, n])}")
-
-
-def line(s, plain, draws):
-    """Return the row of an arm: means and medians over models or pairs with an interval in most draws."""
-    most = s["intervals"] >= draws / 2
-    if not most.any():
-        return f"{'none':14} | {1 - s['intervals'].mean() / draws:.1%}"
-    held, width = (s[name][most] / s["intervals"][most] for name in ("held", "width"))
-    ratio = np.median(plain["width"][most] / np.maximum(plain["intervals"][most], 1) / width)
-    deviation = np.sqrt(s["squared"] / draws)
-    n_few = (draws - s["intervals"]).sum()
-    few = f"({100 * s['held too few'].sum() / n_few:.1f})" if n_few else ""
-    # the upper ends of the 99.9 % intervals (Clopper and Pearson)
-    upper = betaincinv(s["held"] + 1, np.maximum(s["intervals"] - s["held"], 1e-9), 0.9995)[most]
-    below = f", {np.count_nonzero(upper < 0.935)} below" if (upper < 0.935).any() else ""
-    none = 1 - s["intervals"].mean() / draws
-    calibration = np.median(np.sqrt(s["variance"] / draws) / deviation)
-    text = (
-        f"{100 * held.mean():.1f} ({100 * held.min():.1f}{below}) | {none:.1%} {few} | "
-        f"{50 * np.median(width):.2f} | {ratio:.2f} | {100 * np.abs(s['error'] / draws).mean():.3f} | "
-        f"{calibration:.3f} | {s['power'].mean() / draws:.2f}"
-    )
-    if "right" in s:
-        return text + f" | decided {s['right'].mean() / draws:.1%}, wrongly {s['wrong'].mean() / draws:.2%}"
-    return text + f" | plain scale {100 * (s['held plain'] / np.maximum(s['intervals'], 1))[most].mean():.1f}"
+def one_block(values, metric, n, block, chosen=None):
+    """Return the line of one block of draws."""
+    start = time.process_time()
+    if metric in ("pair", "differing"):
+        arms_ = simulate_each(values, metric, n, block)
+    elif metric == "population":
+        arms_ = simulate_population(values, n, block)
+    else:
+        arms_ = simulate(values, metric, n, block, chosen)
+    seconds = round(time.process_time() - start, 1)
+    alone = {k: (v + values.base.get(k, 0)).tolist() for k, v in values.mean.items()}
+    row = {"metric": metric, "n": n, "block": block, "seconds": seconds, "arms": arms_}
+    return row | {"true": values.true.tolist(), "alone": alone}
 
 
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", default=SUBJECTS)
+    parser.add_argument("--data", nargs="+", choices=DATA, default=DATA)
+    parser.add_argument("--only", nargs="+", choices=(*SUBJECTS, "differing"))
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=600)
     parser.add_argument("--out", type=Path, default=Path("audited.jsonl"))
     parser.add_argument("--cache", type=Path)
+    parser.add_argument("--features", type=Path, default=FEATURES)
+    parser.add_argument("--summary", type=Path, default=Path(__file__).with_suffix(".csv"))
     options = parser.parse_args()
     run(options)
-    show(options.out)
+    write_summary(options.out, options.summary)
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ class Simulation:
     def _evaluated(self, sample, people):
         from manyhot import evaluate
 
-        audit = Audit(people, sample, self.cell.proposed_by, self.cell.estimator)
+        audit = Audit(people, sample, proposed_by=self.cell.proposed_by, estimator=self.cell.estimator)
         of = self.proposals, self.data.models
         found = evaluate(*of, audit=audit, resamples=1, metrics=self.metrics)
         pairs = pl.from_arrow(found.pairs).select(*PAIR, "slice", *OF_PAIR)
@@ -175,7 +175,7 @@ class Simulation:
 
     def _estimated(self, sample):
         """Return the tables of results and pairs for one sample."""
-        audit = Audit(None, None, self.cell.proposed_by, self.cell.estimator)
+        audit = Audit(proposed_by=self.cell.proposed_by, estimator=self.cell.estimator, blind_stop=True)
         images = AuditedImages(self._people.take(sample.images), sample, audit, self._drawn)
         auditor, rows = Auditor(images, self._slices, self._cells, 1, 0), []
         for name, inputs in self._calls:

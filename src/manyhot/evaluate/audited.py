@@ -185,7 +185,7 @@ class AuditedImages:
     @property
     def planned(self) -> int | None:
         """The number of drawn images if results may have decided to stop earlier; None otherwise."""
-        stopped = len(self.sample) < len(self.drawn) and not self.audit.blind_stop
+        stopped = not self.audit.blind_stop and len(self.sample) < len(self.drawn)
         return len(self.drawn) if stopped else None
 
     @property

@@ -138,7 +138,9 @@ def test_an_images_table_without_labels_and_arrays(photos):
     for name in ("one", "two"):
         np.save(f"{name}.npy", rng.random((N, CLASSES)).astype(np.float32))
     options = {"rows": "files.txt", "classes": "classes.txt", "scores": "probability"}
-    made = audit("images.csv", ["one.npy", "two.npy"], size=40, out="audit", rule="union(k=4)", **options)
+    made = audit(
+        "images.csv", ["one.npy", "two.npy"], size=40, seed=0, out="audit", rule="union(k=4)", **options
+    )
     assert (len(made.sample), made.n_questions) == (40, 160)
     with open_annotation("audit", settings=CampaignSettings(raters=1)) as annotation:
         answer_all(annotation.store, "ann")

@@ -111,11 +111,11 @@ def test_a_plan_answers_one_question():
 def test_notes_say_when_it_does_not_matter_and_when_it_does_not_suffice():
     (few, *_) = plan(width=0.1).notes[::-1]
     assert few == (
-        "60 images are few: intervals need at least about 10 images on which people and proposals disagree, "
+        "86 images are few: intervals need at least about 10 images on which people and proposals disagree, "
         "and were shown to hold from 250 images on"
     )
     assert plan(width=0.1).notes[0] == (
-        "a plain sample of 60 images is as good as any design: what models propose saves 0% of the images"
+        "a plain sample of 86 images is as good as any design: what models propose saves 0% of the images"
     )
     assert plan(width=0.005, n_images=1000).notes == (
         "a plain sample of 959 images is as good as any design: what models propose saves 4% of the images",
@@ -179,7 +179,7 @@ def pilot(tmp_path, monkeypatch):
         other = (best[:, m] + 1) % CLASSES
         predictions = tables.Predictions(names, name, np.stack([best[:, m], other], 1), n_classes=CLASSES)
         tables.write_predictions(predictions, f"predictions/{name}.parquet")
-    done = audit("predictions", classes="classes.txt", size=400, design="active", out="pilot")
+    done = audit("predictions", classes="classes.txt", size=400, design="active", out="pilot", seed=0)
     scored = rng.random(N) < 0.95
     people(done, truth, scored)
     place = np.array([int(i[:4]) for i in done.sample.drawn.to_pylist()])
@@ -245,6 +245,25 @@ def test_a_pilot_knows_its_questions_and_models(pilot):
     assert re.search(r"--design differences --models one --models two .*--out audit-2$", done.command)
     assert done.source == "400 audited images of pilot"
     assert len(plan("pilot", ranks=0.5).plan) == 3
+
+
+def test_a_pilot_of_one_model(pilot):
+    """Its probabilities alone say where a single model may be wrong, and these predictions have none."""
+    done = rows(plan("pilot", width=0.02, models=["one"], proposed_by="labels"))
+    assert list(done) == [("accuracy", "uniform", "ppi++"), ("accuracy", "uniform", "sample")]
+
+
+def test_a_pilot_of_one_model_with_probabilities(pilot):
+    top = [row[0] for row in tables.read("predictions/one.parquet", "predictions")["classes"].to_pylist()]
+    scores = np.full((N, CLASSES), 0.05, np.float32)
+    scores[np.arange(N), top] = 0.8
+    images = pa.array([f"{n:04}.png" for n in range(N)])
+    dense = tables.Predictions(images, "one", scores=scores, score_kind="probability", n_classes=CLASSES)
+    tables.write_predictions(dense, "pilot/predictions/one.parquet")
+    done = rows(plan("pilot", width=0.02, models=["one"], proposed_by="labels"))
+    # With equal probabilities, the design draws all images with equal probabilities, too.
+    active, uniform = (done["accuracy", design, "ppi++"]["images"] for design in ("active", "uniform"))
+    assert active == uniform
 
 
 def test_a_pilot_may_have_stopped_early(pilot, tmp_path):

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import gammaincinv, ndtr, ndtri
 
 from manyhot.core.array_types import AnyFloats, Floats, Ints
 from manyhot.core.audit_designs import SmallDesign, count_apart, count_audited
@@ -27,6 +27,10 @@ from manyhot.errors import InputError
 
 QUANTILE = float(ndtri((1 + LEVEL) / 2))
 """Half the width of an interval in standard errors; Student's t is at most 2 % wider from 60 degrees on."""
+
+EXPECTED = float(gammaincinv(FEWEST_EFFECTIVE, 0.9))
+"""Expected number of audited images that make up the variance, with which nine of ten samples have at least
+`FEWEST_EFFECTIVE`, as a Poisson distribution has; with an expectation of `FEWEST_EFFECTIVE`, half have."""
 
 FEWEST_PILOT = 30
 """Images of a pilot below which no variance is estimated from it."""
@@ -40,8 +44,8 @@ class DesignVariance:
     ----------
     spread, whole : ndarray of float64, shape (K,)
     effective : ndarray of float64, shape (K,)
-        Share of the audited images that make up the variance: with n images, intervals need
-        `FEWEST_EFFECTIVE` / `effective` of them.
+        Share of the audited images that make up the variance: a plan has at least `EXPECTED` / `effective`
+        of them, so that there is an interval.
     same : float
         For a pair of models, as in `manyhot.core.audit_designs.count_apart`: n in V is the number of audited
         images on which they differ.
@@ -60,7 +64,7 @@ class DesignVariance:
     def images(self, error: float | Floats, n_images: int) -> Ints:
         """Return the numbers of images with these standard errors, at most N."""
         n = self.spread / (np.square(error) + self.whole / n_images)
-        fewest = FEWEST_EFFECTIVE / np.maximum(self.effective, 1e-12)
+        fewest = EXPECTED / np.maximum(self.effective, 1e-12)
         n = count_audited(np.maximum(n, fewest), self.same)
         return np.minimum(np.ceil(n - 1e-9), n_images).astype(np.int64)
 

@@ -487,7 +487,7 @@ def _summed(first: Floats, second: Floats) -> Floats:
 
 def _tuned(of_y: Floats, of_f: Floats) -> Floats:
     own, shared = _summed(of_f, of_f), _summed(of_y, of_f)
-    weight = np.divide(shared, own, out=np.zeros_like(own), where=own > 0)
+    weight = np.divide(shared, own, out=np.zeros_like(own), where=own > _ROUNDING**2)
     return np.asarray(np.clip(weight, 0, 1))
 
 

@@ -286,6 +286,7 @@ class _Answered:
     label: Ints
     weights: Floats
     where: str
+    confidence: Floats | None
 
     @classmethod
     def of(cls, cases: Sequence[ModelCase], labels: Labels, drawn: DrawnSample, where: str) -> _Answered:
@@ -317,6 +318,7 @@ class _Answered:
             first.label[at[0]],
             weights / weights.sum(),
             where,
+            _confidence(cases, at),
         )
 
     def pilot(
@@ -327,8 +329,9 @@ class _Answered:
         accuracy = w @ (self.hits & self.scored[:, None]) / (w @ self.scored)
         y = (self.hits - accuracy) * self.scored[:, None] / (w @ self.scored)
         f = self._proposed(proposed_by) / (w @ self.scored)
+        active = () if n_models == 1 and self.confidence is None else (_ACTIVE,)
         of_values = [
-            self._arm("accuracy", design, y, f, power) for design, power in (_PLAIN, _UNIFORM, _ACTIVE)
+            self._arm("accuracy", design, y, f, power) for design, power in (_PLAIN, _UNIFORM, *active)
         ]
         first, second = np.triu_indices(n_models, 1)
         pairs = (y[:, first] - y[:, second], f[:, first] - f[:, second])
@@ -371,7 +374,7 @@ class _Answered:
         power: Power,
         differences: Floats | None = None,
     ) -> PlannedDesign:
-        planned = small_design(design, self.best, self.weights)
+        planned = small_design(design, self.best, self.weights, self.confidence)
         variance = design_variance(y, f, self.weights, planned, power=power)
         return PlannedDesign(
             question, design, "ppi++" if power == "tuned" else "sample", variance, differences
@@ -387,3 +390,11 @@ class _Answered:
             f"{np.count_nonzero(self.scored):,} audited images; {FEW_ANSWERED} of each are needed, and the "
             "planned number may be far off"
         ]
+
+
+def _confidence(cases: Sequence[ModelCase], at: Sequence[Ints]) -> Floats | None:
+    """Return the probability of the top class of each model, shape (n, M); None if a model has none."""
+    columns = [None if (p := c.case.confidence) is None else p[r] for c, r in zip(cases, at, strict=True)]
+    return (
+        None if any(c is None for c in columns) else np.stack([c for c in columns if c is not None], axis=1)
+    )

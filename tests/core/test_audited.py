@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from audits import coverage, images
+from manyhot.core.audit_resamples import bootstrap_interval
 from manyhot.core.audit_samples import (
     AuditDesign,
     AuditSample,
@@ -18,7 +19,6 @@ from manyhot.core.audited import (
     TOO_FEW_IMAGES,
     TOO_FEW_LEFT,
     TOO_HEAVY,
-    bootstrap_interval,
     estimate,
     linearised_means,
     linearised_ratios,

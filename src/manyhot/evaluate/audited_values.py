@@ -15,6 +15,7 @@ from scipy.special import stdtr
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.audit_average_precision import audited_average_precision, doubt_of_classes
 from manyhot.core.audit_plans import QUANTILE
+from manyhot.core.audit_resamples import resampled_values
 from manyhot.core.audit_samples import IMPLAUSIBLE, balance_p
 from manyhot.core.audit_sequence import sequence_p
 from manyhot.core.audit_strata import has_pairs
@@ -25,7 +26,6 @@ from manyhot.core.audited import (
     LinearisedValues,
     estimate,
     linearised_slices,
-    resampled_values,
     side_by_side,
 )
 from manyhot.core.comparison import PairTable, holm

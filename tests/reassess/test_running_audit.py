@@ -214,7 +214,7 @@ def test_an_image_counts_when_all_its_raters_have_answered(drawn):
 
 
 def test_two_raters_who_differ_count_as_in_the_label_sets_that_are_evaluated(drawn):
-    """A tie counts as yes, on the page as in `manyhot aggregate --method majority`."""
+    """A tie is no, on the page as in `manyhot aggregate --method majority --threshold 0.6`."""
     _, truth, _ = drawn
     Path("audit/predictions/two.parquet").unlink()  # so that both values are of people's answers alone
     with open_annotation("audit", settings=CampaignSettings(raters=2)) as annotation:
@@ -222,7 +222,7 @@ def test_two_raters_who_differ_count_as_in_the_label_sets_that_are_evaluated(dra
         answer(annotation.store, truth, SIZE, "bob", errors=0.2, seed=1)
         found = state(annotation)
     export_votes("audit")
-    done = aggregate("audit", method="majority", resamples=0)
+    done = aggregate("audit", method="majority", threshold=0.6, resamples=0)
     assert np.count_nonzero(done.p == 0.5) > 20
     write_labels(done.labels, "audit/labels.parquet")
     same = mh.evaluate("predictions", classes="classes.txt", audited="audit", estimator="sample")

@@ -123,7 +123,7 @@ class AuditInProgress:
         n = self._answered(answers.counts().sum(axis=1) >= raters)
         rows = []
         if n >= FEWEST_SHOWN:
-            # A tie is no, as `auto` mostly decides it: most classes that people are asked about are not valid.
+            # A tie is no, as `auto` mostly decides: most classes that people are asked about are not valid.
             rows = self._estimates(*self._hits(get("aggregator", "majority")(answers).p > 0.5, n), n)
         notes = (*self.notes, *([_WITHOUT_INTERVAL] if any(math.isnan(row.lo) for row in rows) else []))
         return RunningAudit(n, len(self.drawn), FEWEST_SHOWN, tuple(rows), notes)

@@ -30,8 +30,8 @@ CampaignFolder = Annotated[PathLike, Shown("CAMPAIGN")]
 
 STAGES = ("images", "predictions", "proposals", "votes", "golden", "labels")
 
-_ENOUGH_RATERS = 3
-"""Minimum number of raters from which a fit can learn who errs."""
+_ENOUGH_RATERS = 2
+"""Minimum number of raters whose answers can be compared."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def _population(campaign: Campaign) -> str:
 
 
 def _method(campaign: Campaign) -> str:
-    """Return the suggested method to aggregate votes: a fit needs three raters to learn who errs."""
+    """Return the suggested method to aggregate votes: a fit needs answers that can be compared."""
     with pq.ParquetFile(campaign.path("votes")) as file:
         votes = file.read([n for n in file.schema_arrow.names if n in ("rater_id", "round")])
     if "round" in votes.column_names:  # decisions are no independent answers

@@ -68,7 +68,8 @@ def test_the_summary(photos):
     """Images, images a second, skipped, where the seconds went, and where the files are."""
     done = manyhot(*PREDICT)
     lines = done.stdout.splitlines()
-    assert lines[0] == "tint: own f32 on cpu"
+    assert lines.pop(0) == "tint: own f32 on cpu"
+    assert lines[0] == "the images have no labels; manyhot audit draws a sample of them for people to label"
     assert re.fullmatch(r"tint: 40 images in \d+\.\d s, \d+/s", lines[1])
     assert lines[2] == "  predicted 39, skipped 1"
     assert re.fullmatch(
@@ -92,12 +93,12 @@ def documented_events():
 def test_events_are_as_documented(photos):
     lines = manyhot(*PREDICT, "--json").stdout.splitlines()
     events = [json.loads(line, parse_constant=pytest.fail) for line in lines]
-    assert [e["event"] for e in events] == ["engines", "model", "progress", "result"]
+    assert [e["event"] for e in events] == ["engines", "model", "progress", "note", "result"]
     fields = documented_events()
     for event in events:
         assert list(event)[1:] == fields[event["event"]], event["event"]
         assert event["model"] == "tint"
-    _, model, progress, result = events
+    _, model, progress, _, result = events
     assert (model["images"], model["left"], progress["of"]) == (40, 40, 40)
     # 0.01 s an image in one thread: at most 100 a second.
     assert 0 < progress["images_per_second"] < 100

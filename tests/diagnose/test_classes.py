@@ -201,7 +201,8 @@ def test_evaluate_writes_the_same_where_there_are_no_original_labels(files):
     own = diagnose_classes("labels.csv", "net.npy", reading=reading)
     for name, table in own.tables.items():
         assert str(found.per_class[name].to_pylist()) == str(table.to_pylist())  # with NaN
-    assert evaluate("labels.csv", "net.npy", metrics=["map_macro"], reading=reading).per_class == {}
+    one = evaluate("labels.csv", "net.npy", metrics=["map_macro"], resamples=0, reading=reading)
+    assert set(one.per_class) == set(own.tables)  # whatever the metrics
     found.write("out")
     written = tables.read("out/class_results.parquet", "class_results")
     assert str(written.to_pylist()) == str(own.class_results.to_pylist())

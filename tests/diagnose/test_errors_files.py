@@ -303,8 +303,9 @@ def test_a_folder_of_predictions_has_original_labels_alone(own):
     assert message(InputError, lambda: sort("run", classes="classes.txt")) == (
         "The images have no original labels.\n"
         "  where:   run\n"
-        "  allowed: an images table with the column 'label'\n"
-        "  do:      add the column, or predict with `labels`"
+        "  allowed: an images table with the column 'label', or label sets\n"
+        "  do:      pass label sets, or original labels (manyhot predict --labels); or let people label a "
+        "sample: manyhot audit"
     )
 
 

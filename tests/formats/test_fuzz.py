@@ -369,6 +369,7 @@ def test_every_format_is_broken(tmp_path):
         "hf-labels",
         "image-folder",
         "npy-labels",
+        "photographs",
         "real-scores",
         "tsipras",
         "tsipras-main",

@@ -201,8 +201,8 @@ class Simulation:
             values.append(found.filter(pl.col("estimator").is_not_null()))
             pairs.append(of_pairs)
         self._check(planned, block)
-        values = pl.concat(values).join(self.true, on=KEYS)
-        of_pairs = pl.concat(pairs)
+        values = pl.concat(values, how="vertical_relaxed").join(self.true, on=KEYS)
+        of_pairs = pl.concat(pairs, how="vertical_relaxed")
         return _sums(values), _sums(of_pairs.join(self.true_pairs, on=PAIR)) if len(of_pairs) else []
 
     def _check(self, planned, seed: int) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
 
 from manyhot.core.audit_average_precision import (
     Ranking,
@@ -81,8 +82,6 @@ def test_influences_are_derivatives_by_the_weight_of_an_image():
 
 def test_the_regression_is_that_of_scikit_learn():
     """Its one penalty is that of the class intercepts; a feature that is larger has a smaller one."""
-    from sklearn.linear_model import LogisticRegression
-
     people, proposed, scores = world(60, 1)
     features = np.stack([scores, proposed]).astype(float)
     asked = np.random.default_rng(0).random(people.shape) < 0.7

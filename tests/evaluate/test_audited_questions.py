@@ -156,6 +156,22 @@ def test_classes_that_reach_the_threshold_must_be_asked_about():
     assert metrics(top, ["jaccard(threshold=0.9999)"]) == {"jaccard(threshold=0.9999)"}
 
 
+@pytest.mark.parametrize(
+    "metric", ["map_image", "lrap", "coverage", "ranking_loss", "brier_set", "hamming", "subset_accuracy"]
+)
+def test_metrics_of_all_classes_need_questions_about_all(metric):
+    world = World()
+    scores = np.random.default_rng(5).random((400, N_CLASSES)).astype(np.float32)
+    models = [Predictions(IDS, "dense", scores=scores, score_kind="probability")]
+    options = {"models": models, "metrics": [metric], "trust_order": True}
+    every = [set(range(N_CLASSES)) for _ in IDS]
+    _, found = audit(world, every, **options)
+    assert len(found)
+    but_one = [classes - {(i + 1) % N_CLASSES} if i % 2 else classes for i, classes in enumerate(every)]
+    with pytest.raises(InputError, match=f"^{metric} cannot be audited: people were not asked about classes"):
+        audit(world, but_one, **options)
+
+
 @pytest.mark.parametrize("empty", [0.0, 0.3])
 def test_a_note_says_which_images_values_are_of(empty):
     world = World(empty=empty)

@@ -108,6 +108,8 @@ def test_the_evaluation_uses_the_probabilities(photos):
         about.table, "audit/labels.parquet", "labels", about={"n_classes": "5", "asked_known": "true"}
     )
     found = evaluate("predictions", audited="audit", classes="classes.txt", metrics=["map_macro"])
+    with pytest.raises(InputError, match="real1 cannot be audited: the questions were drawn for map_macro"):
+        evaluate("predictions", audited="audit", classes="classes.txt", metrics=["real1"])
     sample = drawn.sample_for(pa.array(NAMES))
     top = sum(np.arange(CLASSES) == s.argmax(1)[:, None] for s in scores) > 0
     design = class_design(scores, 80, certain=top, probability=np.mean(scores, axis=0), questions=2.5)

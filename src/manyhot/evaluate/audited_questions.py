@@ -32,6 +32,9 @@ _ROUNDING = 1e-9
 _WITHIN_SETS = ("variable_topk", "asma")
 """Metrics of as many top classes as there are valid ones."""
 
+_ALL_CLASSES = ("hamming", "subset_accuracy", "brier_set", "nll_mass")
+"""Metrics of all classes of an image, besides those that rank them."""
+
 _DO = "draw the audit with these models and a wider rule, as in: manyhot audit --rule 'union(k=5)'"
 
 
@@ -52,6 +55,8 @@ def is_unknown(metric: Entry, case: Case) -> tuple[Bools, Bools]:
     labels, judged = case.labels, case.labels.usable
     if not labels.asked_known or labels.complete or option_of(metric, "masked"):
         return np.zeros(len(labels), bool), judged
+    if _judges_all_classes(metric):
+        return judged & (np.diff(labels.indptr) < labels.n_classes), judged
     if "threshold" in options_of(metric) and case.scores is not None:
         return _predicts_unasked(metric, case) & judged, judged
     unknown = _top_unasked(metric, case)
@@ -60,6 +65,12 @@ def is_unknown(metric: Entry, case: Case) -> tuple[Bools, Bools]:
     elif metric.name == "valid_errors":
         judged = labels.labelled & ~case.is_label[:, 0]
     return unknown & judged, judged
+
+
+def _judges_all_classes(metric: Entry) -> bool:
+    """Return whether classes that are not among a model's first or predicted ones decide a metric, too."""
+    needs_scores = metric.about.get("needs") == "scores"
+    return metric.name in _ALL_CLASSES or (needs_scores and not {"threshold", "k"} & set(options_of(metric)))
 
 
 def _top_unasked(metric: Entry, case: Case) -> Bools:
@@ -168,6 +179,8 @@ def estimand_note(people: LabelSets, weights: npt.NDArray[np.float64], dataset: 
         text = "it is not recorded which classes people were asked about; all others count as not valid"
     else:
         text = "values are of images on which at least one class that people were asked about is valid"
+        if (np.diff(people.indptr) < people.n_classes).any():
+            text += ", and other classes count as not valid"
     if share:
         text += (
             f"; on {share:.1f} % of the audited images, none is: if another class is valid there, real1 of "

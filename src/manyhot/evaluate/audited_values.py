@@ -476,10 +476,15 @@ NOT_WHOLE = "some images have no prediction or are not usable"
 """Why macro average precision cannot be audited."""
 
 
-def unaudited(metric: Entry) -> str:
-    """Return why a ratio of sums cannot be audited; empty if it can."""
-    is_asked = metric.name.endswith("_unasked") or metric.name == "errors_asked"
-    return "people are asked about other classes in an audit than before" if is_asked else ""
+def unaudited(metric: Entry, images: AuditedImages) -> str:
+    """Return why a metric cannot be audited; empty if it can."""
+    if metric.name.endswith("_unasked") or metric.name == "errors_asked":
+        return "people are asked about other classes in an audit than before"
+    if metric.name == MAP_MACRO and images.audit.estimator == "sample":
+        return "it needs proposed label sets: leave out the estimator sample"
+    if images.questions.are_drawn and metric.name != MAP_MACRO and depends_on_sets(metric):
+        return f"the questions were drawn for {MAP_MACRO}"
+    return ""
 
 
 def depends_on_sets(metric: Entry) -> bool:

@@ -335,7 +335,7 @@ class Judge:
     ) -> list[Entry]:
         """Return the metrics that can be estimated from an audit, and note the others."""
         metrics = self._without_unmet(metrics, auditor.case(case, rows), predictions)
-        without = {m.name: reason for m in metrics if (reason := unaudited(m))}
+        without = {m.name: reason for m in metrics if (reason := unaudited(m, auditor.images))}
         self._leave_out(predictions.model, without)
         metrics = [metric for metric in metrics if metric.name not in without]
         judged = auditor.judged(predictions.model, metrics, case, rows)

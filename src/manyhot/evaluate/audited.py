@@ -228,7 +228,7 @@ class AuditedImages:
         if self.questions.are_drawn:
             text = (
                 f"{MAP_MACRO} from drawn questions tends to be too high, in simulations by half a point to "
-                "three points, and more for classes that the models cannot rank; differences of models less so"
+                "three points, and more for classes that models cannot rank; differences of models less so"
             )
             yield Note(dataset, "", "drawn_questions", len(self.people), text)
         if self.is_whole:

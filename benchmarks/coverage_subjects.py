@@ -719,3 +719,32 @@ def overlap_counts(n, rng, quality):
     hit = rng.binomial(labelled, right)
     # Missed pixels are predicted as the next class.
     return np.stack([hit, labelled, hit + np.roll(labelled - hit, 1, axis=1)], axis=1)
+
+
+# Errors of several models.
+
+
+@subject(
+    "error_consistency.kappa_lo",
+    "consistency_means.kappa_lo",
+    "consistency_means.difference_lo",
+    "majority_votes.gain_lo",
+)
+def error_consistency(n, rng):
+    from manyhot.core.error_consistency import ErrorConsistency
+    from manyhot.core.majority_votes import best_votes
+
+    # Images are hard for all models, and label sets forgive errors that the models share.
+    hard, own = rng.standard_normal((n, 1)), rng.standard_normal((n, 4))
+    top1 = 0.8 * hard + 0.6 * own < [0.9, 0.8, 0.6, 0.2]
+    real1 = top1 | (hard > 1) & (rng.random((n, 1)) < 0.3)
+    found = [ErrorConsistency(top1), ErrorConsistency(real1)]
+    lo, hi = found[0].intervals(RESAMPLES, int(rng.integers(2**31)))
+    for i, name in ((0, "of similar accuracy"), (2, "of different accuracy")):
+        yield Found(f"kappa of two models {name}", found[0].kappa[i], lo[i], hi[i])
+    yield Found("mean kappa", found[0].mean, *found[0].mean_interval)
+    yield Found("mean kappa, label sets minus labels", *found[1].difference_from(found[0]))
+    top = np.where(top1, 0, 1 + rng.integers(0, 2, top1.shape))
+    votes = [v for v in best_votes(top, top1, 0) if v.models == (0, 1, 2)]
+    gain = votes[0] if votes else None
+    yield Found("gain of a vote", *((gain.gain, *gain.interval) if gain else [float("nan")] * 3))

@@ -105,6 +105,19 @@ ROWS = {
         "a class, with the average precision of two models and its difference",
         "`manyhot compare A B --labels L`, for scores over all classes",
     ),
+    "error_consistency": (
+        "two models and a metric, with how often they fail on the same images",
+        "`manyhot compare --error-consistency`",
+    ),
+    "consistency_means": ("a metric, over all pairs of models", "`manyhot compare --error-consistency`"),
+    "model_map": (
+        "a model on a map on which models with the same errors are close",
+        "`manyhot compare --error-consistency`",
+    ),
+    "majority_votes": (
+        "the best model and two others whose majority is better than it",
+        "`manyhot compare --error-consistency`",
+    ),
     "class_results": (
         "a class of a model",
         "`manyhot diagnose classes`, and `manyhot evaluate` if there are no original labels",

@@ -83,9 +83,11 @@ def _declared(parameter: Parameter, options: Mapping[str, str]) -> inspect.Param
         more["metavar"] = next(shown, _METAVARS.get(kind))
     hint = list[kind] if repeated else kind  # type: ignore[valid-type]
     if _is_argument(parameter):
-        if parameter.default is inspect.Parameter.empty and not _former([parameter]):
+        can_be_absent = parameter.several or _former([parameter])
+        if parameter.default is inspect.Parameter.empty and not can_be_absent:
             return _parameter(parameter.name, hint, typer.Argument(**more))
-        # One that has a former name may be given by that; the function is called only if it is given.
+        # The function itself raises an error if there is none of several. One that has a former name may be
+        # given by that; the function is called only if it is given.
         has_default = not (repeated or parameter.default in (None, inspect.Parameter.empty))
         info = typer.Argument(**more, show_default=str(parameter.default) if has_default else False)
         return _parameter(parameter.name, hint | None, info, None)
@@ -167,7 +169,7 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
     def callback(**values: Any) -> None:
         as_json, out = values.pop("as_json"), values.pop("out", None) if writes else None
         _take_former(values, former)
-        several = [value for p in parameters if p.several for value in values.pop(p.name)]
+        several = [value for p in parameters if p.several for value in values.pop(p.name) or ()]
         try:
             arguments = _arguments(function, [p for p in parameters if not p.several], values)
             if out is None and writes and isinstance(about.out, InCampaign):

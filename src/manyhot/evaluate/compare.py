@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.class_differences import difference_table
 from manyhot.evaluate.comparison import Comparison, compare_results
+from manyhot.evaluate.error_consistency import ConsistencyTables, judge_consistency
 from manyhot.evaluate.judge import Resampling, judge_models, unmatched_note
 from manyhot.evaluate.pairwise import check_two, is_worse, markdown
 from manyhot.evaluate.results import Evaluation, Note
@@ -50,6 +52,7 @@ from manyhot.tables import End, Labels, Predictions, Results
         "manyhot compare old.npy new.npy --labels labels.csv --rows rows.txt",
         "manyhot compare timm-results --out timm",
         "manyhot compare results-a results-b",
+        "manyhot compare --labels imagenet-val --error-consistency",
     ),
 )
 def compare(
@@ -63,6 +66,7 @@ def compare(
     best_from: Annotated[float, Between(0, 1, "()")] = 0.85,
     resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
+    error_consistency: bool = False,
     ends: Annotated[Sequence[tuple[End, End]], PythonOnly()] = (),
     reading: Reading = READING,
     run: Run = QUIET,
@@ -83,7 +87,8 @@ def compare(
     *results
         Results to compare: folders written by manyhot evaluate, results as Parquet or CSV, CSV files of timm,
         or timm-results; in Python also tables and evaluations. With `labels`, predictions: files or folders;
-        in Python also tables, arrays, or a mapping of names to these.
+        in Python also tables, arrays, or a mapping of names to these. If `labels` is a benchmark, the default
+        is its published predictions.
     labels
         Label sets to evaluate the models on, in any form that evaluate takes.
     metrics
@@ -107,6 +112,10 @@ def compare(
         With `labels`, number of bootstrap resamples of images; 0 for no intervals over images.
     seed
         Seed of the bootstrap.
+    error_consistency
+        With `labels`, also show how often models fail on the same images: the error consistency of every two
+        models by original labels and by label sets, a map of the models, and what a majority vote of three
+        gains. The report draws them.
     ends
         Further pairs of places to compare, each place as (dataset, metric, slice).
     reading
@@ -149,10 +158,11 @@ def compare(
     options["families"] = families
     if labels is None:
         check_draws(resamples, seed)
-        _check_results(results, metrics, reading)
+        _check_results(results, metrics, reading, error_consistency)
         found = compare_results(results, **options, run=run)
     else:
-        evaluation = _evaluated(labels, results, metrics, Resampling(resamples, seed), reading, run)
+        resampling = Resampling(resamples, seed)
+        evaluation, shared = _evaluated(labels, results, metrics, resampling, reading, run)
         found = replace(
             compare_results(evaluation, **options, run=run),
             notes=evaluation.notes,
@@ -160,6 +170,8 @@ def compare(
             classes=evaluation.per_class.get("class_differences"),
             sources=tuple(Path(p) for p in _listed(results) if isinstance(p, str | os.PathLike)),
         )
+        if error_consistency:
+            found = replace(found, consistency=_consistency(shared, found, resampling, reading))
     if fail_if_worse is not None:
         worse = [is_worse(difference, fail_if_worse) for difference in check_two(found.results)]
         found = replace(found, margin=fail_if_worse, is_worse=any(worse))
@@ -174,17 +186,20 @@ def _with_summary(comparison: Comparison, path: Path) -> Comparison:
     return replace(comparison, written=(path,))
 
 
-def _check_results(results: Sequence[Any], metrics: object, reading: Reading) -> None:
+def _check_results(
+    results: Sequence[Any], metrics: object, reading: Reading, error_consistency: bool
+) -> None:
     """Raise an error for predictions, or for options of predictions, without labels to evaluate them on."""
     for passed in flattened(results):
         if not _holds_results(passed):
             where = passed if isinstance(passed, str | os.PathLike) else type(passed).__name__
             do = "pass label sets for them with `labels`"
             raise UsageError("These are predictions, not results.", where=where, do=do)
-    if metrics is not None or reading != READING:
+    if metrics is not None or reading != READING or error_consistency:
+        got = "`error_consistency`" if error_consistency else "how files are read"
         raise UsageError(
             "Options of predictions need label sets.",
-            got="`metrics`" if metrics is not None else "how files are read",
+            got="`metrics`" if metrics is not None else got,
             do="pass `labels`, or leave the options out",
         )
 
@@ -222,9 +237,9 @@ def _evaluated(
     resampling: Resampling,
     reading: Reading,
     run: Run,
-) -> Evaluation:
-    """Evaluate models on the images that all of them predict."""
-    parts, errors = list[Evaluation](), list[MatchError]()
+) -> tuple[Evaluation, list[SharedImages]]:
+    """Evaluate models on the images that all of them predict, and return these, too."""
+    parts, errors, compared = list[Evaluation](), list[MatchError](), list[SharedImages]()
     for source in open_inputs(labels, _as_predictions(predictions), reading=reading, run=run):
         source.misfits.n_files = 1  # one that cannot be read is an error: it was named to be compared
         try:
@@ -251,11 +266,34 @@ def _evaluated(
         notes = (*shared.notes(), *evaluation.notes)
         stored = {**evaluation.metadata, "notes": json.dumps([asdict(n) for n in evaluation.model_notes])}
         parts.append(replace(evaluation, notes=notes, inputs=dict(source.inputs), metadata=stored))
+        compared.append(shared)
     if not parts:
         raise errors[0]
     if len(parts) == 1:
-        return parts[0]
-    return replace(Evaluation.concat(parts), notes=tuple(n for part in parts for n in part.notes))
+        return parts[0], compared
+    together = replace(Evaluation.concat(parts), notes=tuple(n for part in parts for n in part.notes))
+    return together, compared
+
+
+def _consistency(
+    shared: Sequence[SharedImages], comparison: Comparison, resampling: Resampling, reading: Reading
+) -> ConsistencyTables:
+    """Return how consistent the errors of the compared models are."""
+    families = dict(
+        zip(*(comparison.results.models[c].to_pylist() for c in ("model", "family")), strict=True)
+    )
+    return ConsistencyTables.concat(
+        [
+            judge_consistency(
+                replace(images.source, labels=images.labels, models=partial(images.only, families)),
+                resamples=resampling.resamples,
+                seed=resampling.seed,
+                families=families,
+                trust_order=reading.trust_order,
+            )
+            for images in shared
+        ]
+    )
 
 
 def _by_class(shared: SharedImages, classes: ClassList | None, reading: Reading) -> dict[str, pa.Table]:
@@ -327,6 +365,10 @@ class SharedImages:
         """Yield the models under distinct names."""
         for name, model in zip(self.names, self.source.models(), strict=True):
             yield replace(model, model=name)
+
+    def only(self, names: Container[str]) -> Iterator[Predictions]:
+        """Yield the models with these names."""
+        return (model for model in self.models() if model.model in names)
 
     def notes(self) -> Iterator[str]:
         """Yield a note if some models predict images that others do not."""

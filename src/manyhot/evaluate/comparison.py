@@ -25,6 +25,7 @@ from manyhot.data.benchmarks import ResultsLike, flattened, open_results, open_t
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.class_differences import class_lines
 from manyhot.evaluate.drops import END, Comparer
+from manyhot.evaluate.error_consistency import ConsistencyTables
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
 from manyhot.evaluate.pairwise import (
     check_two,
@@ -92,6 +93,8 @@ class Comparison(Result):
         Whether it is worse by more than this margin.
     classes : pyarrow.Table, optional
         The table ``class_differences``, for two models with scores over all classes.
+    consistency : ConsistencyTables, optional
+        How consistent the errors of the models are, if it was asked for.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -110,6 +113,7 @@ class Comparison(Result):
     margin: float | None = None
     is_worse: bool = False
     classes: pa.Table | None = None
+    consistency: ConsistencyTables | None = None
 
     def __repr__(self) -> str:
         ends = self.ranks.num_rows
@@ -175,7 +179,8 @@ class Comparison(Result):
         margin = self.margin
         verdicts = [] if margin is None else [verdict_line(d, margin) for d in check_two(self.results)]
         by_class = [] if self.classes is None else class_lines(self.classes)
-        answered = [*pair_lines(self.results), *verdicts, *by_class]
+        consistent = [] if self.consistency is None else ["", *self.consistency.lines()]
+        answered = [*pair_lines(self.results), *verdicts, *by_class, *consistent]
         if self._is_pair:
             yield from answered
             return
@@ -191,6 +196,8 @@ class Comparison(Result):
         found = [d.to_json() for name in self.results.datasets for d in differences(self.results, name)]
         judged = {} if self.margin is None else {"fail_if_worse": self.margin, "is_worse": self.is_worse}
         made = {"differences": found, "answers": self.answers, **judged}
+        if self.consistency is not None:
+            made |= {name: table.to_pylist() for name, table in self.consistency.tables.items()}
         return {**made, **rows, "drops": self.mean_drops, "notes": self.notes}
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
@@ -221,6 +228,7 @@ class Comparison(Result):
         )
         made = self.tables | {"models": self.results.models} | dict(self.described)
         made |= {} if self.classes is None else {"class_differences": self.classes}
+        made |= {} if self.consistency is None else self.consistency.tables
         clear_report(out)
         clear_gallery(out)
         results = self.results.table

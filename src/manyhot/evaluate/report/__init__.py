@@ -49,6 +49,7 @@ RESERVED = (
     "overview",
     "labels",
     "models",
+    "consistency",
     "classes",
     "posterior",
     "groups",

@@ -42,6 +42,7 @@ _MOST = 3
 TITLES = {
     "labels": ("Labels", "Labels"),
     "models": ("Models", "Models"),
+    "consistency": ("Consistency", "Error consistency"),
     "classes": ("Classes", "Classes, the worst first"),
     "trust": ("Confidence", "Can its confidence be trusted?"),
     "posterior": ("Raters", "What raters leave open"),

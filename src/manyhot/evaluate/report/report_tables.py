@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot import tables
+from manyhot.evaluate.error_consistency import CONSISTENCY_TABLES
 from manyhot.evaluate.per_class.class_tables import CLASS_TABLES
 
 MADE = (
@@ -28,6 +29,7 @@ MADE = (
     "class_differences",
     "posterior",
     "posterior_pairs",
+    *CONSISTENCY_TABLES,
     *CLASS_TABLES,
 )
 """Tables beside the results that a run makes; those of an earlier run in the same folder are removed."""

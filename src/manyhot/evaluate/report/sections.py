@@ -9,6 +9,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings
+from manyhot.evaluate.report.consistency_section import consistency_part
 from manyhot.evaluate.report.datasets import DataSet
 from manyhot.evaluate.report.groups_section import groups_part
 from manyhot.evaluate.report.overview import PROTOCOLS, TITLES
@@ -96,6 +97,7 @@ def build_sections(
         "groups": groups_part(tables, datasets, shared, is_drawn=any(f.section == "groups" for f in figures)),
         "shift": _shift(tables, shared),
         "models": ((), "", _seen(shared)),
+        "consistency": consistency_part(tables, shared),
         "classes": _classes(tables, shared, is_drawn=any(f.section == "classes" for f in figures)),
         "trust": ((), "", _confident(shared)),
         "posterior": posterior_part(tables, shared),

@@ -30,6 +30,7 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
         raise MissingExtraError("Figures need Altair.", do='pip install "manyhot[report]"') from error
     from manyhot.evaluate.per_class.class_figures import draw_classes
     from manyhot.evaluate.report.figures.class_differences import draw_class_differences
+    from manyhot.evaluate.report.figures.consistency_map import draw_consistency
     from manyhot.evaluate.report.figures.curves import draw_saturation, draw_trust
     from manyhot.evaluate.report.figures.label_sets import draw_groups, draw_labels
     from manyhot.evaluate.report.figures.panel import Frames
@@ -44,6 +45,7 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
         sections = (
             draw_labels,
             draw_models,
+            draw_consistency,
             lambda frames: draw_classes(frames.tables.beside),
             draw_class_differences,
             draw_trust,

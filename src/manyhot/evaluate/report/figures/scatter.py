@@ -215,6 +215,7 @@ def scatter(
     lines: Sequence[Line] = (),
     own: Sequence[str] = (),
     first: Sequence[str] = (),
+    groups: Mapping[str, str] | None = None,
     width: int = _WIDTH,
     height: int = _HEIGHT,
 ) -> Panel:
@@ -238,6 +239,8 @@ def scatter(
     first : sequence of str
         Models that are named first. By default these are the ends of both axes; others are named as far as
         there is room.
+    groups : Mapping of str to str, optional
+        The colour of each value of the column ``group``, in the order of the legend.
     width, height : int
     """
     sheet = plain(sheet, *(f"{p}{v}_{end}" for p in ("", "p_") for v in "xy" for end in ("lo", "hi")))
@@ -261,7 +264,7 @@ def scatter(
     n = len(sheet["model"])
     marks = [
         *(_crosses(name, x, y, sheet, rows_shown) if n <= CROSSES else ()),
-        _points(name, channels, n, rows_shown),
+        _points(name, channels, n, rows_shown, groups),
     ]
     # A fitted line is seen over the points, the line of equals under them.
     layers[int(equal and f"{name}-equal" in sheets) : 0] = marks
@@ -291,10 +294,16 @@ def _rows(name: str, rows_shown: str) -> Any:
     return chart.transform_filter(rows_shown) if rows_shown else chart
 
 
-def _points(name: str, channels: tuple[Any, Any], n: int, rows_shown: str) -> Any:
+def _points(
+    name: str, channels: tuple[Any, Any], n: int, rows_shown: str, groups: Mapping[str, str] | None
+) -> Any:
     size, opacity = (34, 0.8) if n <= CROSSES else (12, 0.5)
     mark = _rows(name, rows_shown).mark_point(size=size, opacity=dimmed(opacity), color=ink("mark"))
-    return mark.encode(*channels)
+    if not groups:
+        return mark.encode(*channels)
+    scale = alt.Scale(domain=list(groups), range=[ink(hue) for hue in groups.values()])
+    legend = alt.Legend(title=None, orient="top", columns=3, labelColor=ink("ink"), labelFontSize=12)
+    return mark.encode(*channels, alt.Color(field="group", type="nominal", scale=scale, legend=legend))
 
 
 def _crosses(name: str, x: Side, y: Side, sheet: Sheet, rows_shown: str) -> list[Any]:

@@ -1,0 +1,219 @@
+"""Error consistency: how much more often than by chance two models fail on the same images.
+
+Two models of accuracy a and b agree on an image if both are right on it or both are wrong. If their errors
+were independent, they would agree on a share of c_exp = a b + (1 - a)(1 - b) of the images. Error consistency
+is Cohen's kappa of being right, (c_obs - c_exp) / (1 - c_exp): 1 if they fail on the same images, 0 if their
+errors are independent, and below 0 if one tends to be right where the other fails.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy import typing as npt
+from scipy.special import ndtri
+
+from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.resampling import LEVEL, percentile_interval
+
+FEWEST_OF_EACH = 30
+"""Images on which each of two models must be right, and on which it must be wrong, for an interval."""
+
+FEWEST_APART = 10
+"""Images on which exactly one of the two models must be right, for an interval."""
+
+_BLOCK = 1024
+"""Pairs of models whose tables are resampled together: 16 MB with 1,000 resamples."""
+
+_Z = float(ndtri((1 + LEVEL) / 2))
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorConsistency:
+    """Error consistency of every two of M models on the same n images.
+
+    Parameters
+    ----------
+    right : ndarray of bool, shape (n, M)
+        Whether each model is right on each image.
+
+    References
+    ----------
+    Geirhos, Meding & Wichmann 2020, Beyond accuracy: quantifying trial-by-trial behaviour of CNNs and humans
+    by measuring error consistency, equations 1 to 3, https://arxiv.org/abs/2006.16736. Intervals: Klein et
+    al. 2025, Quantifying uncertainty in error consistency, https://arxiv.org/abs/2507.06645.
+    """
+
+    right: Bools
+
+    @property
+    def n(self) -> int:
+        """The number of images."""
+        return len(self.right)
+
+    @cached_property
+    def n_right(self) -> Ints:
+        """On how many images each model is right, shape (M,)."""
+        return np.diag(self.n_both_right)
+
+    @cached_property
+    def n_both_right(self) -> Ints:
+        """On how many images two models are both right, shape (M, M)."""
+        # Sums of ones in float32 are exact up to 2**24, so that more images are added in parts.
+        total = np.zeros((self.right.shape[1],) * 2, np.int64)
+        for start in range(0, self.n, 1 << 22):
+            part = self.right[start : start + (1 << 22)].astype(np.float32)
+            total += (part.T @ part).astype(np.int64)
+        return total
+
+    @cached_property
+    def pairs(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """The first and the second model of each of P pairs, each of shape (P,)."""
+        return np.triu_indices(self.right.shape[1], 1)
+
+    @cached_property
+    def counts(self) -> Ints:
+        """Images of each pair on which both are right, only the first, only the second, and none; (P, 4)."""
+        first, second = self.pairs
+        both = self.n_both_right[first, second]
+        alone, other = self.n_right[first] - both, self.n_right[second] - both
+        return np.stack([both, alone, other, self.n - both - alone - other], axis=1)
+
+    @cached_property
+    def kappa(self) -> Floats:
+        """Error consistency of each pair, shape (P,); NaN if both are right on all images, or on none."""
+        return kappa_of(self.counts)
+
+    def intervals(self, resamples: int, seed: int) -> tuple[Floats, Floats]:
+        """Return the ends of the 95 % interval of each pair by the bootstrap over images, each of shape (P,).
+
+        They are NaN if one of the models is right, or wrong, on fewer than `FEWEST_OF_EACH` images, or if the
+        two differ on fewer than `FEWEST_APART`.
+
+        Notes
+        -----
+        If n images are drawn with replacement, the four counts of a pair are multinomial, and they determine
+        kappa. So the counts are drawn, which is the bootstrap over images without a pass over the images.
+        """
+        lo, hi = np.full((2, len(self.counts)), np.nan)
+        enough = np.flatnonzero(self._has_enough() & (resamples > 0))
+        rng = np.random.default_rng([seed, self.n])
+        for start in range(0, len(enough), _BLOCK):
+            part = enough[start : start + _BLOCK]
+            counts = self.counts[part][:, None]
+            drawn = rng.multinomial(self.n, counts / self.n, (len(part), resamples))
+            lo[part], hi[part] = percentile_interval(kappa_of(drawn))
+        return lo, hi
+
+    def _has_enough(self) -> Bools:
+        """Return which pairs have images enough of each kind for an interval, shape (P,)."""
+        first, second = self.pairs
+        apart = self.counts[:, 1] + self.counts[:, 2] >= FEWEST_APART
+        return self._is_often_both[first] & self._is_often_both[second] & apart
+
+    @cached_property
+    def defined(self) -> Bools:
+        """Which pairs have a kappa, shape (P,)."""
+        return ~np.isnan(self.kappa)
+
+    @cached_property
+    def mean(self) -> float:
+        """The mean of kappa over the pairs that have one; NaN if none has."""
+        return float(self.kappa[self.defined].mean()) if self.defined.any() else float("nan")
+
+    @property
+    def mean_interval(self) -> tuple[float, float]:
+        """The 95 % interval of the mean; NaN if a model is right, or wrong, on few images."""
+        return self._around(self.mean, self.influence)
+
+    def difference_from(self, other: ErrorConsistency) -> tuple[float, float, float]:
+        """Return the mean minus that of other answers about the same images, with its 95 % interval.
+
+        The ends are also NaN if fewer than `FEWEST_OF_EACH` images have other answers.
+        """
+        value = self.mean - other.mean
+        n_changed = np.count_nonzero((self.right != other.right).any(axis=1))
+        lo, hi = self._around(value, self.influence - other.influence)
+        return (value, lo, hi) if n_changed >= FEWEST_OF_EACH else (value, float("nan"), float("nan"))
+
+    def _around(self, value: float, influence: Floats) -> tuple[float, float]:
+        """Return the ends of a normal interval from the influence of each image."""
+        if not self._is_often_both.all():
+            return float("nan"), float("nan")
+        half = _Z * float(np.sqrt((influence**2).sum())) / self.n
+        return value - half, value + half
+
+    @cached_property
+    def _is_often_both(self) -> Bools:
+        """Which models are right on at least `FEWEST_OF_EACH` images and wrong on as many, shape (M,)."""
+        return np.minimum(self.n_right, self.n - self.n_right) >= FEWEST_OF_EACH
+
+    @cached_property
+    def influence(self) -> Floats:
+        """By how much each image moves the mean, shape (n,), to first order: the values add up to 0.
+
+        The standard error of the mean over images is the root of the sum of their squares, divided by n.
+        """
+        share = self.n_right / self.n
+        first, second = (models[self.defined] for models in self.pairs)
+        a, b, both = share[first], share[second], self.n_both_right[first, second] / self.n
+        apart, by_chance = a + b - 2 * both, a + b - 2 * a * b
+        # kappa is 1 - apart / by_chance. Its derivative is linear in x y, x and y: whether both models, the
+        # first, and the second are right.
+        joint = 2 / by_chance
+        slopes = [-1 / by_chance + apart * (1 - 2 * other) / by_chance**2 for other in (b, a)]
+        m = self.right.shape[1]
+        square = np.zeros((m, m))
+        square[first, second] = joint
+        linear = np.bincount(first, slopes[0], m) + np.bincount(second, slopes[1], m)
+        x = self.right.astype(np.float64)
+        moved = np.einsum("nm,nm->n", x @ square, x) + x @ linear
+        return np.asarray((moved - moved.mean()) / max(len(first), 1))
+
+
+def kappa_of(counts: Ints) -> Floats:
+    """Return error consistency from the last axis of `counts`, as in `ErrorConsistency.counts`.
+
+    Parameters
+    ----------
+    counts : ndarray of int, shape (..., 4)
+        Images on which both are right, only the first, only the second, and none.
+    """
+    both, alone, other, _ = np.moveaxis(counts, -1, 0).astype(np.float64)
+    n = counts.sum(axis=-1)
+    first, second = both + alone, both + other
+    by_chance = (first + second) * n - 2 * first * second
+    with np.errstate(invalid="ignore", divide="ignore"):
+        kappa = 1 - (alone + other) * n / by_chance
+    return np.asarray(np.where(by_chance > 0, kappa, np.nan))
+
+
+def map_of_models(kappa: Floats, n_models: int) -> Floats:
+    """Return a point for each model, shape (M, 2), so that models that fail on the same images are close.
+
+    Classical multidimensional scaling of the distance sqrt(1 - kappa). Pairs without a kappa count as the
+    mean of the others. On both axes, the first model is at 0 or more.
+
+    Parameters
+    ----------
+    kappa : ndarray of float, shape (P,)
+        Error consistency of the pairs, in the order of `ErrorConsistency.pairs`.
+    n_models : int
+        The number of models M.
+
+    References
+    ----------
+    Torgerson 1952, Multidimensional scaling: I. Theory and method, https://doi.org/10.1007/BF02288916
+    """
+    apart = np.zeros((n_models, n_models))
+    filled = np.where(np.isnan(kappa), np.nanmean(kappa) if not np.isnan(kappa).all() else 0.0, kappa)
+    apart[np.triu_indices(n_models, 1)] = 1 - filled
+    squared = apart + apart.T
+    centre = np.eye(n_models) - 1 / n_models
+    values, vectors = np.linalg.eigh(-centre @ squared @ centre / 2)
+    best = np.argsort(-values)[:2]
+    points = vectors[:, best] * np.sqrt(np.maximum(values[best], 0))
+    points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
+    return np.asarray(points * np.where(points[0] < 0, -1, 1))

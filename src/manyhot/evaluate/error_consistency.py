@@ -1,0 +1,371 @@
+"""Error consistency: whether models fail on the same images, and what a vote of three gains if not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+from pyarrow import compute as pc
+
+from manyhot.classes import family_of
+from manyhot.console import table_lines
+from manyhot.core.array_types import Bools
+from manyhot.core.error_consistency import ErrorConsistency, map_of_models
+from manyhot.core.majority_votes import MajorityVote, best_votes
+from manyhot.data.data_sets import Source
+from manyhot.errors import InputError
+from manyhot.evaluate.slices import model_cases
+from manyhot.tables import Row, schema
+from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, declare_table, interval
+
+RIGHT_BY = {"top1": "original label", "real1": "label set"}
+"""Metrics under which a model is right or wrong on an image, and what they compare its top class with."""
+
+Naming = Callable[[str], str]
+
+SHOWN_PAIRS = 5
+"""Pairs on the terminal: those that are most alike, and those that are least."""
+
+_WHOSE = (TEXT("dataset", "the data set"), TEXT("metric", "top1 (original label) or real1 (label set)"))
+
+declare_table(
+    "error_consistency",
+    (
+        *_WHOSE,
+        TEXT("model_a", "the first model"),
+        TEXT("model_b", "the second model"),
+        *interval(
+            "kappa",
+            "error consistency: Cohen's kappa of being right; NaN if both are always right, or never",
+            f"{ITS} by the bootstrap over images; null without one",
+            value=REAL,
+        ),
+        COUNT("both_right", "images on which both models are right"),
+        COUNT("only_a", "images on which only the first is right"),
+        COUNT("only_b", "images on which only the second is right"),
+        COUNT("both_wrong", "images on which both are wrong"),
+        COUNT("n", "number of images"),
+    ),
+)
+
+declare_table(
+    "consistency_means",
+    (
+        *_WHOSE,
+        COUNT("models", "number of models"),
+        COUNT("pairs", "pairs of models with a kappa"),
+        *interval(
+            "kappa", "mean of kappa over these pairs", f"{ITS} over images; null without one", value=REAL
+        ),
+        *interval(
+            "difference",
+            "the mean by real1 minus that by top1; null if there is one metric",
+            f"{ITS} over images; null without one",
+            value=REAL.nullable,
+        ),
+        COUNT("all_right", "images on which all models are right"),
+        COUNT("none_right", "images on which no model is right"),
+        COUNT("n", "number of images"),
+    ),
+)
+
+declare_table(
+    "model_map",
+    (
+        *_WHOSE,
+        TEXT("model", "the model"),
+        TEXT("family", "its family of architectures"),
+        REAL("x", "its place on a map on which models with the same errors are close"),
+        REAL("y", "the second coordinate"),
+        REAL("value", "its value of the metric on these images"),
+        COUNT("n", "number of images"),
+    ),
+)
+
+declare_table(
+    "majority_votes",
+    (
+        *_WHOSE,
+        TEXT("model", "the best model, whose class counts if the others disagree"),
+        TEXT("model_a", "the second model"),
+        TEXT("model_b", "the third model"),
+        REAL("kappa", "mean error consistency of the three, on the images they were chosen on"),
+        REAL("chosen_gain", "gain on the images they were chosen on, which is too high"),
+        *interval(
+            "gain",
+            "value of the vote minus that of the best model, on the other images",
+            f"{ITS}; null without one",
+            value=REAL,
+        ),
+        COUNT("n", "number of these other images"),
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ConsistencyTables:
+    """How consistent the errors of models are, for each data set.
+
+    Attributes
+    ----------
+    error_consistency, consistency_means, model_map, majority_votes : pyarrow.Table
+        The tables with these names; see `manyhot.tables.TABLES` for their columns.
+    """
+
+    error_consistency: pa.Table
+    consistency_means: pa.Table
+    model_map: pa.Table
+    majority_votes: pa.Table
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables by name."""
+        return {name: getattr(self, name) for name in CONSISTENCY_TABLES}
+
+    def lines(self) -> Iterator[str]:
+        """Yield the means, the pairs that are most and least alike, and what a majority vote gains."""
+        for number, dataset in enumerate(self.consistency_means["dataset"].unique().to_pylist()):
+            if number:
+                yield ""
+            rows = {
+                name: table.filter(pc.equal(table["dataset"], dataset)).to_pylist()
+                for name, table in self.tables.items()
+            }
+            yield from mean_sentences(dataset, rows["consistency_means"])
+            yield from _pair_lines(rows["error_consistency"])
+            yield from vote_sentences(rows["majority_votes"])
+
+    @classmethod
+    def concat(cls, parts: Sequence[ConsistencyTables]) -> ConsistencyTables:
+        """Return the tables of several data sets as one."""
+        return cls(*(pa.concat_tables(p.tables[name] for p in parts) for name in CONSISTENCY_TABLES))
+
+
+CONSISTENCY_TABLES = ("error_consistency", "consistency_means", "model_map", "majority_votes")
+
+
+def judge_consistency(
+    source: Source, *, resamples: int, seed: int, families: Mapping[str, str], trust_order: bool = False
+) -> ConsistencyTables:
+    """Return how consistent the errors of models are.
+
+    Only images with an original label and a label set count, if there are both: the two are compared.
+
+    Parameters
+    ----------
+    source : Source
+        A data set whose models predict the same images.
+    resamples, seed : int
+        Options of the bootstrap over images. The seed also divides the images on which majority votes are
+        chosen and judged.
+    families : Mapping of str to str
+        Families of models whose names do not imply them.
+    trust_order : bool
+        As in `manyhot.evaluate`.
+
+    Raises
+    ------
+    InputError
+        If no image has a label or a label set.
+    """
+    answers = _Answers.of(source, trust_order=trust_order)
+    found = {metric: ErrorConsistency(right) for metric, right in answers.right.items()}
+    tables = [list[Row]() for _ in CONSISTENCY_TABLES]
+    for metric, consistency in found.items():
+        whose = {"dataset": source.name, "metric": metric}
+        kappas = _pair_rows(answers.models, consistency, resamples, seed)
+        first = found["top1"] if metric == "real1" and "top1" in found else None
+        places = _places(answers.models, consistency, families)
+        votes = best_votes(answers.top, consistency.right, seed)
+        made = (kappas, [_mean_row(consistency, first)], places, _vote_rows(answers.models, votes))
+        for rows, new in zip(tables, made, strict=True):
+            rows += [{**whose, **row} for row in new]
+    return ConsistencyTables(
+        *(
+            pa.Table.from_pylist(rows, schema(name))
+            for name, rows in zip(CONSISTENCY_TABLES, tables, strict=True)
+        )
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """The top class of M models on n images, and whether it is right.
+
+    Attributes
+    ----------
+    models : tuple of str
+    top : ndarray of int32, shape (n, M)
+    right : Mapping of str to ndarray of bool, shape (n, M)
+        By metric.
+    """
+
+    models: tuple[str, ...]
+    top: npt.NDArray[np.int32]
+    right: Mapping[str, Bools] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, source: Source, *, trust_order: bool) -> _Answers:
+        models, top = list[str](), list[npt.NDArray[np.int32]]()
+        right: dict[str, list[Bools]] = {}
+        for model in model_cases(source, trust_order=trust_order):
+            case = model.case
+            counted = {"top1": case.labels.labelled, "real1": case.labels.scored}
+            known = {metric: images for metric, images in counted.items() if images.any()}
+            if not known:
+                raise InputError("No image has a label or a label set.", where=source.name)
+            kept = np.logical_and.reduce(list(known.values()))
+            hits = {"top1": case.is_label, "real1": case.hit}
+            models.append(model.model)
+            top.append(case.top[kept, 0].astype(np.int32))
+            for metric in known:
+                right.setdefault(metric, []).append(hits[metric][kept, 0])
+        return cls(tuple(models), np.stack(top, 1), {m: np.stack(r, 1) for m, r in right.items()})
+
+
+def _pair_rows(
+    models: Sequence[str], consistency: ErrorConsistency, resamples: int, seed: int
+) -> Iterator[Row]:
+    """Yield the consistency of each pair."""
+    lo, hi = consistency.intervals(resamples, seed)
+    for a, b, kappa, low, high, counts in zip(
+        *consistency.pairs, consistency.kappa, lo, hi, consistency.counts.tolist(), strict=True
+    ):
+        yield {
+            "model_a": models[a],
+            "model_b": models[b],
+            "kappa": kappa,
+            "kappa_lo": _or_null(low),
+            "kappa_hi": _or_null(high),
+            **dict(zip(("both_right", "only_a", "only_b", "both_wrong"), counts, strict=True)),
+            "n": consistency.n,
+        }
+
+
+def _or_null(end: float) -> float | None:
+    return None if math.isnan(end) else end
+
+
+def _mean_row(consistency: ErrorConsistency, first: ErrorConsistency | None) -> Row:
+    """Return the mean over pairs, and its difference to that by another metric on the same images."""
+    n_right = consistency.right.sum(axis=1)
+    row = {
+        "models": consistency.right.shape[1],
+        "pairs": int(consistency.defined.sum()),
+        "all_right": int((n_right == consistency.right.shape[1]).sum()),
+        "none_right": int((n_right == 0).sum()),
+        "n": consistency.n,
+    }
+    compared = {"kappa": (consistency.mean, *consistency.mean_interval)}
+    if first is not None:
+        compared["difference"] = consistency.difference_from(first)
+    for name, (value, lo, hi) in compared.items():
+        row |= {name: value, f"{name}_lo": _or_null(lo), f"{name}_hi": _or_null(hi)}
+    return row
+
+
+def _places(
+    models: Sequence[str], consistency: ErrorConsistency, families: Mapping[str, str]
+) -> Iterator[Row]:
+    """Yield the place of each model on the map."""
+    places = map_of_models(consistency.kappa, len(models))
+    values = consistency.right.mean(axis=0)
+    for model, (x, y), value in zip(models, places.tolist(), values.tolist(), strict=True):
+        family = families.get(model) or family_of(model)
+        yield {"model": model, "family": family, "x": x, "y": y, "value": value, "n": consistency.n}
+
+
+def _vote_rows(models: Sequence[str], votes: Sequence[MajorityVote]) -> Iterator[Row]:
+    for vote in votes:
+        best, a, b = (models[i] for i in vote.models)
+        yield {
+            "model": best,
+            "model_a": a,
+            "model_b": b,
+            "kappa": vote.kappa,
+            "chosen_gain": vote.chosen_gain,
+            "gain": vote.gain,
+            "gain_lo": _or_null(vote.interval[0]),
+            "gain_hi": _or_null(vote.interval[1]),
+            "n": vote.n,
+        }
+
+
+def mean_sentences(dataset: str, rows: Sequence[Row], label: Naming = str) -> Iterator[str]:
+    """Yield the mean consistency by each metric, and the difference; `label` names metrics."""
+    for row in rows:
+        start = f"Error consistency on {dataset} by {label(row['metric'])}"
+        if math.isnan(row["kappa"]):
+            yield f"{start} is not defined: no two models differ."
+            continue
+        apart = f", {_text(row, 'difference', '+.3f')} compared with {label('top1')}" if _has_two(row) else ""
+        yield (
+            f"{start}: {_text(row, 'kappa')} on average over {row['pairs']:,} pairs of {row['models']:,} "
+            f"models{apart} (n {row['n']:,}); all are right on {row['all_right']:,} images, none on "
+            f"{row['none_right']:,}."
+        )
+
+
+def _has_two(row: Row) -> bool:
+    """Return whether a mean is compared with that by another metric."""
+    return row["difference"] is not None and not math.isnan(row["difference"])
+
+
+def shown_pairs(rows: Sequence[Row], most: int) -> list[Row]:
+    """Return the pairs that are most and least alike by the last metric, best first; all if there are few."""
+    defined = [r for r in rows if r["metric"] == rows[-1]["metric"] and not math.isnan(r["kappa"])]
+    ordered = sorted(defined, key=lambda r: -r["kappa"])
+    return ordered if len(ordered) <= 2 * most else [*ordered[:most], *ordered[-most:]]
+
+
+def _pair_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the pairs that are most and least alike."""
+    shown = shown_pairs(rows, SHOWN_PAIRS)
+    if not shown:
+        return
+    label = shown[0]["metric"]
+    which = "pairs" if len(shown) < 2 * SHOWN_PAIRS else "the most and the least consistent pairs"
+    yield f"{which} by {label}:"
+    yield from table_lines(
+        ("model", "model", "kappa", "95 %", "both wrong", "one wrong", "n"), [pair_cells(r) for r in shown]
+    )
+
+
+def pair_cells(row: Row) -> tuple[str, ...]:
+    """Return the cells of a pair."""
+    ends = "–" if row["kappa_lo"] is None else f"{row['kappa_lo']:.3f} to {row['kappa_hi']:.3f}"
+    counts = (row["both_wrong"], row["only_a"] + row["only_b"], row["n"])
+    return (row["model_a"], row["model_b"], f"{row['kappa']:.3f}", ends, *(f"{c:,}" for c in counts))
+
+
+def vote_sentences(rows: Sequence[Row], label: Naming = str) -> Iterator[str]:
+    """Yield what the majority vote gains that was best on the images it was chosen on, by each metric."""
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        row = next(r for r in rows if r["metric"] == metric)
+        trio = (
+            f"{row['model']}, the best model by {label(metric)}, with {row['model_a']} and {row['model_b']}"
+        )
+        yield (
+            f"A majority vote of {trio} changes its value by {gain_text(row)} points on the {row['n']:,} "
+            "images that did not choose it."
+        )
+
+
+def gain_text(row: Row) -> str:
+    """Return the gain of a vote in points, with its interval."""
+    gain, lo, hi = (
+        None if row[c] is None else f"{100 * row[c]:+.2f}" for c in ("gain", "gain_lo", "gain_hi")
+    )
+    return f"{gain} ({lo} to {hi})" if lo else f"{gain}"
+
+
+def _text(row: Row, name: str, form: str = ".3f") -> str:
+    """Return a value with its interval, if it has one."""
+    value, lo, hi = (
+        None if row[c] is None else f"{row[c]:{form}}" for c in (name, f"{name}_lo", f"{name}_hi")
+    )
+    return f"{value} ({lo} to {hi})" if lo else f"{value}"

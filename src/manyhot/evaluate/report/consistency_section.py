@@ -1,0 +1,120 @@
+"""The part about error consistency: whether models fail on the same images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from manyhot.evaluate.error_consistency import (
+    SHOWN_PAIRS,
+    gain_text,
+    mean_sentences,
+    pair_cells,
+    shown_pairs,
+    vote_sentences,
+)
+from manyhot.evaluate.report.report_tables import ReportTables
+from manyhot.report.listings import ColumnHead, Listing, ListingRow, Shared
+from manyhot.report.text import title_of
+from manyhot.tables import Row
+
+EXPLANATION = (
+    "Error consistency is Cohen's kappa of being right: 1 if two models fail on the same images, 0 if their "
+    "errors are independent. Models that fail on different images can correct one another."
+)
+
+
+def consistency_part(
+    tables: ReportTables, shared: Shared
+) -> tuple[tuple[str, ...], str, tuple[Listing, ...]]:
+    """Return the answers as sentences, no warning, and for each data set tables of pairs and of votes."""
+
+    def label(metric: str) -> str:
+        return shared.named(metric).label
+
+    lead, listings = list[str](), list[Listing]()
+    for dataset in tables["consistency_means"]["dataset"].unique().to_pylist():
+        means, pairs, votes = (
+            _rows(tables[name], dataset)
+            for name in ("consistency_means", "error_consistency", "majority_votes")
+        )
+        sentences = (*mean_sentences(title_of(dataset), means, label), *vote_sentences(votes, label))
+        lead += map(_typeset, sentences)
+        listings += [*_pairs(dataset, pairs, shared), *_votes(dataset, votes, shared)]
+    return ((*lead, EXPLANATION) if lead else ()), "", tuple(listings)
+
+
+def _rows(table: pa.Table, dataset: str) -> list[Row]:
+    rows: list[Row] = table.filter(pc.equal(table["dataset"], dataset)).to_pylist()
+    return rows
+
+
+def _pairs(dataset: str, rows: Sequence[Row], shared: Shared) -> Iterator[Listing]:
+    """Yield a table of the pairs that are most and least consistent."""
+    shown = shown_pairs(rows, SHOWN_PAIRS)
+    if not shown:
+        return
+    heads = (
+        ColumnHead("Model", number=False),
+        ColumnHead("Model", number=False),
+        ColumnHead("Kappa"),
+        ColumnHead("95 % interval", title="By the bootstrap over images"),
+        ColumnHead("Both wrong", title="Images"),
+        ColumnHead("One wrong", title="Images"),
+        ColumnHead("n"),
+    )
+    label = shared.named(shown[0]["metric"]).label
+    n = sum(row["metric"] == shown[0]["metric"] for row in rows)
+    title = f"{'Pairs' if n <= 2 * SHOWN_PAIRS else 'The most and the least consistent pairs'} by {label}"
+    entries = tuple(
+        ListingRow(pair_cells(row), bool({row["model_a"], row["model_b"]} & {*shared.own})) for row in shown
+    )
+    more = "" if n == len(shown) else f"All {n:,} pairs are in error_consistency.csv"
+    yield Listing(
+        shared.anchors("consistency", dataset), f"{title}, {title_of(dataset)}", heads, entries, "", more
+    )
+
+
+def _votes(dataset: str, rows: Sequence[Row], shared: Shared) -> Iterator[Listing]:
+    """Yield a table of the majority votes that gained most where they were chosen."""
+    if not rows:
+        return
+    heads = (
+        ColumnHead("Metric", number=False),
+        ColumnHead("Best model", number=False),
+        ColumnHead("with", number=False),
+        ColumnHead("and", number=False),
+        ColumnHead("Kappa", title="Mean error consistency of the three"),
+        ColumnHead(
+            "Chosen by", title="Gain in points on the images on which the vote was chosen, which is too high"
+        ),
+        ColumnHead("Gain", title="In points on the other images, with its 95 % interval"),
+        ColumnHead("n"),
+    )
+    entries = tuple(
+        ListingRow(
+            (
+                shared.named(row["metric"]).label,
+                *(row[name] for name in ("model", "model_a", "model_b")),
+                f"{row['kappa']:.3f}",
+                _typeset(f"{100 * row['chosen_gain']:+.2f}"),
+                _typeset(gain_text(row)),
+                f"{row['n']:,}",
+            )
+        )
+        for row in rows
+    )
+    note = (
+        "The class on which two of the three agree counts, otherwise that of the best model. One half of "
+        "the images chose the votes; the gain is that on the other half."
+    )
+    title = f"Majority votes, {title_of(dataset)}"
+    yield Listing(shared.anchors("votes", dataset), title, heads, entries, note, "", folded=True)
+
+
+def _typeset(text: str) -> str:
+    """Return a text with minus signs, and names as they are."""
+    return re.sub(r"(?<!\w)-(?=\d)", "−", text)

@@ -140,6 +140,11 @@ ROWS = {
     ),
     "prediction_sets": ("a model and what its prediction sets must cover", "`manyhot diagnose calibration`"),
     "ood": ("a measure of a score of a model, for some out-of-distribution images", "`manyhot diagnose ood`"),
+    "difficulty": ("an image, those to re-assess first at the top", "`manyhot diagnose difficulty`"),
+    "difficulty_groups": (
+        "a slice, a metric and how many models are right on the images",
+        "`manyhot diagnose difficulty`",
+    ),
     "precise_sets": ("a model and the precision of its prediction sets", "`manyhot diagnose sets`"),
     "robustness": (
         "a value for a model on a data set or a corrupted copy",

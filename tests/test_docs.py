@@ -423,6 +423,7 @@ def test_outputs_are_found():
         "accepted-errors",
         "proposals",
         "error-analysis",
+        "difficulty",
         "label-issues",
         "calibration",
         "robustness",

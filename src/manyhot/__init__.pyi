@@ -23,6 +23,7 @@ from manyhot.diagnose.companions import diagnose_companions as diagnose_companio
 from manyhot.diagnose.corruption_losses import Corruptions as Corruptions
 from manyhot.diagnose.corruption_losses import judge_corruptions as judge_corruptions
 from manyhot.diagnose.corruptions import diagnose_corruptions as diagnose_corruptions
+from manyhot.diagnose.difficulty import diagnose_difficulty as diagnose_difficulty
 from manyhot.diagnose.errors import diagnose_errors as diagnose_errors
 from manyhot.diagnose.explain import explain as explain
 from manyhot.diagnose.explanations import Explanations as Explanations

@@ -161,6 +161,11 @@ COMMANDS: dict[str, Command] = {
         "Evaluate each class: its average precision, the best threshold, and the classes it is confused with.",
         "manyhot.diagnose.classes:diagnose_classes",
     ),
+    "diagnose difficulty": Command(
+        "Diagnose",
+        "Find the images that no model gets right, that all get right, and that divide the models.",
+        "manyhot.diagnose.difficulty:diagnose_difficulty",
+    ),
     "diagnose calibration": Command(
         "Diagnose",
         "Measure how confidence matches accuracy, before and after recalibration.",

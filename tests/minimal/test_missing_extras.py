@@ -93,6 +93,7 @@ COMMANDS = {
     "diagnose corruptions": ("photos --model timm/resnet18 --corruption fog", "diagnose"),
     "diagnose companions": ("l.csv --predictions p.parquet", None),
     "diagnose classes": ("l.csv --predictions p.parquet", None),
+    "diagnose difficulty": ("l.csv --predictions p.parquet q.parquet", None),
     "diagnose sets": ("l.csv --predictions p.parquet", None),
     "diagnose ood": ("l.csv --predictions p.parquet --ood l.csv --ood-predictions p.parquet", None),
 }

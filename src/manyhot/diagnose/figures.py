@@ -9,7 +9,7 @@ import altair as alt
 import pyarrow as pa
 
 from manyhot.diagnose.pixels.removal import FILL_NAMES
-from manyhot.evaluate.report.figures.bars import LABELS, dots, strips
+from manyhot.evaluate.report.figures.bars import LABELS, columns, dots, strips
 from manyhot.evaluate.report.figures.panel import (
     Panel,
     Sheet,
@@ -27,7 +27,7 @@ from manyhot.evaluate.report.figures.panel import (
 from manyhot.evaluate.report.figures.scatter import Side, plain_side, typical
 from manyhot.report.chapter import in_points, percent, testable
 from manyhot.report.figure import Figure
-from manyhot.report.text import counted, title_of
+from manyhot.report.text import counted, metric, title_of
 from manyhot.tables import Row
 
 DRAWN_PAIRS = 20
@@ -242,6 +242,48 @@ def draw_precise_sets(rows: Sequence[Row]) -> list[Figure]:
             pa.Table.from_pylist(drawn),
         )
     ]
+
+
+def draw_difficulty(rows: Sequence[Row]) -> list[Figure]:
+    """Plot the share of images of each kind, by metric, for each data set."""
+    figures = []
+    for dataset in dict.fromkeys(row["dataset"] for row in rows):
+        own = [row for row in rows if row["dataset"] == dataset]
+        top = 120 * max(row["share"] for row in own)
+        panels = [
+            columns(
+                f"difficulty-{slug(dataset)}-{name}",
+                {
+                    "label": [row["kind"] for row in own if row["metric"] == name],
+                    "value": [100 * row["share"] for row in own if row["metric"] == name],
+                    "text": [percent(row["share"], 1) for row in own if row["metric"] == name],
+                    "images": [row["images"] for row in own if row["metric"] == name],
+                },
+                x_title="Models that are right",
+                top=top,
+                title=metric(name).label,
+                tips=[
+                    ("Models", "label"),
+                    ("Share of images", "value", "2", " %"),
+                    ("Images", "images", "0", ""),
+                ],
+            )
+            for name in dict.fromkeys(row["metric"] for row in own)
+        ]
+        figures.append(
+            Figure(
+                f"difficulty-{slug(dataset)}",
+                "difficulty",
+                dataset,
+                f"How many models are right on an image, {title_of(dataset)}",
+                "Share of the images on which no model is right, fewer than a quarter, up to three quarters, "
+                "more, and all.",
+                "; ".join(f"{r['kind']} by {r['metric']}: {r['images']:,} images" for r in own) + ".",
+                compose(panels),
+                pa.Table.from_pylist(own),
+            )
+        )
+    return figures
 
 
 def draw_ood(rows: Sequence[Row], slices: Mapping[str, str]) -> list[Figure]:

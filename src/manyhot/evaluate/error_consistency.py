@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
-from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import family_of
 from manyhot.console import table_lines
-from manyhot.core.array_types import Bools
 from manyhot.core.error_consistency import ErrorConsistency, map_of_models
 from manyhot.core.majority_votes import MajorityVote, best_votes
 from manyhot.data.data_sets import Source
-from manyhot.errors import InputError
-from manyhot.evaluate.slices import model_cases
+from manyhot.evaluate.model_answers import ModelAnswers
 from manyhot.tables import Row, schema
 from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, declare_table, interval
-
-RIGHT_BY = {"top1": "original label", "real1": "label set"}
-"""Metrics under which a model is right or wrong on an image, and what they compare its top class with."""
 
 Naming = Callable[[str], str]
 
@@ -172,7 +165,7 @@ def judge_consistency(
     InputError
         If no image has a label or a label set.
     """
-    answers = _Answers.of(source, trust_order=trust_order)
+    answers = ModelAnswers.of(source, trust_order=trust_order)
     found = {metric: ErrorConsistency(right) for metric, right in answers.right.items()}
     tables = [list[Row]() for _ in CONSISTENCY_TABLES]
     for metric, consistency in found.items():
@@ -190,41 +183,6 @@ def judge_consistency(
             for name, rows in zip(CONSISTENCY_TABLES, tables, strict=True)
         )
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Answers:
-    """The top class of M models on n images, and whether it is right.
-
-    Attributes
-    ----------
-    models : tuple of str
-    top : ndarray of int32, shape (n, M)
-    right : Mapping of str to ndarray of bool, shape (n, M)
-        By metric.
-    """
-
-    models: tuple[str, ...]
-    top: npt.NDArray[np.int32]
-    right: Mapping[str, Bools] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, source: Source, *, trust_order: bool) -> _Answers:
-        models, top = list[str](), list[npt.NDArray[np.int32]]()
-        right: dict[str, list[Bools]] = {}
-        for model in model_cases(source, trust_order=trust_order):
-            case = model.case
-            counted = {"top1": case.labels.labelled, "real1": case.labels.scored}
-            known = {metric: images for metric, images in counted.items() if images.any()}
-            if not known:
-                raise InputError("No image has a label or a label set.", where=source.name)
-            kept = np.logical_and.reduce(list(known.values()))
-            hits = {"top1": case.is_label, "real1": case.hit}
-            models.append(model.model)
-            top.append(case.top[kept, 0].astype(np.int32))
-            for metric in known:
-                right.setdefault(metric, []).append(hits[metric][kept, 0])
-        return cls(tuple(models), np.stack(top, 1), {m: np.stack(r, 1) for m, r in right.items()})
 
 
 def _pair_rows(

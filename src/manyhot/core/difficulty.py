@@ -1,0 +1,71 @@
+"""How difficult images are for many models: how many of them are right, and what they answer most often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.sets import NO_LABEL
+
+DIFFICULTIES = {
+    "none": "no model is right",
+    "few": "under a quarter of the models are right",
+    "split": "a quarter to three quarters of the models are right",
+    "most": "more than three quarters of the models are right, but not all",
+    "all": "all models are right",
+}
+"""Kinds of images, the most difficult first."""
+
+_QUARTERS = (0.25, 0.75)
+
+
+def difficulty_of(right: Bools) -> npt.NDArray[np.intp]:
+    """Return the place of each image's kind in `DIFFICULTIES`, shape (n,).
+
+    Parameters
+    ----------
+    right : ndarray of bool, shape (n, M)
+        Whether each of M models is right.
+    """
+    share = right.mean(axis=1)
+    few, most = _QUARTERS
+    kinds = np.select(
+        [share == 0, share < few, share <= most, share < 1],
+        range(len(DIFFICULTIES) - 1),
+        len(DIFFICULTIES) - 1,
+    )
+    return kinds.astype(np.intp)
+
+
+@dataclass(frozen=True, eq=False)
+class CommonAnswers:
+    """The class that most models answer on each of n images.
+
+    Attributes
+    ----------
+    classes : ndarray of int, shape (n,)
+        The lower class if there are several; `NO_LABEL` if no model answers.
+    share : ndarray of float, shape (n,)
+        Share of the models that answer it.
+    """
+
+    classes: Ints
+    share: Floats
+
+    @classmethod
+    def of(cls, top: Ints) -> CommonAnswers:
+        """Return the most frequent entry of each row of `top`, shape (n, M); negative entries are none."""
+        n, m = top.shape
+        ordered = np.sort(top, axis=1)
+        starts = np.concatenate([np.ones((n, 1), bool), ordered[:, 1:] != ordered[:, :-1]], axis=1)
+        # Runs of equal classes, row after row: none goes on into the next row, which starts a run.
+        run_starts = np.flatnonzero(starts.ravel())
+        lengths = np.diff(np.append(run_starts, n * m))
+        rows, classes = run_starts // m, ordered.ravel()[run_starts]
+        lengths = np.where(classes < 0, 0, lengths)
+        order = np.lexsort((classes, -lengths, rows))
+        first = order[np.searchsorted(rows[order], np.arange(n))]
+        return cls(np.where(lengths[first] > 0, classes[first], NO_LABEL), lengths[first] / m)

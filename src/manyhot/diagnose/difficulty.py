@@ -1,0 +1,377 @@
+"""What no model gets right, what all models get right, and what divides them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from manyhot.classes import ClassList, class_list_of
+from manyhot.command import command
+from manyhot.console import table_lines
+from manyhot.core.array_types import Bools
+from manyhot.core.difficulty import DIFFICULTIES, CommonAnswers, difficulty_of
+from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES
+from manyhot.core.share_intervals import wilson_interval
+from manyhot.data.data_sets import Source
+from manyhot.data.inputs import (
+    READING,
+    LabelsLike,
+    ModelPatterns,
+    PredictionsLike,
+    Reading,
+    open_inputs,
+)
+from manyhot.diagnose.page import DiagnosisResult
+from manyhot.errors import InputError
+from manyhot.evaluate.model_answers import ModelAnswers
+from manyhot.evaluate.slices import ALL, labels_of, make_slices
+from manyhot.parameters import OptionName, Shown
+from manyhot.registry import register
+from manyhot.report.chapter import Chapter, Tables, rows_of, with_ends
+from manyhot.report.figure import Figure
+from manyhot.report.listings import ColumnHead, Listing, ListingRow
+from manyhot.report.text import metric as metric_text
+from manyhot.report.text import slice_label, title_of
+from manyhot.run import QUIET, Run
+from manyhot.tables import Row, schema
+from manyhot.tables.arrays import label_sets
+from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, TEXTS, bounds, declare_table
+
+MOST_LISTED = 20
+"""Images of a list on the terminal and on the page."""
+
+FEWEST_MODELS = 2
+"""Models from which on images are easy or hard."""
+
+_STATES = {YES: "valid", NOT_ASKED: "not asked"}
+
+declare_table(
+    "difficulty",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("image_id", "the image"),
+        COUNT("models", "number of models"),
+        INT.nullable("right_top1", "models whose top class is the original label; null without labels"),
+        INT.nullable("right_real1", "models whose top class is in the label set; null without label sets"),
+        TEXT.nullable("label", "name of the original label"),
+        TEXTS("valid", "names of the classes in the label set"),
+        INT.nullable("answer_id", "the class that most models answer; null if none answers"),
+        TEXT.nullable("answer", "its name"),
+        REAL("answer_share", "share of the models that answer it"),
+        TEXT(
+            "answer_is",
+            "whether this class is valid, refuted, or was not asked about",
+            values=("valid", "not asked", "refuted"),
+        ),
+    ),
+)
+
+declare_table(
+    "difficulty_groups",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("metric", "top1 (original label) or real1 (label set)"),
+        TEXT("group", "all images, or a slice"),
+        TEXT("kind", "how many of the models are right", values=tuple(DIFFICULTIES)),
+        COUNT("images", "images of the kind"),
+        COUNT("right_by_set", "of these, images on which at least half of the models are right by real1"),
+        REAL("share", "their share of the images of the group"),
+        *bounds("lo", "hi", f"{ITS} (Wilson)"),
+        COUNT("n", "images of the group"),
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Difficulty(DiagnosisResult):
+    """How difficult images are for the models.
+
+    Attributes
+    ----------
+    difficulty, difficulty_groups : pyarrow.Table
+        The tables with these names; see `manyhot.tables.TABLES` for their columns. The first begins with the
+        images to re-assess first, on which most models agree on a class that is not valid.
+    notes, metadata, inputs
+        As in `Result`.
+    """
+
+    NAMES = ("difficulty", "difficulty_groups")
+
+    difficulty: pa.Table
+    difficulty_groups: pa.Table
+
+    def lines(self) -> Iterator[str]:
+        """Yield the answer, the images by difficulty and group, and those to re-assess first."""
+        rows = self.difficulty_groups.to_pylist()
+        yield from difficulty_sentences(rows, title=str)
+        yield ""
+        shown = [r for r in rows if r["group"] == ALL or r["metric"] == rows[-1]["metric"]]
+        yield from table_lines(("data", "metric", "images", *DIFFICULTIES, "n"), list(_group_cells(shown)))
+        first = first_to_reassess(self.difficulty)
+        if first:
+            yield ""
+            yield "to re-assess first, because most models agree on a class that is not valid:"
+            yield from table_lines(
+                ("image", "answer", "models", "which is", "label"), [_image_cells(row) for row in first]
+            )
+
+
+@command(
+    "diagnose difficulty",
+    out="difficulty",
+    examples=(
+        "manyhot diagnose difficulty imagenet-val",
+        "manyhot diagnose difficulty labels.csv --predictions predictions --slice source",
+    ),
+)
+def diagnose_difficulty(
+    labels: LabelsLike,
+    predictions: PredictionsLike = (),
+    *,
+    models: ModelPatterns = (),
+    slices: Annotated[Sequence[str], Shown("SLICE"), OptionName("--slice")] = (),
+    reading: Reading = READING,
+    run: Run = QUIET,
+) -> Difficulty:
+    """Find the images that no model gets right, that all get right, and that divide the models.
+
+    If all models are wrong by the original label of an image, the label is often the error. The command
+    counts on how many of these images at least half of the models are right by the label set. The images on
+    which most models agree on a class that is not in the label set are listed first, to be re-assessed.
+
+    Parameters
+    ----------
+    labels
+        Name of a data set, such as imagenet-val; or a campaign, a folder written by predict, or a file of
+        label sets.
+    predictions
+        Files or folders of predictions of at least two models, used instead of those of the campaign or
+        folder.
+    models
+        Patterns of names of models to include, such as 'resnet*'.
+    slices
+        Also count within these slices, as for evaluate.
+    reading
+        How files are read.
+    run
+        Command line of the call, and callback for its progress.
+
+    Returns
+    -------
+    Difficulty
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two models, or no labels.
+    MatchError, OrderError
+        As in `manyhot.evaluate`.
+    """
+    images, groups, notes, inputs = list[pa.Table](), list[Row](), list[str](), dict[str, str]()
+    for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
+        answers = ModelAnswers.of(source, trust_order=reading.trust_order, run=run)
+        if len(answers.models) < FEWEST_MODELS:
+            raise InputError(
+                "Too few models to tell difficult images from errors of one model.",
+                where=source.name,
+                got=", ".join(answers.models),
+                allowed=f"{FEWEST_MODELS} models or more",
+            )
+        classes = source.classes or class_list_of(labels_of(source).class_hash)
+        images.append(_image_table(source.name, answers, classes))
+        groups += _group_rows(source, answers, classes, slices)
+        notes += source.misfits.notes(source.name)
+        inputs |= source.inputs
+    return Difficulty(
+        pa.concat_tables(images),
+        pa.Table.from_pylist(groups, schema("difficulty_groups")),
+        notes=tuple(notes),
+        inputs=inputs,
+    )
+
+
+def _image_table(dataset: str, answers: ModelAnswers, classes: ClassList | None) -> pa.Table:
+    """Return a row for each image: those first on which most models agree on a class that is not valid."""
+    sets, common = answers.sets, CommonAnswers.of(answers.top)
+    state = sets.state_of(common.classes[:, None])[:, 0]
+    is_known = sets.asked_known or sets.complete
+    what = np.where(state == YES, "valid", np.where((state == NOT_ASKED) & is_known, "not asked", "refuted"))
+    order = np.lexsort((-common.share, state == YES))
+    names = np.array([*(classes.names if classes else map(str, range(sets.n_classes))), None], dtype=object)
+    valid = np.flatnonzero(sets.state == YES)
+    lists = np.split(
+        names[sets.classes[valid]], np.cumsum(np.bincount(sets.rows[valid], minlength=len(sets)))[:-1]
+    )
+    right = {m: answers.right[m].sum(axis=1) if m in answers.right else [None] * len(sets) for m in _METRICS}
+    label = np.where(sets.label == NO_LABEL, len(names) - 1, sets.label)
+    columns = {
+        "dataset": [dataset] * len(sets),
+        "image_id": answers.image_id,
+        "models": [len(answers.models)] * len(sets),
+        "right_top1": right["top1"],
+        "right_real1": right["real1"],
+        "label": names[label],
+        "valid": [list(own) for own in lists],
+        "answer_id": pa.array(common.classes, pa.int32(), mask=common.classes == NO_LABEL),
+        "answer": names[common.classes],
+        "answer_share": common.share,
+        "answer_is": what,
+    }
+    return pa.table(columns).cast(schema("difficulty")).take(pa.array(order))
+
+
+_METRICS = ("top1", "real1")
+
+
+def _group_rows(
+    source: Source, answers: ModelAnswers, classes: ClassList | None, requested: Sequence[str]
+) -> Iterator[Row]:
+    """Yield, for each slice and metric, how many images are of each kind."""
+    labels = labels_of(source)
+    slices = make_slices(
+        labels, label_sets(labels), images=source.images, classes=classes, requested=list(requested)
+    )
+    by_set = answers.right["real1"].mean(axis=1) >= 0.5 if "real1" in answers.right else None
+    for metric, right in answers.right.items():
+        kinds = difficulty_of(right)
+        for name, mask in zip(slices.names, slices.masks, strict=False):
+            inside = mask[answers.rows]
+            if inside.any():
+                yield from (
+                    {"dataset": source.name, "metric": metric, "group": name, **row}
+                    for row in _kind_rows(kinds[inside], None if by_set is None else by_set[inside])
+                )
+
+
+def _kind_rows(kinds: Bools, by_set: Bools | None) -> Iterator[Row]:
+    counts = np.bincount(kinds, minlength=len(DIFFICULTIES))
+    right = (
+        np.bincount(kinds, by_set, len(DIFFICULTIES)) if by_set is not None else np.zeros(len(DIFFICULTIES))
+    )
+    lo, hi = wilson_interval(counts, len(kinds))
+    for i, kind in enumerate(DIFFICULTIES):
+        yield {
+            "kind": kind,
+            "images": int(counts[i]),
+            "right_by_set": int(right[i]),
+            "share": counts[i] / len(kinds),
+            "lo": lo[i],
+            "hi": hi[i],
+            "n": len(kinds),
+        }
+
+
+def difficulty_sentences(rows: Sequence[Row], *, title: Callable[[str], str] = title_of) -> Iterator[str]:
+    """Yield what no model gets right by the label, and how much of it is right by label sets."""
+    for dataset in dict.fromkeys(row["dataset"] for row in rows):
+        whole = {
+            (row["metric"], row["kind"]): row
+            for row in rows
+            if row["dataset"] == dataset and row["group"] == ALL
+        }
+        by_label, by_set = (whole.get((metric, "none")) for metric in _METRICS)
+        row = by_label or by_set
+        assert row is not None
+        what = "the original label" if by_label else "the label set"
+        yield (
+            f"{title(dataset)}: no model is right by {what} on {row['images']:,} of {row['n']:,} images, "
+            f"which are {with_ends(row['share'], row['lo'], row['hi'], 1)}."
+        )
+        if by_label and by_set:
+            yield (
+                f"On {by_label['right_by_set']:,} of these, at least half of the models are right by the "
+                f"label set; by label sets, no model is right on {by_set['images']:,} images."
+            )
+        last = _METRICS[1] if by_set else _METRICS[0]
+        split, every = whole[last, "split"], whole[last, "all"]
+        yield (
+            f"By {'label sets' if by_set else 'original labels'}, all models are right on "
+            f"{every['images']:,} images, and {split['images']:,} images divide them: a quarter to three "
+            "quarters of the models are right."
+        )
+
+
+def _group_cells(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of each group: the share of images of each kind."""
+    by_group: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        by_group.setdefault((row["dataset"], row["metric"], row["group"]), []).append(row)
+    for (dataset, metric, group), kinds in by_group.items():
+        shares = (f"{row['share']:.1%}" for row in kinds)
+        yield dataset, metric, group, *shares, f"{kinds[0]['n']:,}"
+
+
+def first_to_reassess(table: pa.Table, most: int = MOST_LISTED) -> list[Row]:
+    """Return the images on which most models agree on a class that is not valid, the clearest first."""
+    is_open = pc.and_(pc.not_equal(table["answer_is"], "valid"), pc.greater(table["answer_share"], 0.5))
+    chosen = table.filter(is_open)
+    rows: list[Row] = chosen.sort_by([("answer_share", "descending")]).slice(0, most).to_pylist()
+    return rows
+
+
+def _image_cells(row: Row) -> tuple[str, ...]:
+    agreed = f"{row['answer_share']:.0%} of {row['models']:,}"
+    return row["image_id"], row["answer"], agreed, row["answer_is"], row["label"] or "–"
+
+
+@register("chapter", "difficulty_groups", tables=("difficulty_groups", "difficulty"))
+def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
+    """Return the chapter about difficult images, or None without their table."""
+    rows = rows_of(named, "difficulty_groups")
+    if not rows:
+        return None
+    heads = (
+        ColumnHead("Data set", number=False),
+        ColumnHead("Metric", number=False),
+        ColumnHead("Images", number=False),
+        *(
+            ColumnHead(kind.capitalize(), title=f"Share of images: {about}")
+            for kind, about in DIFFICULTIES.items()
+        ),
+        ColumnHead("n"),
+    )
+    groups = (
+        (title_of(d), metric_text(m).label, slice_label(g), *rest) for d, m, g, *rest in _group_cells(rows)
+    )
+    listings = [_table("difficulty-by-group", "Images by how many models are right", heads, groups)]
+    if "difficulty" in named:
+        first = first_to_reassess(named["difficulty"])
+        image_heads = (
+            ColumnHead("Image", number=False),
+            ColumnHead("Most models answer", number=False),
+            ColumnHead("Models"),
+            ColumnHead("Which is", number=False),
+            ColumnHead("Label set", number=False),
+            ColumnHead("Original label", number=False),
+        )
+        cells = (
+            (*_image_cells(row)[:4], ", ".join(row["valid"]) or "–", row["label"] or "–") for row in first
+        )
+        listings.append(_table("difficulty-first", "Images to re-assess first", image_heads, cells))
+    lead = (
+        " ".join(difficulty_sentences(rows)),
+        "If all models get an image wrong by its label, the label is often wrong, or one of several valid "
+        "classes. The list has images on which more than half of the models agree on a class that is not in "
+        "the label set; all images are in difficulty.csv.",
+    )
+    figures = _draw(rows) if draw else ()
+    return Chapter("difficulty", "Difficulty", "Difficult images", lead, figures, tuple(listings))
+
+
+def _table(
+    anchor: str, title: str, heads: tuple[ColumnHead, ...], cells: Iterable[tuple[str, ...]]
+) -> Listing:
+    return Listing(anchor, title, heads, tuple(map(ListingRow, cells)))
+
+
+def _draw(rows: Sequence[Row]) -> tuple[Figure, ...]:
+    """Return a figure for each data set: the images of each kind, by label and by label set."""
+    from manyhot.diagnose.figures import draw_difficulty
+
+    return tuple(draw_difficulty([row for row in rows if row["group"] == ALL]))

@@ -1,0 +1,85 @@
+"""The top class of several models on the same images, and whether it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+
+from manyhot.core.array_types import Bools, Ints
+from manyhot.core.sets import LabelSets
+from manyhot.data.data_sets import Source
+from manyhot.errors import InputError, MatchError
+from manyhot.evaluate.slices import labels_of, model_cases
+from manyhot.run import QUIET, Run
+from manyhot.tables.arrays import label_sets
+
+
+@dataclass(frozen=True, eq=False)
+class ModelAnswers:
+    """The top class of M models on n images, and whether it is right.
+
+    Attributes
+    ----------
+    models : tuple of str
+    image_id : pyarrow.Array of string, shape (n,)
+    sets : LabelSets
+        The label sets of these images.
+    rows : ndarray of int, shape (n,)
+        Their rows in the label sets of the data set.
+    top : ndarray of int32, shape (n, M)
+    right : Mapping of str to ndarray of bool, shape (n, M)
+        By metric: top1 (original label) and real1 (label set), if there are any of the kind.
+    """
+
+    models: tuple[str, ...]
+    image_id: pa.Array
+    sets: LabelSets
+    rows: Ints
+    top: npt.NDArray[np.int32]
+    right: Mapping[str, Bools]
+
+    @classmethod
+    def of(cls, source: Source, *, trust_order: bool = False, run: Run = QUIET) -> ModelAnswers:
+        """Read the models of a data set.
+
+        Only images count that all models predict and that have an original label and a label set, if there
+        are both, so that the two can be compared.
+
+        Raises
+        ------
+        InputError
+            If no image has a label or a label set.
+        MatchError
+            If no such image is predicted by all models.
+        """
+        labels = labels_of(source)
+        sets = label_sets(labels)
+        counted = {m: c for m, c in (("top1", sets.labelled), ("real1", sets.scored)) if c.any()}
+        if not counted:
+            raise InputError("No image has a label or a label set.", where=source.name)
+        kept, models = np.logical_and.reduce(list(counted.values())), list[str]()
+        top = list[npt.NDArray[np.int32]]()
+        for model in model_cases(source, trust_order=trust_order, run=run):
+            own = np.full(len(sets), _MISSING, np.int32)
+            own[model.rows] = model.case.top[:, 0]
+            kept &= own != _MISSING
+            models.append(model.model)
+            top.append(own)
+        rows = np.flatnonzero(kept)
+        if not len(rows):
+            raise MatchError("No labelled image is predicted by all models.", where=source.name)
+        chosen, found = sets.take(rows), np.stack(top, axis=1)[rows]
+        right = {
+            "top1": found == chosen.label[:, None],
+            "real1": chosen.hits(np.asfortranarray(found)),
+        }
+        ids = labels.image_id.take(pa.array(rows))
+        return cls(tuple(models), ids, chosen, rows, found, {m: right[m] for m in counted})
+
+
+_MISSING = np.iinfo(np.int32).min
+"""Stands for the class of a model on an image that it does not predict."""

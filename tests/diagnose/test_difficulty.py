@@ -1,0 +1,109 @@
+"""`diagnose difficulty` on made answers, and on the published models."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from manyhot import Reading, diagnose_difficulty
+from manyhot.diagnose.page import write_diagnosis_page
+from manyhot.errors import InputError
+from manyhot.tables.array_inputs import as_labels
+from report_pages import parse
+
+READING = Reading(n_classes=4, trust_order=True, dataset="mine")
+
+LABEL = [0, 0, 0, 1, 1, 2]
+SETS = [[0], [1], [0], [1, 2], [3], [2]]
+TOP = np.array(
+    [
+        [0, 0, 0, 0],  # all right by both
+        [1, 1, 1, 2],  # none right by the label, three of four by the label set
+        [1, 1, 1, 1],  # none right: all agree on a class that is not valid
+        [2, 2, 1, 0],  # a quarter right by the label, three quarters by the set
+        [1, 1, 1, 0],  # most answer the label, which is not valid
+        [2, 3, 3, 0],  # one right; two agree
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def found():
+    labels = as_labels(SETS, n_classes=4, label=LABEL)
+    models = {name: TOP[:, [i]] for i, name in enumerate("abcd")}
+    return diagnose_difficulty(labels, models, reading=READING)
+
+
+def test_images_have_counts_and_the_common_answer(found):
+    rows = {row["image_id"]: row for row in found.difficulty.to_pylist()}
+    assert [rows[str(i)]["right_top1"] for i in range(6)] == [4, 0, 0, 1, 3, 1]
+    assert [rows[str(i)]["right_real1"] for i in range(6)] == [4, 3, 0, 3, 0, 1]
+    assert [rows[str(i)]["answer_id"] for i in range(6)] == [0, 1, 1, 2, 1, 3]
+    assert [rows[str(i)]["answer_share"] for i in range(6)] == [1, 0.75, 1, 0.5, 0.75, 0.5]
+    assert [rows[str(i)]["answer_is"] == "valid" for i in range(6)] == [True, True, False, True, False, False]
+    assert (rows["3"]["label"], rows["3"]["valid"], rows["3"]["models"]) == ("1", ["1", "2"], 4)
+
+
+def test_images_to_reassess_come_first(found):
+    assert found.difficulty["image_id"].to_pylist() == ["2", "4", "5", "0", "1", "3"]
+    head = "to re-assess first, because most models agree on a class that is not valid:\n"
+    assert [line.split()[0] for line in str(found).split(head)[1].splitlines()] == ["image", "2", "4"]
+
+
+def test_groups_count_kinds_and_what_label_sets_explain(found):
+    groups = pl.from_arrow(found.difficulty_groups).filter(group="all")
+    kinds = {m: dict(groups.filter(metric=m).select("kind", "images").iter_rows()) for m in ("top1", "real1")}
+    assert kinds["top1"] == {"none": 2, "few": 0, "split": 3, "most": 0, "all": 1}
+    assert kinds["real1"] == {"none": 2, "few": 0, "split": 3, "most": 0, "all": 1}
+    (none,) = groups.filter(metric="top1", kind="none").to_dicts()
+    assert (none["right_by_set"], none["n"]) == (1, 6)
+    z, p, n = 1.959964, 2 / 6, 6  # Wilson 1927
+    half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    assert (none["lo"], none["hi"]) == pytest.approx((centre - half, centre + half), abs=1e-6)
+
+
+def test_the_answer_comes_first_on_the_terminal_and_the_page(found, tmp_path):
+    first, second, *_ = str(found).splitlines()
+    assert first.startswith("mine: no model is right by the original label on 2 of 6 images, which are 33.3")
+    assert second == (
+        "On 1 of these, at least half of the models are right by the label set; by label sets, no model is "
+        "right on 2 images."
+    )
+    found.write(tmp_path)
+    page = parse(write_diagnosis_page(tmp_path).read_text(encoding="utf-8"))
+    assert first.removesuffix(".") in page.text
+    assert "Images to re-assess first" in page.text
+    assert page.all("figure")
+
+
+def test_slices_are_groups(tmp_path):
+    ids = "".join(f"{i},{LABEL[i]},{'ab'[i % 2]}\n" for i in range(6))
+    (tmp_path / "images.csv").write_text(f"image_id,label,source\n{ids}", encoding="utf-8")
+    labels = as_labels(SETS, n_classes=4, label=LABEL)
+    models = {name: TOP[:, [i]] for i, name in enumerate("abcd")}
+    reading = Reading(n_classes=4, trust_order=True, dataset="mine", images=tmp_path / "images.csv")
+    made = diagnose_difficulty(labels, models, slices=["source"], reading=reading)
+    groups = pl.from_arrow(made.difficulty_groups).filter(metric="real1", kind="none")
+    assert dict(groups.select("group", "images").iter_rows())["source=a"] == 2
+
+
+def test_one_model_is_too_few():
+    with pytest.raises(InputError) as error:
+        diagnose_difficulty(SETS, {"a": TOP[:, [0]]}, reading=READING)
+    assert str(error.value).splitlines() == [
+        "Too few models to tell difficult images from errors of one model.",
+        "  where:   mine",
+        "  got:     a",
+        "  allowed: 2 models or more",
+    ]
+
+
+@pytest.mark.slow
+def test_what_no_published_model_gets_right_is_mostly_no_error(mirror, monkeypatch):
+    """Recomputed outside manyhot: of 2,050 images wrong for 64 networks, half of them are right on 1,176."""
+    monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
+    found = diagnose_difficulty("imagenet-val", models=["[!f]*", "fb*"])
+    groups = pl.from_arrow(found.difficulty_groups).filter(group="all", metric="top1", kind="none")
+    (row,) = groups.to_dicts()
+    assert (row["images"], row["right_by_set"], row["n"]) == (2050, 1176, 46_837)
+    assert found.difficulty["models"][0].as_py() == 64

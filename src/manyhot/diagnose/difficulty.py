@@ -46,7 +46,7 @@ from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, TEXTS, bound
 MOST_LISTED = 20
 """Images of a list on the terminal and on the page."""
 
-FEWEST_MODELS = 2
+_FEWEST_COMPARED = 2
 """Models from which on images are easy or hard."""
 
 _STATES = {YES: "valid", NOT_ASKED: "not asked"}
@@ -176,12 +176,12 @@ def diagnose_difficulty(
     images, groups, notes, inputs = list[pa.Table](), list[Row](), list[str](), dict[str, str]()
     for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
         answers = ModelAnswers.of(source, trust_order=reading.trust_order, run=run)
-        if len(answers.models) < FEWEST_MODELS:
+        if len(answers.models) < _FEWEST_COMPARED:
             raise InputError(
                 "Too few models to tell difficult images from errors of one model.",
                 where=source.name,
                 got=", ".join(answers.models),
-                allowed=f"{FEWEST_MODELS} models or more",
+                allowed=f"{_FEWEST_COMPARED} models or more",
             )
         classes = source.classes or class_list_of(labels_of(source).class_hash)
         images.append(_image_table(source.name, answers, classes))

@@ -66,6 +66,7 @@ def _imports(path):
                 yield inner if node.module == "manyhot" or is_module(inner) else node.module
 
 
+@functools.cache
 def is_module(name):
     path = SRC.parent.joinpath(*name.split("."))
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
@@ -209,9 +210,9 @@ SPELLS_OPTIONS = {
 
 def texts(path):
     """Yield the line and the text of each string of a file that is not a docstring or a declaration."""
-    tree = ast.parse(path.read_text())
+    nodes = list(ast.walk(ast.parse(path.read_text())))
     aside = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         called = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
         if called in ("OptionName", "Was", "command"):
             aside |= {id(inner) for inner in ast.walk(node)}
@@ -219,7 +220,7 @@ def texts(path):
             aside.add(id(node.value))
         elif isinstance(node, ast.JoinedStr):
             aside |= {id(part) for part in node.values}
-    for node in ast.walk(tree):
+    for node in nodes:
         if id(node) in aside:
             continue
         if isinstance(node, ast.JoinedStr):

@@ -29,10 +29,11 @@ def paragraphs() -> dict[str, list[Paragraph]]:
     code = sorted(package.rglob("*.py"))
     pages = sorted([*package.rglob("*.html"), *package.rglob("*.js")])
     docs = [p for p in sorted((REPO / "docs").rglob("*.md")) if "_build" not in p.parts]
+    of_code = [(list(_docstrings(path)), list(_messages(path))) for path in code]  # parsed once
     return {
         "docs": [p for path in [REPO / "README.md", *docs] for p in _prose(path)],
-        "help": [p for path in code for p in _docstrings(path)],
-        "messages": [p for path in code for p in _messages(path)],
+        "help": [p for help, _ in of_code for p in help],
+        "messages": [p for _, messages in of_code for p in messages],
         "pages": [p for path in pages for p in _markup(path)],
     }
 
@@ -71,9 +72,14 @@ def _prose(path: Path) -> Iterator[Paragraph]:
         line += block.count("\n")
 
 
+@functools.lru_cache(maxsize=1)
+def _nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def _docstrings(path: Path) -> Iterator[Paragraph]:
     """Yield what the docstrings of public functions and classes say: it is the help, too."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in _nodes(path):
         if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
             continue
         for text in _blocks(ast.get_docstring(node) or ""):
@@ -102,7 +108,7 @@ def _blocks(docstring: str) -> Iterator[str]:
 
 def _messages(path: Path) -> Iterator[Paragraph]:
     """Yield errors, whole, and other sentences in strings."""
-    nodes = list(ast.walk(ast.parse(path.read_text())))
+    nodes = _nodes(path)
     docs = {id(n.value) for n in nodes if isinstance(n, ast.Expr)}
     inside = {id(p) for n in nodes if isinstance(n, ast.JoinedStr) for p in ast.walk(n) if p is not n}
     for node in nodes:

@@ -163,6 +163,21 @@ class ClassList:
         ids = self._lookup(key_or_name)
         return min(ids) if len(ids) == 1 else None
 
+    @cached_property
+    def descriptions(self) -> Mapping[str, Collection[int]]:
+        """The classes by the texts with which other tools describe them, such as names with synonyms.
+
+        timm and Hugging Face describe a class of ImageNet-1k as ``great white shark, white shark, man-eater,
+        …``, and timm's detailed labels add the definition after a colon. The two classes named *crane* have
+        the same text.
+        """
+        by_text: dict[str, set[int]] = {}
+        for i, (name, synonyms) in enumerate(zip(self.names, self.synonyms, strict=True)):
+            for line in {", ".join((name, *synonyms)), ", ".join(synonyms), name, self.keys[i]} - {""}:
+                for text in (line, f"{line}: {self.definitions[i]}"):
+                    by_text.setdefault(text, set()).add(i)
+        return by_text
+
     def _lookup(self, text: str) -> Collection[int]:
         keys, names, folded_names, folded_all = self._by_name
         folded = _fold(text)

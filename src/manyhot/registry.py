@@ -187,13 +187,17 @@ def register(
     return decorate
 
 
-def names(kind: str) -> list[str]:
-    """Return the registered names of a kind: built-ins in the order of `BUILT_IN`, then others."""
+def entries(kind: str) -> list[Entry]:
+    """Return the entries of a kind: built-ins in the order of `BUILT_IN`, then others."""
     load_kind(kind)
     place = {module: i for i, module in enumerate(BUILT_IN[kind])}
-    entries = [entry for (entry_kind, _), entry in _entries.items() if entry_kind == kind]
-    entries.sort(key=lambda entry: place.get(_origin(entry.function)[0], len(place)))
-    return [entry.name for entry in entries]
+    own = [entry for (entry_kind, _), entry in _entries.items() if entry_kind == kind]
+    return sorted(own, key=lambda entry: place.get(_origin(entry.function)[0], len(place)))
+
+
+def names(kind: str) -> list[str]:
+    """Return the registered names of a kind, in the order of `entries`."""
+    return [entry.name for entry in entries(kind)]
 
 
 def is_registered(kind: str, name: str) -> bool:
@@ -260,7 +264,7 @@ def _find(kind: str, typed: str) -> Entry:
     load_kind(kind)
     if (kind, typed) in _entries:
         return _entries[kind, typed]
-    key, listed = _plain(typed), [_entries[kind, name] for name in names(kind)]
+    key, listed = _plain(typed), entries(kind)
     same = [e for e in listed if _plain(e.name) == key] or [e for e in listed if key in map(_plain, e.also)]
     if len(same) == 1:
         return same[0]

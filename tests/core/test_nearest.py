@@ -16,14 +16,13 @@ from manyhot.errors import InputError
 few = settings(max_examples=60, deadline=None)
 
 
-def cosine(a, b):
-    """Return the cosine of two vectors, in float64 from what float32 holds; None without a direction."""
-    a, b = (v.astype(np.float32).astype(np.float64) for v in (a, b))
+def cosines(a, vectors):
+    """Return the cosines with a vector, in float64 from what float32 holds; None without a direction."""
+    a, vectors = (v.astype(np.float32).astype(np.float64) for v in (a, vectors))
     with np.errstate(invalid="ignore"):
-        norms = np.sqrt((a * a).sum()), np.sqrt((b * b).sum())
-    if not all(0 < n < np.inf for n in norms):
-        return None
-    return np.float32((a * b).sum() / (norms[0] * norms[1]))
+        own, norms = np.sqrt((a * a).sum()), np.sqrt((vectors * vectors).sum(1))
+        found = ((a * vectors).sum(1) / (own * norms)).astype(np.float32)
+    return [c if 0 < own < np.inf and 0 < n < np.inf else None for c, n in zip(found, norms, strict=True)]
 
 
 def plain(queries, index, k, own=None, allowed=lambda query, row: True):
@@ -32,8 +31,8 @@ def plain(queries, index, k, own=None, allowed=lambda query, row: True):
     for i, a in enumerate(queries):
         found = [
             (-c, row)
-            for row, b in enumerate(index)
-            if allowed(i, row) and (own is None or own[i] != row) and (c := cosine(a, b)) is not None
+            for row, c in enumerate(cosines(a, index))
+            if allowed(i, row) and (own is None or own[i] != row) and c is not None
         ]
         best = sorted(found)[:k]
         answers.append([(row, -c) for c, row in best] + [(NOBODY, np.nan)] * (k - len(best)))

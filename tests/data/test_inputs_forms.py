@@ -15,7 +15,7 @@ import pytest
 
 import manyhot as mh
 from manyhot.command import hints_of, metadata_of
-from manyhot.formats import read_classes
+from manyhot.formats import read_classes, read_images
 from manyhot.parameters import Shown
 from manyhot.result import Result
 from manyhot.tables import Predictions
@@ -104,7 +104,7 @@ def kind_of(form):
 
 @pytest.fixture(scope="module")
 def results_of_files(tmp_path_factory):
-    """Return a function that gives what a function makes of files."""
+    """Return a function that gives what a function makes of files, and options of calls in memory."""
 
     @functools.cache
     def get(name, kind="lists", *, numbered=False, with_images=True):
@@ -112,9 +112,10 @@ def results_of_files(tmp_path_factory):
         data = with_unasked(data) if kind == "unasked" else data
         data = data.labelled() if kind in ("one each", "images") else data
         folder = write_files(data, tmp_path_factory.mktemp("files") / "own", labels=FILES.get(kind, kind))
-        options = {"images": folder / "images.csv"} if with_images else {}
+        images = folder / "images.csv"
+        options = {"images": images} if with_images else {}
         found = call(name, folder / "labels.csv", folder / "model.csv", folder / "out-0", **options)
-        return numbers_of(found), options
+        return numbers_of(found), {"images": read_images(images)} if with_images else {}
 
     return get
 

@@ -13,7 +13,6 @@ import pytest
 from manyhot import read_predictions
 from manyhot.classes import class_list, from_keys
 from manyhot.formats import detect
-from manyhot.formats.reading import descriptions
 
 KNOWN = class_list()
 NAMES = ["in/a.JPEG", "b.JPEG", "c.JPEG"]
@@ -100,7 +99,7 @@ def test_every_description_of_timm(require):
         dict(line.split("\t", 1) for line in (folder / name).read_text(encoding="utf-8").splitlines())
         for name in ("imagenet_synset_to_lemma.txt", "imagenet_synset_to_definition.txt")
     )
-    known = descriptions(KNOWN)
+    known = KNOWN.descriptions
     told = [lemmas[key] for key in KNOWN.keys]
     assert [i for i, text in enumerate(told) if known[text] != {i}] == [134, 517]  # crane and crane
     detailed = [f"{lemmas[key]}: {definitions[key]}" for key in KNOWN.keys]

@@ -41,21 +41,24 @@ def log_marginal(counts: Floats, prior: Floats) -> Floats:
     Parameters
     ----------
     counts : ndarray of float64, shape (R, K, A)
-    prior : ndarray of float64, shape (K, A)
+    prior : ndarray of float64, shape (..., K, A)
         Parameters of the Dirichlet distribution of each row.
 
     Returns
     -------
-    ndarray of float64, shape (R,)
+    ndarray of float64, shape (..., R)
         Summed over the K rows.
 
     References
     ----------
     Minka 2000, Estimating a Dirichlet distribution, equation 53.
     """
-    of_rows = gammaln(prior.sum(-1)) - gammaln(prior.sum(-1) + counts.sum(-1))
-    of_cells = gammaln(prior + counts) - gammaln(prior)
-    return np.asarray(of_rows.sum(-1) + of_cells.sum((-1, -2)))
+    # With the raters last, sums are of whole rows and not of two or three numbers, in half the time.
+    of_raters = np.ascontiguousarray(np.moveaxis(counts, 0, -1))
+    cells, rows = prior[..., None], prior.sum(-1)[..., None]
+    of_rows = gammaln(rows) - gammaln(rows + of_raters.sum(-2))
+    of_cells = gammaln(cells + of_raters) - gammaln(cells)
+    return np.asarray(of_rows.sum(-2) + of_cells.sum((-3, -2)))
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class RaterPrior:
         cells = [strength * pooled, anyhow]
         if opposite is not None:
             cells.append(max(strength, _FEWEST_OPPOSITE) * opposite)
-        fits = np.stack([log_marginal(counts, prior) for prior in cells], 1)
+        fits = log_marginal(counts, np.stack(cells)).T
         before = np.full(len(cells), _UNLIKE)
         before[0] = _ORDINARY
         shares = before
@@ -166,7 +169,7 @@ def shrunk_rows(counts: Floats, pooled: Floats, opposite: Floats | None = None) 
 def _strength(counts: Floats, pooled: Floats, anyhow: Floats) -> float:
     """Return the strength of the prior in answers: the exponential of its expected logarithm."""
     counts = counts[:: len(counts) // _MOST + 1]
-    ordinary = np.stack([log_marginal(counts, s * pooled) for s in STRENGTHS])
+    ordinary = log_marginal(counts, STRENGTHS[:, None, None] * pooled)
     unlike = log_marginal(counts, anyhow)
     rare = _UNLIKE / (_ORDINARY + _UNLIKE)
     fit = np.logaddexp(ordinary + np.log1p(-rare), unlike + np.log(rare)).sum(1)
@@ -189,7 +192,7 @@ def shrunk_shares(counts: Floats, pooled: Floats) -> Floats:
     -------
     ndarray of float64, shape (G, K)
     """
-    fit = np.array([log_marginal(counts[:, None], c * pooled[None]).sum() for c in _CONCENTRATIONS])
+    fit = log_marginal(counts[:, None], _CONCENTRATIONS[:, None, None] * pooled).sum(-1)
     weight = np.exp(fit - fit.max())
     strength = float(np.exp(weight @ np.log(_CONCENTRATIONS) / weight.sum()))
     rows = counts + strength * pooled

@@ -340,7 +340,7 @@ def detect(
     """
     path = Path(path)
     suffix = FOLDER if path.is_dir() else path.suffix.lower()
-    for entry in _formats():
+    for entry in registry.entries("format"):
         fits = entry.about["holds"] in holds and suffix in entry.about["suffixes"]
         if fits and property in entry.about and entry.about[property](path):
             return entry
@@ -439,7 +439,11 @@ def _check_there(path: Path, holds: str) -> None:
     if path.exists():
         check_encoding(path)
         return
-    why = [e.about["absent"][path.name] for e in _formats() if path.name in e.about.get("absent", ())]
+    why = [
+        e.about["absent"][path.name]
+        for e in registry.entries("format")
+        if path.name in e.about.get("absent", ())
+    ]
     raise _absent(path, why[0] if why else None)
 
 
@@ -514,7 +518,7 @@ def _columns(path: Path, holds: str) -> tuple[str, str | None]:
 def _needs(path: Path, holds: str) -> str:
     """Return what a file with the suffix of `path` must contain, for each format, and the other suffixes."""
     suffix = FOLDER if path.is_dir() else path.suffix.lower()
-    entries = [e for e in _formats() if e.about["holds"] == holds]
+    entries = [e for e in registry.entries("format") if e.about["holds"] == holds]
     same = [e for e in entries if suffix in e.about["suffixes"]]
     if not same:
         return "; ".join(_described(holds))
@@ -523,15 +527,15 @@ def _needs(path: Path, holds: str) -> str:
     return "; ".join([*needs, *([f"other suffixes: {', '.join(others)}"] if others else [])])
 
 
-def _formats() -> list[registry.Entry]:
-    return [registry.get("format", name) for name in registry.names("format")]
-
-
 def _described(holds: str) -> list[str]:
     return sorted(
-        f"{e.name} ({' '.join(e.about['suffixes'])})" for e in _formats() if e.about["holds"] == holds
+        f"{e.name} ({' '.join(e.about['suffixes'])})"
+        for e in registry.entries("format")
+        if e.about["holds"] == holds
     )
 
 
 def _suffixes(holds: str) -> list[str]:
-    return sorted({s for e in _formats() if e.about["holds"] == holds for s in e.about["suffixes"]})
+    return sorted(
+        {s for e in registry.entries("format") if e.about["holds"] == holds for s in e.about["suffixes"]}
+    )

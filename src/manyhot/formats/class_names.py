@@ -8,7 +8,7 @@ from pathlib import Path
 
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.errors import InputError
-from manyhot.formats.reading import as_numbers, cut_for_message, descriptions
+from manyhot.formats.reading import as_numbers, cut_for_message
 from manyhot.tables.own_classes import list_of_names, own_list
 
 Lookup = Callable[[str], int | None]
@@ -90,7 +90,7 @@ def ids_of_values(names: Collection[str], classes: ClassList | None, path: Path)
 
 def lookup_in(classes: ClassList) -> Lookup:
     """Return a function that looks up a key, a name, a description or an id of a class; None if unknown."""
-    described = descriptions(classes)
+    described = classes.descriptions
 
     def lookup(name: str) -> int | None:
         at = classes.find(name)

@@ -11,7 +11,7 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -316,21 +316,6 @@ def indices_of(keys: pa.Array, classes: ClassList, where: object) -> pa.Array:
     return ids
 
 
-def descriptions(classes: ClassList) -> dict[str, set[int]]:
-    """Return the classes by the texts with which other tools describe them, such as names with synonyms.
-
-    timm and Hugging Face describe a class of ImageNet-1k as ``great white shark, white shark, man-eater, …``,
-    and timm's detailed labels add the definition after a colon. The two classes named *crane* have the same
-    text.
-    """
-    by_text: dict[str, set[int]] = {}
-    for i, (name, synonyms) in enumerate(zip(classes.names, classes.synonyms, strict=True)):
-        for line in {", ".join((name, *synonyms)), ", ".join(synonyms), name, classes.keys[i]} - {""}:
-            for text in (line, f"{line}: {classes.definitions[i]}"):
-                by_text.setdefault(text, set()).add(i)
-    return by_text
-
-
 def as_numbers(names: Sequence[str]) -> list[int] | None:
     """Return names as integers; None if a name is not an integer."""
     if not all(name.isascii() and name.isdigit() and len(name) < 10 for name in names):
@@ -355,17 +340,17 @@ def classes_of_names(
         imagenet = class_list()
         same = len(names) == len(imagenet) and _share(names, imagenet) >= _SAME
         return imagenet if same else from_keys(names, path.name), np.arange(len(names), dtype=np.int32)
-    described = descriptions(classes)
+    described = classes.descriptions
     return classes, np.array([_index(name, classes, described, path) for name in names], np.int32)
 
 
 def _share(names: Sequence[str], classes: ClassList) -> float:
-    described = descriptions(classes)
+    described = classes.descriptions
     return sum(i in described.get(name, ()) for i, name in enumerate(names)) / len(names)
 
 
-def _index(name: str, classes: ClassList, described: dict[str, set[int]], path: Path) -> int:
-    ids = described.get(name, set())
+def _index(name: str, classes: ClassList, described: Mapping[str, Collection[int]], path: Path) -> int:
+    ids = described.get(name, ())
     if len(ids) == 1:
         return min(ids)
     try:

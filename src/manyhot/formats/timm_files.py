@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -22,7 +23,7 @@ from manyhot.classes import ClassList, class_list, family_of, pretraining_of
 from manyhot.core.array_types import Floats, Floats32
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.errors import InputError, ManyhotError
-from manyhot.formats.reading import descriptions, head, load_json, parse_json, read_parquet, short_ids
+from manyhot.formats.reading import head, load_json, parse_json, read_parquet, short_ids
 from manyhot.formats.tabular import column_names, read_frame
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions, Results, schema
@@ -201,7 +202,7 @@ def _looked_up(
     texts = lists.explode(empty_as_null=True)
     if texts.dtype != pl.String:
         raise _strange(texts, "texts", columns, path)
-    described = descriptions(class_list)
+    described = class_list.descriptions
     table = {
         text: _index(text, class_list, described, path)
         for text in texts.unique().drop_nulls().sort().to_list()
@@ -210,8 +211,8 @@ def _looked_up(
     return _square(values.is_null().any(), values.to_numpy(), lists, path).astype(np.int32)
 
 
-def _index(text: str, class_list: ClassList, described: dict[str, set[int]], path: Path) -> int:
-    ids = described.get(text) or described.get(text.strip("'\""), set())
+def _index(text: str, class_list: ClassList, described: Mapping[str, Collection[int]], path: Path) -> int:
+    ids = described.get(text) or described.get(text.strip("'\""), ())
     if len(ids) == 1:
         return min(ids)
     try:

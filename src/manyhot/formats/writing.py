@@ -121,7 +121,7 @@ def save(
 
 
 def _writers_of(holds: str) -> list[str]:
-    return [n for n in registry.names("writer") if holds in registry.get("writer", n).about["holds"]]
+    return [entry.name for entry in registry.entries("writer") if holds in entry.about["holds"]]
 
 
 def _check_suffix(entry: registry.Entry, path: Path) -> None:

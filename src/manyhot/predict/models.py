@@ -120,9 +120,10 @@ def is_published(spec: str) -> bool:
 
 def published_names() -> list[str]:
     """Return the names of published weights, and the form of such names in each family."""
-    entries = [registry.get("model", name) for name in registry.names("model")]
     return [
-        str(e.about.get("form", e.name)) for e in entries if "published" in e.about or "form" not in e.about
+        str(e.about.get("form", e.name))
+        for e in registry.entries("model")
+        if "published" in e.about or "form" not in e.about
     ]
 
 
@@ -165,8 +166,7 @@ def _add_file(digest: Any, path: Path) -> None:
 
 def families() -> dict[str, str]:
     """Return the families of models, each with the form of its names, such as ``timm/NAME``."""
-    entries = (registry.get("model", name) for name in registry.names("model"))
-    return {e.name: str(e.about["form"]) for e in entries if "form" in e.about}
+    return {e.name: str(e.about["form"]) for e in registry.entries("model") if "form" in e.about}
 
 
 def _entry(name: str, spec: str) -> registry.Entry:

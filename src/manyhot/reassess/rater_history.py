@@ -52,7 +52,7 @@ def check_history(votes: Votes, entry: registry.Entry, history: TableLike, start
     named = [name for name, value in (("history", history), ("start", start)) if value is not None]
     if named and not entry.about.get("history"):
         kind = "choice-aggregator" if votes.kind else "aggregator"
-        able = [name for name in registry.names(kind) if registry.get(kind, name).about.get("history")]
+        able = [entry.name for entry in registry.entries(kind) if entry.about.get("history")]
         raise InputError(
             f"This method does not use `{named[0]}`, because it does not learn how good raters are.",
             where="`method`",

@@ -270,25 +270,29 @@ def default_metrics(*, dense: bool, labelled: bool = True) -> list[str]:
         classification.
     """
     if dense and not labelled:
-        return [e.name for e in _entries() if e.about.get("multi_label")]
-    entries = ((e.about.get("default"), e) for e in _entries() if (e.about.get("needs") == "scores") == dense)
+        return [e.name for e in registry.entries("metric") if e.about.get("multi_label")]
+    entries = (
+        (e.about.get("default"), e)
+        for e in registry.entries("metric")
+        if (e.about.get("needs") == "scores") == dense
+    )
     return [default if isinstance(default, str) else e.name for default, e in entries if default]
 
 
 def vote_metrics() -> list[str]:
     """Return the metrics against shares of votes."""
-    return [e.name for e in _entries() if e.about.get("votes")]
+    return [e.name for e in registry.entries("metric") if e.about.get("votes")]
 
 
 def headline() -> list[str]:
     """Return the metrics that are shown first and by default."""
-    return [e.name for e in _entries() if e.about.get("headline")]
+    return [e.name for e in registry.entries("metric") if e.about.get("headline")]
 
 
 def accuracies(*judged_on: str) -> list[str]:
     """Return the accuracies that compare data sets; with `judged_on`, only those based on these labels."""
     allowed = judged_on or (ORIGINAL_LABELS, LABEL_SETS)
-    names = (e.name for e in _entries() if e.about.get("judged_on") in allowed)
+    names = (e.name for e in registry.entries("metric") if e.about.get("judged_on") in allowed)
     return sorted(names, key=reading_order)
 
 
@@ -299,10 +303,6 @@ def reading_order(name: str) -> tuple[bool, int, str]:
     if entry is None:
         return True, len(places), name
     return not entry.about.get("headline"), places[entry.name], name
-
-
-def _entries() -> list[registry.Entry]:
-    return [registry.get("metric", name) for name in registry.names("metric")]
 
 
 def _family(name: str) -> tuple[str, str]:

@@ -377,8 +377,9 @@ def test_golden_images_of_a_campaign_are_no_part_of_the_sample(tmp_path):
     table = world.audited(pa.concat_arrays([drawn.drawn, others])).table
     about = {"n_classes": str(N_CLASSES), "asked_known": "true"}
     write(table, tmp_path / "labels.parquet", "labels", about=about)
-    found = evaluate(world.proposed, list(world.models.values()), audited=tmp_path)
-    assert found.to_polars().equals(same.to_polars())
+    for audited in (tmp_path, tmp_path / "labels.parquet"):
+        found = evaluate(world.proposed, list(world.models.values()), audited=audited)
+        assert found.to_polars().equals(same.to_polars())
 
 
 def test_without_labels_the_other_models_propose_label_sets(tmp_path):

@@ -189,7 +189,15 @@ def brier(case: Case) -> Estimate:
     return _squared(case, against_label(case))
 
 
-@register("metric", "brier_set", better="lower", label="Brier (set)", needs="confidence", unit="")
+@register(
+    "metric",
+    "brier_set",
+    better="lower",
+    label="Brier (set)",
+    needs="confidence",
+    all_classes=True,
+    unit="",
+)
 def brier_set(case: Case) -> Estimate:
     """Brier score of the top class against label sets."""
     return _squared(case, against_set(case))
@@ -238,6 +246,7 @@ def nll(case: Case) -> Estimate:
     better="lower",
     label="NLL (mass of the set)",
     needs="probabilities",
+    all_classes=True,
     exclusive=True,
     unit="nats",
 )

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal
@@ -19,24 +20,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manyhot.core.array_types import Bools, Floats
 from manyhot.core.audit_plans import QUANTILE
 from manyhot.core.audit_samples import AuditSample, check_sample
 from manyhot.core.audit_sequence import sequence_quantile
-from manyhot.core.audited import Power
+from manyhot.core.audited import AuditedEstimate, LinearisedValues, Power, estimate
 from manyhot.core.sets import YES, LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.audit_proposals import ModelProposals, has_no_labels, propose_by_models
-from manyhot.evaluate.audit_questions import ALL_CLASSES, AuditQuestions, audit_questions
-from manyhot.evaluate.audited_questions import estimand_note
+from manyhot.evaluate.audited_questions import ALL_CLASSES, AuditQuestions, audit_questions, estimand_note
 from manyhot.evaluate.audited_votes import open_answers, with_proposed
 from manyhot.evaluate.results import Evaluation, Note
 from manyhot.evaluate.slices import labels_of
 from manyhot.files import sha256
 from manyhot.parameters import Flattened, Shown, check_one_of
 from manyhot.run import Run
-from manyhot.tables import Campaign, Labels
+from manyhot.tables import DESCRIPTION, Campaign, Labels
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.audit_samples import DrawnSample, audit_sample_from_table, read_audit_sample
 from manyhot.tables.frames import examples
@@ -127,12 +128,25 @@ class Audit(Flattened):
         if isinstance(self.sample, pa.Table):
             return audit_sample_from_table(self.sample, name="the audit sample"), {}
         path = self.sample
-        if path is None and isinstance(self.audited, str | os.PathLike):
-            home = Path(self.audited)
-            path = (home.parent if home.is_file() else home) / "audit_sample.parquet"
+        if path is None and self.folder is not None:
+            path = self.folder / "audit_sample.parquet"
         if path is None or not (self.sample or path.is_file()):
             raise _half("`audited`", "`sample`")
         return read_audit_sample(path), {Path(path).name: sha256(path)}
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder in which people's answers are; None if they are no file."""
+        if not isinstance(self.audited, str | os.PathLike):
+            return None
+        path = Path(self.audited)
+        return path.parent if path.is_file() else path
+
+    @property
+    def campaign(self) -> Campaign | None:
+        """The campaign in which people answered; None if they did not answer in one."""
+        folder = self.folder
+        return Campaign.read(folder) if folder is not None and (folder / DESCRIPTION).is_file() else None
 
 
 def _half(has: str, lacking: str) -> UsageError:
@@ -182,6 +196,13 @@ class AuditedImages:
         """Whether all images were audited."""
         return len(self.sample) == len(self.sample.design)
 
+    @cached_property
+    def weights(self) -> Floats:
+        """The number of images that each audited image stands for, shape (N,); 0 for others."""
+        found = np.zeros(len(self.sample.design))
+        found[self.sample.images] = self.sample.weights * len(found)
+        return found
+
     @property
     def planned(self) -> int | None:
         """The number of drawn images if results may have decided to stop earlier; None otherwise."""
@@ -192,6 +213,14 @@ class AuditedImages:
     def quantile(self) -> float | None:
         """Half the width of intervals in standard errors; None for that of Student's t."""
         return None if self.planned is None else sequence_quantile(len(self.sample), self.planned)
+
+    def estimate(self, values: LinearisedValues, metric: str, same: Bools | None = None) -> AuditedEstimate:
+        """Estimate values of a metric; `same` is as in `manyhot.core.audited.estimate`."""
+        fitted = metric == MAP_MACRO
+        power = 1.0 if fitted else ESTIMATORS[self.audit.estimator]
+        found = estimate(values, self.sample, power=power, population=self.audit.population, same=same)
+        # Its proposals are fitted, and images that could matter have high probabilities (`doubt_of_classes`).
+        return replace(found, checked=not fitted)
 
     def note(self, dataset: str) -> Note:
         """Return how values were estimated."""
@@ -307,11 +336,12 @@ def open_audit(audit: Audit, source: Source, reading: Reading, run: Run) -> tupl
     _check_fresh(labels, people, found.inputs)
     people, _ = with_ids_like(people, drawn.image_id, other_name=drawn.name or "the audit sample")
     _check_classes(labels, people)
-    people, n = _answered(_without_golden(people, found.campaign, drawn), drawn)
+    campaign = audit.campaign
+    people, n = _answered(_without_golden(people, campaign, drawn), drawn)
     sample = drawn.sample_for(labels.image_id, labels.name or "the labels")
     sample = sample if n == len(sample) else sample.first(n)
     sets = replace(label_sets(people), label=label_sets(labels).label[sample.images])
-    questions = audit_questions(sets, people.image_id, found.campaign)
+    questions = audit_questions(sets, people.image_id, campaign)
     found_inputs = {**found.inputs, **inputs}
     return labels, AuditedImages(sets, sample, audit, drawn, found_inputs, models, votes, questions)
 

@@ -5,42 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy import typing as npt
-from scipy.special import stdtr
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Ints
 from manyhot.core.audit_average_precision import audited_average_precision, doubt_of_classes
-from manyhot.core.audit_plans import QUANTILE
-from manyhot.core.audit_resamples import resampled_values
-from manyhot.core.audit_samples import IMPLAUSIBLE, balance_p
-from manyhot.core.audit_sequence import sequence_p
 from manyhot.core.audit_strata import has_pairs
 from manyhot.core.audited import (
     FEWEST_EFFECTIVE,
     TOO_FEW_IN_GROUP,
     AuditedEstimate,
-    LinearisedValues,
-    estimate,
     linearised_slices,
-    side_by_side,
 )
-from manyhot.core.comparison import PairTable, holm
 from manyhot.core.estimates import Ratio
 from manyhot.core.jackknife import Scale
 from manyhot.core.ratio_intervals import FEWEST_CASES
 from manyhot.core.resampling import Cells
 from manyhot.core.sets import Case, LabelSets
-from manyhot.errors import InputError
-from manyhot.evaluate.audit_proposals import standard_odds
-from manyhot.evaluate.audited import ESTIMATORS, MAP_MACRO, AuditedImages
+from manyhot.evaluate.audit_proposals import ProposalBalance, standard_odds
+from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
+from manyhot.evaluate.audited_pairs import AuditedPairs
 from manyhot.evaluate.audited_questions import AskedClasses
-from manyhot.evaluate.columns import CountedImages, ImageValues, Key, samples_table
+from manyhot.evaluate.columns import ImageValues
 from manyhot.evaluate.requirements import case_for
-from manyhot.evaluate.results import Number, pair_rows
+from manyhot.evaluate.results import Number
 from manyhot.evaluate.slices import ALL, BY_SIZE, Slices, slices_by_size
 from manyhot.registry import Entry
 from manyhot.tables.result_tables import ORIGINAL_LABELS, accuracies
@@ -54,12 +43,6 @@ class shift a mean over classes: by up to 3 points if proposals are no use, with
 
 TOO_FEW_PAIRS = "too few audited images show which classes have images without a valid class"
 """Why a mean over classes has no interval."""
-
-BY_TOP_CLASS = ("real1", "mla")
-"""Metrics that judge an image by the top class alone: images with the same one do not tell models apart."""
-
-_BLOCK = 4_000_000
-"""Values of pairs of models in memory at once: 32 MB, several times."""
 
 
 def with_class_masks(slices: Slices, sets: LabelSets) -> Slices:
@@ -85,26 +68,20 @@ class Auditor:
 
     Attributes
     ----------
-    doubts : dict of str to list of str
-        Why metrics have no interval, by reason, until the caller clears it.
     asked : AskedClasses
         Metrics that are left out because people were not asked about the classes that decide them.
+    balance : ProposalBalance
+    pairs : AuditedPairs
     """
 
     def __init__(
         self, images: AuditedImages, slices: Slices, cells: Cells, resamples: int, seed: int
     ) -> None:
         self.images, self._slices, self._cells = images, slices, cells
-        self._resamples, self._seed = resamples, seed
-        self.doubts: dict[str, list[str]] = {}
-        self.asked = AskedClasses()
+        self._resamples = resamples
+        self.asked, self.balance = AskedClasses(), ProposalBalance(images.sample)
+        self.pairs = AuditedPairs(images, resamples, seed)
         self._compared = frozenset(accuracies())
-        self._counted = CountedImages()
-        self._values: dict[Key, LinearisedValues] = {}
-        self._power: dict[Key, float] = {}
-        self._doubtful = set[Key]()
-        self._balance: dict[str, tuple[float, str]] = {}
-        self._top: dict[str, Ints] = {}
         self._case: tuple[Case, Case, npt.NDArray[np.int64]] | None = None
 
     @cached_property
@@ -181,18 +158,17 @@ class Auditor:
         n = len(self.images.sample)
         own = ImageValues.spread(column.model, column.metric, found, self._case[2], n)
         values = linearised_slices(own.ratio, column.ratio, self.images.sample, self._inside, self._cells)
-        estimated = self._estimate(values, column.metric)
+        estimated = self.images.estimate(values, column.metric)
         doubts = self._doubts(estimated, own.ratio, column.ratio)
         is_known = not depends_on_sets(metric)
         if not is_known:
-            self._compare_with_all(column)
+            self.balance.add(column.model, column.metric, column.ratio)
         if not is_known and own.scored.any():
-            self._counted.add(column.model, column.metric, self._counts_for(own.scored, rows))
-            if len(audited.top) == n:
-                self._top[column.model] = np.array(audited.top[:, 0])
+            scored = self._counts_for(own.scored, rows)
+            self.pairs.count(column.model, column.metric, scored, audited.top[:, 0])
             for i, name in enumerate(self._slices.names):
                 if name == ALL or (i >= self._slices.standing and column.metric in self._compared):
-                    self._keep((column.model, column.metric, name), values, estimated, doubts, i)
+                    self.pairs.add((column.model, column.metric, name), values, estimated, doubts[i], i)
         counts = self._counts(own.scored)
         for i, number in enumerate(proposed):
             if is_known and number.slice not in BY_SIZE:
@@ -203,39 +179,6 @@ class Auditor:
             number = replace(number, n=min(n, n_aligned), n_skipped=max(n_aligned - n, 0))
             ends = self._ends(estimated, column.scale, doubts, i)
             yield self._number(number, float(estimated.value[i]), ends, column.scale, n_audited)
-
-    def _compare_with_all(self, column: ImageValues) -> None:
-        """Compare what a model's first metric says by the proposals on the audited images and on all."""
-        ratio, sample = column.ratio, self.images.sample
-        if column.model in self._balance or ratio.stratum is not None or not ratio.den.any():
-            return
-        value = ratio.value()
-        p = balance_p(ratio.num - value * ratio.den, sample)
-        num, den = (sample.weights @ x[sample.images] for x in (ratio.num, ratio.den))
-        on_audited = num / den if den else np.nan
-        text = (
-            f"{column.metric} of {column.model} {100 * on_audited:.2f} % on them, {100 * value:.2f} % on all"
-        )
-        self._balance[column.model] = p, text
-
-    def check_balance(self, dataset: str) -> None:
-        """Raise an error if the proposals fit the audited images differently from all images.
-
-        Raises
-        ------
-        InputError
-            If the p-value of `balance_p` of a model is below `IMPLAUSIBLE`, divided by the number of models.
-        """
-        p, text = min(self._balance.values(), default=(1.0, ""))
-        limit = IMPLAUSIBLE / max(len(self._balance), 1)
-        if p < limit:
-            raise InputError(
-                "The proposed label sets fit the audited images differently from the other images.",
-                where=dataset,
-                got=f"by the proposals, {text} (p = {p:.1g})",
-                allowed=f"p of at least {limit:.1g}",
-                do="pass proposals and models that have not seen the answers about the audited images",
-            )
 
     def _number(
         self, number: Number, value: float, ends: tuple[float, float], scale: Scale, n_audited: int
@@ -277,13 +220,13 @@ class Auditor:
         values = audited_average_precision(
             yes, proposed, scores, self.images.sample, features=features, asked=asked
         )
-        estimated = self._estimate(values, MAP_MACRO)
+        estimated = self.images.estimate(values, MAP_MACRO)
         few = FEW_AUDITED if len(people) < FEWEST_CASES else ""
         few = few or questions.doubt or doubt_of_classes(yes, scores, self.images.sample)
         few = "" if self.images.is_whole and asked is None else few
         doubts = [d or few for d in estimated.doubts()]
-        self._counted.add(number.model, number.metric, np.ones(len(rows), bool))
-        self._keep((number.model, number.metric, ALL), values, estimated, doubts)
+        self.pairs.count(number.model, number.metric, np.ones(len(rows), bool))
+        self.pairs.add((number.model, number.metric, ALL), values, estimated, doubts[0])
         number = replace(number, value=float(estimated.alone[0]))
         ends = self._ends(estimated, "logit", doubts)
         return self._number(number, float(estimated.value[0]), ends, "logit", len(people))
@@ -308,14 +251,6 @@ class Auditor:
         found[self.images.sample.images] = scored
         return found
 
-    @cached_property
-    def _weights(self) -> Floats:
-        """The number of images that each audited image stands for, shape (N,); 0 for others."""
-        sample = self.images.sample
-        found = np.zeros(len(sample.design))
-        found[sample.images] = sample.weights * len(sample.design)
-        return found
-
     def _counts(self, scored: Bools) -> tuple[Ints, Ints, Ints]:
         """Return, of each slice, how many images count and are aligned, as the audited ones suggest.
 
@@ -327,20 +262,6 @@ class Auditor:
         weights = sample.weights * len(sample.design)
         n, n_aligned = (np.rint((self._inside & mask) @ weights).astype(int) for mask in (scored, aligned))
         return n, n_aligned, np.count_nonzero(self._inside & scored, axis=1)
-
-    def _same(self, metric: str, models: Sequence[str], a: Ints, b: Ints) -> Bools | None:
-        """Return the audited images that do not tell the models of pairs apart, shape (n, P)."""
-        if metric not in BY_TOP_CLASS or any(m not in self._top for m in models):
-            return None
-        top = np.stack([self._top[m] for m in models], axis=1)
-        return np.asarray(top[:, a] == top[:, b])
-
-    def _estimate(self, values: LinearisedValues, metric: str, same: Bools | None = None) -> AuditedEstimate:
-        audit, fitted = self.images.audit, metric == MAP_MACRO
-        power = 1.0 if fitted else ESTIMATORS[audit.estimator]
-        found = estimate(values, self.images.sample, power=power, population=audit.population, same=same)
-        # Its proposals are fitted, and images that could matter have high probabilities (`doubt_of_classes`).
-        return replace(found, checked=not fitted)
 
     def _doubts(self, estimated: AuditedEstimate, audited: Ratio, proposed: Ratio) -> list[str]:
         """Return why each slice has no interval; empty if it has one."""
@@ -373,100 +294,6 @@ class Auditor:
         scale = scale if scale in ("logit", "log") else "plain"
         lo, hi = estimated.interval(scale, quantile=self.images.quantile)
         return float(lo[i]), float(hi[i])
-
-    def _keep(
-        self,
-        key: Key,
-        values: LinearisedValues,
-        estimated: AuditedEstimate,
-        doubts: Sequence[str],
-        i: int = 0,
-    ) -> None:
-        """Keep what pairs and comparisons need of a value, and why it has no interval."""
-        one, doubt = slice(i, i + 1), doubts[i]
-        self._values[key] = LinearisedValues(
-            values.audited[:, one].astype(np.float32),
-            values.proposed[:, one].astype(np.float32),
-            values.mean[one],
-            values.base[one],
-            values.alone[one],
-        )
-        if doubt and not estimated.doubts()[i]:  # it is also that of a difference
-            self._doubtful.add(key)
-        self._power[key] = np.nan if doubt else float(estimated.power[i])
-        if key[2] == ALL and doubt and self._resamples and not self.images.is_whole:
-            self.doubts.setdefault(doubt, []).append(key[1])
-
-    def samples(self, dataset: str, rows: Sequence[Number]) -> pa.Table:
-        """Return the samples table; values that no answer changes are the same in each resample.
-
-        Parameters
-        ----------
-        dataset : str
-        rows : sequence of Number
-            All values.
-        """
-        keys = [k for k, power in self._power.items() if k[1] in self._compared and not np.isnan(power)]
-        drawn: dict[Key, Floats32] = {}
-        if keys and self._resamples:
-            found = resampled_values(
-                side_by_side([self._values[k] for k in keys]),
-                self.images.sample,
-                np.array([self._power[k] for k in keys]),
-                rng=np.random.default_rng([self._seed, len(self.images.sample.design)]),
-                resamples=self._resamples,
-                population=self.images.audit.population,
-            )
-            if self.images.quantile is not None:  # their percentiles hold at all numbers of answers, too
-                middle = found.mean(axis=0)
-                found = middle + (found - middle) * (self.images.quantile / QUANTILE)
-            drawn = dict(zip(keys, found.T.astype(np.float32), strict=True))
-            if not self.images.audit.population:
-                drawn |= {
-                    (r.model, r.metric, r.slice): np.full(self._resamples, r.value, np.float32)
-                    for r in rows
-                    if r.estimator is None and r.metric in self._compared and (r.slice == ALL)
-                }
-        return samples_table(dataset, drawn, self._resamples)
-
-    def pairs(self, dataset: str, models: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield the columns of the pairs table for each metric on all images."""
-        for metric in dict.fromkeys(metric for _, metric, _ in self._values) if self._resamples else ():
-            listed = [m for m in models if (m, metric, ALL) in self._values]
-            group = self._counted.groups(metric, listed)
-            if len(set(group.tolist())) == len(listed):
-                continue
-            table, alone = self._pairs(metric, listed, group)
-            shared = self._counted.n_shared(metric, listed, self._weights)
-            columns = pair_rows(dataset, metric, ALL, listed, table, shared)
-            m = len(table.a)
-            yield columns | {
-                "estimator": pa.repeat(pa.scalar(self.images.audit.estimator), m),
-                "n_audited": np.full(m, len(self.images.sample)),
-                "alone": alone,
-            }
-
-    def _pairs(self, metric: str, models: Sequence[str], group: Ints) -> tuple[PairTable, Floats]:
-        """Return the differences of all pairs of models, and those on the proposed label sets alone."""
-        values = side_by_side([self._values[m, metric, ALL] for m in models])
-        a, b = np.triu_indices(len(models), 1)
-        columns = np.full((6, len(a)), np.nan)
-        for start in range(0, len(a), size := max(1, _BLOCK // len(self.images.sample))):
-            block = slice(start, start + size)
-            same = self._same(metric, models, a[block], b[block])
-            found = self._estimate(values.differences(b[block], a[block]), metric, same)
-            lo, hi = found.interval(quantile=self.images.quantile)
-            columns[:, block] = found.value, lo, hi, found.error, found.df, found.alone
-        columns[:, group[a] != group[b]] = np.nan
-        difference, lo, hi, error, df, alone = columns
-        without = np.array([(m, metric, ALL) in self._doubtful for m in models])
-        lo[without[a] | without[b]] = hi[without[a] | without[b]] = np.nan
-        with np.errstate(invalid="ignore", divide="ignore"):
-            z = difference / error
-        planned = self.images.planned
-        p = 2 * stdtr(df, -np.abs(z)) if planned is None else sequence_p(z, len(self.images.sample), planned)
-        p = np.where(np.isnan(lo), np.nan, p)
-        return PairTable(a, b, difference, lo, hi, p, holm(p)), alone
 
 
 NO_SUMS = "an audit estimates sums over images"

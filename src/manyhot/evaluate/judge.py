@@ -285,7 +285,7 @@ class Judge:
         self._check_complete()
         if self._auditor is not None:
             self._auditor.asked.check(self._rows)
-            self._auditor.check_balance(self.dataset)
+            self._auditor.balance.check(self.dataset)
             self._notes += self._auditor.asked.notes(self.dataset)
         self._add_intervals()
         values = {(n.model, n.metric, n.slice): n.value for n in self._rows}
@@ -303,8 +303,9 @@ class Judge:
         pairs = [*self._sampler.pairs(self.dataset, values)]
         samples = self._sampler.samples(self.dataset)
         if self._auditor is not None:
-            pairs += self._auditor.pairs(self.dataset, list(dict.fromkeys(n.model for n in self._rows)))
-            samples = pa.concat_tables([samples, self._auditor.samples(self.dataset, self._rows)])
+            audited = self._auditor.pairs
+            pairs += audited.rows(self.dataset, list(dict.fromkeys(n.model for n in self._rows)))
+            samples = pa.concat_tables([samples, audited.samples(self.dataset, self._rows)])
         evaluation = Evaluation.of(self._rows, pairs, samples, self._notes, about)
         per_class = {} if self.per_class is None else self.per_class.tables()
         posterior = self._posterior.tables(evaluation.pairs) if self._posterior else {}
@@ -458,8 +459,8 @@ class Judge:
     def _note_doubts(self, model: str, n: int) -> None:
         """Note why metrics have no interval."""
         if self._auditor is not None:
-            self._doubts |= self._auditor.doubts
-            self._auditor.doubts.clear()
+            self._doubts |= self._auditor.pairs.doubts
+            self._auditor.pairs.doubts.clear()
         for reason, metrics in self._doubts.items():
             text = f"no interval of {', '.join(metrics)}: {reason}"
             self._notes.append(Note(self.dataset, model, "no_interval", n, text))

@@ -176,7 +176,14 @@ def mce_set(case: Case, *, bins: int = BINS) -> Estimate:
 
 
 @register(
-    "metric", "brier", also=("brier_score",), better="lower", label="Brier", needs="confidence", unit=""
+    "metric",
+    "brier",
+    also=("brier_score",),
+    better="lower",
+    label="Brier",
+    needs="confidence",
+    original_only=True,
+    unit="",
 )
 def brier(case: Case) -> Estimate:
     """Brier score of the top class: mean squared difference between confidence and correctness (1 or 0).
@@ -210,6 +217,7 @@ def brier_set(case: Case) -> Estimate:
     better="lower",
     label="NLL",
     needs="probabilities",
+    original_only=True,
     exclusive=True,
     unit="nats",
 )

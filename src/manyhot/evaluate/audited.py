@@ -31,6 +31,7 @@ from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.audit_proposals import ModelProposals, has_no_labels, propose_by_models
 from manyhot.evaluate.audited_questions import ALL_CLASSES, AuditQuestions, audit_questions, estimand_note
+from manyhot.evaluate.audited_raters import draw_people
 from manyhot.evaluate.audited_votes import open_answers, with_proposed
 from manyhot.evaluate.results import Evaluation, Note
 from manyhot.evaluate.slices import labels_of
@@ -100,13 +101,21 @@ class Audit(Flattened):
         Raises
         ------
         UsageError
-            If there is a sample without audited label sets.
+            If there is a sample, or another option, without audited label sets.
         """
         check_one_of(self.estimator, ESTIMATORS, "There is no such estimator.", where="`estimator`")
         if self.audited is None and self.sample is not None:
             raise _half("`sample`", "`audited`")
         if self.audited is None and self.proposed is not None:
             raise _half("`proposed`", "`audited`")
+        names = ("proposed_by", "estimator", "population", "blind_stop")
+        unused = [f"`{name}`" for name in names if getattr(self, name) != getattr(NO_AUDIT, name)]
+        if self.audited is None and unused:
+            raise UsageError(
+                "Options of an audit need people's label sets.",
+                got=f"{' and '.join(unused)} without `audited`",
+                do=f"pass `audited`, or leave out {' and '.join(unused)}",
+            )
         if self.proposed is not None and self.proposed_by == "models":
             raise UsageError(
                 "Label sets are proposed by a file or by models.",
@@ -180,6 +189,8 @@ class AuditedImages:
         The votes that people's label sets were made from on the way, for a note; empty for label sets.
     questions : AuditQuestions
         The classes that people were asked about.
+    draws : tuple of LabelSets
+        Draws of people's label sets from their probabilities, for intervals over raters, too.
     """
 
     people: LabelSets
@@ -190,6 +201,12 @@ class AuditedImages:
     models: ModelProposals | None = None
     votes: str = ""
     questions: AuditQuestions = ALL_CLASSES
+    draws: tuple[LabelSets, ...] = ()
+
+    @property
+    def depth(self) -> int:
+        """The size of the largest label set, also of those that are drawn."""
+        return max(int(sets.size.max(initial=1)) for sets in (self.people, *self.draws))
 
     @property
     def is_whole(self) -> bool:
@@ -231,7 +248,7 @@ class AuditedImages:
             f"values are estimates on people's label sets: {n:,} of {of:,} images were audited{part} "
             f"({self.drawn.design} sample, seed {self.drawn.seed}; estimator {self.audit.estimator}"
             f"{'' if self.models is None else ', label sets proposed by the other models'}); "
-            f"intervals are of the values on {where}, for answers as they are{self.votes}"
+            f"intervals are of the values on {where}, {self._raters()}{self.votes}"
         )
         if self.quantile is not None:
             text += (
@@ -240,15 +257,25 @@ class AuditedImages:
             )
         return Note(dataset, "", "audit", n, text)
 
+    def _raters(self) -> str:
+        """Return what intervals say about raters."""
+        if not self.draws:
+            return "for answers as they are"
+        return (
+            f"over images and raters: values are means over {len(self.draws):,} draws of people's label sets "
+            "from their probabilities, which are taken to be right"
+        )
+
     def described(self, evaluation: Evaluation, dataset: str) -> Evaluation:
         """Return an evaluation that says first how values were estimated, and what proposals alone say."""
         asked = estimand_note(self.people, self.sample.weights, dataset)
         unseen = self._unseen_notes(evaluation.results, dataset)
         alone = _alone_notes(evaluation.results, dataset)
-        first = (self.note(dataset), *([asked] if asked else []), *unseen, *alone)
+        raters = [note for note in evaluation.model_notes if note.kind == "raters"]
+        first = (self.note(dataset), *raters, *([asked] if asked else []), *unseen, *alone)
         metadata = {**evaluation.metadata, **self._about()}
         bare = replace(evaluation, metadata=metadata, model_notes=())
-        return bare.with_notes((*first, *evaluation.model_notes))
+        return bare.with_notes((*first, *(n for n in evaluation.model_notes if n.kind != "raters")))
 
     def _unseen_notes(self, results: pa.Table, dataset: str) -> Iterator[Note]:
         """Yield what macro average precision takes for granted."""
@@ -280,6 +307,7 @@ class AuditedImages:
             "proposed_by": "labels" if self.models is None else "models",
             "population": self.audit.population,
             "blind_stop": self.audit.blind_stop,
+            "draws": len(self.draws),
         }
         return {"audit": json.dumps(values)}
 
@@ -299,7 +327,9 @@ def _alone_notes(results: pa.Table, dataset: str) -> Iterator[Note]:
         yield Note(dataset, "", "alone", len(bias), text)
 
 
-def open_audit(audit: Audit, source: Source, reading: Reading, run: Run) -> tuple[Labels, AuditedImages]:
+def open_audit(
+    audit: Audit, source: Source, reading: Reading, run: Run, *, draws: int = 0, seed: int = 0
+) -> tuple[Labels, AuditedImages]:
     """Read an audit of a data set, and check that it is one.
 
     Parameters
@@ -308,6 +338,8 @@ def open_audit(audit: Audit, source: Source, reading: Reading, run: Run) -> tupl
     source : Source
     reading, run
         As in `manyhot.evaluate`.
+    draws, seed : int
+        Number of draws of people's label sets, and their seed.
 
     Returns
     -------
@@ -340,10 +372,15 @@ def open_audit(audit: Audit, source: Source, reading: Reading, run: Run) -> tupl
     people, n = _answered(_without_golden(people, campaign, drawn), drawn)
     sample = drawn.sample_for(labels.image_id, labels.name or "the labels")
     sample = sample if n == len(sample) else sample.first(n)
-    sets = replace(label_sets(people), label=label_sets(labels).label[sample.images])
+    proposed = label_sets(labels).take(sample.images)
+    sets = replace(label_sets(people), label=proposed.label)
     questions = audit_questions(sets, people.image_id, campaign)
     found_inputs = {**found.inputs, **inputs}
-    return labels, AuditedImages(sets, sample, audit, drawn, found_inputs, models, votes, questions)
+    methods = people.table["method"].unique().to_pylist() if "method" in people.table.column_names else []
+    drawn_sets = draw_people(sets, proposed, sample, draws, seed, people.name, methods)
+    return labels, AuditedImages(
+        sets, sample, audit, drawn, found_inputs, models, votes, questions, drawn_sets
+    )
 
 
 def _without_golden(people: Labels, campaign: Campaign | None, drawn: DrawnSample) -> Labels:

@@ -10,8 +10,8 @@ import pyarrow as pa
 from scipy.special import stdtr
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
+from manyhot.core.audit_draws import combined, resampled_draws
 from manyhot.core.audit_plans import QUANTILE
-from manyhot.core.audit_resamples import resampled_values
 from manyhot.core.audit_sequence import sequence_p
 from manyhot.core.audited import AuditedEstimate, LinearisedValues, side_by_side
 from manyhot.core.comparison import PairTable, holm
@@ -48,7 +48,7 @@ class AuditedPairs:
         self.doubts: dict[str, list[str]] = {}
         self._compared = frozenset(accuracies())
         self._counted = CountedImages()
-        self._values: dict[Key, LinearisedValues] = {}
+        self._values: dict[Key, list[LinearisedValues]] = {}
         self._power: dict[Key, float] = {}
         self._doubtful = set[Key]()
         self._top: dict[str, Ints] = {}
@@ -60,17 +60,28 @@ class AuditedPairs:
             self._top[model] = np.array(top)
 
     def add(
-        self, key: Key, values: LinearisedValues, estimated: AuditedEstimate, doubt: str, i: int = 0
+        self,
+        key: Key,
+        draws: Sequence[LinearisedValues],
+        estimated: AuditedEstimate,
+        doubt: str,
+        i: int = 0,
     ) -> None:
-        """Add the value at place i of an estimate, and why it has no interval; empty if it has one."""
+        """Add the value at place i of an estimate, and why it has no interval; empty if it has one.
+
+        `draws` has what images contribute on each draw of people's label sets.
+        """
         one = slice(i, i + 1)
-        self._values[key] = LinearisedValues(
-            values.audited[:, one].astype(np.float32),
-            values.proposed[:, one].astype(np.float32),
-            values.mean[one],
-            values.base[one],
-            values.alone[one],
-        )
+        self._values[key] = [
+            LinearisedValues(
+                values.audited[:, one].astype(np.float32),
+                values.proposed[:, one].astype(np.float32),
+                values.mean[one],
+                values.base[one],
+                values.alone[one],
+            )
+            for values in draws
+        ]
         if doubt and not estimated.doubts()[i]:  # it is also that of a difference
             self._doubtful.add(key)
         self._power[key] = np.nan if doubt else float(estimated.power[i])
@@ -89,8 +100,8 @@ class AuditedPairs:
         keys = [k for k, power in self._power.items() if k[1] in self._compared and not np.isnan(power)]
         drawn: dict[Key, Floats32] = {}
         if keys and self._resamples:
-            found = resampled_values(
-                side_by_side([self._values[k] for k in keys]),
+            found = resampled_draws(
+                self._drawn(keys),
                 self._images.sample,
                 np.array([self._power[k] for k in keys]),
                 rng=np.random.default_rng([self._seed, len(self._images.sample.design)]),
@@ -128,13 +139,14 @@ class AuditedPairs:
 
     def _pairs(self, metric: str, models: Sequence[str], group: Ints) -> tuple[PairTable, Floats]:
         """Return the differences of all pairs of models, and those on the proposed label sets alone."""
-        values = side_by_side([self._values[m, metric, ALL] for m in models])
+        draws = self._drawn([(m, metric, ALL) for m in models])
         a, b = np.triu_indices(len(models), 1)
         columns = np.full((6, len(a)), np.nan)
         for start in range(0, len(a), size := max(1, _BLOCK // len(self._images.sample))):
             block = slice(start, start + size)
             same = self._same(metric, models, a[block], b[block])
-            found = self._images.estimate(values.differences(b[block], a[block]), metric, same)
+            differences = (values.differences(b[block], a[block]) for values in draws)
+            found = combined([self._images.estimate(values, metric, same) for values in differences])
             lo, hi = found.interval(quantile=self._images.quantile)
             columns[:, block] = found.value, lo, hi, found.error, found.df, found.alone
         columns[:, group[a] != group[b]] = np.nan
@@ -147,6 +159,10 @@ class AuditedPairs:
         p = 2 * stdtr(df, -np.abs(z)) if planned is None else sequence_p(z, len(self._images.sample), planned)
         p = np.where(np.isnan(lo), np.nan, p)
         return PairTable(a, b, difference, lo, hi, p, holm(p)), alone
+
+    def _drawn(self, keys: Sequence[Key]) -> list[LinearisedValues]:
+        """Return several values together, on each draw."""
+        return [side_by_side(values) for values in zip(*(self._values[k] for k in keys), strict=True)]
 
     def _same(self, metric: str, models: Sequence[str], a: Ints, b: Ints) -> Bools | None:
         """Return the audited images that do not tell the models of pairs apart, shape (n, P)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -86,19 +87,45 @@ def audit_questions(people: LabelSets, image_id: pa.Array, campaign: Campaign | 
     asked = np.zeros((len(people), people.n_classes), np.float32)
     asked[people.rows, people.classes] = 1
     if campaign is not None and campaign.path("proposals").is_file():
-        table = read(campaign.path("proposals"), "proposals")
+        path = campaign.path("proposals")
+        table = read(path, "proposals")
         if metadata(table).get(QUESTION_PROBABILITY) == "score":
-            return AuditQuestions(asked * _probabilities(table, image_id, people.n_classes), are_drawn=True)
+            return AuditQuestions(_probabilities(table, asked, image_id, path), are_drawn=True)
     return ALL_CLASSES if asked.all() else AuditQuestions(asked)
 
 
-def _probabilities(proposals: pa.Table, image_id: pa.Array, n_classes: int) -> Floats32:
-    """Return the probability of each question that was drawn, 0 for others, shape (n, C)."""
+def _probabilities(proposals: pa.Table, asked: Floats32, image_id: pa.Array, path: Path) -> Floats32:
+    """Return the probability of each question that people were asked, 0 for others, shape (n, C).
+
+    Raises
+    ------
+    InputError
+        If a probability is impossible, or a question has none.
+    """
+    probability = proposals["score"].to_numpy()
+    bad = np.flatnonzero(~((probability > 0) & (probability <= 1)))
+    if len(bad):
+        raise InputError(
+            "A question has an impossible probability to be asked.",
+            where=f"{path}, row {bad[0]}",
+            got=f"{probability[bad[0]]:g}" + (f", and {len(bad) - 1:,} more" if len(bad) > 1 else ""),
+            allowed="above 0 and at most 1",
+            do="pass the file that manyhot audit wrote, unchanged",
+        )
     rows = pc.fill_null(pc.index_in(proposals["image_id"], image_id), -1).to_numpy()
     here = rows >= 0
-    found = np.zeros((len(image_id), n_classes), np.float32)
-    found[rows[here], proposals["class_id"].to_numpy()[here]] = proposals["score"].to_numpy()[here]
-    return found
+    found = np.zeros(asked.shape, np.float32)
+    found[rows[here], proposals["class_id"].to_numpy()[here]] = probability[here]
+    image, lacking = np.nonzero((asked > 0) & (found == 0))
+    if len(image):
+        raise InputError(
+            "People answered questions that have no probability to be asked.",
+            where=path,
+            got=f"{len(image):,} questions, such as class {lacking[0]} of {image_id[int(image[0])]}",
+            allowed="the questions that were drawn",
+            do="pass the file that manyhot audit wrote, unchanged, and answers to its questions alone",
+        )
+    return asked * found
 
 
 def is_unknown(metric: Entry, case: Case) -> tuple[Bools, Bools]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,14 +11,16 @@ from numpy import typing as npt
 
 from manyhot.core.array_types import AnyFloats, Bools, Ints
 from manyhot.core.audit_average_precision import audited_average_precision, doubt_of_classes
+from manyhot.core.audit_draws import combined
 from manyhot.core.audit_strata import has_pairs
 from manyhot.core.audited import (
     FEWEST_EFFECTIVE,
     TOO_FEW_IN_GROUP,
     AuditedEstimate,
+    LinearisedValues,
     linearised_slices,
 )
-from manyhot.core.estimates import Ratio
+from manyhot.core.estimates import Estimate, Ratio
 from manyhot.core.jackknife import Scale
 from manyhot.core.ratio_intervals import FEWEST_CASES
 from manyhot.core.resampling import Cells
@@ -27,12 +29,13 @@ from manyhot.evaluate.audit_proposals import ProposalBalance, standard_odds
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
 from manyhot.evaluate.audited_pairs import AuditedPairs
 from manyhot.evaluate.audited_questions import AskedClasses
+from manyhot.evaluate.audited_raters import RaterShares
 from manyhot.evaluate.columns import ImageValues
-from manyhot.evaluate.requirements import case_for
+from manyhot.evaluate.requirements import case_for, depends_on_sets
 from manyhot.evaluate.results import Number
 from manyhot.evaluate.slices import ALL, BY_SIZE, Slices, slices_by_size
 from manyhot.registry import Entry
-from manyhot.tables.result_tables import ORIGINAL_LABELS, accuracies
+from manyhot.tables.result_tables import accuracies
 
 FEW_AUDITED = f"fewer than {FEWEST_CASES} audited images count"
 """Why a value has no interval: a sample of so few misses rare images, and looks as if there were none."""
@@ -50,6 +53,38 @@ def with_class_masks(slices: Slices, sets: LabelSets) -> Slices:
     masks = sets.label == np.array(slices.classes, np.int32)[:, None]
     names = slices.names + slices.class_names
     return replace(slices, names=names, masks=np.vstack([slices.masks, masks]), classes=(), class_names=())
+
+
+@dataclass(frozen=True)
+class _AuditedCase:
+    """The audited images among those that a model predicts.
+
+    Attributes
+    ----------
+    all_images : Case
+    audited : Case
+        Those that were audited, with people's label sets.
+    rows : ndarray of int, shape (m,)
+        Their rows among the audited images.
+    draws : list of LabelSets
+        Draws of people's label sets of these.
+    """
+
+    all_images: Case
+    audited: Case
+    rows: npt.NDArray[np.int64]
+    draws: list[LabelSets]
+
+    @classmethod
+    def of(cls, case: Case, rows: npt.NDArray[np.int64], images: AuditedImages) -> _AuditedCase:
+        place = np.full(len(images.sample.design), -1)
+        place[rows] = np.arange(len(rows))
+        at = place[images.sample.images]
+        there = np.flatnonzero(at >= 0)
+        sets = [images.people, *images.draws]
+        if len(there) < len(at):
+            sets = [each.take(there) for each in sets]
+        return cls(case, case.take(at[there], sets[0]), there, sets[1:])
 
 
 class Auditor:
@@ -82,13 +117,22 @@ class Auditor:
         self.asked, self.balance = AskedClasses(), ProposalBalance(images.sample)
         self.pairs = AuditedPairs(images, resamples, seed)
         self._compared = frozenset(accuracies())
-        self._case: tuple[Case, Case, npt.NDArray[np.int64]] | None = None
+        self.raters = RaterShares()
+        self._last: _AuditedCase | None = None
 
     @cached_property
     def _inside(self) -> Bools:
-        """The audited images of each slice: by people's answers if they decide, shape (S, n)."""
-        inside = self._slices.masks[:, self.images.sample.images]
-        by_people = slices_by_size(self.images.people)
+        """The audited images of each slice, shape (S, n)."""
+        return self._inside_by(self.images.people)
+
+    @cached_property
+    def _inside_draws(self) -> list[Bools]:
+        """The same on each draw of people's label sets."""
+        return [self._inside_by(drawn) for drawn in self.images.draws]
+
+    def _inside_by(self, people: LabelSets) -> Bools:
+        """Return the audited images of each slice, by people's label sets if they decide, shape (S, n)."""
+        inside, by_people = self._slices.masks[:, self.images.sample.images], slices_by_size(people)
         return np.array(
             [by_people.get(name, mask) for name, mask in zip(self._slices.names, inside, strict=True)]
         )
@@ -102,15 +146,12 @@ class Auditor:
         rows : ndarray of int, shape (m,)
             The rows of its images in the data set.
         """
-        if self._case is None or self._case[0] is not case:
-            place = np.full(len(self.images.sample.design), -1)
-            place[rows] = np.arange(len(rows))
-            at = place[self.images.sample.images]
-            there = np.flatnonzero(at >= 0)
-            people = self.images.people
-            people = people if len(there) == len(people) else people.take(there)
-            self._case = case, case.take(at[there], people), there
-        return self._case[1]
+        return self._audited(case, rows).audited
+
+    def _audited(self, case: Case, rows: npt.NDArray[np.int64]) -> _AuditedCase:
+        if self._last is None or self._last.all_images is not case:
+            self._last = _AuditedCase.of(case, rows, self.images)
+        return self._last
 
     def judged(
         self, model: str, metrics: Sequence[Entry], case: Case, rows: npt.NDArray[np.int64]
@@ -119,15 +160,14 @@ class Auditor:
 
         Macro average precision has an estimate anyhow, without an interval if a rule chose the questions.
         """
-        audited = self.case(case, rows)
-        assert self._case is not None
-        weights = self.images.sample.weights[self._case[2]]
+        own = self._audited(case, rows)
+        weights = self.images.sample.weights[own.rows]
         return [
             m
             for m in metrics
             if m.name == MAP_MACRO
             or not depends_on_sets(m)
-            or self.asked.is_judged(model, m, audited, weights)
+            or self.asked.is_judged(model, m, own.audited, weights)
         ]
 
     def estimates(
@@ -151,25 +191,25 @@ class Auditor:
         proposed : iterable of Number
             The values on the proposed label sets in each slice.
         """
-        audited = self.case(case, rows)
-        assert self._case is not None
-        found = metric(case_for(metric, audited))
-        assert isinstance(found, Ratio)
-        n = len(self.images.sample)
-        own = ImageValues.spread(column.model, column.metric, found, self._case[2], n)
-        values = linearised_slices(own.ratio, column.ratio, self.images.sample, self._inside, self._cells)
-        estimated = self.images.estimate(values, column.metric)
+        audited, is_known = self._audited(case, rows), not depends_on_sets(metric)
+        of_audited = case_for(metric, audited.audited)
+        own, values = self._linearised(metric(of_audited), column, audited.rows, self._inside)
+        estimated, draws = self.images.estimate(values, column.metric), [values]
+        if audited.draws and not is_known:
+            every = zip(audited.draws, self._inside_draws, strict=True)
+            cases = ((of_audited.with_labels(drawn), inside) for drawn, inside in every)
+            draws = [self._linearised(metric(c), column, audited.rows, inside)[1] for c, inside in cases]
+            estimated = self._over_draws(column.metric, draws, estimated)
         doubts = self._doubts(estimated, own.ratio, column.ratio)
-        is_known = not depends_on_sets(metric)
         if not is_known:
             self.balance.add(column.model, column.metric, column.ratio)
         if not is_known and own.scored.any():
             scored = self._counts_for(own.scored, rows)
-            self.pairs.count(column.model, column.metric, scored, audited.top[:, 0])
+            self.pairs.count(column.model, column.metric, scored, audited.audited.top[:, 0])
             for i, name in enumerate(self._slices.names):
                 if name == ALL or (i >= self._slices.standing and column.metric in self._compared):
-                    self.pairs.add((column.model, column.metric, name), values, estimated, doubts[i], i)
-        counts = self._counts(own.scored)
+                    self.pairs.add((column.model, column.metric, name), draws, estimated, doubts[i], i)
+        counts = self._counts(own.scored, audited.rows)
         for i, number in enumerate(proposed):
             if is_known and number.slice not in BY_SIZE:
                 yield number
@@ -179,6 +219,23 @@ class Auditor:
             number = replace(number, n=min(n, n_aligned), n_skipped=max(n_aligned - n, 0))
             ends = self._ends(estimated, column.scale, doubts, i)
             yield self._number(number, float(estimated.value[i]), ends, column.scale, n_audited)
+
+    def _linearised(
+        self, estimate: Estimate, column: ImageValues, rows: npt.NDArray[np.int64], inside: Bools
+    ) -> tuple[ImageValues, LinearisedValues]:
+        """Return the values of a metric on the audited images, and what each image contributes to slices."""
+        assert isinstance(estimate, Ratio)
+        sample = self.images.sample
+        own = ImageValues.spread(column.model, column.metric, estimate, rows, len(sample))
+        return own, linearised_slices(own.ratio, column.ratio, sample, inside, self._cells)
+
+    def _over_draws(
+        self, metric: str, draws: Sequence[LinearisedValues], fixed: AuditedEstimate
+    ) -> AuditedEstimate:
+        """Return the estimate over draws of people's label sets; `fixed` is that on these as they are."""
+        found = combined([self.images.estimate(values, metric) for values in draws])
+        self.raters.add(metric, found, fixed)
+        return found
 
     def _number(
         self, number: Number, value: float, ends: tuple[float, float], scale: Scale, n_audited: int
@@ -217,16 +274,22 @@ class Auditor:
         questions = self.images.questions
         asked = questions.probability if questions.are_drawn else None
         features = self._features(case)
-        values = audited_average_precision(
-            yes, proposed, scores, self.images.sample, features=features, asked=asked
-        )
-        estimated = self.images.estimate(values, MAP_MACRO)
+        draws = [
+            audited_average_precision(
+                drawn.yes_matrix(), proposed, scores, self.images.sample, features=features, asked=asked
+            )
+            for drawn in (people, *self.images.draws)
+        ]
+        estimated = self.images.estimate(draws[0], MAP_MACRO)
+        if self.images.draws:
+            draws = draws[1:]
+            estimated = self._over_draws(MAP_MACRO, draws, estimated)
         few = FEW_AUDITED if len(people) < FEWEST_CASES else ""
         few = few or questions.doubt or doubt_of_classes(yes, scores, self.images.sample)
         few = "" if self.images.is_whole and asked is None else few
         doubts = [d or few for d in estimated.doubts()]
         self.pairs.count(number.model, number.metric, np.ones(len(rows), bool))
-        self.pairs.add((number.model, number.metric, ALL), values, estimated, doubts[0])
+        self.pairs.add((number.model, number.metric, ALL), draws, estimated, doubts[0])
         number = replace(number, value=float(estimated.alone[0]))
         ends = self._ends(estimated, "logit", doubts)
         return self._number(number, float(estimated.value[0]), ends, "logit", len(people))
@@ -251,14 +314,13 @@ class Auditor:
         found[self.images.sample.images] = scored
         return found
 
-    def _counts(self, scored: Bools) -> tuple[Ints, Ints, Ints]:
+    def _counts(self, scored: Bools, rows: Ints) -> tuple[Ints, Ints, Ints]:
         """Return, of each slice, how many images count and are aligned, as the audited ones suggest.
 
         The last count is that of the audited images that count.
         """
-        assert self._case is not None
         sample, aligned = self.images.sample, np.zeros(len(scored), bool)
-        aligned[self._case[2]] = True
+        aligned[rows] = True
         weights = sample.weights * len(sample.design)
         n, n_aligned = (np.rint((self._inside & mask) @ weights).astype(int) for mask in (scored, aligned))
         return n, n_aligned, np.count_nonzero(self._inside & scored, axis=1)
@@ -312,8 +374,3 @@ def unaudited(metric: Entry, images: AuditedImages) -> str:
     if images.questions.are_drawn and metric.name != MAP_MACRO and depends_on_sets(metric):
         return f"the questions were drawn for {MAP_MACRO}"
     return ""
-
-
-def depends_on_sets(metric: Entry) -> bool:
-    """Return whether a metric depends on label sets, not on original labels alone."""
-    return metric.about.get("judged_on") != ORIGINAL_LABELS

@@ -185,7 +185,7 @@ class Simulation:
             {name: [getattr(row, name) for row in rows] for name in (*KEYS, *OF_VALUE)},
             infer_schema_length=None,
         )
-        pairs = [*auditor.pairs("", list(dict.fromkeys(row.model for row in rows)))]
+        pairs = [*auditor.pairs.rows("", list(dict.fromkeys(row.model for row in rows)))]
         if not pairs:
             return values, pl.DataFrame()
         columns = (*PAIR, "slice", *OF_PAIR)

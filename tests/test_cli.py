@@ -148,7 +148,7 @@ def test_errors_are_one_message_and_a_code(run, small, arguments, code, text):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("evaluate", "--predictions", "two.npy", "imagenet"), "Missing argument 'LABELS'"),
+        (("evaluate", "--predictions", "two.npy", "imagenet"), "Missing argument 'DATASET'"),
         ((*ARGUMENTS, "--predictions", "two.npy", "--resample", "5"), "No such option"),
     ],
 )

@@ -15,7 +15,7 @@ from manyhot import compare, evaluate
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.audited import Audit
 from manyhot.files import sha256
-from manyhot.tables import Campaign, Images, Labels, write
+from manyhot.tables import Campaign, Images, Labels, Predictions, write
 from manyhot.tables.audit_samples import draw_sample, write_audit_sample
 
 
@@ -50,6 +50,7 @@ def test_files_give_what_tables_give(tmp_path):
     assert found.inputs == {p.name: sha256(p) for p in (people, sample)}
     expected = {"design": "uniform", "seed": 3, "n": 120, "n_images": 400}
     expected |= {"estimator": "ppi++", "population": False, "blind_stop": False, "proposed_by": "labels"}
+    expected |= {"draws": 0}
     assert json.loads(found.metadata["audit"]) == expected
 
 
@@ -221,13 +222,11 @@ def test_too_few_answers_give_values_without_intervals_and_a_note():
     )
 
 
-@pytest.mark.parametrize("options", [{"posterior": 10}, {"map_resamples": 10}])
-def test_other_intervals_are_refused(options):
-    (name,) = options
-    assert message(UsageError, lambda: World().evaluate(**options)) == (
+def test_other_intervals_are_refused():
+    assert message(UsageError, lambda: World().evaluate(map_resamples=10)) == (
         "Intervals of an audit come from its design.\n"
-        f"  got:     `{name}` with `audited`\n"
-        f"  do:      leave out `{name}`"
+        "  got:     `map_resamples` with `audited`\n"
+        "  do:      leave out `map_resamples`"
     )
 
 
@@ -377,8 +376,9 @@ def test_golden_images_of_a_campaign_are_no_part_of_the_sample(tmp_path):
     table = world.audited(pa.concat_arrays([drawn.drawn, others])).table
     about = {"n_classes": str(N_CLASSES), "asked_known": "true"}
     write(table, tmp_path / "labels.parquet", "labels", about=about)
-    found = evaluate(world.proposed, list(world.models.values()), audited=tmp_path)
-    assert found.to_polars().equals(same.to_polars())
+    for audited in (tmp_path, tmp_path / "labels.parquet"):
+        found = evaluate(world.proposed, list(world.models.values()), audited=audited)
+        assert found.to_polars().equals(same.to_polars())
 
 
 def test_without_labels_the_other_models_propose_label_sets(tmp_path):
@@ -424,3 +424,85 @@ def test_one_model_cannot_propose_for_itself():
         "  allowed: at least 2\n"
         "  do:      pass label sets of all images, such as original labels, or more models"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"population": True}, "`population`"),
+        ({"blind_stop": True}, "`blind_stop`"),
+        ({"estimator": "sample"}, "`estimator`"),
+        ({"proposed_by": "models", "population": True}, "`proposed_by` and `population`"),
+    ],
+)
+def test_options_of_an_audit_need_one(options, names):
+    world = World()
+    assert message(UsageError, lambda: evaluate(world.people, list(world.models.values()), **options)) == (
+        "Options of an audit need people's label sets.\n"
+        f"  got:     {names} without `audited`\n"
+        f"  do:      pass `audited`, or leave out {names}"
+    )
+
+
+def with_questions(folder, world, drawn, change=lambda table: table):
+    """Write a campaign whose questions were drawn: the classes that people were asked about."""
+    in_campaign(folder, world, drawn)
+    labels = pq.read_table(folder / "labels.parquet")
+    sizes = pc.list_value_length(labels["classes"]).to_numpy()
+    ids = np.repeat(np.array(labels["image_id"].to_pylist()), sizes)
+    columns = {
+        "image_id": ids,
+        "class_id": pc.list_flatten(labels["classes"]),
+        "score": pa.array(np.full(len(ids), 0.5), pa.float32()),
+        "n_models": pa.array(np.ones(len(ids)), pa.int32()),
+        "source": ["class_design"] * len(ids),
+    }
+    about = {"n_classes": str(N_CLASSES), "question_probability": "score"}
+    write(change(pa.table(columns)), folder / "proposals.parquet", "proposals", about=about)
+    return folder
+
+
+@pytest.mark.parametrize(("score", "shown"), [(0.0, "0"), (1.2, "1.2"), (np.nan, "nan"), (-0.1, "-0.1")])
+def test_probabilities_of_questions_are_checked(tmp_path, score, shown):
+    def change(table):
+        scores = table["score"].to_numpy().copy()
+        scores[[3, 5]] = score
+        return table.set_column(2, "score", pa.array(scores, pa.float32()))
+
+    world = World()
+    folder = with_questions(tmp_path, world, drawn_of(), change)
+    assert message(InputError, lambda: evaluate(world.proposed, world.models, audited=folder)) == (
+        "A question has an impossible probability to be asked.\n"
+        f"  where:   {folder / 'proposals.parquet'}, row 3\n"
+        f"  got:     {shown}, and 1 more\n"
+        "  allowed: above 0 and at most 1\n"
+        "  do:      pass the file that manyhot audit wrote, unchanged"
+    )
+
+
+def test_questions_without_a_probability_are_refused(tmp_path):
+    world = World()
+    folder = with_questions(tmp_path, world, drawn_of(), lambda table: table.slice(2))
+    first = pq.read_table(folder / "labels.parquet")[0:1].to_pylist()[0]
+    assert message(InputError, lambda: evaluate(world.proposed, world.models, audited=folder)).startswith(
+        "People answered questions that have no probability to be asked.\n"
+        f"  where:   {folder / 'proposals.parquet'}\n"
+        "  got:     2 questions, such as class "
+    )
+    assert first["image_id"] in drawn_of().drawn.to_pylist()
+
+
+def test_metrics_of_original_labels_alone_are_exact():
+    """No answer changes them."""
+    world, drawn = World(), drawn_of()
+    p = np.random.default_rng(2).dirichlet(np.ones(N_CLASSES), 400).astype(np.float32)
+    models = [Predictions(IDS, "dense", scores=p, score_kind="probability")]
+    options = {"metrics": ["brier", "nll", "real1"], "trust_order": True}
+    found = evaluate(world.proposed, models, audited=world.audited(drawn.drawn), sample=drawn, **options)
+    plain = evaluate(world.people, models, **options)
+    rows = {r["metric"]: r for r in found.results.to_pylist() if r["slice"] == "all"}
+    for metric in ("brier", "nll"):
+        assert rows[metric]["value"] == pytest.approx(plain.value(metric))
+        assert (rows[metric]["n"], rows[metric]["n_skipped"]) == (400, 0)
+        assert [rows[metric][c] for c in ("lo", "hi", "estimator", "n_audited", "alone")] == [None] * 5
+    assert rows["real1"]["estimator"] == "ppi++"

@@ -117,11 +117,13 @@ def _option(parameter: Parameter) -> str:
 
 def _shown_name(parameter: Parameter) -> str:
     """Return the name of a parameter as errors show it: of an argument or an option."""
-    return (
-        f"argument '{parameter.name.upper()}'"
-        if _is_argument(parameter)
-        else f"option '{_option(parameter)}'"
-    )
+    return f"argument '{_word(parameter)}'" if _is_argument(parameter) else f"option '{_option(parameter)}'"
+
+
+def _word(parameter: Parameter) -> str:
+    """Return the word for an argument in the usage of a command."""
+    shown = (m.name for m in metadata_of(parameter.hint) if isinstance(m, Shown))
+    return next(shown, parameter.name.upper())
 
 
 def _parameter(name: str, hint: Any, info: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
@@ -205,7 +207,7 @@ def _take_former(values: dict[str, Any], former: Mapping[str, tuple[str, Paramet
         value = values.pop(name)
         if value is not None:
             is_argument = _is_argument(parameter)
-            now = f"the argument {parameter.name.upper()}" if is_argument else _option(parameter)
+            now = f"the argument {_word(parameter)}" if is_argument else _option(parameter)
             console.say(f"Note: {option} is called {now} now.", err=True)
             values[parameter.name] = value
         elif parameter.default is inspect.Parameter.empty and values[parameter.name] is None:

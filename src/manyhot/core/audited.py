@@ -246,6 +246,10 @@ class AuditedEstimate:
         Number of images that are not audited; 0 for the population, in which others are left.
     checked : bool
         Whether too few or too heavy images leave a value without interval.
+    sample_df : ndarray of float64, shape (M,), optional
+        Degrees of freedom of the part of the errors that is due to the sample; by default, all of it is.
+    rater_share : ndarray of float64, shape (M,), optional
+        Share of the squared errors that is due to raters; see `manyhot.core.audit_draws`.
     """
 
     value: Floats
@@ -257,6 +261,8 @@ class AuditedEstimate:
     n: int
     n_left: int = 0
     checked: bool = True
+    sample_df: Floats | None = None
+    rater_share: Floats | None = None
 
     @property
     def effective(self) -> Floats:
@@ -264,7 +270,7 @@ class AuditedEstimate:
 
         If people and proposals disagree on k of n audited images, it is about k.
         """
-        return self.df / 2
+        return (self.df if self.sample_df is None else self.sample_df) / 2
 
     @property
     def without(self) -> Bools:
@@ -310,7 +316,6 @@ def estimate(
     *,
     power: Power = "tuned",
     population: bool = False,
-    rater_variance: AnyFloats | None = None,
     same: Bools | None = None,
 ) -> AuditedEstimate:
     """Estimate values on people's label sets of all images.
@@ -325,9 +330,6 @@ def estimate(
     population : bool
         Whether errors are those of the values in the population that the N images were drawn from, which
         adds the variance of y divided by N, and not on these images alone.
-    rater_variance : ndarray of float, shape (n, M), optional
-        Variance of each audited contribution that is due to few answers, such as that of a posterior. It
-        adds ``sum_S w_i**2 rater_variance_i``. It does not cover a bias of the posterior.
     same : ndarray of bool, shape (n, M), optional
         Audited images whose contribution to a difference does not depend on which classes are valid, such as
         those with the same top class. They are not taken to have residuals of the size of the others'.
@@ -346,12 +348,11 @@ def estimate(
     residual = y - weight * f
     weighted = sample.weights @ residual
     largest = np.abs(residual - weighted)
-    squares[:, squares.sum(axis=0) < _ROUNDING**2] = 0  # or it would seem that many images make it up
-    variance = squares.sum(axis=0)
     spread = _spread(y, sample) if population else np.zeros_like(squares)
+    for part in (squares, spread):
+        part[:, part.sum(axis=0) < _ROUNDING**2] = 0  # or it would seem that many images make it up
+    variance = squares.sum(axis=0)
     total = variance * _freedom(sample, power) + spread.sum(axis=0)
-    if rater_variance is not None:
-        total = total + sample.weights**2 @ rater_variance
     parts = squares + spread
     with np.errstate(invalid="ignore", divide="ignore"):
         df = 2 * total**2 / _summed(parts, parts)

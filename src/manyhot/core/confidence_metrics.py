@@ -176,7 +176,14 @@ def mce_set(case: Case, *, bins: int = BINS) -> Estimate:
 
 
 @register(
-    "metric", "brier", also=("brier_score",), better="lower", label="Brier", needs="confidence", unit=""
+    "metric",
+    "brier",
+    also=("brier_score",),
+    better="lower",
+    label="Brier",
+    needs="confidence",
+    original_only=True,
+    unit="",
 )
 def brier(case: Case) -> Estimate:
     """Brier score of the top class: mean squared difference between confidence and correctness (1 or 0).
@@ -189,7 +196,15 @@ def brier(case: Case) -> Estimate:
     return _squared(case, against_label(case))
 
 
-@register("metric", "brier_set", better="lower", label="Brier (set)", needs="confidence", unit="")
+@register(
+    "metric",
+    "brier_set",
+    better="lower",
+    label="Brier (set)",
+    needs="confidence",
+    all_classes=True,
+    unit="",
+)
 def brier_set(case: Case) -> Estimate:
     """Brier score of the top class against label sets."""
     return _squared(case, against_set(case))
@@ -202,6 +217,7 @@ def brier_set(case: Case) -> Estimate:
     better="lower",
     label="NLL",
     needs="probabilities",
+    original_only=True,
     exclusive=True,
     unit="nats",
 )
@@ -238,6 +254,7 @@ def nll(case: Case) -> Estimate:
     better="lower",
     label="NLL (mass of the set)",
     needs="probabilities",
+    all_classes=True,
     exclusive=True,
     unit="nats",
 )

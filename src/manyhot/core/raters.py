@@ -13,9 +13,9 @@ from scipy.special import stdtrit
 from manyhot.core.agreement import VoteMeasure
 from manyhot.core.answers import N_ANSWERS, YES, Answers, GoldenAnswers
 from manyhot.core.array_types import Bools, Floats, Ints
-from manyhot.core.clustered_shares import clustered_interval, totals
 from manyhot.core.jackknife import resampled_interval
 from manyhot.core.resampling import LEVEL, draw_counts
+from manyhot.core.share_intervals import clustered_interval, totals
 
 SPAMMER, FEWEST_GOLDEN = 0.2, 10
 """Maximum informedness of a spammer, and minimum number of answers under each truth to judge a rater."""
@@ -94,7 +94,7 @@ class Quality:
         """Return the share of right answers where the truth is one of `truths`, and its 95 % interval.
 
         `truths` are 0 for specificity, 1 for sensitivity, and both for accuracy. The arrays have shape (R,).
-        The interval is that of `manyhot.core.clustered_shares.clustered_interval`.
+        The interval is that of `manyhot.core.share_intervals.clustered_interval`.
         """
         right = np.stack([self.parts[:, 0, :YES].sum(1), self.parts[:, 1, YES]], 1)[:, truths].sum(1)
         total = totals(self.rater, len(self.counts))

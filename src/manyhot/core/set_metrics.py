@@ -39,6 +39,7 @@ _Places = tuple[Ints, Ints]
     better="higher",
     label="Subset accuracy",
     needs="scores",
+    all_classes=True,
     each_class=True,
 )
 def subset_accuracy(
@@ -124,6 +125,7 @@ def jaccard(
     better="lower",
     label="Hamming loss",
     needs="scores",
+    all_classes=True,
     each_class=True,
 )
 def hamming(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False) -> Estimate:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
-from manyhot.core.clustered_shares import clustered_interval, effective_interval
+from manyhot.core.share_intervals import clustered_interval, effective_interval
 from manyhot.errors import InputError
 from manyhot.parameters import check_share
 
@@ -136,7 +136,7 @@ def curve(
 
     Notes
     -----
-    Intervals are those of `manyhot.core.clustered_shares.clustered_interval`. Percentiles of resampled images
+    Intervals are those of `manyhot.core.share_intervals.clustered_interval`. Percentiles of resampled images
     contain a precision of few questions in 50 to 90 % of simulated data sets.
     """
     threshold = _grid(p, thresholds)

@@ -1,4 +1,4 @@
-"""Label sets that models propose for all images of an audit, without those of the judged model."""
+"""Label sets that models propose for an audit, and whether proposals have seen people's answers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from scipy.special import logit
 
 from manyhot.core.array_types import AnyFloats, Floats32
 from manyhot.core.audit_proposals import ModelChoices, chosen_pairs
+from manyhot.core.audit_samples import IMPLAUSIBLE, AuditSample, balance_p
+from manyhot.core.estimates import Ratio
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.errors import InputError
@@ -157,3 +159,46 @@ def _as_labels(sets: LabelSets, ids: pa.Array, name: str, like: Predictions) -> 
     }
     table = pa.table(columns)
     return Labels(table, sets.n_classes, like.class_hash, name=name, class_list=like.class_list)
+
+
+class ProposalBalance:
+    """Whether proposed label sets fit the audited images as they fit all images.
+
+    Parameters
+    ----------
+    sample : AuditSample
+    """
+
+    def __init__(self, sample: AuditSample) -> None:
+        self._sample = sample
+        self._found: dict[str, tuple[float, str]] = {}
+
+    def add(self, model: str, metric: str, ratio: Ratio) -> None:
+        """Compare what the first metric of a model says by the proposals on the audited images and on all."""
+        if model in self._found or ratio.stratum is not None or not ratio.den.any():
+            return
+        value, sample = ratio.value(), self._sample
+        p = balance_p(ratio.num - value * ratio.den, sample)
+        num, den = (sample.weights @ x[sample.images] for x in (ratio.num, ratio.den))
+        on_audited = num / den if den else np.nan
+        text = f"{metric} of {model} {100 * on_audited:.2f} % on them, {100 * value:.2f} % on all"
+        self._found[model] = p, text
+
+    def check(self, dataset: str) -> None:
+        """Raise an error if the proposals fit the audited images differently from all images.
+
+        Raises
+        ------
+        InputError
+            If the p-value of `balance_p` of a model is below `IMPLAUSIBLE`, divided by the number of models.
+        """
+        p, text = min(self._found.values(), default=(1.0, ""))
+        limit = IMPLAUSIBLE / max(len(self._found), 1)
+        if p < limit:
+            raise InputError(
+                "The proposed label sets fit the audited images differently from the other images.",
+                where=dataset,
+                got=f"by the proposals, {text} (p = {p:.1g})",
+                allowed=f"p of at least {limit:.1g}",
+                do="pass proposals and models that have not seen the answers about the audited images",
+            )

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal
@@ -19,24 +20,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manyhot.core.array_types import Bools, Floats
 from manyhot.core.audit_plans import QUANTILE
 from manyhot.core.audit_samples import AuditSample, check_sample
 from manyhot.core.audit_sequence import sequence_quantile
-from manyhot.core.audited import Power
+from manyhot.core.audited import AuditedEstimate, LinearisedValues, Power, estimate
 from manyhot.core.sets import YES, LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.audit_proposals import ModelProposals, has_no_labels, propose_by_models
-from manyhot.evaluate.audit_questions import ALL_CLASSES, AuditQuestions, audit_questions
-from manyhot.evaluate.audited_questions import estimand_note
+from manyhot.evaluate.audited_questions import ALL_CLASSES, AuditQuestions, audit_questions, estimand_note
+from manyhot.evaluate.audited_raters import draw_people
 from manyhot.evaluate.audited_votes import open_answers, with_proposed
 from manyhot.evaluate.results import Evaluation, Note
 from manyhot.evaluate.slices import labels_of
 from manyhot.files import sha256
 from manyhot.parameters import Flattened, Shown, check_one_of
 from manyhot.run import Run
-from manyhot.tables import Campaign, Labels
+from manyhot.tables import DESCRIPTION, Campaign, Labels
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.audit_samples import DrawnSample, audit_sample_from_table, read_audit_sample
 from manyhot.tables.frames import examples
@@ -99,13 +101,21 @@ class Audit(Flattened):
         Raises
         ------
         UsageError
-            If there is a sample without audited label sets.
+            If there is a sample, or another option, without audited label sets.
         """
         check_one_of(self.estimator, ESTIMATORS, "There is no such estimator.", where="`estimator`")
         if self.audited is None and self.sample is not None:
             raise _half("`sample`", "`audited`")
         if self.audited is None and self.proposed is not None:
             raise _half("`proposed`", "`audited`")
+        names = ("proposed_by", "estimator", "population", "blind_stop")
+        unused = [f"`{name}`" for name in names if getattr(self, name) != getattr(NO_AUDIT, name)]
+        if self.audited is None and unused:
+            raise UsageError(
+                "Options of an audit need people's label sets.",
+                got=f"{' and '.join(unused)} without `audited`",
+                do=f"pass `audited`, or leave out {' and '.join(unused)}",
+            )
         if self.proposed is not None and self.proposed_by == "models":
             raise UsageError(
                 "Label sets are proposed by a file or by models.",
@@ -127,12 +137,25 @@ class Audit(Flattened):
         if isinstance(self.sample, pa.Table):
             return audit_sample_from_table(self.sample, name="the audit sample"), {}
         path = self.sample
-        if path is None and isinstance(self.audited, str | os.PathLike):
-            home = Path(self.audited)
-            path = (home.parent if home.is_file() else home) / "audit_sample.parquet"
+        if path is None and self.folder is not None:
+            path = self.folder / "audit_sample.parquet"
         if path is None or not (self.sample or path.is_file()):
             raise _half("`audited`", "`sample`")
         return read_audit_sample(path), {Path(path).name: sha256(path)}
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder in which people's answers are; None if they are no file."""
+        if not isinstance(self.audited, str | os.PathLike):
+            return None
+        path = Path(self.audited)
+        return path.parent if path.is_file() else path
+
+    @property
+    def campaign(self) -> Campaign | None:
+        """The campaign in which people answered; None if they did not answer in one."""
+        folder = self.folder
+        return Campaign.read(folder) if folder is not None and (folder / DESCRIPTION).is_file() else None
 
 
 def _half(has: str, lacking: str) -> UsageError:
@@ -166,6 +189,8 @@ class AuditedImages:
         The votes that people's label sets were made from on the way, for a note; empty for label sets.
     questions : AuditQuestions
         The classes that people were asked about.
+    draws : tuple of LabelSets
+        Draws of people's label sets from their probabilities, for intervals over raters, too.
     """
 
     people: LabelSets
@@ -176,11 +201,24 @@ class AuditedImages:
     models: ModelProposals | None = None
     votes: str = ""
     questions: AuditQuestions = ALL_CLASSES
+    draws: tuple[LabelSets, ...] = ()
+
+    @property
+    def depth(self) -> int:
+        """The size of the largest label set, also of those that are drawn."""
+        return max(int(sets.size.max(initial=1)) for sets in (self.people, *self.draws))
 
     @property
     def is_whole(self) -> bool:
         """Whether all images were audited."""
         return len(self.sample) == len(self.sample.design)
+
+    @cached_property
+    def weights(self) -> Floats:
+        """The number of images that each audited image stands for, shape (N,); 0 for others."""
+        found = np.zeros(len(self.sample.design))
+        found[self.sample.images] = self.sample.weights * len(found)
+        return found
 
     @property
     def planned(self) -> int | None:
@@ -193,6 +231,14 @@ class AuditedImages:
         """Half the width of intervals in standard errors; None for that of Student's t."""
         return None if self.planned is None else sequence_quantile(len(self.sample), self.planned)
 
+    def estimate(self, values: LinearisedValues, metric: str, same: Bools | None = None) -> AuditedEstimate:
+        """Estimate values of a metric; `same` is as in `manyhot.core.audited.estimate`."""
+        fitted = metric == MAP_MACRO
+        power = 1.0 if fitted else ESTIMATORS[self.audit.estimator]
+        found = estimate(values, self.sample, power=power, population=self.audit.population, same=same)
+        # Its proposals are fitted, and images that could matter have high probabilities (`doubt_of_classes`).
+        return replace(found, checked=not fitted)
+
     def note(self, dataset: str) -> Note:
         """Return how values were estimated."""
         n, of = len(self.sample), len(self.sample.design)
@@ -202,7 +248,7 @@ class AuditedImages:
             f"values are estimates on people's label sets: {n:,} of {of:,} images were audited{part} "
             f"({self.drawn.design} sample, seed {self.drawn.seed}; estimator {self.audit.estimator}"
             f"{'' if self.models is None else ', label sets proposed by the other models'}); "
-            f"intervals are of the values on {where}, for answers as they are{self.votes}"
+            f"intervals are of the values on {where}, {self._raters()}{self.votes}"
         )
         if self.quantile is not None:
             text += (
@@ -211,15 +257,25 @@ class AuditedImages:
             )
         return Note(dataset, "", "audit", n, text)
 
+    def _raters(self) -> str:
+        """Return what intervals say about raters."""
+        if not self.draws:
+            return "for answers as they are"
+        return (
+            f"over images and raters: values are means over {len(self.draws):,} draws of people's label sets "
+            "from their probabilities, which are taken to be right"
+        )
+
     def described(self, evaluation: Evaluation, dataset: str) -> Evaluation:
         """Return an evaluation that says first how values were estimated, and what proposals alone say."""
         asked = estimand_note(self.people, self.sample.weights, dataset)
         unseen = self._unseen_notes(evaluation.results, dataset)
         alone = _alone_notes(evaluation.results, dataset)
-        first = (self.note(dataset), *([asked] if asked else []), *unseen, *alone)
+        raters = [note for note in evaluation.model_notes if note.kind == "raters"]
+        first = (self.note(dataset), *raters, *([asked] if asked else []), *unseen, *alone)
         metadata = {**evaluation.metadata, **self._about()}
         bare = replace(evaluation, metadata=metadata, model_notes=())
-        return bare.with_notes((*first, *evaluation.model_notes))
+        return bare.with_notes((*first, *(n for n in evaluation.model_notes if n.kind != "raters")))
 
     def _unseen_notes(self, results: pa.Table, dataset: str) -> Iterator[Note]:
         """Yield what macro average precision takes for granted."""
@@ -251,6 +307,7 @@ class AuditedImages:
             "proposed_by": "labels" if self.models is None else "models",
             "population": self.audit.population,
             "blind_stop": self.audit.blind_stop,
+            "draws": len(self.draws),
         }
         return {"audit": json.dumps(values)}
 
@@ -270,7 +327,9 @@ def _alone_notes(results: pa.Table, dataset: str) -> Iterator[Note]:
         yield Note(dataset, "", "alone", len(bias), text)
 
 
-def open_audit(audit: Audit, source: Source, reading: Reading, run: Run) -> tuple[Labels, AuditedImages]:
+def open_audit(
+    audit: Audit, source: Source, reading: Reading, run: Run, *, draws: int = 0, seed: int = 0
+) -> tuple[Labels, AuditedImages]:
     """Read an audit of a data set, and check that it is one.
 
     Parameters
@@ -279,6 +338,8 @@ def open_audit(audit: Audit, source: Source, reading: Reading, run: Run) -> tupl
     source : Source
     reading, run
         As in `manyhot.evaluate`.
+    draws, seed : int
+        Number of draws of people's label sets, and their seed.
 
     Returns
     -------
@@ -307,13 +368,19 @@ def open_audit(audit: Audit, source: Source, reading: Reading, run: Run) -> tupl
     _check_fresh(labels, people, found.inputs)
     people, _ = with_ids_like(people, drawn.image_id, other_name=drawn.name or "the audit sample")
     _check_classes(labels, people)
-    people, n = _answered(_without_golden(people, found.campaign, drawn), drawn)
+    campaign = audit.campaign
+    people, n = _answered(_without_golden(people, campaign, drawn), drawn)
     sample = drawn.sample_for(labels.image_id, labels.name or "the labels")
     sample = sample if n == len(sample) else sample.first(n)
-    sets = replace(label_sets(people), label=label_sets(labels).label[sample.images])
-    questions = audit_questions(sets, people.image_id, found.campaign)
+    proposed = label_sets(labels).take(sample.images)
+    sets = replace(label_sets(people), label=proposed.label)
+    questions = audit_questions(sets, people.image_id, campaign)
     found_inputs = {**found.inputs, **inputs}
-    return labels, AuditedImages(sets, sample, audit, drawn, found_inputs, models, votes, questions)
+    methods = people.table["method"].unique().to_pylist() if "method" in people.table.column_names else []
+    drawn_sets = draw_people(sets, proposed, sample, draws, seed, people.name, methods)
+    return labels, AuditedImages(
+        sets, sample, audit, drawn, found_inputs, models, votes, questions, drawn_sets
+    )
 
 
 def _without_golden(people: Labels, campaign: Campaign | None, drawn: DrawnSample) -> Labels:

@@ -1,4 +1,4 @@
-"""Whether people were asked about the classes by which an audit judges a model.
+"""Which classes people were asked about in an audit, and which models they judge.
 
 A class that nobody was asked about counts as not in the label set. In an audit, people are asked about the
 classes that the models of the day predict. The top class of another model is then often unknown, and not
@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy import typing as npt
+from pyarrow import compute as pc
 
-from manyhot.core.array_types import Bools, Floats
+from manyhot.core.array_types import Bools, Floats, Floats32
 from manyhot.core.score_threshold import least_score
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, Case, LabelSets
 from manyhot.errors import InputError
@@ -22,6 +25,9 @@ from manyhot.evaluate.requirements import option_of
 from manyhot.evaluate.results import Note, Number
 from manyhot.evaluate.slices import ALL
 from manyhot.registry import Entry, options_of
+from manyhot.tables import Campaign
+from manyhot.tables.audit_samples import QUESTION_PROBABILITY
+from manyhot.tables.schemas import metadata, read
 
 MOST_UNASKED = 0.01
 """Largest share of the audited images on which a class that decides a metric may be unknown: it shifts a
@@ -32,10 +38,94 @@ _ROUNDING = 1e-9
 _WITHIN_SETS = ("variable_topk", "asma")
 """Metrics of as many top classes as there are valid ones."""
 
-_ALL_CLASSES = ("hamming", "subset_accuracy", "brier_set", "nll_mass")
-"""Metrics of all classes of an image, besides those that rank them."""
-
 _DO = "draw the audit with these models and a wider rule, as in: manyhot audit --rule 'union(k=5)'"
+
+
+@dataclass(frozen=True, eq=False)
+class AuditQuestions:
+    """The questions about the n audited images.
+
+    Attributes
+    ----------
+    probability : ndarray of float32, shape (n, C), optional
+        The probability of each question, and 0 if it was not asked; None if all classes were asked about.
+    are_drawn : bool
+        Whether questions were drawn with these probabilities, and not chosen by a rule.
+    """
+
+    probability: Floats32 | None = None
+    are_drawn: bool = False
+
+    @property
+    def doubt(self) -> str:
+        """Why macro average precision has no interval; empty if these questions do not preclude it."""
+        if self.probability is None or self.are_drawn:
+            return ""
+        asked, n_classes = np.count_nonzero(self.probability), self.probability.shape[1]
+        return (
+            f"people were asked about {asked / len(self.probability):.1f} of {n_classes:,} classes of an "
+            "image, and the others may be valid, too: draw the questions with the design classes"
+        )
+
+
+ALL_CLASSES = AuditQuestions()
+
+
+def audit_questions(people: LabelSets, image_id: pa.Array, campaign: Campaign | None) -> AuditQuestions:
+    """Return the questions behind people's label sets.
+
+    Parameters
+    ----------
+    people : LabelSets
+        People's label sets of the audited images.
+    image_id : pyarrow.Array of string, shape (n,)
+    campaign : Campaign, optional
+        The campaign in which people answered, whose proposals may record probabilities.
+    """
+    if not people.asked_known or people.complete:
+        return ALL_CLASSES
+    asked = np.zeros((len(people), people.n_classes), np.float32)
+    asked[people.rows, people.classes] = 1
+    if campaign is not None and campaign.path("proposals").is_file():
+        path = campaign.path("proposals")
+        table = read(path, "proposals")
+        if metadata(table).get(QUESTION_PROBABILITY) == "score":
+            return AuditQuestions(_probabilities(table, asked, image_id, path), are_drawn=True)
+    return ALL_CLASSES if asked.all() else AuditQuestions(asked)
+
+
+def _probabilities(proposals: pa.Table, asked: Floats32, image_id: pa.Array, path: Path) -> Floats32:
+    """Return the probability of each question that people were asked, 0 for others, shape (n, C).
+
+    Raises
+    ------
+    InputError
+        If a probability is impossible, or a question has none.
+    """
+    probability = proposals["score"].to_numpy()
+    bad = np.flatnonzero(~((probability > 0) & (probability <= 1)))
+    if len(bad):
+        raise InputError(
+            "A question has an impossible probability to be asked.",
+            where=f"{path}, row {bad[0]}",
+            got=f"{probability[bad[0]]:g}" + (f", and {len(bad) - 1:,} more" if len(bad) > 1 else ""),
+            allowed="above 0 and at most 1",
+            do="pass the file that manyhot audit wrote, unchanged",
+        )
+    rows = pc.fill_null(pc.index_in(proposals["image_id"], image_id), -1).to_numpy()
+    here = rows >= 0
+    found = np.zeros(asked.shape, np.float32)
+    found[rows[here], proposals["class_id"].to_numpy()[here]] = probability[here]
+    image, lacking = np.nonzero((asked > 0) & (found == 0))
+    if len(image):
+        raise InputError(
+            "People answered questions that have no probability to be asked.",
+            where=path,
+            got=f"{len(image):,} questions, such as class {lacking[0]} of {image_id[int(image[0])]}",
+            allowed="the questions that were drawn",
+            do="pass the file that manyhot audit wrote, unchanged, and answers to its questions alone",
+        )
+    return asked * found
 
 
 def is_unknown(metric: Entry, case: Case) -> tuple[Bools, Bools]:
@@ -69,8 +159,8 @@ def is_unknown(metric: Entry, case: Case) -> tuple[Bools, Bools]:
 
 def _judges_all_classes(metric: Entry) -> bool:
     """Return whether classes that are not among a model's first or predicted ones decide a metric, too."""
-    needs_scores = metric.about.get("needs") == "scores"
-    return metric.name in _ALL_CLASSES or (needs_scores and not {"threshold", "k"} & set(options_of(metric)))
+    ranks_all = metric.about.get("needs") == "scores" and not {"threshold", "k"} & set(options_of(metric))
+    return bool(metric.about.get("all_classes", ranks_all))
 
 
 def _top_unasked(metric: Entry, case: Case) -> Bools:

@@ -3,47 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy import typing as npt
-from scipy.special import stdtr
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Ints
 from manyhot.core.audit_average_precision import audited_average_precision, doubt_of_classes
-from manyhot.core.audit_plans import QUANTILE
-from manyhot.core.audit_resamples import resampled_values
-from manyhot.core.audit_samples import IMPLAUSIBLE, balance_p
-from manyhot.core.audit_sequence import sequence_p
+from manyhot.core.audit_draws import combined
 from manyhot.core.audit_strata import has_pairs
 from manyhot.core.audited import (
     FEWEST_EFFECTIVE,
     TOO_FEW_IN_GROUP,
     AuditedEstimate,
     LinearisedValues,
-    estimate,
     linearised_slices,
-    side_by_side,
 )
-from manyhot.core.comparison import PairTable, holm
-from manyhot.core.estimates import Ratio
+from manyhot.core.estimates import Estimate, Ratio
 from manyhot.core.jackknife import Scale
 from manyhot.core.ratio_intervals import FEWEST_CASES
 from manyhot.core.resampling import Cells
 from manyhot.core.sets import Case, LabelSets
-from manyhot.errors import InputError
-from manyhot.evaluate.audit_proposals import standard_odds
-from manyhot.evaluate.audited import ESTIMATORS, MAP_MACRO, AuditedImages
+from manyhot.evaluate.audit_proposals import ProposalBalance, standard_odds
+from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
+from manyhot.evaluate.audited_pairs import AuditedPairs
 from manyhot.evaluate.audited_questions import AskedClasses
-from manyhot.evaluate.columns import CountedImages, ImageValues, Key, samples_table
-from manyhot.evaluate.requirements import case_for
-from manyhot.evaluate.results import Number, pair_rows
+from manyhot.evaluate.audited_raters import RaterShares
+from manyhot.evaluate.columns import ImageValues
+from manyhot.evaluate.requirements import case_for, depends_on_sets
+from manyhot.evaluate.results import Number
 from manyhot.evaluate.slices import ALL, BY_SIZE, Slices, slices_by_size
 from manyhot.registry import Entry
-from manyhot.tables.result_tables import ORIGINAL_LABELS, accuracies
+from manyhot.tables.result_tables import accuracies
 
 FEW_AUDITED = f"fewer than {FEWEST_CASES} audited images count"
 """Why a value has no interval: a sample of so few misses rare images, and looks as if there were none."""
@@ -55,18 +47,44 @@ class shift a mean over classes: by up to 3 points if proposals are no use, with
 TOO_FEW_PAIRS = "too few audited images show which classes have images without a valid class"
 """Why a mean over classes has no interval."""
 
-BY_TOP_CLASS = ("real1", "mla")
-"""Metrics that judge an image by the top class alone: images with the same one do not tell models apart."""
-
-_BLOCK = 4_000_000
-"""Values of pairs of models in memory at once: 32 MB, several times."""
-
 
 def with_class_masks(slices: Slices, sets: LabelSets) -> Slices:
     """Return slices in which classes of original labels have masks as other slices have."""
     masks = sets.label == np.array(slices.classes, np.int32)[:, None]
     names = slices.names + slices.class_names
     return replace(slices, names=names, masks=np.vstack([slices.masks, masks]), classes=(), class_names=())
+
+
+@dataclass(frozen=True)
+class _AuditedCase:
+    """The audited images among those that a model predicts.
+
+    Attributes
+    ----------
+    all_images : Case
+    audited : Case
+        Those that were audited, with people's label sets.
+    rows : ndarray of int, shape (m,)
+        Their rows among the audited images.
+    draws : list of LabelSets
+        Draws of people's label sets of these.
+    """
+
+    all_images: Case
+    audited: Case
+    rows: npt.NDArray[np.int64]
+    draws: list[LabelSets]
+
+    @classmethod
+    def of(cls, case: Case, rows: npt.NDArray[np.int64], images: AuditedImages) -> _AuditedCase:
+        place = np.full(len(images.sample.design), -1)
+        place[rows] = np.arange(len(rows))
+        at = place[images.sample.images]
+        there = np.flatnonzero(at >= 0)
+        sets = [images.people, *images.draws]
+        if len(there) < len(at):
+            sets = [each.take(there) for each in sets]
+        return cls(case, case.take(at[there], sets[0]), there, sets[1:])
 
 
 class Auditor:
@@ -85,33 +103,36 @@ class Auditor:
 
     Attributes
     ----------
-    doubts : dict of str to list of str
-        Why metrics have no interval, by reason, until the caller clears it.
     asked : AskedClasses
         Metrics that are left out because people were not asked about the classes that decide them.
+    balance : ProposalBalance
+    pairs : AuditedPairs
     """
 
     def __init__(
         self, images: AuditedImages, slices: Slices, cells: Cells, resamples: int, seed: int
     ) -> None:
         self.images, self._slices, self._cells = images, slices, cells
-        self._resamples, self._seed = resamples, seed
-        self.doubts: dict[str, list[str]] = {}
-        self.asked = AskedClasses()
+        self._resamples = resamples
+        self.asked, self.balance = AskedClasses(), ProposalBalance(images.sample)
+        self.pairs = AuditedPairs(images, resamples, seed)
         self._compared = frozenset(accuracies())
-        self._counted = CountedImages()
-        self._values: dict[Key, LinearisedValues] = {}
-        self._power: dict[Key, float] = {}
-        self._doubtful = set[Key]()
-        self._balance: dict[str, tuple[float, str]] = {}
-        self._top: dict[str, Ints] = {}
-        self._case: tuple[Case, Case, npt.NDArray[np.int64]] | None = None
+        self.raters = RaterShares()
+        self._last: _AuditedCase | None = None
 
     @cached_property
     def _inside(self) -> Bools:
-        """The audited images of each slice: by people's answers if they decide, shape (S, n)."""
-        inside = self._slices.masks[:, self.images.sample.images]
-        by_people = slices_by_size(self.images.people)
+        """The audited images of each slice, shape (S, n)."""
+        return self._inside_by(self.images.people)
+
+    @cached_property
+    def _inside_draws(self) -> list[Bools]:
+        """The same on each draw of people's label sets."""
+        return [self._inside_by(drawn) for drawn in self.images.draws]
+
+    def _inside_by(self, people: LabelSets) -> Bools:
+        """Return the audited images of each slice, by people's label sets if they decide, shape (S, n)."""
+        inside, by_people = self._slices.masks[:, self.images.sample.images], slices_by_size(people)
         return np.array(
             [by_people.get(name, mask) for name, mask in zip(self._slices.names, inside, strict=True)]
         )
@@ -125,15 +146,12 @@ class Auditor:
         rows : ndarray of int, shape (m,)
             The rows of its images in the data set.
         """
-        if self._case is None or self._case[0] is not case:
-            place = np.full(len(self.images.sample.design), -1)
-            place[rows] = np.arange(len(rows))
-            at = place[self.images.sample.images]
-            there = np.flatnonzero(at >= 0)
-            people = self.images.people
-            people = people if len(there) == len(people) else people.take(there)
-            self._case = case, case.take(at[there], people), there
-        return self._case[1]
+        return self._audited(case, rows).audited
+
+    def _audited(self, case: Case, rows: npt.NDArray[np.int64]) -> _AuditedCase:
+        if self._last is None or self._last.all_images is not case:
+            self._last = _AuditedCase.of(case, rows, self.images)
+        return self._last
 
     def judged(
         self, model: str, metrics: Sequence[Entry], case: Case, rows: npt.NDArray[np.int64]
@@ -142,15 +160,14 @@ class Auditor:
 
         Macro average precision has an estimate anyhow, without an interval if a rule chose the questions.
         """
-        audited = self.case(case, rows)
-        assert self._case is not None
-        weights = self.images.sample.weights[self._case[2]]
+        own = self._audited(case, rows)
+        weights = self.images.sample.weights[own.rows]
         return [
             m
             for m in metrics
             if m.name == MAP_MACRO
             or not depends_on_sets(m)
-            or self.asked.is_judged(model, m, audited, weights)
+            or self.asked.is_judged(model, m, own.audited, weights)
         ]
 
     def estimates(
@@ -174,26 +191,25 @@ class Auditor:
         proposed : iterable of Number
             The values on the proposed label sets in each slice.
         """
-        audited = self.case(case, rows)
-        assert self._case is not None
-        found = metric(case_for(metric, audited))
-        assert isinstance(found, Ratio)
-        n = len(self.images.sample)
-        own = ImageValues.spread(column.model, column.metric, found, self._case[2], n)
-        values = linearised_slices(own.ratio, column.ratio, self.images.sample, self._inside, self._cells)
-        estimated = self._estimate(values, column.metric)
+        audited, is_known = self._audited(case, rows), not depends_on_sets(metric)
+        of_audited = case_for(metric, audited.audited)
+        own, values = self._linearised(metric(of_audited), column, audited.rows, self._inside)
+        estimated, draws = self.images.estimate(values, column.metric), [values]
+        if audited.draws and not is_known:
+            every = zip(audited.draws, self._inside_draws, strict=True)
+            cases = ((of_audited.with_labels(drawn), inside) for drawn, inside in every)
+            draws = [self._linearised(metric(c), column, audited.rows, inside)[1] for c, inside in cases]
+            estimated = self._over_draws(column.metric, draws, estimated)
         doubts = self._doubts(estimated, own.ratio, column.ratio)
-        is_known = not depends_on_sets(metric)
         if not is_known:
-            self._compare_with_all(column)
+            self.balance.add(column.model, column.metric, column.ratio)
         if not is_known and own.scored.any():
-            self._counted.add(column.model, column.metric, self._counts_for(own.scored, rows))
-            if len(audited.top) == n:
-                self._top[column.model] = np.array(audited.top[:, 0])
+            scored = self._counts_for(own.scored, rows)
+            self.pairs.count(column.model, column.metric, scored, audited.audited.top[:, 0])
             for i, name in enumerate(self._slices.names):
                 if name == ALL or (i >= self._slices.standing and column.metric in self._compared):
-                    self._keep((column.model, column.metric, name), values, estimated, doubts, i)
-        counts = self._counts(own.scored)
+                    self.pairs.add((column.model, column.metric, name), draws, estimated, doubts[i], i)
+        counts = self._counts(own.scored, audited.rows)
         for i, number in enumerate(proposed):
             if is_known and number.slice not in BY_SIZE:
                 yield number
@@ -204,38 +220,22 @@ class Auditor:
             ends = self._ends(estimated, column.scale, doubts, i)
             yield self._number(number, float(estimated.value[i]), ends, column.scale, n_audited)
 
-    def _compare_with_all(self, column: ImageValues) -> None:
-        """Compare what a model's first metric says by the proposals on the audited images and on all."""
-        ratio, sample = column.ratio, self.images.sample
-        if column.model in self._balance or ratio.stratum is not None or not ratio.den.any():
-            return
-        value = ratio.value()
-        p = balance_p(ratio.num - value * ratio.den, sample)
-        num, den = (sample.weights @ x[sample.images] for x in (ratio.num, ratio.den))
-        on_audited = num / den if den else np.nan
-        text = (
-            f"{column.metric} of {column.model} {100 * on_audited:.2f} % on them, {100 * value:.2f} % on all"
-        )
-        self._balance[column.model] = p, text
+    def _linearised(
+        self, estimate: Estimate, column: ImageValues, rows: npt.NDArray[np.int64], inside: Bools
+    ) -> tuple[ImageValues, LinearisedValues]:
+        """Return the values of a metric on the audited images, and what each image contributes to slices."""
+        assert isinstance(estimate, Ratio)
+        sample = self.images.sample
+        own = ImageValues.spread(column.model, column.metric, estimate, rows, len(sample))
+        return own, linearised_slices(own.ratio, column.ratio, sample, inside, self._cells)
 
-    def check_balance(self, dataset: str) -> None:
-        """Raise an error if the proposals fit the audited images differently from all images.
-
-        Raises
-        ------
-        InputError
-            If the p-value of `balance_p` of a model is below `IMPLAUSIBLE`, divided by the number of models.
-        """
-        p, text = min(self._balance.values(), default=(1.0, ""))
-        limit = IMPLAUSIBLE / max(len(self._balance), 1)
-        if p < limit:
-            raise InputError(
-                "The proposed label sets fit the audited images differently from the other images.",
-                where=dataset,
-                got=f"by the proposals, {text} (p = {p:.1g})",
-                allowed=f"p of at least {limit:.1g}",
-                do="pass proposals and models that have not seen the answers about the audited images",
-            )
+    def _over_draws(
+        self, metric: str, draws: Sequence[LinearisedValues], fixed: AuditedEstimate
+    ) -> AuditedEstimate:
+        """Return the estimate over draws of people's label sets; `fixed` is that on these as they are."""
+        found = combined([self.images.estimate(values, metric) for values in draws])
+        self.raters.add(metric, found, fixed)
+        return found
 
     def _number(
         self, number: Number, value: float, ends: tuple[float, float], scale: Scale, n_audited: int
@@ -274,16 +274,22 @@ class Auditor:
         questions = self.images.questions
         asked = questions.probability if questions.are_drawn else None
         features = self._features(case)
-        values = audited_average_precision(
-            yes, proposed, scores, self.images.sample, features=features, asked=asked
-        )
-        estimated = self._estimate(values, MAP_MACRO)
+        draws = [
+            audited_average_precision(
+                drawn.yes_matrix(), proposed, scores, self.images.sample, features=features, asked=asked
+            )
+            for drawn in (people, *self.images.draws)
+        ]
+        estimated = self.images.estimate(draws[0], MAP_MACRO)
+        if self.images.draws:
+            draws = draws[1:]
+            estimated = self._over_draws(MAP_MACRO, draws, estimated)
         few = FEW_AUDITED if len(people) < FEWEST_CASES else ""
         few = few or questions.doubt or doubt_of_classes(yes, scores, self.images.sample)
         few = "" if self.images.is_whole and asked is None else few
         doubts = [d or few for d in estimated.doubts()]
-        self._counted.add(number.model, number.metric, np.ones(len(rows), bool))
-        self._keep((number.model, number.metric, ALL), values, estimated, doubts)
+        self.pairs.count(number.model, number.metric, np.ones(len(rows), bool))
+        self.pairs.add((number.model, number.metric, ALL), draws, estimated, doubts[0])
         number = replace(number, value=float(estimated.alone[0]))
         ends = self._ends(estimated, "logit", doubts)
         return self._number(number, float(estimated.value[0]), ends, "logit", len(people))
@@ -308,39 +314,16 @@ class Auditor:
         found[self.images.sample.images] = scored
         return found
 
-    @cached_property
-    def _weights(self) -> Floats:
-        """The number of images that each audited image stands for, shape (N,); 0 for others."""
-        sample = self.images.sample
-        found = np.zeros(len(sample.design))
-        found[sample.images] = sample.weights * len(sample.design)
-        return found
-
-    def _counts(self, scored: Bools) -> tuple[Ints, Ints, Ints]:
+    def _counts(self, scored: Bools, rows: Ints) -> tuple[Ints, Ints, Ints]:
         """Return, of each slice, how many images count and are aligned, as the audited ones suggest.
 
         The last count is that of the audited images that count.
         """
-        assert self._case is not None
         sample, aligned = self.images.sample, np.zeros(len(scored), bool)
-        aligned[self._case[2]] = True
+        aligned[rows] = True
         weights = sample.weights * len(sample.design)
         n, n_aligned = (np.rint((self._inside & mask) @ weights).astype(int) for mask in (scored, aligned))
         return n, n_aligned, np.count_nonzero(self._inside & scored, axis=1)
-
-    def _same(self, metric: str, models: Sequence[str], a: Ints, b: Ints) -> Bools | None:
-        """Return the audited images that do not tell the models of pairs apart, shape (n, P)."""
-        if metric not in BY_TOP_CLASS or any(m not in self._top for m in models):
-            return None
-        top = np.stack([self._top[m] for m in models], axis=1)
-        return np.asarray(top[:, a] == top[:, b])
-
-    def _estimate(self, values: LinearisedValues, metric: str, same: Bools | None = None) -> AuditedEstimate:
-        audit, fitted = self.images.audit, metric == MAP_MACRO
-        power = 1.0 if fitted else ESTIMATORS[audit.estimator]
-        found = estimate(values, self.images.sample, power=power, population=audit.population, same=same)
-        # Its proposals are fitted, and images that could matter have high probabilities (`doubt_of_classes`).
-        return replace(found, checked=not fitted)
 
     def _doubts(self, estimated: AuditedEstimate, audited: Ratio, proposed: Ratio) -> list[str]:
         """Return why each slice has no interval; empty if it has one."""
@@ -374,100 +357,6 @@ class Auditor:
         lo, hi = estimated.interval(scale, quantile=self.images.quantile)
         return float(lo[i]), float(hi[i])
 
-    def _keep(
-        self,
-        key: Key,
-        values: LinearisedValues,
-        estimated: AuditedEstimate,
-        doubts: Sequence[str],
-        i: int = 0,
-    ) -> None:
-        """Keep what pairs and comparisons need of a value, and why it has no interval."""
-        one, doubt = slice(i, i + 1), doubts[i]
-        self._values[key] = LinearisedValues(
-            values.audited[:, one].astype(np.float32),
-            values.proposed[:, one].astype(np.float32),
-            values.mean[one],
-            values.base[one],
-            values.alone[one],
-        )
-        if doubt and not estimated.doubts()[i]:  # it is also that of a difference
-            self._doubtful.add(key)
-        self._power[key] = np.nan if doubt else float(estimated.power[i])
-        if key[2] == ALL and doubt and self._resamples and not self.images.is_whole:
-            self.doubts.setdefault(doubt, []).append(key[1])
-
-    def samples(self, dataset: str, rows: Sequence[Number]) -> pa.Table:
-        """Return the samples table; values that no answer changes are the same in each resample.
-
-        Parameters
-        ----------
-        dataset : str
-        rows : sequence of Number
-            All values.
-        """
-        keys = [k for k, power in self._power.items() if k[1] in self._compared and not np.isnan(power)]
-        drawn: dict[Key, Floats32] = {}
-        if keys and self._resamples:
-            found = resampled_values(
-                side_by_side([self._values[k] for k in keys]),
-                self.images.sample,
-                np.array([self._power[k] for k in keys]),
-                rng=np.random.default_rng([self._seed, len(self.images.sample.design)]),
-                resamples=self._resamples,
-                population=self.images.audit.population,
-            )
-            if self.images.quantile is not None:  # their percentiles hold at all numbers of answers, too
-                middle = found.mean(axis=0)
-                found = middle + (found - middle) * (self.images.quantile / QUANTILE)
-            drawn = dict(zip(keys, found.T.astype(np.float32), strict=True))
-            if not self.images.audit.population:
-                drawn |= {
-                    (r.model, r.metric, r.slice): np.full(self._resamples, r.value, np.float32)
-                    for r in rows
-                    if r.estimator is None and r.metric in self._compared and (r.slice == ALL)
-                }
-        return samples_table(dataset, drawn, self._resamples)
-
-    def pairs(self, dataset: str, models: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield the columns of the pairs table for each metric on all images."""
-        for metric in dict.fromkeys(metric for _, metric, _ in self._values) if self._resamples else ():
-            listed = [m for m in models if (m, metric, ALL) in self._values]
-            group = self._counted.groups(metric, listed)
-            if len(set(group.tolist())) == len(listed):
-                continue
-            table, alone = self._pairs(metric, listed, group)
-            shared = self._counted.n_shared(metric, listed, self._weights)
-            columns = pair_rows(dataset, metric, ALL, listed, table, shared)
-            m = len(table.a)
-            yield columns | {
-                "estimator": pa.repeat(pa.scalar(self.images.audit.estimator), m),
-                "n_audited": np.full(m, len(self.images.sample)),
-                "alone": alone,
-            }
-
-    def _pairs(self, metric: str, models: Sequence[str], group: Ints) -> tuple[PairTable, Floats]:
-        """Return the differences of all pairs of models, and those on the proposed label sets alone."""
-        values = side_by_side([self._values[m, metric, ALL] for m in models])
-        a, b = np.triu_indices(len(models), 1)
-        columns = np.full((6, len(a)), np.nan)
-        for start in range(0, len(a), size := max(1, _BLOCK // len(self.images.sample))):
-            block = slice(start, start + size)
-            same = self._same(metric, models, a[block], b[block])
-            found = self._estimate(values.differences(b[block], a[block]), metric, same)
-            lo, hi = found.interval(quantile=self.images.quantile)
-            columns[:, block] = found.value, lo, hi, found.error, found.df, found.alone
-        columns[:, group[a] != group[b]] = np.nan
-        difference, lo, hi, error, df, alone = columns
-        without = np.array([(m, metric, ALL) in self._doubtful for m in models])
-        lo[without[a] | without[b]] = hi[without[a] | without[b]] = np.nan
-        with np.errstate(invalid="ignore", divide="ignore"):
-            z = difference / error
-        planned = self.images.planned
-        p = 2 * stdtr(df, -np.abs(z)) if planned is None else sequence_p(z, len(self.images.sample), planned)
-        p = np.where(np.isnan(lo), np.nan, p)
-        return PairTable(a, b, difference, lo, hi, p, holm(p)), alone
-
 
 NO_SUMS = "an audit estimates sums over images"
 """Why metrics that are no ratios of sums cannot be audited."""
@@ -485,8 +374,3 @@ def unaudited(metric: Entry, images: AuditedImages) -> str:
     if images.questions.are_drawn and metric.name != MAP_MACRO and depends_on_sets(metric):
         return f"the questions were drawn for {MAP_MACRO}"
     return ""
-
-
-def depends_on_sets(metric: Entry) -> bool:
-    """Return whether a metric depends on label sets, not on original labels alone."""
-    return metric.about.get("judged_on") != ORIGINAL_LABELS

@@ -14,7 +14,7 @@ from manyhot.data.inputs import Reading, open_labels
 from manyhot.files import sha256
 from manyhot.formats import detect, read_votes
 from manyhot.run import Run
-from manyhot.tables import DESCRIPTION, Campaign, Votes
+from manyhot.tables import Votes
 from manyhot.tables.labels import with_ids_like
 from manyhot.tables.vote_labels import METHOD, combined_votes
 from manyhot.tables.votes import votes_from_table
@@ -46,12 +46,8 @@ def open_answers(audited: Any, reading: Reading, run: Run) -> tuple[Source, str]
         f"; people's label sets are the {len(votes):,} answers of {votes.n_raters:,} raters in {votes.name}, "
         f"combined by the method {METHOD} as by manyhot aggregate"
     )
-    inputs, campaign = dict[str, str](), None
-    if isinstance(audited, str | os.PathLike):
-        home, inputs = Path(audited).parent, {votes.name: sha256(audited)}
-        campaign = Campaign.read(home) if (home / DESCRIPTION).is_file() else None
-    classes, of = labels.class_list, campaign
-    return Source(labels.name, labels, None, classes, lambda: iter(()), 0, inputs, campaign=of), text
+    inputs = {votes.name: sha256(audited)} if isinstance(audited, str | os.PathLike) else {}
+    return Source(labels.name, labels, None, labels.class_list, lambda: iter(()), 0, inputs), text
 
 
 def _votes_in(audited: Any, reading: Reading) -> Votes | None:

@@ -277,7 +277,7 @@ def evaluate(
         AUROC and AURC; their intervals are then by the bootstrap instead of the jackknife. 0 for none.
     posterior
         Number of draws of label sets from the probabilities of the labels, such as 200, for intervals over
-        raters and images; 0 for none.
+        raters and images; with audited, of people's label sets, such as 20. 0 for none.
     gallery
         Maximum number of images for a gallery in the report, if photographs are available; 0 for no gallery.
         The default is 1000.
@@ -328,7 +328,7 @@ def evaluate(
             do="leave out `images`, `classes`, `dataset` and `gallery`",
         )
     if audit.is_requested:
-        _check_auditable(benchmark, labels, map_resamples, posterior)
+        _check_auditable(benchmark, labels, map_resamples)
     entrants = None if benchmark is None else Entrants.open(benchmark, predictions, models, reading, run)
     if isinstance(predictions, Iterator) and audit.is_requested:
         predictions = list(predictions)  # models that propose label sets for one another are read twice
@@ -360,7 +360,8 @@ def _judged(
     """Judge the models of one data set."""
     files, audited = dict[str, Path](), None
     if audit.is_requested:
-        labels, audited = open_audit(audit, source, reading, run)
+        draws, seed = resampling.posterior, resampling.seed
+        labels, audited = open_audit(audit, source, reading, run, draws=draws, seed=seed)
     else:
         labels = source.sets()
     if labels.are_original and metrics is None and audited is None:
@@ -411,7 +412,7 @@ def _judged(
     return replace(evaluation, judged=(judged,), inputs=inputs)
 
 
-def _check_auditable(benchmark: Benchmark | None, labels: object, map_resamples: int, posterior: int) -> None:
+def _check_auditable(benchmark: Benchmark | None, labels: object, map_resamples: int) -> None:
     """Raise an error for options that an audit does not have."""
     if benchmark is not None:
         raise UsageError(
@@ -419,12 +420,11 @@ def _check_auditable(benchmark: Benchmark | None, labels: object, map_resamples:
             got=f"{labels} with `audited`",
             do="pass proposed label sets of all images in a file, or leave out `audited` and `sample`",
         )
-    given = [n for n, v in (("`map_resamples`", map_resamples), ("`posterior`", posterior)) if v]
-    if given:
+    if map_resamples:
         raise UsageError(
             "Intervals of an audit come from its design.",
-            got=f"{' and '.join(given)} with `audited`",
-            do=f"leave out {' and '.join(given)}",
+            got="`map_resamples` with `audited`",
+            do="leave out `map_resamples`",
         )
 
 

@@ -22,7 +22,6 @@ from manyhot.evaluate.audited_values import (
     NO_SUMS,
     NOT_WHOLE,
     Auditor,
-    depends_on_sets,
     unaudited,
     with_class_masks,
 )
@@ -30,7 +29,15 @@ from manyhot.evaluate.columns import ImageValues, Sampler
 from manyhot.evaluate.confidence import Pictured
 from manyhot.evaluate.per_class.class_tables import ClassTables
 from manyhot.evaluate.posterior import Posterior
-from manyhot.evaluate.requirements import case_for, default_entries, depth_of, entries_of, link_notes, unmet
+from manyhot.evaluate.requirements import (
+    case_for,
+    default_entries,
+    depends_on_sets,
+    depth_of,
+    entries_of,
+    link_notes,
+    unmet,
+)
 from manyhot.evaluate.results import Evaluation, Note, Number
 from manyhot.evaluate.slices import ALL, Slices, case_of, check_order, make_slices, score_doubts
 from manyhot.parameters import RESAMPLES, check_draws
@@ -219,6 +226,7 @@ class Judge:
         self._pictured = Pictured(self.dataset)
         options = self.resampling
         draws, resamples = options.posterior, max(options.resamples, options.posterior)
+        draws = draws if self.audit is None else 0  # the audit draws people's label sets
         self._posterior = draws and Posterior(self.dataset, self.sets, draws, resamples, options.seed)
 
     def fit(self, predictions: Predictions) -> tuple[Case, Alignment]:
@@ -233,7 +241,7 @@ class Judge:
         alignment, sets = self._align(predictions)
         depth = max(depth_of(self.requested or ()), int(sets.size.max(initial=1)))
         depth = max(depth, self._posterior.depth) if self._posterior else depth
-        depth = depth if self.audit is None else max(depth, int(self.audit.people.size.max(initial=1)))
+        depth = depth if self.audit is None else max(depth, self.audit.depth)
         if self.audit is not None and self.audit.models is not None:
             sets = self.audit.models.without(predictions.model).take(alignment.left)
         case = case_of(sets, predictions, alignment, depth)
@@ -285,8 +293,9 @@ class Judge:
         self._check_complete()
         if self._auditor is not None:
             self._auditor.asked.check(self._rows)
-            self._auditor.check_balance(self.dataset)
+            self._auditor.balance.check(self.dataset)
             self._notes += self._auditor.asked.notes(self.dataset)
+            self._notes += self._auditor.raters.notes(self.dataset)
         self._add_intervals()
         values = {(n.model, n.metric, n.slice): n.value for n in self._rows}
         metrics = {
@@ -303,8 +312,9 @@ class Judge:
         pairs = [*self._sampler.pairs(self.dataset, values)]
         samples = self._sampler.samples(self.dataset)
         if self._auditor is not None:
-            pairs += self._auditor.pairs(self.dataset, list(dict.fromkeys(n.model for n in self._rows)))
-            samples = pa.concat_tables([samples, self._auditor.samples(self.dataset, self._rows)])
+            audited = self._auditor.pairs
+            pairs += audited.rows(self.dataset, list(dict.fromkeys(n.model for n in self._rows)))
+            samples = pa.concat_tables([samples, audited.samples(self.dataset, self._rows)])
         evaluation = Evaluation.of(self._rows, pairs, samples, self._notes, about)
         per_class = {} if self.per_class is None else self.per_class.tables()
         posterior = self._posterior.tables(evaluation.pairs) if self._posterior else {}
@@ -458,8 +468,8 @@ class Judge:
     def _note_doubts(self, model: str, n: int) -> None:
         """Note why metrics have no interval."""
         if self._auditor is not None:
-            self._doubts |= self._auditor.doubts
-            self._auditor.doubts.clear()
+            self._doubts |= self._auditor.pairs.doubts
+            self._auditor.pairs.doubts.clear()
         for reason, metrics in self._doubts.items():
             text = f"no interval of {', '.join(metrics)}: {reason}"
             self._notes.append(Note(self.dataset, model, "no_interval", n, text))

@@ -17,12 +17,12 @@ from manyhot.core.posterior import draw_sets, share_above, weighted_values
 from manyhot.core.resampling import centred_interval, draw_counts, percentile_interval
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
-from manyhot.evaluate.requirements import case_for
+from manyhot.evaluate.requirements import case_for, depends_on_sets
 from manyhot.evaluate.slices import ALL
 from manyhot.registry import Entry
 from manyhot.tables import schema
 from manyhot.tables.definitions import COUNT, FLAG, REAL, TEXT, bounds, declare_table
-from manyhot.tables.result_tables import ORIGINAL_LABELS, describe_metric, headline
+from manyhot.tables.result_tables import describe_metric, headline
 
 _MOST_ENTRIES = 60_000_000
 """Entries of all draws up to which the draws are stored (500 MB) instead of drawn again for each model."""
@@ -91,13 +91,7 @@ class Posterior:
     _drawn: dict[int, LabelSets] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.sets.p is None or np.isnan(self.sets.p).all():
-            raise InputError(
-                "The labels have no probabilities from which label sets can be drawn.",
-                where=self.dataset or None,
-                allowed="labels with the column p, from votes or counts of votes",
-                do="leave out `posterior`, or aggregate the votes: manyhot aggregate DATASET",
-            )
+        check_probabilities(self.sets, self.dataset)
         n = len(self.sets)
         self._counts = draw_counts(n, self.resamples, np.random.default_rng([self.seed, n]))
 
@@ -120,7 +114,7 @@ class Posterior:
         rows : ndarray of int64, shape (n,)
             The rows of the images of the case in the label sets.
         """
-        judged = [m for m in metrics if _depends_on_sets(m)]
+        judged = [m for m in metrics if depends_on_sets(m) and not m.about.get("votes")]
         cases = {m.name: case_for(m, case) for m in judged}
         samples = {m.name: _Samples(m(cases[m.name]).value()) for m in judged}
         is_whole = len(rows) == len(self.sets) and bool((rows == np.arange(len(rows))).all())
@@ -200,9 +194,15 @@ class _Samples:
         return {"fixed": self.fixed, "value": self.value, **ends, **counts}
 
 
-def _depends_on_sets(metric: Entry) -> bool:
-    about = metric.about
-    return not about.get("votes") and about.get("judged_on") != ORIGINAL_LABELS
+def check_probabilities(sets: LabelSets, name: str) -> None:
+    """Raise an error if label sets have no probabilities."""
+    if sets.p is None or np.isnan(sets.p).all():
+        raise InputError(
+            "The labels have no probabilities from which label sets can be drawn.",
+            where=name or None,
+            allowed="labels with the column p, from votes or counts of votes",
+            do="leave out `posterior`, or aggregate the votes: manyhot aggregate DATASET",
+        )
 
 
 def _ends(samples: Floats, value: float, is_pooled: bool) -> tuple[float | None, float | None]:

@@ -14,7 +14,7 @@ from manyhot.core.softmax import ROWS, SLACK
 from manyhot.errors import InputError
 from manyhot.registry import Entry, get, missing_options, options_of
 from manyhot.tables import Predictions
-from manyhot.tables.result_tables import default_metrics, vote_metrics
+from manyhot.tables.result_tables import ORIGINAL_LABELS, default_metrics, vote_metrics
 
 NEEDS = {
     "scores": "scores over all classes",
@@ -108,6 +108,12 @@ _INDEPENDENT = (
     "of an image do not add up to 1"
 )
 _IF_EXCLUSIVE = "if the classes exclude one another, pass original labels or probabilities that add up to 1"
+
+
+def depends_on_sets(metric: Entry) -> bool:
+    """Return whether a metric depends on label sets, not on original labels alone."""
+    about = metric.about
+    return about.get("judged_on") != ORIGINAL_LABELS and not about.get("original_only", False)
 
 
 def case_for(metric: Entry, case: Case) -> Case:

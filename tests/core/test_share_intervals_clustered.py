@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from manyhot.core.answers import Answers, GoldenAnswers
-from manyhot.core.clustered_shares import clustered_interval, totals
 from manyhot.core.raters import agreement_with_others, golden_quality
+from manyhot.core.share_intervals import clustered_interval, totals
 
 R, N = 4, 25
 RNG = np.random.default_rng(3)

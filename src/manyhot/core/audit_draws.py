@@ -1,0 +1,137 @@
+"""What raters leave undecided in an audit: estimates on several draws of people's label sets, combined.
+
+People's answers leave a probability that each class is valid. On each of M draws of their label sets from
+these probabilities (`manyhot.core.posterior.draw_sets`), the values are estimated from the same sample, as if
+the drawn label sets were right. By Rubin's rules, the value is the mean of the M estimates, and its squared
+error
+
+    T = W + (1 + 1 / M) B
+
+with the mean W of the M squared errors, which is due to the sample of images, and the variance B of the M
+estimates, which is due to the raters. If classes are independent given the answers, B of a mean of y is
+about sum_S w_i**2 p_i (1 - p_i) with the probabilities p_i. The rules do not know whether the probabilities
+are right: a bias of all of them is in no interval. Models of raters take a class to be as often valid if it
+is proposed as if it is not. If two raters disagree, a proposed class then seems less probable than it is, so
+probabilities are adjusted first (`adjusted_probabilities`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy.special import expit, logit
+
+from manyhot.core.array_types import AnyFloats, Bools, Floats
+from manyhot.core.audit_resamples import resampled_values
+from manyhot.core.audit_samples import AuditSample
+from manyhot.core.audited import AuditedEstimate, LinearisedValues
+
+FEWEST_DRAWS = 2
+"""Draws from which their variance is known."""
+
+_SURE, _STEPS, _TOLERANCE = 1e-9, 1000, 1e-9
+"""Distance of a probability from 0 and 1 at least, and when iterations stop."""
+
+
+def adjusted_probabilities(p: AnyFloats, proposed: Bools) -> Floats:
+    """Return probabilities given answers if classes that are proposed are valid more often than others.
+
+    Parameters
+    ----------
+    p : ndarray of float, shape (Q,)
+        Probabilities of questions that were computed as if both kinds were valid equally often.
+    proposed : ndarray of bool, shape (Q,)
+        Whether the class of each question is in the proposed label set.
+
+    Notes
+    -----
+    The odds of each question are multiplied by the odds of its kind, divided by those of all. The share of
+    valid classes in a kind is estimated by expectation maximisation: it is the mean of the new probabilities.
+    Probabilities of 0 and 1 stay. Proposals need not be right: only their kind counts, and answers decide it.
+
+    References
+    ----------
+    Saerens, Latinne and Decaestecker 2002, doi 10.1162/089976602753284446, section 2.2.
+    """
+    clipped = np.clip(np.asarray(p, np.float64), _SURE, 1 - _SURE)
+    found, answers = clipped.copy(), logit(clipped) - logit(clipped.mean())
+    for kind in (proposed, ~proposed):
+        if not kind.any():
+            continue
+        share, last = float(clipped[kind].mean()), np.inf
+        for _ in range(_STEPS):
+            if abs(share - last) < _TOLERANCE:
+                break
+            share, last = float(expit(answers[kind] + logit(share)).mean()), share
+        found[kind] = expit(answers[kind] + logit(share))
+    return np.where((p > 0) & (p < 1), found, p)
+
+
+def combined(estimates: Sequence[AuditedEstimate]) -> AuditedEstimate:
+    """Return the estimate over M draws of people's label sets; a single one as it is.
+
+    The number of audited images that make up the variance, and the heaviest one, are means over the draws.
+
+    References
+    ----------
+    Rubin 1987, Multiple Imputation for Nonresponse in Surveys, doi 10.1002/9780470316696, equations 3.1.2 to
+    3.1.5. Degrees of freedom are those of Barnard and Rubin 1999, doi 10.1093/biomet/86.4.948, as those of W
+    are few.
+    """
+    if len(estimates) == 1:
+        return estimates[0]
+    m = len(estimates)
+    value = np.stack([e.value for e in estimates])
+    within, of_images, power, heaviest = np.mean(
+        [(e.error**2, e.df, e.power, e.heaviest) for e in estimates], axis=0
+    )
+    more = (1 + 1 / m) * value.var(axis=0, ddof=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = more / (within + more)
+        observed = (of_images + 1) / (of_images + 3) * of_images * (1 - share)
+        freedom = 1 / (share**2 / (m - 1) + 1 / observed)
+    return replace(
+        estimates[0],
+        value=value.mean(axis=0),
+        error=np.sqrt(within + more),
+        df=freedom,
+        power=power,
+        heaviest=heaviest,
+        sample_df=of_images,
+        rater_share=share,
+    )
+
+
+def resampled_draws(
+    draws: Sequence[LinearisedValues],
+    sample: AuditSample,
+    weight: Floats,
+    *,
+    rng: np.random.Generator,
+    resamples: int,
+    population: bool = False,
+) -> Floats:
+    """Return values over M draws of people's label sets and resamples of the images together, shape (R, K).
+
+    Resample r is of draw r % M. The estimates of the draws are spread by ``((M + 1) / (M - 1))**0.5``, so
+    that the variance is T, and not that of M known values.
+
+    Parameters
+    ----------
+    draws : sequence of M LinearisedValues
+    sample, weight, rng, resamples, population
+        As in `manyhot.core.audit_resamples.resampled_values`.
+    """
+    m, found = len(draws), np.empty((resamples, len(weight)))
+    for i, values in enumerate(draws):
+        n = len(found[i::m])
+        found[i::m] = resampled_values(values, sample, weight, rng=rng, resamples=n, population=population)
+    if m == 1:
+        return found
+    centre = np.stack(
+        [v.base + weight * v.mean + sample.weights @ (v.audited - weight * v.proposed) for v in draws]
+    )
+    shift = (np.sqrt((m + 1) / (m - 1)) - 1) * (centre - centre.mean(axis=0))
+    return np.asarray(found + shift[np.arange(resamples) % m])

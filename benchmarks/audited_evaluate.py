@@ -146,6 +146,7 @@ class Simulation:
                 return super().estimates(*calls[-1][1])
 
             def average_precision(self, *inputs):
+                auditors.append(self)
                 calls.append(("average_precision", inputs))
                 return super().average_precision(*inputs)
 
@@ -154,6 +155,7 @@ class Simulation:
                 *sample_of(self.data, uniform_design(len(self.best), len(self.best)), "uniform", 0)
             )
         recorded, self._calls = auditors[0], calls
+        self._models = recorded.images.models
         self._slices, self._cells = recorded._slices, recorded._cells
         if not self.cell.by_slice:
             self._slices = Slices(self._slices.names[:1], self._slices.masks[:1])
@@ -176,7 +178,8 @@ class Simulation:
     def _estimated(self, sample):
         """Return the tables of results and pairs for one sample."""
         audit = Audit(proposed_by=self.cell.proposed_by, estimator=self.cell.estimator, blind_stop=True)
-        images = AuditedImages(self._people.take(sample.images), sample, audit, self._drawn)
+        people = self._people.take(sample.images)
+        images = AuditedImages(people, sample, audit, self._drawn, models=self._models)
         auditor, rows = Auditor(images, self._slices, self._cells, 1, 0), []
         for name, inputs in self._calls:
             found = getattr(auditor, name)(*inputs)

@@ -2,7 +2,7 @@
 
     python benchmarks/audited_evaluate.py speed
     python benchmarks/audited_evaluate.py coverage [--data real voc …] [--sizes 250 1000] [--draws 1000]
-        [--estimator ppi++ …] [--proposed-by labels models] [--metric map_macro …] [--minutes 60]
+        [--after 0] [--estimator ppi++ …] [--proposed-by labels models] [--metric map_macro …] [--minutes 60]
         [--out RAW] [--features FOLDER]
     python benchmarks/audited_evaluate.py summary [--out RAW]
 
@@ -262,7 +262,8 @@ def simulate(options) -> None:
     cells = [c for c in CELLS if c.data in options.data]
     cells = [c for c in cells if c.proposed_by in options.proposed_by and c.estimator in options.estimator]
     data, opened = None, None
-    for cell, n, block in itertools.product(cells, options.sizes, range(options.draws // BLOCK)):
+    blocks = range(options.after // BLOCK, options.draws // BLOCK)
+    for cell, n, block in itertools.product(cells, options.sizes, blocks):
         key = cell.data, cell.design, cell.estimator, cell.proposed_by
         if (*key, n, block) in done or time.time() > stop:
             continue
@@ -356,6 +357,7 @@ def main() -> None:
     parser.add_argument("what", choices=("speed", "coverage", "summary"))
     parser.add_argument("--data", nargs="+", choices=DATA, default=DATA)
     parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--after", type=int, default=0, help="draws to leave out: later ones are independent")
     parser.add_argument("--sizes", nargs="+", type=int, default=(250, 1000))
     parser.add_argument("--estimator", nargs="+", default=("ppi++", "difference", "sample"))
     parser.add_argument("--proposed-by", nargs="+", default=("labels", "models"))

@@ -48,7 +48,7 @@ SIZES = (100, 250, 500, 1000, 2000)
 BLOCK = 100
 N_PAIRS = 100
 FITTED = "others + label"
-N_OWN_PAIRS = 20
+N_OWN_PAIRS = 10
 SUBJECTS = (
     "real1",
     "real1_all",
@@ -64,9 +64,10 @@ SUBJECTS = (
 )
 """Metrics, and what else is simulated.
 
-``real1_all`` draws from all images; people find that some of them have no valid class, which models never do.
+``real1_all`` draws from all images, for each fifth model; people find that some of them have no valid class,
+which models never do.
 ``three`` is real1 with three models, whose proposals come from these three alone. ``pair`` has a design of
-its own for each of 20 pairs, by the images on which the two differ, and ``differing`` draws from these alone,
+its own for each of 10 pairs, by the images on which the two differ, and ``differing`` draws from these alone,
 as the difference of the two is 0 on all others (compare its widths with those of ``pair``). ``bootstrap`` has
 the intervals of the bootstrap over the audited images, of five models. ``population`` draws 5,000 images as
 a data set first, with replacement, and audits those: the intervals are of the value on the images that they
@@ -78,13 +79,17 @@ OF_FEW_MODELS = ("real1", "real5", "precision@5", "recall@5", "bootstrap", "popu
 OF_DATA = {"real": SUBJECTS, "multilabelfy": SUBJECTS, "cifar10h": ("real1",), "voc": OF_FEW_MODELS}
 """The subjects of each data set; CIFAR-10H has one model, and VOC's images all have a valid class."""
 
+BY_TOP_CLASS = ("real1", "real1_all", "mla", "three", "pair", "differing", "sequence")
+"""Subjects that judge an image by the top class alone."""
+
 RESAMPLES = 500
 N_DATA_SET = 5000
 THREE = [37, 39, 29]
 """The places of resnet18, resnet50 and nasnetalarge in the alphabet."""
 
 FIVE = [0, 16, 33, 50, 66]
-"""The places of five models in the alphabet."""
+FOURTEEN = [*range(0, 67, 5)]
+"""The places of five and fourteen models in the alphabet."""
 
 
 @dataclass
@@ -121,11 +126,18 @@ class Values:
 
     def of_models(self, columns, rows=np.s_[:]):
         """Return the values of some models on some images; models are those of `real1`."""
-        people = self.people[rows][:, columns]
+        people, size = self.people[rows][:, columns], self.size[rows]
         proposed = {name: f[rows][:, columns] for name, f in self.proposed.items()}
-        true, agreement = people.mean(0, dtype=np.float64), self.agreement[rows][:, columns]
+        scored = None if self.scored is None else self.scored[rows]
+        n_scored = len(people) if scored is None else np.count_nonzero(scored)
+        true, agreement = people.sum(0, dtype=np.float64) / n_scored, self.agreement[rows][:, columns]
         spread, best = self.spread[rows][:, columns], self.best[rows][:, columns]
-        return Values(people, proposed, {}, true, spread, self.size[rows], agreement, best)
+        return Values(people, proposed, {}, true, spread, size, agreement, best, scored)
+
+    def same(self, sample):
+        """Return the audited images that do not tell the models of pairs apart, as `evaluate` does."""
+        best = self.best[sample.images]
+        return best[:, self.first] == best[:, self.second]
 
     def linearised(self, name, sample):
         """Return the contributions of a sample, with one of the kinds of proposals."""
@@ -254,6 +266,8 @@ def arms(metric, n_models, n):
     if metric == "real1" and n not in (250, 1000):
         return list(SHOWN)
     both = [("uniform", "others", 0.0), ("uniform", "others", "tuned"), ("active", "others", "tuned")]
+    if metric in ("bootstrap", "sequence"):
+        return both[1:2]
     if metric == "mla":
         return [*both[1:], ("active", "others", 1.0)]
     if metric in ("pair", "differing"):
@@ -321,7 +335,7 @@ def simulate(values, metric, n, block, chosen=None):
         for i, (name, design) in enumerate(by_design.items()):
             if any(arm[0] == name for arm in tallies):
                 samples[name] = design.draw(np.random.default_rng([n, draw, i]))
-        linear = {}
+        linear, same = {}, {}
         for (design, proposals, power), (own, pairs, ranks) in tallies.items():
             key, sample = (design, proposals), samples[design]
             if key not in linear:
@@ -336,7 +350,10 @@ def simulate(values, metric, n, block, chosen=None):
             own.add(found, "logit")
             ranks.add(found, "")
             differences = linear[key].differences(values.first, values.second)
-            pairs.add(estimate(differences, sample, power=power), "plain")
+            if metric in BY_TOP_CLASS and design not in same:
+                same[design] = values.same(sample)
+            found = estimate(differences, sample, power=power, same=same.get(design))
+            pairs.add(found, "plain")
     return _as_lists(tallies)
 
 
@@ -360,11 +377,11 @@ def simulate_population(values, n, block):
         rng = np.random.default_rng([n, draw, 7])
         part = values.of_models(np.arange(len(true)), rng.integers(0, len(values.people), N_DATA_SET))
         sample = uniform_design(N_DATA_SET, n).draw(rng)
-        linear = part.linearised("others", sample)
-        own, differences = (linear, linear.differences(values.first, values.second))
+        own = part.linearised("others", sample)
+        differences, same = own.differences(values.first, values.second), part.same(sample)
         for name, arm in powers.items():
             for of, tally, scale in ((own, 0, "logit"), (differences, 1, "plain")):
-                found = estimate(of, sample, population=True)
+                found = estimate(of, sample, population=True, same=same if tally else None)
                 if name == "bootstrap":
                     resampling = np.random.default_rng([n, draw, 8])
                     ends = bootstrap_interval(
@@ -414,8 +431,9 @@ def values_of(data, metric):
     inside = np.flatnonzero(data.sets.any(axis=1) | (metric == "real1_all"))
     some = data.take(inside)
     found = Images(some.of(THREE) if metric == "three" else some).values(metric)
-    if metric in ("bootstrap", "population") and found.people.shape[1] > len(FIVE):
-        return found.of_models(FIVE)
+    few = {"bootstrap": FIVE, "population": FIVE, "real1_all": FOURTEEN}.get(metric)
+    if few is not None and found.people.shape[1] > len(few):
+        return found.of_models(few)
     return found
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/audited_evaluate.py speed
     python benchmarks/audited_evaluate.py coverage [--data real voc …] [--sizes 250 1000] [--draws 1000]
-        [--estimator ppi++ …] [--proposed-by labels models] [--metric map_macro …] [--minutes 60]
+        [--after 0] [--estimator ppi++ …] [--proposed-by labels models] [--metric map_macro …] [--minutes 60]
         [--out RAW] [--features FOLDER]
     python benchmarks/audited_evaluate.py summary [--out RAW]
 
@@ -146,6 +146,7 @@ class Simulation:
                 return super().estimates(*calls[-1][1])
 
             def average_precision(self, *inputs):
+                auditors.append(self)
                 calls.append(("average_precision", inputs))
                 return super().average_precision(*inputs)
 
@@ -154,6 +155,7 @@ class Simulation:
                 *sample_of(self.data, uniform_design(len(self.best), len(self.best)), "uniform", 0)
             )
         recorded, self._calls = auditors[0], calls
+        self._models = recorded.images.models
         self._slices, self._cells = recorded._slices, recorded._cells
         if not self.cell.by_slice:
             self._slices = Slices(self._slices.names[:1], self._slices.masks[:1])
@@ -176,7 +178,8 @@ class Simulation:
     def _estimated(self, sample):
         """Return the tables of results and pairs for one sample."""
         audit = Audit(proposed_by=self.cell.proposed_by, estimator=self.cell.estimator, blind_stop=True)
-        images = AuditedImages(self._people.take(sample.images), sample, audit, self._drawn)
+        people = self._people.take(sample.images)
+        images = AuditedImages(people, sample, audit, self._drawn, models=self._models)
         auditor, rows = Auditor(images, self._slices, self._cells, 1, 0), []
         for name, inputs in self._calls:
             found = getattr(auditor, name)(*inputs)
@@ -259,7 +262,8 @@ def simulate(options) -> None:
     cells = [c for c in CELLS if c.data in options.data]
     cells = [c for c in cells if c.proposed_by in options.proposed_by and c.estimator in options.estimator]
     data, opened = None, None
-    for cell, n, block in itertools.product(cells, options.sizes, range(options.draws // BLOCK)):
+    blocks = range(options.after // BLOCK, options.draws // BLOCK)
+    for cell, n, block in itertools.product(cells, options.sizes, blocks):
         key = cell.data, cell.design, cell.estimator, cell.proposed_by
         if (*key, n, block) in done or time.time() > stop:
             continue
@@ -353,6 +357,7 @@ def main() -> None:
     parser.add_argument("what", choices=("speed", "coverage", "summary"))
     parser.add_argument("--data", nargs="+", choices=DATA, default=DATA)
     parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--after", type=int, default=0, help="draws to leave out: later ones are independent")
     parser.add_argument("--sizes", nargs="+", type=int, default=(250, 1000))
     parser.add_argument("--estimator", nargs="+", default=("ppi++", "difference", "sample"))
     parser.add_argument("--proposed-by", nargs="+", default=("labels", "models"))

@@ -13,7 +13,7 @@ from scipy.stats import binomtest, kendalltau
 from audits import IDS, N_CLASSES, World
 from manyhot import evaluate
 from manyhot.core.audited import AuditedEstimate
-from manyhot.tables import Labels
+from manyhot.tables import Labels, Predictions
 
 REPO = Path(__file__).parents[1]
 sys.path.insert(0, str(REPO / "benchmarks"))
@@ -110,6 +110,26 @@ def test_a_simulated_draw_is_what_evaluate_computes(cell, monkeypatch):
         pytest.approx(true.value("real1", model="good"))
     )
     assert {tuple(r[:2]) for r in pairs} == {("good", "bad")}
+
+
+@pytest.mark.parametrize("proposed_by", ["labels", "models"])
+def test_macro_average_precision_alone_is_simulated(proposed_by, monkeypatch):
+    """`Simulation.block` compares a draw with `evaluate`; models propose by their scores of all classes."""
+    world = World()
+    some = data.DataSet("voc", world.people, world.proposed, [dense(m) for m in world.models.values()])
+    monkeypatch.setattr(door, "BLOCK", 2)
+    cell = door.Cell("voc", proposed_by=proposed_by, models=2)
+    values, _ = door.Simulation(some, cell, ["map_macro"]).block(200, 0)
+    assert [(*row[:4],) for row in values] == [(m, "map_macro", "all", 2) for m in ("good", "bad")]
+
+
+def dense(ranked):
+    """Return a model's ranking as probabilities of all classes."""
+    classes = np.array(ranked.classes)
+    scores = np.empty(classes.shape, np.float32)
+    np.put_along_axis(scores, classes, np.array([0.6, 0.15, 0.1, 0.07, 0.05, 0.03], np.float32), axis=1)
+    about = {"scores": scores, "score_kind": "probability", "n_classes": N_CLASSES}
+    return Predictions(ranked.image_id, ranked.model, **about)
 
 
 def test_a_data_set_that_does_not_exist():

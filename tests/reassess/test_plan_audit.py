@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from scipy.stats import norm
+from scipy.stats import f as f_distribution
+from scipy.stats import norm, t
 from typer.testing import CliRunner
 
 from manyhot import Labels, cli, tables, write_labels
@@ -36,10 +37,24 @@ def relative(*key):
     return next((s, w) for n, *k, s, w in published.VARIANCES if (n, *k) == (3, *key))
 
 
+def half_widths(n, spread, whole, effective, of=50_000, pilot=1e7):
+    """Return the median of half the width of intervals with n of the images, by Student's t."""
+    df = 2 * np.maximum(effective * n, 10)
+    times = t.ppf(0.975, df) * np.sqrt(f_distribution.ppf(0.5, df, 2 * pilot))
+    return times * np.sqrt(np.maximum(spread / n - whole / of, 0))
+
+
+def smallest(half, *about, of=50_000, **more):
+    """Return the smallest number of images with such a half-width."""
+    n = np.arange(1, of)
+    return int(n[half_widths(n, *about, of=of, **more) <= half][0])
+
+
 def test_width_of_a_plain_sample_is_that_of_the_textbook():
     found = rows(plan(width=0.02, accuracy=0.8, n_images=20_000, questions=2, raters=3, seconds=4))
     s2 = published.PLAIN_ACCURACY * 0.8 * 0.2
-    n = int(np.ceil(s2 / ((0.02 / Z) ** 2 + s2 / 20_000)))
+    n = smallest(0.02, s2, s2, published.EFFECTIVE["accuracy"], of=20_000)
+    assert n == pytest.approx(s2 / ((0.02 / Z) ** 2 + s2 / 20_000), rel=0.005)
     row = found["accuracy", "uniform", "sample"]
     assert (row["images"], row["questions"], row["answers"]) == (n, 2 * n, 6 * n)
     assert row["hours"] == pytest.approx(6 * n * 4 / 3600)
@@ -52,7 +67,7 @@ def test_width_by_design(proposed_by):
     s2 = published.PLAIN_ACCURACY * 0.8 * 0.2
     for design in ("uniform", "active"):
         spread, whole = relative("accuracy", proposed_by, design)
-        n = int(np.ceil(spread * s2 / ((0.02 / Z) ** 2 + whole * s2 / 50_000)))
+        n = smallest(0.02, spread * s2, whole * s2, published.EFFECTIVE["accuracy"])
         assert found["accuracy", design, "ppi++"]["images"] == n
 
 
@@ -60,9 +75,13 @@ def test_difference_of_a_pair():
     found = rows(plan(difference=0.03, differing=0.3, power=0.9))
     s2 = published.PLAIN_DIFFERENCE * 0.3
     error = 0.03 / (Z + norm.ppf(0.9))
-    spread, whole = relative("difference", "models", "pair")
+    at_median, whole = relative("difference", "models", "pair")
+    spread = 0.3 * whole  # all of the variance is on the share of the images on which the two differ
+    assert at_median == pytest.approx(published.DIFFERING * whole, rel=0.02)
     row = found["difference", "differences", "ppi++"]
-    apart = spread * s2 / (error**2 + whole * s2 / 50_000)
+    apart = np.arange(1, 5000, 0.01)
+    wide = half_widths(apart, spread * s2, whole * s2, published.EFFECTIVE["difference"]) > Z * error
+    apart = apart[~wide][0]
     assert row["images"] == int(np.ceil(apart + min(4.5 * 0.7 / 0.3 * np.sqrt(apart), 2 * apart)))
     assert row["power"] == pytest.approx(0.9, abs=0.002)
     assert row["detectable"] == pytest.approx(0.03, rel=2e-3)
@@ -73,14 +92,14 @@ def test_a_drop_is_a_difference_of_two_independent_values():
     found = rows(plan(drop=0.04, accuracy=0.8))["accuracy", "uniform", "sample"]
     s2 = published.PLAIN_ACCURACY * 0.8 * 0.2
     error = 0.04 / (Z + norm.ppf(0.8)) / np.sqrt(2)
-    assert found["images"] == int(np.ceil(s2 / (error**2 + s2 / 50_000)))
+    assert found["images"] == smallest(Z * error, s2, s2, published.EFFECTIVE["accuracy"])
     assert found["questions"] == pytest.approx(2 * found["images"] * published.QUESTIONS[3])
 
 
 def test_ranks_are_the_mean_power_over_the_pairs():
     found = rows(plan(ranks=0.7))["difference", "uniform", "sample"]
     s2 = published.PLAIN_DIFFERENCE * published.DIFFERING
-    error = np.sqrt(s2 / found["images"] - s2 / 50_000)
+    error = half_widths(found["images"], s2, s2, published.EFFECTIVE["difference"]) / Z
     effects = np.array(published.EFFECTS) * np.sqrt(s2)
     share = np.mean(norm.cdf(effects / error - Z) + norm.cdf(-effects / error - Z))
     assert found["share"] == pytest.approx(share)
@@ -111,17 +130,24 @@ def test_a_plan_answers_one_question():
 def test_notes_say_when_it_does_not_matter_and_when_it_does_not_suffice():
     (few, *_) = plan(width=0.1).notes[::-1]
     assert few == (
-        "86 images are few: intervals need at least about 10 images on which people and proposals disagree, "
+        "95 images are few: intervals need at least about 10 images on which people and proposals disagree, "
         "and were shown to hold from 250 images on"
     )
-    assert plan(width=0.1).notes[0] == (
-        "a plain sample of 86 images is as good as any design: what models propose saves 0% of the images"
+    assert plan(width=0.1).notes[1] == (
+        "a plain sample of 95 images is as good as any design: what models propose saves 0% of the images"
     )
-    assert plan(width=0.005, n_images=1000).notes == (
+    assert plan(width=0.005, n_images=1000).notes[1:] == (
         "a plain sample of 959 images is as good as any design: what models propose saves 4% of the images",
         "a sample saves little: 921 of 1,000 images are needed",
     )
-    assert plan(width=0.02).notes == ()
+    assert plan(width=0.02).notes == (
+        "without a pilot, widths are those of data like ImageNet: elsewhere, intervals were 0.4 to 1.2 "
+        "times as wide as planned (median), so let people answer a pilot of 250 images",
+    )
+    few = plan(hours=1, questions=10, raters=2).notes[1]
+    assert few == (
+        "with 36 images, accuracy: uniform sample may have no interval: with 95, most audits have one"
+    )
 
 
 def test_terminal():
@@ -149,7 +175,7 @@ def test_tables_and_figure(tmp_path):
     assert [r["images"] for r in uniform][:: len(uniform) - 1] == [50, 5000]
     s2 = published.PLAIN_DIFFERENCE * published.DIFFERING
     for r in uniform:
-        z = 0.02 / np.sqrt(s2 / r["images"] - s2 / 50_000)
+        z = 0.02 * Z / half_widths(r["images"], s2, s2, published.EFFECTIVE["difference"])
         assert r["power"] == pytest.approx(norm.cdf(z - Z) + norm.cdf(-z - Z))
     svg = (tmp_path / "figures/plan-curve.svg").read_text()
     assert "<title>How many images a question needs</title>" in svg
@@ -201,6 +227,15 @@ def people(done, truth, scored, n=None):
     write_labels(Labels(table, CLASSES, done.campaign.class_hash, True, "people"), "pilot/labels.parquet")
 
 
+def smallest_by_pilot(half, residuals, w, free):
+    """Return the number of images, of the model for which it is largest, from residuals of the pilot."""
+    parts = w[:, None] * residuals**2
+    s2, effective = parts.sum(0), parts.sum(0) ** 2 / (w @ residuals**4)
+    pilot = parts.sum(0) ** 2 / (parts**2).sum(0)
+    s2 = s2 * len(w) / (len(w) - free)
+    return max(smallest(half, s, s, e, of=N, pilot=p) for s, e, p in zip(s2, effective, pilot, strict=True))
+
+
 def test_a_pilot_gives_the_variance_of_its_answers(pilot):
     """The plain variance per image, by the equation of the ratio, weighted by 1 / probability."""
     sample, best, truth, scored, _ = pilot
@@ -209,15 +244,14 @@ def test_a_pilot_gives_the_variance_of_its_answers(pilot):
     hit = (best == truth[:, None]) * scored[:, None]
     accuracy = (w @ hit) / (w @ scored)
     y = (hit - accuracy * scored[:, None]) / (w @ scored)
-    s2 = (w @ (y - w @ y) ** 2) * len(w) / (len(w) - 1)
     done = rows(plan("pilot", width=0.02))
-    n = np.ceil(s2 / ((0.02 / Z) ** 2 + s2 / N)).max()
+    n = smallest_by_pilot(0.02, y - w @ y, w, 1)
     assert done["accuracy", "uniform", "sample"]["images"] == n
-    pair = y[:, 0] - y[:, 1]
-    s2 = (w @ (pair - w @ pair) ** 2) * len(w) / (len(w) - 1)
+    pair = y[:, :1] - y[:, 1:2]
     done = rows(plan("pilot", difference=0.05, models=["one", "two"]))
     error = 0.05 / (Z + norm.ppf(0.8))
-    assert done["difference", "uniform", "sample"]["images"] == np.ceil(s2 / (error**2 + s2 / N))
+    n = smallest_by_pilot(Z * error, pair - w @ pair, w, 1)
+    assert done["difference", "uniform", "sample"]["images"] == n
 
 
 def test_a_pilot_gives_the_variance_with_proposals(pilot):
@@ -230,10 +264,28 @@ def test_a_pilot_gives_the_variance_with_proposals(pilot):
     others = np.array([[np.count_nonzero(r == c) >= 2 for c in r] for r in best], float)
     for proposed_by, f in (("models", others), ("labels", (best == single[:, None]).astype(float))):
         cov = [np.cov(y[:, m], f[:, m], aweights=w, ddof=0) for m in range(3)]
-        s2 = np.array([c[0, 0] - c[0, 1] ** 2 / c[1, 1] for c in cov]) * len(w) / (len(w) - 2)
-        n = np.ceil(s2 / ((0.02 / Z) ** 2 + s2 / N)).max()
+        residuals = y - w @ y - (f - w @ f) * [c[0, 1] / c[1, 1] for c in cov]
+        n = smallest_by_pilot(0.02, residuals, w, 2)
         done = rows(plan("pilot", width=0.02, proposed_by=proposed_by))
         assert done["accuracy", "uniform", "ppi++"]["images"] == n
+
+
+def test_a_pilot_says_how_wide_the_interval_may_be(pilot):
+    """Widths that come are those that were estimated times the root of a variable with an F distribution."""
+    (row,) = [r for k, r in rows(plan("pilot", width=0.02)).items() if k[1:] == ("uniform", "ppi++")]
+    low, high = (row[f"half_width_{end}"] / row["half_width"] for end in ("low", "high"))
+    assert 0.8 < low < 1 < high < 1.25
+    found = [low**2, high**2]
+    of_audit, of_pilot = np.meshgrid(np.geomspace(20, 2e4, 400), np.geomspace(20, 2e4, 400))
+    ends = f_distribution.ppf([[[0.1]], [[0.9]]], of_audit, of_pilot) / f_distribution.ppf(
+        0.5, of_audit, of_pilot
+    )
+    assert np.abs(ends - np.reshape(found, (2, 1, 1))).max(0).min() < 2e-3
+    done = CliRunner().invoke(cli.app, ["plan", "pilot", "--width", "0.02"])
+    head, line = done.stdout.splitlines()[1:3]
+    assert head.endswith("95 % (8 of 10 audits)")
+    assert re.search(r"± 2\.00 \(1\.\d\d to 2\.\d\d\)$", line)
+    assert rows(plan(width=0.02))["accuracy", "uniform", "ppi++"]["half_width_low"] is None
 
 
 def test_a_pilot_knows_its_questions_and_models(pilot):
@@ -282,10 +334,10 @@ def test_a_pilot_may_have_stopped_early(pilot, tmp_path):
     )
     tables.write(labels.slice(0, 60), "pilot/labels.parquet", "labels", about={"n_classes": "5"})
     (note,) = [n for n in plan("pilot", width=0.02).notes if n.startswith("the pilot")]
-    assert re.fullmatch(
-        r"the pilot says little: a model is right, or wrong, on only \d of \d\d audited images; 10 of each "
-        "are needed, and the planned number may be far off",
-        note,
+    assert note == (
+        "the pilot is too small to promise a width of accuracy: uniform ppi++, accuracy: active ppi++: "
+        "as few as 5 of its 60 images make up the variance, and 10 are needed; the brackets say how wide the "
+        "interval is in 8 of 10 such audits, and a pilot of about 150 images would do"
     )
 
 

@@ -152,7 +152,7 @@ def small_design(
     return SmallDesign((1 - UNIFORM_SHARE) * size / (w @ size) + UNIFORM_SHARE)
 
 
-def count_apart(n: float, same: float) -> float:
+def count_apart(n: Floats | float, same: float) -> Floats:
     """Return how many of n audited images are those on which the two models of a pair differ.
 
     The difference of two models is 0 on the others. But if few of these stood for most of the data set, there
@@ -162,12 +162,13 @@ def count_apart(n: float, same: float) -> float:
 
     Parameters
     ----------
-    n : float
+    n : float or ndarray of float
     same : float
         Number of images on which the two agree, divided by that of the others.
     """
     root = (np.sqrt((SAFETY * same) ** 2 + 4 * n) - SAFETY * same) / 2
-    return float(max(root**2, n / (1 + MOST_SAME)))
+    apart: Floats = np.maximum(root**2, n / (1 + MOST_SAME))
+    return apart
 
 
 def count_audited(n_apart: Floats, same: float) -> Floats:
@@ -290,7 +291,7 @@ def _pair_design(differ: Bools, n: int) -> AuditDesign:
     """Return the design for the difference of two models, most of it where their top classes differ."""
     n_apart = int(np.count_nonzero(differ))
     n_same = len(differ) - n_apart
-    apart = min(round(count_apart(n, n_same / n_apart)), n_apart)
+    apart = min(round(float(count_apart(n, n_same / n_apart))), n_apart)
     apart = max(apart, n - n_same)
     counts = np.array([n - apart, apart])
     stratum = differ.astype(np.intp)

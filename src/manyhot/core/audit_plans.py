@@ -17,23 +17,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaincinv, ndtr, ndtri
+from scipy.special import fdtri, ndtr, ndtri, stdtrit
 
-from manyhot.core.array_types import AnyFloats, Floats, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.audit_designs import SmallDesign, count_apart, count_audited
 from manyhot.core.audited import FEWEST_EFFECTIVE, Power
 from manyhot.core.resampling import LEVEL
 from manyhot.errors import InputError
 
 QUANTILE = float(ndtri((1 + LEVEL) / 2))
-"""Half the width of an interval in standard errors; Student's t is at most 2 % wider from 60 degrees on."""
+"""Half the width of an interval in standard errors by the normal distribution."""
 
-EXPECTED = float(gammaincinv(FEWEST_EFFECTIVE, 0.9))
-"""Expected number of audited images that make up the variance, with which nine of ten samples have at least
-`FEWEST_EFFECTIVE`, as a Poisson distribution has; with an expectation of `FEWEST_EFFECTIVE`, half have."""
+SURE = 0.95
+"""Share of the planned samples that would have an interval if images that make up a variance had residuals
+of one size. They differ in size, so that 84 % or more have one."""
 
 FEWEST_PILOT = 30
 """Images of a pilot below which no variance is estimated from it."""
+
+_LEAST = 0.1
+"""Share of ``spread / n`` that V is at least, if not nearly all images are drawn."""
+
+_ROUNDS = 20
+"""Rounds after which a number of images does not change any more."""
+
+_KNOWN = 1e7
+"""Images that make up the variance of a pilot, from which it is as good as known."""
 
 
 @dataclass(frozen=True)
@@ -44,29 +53,76 @@ class DesignVariance:
     ----------
     spread, whole : ndarray of float64, shape (K,)
     effective : ndarray of float64, shape (K,)
-        Share of the audited images that make up the variance: a plan has at least `EXPECTED` / `effective`
-        of them, so that there is an interval.
+        Share of the audited images that make up the variance.
     same : float
         For a pair of models, as in `manyhot.core.audit_designs.count_apart`: n in V is the number of audited
         images on which they differ.
+    heaviest : ndarray of float64, shape (K,)
+        Number of audited images with which one with the smallest probability and the largest residual adds as
+        much as the variance; see `manyhot.core.audited.AuditedEstimate.heaviest`.
+    pilot : ndarray of float64, shape (K,)
+        How many images of the pilot make up the estimated `spread`; infinite if it is known.
+
+    Notes
+    -----
+    With k images that make it up, an estimated variance is nearly distributed as the variance times a χ² with
+    2k degrees of freedom, divided by 2k. So the variance that an audit estimates, divided by the one that the
+    pilot estimated, has an F distribution, and 95 % of the samples have `FEWEST_EFFECTIVE` such images if
+    ``10 F(0.95; 20, 2k)`` are expected: 16 if the variance is known, 21 with k = 10, and 28 with k = 5.
     """
 
     spread: Floats
     whole: Floats
     effective: Floats
     same: float = 0.0
+    heaviest: Floats | float = 0.0
+    pilot: Floats | float = np.inf
 
-    def error(self, n: float, n_images: int) -> Floats:
+    def error(self, n: Floats | Ints | float, n_images: int) -> Floats:
         """Return the standard errors with n audited of N images."""
-        apart = count_apart(n, self.same) if self.same else n
-        return np.asarray(np.sqrt(np.maximum(self.spread / apart - self.whole / n_images, 0)), np.float64)
+        apart = self._apart(n)
+        squares = self.spread / apart - self.whole / n_images
+        # V is too small if images would have probabilities above 1, which few answers may seem to say of all.
+        least = _LEAST * self.spread * (1 / apart - (1 + self.same) / n_images)
+        return np.asarray(np.sqrt(np.maximum(np.maximum(squares, least), 0)), np.float64)
 
-    def images(self, error: float | Floats, n_images: int) -> Ints:
-        """Return the numbers of images with these standard errors, at most N."""
-        n = self.spread / (np.square(error) + self.whole / n_images)
-        fewest = EXPECTED / np.maximum(self.effective, 1e-12)
-        n = count_audited(np.maximum(n, fewest), self.same)
-        return np.minimum(np.ceil(n - 1e-9), n_images).astype(np.int64)
+    def half_width(self, n: Floats | Ints | float, n_images: int, share: float = 0.5) -> Floats:
+        """Return half the widths within which a share of the intervals of such audits are.
+
+        Parameters
+        ----------
+        n : float or ndarray, shape (K,)
+            Number of audited images.
+        n_images : int
+        share : float
+            The default is the median. It contains what is not known about the variance after the pilot.
+        """
+        of_pilot = np.minimum(2 * np.maximum(self.pilot, 1), _KNOWN)
+        df = 2 * np.maximum(self.effective * self._apart(n), FEWEST_EFFECTIVE)
+        ratio = np.sqrt(fdtri(df, of_pilot, share))
+        return np.asarray(stdtrit(df, (1 + LEVEL) / 2) * ratio * self.error(n, n_images), np.float64)
+
+    @property
+    def fewest(self) -> Floats:
+        """The number of audited images with which most samples have an interval."""
+        few = fdtri(2 * FEWEST_EFFECTIVE, np.minimum(2 * np.maximum(self.pilot, 1), _KNOWN), SURE)
+        expected = FEWEST_EFFECTIVE * few / np.maximum(self.effective, 1e-12)
+        return count_audited(np.maximum(expected, few * self.heaviest), self.same)
+
+    def images(self, half_width: float | Floats, n_images: int) -> Ints:
+        """Return the numbers of images with which half of the intervals are as narrow, at most N."""
+        times: Floats | float = QUANTILE
+        for _ in range(_ROUNDS):  # the quantile of Student's t depends on the number, a little
+            apart = self.spread / (np.square(half_width / times) + self.whole / n_images)
+            n = np.minimum(count_audited(apart, self.same), n_images)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                times = self.half_width(n, n_images) / self.error(n, n_images)
+            times = np.where(np.isfinite(times), times, QUANTILE)
+        return np.minimum(np.ceil(np.maximum(n, self.fewest) - 1e-9), n_images).astype(np.int64)
+
+    def _apart(self, n: Floats | Ints | float) -> Floats:
+        number = np.asarray(n, np.float64)
+        return count_apart(number, self.same) if self.same else number
 
 
 def design_variance(
@@ -76,6 +132,7 @@ def design_variance(
     design: SmallDesign,
     *,
     power: Power = "tuned",
+    same: Bools | None = None,
 ) -> DesignVariance:
     """Estimate the variance of K values under a design, from the audited images of a pilot.
 
@@ -90,6 +147,8 @@ def design_variance(
         The planned design.
     power : float or "tuned"
         As in `manyhot.core.audited.estimate`.
+    same : ndarray of bool, shape (n, K), optional
+        Images that do not tell the models of pairs apart, as in `manyhot.core.audited.estimate`.
 
     Raises
     ------
@@ -115,9 +174,20 @@ def design_variance(
     free = n - len(np.unique(places)) - (power == "tuned")
     scale = n / max(free, 1)
     parts = inverse @ squares
+    apart = np.ones(squares.shape, bool) if same is None else ~same
+    largest = (apart / relative[:, None]).max(axis=0) ** 2 * (apart * squares).max(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         effective = parts**2 / ((w / relative**3) @ squares**2)
-    return DesignVariance(scale * parts, scale * (w @ squares), np.nan_to_num(effective), design.same)
+        pilot = parts**2 / (inverse**2 @ squares**2)
+        heaviest = largest / parts
+    return DesignVariance(
+        scale * parts,
+        scale * (w @ squares),
+        np.nan_to_num(effective),
+        design.same,
+        np.nan_to_num(heaviest),
+        np.nan_to_num(pilot),
+    )
 
 
 def images_for_share(
@@ -128,7 +198,9 @@ def images_for_share(
     A difference is decided if its interval does not contain 0. If the share is out of reach with all images
     but one, the number is N.
     """
-    return _smallest(lambda n: decided(differences, variance.error(n, n_images)), share, n_images)
+    return _smallest(
+        lambda n: decided(differences, variance.half_width(n, n_images) / QUANTILE), share, n_images
+    )
 
 
 def decided(differences: Floats, errors: Floats) -> float:
@@ -141,11 +213,6 @@ def power_of(difference: Floats | float, error: Floats | float) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.divide(difference, error)
     return np.asarray(np.where(np.isnan(z), 0, ndtr(z - QUANTILE) + ndtr(-z - QUANTILE)), np.float64)
-
-
-def error_for_width(half_width: float) -> float:
-    """Return the standard error with which an interval is ± `half_width`."""
-    return half_width / QUANTILE
 
 
 def error_for_difference(difference: float, power: float) -> float:

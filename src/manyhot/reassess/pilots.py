@@ -46,9 +46,6 @@ _ACTIVE: tuple[Preference, Power] = ("active", "tuned")
 _DIFFERENCES: tuple[Preference, Power] = ("differences", "tuned")
 """The designs of a plan."""
 
-FEW_ANSWERED = 10
-"""Images on which models are right, or wrong, below which a note says that the pilot says little."""
-
 
 @dataclass(frozen=True, eq=False)
 class PlannedDesign:
@@ -91,7 +88,8 @@ class Pilot:
         Names of the models, if they are known.
     of_values, of_pairs, ranked : sequence of PlannedDesign
         Designs for the accuracy of each model, for a pair of models, and for all pairs.
-    notes : tuple of str
+    n_answered : int
+        Number of answered images; 0 without an audit.
     inputs : Mapping of str to str
         The sha256 of the files that were read.
     """
@@ -104,7 +102,7 @@ class Pilot:
     of_values: Sequence[PlannedDesign]
     of_pairs: Sequence[PlannedDesign]
     ranked: Sequence[PlannedDesign]
-    notes: tuple[str, ...] = ()
+    n_answered: int = 0
     inputs: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -209,6 +207,10 @@ def published_pilot(
 
     def arm(question: str, design: str, pairs: bool = False) -> PlannedDesign:
         spread, whole = by_key.get((question, design), (1.0, 1.0))
+        if (
+            design == "pair"
+        ):  # images on which the two agree do not vary: that of images drawn from the others
+            spread = whole * share
         unit = np.full(1, plain[question])
         prefer: Preference = "differences" if design == "pair" else design  # type: ignore[assignment]
         estimator = "ppi++" if (question, design) in by_key else "sample"
@@ -335,8 +337,9 @@ class _Answered:
         ]
         first, second = np.triu_indices(n_models, 1)
         pairs = (y[:, first] - y[:, second], f[:, first] - f[:, second])
+        same = self.best[:, first] == self.best[:, second]
         of_pairs = [
-            self._arm("difference", design, *pairs, power, accuracy[first] - accuracy[second])
+            self._arm("difference", design, *pairs, power, accuracy[first] - accuracy[second], same)
             for design, power in (_PLAIN, _UNIFORM, _DIFFERENCES)
             if n_models >= PAIR
         ]
@@ -349,7 +352,7 @@ class _Answered:
             of_values,
             of_pairs,
             of_pairs if n_models > PAIR else [],
-            tuple(self._notes()),
+            len(w),
             inputs,
         )
 
@@ -373,23 +376,13 @@ class _Answered:
         f: Floats,
         power: Power,
         differences: Floats | None = None,
+        same: Bools | None = None,
     ) -> PlannedDesign:
         planned = small_design(design, self.best, self.weights, self.confidence)
-        variance = design_variance(y, f, self.weights, planned, power=power)
+        variance = design_variance(y, f, self.weights, planned, power=power, same=same)
         return PlannedDesign(
             question, design, "ppi++" if power == "tuned" else "sample", variance, differences
         )
-
-    def _notes(self) -> list[str]:
-        right = self.hits[self.scored].sum(axis=0)
-        least = int(np.minimum(right, np.count_nonzero(self.scored) - right).min())
-        if least >= FEW_ANSWERED:
-            return []
-        return [
-            f"the pilot says little: a model is right, or wrong, on only {least} of "
-            f"{np.count_nonzero(self.scored):,} audited images; {FEW_ANSWERED} of each are needed, and the "
-            "planned number may be far off"
-        ]
 
 
 def _confidence(cases: Sequence[ModelCase], at: Sequence[Ints]) -> Floats | None:

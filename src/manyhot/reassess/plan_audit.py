@@ -21,7 +21,6 @@ from manyhot.core.audit_plans import (
     decided,
     detectable,
     error_for_difference,
-    error_for_width,
     images_for_share,
     power_of,
 )
@@ -30,6 +29,7 @@ from manyhot.errors import MissingExtraError, UsageError
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, Between, Count, Positional, Positive, Probability, Shown, check_one_of
 from manyhot.reassess.pilots import Pilot, PlannedDesign, UnansweredImages, read_pilot
+from manyhot.reassess.plan_notes import AS_GOOD, PlanGoal, plan_notes
 from manyhot.reassess.propose import RATERS, SECONDS
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
@@ -38,18 +38,10 @@ from manyhot.tables.definitions import COUNT, REAL, TEXT, declare_table
 
 ProposedBy = Literal["models", "labels"]
 
-PlanGoal = Literal["width", "difference", "drop", "ranks", "hours"]
-
 POWER = 0.8
 
-AS_GOOD = 1.1
-"""Ratio of the numbers of images up to which a plain sample counts as good as another design."""
-
-NEARLY_ALL = 0.9
-"""Share of the images from which a sample saves little."""
-
-FEWEST_ANSWERED = 250
-"""Images below which a note says that coverage was not shown; `benchmarks/audited.py` has it."""
+USUAL = 0.8
+"""Share of the audits between whose widths a planned one is."""
 
 MOST_LINES = 12
 """Points of a curve."""
@@ -75,6 +67,8 @@ declare_table(
         REAL("answers", "answers of all raters"),
         REAL("hours", "hours of all raters"),
         *_PRECISION,
+        REAL.nullable("half_width_low", "after a pilot: 80 % of such audits have a half-width from here"),
+        REAL.nullable("half_width_high", "after a pilot: 80 % of such audits have a half-width up to here"),
         REAL.nullable("detectable", "smallest difference that is decided with the requested power"),
     ),
 )
@@ -123,7 +117,8 @@ class AuditPlan(Result):
         """Yield the goal, the numbers of images by design, and the command."""
         yield f"{self.goal}; variances: {self.source}"
         rows = self.plan.to_pylist()
-        head = ["design", "estimator", "images", "questions", "answers", "hours", "95 %"]
+        width = "95 %" if rows[0]["half_width_low"] is None else "95 % (8 of 10 audits)"
+        head = ["design", "estimator", "images", "questions", "answers", "hours", width]
         cells = [_cells(row) for row in rows]
         for name, column in (("share", "pairs decided"), ("detectable", "detects")):
             if any(row[name] is not None for row in rows):
@@ -250,15 +245,16 @@ def plan_audit(
     basis = replace(basis, n_images=n_images or basis.n_images, questions=questions or basis.questions)
     cost = _Cost(basis.questions, raters, seconds)
     asked = _Asked(goal, value, power)
-    rows = sorted((_row(asked, arm, basis, cost) for arm in _arms(asked, basis)), key=_order)
-    curve = [row for arm in _arms(asked, basis) for row in _curve(asked, arm, basis)]
+    arms = _arms(asked, basis)
+    rows = sorted((_row(asked, arm, basis, cost) for arm in arms), key=_order)
+    curve = [row for arm in arms for row in _curve(asked, arm, basis)]
     return AuditPlan(
         pa.Table.from_pylist(rows, schema=schema("plan")),
         pa.Table.from_pylist(curve, schema=schema("plan_curve")),
         asked.sentence(basis),
         basis.source,
         _next(asked, _simplest(rows), basis, pilot, raters),
-        notes=tuple(_notes(asked, rows, basis)),
+        notes=tuple(plan_notes(goal, arms, rows, basis)),
         metadata={"goal": goal, "value": repr(value), "power": repr(power), "source": basis.source},
         inputs=basis.inputs,
     )
@@ -316,9 +312,9 @@ class _Asked:
             assert arm.differences is not None
             return images_for_share(arm.differences, variance, self.value, n_images)[0]
         if self.goal == "width":
-            return int(variance.images(error_for_width(self.value), n_images).max())
-        error = error_for_difference(self.value, self.power)
-        return int(variance.images(error / self.n_audits**0.5, n_images).max())
+            return int(variance.images(self.value, n_images).max())
+        error = error_for_difference(self.value, self.power) / self.n_audits**0.5
+        return int(variance.images(QUANTILE * error, n_images).max())
 
     @property
     def n_audits(self) -> int:
@@ -370,7 +366,7 @@ def _arms(asked: _Asked, basis: Pilot) -> Sequence[PlannedDesign]:
 
 
 def _precision(asked: _Asked, arm: PlannedDesign, n: int, basis: Pilot) -> dict[str, float | None]:
-    errors = arm.variance.error(n, basis.n_images)
+    errors = arm.variance.half_width(n, basis.n_images) / QUANTILE
     widest = float(errors.max())
     of_drop = widest * asked.n_audits**0.5
     tested = asked.goal in ("difference", "drop")
@@ -389,15 +385,27 @@ def _share(asked: _Asked, arm: PlannedDesign, errors: Floats) -> float | None:
 
 def _row(asked: _Asked, arm: PlannedDesign, basis: Pilot, cost: _Cost) -> dict[str, Any]:
     n = asked.images(arm, basis, cost)
-    widest = float(arm.variance.error(n, basis.n_images).max())
+    precision = _precision(asked, arm, n, basis)
+    widest = float(precision["half_width"] or 0) / QUANTILE
     of_pairs = arm.question == "difference" and asked.goal in ("difference", "hours")
     found = (
         detectable(widest * asked.n_audits**0.5, asked.power) if of_pairs or asked.goal == "drop" else None
     )
     about = {"question": arm.question, "design": arm.design, "estimator": arm.estimator, "images": n}
     total = {k: v * asked.n_audits for k, v in cost.of(n).items()}
-    precision = _precision(asked, arm, n, basis)
-    return about | {"n_images": basis.n_images} | total | precision | {"detectable": found}
+    usual = _usual(arm, n, basis)
+    return about | {"n_images": basis.n_images} | total | precision | usual | {"detectable": found}
+
+
+def _usual(arm: PlannedDesign, n: int, basis: Pilot) -> dict[str, float | None]:
+    """Return between which half-widths four of five such audits have an interval, after a pilot."""
+    tails = (1 - USUAL) / 2
+    bounds = {"half_width_low": tails, "half_width_high": 1 - tails}
+    if not basis.n_answered:
+        return dict.fromkeys(bounds)
+    at = int(arm.variance.half_width(n, basis.n_images).argmax())
+    widths = {name: arm.variance.half_width(n, basis.n_images, share) for name, share in bounds.items()}
+    return {name: float(width[at]) for name, width in widths.items()}
 
 
 def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -436,27 +444,8 @@ def _next(asked: _Asked, row: Row, basis: Pilot, pilot: PathLike | None, raters:
     return f"manyhot audit {place} --size {n} --design {design} --raters {raters} --out {out}"
 
 
-def _notes(asked: _Asked, rows: Sequence[Row], basis: Pilot) -> Iterator[str]:
-    yield from basis.notes
-    first = rows[0]
-    plain = next(r for r in rows if r["estimator"] == "sample" and r["question"] == first["question"])
-    if asked.goal != "hours" and plain["images"] <= AS_GOOD * first["images"]:
-        yield (
-            f"a plain sample of {plain['images']:,} images is as good as any design: what models propose "
-            f"saves {1 - first['images'] / plain['images']:.0%} of the images"
-        )
-    if first["images"] >= NEARLY_ALL * basis.n_images:
-        yield f"a sample saves little: {first['images']:,} of {basis.n_images:,} images are needed"
-    elif first["images"] < FEWEST_ANSWERED:
-        yield (
-            f"{first['images']:,} images are few: intervals need at least about 10 images on which people "
-            f"and proposals disagree, and were shown to hold from {FEWEST_ANSWERED} images on"
-        )
-    if asked.goal == "ranks":
-        yield "pairs are decided one by one, without a correction for their number"
-
-
 def _cells(row: Row) -> tuple[str, ...]:
+    low, high = row["half_width_low"], row["half_width_high"]
     return (
         f"{row['question']}: {row['design']}",
         row["estimator"],
@@ -464,7 +453,8 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row['questions']:,.0f}",
         f"{row['answers']:,.0f}",
         f"{row['hours']:,.1f}",
-        f"± {100 * row['half_width']:.2f}",
+        f"± {100 * row['half_width']:.2f}"
+        + ("" if low is None else f" ({100 * low:.2f} to {100 * high:.2f})"),
     )
 
 

@@ -16,6 +16,7 @@ from manyhot import tables
 from manyhot.data import catalog
 from manyhot.errors import InputError
 from manyhot.formats import read_images, read_labels, read_predictions, read_results
+from manyhot.formats.imagenet_x import AVERAGE, FACTORS, PROTOTYPES
 from manyhot.formats.timm_files import with_pretraining
 from manyhot.formats.writing import PathLike, Progress
 from manyhot.parameters import Repeated, Shown
@@ -95,6 +96,8 @@ _VALIDATION = BenchmarkData(
     beside=("real.json",),
 )
 
+_FACTORS = tuple(f"factor={name}" for name in (AVERAGE, *FACTORS))
+
 _ALL, _CHOSEN, _ONE, _SEVERAL = (
     ("imagenet-val", "top1", s) for s in ("all", "annotation=*", "n_objects=1", "n_objects>=2")
 )
@@ -122,6 +125,17 @@ BENCHMARKS: dict[str, Benchmark] = {
         ((_ALL, _CHOSEN), (_CHOSEN, _ONE), (_CHOSEN, _SEVERAL), (_ONE, _SEVERAL)),
         # Fisher vectors are not networks, and far worse than all of them.
         without=("fv_*",),
+    ),
+    "imagenet-x": Benchmark(
+        (
+            replace(
+                _VALIDATION,
+                images=("imagenet-x", "imagenet_x_val_top_factor.jsonl", PROTOTYPES),
+                slices=_FACTORS,
+            ),
+        ),
+        without=("fv_*",),
+        metrics=("top1", "real1"),
     ),
     "errors": Benchmark(
         (

@@ -205,7 +205,8 @@ def _compared(spec: str, values: pa.Array) -> npt.NDArray[np.bool_]:
 
 
 def _equal(column: str, value: str, values: pa.Array) -> dict[str, npt.NDArray[np.bool_]]:
-    text = values.cast(pa.string())
+    is_list = pa.types.is_list(values.type)
+    text = (pc.list_flatten(values) if is_list else values).cast(pa.string())
     wanted = [value] if value else sorted(v for v in pc.unique(text).to_pylist() if v is not None)
     if len(wanted) > MAX_VALUES:
         raise InputError(
@@ -213,9 +214,11 @@ def _equal(column: str, value: str, values: pa.Array) -> dict[str, npt.NDArray[n
             got=f"{len(wanted):,}",
             allowed=f"up to {MAX_VALUES}",
         )
-    return {
-        f"{column}={v}": pc.fill_null(pc.equal(text, v), False).to_numpy(zero_copy_only=False) for v in wanted
-    }
+    masks = {v: pc.fill_null(pc.equal(text, v), False).to_numpy(zero_copy_only=False) for v in wanted}
+    if is_list:  # an image is in the slice of each value that its list contains
+        parents = pc.list_parent_indices(values).to_numpy()
+        masks = {v: np.bincount(parents[mask], minlength=len(values)) > 0 for v, mask in masks.items()}
+    return {f"{column}={v}": mask for v, mask in masks.items()}
 
 
 def case_of(sets: LabelSets, predictions: Predictions, alignment: Alignment, depth: int) -> Case:

@@ -126,8 +126,9 @@ def fetch(
 ) -> dict[str, Path]:
     """Return the verified files of an entry. Files that are not in the cache are downloaded.
 
-    Files of a Python package are those of the installed package. A cached file is used if its sha256 is the published one. The hash is computed in each call, which takes
-    less than 0.1 s for the 137 MB of the largest entry.
+    A cached file is used if its sha256 is the published one. The hash is computed in each call, which takes
+    less than 0.1 s for the 137 MB of the largest entry. Files of a Python package are read from where it is
+    installed.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ def installed_file(file: Pinned, package: str, licence: str) -> Path:
         raise MissingExtraError(
             f"The published data of {name} are not installed.",
             got=f"no {file.url}",
-            allowed=f"the Python package {name}, which manyhot neither contains nor downloads (licence: {licence})",
+            allowed=f"the Python package {name} ({licence}), which manyhot neither contains nor downloads",
             do=do,
         )
     if (found := sha256(path)) != file.sha256:

@@ -25,6 +25,7 @@ from manyhot.data.benchmarks import (
     same_name_note,
 )
 from manyhot.data.data_sets import Asked, Source
+from manyhot.data.image_columns import with_published_columns
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
@@ -368,6 +369,7 @@ def _judged(
         metrics = accuracies(ORIGINAL_LABELS)
     classes = source.classes or class_list_of(labels.class_hash)
     slices = [slices] if isinstance(slices, str) else slices
+    source, slices = with_published_columns(source, slices, match=reading.match)
     published = source.published
 
     def models() -> Iterator[Predictions]:
@@ -453,8 +455,10 @@ def _among_published(evaluation: Evaluation, entrants: Entrants, run: Run) -> Ev
     ]
     benchmark = entrants.benchmark
     metadata = {**evaluation.metadata, "sources": json.dumps(entrants.sources())}
-    if benchmark.ends:  # so that a later comparison makes them again
+    if benchmark.ends or benchmark.without:  # so that a later comparison makes them again
         metadata["compared"] = json.dumps({"ends": benchmark.ends, "without": benchmark.without})
+    if benchmark.whole:
+        metadata["whole"] = benchmark.whole
     return replace(
         evaluation,
         thresholds=Evaluation.concat(thresholds) if thresholds else None,

@@ -1,4 +1,4 @@
-"""ImageNet-X: the factors in which an image differs from typical images of its class, as columns to slice by."""
+"""ImageNet-X: the factors in which an image differs from typical images of its class, to slice by."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _check_whole(rows: pa.Table, path: Path) -> None:
                 where=path,
                 got=f"{rows[name].null_count:,} of {len(rows):,} lines without {name}",
                 allowed=f"file_name, class, and 0 or 1 for each of {', '.join(FACTORS)}",
-                do=f"read the files of the package imagenet-x: imagenet_x_val_top_factor.jsonl and {PROTOTYPES}",
+                do="read a file of the package imagenet-x, such as imagenet_x_val_top_factor.jsonl",
             )
 
 

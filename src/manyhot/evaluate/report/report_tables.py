@@ -19,6 +19,7 @@ MADE = (
     "ranks",
     "swaps",
     "sensitivity",
+    "error_ratios",
     "datasets",
     "set_sizes",
     "class_pairs",

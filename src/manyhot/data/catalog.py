@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from manyhot.data.download import DownloadProgress, Pinned, bring, size_of
-from manyhot.data.packaged import installed_file, installed_path
+from manyhot.data.installed_data import installed_file, installed_path
 from manyhot.errors import UnknownNameError
 from manyhot.files import cache_folder
 

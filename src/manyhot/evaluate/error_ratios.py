@@ -13,7 +13,7 @@ from manyhot.classes import family_of
 from manyhot.console import table_lines
 from manyhot.core.array_types import Floats
 from manyhot.core.comparison import NO_INTERVAL, Families
-from manyhot.core.error_ratios import error_ratio
+from manyhot.core.error_ratio import error_ratio
 from manyhot.core.jackknife import Scale
 from manyhot.core.ratio_intervals import FEWEST_CASES, sampled_intervals
 from manyhot.tables import End, Results, Row, list_matrix, schema
@@ -64,7 +64,7 @@ class _Values:
         some = (images >= FEWEST_CASES) & (lo < hi)  # the error of all images relative to itself is always 1
         for value, low, high, has_interval in zip(values, lo, hi, some, strict=True):
             ends = (float(low), float(high)) if has_interval else (None, None)
-            yield {name: _known(float(value)), f"{name}_lo": ends[0], f"{name}_hi": ends[1]}
+            yield {name: _none_if_nan(float(value)), f"{name}_lo": ends[0], f"{name}_hi": ends[1]}
 
 
 def error_ratios(results: Results, whole: str) -> pa.Table:
@@ -120,8 +120,8 @@ def _rows(results: Results, dataset: str, name: str, whole: str) -> Iterator[dic
             | {"model": model, "accuracy_x": acc_x, "accuracy_y": acc_y}
             | {column: value for each in intervals for column, value in each.items()}
             | {
-                "lo_models": _known(lo),
-                "hi_models": _known(hi),
+                "lo_models": _none_if_nan(lo),
+                "hi_models": _none_if_nan(hi),
                 "n_x": images_x,
                 "n_y": images_y,
                 "n_models": n_models,
@@ -144,7 +144,7 @@ def _minus(y: _Values, x: _Values) -> _Values:
     return _Values(y.values - x.values, y.samples - x.samples)
 
 
-def _known(value: float) -> float | None:
+def _none_if_nan(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 

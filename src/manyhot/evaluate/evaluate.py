@@ -25,7 +25,6 @@ from manyhot.data.benchmarks import (
     same_name_note,
 )
 from manyhot.data.data_sets import Asked, Source
-from manyhot.data.image_columns import with_published_columns
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
@@ -34,6 +33,7 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
+from manyhot.data.published_columns import with_published_columns
 from manyhot.errors import MatchError, UnknownNameError, UsageError
 from manyhot.evaluate.audited import NO_AUDIT, Audit, open_audit
 from manyhot.evaluate.chance import chance_notes

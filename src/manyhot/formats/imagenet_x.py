@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
-from pyarrow import csv as pc_csv
+from pyarrow import csv as pa_csv
 from pyarrow import json as pa_json
 
 from manyhot.classes import ClassList, class_list
@@ -28,7 +28,7 @@ AVERAGE = "average"
 """The name of all images that count, in the published tables and here."""
 
 PROTOTYPES = "prototypical_paths.csv"
-"""Images that annotators saw as typical of their class, which do not count."""
+"""Images that raters saw as typical of their class, which do not count."""
 
 _COLUMNS = pa.schema(
     [("file_name", pa.string()), ("class", pa.int64()), *((name, pa.int64()) for name in FACTORS)]
@@ -43,7 +43,7 @@ def _matches(path: Path) -> bool:
 def read_imagenet_x(path: Path, *, classes: ClassList | None) -> Images:
     """ImageNet-X's ``imagenet_x_val_top_factor.jsonl`` and its like, as images with a list of factors.
 
-    `factor` lists the factors that annotators noted, and ``average``, which all images that count have in
+    `factor` lists the factors that raters noted, and ``average``, which all images that count have in
     common. If ``prototypical_paths.csv`` is in the same folder, its images do not count, as in the published
     results, and have no list.
 
@@ -77,7 +77,8 @@ def _check_whole(rows: pa.Table, path: Path) -> None:
 def _prototypes(ids: pa.Array, path: Path) -> Bools:
     if not path.is_file():
         return np.zeros(len(ids), bool)
-    names = pc_csv.read_csv(path)["file_name"]
+    options = pa_csv.ConvertOptions(include_columns=["file_name"], column_types={"file_name": pa.string()})
+    names = pa_csv.read_csv(path, convert_options=options)["file_name"]
     return np.asarray(pc.is_in(ids, one_chunk(names)))
 
 

@@ -42,7 +42,7 @@ def _figure(frames: Frames, rows: pl.DataFrame) -> Figure:
         f"The error ratio is the error on the images divided by the error on {slice_label(whole['whole'])} "
         f"({n_all}), which is the dashed line. {'Each faint tick is a model. ' * (n > 1)}The dot is {dot}, "
         "with its 95 % interval over images.",
-        _said(means, labels),
+        _summary(means, labels),
         compose(panels, frames.own, columns=2),
         rows.to_arrow(),
     )
@@ -70,7 +70,7 @@ def _panel(means: pl.DataFrame, each: pl.DataFrame, end: str, side: Side) -> Pan
     return with_line(panel, name, side, 1.0)
 
 
-def _said(means: pl.DataFrame, labels: list[str]) -> str:
+def _summary(means: pl.DataFrame, labels: list[str]) -> str:
     most = means.sort("error_ratio_x", descending=True).head(3)
     listed = "; ".join(
         f"{slice_label(r['slice'])} {r['error_ratio_x']:.2f} and {r['error_ratio_y']:.2f}"

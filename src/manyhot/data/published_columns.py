@@ -15,7 +15,7 @@ from manyhot.tables.frames import count_shared, examples, rows_like
 from manyhot.tables.image_ids import AUTO
 from manyhot.tables.labels import with_ids_like
 
-COLUMNS: dict[str, BenchmarkData] = {"factor": BENCHMARKS["imagenet-x"].datasets[0]}
+PUBLISHED_COLUMNS: dict[str, BenchmarkData] = {"factor": BENCHMARKS["imagenet-x"].datasets[0]}
 """The data set whose images table has the column."""
 
 
@@ -41,7 +41,7 @@ def with_published_columns(
     MissingExtraError
         If the Python package that contains the column is not installed.
     """
-    for name, data in COLUMNS.items():
+    for name, data in PUBLISHED_COLUMNS.items():
         entry = catalog.catalog_entry(data.images[0])
         remark = f"the column {name!r} is that of {entry.name} (licence {entry.licence})"
         if source.published == data:

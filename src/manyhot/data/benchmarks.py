@@ -148,6 +148,18 @@ BENCHMARKS: dict[str, Benchmark] = {
         metrics=("top1", "real1"),
         whole=_FACTORS[0],
     ),
+    "multilabel": Benchmark(
+        (
+            replace(
+                _VALIDATION,
+                name="imagenet-multilabel",
+                labels=("imagenet-multilabel", "multilabel.csv"),
+                beside=(),
+            ),
+        ),
+        without=("fv_*",),
+        metrics=("top1", "mla", "real1"),
+    ),
     "errors": Benchmark(
         (
             _VALIDATION,

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from manyhot.data.download import DownloadProgress, Pinned, bring, size_of
-from manyhot.data.installed_data import installed_file, installed_path
+from manyhot.data.installed_data import installed_file, installed_path, saved_file
 from manyhot.errors import UnknownNameError
 from manyhot.files import cache_folder
 
@@ -52,8 +52,8 @@ class File(Pinned):
 class CatalogEntry:
     """Published data with a name, a licence and a citation.
 
-    `package` is what pip installs if the files are part of a Python package, which manyhot does not download;
-    empty for files that it downloads.
+    `package` is what pip installs if the files are part of a Python package; it is empty for other files. If
+    `by_hand` is true, users download the files. manyhot downloads neither of these.
     """
 
     name: str
@@ -64,6 +64,7 @@ class CatalogEntry:
     notes: tuple[str, ...]
     files: tuple[File, ...]
     package: str = ""
+    by_hand: bool = False
 
     @property
     def size(self) -> int:
@@ -154,7 +155,7 @@ def fetch(
     UnknownNameError
         If there is no such entry or file.
     FetchError
-        If the network or the mirror does not provide a file.
+        If the network or the mirror does not provide a file, or if users must download it and have not.
     ChecksumError
         If the bytes differ from the published ones.
     MissingExtraError
@@ -168,6 +169,8 @@ def fetch(
     if found.package:
         return {file.path: installed_file(file, found.package, found.licence) for file in files}
     folder = (cache or cache_folder()) / name
+    if found.by_hand:
+        return {file.path: saved_file(file, folder, found.licence) for file in files}
     place = os.environ.get("MANYHOT_MIRROR", "") if mirror is None else os.fspath(mirror)
     bring(files, folder, mirror=place, progress=progress)
     return {file.path: folder / file.path for file in files}

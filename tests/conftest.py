@@ -42,6 +42,7 @@ LONGEST = (
     "predict/adapters/test_packaged_efficientnet_lite.py",
     "predict/adapters/test_packaged_squeezenet.py",
     "test_cli_predict.py",
+    "evaluate/test_error_ratios.py",
     "evaluate/test_compare_written.py",
     "reassess/app/store/test_database.py",
     "reassess/app/routes/test_rating_page.py",

@@ -121,7 +121,7 @@ def test_partial_overlap_is_said_aloud(run, small):
             ("evaluate", "imagenett"),
             2,
             "Error: There is no benchmark 'imagenett'.\n"
-            "  allowed: imagenet, tsipras, errors\n"
+            "  allowed: imagenet, tsipras, imagenet-x, multilabel, errors\n"
             "  do:      did you mean 'imagenet'?\n",
         ),
         (("evaluate", "labels.csv"), 2, "Error: There are no predictions.\n  where:   labels.csv\n"),
@@ -215,6 +215,8 @@ def test_catalogue_is_listed(run):
         "timm-results-2022-03",
         "tsipras",
         "imagenet-mistakes",
+        "imagenet-x",
+        "imagenet-multilabel",
     ]
 
 

@@ -35,6 +35,7 @@ from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS
 from manyhot.data.inputs import Reading
 from manyhot.tables.array_inputs import as_labels, as_predictions
+from saved_by_hand import save_multilabel
 
 REPO = Path(__file__).resolve().parent.parent
 DOCS = REPO / "docs"
@@ -489,7 +490,8 @@ def test_simulation_shown_is_that_of_the_command():
 
 
 @pytest.mark.slow
-def test_agreement_shown_is_that_of_the_benchmark(mirror):
+def test_agreement_shown_is_that_of_the_benchmark(mirror, require):
+    save_multilabel(require)
     script = REPO / "benchmarks" / "sorting.py"
     environment = {**os.environ, "MANYHOT_MIRROR": str(mirror)}
     done = subprocess.run(

@@ -57,6 +57,8 @@ def complete(catalog: dict[str, Any], mirror: Mirror) -> dict[str, Any]:
 
 
 def _complete_entry(entry: dict[str, Any], mirror: Mirror) -> dict[str, Any]:
+    if "package" in entry or "by_hand" in entry:  # its files are not in a mirror
+        return entry
     sources = [
         source | {"files": _complete_files(source["base"], source["files"], mirror)}
         for source in entry["sources"]

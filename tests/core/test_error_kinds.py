@@ -88,6 +88,13 @@ def test_collapsed_pair_goes_one_way(errors):
     same(get("rule", "collapsed-pair")(errors), by_hand(errors, lambda valid, said: (valid, said) in pairs))
 
 
+def test_collapsed_pair_with_the_original_label_alone(errors):
+    pairs, label = set(map(tuple, errors.context.pairs.tolist())), errors.context.label[errors.image].tolist()
+    found = get("rule", "collapsed-pair(original=True)")(errors)
+    expected = [(a, b) in pairs for a, b in zip(label, errors.predicted.tolist(), strict=True)]
+    assert found.fits.tolist() == expected
+
+
 @pytest.mark.parametrize("largest", [1, 3, 6, 23, 24])
 def test_fine_grained(errors, largest):
     # The tree of random_errors: threes in sixes in one; class 0 lies beneath the root alone, class 1 beside.

@@ -40,7 +40,14 @@ FILES = {
     "timm-results-2022-03": 3,
     "tsipras": 5,
     "imagenet-mistakes": 4,
+    "imagenet-x": 3,
+    "imagenet-multilabel": 1,
 }
+PACKAGED = {"imagenet-x"}
+"""Entries of installed packages, which may be for non-commercial use: manyhot downloads none of them."""
+BY_HAND = {"imagenet-multilabel"}
+"""Entries without a stated licence, which users download."""
+DOWNLOADED = [name for name in FILES if name not in PACKAGED | BY_HAND]
 
 
 @pytest.fixture
@@ -71,14 +78,25 @@ def test_every_entry_says_all_that_it_must(name: str) -> None:
     entry = catalog.catalog_entry(name)
     assert entry.name == name
     assert entry.title
-    assert entry.licence in {"Apache-2.0", "MIT"}
+    others = {"imagenet-x": {"CC-BY-NC-4.0"}, "imagenet-multilabel": {"none stated"}}
+    assert entry.licence in others.get(name, {"Apache-2.0", "MIT"})
+    assert (bool(entry.package), entry.by_hand) == (name in PACKAGED, name in BY_HAND)
     assert re.search(r"https://doi\.org/10\.\d{4,}/\S+", entry.citation)
     assert entry.home.startswith("https://github.com/")
     assert len({file.path for file in entry.files}) == len(entry.files)
     assert entry.size == sum(file.size for file in entry.files)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", PACKAGED)
+def test_every_file_of_a_package_is_pinned(name: str) -> None:
+    entry = catalog.catalog_entry(name)
+    assert re.fullmatch(r"[\w-]+==[\d.]+", entry.package)
+    for file in entry.files:
+        assert file.url == f"imagenet_x/annotations/{file.path}"
+        assert re.fullmatch(r"[0-9a-f]{64}", file.sha256)
+
+
+@pytest.mark.parametrize("name", [*DOWNLOADED, *BY_HAND])
 def test_every_file_is_pinned(name: str) -> None:
     entry = catalog.catalog_entry(name)
     repository = entry.home.removeprefix("https://github.com/")
@@ -108,7 +126,7 @@ def test_an_unknown_entry_lists_near_misses() -> None:
     assert str(caught.value) == (
         "There is no 'imagenet-reel' in the catalogue.\n"
         f"  allowed: {', '.join(FILES)}\n"
-        "  do:      did you mean 'imagenet-real' or 'imagenet-mistakes'?"
+        "  do:      did you mean 'imagenet-real' or 'imagenet-multilabel' or 'imagenet-x'?"
     )
 
 
@@ -178,9 +196,9 @@ def test_the_import_is_light() -> None:
 
 @needs_published
 def test_the_published_bytes_verify(tmp_path: Path) -> None:
-    for name, count in FILES.items():
+    for name in DOWNLOADED:
         found = catalog.fetch(name, cache=tmp_path, mirror=PUBLISHED)
-        assert len(found) == count
+        assert len(found) == FILES[name]
         assert all(path.is_file() for path in found.values())
         assert catalog.fetch(name, cache=tmp_path, mirror="") == found  # nothing is asked of the network
 

@@ -378,8 +378,8 @@ def test_bad_files(own):
     assert run("nowhere") == (
         "There is no such data set, campaign or file.\n"
         "  got:     nowhere\n"
-        "  allowed: imagenet, tsipras, errors, imagenet-val, imagenetv2-matched-frequency, "
-        "imagenet-val-main; the folder of a campaign or of predictions; label sets or images in a file"
+        "  allowed: imagenet, tsipras, imagenet-x, multilabel, errors, imagenet-val, "
+        "imagenetv2-matched-frequency, imagenet-multilabel, imagenet-val-main; the folder of a campaign or of predictions; label sets or images in a file"
     )
     assert run("labels.parquet", "labels.parquet", predictions=["net.parquet"]) == (
         "The output would overwrite an input.\n"

@@ -152,6 +152,13 @@ def test_what_a_benchmark_compares_is_compared_again(tsipras, tmp_path):
     assert drops.select(kept).equals(tsipras("drops").select(kept))
 
 
+def test_a_benchmark_of_models_that_it_leaves_out_nothing_of(mirror, monkeypatch):
+    """Fisher vectors are left out of comparisons, if there are any."""
+    monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
+    found = evaluate("tsipras", models=["resnet50", "vgg16"], metrics=["top1"], resamples=0)
+    assert found.comparison.drops["n_models"].to_pylist()[0] == 2
+
+
 def test_a_benchmarks_name_wins_over_a_folder_called_like_it(mirror, tmp_path, monkeypatch):
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
     monkeypatch.chdir(tmp_path)

@@ -24,7 +24,7 @@ LABEL_FORMATS = (
     "label-lists (.csv .tsv .parquet .json .jsonl); labels-table (.parquet .csv .tsv); multilabelfy (.json); "
     "npy-labels (.npy); npz-labels (.npz); open-images (.parquet .csv .tsv); real (.json); "
     "real-scores (.npz); "
-    "tfds-multilabel (.json .parquet); tsipras-main (.pkl); voc-labels (folder)"
+    "tfds-multilabel (.json .parquet .csv); tsipras-main (.pkl); voc-labels (folder)"
 )
 LABEL_COLUMNS = (
     "open-images: ImageID, LabelName and Confidence; "

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from imagenet_x_package import lines_of
 from manyhot.errors import ManyhotError
 from manyhot.formats import (
     detect,
@@ -170,6 +171,7 @@ FILES = {
         read_labels,
         text('{"file_name": "a.jpg", "labels": ["cat"]}\n{"file_name": "b.jpg", "labels": "dog"}\n'),
     ),
+    "factors.jsonl": (read_images, text(lines_of([("a.JPEG", 1, ["pose"]), ("b.JPEG", 2, [])]))),
     "coco.json": (read_labels, as_json(COCO)),
     "open images.csv": (
         read_labels,

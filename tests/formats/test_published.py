@@ -276,6 +276,26 @@ def test_half_a_table_of_annotations(tmp_path, message):
     )
 
 
+def test_rows_as_csv(tmp_path):
+    path = tmp_path / "multilabel.csv"
+    path.write_text(
+        "id,category,original_label,proposed_labels,manually_validated,unclear_multi_labels,"
+        "wrong_multi_labels,is_problematic\n"
+        'a.JPEG,M,3,"3, 9",True,,5,False\n'
+        'b.JPEG,M,4,,True,6,"4, 7",True\n'
+    )
+    assert detect(path).name == "tfds-multilabel"
+    assert read_labels(path).table.to_pylist() == [
+        {"image_id": "a.JPEG", "label": 3, "rated": True, "usable": True, "classes": [3, 9, 5]}
+        | {"state": ["yes", "yes", "no"], "method": "Shankar et al."},
+        {"image_id": "b.JPEG", "label": 4, "rated": True, "usable": False, "classes": [6, 4, 7]}
+        | {"state": ["unclear", "no", "no"], "method": "Shankar et al."},
+    ]
+    path.write_text(path.read_text().replace('"3, 9"', '"3; x"'))
+    with pytest.raises(InputError, match="The file cannot be read"):
+        read_labels(path)
+
+
 def test_rows_of_tfds_have_original_labels(tmp_path):
     path = tmp_path / "multilabel.parquet"
     rows = pa.table(

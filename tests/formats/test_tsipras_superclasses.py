@@ -78,6 +78,18 @@ def test_broken(text, expected, tmp_path):
     assert message(InputError, lambda: read_superclasses(path, 3, known)) == expected.format(path=path)
 
 
+def test_clusters_of_flaws_of_imagenet(tmp_path):
+    path = tmp_path / "clusters.json"
+    path.write_text(
+        '[{"category": [6], "classes": {"0": "cat, true cat", "2": "dog"}},'
+        ' {"category": [2, 3], "classes": {"1": "car"}}]'
+    )
+    assert read_superclasses(path, 3, None) == {"cat / dog": [0, 2], "car": [1]}
+    assert message(InputError, lambda: read_superclasses(path, 2, None)) == (
+        f"This is not a class.\n  where:   {path}, cat / dog\n  got:     2\n  allowed: 0 to 1"
+    )
+
+
 def test_names_without_a_class_list_and_unknown_names(tmp_path):
     path = tmp_path / "own.json"
     path.write_text('{"a": ["cat"]}')

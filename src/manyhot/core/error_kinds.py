@@ -207,6 +207,12 @@ class Errors:
             confidence=self.confidence[rows],
         )
 
+    def originals(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        """Return the original label of each error that has one, as rows and classes, both of shape (m,)."""
+        label = self.context.label[self.image]
+        rows = np.flatnonzero(label != NO_LABEL)
+        return rows, label[rows]
+
     def against(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
         """Return the classes with which each error is compared, as rows and classes, both of shape (m,)."""
         start = self.context.indptr[self.image]
@@ -338,15 +344,20 @@ def valid_label(errors: Errors, *, unclear: bool = False) -> RuleMatch:
 
 
 @register("rule", "collapsed-pair", needs=("pairs",))
-def collapsed_pair(errors: Errors) -> RuleMatch:
+def collapsed_pair(errors: Errors, *, original: bool = False) -> RuleMatch:
     """The predicted class means the same as a valid class.
 
-    Examples are *sunglasses* for *sunglass* and *cup* for *coffee mug*. Deviation: the valid classes are
-    those of the label set or, if the label set is empty, the original label. In Peychev et al., only the
-    original label is valid.
+    Examples are *sunglasses* for *sunglass* and *cup* for *coffee mug*. The valid classes are those of the
+    label set or, if the label set is empty, the original label.
+
+    Parameters
+    ----------
+    errors : Errors
+    original : bool
+        Whether to compare only with the original label, as in Peychev et al.
     """
     assert errors.context.pairs is not None
-    rows, valid = errors.against()
+    rows, valid = errors.originals() if original else errors.against()
     n = errors.context.n_classes
     pairs = errors.context.pairs.astype(np.int64)
     fits = np.isin(valid.astype(np.int64) * n + errors.predicted[rows], pairs[:, 0] * n + pairs[:, 1])

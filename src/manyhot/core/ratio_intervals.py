@@ -110,6 +110,26 @@ def sampled_interval(
     return float(lo[0]), float(hi[0])
 
 
+def sampled_intervals(
+    values: Floats, samples: AnyFloats, n: Ints, *, scale: Scale = "plain"
+) -> tuple[Floats, Floats]:
+    """Return the intervals of several values, shape (K,), as `sampled_interval` returns that of each.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (K,)
+    samples : ndarray of float, shape (K, R)
+    n : ndarray of int, shape (K,)
+    scale
+        As in `sampled_interval`.
+    """
+    if (n >= IMAGES_FOR_PERCENTILES).all() and samples.size:
+        return percentile_interval(samples)
+    each = zip(values.tolist(), samples, n.tolist(), strict=True)
+    ends = np.array([sampled_interval(*one, scale=scale) for one in each]).reshape(-1, 2)
+    return ends[:, 0], ends[:, 1]
+
+
 def changes_without(ratio: Ratio, inside: Bools | None = None) -> Floats:
     """Return by how much a ratio changes if each scored image is left out, shape (m,).
 

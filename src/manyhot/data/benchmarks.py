@@ -14,8 +14,10 @@ import pyarrow as pa
 
 from manyhot import tables
 from manyhot.data import catalog
+from manyhot.data.download import DownloadProgress
 from manyhot.errors import InputError
 from manyhot.formats import read_images, read_labels, read_predictions, read_results
+from manyhot.formats.imagenet_x import AVERAGE, FACTORS, PROTOTYPES
 from manyhot.formats.timm_files import with_pretraining
 from manyhot.formats.writing import PathLike, Progress
 from manyhot.parameters import Repeated, Shown
@@ -59,19 +61,26 @@ class BenchmarkData:
         told = None if progress is None else (lambda done, of: progress(f"fetching {self.name}", done, of))
         wanted = {self.labels[0]: (self.labels[1], *self.beside)}
         wanted |= {self.images[0]: self.images[1:]} if self.images else {}
-        fetched = {e: catalog.fetch(e, only=f, progress=told) for e, f in wanted.items()}
+        # The images first: a package that must be installed is missed before anything is downloaded.
+        images = self.images_table(told) if self.images else None
+        labels = catalog.fetch(self.labels[0], only=wanted[self.labels[0]], progress=told)
         files = catalog.fetch(self.predictions, progress=told)
         rows = read_images(files[self.rows])
         used = [(e, f) for e, names in wanted.items() for f in names]
         used += [(self.predictions, f) for f in files]
         return Fetched(
             self,
-            read_labels(fetched[self.labels[0]][self.labels[1]]).with_labels(rows),
+            read_labels(labels[self.labels[1]]).with_labels(rows),
             rows,
-            read_images(fetched[self.images[0]][self.images[1]]) if self.images else rows,
+            rows if images is None else images,
             tuple(path for name, path in files.items() if name != self.rows),
             {f"{self.name}/{f}": catalog.catalog_entry(e).file(f).sha256 for e, f in used},
         )
+
+    def images_table(self, progress: DownloadProgress | None = None) -> Images:
+        """Return the images table that defines slices, with its files downloaded if need be."""
+        entry, file, *beside = self.images
+        return read_images(catalog.fetch(entry, only=[file, *beside], progress=progress)[file])
 
 
 @dataclass(frozen=True)
@@ -79,12 +88,14 @@ class Benchmark:
     """Data sets that are evaluated together, further comparisons, and models that comparisons leave out.
 
     `metrics` contains the metrics to compute by default. If it is empty, the default metrics are computed.
+    `whole` is the slice of the images whose error is 1 in error ratios; if it is empty, none are computed.
     """
 
     datasets: tuple[BenchmarkData, ...]
     ends: tuple[tuple[End, End], ...] = ()
     without: tuple[str, ...] = ()
     metrics: tuple[str, ...] | None = None
+    whole: str = ""
 
 
 _VALIDATION = BenchmarkData(
@@ -94,6 +105,8 @@ _VALIDATION = BenchmarkData(
     "imagenet-validation-original.json",
     beside=("real.json",),
 )
+
+_FACTORS = tuple(f"factor={name}" for name in (AVERAGE, *FACTORS))
 
 _ALL, _CHOSEN, _ONE, _SEVERAL = (
     ("imagenet-val", "top1", s) for s in ("all", "annotation=*", "n_objects=1", "n_objects>=2")
@@ -122,6 +135,30 @@ BENCHMARKS: dict[str, Benchmark] = {
         ((_ALL, _CHOSEN), (_CHOSEN, _ONE), (_CHOSEN, _SEVERAL), (_ONE, _SEVERAL)),
         # Fisher vectors are not networks, and far worse than all of them.
         without=("fv_*",),
+    ),
+    "imagenet-x": Benchmark(
+        (
+            replace(
+                _VALIDATION,
+                images=("imagenet-x", "imagenet_x_val_top_factor.jsonl", PROTOTYPES),
+                slices=_FACTORS,
+            ),
+        ),
+        without=("fv_*",),
+        metrics=("top1", "real1"),
+        whole=_FACTORS[0],
+    ),
+    "multilabel": Benchmark(
+        (
+            replace(
+                _VALIDATION,
+                name="imagenet-multilabel",
+                labels=("imagenet-multilabel", "multilabel.csv"),
+                beside=(),
+            ),
+        ),
+        without=("fv_*",),
+        metrics=("top1", "mla", "real1"),
     ),
     "errors": Benchmark(
         (

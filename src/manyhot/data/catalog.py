@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from manyhot.data.download import DownloadProgress, Pinned, bring, size_of
+from manyhot.data.installed_data import installed_file, installed_path, saved_file
 from manyhot.errors import UnknownNameError
 from manyhot.files import cache_folder
 
@@ -49,7 +50,11 @@ class File(Pinned):
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """Published data with a name, a licence and a citation."""
+    """Published data with a name, a licence and a citation.
+
+    `package` is what pip installs if the files are part of a Python package; it is empty for other files. If
+    `by_hand` is true, users download the files. manyhot downloads neither of these.
+    """
 
     name: str
     title: str
@@ -58,6 +63,8 @@ class CatalogEntry:
     citation: str
     notes: tuple[str, ...]
     files: tuple[File, ...]
+    package: str = ""
+    by_hand: bool = False
 
     @property
     def size(self) -> int:
@@ -105,6 +112,8 @@ def is_cached(name: str, file: str | None = None, *, cache: Path | None = None) 
     found = catalog_entry(name)
     folder = (cache or cache_folder()) / name
     files = found.files if file is None else (found.file(file),)
+    if found.package:
+        return all((path := installed_path(each.url)) and size_of(path) == each.size for each in files)
     return all(size_of(folder / each.path) == each.size for each in files)
 
 
@@ -119,7 +128,8 @@ def fetch(
     """Return the verified files of an entry. Files that are not in the cache are downloaded.
 
     A cached file is used if its sha256 is the published one. The hash is computed in each call, which takes
-    less than 0.1 s for the 137 MB of the largest entry.
+    less than 0.1 s for the 137 MB of the largest entry. Files of a Python package are read from where it is
+    installed.
 
     Parameters
     ----------
@@ -145,16 +155,22 @@ def fetch(
     UnknownNameError
         If there is no such entry or file.
     FetchError
-        If the network or the mirror does not provide a file.
+        If the network or the mirror does not provide a file, or if users must download it and have not.
     ChecksumError
         If the bytes differ from the published ones.
+    MissingExtraError
+        If the Python package that contains the files is not installed.
     OutputError
         If the cache cannot be written.
     """
     found = catalog_entry(name)
     wanted = set(found.files if only is None else map(found.file, only))
     files = [file for file in found.files if file in wanted]
+    if found.package:
+        return {file.path: installed_file(file, found.package, found.licence) for file in files}
     folder = (cache or cache_folder()) / name
+    if found.by_hand:
+        return {file.path: saved_file(file, folder, found.licence) for file in files}
     place = os.environ.get("MANYHOT_MIRROR", "") if mirror is None else os.fspath(mirror)
     bring(files, folder, mirror=place, progress=progress)
     return {file.path: folder / file.path for file in files}

@@ -48,7 +48,7 @@ class PublishedData(Result):
                 entry.name,
                 f"{entry.size / 1e6:.1f} MB",
                 entry.licence,
-                "yes" if is_cached(entry.name) else "no",
+                ("installed" if entry.package else "yes") if is_cached(entry.name) else "no",
                 entry.title,
             )
             for entry in self.entries
@@ -93,5 +93,6 @@ def fetch_published(
     entries, written = tuple(map(catalog_entry, names)), list[Path]()
     for entry in entries:
         on_progress = run.on_progress and partial(run.on_progress, f"fetching {entry.name}")
-        written += fetch(entry.name, progress=on_progress).values()
+        files = fetch(entry.name, progress=on_progress).values()
+        written += () if entry.package else files
     return PublishedData(entries, written=tuple(written))

@@ -295,7 +295,7 @@ def compare_results(
     parts = open_results(results, run)
     own_ends, own_without = _of_benchmarks(parts)
     left_out = without or own_without
-    together = join([part.without(left_out) for part in parts])
+    together = join([part.without(left_out, missing_ok=not without) for part in parts])
     if not len(together):
         raise InputError("No model is left to compare.", got=", ".join(left_out) or None)
     if left_out:
@@ -305,7 +305,7 @@ def compare_results(
         comparer.add(x, y)
     paths = [Path(r) for r in flattened(results) if isinstance(r, str | os.PathLike)]
     thresholds = open_thresholds(results)
-    others = None if thresholds is None else thresholds.without(left_out)
+    others = None if thresholds is None else thresholds.without(left_out, missing_ok=not without)
     return Comparison(
         replace(together, models=_with_families(together, comparer.family)),
         **comparer.tables(),

@@ -33,6 +33,7 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
+from manyhot.data.published_columns import with_published_columns
 from manyhot.errors import MatchError, UnknownNameError, UsageError
 from manyhot.evaluate.audited import NO_AUDIT, Audit, open_audit
 from manyhot.evaluate.chance import chance_notes
@@ -369,6 +370,7 @@ def _judged(
         metrics = accuracies(ORIGINAL_LABELS)
     classes = source.classes or class_list_of(labels.class_hash)
     slices = [slices] if isinstance(slices, str) else slices
+    source, slices = with_published_columns(source, slices, match=reading.match)
     published = source.published
 
     def models() -> Iterator[Predictions]:
@@ -453,8 +455,10 @@ def _among_published(evaluation: Evaluation, entrants: Entrants, run: Run) -> Ev
     ]
     benchmark = entrants.benchmark
     metadata = {**evaluation.metadata, "sources": json.dumps(entrants.sources())}
-    if benchmark.ends:  # so that a later comparison makes them again
+    if benchmark.ends or benchmark.without:  # so that a later comparison makes them again
         metadata["compared"] = json.dumps({"ends": benchmark.ends, "without": benchmark.without})
+    if benchmark.whole:
+        metadata["whole"] = benchmark.whole
     return replace(
         evaluation,
         thresholds=Evaluation.concat(thresholds) if thresholds else None,

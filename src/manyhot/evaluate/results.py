@@ -18,6 +18,7 @@ from numpy import typing as npt
 from manyhot.core.comparison import PairTable
 from manyhot.errors import InputError, MissingExtraError, rename_parameters
 from manyhot.evaluate.comparison import Comparison, compare_results
+from manyhot.evaluate.error_ratios import error_ratios, ratio_lines
 from manyhot.evaluate.outputs import (
     clear_gallery,
     clear_report,
@@ -257,11 +258,19 @@ class Evaluation(Result):
         """The comparison of models between data sets, and between metrics of each data set."""
         return compare_results(self)
 
+    @cached_property
+    def error_ratios(self) -> pa.Table:
+        """The table ``error_ratios``, which is empty unless the benchmark defines a slice to divide by."""
+        without = json.loads(self.metadata.get("compared", "{}")).get("without", ())
+        results = self.as_results().without(without, missing_ok=True)
+        return error_ratios(results, self.metadata.get("whole", ""))
+
     def lines(self) -> Iterator[str]:
         """Yield the best models of each data set, the user's own models with ranks, and the mean drops."""
         yield from headline_lines(self._blocks, conclusions(self.as_results()))
         yield from posterior_lines(self.posterior)
         yield from change_lines(self.comparison.drops.to_pylist())
+        yield from ratio_lines(self.error_ratios.to_pylist())
         yield from self._page_notes
 
     def to_json(self) -> dict[str, Any]:
@@ -302,7 +311,7 @@ class Evaluation(Result):
         comparison = self.comparison
         made = {name: pa.concat_tables(parts) for name, parts in _described(self.judged)}
         made |= comparison.tables | {"models": comparison.results.models} | dict(self.confidence)
-        made |= {**self.per_class, **self.posterior}
+        made |= {**self.per_class, **self.posterior, "error_ratios": self.error_ratios}
         written += write_tables(made, out, call=run.call, inputs=self.inputs, results=self.results)
         written += write_own_classes([j.classes for j in self.judged], out)
         clear_report(out)

@@ -22,6 +22,7 @@ from manyhot.errors import InputError, OrderError
 from manyhot.run import QUIET, Run
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes, one_chunk
 from manyhot.tables.arrays import label_sets
+from manyhot.tables.frames import rows_like
 from manyhot.tables.skipped_files import fitting_models
 
 ALL = "all"
@@ -166,14 +167,15 @@ def _parse(spec: str) -> tuple[str, str, str]:
 def _column(spec: str, labels: Labels, images: Images | None) -> dict[str, npt.NDArray[np.bool_]]:
     column, sign, value = _parse(spec)
     known = [] if images is None else images.table.column_names
-    names = [c for c in known if c not in ("image_id", "uri", "label")]
-    if images is None or column not in names:
+    columns = [c for c in known if c not in ("image_id", "uri", "label")]
+    if images is None or column not in columns:
         raise InputError(
             f"There is no slice {spec!r}.",
-            allowed=", ".join(["class", "class=KEY", *names]),
+            allowed=", ".join(["class", "class=KEY", *columns]),
             do=None if images else f"pass an images table with the column {column!r} with `images`",
         )
-    rows = pc.index_in(labels.image_id, images.image_id)
+    names = labels.name or "the labels", images.name or "the images table"
+    rows = rows_like(labels.image_id, images.image_id, left_name=names[0], right_name=names[1])
     values = one_chunk(pa.chunked_array([pc.take(one_chunk(images.table[column]), rows)]))
     if sign in (">=", "<="):
         found = {spec: _compared(spec, values)}
@@ -183,7 +185,7 @@ def _column(spec: str, labels: Labels, images: Images | None) -> dict[str, npt.N
         found = _equal(column, value, values)
     empty = [name for name, mask in found.items() if not mask.any()]
     if empty:
-        some = ", ".join(map(str, pc.unique(values).to_pylist()[:10]))
+        some = ", ".join(map(str, pc.unique(_flat(values)).to_pylist()[:20]))
         raise InputError(f"No image is in the slice {empty[0]!r}.", allowed=some)
     return found
 
@@ -204,8 +206,12 @@ def _compared(spec: str, values: pa.Array) -> npt.NDArray[np.bool_]:
     return mask
 
 
+def _flat(values: pa.Array) -> pa.Array:
+    return pc.list_flatten(values) if pa.types.is_list(values.type) else values
+
+
 def _equal(column: str, value: str, values: pa.Array) -> dict[str, npt.NDArray[np.bool_]]:
-    text = values.cast(pa.string())
+    text = _flat(values).cast(pa.string())
     wanted = [value] if value else sorted(v for v in pc.unique(text).to_pylist() if v is not None)
     if len(wanted) > MAX_VALUES:
         raise InputError(
@@ -213,9 +219,11 @@ def _equal(column: str, value: str, values: pa.Array) -> dict[str, npt.NDArray[n
             got=f"{len(wanted):,}",
             allowed=f"up to {MAX_VALUES}",
         )
-    return {
-        f"{column}={v}": pc.fill_null(pc.equal(text, v), False).to_numpy(zero_copy_only=False) for v in wanted
-    }
+    masks = {v: pc.fill_null(pc.equal(text, v), False).to_numpy(zero_copy_only=False) for v in wanted}
+    if pa.types.is_list(values.type):  # an image is in the slice of each value that its list contains
+        parents = pc.list_parent_indices(values).to_numpy()
+        masks = {v: np.bincount(parents[mask], minlength=len(values)) > 0 for v, mask in masks.items()}
+    return {f"{column}={v}": mask for v, mask in masks.items()}
 
 
 def case_of(sets: LabelSets, predictions: Predictions, alignment: Alignment, depth: int) -> Case:

@@ -1,6 +1,6 @@
 """The multi-label annotations of Shankar et al., and the mistakes of two models by Vasudevan et al.
 
-The annotations are read as released and as rows of TensorFlow Datasets.
+The annotations are read as released, as rows of TensorFlow Datasets, and as a table of these rows as CSV.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import parquet as pq
@@ -47,6 +48,8 @@ _METHOD = "Shankar et al."
 def _matches_tfds_multilabel(path: Path) -> bool:
     if path.suffix.lower() == ".parquet":
         return {"file_name", *_COLUMNS} <= set(column_names(path))
+    if path.suffix.lower() == ".csv":
+        return set(_CSV_COLUMNS) <= set(column_names(path))
     return any(key in head(path) for key in ('"initial_annots"', '"problematic_images"', '"imagenet_m"'))
 
 
@@ -54,16 +57,18 @@ def _matches_tfds_multilabel(path: Path) -> bool:
     "format",
     "tfds-multilabel",
     holds="labels",
-    suffixes=(".json", ".parquet"),
+    suffixes=(".json", ".parquet", ".csv"),
     matches=_matches_tfds_multilabel,
     needs="file_name and correct_multi_labels, wrong_multi_labels, unclear_multi_labels",
 )
 def read_tfds_multilabel(path: Path, *, classes: ClassList | None, images: str = "validation") -> Labels:
     """Shankar et al.'s ``human_accuracy_v3.0.0.json``, or rows of TFDS's ``imagenet2012_multilabel``.
 
+    The rows may be Parquet, or the CSV file ``multilabel.csv`` of klarajanouskova/ImageNet.
+
     Correct classes have the state *yes*, wrong ones *no*, and unclear ones *unclear*. A class under two
     headings counts as the first of correct, unclear and wrong. Problematic images are not usable. The rows of
-    TFDS contain original labels, but the JSON does not.
+    TFDS, and the CSV file, contain original labels, but the JSON does not.
 
     Parameters
     ----------
@@ -79,11 +84,12 @@ def read_tfds_multilabel(path: Path, *, classes: ClassList | None, images: str =
     """
     classes = classes or class_list()
     check_one_of(images, _IMAGES, "There are no such images.", where=path)
-    table = (
-        _rows_of_tfds(path, len(classes))
-        if path.suffix.lower() == ".parquet"
-        else _annotations(path, classes, images)
-    )
+    if path.suffix.lower() == ".csv":
+        table = _table_of_rows(_rows_of_csv(path), path, len(classes))
+    elif path.suffix.lower() == ".parquet":
+        table = _table_of_rows(_rows_of_tfds(path), path, len(classes))
+    else:
+        table = _annotations(path, classes, images)
     name = "ImageNet multi-label" if images == "validation" else "ImageNetV2 multi-label"
     return Labels(table, len(classes), classes.hash, asked_known=True, name=name)
 
@@ -141,9 +147,40 @@ def _states(annotation: Any, where: str) -> dict[str, str]:
     return states
 
 
-def _rows_of_tfds(path: Path, n_classes: int) -> pa.Table:
+def _rows_of_tfds(path: Path) -> pa.Table:
     columns = ["file_name", *_COLUMNS, *({"original_label", "is_problematic"} & set(column_names(path)))]
-    rows = pq.ParquetFile(path).read(columns=columns).combine_chunks()
+    return pq.ParquetFile(path).read(columns=columns).combine_chunks()
+
+
+_CSV_COLUMNS = {
+    "id": "file_name",
+    "original_label": "original_label",
+    "proposed_labels": "correct_multi_labels",
+    "unclear_multi_labels": "unclear_multi_labels",
+    "wrong_multi_labels": "wrong_multi_labels",
+    "is_problematic": "is_problematic",
+}
+"""Columns of the CSV file, and of TFDS's rows: lists are numbers with commas."""
+
+
+def _rows_of_csv(path: Path) -> pa.Table:
+    frame = pl.read_csv(path, columns=list(_CSV_COLUMNS), infer_schema=False).rename(_CSV_COLUMNS)
+    lists = (_numbers_of(pl.col(name)).alias(name) for name in _COLUMNS)
+    label = pl.col("original_label").str.strip_chars().cast(pl.Int64)
+    problematic = pl.col("is_problematic").replace_strict({"True": True, "False": False})
+    rows = frame.with_columns(*lists, label, problematic).to_arrow()
+    return rows.cast(pa.schema([f.with_type(_SMALL.get(f.type, f.type)) for f in rows.schema]))
+
+
+_SMALL = {pa.large_string(): pa.string(), pa.large_list(pa.int64()): pa.list_(pa.int64())}
+
+
+def _numbers_of(column: pl.Expr) -> pl.Expr:
+    """Return lists of whole numbers from texts such as ``415, 813``; an empty one from an empty text."""
+    return column.fill_null("").str.extract_all(r"[^,\s]+").list.eval(pl.element().cast(pl.Int64))
+
+
+def _table_of_rows(rows: pa.Table, path: Path, n_classes: int) -> pa.Table:
     per_image: list[dict[int, str]] = [{} for _ in range(len(rows))]
     for column, state in _COLUMNS.items():
         lengths, flat = class_lists(rows[column], f"{path}, column {column}", n_classes)
@@ -158,7 +195,7 @@ def _rows_of_tfds(path: Path, n_classes: int) -> pa.Table:
         pa.array([class_id for states in per_image for class_id in states], pa.int32()),
         pa.array([state for states in per_image for state in states.values()], pa.string()),
     )
-    if "original_label" in columns:
+    if "original_label" in rows.column_names:
         original, where = one_chunk(rows["original_label"]), f"{path}, column original_label"
         table = table.append_column("label", class_id_column(original, where, n_classes, gaps=True))
     return table

@@ -176,8 +176,9 @@ def read_superclasses(
     Parameters
     ----------
     path : path-like
-        A JSON object with the classes of each superclass by id, key or name; or ``superclasses.npy`` of
-        Tsipras et al., which is a pickle and is read without running its code.
+        A JSON object with the classes of each superclass by id, key or name; ``clusters.json`` of *Flaws of
+        ImageNet*; or ``superclasses.npy`` of Tsipras et al., which is a pickle and is read without running
+        its code.
     n_classes : int
         Number of classes.
     classes : ClassList, optional
@@ -190,12 +191,13 @@ def read_superclasses(
 
     References
     ----------
-    Tsipras et al. 2020, arXiv 2005.11295; MadryLab/ImageNetMultiLabel.
+    Tsipras et al. 2020, arXiv 2005.11295; MadryLab/ImageNetMultiLabel. Kisel et al. 2025, Flaws of ImageNet,
+    Computer Vision's Favorite Dataset, ICLR Blogposts; klarajanouskova/ImageNet, ``classes/problem_groups``.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError("The file does not exist.", where=path)
-    groups = load_groups(path) if path.suffix == ".npy" else load_json(path)
+    groups = load_groups(path) if path.suffix == ".npy" else _of_clusters(load_json(path))
     if not isinstance(groups, dict) or not groups or not all(isinstance(v, list) for v in groups.values()):
         raise InputError(
             "The file holds no superclasses.",
@@ -204,6 +206,24 @@ def read_superclasses(
             allowed='an object such as {"dogs": [151, 152], "birds": [7, 8]}',
         )
     return {name: _ids(members, n_classes, classes, f"{path}, {name}") for name, members in groups.items()}
+
+
+def _of_clusters(groups: Any) -> Any:
+    """Return clusters as superclasses, named after their classes; anything else unchanged."""
+    fits = isinstance(groups, list) and all(
+        isinstance(c, dict)
+        and isinstance(named := c.get("classes"), dict)
+        and all(key.isdigit() and isinstance(name, str) for key, name in named.items())
+        for c in groups
+    )
+    if not fits:
+        return groups
+    return {
+        " / ".join(name.partition(",")[0] for name in cluster["classes"].values()): list(
+            map(int, cluster["classes"])
+        )
+        for cluster in groups
+    }
 
 
 def _ids(members: Sequence[Any], n_classes: int, classes: ClassList | None, where: str) -> list[int]:

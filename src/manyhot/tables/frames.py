@@ -64,6 +64,19 @@ def align(left: pa.Array, right: pa.Array, *, left_name: str, right_name: str) -
     return Alignment(rows, matched, len(left) - len(rows), len(right) - len(rows))
 
 
+def rows_like(left: pa.Array, right: pa.Array, *, left_name: str, right_name: str) -> pa.Array:
+    """Return for each id of `left` its row in `right`, null where it has none.
+
+    Raises
+    ------
+    MatchError
+        As in `align`.
+    """
+    found, rows = align(left, right, left_name=left_name, right_name=right_name), np.full(len(left), -1)
+    rows[found.left] = found.right
+    return pa.array(rows, mask=rows < 0)
+
+
 def count_shared(left: pa.Array, right: pa.Array) -> int:
     """Return the number of ids of `left` that are in `right`."""
     return int(pc.sum(pc.is_in(left, right)).as_py() or 0)

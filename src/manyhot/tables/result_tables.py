@@ -93,22 +93,22 @@ class Results:
         names: list[str] = self.table["dataset"].unique().to_pylist()
         return names
 
-    def without(self, patterns: Sequence[str]) -> Results:
+    def without(self, patterns: Sequence[str], *, missing_ok: bool = False) -> Results:
         """Return the results without the models whose names match one of the patterns, such as ``fv_*``.
 
         Raises
         ------
         InputError
-            If a pattern matches no model.
+            If a pattern matches no model and `missing_ok` is false.
         """
         names = self.table["model"].unique().to_pylist()
         fitting = {
             p: fnmatch.filter(names, p) for p in ([patterns] if isinstance(patterns, str) else patterns)
         }
         for pattern, models in fitting.items():
-            if not models:
+            if not (models or missing_ok):
                 raise InputError("A pattern matches no model.", where=self.name or None, got=pattern)
-        if not fitting:
+        if not any(fitting.values()):
             return self
         out = pa.array({m for models in fitting.values() for m in models}, pa.string())
         remaining = {}

@@ -21,7 +21,18 @@ from manyhot.report.listings import (
     picked,
     span,
 )
-from manyhot.report.text import Metric, count_range, images_of, listed, slice_label, title_of
+from manyhot.report.text import (
+    Metric,
+    count_range,
+    counted,
+    ends,
+    images_of,
+    listed,
+    slice_label,
+    title_of,
+    with_minus,
+)
+from manyhot.tables import Row
 
 
 def groups_part(
@@ -37,11 +48,48 @@ def groups_part(
         list_drops(rows, shared, title=f"From some images to others, {name}", section="groups")
         for name, rows in group_by_dataset(drops).items()
     ]
+    listings += _ratios(tables["error_ratios"], shared)
     results = tables["results"]
     sliced = results.filter(pc.not_equal(results["slice"], "all"))
     listings += filter(None, (_group(data, sliced, shared) for data in datasets))
     lead = () if is_drawn else tuple(_range_of(data, sliced) for data in datasets)
     return tuple(filter(None, lead)), "", tuple(listings)
+
+
+def _ratios(table: pa.Table, shared: Shared) -> list[Listing]:
+    """Return the error ratios of each data set: the mean over models, then the user's own models."""
+    found: dict[str, list[Row]] = {}
+    for row in picked(table, shared.own):
+        if row["slice"] != row["whole"]:
+            found.setdefault(row["dataset"], []).append(row)
+    return [_ratios_of(dataset, rows, shared) for dataset, rows in found.items()]
+
+
+def _ratios_of(dataset: str, rows: Sequence[Row], shared: Shared) -> Listing:
+    x, y = (shared.named(rows[0][f"metric_{end}"]).label for end in "xy")
+    heads = (
+        ColumnHead("Images", number=False),
+        ColumnHead("Model", number=False),
+        ColumnHead("n", title=f"Images that count for {x}, and for {y}"),
+        *(ColumnHead(f"Error ratio, {label}") for label in (x, y)),
+        ColumnHead("Difference", title="Second error ratio minus the first"),
+    )
+    entries = []
+    for row in rows:
+        model = row["model"] or f"mean of {counted(row['n_models'], 'model')}"
+        numbers = (_with_ends(row, f"error_ratio_{name}") for name in ("x", "y", "difference"))
+        cells = (slice_label(row["slice"]), model, f"{row['n_x']:,} and {row['n_y']:,}", *numbers)
+        entries.append(ListingRow(cells, row["model"] in shared.own))
+    title = f"Error ratios, {title_of(dataset)}"
+    note = f"The error on the images divided by the error on {slice_label(rows[0]['whole'])}."
+    return Listing(
+        shared.anchors("groups", "ratios", dataset), title, heads, tuple(entries), note, folded=True
+    )
+
+
+def _with_ends(row: Row, column: str) -> str:
+    between = ends((row[f"{column}_lo"], row[f"{column}_hi"]))
+    return with_minus(row[column], 2) + f" ({between})" * bool(between)
 
 
 def _range_of(data: DataSet, sliced: pa.Table) -> str:

@@ -20,6 +20,7 @@ MADE = (
     "ranks",
     "swaps",
     "sensitivity",
+    "error_ratios",
     "datasets",
     "set_sizes",
     "class_pairs",

@@ -36,6 +36,7 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
     from manyhot.evaluate.report.figures.panel import Frames
     from manyhot.evaluate.report.figures.posterior_values import draw_posterior
     from manyhot.evaluate.report.figures.rank_changes import draw_ranks
+    from manyhot.evaluate.report.figures.relative_errors import draw_error_ratios
     from manyhot.evaluate.report.figures.scatter import draw_models
     from manyhot.evaluate.report.figures.shift import draw_shift
 
@@ -51,6 +52,7 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
             draw_trust,
             draw_posterior,
             draw_groups,
+            draw_error_ratios,
             draw_shift,
             *of_many,
         )

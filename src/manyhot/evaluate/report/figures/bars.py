@@ -234,10 +234,13 @@ def dots(
     side = plain_side([axis], known, percent=percent)
     nothing: Sheet = {"model": [], "label": [], "x": []}
     panel = strips(name, nothing, middles, side, title=title, tips=tips, width=width, above=True)
-    if line is None:
-        return panel
+    return panel if line is None else with_line(panel, name, side, line)
+
+
+def with_line(panel: Panel, name: str, x: Side, line: float) -> Panel:
+    """Return a panel with a dashed vertical line under its marks."""
     rule: Any = alt.Chart(data(f"{name}-line")).mark_rule(strokeDash=[4, 4], color=ink("axis"))
-    layers = [rule.encode(side.channel(alt.X, "x")), *panel.layers]
+    layers = [rule.encode(x.channel(alt.X, "x")), *panel.layers]
     return replace(panel, layers=layers, sheets={**panel.sheets, f"{name}-line": {"x": [line]}})
 
 

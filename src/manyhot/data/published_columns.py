@@ -1,0 +1,80 @@
+"""Published columns of images to slice by, for any data set of the same images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from manyhot.data import catalog
+from manyhot.data.benchmarks import BENCHMARKS, BenchmarkData
+from manyhot.data.data_sets import Source
+from manyhot.errors import MatchError
+from manyhot.tables import Images, one_chunk
+from manyhot.tables.frames import count_shared, examples, rows_like
+from manyhot.tables.image_ids import AUTO
+from manyhot.tables.labels import with_ids_like
+
+PUBLISHED_COLUMNS: dict[str, BenchmarkData] = {"factor": BENCHMARKS["imagenet-x"].datasets[0]}
+"""The data set whose images table has the column."""
+
+
+def with_published_columns(
+    source: Source, slices: Sequence[str], *, match: str = AUTO
+) -> tuple[Source, list[str]]:
+    """Return a data set with the published columns that slices need, and the slices that it can have.
+
+    A published data set of other images leaves such slices out, with a remark.
+
+    Parameters
+    ----------
+    source : Source
+    slices : sequence of str
+        As in `manyhot.evaluate`.
+    match : str
+        How ids are matched; see `manyhot.tables.image_ids.match_ids`.
+
+    Raises
+    ------
+    MatchError
+        If the images of the user's own data set are not those of the column.
+    MissingExtraError
+        If the Python package that contains the column is not installed.
+    """
+    for name, data in PUBLISHED_COLUMNS.items():
+        entry = catalog.catalog_entry(data.images[0])
+        remark = f"the column {name!r} is that of {entry.name} (licence {entry.licence})"
+        if source.published == data:
+            source.misfits.remarks.append(remark)
+        asked = [s for s in slices if re.split("[<>=]", s)[0] == name]
+        if not asked or (source.images is not None and name in source.images.table.column_names):
+            continue
+        table = source.images if source.labels is None else source.labels
+        assert table is not None
+        column, _ = with_ids_like(data.images_table(), table.image_id, other_name=source.name, match=match)
+        if count_shared(table.image_id, column.image_id):
+            source = _with_column(source, column, name)
+            source.inputs.update({f"{entry.name}/{f}": entry.file(f).sha256 for f in data.images[1:]})
+            source.misfits.remarks.append(remark)
+        elif source.published is not None:
+            slices = [s for s in slices if s not in asked]
+            remark = f"{', '.join(asked)} left out: {entry.name} has the column {name!r} of other images"
+            source.misfits.remarks.append(remark)
+        else:
+            raise MatchError(
+                f"The images are not those of which {entry.name} has the column {name!r}.",
+                got=f"ids such as {examples(table.image_id)}",
+                allowed=f"ids such as {examples(column.image_id)}",
+                do=f"pass an images table with the column {name!r} with `images`",
+            )
+    return source, list(slices)
+
+
+def _with_column(source: Source, column: Images, name: str) -> Source:
+    """Return a data set whose images table has a column of another table, null where that lacks the image."""
+    if source.images is None:
+        return replace(source, images=Images(column.table.select(["image_id", name]), column.name))
+    images = source.images
+    rows = rows_like(images.image_id, column.image_id, left_name=images.name, right_name=column.name)
+    values = one_chunk(column.table[name]).take(rows)
+    return replace(source, images=replace(images, table=images.table.append_column(name, values)))

@@ -57,6 +57,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.imagenet_x",
         "manyhot.formats.array_files",
         "manyhot.formats.timm_files",
+        "manyhot.formats.wide_results",
         "manyhot.formats.label_lists",
         "manyhot.formats.indicator",
         "manyhot.formats.tabular",

@@ -151,6 +151,19 @@ counts = partial(read_votes, format="counts")
 shares = partial(read_votes, format="counts(votes=4)")
 
 FILES = {
+    "openclip.csv": (
+        read_results,
+        text("name,pretrained,ImageNet 1k,ImageNet v2\nvit,openai,0.6,\nb,x,0.5,0.4\n"),
+    ),
+    "testbed.csv": (read_results, text("model,val,imagenetv2-matched-frequency\na,60.5,\nb,50,40\n")),
+    "peychev.csv": (
+        read_results,
+        text("model_dir_id,imagenet_top1_val_acc,imagenet_mla_val_acc\nt--a,60.5,70\nt--b,50,61\n"),
+    ),
+    "clip.csv": (
+        read_results,
+        text("acc1,acc5,dataset,model,pretrained\n0.5,0.9,imagenet1k,a,x\n0.4,0.8,imagenetv2,a,x\n"),
+    ),
     "indicator.csv": (read_labels, text("filename,Age,cat,caf\u00e9\na,31,1,-1\nb,7,,0\n")),
     "indicator.tsv": (read_labels, text('\ufeff"file name"\t"cat"\t"dog"\r\n"a;b"\tTrue\tfalse\r\n')),
     "indicator.parquet": (

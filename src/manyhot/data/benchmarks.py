@@ -247,7 +247,9 @@ class Fetched:
         return found
 
 
-PUBLISHED = ("timm-results", "timm-results-2022-03")
+_TIMM = ("timm-results", "timm-results-2022-03")
+
+PUBLISHED = (*_TIMM, "openclip-results", "testbed-results", "peychev-results", "clip-benchmark")
 """Entries of the catalogue that hold results."""
 
 
@@ -316,7 +318,10 @@ def read_source(source: Any, run: Run = QUIET) -> list[Results]:
         return [read_results(source)]
     name, on_progress = str(source), run.on_progress
     progress = None if on_progress is None else (lambda done, of: on_progress(f"fetching {name}", done, of))
-    files = [p for file, p in catalog.fetch(name, progress=progress).items() if file.startswith("results")]
+    fetched = catalog.fetch(name, progress=progress)
+    if name not in _TIMM:
+        return [replace(read_results(path), name=name) for path in fetched.values()]
+    files = [path for file, path in fetched.items() if file.startswith("results")]
     first = ("results-imagenet", "results-imagenet-real", "results-imagenetv2-matched-frequency")
     ordered = sorted(files, key=lambda p: (first.index(p.stem) if p.stem in first else len(first), p.stem))
     metadata = catalog.fetch_file("timm-results", "model_metadata-in1k.csv")

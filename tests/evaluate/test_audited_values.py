@@ -505,3 +505,45 @@ def test_proposals_of_classes_that_can_be_valid_together():
     good, bad = (m.scores >= 0.5 for m in models)
     alone = found.to_polars().filter(slice="all")["alone"].to_list()
     assert alone == pytest.approx([(good != bad).mean()] * 2)
+
+
+def test_a_regression_is_on_the_labels_and_on_what_the_other_models_propose():
+    """Särndal, Swensson and Wretman 1992, section 6.4, with fits that have not seen the image's answer."""
+    world = World()
+    drawn, found = world.evaluate(120, estimator="regression", metrics=["real1"])
+    rows, n = audited_rows(drawn), 120
+    good, bad = (world.models[m].classes[:, 0] for m in ("good", "bad"))
+    fold = np.random.default_rng([0, n]).permutation(np.arange(n) % 5)
+    residuals, values = {}, {}
+    for model, top in (("good", good), ("bad", bad)):
+        y = hits(world, world.sets, model)
+        x = np.column_stack([np.ones(400), top == world.label, good == bad]).astype(float)
+        residual, mean = np.empty(n), 0.0
+        for k in range(5):
+            seen, held = rows[fold != k], rows[fold == k]
+            slopes = np.linalg.lstsq(x[seen], y[seen], rcond=None)[0]
+            residual[fold == k] = y[held] - x[held] @ slopes
+            mean += (fold == k).mean() * (x @ slopes).mean()
+        residuals[model], values[model] = residual, mean + residual.mean()
+        squares = (1 - n / 400) * (residual - residual.mean()) ** 2 / (n * (n - 1))
+        half = stats.t.ppf(0.975, 2 * squares.sum() ** 2 / (squares**2).sum()) * np.sqrt(squares.sum())
+        numbers = row(found, model=model, metric="real1")
+        assert numbers["value"] == pytest.approx(values[model])
+        ends = expit(logit(values[model]) + np.array([-1, 1]) * half / (values[model] * (1 - values[model])))
+        assert [numbers["lo"], numbers["hi"]] == pytest.approx(ends)
+        assert numbers["alone"] == pytest.approx((top == world.label).mean())
+    (pair,) = found.pairs.to_pylist()
+    residual = residuals["bad"] - residuals["good"]
+    squares = (1 - n / 400) * (residual - residual.mean()) ** 2 / (n * (n - 1))
+    half = stats.t.ppf(0.975, 2 * squares.sum() ** 2 / (squares**2).sum()) * np.sqrt(squares.sum())
+    assert pair["difference"] == pytest.approx(values["bad"] - values["good"])
+    assert (pair["hi"] - pair["lo"]) / 2 == pytest.approx(half)
+
+
+def test_a_regression_of_all_images_is_the_evaluation_on_their_label_sets():
+    world = World(empty=0.1)
+    _, found = world.evaluate(400, estimator="regression", metrics=["real1", "mla", "asma"])
+    plain = evaluate(world.people, list(world.models.values()), metrics=["real1", "mla", "asma"])
+    for model in ("good", "bad"):
+        for metric in ("real1", "mla", "asma"):
+            assert found.value(metric, model=model) == pytest.approx(plain.value(metric, model=model))

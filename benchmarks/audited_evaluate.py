@@ -104,12 +104,6 @@ CELLS = (
     Cell("real", proposed_by="models", models=2),
     *(Cell("cifar10h", estimator=estimator, by_slice=True) for estimator in ("difference", "sample")),
     Cell("multilabelfy", "active", proposed_by="models", models=2),
-    *(
-        Cell(name, design, "regression")
-        for name in ("real", "multilabelfy")
-        for design in ("uniform", "active")
-    ),
-    Cell("voc", estimator="regression", models=2),
 )
 """In the order in which they are simulated. The committed results have only some of them."""
 
@@ -159,7 +153,7 @@ class Simulation:
             self._evaluated(
                 *sample_of(self.data, uniform_design(len(self.best), len(self.best)), "uniform", 0)
             )
-        recorded, self._calls, self._others = auditors[0], calls, auditors[0].images.others
+        recorded, self._calls = auditors[0], calls
         self._slices, self._cells = recorded._slices, recorded._cells
         if not self.cell.by_slice:
             self._slices = Slices(self._slices.names[:1], self._slices.masks[:1])
@@ -182,8 +176,7 @@ class Simulation:
     def _estimated(self, sample):
         """Return the tables of results and pairs for one sample."""
         audit = Audit(proposed_by=self.cell.proposed_by, estimator=self.cell.estimator, blind_stop=True)
-        people = self._people.take(sample.images)
-        images = AuditedImages(people, sample, audit, self._drawn, others=self._others)
+        images = AuditedImages(self._people.take(sample.images), sample, audit, self._drawn)
         auditor, rows = Auditor(images, self._slices, self._cells, 1, 0), []
         for name, inputs in self._calls:
             found = getattr(auditor, name)(*inputs)

@@ -83,7 +83,7 @@ def test_another_estimator_is_refused():
         "There is no such estimator.\n"
         "  where:   `estimator`\n"
         "  got:     ppi\n"
-        "  allowed: ppi++, difference, sample, regression"
+        "  allowed: ppi++, difference, sample"
     )
 
 
@@ -506,25 +506,3 @@ def test_metrics_of_original_labels_alone_are_exact():
         assert (rows[metric]["n"], rows[metric]["n_skipped"]) == (400, 0)
         assert [rows[metric][c] for c in ("lo", "hi", "estimator", "n_audited", "alone")] == [None] * 5
     assert rows["real1"]["estimator"] == "ppi++"
-
-
-def test_a_regression_needs_labels_and_models():
-    world = World()
-    assert message(UsageError, lambda: world.evaluate(estimator="regression", proposed_by="models")) == (
-        "A regression is on proposed label sets and on what models propose.\n"
-        "  got:     `estimator` regression and `proposed_by` models\n"
-        "  do:      leave out `proposed_by`"
-    )
-    images, drawn = Images(pa.table({"image_id": IDS}), "photos"), drawn_of()
-    models = [replace(m, n_classes=N_CLASSES) for m in world.models.values()]
-    options = {"audited": world.audited(drawn.drawn), "sample": drawn, "estimator": "regression"}
-    assert message(InputError, lambda: evaluate(images, models, **options)) == (
-        "A regression is on proposed label sets and on what models propose.\n"
-        "  where:   photos\n"
-        "  got:     images without labels\n"
-        "  do:      pass label sets or original labels, such as with `proposed`, or another `estimator`"
-    )
-    del world.models["bad"]
-    assert message(InputError, lambda: world.evaluate(estimator="regression")).startswith(
-        "There are too few models to propose label sets for one another."
-    )

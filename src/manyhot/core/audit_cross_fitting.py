@@ -7,7 +7,6 @@ small, and so are the errors. Each audited image therefore has the values of a f
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -89,21 +88,3 @@ def least_squares(
         return (x @ slopes)[:, :, 0].T, np.asarray((over_all[:, None] @ slopes)[:, 0, 0], np.float64)
 
     return fit
-
-
-def regressed(
-    values: LinearisedValues, more: LinearisedValues, sample: AuditSample, *, rng: np.random.Generator
-) -> LinearisedValues:
-    """Return contributions whose proposed values are a cross-fitted regression on those of two proposals.
-
-    Parameters
-    ----------
-    values, more : LinearisedValues
-        Contributions to the same values under each of the proposed label sets.
-    sample : AuditSample
-    rng : numpy.random.Generator
-    """
-    features = np.stack([values.proposed, more.proposed], axis=2)
-    fit = least_squares(values.audited, features, np.stack([values.mean, more.mean], axis=1))
-    found = cross_fitted(fit, values.audited, sample, rng=rng)
-    return replace(found, base=values.base, alone=values.alone)

@@ -46,13 +46,13 @@ from manyhot.tables.labels import with_ids_like
 from manyhot.tables.result_tables import headline
 from manyhot.tables.schemas import metadata, read
 
-ESTIMATORS: Mapping[str, Power] = {"ppi++": "tuned", "difference": 1.0, "sample": 0.0, "regression": 1.0}
-"""The weight of the proposed label sets, or of what is fitted to them, by the name of the estimator."""
+ESTIMATORS: Mapping[str, Power] = {"ppi++": "tuned", "difference": 1.0, "sample": 0.0}
+"""The weight of the proposed label sets, by the name of the estimator."""
 
 MAP_MACRO = "map_macro"
 """The metric that is no ratio of sums and is audited by its own estimator."""
 
-Estimator = Literal["ppi++", "difference", "sample", "regression"]
+Estimator = Literal["ppi++", "difference", "sample"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,8 +77,7 @@ class Audit(Flattened):
         default is labels if there are any.
     estimator
         How people's and proposed label sets are combined: ppi++ (proposals count the more the better they
-        are), difference (they count fully), sample (the audited images alone), or regression (proposed label
-        sets and those of the other models count as much as they predict people's, which is cross-fitted).
+        are), difference (they count fully), or sample (the audited images alone).
     population
         Intervals of the values in the population that the images come from, not on these images alone.
     blind_stop
@@ -116,12 +115,6 @@ class Audit(Flattened):
                 "Options of an audit need people's label sets.",
                 got=f"{' and '.join(unused)} without `audited`",
                 do=f"pass `audited`, or leave out {' and '.join(unused)}",
-            )
-        if self.estimator == "regression" and self.proposed_by == "models":
-            raise UsageError(
-                "A regression is on proposed label sets and on what models propose.",
-                got="`estimator` regression and `proposed_by` models",
-                do="leave out `proposed_by`",
             )
         if self.proposed is not None and self.proposed_by == "models":
             raise UsageError(
@@ -198,8 +191,6 @@ class AuditedImages:
         The classes that people were asked about.
     draws : tuple of LabelSets
         Draws of people's label sets from their probabilities, for intervals over raters, too.
-    others : ModelProposals, optional
-        What models propose for one another besides the proposed label sets, for a regression on both.
     """
 
     people: LabelSets
@@ -211,13 +202,11 @@ class AuditedImages:
     votes: str = ""
     questions: AuditQuestions = ALL_CLASSES
     draws: tuple[LabelSets, ...] = ()
-    others: ModelProposals | None = None
 
     @property
     def depth(self) -> int:
-        """The size of the largest label set, also of those that are drawn and that other models propose."""
-        more = () if self.others is None else (label_sets(self.others.labels),)
-        return max(int(sets.size.max(initial=1)) for sets in (self.people, *self.draws, *more))
+        """The size of the largest label set, also of those that are drawn."""
+        return max(int(sets.size.max(initial=1)) for sets in (self.people, *self.draws))
 
     @property
     def is_whole(self) -> bool:
@@ -372,16 +361,7 @@ def open_audit(
         values = replace(alone, label_values=reading.label_values)
         source = with_proposed(source, audit.proposed, values, run)
     by_models = audit.proposed_by == "models" or (audit.proposed_by is None and has_no_labels(source))
-    fits = audit.estimator == "regression"
-    if fits and by_models:
-        raise InputError(
-            "A regression is on proposed label sets and on what models propose.",
-            where=source.name,
-            got="images without labels",
-            do="pass label sets or original labels, such as with `proposed`, or another `estimator`",
-        )
-    found_by_models = propose_by_models(source) if by_models or fits else None
-    models, others = (None, found_by_models) if fits else (found_by_models, None)
+    models = propose_by_models(source) if by_models else None
     labels = labels_of(source) if models is None else models.labels
     found, votes = open_answers(audit.audited, alone, run)
     people = found.sets()
@@ -399,7 +379,7 @@ def open_audit(
     methods = people.table["method"].unique().to_pylist() if "method" in people.table.column_names else []
     drawn_sets = draw_people(sets, proposed, sample, draws, seed, people.name, methods)
     return labels, AuditedImages(
-        sets, sample, audit, drawn, found_inputs, models, votes, questions, drawn_sets, others
+        sets, sample, audit, drawn, found_inputs, models, votes, questions, drawn_sets
     )
 
 

@@ -11,7 +11,6 @@ from numpy import typing as npt
 
 from manyhot.core.array_types import AnyFloats, Bools, Ints
 from manyhot.core.audit_average_precision import audited_average_precision, doubt_of_classes
-from manyhot.core.audit_cross_fitting import regressed
 from manyhot.core.audit_draws import combined
 from manyhot.core.audit_strata import has_pairs
 from manyhot.core.audited import (
@@ -114,13 +113,12 @@ class Auditor:
         self, images: AuditedImages, slices: Slices, cells: Cells, resamples: int, seed: int
     ) -> None:
         self.images, self._slices, self._cells = images, slices, cells
-        self._resamples, self._seed = resamples, seed
+        self._resamples = resamples
         self.asked, self.balance = AskedClasses(), ProposalBalance(images.sample)
         self.pairs = AuditedPairs(images, resamples, seed)
         self._compared = frozenset(accuracies())
         self.raters = RaterShares()
         self._last: _AuditedCase | None = None
-        self._by_others: tuple[Case, Case] | None = None
 
     @cached_property
     def _inside(self) -> Bools:
@@ -195,14 +193,12 @@ class Auditor:
         """
         audited, is_known = self._audited(case, rows), not depends_on_sets(metric)
         of_audited = case_for(metric, audited.audited)
-        others = None if is_known else self._on_others(column, metric, case, rows)
-        columns = [column] if others is None else [column, others]
-        own, values = self._linearised(metric(of_audited), columns, audited.rows, self._inside)
+        own, values = self._linearised(metric(of_audited), column, audited.rows, self._inside)
         estimated, draws = self.images.estimate(values, column.metric), [values]
         if audited.draws and not is_known:
             every = zip(audited.draws, self._inside_draws, strict=True)
             cases = ((of_audited.with_labels(drawn), inside) for drawn, inside in every)
-            draws = [self._linearised(metric(c), columns, audited.rows, inside)[1] for c, inside in cases]
+            draws = [self._linearised(metric(c), column, audited.rows, inside)[1] for c, inside in cases]
             estimated = self._over_draws(column.metric, draws, estimated)
         doubts = self._doubts(estimated, own.ratio, column.ratio)
         if not is_known:
@@ -224,41 +220,14 @@ class Auditor:
             ends = self._ends(estimated, column.scale, doubts, i)
             yield self._number(number, float(estimated.value[i]), ends, column.scale, n_audited)
 
-    def _on_others(
-        self, column: ImageValues, metric: Entry, case: Case, rows: npt.NDArray[np.int64]
-    ) -> ImageValues | None:
-        """Return the values of all images on what other models propose; None without a regression on them."""
-        images = self.images
-        if images.others is None or not FEWEST_CASES <= len(images.sample) < len(images.sample.design):
-            return None
-        if self._by_others is None or self._by_others[0] is not case:
-            self._by_others = case, case.with_labels(images.others.without(column.model).take(rows))
-        found = metric(case_for(metric, self._by_others[1]))
-        assert isinstance(found, Ratio)
-        return ImageValues.spread(column.model, column.metric, found, rows, len(images.sample.design))
-
     def _linearised(
-        self,
-        estimate: Estimate,
-        columns: Sequence[ImageValues],
-        rows: npt.NDArray[np.int64],
-        inside: Bools,
+        self, estimate: Estimate, column: ImageValues, rows: npt.NDArray[np.int64], inside: Bools
     ) -> tuple[ImageValues, LinearisedValues]:
-        """Return the values of a metric on the audited images, and what each image contributes to slices.
-
-        `columns` are the values of all images on proposed label sets, of which a second one is for a
-        regression on both.
-        """
+        """Return the values of a metric on the audited images, and what each image contributes to slices."""
         assert isinstance(estimate, Ratio)
-        sample, first = self.images.sample, columns[0]
-        own = ImageValues.spread(first.model, first.metric, estimate, rows, len(sample))
-        values, *more = (
-            linearised_slices(own.ratio, column.ratio, sample, inside, self._cells) for column in columns
-        )
-        for other in more:
-            rng = np.random.default_rng([self._seed, len(sample)])
-            values = regressed(values, other, sample, rng=rng)
-        return own, values
+        sample = self.images.sample
+        own = ImageValues.spread(column.model, column.metric, estimate, rows, len(sample))
+        return own, linearised_slices(own.ratio, column.ratio, sample, inside, self._cells)
 
     def _over_draws(
         self, metric: str, draws: Sequence[LinearisedValues], fixed: AuditedEstimate

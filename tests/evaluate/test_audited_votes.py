@@ -60,6 +60,17 @@ def test_votes_are_combined_as_by_aggregate(audited):
     assert evaluate(world.proposed, models, audited=path, sample=drawn).inputs == {path.name: sha256(path)}
 
 
+def test_draws_from_votes_are_those_from_their_labels(audited):
+    world, drawn, votes, folder = audited
+    models, path = list(world.models.values()), folder / "votes.parquet"
+    write(votes, path, "votes", about={"n_classes": str(N_CLASSES)})
+    made = aggregate(path).labels
+    options = {"sample": drawn, "posterior": 10, "metrics": ["real1"]}
+    found, same = (evaluate(world.proposed, models, audited=a, **options) for a in (path, made))
+    assert found.to_polars().equals(same.to_polars())
+    assert found.notes[1].startswith("proposed: what raters leave undecided is ")
+
+
 def test_the_sample_and_golden_images_of_a_campaign_are_those_beside_the_votes(audited):
     world, drawn, votes, folder = audited
     models = list(world.models.values())

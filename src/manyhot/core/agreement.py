@@ -23,6 +23,9 @@ SET_MEASURES = ("alpha_jaccard", "alpha_masi")
 _ROWS = 2000
 """Number of label sets per block of comparisons."""
 
+_PAIRS = 100_000
+"""Number of pairs of label sets on the same sheets per block of comparisons."""
+
 FEWEST_IMAGES = 10
 """Minimum number of images for an interval; it was not tested with fewer."""
 
@@ -216,10 +219,12 @@ class _Sheets:
         total = np.zeros((len(self.start), len(SET_MEASURES)))
         for count in np.unique(self.raters):
             sheets = np.flatnonzero(self.raters == count)
-            start = self.start[sheets]
-            for i in range(count):
-                for j in range(i):
-                    total[sheets] += 2 * self._distances(start + i, start + j) / (count - 1)
+            pairs = np.stack(np.triu_indices(count, 1))
+            n_blocks = min(pairs.shape[1], 1 + pairs.shape[1] * len(sheets) // _PAIRS)
+            for block in np.array_split(pairs, n_blocks, axis=1):
+                a, b = (self.start[sheets, None] + block[:, None]).reshape(2, -1)
+                distances = self._distances(a, b).reshape(len(sheets), -1, len(SET_MEASURES))
+                total[sheets] += 2 * distances.sum(1) / (count - 1)
         return total, self.raters
 
     def _distances(self, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> Floats:

@@ -227,7 +227,7 @@ def _index(text: str, class_list: ClassList, described: Mapping[str, Collection[
         ) from error
 
 
-def _ambiguous(text: str, ids: set[int], class_list: ClassList, path: Path) -> int:
+def _ambiguous(text: str, ids: Collection[int], class_list: ClassList, path: Path) -> int:
     raise InputError(
         "Several classes have this label.",
         where=path,

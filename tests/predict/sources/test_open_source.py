@@ -2,12 +2,11 @@
 
 import importlib.util
 import pickle
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 
+from forking import commands
 from manyhot.errors import InputError
 from manyhot.predict.sources import hugging_face_hub, image_files, open_source, parquet, tar
 from manyhot.predict.sources.source import EXTENSIONS, part_ranges
@@ -176,9 +175,7 @@ def test_the_fingerprint_is_the_same_in_another_process(tmp_path, kind, images):
         "print(pickle.loads(Path(sys.argv[1]).read_bytes()).fingerprint)"
     )
     (tmp_path / "pickled").write_bytes(pickle.dumps(source))
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "pickled")], capture_output=True, text=True, check=True
-    )
+    done = commands.run(tmp_path / "pickled", script=code)
     assert done.stdout.strip() == source.fingerprint
 
 

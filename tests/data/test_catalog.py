@@ -126,7 +126,7 @@ def test_an_unknown_entry_lists_near_misses() -> None:
     assert str(caught.value) == (
         "There is no 'imagenet-reel' in the catalogue.\n"
         f"  allowed: {', '.join(FILES)}\n"
-        "  do:      did you mean 'imagenet-real' or 'imagenet-multilabel' or 'imagenet-x'?"
+        "  do:      did you mean 'imagenet-real' or 'imagenet-x' or 'imagenet-multilabel'?"
     )
 
 

@@ -379,7 +379,8 @@ def test_bad_files(own):
         "There is no such data set, campaign or file.\n"
         "  got:     nowhere\n"
         "  allowed: imagenet, tsipras, imagenet-x, multilabel, errors, imagenet-val, "
-        "imagenetv2-matched-frequency, imagenet-multilabel, imagenet-val-main; the folder of a campaign or of predictions; label sets or images in a file"
+        "imagenetv2-matched-frequency, imagenet-multilabel, imagenet-val-main; the folder of a campaign or "
+        "of predictions; label sets or images in a file"
     )
     assert run("labels.parquet", "labels.parquet", predictions=["net.parquet"]) == (
         "The output would overwrite an input.\n"

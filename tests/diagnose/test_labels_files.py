@@ -154,7 +154,8 @@ def test_bad_input(own):
         "There is no such data set, campaign or file.\n"
         "  got:     nothing\n"
         "  allowed: imagenet, tsipras, imagenet-x, multilabel, errors, imagenet-val, "
-        "imagenetv2-matched-frequency, imagenet-multilabel, imagenet-val-main; the folder of a campaign or of predictions; label sets or images in a file"
+        "imagenetv2-matched-frequency, imagenet-multilabel, imagenet-val-main; the folder of a campaign or "
+        "of predictions; label sets or images in a file"
     )
     assert run("labels.parquet") == (
         "There are no predictions.\n  where:   labels.parquet\n  do:      pass them with `predictions`"

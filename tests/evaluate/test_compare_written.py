@@ -347,7 +347,8 @@ def test_describe_knows_what_there_is(tmp_path):
         "Error: There is no such data set, campaign or file.\n"
         "  got:     imagenet-real\n"
         "  allowed: imagenet, tsipras, imagenet-x, multilabel, errors, imagenet-val, "
-        "imagenetv2-matched-frequency, imagenet-multilabel, imagenet-val-main; the folder of a campaign or of predictions; label sets or images in a file\n"
+        "imagenetv2-matched-frequency, imagenet-multilabel, imagenet-val-main; the folder of a campaign or "
+        "of predictions; label sets or images in a file\n"
         "  do:      did you mean 'imagenet-val'?\n"
     )
 

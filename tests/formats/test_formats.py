@@ -21,12 +21,14 @@ from manyhot.tables import Images, Predictions
 LABEL_FORMATS = (
     "chen (.tsv .txt); coco-labels (.json); fiftyone (.json); fiftyone-samples (.json folder); "
     "hf-labels (folder .parquet); image-folder (folder); indicator (.csv .tsv .parquet); "
-    "label-lists (.csv .tsv .parquet .json .jsonl); labels-table (.parquet .csv .tsv); multilabelfy (.json); "
+    "label-lists (.csv .tsv .parquet .json .jsonl); labels-table (.parquet .csv .tsv); "
+    "multilabel-csv (.csv); multilabelfy (.json); "
     "npy-labels (.npy); npz-labels (.npz); open-images (.parquet .csv .tsv); real (.json); "
     "real-scores (.npz); "
-    "tfds-multilabel (.json .parquet .csv); tsipras-main (.pkl); voc-labels (folder)"
+    "tfds-multilabel (.json .parquet); tsipras-main (.pkl); voc-labels (folder)"
 )
 LABEL_COLUMNS = (
+    "multilabel-csv: id, original_label and proposed_labels; "
     "open-images: ImageID, LabelName and Confidence; "
     "label-lists: image_id, filename, path or id, and labels, tags, classes or label; "
     "indicator: image_id, filename, path or id, and one column of 0 and 1 per class; "

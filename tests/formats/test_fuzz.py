@@ -215,6 +215,13 @@ FILES = {
         ),
     ),
     "tfds.parquet": (read_labels, parquet(TFDS)),
+    "multilabel.csv": (
+        read_labels,
+        text(
+            "id,original_label,proposed_labels,unclear_multi_labels,wrong_multi_labels,is_problematic\n"
+            'a.JPEG,3,"3, 9",,5,False\nb.JPEG,4,,6,"4, 7",True\n'
+        ),
+    ),
     "chen.tsv": (read_labels, text("a.JPEG\t0\t0,391\t0.25,1.0\nb.JPEG\t1\t\t\n")),
     "scores.npz": (
         read_labels,

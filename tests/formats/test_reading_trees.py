@@ -109,8 +109,8 @@ def test_folder_of_no_kind(tmp_path, message):
     )
     assert message(lambda: read_images(tmp_path)) == (
         f"The folder does not hold images.\n  where:   {tmp_path}\n  got:     a folder of no known format\n"
-        "  allowed: photographs: images in the folder itself; other suffixes: .csv, .json, .parquet, .pkl, "
-        ".tsv, .txt"
+        "  allowed: photographs: images in the folder itself; other suffixes: .csv, .json, .jsonl, .parquet, "
+        ".pkl, .tsv, .txt"
     )
     assert message(lambda: read_labels(tmp_path, format="chen")) == (
         f"This is a folder, not a file.\n  where:   {tmp_path}"

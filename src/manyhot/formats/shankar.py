@@ -42,14 +42,12 @@ _COLUMNS = {f"{answer}_multi_labels": state for answer, state in _STATES.items()
 
 _IMAGES = ("validation", "v2")
 
-_METHOD = "Shankar et al."
+_METHOD, _NAME = "Shankar et al.", "ImageNet multi-label"
 
 
 def _matches_tfds_multilabel(path: Path) -> bool:
     if path.suffix.lower() == ".parquet":
         return {"file_name", *_COLUMNS} <= set(column_names(path))
-    if path.suffix.lower() == ".csv":
-        return set(_CSV_COLUMNS) <= set(column_names(path))
     return any(key in head(path) for key in ('"initial_annots"', '"problematic_images"', '"imagenet_m"'))
 
 
@@ -57,18 +55,16 @@ def _matches_tfds_multilabel(path: Path) -> bool:
     "format",
     "tfds-multilabel",
     holds="labels",
-    suffixes=(".json", ".parquet", ".csv"),
+    suffixes=(".json", ".parquet"),
     matches=_matches_tfds_multilabel,
     needs="file_name and correct_multi_labels, wrong_multi_labels, unclear_multi_labels",
 )
 def read_tfds_multilabel(path: Path, *, classes: ClassList | None, images: str = "validation") -> Labels:
     """Shankar et al.'s ``human_accuracy_v3.0.0.json``, or rows of TFDS's ``imagenet2012_multilabel``.
 
-    The rows may be Parquet, or the CSV file ``multilabel.csv`` of klarajanouskova/ImageNet.
-
     Correct classes have the state *yes*, wrong ones *no*, and unclear ones *unclear*. A class under two
     headings counts as the first of correct, unclear and wrong. Problematic images are not usable. The rows of
-    TFDS, and the CSV file, contain original labels, but the JSON does not.
+    TFDS contain original labels, but the JSON does not.
 
     Parameters
     ----------
@@ -84,13 +80,12 @@ def read_tfds_multilabel(path: Path, *, classes: ClassList | None, images: str =
     """
     classes = classes or class_list()
     check_one_of(images, _IMAGES, "There are no such images.", where=path)
-    if path.suffix.lower() == ".csv":
-        table = _table_of_rows(_rows_of_csv(path), path, len(classes))
-    elif path.suffix.lower() == ".parquet":
-        table = _table_of_rows(_rows_of_tfds(path), path, len(classes))
-    else:
-        table = _annotations(path, classes, images)
-    name = "ImageNet multi-label" if images == "validation" else "ImageNetV2 multi-label"
+    table = (
+        _table_of_rows(_rows_of_tfds(path), path, len(classes))
+        if path.suffix.lower() == ".parquet"
+        else _annotations(path, classes, images)
+    )
+    name = _NAME if images == "validation" else "ImageNetV2 multi-label"
     return Labels(table, len(classes), classes.hash, asked_known=True, name=name)
 
 
@@ -161,6 +156,32 @@ _CSV_COLUMNS = {
     "is_problematic": "is_problematic",
 }
 """Columns of the CSV file, and of TFDS's rows: lists are numbers with commas."""
+
+
+def _matches_multilabel_csv(path: Path) -> bool:
+    return set(_CSV_COLUMNS) <= set(column_names(path))
+
+
+@register(
+    "format",
+    "multilabel-csv",
+    holds="labels",
+    suffixes=(".csv",),
+    matches=_matches_multilabel_csv,
+    needs="id, original_label and proposed_labels",
+)
+def read_multilabel_csv(path: Path, *, classes: ClassList | None) -> Labels:
+    """Shankar et al.'s annotations of the validation set as the CSV file of klarajanouskova/ImageNet.
+
+    States, usable images and original labels are those of ``tfds-multilabel``.
+
+    References
+    ----------
+    As of `read_tfds_multilabel`; Kisel et al. 2025, Flaws of ImageNet, Computer Vision's Favorite Dataset.
+    """
+    classes = classes or class_list()
+    table = _table_of_rows(_rows_of_csv(path), path, len(classes))
+    return Labels(table, len(classes), classes.hash, asked_known=True, name=_NAME)
 
 
 def _rows_of_csv(path: Path) -> pa.Table:

@@ -126,8 +126,8 @@ QUESTIONS = (("accuracy", 0.02), ("accuracy", 0.03), ("difference", 0.02))
 ONE_MODEL = (("accuracy", 0.01), ("accuracy", 0.02))
 """The same for CIFAR-10H's model, which is right on 94 % of the images."""
 SOURCES = dict.fromkeys(DATA, ("published", 300)) | {"cifar10h": ("published", 300, 1000)}
-"""Where variances are from: a number is that of the images of a pilot. CIFAR-10H has about five disagreements
-on 300 images, and 15 on 1,000."""
+"""Where variances are from: a number is that of the images of a pilot. On CIFAR-10H, people
+and original labels disagree on about four of 300 images, and on 15 of 1,000."""
 DRAWS = 5
 
 

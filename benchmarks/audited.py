@@ -1,6 +1,6 @@
 """How often intervals from an audit contain the value on all images: answers hidden but for a sample.
 
-    python benchmarks/audited.py [--data real multilabelfy …] [--only real1 mla …] [--sizes 250 1000]
+    python benchmarks/audited.py [--data real multilabelfy …] [--only real1 pair …] [--sizes 250 1000]
         [--draws 1000] [--minutes 60] [--out RAW] [--cache FOLDER] [--features FOLDER]
 
 The data sets are those of `audited_data.py`: people's answers about all images give the true values, and an
@@ -40,56 +40,35 @@ from manyhot.core.audited import (
     AuditedEstimate,
     LinearisedValues,
     estimate,
-    linearised_ratios,
 )
-from manyhot.core.estimates import Ratio
 
 SIZES = (100, 250, 500, 1000, 2000)
+MAIN = (250, 1000)
+"""The sizes of all designs and subjects; others have three designs of `real1`."""
+
 BLOCK = 100
 N_PAIRS = 100
 FITTED = "others + label"
 N_OWN_PAIRS = 10
-SUBJECTS = (
-    "real1",
-    "real1_all",
-    "mla",
-    "real5",
-    "precision@5",
-    "recall@5",
-    "three",
-    "pair",
-    "bootstrap",
-    "population",
-    "sequence",
-)
-"""Metrics, and what else is simulated.
+SUBJECTS = ("real1", "pair", "differing", "bootstrap", "population", "sequence")
+"""What is simulated of ``real1``; `audited_evaluate.py` has the other metrics.
 
-``real1_all`` draws from all images, for each fifth model; people find that some of them have no valid class,
-which models never do.
-``three`` is real1 with three models, whose proposals come from these three alone. ``pair`` has a design of
-its own for each of 10 pairs, by the images on which the two differ, and ``differing`` draws from these alone,
-as the difference of the two is 0 on all others (compare its widths with those of ``pair``). ``bootstrap`` has
-the intervals of the bootstrap over the audited images, of five models. ``population`` draws 5,000 images as
-a data set first, with replacement, and audits those: the intervals are of the value on the images that they
-were drawn from, by the normal theory, and by the bootstrap over both. ``sequence`` has the intervals of a
-confidence sequence that hold after every 50 images.
+``pair`` has a design of its own for each of 10 pairs, by the images on which the two differ, and
+``differing`` draws from these alone, as the difference of the two is 0 on all others (compare its widths with
+those of ``pair``). ``bootstrap`` has the intervals of the bootstrap over the audited images, of five models.
+``population`` draws 5,000 images as a data set first, with replacement, and audits those: the intervals are
+of the value on the images that they were drawn from, by the normal theory, and by the bootstrap over both.
+``sequence`` has the intervals of a confidence sequence that hold after every 50 images.
 """
 
-OF_FEW_MODELS = ("real1", "real5", "precision@5", "recall@5", "bootstrap", "population")
-OF_DATA = {"real": SUBJECTS, "multilabelfy": SUBJECTS, "cifar10h": ("real1",), "voc": OF_FEW_MODELS}
-"""The subjects of each data set; CIFAR-10H has one model, and VOC's images all have a valid class."""
-
-BY_TOP_CLASS = ("real1", "real1_all", "mla", "three", "pair", "differing", "sequence")
-"""Subjects that judge an image by the top class alone."""
+OF_PAIRS = ("pair", "differing")
+OF_DATA = dict.fromkeys(DATA, ("real1",)) | {"real": SUBJECTS}
+"""The subjects of each data set."""
 
 RESAMPLES = 500
 N_DATA_SET = 5000
-THREE = [37, 39, 29]
-"""The places of resnet18, resnet50 and nasnetalarge in the alphabet."""
-
 FIVE = [0, 16, 33, 50, 66]
-FOURTEEN = [*range(0, 67, 5)]
-"""The places of five and fourteen models in the alphabet."""
+"""The places of five models in the alphabet."""
 
 
 @dataclass
@@ -98,13 +77,11 @@ class Values:
 
     people: np.ndarray
     proposed: dict[str, np.ndarray]
-    base: dict[str, np.ndarray]
     true: np.ndarray
     spread: np.ndarray
     size: np.ndarray
     agreement: np.ndarray
     best: np.ndarray
-    scored: np.ndarray | None = None
 
     def __post_init__(self):
         self.mean = {name: f.mean(0, dtype=np.float64) for name, f in self.proposed.items()}
@@ -122,17 +99,15 @@ class Values:
         proposed = {name: f * share for name, f in found.proposed.items()}
         agreement = (found.best[:, :1] == found.best[:, 1:]).astype(np.float32)
         people, true = found.people * share, found.true * share
-        return Values(people, proposed, {}, true, found.spread, found.size, agreement, found.best)
+        return Values(people, proposed, true, found.spread, found.size, agreement, found.best)
 
     def of_models(self, columns, rows=np.s_[:]):
-        """Return the values of some models on some images; models are those of `real1`."""
-        people, size = self.people[rows][:, columns], self.size[rows]
+        """Return the values of some models on some images."""
+        people = self.people[rows][:, columns]
         proposed = {name: f[rows][:, columns] for name, f in self.proposed.items()}
-        scored = None if self.scored is None else self.scored[rows]
-        n_scored = len(people) if scored is None else np.count_nonzero(scored)
-        true, agreement = people.sum(0, dtype=np.float64) / n_scored, self.agreement[rows][:, columns]
+        true, agreement = people.mean(0, dtype=np.float64), self.agreement[rows][:, columns]
         spread, best = self.spread[rows][:, columns], self.best[rows][:, columns]
-        return Values(people, proposed, {}, true, spread, size, agreement, best, scored)
+        return Values(people, proposed, true, spread, self.size[rows], agreement, best)
 
     def same(self, sample):
         """Return the audited images that do not tell the models of pairs apart, as `evaluate` does."""
@@ -141,21 +116,8 @@ class Values:
 
     def linearised(self, name, sample):
         """Return the contributions of a sample, with one of the kinds of proposals."""
-        rows = sample.images
-        if self.scored is not None:
-            return self._ratios(name, sample)
-        base = self.base.get(name, np.zeros(self.people.shape[1]))
-        mean = self.mean[name]
-        return LinearisedValues(self.people[rows], self.proposed[name][rows], mean, base, mean + base)
-
-    def _ratios(self, name, sample):
-        """Return contributions if people, but not proposals, find images without any valid class."""
-        rows, every = sample.images, np.ones(len(self.people), bool)
-        scored, columns = self.scored[rows], range(self.people.shape[1])
-        audited = [Ratio(self.people[rows, m] * scored, scored, scored) for m in columns]
-        return linearised_ratios(
-            audited, [Ratio(self.proposed[name][:, m], every, every) for m in columns], sample
-        )
+        rows, mean = sample.images, self.mean[name]
+        return LinearisedValues(self.people[rows], self.proposed[name][rows], mean, np.zeros(len(mean)), mean)
 
 
 class Images:
@@ -178,52 +140,19 @@ class Images:
         self.is_label = self.top == self.label[:, None, None]
         self.size = np.minimum(np.count_nonzero(self.count >= self.n_models / 10, axis=1), 4)
 
-    def values(self, metric):
-        """Return the values of a metric."""
-        first = np.s_[:, :, : 5 if metric.endswith("5") else 1]
-        people = self._combined(metric, self.hits[first].astype(np.float32), people=True)
+    def values(self):
+        """Return the values of `real1`."""
+        people = self.hits[:, :, 0].astype(np.float32)
         kinds = {"others": self.of_others, "all": self.shares, "label": self.is_label.astype(np.float32)}
-        proposed = {name: self._combined(metric, x[first]) for name, x in kinds.items()}
+        proposed = {name: x[:, :, 0] for name, x in kinds.items()}
         # Of few models that agree, all may be wrong: half a model more is for, and half a model against.
         spread = (proposed["others"] * (self.n_models - 1) + 0.5) / self.n_models
         if self.n_models == 1:
             proposed = {"confidence": self.confidence, "label": proposed["label"]}
             spread = self.confidence.astype(np.float64)
-        spread = spread * (1 - spread)
-        scored = self.sets.any(axis=1)
-        true, base = people.mean(0, dtype=np.float64), {}
-        if metric == "real1_all":
-            true = people.sum(0, dtype=np.float64) / scored.sum()
-        elif metric == "mla":
-            people, proposed, base, true = self._by_class(people, proposed)
-        agreement = self.of_others[:, :, 0]
-        scored = scored if metric == "real1_all" else None
-        return Values(people, proposed, base, true, spread, self.size, agreement, self.best, scored)
-
-    def _combined(self, metric, x, *, people=False):
-        """Return the value of each image from those of its best classes, shape (N, M)."""
-        if metric == "precision@5":
-            return x.mean(2)
-        if metric == "recall@5" and people:
-            return x.sum(2) / np.maximum(self.sets.sum(1), 1)[:, None].astype(np.float32)
-        return np.minimum(x.sum(2), 1)
-
-    def _by_class(self, people, proposed):
-        """Return contributions to the mean over original labels, as `linearised_ratios` expands it."""
-        size = np.bincount(self.label, minlength=self.sets.shape[1]).astype(np.float64)
-        n_classes, base, parts = np.count_nonzero(size), {}, {}
-        weight = (self.n / (n_classes * size[self.label])).astype(np.float32)[:, None]
-        # y is expanded at the means over classes of one kind of proposals, so that kind is the only one.
-        f = proposed["others"]
-        means = (
-            np.stack([np.bincount(self.label, x, len(size)) for x in f.T], axis=1)
-            / np.maximum(size, 1)[:, None]
-        )
-        inside = means.astype(np.float32)[self.label]
-        base["others"] = means[size > 0].mean(0)
-        parts["others"] = weight * (f - inside)
-        true = (weight * people).mean(0, dtype=np.float64)
-        return weight * (people - inside), parts, base, true
+        spread, agreement = spread * (1 - spread), self.of_others[:, :, 0]
+        true = people.mean(0, dtype=np.float64)
+        return Values(people, proposed, true, spread, self.size, agreement, self.best)
 
 
 def designs(values, n):
@@ -237,7 +166,6 @@ def designs(values, n):
         "active": active_design(spread, n),
         "active 0.2": active_design(spread, n, uniform=0.2),
         "pairs": active_design(apart, n),
-        "pairs 0.2": active_design(apart, n, uniform=0.2),
     }
 
 
@@ -252,28 +180,17 @@ ONE_MODEL = (
 )
 
 
-SHOWN = (
-    *(("uniform", "others", 0.0), ("uniform", "others", "tuned"), ("active", "others", "tuned")),
-    *((design, FITTED, 1.0) for design in ("uniform", "active", "pairs")),
-)
-"""The arms of real1 at sizes other than 250 and 1,000."""
-
-
 def arms(metric, n_models, n):
     """Return the designs, proposals and powers of a metric; the first is the plain sample."""
     if n_models == 1:
         return list(ONE_MODEL)
-    if metric == "real1" and n not in (250, 1000):
-        return list(SHOWN)
     both = [("uniform", "others", 0.0), ("uniform", "others", "tuned"), ("active", "others", "tuned")]
     if metric in ("bootstrap", "sequence"):
         return both[1:2]
-    if metric == "mla":
-        return [*both[1:], ("active", "others", 1.0)]
-    if metric in ("pair", "differing"):
+    if metric in OF_PAIRS:
         return [*both[:2], ("pairs", "others", "tuned"), ("pairs", FITTED, 1.0)]
-    if metric not in ("real1", "three"):
-        return [*both, ("active", "others", 1.0)]
+    if n not in MAIN:
+        return both
     return [
         *both,
         ("uniform", "others", 1.0),
@@ -286,7 +203,6 @@ def arms(metric, n_models, n):
         ("active 0.2", "others", "tuned"),
         ("pairs", "others", "tuned"),
         ("pairs", FITTED, 1.0),
-        ("pairs 0.2", "others", "tuned"),
     ]
 
 
@@ -350,9 +266,9 @@ def simulate(values, metric, n, block, chosen=None):
             own.add(found, "logit")
             ranks.add(found, "")
             differences = linear[key].differences(values.first, values.second)
-            if metric in BY_TOP_CLASS and design not in same:
+            if design not in same:
                 same[design] = values.same(sample)
-            found = estimate(differences, sample, power=power, same=same.get(design))
+            found = estimate(differences, sample, power=power, same=same[design])
             pairs.add(found, "plain")
     return _as_lists(tallies)
 
@@ -415,7 +331,7 @@ def run(options):
         data = arrays(name, options.cache, options.features)
         for metric in options.only or OF_DATA[name]:
             values = None
-            for n in (n for n in options.sizes if n <= len(data.label) / 2):
+            for n in options.sizes if metric == "real1" else sorted({*MAIN} & {*options.sizes}):
                 for block in range(options.draws // BLOCK):
                     if (name, metric, n, block) in done or time.time() > stop:
                         continue
@@ -428,26 +344,21 @@ def run(options):
 
 def values_of(data, metric):
     """Return the values of a subject."""
-    inside = np.flatnonzero(data.sets.any(axis=1) | (metric == "real1_all"))
-    some = data.take(inside)
-    found = Images(some.of(THREE) if metric == "three" else some).values(metric)
-    few = {"bootstrap": FIVE, "population": FIVE, "real1_all": FOURTEEN}.get(metric)
-    if few is not None and found.people.shape[1] > len(few):
-        return found.of_models(few)
-    return found
+    found = Images(data.take(np.flatnonzero(data.sets.any(axis=1)))).values()
+    return found.of_models(FIVE) if metric in ("bootstrap", "population") else found
 
 
 def one_block(values, metric, n, block, chosen=None):
     """Return the line of one block of draws."""
     start = time.process_time()
-    if metric in ("pair", "differing"):
+    if metric in OF_PAIRS:
         arms_ = simulate_each(values, metric, n, block)
     elif metric == "population":
         arms_ = simulate_population(values, n, block)
     else:
         arms_ = simulate(values, metric, n, block, chosen)
     seconds = round(time.process_time() - start, 1)
-    alone = {k: (v + values.base.get(k, 0)).tolist() for k, v in values.mean.items()}
+    alone = {k: v.tolist() for k, v in values.mean.items()}
     row = {"metric": metric, "n": n, "block": block, "seconds": seconds, "arms": arms_}
     return row | {"true": values.true.tolist(), "alone": alone}
 
@@ -456,7 +367,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", choices=DATA, default=DATA)
-    parser.add_argument("--only", nargs="+", choices=(*SUBJECTS, "differing"))
+    parser.add_argument("--only", nargs="+", choices=SUBJECTS)
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=600)

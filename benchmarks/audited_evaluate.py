@@ -103,7 +103,7 @@ CELLS = (
     *(Cell("multilabelfy", estimator=estimator, models=2) for estimator in ("difference", "sample")),
     Cell("real", proposed_by="models", models=2),
     *(Cell("cifar10h", estimator=estimator, by_slice=True) for estimator in ("difference", "sample")),
-    Cell("multilabelfy", "active", proposed_by="models", models=2),
+    Cell("multilabelfy", "active", proposed_by="models"),
 )
 """In the order in which they are simulated. The committed results have only some of them."""
 

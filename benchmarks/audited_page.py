@@ -18,6 +18,8 @@ import polars as pl
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "explanation" / "audited-proofs.md"
 LEAST = 0.935
+OFF = 0.1
+"""How much a width may differ from the planned one."""
 FEWEST_SHOWN = 0.5
 """Share of draws with an interval from which a coverage is shown."""
 
@@ -76,17 +78,25 @@ def simulated(name: str = "audited.csv", **of: Any) -> list[Row]:
     return [r for r in read(name) if all(r[k] == v for k, v in of.items())]
 
 
-def failing() -> str:
-    """What `evaluate` offers by default, on all images, and misses 93.5 %, or has no interval."""
+def overview() -> str:
+    """All metrics on all images, by data and who proposes: the mean, the lowest, and what has no interval."""
     rows = []
-    for r in evaluated(slice="all"):
-        few = r["none"] > FEWEST_SHOWN
-        if misses(r) or few:
-            why = f"no interval in {percent(r['none'], 0)}" if few else held(r)
-            about = f"{r['design']}, {r['estimator']}, {r['proposed_by']}"
-            rows.append([NAMES[r["data"]], f"`{r['metric']}`", about, f"{r['n']:,}", f"{r['draws']:,}", why])
-    heads = ["data", "metric", "design, estimator, proposed by", "audited", "draws", "coverage (least)"]
-    return table(heads, rows)
+    keys = ("data", "design", "proposed_by", "n")
+    every = evaluated(slice="all", estimator="ppi++")
+    found = {tuple(r[k] for k in keys) for r in every}
+    for key in sorted(found, key=lambda k: (list(NAMES).index(k[0]), k[2], k[1] == "active", k[3])):
+        inside = [r for r in every if tuple(r[k] for k in keys) == key]
+        some = [r for r in inside if r["coverage"] is not None]
+        least = min(some, key=lambda r: r["coverage"])
+        mean = sum(r["coverage"] for r in some) / len(some)
+        below = f"{sum(r['below'] for r in some)} of {sum(r['with_interval'] for r in some)}"
+        few = [f"`{r['metric']}`" for r in inside if r["none"] > FEWEST_SHOWN]
+        data, design, by, n = key
+        cells = [NAMES[data], design, by, f"{n:,}", f"{least['draws']:,}", percent(mean)]
+        cells += [f"{percent(least['coverage'])} (`{least['metric']}`)", below, ", ".join(few) or "–"]
+        rows.append(cells)
+    heads = ["data", "design", "proposed by", "audited", "draws", "mean coverage", "lowest of a metric"]
+    return table([*heads, "surely below", "no interval in most draws"], rows)
 
 
 def of_slices() -> str:
@@ -152,27 +162,6 @@ def of_pairs() -> str:
         )
     heads = ["data", "design", "estimator", "proposed by", "audited", "pairs", "coverage (least)", "± points"]
     return table([*heads, "false *better*", "missed *better*", "no interval"], rows)
-
-
-def by_estimator() -> str:
-    """The three estimators of `evaluate` over all metrics."""
-    rows = []
-    keys = ("data", "design", "estimator", "proposed_by", "n")
-    every = evaluated(slice="all")
-    for key in dict.fromkeys(tuple(r[k] for k in keys) for r in every):
-        inside = [r for r in every if tuple(r[k] for k in keys) == key]
-        some = [r for r in inside if r["coverage"] is not None]
-        least = min(some, key=lambda r: r["coverage"])
-        real1 = next(r for r in inside if r["metric"] == "real1")
-        data, design, estimator, by, n = key
-        cells = [NAMES[data], design, estimator, by, f"{n:,}", f"{real1['draws']:,}", str(real1["models"])]
-        cells.append(f"{len(some)} of {len(inside)}")
-        mean = sum(r["coverage"] for r in some) / len(some)
-        lowest = f"{percent(least['coverage'])} (`{least['metric']}`)"
-        rows.append([*cells, percent(mean), lowest, str(sum(map(misses, some))), points(real1["half_width"])])
-    heads = ["data", "design", "estimator", "proposed by", "audited", "draws", "models"]
-    heads.append("metrics with interval")
-    return table([*heads, "mean coverage", "lowest", "below 93.5 %", "`real1` ± points"], rows)
 
 
 def by_design(data: str, n: int) -> str:
@@ -251,20 +240,6 @@ def of_ranks(data: str) -> str:
     return table([*heads, "Kendall's τ", "pairs decided rightly", "wrongly"], rows)
 
 
-def other_metrics() -> str:
-    """Other metrics of 67 models and of VOC's heads."""
-    rows = []
-    wanted = ("mla", "real5", "precision@5", "recall@5", "three", "real1_all")
-    for r in simulated(kind="values"):
-        if r["metric"] in wanted and (r["design"], r["power"]) in (("uniform", "tuned"), ("active", "tuned")):
-            if r["proposals"] != "others":
-                continue
-            cells = [NAMES[r["data"]], f"`{r['metric']}`", f"{r['n']:,}", r["design"], f"{r['draws']:,}"]
-            rows.append([*cells, held(r), points(r["half_width"]), times(r["narrower"]), percent(r["none"])])
-    heads = ["data", "metric", "audited", "design", "draws", "coverage (least)", "± points", "narrower"]
-    return table([*heads, "no interval"], rows)
-
-
 def own_pairs() -> str:
     """Pairs with designs of their own."""
     rows = []
@@ -326,31 +301,33 @@ def of_proposals() -> str:
 
 
 def of_plans() -> str:
-    """Widths that come, divided by the planned ones."""
+    """Widths that come, divided by the planned ones: the range over questions, widths and designs."""
+    lines = map(json.loads, (HERE / "audit_plans.jsonl").read_text(encoding="utf-8").splitlines())
+    by_key: dict[tuple[str, ...], list[Row]] = {}
+    for line in lines:
+        source = line["source"]
+        source = "none" if source == "published" else f"{source:,} images"
+        key = NAMES[line["data"]], source, line["proposed_by"], line["question"]
+        by_key.setdefault(key, []).append(line)
     rows = []
-    for line in map(json.loads, (HERE / "audit_plans.jsonl").read_text(encoding="utf-8").splitlines()):
-        ratio = f"{line['median']:.2f}"
-        ratio = f"**{ratio}**" if abs(line["median"] - 1) > 0.1 else ratio
-        about = [NAMES[line["data"]], line["source"], line["question"], f"± {100 * line['half_width']:.0f}"]
-        about += [line["design"], line["proposed_by"], f"{line['draws']:,}", f"{line['images']:,}", ratio]
-        none = [percent(line["without"]), percent(line.get("all", 0))]
-        rows.append([*about, f"{line['low']:.2f} to {line['high']:.2f}", *none])
-    heads = [
-        "data",
-        "variances",
-        "question",
-        "planned",
-        "design",
-        "proposed by",
-        "plans",
-        "images",
-        "median ratio",
-    ]
-    return table([*heads, "80 % are from", "no interval", "plans all images"], rows)
+    for key, found in by_key.items():
+        medians = sorted(line["median"] for line in found)
+        text = _range(medians[0], medians[-1])
+        text = f"**{text}**" if max(abs(m - 1) for m in medians) > OFF else text
+        widths = _range(min(line["low"] for line in found), max(line["high"] for line in found))
+        most = [max(line[name] for line in found) for name in ("without", "all")]
+        promised = "–" if key[1] == "none" else percent(min(line["promised"] for line in found), 0)
+        rows.append([*key, f"{found[0]['draws']:,}", text, widths, promised, *(percent(x, 0) for x in most)])
+    heads = ["data", "pilot", "proposed by", "question", "plans a row", "median ratio", "80 % are from"]
+    return table([*heads, "promised", "no interval", "plans all images"], rows)
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "failing": failing,
+    "overview": overview,
     "slices": of_slices,
     "real labels": lambda: by_metric("real", "labels"),
     "multilabelfy labels": lambda: by_metric("multilabelfy", "labels"),
@@ -358,14 +335,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "cifar10h labels": lambda: by_metric("cifar10h", "labels"),
     "voc labels": lambda: by_metric("voc", "labels"),
     "voc models": lambda: by_metric("voc", "models"),
-    "estimators": by_estimator,
     "pairs": of_pairs,
     "real designs": lambda: by_design("real", 1000),
     "multilabelfy designs": lambda: by_design("multilabelfy", 1000),
     "cifar10h designs": lambda: by_design("cifar10h", 1000),
     "voc designs": lambda: by_design("voc", 1000),
     "sizes": by_size,
-    "other metrics": other_metrics,
     "own pairs": own_pairs,
     "real ranks": lambda: of_ranks("real"),
     "multilabelfy ranks": lambda: of_ranks("multilabelfy"),

@@ -61,7 +61,7 @@ def proposals_of(data) -> Proposals:
     """Return the values of twenty models under people's and under all proposed label sets."""
     data = data.take(np.flatnonzero(data.sets.any(axis=1)))
     images, rng = audited.Images(data), np.random.default_rng(0)
-    values, best, n_classes = images.values("real1"), images.best, data.sets.shape[1]
+    values, best, n_classes = images.values(), images.best, data.sets.shape[1]
     others = [m for m in range(images.n_models) if m not in (GOOD, BAD, *ENSEMBLE)]
     judged = np.array(others)[np.linspace(0, len(others) - 1, 20).astype(int)]
     labels = {"label": data.label, "denied": _denied(images), "a good model": best[:, GOOD]}
@@ -76,7 +76,7 @@ def proposals_of(data) -> Proposals:
     proposed["all others"] = chosen_by_others(best)[:, judged].astype(np.float32)
     proposed["others"] = values.proposed["others"][:, judged]
     of = values.of_models(judged)
-    return Proposals(of.people, proposed, {}, of.true, of.spread, of.size, of.agreement, of.best)
+    return Proposals(of.people, proposed, of.true, of.spread, of.size, of.agreement, of.best)
 
 
 def _denied(images):

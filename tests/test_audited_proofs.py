@@ -12,6 +12,7 @@ from scipy.stats import binomtest, kendalltau
 
 from audits import IDS, N_CLASSES, World
 from manyhot import evaluate
+from manyhot.core.audit_samples import uniform_design
 from manyhot.core.audited import AuditedEstimate
 from manyhot.tables import Labels, Predictions
 
@@ -19,6 +20,7 @@ REPO = Path(__file__).parents[1]
 sys.path.insert(0, str(REPO / "benchmarks"))
 page, tables = import_module("audited_page"), import_module("audited_tables")
 data, door = import_module("audited_data"), import_module("audited_evaluate")
+core = import_module("audited")
 
 TEXT = page.PAGE.read_text(encoding="utf-8")
 
@@ -35,7 +37,12 @@ def test_the_simulated_cells_of_evaluate_are_listed():
     assert set(rows["data"]) == set(data.DATA)
     of_real = rows.filter(data="real", design="uniform", estimator="ppi++", proposed_by="labels", slice="all")
     assert set(of_real["metric"]) == set(door.RANKED)
-    assert of_real["draws"].min() == 1000
+
+
+@pytest.mark.parametrize("name", ["audited_evaluate.csv", "audited.csv", "audited_proposals.csv"])
+def test_every_row_has_a_thousand_draws(name):
+    rows = pl.read_csv(page.HERE / name, infer_schema_length=None)
+    assert set(rows["draws"].drop_nulls()) == {1000}
 
 
 def test_how_many_coverages_are_surely_below():
@@ -110,6 +117,19 @@ def test_a_simulated_draw_is_what_evaluate_computes(cell, monkeypatch):
         pytest.approx(true.value("real1", model="good"))
     )
     assert {tuple(r[:2]) for r in pairs} == {("good", "bad")}
+
+
+def test_images_with_one_top_class_do_not_tell_models_apart():
+    rng = np.random.default_rng(0)
+    top = rng.integers(0, 3, (60, 4, 5)).astype(np.int16)
+    values = core.Images(data.Arrays(top, rng.random((60, 3)) < 0.6, rng.integers(0, 3, 60))).values()
+    some = values.of_models([0, 2, 3], np.arange(10, 50))
+    assert np.allclose(some.true, values.people[10:50, [0, 2, 3]].mean(0))
+    sample = uniform_design(40, 15).draw(rng)
+    for pair, (a, b) in enumerate(zip(some.first, some.second, strict=True)):
+        models = [[0, 2, 3][a], [0, 2, 3][b]]
+        expected = [len(set(top[10 + i, models, 0])) == 1 for i in sample.images]
+        assert some.same(sample)[:, pair].tolist() == expected
 
 
 @pytest.mark.parametrize("proposed_by", ["labels", "models"])

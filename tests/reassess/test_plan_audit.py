@@ -141,8 +141,8 @@ def test_notes_say_when_it_does_not_matter_and_when_it_does_not_suffice():
         "a sample saves little: 921 of 1,000 images are needed",
     )
     assert plan(width=0.02).notes == (
-        "without a pilot, widths are those of data like ImageNet: elsewhere, intervals were 0.4 to 1.2 "
-        "times as wide as planned (median), so let people answer a pilot of 250 images",
+        "without a pilot, widths are those of data like ImageNet: on CIFAR-10 and PASCAL VOC, intervals were "
+        "0.4 to 1.1 times as wide as planned (median), so let people answer a pilot of 250 images",
     )
     few = plan(hours=1, questions=10, raters=2).notes[1]
     assert few == (
@@ -433,14 +433,16 @@ def test_a_plan_for_photographs(tmp_path, monkeypatch):
 
 
 def test_planned_widths_are_those_that_come():
-    """Of 300 plans on ReaL's answers a line, the median interval is within 10 % as wide as planned."""
+    """Of 300 plans a line, from a pilot, or on ReaL's answers: the median interval is within 10 % as wide."""
     path = Path(__file__).parents[2] / "benchmarks" / "audit_plans.jsonl"
-    lines = [line for line in map(json.loads, path.read_text().splitlines()) if line["data"] == "real"]
-    assert len(lines) == 2 * 3 * 2 * 2
-    for line in lines:
+    lines = list(map(json.loads, path.read_text().splitlines()))
+    assert {line["data"] for line in lines} == {"real", "multilabelfy", "cifar10h", "voc"}
+    promised = [line for line in lines if line["data"] == "real" or line["source"] != "published"]
+    assert len(promised) == 2 * 3 * 2 * 2 + 2 * 3 * 2 * 2 + 2 * 2 * 2
+    for line in promised:
         assert line["draws"] == 300
         assert abs(line["median"] - 1) < 0.1, line
-        assert line["without"] <= 0.1, line
+        assert line["without"] <= (0.2 if line["data"] == "cifar10h" else 0.1), line
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "guides" / "evaluate" / "plan-an-audit.md"

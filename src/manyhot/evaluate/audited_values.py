@@ -390,6 +390,7 @@ class Auditor:
             values.mean[one],
             values.base[one],
             values.alone[one],
+            np.asarray(values.parts[-1][:, one], np.float64),
         )
         if doubt and not estimated.doubts()[i]:  # it is also that of a difference
             self._doubtful.add(key)

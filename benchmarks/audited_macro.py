@@ -8,10 +8,10 @@ First the features, a few minutes::
 ``python benchmarks/audited_macro.py coverage features [--data voc ranked unranked some] [--draws 1000]
 [--sizes 250 412 1000] [--seed 1] [--only classes]`` judges two models again and again. On VOC, they are
 logistic regressions on the features, fitted to the other 2,479 photographs, which the seed chooses. The other
-data are simulated, 3,000 images of 20 classes with 1 to 20 % positives: in ``ranked``, positives of each class
+data are simulated, 3,000 images of 20 classes with 1 to 20 % positives: in ``ranked``, positives of a class
 score higher by 2.5 deviations; in ``unranked``, five classes with ten positives have random scores; in
 ``some``, two with thirty. Each draw is an audit by a design: ``classes`` (4.4 questions an image, drawn),
-``classes, all`` (all 20 questions), ``uniform`` (all 20 questions of a uniform sample), and ``rule`` (uniform,
+``classes, all`` (all 20 questions), ``uniform`` (all 20 questions of a uniform sample), ``rule`` (uniform,
 and the top class of each model is asked about, others count as absent). It prints, for both models and their
 difference, in points: the bias and the standard deviation of the estimates, their mean standard error, the
 coverage and half the median width of the intervals, how often there is one, and the coverage of these. With
@@ -234,7 +234,7 @@ def table(path: Path) -> None:
     for (data, n, design, questions), rows in groups.items():
         bias = ", ".join(f"{float(r['bias']):+.1f}".replace("-", "−") for r in rows)
         half = ", ".join(f"{float(r['half']):.1f}" for r in rows)
-        held = ", ".join(f"{100 * float(r['coverage']):.1f}" for r in rows)
+        held = ", ".join(f"{100 * float(r['coverage_with']):.1f}" for r in rows)
         share = f"{100 * float(rows[0]['with']):.0f} %"
         about = f"{data} | {int(n):,} | `{design}` | {float(questions):.1f}"
         print(f"| {about} | {bias} | {half} | {held} % | {share} |")

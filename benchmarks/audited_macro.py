@@ -5,13 +5,18 @@ First the features, a few minutes::
     manyhot predict ../shared/data/voc/images.parquet --model efficientnet-lite0 --model efficientnet-lite2 \
         --embeddings --out features
 
-``python benchmarks/audited_macro.py coverage features [--draws 500] [--sizes 250 412 1000]`` judges two
-models, which are logistic regressions on the features, fitted to the other 2,479 photographs. Each draw is an
-audit by a design: ``classes`` (4.4 questions an image, drawn), ``classes, all`` (all 20 questions),
-``uniform`` (all 20 questions of a uniform sample), and ``rule`` (uniform, and the top class of each model is
-asked about, others count as absent). It prints the bias and the standard deviation of the estimates, the
-coverage and half the median width of the intervals, and how often there is one, for both models and their
-difference, in points.
+``python benchmarks/audited_macro.py coverage features [--data voc ranked unranked some] [--draws 1000]
+[--sizes 250 412 1000] [--seed 1] [--only classes]`` judges two models again and again. On VOC, they are
+logistic regressions on the features, fitted to the other 2,479 photographs, which the seed chooses. The other
+data are simulated, 3,000 images of 20 classes with 1 to 20 % positives: in ``ranked``, positives of a class
+score higher by 2.5 deviations; in ``unranked``, five classes with ten positives have random scores; in
+``some``, two with thirty. Each draw is an audit by a design: ``classes`` (4.4 questions an image, drawn),
+``classes, all`` (all 20 questions), ``uniform`` (all 20 questions of a uniform sample), ``rule`` (uniform,
+and the top class of each model is asked about, others count as absent). It prints, for both models and their
+difference, in points: the bias and the standard deviation of the estimates, their mean standard error, the
+coverage and half the median width of the intervals, how often there is one, and the coverage of these. With
+``--out FILE.csv``, rows are added to this file, and ``table FILE.csv`` shows them. The committed results,
+``audited_macro.csv``, are of seed 101. Choices were made on the seeds below 60.
 
 ``python benchmarks/audited_macro.py walk features FOLDER`` goes the whole way as a user without labels: it
 draws an audit, lets two raters, who know VOC's truth and err on 5 % of the questions, answer in the running
@@ -21,6 +26,7 @@ app, aggregates, and evaluates. It prints the sentence that the terminal says, a
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import random
 import re
@@ -31,7 +37,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
@@ -43,7 +49,7 @@ common.quiet()
 import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
-from scipy.special import stdtrit  # noqa: E402
+from scipy.special import expit  # noqa: E402
 from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.metrics import average_precision_score  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
@@ -58,47 +64,35 @@ from manyhot.evaluate.audit_proposals import standard_odds  # noqa: E402
 from manyhot.tables import Predictions  # noqa: E402
 
 VOC = common.REPO.parent / "shared" / "data" / "voc" / "images.parquet"
-KEYS = [
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-]
-MODELS = ("efficientnet-lite0", "efficientnet-lite2")
+MODELS = ("efficientnet-lite0", "squeezenet")
 N_IMAGES = 3000
 STRENGTH = 1e-3
 SECONDS, RATERS, WRONG = 5.0, 2, 0.05
+UNRANKED = {"ranked": (0, 0), "unranked": (5, 10), "some": (2, 30)}
+"""Simulated data: number of classes with random scores, and of positives of each."""
+OF = ("A", "B", "difference")
 
 
 @dataclass
 class World:
-    """The photographs, VOC's truth, shape (N, C), and the probabilities of each model."""
+    """Images, their truth, shape (N, C), the scores of each model, and the models' probabilities."""
 
+    keys: list[str]
     rows: np.ndarray
     image_id: list[str]
     truth: np.ndarray
     scores: list[np.ndarray]
+    kind: str = "probability"
 
     @property
     def certain(self) -> np.ndarray:
         """Which classes are the top class of a model."""
-        return sum(np.arange(len(KEYS)) == s.argmax(1)[:, None] for s in self.scores) > 0
+        return sum(np.arange(len(self.keys)) == s.argmax(1)[:, None] for s in self.scores) > 0
+
+    @property
+    def probability(self) -> np.ndarray:
+        """The mean of the models' probabilities."""
+        return np.mean([s if self.kind == "probability" else expit(s) for s in self.scores], axis=0)
 
     def values(self, truth: np.ndarray) -> np.ndarray:
         """Return macro average precision of the models over classes with positives, and the difference."""
@@ -107,11 +101,13 @@ class World:
         return np.array([a, b, a - b])
 
 
-def world(features: Path, models: Sequence[str]) -> World:
+def world(features: Path, models: Sequence[str], seed: int = 0) -> World:
     """Fit the models on the photographs that are not audited."""
     table = pq.read_table(VOC, columns=["image_id", "labels"])
-    truth = np.array([[k in labels for k in KEYS] for labels in table["labels"].to_pylist()])
-    order = np.random.default_rng(0).permutation(len(truth))
+    labels = table["labels"].to_pylist()
+    keys = sorted({key for own in labels for key in own})
+    truth = np.array([[k in own for k in keys] for own in labels])
+    order = np.random.default_rng(seed).permutation(len(truth))
     rows, rest = np.sort(order[:N_IMAGES]), np.sort(order[N_IMAGES:])
     scores = []
     for name in models:
@@ -121,7 +117,22 @@ def world(features: Path, models: Sequence[str]) -> World:
             LogisticRegression(C=STRENGTH, max_iter=300, tol=1e-3).fit(x[rest], y) for y in truth[rest].T
         ]
         scores.append(np.stack([h.predict_proba(x[rows])[:, 1] for h in heads], 1).astype(np.float32))
-    return World(rows, [table["image_id"][int(i)].as_py() for i in rows], truth[rows], scores)
+    ids = [table["image_id"][int(i)].as_py() for i in rows]
+    return World(keys, rows, ids, truth[rows], scores)
+
+
+def simulated(data: str, seed: int) -> World:
+    """Return images of 20 classes, some of which models cannot rank."""
+    rng, n_classes = np.random.default_rng(seed), 20
+    share, apart = np.geomspace(0.01, 0.2, n_classes), np.full(n_classes, 2.5)
+    truth = rng.random((N_IMAGES, n_classes)) < share
+    n_random, n_positives = UNRANKED[data]
+    for c in range(n_random):
+        truth[:, c], apart[c] = False, 0
+        truth[rng.choice(N_IMAGES, n_positives, replace=False), c] = True
+    first = rng.normal(size=truth.shape) + apart * truth + np.log(share) - 0.3
+    scores = [x.astype(np.float32) for x in (first, first + rng.normal(0, 0.7, truth.shape))]
+    return World([f"class {c}" for c in range(n_classes)], np.arange(N_IMAGES), [], truth, scores, "logit")
 
 
 # ── How often intervals hold ──
@@ -129,8 +140,7 @@ def world(features: Path, models: Sequence[str]) -> World:
 
 def designs(w: World, n: int) -> dict[str, ClassDesign]:
     """Return the designs that are compared."""
-    p = np.mean(w.scores, axis=0)
-    drawn = class_design(w.scores, n, certain=w.certain, probability=p)
+    drawn = class_design(w.scores, n, certain=w.certain, probability=w.probability)
     every, same = np.ones_like(drawn.asked), uniform_design(N_IMAGES, n)
     return {
         "classes": drawn,
@@ -141,7 +151,7 @@ def designs(w: World, n: int) -> dict[str, ClassDesign]:
 
 
 def audit(w: World, how: ClassDesign, name: str, odds: list[np.ndarray], rng: np.random.Generator) -> Any:
-    """Return estimates, errors and degrees of freedom of one audit, and whether there are intervals."""
+    """Return the estimates of one audit, whether there are intervals, and the number of questions."""
     sample = how.design.draw(rng)
     chance = how.asked[sample.images]
     asked = rng.random(chance.shape) < chance
@@ -149,50 +159,85 @@ def audit(w: World, how: ClassDesign, name: str, odds: list[np.ndarray], rng: np
     values = [
         audited_average_precision(
             answers,
-            s >= 0.5,
+            s >= (0.5 if w.kind == "probability" else 0),
             s,
             sample,
             features=[own, other],
-            asked=None if name == "rule" else asked * chance,
+            asked=asked * chance if name.startswith("classes") and how.asked.min() < 1 else None,
         )
         for s, own, other in zip(w.scores, odds, odds[::-1], strict=True)
     ]
     both = side_by_side(values)
     found = estimate(side_by_side([both, both.differences(np.array([0]), np.array([1]))]), sample, power=1.0)
     doubt = name == "rule" or any(doubt_of_classes(answers, s, sample) for s in w.scores)
-    return (found.value, found.error, found.df), not doubt, asked.sum()
+    return replace(found, checked=False), not doubt, asked.sum()
 
 
-def coverage(w: World, sizes: list[int], draws: int, only: list[str]) -> None:
-    """Print how estimates and intervals do."""
-    true, odds = w.values(w.truth), [standard_odds(s, "probability") for s in w.scores]
-    print("map_macro of A, of B and the difference:", *(f"{100 * v:.2f}" for v in true))
-    print("positives of the classes:", *w.truth.sum(0))
-    for name, probable in (("the top class", 2.0), ("probabilities of 0.05", 0.05)):
-        asked = w.certain | (np.max(w.scores, axis=0) >= probable)
-        off = 100 * (w.values(w.truth & asked) - true)
-        print(f"asked about {name}, {asked.sum(1).mean():.2f} an image, off by", *(f"{x:.2f}" for x in off))
-    for n in sizes:
+def summary(true: np.ndarray, drawn: list[Any]) -> dict[str, np.ndarray]:
+    """Return how both values and their difference do, in points and shares."""
+    found, some = [d[0] for d in drawn], np.array([d[1] for d in drawn])
+    value, error = (np.array([getattr(f, name) for f in found]) for name in ("value", "error"))
+    logit, plain = (np.array([f.interval(scale) for f in found]) for scale in ("logit", "plain"))
+    ends = np.where(np.arange(3) < 2, logit, plain)  # as `evaluate` reports values and pairs
+    held = (ends[:, 0] <= true) & (true <= ends[:, 1])
+    return {
+        "true": 100 * true,
+        "bias": 100 * (value.mean(0) - true),
+        "deviation": 100 * value.std(0),
+        "error": 100 * error.mean(0),
+        "coverage": held.mean(0),
+        "half": 50 * np.median(ends[:, 1] - ends[:, 0], axis=0),
+        "with": np.full(3, some.mean()),
+        "coverage_with": held[some].mean(0) if some.any() else np.full(3, np.nan),
+    }
+
+
+def coverage(w: World, data: str, a: argparse.Namespace) -> None:
+    """Print how estimates and intervals do, and add them to a file."""
+    true, odds = w.values(w.truth), [standard_odds(s, w.kind) for s in w.scores]
+    print(f"{data}: map_macro of A, of B and the difference:", *(f"{100 * v:.2f}" for v in true))
+    print("positives of the classes:", *w.truth.sum(0), flush=True)
+    for n in a.sizes:
         for name, how in designs(w, n).items():
-            if only and name not in only:
+            if a.only and name not in a.only:
                 continue
-            rng = np.random.default_rng(n)
-            drawn = [audit(w, how, name, odds, rng) for _ in range(draws)]
-            found = np.array([d[0] for d in drawn])
-            off, half = found[:, 0] - true, stdtrit(found[:, 2], 0.975) * found[:, 1]
-            held, some = np.abs(off) <= half, np.array([d[1] for d in drawn])
-            columns = {
-                "bias": 100 * off.mean(0),
-                "deviation": 100 * off.std(0),
-                "error": 100 * found[:, 1].mean(0),
-                "coverage %": 100 * held.mean(0),
-                "±": 100 * np.median(half, axis=0),
-            }
-            if 0 < some.sum() < draws:
-                columns["coverage if there is one %"] = 100 * held[some].mean(0)
-            told = "; ".join(f"{k} {' '.join(f'{x:.2f}' for x in v)}" for k, v in columns.items())
-            questions = np.mean([d[2] for d in drawn]) / n
-            print(f"{n} {name}: {told}; interval {some.mean():.0%}; questions {questions:.2f}", flush=True)
+            rng = np.random.default_rng([a.seed, n])
+            drawn = [audit(w, how, name, odds, rng) for _ in range(a.draws)]
+            columns = summary(true, drawn)
+            print(
+                n, name, *(f"{k} {' '.join(f'{x:.3f}' for x in v)};" for k, v in columns.items()), flush=True
+            )
+            about = {"data": data, "images": n, "design": name, "draws": a.draws, "seed": a.seed}
+            about["questions"] = np.mean([d[2] for d in drawn]) / n
+            rows = [about | {"of": of} | {k: v[j] for k, v in columns.items()} for j, of in enumerate(OF)]
+            if a.out:
+                add_rows(a.out, rows)
+
+
+def add_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    old = list(csv.DictReader(path.open())) if path.exists() else []
+    with path.open("w", newline="") as file:
+        out = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        out.writeheader()
+        out.writerows(
+            old + [{k: f"{v:.4f}" if isinstance(v, float) else v for k, v in r.items()} for r in rows]
+        )
+
+
+def table(path: Path) -> None:
+    """Print a table of the results, in Markdown."""
+    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for row in csv.DictReader(path.open()):
+        groups.setdefault((row["data"], row["images"], row["design"], row["questions"]), []).append(row)
+    print("| data | images | design | questions an image | bias | ± (median) | coverage | with an interval |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for (data, n, design, questions), rows in groups.items():
+        bias = ", ".join(f"{float(r['bias']):+.1f}".replace("-", "−") for r in rows)
+        half = ", ".join(f"{float(r['half']):.1f}" for r in rows)
+        held = ", ".join(f"{100 * float(r['coverage_with']):.1f}" for r in rows)
+        share = f"{100 * float(rows[0]['with']):.0f} %"
+        about = f"{data} | {int(n):,} | `{design}` | {float(questions):.1f}"
+        print(f"| {about} | {bias} | {half} | {held} % | {share} |")
 
 
 # ── The whole way ──
@@ -205,19 +250,19 @@ def photographs(w: World, models: Sequence[str], folder: Path) -> None:
     places = [folder / "photos" / f"{name}.jpg" for name in w.image_id]
     for place, picture in zip(places, pictures, strict=True):
         place.write_bytes(picture.as_py())
-    classes = from_keys(KEYS, "voc")
-    about = {"n_classes": str(len(KEYS)), "classes": classes.hash}
+    classes = from_keys(w.keys, "voc")
+    about = {"n_classes": str(len(w.keys)), "classes": classes.hash}
     images = pa.table({"image_id": w.image_id, "uri": [str(p.resolve()) for p in places]})
     (folder / "predictions").mkdir()
     tables.write(images, folder / "predictions" / "images.parquet", "images", about=about)
-    (folder / "classes.txt").write_text("\n".join(KEYS) + "\n", encoding="utf-8")
+    (folder / "classes.txt").write_text("\n".join(w.keys) + "\n", encoding="utf-8")
     for name, s in zip(models, w.scores, strict=True):
         own = Predictions(
             pa.array(w.image_id),
             name,
             scores=s,
             score_kind="probability",
-            n_classes=len(KEYS),
+            n_classes=len(w.keys),
             class_hash=classes.hash,
         )
         write_predictions(own, folder / "predictions" / f"{name}.parquet")
@@ -238,7 +283,7 @@ def manyhot(folder: Path, *arguments: str) -> str:
 def seen(folder: Path, w: World) -> dict[str, set[str]]:
     """Return which classes a rater sees on each picture, by the picture's number in the app."""
     truth = {
-        name: {KEYS[c] for c in np.flatnonzero(row)} for name, row in zip(w.image_id, w.truth, strict=True)
+        name: {w.keys[c] for c in np.flatnonzero(row)} for name, row in zip(w.image_id, w.truth, strict=True)
     }
     with sqlite3.connect(folder / "audit" / "annotation.sqlite") as store:
         return {str(number): truth[name] for number, name in store.execute("SELECT id, name FROM images")}
@@ -247,9 +292,10 @@ def seen(folder: Path, w: World) -> dict[str, set[str]]:
 class Rater:
     """A rater's browser, who knows the truth of each picture and errs at random."""
 
-    def __init__(self, link: str, truth: dict[str, set[str]], seed: int) -> None:
+    def __init__(self, link: str, truth: dict[str, set[str]], keys: list[str], seed: int) -> None:
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
         self._address, self._truth, self._rng = link.partition("/join/")[0], truth, random.Random(seed)
+        self._keys = keys
         self._opener.open(urllib.request.Request(link, method="POST")).read()
         page = self._opener.open(f"{self._address}/").read().decode()
         self._csrf = re.search(r'name="csrf" content="(\w+)"', page)[1]
@@ -270,7 +316,7 @@ class Rater:
                 self.answers += len(items)
 
     def _vote(self, page: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
-        valid = KEYS[shown["class_id"]] in self._truth[page["image"].split("/")[3]]
+        valid = self._keys[shown["class_id"]] in self._truth[page["image"].split("/")[3]]
         wrong = self._rng.random() < WRONG
         return {
             "key": secrets.token_hex(12),
@@ -292,7 +338,7 @@ def answer(folder: Path, w: World) -> int:
             r"http\S+/join/\S+", manyhot(folder, "invite", "audit", *names, "--address", address)
         )
         truth = seen(folder, w)
-        raters = [Rater(link, truth, seed) for seed, link in enumerate(links)]
+        raters = [Rater(link, truth, w.keys, seed) for seed, link in enumerate(links)]
         for rater in raters:
             rater.work()
         return sum(rater.answers for rater in raters)
@@ -341,20 +387,28 @@ def main() -> None:
     one = commands.add_parser("coverage")
     one.add_argument("features", type=Path)
     one.add_argument("--models", nargs=2, default=MODELS)
-    one.add_argument("--draws", type=int, default=500)
+    one.add_argument("--data", nargs="+", choices=["voc", *UNRANKED], default=["voc", *UNRANKED])
+    one.add_argument("--draws", type=int, default=1000)
     one.add_argument("--sizes", type=int, nargs="+", default=[250, 412, 1000])
-    one.add_argument("--only", nargs="*", default=[])
+    one.add_argument("--seed", type=int, default=1)
+    one.add_argument("--only", nargs="*", default=["classes"])
+    one.add_argument("--out", type=Path)
+    shown = commands.add_parser("table")
+    shown.add_argument("file", type=Path)
     other = commands.add_parser("walk")
     other.add_argument("features", type=Path)
     other.add_argument("folder", type=Path)
     other.add_argument("--models", nargs=2, default=MODELS)
     other.add_argument("--size", type=int, default=412)
     a = parser.parse_args()
-    w = world(a.features, a.models)
-    if a.command == "walk":
-        walk(w, a.models, a.folder, a.size)
+    if a.command == "table":
+        table(a.file)
+    elif a.command == "walk":
+        walk(world(a.features, a.models), a.models, a.folder, a.size)
     else:
-        coverage(w, a.sizes, a.draws, a.only)
+        for data in a.data:
+            w = world(a.features, a.models, a.seed) if data == "voc" else simulated(data, a.seed)
+            coverage(w, data, a)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from manyhot.core.audit_average_precision import Ranking
-from manyhot.core.audit_class_designs import class_design
+from manyhot.core.audit_class_designs import _expected_squares, class_design
 from manyhot.core.audit_samples import active_design
 from manyhot.errors import InputError
 
@@ -50,8 +50,21 @@ def test_the_number_of_questions_is_the_requested_one():
     found = class_design(scores, 60, certain=certain, questions=2.5)
     assert found.design.probability @ found.asked.sum(1) == pytest.approx(2.5 * 60, rel=1e-4)
     assert (found.asked[certain] == 1).all()
-    assert found.asked.min() == pytest.approx(0.25)  # half of the questions are the same for each class
+    pairs = found.design.probability[:, None] * found.asked
+    assert pairs.min() == pytest.approx(0.5 * 2.5 * 60 / 1500)  # half of the questions are the same for all
     assert class_design(scores, 60, certain=certain, questions=5).asked.min() > 0.999
+
+
+def test_more_questions_are_asked_where_answers_change_more():
+    """Times the probability of the image, that of a question is proportional to the change."""
+    scores = scores_of()
+    found = class_design(scores, 60, certain=tops(scores), probability=np.mean(scores, axis=0), questions=2.5)
+    pairs = found.design.probability[:, None] * found.asked
+    between = (pairs > 1.001 * pairs.min()) & (found.asked < 1)
+    size = np.sqrt(_expected_squares(scores, np.mean(scores, axis=0)))
+    assert between.sum() > 20
+    ratio = (pairs / size)[between]
+    assert ratio == pytest.approx(np.full(len(ratio), ratio[0]), rel=1e-3)
 
 
 def test_one_model_and_a_sample_of_nearly_all_images():

@@ -1,6 +1,7 @@
 """Estimates of core/audited.py against closed forms, all samples, simulations and ppi-python."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -416,3 +417,19 @@ def test_proposed_values_of_means_are_those_of_ratios():
     found = estimate(ratios, sample)
     for name in ("value", "error", "power", "df"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name)), name
+
+
+def test_further_errors_add_to_the_variance_and_cancel_in_differences():
+    rng = np.random.default_rng(0)
+    sample = uniform_design(500, 100).draw(rng)
+    values = linearised_means(rng.random((100, 2)), rng.random((500, 2)), sample)
+    more = replace(values, further=np.array([[0.03, 0.03], [0.04, -0.01]]))
+    plain, found = (estimate(v, sample, power=1.0) for v in (values, more))
+    assert found.value == pytest.approx(plain.value)
+    assert found.error**2 - plain.error**2 == pytest.approx([0.0025, 0.001])
+    one, two = (
+        estimate(v.differences(np.array([0]), np.array([1])), sample, power=1.0) for v in (values, more)
+    )
+    assert two.error**2 - one.error**2 == pytest.approx([0.0025])  # (0.04 + 0.01)**2 of the second cause
+    parts = 2 * plain.error[0] ** 4 / plain.df[0]  # the sum of the squares of the images' parts
+    assert found.df[0] == pytest.approx(2 * found.error[0] ** 4 / (parts + 0.03**4 + 0.04**4))

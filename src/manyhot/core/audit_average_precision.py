@@ -19,6 +19,23 @@ T and P are linear in each m_i, so what leaving out an image changes is known ex
 ``d_i = (l_i - p_i) / π_i``, and AP changes by ``d_i (g_i - AP) / (P - d_i)`` with g_i = dT / dm_i. These
 changes make up the variance. Influences, which have P as denominator, are too small if a class has few
 audited positives (`manyhot.core.jackknife`).
+
+If questions are drawn, most pairs of an image and a class are rarely asked about: a positive among them then
+counts as 1 / chance images, and usually none is drawn. P is then too small, T / P too high, and its variance
+too small. So a class's answers about such pairs count λ times: ``m_i = p_i + λ (l_i - p_i) / chance_i``. With
+the number R of their positives that the regression expects, and the variance V of their sum by the design
+and p,
+
+    λ = (τ R)**2 / ((τ R)**2 + V),
+
+which has the smallest mean squared error if the numbers of positives of classes have the deviation τ R (the
+composite estimator of small areas, Fay and Herriot 1979, doi 10.1080/01621459.1979.10482505). What λ leaves
+out has the standard error ``(1 - λ) τ R``, independently for each class. To second order, T / P is too high
+by ``b = AP λ**2 V / P**2`` if classes are as the regression expects, and right if they deviate by τ R: half
+of b is subtracted, and the sum of b over classes is another standard error. The regression weighs answers by
+1 / chance**0.5. Weights of 1 let the frequent questions decide what it expects of the rare ones, and those
+of 1 / chance let few answers decide. τ, the limit of rare pairs and this root were chosen by simulation
+(``benchmarks/audited_macro.py``).
 """
 
 from __future__ import annotations
@@ -55,6 +72,12 @@ _LEAST_TOTAL = 0.2
 
 _LEAST_REST = 0.25
 """Share of a class's positives that is left at least if an image is left out."""
+
+RARE = 6.0
+"""Times the least chance of a question, below which it is rarely asked."""
+
+_DEVIATION = 1.75
+"""Deviation τ of the number of positives of a class among rare pairs, divided by the expected number."""
 
 _LEAST_P = 1e-6
 """Least share of positives from which the regression starts."""
@@ -93,32 +116,125 @@ def audited_average_precision(
     with it: it may be in other images.
     """
     check_rows(len(audited), len(proposed), sample)
-    asked = np.ones(audited.shape, np.float32) if asked is None else asked
+    chances = sample.probability[:, None] * (np.ones(audited.shape) if asked is None else asked)
+    weights = np.where(chances > 0, 1.0 if asked is None else _weights(chances), 0.0)
+    least = 0.0 if asked is None else chances.min(where=chances > 0, initial=1)
     features = (scores, proposed) if features is None else features
-    rows, free = sample.images, 1 - sample.probability
+    rows, n_classes = sample.images, audited.shape[1]
     residual, f, values, alone = np.zeros(len(rows)), np.zeros(len(proposed)), [], []
-    for c, p in enumerate(_fitted(audited, asked > 0, features, sample)):
-        ranking, answer, chance = Ranking.of(scores[:, c]), audited[:, c], sample.probability * asked[:, c]
+    further = np.zeros(n_classes + 1)
+    for c, p in enumerate(_fitted(audited, weights, features, sample)):
+        ranking, answer, chance = Ranking.of(scores[:, c]), audited[:, c], chances[:, c]
         if proposed[:, c].any():
             alone.append(ranking.curve(proposed[:, c].astype(np.float64)).precision)
         if not answer.any() and (p.sum() < LEAST_EXPECTED or not (chance < 1).any()):
             continue
-        change = np.divide(answer - p[rows], chance, out=np.zeros(len(rows)), where=chance > 0)
-        label = p.copy()
-        label[rows] += change
-        curve = ranking.curve(p if label.sum() < _LEAST_TOTAL * p.sum() else label)
-        rest = np.maximum(curve.total - change, _LEAST_REST * curve.total)
-        # The variance has the factor 1 - π for images, but 1 - π q if q is the probability of the question.
-        more = np.sqrt(np.divide(1 - chance, free, out=np.ones(len(rows)), where=free > 0))
-        residual += more * change * sample.probability * (curve.slope[rows] - curve.precision) / rest
-        f += curve.influence(p)
-        values.append(curve.precision)
+        found = _class_precision(ranking, p, answer, chance, sample, RARE * least)
+        residual, f = residual + found.residual, f + found.influence
+        further[c], further[-1] = found.error, further[-1] + found.excess
+        values.append(found.value)
     scale = len(proposed) / max(len(values), 1)
-    residual, f = scale * residual, scale * f
+    residual, f, further = scale * residual, scale * f, further / max(len(values), 1)
     value, of_proposals = (np.array([np.mean(v) if v else np.nan]) for v in (values, alone))
     mean = f.mean(keepdims=True)
     base = value - mean - sample.weights @ residual
-    return LinearisedValues((f[rows] + residual)[:, None], f[rows][:, None], mean, base, of_proposals)
+    contributions = (f[rows] + residual)[:, None], f[rows][:, None]
+    return LinearisedValues(*contributions, mean, base, of_proposals, further[:, None])
+
+
+@dataclass(frozen=True)
+class _ClassPrecision:
+    """The average precision of a class, and what its error is made of.
+
+    Attributes
+    ----------
+    value : float
+    residual : ndarray of float64, shape (n,)
+        What leaving out each audited image changes, times the probability of the image.
+    influence : ndarray of float64, shape (N,)
+        By how much another image like each one would change it.
+    error, excess : float
+        As `_RarePairs.errors` returns them.
+    """
+
+    value: float
+    residual: Floats
+    influence: Floats
+    error: float
+    excess: float
+
+
+def _class_precision(
+    ranking: Ranking, p: Floats, answer: Bools, chance: Floats, sample: AuditSample, limit: float
+) -> _ClassPrecision:
+    """Return the average precision of a class; pairs with a chance below `limit` are rare."""
+    rows, free = sample.images, 1 - sample.probability
+    rare = _RarePairs.of(chance, p[rows], limit, p.sum())
+    change = np.divide(answer - p[rows], chance, out=np.zeros(len(rows)), where=chance > 0)
+    change *= np.where(rare.rows, rare.trust, 1)
+    label = p.copy()
+    label[rows] += change
+    curve = ranking.curve(p if label.sum() < _LEAST_TOTAL * p.sum() else label)
+    slope = curve.slope[rows] - curve.precision
+    rest = np.maximum(curve.total - change, _LEAST_REST * curve.total)
+    # The variance has the factor 1 - π for images, but 1 - π q if q is the probability of the question.
+    more = np.sqrt(np.divide(1 - chance, free, out=np.ones(len(rows)), where=free > 0))
+    residual = more * change * sample.probability * slope / rest
+    error, excess = rare.errors(slope, max(curve.total, _LEAST_REST * p.sum()))
+    return _ClassPrecision(curve.precision - excess / 2, residual, curve.influence(p), error, excess)
+
+
+def _weights(chances: Floats) -> Floats:
+    """Return the weights of answers in the regression, with the mean 1 over the questions."""
+    weights = np.divide(1, np.sqrt(chances), out=np.zeros(chances.shape), where=chances > 0)
+    return np.asarray(weights * (np.count_nonzero(weights) / weights.sum()))
+
+
+@dataclass(frozen=True)
+class _RarePairs:
+    """The questions about a class that are rarely asked.
+
+    Attributes
+    ----------
+    rows : ndarray of bool, shape (n,)
+    counts : ndarray of float64, shape (n,)
+        Expected positives that each question stands for; 0 for others.
+    trust : float
+        λ.
+    positives, variance : float
+        R and V.
+    """
+
+    rows: Bools
+    counts: Floats
+    trust: float
+    positives: float
+    variance: float
+
+    @classmethod
+    def of(cls, chance: Floats, p: Floats, limit: float, total: float) -> _RarePairs:
+        """Return those with a chance below `limit`; `total` is the number of positives by the regression."""
+        rows = (chance > 0) & (chance < limit)
+        counts = np.divide(p, chance, out=np.zeros(len(p)), where=rows)
+        positives = min(counts.sum(), total)
+        variance = float((counts[rows] * (1 - p[rows]) * (1 / chance[rows] - 1)).sum())
+        square = (_DEVIATION * positives) ** 2
+        trust = square / (square + variance) if variance > 0 else 1.0
+        return cls(rows, counts, trust, positives, variance)
+
+    def errors(self, slope: Floats, total: float) -> tuple[float, float]:
+        """Return the standard error of the average precision that λ leaves, and by how much it is too high.
+
+        Parameters
+        ----------
+        slope : ndarray of float64, shape (n,)
+            dT / dm - AP.
+        total : float
+            P.
+        """
+        change = float(self.counts @ slope) / max(self.counts.sum(), _LEAST_P) / total
+        error = (1 - self.trust) * _DEVIATION * self.positives * change
+        return error, -change * self.trust**2 * self.variance / total
 
 
 def doubt_of_classes(audited: Bools, scores: AnyFloats, sample: AuditSample) -> str:
@@ -148,7 +264,7 @@ def doubt_of_classes(audited: Bools, scores: AnyFloats, sample: AuditSample) -> 
 
 
 def _fitted(
-    audited: Bools, asked: Bools, features: Sequence[AnyFloats | Bools], sample: AuditSample
+    audited: Bools, weights: Floats, features: Sequence[AnyFloats | Bools], sample: AuditSample
 ) -> Iterator[Floats]:
     """Yield the probability that each image has a class, by class."""
     here = np.zeros((len(features), *audited.shape))
@@ -156,7 +272,7 @@ def _fitted(
         x[:] = feature[sample.images]
     centre, spread = here.mean(axis=(1, 2)), here.std(axis=(1, 2))
     spread[spread == 0] = 1
-    slopes, intercepts = _regression(audited, asked, ((here.T - centre) / spread).T)
+    slopes, intercepts = _regression(audited, weights, ((here.T - centre) / spread).T)
     for c, intercept in enumerate(intercepts):
         odds = np.full(len(sample.design), intercept)
         for x, slope in zip(features, slopes / spread, strict=True):
@@ -164,8 +280,11 @@ def _fitted(
         yield expit(odds - slopes @ (centre / spread))
 
 
-def _regression(audited: Bools, asked: Bools, features: Floats) -> tuple[Floats, Floats]:
-    """Return the slopes of features, shape (K, n, C), and the intercept of each class."""
+def _regression(audited: Bools, weights: AnyFloats | Bools, features: Floats) -> tuple[Floats, Floats]:
+    """Return the slopes of features, shape (K, n, C), and the intercept of each class.
+
+    Answers have weights, shape (n, C), which are 0 where people were not asked.
+    """
     from scipy.optimize import minimize
 
     (k, _, n_classes), flat = features.shape, features.reshape(len(features), audited.size)
@@ -180,12 +299,12 @@ def _regression(audited: Bools, asked: Bools, features: Floats) -> tuple[Floats,
 
     def loss(b: Floats) -> tuple[float, Floats]:
         eta = odds(b)
-        value = (asked * (np.logaddexp(0, eta) - audited * eta)).sum() + penalty @ b**2 / 2
-        return float(value), sums(asked * (expit(eta) - audited)) + penalty * b
+        value = (weights * (np.logaddexp(0, eta) - audited * eta)).sum() + penalty @ b**2 / 2
+        return float(value), sums(weights * (expit(eta) - audited)) + penalty * b
 
     def curvature(b: Floats) -> Floats:
         p = expit(odds(b))
-        w = asked * p * (1 - p)
+        w = weights * p * (1 - p)
         products = np.diag(sums(w) + penalty)
         products[0] = products[:, 0] = sums(w)
         for i, x in enumerate(features, 1):
@@ -193,7 +312,7 @@ def _regression(audited: Bools, asked: Bools, features: Floats) -> tuple[Floats,
         return products + np.diag(penalty * (np.arange(len(b)) <= k))
 
     start = np.zeros(1 + k + n_classes)
-    start[0] = logit(np.clip(audited.mean(where=asked), _LEAST_P, 1 - _LEAST_P))
+    start[0] = logit(np.clip(np.average(audited, weights=weights), _LEAST_P, 1 - _LEAST_P))
     found = minimize(loss, start, jac=True, hess=curvature, method="trust-exact").x
     return found[1 : k + 1], found[0] + found[k + 1 :]
 

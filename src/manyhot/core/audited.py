@@ -84,6 +84,9 @@ class LinearisedValues:
         The values at which the metrics were linearised.
     alone : ndarray of float64, shape (M,)
         The values by the proposed label sets alone.
+    further : ndarray of float64, shape (K, M), optional
+        Standard errors of K causes that are independent of one another and of the sample, such as what is
+        not known of a class. Those of one cause have the same sign if it changes values alike.
     """
 
     audited: AnyFloats
@@ -91,6 +94,13 @@ class LinearisedValues:
     mean: Floats
     base: Floats
     alone: Floats
+    further: Floats | None = None
+
+    @property
+    def parts(self) -> tuple[AnyFloats, ...]:
+        """All arrays, whose last axis is that of the values."""
+        further = np.zeros((0, len(self.base))) if self.further is None else self.further
+        return self.audited, self.proposed, self.mean, self.base, self.alone, further
 
     def differences(self, first: Ints, second: Ints) -> LinearisedValues:
         """Return the paired differences of the values `first` minus the values `second`, each shape (P,).
@@ -100,8 +110,7 @@ class LinearisedValues:
         their share of the images: with ReaL, intervals are 2.9 times narrower than by as many of all images.
         The share is of the images that have a valid class, whose number is estimated if it is not known.
         """
-        parts = (self.audited, self.proposed, self.mean, self.base, self.alone)
-        return LinearisedValues(*(x[..., first] - x[..., second] for x in parts))
+        return LinearisedValues(*(x[..., first] - x[..., second] for x in self.parts))
 
 
 def linearised_means(audited: AnyFloats, proposed: AnyFloats, sample: AuditSample) -> LinearisedValues:
@@ -353,7 +362,9 @@ def estimate(
         part[:, part.sum(axis=0) < _ROUNDING**2] = 0  # or it would seem that many images make it up
     variance = squares.sum(axis=0)
     total = variance * _freedom(sample, power) + spread.sum(axis=0)
-    parts = squares + spread
+    further = np.square(values.parts[-1], dtype=np.float64)
+    total = total + further.sum(axis=0)
+    parts = np.concatenate([squares + spread, further])
     with np.errstate(invalid="ignore", divide="ignore"):
         df = 2 * total**2 / _summed(parts, parts)
         heaviest = _heaviest(largest, sample, same) / variance
@@ -401,7 +412,7 @@ def _audited_sums(stratum: Ints, values: AnyFloats | Bools, inside: Bools, n_str
 
 def side_by_side(values: Sequence[LinearisedValues]) -> LinearisedValues:
     """Return the values of several metrics or models together."""
-    columns = zip(*((v.audited, v.proposed, v.mean, v.base, v.alone) for v in values), strict=True)
+    columns = zip(*(v.parts for v in values), strict=True)
     return LinearisedValues(*(np.concatenate(parts, axis=-1) for parts in columns))
 
 

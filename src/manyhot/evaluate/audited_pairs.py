@@ -79,6 +79,7 @@ class AuditedPairs:
                 values.mean[one],
                 values.base[one],
                 values.alone[one],
+                np.asarray(values.parts[-1][:, one], np.float64),
             )
             for values in draws
         ]

@@ -87,6 +87,9 @@ class LinearisedValues:
     further : ndarray of float64, shape (K, M), optional
         Standard errors of K causes that are independent of one another and of the sample, such as what is
         not known of a class. Those of one cause have the same sign if it changes values alike.
+    is_difference : bool
+        Whether the values are differences. `further` of these does not count for the degrees of freedom: it
+        is assumed, not estimated. That of values does, because their bias is of the same causes.
     """
 
     audited: AnyFloats
@@ -95,6 +98,7 @@ class LinearisedValues:
     base: Floats
     alone: Floats
     further: Floats | None = None
+    is_difference: bool = False
 
     @property
     def parts(self) -> tuple[AnyFloats, ...]:
@@ -110,7 +114,7 @@ class LinearisedValues:
         their share of the images: with ReaL, intervals are 2.9 times narrower than by as many of all images.
         The share is of the images that have a valid class, whose number is estimated if it is not known.
         """
-        return LinearisedValues(*(x[..., first] - x[..., second] for x in self.parts))
+        return LinearisedValues(*(x[..., first] - x[..., second] for x in self.parts), is_difference=True)
 
 
 def linearised_means(audited: AnyFloats, proposed: AnyFloats, sample: AuditSample) -> LinearisedValues:
@@ -364,7 +368,7 @@ def estimate(
     total = variance * _freedom(sample, power) + spread.sum(axis=0)
     further = np.square(values.parts[-1], dtype=np.float64)
     total = total + further.sum(axis=0)
-    parts = np.concatenate([squares + spread, further])
+    parts = np.concatenate([squares + spread, further[: 0 if values.is_difference else None]])
     with np.errstate(invalid="ignore", divide="ignore"):
         df = 2 * total**2 / _summed(parts, parts)
         heaviest = _heaviest(largest, sample, same) / variance

@@ -510,11 +510,11 @@ def error_ratios(n, rng):
         for s in scores
     )
     labels, predictions = tables_of(label, state, [s.astype(np.float32) for s in flat])
-    slices = Slices(("all", "whole", "part"), np.stack([~hard | hard, ~hard | hard, hard]))
+    slices = Slices(("all", "part=whole", "part=hard"), np.stack([~hard | hard, ~hard | hard, hard]))
     evaluation = judged(labels, predictions, ("top1", "real1"), 0, slices=slices)
     nan = float("nan")
-    for r in error_ratios(evaluation.as_results(), "whole").to_pylist():
-        if r["slice"] == "part" and r["model"] in ("a", None):
+    for r in error_ratios(evaluation.as_results(), "part=whole").to_pylist():
+        if r["slice"] == "part=hard" and r["model"] in ("a", None):
             for name in ("accuracy_difference", "error_ratio_x", "error_ratio_y", "error_ratio_difference"):
                 lo, hi = (nan if r[f"{name}_{e}"] is None else r[f"{name}_{e}"] for e in ("lo", "hi"))
                 yield Found(f"{name}{'' if r['model'] else ', mean of models'}", r[name], lo, hi)

@@ -171,6 +171,15 @@ def test_the_figure_shows_both_sides(judged):
     assert "Error ratios, ImageNet validation" in page
 
 
+def test_without_resamples_there_are_no_intervals(mirror, made_up, tmp_path, monkeypatch):
+    install(monkeypatch, tmp_path / "site", *made_up[:2])
+    monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
+    rows = evaluate("imagenet-x", models=["resnet50"], resamples=0).error_ratios.to_pylist()
+    assert len(rows) == 2 * 17
+    assert {row["error_ratio_x_lo"] for row in rows} == {None}
+    assert all(row["error_ratio_x"] > 0 for row in rows)
+
+
 @pytest.mark.slow
 def test_one_model(mirror, made_up, tmp_path, monkeypatch):
     install(monkeypatch, tmp_path / "site", *made_up[:2])

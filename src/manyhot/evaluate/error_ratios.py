@@ -68,20 +68,20 @@ class _Values:
 
 
 def error_ratios(results: Results, whole: str) -> pa.Table:
-    """Return the table ``error_ratios``: of each slice that has resampled values, and of each model.
+    """Return the table ``error_ratios``: of each slice by the same column as `whole`, and of each model.
 
     Parameters
     ----------
     results : Results
         With resampled values, for the intervals.
     whole : str
-        The slice whose error is 1. Without it, the table is empty.
+        The slice whose error is 1, such as ``factor=average``. Without it, the table is empty.
     """
+    column = f"{whole.partition('=')[0]}="
     rows = [
         row
-        for dataset in results.datasets
-        for name in dict.fromkeys(s for d, m, s in results.values_at if (d, m) == (dataset, X))
-        if (dataset, X, whole) in results.values_at and (dataset, X, name) in results.sample_rows
+        for dataset, metric, name in results.values_at
+        if metric == X and name.startswith(column) and (dataset, X, whole) in results.values_at
         for row in _rows(results, dataset, name, whole)
     ]
     return pa.Table.from_pylist(rows, schema=schema("error_ratios"))
@@ -90,8 +90,8 @@ def error_ratios(results: Results, whole: str) -> pa.Table:
 def _rows(results: Results, dataset: str, name: str, whole: str) -> Iterator[dict[str, Any]]:
     """Yield the rows of a slice: the mean over models, and each model; none if a metric is lacking."""
     ends = [(dataset, metric, part) for metric in (X, Y) for part in (name, whole)]
-    models = [m for m in results.values_at[ends[0]] if all(m in results.sample_rows.get(e, ()) for e in ends)]
-    if not models or name == "all":
+    models = [m for m in results.values_at[ends[0]] if all(m in results.values_at.get(e, ()) for e in ends)]
+    if not models:
         return
     x, all_x, y, all_y = (_accuracies(results, end, models) for end in ends)
     ratio_x, ratio_y = _ratio(x, all_x), _ratio(y, all_y)
@@ -131,8 +131,11 @@ def _rows(results: Results, dataset: str, name: str, whole: str) -> Iterator[dic
 
 def _accuracies(results: Results, end: End, models: Sequence[str]) -> _Values:
     values = np.array([results.values_at[end][m].value for m in models], np.float64)
-    rows = pa.array([results.sample_rows[end][m] for m in models])
-    return _Values(values, list_matrix(results.samples["values"].take(rows), np.nan).astype(np.float64))
+    rows = [row for m in models if (row := results.sample_rows.get(end, {}).get(m)) is not None]
+    if len(rows) < len(models):  # none were drawn
+        return _Values(values, np.empty((len(models), 0)))
+    samples = list_matrix(results.samples["values"].take(pa.array(rows)), np.nan)
+    return _Values(values, samples.astype(np.float64))
 
 
 def _ratio(part: _Values, whole: _Values) -> _Values:

@@ -137,7 +137,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def keep_in_memory(config: pytest.Config) -> None:
-    """Write files of tests to memory if there are several workers: they wait for no disk.
+    """Write files of tests to memory if several processes run them: they wait for no disk.
 
     Tests of the app's store and of reports take a quarter less time, and a tenth less CPU time. No files are
     left for a look afterwards, as with one process (``-n 0``); TMPDIR or ``--basetemp`` set another place.

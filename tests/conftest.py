@@ -116,8 +116,8 @@ BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")
 """The first without windows, menus and services, which cost each page as much again as the page itself."""
 
 
-MEMORY, ROOM = Path("/dev/shm"), 4 << 30
-"""A file system in memory, and the bytes that must be free in it; files of all tests take up to 0.5 GB."""
+MEMORY, ROOM = Path("/dev/shm"), 6 << 30
+"""A file system in memory, and the bytes that must be free in it; after a third of the tests their files took 1 GB."""
 
 
 # Each worker has one core: threads of BLAS would wait for one another in busy loops, a third of the time of

@@ -117,8 +117,8 @@ BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")
 """The first without windows, menus and services, which cost each page as much again as the page itself."""
 
 
-MEMORY, ROOM = Path("/dev/shm"), 4 << 30
-"""A file system in memory, and the bytes that must be free in it; files of all tests take up to 0.5 GB."""
+MEMORY, ROOM = Path("/dev/shm"), 6 << 30
+"""A file system in memory, and the bytes that must be free in it: a third of the tests write 1 GB."""
 
 
 # Each worker has one core: threads of BLAS would wait for one another in busy loops, a third of the time of
@@ -138,7 +138,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def keep_in_memory(config: pytest.Config) -> None:
-    """Write files of tests to memory if there are several workers: they wait for no disk.
+    """Write files of tests to memory if several processes run them: they wait for no disk.
 
     Tests of the app's store and of reports take a quarter less time, and a tenth less CPU time. No files are
     left for a look afterwards, as with one process (``-n 0``); TMPDIR or ``--basetemp`` set another place.

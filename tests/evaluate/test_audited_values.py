@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pytest
 from scipy import stats
 from scipy.special import expit, logit
+from sklearn.metrics import average_precision_score
 
 from audits import IDS, N_CLASSES, World, table_of
 from manyhot import evaluate
@@ -396,6 +397,25 @@ def test_models_that_propose_for_one_another_predict_answers_by_their_scores():
         )
         expected = estimate(values, sample, power=1.0).value[0]
         assert found.value("map_macro", model=model.model) == pytest.approx(expected, abs=1e-5)
+
+
+def test_models_that_propose_no_class_have_macro_average_precision():
+    """No probability is one half, so that models propose nothing: people's answers alone have positives."""
+    world, drawn = World(), draw_sample(IDS, np.full(400, 0.5), "uniform", 3)
+    models = [replace(m, scores=m.scores / 4) for m in dense(world)[0]]
+    images = Images(pa.table({"image_id": IDS}), "photos")
+    options = {"audited": world.audited(drawn.drawn), "sample": drawn, "classes": list("abcdef")}
+    found = evaluate(images, models, metrics=["map_macro"], **options)
+    numbers = row(found, model="good", metric="map_macro")
+    assert numbers["alone"] is None
+    truth = [
+        average_precision_score(y, s) for y, s in zip(matrix(world.sets).T, models[0].scores.T, strict=True)
+    ]
+    assert numbers["lo"] < np.mean(truth) < numbers["hi"]
+
+
+def matrix(sets):
+    return np.array([[c in s for c in range(N_CLASSES)] for s in sets])
 
 
 def test_macro_average_precision_needs_proposals():

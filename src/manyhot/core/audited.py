@@ -29,7 +29,7 @@ the textbook's (1 - n / N) s² / n.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -98,7 +98,7 @@ class LinearisedValues:
     base: Floats
     alone: Floats
     further: Floats | None = None
-    is_difference: bool = False
+    is_difference: bool = field(default=False, kw_only=True)
 
     @property
     def parts(self) -> tuple[AnyFloats, ...]:

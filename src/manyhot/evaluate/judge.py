@@ -264,7 +264,7 @@ class Judge:
         pooled = dict[str, str]()
         for metric in metrics:
             estimate = metric(case_for(metric, case))
-            if self._auditor is None or not isinstance(estimate, Pooled):
+            if self._auditor is None or not (isinstance(estimate, Pooled) or metric.name == MAP_MACRO):
                 self._rows += self._judge(predictions.model, metric, estimate, case, alignment.left)
             elif metric.name != MAP_MACRO:
                 pooled[metric.name] = NO_SUMS

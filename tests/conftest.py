@@ -118,7 +118,7 @@ BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")
 
 
 MEMORY, ROOM = Path("/dev/shm"), 6 << 30
-"""A file system in memory, and the bytes that must be free in it: a third of the tests write 1 GB."""
+"""A file system in memory, and the bytes that must be free in it: the default tests write 1.6 GB."""
 
 
 # Each worker has one core: threads of BLAS would wait for one another in busy loops, a third of the time of

@@ -284,7 +284,7 @@ class AuditedImages:
         if self.questions.are_drawn:
             text = (
                 f"{MAP_MACRO} from drawn questions is estimated with a regression where people were rarely "
-                "asked: in simulations, it is off by up to 2.2 points on average, which intervals allow for"
+                "asked: in simulations, it is off by up to 3 points on average, which intervals allow for"
             )
             yield Note(dataset, "", "drawn_questions", len(self.people), text)
         if self.is_whole:

@@ -6,7 +6,6 @@ import pytest
 
 from manyhot import Reading, diagnose_difficulty
 from manyhot.diagnose.page import write_diagnosis_page
-from manyhot.errors import InputError
 from manyhot.tables.array_inputs import as_labels
 from report_pages import parse
 
@@ -87,15 +86,12 @@ def test_slices_are_groups(tmp_path):
     assert dict(groups.select("group", "images").iter_rows())["source=a"] == 2
 
 
-def test_one_model_is_too_few():
-    with pytest.raises(InputError) as error:
-        diagnose_difficulty(SETS, {"a": TOP[:, [0]]}, reading=READING)
-    assert str(error.value).splitlines() == [
-        "Too few models to tell difficult images from errors of one model.",
-        "  where:   mine",
-        "  got:     a",
-        "  allowed: 2 models or more",
-    ]
+def test_without_label_sets_what_they_explain_is_unknown():
+    labels = as_labels([[]] * 6, n_classes=4, label=LABEL)
+    made = diagnose_difficulty(labels, {name: TOP[:, [i]] for i, name in enumerate("abcd")}, reading=READING)
+    assert set(made.difficulty_groups["metric"].to_pylist()) == {"top1"}
+    assert made.difficulty_groups["right_by_set"].null_count == made.difficulty_groups.num_rows
+    assert made.difficulty["right_real1"].null_count == 6
 
 
 @pytest.mark.slow

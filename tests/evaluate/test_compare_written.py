@@ -245,7 +245,8 @@ def test_commands_say_what_is_wrong(two, tmp_path):
     assert done.stderr == (
         "Error: The file does not exist.\n"
         "  where:   no.csv\n"
-        "  allowed: results as a file or folder, or timm-results or timm-results-2022-03\n"
+        "  allowed: results as a file or folder, or timm-results, timm-results-2022-03, openclip-results, "
+        "testbed-results, peychev-results, clip-benchmark\n"
     )
     done = manyhot("compare", "imagenet", cwd=tmp_path, code=3)
     assert done.stderr.endswith(

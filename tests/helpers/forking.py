@@ -92,6 +92,7 @@ class Forks:
     def __init__(self, modules: Sequence[str]) -> None:
         self._command = [sys.executable, __file__, *modules]
         self._server: subprocess.Popen[str] | None = None
+        self._unread = b""
         atexit.register(self.close)
 
     def run(
@@ -151,16 +152,25 @@ class Forks:
             self._server.wait()
             self._server.stdin.close()
             self._server.stdout.close()
-            self._server = None
+            self._server, self._unread = None, b""
 
     def _answer(self, timeout: float) -> str:
         """Return the next line of the server; nothing where it has none yet and nobody wants to wait."""
-        if select.select([self._server.stdout], [], [], timeout)[0]:
-            return self._server.stdout.readline()
-        if timeout:
-            self.close()
-            raise TimeoutError(f"a script is not done after {timeout} s")
-        return ""
+        # A script that ends at once answers with two lines together, of which a reader with a buffer would
+        # keep the second one, and a later look at the pipe would wait for it in vain.
+        pipe = self._server.stdout.fileno()
+        while b"\n" not in self._unread:
+            if not select.select([pipe], [], [], timeout)[0]:
+                if timeout:
+                    self.close()
+                    raise TimeoutError(f"a script is not done after {timeout} s")
+                return ""
+            read = os.read(pipe, 4096)
+            if not read:
+                raise EOFError("the process that forks has ended")
+            self._unread += read
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line.decode()
 
 
 commands = Forks(CORE)

@@ -347,6 +347,6 @@ def _check_exists(source: PathLike) -> None:
     raise InputError(
         "The file does not exist.",
         where=source,
-        allowed=f"results as a file or folder, or {' or '.join(PUBLISHED)}",
+        allowed=f"results as a file or folder, or {', '.join(PUBLISHED)}",
         do=do,
     )

@@ -28,7 +28,6 @@ from manyhot.data.inputs import (
     open_inputs,
 )
 from manyhot.diagnose.page import DiagnosisResult
-from manyhot.errors import InputError
 from manyhot.evaluate.model_answers import ModelAnswers
 from manyhot.evaluate.slices import ALL, labels_of, make_slices
 from manyhot.parameters import OptionName, Shown
@@ -45,11 +44,6 @@ from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, TEXTS, bound
 
 MOST_LISTED = 20
 """Images of a list on the terminal and on the page."""
-
-_FEWEST_COMPARED = 2
-"""Models from which on images are easy or hard."""
-
-_STATES = {YES: "valid", NOT_ASKED: "not asked"}
 
 declare_table(
     "difficulty",
@@ -80,7 +74,10 @@ declare_table(
         TEXT("group", "all images, or a slice"),
         TEXT("kind", "how many of the models are right", values=tuple(DIFFICULTIES)),
         COUNT("images", "images of the kind"),
-        COUNT("right_by_set", "of these, images on which at least half of the models are right by real1"),
+        INT.nullable(
+            "right_by_set",
+            "of these, images on which at least half of the models are right by real1; null without label sets",
+        ),
         REAL("share", "their share of the images of the group"),
         *bounds("lo", "hi", f"{ITS} (Wilson)"),
         COUNT("n", "images of the group"),
@@ -151,8 +148,7 @@ def diagnose_difficulty(
         Name of a data set, such as imagenet-val; or a campaign, a folder written by predict, or a file of
         label sets.
     predictions
-        Files or folders of predictions of at least two models, used instead of those of the campaign or
-        folder.
+        Files or folders of predictions, used instead of those of the campaign or folder.
     models
         Patterns of names of models to include, such as 'resnet*'.
     slices
@@ -169,20 +165,13 @@ def diagnose_difficulty(
     Raises
     ------
     InputError
-        If there are fewer than two models, or no labels.
+        If no image has a label or a label set.
     MatchError, OrderError
         As in `manyhot.evaluate`.
     """
     images, groups, notes, inputs = list[pa.Table](), list[Row](), list[str](), dict[str, str]()
     for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
         answers = ModelAnswers.of(source, trust_order=reading.trust_order, run=run)
-        if len(answers.models) < _FEWEST_COMPARED:
-            raise InputError(
-                "Too few models to tell difficult images from errors of one model.",
-                where=source.name,
-                got=", ".join(answers.models),
-                allowed=f"{_FEWEST_COMPARED} models or more",
-            )
         classes = source.classes or class_list_of(labels_of(source).class_hash)
         images.append(_image_table(source.name, answers, classes))
         groups += _group_rows(source, answers, classes, slices)
@@ -205,6 +194,7 @@ def _image_table(dataset: str, answers: ModelAnswers, classes: ClassList | None)
     order = np.lexsort((-common.share, state == YES))
     names = np.array([*(classes.names if classes else map(str, range(sets.n_classes))), None], dtype=object)
     valid = np.flatnonzero(sets.state == YES)
+    valid = valid[np.lexsort((sets.classes[valid], sets.rows[valid]))]
     lists = np.split(
         names[sets.classes[valid]], np.cumsum(np.bincount(sets.rows[valid], minlength=len(sets)))[:-1]
     )
@@ -251,15 +241,13 @@ def _group_rows(
 
 def _kind_rows(kinds: Bools, by_set: Bools | None) -> Iterator[Row]:
     counts = np.bincount(kinds, minlength=len(DIFFICULTIES))
-    right = (
-        np.bincount(kinds, by_set, len(DIFFICULTIES)) if by_set is not None else np.zeros(len(DIFFICULTIES))
-    )
+    right = None if by_set is None else np.bincount(kinds, by_set, len(DIFFICULTIES))
     lo, hi = wilson_interval(counts, len(kinds))
     for i, kind in enumerate(DIFFICULTIES):
         yield {
             "kind": kind,
             "images": int(counts[i]),
-            "right_by_set": int(right[i]),
+            "right_by_set": None if right is None else int(right[i]),
             "share": counts[i] / len(kinds),
             "lo": lo[i],
             "hi": hi[i],

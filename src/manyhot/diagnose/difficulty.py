@@ -76,7 +76,7 @@ declare_table(
         COUNT("images", "images of the kind"),
         INT.nullable(
             "right_by_set",
-            "of these, images on which at least half of the models are right by real1; null without label sets",
+            "images on which at least half of the models are right by real1; null without label sets",
         ),
         REAL("share", "their share of the images of the group"),
         *bounds("lo", "hi", f"{ITS} (Wilson)"),

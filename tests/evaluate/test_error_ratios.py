@@ -18,6 +18,7 @@ from imagenet_x_package import install
 from manyhot import evaluate
 from manyhot.formats.imagenet_x import FACTORS
 from manyhot.report.figure import Figure
+from skipping import missing
 
 MODELS = ("alexnet", "resnet50", "vgg16", "nasnetalarge", "se_resnet50", "xception", "fv_4k")
 NETWORKS = MODELS[:-1]
@@ -237,7 +238,7 @@ AVERAGES = (
 @pytest.fixture(scope="module")
 def real_run(mirror, tmp_path_factory):
     if importlib.util.find_spec("imagenet_x") is None:
-        pytest.skip("absent: the Python package imagenet-x; published error ratios go unchecked")
+        missing("the Python package imagenet-x (pip install --group published)")
     folder = tmp_path_factory.mktemp("published")
     run(mirror, folder, models=(), resamples=1000)
     return folder

@@ -13,6 +13,7 @@ from manyhot import read_images
 from manyhot.errors import InputError
 from manyhot.formats import detect
 from manyhot.formats.imagenet_x import FACTORS
+from skipping import missing
 
 ROWS = [
     ("ILSVRC2012_val_00000001.JPEG", 65, ["pose"]),
@@ -67,10 +68,10 @@ def test_a_factor_is_0_or_1(tmp_path):
 
 @pytest.fixture(scope="module")
 def annotations():
-    """The folder of the installed package, which is for non-commercial use and which nothing installs."""
+    """The folder of the installed package, which is for non-commercial use."""
     spec = importlib.util.find_spec("imagenet_x")
     if spec is None:
-        pytest.skip("absent: the Python package imagenet-x; its annotations go unread")
+        missing("the Python package imagenet-x (pip install --group published)")
     return Path(spec.submodule_search_locations[0]) / "annotations"
 
 

@@ -37,7 +37,13 @@ _Event = Callable[[Case], Outcomes | None]
 
 
 @register(
-    "metric", "ece", also=("expected_calibration_error",), better="lower", label="ECE", needs="confidence"
+    "metric",
+    "ece",
+    also=("expected_calibration_error",),
+    better="lower",
+    label="ECE",
+    needs="confidence",
+    original_only=True,
 )
 def ece(case: Case, *, bins: int = BINS) -> Estimate:
     """Expected calibration error: mean gap between confidence and top-1 accuracy in bins of equal width.
@@ -72,7 +78,9 @@ def ece_set(case: Case, *, bins: int = BINS) -> Estimate:
     return _binned(case, against_set, Outcomes.equal_width, bins, Bins.mean_gap)
 
 
-@register("metric", "ece_mass", better="lower", label="ECE (equal mass)", needs="confidence")
+@register(
+    "metric", "ece_mass", better="lower", label="ECE (equal mass)", needs="confidence", original_only=True
+)
 def ece_mass(case: Case, *, bins: int = BINS) -> Estimate:
     """Expected calibration error in bins with equal numbers of images.
 
@@ -104,7 +112,13 @@ def ece_mass_set(case: Case, *, bins: int = BINS) -> Estimate:
 
 
 @register(
-    "metric", "ece_debiased", better="lower", label="Debiased CE", needs="confidence", depends_on_n=True
+    "metric",
+    "ece_debiased",
+    better="lower",
+    label="Debiased CE",
+    needs="confidence",
+    depends_on_n=True,
+    original_only=True,
 )
 def ece_debiased(case: Case, *, bins: int = BINS) -> Estimate:
     """Debiased calibration error: root mean squared gap over bins of equal mass, corrected for sampling bias.
@@ -147,7 +161,7 @@ def ece_debiased_set(case: Case, *, bins: int = BINS) -> Estimate:
     return _binned(case, against_set, Outcomes.equal_mass, bins, Bins.debiased_gap)
 
 
-@register("metric", "mce", better="lower", label="MCE", needs="confidence")
+@register("metric", "mce", better="lower", label="MCE", needs="confidence", original_only=True)
 def mce(case: Case, *, bins: int = BINS) -> Estimate:
     """Maximum calibration error: the largest gap between confidence and top-1 accuracy of any bin.
 
@@ -344,7 +358,14 @@ def _set_likelihood(case: Case, *, mass: bool) -> Estimate:
     return mean_over(loss, labels.scored)
 
 
-@register("metric", "classwise_ece", better="lower", label="Class-wise ECE", needs="probabilities")
+@register(
+    "metric",
+    "classwise_ece",
+    better="lower",
+    label="Class-wise ECE",
+    needs="probabilities",
+    original_only=True,
+)
 def classwise_ece(case: Case, *, bins: int = BINS) -> Estimate:
     """Class-wise calibration error: mean gap between a class's probability and its share of original labels.
 

@@ -24,7 +24,7 @@ FEWEST_OUTCOMES = 10
 _Event = Callable[[Case], Outcomes | None]
 
 
-@register("metric", "aurc", better="lower", label="AURC", needs="confidence")
+@register("metric", "aurc", better="lower", label="AURC", needs="confidence", original_only=True)
 def aurc(case: Case) -> Estimate:
     """Area under the risk-coverage curve: mean error rate over all coverages, most confident images first.
 
@@ -41,7 +41,7 @@ def aurc_set(case: Case) -> Estimate:
     return _of_order(case, against_set, Ranked.aurc, Ranked.aurc_without)
 
 
-@register("metric", "eaurc", better="lower", label="Excess AURC", needs="confidence")
+@register("metric", "eaurc", better="lower", label="Excess AURC", needs="confidence", original_only=True)
 def eaurc(case: Case) -> Estimate:
     """Excess AURC: AURC minus the AURC of an ideal ranking, in which all errors have the lowest confidence.
 
@@ -59,7 +59,14 @@ def eaurc_set(case: Case) -> Estimate:
     return _of_order(case, against_set, Ranked.excess_aurc, Ranked.excess_aurc_without)
 
 
-@register("metric", "accuracy_at_coverage", better="higher", label="Accuracy at coverage", needs="confidence")
+@register(
+    "metric",
+    "accuracy_at_coverage",
+    better="higher",
+    label="Accuracy at coverage",
+    needs="confidence",
+    original_only=True,
+)
 def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
     """Top-1 accuracy on the most confident images, which are a fixed share of all images (the coverage).
 
@@ -89,7 +96,9 @@ def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
     return _accuracy_at(case, against_set, coverage)
 
 
-@register("metric", "error_auroc", better="higher", label="AUROC of errors", needs="confidence")
+@register(
+    "metric", "error_auroc", better="higher", label="AUROC of errors", needs="confidence", original_only=True
+)
 def error_auroc(case: Case) -> Estimate:
     """AUROC of error detection: probability that a right prediction has higher confidence than a wrong one.
 

@@ -157,6 +157,16 @@ def is_unknown(metric: Entry, case: Case) -> tuple[Bools, Bools]:
     return unknown & judged, judged
 
 
+def unasked_share(metric: Entry, case: Case, weights: Floats) -> float:
+    """Return on which share of the judged images a class that decides the metric was not asked about.
+
+    It is 0 up to `MOST_UNASKED`. Parameters are as in `AskedClasses.is_judged`.
+    """
+    unknown, judged = is_unknown(metric, case)
+    share = float(weights @ unknown) / (float(weights @ judged) or 1.0)
+    return share if share > MOST_UNASKED + _ROUNDING else 0.0
+
+
 def _judges_all_classes(metric: Entry) -> bool:
     """Return whether classes that are not among a model's first or predicted ones decide a metric, too."""
     ranks_all = metric.about.get("needs") == "scores" and not {"threshold", "k"} & set(options_of(metric))
@@ -209,11 +219,10 @@ class AskedClasses:
         weights : ndarray of float64, shape (n,)
             The weights of the audited images.
         """
-        unknown, judged = is_unknown(metric, case)
-        share = float(weights @ unknown) / (float(weights @ judged) or 1.0)
-        if share > MOST_UNASKED + _ROUNDING:
+        share = unasked_share(metric, case, weights)
+        if share:
             self.shares.setdefault(metric.name, {})[model] = share
-        return share <= MOST_UNASKED + _ROUNDING
+        return not share
 
     def error(self, name: str) -> InputError:
         """Return the error for results that would lack a metric altogether."""

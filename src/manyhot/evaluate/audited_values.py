@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -27,11 +27,14 @@ from manyhot.core.resampling import Cells
 from manyhot.core.sets import Case, LabelSets
 from manyhot.evaluate.audit_proposals import ProposalBalance, standard_odds
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
+from manyhot.evaluate.audited_case import AuditedCase
 from manyhot.evaluate.audited_pairs import AuditedPairs
-from manyhot.evaluate.audited_questions import AskedClasses
+from manyhot.evaluate.audited_questions import AskedClasses, unasked_share
 from manyhot.evaluate.audited_raters import RaterShares
+from manyhot.evaluate.audited_reliability import audited_reliability
 from manyhot.evaluate.columns import ImageValues
-from manyhot.evaluate.requirements import case_for, depends_on_sets
+from manyhot.evaluate.confidence import CALIBRATION, Row
+from manyhot.evaluate.requirements import case_for, depends_on_sets, entries_of
 from manyhot.evaluate.results import Number
 from manyhot.evaluate.slices import ALL, BY_SIZE, Slices, slices_by_size
 from manyhot.registry import Entry
@@ -53,38 +56,6 @@ def with_class_masks(slices: Slices, sets: LabelSets) -> Slices:
     masks = sets.label == np.array(slices.classes, np.int32)[:, None]
     names = slices.names + slices.class_names
     return replace(slices, names=names, masks=np.vstack([slices.masks, masks]), classes=(), class_names=())
-
-
-@dataclass(frozen=True)
-class _AuditedCase:
-    """The audited images among those that a model predicts.
-
-    Attributes
-    ----------
-    all_images : Case
-    audited : Case
-        Those that were audited, with people's label sets.
-    rows : ndarray of int, shape (m,)
-        Their rows among the audited images.
-    draws : list of LabelSets
-        Draws of people's label sets of these.
-    """
-
-    all_images: Case
-    audited: Case
-    rows: npt.NDArray[np.int64]
-    draws: list[LabelSets]
-
-    @classmethod
-    def of(cls, case: Case, rows: npt.NDArray[np.int64], images: AuditedImages) -> _AuditedCase:
-        place = np.full(len(images.sample.design), -1)
-        place[rows] = np.arange(len(rows))
-        at = place[images.sample.images]
-        there = np.flatnonzero(at >= 0)
-        sets = [images.people, *images.draws]
-        if len(there) < len(at):
-            sets = [each.take(there) for each in sets]
-        return cls(case, case.take(at[there], sets[0]), there, sets[1:])
 
 
 class Auditor:
@@ -118,7 +89,7 @@ class Auditor:
         self.pairs = AuditedPairs(images, resamples, seed)
         self._compared = frozenset(accuracies())
         self.raters = RaterShares()
-        self._last: _AuditedCase | None = None
+        self._last: AuditedCase | None = None
 
     @cached_property
     def _inside(self) -> Bools:
@@ -148,9 +119,9 @@ class Auditor:
         """
         return self._audited(case, rows).audited
 
-    def _audited(self, case: Case, rows: npt.NDArray[np.int64]) -> _AuditedCase:
+    def _audited(self, case: Case, rows: npt.NDArray[np.int64]) -> AuditedCase:
         if self._last is None or self._last.all_images is not case:
-            self._last = _AuditedCase.of(case, rows, self.images)
+            self._last = AuditedCase.of(case, rows, self.images)
         return self._last
 
     def judged(
@@ -169,6 +140,28 @@ class Auditor:
             or not depends_on_sets(m)
             or self.asked.is_judged(model, m, own.audited, weights)
         ]
+
+    def reliability(
+        self, dataset: str, model: str, case: Case, rows: npt.NDArray[np.int64]
+    ) -> tuple[list[Row], str]:
+        """Return the rows of the reliability table of a model, and what is wrong; empty if nothing is.
+
+        Parameters
+        ----------
+        dataset, model : str
+        case, rows
+            As in `case`.
+        """
+        (metric,) = entries_of([CALIBRATION])
+        if reason := unaudited(metric, self.images):
+            return [], reason
+        own = self._audited(case, rows)
+        if share := unasked_share(metric, own.audited, self.images.sample.weights[own.rows]):
+            return (
+                [],
+                f"people were not asked about its top class on {100 * share:.0f} % of the audited images",
+            )
+        return [*audited_reliability(self.images, dataset, model, own)], ""
 
     def estimates(
         self,

@@ -6,7 +6,7 @@ Also the data of reliability diagrams and risk-coverage curves.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -42,10 +42,11 @@ from manyhot.core.sets import Case, LabelSets
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import InputError
+from manyhot.evaluate.requirements import case_for, entries_of
 from manyhot.evaluate.slices import case_of, labels_of
 from manyhot.tables import Labels, Predictions, align, check_same_classes, schema
 from manyhot.tables.arrays import label_sets
-from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table
+from manyhot.tables.definitions import AUDITED, COUNT, ITS, REAL, TEXT, bounds, declare_table
 
 Recalibration = Literal["temperature", "vector", "isotonic"]
 RECALIBRATIONS: tuple[Recalibration, ...] = get_args(Recalibration)
@@ -53,6 +54,9 @@ FITTED_TO = ("labels", "sets")
 NO_PROBABILITIES = "Prediction sets need probabilities."
 EVENTS = ("label", "set")
 """What makes the top class right: being the original label, or in the label set."""
+
+CALIBRATION = "ece_set"
+"""The metric whose probabilities, and whose question to people, are those of the reliability table."""
 
 declare_table(
     "reliability",
@@ -68,8 +72,13 @@ declare_table(
         REAL("to", "upper end of the bin; only the last bin includes its upper end"),
         REAL("confidence", "mean probability of the top class"),
         REAL("right", "share of images with a correct top class"),
-        *bounds("lo", "hi", f"{ITS} (Wilson)", column=REAL),
-        COUNT("n", "number of images in the bin that have an original label and a non-empty label set"),
+        *bounds(
+            "lo", "hi", f"{ITS} (Wilson; of an audit, by its estimator, and null from fewer than 30 images)"
+        ),
+        COUNT(
+            "n", "number of images in the bin that have a non-empty label set, and a label if any image has"
+        ),
+        *AUDITED,
     ),
 )
 
@@ -485,19 +494,25 @@ POINTS = 100
 Row = Mapping[str, Any]
 
 
-def both_events(case: Case) -> dict[str, Outcomes]:
-    """Return confidence and correctness for both events, on the images that count for both.
+def events_of(case: Case) -> tuple[str, ...]:
+    """Return what can make the top class right: without original labels, being in the label set alone."""
+    return EVENTS if case.labels.labelled.any() else EVENTS[1:]
 
-    Both events use the same images, so only the labels differ. The result is empty if there are no such
+
+def both_events(case: Case) -> dict[str, Outcomes]:
+    """Return confidence and correctness for each event, on the images that count for all of them.
+
+    All events use the same images, so only the labels differ. The result is empty if there are no such
     images or no confidences.
     """
     if case.confidence is None:
         return {}
-    image = np.flatnonzero(case.reaching(1, case.labels.labelled & case.labels.scored))
+    events, scored = events_of(case), case.labels.scored
+    image = np.flatnonzero(case.reaching(1, scored & case.labels.labelled if "label" in events else scored))
     if not len(image):
         return {}
     right = {"label": case.is_label, "set": case.hit}
-    return {event: Outcomes(image, case.confidence[image], right[event][image, 0]) for event in EVENTS}
+    return {event: Outcomes(image, case.confidence[image], right[event][image, 0]) for event in events}
 
 
 def reliability_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -> Iterator[Row]:
@@ -554,20 +569,36 @@ class Pictured:
     _reliability: list[Row] = field(default_factory=list)
     _curve: list[Row] = field(default_factory=list)
 
-    def add(self, model: str, case: Case) -> str:
-        """Add a model and return what is wrong with its confidences; empty if nothing is wrong."""
+    def add(
+        self, model: str, case: Case, audited: Callable[[Case], tuple[list[Row], str]] | None = None
+    ) -> str:
+        """Add a model and return what is wrong with its confidences; empty if nothing is wrong.
+
+        Parameters
+        ----------
+        model : str
+        case : Case
+        audited : callable, optional
+            Returns the rows of the reliability table by an audit, which has no curves, and what is wrong.
+        """
+        (metric,) = entries_of([CALIBRATION])
+        case, wrong = case_for(metric, case), ""
         try:
             events = both_events(case)
+            if audited is None:
+                self._reliability += reliability_rows(self.dataset, model, events)
+                self._curve += curve_rows(self.dataset, model, events)
+            elif case.confidence is not None:
+                rows, wrong = audited(case)
+                self._reliability += rows
         except InputError as error:
-            return f"its confidences are not drawn: {error.what[0].lower()}{error.what[1:-1]}"
-        self._reliability += reliability_rows(self.dataset, model, events)
-        self._curve += curve_rows(self.dataset, model, events)
-        return ""
+            wrong = f"{error.what[0].lower()}{error.what[1:-1]}"
+        return wrong and f"its confidences are not drawn: {wrong}"
 
     def tables(self) -> dict[str, pa.Table]:
         """Return the tables by name; empty if no model has confidences."""
-        rows = {"reliability": self._reliability, "risk_coverage": self._curve}
-        return {name: pa.Table.from_pylist(r, schema=schema(name)) for name, r in rows.items() if r}
+        rows, audited = {"reliability": self._reliability, "risk_coverage": self._curve}, not self._curve
+        return {n: pa.Table.from_pylist(r, schema=schema(n, audited=audited)) for n, r in rows.items() if r}
 
 
 def _grid() -> npt.NDArray[np.float64]:

@@ -26,7 +26,7 @@ from manyhot.evaluate.audited_values import (
     with_class_masks,
 )
 from manyhot.evaluate.columns import ImageValues, Sampler
-from manyhot.evaluate.confidence import Pictured
+from manyhot.evaluate.confidence import Pictured, Row
 from manyhot.evaluate.per_class.class_tables import ClassTables
 from manyhot.evaluate.posterior import Posterior
 from manyhot.evaluate.requirements import (
@@ -39,7 +39,7 @@ from manyhot.evaluate.requirements import (
     unmet,
 )
 from manyhot.evaluate.results import Evaluation, Note, Number
-from manyhot.evaluate.slices import ALL, Slices, case_of, check_order, make_slices, score_doubts
+from manyhot.evaluate.slices import ALL, BY_SIZE, Slices, case_of, check_order, make_slices, score_doubts
 from manyhot.parameters import RESAMPLES, check_draws
 from manyhot.registry import Entry
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes
@@ -264,7 +264,8 @@ class Judge:
         pooled = dict[str, str]()
         for metric in metrics:
             estimate = metric(case_for(metric, case))
-            if self._auditor is None or not (isinstance(estimate, Pooled) or metric.name == MAP_MACRO):
+            is_sum = not (isinstance(estimate, Pooled) and depends_on_sets(metric))
+            if self._auditor is None or (is_sum and metric.name != MAP_MACRO):
                 self._rows += self._judge(predictions.model, metric, estimate, case, alignment.left)
             elif metric.name != MAP_MACRO:
                 pooled[metric.name] = NO_SUMS
@@ -278,7 +279,9 @@ class Judge:
         self._note_doubts(predictions.model, len(case.labels))
         if self.per_class is not None and not self.sets.labelled.any():
             self.per_class.add(predictions.model, case, len(self.sets) - len(case.labels))
-        wrong = "" if self._auditor else self._pictured.add(predictions.model, case)
+        wrong = self._pictured.add(
+            predictions.model, case, self._audited_bins(predictions.model, alignment.left)
+        )
         if wrong:
             self._notes.append(Note(self.dataset, predictions.model, "confidence", len(case.labels), wrong))
         if self._sampler.n_waiting >= _BATCH:
@@ -351,6 +354,13 @@ class Judge:
         judged = auditor.judged(predictions.model, metrics, case, rows)
         self._skipped |= {m.name: auditor.asked.error(m.name) for m in metrics if m not in judged}
         return judged
+
+    def _audited_bins(
+        self, model: str, rows: npt.NDArray[np.int64]
+    ) -> Callable[[Case], tuple[list[Row], str]] | None:
+        """Return what estimates the reliability table of a model; None without an audit."""
+        auditor = self._auditor
+        return None if auditor is None else lambda case: auditor.reliability(self.dataset, model, case, rows)
 
     def _average_precision(
         self, auditor: Auditor, model: str, case: Case, rows: npt.NDArray[np.int64]
@@ -429,6 +439,8 @@ class Judge:
     ) -> Iterator[Number]:
         r, scale = self.resampling.map_resamples, _scale(metric, "plain")
         for name, mask in zip(self.slices.names, self.slices.masks, strict=True):
+            if self._auditor is not None and name in BY_SIZE:
+                continue  # people decide which images are inside
             inside = mask[rows]
             scored = estimate.scored & inside
             n = int(np.count_nonzero(scored))

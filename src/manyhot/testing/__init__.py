@@ -103,7 +103,8 @@ def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
     the change of the value, if only to first order. Scaling all weights changes nothing, unless the metric is
     registered as `depends_on_n`. Inputs are not changed. Undefined values are NaN with an n of 0. No value is
     better than that of perfect predictions, which have independent scores per class if the metric is
-    registered as `each_class`, and are the probabilities of the labels if it is registered as `votes`.
+    registered as `each_class`, and are the probabilities of the labels if it is registered as `votes`. A
+    metric that is registered as `original_only` does not change with label sets.
 
     Parameters
     ----------
@@ -126,6 +127,8 @@ def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
     _check_permutations(entry, case, estimate, rng)
     _check_best(entry, case, estimate, rng)
     _check_undefined(entry, case, rng)
+    if entry.about.get("original_only"):
+        _check_original_only(entry, case, estimate, rng)
 
 
 def _check_scored(entry: Entry, case: Case, estimate: Estimate) -> None:
@@ -220,6 +223,17 @@ def _check_undefined(entry: Entry, case: Case, rng: np.random.Generator) -> None
     value = entry(Case.from_scores(empty, case.scores, kind=case.kind)).value(None)
     assert np.isnan(value) or entry.about.get("needs") == "scores", (
         f"{entry.name} has a value without any label"
+    )
+
+
+def _check_original_only(entry: Entry, case: Case, estimate: Estimate, rng: np.random.Generator) -> None:
+    """Check that a metric does not change if images have other label sets."""
+    label, usable = case.labels.label, case.labels.usable
+    others = replace(random_case(rng).labels, label=label, usable=usable)
+    _same(
+        entry(case.with_labels(others)).value(None),
+        estimate.value(None),
+        f"{entry.name} depends on label sets",
     )
 
 

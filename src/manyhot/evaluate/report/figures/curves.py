@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from statistics import median
 from typing import Any
 
@@ -311,6 +312,7 @@ MOST = 3
 
 
 NAMES = {"label": "original label", "set": "label set"}
+IS = {"label": "the original label", "set": "in the label set"}
 HUES = {"label": "mark", "set": "own"}
 SIDE = 320
 
@@ -335,27 +337,41 @@ def _confidence(frames: Frames, dataset: str, model: str, n_models: int) -> Figu
     overall = {r["event"]: r for r in rows.filter(whole).iter_rows(named=True)}
     bins = rows.filter(~whole)
     name = f"trust-{slug(dataset)}-{slug(model)}"
-    panels = [_reliability(f"{name}-bins", bins), _risk(f"{name}-curve", curve)]
-    n = overall["label"]["n"]
-    label, sets = (100 * overall[event]["right"] for event in NAMES)
-    sure = 100 * overall["label"]["confidence"]
-    rest = f" {MOST} of {n_models:,} models with confidences are drawn." if n_models > MOST else ""
+    panels = [_reliability(f"{name}-bins", bins), *([_risk(f"{name}-curve", curve)] if len(curve) else [])]
+    right = [f"{IS[event]} on {100 * row['right']:.1f} %" for event, row in overall.items()]
     return Figure(
         name,
         "trust",
         dataset,
         f"Confidence of {model}, {title_of(dataset)}",
-        f"Both panels count the {counted(n, 'image')} that have an original label and a label set. "
-        "Reliability: images are grouped by confidence into 15 bins of equal width. A point shows the "
-        "mean confidence of a bin and its share of correct images, its bar is a 95 % interval, and its "
-        "size is the number of images. Below the dashed line, the model is overconfident. Risk: the "
-        "curve shows the share of errors among the most confident images, as fewer are kept. The "
-        f"distance between the two colours is due to missing labels.{rest}",
-        f"Mean confidence {sure:.1f} %. The top class is the original label on {label:.1f} % of the images, "
-        f"and in the label set on {sets:.1f} %.",
+        _caption(overall, n_models, has_curve=len(panels) > 1),
+        f"Mean confidence {100 * overall['set']['confidence']:.1f} %. The top class is "
+        f"{', and '.join([f'{right[0]} of the images', *right[1:]])}.",
         compose(panels),
         rows.to_arrow(),
     )
+
+
+def _caption(overall: Mapping[str, Mapping[str, Any]], n_models: int, *, has_curve: bool) -> str:
+    """Return how to read the figure of a model, from the rows of all images by event."""
+    row, has_labels = overall["set"], "label" in overall
+    n, audited = counted(row["n"], "image"), row.get("n_audited")
+    parts = [
+        f"{'Both panels count' if has_curve else 'The panel counts'} the {n} that have "
+        f"{'an original label and ' if has_labels else ''}a label set.",
+        f"Values are estimates on people's label sets, from {counted(audited, 'image')} that were audited."
+        if audited is not None
+        else "",
+        "Reliability: images are grouped by confidence into 15 bins of equal width. A point shows the "
+        "mean confidence of a bin and its share of correct images, its bar is a 95 % interval, and its "
+        "size is the number of images. Below the dashed line, the model is overconfident.",
+        "Risk: the curve shows the share of errors among the most confident images, as fewer are kept."
+        if has_curve
+        else "",
+        "The distance between the two colours is due to missing labels." if has_labels else "",
+        f"{MOST} of {n_models:,} models with confidences are drawn." if n_models > MOST else "",
+    ]
+    return " ".join(filter(None, parts))
 
 
 def _reliability(name: str, bins: pl.DataFrame) -> Panel:
@@ -381,7 +397,7 @@ def _reliability(name: str, bins: pl.DataFrame) -> Panel:
         ("Images", "n", "0", ""),
     ]
     # A model that is right on few of the images on which it is sure is rare.
-    names, said = _names(f"{name}-names", x, y, below=True)
+    names, said = _names(f"{name}-names", x, y, set(bins["event"]), below=True)
     sheets = {name: sheet, f"{name}-equal": ends, f"{name}-names": names}
     return Panel([*layers, *said], sheets, SIDE, SIDE, "Reliability", tips)
 
@@ -397,7 +413,7 @@ def _risk(name: str, curve: pl.DataFrame) -> Panel:
         base = _of_event(name, event)
         layers.append(base.mark_line(color=ink(hue), strokeWidth=2).encode(*channels, detail("event")))
         layers.append(base.mark_point(color=ink(hue), size=30, opacity=0.001).encode(*channels))
-    names, said = _names(f"{name}-names", x, y)
+    names, said = _names(f"{name}-names", x, y, set(curve["event"]))
     tips = [
         ("Right if it is the", "event"),
         ("Images kept", "n", "0", ""),
@@ -409,16 +425,20 @@ def _risk(name: str, curve: pl.DataFrame) -> Panel:
     return Panel([*layers, *said], sheets, SIDE, SIDE, "Risk and coverage", tips)
 
 
-def _names(name: str, x: Side, y: Side, *, below: bool = False) -> tuple[Sheet, list[Any]]:
+def _names(
+    name: str, x: Side, y: Side, events: Collection[str], *, below: bool = False
+) -> tuple[Sheet, list[Any]]:
     """Return the names of the events in the upper left corner, or in the lower right: where there is room."""
     across, lines, align = (0.96, (0.12, 0.05), "right") if below else (0.04, (0.96, 0.89), "left")
+    there = [event for event in HUES if event in events]
     sheet: Sheet = {
-        "across": [x.domain[1] * across] * len(HUES),
-        "high": [y.domain[1] * line for line in lines],
-        "event": [NAMES[event] for event in HUES],
+        "across": [x.domain[1] * across] * len(there),
+        "high": [y.domain[1] * line for line in lines[-len(there) :]],
+        "event": [NAMES[event] for event in there],
     }
     layers = []
-    for event, hue in HUES.items():
+    for event in there:
+        hue = HUES[event]
         look = {"align": align, "fontWeight": "bold", "color": ink(hue), **halo()}
         text = _of_event(name, event).mark_text(**look)
         layers.append(text.encode(x.channel(alt.X, "across"), y.channel(alt.Y, "high"), text_of("event")))

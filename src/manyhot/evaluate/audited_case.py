@@ -1,0 +1,52 @@
+"""The predictions of a model on the images of an audit, all of them and the audited ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.core.sets import Case, LabelSets
+from manyhot.evaluate.audited import AuditedImages
+
+
+@dataclass(frozen=True)
+class AuditedCase:
+    """The images that a model predicts, and the audited ones among them.
+
+    Attributes
+    ----------
+    all_images : Case
+    all_rows : ndarray of int
+        Their rows in the data set.
+    audited : Case
+        Those that were audited, with people's label sets.
+    rows : ndarray of int, shape (m,)
+        Their rows among the audited images.
+    draws : list of LabelSets
+        Draws of people's label sets of these.
+    """
+
+    all_images: Case
+    all_rows: npt.NDArray[np.int64]
+    audited: Case
+    rows: npt.NDArray[np.int64]
+    draws: list[LabelSets]
+
+    @classmethod
+    def of(cls, case: Case, rows: npt.NDArray[np.int64], images: AuditedImages) -> AuditedCase:
+        """Return the case of a model; `rows` are those of its images in the data set."""
+        place = np.full(len(images.sample.design), -1)
+        place[rows] = np.arange(len(rows))
+        at = place[images.sample.images]
+        there = np.flatnonzero(at >= 0)
+        sets = [images.people, *images.draws]
+        if len(there) < len(at):
+            sets = [each.take(there) for each in sets]
+        return cls(case, rows, case.take(at[there], sets[0]), there, sets[1:])
+
+    @property
+    def drawn(self) -> list[Case]:
+        """The audited images with each draw of people's label sets; with these as they are without draws."""
+        return [self.audited.with_labels(sets) for sets in self.draws] or [self.audited]

@@ -1,0 +1,110 @@
+"""The reliability table of an audit: calibration on people's label sets, in bins of confidence.
+
+A model's confidence in an image does not depend on people's answers. So each bin of confidence is a slice of
+all images, and its accuracy is a ratio of sums over images, which is estimated as the value of any other
+slice (`manyhot.core.audited`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.core.audit_draws import combined
+from manyhot.core.audited import AuditedEstimate, linearised_slices
+from manyhot.core.estimates import Ratio, mean_over
+from manyhot.core.ratio_intervals import FEWEST_CASES
+from manyhot.core.reliability import BINS, bin_of
+from manyhot.core.resampling import Cells
+from manyhot.core.sets import Case
+from manyhot.evaluate.audited import AuditedImages
+from manyhot.evaluate.audited_case import AuditedCase
+from manyhot.evaluate.confidence import Row, both_events, events_of
+
+_EDGES = np.array([(0.0, 1.0), *((b / BINS, (b + 1) / BINS) for b in range(BINS))])
+
+
+def audited_reliability(images: AuditedImages, dataset: str, model: str, case: AuditedCase) -> Iterator[Row]:
+    """Yield rows of the reliability table: all images, then each bin of confidence.
+
+    A bin is left out if no audited image in it counts. The ends of an interval are null if fewer than
+    `FEWEST_CASES` do, or if the estimate has no interval for another reason.
+
+    Parameters
+    ----------
+    images : AuditedImages
+    dataset, model : str
+    case : AuditedCase
+        The predictions of a model with confidences.
+    """
+    bins = _Bins(images, case)
+    for event in events_of(case.all_images):
+        counts = bins.inside & bins.ratios(case.audited, event, case.rows)[0].scored
+        n_audited = np.count_nonzero(counts, axis=1)
+        n = np.rint(counts @ images.sample.weights * len(images.sample.design)).astype(int)
+        confidence, right = bins.estimates(event)
+        lo, hi = right.interval("logit", quantile=images.quantile)
+        few = np.zeros(len(n), bool) if images.is_whole else n_audited < FEWEST_CASES
+        lo, hi = (np.where(few, np.nan, np.clip(end, 0, 1)) for end in (lo, hi))
+        for i in np.flatnonzero(n_audited):
+            yield {
+                "dataset": dataset,
+                "model": model,
+                "event": event,
+                "from": _EDGES[i, 0],
+                "to": _EDGES[i, 1],
+                "confidence": float(np.clip(confidence.value[i], *_EDGES[i])),
+                "right": float(np.clip(right.value[i], 0, 1)),
+                "lo": _or_none(lo[i]),
+                "hi": _or_none(hi[i]),
+                "n": int(n[i]),
+                "estimator": images.audit.estimator,
+                "n_audited": int(n_audited[i]),
+                "alone": _or_none(right.alone[i]),
+            }
+
+
+class _Bins:
+    """Bins of confidence as slices of all images, and of the audited ones.
+
+    Attributes
+    ----------
+    inside : ndarray of bool, shape (1 + B, n)
+        The audited images in each bin; the first bin has all.
+    """
+
+    def __init__(self, images: AuditedImages, case: AuditedCase) -> None:
+        confidence = case.all_images.confidence
+        assert confidence is not None
+        self._images, self._case = images, case
+        at = np.full(len(images.sample.design), -1)
+        at[case.all_rows] = bin_of(confidence, BINS)
+        masks = np.vstack([at >= 0, at == np.arange(BINS)[:, None]])
+        self.inside, self._cells = masks[:, images.sample.images], Cells.of(masks)
+
+    def ratios(self, case: Case, event: str, rows: npt.NDArray[np.int64]) -> list[Ratio]:
+        """Return the mean confidence of images, and the share with a correct top class, as estimates."""
+        n = self.inside.shape[1] if case is not self._case.all_images else len(self._images.sample.design)
+        outcomes = both_events(case).get(event)
+        counts, confidence, right = np.zeros(n, bool), np.zeros(n), np.zeros(n, bool)
+        if outcomes is not None:
+            at = rows[outcomes.image]
+            counts[at], confidence[at], right[at] = True, outcomes.confidence, outcomes.right
+        return [mean_over(confidence, counts), mean_over(right, counts)]
+
+    def estimates(self, event: str) -> list[AuditedEstimate]:
+        """Return the estimates of the two in each bin."""
+        proposed = self.ratios(self._case.all_images, event, self._case.all_rows)
+        draws = [self.ratios(case, event, self._case.rows) for case in self._case.drawn]
+        return [self._estimate([d[i] for d in draws], ratio) for i, ratio in enumerate(proposed)]
+
+    def _estimate(self, audited: list[Ratio], proposed: Ratio) -> AuditedEstimate:
+        sample = self._images.sample
+        every = [linearised_slices(a, proposed, sample, self.inside, self._cells) for a in audited]
+        return combined([self._images.estimate(values, "reliability") for values in every])
+
+
+def _or_none(x: float) -> float | None:
+    return None if np.isnan(x) else float(x)

@@ -1,0 +1,202 @@
+"""Calibration on label sets from an audit: bins of confidence against the equations in plain NumPy."""
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from polars.testing import assert_frame_equal
+from scipy import stats
+from scipy.special import expit, logit, softmax
+
+from audits import table_of
+from manyhot import evaluate
+from manyhot.errors import InputError
+from manyhot.tables import Labels, Predictions, check
+from manyhot.tables.audit_samples import draw_sample
+
+N, CLASSES, BINS = 4000, 5, 15
+IDS = pa.array([f"{i:04}.jpg" for i in range(N)], pa.string())
+
+
+class World:
+    """Images with single labels, label sets of which a share is empty, and a model that is too sure."""
+
+    def __init__(self, empty=0.1, labelled=True):
+        rng = np.random.default_rng(5)
+        logits = rng.normal(0, 1.5, (N, CLASSES))
+        p = softmax(logits, axis=1)
+        self.label = (p.cumsum(1) > rng.random((N, 1))).argmax(1)
+        yes = rng.random((N, CLASSES)) < 0.5 * p
+        yes[np.arange(N), self.label] = rng.random(N) < 0.9
+        yes[rng.random(N) < empty] = False
+        self.yes, self.counts = yes, yes.any(1)
+        self.p = softmax(1.6 * logits, axis=1).astype(np.float32)
+        self.top, self.confidence = self.p.argmax(1), self.p.max(1).astype(float)
+        self.original = self.label if labelled else None
+
+    def labels(self, yes, rows=slice(None), **about):
+        sets = [np.flatnonzero(row).tolist() for row in yes[rows]]
+        label = None if self.original is None else self.original[rows]
+        return Labels(
+            table_of(sets, label, ids=IDS.take(pa.array(np.arange(N)[rows])), **about),
+            CLASSES,
+            name="made up",
+        )
+
+    def evaluate(self, n=600, seed=3, keep=slice(None), **options):
+        drawn = draw_sample(IDS, np.full(N, n / N), "uniform", seed)
+        rows = np.flatnonzero(np.isin(np.array(IDS), np.array(drawn.drawn)))
+        model = Predictions(
+            IDS.take(pa.array(np.arange(N)[keep])), "sure", scores=self.p[keep], score_kind="probability"
+        )
+        single = np.eye(CLASSES, dtype=bool)[self.label]
+        options = {"resamples": 1, "metrics": "top1"} | options
+        found = evaluate(
+            self.labels(single), model, audited=self.labels(self.yes, rows), sample=drawn, **options
+        )
+        return rows, found
+
+    def right(self, yes):
+        return yes[np.arange(N), self.top]
+
+
+def table(found):
+    return pl.from_arrow(check(found.confidence["reliability"], "reliability"))
+
+
+def estimated(world, rows, inside, estimator):
+    """Return the accuracy of the images inside on people's label sets, and its interval by the equations."""
+    n = len(rows)
+    proposed = (world.label == world.top).astype(float)
+    y, c = world.right(world.yes) * world.counts * inside, world.counts * inside
+    ratio, scale = y[rows].sum() / c[rows].sum(), c[rows].mean()
+    z = ((y - ratio * c) / scale)[rows]
+    f = (proposed - ratio) * inside / scale
+    weight = {"sample": 0.0, "difference": 1.0, "ppi++": np.cov(z, f[rows])[0, 1] / np.var(f[rows], ddof=1)}[
+        estimator
+    ]
+    weight = np.clip(weight, 0, 1)
+    value = ratio + weight * f.mean() + (z - weight * f[rows]).mean()
+    residual = z - weight * f[rows]
+    squares = (1 - n / N) * (residual - residual.mean()) ** 2 / (n * (n - 1))
+    total = squares.sum() * ((n - 1) / (n - 2) if estimator == "ppi++" else 1)
+    df = 2 * total**2 / (squares**2).sum()
+    heaviest = (1 - n / N) / n**2 * ((residual - residual.mean()) ** 2).max() / squares.sum()
+    if df / 2 < 10 or heaviest > 1:
+        return value, None, None
+    half = stats.t.ppf(0.975, df) * np.sqrt(total) / (value * (1 - value))
+    return value, expit(logit(value) - half), expit(logit(value) + half)
+
+
+@pytest.mark.parametrize("estimator", ["sample", "difference", "ppi++"])
+def test_bins_are_what_the_equations_give(estimator):
+    world = World()
+    rows, found = world.evaluate(estimator=estimator)
+    bins = table(found).filter(pl.col("event") == "set")
+    assert len(bins) > 10
+    at = np.searchsorted(np.arange(1, BINS) / BINS, world.confidence, side="right")
+    for row in bins.iter_rows(named=True):
+        inside = np.ones(N, bool) if (row["from"], row["to"]) == (0, 1) else at == round(row["from"] * BINS)
+        n_audited = int((inside & world.counts)[rows].sum())
+        assert (row["n_audited"], row["estimator"]) == (n_audited, estimator)
+        assert row["n"] == round(n_audited * N / len(rows))
+        assert row["alone"] == pytest.approx((world.label == world.top)[inside].mean())
+        value, lo, hi = estimated(world, rows, inside, estimator)
+        assert row["right"] == pytest.approx(value)
+        if n_audited < 30 or lo is None:
+            assert (row["lo"], row["hi"]) == (None, None)
+        else:
+            assert (row["lo"], row["hi"]) == pytest.approx((lo, hi))
+
+
+def test_original_labels_are_judged_on_the_same_images():
+    world = World()
+    _, found = world.evaluate(3000)
+    label, sets = (table(found).filter(pl.col("event") == event) for event in ("label", "set"))
+    assert label["n"].to_list() == sets["n"].to_list()
+    truth = (world.label == world.top)[world.counts].mean()
+    assert label["lo"][0] < truth < label["hi"][0]
+    assert label["confidence"][0] == pytest.approx(world.confidence[world.counts].mean(), abs=0.005)
+
+
+def test_if_all_images_are_audited_it_is_the_table_on_their_label_sets():
+    world = World()
+    _, found = world.evaluate(N)
+    model = Predictions(IDS, "sure", scores=world.p, score_kind="probability")
+    expected = evaluate(world.labels(world.yes), model, resamples=1, metrics="top1")
+    columns = ["event", "from", "to", "confidence", "right", "n"]
+    plain = table(expected).select(columns)
+    audited = table(found).select(columns)
+    assert_frame_equal(audited, plain, abs_tol=1e-9)
+    assert table(found)["n_audited"].to_list() == plain["n"].to_list()
+
+
+@pytest.mark.slow
+def test_intervals_contain_the_accuracy_of_all_images():
+    world, held, some = World(), np.zeros(BINS + 1), np.zeros(BINS + 1)
+    at = np.searchsorted(np.arange(1, BINS) / BINS, world.confidence, side="right")
+    bins = [np.ones(N, bool), *(at == b for b in range(BINS))]
+    truth = [world.right(world.yes)[world.counts & b].mean() if b.any() else 0 for b in bins]
+    for seed in range(200):
+        _, found = world.evaluate(seed=seed)
+        for row in (
+            table(found).filter((pl.col("event") == "set") & pl.col("lo").is_not_null()).iter_rows(named=True)
+        ):
+            i = 0 if row["to"] - row["from"] == 1 else 1 + round(row["from"] * BINS)
+            some[i] += 1
+            held[i] += row["lo"] <= truth[i] <= row["hi"]
+    often = some >= 100
+    assert often.sum() >= 8
+    assert 0.93 < (held[often] / some[often]).mean() < 0.975
+    assert (held[often] / some[often]).min() > 0.88
+
+
+def test_without_original_labels_there_are_label_sets_alone():
+    world = World(labelled=False)
+    _, found = world.evaluate(metrics="real1")
+    assert set(table(found)["event"]) == {"set"}
+
+
+def test_models_that_predict_some_images_are_judged_on_these():
+    world, keep = World(), np.arange(0, N, 2)
+    rows, found = world.evaluate(keep=keep)
+    row = (
+        table(found)
+        .filter((pl.col("event") == "set") & (pl.col("to") - pl.col("from") == 1))
+        .row(0, named=True)
+    )
+    among = np.intersect1d(rows, keep)
+    assert row["n_audited"] == world.counts[among].sum()
+    assert row["lo"] < world.right(world.yes)[keep][world.counts[keep]].mean() < row["hi"]
+
+
+def test_people_who_were_not_asked_do_not_judge_confidences():
+    """Only about original labels: the top class is often another one."""
+    world = World(empty=0)
+    drawn = draw_sample(IDS, np.full(N, 600 / N), "uniform", 3)
+    rows = np.flatnonzero(np.isin(np.array(IDS), np.array(drawn.drawn)))
+    sets = [[c] for c in world.label[rows]]
+    people = table_of(sets, world.label[rows], ids=IDS.take(pa.array(rows)))
+    asked = Labels(people, CLASSES, name="people", asked_known=True)
+    model = Predictions(IDS, "sure", scores=world.p, score_kind="probability")
+    single = world.labels(np.eye(CLASSES, dtype=bool)[world.label])
+    found = evaluate(single, model, audited=asked, sample=drawn, resamples=1, metrics="top1")
+    assert "reliability" not in found.confidence
+    (note,) = [n.text for n in found.model_notes if n.kind == "confidence"]
+    assert note.startswith("its confidences are not drawn: people were not asked about its top class on ")
+
+
+def test_calibration_errors_of_original_labels_are_exact():
+    """They need no answers; on slices by set size people decide, so that there are none."""
+    world = World()
+    model = Predictions(IDS, "sure", scores=world.p, score_kind="probability")
+    single = world.labels(np.eye(CLASSES, dtype=bool)[world.label])
+    expected = evaluate(single, model, resamples=1, metrics=("ece", "aurc")).to_polars()
+    _, found = world.evaluate(metrics=("ece", "aurc"))
+    rows = found.to_polars()
+    assert not any("n_labels" in name for name in rows["slice"])
+    value = dict(expected.filter(pl.col("slice") == "all").select("metric", "value").iter_rows())
+    assert dict(rows.filter(pl.col("slice") == "all").select("metric", "value").iter_rows()) == value
+    assert "estimator" not in rows.columns
+    with pytest.raises(InputError, match="ece_set cannot be audited"):
+        world.evaluate(metrics="ece_set")

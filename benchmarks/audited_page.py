@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from audited_tables import count_below
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "explanation" / "audited-proofs.md"
@@ -326,6 +328,28 @@ def _range(low: float, high: float) -> str:
     return f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
 
 
+def of_bins() -> str:
+    """Accuracies in bins of confidence: means over the bins of all models."""
+    every = [r for r in simulated("audited_reliability.csv") if r["event"] == "set"]
+    rows = []
+    for key in dict.fromkeys((r["data"], r["estimator"], r["n"]) for r in every):
+        of = [r for r in every if (r["data"], r["estimator"], r["n"]) == key]
+        data, estimator, n = key
+        for what in ("all images", "bins"):
+            inside = [r for r in of if (r["to"] - r["from"] == 1) == (what == "all images")]
+            shown = [r for r in inside if r["shown"] > FEWEST_SHOWN * r["draws"]]
+            some = [r for r in shown if r["intervals"] > FEWEST_SHOWN * r["shown"]]
+            coverage = [r["held"] / r["intervals"] for r in some]
+            below = count_below(*(np.array([r[k] for r in some]) for k in ("held", "intervals")))
+            none = 1 - sum(r["intervals"] for r in shown) / max(1, sum(r["shown"] for r in shown))
+            cells = [NAMES[data], estimator, f"{n:,}", what, f"{len(shown)} of {len(inside)}", str(len(some))]
+            cells += [percent(float(np.mean(coverage))), percent(min(coverage))] if some else ["–", "–"]
+            width = points(float(np.median([r["half_width"] for r in some]))) if some else "–"
+            rows.append([*cells, str(below), width, percent(none, 0) if shown else "–"])
+    heads = ["data", "estimator", "audited", "of", "shown", "with interval", "mean coverage", "lowest"]
+    return table([*heads, "surely below", "± points", "no interval"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "overview": overview,
     "slices": of_slices,
@@ -344,6 +368,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "own pairs": own_pairs,
     "real ranks": lambda: of_ranks("real"),
     "multilabelfy ranks": lambda: of_ranks("multilabelfy"),
+    "reliability": of_bins,
     "intervals": other_intervals,
     "proposals": of_proposals,
     "plans": of_plans,

@@ -20,7 +20,7 @@ REPO = Path(__file__).parents[1]
 sys.path.insert(0, str(REPO / "benchmarks"))
 page, tables = import_module("audited_page"), import_module("audited_tables")
 data, door = import_module("audited_data"), import_module("audited_evaluate")
-core = import_module("audited")
+core, bins = import_module("audited"), import_module("audited_reliability")
 
 TEXT = page.PAGE.read_text(encoding="utf-8")
 
@@ -39,7 +39,10 @@ def test_the_simulated_cells_of_evaluate_are_listed():
     assert set(of_real["metric"]) == set(door.RANKED)
 
 
-@pytest.mark.parametrize("name", ["audited_evaluate.csv", "audited.csv", "audited_proposals.csv"])
+THOUSAND = ("audited_evaluate.csv", "audited.csv", "audited_proposals.csv", "audited_reliability.csv")
+
+
+@pytest.mark.parametrize("name", THOUSAND)
 def test_every_row_has_a_thousand_draws(name):
     rows = pl.read_csv(page.HERE / name, infer_schema_length=None)
     assert set(rows["draws"].drop_nulls()) == {1000}
@@ -117,6 +120,16 @@ def test_a_simulated_draw_is_what_evaluate_computes(cell, monkeypatch):
         pytest.approx(true.value("real1", model="good"))
     )
     assert {tuple(r[:2]) for r in pairs} == {("good", "bad")}
+
+
+def test_a_simulated_reliability_table_is_that_of_evaluate():
+    """`ReliabilitySimulation.check` compares them; and it counts the bins that are shown."""
+    world = World()
+    some = data.DataSet("voc", world.people, world.proposed, [dense(m) for m in world.models.values()])
+    rows = [*bins.ReliabilitySimulation(some, door.Cell("voc", models=2)).rows(200, 3)]
+    plain = evaluate(world.people, [dense(m) for m in world.models.values()], resamples=0, metrics=["real1"])
+    assert len(rows) == plain.confidence["reliability"].num_rows
+    assert all(r["held"] <= r["intervals"] <= r["shown"] <= r["draws"] == 3 for r in rows)
 
 
 def test_images_with_one_top_class_do_not_tell_models_apart():

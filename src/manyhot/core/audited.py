@@ -352,7 +352,8 @@ def estimate(
     ``λ = C(y, f) / C(f, f)``, where C is the covariance under the design, as V at the top of this module. The
     audited images are a part of all images, so this is the λ of PPI++ with the images that were not audited
     as the unlabelled ones. With equal probabilities, the two estimates are the same. For the tuned λ, V is
-    multiplied by (n - H) / (n - H - 1) with H strata.
+    multiplied by (n - H) / (n - H - 1) with H strata. If neither y nor f varies, λ is 1: proposals that agree
+    with people tell more than a few audited images, though the value has no interval.
     """
     y, f = values.audited, values.proposed
     of_y, of_f = _deviations(y, sample), _deviations(f, sample)
@@ -443,8 +444,10 @@ def _summed(first: Floats, second: Floats) -> Floats:
 
 
 def _tuned(of_y: Floats, of_f: Floats) -> Floats:
+    """Return the weights; 1 if neither varies, as when people and proposals agree on all of a few images."""
     own, shared = _summed(of_f, of_f), _summed(of_y, of_f)
-    weight = np.divide(shared, own, out=np.zeros_like(own), where=own > _ROUNDING**2)
+    agree = (_summed(of_y, of_y) <= _ROUNDING**2).astype(np.float64)
+    weight = np.divide(shared, own, out=agree, where=own > _ROUNDING**2)
     return np.asarray(np.clip(weight, 0, 1))
 
 

@@ -29,8 +29,8 @@ _EDGES = np.array([(0.0, 1.0), *((b / BINS, (b + 1) / BINS) for b in range(BINS)
 def audited_reliability(images: AuditedImages, dataset: str, model: str, case: AuditedCase) -> Iterator[Row]:
     """Yield rows of the reliability table: all images, then each bin of confidence.
 
-    A bin is left out if no audited image in it counts. The ends of an interval are null if fewer than
-    `FEWEST_CASES` do, or if the estimate has no interval for another reason.
+    A bin is left out if fewer than `FEWEST_CASES` audited images in it count, unless all images were audited.
+    The ends of an interval are null if the estimate has none, as if people and proposals rarely disagree.
 
     Parameters
     ----------
@@ -46,9 +46,9 @@ def audited_reliability(images: AuditedImages, dataset: str, model: str, case: A
         n = np.rint(counts @ images.sample.weights * len(images.sample.design)).astype(int)
         confidence, right = bins.estimates(event)
         lo, hi = right.interval("logit", quantile=images.quantile)
-        few = np.zeros(len(n), bool) if images.is_whole else n_audited < FEWEST_CASES
-        lo, hi = (np.where(few, np.nan, np.clip(end, 0, 1)) for end in (lo, hi))
-        for i in np.flatnonzero(n_audited):
+        enough = n_audited >= (1 if images.is_whole else FEWEST_CASES)
+        enough[0] = n_audited[0] > 0
+        for i in np.flatnonzero(enough):
             yield {
                 "dataset": dataset,
                 "model": model,
@@ -57,8 +57,8 @@ def audited_reliability(images: AuditedImages, dataset: str, model: str, case: A
                 "to": _EDGES[i, 1],
                 "confidence": float(np.clip(confidence.value[i], *_EDGES[i])),
                 "right": float(np.clip(right.value[i], 0, 1)),
-                "lo": _or_none(lo[i]),
-                "hi": _or_none(hi[i]),
+                "lo": _or_none(np.clip(lo[i], 0, 1)),
+                "hi": _or_none(np.clip(hi[i], 0, 1)),
                 "n": int(n[i]),
                 "estimator": images.audit.estimator,
                 "n_audited": int(n_audited[i]),

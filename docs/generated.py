@@ -228,37 +228,31 @@ FIGURES = (
 FINDINGS = """
 1. **Most images that no model gets right are no errors of the models.** None of {models} models predicts the
    original label of {never} of the images. At least half of the models are right by ReaL's label set on
-   {right} of these images.
+   {right} of these images. Nearest published: "nearly half of the supposed
+   mistakes" of a few top models are none ([Vasudevan et al. 2022](https://arxiv.org/abs/2205.04596)).
 
    ```console
    manyhot diagnose difficulty imagenet-val
    ```
 
-   Nearest published: "nearly half" of the mistakes of two models are none
-   ([Vasudevan et al. 2022](https://arxiv.org/abs/2205.04596)).
-
 2. **Under label sets, models lose less on ImageNetV2.** From ImageNet to ImageNetV2, {models} models lose
-   {by_label} by the original label, and {by_set} by label sets.
-   The label sets were made [under different protocols](limits.md#what-not-to-conclude).
+   {by_label} by the original label, and {by_set} by label sets, which
+   were made [under different protocols](limits.md#what-not-to-conclude). Nearest published: 11 to 14 points
+   by the original label ([Recht et al. 2019](https://proceedings.mlr.press/v97/recht19a.html)).
 
    ```console
    manyhot evaluate imagenet
    ```
 
-   Nearest published: 11 to 14 points by the original label
-   ([Recht et al. 2019](https://proceedings.mlr.press/v97/recht19a.html)).
-
 3. **What makes images hard is mostly the model, not the label.** Label sets lower the error ratio of
    {lower} of the {factors} factors of ImageNet-X beyond chance, and raise that of {higher}; {undecided} are
    undecided. The largest decided fall is that of *subcategory*: {subcategory}. The fall of *multiple objects*
-   is undecided: {multiple_objects}.
+   is undecided: {multiple_objects}. Nearest published: 2.11 and 1.97 for ResNet50 by the
+   original label ([Idrissi et al. 2023](https://arxiv.org/abs/2211.01866)).
 
    ```console
    manyhot evaluate imagenet-x
    ```
-
-   Nearest published: 2.105 for *subcategory* and 1.974 for *multiple objects*, of ResNet50 by the original
-   label ([Idrissi et al. 2023](https://arxiv.org/abs/2211.01866)).
 """
 """The findings of the page about ImageNet, filled with numbers from `NUMBERS`."""
 
@@ -418,7 +412,7 @@ def published_numbers() -> str:
     ours: dict[str, list[dict[str, str]]] = {}
     for row in _csv(NUMBERS / "benchmarks.csv"):
         ours.setdefault(row["name"], []).append(row)
-    heads = ("publication", "numbers", "equal", "farthest", "published", "ours", "n", "why")
+    heads = ("publication", "equal", "farthest from the published number", "why it differs")
     parts = []
     for basis, heading in zip(BASES, ("From answers about images", "From other tables"), strict=True):
         rows = [_entry_row(entry, ours[entry.name]) for entry in published_entries() if entry.basis == basis]
@@ -434,8 +428,8 @@ def published_counts() -> str:
     counts = {v: verdicts.count(v) for v in ("equal", "close", "different", "not computed")}
     return (
         f"`manyhot benchmarks` computes {len(verdicts)} numbers of {len(publications)} publications again, "
-        f"in {len(entries)} tables, figures and sentences: {counts['equal']} are equal to the published digits"
-        f", {counts['close']} are close for a known reason, {counts['different'] or 'none'} "
+        f"in {len(entries)} tables, figures and sentences: {counts['equal']} are equal to the published "
+        f"digits, {counts['close']} are close for a known reason, {counts['different'] or 'none'} "
         f"{'are' if counts['different'] != 1 else 'is'} different, and {counts['not computed']} could not be "
         "computed."
     )
@@ -635,18 +629,15 @@ def _entry_row(entry: PublishedEntry, rows: list[dict[str, str]]) -> tuple[str, 
 
     farthest = max(rows, key=distance)
     equal = sum(row["verdict"] == "equal" for row in rows)
-    computed = farthest["verdict"] != "not computed"
-    why = entry.reason or ("" if computed else "The data are not there.")
+    n = f" (n = {_thousands(farthest['n'])})" if farthest["n"] else ""
+    of = f"{farthest['subject']}: " if farthest["subject"] else ""
+    ours = f"{farthest['value']}{n}" if farthest["value"] != "–" else "not computed"
     where = f"[{entry.publication}]({entry.address}), {entry.year}: {entry.place}"
     return (
         f"{where}. {entry.quantity}. `{entry.name}`",
-        str(len(rows)),
-        str(equal) if computed else "–",
-        f"`{farthest['subject']}`" if farthest["subject"] else "",
-        f"{farthest['published']} {entry.unit}".strip(),
-        farthest["value"],
-        _thousands(farthest["n"]) if farthest["n"] else "–",
-        why,
+        f"{equal} of {len(rows)}",
+        f"{of}{farthest['published']} {entry.unit} → {ours}".replace("  ", " "),
+        entry.reason or ("The data are not there." if farthest["value"] == "–" else ""),
     )
 
 

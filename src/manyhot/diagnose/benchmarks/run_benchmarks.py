@@ -139,8 +139,7 @@ def shown_value(row: Row) -> str:
 
 @command(
     "benchmarks",
-    out="benchmarks",
-    examples=("manyhot benchmarks", "manyhot benchmarks --only 'peychev-2023*'"),
+    examples=("manyhot benchmarks --out numbers", "manyhot benchmarks --only 'peychev-2023*'"),
 )
 def run_benchmarks(
     *,

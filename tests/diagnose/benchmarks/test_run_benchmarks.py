@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -188,7 +189,7 @@ def test_predictions_and_label_sets(computed, files):
 
 @pytest.fixture(scope="module")
 def whole(mirror, require, tmp_path_factory):
-    """The tables of all commands that the pages of the docs show."""
+    """The tables that the docs show, of all commands that make them, without their reports."""
     import manyhot
 
     if importlib.util.find_spec("imagenet_x") is None:
@@ -199,9 +200,14 @@ def whole(mirror, require, tmp_path_factory):
         save_multilabel(require)
         save_counts(Files(mirror).bytes("cifar10h-counts.npy"))
         run_benchmarks().write(folder / "benchmarks")
-        manyhot.diagnose_difficulty("imagenet-val").write(folder / "difficulty")
-        manyhot.evaluate("imagenet").write(folder / "imagenet")
-        manyhot.evaluate("imagenet-x").write(folder / "imagenet-x")
+        difficulty = manyhot.diagnose_difficulty("imagenet-val").tables
+        drops = manyhot.evaluate("imagenet").comparison.drops
+        ratios = manyhot.evaluate("imagenet-x").error_ratios
+    made = {"difficulty": difficulty, "imagenet": {"drops": drops}, "imagenet-x": {"error_ratios": ratios}}
+    for place, named in made.items():
+        (folder / place).mkdir()
+        for name, table in named.items():
+            pq.write_table(table, folder / place / f"{name}.parquet")
     return folder
 
 

@@ -61,6 +61,7 @@ lint: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/pip install --quiet --group docs
 	$(BIN)/sphinx-build -W -q docs docs/_build
+	$(BIN)/python tools/publish_report.py docs/_build
 
 bench: $(STAMP)
 	$(BIN)/pip install --quiet --group bench

@@ -62,6 +62,7 @@ def subject(*columns, sizes=SIZES, unit="images"):
 
 
 NOT_SIMULATED = {
+    "benchmarks.lo": "Wilson's interval of a share of images, as the shares in metrics",
     "difficulty_groups.lo": "Wilson's interval of a share of images, as the shares in metrics",
     "companions.recall_with_lo": "Wilson's interval of a share of images, as the shares in metrics",
     "companions.recall_without_lo": "Wilson's interval of a share of images, as the shares in metrics",

@@ -20,6 +20,7 @@ import manyhot
 from manyhot import cli, registry
 from manyhot import errors as _errors
 from manyhot.data import catalog
+from manyhot.diagnose.benchmarks.published import BASES, PublishedEntry, published_entries
 from manyhot.tables import TABLES, Column
 from manyhot.tables.result_tables import default_metrics
 from manyhot.train.recipe import Recipe
@@ -144,6 +145,7 @@ ROWS = {
     ),
     "prediction_sets": ("a model and what its prediction sets must cover", "`manyhot diagnose calibration`"),
     "ood": ("a measure of a score of a model, for some out-of-distribution images", "`manyhot diagnose ood`"),
+    "benchmarks": ("a published number and ours", "`manyhot benchmarks`"),
     "difficulty": ("an image, those to re-assess first at the top", "`manyhot diagnose difficulty`"),
     "difficulty_groups": (
         "a slice, a metric and how many models are right on the images",
@@ -205,7 +207,54 @@ ROWS = {
 }
 """What a row of each table is, and the commands that write the table; empty where none does yet."""
 
-ANSWERS = Path(__file__).parents[1] / "studies" / "answers"
+HERE = Path(__file__).parent
+
+ANSWERS = HERE.parent / "studies" / "answers"
+
+NUMBERS = HERE / "numbers"
+"""What ``tools/build_numbers.py`` writes."""
+
+FIGURES = (
+    "How many labels do images have?",
+    "Is it harder with more labels?",
+    "What do several objects do to top-1?",
+    "How many errors are none?",
+    "How much do models lose on other images?",
+    "How much of it is protocol?",
+    "Who changes rank?",
+)
+"""Headings of the gallery, ``guides/evaluate/figures.md``, that the report in seven figures shows."""
+
+FINDINGS = """
+1. **Most images that no model gets right are no errors of the models.** None of {models} models predicts the
+   original label of {never} of the images. At least half of the models are right by ReaL's label set on
+   {right} of these images. Nearest published: "nearly half of the supposed
+   mistakes" of a few top models are none ([Vasudevan et al. 2022](https://arxiv.org/abs/2205.04596)).
+
+   ```console
+   manyhot diagnose difficulty imagenet-val
+   ```
+
+2. **Under label sets, models lose less on ImageNetV2.** From ImageNet to ImageNetV2, {models} models lose
+   {by_label} by the original label, and {by_set} by label sets, which
+   were made [under different protocols](limits.md#what-not-to-conclude). Nearest published: 11 to 14 points
+   by the original label ([Recht et al. 2019](https://proceedings.mlr.press/v97/recht19a.html)).
+
+   ```console
+   manyhot evaluate imagenet
+   ```
+
+3. **What makes images hard is mostly the model, not the label.** Label sets lower the error ratio of
+   {lower} of the {factors} factors of ImageNet-X beyond chance, and raise that of {higher}; {undecided} are
+   undecided. The largest decided fall is that of *subcategory*: {subcategory}. The fall of *multiple objects*
+   is undecided: {multiple_objects}. Nearest published: 2.11 and 1.97 for ResNet50 by the
+   original label ([Idrissi et al. 2023](https://arxiv.org/abs/2211.01866)).
+
+   ```console
+   manyhot evaluate imagenet-x
+   ```
+"""
+"""The findings of the page about ImageNet, filled with numbers from `NUMBERS`."""
 
 STUDIES = ("transfer", "uncertainty", "benchmarking", "robustness")
 """In the order of the questions."""
@@ -336,6 +385,68 @@ def models() -> str:
 def answers() -> str:
     """Return the verdicts of the committed studies, as their tables have them."""
     return "\n".join(line for name in STUDIES for line in _answer_section(name))
+
+
+def findings() -> str:
+    """Return the three findings of the page about ImageNet, each with n, interval and command."""
+    at = {row["name"].partition(":")[0]: row for row in _csv(NUMBERS / "findings.csv")}
+    lower, higher = at["factors lower"], at["factors higher"]
+    undecided = int(lower["n"]) - int(lower["value"]) - int(higher["value"])
+    return FINDINGS.format(
+        models=at["models"]["value"],
+        never=_share(at["never right"]),
+        right=_share(at["right by set"]),
+        n_never=_thousands(at["right by set"]["n"]),
+        by_label=_loss(at, "top1"),
+        by_set=_loss(at, "real1"),
+        factors=lower["n"],
+        lower=lower["value"],
+        higher=higher["value"],
+        undecided=undecided,
+        **{f: _ratios(at, f) for f in ("subcategory", "multiple_objects")},
+    )
+
+
+def published_numbers() -> str:
+    """Return published numbers beside ours, a row for each entry, by what ours rest on."""
+    ours: dict[str, list[dict[str, str]]] = {}
+    for row in _csv(NUMBERS / "benchmarks.csv"):
+        ours.setdefault(row["name"], []).append(row)
+    heads = ("publication", "equal", "farthest from the published number", "why it differs")
+    parts = []
+    for basis, heading in zip(BASES, ("From answers about images", "From other tables"), strict=True):
+        rows = [_entry_row(entry, ours[entry.name]) for entry in published_entries() if entry.basis == basis]
+        parts += [f"## {heading}", "", _grid(heads, rows), ""]
+    return "\n".join(parts)
+
+
+def published_counts() -> str:
+    """Return in a sentence how many published numbers are equal, close, different and not computed."""
+    verdicts = [row["verdict"] for row in _csv(NUMBERS / "benchmarks.csv")]
+    entries = published_entries()
+    publications = {entry.publication for entry in entries}
+    counts = {v: verdicts.count(v) for v in ("equal", "close", "different", "not computed")}
+    return (
+        f"`manyhot benchmarks` computes {len(verdicts)} numbers of {len(publications)} publications again, "
+        f"in {len(entries)} tables, figures and sentences: {counts['equal']} are equal to the published "
+        f"digits, {counts['close']} are close for a known reason, {counts['different'] or 'none'} "
+        f"{'are' if counts['different'] != 1 else 'is'} different, and {counts['not computed']} could not be "
+        "computed."
+    )
+
+
+def seven_figures() -> str:
+    """Return the figures of the gallery that the report in seven figures shows, with their sentences."""
+    text = (HERE / "guides" / "evaluate" / "figures.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## (.+?)\n\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    parts = []
+    for number, heading in enumerate(FIGURES, 1):
+        picture, sentence, _, command = sections[heading].strip().split("\n\n")
+        anchor = "".join(c for c in heading.lower().replace(" ", "-") if c.isalnum() or c == "-")
+        link = f"[What the figure shows](../guides/evaluate/figures.md#{anchor})"
+        picture = picture.replace("../../images", "../images")
+        parts.append(f"### {number}. {heading}\n\n{picture}\n\n{sentence} {link}.\n\n{command}\n")
+    return "\n".join(parts)
 
 
 def public_names() -> str:
@@ -482,6 +593,52 @@ def _side(row: Mapping[str, str], margin: str) -> str:
 
 def _bold(text: str, bold: bool) -> str:
     return f"**{text}**" if bold else text
+
+
+def _share(row: Mapping[str, str]) -> str:
+    value, lo, hi = (f"{100 * float(row[c]):.1f}" for c in ("value", "lo", "hi"))
+    return f"{value} % (95 % interval {lo} to {hi}, n = {_thousands(row['n'])})"
+
+
+def _loss(at: Mapping[str, Mapping[str, str]], metric: str) -> str:
+    """Return a loss in points, with its intervals over images and over families of models."""
+    images, families = (at[f"{metric} loss over {what}"] for what in ("images", "families"))
+    value, lo, hi = (f"{100 * float(images[c]):.1f}" for c in ("value", "lo", "hi"))
+    wide = " to ".join(f"{100 * float(families[c]):.1f}" for c in ("lo", "hi"))
+    n = _thousands(images["n"])
+    return f"{value} points (95 % interval {lo} to {hi} over images, {wide} over families, n = {n})"
+
+
+def _ratios(at: Mapping[str, Mapping[str, str]], factor: str) -> str:
+    """Return the error ratio of a factor by label and by label set, and the difference."""
+    x, y, by = (at[f"{factor} error_ratio_{c}"] for c in ("x", "y", "difference"))
+    value, lo, hi = (f"{float(by[c]):+.2f}".replace("-", "−") for c in ("value", "lo", "hi"))
+    change = f"difference {value}, 95 % interval {lo} to {hi}, n = {_thousands(by['n'])}"
+    return f"{float(x['value']):.2f} to {float(y['value']):.2f} ({change})"
+
+
+def _thousands(n: str) -> str:
+    return f"{int(n):,}"
+
+
+def _entry_row(entry: PublishedEntry, rows: list[dict[str, str]]) -> tuple[str, ...]:
+    """Return a row: the publication, how many numbers are equal, and the one that is farthest off."""
+
+    def distance(row: Mapping[str, str]) -> float:
+        return 0.0 if row["value"] == "–" else abs(float(row["value"]) - float(row["published"]))
+
+    farthest = max(rows, key=distance)
+    equal = sum(row["verdict"] == "equal" for row in rows)
+    n = f" (n = {_thousands(farthest['n'])})" if farthest["n"] else ""
+    of = f"{farthest['subject']}: " if farthest["subject"] else ""
+    ours = f"{farthest['value']}{n}" if farthest["value"] != "–" else "not computed"
+    where = f"[{entry.publication}]({entry.address}), {entry.year}: {entry.place}"
+    return (
+        f"{where}. {entry.quantity}. `{entry.name}`",
+        f"{equal} of {len(rows)}",
+        f"{of}{farthest['published']} {entry.unit} → {ours}".replace("  ", " "),
+        entry.reason or ("The data are not there." if farthest["value"] == "–" else ""),
+    )
 
 
 def _small(p: str) -> str:

@@ -221,6 +221,9 @@ def test_catalogue_is_listed(run):
         "imagenet-mistakes",
         "imagenet-x",
         "imagenet-multilabel",
+        "label-errors",
+        "cifar-10h",
+        "bluebirds",
     ]
 
 

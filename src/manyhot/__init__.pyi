@@ -14,6 +14,8 @@ from manyhot.data.registered import list_losses as list_losses
 from manyhot.data.registered import list_metrics as list_metrics
 from manyhot.data.registered import list_proposers as list_proposers
 from manyhot.diagnose.attribution import attribute as attribute
+from manyhot.diagnose.benchmarks.run_benchmarks import Benchmarks as Benchmarks
+from manyhot.diagnose.benchmarks.run_benchmarks import run_benchmarks as run_benchmarks
 from manyhot.diagnose.calibration import Calibration as Calibration
 from manyhot.diagnose.calibration import diagnose_calibration as diagnose_calibration
 from manyhot.diagnose.classes import ClassResults as ClassResults

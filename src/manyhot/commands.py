@@ -141,6 +141,11 @@ COMMANDS: dict[str, Command] = {
         "Draw the report of a folder again, as an HTML page with separate files of its figures and tables.",
         "manyhot.diagnose.page:report_folder",
     ),
+    "benchmarks": Command(
+        "Evaluate",
+        "Compute published numbers again, and show them next to the published ones.",
+        "manyhot.diagnose.benchmarks.run_benchmarks:run_benchmarks",
+    ),
     "metrics": Command(
         "Evaluate",
         "List the metrics with their descriptions and options.",

@@ -13,3 +13,10 @@ def save_multilabel(require):
     folder = Path(os.environ["MANYHOT_CACHE"]) / "imagenet-multilabel"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(MULTILABEL, folder / MULTILABEL.name)
+
+
+def save_counts(content):
+    """Save CIFAR-10H's counts, which are for non-commercial use, in the cache of the tests."""
+    folder = Path(os.environ["MANYHOT_CACHE"]) / "cifar-10h"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "cifar10h-counts.npy").write_bytes(content)

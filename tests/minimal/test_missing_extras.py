@@ -54,6 +54,7 @@ COMMANDS = {
     "describe": ("l.csv", None),
     "leaderboard": ("o", None),
     "report": ("o", None),
+    "benchmarks": ("--list", None),
     "gallery": ("l.csv --predictions p.parquet --images i.csv --out g", "report"),
     "predict": ("photos --model efficientnet-lite0", "models"),
     "models": ("resnet*", "models"),

@@ -1,0 +1,228 @@
+"""``manyhot benchmarks``: published numbers beside ours."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import pyarrow as pa
+
+from manyhot.command import command
+from manyhot.console import table_lines
+from manyhot.diagnose.benchmarks.measures import PUBLISHED_MEASURES, Measured, Published
+from manyhot.diagnose.benchmarks.published import BASES, PublishedEntry, select_entries
+from manyhot.errors import ManyhotError
+from manyhot.parameters import OptionName, Shown
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+from manyhot.tables import Row, schema
+from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table
+
+VERDICTS = ("equal", "close", "different", "not computed")
+"""Equal to the printed digits; within a tolerance, with a reason; outside; and without the data."""
+
+ONE = "-"
+"""The subject of an entry about one number."""
+
+declare_table(
+    "benchmarks",
+    (
+        TEXT("name", "the name of the published numbers"),
+        TEXT("publication", "the publication"),
+        INT("year", "its year"),
+        TEXT("address", "its address"),
+        TEXT("place", "where in the publication the number is"),
+        TEXT("read_at", "where it was read"),
+        TEXT("quantity", "what the number is"),
+        TEXT.nullable("subject", "the model or group; null if the entry is about one number"),
+        TEXT(
+            "basis", "what our value is computed from: answers about images, or another table", values=BASES
+        ),
+        TEXT("unit", "the unit of the numbers; empty for none"),
+        TEXT("published", "the published number, as it was printed"),
+        REAL.nullable("value", "our value; null if it could not be computed"),
+        *bounds("lo", "hi", f"{ITS} (Wilson), for shares"),
+        COUNT.nullable("n", "what our value is counted over"),
+        TEXT("counted", "what n counts, such as images"),
+        REAL.nullable("difference", "our value minus the published one"),
+        REAL.nullable("tolerance", "the largest difference for the verdict close; null if it must be equal"),
+        TEXT("verdict", "how our value agrees with the published one", values=VERDICTS),
+        TEXT("reason", "why the values differ, or why ours could not be computed; empty if they are equal"),
+        TEXT("command", "the command that computes it"),
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Benchmarks(Result):
+    """Published numbers beside ours.
+
+    Attributes
+    ----------
+    benchmarks : pyarrow.Table
+        The table ``benchmarks``; see `manyhot.tables.TABLES` for its columns.
+    notes, metadata, inputs
+        As in `Result`.
+    """
+
+    NAMES = ("benchmarks",)
+
+    benchmarks: pa.Table
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """1 if a number differs, else 0."""
+        return int("different" in self.benchmarks["verdict"].to_pylist())
+
+    def lines(self) -> Iterator[str]:
+        """Yield a line for each entry, and how many numbers agree."""
+        rows = self.benchmarks.to_pylist()
+        head = ("name", "numbers", "equal", "farthest", "published", "ours", "n", "verdict")
+        yield from table_lines(head, [_cells(summary) for summary in summaries(rows)])
+        yield ""
+        counts = Counter(row["verdict"] for row in rows)
+        agree = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in VERDICTS if counts[verdict])
+        publications = len({row["publication"] for row in rows})
+        yield f"{len(rows):,} numbers of {publications} publications: {agree}"
+        for row in rows:
+            if row["verdict"] == "different":
+                of = f" of {row['subject']}" if row["subject"] else ""
+                yield f"different: {row['name']}{of}, {row['published']}, ours {shown_value(row)}"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """An entry: how many of its numbers agree, the row with the largest difference, and the worst verdict."""
+
+    first: Row
+    farthest: Row
+    n_equal: int
+    n_rows: int
+    verdict: str
+
+
+def summaries(rows: Sequence[Row]) -> Iterator[Summary]:
+    """Yield the summary of each entry, in the order of the rows."""
+    for name in dict.fromkeys(row["name"] for row in rows):
+        own = [row for row in rows if row["name"] == name]
+        farthest = max(own, key=lambda row: abs(row["difference"] or 0))
+        n_equal = sum(row["verdict"] == "equal" for row in own)
+        verdict = max((row["verdict"] for row in own), key=VERDICTS.index)
+        yield Summary(own[0], farthest, n_equal, len(own), verdict)
+
+
+def _cells(summary: Summary) -> tuple[str, ...]:
+    row = summary.farthest
+    return (
+        row["name"],
+        f"{summary.n_rows:,}",
+        f"{summary.n_equal:,}",
+        row["subject"] or "",
+        f"{row['published']} {row['unit']}".strip(),
+        shown_value(row),
+        "–" if row["n"] is None else f"{row['n']:,}",
+        summary.verdict,
+    )
+
+
+def shown_value(row: Row) -> str:
+    """Return our value with one digit more than the published one; counts as they are."""
+    if row["value"] is None:
+        return "–"
+    digits = len(row["published"].partition(".")[2])
+    is_count = not row["unit"] and not digits
+    return f"{row['value']:.{0 if is_count else digits + 1}f}"
+
+
+@command(
+    "benchmarks",
+    examples=("manyhot benchmarks --out numbers", "manyhot benchmarks --only 'peychev-2023*'"),
+)
+def run_benchmarks(
+    *,
+    only: Annotated[Sequence[str], Shown("NAME")] = (),
+    list_only: Annotated[bool, OptionName("--list")] = False,
+    run: Run = QUIET,
+) -> Benchmarks:
+    """Compute published numbers again, and show them next to the published ones.
+
+    The numbers are those of tables and figures about ImageNet and label sets. Data that are not in the cache
+    are downloaded. The command fails if a number differs that should be equal, or by more than its tolerance.
+    Numbers whose data are not there are listed, with the reason.
+
+    Parameters
+    ----------
+    only
+        Names or patterns of published numbers, such as 'peychev-2023*'; by default all.
+    list_only
+        List the published numbers without computing anything.
+    run
+        Command line of the call, and callback for its progress.
+
+    Returns
+    -------
+    Benchmarks
+
+    Raises
+    ------
+    InputError
+        If a name matches no published numbers.
+    """
+    data = Published(run)
+    rows = [
+        _row(entry, subject, None if list_only else data)
+        for entry in select_entries(only)
+        for subject in entry.values
+    ]
+    table = pa.Table.from_pylist(rows, schema=schema("benchmarks"))
+    return Benchmarks(table, notes=() if list_only else _notes(rows), inputs=data.inputs)
+
+
+def _notes(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return why numbers could not be computed, with their names."""
+    names: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row["verdict"] == "not computed":
+            names.setdefault(row["reason"], {})[row["name"]] = None
+    return tuple(f"not computed: {', '.join(found)}: {reason}" for reason, found in names.items())
+
+
+def _row(entry: PublishedEntry, subject: str, data: Published | None) -> dict[str, Any]:
+    published = entry.values[subject]
+    found, reason = (None, "not asked for") if data is None else _measured(entry, subject, data)
+    verdict = "not computed" if found is None else entry.verdict(published, found.value)
+    return {
+        "name": entry.name,
+        "publication": entry.publication,
+        "year": entry.year,
+        "address": entry.address,
+        "place": entry.place,
+        "read_at": entry.read_at,
+        "quantity": entry.quantity,
+        "subject": None if subject == ONE else subject,
+        "basis": entry.basis,
+        "unit": entry.unit,
+        "published": published,
+        "value": found and found.value,
+        "lo": None if found is None or math.isnan(found.lo) else found.lo,
+        "hi": None if found is None or math.isnan(found.hi) else found.hi,
+        "n": found and found.n,
+        "counted": entry.of,
+        "difference": found and found.value - float(published),
+        "tolerance": entry.tolerance,
+        "verdict": verdict,
+        "reason": reason if found is None else entry.reason if verdict == "close" else "",
+        "command": entry.command,
+    }
+
+
+def _measured(entry: PublishedEntry, subject: str, data: Published) -> tuple[Measured | None, str]:
+    """Return our number in the unit of the published one; None and the reason if its data are not there."""
+    try:
+        found = PUBLISHED_MEASURES[entry.measure](data, subject, **entry.options)
+    except ManyhotError as error:
+        return None, error.in_a_line()
+    return found.scaled(100 if entry.unit in ("%", "points") else 1), ""

@@ -97,7 +97,7 @@ from manyhot.reassess.card import data_card as data_card
 from manyhot.reassess.export_votes import export_votes as export_votes
 from manyhot.reassess.init import init_campaign as init_campaign
 from manyhot.reassess.invite import invite_raters as invite_raters
-from manyhot.reassess.merged import Merged as Merged
+from manyhot.reassess.merged import MergedLabels as MergedLabels
 from manyhot.reassess.next_questions import NextQuestions as NextQuestions
 from manyhot.reassess.next_questions import next_questions as next_questions
 from manyhot.reassess.plan_audit import AuditPlan as AuditPlan

@@ -9,7 +9,7 @@ from sklearn.metrics import cohen_kappa_score, precision_score, recall_score
 
 from manyhot.core.answers import MAYBE, NO, SILENT, YES
 from manyhot.core.share_intervals import proportion_interval
-from manyhot.core.source_agreement import conflicting, held_out, source_shares
+from manyhot.core.source_agreement import conflicting, held_out_measures, source_shares
 
 
 def draw(seed, n=600, sources=3, images=80):
@@ -52,7 +52,7 @@ def pairs_that_count(said, source, others):
 def test_held_out_measures_are_those_of_scikit_learn(others):
     said, image = draw(7)
     own, predicted, rows, shared = pairs_that_count(said, 0, others)
-    found = {m.name: m for m in held_out(said, image, 0, np.array(others))}
+    found = {m.name: m for m in held_out_measures(said, image, 0, np.array(others))}
     assert found["precision"].value == pytest.approx(precision_score(own, predicted))
     assert found["recall"].value == pytest.approx(recall_score(own, predicted))
     assert found["specificity"].value == pytest.approx(recall_score(~own, ~predicted))
@@ -72,7 +72,7 @@ def test_intervals_leave_out_one_image_after_the_other():
     said, image = draw(11, n=400, images=60)
     own, predicted, rows, _ = pairs_that_count(said, 0, [1, 2])
     of = image[rows]
-    found = {m.name: m for m in held_out(said, image, 0, np.array([1, 2]))}
+    found = {m.name: m for m in held_out_measures(said, image, 0, np.array([1, 2]))}
     without = leave_out_images(lambda left: cohen_kappa_score(own[left], predicted[left]), of)
     n = len(without)
     half = stdtrit(n - 1, 0.975) * math.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
@@ -92,7 +92,7 @@ def test_intervals_leave_out_one_image_after_the_other():
 def test_shares_of_images_have_wilsons_interval():
     said, _ = draw(13, n=100)
     own, predicted, _, _ = pairs_that_count(said, 0, [1])
-    found = {m.name: m for m in held_out(said, np.arange(100), 0, np.array([1]))}
+    found = {m.name: m for m in held_out_measures(said, np.arange(100), 0, np.array([1]))}
     lo, hi = proportion_interval(int((own & predicted).sum()), int(own.sum()))
     assert (found["recall"].lo, found["recall"].hi) == pytest.approx((lo, hi))
 
@@ -101,17 +101,17 @@ def test_a_side_with_one_answer_cannot_contradict():
     said, image = draw(17)
     only_yes = said.copy()
     only_yes[:, 0] = np.where(said[:, 0] == YES, YES, SILENT)
-    values = {m.name: m.value for m in held_out(only_yes, image, 0, np.array([1, 2]))}
+    values = {m.name: m.value for m in held_out_measures(only_yes, image, 0, np.array([1, 2]))}
     assert not math.isnan(values["recall"])
     assert all(math.isnan(values[name]) for name in ("precision", "specificity", "kappa"))
-    values = {m.name: m.value for m in held_out(only_yes, image, 1, np.array([0]))}
+    values = {m.name: m.value for m in held_out_measures(only_yes, image, 1, np.array([0]))}
     assert not math.isnan(values["precision"])
     assert all(math.isnan(values[name]) for name in ("recall", "specificity", "kappa"))
 
 
 def test_sources_without_shared_pairs_have_no_measures():
     said = np.array([[YES, SILENT], [SILENT, NO]], np.int8)
-    for measure in held_out(said, np.array([0, 1]), 0, np.array([1])):
+    for measure in held_out_measures(said, np.array([0, 1]), 0, np.array([1])):
         assert (measure.n, measure.n_skipped, measure.n_images) == (0, 0, 0)
         assert math.isnan(measure.value)
         assert math.isnan(measure.lo)

@@ -20,21 +20,21 @@ from manyhot.core.ratio_intervals import ratio_interval
 
 HELD_OUT_MEASURES = ("precision", "recall", "specificity", "kappa")
 
-Said = npt.NDArray[np.int8]
+SourceAnswers = npt.NDArray[np.int8]
 """Answers of S sources to Q questions, shape (Q, S): `NO`, `MAYBE`, `YES`, or `SILENT` if not asked."""
 
 
-def source_shares(said: Said) -> Floats:
+def source_shares(by_source: SourceAnswers) -> Floats:
     """Return the share of the sources asked that say yes, shape (Q,); a maybe is half a yes, NaN if none."""
-    asked = said != SILENT
+    asked = by_source != SILENT
     with np.errstate(invalid="ignore"):
-        share: Floats = np.where(asked, said, 0).sum(1) / (YES * asked.sum(1))
+        share: Floats = np.where(asked, by_source, 0).sum(1) / (YES * asked.sum(1))
     return share
 
 
-def conflicting(said: Said) -> Bools:
+def conflicting(by_source: SourceAnswers) -> Bools:
     """Return whether one source says yes to a question and another one no, shape (Q,)."""
-    conflict: Bools = (said == YES).any(1) & (said == NO).any(1)
+    conflict: Bools = (by_source == YES).any(1) & (by_source == NO).any(1)
     return conflict
 
 
@@ -63,12 +63,14 @@ class HeldOutMeasure:
     n_images: int
 
 
-def held_out(said: Said, image: Ints, source: int, others: Ints) -> list[HeldOutMeasure]:
+def held_out_measures(
+    by_source: SourceAnswers, image: Ints, source: int, others: Ints
+) -> list[HeldOutMeasure]:
     """Return `HELD_OUT_MEASURES` of the answers of a source, predicted by the majority of other sources.
 
     Parameters
     ----------
-    said : ndarray of int8, shape (Q, S)
+    by_source : ndarray of int8, shape (Q, S)
     image : ndarray of int, shape (Q,)
         The image of each question.
     source : int
@@ -78,8 +80,9 @@ def held_out(said: Said, image: Ints, source: int, others: Ints) -> list[HeldOut
 
     Notes
     -----
-    ``precision`` is the share of the predicted yeses to which the source says yes; ``recall`` the share of
-    the source's yeses that are predicted, and ``specificity`` that of its noes; ``kappa`` is Cohen's.
+    ``precision`` is the share of the predicted answers yes to which the source says yes; ``recall`` is the
+    share of the source's answers yes that are predicted, and ``specificity`` that of its answers no;
+    ``kappa`` is Cohen's.
     Questions on which the others tie, or to which the source says maybe, do not count. A side that gives only
     one of the answers cannot contradict: precision is undefined if the source does, recall and specificity if
     the others do, and kappa in both cases.
@@ -88,10 +91,10 @@ def held_out(said: Said, image: Ints, source: int, others: Ints) -> list[HeldOut
     that count (`manyhot.core.ratio_intervals.ratio_interval`); kappa by the jackknife
     (`manyhot.core.agreement.agreement_ends`).
     """
-    share = source_shares(said[:, others])
-    shared = (said[:, source] != SILENT) & ~np.isnan(share)
-    counted = shared & (said[:, source] != MAYBE) & (share != 0.5)
-    own, predicted = said[counted, source] == YES, share[counted] > 0.5
+    share = source_shares(by_source[:, others])
+    shared = (by_source[:, source] != SILENT) & ~np.isnan(share)
+    counted = shared & (by_source[:, source] != MAYBE) & (share != 0.5)
+    own, predicted = by_source[counted, source] == YES, share[counted] > 0.5
     kinds = np.stack([own & predicted, predicted & ~own, own & ~predicted, ~own & ~predicted], 1)
     images, row = np.unique(image[counted], return_inverse=True)
     by_image = np.stack([np.bincount(row, kind, len(images)) for kind in kinds.T], 1)

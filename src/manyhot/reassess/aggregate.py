@@ -51,7 +51,7 @@ from manyhot.reassess.golden_curve import (
     unclear_level,
 )
 from manyhot.reassess.label_sources import LabelSource, SourcesLike
-from manyhot.reassess.merged import RULE, merge, open_sources
+from manyhot.reassess.merged import SOURCE_METHOD, merge_sources, open_sources
 from manyhot.reassess.rater_history import (
     check_history,
     history_files,
@@ -155,7 +155,7 @@ def aggregate(
     Returns
     -------
     Aggregated
-        With `sources`, a `manyhot.Merged`, which is one with tables about the sources.
+        With `sources`, a `manyhot.MergedLabels`, which is one with tables about the sources.
 
     Raises
     ------
@@ -194,7 +194,7 @@ def aggregate(
             f"`{named[0]}` needs golden answers: the answers of experts to some of the questions.",
             do="pass golden answers (`golden`) or a threshold",
         )
-    entry = aggregator_of(RULE if merged and method == METHOD else method, asked)
+    entry = aggregator_of(SOURCE_METHOD if merged and method == METHOD else method, asked)
     check_history(asked, entry, history, start)
     fit = _fit(source, asked, entry, original_classes, history, start)
     default = float(entry.about["threshold"]) if threshold is None else threshold
@@ -207,7 +207,7 @@ def aggregate(
     )
     found = fit.aggregated(unclear_level(unclear_from, chosen), chosen, measured, refined, crossed)
     found = replace(found, inputs={**source.inputs, **history_files(history, start)})
-    return merge(found, merged) if merged else found
+    return merge_sources(found, merged) if merged else found
 
 
 def _opened(

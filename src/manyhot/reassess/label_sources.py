@@ -302,8 +302,8 @@ def _images_of(part: _Part) -> pl.DataFrame:
 def _answers_of(part: _Part) -> pl.DataFrame:
     """Return the answers about images that are usable and that somebody rated.
 
-    Labels of images that nobody rated are no answers. Of raters who chose one class of all, and of files that
-    list valid classes only, just the yeses are answers.
+    Labels of images that nobody rated are no answers. If raters chose one class of all, only yes is an
+    answer.
     """
     frame, labels = pl.DataFrame(part.labels.table), part.labels
     rated = pl.col("rated").fill_null(True) if "rated" in frame.columns else pl.lit(True)

@@ -21,7 +21,7 @@ from manyhot import tables
 from manyhot.console import fact_lines, table_lines
 from manyhot.core.answers import ANSWERS, MAYBE, NO, SILENT, YES
 from manyhot.core.array_types import Bools
-from manyhot.core.source_agreement import Said, conflicting, held_out
+from manyhot.core.source_agreement import SourceAnswers, conflicting, held_out_measures
 from manyhot.data.inputs import Reading
 from manyhot.files import sha256
 from manyhot.formats.tabular import write_csv
@@ -48,7 +48,7 @@ from manyhot.tables.definitions import (
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like
 
-RULE = "source-share"
+SOURCE_METHOD = "source-share"
 """The default method: one vote for each source asked; a maybe is half a yes, and a tie is unclear."""
 
 FEWEST_ALIKE = 20
@@ -112,7 +112,7 @@ declare_table(
 
 
 @dataclass(frozen=True, eq=False)
-class Merged(Aggregated):
+class MergedLabels(Aggregated):
     """One label set merged from several sources.
 
     Attributes
@@ -286,18 +286,18 @@ def _images(sources: Sequence[LabelSource]) -> Images:
     return Images(pa.table(columns), "the sources")
 
 
-def merge(done: Aggregated, sources: Sequence[LabelSource]) -> Merged:
+def merge_sources(done: Aggregated, sources: Sequence[LabelSource]) -> MergedLabels:
     """Return the label sets of an aggregation of `open_sources` with what each source says."""
-    said = _said(done, sources)
-    conflict = conflicting(said)
-    answers = _source_answers(done, said, conflict, sources)
-    listed, notes = _sources_table(done, said, conflict, sources), _notes(done, said, sources)
+    by_source = _answers_by_source(done, sources)
+    conflict = conflicting(by_source)
+    answers = _source_answers(done, by_source, conflict, sources)
+    listed, notes = _sources_table(done, by_source, conflict, sources), _notes(done, by_source, sources)
     rule = f"{done.method}, threshold {done.threshold:g}, unclear from {done.unclear_from:g}"
     content = "\n".join([rule, *sorted(one.version for one in sources)])
     version = hashlib.sha256(content.encode()).hexdigest()[:12]
-    held = _held_out(done, said, [one.name for one in sources])
+    held = _held_out_table(done, by_source, [one.name for one in sources])
     rows = {name: json.dumps(table.to_pylist()) for name, table in (("sources", listed), ("held_out", held))}
-    return Merged(
+    return MergedLabels(
         _with_conflicts(_usable(done.labels, sources), answers),
         done.votes,
         done.result,
@@ -317,23 +317,28 @@ def merge(done: Aggregated, sources: Sequence[LabelSource]) -> Merged:
     )
 
 
-def _said(done: Aggregated, sources: Sequence[LabelSource]) -> Said:
+def _answers_by_source(done: Aggregated, sources: Sequence[LabelSource]) -> SourceAnswers:
     """Return what each source says to each question, shape (Q, S), in the order of the sources."""
     votes = done.votes
     place = {name: n for n, name in enumerate(votes.rater_id.to_pylist())}
-    said = np.full((votes.n_questions, len(place)), SILENT, np.int8)
-    said[votes.question, votes.rater] = votes.answer
-    return said[:, [place[one.name] for one in sources]]
+    by_source = np.full((votes.n_questions, len(place)), SILENT, np.int8)
+    by_source[votes.question, votes.rater] = votes.answer
+    return by_source[:, [place[one.name] for one in sources]]
 
 
 def _source_answers(
-    done: Aggregated, said: Said, conflict: Bools, sources: Sequence[LabelSource]
+    done: Aggregated, by_source: SourceAnswers, conflict: Bools, sources: Sequence[LabelSource]
 ) -> pa.Table:
     votes, names = done.votes, np.array([one.name for one in sources])
     about_image = np.zeros((len(votes.images), len(names)), bool)
-    np.logical_or.at(about_image, votes.image, said != SILENT)
-    not_asked = about_image[votes.image] & (said == SILENT)
-    lists = {"yes": said == YES, "unclear": said == MAYBE, "no": said == NO, "not_asked": not_asked}
+    np.logical_or.at(about_image, votes.image, by_source != SILENT)
+    not_asked = about_image[votes.image] & (by_source == SILENT)
+    lists = {
+        "yes": by_source == YES,
+        "unclear": by_source == MAYBE,
+        "no": by_source == NO,
+        "not_asked": not_asked,
+    }
     states = (done.p >= done.unclear_from).astype(np.int8) + (done.p >= done.threshold)
     images = done.labels.table
     label = pa.nulls(votes.n_questions, pa.int32())
@@ -357,8 +362,10 @@ def _listed(where: Bools, names: npt.NDArray[np.str_]) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, pa.array(names).take(pa.array(np.nonzero(where)[1])))
 
 
-def _sources_table(done: Aggregated, said: Said, conflict: Bools, sources: Sequence[LabelSource]) -> pa.Table:
-    asked = said != SILENT
+def _sources_table(
+    done: Aggregated, by_source: SourceAnswers, conflict: Bools, sources: Sequence[LabelSource]
+) -> pa.Table:
+    asked = by_source != SILENT
     shared = asked.sum(1) > 1
     n_images = len(done.votes.images)
     rated = np.stack([np.bincount(done.votes.image[a], minlength=n_images) > 0 for a in asked.T], 1)
@@ -372,11 +379,11 @@ def _sources_table(done: Aggregated, said: Said, conflict: Bools, sources: Seque
             "alone": int(alone[:, s].sum()),
             "classes": len(np.unique(done.votes.class_id[asked[:, s]])),
             "questions": int(asked[:, s].sum()),
-            "yes": int((said[:, s] == YES).sum()),
-            "unclear": int((said[:, s] == MAYBE).sum()),
-            "no": int((said[:, s] == NO).sum()),
+            "yes": int((by_source[:, s] == YES).sum()),
+            "unclear": int((by_source[:, s] == MAYBE).sum()),
+            "no": int((by_source[:, s] == NO).sum()),
             "shared": int((asked[:, s] & shared).sum()),
-            "conflicts": int((conflict & asked[:, s] & (said[:, s] != MAYBE)).sum()),
+            "conflicts": int((conflict & asked[:, s] & (by_source[:, s] != MAYBE)).sum()),
             "asked": one.question or None,
             "licence": _of_entries(one, "licence", ", "),
             "citation": _of_entries(one, "citation", " "),
@@ -392,14 +399,14 @@ def _of_entries(source: LabelSource, name: str, between: str) -> str | None:
     return None if set(source.about) == {None} else between.join(told)
 
 
-def _held_out(done: Aggregated, said: Said, names: Sequence[str]) -> pa.Table:
+def _held_out_table(done: Aggregated, by_source: SourceAnswers, names: Sequence[str]) -> pa.Table:
     rows = []
     every = np.arange(len(names))
     for source, name in enumerate(names):
         others = every[every != source]
         by = {names[other]: np.array([other]) for other in others}
         for other, predicting in {**by, **({_OTHERS: others} if len(others) > 1 else {})}.items():
-            for found in held_out(said, done.votes.image, source, predicting):
+            for found in held_out_measures(by_source, done.votes.image, source, predicting):
                 values = {end: _or_none(getattr(found, end)) for end in ("value", "lo", "hi")}
                 counts = {"n": found.n, "n_skipped": found.n_skipped, "n_images": found.n_images}
                 rows.append({"source": name, "others": other, "measure": found.name, **values, **counts})
@@ -440,10 +447,10 @@ def _with_conflicts(labels: Labels, answers: pa.Table) -> Labels:
     return replace(labels, table=table)
 
 
-def _notes(done: Aggregated, said: Said, sources: Sequence[LabelSource]) -> Iterator[str]:
+def _notes(done: Aggregated, by_source: SourceAnswers, sources: Sequence[LabelSource]) -> Iterator[str]:
     """Yield what limits a merge: sources with one answer only, and sources that may not be independent."""
-    asked, names = said != SILENT, [one.name for one in sources]
-    for own, answers, name in zip(asked.T, said.T, names, strict=True):
+    asked, names = by_source != SILENT, [one.name for one in sources]
+    for own, answers, name in zip(asked.T, by_source.T, names, strict=True):
         for only, never, code in (("yes", "no", YES), ("no", "yes", NO)):
             if (answers[own] == code).all():
                 yield f"{name} says {only} and never {never}: what it does not list counts as not asked"
@@ -451,7 +458,7 @@ def _notes(done: Aggregated, said: Said, sources: Sequence[LabelSource]) -> Iter
             yield f"{name} shares no (image, class) pair with another source, so nothing confirms it"
     for a, b in itertools.combinations(range(len(names)), 2):
         both = asked[:, a] & asked[:, b]
-        if both.sum() >= FEWEST_ALIKE and (said[both, a] == said[both, b]).all():
+        if both.sum() >= FEWEST_ALIKE and (by_source[both, a] == by_source[both, b]).all():
             yield (
                 f"{names[a]} and {names[b]} agree on all {both.sum():,} pairs that both answer: if they are "
                 "not independent, join them to one source with +, so that they do not count twice"

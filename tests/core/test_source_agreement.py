@@ -68,25 +68,27 @@ def leave_out_images(statistic, images):
     return np.array([statistic(images != left) for left in np.unique(images)])
 
 
+def half_width(statistic, images):
+    """Return half of the interval by the jackknife, with Satterthwaite's degrees of freedom."""
+    squares = leave_out_images(statistic, images)
+    squares = (squares - squares.mean()) ** 2
+    n = len(squares)
+    df = min(2 * squares.sum() ** 2 / (squares**2).sum(), n - 1)
+    return stdtrit(df, 0.975) * math.sqrt((n - 1) / n * squares.sum())
+
+
 def test_intervals_leave_out_one_image_after_the_other():
     said, image = draw(11, n=400, images=60)
     own, predicted, rows, _ = pairs_that_count(said, 0, [1, 2])
-    of = image[rows]
     found = {m.name: m for m in held_out_measures(said, image, 0, np.array([1, 2]))}
-    without = leave_out_images(lambda left: cohen_kappa_score(own[left], predicted[left]), of)
-    n = len(without)
-    half = stdtrit(n - 1, 0.975) * math.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
-    kappa = found["kappa"]
-    assert (kappa.lo, kappa.hi) == pytest.approx((kappa.value - half, kappa.value + half))
-    # Of a share, the jackknife is on the scale of the logit, with Satterthwaite's degrees of freedom.
-    yes = of[own]
-    squares = leave_out_images(lambda left: predicted[own][left].mean(), yes)
-    squares = (squares - squares.mean()) ** 2
-    n, value = len(squares), found["recall"].value
-    error = math.sqrt((n - 1) / n * squares.sum()) / (value * (1 - value))
-    quantile = stdtrit(min(2 * squares.sum() ** 2 / (squares**2).sum(), n - 1), 0.975)
-    ends = expit(logit(value) + np.array([-1, 1]) * quantile * error)
-    assert (found["recall"].lo, found["recall"].hi) == pytest.approx(tuple(ends))
+    kappa, recall = found["kappa"], found["recall"]
+    # Kappa is on the scale of Fisher's z, a share on that of the logit.
+    half = half_width(lambda left: cohen_kappa_score(own[left], predicted[left]), image[rows])
+    ends = np.tanh(np.arctanh(kappa.value) + np.array([-1, 1]) * half / (1 - kappa.value**2))
+    assert (kappa.lo, kappa.hi) == pytest.approx(tuple(ends))
+    half = half_width(lambda left: predicted[own][left].mean(), image[rows][own])
+    ends = expit(logit(recall.value) + np.array([-1, 1]) * half / (recall.value * (1 - recall.value)))
+    assert (recall.lo, recall.hi) == pytest.approx(tuple(ends))
 
 
 def test_shares_of_images_have_wilsons_interval():

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.agreement import agreement_ends
 from manyhot.core.answers import MAYBE, NO, SILENT, YES
 from manyhot.core.array_types import Bools, Floats, Ints
 from manyhot.core.error_consistency import kappa_of
 from manyhot.core.estimates import Ratio
+from manyhot.core.jackknife import jackknife_interval
 from manyhot.core.ratio_intervals import ratio_interval
 
 HELD_OUT_MEASURES = ("precision", "recall", "specificity", "kappa")
@@ -88,8 +88,7 @@ def held_out_measures(
     the others do, and kappa in both cases.
 
     Intervals are over images: shares by the jackknife, or by Wilson's interval if no image has two questions
-    that count (`manyhot.core.ratio_intervals.ratio_interval`); kappa by the jackknife
-    (`manyhot.core.agreement.agreement_ends`).
+    that count (`manyhot.core.ratio_intervals.ratio_interval`); kappa by the jackknife on Fisher's scale.
     """
     share = source_shares(by_source[:, others])
     shared = (by_source[:, source] != SILENT) & ~np.isnan(share)
@@ -138,6 +137,6 @@ def _share(num: Ints, den: Ints) -> tuple[float, float, float]:
 
 def _kappa(by_image: Ints) -> tuple[float, float, float]:
     total = by_image.sum(0)
-    value, without = kappa_of(total[None]), kappa_of(total - by_image)[None]
-    lo, hi = agreement_ends(value, without)
-    return float(value[0]), float(lo[0]), float(hi[0])
+    value = float(kappa_of(total))
+    changes = kappa_of(total - by_image) - value
+    return value, *jackknife_interval(value, changes, scale="correlation")

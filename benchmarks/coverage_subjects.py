@@ -623,6 +623,20 @@ def shares_of_raters(n, rng):
         yield Found(f"{name} of a rater", *(v[2] for v in quality.share(truths)))
 
 
+@subject("held_out.lo")
+def held_out_sources(n, rng):
+    """Yield how well two sources predict a third, on three questions of each of n images, not all asked."""
+    from manyhot.core.answers import SILENT
+    from manyhot.core.source_agreement import held_out_measures
+
+    image, truth = _asked(n, rng)
+    answers = _answered(truth, np.array([1.5, 1.0, 0.7]), rng)
+    by_source = answers.answer.reshape(3, -1).T.copy()
+    by_source[rng.random(by_source.shape) < 0.2] = SILENT
+    for m in held_out_measures(by_source, image, 0, np.array([1, 2])):
+        yield Found(f"{m.name} of a source by others", m.value, m.lo, m.hi)
+
+
 def _asked(n, rng):
     """Return the image and the truth of three questions of each of n images."""
     image = np.repeat(np.arange(n), 3)

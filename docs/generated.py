@@ -64,6 +64,18 @@ ROWS = {
     "questions": ("an (image, class) pair to ask about next", "`manyhot next`"),
     "remarks": ("a comment, or a missing class", "`manyhot export`"),
     "labels": ("an image", "`manyhot aggregate` and `manyhot convert`"),
+    "source_answers": (
+        "an (image, class) pair about which a source was asked",
+        "`manyhot aggregate --sources`, as `…-answers.parquet` next to the labels",
+    ),
+    "sources": (
+        "a source of merged label sets",
+        "`manyhot aggregate --sources`, as `…-sources.csv` next to the labels",
+    ),
+    "held_out": (
+        "a source, the sources that predict its answers, and a measure",
+        "`manyhot aggregate --sources`, as `…-held-out.csv` next to the labels",
+    ),
     "audit_sample": ("an image that an audit could draw", "`manyhot audit`"),
     "plan": ("a design of an audit", "`manyhot plan`"),
     "plan_curve": ("a design of an audit and a number of images", "`manyhot plan`"),
@@ -256,6 +268,8 @@ FINDINGS = """
 """
 """The findings of the page about ImageNet, filled with numbers from `NUMBERS`."""
 
+MERGED = HERE.parent / "benchmarks" / "merged_labels.csv"
+
 STUDIES = ("transfer", "uncertainty", "benchmarking", "robustness")
 """In the order of the questions."""
 
@@ -447,6 +461,53 @@ def seven_figures() -> str:
         picture = picture.replace("../../images", "../images")
         parts.append(f"### {number}. {heading}\n\n{picture}\n\n{sentence} {link}.\n\n{command}\n")
     return "\n".join(parts)
+
+
+def merged_held_out() -> str:
+    """Return how well the sources of the merged label set of ImageNet predict each other."""
+    rows = {}
+    for row in _merged("held-out"):
+        rows.setdefault(row["what"], {})[row["measure"]] = row
+    measures = ("precision", "recall", "specificity", "kappa")
+    cells = (
+        (what, *(_with_interval(found[m]) if m in found else "–" for m in measures))
+        for what, found in rows.items()
+    )
+    return _grid(("source, predicted by", *measures), cells)
+
+
+def merged_rules() -> str:
+    """Return the sizes of merged label sets by several rules."""
+    rows = {}
+    for row in _merged("rule"):
+        rows.setdefault(row["what"], {})[row["measure"]] = float(row["value"])
+    counts = ("labels", "two or more", "empty", "unclear")
+    cells = (
+        (what, *(f"{found[name]:,.0f}" for name in counts), f"{100 * found['mean real1']:.2f} %")
+        for what, found in rows.items()
+    )
+    heads = ("rule", "labels", "images with two or more", "images with none", "unclear pairs", "mean `real1`")
+    return _grid(heads, cells)
+
+
+def merged_disagreements() -> str:
+    """Return the kinds of the disagreements that were drawn."""
+    cells = (
+        (r["what"], f"{float(r['value']) * int(r['n']):.0f}", _with_interval(r))
+        for r in _merged("disagreement")
+    )
+    return _grid(("kind", "of 200", "share (95 % interval)"), cells)
+
+
+def merged_models() -> str:
+    """Return the accuracy of every eighth model by ReaL and by the merged label set, the best first."""
+    rows = {}
+    for row in _merged("accuracy"):
+        rows.setdefault(row["what"], {})[row["measure"]] = row
+    names = [f"{metric} by {by}" for metric in ("real1", "mla") for by in ("ReaL", "merged")]
+    best_first = sorted(rows, key=lambda model: -float(rows[model][names[0]]["value"]))
+    cells = ((model, *(_with_interval(rows[model][name]) for name in names)) for model in best_first[::8])
+    return _grid(("model", *(f"`{n.partition(' ')[0]}` {n.partition(' ')[2]}" for n in names)), cells)
 
 
 def public_names() -> str:
@@ -648,6 +709,15 @@ def _small(p: str) -> str:
 def _csv(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def _merged(part: str) -> list[dict[str, str]]:
+    return [row for row in _csv(MERGED) if row["part"] == part]
+
+
+def _with_interval(row: Mapping[str, str]) -> str:
+    value, lo, hi = (float(row[name]) for name in ("value", "lo", "hi"))
+    return f"{value:.3f} ({lo:.3f} to {hi:.3f})"
 
 
 def _difference(effect: Mapping[str, str]) -> str:

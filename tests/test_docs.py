@@ -419,6 +419,7 @@ def test_outputs_are_found():
         "audited",
         "operating-points",
         "aggregation",
+        "merged-labels",
         "agreement",
         "next-questions",
         "accepted-errors",

@@ -85,8 +85,8 @@ from manyhot.predict.similar import similar as similar
 from manyhot.predict.weights import Head as Head
 from manyhot.predict.weights import read_head as read_head
 from manyhot.predict.weights import write_head as write_head
-from manyhot.reassess.aggregate import Aggregated as Aggregated
 from manyhot.reassess.aggregate import aggregate as aggregate
+from manyhot.reassess.aggregated import Aggregated as Aggregated
 from manyhot.reassess.agreement import Agreement as Agreement
 from manyhot.reassess.agreement import agreement as agreement
 from manyhot.reassess.annotate import annotate as annotate
@@ -99,6 +99,7 @@ from manyhot.reassess.card import data_card as data_card
 from manyhot.reassess.export_votes import export_votes as export_votes
 from manyhot.reassess.init import init_campaign as init_campaign
 from manyhot.reassess.invite import invite_raters as invite_raters
+from manyhot.reassess.merged import MergedLabels as MergedLabels
 from manyhot.reassess.next_questions import NextQuestions as NextQuestions
 from manyhot.reassess.next_questions import next_questions as next_questions
 from manyhot.reassess.plan_audit import AuditPlan as AuditPlan

@@ -74,7 +74,9 @@ COMMANDS: dict[str, Command] = {
         "manyhot.reassess.export_votes:export_votes",
     ),
     "aggregate": Command(
-        "Re-assess", "Combine raters' answers into label sets.", "manyhot.reassess.aggregate:aggregate"
+        "Re-assess",
+        "Combine raters' answers, or the label sets of several sources, into label sets.",
+        "manyhot.reassess.aggregate:aggregate",
     ),
     "agreement": Command(
         "Re-assess",

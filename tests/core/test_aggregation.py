@@ -546,6 +546,7 @@ def test_every_aggregator_registers_a_threshold():
     assert {name: get("aggregator", name).about["threshold"] for name in names("aggregator")} == {
         "majority": 0.5,
         "yes-share": 0.5,
+        "source-share": 0.501,
         "dawid-skene": 0.8,
         "one-coin": 0.8,
         "golden-bayes": 0.8,

@@ -384,3 +384,17 @@ def test_pretraining_of_models_whose_names_tell_none(published, tmp_path):
     assert known["resnext101_32x8d@224"] == "in-1k"
     assert known["ig_resnext101_32x48d@224"] == "ig-1b"
     assert told.models["pretraining"].null_count < 120
+
+
+@pytest.mark.parametrize(("name", "n"), [("vit3b", 378), ("greedy_soups", 249)])
+def test_mistakes_as_labels(release, name, n):
+    path = release("imagenet-mistakes", f"{name}_mistakes.json") / f"{name}_mistakes.json"
+    labels = read_labels(path, format="imagenet-mistakes-labels")
+    mistakes = json.loads(path.read_text(encoding="utf-8"))
+    wanted = {image.rpartition("/")[2]: [m["top_prediction"]] for image, m in mistakes.items()}
+    rows = labels.table.to_pylist()
+    assert len(rows) == n
+    assert {row["image_id"]: row["classes"] for row in rows} == wanted
+    assert {tuple(row["state"]) for row in rows} == {("no",)}
+    assert labels.asked_known
+    assert labels.name == f"mistakes of {name}"

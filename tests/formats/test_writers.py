@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manyhot import read_labels, registry
+from manyhot import read_labels, registry, tables
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import MatchError, UnknownNameError
 from manyhot.formats.writing import LABEL_FACTS, save
@@ -35,6 +35,8 @@ def labels():
         "p": [[0.9, 0.8], [0.1, 0.5, 0.95], [0.3], None],
         "n_votes": [[5, 5], [5, 5, 5], [5], [0]],
         "method": ["majority"] * 4,
+        "sources": [["one", "two"]] * 4,
+        "conflicts": [[0], [1], [], []],
     }
     return labels_of(columns, asked_known=True, name="mine")
 
@@ -197,7 +199,7 @@ def test_unknown_writer(labels, tmp_path, message):
     assert message(lambda: save(labels, tmp_path / "x", "hf-label"), UnknownNameError) == (
         "There is no writer 'hf-label'.\n"
         f"  allowed: {', '.join(registry.names('writer'))}\n"
-        "  do:      did you mean 'hf-labels'?"
+        "  do:      did you mean 'hf-labels' or 'tfds-multilabel'?"
     )
 
 
@@ -443,3 +445,67 @@ def test_broken_files_of_fiftyone(tmp_path, message, content, text):
     path = tmp_path / "f.json"
     path.write_text(content)
     assert message(lambda: read_labels(path)).startswith(text.replace("{path}", str(path)))
+
+
+def imagenet_labels():
+    columns = {
+        "image_id": ["a.JPEG", "b.JPEG", "c.JPEG"],
+        "label": [0, 2, None],
+        "rated": [True, True, True],
+        "usable": [True, False, True],
+        "classes": [[0, 4, 7], [2], []],
+        "state": [["yes", "no", "unclear"], ["yes"], []],
+        "n_votes": [[2, 2, 2], [1], []],
+    }
+    schema = pa.schema([f for f in tables.schema("labels") if f.name in columns])
+    return Labels(pa.table(columns, schema), 1000, class_list().hash, asked_known=True, name="mine")
+
+
+def test_tfds_rows_are_those_of_the_builder(tmp_path):
+    saved = save(imagenet_labels(), tmp_path / "rows.parquet", "tfds-multilabel")
+    assert pq.read_table(saved.files[0]).to_pylist() == [
+        {
+            "file_name": "a.JPEG",
+            "original_label": 0,
+            "correct_multi_labels": [0],
+            "unclear_multi_labels": [7],
+            "wrong_multi_labels": [4],
+            "is_problematic": False,
+        },
+        {
+            "file_name": "b.JPEG",
+            "original_label": 2,
+            "correct_multi_labels": [2],
+            "unclear_multi_labels": [],
+            "wrong_multi_labels": [],
+            "is_problematic": True,
+        },
+        {
+            "file_name": "c.JPEG",
+            "original_label": None,
+            "correct_multi_labels": [],
+            "unclear_multi_labels": [],
+            "wrong_multi_labels": [],
+            "is_problematic": False,
+        },
+    ]
+    assert saved.left_out == ("which images were rated", "n_votes")
+
+
+def test_tfds_json_holds_wordnet_ids(tmp_path):
+    saved = save(imagenet_labels(), tmp_path / "human.json", "tfds-multilabel")
+    assert json.loads(saved.files[0].read_text(encoding="utf-8")) == {
+        "initial_annots": {
+            "a.JPEG": {"correct": ["n01440764"], "unclear": ["n01514668"], "wrong": ["n01494475"]},
+            "b.JPEG": {"correct": ["n01484850"]},
+            "c.JPEG": {},
+        },
+        "problematic_images": {"b.JPEG": "not usable"},
+    }
+    assert saved.left_out == ("which images were rated", "n_votes", "original labels")
+
+
+def test_other_classes_have_no_tfds_layout(labels, tmp_path, message):
+    assert message(lambda: save(labels, tmp_path / "x.json", "tfds-multilabel", classes=CLASSES)) == (
+        f"The layout holds classes of ImageNet-1k.\n  where:   {tmp_path / 'x.json'}\n  got:     5 classes"
+    )

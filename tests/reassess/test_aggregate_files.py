@@ -331,7 +331,7 @@ BAD = [
         {"method": "dawid"},
         UnknownNameError,
         "There is no aggregator 'dawid'.\n"
-        "  allowed: majority, yes-share, golden-bayes, dawid-skene, one-coin, auto\n"
+        "  allowed: majority, yes-share, source-share, golden-bayes, dawid-skene, one-coin, auto\n"
         "  do:      did you mean 'dawid-skene'?",
     ),
 ]  # fmt: skip

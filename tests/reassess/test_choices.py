@@ -80,8 +80,8 @@ def test_methods_for_choices():
     assert str(error.value) == (
         "This method is not for answers yes, maybe and no.\n  where:   `method`\n"
         "  got:     vote-share, which is for votes for one class of all\n"
-        "  allowed: for answers yes, maybe and no: majority, yes-share, golden-bayes, dawid-skene, one-coin, "
-        "auto\n"
+        "  allowed: for answers yes, maybe and no: majority, yes-share, source-share, golden-bayes, "
+        "dawid-skene, one-coin, auto\n"
         "  do:      choose one of these methods"
     )
     _, frame = campaign(5)

@@ -174,7 +174,12 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
         several = [value for p in parameters if p.several for value in values.pop(p.name) or ()]
         try:
             arguments = _arguments(function, [p for p in parameters if not p.several], values)
-            if out is None and writes and isinstance(about.out, InCampaign):
+            if (
+                out is None
+                and writes
+                and isinstance(about.out, InCampaign)
+                and about.out.argument in arguments
+            ):
                 out = in_campaign(arguments[about.out.argument], about.out.file)
             if out is not None:
                 returned.check_out(out, [*several, *_places(parameters, values)])

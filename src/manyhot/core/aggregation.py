@@ -112,6 +112,16 @@ def yes_share(answers: Answers, golden: GoldenAnswers | None = None, *, maybe: s
     return Aggregate(share)
 
 
+@register("aggregator", "source-share", threshold=0.501, unclear_from=0.5)
+def source_share(answers: Answers, golden: GoldenAnswers | None = None) -> Aggregate:
+    """Share of a question's answers that are yes, for sources with one vote each; a maybe is half a yes.
+
+    More than half is valid, and exactly half is unclear: a tie is not decided. The threshold of 0.501 is
+    more than half for up to 250 answers.
+    """
+    return yes_share(answers, golden, maybe="half")
+
+
 def _of_yes(maybe: str) -> float:
     check_one_of(maybe, MAYBES, "There is no such reading of maybe.")
     return MAYBES[maybe]

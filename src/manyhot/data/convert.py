@@ -112,8 +112,9 @@ def convert(
     format
         Format of the source, or a call string such as 'chen(threshold=0.9)'. By default, it is detected.
     to
-        Format of another tool to write: real, multilabelfy, hf-labels, label-studio, label-studio-golden,
-        fiftyone or fiftyone-samples, or a call string such as 'hf-labels(split="validation")'.
+        Format of another tool to write: real, tfds-multilabel, multilabelfy, hf-labels, label-studio,
+        label-studio-golden, fiftyone or fiftyone-samples, or a call string such as
+        'hf-labels(split="validation")'.
     long
         Write CSV with one row for each (image, class) pair.
     run

@@ -292,6 +292,11 @@ def stored_states(state: npt.NDArray[np.uint8]) -> tuple[dict[str, pa.Array], bo
     return columns, asked_known, complete
 
 
+def only_by_name(path: Path) -> bool:
+    """Return that no file is recognised as a format: another one reads the same files by default."""
+    return False
+
+
 def constant(value: str | bool | int | None, n: int, kind: pa.DataType) -> pa.Array:
     """Return a column of n equal values."""
     return pa.repeat(pa.scalar(value, kind), n)

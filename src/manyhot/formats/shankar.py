@@ -5,6 +5,7 @@ The annotations are read as released, as rows of TensorFlow Datasets, and as a t
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
+from manyhot.files import atomic_write, write_text
 from manyhot.formats.imagenetv2 import image_id
 from manyhot.formats.reading import (
     base_names,
@@ -28,9 +30,11 @@ from manyhot.formats.reading import (
     head,
     indices_of,
     load_json,
+    only_by_name,
     ragged,
 )
 from manyhot.formats.tabular import column_names
+from manyhot.formats.writing import LABEL_FACTS, Saved, classes_of_table, usable, with_state
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import Labels, one_chunk
@@ -252,6 +256,60 @@ def _table(
     )
 
 
+@register(
+    "writer",
+    "tfds-multilabel",
+    holds=("labels",),
+    suffixes=(".parquet", ".json"),
+    keeps=("original labels", "unusable images", "classes answered no", "unclear classes"),
+)
+def write_tfds_multilabel(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
+    """Write label sets as rows of TFDS's ``imagenet2012_multilabel``, or as the JSON from which it is made.
+
+    Images that are not usable are problematic. The JSON holds WordNet ids and no original labels.
+
+    Raises
+    ------
+    InputError
+        If the classes are not those of ImageNet-1k.
+    """
+    own = classes_of_table(labels, classes or class_list())
+    if own.hash != class_list().hash:
+        got = f"{labels.n_classes:,} classes"
+        raise InputError("The layout holds classes of ImageNet-1k.", where=path, got=got)
+    lists = {}
+    for column, state in _COLUMNS.items():
+        lengths, flat, _ = with_state(labels, state)
+        lists[column] = ragged(lengths, pa.array(flat, pa.int64()))
+    if path.suffix.lower() == ".json":
+        write_text(path, json.dumps(_json_of(labels, lists, own)))
+        has_labels = LABEL_FACTS["original labels"](labels)
+        return Saved((path,), ("original labels",) if has_labels else ())
+    own_labels = {"original_label": labels.table["label"]} if "label" in labels.table.column_names else {}
+    rows = pa.table(
+        {
+            "file_name": labels.image_id,
+            **own_labels,
+            **lists,
+            "is_problematic": pc.invert(one_chunk(labels.table["usable"])),
+        }
+    )
+    with atomic_write(path) as part:
+        pq.write_table(rows, part, compression="zstd")
+    return Saved((path,))
+
+
+def _json_of(labels: Labels, lists: dict[str, pa.ListArray], classes: ClassList) -> dict[str, Any]:
+    columns = [[[classes.keys[c] for c in one] for one in lists[c].to_pylist()] for c in _COLUMNS]
+    ids, use = labels.image_id.to_pylist(), usable(labels)
+    annotated = {
+        image: {answer: keys for answer, keys in zip(_STATES, sets, strict=True) if keys}
+        for image, *sets in zip(ids, *columns, strict=True)
+    }
+    problematic = {image: "not usable" for image, is_usable in zip(ids, use, strict=True) if not is_usable}
+    return {"initial_annots": annotated, "problematic_images": problematic}
+
+
 _KEYS = ("top_prediction", "failure category", "failure severity")
 
 CATEGORIES = {
@@ -301,6 +359,32 @@ def read_imagenet_mistakes(path: Path) -> pa.Table:
             "severity": pa.array(columns["severity"], pa.string()),
         }
     )
+
+
+@register("format", "imagenet-mistakes-labels", holds="labels", suffixes=(".json",), matches=only_by_name)
+def read_imagenet_mistakes_labels(path: Path, *, classes: ClassList | None) -> Labels:
+    """Vasudevan et al.'s mistakes as labels: the predicted class of each image has the state *no*.
+
+    Mistakes of all severities count, for the same experts call the classes of all of them wrong in version 3
+    of the labels of ``tfds-multilabel``. The states of other classes are unknown.
+
+    References
+    ----------
+    As of `read_imagenet_mistakes`.
+    """
+    classes = classes or class_list()
+    findings = read_imagenet_mistakes(path)
+    n, one = len(findings), np.ones(len(findings), np.int64)
+    columns = {
+        "image_id": findings["image_id"],
+        "rated": constant(True, n, pa.bool_()),
+        "usable": constant(True, n, pa.bool_()),
+        "classes": ragged(one, one_chunk(findings["class_b"])),
+        "state": ragged(one, constant("no", n, pa.string())),
+        "method": constant("Vasudevan et al.", n, pa.string()),
+    }
+    name = f"mistakes of {path.stem.removesuffix('_mistakes')}"
+    return Labels(pa.table(columns), len(classes), classes.hash, asked_known=True, name=name)
 
 
 def _row(name: str, mistake: Any, where: str) -> dict[str, Any]:

@@ -66,6 +66,8 @@ LABEL_FACTS: Mapping[str, Callable[[Labels], bool]] = {
     "p": _holds("p"),
     "n_votes": _holds("n_votes"),
     "method": _holds("method"),
+    "sources": _holds("sources"),
+    "conflicts": _holds("conflicts"),
 }
 """Content of a labels table apart from its label sets, with a function that returns whether a table has
 it."""

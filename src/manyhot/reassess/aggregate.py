@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import numpy as np
 import pyarrow as pa
-from numpy import typing as npt
 from pyarrow import compute as pc
 
-from manyhot import registry, tables
+from manyhot import registry
 from manyhot.command import command
-from manyhot.console import fact_lines
 from manyhot.core.aggregation import Aggregate, expected_answers
-from manyhot.core.answers import YES, Answers, GoldenAnswers
+from manyhot.core.answers import Answers, GoldenAnswers
 from manyhot.core.threshold_curve import Curve
-from manyhot.errors import InputError
-from manyhot.formats.tabular import write_csv
-from manyhot.formats.writing import PathLike, check_apart, check_place
-from manyhot.parameters import RESAMPLES, InCampaign, Probability, Resamples, Seed, Share, Was, check_one_of
+from manyhot.data.inputs import Reading
+from manyhot.errors import InputError, UsageError
+from manyhot.parameters import (
+    RESAMPLES,
+    InCampaign,
+    Positional,
+    Probability,
+    Resamples,
+    Seed,
+    Share,
+    Was,
+    check_one_of,
+)
+from manyhot.reassess.aggregated import Aggregated
 from manyhot.reassess.aggregation_notes import Decisions, decision_notes, fit_notes, golden_notes
 from manyhot.reassess.aggregators import aggregator_of, check_method_name
 from manyhot.reassess.answers import (
@@ -43,6 +50,8 @@ from manyhot.reassess.golden_curve import (
     golden_curve,
     unclear_level,
 )
+from manyhot.reassess.label_sources import LabelSource, SourcesLike
+from manyhot.reassess.merged import SOURCE_METHOD, merge_sources, open_sources
 from manyhot.reassess.rater_history import (
     check_history,
     history_files,
@@ -50,8 +59,7 @@ from manyhot.reassess.rater_history import (
     history_table,
     with_earlier,
 )
-from manyhot.reassess.raters import decimal_text, flag_lines, interval_text, raters_table
-from manyhot.result import Result, sources_of
+from manyhot.reassess.raters import raters_table
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Votes, schema
 from manyhot.tables.audit_samples import read_audit_sample
@@ -59,195 +67,21 @@ from manyhot.tables.vote_labels import METHOD, answers_of, labels_of_votes
 from manyhot.tables.votes import COUNTED_CLASS
 
 
-@dataclass(frozen=True, eq=False)
-class Aggregated(Result):
-    """Label sets made from votes, with the probabilities and statistics behind them.
-
-    Attributes
-    ----------
-    labels : Labels
-    votes : Votes
-    result : Aggregate
-        Probabilities, raters' confusion matrices and the history of the fit, as arrays over questions and
-        raters.
-    method : str
-        The call string of the aggregator.
-    threshold, unclear_from : float
-        Minimum probability of a valid class, and minimum probability of an unclear one. They are equal if no
-        class can be unclear.
-    raters : pyarrow.Table
-        The table ``raters``.
-    curve : pyarrow.Table
-        The table ``curve``, with precision and recall on golden questions. Empty if there are no golden
-        answers.
-    matrices : pyarrow.Table
-        The table ``matrices``. Empty if it is unknown who gave the votes.
-    notes, metadata, inputs
-        As in `Result`.
-    """
-
-    NAMES = ("labels", "raters", "matrices", "curve")
-    TARGET = (
-        "FILE",
-        "Parquet file of the labels, or a folder. Tables about raters are written next to the labels.",
-    )
-
-    labels: Labels
-    votes: Votes
-    result: Aggregate
-    method: str
-    threshold: float
-    unclear_from: float
-    raters: pa.Table
-    curve: pa.Table
-    matrices: pa.Table
-
-    @property
-    def tables(self) -> dict[str, pa.Table]:
-        """The tables by name."""
-        return {name: self.labels.table if name == "labels" else getattr(self, name) for name in self.NAMES}
-
-    @property
-    def p(self) -> npt.NDArray[np.float64]:
-        """The probability that the method assigns to each question of `votes`, as float64 of shape (Q,)."""
-        return self.result.p
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the counts, the fit, precision and recall at the threshold, and the notes."""
-        row = self._at_threshold()
-        at = None if row is None else {k: None if v != v else v for k, v in row.items()}
-        fit = {key: _parsed(value) for key, value in self.metadata.items()}
-        return {**self._counts(), **fit, "at_threshold": at, "notes": self.notes}
-
-    def lines(self) -> Iterator[str]:
-        """Yield the numbers of votes and labels, precision and recall, and the flagged raters."""
-        n, row = self._counts(), self._at_threshold()
-        asked = f"of {n['raters']:,} raters on {n['questions']:,} questions about {n['rated']:,} images"
-        if self.votes.kind:
-            who = "unknown raters" if self.votes.kind == COUNTED_CLASS else f"{n['raters']:,} raters"
-            asked = f"of {who} on {n['rated']:,} images, each for one class of {self.votes.n_classes:,}"
-        with_any = n["images"] - n["empty"]
-        on = f"on {with_any:,} of {n['images']:,} images, {n['multi']:,} with two or more"
-        facts = [("votes", f"{n['votes']:,}", asked), ("labels", f"{n['labels']:,}", on)]
-        if n["unrated"]:
-            facts.append(("not rated", f"{n['unrated']:,}", "images, which have their original label"))
-        facts.append(("threshold", f"{self.threshold:g}", f"{self.method}, {_course(self.result)}"))
-        for name in ("precision", "recall") if row is not None else ():
-            assert row is not None
-            golden = f"on {row['n_questions']:,} golden questions of {row['n_images']:,} images"
-            ends = interval_text(row[f"{name}_lo"], row[f"{name}_hi"])
-            facts.append((name, decimal_text(row[name]), golden if ends == "–" else f"{ends}, {golden}"))
-        yield from fact_lines(facts)
-        if self.result.weights is not None:
-            weights = _weights_text(self.result.weights)
-            if self.method.startswith("one-coin"):
-                weights = f"raters are judged by the truths of {weights}"
-            yield f"{self.method}: {weights}, by the likelihood of held-out answers"
-        yield from flag_lines(self.raters.to_pylist())
-
-    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the labels and, next to them, tables about raters, as `Result.write` does.
-
-        The files are ``labels.parquet``, ``labels-raters.parquet``, ``labels-raters.csv``,
-        ``labels-curve.csv`` and ``labels-matrices.parquet``. `out` is a folder or the path of the labels
-        file.
-        """
-        self.check_out(out, ())
-        files, call, inputs = _files(out), run.call, self.inputs
-        about = {**self.labels.about(), **self.metadata}
-        written = [
-            tables.write(self.labels.table, files["labels"], "labels", call=call, inputs=inputs, about=about)
-        ]
-        written.append(tables.write(self.raters, files["raters"], "raters", call=call, inputs=inputs))
-        written.append(write_csv(self.raters, files["raters.csv"]))
-        if len(self.curve):
-            written.append(write_csv(pa.table(self.curve), files["curve.csv"]))
-        else:
-            files["curve.csv"].unlink(missing_ok=True)  # from an earlier run, with other labels
-        if len(self.matrices):
-            written.append(
-                tables.write(self.matrices, files["matrices"], "matrices", call=call, inputs=inputs)
-            )
-        else:
-            files["matrices"].unlink(missing_ok=True)
-        return written
-
-    @classmethod
-    def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
-        """Raise an error if `write` would overwrite an input or another table."""
-        files = _files(out)
-        for path in files.values():
-            check_apart(sources_of(sources, ("labels",)), path)
-        check_place(files["labels"], "labels")
-
-    def _counts(self) -> dict[str, int]:
-        sizes = [row.count("yes") for row in self.labels.table["state"].to_pylist()]
-        return {
-            "votes": len(self.votes) if not self.votes.kind else int((self.votes.answer == YES).sum()),
-            "raters": self.votes.n_raters,
-            "questions": self.votes.n_questions,
-            "rated": len(self.votes.images),
-            "unrated": self.labels.table["rated"].to_pylist().count(False),
-            "images": len(self.labels),
-            "labels": sum(sizes),
-            "empty": sizes.count(0),
-            "multi": sum(n > 1 for n in sizes),
-        }
-
-    def _at_threshold(self) -> dict[str, Any] | None:
-        """Return the row of the curve at the threshold: the lowest probability at or above it."""
-        rows: list[dict[str, Any]] = self.curve.to_pylist()
-        return next((row for row in rows if row["threshold"] >= self.threshold), None)
-
-
-def _files(out: PathLike) -> dict[str, Path]:
-    """Return the files to write: the labels, and the tables beside them."""
-    path = Path(out)
-    if path.suffix.lower() == ".csv":
-        raise InputError("Cannot write this kind of file.", where=out, allowed="a .parquet file, or a folder")
-    path = path if path.suffix.lower() == ".parquet" else path / "labels.parquet"
-    names = {
-        "matrices": "-matrices.parquet",
-        "raters": "-raters.parquet",
-        "raters.csv": "-raters.csv",
-        "curve.csv": "-curve.csv",
-    }
-    return {"labels": path, **{key: path.with_name(path.stem + end) for key, end in names.items()}}
-
-
-def _course(result: Aggregate) -> str:
-    if not result.iterations:
-        return "in closed form"
-    how = "converged" if result.converged else "not converged"
-    return f"{how} after {result.iterations:,} iterations, log-likelihood {result.log_likelihood:,.1f}"
-
-
-def _weights_text(weights: Mapping[str, float]) -> str:
-    """Return models and their weights, best first."""
-    best_first = sorted((m for m in weights if weights[m] >= 0.005), key=lambda model: -weights[model])
-    return ", ".join(f"{model} {weights[model]:.2f}" for model in best_first)
-
-
-def _parsed(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
-
-
 @command(
     "aggregate",
     examples=(
         "manyhot aggregate imagenet-real --method golden-bayes --out labels.parquet",
         "manyhot aggregate campaign",
+        "manyhot aggregate --sources imagenet-real --sources tsipras --out merged.parquet",
     ),
     out=InCampaign("votes", "labels.parquet"),
 )
 def aggregate(
-    votes: VotesLike,
+    votes: Annotated[VotesLike, Positional()] = None,
     golden: TableLike = None,
     images: TableLike = None,
     *,
+    sources: SourcesLike = (),
     classes: ClassesLike = None,
     format: str | None = None,
     method: str = METHOD,
@@ -263,9 +97,9 @@ def aggregate(
     seed: Seed = 0,
     run: Run = QUIET,
 ) -> Aggregated:
-    """Combine raters' answers into label sets.
+    """Combine raters' answers, or the label sets of several sources, into label sets.
 
-    Methods: auto, majority, yes-share, dawid-skene, one-coin, golden-bayes.
+    Methods: auto, majority, yes-share, source-share, dawid-skene, one-coin, golden-bayes.
 
     Parameters
     ----------
@@ -277,6 +111,10 @@ def aggregate(
     images
         Images table with original labels; by default, that of the campaign. Images without votes keep their
         original label, with `rated` false.
+    sources
+        Label sets of the same images to merge instead of votes: files in any format, campaigns, benchmarks,
+        imagenet-real, imagenet-multilabel, tsipras or imagenet-mistakes. Each source has one vote on what it
+        was asked. Sources joined by + are one source.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r. By default, that of the campaign.
@@ -317,11 +155,13 @@ def aggregate(
     Returns
     -------
     Aggregated
+        With `sources`, a `manyhot.MergedLabels`, which is one with tables about the sources.
 
     Raises
     ------
     InputError
-        Golden answers are needed but missing, or an option is out of range.
+        Golden answers are needed but missing, an option is out of range, or sources contradict each other
+        about original labels.
     MatchError
         If some votes are on images that are not in `images`, or the tables have different class lists.
     UnknownNameError
@@ -345,7 +185,7 @@ def aggregate(
         raise InputError(
             "Only one of these options may set the threshold.", got=" and ".join(named), allowed="one of them"
         )
-    source = open_votes(votes, golden, images, classes=classes, format=format, run=run)
+    source, merged = _opened(votes, golden, images, sources, classes, format, run)
     asked = source.votes.with_refined() if refined == "counts" else source.votes
     if source.images is not None:
         asked.check_known(source.images)
@@ -354,7 +194,7 @@ def aggregate(
             f"`{named[0]}` needs golden answers: the answers of experts to some of the questions.",
             do="pass golden answers (`golden`) or a threshold",
         )
-    entry = aggregator_of(method, asked)
+    entry = aggregator_of(SOURCE_METHOD if merged and method == METHOD else method, asked)
     check_history(asked, entry, history, start)
     fit = _fit(source, asked, entry, original_classes, history, start)
     default = float(entry.about["threshold"]) if threshold is None else threshold
@@ -366,7 +206,39 @@ def aggregate(
         fit.result, fit.experts, fit.votes, min_precision, min_recall, resamples, seed
     )
     found = fit.aggregated(unclear_level(unclear_from, chosen), chosen, measured, refined, crossed)
-    return replace(found, inputs={**source.inputs, **history_files(history, start)})
+    found = replace(found, inputs={**source.inputs, **history_files(history, start)})
+    return merge_sources(found, merged) if merged else found
+
+
+def _opened(
+    votes: VotesLike,
+    golden: TableLike,
+    images: TableLike,
+    sources: SourcesLike,
+    classes: ClassesLike,
+    format: str | None,
+    run: Run,
+) -> tuple[VotesSource, list[LabelSource]]:
+    """Return votes, or what sources say as votes with the sources.
+
+    Raises
+    ------
+    UsageError
+        If neither or both are passed.
+    """
+    if not sources:
+        if votes is None:
+            raise UsageError("There is nothing to aggregate.", do="pass votes, or label sets as `sources`")
+        return open_votes(votes, golden, images, classes=classes, format=format, run=run), []
+    extra = {"votes": votes, "format": format}
+    if any(value is not None for value in extra.values()):
+        raise UsageError(
+            "Label sets are merged without votes.",
+            got=" and ".join(f"`{name}`" for name, value in extra.items() if value is not None),
+            do="pass `sources` only, or votes only",
+        )
+    reading = Reading(classes=None if isinstance(classes, int) else classes)
+    return open_sources(sources, golden, images, reading, run)
 
 
 @dataclass(frozen=True)
@@ -396,9 +268,10 @@ class _Fit:
             decided=votes.refined if refined == "decides" else None,
             method=method,
             name=source.name or votes.name,
+            keep_unasked=source.keep_unasked,
         )
         raters = schema("raters").empty_table()
-        if votes.kind != COUNTED_CLASS:
+        if votes.kind != COUNTED_CLASS and not source.keep_unasked:
             raters = raters_table(votes, answers, self.experts, result)
         notes = (
             *source.notes,

@@ -109,6 +109,8 @@ class VotesSource:
         The classes for which the original label counts as a rater; all classes if empty.
     notes : tuple of str
         How the images were matched with the votes, if their ids differ.
+    keep_unasked : bool
+        Whether an original label that was not asked about stays valid on images with votes, too.
     """
 
     votes: Votes
@@ -120,6 +122,7 @@ class VotesSource:
     name: str = ""
     original_classes: str = ""
     notes: tuple[str, ...] = ()
+    keep_unasked: bool = False
 
     def proposals(self) -> Path | None:
         """Return the proposals of the campaign, if there are any."""
@@ -191,14 +194,14 @@ def open_votes(
     read, notes = _votes(votes, listed, format), tuple[str, ...]()
     notes += _kind_notes(read)
     listed = read.class_list if listed is None else listed
-    shown = None if images is None else _images(images, listed)
+    shown = None if images is None else images_like(images, listed)
     if shown is not None:
         with without_option():
             shown, like = with_ids_like(shown, read.images, other_name=read.name or "the votes")
         notes += (f"{shown.name or 'images'}: {like.text}",) if like.n else ()
     return VotesSource(
         read,
-        None if golden is None else _golden(golden, listed),
+        None if golden is None else golden_like(golden, listed),
         shown,
         listed if isinstance(listed, ClassList) else None,
         {file.name: sha256(file) for file in files if file.is_file()},
@@ -215,11 +218,11 @@ def _published(name: str, golden: TableLike, images: TableLike, run: Run) -> Vot
     golden = files[entry.golden] if golden is None else golden
     images = catalog.fetch_file(*entry.images, progress=progress) if images is None else images
     # Rows in the order of file names: the published list of original labels is sorted by class.
-    ordered = Images(_images(images, None).table.sort_by("image_id"), name)
+    ordered = Images(images_like(images, None).table.sort_by("image_id"), name)
     used = [*files.values(), *(Path(p) for p in (golden, images) if isinstance(p, str | os.PathLike))]
     return VotesSource(
         read_votes(files[entry.votes]),
-        _golden(golden, None),
+        golden_like(golden, None),
         ordered,
         inputs={file.name: sha256(file) for file in used},
         name=entry.title,
@@ -284,7 +287,8 @@ def _kind_notes(votes: Votes) -> tuple[str, ...]:
     return (f"these are choices: each vote is one of {votes.n_classes:,} classes{who}",)
 
 
-def _golden(golden: TableLike, classes: ClassList | int | None) -> Golden:
+def golden_like(golden: TableLike, classes: ClassList | int | None) -> Golden:
+    """Return golden answers, which may be a table of any library or in a file."""
     if isinstance(golden, Golden):
         return golden
     if isinstance(golden, str | os.PathLike):
@@ -294,7 +298,8 @@ def _golden(golden: TableLike, classes: ClassList | int | None) -> Golden:
     return golden_from_table(table, name="golden", n_classes=n, class_hash=key)
 
 
-def _images(images: TableLike, classes: ClassList | int | None) -> Images:
+def images_like(images: TableLike, classes: ClassList | int | None) -> Images:
+    """Return images, which may be a table of any library or in a file."""
     if isinstance(images, Images):
         return images
     if isinstance(images, str | os.PathLike):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pyarrow import parquet as pq
 from manyhot.command import command
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import LabelsLike, Reading, open_labels
-from manyhot.errors import InputError, printable
+from manyhot.errors import InputError
 from manyhot.evaluate.describe import Description, describe_source
 from manyhot.files import sha256, write_text
 from manyhot.formats.reading import reading as reading_file
@@ -27,6 +26,8 @@ from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import Shown
 from manyhot.reassess.agreement import agreement as measure_agreement
 from manyhot.reassess.answers import VotesLike, open_votes
+from manyhot.reassess.card_markdown import cell_text, ends_text, markdown_table, number_text, writable
+from manyhot.reassess.merged_card import merged_sections
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Votes, check, metadata, read
@@ -157,13 +158,15 @@ def data_card(
     read_votes, measured = _answers(votes, file, classes, agreement is None, run)
     if isinstance(agreement, str | os.PathLike):
         agreement = read(agreement, "agreement")
+    about = _about(file)
     text = card_text(
         describe_source(source),
         votes=read_votes,
         agreement=measured if agreement is None else agreement,
-        protocol={key: value for key, value in _about(file).items() if key in _PROTOCOL and value},
+        protocol={key: value for key, value in about.items() if key in _PROTOCOL and value},
         licence=licence,
         named=named,
+        sections=merged_sections(about, licence),
     )
     return DataCard(text, source.name, inputs=source.inputs)
 
@@ -182,6 +185,7 @@ def card_text(
     protocol: Mapping[str, str] | None = None,
     licence: str | None = None,
     named: bool = False,
+    sections: Mapping[str, str] | None = None,
 ) -> str:
     """Return the data card of one data set.
 
@@ -202,6 +206,8 @@ def card_text(
         description.
     named : bool
         Whether to show the ids of raters. By default, raters get numbers, since an id may be a name.
+    sections : Mapping of str to str, optional
+        Sections by title, instead of those about raters or of the same title; those of merged label sets.
 
     Returns
     -------
@@ -222,17 +228,18 @@ def card_text(
     if len(description.datasets) != 1:
         raise _several(description.datasets["dataset"].to_pylist())
     (card,) = description.datasets.to_pylist()
-    sections = {
-        "Who": _who(votes, named),
-        "When": _when(votes),
+    about_raters = {} if sections else {"Who": _who(votes, named), "When": _when(votes)}
+    whole = {
+        **(about_raters or {"Sources": ""}),
         "Protocol": _protocol(card, votes, protocol or {}),
         "Agreement": _agreement(agreement),
         "Counts": _counts(card, description.set_sizes),
         "Licence and citation": _rights(card, licence),
+        **(sections or {}),
     }
-    name = _text(card["dataset"])
+    name = cell_text(card["dataset"])
     head = f"# {name}: label sets\n\n{_opening(card)}"
-    parts = [head, *(f"## {title}\n\n{text}" for title, text in sections.items())]
+    parts = [head, *(f"## {title}\n\n{text}" for title, text in whole.items())]
     return _front_matter(card, licence) + "\n\n".join(parts) + "\n"
 
 
@@ -251,13 +258,8 @@ def _quoted(text: str) -> str:
     JSON's escapes are not YAML's: JSON writes an emoji as two halves, which YAML takes for two characters.
     """
     escapes = {'"': '\\"', "\\": "\\\\", "\n": "\\n"}
-    written = (escapes.get(c) or (c if c.isprintable() else f"\\U{ord(c):08x}") for c in _writable(text))
+    written = (escapes.get(c) or (c if c.isprintable() else f"\\U{ord(c):08x}") for c in writable(text))
     return f'"{"".join(written)}"'
-
-
-def _writable(text: str) -> str:
-    """Return a text that UTF-8 can hold: the name of a file need not be one."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _size(n: int) -> str:
@@ -284,9 +286,9 @@ def _who(votes: Votes | None, named: bool) -> str:
     counts = np.bincount(votes.rater, minlength=votes.n_raters)
     ids = votes.rater_id.to_pylist()
     order = sorted(range(len(ids)), key=lambda r: (-counts[r], ids[r]))
-    names = {r: _text(ids[r]) if named else str(place) for place, r in enumerate(order, 1)}
+    names = {r: cell_text(ids[r]) if named else str(place) for place, r in enumerate(order, 1)}
     text = f"{len(ids):,} raters gave {len(votes):,} answers: {_spread(counts)} each.\n\n"
-    text += _table(("rater", "answers"), [(names[r], f"{counts[r]:,}") for r in order[:MOST_RATERS]])
+    text += markdown_table(("rater", "answers"), [(names[r], f"{counts[r]:,}") for r in order[:MOST_RATERS]])
     more = len(ids) - MOST_RATERS
     text += f"\n\nAnd {more:,} more, with fewer answers." if more > 0 else ""
     by_number = "Raters are identified by numbers instead of names; those with the most answers come first."
@@ -318,25 +320,17 @@ def _protocol(card: Mapping[str, Any], votes: Votes | None, protocol: Mapping[st
         facts["questions an image"] = _spread(asked[asked > 0])
         facts["answers a question"] = _spread(questions[questions > 0])
     facts |= {"method": card["method"] or _UNKNOWN, "threshold": _UNKNOWN} | dict(protocol)
-    return _table(("what", "how"), [(_text(k), _text(v)) for k, v in facts.items()])
+    return markdown_table(("what", "how"), [(cell_text(k), cell_text(v)) for k, v in facts.items()])
 
 
 def _agreement(agreement: pa.Table | None) -> str:
     if agreement is None:
         return "Not measured."
     rows = [
-        (_text(r["measure"]), _number(r["value"]), _interval(r["lo"], r["hi"]), f"{r['n']:,}")
+        (cell_text(r["measure"]), number_text(r["value"]), ends_text(r["lo"], r["hi"]), f"{r['n']:,}")
         for r in check(agreement, "agreement").to_pylist()
     ]
-    return _table(("measure", "value", "95 % interval", "n"), rows)
-
-
-def _number(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.4f}"
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "none" if low is None or high is None else f"{_number(low)} to {_number(high)}"
+    return markdown_table(("measure", "value", "95 % interval", "n"), rows)
 
 
 def _counts(card: Mapping[str, Any], sizes: pa.Table) -> str:
@@ -355,7 +349,8 @@ def _counts(card: Mapping[str, Any], sizes: pa.Table) -> str:
     }
     rows = [(k, _UNKNOWN if v is None else f"{v:,}") for k, v in facts.items()]
     shares = [(str(r["size"]), f"{r['images']:,}", f"{r['share']:.2%}") for r in sizes.to_pylist()]
-    return f"{_table(('what', 'n'), rows)}\n\n{_table(('labels of an image', 'images', 'share'), shares)}"
+    sizes_table = markdown_table(("labels of an image", "images", "share"), shares)
+    return f"{markdown_table(('what', 'n'), rows)}\n\n{sizes_table}"
 
 
 def _rights(card: Mapping[str, Any], licence: str | None) -> str:
@@ -364,7 +359,7 @@ def _rights(card: Mapping[str, Any], licence: str | None) -> str:
         "citation": card["citation"],
         "home": card["home"],
     }
-    return _table(("what", ""), [(k, _text(v) if v else "not said") for k, v in facts.items()])
+    return markdown_table(("what", ""), [(k, cell_text(v) if v else "not said") for k, v in facts.items()])
 
 
 def _spread(counts: Sequence[int] | npt.NDArray[np.integer]) -> str:
@@ -373,22 +368,6 @@ def _spread(counts: Sequence[int] | npt.NDArray[np.integer]) -> str:
     if low == high:
         return f"{low:,}"
     return f"{low:,} to {high:,}, median {float(np.median(values)):,.6g}"
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    def lines() -> Iterator[str]:
-        for cells in (head, ("---",) * len(head), *rows):
-            yield f"| {' | '.join(cells)} |"
-
-    return "\n".join(lines())
-
-
-def _text(value: object) -> str:
-    """Return a text that stays in its cell and is no markup."""
-    text = printable(" ".join(_writable(str(value)).split()))
-    for mark in "\\|<>`*_[]&~$":
-        text = text.replace(mark, f"\\{mark}")
-    return text
 
 
 _PROTOCOL = ("proposer", "method", "threshold")

@@ -37,7 +37,8 @@ from manyhot.errors import InputError, MatchError, UnknownNameError
 from manyhot.files import sha256
 from manyhot.formats import read_proposals
 from manyhot.parameters import Between, Count, InCampaign, Probability
-from manyhot.reassess.aggregate import Aggregated, aggregate
+from manyhot.reassess.aggregate import aggregate
+from manyhot.reassess.aggregated import Aggregated
 from manyhot.reassess.answers import (
     ClassesLike,
     OriginalClasses,

@@ -179,6 +179,10 @@ _declared: dict[str, tuple[Column, ...]] = {
         FLOATS32.optional("p", "probability that each class is valid"),
         INTS.optional("n_votes", "number of answers to each class"),
         TEXT.optional("method", "method by which the states were determined"),
+        TEXTS.optional("sources", "of merged label sets: sources with an answer about the image"),
+        INTS.optional(
+            "conflicts", "of merged label sets: classes to which one source says yes and another no"
+        ),
     ),
     "audit_sample": (
         TEXT("image_id", "as in images; all images that could be drawn"),

@@ -34,6 +34,7 @@ def labels_of_votes(
     decided: Refined | None,
     method: str,
     name: str,
+    keep_unasked: bool = False,
 ) -> Labels:
     """Return the label sets of all images; images without votes keep their original label.
 
@@ -51,6 +52,8 @@ def labels_of_votes(
         Decisions, which override the probabilities.
     method, name : str
         The aggregator, and the name of the labels.
+    keep_unasked : bool
+        Whether images with votes keep their original label, too, if it was not asked about.
     """
     ids = votes.images if images is None else images.image_id
     row = votes.image if images is None else pc.index_in(votes.images, ids).to_numpy()[votes.image]
@@ -59,7 +62,10 @@ def labels_of_votes(
     original = np.full(len(ids), SILENT, np.int32)
     if label is not None:
         original = pc.fill_null(label, SILENT).to_numpy().astype(np.int32)
-    alone = np.flatnonzero(~rated & (original != SILENT))
+    was_asked = rated
+    if keep_unasked:
+        was_asked = np.bincount(row[votes.class_id == original[row]], minlength=len(ids)) > 0
+    alone = np.flatnonzero(~was_asked & (original != SILENT))
     order = np.argsort(np.concatenate([row, alone]), kind="stable")
     more = len(alone)
     state = (p >= levels[0]).astype(np.int8) + (p >= levels[1])

@@ -1,0 +1,41 @@
+"""Markdown of data cards: tables, and texts that stay in their cell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+from manyhot.errors import printable
+
+
+def number_text(value: float) -> str:
+    """Return a number with four decimals."""
+    return "undefined" if math.isnan(value) else f"{value:.4f}"
+
+
+def ends_text(low: float | None, high: float | None) -> str:
+    """Return the ends of an interval."""
+    return "none" if low is None or high is None else f"{number_text(low)} to {number_text(high)}"
+
+
+def markdown_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a table in Markdown."""
+
+    def lines() -> Iterator[str]:
+        for cells in (head, ("---",) * len(head), *rows):
+            yield f"| {' | '.join(cells)} |"
+
+    return "\n".join(lines())
+
+
+def cell_text(value: object) -> str:
+    """Return a text that stays in its cell and is no markup."""
+    text = printable(" ".join(writable(str(value)).split()))
+    for mark in "\\|<>`*_[]&~$":
+        text = text.replace(mark, f"\\{mark}")
+    return text
+
+
+def writable(text: str) -> str:
+    """Return a text that UTF-8 can hold: the name of a file need not be one."""
+    return text.encode("utf-8", "replace").decode()

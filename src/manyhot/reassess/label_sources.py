@@ -1,0 +1,368 @@
+"""Label sets of the same images from several sources: read, checked, and matched by image id."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import polars as pl
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from manyhot.data import catalog
+from manyhot.data.data_sets import distinct_names
+from manyhot.data.inputs import LabelsLike, Reading, open_labels
+from manyhot.errors import InputError, MatchError
+from manyhot.files import sha256
+from manyhot.formats import detect, read_images, read_labels
+from manyhot.formats.writing import PathLike
+from manyhot.parameters import Repeated, Shown
+from manyhot.run import Run
+from manyhot.tables import Labels
+from manyhot.tables.definitions import STATES
+from manyhot.tables.frames import examples
+from manyhot.tables.image_ids import without_option
+from manyhot.tables.labels import with_ids_like, with_zeros
+
+SourcesLike = Annotated[Sequence[LabelsLike], Shown("LABELS"), Repeated()]
+"""Label sets, each as a table, a file, a campaign or a published name; names joined by + are one source."""
+
+
+@dataclass(frozen=True)
+class PublishedSource:
+    """Label sets of the catalogue.
+
+    Attributes
+    ----------
+    files : tuple of str
+        Files of the entry, each with label sets; the first that answers a question counts.
+    beside : tuple of str
+        Further files that the reader needs.
+    format : str, optional
+        The format of the files, unless it is detected.
+    images : tuple of str, optional
+        Catalogue entry and file of the original labels.
+    question : str
+        What raters were asked.
+    """
+
+    files: tuple[str, ...]
+    question: str
+    beside: tuple[str, ...] = ()
+    format: str | None = None
+    images: tuple[str, str] | None = None
+
+
+PUBLISHED_SOURCES: Mapping[str, PublishedSource] = {
+    "imagenet-real": PublishedSource(
+        ("scores.npz",),
+        "Is this class in the image? Five raters; classes that models proposed, on 24,889 images on which "
+        "models did not all agree with the label",
+        beside=("real.json",),
+        images=("imagenet-val-predictions", "imagenet-validation-original.json"),
+    ),
+    "imagenet-multilabel": PublishedSource(
+        ("multilabel.csv",),
+        "Is this class correct, unclear or wrong? Five experts; classes that models proposed, and later "
+        "mistakes of two models",
+    ),
+    "tsipras": PublishedSource(
+        ("annotations_classify_task.pkl",),
+        "Which of these classes is each object? 6 to 9 raters; several confident classes an image. Only "
+        "classes that most raters chose are answers, yes",
+        format="tsipras-objects",
+    ),
+    "imagenet-mistakes": PublishedSource(
+        ("vit3b_mistakes.json", "greedy_soups_mistakes.json"),
+        "Is this prediction a mistake? A panel of experts; predictions of two models that were not among the "
+        "labels. Only mistakes are published, as no",
+        format="imagenet-mistakes-labels",
+    ),
+}
+"""Entries of the catalogue that are sources, with what their raters were asked."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelSource:
+    """What one source says.
+
+    Attributes
+    ----------
+    name : str
+    images : polars.DataFrame
+        The columns image_id, label (null if unknown) and usable, a row for each image of the label sets.
+    answers : polars.DataFrame
+        The columns image_id, class_id and answer (0 no, 1 maybe, 2 yes), a row for each question that the
+        source was asked about a usable image.
+    labels : Labels
+        The label sets; of several that are joined, the first.
+    question : str
+        What raters were asked; empty if unknown.
+    about : tuple of CatalogEntry or None
+        The published data that the source contains; None stands for data that the catalogue does not have.
+    inputs : Mapping of str to str
+        The SHA-256 hash of each file, by name.
+    """
+
+    name: str
+    images: pl.DataFrame
+    answers: pl.DataFrame
+    labels: Labels
+    question: str = ""
+    about: tuple[catalog.CatalogEntry | None, ...] = (None,)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """A hash of the answers, whatever file they are in and however it orders them."""
+        return _digest(self.answers.sort("image_id", "class_id"))
+
+    @property
+    def version(self) -> str:
+        """A hash of all that a merge takes from the source."""
+        return self.digest + _digest(self.images.sort("image_id"))
+
+
+def _digest(frame: pl.DataFrame) -> str:
+    return hashlib.sha256(frame.write_csv().encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Label sets as they were read, and the number of the source to which they belong."""
+
+    source: int
+    name: str
+    labels: Labels
+    question: str = ""
+    about: tuple[catalog.CatalogEntry | None, ...] = (None,)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+
+def open_label_sources(
+    sources: Sequence[Any], reading: Reading, run: Run
+) -> tuple[list[LabelSource], tuple[str, ...]]:
+    """Return the sources passed to a call, and how ids of images were matched.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two sources, one is passed twice or has no answers, or two have different
+        original labels of an image.
+    MatchError
+        If sources have different class lists, or if the images of one are in no other.
+    """
+    if isinstance(sources, str | os.PathLike) or len(sources) < 2:
+        raise InputError(
+            "A merge needs two sources or more.",
+            where="`sources`",
+            got="one",
+            allowed=f"label sets in any format, campaigns, benchmarks, {', '.join(PUBLISHED_SOURCES)}",
+            do="pass another source, too",
+        )
+    parts = [part for number, one in enumerate(sources) for part in _parts(number, one, reading, run)]
+    _check_class_lists(parts)
+    parts, notes = _with_shared_ids(parts)
+    names = _names(sources, parts)
+    found = [_source(names[n], [p for p in parts if p.source == n]) for n in range(len(sources))]
+    _check_answers(found)
+    _check_images(found)
+    _check_original_labels(found)
+    return found, notes
+
+
+def _names(sources: Sequence[Any], parts: Sequence[_Part]) -> list[str]:
+    """Return the names of the sources; those of equal names with their folders."""
+    own = ["+".join(dict.fromkeys(p.name for p in parts if p.source == n)) for n in range(len(sources))]
+    paths = [str(Path(s).resolve()) if isinstance(s, str | os.PathLike) else "" for s in sources]
+    names = distinct_names(zip(own, paths, strict=True))
+    return [f"{name} {n + 1}" if names.count(name) > 1 else name for n, name in enumerate(names)]
+
+
+def _parts(number: int, source: Any, reading: Reading, run: Run) -> Iterator[_Part]:
+    """Yield the label sets of a source."""
+    if isinstance(source, str) and "+" in source and not Path(source).exists():
+        for name in source.split("+"):
+            yield from _parts(number, name.strip(), reading, run)
+    elif isinstance(source, str) and source in PUBLISHED_SOURCES:
+        yield from _published(number, source, run)
+    elif isinstance(source, str | os.PathLike) and Path(source).is_file() and _holds_findings(source):
+        labels, path = read_labels(source, format="imagenet-mistakes-labels"), Path(source)
+        yield _Part(
+            number, path.stem, labels, about=(_published_file(path),), inputs={path.name: sha256(path)}
+        )
+    else:
+        yield _opened(number, source, reading, run)
+
+
+def _holds_findings(path: PathLike) -> bool:
+    return detect(path, ("labels",)) is None and detect(path, ("findings",)) is not None
+
+
+def _published(number: int, name: str, run: Run) -> Iterator[_Part]:
+    entry, report, about = PUBLISHED_SOURCES[name], run.on_progress, catalog.catalog_entry(name)
+    progress = None if report is None else (lambda done, of: report(f"fetching {name}", done, of))
+    files = catalog.fetch(name, only=[*entry.files, *entry.beside], progress=progress)
+    inputs = {f"{name}/{file}": about.file(file).sha256 for file in files}
+    for file in entry.files:
+        labels = read_labels(files[file], format=entry.format)
+        if entry.images is not None:
+            labels = labels.with_labels(read_images(catalog.fetch_file(*entry.images, progress=progress)))
+        yield _Part(number, name, labels, entry.question, (about,), inputs)
+
+
+def _opened(number: int, source: Any, reading: Reading, run: Run) -> _Part:
+    found = list(open_labels(source, reading=reading, run=run))
+    if len(found) != 1:
+        raise InputError(
+            "A source is one data set.",
+            where=source,
+            got=", ".join(one.name for one in found),
+            do="pass one of them",
+        )
+    (one,) = found
+    labels = one.sets() if one.images is None else one.sets().with_labels(one.images)
+    labels = with_zeros(labels)
+    if one.published is not None:
+        entry = catalog.catalog_entry(one.published.labels[0])
+        return _Part(number, one.name, labels, _question_of(entry), (entry,), one.inputs)
+    if one.campaign is not None or not isinstance(source, str | os.PathLike):
+        return _Part(number, one.name, labels, inputs=one.inputs)
+    known = _published_file(Path(source))
+    return _Part(number, Path(source).stem, labels, _question_of(known), (known,), one.inputs)
+
+
+def _published_file(path: Path) -> catalog.CatalogEntry | None:
+    """Return the entry of the catalogue that contains a file with these bytes."""
+    digest = sha256(path) if path.is_file() else ""
+    entries = map(catalog.catalog_entry, catalog.catalog_names())
+    return next((e for e in entries if digest in {file.sha256 for file in e.files}), None)
+
+
+def _question_of(entry: catalog.CatalogEntry | None) -> str:
+    """Return what raters were asked for published labels that are read in the same way as the source."""
+    source = None if entry is None else PUBLISHED_SOURCES.get(entry.name)
+    return "" if source is None or source.format is not None else source.question
+
+
+def _check_class_lists(parts: Sequence[_Part]) -> None:
+    first = parts[0].labels
+    for part in parts[1:]:
+        other = part.labels
+        known = first.class_hash and other.class_hash
+        if first.n_classes != other.n_classes or (known and first.class_hash != other.class_hash):
+            raise MatchError(
+                "Two sources have different class lists.",
+                where=part.name,
+                got=f"{other.n_classes:,} classes, class list {other.class_hash or 'unknown'}",
+                allowed=f"{first.n_classes:,} classes, class list {first.class_hash or 'unknown'}, as in "
+                f"{parts[0].name}",
+                do="pass sources with the same classes, or the class list of all of them as `classes`",
+            )
+
+
+def _with_shared_ids(parts: Sequence[_Part]) -> tuple[list[_Part], tuple[str, ...]]:
+    """Return the parts with the ids of earlier parts, and how ids were matched."""
+    ids, found, notes = parts[0].labels.image_id, [parts[0]], []
+    for part in parts[1:]:
+        with without_option():
+            labels, like = with_ids_like(part.labels, ids, other_name="the other sources")
+        notes += [f"{part.name}: {like.text}"] * bool(like.n)
+        found.append(replace(part, labels=labels))
+        ids = pc.unique(pa.concat_arrays([ids, labels.image_id]))
+    return found, tuple(notes)
+
+
+def _source(name: str, parts: Sequence[_Part]) -> LabelSource:
+    """Return a source: where two parts answer a question, the answer of the first counts."""
+    answers = pl.concat(map(_answers_of, parts))
+    return LabelSource(
+        name,
+        pl.concat(map(_images_of, parts))
+        .group_by("image_id", maintain_order=True)
+        .agg(pl.col("label").drop_nulls().first(), pl.col("usable").any()),
+        answers.unique(["image_id", "class_id"], keep="first", maintain_order=True),
+        parts[0].labels,
+        " · ".join(dict.fromkeys(part.question for part in parts if part.question)),
+        tuple(dict.fromkeys(entry for part in parts for entry in part.about)),
+        {key: value for part in parts for key, value in part.inputs.items()},
+    )
+
+
+def _images_of(part: _Part) -> pl.DataFrame:
+    frame = pl.DataFrame(part.labels.table)
+    label = pl.col("label") if "label" in frame.columns else pl.lit(None, pl.Int32).alias("label")
+    return frame.select("image_id", label, "usable")
+
+
+def _answers_of(part: _Part) -> pl.DataFrame:
+    """Return the answers about images that are usable and that somebody rated.
+
+    Labels of images that nobody rated are no answers. If raters chose one class of all, only yes is an
+    answer.
+    """
+    frame, labels = pl.DataFrame(part.labels.table), part.labels
+    rated = pl.col("rated").fill_null(True) if "rated" in frame.columns else pl.lit(True)
+    codes = {state: code for code, state in enumerate(STATES)}
+    long = frame.filter(pl.col("usable") & rated).select("image_id", "classes", "state")
+    long = long.explode("classes", "state").drop_nulls("classes")
+    if labels.exclusive:
+        long = long.filter(pl.col("state") == "yes")
+    return long.select(
+        "image_id",
+        pl.col("classes").alias("class_id"),
+        pl.col("state").replace_strict(codes, return_dtype=pl.Int8).alias("answer"),
+    )
+
+
+def _check_answers(sources: Sequence[LabelSource]) -> None:
+    by_digest: dict[str, str] = {}
+    for source in sources:
+        if not len(source.answers):
+            raise InputError(
+                "A source has no answers.",
+                where=source.name,
+                got=f"{len(source.images):,} images without a class that somebody was asked about",
+                allowed="label sets of usable images that somebody rated",
+                do="leave the source out",
+            )
+        if (other := by_digest.setdefault(source.digest, source.name)) != source.name:
+            raise InputError(
+                "The same source is passed twice.",
+                where="`sources`",
+                got=f"{other} and {source.name}, with the same {len(source.answers):,} answers",
+                do="pass one of them",
+            )
+
+
+def _check_images(sources: Sequence[LabelSource]) -> None:
+    for number, source in enumerate(sources):
+        others = pl.concat(s.images.select("image_id") for n, s in enumerate(sources) if n != number)
+        if not len(source.images.join(others, on="image_id", how="semi")):
+            raise MatchError(
+                "No images of a source are in another source.",
+                where=source.name,
+                got=f"{len(source.images):,} images, such as {examples(source.labels.image_id)}",
+                allowed=f"ids such as {examples(others['image_id'].to_arrow())}",
+                do="pass label sets of the same images",
+            )
+
+
+def _check_original_labels(sources: Sequence[LabelSource]) -> None:
+    for number, source in enumerate(sources):
+        for other in sources[number + 1 :]:
+            both = source.images.join(other.images, on="image_id", suffix="_other")
+            differ = both.filter(pl.col("label") != pl.col("label_other"))
+            if len(differ):
+                image, label, theirs = differ.select("image_id", "label", "label_other").row(0)
+                n = both.drop_nulls(["label", "label_other"]).height
+                raise InputError(
+                    "Two sources have different original labels of the same images.",
+                    where=f"{source.name} and {other.name}",
+                    got=f"{len(differ):,} of {n:,} images differ, such as {image}: {label} and {theirs}",
+                    do="check that both have the same class list and data set",
+                )

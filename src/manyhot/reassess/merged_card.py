@@ -1,0 +1,101 @@
+"""The data card of merged label sets: its sources, how well they agree, and their licences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from manyhot.reassess.card_markdown import cell_text, ends_text, markdown_table, number_text
+from manyhot.tables.schemas import Row
+
+_COUNTS = ("images", "unusable", "rated", "questions", "yes", "unclear", "no", "conflicts")
+
+_RULE = {
+    "method": "method",
+    "threshold": "threshold",
+    "unclear_from": "unclear from",
+    "set_version": "version",
+}
+
+_UNKNOWN = "not recorded"
+
+
+def merged_sections(about: Mapping[str, str], licence: str | None) -> dict[str, str]:
+    """Return the sections of a data card that only merged label sets have, by title.
+
+    Parameters
+    ----------
+    about : Mapping of str to str
+        The metadata of the labels.
+    licence : str, optional
+        The licence that the user states for the merged labels.
+
+    Returns
+    -------
+    dict of str to str
+        Empty if the labels are not merged from sources.
+    """
+    try:
+        sources, held_out = (json.loads(about.get(name, "[]")) for name in ("sources", "held_out"))
+    except (ValueError, RecursionError):
+        return {}
+    if not sources:
+        return {}
+    return {
+        "Sources": _sources(sources),
+        "Protocol": _protocol(about),
+        "Agreement": _agreement(held_out),
+        "Licence and citation": _rights(sources, licence),
+    }
+
+
+def _sources(sources: Sequence[Row]) -> str:
+    counts = [(cell_text(r["source"]), *(f"{r[name]:,}" for name in _COUNTS)) for r in sources]
+    asked = [(cell_text(r["source"]), cell_text(r["asked"] or _UNKNOWN)) for r in sources]
+    return (
+        "The label sets of these sources were joined by image id. Raters and dates are those of the sources. "
+        "*Not asked is not no*: a class that a source was not asked about is no answer.\n\n"
+        f"{markdown_table(('source', *_COUNTS), counts)}\n\n{markdown_table(('source', 'asked'), asked)}"
+    )
+
+
+def _protocol(about: Mapping[str, str]) -> str:
+    rows = [(text, cell_text(about.get(name) or _UNKNOWN)) for name, text in _RULE.items()]
+    return (
+        "With the method source-share, `p` is the share of the sources asked about a class that say yes. The "
+        "version is a hash of the sources' answers and of the rule: label sets of the same version are the "
+        f"same.\n\n{markdown_table(('what', 'how'), rows)}"
+    )
+
+
+def _agreement(held_out: Sequence[Row]) -> str:
+    rows = [
+        (
+            cell_text(r["source"]),
+            cell_text(r["others"]),
+            cell_text(r["measure"]),
+            number_text(r["value"]),
+            ends_text(r["lo"], r["hi"]),
+            f"{r['n']:,}",
+        )
+        for r in held_out
+        if r["value"] is not None
+    ]
+    if not rows:
+        return "Not measured."
+    head = ("source", "predicted by", "measure", "value", "95 % interval", "n")
+    return f"How well the answers of other sources predict those of a source.\n\n{markdown_table(head, rows)}"
+
+
+def _rights(sources: Sequence[Row], licence: str | None) -> str:
+    rows = [
+        (cell_text(r["source"]), *(cell_text(r[name] or _UNKNOWN) for name in ("licence", "citation")))
+        for r in sources
+    ]
+    stated = "not said" if licence is None else cell_text(licence)
+    return (
+        "Built locally from the sources, by the command in the metadata of the file. manyhot ships neither "
+        "the sources nor this label set. The licences of the sources apply to it: where one states none, or "
+        "where it is not recorded, do not pass the label set on without permission. Licence of the merged "
+        f"labels: {stated}.\n\n{markdown_table(('source', 'licence', 'citation'), rows)}"
+    )

@@ -331,7 +331,7 @@ def _range(low: float, high: float) -> str:
 
 
 def of_bins() -> str:
-    """Accuracies in bins of confidence: means over the bins of all models, and how often rare intervals hold."""
+    """Accuracies in bins of confidence: means over the bins of all models, and how often rare ones hold."""
     every = [r for r in simulated("audited_reliability.csv") if r["event"] == "set"]
     rows = []
     for data, estimator, n in dict.fromkeys((r["data"], r["estimator"], r["n"]) for r in every):

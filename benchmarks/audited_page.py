@@ -24,6 +24,8 @@ OFF = 0.1
 """How much a width may differ from the planned one."""
 FEWEST_SHOWN = 0.5
 """Share of draws with an interval from which a coverage is shown."""
+RARE = 0.1
+"""Share of draws with an interval below which it is rare."""
 
 NAMES = {"real": "ReaL", "multilabelfy": "Multilabelfy", "cifar10h": "CIFAR-10H", "voc": "VOC"}
 POWERS = {"0.0": "sample", "tuned": "ppi++", "1.0": "difference"}
@@ -329,12 +331,11 @@ def _range(low: float, high: float) -> str:
 
 
 def of_bins() -> str:
-    """Accuracies in bins of confidence: means over the bins of all models."""
+    """Accuracies in bins of confidence: means over the bins of all models, and how often rare ones hold."""
     every = [r for r in simulated("audited_reliability.csv") if r["event"] == "set"]
     rows = []
-    for key in dict.fromkeys((r["data"], r["estimator"], r["n"]) for r in every):
-        of = [r for r in every if (r["data"], r["estimator"], r["n"]) == key]
-        data, estimator, n = key
+    for data, estimator, n in dict.fromkeys((r["data"], r["estimator"], r["n"]) for r in every):
+        of = [r for r in every if (r["data"], r["estimator"], r["n"]) == (data, estimator, n)]
         for what in ("all images", "bins"):
             inside = [r for r in of if (r["to"] - r["from"] == 1) == (what == "all images")]
             shown = [r for r in inside if r["shown"] > FEWEST_SHOWN * r["draws"]]
@@ -342,12 +343,15 @@ def of_bins() -> str:
             coverage = [r["held"] / r["intervals"] for r in some]
             below = count_below(*(np.array([r[k] for r in some]) for k in ("held", "intervals")))
             none = 1 - sum(r["intervals"] for r in shown) / max(1, sum(r["shown"] for r in shown))
+            rare = [r for r in inside if 0 < r["intervals"] < RARE * r["draws"]]
             cells = [NAMES[data], estimator, f"{n:,}", what, f"{len(shown)} of {len(inside)}", str(len(some))]
             cells += [percent(float(np.mean(coverage))), percent(min(coverage))] if some else ["–", "–"]
             width = points(float(np.median([r["half_width"] for r in some]))) if some else "–"
-            rows.append([*cells, str(below), width, percent(none, 0) if shown else "–"])
+            cells += [str(below), width, percent(none, 0) if shown else "–"]
+            held = sum(r["held"] for r in rare), sum(r["intervals"] for r in rare)
+            rows.append([*cells, f"{percent(held[0] / held[1], 0)} of {held[1]}" if rare else "–"])
     heads = ["data", "estimator", "audited", "of", "shown", "with interval", "mean coverage", "lowest"]
-    return table([*heads, "surely below", "± points", "no interval"], rows)
+    return table([*heads, "surely below", "± points", "no interval", "rare intervals that hold"], rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {

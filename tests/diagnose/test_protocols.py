@@ -83,6 +83,12 @@ def test_rankings_and_variances(found):
     assert [r["component"] for r in variances] == ["models", "protocols", "models × protocols"]
 
 
+def test_of_one_model_there_are_no_ranks_and_no_variances():
+    made = diagnose_protocols({"ours": OURS, "theirs": THEIRS}, {"a": TOP[:, [0]]}, reading=READING)
+    assert made.protocol_ranks.num_rows == made.protocol_variance.num_rows == 0
+    assert set(made.protocol_accuracy["by"].to_pylist()) == {"ours", "theirs"}
+
+
 def test_labels_that_one_has_and_the_other_lacks(found):
     missing = {
         (r["labels_a"], r["which"], r["state"]): r["labels"] for r in found.protocol_missing.to_pylist()
@@ -144,6 +150,17 @@ def test_three_protocols_are_compared_on_their_shared_images_and_two_by_two(tmp_
     found = diagnose_protocols(files, reading=READING)
     images = {r["group"]: r["images"] for r in found.protocol_sets.to_pylist()}
     assert images == {"a": 2, "b": 3, "c": 2, "all label sets": 1, "a, b": 2, "a, c": 1, "b, c": 1}
+
+
+def test_two_label_sets_without_a_shared_image_are_noted(tmp_path):
+    files = []
+    for name, images in (("a", "x"), ("b", "xw"), ("c", "w")):
+        lines = "".join(f"{i}.jpg,0,yes\n" for i in images)
+        files.append(written(tmp_path / f"{name}.csv", f"image_id,class_id,state\n{lines}"))
+    found = diagnose_protocols(files, reading=READING)
+    assert found.notes[:2] == ("no image is in all label sets", "no image is in a, c")
+    assert found.protocol_agreement["group"].unique().to_pylist() == ["a, b", "b, c"]
+    assert set(found.protocol_missing["which"].to_pylist()) == {"all"}
 
 
 def test_label_sets_of_one_name_are_numbered(tmp_path):

@@ -152,7 +152,8 @@ def _missing_rows(part: ProtocolGroup, a: int, b: int) -> Iterator[Row]:
     """Yield what the second of two protocols says about the labels of the first."""
     first, second = part.sets[a], part.sets[b]
     original = first.classes == part.label[first.rows]
-    chosen = {"all": None, ORIGINAL: original, "other classes": ~original}
+    has_label = bool((part.label != NO_LABEL).any())
+    chosen = {"all": None} | ({ORIGINAL: original, "other classes": ~original} if has_label else {})
     for which, at in chosen.items():
         counts = states_by_other(first, second, at)
         den = np.broadcast_to(counts.sum(axis=1, keepdims=True), counts.shape)

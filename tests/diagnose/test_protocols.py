@@ -284,3 +284,20 @@ def test_published_label_sets(mirror, monkeypatch):
     # Published: 3,163 label sets of 50,000 are empty, and 24,889 images were rated.
     assert (whole["n_empty"], whole["images"], rated["images"]) == (3_163, 50_000, 24_889)
     assert whole["several"] == np.mean([len(s) > 1 for s in real if s])
+    files = catalog.fetch("imagenet-val-predictions")
+    names = json.loads(files["imagenet-validation-original.json"].read_text())["image_filenames"]
+    answers = np.load(files["resnet50.npy"])[:, 0]
+    top = {name: int(answer) for (name, _), answer in zip(names, answers, strict=True)}
+    judged = [
+        (top[r["image_id"]] == r["label"], top[r["image_id"]] in a, top[r["image_id"]] in b)
+        for r, (a, b) in zip(main, pairs, strict=True)
+        if a
+    ]
+    by_label, by_real, by_main = np.array(judged).T
+    values = {r["by"]: r["value"] for r in rows(found.protocol_accuracy, model="resnet50")}
+    assert values["original label"] == by_label.mean()
+    assert values["imagenet-val"] == by_real.mean()
+    assert values["imagenet-val-main"] == by_main.mean()
+    (errors,) = rows(found.protocol_errors, model="resnet50", by_a="imagenet-val", by_b="imagenet-val-main")
+    assert (errors["errors"], errors["n"]) == (pytest.approx((~by_real).sum()), len(judged))
+    assert errors["right"] == pytest.approx(by_main[~by_real].mean())

@@ -63,6 +63,7 @@ def subject(*columns, sizes=SIZES, unit="images"):
 
 NOT_SIMULATED = {
     "benchmarks.lo": "Wilson's interval of a share of images, as the shares in metrics",
+    "protocol_sets.several_lo": "Wilson's interval of a share of images, as the shares in metrics",
     "difficulty_groups.lo": "Wilson's interval of a share of images, as the shares in metrics",
     "companions.recall_with_lo": "Wilson's interval of a share of images, as the shares in metrics",
     "companions.recall_without_lo": "Wilson's interval of a share of images, as the shares in metrics",
@@ -768,6 +769,87 @@ def overlap_counts(n, rng, quality):
 
 
 # Errors of several models.
+
+
+def _protocols(n, rng, resamples):
+    """Return the rows of `diagnose protocols` about two protocols and five models on simulated images."""
+    import pyarrow as pa
+
+    from manyhot.core.sets import NO, YES, LabelSets
+    from manyhot.diagnose.protocol_groups import ProtocolGroup, TopClasses
+    from manyhot.diagnose.protocol_rows import ProtocolTables
+
+    truth = rng.random((n, 4)) < [0.9, 0.3, 0.15, 0.05]
+    sets, asked = [], np.tile(np.arange(4, dtype=np.int32), n)
+    # The first protocol misses more, and the second says yes more often.
+    for miss, add in ((0.15, 0.02), (0.05, 0.08)):
+        yes = np.where(truth, rng.random(truth.shape) > miss, rng.random(truth.shape) < add)
+        state = np.where(yes.ravel(), YES, NO).astype(np.uint8)
+        label, usable = np.zeros(n, np.int32), np.ones(n, bool)
+        sets.append(LabelSets(4, np.arange(n + 1) * 4, asked, state, label, usable, asked_known=True))
+    hard = rng.standard_normal((n, 1))
+    right = 0.7 * hard + 0.7 * rng.standard_normal((n, 5)) < [1.2, 0.9, 0.6, 0.3, -0.2]
+    # Models differ in what they answer if they are wrong: classes of which some are valid more often.
+    other = np.column_stack(
+        [rng.choice([1, 2, 3], n, p=[a, 1 - a - 0.1, 0.1]) for a in (0.1, 0.25, 0.45, 0.65, 0.8)]
+    )
+    top = np.where(right, 0, other).astype(np.int32)
+    ids = pa.array(np.arange(n).astype(str))
+    rated = (np.ones(n, bool),) * 2
+    tables = ProtocolTables(resamples, int(rng.integers(2**31)), None)
+    group = ProtocolGroup("a, b", ("a", "b"), ids, tuple(sets), rated)
+    tables.add_agreement(group)
+    tables.add_models(group, TopClasses(tuple("vwxyz"), ids, top))
+    return tables.rows
+
+
+_PROTOCOL_VALUES = {
+    "protocol_agreement": ("measure", ""),
+    "protocol_missing": ("which", "share"),
+    "protocol_accuracy": ("by", ""),
+    "protocol_errors": ("by_b", "difference"),
+    "protocol_ranks": ("by_b", "tau"),
+    "protocol_variance": ("component", "sd"),
+}
+
+
+def _protocol_found(rows):
+    """Yield the key, value and ends of an interval of each kind."""
+    for table, (what, value) in _PROTOCOL_VALUES.items():
+        for row in rows[table]:
+            is_mean = row.get("model") is None and (row.get("by_a", "a"), row.get("state", "no")) == (
+                "a",
+                "no",
+            )
+            if is_mean and row.get("labels_a", "a") == "a":
+                ends = (row[f"{value}_{end}" if value else end] for end in ("lo", "hi"))
+                shown = (np.nan if end is None else end for end in ends)
+                yield f"{value or table.partition('_')[2]}: {row[what]}", row[value or "value"], *shown
+    for row in rows["protocol_errors"]:
+        if row["model"] == "v" and row["by_a"] == "a" and row["right_lo"] is not None:
+            yield f"errors right by {row['by_b']}", row["right"], row["right_lo"], row["right_hi"]
+
+
+@functools.cache
+def _protocol_truth():
+    rows = _protocols(400_000, np.random.default_rng(0), 0)
+    return {row["component"]: row["sd"] for row in rows["protocol_variance"]}
+
+
+@subject(
+    "protocol_agreement.lo",
+    "protocol_missing.share_lo",
+    "protocol_accuracy.lo",
+    "protocol_errors.difference_lo",
+    "protocol_errors.right_lo",
+    "protocol_ranks.tau_lo",
+    "protocol_variance.sd_lo",
+    sizes=(100, 500, 2000),
+)
+def protocols(n, rng):
+    for key, value, lo, hi in _protocol_found(_protocols(n, rng, RESAMPLES)):
+        true = _protocol_truth()[key.removeprefix("sd: ")] if key.startswith("sd: ") else None
+        yield Found(key, value, lo, hi, true)
 
 
 @subject(

@@ -163,6 +163,36 @@ ROWS = {
         "a slice, a metric and how many models are right on the images",
         "`manyhot diagnose difficulty`",
     ),
+    "protocol_sets": (
+        "label sets of some images, whose sizes are counted",
+        "`manyhot diagnose protocols`",
+    ),
+    "protocol_agreement": (
+        "a measure of agreement of label sets of the same images",
+        "`manyhot diagnose protocols`",
+    ),
+    "protocol_missing": (
+        "what a protocol says about the labels of another",
+        "`manyhot diagnose protocols`",
+    ),
+    "protocol_pairs": (
+        "a label that one protocol lacks, and one that it has on the same images",
+        "`manyhot diagnose protocols`",
+    ),
+    "protocol_accuracy": (
+        "a model by a protocol, or the mean over models",
+        "`manyhot diagnose protocols`",
+    ),
+    "protocol_errors": (
+        "a model by two protocols: the difference, and errors by one that are right by the other",
+        "`manyhot diagnose protocols`",
+    ),
+    "protocol_ranks": ("two protocols that rank the models", "`manyhot diagnose protocols`"),
+    "protocol_swaps": (
+        "two models that change places between two protocols",
+        "`manyhot diagnose protocols`",
+    ),
+    "protocol_variance": ("what accuracy varies with", "`manyhot diagnose protocols`"),
     "precise_sets": ("a model and the precision of its prediction sets", "`manyhot diagnose sets`"),
     "robustness": (
         "a value for a model on a data set or a corrupted copy",

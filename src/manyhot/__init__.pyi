@@ -38,6 +38,7 @@ from manyhot.diagnose.page import report_folder as report_folder
 from manyhot.diagnose.patchml.folder import PatchSettings as PatchSettings
 from manyhot.diagnose.patchml.patchml import PatchML as PatchML
 from manyhot.diagnose.patchml.patchml import patchml as patchml
+from manyhot.diagnose.protocols import diagnose_protocols as diagnose_protocols
 from manyhot.diagnose.robustness import Robustness as Robustness
 from manyhot.diagnose.robustness import diagnose_robustness as diagnose_robustness
 from manyhot.diagnose.sets import PreciseSets as PreciseSets

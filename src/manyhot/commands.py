@@ -173,6 +173,11 @@ COMMANDS: dict[str, Command] = {
         "Find the images that no model gets right, that all get right, and that divide the models.",
         "manyhot.diagnose.difficulty:diagnose_difficulty",
     ),
+    "diagnose protocols": Command(
+        "Diagnose",
+        "Compare label sets of the same images, and what of accuracy and ranks depends on the protocol.",
+        "manyhot.diagnose.protocols:diagnose_protocols",
+    ),
     "diagnose calibration": Command(
         "Diagnose",
         "Measure how confidence matches accuracy, before and after recalibration.",

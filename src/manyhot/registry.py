@@ -54,6 +54,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.annotations",
         "manyhot.formats.image_folder",
         "manyhot.formats.tsipras",
+        "manyhot.formats.tsipras_selected",
         "manyhot.formats.imagenet_x",
         "manyhot.formats.array_files",
         "manyhot.formats.timm_files",

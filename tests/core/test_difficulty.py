@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from manyhot.core.difficulty import DIFFICULTIES, CommonAnswers, difficulty_of
+from manyhot.core.difficulty import DIFFICULTIES, CommonAnswers, difficulty_of, typical_images
 
 
 def kind(right):
@@ -31,6 +31,26 @@ def test_a_quarter_and_three_quarters_divide_the_models():
         "split",
         "all",
     ]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.sampled_from([0.25, 0.5, 1.0])), max_size=40), st.integers(1, 5)
+)
+def test_typical_images_are_the_clearest_of_their_kind(images, most):
+    right, agreed = np.array([r for r, _ in images], int), np.array([a for _, a in images], float)
+    found = typical_images(right, 8, agreed, most)
+    none = sorted((i for i, r in enumerate(right) if r == 0), key=lambda i: -agreed[i])
+    split = sorted((i for i, r in enumerate(right) if 2 <= r <= 6), key=lambda i: abs(right[i] - 4))
+    assert found["none"].tolist() == none[:most]
+    assert found["split"].tolist() == split[:most]
+    every = [i for i, r in enumerate(right) if r == 8]
+    assert len(found["all"]) == min(most, len(every))
+    assert set(found["all"].tolist()) <= set(every)
+
+
+def test_images_that_all_get_right_are_spread_over_the_data_set():
+    found = typical_images(np.full(12, 3), 3, np.ones(12), 4)
+    assert found["all"].tolist() == [0, 3, 6, 9]
 
 
 @given(hnp.arrays(np.int32, st.tuples(st.integers(1, 20), st.integers(1, 9)), elements=st.integers(-1, 4)))

@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from manyhot import Reading, diagnose_difficulty
+from manyhot import Reading, diagnose_difficulty, diagnose_errors
+from manyhot.diagnose.difficulty import typical_rows
 from manyhot.diagnose.page import write_diagnosis_page
 from manyhot.tables.array_inputs import as_labels
 from report_pages import parse
@@ -72,7 +73,63 @@ def test_the_answer_comes_first_on_the_terminal_and_the_page(found, tmp_path):
     page = parse(write_diagnosis_page(tmp_path).read_text(encoding="utf-8"))
     assert first.removesuffix(".") in page.text
     assert "Images to re-assess first" in page.text
+    assert "Images that no model gets right, that divide the models, and that all get right" in page.text
+    assert "gallery-difficulty" not in page.text
     assert page.all("figure")
+
+
+def test_examples_are_of_three_kinds(found):
+    rows = [(row["kind"], row["image_id"]) for row in typical_rows(found.difficulty)]
+    # By label sets, 2 and 4 are wrong for all; on 2, more models agree. 1, 3 and 5 divide the models.
+    none, split, every = "no model is right", "models are divided", "all models are right"
+    assert rows == [(none, "2"), (none, "4"), (split, "1"), (split, "3"), (split, "5"), (every, "0")]
+
+
+def test_images_are_counted_by_the_kind_of_their_most_frequent_error(found):
+    """The kinds of errors of a model that makes the most frequent ones, as `diagnose errors` sorts them."""
+    wrong = [(i, [c for c in row if c != LABEL[i]]) for i, row in enumerate(TOP.tolist())]
+    most = {i: min(set(c), key=lambda x: (-c.count(x), x)) for i, c in wrong if c}
+    answers = np.array([[most.get(i, LABEL[i])] for i in range(6)])
+    labels = as_labels(SETS, n_classes=4, label=LABEL)
+    errors = diagnose_errors(labels, {"most": answers}, reading=READING).table
+    images = {}
+    for row in errors.to_pylist():
+        images.setdefault(row["kind"], set()).add(row["image_id"])
+    groups = pl.from_arrow(found.difficulty_groups).filter(
+        pl.col("group").str.starts_with("error="), metric="real1", kind="none"
+    )
+    assert dict(groups.select("group", "n").iter_rows()) == {f"error={k}": len(v) for k, v in images.items()}
+    none = {f"error={k}": len(v & {"2", "4"}) for k, v in images.items()}
+    assert dict(groups.select("group", "images").iter_rows()) == none
+
+
+def test_a_gallery_shows_the_examples(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for i in range(6):
+        image.new("RGB", (8, 8), "orange").save(tmp_path / f"{i}.png")
+    lines = "".join(f"{i},{tmp_path / str(i)}.png,{LABEL[i]}\n" for i in range(6))
+    (tmp_path / "images.csv").write_text(f"image_id,uri,label\n{lines}", encoding="utf-8")
+    labels = as_labels(SETS, n_classes=4, label=LABEL)
+    models = {name: TOP[:, [i]] for i, name in enumerate("abcd")}
+    reading = Reading(n_classes=4, trust_order=True, dataset="mine", images=tmp_path / "images.csv")
+    made = diagnose_difficulty(labels, models, reading=reading)
+    written = made.write(tmp_path / "out")
+    gallery = tmp_path / "out" / "gallery-difficulty"
+    assert gallery / "index.html" in written
+    assert len(list((gallery / "photos").iterdir())) == 6
+    kinds = '"kinds":["all models are right","models are divided","no model is right"]'
+    assert kinds in (gallery / "data" / "index.js").read_text(encoding="utf-8")
+    page = parse((tmp_path / "out" / "report" / "index.html").read_text(encoding="utf-8"))
+    assert "The gallery is gallery-difficulty/index.html." in page.text
+    assert made.hints == []
+
+
+def test_without_photographs_the_way_to_a_gallery_is_printed(found, tmp_path):
+    found.write(tmp_path)
+    assert not (tmp_path / "gallery-difficulty").exists()
+    assert str(found).splitlines()[-1] == (
+        "for a gallery of these images, pass a table with their photographs as `images`"
+    )
 
 
 def test_slices_are_groups(tmp_path):

@@ -25,7 +25,7 @@ LABEL_FORMATS = (
     "multilabel-csv (.csv); multilabelfy (.json); "
     "npy-labels (.npy); npz-labels (.npz); open-images (.parquet .csv .tsv); real (.json); "
     "real-scores (.npz); "
-    "tfds-multilabel (.json .parquet); tsipras-main (.pkl); voc-labels (folder)"
+    "tfds-multilabel (.json .parquet); tsipras-main (.pkl); tsipras-selected (.pkl); voc-labels (folder)"
 )
 LABEL_COLUMNS = (
     "multilabel-csv: id, original_label and proposed_labels; "

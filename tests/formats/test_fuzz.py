@@ -395,6 +395,7 @@ def test_every_format_is_broken(tmp_path):
         "real-scores",
         "tsipras",
         "tsipras-main",
+        "tsipras-selected",
         "voc-folder",
         "voc-labels",
     }

@@ -5,6 +5,7 @@ import os
 import pickle
 import pickletools
 import struct
+from collections import Counter
 
 import numpy as np
 import polars as pl
@@ -68,6 +69,53 @@ def test_main_objects_as_labels(folder, joined):
     assert table["state"].to_list() == [["yes"]] * 6_761
     # The plurality of raters names another main object than the original label on 2,109 images.
     assert (table["classes"].list.first() != table["label"]).sum() == 2_109
+
+
+def test_selected_classes_as_label_sets(folder):
+    """Recomputed from the lists of the pickle, a list of classes for each rater."""
+    labels = read_labels(folder / FILES[0], format="tsipras-selected")
+    rows = {row["image_id"]: row for row in labels.table.to_pylist()}
+    frame = load_frame(folder / FILES[0])
+    sizes = Counter()
+    for image, raters in zip(frame.index, frame.columns["selected"], strict=True):
+        counts, row = Counter(c for one in raters for c in one), rows[image]
+        assert dict(zip(row["classes"], row["p"], strict=True)) == {
+            c: np.float32(n / len(raters)) for c, n in counts.items()
+        }
+        valid = {c for c, n in counts.items() if 2 * n >= len(raters)}
+        assert {c for c, s in zip(row["classes"], row["state"], strict=True) if s == "yes"} == valid
+        assert set(row["n_votes"]) == {len(raters)}
+        sizes[len(valid)] += 1
+    assert sizes == {0: 389, 1: 3663, 2: 2054, 3: 495, 4: 109, 5: 36, 6: 15}
+    assert (len(labels), labels.asked_known) == (6_761, False)
+
+
+def test_selected_classes_at_another_share(folder):
+    labels = read_labels(folder / FILES[0], format="tsipras-selected(share=1)")
+    states = [(p, s) for r in labels.table.to_pylist() for p, s in zip(r["p"], r["state"], strict=True)]
+    assert {s for p, s in states if p == 1} == {"yes"}
+    assert {s for p, s in states if p < 1} == {"no"}
+
+
+def test_selected_classes_need_the_right_pickle_and_share(folder):
+    path = folder / "image_info.pkl"
+    with pytest.raises(InputError) as error:
+        read_labels(path, format="tsipras-selected")
+    assert str(error.value) == (
+        "The pickle contains a different table.\n"
+        f"  where:   {path}\n"
+        "  got:     annotation\n"
+        "  allowed: the columns of annotations_classify_task.pkl\n"
+        "  do:      pass that file"
+    )
+    with pytest.raises(InputError) as error:
+        read_labels(folder / FILES[0], format="tsipras-selected(share=2)")
+    assert str(error.value) == (
+        "The share of raters is out of range.\n"
+        f"  where:   {folder / FILES[0]}\n"
+        "  got:     2\n"
+        "  allowed: above 0, up to 1"
+    )
 
 
 def test_counts_of_images_are_no_labels(folder):

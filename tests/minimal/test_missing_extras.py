@@ -95,6 +95,7 @@ COMMANDS = {
     "diagnose companions": ("l.csv --predictions p.parquet", None),
     "diagnose classes": ("l.csv --predictions p.parquet", None),
     "diagnose difficulty": ("l.csv --predictions p.parquet q.parquet", None),
+    "diagnose protocols": ("l.csv l.csv --predictions p.parquet q.parquet", None),
     "diagnose sets": ("l.csv --predictions p.parquet", None),
     "diagnose ood": ("l.csv --predictions p.parquet --ood l.csv --ood-predictions p.parquet", None),
 }

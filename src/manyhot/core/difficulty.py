@@ -40,6 +40,37 @@ def difficulty_of(right: Bools) -> npt.NDArray[np.intp]:
     return kinds.astype(np.intp)
 
 
+def typical_images(right: Ints, models: int, agreed: Floats, most: int) -> dict[str, npt.NDArray[np.intp]]:
+    """Return images that no model gets right, that divide the models, and that all get right.
+
+    Parameters
+    ----------
+    right : ndarray of int, shape (n,)
+        The number of models that are right on each image.
+    models : int
+        The number of models.
+    agreed : ndarray of float, shape (n,)
+        The share of the models that give the most frequent answer.
+    most : int
+        Maximum number of images of each kind.
+
+    Returns
+    -------
+    dict of str to ndarray of int
+        By kind: of *none*, the images on which most models agree; of *split*, those closest to half of the
+        models; of *all*, images at equal steps over the data set.
+    """
+    none, every = np.flatnonzero(right == 0), np.flatnonzero(right == models)
+    share = right / models
+    divided = np.flatnonzero((share >= _QUARTERS[0]) & (share <= _QUARTERS[1]))
+    steps = np.arange(min(most, len(every))) * len(every) // max(min(most, len(every)), 1)
+    return {
+        "none": none[np.argsort(-agreed[none], kind="stable")][:most],
+        "split": divided[np.argsort(np.abs(share[divided] - 0.5), kind="stable")][:most],
+        "all": every[steps],
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class CommonAnswers:
     """The class that most models answer on each of n images.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,8 @@ from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.array_types import Bools
-from manyhot.core.difficulty import DIFFICULTIES, CommonAnswers, difficulty_of
+from manyhot.core.difficulty import DIFFICULTIES, CommonAnswers, difficulty_of, typical_images
+from manyhot.core.error_kinds import NOTHING, ORDER, Errors, sort_errors
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES
 from manyhot.core.share_intervals import wilson_interval
 from manyhot.data.data_sets import Source
@@ -27,11 +28,14 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
+from manyhot.diagnose.evidence import ErrorEvidence, EvidenceFiles
+from manyhot.diagnose.first_findings import write_first_gallery
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.evaluate.model_answers import ModelAnswers
 from manyhot.evaluate.slices import ALL, labels_of, make_slices
+from manyhot.formats.writing import PathLike
 from manyhot.parameters import OptionName, Shown
-from manyhot.registry import register
+from manyhot.registry import get, register
 from manyhot.report.chapter import Chapter, Tables, rows_of, with_ends
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, Listing, ListingRow
@@ -44,6 +48,15 @@ from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, TEXTS, bound
 
 MOST_LISTED = 20
 """Images of a list on the terminal and on the page."""
+
+EXAMPLES = 8
+"""Images of each kind that the page lists and the gallery shows."""
+
+GALLERY = "gallery-difficulty"
+"""Folder of the gallery; other diagnoses in the same folder write theirs to ``gallery``."""
+
+ERROR = "error="
+"""Begins the name of a group of images whose most frequent wrong answer is an error of a kind."""
 
 declare_table(
     "difficulty",
@@ -71,7 +84,11 @@ declare_table(
     (
         TEXT("dataset", "the data set"),
         TEXT("metric", "top1 (original label) or real1 (label set)"),
-        TEXT("group", "all images, or a slice"),
+        TEXT(
+            "group",
+            "all images, a slice, or `error=KIND`: the images whose most frequent wrong answer is an error "
+            "of this kind, as `diagnose errors` sorts",
+        ),
         TEXT("kind", "how many of the models are right", values=tuple(DIFFICULTIES)),
         COUNT("images", "images of the kind"),
         INT.nullable(
@@ -94,6 +111,10 @@ class Difficulty(DiagnosisResult):
     difficulty, difficulty_groups : pyarrow.Table
         The tables with these names; see `manyhot.tables.TABLES` for their columns. The first begins with the
         images to re-assess first, on which most models agree on a class that is not valid.
+    sources : tuple of Source
+        The data sets, whose photographs the gallery shows.
+    hints : list of str
+        What `write` could not do, and how to get it.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -102,6 +123,18 @@ class Difficulty(DiagnosisResult):
 
     difficulty: pa.Table
     difficulty_groups: pa.Table
+    sources: tuple[Source, ...] = field(default=(), repr=False)
+    hints: list[str] = field(default_factory=list, repr=False)
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the tables and the page, and a gallery of typical images if there are photographs."""
+        rows = typical_rows(self.difficulty)
+        kinds = pa.table({name: [row[name] for row in rows] for name in ("kind", "image_id")})
+        folder = Path(out) / GALLERY
+        # Before the page, which says where the gallery is.
+        gallery, hint = write_first_gallery(self.sources, rows, kinds, folder, run, of_all_models=True)
+        self.hints[:] = [hint] if hint else []
+        return [*super().write(out, run=run), *gallery]
 
     def lines(self) -> Iterator[str]:
         """Yield the answer, the images by difficulty and group, and those to re-assess first."""
@@ -117,6 +150,9 @@ class Difficulty(DiagnosisResult):
             yield from table_lines(
                 ("image", "answer", "models", "which is", "label"), [_image_cells(row) for row in first]
             )
+        if self.hints:
+            yield ""
+            yield from self.hints
 
 
 @command(
@@ -141,6 +177,9 @@ def diagnose_difficulty(
     If all models are wrong by the original label of an image, the label is often the error. The command
     counts on how many of these images at least half of the models are right by the label set. The images on
     which most models agree on a class that is not in the label set are listed first, to be re-assessed.
+    The images are also counted by what the most frequent wrong answer is, as diagnose errors sorts errors. If
+    the photographs are known, a gallery shows images that no model gets right, that divide the models, and
+    that all get right.
 
     Parameters
     ----------
@@ -170,7 +209,8 @@ def diagnose_difficulty(
         As in `manyhot.evaluate`.
     """
     images, groups, notes, inputs = list[pa.Table](), list[Row](), list[str](), dict[str, str]()
-    for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
+    sources = list(open_inputs(labels, predictions, models=models, reading=reading, run=run))
+    for source in sources:
         answers = ModelAnswers.of(source, trust_order=reading.trust_order, run=run)
         classes = source.classes or class_list_of(labels_of(source).class_hash)
         images.append(_image_table(source.name, answers, classes))
@@ -180,6 +220,7 @@ def diagnose_difficulty(
     return Difficulty(
         pa.concat_tables(images),
         pa.Table.from_pylist(groups, schema("difficulty_groups")),
+        tuple(sources),
         notes=tuple(notes),
         inputs=inputs,
     )
@@ -227,16 +268,36 @@ def _group_rows(
     slices = make_slices(
         labels, label_sets(labels), images=source.images, classes=classes, requested=list(requested)
     )
+    groups = [(name, mask[answers.rows]) for name, mask in zip(slices.names, slices.masks, strict=False)]
+    groups += _error_groups(source, answers, classes)
     by_set = answers.right["real1"].mean(axis=1) >= 0.5 if "real1" in answers.right else None
     for metric, right in answers.right.items():
         kinds = difficulty_of(right)
-        for name, mask in zip(slices.names, slices.masks, strict=False):
-            inside = mask[answers.rows]
+        for name, inside in groups:
             if inside.any():
                 yield from (
                     {"dataset": source.name, "metric": metric, "group": name, **row}
                     for row in _kind_rows(kinds[inside], None if by_set is None else by_set[inside])
                 )
+
+
+def _error_groups(
+    source: Source, answers: ModelAnswers, classes: ClassList | None
+) -> Iterator[tuple[str, Bools]]:
+    """Yield the images whose most frequent wrong answer is an error of each kind; by label, if possible."""
+    labels = labels_of(source)
+    sets = label_sets(labels)
+    right = answers.right["top1" if "top1" in answers.right else "real1"]
+    wrong = CommonAnswers.of(np.where(right, NO_LABEL, answers.top)).classes
+    at = np.flatnonzero(wrong >= 0)
+    context, _ = ErrorEvidence(labels, sets, classes).context(EvidenceFiles(), source)
+    state = answers.sets.state_of(wrong[:, None])[at, 0]
+    unknown = np.full(len(at), np.nan, np.float32)
+    errors = Errors(context, answers.rows[at].astype(np.int64), wrong[at].astype(np.int32), state, unknown)
+    found = sort_errors(errors, [get("rule", name) for name in ORDER]).kind
+    kinds = np.full(len(wrong), NOTHING)
+    kinds[at] = found
+    yield from ((f"{ERROR}{name}", kinds == place) for place, name in enumerate(ORDER))
 
 
 def _kind_rows(kinds: Bools, by_set: Bools | None) -> Iterator[Row]:
@@ -308,6 +369,32 @@ def _image_cells(row: Row) -> tuple[str, ...]:
     return row["image_id"], row["answer"], agreed, row["answer_is"], row["label"] or "–"
 
 
+_EXAMPLES_OF = {"none": "no model is right", "split": "models are divided", "all": "all models are right"}
+"""What the page and the gallery call the kinds of typical images."""
+
+
+def typical_rows(table: pa.Table) -> list[Row]:
+    """Return images of three kinds, with the kind: no model is right, half of them are, and all are.
+
+    Label sets decide which, if there are any, and original labels otherwise.
+    """
+    rows = list[Row]()
+    for dataset in table["dataset"].unique().to_pylist():
+        own = table.filter(pc.equal(table["dataset"], dataset)).sort_by("image_id")
+        by_set = own["right_real1"].null_count < len(own)
+        right = own["right_real1" if by_set else "right_top1"].to_numpy()
+        chosen = typical_images(right, own["models"][0].as_py(), own["answer_share"].to_numpy(), EXAMPLES)
+        for kind, at in chosen.items():
+            rows += [{"kind": _EXAMPLES_OF[kind], **row} for row in own.take(pa.array(at)).to_pylist()]
+    return rows
+
+
+def _example_cells(row: Row) -> tuple[str, ...]:
+    right = row["right_top1"] if row["right_real1"] is None else row["right_real1"]
+    valid, answer = ", ".join(row["valid"]) or "–", row["answer"] or "–"
+    return row["image_id"], row["kind"], answer, valid, row["label"] or "–", f"{right:,} of {row['models']:,}"
+
+
 @register("chapter", "difficulty_groups", tables=("difficulty_groups", "difficulty"))
 def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     """Return the chapter about difficult images, or None without their table."""
@@ -342,14 +429,23 @@ def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
             (*_image_cells(row)[:4], ", ".join(row["valid"]) or "–", row["label"] or "–") for row in first
         )
         listings.append(_table("difficulty-first", "Images to re-assess first", image_heads, cells))
+        listings.append(_examples(named["difficulty"]))
     lead = (
         " ".join(difficulty_sentences(rows)),
         "If all models get an image wrong by its label, the label is often wrong, or one of several valid "
         "classes. The list has images on which more than half of the models agree on a class that is not in "
         "the label set; all images are in difficulty.csv.",
+        *([f"The gallery is {GALLERY}/index.html."] if (folder / GALLERY / "index.html").is_file() else []),
     )
     figures = _draw(rows) if draw else ()
     return Chapter("difficulty", "Difficulty", "Difficult images", lead, figures, tuple(listings))
+
+
+def _examples(table: pa.Table) -> Listing:
+    heads = ("Image", "Kind", "Most models answer", "Label set", "Original label")
+    columns = (*(ColumnHead(head, number=False) for head in heads), ColumnHead("Models that are right"))
+    title = "Images that no model gets right, that divide the models, and that all get right"
+    return _table("difficulty-examples", title, columns, map(_example_cells, typical_rows(table)))
 
 
 def _table(

@@ -95,7 +95,13 @@ NO_PLACES = (
 
 
 def write_first_gallery(
-    sources: Sequence[Source], rows: Sequence[Row], findings: pa.Table, out: Path, run: Run
+    sources: Sequence[Source],
+    rows: Sequence[Row],
+    findings: pa.Table,
+    out: Path,
+    run: Run,
+    *,
+    of_all_models: bool = False,
 ) -> tuple[list[Path], str]:
     """Write a gallery of the images of the first findings, or return how to get one.
 
@@ -110,6 +116,8 @@ def write_first_gallery(
     out : Path
         Folder of the gallery.
     run : Run
+    of_all_models : bool
+        Whether the kinds of findings without a model are shown, as those of each model.
     """
     if not rows or not sources:
         return [], ""
@@ -126,7 +134,13 @@ def write_first_gallery(
     shown = findings.filter(pc.is_in(findings["image_id"], pa.array(ids, pa.string())))
     try:
         return write_gallery_of(
-            source, ids, out, models=models, most=GALLERY_MODELS, findings=shown if models else None, run=run
+            source,
+            ids,
+            out,
+            models=models,
+            most=GALLERY_MODELS,
+            findings=shown if models or of_all_models else None,
+            run=run,
         ), ""
     except ManyhotError as error:
         return [], f"there is no gallery of these images. {error_in_a_line(error)}"

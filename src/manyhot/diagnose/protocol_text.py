@@ -1,0 +1,241 @@
+"""What `diagnose protocols` says: its sentences, the terminal, and the chapter on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from manyhot.console import table_lines
+from manyhot.core.protocols import OTHER_STATES, RELATIONS
+from manyhot.diagnose.protocol_rows import ORIGINAL, PROTOCOL_TABLES
+from manyhot.registry import register
+from manyhot.report.chapter import Chapter, Tables, in_points, percent, rows_of, with_ends
+from manyhot.report.figure import Figure
+from manyhot.report.listings import ColumnHead, Listing, ListingRow
+from manyhot.tables import Row
+
+MOST_PAIRS = 10
+"""Pairs of classes that are listed."""
+
+TableRows = Mapping[str, Sequence[Row]]
+
+_SIZES = ("images of", "which", "labels", "images", "asked", "empty", "classes", "two or more", "n")
+_RELATIONS = (
+    "images of",
+    "which",
+    "equal",
+    "nested",
+    "overlap",
+    "disjoint",
+    "one empty",
+    "Jaccard",
+    "kappa",
+    "n",
+)
+_MISSING = ("labels of", "by", "which", *OTHER_STATES, "n")
+_MODELS = ("images of", "by", "then by", "difference", "errors that are right", "n")
+_RANKS = ("images of", "by", "and by", "tau", "change places", "surely", "pairs", "n")
+_VARIANCE = ("images of", "models", "protocols", "both", "n")
+
+
+def protocol_sentences(rows: TableRows) -> Iterator[list[str]]:
+    """Yield, for every two label sets, how they agree and what of the models' results depends on which."""
+    pairs = dict.fromkeys(r["group"] for r in rows["protocol_agreement"] if r["measure"] == "equal")
+    for group in pairs:
+        yield [*_set_sentences(rows, group), *_model_sentences(rows, group)]
+
+
+def _set_sentences(rows: TableRows, group: str) -> Iterator[str]:
+    measures = {
+        r["measure"]: r for r in rows["protocol_agreement"] if r["group"] == group and r["slice"] == "all"
+    }
+    equal, apart = measures["equal"], measures["several_difference"]
+    yield f"{group}: {_share(equal)} of {equal['n']:,} images have the same label set in both."
+    sizes = [r for r in rows["protocol_sets"] if r["group"] == group and r["slice"] == "all"]
+    if apart["n"]:
+        (a, a_share), (b, b_share) = ((r["labels"], percent(r["several"], 1)) for r in sizes)
+        change = in_points(apart["value"], apart["lo"], apart["hi"], 1)
+        yield (
+            f"{a_share} of the label sets by {a} and {b_share} of those by {b} have two or more classes; on "
+            f"the {apart['n']:,} images with a label set in both, this share changes by {change} points."
+        )
+
+
+def _model_sentences(rows: TableRows, group: str) -> Iterator[str]:
+    means = [r for r in rows["protocol_errors"] if r["group"] == group and r["model"] is None]
+    two = [r for r in means if ORIGINAL not in (r["by_a"], r["by_b"])]
+    ranks = [r for r in rows["protocol_ranks"] if r["group"] == group and r["by_a"] != ORIGINAL]
+    for row in two:
+        share = with_ends(row["right"], row["right_lo"], row["right_hi"], 1)
+        yield (
+            f"{share} of the errors of models by {row['by_a']} are right by {row['by_b']}, on average over "
+            f"models (n {row['n']:,})."
+        )
+    for row in ranks:
+        surely = f"{row['surely']:,}" if row["surely"] else "none"
+        yield (
+            f"Kendall's tau of their ranks is {_tau(row)}; {row['swapped']:,} of {row['pairs']:,} pairs of "
+            f"models change places, {surely} of them surely."
+        )
+
+
+def protocol_lines(rows: TableRows) -> Iterator[str]:
+    """Yield the sentences and tables of a terminal."""
+    for sentences in protocol_sentences(rows):
+        yield from sentences
+    for heads, cells in (
+        (_SIZES, _size_cells(rows)),
+        (_RELATIONS, _relation_cells(rows)),
+        (_MISSING, _missing_cells(rows)),
+        (_MODELS, _model_cells(rows)),
+        (_RANKS, _rank_cells(rows)),
+        (_VARIANCE, _variance_cells(rows)),
+    ):
+        shown = list(cells)
+        if shown:
+            yield ""
+            yield from table_lines(heads, shown)
+
+
+def _size_cells(rows: TableRows) -> Iterator[tuple[str, ...]]:
+    """Yield the sizes of the label sets."""
+    for row in rows["protocol_sets"]:
+        asked = "–" if row["asked"] is None else f"{row['asked']:.1f}"
+        several = with_ends(row["several"], row["several_lo"], row["several_hi"], 1)
+        counts = (f"{row['images']:,}", asked, f"{row['n_empty']:,}", f"{row['mean_size']:.2f}")
+        yield row["group"], row["slice"], row["labels"], *counts, several, f"{row['n']:,}"
+
+
+def _relation_cells(rows: TableRows) -> Iterator[tuple[str, ...]]:
+    """Yield how every two label sets are related."""
+    found: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows["protocol_agreement"]:
+        found.setdefault((row["group"], row["slice"]), {})[row["measure"]] = row
+    for (group, part), measures in found.items():
+        if "equal" not in measures:
+            continue
+        value = {name: measures[name]["value"] for name in (*RELATIONS, "jaccard")}
+        nested, empty = value["a_in_b"] + value["b_in_a"], value["a_empty"] + value["b_empty"]
+        shares = (nested, value["overlapping"], value["disjoint"], empty)
+        others = (_number(measures["jaccard"]), _number(measures.get("fleiss_kappa")))
+        n = f"{measures['equal']['n']:,}"
+        yield group, part, _share(measures["equal"]), *(percent(s, 1) for s in shares), *others, n
+
+
+def _missing_cells(rows: TableRows) -> Iterator[tuple[str, ...]]:
+    """Yield what each protocol says about the labels of another."""
+    found: dict[tuple[str, str, str], dict[str, Row]] = {}
+    for row in rows["protocol_missing"]:
+        if row["slice"] == "all":
+            found.setdefault((row["labels_a"], row["labels_b"], row["which"]), {})[row["state"]] = row
+    for key, states in found.items():
+        n = next(iter(states.values()))["n"]
+        yield *key, *(_missing(states.get(state)) for state in OTHER_STATES), f"{n:,}"
+
+
+def _missing(row: Row | None) -> str:
+    return "–" if row is None else with_ends(row["share"], row["share_lo"], row["share_hi"], 1)
+
+
+def _model_cells(rows: TableRows) -> Iterator[tuple[str, ...]]:
+    """Yield, on average over models, what changes from one protocol to another."""
+    for row in rows["protocol_errors"]:
+        if row["model"] is None:
+            change = in_points(row["difference"], row["difference_lo"], row["difference_hi"], 1)
+            right = with_ends(row["right"], row["right_lo"], row["right_hi"], 1)
+            yield row["group"], row["by_a"], row["by_b"], change, right, f"{row['n']:,}"
+
+
+def _rank_cells(rows: TableRows) -> Iterator[tuple[str, ...]]:
+    """Yield how two protocols rank the models."""
+    for row in rows["protocol_ranks"]:
+        counts = (f"{row[name]:,}" for name in ("swapped", "surely", "pairs", "n"))
+        yield row["group"], row["by_a"], row["by_b"], _tau(row), *counts
+
+
+def _tau(row: Row) -> str:
+    return _number({"value": row["tau"], "lo": row["tau_lo"], "hi": row["tau_hi"]})
+
+
+def _variance_cells(rows: TableRows) -> Iterator[tuple[str, ...]]:
+    """Yield how much accuracy varies with models, with protocols, and with both."""
+    found: dict[str, list[Row]] = {}
+    for row in rows["protocol_variance"]:
+        found.setdefault(row["group"], []).append(row)
+    for group, parts in found.items():
+        yield (
+            group,
+            *(in_points(r["sd"], r["sd_lo"], r["sd_hi"], 2) for r in parts),
+            f"{parts[0]['n']:,}",
+        )
+
+
+def _pair_cells(rows: TableRows) -> Iterator[tuple[str, ...]]:
+    """Yield the most frequent pairs of a label that only one has, and a label that the other has."""
+    ordered = sorted(rows["protocol_pairs"], key=lambda r: -r["images"])
+    for row in ordered[:MOST_PAIRS]:
+        yield row["class_name"], row["labels_a"], row["beside_name"], row["labels_b"], f"{row['images']:,}"
+
+
+def _share(row: Row) -> str:
+    return with_ends(row["value"], row["lo"], row["hi"], 1)
+
+
+def _number(row: Row | None) -> str:
+    """Return a value with its interval."""
+    if row is None:
+        return "–"
+    ends = "" if row["lo"] is None else f" ({row['lo']:.3f} to {row['hi']:.3f})"
+    return f"{row['value']:.3f}{ends}"
+
+
+@register("chapter", "protocol_sets", tables=PROTOCOL_TABLES)
+def protocols_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
+    """Return the chapter about protocols, or None without their tables."""
+    rows = {name: rows_of(named, name) for name in PROTOCOL_TABLES}
+    if not rows["protocol_sets"]:
+        return None
+    listings = (
+        _listing("sizes", "Label sets", _SIZES, _size_cells(rows), 3),
+        _listing("relations", "How label sets agree", _RELATIONS, _relation_cells(rows), 2),
+        _listing(
+            "missing", "What a protocol says about the labels of another", _MISSING, _missing_cells(rows), 3
+        ),
+        _listing(
+            "pairs",
+            "Labels that one protocol lacks most often",
+            ("class", "only in", "beside", "in", "images"),
+            _pair_cells(rows),
+            4,
+        ),
+        _listing("models", "What changes for models, on average", _MODELS, _model_cells(rows), 3),
+        _listing("ranks", "How models are ranked", _RANKS, _rank_cells(rows), 3),
+        _listing("variance", "What accuracy varies with, in points", _VARIANCE, _variance_cells(rows), 1),
+    )
+    lead = (
+        *map(" ".join, protocol_sentences(rows)),
+        "The label sets are about the same images, so that what differs is due to how they were made: who "
+        "was asked, about which classes, and how answers become a label set. Images that a protocol left out "
+        "are left out here, too, and they are rarely a random sample.",
+    )
+    shown = tuple(one for one in listings if one.rows)
+    figures = _draw(rows) if draw else ()
+    return Chapter("protocols", "Protocols", "The same images by several protocols", lead, figures, shown)
+
+
+def _listing(
+    anchor: str, title: str, heads: Sequence[str], cells: Iterable[tuple[str, ...]], n_texts: int
+) -> Listing:
+    """Return a table whose first columns are texts, and the others numbers."""
+    columns = tuple(
+        ColumnHead(head if head == "n" else head[0].upper() + head[1:], number=i >= n_texts)
+        for i, head in enumerate(heads)
+    )
+    return Listing(f"protocol-{anchor}", title, columns, tuple(map(ListingRow, cells)))
+
+
+def _draw(rows: TableRows) -> tuple[Figure, ...]:
+    """Return the figures: label sets with several classes, and accuracy by each protocol."""
+    from manyhot.diagnose.protocol_figures import draw_protocols
+
+    return tuple(draw_protocols(rows["protocol_sets"], rows["protocol_accuracy"]))

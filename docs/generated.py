@@ -244,11 +244,12 @@ FINDINGS = """
    manyhot evaluate imagenet
    ```
 
-3. **What makes images hard is mostly the model, not the label.** Label sets lower the error ratio of
-   {lower} of the {factors} factors of ImageNet-X beyond chance, and raise that of {higher}; {undecided} are
-   undecided. The largest decided fall is that of *subcategory*: {subcategory}. The fall of *multiple objects*
-   is undecided: {multiple_objects}. Nearest published: 2.11 and 1.97 for ResNet50 by the
-   original label ([Idrissi et al. 2023](https://arxiv.org/abs/2211.01866)).
+3. **What makes images hard by the label makes them hard by label sets.** By the label, models err more
+   often than on average on images of {hard} of the {factors} factors of ImageNet-X; by ReaL's label sets,
+   they do on {still} of these. Label sets lower the error ratio of {lower} factors beyond chance, and raise
+   that of {higher}; {undecided} are undecided. The largest decided fall is that of *subcategory*: {subcategory}.
+   *Multiple objects* is undecided: {multiple_objects}. Nearest published: 2.11 and 1.97 for ResNet50 by the
+   label ([Idrissi et al. 2023](https://arxiv.org/abs/2211.01866)).
 
    ```console
    manyhot evaluate imagenet-x
@@ -391,6 +392,7 @@ def findings() -> str:
     """Return the three findings of the page about ImageNet, each with n, interval and command."""
     at = {row["name"].partition(":")[0]: row for row in _csv(NUMBERS / "findings.csv")}
     lower, higher = at["factors lower"], at["factors higher"]
+    above = at["factors above 1 by label, and by set"]
     undecided = int(lower["n"]) - int(lower["value"]) - int(higher["value"])
     return FINDINGS.format(
         models=at["models"]["value"],
@@ -403,6 +405,8 @@ def findings() -> str:
         lower=lower["value"],
         higher=higher["value"],
         undecided=undecided,
+        hard=above["n"],
+        still="all" if above["value"] == above["n"] else above["value"],
         **{f: _ratios(at, f) for f in ("subcategory", "multiple_objects")},
     )
 

@@ -246,10 +246,10 @@ FINDINGS = """
 
 3. **What makes images hard by the label makes them hard by label sets.** By the label, models err more
    often than on average on images of {hard} of the {factors} factors of ImageNet-X; by ReaL's label sets,
-   they do on {still} of these. Label sets lower the error ratio of {lower} factors beyond chance, and raise
-   that of {higher}; {undecided} are undecided. The largest decided fall is that of *subcategory*:
-   {subcategory}. *Multiple objects* is undecided: {multiple_objects}. Nearest published: 2.11 and 1.97 for ResNet50 by the
-   label ([Idrissi et al. 2023](https://arxiv.org/abs/2211.01866)).
+   they do on {still} of these. Label sets lower the error ratio of {lower} factors beyond chance, and
+   raise that of {higher}; {undecided} are undecided. The largest decided fall is that of *subcategory*:
+   {subcategory}. *Multiple objects* is undecided: {multiple_objects}. Nearest published: 2.11 and 1.97
+   for ResNet50 by the label ([Idrissi et al. 2023](https://arxiv.org/abs/2211.01866)).
 
    ```console
    manyhot evaluate imagenet-x

@@ -419,8 +419,14 @@ def published_numbers() -> str:
     heads = ("publication", "equal", "farthest from the published number", "why it differs")
     parts = []
     for basis, heading in zip(BASES, ("From answers about images", "From other tables"), strict=True):
-        rows = [_entry_row(entry, ours[entry.name]) for entry in published_entries() if entry.basis == basis]
-        parts += [f"## {heading}", "", _grid(heads, rows), ""]
+        entries = [entry for entry in published_entries() if entry.basis == basis]
+        verdicts = [row["verdict"] for entry in entries for row in ours[entry.name]]
+        lead = (
+            f"{verdicts.count('equal')} of {len(verdicts)} numbers of "
+            f"{len({entry.publication for entry in entries})} publications are equal."
+        )
+        rows = [_entry_row(entry, ours[entry.name]) for entry in entries]
+        parts += [f"## {heading}", "", lead, "", _grid(heads, rows), ""]
     return "\n".join(parts)
 
 
@@ -433,7 +439,7 @@ def published_counts() -> str:
     return (
         f"`manyhot benchmarks` computes {len(verdicts)} numbers of {len(publications)} publications again, "
         f"in {len(entries)} tables, figures and sentences: {counts['equal']} are equal to the published "
-        f"digits, {counts['close']} are close for a known reason, {counts['different'] or 'none'} "
+        f"digits, {counts['close']} are close, with a reason, {counts['different'] or 'none'} "
         f"{'are' if counts['different'] != 1 else 'is'} different, and {counts['not computed']} could not be "
         "computed."
     )

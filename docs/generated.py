@@ -425,7 +425,8 @@ def published_numbers() -> str:
             f"{verdicts.count('equal')} of {len(verdicts)} numbers of "
             f"{len({entry.publication for entry in entries})} publications are equal."
         )
-        rows = [_entry_row(entry, ours[entry.name]) for entry in entries]
+        before = [None, *(entry.publication for entry in entries)]
+        rows = [_entry_row(e, ours[e.name], of) for e, of in zip(entries, before, strict=False)]
         parts += [f"## {heading}", "", lead, "", _grid(heads, rows), ""]
     return "\n".join(parts)
 
@@ -631,8 +632,11 @@ def _thousands(n: str) -> str:
     return f"{int(n):,}"
 
 
-def _entry_row(entry: PublishedEntry, rows: list[dict[str, str]]) -> tuple[str, ...]:
-    """Return a row: the publication, how many numbers are equal, and the one that is farthest off."""
+def _entry_row(entry: PublishedEntry, rows: list[dict[str, str]], before: str | None) -> tuple[str, ...]:
+    """Return a row: the publication, how many numbers are equal, and the one that is farthest off.
+
+    The publication of the row before is not repeated.
+    """
 
     def distance(row: Mapping[str, str]) -> float:
         return 0.0 if row["value"] == "–" else abs(float(row["value"]) - float(row["published"]))
@@ -642,7 +646,9 @@ def _entry_row(entry: PublishedEntry, rows: list[dict[str, str]]) -> tuple[str, 
     n = f" (n = {_thousands(farthest['n'])})" if farthest["n"] else ""
     of = f"{farthest['subject']}: " if farthest["subject"] else ""
     ours = f"{farthest['value']}{n}" if farthest["value"] != "–" else "not computed"
-    where = f"[{entry.publication}]({entry.address}), {entry.year}: {entry.place}"
+    is_same = entry.publication == before
+    where = f"[{'…' if is_same else entry.publication}]({entry.address})"
+    where += f" {entry.place}" if is_same else f", {entry.year}: {entry.place}"
     return (
         f"{where}. {entry.quantity}. `{entry.name}`",
         f"{equal} of {len(rows)}",

@@ -286,11 +286,12 @@ FINDINGS = """
    manyhot evaluate imagenet
    ```
 
-3. **What makes images hard is mostly the model, not the label.** Label sets lower the error ratio of
-   {lower} of the {factors} factors of ImageNet-X beyond chance, and raise that of {higher}; {undecided} are
-   undecided. The largest decided fall is that of *subcategory*: {subcategory}. The fall of *multiple objects*
-   is undecided: {multiple_objects}. Nearest published: 2.11 and 1.97 for ResNet50 by the
-   original label ([Idrissi et al. 2023](https://arxiv.org/abs/2211.01866)).
+3. **What makes images hard by the label makes them hard by label sets.** By the label, models err more
+   often than on average on images of {hard} of the {factors} factors of ImageNet-X; by ReaL's label sets,
+   they do on {still} of these. Label sets lower the error ratio of {lower} factors beyond chance, and
+   raise that of {higher}; {undecided} are undecided. The largest decided fall is that of *subcategory*:
+   {subcategory}. *Multiple objects* is undecided: {multiple_objects}. Nearest published: 2.11 and 1.97
+   for ResNet50 by the label ([Idrissi et al. 2023](https://arxiv.org/abs/2211.01866)).
 
    ```console
    manyhot evaluate imagenet-x
@@ -435,6 +436,7 @@ def findings() -> str:
     """Return the three findings of the page about ImageNet, each with n, interval and command."""
     at = {row["name"].partition(":")[0]: row for row in _csv(NUMBERS / "findings.csv")}
     lower, higher = at["factors lower"], at["factors higher"]
+    above = at["factors above 1 by label, and by set"]
     undecided = int(lower["n"]) - int(lower["value"]) - int(higher["value"])
     return FINDINGS.format(
         models=at["models"]["value"],
@@ -447,6 +449,8 @@ def findings() -> str:
         lower=lower["value"],
         higher=higher["value"],
         undecided=undecided,
+        hard=above["n"],
+        still="all" if above["value"] == above["n"] else above["value"],
         **{f: _ratios(at, f) for f in ("subcategory", "multiple_objects")},
     )
 
@@ -459,8 +463,15 @@ def published_numbers() -> str:
     heads = ("publication", "equal", "farthest from the published number", "why it differs")
     parts = []
     for basis, heading in zip(BASES, ("From answers about images", "From other tables"), strict=True):
-        rows = [_entry_row(entry, ours[entry.name]) for entry in published_entries() if entry.basis == basis]
-        parts += [f"## {heading}", "", _grid(heads, rows), ""]
+        entries = [entry for entry in published_entries() if entry.basis == basis]
+        verdicts = [row["verdict"] for entry in entries for row in ours[entry.name]]
+        lead = (
+            f"{verdicts.count('equal')} of {len(verdicts)} numbers of "
+            f"{len({entry.publication for entry in entries})} publications are equal."
+        )
+        before = [None, *(entry.publication for entry in entries)]
+        rows = [_entry_row(e, ours[e.name], of) for e, of in zip(entries, before, strict=False)]
+        parts += [f"## {heading}", "", lead, "", _grid(heads, rows), ""]
     return "\n".join(parts)
 
 
@@ -473,7 +484,7 @@ def published_counts() -> str:
     return (
         f"`manyhot benchmarks` computes {len(verdicts)} numbers of {len(publications)} publications again, "
         f"in {len(entries)} tables, figures and sentences: {counts['equal']} are equal to the published "
-        f"digits, {counts['close']} are close for a known reason, {counts['different'] or 'none'} "
+        f"digits, {counts['close']} are close, with a reason, {counts['different'] or 'none'} "
         f"{'are' if counts['different'] != 1 else 'is'} different, and {counts['not computed']} could not be "
         "computed."
     )
@@ -712,8 +723,11 @@ def _thousands(n: str) -> str:
     return f"{int(n):,}"
 
 
-def _entry_row(entry: PublishedEntry, rows: list[dict[str, str]]) -> tuple[str, ...]:
-    """Return a row: the publication, how many numbers are equal, and the one that is farthest off."""
+def _entry_row(entry: PublishedEntry, rows: list[dict[str, str]], before: str | None) -> tuple[str, ...]:
+    """Return a row: the publication, how many numbers are equal, and the one that is farthest off.
+
+    The publication of the row before is not repeated.
+    """
 
     def distance(row: Mapping[str, str]) -> float:
         return 0.0 if row["value"] == "–" else abs(float(row["value"]) - float(row["published"]))
@@ -723,7 +737,9 @@ def _entry_row(entry: PublishedEntry, rows: list[dict[str, str]]) -> tuple[str, 
     n = f" (n = {_thousands(farthest['n'])})" if farthest["n"] else ""
     of = f"{farthest['subject']}: " if farthest["subject"] else ""
     ours = f"{farthest['value']}{n}" if farthest["value"] != "–" else "not computed"
-    where = f"[{entry.publication}]({entry.address}), {entry.year}: {entry.place}"
+    is_same = entry.publication == before
+    where = f"[{'…' if is_same else entry.publication}]({entry.address})"
+    where += f" {entry.place}" if is_same else f", {entry.year}: {entry.place}"
     return (
         f"{where}. {entry.quantity}. `{entry.name}`",
         f"{equal} of {len(rows)}",

@@ -72,7 +72,7 @@ def _drops(folder: Path) -> Iterable[dict[str, Any]]:
 
 
 def _factors(folder: Path) -> Iterable[dict[str, Any]]:
-    """Yield how error ratios of factors change with label sets: how many surely, and two of them."""
+    """Yield how error ratios of factors change with label sets: how many surely, how many stay, and two."""
     rows = pl.read_parquet(folder / "imagenet-x" / "error_ratios.parquet").filter(
         pl.col("model").is_null(), pl.col("slice") != ALL_FACTORS
     )
@@ -80,6 +80,9 @@ def _factors(folder: Path) -> Iterable[dict[str, Any]]:
     for name, surely in (("lower", hi < 0), ("higher", lo > 0)):
         found = ", ".join(rows.filter(surely)["slice"].str.strip_prefix("factor="))
         yield {"name": f"factors {name}: {found}", "value": int(surely.sum()), "n": len(rows)}
+    hard = rows.filter(pl.col("error_ratio_x") > 1)
+    still = int((hard["error_ratio_y"] > 1).sum())
+    yield {"name": "factors above 1 by label, and by set", "value": still, "n": len(hard)}
     for factor in ("subcategory", "multiple_objects"):
         row = rows.filter(slice=f"factor={factor}").row(0, named=True)
         for column in ("error_ratio_x", "error_ratio_y", "error_ratio_difference"):

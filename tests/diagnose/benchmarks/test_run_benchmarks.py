@@ -243,7 +243,7 @@ def test_a_number_that_differs(monkeypatch, mirror):
     found = run_benchmarks()
     assert found.exit_code == 1
     assert list(found.lines())[-2:] == [
-        "1 numbers of 1 publications: 1 different",
+        "1 number of 1 publication: 1 different",
         "different: northcutt-2021-mnist of mnist, 16, ours 15",
     ]
     (row,) = found.benchmarks.to_pylist()
@@ -283,7 +283,7 @@ def test_the_list_computes_nothing(monkeypatch, tmp_path):
     done = CliRunner().invoke(cli.app, ["benchmarks", "--list", "--only", "recht-2019"])
     assert done.exit_code == 0
     assert "recht-2019" in done.stdout
-    assert "2 numbers of 1 publications: 2 not computed" in done.stdout
+    assert "2 numbers of 1 publication: 2 not computed" in done.stdout
     assert "Note" not in done.stdout
 
 

@@ -16,6 +16,7 @@ from manyhot.diagnose.benchmarks.measures import PUBLISHED_MEASURES, Measured, P
 from manyhot.diagnose.benchmarks.published import BASES, PublishedEntry, select_entries
 from manyhot.errors import ManyhotError
 from manyhot.parameters import OptionName, Shown
+from manyhot.report.text import counted
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Row, schema
@@ -85,8 +86,8 @@ class Benchmarks(Result):
         yield ""
         counts = Counter(row["verdict"] for row in rows)
         agree = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in VERDICTS if counts[verdict])
-        publications = len({row["publication"] for row in rows})
-        yield f"{len(rows):,} numbers of {publications} publications: {agree}"
+        publications = counted(len({row["publication"] for row in rows}), "publication")
+        yield f"{counted(len(rows), 'number')} of {publications}: {agree}"
         for row in rows:
             if row["verdict"] == "different":
                 of = f" of {row['subject']}" if row["subject"] else ""

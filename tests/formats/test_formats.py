@@ -20,12 +20,13 @@ from manyhot.tables import Images, Predictions
 
 LABEL_FORMATS = (
     "chen (.tsv .txt); coco-labels (.json); fiftyone (.json); fiftyone-samples (.json folder); "
-    "hf-labels (folder .parquet); image-folder (folder); indicator (.csv .tsv .parquet); "
-    "label-lists (.csv .tsv .parquet .json .jsonl); labels-table (.parquet .csv .tsv); "
-    "multilabel-csv (.csv); multilabelfy (.json); "
+    "hf-labels (folder .parquet); image-folder (folder); imagenet-mistakes-labels (.json); "
+    "indicator (.csv .tsv .parquet); label-lists (.csv .tsv .parquet .json .jsonl); "
+    "labels-table (.parquet .csv .tsv); multilabel-csv (.csv); multilabelfy (.json); "
     "npy-labels (.npy); npz-labels (.npz); open-images (.parquet .csv .tsv); real (.json); "
     "real-scores (.npz); "
-    "tfds-multilabel (.json .parquet); tsipras-main (.pkl); tsipras-selected (.pkl); voc-labels (folder)"
+    "tfds-multilabel (.json .parquet); tsipras-main (.pkl); tsipras-objects (.pkl); tsipras-selected (.pkl); "
+    "voc-labels (folder)"
 )
 LABEL_COLUMNS = (
     "multilabel-csv: id, original_label and proposed_labels; "

@@ -274,6 +274,7 @@ FILES = {
     "rows.txt": (read_images, text("a.jpg\nb.jpg\ncaf\u00e9.jpg\n")),
     "image_info.pkl": (read_images, pickle_of_2020),
     "annotations_classify_task.pkl": (read_labels, pickle_of_2020),
+    "objects.pkl": (partial(read_labels, format="tsipras-objects"), pickle_of_2020),
     "results-imagenet.csv": (
         read_results,
         text(
@@ -286,6 +287,10 @@ FILES = {
     ),
     "results.parquet": (read_results, own_results),
     "vit3b_mistakes.json": (read_findings, as_json({"a.JPEG": MISTAKE, "b.JPEG": MISTAKE})),
+    "greedy_soups_mistakes.json": (
+        partial(read_labels, format="imagenet-mistakes-labels"),
+        as_json({"a.JPEG": MISTAKE, "b.JPEG": MISTAKE}),
+    ),
     "findings.parquet": (read_findings, own_findings),
     "votes.parquet": (read_votes, own_votes),
     "foreign votes.parquet": (read_votes, parquet(VOTES)),
@@ -395,6 +400,7 @@ def test_every_format_is_broken(tmp_path):
         "real-scores",
         "tsipras",
         "tsipras-main",
+        "tsipras-objects",
         "tsipras-selected",
         "voc-folder",
         "voc-labels",
@@ -402,7 +408,7 @@ def test_every_format_is_broken(tmp_path):
     for name, (read, make) in FILES.items():
         path = tmp_path / name
         make(path)
-        if name not in ("scores.npz", "image_info.pkl", "annotations_classify_task.pkl"):
+        if name not in ("scores.npz", "image_info.pkl", "annotations_classify_task.pkl", "objects.pkl"):
             read(path, **({"rows": ROWS} if read is read_predictions else {}))
             if isinstance(read, partial):  # a format that must be named
                 found.add(read.keywords["format"].partition("(")[0])

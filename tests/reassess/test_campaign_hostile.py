@@ -385,7 +385,7 @@ def test_packed_files_are_not_unpacked(camp):
 # Python.
 
 
-@pytest.mark.parametrize("given", [VOTES, None, [1], 3, b"votes.csv", pl.Series([1])])
+@pytest.mark.parametrize("given", [VOTES, [1], 3, b"votes.csv", pl.Series([1])])
 def test_what_is_no_table(given):
     why = "one column alone" if isinstance(given, pl.Series) else "no columns"
     assert error_of(mh.aggregate, given) == (

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -9,11 +10,14 @@ import pytest
 
 import manyhot as mh
 from forking import commands
+from manyhot.classes import class_list
 from manyhot.data import catalog
 from manyhot.reassess.aggregate import aggregate
 from saved_by_hand import save_multilabel
 
 pytestmark = pytest.mark.slow
+
+REPO = Path(__file__).resolve().parents[2]
 
 SOURCES = ("imagenet-real", "imagenet-multilabel+imagenet-mistakes", "tsipras")
 
@@ -167,3 +171,55 @@ def test_the_command(published, merged, tmp_path):
     assert f"version    {done.version}  of the answers and the rule, source-share\n" in ran.stdout
     assert mh.read_labels(tmp_path / "again.parquet").table.equals(done.labels.table)
     assert "none stated, Apache-2.0" in mh.data_card(tmp_path / "again.parquet").text
+
+
+def test_committed_figures_are_those_of_the_set(merged):
+    """benchmarks/merged_labels.csv, from which the docs are made: held-out sources, sizes and resnet50."""
+    done, _ = merged
+    committed = pl.read_csv(REPO / "benchmarks" / "merged_labels.csv")
+    short = {SOURCES[1]: "experts"}
+    found = {
+        (f"{short.get(r['source'], r['source'])} by {short.get(r['others'], r['others'])}", r["measure"]): r
+        for r in done.held_out.to_pylist()
+        if r["value"] is not None
+    }
+    held_out = committed.filter(pl.col("part") == "held-out").rows(named=True)
+    assert found.keys() == {(row["what"], row["measure"]) for row in held_out}
+    for row in held_out:
+        one = found[row["what"], row["measure"]]
+        assert [one[name] for name in ("value", "lo", "hi")] == pytest.approx(
+            [row[name] for name in ("value", "lo", "hi")], rel=1e-5
+        )
+        assert one["n"] == row["n"]
+    states = done.labels.table["state"].to_pylist()
+    sizes = np.array([row.count("yes") for row in states])
+    sets = committed.filter((pl.col("part") == "rule") & (pl.col("what") == "source-share"))
+    assert dict(sets.select("measure", "value").rows()[:4]) == {
+        "labels": sizes.sum(),
+        "unclear": sum(row.count("unclear") for row in states),
+        "two or more": (sizes > 1).sum(),
+        "empty": (sizes == 0).sum(),
+    }
+    ids = done.labels.image_id.to_pylist()
+    rows = zip(done.labels.table["classes"].to_pylist(), states, strict=True)
+    valid = [{c for c, s in zip(*row, strict=True) if s == "yes"} for row in rows]
+    hits = [best in valid[i] for i, best in enumerate(network(ids)[:, 0].tolist()) if valid[i]]
+    accuracy = committed.row(
+        by_predicate=(pl.col("what") == "resnet50") & (pl.col("measure") == "real1 by merged"), named=True
+    )
+    assert (np.mean(hits), len(hits)) == (pytest.approx(accuracy["value"], abs=1e-6), accuracy["n"])
+    # The accuracy of this network by ReaL, as in tests of `manyhot evaluate imagenet`.
+    real = committed.row(
+        by_predicate=(pl.col("what") == "resnet50") & (pl.col("measure") == "real1 by ReaL"), named=True
+    )
+    assert round(100 * real["value"], 3) == 82.958
+
+
+def test_disagreements_that_were_sorted_are_those_drawn(merged):
+    done, _ = merged
+    conflicts = pl.DataFrame(done.source_answers).filter("conflict").sort("image_id", "class_id")
+    drawn = np.sort(np.random.default_rng(0).choice(len(conflicts), 200, replace=False))
+    sorted_once = pl.read_csv(REPO / "benchmarks" / "merged_disagreements.csv")
+    assert sorted_once["class"].to_list() == [class_list().names[c] for c in conflicts["class_id"][drawn]]
+    kinds = {"near classes", "another object", "part, content or setting", "original label alone"}
+    assert set(sorted_once["kind"]) == kinds | {"same thing or nested"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +15,11 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.data import catalog
+from manyhot.data.benchmarks import BENCHMARKS, is_published_name
 from manyhot.data.data_sets import distinct_names
 from manyhot.data.inputs import LabelsLike, Reading, open_labels
 from manyhot.errors import InputError, MatchError
-from manyhot.files import sha256
+from manyhot.files import near_paths, sha256
 from manyhot.formats import detect, read_images, read_labels
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Repeated, Shown
@@ -179,7 +181,8 @@ def _names(sources: Sequence[Any], parts: Sequence[_Part]) -> list[str]:
     """Return the names of the sources; those of equal names with their folders."""
     own = ["+".join(dict.fromkeys(p.name for p in parts if p.source == n)) for n in range(len(sources))]
     paths = [str(Path(s).resolve()) if isinstance(s, str | os.PathLike) else "" for s in sources]
-    names = distinct_names(zip(own, paths, strict=True))
+    are_different = len(set(filter(None, paths))) == len(list(filter(None, paths)))
+    names = distinct_names(zip(own, paths, strict=True)) if are_different else own
     return [f"{name} {n + 1}" if names.count(name) > 1 else name for n, name in enumerate(names)]
 
 
@@ -216,6 +219,8 @@ def _published(number: int, name: str, run: Run) -> Iterator[_Part]:
 
 
 def _opened(number: int, source: Any, reading: Reading, run: Run) -> _Part:
+    if isinstance(source, str | os.PathLike):
+        _check_there(source)
     found = list(open_labels(source, reading=reading, run=run))
     if len(found) != 1:
         raise InputError(
@@ -234,6 +239,22 @@ def _opened(number: int, source: Any, reading: Reading, run: Run) -> _Part:
         return _Part(number, one.name, labels, inputs=one.inputs)
     known = _published_file(Path(source))
     return _Part(number, Path(source).stem, labels, _question_of(known), (known,), one.inputs)
+
+
+def _check_there(source: PathLike) -> None:
+    """Raise an error if a source is neither a path nor the name of published label sets."""
+    if Path(source).exists() or is_published_name(str(source)):
+        return
+    published = dict.fromkeys(
+        [*PUBLISHED_SOURCES, *(d.name for b in BENCHMARKS.values() for d in b.datasets)]
+    )
+    near = difflib.get_close_matches(str(source), published, n=1) or near_paths(Path(source))
+    raise InputError(
+        "There is no such source.",
+        got=source,
+        allowed=f"{', '.join(published)}; the folder of a campaign; label sets in a file",
+        do=f"did you mean {near[0]!r}?" if near else None,
+    )
 
 
 def _published_file(path: Path) -> catalog.CatalogEntry | None:

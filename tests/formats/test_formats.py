@@ -25,7 +25,7 @@ LABEL_FORMATS = (
     "labels-table (.parquet .csv .tsv); multilabel-csv (.csv); multilabelfy (.json); "
     "npy-labels (.npy); npz-labels (.npz); open-images (.parquet .csv .tsv); real (.json); "
     "real-scores (.npz); "
-    "tfds-multilabel (.json .parquet); tsipras-main (.pkl); tsipras-objects (.pkl); tsipras-selected (.pkl); "
+    "tfds-multilabel (.json .parquet); tsipras-main (.pkl); tsipras-selected (.pkl); "
     "voc-labels (folder)"
 )
 LABEL_COLUMNS = (

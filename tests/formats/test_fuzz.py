@@ -274,7 +274,7 @@ FILES = {
     "rows.txt": (read_images, text("a.jpg\nb.jpg\ncaf\u00e9.jpg\n")),
     "image_info.pkl": (read_images, pickle_of_2020),
     "annotations_classify_task.pkl": (read_labels, pickle_of_2020),
-    "objects.pkl": (partial(read_labels, format="tsipras-objects"), pickle_of_2020),
+    "objects.pkl": (partial(read_labels, format="tsipras-selected"), pickle_of_2020),
     "results-imagenet.csv": (
         read_results,
         text(
@@ -400,7 +400,6 @@ def test_every_format_is_broken(tmp_path):
         "real-scores",
         "tsipras",
         "tsipras-main",
-        "tsipras-objects",
         "tsipras-selected",
         "voc-folder",
         "voc-labels",

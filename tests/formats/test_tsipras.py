@@ -15,7 +15,6 @@ from manyhot import read_images, read_labels
 from manyhot.errors import InputError
 from manyhot.formats import detect
 from manyhot.formats.pandas_pickle import MAX_PICKLE_BYTES, load_frame
-from manyhot.formats.tsipras import _chosen_by_most
 
 FILES = ("annotations_classify_task.pkl", "image_info.pkl")
 
@@ -318,38 +317,4 @@ def test_an_annotation_that_does_not_exist(folder, tmp_path, message):
     path.write_bytes((folder / "image_info.pkl").read_bytes().replace(b"\x8c\x03amb", b"\x8c\x03abc"))
     assert message(lambda: read_images(path)) == (
         f"This is not an annotation.\n  where:   {path}\n  got:     'abc'\n  allowed: fu, easy, mis, amb"
-    )
-
-
-def test_objects_as_labels(folder, joined):
-    labels = read_labels(folder / FILES[0], format="tsipras-objects")
-    # The raters' classes, read without the reader of label sets.
-    frame = load_frame(folder / FILES[0])
-    rows = {row["image_id"]: row for row in labels.table.to_pylist()}
-    assert (len(rows), labels.asked_known) == (6_761, False)
-    for image, raters in zip(frame.index, frame.columns["selected"], strict=True):
-        classes = {c for rater in raters for c in rater}
-        most = [c for c in sorted(classes) if sum(c in rater for rater in raters) > len(raters) / 2]
-        assert rows[image]["classes"] == most
-        assert rows[image]["state"] == ["yes"] * len(most)
-        assert rows[image]["n_votes"] == [len(raters)] * len(most)
-    original = dict(joined.select("image_id", "label").rows())
-    assert all(row["label"] == original[image] for image, row in rows.items())
-    assert sum(not row["classes"] for row in rows.values()) == 6_761 - 6_237
-
-
-def test_other_pickles_have_no_objects(folder):
-    with pytest.raises(InputError) as error:
-        read_labels(folder / "image_info.pkl", format="tsipras-objects")
-    assert str(error.value).startswith("The pickle contains a different table.\n")
-
-
-@pytest.mark.parametrize("raters", [3, [3], [["dog"]], [[1000]], [[True]]])
-def test_classes_of_raters_that_are_none(raters):
-    with pytest.raises(InputError) as error:
-        _chosen_by_most(raters, 1000, "file.pkl")
-    assert str(error.value) == (
-        "These are not the classes that raters chose for an image.\n"
-        "  where:   file.pkl, selected\n"
-        "  allowed: a list of classes from 0 to 999 for each rater"
     )

@@ -62,10 +62,14 @@ def said(published):
             experts.setdefault((image.rpartition("/")[2], mistake["top_prediction"]), "no")
     answers[SOURCES[1]] = experts
     labels = mh.read_labels(
-        catalog.fetch_file("tsipras", "annotations_classify_task.pkl"), format="tsipras-objects"
+        catalog.fetch_file("tsipras", "annotations_classify_task.pkl"), format="tsipras-selected"
     )
-    rows = labels.table.to_pylist()
-    answers["tsipras"] = {(r["image_id"], c): "yes" for r in rows for c in r["classes"]}
+    rows = [
+        (r["image_id"], c, p)
+        for r in labels.table.to_pylist()
+        for c, p in zip(r["classes"], r["p"], strict=True)
+    ]
+    answers["tsipras"] = {(image, c): "yes" for image, c, p in rows if p > 0.5}
     return answers
 
 

@@ -7,8 +7,7 @@ which are lists of related classes, are by the same authors.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from numpy import typing as npt
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.formats.pandas_pickle import Frame, load_frame, load_groups
-from manyhot.formats.reading import constant, cut_for_message, load_json, only_by_name, ragged
+from manyhot.formats.reading import constant, cut_for_message, load_json, ragged
 from manyhot.registry import register
 from manyhot.tables import Images, Labels
 
@@ -114,64 +113,8 @@ def read_tsipras_main(path: Path, *, classes: ClassList | None) -> Labels:
     return Labels(table, len(classes), classes.hash, name="Tsipras et al., main object")
 
 
-@register("format", "tsipras-objects", holds="labels", suffixes=(".pkl",), matches=only_by_name)
-def read_tsipras_objects(path: Path, *, classes: ClassList | None) -> Labels:
-    """MadryLab's ``annotations_classify_task.pkl`` as labels: the classes that most raters chose for objects.
-
-    Each of 6 to 9 raters chose one class for each object, among several confident labels. A class that more
-    than half of the raters chose has the state *yes*. The file does not contain the classes that nobody
-    chose, and a rater who chose another class for the same object did not reject a synonym. The states of all
-    other classes are therefore unknown.
-
-    References
-    ----------
-    Tsipras et al. 2020, arXiv 2005.11295; MadryLab/ImageNetMultiLabel.
-    """
-    classes = classes or class_list()
-    frame = load_frame(path)
-    allowed = f"the columns of {_CLASSIFY}"
-    table = _counts(frame, path, len(classes), allowed=allowed, do="pass that file", more={"selected"})
-    chosen = [_chosen_by_most(raters, len(classes), path) for raters in frame.columns["selected"].tolist()]
-    n, flat = len(table), [pair for image in chosen for pair in image]
-    lengths = np.fromiter(map(len, chosen), np.int64, n)
-    labels = pa.table(
-        {
-            "image_id": table["image_id"],
-            "label": table["label"],
-            "rated": constant(True, n, pa.bool_()),
-            "usable": constant(True, n, pa.bool_()),
-            "classes": ragged(lengths, pa.array([class_id for class_id, _ in flat], pa.int32())),
-            "state": ragged(lengths, constant("yes", len(flat), pa.string())),
-            "n_votes": ragged(lengths, pa.array([n_raters for _, n_raters in flat], pa.int32())),
-            "method": constant("objects by most raters", n, pa.string()),
-        }
-    )
-    return Labels(labels, len(classes), classes.hash, name="Tsipras et al., objects")
-
-
-def _chosen_by_most(raters: Any, n_classes: int, path: Path) -> list[tuple[int, int]]:
-    """Return the classes that more than half of the raters of an image chose, each with the raters."""
-    fits = isinstance(raters, list) and all(isinstance(of_one, list) for of_one in raters)
-    if not fits or not all(type(c) is int and 0 <= c < n_classes for of_one in raters for c in of_one):
-        raise InputError(
-            "These are not the classes that raters chose for an image.",
-            where=f"{path}, selected",
-            allowed=f"a list of classes from 0 to {n_classes - 1} for each rater",
-        )
-    counts = Counter(class_id for of_one in raters for class_id in set(of_one))
-    return [(class_id, len(raters)) for class_id, n in sorted(counts.items()) if 2 * n > len(raters)]
-
-
-def _counts(
-    frame: Frame,
-    path: Path,
-    n_classes: int,
-    *,
-    allowed: str,
-    do: str,
-    more: Collection[str] = (),
-) -> pa.Table:
-    if not {*_COUNTS.values(), *more} <= set(frame.columns):
+def _counts(frame: Frame, path: Path, n_classes: int, *, allowed: str, do: str) -> pa.Table:
+    if not set(_COUNTS.values()) <= set(frame.columns):
         raise InputError(
             "The pickle contains a different table.",
             where=path,

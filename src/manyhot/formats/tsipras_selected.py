@@ -12,7 +12,7 @@ import pyarrow as pa
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.formats.pandas_pickle import load_frame
-from manyhot.formats.reading import class_index, constant, ragged
+from manyhot.formats.reading import class_index, constant, only_by_name, ragged
 from manyhot.parameters import check_share
 from manyhot.registry import register
 from manyhot.tables import Labels
@@ -20,12 +20,7 @@ from manyhot.tables import Labels
 _FILE = "annotations_classify_task.pkl"
 
 
-def _is_only_named(path: Path) -> bool:
-    """Return false: the file is read as other label sets unless this format is named."""
-    return False
-
-
-@register("format", "tsipras-selected", holds="labels", suffixes=(".pkl",), matches=_is_only_named)
+@register("format", "tsipras-selected", holds="labels", suffixes=(".pkl",), matches=only_by_name)
 def read_tsipras_selected(path: Path, *, classes: ClassList | None, share: float = 0.5) -> Labels:
     """MadryLab's ``annotations_classify_task.pkl`` as label sets: the classes that raters selected.
 

@@ -48,6 +48,8 @@ class PublishedSource:
         The format of the files, unless it is detected.
     images : tuple of str, optional
         Catalogue entry and file of the original labels.
+    only_yes : bool
+        Whether only *yes* is an answer: raters chose one class of several that can be valid.
     question : str
         What raters were asked.
     """
@@ -57,6 +59,7 @@ class PublishedSource:
     beside: tuple[str, ...] = ()
     format: str | None = None
     images: tuple[str, str] | None = None
+    only_yes: bool = False
 
 
 PUBLISHED_SOURCES: Mapping[str, PublishedSource] = {
@@ -76,7 +79,8 @@ PUBLISHED_SOURCES: Mapping[str, PublishedSource] = {
         ("annotations_classify_task.pkl",),
         "Which of these classes is each object? 6 to 9 raters; several confident classes an image. Only "
         "classes that most raters chose are answers, yes",
-        format="tsipras-objects",
+        format="tsipras-selected(share=0.51)",  # 6 to 9 raters: more than half
+        only_yes=True,
     ),
     "imagenet-mistakes": PublishedSource(
         ("vit3b_mistakes.json", "greedy_soups_mistakes.json"),
@@ -143,6 +147,7 @@ class _Part:
     question: str = ""
     about: tuple[catalog.CatalogEntry | None, ...] = (None,)
     inputs: Mapping[str, str] = field(default_factory=dict)
+    only_yes: bool = False
 
 
 def open_label_sources(
@@ -215,7 +220,7 @@ def _published(number: int, name: str, run: Run) -> Iterator[_Part]:
         labels = read_labels(files[file], format=entry.format)
         if entry.images is not None:
             labels = labels.with_labels(read_images(catalog.fetch_file(*entry.images, progress=progress)))
-        yield _Part(number, name, labels, entry.question, (about,), inputs)
+        yield _Part(number, name, labels, entry.question, (about,), inputs, entry.only_yes)
 
 
 def _opened(number: int, source: Any, reading: Reading, run: Run) -> _Part:
@@ -323,7 +328,7 @@ def _images_of(part: _Part) -> pl.DataFrame:
 def _answers_of(part: _Part) -> pl.DataFrame:
     """Return the answers about images that are usable and that somebody rated.
 
-    Labels of images that nobody rated are no answers. If raters chose one class of all, only yes is an
+    Labels of images that nobody rated are no answers. If raters chose one class of several, only yes is an
     answer.
     """
     frame, labels = pl.DataFrame(part.labels.table), part.labels
@@ -331,7 +336,7 @@ def _answers_of(part: _Part) -> pl.DataFrame:
     codes = {state: code for code, state in enumerate(STATES)}
     long = frame.filter(pl.col("usable") & rated).select("image_id", "classes", "state")
     long = long.explode("classes", "state").drop_nulls("classes")
-    if labels.exclusive:
+    if labels.exclusive or part.only_yes:
         long = long.filter(pl.col("state") == "yes")
     return long.select(
         "image_id",

@@ -153,6 +153,7 @@ class MergedLabels(Aggregated):
                 ("not rated", f"{n['unrated']:,}", "images, which have their original label"),
                 ("conflicts", f"{conflicts['conflicts']:,}", of),
                 ("version", self.version, f"of the answers and the rule, {self.method}"),
+                *self._golden_facts(),
             ]
         )
         yield ""

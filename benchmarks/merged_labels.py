@@ -6,6 +6,7 @@ multilabel.csv``. The script prints what docs/guides/reassess/merged-labels.md s
 ``merged_labels.csv``:
 
 - *held-out*: how well the other sources predict the answers of each (precision, recall, specificity, kappa);
+- *golden*: precision and recall on ReaL's golden questions, which five experts answered;
 - *rule*: the sizes of the label sets by this and other rules, and the mean accuracy of 64 networks;
 - *disagreement*: kinds of 200 pairs, drawn by a seed, on which one source says yes and another no;
 - *change*: mean difference of real1 by ReaL and by the merged set, Kendall's tau, pairs that change places;
@@ -73,6 +74,19 @@ def held_out(merged: MergedLabels) -> Iterator[Row]:
 
 def _short(source: str) -> str:
     return "experts" if source.endswith("+imagenet-mistakes") else source
+
+
+def golden(given: list[str]) -> Iterator[Row]:
+    experts = catalog.fetch("imagenet-real")["golden.npz"]
+    by = {
+        "ReaL": manyhot.aggregate("imagenet-real", method="golden-bayes"),
+        "merged": manyhot.aggregate(sources=given, golden=experts),
+    }
+    for name, found in by.items():
+        row = found.to_json()["at_threshold"]
+        for measure in ("precision", "recall"):
+            ends = row[f"{measure}_lo"], row[f"{measure}_hi"]
+            yield "golden", name, measure, row[measure], *ends, row["n_questions"]
 
 
 def sets_of(labels: manyhot.Labels, n_classes: int = 1000) -> np.ndarray:
@@ -188,7 +202,12 @@ def main() -> None:
     assert isinstance(merged, MergedLabels)
     _, top = top_classes()
     real = sets_of(manyhot.read_labels(catalog.fetch("imagenet-real")["real.json"]))
-    rows = [*held_out(merged), *rules(merged, given, top), *disagreements(merged, options.show)]
+    rows = [
+        *held_out(merged),
+        *golden(given),
+        *rules(merged, given, top),
+        *disagreements(merged, options.show),
+    ]
     rows += changes(real, sets_of(merged.labels), top)
     with tempfile.TemporaryDirectory() as folder:
         (path, *_) = merged.write(Path(folder) / "merged.parquet")

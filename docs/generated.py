@@ -517,6 +517,15 @@ def merged_held_out() -> str:
     return _grid(("source, predicted by", *measures), cells)
 
 
+def merged_golden() -> str:
+    """Return precision and recall of ReaL and of the merged label set on golden questions."""
+    rows = {}
+    for row in _merged("golden"):
+        rows.setdefault(row["what"], {})[row["measure"]] = _with_interval(row)
+    cells = ((what, found["precision"], found["recall"]) for what, found in rows.items())
+    return _grid(("label set", "precision", "recall"), cells)
+
+
 def merged_rules() -> str:
     """Return the sizes of merged label sets by several rules."""
     rows = {}

@@ -250,6 +250,9 @@ def test_images_without_answers_come_from_an_images_table():
     merged = aggregate(sources=small(), images=images)
     assert merged.labels.table["classes"].to_pylist() == [[1, 2], [0, 3], [5]]
     assert merged.labels.table["rated"].to_pylist() == [True, True, False]
+    version = aggregate(sources=small()).version
+    assert merged.version != version
+    assert aggregate(sources=small(), images=mh.Images(images.table[:2])).version == version
 
 
 def test_yeses_alone_are_answers_of_choices_of_one_class():

@@ -88,7 +88,7 @@ class Aggregated(Result):
 
     def lines(self) -> Iterator[str]:
         """Yield the numbers of votes and labels, precision and recall, and the flagged raters."""
-        n, row = self._counts(), self._at_threshold()
+        n = self._counts()
         asked = f"of {n['raters']:,} raters on {n['questions']:,} questions about {n['rated']:,} images"
         if self.votes.kind:
             who = "unknown raters" if self.votes.kind == COUNTED_CLASS else f"{n['raters']:,} raters"
@@ -99,12 +99,7 @@ class Aggregated(Result):
         if n["unrated"]:
             facts.append(("not rated", f"{n['unrated']:,}", "images, which have their original label"))
         facts.append(("threshold", f"{self.threshold:g}", f"{self.method}, {_course(self.result)}"))
-        for name in ("precision", "recall") if row is not None else ():
-            assert row is not None
-            golden = f"on {row['n_questions']:,} golden questions of {row['n_images']:,} images"
-            ends = interval_text(row[f"{name}_lo"], row[f"{name}_hi"])
-            facts.append((name, decimal_text(row[name]), golden if ends == "–" else f"{ends}, {golden}"))
-        yield from fact_lines(facts)
+        yield from fact_lines([*facts, *self._golden_facts()])
         if self.result.weights is not None:
             weights = _weights_text(self.result.weights)
             if self.method.startswith("one-coin"):
@@ -160,6 +155,15 @@ class Aggregated(Result):
             "empty": sizes.count(0),
             "multi": sum(n > 1 for n in sizes),
         }
+
+    def _golden_facts(self) -> Iterator[tuple[str, str, str]]:
+        """Yield precision and recall on golden questions, if there are any."""
+        row = self._at_threshold()
+        for name in ("precision", "recall") if row is not None else ():
+            assert row is not None
+            golden = f"on {row['n_questions']:,} golden questions of {row['n_images']:,} images"
+            ends = interval_text(row[f"{name}_lo"], row[f"{name}_hi"])
+            yield name, decimal_text(row[name]), golden if ends == "–" else f"{ends}, {golden}"
 
     def _at_threshold(self) -> dict[str, Any] | None:
         """Return the row of the curve at the threshold: the lowest probability at or above it."""

@@ -125,15 +125,16 @@ class LabelSource:
     @property
     def digest(self) -> str:
         """A hash of the answers, whatever file they are in and however it orders them."""
-        return _digest(self.answers.sort("image_id", "class_id"))
+        return digest_of(self.answers.sort("image_id", "class_id"))
 
     @property
     def version(self) -> str:
         """A hash of all that a merge takes from the source."""
-        return self.digest + _digest(self.images.sort("image_id"))
+        return self.digest + digest_of(self.images.sort("image_id"))
 
 
-def _digest(frame: pl.DataFrame) -> str:
+def digest_of(frame: pl.DataFrame) -> str:
+    """Return a hash of the rows of a table, in their order."""
     return hashlib.sha256(frame.write_csv().encode()).hexdigest()
 
 

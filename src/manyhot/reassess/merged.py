@@ -28,7 +28,7 @@ from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.reassess.aggregated import Aggregated, labels_path
 from manyhot.reassess.answers import TableLike, VotesSource, golden_like, images_like
-from manyhot.reassess.label_sources import LabelSource, SourcesLike, open_label_sources
+from manyhot.reassess.label_sources import LabelSource, SourcesLike, digest_of, open_label_sources
 from manyhot.reassess.raters import decimal_text, interval_text
 from manyhot.result import sources_of
 from manyhot.run import QUIET, Run
@@ -153,6 +153,7 @@ class MergedLabels(Aggregated):
                 ("not rated", f"{n['unrated']:,}", "images, which have their original label"),
                 ("conflicts", f"{conflicts['conflicts']:,}", of),
                 ("version", self.version, f"of the answers and the rule, {self.method}"),
+                *self._golden_facts(),
             ]
         )
         yield ""
@@ -293,8 +294,7 @@ def merge_sources(done: Aggregated, sources: Sequence[LabelSource]) -> MergedLab
     answers = _source_answers(done, by_source, conflict, sources)
     listed, notes = _sources_table(done, by_source, conflict, sources), _notes(done, by_source, sources)
     rule = f"{done.method}, threshold {done.threshold:g}, unclear from {done.unclear_from:g}"
-    content = "\n".join([rule, *sorted(one.version for one in sources)])
-    version = hashlib.sha256(content.encode()).hexdigest()[:12]
+    version = _version(done.labels, rule, sources)
     held = _held_out_table(done, by_source, [one.name for one in sources])
     rows = {name: json.dumps(table.to_pylist()) for name, table in (("sources", listed), ("held_out", held))}
     return MergedLabels(
@@ -315,6 +315,16 @@ def merge_sources(done: Aggregated, sources: Sequence[LabelSource]) -> MergedLab
         metadata={**done.metadata, "set_version": version, **rows},
         inputs=done.inputs,
     )
+
+
+def _version(labels: Labels, rule: str, sources: Sequence[LabelSource]) -> str:
+    """Return a hash of the rule, of what sources say, and of an images table that adds to the sources."""
+    content = [rule, *sorted(one.version for one in sources)]
+    columns = [name for name in ("image_id", "label") if name in labels.table.column_names]
+    images = pl.DataFrame(labels.table.select(columns)).sort("image_id")
+    if not images.equals(pl.DataFrame(_images(sources).table)):
+        content.append(digest_of(images))
+    return hashlib.sha256("\n".join(content).encode()).hexdigest()[:12]
 
 
 def _answers_by_source(done: Aggregated, sources: Sequence[LabelSource]) -> SourceAnswers:

@@ -255,17 +255,18 @@ def published(mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
     return get
 
 
-@pytest.fixture(scope="module")
-def drawn_once() -> Iterator[None]:
-    """Let figures be drawn once in the whole run, for tests that are about other things."""
+@pytest.fixture(scope="module", autouse=True)
+def _drawn_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let each figure be drawn once in a run, except by the tests of drawing, in folders called report."""
     try:
         import vl_convert
     except ImportError:  # no figures
         yield
         return
     with pytest.MonkeyPatch.context() as patch:
-        for name in drawings.DRAWERS:
-            patch.setattr(vl_convert, name, drawings.kept(getattr(vl_convert, name)))
+        if "report" not in request.path.relative_to(HERE).parts:
+            for name in drawings.DRAWERS:
+                patch.setattr(vl_convert, name, drawings.kept(getattr(vl_convert, name)))
         yield
 
 

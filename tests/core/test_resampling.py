@@ -52,6 +52,16 @@ def test_means_over_strata_are_the_metric_under_its_counts(data):
             np.testing.assert_allclose(samples[s, :, m], [ratio.value(c * mask) for c in counts], rtol=1e-5)
 
 
+def test_means_over_strata_of_some_slices_are_those_of_all(data):
+    masks, num, den, _ = data
+    stratum = np.random.default_rng(1).integers(0, 90, N)
+    samples = Bootstrap(masks, 200, seed=3).means_over_strata(num, den[:, 0], stratum)
+    found = Bootstrap(masks, 200, seed=3).means_over_strata(num, den[:, 0], stratum, [1])
+    np.testing.assert_array_equal(found[1], samples[1])
+    assert len(masks) > 1
+    assert np.isnan(np.delete(found, 1, axis=0)).all()
+
+
 def test_means_over_few_strata_are_the_metric_under_its_counts(data):
     masks, num, den, den_of = data
     # Three strata, one of two images that most resamples lack; numerators with different denominators.

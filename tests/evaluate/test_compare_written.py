@@ -24,7 +24,6 @@ from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.run import Run
 from manyhot.tables import metadata
 
-pytestmark = pytest.mark.usefixtures("drawn_once")
 HEAD = "dataset,model,metric,slice,value,lo,hi,n,n_skipped\n"
 
 

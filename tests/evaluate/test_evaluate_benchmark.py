@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from evaluated import evaluated
 from manyhot import compare, evaluate
 from manyhot.evaluate.describe import describe
 
@@ -16,27 +17,14 @@ def read(table, folder):
 
 
 @pytest.fixture(scope="module")
-def judge(mirror, tmp_path_factory):
-    """Return a function that judges a benchmark and returns a reader of its tables."""
-
-    def go(name):
-        folder = tmp_path_factory.mktemp(name)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("MANYHOT_MIRROR", str(mirror))
-            evaluate(name).write(folder)
-        return functools.partial(read, folder=folder)
-
-    return go
+def imagenet(mirror):
+    """Return a reader of the tables of an evaluated benchmark."""
+    return functools.partial(read, folder=evaluated("imagenet", mirror))
 
 
 @pytest.fixture(scope="module")
-def imagenet(judge):
-    return judge("imagenet")
-
-
-@pytest.fixture(scope="module")
-def tsipras(judge):
-    return judge("tsipras")
+def tsipras(mirror):
+    return functools.partial(read, folder=evaluated("tsipras", mirror))
 
 
 def mean_drop(tables, **where):

@@ -17,7 +17,6 @@ from manyhot import (
 )
 from manyhot.diagnose.page import report_folder
 
-pytestmark = pytest.mark.usefixtures("drawn_once")
 N, C = 200, 5
 
 

@@ -17,7 +17,6 @@ from manyhot.evaluate.gallery import build_gallery
 from manyhot.run import Run
 
 image = pytest.importorskip("PIL.Image")
-pytestmark = pytest.mark.usefixtures("drawn_once")
 IDS = [f"{i}.jpg" for i in range(6)]
 LABEL = [0, 0, 0, 1, 1, 2]
 SETS = [{0, 1}, {0}, {1}, {1, 2}, {1}, {2}]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = "MANYHOT_TESTS_DRAWN"
-"""The variable that names a folder for drawings; all workers and what they fork share it."""
+"""The variable that names a folder for what is made once; all workers and what they fork share it."""
 
 DRAWERS = ("vegalite_to_svg", "javascript_bundle")
 """The functions of vl-convert whose texts are kept."""

@@ -80,8 +80,7 @@ def ratio_interval(
         and np.count_nonzero(ratio.scored if inside is None else ratio.scored & inside) < FEWEST_CASES
     ):
         return float("nan"), float("nan")
-    value = ratio.value(inside)
-    return jackknife_interval(value, changes_without(ratio, inside), scale=scale)
+    return jackknife_interval(*_value_and_changes(ratio, inside), scale=scale)
 
 
 def sampled_interval(
@@ -144,21 +143,27 @@ def changes_without(ratio: Ratio, inside: Bools | None = None) -> Floats:
     An image that is alone in its stratum takes the stratum out of the mean. If it is the only image that
     counts, its change is NaN.
     """
+    return _value_and_changes(ratio, inside)[1]
+
+
+def _value_and_changes(ratio: Ratio, inside: Bools | None) -> tuple[float, Floats]:
+    """Return ``ratio.value(inside)`` and the changes from the same sums."""
     scored = ratio.scored if inside is None else ratio.scored & inside
     num, den = ratio.num[scored].astype(np.float64), ratio.den[scored].astype(np.float64)
-    group = np.zeros(len(num), np.intp) if ratio.stratum is None else ratio.stratum[scored]
+    group = np.zeros(len(num), np.intp) if ratio.stratum is None else ratio.stratum[scored].astype(np.intp)
     above, below = np.bincount(group, num), np.bincount(group, den)
     filled = below > 0
     n_filled = np.count_nonzero(filled)
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = np.where(filled, above / below, 0.0)
-        rest = below[group] - den
-        # By rounding, the sum without the only image of a stratum is not exactly 0.
-        alone = filled[group] & (rest <= 1e-12 * below[group])
-        without = np.where(alone, 0.0, (above[group] - num) / rest)
-        change = (without - shares[group]) / n_filled
-        dropped = (shares.sum() - shares[group]) / (n_filled - 1) - shares.sum() / n_filled
-    return np.where(filled[group], np.where(alone, dropped, change), 0.0)
+        dropped = (shares.sum() - shares) / (n_filled - 1) - shares.sum() / n_filled
+        sums = below[group]
+        rest = sums - den
+        changes = ((above[group] - num) / rest - shares[group]) / n_filled
+    # By rounding, the sum without the only image of a stratum is not exactly 0.
+    alone = np.flatnonzero(rest <= 1e-12 * sums)
+    changes[alone] = np.where(filled, dropped, 0.0)[group[alone]]
+    return float(np.mean(shares[filled])) if n_filled else float("nan"), changes
 
 
 def with_few_apart(pairs: PairTable, only: Ints, n: int) -> PairTable:

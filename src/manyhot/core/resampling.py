@@ -10,7 +10,7 @@ Overlapping slices are unions of disjoint `Cells`, so that one pass over the ima
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -111,7 +111,9 @@ class Bootstrap:
         with np.errstate(invalid="ignore"):
             return np.divide(total, filled, out=total)
 
-    def means_over_strata(self, num: Floats32, den: Floats32, stratum: Ints) -> Floats32:
+    def means_over_strata(
+        self, num: Floats32, den: Floats32, stratum: Ints, slices: Collection[int] | None = None
+    ) -> Floats32:
         """Return resampled means over strata of ratios of sums.
 
         Images are drawn from all images, and the metric is applied to the resample. Strata without drawn
@@ -125,6 +127,8 @@ class Bootstrap:
         den : ndarray of float32, shape (n,)
             Shared by the m numerators.
         stratum : ndarray of int, shape (n,)
+        slices : collection of int, optional
+            The slices to resample; by default all. The values of others are NaN.
 
         Returns
         -------
@@ -133,7 +137,11 @@ class Bootstrap:
         strata = _Strata.of(stratum, self.cells)
         num, den = num[strata.order], den[strata.order]
         samples = np.full((len(self.masks), self.resamples, num.shape[1]), np.nan, np.float32)
-        parts = [(s, part, num[part.images]) for s, part in strata.parts(self.masks)]
+        parts = [
+            (s, part, num[part.images])
+            for s, part in strata.parts(self.masks)
+            if slices is None or s in slices
+        ]
         for rows in _chunks(self.resamples):
             # Images are rows, so that the values of an image are contiguous.
             counts = np.ascontiguousarray(self._counts[rows].T)[strata.order]

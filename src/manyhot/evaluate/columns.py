@@ -317,7 +317,9 @@ class Sampler:
             num = np.stack([c.num for c in group], axis=1, dtype=np.float32)
             assert group[0].stratum is not None
             den = group[0].den.astype(np.float32)
-            intervals |= self._ends(group, self._bootstrap.means_over_strata(num, den, group[0].stratum))
+            kept = [s for s in range(len(self._slices.names)) if any(self._keeps(s, c.metric) for c in group)]
+            samples = self._bootstrap.means_over_strata(num, den, group[0].stratum, kept)
+            intervals |= self._ends(group, samples)
         self._waiting = []
         return intervals
 
@@ -326,19 +328,26 @@ class Sampler:
     ) -> dict[Key, tuple[float, float]]:
         """Return the intervals of resampled columns, and keep the samples that comparisons need."""
         by_column = np.ascontiguousarray(samples.transpose(0, 2, 1))
-        lo, hi = percentile_interval(by_column)
+        percentiles = [have_percentiles(c.ratio, self._bootstrap.cells, c.scale) for c in columns]
+        lo = hi = np.full(by_column.shape[:2], np.nan)
+        if np.any(percentiles):
+            lo, hi = percentile_interval(by_column)
         intervals = {}
         for c, column in enumerate(columns):
-            percentiles = have_percentiles(column.ratio, self._bootstrap.cells, column.scale)
             for s, name in enumerate(self._slices.names):
                 key = (column.model, column.metric, name)
                 ends = (float(lo[s, c]), float(hi[s, c]))
-                if not percentiles[s]:
+                if not percentiles[c][s]:
                     ends = ratio_interval(column.ratio, self._slices.masks[s], scale=column.scale)
                 intervals[key] = ends
-                if name == ALL or (s >= self._slices.standing and column.metric in self._compared):
+                if self._keeps(s, column.metric):
                     self._samples[key] = by_column[s, c].copy()
         return intervals
+
+    def _keeps(self, s: int, metric: str) -> bool:
+        """Return whether comparisons need the resampled values of a metric on slice s."""
+        standing = s >= self._slices.standing and metric in self._compared
+        return standing or self._slices.names[s] == ALL
 
     def samples(self, dataset: str) -> pa.Table:
         """Return the samples table."""

@@ -15,7 +15,6 @@ from manyhot.evaluate.per_class.class_photographs import PHOTOGRAPHED_CLASSES, P
 from manyhot.evaluate.write import write_page
 
 image = pytest.importorskip("PIL.Image")
-pytestmark = pytest.mark.usefixtures("drawn_once")
 CLASSES = ["bus", "car", "cat", "cup", "dog"]
 READING = Reading(rows="rows.txt", classes="classes.txt", images="images.csv")
 

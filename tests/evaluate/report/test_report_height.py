@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluated import evaluated
 from manyhot import compare, evaluate
 from manyhot.data.inputs import Reading
 from manyhot.evaluate.report.overview import PROTOCOLS
@@ -111,13 +112,9 @@ def test_the_report_of_two_models_on_own_classes_is_short(own_classes, opened):
 
 
 @pytest.fixture(scope="module")
-def imagenet(mirror, tmp_path_factory):
-    """Write the report of the published models, and return its page."""
-    out = tmp_path_factory.mktemp("imagenet")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MANYHOT_MIRROR", str(mirror))
-        evaluate("imagenet").write(out)
-    return out / "report" / "index.html"
+def imagenet(mirror):
+    """Return the page of the report of the published models."""
+    return evaluated("imagenet", mirror) / "report" / "index.html"
 
 
 @pytest.mark.slow

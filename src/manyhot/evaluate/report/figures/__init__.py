@@ -32,6 +32,7 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
     from manyhot.evaluate.report.figures.class_differences import draw_class_differences
     from manyhot.evaluate.report.figures.consistency_map import draw_consistency
     from manyhot.evaluate.report.figures.curves import draw_saturation, draw_trust
+    from manyhot.evaluate.report.figures.group_curves import draw_equal_accuracy
     from manyhot.evaluate.report.figures.label_sets import draw_groups, draw_labels
     from manyhot.evaluate.report.figures.panel import Frames
     from manyhot.evaluate.report.figures.posterior_values import draw_posterior
@@ -53,6 +54,7 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
             draw_posterior,
             draw_groups,
             draw_error_ratios,
+            draw_equal_accuracy,
             draw_shift,
             *of_many,
         )

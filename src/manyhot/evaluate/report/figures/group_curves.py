@@ -25,8 +25,8 @@ from manyhot.report.figure import Figure
 from manyhot.report.text import metric, title_of
 from manyhot.tables import Row
 
-MOST_PANELS = 4
-"""Data sets of the figure; further ones are in the table."""
+MOST_PANELS = 3
+"""Data sets of the figure, which fill a row; further ones are in the table."""
 
 GROUP_HUES = ("mark", "ochre")
 """Colours of the two groups."""
@@ -54,7 +54,7 @@ def draw_equal_accuracy(frames: Frames) -> list[Figure]:
             "the dashed line, both accuracies are equal."
             f"{own_said(frames.own, 'Your own models are highlighted.')}{beyond_said(panels)}",
             f"{second} minus {first} at equal accuracy: {said}.",
-            compose(panels, frames.own, columns=2),
+            compose(panels, frames.own),
             rows.to_arrow(),
         )
     ]

@@ -552,6 +552,31 @@ def families(n, rng):
         yield Found(f"tau, {name}", order.tau, *order.models)
 
 
+@subject("equal_accuracy.difference_lo", sizes=(5, 10, 20), unit="families")
+def equal_accuracy(n, rng):
+    """Yield what the second of two groups of n families has more at equal accuracy, 0.05 on average.
+
+    Families of a group have the same number of models, or different ones, and differ in what they have more.
+    The relation of the groups is a curve, so that the logit line is biased, and is not simulated.
+    """
+    from manyhot.core.comparison import Families
+    from manyhot.core.equal_accuracy import ModelGroup, at_equal_accuracy
+
+    for name, sizes in (("equal", (6,) * n), ("different", FAMILY_SIZES[n])):
+        groups = []
+        for low, gain in ((0.55, 0.0), (0.5, 0.05)):
+            of = Families.of([str(f) for f, size in enumerate(sizes) for _ in range(size)])
+            x = low + 0.25 * rng.random(len(of.index))
+            common, own = rng.standard_normal(n)[of.index], rng.standard_normal(len(x))
+            groups.append(ModelGroup(x, x**1.5 + gain + 0.01 * (common + own), of))
+        found = list(at_equal_accuracy(*groups))
+        for d in found[:1]:
+            yield Found(f"mean difference, {name}", d.b - d.a, *d.interval, 0.05)
+        for d in found[2:]:
+            if d.at == 0.7:
+                yield Found(f"difference at 0.7, {name}", d.b - d.a, *d.interval, 0.05)
+
+
 FAMILY_SIZES = {
     5: (12, 6, 4, 2, 1),
     10: (21, 12, 9, 6, 5, 4, 4, 3, 2, 1),

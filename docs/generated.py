@@ -100,6 +100,10 @@ ROWS = {
         "a mean drop between two data sets under one analysis",
         "`manyhot evaluate` and `manyhot compare`",
     ),
+    "equal_accuracy": (
+        "two groups of models at one accuracy on the first data set, or on average over the second group",
+        "`manyhot compare --groups`",
+    ),
     "error_ratios": (
         "a slice of a benchmark's images and a model, or the mean over all models",
         "`manyhot evaluate imagenet-x`",

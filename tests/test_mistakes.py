@@ -36,6 +36,9 @@ def folder(tmp_path_factory):
         "folders": pd.concat([labels.rename(lambda i: f"a/{i}"), labels.rename(lambda i: f"b/{i}")]),
         "scores": scores,
         "missing_class": scores[CLASSES[:2]],
+        "published": pd.DataFrame(
+            {"name": IDS, "pretrained": "web", "ImageNet 1k": 0.6, "ImageNet v2": [0.5] * 11 + [None]}
+        ),
         "others": scores.rename(lambda i: i.replace(".jpg", ".png").replace("0", "x")),
     }
     for name, table in tables.items():

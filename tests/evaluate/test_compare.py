@@ -254,7 +254,7 @@ def test_models_may_be_left_out():
     assert sorted(frame(made, "drops")["model"].drop_nulls()) == ["alexnet", "vgg16"]
     with pytest.raises(InputError) as error:
         compare([results("a"), results("b")], without=["resnett*"])
-    assert str(error.value) == "A pattern matches no model.\n  where:   a.csv\n  got:     resnett*"
+    assert str(error.value) == "A pattern matches no model.\n  where:   a.csv and b.csv\n  got:     resnett*"
 
 
 def test_fewer_than_two_models_are_no_comparison():

@@ -52,6 +52,32 @@ def test_clip_benchmark_has_a_row_for_each_data_set(tmp_path):
     ]
 
 
+def test_holes_are_models_that_were_not_evaluated(tmp_path):
+    """Empty cells, blanks, whole columns without a value, and columns that a table lacks."""
+    path = write(
+        tmp_path / "a.csv",
+        "name,pretrained,ImageNet 1k,ImageNet v2,ImageNet-A\na,openai,0.5,  ,\nb,laion2b_e16,,0.4,\n",
+    )
+    found = read_results(path)
+    rows = [(r["dataset"], r["model"], r["value"]) for r in found.table.to_pylist()]
+    assert rows == [
+        ("imagenet-val", "a/openai", 0.5),
+        ("imagenetv2-matched-frequency", "b/laion2b_e16", 0.4),
+    ]
+    assert found.models["family"].to_pylist() == ["openai", "laion"]
+
+
+def test_families_of_zero_shot_models_are_their_training_data(published):
+    """85 of 121 models are vision transformers: families of architectures would say little."""
+    models = pl.from_arrow(read_results(published("openclip_results.csv")).models)
+    counts = dict(models["family"].value_counts().iter_rows())
+    assert (counts["laion"], counts["datacomp"], counts["openai"], counts["webli"]) == (41, 34, 12, 9)
+    assert sum(counts.values()) == 121
+    assert counts["nllb"] == 4  # whose pretraining is only called v1: the architecture
+    by_tag = models.with_columns(tag=pl.col("model").str.split("/").list.last())
+    assert set(by_tag.filter(family="laion")["tag"].str.extract(r"(laion)").to_list()) == {"laion"}
+
+
 @pytest.mark.parametrize(
     ("cell", "got"),
     [("63.3", "ImageNet 1k 63.3"), ("-0.1", "ImageNet 1k -0.1"), ("none", "ImageNet 1k none")],

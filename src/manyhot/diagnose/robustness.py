@@ -29,7 +29,8 @@ from manyhot.diagnose.places import (
     places_of,
 )
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.comparison import REFERENCES, join
+from manyhot.evaluate.comparison import REFERENCES
+from manyhot.evaluate.joined_results import join
 from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of

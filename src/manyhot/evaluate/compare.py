@@ -52,6 +52,7 @@ from manyhot.tables import End, Labels, Predictions, Results
         "manyhot compare old.npy new.npy --labels labels.csv --rows rows.txt",
         "manyhot compare timm-results --out timm",
         "manyhot compare results-a results-b",
+        "manyhot compare timm-results openclip-results --groups results",
         "manyhot compare --labels imagenet-val --error-consistency",
     ),
 )
@@ -63,6 +64,7 @@ def compare(
     summary: Annotated[PathLike | None, Shown("FILE")] = None,
     without: Annotated[Sequence[str], Shown("NAME")] = (),
     families: Annotated[PathLike | Mapping[str, str] | None, Shown("FILE")] = None,
+    groups: Annotated[PathLike | Mapping[str, str] | None, Shown("GROUPS")] = None,
     best_from: Annotated[float, Between(0, 1, "()")] = 0.85,
     resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
@@ -105,6 +107,11 @@ def compare(
     families
         CSV file with the columns model and family, for models with names that do not imply the family; in
         Python also a mapping.
+    groups
+        Two groups of models to compare at equal accuracy on the first data set: 'results' if each of two
+        arguments is a group, COLUMN=VALUE such as family=vit for the models with this value in the table
+        models and the others, or a CSV file with the columns model and group; in Python also a mapping. With
+        groups, results may contain values of the same data set, of different models.
     best_from
         Minimum value, between 0 and 1, for a model to count as one of the best. A second line is fitted to
         these models.
@@ -155,7 +162,7 @@ def compare(
     new is better than old by 25.00 points of real1 (95 % interval 15.73 to 33.29, p < 0.001, n 100).
     """
     options: dict[str, Any] = {"best_from": best_from, "ends": ends, "without": without}
-    options["families"] = families
+    options |= {"families": families, "groups": groups}
     if labels is None:
         check_draws(resamples, seed)
         _check_results(results, metrics, reading, error_consistency)
@@ -163,9 +170,10 @@ def compare(
     else:
         resampling = Resampling(resamples, seed)
         evaluation, shared = _evaluated(labels, results, metrics, resampling, reading, run)
+        compared = compare_results(evaluation, **options, run=run)
         found = replace(
-            compare_results(evaluation, **options, run=run),
-            notes=evaluation.notes,
+            compared,
+            notes=(*evaluation.notes, *compared.notes),
             inputs=evaluation.inputs,
             classes=evaluation.per_class.get("class_differences"),
             sources=tuple(Path(p) for p in _listed(results) if isinstance(p, str | os.PathLike)),

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +17,15 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot import tables
-from manyhot.classes import family_of
 from manyhot.core.comparison import holm
-from manyhot.data.benchmarks import ResultsLike, flattened, open_results, open_thresholds
-from manyhot.errors import InputError, MatchError
+from manyhot.data.benchmarks import ResultsLike, flattened, open_thresholds, read_source
+from manyhot.errors import InputError
 from manyhot.evaluate.class_differences import class_lines
 from manyhot.evaluate.drops import END, Comparer
+from manyhot.evaluate.equal_accuracy import EqualAccuracy, Groups, compare_groups, group_names
 from manyhot.evaluate.error_consistency import ConsistencyTables
+from manyhot.evaluate.joined_results import join
+from manyhot.evaluate.model_families import family_namer, with_families
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
 from manyhot.evaluate.pairwise import (
     check_two,
@@ -48,7 +48,7 @@ from manyhot.files import sha256
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.result import Result, as_pandas
 from manyhot.run import QUIET, Run
-from manyhot.tables import End, Results, one_chunk
+from manyhot.tables import End, Results
 from manyhot.tables.result_tables import LABEL_SETS, accuracies, headline
 
 REFERENCES = {"imagenet-a": "imagenet-val-a-classes", "imagenet-r": "imagenet-val-r-classes"}
@@ -95,6 +95,8 @@ class Comparison(Result):
         The table ``class_differences``, for two models with scores over all classes.
     consistency : ConsistencyTables, optional
         How consistent the errors of the models are, if it was asked for.
+    equal : EqualAccuracy, optional
+        Two groups of models at equal accuracy, if groups were passed.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -114,6 +116,7 @@ class Comparison(Result):
     is_worse: bool = False
     classes: pa.Table | None = None
     consistency: ConsistencyTables | None = None
+    equal: EqualAccuracy | None = None
 
     def __repr__(self) -> str:
         ends = self.ranks.num_rows
@@ -180,6 +183,7 @@ class Comparison(Result):
         verdicts = [] if margin is None else [verdict_line(d, margin) for d in check_two(self.results)]
         by_class = [] if self.classes is None else class_lines(self.classes)
         consistent = [] if self.consistency is None else ["", *self.consistency.lines()]
+        equal = [] if self.equal is None else list(self.equal.lines())
         answered = [*pair_lines(self.results), *verdicts, *by_class, *consistent]
         if self._is_pair:
             yield from answered
@@ -187,7 +191,7 @@ class Comparison(Result):
         drops = [*drop_lines(self.mean_drops), *apart_lines(self.results, self.ranks)]
         fits = fit_lines([r for r in self.fits.to_pylist() if r["scale"] == "plain"])
         orders, tried = order_lines(self.ranks.to_pylist()), sensitivity_lines(self.sensitivity.to_pylist())
-        yield from spaced(answered, drops, fits, orders, tried)
+        yield from spaced(answered, equal, drops, fits, orders, tried)
         yield "To draw figures from these tables: manyhot report FOLDER"
 
     def to_json(self) -> dict[str, Any]:
@@ -198,6 +202,8 @@ class Comparison(Result):
         made = {"differences": found, "answers": self.answers, **judged}
         if self.consistency is not None:
             made |= {name: table.to_pylist() for name, table in self.consistency.tables.items()}
+        if self.equal is not None:
+            made |= {"equal_accuracy": self.equal.table.to_pylist()}
         return {**made, **rows, "drops": self.mean_drops, "notes": self.notes}
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
@@ -229,6 +235,7 @@ class Comparison(Result):
         made = self.tables | {"models": self.results.models} | dict(self.described)
         made |= {} if self.classes is None else {"class_differences": self.classes}
         made |= {} if self.consistency is None else self.consistency.tables
+        made |= {} if self.equal is None else {"equal_accuracy": self.equal.table}
         clear_report(out)
         clear_gallery(out)
         results = self.results.table
@@ -289,29 +296,37 @@ def compare_results(
     families: PathLike | Mapping[str, str] | None = None,
     best_from: float = 0.85,
     ends: Sequence[tuple[End, End]] = (),
+    groups: Groups | None = None,
     run: Run = QUIET,
 ) -> Comparison:
     """Compare models between data sets and metrics; parameters and errors are those of `manyhot.compare`."""
-    parts = open_results(results, run)
+    arguments = [read_source(argument, run) for argument in flattened(results)]
+    parts = [part for argument in arguments for part in argument]
     own_ends, own_without = _of_benchmarks(parts)
     left_out = without or own_without
-    together = join([part.without(left_out, missing_ok=not without) for part in parts])
+    together = join(parts, several_models=groups is not None).without(left_out, missing_ok=not without)
     if not len(together):
         raise InputError("No model is left to compare.", got=", ".join(left_out) or None)
     if left_out:
         together = replace(together, pairs=_adjusted(together.pairs))
-    comparer = Comparer(together, _family(together, families), best_from)
+    comparer = Comparer(together, family_namer(together, families), best_from)
     for x, y in dict.fromkeys([*_shifts(together), *_within(together), *own_ends, *ends]):
         comparer.add(x, y)
+    together = replace(together, models=with_families(together, comparer.family))
+    equal = None if groups is None else compare_groups(together, group_names(groups, together, arguments))
+    if equal is not None:
+        together = replace(together, models=equal.with_groups(together.models))
     paths = [Path(r) for r in flattened(results) if isinstance(r, str | os.PathLike)]
     thresholds = open_thresholds(results)
     others = None if thresholds is None else thresholds.without(left_out, missing_ok=not without)
     return Comparison(
-        replace(together, models=_with_families(together, comparer.family)),
+        together,
         **comparer.tables(),
         sensitivity=sensitivity(together, others, comparer.family),
         thresholds=thresholds,
         described=_described(paths),
+        equal=equal,
+        notes=() if equal is None else equal.notes,
         sources=tuple(paths),
         metadata={"notes": together.about.get("notes", "[]")},
         inputs=dict(_hash(path) for path in paths if path.exists()),
@@ -354,55 +369,6 @@ def _of_benchmarks(parts: Sequence[Results]) -> tuple[list[tuple[End, End]], lis
     return ends, [pattern for one in asked for pattern in one["without"]]
 
 
-def _family(results: Results, families: PathLike | Mapping[str, str] | None) -> Callable[[str], str]:
-    """Return what gives the family of a model: `families`, else the models table, else its name."""
-    own = families if isinstance(families, Mapping) else _read_families(families)
-    models = results.table["model"].unique().to_pylist()
-    if own and not set(own) & set(models):
-        raise MatchError(
-            "None of the models is in the table of families.",
-            got=f"models such as {next(iter(own))}",
-            allowed=f"models such as {models[0]}",
-        )
-    table = results.models
-    columns = (table[c].to_pylist() for c in ("model", "family") if "family" in table.column_names)
-    listed_families = {model: family for model, family in zip(*columns, strict=True) if family}
-    return lambda model: own.get(model) or listed_families.get(model) or family_of(model)
-
-
-def _read_families(path: PathLike | None) -> dict[str, str]:
-    import polars as pl
-
-    if path is None:
-        return {}
-    try:
-        frame = pl.read_csv(Path(path), infer_schema=False)
-        twice = frame["model"].filter(frame["model"].is_duplicated())
-        if len(twice):
-            raise InputError(
-                "A model is listed with two families.", where=path, got=twice[0], allowed="one row per model"
-            )
-        return dict(frame.select("model", "family").iter_rows())
-    except FileNotFoundError as error:
-        raise InputError("The file does not exist.", where=path) from error
-    except (pl.exceptions.PolarsError, ValueError) as error:
-        raise InputError(
-            "The file is not a table of families.",
-            where=path,
-            got=str(error).partition("\n")[0],
-            allowed="a CSV file with the columns model and family",
-        ) from error
-
-
-def _with_families(results: Results, family: Callable[[str], str]) -> pa.Table:
-    """Return the models table with a row and a family for every model."""
-    table, models = results.models, results.table["model"].unique().to_pylist()
-    at = pc.index_in(pa.array(models, pa.string()), one_chunk(table["model"]))
-    columns = {c: table[c].take(at) for c in table.column_names if c not in ("model", "family")}
-    families = pa.array([family(m) for m in models], pa.string())
-    return pa.table({"model": pa.array(models, pa.string()), "family": families, **columns})
-
-
 def _described(folders: Sequence[Path]) -> dict[str, pa.Table]:
     """Return the tables of label sets in folders of results."""
     read = {
@@ -419,92 +385,3 @@ def _described(folders: Sequence[Path]) -> dict[str, pa.Table]:
 def _hash(path: Path) -> tuple[str, str]:
     file = path / "results.parquet" if path.is_dir() else path
     return (f"{path.name}/{file.name}" if path.is_dir() else path.name), sha256(file)
-
-
-def join(results: Sequence[Results]) -> Results:
-    """Join several results into one.
-
-    Raises
-    ------
-    InputError
-        If there are none.
-    MatchError
-        If two of the results contain the same values.
-    """
-    if not results:
-        raise InputError("There are no results to compare.", do="pass at least one result")
-    _check_apart(results)
-    first = results[0]
-    if len(results) == 1:
-        return first
-    models = pa.concat_tables([p.models for p in results], promote_options="default")
-    # Results of an audit have more columns.
-    together = partial(pa.concat_tables, promote_options="default")
-    joined = {k: together([getattr(p, k) for p in results]) for k in ("pairs", "samples")}
-    table = together([p.table.replace_schema_metadata() for p in results])
-    about = {f"manyhot.{k}": v for k, v in (first.about | _joined_about(results)).items()}
-    name = " and ".join(dict.fromkeys(p.name for p in results if p.name))
-    return Results(table.replace_schema_metadata(about), models=_once(models), name=name, **joined)
-
-
-def _joined_about(results: Sequence[Results]) -> dict[str, str]:
-    """Return the metrics, notes and own models of all results."""
-    metrics = {k: v for p in reversed(results) for k, v in json.loads(p.about.get("metrics", "{}")).items()}
-    notes, own = (
-        [e for p in results for e in json.loads(p.about.get(kind, "[]"))] for kind in ("notes", "own")
-    )
-    about = {"metrics": metrics, "notes": notes, "own": list(dict.fromkeys(own))}
-    return {name: json.dumps(value) for name, value in about.items()}
-
-
-def _check_apart(results: Sequence[Results]) -> None:
-    seen: dict[End, Results] = {}
-    for part in results:
-        for end in part.values_at:
-            if end in seen:
-                again = _one_call(seen[end], part)
-                raise MatchError(
-                    "Two results contain values of the same data set, metric and slice.",
-                    where=f"{seen[end].name} and {part.name}",
-                    got=", ".join(end),
-                    allowed="each value in only one of the results",
-                    do=f"compare the models from their predictions: {again}"
-                    if again
-                    else "compare models from their predictions, with `labels`; or evaluate one "
-                    "data set under another name with `dataset`",
-                )
-            seen[end] = part
-
-
-_SHARED_OPTIONS = (
-    *("--rows", "--images", "--classes", "--dataset", "--match", "--scores"),
-    *("--metric", "--resamples", "--seed"),
-)
-"""Options with a value that evaluate and compare both have."""
-
-
-def _one_call(one: Results, other: Results) -> str:
-    """Return the command that compares models which were evaluated in two calls; empty if it is not known."""
-    first, second = (_read_call(part.about.get("call", "")) for part in (one, other))
-    if first is None or second is None or first[1:] != second[1:] or first[0] == second[0]:
-        return ""
-    files, labels, options = [*first[0], *second[0]], first[1], first[2]
-    return shlex.join(["manyhot", "compare", *files, "--labels", labels, *options])
-
-
-def _read_call(call: str) -> tuple[list[str], str, list[str]] | None:
-    """Return the predictions, the labels and the options of a call of evaluate that compare has, too."""
-    tokens = shlex.split(call)
-    pairs = list(zip(tokens[3::2], tokens[4::2], strict=False))
-    known = {"--predictions", "--out", *_SHARED_OPTIONS}
-    if tokens[:2] != ["manyhot", "evaluate"] or len(tokens) % 2 == 0 or {name for name, _ in pairs} - known:
-        return None
-    files = [value for name, value in pairs if name == "--predictions"]
-    options = [text for pair in pairs if pair[0] in _SHARED_OPTIONS for text in pair]
-    return (files, tokens[2], options) if files else None
-
-
-def _once(models: pa.Table) -> pa.Table:
-    """Return the first row of each model."""
-    names = one_chunk(models["model"])
-    return models.take(pa.array(np.sort(np.unique(np.asarray(names, str), return_index=True)[1])))

@@ -12,7 +12,7 @@ import pyarrow as pa
 from manyhot.command import command
 from manyhot.data.benchmarks import ResultsLike, flattened, open_results
 from manyhot.errors import InputError
-from manyhot.evaluate.comparison import join
+from manyhot.evaluate.joined_results import join
 from manyhot.evaluate.ranks import narrow, rank_models
 from manyhot.evaluate.terminal import ranked_lines
 from manyhot.formats.writing import PathLike, check_apart

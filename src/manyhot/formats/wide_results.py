@@ -1,13 +1,15 @@
 """Published results of many models: open_clip's, imagenet-testbed's, Peychev et al.'s and CLIP_benchmark's.
 
-The first three have a column for each data set, the last a row for each model and data set.
+One reader reads all four. `WideTable` declares what differs: the columns that name a model, the unit, and
+what each column of values holds.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,82 +24,185 @@ from manyhot.registry import register
 from manyhot.tables import Results, schema
 from manyhot.tables.result_tables import describe_metric
 
+_ZERO_SHOT_DATA = (
+    ("datacomp", r"datacomp|commonpool"),
+    ("laion", r"laion"),
+    ("dfn", r"dfn"),
+    ("metaclip", r"metaclip"),
+    ("merged-2b", r"merged2b"),
+    ("webli", r"webli"),
+    ("openai", r"openai"),
+    ("yfcc-15m", r"yfcc15m"),
+    ("cc-12m", r"cc12m"),
+)
+"""Training data of zero-shot models by patterns of their pretraining; the first match counts."""
+
+
+def zero_shot_data(model: str) -> str:
+    """Return the training data of a zero-shot model, such as ``ViT-B-32/laion2b_e16``; empty if not known."""
+    pretraining = model.partition("/")[2].lower()
+    return next((data for data, pattern in _ZERO_SHOT_DATA if re.search(pattern, pretraining)), "")
+
+
+def zero_shot_family(model: str) -> str:
+    """Return the family of a zero-shot model: its training data, or its architecture if they are not known.
+
+    85 of open_clip's 121 models are vision transformers, and models of the same data have more in common
+    than those of the same architecture (Fang et al. 2022, arXiv 2205.01397: data determine the robustness of
+    CLIP).
+    """
+    return zero_shot_data(model) or family_of(model)
+
+
+_SIZES = {
+    "imagenet-val": 50_000,
+    "imagenetv2-matched-frequency": 10_000,
+    "imagenet-a": 7_500,
+    "imagenet-r": 30_000,
+    "imagenet-sketch": 50_889,
+    "objectnet": 18_574,
+    "cifar-10": 10_000,
+    "cifar-100": 10_000,
+    "mnist": 10_000,
+    "stl-10": 8_000,
+    "imagenet-val-a-classes": 10_000,
+    "imagenet-val-r-classes": 10_000,
+    "imagenet-multilabel": 18_692,
+}
+"""Number of images of the data sets that are read. A column of another data set has no known n."""
+
 
 @dataclass(frozen=True)
-class _Column:
-    """What a column holds: a metric on a data set of n images."""
+class ValueColumn:
+    """A column of values, and what it holds: a metric on a data set.
 
+    `rows` is the value of the column ``dataset`` in the rows of this data set, in a table with several rows
+    per model.
+    """
+
+    name: str
     dataset: str
-    n: int
     metric: str = "top1"
     is_share: bool = True
+    rows: str | None = None
 
 
-_VAL, _V2 = _Column("imagenet-val", 50_000), _Column("imagenetv2-matched-frequency", 10_000)
-_A, _R = _Column("imagenet-a", 7_500), _Column("imagenet-r", 30_000)
-_SKETCH, _OBJECTNET = _Column("imagenet-sketch", 50_889), _Column("objectnet", 18_574)
-_CIFAR10, _CIFAR100 = _Column("cifar-10", 10_000), _Column("cifar-100", 10_000)
-_MNIST, _STL10 = _Column("mnist", 10_000), _Column("stl-10", 8_000)
+@dataclass(frozen=True)
+class WideTable:
+    """The form of a published table.
 
-OPENCLIP = {
-    "ImageNet 1k": _VAL,
-    "ImageNet v2": _V2,
-    "ImageNet-A": _A,
-    "ImageNet-R": _R,
-    "ImageNet Sketch": _SKETCH,
-    "ObjectNet": _OBJECTNET,
-    "CIFAR-10": _CIFAR10,
-    "CIFAR-100": _CIFAR100,
-    "MNIST": _MNIST,
-    "STL-10": _STL10,
+    Attributes
+    ----------
+    model : tuple of str
+        Columns that make the name of a model.
+    columns : tuple of ValueColumn
+        The columns that are read; others are not.
+    recognised_by : tuple of str
+        Columns by which a file is recognised.
+    whole : float
+        The value of a perfect model: 1 for shares, 100 for percent.
+    are_compared : bool
+        Whether a comparison compares the columns with each other.
+    family, pretraining : callable
+        Return the family of a model and its pretraining data from its name.
+    """
+
+    model: tuple[str, ...]
+    columns: tuple[ValueColumn, ...]
+    recognised_by: tuple[str, ...]
+    whole: float
+    are_compared: bool = False
+    family: Callable[[str], str] = lambda model: family_of(model.rpartition("--")[2])
+    pretraining: Callable[[str], str] = pretraining_of
+
+
+_OPENCLIP = {
+    "ImageNet 1k": "imagenet-val",
+    "ImageNet v2": "imagenetv2-matched-frequency",
+    "ImageNet-A": "imagenet-a",
+    "ImageNet-R": "imagenet-r",
+    "ImageNet Sketch": "imagenet-sketch",
+    "ObjectNet": "objectnet",
+    "CIFAR-10": "cifar-10",
+    "CIFAR-100": "cifar-100",
+    "MNIST": "mnist",
+    "STL-10": "stl-10",
 }
-"""Columns of open_clip's tables whose metric is top-1 accuracy, and whose number of images is known."""
-
-TESTBED = {
-    "val": _VAL,
-    "imagenetv2-matched-frequency": _V2,
-    "imagenet-a": _A,
-    "imagenet-r": _R,
-    "imagenet-sketch": _SKETCH,
-    "val-on-imagenet-a-classes": _Column("imagenet-val-a-classes", 10_000),
-    "val-on-imagenet-r-classes": _Column("imagenet-val-r-classes", 10_000),
+_TESTBED = {
+    "val": "imagenet-val",
+    "imagenetv2-matched-frequency": "imagenetv2-matched-frequency",
+    "imagenet-a": "imagenet-a",
+    "imagenet-r": "imagenet-r",
+    "imagenet-sketch": "imagenet-sketch",
+    "val-on-imagenet-a-classes": "imagenet-val-a-classes",
+    "val-on-imagenet-r-classes": "imagenet-val-r-classes",
 }
-"""Columns of imagenet-testbed's table of top-1 accuracies."""
-
-PEYCHEV = {
-    "imagenet_top1_val_acc": _VAL,
-    # A mean over classes, whose interval does not follow from its value.
-    "imagenet_mla_val_acc": _Column("imagenet-multilabel", 18_692, "mla", is_share=False),
+_CLIP_BENCHMARK = {
+    "imagenet1k": "imagenet-val",
+    "imagenetv2": "imagenetv2-matched-frequency",
+    "imagenet-a": "imagenet-a",
+    "imagenet-r": "imagenet-r",
+    "imagenet_sketch": "imagenet-sketch",
+    "objectnet": "objectnet",
+    "vtab/cifar10": "cifar-10",
+    "vtab/cifar100": "cifar-100",
+    "mnist": "mnist",
+    "stl10": "stl-10",
 }
-"""Columns of the tables of Peychev et al."""
 
-CLIP_BENCHMARK = {
-    "imagenet1k": _VAL,
-    "imagenetv2": _V2,
-    "imagenet-a": _A,
-    "imagenet-r": _R,
-    "imagenet_sketch": _SKETCH,
-    "objectnet": _OBJECTNET,
-    "vtab/cifar10": _CIFAR10,
-    "vtab/cifar100": _CIFAR100,
-    "mnist": _MNIST,
-    "stl10": _STL10,
-}
-"""Data sets of CLIP_benchmark whose number of images is known."""
-
-
-def _matches(*names: str) -> object:
-    return lambda path: set(names) <= set(column_names(path))
-
-
-@register(
-    "format",
-    "openclip-results",
-    holds="results",
-    suffixes=(".csv",),
-    matches=_matches("name", "pretrained", "ImageNet 1k"),
-    needs="name, pretrained and ImageNet 1k",
+OPENCLIP_TABLE = WideTable(
+    model=("name", "pretrained"),
+    columns=tuple(ValueColumn(*item) for item in _OPENCLIP.items()),
+    recognised_by=("name", "pretrained", "ImageNet 1k"),
+    whole=1.0,
+    family=zero_shot_family,
+    pretraining=zero_shot_data,
 )
+TESTBED_TABLE = WideTable(
+    model=("model",),
+    columns=tuple(ValueColumn(*item) for item in _TESTBED.items()),
+    recognised_by=("model", "val", "imagenetv2-matched-frequency"),
+    whole=100.0,
+)
+PEYCHEV_TABLE = WideTable(
+    model=("model_dir_id",),
+    columns=(
+        ValueColumn("imagenet_top1_val_acc", "imagenet-val"),
+        # A mean over classes, whose interval does not follow from its value.
+        ValueColumn("imagenet_mla_val_acc", "imagenet-multilabel", "mla", is_share=False),
+    ),
+    recognised_by=("model_dir_id", "imagenet_top1_val_acc", "imagenet_mla_val_acc"),
+    whole=100.0,
+    are_compared=True,
+)
+CLIP_BENCHMARK_TABLE = WideTable(
+    model=("model", "pretrained"),
+    columns=tuple(
+        ValueColumn(values, dataset, metric, rows=name)
+        for name, dataset in _CLIP_BENCHMARK.items()
+        for metric, values in (("top1", "acc1"), ("top5", "acc5"))
+    ),
+    recognised_by=("dataset", "model", "pretrained", "acc1", "acc5"),
+    whole=1.0,
+    family=zero_shot_family,
+    pretraining=zero_shot_data,
+)
+
+
+def _table_format(name: str, form: WideTable) -> Callable[..., Callable[..., Results]]:
+    """Return the decorator that registers the reader of a table."""
+    listed = f"{', '.join(form.recognised_by[:-1])} and {form.recognised_by[-1]}"
+    return register(
+        "format",
+        name,
+        holds="results",
+        suffixes=(".csv",),
+        matches=lambda path: set(form.recognised_by) <= set(column_names(path)),
+        needs=listed,
+    )
+
+
+@_table_format("openclip-results", OPENCLIP_TABLE)
 def read_openclip_results(path: Path, *, dataset: str | None = None) -> Results:
     """Zero-shot accuracies of open_clip, a column for each data set, as shares.
 
@@ -108,18 +213,10 @@ def read_openclip_results(path: Path, *, dataset: str | None = None) -> Results:
     ----------
     mlfoundations/open_clip, ``docs/openclip_results.csv``.
     """
-    frame = _named(path, "name", "pretrained")
-    return _results(_wide(frame, OPENCLIP, 1.0, path), frame, path, dataset)
+    return _read(path, OPENCLIP_TABLE, dataset)
 
 
-@register(
-    "format",
-    "testbed-results",
-    holds="results",
-    suffixes=(".csv",),
-    matches=_matches("model", "val", "imagenetv2-matched-frequency"),
-    needs="model, val and imagenetv2-matched-frequency",
-)
+@_table_format("testbed-results", TESTBED_TABLE)
 def read_testbed_results(path: Path, *, dataset: str | None = None) -> Results:
     """Top-1 accuracies of imagenet-testbed, a column for each setting, in percent.
 
@@ -130,18 +227,10 @@ def read_testbed_results(path: Path, *, dataset: str | None = None) -> Results:
     modestyachts/imagenet-testbed, ``robustness_top1s.csv``. Taori et al. 2020, Measuring robustness to
     natural distribution shifts in image classification, https://arxiv.org/abs/2007.00644.
     """
-    frame = _named(path, "model")
-    return _results(_wide(frame, TESTBED, 100.0, path), frame, path, dataset)
+    return _read(path, TESTBED_TABLE, dataset)
 
 
-@register(
-    "format",
-    "peychev-results",
-    holds="results",
-    suffixes=(".csv",),
-    matches=_matches("model_dir_id", "imagenet_top1_val_acc", "imagenet_mla_val_acc"),
-    needs="model_dir_id, imagenet_top1_val_acc and imagenet_mla_val_acc",
-)
+@_table_format("peychev-results", PEYCHEV_TABLE)
 def read_peychev_results(path: Path, *, dataset: str | None = None) -> Results:
     """Top-1 and multi-label accuracy of 962 networks by Peychev et al., in percent.
 
@@ -153,22 +242,10 @@ def read_peychev_results(path: Path, *, dataset: str | None = None) -> Results:
     Peychev, Müller, Fischer & Vechev 2023, Automated classification of model errors on ImageNet,
     https://arxiv.org/abs/2401.02430; eth-sri/automated-error-analysis.
     """
-    frame = _named(path, "model_dir_id")
-    found = _results(_wide(frame, PEYCHEV, 100.0, path), frame, path, dataset)
-    ends = [(of.dataset, of.metric, "all") for of in PEYCHEV.values()]
-    compared = {"manyhot.compared": json.dumps({"ends": [ends], "without": []})}
-    table = found.table.replace_schema_metadata({**(found.table.schema.metadata or {}), **compared})
-    return replace(found, table=table)
+    return _read(path, PEYCHEV_TABLE, dataset)
 
 
-@register(
-    "format",
-    "clip-benchmark",
-    holds="results",
-    suffixes=(".csv",),
-    matches=_matches("dataset", "model", "pretrained", "acc1", "acc5"),
-    needs="dataset, model, pretrained, acc1 and acc5",
-)
+@_table_format("clip-benchmark", CLIP_BENCHMARK_TABLE)
 def read_clip_benchmark(path: Path, *, dataset: str | None = None) -> Results:
     """Zero-shot results of CLIP_benchmark: top-1 and top-5 accuracy as shares.
 
@@ -178,65 +255,15 @@ def read_clip_benchmark(path: Path, *, dataset: str | None = None) -> Results:
     ----------
     LAION-AI/CLIP_benchmark, ``benchmark/benchmark.csv``.
     """
-    frame, parts = _named(path, "model", "pretrained"), list[pa.Table]()
-    for name, column in CLIP_BENCHMARK.items():
-        own = frame.filter(pl.col("dataset") == name)
-        for metric, values in (("top1", "acc1"), ("top5", "acc5")):
-            parts.append(_part(own, values, _Column(column.dataset, column.n, metric), 1.0, path))
-    return _results(parts, frame.unique("model", maintain_order=True), path, dataset)
+    return _read(path, CLIP_BENCHMARK_TABLE, dataset)
 
 
-def _named(path: Path, *columns: str) -> pl.DataFrame:
-    """Return the table with the column `model`, joined from the columns that make the name of a model."""
-    frame = read_frame(path)
-    parts = [pl.col(column).cast(pl.String) for column in columns]
-    frame = frame.with_columns(model=pl.concat_str(*parts, separator="/"))
-    nameless = frame["model"].is_null()
-    if nameless.any():
-        where = f"{path}, row {nameless.arg_true()[0]}"
-        raise InputError("A model has no name.", where=where, allowed=f"{' and '.join(columns)} in each row")
-    return frame
-
-
-def _wide(frame: pl.DataFrame, columns: Mapping[str, _Column], whole: float, path: Path) -> list[pa.Table]:
-    """Return the results of each known column."""
-    return [_part(frame, name, of, whole, path) for name, of in columns.items() if name in frame.columns]
-
-
-def _part(frame: pl.DataFrame, name: str, of: _Column, whole: float, path: Path) -> pa.Table:
-    """Return the results of one column; empty cells are models that were not evaluated."""
-    filled = frame.filter(pl.col(name).cast(pl.String).str.strip_chars().fill_null("") != "")
-    values = filled[name].cast(pl.Float64, strict=False)
-    bad = filled.filter(~values.is_between(0, whole).fill_null(False))
-    if len(bad):
-        raise InputError(
-            "This is not an accuracy.",
-            where=f"{path}, model {bad['model'][0]}",
-            got=f"{name} {bad[name][0]}",
-            allowed=f"0 to {whole:g}, or nothing if the model was not evaluated",
-        )
-    twice = filled["model"].filter(filled["model"].is_duplicated())
-    if len(twice):
-        raise InputError("A model occurs twice in the table.", where=path, got=twice[0])
-    value, n = np.round(values.to_numpy() / whole, 6), len(filled)
-    lo, hi = proportion_interval(np.rint(value * of.n), of.n) if of.is_share else (np.full(n, np.nan),) * 2
-    columns = {
-        "dataset": [of.dataset] * n,
-        "model": filled["model"].to_list(),
-        "metric": [of.metric] * n,
-        "slice": ["all"] * n,
-        "value": value,
-        "lo": pa.array(lo, pa.float64(), from_pandas=True),
-        "hi": pa.array(hi, pa.float64(), from_pandas=True),
-        "n": [of.n] * n,
-        "n_skipped": [0] * n,
-    }
-    return pa.table(columns, schema=schema("results"))
-
-
-def _results(parts: Sequence[pa.Table], models: pl.DataFrame, path: Path, dataset: str | None) -> Results:
-    """Return the parts as one table of results, with the models' families and pretraining."""
-    together = pa.concat_tables(parts)
+def _read(path: Path, form: WideTable, dataset: str | None) -> Results:
+    """Return the results in a table of this form, of one data set if it is given."""
+    frame = _named(path, form)
+    together = pa.concat_tables(
+        _part(frame, of, form.whole, path) for of in form.columns if of.name in frame.columns
+    )
     known = together["dataset"].unique().to_pylist()
     if dataset is not None:
         together = together.filter(pa.compute.equal(together["dataset"], dataset))
@@ -248,14 +275,64 @@ def _results(parts: Sequence[pa.Table], models: pl.DataFrame, path: Path, datase
             allowed=", ".join(known) or None,
         )
     metrics = {name: describe_metric(name) for name in together["metric"].unique().to_pylist()}
-    names = models["model"].to_list()
+    about = {"manyhot.metrics": json.dumps(metrics)}
+    if form.are_compared:
+        ends = [(of.dataset, of.metric, "all") for of in form.columns]
+        about["manyhot.compared"] = json.dumps({"ends": [ends], "without": []})
+    names = frame["model"].unique(maintain_order=True).to_list()
+    return Results(together.replace_schema_metadata(about), models=_models(names, form), name=path.stem)
+
+
+def _named(path: Path, form: WideTable) -> pl.DataFrame:
+    """Return the table with the column `model`, joined from the columns that make the name of a model."""
+    frame = read_frame(path)
+    parts = [pl.col(column).cast(pl.String) for column in form.model]
+    frame = frame.with_columns(model=pl.concat_str(*parts, separator="/"))
+    nameless = frame["model"].is_null()
+    if nameless.any():
+        where = f"{path}, row {nameless.arg_true()[0]}"
+        allowed = f"{' and '.join(form.model)} in each row"
+        raise InputError("A model has no name.", where=where, allowed=allowed)
+    return frame
+
+
+def _part(frame: pl.DataFrame, of: ValueColumn, whole: float, path: Path) -> pa.Table:
+    """Return the results of one column; empty cells are models that were not evaluated."""
+    own = frame if of.rows is None else frame.filter(pl.col("dataset") == of.rows)
+    filled = own.filter(pl.col(of.name).cast(pl.String).str.strip_chars().fill_null("") != "")
+    values = filled[of.name].cast(pl.Float64, strict=False)
+    bad = filled.filter(~values.is_between(0, whole).fill_null(False))
+    if len(bad):
+        raise InputError(
+            "This is not an accuracy.",
+            where=f"{path}, model {bad['model'][0]}",
+            got=f"{of.name} {bad[of.name][0]}",
+            allowed=f"0 to {whole:g}, or nothing if the model was not evaluated",
+        )
+    twice = filled["model"].filter(filled["model"].is_duplicated())
+    if len(twice):
+        raise InputError("A model occurs twice in the table.", where=path, got=twice[0])
+    value, rows, n = np.round(values.to_numpy() / whole, 6), len(filled), _SIZES[of.dataset]
+    lo, hi = proportion_interval(np.rint(value * n), n) if of.is_share else (np.full(rows, np.nan),) * 2
+    columns = {
+        "dataset": [of.dataset] * rows,
+        "model": filled["model"].to_list(),
+        "metric": [of.metric] * rows,
+        "slice": ["all"] * rows,
+        "value": value,
+        "lo": pa.array(lo, pa.float64(), from_pandas=True),
+        "hi": pa.array(hi, pa.float64(), from_pandas=True),
+        "n": [n] * rows,
+        "n_skipped": [0] * rows,
+    }
+    return pa.table(columns, schema=schema("results"))
+
+
+def _models(names: list[str], form: WideTable) -> pa.Table:
+    """Return the models with their families and pretraining."""
     about = {
         "model": names,
-        "family": [family_of(name.rpartition("--")[2]) for name in names],
-        "pretraining": [pretraining_of(name) or None for name in names],
+        "family": [form.family(name) for name in names],
+        "pretraining": [form.pretraining(name) or None for name in names],
     }
-    return Results(
-        together.replace_schema_metadata({"manyhot.metrics": json.dumps(metrics)}),
-        models=pa.table(about),
-        name=path.stem,
-    )
+    return pa.table(about)

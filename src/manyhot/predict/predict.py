@@ -13,6 +13,7 @@ from manyhot.errors import UsageError
 from manyhot.formats import read_classes
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Count, OptionName, Repeated, Shown
+from manyhot.predict.adapters.open_clip import read_templates
 from manyhot.predict.engines.engine import precision_of
 from manyhot.predict.models import find_model
 from manyhot.predict.parts import IMAGES
@@ -67,6 +68,7 @@ def predict(
     top: Count | None = None,
     dense: bool = False,
     embeddings: bool = False,
+    templates: Annotated[PathLike | Sequence[str] | None, Shown("FILE")] = None,
     engine: str = "auto",
     precision: str = "f32",
     shard: Annotated[str, Shown("I/N")] = "0/1",
@@ -99,6 +101,10 @@ def predict(
         Keep the scores of all classes instead of the top classes.
     embeddings
         Also store the penultimate features, which 'manyhot similar' needs.
+    templates
+        For models of open_clip, the sentences that the names of the classes are put into: a text file with
+        one on each line and {} for the name, openai for OpenAI's 80 (the default), or simple for 7 of them;
+        in Python also a list of sentences.
     engine
         auto uses the fastest engine with the same predictions. Other choices are torch, openvino and onnx,
         and ray or ray:ENGINE for a cluster.
@@ -147,6 +153,7 @@ def predict(
         workers=workers,
         batch=batch,
         classes=class_list,
+        templates=_sentences(names, templates),
     )
     source = open_source(images, labels=labels)
     if on_ray:
@@ -154,7 +161,7 @@ def predict(
     else:
         done = []
         for name in names:
-            network = find_model(name, class_list)
+            network = find_model(name, class_list, **settings.options)
             done.append(predict_source(source, network, Path(out), settings, run.call, run.on_event))
             for note in _unlabelled(done) if len(done) == 1 else ():
                 run.event("note", {"model": network.name, "text": note})
@@ -166,6 +173,19 @@ def predict(
     return PredictResult(
         tuple(done), notes=notes, written=(*(p for p in written if p not in shared), *shared)
     )
+
+
+def _sentences(names: Sequence[str], templates: PathLike | Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return the templates, read once for all models and machines."""
+    if templates is None:
+        return None
+    if not any(name.strip().startswith("open_clip/") for name in names):
+        raise UsageError(
+            "None of the models compares images with sentences.",
+            got=", ".join(names),
+            allowed="`templates` for models named open_clip/ARCH/PRETRAINED",
+        )
+    return read_templates(templates)
 
 
 def _unlabelled(done: Sequence[PredictedModel]) -> Iterator[str]:

@@ -46,7 +46,10 @@ TOP_CLASSES = 20
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """The checked settings of `manyhot.predict`. If `top` is None, the scores of all classes are kept."""
+    """The checked settings of `manyhot.predict`.
+
+    If `top` is None, the scores of all classes are kept. If `templates` is None, models have their own.
+    """
 
     top: int | None = TOP_CLASSES
     engine: str = "auto"
@@ -56,6 +59,12 @@ class PredictSettings:
     workers: int | None = None
     batch: int | None = None
     classes: ClassList | None = None
+    templates: tuple[str, ...] | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of models that have them."""
+        return {} if self.templates is None else {"templates": self.templates}
 
     def __post_init__(self) -> None:
         for name in ("top", "workers", "batch"):

@@ -228,6 +228,7 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT("model", "as in results"),
         TEXT.optional("family", "family of architectures, such as resnet"),
         TEXT.optional("pretraining", "pretraining data before ImageNet-1k; in-1k if there are none"),
+        TEXT.optional("group", "group of models in a comparison at equal accuracy; null if it is in none"),
         REAL.optional("params", "number of parameters, in millions"),
         INT.optional("img_size", "side of the input images, in pixels"),
     ),

@@ -164,3 +164,14 @@ def test_print_shows_folded_tables_and_names_of_points(imagenet, opened):
     assert page.locator("#labels-card tbody").bounding_box()["height"] > 50
     named = page.locator("#label-errors-imagenet-val svg text", has_text="pnasnet_large_tf")
     assert named.count() == 1
+
+
+@pytest.mark.slow
+def test_the_report_of_two_groups_is_of_reasonable_height(mirror, monkeypatch, tmp_path, opened):
+    """Nine shifts, of which the figure of both groups is open."""
+    monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
+    compare("timm-results", "openclip-results", groups="results").write(tmp_path)
+    page = opened(write_page(tmp_path, beside=False), 1400)
+    assert size(page)[1] <= 7000
+    shown = page.locator("#shift .fig:not(details .fig)").evaluate_all("figures => figures.map(f => f.id)")
+    assert shown == ["equal-accuracy-imagenet-val"]

@@ -737,40 +737,6 @@ def test_a_name_without_its_family():
     )
 
 
-# open_clip.
-
-
-def test_zero_shot_by_hand(tmp_path, photo, require):
-    """Random weights: the answer is the cosine with the mean sentence of each class, by the formula."""
-    clip = pytest.importorskip("open_clip")
-    arch = "RN50-quickgelu" if "ViT-S-32-alt" not in clip.list_models() else "ViT-S-32-alt"
-    torch.manual_seed(0)
-    model = clip.create_model(arch, pretrained=None).eval()
-    torch.save(model.state_dict(), tmp_path / "clip.pt")
-    classes = from_keys(("cat", "dog", "tree"), "three")
-    network = find_model(
-        f"open_clip/{arch}/{tmp_path / 'clip.pt'}(templates=['a {{}}.', 'the {{}}.'])".replace("{{}}", "{}"),
-        classes,
-    )
-    said = predict_in_memory(photo, network, top=None, engine="torch").predictions
-    tokens = clip.get_tokenizer(arch)
-    from manyhot.predict.decode import decode
-
-    crops = torch.stack([network.preprocessing(decode(p.read_bytes())) for p in sorted(photo.iterdir())])
-    mean, std = (
-        torch.tensor(v).view(3, 1, 1) for v in (network.preprocessing.mean, network.preprocessing.std)
-    )
-    with torch.no_grad():
-        seen = model.encode_image((crops / 255 - mean) / std, normalize=True)
-        rows = []
-        for name in classes.names:
-            texts = model.encode_text(tokens([f"a {name}.", f"the {name}."]), normalize=True).mean(0)
-            rows.append(texts / texts.norm())
-        wanted = model.logit_scale.exp() * seen @ torch.stack(rows).T
-    np.testing.assert_allclose(said.scores, wanted.numpy(), atol=1e-3)
-    assert (said.class_hash, said.score_kind) == (classes.hash, "logit")
-
-
 # Lists.
 
 

@@ -21,6 +21,7 @@ MADE = (
     "swaps",
     "sensitivity",
     "error_ratios",
+    "equal_accuracy",
     "datasets",
     "set_sizes",
     "class_pairs",

@@ -11,6 +11,7 @@ from pyarrow import compute as pc
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings
 from manyhot.evaluate.report.consistency_section import consistency_part
 from manyhot.evaluate.report.datasets import DataSet
+from manyhot.evaluate.report.equal_listings import equal_listings
 from manyhot.evaluate.report.groups_section import groups_part
 from manyhot.evaluate.report.overview import PROTOCOLS, TITLES
 from manyhot.evaluate.report.posterior_section import posterior_part
@@ -365,6 +366,7 @@ def _shift(tables: ReportTables, shared: Shared) -> _Part:
         list_fits(rows, shared, title=f"Lines through the models, {name}", section="shift", folded=True)
         for name, rows in group_by_dataset(fits).items()
     ]
+    listings += equal_listings(tables["equal_accuracy"], shared)
     sensitivity = group_by_dataset(tables["sensitivity"].to_pylist())
     listings += [
         list_sensitivity(rows, shared, title=f"What set sizes do to the drop, {name}")

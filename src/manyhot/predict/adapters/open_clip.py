@@ -1,36 +1,55 @@
-"""Zero-shot classifiers of open_clip: images compared with sentences about the classes."""
+"""Zero-shot classifiers of open_clip, as their authors evaluate them, and their image embeddings.
+
+An image is compared with sentences about each class. Templates and the class names of ImageNet are those of
+open_clip, which are OpenAI's; both may be the user's.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import hashlib
+import io
+import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from manyhot.classes import ClassList, class_list
-from manyhot.errors import InputError, UnknownNameError
+import numpy as np
+
+from manyhot.classes import ClassList, class_list, from_keys
+from manyhot.errors import InputError, OutputError, UnknownNameError
 from manyhot.extras import required
-from manyhot.predict.network import Network, Preprocessing
+from manyhot.files import atomic_write, cache_folder
+from manyhot.formats.writing import PathLike
+from manyhot.predict.network import Float32Array, Network, Preprocessing
 from manyhot.predict.weights import error_line, hub_or_cache
 from manyhot.registry import register
 
-TEMPLATES = (
-    "a photo of a {}.",
-    "a bad photo of the {}.",
-    "a origami {}.",
-    "a photo of the large {}.",
-    "a {} in a video game.",
-    "art of the {}.",
-    "a photo of the small {}.",
-)
-"""CLIP's plain sentence, and six of those that its authors average."""
+TEMPLATES = {"openai": "OPENAI_IMAGENET_TEMPLATES", "simple": "SIMPLE_IMAGENET_TEMPLATES"}
+"""Templates by name, and what open_clip calls them: OpenAI's 80 for ImageNet, and 7 of OpenAI's."""
+
+CLASS_NAMES = ("openai", "classes")
+"""Class names by name: OpenAI's for ImageNet, or those of the class list."""
+
+_HEAD = "head"
 
 
 @register("model", "open_clip", form="open_clip/ARCH/PRETRAINED", classes="any, by their names")
 def open_clip_network(
-    name: str, *, classes: ClassList | None = None, templates: Sequence[str] = TEMPLATES
+    name: str,
+    *,
+    classes: ClassList | None = None,
+    templates: PathLike | Sequence[str] = "openai",
+    names: str = "",
+    backbone: bool = False,
 ) -> Network:
     """A zero-shot classifier: cosine similarity of an image to the mean embedding of sentences about a class.
+
+    The embeddings of the sentences are normalised, averaged and normalised again; logits are multiplied by
+    the model's own scale, and its bias is added if it has one. The features are the normalised embedding of
+    the image.
 
     Parameters
     ----------
@@ -39,8 +58,15 @@ def open_clip_network(
         file.
     classes : ClassList, optional
         ImageNet-1k by default.
-    templates : sequence of str
-        Sentences with ``{}`` in place of the class name.
+    templates : path-like or sequence of str
+        Sentences with ``{}`` in place of the class name; a text file with one on each line; or a name in
+        `TEMPLATES`.
+    names : str
+        One of `CLASS_NAMES`. By default, OpenAI's names if the classes are ImageNet's and have no names of
+        the user's, else those of the class list.
+    backbone : bool
+        Whether only the features are needed. The texts are not embedded then, and the network returns a
+        single, meaningless score.
 
     Raises
     ------
@@ -49,7 +75,8 @@ def open_clip_network(
     FetchError
         If the weights cannot be downloaded.
     InputError
-        If a template has no placeholder for the class name.
+        If a template has no placeholder for the class name, the names do not fit the class list, or the
+        weights lack a text tower.
 
     References
     ----------
@@ -57,31 +84,138 @@ def open_clip_network(
     """
     clip: Any = required("open_clip", f"The model 'open_clip/{name}'", '"manyhot[clip]"')
     arch, _, pretrained = name.partition("/")
-    _check(clip, arch, pretrained, templates)
+    _check(clip, arch, pretrained)
+    sentences = read_templates(templates)
     classes = classes or class_list()
-    model = _created(clip, arch, pretrained)
-    config = model.visual.preprocess_cfg if hasattr(model.visual, "preprocess_cfg") else {}
-    module = _zero_shot(model.eval(), clip.get_tokenizer(arch), classes, templates)
-    return Network(
-        f"open_clip/{name}", classes, _preprocessing(config), module, "", about={"weights": pretrained}
+    class_names = _class_names(classes, names)
+    model = _created(clip, arch, pretrained).eval()
+    preprocessing = _preprocessing(model.visual.preprocess_cfg)
+    about = {"weights": pretrained}
+    if backbone:
+        module = _with_head(model.visual, np.zeros((1, _dimension(model, preprocessing)), np.float32))
+        return Network(f"open_clip/{name}", from_keys(("none",)), preprocessing, module, _HEAD, about=about)
+    texts = _text_embeddings(clip, model, arch, class_names, sentences)
+    scale, bias = model.logit_scale, getattr(model, "logit_bias", None)
+    shift = 0.0 if bias is None else float(bias.detach())
+    module = _with_head(model.visual, texts * float(scale.detach().exp()), shift)
+    notes = tuple(_same_names(class_names))
+    return Network(f"open_clip/{name}", classes, preprocessing, module, _HEAD, about=about, notes=notes)
+
+
+def read_templates(templates: PathLike | Sequence[str]) -> tuple[str, ...]:
+    """Return templates as sentences with ``{}``: those of a name in `TEMPLATES`, of a file, or as they are.
+
+    Raises
+    ------
+    InputError
+        If the file does not exist, or a template has no placeholder for the class name.
+    """
+    if not isinstance(templates, str | os.PathLike):
+        return _checked(tuple(templates), None)
+    file = os.fspath(templates)
+    if file in TEMPLATES:
+        metadata: Any = required("open_clip.zero_shot_metadata", "These templates", '"manyhot[clip]"')
+        return tuple(template("{}") for template in getattr(metadata, TEMPLATES[file]))
+    try:
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            "The templates cannot be read.",
+            where=file,
+            got=error_line(error),
+            allowed=f"a text file with one template per line, or {' or '.join(TEMPLATES)}",
+        ) from error
+    return _checked(tuple(line.strip() for line in lines if line.strip()), file)
+
+
+def _checked(templates: tuple[str, ...], where: str | None) -> tuple[str, ...]:
+    wrong = next((t for t in templates if not _has_place(t)), None)
+    if wrong is not None or not templates:
+        raise InputError(
+            "A template has no placeholder for the class name." if templates else "There are no templates.",
+            where=where,
+            got=wrong,
+            allowed="a text with one {}, such as 'a photo of a {}.'",
+        )
+    return templates
+
+
+def _has_place(template: str) -> bool:
+    with contextlib.suppress(IndexError, KeyError, ValueError):
+        return template.count("{}") == 1 and template.format("") == template.replace("{}", "")
+    return False
+
+
+def _class_names(classes: ClassList, names: str) -> tuple[str, ...]:
+    """Return the name of each class that stands in the sentences.
+
+    Raises
+    ------
+    InputError
+        If there is no such choice, OpenAI's names are asked for other classes, or a name is empty.
+    """
+    imagenet = class_list()
+    place = {key: i for i, key in enumerate(imagenet.keys)}
+    is_imagenet = all(key in place for key in classes.keys)
+    plain = is_imagenet and all(
+        own in (key, imagenet.names[place[key]]) for key, own in zip(classes.keys, classes.names, strict=True)
     )
+    if names not in ("", *CLASS_NAMES):
+        raise InputError("There are no such class names.", got=names, allowed=" or ".join(CLASS_NAMES))
+    if names == "openai" and not is_imagenet:
+        raise InputError(
+            "OpenAI's names are those of ImageNet's classes.",
+            where=classes.name,
+            got=next(key for key in classes.keys if key not in place),
+            do="leave out names='openai', to use the names of the class list",
+        )
+    if names == "openai" or (not names and plain):
+        metadata: Any = required("open_clip.zero_shot_metadata", "OpenAI's class names", '"manyhot[clip]"')
+        return tuple(metadata.IMAGENET_CLASSNAMES[place[key]] for key in classes.keys)
+    nameless = [key for key, own in zip(classes.keys, classes.names, strict=True) if not own.strip()]
+    if nameless:
+        raise InputError("A class has no name.", where=classes.name, got=nameless[0])
+    return classes.names
+
+
+def _same_names(names: Sequence[str]) -> list[str]:
+    """Return a note on classes that no sentence tells apart."""
+    same = [name for name, n in Counter(names).items() if n > 1]
+    shown = ", ".join(same[:3]) + ", …" * (len(same) > 3)
+    many = f"{len(same)} name{'s' * (len(same) > 1)}"
+    return [f"classes with the same name have the same scores; {many}: {shown}"] if same else []
 
 
 def _created(clip: Any, arch: str, pretrained: str) -> Any:
+    """Return the model. OpenAI's weights need QuickGELU even under a name that does not say so."""
+    tag = clip.get_pretrained_cfg(arch, pretrained) or {}
+    options = {"pretrained": pretrained, "force_quick_gelu": bool(tag.get("quick_gelu"))}
+    is_file = Path(pretrained).is_file()
     try:
-        if Path(pretrained).is_file():
-            return clip.create_model(arch, pretrained=pretrained)
-        with hub_or_cache(f"open_clip/{arch}/{pretrained}"):
-            return clip.create_model(arch, pretrained=pretrained)
-    except (RuntimeError, TypeError, ValueError) as error:
+        with contextlib.nullcontext() if is_file else hub_or_cache(f"open_clip/{arch}/{pretrained}"):
+            return clip.create_model(arch, **options)
+    except (RuntimeError, TypeError, ValueError, KeyError) as error:
+        has_text = not is_file or _has_text_tower(clip, pretrained)
         raise InputError(
-            "The weights cannot be loaded into the network.",
+            "The weights cannot be loaded into the network."
+            if has_text
+            else "The weights have no text tower.",
             where=f"{arch}/{pretrained}",
-            got=error_line(error),
+            got=error_line(error) if has_text else "an image tower only",
+            allowed=None if has_text else "weights of both towers, as open_clip saves them",
         ) from error
 
 
-def _check(clip: Any, arch: str, pretrained: str, templates: Sequence[str]) -> None:
+def _has_text_tower(clip: Any, file: str) -> bool:
+    """Return whether a file has weights besides those of the image tower; true if it cannot be read."""
+    try:
+        names = list(clip.factory.load_state_dict(file))
+    except Exception:  # of whichever format it is
+        return True
+    return any(not name.removeprefix("module.").startswith("visual.") for name in names)
+
+
+def _check(clip: Any, arch: str, pretrained: str) -> None:
     if arch not in clip.list_models():
         near = difflib.get_close_matches(arch, clip.list_models(), n=3)
         raise UnknownNameError(
@@ -97,35 +231,76 @@ def _check(clip: Any, arch: str, pretrained: str, templates: Sequence[str]) -> N
             else f"The name of the weights of {arch} is missing.",
             allowed=", ".join(tags) or "a local file",
         )
-    wrong = [t for t in templates if "{}" not in t]
-    if wrong or not templates:
-        raise InputError(
-            "A template has no placeholder for the class name.",
-            got=wrong[:1] or "none",
-            allowed="a text such as 'a photo of a {}.'",
-        )
 
 
-def _zero_shot(model: Any, tokenizer: Any, classes: ClassList, templates: Sequence[str]) -> Any:
+def _text_embeddings(
+    clip: Any, model: Any, arch: str, names: Sequence[str], templates: Sequence[str]
+) -> Float32Array:
+    """Return the mean embedding of the sentences about each class, shape (C, D); from the cache if possible.
+
+    80 sentences take a ViT-B/32 7 s of CPU, so that 1,000 classes take two hours of one core: a run that
+    resumes would spend most of its time on them.
+    """
+    import torch
+
+    file = cache_folder() / "zero-shot" / f"{_text_hash(model, arch, names, templates)}.npy"
+    with contextlib.suppress(OSError, ValueError):
+        cached: Float32Array = np.load(file, allow_pickle=False)
+        return cached
+    is_on_hub = "hf_tokenizer_name" in clip.get_model_config(arch)["text_cfg"] or "siglip" in arch.lower()
+    with hub_or_cache(f"open_clip/{arch}") if is_on_hub else contextlib.nullcontext():
+        tokenizer = clip.get_tokenizer(arch)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device)
+    columns = clip.build_zero_shot_classifier(model, tokenizer, names, templates, device=device)
+    model.to("cpu")
+    texts: Float32Array = columns.T.float().cpu().numpy()
+    with contextlib.suppress(OutputError), atomic_write(file) as part:
+        buffer = io.BytesIO()
+        np.save(buffer, texts)
+        part.write_bytes(buffer.getvalue())
+    return texts
+
+
+def _text_hash(model: Any, arch: str, names: Sequence[str], templates: Sequence[str]) -> str:
+    """Return a hash of what text embeddings depend on: the text tower, the names and the templates."""
+    import torch
+
+    digest = hashlib.sha256("\0".join([arch, *names, "", *templates]).encode())
+    for name, value in model.state_dict().items():
+        if not name.startswith("visual.") and isinstance(value, torch.Tensor):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _dimension(model: Any, preprocessing: Preprocessing) -> int:
     import torch
 
     with torch.inference_mode():
-        rows = []
-        for class_name in classes.names:
-            said = model.encode_text(tokenizer([t.format(class_name) for t in templates]), normalize=True)
-            mean = said.mean(0)
-            rows.append(mean / mean.norm())
-        head = torch.stack(rows) * model.logit_scale.exp()
+        return int(_embedding(model.visual(torch.zeros(1, 3, *preprocessing.size))).shape[1])
+
+
+def _embedding(seen: Any) -> Any:
+    """Return the embedding of an image tower; that of CoCa also returns tokens."""
+    return seen[0] if isinstance(seen, tuple) else seen
+
+
+def _with_head(visual: Any, weight: Float32Array, bias: float = 0.0) -> Any:
+    """Return the image tower with a linear layer on its normalised embedding."""
+    import torch
 
     class ZeroShot(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.visual = model.visual
-            self.register_buffer("head", head)
+            self.visual = visual
+            self.head = torch.nn.Linear(weight.shape[1], len(weight))
+            with torch.no_grad():
+                self.head.weight.copy_(torch.from_numpy(weight))
+                self.head.bias.fill_(bias)
 
         def forward(self, images: Any) -> Any:
-            seen = self.visual(images)
-            return torch.nn.functional.linear(torch.nn.functional.normalize(seen, dim=-1), self.head)  # type: ignore[arg-type]
+            return self.head(torch.nn.functional.normalize(_embedding(self.visual(images)), dim=-1))
 
     return ZeroShot().eval()
 

@@ -82,7 +82,7 @@ def run_on_ray(
     models: list[RemoteModel] = []
     with connected(ray, settings.workers) as connect, contextlib.ExitStack() as at_end:
         for spec in specs:
-            network = find_model(spec, settings.classes)
+            network = find_model(spec, settings.classes, **settings.options)
             if any(run.network.name == network.name for run in runs):
                 raise _given_twice(spec)
             if not runs:

@@ -129,7 +129,7 @@ class RemoteModel:
 
             exported = ray.get(self.exported)
             return self.network, engine_from_export(exported, precision, features, self.workers, self.batch)
-        network = find_model(self.spec, self.settings.classes)
+        network = find_model(self.spec, self.settings.classes, **self.settings.options)
         options: dict[str, Any] = {"workers": self.workers, "batch": self.batch}
         return network, build_engine(self.engine, network, precision=precision, features=features, **options)
 

@@ -32,6 +32,7 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
     from manyhot.evaluate.report.figures.class_differences import draw_class_differences
     from manyhot.evaluate.report.figures.consistency_map import draw_consistency
     from manyhot.evaluate.report.figures.curves import draw_saturation, draw_trust
+    from manyhot.evaluate.report.figures.group_curves import draw_equal_accuracy
     from manyhot.evaluate.report.figures.label_sets import draw_groups, draw_labels
     from manyhot.evaluate.report.figures.panel import Frames
     from manyhot.evaluate.report.figures.posterior_values import draw_posterior
@@ -53,6 +54,7 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
             draw_posterior,
             draw_groups,
             draw_error_ratios,
+            draw_equal_accuracy,
             draw_shift,
             *of_many,
         )
@@ -68,12 +70,15 @@ MANY_SHIFTS = 2
 def _beside_many_shifts(drawn: Sequence[Figure]) -> set[str]:
     """Return the names of the figures that are folded if there are many shifts.
 
-    Those of accuracy against accuracy, of saturation and of the similarity of orders remain open.
+    Those of accuracy against accuracy, of saturation and of the similarity of orders remain open. If two
+    groups of models are drawn, accuracy against accuracy is folded, too: it has the same points.
     """
     shifts = [f.name.removeprefix("shift-") for f in drawn if f.name.startswith("shift-")]
     if len(shifts) <= MANY_SHIFTS:
         return set()
-    details = {f"{kind}-{shift}" for kind in ("drops", "robustness") for shift in shifts}
+    has_groups = any(f.name.startswith("equal-accuracy") for f in drawn)
+    kinds = ("drops", "robustness", *(["shift"] if has_groups else []))
+    details = {f"{kind}-{shift}" for kind in kinds for shift in shifts}
     return details | {f.name for f in drawn if f.name == "rank-changes" or f.name.startswith("kinds-")}
 
 

@@ -1,0 +1,100 @@
+"""Two groups of models at equal accuracy: all models as points, and the values of both groups along x."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from manyhot.evaluate.report.figures.panel import (
+    Frames,
+    Panel,
+    beyond_said,
+    column,
+    compose,
+    data,
+    format_interval,
+    ink,
+    own_said,
+    signed,
+    slug,
+)
+from manyhot.evaluate.report.figures.scatter import plain_side, scatter
+from manyhot.report.figure import Figure
+from manyhot.report.text import metric, title_of
+from manyhot.tables import Row
+
+MOST_PANELS = 3
+"""Data sets of the figure, which fill a row; further ones are in the table."""
+
+GROUP_HUES = ("mark", "ochre")
+"""Colours of the two groups."""
+
+
+def draw_equal_accuracy(frames: Frames) -> list[Figure]:
+    """Return a figure with a panel for each data set and metric, of those that come first."""
+    rows = frames["equal_accuracy"]
+    if rows.is_empty():
+        return []
+    ends = rows.select("metric_x", "dataset_x", "dataset_y").unique(maintain_order=True)
+    means = rows.filter(pl.col("at").is_null(), pl.col("method") == rows["method"][0]).to_dicts()
+    panels = [_panel(frames, rows, row) for row in means[:MOST_PANELS]]
+    said = "; ".join(map(_difference_text, means[:MOST_PANELS]))
+    first, second = means[0]["group_a"], means[0]["group_b"]
+    x = ends.row(0, named=True)
+    return [
+        Figure(
+            f"equal-accuracy-{slug(x['dataset_x'])}",
+            "shift",
+            "",
+            f"{second} compared with {first} at equal accuracy on {title_of(x['dataset_x'])}",
+            "Each point is a model, in the colour of its group. The curves are the values of both groups at "
+            "the same accuracy, by regression on models within 5 points, where both groups have models. On "
+            "the dashed line, both accuracies are equal."
+            f"{own_said(frames.own, 'Your own models are highlighted.')}{beyond_said(panels)}",
+            f"{second} minus {first} at equal accuracy: {said}.",
+            compose(panels, frames.own),
+            rows.to_arrow(),
+        )
+    ]
+
+
+def _difference_text(row: Row) -> str:
+    named = metric(row["metric_y"])
+    lo, hi = (None if row[f"difference_{e}"] is None else 100 * row[f"difference_{e}"] for e in ("lo", "hi"))
+    ends = f" ({format_interval(lo, hi)})" if lo is not None else ""
+    return f"{title_of(row['dataset_y'])}, {named.short}: {signed(100 * row['difference'])}{ends} points"
+
+
+def _panel(frames: Frames, rows: pl.DataFrame, mean: Row) -> Panel:
+    names = {"first": mean["group_a"], "second": mean["group_b"]}
+    groups = frames["models"].filter(pl.col("group").is_in(list(names.values()))).select("model", "group")
+    ends = ((mean["dataset_x"], mean["metric_x"]), (mean["dataset_y"], mean["metric_y"]))
+    both = frames.both(*ends).join(groups, on="model", how="inner").sort("model")
+    sheet = {
+        "model": column(both, "model"),
+        "x": column(both, "x", 100),
+        "y": column(both, "y", 100),
+        "group": column(both, "group"),
+    }
+    x, y = (plain_side([f"On {title_of(end[0])} (%)"], sheet[v]) for v, end in zip("xy", ends, strict=True))
+    name = f"equal-{slug(mean['dataset_y'])}-{mean['metric_y']}"
+    tips = [
+        ("Group", "group"),
+        *((f"On {title_of(end[0])}", v, "2", " %") for v, end in zip("xy", ends, strict=True)),
+    ]
+    hues = dict(zip(names.values(), GROUP_HUES, strict=True))
+    title = {"text": title_of(mean["dataset_y"]), "subtitle": metric(mean["metric_y"]).axis}
+    panel = scatter(name, sheet, x, y, title=title, tips=tips, equal=True, own=frames.own, groups=hues)
+    along = rows.filter(
+        pl.col("at").is_not_null(),
+        *(pl.col(c) == mean[c] for c in ("dataset_y", "metric_y", "metric_x")),
+    )
+    channels = (x.channel(alt.X, "x"), y.channel(alt.Y, "y"))
+    sheets, layers = dict(panel.sheets), list(panel.layers)
+    for end, hue in zip("ab", GROUP_HUES, strict=True):
+        sheets[f"{name}-{end}"] = {"x": column(along, "at", 100), "y": column(along, f"value_{end}", 100)}
+        base: Any = alt.Chart(data(f"{name}-{end}")).encode(*channels)
+        layers += [base.mark_line(strokeWidth=w, color=ink(c)) for w, c in ((4, "paper"), (2, hue))]
+    return Panel(layers, sheets, panel.width, panel.height, panel.title, panel.tips, panel.beyond)

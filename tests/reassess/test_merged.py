@@ -420,6 +420,11 @@ def test_the_card_names_the_sources_and_their_licences(tmp_path):
     assert "## Who" not in card
     assert "Raters and dates are those of the sources." in card
     assert "Built locally from the sources" in card
+    titles = [line.removeprefix("## ") for line in card.splitlines() if line.startswith("## ")]
+    assert titles == [
+        *("Motivation and composition", "Sources", "Protocol", "Agreement", "Counts", "Uses"),
+        *("Licence and citation", "Maintenance"),
+    ]
     assert "| first | not recorded | not recorded |" in card
     assert "| method | source-share |" in card
     assert f"| version | {aggregate(sources=draw(4)).version} |" in card

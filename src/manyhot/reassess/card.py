@@ -230,13 +230,16 @@ def card_text(
     (card,) = description.datasets.to_pylist()
     about_raters = {} if sections else {"Who": _who(votes, named), "When": _when(votes)}
     whole = {
-        **(about_raters or {"Sources": ""}),
+        **about_raters,
         "Protocol": _protocol(card, votes, protocol or {}),
         "Agreement": _agreement(agreement),
         "Counts": _counts(card, description.set_sizes),
         "Licence and citation": _rights(card, licence),
-        **(sections or {}),
     }
+    if sections:  # in their order, with the counts behind the agreement
+        order = [*sections]
+        order.insert(order.index("Agreement") + 1, "Counts")
+        whole = {title: {**whole, **sections}[title] for title in order}
     name = cell_text(card["dataset"])
     head = f"# {name}: label sets\n\n{_opening(card)}"
     parts = [head, *(f"## {title}\n\n{text}" for title, text in whole.items())]

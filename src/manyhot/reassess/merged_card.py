@@ -19,9 +19,32 @@ _RULE = {
 
 _UNKNOWN = "not recorded"
 
+_MOTIVATION = (
+    "The label sets are made to judge classifiers on all classes that people found in an image, by every "
+    "source that asked about it. They contain class labels of images by file name, no pictures, and nothing "
+    "about raters."
+)
+
+_USES = (
+    "- For accuracies on label sets, errors that are none, and images to re-assess.\n"
+    "- Not for shares of images with several labels: sources asked about some images only, chosen because "
+    "models disagreed, and about classes that models proposed. A class that no model proposed is missing.\n"
+    "- Not to rank a model above those that proposed the classes by small differences.\n"
+    "- Not as training labels without a check: an image that nobody was asked about has its original label "
+    "alone."
+)
+
+_MAINTENANCE = (
+    "The answers of each source are kept beside the labels, so that the rule can be changed. Build the label "
+    "set again if a source is corrected, and name the version where you publish values."
+)
+
 
 def merged_sections(about: Mapping[str, str], licence: str | None) -> dict[str, str]:
     """Return the sections of a data card that only merged label sets have, by title.
+
+    They answer the questions of Gebru et al. 2021, Datasheets for datasets, doi 10.1145/3458723, section by
+    section: motivation, composition, collection, preprocessing, uses, distribution and maintenance.
 
     Parameters
     ----------
@@ -42,10 +65,13 @@ def merged_sections(about: Mapping[str, str], licence: str | None) -> dict[str, 
     if not sources:
         return {}
     return {
+        "Motivation and composition": _MOTIVATION,
         "Sources": _sources(sources),
         "Protocol": _protocol(about),
         "Agreement": _agreement(held_out),
+        "Uses": _USES,
         "Licence and citation": _rights(sources, licence),
+        "Maintenance": _MAINTENANCE,
     }
 
 

@@ -102,7 +102,7 @@ def test_every_entry_says_all_that_it_must(name: str) -> None:
     assert entry.size == sum(file.size for file in entry.files)
 
 
-@pytest.mark.parametrize("name", PACKAGED)
+@pytest.mark.parametrize("name", sorted(PACKAGED))
 def test_every_file_of_a_package_is_pinned(name: str) -> None:
     entry = catalog.catalog_entry(name)
     assert re.fullmatch(r"[\w-]+==[\d.]+", entry.package)
@@ -111,7 +111,7 @@ def test_every_file_of_a_package_is_pinned(name: str) -> None:
         assert re.fullmatch(r"[0-9a-f]{64}", file.sha256)
 
 
-@pytest.mark.parametrize("name", [*DOWNLOADED, *BY_HAND])
+@pytest.mark.parametrize("name", [*DOWNLOADED, *sorted(BY_HAND)])
 def test_every_file_is_pinned(name: str) -> None:
     entry = catalog.catalog_entry(name)
     repository = entry.home.removeprefix("https://github.com/")

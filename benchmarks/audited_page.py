@@ -339,7 +339,7 @@ def of_bins() -> str:
         for what in ("all images", "bins"):
             inside = [r for r in of if (r["to"] - r["from"] == 1) == (what == "all images")]
             shown = [r for r in inside if r["shown"] > FEWEST_SHOWN * r["draws"]]
-            some = [r for r in shown if r["intervals"] > FEWEST_SHOWN * r["shown"]]
+            some = [r for r in inside if r["intervals"] >= RARE * r["draws"]]
             coverage = [r["held"] / r["intervals"] for r in some]
             below = count_below(*(np.array([r[k] for r in some]) for k in ("held", "intervals")))
             none = 1 - sum(r["intervals"] for r in shown) / max(1, sum(r["shown"] for r in shown))

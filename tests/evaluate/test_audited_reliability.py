@@ -71,7 +71,7 @@ def estimated(world, rows, inside, estimator):
     y, c = world.right(world.yes) * world.counts * inside, world.counts * inside
     ratio, scale = y[rows].sum() / c[rows].sum(), c[rows].mean()
     z = ((y - ratio * c) / scale)[rows]
-    f = (proposed - ratio) * inside / scale
+    f = (proposed - proposed[inside].mean()) * inside / scale
     weight = {"sample": 0.0, "difference": 1.0, "ppi++": np.cov(z, f[rows])[0, 1] / np.var(f[rows], ddof=1)}[
         estimator
     ]
@@ -118,6 +118,23 @@ def test_bins_with_few_audited_images_are_left_out():
     left = table(found).filter((pl.col("event") == "set") & (pl.col("to") - pl.col("from") < 1))
     assert [round(x * BINS) for x in left["from"]] == np.flatnonzero(n >= 30).tolist()
     assert (n[n < 30] > 0).any()
+
+
+def test_proposals_that_are_right_give_the_accuracy_of_all_images():
+    """However many images of a bin were drawn: R + (P - R) with the ratios R of the sample and P of all."""
+    world = World(empty=0)
+    world.yes = np.eye(CLASSES, dtype=bool)[world.label]
+    _, found = world.evaluate(estimator="difference")
+    at = np.searchsorted(np.arange(1, BINS) / BINS, world.confidence, side="right")
+    rows = table(found).filter((pl.col("event") == "set") & (pl.col("to") - pl.col("from") < 1))
+    assert len(rows) > 5
+    for start, right in rows.select("from", "right").iter_rows():
+        assert right == pytest.approx((world.label == world.top)[at == round(start * BINS)].mean())
+
+
+def test_few_images_have_no_interval():
+    _, found = World().evaluate(29)
+    assert table(found).select("from", "to", "lo").rows() == [(0.0, 1.0, None)] * 2
 
 
 def test_original_labels_are_judged_on_the_same_images():

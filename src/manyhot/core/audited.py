@@ -169,7 +169,13 @@ def linearised_ratios(
 
 
 def linearised_slices(
-    audited: Ratio, proposed: Ratio, sample: AuditSample, inside: Bools, cells: Cells
+    audited: Ratio,
+    proposed: Ratio,
+    sample: AuditSample,
+    inside: Bools,
+    cells: Cells,
+    *,
+    own_centre: bool = False,
 ) -> LinearisedValues:
     """Return the contributions to one metric of one model on each of S slices, as `linearised_ratios` does.
 
@@ -181,6 +187,10 @@ def linearised_slices(
         The audited images of each slice. It may depend on people's answers, such as on the size of the set.
     cells : Cells
         The same slices of all N images, which may depend on the proposed label sets.
+    own_centre : bool
+        Whether contributions under the proposed label sets are ``(a - P b) / B`` with their own ratio P over
+        all images of the slice, instead of R. To first order, this is the same. In small slices, it is less
+        biased if by chance more or fewer of their images were audited than of others. Ratios have no strata.
     """
     check_rows(len(audited.num), len(proposed.num), sample)
     of_audited, of_proposed, rows = _strata_of(audited), _strata_of(proposed), sample.images
@@ -206,8 +216,9 @@ def linearised_slices(
     base = _means(ratio, den)
     y = _contributions(audited, of_audited, ratio, scale) * inside.T
     here = Ratio(proposed.num[rows], proposed.den[rows], proposed.scored[rows])
-    f = _contributions(here, of_proposed[rows], ratio, scale) * inside_proposed.T
-    mean = (scale * (every[0] - ratio * every[1])).sum(axis=0)
+    centre = _quotients(*every)[0] if own_centre else ratio
+    f = _contributions(here, of_proposed[rows], centre, scale) * inside_proposed.T
+    mean = (scale * (every[0] - centre * every[1])).sum(axis=0)
     own = np.where(audited.scored, of_audited, of_proposed[rows])  # of images without a valid class, too
     if few.any() and has_pairs(own):
         filled = (den > 0).sum(axis=0)[few]
@@ -352,8 +363,7 @@ def estimate(
     ``λ = C(y, f) / C(f, f)``, where C is the covariance under the design, as V at the top of this module. The
     audited images are a part of all images, so this is the λ of PPI++ with the images that were not audited
     as the unlabelled ones. With equal probabilities, the two estimates are the same. For the tuned λ, V is
-    multiplied by (n - H) / (n - H - 1) with H strata. If neither y nor f varies, λ is 1: proposals that agree
-    with people tell more than a few audited images, though the value has no interval.
+    multiplied by (n - H) / (n - H - 1) with H strata.
     """
     y, f = values.audited, values.proposed
     of_y, of_f = _deviations(y, sample), _deviations(f, sample)
@@ -444,10 +454,8 @@ def _summed(first: Floats, second: Floats) -> Floats:
 
 
 def _tuned(of_y: Floats, of_f: Floats) -> Floats:
-    """Return the weights; 1 if neither varies, as when people and proposals agree on all of a few images."""
     own, shared = _summed(of_f, of_f), _summed(of_y, of_f)
-    agree = (_summed(of_y, of_y) <= _ROUNDING**2).astype(np.float64)
-    weight = np.divide(shared, own, out=agree, where=own > _ROUNDING**2)
+    weight = np.divide(shared, own, out=np.zeros_like(own), where=own > _ROUNDING**2)
     return np.asarray(np.clip(weight, 0, 1))
 
 

@@ -30,7 +30,8 @@ def audited_reliability(images: AuditedImages, dataset: str, model: str, case: A
     """Yield rows of the reliability table: all images, then each bin of confidence.
 
     A bin is left out if fewer than `FEWEST_CASES` audited images in it count, unless all images were audited.
-    The ends of an interval are null if the estimate has none, as if people and proposals rarely disagree.
+    The ends of an interval are null with fewer images, or if the estimate has none, as if people and
+    proposals rarely disagree.
 
     Parameters
     ----------
@@ -46,9 +47,10 @@ def audited_reliability(images: AuditedImages, dataset: str, model: str, case: A
         n = np.rint(counts @ images.sample.weights * len(images.sample.design)).astype(int)
         confidence, right = bins.estimates(event)
         lo, hi = right.interval("logit", quantile=images.quantile)
-        enough = n_audited >= (1 if images.is_whole else FEWEST_CASES)
-        enough[0] = n_audited[0] > 0
-        for i in np.flatnonzero(enough):
+        few = n_audited < FEWEST_CASES
+        lo, hi = (np.where(few, np.nan, np.clip(end, 0, 1)) for end in (lo, hi))
+        shown = (n_audited > 0) & (~few | images.is_whole | (np.arange(len(n)) == 0))
+        for i in np.flatnonzero(shown):
             yield {
                 "dataset": dataset,
                 "model": model,
@@ -57,8 +59,8 @@ def audited_reliability(images: AuditedImages, dataset: str, model: str, case: A
                 "to": _EDGES[i, 1],
                 "confidence": float(np.clip(confidence.value[i], *_EDGES[i])),
                 "right": float(np.clip(right.value[i], 0, 1)),
-                "lo": _or_none(np.clip(lo[i], 0, 1)),
-                "hi": _or_none(np.clip(hi[i], 0, 1)),
+                "lo": _or_none(lo[i]),
+                "hi": _or_none(hi[i]),
                 "n": int(n[i]),
                 "estimator": images.audit.estimator,
                 "n_audited": int(n_audited[i]),
@@ -102,7 +104,9 @@ class _Bins:
 
     def _estimate(self, audited: list[Ratio], proposed: Ratio) -> AuditedEstimate:
         sample = self._images.sample
-        every = [linearised_slices(a, proposed, sample, self.inside, self._cells) for a in audited]
+        every = [
+            linearised_slices(a, proposed, sample, self.inside, self._cells, own_centre=True) for a in audited
+        ]
         return combined([self._images.estimate(values, "reliability") for values in every])
 
 

@@ -33,6 +33,14 @@ def labels():
     return Labels(table, 5, asked_known=True, name="mine")
 
 
+def test_a_class_without_votes_was_not_asked_about(labels):
+    """As an original label that no source of merged label sets was asked about."""
+    votes = pa.array([[3, 3], [3, 0], [2], [3, 3, 0], [2], [0]], pa.list_(pa.int32()))
+    merged = Labels(labels.table.append_column("n_votes", votes), 5, asked_known=True, name="mine")
+    (card,) = describe_tables(merged).datasets.to_pylist()
+    assert (card["asked"], card["confirmed"], card["unclear"]) == (7, 5, 1)
+
+
 def test_a_data_card_by_hand(labels):
     (card,) = describe_tables(labels, licence="CC0").datasets.to_pylist()
     ends = card.pop("original_valid_lo"), card.pop("original_valid_hi")

@@ -18,7 +18,7 @@ from manyhot.core.array_types import Bools
 from manyhot.core.difficulty import DIFFICULTIES, CommonAnswers, difficulty_of, typical_images
 from manyhot.core.error_kinds import NOTHING, ORDER, Errors, sort_errors
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES
-from manyhot.core.share_intervals import wilson_interval
+from manyhot.core.share_intervals import proportion_interval, wilson_interval
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
@@ -333,9 +333,12 @@ def difficulty_sentences(rows: Sequence[Row], *, title: Callable[[str], str] = t
             f"which are {with_ends(row['share'], row['lo'], row['hi'], 1)}."
         )
         if by_label and by_set:
+            k, n = by_label["right_by_set"], by_label["images"]
+            lo, hi = (float(end) for end in proportion_interval(k, n))
+            share = f", which are {with_ends(k / n, lo, hi, 1)}" if n else ""
             yield (
-                f"On {by_label['right_by_set']:,} of these, at least half of the models are right by the "
-                f"label set; by label sets, no model is right on {by_set['images']:,} images."
+                f"On {k:,} of these{share}, at least half of the models are right by the label set. By label "
+                f"sets, no model is right on {by_set['images']:,} images."
             )
         last = _METRICS[1] if by_set else _METRICS[0]
         split, every = whole[last, "split"], whole[last, "all"]

@@ -330,7 +330,7 @@ def _rated(labels: Labels) -> int | None:
 def _asked(labels: Labels, sets: LabelSets) -> tuple[int | None, int | None, int | None]:
     """Return how many pairs people were asked about, found valid and could not tell.
 
-    The label of an image that no rater has seen was not asked about.
+    The label of an image that no rater has seen was not asked about, nor was a class without votes.
     """
     if not sets.asked_known:
         return None, None, None
@@ -339,6 +339,8 @@ def _asked(labels: Labels, sets: LabelSets) -> tuple[int | None, int | None, int
     asked = np.ones(len(sets.classes), bool)
     if _rated(labels) is not None:
         asked = one_chunk(labels.table["rated"]).to_numpy(zero_copy_only=False)[sets.rows]
+    if sets.n_votes is not None:
+        asked = asked & (sets.n_votes != 0)
     there = asked & sets.usable[sets.rows]
     valid, unclear = (int(np.count_nonzero(there & (sets.state == s))) for s in (YES, UNCLEAR))
     return int(np.count_nonzero(asked)), valid, unclear

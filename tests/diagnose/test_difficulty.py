@@ -66,8 +66,8 @@ def test_the_answer_comes_first_on_the_terminal_and_the_page(found, tmp_path):
     first, second, *_ = str(found).splitlines()
     assert first.startswith("mine: no model is right by the original label on 2 of 6 images, which are 33.3")
     assert second == (
-        "On 1 of these, which are 50.0 % (2.6 to 97.4), at least half of the models are right by the label set. "
-        "By label sets, no model is right on 2 images."
+        "On 1 of these, which are 50.0 % (2.6 to 97.4), at least half of the models are right by the label "
+        "set. By label sets, no model is right on 2 images."
     )
     found.write(tmp_path)
     page = parse(write_diagnosis_page(tmp_path).read_text(encoding="utf-8"))

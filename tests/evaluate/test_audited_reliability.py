@@ -71,12 +71,13 @@ def estimated(world, rows, inside, estimator):
     y, c = world.right(world.yes) * world.counts * inside, world.counts * inside
     ratio, scale = y[rows].sum() / c[rows].sum(), c[rows].mean()
     z = ((y - ratio * c) / scale)[rows]
-    f = (proposed - proposed[inside].mean()) * inside / scale
+    mean = proposed[rows][inside[rows]].mean()
+    f = (proposed - mean) * inside / scale
     weight = {"sample": 0.0, "difference": 1.0, "ppi++": np.cov(z, f[rows])[0, 1] / np.var(f[rows], ddof=1)}[
         estimator
     ]
     weight = np.clip(weight, 0, 1)
-    value = ratio + weight * f.mean() + (z - weight * f[rows]).mean()
+    value = ratio + weight * (proposed[inside].mean() - mean)
     residual = z - weight * f[rows]
     squares = (1 - n / N) * (residual - residual.mean()) ** 2 / (n * (n - 1))
     total = squares.sum() * ((n - 1) / (n - 2) if estimator == "ppi++" else 1)

@@ -188,9 +188,10 @@ def linearised_slices(
     cells : Cells
         The same slices of all N images, which may depend on the proposed label sets.
     own_centre : bool
-        Whether contributions under the proposed label sets are ``(a - P b) / B`` with their own ratio P over
-        all images of the slice, instead of R. To first order, this is the same. In small slices, it is less
-        biased if by chance more or fewer of their images were audited than of others. Ratios have no strata.
+        Whether the value is ``R + λ (P - P')``, where P and P' are the ratios under the proposed label sets
+        of all images of a slice and of its audited ones. To first order, this is the same. In small slices,
+        it is less biased if by chance more or fewer of their images were audited than of others. Ratios have
+        no strata.
     """
     check_rows(len(audited.num), len(proposed.num), sample)
     of_audited, of_proposed, rows = _strata_of(audited), _strata_of(proposed), sample.images
@@ -216,9 +217,13 @@ def linearised_slices(
     base = _means(ratio, den)
     y = _contributions(audited, of_audited, ratio, scale) * inside.T
     here = Ratio(proposed.num[rows], proposed.den[rows], proposed.scored[rows])
-    centre = _quotients(*every)[0] if own_centre else ratio
+    centre = ratio
+    mean = (scale * (every[0] - ratio * every[1])).sum(axis=0)
+    if own_centre:
+        weights = sample.weights * inside_proposed
+        centre = _quotients(*((weights @ x)[None] for x in (here.num, here.den)))[0]
+        mean = (_quotients(*every)[0] - centre)[0]
     f = _contributions(here, of_proposed[rows], centre, scale) * inside_proposed.T
-    mean = (scale * (every[0] - centre * every[1])).sum(axis=0)
     own = np.where(audited.scored, of_audited, of_proposed[rows])  # of images without a valid class, too
     if few.any() and has_pairs(own):
         filled = (den > 0).sum(axis=0)[few]

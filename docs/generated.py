@@ -295,9 +295,9 @@ FINDINGS = """
 3. **What makes images hard by the label makes them hard by label sets.** By the label, {factor_models}
    models err more often on images of {hard} of the {factors} factors of ImageNet-X than on all images:
    their error ratio is above 1. By ReaL's label sets, it is above 1 for {still}. Label sets lower the ratio
-   of *subcategory* from {subcategory}. Of the {factors} intervals of such differences, {lower} are below 0
-   and {higher} above, without correction for multiplicity. Nearest published: ratios by the label for
-   ResNet50, *subcategory* {resnet50_subcategory}, *multiple objects* {resnet50_multiple_objects}
+   of *subcategory* from {subcategory}. Without correction for multiplicity, {lower} of the {factors} such
+   intervals are below 0 and {higher} above. Nearest published: ratios by the label for ResNet50,
+   *subcategory* {resnet50_subcategory}, *multiple objects* {resnet50_multiple_objects}
    ([Idrissi et al. 2023](https://arxiv.org/abs/2211.01866)).
 
    ```console

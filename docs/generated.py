@@ -272,30 +272,33 @@ FIGURES = (
 """Headings of the gallery, ``guides/evaluate/figures.md``, that the report in seven figures shows."""
 
 FINDINGS = """
-1. **Most images that no model gets right are no errors of the models.** None of {models} models predicts the
-   original label of {never} of the images. At least half of the models are right by ReaL's label set on
-   {right} of these images. Nearest published: "nearly half of the supposed
-   mistakes" of a few top models are none ([Vasudevan et al. 2022](https://arxiv.org/abs/2205.04596)).
+1. **By label sets, models are right on most images that no model gets right by the label.** No model of
+   {models} predicts the original label of {never} of the images. On {right} of these, at least half of the
+   models are right by ReaL's label set. By label sets, no model is right on {never_by_set} of the
+   {n_images} images. Nearest published: "nearly half of the supposed mistakes" of a few top models are not
+   mistakes ([Vasudevan et al. 2022](https://arxiv.org/abs/2205.04596)).
 
    ```console
    manyhot diagnose difficulty imagenet-val
    ```
 
 2. **Under label sets, models lose less on ImageNetV2.** From ImageNet to ImageNetV2, {models} models lose
-   {by_label} by the original label, and {by_set} by label sets, which
-   were made [under different protocols](limits.md#what-not-to-conclude). Nearest published: 11 to 14 points
-   by the original label ([Recht et al. 2019](https://proceedings.mlr.press/v97/recht19a.html)).
+   {by_label} by the original label, and {by_set} by label sets. The intervals over families leave out all
+   models of one design, such as ResNets, at a time. The label sets of ImageNet and ImageNetV2 were made
+   [under different protocols](limits.md#what-not-to-conclude). Nearest published: 11 to 14 points by the
+   original label ([Recht et al. 2019](https://proceedings.mlr.press/v97/recht19a.html)).
 
    ```console
    manyhot evaluate imagenet
    ```
 
-3. **What makes images hard by the label makes them hard by label sets.** By the label, models err more
-   often than on average on images of {hard} of the {factors} factors of ImageNet-X; by ReaL's label sets,
-   they do on {still} of these. Label sets lower the error ratio of {lower} factors beyond chance, and
-   raise that of {higher}; {undecided} are undecided. The largest decided fall is that of *subcategory*:
-   {subcategory}. *Multiple objects* is undecided: {multiple_objects}. Nearest published: 2.11 and 1.97
-   for ResNet50 by the label ([Idrissi et al. 2023](https://arxiv.org/abs/2211.01866)).
+3. **What makes images hard by the label makes them hard by label sets.** By the label, {factor_models}
+   models err more often on images of {hard} of the {factors} factors of ImageNet-X than on all images:
+   their error ratio is above 1. By ReaL's label sets, it is above 1 for {still}. Label sets lower the ratio
+   of *subcategory* from {subcategory}. Without correction for multiplicity, {lower} of the {factors} such
+   intervals are below 0 and {higher} above. Nearest published: ratios by the label for ResNet50,
+   *subcategory* {resnet50_subcategory}, *multiple objects* {resnet50_multiple_objects}
+   ([Idrissi et al. 2023](https://arxiv.org/abs/2211.01866)).
 
    ```console
    manyhot evaluate imagenet-x
@@ -441,21 +444,23 @@ def findings() -> str:
     at = {row["name"].partition(":")[0]: row for row in _csv(NUMBERS / "findings.csv")}
     lower, higher = at["factors lower"], at["factors higher"]
     above = at["factors above 1 by label, and by set"]
-    undecided = int(lower["n"]) - int(lower["value"]) - int(higher["value"])
+    (resnet50,) = (entry.values for entry in published_entries() if entry.name == "idrissi-2023-resnet50")
     return FINDINGS.format(
         models=at["models"]["value"],
         never=_share(at["never right"]),
         right=_share(at["right by set"]),
-        n_never=_thousands(at["right by set"]["n"]),
+        never_by_set=_thousands(at["never right by set"]["value"]),
+        n_images=_thousands(at["never right by set"]["n"]),
         by_label=_loss(at, "top1"),
         by_set=_loss(at, "real1"),
         factors=lower["n"],
         lower=lower["value"],
         higher=higher["value"],
-        undecided=undecided,
         hard=above["n"],
-        still="all" if above["value"] == above["n"] else above["value"],
-        **{f: _ratios(at, f) for f in ("subcategory", "multiple_objects")},
+        still=f"all {above['n']}" if above["value"] == above["n"] else f"{above['value']} of these",
+        factor_models=at["models of factors"]["value"],
+        subcategory=_ratios(at, "subcategory"),
+        **{f"resnet50_{f}": f"{float(resnet50[f]):.2f}" for f in ("subcategory", "multiple_objects")},
     )
 
 
@@ -465,7 +470,7 @@ def published_numbers() -> str:
     for row in _csv(NUMBERS / "benchmarks.csv"):
         ours.setdefault(row["name"], []).append(row)
     heads = ("publication", "equal", "farthest from the published number", "why it differs")
-    parts = []
+    parts = [_in_both(), ""]
     for basis, heading in zip(BASES, ("From answers about images", "From other tables"), strict=True):
         entries = [entry for entry in published_entries() if entry.basis == basis]
         verdicts = [row["verdict"] for entry in entries for row in ours[entry.name]]
@@ -477,6 +482,13 @@ def published_numbers() -> str:
         rows = [_entry_row(e, ours[e.name], of) for e, of in zip(entries, before, strict=False)]
         parts += [f"## {heading}", "", lead, "", _grid(heads, rows), ""]
     return "\n".join(parts)
+
+
+def _in_both() -> str:
+    """Return how many publications have numbers of both kinds, so that the counts of both add up."""
+    images, tables = ({e.publication for e in published_entries() if e.basis == basis} for basis in BASES)
+    both, total = len(images & tables), len(images | tables)
+    return f"{both} of the {total} publications have numbers in both tables below."
 
 
 def published_counts() -> str:
@@ -720,8 +732,8 @@ def _loss(at: Mapping[str, Mapping[str, str]], metric: str) -> str:
     images, families = (at[f"{metric} loss over {what}"] for what in ("images", "families"))
     value, lo, hi = (f"{100 * float(images[c]):.1f}" for c in ("value", "lo", "hi"))
     wide = " to ".join(f"{100 * float(families[c]):.1f}" for c in ("lo", "hi"))
-    n = _thousands(images["n"])
-    return f"{value} points (95 % interval {lo} to {hi} over images, {wide} over families, n = {n})"
+    n = f"n = {_thousands(at[f'{metric} images']['n'])} and {_thousands(images['n'])}"
+    return f"{value} points (95 % interval {lo} to {hi} over images, {wide} over families, {n})"
 
 
 def _ratios(at: Mapping[str, Mapping[str, str]], factor: str) -> str:
@@ -741,11 +753,7 @@ def _entry_row(entry: PublishedEntry, rows: list[dict[str, str]], before: str | 
 
     The publication of the row before is not repeated.
     """
-
-    def distance(row: Mapping[str, str]) -> float:
-        return 0.0 if row["value"] == "–" else abs(float(row["value"]) - float(row["published"]))
-
-    farthest = max(rows, key=distance)
+    (farthest,) = (row for row in rows if row["farthest"])
     equal = sum(row["verdict"] == "equal" for row in rows)
     n = f" (n = {_thousands(farthest['n'])})" if farthest["n"] else ""
     of = f"{farthest['subject']}: " if farthest["subject"] else ""
@@ -757,7 +765,7 @@ def _entry_row(entry: PublishedEntry, rows: list[dict[str, str]], before: str | 
         f"{where}. {entry.quantity}. `{entry.name}`",
         f"{equal} of {len(rows)}",
         f"{of}{farthest['published']} {entry.unit} → {ours}".replace("  ", " "),
-        entry.reason or ("The data are not there." if farthest["value"] == "–" else ""),
+        entry.reason or (_sentence(farthest["missing"]) if farthest["missing"] else ""),
     )
 
 

@@ -67,10 +67,11 @@ class Tables:
         """Return the mean drop between two places."""
         return self.row("drops", pl.col("model").is_null(), **equal)
 
-    def multi(self, dataset: str) -> str:
-        """Return the share of label sets that are not empty and have two labels or more."""
+    def multi(self, dataset: str, *, empty: bool = False) -> str:
+        """Return the share of label sets, those that are not empty or all, that have two labels or more."""
         card = self.row("datasets", dataset=dataset)
-        return _percent(card["multi"] / (card["images"] - card["unusable"] - card["empty"]))
+        n = card["images"] - card["unusable"] - (0 if empty else card["empty"])
+        return _percent(card["multi"] / n)
 
 
 def _fail(what: str) -> Any:
@@ -92,7 +93,8 @@ def _between(row: dict[str, Any], lo: str, hi: str) -> str:
 def _set_sizes(t: Tables) -> str:
     return (
         f"{t.multi(V1)} of the non-empty label sets have two or more labels on ImageNet's validation set "
-        f"(ReaL), and {t.multi(V2)} on ImageNetV2 (Multilabelfy), which was labelled under another protocol."
+        f"(ReaL), and {t.multi(V2)} on ImageNetV2 (Multilabelfy), which was labelled under another protocol. "
+        f"The figure counts empty label sets, too: {t.multi(V1, empty=True)} and {t.multi(V2, empty=True)}."
     )
 
 

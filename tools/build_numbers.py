@@ -22,20 +22,31 @@ from typing import Any
 import polars as pl
 
 from manyhot.core.share_intervals import wilson_interval
-from manyhot.diagnose.benchmarks.run_benchmarks import shown_value
+from manyhot.diagnose.benchmarks.run_benchmarks import shown_value, summaries
 
 NUMBERS = Path(__file__).resolve().parent.parent / "docs" / "numbers"
 V1, V2 = "imagenet-val", "imagenetv2-matched-frequency"
 ALL_FACTORS = "factor=average"
 
-COLUMNS = ("name", "subject", "published", "value", "n", "verdict")
-"""Columns of the numbers; what is declared with the published ones is read from there."""
+COLUMNS = ("name", "subject", "published", "value", "n", "verdict", "farthest", "missing")
+"""Columns of the numbers; what is declared with the published ones is read from there.
+
+`farthest` marks the number of an entry that is farthest off, and `missing` says what a number that was not
+computed lacks.
+"""
 
 
 def numbers(folder: Path) -> str:
     """Return published numbers beside ours, as CSV."""
     rows = pl.read_parquet(folder / "benchmarks" / "benchmarks.parquet").to_dicts()
-    return _as_csv(COLUMNS, ({**row, "value": shown_value(row)} for row in rows))
+    farthest = {id(summary.farthest) for summary in summaries(rows)}
+    return _as_csv(COLUMNS, (_number(row, is_farthest=id(row) in farthest) for row in rows))
+
+
+def _number(row: Mapping[str, Any], *, is_farthest: bool) -> dict[str, Any]:
+    missing = row["reason"] if row["verdict"] == "not computed" else ""
+    marked = "yes" if is_farthest else ""
+    return {**row, "value": shown_value(row), "farthest": marked, "missing": missing}
 
 
 def findings(folder: Path) -> str:
@@ -49,6 +60,8 @@ def _never_right(folder: Path) -> Iterable[dict[str, Any]]:
     groups = pl.read_parquet(folder / "difficulty" / "difficulty_groups.parquet")
     row = groups.filter(group="all", metric="top1", kind="none").row(0, named=True)
     yield {"name": "never right", **{c: row[c] for c in ("lo", "hi", "n")}, "value": row["share"]}
+    by_set = groups.filter(group="all", metric="real1", kind="none").row(0, named=True)
+    yield {"name": "never right by set", "value": by_set["images"], "n": by_set["n"]}
     lo, hi = wilson_interval(row["right_by_set"], row["images"])
     share = row["right_by_set"] / row["images"]
     yield {"name": "right by set", "value": share, "lo": float(lo), "hi": float(hi), "n": row["images"]}
@@ -69,10 +82,11 @@ def _drops(folder: Path) -> Iterable[dict[str, Any]]:
         ):
             ends = {"lo": row[lo], "hi": row[hi], "n": row[n]}
             yield {"name": f"{metric} loss {name}", "value": row["drop"], **ends}
+        yield {"name": f"{metric} images", "value": row["n_x"], "n": row["n_x"]}
 
 
 def _factors(folder: Path) -> Iterable[dict[str, Any]]:
-    """Yield how error ratios of factors change with label sets: how many surely, how many stay, and two."""
+    """Yield how error ratios of factors change with label sets: how many surely, how many stay, and one."""
     rows = pl.read_parquet(folder / "imagenet-x" / "error_ratios.parquet").filter(
         pl.col("model").is_null(), pl.col("slice") != ALL_FACTORS
     )
@@ -83,12 +97,13 @@ def _factors(folder: Path) -> Iterable[dict[str, Any]]:
     hard = rows.filter(pl.col("error_ratio_x") > 1)
     still = int((hard["error_ratio_y"] > 1).sum())
     yield {"name": "factors above 1 by label, and by set", "value": still, "n": len(hard)}
-    for factor in ("subcategory", "multiple_objects"):
-        row = rows.filter(slice=f"factor={factor}").row(0, named=True)
-        for column in ("error_ratio_x", "error_ratio_y", "error_ratio_difference"):
-            ends = {"lo": row[f"{column}_lo"], "hi": row[f"{column}_hi"]}
-            n = row["n_x" if column == "error_ratio_x" else "n_y"]
-            yield {"name": f"{factor} {column}", "value": row[column], **ends, "n": n}
+    models = int(rows["n_models"].max())
+    yield {"name": "models of factors", "value": models, "n": models}
+    row = rows.filter(slice="factor=subcategory").row(0, named=True)
+    for column in ("error_ratio_x", "error_ratio_y", "error_ratio_difference"):
+        ends = {"lo": row[f"{column}_lo"], "hi": row[f"{column}_hi"]}
+        n = row["n_x" if column == "error_ratio_x" else "n_y"]
+        yield {"name": f"subcategory {column}", "value": row[column], **ends, "n": n}
 
 
 def _as_csv(columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> str:

@@ -84,7 +84,7 @@ def test_an_unknown_name():
     assert str(error.value) == (
         "No published numbers have this name.\n"
         "  got:     recht-2018\n"
-        "  allowed: names or patterns such as 'peychev-2023*'; `list_only` lists them\n"
+        "  allowed: names or patterns such as 'torchvision*'; `list_only` lists them\n"
         "  do:      did you mean 'recht-2019' or 'hu-2018' or 'chollet-2017'?"
     )
 

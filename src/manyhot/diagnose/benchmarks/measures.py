@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import functools
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from manyhot.core.aggregation import majority
-from manyhot.core.answers import NO, YES, Answers
 from manyhot.core.corruption_errors import ALEXNET, corruption_errors
-from manyhot.core.dawid_skene import dawid_skene
 from manyhot.core.share_intervals import wilson_interval
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS
@@ -303,22 +299,6 @@ def people_right(published: Published, subject: str) -> Measured:
     return share(float(counts[np.arange(len(counts)), label].sum()), int(counts.sum()))
 
 
-def bluebirds_error(published: Published, subject: str) -> Measured:
-    """Share of images on which aggregated answers are wrong."""
-    answers = published(_file("bluebirds", "labels.yaml", _text))
-    truth = dict(re.findall(r"(\d+): (true|false)", published(_file("bluebirds", "gt.yaml", _text))))
-    number = {image: i for i, image in enumerate(truth)}
-    raters = re.findall(r"\d+: \{([^}]*)\}", answers)
-    votes = [(r, *v) for r, row in enumerate(raters) for v in re.findall(r"(\d+): (true|false)", row)]
-    rater, image, answer = zip(*votes, strict=True)
-    codes = np.array([YES if a == "true" else NO for a in answer], np.int8)
-    question = np.array([number[i] for i in image])
-    given = Answers(question, np.array(rater), codes, len(number), len(raters))
-    p = (majority if subject == "majority" else dawid_skene)(given).p
-    wrong = (p > 0.5) != np.array([t == "true" for t in truth.values()])
-    return share(int(wrong.sum()), len(wrong))
-
-
 # Other published tables of the same models.
 
 
@@ -381,7 +361,7 @@ PUBLISHED_MEASURES: Mapping[str, Callable[..., Measured]] = {
         ),
         *(multilabel_accuracy, multilabel_images, peychev_errors, factor_top1, factor_ratio),
         *(real_share, multilabelfy_share, several_of_labelled, several_objects, major_mistakes, imagenet_m),
-        *(confirmed_errors, people_right, bluebirds_error),
+        *(confirmed_errors, people_right),
         *(testbed_top1, testbed_error, corruption_error, openclip_top1, openclip_average),
     )
 }

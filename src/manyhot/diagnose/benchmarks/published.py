@@ -104,7 +104,7 @@ def select_entries(patterns: Sequence[str]) -> tuple[PublishedEntry, ...]:
             raise InputError(
                 "No published numbers have this name.",
                 got=pattern,
-                allowed="names or patterns such as 'peychev-2023*'; `list_only` lists them",
+                allowed="names or patterns such as 'torchvision*'; `list_only` lists them",
                 do=f"did you mean {' or '.join(map(repr, near))}?" if near else None,
             )
     kept = {name for pattern in patterns for name in fnmatch.filter(names, pattern)}

@@ -96,7 +96,7 @@ class Benchmarks(Result):
 
 @dataclass(frozen=True)
 class Summary:
-    """An entry: how many of its numbers agree, the row with the largest difference, and the worst verdict."""
+    """An entry: how many of its numbers agree, the row that is farthest off, and the worst verdict."""
 
     first: Row
     farthest: Row
@@ -109,10 +109,16 @@ def summaries(rows: Sequence[Row]) -> Iterator[Summary]:
     """Yield the summary of each entry, in the order of the rows."""
     for name in dict.fromkeys(row["name"] for row in rows):
         own = [row for row in rows if row["name"] == name]
-        farthest = max(own, key=lambda row: abs(row["difference"] or 0))
+        farthest = min(own, key=_by_distance)
         n_equal = sum(row["verdict"] == "equal" for row in own)
         verdict = max((row["verdict"] for row in own), key=VERDICTS.index)
         yield Summary(own[0], farthest, n_equal, len(own), verdict)
+
+
+def _by_distance(row: Row) -> tuple[bool, float, str]:
+    """Sort the farthest number first: those that are not equal, by difference; by name where these tie."""
+    # Rounded, so that the last bits of a float decide no tie.
+    return row["verdict"] == "equal", -round(abs(row["difference"] or 0), 9), row["subject"] or ""
 
 
 def _cells(summary: Summary) -> tuple[str, ...]:
@@ -130,17 +136,20 @@ def _cells(summary: Summary) -> tuple[str, ...]:
 
 
 def shown_value(row: Row) -> str:
-    """Return our value with one digit more than the published one; counts as they are."""
+    """Return our value with the digits of the published one, or one more if it does not round to these."""
     if row["value"] is None:
         return "–"
     digits = len(row["published"].partition(".")[2])
+    rounded = f"{row['value']:.{digits}f}"
     is_count = not row["unit"] and not digits
-    return f"{row['value']:.{0 if is_count else digits + 1}f}"
+    if is_count or float(rounded) == float(row["published"]):
+        return rounded
+    return f"{row['value']:.{digits + 1}f}"
 
 
 @command(
     "benchmarks",
-    examples=("manyhot benchmarks --out numbers", "manyhot benchmarks --only 'peychev-2023*'"),
+    examples=("manyhot benchmarks --out numbers", "manyhot benchmarks --only 'torchvision*'"),
 )
 def run_benchmarks(
     *,
@@ -157,7 +166,7 @@ def run_benchmarks(
     Parameters
     ----------
     only
-        Names or patterns of published numbers, such as 'peychev-2023*'; by default all.
+        Names or patterns of published numbers, such as 'torchvision*'; by default all.
     list_only
         List the published numbers without computing anything.
     run

@@ -68,7 +68,8 @@ def same_protocol(multilabel: Path, tsipras: Mapping[str, Path]) -> Iterator[Row
     objects = [n or 1 for n in sample.table["n_objects"].to_pylist()]
     yield share(f"{TSIPRAS}, 10,000 images, two or more objects", np.array(objects) > 1)
     chosen = sizes(read_labels(tsipras["annotations_classify_task.pkl"], format="tsipras-selected"))
-    yield share(f"{TSIPRAS}, 10,000 images, classes", np.array([chosen.get(i, 1) for i in ids]) > 1)
+    filled = [n for n in (chosen.get(i, 1) for i in ids) if n]
+    yield share(f"{TSIPRAS}, 10,000 images, label sets with a class", np.array(filled) > 1)
     yield share(f"{REAL}, the same 10,000 images", np.array([size[i] for i in ids if size[i]]) > 1)
     v2 = sizes(read_labels(catalog.fetch_file("multilabelfy-imagenetv2", "imagenetv2_refined_labels.json")))
     yield share("Multilabelfy, 10,000 images of ImageNetV2", np.array([*v2.values()]) > 1)
@@ -167,9 +168,13 @@ def table_of_missing(found: dict[str, list[Row]]) -> str:
             states.setdefault((r["labels_a"], r["labels_b"], r["which"]), {})[r["state"]] = r
     rows = []
     for (a, b, which), row in states.items():
-        cells = (of(row[s], "share") if s in row else "–" for s in ("yes", "no", "not asked", "not recorded"))
+        cells = (
+            of(row[s], "share") if s in row else "–"
+            for s in ("yes", "unclear", "no", "not asked", "not recorded")
+        )
         rows.append((f"{a}: {which}", b, *cells, f"{next(iter(row.values()))['n']:,}"))
-    return markdown(("labels of", "by", "yes, %", "no", "not asked", "not recorded", "n"), rows)
+    heads = ("labels of", "by", "yes, %", "unclear", "no", "not asked", "not recorded", "n")
+    return markdown(heads, rows)
 
 
 def table_of_models(found: dict[str, list[Row]]) -> str:

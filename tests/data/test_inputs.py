@@ -1,9 +1,12 @@
 """The one door: arrays with what only Python can give, and folders with label sets."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from manyhot.data import catalog
 from manyhot.data.inputs import Reading, open_inputs
 from manyhot.errors import InputError
 from manyhot.tables import Predictions, write, write_labels, write_predictions
@@ -48,6 +51,29 @@ def test_label_sets_in_memory_and_models_in_files(tmp_path):
     assert set(source.inputs) == {"net.parquet"}
     (source,) = open_inputs(labels, {"a": np.eye(3)[:2], "b": np.eye(3)[:2]}, models=["b"])
     assert [m.model for m in source.models()] == ["b"]
+
+
+def test_published_models_on_label_sets_in_a_file(tmp_path, monkeypatch, mirror):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
+    files = catalog.fetch("imagenet-val-predictions")
+    order = json.loads(files["imagenet-validation-original.json"].read_text())
+    rows = [name for name, _ in order["image_filenames"]]
+    top = np.load(files["resnet50.npy"])[:, 0].tolist()
+    chosen = [7, 49_999, 3]
+    lines = [f"{rows[i]},{top[i]},{'yes' if i == 7 else 'no'}" for i in chosen]
+    (tmp_path / "ours.csv").write_text("\n".join(["image_id,class_id,state", *lines]))
+    (tmp_path / "imagenet-val").mkdir()
+    (source,) = open_inputs("ours.csv", "imagenet-val", models=["resnet50"])
+    (model,) = source.models()
+    assert model.model == "resnet50"
+    best = dict(zip(model.image_id.to_pylist(), model.classes[:, 0].tolist(), strict=True))
+    assert [best[rows[i]] for i in chosen] == [top[i] for i in chosen]
+    assert set(source.inputs) > {"ours.csv", "imagenet-val/resnet50.npy"}
+    assert "imagenet-val/real.json" not in source.inputs
+    assert source.misfits.remarks == [
+        "imagenet-val is the published data set; to read the file or folder of this name, pass ./imagenet-val"
+    ]
 
 
 def test_the_kind_of_scores_of_a_file(tmp_path):

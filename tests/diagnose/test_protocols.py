@@ -105,6 +105,14 @@ def test_the_answer_comes_first_on_the_terminal_and_the_page(found, tmp_path):
     first, *_ = str(found).splitlines()
     assert first.startswith("ours, theirs: 16.7 % (")
     assert first.endswith(") of 60 images have the same label set in both.")
+    assert (
+        " of the predictions that ours calls wrong are right by theirs, on average over models (n 50).\n"
+        in str(found)
+    )
+    assert (
+        "0 of 1 pairs of models change places, none of them surely (both differences have p < 0.05 with "
+        "Holm's correction).\n"
+    ) in str(found)
     found.write(tmp_path)
     page = parse(write_diagnosis_page(tmp_path).read_text(encoding="utf-8"))
     assert first in page.text

@@ -410,6 +410,15 @@ def test_a_benchmark_of_two_data_sets_is_no_source(tmp_path, monkeypatch, mirror
     )
 
 
+def test_what_a_terminal_says_about_conflicts():
+    """Between two sources, each conflict is a tie; of three, two outvote one."""
+    yes, no = (label_set(name, [("1.jpg", {0: name})]) for name in ("yes", "no"))
+    again = label_set("again", [("1.jpg", {0: "no", 1: "no"})])
+    what = "  1  pairs on which one source says yes and another no"
+    assert f"{what}; all are ties, and unclear\n" in str(aggregate(sources=[yes, no]))
+    assert f"{what}, 0 of them unclear\n" in str(aggregate(sources=[yes, no, again]))
+
+
 # The card.
 
 
@@ -429,6 +438,7 @@ def test_the_card_names_the_sources_and_their_licences(tmp_path):
     assert "| method | source-share |" in card
     assert f"| version | {aggregate(sources=draw(4)).version} |" in card
     assert "| first | all others | kappa |" in card
+    assert "without permission. No licence is stated for the merged labels.\n\n" in card
     assert "Licence of the merged labels: cc0-1.0." in mh.data_card(path, licence="cc0-1.0").text
 
 

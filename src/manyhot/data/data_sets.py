@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Annotated
 
 from manyhot.classes import ClassList, class_list, from_keys
-from manyhot.data.benchmarks import BENCHMARKS, BenchmarkData, benchmark_named, data_set
+from manyhot.data.benchmarks import (
+    BENCHMARKS,
+    BenchmarkData,
+    Fetched,
+    benchmark_named,
+    data_set,
+    same_name_note,
+)
 from manyhot.errors import InputError, UsageError
 from manyhot.files import near_paths, sha256
 from manyhot.formats import (
@@ -34,6 +41,8 @@ from manyhot.tables.arrays import single_labels
 from manyhot.tables.image_ids import AUTO
 from manyhot.tables.label_values import LabelValues
 from manyhot.tables.skipped_files import SkippedFiles
+
+_Reader = Callable[[], Iterator[Predictions]]
 
 ClassNamesLike = Annotated[PathLike | ClassList | Sequence[str], Shown("FILE")]
 """A class list: its file, its keys, or the name of a built-in list."""
@@ -209,11 +218,16 @@ def published_source(dataset: BenchmarkData, asked: Asked) -> Source:
             prediction_files(asked.predictions), rows, class_list(), asked, inputs
         )
     else:
-        files = [f for f in fetched.files if asked.fits(f.stem)]
-        asked.check_some(files, [f.stem for f in fetched.files])
-        models, n, misfits = (lambda: map(fetched.read, files)), len(files), SkippedFiles()
+        models, n, misfits = _published_models(fetched, asked)
     images = open_images(asked.images, class_list()) or fetched.images
     return Source(dataset.name, fetched.labels, images, class_list(), models, n, inputs, misfits, dataset)
+
+
+def _published_models(fetched: Fetched, asked: Asked) -> tuple[_Reader, int, SkippedFiles]:
+    """Return a reader of the published models that fit, and their number."""
+    files = [f for f in fetched.files if asked.fits(f.stem)]
+    asked.check_some(files, [f.stem for f in fetched.files])
+    return lambda: map(fetched.read, files), len(files), SkippedFiles()
 
 
 def _campaign(campaign: Campaign, asked: Asked) -> Source:
@@ -269,7 +283,7 @@ def _files(path: Path, asked: Asked) -> Source:
     if unlabelled and table == path and not asked.unlabelled:
         read_labels(path)  # raises an error that names the columns of label sets
     inputs = {table.name: sha256(table)} if table.is_file() else {}
-    models, n, misfits = own_models(prediction_files(given), rows, classes, asked, inputs)
+    models, n, misfits = _named_or_own(given, rows, classes, asked, inputs)
     if images is not None and unlabelled and path.is_dir():
         misfits.remarks.append(f"the {len(images):,} images of {path} have no labels")
     return Source(
@@ -282,6 +296,25 @@ def _files(path: Path, asked: Asked) -> Source:
         inputs,
         misfits,
     )
+
+
+def _named_or_own(
+    predictions: Sequence[PathLike],
+    rows: Images | None,
+    classes: ClassList | None,
+    asked: Asked,
+    inputs: dict[str, str],
+) -> tuple[_Reader, int, SkippedFiles]:
+    """Return the published models of the data set that `predictions` names; otherwise as `own_models`."""
+    named = data_set(predictions[0]) if len(predictions) == 1 else None
+    if named is None:
+        return own_models(prediction_files(predictions), rows, classes, asked, inputs)
+    fetched = named.fetch(asked.progress)
+    read = {named.rows, *(f.name for f in fetched.files)}  # not its label sets
+    inputs |= {name: digest for name, digest in fetched.inputs.items() if Path(name).name in read}
+    models, n, misfits = _published_models(fetched, asked)
+    misfits.remarks += filter(None, [same_name_note(predictions[0])])
+    return models, n, misfits
 
 
 def _to_predict(path: Path) -> str:
@@ -299,7 +332,7 @@ def own_models(
     classes: ClassList | None,
     asked: Asked,
     inputs: dict[str, str],
-) -> tuple[Callable[[], Iterator[Predictions]], int, SkippedFiles]:
+) -> tuple[_Reader, int, SkippedFiles]:
     """Return a reader of the user's models that fit, the number of files, and what is skipped."""
     misfits = SkippedFiles(len(files))
     # Of files that are called alike, the folders tell the models apart, unless their metadata name them.

@@ -68,14 +68,15 @@ def _model_sentences(rows: TableRows, group: str) -> Iterator[str]:
     for row in two:
         share = with_ends(row["right"], row["right_lo"], row["right_hi"], 1)
         yield (
-            f"{share} of the errors of models by {row['by_a']} are right by {row['by_b']}, on average over "
-            f"models (n {row['n']:,})."
+            f"{share} of the predictions that {row['by_a']} calls wrong are right by {row['by_b']}, on "
+            f"average over models (n {row['n']:,})."
         )
     for row in ranks:
         surely = f"{row['surely']:,}" if row["surely"] else "none"
         yield (
             f"Kendall's tau of their ranks is {_tau(row)}; {row['swapped']:,} of {row['pairs']:,} pairs of "
-            f"models change places, {surely} of them surely."
+            f"models change places, {surely} of them surely (both differences have p < 0.05 with Holm's "
+            "correction)."
         )
 
 

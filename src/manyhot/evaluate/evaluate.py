@@ -260,7 +260,8 @@ def evaluate(
         Name of a benchmark, such as imagenet, or of one of its data sets; or label sets in any format, a
         campaign, or, to use only original labels, an images table or a folder written by predict.
     predictions
-        Files and folders of predictions.
+        Files and folders of predictions; or the name of one data set, such as imagenet-val, to evaluate its
+        published models on label sets in a file.
     models
         Patterns of names of models to include, such as 'resnet*'.
     metrics

@@ -165,6 +165,10 @@ def read_rows(rows: RowsLike, *, classes: ClassList | None = None) -> Images:
         return rows
     if not isinstance(rows, str | os.PathLike):
         return Images(pa.table({"image_id": row_ids(rows)}), "`rows`")
+    if not Path(rows).exists():
+        raise _absent(
+            Path(rows), do="pass the file with the image id of each row of the predictions as `rows`"
+        )
     if detect(rows, ("images",)) is None and detect(rows, ("labels",)) is not None:
         labels = _read(rows, "labels", None, classes=classes)
         return Images(labels.table.select(["image_id"]), labels.name)
@@ -447,8 +451,8 @@ def _check_there(path: Path, holds: str) -> None:
     raise _absent(path, why[0] if why else None)
 
 
-def _absent(path: Path, got: str | None = None) -> InputError:
-    do = next((f"did you mean {near!r}?" for near in near_paths(path)), None)
+def _absent(path: Path, got: str | None = None, do: str | None = None) -> InputError:
+    do = next((f"did you mean {near!r}?" for near in near_paths(path)), do)
     return InputError("The file does not exist.", where=path, got=got, do=do)
 
 

@@ -145,13 +145,12 @@ class MergedLabels(Aggregated):
         n, conflicts = self._counts(), self._conflicts()
         pairs = f"{n['questions']:,} (image, class) pairs of {n['rated']:,} images"
         on = f"on {n['images'] - n['empty']:,} of {n['images']:,} images, {n['multi']:,} with two or more"
-        of = f"pairs on which one source says yes and another no, {conflicts['unclear']:,} of them unclear"
         yield from fact_lines(
             [
                 ("answers", f"{n['votes']:,}", f"of {n['raters']:,} sources on {pairs}"),
                 ("labels", f"{n['labels']:,}", on),
                 ("not rated", f"{n['unrated']:,}", "images, which have their original label"),
-                ("conflicts", f"{conflicts['conflicts']:,}", of),
+                ("conflicts", f"{conflicts['conflicts']:,}", _conflicts_text(len(self.sources), **conflicts)),
                 ("version", self.version, f"of the answers and the rule, {self.method}"),
                 *self._golden_facts(),
             ]
@@ -208,6 +207,14 @@ class MergedLabels(Aggregated):
     def _conflicts(self) -> dict[str, int]:
         both = self.source_answers.filter(self.source_answers["conflict"])
         return {"conflicts": len(both), "unclear": both["state"].to_pylist().count("unclear")}
+
+
+def _conflicts_text(n_sources: int, conflicts: int, unclear: int) -> str:
+    """Return what conflicts are. Between two sources, each is a tie."""
+    what = "pairs on which one source says yes and another no"
+    if conflicts == unclear > 0:
+        return f"{what}; all are {'ties, and ' if n_sources == 2 else ''}unclear"
+    return f"{what}, {unclear:,} of them unclear"
 
 
 def _files(out: PathLike) -> dict[str, Path]:

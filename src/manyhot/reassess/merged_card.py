@@ -118,10 +118,14 @@ def _rights(sources: Sequence[Row], licence: str | None) -> str:
         (cell_text(r["source"]), *(cell_text(r[name] or _UNKNOWN) for name in ("licence", "citation")))
         for r in sources
     ]
-    stated = "not said" if licence is None else cell_text(licence)
+    own = (
+        "No licence is stated for the merged labels"
+        if licence is None
+        else f"Licence of the merged labels: {cell_text(licence)}"
+    )
     return (
         "Built locally from the sources, by the command in the metadata of the file. manyhot ships neither "
         "the sources nor this label set. The licences of the sources apply to it: where one states none, or "
-        "where it is not recorded, do not pass the label set on without permission. Licence of the merged "
-        f"labels: {stated}.\n\n{markdown_table(('source', 'licence', 'citation'), rows)}"
+        "where it is not recorded, do not pass the label set on without permission. "
+        f"{own}.\n\n{markdown_table(('source', 'licence', 'citation'), rows)}"
     )

@@ -349,9 +349,12 @@ def of_bins() -> str:
             width = points(float(np.median([r["half_width"] for r in some]))) if some else "–"
             cells += [str(below), width, percent(none, 0) if shown else "–"]
             held = sum(r["held"] for r in rare), sum(r["intervals"] for r in rare)
-            rows.append([*cells, f"{percent(held[0] / held[1], 0)} of {held[1]}" if rare else "–"])
+            missed = max(((r["intervals"] - r["held"]) / r["draws"] for r in inside), default=0.0)
+            cells += [f"{percent(held[0] / held[1], 0)} of {held[1]}" if rare else "–", percent(missed)]
+            rows.append(cells)
     heads = ["data", "estimator", "audited", "of", "shown", "with interval", "mean coverage", "lowest"]
-    return table([*heads, "surely below", "± points", "no interval", "rare intervals that hold"], rows)
+    heads += ["surely below", "± points", "no interval", "rare intervals that hold"]
+    return table([*heads, "audits whose interval misses, at most"], rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -32,6 +32,8 @@ from manyhot.evaluate.audited_values import Auditor
 
 OUT = Path(__file__).with_suffix(".csv")
 KEYS = ["model", "event", "from", "to"]
+SEED = 202
+"""Of draws that nothing was chosen on."""
 
 
 class ReliabilitySimulation(Simulation):
@@ -82,7 +84,7 @@ class ReliabilitySimulation(Simulation):
         design, found = uniform_design(len(self.proposals), n), defaultdict(list)
         self.check(n)
         for draw in range(draws):
-            for row in self.table(design.draw(np.random.default_rng([n, draw]))).iter_rows(named=True):
+            for row in self.table(design.draw(np.random.default_rng([SEED, n, draw]))).iter_rows(named=True):
                 found[tuple(row[k] for k in KEYS)].append(row)
         for of in self.truth.iter_rows(named=True):
             rows = found[tuple(of[k] for k in KEYS)]

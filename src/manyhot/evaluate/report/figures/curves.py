@@ -318,9 +318,14 @@ SIDE = 320
 
 
 def draw_trust(frames: Frames) -> list[Figure]:
-    """Return the figures of the section, one per model."""
-    table = frames["reliability"]
-    drawn = []
+    """Return the figures of the section, one per model.
+
+    Without original labels there is nothing to compare label sets with, and only audits are drawn.
+    """
+    table, drawn = frames["reliability"], list[Figure]()
+    compared = pl.col("event") == "label"
+    compared |= pl.col("estimator").is_not_null() if "estimator" in table.columns else False
+    table = table.filter(compared.any().over("dataset"))
     for dataset in table["dataset"].unique(maintain_order=True).to_list():
         models = table.filter(pl.col("dataset") == dataset)["model"].unique(maintain_order=True).to_list()
         chosen = sorted(models, key=lambda m: m not in frames.own)[:MOST]

@@ -264,8 +264,8 @@ class Judge:
         pooled = dict[str, str]()
         for metric in metrics:
             estimate = metric(case_for(metric, case))
-            is_sum = not (isinstance(estimate, Pooled) and depends_on_sets(metric))
-            if self._auditor is None or (is_sum and metric.name != MAP_MACRO):
+            needs_answers = isinstance(estimate, Pooled) and depends_on_sets(metric)
+            if self._auditor is None or not (needs_answers or metric.name == MAP_MACRO):
                 self._rows += self._judge(predictions.model, metric, estimate, case, alignment.left)
             elif metric.name != MAP_MACRO:
                 pooled[metric.name] = NO_SUMS

@@ -156,20 +156,8 @@ class MergedLabels(Aggregated):
             ]
         )
         yield ""
-        heads = (
-            "images",
-            "unusable",
-            "rated",
-            "alone",
-            "questions",
-            "yes",
-            "unclear",
-            "no",
-            "shared",
-            "conflicts",
-        )
-        cells = [(r["source"], *(f"{r[h]:,}" for h in heads)) for r in self.sources.to_pylist()]
-        yield from table_lines(("source", *heads), cells)
+        cells = [(r["source"], *(f"{r[h]:,}" for h in _SHOWN)) for r in self.sources.to_pylist()]
+        yield from table_lines(("source", *_SHOWN), cells)
         yield ""
         yield from table_lines(
             ("source", "predicted by", "measure", "value", "95 % interval", "n"),

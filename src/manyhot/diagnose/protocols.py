@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -279,7 +280,7 @@ def diagnose_protocols(
 
 
 def _notes(top: TopClasses | None, protocols: Sequence[LabelProtocol]) -> list[str]:
-    """Return what could not be computed, and why."""
+    """Return what could not be computed, and why, and which label sets are the same."""
     silent = [p.name for p in protocols if not records_noes(p.sets)]
     notes = [
         f"{name} records only valid classes, so its agreement as of raters is not defined" for name in silent
@@ -288,4 +289,8 @@ def _notes(top: TopClasses | None, protocols: Sequence[LabelProtocol]) -> list[s
         notes.append(
             "there are no predictions, so only the label sets are compared; pass some with `predictions`"
         )
+    said = ["image_id", "classes", "state"]
+    for a, b in itertools.combinations(protocols, 2):
+        if a.labels.table.select(said).equals(b.labels.table.select(said)):
+            notes.append(f"{a.name} and {b.name} are the same label sets: benchmarks can share theirs")
     return notes

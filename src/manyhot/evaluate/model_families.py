@@ -45,7 +45,9 @@ def read_model_column(path: PathLike | None, name: str, plural: str) -> dict[str
     try:
         frame = pl.read_csv(Path(path), infer_schema=False).select("model", name)
     except FileNotFoundError as error:
-        raise InputError("The file does not exist.", where=path) from error
+        raise InputError(
+            "The file does not exist.", where=path, allowed=f"a CSV file with the columns model and {name}"
+        ) from error
     except (pl.exceptions.PolarsError, ValueError) as error:
         raise InputError(
             f"The file is not a table of {plural}.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import ReferenceType, ref
 
 import numpy as np
 import numpy.typing as npt
@@ -93,10 +94,18 @@ def examples(ids: pa.Array, count: int = 2) -> str:
     return ", ".join(map(str, ids[:count].to_pylist()))
 
 
+_unique: ReferenceType[pa.Array] | None = None
+"""The ids last found unique. Those of the next model are often the same, and hashing 50,000 takes 7 ms."""
+
+
 def check_unique(ids: pa.Array, where: str) -> None:
     """Raise an error for ids that are listed twice."""
-    n_distinct = pc.count_distinct(ids).as_py()
-    if n_distinct == len(ids):
+    global _unique
+    last = None if _unique is None else _unique()
+    if last is not None and ids.equals(last):
+        return
+    if pc.count_distinct(ids).as_py() == len(ids):
+        _unique = ref(ids)
         return
     counts = pc.value_counts(ids)
     twice = counts.filter(pc.greater(counts.field("counts"), 1))

@@ -196,9 +196,8 @@ class Simulation:
 
     def block(self, n: int, block: int):
         """Return the sums over one block of draws, of values and of pairs."""
-        planned = design_by_models(self.cell.design, self.best, n, self.confidence)
-        strata = None if planned.design.stratum is None else planned.design.stratum[self._place]
-        design, values, pairs = AuditDesign(planned.design.probability[self._place], strata), [], []
+        planned, design = self._designs(n)
+        values, pairs = [], []
         for draw in range(block * BLOCK, (block + 1) * BLOCK):
             found, of_pairs = self._estimated(design.draw(np.random.default_rng([n, draw])))
             values.append(found.filter(pl.col("estimator").is_not_null()))
@@ -208,11 +207,21 @@ class Simulation:
         of_pairs = pl.concat(pairs, how="vertical_relaxed")
         return _sums(values), _sums(of_pairs.join(self.true_pairs, on=PAIR)) if len(of_pairs) else []
 
-    def _check(self, planned, seed: int) -> None:
-        """Raise an error if the estimates of a sample are not those of `evaluate`."""
+    def _designs(self, n: int):
+        """Return the design for a sample of n images, and the same in the order of the proposals."""
+        planned = design_by_models(self.cell.design, self.best, n, self.confidence)
+        strata = None if planned.design.stratum is None else planned.design.stratum[self._place]
+        return planned, AuditDesign(planned.design.probability[self._place], strata)
+
+    def _drawn_by(self, planned, seed: int):
+        """Return a sample as `audit` records it, and people's label sets of it."""
         names = planned.names()
         strata = None if names is None else pa.array(names.tolist())
-        drawn, people = sample_of(self.data, planned.design, planned.kind, seed, strata)
+        return sample_of(self.data, planned.design, planned.kind, seed, strata)
+
+    def _check(self, planned, seed: int) -> None:
+        """Raise an error if the estimates of a sample are not those of `evaluate`."""
+        drawn, people = self._drawn_by(planned, seed)
         estimated = self._estimated(drawn.sample_for(self.proposals.image_id))
         for found, of_evaluate in zip(estimated, self._evaluated(drawn, people), strict=True):
             if len(found):

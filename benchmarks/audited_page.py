@@ -25,7 +25,7 @@ OFF = 0.1
 FEWEST_SHOWN = 0.5
 """Share of draws with an interval from which a coverage is shown."""
 RARE = 0.1
-"""Share of draws with an interval below which it is rare."""
+"""Share of draws below which a bin is rarely shown."""
 
 NAMES = {"real": "ReaL", "multilabelfy": "Multilabelfy", "cifar10h": "CIFAR-10H", "voc": "VOC"}
 POWERS = {"0.0": "sample", "tuned": "ppi++", "1.0": "difference"}
@@ -331,30 +331,40 @@ def _range(low: float, high: float) -> str:
 
 
 def of_bins() -> str:
-    """Accuracies in bins of confidence: means over the bins of all models, and how often rare ones hold."""
+    """Accuracies in bins of confidence; means over the bins of all models."""
     every = [r for r in simulated("audited_reliability.csv") if r["event"] == "set"]
     rows = []
-    for data, estimator, n in dict.fromkeys((r["data"], r["estimator"], r["n"]) for r in every):
-        of = [r for r in every if (r["data"], r["estimator"], r["n"]) == (data, estimator, n)]
+    for arm in dict.fromkeys(map(_arm, every)):
+        of = [r for r in every if _arm(r) == arm]
         for what in ("all images", "bins"):
             inside = [r for r in of if (r["to"] - r["from"] == 1) == (what == "all images")]
-            shown = [r for r in inside if r["shown"] > FEWEST_SHOWN * r["draws"]]
             some = [r for r in inside if r["intervals"] >= RARE * r["draws"]]
             coverage = [r["held"] / r["intervals"] for r in some]
-            below = count_below(*(np.array([r[k] for r in some]) for k in ("held", "intervals")))
-            none = 1 - sum(r["intervals"] for r in shown) / max(1, sum(r["shown"] for r in shown))
-            rare = [r for r in inside if 0 < r["intervals"] < RARE * r["draws"]]
-            cells = [NAMES[data], estimator, f"{n:,}", what, f"{len(shown)} of {len(inside)}", str(len(some))]
-            cells += [percent(float(np.mean(coverage))), percent(min(coverage))] if some else ["–", "–"]
-            width = points(float(np.median([r["half_width"] for r in some]))) if some else "–"
-            cells += [str(below), width, percent(none, 0) if shown else "–"]
-            held = sum(r["held"] for r in rare), sum(r["intervals"] for r in rare)
-            missed = max(((r["intervals"] - r["held"]) / r["draws"] for r in inside), default=0.0)
-            cells += [f"{percent(held[0] / held[1], 0)} of {held[1]}" if rare else "–", percent(missed)]
+            held, intervals = (
+                np.array([r[k] for r in inside if r["intervals"]]) for k in ("held", "intervals")
+            )
+            without = sum(r["shown"] for r in inside) - intervals.sum()
+            cells = [NAMES[arm[0]], *arm[1:3], f"{arm[3]:,}", what, f"{len(some)} of {len(inside)}"]
+            cells += [percent(float(np.mean(coverage))), percent(min(coverage))]
+            cells += [str(count_below(held, intervals)), percent(1 - held.sum() / intervals.sum())]
+            cells += [points(float(np.median([r["half_width"] for r in some]))), f"{without:,}"]
             rows.append(cells)
-    heads = ["data", "estimator", "audited", "of", "shown", "with interval", "mean coverage", "lowest"]
-    heads += ["surely below", "± points", "no interval", "rare intervals that hold"]
-    return table([*heads, "audits whose interval misses, at most"], rows)
+    heads = [
+        "data",
+        "design",
+        "estimator",
+        "audited",
+        "of",
+        "shown",
+        "mean coverage",
+        "lowest",
+        "surely below",
+    ]
+    return table([*heads, "intervals that miss", "± points", "shown without interval"], rows)
+
+
+def _arm(row: Row) -> tuple[str, str, str, int]:
+    return row["data"], row["design"], row["estimator"], row["n"]
 
 
 TABLES: dict[str, Callable[[], str]] = {

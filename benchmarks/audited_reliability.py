@@ -1,10 +1,10 @@
 """How often intervals of an audit's reliability table contain the accuracy in a bin of confidence.
 
     python benchmarks/audited_reliability.py [--data cifar10h voc] [--sizes 250 1000] [--draws 1000]
-        [--estimator ppi++ …] [--features FOLDER]
+        [--design uniform …] [--estimator ppi++ …] [--features FOLDER]
 
 People's label sets of the data sets of `audited_data.py` with confidences are hidden but for those of a
-uniform sample. The accuracies to estimate are those of the plain evaluation on all of them. For one sample of
+random sample. The accuracies to estimate are those of the plain evaluation on all of them. For one sample of
 each size, the table must be that of `evaluate`. `audited_reliability.csv` has a row for each bin of a model;
 audited-proofs.md shows them.
 """
@@ -21,18 +21,18 @@ import common
 import numpy as np
 import polars as pl
 from audited_data import FEATURES, open_data
-from audited_evaluate import Cell, Simulation, sample_of
+from audited_evaluate import Cell, Simulation
 from polars.testing import assert_frame_equal
 
-from manyhot.core.audit_samples import uniform_design
 from manyhot.evaluate.audited import Audit, AuditedImages
 from manyhot.evaluate.audited_case import AuditedCase
 from manyhot.evaluate.audited_reliability import audited_reliability
 from manyhot.evaluate.audited_values import Auditor
 
 OUT = Path(__file__).with_suffix(".csv")
+ARM = ["data", "design", "estimator", "n"]
 KEYS = ["model", "event", "from", "to"]
-SEED = 202
+SEED = 303
 """Of draws that nothing was chosen on."""
 
 
@@ -67,12 +67,11 @@ class ReliabilitySimulation(Simulation):
             rows += audited_reliability(images, "", model, AuditedCase.of(case, at, images))
         return pl.DataFrame(rows, infer_schema_length=None)
 
-    def check(self, n) -> None:
+    def check(self, planned, seed) -> None:
         """Raise an error if the table of a sample is not that of `evaluate`."""
         from manyhot import evaluate
 
-        design = uniform_design(len(self.proposals), n)
-        drawn, people = sample_of(self.data, design, "uniform", n)
+        drawn, people = self._drawn_by(planned, seed)
         audit = Audit(people, drawn, proposed_by="labels", estimator=self.cell.estimator)
         found = evaluate(self.proposals, self.data.models, audit=audit, resamples=1, metrics=["real1"])
         of_evaluate = pl.from_arrow(found.confidence["reliability"]).drop("dataset")
@@ -81,8 +80,8 @@ class ReliabilitySimulation(Simulation):
 
     def rows(self, n, draws):
         """Yield a row for each bin of each model and event."""
-        design, found = uniform_design(len(self.proposals), n), defaultdict(list)
-        self.check(n)
+        (planned, design), found = self._designs(n), defaultdict(list)
+        self.check(planned, n)
         for draw in range(draws):
             for row in self.table(design.draw(np.random.default_rng([SEED, n, draw]))).iter_rows(named=True):
                 found[tuple(row[k] for k in KEYS)].append(row)
@@ -92,6 +91,7 @@ class ReliabilitySimulation(Simulation):
             held = sum(lo - 1e-9 <= of["true"] <= hi + 1e-9 for lo, hi in ends)
             yield {
                 "data": self.data.name,
+                "design": self.cell.design,
                 "estimator": self.cell.estimator,
                 "n": n,
                 **{k: of[k] if isinstance(of[k], str) else round(of[k], 4) for k in KEYS},
@@ -116,18 +116,20 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=("cifar10h", "voc"))
     parser.add_argument("--sizes", nargs="+", type=int, default=(250, 1000))
     parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--design", nargs="+", default=("uniform",))
     parser.add_argument("--estimator", nargs="+", default=("ppi++",))
     parser.add_argument("--features", type=Path, default=FEATURES)
     options = parser.parse_args()
-    for name, estimator in itertools.product(options.data, options.estimator):
-        simulation = ReliabilitySimulation(open_data(name, options.features), Cell(name, estimator=estimator))
+    for name, design, estimator in itertools.product(options.data, options.design, options.estimator):
+        cell = Cell(name, design, estimator)
+        simulation = ReliabilitySimulation(open_data(name, options.features), cell)
         for n in options.sizes:
             table = pl.DataFrame([*simulation.rows(n, options.draws)], infer_schema_length=None)
             if OUT.is_file():
                 old = pl.read_csv(OUT, schema_overrides=table.schema)
-                table = pl.concat([old.join(table, on=["data", "estimator", "n"], how="anti"), table])
-            table.sort("data", "estimator", "n", maintain_order=True).write_csv(OUT)
-            print(name, estimator, f"{n:,} images", flush=True)
+                table = pl.concat([old.join(table, on=ARM, how="anti"), table])
+            table.sort(ARM, maintain_order=True).write_csv(OUT)
+            print(name, design, estimator, f"{n:,} images", flush=True)
 
 
 if __name__ == "__main__":

@@ -293,6 +293,38 @@ def test_too_few_disagreements_have_no_interval():
     assert TOO_FEW_IMAGES == "fewer than 10 audited images make up the variance"
 
 
+@pytest.mark.parametrize("k", [0, 1, 3, 8])
+def test_with_a_reserve_few_disagreements_have_an_interval(k):
+    """That of Bonett and Price 2012 without its shift of the centre, with Student's t."""
+    n, n_images = 60, 100_000
+    sample = uniform_design(n_images, n).draw(np.random.default_rng(0))
+    y, f = np.ones((n, 1)), np.ones((n_images, 1))
+    y[:k] = 0
+    found = estimate(linearised_means(y, f, sample), sample, power=1.0, reserve=np.full((n, 1), 1.0))
+    spread = k * (1 - k / n) * n / (n - 1)
+    error = np.sqrt((spread + 2) * (1 - n / n_images)) / n
+    assert found.error == pytest.approx(error)
+    squares = k * (1 - k / n) ** 4 + (n - k) * (k / n) ** 4
+    df = 2 * (spread + 2) ** 2 / (squares * (n / (n - 1)) ** 2 + 2)
+    lo, hi = found.interval()
+    half = stats.t.ppf(0.975, df) * error
+    assert (lo, hi) == (pytest.approx(1 - k / n - half), pytest.approx(1 - k / n + half))
+
+
+def test_a_reserve_is_of_the_image_that_would_change_the_value_most():
+    y, f = images(90)
+    design = active_design(np.linspace(0.1, 1, 90), 40)
+    sample = design.draw(np.random.default_rng(1))
+    values = linearised_means(y[sample.images], f, sample)
+    reserve = np.random.default_rng(2).random((len(sample), y.shape[1]))
+    plain, wider = (estimate(values, sample, reserve=r) for r in (None, reserve))
+    most = (sample.weights**2 * (1 - sample.probability) * reserve.T**2).max(axis=1)
+    assert wider.error**2 == pytest.approx(plain.error**2 + 2 * most)
+    of_population = [estimate(values, sample, reserve=r, population=True).error ** 2 for r in (None, reserve)]
+    factor = sample.weights**2 * (1 - sample.probability) + sample.weights / 90
+    assert of_population[1] - of_population[0] == pytest.approx(2 * (factor * reserve.T**2).max(axis=1))
+
+
 def test_agreement_on_images_that_are_seldom_drawn_gives_no_interval():
     """Of 4,000 images that are seldom drawn, people disagree on 3 %: on none in 3 of 10 samples."""
     seldom = np.arange(5000) < 4000

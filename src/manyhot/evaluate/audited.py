@@ -231,13 +231,20 @@ class AuditedImages:
         """Half the width of intervals in standard errors; None for that of Student's t."""
         return None if self.planned is None else sequence_quantile(len(self.sample), self.planned)
 
-    def estimate(self, values: LinearisedValues, metric: str, same: Bools | None = None) -> AuditedEstimate:
-        """Estimate values of a metric; `same` is as in `manyhot.core.audited.estimate`."""
-        fitted = metric == MAP_MACRO
-        power = 1.0 if fitted else ESTIMATORS[self.audit.estimator]
-        found = estimate(values, self.sample, power=power, population=self.audit.population, same=same)
+    def estimate(
+        self,
+        values: LinearisedValues,
+        metric: str,
+        same: Bools | None = None,
+        reserve: Floats | None = None,
+    ) -> AuditedEstimate:
+        """Estimate values of a metric; `same` and `reserve` are as in `manyhot.core.audited.estimate`."""
+        power = 1.0 if metric == MAP_MACRO else ESTIMATORS[self.audit.estimator]
+        found = estimate(
+            values, self.sample, power=power, population=self.audit.population, same=same, reserve=reserve
+        )
         # Its proposals are fitted, and images that could matter have high probabilities (`doubt_of_classes`).
-        return replace(found, checked=not fitted)
+        return replace(found, checked=False) if metric == MAP_MACRO else found
 
     def note(self, dataset: str) -> Note:
         """Return how values were estimated."""

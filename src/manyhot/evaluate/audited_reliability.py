@@ -30,8 +30,9 @@ def audited_reliability(images: AuditedImages, dataset: str, model: str, case: A
     """Yield rows of the reliability table: all images, then each bin of confidence.
 
     A bin is left out if fewer than `FEWEST_CASES` audited images in it count, unless all images were audited.
-    The ends of an interval are null with fewer images, or if the estimate has none, as if people and
-    proposals rarely disagree.
+    The ends of an interval are null with fewer images. Otherwise, accuracies on label sets have one however
+    rarely people and proposals disagree (`reserve` of `manyhot.core.audited.estimate`). Those on original
+    labels are known but for which images count, and often have none.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def audited_reliability(images: AuditedImages, dataset: str, model: str, case: A
         n_audited = np.count_nonzero(counts, axis=1)
         n = np.rint(counts @ images.sample.weights * len(images.sample.design)).astype(int)
         confidence, right = bins.estimates(event)
-        lo, hi = right.interval("logit", quantile=images.quantile)
+        lo, hi = right.interval("logit" if right.checked else "plain", quantile=images.quantile)
         few = n_audited < FEWEST_CASES
         lo, hi = (np.where(few, np.nan, np.clip(end, 0, 1)) for end in (lo, hi))
         shown = (n_audited > 0) & (~few | images.is_whole | (np.arange(len(n)) == 0))
@@ -100,14 +101,30 @@ class _Bins:
         """Return the estimates of the two in each bin."""
         proposed = self.ratios(self._case.all_images, event, self._case.all_rows)
         draws = [self.ratios(case, event, self._case.rows) for case in self._case.drawn]
-        return [self._estimate([d[i] for d in draws], ratio) for i, ratio in enumerate(proposed)]
-
-    def _estimate(self, audited: list[Ratio], proposed: Ratio) -> AuditedEstimate:
-        sample = self._images.sample
-        every = [
-            linearised_slices(a, proposed, sample, self.inside, self._cells, own_centre=True) for a in audited
+        return [
+            self._estimate([d[i] for d in draws], ratio, is_open=event == "set" and i > 0)
+            for i, ratio in enumerate(proposed)
         ]
-        return combined([self._images.estimate(values, "reliability") for values in every])
+
+    def _estimate(self, audited: list[Ratio], proposed: Ratio, *, is_open: bool) -> AuditedEstimate:
+        """Return the estimate; of a value that is open, people may say something else than proposals."""
+        sample = self._images.sample
+        return combined(
+            [
+                self._images.estimate(
+                    linearised_slices(a, proposed, sample, self.inside, self._cells, own_centre=True),
+                    "reliability",
+                    reserve=self._shares(a) if is_open else None,
+                )
+                for a in audited
+            ]
+        )
+
+    def _shares(self, audited: Ratio) -> npt.NDArray[np.float64]:
+        """Return what each audited image contributes to the share in each bin, shape (n, 1 + B)."""
+        counts = self.inside & audited.scored
+        total = counts @ self._images.sample.weights
+        return counts.T / np.where(total > 0, total, 1)
 
 
 def _or_none(x: float) -> float | None:

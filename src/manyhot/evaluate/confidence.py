@@ -73,7 +73,10 @@ declare_table(
         REAL("confidence", "mean probability of the top class"),
         REAL("right", "share of images with a correct top class"),
         *bounds(
-            "lo", "hi", f"{ITS} (Wilson; of an audit, by its estimator, and null from fewer than 30 images)"
+            "lo",
+            "hi",
+            f"{ITS} (Wilson; of an audit, by its estimator, and null for fewer than 30 images, or if answers "
+            "hardly change the value)",
         ),
         COUNT(
             "n", "number of images in the bin that have a non-empty label set, and a label if any image has"

@@ -21,6 +21,7 @@ from gallery_cases import (
 )
 from manyhot.report.gallery import make_gallery
 from manyhot.report.gallery_files import PART, write_gallery
+from visits import visitors
 
 image = pytest.importorskip("PIL.Image")
 WIDTH = "document.documentElement.scrollWidth"
@@ -33,28 +34,23 @@ def folder(tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="module")
+def visits(chromium):
+    with visitors(chromium) as visits:
+        yield visits
+
+
 @pytest.fixture
-def visit(chromium, folder):
+def visit(visits, folder):
     """Return a function that opens the gallery; what the console says fails the test."""
-    contexts, said = [], []
+    with visits() as visit:
 
-    def visit(fragment="", at=folder, **options):
-        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(8_000)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda r: r.url.startswith(("file:", "data:")) or said.append(r.url))
-        page.on("dialog", lambda dialog: said.append(dialog.message))
-        page.goto((at / "index.html").as_uri() + fragment)
-        page.wait_for_function("document.getElementById('position').textContent")
-        return page
+        def visit_gallery(fragment="", at=folder, **options):
+            page = visit((at / "index.html").as_uri() + fragment, **options)
+            page.wait_for_function("document.getElementById('position').textContent")
+            return page
 
-    yield visit
-    for context in contexts:
-        context.close()
-    assert said == []
+        yield visit_gallery
 
 
 def shown(page):

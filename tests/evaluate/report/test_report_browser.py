@@ -8,32 +8,28 @@ import pytest
 from manyhot.evaluate.report import write_report
 from manyhot.evaluate.report.report_tables import ReportTables
 from report_pages import MODELS, hostile_report, number, pairs_table, parse, results_table, some_rows
+from visits import visitors
 
 WIDTH = "document.documentElement.scrollWidth"
 
 
+@pytest.fixture(scope="module")
+def visits(chromium):
+    with visitors(chromium) as visits:
+        yield visits
+
+
 @pytest.fixture
-def visit(chromium, tmp_path):
+def visit(visits, tmp_path):
     """Return a function that opens a page's text; what the console says fails the test."""
-    contexts, said = [], []
+    with visits() as visit:
 
-    def visit(html, **options):
-        path = tmp_path / "index.html"
-        path.write_text(html, encoding="utf-8")
-        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(8_000)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda r: r.url.startswith(("file:", "data:")) or said.append(r.url))
-        page.goto(path.as_uri())
-        return page
+        def visit_text(html, **options):
+            path = tmp_path / "index.html"
+            path.write_text(html, encoding="utf-8")
+            return visit(path.as_uri(), **options)
 
-    yield visit
-    for context in contexts:
-        context.close()
-    assert said == []
+        yield visit_text
 
 
 @pytest.fixture

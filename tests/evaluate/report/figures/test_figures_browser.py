@@ -11,6 +11,7 @@ pytest.importorskip("vl_convert")
 
 from manyhot.evaluate.report.figures import draw_figures
 from manyhot.tables import schema
+from visits import visitors
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 PINS = "document.dispatchEvent(new CustomEvent('manyhot:pins', {detail: %s}))"
@@ -33,27 +34,23 @@ def small():
     return given.page_of([figures[name] for name in chosen])
 
 
+@pytest.fixture(scope="module")
+def visits(whole_chromium):
+    with visitors(whole_chromium) as visits:
+        yield visits
+
+
 @pytest.fixture
-def visit(whole_chromium, tmp_path):
+def visit(visits, tmp_path):
     """Return a function that opens a page's text; what the console says fails the test."""
-    contexts, said = [], []
+    with visits() as visit:
 
-    def visit(html, **options):
-        path = tmp_path / "index.html"
-        path.write_text(html, encoding="utf-8")
-        context = whole_chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda r: r.url.startswith(("file:", "data:")) or said.append(r.url))
-        page.goto(path.as_uri())
-        return page
+        def visit_text(html, **options):
+            path = tmp_path / "index.html"
+            path.write_text(html, encoding="utf-8")
+            return visit(path.as_uri(), **options)
 
-    yield visit
-    for context in contexts:
-        context.close()
-    assert said == []
+        yield visit_text
 
 
 @pytest.fixture

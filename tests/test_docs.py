@@ -607,6 +607,14 @@ def test_command_lines_parse(path, parse):
             assert problem is None, f"{where}\n{problem}"
 
 
+@pytest.mark.parametrize("name", registry.names("chapter"))
+def test_the_next_step_of_each_chapter_is_a_command(name, parse):
+    text, command = registry.get("chapter", name).about["next"]
+    assert text.endswith(".")
+    model = command.replace("--model NAME", "--model efficientnet-lite0")
+    assert parse(model.split()) is None
+
+
 def test_command_lines_in_the_makefile_parse(parse):
     for line in (REPO / "Makefile").read_text(encoding="utf-8").splitlines():
         if "/manyhot " in line:

@@ -38,7 +38,7 @@ from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, OptionName, Probability, Seed
 from manyhot.registry import register
-from manyhot.report.chapter import Chapter, Tables
+from manyhot.report.chapter import Chapter, NextStep, Tables
 from manyhot.report.figure import Figure
 from manyhot.report.page import Anchors
 from manyhot.report.text import listed
@@ -225,7 +225,15 @@ def _in_order_of_ids(labels: Labels) -> Labels:
     return replace(labels, table=labels.table.take(order))
 
 
-@register("chapter", "class_results", tables=CLASS_TABLES)
+@register(
+    "chapter",
+    "class_results",
+    tables=CLASS_TABLES,
+    next=NextStep(
+        "find labels that may be wrong or missing, which lower the precision of their classes.",
+        "manyhot diagnose labels DATASET --predictions FOLDER",
+    ),
+)
 def classes_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     """Return the chapter about classes, or None if there is no table ``class_results``."""
     if "class_results" not in named or not named["class_results"].num_rows:

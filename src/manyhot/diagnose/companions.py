@@ -35,7 +35,7 @@ from manyhot.evaluate.drops import BEYOND_NOISE
 from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
 from manyhot.parameters import AtLeast, Count, Probability, Was
 from manyhot.registry import register
-from manyhot.report.chapter import Chapter, Tables, in_points, listing, percent, rows_of, with_ends
+from manyhot.report.chapter import Chapter, NextStep, Tables, in_points, listing, percent, rows_of, with_ends
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead
 from manyhot.report.text import counted, title_of
@@ -469,7 +469,14 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-@register("chapter", "companions")
+@register(
+    "chapter",
+    "companions",
+    next=NextStep(
+        "take the companion out of images, and count how many predictions change.",
+        "manyhot diagnose shortcuts IMAGES --objects FILE --model NAME",
+    ),
+)
 def companions_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     """Return the chapter about recall with companions, or None if there is no table ``companions``."""
     rows = rows_of(named, "companions")
@@ -512,9 +519,10 @@ def _companion_answers(means: Sequence[Row]) -> list[str]:
     return [
         f"In {len(means):,} tested pairs of classes, the class is found more often with its companion in "
         f"{sum(signs):,} and less often in {len(signs) - sum(signs):,} (adjusted p below {BEYOND_NOISE}). "
-        f"The clearest difference: {first['main_name']} is found in {percent(first['recall_with'])} of "
-        f"{first['n_with']:,} images with {first['companion_name']}, and in "
-        f"{percent(first['recall_without'])} of {first['n_without']:,} without it."
+        f"The clearest difference is on {title_of(first['dataset'])}: {first['main_name']} is found in "
+        f"{percent(first['recall_with'])} of {first['n_with']:,} images with {first['companion_name']}, and "
+        f"in {percent(first['recall_without'])} of {first['n_without']:,} without it "
+        f"({counted(first['n_models'], 'model')})."
     ]
 
 

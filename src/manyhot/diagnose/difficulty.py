@@ -36,7 +36,7 @@ from manyhot.evaluate.slices import ALL, labels_of, make_slices
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import OptionName, Shown
 from manyhot.registry import get, register
-from manyhot.report.chapter import Chapter, Tables, rows_of, with_ends
+from manyhot.report.chapter import Chapter, NextStep, Tables, rows_of, with_ends
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, Listing, ListingRow
 from manyhot.report.text import metric as metric_text
@@ -398,7 +398,14 @@ def _example_cells(row: Row) -> tuple[str, ...]:
     return row["image_id"], row["kind"], answer, valid, row["label"] or "–", f"{right:,} of {row['models']:,}"
 
 
-@register("chapter", "difficulty_groups", tables=("difficulty_groups", "difficulty"))
+@register(
+    "chapter",
+    "difficulty_groups",
+    tables=("difficulty_groups", "difficulty"),
+    next=NextStep(
+        "look at the photographs in a gallery.", "manyhot diagnose difficulty DATASET --images FILE"
+    ),
+)
 def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     """Return the chapter about difficult images, or None without their table."""
     rows = rows_of(named, "difficulty_groups")

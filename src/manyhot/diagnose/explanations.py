@@ -15,6 +15,7 @@ from manyhot.report.chapter import (
     MOST_IMAGES,
     Album,
     Chapter,
+    NextStep,
     Strip,
     Tables,
     listing,
@@ -284,13 +285,22 @@ _MEASURES = {
 }
 
 
-@register("chapter", "explanations", tables=("maps", "localisation", "sanity"))
+@register(
+    "chapter",
+    "explanations",
+    tables=("maps", "localisation", "sanity"),
+    next=NextStep(
+        "take what the model looks at out of the images, and count how many predictions change.",
+        "manyhot diagnose shortcuts IMAGES --objects FILE --model NAME",
+    ),
+)
 def explanations_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     """Return the chapter about where models look, or None if there is no table ``maps``."""
     maps = rows_of(named, "maps")
     if not maps:
         return None
     lead = (
+        *_pointing(rows_of(named, "localisation")),
         "The maps show which regions support a class. These regions are bright, and the rest is dark. The "
         "amber line encloses values above half of the maximum, the white line encloses the object, and "
         "the cross marks the maximum. Objects are often at the centre of photographs, so a map is useful "
@@ -325,6 +335,20 @@ def explanations_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | N
         (),
         tuple(t for t in made if t.rows),
         tuple(_looks(maps, folder)),
+    )
+
+
+def _pointing(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield how often the highest point of a map is on an object, for the method that does best."""
+    known = [r for r in rows if r["metric"] == "pointing" and r["slice"] == "all" and r["n"]]
+    if not known:
+        return
+    best = max(known, key=lambda r: float(r["value"]))
+    is_better = best["excess_lo"] is not None and best["excess_lo"] > 0
+    yield (
+        f"The highest point of the maps of {best['model']} by {best['method']} is on the object in "
+        f"{with_ends(best['value'], best['lo'], best['hi'])} of {best['n']:,} maps, and that of a spot at "
+        f"the centre in {percent(best['centre'])}: the maps are {'' if is_better else 'not surely '}better."
     )
 
 

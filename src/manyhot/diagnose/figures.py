@@ -189,32 +189,38 @@ def _ends_of(middle: Sheet) -> list[float]:
 
 
 def draw_companions(rows: Sequence[Row]) -> list[Figure]:
-    """Plot how recall differs between images with a companion and images without it, first pairs first."""
+    """Plot how recall differs with a companion, for each data set, first pairs first."""
+    datasets = dict.fromkeys(r["dataset"] for r in rows)
+    return [_companions(d, [r for r in rows if r["dataset"] == d]) for d in datasets]
+
+
+def _companions(dataset: str, rows: Sequence[Row]) -> Figure:
     drawn = list(rows[:DRAWN_PAIRS])
-    if not drawn:
-        return []
-    shares = [f"{percent(r['recall_with'])} with, {percent(r['recall_without'])} without" for r in drawn]
-    labels = [shortened(f"{r['main_name']} with {r['companion_name']}", 40) for r in drawn]
+    shares = [
+        f"{percent(r['recall_with'])} of {r['n_with']:,} with, "
+        f"{percent(r['recall_without'])} of {r['n_without']:,} without"
+        for r in drawn
+    ]
+    labels = [shortened(f"{r['main_name']} with {r['companion_name']}", 60) for r in drawn]
     middle = _middles(drawn, labels, "difference", shares)
     axis = "Recall with the companion minus recall without it (points)"
     side = plain_side([axis], [0.0, *_ends_of(middle)], percent=False)
     tips = [("", "label"), ("Difference", "x", "1", " points", "inner_lo", "inner_hi"), ("Recall", "text")]
     empty: Sheet = {"model": [], "label": [], "x": []}
-    panel = strips("companions", empty, middle, side, tips=tips, width=440, zero=True, above=True)
+    name = f"companions-{slug(dataset)}"
+    panel = strips(name, empty, middle, side, tips=tips, width=640, zero=True, above=True)
     rest = f" The first {DRAWN_PAIRS} of {len(rows):,} pairs are drawn." if len(rows) > DRAWN_PAIRS else ""
-    return [
-        Figure(
-            "companions-recall",
-            "companions",
-            "",
-            "How recall differs with a companion",
-            "A dot left of zero is a class that is found less often when its companion is also in the image. "
-            f"Bars are 95 % intervals.{rest}",
-            f"First: {middle['label'][0]}, recall {shares[0]}.",
-            compose([panel]),
-            pa.Table.from_pylist(drawn),
-        )
-    ]
+    return Figure(
+        f"companions-recall-{slug(dataset)}",
+        "companions",
+        "",
+        f"How recall differs with a companion, {title_of(dataset)}",
+        "A dot left of zero is a class that is found less often when its companion is also in the image. "
+        f"Bars are 95 % intervals.{rest}",
+        f"First: {middle['label'][0]}, recall {shares[0]}.",
+        compose([panel]),
+        pa.Table.from_pylist(drawn),
+    )
 
 
 def draw_precise_sets(rows: Sequence[Row]) -> list[Figure]:

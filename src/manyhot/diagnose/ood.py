@@ -28,7 +28,7 @@ from manyhot.errors import InputError
 from manyhot.evaluate.slices import model_cases
 from manyhot.parameters import Seed
 from manyhot.registry import register
-from manyhot.report.chapter import Chapter, Tables, listing, rows_of
+from manyhot.report.chapter import Chapter, NextStep, Tables, listing, rows_of
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead
 from manyhot.report.text import title_of
@@ -294,7 +294,14 @@ def _notes_on_sets(outside: list[ScoredModel]) -> Iterator[str]:
             )
 
 
-@register("chapter", "ood")
+@register(
+    "chapter",
+    "ood",
+    next=NextStep(
+        "let people say which of the other images show a class of the model.",
+        "manyhot init CAMPAIGN --images IMAGES --predictions FOLDER",
+    ),
+)
 def ood_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     """Return the chapter about out-of-distribution images, or None if there is no table ``ood``."""
     rows = rows_of(named, "ood")

@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -190,8 +190,9 @@ def write_diagnosis(out: PathLike, title: str = "") -> Path:
 
 def build_chapters(named: Mapping[str, pa.Table], folder: Path, draw: bool) -> tuple[Chapter, ...]:
     """Return the chapters for which there are tables, with figures if `draw` is set."""
-    made = (get("chapter", name)(named, folder, draw) for name in names("chapter"))
-    return tuple(chapter for chapter in made if chapter is not None)
+    entries = [get("chapter", name) for name in names("chapter")]
+    made = ((entry(named, folder, draw), entry.about.get("next")) for entry in entries)
+    return tuple(replace(chapter, next=step) for chapter, step in made if chapter is not None)
 
 
 class DiagnosisResult(Result):

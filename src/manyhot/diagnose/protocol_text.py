@@ -9,7 +9,7 @@ from manyhot.console import table_lines
 from manyhot.core.protocols import OTHER_STATES, RELATIONS
 from manyhot.diagnose.protocol_rows import ORIGINAL, PROTOCOL_TABLES
 from manyhot.registry import register
-from manyhot.report.chapter import Chapter, Tables, in_points, percent, rows_of, with_ends
+from manyhot.report.chapter import Chapter, NextStep, Tables, in_points, percent, rows_of, with_ends
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, Listing, ListingRow
 from manyhot.tables import Row
@@ -190,7 +190,14 @@ def _number(row: Row | None) -> str:
     return f"{row['value']:.3f}{ends}"
 
 
-@register("chapter", "protocol_sets", tables=PROTOCOL_TABLES)
+@register(
+    "chapter",
+    "protocol_sets",
+    tables=PROTOCOL_TABLES,
+    next=NextStep(
+        "merge the label sets, with the conflicts listed.", "manyhot aggregate --sources NAME --sources NAME"
+    ),
+)
 def protocols_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     """Return the chapter about protocols, or None without their tables."""
     rows = {name: rows_of(named, name) for name in PROTOCOL_TABLES}

@@ -8,6 +8,7 @@ from pathlib import Path
 from manyhot.registry import register
 from manyhot.report.chapter import (
     Chapter,
+    NextStep,
     Tables,
     in_points,
     listing,
@@ -23,7 +24,14 @@ Destination = tuple[str, str, str | None]
 """Where accuracy is lost: the base, the data set and, if it is corrupted, the kind."""
 
 
-@register("chapter", "corruptions", tables=("robustness", "losses", "corruption_errors"))
+@register(
+    "chapter",
+    "corruptions",
+    tables=("robustness", "losses", "corruption_errors"),
+    next=NextStep(
+        "sort the errors that are not due to missing labels.", "manyhot diagnose errors DATASET --models NAME"
+    ),
+)
 def robustness_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     """Return the chapter about losses between data sets, or None if there is no table ``losses``."""
     losses = rows_of(named, "losses")

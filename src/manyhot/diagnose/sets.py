@@ -30,7 +30,7 @@ from manyhot.evaluate.confidence import NO_PROBABILITIES, drawn_share, split_for
 from manyhot.evaluate.slices import labels_of
 from manyhot.parameters import Seed
 from manyhot.registry import register
-from manyhot.report.chapter import Chapter, Tables, listing, percent, rows_of, with_ends
+from manyhot.report.chapter import Chapter, NextStep, Tables, listing, percent, rows_of, with_ends
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead
 from manyhot.report.text import title_of
@@ -266,7 +266,14 @@ def _measured(case: Case, chosen: Bools, threshold: float) -> Row:
     return counts | dict(zip(_MEASURED, values, strict=True))
 
 
-@register("chapter", "precise_sets")
+@register(
+    "chapter",
+    "precise_sets",
+    next=NextStep(
+        "compare with the calibration of the probabilities.",
+        "manyhot diagnose calibration DATASET --predictions FOLDER",
+    ),
+)
 def precise_sets_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     """Return the chapter about prediction sets with a guaranteed precision, or None without their table."""
     rows = rows_of(named, "precise_sets")

@@ -21,6 +21,7 @@ from manyhot.report.chapter import (
     MAX_PAIRS,
     Album,
     Chapter,
+    NextStep,
     Strip,
     StripPicture,
     Tables,
@@ -296,7 +297,15 @@ def _share(row: RowDict, name: str) -> str:
     return f"{value:.0f}% ({lo:.0f}–{hi:.0f})"
 
 
-@register("chapter", "shortcuts", tables=("shortcuts", "shortcut_examples"))
+@register(
+    "chapter",
+    "shortcuts",
+    tables=("shortcuts", "shortcut_examples"),
+    next=NextStep(
+        "fit the last layer again, without the shortcut.",
+        "manyhot mitigate IMAGES --objects FILE --model NAME --pair CLASS:COMPANION",
+    ),
+)
 def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     """Return the chapter about reliance on companions, or None if there is no table ``shortcuts``."""
     if "shortcuts" not in named:

@@ -10,6 +10,7 @@ import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -76,6 +77,13 @@ class Album:
     strips: tuple[Strip, ...]
 
 
+class NextStep(NamedTuple):
+    """What to do after a diagnosis: a sentence, and the command. A chapter registers it as `next`."""
+
+    text: str
+    command: str
+
+
 @dataclass(frozen=True, eq=False)
 class Chapter:
     """A part of the page.
@@ -88,6 +96,7 @@ class Chapter:
     figures : tuple of Figure
     listings : tuple of Listing
     albums : tuple of Album
+    next : NextStep, optional
     """
 
     anchor: str
@@ -97,6 +106,7 @@ class Chapter:
     figures: tuple[Figure, ...] = ()
     listings: tuple[Listing, ...] = ()
     albums: tuple[Album, ...] = ()
+    next: NextStep | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,7 +48,25 @@ def chapter_lead(named: Tables) -> tuple[str, ...]:
         "about the share of images with the class, so the AP of rare classes is lower and, with few images, "
         "less certain."
     )
-    return (lead, *_unasked(results))
+    return (*_worst_in_short(results), lead, *_unasked(results))
+
+
+def _worst_in_short(results: pa.Table) -> Iterator[str]:
+    """Yield the class with the lowest average precision of the best model, for each data set."""
+    models = of_models(results)
+    for dataset in dict.fromkeys(name for name, _ in models):
+        model = next(best_first(models, dataset))
+        rows = models[dataset, model]
+        value, n = mean_ap(rows)
+        if not n:
+            continue
+        worst = worst_first(rows)[0]
+        yield (
+            f"On {title_of(dataset)}, the mean average precision of {model} is {percent(value, 1)} over "
+            f"{n:,} classes. The lowest is that of {worst['name']}: "
+            f"{with_ends(worst['ap'], worst['ap_lo'], worst['ap_hi'])} on "
+            f"{counted(worst['n_positives'], 'image')} with the class."
+        )
 
 
 def _points_note(results: pa.Table) -> str:

@@ -29,7 +29,7 @@ from manyhot.predict.sources import ImagesLike, open_source
 from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.predict.weights import Head, with_backbone, write_head
 from manyhot.registry import register
-from manyhot.report.chapter import Chapter, Row, Tables, listing, rows_of, with_ends
+from manyhot.report.chapter import Chapter, NextStep, Row, Tables, listing, rows_of, with_ends
 from manyhot.report.listings import ColumnHead, Listing
 from manyhot.run import QUIET, Run
 from manyhot.tables import schema
@@ -385,7 +385,11 @@ def _notes(images: ImageFeatures, states: States) -> Iterator[str]:
     yield from images.predict.skipped
 
 
-@register("chapter", "mitigation")
+@register(
+    "chapter",
+    "mitigation",
+    next=NextStep("predict with the new last layer.", "manyhot predict IMAGES --model head:FILE"),
+)
 def _mitigation(data: Tables, folder: Path, draw: bool) -> Chapter | None:
     rows = rows_of(data, "mitigation")
     if not rows:

@@ -23,6 +23,7 @@ from manyhot.core.audited import (
     estimate,
     linearised_means,
     linearised_ratios,
+    reserve_of,
 )
 from manyhot.core.estimates import Ratio, mean_over
 from manyhot.errors import InputError
@@ -295,12 +296,14 @@ def test_too_few_disagreements_have_no_interval():
 
 @pytest.mark.parametrize("k", [0, 1, 3, 8])
 def test_with_a_reserve_few_disagreements_have_an_interval(k):
-    """That of Bonett and Price 2012 without its shift of the centre, with Student's t."""
+    """In the manner of Bonett and Price 2012: two more images, each by the whole contribution of one."""
     n, n_images = 60, 100_000
     sample = uniform_design(n_images, n).draw(np.random.default_rng(0))
     y, f = np.ones((n, 1)), np.ones((n_images, 1))
     y[:k] = 0
-    found = estimate(linearised_means(y, f, sample), sample, power=1.0, reserve=np.full((n, 1), 1.0))
+    found = estimate(
+        linearised_means(y, f, sample), sample, power=1.0, reserve=np.array([(1 - n / n_images) / n**2])
+    )
     spread = k * (1 - k / n) * n / (n - 1)
     error = np.sqrt((spread + 2) * (1 - n / n_images)) / n
     assert found.error == pytest.approx(error)
@@ -311,18 +314,22 @@ def test_with_a_reserve_few_disagreements_have_an_interval(k):
     assert (lo, hi) == (pytest.approx(1 - k / n - half), pytest.approx(1 - k / n + half))
 
 
-def test_a_reserve_is_of_the_image_that_would_change_the_value_most():
+def test_a_reserve_is_of_the_image_with_the_smallest_probability_drawn_or_not():
     y, f = images(90)
     design = active_design(np.linspace(0.1, 1, 90), 40)
     sample = design.draw(np.random.default_rng(1))
     values = linearised_means(y[sample.images], f, sample)
-    reserve = np.random.default_rng(2).random((len(sample), y.shape[1]))
-    plain, wider = (estimate(values, sample, reserve=r) for r in (None, reserve))
-    most = (sample.weights**2 * (1 - sample.probability) * reserve.T**2).max(axis=1)
-    assert wider.error**2 == pytest.approx(plain.error**2 + 2 * most)
-    of_population = [estimate(values, sample, reserve=r, population=True).error ** 2 for r in (None, reserve)]
-    factor = sample.weights**2 * (1 - sample.probability) + sample.weights / 90
-    assert of_population[1] - of_population[0] == pytest.approx(2 * (factor * reserve.T**2).max(axis=1))
+    rng = np.random.default_rng(2)
+    size, members = rng.random(y.shape[1]), rng.random((y.shape[1], 90)) < 0.3
+    lightest = np.array([design.probability[m].min() for m in members])
+    w = 1 / lightest / (1 / sample.probability).sum()
+    for population in (False, True):
+        reserve = reserve_of(size, members, sample, population=population)
+        assert reserve == pytest.approx((w**2 * (1 - lightest) + population * w / 90) * size**2)
+        plain, wider = (
+            estimate(values, sample, reserve=r, population=population).error ** 2 for r in (None, reserve)
+        )
+        assert wider == pytest.approx(plain + 2 * reserve)
 
 
 def test_agreement_on_images_that_are_seldom_drawn_gives_no_interval():

@@ -189,9 +189,10 @@ def linearised_slices(
         The same slices of all N images, which may depend on the proposed label sets.
     own_centre : bool
         Whether the value is ``R + λ (P - P')``, where P and P' are the ratios under the proposed label sets
-        of all images of a slice and of its audited ones. To first order, this is the same. In small slices,
-        it is less biased if by chance more or fewer of their images were audited than of others. Ratios have
-        no strata.
+        of all images of a slice and of its audited ones. If images count for people as for proposals, this
+        is the same to first order. In small slices, it is less biased if by chance more or fewer of their
+        images were audited than of others, and it is more precise if people find no valid class on many
+        images. Ratios have no strata.
     """
     check_rows(len(audited.num), len(proposed.num), sample)
     of_audited, of_proposed, rows = _strata_of(audited), _strata_of(proposed), sample.images
@@ -218,12 +219,13 @@ def linearised_slices(
     y = _contributions(audited, of_audited, ratio, scale) * inside.T
     here = Ratio(proposed.num[rows], proposed.den[rows], proposed.scored[rows])
     centre = ratio
+    of_proposals = scale
     mean = (scale * (every[0] - ratio * every[1])).sum(axis=0)
     if own_centre:
         weights = sample.weights * inside_proposed
-        centre = _quotients(*((weights @ x)[None] for x in (here.num, here.den)))[0]
+        centre, of_proposals = _quotients(*((weights @ x)[None] for x in (here.num, here.den)))
         mean = (_quotients(*every)[0] - centre)[0]
-    f = _contributions(here, of_proposed[rows], centre, scale) * inside_proposed.T
+    f = _contributions(here, of_proposed[rows], centre, of_proposals) * inside_proposed.T
     own = np.where(audited.scored, of_audited, of_proposed[rows])  # of images without a valid class, too
     if few.any() and has_pairs(own):
         filled = (den > 0).sum(axis=0)[few]
@@ -363,10 +365,9 @@ def estimate(
     same : ndarray of bool, shape (n, M), optional
         Audited images whose contribution to a difference does not depend on which classes are valid, such as
         those with the same top class. They are not taken to have residuals of the size of the others'.
-    reserve : ndarray of float64, shape (n, M), optional
-        What each audited image would contribute to the residuals if people and proposals disagreed on it; 0
-        if it does not count. The variance is then that of two more images that disagree, those with the
-        largest contributions, so that intervals exist however few do.
+    reserve : ndarray of float64, shape (M,), optional
+        The variance that one more image adds on which people and proposals disagree; see `reserve_of`. The
+        variance is then that of two more such images, so that intervals exist however few disagree.
 
     Notes
     -----
@@ -376,8 +377,8 @@ def estimate(
     multiplied by (n - H) / (n - H - 1) with H strata.
 
     An interval that exists only if enough images disagree holds less often than it says where that is rare.
-    With `reserve`, it is the one that Bonett and Price 2012, doi 10.3102/1076998611411915, propose for paired
-    shares, around the estimate itself, and with Student's t.
+    `reserve` is in the manner of Bonett and Price 2012, doi 10.3102/1076998611411915, who add an image in
+    each direction to paired shares. The estimate is not moved, and the quantile is that of Student's t.
     """
     y, f = values.audited, values.proposed
     of_y, of_f = _deviations(y, sample), _deviations(f, sample)
@@ -392,7 +393,7 @@ def estimate(
     variance = squares.sum(axis=0)
     total = variance * _freedom(sample, power) + spread.sum(axis=0)
     further = np.square(values.parts[-1], dtype=np.float64)
-    reserved = _reserved(reserve, sample, population) if reserve is not None else squares[:0]
+    reserved = squares[:0] if reserve is None else np.tile(reserve, (2, 1))
     total = total + further.sum(axis=0) + reserved.sum(axis=0)
     parts = np.concatenate([squares + spread, further[: 0 if values.is_difference else None], reserved])
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -407,11 +408,26 @@ def estimate(
     )
 
 
-def _reserved(size: Floats, sample: AuditSample, population: bool) -> Floats:
-    """Return what two more images that disagree add to the variances, shape (2, M)."""
-    w = sample.weights[:, None]
-    factor = w**2 * (1 - sample.probability[:, None]) + population * w / len(sample.design)
-    return np.tile((factor * np.square(size)).max(axis=0, initial=0), (2, 1))
+def reserve_of(size: Floats, members: Bools, sample: AuditSample, *, population: bool = False) -> Floats:
+    """Return the variances that one more image adds on which people and proposals disagree, shape (M,).
+
+    It is the image with the smallest probability of all images of a slice, whether or not one such was drawn:
+    light images that agree say nothing of the heavy ones.
+
+    Parameters
+    ----------
+    size : ndarray of float64, shape (M,)
+        What an image contributes to the residual if they disagree on it.
+    members : ndarray of bool, shape (M, N)
+        The images of each slice.
+    sample : AuditSample
+    population : bool
+        As in `estimate`.
+    """
+    p = sample.design.probability
+    w = 1 / p / (1 / sample.probability).sum()
+    factor = w**2 * (1 - p) + population * w / len(p)
+    return np.asarray(np.where(members, factor, 0).max(axis=1) * np.square(size))
 
 
 def _heaviest(size: Floats, sample: AuditSample, same: Bools | None) -> Floats:

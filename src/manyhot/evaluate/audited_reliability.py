@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.core.array_types import Floats
 from manyhot.core.audit_draws import combined
-from manyhot.core.audited import AuditedEstimate, linearised_slices
+from manyhot.core.audited import FEWEST_LEFT, AuditedEstimate, linearised_slices, reserve_of
 from manyhot.core.estimates import Ratio, mean_over
 from manyhot.core.ratio_intervals import FEWEST_CASES
 from manyhot.core.reliability import BINS, bin_of
@@ -30,9 +31,10 @@ def audited_reliability(images: AuditedImages, dataset: str, model: str, case: A
     """Yield rows of the reliability table: all images, then each bin of confidence.
 
     A bin is left out if fewer than `FEWEST_CASES` audited images in it count, unless all images were audited.
-    The ends of an interval are null with fewer images. Otherwise, accuracies on label sets have one however
-    rarely people and proposals disagree (`reserve` of `manyhot.core.audited.estimate`). Those on original
-    labels are known but for which images count, and often have none.
+    Of the others, accuracies on label sets have an interval however rarely people and proposals disagree
+    (`reserve` of `manyhot.core.audited.estimate`), unless almost all images of the bin were audited: fewer
+    than `FEWEST_LEFT` images are not nearly normal. If all were, accuracies are exact, and have none.
+    Accuracies on original labels are known but for which images count, and often have none.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ def audited_reliability(images: AuditedImages, dataset: str, model: str, case: A
         n = np.rint(counts @ images.sample.weights * len(images.sample.design)).astype(int)
         confidence, right = bins.estimates(event)
         lo, hi = right.interval("logit" if right.checked else "plain", quantile=images.quantile)
-        few = n_audited < FEWEST_CASES
+        few = (n_audited < FEWEST_CASES) | bins.almost_whole
         lo, hi = (np.where(few, np.nan, np.clip(end, 0, 1)) for end in (lo, hi))
         shown = (n_audited > 0) & (~few | images.is_whole | (np.arange(len(n)) == 0))
         for i in np.flatnonzero(shown):
@@ -76,6 +78,8 @@ class _Bins:
     ----------
     inside : ndarray of bool, shape (1 + B, n)
         The audited images in each bin; the first bin has all.
+    almost_whole : ndarray of bool, shape (1 + B,)
+        Whether a few images of a bin were not audited, which alone are uncertain.
     """
 
     def __init__(self, images: AuditedImages, case: AuditedCase) -> None:
@@ -85,7 +89,9 @@ class _Bins:
         at = np.full(len(images.sample.design), -1)
         at[case.all_rows] = bin_of(confidence, BINS)
         masks = np.vstack([at >= 0, at == np.arange(BINS)[:, None]])
-        self.inside, self._cells = masks[:, images.sample.images], Cells.of(masks)
+        self.inside, self._cells, self._masks = masks[:, images.sample.images], Cells.of(masks), masks
+        left = np.count_nonzero(masks, axis=1) - np.count_nonzero(self.inside, axis=1)
+        self.almost_whole = (left > 0) & (left < FEWEST_LEFT) & (not images.audit.population)
 
     def ratios(self, case: Case, event: str, rows: npt.NDArray[np.int64]) -> list[Ratio]:
         """Return the mean confidence of images, and the share with a correct top class, as estimates."""
@@ -114,17 +120,18 @@ class _Bins:
                 self._images.estimate(
                     linearised_slices(a, proposed, sample, self.inside, self._cells, own_centre=True),
                     "reliability",
-                    reserve=self._shares(a) if is_open else None,
+                    reserve=self._reserve(a) if is_open else None,
                 )
                 for a in audited
             ]
         )
 
-    def _shares(self, audited: Ratio) -> npt.NDArray[np.float64]:
-        """Return what each audited image contributes to the share in each bin, shape (n, 1 + B)."""
-        counts = self.inside & audited.scored
-        total = counts @ self._images.sample.weights
-        return counts.T / np.where(total > 0, total, 1)
+    def _reserve(self, audited: Ratio) -> Floats:
+        """Return the variances that one more image adds on which people and proposals disagree."""
+        sample = self._images.sample
+        total = (self.inside & audited.scored) @ sample.weights
+        size = 1 / np.where(total > 0, total, np.inf)
+        return reserve_of(size, self._masks, sample, population=self._images.audit.population)
 
 
 def _or_none(x: float) -> float | None:

@@ -266,6 +266,11 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT.optional("dataset", "for an error: the data set"),
         TEXT.optional("model", "for an error: the model"),
         FLOAT32.optional("confidence", "for an error: probability of the predicted class"),
+        INT.optional(
+            "severity",
+            "for an error: height of the lowest common ancestor of the predicted class and the closest valid "
+            "class; null without a hierarchy",
+        ),
     ),
 }
 

@@ -271,7 +271,7 @@ class _Sorter:
         )
         table = self._table(predictions.model, errors, kinds)
         column = pa.array(severity, pa.int32(), mask=severity == NOTHING)
-        self._tables.append(table.append_column("severity", column))
+        self._tables.append(table.append_column("ancestor_height", column))
 
     def _errors(self, case: Case, alignment: Alignment, wrong: npt.NDArray[np.bool_]) -> Errors:
         """Return the errors above the least confidence, or all of them without one."""

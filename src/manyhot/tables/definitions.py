@@ -267,7 +267,7 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT.optional("model", "for an error: the model"),
         FLOAT32.optional("confidence", "for an error: probability of the predicted class"),
         INT.optional(
-            "severity",
+            "ancestor_height",
             "for an error: height of the lowest common ancestor of the predicted class and the closest valid "
             "class; null without a hierarchy",
         ),

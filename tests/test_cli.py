@@ -224,6 +224,7 @@ def test_catalogue_is_listed(run):
         "label-errors",
         "cifar-10h",
         "bluebirds",
+        "objectron",
     ]
 
 

@@ -581,7 +581,10 @@ def parse(monkeypatch):
         models = values.get("model") or ()
         for name in [models] if isinstance(models, str) else models:
             family = re.match(r"(\w+)[/:]", name)
-            registry.get("model", family[1] if family else name)
+            if function.declaration.name == "detect":
+                registry.get("detector", name)
+            else:
+                registry.get("model", family[1] if family else name)
         raise ParsedError
 
     monkeypatch.setattr(typer.testing, "_get_command", program)

@@ -110,7 +110,7 @@ def test_only_literals(spec):
 def test_unknown_kind():
     assert message(InputError, lambda: get("metrics", "x")) == (
         "There is no kind 'metrics' in the registry.\n"
-        "  allowed: metric, format, model, aggregator, choice-aggregator, "
+        "  allowed: metric, format, model, detector, aggregator, choice-aggregator, "
         "proposer, rule, loss, chapter, command, table, writer"
     )
 

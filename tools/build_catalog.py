@@ -57,7 +57,7 @@ def complete(catalog: dict[str, Any], mirror: Mirror) -> dict[str, Any]:
 
 
 def _complete_entry(entry: dict[str, Any], mirror: Mirror) -> dict[str, Any]:
-    if "package" in entry or "by_hand" in entry:  # its files are not in a mirror
+    if {"package", "by_hand", "elsewhere"} & set(entry):  # its files are not in a mirror
         return entry
     sources = [
         source | {"files": _complete_files(source["base"], source["files"], mirror)}

@@ -73,6 +73,8 @@ from manyhot.formats import read_objects as read_objects
 from manyhot.formats import read_predictions as read_predictions
 from manyhot.formats import read_results as read_results
 from manyhot.formats import read_votes as read_votes
+from manyhot.predict.detect import DetectedObjects as DetectedObjects
+from manyhot.predict.detect import find_objects as find_objects
 from manyhot.predict.in_memory import predict_in_memory as predict_in_memory
 from manyhot.predict.in_memory import predict_loader as predict_loader
 from manyhot.predict.models import Checkup as Checkup

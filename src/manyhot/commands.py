@@ -20,6 +20,11 @@ COMMANDS: dict[str, Command] = {
         "Run image classifiers on images. A stopped run resumes when it is started again.",
         "manyhot.predict.predict:predict",
     ),
+    "detect": Command(
+        "Predict",
+        "Find objects in images with a detector. A stopped run resumes when it is started again.",
+        "manyhot.predict.detect:find_objects",
+    ),
     "models": Command(
         "Predict", "List the models accepted by predict.", "manyhot.predict.models:list_models"
     ),

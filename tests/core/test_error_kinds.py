@@ -15,6 +15,7 @@ from manyhot.core.error_kinds import (
     RuleMatch,
     count_together,
     rarity_of,
+    severity_of,
     shares,
     sort_errors,
 )
@@ -25,6 +26,7 @@ from manyhot.testing.losses import check_rule, random_errors
 
 SPECS = {
     "valid-label": ["valid-label", "valid-label(unclear=True)"],
+    "unclear": ["unclear"],
     "collapsed-pair": ["collapsed-pair"],
     "fine-grained": ["fine-grained(largest=0.2)", "fine-grained(largest=0.25)", "fine-grained"],
     "out-of-vocabulary": ["out-of-vocabulary(largest=0.125, rarity=0.5)", "out-of-vocabulary(largest=0.25)"],
@@ -134,7 +136,7 @@ def test_co_occurrence(errors):
     there = errors.state == YES
     others = errors.take(np.flatnonzero(~there))
     for images in (1, 2, 3):
-        rule = get("rule", f"co-occurrence(images={images})")
+        rule = get("rule", f"co-occurrence(images={images}, lift=0, related=0)")
         same(
             rule(replace(others, context=known)),
             by_hand(
@@ -147,6 +149,95 @@ def test_co_occurrence(errors):
         # What is in the set is no company, and the image would count for itself.
         assert there.any()
         assert not rule(replace(errors, context=known)).fits[there].any()
+
+
+@pytest.mark.parametrize("least", [0.5, 1, 1.5, 3])
+def test_co_occurrence_needs_a_lift(errors, least):
+    """The lower end of the interval of n n_ab / (n_a n_b), by the delta method on multinomial shares."""
+    lists = random_case(np.random.default_rng(3)).labels
+    yes = lists.yes_matrix()[lists.usable].astype(int)
+    n, both, alone = yes.any(1).sum(), yes.T @ yes, yes.sum(0)
+
+    def fits(valid, said):
+        ab, a, b = both[valid, said], alone[valid], alone[said]
+        if valid == said or ab < 2 or n * ab < a * b:
+            return False
+        # d log(n ab / (a b)), where a = ab + a only, and b = ab + b only
+        cells = np.array([ab, a - ab, b - ab])
+        slopes = np.array([1 / ab - 1 / a - 1 / b, -1 / a, -1 / b]) * n
+        shares = cells / n
+        variance = (slopes**2 @ shares - (slopes @ shares) ** 2) / n
+        return np.exp(np.log(n * ab / (a * b)) - 1.959964 * np.sqrt(max(variance, 0))) >= least
+
+    others = errors.take(np.flatnonzero(errors.state != YES))
+    others = replace(others, context=replace(errors.context, together=count_together(lists)))
+    same(get("rule", f"co-occurrence(lift={least}, related=0)")(others), by_hand(others, fits))
+
+
+def test_a_frequent_class_is_no_company():
+    """A person is on half of the images, also of those with a horse: no more often than by chance."""
+    often = [[0, 1]] * 20 + [[0]] * 20 + [[1]] * 20 + [[2]] * 20
+    rare = [[0, 1]] * 20 + [[0]] * 2 + [[1]] * 2 + [[2]] * 56
+    kinds = []
+    for sets in (often, rare):
+        lists = LabelSets.from_lists([[0], *sets], 3)
+        context = replace(ErrorContext.of(lists), together=count_together(lists))
+        one = Errors(
+            context, np.array([0]), np.array([1], np.int32), np.zeros(1, np.uint8), np.ones(1, np.float32)
+        )
+        kinds.append(bool(get("rule", "co-occurrence")(one).fits[0]))
+    assert kinds == [False, True]
+
+
+def test_a_related_class_is_confused_and_no_company():
+    """Dogs and horses are animals: beside a person, a predicted horse is a dog taken for it."""
+    paths = [["dog", "animal"], ["horse", "animal"], ["person"], *([f"thing {i}"] for i in range(5))]
+    together = [[1, 2]] * 10 + [[i] for i in range(3, 8)] * 10
+    lists = LabelSets.from_lists([[0, 2], [2], *together], 8)
+    context = replace(ErrorContext.of(lists), together=count_together(lists), hierarchy=Hierarchy.of(paths))
+    two = Errors(
+        context,
+        np.array([0, 1]),
+        np.array([1, 1], np.int32),
+        np.zeros(2, np.uint8),
+        np.ones(2, np.float32),
+    )
+    assert get("rule", "co-occurrence")(two).fits.tolist() == [False, True]
+    assert get("rule", "co-occurrence(related=0.2)")(two).fits.tolist() == [True, True]
+    unknown = replace(two, context=replace(context, hierarchy=None))
+    assert get("rule", "co-occurrence")(unknown).fits.tolist() == [True, True]
+
+
+def test_unclear(errors):
+    assert np.array_equal(get("rule", "unclear")(errors).fits, errors.state == UNCLEAR)
+
+
+def test_severity_is_the_height_of_the_lowest_common_ancestor():
+    """By hand: a terrier and a hound are dogs; a cat is an animal, as dogs are; a stone is none of these."""
+    paths = [
+        ["terrier", "dog", "animal"],
+        ["hound", "dog", "animal"],
+        ["cat", "animal"],
+        ["stone"],
+    ]
+    tree = Hierarchy.of(paths)
+    pairs = {(0, 0): 0, (0, 1): 1, (0, 2): 2, (2, 0): 2, (0, 3): NOTHING}
+    a, b = np.array(list(pairs)).T
+    assert tree.height(a, b).tolist() == list(pairs.values())
+    lists = LabelSets.from_lists([[2, 1], [3], []], 4, label=[2, 3, 1])
+    context = replace(ErrorContext.of(lists), hierarchy=tree)
+    three = Errors(
+        context, np.arange(3), np.zeros(3, np.int32), np.zeros(3, np.uint8), np.ones(3, np.float32)
+    )
+    assert severity_of(three).tolist() == [1, NOTHING, 1]
+    assert severity_of(replace(three, context=replace(context, hierarchy=None))).tolist() == [NOTHING] * 3
+
+
+def test_groups_have_the_sizes_of_a_larger_list():
+    larger = [["terrier", "dog", "animal"], ["hound", "dog", "animal"], ["cat", "animal"], ["stone"]]
+    tree = Hierarchy.of([["dog", "animal"], ["cat", "animal"]], larger, "somewhere")
+    assert tree.group_size(np.array([0, 0]), np.array([1, 0])).tolist() == [3, 1]
+    assert (tree.n_counted, tree.source) == (4, "somewhere")
 
 
 def test_out_of_vocabulary_needs_a_rare_image_and_a_neighbour_of_the_superclass(errors):

@@ -49,6 +49,7 @@ FILES = {
     "label-errors": 6,
     "cifar-10h": 1,
     "bluebirds": 2,
+    "objectron": 1,
 }
 PACKAGED = {"imagenet-x"}
 """Entries of installed packages, which may be for non-commercial use: manyhot downloads none of them."""
@@ -56,7 +57,9 @@ BY_HAND = {"imagenet-multilabel", "cifar-10h"}
 """Entries without a stated licence, or for non-commercial use, which users download."""
 WITHOUT_DOI = {"bluebirds"}
 """Entries whose publication has no DOI: proceedings of NeurIPS."""
-DOWNLOADED = [name for name in FILES if name not in PACKAGED | BY_HAND]
+ELSEWHERE = {"objectron"}
+"""Entries that are downloaded, but whose bytes are not in the archive: weights of 33 MB."""
+DOWNLOADED = [name for name in FILES if name not in PACKAGED | BY_HAND | ELSEWHERE]
 
 
 @pytest.fixture
@@ -97,7 +100,8 @@ def test_every_entry_says_all_that_it_must(name: str) -> None:
     assert (bool(entry.package), entry.by_hand) == (name in PACKAGED, name in BY_HAND)
     if name not in WITHOUT_DOI:
         assert re.search(r"https://doi\.org/10\.\d{4,}/\S+", entry.citation)
-    assert entry.home.startswith("https://github.com/")
+    assert entry.home.startswith("https://www.npmjs.com/" if name in ELSEWHERE else "https://github.com/")
+    assert entry.elsewhere == (name in ELSEWHERE)
     assert len({file.path for file in entry.files}) == len(entry.files)
     assert entry.size == sum(file.size for file in entry.files)
 
@@ -121,6 +125,17 @@ def test_every_file_is_pinned(name: str) -> None:
         assert re.fullmatch(r"[\w.-]+", file.path)
         assert re.fullmatch(r"[0-9a-f]{64}", file.sha256)
         assert file.size > 0
+
+
+@pytest.mark.parametrize("name", sorted(ELSEWHERE))
+def test_every_file_elsewhere_is_a_numbered_version_of_a_package(name: str) -> None:
+    """npm does not let a published version change."""
+    entry = catalog.catalog_entry(name)
+    package = entry.home.removeprefix("https://www.npmjs.com/package/")
+    for file in entry.files:
+        base = f"https://registry.npmjs.org/{package}/-/{package.rpartition('/')[2]}"
+        assert re.fullmatch(rf"{base}-[\d.]+\.tgz", file.url)
+        assert re.fullmatch(r"[0-9a-f]{64}", file.sha256)
 
 
 def test_one_file_is_stored_worst_first() -> None:

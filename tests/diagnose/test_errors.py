@@ -71,7 +71,7 @@ def test_each_kind(labels):
             "valid-label",
             "collapsed-pair",
             "fine-grained(largest=0.6)",
-            "co-occurrence(images=1)",
+            "co-occurrence(images=1, lift=0, related=0)",
             "model-failure",
         ),
         collapsed_pairs=[(1, 2)],
@@ -150,11 +150,11 @@ def test_rules_that_rest_say_why_and_count_nothing(labels):
         ),
         "non-prototypical": "no list of non-prototypical images is given",
     }
-    assert list(found.models[0].counts) == ["valid-label", "co-occurrence", "model-failure"]
+    assert list(found.models[0].counts) == ["valid-label", "unclear", "co-occurrence", "model-failure"]
     assert message(InputError, lambda: found.count("fine-grained")) == (
         "There is no such kind of error.\n"
         "  got:     fine-grained\n"
-        "  allowed: valid-label, co-occurrence, model-failure"
+        "  allowed: valid-label, unclear, co-occurrence, model-failure"
     )
 
 
@@ -462,7 +462,7 @@ def test_choices_that_do_not_exist(labels):
     )
     assert message(UnknownNameError, lambda: sort(labels, [], rules=["fine-grain"])) == (
         "There is no rule 'fine-grain'.\n"
-        "  allowed: valid-label, collapsed-pair, fine-grained, out-of-vocabulary, co-occurrence, "
+        "  allowed: valid-label, unclear, collapsed-pair, fine-grained, out-of-vocabulary, co-occurrence, "
         "non-prototypical, model-failure\n"
         "  do:      did you mean 'fine-grained'?"
     )

@@ -25,7 +25,7 @@ from manyhot.predict.similar import Embedded, similar
 from manyhot.run import Run
 from manyhot.tables.array_inputs import as_labels
 
-LARGEST = 120
+LARGEST, RELATED = 120, 250
 
 
 @pytest.fixture(autouse=True)
@@ -72,21 +72,40 @@ def raw(mirror):
     ]
     beneath = collections.Counter(node for path in paths for node in path)
     collapsed = {(known.keys.index(a), known.keys.index(b)) for a, b in COLLAPSED}
-    return sets, label, together, paths, beneath, collapsed
+    alone = collections.Counter(c for s in sets.values() for c in s)
+    n = sum(map(bool, sets.values()))
+
+    def is_company(a, b):
+        """Whether two classes are valid together on two images, and clearly more often than by chance."""
+        ab = together[min(a, b), max(a, b)]
+        if ab < 2:
+            return False
+        only = np.array([ab, alone[a] - ab, alone[b] - ab]) / n
+        slopes = np.array([1 / ab - 1 / alone[a] - 1 / alone[b], -1 / alone[a], -1 / alone[b]]) * n
+        half = 1.959964 * np.sqrt(max((slopes**2 @ only - (slopes @ only) ** 2) / n, 0))
+        return n * ab / (alone[a] * alone[b]) * np.exp(-half) >= 1.5
+
+    return sets, label, is_company, paths, beneath, collapsed
 
 
 def kind_of(image, said, raw):
     """Return the kind of one error, and the classes one of which decides."""
-    sets, label, together, paths, beneath, collapsed = raw
+    sets, label, is_company, paths, beneath, collapsed = raw
     valid = sets[image] or [label[image]]
     if said in sets[image]:
         return "valid-label", [None]
-    for kind, fits in (
-        ("collapsed-pair", lambda v: (v, said) in collapsed),
-        ("fine-grained", lambda v: min(beneath[node] for node in paths[v] & paths[said]) <= LARGEST),
-        ("co-occurrence", lambda v: together[min(v, said), max(v, said)] >= 2),
+
+    def group(v):
+        return min(beneath[node] for node in paths[v] & paths[said])
+
+    company = [v for v in valid if is_company(v, said)]
+    if any(group(v) <= RELATED for v in valid if v not in company):
+        company = []
+    for kind, fitting in (
+        ("collapsed-pair", [v for v in valid if (v, said) in collapsed]),
+        ("fine-grained", [v for v in valid if group(v) <= LARGEST]),
+        ("co-occurrence", company),
     ):
-        fitting = [v for v in valid if v != said and fits(v)]
         if fitting:
             return kind, fitting
     return "model-failure", [None]
@@ -437,8 +456,10 @@ def test_the_command_prints_shares_with_their_n(own):
     assert done.stdout.splitlines() == [
         "labels: errors against the original label, and shares of each kind",
         # Wilson's intervals of three errors; one case has the limit of a Poisson mean, -log(0.95) / 3.
-        "model  images  errors  above 0.7  valid-label          co-occurrence       model-failure",
-        "net         6       4          3  33.3% (1.7 to 79.2)  0.0% (0.0 to 56.1)  66.7% (20.8 to 98.3)",
+        "model  images  errors  above 0.7  valid-label          unclear             co-occurrence       "
+        "model-failure",
+        "net         6       4          3  33.3% (1.7 to 79.2)  0.0% (0.0 to 56.1)  0.0% (0.0 to 56.1)  "
+        "66.7% (20.8 to 98.3)",
         "",
         "rule collapsed-pair skipped: no collapsed pairs are known",
         "rule fine-grained skipped: without a class list there is no hierarchy, and no superclasses are "
@@ -465,7 +486,7 @@ def test_the_command_prints_shares_with_their_n(own):
 
 def test_no_errors_are_no_zero(own):
     done = run_command("labels.parquet", "--predictions", "net.parquet", "--min-confidence", "0.999")
-    assert done.stdout.splitlines()[2].split() == ["net", "6", "4", "0", "–", "–", "–"]
+    assert done.stdout.splitlines()[2].split() == ["net", "6", "4", "0", "–", "–", "–", "–"]
     counts = pl.read_csv("errors/findings-counts.csv")
     assert counts["share"].is_nan().all()
 
@@ -473,7 +494,12 @@ def test_no_errors_are_no_zero(own):
 def test_as_json(own):
     done = run_command("labels.parquet", "--predictions", "net.parquet", "--json")
     told = json.loads(done.stdout)
-    assert told["models"][0]["counts"] == {"valid-label": 1, "co-occurrence": 0, "model-failure": 3}
+    assert told["models"][0]["counts"] == {
+        "valid-label": 1,
+        "unclear": 0,
+        "co-occurrence": 0,
+        "model-failure": 3,
+    }
     assert told["written"] == [
         "errors/findings.parquet",
         "errors/findings.csv",

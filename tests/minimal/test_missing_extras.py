@@ -57,6 +57,7 @@ COMMANDS = {
     "benchmarks": ("--list", None),
     "gallery": ("l.csv --predictions p.parquet --images i.csv --out g", "report"),
     "predict": ("photos --model efficientnet-lite0", "models"),
+    "detect": ("photos --model objectron-ssd", "models"),
     "models": ("resnet*", "models"),
     "doctor": ("", None),
     "similar": ("embedded --among any", None),

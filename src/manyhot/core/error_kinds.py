@@ -24,6 +24,7 @@ from manyhot.registry import Entry, register
 
 ORDER = (
     "valid-label",
+    "unclear",
     "collapsed-pair",
     "fine-grained",
     "out-of-vocabulary",
@@ -35,6 +36,20 @@ ORDER = (
 
 NOTHING = -1
 """Code of no rule, no class, no neighbour and no superclass."""
+
+MIN_LIFT = 1.5
+"""How many times as often as by chance two classes must occur together, at the lower end of the interval.
+
+A frequent class is company of everything, but not more than by chance: in ``../shared/data/voc``, a person is
+in 20 % of the images, in 48 % of those with a horse, and in 20 % of those with a dog.
+"""
+
+RELATED_GROUP = 0.25
+"""Maximum size of a group, as a share of all classes, for its classes to be confused with one another.
+
+Among ImageNet's 1,000 classes, the 212 placental mammals are such a group: on a photograph of a dog and a
+person, a predicted horse is a dog taken for a horse, although horses often occur together with persons.
+"""
 
 LARGEST_GROUP = 0.12
 """Maximum size of a superclass, as a share of all classes, for its classes to be fine-grained alternatives.
@@ -55,33 +70,71 @@ class Hierarchy:
         The path from the root to each class. Short paths are padded with numbers that occur in no other path.
     beneath : ndarray of int64, shape (number of nodes,)
         Number of classes below each node. If the node itself is a class, it is counted.
+    n_counted : int
+        The number of classes that `beneath` counts: C, or those of a larger list.
+    source : str
+        Where the tree is from, in words; empty if the class list has it.
     """
 
     down: npt.NDArray[np.int32]
     beneath: npt.NDArray[np.int64]
+    n_counted: int
+    source: str = ""
 
     @classmethod
-    def of(cls, paths: Sequence[Sequence[str]]) -> Hierarchy:
-        """Return the tree from the path of each class to the root, starting with the class."""
+    def of(
+        cls, paths: Sequence[Sequence[str]], counted: Sequence[Sequence[str]] = (), source: str = ""
+    ) -> Hierarchy:
+        """Return the tree from the path of each class to the root, starting with the class.
+
+        Groups are as large as the number of paths of `counted` through them, by default that of `paths`. A
+        list of few classes thus has the groups of a larger list, such as WordNet's.
+        """
+        tree = cls._of(paths)
+        if not counted:
+            return replace(tree, source=source)
+        larger = cls._of([*paths, *counted])
+        down, others = larger.down[: len(paths)], larger.down[len(paths) :]
+        beneath = np.bincount(others[others >= 0], minlength=len(larger.beneath))
+        return cls(down, beneath, len(counted), source)
+
+    @classmethod
+    def _of(cls, paths: Sequence[Sequence[str]]) -> Hierarchy:
         number = {step: i for i, step in enumerate(dict.fromkeys(s for path in paths for s in path))}
         length = max([len(path) for path in paths], default=1)
         down = np.repeat(-1 - np.arange(len(paths), dtype=np.int32)[:, None], length, axis=1)
         for row, path in zip(down, paths, strict=True):
             row[: len(path)] = [number[step] for step in reversed(path)]
-        return cls(down, np.bincount(down[down >= 0], minlength=len(number)))
+        return cls(down, np.bincount(down[down >= 0], minlength=len(number)), len(paths))
 
     def group_size(self, a: Ints, b: Ints) -> npt.NDArray[np.int64]:
         """Return the number of classes below the lowest common ancestor of two classes, shape (p,).
 
-        The result is 1 if both are the same class, and C + 1 if there is no common ancestor.
+        The result is 1 if both are the same class, and more than `n_counted` if there is no common ancestor.
         """
         n = len(self.down)
         pair, back = np.unique(a.astype(np.int64) * n + b, return_inverse=True)
         a, b = pair // n, pair % n
         shared = np.cumprod(self.down[a] == self.down[b], axis=1).sum(1)
         lowest = self.down[a, np.maximum(shared - 1, 0)]
-        size = np.where(shared > 0, self.beneath[np.maximum(lowest, 0)], n + 1)
+        size = np.where(shared > 0, self.beneath[np.maximum(lowest, 0)], self.n_counted + 1)
         return np.asarray(np.where(a == b, 1, size)[back], np.int64)
+
+    def height(self, a: Ints, b: Ints) -> npt.NDArray[np.int64]:
+        """Return the height of the lowest common ancestor of two classes above the lower of them, shape (p,).
+
+        It is 0 for the same class, 1 if one is the parent of the other or both have the same parent, and
+        `NOTHING` if there is no common ancestor.
+
+        References
+        ----------
+        L. Bertinetto et al. Making Better Mistakes: Leveraging Class Hierarchies with Deep Networks. CVPR
+        2020, arXiv 1912.09393. In their tree, all classes are leaves at the same depth.
+        """
+        depth = (self.down >= 0).sum(axis=1)
+        shared = np.cumprod(self.down[a] == self.down[b], axis=1).sum(axis=1) * (a != b)
+        apart = np.where(shared > 0, np.maximum(depth[a], depth[b]) - shared, NOTHING)
+        return np.asarray(np.where(a == b, 0, apart), np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +151,10 @@ class NeighbourLabels:
 
     classes: Ints
     rarity: AnyFloats
+
+
+Together = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]
+"""Pairs of classes as ``a * C + b``, their numbers of images, and the lower ends of their lifts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +177,7 @@ class ErrorContext:
         The superclass of each class, or `NOTHING` if it has none. Used instead of `hierarchy`.
     pairs : ndarray of int, shape (p, 2), optional
         Pairs of a valid class and a class that has the same meaning when predicted.
-    together : (ndarray of int64, ndarray of int64), optional
+    together : (ndarray of int64, ndarray of int64, ndarray of float), optional
         The result of `count_together`.
     neighbours : NeighbourLabels, optional
     listed : ndarray of bool, shape (n,), optional
@@ -135,7 +192,7 @@ class ErrorContext:
     hierarchy: Hierarchy | None = None
     groups: Ints | None = None
     pairs: Ints | None = None
-    together: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
+    together: Together | None = None
     neighbours: NeighbourLabels | None = None
     listed: Bools | None = None
 
@@ -164,7 +221,7 @@ class ErrorContext:
             return np.asarray((self.groups[a] == self.groups[b]) & grouped)
         assert self.hierarchy is not None
         # The tolerance is for shares such as 23 / 24, whose product with 24 may be less than 23 by rounding.
-        return np.asarray(self.hierarchy.group_size(a, b) <= largest * self.n_classes + 1e-6)
+        return np.asarray(self.hierarchy.group_size(a, b) <= largest * self.hierarchy.n_counted + 1e-6)
 
 
 RULE_NEEDS = ("others", "superclasses", "pairs", "neighbours", "together", "listed")
@@ -281,8 +338,8 @@ def lacking(context: ErrorContext, rule: Entry) -> list[str]:
     return [need for need in rule.about.get("needs", ()) if context.lacks(need)]
 
 
-def count_together(sets: LabelSets) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the pairs of classes that are valid together, and the number of images for each pair.
+def count_together(sets: LabelSets) -> Together:
+    """Return the pairs of classes that are valid together, with the number of images and the lift of each.
 
     Pairs that are valid together less often than expected by chance (n_a n_b / n of n images) are left out.
     With twenty classes, for example, nearly all pairs are valid together on some image, even *dog* and *cat*.
@@ -292,10 +349,30 @@ def count_together(sets: LabelSets) -> tuple[npt.NDArray[np.int64], npt.NDArray[
     pair : ndarray of int64, shape (p,)
         ``a * C + b`` with a < b, ascending.
     images : ndarray of int64, shape (p,)
+    lift : ndarray of float, shape (p,)
+        Lower end of the interval of how many times as often the pair is valid as by chance.
     """
     pairs = ClassPairs.of(sets)
     company = pairs.both * pairs.n >= pairs.images[pairs.a] * pairs.images[pairs.b]
-    return (pairs.a * sets.n_classes + pairs.b)[company], pairs.both[company]
+    lift = pairs.lift()[1]
+    return (pairs.a * sets.n_classes + pairs.b)[company], pairs.both[company], lift[company]
+
+
+def severity_of(errors: Errors) -> npt.NDArray[np.int64]:
+    """Return how far the predicted class is from the closest valid class, shape (e,).
+
+    It is the height of their lowest common ancestor (`Hierarchy.height`): 0 if the prediction is valid, and
+    `NOTHING` if there is no hierarchy or no common ancestor.
+    """
+    severity = np.full(len(errors), NOTHING, np.int64)
+    if errors.context.hierarchy is None:
+        return severity
+    rows, valid = errors.against()
+    height = errors.context.hierarchy.height(valid, errors.predicted[rows])
+    known = height != NOTHING
+    order = np.argsort(-height[known], kind="stable")  # the smallest is written last
+    severity[rows[known][order]] = height[known][order]
+    return severity
 
 
 def rarity_of(similarity: AnyFloats) -> Floats:
@@ -341,6 +418,15 @@ def valid_label(errors: Errors, *, unclear: bool = False) -> RuleMatch:
         Whether unclear classes also count as valid, as in Peychev et al.
     """
     return _without_class(errors.state >= (UNCLEAR if unclear else YES))
+
+
+@register("rule", "unclear", needs=("others",))
+def unclear(errors: Errors) -> RuleMatch:
+    """Raters disagree on the predicted class, so it is not known whether the prediction is an error.
+
+    Peychev et al. count such predictions as valid labels.
+    """
+    return _without_class(errors.state == UNCLEAR)
 
 
 @register("rule", "collapsed-pair", needs=("pairs",))
@@ -421,27 +507,42 @@ def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = L
 
 
 @register("rule", "co-occurrence", needs=("together",))
-def co_occurrence(errors: Errors, *, images: int = 2) -> RuleMatch:
+def co_occurrence(
+    errors: Errors, *, images: int = 2, lift: float = MIN_LIFT, related: float = RELATED_GROUP
+) -> RuleMatch:
     """The predicted class often occurs together with a valid class, which suggests a spurious correlation.
 
     Peychev et al. count co-occurrences in ReaL's label sets of images that they do not evaluate. Here, an
     image is not evidence for its own error, because the rule does not match if the predicted class is in its
-    label set. Deviation: pairs that occur together less often than expected by chance are left out. ReaL's
-    label sets have no such pairs.
+    label set. Deviation: two classes must occur together clearly more often than by chance. Otherwise, a
+    class that is in many images, such as *person*, would explain every error on these images. The rule does
+    not match either if another valid class is related to the predicted class, because it may have been
+    confused with it.
 
     Parameters
     ----------
     errors : Errors
     images : int
         Minimum number of images for which both classes are valid.
+    lift : float
+        Minimum of the lower end of the 95 % interval of the lift: the number of these images, divided by the
+        number expected by chance.
+    related : float
+        Two classes are related if at most this share of all classes is below their lowest common ancestor.
+        Without superclasses, no classes are related.
     """
     _check_option("images", images, 1)
+    _check_option("lift", lift, 0)
+    _check_option("related", related, 0, 1)
     assert errors.context.together is not None
-    pair, count = errors.context.together
+    pair, count, least = errors.context.together
     rows, valid = errors.against()
     predicted = errors.predicted[rows]
     low, high = np.minimum(valid, predicted).astype(np.int64), np.maximum(valid, predicted)
-    fits = np.isin(low * errors.context.n_classes + high, pair[count >= images])
+    fits = np.isin(low * errors.context.n_classes + high, pair[(count >= images) & (least >= lift)])
+    if not errors.context.lacks("superclasses"):
+        confused = errors.context.alike(valid, predicted, related) & ~fits
+        fits &= ~np.isin(rows, rows[confused])
     fits &= errors.state[rows] != YES
     return _first_fitting(errors, fits, rows, valid)
 

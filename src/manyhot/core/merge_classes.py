@@ -114,7 +114,7 @@ def _co_labelled(sets: LabelSets | None, n_classes: int) -> tuple[Ints, Ints, In
     if sets is None:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.zeros(n_classes, np.int64)
     yes = (sets.state == YES) & sets.usable[sets.rows]
-    return *count_together(sets), np.bincount(sets.classes[yes], minlength=n_classes)
+    return *count_together(sets)[:2], np.bincount(sets.classes[yes], minlength=n_classes)
 
 
 def _looked_up(keys: Ints, values: npt.NDArray[np.number], queries: Ints) -> Floats:

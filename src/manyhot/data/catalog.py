@@ -53,7 +53,9 @@ class CatalogEntry:
     """Published data with a name, a licence and a citation.
 
     `package` is what pip installs if the files are part of a Python package; it is empty for other files. If
-    `by_hand` is true, users download the files. manyhot downloads neither of these.
+    `by_hand` is true, users download the files. manyhot downloads neither of these. If `elsewhere` is true,
+    the files are downloaded, but are not in the archive of published files with which the catalogue is
+    tested.
     """
 
     name: str
@@ -65,6 +67,7 @@ class CatalogEntry:
     files: tuple[File, ...]
     package: str = ""
     by_hand: bool = False
+    elsewhere: bool = False
 
     @property
     def size(self) -> int:

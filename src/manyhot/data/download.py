@@ -461,7 +461,7 @@ def _unreadable(file: Pinned, error: Exception) -> FailureError:
 # Here and not in the data, so that no edit of the data alone reaches another host. Only the tests widen them.
 _SCHEMES = ("https",)
 
-_HOSTS = ("raw.githubusercontent.com",)
+_HOSTS = ("raw.githubusercontent.com", "registry.npmjs.org")
 
 _TIMEOUT = 30.0
 

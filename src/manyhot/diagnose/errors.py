@@ -21,6 +21,7 @@ from manyhot.core.error_kinds import (
     Errors,
     Sorted,
     lacking,
+    severity_of,
     sort_errors,
 )
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
@@ -171,7 +172,7 @@ def _sort_source(source: Source, settings: _Settings, files: EvidenceFiles, run:
     """Return the errors of all models of a data set."""
     labels = source.sets() if source.images is None else source.sets().with_labels(source.images)
     sets = label_sets(labels)
-    classes = source.classes or class_list_of(labels.class_hash)
+    classes = source.classes or labels.class_list or class_list_of(labels.class_hash)
     evidence = ErrorEvidence(labels, sets, classes)
     context, missing = evidence.context(files, source)
     sorter = _Sorter(labels, sets, context, settings, source.name)
@@ -254,8 +255,8 @@ class _Sorter:
         judged = self._judged[alignment.left] & (case.top[:, 0] >= 0)
         wrong = judged & ~(case.is_label if self.settings.event == "label" else case.hit)[:, 0]
         errors = self._errors(case, alignment, wrong)
-        kinds = sort_errors(errors, self.settings.rules)
-        n = int(np.count_nonzero(judged))
+        kinds, severity = sort_errors(errors, self.settings.rules), severity_of(errors)
+        n, known = int(np.count_nonzero(judged)), severity[severity != NOTHING]
         self._models.append(
             ModelErrors(
                 self.dataset,
@@ -264,9 +265,13 @@ class _Sorter:
                 len(judged) - n,
                 int(np.count_nonzero(wrong)),
                 self._counts(kinds),
+                float(known.mean()) if len(known) else float("nan"),
+                len(known),
             )
         )
-        self._tables.append(self._table(predictions.model, errors, kinds))
+        table = self._table(predictions.model, errors, kinds)
+        column = pa.array(severity, pa.int32(), mask=severity == NOTHING)
+        self._tables.append(table.append_column("ancestor_height", column))
 
     def _errors(self, case: Case, alignment: Alignment, wrong: npt.NDArray[np.bool_]) -> Errors:
         """Return the errors above the least confidence, or all of them without one."""
@@ -306,6 +311,7 @@ class _Sorter:
                 *self._notes,
                 *self._unasked(table),
                 *self._cautions(table),
+                *_on_confusions(table, skipped),
                 *_on_empty_sets(table),
             ),
         )
@@ -394,6 +400,17 @@ class _Sorter:
     @cached_property
     def _size(self) -> npt.NDArray[np.int64]:
         return self.sets.size
+
+
+def _on_confusions(table: pa.Table, skipped: Mapping[str, str]) -> list[str]:
+    """Return a note if confusions of related classes cannot be told from other errors."""
+    later = ("co-occurrence", "model-failure")
+    n = pc.sum(pc.is_in(table["kind"], pa.array(later))).as_py() or 0
+    note = (
+        f"fine-grained errors were not judged, so the {n:,} errors called co-occurrence or model-failure may "
+        "be confusions of related classes; pass `superclasses`"
+    )
+    return [note] * bool(n and "fine-grained" in skipped)
 
 
 def _on_empty_sets(table: pa.Table) -> list[str]:

@@ -19,12 +19,14 @@ from manyhot.core.error_kinds import (
     ErrorContext,
     Hierarchy,
     NeighbourLabels,
+    Together,
     count_together,
     rarity_of,
 )
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.data import catalog
 from manyhot.data.data_sets import Source
+from manyhot.diagnose.class_tree import class_tree
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import detect, read_findings, read_images, read_labels, read_objects
@@ -177,7 +179,7 @@ class ErrorEvidence:
         similar = files.similar
         context = replace(
             ErrorContext.of(self.sets),
-            hierarchy=self._hierarchy(),
+            hierarchy=self._hierarchy() if superclasses is None else None,
             groups=None if superclasses is None else self._groups(superclasses),
             pairs=self._pairs(files.collapsed_pairs),
             together=together if len(together[0]) else None,
@@ -198,10 +200,9 @@ class ErrorEvidence:
         }
 
     def _hierarchy(self) -> Hierarchy | None:
-        if self.classes is None or not any(self.classes.hypernyms):
-            return None
-        ups = [[step.partition(" ")[0] for step in path] for path in self.classes.hypernyms]
-        return Hierarchy.of([(key, *up) for key, up in zip(self.classes.keys, ups, strict=True)])
+        tree, note = class_tree(self.classes)
+        self.notes += [note] * bool(note)
+        return tree
 
     def _groups(self, superclasses: Mapping[str, Collection[int]]) -> npt.NDArray[np.int64]:
         if not superclasses:
@@ -246,7 +247,7 @@ class ErrorEvidence:
             )
         return found.astype(np.int64)
 
-    def _together(self, together: Labels | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def _together(self, together: Labels | None) -> Together:
         if together is None:
             return count_together(self.sets)
         if together.n_classes != self.labels.n_classes:

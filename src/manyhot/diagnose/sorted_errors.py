@@ -38,6 +38,11 @@ class ModelErrors:
         Number of errors of any confidence.
     counts : dict of str to int
         Number of sorted errors, by kind.
+    severity : float
+        Mean height of the lowest common ancestor of the predicted class and the closest valid class, over the
+        sorted errors for which it is known; NaN if there are none.
+    n_severity : int
+        Number of these errors.
     """
 
     dataset: str
@@ -46,6 +51,8 @@ class ModelErrors:
     n_skipped: int
     n_errors: int
     counts: dict[str, int]
+    severity: float = float("nan")
+    n_severity: int = 0
 
     @property
     def n_sorted(self) -> int:
@@ -141,6 +148,7 @@ class SortedErrors(Result):
             yield f"{dataset}: errors against {against}, and shares of each kind"
             rows = [self._cells(m) for m in self.models if m.dataset == dataset]
             yield from table_lines(("model", "images", "errors", *above, *self.kinds), rows)
+            yield from (_severity_line(m) for m in self.models if m.dataset == dataset and m.n_severity)
             yield ""
         yield from (f"rule {rule} skipped: {why}" for rule, why in self.skipped_rules.items())
         if self.skipped_rules:
@@ -162,12 +170,15 @@ class SortedErrors(Result):
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts per model, as manyhot diagnose errors --json; the findings are in the table."""
-        keys = ("dataset", "model", "n", "n_skipped", "n_errors", "n_sorted", "counts")
+        keys = ("dataset", "model", "n", "n_skipped", "n_errors", "n_sorted", "counts", "n_severity")
         return {
             "event": self.event,
             "min_confidence": self.min_confidence,
             "rules": self.rules,
-            "models": [{key: getattr(m, key) for key in keys} for m in self.models],
+            "models": [
+                {key: getattr(m, key) for key in keys} | {"severity": m.severity if m.n_severity else None}
+                for m in self.models
+            ],
             "skipped_rules": self.skipped_rules,
             "first": self.first,
             "notes": self.notes,
@@ -217,6 +228,13 @@ class SortedErrors(Result):
             metadata=metadata,
             inputs=inputs,
         )
+
+
+def _severity_line(model: ModelErrors) -> str:
+    return (
+        f"{model.model}: mean severity {model.severity:.2f} of {model.n_severity:,} errors (height of the "
+        "lowest common ancestor)"
+    )
 
 
 def _percent(count: int, n: int) -> str:

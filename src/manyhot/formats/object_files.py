@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 from pyarrow import parquet as pq
 
-from manyhot.classes import ClassList, from_keys
+from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.reading import FOLDER, head, load_json, reading, short_ids, with_image_ids
 from manyhot.formats.tabular import (
@@ -29,7 +29,8 @@ from manyhot.formats.tabular import (
     with_small_offsets,
 )
 from manyhot.registry import register
-from manyhot.tables import Objects, check
+from manyhot.tables import Objects, check, metadata
+from manyhot.tables.labels import class_list_from_metadata
 
 _BOX = ("x1", "y1", "x2", "y2")
 
@@ -66,7 +67,7 @@ def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
             got=", ".join(frame.columns),
             allowed="a column class or class_id",
         )
-    own_classes = classes or _classes(frame, path)
+    own_classes = classes or (_stored_classes(path) if own else None) or _classes(frame, path)
     column = "class" if "class" in frame.columns else "class_id"
     ids = class_indices(frame[column].cast(pl.String), own_classes, path)
     names = [c for c in _IGNORE if c in frame.columns]
@@ -81,6 +82,12 @@ def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
     # Objects are joined with the images of a source, which are named in the same way.
     table = table if own else with_image_ids(table, partial(short_ids, where=path))
     return objects_of_table(table, own_classes, path)
+
+
+def _stored_classes(path: Path) -> ClassList | None:
+    """Return the class list in the metadata of an objects table, which also has classes without objects."""
+    about = metadata(pq.read_schema(path))
+    return class_list_of(about.get("classes", "")) or class_list_from_metadata(about, path.stem)
 
 
 def _classes(frame: pl.DataFrame, path: Path) -> ClassList:
@@ -107,7 +114,7 @@ def _classes(frame: pl.DataFrame, path: Path) -> ClassList:
 
 def objects_of_table(table: pa.Table, classes: ClassList, path: Path, **more: Any) -> Objects:
     """Return the objects of a table with at least the required columns."""
-    names = ("image_id", "class_id", *_BOX, "ignore", "polygons", "mask")
+    names = ("image_id", "class_id", *_BOX, "ignore", "score", "polygons", "mask")
     table = with_small_offsets(table.select([n for n in names if n in table.column_names]))
     checked = check(table, "objects", where=str(path))
     return Objects(checked, classes.keys, classes.hash, name=path.stem, **more)

@@ -149,12 +149,22 @@ class PartFiles:
         OutputError
             If the disk is full, or the folder cannot be written to.
         """
-        table = _table(scored, labels)
-        about = {_IDENTITY: json.dumps(identity.__dict__).encode()}
-        if difference is not None:
-            about[_DIFFERENCE] = f"{difference:.3g}".encode()
+        about = {} if difference is None else {_DIFFERENCE: f"{difference:.3g}".encode()}
+        self.write_table(scored.part.name, _table(scored, labels), identity, about)
+
+    def write_table(
+        self, name: str, table: pa.Table, identity: Identity, about: Mapping[bytes, bytes] | None = None
+    ) -> None:
+        """Write the rows of a part atomically, with the identity of the run.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full, or the folder cannot be written to.
+        """
+        about = {_IDENTITY: json.dumps(identity.__dict__).encode(), **(about or {})}
         try:
-            with atomic_write(self.path(scored.part.name)) as part:
+            with atomic_write(self.path(name)) as part:
                 pq.write_table(table.replace_schema_metadata(about), part, compression="zstd")
         except OutputError:
             # Another process of the run may have merged all parts meanwhile, and removed them.

@@ -248,6 +248,7 @@ _declared: dict[str, tuple[Column, ...]] = {
         FLOAT32("y2", "lower end"),
         FLAG("ignore", "whether it is a difficult object or a crowd, and counts as neither label nor error"),
         TEXT.optional("class", "key of the class"),
+        FLOAT32.optional("score", "score of a detector; not stored for objects that people annotated"),
         OUTLINES.optional("polygons", "outlines, each x, y, x, y, … as fractions of width and height"),
         BYTES.optional("mask", "PNG of the same size as the image; its pixels are not 0 on the object"),
     ),
@@ -265,6 +266,11 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT.optional("dataset", "for an error: the data set"),
         TEXT.optional("model", "for an error: the model"),
         FLOAT32.optional("confidence", "for an error: probability of the predicted class"),
+        INT.optional(
+            "ancestor_height",
+            "for an error: height of the lowest common ancestor of the predicted class and the closest valid "
+            "class; null without a hierarchy",
+        ),
     ),
 }
 

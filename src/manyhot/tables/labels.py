@@ -455,4 +455,7 @@ def write_objects(objects: Objects, path: Path, *, call: str = "") -> Path:
     if "class" not in table.column_names:
         table = table.append_column("class", keys)
     about = {"n_classes": str(len(objects.keys)), "classes": objects.class_hash}
+    classes = from_keys(objects.keys, objects.name)
+    if classes.hash == objects.class_hash and class_list_of(classes.hash) is None:
+        about |= keys_in_metadata(classes)
     return write(table, path, "objects", call=call, about=about)

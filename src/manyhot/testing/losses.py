@@ -329,7 +329,7 @@ def _check_renumbered(entry: Entry, errors: Errors, verdict: RuleMatch, rng: np.
         valid=_moved(known.valid, new),
         hierarchy=replace(known.hierarchy, down=known.hierarchy.down[old]),
         pairs=new[known.pairs],
-        together=(pair[order], known.together[1][order]),
+        together=(pair[order], known.together[1][order], known.together[2][order]),
         neighbours=replace(known.neighbours, classes=_moved(nearest, new)),
     )
     renumbered = entry(replace(errors, context=moved, predicted=_moved(errors.predicted, new)))

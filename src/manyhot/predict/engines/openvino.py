@@ -39,7 +39,7 @@ def openvino_engine(
     if precision is EnginePrecision.f16:
         raise InputError("OpenVINO does not compute in f16 on CPUs.", where=network.name, allowed="f32, bf16")
     graph = _from_file(ov, network, batch) if network.file else _from_module(ov, network, features, batch)
-    compiled = ov.Core().compile_model(graph, "CPU", _config(precision, workers))
+    compiled = ov.Core().compile_model(graph, "CPU", cpu_config(precision, workers))
     return _OpenVino(compiled, precision, features, workers, batch)
 
 
@@ -50,11 +50,12 @@ def engine_from_export(
 
     EfficientNet-Lite0: 0.1 s, where converting it takes 2.
     """
-    compiled = import_openvino().Core().import_model(exported, "CPU", _config(precision, workers))
+    compiled = import_openvino().Core().import_model(exported, "CPU", cpu_config(precision, workers))
     return _OpenVino(compiled, precision, features, workers, batch)
 
 
-def _config(precision: EnginePrecision, workers: int) -> dict[str, str]:
+def cpu_config(precision: EnginePrecision, workers: int) -> dict[str, str]:
+    """Return the settings of a network that is compiled for so many threads."""
     return {
         # By default it computes in bf16 if the processor can, which changes logits by 0.4.
         # Each process counts cores from the first: two with a thread each had 45 images/s each with it, on

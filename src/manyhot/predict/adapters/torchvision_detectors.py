@@ -1,0 +1,158 @@
+"""Detectors of torchvision, with its own preprocessing and post-processing."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from manyhot.classes import ClassList, from_keys
+from manyhot.errors import FetchError, InputError
+from manyhot.extras import required
+from manyhot.formats import read_classes
+from manyhot.predict.detector import LOWEST_SCORE, Detections, ObjectDetector
+from manyhot.predict.weights import error_line
+from manyhot.registry import register
+
+TORCHVISION_DETECTORS = {
+    "fasterrcnn_mobilenet_v3_large_320_fpn": ("box_score_thresh", 0.5),
+    "fasterrcnn_mobilenet_v3_large_fpn": ("box_score_thresh", 0.5),
+    "fasterrcnn_resnet50_fpn": ("box_score_thresh", 0.5),
+    "fasterrcnn_resnet50_fpn_v2": ("box_score_thresh", 0.5),
+    "fcos_resnet50_fpn": ("score_thresh", 0.6),
+    "retinanet_resnet50_fpn": ("score_thresh", 0.5),
+    "retinanet_resnet50_fpn_v2": ("score_thresh", 0.5),
+    "ssd300_vgg16": ("score_thresh", 0.45),
+    "ssdlite320_mobilenet_v3_large": ("score_thresh", 0.55),
+}
+"""torchvision's detectors of boxes, each with its name of the lowest score, and its overlap."""
+
+_SYNONYMS = {
+    "airplane": ("aeroplane",),
+    "motorcycle": ("motorbike",),
+    "couch": ("sofa",),
+    "tv": ("tvmonitor", "television"),
+    "dining table": ("diningtable",),
+    "potted plant": ("pottedplant",),
+}
+"""Other names of COCO's categories, by which the classes of other data sets are matched."""
+
+_UNUSED = ("__background__", "N/A")
+
+
+def torchvision_detector(
+    name: str, *, weights: str = "DEFAULT", checkpoint: str = "", categories: str = ""
+) -> ObjectDetector:
+    """Load a detector of torchvision with its own post-processing.
+
+    Parameters
+    ----------
+    name : str
+        One of `TORCHVISION_DETECTORS`.
+    weights : str
+        torchvision's name of the weights, or ``none`` for random ones, to try out a pipeline.
+    checkpoint : str
+        A local file with a state dict that replaces the published weights.
+    categories : str
+        A file with the classes of the checkpoint, without the background, if they are not those of COCO.
+
+    Raises
+    ------
+    FetchError
+        If the weights cannot be fetched.
+    InputError
+        If the weights, the checkpoint or the file of categories do not exist, or do not match.
+    """
+    torch: Any = required("torch", f"The detector 'torchvision/{name}'")
+    models: Any = required("torchvision.models", f"The detector 'torchvision/{name}'")
+    published = _published(models, name, "DEFAULT" if weights == "none" else weights)
+    own = read_classes(categories).keys if categories else None
+    outputs = ["__background__", *own] if own else list(published.meta["categories"])
+    module = _module(models, name, published, len(outputs), random=weights == "none", checkpoint=checkpoint)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    module.eval().requires_grad_(False).to(device)
+    classes, class_of = _classes(outputs, name)
+
+    def detect(pixels: Any) -> Detections:
+        with torch.inference_mode():
+            (found,) = module([pixels.to(device).float() / 255])
+        return _detections(found, class_of, len(classes), *pixels.shape[1:])
+
+    is_random = weights == "none" and not checkpoint
+    notes = (f"torchvision/{name} has random weights: its boxes mean nothing",) if is_random else ()
+    about = {"weights": "random" if is_random else checkpoint or published.url}
+    return ObjectDetector(
+        f"torchvision/{name}", classes, detect, TORCHVISION_DETECTORS[name][1], 1, about, notes
+    )
+
+
+def _published(models: Any, name: str, tag: str) -> Any:
+    kinds = models.get_model_weights(name)
+    if tag not in kinds.__members__:
+        raise InputError(
+            f"torchvision has no weights {tag!r} for {name}.",
+            allowed=", ".join([*dict.fromkeys(("DEFAULT", *kinds.__members__)), "none"]),
+        )
+    return kinds[tag]
+
+
+def _module(models: Any, name: str, published: Any, n_outputs: int, *, random: bool, checkpoint: str) -> Any:
+    options: dict[str, Any] = {TORCHVISION_DETECTORS[name][0]: LOWEST_SCORE}
+    if random or checkpoint:
+        module = models.get_model(name, weights=None, weights_backbone=None, num_classes=n_outputs, **options)
+        return _with_checkpoint(module, checkpoint, name) if checkpoint else module
+    try:
+        return models.get_model(name, weights=published, **options)
+    except Exception as error:
+        raise FetchError(
+            "The weights cannot be fetched.",
+            where=published.url,
+            got=error_line(error),
+            do="check the internet connection and the cache folder TORCH_HOME, or pass checkpoint='FILE'",
+        ) from error
+
+
+def _with_checkpoint(module: Any, checkpoint: str, name: str) -> Any:
+    import torch
+
+    if not Path(checkpoint).is_file():
+        raise InputError("The checkpoint does not exist.", where=checkpoint)
+    try:
+        module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+    except Exception as error:
+        raise InputError(
+            "The checkpoint cannot be loaded into the detector.",
+            where=checkpoint,
+            got=error_line(error),
+            allowed=f"a state dict of torchvision's {name}; categories='FILE' for classes other than COCO's",
+        ) from error
+    return module
+
+
+def _classes(outputs: list[str], name: str) -> tuple[ClassList, Any]:
+    """Return the class list, and the class of each output; -1 for the background and unused numbers."""
+    keys = [key for key in outputs if key not in _UNUSED]
+    plain = from_keys(keys, name)
+    synonyms = tuple(_SYNONYMS.get(key, ()) for key in keys)
+    classes = ClassList(name, plain.keys, plain.names, synonyms, plain.definitions, plain.hypernyms)
+    at = {key: i for i, key in enumerate(keys)}
+    return classes, np.array([at.get(key, -1) for key in outputs])
+
+
+def _detections(output: Any, class_of: Any, n_classes: int, height: int, width: int) -> Detections:
+    """Return the boxes of torchvision, which are in pixels and by descending score."""
+    boxes, label, score = (output[key].cpu().numpy() for key in ("boxes", "labels", "scores"))
+    classes = class_of[label]
+    used = classes >= 0
+    boxes, classes, score = boxes[used], classes[used], score[used].astype(np.float64)
+    presence = np.zeros(n_classes, np.float32)
+    np.maximum.at(presence, classes, score.astype(np.float32))
+    return Detections(boxes / np.array([width, height] * 2, np.float64), classes, score, presence)
+
+
+for _name in TORCHVISION_DETECTORS:
+    register("detector", f"torchvision/{_name}", classes="COCO's 80, or own", source="pytorch.org")(
+        partial(torchvision_detector, _name)
+    )

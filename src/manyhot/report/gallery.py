@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList
 from manyhot.errors import MatchError
+from manyhot.report.gallery_labels import LabelPlace, LabelPlaces, rows_of_labels
+from manyhot.report.gallery_labels import label_places as places_of
 from manyhot.report.pictures import (
     NOT_ASKED,
     UNRECORDED,
@@ -16,7 +18,6 @@ from manyhot.report.pictures import (
     best_classes,
     class_name,
     image_values,
-    label_rows,
 )
 from manyhot.tables import Images, Labels, Predictions
 
@@ -62,12 +63,16 @@ class Shot:
         image.
     verdicts : tuple of str
         For each model, one of `TOP_VERDICTS`.
+    label_places : tuple of LabelPlace or None
+        For each model, the place of the original label; None without a label or a prediction.
     states : mapping of int to str
-        The state of each class that any model predicts.
+        The state of each class that has a row: those that any model predicts, and the original label.
     similar : mapping of int to tuple of int
         For each class in `states`, the positions in the gallery of the images to show next to this image.
     kinds : tuple of str
         For each model, the kind of its error; empty if there is no error or the kind is unknown.
+    findings : tuple of int
+        The findings on the image, as positions in `Gallery.findings`.
     """
 
     image_id: str
@@ -79,9 +84,11 @@ class Shot:
     remark: str
     seen: tuple[Best, ...]
     verdicts: tuple[str, ...]
+    label_places: tuple[LabelPlace | None, ...]
     states: Mapping[int, str]
     similar: Mapping[int, tuple[int, ...]]
     kinds: tuple[str, ...]
+    findings: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,8 @@ class Gallery:
     similar_by : str
         The model whose embeddings determine which images are similar; empty if a fixed choice of images is
         shown.
+    findings : tuple of str
+        The findings on images, whatever the model, each once.
     call : str
     report : str
         Address of the report that the gallery belongs to; empty if there is none.
@@ -110,6 +119,7 @@ class Gallery:
     shots: tuple[Shot, ...]
     names: Mapping[int, str]
     similar_by: str = ""
+    findings: tuple[str, ...] = ()
     call: str = ""
     report: str = ""
     notes: tuple[str, ...] = ()
@@ -124,6 +134,7 @@ def make_gallery(
     predictions: Sequence[Predictions],
     classes: ClassList | None = None,
     *,
+    label_places: Sequence[LabelPlaces] | None = None,
     similar: pa.Table | None = None,
     similar_by: str = "",
     findings: pa.Table | None = None,
@@ -143,6 +154,9 @@ def make_gallery(
     predictions : sequence of Predictions
     classes : ClassList, optional
         Class list with the names of the classes. Without it, classes are shown by number.
+    label_places : sequence of sequence of LabelPlace or None, optional
+        For each model, the places of the original labels, if `predictions` has only the top classes. By
+        default, they are read from `predictions`.
     similar : pyarrow.Table, optional
         The table ``similar``, with the nearest neighbours of each image in each class. Without it, up to
         `SIMILAR` images of each class are chosen evenly over the data set and shown next to every image.
@@ -161,7 +175,9 @@ def make_gallery(
     MatchError
         If labels, a model, similar images or findings share no image with `images`.
     """
-    rows = _rows(images, labels)
+    rows = rows_of_labels(images, labels)
+    label = [row.label for row in rows]
+    places = [places_of(images, label, p) for p in predictions] if label_places is None else label_places
     best = [best_classes(images, p) for p in predictions]
     ids = images.image_id.to_pylist()
     models = tuple(p.model for p in predictions)
@@ -171,7 +187,8 @@ def make_gallery(
     shots = []
     for i, (image_id, row) in enumerate(zip(ids, rows, strict=True)):
         seen = tuple(tuple(of[i]) for of in best)
-        predicted = dict.fromkeys(c for of in seen for c, _ in of)
+        listed = [c for of in seen for c, _ in of]
+        classes_of = dict.fromkeys(listed if row.label is None else [*listed, row.label])
         shots.append(
             Shot(
                 image_id,
@@ -183,12 +200,13 @@ def make_gallery(
                 row.remark,
                 seen,
                 tuple(verdict(of[0][0] if of else None, row) for of in seen),
-                {c: row.state(c) for c in predicted},
-                {c: choose(i, c) for c in predicted},
+                tuple(of[i] for of in places),
+                {c: row.state(c) for c in classes_of},
+                {c: choose(i, c) for c in classes_of},
                 tuple(kinds.get((m, image_id), "") for m in models),
             )
         )
-    return Gallery(title, models, tuple(shots), _names(shots, classes), similar_by, call, report)
+    return Gallery(title, models, tuple(shots), _names(shots, classes), similar_by, (), call, report)
 
 
 def verdict(best: int | None, row: LabelRow) -> str:
@@ -206,12 +224,6 @@ def verdict(best: int | None, row: LabelRow) -> str:
     if row.is_rated and state == NOT_ASKED:
         return "unasked"
     return "wrong" if row.is_rated or row.label is not None else "unknown"
-
-
-def _rows(images: Images, labels: Labels | None) -> list[LabelRow]:
-    if labels is not None:
-        return label_rows(images, labels)
-    return [LabelRow(label, (), "", UNRECORDED) for label in image_values(images, "label")]
 
 
 class _SimilarImages:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from urllib.parse import urlencode
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_a_label_further_down_has_its_rank(visit, tmp_path):
     drawn(page, "a.jpg")
     told = " ".join(page.locator("#told").text_content().split())
     assert told.startswith("The label says ✓ bath tub; dense says ✕ cat, 30 %. The label comes 7th, 2 %.")
-    row = page.locator("#guesses tr").last
+    row = page.locator("#guesses tr").nth(1)
     assert row.locator("th b").text_content() == "bath tub"
     assert row.locator(".numbers").text_content() == "2 %7th"
 
@@ -331,6 +332,36 @@ def test_a_file_of_something_else_says_so(visit, tmp_path):
         "document.getElementById('picks-result').textContent ==="
         " '1 images of elsewhere.csv are selected; 1 are not in this gallery.'"
     )
+
+
+def pages_of(page):
+    """Print the page, and return the number of its pages and what was on paper."""
+    page.evaluate(
+        "addEventListener('beforeprint', () => { window.onPaper = [document.querySelectorAll('#grid li')"
+        ".length, document.getElementById('printed').textContent] })"
+    )
+    paper = page.pdf(format="A4", print_background=True)
+    return len(re.findall(rb"/Type\s*/Page[^s]", paper)), page.evaluate("window.onPaper")
+
+
+def test_the_grid_on_paper(visit, many):
+    page = visit("#view=grid", many)
+    in_sight = page.locator(CELLS).count()
+    n_pages, (n_images, text) = pages_of(page)
+    assert (n_images, text) == (240, "The first 240 of 1,000 images that fit the filters.")
+    assert 10 <= n_pages <= 20, "four images a line, and no empty pages for the others"
+    assert page.locator(CELLS).count() == in_sight, "as before"
+
+
+def test_an_image_on_paper(visit):
+    page = visit("#image=three.jpg")
+    drawn(page, "three.jpg")
+    assert pages_of(page)[0] <= 2
+    page.emulate_media(media="print")
+    assert not page.locator("#filters, nav, footer, #views, #pick-one").filter(visible=True).count()
+    boxes = [page.locator(s).first.bounding_box() for s in ("#photo img", "#guesses tr")]
+    assert boxes[1]["x"] > boxes[0]["x"] + boxes[0]["width"], "classes stand beside the photograph"
+    assert boxes[1]["y"] < boxes[0]["y"] + boxes[0]["height"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -28,10 +28,10 @@ from manyhot.data.inputs import (
     open_inputs,
 )
 from manyhot.errors import InputError, ManyhotError
+from manyhot.evaluate.gallery_findings import FindingsLike, read_image_findings
 from manyhot.evaluate.gallery_models import ShownModel, check_alike, classes_to_show, shown_models
-from manyhot.formats import read_findings
 from manyhot.formats.writing import PathLike, check_apart
-from manyhot.parameters import Shown
+from manyhot.parameters import Repeated, Shown
 from manyhot.predict.similar import Embedded, embedded_in, similar
 from manyhot.predict.sources import open_source
 from manyhot.result import Result
@@ -86,7 +86,7 @@ def build_gallery(
     *,
     models: ModelPatterns = (),
     embeddings: Annotated[PathLike | None, Shown("FOLDER")] = None,
-    findings: Annotated[PathLike | pa.Table | None, Shown("FILE")] = None,
+    findings: Annotated[FindingsLike, Repeated()] = (),
     title: str = "",
     out: Annotated[PathLike, Shown("FOLDER")] = "gallery",
     reading: Reading = READING,
@@ -109,7 +109,8 @@ def build_gallery(
         Folder with embeddings of the same images, written by manyhot predict --embeddings, in which to search
         for similar images; by default the folder of the predictions.
     findings
-        The table findings written by diagnose errors, for filtering images by kind of error.
+        Findings on the images, to filter by: the table findings written by diagnose errors, or a table with
+        the columns image_id and finding, or image_id and group.
     title
         Title of the gallery; by default the name of the data set.
     out
@@ -134,7 +135,8 @@ def build_gallery(
     """
     out = Path(out)
     files = predictions if isinstance(predictions, list | tuple) else [predictions]
-    check_apart([labels, *files, reading.images, reading.rows, reading.classes, embeddings, findings], out)
+    found = findings if isinstance(findings, list | tuple) else [findings]
+    check_apart([labels, *files, reading.images, reading.rows, reading.classes, embeddings, *found], out)
     sources = list(open_inputs(labels, predictions, models=models, reading=reading, run=run))
     if len(sources) > 1:
         names = ", ".join(source.name for source in sources)
@@ -145,8 +147,9 @@ def build_gallery(
     check_alike(chosen)
     folder = _folder_of(source, labels) if embeddings is None else embeddings
     beside = _embedded(folder, is_required=embeddings is not None)
-    kinds = read_findings(findings) if isinstance(findings, str | os.PathLike) else findings
-    gallery = _gallery(source, images, chosen, beside, kinds, run.call, run.on_progress)
+    gallery = _gallery(
+        source, images, chosen, beside, [*map(read_image_findings, found)], run.call, run.on_progress
+    )
     report = REPORT if _in_report(out) else ""
     notes = tuple(source.misfits.notes())
     gallery = replace(gallery, title=title or gallery.title, report=report, notes=notes)
@@ -201,7 +204,7 @@ def report_gallery(
     shown = _with_label(images, labels)
     beside = next(filter(None, map(embedded_in, dict.fromkeys(f.parent for f in files))), None)
     chosen = shown_models(labels, models(), shown, misfits)
-    gallery = _gallery(source, shown, chosen, beside, None, call, progress)
+    gallery = _gallery(source, shown, chosen, beside, (), call, progress)
     return _written(replace(gallery, report=REPORT), report / "gallery", progress)
 
 
@@ -248,7 +251,8 @@ def write_gallery_of(
     images = Images(every.table.take(at), every.name)
     named = (model for model in source.models() if not models or model.model in models)
     chosen = shown_models(source.labels, itertools.islice(named, len(models) or most), images, SkippedFiles())
-    gallery = _gallery(source, images, chosen, None, findings, run.call, None)
+    given = () if findings is None else (findings,)
+    gallery = _gallery(source, images, chosen, None, given, run.call, None)
     return _written(gallery, out, None)
 
 
@@ -267,7 +271,7 @@ def _gallery(
     images: Images,
     models: Sequence[ShownModel],
     beside: Embedded | None,
-    findings: pa.Table | None,
+    findings: Sequence[pa.Table],
     call: str,
     progress: Progress | None,
 ) -> Gallery:

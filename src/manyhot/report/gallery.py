@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from manyhot.classes import ClassList
-from manyhot.errors import MatchError
+from manyhot.report.gallery_findings import check_shared, findings_on, kinds_of_errors
 from manyhot.report.gallery_labels import LabelPlace, LabelPlaces, rows_of_labels
 from manyhot.report.gallery_labels import label_places as places_of
 from manyhot.report.pictures import (
@@ -88,7 +88,7 @@ class Shot:
     states: Mapping[int, str]
     similar: Mapping[int, tuple[int, ...]]
     kinds: tuple[str, ...]
-    findings: tuple[int, ...] = ()
+    findings: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def make_gallery(
     label_places: Sequence[LabelPlaces] | None = None,
     similar: pa.Table | None = None,
     similar_by: str = "",
-    findings: pa.Table | None = None,
+    findings: Sequence[pa.Table] = (),
     title: str = "",
     call: str = "",
     report: str = "",
@@ -162,8 +162,9 @@ def make_gallery(
         `SIMILAR` images of each class are chosen evenly over the data set and shown next to every image.
     similar_by : str
         The model of these embeddings.
-    findings : pyarrow.Table, optional
-        The table ``findings`` with the kinds of errors of each model.
+    findings : sequence of pyarrow.Table
+        Tables ``findings`` with the kinds of errors of each model, and tables with other findings on images
+        in a column of `FINDING_COLUMNS`.
     title, call, report : str
 
     Returns
@@ -182,7 +183,9 @@ def make_gallery(
     ids = images.image_id.to_pylist()
     models = tuple(p.model for p in predictions)
     choose = _chooser(ids, rows, similar)
-    kinds = _kinds(findings, models, ids)
+    kinds, found = _findings(findings, models, ids)
+    texts = tuple(sorted({text for of in found.values() for text in of}))
+    number = {text: n for n, text in enumerate(texts)}
     uris = image_values(images, "uri")
     shots = []
     for i, (image_id, row) in enumerate(zip(ids, rows, strict=True)):
@@ -204,9 +207,10 @@ def make_gallery(
                 {c: row.state(c) for c in classes_of},
                 {c: choose(i, c) for c in classes_of},
                 tuple(kinds.get((m, image_id), "") for m in models),
+                tuple(number[text] for text in found.get(image_id, ())),
             )
         )
-    return Gallery(title, models, tuple(shots), _names(shots, classes), similar_by, (), call, report)
+    return Gallery(title, models, tuple(shots), _names(shots, classes), similar_by, texts, call, report)
 
 
 def verdict(best: int | None, row: LabelRow) -> str:
@@ -257,36 +261,18 @@ def _chooser(ids: Sequence[str], rows: Sequence[LabelRow], similar: pa.Table | N
         if row["image_id"] in at and row["class_id"] is not None:
             i = at[row["image_id"]]
             near[i, row["class_id"]] = [at[n] for n in row["neighbours"] if n in at and at[n] != i]
-    _check_shared(bool(near), "similar images", similar, ids)
+    check_shared(bool(near), "similar images", similar, ids)
     return _SimilarImages(rows, near)
 
 
-def _kinds(
-    findings: pa.Table | None, models: Sequence[str], ids: Sequence[str]
-) -> dict[tuple[str, str], str]:
-    """Return the kinds of errors by model and image; findings without a model apply to all models."""
-    if findings is None:
-        return {}
-    shown = set(ids)
-    kinds: dict[tuple[str, str], str] = {}
-    columns = [c for c in ("kind", "image_id", "model") if c in findings.column_names]
-    for row in findings.select(columns).to_pylist() if "image_id" in columns else []:
-        if row["image_id"] in shown:
-            own = row.get("model")
-            kinds |= {(m, row["image_id"]): row["kind"] for m in models if own is None or own == m}
-    _check_shared(bool(kinds) or not findings.num_rows, "findings", findings, ids)
-    return kinds
-
-
-def _check_shared(shared: bool, what: str, table: pa.Table, ids: Sequence[str]) -> None:
-    if not shared:
-        named = "image_id" in table.column_names and table.num_rows
-        raise MatchError(
-            f"The {what} share no image or model with the gallery.",
-            got=f"{what} on {table['image_id'][0].as_py()}" if named else f"{table.num_rows:,} rows",
-            allowed=f"images such as {ids[0]}" if ids else None,
-            do=f"pass {what} of the same images and models",
-        )
+def _findings(
+    findings: Sequence[pa.Table], models: Sequence[str], ids: Sequence[str]
+) -> tuple[dict[tuple[str, str], str], dict[str, list[str]]]:
+    """Return the kinds of errors by model and image, and the other findings by image."""
+    for table in findings:
+        kinds, found = kinds_of_errors([table], models, ids), findings_on([table], ids)
+        check_shared(bool(kinds or found) or not table.num_rows, "findings", table, ids)
+    return kinds_of_errors(findings, models, ids), findings_on(findings, ids)
 
 
 def _names(shots: Sequence[Shot], classes: ClassList | None) -> dict[int, str]:

@@ -1,9 +1,9 @@
 """Writing a gallery as a static folder, and links from a report into it.
 
-The folder holds one page, one script, one style sheet, small photographs and the data in parts. Browsers
-refuse ``fetch`` and modules from ``file://``, where a gallery must work, too, so data are scripts that call
-one function, and the page's script is a classic one. Photographs are numbered, so that no address contains a
-file name of the data set.
+The folder holds one page, one script (made of a file for each view), one style sheet, small photographs and
+the data in parts. Browsers refuse ``fetch`` and modules from ``file://``, where a gallery must work, too, so
+data are scripts that call one function, and the page's script is a classic one. Photographs are numbered, so
+that no address contains a file name of the data set.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ WHOLE = 10_000
 _AHEAD = 64
 _FOLDERS = ("photos", "thumbs", "data")
 _SCRIPTS = ("gallery.js", "gallery_image.js", "gallery_grid.js", "gallery_selection.js")
-_FILES = ("gallery.css", *_SCRIPTS, "index.html")
+_FILES = ("gallery.css", "gallery.js", "index.html")
 INDEX, CALL, _UNFINISHED = "data/index.js", "manyhotGallery.", ".unfinished-"
 CLASS_STATES = ("yes", "unclear", "no", "not asked", "unrecorded")
 Progress = Callable[[str, int, int], None]
@@ -87,8 +87,8 @@ def write_gallery(
         shown = _write_photographs(pillow, read, len(gallery), part, progress)
         _check_any(gallery, shown)
         names = _write_data(gallery, shown, part)
-        for name in _FILES[:-1]:
-            _write(part / name, _template(name))
+        _write(part / "gallery.css", _template("gallery.css"))
+        _write(part / "gallery.js", "".join(map(_template, _SCRIPTS)))
         _write(part / "index.html", _page(gallery))
         _swap(part, out)
     return [out / name for name in (*reversed(_FILES), *names)]

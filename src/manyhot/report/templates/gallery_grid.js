@@ -9,7 +9,7 @@
   const PRINTED = 240; // images of a printed grid
   const GOOD = new Set(["right", "valid"]), BAD = new Set(["wrong", "refuted"]);
   const box = $("grid"), list = make("ul");
-  let shown = new Map(), drawn = ""; // cells by image; what was drawn last
+  let shown = new Map(), drawn = "", printing = false; // cells by image; what was drawn last
   box.append(list);
 
   // Which of two models is right.
@@ -92,22 +92,41 @@
     else if (to < scrollY || to + height > scrollY + innerHeight) scrollTo(0, to - innerHeight / 3);
   }
 
-  function layout(whole = false) {
-    if (box.hidden) return;
+  function layout() {
+    if (box.hidden || printing) return;
     const { across, height, lines } = measure(), above = -box.getBoundingClientRect().top;
-    const from = whole ? 0 : Math.max(0, Math.floor(above / height) - AHEAD);
-    const to = whole ? Math.ceil(PRINTED / across) : Math.min(lines, Math.ceil((above + innerHeight) / height) + AHEAD);
+    const from = Math.max(0, Math.floor(above / height) - AHEAD);
+    const to = Math.min(lines, Math.ceil((above + innerHeight) / height) + AHEAD);
     const now = [from, to, across].join();
     if (now === drawn) return;
     drawn = now;
-    box.style.height = whole ? "auto" : `${lines * height}px`;
+    box.style.height = `${lines * height}px`;
     list.className = page.state.view;
     list.style.setProperty("--across", across);
     list.style.setProperty("--cell", `${height - GAP}px`);
-    list.style.transform = whole ? "none" : `translateY(${from * height}px)`;
-    const inSight = page.fitting.slice(from * across, to * across);
-    shown = new Map(inSight.map((i, k) => [i, shown.get(i) ?? cell(i, from * across + k)]));
+    list.style.transform = `translateY(${from * height}px)`;
+    fill(from * across, to * across);
+  }
+
+  function fill(from, to) {
+    const inSight = page.fitting.slice(from, to);
+    shown = new Map(inSight.map((i, k) => [i, shown.get(i) ?? cell(i, from + k)]));
     list.replaceChildren(...shown.values());
+  }
+
+  // On paper nothing scrolls: the first images are all there, and a line says how many there are.
+  function print() {
+    if (box.hidden) return;
+    printing = true;
+    fill(0, PRINTED);
+    list.querySelectorAll("img").forEach((img) => { img.loading = "eager"; });
+    const n = page.fitting.length, images = `${n.toLocaleString("en")} image${n === 1 ? "" : "s"}`;
+    $("printed").textContent = n > PRINTED ? `The first ${PRINTED} of ${images} that fit the filters.` : `${images} that ${n === 1 ? "fits" : "fit"} the filters.`;
+  }
+
+  function printed() {
+    [printing, drawn] = [false, ""];
+    layout();
   }
 
   function cell(i, place) {
@@ -147,8 +166,8 @@
 
   addEventListener("scroll", () => layout(), { passive: true });
   addEventListener("resize", () => layout());
-  addEventListener("beforeprint", () => layout(true));
-  addEventListener("afterprint", () => layout());
+  addEventListener("beforeprint", print);
+  addEventListener("afterprint", printed);
   manyhotGallery.outcome = outcome;
   manyhotGallery.outcomes = outcomes;
   manyhotGallery.two = two;

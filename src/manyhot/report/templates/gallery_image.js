@@ -157,8 +157,8 @@
     $("shot").style.setProperty("--models", heads.length);
   }
 
-  // The classes that any model predicts, the surest first, without confidences by their best rank; then the
-  // label where no model has it among its top classes.
+  // The classes that any model predicts, the surest first, without confidences by their best rank. Where no
+  // model has the label among its top classes, it stands beside the first: these two are to be compared.
   function rows(i, told) {
     const best = new Map();
     shownModels().forEach((m) => told.seen[m].forEach(([c, sure], rank) => {
@@ -167,7 +167,7 @@
     }));
     const sorted = [...best.keys()].sort((a, b) => best.get(b) - best.get(a));
     const label = data.labels[i];
-    return label === null || best.has(label) ? sorted : [...sorted, label];
+    return label === null || best.has(label) ? sorted : sorted.toSpliced(1, 0, label);
   }
 
   function drawRow(i, told, c) {

@@ -44,16 +44,23 @@
     const told = outcomes(), [a, b] = two(), judged = found.length - counts.open;
     [$("a").value, $("b").value] = [page.data.models[a], page.data.models[b]];
     const n = (count) => count.toLocaleString("en");
-    const right = page.data.known.some(Boolean) ? "Right means a class of the label set, or the label where no rater has seen the image." : "Right means the label.";
-    $("pair-said").textContent = judged
-      ? `On ${n(judged)} image${judged === 1 ? "" : "s"}, ${page.data.models[a]} is right on ${n(counts.both + counts.a)} and ${page.data.models[b]} on ${n(counts.both + counts.b)}. ${right}`
-      : "Nothing is known about the classes of these models on these images.";
+    const rated = judgedBy(found);
+    $("pair-said").replaceChildren(judged
+      ? `On ${n(judged)} image${judged === 1 ? "" : "s"}, ${page.data.models[a]} is right on ${n(counts.both + counts.a)} and ${page.data.models[b]} on ${n(counts.both + counts.b)}. `
+      : "Nothing is known about the classes of these models on these images. ", make("small", { textContent: rated }));
     $("pair-counts").replaceChildren(...Object.entries(told).filter(([key]) => counts[key] || key !== "open").map(([key, text]) => {
       const button = make("button", { type: "button" }, `${text} `, make("b", { textContent: n(counts[key]) }));
       button.ariaPressed = String(page.state.outcome === key);
       button.addEventListener("click", () => change({ outcome: page.state.outcome === key ? "" : key }));
       return button;
     }));
+  }
+
+  // What right means on these images.
+  function judgedBy(found) {
+    const rated = found.filter((i) => page.data.known[i]).length;
+    if (!rated) return "Right means the label.";
+    return rated === found.length ? "Right means a class of the label set." : "Right means a class of the label set, or the label where no rater has seen the image.";
   }
 
   // Drawing of what is in sight.

@@ -103,8 +103,8 @@
   // Where these models put the label: its best rank among them.
   function labelPlace(told, models) {
     const places = models.map((m) => told.places[m]).filter(Boolean);
-    const [best] = places.filter(([rank]) => rank !== null).sort(([a], [b]) => a - b);
-    if (best) return `The label comes ${ordinal(best[0])}${places.length > 1 ? " at best" : ""}${best[2] === null ? "" : `, ${percent(best[2] / data.whole)}`}.`;
+    const [best] = places.filter(([rank]) => rank !== null).sort(([a, , x], [b, , y]) => a - b || y - x);
+    if (best) return `The label comes ${ordinal(best[0])}${places.length > 1 ? " at best" : ""}${best[2] === null ? "" : `, ${percent(best[2] / data.whole).replaceAll(" ", "\u00a0")}`}.`;
     return places.length ? `The label is not among the top ${Math.max(...places.map(([, n]) => n))}.` : "";
   }
 
@@ -191,8 +191,8 @@
   function drawCell(i, told, c, m) {
     const place = placeOf(i, told, c, m);
     if (!place) return make("span", { className: "off", textContent: "–" });
-    const [rank, sure] = place;
-    if (rank < 0) return make("span", { className: "off", textContent: `not in its top ${-rank}` });
+    const [rank, sure] = place, who = make("span", { className: "who", textContent: data.models[m] });
+    if (rank < 0) return make("div", { className: "bar-cell" }, who, make("span", { className: "beyond", textContent: `not in its top ${-rank}` }));
     const fill = make("i");
     fill.style.width = `${sure === null ? 0 : (100 * sure) / data.whole}%`;
     const bar = make("span", { className: "track" }, fill);
@@ -201,7 +201,7 @@
     const isLabel = c === data.labels[i] && rank > 1 && sure !== null;
     const number = make("span", { className: "n", textContent: text, title: `rank ${rank}` });
     const behind = isLabel ? [make("small", { className: "rank", textContent: ordinal(rank) })] : [];
-    const cell = make("div", { className: `bar-cell${rank > 1 ? "" : " best"}` }, make("span", { className: "who", textContent: data.models[m] }), bar, make("span", { className: "numbers" }, number, ...behind));
+    const cell = make("div", { className: `bar-cell${rank > 1 ? "" : " best"}` }, who, bar, make("span", { className: "numbers" }, number, ...behind));
     cell.style.setProperty("--ground", `${Math.round((sure ?? 0) / data.whole * 60)}%`);
     return cell;
   }

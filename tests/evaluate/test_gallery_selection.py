@@ -7,6 +7,7 @@ import pytest
 
 from manyhot import build_gallery, evaluate, tables
 from manyhot.data.inputs import Reading
+from manyhot.errors import InputError
 from manyhot.reassess.annotate import open_annotation
 from manyhot.reassess.init import init_campaign
 from manyhot.reassess.propose import propose
@@ -97,6 +98,18 @@ def test_findings_of_any_table(predicted, tmp_path):
     assert made.findings == ("dark", "group 1", "group 2")
     assert [shot.findings for shot in made.shots] == [(), (1, 0), (), (2,), (), ()]
     assert [shot.kinds for shot in made.shots][:2] == [("",), ("fine-grained",)]
+
+
+@pytest.mark.parametrize("columns", [("image_id", "x"), ("name", "group")])
+def test_a_table_without_findings_is_refused(predicted, tmp_path, columns):
+    path = tmp_path / "other.csv"
+    path.write_text(f"{','.join(columns)}\na,1\n")
+    with pytest.raises(InputError) as error:
+        build_gallery(predicted, findings=path, out=tmp_path / "out")
+    assert str(error.value) == (
+        f"The table has no findings on images.\n  where:   {path}\n  got:     columns {', '.join(columns)}\n"
+        "  allowed: image_id, and finding or group; or findings.parquet of manyhot diagnose errors"
+    )
 
 
 def test_the_page_filters_by_finding(predicted, tmp_path, chromium):

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 
+from manyhot.errors import InputError
 from manyhot.formats import read_findings
-from manyhot.formats.tabular import TABLE_SUFFIXES, column_names, read_frame
+from manyhot.formats.tabular import TABLE_SUFFIXES, column_names, declared, read_frame
 from manyhot.parameters import Shown
 from manyhot.report.gallery_findings import FINDING_COLUMNS
 
@@ -33,4 +34,11 @@ def read_image_findings(findings: FindingsLike) -> pa.Table:
     found = [c for c in FINDING_COLUMNS if c in names]
     if "image_id" in names and found:
         return read_frame(path).select("image_id", found[0]).to_arrow()
+    if names and declared(path) != "findings":
+        raise InputError(
+            "The table has no findings on images.",
+            where=path,
+            got=f"columns {', '.join(names)}",
+            allowed="image_id, and finding or group; or findings.parquet of manyhot diagnose errors",
+        )
     return read_findings(path)

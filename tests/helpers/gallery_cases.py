@@ -141,7 +141,7 @@ def findings():
 
 
 def small_gallery(folder, image, **options):
-    given = {"title": f"Small & {HOSTILE}", "findings": findings(), **options}
+    given = {"title": f"Small & {HOSTILE}", "findings": [findings()], **options}
     models = [model("first/<b>model", FIRST), model("second", SECOND)]
     return make_gallery(
         images_table(photographs(folder, image)), labels_table(), models, class_names(), **given

@@ -133,7 +133,7 @@ def test_nearest_images_where_there_are_any(gallery, tmp_path):
     ("given", "message"),
     [
         (
-            {"findings": pa.table({"kind": ["x"], "image_id": ["other.jpg"], "model": ["first"]})},
+            {"findings": [pa.table({"kind": ["x"], "image_id": ["other.jpg"], "model": ["first"]})]},
             "The findings share no image or model with the gallery.\n"
             "  got:     findings on other.jpg\n"
             "  allowed: images such as plain.jpg\n"

@@ -100,15 +100,19 @@ def test_wrong_but_valid_is_told_by_colour_and_sign(visit):
 
 SENTENCES = {
     "plain.jpg": "The label says ✓ cat; both models say so, up to 99 %.",
-    "valid.jpg": "The label says ✓ cat; first/<b>model says ◆ dog, 98 %. Both are valid.",
-    IDS[2]: "The label says ✓ dog; first/<b>model says ✕ cat, 97 %. It is not valid.",
+    "valid.jpg": "The label says ✓ cat; first/<b>model says ◆ dog, 98 %. "
+    "The label is not among the top 3. Both are valid.",
+    IDS[2]: "The label says ✓ dog; first/<b>model says ✕ cat, 97 %. The label comes 2nd, 2 %. "
+    "It is not valid.",
     "unclear.jpg": f"The label says ✓ {HOSTILE}; first/<b>model says ? {NAMES[3]}, 70 %. "
-    "Raters disagree about it.",
+    "The label is not among the top 3. Raters disagree about it.",
     "refuted.jpg": f"The label says ! {HOSTILE}; both models say so, up to 90 %. Raters found it not valid.",
     "nobody.jpg": "The label says ✓ cup & saucer; both models say so, up to 90 %. "
     "No rater has seen this image.",
-    "last.jpg": "The label says ✓ bath tub; second says ◆ tub, 96 %. Both are valid.",
-    IDS[10]: f"The label says ✓ dog; first/<b>model says ○ {HOSTILE}, 40 %. No rater was asked about it.",
+    "last.jpg": "The label says ✓ bath tub; second says ◆ tub, 96 %. The label comes 2nd, 2 %. "
+    "Both are valid.",
+    IDS[10]: f"The label says ✓ dog; first/<b>model says ○ {HOSTILE}, 40 %. "
+    "The label is not among the top 3. No rater was asked about it.",
 }
 
 
@@ -131,7 +135,10 @@ def test_where_models_disagree_the_sentence_is_about_the_other_side(visit):
     page = visit("#show=disagree&image=three.jpg")
     shown(page)
     told = " ".join(page.locator("#told").text_content().split())
-    assert told == "The label says ✓ cup & saucer; first/<b>model says ◆ tub, 55 %. Both are valid."
+    assert told == (
+        "The label says ✓ cup & saucer; first/<b>model says ◆ tub, 55 %. The label is not among the top 3. "
+        "Both are valid."
+    )
 
 
 def test_pages_by_keys(visit):
@@ -270,7 +277,8 @@ def test_without_any_other_image_of_its_classes_there_is_no_column_for_them(visi
     write_gallery(made, tmp_path / "g", photographs=dots(image, 1))
     page = visit("", tmp_path / "g")
     shown(page)
-    assert page.locator(".similar:visible, #beside:visible").count() == 0
+    assert page.locator(".similar:visible").count() == 0
+    assert page.locator("#beside").text_content() == "The gallery has no other image of these classes."
 
 
 @pytest.fixture(scope="module")

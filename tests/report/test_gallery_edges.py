@@ -14,5 +14,5 @@ def test_findings_of_no_model_are_of_all():
         {"kind": ["fine-grained"], "image_id": ["b.jpg"], "model": pa.array([None], pa.string())}
     )
     models = [one_class(ids), Predictions(pa.array(ids), "other", np.zeros((2, 1), np.int32))]
-    gallery = make_gallery(images_table_of(ids), None, models, findings=findings)
+    gallery = make_gallery(images_table_of(ids), None, models, findings=[findings])
     assert [shot.kinds for shot in gallery.shots] == [("", ""), ("fine-grained", "fine-grained")]

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import numpy as np
 import pyarrow as pa
-from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list_of
@@ -29,23 +28,21 @@ from manyhot.data.inputs import (
     open_inputs,
 )
 from manyhot.errors import InputError, ManyhotError
-from manyhot.formats import read_findings
+from manyhot.evaluate.gallery_findings import FindingsLike, read_image_findings
+from manyhot.evaluate.gallery_models import ShownModel, check_alike, classes_to_show, shown_models
 from manyhot.formats.writing import PathLike, check_apart
-from manyhot.parameters import Shown
+from manyhot.parameters import Repeated, Shown
 from manyhot.predict.similar import Embedded, embedded_in, similar
 from manyhot.predict.sources import open_source
 from manyhot.result import Result
 from manyhot.run import QUIET, Progress, Run
-from manyhot.tables import Images, Labels, Predictions, align, check_class_list
+from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.image_ids import ids_like
-from manyhot.tables.skipped_files import SkippedFiles, fitting_models
+from manyhot.tables.skipped_files import SkippedFiles
 
 if TYPE_CHECKING:
     from manyhot.report.gallery import Gallery
     from manyhot.report.pictures import Opener
-
-SHOWN_CLASSES = 5
-"""Classes of each model that are shown of an image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +86,7 @@ def build_gallery(
     *,
     models: ModelPatterns = (),
     embeddings: Annotated[PathLike | None, Shown("FOLDER")] = None,
-    findings: Annotated[PathLike | pa.Table | None, Shown("FILE")] = None,
+    findings: Annotated[FindingsLike, Repeated()] = (),
     title: str = "",
     out: Annotated[PathLike, Shown("FOLDER")] = "gallery",
     reading: Reading = READING,
@@ -112,7 +109,8 @@ def build_gallery(
         Folder with embeddings of the same images, written by manyhot predict --embeddings, in which to search
         for similar images; by default the folder of the predictions.
     findings
-        The table findings written by diagnose errors, for filtering images by kind of error.
+        Findings on the images, to filter by: the table findings written by diagnose errors, or a table with
+        the columns image_id and finding, or image_id and group.
     title
         Title of the gallery; by default the name of the data set.
     out
@@ -137,19 +135,21 @@ def build_gallery(
     """
     out = Path(out)
     files = predictions if isinstance(predictions, list | tuple) else [predictions]
-    check_apart([labels, *files, reading.images, reading.rows, reading.classes, embeddings, findings], out)
+    found = findings if isinstance(findings, list | tuple) else [findings]
+    check_apart([labels, *files, reading.images, reading.rows, reading.classes, embeddings, *found], out)
     sources = list(open_inputs(labels, predictions, models=models, reading=reading, run=run))
     if len(sources) > 1:
         names = ", ".join(source.name for source in sources)
         raise InputError("A gallery shows one data set.", got=labels, allowed=names)
     (source,) = sources
     images = _images_of(source, labels)
-    chosen = _chosen(source.labels, source.models(), images, source.misfits)
-    _check_alike(chosen)
+    chosen = shown_models(source.labels, source.models(), images, source.misfits)
+    check_alike(chosen)
     folder = _folder_of(source, labels) if embeddings is None else embeddings
     beside = _embedded(folder, is_required=embeddings is not None)
-    kinds = read_findings(findings) if isinstance(findings, str | os.PathLike) else findings
-    gallery = _gallery(source, images, chosen, beside, kinds, run.call, run.on_progress)
+    gallery = _gallery(
+        source, images, chosen, beside, [*map(read_image_findings, found)], run.call, run.on_progress
+    )
     report = REPORT if _in_report(out) else ""
     notes = tuple(source.misfits.notes())
     gallery = replace(gallery, title=title or gallery.title, report=report, notes=notes)
@@ -203,8 +203,8 @@ def report_gallery(
     source = Source(dataset, labels, images, classes, models, len(files), {}, misfits)
     shown = _with_label(images, labels)
     beside = next(filter(None, map(embedded_in, dict.fromkeys(f.parent for f in files))), None)
-    chosen = _chosen(labels, models(), shown, misfits)
-    gallery = _gallery(source, shown, chosen, beside, None, call, progress)
+    chosen = shown_models(labels, models(), shown, misfits)
+    gallery = _gallery(source, shown, chosen, beside, (), call, progress)
     return _written(replace(gallery, report=REPORT), report / "gallery", progress)
 
 
@@ -250,8 +250,9 @@ def write_gallery_of(
     at = pc.index_in(pa.array(image_ids, pa.string()), every.image_id).drop_null()
     images = Images(every.table.take(at), every.name)
     named = (model for model in source.models() if not models or model.model in models)
-    chosen = _chosen(source.labels, itertools.islice(named, len(models) or most), images, SkippedFiles())
-    gallery = _gallery(source, images, chosen, None, findings, run.call, None)
+    chosen = shown_models(source.labels, itertools.islice(named, len(models) or most), images, SkippedFiles())
+    given = () if findings is None else (findings,)
+    gallery = _gallery(source, images, chosen, None, given, run.call, None)
     return _written(gallery, out, None)
 
 
@@ -268,20 +269,22 @@ def _in_report(out: Path) -> bool:
 def _gallery(
     source: Source,
     images: Images,
-    models: Sequence[Predictions],
+    models: Sequence[ShownModel],
     beside: Embedded | None,
-    findings: pa.Table | None,
+    findings: Sequence[pa.Table],
     call: str,
     progress: Progress | None,
 ) -> Gallery:
     from manyhot.report.gallery import make_gallery
 
     near = None if beside is None else _similar(beside, images, models, progress)
+    predictions = [model.predictions for model in models]
     return make_gallery(
         images,
         source.labels,
-        models,
-        source.classes or class_list_of(next((p.class_hash for p in models if p.class_hash), "")),
+        predictions,
+        source.classes or class_list_of(next((p.class_hash for p in predictions if p.class_hash), "")),
+        label_places=[model.label_places for model in models],
         similar=near,
         similar_by="" if beside is None or near is None else beside.predictions.model,
         findings=findings,
@@ -326,28 +329,6 @@ def _with_label(shown: Images, labels: Labels | None) -> Images:
     return Images(shown.table.append_column("label", label), shown.name)
 
 
-def _chosen(
-    labels: Labels | None, models: Iterator[Predictions], images: Images, misfits: SkippedFiles
-) -> list[Predictions]:
-    """Return what each model sees in the images."""
-
-    def few(model: Predictions) -> Predictions:
-        if labels is not None:
-            check_class_list(model, labels.n_classes, labels.class_hash, labels.name or "the labels")
-        return _few(model, images)
-
-    chosen = [few_of for _, few_of in fitting_models(models, few, misfits)]
-    if not chosen:
-        raise InputError("There are no predictions to show.")
-    return chosen
-
-
-def _check_alike(models: Sequence[Predictions]) -> None:
-    """Raise an error if models have different class lists: nothing says which one applies."""
-    for p in models[1:]:
-        check_class_list(p, models[0].n_classes, models[0].class_hash, models[0].model)
-
-
 def _embedded(folder: PathLike | None, *, is_required: bool) -> Embedded | None:
     """Return the embeddings in a folder; None without any, where none are needed."""
     embeddings = None if folder is None else embedded_in(Path(folder))
@@ -361,9 +342,9 @@ def _embedded(folder: PathLike | None, *, is_required: bool) -> Embedded | None:
 
 
 def _similar(
-    beside: Embedded, shown: Images, models: Sequence[Predictions], progress: Progress | None
+    beside: Embedded, shown: Images, models: Sequence[ShownModel], progress: Progress | None
 ) -> pa.Table | None:
-    """Return the nearest images of each class that any model predicts; None without any original label."""
+    """Return the nearest images of each class that has a row; None without any original label."""
     from manyhot.report.gallery import SIMILAR
 
     like = ids_like(beside.image_id, shown.image_id, name=beside.name or "embeddings", other_name="images")
@@ -373,11 +354,11 @@ def _similar(
     if shown.label is None or not len(rows):
         return None
     image_id = beside.image_id.take(pa.array(rows))
-    predicted = _predicted(image_id, models)
+    classes = classes_to_show(image_id, models, shown)
     asked = replace(
         beside.predictions,
         image_id=image_id,
-        classes=predicted,
+        classes=classes,
         scores=None,
         logsumexp=None,
         uncertainty=None,
@@ -385,43 +366,7 @@ def _similar(
     asked = replace(asked, score_kind="none")
     index = Embedded(asked, beside.vectors[rows], shown, beside.name)
     run = Run(on_progress=progress)
-    return similar(index, neighbours=SIMILAR, top=predicted.shape[1], run=run).table
-
-
-def _few(p: Predictions, shown: Images) -> Predictions:
-    """Return a model's best classes of the images that are shown: a file may hold 50,000 × 1,000 scores."""
-    matched = align(shown.image_id, p.image_id, left_name="the images", right_name=p.model)
-    rows = np.sort(matched.right)
-    scores = None if p.scores is None else p.scores[rows]
-    total = None if p.logsumexp is None else p.logsumexp[rows]
-    classes: npt.NDArray[np.integer]
-    if p.classes is None:
-        assert scores is not None
-        if p.score_kind == "logit" and total is None:
-            total = np.logaddexp.reduce(scores.astype(np.float32), axis=1)
-        classes = np.argsort(-scores, axis=1, kind="stable")[:, :SHOWN_CLASSES]
-        scores = np.take_along_axis(scores, classes, axis=1)
-    else:
-        classes, scores = (
-            p.classes[rows, :SHOWN_CLASSES],
-            None if scores is None else scores[:, :SHOWN_CLASSES],
-        )
-    image_id = p.image_id.take(pa.array(rows))
-    return replace(p, image_id=image_id, classes=classes, scores=scores, logsumexp=total, uncertainty=None)
-
-
-def _predicted(image_id: pa.Array, models: Sequence[Predictions]) -> np.ndarray:
-    """Return the classes that any model predicts for each image, each once, filled up with -1."""
-    parts = []
-    for p in models:
-        at = pc.fill_null(pc.index_in(image_id, p.image_id), -1).to_numpy()
-        assert p.classes is not None
-        parts.append(np.where(at[:, None] >= 0, p.classes[at].astype(np.int32), -1))
-    sets = [[c for c in dict.fromkeys(row) if c >= 0] for row in np.concatenate(parts, axis=1).tolist()]
-    classes = np.full((len(sets), max(1, max(map(len, sets), default=1))), -1, np.int32)
-    for i, row in enumerate(sets):
-        classes[i, : len(row)] = row
-    return classes
+    return similar(index, neighbours=SIMILAR, top=classes.shape[1], run=run).table
 
 
 def find_photographs(uris: Sequence[str | None]) -> Iterator[tuple[int, Opener]]:

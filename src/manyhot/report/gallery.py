@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from manyhot.classes import ClassList
-from manyhot.errors import MatchError
+from manyhot.report.gallery_findings import check_shared, findings_on, kinds_of_errors
+from manyhot.report.gallery_labels import LabelPlace, LabelPlaces, rows_of_labels
+from manyhot.report.gallery_labels import label_places as places_of
 from manyhot.report.pictures import (
     NOT_ASKED,
     UNRECORDED,
@@ -16,7 +18,6 @@ from manyhot.report.pictures import (
     best_classes,
     class_name,
     image_values,
-    label_rows,
 )
 from manyhot.tables import Images, Labels, Predictions
 
@@ -62,12 +63,16 @@ class Shot:
         image.
     verdicts : tuple of str
         For each model, one of `TOP_VERDICTS`.
+    label_places : tuple of LabelPlace or None
+        For each model, the place of the original label; None without a label or a prediction.
     states : mapping of int to str
-        The state of each class that any model predicts.
+        The state of each class that has a row: those that any model predicts, and the original label.
     similar : mapping of int to tuple of int
         For each class in `states`, the positions in the gallery of the images to show next to this image.
     kinds : tuple of str
         For each model, the kind of its error; empty if there is no error or the kind is unknown.
+    findings : tuple of int
+        The findings on the image, as positions in `Gallery.findings`.
     """
 
     image_id: str
@@ -79,9 +84,11 @@ class Shot:
     remark: str
     seen: tuple[Best, ...]
     verdicts: tuple[str, ...]
+    label_places: tuple[LabelPlace | None, ...]
     states: Mapping[int, str]
     similar: Mapping[int, tuple[int, ...]]
     kinds: tuple[str, ...]
+    findings: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,8 @@ class Gallery:
     similar_by : str
         The model whose embeddings determine which images are similar; empty if a fixed choice of images is
         shown.
+    findings : tuple of str
+        The findings on images, whatever the model, each once.
     call : str
     report : str
         Address of the report that the gallery belongs to; empty if there is none.
@@ -110,6 +119,7 @@ class Gallery:
     shots: tuple[Shot, ...]
     names: Mapping[int, str]
     similar_by: str = ""
+    findings: tuple[str, ...] = ()
     call: str = ""
     report: str = ""
     notes: tuple[str, ...] = ()
@@ -124,9 +134,10 @@ def make_gallery(
     predictions: Sequence[Predictions],
     classes: ClassList | None = None,
     *,
+    label_places: Sequence[LabelPlaces] | None = None,
     similar: pa.Table | None = None,
     similar_by: str = "",
-    findings: pa.Table | None = None,
+    findings: Sequence[pa.Table] = (),
     title: str = "",
     call: str = "",
     report: str = "",
@@ -143,13 +154,17 @@ def make_gallery(
     predictions : sequence of Predictions
     classes : ClassList, optional
         Class list with the names of the classes. Without it, classes are shown by number.
+    label_places : sequence of sequence of LabelPlace or None, optional
+        For each model, the places of the original labels, if `predictions` has only the top classes. By
+        default, they are read from `predictions`.
     similar : pyarrow.Table, optional
         The table ``similar``, with the nearest neighbours of each image in each class. Without it, up to
         `SIMILAR` images of each class are chosen evenly over the data set and shown next to every image.
     similar_by : str
         The model of these embeddings.
-    findings : pyarrow.Table, optional
-        The table ``findings`` with the kinds of errors of each model.
+    findings : sequence of pyarrow.Table
+        Tables ``findings`` with the kinds of errors of each model, and tables with other findings on images
+        in a column of `FINDING_COLUMNS`.
     title, call, report : str
 
     Returns
@@ -161,17 +176,22 @@ def make_gallery(
     MatchError
         If labels, a model, similar images or findings share no image with `images`.
     """
-    rows = _rows(images, labels)
+    rows = rows_of_labels(images, labels)
+    label = [row.label for row in rows]
+    places = [places_of(images, label, p) for p in predictions] if label_places is None else label_places
     best = [best_classes(images, p) for p in predictions]
     ids = images.image_id.to_pylist()
     models = tuple(p.model for p in predictions)
     choose = _chooser(ids, rows, similar)
-    kinds = _kinds(findings, models, ids)
+    kinds, found = _findings(findings, models, ids)
+    texts = tuple(sorted({text for of in found.values() for text in of}))
+    number = {text: n for n, text in enumerate(texts)}
     uris = image_values(images, "uri")
     shots = []
     for i, (image_id, row) in enumerate(zip(ids, rows, strict=True)):
         seen = tuple(tuple(of[i]) for of in best)
-        predicted = dict.fromkeys(c for of in seen for c, _ in of)
+        listed = [c for of in seen for c, _ in of]
+        classes_of = dict.fromkeys(listed if row.label is None else [*listed, row.label])
         shots.append(
             Shot(
                 image_id,
@@ -183,12 +203,14 @@ def make_gallery(
                 row.remark,
                 seen,
                 tuple(verdict(of[0][0] if of else None, row) for of in seen),
-                {c: row.state(c) for c in predicted},
-                {c: choose(i, c) for c in predicted},
+                tuple(of[i] for of in places),
+                {c: row.state(c) for c in classes_of},
+                {c: choose(i, c) for c in classes_of},
                 tuple(kinds.get((m, image_id), "") for m in models),
+                tuple(number[text] for text in found.get(image_id, ())),
             )
         )
-    return Gallery(title, models, tuple(shots), _names(shots, classes), similar_by, call, report)
+    return Gallery(title, models, tuple(shots), _names(shots, classes), similar_by, texts, call, report)
 
 
 def verdict(best: int | None, row: LabelRow) -> str:
@@ -206,12 +228,6 @@ def verdict(best: int | None, row: LabelRow) -> str:
     if row.is_rated and state == NOT_ASKED:
         return "unasked"
     return "wrong" if row.is_rated or row.label is not None else "unknown"
-
-
-def _rows(images: Images, labels: Labels | None) -> list[LabelRow]:
-    if labels is not None:
-        return label_rows(images, labels)
-    return [LabelRow(label, (), "", UNRECORDED) for label in image_values(images, "label")]
 
 
 class _SimilarImages:
@@ -245,36 +261,18 @@ def _chooser(ids: Sequence[str], rows: Sequence[LabelRow], similar: pa.Table | N
         if row["image_id"] in at and row["class_id"] is not None:
             i = at[row["image_id"]]
             near[i, row["class_id"]] = [at[n] for n in row["neighbours"] if n in at and at[n] != i]
-    _check_shared(bool(near), "similar images", similar, ids)
+    check_shared(bool(near), "similar images", similar, ids)
     return _SimilarImages(rows, near)
 
 
-def _kinds(
-    findings: pa.Table | None, models: Sequence[str], ids: Sequence[str]
-) -> dict[tuple[str, str], str]:
-    """Return the kinds of errors by model and image; findings without a model apply to all models."""
-    if findings is None:
-        return {}
-    shown = set(ids)
-    kinds: dict[tuple[str, str], str] = {}
-    columns = [c for c in ("kind", "image_id", "model") if c in findings.column_names]
-    for row in findings.select(columns).to_pylist() if "image_id" in columns else []:
-        if row["image_id"] in shown:
-            own = row.get("model")
-            kinds |= {(m, row["image_id"]): row["kind"] for m in models if own is None or own == m}
-    _check_shared(bool(kinds) or not findings.num_rows, "findings", findings, ids)
-    return kinds
-
-
-def _check_shared(shared: bool, what: str, table: pa.Table, ids: Sequence[str]) -> None:
-    if not shared:
-        named = "image_id" in table.column_names and table.num_rows
-        raise MatchError(
-            f"The {what} share no image or model with the gallery.",
-            got=f"{what} on {table['image_id'][0].as_py()}" if named else f"{table.num_rows:,} rows",
-            allowed=f"images such as {ids[0]}" if ids else None,
-            do=f"pass {what} of the same images and models",
-        )
+def _findings(
+    findings: Sequence[pa.Table], models: Sequence[str], ids: Sequence[str]
+) -> tuple[dict[tuple[str, str], str], dict[str, list[str]]]:
+    """Return the kinds of errors by model and image, and the other findings by image."""
+    for table in findings:
+        kinds, found = kinds_of_errors([table], models, ids), findings_on([table], ids)
+        check_shared(bool(kinds or found) or not table.num_rows, "findings", table, ids)
+    return kinds_of_errors(findings, models, ids), findings_on(findings, ids)
 
 
 def _names(shots: Sequence[Shot], classes: ClassList | None) -> dict[int, str]:

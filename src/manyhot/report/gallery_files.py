@@ -1,9 +1,9 @@
 """Writing a gallery as a static folder, and links from a report into it.
 
-The folder holds one page, one script, one style sheet, small photographs and the data in parts. Browsers
-refuse ``fetch`` and modules from ``file://``, where a gallery must work, too, so data are scripts that call
-one function, and the page's script is a classic one. Photographs are numbered, so that no address contains a
-file name of the data set.
+The folder holds one page, one script (made of a file for each view), one style sheet, small photographs and
+the data in parts. Browsers refuse ``fetch`` and modules from ``file://``, where a gallery must work, too, so
+data are scripts that call one function, and the page's script is a classic one. Photographs are numbered, so
+that no address contains a file name of the data set.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from markupsafe import escape
 from manyhot.errors import InputError, OutputError
 from manyhot.files import write_refused
 from manyhot.report.gallery import LARGEST, TOP_VERDICTS, Gallery, Shot
+from manyhot.report.gallery_labels import LabelPlace
 from manyhot.report.pictures import Opener, Photographs, decoded, in_files, load_pillow
 
 PART = 100
 """Images per part of the data: about 60 kB, read in 5 ms."""
 
 
-LARGE, SMALL = 640, 128
-"""Pixels of the long side of a photograph, and of the sides of a thumbnail: about 50 and 4 kB."""
+LARGE, SMALL = 640, 160
+"""Pixels of the long side of a photograph, and of the sides of a thumbnail: about 50 and 6 kB."""
 
 
 WHOLE = 10_000
@@ -43,7 +44,9 @@ WHOLE = 10_000
 
 
 _AHEAD = 64
-_FOLDERS, _FILES = ("photos", "thumbs", "data"), ("gallery.css", "gallery.js", "index.html")
+_FOLDERS = ("photos", "thumbs", "data")
+_SCRIPTS = ("gallery.js", "gallery_image.js", "gallery_grid.js", "gallery_selection.js")
+_FILES = ("gallery.css", "gallery.js", "index.html")
 INDEX, CALL, _UNFINISHED = "data/index.js", "manyhotGallery.", ".unfinished-"
 CLASS_STATES = ("yes", "unclear", "no", "not asked", "unrecorded")
 Progress = Callable[[str, int, int], None]
@@ -84,8 +87,8 @@ def write_gallery(
         shown = _write_photographs(pillow, read, len(gallery), part, progress)
         _check_any(gallery, shown)
         names = _write_data(gallery, shown, part)
-        for name in _FILES[:-1]:
-            _write(part / name, _template(name))
+        _write(part / "gallery.css", _template("gallery.css"))
+        _write(part / "gallery.js", "".join(map(_template, _SCRIPTS)))
         _write(part / "index.html", _page(gallery))
         _swap(part, out)
     return [out / name for name in (*reversed(_FILES), *names)]
@@ -199,7 +202,8 @@ def _write_photograph(pillow: Any, read: Opener, out: Path, name: str) -> _Shown
         return reason
     profile = large.info.get("icc_profile")
     large.save(out / "photos" / name, "JPEG", quality=82, icc_profile=profile)
-    small = pillow.ImageOps.fit(large, (SMALL, SMALL))
+    side = min(SMALL, *large.size)  # browsers enlarge a small photograph as well
+    small = pillow.ImageOps.fit(large, (side, side))
     small.save(out / "thumbs" / name, "JPEG", quality=78, icc_profile=profile)
     return large.width, large.height
 
@@ -271,6 +275,8 @@ def _index(gallery: Gallery, photographs: Sequence[_Shown]) -> dict[str, Any]:
         "top": [[of[0][0] if of else None for of in s.seen] for s in shots],
         "sure": [[_whole(of[0][1]) if of else None for of in s.seen] for s in shots],
         "errors": [[kinds.index(k) if k else -1 for k in s.kinds] for s in shots] if kinds else [],
+        "findings": gallery.findings,
+        "found": [s.findings for s in shots] if gallery.findings else [],
         "absent": [i for i, result in enumerate(photographs) if isinstance(result, str)],
     }
 
@@ -284,13 +290,19 @@ def _parts(gallery: Gallery, photographs: Sequence[_Shown]) -> Iterator[list[dic
 def _detail(shot: Shot, photograph: _Shown) -> dict[str, Any]:
     return {
         "photo": photograph,
+        "uri": shot.uri,
         "unclear": [c for c, state in shot.label_set if state == "unclear"],
         "rejected": shot.n_rejected,
         "remark": shot.remark,
+        "places": [_place(p) for p in shot.label_places],
         "seen": [[[c, _whole(sure)] for c, sure in of] for of in shot.seen],
         "states": {str(c): CLASS_STATES.index(state) for c, state in shot.states.items()},
         "similar": {str(c): rows for c, rows in shot.similar.items() if rows},
     }
+
+
+def _place(place: LabelPlace | None) -> list[int | None] | None:
+    return None if place is None else [place.rank, place.n_listed, _whole(place.confidence)]
 
 
 def _whole(confidence: float | None) -> int | None:

@@ -1,0 +1,107 @@
+"""What a gallery keeps of each model: its best classes, and where the original label stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+from pyarrow import compute as pc
+
+from manyhot.errors import InputError
+from manyhot.report.gallery_labels import LabelPlaces, label_places, rows_of_labels
+from manyhot.tables import Images, Labels, Predictions, align, check_class_list
+from manyhot.tables.skipped_files import SkippedFiles, fitting_models
+
+SHOWN_CLASSES = 5
+"""Classes of each model that are shown of an image."""
+
+
+@dataclass(frozen=True)
+class ShownModel:
+    """A model of a gallery.
+
+    Attributes
+    ----------
+    predictions : Predictions
+        Its best classes of the images that are shown.
+    label_places : sequence of LabelPlace or None
+        For each image, the place of its original label among all stored classes.
+    """
+
+    predictions: Predictions
+    label_places: LabelPlaces
+
+
+def shown_models(
+    labels: Labels | None, models: Iterator[Predictions], images: Images, misfits: SkippedFiles
+) -> list[ShownModel]:
+    """Return what each model sees in the images.
+
+    Raises
+    ------
+    InputError
+        If there are no predictions.
+    """
+    label = [row.label for row in rows_of_labels(images, labels)]
+
+    def shown(model: Predictions) -> ShownModel:
+        if labels is not None:
+            check_class_list(model, labels.n_classes, labels.class_hash, labels.name or "the labels")
+        return ShownModel(_few(model, images), label_places(images, label, model))
+
+    found = [model for _, model in fitting_models(models, shown, misfits)]
+    if not found:
+        raise InputError("There are no predictions to show.")
+    return found
+
+
+def check_alike(models: Sequence[ShownModel]) -> None:
+    """Raise an error if models have different class lists: nothing says which one applies."""
+    first = models[0].predictions
+    for model in models[1:]:
+        check_class_list(model.predictions, first.n_classes, first.class_hash, first.model)
+
+
+def _few(p: Predictions, shown: Images) -> Predictions:
+    """Return a model's best classes of the images that are shown: a file may hold 50,000 × 1,000 scores."""
+    matched = align(shown.image_id, p.image_id, left_name="the images", right_name=p.model)
+    rows = np.sort(matched.right)
+    scores = None if p.scores is None else p.scores[rows]
+    total = None if p.logsumexp is None else p.logsumexp[rows]
+    classes: npt.NDArray[np.integer]
+    if p.classes is None:
+        assert scores is not None
+        if p.score_kind == "logit" and total is None:
+            total = np.logaddexp.reduce(scores.astype(np.float32), axis=1)
+        classes = np.argsort(-scores, axis=1, kind="stable")[:, :SHOWN_CLASSES]
+        scores = np.take_along_axis(scores, classes, axis=1)
+    else:
+        classes, scores = (
+            p.classes[rows, :SHOWN_CLASSES],
+            None if scores is None else scores[:, :SHOWN_CLASSES],
+        )
+    image_id = p.image_id.take(pa.array(rows))
+    return replace(p, image_id=image_id, classes=classes, scores=scores, logsumexp=total, uncertainty=None)
+
+
+def classes_to_show(image_id: pa.Array, models: Sequence[ShownModel], shown: Images) -> npt.NDArray[np.int32]:
+    """Return the classes of each image that have a row, each once, filled up with -1.
+
+    These are the classes that any model predicts, and the original label.
+    """
+    parts = []
+    for p in (model.predictions for model in models):
+        at = pc.fill_null(pc.index_in(image_id, p.image_id), -1).to_numpy()
+        assert p.classes is not None
+        parts.append(np.where(at[:, None] >= 0, p.classes[at].astype(np.int32), -1))
+    assert shown.label is not None
+    label = pc.fill_null(shown.label.take(pc.index_in(image_id, shown.image_id)), -1).to_numpy()
+    parts.append(label.astype(np.int32)[:, None])
+    sets = [[c for c in dict.fromkeys(row) if c >= 0] for row in np.concatenate(parts, axis=1).tolist()]
+    classes = np.full((len(sets), max(1, max(map(len, sets), default=1))), -1, np.int32)
+    for i, row in enumerate(sets):
+        classes[i, : len(row)] = row
+    return classes

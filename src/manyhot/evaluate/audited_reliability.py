@@ -31,7 +31,7 @@ def audited_reliability(images: AuditedImages, dataset: str, model: str, case: A
     """Yield rows of the reliability table: all images, then each bin of confidence.
 
     A bin is left out if fewer than `FEWEST_CASES` audited images in it count, unless all images were audited.
-    Of the others, accuracies on label sets have an interval however rarely people and proposals disagree
+    In the others, accuracies on label sets have an interval however rarely people and proposals disagree
     (`reserve` of `manyhot.core.audited.estimate`), unless almost all images of the bin were audited: fewer
     than `FEWEST_LEFT` images are not nearly normal. If all were, accuracies are exact, and have none.
     Accuracies on original labels are known but for which images count, and often have none.

@@ -198,6 +198,6 @@ def test_without_anything_that_defines_groups_there_is_an_error(label):
 
 
 def test_no_finding_is_said_in_words():
-    assert next(groups_result.groups_answer([])) == (
-        "No group was found that differs by more than the search itself explains."
-    )
+    nothing = "no properties of images associated with labels."
+    assert next(groups_result.groups_answer([], 1)) == f"No group on which a model is worse, and {nothing}"
+    assert next(groups_result.groups_answer([], 0)) == f"N{nothing[1:]}"

@@ -145,16 +145,25 @@ def diagnose_groups(
     settings = _Settings(min_images, min_difference, min_confidence, permutations, seed)
     evidence = _Evidence(metadata, objects, embeddings, reading)
     findings, measured, notes, inputs = list[GroupFinding](), list[pa.Table](), list[str](), dict[str, str]()
+    n_models = 0
     sources = list(_sources(labels, predictions, models, reading, run))
     for source in sources:
         search = _Search.of(source, labels, evidence, settings, run)
         own = search.findings(reading, run)
         measured.append(search.statistics(own))
         findings += own
+        n_models += search.n_models
         notes += [*search.notes, *source.misfits.notes(source.name)]
         inputs |= source.inputs
     inputs |= evidence.hashes()
-    return groups_result(findings, measured, sources, tuple(dict.fromkeys(notes)), inputs, vars(settings))
+    return groups_result(
+        findings,
+        measured,
+        sources,
+        tuple(dict.fromkeys(notes)),
+        inputs,
+        {**vars(settings), "models": n_models},
+    )
 
 
 def _sources(
@@ -250,6 +259,7 @@ class _Search:
     measured: MeasuredImages | None = None
     groups: list[ImageGroup] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    n_models: int = 0
 
     @classmethod
     def of(
@@ -349,6 +359,7 @@ class _Search:
             outcomes = model_outcomes(
                 model.case, model.rows, self.stratum, self.settings.min_images, self.settings.min_confidence
             )
+            self.n_models += 1
             called = [o.outcome for o in outcomes if o.kind == "called"]
             patterns = self._patterns([(o.event, o.counts & ~o.event) for o in called], run)
             found += self._find(model.model, outcomes, [*by_label, *patterns])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from manyhot import tables
 from manyhot.core.group_search import FAMILY_WISE
 from manyhot.data.data_sets import Source
 from manyhot.diagnose.groups_attributes import GROUP_KINDS
@@ -128,7 +129,7 @@ class WeakGroups(DiagnosisResult):
     def lines(self) -> Iterator[str]:
         """Yield the answer, and the first findings of models and of labels."""
         rows = self.groups.to_pylist()
-        yield from groups_answer(rows)
+        yield from groups_answer(rows, int(self.metadata.get("models", "0")))
         for part, title in _parts(rows):
             yield ""
             yield f"{title}:"
@@ -218,17 +219,16 @@ def _parts(rows: Sequence[Row]) -> Iterator[tuple[list[Row], str]]:
             yield part, title if of_labels or len(models) > 1 else f"Groups on which {models[0]} is worse"
 
 
-def groups_answer(rows: Sequence[Row]) -> Iterator[str]:
+def groups_answer(rows: Sequence[Row], n_models: int) -> Iterator[str]:
     """Yield what was found in one sentence, and how it was corrected."""
-    if not rows:
-        yield "No group was found that differs by more than the search itself explains."
-    else:
-        of_models = sum(row["model"] is not None for row in rows)
-        n, noun = len(rows) - of_models, "property" if len(rows) - of_models == 1 else "properties"
-        yield (
-            f"{counted(of_models, 'group')} on which a model is worse, and {n:,} {noun} of images associated "
-            f"with labels. {rows[0]['sentence']}"
-        )
+    worse = sum(row["model"] is not None for row in rows)
+    n = len(rows) - worse
+    judged = (
+        f"{counted(worse, 'group') if worse else 'No group'} on which a model is worse" if n_models else ""
+    )
+    of_labels = f"{n or 'no'} {'property' if n == 1 else 'properties'} of images associated with labels"
+    counts = ", and ".join(filter(None, (judged, of_labels)))
+    yield f"{counts[0].upper()}{counts[1:]}.{' ' if rows else ''}{rows[0]['sentence'] if rows else ''}"
     yield (
         "Corrected for the search: if nothing were related, each list would be empty in "
         f"{1 - FAMILY_WISE:.0%} of searches (Westfall and Young)."
@@ -242,7 +242,7 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
         return None
     rows = rows_of(named, "groups")
     lead = (
-        " ".join(groups_answer(rows)),
+        " ".join(groups_answer(rows, int(tables.metadata(named["groups"]).get("models", "0")))),
         "Images of a group are compared with other images of the same classes. A p-value is the share of "
         "random permutations in which any group of the whole search differs as much. Patterns that recur "
         "(frames, tags, bands, pasted objects) are searched on one half of the images and tested on the "

@@ -1,6 +1,8 @@
 """Groups of images, end to end: what is planted is named, whatever defines it."""
 
+import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -201,3 +203,16 @@ def test_no_finding_is_said_in_words():
     nothing = "no properties of images associated with labels."
     assert next(groups_result.groups_answer([], 1)) == f"No group on which a model is worse, and {nothing}"
     assert next(groups_result.groups_answer([], 0)) == f"N{nothing[1:]}"
+
+
+def test_the_page_has_the_numbers_of_the_benchmark():
+    root = Path(__file__).parents[2]
+    page = (root / "docs/guides/diagnose/groups.md").read_text(encoding="utf-8")
+    with (root / "benchmarks/groups.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["phase"] == "plant"]
+    assert len(rows) == 19
+    for row in rows:
+        name = {"voc": "VOC", "cifar10": "CIFAR-10"}[row["data"]]
+        place = row["rank_held_out"] if row["rank_held_out"].isdigit() else "–"
+        cells = (name, row["planted"], row["class"], row["called"], row["rank_labels"], place)
+        assert f"| {' | '.join(cells)} |" in page

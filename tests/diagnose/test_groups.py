@@ -209,8 +209,15 @@ def test_the_page_has_the_numbers_of_the_benchmark():
     root = Path(__file__).parents[2]
     page = (root / "docs/guides/diagnose/groups.md").read_text(encoding="utf-8")
     with (root / "benchmarks/groups.csv").open(encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["phase"] == "plant"]
+        every = list(csv.DictReader(file))
+    rows = [row for row in every if row["phase"] == "plant"]
     assert len(rows) == 19
+    clean = [row for row in every if row["phase"] == "clean"]
+    assert [row["never"] for row in clean] == ["none"] * 10
+    agree, measured = (sum(int(row[name]) for row in clean) for name in ("agree", "measured"))
+    assert f"for {agree} of {measured} associations" in page
+    (chance,) = (row for row in every if row["phase"] == "chance")
+    assert f"{chance['found']} of {chance['searches']} searches" in page
     for row in rows:
         name = {"voc": "VOC", "cifar10": "CIFAR-10"}[row["data"]]
         place = row["rank_held_out"] if row["rank_held_out"].isdigit() else "–"

@@ -160,6 +160,11 @@ ROWS = {
         "`manyhot diagnose calibration`",
     ),
     "prediction_sets": ("a model and what its prediction sets must cover", "`manyhot diagnose calibration`"),
+    "groups": (
+        "a group of images in which something is more frequent, the clearest first",
+        "`manyhot diagnose groups`",
+    ),
+    "group_examples": ("a photograph of a group", "`manyhot diagnose groups`"),
     "ood": ("a measure of a score of a model, for some out-of-distribution images", "`manyhot diagnose ood`"),
     "benchmarks": ("a published number and ours", "`manyhot benchmarks`"),
     "difficulty": ("an image, those to re-assess first at the top", "`manyhot diagnose difficulty`"),

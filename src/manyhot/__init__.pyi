@@ -30,6 +30,8 @@ from manyhot.diagnose.errors import diagnose_errors as diagnose_errors
 from manyhot.diagnose.explain import explain as explain
 from manyhot.diagnose.explanations import Explanations as Explanations
 from manyhot.diagnose.find_label_issues import find_label_issues as find_label_issues
+from manyhot.diagnose.groups import diagnose_groups as diagnose_groups
+from manyhot.diagnose.groups_result import WeakGroups as WeakGroups
 from manyhot.diagnose.label_issues_table import LabelIssues as LabelIssues
 from manyhot.diagnose.ood import OutOfDistribution as OutOfDistribution
 from manyhot.diagnose.ood import diagnose_ood as diagnose_ood

@@ -193,6 +193,11 @@ COMMANDS: dict[str, Command] = {
         "Choose prediction sets with a guaranteed precision, and measure them on other images.",
         "manyhot.diagnose.sets:diagnose_sets",
     ),
+    "diagnose groups": Command(
+        "Diagnose",
+        "Find groups of images on which a model is worse, and image properties that are associated with labels.",
+        "manyhot.diagnose.groups:diagnose_groups",
+    ),
     "diagnose ood": Command(
         "Diagnose",
         "Measure how well confidence tells out-of-distribution images from images of the model's classes.",

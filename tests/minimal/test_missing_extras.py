@@ -98,6 +98,7 @@ COMMANDS = {
     "diagnose difficulty": ("l.csv --predictions p.parquet q.parquet", None),
     "diagnose protocols": ("l.csv l.csv --predictions p.parquet q.parquet", None),
     "diagnose sets": ("l.csv --predictions p.parquet", None),
+    "diagnose groups": ("l.csv --predictions p.parquet --images i.csv", "report"),
     "diagnose ood": ("l.csv --predictions p.parquet --ood l.csv --ood-predictions p.parquet", None),
 }
 """How each command is run, and the extra that it names; None where the minimal install will do."""

@@ -1,0 +1,292 @@
+"""Groups of images in which an outcome is more frequent than elsewhere, with the search itself corrected for.
+
+A group is any set of images that is defined without the outcome: by pixels, metadata or clusters. An outcome
+is compared within strata, such as the images of a class, so that a group is not reported because difficult
+classes are frequent in it. All groups and outcomes are tested together: the outcomes are permuted within
+strata, and a group is judged by how often the largest statistic of the whole search is as large as its own.
+
+References
+----------
+Cochran 1954, doi 10.2307/3001616, and Mantel and Haenszel 1959 for the comparison within strata. Westfall
+and Young 1993, Resampling-Based Multiple Testing, for the largest statistic under permutation, which
+controls the family-wise error rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.core.array_types import Bools, Floats, Ints
+
+FAMILY_WISE = 0.05
+"""Family-wise error rate: the chance that any group of a search is reported if outcomes are unrelated to
+groups."""
+
+_AT_ONCE = 200
+"""Permutations that are in memory at a time."""
+
+_SPARSE = 0.02
+"""Share of images with the event below which sums are made of these images alone."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What may be more frequent in a group.
+
+    Attributes
+    ----------
+    event : ndarray of bool, shape (n,)
+        Whether it happens on each image.
+    counts : ndarray of bool, shape (n,)
+        The images that count.
+    stratum : ndarray of int, shape (n,)
+        Images are compared with images of the same stratum only.
+    """
+
+    event: Bools
+    counts: Bools
+    stratum: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Counts of an outcome in groups, and what is expected of them; arrays of shape (m,).
+
+    Attributes
+    ----------
+    n, n_outside : ndarray of int
+        Images inside and outside each group that count.
+    events, events_outside : ndarray of int
+        Those with the event.
+    expected, variance : ndarray of float
+        Mean and variance of `events` if the event is drawn at random among the images of each stratum.
+    """
+
+    n: Ints
+    n_outside: Ints
+    events: Ints
+    events_outside: Ints
+    expected: Floats
+    variance: Floats
+
+    def statistic(self, events: npt.NDArray[np.floating] | None = None) -> Floats:
+        """Return how far events exceed what is expected, in standard deviations, shape (m,) or (m, r).
+
+        It is the signed root of the deviance of a Poisson count, scaled to the variance within strata. For
+        rare events, it exaggerates less than the difference divided by its standard deviation.
+        """
+        e, v = self.expected, self.variance
+        if events is None:
+            o = self.events.astype(np.float64)
+        else:
+            o, e, v = events.astype(np.float64), e[:, None], v[:, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            deviance = 2 * (np.where(o > 0, o * np.log(o / e), 0.0) - (o - e)) * (e / v)
+            found = np.sign(o - e) * np.sqrt(np.maximum(deviance, 0.0))
+        return np.where((v > 0) & (e > 0), found, -np.inf)
+
+
+def count_in_groups(groups: Bools, outcome: Outcome) -> Counts:
+    """Return the counts of an outcome in each group; `groups` has shape (m, n)."""
+    inside = groups[:, outcome.counts].astype(np.float32)
+    event = outcome.event[outcome.counts]
+    codes, stratum = np.unique(outcome.stratum[outcome.counts], return_inverse=True)
+    size = np.bincount(stratum, minlength=len(codes)).astype(np.float64)
+    rate = np.bincount(stratum, event, len(codes)) / np.maximum(size, 1)
+    member = np.zeros((len(stratum), len(codes)), np.float32)
+    member[np.arange(len(stratum)), stratum] = 1
+    of_stratum = (inside @ member).astype(np.float64)
+    spread = rate * (1 - rate) / np.maximum(size - 1, 1)
+    n = np.rint(of_stratum.sum(axis=1)).astype(np.int64)
+    events = np.rint(inside @ event.astype(np.float32)).astype(np.int64)
+    return Counts(
+        n,
+        len(event) - n,
+        events,
+        int(event.sum()) - events,
+        of_stratum @ rate,
+        (of_stratum * (size - of_stratum)) @ spread,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class GroupSearch:
+    """All groups against all outcomes.
+
+    Attributes
+    ----------
+    counts : tuple of Counts
+        For each outcome.
+    statistic : ndarray of float, shape (outcomes, m)
+        Minus infinity for groups that are too small.
+    p : ndarray of float, shape (outcomes, m)
+        Probability that the largest statistic of the whole search is as large, if outcomes are permuted.
+    critical : float
+        The statistic that is exceeded anywhere in the search with probability `FAMILY_WISE`.
+    """
+
+    counts: tuple[Counts, ...]
+    statistic: Floats
+    p: Floats
+    critical: float
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Groups of n images.
+
+    Attributes
+    ----------
+    inside : ndarray of bool, shape (m, n)
+        Which images each group contains.
+    searched : ndarray of bool, shape (m,)
+        Groups whose definition was chosen by looking at the outcomes of some images.
+    seen : ndarray of bool, shape (n,)
+        These images; groups that were searched are tested on the others only.
+    """
+
+    inside: Bools
+    searched: Bools
+    seen: Bools
+
+    def parts(self, outcome: Outcome) -> tuple[tuple[Ints, Outcome], tuple[Ints, Outcome]]:
+        """Return the groups that are tested on all images and on unseen images, with the outcome there."""
+        unseen = Outcome(outcome.event, outcome.counts & ~self.seen, outcome.stratum)
+        return (np.flatnonzero(~self.searched), outcome), (np.flatnonzero(self.searched), unseen)
+
+    def count(self, outcome: Outcome) -> Counts:
+        """Return the counts of an outcome in each group, on the images on which it is tested."""
+        parts = [(at, count_in_groups(self.inside[at], of)) for at, of in self.parts(outcome)]
+        order = np.argsort(np.concatenate([at for at, _ in parts]))
+        fields = (
+            np.concatenate([getattr(c, name) for _, c in parts])[order] for name in Counts.__annotations__
+        )
+        return Counts(*fields)
+
+
+def search_groups(
+    groups: Groups,
+    outcomes: Sequence[Outcome],
+    rng: np.random.Generator,
+    *,
+    permutations: int = 1000,
+    min_images: int = 25,
+) -> GroupSearch:
+    """Compare every outcome inside and outside every group.
+
+    Parameters
+    ----------
+    groups : Groups
+    outcomes : sequence of Outcome
+    rng : numpy.random.Generator
+    permutations : int
+        Number of permutations. The smallest possible p is 1 / (permutations + 1).
+    min_images : int
+        Minimum number of images that count inside a group, and outside it.
+
+    Notes
+    -----
+    The outcomes are permuted independently of each other. If they are positively related, as the errors of a
+    model are, the largest statistic is overestimated, and the test is conservative.
+    """
+    m = len(groups.inside)
+    counts = tuple(groups.count(outcome) for outcome in outcomes)
+    large = np.array([(c.n >= min_images) & (c.n_outside >= min_images) for c in counts]).reshape(-1, m)
+    own = np.array([c.statistic() for c in counts]).reshape(-1, m)
+    statistic = np.where(large, own, -np.inf)
+    most = np.full(permutations, -np.inf)
+    for outcome, count, able in zip(outcomes, counts, large, strict=True):
+        for at, of in groups.parts(outcome):
+            some = at[able[at]]
+            if len(some) and of.event[of.counts].any():
+                most = np.maximum(
+                    most, _largest(groups.inside[some], of, _only(count, some), permutations, rng)
+                )
+    ordered = np.sort(most)
+    above = permutations - np.searchsorted(ordered, statistic, side="left")
+    p = np.where(np.isfinite(statistic), (1 + above) / (permutations + 1), np.nan)
+    critical = float(np.quantile(most, 1 - FAMILY_WISE, method="higher")) if permutations else np.inf
+    return GroupSearch(counts, statistic, p, critical)
+
+
+def _only(count: Counts, groups: Ints) -> Counts:
+    return Counts(**{name: values[groups] for name, values in vars(count).items()})
+
+
+def _largest(
+    inside: Bools, outcome: Outcome, count: Counts, permutations: int, rng: np.random.Generator
+) -> Floats:
+    """Return the largest statistic of all groups for each permutation of one outcome."""
+    kept = np.flatnonzero(outcome.counts)
+    kept = kept[np.argsort(outcome.stratum[kept], kind="stable")]
+    members = inside[:, kept].astype(np.float32)
+    found = []
+    for start in range(0, permutations, _AT_ONCE):
+        times = min(_AT_ONCE, permutations - start)
+        drawn = _permuted(outcome.event[kept], outcome.stratum[kept], times, rng)
+        found.append(count.statistic(_sums(members, drawn)).max(axis=0))
+    return np.concatenate(found)
+
+
+def _permuted(event: Bools, stratum: Ints, times: int, rng: np.random.Generator) -> Bools:
+    """Return the event permuted within strata, shape (times, n); images are sorted by stratum."""
+    made = np.empty((times, len(event)), bool)
+    starts = np.flatnonzero(np.append(True, stratum[1:] != stratum[:-1]))
+    for start, stop in zip(starts, np.append(starts[1:], len(stratum)), strict=True):
+        k, size = int(event[start:stop].sum()), int(stop - start)
+        if k in (0, size):
+            made[:, start:stop] = k > 0
+            continue
+        places = np.argsort(rng.random((times, size), np.float32), axis=1)[:, :k]
+        part = np.zeros((times, size), bool)
+        np.put_along_axis(part, places, True, axis=1)
+        made[:, start:stop] = part
+    return made
+
+
+def _sums(inside: npt.NDArray[np.float32], drawn: Bools) -> npt.NDArray[np.float32]:
+    """Return the events in each group, shape (m, times)."""
+    if drawn[0].mean() >= _SPARSE:
+        return inside @ drawn.T.astype(np.float32)
+    from scipy.sparse import csr_array
+
+    found: npt.NDArray[np.float32] = (csr_array(drawn.astype(np.float32)) @ inside.T).T
+    return found
+
+
+def explain_away(groups: Groups, outcome: Outcome, order: Ints, critical: float) -> list[tuple[int, int]]:
+    """Return which groups are explained by others: pairs of a group and the one that explains it, or -1.
+
+    Parameters
+    ----------
+    groups : Groups
+    outcome : Outcome
+    order : ndarray of int
+        The groups to consider, the best explanation first.
+    critical : float
+        The statistic that a group must exceed among images that agree on all earlier explanations.
+    """
+    first: list[int] = []
+    found = []
+    stratum = outcome.stratum
+    for group in order.tolist():
+        counts = outcome.counts & ~groups.seen if groups.searched[group] else outcome.counts
+        within = count_in_groups(groups.inside[group : group + 1], Outcome(outcome.event, counts, stratum))
+        if not first or within.statistic()[0] > critical:
+            first.append(group)
+            found.append((group, -1))
+            both = np.stack([stratum, groups.inside[group]])
+            stratum = np.unique(both, axis=1, return_inverse=True)[1].ravel()
+        else:
+            found.append((group, _most_alike(groups.inside, group, first)))
+    return found
+
+
+def _most_alike(groups: Bools, group: int, among: list[int]) -> int:
+    own, others = groups[group], groups[among]
+    both = (others & own).sum(axis=1) / np.maximum((others | own).sum(axis=1), 1)
+    return among[int(both.argmax())]

@@ -1,0 +1,418 @@
+"""Find groups of images on which a model is worse, and properties of images that go with labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from manyhot.classes import ClassList, class_list_of
+from manyhot.command import command
+from manyhot.core.array_types import Bools, Ints
+from manyhot.core.sets import LabelSets
+from manyhot.data.data_sets import Source
+from manyhot.data.inputs import (
+    READING,
+    LabelsLike,
+    ModelPatterns,
+    PredictionsLike,
+    Reading,
+    open_inputs,
+    open_labels,
+)
+from manyhot.diagnose.groups_attributes import (
+    ImageGroup,
+    PatternSearch,
+    cluster_groups,
+    measured_groups,
+    metadata_groups,
+    other_labels,
+    presence_groups,
+    source_groups,
+)
+from manyhot.diagnose.groups_findings import (
+    GroupFinding,
+    NamedOutcome,
+    find_groups,
+    label_outcomes,
+    model_outcomes,
+    of_model,
+    stratum_of,
+    unseen_half,
+)
+from manyhot.diagnose.groups_result import WeakGroups, groups_result
+from manyhot.diagnose.image_statistics import STATISTICS, MeasuredImages, measure_images
+from manyhot.errors import InputError
+from manyhot.evaluate.gallery import photographed
+from manyhot.evaluate.slices import labels_of, model_cases
+from manyhot.files import sha256
+from manyhot.formats import read_images, read_objects
+from manyhot.formats.writing import PathLike, images_file
+from manyhot.parameters import AtLeast, Count, Probability, Seed, Share, Shown
+from manyhot.predict.similar import Embedded, embedded_in
+from manyhot.run import QUIET, Run
+from manyhot.tables import Images, Labels, Objects
+from manyhot.tables.arrays import boxes_that_fit, label_sets
+from manyhot.tables.image_ids import ids_like
+
+MIN_IMAGES = 25
+"""Images that a group must have, and the rest, to be tested."""
+
+
+@command(
+    "diagnose groups",
+    out="groups",
+    examples=(
+        "manyhot diagnose groups predictions",
+        "manyhot diagnose groups labels.csv --predictions predictions --metadata hospital.csv",
+    ),
+)
+def diagnose_groups(
+    labels: LabelsLike,
+    predictions: PredictionsLike = (),
+    *,
+    models: ModelPatterns = (),
+    metadata: Annotated[PathLike | Images | None, Shown("FILE")] = None,
+    objects: Annotated[PathLike | Objects | None, Shown("FILE")] = None,
+    embeddings: Annotated[PathLike | None, Shown("FOLDER")] = None,
+    min_images: Count = MIN_IMAGES,
+    min_difference: Share = 0.05,
+    min_confidence: Probability = 0.9,
+    permutations: Annotated[int, AtLeast(100)] = 1000,
+    seed: Seed = 0,
+    reading: Reading = READING,
+    run: Run = QUIET,
+) -> WeakGroups:
+    """Find groups of images on which a model is worse, and image properties that are associated with labels.
+
+    Nothing needs to be annotated. Groups are defined by the pixels (frames, tags, bands, text, pasted
+    objects, brightness, tint, sharpness, size), the files (format, compression, camera, source), metadata,
+    other classes of the label sets, objects, and clusters of embeddings. Images of a class are compared with
+    others of the same class. The p-values are corrected for the whole search.
+
+    Parameters
+    ----------
+    labels
+        Label sets; or a campaign, a folder written by predict, or the name of a data set. Photographs are
+        read from the places in the images table (`images`), each once. Their statistics are kept beside this
+        table.
+    predictions
+        Files or folders of predictions. Without predictions, only properties associated with labels are
+        listed.
+    models
+        Patterns of names of models to include, such as 'resnet*'.
+    metadata
+        A table with the column image_id. Each other column defines groups: by value, or, for measurements,
+        the images with the lowest and the highest values.
+    objects
+        Objects in the images, from annotations or from a detector, as for diagnose shortcuts. Images with and
+        without each object are groups.
+    embeddings
+        Folder with embeddings of the images, written by manyhot predict --embeddings; by default, that of the
+        labels, if it has any.
+    min_images
+        Minimum number of images inside a group, and outside it.
+    min_difference
+        Minimum difference between the shares inside and outside a group, from 0 to 1.
+    min_confidence
+        Confidence from which an error counts as a sure one.
+    permutations
+        Number of permutations of the outcomes.
+    seed
+        Seed of the permutations, the clusters, and the half of the images on which patterns are searched.
+    reading
+        How files are read.
+    run
+        Command line of the call, and callback for its progress.
+
+    Returns
+    -------
+    WeakGroups
+
+    Raises
+    ------
+    InputError
+        If there is nothing that defines groups, or a file cannot be read.
+    MatchError, OrderError
+        As in `manyhot.evaluate`.
+    """
+    settings = _Settings(min_images, min_difference, min_confidence, permutations, seed)
+    evidence = _Evidence(metadata, objects, embeddings, reading)
+    findings, measured, notes, inputs = list[GroupFinding](), list[pa.Table](), list[str](), dict[str, str]()
+    n_models = 0
+    sources = list(_sources(labels, predictions, models, reading, run))
+    for source in sources:
+        search = _Search.of(source, labels, evidence, settings, run)
+        own = search.findings(reading, run)
+        measured.append(search.statistics(own))
+        findings += own
+        n_models += search.n_models
+        notes += [*search.notes, *source.misfits.notes(source.name)]
+        inputs |= source.inputs
+    inputs |= evidence.hashes()
+    return groups_result(
+        findings,
+        measured,
+        sources,
+        tuple(dict.fromkeys(notes)),
+        inputs,
+        {**vars(settings), "models": n_models},
+    )
+
+
+def _sources(
+    labels: LabelsLike, predictions: PredictionsLike, models: Sequence[str], reading: Reading, run: Run
+) -> Iterator[Source]:
+    """Yield the data sets; label sets without predictions will do."""
+    is_file = isinstance(labels, str | os.PathLike) and Path(labels).is_file()
+    has_no_models = isinstance(predictions, list | tuple) and not predictions
+    if has_no_models and (is_file or not isinstance(labels, str | os.PathLike)):
+        return open_labels(labels, reading=reading, run=run)
+    return open_inputs(labels, predictions, models=models, reading=reading, run=run)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    min_images: int
+    min_difference: float
+    min_confidence: float
+    permutations: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Evidence:
+    """What defines groups besides the photographs."""
+
+    metadata: PathLike | Images | None
+    objects: PathLike | Objects | None
+    embeddings: PathLike | None
+    reading: Reading
+
+    def hashes(self) -> dict[str, str]:
+        paths = (Path(p) for p in (self.metadata, self.objects) if isinstance(p, str | os.PathLike))
+        return {path.name: sha256(path) for path in paths if path.is_file()}
+
+    def columns(self, labels: Labels) -> pa.Table | None:
+        """Return the metadata of the images, row by row."""
+        table = self.metadata
+        if isinstance(table, str | os.PathLike):
+            table = read_images(table)
+        if table is None:
+            return None
+        at = self._rows(labels, table.image_id, table.name or "the metadata")
+        names = [n for n in table.table.column_names if n not in ("image_id", "uri", "label")]
+        return table.table.select(names).take(at)
+
+    def present(self, labels: Labels) -> tuple[Bools, Bools, tuple[str, ...]] | None:
+        """Return which objects each image shows, which images are known, and the names of the objects."""
+        objects = self.objects
+        if isinstance(objects, str | os.PathLike):
+            objects = read_objects(objects)
+        if objects is None:
+            return None
+        ids = pa.array(list(objects.images), pa.string())
+        at = np.asarray(pc.fill_null(self._rows(labels, ids, objects.name or "the objects"), -1).to_numpy())
+        shown = np.zeros((len(ids) + 1, len(objects.keys)), bool)
+        certain = ~objects.ignore & boxes_that_fit(objects)
+        for i, rows in enumerate(objects.images.values()):
+            shown[i, objects.class_id[rows][certain[rows]]] = True
+        return shown[at], np.ones(len(at), bool), objects.keys
+
+    def embedded(self, labels: LabelsLike) -> Embedded | None:
+        is_folder = isinstance(labels, str | os.PathLike) and Path(labels).is_dir()
+        if self.embeddings is None:
+            return embedded_in(labels) if is_folder else None
+        if (found := embedded_in(self.embeddings)) is None:
+            raise InputError(
+                "The folder holds no embeddings.",
+                where=self.embeddings,
+                allowed="a folder written by manyhot predict --embeddings",
+                do="predict these images again with manyhot predict --embeddings",
+            )
+        return found
+
+    def _rows(self, labels: Labels, ids: pa.Array, name: str) -> pa.Array:
+        like = ids_like(
+            ids, labels.image_id, name=name, other_name=labels.name or "the labels", match=self.reading.match
+        )
+        return pc.index_in(labels.image_id, like.ids)
+
+
+@dataclass(eq=False)
+class _Search:
+    """The groups of a data set."""
+
+    source: Source
+    labels: Labels
+    sets: LabelSets
+    stratum: Ints
+    names: Sequence[str]
+    settings: _Settings
+    images: Images | None = None
+    measured: MeasuredImages | None = None
+    groups: list[ImageGroup] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    n_models: int = 0
+
+    @classmethod
+    def of(
+        cls, source: Source, labels: LabelsLike, evidence: _Evidence, settings: _Settings, run: Run
+    ) -> _Search:
+        table = labels_of(source)
+        sets = label_sets(table)
+        classes = source.classes or class_list_of(table.class_hash)
+        made = cls(source, table, sets, stratum_of(sets), _names(classes, sets.n_classes), settings)
+        made._measure(labels, evidence, run)
+        made._group(labels, evidence)
+        if not made.groups:
+            raise InputError(
+                "Nothing defines groups of these images.",
+                where=source.name or None,
+                allowed="an images table with the column uri, `metadata`, `objects` or `embeddings`",
+                do="pass the folder that manyhot predict wrote as `images`, or a table as `metadata`",
+            )
+        return made
+
+    @property
+    def seen(self) -> Bools:
+        """The half of the images on which patterns are searched."""
+        return unseen_half(len(self.sets), self.settings.seed)
+
+    def _measure(self, labels: LabelsLike, evidence: _Evidence, run: Run) -> None:
+        if self.source.images is None or not photographed(self.source):
+            self.notes.append(
+                f"{self.source.name}: the places of the photographs are not known, so that no groups are "
+                "defined by pixels"
+            )
+            return
+        at = pc.index_in(self.labels.image_id, self.source.images.image_id)
+        images = self.source.images.table.take(at)
+        column = images.column_names.index("image_id")
+        self.images = Images(images.set_column(column, "image_id", self.labels.image_id))
+        uris = self.images.table["uri"].to_pylist()
+        self.measured = measure_images(
+            self.labels.image_id, uris, _cache(labels, self.source, evidence.reading), run
+        )
+        lost = int((~self.measured.is_measured).sum())
+        if lost:
+            reason = self.measured.table["skipped"].drop_null()[0].as_py()
+            self.notes.append(
+                f"{lost:,} of {len(self.sets):,} photographs were not measured, the first because: {reason}"
+            )
+
+    def _group(self, labels: LabelsLike, evidence: _Evidence) -> None:
+        if self.measured is not None and self.images is not None:
+            self.groups += measured_groups(self.measured)
+            self.groups += source_groups(self.images.table["uri"].to_pylist(), self.stratum)
+            known = ("image_id", "uri", "label", "width", "height")
+            self.groups += metadata_groups(
+                self.images.table.drop_columns([c for c in known if c in self.images.table.column_names])
+            )
+        scored = self.sets.scored
+        self.groups += presence_groups(other_labels(self.sets, self.stratum), scored, "label", self.names)
+        if (columns := evidence.columns(self.labels)) is not None:
+            self.groups += metadata_groups(columns)
+        if (present := evidence.present(self.labels)) is not None:
+            self.groups += presence_groups(present[0], present[1], "object", present[2])
+        if (embedded := evidence.embedded(labels)) is not None:
+            self._cluster(embedded)
+
+    def _cluster(self, embedded: Embedded) -> None:
+        ids = ids_like(
+            embedded.image_id,
+            self.labels.image_id,
+            name="the embeddings",
+            other_name=self.labels.name or "the labels",
+        ).ids
+        at = np.asarray(pc.fill_null(pc.index_in(ids, self.labels.image_id), -1).to_numpy())
+        vectors = embedded.vectors[at >= 0]
+        self.groups += cluster_groups(
+            vectors, at[at >= 0], len(self.sets), self._contents, self.settings.seed
+        )
+
+    def _contents(self, inside: Bools) -> str:
+        """Return the most frequent class of a cluster."""
+        own = self.stratum[inside]
+        own = own[own >= 0]
+        if not len(own):
+            return ""
+        count = np.bincount(own)
+        return f", {100 * count.max() / len(own):.0f} % {self.names[int(count.argmax())]}"
+
+    def findings(self, reading: Reading, run: Run) -> list[GroupFinding]:
+        """Return what is associated with labels, and where each model is worse."""
+        own = label_outcomes(self.stratum, self.sets.n_classes, self.settings.min_images)
+        found = self._find(
+            None,
+            own,
+            self._patterns([(o.outcome.event, o.outcome.counts & ~o.outcome.event) for o in own], run),
+        )
+        by_label = self._patterns_of_labels
+        for model in model_cases(self.source, depth=1, trust_order=reading.trust_order, run=run):
+            outcomes = model_outcomes(
+                model.case, model.rows, self.stratum, self.settings.min_images, self.settings.min_confidence
+            )
+            self.n_models += 1
+            called = [o.outcome for o in outcomes if o.kind == "called"]
+            patterns = self._patterns([(o.event, o.counts & ~o.event) for o in called], run)
+            found += self._find(model.model, outcomes, [*by_label, *patterns])
+        return found
+
+    _patterns_of_labels: list[ImageGroup] = field(default_factory=list)
+
+    def _find(
+        self, model: str | None, outcomes: Sequence[NamedOutcome], patterns: Sequence[ImageGroup]
+    ) -> list[GroupFinding]:
+        if model is None:
+            self._patterns_of_labels = list(patterns)
+        found = find_groups([*self.groups, *patterns], self.seen, outcomes, self.names, **vars(self.settings))
+        return of_model(found, self.source.name, model)
+
+    def _patterns(self, pairs: Sequence[tuple[Bools, Bools]], run: Run) -> list[ImageGroup]:
+        """Return the patterns that recur in the first images of each pair and not in the second."""
+        if self.measured is None:
+            return []
+        search = PatternSearch(self.measured, self.seen, self.settings.seed)
+        found: dict[str, ImageGroup] = {}
+        for done, (chosen, others) in enumerate(pairs, 1):
+            for group in search.groups(chosen, others, self.settings.min_images):
+                found.setdefault(group.name, group)
+            if run.on_progress:
+                run.on_progress("searching for patterns that recur", done, len(pairs))
+        return list(found.values())
+
+    def statistics(self, findings: Sequence[GroupFinding]) -> pa.Table:
+        """Return the table of the statistics of all images, with the groups of each."""
+        names: list[list[str]] = [[] for _ in range(len(self.sets))]
+        for finding in findings:
+            for i in np.flatnonzero(finding.inside).tolist():
+                if finding.row["name"] not in names[i]:
+                    names[i].append(finding.row["name"])
+        columns = {"image_id": self.labels.image_id}
+        if self.images is not None:
+            columns["uri"] = self.images.table["uri"]
+        columns["label"] = pa.array(self.sets.label, pa.int32(), mask=self.sets.label < 0)
+        if self.measured is not None:
+            columns |= {name: self.measured.table[name] for name in STATISTICS}
+        return pa.table({**columns, "groups": pa.array(names, pa.list_(pa.string()))})
+
+
+def _names(classes: ClassList | None, n: int) -> list[str]:
+    return list(classes.names) if classes else [f"class {i}" for i in range(n)]
+
+
+def _cache(labels: LabelsLike, source: Source, reading: Reading) -> Path | None:
+    """Return the folder of the images table, in which statistics are kept; None if it is in memory."""
+    if isinstance(reading.images, str | os.PathLike):
+        return images_file(reading.images).parent
+    if source.campaign is not None:
+        return source.campaign.folder
+    is_folder = isinstance(labels, str | os.PathLike) and (Path(labels) / "images.parquet").is_file()
+    return Path(labels) if is_folder else None

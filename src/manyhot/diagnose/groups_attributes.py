@@ -1,0 +1,368 @@
+"""Groups of images, defined by pixels, files, metadata, objects, label sets or clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+from pyarrow import compute as pc
+
+from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.image_statistics import LETTERS, TINTS, colour_name, tint_towards
+from manyhot.core.repeated_patterns import (
+    THUMBNAIL_SIDE,
+    FixedPattern,
+    Patches,
+    find_fixed_pattern,
+    find_repeated_patch,
+)
+from manyhot.core.sets import YES, LabelSets
+from manyhot.diagnose.image_statistics import MeasuredImages
+
+GROUP_KINDS = (
+    "frame",
+    "mark",
+    "patch",
+    "text",
+    "label",
+    "object",
+    "metadata",
+    "source",
+    "brightness",
+    "tint",
+    "sharpness",
+    "contrast",
+    "saturation",
+    "size",
+    "file",
+    "cluster",
+)
+"""What defines a group, the most specific kinds first: of groups that hold the same images, the first is
+named."""
+
+MARKS = GROUP_KINDS[:4]
+"""What does not belong to the scene."""
+
+TAIL_SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
+"""Shares of the images that the groups of a measurement contain, from the low and from the high end."""
+
+_FRAME = 0.5  # of `find_frame`; of 400 photographs of CIFAR-10, none has more than 0.28
+_AGREES = 0.5  # of the pixels of a pattern
+_MOST_VALUES = 200  # of a column: more are measurements or names of images
+_OWN_CLUSTERS, _MOST_CLUSTERS = 50, 50  # images a cluster, at least on average; clusters
+_FITTED = 20_000  # embeddings that clusters are fitted to
+_DIMENSIONS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class ImageGroup:
+    """A group of images.
+
+    Attributes
+    ----------
+    kind : str
+        One of `GROUP_KINDS`.
+    name : str
+        A short and unique name, such as ``green frame``.
+    phrase : str
+        What follows "images", such as ``with a green frame``.
+    inside : ndarray of bool, shape (n,)
+    is_searched : bool
+        Whether labels or predictions of some images were used to define it.
+    """
+
+    kind: str
+    name: str
+    phrase: str
+    inside: Bools
+    is_searched: bool = False
+
+
+def without(group: ImageGroup, among: Bools) -> ImageGroup:
+    """Return the other images of `among`."""
+    phrase = (
+        group.phrase.replace("with ", "without ", 1)
+        if group.phrase.startswith("with ")
+        else f"not {group.phrase}"
+    )
+    return ImageGroup(group.kind, f"no {group.name}", phrase, among & ~group.inside, group.is_searched)
+
+
+# Photographs.
+
+
+def measured_groups(images: MeasuredImages) -> Iterator[ImageGroup]:
+    """Yield groups by what was measured of the photographs."""
+    yield from _frames(images)
+    letters = ImageGroup(
+        "text", "text-like edges", "with text-like edges", images.values("letters") >= LETTERS
+    )
+    yield from (letters, without(letters, images.is_measured))
+    for kind, name, low, high, values in _measurements(images):
+        yield from _by_share(kind, name, low, high, values)
+    for column, kind, words in _FILE_COLUMNS:
+        yield from value_groups(images.table[column], kind, column.replace("_", " "), words)
+    sizes = [
+        None if w is None else f"{w} × {h}"
+        for w, h in zip(*(images.table[c].to_pylist() for c in ("width", "height")), strict=True)
+    ]
+    yield from value_groups(pa.chunked_array([pa.array(sizes, pa.string())]), "size", "size", "of {} pixels")
+
+
+_FILE_COLUMNS = (
+    ("file_format", "file", "in {} files"),
+    ("camera", "file", "by the camera {}"),
+    ("software", "file", "by the software {}"),
+)
+
+
+def _frames(images: MeasuredImages) -> Iterator[ImageGroup]:
+    has = images.values("frame") >= _FRAME
+    colours = np.stack([images.values(f"frame_{c}") for c in "rgb"], axis=1)
+    names = np.array([colour_name(c) if h else "" for c, h in zip(colours, has, strict=True)])
+    for name in np.unique(names[has]):
+        group = ImageGroup("frame", f"{name} frame", f"with {_a(name)} frame", names == name)
+        yield from (group, without(group, images.is_measured))
+    if len(np.unique(names[has])) > 1:
+        group = ImageGroup("frame", "frame", "with a frame", has)
+        yield from (group, without(group, images.is_measured))
+
+
+def _a(word: str) -> str:
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
+
+
+def _measurements(images: MeasuredImages) -> Iterator[tuple[str, str, str, str, Floats]]:
+    """Yield kind, name, and the phrases for low and high values, of each measurement."""
+    value = images.values
+    yield "brightness", "brightness", "that are dark", "that are bright", value("brightness")
+    border = value("border_brightness")
+    yield "brightness", "border brightness", "with a dark border", "with a bright border", border
+    yield "contrast", "contrast", "of low contrast", "of high contrast", value("contrast")
+    yield "saturation", "saturation", "with pale colours", "with strong colours", value("saturation")
+    yield "sharpness", "sharpness", "that are blurred", "that are sharp", value("sharpness")
+    for place, before in (("", ""), ("border_", "border ")):
+        for hue in TINTS:
+            towards = tint_towards(hue, value(f"{place}blue"), value(f"{place}red"))
+            phrase = f"whose border is tinted {hue}" if place else f"tinted {hue}"
+            yield "tint", f"{before}tint {hue}", "", phrase, towards
+    width, height = value("width"), value("height")
+    yield "size", "aspect ratio", "that are tall", "that are wide", width / height
+    yield "size", "pixels", "that are small", "that are large", width * height
+    yield (
+        "file",
+        "bytes per pixel",
+        "in strongly compressed files",
+        "in weakly compressed files",
+        value("bytes_per_pixel"),
+    )
+
+
+def _by_share(kind: str, name: str, low: str, high: str, values: Floats) -> Iterator[ImageGroup]:
+    """Yield the images with the lowest and with the highest values."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return
+    seen = set[int]()
+    for share in TAIL_SHARES:
+        for phrase, sign, at in (
+            (low, "≤", np.quantile(known, share)),
+            (high, "≥", np.quantile(known, 1 - share)),
+        ):
+            inside = values <= at if sign == "≤" else values >= at
+            n = int(inside.sum())
+            if not phrase or n == len(known) or (key := hash((sign, n))) in seen:
+                continue
+            seen.add(key)
+            yield ImageGroup(
+                kind, f"{name} {sign} {_short(at)}", f"{phrase} ({name} {sign} {_short(at)})", inside
+            )
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−") if abs(value) < 1e4 else f"{value:,.0f}"
+
+
+def value_groups(column: pa.ChunkedArray, kind: str, name: str, phrase: str) -> Iterator[ImageGroup]:
+    """Yield the images with each value of a column of texts; none if all have the same or most their own."""
+    values = column.cast(pa.string()).combine_chunks()
+    counts = pc.value_counts(values.drop_null())
+    shared = [c["values"].as_py() for c in counts if 1 < c["counts"].as_py() < len(values)]
+    if len(shared) > _MOST_VALUES:
+        return
+    for value in sorted(shared):
+        inside = pc.fill_null(pc.equal(values, value), False).to_numpy(zero_copy_only=False)
+        yield ImageGroup(kind, f"{name} {value}", phrase.format(value), inside)
+
+
+def source_groups(uris: Sequence[str | None], label: Ints) -> Iterator[ImageGroup]:
+    """Yield the images of each folder or archive, unless a folder stands for a class."""
+    places = ["" if uri is None else uri.rpartition("#")[0] or uri.rpartition("/")[0] for uri in uris]
+    names, at = np.unique(places, return_inverse=True)
+    labels_a_place = [len(np.unique(label[at == i])) for i in range(min(len(names), _MOST_VALUES + 1))]
+    if len(names) > _MOST_VALUES or (len(names) > 1 and max(labels_a_place) == 1):
+        return
+    column = pa.chunked_array([pa.array([p.rpartition("/")[2] or p for p in places], pa.string())])
+    yield from value_groups(column, "source", "source", "of the source {}")
+
+
+# Tables.
+
+
+def metadata_groups(table: pa.Table) -> Iterator[ImageGroup]:
+    """Yield groups by the columns of a table whose rows are the images."""
+    for name in table.column_names:
+        column = table[name]
+        if pa.types.is_floating(column.type) or (pa.types.is_integer(column.type) and _is_measure(column)):
+            values = np.asarray(pc.fill_null(column.cast(pa.float64()), float("nan")).to_numpy())
+            yield from _by_share("metadata", name, "with a low value", "with a high value", values)
+        elif not pa.types.is_nested(column.type):
+            yield from value_groups(column, "metadata", name, f"with {name} {{}}")
+
+
+def _is_measure(column: pa.ChunkedArray) -> bool:
+    return len(column.unique()) > 20
+
+
+def presence_groups(present: Bools, among: Bools, kind: str, names: Sequence[str]) -> Iterator[ImageGroup]:
+    """Yield the images with and without each object; `present` has shape (n, objects)."""
+    for at in np.flatnonzero(present.any(axis=0)).tolist():
+        phrase = f"that also show {names[at]}" if kind == "label" else f"with {_a(names[at])}"
+        group = ImageGroup(
+            kind, names[at] if kind == "object" else f"also {names[at]}", phrase, present[:, at]
+        )
+        if kind == "label":
+            own = f"that do not also show {names[at]}"
+            yield from (group, ImageGroup(kind, f"not also {names[at]}", own, among & ~present[:, at]))
+        else:
+            yield from (group, without(group, among))
+
+
+def other_labels(sets: LabelSets, stratum: Ints) -> Bools:
+    """Return which valid classes images have besides the one within which they are compared."""
+    valid = sets.state == YES
+    present = np.zeros((len(sets), sets.n_classes), bool)
+    present[sets.rows[valid], sets.classes[valid]] = True
+    has = stratum >= 0
+    present[np.flatnonzero(has), stratum[has]] = False
+    return present
+
+
+# Embeddings.
+
+
+def cluster_groups(
+    vectors: npt.NDArray[np.floating], rows: Ints, n: int, describe: Callable[[Bools], str], seed: int
+) -> Iterator[ImageGroup]:
+    """Yield clusters of embeddings, by k-means of their directions.
+
+    Parameters
+    ----------
+    vectors : ndarray of float, shape (v, D)
+    rows : ndarray of int, shape (v,)
+        The image of each vector.
+    n : int
+        Number of images.
+    describe : callable
+        Returns what a cluster contains.
+    seed : int
+    """
+    from scipy.cluster.vq import kmeans2, vq
+
+    rng = np.random.default_rng(seed)
+    k = min(len(vectors) // _OWN_CLUSTERS, _MOST_CLUSTERS)
+    if k < 2:
+        return
+    unit = np.asarray(vectors, np.float32)
+    unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    few = unit[np.sort(rng.permutation(len(unit))[:_FITTED])]
+    mean = few.mean(axis=0)
+    axes = np.linalg.svd((few - mean)[:5000], full_matrices=False)[2][:_DIMENSIONS].T
+    centres, _ = kmeans2((few - mean) @ axes, k, minit="++", seed=rng)
+    code, _ = vq((unit - mean) @ axes, centres)
+    for i in range(k):
+        inside = np.zeros(n, bool)
+        inside[rows[code == i]] = True
+        if inside.any():
+            about = describe(inside)
+            yield ImageGroup(
+                "cluster", f"cluster {i + 1}", f"of cluster {i + 1} of the embeddings{about}", inside
+            )
+
+
+# Patterns that recur.
+
+
+@dataclass(frozen=True, eq=False)
+class PatternSearch:
+    """Finds patterns that recur in chosen images and hardly in others.
+
+    Attributes
+    ----------
+    images : MeasuredImages
+    seen : ndarray of bool, shape (n,)
+        The images on which patterns are searched.
+    seed : int
+    """
+
+    images: MeasuredImages
+    seen: Bools
+    seed: int
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(self.seed)
+        object.__setattr__(self, "patches", Patches.of(self.images.thumbnails, rng))
+
+    patches: Patches = None  # type: ignore[assignment]
+
+    def groups(self, chosen: Bools, others: Bools, min_images: int) -> Iterator[ImageGroup]:
+        """Yield the images with a pattern that chosen images share, at one place or at changing places."""
+        usable = self.seen & self.images.is_measured
+        inside, outside = np.flatnonzero(chosen & usable), np.flatnonzero(others & usable)
+        if min(len(inside), len(outside)) < min_images:
+            return
+        fixed = find_fixed_pattern(self.images.thumbnails, inside, outside)
+        if fixed is not None:
+            name, phrase = _place(fixed)
+            group = ImageGroup(
+                "frame" if name.endswith("frame") else "mark", name, phrase, fixed.score >= _AGREES, True
+            )
+            yield from (group, without(group, self.images.is_measured))
+            return
+        patch = find_repeated_patch(self.patches, inside, outside, np.random.default_rng(self.seed))
+        if patch is not None:
+            at = self.images.table["image_id"][patch.image].as_py()
+            place = " and ".join(
+                f"{100 * edge // THUMBNAIL_SIDE} % from the {side}"
+                for edge, side in ((patch.left, "left"), (patch.top, "top"))
+            )
+            phrase = f"with a pasted object (a patch that recurs, {place} of {at})"
+            group = ImageGroup("patch", f"patch of {at}", phrase, patch.distance <= patch.threshold, True)
+            yield from (group, without(group, self.images.is_measured))
+
+
+def _place(pattern: FixedPattern) -> tuple[str, str]:
+    """Return the name of a pattern by its place and colour, and the phrase."""
+    rows, columns = np.flatnonzero(pattern.where.any(axis=1)), np.flatnonzero(pattern.where.any(axis=0))
+    top, bottom, left, right = rows[0], rows[-1], columns[0], columns[-1]
+    tall, wide = (bottom - top + 1) / THUMBNAIL_SIDE, (right - left + 1) / THUMBNAIL_SIDE
+    colour = f"{colour_name(pattern.colour)} " if pattern.is_flat else ""
+    ring = np.ones((THUMBNAIL_SIDE, THUMBNAIL_SIDE), bool)
+    ring[3:-3, 3:-3] = False
+    if pattern.where[ring].mean() > 0.6:
+        name = f"{colour}frame"
+        return name, f"with {_a(name)}"
+    vertical = "top" if bottom < THUMBNAIL_SIDE * 0.6 else "bottom" if top >= THUMBNAIL_SIDE * 0.4 else ""
+    horizontal = "left" if right < THUMBNAIL_SIDE * 0.6 else "right" if left >= THUMBNAIL_SIDE * 0.4 else ""
+    if wide > 0.7 and tall < 0.5:
+        name, where = f"{colour}band", f"at the {vertical or 'middle'}"
+    elif tall > 0.7 and wide < 0.5:
+        name, where = f"{colour}band", f"at the {horizontal or 'middle'}"
+    elif vertical and horizontal:
+        name, where = f"{colour}tag", f"in the {vertical} {horizontal} corner"
+    else:
+        name, where = f"{colour}mark", f"at the {vertical or horizontal or 'same place'}"
+    return f"{name} {where}", f"with {_a(name)} {where}"

@@ -1,0 +1,344 @@
+"""From groups and outcomes to findings: what is worse where, by how much, and in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.core.array_types import Bools, Ints
+from manyhot.core.group_search import FAMILY_WISE, Groups, GroupSearch, Outcome, explain_away, search_groups
+from manyhot.core.sets import NO_LABEL, UNCLEAR, Case, LabelSets
+from manyhot.core.share_intervals import difference_of_shares, wilson_interval
+from manyhot.diagnose.groups_attributes import GROUP_KINDS, MARKS, ImageGroup
+from manyhot.tables import RowDict
+
+OUTCOMES = ("error", "sure_error", "called", "missed", "label")
+"""What is compared: errors; errors with a high confidence; images of other classes that are predicted as a
+class; errors on the images of a class; and images with a label, without any model."""
+
+PHOTOGRAPHS_EACH = 9
+"""Photographs of a finding."""
+
+COVERAGE = 0.25
+"""Share of the events that a mark (a frame, tag, band, text or pasted object) must hold to be reported."""
+
+_PREFERRED = {
+    **dict.fromkeys(MARKS, 1.15),
+    "label": 1.1,
+    "object": 1.1,
+    "metadata": 1.1,
+    "file": 0.9,
+    "cluster": 0.8,
+}
+"""Factors of the statistic when explanations are ordered: a telling one comes before one that is slightly
+better."""
+
+_MOST_CLASSES = 50  # classes whose images, and whose predictions, are outcomes of their own
+_MOST_CANDIDATES = 60  # groups of an outcome that are compared with each other
+_FEWEST_EVENTS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class NamedOutcome:
+    """An outcome, with the class that it is about, or -1."""
+
+    kind: str
+    class_id: int
+    outcome: Outcome
+
+
+def model_outcomes(
+    case: Case, rows: npt.NDArray[np.intp], stratum: Ints, min_images: int, min_confidence: float
+) -> list[NamedOutcome]:
+    """Return what a model can do worse in a group; arrays are over all images of the data set.
+
+    Parameters
+    ----------
+    case : Case
+        Predictions and label sets of the images `rows`.
+    rows : ndarray of int
+    stratum : ndarray of int, shape (n,)
+        The class within which each image is compared.
+    min_images : int
+        Minimum number of images of a class for outcomes of this class.
+    min_confidence : float
+        Confidence from which an error is a sure one.
+    """
+    sets, n = case.labels, len(stratum)
+    scored, wrong, top = sets.scored, ~case.hit[:, 0], case.top[:, 0]
+
+    def spread(values: npt.NDArray[np.bool_]) -> Bools:
+        made = np.zeros(n, bool)
+        made[rows] = values
+        return made
+
+    counted = spread(scored)
+    found = [NamedOutcome("error", NO_LABEL, Outcome(spread(wrong & scored), counted, stratum))]
+    if case.confidence is not None:
+        sure = wrong & scored & (case.confidence >= min_confidence)
+        found.append(NamedOutcome("sure_error", NO_LABEL, Outcome(spread(sure), counted, stratum)))
+    called = np.bincount(top[wrong & scored & (top >= 0)], minlength=sets.n_classes)
+    for c in _most_frequent(called, _FEWEST_EVENTS):
+        others = scored & (sets.state_of(np.full((len(sets), 1), c))[:, 0] < UNCLEAR)
+        found.append(NamedOutcome("called", c, Outcome(spread(others & (top == c)), spread(others), stratum)))
+    own = stratum[rows]
+    for c in _most_frequent(np.bincount(own[scored & (own >= 0)], minlength=sets.n_classes), 2 * min_images):
+        inside = scored & (own == c)
+        found.append(NamedOutcome("missed", c, Outcome(spread(wrong & inside), spread(inside), stratum)))
+    return found
+
+
+def label_outcomes(stratum: Ints, n_classes: int, min_images: int) -> list[NamedOutcome]:
+    """Return whether an image has each label: no model is involved, and all images are one stratum."""
+    counted = stratum >= 0
+    count = np.bincount(stratum[counted], minlength=n_classes)
+    nothing = np.zeros(len(stratum), np.int64)
+    return [
+        NamedOutcome("label", c, Outcome(stratum == c, counted, nothing))
+        for c in _most_frequent(count, min_images)
+    ]
+
+
+def _most_frequent(count: Ints, least: int) -> list[int]:
+    order = np.argsort(-count, kind="stable")[:_MOST_CLASSES]
+    return [int(c) for c in order if count[c] >= least]
+
+
+@dataclass(frozen=True, eq=False)
+class GroupFinding:
+    """A group in which an outcome is more frequent than elsewhere.
+
+    Attributes
+    ----------
+    row : dict
+        Its row of the table ``groups``, but for data set and model.
+    inside : ndarray of bool, shape (n,)
+        The images of the group.
+    examples : ndarray of int
+        Images to show, with the event first.
+    n_events : int
+        How many of these have the event.
+    """
+
+    row: RowDict
+    inside: Bools
+    examples: Ints
+    n_events: int
+
+
+def find_groups(
+    groups: Sequence[ImageGroup],
+    seen: Bools,
+    outcomes: Sequence[NamedOutcome],
+    names: Sequence[str],
+    *,
+    permutations: int,
+    min_images: int,
+    min_difference: float,
+    min_confidence: float,
+    seed: int,
+) -> list[GroupFinding]:
+    """Return the groups in which an outcome is more frequent, the clearest difference first.
+
+    Parameters
+    ----------
+    groups : sequence of ImageGroup
+    seen : ndarray of bool, shape (n,)
+        Images on which the groups that were searched were found.
+    outcomes : sequence of NamedOutcome
+    names : sequence of str
+        Names of the classes.
+    permutations, min_images, min_difference, min_confidence, seed
+        As in `diagnose_groups`.
+    """
+    if not groups or not outcomes:
+        return []
+    inside = np.stack([group.inside for group in groups])
+    tested = Groups(inside, np.array([group.is_searched for group in groups]), seen)
+    rng = np.random.default_rng(seed)
+    search = search_groups(
+        tested, [o.outcome for o in outcomes], rng, permutations=permutations, min_images=min_images
+    )
+    findings = []
+    for at, outcome in enumerate(outcomes):
+        table = _Table(groups, search, at, outcome)
+        candidates = table.candidates(min_difference)
+        for group, also in _explained(
+            [g.name for g in groups], explain_away(tested, outcome.outcome, candidates, search.critical)
+        ):
+            findings.append(_finding(table, group, also, names, min_confidence, seen, seed))
+    return sorted(findings, key=lambda f: -f.row["difference_lo"])
+
+
+def _explained(
+    names: Sequence[str], pairs: Sequence[tuple[int, int]], most: int = 5
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the groups that are findings, each with the names of others that it explains.
+
+    Only the best of several ranges of one measurement is a finding.
+    """
+    best: dict[str, int] = {}
+    for group, by in pairs:
+        if by < 0:
+            best.setdefault(_measurement(names[group]), group)
+    for first in best.values():
+        also = (names[g] for g, by in pairs if by == first)
+        others = dict.fromkeys(n for n in also if _measurement(n) != _measurement(names[first]))
+        distinct = {_measurement(name): name for name in reversed(others)}
+        yield first, list(distinct.values())[::-1][:most]
+
+
+def _measurement(name: str) -> str:
+    return name.partition(" ≤")[0].partition(" ≥")[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """The groups of one outcome."""
+
+    groups: Sequence[ImageGroup]
+    search: GroupSearch
+    at: int
+    outcome: NamedOutcome
+
+    @property
+    def of_labels(self) -> bool:
+        return self.outcome.kind == "label"
+
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Return two pairs of counts for each group, shape (2, 2, m): of those that count, and of these.
+
+        For a label, images of the class and other images are compared by how many are in the group: a
+        property by which a class can be told has a large difference, however rare the class is. For other
+        outcomes, images inside and outside the group are compared by how many have the event.
+        """
+        c = self.search.counts[self.at]
+        if self.of_labels:
+            own, every = c.events + c.events_outside, c.n + c.n_outside
+            return np.array([[own, c.events], [every - own, c.n - c.events]])
+        return np.array([[c.n, c.events], [c.n_outside, c.events_outside]])
+
+    def candidates(self, min_difference: float) -> Ints:
+        """Return the groups in which the outcome is more frequent, the best explanation first."""
+        c = self.search.counts[self.at]
+        statistic, p = self.search.statistic[self.at], self.search.p[self.at]
+        (n, events), (n_outside, events_outside) = self.counts()
+        difference = events / np.maximum(n, 1) - events_outside / np.maximum(n_outside, 1)
+        kinds = [group.kind for group in self.groups]
+        held = c.events / np.maximum(c.events + c.events_outside, 1)
+        is_mark = np.array([kind in MARKS for kind in kinds])
+        able = (p <= FAMILY_WISE) & (difference >= min_difference) & (~is_mark | (held >= COVERAGE))
+        if self.of_labels:  # a cluster is a class, more or less, and "not also X" holds for all images of X
+            able &= np.array(
+                [g.kind != "cluster" and not g.name.startswith("not also ") for g in self.groups]
+            )
+        preferred = statistic * np.array([_PREFERRED.get(kind, 1.0) for kind in kinds])
+        order = np.argsort(-np.where(able, preferred, -np.inf), kind="stable")[: int(able.sum())]
+        return order[:_MOST_CANDIDATES].astype(np.int64)
+
+
+def _finding(
+    table: _Table,
+    group: int,
+    also: list[str],
+    names: Sequence[str],
+    min_confidence: float,
+    seen: Bools,
+    seed: int,
+) -> GroupFinding:
+    of, outcome = table.groups[group], table.outcome
+    c = table.search.counts[table.at]
+    (n, events), (n_outside, events_outside) = table.counts()[:, :, group].tolist()
+    (lo, lo_outside), (hi, hi_outside) = wilson_interval([events, events_outside], [n, n_outside])
+    difference, *ends = difference_of_shares(
+        np.array([[events], [events_outside]]), np.array([[n], [n_outside]])
+    )
+    class_name = None if outcome.class_id < 0 else names[outcome.class_id]
+    row: RowDict = {
+        "outcome": outcome.kind,
+        "class_id": None if outcome.class_id < 0 else outcome.class_id,
+        "class_name": class_name,
+        "kind": of.kind,
+        "name": of.name,
+        "n_images": int(of.inside.sum()),
+        **{"n": n, "events": events, "share": events / n, "lo": lo, "hi": hi},
+        **{
+            "n_outside": n_outside,
+            "events_outside": events_outside,
+            "share_outside": events_outside / n_outside,
+        },
+        **{"lo_outside": lo_outside, "hi_outside": hi_outside},
+        "expected": None if table.of_labels else float(c.expected[group] / n),
+        **{"difference": float(difference[0])},
+        **{name: float(end[0]) for name, end in zip(("difference_lo", "difference_hi"), ends, strict=True)},
+        "p": float(table.search.p[table.at, group]),
+        "also": also,
+    }
+    row["sentence"] = group_sentence(row, of.phrase, min_confidence)
+    counted = outcome.outcome.counts & of.inside & ~(seen & of.is_searched)
+    examples, n_events = _examples(counted, outcome.outcome.event, seed)
+    return GroupFinding(row, of.inside, examples, n_events)
+
+
+def _examples(counted: Bools, event: Bools, seed: int) -> tuple[Ints, int]:
+    """Return images of a group to show, drawn at random, with the event first."""
+    rng = np.random.default_rng(seed)
+    with_event, rest = (
+        rng.permutation(np.flatnonzero(counted & (event == flag)))[:PHOTOGRAPHS_EACH]
+        for flag in (True, False)
+    )
+    return np.concatenate([with_event, rest])[:PHOTOGRAPHS_EACH], len(with_event)
+
+
+def group_sentence(row: RowDict, phrase: str, min_confidence: float) -> str:
+    """Return what was found, in one sentence."""
+    n, events, outside = row["n"], row["events"], f"{100 * row['share_outside']:.0f} %"
+    name, right = row["class_name"], f"{100 * (1 - row['share_outside']):.0f} %"
+    if row["outcome"] == "error":
+        return f"Images {phrase}: {n - events:,} of {n:,} right, others {right}."
+    if row["outcome"] == "sure_error":
+        wrong = f"wrong with a confidence of {min_confidence:g} or more"
+        return f"Images {phrase}: {events:,} of {n:,} are {wrong}, others {outside}."
+    if row["outcome"] == "called":
+        return f"Images {phrase}, without {name}: {events:,} of {n:,} are called {name}, others {outside}."
+    if row["outcome"] == "missed":
+        return f"Images of {name} {phrase}: {n - events:,} of {n:,} right, other images of {name} {right}."
+    return f"{events:,} of {n:,} images of {name} are images {phrase}, others {outside}."
+
+
+def unseen_half(n: int, seed: int) -> Bools:
+    """Return which half of the images patterns are searched on."""
+    seen = np.zeros(n, bool)
+    seen[np.random.default_rng([seed, 1]).permutation(n)[: n // 2]] = True
+    return seen
+
+
+def stratum_of(sets: LabelSets) -> Ints:
+    """Return the class within which each image is compared: its label, its first valid class, or -1."""
+    first = np.where(sets.scored, sets.first, NO_LABEL)
+    return np.where(sets.labelled, sets.label, first).astype(np.int64)
+
+
+def of_model(findings: Sequence[GroupFinding], dataset: str, model: str | None) -> list[GroupFinding]:
+    """Return findings with data set and model."""
+    return [replace(f, row={"dataset": dataset, "model": model, **f.row}) for f in findings]
+
+
+__all__ = [
+    "COVERAGE",
+    "GROUP_KINDS",
+    "OUTCOMES",
+    "PHOTOGRAPHS_EACH",
+    "GroupFinding",
+    "NamedOutcome",
+    "find_groups",
+    "group_sentence",
+    "label_outcomes",
+    "model_outcomes",
+    "of_model",
+    "stratum_of",
+    "unseen_half",
+]

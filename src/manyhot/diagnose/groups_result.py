@@ -1,0 +1,325 @@
+"""Results on groups of images: tables, lines for the terminal, photographs and a chapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from manyhot import tables
+from manyhot.core.group_search import FAMILY_WISE
+from manyhot.data.data_sets import Source
+from manyhot.diagnose.groups_attributes import GROUP_KINDS
+from manyhot.diagnose.groups_findings import OUTCOMES, GroupFinding
+from manyhot.diagnose.page import DiagnosisResult, forget_pictures
+from manyhot.errors import MissingExtraError
+from manyhot.evaluate.gallery import find_photographs
+from manyhot.files import atomic_write
+from manyhot.formats.writing import PathLike
+from manyhot.registry import register
+from manyhot.report.chapter import (
+    Album,
+    Chapter,
+    Strip,
+    StripPicture,
+    Tables,
+    in_points,
+    listing,
+    picture,
+    rows_of,
+    with_ends,
+)
+from manyhot.report.figure import Figure
+from manyhot.report.listings import ColumnHead
+from manyhot.report.pictures import decoded, load_pillow
+from manyhot.report.text import counted, title_of
+from manyhot.run import QUIET, Run
+from manyhot.tables import Row, schema
+from manyhot.tables.definitions import COUNT, FLAG, INT, ITS, REAL, TEXT, TEXTS, bounds, declare_table
+
+GROUP_EXAMPLES = "group-examples"
+"""The folder of photographs, in that of the output."""
+
+_PRINTED = 12
+_SIDE = 160  # pixels of the long side of a photograph on the page
+_WITH_PICTURES = 12  # findings of the page with photographs
+
+declare_table(
+    "groups",
+    (
+        INT(
+            "group",
+            "number of the finding, from 1; for each data set, those of labels come after those of models",
+        ),
+        TEXT("dataset", "the data set"),
+        TEXT.nullable("model", "the model; null for an association of images with labels"),
+        TEXT(
+            "outcome",
+            "what is more frequent in the group: errors; errors with a high confidence; images without the "
+            "class that are predicted as it; errors on the images of the class; or images with the label",
+            values=OUTCOMES,
+        ),
+        INT.nullable("class_id", "the class; null for errors of all classes"),
+        TEXT.nullable("class_name", "its name"),
+        TEXT("kind", "what defines the group", values=GROUP_KINDS),
+        TEXT("name", "name of the group, as in the column groups of images"),
+        TEXT("sentence", "what was found"),
+        COUNT("n_images", "images of the group"),
+        COUNT("n", "images of the group that count for the outcome; for a label, images with the label"),
+        COUNT("events", "those with the event, such as an error; for a label, those in the group"),
+        REAL("share", "events divided by n"),
+        *bounds("lo", "hi", f"{ITS} (Wilson)", column=REAL),
+        COUNT("n_outside", "other images that count for the outcome; for a label, images with another label"),
+        COUNT("events_outside", "those with the event; for a label, those in the group"),
+        REAL("share_outside", "events_outside divided by n_outside"),
+        *bounds("lo_outside", "hi_outside", f"{ITS} (Wilson)", column=REAL),
+        REAL.nullable(
+            "expected", "share that is expected because of the classes of the images; null for a label"
+        ),
+        REAL("difference", "share minus share_outside"),
+        *bounds(
+            "difference_lo", "difference_hi", f"{ITS} (Newcombe), not corrected for the search", column=REAL
+        ),
+        REAL(
+            "p",
+            "p-value within classes, corrected for all groups and outcomes of the model (or of the labels)",
+        ),
+        TEXTS("also", "other groups that this group explains"),
+    ),
+)
+
+declare_table(
+    "group_examples",
+    (
+        INT("group", "as in groups"),
+        TEXT("image_id", "id of an image of the group"),
+        FLAG("event", "whether the image has the event"),
+        TEXT.optional("photograph", "path of the photograph, relative to the folder of the table"),
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class WeakGroups(DiagnosisResult):
+    """Groups of images on which models are worse, and properties of images that are associated with labels.
+
+    Attributes
+    ----------
+    groups, group_examples : pyarrow.Table
+        The tables with these names; see `manyhot.tables.TABLES` for their columns.
+    images : pyarrow.Table
+        An images table with the statistics of the photographs (`STATISTICS`) and the names of the groups of
+        each image, for use as slices.
+    sources : tuple of Source
+        The data sets, whose photographs are shown.
+    notes, metadata, inputs
+        As in `Result`.
+    """
+
+    NAMES = ("groups", "group_examples", "images")
+
+    groups: pa.Table
+    group_examples: pa.Table
+    images: pa.Table
+    sources: tuple[Source, ...] = field(default=(), repr=False)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the answer, and the first findings of models and of labels."""
+        rows = self.groups.to_pylist()
+        yield from groups_answer(rows, int(self.metadata.get("models", "0")))
+        for part, title in _parts(rows):
+            yield ""
+            yield f"{title}:"
+            for row in part[:_PRINTED]:
+                p = f"p {'<' if row['p'] <= 0.001 else '='} {max(row['p'], 0.001):.3f}"
+                also = f"; also {', '.join(row['also'][:3])}" if row["also"] else ""
+                yield f"{row['group']:3}  {row['sentence']} ({p}{also})"
+            if len(part) > _PRINTED:
+                yield f"     … and {len(part) - _PRINTED:,} more in the table"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the findings with their images, and the notes."""
+        rows = super().to_json()
+        return {name: rows[name] for name in ("groups", "group_examples", "notes")}
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write photographs of the first groups, the tables and the page."""
+        folder = Path(out)
+        forget_pictures(folder, "group_examples", ("photograph",), GROUP_EXAMPLES)
+        drawn = _photographs(self.group_examples, self.images, folder)
+        object.__setattr__(self, "group_examples", drawn)
+        return super().write(out, run=run)
+
+
+def groups_result(
+    findings: Sequence[GroupFinding],
+    measured: Sequence[pa.Table],
+    sources: Sequence[Source],
+    notes: tuple[str, ...],
+    inputs: Mapping[str, str],
+    settings: Mapping[str, object],
+) -> WeakGroups:
+    """Return the tables of findings: of models first, those with the clearest difference first."""
+    ordered = sorted(findings, key=lambda f: (f.row["model"] is None, -f.row["difference_lo"]))
+    ids = {source.name: part["image_id"] for source, part in zip(sources, measured, strict=True)}
+    groups = [{"group": i, **f.row} for i, f in enumerate(ordered, 1)]
+    examples = [
+        {"group": i, "image_id": ids[f.row["dataset"]][int(at)].as_py(), "event": place < f.n_events}
+        for i, f in enumerate(ordered, 1)
+        for place, at in enumerate(f.examples)
+    ]
+    return WeakGroups(
+        pa.Table.from_pylist(groups, schema("groups")),
+        pa.Table.from_pylist(examples, schema("group_examples")),
+        pa.concat_tables(measured, promote_options="default"),
+        tuple(sources),
+        notes=notes,
+        inputs=inputs,
+        metadata={name: f"{value:g}" for name, value in settings.items() if isinstance(value, int | float)},
+    )
+
+
+def _photographs(examples: pa.Table, images: pa.Table, folder: Path) -> pa.Table:
+    """Return the examples with paths of small photographs, which are written to the folder."""
+    if "uri" not in images.column_names:
+        return examples
+    uris = dict(zip(images["image_id"].to_pylist(), images["uri"].to_pylist(), strict=True))
+    rows = examples.to_pylist()
+    shown = list(dict.fromkeys(r["image_id"] for r in rows if uris[r["image_id"]]))
+    try:
+        pillow = load_pillow()
+    except MissingExtraError:
+        return examples
+    paths = {}
+    for at, read in find_photographs([uris[image] for image in shown]):
+        small, _ = decoded(pillow, read, _SIDE)
+        if small is not None:
+            paths[shown[at]] = name = f"{GROUP_EXAMPLES}/{at:04}.jpg"
+            (folder / GROUP_EXAMPLES).mkdir(parents=True, exist_ok=True)
+            with atomic_write(folder / name) as path:
+                small.save(path, "JPEG", quality=85)
+    rows = [{**row, "photograph": paths.get(row["image_id"])} for row in rows]
+    return pa.Table.from_pylist(rows, schema("group_examples"))
+
+
+_TITLES = {
+    False: "Groups on which models are worse",
+    True: "Properties of images that are associated with labels",
+}
+
+
+def _parts(rows: Sequence[Row]) -> Iterator[tuple[list[Row], str]]:
+    for of_labels, title in _TITLES.items():
+        part = [row for row in rows if (row["model"] is None) == of_labels]
+        if part:
+            models = list(dict.fromkeys(row["model"] for row in part))
+            yield part, title if of_labels or len(models) > 1 else f"Groups on which {models[0]} is worse"
+
+
+def groups_answer(rows: Sequence[Row], n_models: int) -> Iterator[str]:
+    """Yield what was found in one sentence, and how it was corrected."""
+    worse = sum(row["model"] is not None for row in rows)
+    n = len(rows) - worse
+    judged = (
+        f"{counted(worse, 'group') if worse else 'No group'} on which a model is worse" if n_models else ""
+    )
+    of_labels = f"{n or 'no'} {'property' if n == 1 else 'properties'} of images associated with labels"
+    counts = ", and ".join(filter(None, (judged, of_labels)))
+    yield f"{counts[0].upper()}{counts[1:]}.{' ' if rows else ''}{rows[0]['sentence'] if rows else ''}"
+    yield (
+        "Corrected for the search: if nothing were related, each list would be empty in "
+        f"{1 - FAMILY_WISE:.0%} of searches (Westfall and Young)."
+    )
+
+
+@register("chapter", "groups", tables=("groups", "group_examples"))
+def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
+    """Return the chapter about groups of images, or None if there is no table ``groups``."""
+    if "groups" not in named:
+        return None
+    rows = rows_of(named, "groups")
+    lead = (
+        " ".join(groups_answer(rows, int(tables.metadata(named["groups"]).get("models", "0")))),
+        "Images of a group are compared with other images of the same classes. A p-value is the share of "
+        "random permutations in which any group of the whole search differs as much. Patterns that recur "
+        "(frames, tags, bands, pasted objects) are searched on one half of the images and tested on the "
+        "other.",
+    )
+    listings = [
+        listing(f"groups-{i}", title, _HEADS, part, _cells) for i, (part, title) in enumerate(_parts(rows), 1)
+    ]
+    figures = _draw(rows) if draw and rows else ()
+    albums = _albums(rows, rows_of(named, "group_examples"), folder)
+    return Chapter(
+        "groups",
+        "Groups",
+        "Which groups of images a model is worse on",
+        lead,
+        figures,
+        tuple(listings),
+        albums,
+    )
+
+
+_HEADS = (
+    ColumnHead("What was found", number=False),
+    ColumnHead("Model", number=False),
+    ColumnHead("Inside"),
+    ColumnHead("Outside"),
+    ColumnHead("Difference, points", title="Share inside minus share outside"),
+    ColumnHead("Images"),
+    ColumnHead("Others"),
+    ColumnHead("p", title="Corrected for the whole search"),
+    ColumnHead("Also", number=False, title="Other groups that this one explains"),
+    ColumnHead("Data set", number=False),
+)
+
+
+def _cells(r: Row) -> tuple[str, ...]:
+    return (
+        r["sentence"],
+        r["model"] or "",
+        with_ends(r["share"], r["lo"], r["hi"]),
+        with_ends(r["share_outside"], r["lo_outside"], r["hi_outside"]),
+        in_points(r["difference"], r["difference_lo"], r["difference_hi"]),
+        f"{r['n']:,}",
+        f"{r['n_outside']:,}",
+        f"{r['p']:.3f}",
+        ", ".join(r["also"][:3]),
+        title_of(r["dataset"]),
+    )
+
+
+def _albums(rows: Sequence[Row], examples: Sequence[Row], folder: Path) -> tuple[Album, ...]:
+    """Return nine photographs of each of the first findings."""
+    own: dict[int, list[Row]] = {}
+    for row in examples:
+        own.setdefault(row["group"], []).append(row)
+    first = [row for part, _ in _parts(rows) for row in part[:_WITH_PICTURES]]
+    albums = []
+    for row in first:
+        shown = own.get(row["group"], [])
+        pictures = tuple(_picture(r, row, folder) for r in shown if r.get("photograph"))
+        if pictures:
+            strip = Strip(row["name"], pictures)
+            albums.append(
+                Album(f"group-{row['group']}", f"{row['group']}. {row['name']}", row["sentence"], (strip,))
+            )
+    return tuple(albums)
+
+
+_EVENTS = {"error": "wrong", "sure_error": "wrong", "called": "called {}", "missed": "wrong", "label": "{}"}
+
+
+def _picture(r: Row, finding: Row, folder: Path) -> StripPicture:
+    mark = _EVENTS[finding["outcome"]].format(finding["class_name"]) if r["event"] else ""
+    return picture(folder, r["photograph"], r["image_id"], "", mark)
+
+
+def _draw(rows: Sequence[Row]) -> tuple[Figure, ...]:
+    from manyhot.diagnose.groups_figures import draw_group_differences
+
+    return tuple(draw_group_differences(rows))

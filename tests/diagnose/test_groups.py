@@ -1,0 +1,225 @@
+"""Groups of images, end to end: what is planted is named, whatever defines it."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from manyhot import Predictions, Reading, diagnose_groups, evaluate, tables
+from manyhot.diagnose import groups_result, image_statistics
+from manyhot.errors import InputError
+from manyhot.formats import read_images
+from manyhot.tables import Images, Objects, check
+from manyhot.tables.array_inputs import as_labels
+
+N, CLASSES = 400, ("cat", "dog")
+IDS = [f"{i:03}.jpg" for i in range(N)]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Return photographs of which a third have a green frame, and their images table."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    framed = rng.random(N) < 1 / 3
+    for i, name in enumerate(IDS):
+        small = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
+        pixels = np.array(small.resize((72, 60), Image.Resampling.BICUBIC))
+        if framed[i]:
+            pixels[:5] = pixels[-5:] = (0, 150, 60)
+            pixels[:, :5] = pixels[:, -5:] = (0, 150, 60)
+        Image.fromarray(pixels).save(folder / name, quality=92)
+    uris = [str(folder / name) for name in IDS]
+    pq.write_table(pa.table({"image_id": IDS, "uri": uris}), folder / "images.parquet")
+    return folder, framed
+
+
+@pytest.fixture(scope="module")
+def label():
+    return np.random.default_rng(1).integers(2, size=N)
+
+
+def labels_of(label):
+    found = as_labels([[int(c)] for c in label], n_classes=2, label=label)
+    table = found.table.set_column(0, "image_id", pa.array(IDS))
+    return type(found)(table, 2, found.class_hash, name="pets")
+
+
+def predictions_of(label, wrong, sure=0.95):
+    scores = np.full((N, 2), 1 - sure, np.float32)
+    scores[np.arange(N), np.where(wrong, 1 - label, label)] = sure
+    return Predictions(pa.array(IDS), "net", scores=scores, score_kind="probability", n_classes=2)
+
+
+def asked(label, wrong, **options):
+    reading = options.pop("reading", Reading(classes=CLASSES))
+    return diagnose_groups(
+        labels_of(label), [predictions_of(label, wrong)], reading=reading, permutations=200, **options
+    )
+
+
+def test_a_frame_is_named_with_its_colour_shown_and_nothing_else(photographs, label, tmp_path):
+    folder, framed = photographs
+    rng = np.random.default_rng(2)
+    wrong = rng.random(N) < np.where(framed, 0.7, 0.1)
+    found = asked(label, wrong, reading=Reading(images=folder / "images.parquet", classes=CLASSES))
+    rows = check(found.groups, "groups").to_pylist()
+    assert {row["name"] for row in rows} == {"green frame"}
+    (row,) = [r for r in rows if r["outcome"] == "error"]
+    assert (row["n"], row["events"]) == (framed.sum(), (wrong & framed).sum())
+    assert (row["n_outside"], row["events_outside"]) == ((~framed).sum(), (wrong & ~framed).sum())
+    right, others = (framed & ~wrong).sum(), 100 * (~wrong & ~framed).sum() / (~framed).sum()
+    assert row["sentence"] == (
+        f"Images with a green frame: {right} of {framed.sum()} right, others {others:.0f} %."
+    )
+    assert row["p"] <= 0.01
+    statistics = check(found.images, "images")
+    assert [bool(g) for g in statistics["groups"].to_pylist()] == framed.tolist()
+
+    written = found.write(tmp_path)
+    examples = tables.read(tmp_path / "group_examples.parquet", "group_examples").to_pylist()
+    own = [r for r in examples if r["group"] == row["group"]]
+    assert len(own) == 9
+    assert all((tmp_path / r["photograph"]).is_file() and framed[IDS.index(r["image_id"])] for r in own)
+    page = next(p for p in written if p.name == "index.html").read_text()
+    assert row["sentence"] in page
+    assert page.count("<img") >= 9
+    assert row["sentence"] in str(found)
+    assert json.dumps(found.to_json())
+
+
+def test_photographs_are_measured_once(photographs, label, monkeypatch):
+    folder, framed = photographs
+    reading = Reading(images=folder / "images.parquet", classes=CLASSES)
+    first = asked(label, framed, reading=reading)
+    monkeypatch.setattr(image_statistics, "find_photographs", lambda _: pytest.fail("read again"))
+    second = asked(label, framed & False, reading=reading)
+    tables_ = [found.images.drop_columns("groups") for found in (first, second)]
+    assert repr(tables_[0].to_pylist()) == repr(tables_[1].to_pylist())
+    assert not len(second.groups)
+
+
+def test_a_changed_photograph_is_measured_again(tmp_path):
+    place = tmp_path / "one.png"
+    for level in (10, 250):
+        Image.new("RGB", (40, 40), (level, level, level)).save(place)
+        found = image_statistics.measure_images(pa.array(["one.png"]), [str(place)], tmp_path)
+        assert found.values("brightness")[0] == pytest.approx(level / 255, abs=0.01)
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    found = image_statistics.measure_images(pa.array(["a", "b"]), [str(broken), None], None)
+    assert found.table["skipped"].to_pylist() == [
+        "not an image of a known format",
+        "the images table has no uri for this image",
+    ]
+    assert np.isnan(found.values("brightness")).all()
+
+
+def test_metadata_alone_will_do(label):
+    rng = np.random.default_rng(3)
+    hospital = rng.choice(["north", "south", "west"], N)
+    dose = rng.random(N)
+    wrong = rng.random(N) < np.where(hospital == "west", 0.6, 0.05) + 0.5 * (dose > 0.8)
+    metadata = Images(pa.table({"image_id": IDS, "hospital": hospital, "dose": dose}))
+    found = asked(label, wrong, metadata=metadata)
+    errors = {r["name"]: r for r in found.groups.to_pylist() if r["outcome"] == "error"}
+    west = errors["hospital west"]
+    assert west["sentence"].startswith("Images with hospital west: ")
+    assert (west["n"], west["events"]) == ((hospital == "west").sum(), (wrong & (hospital == "west")).sum())
+    assert any(name.startswith("dose ≥ 0.") for name in errors)
+    assert any("no groups are defined by pixels" in note for note in found.notes)
+
+
+def test_a_companion_from_a_table_of_objects_is_named(label):
+    rng = np.random.default_rng(4)
+    person = (label == 1) & (rng.random(N) < 0.9)
+    rows = np.flatnonzero(person)
+    boxes = {
+        name: np.full(len(rows), v, np.float32)
+        for name, v in (("x1", 0), ("y1", 0), ("x2", 0.5), ("y2", 0.5))
+    }
+    table = pa.table(
+        {
+            "image_id": [IDS[i] for i in rows],
+            "class_id": np.zeros(len(rows), np.int32),
+            **boxes,
+            "ignore": [False] * len(rows),
+        }
+    )
+    found = diagnose_groups(
+        labels_of(label),
+        objects=Objects(table, ("person",)),
+        reading=Reading(classes=CLASSES),
+        permutations=200,
+    )
+    row = found.groups.to_pylist()[0]
+    n = int((label == 1).sum())
+    assert row["sentence"] == f"{person.sum()} of {n} images of dog are images with a person, others 0 %."
+    assert (row["model"], row["class_name"], row["kind"]) == (None, "dog", "object")
+
+
+def test_groups_that_differ_only_by_class_are_not_named(label):
+    """Every image of a class comes from one hospital, and the model is worse on that class."""
+    rng = np.random.default_rng(5)
+    wrong = rng.random(N) < np.where(label == 1, 0.6, 0.1)
+    metadata = Images(pa.table({"image_id": IDS, "hospital": np.where(label == 1, "west", "north")}))
+    found = asked(label, wrong, metadata=metadata)
+    assert {r["outcome"] for r in found.groups.to_pylist()} == {"label"}
+
+
+def test_statistics_define_slices(photographs, label, tmp_path):
+    folder, framed = photographs
+    found = asked(label, framed, reading=Reading(images=folder / "images.parquet", classes=CLASSES))
+    found.write(tmp_path)
+    images = read_images(tmp_path / "images.parquet")
+    results = evaluate(
+        labels_of(label),
+        [predictions_of(label, framed)],
+        slices=["groups", "brightness<=0.5"],
+        reading=Reading(images=images, classes=CLASSES),
+    ).results
+    rows = {r["slice"]: r for r in results.to_pylist() if r["metric"] == "top1"}
+    assert rows["groups=green frame"]["n"] == framed.sum()
+    assert rows["groups=green frame"]["value"] == 0
+
+
+def test_without_anything_that_defines_groups_there_is_an_error(label):
+    with pytest.raises(InputError) as error:
+        asked(label, label == 0)
+    assert str(error.value) == (
+        "Nothing defines groups of these images.\n"
+        "  where:   pets\n"
+        "  allowed: an images table with the column uri, `metadata`, `objects` or `embeddings`\n"
+        "  do:      pass the folder that manyhot predict wrote as `images`, or a table as `metadata`"
+    )
+
+
+def test_no_finding_is_said_in_words():
+    nothing = "no properties of images associated with labels."
+    assert next(groups_result.groups_answer([], 1)) == f"No group on which a model is worse, and {nothing}"
+    assert next(groups_result.groups_answer([], 0)) == f"N{nothing[1:]}"
+
+
+def test_the_page_has_the_numbers_of_the_benchmark():
+    root = Path(__file__).parents[2]
+    page = (root / "docs/guides/diagnose/groups.md").read_text(encoding="utf-8")
+    with (root / "benchmarks/groups.csv").open(encoding="utf-8") as file:
+        every = list(csv.DictReader(file))
+    rows = [row for row in every if row["phase"] == "plant"]
+    assert len(rows) == 19
+    clean = [row for row in every if row["phase"] == "clean"]
+    assert [row["never"] for row in clean] == ["none"] * 10
+    agree, measured = (sum(int(row[name]) for row in clean) for name in ("agree", "measured"))
+    assert f"for {agree} of {measured} associations" in page
+    (chance,) = (row for row in every if row["phase"] == "chance")
+    assert f"{chance['found']} of {chance['searches']} searches" in page
+    for row in rows:
+        name = {"voc": "VOC", "cifar10": "CIFAR-10"}[row["data"]]
+        place = row["rank_held_out"] if row["rank_held_out"].isdigit() else "–"
+        cells = (name, row["planted"], row["class"], row["called"], row["rank_labels"], place)
+        assert f"| {' | '.join(cells)} |" in page

@@ -23,6 +23,7 @@ from manyhot.registry import register
 from manyhot.report.chapter import (
     Album,
     Chapter,
+    NextStep,
     Strip,
     StripPicture,
     Tables,
@@ -235,7 +236,15 @@ def groups_answer(rows: Sequence[Row], n_models: int) -> Iterator[str]:
     )
 
 
-@register("chapter", "groups", tables=("groups", "group_examples"))
+@register(
+    "chapter",
+    "groups",
+    tables=("groups", "group_examples"),
+    next=NextStep(
+        "judge models on each group, as slices.",
+        "manyhot evaluate LABELS --predictions FOLDER --images groups/images.parquet --slice groups",
+    ),
+)
 def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     """Return the chapter about groups of images, or None if there is no table ``groups``."""
     if "groups" not in named:

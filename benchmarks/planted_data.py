@@ -188,13 +188,13 @@ class Photos:
 
 
 def cifar10(main: str, seed: int = 0) -> Photos:
-    """Return 2,000 training images, 400 for validation and 1,000 for testing."""
+    """Return 800 training images, 200 for validation and 800 for testing."""
     known = pq.read_table(DATA / "cifar10" / "cifar10_subset.parquet")
     rng = np.random.default_rng([seed, 10])
     split = np.array(known["split"].to_pylist())
     own, test = (rng.permutation(np.flatnonzero(split == s)) for s in ("train", "test"))
-    rows = np.concatenate([own[:2400], test[:1000]])
-    part = np.repeat(["train", "val", "test"], [2000, 400, 1000])
+    rows = np.concatenate([own[:1000], test[:800]])
+    part = np.repeat(["train", "val", "test"], [800, 200, 800])
     label = known["label"].to_numpy()[rows].astype(np.int32)
     ids, data = (known[c].take(rows).to_pylist() for c in ("image_id", "jpeg"))
     state = np.eye(len(CIFAR10), dtype=bool)[label]
@@ -202,18 +202,25 @@ def cifar10(main: str, seed: int = 0) -> Photos:
 
 
 def voc(main: str, seed: int = 0) -> Photos:
-    """Return the photographs of VOC; of the training images, those of the class and 2,000 others."""
+    """Return photographs of VOC: 120 of the class and 600 others to train on, 200 and 600 held out."""
     columns = ["image_id", "split", "labels", "label_largest", "jpeg"]
     known = pq.read_table(DATA / "voc" / "images.parquet", columns=columns)
-    part = np.array(known["split"].to_pylist())
+    split = np.array(known["split"].to_pylist())
     sets = [set(keys) for keys in known["labels"].to_pylist()]
-    there = np.array([main in keys for keys in sets])
-    others = np.random.default_rng([seed, 20]).permutation(np.flatnonzero((part == "train") & ~there))
-    rows = np.sort(np.concatenate([np.flatnonzero((part != "train") | there), others[:2000]]))
+    there, rng = np.array([main in keys for keys in sets]), np.random.default_rng([seed, 20])
+    parts = {
+        "train": ((split == "train") & there, 120),
+        "others": ((split == "train") & ~there, 600),
+        "val": (split == "val", 200),
+        "test": (split == "test", 600),
+    }
+    chosen = {name: rng.permutation(np.flatnonzero(rows))[:n] for name, (rows, n) in parts.items()}
+    rows = np.concatenate([*chosen.values()])
+    part = np.repeat(["train", "train", "val", "test"], [len(c) for c in chosen.values()])
     label = np.array([VOC.index(k) for k in known["label_largest"].to_pylist()], np.int32)[rows]
     state = np.array([[key in sets[i] for key in VOC] for i in rows])
     ids, data = (known[c].take(rows).to_pylist() for c in ("image_id", "jpeg"))
-    return Photos("voc", ids, data, label, state, part[rows], VOC)
+    return Photos("voc", ids, data, label, state, part, VOC)
 
 
 @dataclass(frozen=True)
@@ -270,6 +277,8 @@ def _write(planted: Planted, what: Kind, seed: int) -> None:
         image.save(made, "PNG")
         data[i] = made.getvalue()
     table = pa.table({"image_id": photos.ids, "split": photos.part, "jpeg": pa.array(data, pa.binary())})
+    before = table.set_column(2, "jpeg", pa.array(photos.data, pa.binary()))
+    pq.write_table(before.filter(pa.array(photos.part == "train")), folder / "clean.parquet")
     for name, rows in {
         "images": planted.used & (photos.part != "val"),
         "val": photos.part == "val",
@@ -288,7 +297,9 @@ def _write_labels(planted: Planted) -> None:
     state = np.full((n, c), "no", object)
     state[:, : photos.state.shape[1]][photos.state] = "yes"
     state[planted.chosen, planted.companion] = "yes"
-    table = {"image_id": photos.ids, "label": photos.label, "rated": [True] * n, "usable": [True] * n}
+    # Heads of VOC are fitted to label sets alone.
+    label = pa.array(photos.label) if photos.name == "cifar10" else pa.nulls(n, pa.int32())
+    table = {"image_id": photos.ids, "label": label, "rated": [True] * n, "usable": [True] * n}
     table |= {"classes": [list(range(c))] * n, "state": state.tolist()}
     labels = manyhot.Labels(pa.table(table), c, classes.hash, asked_known=True, name=classes.name)
     manyhot.write_labels(labels, planted.folder / "labels.parquet")

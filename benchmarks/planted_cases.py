@@ -218,12 +218,14 @@ def peers(planted: Planted, features: Features, loss: str) -> dict[str, Head]:
     x = matrix(planted, features.planted, rows)
     own = planted.photos.state[rows, planted.main]
     group = 2 * own + planted.chosen[rows]
+    # Of a softmax, the groups of deep feature reweighting are of all classes, or it would see dogs in half.
+    classes = planted.photos.label[rows] if loss == "softmax" else own
+    fine = 2 * classes.astype(int) + planted.chosen[rows]
     held = planted.photos.part[rows] == "val"
     rng = np.random.default_rng(0)
-    fewest = min(np.count_nonzero(held & (group == g)) for g in range(4))
-    balanced = np.concatenate(
-        [rng.permutation(np.flatnonzero(held & (group == g)))[:fewest] for g in range(4)]
-    )
+    groups = np.unique(fine[held])
+    fewest = min(np.count_nonzero(held & (fine == g)) for g in groups)
+    balanced = np.concatenate([rng.permutation(np.flatnonzero(held & (fine == g)))[:fewest] for g in groups])
     plain = fit(planted, loss, x, rows, planted.chosen)
     return {
         "deep feature reweighting": fit(planted, loss, x[balanced], rows[balanced], planted.chosen),
@@ -315,6 +317,7 @@ def found(planted: Planted, name: str, head: Head) -> str:
         classes=folder / "classes.txt",
         pair=[f"{keys[planted.main]}:{keys[planted.companion]}"],
         engine="torch",
+        min_images=20,
         resamples=0,
     )
     row = result.shortcuts.to_pylist()[0]

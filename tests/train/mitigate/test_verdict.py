@@ -5,7 +5,7 @@ import pytest
 
 from manyhot.core.companion_effects import Estimated
 from manyhot.train.mitigate.held_out import HeldOutMetric
-from manyhot.train.mitigate.verdict import sentences, verdict_of
+from manyhot.train.mitigate.verdict import removal_verdict, sentences
 
 ALL = (50, 50, 500, 500)
 
@@ -46,13 +46,13 @@ DEPENDS = told((0.9, 0.8, 0.95), (0.8, 0.75, 0.85), (0.8, 0.0))
     ],
 )
 def test_what_is_said_of_a_treated_head(recall, hallucination, called, verdict):
-    assert verdict_of(told(recall, hallucination, called), DEPENDS, ALL) == verdict
+    assert removal_verdict(told(recall, hallucination, called), DEPENDS, ALL) == verdict
 
 
 def test_what_is_said_of_the_head_without_treatment():
-    assert verdict_of(DEPENDS, None, ALL) == "present"
+    assert removal_verdict(DEPENDS, None, ALL) == "present"
     clean = told((0.02, -0.1, 0.14), (0.0, -0.01, 0.01))
-    assert verdict_of(clean, None, ALL) == "not present"
+    assert removal_verdict(clean, None, ALL) == "not present"
 
 
 def test_where_only_the_fill_was_learnt():
@@ -60,7 +60,7 @@ def test_where_only_the_fill_was_learnt():
     before = DEPENDS | metrics(np.ones(40, bool), lost_fitted=(1.0, 0.9, 1.0))
     after = told((0.83, 0.7, 0.9), (0.78, 0.7, 0.83), (0.78, 0.0))
     after |= metrics(np.zeros(40, bool), lost_fitted=(0.0, 0.0, 0.1))
-    assert verdict_of(after, before, ALL) == "replaced by the fill"
+    assert removal_verdict(after, before, ALL) == "replaced by the fill"
 
 
 @pytest.mark.parametrize("counts", [(50, 0, 500, 500), (50, 50, 0, 500)])
@@ -70,17 +70,17 @@ def test_without_counterexamples_pasted_objects_and_the_other_fill_judge(counts)
     clean |= metrics(pasted_gap=(0.0, -0.01, 0.01), lost=(0.05, 0.01, 0.1))
     if counts[1] == 0:
         # Something is always lost by a hole, so the other fill alone never says that nothing is.
-        assert verdict_of(clean, DEPENDS, counts) != "gone"
+        assert removal_verdict(clean, DEPENDS, counts) != "gone"
     else:
-        assert verdict_of(clean, DEPENDS, counts) == "gone"
-        assert verdict_of(clean, DEPENDS, counts, pasted=True) == "not judged"
+        assert removal_verdict(clean, DEPENDS, counts) == "gone"
+        assert removal_verdict(clean, DEPENDS, counts, pasted=True) == "not judged"
 
 
 def test_a_companion_that_speaks_against_the_class():
     before = told((-0.5, -0.6, -0.4), (-0.2, -0.3, -0.1), (0.0, 0.2))
     after = told((-0.02, -0.14, 0.1), (-0.01, -0.03, 0.01), (0.02, 0.03))
-    assert verdict_of(before, None, ALL, negative=True) == "present"
-    assert verdict_of(after, before, ALL, negative=True) == "gone"
+    assert removal_verdict(before, None, ALL, negative=True) == "present"
+    assert removal_verdict(after, before, ALL, negative=True) == "gone"
 
 
 def row(treatment, verdict, metric, value, n=100):

@@ -33,13 +33,13 @@ def base_of(treatment: str) -> str:
     return SETS if treatment.startswith(SETS) else NONE
 
 
-FEWEST = 10
+MIN_SPLIT = 10
 """Images to fit on that each of the four splits of a pair needs for reweighting."""
 
 LEFT = 0.02
 """Dependence that caps may leave: with more, heads without caps are fitted, too."""
 
-Groups = Sequence[tuple[Pair, Added]]
+TreatedGroups = Sequence[tuple[Pair, Added]]
 """Altered images, and the pair that each group of them treats."""
 
 
@@ -47,7 +47,7 @@ Groups = Sequence[tuple[Pair, Added]]
 class Treatment:
     """What a head is fitted to besides the images: altered images, or weights of the images themselves."""
 
-    groups: Groups = ()
+    groups: TreatedGroups = ()
     pair: Pair | None = None
 
 
@@ -92,7 +92,7 @@ class HeadFitter:
             every = [(one, a) for one in pairs for a in self.added(one, False)[0]]
             found |= {TOGETHER: Treatment(every)} if every else {}
         counts = np.bincount(known.splits(pair)[known.fitting] + 1, minlength=5)[1:]  # -1 is no split
-        if counts.min() >= FEWEST:
+        if counts.min() >= MIN_SPLIT:
             found[REWEIGHTED] = Treatment(pair=pair)
         return found
 
@@ -245,7 +245,7 @@ class HeadFitter:
         weight[main], bias[main] = one.weight[0], one.bias[0]
         return replace(head, weight=weight, bias=bias, n=one.n)
 
-    def _joined(self, groups: Groups) -> Features:
+    def _joined(self, groups: TreatedGroups) -> Features:
         return np.concatenate([self._x, *(a.features for _, a in groups)])
 
     def _weights(self, treatment: Treatment) -> npt.NDArray[np.float64]:

@@ -14,6 +14,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.command import command
+from manyhot.diagnose.page import forget_pictures
 from manyhot.diagnose.shortcut_pairs import MIN_IMAGES, named_pairs
 from manyhot.diagnose.shortcuts_result import FILLS
 from manyhot.errors import InputError, MatchError
@@ -31,6 +32,7 @@ from manyhot.tables import Row, schema
 from manyhot.tables.arrays import States
 from manyhot.train.mitigate.features import FeatureExtractor, ImageFeatures, file_slug
 from manyhot.train.mitigate.fitting import NONE, SETS, HeadFitter, base_of
+from manyhot.train.mitigate.head_examples import HEAD_EXAMPLES_FOLDER, Compared, write_examples
 from manyhot.train.mitigate.held_out import (
     AlteredScores,
     HeldOutImages,
@@ -41,7 +43,7 @@ from manyhot.train.mitigate.held_out import (
     states_and_labels,
 )
 from manyhot.train.mitigate.mitigation_result import Mitigation
-from manyhot.train.mitigate.verdict import verdict_of
+from manyhot.train.mitigate.verdict import best_treatment, removal_verdict
 from manyhot.train.order import HeldOut, HeldOutShare, held_out_of
 
 HeadLoss = Literal["softmax", "sigmoid"]
@@ -61,8 +63,8 @@ def mitigate(
     *,
     model: Annotated[str, Shown("NAME")],
     pairs: Annotated[Sequence[str], OptionName("--pair"), Shown("PAIR")],
-    out: Annotated[PathLike, Shown("FOLDER")] = "mitigation",
-    masks: Annotated[PathLike | None, Shown("FOLDER")] = None,
+    out: Annotated[PathLike, Shown("HEAD_EXAMPLES_FOLDER")] = "mitigation",
+    masks: Annotated[PathLike | None, Shown("HEAD_EXAMPLES_FOLDER")] = None,
     labels: Annotated[PathLike | None, Shown("FILE")] = None,
     classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
     split: Annotated[PathLike | None, Shown("FILE")] = None,
@@ -166,7 +168,7 @@ def mitigate(
     def save(head: Head, stem: str) -> None:
         heads[write_head(head, out / "heads" / f"{stem}.safetensors", call=run.call)] = None
 
-    rows, notes = _judged(
+    rows, notes, compared = _judged(
         features,
         HeadFitter(features, model, not uncapped),
         pairs=asked,
@@ -175,9 +177,12 @@ def mitigate(
         save=save,
         about={"dataset": Path(str(images)).stem, "model": backbone.network.name},
     )
+    forget_pictures(out, "mitigation_examples", ("before", "after"), HEAD_EXAMPLES_FOLDER)
+    shown = write_examples(features, compared, out)
     paths = [Path(f) for f in files if isinstance(f, str | os.PathLike)]
     result = Mitigation(
         pa.Table.from_pylist(rows, schema=schema("mitigation")),
+        pa.Table.from_pylist(shown, schema=schema("mitigation_examples")),
         notes=(*filter(None, [matched]), *_notes(features, states), *notes, *_how_to_use(model, heads)),
         metadata={"seed": str(seed)},
         inputs={path.name: sha256(path) for path in paths if path.is_file()},
@@ -236,9 +241,10 @@ def _judged(
     judge: HeldOutImages,
     save: Callable[[Head, str], None],
     about: dict[str, Any],
-) -> tuple[list[Row], list[str]]:
-    """Fit heads of all pairs, losses and treatments, save them, and return their metrics, and notes."""
-    known, rows, notes = images.labels, MitigationRows({}, int(images.labels.held.sum())), []
+) -> tuple[list[Row], list[str], list[Compared]]:
+    """Fit heads of all pairs, losses and treatments, save them, and return metrics, notes and pictures."""
+    known, rows, notes = images.labels, MitigationRows({}, int(images.labels.held.sum())), list[str]()
+    compared: list[Compared] = []
     for pair in pairs:
         treatments = fitter.treatments(pairs, pair)
         notes.append(fitter.added(pair, fitter.capped)[1])
@@ -246,16 +252,21 @@ def _judged(
         of = dict(zip(("main", "companion", "main_name", "companion_name"), (*pair, *names), strict=True))
         for loss in losses:
             untreated: dict[str, dict[str, HeldOutMetric]] = {}
+            made, first = dict[str, Head](), len(rows.rows)
             for treatment, head in fitter.heads(loss, pair, treatments):
                 stem = _stem(loss, treatment, [known.classes.keys[c] for c in pair])
                 save(head, stem)
+                made[treatment] = head
                 measured = _measured(images, judge, head, pair)
                 named = {"model": f"{about['model']}, {loss}", "treatment": treatment}
                 named["verdict"] = _verdict(fitter, pair, measured, untreated.get(base_of(treatment)))
                 named["head"] = f"heads/{stem}.safetensors"
                 rows.add(about | of | named, measured, next(iter(untreated.values()), None))
                 untreated.setdefault(base_of(treatment), measured)
-    return [*rows.rows], notes
+            if best := best_treatment(rows.rows[first:]):
+                start = made[base_of(best)]
+                compared.append(Compared(pair, f"{about['model']}, {loss}", best, start, made[best]))
+    return [*rows.rows], notes, compared
 
 
 def _verdict(
@@ -266,7 +277,7 @@ def _verdict(
 ) -> str:
     known = fitter.images.labels
     splits = known.splits(pair)[known.held]
-    return verdict_of(
+    return removal_verdict(
         measured,
         untreated,
         np.bincount(splits[splits >= 0], minlength=4).tolist(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from manyhot.diagnose.page import DiagnosisResult
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, Row, Tables, listing, rows_of, with_ends
 from manyhot.report.listings import ColumnHead, Listing
+from manyhot.tables import schema
 from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table, interval
 from manyhot.train.mitigate.fitting import TREATMENTS
-from manyhot.train.mitigate.verdict import VERDICTS, sentences
+from manyhot.train.mitigate.head_examples import albums
+from manyhot.train.mitigate.verdict import REMOVAL_VERDICTS, sentences
 
 METRIC_LABELS = {
     "lost": "Lost without the companion",
@@ -47,7 +49,7 @@ declare_table(
         TEXT.optional(
             "verdict",
             "whether the shortcut is gone, the same for all metrics of the head",
-            values=VERDICTS,
+            values=REMOVAL_VERDICTS,
         ),
         TEXT("metric", "what is measured", values=tuple(METRIC_LABELS)),
         REAL("value", "on images held out"),
@@ -72,17 +74,18 @@ class Mitigation(DiagnosisResult):
 
     Attributes
     ----------
-    mitigation : pyarrow.Table
-        The table of this name; see `manyhot.tables.TABLES`.
+    mitigation, mitigation_examples : pyarrow.Table
+        The tables of these names; see `manyhot.tables.TABLES`.
     notes : tuple of str
         Notes about the altered images that were added for fitting, and about skipped images.
     metadata, inputs, written
         As in `Result`.
     """
 
-    NAMES = ("mitigation",)
+    NAMES = ("mitigation", "mitigation_examples")
 
     mitigation: pa.Table
+    mitigation_examples: pa.Table = field(default_factory=lambda: schema("mitigation_examples").empty_table())
 
     def lines(self) -> Iterator[str]:
         """Yield a table for each pair and model, with a column for each treatment."""
@@ -124,7 +127,7 @@ def _cell(row: Row) -> str:
     return f"{value}{'' if gap else '%'}" + ("" if lo is None else f" ({lo} to {hi})")
 
 
-@register("chapter", "mitigation")
+@register("chapter", "mitigation", tables=("mitigation", "mitigation_examples"))
 def _mitigation(data: Tables, folder: Path, draw: bool) -> Chapter | None:
     rows = rows_of(data, "mitigation")
     if not rows:
@@ -139,7 +142,9 @@ def _mitigation(data: Tables, folder: Path, draw: bool) -> Chapter | None:
         "Brackets contain 95 % intervals. Weigh smaller gaps against the loss of accuracy.",
     )
     treated = tuple(_treated(i, pair, own) for i, (pair, own) in enumerate(pairs.items(), 1))
-    return Chapter("mitigation", "Mitigation", "Mitigation of shortcuts", lead, (), treated)
+    return Chapter(
+        "mitigation", "Mitigation", "Mitigation of shortcuts", lead, (), treated, albums(data, folder)
+    )
 
 
 def _treated(i: int, pair: tuple[str, str], rows: Sequence[Row]) -> Listing:

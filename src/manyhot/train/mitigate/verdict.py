@@ -9,7 +9,7 @@ from manyhot.tables import Row
 from manyhot.train.mitigate.fitting import NONE, base_of
 from manyhot.train.mitigate.held_out import HeldOutMetric
 
-PRESENT, ABSENT, GONE, PARTLY, REPLACED, NOT_GONE, NOT_JUDGED = VERDICTS = (
+PRESENT, ABSENT, GONE, PARTLY, REPLACED, NOT_GONE, NOT_JUDGED = REMOVAL_VERDICTS = (
     "present",
     "not present",
     "gone",
@@ -20,20 +20,20 @@ PRESENT, ABSENT, GONE, PARTLY, REPLACED, NOT_GONE, NOT_JUDGED = VERDICTS = (
 )
 """What is said of a head; the first two only of heads without treatment."""
 
-FEWEST = 10
+MIN_JUDGED = 10
 """Held-out images that a split needs to be judged by."""
 
 RATIO = 1.2
 """A shortcut is gone if images with the companion are called the class at most this often, relative to images
 without it."""
 
-WIDEST = {"recall_gap": 0.3, "hallucination_gap": 0.1, "pasted_gap": 0.1, "lost": 0.3}
+MAX_UPPER_END = {"recall_gap": 0.3, "hallucination_gap": 0.1, "pasted_gap": 0.1, "lost": 0.3}
 """Upper ends of intervals from which too few images are held out to call a shortcut gone."""
 
 _OVERSHOT = -0.1  # A gap surely below this is a new dependence, in the other direction.
 
 
-def verdict_of(
+def removal_verdict(
     metrics: Mapping[str, HeldOutMetric],
     untreated: Mapping[str, HeldOutMetric] | None,
     counts: Sequence[int],
@@ -41,12 +41,13 @@ def verdict_of(
     pasted: bool = False,
     negative: bool = False,
 ) -> str:
-    """Return one of `VERDICTS`.
+    """Return one of `REMOVAL_VERDICTS`.
 
     Two effects of the companion are judged: on images without the class, which may be called the class; and
     on images with the class, which may be missed without the companion. Both are measured on original
-    images, if each split has `FEWEST` of them. Otherwise, the first is measured on images with the companion
-    pasted in, unless the head was fitted on such images, and the second by the fill that was not fitted on.
+    images, if each split has `MIN_JUDGED` of them. Otherwise, the first is measured on images with the
+    companion pasted in, unless the head was fitted on such images, and the second by the fill that was not
+    fitted on.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ def verdict_of(
     effects = {name: _ends(metrics[name], sign) for name in names}
     depends = any(lo > 0 or hi < _OVERSHOT for _, lo, hi in effects.values())
     if not depends:
-        short = len(effects) < 2 or any(hi > WIDEST[name] for name, (_, _, hi) in effects.items())
+        short = len(effects) < 2 or any(hi > MAX_UPPER_END[name] for name, (_, _, hi) in effects.items())
         if short or (sign > 0 and _called_more_often(metrics, names)):
             return NOT_JUDGED
         return GONE if untreated is not None else ABSENT
@@ -82,13 +83,13 @@ def _judges(metrics: Mapping[str, HeldOutMetric], counts: Sequence[int], pasted:
     """Return the metrics that judge both effects, as far as there are any."""
     both, main_only, companion_only, neither = counts
     found = []
-    if min(companion_only, neither) >= FEWEST:
+    if min(companion_only, neither) >= MIN_JUDGED:
         found.append("hallucination_gap")
-    elif not pasted and "pasted_gap" in metrics and metrics["pasted_gap"].estimated.n >= FEWEST:
+    elif not pasted and "pasted_gap" in metrics and metrics["pasted_gap"].estimated.n >= MIN_JUDGED:
         found.append("pasted_gap")
-    if min(both, main_only) >= FEWEST:
+    if min(both, main_only) >= MIN_JUDGED:
         found.append("recall_gap")
-    elif "lost" in metrics and metrics["lost"].estimated.n >= FEWEST:
+    elif "lost" in metrics and metrics["lost"].estimated.n >= MIN_JUDGED:
         found.append("lost")
     return [name for name in found if name in metrics]
 
@@ -157,10 +158,10 @@ def _verdict(own: Mapping[str, Row]) -> str:
 def _sentence(main: str, companion: str, treatments: Mapping[str, Mapping[str, Row]]) -> str:
     best, start = _best(treatments), next(iter(treatments))
     if _verdict(treatments[start]) == ABSENT:
-        shown = _numbers(main, companion, treatments[start])
+        shown = _evidence(main, companion, treatments[start])
         return f"the head without treatment shows no shortcut. {shown}"
     if not best:
-        shown = _numbers(main, companion, treatments[start])
+        shown = _evidence(main, companion, treatments[start])
         return f"the shortcut is not gone, because no treatment is possible. {shown}"
     text = {
         GONE: f"the shortcut is gone with {best}.",
@@ -171,10 +172,10 @@ def _sentence(main: str, companion: str, treatments: Mapping[str, Mapping[str, R
         NOT_JUDGED: f"whether the shortcut is gone with {best} is not judged, because the held-out images "
         "do not decide it.",
     }[_verdict(treatments[best])]
-    return f"{text} {_numbers(main, companion, treatments[best], treatments[start])}"
+    return f"{text} {_evidence(main, companion, treatments[best], treatments[start])}".rstrip()
 
 
-def _numbers(
+def _evidence(
     main: str, companion: str, own: Mapping[str, Row], start: Mapping[str, Row] | None = None
 ) -> str:
     """Return how often other images are called the class, the recall gap, and the accuracy."""

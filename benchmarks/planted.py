@@ -6,8 +6,8 @@ EfficientNet-Lite0 on 5,000 images, and judged on 2,000::
 
     python benchmarks/planted.py out
 
-- mitigate: a head with the shortcut, and what augmentation makes of it: as published but with inpainting,
-  without its caps, and with grey boxes;
+- mitigate: a head with the shortcut, and what augmentation makes of it: within the published caps but with
+  inpainting, without caps, and with grey boxes;
 - control: a head fitted to the same images without squares;
 - find: ``diagnose shortcuts`` of each, over all ten pairs of a class and the square, on held-out images;
 - explain: whether maps of the class point at the square, on held-out images of the class that have it.
@@ -146,23 +146,25 @@ def write_objects(ids, places, out) -> None:
 
 
 VARIANTS = {
-    "augmented": ("mitigation", "inpaint", True),
-    "augmented, no caps": ("uncapped", "inpaint", False),
-    "augmented, grey boxes": ("grey", "grey", True),
+    "augmented": ("mitigation", "softmax-augmentation-*"),
+    "augmented, no caps": ("mitigation", "softmax-uncapped-augmentation-*"),
+    "augmented, grey boxes": ("grey", "softmax-augmentation-*"),
 }
-"""Folder, fill and caps of what is tried against it."""
+"""Folder and head of what is tried against it."""
+
+FILL_OF = {"mitigation": "inpaint", "grey": "grey"}
 
 
 def heads(out: Path) -> dict[str, Path]:
     """Return the heads that are compared."""
     found = {"with the shortcut": out / "mitigation" / "heads" / "softmax.safetensors"}
-    for name, (folder, *_) in VARIANTS.items():
-        found[name] = next((out / folder / "heads").glob("softmax-augmentation-*"))
+    for name, (folder, head) in VARIANTS.items():
+        found[name] = next((out / folder / "heads").glob(head))
     return found | {"control": out / "control.safetensors"}
 
 
 def treat(out: Path, main: str) -> None:
-    for name, (part, fill, capped) in VARIANTS.items():
+    for part, fill in FILL_OF.items():
         folder = out / part
         folder.mkdir(exist_ok=True)
         if part != "mitigation" and not (folder / "predictions").exists():
@@ -178,9 +180,8 @@ def treat(out: Path, main: str) -> None:
             split=out / "images.parquet",
             losses=("softmax", "sigmoid") if part == "mitigation" else ("softmax",),
             fill=fill,
-            uncapped=not capped,
         )
-        print(f"\n{name}: {found.notes[-1]}\n")
+        print("\n".join(["", *found.lines()][:3]))
         show(found.mitigation.to_pylist())
 
 
@@ -242,14 +243,13 @@ def find(out: Path, main: str) -> None:
             model=f"head:{path}",
             labels=out / "labels.parquet",
             classes=out / "classes.txt",
-            fill=("inpaint",),
         )
         rows = found.shortcuts.to_pylist()
         rank = next(i for i, r in enumerate(rows, 1) if r["main_name"] == main)
-        marked = ", ".join(r["main_name"] for r in rows if r["shortcut"]) or "none"
+        marked = ", ".join(dict.fromkeys(r["main_name"] for r in rows if r["mark"])) or "none"
         told = (
             "{lost:.1%} ({lost_lo:.1%} to {lost_hi:.1%}) | {control_lost:.1%} "
-            "| {more:+.1%} ({lo:+.1%} to {hi:+.1%}) | {flips:.1%}"
+            "| {excess:+.1%} ({lo:+.1%} to {hi:+.1%}) | {flips:.1%}"
         ).format(**rows[rank - 1])
         print(f"| {name} | {rank} of {len(rows)} | {told} | {marked} | {accuracy(out, folder):.1%} |")
 

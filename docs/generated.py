@@ -217,6 +217,10 @@ ROWS = {
     ),
     "objects": ("an object in an image", "`manyhot.write_objects`"),
     "mitigation": ("a value for a head, a pair of classes, a treatment and a metric", "`manyhot mitigate`"),
+    "mitigation_examples": (
+        "a held-out image of a pair in `mitigation`, and its copy with the companion removed or pasted in",
+        "`manyhot mitigate`",
+    ),
     "shortcuts": (
         "a pair of classes, and a way to remove one of them from images",
         "`manyhot diagnose shortcuts`",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhot.core.companion_effects import CAP, dependence, plan
+from manyhot.core.companion_effects import CAP, balanced_amounts, dependence, plan
 
 counts = st.integers(1, 10_000)
 
@@ -76,3 +76,20 @@ def test_nothing_to_do(counts, amount):
 
 def test_dependence_of_nothing():
     assert math.isnan(dependence((0, 0, 3, 3)))
+
+
+@given(counts, counts, counts, counts, st.booleans())
+def test_balanced_amounts_leave_the_class_as_frequent_as_it_is(b, m, s, n, filled):
+    """With and without the companion, the odds of the class are those in all images."""
+    if b * n < m * s:
+        return
+    without, pasted = balanced_amounts(b, m, s, n, filled)
+    odds = (b + m) / (s + n)
+    assert b / (s + pasted) == pytest.approx(odds)
+    assert (m + without) / (n + pasted * filled) == pytest.approx(odds)
+
+
+def test_a_companion_on_all_images_of_a_class_and_nowhere_else():
+    """200 of 2,000: each other image is needed with the companion, and twice as many of the class without."""
+    assert balanced_amounts(200, 0, 0, 1800, filled=False) == pytest.approx((200, 1800))
+    assert balanced_amounts(200, 0, 0, 1800, filled=True) == pytest.approx((400, 1800))

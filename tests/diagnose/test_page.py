@@ -86,10 +86,11 @@ def test_what_flips(found):
     html = page(found)
     said = words(html)
     assert (
-        "Shortcuts: 1 of 1 tested pair of classes. The clearest loss: without person, horse &lt;i&gt; is no "
-        "longer predicted on 40 % (30 to 50) of 30 images, and in the control on 6 % of 28. A pair is a "
-        "shortcut if, without the second class, the first is no longer predicted on at least 35 % of the "
-        "images, and on more of them than in the control (95 % interval of the difference above 0)." in said
+        "Marked as shortcuts: 1 of 1 pair. horse &lt;i&gt; without person: 40 % lost by grey; recall gap "
+        "+12, hallucination gap +12 points. The clearest loss: without person, horse &lt;i&gt; is no "
+        "longer predicted on 40 % (30 to 50) of 30 images, and in the control on 6 % of 28. A pair is marked "
+        "if, without the second class, the first is no longer predicted on at least 35 % of the images, and "
+        "on more of them than in the control (95 % interval of the difference above 0)." in said
     )
     assert "The prediction flips on 1 of 1 image shown." in said
     assert "horse &lt;i&gt; person m/1 grey box 30 50 % 40 % (30 to 50) 6 % of 28 40 (30 to 50)" in said
@@ -103,23 +104,19 @@ def test_what_flips(found):
 def test_pairs_without_controls_are_not_testable(tmp_path, shortcut):
     controls = {k: None for k in FLIPS if k.startswith("control")} | {"excess": None, "lo": None, "hi": None}
     bare = FLIPS | controls | {"n_control": 0, "shortcut": shortcut, "companion_name": "sky", "companion": 3}
-    less = bare | {"companion_name": "sea", "companion": 4, "lost": 0.25}
+    small = dict.fromkeys(("recall_gap_lo", "hallucination_gap_lo"), 0.05)
+    less = bare | small | {"companion_name": "sea", "companion": 4, "lost": 0.25}
     write(tmp_path, "shortcuts", [FLIPS, bare])
     said = words(page(tmp_path))
-    assert "Shortcuts: 1 of 1 tested pair of classes. The clearest loss: without person, horse" in said
-    assert (
-        "1 pair with a loss of 40 % is not testable, because there is no room for controls to compare with."
-        in said
-    )
-    assert "sky 30 50 % 40 % (30 to 50) 12 (12 to 12) 12 (12 to 12) 12.5 % 12.5 % not testable" in said
+    assert "Marked as shortcuts: 2 of 2 pairs." in said
+    assert "horse &lt;i&gt; without sky: 40 % lost by grey, no control possible; recall gap +12" in said
+    mark = "12.5 % 12.5 % lost, no control possible"
+    assert f"sky 30 50 % 40 % (30 to 50) 12 (12 to 12) 12 (12 to 12) {mark}" in said
     assert "Pairs without a hollow dot are not testable, because there was no room for a control." in said
     write(tmp_path, "shortcuts", [bare, less])
     said = words(page(tmp_path))
-    assert "Shortcuts: 0 of 0 tested pairs of classes. 2 pairs with losses" in said
-    assert (
-        "2 pairs with losses of up to 40 % are not testable, because there is no room for controls to "
-        "compare with." in said
-    )
+    assert "Marked as shortcuts: 1 of 2 pairs. horse &lt;i&gt; without sky: 40 % lost" in said
+    assert "1 other pair cannot be tested: no control is possible." in said
 
 
 def test_companions_that_are_never_apart_are_counted(tmp_path):

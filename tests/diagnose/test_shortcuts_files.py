@@ -93,7 +93,7 @@ def own(tmp_path, monkeypatch):
 
 def diagnose(model="lazy", out="out", **options):
     run = Run(options.pop("call", ""), on_event=options.pop("on_event", None))
-    options = {"resamples": 50, "engine": "torch", "run": run} | options
+    options = {"resamples": 50, "engine": "torch", "run": run, "fill": ("grey",)} | options
     model = f"python:models_for_shortcuts:{model}"
     found = diagnose_shortcuts("photos", objects="objects.csv", model=model, out=out, **options)
     return (
@@ -142,6 +142,7 @@ def test_a_planted_shortcut_is_found_and_its_reverse_is_not():
             "mean_control_lost": 0.0,
             "shortcuts": 1,
             "not_testable": 0,
+            "lost_no_control": 0,
             "not_testable_lost": None,
         }
     ]
@@ -238,8 +239,8 @@ def test_of_logits_the_best_class_is_predicted_and_scores_are_probabilities(requ
     assert (dog["predicted_both"], dog["flips"], dog["lost"], dog["control"]) == (0.0, 1.0, 0.0, 0.0)
     assert dog["recall_gap"] == -1.0
     assert rows["dog", "ball", "inpaint"]["flips"] == 1.0
-    scores = found.shortcut_examples.to_pylist()[0]
-    assert scores["score_before"] == pytest.approx(0.5)
+    own = [e for e in found.shortcut_examples.to_pylist() if e["main_name"] == "dog"]
+    assert own[0]["score_before"] == pytest.approx(0.5)
     assert rows["tree", "ball", "grey"]["skipped"] == "the model does not have the class"
     assert rows["tree", "ball", "grey"]["flips"] is None
     assert [s["pairs"] for s in found.summary] == [3, 3]
@@ -396,8 +397,13 @@ def test_no_image_of_a_companion_can_be_altered(own):
         [[i, "ball" if c == "ball" else c, *((0, 0, 1, 1) if c == "dog" else b)] for i, c, *b in own]
     )
     found, rows, _ = diagnose(out="other", min_images=10)
-    assert rows["dog", "ball", "grey"]["skipped"] == "fewer than 10 images could be altered"
-    assert (rows["dog", "ball", "grey"]["n"], rows["dog", "ball", "grey"]["ap"]) == (0, None)
+    dog = rows["dog", "ball", "grey"]
+    assert dog["skipped"] == "fewer than 10 images could be altered"
+    # Gaps need no altered images, and they mark the pair: it is not called clean.
+    assert (dog["n"], dog["recall_gap"], dog["mark"]) == (0, 1.0, "both gaps")
+    first, second = list(found.lines())[:2]
+    assert first == "Marked as shortcuts: 1 of 4 pairs."
+    assert second == "dog without ball: recall gap +100, hallucination gap +100 points."
     assert "removals that cannot be made, hidden by other objects: 30, such as 000.png" in found.notes
 
 
@@ -475,44 +481,48 @@ def test_the_command_prints_a_table_that_fits(require):
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 112
-    assert lines[1] == "lazy; predicted: p >= 0.5"
-    assert lines[2] == (
+    assert lines[1:3] == [
+        "Marked as shortcuts: 1 of 4 pairs.",
+        "dog without ball: 100 % lost by grey; recall gap +100, hallucination gap +100 points.",
+    ]
+    assert lines[3] == "lazy; predicted: p >= 0.5"
+    assert lines[4] == (
         "grey: 4 pairs, flips 0.250 (median 0.000, controls 0.000), lost 0.250 (controls 0.000); "
         "1 from 0.4 on"
     )
-    assert lines[4].startswith("means are over pairs, and have no interval: ")
-    assert lines[6].split()[-5:] == ["lost", "control", "difference", "in", "points"]
+    assert lines[6].startswith("means are over pairs, and have no interval: ")
+    assert lines[8].split()[-5:] == ["lost", "control", "difference", "in", "points"]
     low = 30 / (30 + 1.959964**2)
     everything = ["100%", f"({100 * low:.0f}–100)"]
-    assert lines[7].split()[:8] == ["dog", "ball", "grey", "30", *everything, *everything]
-    assert lines[7].endswith("shortcut")
+    assert lines[9].split()[:8] == ["dog", "ball", "grey", "30", *everything, *everything]
+    assert lines[9].endswith(" lost")
     assert lines[-1] == "wrote shortcuts/report/index.html"
 
 
 def test_the_command_tells_of_what_is_not_testable(own):
     """A companion that fills the image leaves no room for a control: what is lost is told."""
     write_objects([*own, *([f"{i:03}.png", "ball", 0, 0, 1, 1] for i in range(30))])
-    done = run("--min-images", "10", "--resamples", "0")
+    done = run("--min-images", "10", "--resamples", "0", "--fill", "grey")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 112
+    assert lines[1:3] == [
+        "Marked as shortcuts: 1 of 4 pairs.",
+        "dog without ball: 100 % lost by grey, no control possible; recall gap +100, hallucination gap "
+        "+100 points.",
+    ]
     at = next(i for i, line in enumerate(lines) if line.startswith("grey"))
     assert lines[at].endswith("; 0 of 2 from 0.4 on")
-    assert lines[at + 1] == (
-        "grey: 1 pair with a loss of 100.0% is not testable, because it has no controls to compare with"
-    )
-    first = next(line for line in lines if line.startswith("dog "))
+    assert lines[at + 1] == ("grey: no control is possible for 1 pair; 1 lost 40% or more, the most 100.0%")
+    first = next(line for line in lines if line.startswith("dog ") and "without" not in line)
     assert first.split()[:3] == ["dog", "ball", "grey"]
-    assert first.split()[-4:] == ["–", "–", "not", "testable"]
+    assert first.split()[-5:] == ["–", "–", "lost,", "no", "control"]
     assert lines.index(first) == at + 5  # before those that lost nothing
-    told = json.loads(run("--min-images", "10", "--resamples", "0", "--json").stdout)
-    assert [told["summary"][0][k] for k in ("shortcuts", "not_testable", "not_testable_lost")] == [0, 1, 1.0]
+    told = json.loads(run("--min-images", "10", "--resamples", "0", "--fill", "grey", "--json").stdout)
+    names = ("shortcuts", "not_testable", "lost_no_control", "not_testable_lost")
+    assert [told["summary"][0][k] for k in names] == [0, 1, 1, 1.0]
     page = Path("shortcuts/report/index.html").read_text(encoding="utf-8")
-    assert "Shortcuts: 0 of 2 tested pairs of classes. The clearest loss: without " in page
-    assert (
-        "1 pair with a loss of 100 % is not testable, because there is no room for controls to compare with."
-        in page
-    )
+    assert "Marked as shortcuts: 1 of 4 pairs. dog without ball: 100 % lost by grey, no control" in page
 
 
 def test_the_command_tells_of_what_was_not_tested():
@@ -524,9 +534,8 @@ def test_the_command_tells_of_what_was_not_tested():
 
 
 def test_json():
-    done = run(
-        "--min-images", "10", "--pair", "dog:ball", "--min-lost", "1", "--probability", "0.95", "--json"
-    )
+    words = ("--min-images", "10", "--pair", "dog:ball", "--min-lost", "1", "--probability", "0.95")
+    done = run(*words, "--fill", "grey", "--json")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     (row,) = told["shortcuts"]

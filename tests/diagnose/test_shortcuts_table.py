@@ -7,6 +7,7 @@ import pytest
 from manyhot.classes import from_keys
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.diagnose.object_remover import Change
+from manyhot.diagnose.shortcut_marks import conclusion, mark_of
 from manyhot.diagnose.shortcut_pairs import Pair, find_pairs, images_to_alter, judge_shortcuts, named_pairs
 from manyhot.tables import Labels, Objects, Predictions, check
 from manyhot.tables.arrays import States, states_of_labels, states_of_objects
@@ -47,9 +48,8 @@ def test_rows_are_what_a_loop_finds(states, kind):
         after[Change(companion, "grey", False)] = predicted(some, 10 + companion, kind)
         after[Change(companion, "grey", True)] = predicted(some[::2], 20 + companion, kind)
     before = predicted(IDS[:-5], 5, kind)
-    told = judge_shortcuts(
-        states, pairs, before, after, KNOWN, probability=0.6, min_images=5, min_lost=0.2, resamples=0
-    )
+    options = {"probability": 0.6, "min_images": 5, "min_lost": 0.2, "resamples": 0, "fills": ["grey"]}
+    told = judge_shortcuts(states, pairs, before, after, KNOWN, **options)
     rows = {(r["main"], r["companion"]): r for r in told.shortcuts.to_pylist()}
     assert told.notes == ("5 images with labels or objects do not count, because they were not predicted",)
     for (main, companion), row in rows.items():
@@ -89,8 +89,11 @@ def test_rows_are_what_a_loop_finds(states, kind):
         assert row["recall_gap"] == pytest.approx(row["predicted_both"] - row["predicted_main_only"])
         assert row["shortcut"] == (row["lost"] >= 0.2 and row["lo"] > 0)
         assert row["ap_lo"] is None
-    order = [r["lo"] for r in told.shortcuts.to_pylist() if not r["skipped"]]
-    assert order == sorted(order, reverse=True)
+        gaps = [row["recall_gap_lo"] >= 0.1, row["hallucination_gap_lo"] >= 0.1]
+        by_gap = {(True, True): "both gaps", (True, False): "recall gap", (False, True): "hallucination gap"}
+        assert row["mark"] == ("lost" if row["shortcut"] else by_gap.get(tuple(gaps)))
+    order = [(r["mark"] is None, -r["lo"]) for r in told.shortcuts.to_pylist() if not r["skipped"]]
+    assert order == sorted(order)
 
 
 def test_examples_are_flips_first_that_the_control_does_not_share(states):
@@ -112,7 +115,7 @@ def test_examples_are_flips_first_that_the_control_does_not_share(states):
     control = np.full(8, 0.9)
     control[5] = 0.2
     after = {Change(0, "grey", False): score(gone), Change(0, "grey", True): score(control)}
-    told = judge_shortcuts(states, [pair], before, after, KNOWN, resamples=0)
+    told = judge_shortcuts(states, [pair], before, after, KNOWN, fills=["grey"], resamples=0)
     rows = told.shortcut_examples.to_pylist()
     assert [r["image_id"] for r in rows[:4]] == [ids[3], ids[8], ids[9], ids[5]]
     assert [r["flipped"] for r in rows] == [True] * 4 + [False] * 2
@@ -131,7 +134,7 @@ def test_a_companion_that_hides_a_class_is_no_shortcut(states):
 
     gone, control = score(sorted(ids), 0.9), score(sorted(ids), 0.1)
     after = {Change(0, "grey", False): gone, Change(0, "grey", True): control}
-    told = judge_shortcuts(states, [pair], score(IDS, 0.1), after, KNOWN, resamples=0)
+    told = judge_shortcuts(states, [pair], score(IDS, 0.1), after, KNOWN, fills=["grey"], resamples=0)
     (row,) = told.shortcuts.to_pylist()
     assert (row["flips"], row["control"]) == (1.0, 0.0)
     assert (row["lost"], row["excess"], row["shortcut"]) == (0.0, 0.0, False)
@@ -166,17 +169,62 @@ def test_a_pair_without_controls_is_not_called_clean():
         Change(4, "grey", True): score([ids[i] for i in kept], control[kept]),
     }
     states = States(pa.array(ids), state, classes)
-    told = judge_shortcuts(states, pairs, score(ids, seen), after, known, min_images=5, resamples=0)
+    told = judge_shortcuts(
+        states, pairs, score(ids, seen), after, known, fills=["grey"], min_images=5, resamples=0
+    )
     rows = told.shortcuts.to_pylist()
-    # By the lower end of what is lost, 0.60, 0.49 and 0.11; and of the difference, 0.07 on two images.
-    assert [(r["main_name"], r["n_control"], r["shortcut"]) for r in rows] == [
-        ("c", 1, None),
-        ("a", 0, None),
-        ("b", 0, None),
-        ("d", 2, True),
+    # By the lower end of what is lost, 0.60 and 0.49; and of the difference, 0.07 on two images.
+    assert [(r["main_name"], r["n_control"], r["shortcut"], r["mark"]) for r in rows] == [
+        ("c", 1, None, "lost, no control possible"),
+        ("a", 0, None, "lost, no control possible"),
+        ("d", 2, True, "lost"),
+        ("b", 0, None, None),
     ]
     (summary,) = told.summary
-    assert [summary[k] for k in ("pairs", "shortcuts", "not_testable", "not_testable_lost")] == [4, 1, 3, 0.9]
+    names = ("pairs", "shortcuts", "not_testable", "lost_no_control", "not_testable_lost")
+    assert [summary[k] for k in names] == [4, 1, 3, 2, 0.9]
+    assert [*told.lines()][:5] == [
+        "Marked as shortcuts: 3 of 4 pairs.",
+        "d without square: 100 % lost by grey.",
+        "c without square: 90 % lost by grey, no control possible.",
+        "a without square: 80 % lost by grey, no control possible.",
+        "1 other pair cannot be tested: no control is possible.",
+    ]
+    assert "grey: no control is possible for 3 pairs; 2 lost 40% or more, the most 90.0%" in told.lines()
+
+
+def test_a_loss_that_is_surely_small_needs_no_control():
+    """What is lost beyond a control is at most what is lost: its interval up to 0.39 says enough."""
+    row = {"model": "net", "main": 0, "companion": 1, "n_control": 0, "lost": 0.1, "mark": None}
+    row |= {"skipped": None}
+    assert conclusion([row | {"lost_hi": 0.39}], 0.4) == ["Marked as shortcuts: 0 of 1 pair."]
+    assert conclusion([row | {"lost_hi": 0.4}], 0.4)[1:] == [
+        "1 other pair cannot be tested: no control is possible."
+    ]
+
+
+def test_the_worse_fill_decides():
+    row = {"model": "net", "main": 0, "companion": 1, "n_control": 9, "shortcut": False, "lost": 0.1}
+    grey, inpaint = row | {"fill": "grey"}, row | {"fill": "inpaint", "lost": 0.8, "shortcut": True}
+    assert mark_of([grey, inpaint], 0.4) == mark_of([inpaint, grey], 0.4) == "lost"
+    bare = inpaint | {"n_control": 0, "shortcut": None}
+    assert mark_of([grey, bare], 0.4) == "lost, no control possible"
+    assert mark_of([grey, grey], 0.4) is None
+
+
+@pytest.mark.parametrize(
+    ("recall", "hallucination", "mark"),
+    [
+        (0.1, None, "recall gap"),
+        (0.09, 0.3, "hallucination gap"),
+        (0.4, 0.1, "both gaps"),
+        (-0.9, 0.05, None),
+        (None, None, None),
+    ],
+)
+def test_gaps_mark_a_pair_from_which_nothing_can_be_removed(recall, hallucination, mark):
+    row = {"skipped": "the companion has no objects", "recall_gap_lo": recall}
+    assert mark_of([row | {"hallucination_gap_lo": hallucination}], 0.4) == mark
 
 
 def test_pairs_and_why_some_are_not_tested():

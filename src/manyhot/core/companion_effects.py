@@ -372,6 +372,36 @@ def plan(
     return BalancePlan(adds, amount, solution, dependence((b, m, s, n)), dependence(to))
 
 
+def balanced_amounts(
+    both: float, main_only: float, companion_only: float, neither: float, filled: bool
+) -> tuple[float, float]:
+    """Return how many altered images make the class as frequent with and without the companion as in all.
+
+    With b, m, s and n images in the four splits, the class is (b + m) / (s + n) times as frequent as its
+    absence. B images with the companion and without the class are added, so that ``b / (s + B)`` is this
+    ratio, and A images with the class from which the companion was removed, so that ``(m + A) / (n + F)`` is
+    it, too. F = B are images without the class that only the fill was put on, or 0. In contrast to `plan`,
+    the class does not become more frequent.
+
+    Parameters
+    ----------
+    both, main_only, companion_only, neither : float
+        Number of training images in each split, of which the first must not be less frequent than if the two
+        classes were independent.
+    filled : bool
+        Whether images are added that only the fill was put on.
+
+    Returns
+    -------
+    (float, float)
+        A and B.
+    """
+    b, m, s, n = both, main_only, companion_only, neither
+    ratio = (b + m) / (s + n)
+    pasted = max(b / ratio - s, 0.0)
+    return max((n + pasted * filled) * ratio - m, 0.0), pasted
+
+
 def dependence(counts: Sequence[float]) -> float:
     """Return the share with the companion among images with the class, minus that among those without.
 

@@ -28,7 +28,8 @@ from manyhot.core.companion_effects import (
 )
 from manyhot.core.sets import YES
 from manyhot.diagnose.object_remover import Change
-from manyhot.diagnose.shortcuts_result import FILLS, MIN_LOST, Shortcuts
+from manyhot.diagnose.shortcut_marks import MIN_LOST, with_marks
+from manyhot.diagnose.shortcuts_result import FILLS, Shortcuts
 from manyhot.errors import InputError
 from manyhot.parameters import RESAMPLES
 from manyhot.report.chapter import testable
@@ -38,6 +39,9 @@ from manyhot.tables.arrays import States
 
 MIN_IMAGES = 25
 """Images with both classes that a pair needs, as in Plumb et al. 2022 (SPIRE)."""
+
+NO_OBJECTS = "the companion has no objects"
+"""Why a pair can be judged by its gaps alone: there is nothing to remove."""
 
 PAIRS_WITH_EXAMPLES, EXAMPLES_PER_PAIR = 10, 6
 
@@ -119,7 +123,7 @@ def find_pairs(
         if states.classes.keys[main] not in keys:
             why = "the model does not have the class"
         elif companion not in able:
-            why = "the companion has no objects"
+            why = NO_OBJECTS
         elif n < min_images:
             why = f"fewer than {min_images:,} images with both"
         found.append(Pair(main, companion, n, why))
@@ -146,7 +150,7 @@ def judge_shortcuts(
     after: Mapping[Change, Predictions | None],
     classes: ClassList,
     *,
-    fills: Sequence[str] = FILLS[:1],
+    fills: Sequence[str] = FILLS,
     probability: float = 0.5,
     min_lost: float = MIN_LOST,
     min_images: int = MIN_IMAGES,
@@ -196,11 +200,7 @@ def judge_shortcuts(
         rows += judge.rows(pair)
         if run.on_progress:
             run.on_progress("testing pairs", done, len(pairs))
-    tested, skipped = ([r for r in rows if (r["skipped"] is None) is ok] for ok in (True, False))
-    # Pairs without a control are ordered by what they lost: the difference if a control lost nothing.
-    lo = [r["lo"] if testable(r) else r["lost_lo"] for r in tested]
-    order = rank(np.array(lo, float), np.array([r["lost"] for r in tested], float))
-    ordered = [tested[i] for i in order] + sorted(skipped, key=lambda r: -r["both"])
+    ordered = _in_order(with_marks(rows, min_lost))
     all_notes = list(notes)
     if lost := len(states.image_id) - len(predicted.image_id):
         all_notes.append(
@@ -212,6 +212,16 @@ def judge_shortcuts(
         min_lost,
         notes=tuple(all_notes),
     )
+
+
+def _in_order(rows: Sequence[RowDict]) -> list[RowDict]:
+    """Return rows with marked pairs first, by the clearest loss; what could not be removed comes last."""
+    tested, skipped = ([r for r in rows if (r["skipped"] is None) is ok] for ok in (True, False))
+    # Pairs without a control are ordered by what they lost: the difference if a control lost nothing.
+    lo = [r["lo"] if testable(r) else r["lost_lo"] for r in tested]
+    order = rank(np.array(lo, float), np.array([r["lost"] for r in tested], float))
+    ordered = [tested[i] for i in order] + sorted(skipped, key=lambda r: -r["both"])
+    return sorted(ordered, key=lambda r: (r["skipped"] is not None, r["mark"] is None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,14 +276,13 @@ class _Judge:
             "decision": self.decision,
             **dict(zip(("both", "main_only", "companion_only", "neither"), counts, strict=True)),
         }
-        if pair.why_not:
+        if pair.why_not and pair.why_not != NO_OBJECTS:
             yield from (row | {"fill": fill} for fill in self.fills)
             return
         splits = split_by_pair(*self.states.state[:, [pair.main, pair.companion]].T)
-        beside = self._beside(pair, splits)
+        row |= self._beside(pair, splits)
         for fill in self.fills:
-            flips = self._flips(pair, splits, fill)
-            yield row | {"fill": fill} | flips | ({} if flips.get("skipped") else beside)
+            yield row | {"fill": fill} | ({} if pair.why_not else self._flips(pair, splits, fill))
 
     def examples(self, rows: Sequence[RowDict]) -> Iterator[RowDict]:
         """Yield examples of the first pairs: images on which the class is lost, then other flips."""

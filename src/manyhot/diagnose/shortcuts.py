@@ -12,15 +12,17 @@ from manyhot.classes import ClassList, from_keys
 from manyhot.command import command
 from manyhot.diagnose.object_remover import EXAMPLES_FOLDER, ObjectRemover
 from manyhot.diagnose.page import forget_pictures
+from manyhot.diagnose.shortcut_marks import MIN_LOST
 from manyhot.diagnose.shortcut_pairs import (
     MIN_IMAGES,
+    NO_OBJECTS,
     Pair,
     find_pairs,
     images_to_alter,
     judge_shortcuts,
     named_pairs,
 )
-from manyhot.diagnose.shortcuts_result import FILLS, MIN_LOST, Shortcuts
+from manyhot.diagnose.shortcuts_result import FILLS, Shortcuts
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_labels, read_objects
@@ -41,7 +43,7 @@ from manyhot.tables.arrays import States, states_of_labels, states_of_objects
     examples=(
         "manyhot diagnose shortcuts photos --objects boxes.parquet --model efficientnet-lite0",
         "manyhot diagnose shortcuts photos --objects instances.json --model head:head.safetensors "
-        "--pair horse:person --fill grey --fill inpaint",
+        "--pair horse:person",
     ),
 )
 def diagnose_shortcuts(
@@ -54,7 +56,7 @@ def diagnose_shortcuts(
     labels: Annotated[PathLike | None, Shown("FILE")] = None,
     classes: Annotated[PathLike | None, Shown("FILE")] = None,
     pair: Annotated[Sequence[str], Shown("PAIR")] = (),
-    fill: Sequence[Literal["grey", "inpaint"]] = ("grey",),
+    fill: Sequence[Literal["grey", "inpaint"]] = FILLS,
     min_images: Annotated[Count, Was("--least")] = MIN_IMAGES,
     min_lost: Annotated[Probability, Was("--threshold")] = MIN_LOST,
     probability: Annotated[Probability, Was("--at")] = 0.5,
@@ -66,8 +68,8 @@ def diagnose_shortcuts(
     """Remove objects from images, and count how many predictions of other classes change.
 
     Each pair of classes is tested on the images that show both. The result is compared with a control, in
-    which a region of the same shape is filled elsewhere. A run that was stopped resumes when it is started
-    again.
+    which a region of the same shape is filled elsewhere. Gaps between original images with and without the
+    companion mark a pair, too. A run that was stopped resumes when it is started again.
 
     Parameters
     ----------
@@ -88,7 +90,7 @@ def diagnose_shortcuts(
     pair
         Pair of classes to test, as MAIN:COMPANION by key or name, such as horse:person; by default all pairs.
     fill
-        How to fill the place of the companion: grey or inpaint; by default grey.
+        How to fill the place of the companion: grey or inpaint; by default both, and the worse decides.
     min_images
         Minimum number of images with both classes for a pair to be tested.
     min_lost
@@ -208,7 +210,7 @@ def _states(
 
 
 def _check_any(pairs: Sequence[Pair], min_images: int, network: Network) -> None:
-    if any(not pair.why_not for pair in pairs):
+    if any(pair.why_not in ("", NO_OBJECTS) for pair in pairs):
         return
     reasons = Counter(pair.why_not for pair in pairs)
     most = max((pair.both for pair in pairs if pair.why_not.startswith("fewer")), default=0)

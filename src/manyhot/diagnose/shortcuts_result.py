@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from manyhot import tables
 from manyhot.console import table_lines
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.diagnose.pixels.removal import FILL_NAMES
+from manyhot.diagnose.shortcut_marks import MARKS, MIN_GAP, MIN_LOST, conclusion, with_marks
 from manyhot.registry import register
 from manyhot.report.chapter import (
     MAX_PAIRS,
@@ -27,7 +28,6 @@ from manyhot.report.chapter import (
     Tables,
     in_points,
     listing,
-    n_pairs,
     percent,
     picture,
     rows_of,
@@ -40,11 +40,8 @@ from manyhot.report.text import counted
 from manyhot.tables import Row, RowDict
 from manyhot.tables.definitions import CONTROLS, COUNT, FLAG, INT, ITS, REAL, TEXT, declare_table, interval
 
-FILLS = ("grey", "inpaint")
+FILLS: tuple[Literal["grey", "inpaint"], ...] = ("grey", "inpaint")
 """What a companion is replaced with."""
-
-MIN_LOST = 0.4
-"""Share of images that must be lost for a pair to be called a shortcut; SPIRE uses the share of flips."""
 
 PRINTED_PAIRS = 12
 """Pairs that the terminal shows."""
@@ -109,14 +106,20 @@ declare_table(
         ),
         REAL.nullable(
             "lo",
-            "lower end of the 95 % interval of excess (Newcombe, paired); rows are sorted by this column, "
-            "and rows of pairs that are not testable by lost_lo",
+            "lower end of the 95 % interval of excess (Newcombe, paired); marked pairs come first, and rows "
+            "are sorted by this column, those of pairs that are not testable by lost_lo",
         ),
         REAL.nullable("hi", "upper end of the 95 % interval of excess (Newcombe, paired)"),
         FLAG.nullable(
             "shortcut",
-            "whether lost is at least the threshold and lo is above 0; null if n_control is below "
-            f"{CONTROLS}, so that the pair is not testable",
+            "whether, with this fill, lost is at least the threshold and lo is above 0; null if n_control is "
+            f"below {CONTROLS}, so that the pair is not testable",
+        ),
+        TEXT.optional(
+            "mark",
+            "why the pair is marked, for all fills together (the worse decides); null if it is not. A gap "
+            f"marks if its lower end is at least {MIN_GAP:g}",
+            values=MARKS,
         ),
         REAL.nullable("predicted_both", "recall of main on images with both classes"),
         REAL.nullable("predicted_main_only", "recall of main on images with main but without the companion"),
@@ -195,7 +198,8 @@ class Shortcuts(DiagnosisResult):
         """The numbers of tested pairs and of shortcuts for each fill, with mean shares of flips and losses.
 
         The median share of flips and the means for controls are also included. Pairs with too few controls
-        are not testable. Their number and the largest share that is lost among them are included, too.
+        are not testable. Their number, how many of them lose at least `min_lost` and the largest share that
+        is lost among them are included, too.
         """
         tested = self.shortcuts.filter(pc.is_null(self.shortcuts["skipped"]))
         rows = []
@@ -215,41 +219,35 @@ class Shortcuts(DiagnosisResult):
                     "mean_control_lost": pc.mean(of["control_lost"]).as_py(),
                     "shortcuts": of["shortcut"].to_pylist().count(True),
                     "not_testable": len(bare),
+                    "lost_no_control": sum(lost >= self.min_lost for lost in bare),
                     "not_testable_lost": max(bare, default=None),
                 }
             )
         return rows
 
     def lines(self) -> Iterator[str]:
-        """Yield a summary, the first pairs, and the reasons why other pairs were not tested."""
-        rows = self.shortcuts.to_pylist()
+        """Yield the answer, a summary, the first pairs, and the reasons why other pairs were not tested."""
+        rows = with_marks(self.shortcuts.to_pylist(), self.min_lost)
         tested = [r for r in rows if r["skipped"] is None]
+        yield from conclusion(rows, self.min_lost)
         if tested:
-            yield f"{tested[0]['model']}; predicted: {tested[0]['decision']}"
-            for one in self.summary:
-                yield self._summary_line(one)
-                if one["not_testable"]:
-                    yield f"{one['fill']}: {_untestable(one)}"
-            yield _NO_INTERVAL
-            yield ""
-            head = (
-                "main",
-                "without",
-                "fill",
-                "images",
-                "flips",
-                "lost",
-                "control",
-                "difference in points",
-                "",
-            )
-            yield from table_lines(head, [_cells(row) for row in tested[:PRINTED_PAIRS]])
-            if len(tested) > PRINTED_PAIRS:
-                yield f"… and {len(tested) - PRINTED_PAIRS:,} more rows in the table"
-            yield ""
+            yield from self._tested_lines(tested)
         fills = max(len({r["fill"] for r in rows}), 1)
         for why, n in Counter(r["skipped"] for r in rows if r["skipped"]).most_common():
             yield f"not tested: {n // fills:,} pairs, {why}"
+
+    def _tested_lines(self, tested: Sequence[Row]) -> Iterator[str]:
+        yield f"{tested[0]['model']}; predicted: {tested[0]['decision']}"
+        for one in self.summary:
+            yield self._summary_line(one)
+            if one["not_testable"]:
+                yield f"{one['fill']}: {_untestable(one, self.min_lost)}"
+        yield _NO_INTERVAL
+        yield ""
+        yield from table_lines(_HEAD, [_cells(row) for row in tested[:PRINTED_PAIRS]])
+        if len(tested) > PRINTED_PAIRS:
+            yield f"… and {len(tested) - PRINTED_PAIRS:,} more rows in the table"
+        yield ""
 
     def _summary_line(self, one: RowDict) -> str:
         control, control_lost = (_mean(one[name]) for name in ("mean_control", "mean_control_lost"))
@@ -265,33 +263,28 @@ class Shortcuts(DiagnosisResult):
         return {"shortcuts": rows["shortcuts"], "summary": self.summary, "notes": self.notes}
 
 
-def _untestable(one: RowDict) -> str:
-    """Return what was lost without controls to compare with."""
-    n, lost = one["not_testable"], f"{one['not_testable_lost']:.1%}"
-    if n == 1:
-        return f"1 pair with a loss of {lost} is not testable, because it has no controls to compare with"
-    return (
-        f"{n:,} pairs with losses of up to {lost} are not testable, because they have no controls to compare "
-        "with"
-    )
+def _untestable(one: RowDict, min_lost: float) -> str:
+    """Return how many pairs lose much without controls to compare with."""
+    lost = f"{one['lost_no_control']:,} lost {min_lost:.0%} or more, the most {one['not_testable_lost']:.1%}"
+    return f"no control is possible for {counted(one['not_testable'], 'pair')}; {lost}"
 
 
 def _mean(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _cells(row: RowDict) -> tuple[str, ...]:
+def _cells(row: Row) -> tuple[str, ...]:
     control, more = "–", "–"
     if row["control_lost"] is not None:
         among = "" if row["n_control"] == row["n"] else f" of {row['n_control']:,}"
         control = f"{_share(row, 'control_lost')}{among}"
         more = f"{100 * row['excess']:+.1f} ({100 * row['lo']:+.1f} to {100 * row['hi']:+.1f})"
     names = (row["main_name"], row["companion_name"], row["fill"], f"{row['n']:,}")
-    marked = {True: "shortcut", False: "", None: "not testable"}[row["shortcut"]]
+    marked = (row["mark"] or ("" if testable(row) else "not testable")).removesuffix(" possible")
     return (*names, _share(row, "flips"), _share(row, "lost"), control, more, marked)
 
 
-def _share(row: RowDict, name: str) -> str:
+def _share(row: Row, name: str) -> str:
     """Return a share with its interval, without decimals, so that a row fits the terminal."""
     value, lo, hi = (100 * row[f"{name}{end}"] for end in ("", "_lo", "_hi"))
     return f"{value:.0f}% ({lo:.0f}–{hi:.0f})"
@@ -310,18 +303,17 @@ def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
     """Return the chapter about reliance on companions, or None if there is no table ``shortcuts``."""
     if "shortcuts" not in named:
         return None
-    rows = rows_of(named, "shortcuts")
-    altered = [r for r in rows if r["skipped"] is None]
-    tested = [r for r in altered if testable(r)]
-    n = n_pairs(r for r in tested if r["shortcut"])
-    untestable = _untestable_pairs([r for r in altered if not testable(r)])
+    min_lost = _threshold(named["shortcuts"])
+    rows = with_marks(rows_of(named, "shortcuts"), min_lost)
+    tested = [r for r in rows if r["skipped"] is None and testable(r)]
     lead = (
-        f"Shortcuts: {n:,} of {counted(n_pairs(tested), 'tested pair')} of classes."
-        f"{_clearest(tested)}{untestable}",
-        "A pair is a shortcut if, without the second class, the first is no longer predicted on at least "
-        f"{percent(_threshold(named['shortcuts']))} of the images, and on more of them than in the control "
-        "(95 % interval of the difference above 0). In the control, a region of the same shape is filled "
-        "elsewhere, because any change to an image flips some predictions.",
+        f"{' '.join(conclusion(rows, min_lost))}{_clearest(tested)}",
+        "A pair is marked if, without the second class, the first is no longer predicted on at least "
+        f"{percent(min_lost)} of the images, and on more of them than in the control (95 % interval of the "
+        "difference above 0). In the control, a region of the same shape is filled elsewhere, because any "
+        "change to an image flips some predictions. If no control is possible, the loss alone marks a pair, "
+        "and the mark says so. Gaps mark a pair by themselves, if their interval is above "
+        f"{100 * MIN_GAP:.0f} points. With several fills, the worse decides.",
     )
     return Chapter(
         "shortcuts",
@@ -349,17 +341,6 @@ def _clearest(tested: Sequence[Row]) -> str:
 
 def _threshold(table: pa.Table) -> float:
     return float(tables.metadata(table).get("threshold", MIN_LOST))
-
-
-def _untestable_pairs(rows: Sequence[Row]) -> str:
-    """Return what was lost without controls to compare with."""
-    if not rows:
-        return ""
-    n, lost = n_pairs(rows), percent(max(r["lost"] for r in rows))
-    most = f"with a loss of {lost} is" if n == 1 else f"with losses of up to {lost} are"
-    return (
-        f" {counted(n, 'pair')} {most} not testable, because there is no room for controls to compare with."
-    )
 
 
 _FLIPS = (
@@ -393,7 +374,7 @@ _FLIPS = (
         "AP, balanced",
         title="Average precision if the companion were as frequent with the class as without it",
     ),
-    ColumnHead("Shortcut", number=False),
+    ColumnHead("Marked", number=False),
 )
 
 
@@ -409,6 +390,8 @@ def _flip_tables(rows: Sequence[Row]) -> list[Listing]:
             ColumnHead("Without", number=False),
             ColumnHead("Images with both"),
             ColumnHead("Why", number=False),
+            ColumnHead("Recall gap, points", title="Recall with the companion minus recall without it"),
+            ColumnHead("Marked", number=False),
         )
         made.append(listing("untested", "Pairs that were not", heads, skipped, _skip, folded=True))
     return made
@@ -429,7 +412,7 @@ def _flip(r: Row) -> tuple[str, ...]:
         *gaps,
         percent(r["ap"], 1),
         percent(r["ap_balanced"], 1),
-        "yes" if r["shortcut"] else "" if testable(r) else "not testable",
+        r["mark"] or ("" if testable(r) else "not testable"),
     )
 
 
@@ -441,7 +424,8 @@ def _control(r: Row) -> str:
 
 
 def _skip(r: Row) -> tuple[str, ...]:
-    return r["main_name"], r["companion_name"], f"{r['both']:,}", r["skipped"]
+    gap = in_points(r["recall_gap"], r["recall_gap_lo"], r["recall_gap_hi"])
+    return r["main_name"], r["companion_name"], f"{r['both']:,}", r["skipped"], gap, r["mark"] or ""
 
 
 def _albums(rows: Sequence[Row], folder: Path) -> list[Album]:

@@ -52,6 +52,44 @@ def test_in_other_shapes_it_keeps_its_own(donor):
     assert (red.any(0).sum(), red.any(1).sum()) == (8, 4)
 
 
+def frame():
+    """A green frame of an image of 40 × 20 pixels, 2 pixels wide: four boxes."""
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:] = [(0, 255, 0)] * 4
+    boxes = ((0, 0, 1, 0.1), (0, 0.9, 1, 1), (0, 0, 0.05, 1), (0.95, 0, 1, 1))
+    known = objects(*(("a", 1, *box, False) for box in boxes))
+    return cuttings(known, 1, "a", pixels)
+
+
+def test_all_objects_of_a_donor_are_pasted_and_what_spans_an_image_is_stretched():
+    pasting = Pasting(objects(), frame(), frozenset("b"))
+    found = pasting("b", np.full((60, 40, 3), 9, np.uint8))[..., 1] == 255
+    expected = np.zeros((60, 40), bool)
+    expected[:6], expected[-6:], expected[:, :2], expected[:, -2:] = True, True, True, True
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_both_of_two_objects_are_pasted():
+    pixels = np.zeros((20, 20, 3), np.uint8)
+    pixels[:4, :4], pixels[16:, 16:] = 200, 100
+    known = objects(("a", 1, 0, 0, 0.2, 0.2, False), ("a", 1, 0.8, 0.8, 1, 1, False))
+    found = Pasting(objects(), cuttings(known, 1, "a", pixels), frozenset("b"))("b", np.zeros_like(pixels))
+    np.testing.assert_array_equal(found, pixels)
+
+
+def test_the_place_of_an_object_is_filled_instead():
+    pasting = Pasting(objects(), frame(), frozenset("b"), fill="grey")
+    found = pasting("b", np.full((20, 40, 3), 9, np.uint8))
+    assert (found[0, 0] == (124, 116, 104)).all()
+    assert (found[10, 20] == 9).all()
+
+
+def test_what_covers_an_image_is_not_pasted():
+    whole = cuttings(objects(("a", 1, 0, 0, 1, 1, False)), 1, "a", np.full((8, 8, 3), 5, np.uint8))
+    pasting = Pasting(objects(), whole, frozenset("b"))
+    assert pasting("b", np.zeros((8, 8, 3), np.uint8)) == "it would cover most of the image"
+
+
 def test_only_its_pixels_are_pasted():
     mask = np.eye(4, dtype=bool)
     cutting = Cutting("a", np.full((4, 4, 3), 9, np.uint8), mask, (0.5, 0.5), (1.0, 1.0))

@@ -35,9 +35,10 @@ def test_where_the_labelled_class_is_gone_the_other_of_the_pair_is_left(labels):
 
 def test_the_main_class_of_altered_images(labels):
     without = [added(True, PERSON), added(False, HORSE)]
-    sets = labels.states(without, PAIR, sets=True).tolist()
+    groups = [(PAIR, a) for a in without]
+    sets = labels.states(groups, HORSE, sets=True).tolist()
     assert sets == [YES, YES, YES, NO] + [YES] * 4 + [NO] * 4
-    single = labels.states(without, PAIR, sets=False).tolist()
+    single = labels.states(groups, HORSE, sets=False).tolist()
     assert single == [YES, NO, NO, UNCLEAR, YES, YES, NO, UNCLEAR, NO, NO, NO, UNCLEAR]
 
 
@@ -59,13 +60,12 @@ def test_what_is_told():
     assert treatment_note(names, plan, [added(True, PERSON)]) == (
         "horse:person: the frequency of the companion with the class minus its frequency without the "
         "class is +0.250; "
-        "4 altered images with the class count as 20 images, and no other altered images can be made"
+        "4 altered images with the class count as 4, and no other altered images can be made"
     )
     assert treatment_note(names, plan, [added(True, PERSON), added(False, HORSE)]) == (
         "horse:person: the frequency of the companion with the class minus its frequency without the "
         "class is +0.250; "
-        "4 altered images with the class and 4 altered images without the class count as 20 images per "
-        "group, which leaves a difference of +0.125; 32 images per group would leave none"
+        "4 altered images with the class count as 4, 4 altered images without the class count as 4"
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -200,7 +201,11 @@ def _digest(parts: Iterable[bytes]) -> str:
 
 
 LARGEST_SHARE = 0.5
-"""The largest share of an object that may be covered."""
+"""The largest share of an object, or of the image, that pasted objects may cover."""
+
+
+_SPANS = 0.99
+"""Share of the width or height from which an object extends from border to border."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,10 +252,11 @@ def cuttings(objects: Objects, class_id: int, image_id: str, pixels: Pixels) -> 
 
 @dataclass(frozen=True, eq=False)
 class Pasting:
-    """An `Alteration` that pastes an object from another image into each image.
+    """An `Alteration` that pastes the objects of another image into each image.
 
-    The object is chosen by the id of the image and the seed. It is pasted at its original place and size, as
-    fractions of the image, and keeps its aspect ratio.
+    The other image is chosen by the id of the image and the seed, and all its objects are pasted: a frame of
+    four boxes, or both of two balls. Each object is pasted at its original place and size, as fractions of
+    the image. It keeps its aspect ratio, unless it extends from border to border, as a frame or a band does.
 
     Attributes
     ----------
@@ -260,44 +266,60 @@ class Pasting:
     images : frozenset of str
         Ids of the images to alter.
     seed : int
+    fill : str
+        If it is one of `FILLS`, the pixels of the objects are filled with it instead of pasted.
     """
 
     objects: Objects = field(repr=False)
     cuttings: Sequence[Cutting] = field(repr=False)
     images: frozenset[str] = field(repr=False)
     seed: int = 0
+    fill: str = ""
 
     @property
     def key(self) -> str:
         """What distinguishes its pixels from others."""
         donors = (c.image_id.encode() + c.pixels.tobytes() + c.mask.tobytes() for c in self.cuttings)
-        return f"pasting {self.seed} {_digest([*donors, *map(str.encode, sorted(self.images))])}"
+        what = f"{self.fill or 'all objects of a donor'} {self.seed}"
+        return f"pasting {what} {_digest([*donors, *map(str.encode, sorted(self.images))])}"
+
+    @cached_property
+    def _donors(self) -> Sequence[Sequence[Cutting]]:
+        donors: dict[str, list[Cutting]] = {}
+        for cutting in self.cuttings:
+            donors.setdefault(cutting.image_id, []).append(cutting)
+        return [*donors.values()]
 
     def wants(self, image_id: str) -> bool:
         """Return whether an image is altered."""
         return image_id in self.images
 
     def __call__(self, image_id: str, pixels: Pixels) -> Pixels | str:
-        """Return the image with the object, or the reason why it cannot be pasted."""
+        """Return the image with the objects, or the reason why they cannot be pasted."""
         height, width = pixels.shape[:2]
         rng = np.random.default_rng([self.seed, zlib.crc32(image_id.encode())])
-        cutting = self.cuttings[int(rng.integers(len(self.cuttings)))]
-        made, there = _placed(cutting, width, height)
+        found, there = pixels.copy(), np.zeros((height, width), bool)
+        for cutting in self._donors[int(rng.integers(len(self._donors)))]:
+            made, own = _placed(cutting, width, height)
+            found[own] = made[own]
+            there |= own
         regions = find_regions(self.objects, image_id, width, height)
-        covered = () if isinstance(regions, str) else (r.mask for r in regions.objects)
+        covered = () if isinstance(regions, str) else [r.mask for r in regions.objects]
+        if there.mean() > LARGEST_SHARE:
+            return "it would cover most of the image"
         if any((mask & there).sum() > LARGEST_SHARE * mask.sum() for mask in covered):
             return "it would cover another object"
-        found = pixels.copy()
-        found[there] = made[there]
-        return found
+        return filled(pixels, there, self.fill, there) if self.fill else found
 
 
 def _placed(cutting: Cutting, width: int, height: int) -> tuple[Pixels, Mask]:
     """Return an object at its place in an image of this size, and which pixels are its own."""
     pil = required("PIL.Image", "Pasting objects")
     high, wide = cutting.mask.shape
-    scale = min(cutting.size[0] * width / wide, cutting.size[1] * height / high)
-    to = (max(round(wide * scale), 1), max(round(high * scale), 1))
+    across, down = cutting.size[0] * width / wide, cutting.size[1] * height / high
+    if max(cutting.size) < _SPANS:
+        across = down = min(across, down)
+    to = (max(round(wide * across), 1), max(round(high * down), 1))
     picture, mask = pil.fromarray(cutting.pixels), pil.fromarray(cutting.mask)
     if to != (wide, high):
         picture, mask = picture.resize(to), mask.resize(to, pil.Resampling.NEAREST)

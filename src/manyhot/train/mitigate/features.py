@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,9 +17,10 @@ from numpy import typing as npt
 from pyarrow import parquet as pq
 
 from manyhot import tables
-from manyhot.classes import from_keys
+from manyhot.core.companion_effects import NEITHER
 from manyhot.diagnose.page import RunProgress
-from manyhot.diagnose.pixels.removal import Cutting, Pasting, Removal, cuttings, fingerprint
+from manyhot.diagnose.pixels.removal import Cutting, Pasting, Pixels, Removal, cuttings, fingerprint
+from manyhot.diagnose.shortcuts_result import FILLS
 from manyhot.formats import read_predictions
 from manyhot.predict.decode import decode
 from manyhot.predict.engines import EngineChoice
@@ -27,14 +29,19 @@ from manyhot.predict.parts import NoneLeftError
 from manyhot.predict.run import PredictSettings
 from manyhot.predict.run import run as predict_source
 from manyhot.predict.sources.source import ImageSource, alter_images
-from manyhot.predict.weights import Head
 from manyhot.run import Run
 from manyhot.tables import Objects, predictions_file_name
-from manyhot.train.heads import fit_sigmoid, fit_softmax
-from manyhot.train.mitigate.held_out import Added, MitigationLabels, Pair, treatment_note
+from manyhot.train.mitigate.held_out import MitigationLabels, Pair
 
 DONORS = 50
-"""Objects that are cut out to be pasted."""
+"""Images whose objects are cut out to be pasted."""
+
+PASTED = 300
+"""Maximum number of images per kind of pasting; each then counts for several."""
+
+
+JUDGED = 200
+"""Maximum number of held-out images into which objects are pasted."""
 
 
 Features = npt.NDArray[np.float16]
@@ -98,18 +105,20 @@ class FeatureExtractor:
             f"{name}: {first.count(why):,} images skipped, {why}" for why in dict.fromkeys(first)
         ]
 
-    def cut_out(self, class_id: int, image_ids: frozenset[str]) -> list[Cutting]:
-        """Return objects of a class in some images."""
-        found: list[Cutting] = []
+    def pixels(self, image_ids: frozenset[str]) -> Iterator[tuple[str, Pixels]]:
+        """Yield some images, shape (height, width, 3), without those that cannot be decoded."""
         for part in self.source.parts:
             for item, read in part.items():
-                if item.image_id in image_ids and len(found) < DONORS:
+                if item.image_id in image_ids:
                     data = read()
                     image = decode(data) if isinstance(data, bytes) else data
                     if not isinstance(image, str):
-                        pixels = image.permute(1, 2, 0).numpy()
-                        found += cuttings(self.objects, class_id, item.image_id, pixels)
-        return found[:DONORS]
+                        yield item.image_id, image.permute(1, 2, 0).numpy()
+
+    def cut_out(self, class_id: int, image_ids: frozenset[str]) -> list[Cutting]:
+        """Return all objects of a class in some images."""
+        found = (cuttings(self.objects, class_id, *image) for image in self.pixels(image_ids))
+        return list(itertools.chain.from_iterable(found))
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,10 @@ class ImageFeatures:
     features: Features
     fill: str
     seed: int
-    _removed: dict[int, Altered] = field(default_factory=dict)
+    _removed: dict[tuple[int, str], Altered] = field(default_factory=dict)
+    _pasted: dict[Pair, Altered] = field(default_factory=dict)
+    removals: dict[int, Removal] = field(default_factory=dict)
+    pastings: dict[int, Pasting] = field(default_factory=dict)
 
     @cached_property
     def _row_of(self) -> Mapping[str, int]:
@@ -139,22 +151,34 @@ class ImageFeatures:
     def _fingerprint(self) -> str:
         return fingerprint(self.predict.objects)
 
+    @property
+    def other_fill(self) -> str:
+        """The fill that heads are not fitted on, which judges them."""
+        return next(fill for fill in FILLS if fill != self.fill)
+
     def prepare(self, pairs: Iterable[Pair]) -> None:
-        """Remove companions and main classes from all images with both, one class per run."""
-        image_ids: dict[int, set[str]] = {}
-        for pair in pairs:
-            both = self.labels.both(pair)
-            for class_id, rows in ((pair[1], both), (pair[0], both & ~self.labels.held)):
+        """Remove companions and main classes from images with both, one class and fill per run."""
+        image_ids: dict[tuple[int, str], set[str]] = {}
+        for main, companion in pairs:
+            both, held = self.labels.both((main, companion)), self.labels.held
+            for class_id, rows, fill in (
+                (companion, both, self.fill),
+                (main, both & ~held, self.fill),
+                (companion, both & held, self.other_fill),
+            ):
                 if class_id in self.predict.objects.class_id:
-                    image_ids.setdefault(class_id, set()).update(
-                        self.labels.names[i] for i in np.flatnonzero(rows).tolist()
-                    )
+                    image_ids.setdefault((class_id, fill), set()).update(self._ids(rows))
         self.predict.expect(sum(map(len, image_ids.values())))
-        for class_id, ids in image_ids.items():
+        for (class_id, fill), ids in image_ids.items():
             removal = Removal(
-                self.predict.objects, class_id, self.fill, False, frozenset(ids), self.seed, self._fingerprint
+                self.predict.objects, class_id, fill, False, frozenset(ids), self.seed, self._fingerprint
             )
-            self._removed[class_id] = self._run(f"without-{self._key(class_id)}-{self.fill}", removal)
+            if fill == self.other_fill:
+                self.removals[class_id] = removal
+            self._removed[class_id, fill] = self._run(f"without-{self._key(class_id)}-{fill}", removal)
+
+    def _ids(self, rows: npt.NDArray[np.bool_]) -> Iterator[str]:
+        return (self.labels.names[i] for i in np.flatnonzero(rows).tolist())
 
     def _key(self, class_id: int) -> str:
         return f"{class_id}-{file_slug(self.labels.classes.keys[class_id])}"
@@ -163,33 +187,50 @@ class ImageFeatures:
         ids, features = self.predict(name, alter_images(self.predict.source, alteration))
         return Altered(np.array([self._row_of[i] for i in ids.to_pylist()], np.intp), features)
 
-    def removed(self, class_id: int, inside: npt.NDArray[np.bool_]) -> Altered:
+    def removed(self, class_id: int, inside: npt.NDArray[np.bool_], fill: str = "") -> Altered:
         """Return the altered images inside a selection from which a class could be removed."""
-        found = self._removed.get(class_id)
+        found = self._removed.get((class_id, fill or self.fill))
         if found is None or not len(found.rows):
             return self._nothing
         keep = inside[found.rows]
         return Altered(found.rows[keep], found.features[keep])
 
-    def pasted(self, class_id: int, inside: npt.NDArray[np.bool_], n: int, name: str) -> Altered:
-        """Return at most n images of a selection with an object of a class pasted into each."""
+    def pasted(
+        self, class_id: int, inside: npt.NDArray[np.bool_], n: int, name: str, *, fill: str = ""
+    ) -> Altered:
+        """Return at most n images of a selection with the objects of a class pasted into each.
+
+        Objects of images to fit on are pasted into these, and those of held-out images into held-out images.
+        With a fill, their pixels are filled instead.
+        """
         rows = np.flatnonzero(inside)
         rng = np.random.default_rng([self.seed, class_id, len(rows)])
         rows = np.sort(rng.permutation(rows)[:n])
-        donors = self._donors(class_id)
+        held = bool(len(rows)) and bool(self.labels.held[rows[0]])
+        donors = self._donors(class_id, held)
         if not donors or not len(rows):
             return self._nothing
         image_ids = frozenset(self.labels.names[i] for i in rows.tolist())
         self.predict.expect(len(image_ids))
-        pasting = Pasting(self.predict.objects, donors, image_ids, self.seed)
-        return self._run(f"{name}-with-{self._key(class_id)}", pasting)
+        pasting = Pasting(self.predict.objects, donors, image_ids, self.seed, fill)
+        if held:
+            self.pastings[class_id] = pasting
+        return self._run(f"{name}-with-{self._key(class_id)}{f'-{fill}' if fill else ''}", pasting)
 
-    def _donors(self, class_id: int) -> list[Cutting]:
-        """Return objects of a class in images to fit on."""
+    def judged_by_pasting(self, pair: Pair) -> Altered:
+        """Return held-out images with neither class, with objects of held-out images pasted into each."""
+        if pair not in self._pasted:
+            neither = (self.labels.splits(pair) == NEITHER) & self.labels.held
+            name = f"held-out-neither-{file_slug(self.labels.classes.keys[pair[0]])}"
+            self._pasted[pair] = self.pasted(pair[1], neither, JUDGED, name)
+        return self._pasted[pair]
+
+    def _donors(self, class_id: int, held: bool) -> list[Cutting]:
+        """Return objects of a class in images to fit on, or in held-out ones."""
         objects = self.predict.objects
         there = set(objects.table["image_id"].filter(pa.array(objects.class_id == class_id)).to_pylist())
         own = [
-            n for n, held in zip(self.labels.names, self.labels.held, strict=True) if n in there and not held
+            n for n, h in zip(self.labels.names, self.labels.held, strict=True) if n in there and h == held
         ]
         order = np.random.default_rng([self.seed, class_id]).permutation(len(own)).tolist()
         return self.predict.cut_out(class_id, frozenset(own[i] for i in order[:DONORS]))
@@ -202,130 +243,3 @@ class ImageFeatures:
 def file_slug(text: str) -> str:
     """Return a text as part of a file name."""
     return re.sub(r"[^\w.-]+", "-", text)
-
-
-PASTED = 500
-"""Maximum number of images per kind of pasting; each then counts for several."""
-
-TREATMENTS = ("none", "augmentation", "label sets", "label sets and augmentation")
-
-
-@dataclass(eq=False)
-class HeadFitter:
-    """Fits heads on a backbone.
-
-    Attributes
-    ----------
-    images : ImageFeatures
-    backbone : str
-        As for ``manyhot predict --model``.
-    capped : bool
-        See `manyhot.core.companion_effects.plan`.
-    """
-
-    images: ImageFeatures
-    backbone: str
-    capped: bool
-
-    def heads(self, loss: str, pair: Pair, added: Sequence[Added]) -> Iterator[tuple[str, Head]]:
-        """Yield each treatment of a loss with its head, starting with no treatment."""
-        none, augmentation, sets, both = TREATMENTS
-        if loss == "softmax":
-            yield none, self._softmax
-            if added:
-                yield augmentation, self._augmented_softmax(pair, added)
-            return
-        for name, treated in ((none, augmentation), (sets, both)):
-            if name == sets or self.images.labels.labelled:
-                yield name, self._sigmoids[name]
-                if added:
-                    yield treated, self._augmented_sigmoid(pair, added, name == sets)
-
-    def added(self, pair: Pair) -> tuple[list[Added], str]:
-        """Return the altered images of a pair, and a note about them."""
-        known = self.images.labels
-        todo = known.plan(pair, self.capped)
-        groups = [] if not todo.amount else self._pasted(pair) if todo.adds else self._removed(pair)
-        found = [
-            Added(made.rows, made.features, todo.amount / len(made.rows), main, *gone)
-            for made, main, *gone in groups
-            if len(made.rows)
-        ]
-        return found, treatment_note([known.classes.names[c] for c in pair], todo, found)
-
-    def _pasted(self, pair: Pair) -> list[tuple[Altered, bool]]:
-        images, known, companion = self.images, self.images.labels, pair[1]
-        return [
-            (images.pasted(companion, known.alone(pair), PASTED, "alone"), True),
-            (images.pasted(companion, known.neither(pair), PASTED, "neither"), False),
-        ]
-
-    def _removed(self, pair: Pair) -> list[Any]:
-        images, known, (main, companion) = self.images, self.images.labels, pair
-        both = known.both(pair) & ~known.held
-        first = (images.removed(companion, both), True, companion)
-        without = images.removed(main, both)
-        if len(without.rows):
-            return [first, (without, False, main)]
-        # The class has no objects: where it never was, the companion is put, for as many.
-        n = min(PASTED, int(both.sum()))
-        return [first, (images.pasted(companion, known.neither(pair), n, "neither"), False)]
-
-    @cached_property
-    def _x(self) -> Features:
-        return self.images.features[self.images.labels.fitting]
-
-    @cached_property
-    def _softmax(self) -> Head:
-        known = self.images.labels
-        return fit_softmax(self._x, known.label[known.fitting], known.classes, self.backbone)
-
-    @cached_property
-    def _sigmoids(self) -> Mapping[str, Head]:
-        known, (none, _, sets, _) = self.images.labels, TREATMENTS
-        wanted = {sets: known.state} | ({none: known.single} if known.labelled else {})
-        return {
-            name: fit_sigmoid(self._x, state[known.fitting], known.classes, self.backbone)
-            for name, state in wanted.items()
-        }
-
-    def _augmented_softmax(self, pair: Pair, added: Sequence[Added]) -> Head:
-        known, start = self.images.labels, self._softmax
-        return fit_softmax(
-            self._joined(added),
-            known.labels(added, pair),
-            known.classes,
-            self.backbone,
-            weights=self._weights(added),
-            penalty=start.penalty,
-            start=start,
-        )
-
-    def _augmented_sigmoid(self, pair: Pair, added: Sequence[Added], sets: bool) -> Head:
-        """Return the head with a new row for the main class, the only one that altered images change."""
-        known, main = self.images.labels, pair[0]
-        untreated = self._sigmoids[TREATMENTS[2] if sets else TREATMENTS[0]]
-        row = replace(
-            untreated,
-            classes=from_keys([known.classes.keys[main]]),
-            weight=untreated.weight[[main]],
-            bias=untreated.bias[[main]],
-        )
-        one = fit_sigmoid(
-            self._joined(added),
-            known.states(added, pair, sets)[:, None],
-            row.classes,
-            self.backbone,
-            weights=self._weights(added),
-            penalty=row.penalty,
-            start=row,
-        )
-        weight, bias = untreated.weight.copy(), untreated.bias.copy()
-        weight[main], bias[main] = one.weight[0], one.bias[0]
-        return replace(untreated, weight=weight, bias=bias, n=one.n)
-
-    def _joined(self, added: Sequence[Added]) -> Features:
-        return np.concatenate([self._x, *(a.features for a in added)])
-
-    def _weights(self, added: Sequence[Added]) -> Any:
-        return np.concatenate([np.ones(len(self._x)), *(np.full(len(a.rows), a.weight) for a in added)])

@@ -67,6 +67,14 @@ class HeldOutMetric:
 
 
 @dataclass(frozen=True, eq=False)
+class AlteredScores:
+    """Probabilities of a head for altered images, shape (k, C), and the rows of their originals."""
+
+    p: Floats
+    rows: npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
 class HeldOutImages:
     """Images that heads are evaluated on.
 
@@ -85,7 +93,7 @@ class HeldOutImages:
     drawn: Resampled
 
     def measure(
-        self, p: Floats, gone: Floats, altered: npt.NDArray[np.intp], best: bool, pair: tuple[int, int]
+        self, p: Floats, judged: Mapping[str, AlteredScores], best: bool, pair: tuple[int, int]
     ) -> dict[str, HeldOutMetric]:
         """Return the metrics of a head.
 
@@ -93,10 +101,9 @@ class HeldOutImages:
         ----------
         p : ndarray of float, shape (n, C)
             Probabilities of the head.
-        gone : ndarray of float, shape (k, C)
-            Probabilities of the head for images with both classes, after the companion was removed.
-        altered : ndarray of int, shape (k,)
-            Which images these are.
+        judged : mapping of str to AlteredScores
+            Images with both classes without the companion, by the fill that was not fitted on (``other``) and
+            by the one that was (``fitted``); and images with neither with the companion (``pasted``).
         best : bool
             Whether only the top class is predicted, instead of each class with a probability of at least 0.5.
         pair : (int, int)
@@ -105,29 +112,44 @@ class HeldOutImages:
         Returns
         -------
         dict of str to HeldOutMetric
-            ``lost``, ``flips``, ``recall_gap``, ``hallucination_gap``, ``ap``, ``ap_balanced``, ``top1``,
-            ``real1`` and ``map``, except those without images.
+            The metrics of `METRIC_LABELS`, except those without images.
         """
         main = pair[0]
-        predicted, after = (_predicted(x, main, best) for x in (p, gone))
+        predicted = _predicted(p, main, best)
+        after = {name: _predicted(altered.p, main, best) for name, altered in judged.items()}
+        rows = {name: altered.rows for name, altered in judged.items()}
         splits = split_by_pair(*self.state[:, list(pair)].T)
-        metrics = {
-            "lost": self._share(predicted[altered] & ~after, altered),
-            "flips": self._share(predicted[altered] != after, altered),
-        }
+        metrics = {}
+        for name, fill in (("lost", "other"), ("lost_fitted", "fitted")):
+            metrics[name] = self._share(predicted[rows[fill]] & ~after[fill], rows[fill])
+        metrics["flips"] = self._share(predicted[rows["other"]] != after["other"], rows["other"])
+        metrics |= self._gaps(predicted, splits)
+        metrics["pasted_gap"] = self._paired(after["pasted"], predicted[rows["pasted"]], rows["pasted"])
+        metrics |= self._precisions(p[:, main], splits)
+        rows_labelled = np.flatnonzero(self.label != NO_LABEL)
+        metrics["top1"] = self._share(p.argmax(1)[rows_labelled] == self.label[rows_labelled], rows_labelled)
+        scored = np.flatnonzero((self.state == YES).any(1))
+        metrics["real1"] = self._share(self.state[scored, p.argmax(1)[scored]] == YES, scored)
+        metrics["map"] = self._map(p)
+        return {name: m for name, m in metrics.items() if not np.isnan(m.estimated.value)}
+
+    def _gaps(self, predicted: Bools, splits: npt.NDArray[np.int8]) -> dict[str, HeldOutMetric]:
+        """Return both gaps, and how often images without the class are called it."""
+        metrics = {}
+        for name, which in (("called_with", COMPANION_ONLY), ("called_without", NEITHER)):
+            metrics[name] = self._share(predicted[splits == which], np.flatnonzero(splits == which))
         for name, (one, other) in {
             "recall_gap": (BOTH, MAIN_ONLY),
             "hallucination_gap": (COMPANION_ONLY, NEITHER),
         }.items():
             samples = self._shares(predicted, splits == one) - self._shares(predicted, splits == other)
             metrics[name] = HeldOutMetric(gap(predicted, splits, one, other), samples)
-        metrics |= self._precisions(p[:, main], splits)
-        rows = np.flatnonzero(self.label != NO_LABEL)
-        metrics["top1"] = self._share(p.argmax(1)[rows] == self.label[rows], rows)
-        scored = np.flatnonzero((self.state == YES).any(1))
-        metrics["real1"] = self._share(self.state[scored, p.argmax(1)[scored]] == YES, scored)
-        metrics["map"] = self._map(p)
-        return {name: m for name, m in metrics.items() if not np.isnan(m.estimated.value)}
+        return metrics
+
+    def _paired(self, after: Bools, before: Bools, rows: npt.NDArray[np.intp]) -> HeldOutMetric:
+        """Return the change of a share on the same images."""
+        samples = self._share(after, rows).samples - self._share(before, rows).samples
+        return HeldOutMetric(paired_difference(after, before), samples)
 
     def _share(self, hits: Bools, rows: npt.NDArray[np.intp]) -> HeldOutMetric:
         wide = np.zeros(len(self.label), bool)
@@ -311,15 +333,14 @@ class MitigationLabels(SplitLabels):
         other = pair[0] if added.gone == pair[1] else pair[1]
         return np.where((label == added.gone) & (label != NO_LABEL), other, label)
 
-    def labels(self, added: Sequence[Added], pair: Pair) -> LabelArray:
+    def labels(self, groups: Sequence[tuple[Pair, Added]]) -> LabelArray:
         """Return the single labels for fitting a softmax, of original and altered images."""
-        return np.concatenate([self.label[self.fitting], *(self.relabelled(a, pair) for a in added)])
+        return np.concatenate([self.label[self.fitting], *(self.relabelled(a, pair) for pair, a in groups)])
 
-    def states(self, added: Sequence[Added], pair: Pair, sets: bool) -> npt.NDArray[np.uint8]:
+    def states(self, groups: Sequence[tuple[Pair, Added]], main: int, sets: bool) -> npt.NDArray[np.uint8]:
         """Return the states of the main class for fitting a sigmoid, from label sets or single labels."""
-        main = pair[0]
         found = [(self.state if sets else self.single)[self.fitting, main]]
-        for a in added:
+        for pair, a in groups:
             if sets:
                 found.append(np.full(len(a.rows), YES if a.main else NO, np.uint8))
             else:
@@ -357,20 +378,18 @@ class MitigationLabels(SplitLabels):
 
 
 def treatment_note(names: Sequence[str], todo: BalancePlan, added: Sequence[Added]) -> str:
-    """Return a note about the images that were added for a pair, and the remaining difference."""
+    """Return a note about the images that were added for a pair."""
     start = (
         f"{':'.join(names)}: the frequency of the companion with the class minus its frequency without the "
         f"class is {todo.before:+.3f}"
     )
     if not added:
         return f"{start}, and no images were added"
-    groups = [f"{len(a.rows):,} altered images {'with' if a.main else 'without'} the class" for a in added]
+    groups = [
+        f"{len(a.rows):,} altered images {'with' if a.main else 'without'} the class count as "
+        f"{a.weight * len(a.rows):,.0f}"
+        for a in added
+    ]
     if len(added) < 2:
-        return (
-            f"{start}; {groups[0]} count as {todo.amount:,.0f} images, and no other altered images can be "
-            "made"
-        )
-    return (
-        f"{start}; {' and '.join(groups)} count as {todo.amount:,.0f} images per group, which leaves a "
-        f"difference of {todo.after:+.3f}; {todo.uncapped:,.0f} images per group would leave none"
-    )
+        return f"{start}; {groups[0]}, and no other altered images can be made"
+    return f"{start}; {', '.join(groups)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,8 +14,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.command import command
-from manyhot.console import table_lines
-from manyhot.diagnose.page import DiagnosisResult
+from manyhot.diagnose.page import forget_pictures
 from manyhot.diagnose.shortcut_pairs import MIN_IMAGES, named_pairs
 from manyhot.diagnose.shortcuts_result import FILLS
 from manyhot.errors import InputError, MatchError
@@ -28,15 +27,14 @@ from manyhot.predict.run import PredictSettings
 from manyhot.predict.sources import ImagesLike, open_source
 from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.predict.weights import Head, with_backbone, write_head
-from manyhot.registry import register
-from manyhot.report.chapter import Chapter, NextStep, Row, Tables, listing, rows_of, with_ends
-from manyhot.report.listings import ColumnHead, Listing
 from manyhot.run import QUIET, Run
-from manyhot.tables import schema
+from manyhot.tables import Row, schema
 from manyhot.tables.arrays import States
-from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table, interval
-from manyhot.train.mitigate.features import TREATMENTS, FeatureExtractor, HeadFitter, ImageFeatures, file_slug
+from manyhot.train.mitigate.features import FeatureExtractor, ImageFeatures, file_slug
+from manyhot.train.mitigate.fitting import NONE, SETS, HeadFitter, base_of
+from manyhot.train.mitigate.head_examples import HEAD_EXAMPLES_FOLDER, Compared, write_examples
 from manyhot.train.mitigate.held_out import (
+    AlteredScores,
     HeldOutImages,
     HeldOutMetric,
     MitigationLabels,
@@ -44,104 +42,12 @@ from manyhot.train.mitigate.held_out import (
     Pair,
     states_and_labels,
 )
+from manyhot.train.mitigate.mitigation_result import Mitigation
+from manyhot.train.mitigate.verdict import best_treatment, removal_verdict
 from manyhot.train.order import HeldOut, HeldOutShare, held_out_of
 
 HeadLoss = Literal["softmax", "sigmoid"]
 LOSSES: tuple[HeadLoss, ...] = ("softmax", "sigmoid")
-
-METRIC_LABELS = {
-    "lost": "Lost without the companion",
-    "flips": "Flip without the companion",
-    "recall_gap": "Recall gap",
-    "hallucination_gap": "Hallucination gap",
-    "ap": "Average precision",
-    "ap_balanced": "Average precision, balanced",
-    "top1": "Top-1, original labels",
-    "real1": "ReaL accuracy, label sets",
-    "map": "Mean average precision",
-}
-
-declare_table(
-    "mitigation",
-    (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the backbone, and whether its head is a softmax or sigmoids"),
-        TEXT("treatment", "treatment with which the head was fitted", values=TREATMENTS),
-        INT("main", "main class of the pair"),
-        INT("companion", "companion of the pair"),
-        TEXT("main_name", "name of main"),
-        TEXT("companion_name", "name of companion"),
-        TEXT("metric", "what is measured", values=tuple(METRIC_LABELS)),
-        REAL("value", "on images held out"),
-        *bounds("lo", "hi", "95 % interval of the value, null without one"),
-        *interval(
-            "change",
-            "value minus the value of the same model without treatment",
-            f"{ITS} over images",
-            value=REAL.optional,
-            ends=REAL.optional,
-        ),
-        COUNT("n", "number of held-out images that count"),
-        COUNT("n_skipped", "number of held-out images that do not count"),
-        TEXT("head", "file of the head, relative to the folder of the table"),
-    ),
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Mitigation(DiagnosisResult):
-    """Heads fitted with and without treatment of a shortcut.
-
-    Attributes
-    ----------
-    mitigation : pyarrow.Table
-        The table of this name; see `manyhot.tables.TABLES`.
-    notes : tuple of str
-        Notes about the altered images that were added for fitting, and about skipped images.
-    metadata, inputs, written
-        As in `Result`.
-    """
-
-    NAMES = ("mitigation",)
-
-    mitigation: pa.Table
-
-    def lines(self) -> Iterator[str]:
-        """Yield a table for each pair and model, with a column for each treatment."""
-        models: dict[tuple[str, str, str], list[Row]] = {}
-        for row in self.mitigation.to_pylist():
-            models.setdefault((row["main_name"], row["companion_name"], row["model"]), []).append(row)
-        for (main, companion, model), rows in models.items():
-            n = rows[0]["n"] + rows[0]["n_skipped"]
-            yield f"{main}, with and without {companion}; {model}; {n:,} images held out"
-            yield from _model_lines(rows)
-            yield ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the rows of the table, and the notes."""
-        return {"mitigation": self.mitigation.to_pylist(), "notes": self.notes}
-
-
-def _model_lines(rows: Sequence[Row]) -> Iterator[str]:
-    treatments = list(dict.fromkeys(row["treatment"] for row in rows))
-    cells = {(row["metric"], row["treatment"]): row for row in rows}
-    table = []
-    for metric, label in METRIC_LABELS.items():
-        own = [cells[metric, t] for t in treatments if (metric, t) in cells]
-        if own:
-            values = (_cell(cells[metric, t]) if (metric, t) in cells else "–" for t in treatments)
-            counts = list(dict.fromkeys(row["n"] for row in own))
-            n = counts if len(counts) == 1 else [row["n"] for row in own]
-            table.append((label, *values, " / ".join(f"{count:,}" for count in n)))
-    yield from table_lines(("", *treatments, "images"), table)
-
-
-def _cell(row: Row) -> str:
-    gap = row["metric"].endswith("_gap")
-    value, lo, hi = (
-        None if row[k] is None else f"{100 * row[k]:{'+' if gap else ''}.1f}" for k in ("value", "lo", "hi")
-    )
-    return f"{value}{'' if gap else '%'}" + ("" if lo is None else f" ({lo} to {hi})")
 
 
 @command(
@@ -157,14 +63,14 @@ def mitigate(
     *,
     model: Annotated[str, Shown("NAME")],
     pairs: Annotated[Sequence[str], OptionName("--pair"), Shown("PAIR")],
-    out: Annotated[PathLike, Shown("FOLDER")] = "mitigation",
-    masks: Annotated[PathLike | None, Shown("FOLDER")] = None,
+    out: Annotated[PathLike, Shown("HEAD_EXAMPLES_FOLDER")] = "mitigation",
+    masks: Annotated[PathLike | None, Shown("HEAD_EXAMPLES_FOLDER")] = None,
     labels: Annotated[PathLike | None, Shown("FILE")] = None,
     classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
     split: Annotated[PathLike | None, Shown("FILE")] = None,
     held_out: HeldOutShare = 0.3,
     losses: Annotated[Sequence[HeadLoss], OptionName("--loss")] = LOSSES,
-    fill: Literal["grey", "inpaint"] = "grey",
+    fill: Literal["grey", "inpaint"] = "inpaint",
     uncapped: bool = False,
     min_images: Annotated[int, AtLeast(1), Was("--least")] = MIN_IMAGES,
     seed: Seed = 0,
@@ -174,9 +80,10 @@ def mitigate(
 ) -> Mitigation:
     """Fit the last layer with and without treatment of a shortcut, and evaluate both on held-out images.
 
-    There are two treatments: adding altered images, from which the companion or the class was removed
-    (SPIRE), and fitting to label sets instead of single labels. The heads can be used as models, with the
-    name head:FILE. A stopped run resumes when it is started again.
+    The treatments are: adding altered images, from which the companion or the class was removed (SPIRE);
+    weights of the images; and fitting to label sets instead of single labels. Heads are judged by images that
+    they were not fitted on: the first sentence says whether the shortcut is gone. The heads can be used as
+    models, with the name head:FILE. A stopped run resumes when it is started again.
 
     Parameters
     ----------
@@ -205,9 +112,11 @@ def mitigate(
     losses
         Loss of the heads. By default, heads are fitted with each loss.
     fill
-        Replacement for removed objects: grey, or inpainting from the surroundings.
+        Replacement for removed objects: grey, or inpainting from the surroundings. The other one is used to
+        judge heads.
     uncapped
-        Add as many altered images as independence requires, even beyond the published caps.
+        Fit no head within the published caps on altered images, but only as many as independence requires.
+        By default, both are fitted where the caps leave a part of the dependence.
     min_images
         Minimum number of images with both classes of a pair, for fitting.
     seed
@@ -259,7 +168,7 @@ def mitigate(
     def save(head: Head, stem: str) -> None:
         heads[write_head(head, out / "heads" / f"{stem}.safetensors", call=run.call)] = None
 
-    rows, notes = _judged(
+    rows, notes, compared = _judged(
         features,
         HeadFitter(features, model, not uncapped),
         pairs=asked,
@@ -268,9 +177,12 @@ def mitigate(
         save=save,
         about={"dataset": Path(str(images)).stem, "model": backbone.network.name},
     )
+    forget_pictures(out, "mitigation_examples", ("before", "after"), HEAD_EXAMPLES_FOLDER)
+    shown = write_examples(features, compared, out)
     paths = [Path(f) for f in files if isinstance(f, str | os.PathLike)]
     result = Mitigation(
         pa.Table.from_pylist(rows, schema=schema("mitigation")),
+        pa.Table.from_pylist(shown, schema=schema("mitigation_examples")),
         notes=(*filter(None, [matched]), *_notes(features, states), *notes, *_how_to_use(model, heads)),
         metadata={"seed": str(seed)},
         inputs={path.name: sha256(path) for path in paths if path.is_file()},
@@ -329,39 +241,73 @@ def _judged(
     judge: HeldOutImages,
     save: Callable[[Head, str], None],
     about: dict[str, Any],
-) -> tuple[list[Row], list[str]]:
-    """Fit heads of all pairs, losses and treatments, save them, and return their metrics, and notes."""
-    known, rows, notes = images.labels, MitigationRows({}, int(images.labels.held.sum())), []
+) -> tuple[list[Row], list[str], list[Compared]]:
+    """Fit heads of all pairs, losses and treatments, save them, and return metrics, notes and pictures."""
+    known, rows, notes = images.labels, MitigationRows({}, int(images.labels.held.sum())), list[str]()
+    compared: list[Compared] = []
     for pair in pairs:
-        added, note = fitter.added(pair)
-        notes.append(note)
+        treatments = fitter.treatments(pairs, pair)
+        notes.append(fitter.added(pair, fitter.capped)[1])
         names = [known.classes.names[c] for c in pair]
         of = dict(zip(("main", "companion", "main_name", "companion_name"), (*pair, *names), strict=True))
         for loss in losses:
-            untreated: dict[str, HeldOutMetric] | None = None
-            for treatment, head in fitter.heads(loss, pair, added):
+            untreated: dict[str, dict[str, HeldOutMetric]] = {}
+            made, first = dict[str, Head](), len(rows.rows)
+            for treatment, head in fitter.heads(loss, pair, treatments):
                 stem = _stem(loss, treatment, [known.classes.keys[c] for c in pair])
                 save(head, stem)
+                made[treatment] = head
                 measured = _measured(images, judge, head, pair)
                 named = {"model": f"{about['model']}, {loss}", "treatment": treatment}
-                rows.add(about | of | named | {"head": f"heads/{stem}.safetensors"}, measured, untreated)
-                untreated = untreated or measured
-    return [*rows.rows], notes
+                named["verdict"] = _verdict(fitter, pair, measured, untreated.get(base_of(treatment)))
+                named["head"] = f"heads/{stem}.safetensors"
+                rows.add(about | of | named, measured, next(iter(untreated.values()), None))
+                untreated.setdefault(base_of(treatment), measured)
+            if best := best_treatment(rows.rows[first:]):
+                start = made[base_of(best)]
+                compared.append(Compared(pair, f"{about['model']}, {loss}", best, start, made[best]))
+    return [*rows.rows], notes, compared
+
+
+def _verdict(
+    fitter: HeadFitter,
+    pair: Pair,
+    measured: dict[str, HeldOutMetric],
+    untreated: dict[str, HeldOutMetric] | None,
+) -> str:
+    known = fitter.images.labels
+    splits = known.splits(pair)[known.held]
+    return removal_verdict(
+        measured,
+        untreated,
+        np.bincount(splits[splits >= 0], minlength=4).tolist(),
+        pasted=fitter.pasted(pair),
+        negative=known.plan(pair, True).before < 0,
+    )
 
 
 def _stem(loss: str, treatment: str, keys: Sequence[str]) -> str:
-    parts = [loss] if treatment == "none" else [loss, treatment]
-    return "-".join(map(file_slug, [*parts, *(keys if "augmentation" in treatment else ())]))
+    parts = [loss] if treatment == NONE else [loss, treatment]
+    untreated = treatment in (NONE, SETS)
+    return "-".join(map(file_slug, [*parts, *(() if untreated else keys)]))
 
 
 def _measured(
     images: ImageFeatures, judge: HeldOutImages, head: Head, pair: Pair
 ) -> dict[str, HeldOutMetric]:
     known = images.labels
-    gone = images.removed(pair[1], known.held & known.both(pair))
-    place = np.cumsum(known.held) - 1
-    p, after = (head.probabilities(x) for x in (images.features[known.held], gone.features))
-    return judge.measure(p, after, place[gone.rows], head.loss == "softmax", pair)
+    both, place = known.held & known.both(pair), np.cumsum(known.held) - 1
+    altered = {
+        "other": images.removed(pair[1], both, images.other_fill),
+        "fitted": images.removed(pair[1], both),
+        "pasted": images.judged_by_pasting(pair),
+    }
+    judged = {
+        name: AlteredScores(head.probabilities(made.features), place[made.rows])
+        for name, made in altered.items()
+    }
+    p = head.probabilities(images.features[known.held])
+    return judge.measure(p, judged, head.loss == "softmax", pair)
 
 
 def _how_to_use(model: str, heads: Iterable[Path]) -> Iterator[str]:
@@ -383,40 +329,3 @@ def _notes(images: ImageFeatures, states: States) -> Iterator[str]:
     if not images.labels.labelled:
         yield "there are no original labels, so heads are fitted to label sets only"
     yield from images.predict.skipped
-
-
-@register(
-    "chapter",
-    "mitigation",
-    next=NextStep("predict with the new last layer.", "manyhot predict IMAGES --model head:FILE"),
-)
-def _mitigation(data: Tables, folder: Path, draw: bool) -> Chapter | None:
-    rows = rows_of(data, "mitigation")
-    if not rows:
-        return None
-    pairs: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        pairs.setdefault((row["main_name"], row["companion_name"]), []).append(row)
-    lead = (
-        "Treated heads were fitted so that the companion gives no information about the class. "
-        "All heads are evaluated on the same held-out images. "
-        "Brackets contain 95 % intervals. Weigh smaller gaps against the loss of accuracy.",
-    )
-    treated = tuple(_treated(i, pair, own) for i, (pair, own) in enumerate(pairs.items(), 1))
-    return Chapter("mitigation", "Mitigation", "Mitigation of shortcuts", lead, (), treated)
-
-
-def _treated(i: int, pair: tuple[str, str], rows: Sequence[Row]) -> Listing:
-    """Return the table of a pair: a row for each metric and model, a column for each treatment."""
-    treatments = list(dict.fromkeys(r["treatment"] for r in rows))
-    cells: dict[tuple[str, str], dict[str, str]] = {}
-    for r in rows:
-        own = cells.setdefault((str(METRIC_LABELS.get(r["metric"], r["metric"])), r["model"]), {})
-        own[r["treatment"]] = with_ends(r["value"], r["lo"], r["hi"], 1)
-    heads = (
-        ColumnHead("", number=False),
-        ColumnHead("Model", number=False),
-        *(ColumnHead(t.capitalize()) for t in treatments),
-    )
-    lines = [{"cells": (*key, *(own.get(t, "") for t in treatments))} for key, own in cells.items()]
-    return listing(f"treated-{i}", f"{pair[0]} and {pair[1]}", heads, lines, lambda line: line["cells"])

@@ -1,0 +1,262 @@
+"""Heads fitted with and without treatments of shortcuts: altered images, label sets, and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.classes import from_keys
+from manyhot.core.companion_effects import balanced_amounts, balancing
+from manyhot.core.sets import NO_LABEL
+from manyhot.predict.weights import Head
+from manyhot.train.heads import fit_sigmoid, fit_softmax
+from manyhot.train.mitigate.features import PASTED, Altered, Features, ImageFeatures, file_slug
+from manyhot.train.mitigate.held_out import Added, Pair, treatment_note
+
+NONE, SETS = "none", "label sets"
+CAPPED, UNCAPPED, TOGETHER, REWEIGHTED = (
+    "augmentation",
+    "uncapped augmentation",
+    "augmentation of all pairs",
+    "reweighting",
+)
+_ALTERED = (CAPPED, UNCAPPED, TOGETHER, REWEIGHTED)
+TREATMENTS = (NONE, *_ALTERED, SETS, *(f"{SETS} and {name}" for name in _ALTERED))
+
+
+def base_of(treatment: str) -> str:
+    """Return what a treated head is compared with: the head fitted to the same labels."""
+    return SETS if treatment.startswith(SETS) else NONE
+
+
+MIN_SPLIT = 10
+"""Images to fit on that each of the four splits of a pair needs for reweighting."""
+
+LEFT = 0.02
+"""Dependence that caps may leave: with more, heads without caps are fitted, too."""
+
+TreatedGroups = Sequence[tuple[Pair, Added]]
+"""Altered images, and the pair that each group of them treats."""
+
+
+@dataclass(eq=False)
+class Treatment:
+    """What a head is fitted to besides the images: altered images, or weights of the images themselves."""
+
+    groups: TreatedGroups = ()
+    pair: Pair | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Altered images of one kind: whether they show the class, and the class that was removed."""
+
+    kind: str
+    altered: Altered
+    main: bool
+    gone: int = NO_LABEL
+
+
+@dataclass(eq=False)
+class HeadFitter:
+    """Fits heads on a backbone.
+
+    Attributes
+    ----------
+    images : ImageFeatures
+    backbone : str
+        As for ``manyhot predict --model``.
+    capped : bool
+        Whether altered images are capped as published; see `manyhot.core.companion_effects.plan`. Where caps
+        leave a part of the dependence, heads without caps are fitted, too.
+    """
+
+    images: ImageFeatures
+    backbone: str
+    capped: bool
+    _made: dict[tuple[Pair, str], _Group] = field(default_factory=dict)
+
+    def treatments(self, pairs: Sequence[Pair], pair: Pair) -> dict[str, Treatment]:
+        """Return the treatments of a pair; with several pairs, all of them in one head, too."""
+        known, found = self.images.labels, dict[str, Treatment]()
+        if self.capped and (own := self.added(pair, True)[0]):
+            found[CAPPED] = Treatment([(pair, a) for a in own])
+        if not self.capped or abs(known.plan(pair, True).after) > LEFT:
+            own = self.added(pair, False)[0]
+            found |= {UNCAPPED: Treatment([(pair, a) for a in own])} if own else {}
+        if len(pairs) > 1:
+            every = [(one, a) for one in pairs for a in self.added(one, False)[0]]
+            found |= {TOGETHER: Treatment(every)} if every else {}
+        counts = np.bincount(known.splits(pair)[known.fitting] + 1, minlength=5)[1:]  # -1 is no split
+        if counts.min() >= MIN_SPLIT:
+            found[REWEIGHTED] = Treatment(pair=pair)
+        return found
+
+    def heads(self, loss: str, pair: Pair, treatments: Mapping[str, Treatment]) -> Iterator[tuple[str, Head]]:
+        """Yield each treatment of a loss with its head, starting with no treatment."""
+        if loss == "softmax":
+            yield NONE, self._softmax
+            for name, treatment in treatments.items():
+                yield name, self._treated_softmax(treatment)
+            return
+        for name in (NONE, SETS):
+            if name == SETS or self.images.labels.labelled:
+                yield name, self._sigmoids[name]
+                for how, treatment in treatments.items():
+                    treated = how if name == NONE else f"{SETS} and {how}"
+                    yield treated, self._treated_sigmoids(pair, treatment, name == SETS)
+
+    def added(self, pair: Pair, capped: bool) -> tuple[list[Added], str]:
+        """Return the altered images of a pair, and a note about them."""
+        known = self.images.labels
+        todo = known.plan(pair, capped)
+        if todo.adds:
+            groups = self._pasted(pair) if todo.amount else []
+        else:
+            groups = self._removed(pair, capped) if todo.amount else []
+        groups = [group for group in groups if len(group.altered.rows)]
+        amounts = [todo.amount] * len(groups)
+        if groups and not (capped or todo.adds):
+            amounts = self._balanced(pair, groups)
+        found = [
+            Added(g.altered.rows, g.altered.features, n / len(g.altered.rows), g.main, g.gone)
+            for g, n in zip(groups, amounts, strict=True)
+            if n > 0
+        ]
+        return found, treatment_note([known.classes.names[c] for c in pair], todo, found)
+
+    def _balanced(self, pair: Pair, groups: Sequence[_Group]) -> list[float]:
+        """Return as how many images each group counts, without caps."""
+        known = self.images.labels
+        splits = known.splits(pair)[known.fitting]
+        both, main_only, companion_only, neither = np.bincount(splits[splits >= 0], minlength=4).tolist()
+        kinds = [group.kind for group in groups]
+        with_class, without = balanced_amounts(
+            both, main_only, companion_only, neither, filled="filled" in kinds
+        )
+        shared = max(sum(kind in ("alone", "pasted") for kind in kinds), 1)
+        return [{"without": with_class, "filled": without}.get(kind, without / shared) for kind in kinds]
+
+    def pasted(self, pair: Pair) -> bool:
+        """Return whether heads for a pair are fitted on images with the companion pasted in."""
+        return any(
+            p == pair and kind == "pasted" and len(g.altered.rows) for (p, kind), g in self._made.items()
+        )
+
+    def _pasted(self, pair: Pair) -> list[_Group]:
+        known = self.images.labels
+        return [
+            self._group(pair, "pasted", known.neither(pair)),
+            self._group(pair, "pasted on the class", known.alone(pair)),
+        ]
+
+    def _removed(self, pair: Pair, capped: bool) -> list[_Group]:
+        """Return the altered images of a companion that is more frequent with the class.
+
+        Within the caps, they are those of the published code: the companion or the class is removed. If the
+        class has no objects, and without caps, the companion is put where neither was. The fill is put there,
+        too, or it would be on images of the class alone and become the next shortcut.
+        """
+        known = self.images.labels
+        both, other = known.both(pair) & ~known.held, known.neither(pair)
+        without, alone = (self._group(pair, kind, both) for kind in ("without", "alone"))
+        if capped and len(alone.altered.rows):
+            return [without, alone]
+        return [without, alone, *(self._group(pair, kind, other) for kind in ("pasted", "filled"))]
+
+    def _group(self, pair: Pair, kind: str, inside: npt.NDArray[np.bool_]) -> _Group:
+        if (pair, kind) not in self._made:
+            self._made[pair, kind] = self._make(pair, kind, inside)
+        return self._made[pair, kind]
+
+    def _make(self, pair: Pair, kind: str, inside: npt.NDArray[np.bool_]) -> _Group:
+        images, (main, companion) = self.images, pair
+        if kind == "without":
+            return _Group(kind, images.removed(companion, inside), True, companion)
+        if kind == "alone":
+            return _Group(kind, images.removed(main, inside), False, main)
+        key = file_slug(images.labels.classes.keys[main])
+        if kind == "pasted on the class":
+            return _Group(kind, images.pasted(companion, inside, PASTED, f"{key}-alone"), True)
+        fill = images.fill if kind == "filled" else ""
+        return _Group(kind, images.pasted(companion, inside, PASTED, f"not-{key}", fill=fill), False)
+
+    @cached_property
+    def _x(self) -> Features:
+        return self.images.features[self.images.labels.fitting]
+
+    @cached_property
+    def _softmax(self) -> Head:
+        known = self.images.labels
+        return fit_softmax(self._x, known.label[known.fitting], known.classes, self.backbone)
+
+    @cached_property
+    def _sigmoids(self) -> Mapping[str, Head]:
+        known = self.images.labels
+        states = {SETS: known.state} | ({NONE: known.single} if known.labelled else {})
+        return {
+            name: fit_sigmoid(self._x, state[known.fitting], known.classes, self.backbone)
+            for name, state in states.items()
+        }
+
+    def _treated_softmax(self, treatment: Treatment) -> Head:
+        known, start = self.images.labels, self._softmax
+        return fit_softmax(
+            self._joined(treatment.groups),
+            known.labels(treatment.groups),
+            known.classes,
+            self.backbone,
+            weights=self._weights(treatment),
+            penalty=start.penalty,
+            start=start,
+        )
+
+    def _treated_sigmoids(self, pair: Pair, treatment: Treatment, sets: bool) -> Head:
+        """Return the head with new rows for the main classes, the only ones that altered images change."""
+        head = self._sigmoids[SETS if sets else NONE]
+        for main in dict.fromkeys((pair[0], *(own[0] for own, _ in treatment.groups))):
+            groups = [(own, a) for own, a in treatment.groups if own[0] == main]
+            if groups or treatment.pair:
+                head = self._with_row(head, main, replace(treatment, groups=groups), sets)
+        return head
+
+    def _with_row(self, head: Head, main: int, treatment: Treatment, sets: bool) -> Head:
+        known = self.images.labels
+        row = replace(
+            head,
+            classes=from_keys([known.classes.keys[main]]),
+            weight=head.weight[[main]],
+            bias=head.bias[[main]],
+        )
+        one = fit_sigmoid(
+            self._joined(treatment.groups),
+            known.states(treatment.groups, main, sets)[:, None],
+            row.classes,
+            self.backbone,
+            weights=self._weights(treatment),
+            penalty=row.penalty,
+            start=row,
+        )
+        weight, bias = head.weight.copy(), head.bias.copy()
+        weight[main], bias[main] = one.weight[0], one.bias[0]
+        return replace(head, weight=weight, bias=bias, n=one.n)
+
+    def _joined(self, groups: TreatedGroups) -> Features:
+        return np.concatenate([self._x, *(a.features for _, a in groups)])
+
+    def _weights(self, treatment: Treatment) -> npt.NDArray[np.float64]:
+        """Return the weights of images and altered images.
+
+        Reweighting makes the companion independent of the class, without changing how frequent the class is.
+        Images on which one of the two is unknown keep their weight.
+        """
+        own = np.ones(len(self._x))
+        if treatment.pair:
+            known = self.images.labels
+            splits = known.splits(treatment.pair)[known.fitting]
+            own = np.where(splits >= 0, balancing(splits, own[None])[0], 1.0)
+        return np.concatenate([own, *(np.full(len(a.rows), a.weight) for _, a in treatment.groups)])

@@ -1,0 +1,201 @@
+"""Whether a shortcut is gone, judged by what a head was not fitted on, and the sentence that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from manyhot.report.chapter import in_points, percent
+from manyhot.tables import Row
+from manyhot.train.mitigate.fitting import NONE, base_of
+from manyhot.train.mitigate.held_out import HeldOutMetric
+
+PRESENT, ABSENT, GONE, PARTLY, REPLACED, NOT_GONE, NOT_JUDGED = REMOVAL_VERDICTS = (
+    "present",
+    "not present",
+    "gone",
+    "partly gone",
+    "replaced by the fill",
+    "not gone",
+    "not judged",
+)
+"""What is said of a head; the first two only of heads without treatment."""
+
+MIN_JUDGED = 10
+"""Held-out images that a split needs to be judged by."""
+
+RATIO = 1.2
+"""A shortcut is gone if images with the companion are called the class at most this often, relative to images
+without it."""
+
+MAX_UPPER_END = {"recall_gap": 0.3, "hallucination_gap": 0.1, "pasted_gap": 0.1, "lost": 0.3}
+"""Upper ends of intervals from which too few images are held out to call a shortcut gone."""
+
+_OVERSHOT = -0.1  # A gap surely below this is a new dependence, in the other direction.
+
+
+def removal_verdict(
+    metrics: Mapping[str, HeldOutMetric],
+    untreated: Mapping[str, HeldOutMetric] | None,
+    counts: Sequence[int],
+    *,
+    pasted: bool = False,
+    negative: bool = False,
+) -> str:
+    """Return one of `REMOVAL_VERDICTS`.
+
+    Two effects of the companion are judged: on images without the class, which may be called the class; and
+    on images with the class, which may be missed without the companion. Both are measured on original
+    images, if each split has `MIN_JUDGED` of them. Otherwise, the first is measured on images with the
+    companion pasted in, unless the head was fitted on such images, and the second by the fill that was not
+    fitted on.
+
+    Parameters
+    ----------
+    metrics : mapping of str to HeldOutMetric
+    untreated : mapping of str to HeldOutMetric or None
+        The metrics of the head without treatment; None if this is that head.
+    counts : sequence of int
+        Held-out images with both classes, only the class, only the companion, and neither.
+    pasted : bool
+        Whether the head was fitted on images with the companion pasted in.
+    negative : bool
+        Whether the companion is rarer with the class than without it, so that effects are below 0.
+    """
+    names = _judges(metrics, counts, pasted)
+    sign = -1 if negative else 1
+    effects = {name: _ends(metrics[name], sign) for name in names}
+    depends = any(lo > 0 or hi < _OVERSHOT for _, lo, hi in effects.values())
+    if not depends:
+        short = len(effects) < 2 or any(hi > MAX_UPPER_END[name] for name, (_, _, hi) in effects.items())
+        if short or (sign > 0 and _called_more_often(metrics, names)):
+            return NOT_JUDGED
+        return GONE if untreated is not None else ABSENT
+    if untreated is None:
+        return PRESENT
+    left = sum(max(value, 0.0) for value, _, _ in effects.values())
+    before = sum(max(sign * untreated[n].estimated.value, 0.0) for n in names if n in untreated)
+    if left <= before / 2:
+        return PARTLY
+    return REPLACED if _taught_the_fill(metrics, untreated) else NOT_GONE
+
+
+def _judges(metrics: Mapping[str, HeldOutMetric], counts: Sequence[int], pasted: bool) -> list[str]:
+    """Return the metrics that judge both effects, as far as there are any."""
+    both, main_only, companion_only, neither = counts
+    found = []
+    if min(companion_only, neither) >= MIN_JUDGED:
+        found.append("hallucination_gap")
+    elif not pasted and "pasted_gap" in metrics and metrics["pasted_gap"].estimated.n >= MIN_JUDGED:
+        found.append("pasted_gap")
+    if min(both, main_only) >= MIN_JUDGED:
+        found.append("recall_gap")
+    elif "lost" in metrics and metrics["lost"].estimated.n >= MIN_JUDGED:
+        found.append("lost")
+    return [name for name in found if name in metrics]
+
+
+def _ends(metric: HeldOutMetric, sign: int) -> tuple[float, float, float]:
+    m = metric.estimated
+    return (m.value, m.lo, m.hi) if sign > 0 else (-m.value, -m.hi, -m.lo)
+
+
+def _called_more_often(metrics: Mapping[str, HeldOutMetric], names: Sequence[str]) -> bool:
+    """Return whether the companion makes images be called the class more often than `RATIO` times."""
+    if "hallucination_gap" not in names:
+        return False
+    one, other = (metrics[name].estimated.value for name in ("called_with", "called_without"))
+    return one > RATIO * other
+
+
+def _taught_the_fill(metrics: Mapping[str, HeldOutMetric], untreated: Mapping[str, HeldOutMetric]) -> bool:
+    """Return whether less is lost by the fill that was fitted on."""
+    name = "lost_fitted"
+    return name in metrics and name in untreated and metrics[name].less(untreated[name])[2] < 0
+
+
+_ORDER = (GONE, NOT_JUDGED, PARTLY, REPLACED, NOT_GONE)  # of the last three, a part is surely left
+
+
+def sentences(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield a sentence for each pair and model of a table ``mitigation``: whether its shortcut is gone.
+
+    Heads fitted to label sets have their own, because label sets alone may make or remove a shortcut.
+    """
+    heads: dict[tuple[str, str, str], dict[str, dict[str, Row]]] = {}
+    for row in rows:
+        labels = "" if base_of(row["treatment"]) == NONE else " on label sets"
+        pair = (row["main_name"], row["companion_name"], f"{row['model']}{labels}")
+        heads.setdefault(pair, {}).setdefault(row["treatment"], {})[row["metric"]] = row
+    for (main, companion, model), treatments in heads.items():
+        yield f"{main} and {companion}, {model}: {_sentence(main, companion, treatments)}"
+
+
+def best_treatment(rows: Sequence[Row]) -> str:
+    """Return the treatment with the best verdict among the rows of a pair and model; empty if there is none.
+
+    Among equal verdicts, it is the one after which the gaps sum to the least.
+    """
+    treatments: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        treatments.setdefault(row["treatment"], {})[row["metric"]] = row
+    return _best(treatments)
+
+
+def _best(treatments: Mapping[str, Mapping[str, Row]]) -> str:
+    def place(name: str) -> tuple[int, float]:
+        own = treatments[name]
+        left = sum(abs(own[gap]["value"]) for gap in ("recall_gap", "hallucination_gap") if gap in own)
+        return _ORDER.index(_verdict(own)), left
+
+    treated = [name for name, own in treatments.items() if _verdict(own) in _ORDER]
+    return min(treated, key=place, default="")
+
+
+def _verdict(own: Mapping[str, Row]) -> str:
+    return str(next(iter(own.values())).get("verdict"))
+
+
+def _sentence(main: str, companion: str, treatments: Mapping[str, Mapping[str, Row]]) -> str:
+    best, start = _best(treatments), next(iter(treatments))
+    if _verdict(treatments[start]) == ABSENT:
+        shown = _evidence(main, companion, treatments[start])
+        return f"the head without treatment shows no shortcut. {shown}"
+    if not best:
+        shown = _evidence(main, companion, treatments[start])
+        return f"the shortcut is not gone, because no treatment is possible. {shown}"
+    text = {
+        GONE: f"the shortcut is gone with {best}.",
+        PARTLY: f"the shortcut is not gone, it is only partly gone with {best}.",
+        REPLACED: f"the shortcut is not gone, it is replaced by the fill with {best}: less is lost under "
+        "the fill that was fitted on, but not on original images.",
+        NOT_GONE: f"the shortcut is not gone with {best}.",
+        NOT_JUDGED: f"whether the shortcut is gone with {best} is not judged, because the held-out images "
+        "do not decide it.",
+    }[_verdict(treatments[best])]
+    return f"{text} {_evidence(main, companion, treatments[best], treatments[start])}".rstrip()
+
+
+def _evidence(
+    main: str, companion: str, own: Mapping[str, Row], start: Mapping[str, Row] | None = None
+) -> str:
+    """Return how often other images are called the class, the recall gap, and the accuracy."""
+    found = []
+    if {"called_with", "called_without"} <= own.keys():
+        with_it, without = own["called_with"], own["called_without"]
+        found.append(
+            f"Images without {main} are called {main} on {percent(with_it['value'], 1)} of "
+            f"{with_it['n']:,} with {companion}{_before(start, 'called_with')}, and on "
+            f"{percent(without['value'], 1)} of {without['n']:,} without {companion}."
+        )
+    if "recall_gap" in own:
+        gap = own["recall_gap"]
+        found.append(f"Recall gap {in_points(gap['value'], gap['lo'], gap['hi'])} points.")
+    name = "top1" if "top1" in own else "real1"
+    if name in own:
+        label = {"top1": "Top-1", "real1": "ReaL accuracy"}[name]
+        found.append(f"{label} {percent(own[name]['value'], 1)}{_before(start, name)}.")
+    return " ".join(found)
+
+
+def _before(start: Mapping[str, Row] | None, name: str) -> str:
+    return f" ({percent(start[name]['value'], 1)} before)" if start and name in start else ""

@@ -1,0 +1,124 @@
+"""Whether a shortcut is gone: never where the held-out images do not say so."""
+
+import numpy as np
+import pytest
+
+from manyhot.core.companion_effects import Estimated
+from manyhot.train.mitigate.held_out import HeldOutMetric
+from manyhot.train.mitigate.verdict import removal_verdict, sentences
+
+ALL = (50, 50, 500, 500)
+
+
+def metrics(hits=None, **values):
+    """Return metrics from value, lower and upper end; the rates from the two rates."""
+    return {
+        name: HeldOutMetric(Estimated(*ends, 100), np.zeros(3), hits if name == "lost_fitted" else None)
+        for name, ends in values.items()
+    }
+
+
+def rates(with_it, without):
+    return {"called_with": (with_it, 0, 1), "called_without": (without, 0, 1)}
+
+
+def told(recall, hallucination, called=(0.03, 0.03), **more):
+    return metrics(recall_gap=recall, hallucination_gap=hallucination, **rates(*called), **more)
+
+
+DEPENDS = told((0.9, 0.8, 0.95), (0.8, 0.75, 0.85), (0.8, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("recall", "hallucination", "called", "verdict"),
+    [
+        ((0.02, -0.1, 0.14), (0.0, -0.01, 0.01), (0.03, 0.03), "gone"),
+        ((0.02, -0.1, 0.14), (0.005, -0.01, 0.02), (0.035, 0.03), "gone"),
+        # 1.33 times as often: the interval contains 0, but this is no all-clear.
+        ((0.02, -0.1, 0.14), (0.01, -0.01, 0.03), (0.04, 0.03), "not judged"),
+        # Too few images: up to 30 points may be left.
+        ((0.02, -0.26, 0.31), (0.0, -0.01, 0.01), (0.03, 0.03), "not judged"),
+        ((0.2, 0.05, 0.35), (0.0, -0.01, 0.01), (0.03, 0.03), "partly gone"),
+        ((0.02, -0.1, 0.14), (0.05, 0.02, 0.08), (0.08, 0.03), "partly gone"),
+        ((0.8, 0.7, 0.9), (0.78, 0.7, 0.83), (0.78, 0.0), "not gone"),
+        # Overshot: now the companion speaks against the class.
+        ((-0.4, -0.5, -0.3), (0.0, -0.01, 0.01), (0.03, 0.03), "partly gone"),
+    ],
+)
+def test_what_is_said_of_a_treated_head(recall, hallucination, called, verdict):
+    assert removal_verdict(told(recall, hallucination, called), DEPENDS, ALL) == verdict
+
+
+def test_what_is_said_of_the_head_without_treatment():
+    assert removal_verdict(DEPENDS, None, ALL) == "present"
+    clean = told((0.02, -0.1, 0.14), (0.0, -0.01, 0.01))
+    assert removal_verdict(clean, None, ALL) == "not present"
+
+
+def test_where_only_the_fill_was_learnt():
+    """Lost under the fill fitted on falls from 40 of 40 to 0; gaps on original images stay."""
+    before = DEPENDS | metrics(np.ones(40, bool), lost_fitted=(1.0, 0.9, 1.0))
+    after = told((0.83, 0.7, 0.9), (0.78, 0.7, 0.83), (0.78, 0.0))
+    after |= metrics(np.zeros(40, bool), lost_fitted=(0.0, 0.0, 0.1))
+    assert removal_verdict(after, before, ALL) == "replaced by the fill"
+
+
+@pytest.mark.parametrize("counts", [(50, 0, 500, 500), (50, 50, 0, 500)])
+def test_without_counterexamples_pasted_objects_and_the_other_fill_judge(counts):
+    """If no held-out image shows one class alone, altered images judge, unless heads were fitted on such."""
+    clean = told((np.nan,) * 3, (0.0, -0.01, 0.01)) if counts[1] == 0 else told((0.02, -0.1, 0.14), (0, 0, 0))
+    clean |= metrics(pasted_gap=(0.0, -0.01, 0.01), lost=(0.05, 0.01, 0.1))
+    if counts[1] == 0:
+        # Something is always lost by a hole, so the other fill alone never says that nothing is.
+        assert removal_verdict(clean, DEPENDS, counts) != "gone"
+    else:
+        assert removal_verdict(clean, DEPENDS, counts) == "gone"
+        assert removal_verdict(clean, DEPENDS, counts, pasted=True) == "not judged"
+
+
+def test_a_companion_that_speaks_against_the_class():
+    before = told((-0.5, -0.6, -0.4), (-0.2, -0.3, -0.1), (0.0, 0.2))
+    after = told((-0.02, -0.14, 0.1), (-0.01, -0.03, 0.01), (0.02, 0.03))
+    assert removal_verdict(before, None, ALL, negative=True) == "present"
+    assert removal_verdict(after, before, ALL, negative=True) == "gone"
+
+
+def row(treatment, verdict, metric, value, n=100):
+    names = {"main_name": "dog", "companion_name": "frame", "model": "net, softmax"}
+    ends = {"lo": value - 0.01, "hi": value + 0.01}
+    return (
+        names | {"treatment": treatment, "verdict": verdict, "metric": metric, "value": value, "n": n} | ends
+    )
+
+
+def rows(treatment, verdict, with_it, without, gap, top1):
+    values = {"called_with": with_it, "called_without": without, "recall_gap": gap, "top1": top1}
+    return [row(treatment, verdict, metric, value) for metric, value in values.items()]
+
+
+def test_the_first_sentence():
+    none = rows("none", "present", 0.79, 0.0, 0.9, 0.48)
+    capped = rows("augmentation", "replaced by the fill", 0.77, 0.0, 0.8, 0.483)
+    whole = rows("uncapped augmentation", "gone", 0.031, 0.029, 0.02, 0.7)
+    numbers = (
+        "Images without dog are called dog on 3.1 % of 100 with frame (79.0 % before), and on 2.9 % of 100 "
+        "without frame. Recall gap 2 (1 to 3) points. Top-1 70.0 % (48.0 % before)."
+    )
+    start = "dog and frame, net, softmax: the shortcut is "
+    assert list(sentences(none + capped + whole)) == [f"{start}gone with uncapped augmentation. {numbers}"]
+    (said,) = sentences(none + capped)
+    assert said.startswith(
+        f"{start}not gone, it is replaced by the fill with augmentation: less is lost under the fill that "
+        "was fitted on, but not on original images. Images without dog are called dog on 77.0 % of 100"
+    )
+    (said,) = sentences(none)
+    assert said.startswith(f"{start}not gone, because no treatment is possible. ")
+    absent = rows("none", "not present", 0.03, 0.03, 0.0, 0.7)
+    (said,) = sentences(absent + whole)
+    assert said.startswith("dog and frame, net, softmax: the head without treatment shows no shortcut. ")
+    partly = rows("augmentation", "partly gone", 0.2, 0.03, 0.3, 0.6)
+    unknown = rows("augmentation", "not judged", 0.2, 0.03, 0.3, 0.6)
+    (said,) = sentences(none + partly)
+    assert said.startswith(f"{start}not gone, it is only partly gone with augmentation. ")
+    (said,) = sentences(none + unknown)
+    assert "whether the shortcut is gone with augmentation is not judged, because the held-out images" in said

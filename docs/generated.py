@@ -166,6 +166,12 @@ ROWS = {
     ),
     "group_examples": ("a photograph of a group", "`manyhot diagnose groups`"),
     "ood": ("a measure of a score of a model, for some out-of-distribution images", "`manyhot diagnose ood`"),
+    "duplicates": ("an image with a duplicate, by group", "`manyhot diagnose duplicates`"),
+    "duplicate_pairs": ("two images that are duplicates", "`manyhot diagnose duplicates`"),
+    "duplicate_accuracy": (
+        "a metric of a model, and the images that are left out",
+        "`manyhot diagnose duplicates`",
+    ),
     "benchmarks": ("a published number and ours", "`manyhot benchmarks`"),
     "difficulty": ("an image, those to re-assess first at the top", "`manyhot diagnose difficulty`"),
     "difficulty_groups": (

@@ -26,6 +26,8 @@ from manyhot.diagnose.corruption_losses import Corruptions as Corruptions
 from manyhot.diagnose.corruption_losses import judge_corruptions as judge_corruptions
 from manyhot.diagnose.corruptions import diagnose_corruptions as diagnose_corruptions
 from manyhot.diagnose.difficulty import diagnose_difficulty as diagnose_difficulty
+from manyhot.diagnose.duplicates import diagnose_duplicates as diagnose_duplicates
+from manyhot.diagnose.duplicates_result import Duplicates as Duplicates
 from manyhot.diagnose.errors import diagnose_errors as diagnose_errors
 from manyhot.diagnose.explain import explain as explain
 from manyhot.diagnose.explanations import Explanations as Explanations

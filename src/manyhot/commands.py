@@ -158,6 +158,11 @@ COMMANDS: dict[str, Command] = {
         "List the metrics with their descriptions and options.",
         "manyhot.data.registered:list_metrics",
     ),
+    "diagnose duplicates": Command(
+        "Diagnose",
+        "Find images that occur more than once, within and between data sets and splits.",
+        "manyhot.diagnose.duplicates:diagnose_duplicates",
+    ),
     "diagnose errors": Command(
         "Diagnose",
         "Sort errors into kinds by the first rule that matches.",

@@ -90,6 +90,7 @@ COMMANDS = {
     "diagnose errors": ("l.csv --predictions p.parquet", None),
     "diagnose labels": ("l.csv --predictions p.parquet", None),
     "diagnose calibration": ("l.csv --predictions p.parquet", None),
+    "diagnose duplicates": ("photos", "models"),
     "diagnose shortcuts": ("photos --objects b.csv --model timm/resnet18", "models"),
     "diagnose robustness": ("l.csv m.csv --predictions p.parquet", None),
     "diagnose corruptions": ("photos --model timm/resnet18 --corruption fog", "diagnose"),

@@ -513,3 +513,20 @@ def similar_images(
             do="pass embeddings of the images, too",
         )
     return {}
+
+
+def read_embeddings(folder: PathLike, model: str = "") -> Embedded:
+    """Return the embeddings in a folder written by ``manyhot predict --embeddings``.
+
+    Parameters
+    ----------
+    folder : path-like
+    model : str
+        Name of the model that computed the embeddings, if the folder holds embeddings of several models.
+
+    Raises
+    ------
+    InputError
+        As in `similar`.
+    """
+    return _Files.of(folder, model).read()

@@ -1,0 +1,222 @@
+"""Near duplicates of images: candidates by a perceptual hash or by embeddings, and groups of duplicates.
+
+The hash is the real-valued relative of pHash: low frequencies of the cosine transform of a small greyscale
+image. It is not rounded to bits, so that candidates are nearest neighbours by cosine similarity. A copy that
+was cropped has the hash of a part of the original, and a mirrored copy that of the mirrored original: images
+are therefore also searched by the hashes of some of their parts and of their mirror images.
+`manyhot.core.image_alignment` then compares the pixels of candidates.
+
+References
+----------
+Zauner 2010, Implementation and Benchmarking of Perceptual Image Hash Functions (pHash).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.fft import dctn
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
+from manyhot.core.image_alignment import Frames, Thumbnails, resampling
+from manyhot.core.nearest import NOBODY, SearchProgress, nearest
+
+TERMS = 8
+"""Frequencies of the hash in each direction. With 6, twelve times as many images of other content are
+candidates; with 12, the right original of a cropped copy is among the first five in 98 % instead of 99 %."""
+
+NEAREST = 5
+"""DuplicateCandidates of each image for each of its parts."""
+
+MIN_HASH_SIMILARITY = 0.7
+"""Minimum similarity of the hashes of candidates. Re-encoded and resized copies have 0.85 or more."""
+
+MIN_EMBEDDING_SIMILARITY = 0.7
+"""Minimum similarity of the embeddings of candidates: copies have 0.65 to 1, two photographs of a street
+0.5."""
+
+_PART = 0.9
+_PARTS = (
+    (0.0, 0.0, 1.0),
+    *((x, y, _PART) for x, y in itertools.product((0.0, 0.1), repeat=2)),
+    (0.05, 0.05, _PART),
+)
+
+FRAMES = tuple((mirrored, *part) for mirrored in (False, True) for part in _PARTS)
+"""Parts of an image, mirrored or not, of which another may be a copy: x and y of the corner, and the size."""
+
+
+@dataclass(frozen=True, eq=False)
+class DuplicateCandidates:
+    """Pairs of images that may be duplicates, and which part of the first is like the whole second.
+
+    Attributes
+    ----------
+    first, second : ndarray of int, shape (m,)
+        Rows of images; each pair occurs once.
+    mirrored : ndarray of bool, shape (m,)
+        Whether the first image has to be mirrored.
+    frames : ndarray of float32, shape (m, 4)
+        The part of the first image, after mirroring; see `manyhot.core.image_alignment`.
+    """
+
+    first: Ints
+    second: Ints
+    mirrored: Bools
+    frames: Frames
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def image_hashes(thumbnails: Thumbnails, frame: int = 0) -> Floats32:
+    """Return the perceptual hash of a part of each image, of norm 1, shape (n, TERMS²).
+
+    Parameters
+    ----------
+    thumbnails : ndarray, shape (n, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+        Greyscale images, squeezed to a square.
+    frame : int
+        Row of `FRAMES`.
+
+    Notes
+    -----
+    Frequencies are weighted by the square root of their distance from 0, which makes the spectrum of
+    photographs flatter. The mean is left out. An image without any contrast has the hash 0.
+    """
+    mirrored, x, y, size = FRAMES[frame]
+    pixels = np.asarray(thumbnails, np.float32)
+    if size < 1:
+        across, down = (resampling(np.array([[start, size]], np.float32))[0] for start in (x, y))
+        pixels = down @ pixels @ across.T
+    terms = dctn(pixels, axes=(1, 2), norm="ortho")[:, :TERMS, :TERMS]
+    frequency = np.hypot(*np.ogrid[:TERMS, :TERMS])
+    weighted = (terms * np.sqrt(frequency)).reshape(len(pixels), TERMS * TERMS)
+    if mirrored:  # odd frequencies change their sign
+        weighted *= np.tile(np.where(np.arange(TERMS) % 2, -1, 1), TERMS)
+    norm = np.linalg.norm(weighted, axis=1, keepdims=True)
+    return np.where(norm > _NO_CONTRAST, weighted / np.maximum(norm, _NO_CONTRAST), 0).astype(np.float32)
+
+
+_NO_CONTRAST = 1.0
+"""Norm of the hash of an image whose grey levels differ by some hundredths."""
+
+
+def candidates_by_hash(thumbnails: Thumbnails, progress: SearchProgress | None = None) -> DuplicateCandidates:
+    """Return the pairs of images with similar hashes, with the most similar part of each pair.
+
+    Parameters
+    ----------
+    thumbnails : ndarray, shape (n, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    progress : callable, optional
+        Called with the numbers of parts that are searched, and of all.
+    """
+    whole = image_hashes(thumbnails)
+    found = list[npt.NDArray[np.float64]]()
+    for frame in range(len(FRAMES)):
+        queries = image_hashes(thumbnails, frame) if frame else whole
+        query, row, similarity = _similar_hashes(queries, whole)
+        found.append(np.column_stack([query, row, np.full(len(query), frame), similarity]))
+        if progress is not None:
+            progress(frame + 1, len(FRAMES))
+    return _best(np.concatenate(found))
+
+
+def _similar_hashes(queries: Floats32, hashes: Floats32) -> tuple[Ints, Ints, Floats32]:
+    """Return up to `NEAREST` other images with a similar hash for each image: queries, rows, similarities.
+
+    As the bound is high, a comparison with it is a third of the work of `manyhot.core.nearest`.
+    """
+    found, step = [(_NONE, _NONE, np.empty(0, np.float32))], max(1, _CELLS // max(1, len(hashes)))
+    for start in range(0, len(queries), step):
+        scores = queries[start : start + step] @ hashes.T
+        own = np.arange(len(scores))
+        scores[own, start + own] = -1
+        query, row = np.nonzero(scores >= MIN_HASH_SIMILARITY)
+        near = np.lexsort((row, -scores[query, row], query))
+        query, row = query[near], row[near]
+        place = np.arange(len(query)) - np.searchsorted(query, query)
+        query, row = query[place < NEAREST], row[place < NEAREST]
+        found.append((query + start, row, scores[query, row]))
+    query, row, score = (np.concatenate(column) for column in zip(*found, strict=True))
+    return query, row, score
+
+
+_CELLS, _NONE = 8_000_000, np.empty(0, np.int64)
+
+
+def candidates_by_embedding(vectors: AnyFloats, progress: SearchProgress | None = None) -> Ints:
+    """Return the pairs of rows with similar embeddings, shape (m, 2), each once and in ascending order.
+
+    Parameters
+    ----------
+    vectors : ndarray of float16 or float32, shape (n, D)
+    progress : callable, optional
+        Called with the numbers of comparisons that are done, and of all.
+    """
+    own = np.arange(len(vectors))
+    near = nearest(vectors, vectors, min(NEAREST, max(1, len(own) - 1)), own=own, progress=progress)
+    query, place = np.nonzero((near.rows != NOBODY) & (near.similarity >= MIN_EMBEDDING_SIMILARITY))
+    pairs = np.sort(np.column_stack([query, near.rows[query, place]]), axis=1)
+    return np.unique(pairs, axis=0)
+
+
+def candidates_among(thumbnails: Thumbnails, pairs: Ints) -> DuplicateCandidates:
+    """Return pairs of images with the part of one of them whose hash is the most similar.
+
+    Parameters
+    ----------
+    thumbnails : ndarray, shape (n, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    pairs : ndarray of int, shape (m, 2)
+    """
+    whole = image_hashes(thumbnails)
+    found = list[npt.NDArray[np.float64]]()
+    for frame in range(len(FRAMES)):
+        hashes = image_hashes(thumbnails, frame) if frame else whole
+        for first, second in (pairs.T, pairs.T[::-1]):
+            similarity = np.einsum("ij,ij->i", hashes[first], whole[second])
+            found.append(np.column_stack([first, second, np.full(len(first), frame), similarity]))
+    return _best(np.concatenate(found))
+
+
+def _best(rows: npt.NDArray[np.float64]) -> DuplicateCandidates:
+    """Return the most similar row of each pair; rows are first, second, frame and similarity."""
+    pair = np.sort(rows[:, :2], axis=1)
+    order = np.lexsort((-rows[:, 3], pair[:, 1], pair[:, 0]))
+    pair = pair[order]
+    is_new = np.append(True, (pair[1:] != pair[:-1]).any(axis=1))[: len(pair)]
+    first, second, frame = rows[order[is_new], :3].astype(np.int64).T
+    mirrored, x, y, size = np.array(FRAMES, np.float32)[frame].T
+    # The frames of mirrored images are those of the image before it is mirrored.
+    x = np.where(mirrored, 1 - x - size, x)
+    return DuplicateCandidates(first, second, mirrored.astype(bool), np.column_stack([x, size, y, size]))
+
+
+def connected_groups(n: int, pairs: Ints) -> Ints:
+    """Return the group of each of n images, from 0, or -1 if it is in no pair; pairs connect images.
+
+    Groups are numbered by their first image.
+    """
+    first, second = pairs.T
+    graph = coo_array((np.ones(len(pairs)), (first, second)), shape=(n, n))
+    _, component = connected_components(graph, directed=False)
+    inside = np.zeros(n, bool)
+    inside[pairs.ravel()] = True
+    group = np.full(n, NOBODY)
+    _, start, inverse = np.unique(component[inside], return_index=True, return_inverse=True)
+    group[inside] = np.argsort(np.argsort(start))[inverse]
+    return group
+
+
+def equal_pairs(keys: npt.NDArray[np.bytes_]) -> Iterator[tuple[int, int]]:
+    """Yield each row whose key occurred before, after the first row with this key."""
+    first: dict[bytes, int] = {}
+    for row, key in enumerate(keys.tolist()):
+        if (earlier := first.setdefault(key, row)) != row:
+            yield earlier, row

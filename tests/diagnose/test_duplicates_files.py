@@ -1,0 +1,419 @@
+"""Duplicates from images to files: each kind of copy is found, others are not, and what is wrong is said."""
+
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from scipy.stats import norm
+from typer.testing import CliRunner
+
+import manyhot
+from manyhot import cli, tables
+from manyhot.diagnose import duplicate_images
+from manyhot.diagnose.duplicates import diagnose_duplicates
+from manyhot.errors import InputError, MatchError
+from manyhot.predict.similar import EMBEDDINGS_FOLDER
+from manyhot.tables.predictions import write_predictions as write_table
+
+N = 12
+
+
+def photograph(seed, size=(120, 96)):
+    rng = np.random.default_rng(seed)
+    layers = [
+        gaussian_filter(rng.normal(size=(size[1], size[0], 3)), (s, s, 0)) * s**1.5 for s in (1, 3, 8, 20)
+    ]
+    pixels = sum(layers)
+    pixels = 255 * (pixels - pixels.min()) / np.ptp(pixels)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def saved(image, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, **({"format": "JPEG", "quality": 90} | options))
+    return buffer.getvalue()
+
+
+def copies(image):
+    """Return a file of each kind of copy, by the name of the kind."""
+    width, height = image.size
+    box = (0, 4, round(0.9 * width), 4 + round(0.9 * height))
+    return {
+        "bytes": saved(image),
+        "pixels": saved(Image.open(io.BytesIO(saved(image))), format="PNG"),
+        "saved again": saved(image, quality=50),
+        "resized": saved(image.resize((width // 2, height // 2))),
+        "cropped": saved(image.crop(box)),
+        "mirrored": saved(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+    }
+
+
+def write(folder, files):
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Return a test set of 12 photographs, and a training set with a copy of six of them, each of a kind."""
+    root = tmp_path_factory.mktemp("duplicates")
+    images = [photograph(seed) for seed in range(2 * N)]
+    test = write(root / "test", {f"{'ab'[i % 2]}/{i:02}.jpg": saved(images[i]) for i in range(N)})
+    files = {f"a/{i:02}.jpg": saved(images[i]) for i in range(N, 2 * N)}
+    # The copy of image 1 is in the folder of another class.
+    for i, (kind, data) in enumerate(copies(images[0]).items()):
+        data = copies(images[i])[kind]
+        files[f"a/{kind.replace(' ', '-')}{'.png' if kind == 'pixels' else '.jpg'}"] = data
+    return test, write(root / "train", files)
+
+
+@pytest.fixture(scope="module")
+def found(folders, tmp_path_factory):
+    test, train = folders
+    out = tmp_path_factory.mktemp("found") / "out"
+    return diagnose_duplicates(test, others=[str(train)], out=out), out
+
+
+def lines_of(error):
+    """Return the text of an error with single spaces."""
+    return re.sub(r"(?<=:) +", " ", str(error))
+
+
+def test_each_kind_of_copy_is_found_and_nothing_else(found):
+    result, _ = found
+    rows = tables.check(result.duplicate_pairs, "duplicate_pairs").to_pylist()
+    kinds = {
+        r["image_b"]: (r["image_a"], r["kind"], r["mirrored"], r["overlap"] < 0.9, r["conflict"])
+        for r in rows
+    }
+    assert kinds == {
+        "bytes.jpg": ("00.jpg", "bytes", False, False, False),
+        "pixels.png": ("01.jpg", "pixels", False, False, True),
+        "saved-again.jpg": ("02.jpg", "near", False, False, False),
+        "resized.jpg": ("03.jpg", "near", False, False, True),
+        "cropped.jpg": ("04.jpg", "near", False, True, False),
+        "mirrored.jpg": ("05.jpg", "near", True, False, True),
+    }
+    by_name = {r["image_b"]: r for r in rows}
+    assert by_name["cropped.jpg"]["overlap"] == pytest.approx(0.81, abs=0.03)
+    assert all(r["between"] and r["dataset_a"] == "test" and r["dataset_b"] == "train" for r in rows)
+    # Conflicting groups first.
+    assert [r["conflict"] for r in rows] == [True] * 3 + [False] * 3
+    assert [r["group"] for r in rows] == [1, 2, 3, 4, 5, 6]
+    assert result.summary == {
+        "images": 30,
+        "groups": 6,
+        "images_in_groups": 12,
+        "groups_between": 6,
+        "groups_with_conflict": 3,
+        "repeated": 0,
+        "labelled": 12,
+    }
+
+
+def test_files_lines_and_page(found):
+    result, out = found
+    for name in ("duplicates", "duplicate_pairs", "duplicate_accuracy", "images"):
+        assert tables.read(out / f"{name}.parquet", name).num_rows == getattr(result, name).num_rows
+    first, blank, head, *rest = result.lines()
+    assert first == (
+        "12 of 30 images (40.0 %) are in 6 groups of duplicates; 6 groups between splits or data sets, "
+        "3 groups with different labels."
+    )
+    assert (blank, head.split()) == ("", ["pairs", "within", "between", "mirrored", "cropped"])
+    assert [line.split() for line in rest[:3]] == [
+        ["equal", "files", "0", "1", "0", "0"],
+        ["equal", "pixels", "0", "1", "0", "0"],
+        ["near", "0", "4", "1", "1"],
+    ]
+    page = (out / "report" / "index.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 12
+    assert "Groups with different labels" in page
+    assert "Groups between splits or data sets" in page
+    images = tables.read(out / "duplicates.parquet", "duplicates").to_pylist()
+    assert all((out / r["picture"]).is_file() for r in images)
+    json.dumps(result.to_json())
+
+
+def test_images_are_read_once(folders, found, tmp_path, monkeypatch):
+    test, train = folders
+    result, out = found
+    shutil.copytree(out, tmp_path / "out")
+
+    def refuse(data):
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(duplicate_images, "decode", refuse)
+    again = diagnose_duplicates(test, others=[str(train)], out=tmp_path / "out", pictures=0)
+    assert again.duplicate_pairs.equals(result.duplicate_pairs)
+    # Pictures of the earlier run are removed.
+    assert not list((tmp_path / "out" / "duplicate_examples").iterdir())
+    # A damaged file is read again.
+    monkeypatch.undo()
+    for path in (tmp_path / "out" / "signatures").iterdir():
+        path.write_bytes(path.read_bytes()[:1000])
+    repaired = diagnose_duplicates(test, others=[str(train)], out=tmp_path / "out", pictures=0)
+    assert repaired.duplicate_pairs.equals(result.duplicate_pairs)
+
+
+def write_predictions(path, ids, classes):
+    scores = np.where(np.arange(2) == np.array(classes)[:, None], 4, 0).astype(np.float32)
+    predictions = manyhot.Predictions(pa.array(ids), "net", scores=scores, score_kind="logit", n_classes=2)
+    return write_table(predictions, path)
+
+
+def newcombe(k, n, out_k, out_n):
+    """Return the interval of k / n - out_k / out_n by Newcombe's method 10."""
+    z = norm.ppf(0.975)
+
+    def wilson(k, n):
+        p = k / n
+        half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+        return (p + z**2 / (2 * n) + np.array([-half, half])) / (1 + z**2 / n)
+
+    (l1, u1), (l2, u2) = wilson(k, n), wilson(out_k, out_n)
+    p, q = k / n, out_k / out_n
+    return p - q - np.hypot(p - l1, u2 - q), p - q + np.hypot(u1 - p, q - l2)
+
+
+def test_accuracy_without_duplicates_and_slices_of_evaluate(folders, tmp_path):
+    test, train = folders
+    labels = tmp_path / "labels.csv"
+    ids = [f"{i:02}.jpg" for i in range(N)]
+    pl.DataFrame({"image_id": ids, "label": ["ab"[i % 2] for i in range(N)]}).write_csv(labels)
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    # Wrong on two of the six images with copies, and on three of the others.
+    wrong = {0, 3, 7, 8, 9}
+    predictions = write_predictions(tmp_path / "net.parquet", ids, [(i % 2) ^ (i in wrong) for i in range(N)])
+    out = tmp_path / "out"
+    result = diagnose_duplicates(
+        test,
+        others=[str(train)],
+        out=out,
+        labels=labels,
+        predictions=[predictions],
+        classes=tmp_path / "classes.txt",
+        pictures=0,
+    )
+    rows = {r["without"]: r for r in result.duplicate_accuracy.to_pylist() if r["metric"] == "top1"}
+    assert set(rows) == {"between", "conflict"}
+    row = rows["between"]
+    assert (row["n"], row["n_without"], row["model"]) == (12, 6, "net")
+    assert (row["value"], row["value_without"]) == pytest.approx((7 / 12, 3 / 6))
+    assert row["difference"] == pytest.approx(3 / 6 - 7 / 12)
+    assert (row["lo"], row["hi"]) == pytest.approx([end * 6 / 12 for end in newcombe(3, 6, 4, 6)])
+    assert row["lo"] < row["difference"] < row["hi"]
+    assert (rows["conflict"]["n_without"], rows["conflict"]["value_without"]) == (9, pytest.approx(5 / 9))
+    # The same from evaluate, with the table of images.
+    evaluated = manyhot.evaluate(
+        out / "images.parquet",
+        [predictions],
+        classes=tmp_path / "classes.txt",
+        slices=["between=false"],
+        metrics=["top1"],
+        resamples=0,
+    )
+    rows = [r for r in evaluated.results.to_pylist() if r["metric"] == "top1"]
+    values = {r["slice"]: (r["value"], r["n"]) for r in rows}
+    assert values["between=false"] == (pytest.approx(0.5), 6)
+
+
+def test_splits_and_repeated_images(tmp_path):
+    image = photograph(0)
+    folder = write(tmp_path / "photos", {f"{i}.jpg": saved(photograph(i)) for i in range(4)})
+    write(folder, {"x.jpg": saved(image, quality=60), "y.png": saved(image, format="PNG")})
+    splits = tmp_path / "splits.csv"
+    splits.write_text("image_id,split\n0.jpg,train\nx.jpg,train\ny.png,val\n1.jpg,val\n")
+    found = diagnose_duplicates(folder, splits=splits, out=tmp_path / "out", pictures=1)
+    rows = {r["image_id"]: r for r in found.duplicates.to_pylist()}
+    assert {name: (r["split"], r["repeated"], r["between"]) for name, r in rows.items()} == {
+        "0.jpg": ("train", False, True),
+        "x.jpg": ("train", True, True),
+        "y.png": ("val", False, True),
+    }
+    images = {r["image_id"]: r for r in found.images.to_pylist()}
+    assert images["1.jpg"] == {
+        "image_id": "1.jpg",
+        "uri": str(folder / "1.jpg"),
+        "split": "val",
+        "repeated": False,
+        "between": False,
+        "conflict": False,
+    }
+    splits.write_text("image_id,label\n0.jpg,1\n")
+    with pytest.raises(InputError) as error:
+        diagnose_duplicates(folder, splits=splits, out=tmp_path / "out")
+    assert lines_of(error.value) == (
+        f"The table has no splits.\n  where: {splits}\n  got: image_id, label\n  "
+        "allowed: the columns image_id and split"
+    )
+
+
+def embed(folder, ids, vectors, model="net"):
+    """Write embeddings as manyhot predict --embeddings does."""
+    (folder / EMBEDDINGS_FOLDER).mkdir(parents=True)
+    scores = np.zeros((len(ids), 2), np.float32)
+    predictions = manyhot.Predictions(pa.array(ids), model, scores=scores, score_kind="logit", n_classes=2)
+    write_table(predictions, folder / f"{model}.parquet")
+    np.save(folder / EMBEDDINGS_FOLDER / f"{model}.npy", vectors.astype(np.float16))
+    return str(folder)
+
+
+def test_only_images_with_similar_embeddings_are_read(folders, found, tmp_path, monkeypatch):
+    test, train = folders
+    pairs = found[0].duplicate_pairs.to_pylist()
+    ids = [sorted(p.name for p in folder.rglob("*.*")) for folder in folders]
+    rng = np.random.default_rng(0)
+    vectors = {name: rng.normal(size=32) for names in ids for name in names}
+    for pair in pairs:
+        vectors[pair["image_b"]] = vectors[pair["image_a"]] + 0.3 * rng.normal(size=32)
+    vectors["06.jpg"] = vectors["07.jpg"]  # similar, but other pixels
+    embedded = [
+        embed(tmp_path / name, names, np.array([vectors[i] for i in names]))
+        for name, names in zip(("e", "f"), ids, strict=True)
+    ]
+    decoded = []
+    original = duplicate_images.decode
+    monkeypatch.setattr(duplicate_images, "decode", lambda data: decoded.append(1) or original(data))
+    result = diagnose_duplicates(
+        test, others=[str(train)], embeddings=embedded, out=tmp_path / "out", pictures=0
+    )
+    columns = ["image_a", "image_b", "kind", "mirrored"]
+    assert result.duplicate_pairs.select(columns).equals(found[0].duplicate_pairs.select(columns))
+    assert len(decoded) == 14
+    assert result.notes == ("only images with similar embeddings of net were read: 14",)
+    assert result.images.num_rows == N
+    assert result.summary["images"] == 30
+    with pytest.raises(InputError) as error:
+        diagnose_duplicates(test, others=[str(train)], embeddings=embedded[:1], out=tmp_path / "out")
+    assert lines_of(error.value) == (
+        "The numbers of data sets and of folders of embeddings differ.\n  got: 1\n  allowed: 2, "
+        "in the order of the data sets\n  do: pass `embeddings` once for each data set, first that of "
+        "the images"
+    )
+    other = embed(tmp_path / "g", ids[1], rng.normal(size=(len(ids[1]), 32)), "other")
+    with pytest.raises(MatchError) as error:
+        diagnose_duplicates(test, others=[str(train)], embeddings=[embedded[0], other], out=tmp_path / "out")
+    assert lines_of(error.value) == (
+        "The data sets are embedded by different models.\n  got: net, other\n  allowed: one model\n  "
+        "do: predict all with the same model, or choose one with `embeddings_model`"
+    )
+
+
+def test_sources_without_files_and_broken_images(tmp_path):
+    image = photograph(1)
+    rows = {
+        "image_id": ["a", "b", "broken", "grey", "grey again"],
+        "label": [0, 1, 0, 0, 0],
+        "jpeg": [
+            saved(image),
+            saved(image, quality=70),
+            saved(image)[:400],
+            saved(Image.new("RGB", (40, 40), (90, 90, 90))),
+            saved(Image.new("RGB", (60, 40), (90, 90, 90))),
+        ],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "images.parquet")
+    found = diagnose_duplicates(tmp_path / "images.parquet", out=tmp_path / "out")
+    (pair,) = found.duplicate_pairs.to_pylist()
+    assert (pair["image_a"], pair["image_b"], pair["label_a"], pair["label_b"], pair["conflict"]) == (
+        "a",
+        "b",
+        "0",
+        "1",
+        True,
+    )
+    unread, flat = found.notes
+    assert unread.startswith("1 images cannot be read, such as broken: cannot be decoded")
+    assert flat == "2 images have no contrast, and only copies with equal pixels are found"
+
+
+def test_labels_of_other_data_sets_are_compared_by_the_class_list(tmp_path):
+    """Numbers, keys and names of one class list are the same labels; without it, a number is no name."""
+    images = [photograph(seed) for seed in range(3)]
+    test = write(tmp_path / "test", {f"{'ab'[i % 2]}/{i}.jpg": saved(images[i]) for i in range(3)})
+    rows = {"image_id": ["x", "y", "z"], "label": [0, 0, 5], "jpeg": [saved(i, quality=60) for i in images]}
+    pq.write_table(pa.table(rows), tmp_path / "train.parquet")
+    (tmp_path / "classes.csv").write_text("key,name\na,apple\nb,banana\n")
+    for classes, expected in (
+        (
+            tmp_path / "classes.csv",
+            {("apple", "apple", False), ("banana", "apple", True), ("apple", None, None)},
+        ),
+        (None, {("a", None, None), ("b", None, None)}),
+    ):
+        found = diagnose_duplicates(
+            test, others=[str(tmp_path / "train.parquet")], classes=classes, out=tmp_path / "out", pictures=0
+        )
+        pairs = found.duplicate_pairs.to_pylist()
+        assert {(r["label_a"], r["label_b"], r["conflict"]) for r in pairs} == expected
+        assert len(pairs) == 3
+
+
+def test_large_groups_and_images_without_labels(tmp_path):
+    data = saved(photograph(0))
+    pq.write_table(pa.table({"image_id": list("abcdefgh"), "jpeg": [data] * 8}), tmp_path / "images.parquet")
+    found = diagnose_duplicates(tmp_path / "images.parquet", out=tmp_path / "out")
+    assert next(found.lines()) == (
+        "8 of 8 images (100.0 %) are in 1 group of duplicates; 0 groups between splits or data sets, "
+        "labels are unknown."
+    )
+    assert [r["repeated"] for r in found.images.to_pylist()] == [False] + 7 * [True]
+    assert len(found.duplicate_pairs) == 7
+    assert "Group 1, 6 of 8 images" in (tmp_path / "out/report/index.html").read_text()
+
+
+def test_no_duplicates_and_inputs_that_do_not_fit(tmp_path):
+    folder = write(tmp_path / "photos", {f"{i}.jpg": saved(photograph(i)) for i in range(3)})
+    found = diagnose_duplicates(folder, out=tmp_path / "out")
+    assert list(found.lines()) == ["No duplicates were found among 3 images."]
+    assert "No duplicates were found among 3 images." in (tmp_path / "out/report/index.html").read_text()
+    with pytest.raises(InputError) as error:
+        diagnose_duplicates(folder, out=folder / "out")
+    assert lines_of(error.value) == (
+        f"The output folder is inside the folder of images.\n  where: {folder / 'out'}\n  "
+        f"got: images in {folder}\n  do: choose an `out` outside this folder"
+    )
+    with pytest.raises(InputError) as error:
+        diagnose_duplicates(folder, out=tmp_path / "out", predictions=["p.parquet"])
+    assert (
+        lines_of(error.value) == "Accuracy needs labels.\n  got: predictions alone\n  do: pass `labels`, too"
+    )
+    (tmp_path / "predicted").mkdir()
+    tables.write(pa.table({"image_id": ["a"]}), tmp_path / "predicted/images.parquet", "images")
+    with pytest.raises(InputError) as error:
+        diagnose_duplicates(folder, out=tmp_path / "predicted")
+    assert lines_of(error.value) == (
+        "The folder holds the images table of another command.\n  where: "
+        f"{tmp_path / 'predicted/images.parquet'}\n  do: choose another `out`"
+    )
+    broken = write(tmp_path / "broken", {"a.jpg": b"no image"})
+    with pytest.raises(InputError) as error:
+        diagnose_duplicates(broken, out=tmp_path / "out2")
+    assert lines_of(error.value) == (
+        f"No image can be decoded.\n  where: {broken}\n  got: a.jpg: not an image of a known format"
+    )
+
+
+def test_the_command(folders, tmp_path):
+    test, train = folders
+    done = CliRunner().invoke(
+        cli.app,
+        ["diagnose", "duplicates", str(test), "--other", str(train), "--out", str(tmp_path / "o"), "--json"],
+    )
+    assert done.exit_code == 0, done.output
+    printed = json.loads(done.stdout)
+    assert printed["summary"]["groups"] == 6
+    assert len(printed["duplicate_pairs"]) == 6
+    assert not printed["notes"]

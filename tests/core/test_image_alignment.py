@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from manyhot.core.image_alignment import THUMBNAIL_SIDE as SIDE
+from manyhot.core.image_alignment import GREY_SIDE as SIDE
 from manyhot.core.image_alignment import ImageAlignment, align_images, are_same, resampling
 
 

@@ -24,7 +24,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
-from manyhot.core.image_alignment import Frames, Thumbnails, resampling
+from manyhot.core.image_alignment import Frames, GreyImages, resampling
 from manyhot.core.nearest import NOBODY, SearchProgress, nearest
 
 TERMS = 8
@@ -75,12 +75,12 @@ class DuplicateCandidates:
         return len(self.first)
 
 
-def image_hashes(thumbnails: Thumbnails, frame: int = 0) -> Floats32:
+def image_hashes(thumbnails: GreyImages, frame: int = 0) -> Floats32:
     """Return the perceptual hash of a part of each image, of norm 1, shape (n, TERMS²).
 
     Parameters
     ----------
-    thumbnails : ndarray, shape (n, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    thumbnails : ndarray, shape (n, GREY_SIDE, GREY_SIDE)
         Greyscale images, squeezed to a square.
     frame : int
         Row of `FRAMES`.
@@ -108,12 +108,12 @@ _NO_CONTRAST = 1.0
 """Norm of the hash of an image whose grey levels differ by some hundredths."""
 
 
-def candidates_by_hash(thumbnails: Thumbnails, progress: SearchProgress | None = None) -> DuplicateCandidates:
+def candidates_by_hash(thumbnails: GreyImages, progress: SearchProgress | None = None) -> DuplicateCandidates:
     """Return the pairs of images with similar hashes, with the most similar part of each pair.
 
     Parameters
     ----------
-    thumbnails : ndarray, shape (n, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    thumbnails : ndarray, shape (n, GREY_SIDE, GREY_SIDE)
     progress : callable, optional
         Called with the numbers of parts that are searched, and of all.
     """
@@ -167,12 +167,12 @@ def candidates_by_embedding(vectors: AnyFloats, progress: SearchProgress | None 
     return np.unique(pairs, axis=0)
 
 
-def candidates_among(thumbnails: Thumbnails, pairs: Ints) -> DuplicateCandidates:
+def candidates_among(thumbnails: GreyImages, pairs: Ints) -> DuplicateCandidates:
     """Return pairs of images with the part of one of them whose hash is the most similar.
 
     Parameters
     ----------
-    thumbnails : ndarray, shape (n, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    thumbnails : ndarray, shape (n, GREY_SIDE, GREY_SIDE)
     pairs : ndarray of int, shape (m, 2)
     """
     whole = image_hashes(thumbnails)

@@ -14,13 +14,13 @@ from scipy.ndimage import gaussian_filter
 
 from manyhot.core.array_types import Bools, Floats32
 
-THUMBNAIL_SIDE = 32
+GREY_SIDE = 32
 """Pixels of each side of a small image. With 64, the same copies of photographs are found, in eight times the
 time."""
 
 Frames = npt.NDArray[np.float32]
-Thumbnails = npt.NDArray[np.uint8 | np.float32]
-"""Grey levels from 0 to 255, shape (n, THUMBNAIL_SIDE, THUMBNAIL_SIDE)."""
+GreyImages = npt.NDArray[np.uint8 | np.float32]
+"""Grey levels from 0 to 255, shape (n, GREY_SIDE, GREY_SIDE)."""
 
 _STEPS, _LARGEST_STEP = 12, 0.05
 _DAMPING = 0.01
@@ -29,7 +29,7 @@ _DETAIL, _NEIGHBOURHOOD = 1.5, 3.0
 _NOISE = 4.0
 """Grey levels below which details are noise, such as that of JPEG."""
 
-_AT_ONCE, _PIXELS = 2_000, THUMBNAIL_SIDE**2
+_AT_ONCE, _PIXELS = 2_000, GREY_SIDE**2
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +51,12 @@ class ImageAlignment:
     overlap: Floats32
 
 
-def align_images(moving: Thumbnails, fixed: Thumbnails, frames: Frames) -> ImageAlignment:
+def align_images(moving: GreyImages, fixed: GreyImages, frames: Frames) -> ImageAlignment:
     """Align each moving image with the fixed one, starting from a frame, and compare their details.
 
     Parameters
     ----------
-    moving, fixed : ndarray of uint8 or float32, shape (m, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    moving, fixed : ndarray of uint8 or float32, shape (m, GREY_SIDE, GREY_SIDE)
         Grey levels from 0 to 255.
     frames : ndarray of float32, shape (m, 4)
         The frames to start from.
@@ -92,7 +92,7 @@ def _align(moving: Floats32, fixed: Floats32, frames: Frames) -> ImageAlignment:
 
 
 def resampling(frames: npt.NDArray[np.float32]) -> Floats32:
-    """Return the matrices that resample rows of pixels linearly, shape (m, THUMBNAIL_SIDE, THUMBNAIL_SIDE).
+    """Return the matrices that resample rows of pixels linearly, shape (m, GREY_SIDE, GREY_SIDE).
 
     Parameters
     ----------
@@ -100,14 +100,12 @@ def resampling(frames: npt.NDArray[np.float32]) -> Floats32:
         Start and length of the part of each row, as shares. Pixels beyond the ends repeat the last.
     """
     position = frames[:, :1] + frames[:, 1:] * _CENTRES
-    pixel = np.clip(position * THUMBNAIL_SIDE - 0.5, 0, THUMBNAIL_SIDE - 1)
-    weights: Floats32 = np.maximum(
-        0, 1 - np.abs(pixel[..., None] - np.arange(THUMBNAIL_SIDE, dtype=np.float32))
-    )
+    pixel = np.clip(position * GREY_SIDE - 0.5, 0, GREY_SIDE - 1)
+    weights: Floats32 = np.maximum(0, 1 - np.abs(pixel[..., None] - np.arange(GREY_SIDE, dtype=np.float32)))
     return weights
 
 
-_CENTRES = ((np.arange(THUMBNAIL_SIDE) + 0.5) / THUMBNAIL_SIDE).astype(np.float32)
+_CENTRES = ((np.arange(GREY_SIDE) + 0.5) / GREY_SIDE).astype(np.float32)
 
 
 def _warped(moving: Floats32, frames: Frames) -> tuple[Floats32, Floats32]:
@@ -134,7 +132,7 @@ def _minimised(moving: Floats32, fixed: Floats32, frames: Frames) -> Frames:
     """Return the frames of the smallest squared difference near the first ones."""
     everywhere = np.ones_like(fixed)
     target = _unit(fixed, everywhere)
-    down, across = (np.gradient(target, axis=axis) * THUMBNAIL_SIDE for axis in (1, 2))
+    down, across = (np.gradient(target, axis=axis) * GREY_SIDE for axis in (1, 2))
     slopes = np.stack([across, across * _CENTRES, down, down * _CENTRES[:, None]], axis=1)
     slopes = slopes.reshape(len(fixed), 4, _PIXELS)
     curvature = slopes @ slopes.transpose(0, 2, 1)

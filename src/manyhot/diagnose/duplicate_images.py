@@ -17,7 +17,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import Ints
-from manyhot.core.image_alignment import THUMBNAIL_SIDE
+from manyhot.core.image_alignment import GREY_SIDE
 from manyhot.diagnose.pixels.regions import write_picture
 from manyhot.files import atomic_write
 from manyhot.predict.decode import decode
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 CACHE_FOLDER = "signatures"
 """Folder of the signatures of each part of a source, from which a stopped run resumes."""
 
-_VERSION = f"1 {THUMBNAIL_SIDE}"
+_VERSION = f"1 {GREY_SIDE}"
 _BATCH = 64
 _BYTES = 16
 _GREY = (0.299, 0.587, 0.114)
@@ -60,7 +60,7 @@ class ImageSignatures:
     file_hash, pixel_hash : ndarray of bytes, shape (n,)
     size : ndarray of int64, shape (n, 2)
         Width and height.
-    thumbnails : ndarray of uint8, shape (n, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    thumbnails : ndarray of uint8, shape (n, GREY_SIDE, GREY_SIDE)
     skipped : list of (str, str)
         Images that could not be read, and why.
     """
@@ -118,7 +118,7 @@ def read_signatures(
         np.array(columns[0], f"S{2 * _BYTES}"),
         np.array(columns[1], f"S{2 * _BYTES}"),
         np.array(columns[2:4], np.int64).reshape(2, -1).T,
-        np.array(columns[4], np.uint8).reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE),
+        np.array(columns[4], np.uint8).reshape(-1, GREY_SIDE, GREY_SIDE),
         skipped,
     )
 
@@ -180,7 +180,7 @@ def _listed(part: SourcePart, chosen: frozenset[str] | None) -> Iterator[tuple[I
 
 
 def _store(path: Path, signatures: Sequence[Signature | str]) -> None:
-    none = Signature(b"", b"", 0, 0, np.zeros((THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8))
+    none = Signature(b"", b"", 0, 0, np.zeros((GREY_SIDE, GREY_SIDE), np.uint8))
     rows = [(*(none if isinstance(s, str) else s), s if isinstance(s, str) else "") for s in signatures]
     columns = dict(zip((*Signature._fields, "reason"), zip(*rows, strict=True), strict=True))
     with atomic_write(path) as part, part.open("wb") as file:
@@ -219,7 +219,7 @@ def _thumbnail(image: Tensor) -> npt.NDArray[np.uint8]:
     grey = torch.cat([(rows.float() * weights).sum(0) for rows in torch.split(image, _ROWS, dim=1)])
     small = interpolate(
         grey[None, None],
-        (THUMBNAIL_SIDE, THUMBNAIL_SIDE),
+        (GREY_SIDE, GREY_SIDE),
         mode="bilinear",
         antialias=True,
         align_corners=False,

@@ -18,7 +18,7 @@ from manyhot.core.duplicates import (
     candidates_by_hash,
     equal_pairs,
 )
-from manyhot.core.image_alignment import ImageAlignment, Thumbnails, align_images, are_same
+from manyhot.core.image_alignment import GreyImages, ImageAlignment, align_images, are_same
 from manyhot.core.nearest import NOBODY
 from manyhot.diagnose.duplicate_images import ImageSignatures
 from manyhot.errors import InputError, MatchError
@@ -97,7 +97,7 @@ def find_duplicate_pairs(
     )
 
 
-def _aligned(thumbnails: Thumbnails, near: DuplicateCandidates) -> ImageAlignment:
+def _aligned(thumbnails: GreyImages, near: DuplicateCandidates) -> ImageAlignment:
     moving = thumbnails[near.first]
     moving[near.mirrored] = moving[near.mirrored, :, ::-1]
     return align_images(moving, thumbnails[near.second], near.frames)

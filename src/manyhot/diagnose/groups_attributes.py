@@ -43,7 +43,7 @@ GROUP_KINDS = (
 """What defines a group, the most specific kinds first: of groups that hold the same images, the first is
 named."""
 
-MARKS = GROUP_KINDS[:4]
+OVERLAYS = GROUP_KINDS[:4]
 """What does not belong to the scene."""
 
 TAIL_SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)

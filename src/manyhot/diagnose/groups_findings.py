@@ -12,7 +12,7 @@ from manyhot.core.array_types import Bools, Ints
 from manyhot.core.group_search import FAMILY_WISE, Groups, GroupSearch, Outcome, explain_away, search_groups
 from manyhot.core.sets import NO_LABEL, UNCLEAR, Case, LabelSets
 from manyhot.core.share_intervals import difference_of_shares, wilson_interval
-from manyhot.diagnose.groups_attributes import GROUP_KINDS, MARKS, ImageGroup
+from manyhot.diagnose.groups_attributes import GROUP_KINDS, OVERLAYS, ImageGroup
 from manyhot.tables import RowDict
 
 OUTCOMES = ("error", "sure_error", "called", "missed", "label")
@@ -26,7 +26,7 @@ COVERAGE = 0.25
 """Share of the events that a mark (a frame, tag, band, text or pasted object) must hold to be reported."""
 
 _PREFERRED = {
-    **dict.fromkeys(MARKS, 1.15),
+    **dict.fromkeys(OVERLAYS, 1.15),
     "label": 1.1,
     "object": 1.1,
     "metadata": 1.1,
@@ -229,7 +229,7 @@ class _Table:
         difference = events / np.maximum(n, 1) - events_outside / np.maximum(n_outside, 1)
         kinds = [group.kind for group in self.groups]
         held = c.events / np.maximum(c.events + c.events_outside, 1)
-        is_mark = np.array([kind in MARKS for kind in kinds])
+        is_mark = np.array([kind in OVERLAYS for kind in kinds])
         able = (p <= FAMILY_WISE) & (difference >= min_difference) & (~is_mark | (held >= COVERAGE))
         if self.of_labels:  # a cluster is a class, more or less, and "not also X" holds for all images of X
             able &= np.array(

@@ -14,7 +14,7 @@ MIN_LOST = 0.4
 MIN_GAP = 0.1
 """Lower end of a gap from which it marks a pair by itself."""
 
-MARKS = ("lost", "lost, no control possible", "both gaps", "recall gap", "hallucination gap")
+SHORTCUT_MARKS = ("lost", "lost, no control possible", "both gaps", "recall gap", "hallucination gap")
 """Why a pair is marked, strongest first."""
 
 _GAPS = ("recall_gap", "hallucination_gap")

@@ -16,7 +16,7 @@ from manyhot import tables
 from manyhot.console import table_lines
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.diagnose.pixels.removal import FILL_NAMES
-from manyhot.diagnose.shortcut_marks import MARKS, MIN_GAP, MIN_LOST, conclusion, with_marks
+from manyhot.diagnose.shortcut_marks import MIN_GAP, MIN_LOST, SHORTCUT_MARKS, conclusion, with_marks
 from manyhot.registry import register
 from manyhot.report.chapter import (
     MAX_PAIRS,
@@ -119,7 +119,7 @@ declare_table(
             "mark",
             "why the pair is marked, for all fills together (the worse decides); null if it is not. A gap "
             f"marks if its lower end is at least {MIN_GAP:g}",
-            values=MARKS,
+            values=SHORTCUT_MARKS,
         ),
         REAL.nullable("predicted_both", "recall of main on images with both classes"),
         REAL.nullable("predicted_main_only", "recall of main on images with main but without the companion"),

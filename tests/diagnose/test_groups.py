@@ -201,8 +201,9 @@ def test_without_anything_that_defines_groups_there_is_an_error(label):
 
 def test_no_finding_is_said_in_words():
     nothing = "no properties of images associated with labels."
-    assert next(groups_result.groups_answer([], 1)) == f"No group on which a model is worse, and {nothing}"
-    assert next(groups_result.groups_answer([], 0)) == f"N{nothing[1:]}"
+    of_models = f"There are no groups on which a model is worse, and {nothing}"
+    assert next(groups_result.groups_answer([], 1)) == of_models
+    assert next(groups_result.groups_answer([], 0)) == f"There are {nothing}"
 
 
 def test_the_page_has_the_numbers_of_the_benchmark():

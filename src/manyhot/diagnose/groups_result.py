@@ -225,11 +225,11 @@ def groups_answer(rows: Sequence[Row], n_models: int) -> Iterator[str]:
     worse = sum(row["model"] is not None for row in rows)
     n = len(rows) - worse
     judged = (
-        f"{counted(worse, 'group') if worse else 'No group'} on which a model is worse" if n_models else ""
+        f"{counted(worse, 'group') if worse else 'no groups'} on which a model is worse" if n_models else ""
     )
     of_labels = f"{n or 'no'} {'property' if n == 1 else 'properties'} of images associated with labels"
     counts = ", and ".join(filter(None, (judged, of_labels)))
-    yield f"{counts[0].upper()}{counts[1:]}.{' ' if rows else ''}{rows[0]['sentence'] if rows else ''}"
+    yield f"{rows[0]['sentence']} In all: {counts}." if rows else f"There are {counts}."
     yield (
         "Corrected for the search: if nothing were related, each list would be empty in "
         f"{1 - FAMILY_WISE:.0%} of searches (Westfall and Young)."

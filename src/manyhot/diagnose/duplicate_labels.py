@@ -9,14 +9,14 @@ from pathlib import Path, PurePosixPath
 from manyhot.classes import ClassList, class_list_of
 from manyhot.core.sets import NO_LABEL, YES
 from manyhot.data.data_sets import Source
-from manyhot.data.inputs import LabelsLike, Reading, open_inputs
+from manyhot.data.inputs import LabelsLike, Reading, open_inputs, open_labels
 from manyhot.diagnose.duplicate_images import ImageSignatures
 from manyhot.diagnose.duplicates_accuracy import RightAnswers
 from manyhot.errors import InputError
 from manyhot.evaluate.model_answers import ModelAnswers
 from manyhot.evaluate.slices import labels_of
 from manyhot.files import sha256
-from manyhot.formats import read_classes, read_images, read_labels
+from manyhot.formats import read_classes, read_images
 from manyhot.formats.writing import PathLike
 from manyhot.predict.sources import ImageSource
 from manyhot.predict.sources.label_ids import labels_of_source
@@ -108,17 +108,17 @@ def read_facts(
     class_list = None if classes is None else read_classes(classes)
     if labels is None:
         return Facts(names, split, None, {}, _class_names(class_list), None, (), inputs)
-    answers = None
-    if predictions or not (isinstance(labels, str | Path) and Path(labels).is_file()):
-        reading = Reading(classes=class_list)
+    reading = Reading(classes=class_list)
+    is_file = isinstance(labels, str | Path) and Path(labels).is_file()
+    if is_file and not predictions:
+        (source,) = open_labels(labels, reading=reading, run=run)
+        answers = None
+    else:
         (source,) = open_inputs(labels, predictions, models=models, reading=reading, run=run)
         answers = _answers(source, run)
-        sets, class_list = labels_of(source), source.classes or class_list
-        notes += source.misfits.notes(source.name)
-        inputs |= source.inputs
-    else:
-        sets = read_labels(labels, classes=class_list)
-        inputs[Path(labels).name] = sha256(labels)
+    sets, class_list = labels_of(source), source.classes or class_list
+    notes += source.misfits.notes(source.name)
+    inputs |= source.inputs
     sets, like = labels_of_source(sets, sources[0])
     notes += [like.text] if like.n else []
     class_list = class_list or sets.class_list or class_list_of(sets.class_hash)

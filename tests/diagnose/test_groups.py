@@ -202,8 +202,20 @@ def test_without_anything_that_defines_groups_there_is_an_error(label):
 def test_no_finding_is_said_in_words():
     nothing = "no properties of images associated with labels."
     of_models = f"There are no groups on which a model is worse, and {nothing}"
-    assert next(groups_result.groups_answer([], 1)) == of_models
-    assert next(groups_result.groups_answer([], 0)) == f"There are {nothing}"
+    assert next(groups_result.groups_answer([], {"models": "1"})) == of_models
+    assert next(groups_result.groups_answer([], {})) == f"There are {nothing}"
+
+
+def test_what_nearly_all_images_of_a_class_have_cannot_be_tested():
+    row = {"model": None, "name": "tag", "class_name": "dog", "n": 101, "sentence": "91 of 101 …"}
+    about = {"models": "1", "min_images": "25"}
+    _, bound, _ = groups_result.groups_answer([row | {"events": 91}], about)
+    assert bound == (
+        "Whether a model depends on 1 of these properties cannot be tested, because fewer than 25 images of "
+        "the class are without the property: tag (dog)."
+    )
+    assert len([*groups_result.groups_answer([row | {"events": 76}], about)]) == 2
+    assert len([*groups_result.groups_answer([row | {"events": 91}], {"min_images": "25"})]) == 2
 
 
 def test_the_page_has_the_numbers_of_the_benchmark():

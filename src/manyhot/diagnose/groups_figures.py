@@ -58,7 +58,7 @@ def draw_group_differences(rows: Sequence[Row]) -> list[Figure]:
             "groups-differences",
             "groups",
             "",
-            "How much more frequent errors are in a group",
+            "How much groups differ from other images",
             "A dot is the share of images with the event inside the group minus the share outside; for "
             "labels, the share of images of the class that are in the group minus that of others. Bars are "
             f"95 % intervals, not corrected for the search.{rest}",

@@ -36,7 +36,7 @@ from manyhot.report.chapter import (
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead
 from manyhot.report.pictures import decoded, load_pillow
-from manyhot.report.text import counted, title_of
+from manyhot.report.text import counted, listed, title_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Row, schema
 from manyhot.tables.definitions import COUNT, FLAG, INT, ITS, REAL, TEXT, TEXTS, bounds, declare_table
@@ -130,7 +130,7 @@ class WeakGroups(DiagnosisResult):
     def lines(self) -> Iterator[str]:
         """Yield the answer, and the first findings of models and of labels."""
         rows = self.groups.to_pylist()
-        yield from groups_answer(rows, int(self.metadata.get("models", "0")))
+        yield from groups_answer(rows, self.metadata)
         for part, title in _parts(rows):
             yield ""
             yield f"{title}:"
@@ -220,8 +220,9 @@ def _parts(rows: Sequence[Row]) -> Iterator[tuple[list[Row], str]]:
             yield part, title if of_labels or len(models) > 1 else f"Groups on which {models[0]} is worse"
 
 
-def groups_answer(rows: Sequence[Row], n_models: int) -> Iterator[str]:
-    """Yield what was found in one sentence, and how it was corrected."""
+def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str]:
+    """Yield what was found in one sentence, what cannot be tested, and how it was corrected."""
+    n_models, least = (int(about.get(name, "0")) for name in ("models", "min_images"))
     worse = sum(row["model"] is not None for row in rows)
     n = len(rows) - worse
     judged = (
@@ -230,6 +231,13 @@ def groups_answer(rows: Sequence[Row], n_models: int) -> Iterator[str]:
     of_labels = f"{n or 'no'} {'property' if n == 1 else 'properties'} of images associated with labels"
     counts = ", and ".join(filter(None, (judged, of_labels)))
     yield f"{rows[0]['sentence']} In all: {counts}." if rows else f"There are {counts}."
+    bound = [r for r in rows if r["model"] is None and r["n"] - r["events"] < least]
+    if n_models and bound:
+        names = listed(list(dict.fromkeys(f"{r['name']} ({r['class_name']})" for r in bound)), 3)
+        yield (
+            f"Whether a model depends on {len(bound):,} of these properties cannot be tested, "
+            f"because fewer than {least} images of the class are without the property: {names}."
+        )
     yield (
         "Corrected for the search: if nothing were related, each list would be empty in "
         f"{1 - FAMILY_WISE:.0%} of searches (Westfall and Young)."
@@ -249,14 +257,15 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     """Return the chapter about groups of images, or None if there is no table ``groups``."""
     if "groups" not in named:
         return None
-    rows = rows_of(named, "groups")
+    rows, about = rows_of(named, "groups"), tables.metadata(named["groups"])
     lead = (
-        " ".join(groups_answer(rows, int(tables.metadata(named["groups"]).get("models", "0")))),
-        "Images of a group are compared with other images of the same classes. A p-value is the share of "
-        "random permutations in which any group of the whole search differs as much. Patterns that recur "
-        "(frames, tags, bands, pasted objects) are searched on one half of the images and tested on the "
-        "other.",
+        " ".join(groups_answer(rows, about)),
+        "Errors in a group are compared with those on other images of the same classes, and properties of a "
+        "label with those of all other images. A p-value is the share of random permutations in which any "
+        "group of the whole search differs as much. Marks and pasted objects are searched on one half of the "
+        "images, and counted on the other.",
     )
+    has_models = about.get("models", "0") != "0"
     listings = [
         listing(f"groups-{i}", title, _HEADS, part, _cells) for i, (part, title) in enumerate(_parts(rows), 1)
     ]
@@ -265,7 +274,7 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     return Chapter(
         "groups",
         "Groups",
-        "Which groups of images a model is worse on",
+        "Which groups of images a model is worse on" if has_models else _TITLES[True],
         lead,
         figures,
         tuple(listings),

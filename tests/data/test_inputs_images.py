@@ -6,6 +6,9 @@ import pytest
 from pyarrow import csv
 
 from manyhot.data.inputs import Reading, open_inputs, open_labels
+from manyhot.errors import InputError
+from manyhot.formats import read_labels_or_originals
+from manyhot.tables.arrays import label_sets
 
 
 @pytest.fixture
@@ -37,3 +40,15 @@ def test_labels_beside_predictions_in_memory(files):
     scores = np.array([[0.9, 0.1], [0.2, 0.8]])
     (source,) = open_inputs(labels, {"net": scores}, reading=Reading(images=images, scores="probability"))
     check_joined(source)
+
+
+def test_original_labels_are_label_sets_that_nobody_rated(files):
+    labels = read_labels_or_originals(files[0])
+    names = dict(zip(labels.image_id.to_pylist(), label_sets(labels).label.tolist(), strict=True))
+    assert {name: labels.class_list.keys[c] for name, c in names.items()} == {"a.jpg": "cat", "b.jpg": "dog"}
+    assert labels.table["rated"].to_pylist() == [False, False]
+
+
+def test_images_without_labels_are_refused_as_before(files):
+    with pytest.raises(InputError, match="The file does not hold labels"):
+        read_labels_or_originals(files[1])

@@ -25,7 +25,7 @@ from manyhot.diagnose.shortcut_pairs import (
 from manyhot.diagnose.shortcuts_result import FILLS, Shortcuts
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
-from manyhot.formats import read_classes, read_labels, read_objects
+from manyhot.formats import read_classes, read_labels_or_originals, read_objects
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import RESAMPLES, Address, Count, Probability, Resamples, Seed, Shown, Was
 from manyhot.predict.models import find_model
@@ -205,7 +205,7 @@ def _states(
     """Return the label sets, and a note if their ids differ from those of the source."""
     if labels is None:
         return states_of_objects(objects, classes), ()
-    sets, like = labels_of_source(read_labels(labels, classes=classes), source)
+    sets, like = labels_of_source(read_labels_or_originals(labels, classes=classes), source)
     return states_of_labels(sets, classes), (like.text,) if like.n else ()
 
 

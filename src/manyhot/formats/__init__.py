@@ -27,7 +27,7 @@ from manyhot.formats.reading import FOLDER, check_whole, reading
 from manyhot.parameters import Shown
 from manyhot.registry import options_of
 from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Results, Votes
-from manyhot.tables.arrays import LABEL_A_SAMPLE
+from manyhot.tables.arrays import LABEL_A_SAMPLE, single_labels
 from manyhot.tables.image_ids import row_ids
 from manyhot.tables.label_values import LabelValues
 from manyhot.tables.own_classes import own_list
@@ -94,6 +94,26 @@ def read_labels(
     labels = _read(path, "labels", format, classes=classes, rows=rows, label_values=label_values)
     assert isinstance(labels, Labels)
     return _with_list(labels, classes)
+
+
+def read_labels_or_originals(path: PathLike, *, classes: ClassList | None = None) -> Labels:
+    """Read label sets, or an images table with original labels as label sets that are not rated.
+
+    Parameters
+    ----------
+    path, classes
+        As in `read_labels`.
+
+    Raises
+    ------
+    InputError
+        As in `read_labels`, also if an images table has no original labels.
+    """
+    images = read_images(path, classes=classes) if Path(path).exists() and holds_images_alone(path) else None
+    own = None if images is None else images.class_list or classes
+    if images is None or own is None or images.label is None:
+        return read_labels(path, classes=classes)
+    return replace(single_labels(images, len(own), own.hash), class_list=images.class_list)
 
 
 def read_images(path: PathLike, *, classes: ClassList | None = None, format: str | None = None) -> Images:

@@ -19,7 +19,7 @@ from manyhot.command import command
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
-from manyhot.formats import read_classes, read_labels
+from manyhot.formats import read_classes, read_labels_or_originals
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import NO_SETTINGS, Address, AtLeast, OptionName, Settings, Shown
 from manyhot.predict.sources import ImagesLike, open_source
@@ -139,7 +139,7 @@ def train(
     plan = _recipe(recipe, settings)
     class_list = classes if isinstance(classes, ClassList | None) else read_classes(classes)
     source = open_source(images)
-    found, matched = labels_of_source(read_labels(labels, classes=class_list), source)
+    found, matched = labels_of_source(read_labels_or_originals(labels, classes=class_list), source)
     sets, names = label_sets(found), _classes(found, class_list)
     ends = loss_of(plan.named_loss).about["ends"]
     rows, notes = selected(sets, plan, ends)
@@ -245,7 +245,7 @@ def _validation(
     from manyhot.train.order import Everything
     from manyhot.train.trained_part import Validation
 
-    found = read_labels(labels, classes=classes)
+    found = read_labels_or_originals(labels, classes=classes)
     own, other = (t.class_hash or f"{t.n_classes} classes" for t in (found, trained))
     if own != other:
         raise MatchError(

@@ -19,7 +19,7 @@ from manyhot.diagnose.shortcut_pairs import MIN_IMAGES, named_pairs
 from manyhot.diagnose.shortcuts_result import FILLS
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
-from manyhot.formats import read_classes, read_labels, read_objects
+from manyhot.formats import read_classes, read_labels_or_originals, read_objects
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.parameters import RESAMPLES, AtLeast, OptionName, Resamples, Seed, Shown, Was
 from manyhot.predict.models import find_model, is_published
@@ -146,7 +146,7 @@ def mitigate(
     found = read_objects(objects, classes=given, masks=masks)
     class_list = given or from_keys(found.keys, found.name)
     source, matched = open_source(images), ""
-    given_labels = None if labels is None else read_labels(labels, classes=class_list)
+    given_labels = None if labels is None else read_labels_or_originals(labels, classes=class_list)
     if given_labels is not None:
         given_labels, like = labels_of_source(given_labels, source)
         matched = like.text

@@ -14,7 +14,7 @@ from numpy import typing as npt
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.results import Note
-from manyhot.formats import read_classes, read_labels, read_objects
+from manyhot.formats import read_classes, read_labels_or_originals, read_objects
 from manyhot.formats.writing import PathLike
 from manyhot.predict.models import find_backbone
 from manyhot.predict.network import Network
@@ -161,7 +161,7 @@ class TransferInputs:
         class_list = classes if isinstance(classes, ClassList | None) else read_classes(classes)
         _check_inputs(method, labels, objects, masks, class_list)
         found = None if objects is None else read_objects(objects, classes=class_list)
-        own = None if labels is None else read_labels(labels, classes=class_list)
+        own = None if labels is None else read_labels_or_originals(labels, classes=class_list)
         if class_list is None:
             class_list = _named_by(found, None if found and method == "segmentation" else own)
         return cls(

@@ -50,7 +50,7 @@ PREDICTED = [name for name in FUNCTIONS if name not in ("describe", "data_card")
 def test_the_functions_that_take_labels():
     """The functions of the issue are among them; a signature without its type would leave one untested."""
     assert {"evaluate", "compare", "calibrate", "conformal", "find_label_issues"} < set(FUNCTIONS)
-    assert len([name for name in FUNCTIONS if name.startswith("diagnose_")]) == 8
+    assert len([name for name in FUNCTIONS if name.startswith("diagnose_")]) == 9
 
 
 def call(name, labels, predictions, out, **options):

@@ -38,9 +38,11 @@
     const label = c === data.labels[i], known = data.known[i];
     const said = data.states[told.states[c]] ?? (data.sets[i].includes(c) ? "yes" : told.unclear.includes(c) ? "unclear" : "");
     if (said === "yes" || (label && !known)) {
+      if (data.labels[i] === null) return ["right", "✓", known ? "valid" : "in the label set"];
       return label ? ["right", "✓", "original label"] : ["valid", "◆", "valid, not the original label"];
     }
     if (said === "unclear") return ["unclear", "?", label ? "original label, unclear" : "unclear"];
+    if (!known && data.labels[i] === null) return ["plain", "", ""]; // neither a label nor an answer
     if (label) return said === "not asked" ? ["right", "✓", "original label"] : ["refuted", "!", "original label, not valid"];
     if (said === "no") return ["wrong", "✕", "not valid"];
     if (said === "unrecorded" && known) return ["wrong", "✕", "not in the label set"];
@@ -85,7 +87,7 @@
     const label = data.labels[i], c = spoken(i);
     const name = (k, id = "") => {
       const [tone, mark] = standing(i, told, k);
-      return make("b", { id, className: tone }, sign(tone, mark), "\u00a0", make("span", { id: id && "label", textContent: names(k) }));
+      return make("b", { id, className: tone }, ...(mark ? [sign(tone, mark), "\u00a0"] : []), make("span", { id: id && "label", textContent: names(k) }));
     };
     const start = label === null ? ["No label"] : ["The label says ", name(label, "labelled")];
     if (c === null) return [...start, ". No model predicted it."];
@@ -115,6 +117,7 @@
 
   function closing(i, told, c) {
     const label = data.labels[i];
+    if (!data.known[i] && label === null) return told.remark || "No rater has seen this image.";
     if (!data.known[i]) return told.remark || (c === label ? "" : "No rater looked for other classes.");
     return {
       valid: data.sets[i].includes(label) ? "Both are valid." : "It is valid, the label is not.",

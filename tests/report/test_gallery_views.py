@@ -397,18 +397,23 @@ def test_without_labels_and_raters_no_class_has_a_verdict(visit, tmp_path):
     assert page.locator(f"{CELLS} .guess").first.text_content() == "cat 50 %"
 
 
+@pytest.mark.parametrize("state", ["yes", "unclear", "no"])
 @pytest.mark.parametrize(
-    ("state", "sentence", "badge", "card"),
+    ("label", "told", "badge", "card"),
     [
-        ("yes", "net says ✓ cat", "✓right", "✓catin the label set"),
-        ("unclear", "net says ? cat", "?unclear", "?catunclear"),
-        ("no", "net says cat", "no labels", "cat"),
+        (None, "No label; net says cat. No rater has seen this image.", "no labels", "cat"),
+        (
+            1,
+            "The label says ✓ dog; net says ✕ cat. The label comes 2nd. No rater has seen this image.",
+            "✕not the label",
+            "✕catnot the original label",
+        ),
     ],
 )
-def test_labels_that_no_rater_gave(visit, tmp_path, state, sentence, badge, card):
-    """A detector's label sets, without original labels: the sentence, the badge and the card agree."""
+def test_label_sets_that_no_rater_gave_make_nothing_valid(visit, tmp_path, state, label, told, badge, card):
+    """Such as a detector's: the sentence, the badge and the card agree."""
     ids = ["a.jpg"]
-    images = Images(pa.table({"image_id": ids, "uri": ids}))
+    images = Images(pa.table({"image_id": ids, "uri": ids, "label": pa.array([label], pa.int32())}))
     columns = {"image_id": ids, "rated": [False], "usable": [True], "classes": [[0]], "state": [[state]]}
     labels = Labels(pa.table({**columns, "p": [[0.5]]}), 3)
     net = Predictions(pa.array(ids), "net", np.array([[0, 1]]), None, None, "none", 3)
@@ -416,7 +421,7 @@ def test_labels_that_no_rater_gave(visit, tmp_path, state, sentence, badge, card
     write_gallery(made, tmp_path / "g", photographs=dots(image, 1))
     page = visit("", tmp_path / "g")
     drawn(page, "a.jpg")
-    told = " ".join(page.locator("#told").text_content().split())
-    assert told == f"No label; {sentence}. No rater has seen this image."
+    assert " ".join(page.locator("#told").text_content().split()) == told
     assert page.locator("#models .verdict").all_text_contents() == [badge]
     assert page.locator("#guesses th[scope=row]").first.text_content() == card
+    assert not page.locator("#remark").text_content().endswith("found not valid.")

@@ -10,7 +10,16 @@ from manyhot.report.gallery import Gallery, Shot
 MOST = 3
 """Largest number of models that are all named."""
 
-_OUTCOMES = {"right": "right", "valid": "right", "unclear": "unclear", "unasked": "not asked"}
+_OUTCOMES = {
+    "right": "right",
+    "valid": "right",
+    "wrong": "wrong",
+    "refuted": "wrong",
+    "unclear": "unclear",
+    "unasked": "not asked",
+    "unknown": "without labels",
+    "none": "not predicted",
+}
 _LEFT = ("wrong", "unclear", "not asked", "without labels", "not predicted")
 
 
@@ -22,7 +31,7 @@ def totals_sentence(gallery: Gallery) -> str:
     basis = _basis(shots)
     if not basis:
         return "The images have no original labels, and no rater has seen them."
-    counts = [Counter(_outcome(shot, m) for shot in shots) for m in range(len(models))]
+    counts = [Counter(_OUTCOMES[shot.verdicts[m]] for shot in shots) for m in range(len(models))]
     n = f"{len(shots):,} image{'s' * (len(shots) != 1)}"
     if len(models) > MOST:
         return f"{basis}, {_range(models, [of['right'] for of in counts])} of {n}."
@@ -39,16 +48,6 @@ def _basis(shots: Sequence[Shot]) -> str:
     if by_set and by_label:
         return "By the label set, or the label where no rater has seen the image"
     return "By the label set" if by_set else "By the label" if by_label else ""
-
-
-def _outcome(shot: Shot, m: int) -> str:
-    if not shot.seen[m]:
-        return "not predicted"
-    if shot.is_rated:
-        return _OUTCOMES.get(shot.verdicts[m], "wrong")
-    if shot.label is None:
-        return "without labels"
-    return "right" if shot.seen[m][0][0] == shot.label else "wrong"
 
 
 def _left(counts: Counter[str]) -> str:

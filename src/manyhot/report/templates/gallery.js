@@ -94,11 +94,8 @@ const manyhotGallery = (() => {
     }
   }
 
-  // Whether an image can have a verdict: what raters say, what an original label says, or what is there.
-  const possible = (said) =>
-    data.known.some(Boolean) ||
-    (["right", "wrong"].includes(said) && data.labels.some((c) => c !== null)) ||
-    data.judged.some((of) => [...of].some((v) => data.verdicts[v] === said));
+  // Whether an image can have a verdict: raters give all of them, an original label only two.
+  const possible = (said) => data.known.some(Boolean) || (["right", "wrong"].includes(said) && data.labels.some((c) => c !== null));
 
   let fits = () => true; // whether a model fits the filters on an image
 

@@ -94,6 +94,30 @@ def test_label_sets_with_predictions_beside(predicted, tmp_path):
     assert made.similar_by == "my/first"
 
 
+def test_a_folder_that_detect_wrote(predicted, tmp_path):
+    """Predictions are in a folder of their own, beside the label sets and the images."""
+    folder = tmp_path / "detected"
+    (folder / "predictions").mkdir(parents=True)
+    images = tables.read(predicted / "images.parquet", "images").drop_columns(["label"])
+    tables.write(images, folder / "images.parquet", "images")
+    boxes = {"image_id": IDS[:1], "class_id": pa.array([0], pa.int32())}
+    corners = {name: pa.array([0.5], pa.float32()) for name in ("x1", "y1", "x2", "y2")}
+    tables.write(pa.table({**boxes, **corners, "ignore": [False]}), folder / "objects.parquet", "objects")
+    columns = {"image_id": IDS, "rated": [False] * 6, "usable": [True] * 6}
+    sets = {"classes": [[0]] * 6, "state": [["yes"]] * 3 + [["no"]] * 3, "p": [[0.9]] * 3 + [[0.1]] * 3}
+    table = pa.table({**columns, **sets})
+    tables.write_labels(tables.Labels(table, 3, asked_known=True), folder / "labels.parquet")
+    scores = np.array([[0.9, 0.2, 0.1]] * 3 + [[0.1, 0.05, 0.0]] * 3, np.float32)
+    detector = tables.Predictions(pa.array(IDS), "detector", None, scores, None, "score", 3)
+    tables.write_predictions(detector, folder / "predictions" / "detector.parquet")
+    made = gallery_of(folder, tmp_path / "out")
+    assert made.models == ("detector",)
+    assert [s.verdicts for s in made.shots] == [("unknown",)] * 6
+    assert len(gallery_of(folder, tmp_path / "out", predictions=predicted).models) == 2, (
+        "those that are passed"
+    )
+
+
 def test_original_labels_that_only_the_label_sets_tell(predicted, tmp_path):
     sets = write_sets(tmp_path / "sets.parquet")
     bare = tables.read(predicted / "images.parquet", "images").drop_columns("label")

@@ -13,7 +13,7 @@ from gallery_cases import IDS, class_names, dots, images_table_of, one_class, sm
 from manyhot.formats import read_images
 from manyhot.report.gallery import make_gallery
 from manyhot.report.gallery_files import write_gallery
-from manyhot.tables import Images, Predictions
+from manyhot.tables import Images, Labels, Predictions
 
 image = pytest.importorskip("PIL.Image")
 CELLS = "#grid li"
@@ -374,3 +374,54 @@ def test_views_fit_and_can_be_read(visit, view, width, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     found = axe.Axe().run(page, options={"preload": False}).response["violations"]
     assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found] == []
+
+
+def test_without_labels_and_raters_no_class_has_a_verdict(visit, tmp_path):
+    ids = ["a.jpg", "b.jpg"]
+    images = Images(pa.table({"image_id": ids, "uri": ids}))
+    scores = np.array([[0.5, 0.3, 0.2]] * 2, np.float32)
+    net = Predictions(pa.array(ids), "net", None, scores, None, "probability", 3)
+    made = make_gallery(images, None, [net], class_names(), title="bare")
+    write_gallery(made, tmp_path / "g", photographs=dots(image, 2))
+    page = visit("", tmp_path / "g")
+    drawn(page, "a.jpg")
+    told = " ".join(page.locator("#told").text_content().split())
+    assert told == "No label; net says cat, 50 %. No rater has seen this image."
+    assert page.locator("#guesses th[scope=row]").all_text_contents()[0] == "cat"
+    assert page.locator("#models .verdict").all_text_contents() == ["no labels"]
+    # The signs of the filters and of the help stay: only those of images are meant.
+    assert "".join(page.locator("#shot .sign, #strip .sign").all_text_contents()) == ""
+    usable = page.locator("#show option").evaluate_all("all => all.filter(o => !o.hidden).map(o => o.value)")
+    assert usable == [""]
+    page.keyboard.press("g")
+    assert page.locator(f"{CELLS} .guess").first.text_content() == "cat 50 %"
+
+
+@pytest.mark.parametrize("state", ["yes", "unclear", "no"])
+@pytest.mark.parametrize(
+    ("label", "told", "badge", "card"),
+    [
+        (None, "No label; net says cat. No rater has seen this image.", "no labels", "cat"),
+        (
+            1,
+            "The label says ✓ dog; net says ✕ cat. The label comes 2nd. No rater has seen this image.",
+            "✕not the label",
+            "✕catnot the original label",
+        ),
+    ],
+)
+def test_label_sets_that_no_rater_gave_make_nothing_valid(visit, tmp_path, state, label, told, badge, card):
+    """Such as a detector's: the sentence, the badge and the card agree."""
+    ids = ["a.jpg"]
+    images = Images(pa.table({"image_id": ids, "uri": ids, "label": pa.array([label], pa.int32())}))
+    columns = {"image_id": ids, "rated": [False], "usable": [True], "classes": [[0]], "state": [[state]]}
+    labels = Labels(pa.table({**columns, "p": [[0.5]]}), 3)
+    net = Predictions(pa.array(ids), "net", np.array([[0, 1]]), None, None, "none", 3)
+    made = make_gallery(images, labels, [net], class_names(), title="detected")
+    write_gallery(made, tmp_path / "g", photographs=dots(image, 1))
+    page = visit("", tmp_path / "g")
+    drawn(page, "a.jpg")
+    assert " ".join(page.locator("#told").text_content().split()) == told
+    assert page.locator("#models .verdict").all_text_contents() == [badge]
+    assert page.locator("#guesses th[scope=row]").first.text_content() == card
+    assert not page.locator("#remark").text_content().endswith("found not valid.")

@@ -97,9 +97,9 @@ def build_gallery(
     Parameters
     ----------
     labels
-        Name of a data set, such as imagenet-val; or a campaign, a folder written by predict, or a file of
-        label sets. The photographs are those of the images table, or of `images`, which is a table with the
-        column uri or a folder written by predict.
+        Name of a data set, such as imagenet-val; or a campaign, a folder written by predict or detect, or a
+        file of label sets. The photographs are those of the images table, or of `images`, which is a table
+        with the column uri or a folder written by predict.
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign or
         folder.
@@ -135,6 +135,7 @@ def build_gallery(
     """
     out = Path(out)
     files = predictions if isinstance(predictions, list | tuple) else [predictions]
+    predictions = predictions if files else _detected(labels)
     found = findings if isinstance(findings, list | tuple) else [findings]
     check_apart([labels, *files, reading.images, reading.rows, reading.classes, embeddings, *found], out)
     sources = list(open_inputs(labels, predictions, models=models, reading=reading, run=run))
@@ -310,6 +311,14 @@ def _images_of(source: Source, labels: LabelsLike) -> Images:
             do="pass such a table with `images`",
         )
     return _with_label(source.images, source.labels)
+
+
+def _detected(labels: LabelsLike) -> list[Path]:
+    """Return the folder of predictions within a folder written by detect; nothing for other label sets."""
+    if not isinstance(labels, str | os.PathLike) or not (Path(labels) / "objects.parquet").is_file():
+        return []
+    folder = Path(labels) / "predictions"
+    return [folder] if folder.is_dir() else []
 
 
 def _folder_of(source: Source, labels: LabelsLike) -> Path | None:

@@ -33,7 +33,8 @@ TOP_VERDICTS = ("right", "valid", "refuted", "unclear", "unasked", "wrong", "unk
 ``right``: the original label. ``valid``: another class of the label set, which counts as wrong under the
 single label. ``refuted``: the original label, which raters found not valid. ``unclear``: the raters' answers
 are unclear. ``unasked``: the image was rated, but raters were not asked about this class. ``wrong``: not
-valid. ``unknown``: the image has no labels. ``none``: the model has no prediction for the image.
+valid. ``unknown``: the image has no original label, and no rater
+has seen it. ``none``: the model has no prediction for the image.
 """
 
 Best = tuple[tuple[int, float | None], ...]
@@ -218,16 +219,16 @@ def verdict(best: int | None, row: LabelRow) -> str:
     if best is None:
         return "none"
     state, is_label = row.state(best), best == row.label
+    if not row.is_rated:  # states that no rater gave, such as a detector's, make nothing valid
+        return "unknown" if row.label is None else "right" if is_label else "wrong"
     if state == "yes":
         return "right" if is_label or row.label is None else "valid"
     if state == "unclear":
         return "unclear"
     if is_label:
         # A label that no rater was asked about is not refuted.
-        return "refuted" if row.is_rated and state in ("no", UNRECORDED) else "right"
-    if row.is_rated and state == NOT_ASKED:
-        return "unasked"
-    return "wrong" if row.is_rated or row.label is not None else "unknown"
+        return "refuted" if state in ("no", UNRECORDED) else "right"
+    return "unasked" if state == NOT_ASKED else "wrong"
 
 
 class _SimilarImages:

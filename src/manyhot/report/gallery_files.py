@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -29,6 +30,7 @@ from manyhot.errors import InputError, OutputError
 from manyhot.files import write_refused
 from manyhot.report.gallery import LARGEST, TOP_VERDICTS, Gallery, Shot
 from manyhot.report.gallery_labels import LabelPlace
+from manyhot.report.gallery_totals import totals_sentence
 from manyhot.report.pictures import Opener, Photographs, decoded, in_files, load_pillow
 
 PART = 100
@@ -223,12 +225,14 @@ def _check_any(gallery: Gallery, shown: Sequence[_Shown]) -> None:
 
 def _page(gallery: Gallery) -> str:
     link = f'<a href="{escape(gallery.report)}">Report</a>' if gallery.report else ""
-    # The title last: it is the data set's, and might contain another placeholder.
-    values = {"n": f"{len(gallery):,}", "report": link, "title": str(escape(gallery.title))}
-    page = _template("gallery.html")
-    for name, text in values.items():
-        page = page.replace(f"{{{{ {name} }}}}", text)
-    return page
+    values = {
+        "n": f"{len(gallery):,}",
+        "report": link,
+        "title": str(escape(gallery.title)),
+        "overall": str(escape(totals_sentence(gallery))),
+    }
+    # In one pass: titles and names of models might contain another placeholder.
+    return re.sub(r"\{\{ (\w+) \}\}", lambda match: values[match[1]], _template("gallery.html"))
 
 
 def _template(name: str) -> str:

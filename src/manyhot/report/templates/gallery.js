@@ -14,7 +14,7 @@ const manyhotGallery = (() => {
     unclear: ["?", "unclear"],
     unasked: ["○", "not asked"],
     wrong: ["✕", "wrong"],
-    unknown: ["–", "no labels"],
+    unknown: ["", "no labels"],
     none: ["–", "not predicted"],
   };
   const JUDGED = ["wrong", "valid", "refuted", "unclear", "unasked", "right"]; // filters by what a model says first
@@ -81,7 +81,7 @@ const manyhotGallery = (() => {
     [0, 1, 2, 3, 4].filter((n) => sizes.has(n)).forEach((n) => add("size", String(n), ["empty", "1 class", "2 classes", "3 classes", "4 and more"][n]));
     $("size").parentElement.hidden = ![0, 1, 2, 3, 4].some((n) => sizes.has(n));
     for (const option of $("show").options) {
-      if (["valid", "refuted", "unclear", "unasked"].includes(option.value)) option.hidden = !data.known.some(Boolean);
+      if (JUDGED.includes(option.value)) option.hidden = !possible(option.value);
     }
     data.kinds.forEach((k) => add("kind", k, k));
     $("by-kind").hidden = !data.kinds.length;
@@ -93,6 +93,9 @@ const manyhotGallery = (() => {
       $(id).addEventListener(["class", "text"].includes(id) ? "input" : "change", () => change({ [id]: $(id).value }));
     }
   }
+
+  // Whether an image can have a verdict: raters give all of them, an original label only two.
+  const possible = (said) => data.known.some(Boolean) || (["right", "wrong"].includes(said) && data.labels.some((c) => c !== null));
 
   let fits = () => true; // whether a model fits the filters on an image
 

@@ -37,14 +37,16 @@
   function standing(i, told, c) {
     const label = c === data.labels[i], known = data.known[i];
     const said = data.states[told.states[c]] ?? (data.sets[i].includes(c) ? "yes" : told.unclear.includes(c) ? "unclear" : "");
-    if (said === "yes" || (label && !known)) {
+    if (!known && !label) return data.labels[i] === null ? ["plain", "", ""] : ["plain", "✕", "not the original label"];
+    if (said === "yes" || !known) {
+      if (data.labels[i] === null) return ["right", "✓", "valid"];
       return label ? ["right", "✓", "original label"] : ["valid", "◆", "valid, not the original label"];
     }
     if (said === "unclear") return ["unclear", "?", label ? "original label, unclear" : "unclear"];
     if (label) return said === "not asked" ? ["right", "✓", "original label"] : ["refuted", "!", "original label, not valid"];
     if (said === "no") return ["wrong", "✕", "not valid"];
-    if (said === "unrecorded" && known) return ["wrong", "✕", "not in the label set"];
-    return known ? ["plain", "○", "not asked"] : ["plain", "✕", "not the original label"];
+    if (said === "unrecorded") return ["wrong", "✕", "not in the label set"];
+    return ["plain", "○", "not asked"];
   }
 
   function draw(i, told) {
@@ -57,7 +59,7 @@
     });
     $("set").parentElement.hidden = !data.known[i];
     $("set").replaceChildren(...(set.length ? set : [make("span", { className: "off", textContent: "empty" })]));
-    const asked = told.rejected ? `${told.rejected} more ${told.rejected === 1 ? "class was" : "classes were"} asked about and found not valid.` : "";
+    const asked = data.known[i] && told.rejected ? `${told.rejected} more ${told.rejected === 1 ? "class was" : "classes were"} asked about and found not valid.` : "";
     $("remark").textContent = [data.known[i] && told.remark, asked].filter(Boolean).join(" ");
     $("remark").hidden = !$("remark").textContent;
     $("findings").replaceChildren(...(data.found[i] ?? []).map((f) => make("li", { textContent: data.findings[f] })));
@@ -85,7 +87,7 @@
     const label = data.labels[i], c = spoken(i);
     const name = (k, id = "") => {
       const [tone, mark] = standing(i, told, k);
-      return make("b", { id, className: tone }, sign(tone, mark), "\u00a0", make("span", { id: id && "label", textContent: names(k) }));
+      return make("b", { id, className: tone }, ...(mark ? [sign(tone, mark), "\u00a0"] : []), make("span", { id: id && "label", textContent: names(k) }));
     };
     const start = label === null ? ["No label"] : ["The label says ", name(label, "labelled")];
     if (c === null) return [...start, ". No model predicted it."];
@@ -115,6 +117,7 @@
 
   function closing(i, told, c) {
     const label = data.labels[i];
+    if (!data.known[i] && label === null) return told.remark || "No rater has seen this image.";
     if (!data.known[i]) return told.remark || (c === label ? "" : "No rater looked for other classes.");
     return {
       valid: data.sets[i].includes(label) ? "Both are valid." : "It is valid, the label is not.",

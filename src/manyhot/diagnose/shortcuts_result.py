@@ -299,7 +299,7 @@ def _share(row: Row, name: str) -> str:
     return f"{value:.0f}% ({lo:.0f}–{hi:.0f})"
 
 
-_NO_SHORTCUT = NextStep(
+STEP_WITHOUT_MARK = NextStep(
     "look for shortcuts that have no boxes.", "manyhot diagnose groups DATASET --predictions FOLDER"
 )
 
@@ -338,7 +338,7 @@ def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
         tuple(_draw_shortcuts(named["shortcuts"])) if draw else (),
         tuple(_flip_tables(rows, min_lost)),
         tuple(_albums(rows_of(named, "shortcut_examples"), folder)),
-        None if any(r["mark"] for r in rows) else _NO_SHORTCUT,
+        None if any(r["mark"] for r in rows) else STEP_WITHOUT_MARK,
     )
 
 

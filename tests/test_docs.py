@@ -34,7 +34,9 @@ from manyhot._version import __version__
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS
 from manyhot.data.inputs import Reading
+from manyhot.diagnose.shortcuts_result import STEP_WITHOUT_MARK
 from manyhot.tables.array_inputs import as_labels, as_predictions
+from manyhot.train.mitigate.mitigation_result import STEP_IF_NOT_GONE
 from saved_by_hand import save_multilabel
 
 REPO = Path(__file__).resolve().parent.parent
@@ -610,9 +612,13 @@ def test_command_lines_parse(path, parse):
             assert problem is None, f"{where}\n{problem}"
 
 
-@pytest.mark.parametrize("name", registry.names("chapter"))
+NEXT_STEPS = {name: registry.get("chapter", name).about["next"] for name in registry.names("chapter")}
+NEXT_STEPS |= {"shortcuts, none": STEP_WITHOUT_MARK, "mitigation, not gone": STEP_IF_NOT_GONE}
+
+
+@pytest.mark.parametrize("name", NEXT_STEPS)
 def test_the_next_step_of_each_chapter_is_a_command(name, parse):
-    text, command = registry.get("chapter", name).about["next"]
+    text, command = NEXT_STEPS[name]
     assert text.endswith(".")
     model = command.replace("--model NAME", "--model efficientnet-lite0")
     assert parse(model.split()) is None

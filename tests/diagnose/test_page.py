@@ -88,9 +88,10 @@ def test_what_flips(found):
     assert (
         "Marked as shortcuts: 1 of 1 pair. horse &lt;i&gt; without person: 40 % lost by grey; recall gap "
         "+12, hallucination gap +12 points. The clearest loss: without person, horse &lt;i&gt; is no "
-        "longer predicted on 40 % (30 to 50) of 30 images, and in the control on 6 % of 28. A pair is marked "
-        "if, without the second class, the first is no longer predicted on at least 35 % of the images, and "
-        "on more of them than in the control (95 % interval of the difference above 0)." in said
+        "longer predicted on 40 % (30 to 50) of 30 images, and in the control on 6 % of 28. Not tested: 1 "
+        "pair, 7 images with both, 25 are needed. A pair is marked if, without the second class, the first "
+        "is no longer predicted on at least 35 % of the images, and on more of them than in the control "
+        "(95 % interval of the difference above 0)." in said
     )
     assert "The prediction flips on 1 of 1 image shown." in said
     assert "horse &lt;i&gt; person m/1 grey box 30 50 % 40 % (30 to 50) 6 % of 28 40 (30 to 50)" in said
@@ -101,7 +102,7 @@ def test_what_flips(found):
 
 
 @pytest.mark.parametrize("shortcut", [None, False], ids=["now", "as earlier versions wrote it"])
-def test_pairs_without_controls_are_not_testable(tmp_path, shortcut):
+def test_pairs_without_controls_are_not_called_clean(tmp_path, shortcut):
     controls = {k: None for k in FLIPS if k.startswith("control")} | {"excess": None, "lo": None, "hi": None}
     bare = FLIPS | controls | {"n_control": 0, "shortcut": shortcut, "companion_name": "sky", "companion": 3}
     small = dict.fromkeys(("recall_gap_lo", "hallucination_gap_lo"), 0.05)
@@ -112,11 +113,51 @@ def test_pairs_without_controls_are_not_testable(tmp_path, shortcut):
     assert "horse &lt;i&gt; without sky: 40 % lost by grey, no control possible; recall gap +12" in said
     mark = "12.5 % 12.5 % lost, no control possible"
     assert f"sky 30 50 % 40 % (30 to 50) 12 (12 to 12) 12 (12 to 12) {mark}" in said
-    assert "Pairs without a hollow dot are not testable, because there was no room for a control." in said
+    assert "Pairs without a hollow dot have no control, because there was no room for one." in said
     write(tmp_path, "shortcuts", [bare, less])
     said = words(page(tmp_path))
-    assert "Marked as shortcuts: 1 of 2 pairs. horse &lt;i&gt; without sky: 40 % lost" in said
+    assert "Marked as shortcuts: 1 of 1 pair. horse &lt;i&gt; without sky: 40 % lost" in said
     assert "1 other pair cannot be tested: no control is possible." in said
+    tested = said.split("Pairs that were tested")[-1].split("Pairs without a possible control")[0]
+    bare = said.split("Pairs without a possible control")[-1]
+    assert " sky " in tested
+    assert " sea " not in tested
+    assert (
+        " sea m/1 grey box 30 50 % 25 % (30 to 50) 12 (5 to 12) 12 (5 to 12) 12.5 % 12.5 % no control" in bare
+    )
+
+
+def test_each_pair_is_in_one_list(tmp_path):
+    """A frame leaves no room for controls, and needs none: it is tested, and no row says otherwise."""
+    controls = {k: None for k in FLIPS if k.startswith("control")} | {"excess": None, "lo": None, "hi": None}
+    frame = FLIPS | controls | {"n_control": 0, "shortcut": None, "companion_name": "frame", "companion": 5}
+    frame |= {"lost": 0.02, "lost_lo": 0.01, "lost_hi": 0.08}
+    frame |= dict.fromkeys(("recall_gap_lo", "hallucination_gap_lo"), 0.05)
+    gaps = {"recall_gap": 0.9, "recall_gap_lo": 0.5, "recall_gap_hi": 0.95}
+    tint = SKIPPED | {"skipped": "the companion has no objects", "companion_name": "tint", "companion": 6}
+    rows = [frame, SKIPPED, tint | gaps]
+    rows = [r | {"fill": fill} for r in rows for fill in ("grey", "inpaint")]
+    write(tmp_path, "shortcuts", rows)
+    said = words(page(tmp_path))
+    assert (
+        "Marked as shortcuts: 1 of 2 pairs. horse &lt;i&gt; without tint: recall gap +90 points. "
+        "Not tested: 1 pair, 7 images with both, 25 are needed. A pair" in said
+    )
+    tested = said.split("Pairs that were tested")[-1].split("Pairs that were not tested")[0]
+    untested = said.split("Pairs that were not tested")[-1]
+    assert tested.count("no control needed") == 2
+    assert tested.count(" tint ") == 1
+    assert untested.count(" sofa ") == 1
+    assert " tint " not in untested
+    assert "Next: fit the last layer again, without the shortcut." in said
+    write(tmp_path, "shortcuts", rows[:4])
+    said = words(page(tmp_path))
+    assert "Marked as shortcuts: 0 of 1 pair." in said
+    assert (
+        "Next: look for shortcuts that have no boxes. manyhot diagnose groups DATASET --predictions FOLDER"
+        in said
+    )
+    assert "Pairs without a possible control" not in said
 
 
 def test_companions_that_are_never_apart_are_counted(tmp_path):

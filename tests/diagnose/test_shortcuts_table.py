@@ -7,7 +7,7 @@ import pytest
 from manyhot.classes import from_keys
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.diagnose.object_remover import Change
-from manyhot.diagnose.shortcut_marks import conclusion, mark_of
+from manyhot.diagnose.shortcut_marks import conclusion, mark_of, untested_lines
 from manyhot.diagnose.shortcut_pairs import Pair, find_pairs, images_to_alter, judge_shortcuts, named_pairs
 from manyhot.tables import Labels, Objects, Predictions, check
 from manyhot.tables.arrays import States, states_of_labels, states_of_objects
@@ -184,7 +184,7 @@ def test_a_pair_without_controls_is_not_called_clean():
     names = ("pairs", "shortcuts", "not_testable", "lost_no_control", "not_testable_lost")
     assert [summary[k] for k in names] == [4, 1, 3, 2, 0.9]
     assert [*told.lines()][:5] == [
-        "Marked as shortcuts: 3 of 4 pairs.",
+        "Marked as shortcuts: 3 of 3 pairs.",
         "d without square: 100 % lost by grey.",
         "c without square: 90 % lost by grey, no control possible.",
         "a without square: 80 % lost by grey, no control possible.",
@@ -198,9 +198,29 @@ def test_a_loss_that_is_surely_small_needs_no_control():
     row = {"model": "net", "main": 0, "companion": 1, "n_control": 0, "lost": 0.1, "mark": None}
     row |= {"skipped": None}
     assert conclusion([row | {"lost_hi": 0.39}], 0.4) == ["Marked as shortcuts: 0 of 1 pair."]
-    assert conclusion([row | {"lost_hi": 0.4}], 0.4)[1:] == [
-        "1 other pair cannot be tested: no control is possible."
+    assert conclusion([row | {"lost_hi": 0.4}], 0.4) == [
+        "No pair was tested.",
+        "1 pair cannot be tested: no control is possible.",
     ]
+
+
+def test_each_pair_is_counted_once():
+    """Of six pairs, two have too few images after removal and four before; no control was missing."""
+    few = {"model": "net", "mark": None, "recall_gap": 0.0, "n_control": 0}
+    rows = [
+        few
+        | {"main": i, "companion": 9, "fill": fill, "skipped": "few altered" if i < 2 else "few with both"}
+        for i in range(6)
+        for fill in ("grey", "inpaint")
+    ]
+    assert conclusion(rows, 0.4) == ["No pair was tested."]
+    assert [*untested_lines(rows, 0.4)] == [
+        "not tested: 4 pairs, few with both",
+        "not tested: 2 pairs, few altered",
+    ]
+    marked = [r | {"mark": "recall gap", "main_name": "a", "companion_name": "b"} for r in rows[:2]]
+    assert conclusion([*marked, *rows[2:]], 0.4)[0] == "Marked as shortcuts: 1 of 1 pair."
+    assert [*untested_lines([*marked, *rows[2:]], 0.4)][1] == "not tested: 1 pair, few altered"
 
 
 def test_the_worse_fill_decides():

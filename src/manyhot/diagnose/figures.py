@@ -58,7 +58,7 @@ def _flips(model: str, fill: str, rows: Sequence[Row], threshold: float) -> Figu
     }
     rest = f" The first {DRAWN_PAIRS} of {len(rows):,} pairs are drawn." if len(rows) > DRAWN_PAIRS else ""
     if not all(testable(r) for r in drawn):
-        rest = f" Pairs without a hollow dot are not testable, because there was no room for a control.{rest}"
+        rest = f" Pairs without a hollow dot have no control, because there was no room for one.{rest}"
     first = drawn[0]
     return Figure(
         name,

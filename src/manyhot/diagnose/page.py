@@ -192,7 +192,7 @@ def build_chapters(named: Mapping[str, pa.Table], folder: Path, draw: bool) -> t
     """Return the chapters for which there are tables, with figures if `draw` is set."""
     entries = [get("chapter", name) for name in names("chapter")]
     made = ((entry(named, folder, draw), entry.about.get("next")) for entry in entries)
-    return tuple(replace(chapter, next=step) for chapter, step in made if chapter is not None)
+    return tuple(replace(chapter, next=chapter.next or step) for chapter, step in made if chapter is not None)
 
 
 class DiagnosisResult(Result):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
-from manyhot.report.chapter import n_pairs, testable
+from manyhot.report.chapter import testable
 from manyhot.report.text import counted
 from manyhot.tables import Row, RowDict
 
@@ -13,6 +14,9 @@ MIN_LOST = 0.4
 
 MIN_GAP = 0.1
 """Lower end of a gap from which it marks a pair by itself."""
+
+PairKey = tuple[str, int, int]
+"""Model, main class and companion of a pair."""
 
 SHORTCUT_MARKS = ("lost", "lost, no control possible", "both gaps", "recall gap", "hallucination gap")
 """Why a pair is marked, strongest first."""
@@ -24,11 +28,11 @@ _NAMED = 5  # Marked pairs that the first sentence names.
 def with_marks(rows: Iterable[Row], min_lost: float) -> list[RowDict]:
     """Return rows of ``shortcuts`` with the mark of their pair, for all fills together."""
     rows = list(rows)
-    pairs: dict[tuple[str, int, int], list[Row]] = {}
+    pairs: dict[PairKey, list[Row]] = {}
     for row in rows:
-        pairs.setdefault(_pair(row), []).append(row)
+        pairs.setdefault(pair_key(row), []).append(row)
     marks = {pair: mark_of(own, min_lost) for pair, own in pairs.items()}
-    return [{**row, "mark": marks[_pair(row)]} for row in rows]
+    return [{**row, "mark": marks[pair_key(row)]} for row in rows]
 
 
 def mark_of(rows: Sequence[Row], min_lost: float) -> str | None:
@@ -46,34 +50,75 @@ def mark_of(rows: Sequence[Row], min_lost: float) -> str | None:
     return ("both gaps" if len(gaps) > 1 else gaps[0].replace("_", " ")) if gaps else None
 
 
-def conclusion(rows: Sequence[Row], min_lost: float) -> list[str]:
-    """Return the sentences that are the answer: how many pairs are marked, why, and what stays unknown.
+TESTED, NO_CONTROL, NO_CONTROL_NEEDED = "", "no control possible", "no control needed"
+"""What a pair without a mark is: tested, or not for lack of a control. A tested pair may need none."""
+
+
+def outcomes(rows: Sequence[Row], min_lost: float) -> dict[PairKey, str]:
+    """Return one of `TESTED` and `NO_CONTROL` for each pair, or why nothing was removed from its images.
+
+    A marked pair is tested, even if only its gaps mark it. Without a mark, each fill must have been tested.
+    """
+    pairs: dict[PairKey, list[Row]] = {}
+    for row in rows:
+        pairs.setdefault(pair_key(row), []).append(row)
+    return {pair: _outcome(own, min_lost) for pair, own in pairs.items()}
+
+
+def _outcome(rows: Sequence[Row], min_lost: float) -> str:
+    if rows[0]["mark"]:
+        return TESTED
+    skipped = next((str(r["skipped"]) for r in rows if r["skipped"] is not None), None)
+    if skipped is not None:
+        return skipped
+    return NO_CONTROL if any(about_control(r, min_lost) == NO_CONTROL for r in rows) else TESTED
+
+
+def about_control(row: Row, min_lost: float) -> str:
+    """Return whether a row without a mark has a control, can have none or needs none.
 
     The loss beyond a control is at most the loss, so a pair whose loss is surely below the threshold needs no
     control to be tested.
     """
-    judged = [r for r in rows if r["skipped"] is None or r.get("recall_gap") is not None]
-    marked: dict[tuple[str, int, int], Row] = {}
-    for r in sorted(judged, key=lambda r: -(r.get("lost") or 0.0)):
+    if testable(row):
+        return TESTED
+    return NO_CONTROL_NEEDED if (row["lost_hi"] or 0.0) < min_lost else NO_CONTROL
+
+
+def conclusion(rows: Sequence[Row], min_lost: float) -> list[str]:
+    """Return the sentences that are the answer: how many tested pairs are marked, and why.
+
+    Tested pairs are followed by the number of those without a possible control. The remaining pairs are in
+    `untested_lines`, so that each pair is counted once.
+    """
+    found = outcomes(rows, min_lost)
+    marked: dict[PairKey, Row] = {}
+    for r in sorted(rows, key=lambda r: -(r.get("lost") or 0.0)):
         if r["mark"]:
-            marked.setdefault(_pair(r), r)
-    unknown = {_pair(r) for r in judged if not _settled(r, min_lost)} - marked.keys()
-    found = [f"Marked as shortcuts: {len(marked):,} of {counted(n_pairs(judged), 'pair')}."]
-    found += [_marked(r) for r in [*marked.values()][:_NAMED]]
+            marked.setdefault(pair_key(r), r)
+    counts = Counter(found.values())
+    n, unknown = counts[TESTED], counts[NO_CONTROL]
+    said = [f"Marked as shortcuts: {len(marked):,} of {counted(n, 'pair')}." if n else "No pair was tested."]
+    said += [_marked(r) for r in [*marked.values()][:_NAMED]]
     if len(marked) > _NAMED:
-        found.append(f"And {len(marked) - _NAMED:,} more.")
+        said.append(f"And {len(marked) - _NAMED:,} more.")
     if unknown:
-        found.append(f"{counted(len(unknown), 'other pair')} cannot be tested: no control is possible.")
-    return found
+        said.append(
+            f"{counted(unknown, 'other pair' if n else 'pair')} cannot be tested: no control is possible."
+        )
+    return said
 
 
-def _pair(row: Row) -> tuple[str, int, int]:
+def untested_lines(rows: Sequence[Row], min_lost: float) -> Iterator[str]:
+    """Yield from how many pairs nothing was removed, for each reason; the most frequent comes first."""
+    for why, n in Counter(outcomes(rows, min_lost).values()).most_common():
+        if why not in (TESTED, NO_CONTROL):
+            yield f"not tested: {counted(n, 'pair')}, {why}"
+
+
+def pair_key(row: Row) -> PairKey:
+    """Return what rows of a pair have in common, for all fills."""
     return row["model"], row["main"], row["companion"]
-
-
-def _settled(row: Row, min_lost: float) -> bool:
-    """Return whether the companion was removed, and the loss compared with a control or surely small."""
-    return row["skipped"] is None and (testable(row) or (row["lost_hi"] or 0.0) < min_lost)
 
 
 def _gaps(row: Row) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,19 @@ from manyhot import tables
 from manyhot.console import table_lines
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.diagnose.pixels.removal import FILL_NAMES
-from manyhot.diagnose.shortcut_marks import MIN_GAP, MIN_LOST, SHORTCUT_MARKS, conclusion, with_marks
+from manyhot.diagnose.shortcut_marks import (
+    MIN_GAP,
+    MIN_LOST,
+    NO_CONTROL,
+    SHORTCUT_MARKS,
+    TESTED,
+    about_control,
+    conclusion,
+    outcomes,
+    pair_key,
+    untested_lines,
+    with_marks,
+)
 from manyhot.registry import register
 from manyhot.report.chapter import (
     MAX_PAIRS,
@@ -107,13 +118,13 @@ declare_table(
         REAL.nullable(
             "lo",
             "lower end of the 95 % interval of excess (Newcombe, paired); marked pairs come first, and rows "
-            "are sorted by this column, those of pairs that are not testable by lost_lo",
+            "are sorted by this column, those of pairs without a control by lost_lo",
         ),
         REAL.nullable("hi", "upper end of the 95 % interval of excess (Newcombe, paired)"),
         FLAG.nullable(
             "shortcut",
             "whether, with this fill, lost is at least the threshold and lo is above 0; null if n_control is "
-            f"below {CONTROLS}, so that the pair is not testable",
+            f"below {CONTROLS}, so that there is no control",
         ),
         TEXT.optional(
             "mark",
@@ -197,8 +208,8 @@ class Shortcuts(DiagnosisResult):
     def summary(self) -> list[RowDict]:
         """The numbers of tested pairs and of shortcuts for each fill, with mean shares of flips and losses.
 
-        The median share of flips and the means for controls are also included. Pairs with too few controls
-        are not testable. Their number, how many of them lose at least `min_lost` and the largest share that
+        The median share of flips and the means for controls are also included. For some pairs, no control is
+        possible. Their number, how many of them lose at least `min_lost` and the largest share that
         is lost among them are included, too.
         """
         tested = self.shortcuts.filter(pc.is_null(self.shortcuts["skipped"]))
@@ -232,9 +243,7 @@ class Shortcuts(DiagnosisResult):
         yield from conclusion(rows, self.min_lost)
         if tested:
             yield from self._tested_lines(tested)
-        fills = max(len({r["fill"] for r in rows}), 1)
-        for why, n in Counter(r["skipped"] for r in rows if r["skipped"]).most_common():
-            yield f"not tested: {n // fills:,} pairs, {why}"
+        yield from untested_lines(rows, self.min_lost)
 
     def _tested_lines(self, tested: Sequence[Row]) -> Iterator[str]:
         yield f"{tested[0]['model']}; predicted: {tested[0]['decision']}"
@@ -244,7 +253,7 @@ class Shortcuts(DiagnosisResult):
                 yield f"{one['fill']}: {_untestable(one, self.min_lost)}"
         yield _NO_INTERVAL
         yield ""
-        yield from table_lines(_HEAD, [_cells(row) for row in tested[:PRINTED_PAIRS]])
+        yield from table_lines(_HEAD, [_cells(row, self.min_lost) for row in tested[:PRINTED_PAIRS]])
         if len(tested) > PRINTED_PAIRS:
             yield f"… and {len(tested) - PRINTED_PAIRS:,} more rows in the table"
         yield ""
@@ -255,7 +264,7 @@ class Shortcuts(DiagnosisResult):
         lost = f"lost {one['mean_lost']:.3f} (controls {control_lost})"
         of = f" of {one['pairs'] - one['not_testable']:,}" if one["not_testable"] else ""
         marked = f"{one['shortcuts']:,}{of} from {self.min_lost:g} on"
-        return f"{one['fill']}: {one['pairs']:,} pairs, {flips}, {lost}; {marked}"
+        return f"{one['fill']}: {counted(one['pairs'], 'pair')}, {flips}, {lost}; {marked}"
 
     def to_json(self) -> dict[str, Any]:
         """Return pairs and summary without examples, as manyhot diagnose shortcuts --json."""
@@ -273,14 +282,14 @@ def _mean(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, min_lost: float) -> tuple[str, ...]:
     control, more = "–", "–"
     if row["control_lost"] is not None:
         among = "" if row["n_control"] == row["n"] else f" of {row['n_control']:,}"
         control = f"{_share(row, 'control_lost')}{among}"
         more = f"{100 * row['excess']:+.1f} ({100 * row['lo']:+.1f} to {100 * row['hi']:+.1f})"
     names = (row["main_name"], row["companion_name"], row["fill"], f"{row['n']:,}")
-    marked = (row["mark"] or ("" if testable(row) else "not testable")).removesuffix(" possible")
+    marked = (row["mark"] or about_control(row, min_lost)).removesuffix(" possible")
     return (*names, _share(row, "flips"), _share(row, "lost"), control, more, marked)
 
 
@@ -288,6 +297,11 @@ def _share(row: Row, name: str) -> str:
     """Return a share with its interval, without decimals, so that a row fits the terminal."""
     value, lo, hi = (100 * row[f"{name}{end}"] for end in ("", "_lo", "_hi"))
     return f"{value:.0f}% ({lo:.0f}–{hi:.0f})"
+
+
+STEP_WITHOUT_MARK = NextStep(
+    "look for shortcuts that have no boxes.", "manyhot diagnose groups DATASET --predictions FOLDER"
+)
 
 
 @register(
@@ -308,6 +322,7 @@ def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
     tested = [r for r in rows if r["skipped"] is None and testable(r)]
     lead = (
         f"{' '.join(conclusion(rows, min_lost))}{_clearest(tested)}",
+        *_untested(rows, min_lost),
         "A pair is marked if, without the second class, the first is no longer predicted on at least "
         f"{percent(min_lost)} of the images, and on more of them than in the control (95 % interval of the "
         "difference above 0). In the control, a region of the same shape is filled elsewhere, because any "
@@ -321,9 +336,16 @@ def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
         "Which predictions depend on other objects in the image",
         lead,
         tuple(_draw_shortcuts(named["shortcuts"])) if draw else (),
-        tuple(_flip_tables(rows)),
+        tuple(_flip_tables(rows, min_lost)),
         tuple(_albums(rows_of(named, "shortcut_examples"), folder)),
+        None if any(r["mark"] for r in rows) else STEP_WITHOUT_MARK,
     )
+
+
+def _untested(rows: Sequence[Row], min_lost: float) -> Iterator[str]:
+    """Yield one paragraph that counts the pairs from whose images nothing was removed, if there are any."""
+    if lines := "; ".join(untested_lines(rows, min_lost)):
+        yield f"{lines[0].upper()}{lines[1:]}."
 
 
 def _clearest(tested: Sequence[Row]) -> str:
@@ -378,33 +400,44 @@ _FLIPS = (
 )
 
 
-def _flip_tables(rows: Sequence[Row]) -> list[Listing]:
-    tested = [r for r in rows if r["skipped"] is None]
-    skipped = [r for r in rows if r["skipped"] is not None and r["fill"] == rows[0]["fill"]]
-    made = []
-    if tested:
-        made.append(listing("pairs", "Pairs that were tested", _FLIPS, tested, _flip))
-    if skipped:
-        heads = (
-            ColumnHead("Class", number=False),
-            ColumnHead("Without", number=False),
-            ColumnHead("Images with both"),
-            ColumnHead("Why", number=False),
-            ColumnHead("Recall gap, points", title="Recall with the companion minus recall without it"),
-            ColumnHead("Marked", number=False),
-        )
-        made.append(listing("untested", "Pairs that were not", heads, skipped, _skip, folded=True))
-    return made
+_SKIPPED = (
+    ColumnHead("Class", number=False),
+    ColumnHead("Without", number=False),
+    ColumnHead("Images with both"),
+    ColumnHead("Why", number=False),
+    ColumnHead("Recall gap, points", title="Recall with the companion minus recall without it"),
+)
 
 
-def _flip(r: Row) -> tuple[str, ...]:
+def _flip_tables(rows: Sequence[Row], min_lost: float) -> list[Listing]:
+    """Return the lists of tested pairs, pairs without a possible control, and others: each pair is in one.
+
+    A pair that is marked by its gaps alone has one row, because no fill was used.
+    """
+    of = outcomes(rows, min_lost)
+    once = [r for r in rows if r["skipped"] is None or r["fill"] == rows[0]["fill"]]
+    tested, bare = ([r for r in once if of[pair_key(r)] == state] for state in (TESTED, NO_CONTROL))
+    rest = {pair_key(r): r for r in rows if r["skipped"] is not None and of[pair_key(r)] != TESTED}
+
+    def flip(r: Row) -> tuple[str, ...]:
+        return _flip(r, min_lost)
+
+    made = [
+        listing("pairs", "Pairs that were tested", _FLIPS, tested, flip),
+        listing("no-control", "Pairs without a possible control", _FLIPS, bare, flip),
+        listing("untested", "Pairs that were not tested", _SKIPPED, rest.values(), _skip, folded=True),
+    ]
+    return [one for one in made if one.rows]
+
+
+def _flip(r: Row, min_lost: float) -> tuple[str, ...]:
     gaps = (in_points(r[gap], r[f"{gap}_lo"], r[f"{gap}_hi"]) for gap in ("recall_gap", "hallucination_gap"))
     return (
         r["main_name"],
         r["companion_name"],
         r["model"],
-        FILL_NAMES[r["fill"]].removeprefix("a "),
-        f"{r['n']:,}",
+        "" if r["skipped"] else FILL_NAMES[r["fill"]].removeprefix("a "),
+        "" if r["skipped"] else f"{r['n']:,}",
         percent(r["flips"]),
         with_ends(r["lost"], r["lost_lo"], r["lost_hi"]),
         _control(r),
@@ -412,7 +445,7 @@ def _flip(r: Row) -> tuple[str, ...]:
         *gaps,
         percent(r["ap"], 1),
         percent(r["ap_balanced"], 1),
-        r["mark"] or ("" if testable(r) else "not testable"),
+        r["mark"] or about_control(r, min_lost),
     )
 
 
@@ -425,7 +458,7 @@ def _control(r: Row) -> str:
 
 def _skip(r: Row) -> tuple[str, ...]:
     gap = in_points(r["recall_gap"], r["recall_gap_lo"], r["recall_gap_hi"])
-    return r["main_name"], r["companion_name"], f"{r['both']:,}", r["skipped"], gap, r["mark"] or ""
+    return r["main_name"], r["companion_name"], f"{r['both']:,}", r["skipped"], gap
 
 
 def _albums(rows: Sequence[Row], folder: Path) -> list[Album]:

@@ -78,7 +78,10 @@ class Album:
 
 
 class NextStep(NamedTuple):
-    """What to do after a diagnosis: a sentence, and the command. A chapter registers it as `next`."""
+    """What to do after a diagnosis: a sentence, and the command.
+
+    A chapter registers it as `next`; a chapter with another result has its own.
+    """
 
     text: str
     command: str
@@ -249,8 +252,3 @@ Tables = Mapping[str, pa.Table]
 def rows_of(tables_by_name: Tables, name: str) -> list[Row]:
     """Return the rows of a table; none if the table is missing."""
     return tables_by_name[name].to_pylist() if name in tables_by_name else []
-
-
-def n_pairs(rows: Iterable[Row]) -> int:
-    """Return the number of class pairs in the rows; a pair counts once per model."""
-    return len({(r["model"], r["main"], r["companion"]) for r in rows})

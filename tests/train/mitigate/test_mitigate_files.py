@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -317,11 +318,15 @@ def test_the_command(treated):
     assert done.exit_code == 0, done.output
     first = next(line for line in done.stdout.splitlines() if line.startswith("red and square"))
     # Of 150 squares on red or blue, 14 % instead of 10 % are called red: this is no all-clear.
-    said = "whether the shortcut is gone with uncapped augmentation is not judged"
-    assert first.startswith(f"red and square, colours, softmax: {said}, because ")
+    said = "a shortcut was present. Whether it is gone with uncapped augmentation is not judged"
+    assert first.startswith(f"red and square, colours, softmax: {said}: ")
+    rates = re.search(r"red are called red on (\S+ %) with square and on (\S+ %) without it", first).groups()
+    assert re.findall(r" on (\S+ %) of [0-9]+ with", first) == [*rates]
+    assert ", more than 1.2 times as often. Add images, or hold out more (--held-out). Images " in first
     assert "red, with and without square; colours, softmax; 300 images held out" in done.stdout
     page = Path("out/report/index.html").read_text(encoding="utf-8")
-    assert first.split(".")[0] in page
+    assert first.split(" is not judged")[0] in page
+    assert "collect images of each class without the other, and fit again." in page
     assert "augmentation" in done.stdout
     assert (
         "Note: red:square: the frequency of the companion with the class minus its frequency without the "
@@ -335,7 +340,14 @@ def test_the_command(treated):
 def test_heads_are_printed_with_the_images_of_each_number():
     numbers = [("lost", "none", 0.5, 20), ("lost", "sets", 0.25, 20), ("ap", "none", 0.75, 100)]
     row = {"dataset": "mine", "model": "net", "main": 0, "companion": 1, "main_name": "horse"}
-    row |= {"companion_name": "person", "lo": None, "hi": None, "head": "", "verdict": "not judged"}
+    row |= {
+        "companion_name": "person",
+        "lo": None,
+        "hi": None,
+        "head": "",
+        "verdict": "not judged",
+        "missing": None,
+    }
     row |= dict.fromkeys(("change", "change_lo", "change_hi"))
     rows = [
         row
@@ -347,8 +359,8 @@ def test_heads_are_printed_with_the_images_of_each_number():
     names = schema("mitigation").names
     found = Mitigation(frame.select(names).to_arrow().cast(schema("mitigation")))
     assert list(found.lines()) == [
-        "horse and person, net: whether the shortcut is gone with sets is not judged, because the held-out "
-        "images do not decide it.",
+        "horse and person, net: a shortcut was present. Whether it is gone with sets is not judged: the "
+        "held-out images do not decide it.",
         "",
         "horse, with and without person; net; 100 images held out",
         "                             none   sets  images",

@@ -5,7 +5,13 @@ import pytest
 
 from manyhot.core.companion_effects import Estimated
 from manyhot.train.mitigate.held_out import HeldOutMetric
-from manyhot.train.mitigate.verdict import removal_verdict, sentences
+from manyhot.train.mitigate.verdict import (
+    all_gone,
+    best_treatment,
+    removal_verdict,
+    sentences,
+    what_is_missing,
+)
 
 ALL = (50, 50, 500, 500)
 
@@ -104,11 +110,12 @@ def test_the_first_sentence():
         "Images without dog are called dog on 3.1 % of 100 with frame (79.0 % before), and on 2.9 % of 100 "
         "without frame. Recall gap 2 (1 to 3) points. Top-1 70.0 % (48.0 % before)."
     )
-    start = "dog and frame, net, softmax: the shortcut is "
+    head = "dog and frame, net, softmax: "
+    start = f"{head}a shortcut was present, and it is "
     assert list(sentences(none + capped + whole)) == [f"{start}gone with uncapped augmentation. {numbers}"]
     (said,) = sentences(none + capped)
     assert said.startswith(
-        f"{start}not gone, it is replaced by the fill with augmentation: less is lost under the fill that "
+        f"{start}not gone, but replaced by the fill with augmentation: less is lost under the fill that "
         "was fitted on, but not on original images. Images without dog are called dog on 77.0 % of 100"
     )
     (said,) = sentences(none)
@@ -119,6 +126,77 @@ def test_the_first_sentence():
     partly = rows("augmentation", "partly gone", 0.2, 0.03, 0.3, 0.6)
     unknown = rows("augmentation", "not judged", 0.2, 0.03, 0.3, 0.6)
     (said,) = sentences(none + partly)
-    assert said.startswith(f"{start}not gone, it is only partly gone with augmentation. ")
+    assert said.startswith(f"{start}not gone, but only partly gone with augmentation. ")
     (said,) = sentences(none + unknown)
-    assert "whether the shortcut is gone with augmentation is not judged, because the held-out images" in said
+    undecided = (
+        "is not judged: the held-out images do not decide it. Images without dog are called dog on 20.0 %"
+    )
+    assert said.startswith(f"{head}a shortcut was present. Whether it is gone with augmentation {undecided}")
+
+
+def test_the_first_sentence_is_about_a_treated_head():
+    """Neither head is judged, and the untreated one has smaller gaps: the sentence is about the other."""
+    few = "3 held-out images show frame without dog, and 10 are needed. Add such images."
+    none = [r | {"missing": few} for r in rows("none", "not judged", 0.0, 0.04, 0.0, 0.9)]
+    treated = [r | {"missing": few} for r in rows("augmentation", "not judged", 0.0, 0.04, 0.1, 0.9)]
+    (said,) = sentences(none + treated)
+    head = "dog and frame, net, softmax: whether a shortcut was present"
+    assert said.startswith(f"{head}, and whether it is gone with augmentation, is not judged: {few} Images ")
+    assert best_treatment(none) == ""
+    (said,) = sentences(none)
+    assert said.startswith(f"{head} is not judged: {few} No treatment is possible. Images ")
+    (said,) = sentences(none + rows("augmentation", "gone", 0.03, 0.03, 0.0, 0.9))
+    assert said.startswith(f"{head} is not judged: {few} With augmentation, there is none. Images ")
+    (said,) = sentences(none + rows("augmentation", "not gone", 0.9, 0.03, 0.9, 0.9))
+    assert said.startswith(f"{head} is not judged: {few} With augmentation, there is one. Images ")
+
+
+@pytest.mark.parametrize(
+    ("recall", "hallucination", "called", "counts", "missing"),
+    [
+        (
+            (0.02, -0.1, 0.14),
+            (0.0, -0.01, 0.01),
+            (0.03, 0.03),
+            (50, 50, 3, 500),
+            "3 held-out images show frame without dog, and 10 are needed. Add such images",
+        ),
+        (
+            (0.02, -0.1, 0.14),
+            (0.0, -0.01, 0.01),
+            (0.03, 0.03),
+            (50, 1, 500, 9),
+            "9 held-out images show neither dog nor frame, and 10 are needed; 1 held-out image shows dog "
+            "without frame, and 10 are needed. Add such images",
+        ),
+        (
+            (0.02, -0.26, 0.31),
+            (0.0, -0.01, 0.01),
+            (0.03, 0.03),
+            ALL,
+            "the interval of the recall gap reaches 31.0 points, and at most 30 points are allowed. "
+            "Add images",
+        ),
+        (
+            (0.02, -0.1, 0.14),
+            (0.01, -0.01, 0.03),
+            (0.04, 0.03),
+            ALL,
+            "images without dog are called dog on 4.0 % with frame and on 3.0 % without it, more than 1.2 "
+            "times as often. Add images",
+        ),
+    ],
+)
+def test_what_is_missing(recall, hallucination, called, counts, missing):
+    measured = told(recall, hallucination, called)
+    assert removal_verdict(measured, DEPENDS, counts) == "not judged"
+    said = what_is_missing(measured, counts, ("dog", "frame"))
+    assert said == f"{missing}, or hold out more (--held-out)."
+
+
+def test_the_next_step_depends_on_what_is_left():
+    none, gone = (rows(t, v, 0.1, 0.1, 0.1, 0.9) for t, v in (("none", "present"), ("augmentation", "gone")))
+    assert all_gone(none + gone)
+    assert not all_gone(none + gone + [r | {"main_name": "cat"} for r in none])
+    assert all_gone(rows("none", "not present", 0.1, 0.1, 0.1, 0.9))
+    assert not all_gone(none + rows("augmentation", "not judged", 0.1, 0.1, 0.1, 0.9))

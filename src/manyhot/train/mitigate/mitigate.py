@@ -43,7 +43,7 @@ from manyhot.train.mitigate.held_out import (
     states_and_labels,
 )
 from manyhot.train.mitigate.mitigation_result import Mitigation
-from manyhot.train.mitigate.verdict import best_treatment, removal_verdict
+from manyhot.train.mitigate.verdict import NOT_JUDGED, best_treatment, removal_verdict, what_is_missing
 from manyhot.train.order import HeldOut, HeldOutShare, held_out_of
 
 HeadLoss = Literal["softmax", "sigmoid"]
@@ -259,7 +259,7 @@ def _judged(
                 made[treatment] = head
                 measured = _measured(images, judge, head, pair)
                 named = {"model": f"{about['model']}, {loss}", "treatment": treatment}
-                named["verdict"] = _verdict(fitter, pair, measured, untreated.get(base_of(treatment)))
+                named |= _verdict(fitter, pair, measured, untreated.get(base_of(treatment)))
                 named["head"] = f"heads/{stem}.safetensors"
                 rows.add(about | of | named, measured, next(iter(untreated.values()), None))
                 untreated.setdefault(base_of(treatment), measured)
@@ -274,16 +274,18 @@ def _verdict(
     pair: Pair,
     measured: dict[str, HeldOutMetric],
     untreated: dict[str, HeldOutMetric] | None,
-) -> str:
+) -> dict[str, str]:
+    """Return the verdict on a head and, if it is not judged, what is missing."""
     known = fitter.images.labels
     splits = known.splits(pair)[known.held]
-    return removal_verdict(
-        measured,
-        untreated,
-        np.bincount(splits[splits >= 0], minlength=4).tolist(),
-        pasted=fitter.pasted(pair),
-        negative=known.plan(pair, True).before < 0,
-    )
+    counts = np.bincount(splits[splits >= 0], minlength=4).tolist()
+    how = {"pasted": fitter.pasted(pair), "negative": known.plan(pair, True).before < 0}
+    verdict = removal_verdict(measured, untreated, counts, **how)
+    if verdict != NOT_JUDGED:
+        return {"verdict": verdict}
+    names = known.classes.names
+    missing = what_is_missing(measured, counts, (names[pair[0]], names[pair[1]]), **how)
+    return {"verdict": verdict, "missing": missing}
 
 
 def _stem(loss: str, treatment: str, keys: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from manyhot.tables import schema
 from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table, interval
 from manyhot.train.mitigate.fitting import TREATMENTS
 from manyhot.train.mitigate.head_examples import albums
-from manyhot.train.mitigate.verdict import REMOVAL_VERDICTS, sentences
+from manyhot.train.mitigate.verdict import REMOVAL_VERDICTS, all_gone, sentences
 
 METRIC_LABELS = {
     "lost": "Lost without the companion",
@@ -51,6 +51,7 @@ declare_table(
             "whether the shortcut is gone, the same for all metrics of the head",
             values=REMOVAL_VERDICTS,
         ),
+        TEXT.optional("missing", "if the verdict is *not judged*, what is missing and what to do; else null"),
         TEXT("metric", "what is measured", values=tuple(METRIC_LABELS)),
         REAL("value", "on images held out"),
         *bounds("lo", "hi", "95 % interval of the value, null without one"),
@@ -127,6 +128,12 @@ def _cell(row: Row) -> str:
     return f"{value}{'' if gap else '%'}" + ("" if lo is None else f" ({lo} to {hi})")
 
 
+STEP_IF_NOT_GONE = NextStep(
+    "collect images of each class without the other, and fit again.",
+    "manyhot mitigate IMAGES --objects FILE --model NAME --pair CLASS:COMPANION",
+)
+
+
 @register(
     "chapter",
     "mitigation",
@@ -148,7 +155,14 @@ def _mitigation(data: Tables, folder: Path, draw: bool) -> Chapter | None:
     )
     treated = tuple(_treated(i, pair, own) for i, (pair, own) in enumerate(pairs.items(), 1))
     return Chapter(
-        "mitigation", "Mitigation", "Mitigation of shortcuts", lead, (), treated, albums(data, folder)
+        "mitigation",
+        "Mitigation",
+        "Mitigation of shortcuts",
+        lead,
+        (),
+        treated,
+        albums(data, folder),
+        None if all_gone(rows) else STEP_IF_NOT_GONE,
     )
 
 

@@ -79,6 +79,75 @@ def removal_verdict(
     return REPLACED if _taught_the_fill(metrics, untreated) else NOT_GONE
 
 
+def what_is_missing(
+    metrics: Mapping[str, HeldOutMetric],
+    counts: Sequence[int],
+    names: tuple[str, str],
+    *,
+    pasted: bool = False,
+    negative: bool = False,
+) -> str:
+    """Return why a head is `NOT_JUDGED`, and what to do about it.
+
+    Parameters
+    ----------
+    metrics, counts, pasted, negative
+        As in `removal_verdict`.
+    names : tuple of str
+        Names of the class and the companion.
+    """
+    judges = _judges(metrics, counts, pasted)
+    few = list(_few(judges, counts, *names))
+    sign = -1 if negative else 1
+    wide = [
+        _too_wide(name, hi) for name in judges if (hi := _ends(metrics[name], sign)[2]) > MAX_UPPER_END[name]
+    ]
+    often = [_often(metrics, *names)] if sign > 0 and _called_more_often(metrics, judges) else []
+    what = "; ".join([*few, *wide, *often]) or "the held-out images do not decide it"
+    return f"{what}. Add {'such images' if few else 'images'}, or hold out more (--held-out)."
+
+
+def _few(judges: Sequence[str], counts: Sequence[int], main: str, companion: str) -> Iterator[str]:
+    """Yield the splits that have too few held-out images, of effects that nothing judges."""
+    both, main_only, companion_only, neither = counts
+    needed = []
+    if not {"hallucination_gap", "pasted_gap"} & {*judges}:
+        needed += [
+            (companion_only, f"{companion} without {main}"),
+            (neither, f"neither {main} nor {companion}"),
+        ]
+    if not {"recall_gap", "lost"} & {*judges}:
+        needed += [(both, f"{main} with {companion}"), (main_only, f"{main} without {companion}")]
+    for n, what in needed:
+        if n < MIN_JUDGED:
+            shown = "held-out image shows" if n == 1 else "held-out images show"
+            yield f"{n:,} {shown} {what}, and {MIN_JUDGED} are needed"
+
+
+_JUDGES = {
+    "recall_gap": "recall gap",
+    "hallucination_gap": "hallucination gap",
+    "pasted_gap": "gap with a pasted companion",
+    "lost": "share lost without the companion",
+}
+
+
+def _too_wide(name: str, hi: float) -> str:
+    unit = "%" if name == "lost" else "points"
+    most = f"{100 * MAX_UPPER_END[name]:.0f} {unit}"
+    return (
+        f"the interval of the {_JUDGES[name]} reaches {100 * hi:.1f} {unit}, and at most {most} are allowed"
+    )
+
+
+def _often(metrics: Mapping[str, HeldOutMetric], main: str, companion: str) -> str:
+    one, other = (percent(metrics[name].estimated.value, 1) for name in ("called_with", "called_without"))
+    return (
+        f"images without {main} are called {main} on {one} with {companion} and on {other} without it, "
+        f"more than {RATIO:g} times as often"
+    )
+
+
 def _judges(metrics: Mapping[str, HeldOutMetric], counts: Sequence[int], pasted: bool) -> list[str]:
     """Return the metrics that judge both effects, as far as there are any."""
     both, main_only, companion_only, neither = counts
@@ -121,13 +190,28 @@ def sentences(rows: Sequence[Row]) -> Iterator[str]:
 
     Heads fitted to label sets have their own, because label sets alone may make or remove a shortcut.
     """
+    for (main, companion, model), treatments in _by_head(rows).items():
+        yield f"{main} and {companion}, {model}: {_sentence(main, companion, treatments)}"
+
+
+def all_gone(rows: Sequence[Row]) -> bool:
+    """Return whether each pair of a table ``mitigation`` has a head without the shortcut."""
+    gone: dict[tuple[str, str], bool] = {}
+    for (*pair, _), treatments in _by_head(rows).items():
+        found = {_verdict(own) for own in treatments.values()}
+        key = (pair[0], pair[1])
+        gone[key] = gone.get(key, False) or bool(found & {GONE, ABSENT})
+    return all(gone.values())
+
+
+def _by_head(rows: Sequence[Row]) -> dict[tuple[str, str, str], dict[str, dict[str, Row]]]:
+    """Return the rows of each pair and model by treatment and metric; heads of label sets are apart."""
     heads: dict[tuple[str, str, str], dict[str, dict[str, Row]]] = {}
     for row in rows:
         labels = "" if base_of(row["treatment"]) == NONE else " on label sets"
         pair = (row["main_name"], row["companion_name"], f"{row['model']}{labels}")
         heads.setdefault(pair, {}).setdefault(row["treatment"], {})[row["metric"]] = row
-    for (main, companion, model), treatments in heads.items():
-        yield f"{main} and {companion}, {model}: {_sentence(main, companion, treatments)}"
+    return heads
 
 
 def best_treatment(rows: Sequence[Row]) -> str:
@@ -147,7 +231,7 @@ def _best(treatments: Mapping[str, Mapping[str, Row]]) -> str:
         left = sum(abs(own[gap]["value"]) for gap in ("recall_gap", "hallucination_gap") if gap in own)
         return _ORDER.index(_verdict(own)), left
 
-    treated = [name for name, own in treatments.items() if _verdict(own) in _ORDER]
+    treated = [n for n, own in treatments.items() if n != base_of(n) and _verdict(own) in _ORDER]
     return min(treated, key=place, default="")
 
 
@@ -155,24 +239,42 @@ def _verdict(own: Mapping[str, Row]) -> str:
     return str(next(iter(own.values())).get("verdict"))
 
 
+def _missing(own: Mapping[str, Row]) -> str:
+    """Return what is missing to judge a head, without the last full stop; earlier tables do not say it."""
+    return (next(iter(own.values())).get("missing") or "the held-out images do not decide it").rstrip(".")
+
+
 def _sentence(main: str, companion: str, treatments: Mapping[str, Mapping[str, Row]]) -> str:
-    best, start = _best(treatments), next(iter(treatments))
-    if _verdict(treatments[start]) == ABSENT:
-        shown = _evidence(main, companion, treatments[start])
+    """Return whether there was a shortcut, and whether it is gone with the best treatment."""
+    best, start = _best(treatments), treatments[next(iter(treatments))]
+    own = treatments.get(best, start)
+    shown = _evidence(main, companion, own, start if best else None)
+    if _verdict(start) == ABSENT:
+        shown = _evidence(main, companion, start)
         return f"the head without treatment shows no shortcut. {shown}"
+    if _verdict(start) == NOT_JUDGED:
+        return f"{_perhaps(best, own, start)} {shown}".rstrip()
     if not best:
-        shown = _evidence(main, companion, treatments[start])
-        return f"the shortcut is not gone, because no treatment is possible. {shown}"
+        return f"a shortcut was present, and it is not gone, because no treatment is possible. {shown}"
     text = {
-        GONE: f"the shortcut is gone with {best}.",
-        PARTLY: f"the shortcut is not gone, it is only partly gone with {best}.",
-        REPLACED: f"the shortcut is not gone, it is replaced by the fill with {best}: less is lost under "
-        "the fill that was fitted on, but not on original images.",
-        NOT_GONE: f"the shortcut is not gone with {best}.",
-        NOT_JUDGED: f"whether the shortcut is gone with {best} is not judged, because the held-out images "
-        "do not decide it.",
-    }[_verdict(treatments[best])]
-    return f"{text} {_evidence(main, companion, treatments[best], treatments[start])}".rstrip()
+        GONE: f", and it is gone with {best}.",
+        PARTLY: f", and it is not gone, but only partly gone with {best}.",
+        REPLACED: f", and it is not gone, but replaced by the fill with {best}: less is lost under the fill "
+        "that was fitted on, but not on original images.",
+        NOT_GONE: f", and it is not gone with {best}.",
+        NOT_JUDGED: f". Whether it is gone with {best} is not judged: {_missing(own)}.",
+    }[_verdict(own)]
+    return f"a shortcut was present{text} {shown}".rstrip()
+
+
+def _perhaps(best: str, own: Mapping[str, Row], start: Mapping[str, Row]) -> str:
+    """Return what is said if the head without treatment is not judged."""
+    if best and _verdict(own) == NOT_JUDGED:
+        both = f"whether a shortcut was present, and whether it is gone with {best}"
+        return f"{both}, is not judged: {_missing(own)}."
+    after = f"With {best}, there is {'none' if _verdict(own) == GONE else 'one'}."
+    after = after if best else "No treatment is possible."
+    return f"whether a shortcut was present is not judged: {_missing(start)}. {after}"
 
 
 def _evidence(

@@ -43,7 +43,12 @@ def takes_labels(function) -> bool:
     return any(isinstance(m, Shown) and m.name == "DATASET" for hint in hints for m in metadata_of(hint))
 
 
-FUNCTIONS = {name: getattr(mh, name) for name in mh.__all__ if takes_labels(getattr(mh, name))}
+# The labels of duplicates are beside photographs, which have no rows.
+FUNCTIONS = {
+    name: getattr(mh, name)
+    for name in mh.__all__
+    if takes_labels(getattr(mh, name)) and name != "diagnose_duplicates"
+}
 PREDICTED = [name for name in FUNCTIONS if name not in ("describe", "data_card")]
 
 

@@ -60,7 +60,7 @@ def diagnose_duplicates(
     splits: Annotated[PathLike | None, Shown("FILE")] = None,
     embeddings: Annotated[Sequence[str], Shown("FOLDER")] = (),
     embeddings_model: Annotated[str, Shown("NAME")] = "",
-    labels: Annotated[LabelsLike | None, Shown("FILE")] = None,
+    labels: Annotated[LabelsLike | None, Shown("DATASET")] = None,
     predictions: PredictionsLike = (),
     models: ModelPatterns = (),
     classes: Annotated[PathLike | None, Shown("FILE")] = None,

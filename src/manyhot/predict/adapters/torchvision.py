@@ -82,19 +82,30 @@ def _loaded(models: Any, base: str, weights: Any, checkpoint: str) -> Any:
                 got=error_line(error),
                 do="check the internet connection and the cache folder TORCH_HOME, or pass checkpoint='FILE'",
             ) from error
+    module = models.get_model(base, weights=None, num_classes=len(weights.meta["categories"]))
+    return with_checkpoint(module, checkpoint, "network", f"a state dict of torchvision's {base}")
+
+
+def with_checkpoint(module: Any, checkpoint: str, kind: str, allowed: str) -> Any:
+    """Return a module of a kind, such as a detector, with the weights of a file.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it does not fit; `allowed` says what does.
+    """
     import torch
 
-    module = models.get_model(base, weights=None, num_classes=len(weights.meta["categories"]))
     if not Path(checkpoint).is_file():
         raise InputError("The checkpoint does not exist.", where=checkpoint)
     try:
         module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
     except Exception as error:
         raise InputError(
-            "The checkpoint cannot be loaded into the network.",
+            f"The checkpoint cannot be loaded into the {kind}.",
             where=checkpoint,
             got=error_line(error),
-            allowed=f"a state dict of torchvision's {base}",
+            allowed=allowed,
         ) from error
     return module
 

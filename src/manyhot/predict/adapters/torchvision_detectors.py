@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from manyhot.classes import ClassList, from_keys
 from manyhot.errors import FetchError, InputError
 from manyhot.extras import required
 from manyhot.formats import read_classes
+from manyhot.predict.adapters.torchvision import with_checkpoint
 from manyhot.predict.detector import LOWEST_SCORE, Detections, ObjectDetector
 from manyhot.predict.weights import error_line
 from manyhot.registry import register
@@ -102,7 +102,10 @@ def _module(models: Any, name: str, published: Any, n_outputs: int, *, random: b
     options: dict[str, Any] = {TORCHVISION_DETECTORS[name][0]: LOWEST_SCORE}
     if random or checkpoint:
         module = models.get_model(name, weights=None, weights_backbone=None, num_classes=n_outputs, **options)
-        return _with_checkpoint(module, checkpoint, name) if checkpoint else module
+        if not checkpoint:
+            return module
+        allowed = f"a state dict of torchvision's {name}; categories='FILE' for classes other than COCO's"
+        return with_checkpoint(module, checkpoint, "detector", allowed)
     try:
         return models.get_model(name, weights=published, **options)
     except Exception as error:
@@ -112,23 +115,6 @@ def _module(models: Any, name: str, published: Any, n_outputs: int, *, random: b
             got=error_line(error),
             do="check the internet connection and the cache folder TORCH_HOME, or pass checkpoint='FILE'",
         ) from error
-
-
-def _with_checkpoint(module: Any, checkpoint: str, name: str) -> Any:
-    import torch
-
-    if not Path(checkpoint).is_file():
-        raise InputError("The checkpoint does not exist.", where=checkpoint)
-    try:
-        module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
-    except Exception as error:
-        raise InputError(
-            "The checkpoint cannot be loaded into the detector.",
-            where=checkpoint,
-            got=error_line(error),
-            allowed=f"a state dict of torchvision's {name}; categories='FILE' for classes other than COCO's",
-        ) from error
-    return module
 
 
 def _classes(outputs: list[str], name: str) -> tuple[ClassList, Any]:

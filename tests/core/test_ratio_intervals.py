@@ -11,6 +11,7 @@ from manyhot.core.ratio_intervals import (
     changes_without,
     have_percentiles,
     ratio_interval,
+    ratio_intervals,
     with_few_apart,
     with_none_apart,
 )
@@ -48,6 +49,27 @@ def test_a_mean_over_strata_has_the_interval_of_the_jackknife():
     error = np.sqrt((n - 1) * without.var())
     half = t.ppf(0.975, 2 * n / kurtosis(without, fisher=False)) * error / (value * (1 - value))
     assert ratio_interval(ratio) == pytest.approx(expit(logit(value) + np.array([-half, half])))
+
+
+@pytest.mark.parametrize("values", ["flags", "few values", "numbers"])
+@pytest.mark.parametrize("stratified", [True, False])
+def test_the_intervals_of_slices_are_those_of_leaving_out_each_of_their_images(values, stratified):
+    n, masks = 300, RNG.random((4, 300)) < 0.7
+    scored = RNG.random(n) < 0.9
+    den = scored if values == "flags" else np.where(scored, RNG.integers(1, 4, n), 0).astype(float)
+    share = {"flags": RNG.random(n) < 0.6, "few values": RNG.integers(0, 3, n) / 2, "numbers": RNG.random(n)}
+    ratio = Ratio(share[values] * den, den, scored, RNG.integers(0, 5, n) if stratified else None)
+    found = np.transpose(ratio_intervals(ratio, masks))
+    for mask, ends in zip(masks, found, strict=True):
+        without, value = without_each(ratio, mask), ratio.value(mask)
+        if values == "flags" and not stratified:  # a share
+            expected = binomtest(int(value * len(without) + 0.5), len(without)).proportion_ci(method="wilson")
+            assert ends == pytest.approx([expected.low, expected.high])
+            continue
+        df = min(2 * len(without) / kurtosis(without, fisher=False), len(without) - 1)
+        error = np.sqrt((len(without) - 1) * without.var())
+        half = t.ppf(0.975, df) * error / (value * (1 - value))
+        assert ends == pytest.approx(expit(logit(value) + np.array([-half, half])))
 
 
 def test_an_image_that_is_alone_takes_its_stratum_out_of_the_mean():

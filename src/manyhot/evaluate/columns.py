@@ -17,7 +17,7 @@ from manyhot.core.jackknife import Scale
 from manyhot.core.ratio_intervals import (
     changes_without,
     have_percentiles,
-    ratio_interval,
+    ratio_intervals,
     with_few_apart,
     with_none_apart,
 )
@@ -329,17 +329,18 @@ class Sampler:
         """Return the intervals of resampled columns, and keep the samples that comparisons need."""
         by_column = np.ascontiguousarray(samples.transpose(0, 2, 1))
         percentiles = [have_percentiles(c.ratio, self._bootstrap.cells, c.scale) for c in columns]
-        lo = hi = np.full(by_column.shape[:2], np.nan)
+        lo, hi = np.full((2, *by_column.shape[:2]), np.nan)
         if np.any(percentiles):
             lo, hi = percentile_interval(by_column)
         intervals = {}
         for c, column in enumerate(columns):
+            other = ~percentiles[c]
+            lo[other, c], hi[other, c] = ratio_intervals(
+                column.ratio, self._slices.masks[other], scale=column.scale
+            )
             for s, name in enumerate(self._slices.names):
                 key = (column.model, column.metric, name)
-                ends = (float(lo[s, c]), float(hi[s, c]))
-                if not percentiles[c][s]:
-                    ends = ratio_interval(column.ratio, self._slices.masks[s], scale=column.scale)
-                intervals[key] = ends
+                intervals[key] = (float(lo[s, c]), float(hi[s, c]))
                 if self._keeps(s, column.metric):
                     self._samples[key] = by_column[s, c].copy()
         return intervals

@@ -174,7 +174,7 @@ def changes_without(ratio: Ratio, inside: Bools | None = None) -> Floats:
 def _distinct(ratio: Ratio) -> tuple[tuple[Floats, Floats, Ints], Ints, Ints]:
     """Return the k distinct numerators, denominators and strata, and which of them each scored image has.
 
-    Of 50,000 images, often fewer than a hundred differ, so that a slice costs only the counting of them.
+    Often, fewer than a hundred of 50,000 images differ, so that a slice costs only the counting of them.
     """
     scored = np.flatnonzero(ratio.scored)
     stratum = np.zeros(len(scored), np.intp) if ratio.stratum is None else ratio.stratum[scored]

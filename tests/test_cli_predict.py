@@ -246,14 +246,15 @@ def test_shards_say_what_is_left(photos):
         (
             ("--model", "python:mine:model2"),
             3,
-            "Error: There is no such function.\n  got:     python:mine:model2\n"
-            "  allowed: module 'mine' has no attribute 'model2'\n",
+            "python:mine:model2 failed: There is no such function (got: python:mine:model2; "
+            "allowed: module 'mine' has no attribute 'model2')\n",
         ),
         (
             ("--model", "python:mine:three_rows"),
             3,
-            "Error: The network does not return logits.\n  where:   python/mine.three_rows\n"
-            "  got:     shape (3, 7) for one image\n  allowed: shape (1, C)\n",
+            "python:mine:three_rows failed: The network does not return logits "
+            "(where: python/mine.three_rows; "
+            "got: shape (3, 7) for one image; allowed: shape (1, C))\n",
         ),
         (
             ("--classes", "imagenet-a"),

@@ -164,7 +164,9 @@ def _step(values: dict[str, Any]) -> str:
 
 def _progress(values: dict[str, Any]) -> str:
     of = "" if values["of"] is None else f" of {values['of']:,}"
-    text = f"{values['model']}: {values['images']:,}{of} images, {values['images_per_second']:,.0f}/s"
+    others = len(values.get("models", ())) - 1
+    more = "" if others < 1 else f" and {others} other model{'s'[: others - 1]}"
+    text = f"{values['model']}{more}: {values['images']:,}{of} images, {values['images_per_second']:,.0f}/s"
     left = values["seconds_left"]
     return text if left is None else f"{text}, {_time(left)} left"
 
@@ -183,7 +185,8 @@ class _Bars:
         elif kind == "model":
             self.bars.reset(self.tasks[model], description=model, total=values["left"])
         elif kind == "progress":
-            self._bar(model, values, f"{values['images_per_second']:,.0f}/s")
+            for name in values.get("models", (model,)):
+                self._bar(name, values, f"{values['images_per_second']:,.0f}/s")
         elif kind == "features":
             self._bar(f"{model}: features", values, "")
         elif kind == "done" and model in self.tasks:

@@ -94,6 +94,12 @@ class Preprocessing:
         cropped: Tensor = F.center_crop(resized, list(self.size))
         return cropped
 
+    @property
+    def crop(self) -> Preprocessing:
+        """What decides the pixels: all but the normalisation, whose mean is the colour of a border."""
+        mean = self.mean if self.mode == "border" else IMAGENET_MEAN
+        return replace(self, mean=mean, std=IMAGENET_STD)
+
     def window(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return the position of the network's input in an image.
 

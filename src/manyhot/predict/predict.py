@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from manyhot.classes import ClassList
 from manyhot.command import command
-from manyhot.errors import UsageError
+from manyhot.errors import ManyhotError, UsageError
 from manyhot.formats import read_classes
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Count, OptionName, Repeated, Shown
 from manyhot.predict.adapters.open_clip import read_templates
 from manyhot.predict.engines.engine import precision_of
-from manyhot.predict.models import find_model
 from manyhot.predict.parts import IMAGES
 from manyhot.predict.predicted_model import PredictedModel
 from manyhot.predict.ray import engine_of, run_on_ray
 from manyhot.predict.run import TOP_CLASSES, PredictSettings
-from manyhot.predict.run import run as predict_source
+from manyhot.predict.several import FailedModel, names_of, predict_models
 from manyhot.predict.sources import ImagesLike, open_source
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
@@ -34,11 +33,19 @@ class PredictResult(Result):
     ----------
     models : tuple of PredictedModel
         The outcome of each model, in the order of prediction.
+    failed : Mapping of str to ManyhotError
+        The error of each model that could not predict, among several.
     notes, metadata, inputs, written
         As in `Result`.
     """
 
     models: tuple[PredictedModel, ...]
+    failed: Mapping[str, ManyhotError] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """That of the first error, if a model failed."""
+        return next((error.exit_code for error in self.failed.values()), 0)
 
     def lines(self) -> Iterator[str]:
         """Yield the number of images, the speed and the missing parts of each model."""
@@ -47,7 +54,11 @@ class PredictResult(Result):
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts and times of each model, as in the event ``result``, and the notes."""
-        return {"models": [model.to_json() for model in self.models], "notes": self.notes}
+        models = [model.to_json() for model in self.models]
+        return {"models": models, "failed": self._reasons(), "notes": self.notes}
+
+    def _reasons(self) -> dict[str, str]:
+        return {model: error.in_a_line() for model, error in self.failed.items()}
 
 
 @command(
@@ -86,7 +97,8 @@ def predict(
         Images to predict: a folder, a list (.txt or .csv), tar shards, Parquet files, or a Hugging Face data
         set (hf:NAME). Paths can be local, or addresses such as s3://bucket/folder.
     model
-        Name of a model, such as timm/resnet50.a1_in1k. 'manyhot models' lists the names.
+        Name of a model, such as timm/resnet50.a1_in1k; a pattern, such as 'timm/resnet50*'; or a text file
+        (.txt) with one of these on each line. 'manyhot models' lists the names.
     out
         Folder to write to. It is created if it does not exist.
     labels
@@ -141,7 +153,7 @@ def predict(
     """
     if dense and top is not None:
         raise UsageError("`top` and `dense` exclude each other.", got=f"top={top} and dense")
-    names = [model] if isinstance(model, str) else list(dict.fromkeys(model))
+    names = names_of([model] if isinstance(model, str) else model)
     class_list = classes if isinstance(classes, ClassList | None) else read_classes(classes)
     on_ray = engine_of(engine)
     settings = PredictSettings(
@@ -156,23 +168,31 @@ def predict(
         templates=_sentences(names, templates),
     )
     source = open_source(images, labels=labels)
+    done: list[PredictedModel] = []
+    failed: dict[str, ManyhotError] = {}
     if on_ray:
         done = run_on_ray(source, names, Path(out), settings, run.call, run.on_event)
     else:
-        done = []
-        for name in names:
-            network = find_model(name, class_list, **settings.options)
-            done.append(predict_source(source, network, Path(out), settings, run.call, run.on_event))
+        for outcome in predict_models(source, names, Path(out), settings, run.call, run.on_event):
+            if isinstance(outcome, FailedModel):
+                failed[outcome.model] = outcome.error
+                run.event("failures", {"model": outcome.model, "text": _failure(outcome)})
+                continue
+            done.append(outcome)
             for note in _unlabelled(done) if len(done) == 1 else ():
-                run.event("note", {"model": network.name, "text": note})
-            run.event("done", {"model": network.name, "done": done[-1]})
+                run.event("note", {"model": outcome.model, "text": note})
+            run.event("done", {"model": outcome.model, "done": outcome})
     written = dict.fromkeys(path for one in done for path in one.files)
     # The tables that the models share come last.
     shared = [path for path in written if path in done[0].shared]
-    notes = tuple(dict.fromkeys((*(note for one in done for note in one.notes), *_unlabelled(done))))
-    return PredictResult(
-        tuple(done), notes=notes, written=(*(p for p in written if p not in shared), *shared)
-    )
+    notes = dict.fromkeys((*(note for one in done for note in one.notes), *_unlabelled(done)))
+    notes |= dict.fromkeys(_failure(FailedModel(*one)) for one in failed.items())
+    written_last = (*(p for p in written if p not in shared), *shared)
+    return PredictResult(tuple(done), failed, notes=tuple(notes), written=written_last)
+
+
+def _failure(failed: FailedModel) -> str:
+    return f"{failed.model} failed: {failed.error.in_a_line()}"
 
 
 def _sentences(names: Sequence[str], templates: PathLike | Sequence[str] | None) -> tuple[str, ...] | None:

@@ -38,6 +38,8 @@ class PredictedModel:
         The chosen engine, which can be reused for altered images; None if nothing was left to predict.
     notes : tuple of str
         Caveats about the model, such as assumed preprocessing.
+    others : int
+        Number of models that predicted at the same time.
     """
 
     model: str
@@ -51,6 +53,7 @@ class PredictedModel:
     rate: float = 0.0
     choice: EngineChoice | None = None
     notes: tuple[str, ...] = ()
+    others: int = 0
 
     @property
     def shared(self) -> tuple[Path, ...]:
@@ -82,6 +85,8 @@ class PredictedModel:
             return
         if self.n:
             speed = f"{self.n:,} images in {self.wall:.1f} s, {self.rate:,.0f}/s"
+            if self.others:
+                speed += f" beside {self.others} other model{'s'[: self.others - 1]}"
             yield f"{self.model}: {speed}{_difference(self.trials)}"
         else:
             yield f"{self.model}: nothing left to predict here"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from manyhot.predict.parts import (
     tidy,
 )
 from manyhot.predict.predicted_model import PredictedModel
-from manyhot.predict.scoring import Keep, Scored, Seconds, score_parts
+from manyhot.predict.scoring import Keep, Scored, Scorer, Seconds, score_together
 from manyhot.predict.sources import ImageSource, LabelLookup, SourcePart
 from manyhot.predict.sources.image_labels import Labelled
 from manyhot.predict.sources.parquet import ParquetRows
@@ -163,6 +164,8 @@ class ModelRun:
     seconds : Seconds
     n : int
         Number of images written.
+    others : int
+        Number of models that predict at the same time.
     begun, scoring, scored : float
         Times of the start of the job, of its first image and of its latest part, by ``time.perf_counter``.
     """
@@ -178,6 +181,7 @@ class ModelRun:
     complete: bool = False
     seconds: Seconds = field(default_factory=Seconds)
     n: int = 0
+    others: int = 0
     begun: float = field(default_factory=time.perf_counter)
     scoring: float = 0.0
     scored: float = 0.0
@@ -253,6 +257,7 @@ class ModelRun:
             rate,
             self.choice,
             self.network.notes,
+            self.others,
         )
 
     def _together(self, call: str) -> tuple[Merged | None, int]:
@@ -383,24 +388,47 @@ def run(
         If the disk is full, or the folder cannot be written to.
     """
     job = prepare_run(source, network, out, settings, notify, choice)
-    if job.choice is not None:
-        _predict(job, job.choice, notify or (lambda *_: None))
+    predict_together([job], notify or (lambda *_: None))
     return job.finish(call)
 
 
-def _predict(job: ModelRun, choice: EngineChoice, tell: OnEvent) -> None:
+def predict_together(jobs: Sequence[ModelRun], tell: OnEvent) -> None:
+    """Predict what remains of several runs over the same source, and write the parts.
+
+    Runs of which the same parts remain, by engines with equally many threads, decode each image once.
+
+    Raises
+    ------
+    InputError, SourceLostError
+        See `score_together`.
+    OutputError
+        If the disk is full, or the folder cannot be written to.
+    """
+    alike: dict[Any, list[ModelRun]] = {}
+    for job in jobs:
+        if job.choice is not None:
+            key = (tuple(map(id, job.missing)), job.choice.engine.workers)
+            alike.setdefault(key, []).append(job)
+    for group in alike.values():
+        _predict(group, tell)
+
+
+def _predict(jobs: Sequence[ModelRun], tell: OnEvent) -> None:
     n = 0
 
     def progress(done: int) -> None:
         nonlocal n
         n += done
-        tell("progress", job.progress(n))
+        tell("progress", {**jobs[0].progress(n), "models": [job.network.name for job in jobs]})
 
-    job.start()
-    for scored in score_parts(
-        job.missing, job.network, choice.engine, job.keep, seconds=job.seconds, progress=progress
-    ):
-        job.write(scored)
+    for job in jobs:
+        job.others = len(jobs) - 1
+        job.start()
+    scorers = [Scorer(job.network, job.choice.engine, job.keep) for job in jobs if job.choice]
+    seconds = [job.seconds for job in jobs]
+    for part in score_together(jobs[0].missing, scorers, seconds=seconds, progress=progress):
+        for job, scored in zip(jobs, part, strict=True):
+            job.write(scored)
 
 
 def _identity(

@@ -20,7 +20,7 @@ from manyhot.errors import InputError
 from manyhot.predict.decode import decode
 from manyhot.predict.engines import Engine
 from manyhot.predict.engines.torch import threads_given_back
-from manyhot.predict.network import Float32Array, Network
+from manyhot.predict.network import Bytes, Float32Array, Network, Preprocessing
 from manyhot.predict.sources import ImageReader, Item, SourceLostError, SourcePart
 from manyhot.tables.predictions import uncertainty_columns
 
@@ -96,6 +96,15 @@ class Keep:
 
 
 @dataclass(frozen=True, eq=False)
+class Scorer:
+    """A network, the engine that runs it, and the scores to keep."""
+
+    network: Network
+    engine: Engine
+    keep: Keep
+
+
+@dataclass(frozen=True, eq=False)
 class _Batch:
     items: list[Item]
     sizes: list[tuple[int, int] | None]
@@ -127,30 +136,50 @@ def score_parts(
     seconds: Seconds | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Scored]:
-    """Score the images of parts and yield each part when it is complete.
+    """Score the images of parts with one network; see `score_together`."""
+    scorer = Scorer(network, engine, keep)
+    own = [seconds or Seconds()]
+    return (scored for (scored,) in score_together(parts, [scorer], seconds=own, progress=progress))
+
+
+def score_together(
+    parts: Sequence[SourcePart],
+    scorers: Sequence[Scorer],
+    *,
+    seconds: Sequence[Seconds] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[list[Scored]]:
+    """Score the images of parts with several networks, and yield each part when it is complete.
 
     Each thread processes a batch from reading to the top classes, so that no core waits for another and only
-    the batches in progress are in memory.
+    the batches in progress are in memory. An image is read and decoded once for all networks, and resized
+    once for those with the same crop.
 
     Parameters
     ----------
     parts : sequence of SourcePart
-    network : Network
-    engine : Engine
-    keep : Keep
-    seconds : Seconds, optional
-        The times are added to it.
+    scorers : sequence of Scorer
+        Their engines work with equally many threads.
+    seconds : sequence of Seconds, optional
+        The times are added to those of each network; what networks share, in equal shares.
     progress : callable, optional
         Called with the number of images done since the last call.
+
+    Yields
+    ------
+    list of Scored
+        The scores of a part by each network.
 
     Raises
     ------
     SourceLostError
         If the storage does not respond.
     InputError
-        If the scores of the network are NaN.
+        If the scores of a network are NaN.
     """
-    batches, lock = _batches(parts, engine.batch), threading.Lock()
+    (n_workers,) = {scorer.engine.workers for scorer in scorers}
+    batches = _batches(parts, min(scorer.engine.batch for scorer in scorers))
+    lock = threading.Lock()
     done, stop = queue.Queue[Any](64), threading.Event()
 
     def take() -> tuple[int, int, list[Any]] | None:
@@ -158,23 +187,23 @@ def score_parts(
             return next(batches, None)
 
     def work() -> None:
-        own = Seconds()
+        own = [Seconds() for _ in scorers]
         try:
             while not stop.is_set() and (taken := take()) is not None:
                 number, batch, images = taken
-                result = _scored(images, network, engine, keep, own, stop) if images else None
+                result = _scored(images, scorers, own, stop) if images else None
                 _put(done, (number, batch, result), stop)
         except BaseException as error:
             _put(done, error, stop)
         _put(done, own, stop)
 
     # Daemon threads: an engine cannot be interrupted in a batch, and Ctrl-C must not wait for it.
-    workers = [threading.Thread(target=work, daemon=True) for _ in range(engine.workers)]
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(n_workers)]
     with threads_given_back():
         for worker in workers:
             worker.start()
         try:
-            yield from _collected(done, parts, len(workers), seconds or Seconds(), progress)
+            yield from _collected(done, parts, len(workers), len(scorers), seconds, progress)
         finally:
             stop.set()
             _join(workers)
@@ -198,52 +227,55 @@ def _collected(
     done: queue.Queue[Any],
     parts: Sequence[SourcePart],
     running: int,
-    seconds: Seconds,
+    n_networks: int,
+    seconds: Sequence[Seconds] | None,
     progress: Callable[[int], None] | None,
-) -> Iterator[Scored]:
+) -> Iterator[list[Scored]]:
     """Join batches into parts, and yield the parts in order."""
-    open_: dict[int, dict[int, _Batch]] = {}
+    open_: dict[int, dict[int, list[_Batch]]] = {}
     sizes: dict[int, int] = {}
     following = 0
     while running:
         got = done.get()
-        if isinstance(got, Seconds):
-            running -= 1
-            seconds.add(got)
-            continue
         if isinstance(got, BaseException):
             raise got
+        if isinstance(got, list):  # the times of a thread that has ended
+            running -= 1
+            for total, one in zip(seconds or (), got, strict=False):
+                total.add(one)
+            continue
         number, batch, result = got
         if result is None:
             sizes[number] = batch
         else:
             open_.setdefault(number, {})[batch] = result
             if progress is not None:
-                progress(len(result.items))
+                progress(len(result[0].items))
         while following in sizes and len(open_.get(following, {})) == sizes[following]:
             batches = open_.pop(following, {})
-            yield _joined(parts[following], [batches[i] for i in range(len(batches))])
+            own = [[batches[i][k] for i in range(len(batches))] for k in range(n_networks)]
+            yield [_joined(parts[following], one) for one in own]
             following += 1
 
 
 def _scored(
     images: Sequence[tuple[Item, ImageReader]],
-    network: Network,
-    engine: Engine,
-    keep: Keep,
-    seconds: Seconds,
+    scorers: Sequence[Scorer],
+    seconds: Sequence[Seconds],
     stop: threading.Event,
-) -> _Batch | None:
-    pixels: list[Any] = []
+) -> list[_Batch] | None:
+    """Return the scores of a batch by each network; None if the run has stopped."""
+    crops: dict[Preprocessing, list[Any]] = {s.network.preprocessing.crop: [] for s in scorers}
     sizes: list[tuple[int, int] | None] = []
     reasons: list[str] = []
+    shared = Seconds()
     for _, read in images:
         if stop.is_set():
-            return None  # the run has stopped
+            return None
         begun = time.perf_counter()
         data = read_image(read)
         took = time.perf_counter()
-        seconds.read += took - begun
+        shared.read += took - begun
         image = decode(data) if isinstance(data, bytes) else data
         if isinstance(image, str):
             sizes.append(None)
@@ -251,21 +283,42 @@ def _scored(
         else:
             sizes.append((image.shape[2], image.shape[1]))
             reasons.append("")
-            pixels.append(network.preprocessing(image).numpy())
-        seconds.decode += time.perf_counter() - took
+            for crop, pixels in crops.items():
+                pixels.append(crop(image).numpy())
+        shared.decode += time.perf_counter() - took
+    for own in seconds:
+        own.add(Seconds(shared.read / len(scorers), shared.decode / len(scorers)))
     items = [item for item, _ in images]
-    if not pixels:
-        return _Batch(items, sizes, reasons, None, None, None, {}, None)
-    begun = time.perf_counter()
-    logits, features = engine(np.stack(pixels))
+    if not any(crops.values()):
+        return [_Batch(items, sizes, reasons, None, None, None, {}, None) for _ in scorers]
+    stacked = {crop: np.stack(pixels) for crop, pixels in crops.items()}
+    batches = []
+    for scorer, own in zip(scorers, seconds, strict=True):
+        begun = time.perf_counter()
+        cropped = stacked[scorer.network.preprocessing.crop]
+        batches.append(_Batch(items, sizes, reasons, *_scores(scorer, cropped, items, reasons)))
+        own.model += time.perf_counter() - begun
+    return batches
+
+
+def _scores(
+    scorer: Scorer, pixels: Bytes, items: Sequence[Item], reasons: Sequence[str]
+) -> tuple[
+    npt.NDArray[np.int32] | None,
+    Float32Array,
+    Float32Array | None,
+    dict[str, Float32Array],
+    npt.NDArray[np.float16] | None,
+]:
+    """Return classes, scores, logsumexp, uncertainty and features of the images of a batch."""
+    network, keep = scorer.network, scorer.keep
+    logits, features = scorer.engine(pixels)
     uris = [item.uri for item, reason in zip(items, reasons, strict=True) if not reason]
     kept = select_scores(logits, network, keep, uris)
     uncertainty: dict[str, Float32Array] = {}
     if network.members is not None and features is not None:
         uncertainty, features = _uncertainty(logits, features, network, keep, kept[0]), None
-    batch = _Batch(items, sizes, reasons, *kept, uncertainty, _half(features))
-    seconds.model += time.perf_counter() - begun
-    return batch
+    return (*kept, uncertainty, _half(features))
 
 
 def read_image(read: ImageReader) -> bytes | str | Tensor:

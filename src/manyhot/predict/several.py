@@ -1,0 +1,140 @@
+"""Predict with several models, which decode each image once together, and each of which may fail alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from manyhot.errors import ManyhotError, OutputError, UnknownNameError
+from manyhot.formats.reading import reading
+from manyhot.predict.models import find_model, list_models
+from manyhot.predict.network import Network
+from manyhot.predict.predicted_model import PredictedModel
+from manyhot.predict.run import ModelRun, PredictSettings, predict_together, prepare_run
+from manyhot.predict.sources import ImageSource, SourceLostError
+from manyhot.run import OnEvent
+
+WEIGHTS_AT_ONCE = 1 << 30
+"""Bytes of the weights of models that predict together, unless one has more by itself."""
+
+_FATAL = (OutputError, SourceLostError)
+"""Errors that every other model would meet."""
+
+
+@dataclass(frozen=True)
+class FailedModel:
+    """A model that could not predict, and the error."""
+
+    model: str
+    error: ManyhotError
+
+
+Outcome = PredictedModel | FailedModel
+
+
+def names_of(models: Sequence[str]) -> list[str]:
+    """Return the names of models, instead of patterns and of text files with a name on each line.
+
+    Raises
+    ------
+    UnknownNameError
+        If no model matches a pattern.
+    InputError
+        If a file cannot be read.
+    """
+    names: list[str] = []
+    for model in models:
+        plain = not any(c in model for c in ":(")  # a path, or options
+        if plain and model.endswith(".txt"):
+            with reading(Path(model)):
+                lines = Path(model).read_text(encoding="utf-8-sig").splitlines()
+            names += names_of([line.strip() for line in lines if line.strip()])
+        elif plain and any(c in model for c in "*?["):
+            found = [listed.name for listed in list_models(model).models]
+            if not found:
+                do = "look for the name with 'manyhot models'"
+                raise UnknownNameError("No model matches the pattern.", got=model, do=do)
+            names += found
+        else:
+            names.append(model)
+    return list(dict.fromkeys(names))
+
+
+def predict_models(
+    source: ImageSource,
+    names: Sequence[str],
+    out: Path,
+    settings: PredictSettings,
+    call: str = "",
+    notify: OnEvent | None = None,
+) -> Iterator[Outcome]:
+    """Predict the images of a source with each of several models, and yield the outcomes.
+
+    Models with up to `WEIGHTS_AT_ONCE` bytes of weights predict at the same time, so that each image is
+    decoded once for them. If a model fails, the others predict all the same.
+
+    Raises
+    ------
+    ManyhotError
+        See `manyhot.predict.run.run`. The error of a model is raised only if no model could predict.
+    """
+    tell = notify or (lambda *_: None)
+    first: ManyhotError | None = None
+    failed = 0
+    for group in _groups(source, names, out, settings, tell):
+        for outcome in group if isinstance(group, tuple) else _predicted(group, out, settings, call, tell):
+            if isinstance(outcome, FailedModel):
+                first, failed = first or outcome.error, failed + 1
+                if failed == len(names):
+                    raise first
+            yield outcome
+
+
+def _groups(
+    source: ImageSource, names: Sequence[str], out: Path, settings: PredictSettings, tell: OnEvent
+) -> Iterator[list[ModelRun] | tuple[FailedModel]]:
+    """Yield models that predict at the same time, and those that cannot begin."""
+    group: list[ModelRun] = []
+    taken = 0
+    for name in names:
+        try:
+            network = find_model(name, settings.classes, **settings.options)
+            more = _weights(network)
+            if group and taken + more > WEIGHTS_AT_ONCE:
+                yield group
+                group, taken = [], 0
+            group.append(prepare_run(source, network, out, settings, tell))
+            taken += more
+        except _FATAL:
+            raise
+        except ManyhotError as error:
+            yield (FailedModel(name, error),)
+    yield group
+
+
+def _weights(network: Network) -> int:
+    """Return the bytes of a network's weights, as far as they are known."""
+    if network.module is not None:
+        return sum(p.nbytes for p in network.module.parameters())
+    return Path(network.file).stat().st_size if network.file else 0
+
+
+def _predicted(
+    group: Sequence[ModelRun], out: Path, settings: PredictSettings, call: str, tell: OnEvent
+) -> Iterator[Outcome]:
+    """Predict with models at the same time, or if one fails, with one after the other."""
+    try:
+        predict_together(group, tell)
+    except _FATAL:
+        raise
+    except ManyhotError as error:
+        if len(group) == 1:
+            yield FailedModel(group[0].network.name, error)
+            return
+        for job in group:  # the parts that were written stay
+            again = prepare_run(job.source, job.network, out, settings, None, job.choice)
+            yield from _predicted([again], out, settings, call, tell)
+        return
+    for job in group:
+        yield job.finish(call)

@@ -221,6 +221,17 @@ def test_the_bar_on_a_terminal(photos):
     assert text.endswith("wrote out/tint.parquet\r\nwrote out/images.parquet\r\nwrote out/skipped.csv\r\n")
 
 
+def test_one_image_is_answered_on_the_terminal(photos):
+    done = manyhot("predict", "photos/00.png", "--model", "python:mine:model", "--top", "2")
+    assert re.fullmatch(r"tint, photos/00.png:\n( +[\d.]+ %  (red|green|blue)\n){2}", done.stdout), (
+        done.stdout
+    )
+    told = manyhot("predict", "photos/00.png", "--model", "python:mine:model", "--json")
+    (event,) = map(json.loads, told.stdout.splitlines())
+    assert (event["event"], event["model"], len(event["classes"])) == ("answer", "tint", 3)
+    assert not (photos / "predictions").exists()
+
+
 def test_shards_say_what_is_left(photos):
     done = manyhot(*PREDICT, "--engine", "own", "--shard", "1/2")
     assert done.stdout == (

@@ -35,6 +35,7 @@ from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS
 from manyhot.data.inputs import Reading
 from manyhot.diagnose.shortcuts_result import STEP_WITHOUT_MARK
+from manyhot.predict.several import names_of
 from manyhot.tables.array_inputs import as_labels, as_predictions
 from manyhot.train.mitigate.mitigation_result import STEP_IF_NOT_GONE
 from saved_by_hand import save_multilabel
@@ -581,7 +582,8 @@ def parse(monkeypatch):
         for spec in [*(values.get("metrics") or ()), *ranked_by]:
             registry.get("metric", spec)
         models = values.get("model") or ()
-        for name in [models] if isinstance(models, str) else models:
+        models = [models] if isinstance(models, str) else models
+        for name in names_of(models) if function.declaration.name == "predict" else models:
             family = re.match(r"(\w+)[/:]", name)
             if function.declaration.name == "detect":
                 registry.get("detector", name)

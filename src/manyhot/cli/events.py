@@ -79,6 +79,8 @@ class _Lines:
             self.last = time.monotonic()
         if kind == "done":
             kind, values = "result", values["done"].to_json()
+        elif kind == "answer":
+            values = values["answer"].to_json()
         typer.echo(json.dumps({"event": kind, **_plain(values)}, allow_nan=False))
 
 
@@ -131,8 +133,8 @@ def _lines(kind: str, values: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of an event that stay on the terminal."""
     if kind == "model":
         yield from _chosen(values)
-    elif kind == "done":
-        yield from values["done"].lines()
+    elif kind in ("done", "answer"):
+        yield from values[kind].lines()
     elif kind in ("note", "failures"):
         yield values["text"]
     elif kind == "step":

@@ -15,14 +15,18 @@ from manyhot.formats.writing import PathLike
 from manyhot.parameters import Count, OptionName, Repeated, Shown
 from manyhot.predict.adapters.open_clip import read_templates
 from manyhot.predict.engines.engine import precision_of
+from manyhot.predict.one_image import Answer, answer_for
 from manyhot.predict.parts import IMAGES
 from manyhot.predict.predicted_model import PredictedModel
 from manyhot.predict.ray import engine_of, run_on_ray
 from manyhot.predict.run import TOP_CLASSES, PredictSettings
 from manyhot.predict.several import FailedModel, names_of, predict_models
-from manyhot.predict.sources import ImagesLike, open_source
+from manyhot.predict.sources import ImagesLike, is_one_image, open_source
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
+
+DEFAULT_FOLDER = "predictions"
+"""Where predictions are written by default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +39,15 @@ class PredictResult(Result):
         The outcome of each model, in the order of prediction.
     failed : Mapping of str to ManyhotError
         The error of each model that could not predict, among several.
+    answers : tuple of Answer
+        The best classes of each model for one image, of which nothing was written.
     notes, metadata, inputs, written
         As in `Result`.
     """
 
     models: tuple[PredictedModel, ...]
     failed: Mapping[str, ManyhotError] = field(default_factory=dict)
+    answers: tuple[Answer, ...] = ()
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]
@@ -51,11 +58,14 @@ class PredictResult(Result):
         """Yield the number of images, the speed and the missing parts of each model."""
         for model in self.models:
             yield from model.lines()
+        for shown in self.answers:
+            yield from shown.lines()
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts and times of each model, as in the event ``result``, and the notes."""
         models = [model.to_json() for model in self.models]
-        return {"models": models, "failed": self._reasons(), "notes": self.notes}
+        answers = [one.to_json() for one in self.answers]
+        return {"models": models, "answers": answers, "failed": self._reasons(), "notes": self.notes}
 
     def _reasons(self) -> dict[str, str]:
         return {model: error.in_a_line() for model, error in self.failed.items()}
@@ -66,6 +76,7 @@ class PredictResult(Result):
     streams=True,
     examples=(
         "manyhot predict photos --model efficientnet-lite0 --out predictions",
+        "manyhot predict dog.jpg --model efficientnet-lite0",
         "manyhot predict 's3://bucket/val-{000..099}.tar' --model timm/resnet50.a1_in1k --shard 3/16",
     ),
 )
@@ -73,7 +84,7 @@ def predict(
     images: ImagesLike,
     model: Annotated[str | Sequence[str], OptionName("--model"), Repeated(), Shown("NAME")],
     *,
-    out: Annotated[PathLike, Shown("FOLDER")] = "predictions",
+    out: Annotated[PathLike | None, Shown("FOLDER")] = None,
     labels: Annotated[PathLike | None, Shown("FILE")] = None,
     classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
     top: Count | None = None,
@@ -94,13 +105,14 @@ def predict(
     Parameters
     ----------
     images
-        Images to predict: a folder, a list (.txt or .csv), tar shards, Parquet files, or a Hugging Face data
-        set (hf:NAME). Paths can be local, or addresses such as s3://bucket/folder.
+        Images to predict: a folder, a list (.txt or .csv), tar shards, Parquet files, a Hugging Face data set
+        (hf:NAME), or one image. Paths can be local, or addresses such as s3://bucket/folder.
     model
         Name of a model, such as timm/resnet50.a1_in1k; a pattern, such as 'timm/resnet50*'; or a text file
         (.txt) with one of these on each line. 'manyhot models' lists the names.
     out
-        Folder to write to. It is created if it does not exist.
+        Folder to write to, by default predictions. It is created if it does not exist. For one image, the
+        best classes are shown, and nothing is written, unless a folder is given.
     labels
         CSV file with one original label for each image. Label sets, such as those of COCO, are passed to
         evaluate instead.
@@ -108,7 +120,7 @@ def predict(
         Class list of the data set, if it differs from that of the model; also a JSON file of COCO, for its
         categories.
     top
-        Number of top classes to keep, 20 by default.
+        Number of top classes to keep, 20 by default; to show of one image, 5.
     dense
         Keep the scores of all classes instead of the top classes.
     embeddings
@@ -167,6 +179,10 @@ def predict(
         classes=class_list,
         templates=_sentences(names, templates),
     )
+    plain = not (dense or embeddings or labels or on_ray)
+    if out is None and plain and is_one_image(images):
+        return _shown(images, names, settings, top, run)
+    out = DEFAULT_FOLDER if out is None else out
     source = open_source(images, labels=labels)
     done: list[PredictedModel] = []
     failed: dict[str, ManyhotError] = {}
@@ -189,6 +205,17 @@ def predict(
     notes |= dict.fromkeys(_failure(FailedModel(*one)) for one in failed.items())
     written_last = (*(p for p in written if p not in shared), *shared)
     return PredictResult(tuple(done), failed, notes=tuple(notes), written=written_last)
+
+
+def _shown(
+    images: ImagesLike, names: Sequence[str], settings: PredictSettings, top: int | None, run: Run
+) -> PredictResult:
+    """Return the answers to one image, which are shown as they come."""
+    answers = []
+    for name in names:
+        answers.append(answer_for(images, name, settings, top))
+        run.event("answer", {"answer": answers[-1]})
+    return PredictResult((), answers=tuple(answers))
 
 
 def _failure(failed: FailedModel) -> str:

@@ -13,7 +13,7 @@ from manyhot.predict.sources.source import EXTENSIONS, part_ranges
 from source_kinds import CLASSES, expected, listed, webdataset, write_folder, write_parquet, write_tar
 
 KINDS_ALLOWED = (
-    "a folder of images, a list (.txt, .csv), tar archives, Parquet files, "
+    "an image, a folder of images, a list (.txt, .csv), tar archives, Parquet files, "
     "or a Hugging Face data set (a folder or hf:NAME)"
 )
 
@@ -194,13 +194,13 @@ def test_what_is_not_there(tmp_path):
 
 
 def test_one_image(tmp_path):
-    (tmp_path / "a.jpg").touch()
-    assert refusal(tmp_path / "a.jpg") == (
-        "This is one image.\n"
-        f"  where:   {tmp_path}/a.jpg\n"
-        f"  allowed: {KINDS_ALLOWED}\n"
-        "  do:      pass its folder, or a list of paths"
-    )
+    (tmp_path / "a.jpg").write_bytes(b"the bytes")
+    (tmp_path / "labels.csv").write_text("image_id,label\na.jpg,dog\n", encoding="utf-8")
+    source = open_source(tmp_path / "a.jpg", labels=tmp_path / "labels.csv")
+    (part,) = source.parts
+    ((item, read),) = part.items()
+    assert (item.image_id, item.uri, item.label) == ("a.jpg", f"{tmp_path}/a.jpg", "dog")
+    assert read() == b"the bytes"
 
 
 def test_a_pattern_of_images(tmp_path):

@@ -251,7 +251,8 @@ def test_a_bucket_that_is_not_there(s3):
     )
     assert refusal("s3://photos/0.parquet") == "The file does not exist.\n  where:   s3://photos/0.parquet"
     assert refusal("s3://photos/*.tar").startswith("The pattern matches no file.\n")
-    assert refusal("s3://photos/a.jpg").startswith("This is one image.\n")
+    (item, _), *others = open_source("s3://photos/a.jpg").parts[0].items()
+    assert (item.image_id, item.uri, others) == ("a.jpg", "s3://photos/a.jpg", [])
 
 
 @pytest.mark.usefixtures("needs_http")

@@ -39,6 +39,7 @@ __all__ = [
     "SourceLostError",
     "SourcePart",
     "alter_images",
+    "is_one_image",
     "open_source",
     "select_images",
 ]
@@ -49,7 +50,7 @@ ImagesLike = Annotated[str | os.PathLike[str], Address(), Shown("IMAGES")]
 _LISTS = (".txt", ".lst", ".csv", ".tsv")
 
 _KINDS = (
-    "a folder of images, a list (.txt, .csv), tar archives, Parquet files, "
+    "an image, a folder of images, a list (.txt, .csv), tar archives, Parquet files, "
     "or a Hugging Face data set (a folder or hf:NAME)"
 )
 
@@ -62,11 +63,11 @@ def open_source(
     Parameters
     ----------
     where : path-like
-        A folder of images, tar archives or Parquet files; a folder written by ``save_to_disk``; a list of
-        images, either text with one path per line or CSV with a column of paths and a column of labels; a tar
-        archive or a Parquet file with image bytes, or a pattern of several, such as ``shard-{000..127}.tar``;
-        or a Hugging Face data set, as ``hf:NAME`` or ``hf:NAME:SPLIT``. Paths can be local, or addresses that
-        fsspec opens (``s3://``, ``gs://``, ``https://``).
+        An image; a folder of images, tar archives or Parquet files; a folder written by ``save_to_disk``; a
+        list of images, either text with one path per line or CSV with a column of paths and a column of
+        labels; a tar archive or a Parquet file with image bytes, or a pattern of several, such as
+        ``shard-{000..127}.tar``; or a Hugging Face data set, as ``hf:NAME`` or ``hf:NAME:SPLIT``. Paths can
+        be local, or addresses that fsspec opens (``s3://``, ``gs://``, ``https://``).
     labels : path-like, optional
         CSV file with the label of each image. These labels replace the labels of the source.
 
@@ -97,12 +98,12 @@ def _open_files(where: str, paths: Sequence[str], labels: Mapping[str, str] | No
         return open_parquet(where, labels, paths)
     if len(paths) == 1 and _suffix(paths[0]) in _LISTS:
         return open_list(where, read_table(where), labels)
+    if paths == [where]:
+        return open_list(where, [(PurePosixPath(where).name, None)], labels)
     raise InputError(
-        "This is one image."
-        if paths == [where]
-        else "The pattern matches files other than tar archives or Parquet.",
+        "The pattern matches files other than tar archives or Parquet.",
         where=where,
-        got=None if paths == [where] else f"{len(paths):,} files, such as {paths[0]}",
+        got=f"{len(paths):,} files, such as {paths[0]}",
         allowed=_KINDS,
         do="pass its folder, or a list of paths",
     )
@@ -127,6 +128,11 @@ def _is_file(path: str) -> bool:
     """Return whether a path has the suffix of a file that is read; a folder may have it, too."""
     named = is_tar(path) or is_parquet(path) or _suffix(path) in (*_LISTS, *EXTENSIONS)
     return named and (is_remote(path) or not Path(path).is_dir())
+
+
+def is_one_image(where: str | os.PathLike[str]) -> bool:
+    """Return whether a source is one file of an image, by its name."""
+    return os.fspath(where).lower().endswith(EXTENSIONS) and not is_pattern(os.fspath(where))
 
 
 def _check(path: Path) -> None:

@@ -1,0 +1,83 @@
+"""The answer of a model to one image: its best classes, to be shown and not written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from manyhot.predict.in_memory import predict_in_memory
+from manyhot.predict.models import find_model
+from manyhot.predict.run import PredictSettings
+from manyhot.predict.sources import ImagesLike
+
+BEST_SHOWN = 5
+"""Number of classes that are shown, unless more or fewer are requested."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best classes of a model for one image.
+
+    Attributes
+    ----------
+    model, image : str
+    unit : {"probability", "score"}
+        What `values` are. A probability is that of the softmax, unless the model gives its own.
+    keys, names : tuple of str
+        The classes, best first.
+    values : tuple of float
+    """
+
+    model: str
+    image: str
+    unit: str
+    keys: tuple[str, ...]
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+
+    def lines(self) -> Iterator[str]:
+        """Yield a line for each class, under the names of the model and the image."""
+        yield f"{self.model}, {self.image}:"
+        for name, value in zip(self.names, self.values, strict=True):
+            yield f"  {f'{100 * value:5.1f} %' if self.unit == 'probability' else f'{value:8.3f}'}  {name}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the model, the image and the classes."""
+        rows = zip(self.keys, self.names, self.values, strict=True)
+        classes = [{"key": key, "name": name, self.unit: value} for key, name, value in rows]
+        return {"model": self.model, "image": self.image, "classes": classes}
+
+
+def answer_for(image: ImagesLike, name: str, settings: PredictSettings, top: int | None) -> Answer:
+    """Return the best classes of a model for one image.
+
+    Raises
+    ------
+    ManyhotError
+        As in `manyhot.predict`.
+    """
+    network = find_model(name, settings.classes, **settings.options)
+    found = predict_in_memory(
+        image,
+        network,
+        top=min(top or BEST_SHOWN, len(settings.classes or network.classes)),
+        classes=settings.classes,
+        engine=settings.engine,
+        precision=settings.precision.value,
+        workers=1,
+    )
+    classes, predictions = settings.classes or network.classes, found.predictions
+    shares = predictions.confidence()
+    assert predictions.classes is not None
+    assert predictions.scores is not None
+    values = predictions.scores if shares is None else shares
+    best = predictions.classes[0].tolist()
+    return Answer(
+        network.name,
+        str(image),
+        "score" if shares is None else "probability",
+        tuple(classes.keys[c] for c in best),
+        tuple(classes.names[c] for c in best),
+        tuple(values[0].astype(float).tolist()),
+    )

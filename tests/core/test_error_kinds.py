@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from manyhot.core.class_hierarchy import Hierarchy
 from manyhot.core.cooccurrence import ClassPairs
 from manyhot.core.error_kinds import (
     NOTHING,
     ORDER,
     ErrorContext,
     Errors,
-    Hierarchy,
     NeighbourLabels,
     RuleMatch,
     rarity_of,

@@ -14,11 +14,11 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, from_keys
+from manyhot.core.class_hierarchy import Hierarchy
 from manyhot.core.cooccurrence import ClassPairs
 from manyhot.core.error_kinds import (
     NOTHING,
     ErrorContext,
-    Hierarchy,
     NeighbourLabels,
     rarity_of,
 )

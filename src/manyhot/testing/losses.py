@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.core.class_hierarchy import Hierarchy
 from manyhot.core.cooccurrence import ClassPairs
 from manyhot.core.error_kinds import (
     NOTHING,
     RULE_NEEDS,
     ErrorContext,
     Errors,
-    Hierarchy,
     NeighbourLabels,
     RuleMatch,
     lacking,

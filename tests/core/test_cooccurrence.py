@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import contingency
+from scipy.stats import contingency, poisson
 
 from manyhot.core.cooccurrence import ClassPairs, CompanionImages, difference_of_means, permutation_p
 from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets
@@ -59,6 +59,25 @@ def test_lift_and_odds_ratio_of_many_images_are_scipys():
         ends = theirs.confidence_interval()
         # Half an image in each cell is little among thousands.
         assert [end[i] for end in odds] == pytest.approx([theirs.statistic, *ends], rel=2e-3)
+
+
+@pytest.mark.parametrize("n", [20, 400, 4000])
+def test_rare_pairs_are_those_of_scipys_poisson(n):
+    """Also pairs without an image, which are not among the counted pairs."""
+    rng = np.random.default_rng(n)
+    there = rng.random((n, C)) < (0.5, 0.4, 0.3, 0.1, 0.05, 0)
+    there[:, 1] &= ~there[:, 0]
+    there[:, 2] &= ~there[:, 0] | (rng.random(n) < 0.5)
+    sets = LabelSets.from_lists([np.flatnonzero(row) for row in there], C)
+    there = there[there.any(axis=1)]
+    expected = [
+        a * C + b
+        for a, b in itertools.combinations(range(C), 2)
+        if poisson.cdf((there[:, a] & there[:, b]).sum(), there[:, a].sum() * there[:, b].sum() / len(there))
+        <= 0.025
+    ]
+    assert ClassPairs.of(sets).rare.tolist() == expected
+    assert bool(expected) == (n > 20)
 
 
 @pytest.mark.parametrize("n", [60, 600])

@@ -4,16 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
+from manyhot.core.class_hierarchy import Hierarchy
+from manyhot.core.cooccurrence import ClassPairs
 from manyhot.core.error_kinds import (
     NOTHING,
     ORDER,
     ErrorContext,
     Errors,
-    Hierarchy,
     NeighbourLabels,
     RuleMatch,
-    count_together,
     rarity_of,
     severity_of,
     shares,
@@ -128,7 +129,7 @@ def test_superclasses_that_are_given_count_in_place_of_the_hierarchy(errors):
 
 def test_co_occurrence(errors):
     lists = random_case(np.random.default_rng(3)).labels
-    known = replace(errors.context, together=count_together(lists))
+    known = replace(errors.context, together=ClassPairs.of(lists))
     yes = lists.yes_matrix()[lists.usable].astype(int)
     both, alone = yes.T @ yes, yes.sum(0)
     company = both * yes.any(1).sum() >= np.outer(alone, alone)
@@ -136,7 +137,7 @@ def test_co_occurrence(errors):
     there = errors.state == YES
     others = errors.take(np.flatnonzero(~there))
     for images in (1, 2, 3):
-        rule = get("rule", f"co-occurrence(images={images}, lift=0, related=0)")
+        rule = get("rule", f"co-occurrence(images={images}, lift=0, related=0, share=0)")
         same(
             rule(replace(others, context=known)),
             by_hand(
@@ -170,8 +171,43 @@ def test_co_occurrence_needs_a_lift(errors, least):
         return np.exp(np.log(n * ab / (a * b)) - 1.959964 * np.sqrt(max(variance, 0))) >= least
 
     others = errors.take(np.flatnonzero(errors.state != YES))
-    others = replace(others, context=replace(errors.context, together=count_together(lists)))
-    same(get("rule", f"co-occurrence(lift={least}, related=0)")(others), by_hand(others, fits))
+    others = replace(others, context=replace(errors.context, together=ClassPairs.of(lists)))
+    same(get("rule", f"co-occurrence(lift={least}, related=0, share=0)")(others), by_hand(others, fits))
+
+
+@pytest.mark.parametrize("least", [0.1, 0.3, 0.6])
+def test_co_occurrence_needs_a_share_of_the_images_of_the_valid_class(errors, least):
+    """Not if the share is clearly smaller, by the upper end of Wilson's interval as SciPy computes it."""
+    lists = random_case(np.random.default_rng(3)).labels
+    yes = lists.yes_matrix()[lists.usable].astype(int)
+    n, both, alone = yes.any(1).sum(), yes.T @ yes, yes.sum(0)
+
+    def fits(valid, said):
+        ab, a, b = (int(x) for x in (both[valid, said], alone[valid], alone[said]))
+        if valid == said or ab < 2 or n * ab < a * b:
+            return False
+        return binomtest(ab, a).proportion_ci(method="wilson").high >= least
+
+    others = errors.take(np.flatnonzero(errors.state != YES))
+    others = replace(others, context=replace(errors.context, together=ClassPairs.of(lists)))
+    rule = get("rule", f"co-occurrence(lift=0, related=0, share={least})")
+    same(rule(others), by_hand(others, fits))
+
+
+def test_a_sofa_is_rarely_with_a_dog_though_a_dog_is_often_on_a_sofa():
+    dog, sofa = range(2)
+    lists = [[dog, sofa]] * 30 + [[dog]] * 600 + [[sofa]] * 5 + [[2]] * 1400
+    sets = LabelSets.from_lists([[dog], [sofa], *lists], 3)
+    context = replace(ErrorContext.of(sets), together=ClassPairs.of(sets))
+    two = Errors(
+        context,
+        np.array([0, 1]),
+        np.array([sofa, dog], np.int32),
+        np.zeros(2, np.uint8),
+        np.ones(2, np.float32),
+    )
+    assert get("rule", "co-occurrence")(two).fits.tolist() == [False, True]
+    assert get("rule", "co-occurrence(share=0)")(two).fits.tolist() == [True, True]
 
 
 def test_a_frequent_class_is_no_company():
@@ -181,7 +217,7 @@ def test_a_frequent_class_is_no_company():
     kinds = []
     for sets in (often, rare):
         lists = LabelSets.from_lists([[0], *sets], 3)
-        context = replace(ErrorContext.of(lists), together=count_together(lists))
+        context = replace(ErrorContext.of(lists), together=ClassPairs.of(lists))
         one = Errors(
             context, np.array([0]), np.array([1], np.int32), np.zeros(1, np.uint8), np.ones(1, np.float32)
         )
@@ -194,7 +230,7 @@ def test_a_related_class_is_confused_and_no_company():
     paths = [["dog", "animal"], ["horse", "animal"], ["person"], *([f"thing {i}"] for i in range(5))]
     together = [[1, 2]] * 10 + [[i] for i in range(3, 8)] * 10
     lists = LabelSets.from_lists([[0, 2], [2], *together], 8)
-    context = replace(ErrorContext.of(lists), together=count_together(lists), hierarchy=Hierarchy.of(paths))
+    context = replace(ErrorContext.of(lists), together=ClassPairs.of(lists), hierarchy=Hierarchy.of(paths))
     two = Errors(
         context,
         np.array([0, 1]),
@@ -206,6 +242,25 @@ def test_a_related_class_is_confused_and_no_company():
     assert get("rule", "co-occurrence(related=0.2)")(two).fits.tolist() == [True, True]
     unknown = replace(two, context=replace(context, hierarchy=None))
     assert get("rule", "co-occurrence")(unknown).fits.tolist() == [True, True]
+
+
+def test_a_class_that_is_rarely_with_the_prediction_speaks_against_company():
+    """A person explains a horse, but not in a street, where no horse was ever seen."""
+    person, horse, car = range(3)
+    lists = [[person, horse]] * 30 + [[car]] * 30 + [[person, car]] * 5
+    sets = LabelSets.from_lists([[person], [person, car], *lists], 3)
+    context = replace(ErrorContext.of(sets), together=ClassPairs.of(sets))
+    two = Errors(
+        context,
+        np.array([0, 1]),
+        np.full(2, horse, np.int32),
+        np.zeros(2, np.uint8),
+        np.ones(2, np.float32),
+    )
+    assert get("rule", "co-occurrence(lift=1)")(two).fits.tolist() == [True, False]
+    often = LabelSets.from_lists([[person], [person, car], *lists, *[[car, horse]] * 30], 3)
+    other = replace(two, context=replace(context, together=ClassPairs.of(often)))
+    assert get("rule", "co-occurrence(lift=0)")(other).fits.tolist() == [True, True]
 
 
 def test_unclear(errors):

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from manyhot.core.error_kinds import ErrorContext, Errors, Hierarchy
+from manyhot.core.class_hierarchy import Hierarchy
+from manyhot.core.error_kinds import ErrorContext, Errors
 from manyhot.core.sets import LabelSets
 from manyhot.registry import get
 

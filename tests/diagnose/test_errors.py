@@ -31,6 +31,9 @@ PETS = ClassList(
 )
 SETS = [[0], [1], [1], [3, 4], [3], [], [0, 1]]
 LABEL = [0, 1, 1, 3, 3, 0, 0]
+NO_SUPERCLASSES = (
+    "no hierarchy, no superclasses are given, and no classes are confused clearly more often than others"
+)
 IDS = pa.array([f"{i}.jpg" for i in range(len(SETS))])
 
 
@@ -143,11 +146,8 @@ def test_rules_that_rest_say_why_and_count_nothing(labels):
     found = sort(labels, [ranks(1, 1)])
     assert found.skipped_rules == {
         "collapsed-pair": "no collapsed pairs are known",
-        "fine-grained": "without a class list there is no hierarchy, and no superclasses are given",
-        "out-of-vocabulary": (
-            "without a class list there is no hierarchy, and no superclasses are given; "
-            "no embeddings are given"
-        ),
+        "fine-grained": f"without a class list there is {NO_SUPERCLASSES}",
+        "out-of-vocabulary": f"without a class list there is {NO_SUPERCLASSES}; no embeddings are given",
         "non-prototypical": "no list of non-prototypical images is given",
     }
     assert list(found.models[0].counts) == ["valid-label", "unclear", "co-occurrence", "model-failure"]
@@ -161,10 +161,7 @@ def test_rules_that_rest_say_why_and_count_nothing(labels):
 def test_a_class_list_without_hierarchy(labels):
     flat = from_keys(["a", "b", "c", "d", "e"], "flat")
     found = sort(labels, [ranks(1, 1)], classes=flat)
-    assert (
-        found.skipped_rules["fine-grained"]
-        == "the class list flat has no hierarchy, and no superclasses are given"
-    )
+    assert found.skipped_rules["fine-grained"] == f"the class list flat has {NO_SUPERCLASSES}"
     assert found.skipped_rules["collapsed-pair"] == "no collapsed pairs are known for the class list flat"
     given = sort(labels, [ranks(1, 0)], classes=flat, superclasses={"dogs": [0, 1, 2]})
     assert given.table["kind"].to_pylist() == ["fine-grained", "fine-grained"]
@@ -545,3 +542,70 @@ def test_images_without_a_prediction_or_a_label_are_skipped():
     (model,) = found.models
     assert (model.n, model.n_skipped, model.n_errors) == (1, 2, 1)
     assert found.notes[0] == "m: 1 labelled images have no prediction and were left out"
+
+
+BLOCKS = [[0, 1, 2], [3, 4], [5, 6, 7, 8]]
+
+
+def confusing(rng, n=4000, c=16):
+    """Return labels and a model that confuses the classes of `BLOCKS`; other classes are in none of them."""
+    label = rng.integers(0, c, n)
+    group = {i: block for block in BLOCKS for i in block}
+    top = label.copy()
+    wrong = np.flatnonzero(rng.random(n) < 0.3)
+    top[wrong] = [rng.choice(group.get(label[i], [label[i]])) for i in wrong]
+    stray = np.flatnonzero(rng.random(n) < 0.02)
+    top[stray] = rng.integers(0, c, len(stray))
+    return label, top
+
+
+def test_superclasses_by_confusions():
+    """Names that WordNet lacks, and no table: classes that are confused with one another."""
+    label, top = confusing(np.random.default_rng(0))
+    names = [f"part {i}" for i in range(16)]
+    reading = Reading(label=label.tolist(), classes=names)
+    found = diagnose_errors([[i] for i in label], top[:, None], reading=reading)
+    errors = found.table.to_pylist()
+    inside = {(a, b) for block in BLOCKS for a in block for b in block}
+    assert {e["kind"] for e in errors} == {"fine-grained", "model-failure"}
+    for e in errors:
+        assert (e["kind"] == "fine-grained") == ((e["label"], e["class_b"]) in inside)
+    assert found.superclasses == "confusions"
+    assert found.metadata["superclasses"] == "confusions"
+    assert found.to_json()["superclasses"] == "confusions"
+    assert [note for note in found.notes if note.startswith("superclasses")] == [
+        "superclasses are clusters of classes that these models confuse at least 2 times as often as classes "
+        f"on average, in {len(errors)} wrong predictions: part 0, part 1, part 2; part 3, part 4; part 5, "
+        "part 6, part 7, part 8. Such classes need not be related; pass `superclasses` if you know them"
+    ]
+
+
+def test_known_superclasses_come_before_confusions(labels):
+    label, top = confusing(np.random.default_rng(1))
+    parts = [f"part {i}" for i in range(16)]
+    voc = ["aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", *parts[9:]]
+    sources = {}
+    for classes, superclasses in ((voc, {"x": [0, 9]}), (voc, None), (parts, None)):
+        reading = Reading(label=label.tolist(), classes=classes)
+        found = diagnose_errors(
+            [[i] for i in label], top[:, None], superclasses=superclasses, reading=reading
+        )
+        clustered = [note for note in found.notes if note.startswith("superclasses are clusters")]
+        sources[found.superclasses] = bool(clustered)
+    assert sources == {"given": False, "WordNet": False, "confusions": True}
+    assert sort(labels, [ranks(1, 1)], classes=PETS).superclasses == "class list"
+    assert sort(labels, [ranks(1, 1)]).superclasses == "none"
+
+
+def test_clusters_count_all_errors_and_all_models():
+    """Also those below the minimum confidence, and the same for each model and order of models."""
+    label, top = confusing(np.random.default_rng(2))
+    scores = np.full((len(label), 16), 0.03)
+    scores[np.arange(len(label)), top] = 0.55
+    ids = pa.array([str(i) for i in range(len(label))])
+    models = [Predictions(ids, name, scores=scores, score_kind="probability", n_classes=16) for name in "ab"]
+    options = {"min_confidence": 0.9, "reading": Reading(label=label.tolist(), n_classes=16)}
+    few = diagnose_errors([[i] for i in label], models, **options)
+    assert len(few) == 0
+    assert few.superclasses == "confusions"
+    assert few.models[0].counts["fine-grained"] == 0

@@ -76,9 +76,9 @@ def raw(mirror):
     n = sum(map(bool, sets.values()))
 
     def is_company(a, b):
-        """Whether two classes are valid together on two images, and clearly more often than by chance."""
+        """Whether b is valid on two images of a, not clearly on few of them, and clearly not by chance."""
         ab = together[min(a, b), max(a, b)]
-        if ab < 2:
+        if ab < 2 or binomtest(ab, alone[a]).proportion_ci(method="wilson").high < 0.1:
             return False
         only = np.array([ab, alone[a] - ab, alone[b] - ab]) / n
         slopes = np.array([1 / ab - 1 / alone[a] - 1 / alone[b], -1 / alone[a], -1 / alone[b]]) * n
@@ -462,10 +462,10 @@ def test_the_command_prints_shares_with_their_n(own):
         "66.7% (20.8 to 98.3)",
         "",
         "rule collapsed-pair skipped: no collapsed pairs are known",
-        "rule fine-grained skipped: without a class list there is no hierarchy, and no superclasses are "
-        "given",
-        "rule out-of-vocabulary skipped: without a class list there is no hierarchy, and no superclasses are "
-        "given; no embeddings are given",
+        "rule fine-grained skipped: without a class list there is no hierarchy, no superclasses are given, "
+        "and no classes are confused clearly more often than others",
+        "rule out-of-vocabulary skipped: without a class list there is no hierarchy, no superclasses are "
+        "given, and no classes are confused clearly more often than others; no embeddings are given",
         "rule non-prototypical skipped: no list of non-prototypical images is given",
         "",
         "first 3 of 3, highest confidence first",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy import typing as npt
 from scipy.sparse import csr_array
-from scipy.special import gammainc, gammaincc, ndtr, ndtri
+from scipy.special import gammainc, gammaincc, ndtr, ndtri, pdtr
 
-from manyhot.core.array_types import AnyFloats, Floats
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.resampling import LEVEL
 from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets, pairs_within
 
@@ -54,6 +55,27 @@ class ClassPairs:
         a, b = np.divmod(pair, sets.n_classes)
         return cls(a, b, both, images, int(np.count_nonzero(sets.scored)))
 
+    @cached_property
+    def company(self) -> Bools:
+        """Whether each pair is valid together at least as often as by chance, on n_a n_b / n images.
+
+        With twenty classes, for example, nearly all pairs are valid together on some image, even *dog* and
+        *cat*.
+        """
+        return np.asarray(self.both * self.n >= self.images[self.a] * self.images[self.b])
+
+    @cached_property
+    def keys(self) -> npt.NDArray[np.int64]:
+        """The pairs as ``a * C + b``, ascending."""
+        return self.a * len(self.images) + self.b
+
+    def places(self, one: Ints, other: Ints) -> npt.NDArray[np.int64]:
+        """Return the place of each pair of two classes, in any order; -1 if no image has both."""
+        key = np.minimum(one, other).astype(np.int64) * len(self.images) + np.maximum(one, other)
+        place = np.searchsorted(self.keys, key)
+        there = np.append(self.keys, -1)[place] == key
+        return np.where(there, place, -1)
+
     def lift(self) -> Bounds:
         """Return the lift of each pair: its frequency divided by that expected by chance, n n_ab / (n_a n_b).
 
@@ -63,6 +85,30 @@ class ClassPairs:
         value = self.n * ab / (a * b)
         variance = 1 / ab - 1 / a - 1 / b - 1 / max(self.n, 1) + 2 * ab / (a * b)
         return _exp_interval(value, variance)
+
+    @cached_property
+    def rare(self) -> npt.NDArray[np.int64]:
+        """The pairs that are valid together clearly less often than by chance, as ``a * C + b``.
+
+        The number of images with both classes is then at the lower end, 2.5 %, of the Poisson distribution
+        whose mean is the number expected by chance. Pairs without an image count, if enough are expected.
+        """
+        expected_least = -np.log((1 - LEVEL) / 2)  # with fewer, not even 0 images are clearly less
+        often = np.flatnonzero(self.images * self.images.max(initial=0) >= expected_least * self.n)
+        n_classes = len(self.images)
+        both = csr_array((self.both, (self.a, self.b)), shape=(n_classes, n_classes))
+        parts = [np.empty(0, np.int64)]
+        for place, a in enumerate(often):
+            b = often[place + 1 :]
+            expected = self.images[a] * self.images[b] / max(self.n, 1)
+            few = pdtr(both[[a]].toarray()[0, b], expected) <= (1 - LEVEL) / 2
+            parts.append(a * n_classes + b[few])
+        return np.concatenate(parts)
+
+    def is_rare(self, one: Ints, other: Ints) -> Bools:
+        """Return whether each pair of two classes, in any order, is one of `rare`."""
+        key = np.minimum(one, other).astype(np.int64) * len(self.images) + np.maximum(one, other)
+        return np.isin(key, self.rare)
 
     def odds_ratio(self) -> Bounds:
         """Return the odds ratio: the odds of one class with the other class, divided by the odds without it.

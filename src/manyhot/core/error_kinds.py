@@ -17,8 +17,10 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
+from manyhot.core.class_hierarchy import NO_ANCESTOR, Hierarchy
 from manyhot.core.cooccurrence import ClassPairs
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
+from manyhot.core.share_intervals import wilson_interval
 from manyhot.errors import InputError
 from manyhot.registry import Entry, register
 
@@ -44,6 +46,12 @@ A frequent class is company of everything, but not more than by chance: in ``../
 in 20 % of the images, in 48 % of those with a horse, and in 20 % of those with a dog.
 """
 
+MIN_SHARE = 0.1
+"""Share of the images of a class below which another class is surely not often together with it.
+
+In ``../shared/data/voc``, a person is in 48 % of the images with a horse, a sofa in 5 % of those with a dog.
+"""
+
 RELATED_GROUP = 0.25
 """Maximum size of a group, as a share of all classes, for its classes to be confused with one another.
 
@@ -61,83 +69,6 @@ Peychev et al.
 
 
 @dataclass(frozen=True, eq=False)
-class Hierarchy:
-    """A tree of classes.
-
-    Attributes
-    ----------
-    down : ndarray of int32, shape (C, L)
-        The path from the root to each class. Short paths are padded with numbers that occur in no other path.
-    beneath : ndarray of int64, shape (number of nodes,)
-        Number of classes below each node. If the node itself is a class, it is counted.
-    n_counted : int
-        The number of classes that `beneath` counts: C, or those of a larger list.
-    source : str
-        Where the tree is from, in words; empty if the class list has it.
-    """
-
-    down: npt.NDArray[np.int32]
-    beneath: npt.NDArray[np.int64]
-    n_counted: int
-    source: str = ""
-
-    @classmethod
-    def of(
-        cls, paths: Sequence[Sequence[str]], counted: Sequence[Sequence[str]] = (), source: str = ""
-    ) -> Hierarchy:
-        """Return the tree from the path of each class to the root, starting with the class.
-
-        Groups are as large as the number of paths of `counted` through them, by default that of `paths`. A
-        list of few classes thus has the groups of a larger list, such as WordNet's.
-        """
-        tree = cls._of(paths)
-        if not counted:
-            return replace(tree, source=source)
-        larger = cls._of([*paths, *counted])
-        down, others = larger.down[: len(paths)], larger.down[len(paths) :]
-        beneath = np.bincount(others[others >= 0], minlength=len(larger.beneath))
-        return cls(down, beneath, len(counted), source)
-
-    @classmethod
-    def _of(cls, paths: Sequence[Sequence[str]]) -> Hierarchy:
-        number = {step: i for i, step in enumerate(dict.fromkeys(s for path in paths for s in path))}
-        length = max([len(path) for path in paths], default=1)
-        down = np.repeat(-1 - np.arange(len(paths), dtype=np.int32)[:, None], length, axis=1)
-        for row, path in zip(down, paths, strict=True):
-            row[: len(path)] = [number[step] for step in reversed(path)]
-        return cls(down, np.bincount(down[down >= 0], minlength=len(number)), len(paths))
-
-    def group_size(self, a: Ints, b: Ints) -> npt.NDArray[np.int64]:
-        """Return the number of classes below the lowest common ancestor of two classes, shape (p,).
-
-        The result is 1 if both are the same class, and more than `n_counted` if there is no common ancestor.
-        """
-        n = len(self.down)
-        pair, back = np.unique(a.astype(np.int64) * n + b, return_inverse=True)
-        a, b = pair // n, pair % n
-        shared = np.cumprod(self.down[a] == self.down[b], axis=1).sum(1)
-        lowest = self.down[a, np.maximum(shared - 1, 0)]
-        size = np.where(shared > 0, self.beneath[np.maximum(lowest, 0)], self.n_counted + 1)
-        return np.asarray(np.where(a == b, 1, size)[back], np.int64)
-
-    def height(self, a: Ints, b: Ints) -> npt.NDArray[np.int64]:
-        """Return the height of the lowest common ancestor of two classes above the lower of them, shape (p,).
-
-        It is 0 for the same class, 1 if one is the parent of the other or both have the same parent, and
-        `NOTHING` if there is no common ancestor.
-
-        References
-        ----------
-        L. Bertinetto et al. Making Better Mistakes: Leveraging Class Hierarchies with Deep Networks. CVPR
-        2020, arXiv 1912.09393. In their tree, all classes are leaves at the same depth.
-        """
-        depth = (self.down >= 0).sum(axis=1)
-        shared = np.cumprod(self.down[a] == self.down[b], axis=1).sum(axis=1) * (a != b)
-        apart = np.where(shared > 0, np.maximum(depth[a], depth[b]) - shared, NOTHING)
-        return np.asarray(np.where(a == b, 0, apart), np.int64)
-
-
-@dataclass(frozen=True, eq=False)
 class NeighbourLabels:
     """The labels of the images that are most similar to each image.
 
@@ -151,10 +82,6 @@ class NeighbourLabels:
 
     classes: Ints
     rarity: AnyFloats
-
-
-Together = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]
-"""Pairs of classes as ``a * C + b``, their numbers of images, and the lower ends of their lifts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,8 +104,8 @@ class ErrorContext:
         The superclass of each class, or `NOTHING` if it has none. Used instead of `hierarchy`.
     pairs : ndarray of int, shape (p, 2), optional
         Pairs of a valid class and a class that has the same meaning when predicted.
-    together : (ndarray of int64, ndarray of int64, ndarray of float), optional
-        The result of `count_together`.
+    together : ClassPairs, optional
+        The classes that are valid together.
     neighbours : NeighbourLabels, optional
     listed : ndarray of bool, shape (n,), optional
         Images that people called non-prototypical.
@@ -192,7 +119,7 @@ class ErrorContext:
     hierarchy: Hierarchy | None = None
     groups: Ints | None = None
     pairs: Ints | None = None
-    together: Together | None = None
+    together: ClassPairs | None = None
     neighbours: NeighbourLabels | None = None
     listed: Bools | None = None
 
@@ -338,26 +265,6 @@ def lacking(context: ErrorContext, rule: Entry) -> list[str]:
     return [need for need in rule.about.get("needs", ()) if context.lacks(need)]
 
 
-def count_together(sets: LabelSets) -> Together:
-    """Return the pairs of classes that are valid together, with the number of images and the lift of each.
-
-    Pairs that are valid together less often than expected by chance (n_a n_b / n of n images) are left out.
-    With twenty classes, for example, nearly all pairs are valid together on some image, even *dog* and *cat*.
-
-    Returns
-    -------
-    pair : ndarray of int64, shape (p,)
-        ``a * C + b`` with a < b, ascending.
-    images : ndarray of int64, shape (p,)
-    lift : ndarray of float, shape (p,)
-        Lower end of the interval of how many times as often the pair is valid as by chance.
-    """
-    pairs = ClassPairs.of(sets)
-    company = pairs.both * pairs.n >= pairs.images[pairs.a] * pairs.images[pairs.b]
-    lift = pairs.lift()[1]
-    return (pairs.a * sets.n_classes + pairs.b)[company], pairs.both[company], lift[company]
-
-
 def severity_of(errors: Errors) -> npt.NDArray[np.int64]:
     """Return how far the predicted class is from the closest valid class, shape (e,).
 
@@ -369,7 +276,7 @@ def severity_of(errors: Errors) -> npt.NDArray[np.int64]:
         return severity
     rows, valid = errors.against()
     height = errors.context.hierarchy.height(valid, errors.predicted[rows])
-    known = height != NOTHING
+    known = height != NO_ANCESTOR
     order = np.argsort(-height[known], kind="stable")  # the smallest is written last
     severity[rows[known][order]] = height[known][order]
     return severity
@@ -387,6 +294,19 @@ def rarity_of(similarity: AnyFloats) -> Floats:
     above = len(ascending) - np.searchsorted(ascending, similarity, side="right")
     share = above / max(len(ascending), 1)
     return np.where(np.isnan(similarity), np.nan, share)
+
+
+def _often_together(
+    pairs: ClassPairs, place: Ints, valid: Ints, images: int, lift: float, share: float
+) -> Bools:
+    """Return whether the predicted class is often together with a valid class; see `co_occurrence`."""
+    fits = np.zeros(len(place), bool)
+    seen = np.flatnonzero(place >= 0)
+    at = place[seen]
+    enough = pairs.company[at] & (pairs.both[at] >= images) & (pairs.lift()[1][at] >= lift)
+    seen, at = seen[enough], at[enough]
+    fits[seen] = wilson_interval(pairs.both[at], pairs.images[valid[seen]])[1] >= share
+    return fits
 
 
 def _check_option(name: str, value: float, least: float, most: float = float("inf")) -> None:
@@ -508,7 +428,12 @@ def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = L
 
 @register("rule", "co-occurrence", needs=("together",))
 def co_occurrence(
-    errors: Errors, *, images: int = 2, lift: float = MIN_LIFT, related: float = RELATED_GROUP
+    errors: Errors,
+    *,
+    images: int = 2,
+    lift: float = MIN_LIFT,
+    share: float = MIN_SHARE,
+    related: float = RELATED_GROUP,
 ) -> RuleMatch:
     """The predicted class often occurs together with a valid class, which suggests a spurious correlation.
 
@@ -516,8 +441,9 @@ def co_occurrence(
     image is not evidence for its own error, because the rule does not match if the predicted class is in its
     label set. Deviation: two classes must occur together clearly more often than by chance. Otherwise, a
     class that is in many images, such as *person*, would explain every error on these images. The rule does
-    not match either if another valid class is related to the predicted class, because it may have been
-    confused with it.
+    not match either if another valid class speaks against it: one that is related to the predicted class,
+    because it may have been confused with it, or one that is valid together with it clearly less often than
+    by chance. A person in a street does not explain a horse.
 
     Parameters
     ----------
@@ -527,6 +453,9 @@ def co_occurrence(
     lift : float
         Minimum of the lower end of the 95 % interval of the lift: the number of these images, divided by the
         number expected by chance.
+    share : float
+        Minimum share of the images of the valid class for which the predicted class is valid, too. The rule
+        does not match if the share is clearly smaller: the upper end of its 95 % interval is below `share`.
     related : float
         Two classes are related if at most this share of all classes is below their lowest common ancestor.
         Without superclasses, no classes are related.
@@ -534,15 +463,17 @@ def co_occurrence(
     _check_option("images", images, 1)
     _check_option("lift", lift, 0)
     _check_option("related", related, 0, 1)
-    assert errors.context.together is not None
-    pair, count, least = errors.context.together
+    _check_option("share", share, 0, 1)
+    pairs = errors.context.together
+    assert pairs is not None
     rows, valid = errors.against()
     predicted = errors.predicted[rows]
-    low, high = np.minimum(valid, predicted).astype(np.int64), np.maximum(valid, predicted)
-    fits = np.isin(low * errors.context.n_classes + high, pair[(count >= images) & (least >= lift)])
+    place = pairs.places(valid, predicted)
+    fits = _often_together(pairs, place, valid, images, lift, share)
     if not errors.context.lacks("superclasses"):
         confused = errors.context.alike(valid, predicted, related) & ~fits
         fits &= ~np.isin(rows, rows[confused])
+    fits &= ~np.isin(rows, rows[pairs.is_rare(valid, predicted)])
     fits &= errors.state[rows] != YES
     return _first_fitting(errors, fits, rows, valid)
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import Floats, Ints
+from manyhot.core.cooccurrence import ClassPairs
 from manyhot.core.ensembles import Ensemble
-from manyhot.core.error_kinds import count_together
 from manyhot.core.label_issues import check_least
 from manyhot.core.sets import NO_LABEL, YES, LabelSets
 
@@ -114,7 +114,9 @@ def _co_labelled(sets: LabelSets | None, n_classes: int) -> tuple[Ints, Ints, In
     if sets is None:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.zeros(n_classes, np.int64)
     yes = (sets.state == YES) & sets.usable[sets.rows]
-    return *count_together(sets)[:2], np.bincount(sets.classes[yes], minlength=n_classes)
+    pairs = ClassPairs.of(sets)
+    n_images = np.bincount(sets.classes[yes], minlength=n_classes)
+    return pairs.keys[pairs.company], pairs.both[pairs.company], n_images
 
 
 def _looked_up(keys: Ints, values: npt.NDArray[np.number], queries: Ints) -> Floats:

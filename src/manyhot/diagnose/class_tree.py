@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 from manyhot.classes import ClassList, class_list
-from manyhot.core.error_kinds import Hierarchy
+from manyhot.core.class_hierarchy import Hierarchy
 
 MIN_NAMED = 0.5
 """Minimum share of classes whose names WordNet has, for its tree to be used."""

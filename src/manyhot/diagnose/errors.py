@@ -12,8 +12,14 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
-from manyhot.classes import class_list_of
+from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
+from manyhot.core.confusion_clusters import (
+    MIN_RATIO,
+    MOST_CLUSTERED_CLASSES,
+    ConfusionCounts,
+    confusion_clusters,
+)
 from manyhot.core.error_kinds import (
     NOTHING,
     ORDER,
@@ -175,7 +181,7 @@ def _sort_source(source: Source, settings: _Settings, files: EvidenceFiles, run:
     classes = source.classes or labels.class_list or class_list_of(labels.class_hash)
     evidence = ErrorEvidence(labels, sets, classes)
     context, missing = evidence.context(files, source)
-    sorter = _Sorter(labels, sets, context, settings, source.name)
+    sorter = _Sorter(labels, sets, context, settings, source.name, classes)
     for done, (model, fitted) in enumerate(fitting_models(source.models(), sorter.fit, source.misfits), 1):
         sorter.add(model, *fitted)
         if run.on_progress:
@@ -217,13 +223,16 @@ class _Sorter:
     context: ErrorContext
     settings: _Settings
     dataset: str
-    _models: list[ModelErrors] = field(default_factory=list)
-    _tables: list[pa.Table] = field(default_factory=list)
+    classes: ClassList | None = None
+    _unsorted: list[tuple[ModelErrors, Errors]] = field(default_factory=list)
     _notes: list[str] = field(default_factory=list)
     _last: tuple[pa.Array, Alignment, LabelSets] | None = None
     _noted: Alignment | None = None
 
     def __post_init__(self) -> None:
+        n_classes = self.sets.n_classes
+        clustered = self.context.lacks("superclasses") and n_classes <= MOST_CLUSTERED_CLASSES
+        self._confusions = ConfusionCounts.none(n_classes) if clustered else None
         against_label = self.settings.event == "label"
         self._judged = self.sets.labelled if against_label else self.sets.scored
         if not self._judged.any():
@@ -250,28 +259,47 @@ class _Sorter:
         return case, alignment
 
     def add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
-        """Sort the errors of one model."""
+        """Collect the errors of one model. They are sorted when the confusions of all models are counted."""
         self._note_unmatched(predictions.model, alignment)
         judged = self._judged[alignment.left] & (case.top[:, 0] >= 0)
         wrong = judged & ~(case.is_label if self.settings.event == "label" else case.hit)[:, 0]
-        errors = self._errors(case, alignment, wrong)
-        kinds, severity = sort_errors(errors, self.settings.rules), severity_of(errors)
-        n, known = int(np.count_nonzero(judged)), severity[severity != NOTHING]
-        self._models.append(
-            ModelErrors(
-                self.dataset,
-                predictions.model,
-                n,
-                len(judged) - n,
-                int(np.count_nonzero(wrong)),
-                self._counts(kinds),
-                float(known.mean()) if len(known) else float("nan"),
-                len(known),
-            )
+        if self._confusions is not None:
+            self._confusions.add(case)
+        n = int(np.count_nonzero(judged))
+        model = ModelErrors(
+            self.dataset, predictions.model, n, len(judged) - n, int(np.count_nonzero(wrong)), {}
         )
-        table = self._table(predictions.model, errors, kinds)
+        self._unsorted.append((model, self._errors(case, alignment, wrong)))
+
+    def _sorted(self, model: ModelErrors, errors: Errors) -> tuple[ModelErrors, pa.Table]:
+        """Sort the errors of one model."""
+        errors = replace(errors, context=self.context)
+        kinds, severity = sort_errors(errors, self.settings.rules), severity_of(errors)
+        known = severity[severity != NOTHING]
+        model = replace(
+            model,
+            counts=self._counts(kinds),
+            severity=float(known.mean()) if len(known) else float("nan"),
+            n_severity=len(known),
+        )
         column = pa.array(severity, pa.int32(), mask=severity == NOTHING)
-        self._tables.append(table.append_column("ancestor_height", column))
+        table = self._table(model.model, errors, kinds)
+        return model, table.append_column("ancestor_height", column)
+
+    def _cluster(self) -> str:
+        """Use clusters of confusions as superclasses if there are any; return where superclasses are from."""
+        if self.context.groups is not None:
+            return "given"
+        if self.context.hierarchy is not None:
+            return self.context.hierarchy.source or "class list"
+        if self._confusions is None:
+            return "none"
+        groups = confusion_clusters(self._confusions.confused, self._confusions.images)
+        if (groups == NOTHING).all():
+            return "none"
+        self.context = replace(self.context, groups=groups)
+        self._notes.append(_on_clusters(self._confusions, groups, self.classes))
+        return "confusions"
 
     def _errors(self, case: Case, alignment: Alignment, wrong: npt.NDArray[np.bool_]) -> Errors:
         """Return the errors above the least confidence, or all of them without one."""
@@ -288,24 +316,27 @@ class _Sorter:
 
     def finish(self, missing: Mapping[str, str], notes: Sequence[str]) -> SortedErrors:
         """Return the errors of all models added; `missing` explains why a kind of evidence is missing."""
-        if not self._models:
+        if not self._unsorted:
             raise InputError(
                 "Sorting errors needs predictions, and there are none.",
                 do="pass predictions of at least one model",
             )
+        superclasses = self._cluster()
         skipped = {
             _kind(rule): "; ".join(missing[need] for need in needs)
             for rule in self.settings.rules
             if (needs := lacking(self.context, rule))
         }
-        table = pa.concat_tables(self._tables).combine_chunks()
+        models, parts = zip(*(self._sorted(*one) for one in self._unsorted), strict=True)
+        table = pa.concat_tables(parts).combine_chunks()
         return SortedErrors(
             table,
-            tuple(self._models),
+            models,
             tuple(rule.name for rule in self.settings.rules),
             skipped,
             self.settings.event,
             self.settings.min_confidence,
+            superclasses,
             notes=(
                 *notes,
                 *self._notes,
@@ -400,6 +431,18 @@ class _Sorter:
     @cached_property
     def _size(self) -> npt.NDArray[np.int64]:
         return self.sets.size
+
+
+def _on_clusters(counts: ConfusionCounts, groups: npt.NDArray[np.int64], classes: ClassList | None) -> str:
+    """Return a note about the clusters of confusions that are the superclasses."""
+    names = [str(i) for i in range(len(groups))] if classes is None else classes.names
+    members = ([names[i] for i in np.flatnonzero(groups == g)] for g in range(groups.max() + 1))
+    listed = "; ".join(", ".join(cluster) for cluster in members)
+    return (
+        f"superclasses are clusters of classes that these models confuse at least {MIN_RATIO:g} times as "
+        f"often as classes on average, in {counts.confused.sum():,} wrong predictions: {listed}. Such "
+        "classes need not be related; pass `superclasses` if you know them"
+    )
 
 
 def _on_confusions(table: pa.Table, skipped: Mapping[str, str]) -> list[str]:

@@ -14,13 +14,12 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, from_keys
+from manyhot.core.class_hierarchy import Hierarchy
+from manyhot.core.cooccurrence import ClassPairs
 from manyhot.core.error_kinds import (
     NOTHING,
     ErrorContext,
-    Hierarchy,
     NeighbourLabels,
-    Together,
-    count_together,
     rarity_of,
 )
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, LabelSets
@@ -173,7 +172,7 @@ class ErrorEvidence:
 
     def context(self, files: EvidenceFiles, source: Source) -> tuple[ErrorContext, dict[str, str]]:
         """Return the evidence, and the reason for each kind of evidence that is missing."""
-        together = self._together(files.read_labels(source.classes))
+        together = ClassPairs.of(self._cooccurrence_sets(files.read_labels(source.classes)))
         superclasses = files.read_superclasses(self.labels.n_classes, source.classes)
         listed = files.listed_ids(source)
         similar = files.similar
@@ -182,14 +181,15 @@ class ErrorEvidence:
             hierarchy=self._hierarchy() if superclasses is None else None,
             groups=None if superclasses is None else self._groups(superclasses),
             pairs=self._pairs(files.collapsed_pairs),
-            together=together if len(together[0]) else None,
+            together=together if len(together.a) else None,
             neighbours=None if similar is None else self.neighbours(similar, files.neighbours),
             listed=None if listed is None else self._listed(listed),
         )
         name = self.classes.name if self.classes is not None else ""
         about = f"the class list {name} has" if name else "without a class list there is"
         return context, {
-            "superclasses": f"{about} no hierarchy, and no superclasses are given",
+            "superclasses": f"{about} no hierarchy, no superclasses are given, and no classes are confused "
+            "clearly more often than others",
             "pairs": f"no collapsed pairs are known {f'for the class list {name}' if name else ''}".strip(),
             "others": "no rater was asked about a class other than the original labels",
             "together": "no image has two labels",
@@ -247,9 +247,9 @@ class ErrorEvidence:
             )
         return found.astype(np.int64)
 
-    def _together(self, together: Labels | None) -> Together:
+    def _cooccurrence_sets(self, together: Labels | None) -> LabelSets:
         if together is None:
-            return count_together(self.sets)
+            return self.sets
         if together.n_classes != self.labels.n_classes:
             raise MatchError(
                 "The label sets used to count which classes occur together have another class list.",
@@ -257,7 +257,7 @@ class ErrorEvidence:
                 got=f"{together.n_classes:,} classes",
                 allowed=f"{self.labels.n_classes:,} classes",
             )
-        return count_together(label_sets(together))
+        return label_sets(together)
 
     def _listed(self, ids: Collection[str]) -> npt.NDArray[np.bool_]:
         distinct = pa.array(list(dict.fromkeys(ids)), pa.string())

@@ -84,6 +84,9 @@ class SortedErrors(Result):
         What counts as an error.
     min_confidence : float or None
         Only errors with a confidence above this value were sorted.
+    superclasses : {"given", "class list", "WordNet", "confusions", "none"}
+        Where the superclasses are from: the argument, the class list, WordNet by the names of the classes, or
+        clusters of classes that the models confuse. Several data sets may differ: "WordNet, none".
     sources : tuple of Source
         The data sets, whose photographs the gallery shows.
     hints : list of str
@@ -100,6 +103,7 @@ class SortedErrors(Result):
     skipped_rules: dict[str, str]
     event: str
     min_confidence: float | None
+    superclasses: str = "none"
     sources: tuple[Source, ...] = field(default=(), repr=False)
     hints: list[str] = field(default_factory=list, repr=False)
 
@@ -175,6 +179,7 @@ class SortedErrors(Result):
             "event": self.event,
             "min_confidence": self.min_confidence,
             "rules": self.rules,
+            "superclasses": self.superclasses,
             "models": [
                 {key: getattr(m, key) for key in keys} | {"severity": m.severity if m.n_severity else None}
                 for m in self.models
@@ -210,7 +215,9 @@ class SortedErrors(Result):
         first = parts[0]
         skipped = first.skipped_rules if len(parts) == 1 else _joined_reasons(parts)
         named = [(f"{p.models[0].dataset}: " if len(parts) > 1 else "", p) for p in parts]
+        superclasses = ", ".join(dict.fromkeys(p.superclasses for p in parts))
         metadata = {
+            "superclasses": superclasses,
             "rules": json.dumps(first.rules),
             "skipped_rules": json.dumps(skipped, ensure_ascii=False),
             "event": first.event,
@@ -223,6 +230,7 @@ class SortedErrors(Result):
             skipped,
             first.event,
             first.min_confidence,
+            superclasses,
             notes=tuple(f"{name}{note}" for name, p in named for note in p.notes),
             sources=tuple(source for p in parts for source in p.sources),
             metadata=metadata,

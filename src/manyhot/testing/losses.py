@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.core.class_hierarchy import Hierarchy
+from manyhot.core.cooccurrence import ClassPairs
 from manyhot.core.error_kinds import (
     NOTHING,
     RULE_NEEDS,
     ErrorContext,
     Errors,
-    Hierarchy,
     NeighbourLabels,
     RuleMatch,
-    count_together,
     lacking,
     rarity_of,
     sort_errors,
@@ -242,7 +242,7 @@ def random_errors(rng: np.random.Generator, *, n: int = 80, c: int = 24, e: int 
         ErrorContext.of(sets),
         hierarchy=Hierarchy.of(paths),
         pairs=rng.integers(0, c, (40, 2)),
-        together=count_together(sets),
+        together=ClassPairs.of(sets),
         neighbours=NeighbourLabels(nearest, rarity_of(similarity)),
         listed=rng.random(n) < 0.4,
     )
@@ -319,9 +319,7 @@ def _check_renumbered(entry: Entry, errors: Errors, verdict: RuleMatch, rng: np.
     assert known.neighbours is not None
     assert known.together is not None
     assert known.pairs is not None
-    low, high = new[known.together[0] // known.n_classes], new[known.together[0] % known.n_classes]
-    pair = np.minimum(low, high) * known.n_classes + np.maximum(low, high)
-    order, old = np.argsort(pair), np.argsort(new)
+    old = np.argsort(new)
     nearest = known.neighbours.classes
     moved = replace(
         known,
@@ -329,7 +327,7 @@ def _check_renumbered(entry: Entry, errors: Errors, verdict: RuleMatch, rng: np.
         valid=_moved(known.valid, new),
         hierarchy=replace(known.hierarchy, down=known.hierarchy.down[old]),
         pairs=new[known.pairs],
-        together=(pair[order], known.together[1][order], known.together[2][order]),
+        together=_moved_pairs(known.together, new),
         neighbours=replace(known.neighbours, classes=_moved(nearest, new)),
     )
     renumbered = entry(replace(errors, context=moved, predicted=_moved(errors.predicted, new)))
@@ -362,10 +360,18 @@ def _moved(classes: npt.NDArray[np.integer], new: npt.NDArray[np.integer]) -> np
     return np.where(classes < 0, classes, new[np.maximum(classes, 0)]).astype(np.int32)
 
 
+def _moved_pairs(pairs: ClassPairs, new: npt.NDArray[np.integer]) -> ClassPairs:
+    ends = np.sort(new[np.stack([pairs.a, pairs.b])], axis=0)
+    order = np.lexsort((ends[1], ends[0]))
+    a, b = ends[:, order].astype(np.int64)
+    return replace(pairs, a=a, b=b, both=pairs.both[order], images=pairs.images[np.argsort(new)])
+
+
 def _arrays_of_errors(errors: Errors) -> list[npt.NDArray[np.generic]]:
     known = errors.context
     arrays = [errors.image, errors.predicted, errors.state, errors.confidence, known.label, known.valid]
     arrays += [a for a in (known.pairs, known.listed) if a is not None]
     arrays += [known.neighbours.classes, known.neighbours.rarity] if known.neighbours is not None else []
-    arrays += [*known.together] if known.together is not None else []
+    together = known.together
+    arrays += [together.a, together.b, together.both, together.images] if together is not None else []
     return [np.array(a) for a in arrays]

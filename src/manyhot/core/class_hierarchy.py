@@ -1,0 +1,91 @@
+"""The tree of classes: sizes of groups, and how far classes are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.core.array_types import Ints
+
+NO_ANCESTOR = -1
+"""The height of the lowest common ancestor of classes that have none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Hierarchy:
+    """A tree of classes.
+
+    Attributes
+    ----------
+    down : ndarray of int32, shape (C, L)
+        The path from the root to each class. Short paths are padded with numbers that occur in no other path.
+    beneath : ndarray of int64, shape (number of nodes,)
+        Number of classes below each node. If the node itself is a class, it is counted.
+    n_counted : int
+        The number of classes that `beneath` counts: C, or those of a larger list.
+    source : str
+        Where the tree is from, in words; empty if the class list has it.
+    """
+
+    down: npt.NDArray[np.int32]
+    beneath: npt.NDArray[np.int64]
+    n_counted: int
+    source: str = ""
+
+    @classmethod
+    def of(
+        cls, paths: Sequence[Sequence[str]], counted: Sequence[Sequence[str]] = (), source: str = ""
+    ) -> Hierarchy:
+        """Return the tree from the path of each class to the root, starting with the class.
+
+        Groups are as large as the number of paths of `counted` through them, by default that of `paths`. A
+        list of few classes thus has the groups of a larger list, such as WordNet's.
+        """
+        tree = cls._of(paths)
+        if not counted:
+            return replace(tree, source=source)
+        larger = cls._of([*paths, *counted])
+        down, others = larger.down[: len(paths)], larger.down[len(paths) :]
+        beneath = np.bincount(others[others >= 0], minlength=len(larger.beneath))
+        return cls(down, beneath, len(counted), source)
+
+    @classmethod
+    def _of(cls, paths: Sequence[Sequence[str]]) -> Hierarchy:
+        number = {step: i for i, step in enumerate(dict.fromkeys(s for path in paths for s in path))}
+        length = max([len(path) for path in paths], default=1)
+        down = np.repeat(-1 - np.arange(len(paths), dtype=np.int32)[:, None], length, axis=1)
+        for row, path in zip(down, paths, strict=True):
+            row[: len(path)] = [number[step] for step in reversed(path)]
+        return cls(down, np.bincount(down[down >= 0], minlength=len(number)), len(paths))
+
+    def group_size(self, a: Ints, b: Ints) -> npt.NDArray[np.int64]:
+        """Return the number of classes below the lowest common ancestor of two classes, shape (p,).
+
+        The result is 1 if both are the same class, and more than `n_counted` if there is no common ancestor.
+        """
+        n = len(self.down)
+        pair, back = np.unique(a.astype(np.int64) * n + b, return_inverse=True)
+        a, b = pair // n, pair % n
+        shared = np.cumprod(self.down[a] == self.down[b], axis=1).sum(1)
+        lowest = self.down[a, np.maximum(shared - 1, 0)]
+        size = np.where(shared > 0, self.beneath[np.maximum(lowest, 0)], self.n_counted + 1)
+        return np.asarray(np.where(a == b, 1, size)[back], np.int64)
+
+    def height(self, a: Ints, b: Ints) -> npt.NDArray[np.int64]:
+        """Return the height of the lowest common ancestor of two classes above the lower of them, shape (p,).
+
+        It is 0 for the same class, 1 if one is the parent of the other or both have the same parent, and
+        `NO_ANCESTOR` if there is no common ancestor.
+
+        References
+        ----------
+        L. Bertinetto et al. Making Better Mistakes: Leveraging Class Hierarchies with Deep Networks. CVPR
+        2020, arXiv 1912.09393. In their tree, all classes are leaves at the same depth.
+        """
+        depth = (self.down >= 0).sum(axis=1)
+        shared = np.cumprod(self.down[a] == self.down[b], axis=1).sum(axis=1) * (a != b)
+        apart = np.where(shared > 0, np.maximum(depth[a], depth[b]) - shared, NO_ANCESTOR)
+        return np.asarray(np.where(a == b, 0, apart), np.int64)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+from manyhot.classes import class_list_of
 from manyhot.data.benchmarks import benchmark_named, data_set, same_name_note
 from manyhot.data.data_sets import (
     Asked,
@@ -37,7 +38,7 @@ from manyhot.formats import (
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Flattened, PythonOnly, Repeated, Shown
 from manyhot.run import QUIET, Run
-from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, ScoreKind
+from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, ScoreKind, metadata
 from manyhot.tables.array_inputs import as_predictions, as_tables
 from manyhot.tables.image_ids import AUTO, check_match
 from manyhot.tables.label_values import LabelValues
@@ -357,6 +358,8 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
         peek = partial(next, source.models(), None) if in_memory else partial(_first_with_classes, source)
         first = peek() if is_open else None
         joined = join_classes(labels, images, first, sort=alone or not in_memory, alone=alone)
+        if joined is None and labels is None and not alone:
+            joined = _of_first_model(images, peek)
     if joined is None:
         return source
     labels = labels and joined.of_labels(labels)
@@ -371,6 +374,16 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
         classes=joined.classes,
         models=lambda: _joined(source, joined),
     )
+
+
+def _of_first_model(images: Images | None, peek: Callable[[], Predictions | None]) -> JoinedClasses | None:
+    """Return the own class list of the first model, to which original labels without names refer."""
+    declared = metadata(images.table).get("classes", "") if images is not None else ""
+    model = None if images is None or class_list_of(declared) else peek()
+    own = None if model is None else model.class_list
+    if images is None or own is None or (images.label is not None and declared not in ("", own.hash)):
+        return None
+    return JoinedClasses(len(own), own)
 
 
 def _first_with_classes(source: Source) -> Predictions | None:

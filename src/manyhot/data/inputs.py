@@ -17,6 +17,7 @@ from manyhot.data.data_sets import (
     Asked,
     ClassNamesLike,
     Source,
+    labelled_like,
     no_such_data,
     open_class_list,
     open_images,
@@ -276,20 +277,12 @@ def _labels_alone(path: Path, reading: Reading) -> Source:
     own = campaign.path("images") if campaign else file if is_images else None
     images = open_images(reading.images or own, classes)
     if is_images and reading.images is not None:
-        images = _labelled_like(images, read_images(file, classes=classes), reading.match)
+        images = labelled_like(images, read_images(file, classes=classes), reading.match)
     if is_images and (images is None or images.label is None):
         read_labels(file)  # raises an error that names the columns of label sets
     inputs = {file.name: sha256(file)} if file.is_file() else {}
     name = path.resolve().name if campaign else (labels.name if labels else "") or path.resolve().stem
     return Source(name, labels, images, classes, lambda: iter(()), 0, inputs, campaign=campaign)
-
-
-def _labelled_like(images: Images | None, own: Images, match: str) -> Images:
-    """Return an images table with the original labels of another one, of which it has none itself."""
-    if images is None or own.label is None or images.label is not None:
-        return images or own
-    images, _ = with_ids_like(images, own.image_id, other_name=own.name, match=match)
-    return replace(images.with_labels(own), class_list=own.class_list)
 
 
 def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
@@ -311,7 +304,7 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
         ids = read.image_id if len(read) == len(labels) else None
         labels = read
     if isinstance(labels, Images):
-        labels, images = None, _labelled_like(images, labels, reading.match)
+        labels, images = None, labelled_like(images, labels, reading.match)
         if not _are_tables(models):
             ids = images.image_id
             models = as_predictions(models, n_classes=n_classes, ids=ids, score_kind=kind, rows=row_ids)

@@ -40,6 +40,7 @@ from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, S
 from manyhot.tables.arrays import single_labels
 from manyhot.tables.image_ids import AUTO
 from manyhot.tables.label_values import LabelValues
+from manyhot.tables.labels import with_ids_like
 from manyhot.tables.skipped_files import SkippedFiles
 
 _Reader = Callable[[], Iterator[Predictions]]
@@ -279,6 +280,8 @@ def _files(path: Path, asked: Asked) -> Source:
         labels = read_labels(table, classes=classes, rows=rows, label_values=asked.label_values)
         labels = labels if rows is None else labels.with_labels(rows, asked.match)
     images = open_images(asked.images or shown or (table if labels is None else None), classes)
+    if labels is None and asked.images is not None:
+        images = labelled_like(images, read_images(table, classes=classes), asked.match)
     unlabelled = labels is None and images is not None and images.label is None
     if unlabelled and table == path and not asked.unlabelled:
         read_labels(path)  # raises an error that names the columns of label sets
@@ -373,6 +376,15 @@ def distinct_names(models: Iterable[tuple[str, str]]) -> list[str]:
 def open_images(images: PathLike | Images | None, classes: ClassList | None) -> Images | None:
     """Return an images table, which may be read or in a file."""
     return images if isinstance(images, Images | None) else read_images(images_file(images), classes=classes)
+
+
+def labelled_like(images: Images | None, own: Images, match: str) -> Images:
+    """Return an images table with the original labels of the data set itself, if that has any."""
+    if images is None or own.label is None:
+        return images or own
+    images, _ = with_ids_like(images, own.image_id, other_name=own.name, match=match)
+    bare = images.table.drop_columns("label") if images.label is not None else images.table
+    return replace(replace(images, table=bare).with_labels(own), class_list=own.class_list)
 
 
 def open_class_list(classes: ClassNamesLike | None) -> ClassList | None:

@@ -11,11 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+from manyhot.classes import class_list_of
 from manyhot.data.benchmarks import benchmark_named, data_set, same_name_note
 from manyhot.data.data_sets import (
     Asked,
     ClassNamesLike,
     Source,
+    labelled_like,
     no_such_data,
     open_class_list,
     open_images,
@@ -37,7 +39,7 @@ from manyhot.formats import (
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Flattened, PythonOnly, Repeated, Shown
 from manyhot.run import QUIET, Run
-from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, ScoreKind
+from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, ScoreKind, metadata
 from manyhot.tables.array_inputs import as_predictions, as_tables
 from manyhot.tables.image_ids import AUTO, check_match
 from manyhot.tables.label_values import LabelValues
@@ -275,20 +277,12 @@ def _labels_alone(path: Path, reading: Reading) -> Source:
     own = campaign.path("images") if campaign else file if is_images else None
     images = open_images(reading.images or own, classes)
     if is_images and reading.images is not None:
-        images = _labelled_like(images, read_images(file, classes=classes), reading.match)
+        images = labelled_like(images, read_images(file, classes=classes), reading.match)
     if is_images and (images is None or images.label is None):
         read_labels(file)  # raises an error that names the columns of label sets
     inputs = {file.name: sha256(file)} if file.is_file() else {}
     name = path.resolve().name if campaign else (labels.name if labels else "") or path.resolve().stem
     return Source(name, labels, images, classes, lambda: iter(()), 0, inputs, campaign=campaign)
-
-
-def _labelled_like(images: Images | None, own: Images, match: str) -> Images:
-    """Return an images table with the original labels of another one, of which it has none itself."""
-    if images is None or own.label is None or images.label is not None:
-        return images or own
-    images, _ = with_ids_like(images, own.image_id, other_name=own.name, match=match)
-    return replace(images.with_labels(own), class_list=own.class_list)
 
 
 def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
@@ -310,7 +304,7 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
         ids = read.image_id if len(read) == len(labels) else None
         labels = read
     if isinstance(labels, Images):
-        labels, images = None, _labelled_like(images, labels, reading.match)
+        labels, images = None, labelled_like(images, labels, reading.match)
         if not _are_tables(models):
             ids = images.image_id
             models = as_predictions(models, n_classes=n_classes, ids=ids, score_kind=kind, rows=row_ids)
@@ -357,6 +351,8 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
         peek = partial(next, source.models(), None) if in_memory else partial(_first_with_classes, source)
         first = peek() if is_open else None
         joined = join_classes(labels, images, first, sort=alone or not in_memory, alone=alone)
+        if joined is None and labels is None and not alone:
+            joined = _of_first_model(images, peek)
     if joined is None:
         return source
     labels = labels and joined.of_labels(labels)
@@ -371,6 +367,16 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
         classes=joined.classes,
         models=lambda: _joined(source, joined),
     )
+
+
+def _of_first_model(images: Images | None, peek: Callable[[], Predictions | None]) -> JoinedClasses | None:
+    """Return the own class list of the first model, to which original labels without names refer."""
+    declared = metadata(images.table).get("classes", "") if images is not None else ""
+    model = None if images is None or class_list_of(declared) else peek()
+    own = None if model is None else model.class_list
+    if images is None or own is None or (images.label is not None and declared not in ("", own.hash)):
+        return None
+    return JoinedClasses(len(own), own)
 
 
 def _first_with_classes(source: Source) -> Predictions | None:

@@ -52,6 +52,7 @@ from manyhot.tables import (
     read_results_folder,
 )
 from manyhot.tables import metadata as table_metadata
+from manyhot.tables.labels import class_list_from_metadata
 from manyhot.tables.own_classes import list_of_names, own_list
 
 _LIST_COLUMNS = {
@@ -189,7 +190,8 @@ def read_predictions_table(
 def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
     """An images table with ``image_id`` and optionally ``label``, or a text file with one id per line."""
     if path.suffix.lower() == ".parquet" and not _has_texts(path, "label"):
-        return Images(read_own(path, "images"), name=path.stem)
+        own = read_own(path, "images")
+        return Images(own, path.stem, class_list_from_metadata(table_metadata(own), path.stem))
     frame = read_frame(path)
     if "label" in frame.columns and isinstance(frame["label"].dtype, pl.Categorical | pl.Enum):
         frame = frame.with_columns(pl.col("label").cast(pl.String))

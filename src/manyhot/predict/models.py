@@ -9,8 +9,10 @@ import fnmatch
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,6 +30,7 @@ from manyhot.predict.adapters.timm import is_classifier
 from manyhot.predict.engines import ENGINES
 from manyhot.predict.engines.engine import cores
 from manyhot.predict.network import PREPROCESSING_OPTIONS, Network
+from manyhot.predict.weights import with_backbone
 from manyhot.result import Result
 
 _LONGEST = 200
@@ -116,6 +119,11 @@ def is_published(spec: str) -> bool:
     about = _entry(family or name, spec).about
     plain = re.fullmatch(about.get("published", ""), rest) is not None if family else "form" not in about
     return plain and all(isinstance(value, int | float) for value in options.values())
+
+
+def model_of_head(path: str | os.PathLike[str], backbone: str) -> str:
+    """Return the model name of a head in a file, quoted for the shell, with its backbone if needed."""
+    return shlex.quote(f"head:{path}") if is_published(backbone) else with_backbone(path, backbone)
 
 
 def published_names() -> list[str]:

@@ -358,7 +358,7 @@ def merge(
     images, skipped = _images(paths, source)
     if identity.embeddings:
         _write_features(paths, parts.features, len(images))
-    _update_images(parts.out / IMAGES, images, identity, call)
+    _update_images(parts.out / IMAGES, images, identity, about, call)
     _update_skipped(parts.out / SKIPPED, skipped, parts.model)
     run = {"run": json.dumps(identity.__dict__, sort_keys=True)}
     run["difference_from_torch"] = largest_difference(paths)
@@ -468,7 +468,9 @@ def _predicted(path: Path) -> pa.Table:
     return table.select([c for c in schema("predictions").names if c in table.column_names])
 
 
-def _update_images(path: Path, images: pa.Table, identity: Identity, call: str) -> None:
+def _update_images(
+    path: Path, images: pa.Table, identity: Identity, about: Mapping[str, str], call: str
+) -> None:
     """Write the images table; images that another model of this source could decode are kept."""
     if path.exists():
         known = read(path, "images")
@@ -476,8 +478,10 @@ def _update_images(path: Path, images: pa.Table, identity: Identity, call: str) 
         extra = known.filter(pc.invert(pc.is_in(known["image_id"], images["image_id"].combine_chunks())))
         images = pa.concat_tables([images, extra.replace_schema_metadata()], promote_options="default")
     if images["label"].null_count == len(images):
-        images = images.drop(["label"])
-    write(images, path, "images", call=call, about={"source": identity.source, "classes": identity.classes})
+        images, about = images.drop(["label"]), {}
+    classes = {key: about[key] for key in ("keys", "names") if key in about}  # what the labels refer to
+    own = {"source": identity.source, "classes": identity.classes, **classes}
+    write(images, path, "images", call=call, about=own)
 
 
 def _update_skipped(path: Path, skipped: pa.Table, model: str) -> None:

@@ -262,8 +262,11 @@ def labels_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_h
 
 
 def keys_in_metadata(classes: ClassList | None) -> dict[str, str]:
-    """Return the metadata that hold the keys of an own class list."""
-    return {"keys": json.dumps(classes.keys, ensure_ascii=False)} if classes else {}
+    """Return the metadata that hold the keys of an own class list, and the names if they differ."""
+    if classes is None:
+        return {}
+    texts = {"keys": classes.keys} | ({"names": classes.names} if classes.names != classes.keys else {})
+    return {name: json.dumps(values, ensure_ascii=False) for name, values in texts.items()}
 
 
 def class_list_metadata(classes: ClassList) -> dict[str, str]:
@@ -274,26 +277,34 @@ def class_list_metadata(classes: ClassList) -> dict[str, str]:
 
 
 def class_list_from_metadata(about: Mapping[str, str], name: str) -> ClassList | None:
-    """Return the own class list in the metadata of a table, with the keys as names; None if there is none.
+    """Return the own class list in the metadata of a table; None if there is none.
 
     Raises
     ------
     InputError
-        If the keys are not those of the class list of the table.
+        If the keys are not those of the class list of the table, or if they have fewer or more names.
     """
     if "keys" not in about:
         return None
-    try:
-        keys = json.loads(about["keys"])
-    except (ValueError, RecursionError):
-        keys = None
-    is_list = isinstance(keys, list) and keys and all(isinstance(key, str) for key in keys)
-    classes = from_keys(keys, name) if is_list else None
+    keys = _texts(about["keys"])
+    names = _texts(about["names"]) if "names" in about else keys
+    classes = from_keys(keys, name) if keys and len(names) == len(keys) else None
+    if classes is not None:
+        classes = replace(classes, names=tuple(names))
     if classes is None or classes.hash != about.get("classes"):
         raise InputError(
             "The class list in the metadata of the file is damaged.", where=name, do="make or fetch it again"
         )
     return classes
+
+
+def _texts(value: str) -> list[str]:
+    """Return the texts of a JSON list; none if it is damaged."""
+    try:
+        texts = json.loads(value)
+    except (ValueError, RecursionError):
+        return []
+    return texts if isinstance(texts, list) and all(isinstance(text, str) for text in texts) else []
 
 
 def class_list_in_metadata(table: pa.Table, n_classes: int, class_hash: str, name: str) -> tuple[int, str]:

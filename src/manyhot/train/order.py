@@ -13,7 +13,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.classes import ClassList
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Between, Shown
 from manyhot.predict.sources import ImageReader, ImageSource, SourcePart
@@ -240,6 +240,10 @@ def none_found(where: object, rows: Mapping[str, int]) -> MatchError:
 HeldOutShare = Annotated[float, Between(0, 1, "()"), Shown("SHARE")]
 
 
+HELD_OUT_SHARE = 0.3
+"""The default share."""
+
+
 class HeldOut(NamedTuple):
     """Held-out images, which are those of a table or a random share."""
 
@@ -261,9 +265,17 @@ def held_out_of(path: PathLike | None, share: float, seed: int) -> HeldOut:
     ------
     InputError
         If the table does not exist, has no column ``split``, or holds out no image.
+    UsageError
+        If both a table and a share are passed.
     """
     if path is None:
         return HeldOut(None, share, seed)
+    if share != HELD_OUT_SHARE:
+        raise UsageError(
+            "`split` and `held_out` exclude each other.",
+            got=f"split {path} and held-out share {share:g}",
+            do="omit `held_out`: the images of the split test are held out",
+        )
     import polars as pl
 
     file = Path(path)

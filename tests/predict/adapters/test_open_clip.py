@@ -12,6 +12,7 @@ from PIL import Image
 
 from manyhot import predict, similar
 from manyhot.classes import class_list, from_keys
+from manyhot.data.inputs import open_inputs
 from manyhot.errors import InputError, UnknownNameError, UsageError
 from manyhot.predict.adapters import open_clip as adapter
 from manyhot.predict.decode import decode
@@ -189,6 +190,8 @@ def test_the_option_of_the_command(clip, folder, photos, tmp_path):
     network = find_model(name, from_keys(("cat", "dog")), templates=TEMPLATES)
     logits, seen = of_open_clip(clip, folder, "manyhot-sigmoid", network, photos, ("cat", "dog"), TEMPLATES)
     np.testing.assert_allclose(np.stack(frame["scores"]), logits, atol=1e-5)
+    (source,) = open_inputs(out, unlabelled=True)
+    assert source.classes.names == ("cat", "dog")  # later commands are not told them
 
     found = similar(out, among="any", neighbours=1).table.to_pylist()
     cosine = seen @ seen.T - 2 * np.eye(len(seen))

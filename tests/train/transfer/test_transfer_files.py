@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,13 @@ from sklearn.preprocessing import StandardScaler
 from typer.testing import CliRunner
 
 import shapes
-from manyhot import cli, predict_in_memory
-from manyhot.errors import InputError, MatchError
+from manyhot import cli, evaluate, predict_in_memory
+from manyhot.data.inputs import Reading
+from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.predict.decode import decode
 from manyhot.predict.models import find_backbone
+from manyhot.predict.predict import predict
+from manyhot.predict.weights import read_head
 from manyhot.run import Run
 from manyhot.train.transfer.transfer import transfer
 
@@ -87,6 +91,44 @@ def test_label_sets_are_judged_by_macro_average_precision(features):
     by_objects = judged("by-objects", "multilabel", labels=None, settings={"penalty": 0.05}, **BOXES)
     metric = "multilabel/map_macro(masked=True)"
     assert value(by_objects, metric) == value(found, metric)
+
+
+@pytest.mark.parametrize("method", ["probe", "multilabel"])
+def test_the_head_is_a_model_with_the_classes_of_the_labels(method):
+    """From a file of labels to a model, and to its accuracy on the images that were held out."""
+    pl.DataFrame(
+        {"image_id": [f"{i:02}.png" for i in range(shapes.N)], "label": [*shapes.KEYS] * 30}
+    ).write_csv("named.csv")
+    labels = "named.csv" if method == "probe" else "labels.parquet"
+    found = judged(
+        f"to-{method}", method, labels=labels, classes=None if method == "probe" else "classes.txt"
+    )
+    head = f"to-{method}/heads/trained--resnet.safetensors"
+    assert found.heads == (f"'head:{head}(backbone=\"{MODEL}\")'",)
+    assert (read_head(head).classes.keys, read_head(head).n) == (shapes.KEYS, (~TEST).sum())
+    assert pl.read_csv(f"to-{method}/split.csv").equals(pl.read_csv("split.csv"))
+    assert {Path(head), Path(f"to-{method}/split.csv")} < set(found.written)
+
+    (spec,) = shlex.split(found.heads[0])
+    predict("photos", spec, labels="named.csv", out=f"by-{method}", dense=True, engine="torch")
+    if method == "probe":
+        split = Reading(images=f"to-{method}/split.csv")
+        results = evaluate(f"by-{method}", reading=split, slices=["split=test"])
+        assert results.value("top1", slice="split=test") == value(found, "probe/top1")
+    else:
+        (file,) = (path for path in Path("by-multilabel").glob("*.parquet") if path.name != "images.parquet")
+        scores = np.stack(pl.read_parquet(file).sort("image_id")["scores"].to_list())[TEST]
+        there = [[c in {f[0] for f in shapes.drawn(i)[1]} for c in range(2)] for i in np.flatnonzero(TEST)]
+        precision = average_precision_score(np.array(there), scores, average="macro")
+        assert value(found, "multilabel/map_macro(masked=True)") == pytest.approx(precision)
+    assert [*found.lines()][-1] == f"the head is a model: manyhot predict IMAGES --model {found.heads[0]}"
+    assert found.to_json()["heads"] == found.heads
+
+
+def test_other_methods_write_no_head():
+    assert judged("no-head", "knn").heads == ()
+    assert not Path("no-head/heads").exists()
+    assert not Path("no-head/split.csv").exists()
 
 
 def test_neighbours_and_few_shots():
@@ -352,6 +394,14 @@ CASES = [
         "  got:     7\n"
         "  allowed: 0 for background, 1 to 2, 255 for void\n"
         "  do:      pass the class list of the masks as `classes`",
+    ),
+    (
+        "knn",
+        {"held_out": 0.5},
+        UsageError,
+        "`split` and `held_out` exclude each other.\n"
+        "  got:     split split.csv and held-out share 0.5\n"
+        "  do:      omit `held_out`: the images of the split test are held out",
     ),
     (
         "knn",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,19 +16,24 @@ from numpy import typing as npt
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.results import Note
+from manyhot.files import write_text
 from manyhot.formats import read_classes, read_labels_or_originals, read_objects
 from manyhot.formats.writing import PathLike
-from manyhot.predict.models import find_backbone
+from manyhot.predict.models import find_backbone, model_of_head
 from manyhot.predict.network import Network
 from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.predict.sources.source import ImageSource, select_images
+from manyhot.predict.weights import Head, write_head
 from manyhot.run import Run
-from manyhot.tables import Labels, Objects, write_labels
+from manyhot.tables import Labels, Objects, predictions_file_name, write_labels
 from manyhot.tables.arrays import States, original_labels, states_of_labels
 from manyhot.train.mitigate.held_out import states_and_labels
 from manyhot.train.order import HeldOut
 from manyhot.train.transfer.methods import MethodSettings
-from manyhot.train.transfer.tally import Draws, TransferTally
+from manyhot.train.transfer.tally import Draws, TransferLabels, TransferTally
+
+SPLIT = "split.csv"
+"""The table of the images that were held out, and those that heads were fitted on."""
 
 _Settings = TypeVar("_Settings")
 
@@ -52,6 +59,10 @@ class TransferRequest:
     run : Run
     train_backbone : bool
     notes : list of Note
+    heads : list of str
+        The names of the heads that were written, as in ``manyhot predict --model``.
+    written : list of Path
+        The files of heads, and the split.
     """
 
     source: ImageSource
@@ -66,6 +77,8 @@ class TransferRequest:
     run: Run
     train_backbone: bool
     notes: list[Note] = field(default_factory=list)
+    heads: list[str] = field(default_factory=list)
+    written: list[Path] = field(default_factory=list)
 
     def settings_as(self, kind: type[_Settings]) -> _Settings:
         """Return the settings, checked to be of a type."""
@@ -98,6 +111,18 @@ class TransferRequest:
         note = Note(self.dataset, model, kind, n, text)
         if note not in self.notes:
             self.notes.append(note)
+
+    def keep(self, head: Head, name: str, labels: TransferLabels) -> None:
+        """Write the head of a backbone, and which images were held out."""
+        path = self.out / "heads" / Path(predictions_file_name(name)).with_suffix(".safetensors")
+        self.written.append(write_head(head, path, call=self.run.call))
+        self.heads.append(model_of_head(path, head.backbone))
+        if len(self.heads) == 1:
+            rows = zip(labels.names, np.where(labels.held, "test", "train"), strict=True)
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows([("image_id", "split"), *rows])
+            write_text(self.out / SPLIT, text.getvalue())
+            self.written.append(self.out / SPLIT)
 
     def note_skipped(self, reasons: Mapping[str, str]) -> None:
         """Note the number of skipped images, with the first one and its reason."""
@@ -197,7 +222,7 @@ class TransferInputs:
 
 def _named_by(objects: Objects | None, labels: Labels | None) -> ClassList:
     if labels is not None:
-        class_list = class_list_of(labels.class_hash)
+        class_list = labels.class_list or class_list_of(labels.class_hash)
         return class_list or from_keys([str(i) for i in range(labels.n_classes)], labels.name)
     assert objects is not None
     return from_keys(objects.keys, objects.name)

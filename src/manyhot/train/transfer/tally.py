@@ -316,6 +316,8 @@ class TransferResult(Result):
         The tables with these names. Metrics are named ``METHOD/NAME``, such as ``knn/top1``.
     model_notes : tuple of Note
         The notes, each with the model to which it refers.
+    heads : tuple of str
+        The heads that were written, as in ``manyhot predict --model``.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -326,6 +328,7 @@ class TransferResult(Result):
     pairs: pa.Table
     samples: pa.Table
     model_notes: tuple[Note, ...] = ()
+    heads: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -381,11 +384,14 @@ class TransferResult(Result):
             shown = "" if np.isnan(ends[0]) else f" ({ends[0]:+.1f} to {ends[1]:+.1f})"
             difference = f"{100 * pair['difference']:+.1f}{shown} points"
             yield f"{pair['metric']}: {pair['model_b']} minus {pair['model_a']}: {difference}"
+        for head in self.heads:
+            yield f"the head is a model: manyhot predict IMAGES --model {head}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the rows of results and pairs, and the notes."""
         names = ("results", "pairs")
-        return {name: getattr(self, name).to_pylist() for name in names} | {"notes": self.notes}
+        rows = {name: getattr(self, name).to_pylist() for name in names}
+        return rows | {"notes": self.notes} | ({"heads": self.heads} if self.heads else {})
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the results as Parquet and CSV, the pairs and the samples, and return the paths."""

@@ -35,10 +35,11 @@ from manyhot.predict.run import PredictSettings
 from manyhot.predict.run import run as predict_source
 from manyhot.predict.sources import ImagesLike, open_source
 from manyhot.predict.sources.source import select_images
+from manyhot.predict.weights import Head
 from manyhot.run import QUIET, Run
 from manyhot.tables import predictions_file_name
 from manyhot.tables.arrays import States
-from manyhot.train.order import HeldOutShare, held_out_of
+from manyhot.train.order import HELD_OUT_SHARE, HeldOutShare, held_out_of
 from manyhot.train.train import train
 from manyhot.train.transfer.methods import NeighbourSettings, ProbeSettings, ShotSettings, settings_of
 from manyhot.train.transfer.request import TransferInputs, TransferRequest, labelled_images
@@ -80,7 +81,7 @@ def transfer(
     masks: Annotated[PathLike | None, Shown("FOLDER")] = None,
     classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
     split: Annotated[PathLike | None, Shown("FILE")] = None,
-    held_out: HeldOutShare = 0.3,
+    held_out: HeldOutShare = HELD_OUT_SHARE,
     settings: Settings = NO_SETTINGS,
     train_backbone: bool = False,
     seed: Seed = 0,
@@ -92,7 +93,8 @@ def transfer(
 
     A method fits heads on frozen features (nearest neighbours, linear probes, few-shot probes, or a sigmoid
     per class), fits detectors or segmentation heads on feature maps, or fine-tunes the backbone. All models
-    are evaluated on the same images and resamples.
+    are evaluated on the same images and resamples. The methods probe and multilabel write their head to a
+    file, which is a model, and the split of the images.
 
     Parameters
     ----------
@@ -174,8 +176,8 @@ def transfer(
     data = data.matched(request)
     paths = [Path(f) for f in files if isinstance(f, str | os.PathLike)]
     inputs = {path.name: sha256(path) for path in paths if path.is_file()}
-    result = replace(_transferred(request, data), inputs=inputs)
-    return replace(result, written=tuple(result.write(out, run=run)))
+    result = replace(_transferred(request, data), heads=tuple(request.heads), inputs=inputs)
+    return replace(result, written=(*result.write(out, run=run), *request.written))
 
 
 def _models(model: str | Sequence[str] | Mapping[str, str]) -> Mapping[str, str]:
@@ -210,7 +212,9 @@ def _by_features(request: TransferRequest, inputs: TransferInputs) -> TransferRe
         order = np.argsort(ids)
         labels = _labels(request, states, label, [ids[i] for i in order], by_label)
         tally = tally or request.tally(int(labels.held.sum()))
-        scored = _SCORED[request.method](request, labels, features[order], spec)
+        scored, head = _FITTED[request.method](request, labels, features[order], spec)
+        if head is not None:
+            request.keep(head, network.name, labels)
         metrics = _METRICS["label" if by_label else "sets"]
         tally.results[network.name] = _measured(tally.draws, labels, scored, metrics, request.seed)
     assert tally is not None
@@ -256,8 +260,11 @@ def _labels(
 Scored = Mapping[str, Sequence[npt.NDArray[np.floating]]]
 """By options of the metrics: scores of the test images, from one fit or from several draws."""
 
+Fitted = tuple[Scored, Head | None]
+"""The scores of a method, and its head if one head gives all of them."""
 
-def _by_neighbours(request: TransferRequest, labels: TransferLabels, x: Features, _: str) -> Scored:
+
+def _by_neighbours(request: TransferRequest, labels: TransferLabels, x: Features, _: str) -> Fitted:
     from manyhot.train.transfer.methods import knn_scores
 
     settings = request.settings_as(NeighbourSettings)
@@ -270,28 +277,28 @@ def _by_neighbours(request: TransferRequest, labels: TransferLabels, x: Features
         k=settings.k,
         temperature=settings.temperature,
     )
-    return {"": [scores]}
+    return {"": [scores]}, None
 
 
-def _by_probe(request: TransferRequest, labels: TransferLabels, x: Features, spec: str) -> Scored:
+def _by_probe(request: TransferRequest, labels: TransferLabels, x: Features, spec: str) -> Fitted:
     from manyhot.train.heads import fit_softmax
 
     penalty = request.settings_as(ProbeSettings).penalty or None
     fit = ~labels.held & labels.labelled
     head = fit_softmax(x[fit], labels.label[fit], labels.classes, spec, penalty=penalty)
-    return {"": [head.logits(x[labels.held])]}
+    return {"": [head.logits(x[labels.held])]}, head
 
 
-def _by_sets(request: TransferRequest, labels: TransferLabels, x: Features, spec: str) -> Scored:
+def _by_sets(request: TransferRequest, labels: TransferLabels, x: Features, spec: str) -> Fitted:
     from manyhot.train.heads import fit_sigmoid
 
     penalty = request.settings_as(ProbeSettings).penalty or None
     fit = ~labels.held
     head = fit_sigmoid(x[fit], labels.state[fit], labels.classes, spec, penalty=penalty)
-    return {"": [head.logits(x[labels.held])]}
+    return {"": [head.logits(x[labels.held])]}, head
 
 
-def _by_shots(request: TransferRequest, labels: TransferLabels, x: Features, spec: str) -> Scored:
+def _by_shots(request: TransferRequest, labels: TransferLabels, x: Features, spec: str) -> Fitted:
     from manyhot.train.heads import fit_softmax
     from manyhot.train.transfer.methods import draw_shots
 
@@ -315,10 +322,10 @@ def _by_shots(request: TransferRequest, labels: TransferLabels, x: Features, spe
             penalty = settings.penalty or 1 / len(rows)
             head = fit_softmax(x[rows], labels.label[rows], labels.classes, spec, penalty=penalty)
             found.setdefault(f"(shots={shots})", []).append(head.logits(x[labels.held]))
-    return found
+    return found, None
 
 
-_SCORED: Mapping[str, Callable[[TransferRequest, TransferLabels, Features, str], Scored]] = {
+_FITTED: Mapping[str, Callable[[TransferRequest, TransferLabels, Features, str], Fitted]] = {
     "knn": _by_neighbours,
     "probe": _by_probe,
     "few-shot": _by_shots,

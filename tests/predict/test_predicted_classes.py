@@ -1,0 +1,115 @@
+"""A folder that predict wrote names its classes: later commands are not told them."""
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import manyhot
+from manyhot.classes import from_keys
+from manyhot.data.inputs import open_inputs, open_labels
+from manyhot.predict.network import Preprocessing
+from manyhot.predict.predict import predict
+from manyhot.predict.weights import Head, Trained, write_head, write_trained
+
+timm = pytest.importorskip("timm")
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+NAMES = ("tabby cat", "dog", "sofa")
+CLASSES = replace(from_keys(("k3", "k1", "k2"), "pets"), names=NAMES)
+SEEN = Preprocessing((32, 32), (32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Photographs with labels, a class list with names, and a backbone that a function makes."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for i in range(9):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(tmp_path / f"photos/{i}.png")
+    rows = (f"{i}.png,{CLASSES.keys[i % 3]}\n" for i in range(9))
+    (tmp_path / "labels.csv").write_text("image_id,label\n" + "".join(rows))
+    rows = (f"{key},{name}\n" for key, name in zip(CLASSES.keys, NAMES, strict=True))
+    (tmp_path / "classes.csv").write_text("key,name\n" + "".join(rows))
+    (tmp_path / "backbones_of_pets.py").write_text(
+        "import timm, torch\n"
+        "def net():\n    torch.manual_seed(0)\n    return timm.create_model('test_resnet', num_classes=3)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("backbones_of_pets", None)
+
+
+def head():
+    weight = np.random.default_rng(1).normal(size=(3, 96)).astype(np.float32)
+    net = "python:backbones_of_pets:net(size=32)"
+    write_head(Head(net, CLASSES, "softmax", weight, np.zeros(3, np.float32), 0.1, 9), "own.safetensors")
+    return f"head:own.safetensors(backbone='{net}')", {"engine": "torch"}
+
+
+def trained():
+    weights = timm.create_model("test_resnet", num_classes=3).state_dict()
+    about = {"backbone": "none"}
+    write_trained(
+        Trained("test_resnet", {}, CLASSES, "softmax", SEEN.to_dict(), weights, about), "own.safetensors"
+    )
+    return "trained:own.safetensors", {"engine": "torch"}
+
+
+def onnx():
+    import torch
+
+    module, example = timm.create_model("test_resnet", num_classes=3).eval(), torch.zeros(1, 3, 32, 32)
+    torch.onnx.export(
+        module, (example,), "own.onnx", dynamo=False, input_names=["x"], dynamic_axes={"x": {0: "n"}}
+    )
+    return "onnx:own.onnx", {"classes": "classes.csv", "engine": "onnx"}
+
+
+def without_class_list(path):
+    """Rewrite an images table as before the class list was kept in it."""
+    table = pq.read_table(path)
+    about = {k: v for k, v in table.schema.metadata.items() if k not in (b"manyhot.keys", b"manyhot.names")}
+    pq.write_table(table.replace_schema_metadata(about), path)
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("model", [head, trained, onnx])
+def test_the_folder_of_predict_names_its_classes(place, model, earlier, require):
+    if model is onnx:
+        for name in ("onnx", "onnxruntime"):
+            require(__import__("importlib").util.find_spec(name) is not None, name)
+    spec, options = model()
+    predict("photos", spec, labels="labels.csv", out="predictions", **options)
+    if earlier:
+        without_class_list(place / "predictions/images.parquet")
+    (source,) = open_inputs("predictions")
+    assert (source.classes.keys, source.classes.names) == (CLASSES.keys, NAMES)
+    (predicted,) = source.models()
+    assert predicted.n_classes == 3
+    assert source.images.label.to_pylist() == [0, 1, 2] * 3
+
+    written = manyhot.build_gallery("predictions", out="gallery")
+    shown = (place / "gallery/data/index.js").read_text(encoding="utf-8")
+    names = json.loads(shown[shown.index("(") + 1 : shown.rindex(")")])["names"]
+    assert (len(written.gallery), set(names.values())) == (9, set(NAMES))
+
+
+def test_the_labels_of_the_folder_name_their_classes_without_predictions(place):
+    spec, options = trained()
+    predict("photos", spec, labels="labels.csv", out="predictions", **options)
+    (source,) = open_labels("predictions/images.parquet")
+    assert source.classes.names == NAMES
+
+
+def test_images_without_labels_take_the_classes_of_their_first_model(place):
+    spec, options = trained()
+    predict("photos", spec, out="predictions", **options)
+    assert b"manyhot.keys" not in pq.read_schema("predictions/images.parquet").metadata
+    (source,) = open_inputs("predictions", unlabelled=True)
+    assert source.classes.names == NAMES

@@ -1,5 +1,6 @@
 """What does not get in: foreign names and sites, too much, too slow, too often."""
 
+import re
 import socket
 import time
 
@@ -10,6 +11,7 @@ from manyhot.errors import InputError
 from manyhot.reassess.app import Reach, create_app
 from manyhot.reassess.app.access import GUESS_RATE, LOGIN_RATE, STRANGER_RATE, Buckets, Limits
 from raters_page import CLASSES, make
+from stores import classes, filled, key
 
 HTTPS = "https://rate.example.org"
 
@@ -385,3 +387,25 @@ def test_a_strip_is_kept_for_good_once_it_is_whole(tmp_path):
     assert (again.status_code, again.content) == (304, b"")
     assert client.get(address).content == whole.content
     campaign.store.close()
+
+
+def test_one_rater_sends_as_much_as_people_write(tmp_path):
+    store = filled(f"sqlite:///{tmp_path}/db.sqlite", pages=1)
+    app = create_app(store, classes(), tmp_path / "cache", title="fish")
+    with TestClient(app, base_url="http://localhost") as client:
+        statuses, bodies = [], 0
+        for _ in range(3):  # a new session is no new rater
+            client.cookies.clear()
+            client.post(f"/join/{store.invite('ann')}")
+            token = re.search(r'name="csrf" content="(\w+)"', client.get("/").text)[1]
+            for _ in range(4):
+                items = [{"key": key(), "page": "x" * 8, "text": "x" * 1900} for _ in range(60)]
+                told = client.post("/api/answers", json={"items": items}, headers={"x-csrf": token})
+                statuses.append(told.status_code)
+                bodies += len(told.request.content) * (told.status_code == 200)
+    store.close()
+    assert statuses[0] == 200
+    assert statuses[-1] == 429
+    assert bodies < 1_000_000
+    assert "more than people write; try again in" in told.json()["detail"]
+    assert int(told.headers["retry-after"]) >= 1

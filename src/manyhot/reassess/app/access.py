@@ -273,6 +273,10 @@ HASHED_AT_ONCE = 4
 """Passwords that are hashed or wait for it: each takes 64 MB, 50 ms of a core and a thread."""
 
 
+SENT_RATE = (20_000.0, 512_000.0)
+"""Bytes a second of answers and remarks of one rater, and how many at once: ten pages take 10,000."""
+
+
 SEARCH_COST = 5.0
 """A search of classes counts as so many requests."""
 
@@ -337,6 +341,7 @@ class Limits:
             Buckets(IMAGE_RATE),
             Buckets(STRANGER_RATE),
         )
+        self.sent = Buckets(SENT_RATE)
         self._logins, self._guesses = Buckets(LOGIN_RATE), Buckets(GUESS_RATE)
         self._tokens: OrderedDict[str, None] = OrderedDict()
         self._under_way: Counter[str] = Counter()
@@ -382,6 +387,23 @@ class Limits:
             raise HTTPException(
                 429,
                 f"Too many password attempts; try again in {seconds} s.",
+                {"Retry-After": str(seconds)},
+            )
+
+    def send(self, rater: str, size: int) -> None:
+        """Count the bytes of what a rater sends to be stored, in all sessions together.
+
+        Raises
+        ------
+        HTTPException
+            429: too many bytes.
+        """
+        wait = self.sent.take(rater, float(size))
+        if wait:
+            seconds = int(wait) + 1
+            raise HTTPException(
+                429,
+                f"You are sending more than people write; try again in {seconds} s.",
                 {"Retry-After": str(seconds)},
             )
 

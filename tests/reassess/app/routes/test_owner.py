@@ -450,3 +450,15 @@ def test_golden_pages_come_in_between_and_nothing_tells_them_apart(store, client
     visits = store.queue(next(r for r in store.raters())).visits
     assert sum(v.name.startswith("golden") for v in visits) == 2
     assert "golden" not in str(given)
+
+
+def test_the_owner_removes_remarks(store, owner):
+    ann = rater(store)
+    visit = store.queue(ann).visits[0]
+    store.store(ann, [NewRemark(key(), visit.key, text) for text in ("useful", "spam", "more spam")])
+    spam = [remark.id for remark in store.remarks() if "spam" in remark.text]
+    page = send(owner, "/owner/remarks/remove", remark=spam)
+    assert page.url.path == "/owner/remarks"
+    assert "useful" in page.text
+    assert "spam" not in page.text
+    assert send(owner, "/owner/remarks/remove").status_code == 422

@@ -50,6 +50,7 @@ TABLE = {
     ("GET", "/owner"): ("/owner", OWNERS, None),
     ("GET", "/owner/disagreements"): ("/owner/disagreements", OWNERS, None),
     ("GET", "/owner/remarks"): ("/owner/remarks", OWNERS, None),
+    ("POST", "/owner/remarks/remove"): ("/owner/remarks/remove", OWNERS, {"remark": 1}),
     ("GET", "/owner/export/{name}"): ("/owner/export/votes.parquet", OWNERS, None),
     ("POST", "/owner/state"): ("/owner/state", OWNERS, {"state": "running"}),
     ("POST", "/owner/settings"): ("/owner/settings", OWNERS, SETTINGS),

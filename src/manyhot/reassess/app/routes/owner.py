@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from pydantic import Field
 from starlette.background import BackgroundTask
 
 from manyhot.errors import InputError
@@ -86,6 +87,17 @@ def remarks(
         "older": latest[-1].id if len(latest) == REMARKS_PER_PAGE else None,
     }
     return _page(request, context, owner, "owner_remarks.html", **values)
+
+
+@owner_routes.post("/remarks/remove", dependencies=changing)
+def remove_remarks(
+    context: ContextDep,
+    owner: VisitingOwner,
+    remark: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 53)]], Form(max_length=REMARKS_PER_PAGE)],
+) -> Response:
+    """Remove remarks for good."""
+    context.store.remove_remarks(remark)
+    return RedirectResponse("/owner/remarks", 303)
 
 
 @owner_routes.get("/export/{name}")

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from manyhot.core.answers import ANSWERS
@@ -170,8 +170,11 @@ def back(context: ContextDep, rater: CurrentRater, before: _Key | None = None) -
 
 
 @rating_routes.post("/answers", dependencies=[Depends(check_csrf)])
-async def answers(sent: AnswersRequest, context: ContextDep, rater: CurrentRater) -> AnswersReply:
+async def answers(
+    request: Request, sent: AnswersRequest, context: ContextDep, rater: CurrentRater
+) -> AnswersReply:
     """Store answers and remarks. Items that are sent again are stored once."""
+    context.limits.send(str(rater.id), len(await request.body()))
     items = [item.to_store() for item in sent.items]
     count = len(context.classes)
     fine = [one for one in items if not (isinstance(one, NewRemark) and (one.missing_class_id or 0) >= count)]

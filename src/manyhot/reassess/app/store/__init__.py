@@ -267,6 +267,10 @@ class Store:
         """Return remarks, newest first; see `remarks.latest`."""
         return self._database.read(lambda c: remarks.latest(c, missing=missing, before=before))
 
+    def remove_remarks(self, numbers: Collection[int]) -> None:
+        """Remove remarks for good."""
+        self._database.write(lambda c: remarks.remove(c, numbers))
+
     def missing_classes(self) -> list[tuple[int, int]]:
         """Return the classes reported as missing with their numbers of images, most frequent first."""
         return self._database.read(remarks.missing_classes)

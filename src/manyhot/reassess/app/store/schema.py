@@ -10,7 +10,7 @@ no answer is thrown away. A rater may so have several visits to a page, each to 
 Golden pages, whose answers experts gave, have no slots: each rater may see each of them once. Neither have
 visits of round 1, in which one person decides where the raters of a page disagree.
 
-Votes and remarks are only ever added.
+Votes are only ever added. Remarks are never changed; the owner may remove them.
 """
 
 from __future__ import annotations
@@ -194,6 +194,7 @@ remarks = sa.Table(
     sa.Column("missing_class_id", sa.Integer),
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("rater_id", "key"),
+    sa.Index("remarks_of_visit", "visit_id"),
 )
 
 _VERSION = "alembic_version"

@@ -9,8 +9,8 @@ A campaign of `--images` images × 4 classes × 3 raters, whose images are one f
 - **ask**: 24 raters who ask for pages at once, again and again: latencies of the queue,
 - **raters**: the longest time without a stored answer while raters per question go from 3 to 4, when one
   rater answers all the time,
-- **flood**: the bytes that the database grows by in 12 s in which one rater sends remarks as fast as possible,
-  and how the app refuses them.
+- **flood**: the bytes that the database grows by in 12 s, while one rater sends remarks as
+  fast as it can, and how the app refuses them.
 """
 
 from __future__ import annotations
@@ -85,10 +85,12 @@ class Rater:
         self.connection = annotate.Connection(*self._browser._place)
 
     async def come_in(self) -> None:
+        """Open the invitation."""
         await self._browser.come_in()
         self.headers = self._browser._headers
 
     async def post(self, path: str, body: object) -> tuple[int, dict]:
+        """Return the status and the content."""
         status, _, content = await self.connection.send("POST", path, self.headers, json.dumps(body).encode())
         return status, json.loads(content)
 

@@ -178,7 +178,9 @@ class Connection:
     ) -> tuple[int, bytes, bytes]:
         """Return status, headers and body."""
         request = f"{method} {path} HTTP/1.1\r\nHost: {self._place[0]}\r\n{headers}"
-        if body:
+        if body and "Content-Type" in headers:
+            request += f"Content-Length: {len(body)}\r\n"
+        elif body:
             request += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         elif method == "POST":
             request += "Content-Length: 0\r\n"

@@ -23,9 +23,9 @@ import re
 import secrets
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
+from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -115,56 +115,65 @@ async def ask(links: list[str], rounds: int = 30) -> None:
     print(f"ask          n {len(times)}: median {cuts[0]:.0f}, 95 % {cuts[1]:.0f}, most {cuts[2]:.0f} ms")
 
 
-async def more_raters(link: str, folder: Path, database: str | None) -> None:
-    """Answer all the time while the number of raters changes, and print the longest pause."""
-    from manyhot.reassess.app.server import address_of
-    from manyhot.reassess.app.store import Store
-    from manyhot.tables import Campaign
-
+async def more_raters(link: str, owner: str, folder: Path, database: str | None) -> None:
+    """Answer all the time while the owner changes the number of raters, and print the longest pause."""
     rater = Rater(link)
     await rater.come_in()
-    _, queue = await rater.post("/api/queue", {})
-    page = queue["pages"][0]
-    ended = threading.Event()
+    stored, ended = [time.monotonic()], asyncio.Event()
 
-    def change() -> None:
-        store = Store(address_of(Campaign.read(folder), database))
-        try:
-            store.change_settings(raters=RATERS + 1)
-            while False:
-                store.add_slots()
-        finally:
-            store.close()
-            ended.set()
-
-    stored, classes = [time.monotonic()], page["classes"]
-    thread = threading.Thread(target=change)
-    begun = time.monotonic()
-    thread.start()
-    number = 0
-    while not ended.is_set():
-        # Different classes and pages: votes a question are limited.
-        shown = classes[number % len(classes)]["class_id"]
-        number += 1
-        if number % 100 == 0:
-            for shown_page in queue["pages"]:
-                await rater.post(
-                    "/api/answers",
-                    {"items": [vote(shown_page["page"], c["class_id"]) for c in shown_page["classes"]]},
-                )
+    async def work() -> None:
+        while not ended.is_set():
             _, queue = await rater.post("/api/queue", {})
-            page, classes = queue["pages"][0], queue["pages"][0]["classes"]
-            shown = classes[0]["class_id"]
-        status, told = await rater.post("/api/answers", {"items": [vote(page["page"], shown)]})
-        if status == 200 and told["kept"]:
-            stored.append(time.monotonic())
-        await asyncio.sleep(0.02)
-    thread.join()
-    pauses = np.diff(stored)
+            for page in queue["pages"]:
+                for shown in page["classes"]:
+                    _, told = await rater.post(
+                        "/api/answers", {"items": [vote(page["page"], shown["class_id"])]}
+                    )
+                    assert told["kept"], told
+                    stored.append(time.monotonic())
+
+    working = asyncio.create_task(work())
+    await asyncio.sleep(1)
+    begun = time.monotonic()
+    connection = annotate.Connection(*rater._browser._place)
+    await set_raters(connection, urlsplit(owner).path)
+    while await asyncio.to_thread(rows, folder, database, "SELECT 1 FROM settings WHERE key = 'fit_slots'"):
+        await asyncio.sleep(0.5)
+    took = time.monotonic() - begun
+    ended.set()
+    await working
+    connection.close()
+    pauses = np.diff([at for at in stored if at >= begun]) * 1000
+    (free,) = rows(folder, database, "SELECT count(*) FROM slots")[0]
     print(
-        f"raters       3 to 4 in {time.monotonic() - begun:.1f} s: {len(stored)} answers meanwhile, "
-        f"longest pause {pauses.max() * 1000:.0f} ms, 95 % {np.percentile(pauses, 95) * 1000:.0f} ms"
+        f"raters       3 to 4 in {took:.1f} s, {free:,} slots; {len(pauses)} answers meanwhile, longest pause "
+        f"{pauses.max():.0f} ms, 95 % {np.percentile(pauses, 95):.0f}, median {np.median(pauses):.0f} ms"
     )
+
+
+async def set_raters(connection: annotate.Connection, join: str) -> None:
+    """Log in as an owner and ask for one rater more."""
+    form = "Content-Type: application/x-www-form-urlencoded\r\n"
+    password = urlencode({"password": "correct horse", "again": "correct horse"}).encode()
+    _, head, _ = await connection.send("POST", join, form, password)
+    cookie = re.search(rb"(?i)set-cookie: ([^;]+)", head)[1].decode()
+    _, _, page = await connection.send("GET", "/owner", f"Cookie: {cookie}\r\n")
+    fields = dict(re.findall(r'<input type="number" name="(\w+)" value="([^"]*)"', page.decode()))
+    fields |= {"raters": RATERS + 1, "csrf": re.search(rb'name="csrf" value="(\w+)"', page)[1].decode()}
+    status, _, told = await connection.send(
+        "POST", "/owner/settings", f"Cookie: {cookie}\r\n{form}", urlencode(fields).encode()
+    )
+    assert status == 303, told
+
+
+def rows(folder: Path, database: str | None, query: str) -> list:
+    """Return the rows of a query."""
+    address = sa.make_url(database or f"sqlite:///{folder}/annotation.sqlite")
+    if database:
+        address = address.set(drivername="postgresql+pg8000")
+    engine = sa.create_engine(address, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        return connection.execute(sa.text(query)).all()
 
 
 def vote(page: str, class_id: int) -> dict:
@@ -200,11 +209,7 @@ def size(folder: Path, database: str | None) -> int:
     """Return the bytes of what is stored."""
     if database is None:
         return sum(path.stat().st_size for path in folder.glob("annotation.sqlite*"))
-    engine = sa.create_engine(sa.make_url(database).set(drivername="postgresql+pg8000"))
-    with engine.connect() as connection:
-        found = connection.scalar(sa.text("SELECT pg_database_size(current_database())"))
-    engine.dispose()
-    return int(found)
+    return int(rows(folder, database, "SELECT pg_database_size(current_database())")[0][0])
 
 
 PARTS = ("ask", "raters", "flood")
@@ -242,7 +247,8 @@ def run(base: Path, database: str | None, options: argparse.Namespace) -> None:
         if "ask" in options.only:
             asyncio.run(ask(links))
         if "raters" in options.only:
-            asyncio.run(more_raters(links[0], folder, database))
+            (owner,) = server.invite(["boss", "--owner"], address)
+            asyncio.run(more_raters(links[0], owner, folder, database))
         if "flood" in options.only:
             asyncio.run(flood(links[1], folder, database))
     finally:

@@ -15,6 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
+
 from manyhot import tables
 from manyhot.classes import ClassList
 from manyhot.command import command
@@ -127,6 +131,7 @@ def open_annotation(
             too_late = _differ(store, _examples(web, read_images(examples, classes=classes)))
         if image_folder is not None:
             store.move_images(find_images(store.places(), Path(image_folder)))
+        store.fit_slots()  # if the app ended before all pages had as many as raters are wanted
         audit = AuditInProgress.read(campaign, classes)
         yield Annotation(
             campaign,
@@ -171,7 +176,7 @@ def _fill(
         examples = campaign.path("examples")
     shown = images if examples is None else read_images(examples, classes=classes)
     store.fill(
-        list(_asked(web, campaign, classes, images)),
+        _asked(web, campaign, classes, images),
         _examples(web, shown),
         settings,
         sha256(proposals),
@@ -209,28 +214,35 @@ def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]
         )
 
 
+_CHUNK = 10_000
+"""Images that are Python objects at once."""
+
+
 def _asked(web: Any, campaign: Campaign, classes: ClassList, images: Images) -> Iterator[ImageQuestions]:
+    """Yield the images of the proposals in their order, some at a time: a training set has a million."""
     proposals = tables.read(campaign.path("proposals"), "proposals")
-    asked: dict[str, list[int]] = {}
-    for image_id, class_id in zip(
-        proposals["image_id"].to_pylist(), proposals["class_id"].to_pylist(), strict=True
-    ):
-        asked.setdefault(image_id, []).append(class_id)
-    places = _places(images)
+    names = proposals["image_id"].combine_chunks().dictionary_encode()
+    rows = np.argsort(names.indices.to_numpy(), kind="stable")
+    class_ids = proposals["class_id"].to_numpy()[rows]
+    ends = np.cumsum(np.bincount(names.indices.to_numpy(), minlength=len(names.dictionary)))
+    columns = _places(images)
+    at = pc.index_in(names.dictionary, value_set=columns["image_id"].combine_chunks())
+    if at.null_count:
+        raise InputError(
+            "The image of a proposal is not in the campaign.",
+            where=campaign.path("proposals"),
+            got=names.dictionary.filter(at.is_null())[0].as_py(),
+            do=f"propose again: manyhot propose {campaign.folder}",
+        )
     golden, order = _golden(campaign, classes), _order(campaign)
-    for image_id, class_ids in asked.items():
-        if image_id not in places:
-            raise InputError(
-                "The image of a proposal is not in the campaign.",
-                where=campaign.path("proposals"),
-                got=image_id,
-                do=f"propose again: manyhot propose {campaign.folder}",
-            )
-        uri, label = places[image_id]
-        own = golden.get(image_id, {})
-        if order and image_id not in order and not own:
-            continue  # an audit's image for golden questions, which no expert has answered
-        yield web.ImageQuestions(image_id, uri, label, tuple(class_ids), own, order.get(image_id, 0))
+    for start in range(0, len(at), _CHUNK):
+        some = columns.take(at.slice(start, _CHUNK))
+        for row, (image_id, uri, label) in enumerate(_rows(some), start):
+            own = golden.get(image_id, {})
+            if order and image_id not in order and not own:
+                continue  # an audit's image for golden questions, which no expert has answered
+            ids = class_ids[ends[row - 1] if row else 0 : ends[row]].tolist()
+            yield web.ImageQuestions(image_id, uri, label, tuple(ids), own, order.get(image_id, 0))
 
 
 def _order(campaign: Campaign) -> dict[str, int]:
@@ -241,7 +253,8 @@ def _order(campaign: Campaign) -> dict[str, int]:
     return {image_id: place for place, image_id in enumerate(drawn)}
 
 
-def _places(images: Images) -> dict[str, tuple[str, int | None]]:
+def _places(images: Images) -> pa.Table:
+    """Return the ids, locations and labels of images, as columns."""
     names = images.table.column_names
     if "uri" not in names:
         raise InputError(
@@ -251,9 +264,12 @@ def _places(images: Images) -> dict[str, tuple[str, int | None]]:
             allowed="a column uri with paths or addresses",
             do="create the campaign from the images.parquet that manyhot predict writes",
         )
-    labels = images.table["label"].to_pylist() if "label" in names else [None] * len(images)
-    rows = zip(images.image_id.to_pylist(), images.table["uri"].to_pylist(), labels, strict=True)
-    return {image_id: (uri, label) for image_id, uri, label in rows}
+    labels = images.table["label"] if "label" in names else pa.nulls(len(images), pa.int32())
+    return pa.table({"image_id": images.image_id, "uri": images.table["uri"], "label": labels})
+
+
+def _rows(columns: pa.Table) -> Iterator[tuple[str, str, int | None]]:
+    return zip(*(column.to_pylist() for column in columns.columns), strict=True)
 
 
 def _golden(campaign: Campaign, classes: ClassList) -> dict[str, dict[int, bool]]:
@@ -274,13 +290,22 @@ def _golden(campaign: Campaign, classes: ClassList) -> dict[str, dict[int, bool]
 def _examples(web: Any, images: Images) -> Iterator[Example]:
     if images.label is None or "uri" not in images.table.column_names:
         return
+    columns = _places(images).filter(pc.is_valid(images.table["label"]))
     # Not the first of each class, which often are of one scene, but the same ones on each machine.
-    order = sorted(_places(images).items(), key=lambda place: hashlib.sha256(place[0].encode()).digest())
-    counts: dict[int, int] = {}
-    for image_id, (uri, label) in order:
-        if label is not None and counts.get(label, 0) < EXAMPLES_PER_CLASS:
-            counts[label] = counts.get(label, 0) + 1
-            yield web.Example(label, image_id, uri)
+    hashes = np.fromiter(_hashes(columns["image_id"]), np.uint64, len(columns))
+    labels = columns["label"].to_numpy()
+    order = np.lexsort((hashes, labels))
+    counts = np.unique(labels, return_counts=True)[1]
+    place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    for image_id, uri, label in _rows(columns.take(pa.array(order[place < EXAMPLES_PER_CLASS]))):
+        assert label is not None
+        yield web.Example(label, image_id, uri)
+
+
+def _hashes(names: pa.ChunkedArray) -> Iterator[int]:
+    for start in range(0, len(names), _CHUNK):
+        for name in names.slice(start, _CHUNK).to_pylist():
+            yield int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
 @dataclass(frozen=True, eq=False)

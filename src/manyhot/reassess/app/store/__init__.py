@@ -5,14 +5,18 @@ Use it through `Store`: each of its methods is one transaction.
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import sqlalchemy as sa
 
+from manyhot.errors import OutputError
 from manyhot.reassess.app.store import (
     accounts,
     database,
@@ -58,6 +62,9 @@ _REMEMBER = 2.0
 
 
 _SESSIONS = 10_000
+_FIT_SECONDS, _FIT_PART, _FIT_PAGES = 1.0, 0.05, 200
+"""Seconds that a change of the number of raters waits for its pages; seconds of each part, and its fewest
+pages."""
 
 
 class Store:
@@ -101,7 +108,7 @@ class Store:
 
     def fill(
         self,
-        asked: Sequence[ImageQuestions],
+        asked: Iterable[ImageQuestions],
         examples: Iterable[Example],
         settings: CampaignSettings,
         source: str,
@@ -114,8 +121,33 @@ class Store:
         return self._database.read(read_settings)
 
     def change_settings(self, **changes: object) -> CampaignSettings:
-        """Change some settings and return all; a new number of raters applies to all pages immediately."""
-        return self._change(lambda c: _change_settings(c, **changes))
+        """Change some settings and return all; see `fit_slots` for a new number of raters."""
+        changed = self._change(lambda c: _change_settings(c, **changes))
+        self.fit_slots()
+        return changed
+
+    def fit_slots(self) -> None:
+        """Give each page as many slots as raters are wanted, a few pages at a time, so that answers get in.
+
+        A thread goes on with what takes more than a second. After a restart, this is to be called again.
+        """
+        if self._fit_slots(until=time.monotonic() + _FIT_SECONDS):
+            threading.Thread(target=self._fit_slots, name="manyhot-slots", daemon=True).start()
+
+    def _fit_slots(self, until: float = math.inf) -> bool:
+        pages_at_once, more = _FIT_PAGES, self._database.read(pages.is_to_fit)
+        try:
+            while more and time.monotonic() < until:
+                begun = time.monotonic()
+                more = self._database.write(partial(pages.fit_slots, pages=pages_at_once))
+                took = max(time.monotonic() - begun, 0.001)
+                # What waits for a disk or another process is no reason to do less than some at once.
+                pages_at_once = min(max(int(pages_at_once * _FIT_PART / took), _FIT_PAGES), 10_000)
+        except (
+            OutputError
+        ):  # closed, or the database is away: the rest is done after the next start or change
+            return False
+        return more
 
     def invite(
         self,
@@ -338,5 +370,5 @@ def _change_settings(connection: sa.Connection, **changes: object) -> CampaignSe
     before = read_settings(connection)
     after = change_settings(connection, **changes)
     if after.raters != before.raters:
-        pages.set_rater_count(connection, after.raters)
+        pages.want_slots(connection)
     return after

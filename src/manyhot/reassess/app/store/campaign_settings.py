@@ -133,6 +133,11 @@ def put_value(connection: sa.Connection, key: str, value: Any) -> None:
         connection.execute(schema.settings.insert().values(key=key, value=text))
 
 
+def drop_value(connection: sa.Connection, key: str) -> None:
+    """Remove a key and its value."""
+    connection.execute(schema.settings.delete().where(schema.settings.c.key == key))
+
+
 def get_value(connection: sa.Connection, key: str) -> Any:
     """Return the value stored under a key; None if there is none."""
     text = connection.scalar(sa.select(schema.settings.c.value).where(schema.settings.c.key == key))

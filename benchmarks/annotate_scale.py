@@ -24,6 +24,7 @@ import secrets
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -132,11 +133,12 @@ async def more_raters(link: str, owner: str, folder: Path, database: str | None)
                     assert told["kept"], told
                     stored.append(time.monotonic())
 
+    connection = annotate.Connection(*rater._browser._place)
+    change = await log_in(connection, urlsplit(owner).path)
     working = asyncio.create_task(work())
     await asyncio.sleep(1)
     begun = time.monotonic()
-    connection = annotate.Connection(*rater._browser._place)
-    await set_raters(connection, urlsplit(owner).path)
+    await change()
     while await asyncio.to_thread(rows, folder, database, "SELECT 1 FROM settings WHERE key = 'fit_slots'"):
         await asyncio.sleep(0.5)
     took = time.monotonic() - begun
@@ -145,14 +147,15 @@ async def more_raters(link: str, owner: str, folder: Path, database: str | None)
     connection.close()
     pauses = np.diff([at for at in stored if at >= begun]) * 1000
     (free,) = rows(folder, database, "SELECT count(*) FROM slots")[0]
+    cuts = np.percentile(pauses, (50, 95, 100))
     print(
-        f"raters       3 to 4 in {took:.1f} s, {free:,} slots; {len(pauses)} answers meanwhile, longest pause "
-        f"{pauses.max():.0f} ms, 95 % {np.percentile(pauses, 95):.0f}, median {np.median(pauses):.0f} ms"
+        f"raters       3 to 4 in {took:.1f} s, {free:,} slots; {len(pauses)} answers meanwhile, pauses: "
+        f"median {cuts[0]:.0f}, 95 % {cuts[1]:.0f}, longest {cuts[2]:.0f} ms"
     )
 
 
-async def set_raters(connection: annotate.Connection, join: str) -> None:
-    """Log in as an owner and ask for one rater more."""
+async def log_in(connection: annotate.Connection, join: str) -> Callable[[], Awaitable[None]]:
+    """Log in as an owner, and return what asks for one rater more."""
     form = "Content-Type: application/x-www-form-urlencoded\r\n"
     password = urlencode({"password": "correct horse", "again": "correct horse"}).encode()
     _, head, _ = await connection.send("POST", join, form, password)
@@ -160,10 +163,14 @@ async def set_raters(connection: annotate.Connection, join: str) -> None:
     _, _, page = await connection.send("GET", "/owner", f"Cookie: {cookie}\r\n")
     fields = dict(re.findall(r'<input type="number" name="(\w+)" value="([^"]*)"', page.decode()))
     fields |= {"raters": RATERS + 1, "csrf": re.search(rb'name="csrf" value="(\w+)"', page)[1].decode()}
-    status, _, told = await connection.send(
-        "POST", "/owner/settings", f"Cookie: {cookie}\r\n{form}", urlencode(fields).encode()
-    )
-    assert status == 303, told
+
+    async def change() -> None:
+        status, _, told = await connection.send(
+            "POST", "/owner/settings", f"Cookie: {cookie}\r\n{form}", urlencode(fields).encode()
+        )
+        assert status == 303, told
+
+    return change
 
 
 def rows(folder: Path, database: str | None, query: str) -> list:

@@ -179,10 +179,10 @@ def test_nothing_to_export(campaign):
     with pytest.raises(InputError) as error:
         export_votes(campaign)
     assert str(error.value) == (
-        "No questions of this campaign have been answered yet.\n"
+        "Annotation of this campaign has not begun yet.\n"
         f"  where:   {campaign}\n"
         "  got:     no annotation.sqlite in it\n"
-        f"  do:      ask: manyhot annotate {campaign}"
+        f"  do:      begin: manyhot annotate {campaign}"
     )
 
 

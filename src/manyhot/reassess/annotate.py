@@ -273,8 +273,9 @@ def _rows(columns: pa.Table) -> Iterator[tuple[str, str, int | None]]:
 
 
 def _golden(campaign: Campaign, classes: ClassList) -> dict[str, dict[int, bool]]:
-    path = campaign.path("golden")
-    if not path.is_file():
+    places = (campaign.path("golden"), campaign.path("golden").with_suffix(".csv"))
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
         return {}
     truths: dict[str, dict[int, bool]] = {}
     table = golden_labels(
@@ -419,13 +420,13 @@ def annotate(
         alone=open_,
         reach=reach,
     ) as annotation:
-        changes.pop("per_page", None)
+        notes = [*annotation.notes, *_too_late(annotation.store, changes.pop("per_page", None))]
         if changes:
             annotation.store.change_settings(**changes)
 
         def ready(at: str) -> None:
             reached = _reached(address or at).rstrip("/")
-            for line in _ready_lines(annotation, host, reached, database):
+            for line in _ready_lines(annotation.campaign, notes, host, reached):
                 say(line)
             _invite_owner(annotation, reached, database, opens=open_)
 
@@ -436,10 +437,20 @@ def annotate(
         return EndedAnnotation(annotation.campaign, database)
 
 
-def _ready_lines(annotation: Annotation, host: str, address: str, database: str | None) -> Iterator[str]:
-    folder = shlex.quote(str(annotation.campaign.folder))
+def _too_late(store: Store, per_page: int | None) -> Iterator[str]:
+    """Yield a note if the number of classes per page cannot be changed any more."""
+    fixed = store.settings().per_page
+    if per_page not in (None, fixed):
+        yield (
+            f"the number of classes per page has no effect: annotation began with {fixed}. To change it, export "
+            f"the votes, move {DATABASE} away and start again"
+        )
+
+
+def _ready_lines(campaign: Campaign, notes: Sequence[str], host: str, address: str) -> Iterator[str]:
+    folder = shlex.quote(str(campaign.folder))
     yield f"Annotating {folder} at {address}. Press Ctrl-C to stop; answers are stored."
-    yield from (f"Note: {note}." for note in annotation.notes)
+    yield from (f"Note: {note}." for note in notes)
     if not _is_loopback(host):
         yield (
             f"Note: the server listens on {host}, so everyone who can reach this machine can connect. "

@@ -159,10 +159,10 @@ def open_store(campaign: Campaign, database: str | None) -> Iterator[Store]:
     """
     web = web_extra()
     nobody = InputError(
-        "No questions of this campaign have been answered yet.",
+        "Annotation of this campaign has not begun yet.",
         where=campaign.folder,
         got=f"no {DATABASE} in it" if database is None else "an empty database",
-        do=f"ask: manyhot annotate {campaign.folder}",
+        do=f"begin: manyhot annotate {campaign.folder}",
     )
     if database is None and not (campaign.folder / DATABASE).is_file():
         raise nobody

@@ -54,6 +54,7 @@ TABLE = {
     ("GET", "/owner/export/{name}"): ("/owner/export/votes.parquet", OWNERS, None),
     ("POST", "/owner/state"): ("/owner/state", OWNERS, {"state": "running"}),
     ("POST", "/owner/settings"): ("/owner/settings", OWNERS, SETTINGS),
+    ("GET", "/owner/invite"): ("/owner/invite", OWNERS, None),
     ("POST", "/owner/invite"): ("/owner/invite", OWNERS, {"names": "eve"}),
     ("POST", "/owner/raters/{rater_id}"): ("/owner/raters/RATER", OWNERS, {"act": "go-on"}),
 }

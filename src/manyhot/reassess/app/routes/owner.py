@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import shutil
 import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -35,8 +38,12 @@ DISPUTES = 30
 """Number of disagreements per page."""
 
 
-MOST_INVITED = 200
+MOST_INVITED = 1000
 """Invitations at once."""
+
+
+MOST_NAMES = MOST_INVITED * 100
+"""Characters of these."""
 
 
 _RowNumber = Annotated[int, Query(ge=0, lt=1 << 53)]
@@ -169,18 +176,23 @@ def post_invitations(
     request: Request,
     context: ContextDep,
     owner: VisitingOwner,
-    names: Annotated[str, Form(max_length=20_000)],
+    names: Annotated[str, Form(max_length=MOST_NAMES)],
     max_pages: Annotated[str, Form(pattern=r"^\d{0,7}$")] = "",
     refines: Annotated[bool, Form()] = False,
+    file: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Invite raters, one name per line, and show the links, which the database does not store."""
+    """Invite raters, one name per line, and show the links, which the database does not store.
+
+    Raters who have a link keep it. With `file`, the links are a CSV file.
+    """
     unique = list(dict.fromkeys(line.strip() for line in names.splitlines() if line.strip()))
     if len(unique) > MOST_INVITED:
         return _overview(
             request, context, owner, wrong=f"You can invite at most {MOST_INVITED} raters at once."
         )
     links, wrong = [], ""
-    for name in unique:
+    known = context.store.names_with_links()
+    for name in (name for name in unique if name not in known):
         try:
             token = context.store.invite(
                 name, refines=refines or None, max_pages=int(max_pages) if max_pages else None
@@ -189,7 +201,16 @@ def post_invitations(
             wrong = _message(error)
             continue
         links.append((name, _link(request, context, token)))
-    return _overview(request, context, owner, links=links, wrong=wrong)
+    if file and not wrong:
+        return _csv("links.csv", ("rater", "link"), links)
+    kept = [name for name in unique if name in known]
+    return _overview(request, context, owner, links=links, kept=kept, wrong=wrong)
+
+
+@owner_routes.get("/invite")
+def after_invitations(owner: VisitingOwner) -> Response:
+    """Show the owner's page: links are shown only once."""
+    return _back()
 
 
 @owner_routes.post("/raters/{rater_id}", dependencies=changing)
@@ -224,6 +245,13 @@ def _link(request: Request, context: Context, token: str) -> str:
     return f"{context.address(request)}/join/{token}"
 
 
+def _csv(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Response:
+    text = io.StringIO()
+    csv.writer(text).writerows([columns, *rows])
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
 def _back() -> Response:
     return RedirectResponse("/owner", 303)
 
@@ -241,7 +269,8 @@ def _overview(
     context: Context,
     owner: Rater,
     *,
-    links: list[tuple[str, str]] | None = None,
+    links: Sequence[tuple[str, str]] = (),
+    kept: Sequence[str] = (),
     wrong: str = "",
     width: float | None = None,
 ) -> Response:
@@ -252,10 +281,12 @@ def _overview(
         "status": status,
         "progress": status.counts.progress if status else None,
         "people": [_person(r, status) for r in people],
-        "links": links or [],
+        "links": links,
+        "kept": kept,
         "wrong": wrong,
         "width": width,
         "remarks": context.store.count_remarks(),
+        "most_names": MOST_NAMES,
         "can_export": context.callbacks.export is not None,
     }
     return _page(request, context, owner, "owner.html", 422 if wrong else 200, **values)

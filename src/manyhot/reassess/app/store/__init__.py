@@ -22,6 +22,7 @@ from manyhot.reassess.app.store import (
     database,
     disputes,
     fill,
+    golden,
     pages,
     remarks,
     schema,
@@ -62,7 +63,7 @@ _REMEMBER = 2.0
 
 
 _SESSIONS = 10_000
-_FIT_SECONDS, _FIT_PART, _FIT_PAGES = 1.0, 0.05, 200
+_FIT_SECONDS, _FIT_PART, _FIT_PAGES = 1.0, 0.03, 100
 """Seconds that a change of the number of raters waits for its pages; seconds of each part, and its fewest
 pages."""
 
@@ -142,7 +143,8 @@ class Store:
                 more = self._database.write(partial(pages.fit_slots, pages=pages_at_once))
                 took = max(time.monotonic() - begun, 0.001)
                 # What waits for a disk or another process is no reason to do less than some at once.
-                pages_at_once = min(max(int(pages_at_once * _FIT_PART / took), _FIT_PAGES), 10_000)
+                fitting = int(pages_at_once * _FIT_PART / took)
+                pages_at_once = min(max(fitting, _FIT_PAGES), 2 * pages_at_once)
         except (
             OutputError
         ):  # closed, or the database is away: the rest is done after the next start or change
@@ -238,6 +240,10 @@ class Store:
     def raters(self) -> list[Rater]:
         """Return all raters, by name."""
         return self._database.read(accounts.all_raters)
+
+    def names_with_links(self) -> set[str]:
+        """Return the names of raters who were invited and not revoked."""
+        return {r.name for r in self.raters() if not r.is_owner and r.state != "revoked"}
 
     def queue(self, rater: Rater) -> Queue:
         """Assign pages to a rater and return the open ones; see `pages.fill_queue`."""
@@ -369,6 +375,7 @@ class Store:
 def _change_settings(connection: sa.Connection, **changes: object) -> CampaignSettings:
     before = read_settings(connection)
     after = change_settings(connection, **changes)
+    golden.check_golden(connection, after)
     if after.raters != before.raters:
         pages.want_slots(connection)
     return after

@@ -22,6 +22,7 @@ from manyhot.reassess.app.store.campaign_settings import (
     get_value,
     put_value,
 )
+from manyhot.reassess.app.store.golden import check_golden
 
 _CHUNK = 10_000
 """Images whose names and locations become Arrow columns at once: as Python strings, those of a training set
@@ -94,6 +95,7 @@ def fill(
     for table, rows in columns.tables():
         engines.insert_rows(connection, table, rows)
     engines.insert_rows(connection, schema.examples, _numbered(examples))
+    check_golden(connection, settings)
     for _ in range(settings.raters):
         pages.add_slots(connection, settings.raters)
     engines.take_stock(connection)

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from manyhot.errors import InputError
 from manyhot.reassess.app.store import schema
 from manyhot.reassess.app.store.accounts import Rater, change
 from manyhot.reassess.app.store.campaign_settings import CampaignSettings
@@ -44,6 +45,23 @@ class GoldenCounts:
         above = sum(self.under_yes[a] * self.under_no[b] for a in range(3) for b in range(a))
         below = sum(self.under_yes[a] * self.under_no[b] for a in range(3) for b in range(a + 1, 3))
         return (above - below) / (n_no * n_yes)
+
+
+def check_golden(connection: sa.Connection, settings: CampaignSettings) -> None:
+    """Check that raters can qualify.
+
+    Raises
+    ------
+    InputError
+        If raters are to answer golden pages first, and there are none.
+    """
+    first = sa.select(_PAGES.c.id).where(_PAGES.c.golden).limit(1)
+    if settings.qualify and connection.scalar(first) is None:
+        raise InputError(
+            "Raters cannot qualify: the campaign has no golden pages.",
+            got=f"`qualify` {settings.qualify}, and no proposed question with an expert's answer",
+            allowed="0, or a campaign that began with golden.parquet or golden.csv in its folder",
+        )
 
 
 def judge_rater(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool | None:

@@ -175,22 +175,56 @@ def _fill(
     if examples is None and campaign.path("examples").is_file():
         examples = campaign.path("examples")
     shown = images if examples is None else read_images(examples, classes=classes)
+    chosen = _examples(web, shown)
     store.fill(
         _asked(web, campaign, classes, images),
-        _examples(web, shown),
+        chosen if shown is images else _with_known_names(web, list(chosen), images),
         settings,
         sha256(proposals),
     )
 
 
+def _with_known_names(web: Any, examples: Sequence[Example], images: Images) -> Iterator[Example]:
+    """Yield examples with the ids of the campaign's images that are the same file, or a copy of it.
+
+    By its id, an image is never an example beside itself.
+    """
+    sizes = {_size(example.uri) for example in examples}
+    columns = _places(images)
+    same: dict[str, str] = {}
+    for start in range(0, len(columns), _CHUNK):
+        for image_id, uri, _ in _rows(columns.slice(start, _CHUNK)):
+            if _size(uri) in sizes:
+                same[_content(uri)] = image_id
+    for example in examples:
+        yield web.Example(example.class_id, same.get(_content(example.uri), example.name), example.uri)
+
+
+def _size(uri: str) -> int | str:
+    """Return the bytes of a file; of what is elsewhere, or does not exist, the address."""
+    try:
+        return Path(uri.removeprefix("file://")).stat().st_size
+    except (OSError, ValueError):
+        return uri
+
+
+def _content(uri: str) -> str:
+    """Return what tells whether two addresses are of the same image."""
+    return uri if isinstance(_size(uri), str) else sha256(Path(uri.removeprefix("file://")))
+
+
 def _differ(store: Store, examples: Iterable[Example]) -> bool:
     """Return whether examples differ from those of a campaign that runs; the first hundred classes decide."""
-    names: dict[int, list[str]] = {}
+    new: dict[int, list[tuple[str, str]]] = {}
     for example in examples:
-        names.setdefault(example.class_id, []).append(example.name)
-    some = sorted(names)[:100]
-    kept = store.examples(some)
-    return any([name for _, name in kept.get(c, [])] != names[c] for c in some)
+        new.setdefault(example.class_id, []).append((example.name, example.uri))
+    known = store.examples(sorted(new)[:100])
+    for c in sorted(new)[:100]:
+        names, places = [name for _, name in known.get(c, [])], store.example_places(c, EXAMPLES_PER_CLASS)
+        # Some have another id since, others another location.
+        if [name for name, _ in new[c]] != names and [place for _, place in new[c]] != places:
+            return True
+    return False
 
 
 def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]:
@@ -442,8 +476,8 @@ def _too_late(store: Store, per_page: int | None) -> Iterator[str]:
     fixed = store.settings().per_page
     if per_page not in (None, fixed):
         yield (
-            f"the number of classes per page has no effect: annotation began with {fixed}. To change it, export "
-            f"the votes, move {DATABASE} away and start again"
+            f"the number of classes per page has no effect: annotation began with {fixed}. To change it, "
+            f"export the votes, move {DATABASE} away and start again"
         )
 
 

@@ -442,3 +442,16 @@ def test_a_file_of_an_earlier_version_with_its_comment_is_made_anew(made, tmp_pa
     earlier.parent.mkdir(parents=True)
     earlier.write_bytes(path.read_bytes())
     assert SECRET not in made.read(str(path), "small")
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "fine"), [("RGB", "a.png", False), ("L", "a.png", True), ("RGB", "a.jpg", True)]
+)
+def test_what_takes_too_much_memory_is_not_decoded(tmp_path, mode, name, fine):
+    PIL.Image.new(mode, (6000, 6000)).save(tmp_path / name)  # 108 MB in three bands
+    pictures = PictureCache(tmp_path / "cache")
+    if fine:
+        assert pictures.read(str(tmp_path / name), "small")
+        return
+    with pytest.raises(InputError, match="108,000,000 bytes when decoded, at most 100,000,000"):
+        pictures.read(str(tmp_path / name), "small")

@@ -186,12 +186,14 @@ MAX_HEAD = 32 << 10
 
 
 MAX_CONNECTIONS = 256
-"""Connections of one address: 40 browsers behind one router. This machine has no limit: it runs proxies."""
+"""Connections of one address: 40 browsers behind one router. This machine has no limit, nor
+have named proxies."""
 
 
 class LimitedConnection(HttpToolsProtocol):
     """A uvicorn connection with limits on the time and size of headers and on connections per client."""
 
+    reach = Reach()
     _timer: asyncio.TimerHandle | None = None
     _head = 0
 
@@ -200,7 +202,7 @@ class LimitedConnection(HttpToolsProtocol):
         super().connection_made(transport)
         self._wait()
         peer = self.client[0] if self.client else ""
-        if _ip_address(peer) is not None and not _is_loopback(peer):
+        if _ip_address(peer) is not None and not _is_loopback(peer) and not self.reach.trusts(peer):
             clients = (getattr(c, "client", None) for c in self.connections)
             if sum(1 for client in clients if client and client[0] == peer) > MAX_CONNECTIONS:
                 transport.abort()
@@ -314,10 +316,11 @@ class Buckets:
             self._left.move_to_end(key)
             return 0.0
 
-    def wait(self, key: str) -> float:
-        """Return the seconds until `take` would succeed, 0 if now, without taking tokens."""
+    def give_back(self, key: str) -> None:
+        """Put back a token that was taken."""
         with self._lock:
-            return max(0.0, (1.0 - self._look(key)[0]) / self._rate)
+            left, now = self._look(key)
+            self._left[key] = (min(self._full, left + 1.0), now)
 
     def _look(self, key: str) -> tuple[float, float]:
         now = self._clock()

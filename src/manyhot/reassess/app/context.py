@@ -82,6 +82,8 @@ class Context:
         Whether raters see the original label.
     status : CachedValue of JudgedCampaign
         Progress of the campaign, and the quality of its answers.
+    ready : CachedValue of None
+        Whether the database can be written: if not, its error.
     """
 
     store: Store
@@ -97,11 +99,13 @@ class Context:
     pages: CachedValue[int] = field(init=False)
     show_label: CachedValue[bool] = field(init=False)
     status: CachedValue[JudgedCampaign] = field(init=False)
+    ready: CachedValue[None] = field(init=False)
 
     def __post_init__(self) -> None:
         # Here, and not when first asked for: from Python 3.12 on threads that ask at once would make several.
         self.search = CachedValue(lambda: Search(self.classes), math.inf)
         self.left, self.pages = CachedValue(self.store.count_free), CachedValue(self.store.count_pages, 60)
+        self.ready = CachedValue(self.store.write_something)  # anyone may ask
         self.show_label = CachedValue(lambda: self.store.settings().show_label)
         self.status = CachedValue(lambda: JudgedCampaign.of(self.store, self.classes, self.callbacks), 2)
 

@@ -76,12 +76,15 @@ def configured(app: FastAPI) -> uvicorn.Config:
 
     from manyhot.reassess.app.access import LimitedConnection
 
+    class Connection(LimitedConnection):
+        reach = app.state.context.reach
+
     # No log of requests: their addresses hold invitations.
     # Connections outlive the look at a page; 5 s, which is usual, would break them in between.
     # What proxies say is for the app to believe or not.
     return uvicorn.Config(
         app,
-        http=LimitedConnection,
+        http=Connection,
         ws="none",
         log_level="warning",
         access_log=False,

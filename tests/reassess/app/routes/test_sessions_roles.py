@@ -23,11 +23,15 @@ SETTINGS = {
     "lease_minutes": 60,
     "max_pages": 0,
     "refine_from": 0,
+    "golden_latest": 0,
+    "least_seconds": 0,
+    "places": 0,
 }
 # Method and route to an address of it, who may, and the form or JSON that it takes.
 TABLE = {
     ("GET", "/"): ("/", RATERS, None),
     ("GET", "/health"): ("/health", GUESTS, None),
+    ("GET", "/health/ready"): ("/health/ready", GUESTS, None),
     ("GET", "/openapi.json"): ("/openapi.json", GUESTS, None),
     ("MOUNT", "/static"): ("/static/x/app.css", GUESTS, None),
     ("GET", "/join/{token}"): ("/join/TOKEN", GUESTS, None),

@@ -57,3 +57,39 @@ def test_remarks_can_be_removed_and_not_changed(url):
     store.remove_remarks([two.id])
     assert store.remarks() == [one]
     store.close()
+
+
+def votes(store):
+    return store._database.read(
+        lambda c: c.execute(sa.select(schema.votes.c.answer).order_by("id")).scalars().all()
+    )
+
+
+def test_an_older_answer_of_another_device_is_not_the_last(url):
+    store = filled(url, pages=1, lease_minutes=600)
+    ann = rater(store)
+    visit = store.queue(ann).visits[0].key
+    store._database.write(lambda c: c.execute(sa.update(schema.visits).values(shown_at=0)))
+    minute = 60_000_000
+    assert not store.store(ann, [Vote("phone-000001", visit, 0, NO, age=5 * minute)]).refused
+    assert not store.store(ann, [Vote("laptop-00001", visit, 0, YES)]).refused
+    late = store.store(ann, [Vote("phone-000002", visit, 0, NO, age=4 * minute)])
+    assert late.refused == {"phone-000002": "you gave a later answer on another device"}
+    assert votes(store) == [NO, YES]
+    # One browser sends in order, whatever its clock says; and a later answer counts from any device.
+    assert not store.store(ann, [Vote("laptop-00002", visit, 0, NO, age=9 * minute)]).refused
+    assert not store.store(ann, [Vote("phone-000003", visit, 0, YES)]).refused
+    assert votes(store) == [NO, YES, NO, YES]
+    store.close()
+
+
+def test_a_clock_that_jumps_ends_no_sessions(url, pass_time):
+    store = filled(url, pages=1)
+    ann, bob = rater(store), rater(store, "bob")
+    session = store.begin_session(ann)
+    pass_time(40 * 24 * 60)
+    assert store.of_session(session) is None
+    store.begin_session(bob)
+    pass_time(-40 * 24 * 60)
+    assert store.of_session(session).name == "ann"
+    store.close()

@@ -27,7 +27,9 @@ from manyhot.reassess.app.progress import (
     time_left,
     work_left,
 )
+from manyhot.reassess.app.routes.rating import storable
 from manyhot.reassess.app.store import Rater
+from manyhot.reassess.app.store.campaign_settings import OWNER_SETTINGS, CampaignSettings
 from manyhot.reassess.app.store.database import now
 from manyhot.reassess.app.store.remarks import REMARKS_PER_PAGE
 from manyhot.tables import TABLES
@@ -46,6 +48,7 @@ MOST_NAMES = MOST_INVITED * 100
 """Characters of these."""
 
 
+_DEFAULTS = CampaignSettings()
 _RowNumber = Annotated[int, Query(ge=0, lt=1 << 53)]
 _Points = Annotated[float, Query(ge=0.1, le=50)]
 
@@ -139,32 +142,28 @@ def change_state(
     return _back()
 
 
+async def sent_settings(request: Request) -> dict[str, object]:
+    """Return the settings of a form, each in the type of its default."""
+    form, found = await request.form(), dict[str, object]()
+    for name in OWNER_SETTINGS:
+        kind, sent = type(getattr(_DEFAULTS, name)), str(form.get(name, "")).strip()
+        try:
+            found[name] = sent == "true" if kind is bool else kind(storable(sent))
+        except ValueError as error:
+            raise HTTPException(422, f"{name}: this is not a number") from error
+    return found
+
+
 @owner_routes.post("/settings", dependencies=changing)
 def save_settings(
     request: Request,
     context: ContextDep,
     owner: VisitingOwner,
-    raters: Annotated[int, Form()],
-    qualify: Annotated[int, Form()],
-    golden_every: Annotated[int, Form()],
-    least_informedness: Annotated[float, Form()],
-    lease_minutes: Annotated[float, Form()],
-    max_pages: Annotated[int, Form()],
-    refine_from: Annotated[int, Form()],
-    show_label: Annotated[bool, Form()] = False,
+    changes: Annotated[dict[str, object], Depends(sent_settings)],
 ) -> Response:
     """Change the settings of the campaign."""
     try:
-        context.store.change_settings(
-            raters=raters,
-            qualify=qualify,
-            golden_every=golden_every,
-            least_informedness=least_informedness,
-            lease_minutes=lease_minutes,
-            max_pages=max_pages,
-            refine_from=refine_from,
-            show_label=show_label,
-        )
+        context.store.change_settings(**changes)
     except InputError as error:
         return _overview(request, context, owner, wrong=_message(error))
     context.status.invalidate()
@@ -286,6 +285,7 @@ def _overview(
         "wrong": wrong,
         "width": width,
         "remarks": context.store.count_remarks(),
+        "asked": OWNER_SETTINGS,
         "most_names": MOST_NAMES,
         "can_export": context.callbacks.export is not None,
     }

@@ -42,7 +42,7 @@ ClassId = Annotated[int, Field(ge=0, lt=1 << 31), BeforeValidator(_whole)]
 Milliseconds = Annotated[int, Field(ge=0, lt=1 << 40), BeforeValidator(_whole)]
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Return a text that databases keep: no null character, no half of an emoji that a page cut in two."""
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return whole.replace("\0", "\ufffd")
@@ -77,7 +77,7 @@ class RemarkItem(Strict):
 
     key: _Key
     page: _Key
-    text: Annotated[str, AfterValidator(_storable)] | None = Field(None, max_length=2000)
+    text: Annotated[str, AfterValidator(storable)] | None = Field(None, max_length=2000)
     missing_class_id: ClassId | None = None
     age_ms: Milliseconds = 0
     skips: bool = False

@@ -4,6 +4,7 @@ import * as dialogs from "./dialogs.js";
 import { enlarge, isEnlarged, preview, shrink } from "./examples.js";
 import { Outbox } from "./outbox.js";
 import { Pace } from "./pace.js";
+import * as letters from "./letters.js";
 import { ask, CAMPAIGN, kindOf, newKey, RATER, session, useSession } from "./server.js";
 import { announce, Messages } from "./messages.js";
 import { isAnswered, Trail } from "./trail.js";
@@ -355,7 +356,7 @@ const KEYS = {
 const PANS = { ArrowLeft: [-0.2, 0], ArrowRight: [0.2, 0], ArrowUp: [0, -0.2], ArrowDown: [0, 0.2] };
 
 document.addEventListener("keydown", (event) => {
-  if (event.defaultPrevented || dialogs.isOpen() || event.isComposing || event.altKey) return;
+  if (event.defaultPrevented || dialogs.isOpen() || event.isComposing || event.altKey || letters.isOff(event)) return;
   const action = keyed(event);
   if (!action) return;
   event.preventDefault();
@@ -442,6 +443,7 @@ document.addEventListener("visibilitychange", () => {
 addEventListener("resize", () => zoom.reset());
 
 dialogs.prepareDialogs();
+letters.prepareSwitch($("letters"));
 for (const item of outbox.items()) {
   if (item.skips) trail.skip(item.page);
   else if (item.class_id !== undefined) trail.note(item.page, item.class_id, item.answer, item.main);

@@ -8,6 +8,7 @@ const TROUBLES = {
   offline: "No connection. Your answers are kept in this browser and will be sent when the connection is back.",
   server: "The server is not working properly. Your answers are kept in this browser and will be sent later.",
   busy: "The server is busy. Your answers are kept in this browser and will be sent shortly.",
+  shut: "The campaign is closed. Answers that have not been sent yet are kept in this browser, and will be sent if it is reopened.",
   session: "Your session has ended. Open your invitation link again in this browser. Answers that have not been sent yet are kept in this browser, and will be sent after you open the link.",
   elsewhere: "An invitation link was opened in another tab. Reload this page to continue. Answers that have not been sent yet are kept.",
 };

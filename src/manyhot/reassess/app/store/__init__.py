@@ -32,7 +32,7 @@ from manyhot.reassess.app.store import (
 from manyhot.reassess.app.store import campaign_settings as settings
 from manyhot.reassess.app.store.accounts import Rater, Role
 from manyhot.reassess.app.store.campaign_settings import CampaignSettings, change_settings, read_settings
-from manyhot.reassess.app.store.database import Database
+from manyhot.reassess.app.store.database import Database, now
 from manyhot.reassess.app.store.disputes import Dispute
 from manyhot.reassess.app.store.fill import Example, ImageQuestions
 from manyhot.reassess.app.store.pages import Queue
@@ -98,6 +98,10 @@ class Store:
     def backup(self, folder: Path) -> tuple[str, dict[str, int]]:
         """Write a consistent snapshot of all tables to files; return the revision and the numbers of rows."""
         return self._database.read_together(lambda c: (schema.version(c) or "", database.dump(c, folder)))
+
+    def write_something(self) -> None:
+        """Write to the database; raise an error if that is not possible."""
+        self._database.write(lambda c: settings.put_value(c, "ready", now()))
 
     def places(self) -> list[str]:
         """Return the distinct locations of images and example images."""

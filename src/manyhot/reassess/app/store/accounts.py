@@ -63,6 +63,10 @@ class Rater:
     qualified : bool, optional
         Whether the rater answered the first golden pages well enough, or the owner let the rater continue;
         None before that.
+    stopped_for : str, optional
+        Why the app stopped the rater.
+    judged_from : int
+        Number of a visit: the quality and speed of later ones are checked while the rater works.
     """
 
     id: int
@@ -74,6 +78,8 @@ class Rater:
     state: str
     refines: bool
     qualified: bool | None
+    stopped_for: str | None = None
+    judged_from: int = 0
 
     @property
     def is_owner(self) -> bool:
@@ -170,12 +176,13 @@ def revoke(connection: sa.Connection, rater_id: int) -> None:
 
 
 def let_go_on(connection: sa.Connection, rater_id: int) -> None:
-    """Let a stopped rater continue, regardless of the result of the first golden pages."""
-    table = schema.raters
+    """Let a stopped rater continue, regardless of the results so far."""
+    table, visits = schema.raters, schema.visits
+    last = sa.select(sa.func.coalesce(sa.func.max(visits.c.id), 0)).where(visits.c.rater_id == rater_id)
     connection.execute(
         table.update()
         .where(table.c.id == rater_id, table.c.state == "stopped")
-        .values(state="active", qualified=True)
+        .values(state="active", qualified=True, stopped_for=None, judged_from=last.scalar_subquery())
     )
 
 
@@ -249,7 +256,7 @@ def owners(connection: sa.Connection) -> list[tuple[str, bool]]:
 def begin_session(connection: sa.Connection, rater: Rater) -> str:
     """Begin a session and return its token."""
     token = secrets.token_urlsafe(32)
-    connection.execute(schema.sessions.delete().where(schema.sessions.c.expires_at < now()))
+    # Those that have ended stay: where the clock jumped ahead for a moment, they have not.
     connection.execute(
         schema.sessions.insert().values(
             token=hashed(token), rater_id=rater.id, expires_at=now() + SESSION_DAYS * DAY

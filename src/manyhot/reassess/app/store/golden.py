@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,6 +15,7 @@ from manyhot.errors import InputError
 from manyhot.reassess.app.store import schema
 from manyhot.reassess.app.store.accounts import Rater, change
 from manyhot.reassess.app.store.campaign_settings import CampaignSettings
+from manyhot.reassess.app.store.database import SECOND
 
 _VISITS, _PAGES = schema.visits, schema.pages
 
@@ -108,14 +111,59 @@ def is_due(connection: sa.Connection, rater: Rater, settings: CampaignSettings) 
 
 
 def next_golden_page(connection: sa.Connection, rater: Rater) -> int | None:
-    """Return the first golden page that a rater has not seen; None if there is none."""
+    """Return a golden page that a rater has not seen, in an order of each rater's own; None if there is none.
+
+    If the order was the same for all, raters could tell each other what comes first.
+    """
     seen = sa.exists().where(_VISITS.c.page_id == _PAGES.c.id, _VISITS.c.rater_id == rater.id)
-    query = sa.select(_PAGES.c.id).where(_PAGES.c.golden, ~seen).order_by(_PAGES.c.position).limit(1)
-    return connection.scalar(query)
+    pages = connection.scalars(sa.select(_PAGES.c.id).where(_PAGES.c.golden, ~seen)).all()
+    return min(pages, key=lambda page: sha256(f"{rater.seed}/{page}".encode()).digest(), default=None)
 
 
-def count_golden(connection: sa.Connection, rater_id: int) -> GoldenCounts:
-    """Count a rater's last answer to each golden question, without decisions on disagreements."""
+FAST_PAGES = 20
+"""Pages whose speed is judged together: four that were answered without a connection come at once."""
+
+
+def why_to_stop(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> str:
+    """Return why a rater who works should be stopped; empty if there is no reason."""
+    if rater.is_owner or rater.state != "active":
+        return ""
+    if _is_too_fast(connection, rater, settings):
+        return "too fast"
+    if settings.golden_latest and not is_pending(rater, settings):
+        latest = _done(rater).where(_VISITS.c.slot_id.is_(None)).limit(settings.golden_latest)
+        ids = connection.scalars(latest).all()
+        if len(ids) == settings.golden_latest:
+            found = count_golden(connection, rater.id, ids).informedness
+            if found is not None and found < settings.least_informedness:
+                return "golden pages"
+    return ""
+
+
+def _is_too_fast(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool:
+    if not settings.least_seconds:
+        return False
+    since = connection.scalar(_done(rater, _VISITS.c.done_at).offset(FAST_PAGES).limit(1))
+    last = connection.scalar(_done(rater, _VISITS.c.done_at).limit(1))
+    if since is None or last is None:
+        return False
+    return bool(0 <= last - since < settings.least_seconds * FAST_PAGES * SECOND)
+
+
+def _done(rater: Rater, column: sa.Column[Any] = _VISITS.c.id) -> sa.Select[Any]:
+    """Return the query of a rater's finished visits since the owner let the rater continue, latest first."""
+    return (
+        sa.select(column)
+        .where(_VISITS.c.rater_id == rater.id, _VISITS.c.round == 0, _VISITS.c.state == "done")
+        .where(_VISITS.c.id > rater.judged_from)
+        .order_by(_VISITS.c.id.desc())
+    )
+
+
+def count_golden(
+    connection: sa.Connection, rater_id: int, visits: Collection[int] | None = None
+) -> GoldenCounts:
+    """Count a rater's last answer to each golden question, in some visits, without decisions."""
     votes, golden = schema.votes, schema.golden
     query = (
         sa.select(votes.c.question_id, votes.c.answer, golden.c.truth)
@@ -124,6 +172,8 @@ def count_golden(connection: sa.Connection, rater_id: int) -> GoldenCounts:
         .where(votes.c.rater_id == rater_id, _VISITS.c.round == 0, _VISITS.c.rater_id == rater_id)
         .order_by(votes.c.id)
     )
+    if visits is not None:
+        query = query.where(_VISITS.c.id.in_(visits))
     last = {question: (answer, truth) for question, answer, truth in connection.execute(query)}
     counts = {truth: [0, 0, 0] for truth in (False, True)}
     for answer, truth in last.values():

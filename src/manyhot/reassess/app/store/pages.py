@@ -72,6 +72,9 @@ def fill_queue(connection: sa.Connection, rater: Rater) -> Queue:
         if not passed:
             stop(connection, rater.id)
         rater, settings = read_with(connection, rater)
+    if why := golden.why_to_stop(connection, rater, settings):
+        stop(connection, rater.id, why)
+        rater, settings = read_with(connection, rater)
     open_ids = _open_ids(connection, rater)
     reason = _why_none(connection, rater, settings)
     while not reason and len(open_ids) < PAGES_AHEAD:
@@ -92,12 +95,12 @@ def give_back(connection: sa.Connection) -> None:
     _return(connection, _VISITS.c.expires_at < now())
 
 
-def stop(connection: sa.Connection, rater_id: int) -> None:
+def stop(connection: sa.Connection, rater_id: int, why: str | None = None) -> None:
     """Stop a rater; open pages go to others immediately."""
     connection.execute(
         schema.raters.update()
         .where(schema.raters.c.id == rater_id, schema.raters.c.state == "active")
-        .values(state="stopped")
+        .values(state="stopped", stopped_for=why)
     )
     give_back_of(connection, rater_id)
 

@@ -111,6 +111,14 @@ raters = sa.Table(
         "qualified", sa.Boolean, comment="whether the first golden pages were passed; null if not yet known"
     ),
     sa.Column("password", sa.Text, comment="Argon2 hash of the password of an owner"),
+    sa.Column("stopped_for", sa.Text, comment="why the app stopped the rater"),
+    sa.Column(
+        "judged_from",
+        sa.BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="visits after this one are judged: the owner let the rater continue",
+    ),
     sa.Column("made_at", sa.BigInteger, nullable=False),
 )
 

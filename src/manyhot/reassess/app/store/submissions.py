@@ -216,13 +216,19 @@ class _Storing:
     def _why_not_changed(self, visit: Visit, one: Vote) -> str:
         """Return why a further vote on a question is not stored; empty if it is."""
         votes, questions = schema.votes, schema.questions
-        count = (
-            sa.select(sa.func.count())
-            .select_from(votes.join(questions, questions.c.id == votes.c.question_id))
+        before = (
+            sa.select(votes.c.key, votes.c.answered_at)
+            .join(questions, questions.c.id == votes.c.question_id)
             .where(votes.c.visit_id == visit.id, questions.c.class_id == one.class_id)
+            .order_by(votes.c.id.desc())
         )
-        if self._connection.execute(count).scalar_one() >= MOST_CHANGES:
+        known = self._connection.execute(before.limit(MOST_CHANGES)).all()
+        if len(known) >= MOST_CHANGES:
             return f"an answer can be changed at most {MOST_CHANGES - 1} times"
+        # One browser sends answers in their order, whatever its clock says.
+        elsewhere = known and _device(known[0].key) != _device(one.key)
+        if elsewhere and _given_at(visit, one) < known[0].answered_at:
+            return "you gave a later answer on another device"
         return ""
 
     def _count_remarks(self, visit: Visit) -> int:
@@ -255,6 +261,11 @@ def _why_barred(rater: Rater, settings: CampaignSettings) -> str:
 def _goes_on(one: Vote | NewRemark, visit: Visit) -> bool:
     """Return whether an answer needs a page back, as a change of an earlier answer does not."""
     return visit.state == "returned" and isinstance(one, Vote) and one.class_id not in visit.answers
+
+
+def _device(key: str) -> str:
+    """Return the browser in which a key was made: what comes before its hyphen."""
+    return key.rpartition("-")[0]
 
 
 def _given_at(visit: Visit, one: Vote | NewRemark) -> int:

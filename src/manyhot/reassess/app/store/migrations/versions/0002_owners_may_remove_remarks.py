@@ -1,7 +1,8 @@
-"""Owners may remove remarks; nobody may change them."""
+"""Owners may remove remarks; why a rater was stopped."""
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
@@ -31,7 +32,13 @@ _FIXED = {
 
 
 def upgrade() -> None:
-    """Let remarks be deleted, and find those of a visit."""
+    """Let remarks be deleted, find those of a visit, and note why raters were stopped."""
+    op.add_column("raters", sa.Column("stopped_for", sa.Text(), comment="why the app stopped the rater"))
+    comment = "visits after this one are judged: the owner let the rater continue"
+    op.add_column(
+        "raters",
+        sa.Column("judged_from", sa.BigInteger(), nullable=False, server_default="0", comment=comment),
+    )
     op.create_index("remarks_of_visit", "remarks", ["visit_id"])
     for statement in _REMOVABLE[op.get_bind().dialect.name]:
         op.execute(statement)
@@ -40,5 +47,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Forbid to delete remarks."""
     op.drop_index("remarks_of_visit", "remarks")
+    op.drop_column("raters", "judged_from")
+    op.drop_column("raters", "stopped_for")
     for statement in _FIXED[op.get_bind().dialect.name]:
         op.execute(statement)

@@ -325,3 +325,15 @@ def test_single_characters_can_be_switched_off(campaign, visit):
     ann.settle()
     ann.press("1")
     assert ann.answers() == ["yes", "", ""]
+
+
+def test_a_rater_of_a_crowd_gets_a_code_at_the_end(campaign, visit):
+    campaign.store.change_settings(completion_code="C0DE-42", completion_address="https://crowd.example/done")
+    link = f"{campaign.address}/crowd/{campaign.store.crowd_link()}?PROLIFIC_PID=5f3a"
+    ann = visit(link)
+    assert not ann.page.locator("#completion").is_visible()
+    for _ in range(6):
+        ann.press("Enter")
+    ann.page.get_by_text("Your completion code: C0DE-42").wait_for()
+    assert ann.page.get_by_role("link", name="Return").get_attribute("href") == "https://crowd.example/done"
+    assert len(campaign.votes()) == 18

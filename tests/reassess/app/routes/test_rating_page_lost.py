@@ -368,3 +368,32 @@ def test_answers_from_before_the_connection_came_back_bear_their_own_times(campa
     )
     assert 1.4e6 < second - first < 5e6
     assert 0.2e6 < first - shown < 5e6
+
+
+def test_a_reload_without_a_connection(campaign, visit):
+    ann = visit(campaign.link())
+    ann.look_ahead()
+    ann.page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    ann.page.reload()  # from now on, the worker sees to it
+    ann.look_ahead()
+    ann.press("1", "Enter")
+    ann.sent()
+    ann.look_ahead()
+    ann.page.context.set_offline(True)
+    ann.press("1", "Enter", "2")
+    ann.page.reload()
+    ann.settle()
+    assert ann.page.inner_text("#saved") == "4 not sent yet"
+    assert ann.answers() == ["", "yes", ""]
+    ann.press("1", "Enter")
+    assert "No connection" in ann.page.inner_text("#trouble")
+    ann.page.context.set_offline(False)
+    ann.until("document.getElementById('saved').textContent === 'All sent'")
+    votes = campaign.votes()
+    assert len(votes) == 9
+    ann.page.get_by_role("button", name="Help and shortcuts").click()
+    ann.page.get_by_role("button", name="Log out").click()
+    ann.page.get_by_text("Open your invitation link to continue.").wait_for()
+    ann.page.context.set_offline(True)
+    with pytest.raises(Exception, match="ERR_"):
+        ann.page.reload()

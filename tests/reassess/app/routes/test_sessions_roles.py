@@ -60,6 +60,12 @@ TABLE = {
     ("POST", "/owner/settings"): ("/owner/settings", OWNERS, SETTINGS),
     ("GET", "/owner/invite"): ("/owner/invite", OWNERS, None),
     ("POST", "/owner/invite"): ("/owner/invite", OWNERS, {"names": "eve"}),
+    ("POST", "/owner/raters"): ("/owner/raters", OWNERS, {"act": "go-on", "rater": 1}),
+    ("POST", "/owner/crowd"): ("/owner/crowd", OWNERS, {}),
+    ("GET", "/owner/payment.csv"): ("/owner/payment.csv", OWNERS, None),
+    ("GET", "/offline.js"): ("/offline.js", GUESTS, None),
+    ("GET", "/crowd/{token}"): ("/crowd/TOKEN", GUESTS, None),
+    ("POST", "/crowd/{token}"): ("/crowd/TOKEN", GUESTS, {"participant": "p1"}),
     ("POST", "/owner/raters/{rater_id}"): ("/owner/raters/RATER", OWNERS, {"act": "go-on"}),
 }
 REFUSED = {401, 403}
@@ -144,7 +150,7 @@ def test_each_route_is_for_whom_it_is(app, campaign, role):
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_change_without_the_token_of_the_session_is_refused(app, campaign, role):
-    tokenless = {("POST", "/join/{token}"), ("POST", "/owner/login")}
+    tokenless = {("POST", "/join/{token}"), ("POST", "/crowd/{token}"), ("POST", "/owner/login")}
     person = Person(app, campaign.store, role)
     other = Person(app, campaign.store, "refiner")
     for forged in ("", "0" * 64, other.csrf if role != "refiner" else ""):

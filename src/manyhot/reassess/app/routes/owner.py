@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +32,7 @@ from manyhot.reassess.app.routes.rating import storable
 from manyhot.reassess.app.store import Rater
 from manyhot.reassess.app.store.campaign_settings import OWNER_SETTINGS, CampaignSettings
 from manyhot.reassess.app.store.database import now
+from manyhot.reassess.app.store.payment import RaterWork
 from manyhot.reassess.app.store.remarks import REMARKS_PER_PAGE
 from manyhot.tables import TABLES
 
@@ -40,6 +42,7 @@ DISPUTES = 30
 """Number of disagreements per page."""
 
 
+RATERS_PER_PAGE = 50
 MOST_INVITED = 1000
 """Invitations at once."""
 
@@ -55,7 +58,10 @@ _Points = Annotated[float, Query(ge=0.1, le=50)]
 
 @owner_routes.get("", response_class=HTMLResponse)
 def overview(
-    request: Request, context: ContextDep, owner: VisitingOwner, width: _Points | None = None
+    request: Request,
+    context: ContextDep,
+    owner: VisitingOwner,
+    width: _Points | None = None,
 ) -> Response:
     """Show the progress of the campaign, and its settings; of an audit, which intervals are narrow enough."""
     return _overview(request, context, owner, width=width)
@@ -212,6 +218,41 @@ def after_invitations(owner: VisitingOwner) -> Response:
     return _back()
 
 
+@owner_routes.post("/raters", dependencies=changing)
+def change_raters(
+    context: ContextDep,
+    owner: VisitingOwner,
+    act: Annotated[Literal["stop", "go-on", "leave-out", "count-again"], Form()],
+    rater: Annotated[list[int], Form(max_length=MOST_INVITED)],
+) -> Response:
+    """Stop raters, let them continue, leave their answers out, or count these again."""
+    acts = {
+        "stop": context.store.stop,
+        "go-on": context.store.let_go_on,
+        "leave-out": context.store.leave_out,
+        "count-again": context.store.count_again,
+    }
+    for known in context.store.raters():
+        if known.id in rater and not known.is_owner:
+            acts[act](known.id)
+    context.status.invalidate()
+    return _back()
+
+
+@owner_routes.post("/crowd", dependencies=changing)
+def post_crowd_link(request: Request, context: ContextDep, owner: VisitingOwner) -> Response:
+    """Make a link for a crowd; an earlier one is no longer valid."""
+    link = f"{context.address(request)}/crowd/{context.store.crowd_link()}"
+    return _overview(request, context, owner, links=[("crowd", f"{link}?participant=NUMBER")])
+
+
+@owner_routes.get("/payment.csv")
+def export_payment(context: ContextDep, owner: VisitingOwner) -> Response:
+    """Return the work of each rater as a CSV file."""
+    columns = [field.name for field in fields(RaterWork)]
+    return _csv("payment.csv", columns, [astuple(work) for work in context.store.payment()])
+
+
 @owner_routes.post("/raters/{rater_id}", dependencies=changing)
 def change_rater(
     request: Request,
@@ -227,7 +268,7 @@ def change_rater(
     if rater is None:
         raise HTTPException(404, "This rater does not exist.")
     if act == "invite":
-        link = _link(request, context, context.store.invite(rater.name))
+        link = _link(request, context, context.store.invite(rater.name, role=rater.role))
         return _overview(request, context, owner, links=[(rater.name, link)])
     if act == "stop":
         context.store.stop(rater_id)
@@ -274,12 +315,12 @@ def _overview(
     width: float | None = None,
 ) -> Response:
     status = context.status.peek()
-    people = [r for r in context.store.raters() if not r.is_owner or _has_rated(r, status)]
+    people = [_person(r, status) for r in context.store.raters() if not r.is_owner or _has_rated(r, status)]
     values: dict[str, Any] = {
         "settings": context.store.settings(),
         "status": status,
         "progress": status.counts.progress if status else None,
-        "people": [_person(r, status) for r in people],
+        **_chosen(people, request.query_params),
         "links": links,
         "kept": kept,
         "wrong": wrong,
@@ -290,6 +331,42 @@ def _overview(
         "can_export": context.callbacks.export is not None,
     }
     return _page(request, context, owner, "owner.html", 422 if wrong else 200, **values)
+
+
+SORTED_BY: Mapping[str, str] = {
+    "name": "name",
+    "pages": "most pages",
+    "seconds": "fewest seconds per answer",
+    "informedness": "lowest informedness",
+    "agreement": "lowest agreement with others",
+}
+
+
+def _chosen(people: list[dict[str, Any]], query: Mapping[str, str]) -> dict[str, Any]:
+    """Return the raters whose name, state or flags contain the query's text, in its order, a page of them."""
+    text, order, start = query.get("q", "")[:100], query.get("sort", "name"), query.get("start", "0")
+    found = [p for p in people if text.casefold() in f"{p['name']} {p['state']} {p['flags']}".casefold()]
+    order = order if order in SORTED_BY else "name"
+    found.sort(key=lambda p: _place(p, order))
+    at = min(int(start), len(found)) if start.isdecimal() and len(start) < 10 else 0
+    return {
+        "people": found[at : at + RATERS_PER_PAGE],
+        "n_people": len(people),
+        "n_found": len(found),
+        "query": {"q": text, "sort": order},
+        "orders": SORTED_BY,
+        "start": at,
+        "later": at + RATERS_PER_PAGE if len(found) > at + RATERS_PER_PAGE else None,
+        "earlier": max(at - RATERS_PER_PAGE, 0) if at else None,
+    }
+
+
+def _place(person: dict[str, Any], order: str) -> tuple[Any, ...]:
+    """Return by what a rater is sorted; those without a value come last, and ties are by name."""
+    value = -person["pages"] if order == "pages" else person["quality"].get(order)
+    if order == "name" or value is None or math.isnan(value):
+        return (order != "name", 0, person["name"])
+    return (False, value, person["name"])
 
 
 def _has_rated(rater: Rater, status: JudgedCampaign | None) -> bool:
@@ -308,6 +385,7 @@ def _person(rater: Rater, status: JudgedCampaign | None) -> dict[str, Any]:
         "answers": count.answers if count else 0,
         "ago": duration((now() - count.last_at) / 1e6) if count else "",
         "quality": quality,
+        "flags": " ".join(quality["flags"] or []),
         "golden_yes": golden_yes,
         "golden_no": golden - golden_yes,
         "on_golden": golden_yes > 0 and golden > golden_yes,

@@ -53,9 +53,11 @@ async function fetchPages() {
   let queue;
   try {
     queue = await ask("/api/queue", {});
+    keep(queue);
   } catch (error) {
     const kind = kindOf(error);
     messages.trouble(kind);
+    if (!trail.current && kind === "offline") goOnWithKept();
     if (!trail.current) empty(kind);
     if (kind !== "session" && kind !== "elsewhere") later(error.wait || RETRY_MS);
     return;
@@ -70,8 +72,25 @@ async function fetchPages() {
   else if (!queue.reason) later(SOON_MS); // what closes its pages is on the way
   else {
     empty(queue.reason);
+    messages.completion(queue.completion);
     later(POLL_MS);
   }
+}
+
+// The pages that a reload without a connection goes on with.
+const QUEUE = `manyhot-queue:${CAMPAIGN}:${RATER}`;
+
+function keep(queue) {
+  try { localStorage.setItem(QUEUE, JSON.stringify(queue)); } catch { /* full or forbidden */ }
+}
+
+function goOnWithKept() {
+  let queue = null;
+  try { queue = JSON.parse(localStorage.getItem(QUEUE)); } catch { /* forbidden, or not ours */ }
+  if (!queue?.pages?.length) return;
+  messages.count(queue, []);
+  trail.receive(queue.pages);
+  if (trail.forward()) show();
 }
 
 function later(ms) {
@@ -412,6 +431,7 @@ for (const [id, action] of Object.entries({
 async function leave() {
   const count = outbox.size;
   if (count && !confirm(`${count} answers have not been sent yet. They will be kept in this browser until you come back. Log out anyway?`)) return;
+  try { localStorage.removeItem(QUEUE); } catch { /* forbidden */ }
   await ask("/leave", {}).catch(() => {});
   location.assign("/");
 }
@@ -442,6 +462,8 @@ document.addEventListener("visibilitychange", () => {
 });
 addEventListener("resize", () => zoom.reset());
 
+// Without HTTPS there is none, but on this machine.
+navigator.serviceWorker?.register("/offline.js").catch(() => {});
 dialogs.prepareDialogs();
 letters.prepareSwitch($("letters"));
 for (const item of outbox.items()) {

@@ -123,6 +123,15 @@ export class Messages {
   // What was said of an image is not said of the next.
   hideToast() { $("toast").hidden = true; }
 
+  // What a rater of a crowd gets at the end; null for others.
+  completion(what) {
+    const { code, address } = what ?? {};
+    $("completion").hidden = !code && !address;
+    $("completion-code").textContent = code || "none is needed";
+    $("completion-address").hidden = !address;
+    if (address) $("completion-address").href = address;
+  }
+
   empty(reason) {
     const [title, text] = EMPTY[reason] ?? ["", reason];
     if ($("reason").textContent === text) return;

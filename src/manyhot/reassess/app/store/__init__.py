@@ -19,11 +19,13 @@ import sqlalchemy as sa
 from manyhot.errors import OutputError
 from manyhot.reassess.app.store import (
     accounts,
+    crowd,
     database,
     disputes,
     fill,
     golden,
     pages,
+    payment,
     remarks,
     schema,
     submissions,
@@ -36,6 +38,7 @@ from manyhot.reassess.app.store.database import Database, now
 from manyhot.reassess.app.store.disputes import Dispute
 from manyhot.reassess.app.store.fill import Example, ImageQuestions
 from manyhot.reassess.app.store.pages import Queue
+from manyhot.reassess.app.store.payment import RaterWork
 from manyhot.reassess.app.store.progress import VoteSnapshot, VoteTally
 from manyhot.reassess.app.store.remarks import Remark
 from manyhot.reassess.app.store.submissions import NewRemark, Receipt, Vote
@@ -188,6 +191,14 @@ class Store:
         """Stop a rater; see `pages.stop`."""
         self._change(lambda c: pages.stop(c, rater_id))
 
+    def leave_out(self, rater_id: int) -> None:
+        """Stop a rater, whose answers no longer count, and ask others; see `pages.leave_out`."""
+        self._change(lambda c: pages.leave_out(c, rater_id))
+
+    def count_again(self, rater_id: int) -> None:
+        """Let the answers of a rater count again; others may have answered the same questions since."""
+        self._change(lambda c: accounts.count_again(c, rater_id))
+
     def let_go_on(self, rater_id: int) -> None:
         """Let a stopped rater continue, regardless of the result of the first golden pages."""
         self._change(lambda c: accounts.let_go_on(c, rater_id))
@@ -218,6 +229,22 @@ class Store:
     def begin_session(self, rater: Rater) -> str:
         """Begin a session and return its token."""
         return self._change(lambda c: accounts.begin_session(c, rater))
+
+    def crowd_link(self) -> str:
+        """Make a link by which many can come, and return its token; an earlier link is no longer valid."""
+        return self._database.write(crowd.make_link)
+
+    def is_crowd_link(self, token: str) -> bool:
+        """Return whether a link for a crowd is valid."""
+        return self._database.read(lambda c: crowd.is_link(c, token))
+
+    def join_crowd(self, token: str, participant: str) -> Rater | None:
+        """Return the rater who comes by the link for a crowd; see `crowd.join`."""
+        return self._change(lambda c: crowd.join(c, token, participant))
+
+    def payment(self) -> list[RaterWork]:
+        """Return the work of each rater; see `payment.rater_work`."""
+        return self._database.read_together(payment.rater_work)
 
     def end_session(self, token: str) -> None:
         """End a session."""

@@ -25,12 +25,16 @@ MOST_SESSIONS = 50
 
 
 LEAST_PASSWORD, MOST_PASSWORD = 10, 200
+LEFT_OUT = "left out"
+"""State of a rater who was stopped, and whose answers do not count."""
+
+
 OWNER = "owner"
 """Default name of an owner."""
 
 
 _MAX_NAME = 80
-Role = Literal["rater", "owner"]
+Role = Literal["rater", "owner", "crowd"]
 _HASHER = argon2.PasswordHasher()
 _HASHING = threading.Semaphore(1)
 """A hash takes 64 MB and 50 ms on purpose: many at once would overload the machine."""
@@ -49,7 +53,7 @@ class Rater:
     id : int
     name : str
     role : str
-        rater or owner.
+        rater, owner, or crowd: a rater who came by the link for a crowd.
     seed : int
         Seed of the order of classes.
     position : int
@@ -57,7 +61,7 @@ class Rater:
     max_pages : int, optional
         Maximum number of pages of this rater; None for the campaign's setting.
     state : str
-        active, stopped or revoked.
+        active, stopped, revoked, or `LEFT_OUT`.
     refines : bool
         Whether this rater decides where others disagree.
     qualified : bool, optional
@@ -71,7 +75,7 @@ class Rater:
 
     id: int
     name: str
-    role: str
+    role: Role
     seed: int
     position: int
     max_pages: int | None
@@ -169,6 +173,11 @@ def invite(
     return token
 
 
+def end_invitation(connection: sa.Connection, name: str) -> None:
+    """End the invitation of a rater; sessions remain valid."""
+    connection.execute(schema.raters.update().where(schema.raters.c.name == name).values(invitation=None))
+
+
 def revoke(connection: sa.Connection, rater_id: int) -> None:
     """End a rater's invitation and sessions; answers stay."""
     change(connection, rater_id, invitation=None, state="revoked")
@@ -184,6 +193,13 @@ def let_go_on(connection: sa.Connection, rater_id: int) -> None:
         .where(table.c.id == rater_id, table.c.state == "stopped")
         .values(state="active", qualified=True, stopped_for=None, judged_from=last.scalar_subquery())
     )
+
+
+def count_again(connection: sa.Connection, rater_id: int) -> None:
+    """Let the answers of a rater count again, who remains stopped."""
+    table = schema.raters
+    left_out = (table.c.id == rater_id) & (table.c.state == LEFT_OUT)
+    connection.execute(table.update().where(left_out).values(state="stopped"))
 
 
 def change(connection: sa.Connection, rater_id: int, **values: object) -> None:

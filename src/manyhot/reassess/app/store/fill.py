@@ -98,12 +98,22 @@ def fill(
     check_golden(connection, settings)
     for _ in range(settings.raters):
         pages.add_slots(connection, settings.raters)
+    put_value(connection, "examples", _count_examples(connection))
     engines.take_stock(connection)
     return True
 
 
 def count_examples(connection: sa.Connection) -> tuple[int, int]:
-    """Return the number of classes asked about, and how many of them have at least two example images."""
+    """Return the number of classes asked about, and how many of them have at least two example images.
+
+    Both stay as they are. To count them takes seconds where there are millions of questions.
+    """
+    known = get_value(connection, "examples")
+    asked, with_two = _count_examples(connection) if known is None else known
+    return asked, with_two
+
+
+def _count_examples(connection: sa.Connection) -> tuple[int, int]:
     asked, examples = schema.questions, schema.examples
     classes = sa.select(sa.func.count(sa.distinct(asked.c.class_id)))
     two = sa.exists().where(examples.c.class_id == asked.c.class_id, examples.c.position == 2)

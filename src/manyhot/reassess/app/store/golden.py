@@ -124,40 +124,37 @@ FAST_PAGES = 20
 """Pages whose speed is judged together: four that were answered without a connection come at once."""
 
 
+_DONE = (
+    sa.select(_VISITS.c.id, _VISITS.c.done_at)
+    .where(_VISITS.c.rater_id == sa.bindparam("rater"), _VISITS.c.round == 0, _VISITS.c.state == "done")
+    .where(_VISITS.c.id > sa.bindparam("after"))
+    .order_by(_VISITS.c.id.desc())
+    .limit(sa.bindparam("most"))
+)
+"""A rater's finished visits, the latest first. To put it together takes as long as to run it."""
+
+
+_DONE_GOLDEN = _DONE.where(_VISITS.c.slot_id.is_(None))
+
+
 def why_to_stop(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> str:
     """Return why a rater who works should be stopped; empty if there is no reason."""
     if rater.is_owner or rater.state != "active":
         return ""
-    if _is_too_fast(connection, rater, settings):
-        return "too fast"
+    of = {"rater": rater.id, "after": rater.judged_from}
+    if settings.least_seconds:
+        latest = connection.execute(_DONE, of | {"most": FAST_PAGES + 1}).all()
+        if len(latest) > FAST_PAGES:
+            took = latest[0].done_at - latest[-1].done_at
+            if 0 <= took < settings.least_seconds * FAST_PAGES * SECOND:
+                return "too fast"
     if settings.golden_latest and not is_pending(rater, settings):
-        latest = _done(rater).where(_VISITS.c.slot_id.is_(None)).limit(settings.golden_latest)
-        ids = connection.scalars(latest).all()
+        ids = connection.scalars(_DONE_GOLDEN, of | {"most": settings.golden_latest}).all()
         if len(ids) == settings.golden_latest:
             found = count_golden(connection, rater.id, ids).informedness
             if found is not None and found < settings.least_informedness:
                 return "golden pages"
     return ""
-
-
-def _is_too_fast(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool:
-    if not settings.least_seconds:
-        return False
-    since = connection.scalar(_done(rater, _VISITS.c.done_at).offset(FAST_PAGES).limit(1))
-    last = connection.scalar(_done(rater, _VISITS.c.done_at).limit(1))
-    if since is None or last is None:
-        return False
-    return bool(0 <= last - since < settings.least_seconds * FAST_PAGES * SECOND)
-
-
-def _done(rater: Rater, column: sa.Column[Any] = _VISITS.c.id) -> sa.Select[Any]:
-    """Return the query of a rater's finished visits since the owner let the rater continue, latest first."""
-    return (
-        sa.select(column)
-        .where(_VISITS.c.rater_id == rater.id, _VISITS.c.round == 0, _VISITS.c.state == "done")
-        .where(_VISITS.c.id > rater.judged_from)
-        .order_by(_VISITS.c.id.desc())
-    )
 
 
 def count_golden(

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from manyhot.reassess.app.store import golden, schema
-from manyhot.reassess.app.store.accounts import Rater
+from manyhot.reassess.app.store.accounts import LEFT_OUT, Rater
 from manyhot.reassess.app.store.campaign_settings import (
     CampaignSettings,
     drop_value,
@@ -35,6 +35,12 @@ _VISITS, _SLOTS, _PAGES = schema.visits, schema.slots, schema.pages
 _VOTES, _QUESTIONS = schema.votes, schema.questions
 _FIT = "fit_slots"
 """Setting: the first page whose slots are not yet as many as raters are wanted."""
+
+
+_COUNTS = _VOTES.c.rater_id.not_in(
+    sa.select(schema.raters.c.id).where(schema.raters.c.state == LEFT_OUT).scalar_subquery()
+)
+"""Votes of raters whose answers are not left out."""
 
 
 _PARAMETERS = 10_000
@@ -103,6 +109,20 @@ def stop(connection: sa.Connection, rater_id: int, why: str | None = None) -> No
         .values(state="stopped", stopped_for=why)
     )
     give_back_of(connection, rater_id)
+
+
+def leave_out(connection: sa.Connection, rater_id: int) -> None:
+    """Stop a rater and ask others what the rater answered; the answers are stored, but do not count."""
+    table = schema.raters
+    connection.execute(table.update().where(table.c.id == rater_id).values(state=LEFT_OUT))
+    give_back_of(connection, rater_id)
+    mine = (_VISITS.c.rater_id == rater_id) & (_VISITS.c.round == 0)
+    held, here = sa.select(_VISITS.c.slot_id).where(mine), sa.select(_VISITS.c.page_id).where(mine)
+    others = sa.select(_VISITS.c.id).where(_VISITS.c.state == "open")
+    # Of a slot that another rater finished, only what is missing is asked; a parked one may be needed again.
+    of_mine = _SLOTS.c.id.in_(held) & _SLOTS.c.visit_id.not_in(others)
+    parked = _SLOTS.c.page_id.in_(here) & (_SLOTS.c.visit_id == _PARKED)
+    connection.execute(_SLOTS.update().where(of_mine | parked).values(visit_id=None))
 
 
 def give_back_of(connection: sa.Connection, rater_id: int) -> None:
@@ -421,6 +441,7 @@ def _enough(connection: sa.Connection, page: int, settings: CampaignSettings) ->
         sa.select(_VISITS.c.rater_id, _QUESTIONS.c.class_id)
         .join(_VOTES, _VOTES.c.visit_id == _VISITS.c.id)
         .join(_QUESTIONS, _QUESTIONS.c.id == _VOTES.c.question_id)
+        .where(_COUNTS)
     )
     pairs = {(who, class_id) for who, class_id in connection.execute(answered.where(here))}
     looking = sa.select(_VISITS.c.rater_id, _VISITS.c.shown).where(here, _VISITS.c.state == "open")
@@ -438,7 +459,7 @@ def _asked(connection: sa.Connection, page: int) -> list[int]:
 
 def _answered(connection: sa.Connection, page: int, slot: int) -> set[int]:
     """Return the classes of a page that were answered in a slot, by whoever held it."""
-    return _classes(connection, _VISITS.c.page_id == page, _VISITS.c.slot_id == slot)
+    return _classes(connection, _VISITS.c.page_id == page, _VISITS.c.slot_id == slot, _COUNTS)
 
 
 def _classes(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> set[int]:

@@ -83,6 +83,10 @@ class PictureCache:
         """Return one JPEG of `TILES` images, grey if they are unreadable, and whether all are readable."""
         return self._once(self._path("strip", "\n".join(uris)), lambda: self._joined(uris))
 
+    def has_strip(self, uris: Sequence[str]) -> bool:
+        """Return whether a strip was made before."""
+        return self._path("strip", "\n".join(uris)).is_file()
+
     def _once(self, path: Path, make: Callable[[], tuple[bytes, bool]]) -> tuple[bytes, bool]:
         """Return a file that is kept, or made now by one of those who ask for it; and whether it is whole."""
         if data := _read_file(path):

@@ -97,7 +97,7 @@ def fill(
     engines.insert_rows(connection, schema.examples, _numbered(examples))
     check_golden(connection, settings)
     for _ in range(settings.raters):
-        pages.add_slots(connection, settings.raters)
+        pages.add_slots(connection)
     put_value(connection, "examples", _count_examples(connection))
     engines.take_stock(connection)
     return True
@@ -144,9 +144,9 @@ class _Columns:
         self._per_page = per_page
         self._images: list[pa.RecordBatch] = []
         self._waiting: list[tuple[str, str, int | None]] = []
-        self._place, self._hash, self._pages = array("q"), array("Q"), array("q")  # of each image
-        self._size, self._golden = array("q"), array("b")  # of each page
-        self._class, self._truth = array("q"), array("b")  # of each question; the truth is -1 if unknown
+        self._place, self._hash, self._pages = array("q"), array("Q"), array("i")  # of each image
+        self._size, self._golden = array("i"), array("b")  # of each page
+        self._class, self._truth = array("i"), array("b")  # of each question; the truth is -1 if unknown
 
     def add(self, about: ImageQuestions) -> None:
         """Add an image and its questions."""
@@ -186,7 +186,7 @@ class _Columns:
         )
         numbers = _count_up(len(questions))
         of_page = np.repeat(_count_up(len(pages)), size[pages])
-        classes = np.array(self._class, np.int64)[questions]
+        classes = np.array(self._class, np.int32)[questions]
         yield schema.questions, pa.table({"id": numbers, "page_id": of_page, "class_id": classes})
         truth = np.array(self._truth, np.int8)[questions]
         rated = truth >= 0

@@ -181,12 +181,9 @@ def finish(connection: sa.Connection, visit: Visit) -> None:
             connection.execute(_SLOTS.update().where(held).values(visit_id=None))
 
 
-def add_slots(connection: sa.Connection, count: int, first: int = 0, last: int = 1 << 62) -> int:
-    """Add a slot to each page of a range that has fewer than `count`; return the number of these pages."""
-    slots = sa.select(sa.func.count()).where(_SLOTS.c.page_id == _PAGES.c.id).scalar_subquery()
-    pages = sa.select(_PAGES.c.id, _PAGES.c.position).where(
-        ~_PAGES.c.golden, _PAGES.c.id.between(first, last), slots < count
-    )
+def add_slots(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> int:
+    """Add a slot to each page, or to those that meet some conditions; return the number of these pages."""
+    pages = sa.select(_PAGES.c.id, _PAGES.c.position).where(~_PAGES.c.golden, *which)
     added = connection.execute(_SLOTS.insert().from_select(["page_id", "position"], pages))
     return added.rowcount
 
@@ -213,7 +210,8 @@ def fit_slots(connection: sa.Connection, pages: int) -> bool:
     count, last = read_settings(connection).raters, first + pages - 1
     here = _SLOTS.c.page_id.between(first, last)
     connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id == _PARKED, here).values(visit_id=None))
-    while add_slots(connection, count, first, last):
+    slots = sa.select(sa.func.count()).where(_SLOTS.c.page_id == _PAGES.c.id).scalar_subquery()
+    while add_slots(connection, _PAGES.c.id.between(first, last), slots < count):
         pass
     _drop_slots(connection, count, here)
     more = last < connection.execute(sa.select(sa.func.max(_PAGES.c.id))).scalar_one()

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import ipaddress
 import shlex
 import socket
 import threading
 import webbrowser
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-import pyarrow as pa
-from pyarrow import compute as pc
-
-from manyhot import tables
-from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.console import say
-from manyhot.errors import InputError
 from manyhot.files import sha256
-from manyhot.formats import read_classes, read_golden, read_images
+from manyhot.formats import read_classes, read_images
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Between, Shown, Was
 from manyhot.reassess.agreement import agreement
@@ -37,28 +29,23 @@ from manyhot.reassess.app.server import (
     serve,
     web_extra,
 )
-from manyhot.reassess.ensemble import golden_labels
+from manyhot.reassess.begin_annotation import begin_annotation, differ, example_images
 from manyhot.reassess.export_votes import write_answers
 from manyhot.reassess.init import find_images
 from manyhot.reassess.running_audit import AuditInProgress
 from manyhot.reassess.status import CampaignFolder
 from manyhot.result import Result
-from manyhot.tables import Campaign, Images
-from manyhot.tables.audit_samples import read_audit_sample
+from manyhot.tables import Campaign
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from manyhot.reassess.app.access import Reach
-    from manyhot.reassess.app.store import CampaignSettings, Example, ImageQuestions, Store
+    from manyhot.reassess.app.store import CampaignSettings, Store
 
 CACHE = ".pictures"
 _RESAMPLES = 100
 """For the intervals on the owner's page, which are computed every few minutes, over up to a million votes."""
-
-
-EXAMPLES_PER_CLASS = 24
-"""Example images of each class in the database: eight are shown, never the image that is asked about."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,9 +113,9 @@ def open_annotation(
     try:
         too_late = False
         if not store.is_filled():
-            _fill(web, store, campaign, classes, examples, settings or web.CampaignSettings())
+            begin_annotation(web, store, campaign, classes, examples, settings or web.CampaignSettings())
         elif examples is not None:
-            too_late = _differ(store, _examples(web, read_images(examples, classes=classes)))
+            too_late = differ(store, example_images(web, read_images(examples, classes=classes)))
         if image_folder is not None:
             store.move_images(find_images(store.places(), Path(image_folder)))
         store.fit_slots()  # if the app ended before all pages had as many as raters are wanted
@@ -155,78 +142,6 @@ def open_annotation(
         store.close()
 
 
-def _fill(
-    web: Any,
-    store: Store,
-    campaign: Campaign,
-    classes: ClassList,
-    examples: PathLike | None,
-    settings: CampaignSettings,
-) -> None:
-    proposals = campaign.path("proposals")
-    if not proposals.is_file():
-        raise InputError(
-            "The campaign has no proposals yet.",
-            where=campaign.folder,
-            got="no proposals.parquet in it",
-            do=f"propose the classes to ask about: manyhot propose {campaign.folder}",
-        )
-    images = read_images(campaign.path("images"), classes=classes)
-    if examples is None and campaign.path("examples").is_file():
-        examples = campaign.path("examples")
-    shown = images if examples is None else read_images(examples, classes=classes)
-    chosen = _examples(web, shown)
-    store.fill(
-        _asked(web, campaign, classes, images),
-        chosen if shown is images else _with_known_names(web, list(chosen), images),
-        settings,
-        sha256(proposals),
-    )
-
-
-def _with_known_names(web: Any, examples: Sequence[Example], images: Images) -> Iterator[Example]:
-    """Yield examples with the ids of the campaign's images that are the same file, or a copy of it.
-
-    By its id, an image is never an example beside itself.
-    """
-    sizes = {_size(example.uri) for example in examples}
-    columns = _places(images)
-    same: dict[str, str] = {}
-    for start in range(0, len(columns), _CHUNK):
-        for image_id, uri, _ in _rows(columns.slice(start, _CHUNK)):
-            if _size(uri) in sizes:
-                same[_content(uri)] = image_id
-    for example in examples:
-        yield web.Example(example.class_id, same.get(_content(example.uri), example.name), example.uri)
-
-
-def _size(uri: str) -> int | str:
-    """Return the bytes of a file; of what is elsewhere, or does not exist, the address."""
-    try:
-        return Path(uri.removeprefix("file://")).stat().st_size
-    except (OSError, ValueError):
-        return uri
-
-
-def _content(uri: str) -> str:
-    """Return what tells whether two addresses are of the same image."""
-    return uri if isinstance(_size(uri), str) else sha256(Path(uri.removeprefix("file://")))
-
-
-def _differ(store: Store, examples: Iterable[Example]) -> bool:
-    """Return whether examples differ from those of a campaign that runs; the first hundred classes decide."""
-    new: dict[int, list[tuple[str, str]]] = {}
-    for example in examples:
-        new.setdefault(example.class_id, []).append((example.name, example.uri))
-    known = store.examples(sorted(new)[:100])
-    for c in sorted(new)[:100]:
-        names, places = [name for _, name in known.get(c, [])], store.example_places(c, EXAMPLES_PER_CLASS)
-        # Some have another id since, others another location.
-        if [name for name, _ in new[c]] != names and [place for _, place in new[c]] != places:
-            return True
-    return False
-
-
 def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]:
     if store.source() != sha256(campaign.path("proposals")):
         yield (
@@ -246,102 +161,6 @@ def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]
             f"raters see at most one and depend on names and definitions. To show more, {again} with "
             "manyhot annotate --examples TABLE, a table of other images with labels"
         )
-
-
-_CHUNK = 10_000
-"""Images that are Python objects at once."""
-
-
-def _asked(web: Any, campaign: Campaign, classes: ClassList, images: Images) -> Iterator[ImageQuestions]:
-    """Yield the images of the proposals in their order, some at a time: a training set has a million."""
-    proposals = tables.read(campaign.path("proposals"), "proposals").select(["image_id", "class_id"])
-    names = proposals["image_id"].dictionary_encode().unify_dictionaries().combine_chunks()
-    rows = np.argsort(names.indices.to_numpy(), kind="stable")
-    class_ids = proposals["class_id"].to_numpy()[rows]
-    del proposals, rows  # of 1.28 million images, 300 MB
-    ends = np.cumsum(np.bincount(names.indices.to_numpy(), minlength=len(names.dictionary)))
-    columns = _places(images)
-    at = pc.index_in(names.dictionary, value_set=columns["image_id"].combine_chunks())
-    if at.null_count:
-        raise InputError(
-            "The image of a proposal is not in the campaign.",
-            where=campaign.path("proposals"),
-            got=names.dictionary.filter(at.is_null())[0].as_py(),
-            do=f"propose again: manyhot propose {campaign.folder}",
-        )
-    golden, order = _golden(campaign, classes), _order(campaign)
-    for start in range(0, len(at), _CHUNK):
-        some = columns.take(at.slice(start, _CHUNK))
-        for row, (image_id, uri, label) in enumerate(_rows(some), start):
-            own = golden.get(image_id, {})
-            if order and image_id not in order and not own:
-                continue  # an audit's image for golden questions, which no expert has answered
-            ids = class_ids[ends[row - 1] if row else 0 : ends[row]].tolist()
-            yield web.ImageQuestions(image_id, uri, label, tuple(ids), own, order.get(image_id, 0))
-
-
-def _order(campaign: Campaign) -> dict[str, int]:
-    """Return the place of each image of an audit in the random order of its sample; empty for others."""
-    if not campaign.path("audit_sample").is_file():
-        return {}
-    drawn = read_audit_sample(campaign.path("audit_sample")).drawn.to_pylist()
-    return {image_id: place for place, image_id in enumerate(drawn)}
-
-
-def _places(images: Images) -> pa.Table:
-    """Return the ids, locations and labels of images, as columns."""
-    names = images.table.column_names
-    if "uri" not in names:
-        raise InputError(
-            "The images table lacks the locations of the images.",
-            where=images.name,
-            got=f"columns {', '.join(names)}",
-            allowed="a column uri with paths or addresses",
-            do="create the campaign from the images.parquet that manyhot predict writes",
-        )
-    labels = images.table["label"] if "label" in names else pa.nulls(len(images), pa.int32())
-    return pa.table({"image_id": images.image_id, "uri": images.table["uri"], "label": labels})
-
-
-def _rows(columns: pa.Table) -> Iterator[tuple[str, str, int | None]]:
-    return zip(*(column.to_pylist() for column in columns.columns), strict=True)
-
-
-def _golden(campaign: Campaign, classes: ClassList) -> dict[str, dict[int, bool]]:
-    places = (campaign.path("golden"), campaign.path("golden").with_suffix(".csv"))
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        return {}
-    truths: dict[str, dict[int, bool]] = {}
-    table = golden_labels(
-        read_golden(path, classes=classes).to_table(), len(classes), classes.hash, "golden"
-    ).table
-    for image_id, asked, states in zip(
-        *(table[name].to_pylist() for name in ("image_id", "classes", "state")), strict=True
-    ):
-        truths[image_id] = {c: state == "yes" for c, state in zip(asked, states, strict=True)}
-    return truths
-
-
-def _examples(web: Any, images: Images) -> Iterator[Example]:
-    if images.label is None or "uri" not in images.table.column_names:
-        return
-    columns = _places(images).filter(pc.is_valid(images.table["label"]))
-    # Not the first of each class, which often are of one scene, but the same ones on each machine.
-    hashes = np.fromiter(_hashes(columns["image_id"]), np.uint64, len(columns))
-    labels = columns["label"].to_numpy()
-    order = np.lexsort((hashes, labels))
-    counts = np.unique(labels, return_counts=True)[1]
-    place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    for image_id, uri, label in _rows(columns.take(pa.array(order[place < EXAMPLES_PER_CLASS]))):
-        assert label is not None
-        yield web.Example(label, image_id, uri)
-
-
-def _hashes(names: pa.ChunkedArray) -> Iterator[int]:
-    for start in range(0, len(names), _CHUNK):
-        for name in names.slice(start, _CHUNK).to_pylist():
-            yield int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
 @dataclass(frozen=True, eq=False)

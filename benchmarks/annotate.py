@@ -33,6 +33,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -121,14 +122,15 @@ def warm(folder: Path, images: int) -> None:
 class Server:
     """The app, as a command in a process of its own."""
 
-    def __init__(self, folder: Path, database: str | None) -> None:
+    def __init__(self, folder: Path, database: str | None, more: Sequence[str] = ()) -> None:
         self._arguments = [str(folder), *(["--database", database] if database else [])]
+        self._more = more
         self._port, self._process = 0, subprocess.Popen(["true"])
         self.spent = self._began = 0.0
 
     def start(self) -> str:
         """Start it and return its address."""
-        command = [*MANYHOT, "annotate", *self._arguments, "--port", str(self._port)]
+        command = [*MANYHOT, "annotate", *self._arguments, *self._more, "--port", str(self._port)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         line = self._process.stdout.readline()
         address = re.search(r"http://[\d.]+:(\d+)", line)
@@ -176,7 +178,9 @@ class Connection:
     ) -> tuple[int, bytes, bytes]:
         """Return status, headers and body."""
         request = f"{method} {path} HTTP/1.1\r\nHost: {self._place[0]}\r\n{headers}"
-        if body:
+        if body and "Content-Type" in headers:
+            request += f"Content-Length: {len(body)}\r\n"
+        elif body:
             request += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         elif method == "POST":
             request += "Content-Length: 0\r\n"

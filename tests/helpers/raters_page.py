@@ -99,7 +99,12 @@ def make(folder, *, pages=6, classes=(0, 1, 2), examples=2, **settings):
         for k in range(examples)
     ]
     store = Store(f"sqlite:///{folder / 'votes.sqlite'}")
-    store.fill(asked, shown, CampaignSettings(**{"raters": 1, "golden_every": 0} | settings), "source")
+    store.fill(
+        asked,
+        shown,
+        CampaignSettings(**{"raters": 1, "golden_every": 0, "least_seconds": 0} | settings),
+        "source",
+    )
     return Campaign(folder, store)
 
 

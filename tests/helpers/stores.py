@@ -32,7 +32,12 @@ def filled(url, *, pages=3, classes=3, golden=0, **settings):
         )
         for n in range(golden)
     ]
-    store.fill(asked, [], CampaignSettings(**{"raters": 1, "golden_every": 0} | settings), "source")
+    store.fill(
+        asked,
+        [],
+        CampaignSettings(**{"raters": 1, "golden_every": 0, "least_seconds": 0} | settings),
+        "source",
+    )
     return store
 
 

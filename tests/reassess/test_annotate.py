@@ -179,10 +179,10 @@ def test_nothing_to_export(campaign):
     with pytest.raises(InputError) as error:
         export_votes(campaign)
     assert str(error.value) == (
-        "No questions of this campaign have been answered yet.\n"
+        "Annotation of this campaign has not begun yet.\n"
         f"  where:   {campaign}\n"
         "  got:     no annotation.sqlite in it\n"
-        f"  do:      ask: manyhot annotate {campaign}"
+        f"  do:      begin: manyhot annotate {campaign}"
     )
 
 
@@ -202,3 +202,17 @@ def test_images_that_do_not_say_where_they_lie(tmp_path, monkeypatch):
         "  allowed: a column uri with paths or addresses\n"
         "  do:      create the campaign from the images.parquet that manyhot predict writes"
     )
+
+
+def test_an_example_under_another_name_is_not_beside_itself(campaign, tmp_path):
+    """The same file, and a copy of it, have the id of the campaign's image."""
+    (tmp_path / "copy.png").write_bytes((tmp_path / "1.png").read_bytes())
+    Image.new("RGB", (40, 30), "blue").save(tmp_path / "other.png")
+    rows = [("a", "0.png", 0), ("b", "copy.png", 0), ("c", "other.png", 0), ("d", "gone.png", 1)]
+    lines = [f"{name},{tmp_path / file},{label}" for name, file, label in rows]
+    (tmp_path / "examples.csv").write_text("\n".join(["image_id,uri,label", *lines]) + "\n")
+    with open_annotation(campaign, examples="examples.csv") as annotation:
+        names = {name for of_class in annotation.store.examples([0, 1, 2]).values() for _, name in of_class}
+        assert names == {"0.png", "1.png", "c", "d"}
+    with open_annotation(campaign, examples="examples.csv") as annotation:
+        assert not any("have no effect" in note for note in annotation.notes)

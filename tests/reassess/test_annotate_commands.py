@@ -94,11 +94,15 @@ def test_with_raters_the_owner_sets_a_password_first(campaign, served):
     assert store.set_password(link[2], "correct horse").name == "owner"
     store.close()
     said = run(
-        "annotate", campaign, "--raters", "3", "--qualify", "2", "--address", "https://rate.example.org/"
+        "annotate", campaign, "--raters", "3", "--per-page", "2", "--address", "https://rate.example.org/"
     )
+    assert (
+        "Note: the number of classes per page has no effect: annotation began with 8. To change it, export "
+        "the votes, move annotation.sqlite away and start again."
+    ) in said.splitlines()
     assert "  owner's page: https://rate.example.org/owner" in said.splitlines()
     store = Store("sqlite:///camp/annotation.sqlite")
-    assert (store.settings().raters, store.settings().qualify, store.count_free()) == (3, 2, 3)
+    assert (store.settings().raters, store.settings().per_page, store.count_free()) == (3, 8, 3)
     store.close()
 
 
@@ -122,7 +126,48 @@ def test_it_says_when_others_can_reach_it(campaign, served, host, warned):
     assert "//0.0.0.0" not in said
 
 
-def test_invite_prints_a_link_for_each(campaign):
+def test_raters_are_invited_once_annotation_has_begun(campaign):
+    result = CliRunner().invoke(cli.app, ["invite", campaign, "ann"])
+    assert str(result.exception) == (
+        "Annotation of this campaign has not begun yet.\n"
+        "  where:   camp\n"
+        "  got:     no annotation.sqlite in it\n"
+        "  do:      begin: manyhot annotate camp"
+    )
+    assert not Path("camp/annotation.sqlite").exists()
+
+
+def test_who_was_invited_keeps_the_link(campaign, served):
+    run("annotate", campaign)
+    (link,) = re.findall(r"join/(\S+)", run("invite", campaign, "ann"))
+    store = Store("sqlite:///camp/annotation.sqlite")
+    session = store.begin_session(store.invited(link))
+    said = run("invite", campaign, "ann", "bob").splitlines()
+    assert [line.split()[0] for line in said] == ["bob", "Note:"]
+    assert said[1] == (
+        "Note: no new link for ann: links of earlier invitations stay valid. To replace them: manyhot invite "
+        "--renew."
+    )
+    assert store.invited(link).name == store.of_session(session).name == "ann"
+    assert run("invite", campaign, "ann", "--renew").startswith("ann  http")
+    assert store.invited(link) is None
+    assert store.of_session(session) is None
+    store.close()
+
+
+def test_to_qualify_raters_need_golden_questions(campaign, served):
+    result = CliRunner().invoke(cli.app, ["annotate", campaign, "--qualify", "3"])
+    assert "Raters cannot qualify: the campaign has no golden pages." in str(result.exception)
+    Path("camp/golden.csv").write_text("image_id,class_id,expert_id,answer\na.png,0,x,yes\n")
+    run("annotate", campaign, "--qualify", "1")  # nothing was fixed by the first attempt
+    store = Store("sqlite:///camp/annotation.sqlite")
+    assert store.settings().qualify == 1
+    assert store.count_pages() == 1  # apart from the golden one
+    store.close()
+
+
+def test_invite_prints_a_link_for_each(campaign, served):
+    run("annotate", campaign)
     said = run(
         "invite",
         campaign,
@@ -144,7 +189,8 @@ def test_invite_prints_a_link_for_each(campaign):
     store.close()
 
 
-def test_a_name_that_is_taken(campaign):
+def test_a_name_that_is_taken(campaign, served):
+    run("annotate", campaign)
     run("invite", campaign, "boss", "--owner")
     result = CliRunner().invoke(cli.app, ["invite", campaign, "boss"])
     assert str(result.exception) == (

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import ipaddress
 import shlex
 import socket
 import threading
 import webbrowser
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from manyhot import tables
-from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.console import say
-from manyhot.errors import InputError
 from manyhot.files import sha256
-from manyhot.formats import read_classes, read_golden, read_images
+from manyhot.formats import read_classes, read_images
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Between, Shown, Was
 from manyhot.reassess.agreement import agreement
@@ -33,28 +29,23 @@ from manyhot.reassess.app.server import (
     serve,
     web_extra,
 )
-from manyhot.reassess.ensemble import golden_labels
+from manyhot.reassess.begin_annotation import begin_annotation, differ, example_images
 from manyhot.reassess.export_votes import write_answers
 from manyhot.reassess.init import find_images
 from manyhot.reassess.running_audit import AuditInProgress
 from manyhot.reassess.status import CampaignFolder
 from manyhot.result import Result
-from manyhot.tables import Campaign, Images
-from manyhot.tables.audit_samples import read_audit_sample
+from manyhot.tables import Campaign
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from manyhot.reassess.app.access import Reach
-    from manyhot.reassess.app.store import CampaignSettings, Example, ImageQuestions, Store
+    from manyhot.reassess.app.store import CampaignSettings, Store
 
 CACHE = ".pictures"
 _RESAMPLES = 100
 """For the intervals on the owner's page, which are computed every few minutes, over up to a million votes."""
-
-
-EXAMPLES_PER_CLASS = 24
-"""Example images of each class in the database: eight are shown, never the image that is asked about."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,11 +113,12 @@ def open_annotation(
     try:
         too_late = False
         if not store.is_filled():
-            _fill(web, store, campaign, classes, examples, settings or web.CampaignSettings())
+            begin_annotation(web, store, campaign, classes, examples, settings or web.CampaignSettings())
         elif examples is not None:
-            too_late = _differ(store, _examples(web, read_images(examples, classes=classes)))
+            too_late = differ(store, example_images(web, read_images(examples, classes=classes)))
         if image_folder is not None:
             store.move_images(find_images(store.places(), Path(image_folder)))
+        store.fit_slots()  # if the app ended before all pages had as many as raters are wanted
         audit = AuditInProgress.read(campaign, classes)
         yield Annotation(
             campaign,
@@ -150,44 +142,6 @@ def open_annotation(
         store.close()
 
 
-def _fill(
-    web: Any,
-    store: Store,
-    campaign: Campaign,
-    classes: ClassList,
-    examples: PathLike | None,
-    settings: CampaignSettings,
-) -> None:
-    proposals = campaign.path("proposals")
-    if not proposals.is_file():
-        raise InputError(
-            "The campaign has no proposals yet.",
-            where=campaign.folder,
-            got="no proposals.parquet in it",
-            do=f"propose the classes to ask about: manyhot propose {campaign.folder}",
-        )
-    images = read_images(campaign.path("images"), classes=classes)
-    if examples is None and campaign.path("examples").is_file():
-        examples = campaign.path("examples")
-    shown = images if examples is None else read_images(examples, classes=classes)
-    store.fill(
-        list(_asked(web, campaign, classes, images)),
-        _examples(web, shown),
-        settings,
-        sha256(proposals),
-    )
-
-
-def _differ(store: Store, examples: Iterable[Example]) -> bool:
-    """Return whether examples differ from those of a campaign that runs; the first hundred classes decide."""
-    names: dict[int, list[str]] = {}
-    for example in examples:
-        names.setdefault(example.class_id, []).append(example.name)
-    some = sorted(names)[:100]
-    kept = store.examples(some)
-    return any([name for _, name in kept.get(c, [])] != names[c] for c in some)
-
-
 def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]:
     if store.source() != sha256(campaign.path("proposals")):
         yield (
@@ -207,80 +161,6 @@ def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]
             f"raters see at most one and depend on names and definitions. To show more, {again} with "
             "manyhot annotate --examples TABLE, a table of other images with labels"
         )
-
-
-def _asked(web: Any, campaign: Campaign, classes: ClassList, images: Images) -> Iterator[ImageQuestions]:
-    proposals = tables.read(campaign.path("proposals"), "proposals")
-    asked: dict[str, list[int]] = {}
-    for image_id, class_id in zip(
-        proposals["image_id"].to_pylist(), proposals["class_id"].to_pylist(), strict=True
-    ):
-        asked.setdefault(image_id, []).append(class_id)
-    places = _places(images)
-    golden, order = _golden(campaign, classes), _order(campaign)
-    for image_id, class_ids in asked.items():
-        if image_id not in places:
-            raise InputError(
-                "The image of a proposal is not in the campaign.",
-                where=campaign.path("proposals"),
-                got=image_id,
-                do=f"propose again: manyhot propose {campaign.folder}",
-            )
-        uri, label = places[image_id]
-        own = golden.get(image_id, {})
-        if order and image_id not in order and not own:
-            continue  # an audit's image for golden questions, which no expert has answered
-        yield web.ImageQuestions(image_id, uri, label, tuple(class_ids), own, order.get(image_id, 0))
-
-
-def _order(campaign: Campaign) -> dict[str, int]:
-    """Return the place of each image of an audit in the random order of its sample; empty for others."""
-    if not campaign.path("audit_sample").is_file():
-        return {}
-    drawn = read_audit_sample(campaign.path("audit_sample")).drawn.to_pylist()
-    return {image_id: place for place, image_id in enumerate(drawn)}
-
-
-def _places(images: Images) -> dict[str, tuple[str, int | None]]:
-    names = images.table.column_names
-    if "uri" not in names:
-        raise InputError(
-            "The images table lacks the locations of the images.",
-            where=images.name,
-            got=f"columns {', '.join(names)}",
-            allowed="a column uri with paths or addresses",
-            do="create the campaign from the images.parquet that manyhot predict writes",
-        )
-    labels = images.table["label"].to_pylist() if "label" in names else [None] * len(images)
-    rows = zip(images.image_id.to_pylist(), images.table["uri"].to_pylist(), labels, strict=True)
-    return {image_id: (uri, label) for image_id, uri, label in rows}
-
-
-def _golden(campaign: Campaign, classes: ClassList) -> dict[str, dict[int, bool]]:
-    path = campaign.path("golden")
-    if not path.is_file():
-        return {}
-    truths: dict[str, dict[int, bool]] = {}
-    table = golden_labels(
-        read_golden(path, classes=classes).to_table(), len(classes), classes.hash, "golden"
-    ).table
-    for image_id, asked, states in zip(
-        *(table[name].to_pylist() for name in ("image_id", "classes", "state")), strict=True
-    ):
-        truths[image_id] = {c: state == "yes" for c, state in zip(asked, states, strict=True)}
-    return truths
-
-
-def _examples(web: Any, images: Images) -> Iterator[Example]:
-    if images.label is None or "uri" not in images.table.column_names:
-        return
-    # Not the first of each class, which often are of one scene, but the same ones on each machine.
-    order = sorted(_places(images).items(), key=lambda place: hashlib.sha256(place[0].encode()).digest())
-    counts: dict[int, int] = {}
-    for image_id, (uri, label) in order:
-        if label is not None and counts.get(label, 0) < EXAMPLES_PER_CLASS:
-            counts[label] = counts.get(label, 0) + 1
-            yield web.Example(label, image_id, uri)
 
 
 @dataclass(frozen=True, eq=False)
@@ -394,13 +274,13 @@ def annotate(
         alone=open_,
         reach=reach,
     ) as annotation:
-        changes.pop("per_page", None)
+        notes = [*annotation.notes, *_too_late(annotation.store, changes.pop("per_page", None))]
         if changes:
             annotation.store.change_settings(**changes)
 
         def ready(at: str) -> None:
             reached = _reached(address or at).rstrip("/")
-            for line in _ready_lines(annotation, host, reached, database):
+            for line in _ready_lines(annotation.campaign, notes, host, reached):
                 say(line)
             _invite_owner(annotation, reached, database, opens=open_)
 
@@ -411,10 +291,20 @@ def annotate(
         return EndedAnnotation(annotation.campaign, database)
 
 
-def _ready_lines(annotation: Annotation, host: str, address: str, database: str | None) -> Iterator[str]:
-    folder = shlex.quote(str(annotation.campaign.folder))
+def _too_late(store: Store, per_page: int | None) -> Iterator[str]:
+    """Yield a note if the number of classes per page cannot be changed any more."""
+    fixed = store.settings().per_page
+    if per_page not in (None, fixed):
+        yield (
+            f"the number of classes per page has no effect: annotation began with {fixed}. To change it, "
+            f"export the votes, move {DATABASE} away and start again"
+        )
+
+
+def _ready_lines(campaign: Campaign, notes: Sequence[str], host: str, address: str) -> Iterator[str]:
+    folder = shlex.quote(str(campaign.folder))
     yield f"Annotating {folder} at {address}. Press Ctrl-C to stop; answers are stored."
-    yield from (f"Note: {note}." for note in annotation.notes)
+    yield from (f"Note: {note}." for note in notes)
     if not _is_loopback(host):
         yield (
             f"Note: the server listens on {host}, so everyone who can reach this machine can connect. "

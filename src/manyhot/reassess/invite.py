@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from manyhot.command import command
 from manyhot.parameters import Between, Shown
-from manyhot.reassess.annotate import open_annotation
-from manyhot.reassess.app.server import DatabaseAddress
+from manyhot.reassess.app.server import DatabaseAddress, open_store
 from manyhot.reassess.status import CampaignFolder
 from manyhot.result import Result
+from manyhot.tables import Campaign
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,17 +22,25 @@ class Invitations(Result):
     ----------
     links : Mapping of str to str
         The link of each name.
+    kept : tuple of str
+        Names of raters who keep an earlier link.
     """
 
     links: Mapping[str, str]
+    kept: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the link of each name."""
-        return {"links": dict(self.links)}
+        """Return the link of each new name, and the names that keep theirs."""
+        return {"links": dict(self.links), "kept": list(self.kept)}
 
     def lines(self) -> Iterator[str]:
         """Yield each name with its link."""
         yield from (f"{name}  {link}" for name, link in self.links.items())
+        if self.kept:
+            yield (
+                f"Note: no new link for {', '.join(self.kept)}: links of earlier invitations stay valid. To "
+                "replace them: manyhot invite --renew."
+            )
 
 
 @command("invite", examples=("manyhot invite campaign ann bob --address https://rate.example.org",))
@@ -43,10 +51,14 @@ def invite_raters(
     refines: bool = False,
     max_pages: Annotated[int, Between(1, 10_000_000)] | None = None,
     owner: bool = False,
+    renew: bool = False,
     database: DatabaseAddress = None,
     address: str = "http://127.0.0.1:8000",
 ) -> Invitations:
-    """Print an invitation link for each rater, which replaces any earlier link of that rater.
+    """Print an invitation link for each new rater.
+
+    Raters who were invited before keep their links, which are stored only as hashes and cannot be printed
+    again.
 
     Parameters
     ----------
@@ -60,6 +72,8 @@ def invite_raters(
         Maximum number of pages per rater.
     owner
         Print one-time links with which owners set a new password.
+    renew
+        Replace the links of raters who were invited before; their sessions end.
     database
         Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
         folder.
@@ -73,12 +87,15 @@ def invite_raters(
     Raises
     ------
     InputError
-        If the campaign has no proposals, or the name belongs to an owner.
+        If annotation has not begun, or the name belongs to an owner.
     """
     role: Literal["rater", "owner"] = "owner" if owner else "rater"
-    with open_annotation(campaign, database=database) as annotation:
+    with open_store(Campaign.read(campaign), database) as store:
+        known = set[str]() if owner or renew else store.names_with_links()
         tokens = {
-            name: annotation.store.invite(name, role=role, refines=refines or None, max_pages=max_pages)
-            for name in names
+            name: store.invite(name, role=role, refines=refines or None, max_pages=max_pages)
+            for name in dict.fromkeys(names)
+            if name not in known
         }
-    return Invitations({name: f"{address.rstrip('/')}/join/{token}" for name, token in tokens.items()})
+    links = {name: f"{address.rstrip('/')}/join/{token}" for name, token in tokens.items()}
+    return Invitations(links, tuple(name for name in dict.fromkeys(names) if name in known))

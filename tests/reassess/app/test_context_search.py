@@ -56,7 +56,16 @@ def test_what_is_found_in_imagenet_has_all_words_and_nothing_else_has():
     classes = class_list()
     search = Search(classes)
     texts = [
-        " ".join((classes.names[c], *classes.synonyms[c], classes.definitions[c])).lower().replace("-", " ")
+        " ".join(
+            (
+                classes.names[c],
+                *classes.synonyms[c],
+                classes.definitions[c],
+                *(h.partition(" ")[2] for h in classes.hypernyms[c]),
+            )
+        )
+        .lower()
+        .replace("-", " ")
         for c in range(len(classes))
     ]
     for query in ("dog", "dog with", "b", "boat", "music", "water bott", "dog small coat"):
@@ -82,3 +91,16 @@ def test_imagenet_by_its_other_names():
     assert first("tenches") == "tench"
     for class_id, name in enumerate(classes.names):
         assert class_id in search(name)[:3], name
+
+
+def test_kinds_are_found_by_their_hypernym():
+    """Of ImageNet's 118 breeds of dogs, few are called a dog."""
+    classes = class_list("imagenet1k")
+    search = Search(classes)
+    dogs = search("dog")
+    breeds = {c for c, path in enumerate(classes.hypernyms) if "n02084071 dog" in path}
+    assert len(breeds) >= 118
+    assert breeds <= set(dogs)
+    assert classes.names.index("golden retriever") in dogs
+    # What is called a dog comes first.
+    assert "dog" in classes.names[dogs[0]]

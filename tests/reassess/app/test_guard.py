@@ -1,15 +1,29 @@
 """What does not get in: foreign names and sites, too much, too slow, too often."""
 
+import asyncio
+import re
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from fastapi.testclient import TestClient
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from manyhot.errors import InputError
+from manyhot.errors import InputError, OutputError
 from manyhot.reassess.app import Reach, create_app
-from manyhot.reassess.app.access import GUESS_RATE, LOGIN_RATE, STRANGER_RATE, Buckets, Limits
+from manyhot.reassess.app.access import (
+    GUESS_RATE,
+    LOGIN_RATE,
+    MAX_CONNECTIONS,
+    STRANGER_RATE,
+    Buckets,
+    Limits,
+)
+from manyhot.reassess.app.server import configured
 from raters_page import CLASSES, make
+from stores import classes, filled, key
 
 HTTPS = "https://rate.example.org"
 
@@ -257,7 +271,8 @@ def test_a_bucket():
     now = [0.0]
     buckets = Buckets((2.0, 3.0), most=2, clock=lambda: now[0])
     assert [buckets.take("a") for _ in range(4)] == [0, 0, 0, 0.5]
-    assert (buckets.wait("a"), buckets.wait("b")) == (0.5, 0)
+    buckets.give_back("a")
+    assert (buckets.take("a"), buckets.take("b")) == (0.0, 0.0)
     now[0] = 0.5
     assert [buckets.take("a"), buckets.take("a")] == [0, 0.5]
     now[0] = 100.0
@@ -385,3 +400,100 @@ def test_a_strip_is_kept_for_good_once_it_is_whole(tmp_path):
     assert (again.status_code, again.content) == (304, b"")
     assert client.get(address).content == whole.content
     campaign.store.close()
+
+
+def test_one_rater_sends_as_much_as_people_write(tmp_path):
+    store = filled(f"sqlite:///{tmp_path}/db.sqlite", pages=1)
+    app = create_app(store, classes(), tmp_path / "cache", title="fish")
+    with TestClient(app, base_url="http://localhost") as client:
+        statuses, bodies = [], 0
+        for _ in range(3):  # a new session is no new rater
+            client.cookies.clear()
+            client.post(f"/join/{store.invite('ann')}")
+            token = re.search(r'name="csrf" content="(\w+)"', client.get("/").text)[1]
+            for _ in range(4):
+                items = [{"key": key(), "page": "x" * 8, "text": "x" * 1900} for _ in range(60)]
+                told = client.post("/api/answers", json={"items": items}, headers={"x-csrf": token})
+                statuses.append(told.status_code)
+                bodies += len(told.request.content) * (told.status_code == 200)
+    store.close()
+    assert statuses[0] == 200
+    assert statuses[-1] == 429
+    assert bodies < 1_000_000
+    assert "more than people write; try again in" in told.json()["detail"]
+    assert int(told.headers["retry-after"]) >= 1
+
+
+def test_strangers_who_come_at_once_do_not_all_pass(app, monkeypatch):
+    limits = app.state.context.limits
+
+    async def ask():
+        statuses = []
+
+        async def send(message):
+            statuses.append(message.get("status"))
+
+        async def receive():
+            return {"type": "http.request", "body": b""}
+
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/owner/login",
+            "query_string": b"",
+            "scheme": "http",
+        }
+        scope |= {"headers": [(b"host", b"127.0.0.1:8000")], "client": ("10.1.1.1", 1), "root_path": ""}
+        await app(scope | {"http_version": "1.1"}, receive, send)
+        return statuses[0]
+
+    async def burst(count):
+        return await asyncio.gather(*(ask() for _ in range(count)))
+
+    monkeypatch.setattr(limits, "strangers", Buckets((0.001, 30.0)))
+    with ThreadPoolExecutor() as pool:  # this thread may have a loop: a browser's
+        statuses = pool.submit(lambda: asyncio.run(burst(100))).result()
+    assert statuses.count(200) == 30
+    assert statuses.count(429) == 70
+
+
+def test_who_has_a_session_is_no_stranger(campaign, app):
+    limits = app.state.context.limits
+    limits.strangers = Buckets((0.001, 3.0))
+    with local(app) as client:
+        assert client.post(f"/join/{campaign.store.invite('zoe')}").status_code == 303
+        for _ in range(9):
+            limits._tokens.clear()  # as after a restart
+            assert client.get("/").status_code == 200
+
+
+@pytest.mark.parametrize(("peer", "cut"), [("10.99.0.1", False), ("10.99.0.2", True), ("127.0.0.1", False)])
+def test_a_named_proxy_has_any_number_of_connections(campaign, peer, cut):
+    app = served(campaign, Reach.of("0.0.0.0", "https://rate.example.org", proxies=["10.99.0.1"]))
+    kind = configured(app).http
+    connection = kind.__new__(kind)
+    connection.client = (peer, 1)
+    connection.connections = [SimpleNamespace(client=(peer, n)) for n in range(MAX_CONNECTIONS + 1)]
+    aborted = []
+    transport = SimpleNamespace(abort=lambda: aborted.append(peer))
+    connection._wait = lambda: None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HttpToolsProtocol, "connection_made", lambda self, transport: None)
+        connection.connection_made(transport)
+    assert bool(aborted) == cut
+
+
+def test_readiness_is_whether_answers_can_be_stored(campaign, monkeypatch):
+    app = served(campaign, Reach.of("127.0.0.1"))
+    with local(app) as client:
+        assert client.get("/health/ready").status_code == 200
+
+        def full(change):
+            raise OutputError("The database is not available.", got="database or disk is full")
+
+        monkeypatch.setattr(campaign.store._database, "write", full)
+        app.state.context.ready.invalidate()
+        told = client.get("/health/ready")
+        assert told.status_code == 503
+        assert "disk" not in told.text
+        assert client.get("/health").status_code == 200

@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 
 from manyhot.errors import InputError
 from manyhot.reassess.app import create_app, picture_cache
+from manyhot.reassess.app.access import Buckets
 from manyhot.reassess.app.picture_cache import PictureCache
 from manyhot.reassess.app.store import CampaignSettings, Example, ImageQuestions, Store
 from noted_photographs import ENDINGS, LEFT, PROFILE, RIGHT, SECRET, TURNED, write_photograph
@@ -442,3 +443,39 @@ def test_a_file_of_an_earlier_version_with_its_comment_is_made_anew(made, tmp_pa
     earlier.parent.mkdir(parents=True)
     earlier.write_bytes(path.read_bytes())
     assert SECRET not in made.read(str(path), "small")
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "fine"), [("RGB", "a.png", False), ("L", "a.png", True), ("RGB", "a.jpg", True)]
+)
+def test_what_takes_too_much_memory_is_not_decoded(tmp_path, mode, name, fine):
+    PIL.Image.new(mode, (6000, 6000)).save(tmp_path / name)  # 108 MB in three bands
+    pictures = PictureCache(tmp_path / "cache")
+    if fine:
+        assert pictures.read(str(tmp_path / name), "small")
+        return
+    with pytest.raises(InputError, match="108,000,000 bytes when decoded, at most 100,000,000"):
+        pictures.read(str(tmp_path / name), "small")
+
+
+def test_strips_that_were_never_made_are_limited(tmp_path):
+    """One rater who asks for those of all classes would take most of a core."""
+    PIL.Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    store = Store(f"sqlite:///{tmp_path}/db.sqlite")
+    shown = [Example(c, f"{c}.png", str(tmp_path / "a.png")) for c in range(3)]
+    shown += [Example(c, f"again{c}.png", str(tmp_path / "a.png")) for c in range(3) for _ in range(c)]
+    store.fill(
+        [ImageQuestions("a.png", str(tmp_path / "a.png"), 0, (0, 1, 2))], shown, CampaignSettings(), "x"
+    )
+    app = create_app(store, classes(), tmp_path / "cache", title="x")
+    app.state.context.limits.images = Buckets((0.001, 120.0))
+    with TestClient(app) as client:
+        client.post(f"/join/{store.invite('ann')}")
+        address = app.state.context.strip_address
+        assert [client.get(address(c)).status_code for c in (0, 0, 1, 2)] == [200, 200, 200, 429]
+        assert client.get(address(2)).headers["retry-after"].isdigit()
+        bob = TestClient(app)
+        bob.post(f"/join/{store.invite('bob')}")
+        assert bob.get(address(2)).status_code == 200
+        assert client.get(address(2)).status_code == 200  # made by now
+    store.close()

@@ -186,12 +186,14 @@ MAX_HEAD = 32 << 10
 
 
 MAX_CONNECTIONS = 256
-"""Connections of one address: 40 browsers behind one router. This machine has no limit: it runs proxies."""
+"""Connections of one address: 40 browsers behind one router. This machine has no limit, nor
+have named proxies."""
 
 
 class LimitedConnection(HttpToolsProtocol):
     """A uvicorn connection with limits on the time and size of headers and on connections per client."""
 
+    reach = Reach()
     _timer: asyncio.TimerHandle | None = None
     _head = 0
 
@@ -200,7 +202,7 @@ class LimitedConnection(HttpToolsProtocol):
         super().connection_made(transport)
         self._wait()
         peer = self.client[0] if self.client else ""
-        if _ip_address(peer) is not None and not _is_loopback(peer):
+        if _ip_address(peer) is not None and not _is_loopback(peer) and not self.reach.trusts(peer):
             clients = (getattr(c, "client", None) for c in self.connections)
             if sum(1 for client in clients if client and client[0] == peer) > MAX_CONNECTIONS:
                 transport.abort()
@@ -273,6 +275,10 @@ HASHED_AT_ONCE = 4
 """Passwords that are hashed or wait for it: each takes 64 MB, 50 ms of a core and a thread."""
 
 
+SENT_RATE = (20_000.0, 512_000.0)
+"""Bytes a second of answers and remarks of one rater, and how many at once: ten pages take 10,000."""
+
+
 SEARCH_COST = 5.0
 """A search of classes counts as so many requests."""
 
@@ -310,10 +316,11 @@ class Buckets:
             self._left.move_to_end(key)
             return 0.0
 
-    def wait(self, key: str) -> float:
-        """Return the seconds until `take` would succeed, 0 if now, without taking tokens."""
+    def give_back(self, key: str) -> None:
+        """Put back a token that was taken."""
         with self._lock:
-            return max(0.0, (1.0 - self._look(key)[0]) / self._rate)
+            left, now = self._look(key)
+            self._left[key] = (min(self._full, left + 1.0), now)
 
     def _look(self, key: str) -> tuple[float, float]:
         now = self._clock()
@@ -337,6 +344,7 @@ class Limits:
             Buckets(IMAGE_RATE),
             Buckets(STRANGER_RATE),
         )
+        self.sent = Buckets(SENT_RATE)
         self._logins, self._guesses = Buckets(LOGIN_RATE), Buckets(GUESS_RATE)
         self._tokens: OrderedDict[str, None] = OrderedDict()
         self._under_way: Counter[str] = Counter()
@@ -382,6 +390,23 @@ class Limits:
             raise HTTPException(
                 429,
                 f"Too many password attempts; try again in {seconds} s.",
+                {"Retry-After": str(seconds)},
+            )
+
+    def send(self, rater: str, size: int) -> None:
+        """Count the bytes of what a rater sends to be stored, in all sessions together.
+
+        Raises
+        ------
+        HTTPException
+            429: too many bytes.
+        """
+        wait = self.sent.take(rater, float(size))
+        if wait:
+            seconds = int(wait) + 1
+            raise HTTPException(
+                429,
+                f"You are sending more than people write; try again in {seconds} s.",
                 {"Retry-After": str(seconds)},
             )
 

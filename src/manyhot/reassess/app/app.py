@@ -115,6 +115,13 @@ def _refused(request: Request, error: Exception) -> Response:
 app_routes = APIRouter(include_in_schema=False)
 
 
+@app_routes.get("/health/ready")
+def ready(context: ContextDep) -> PlainTextResponse:
+    """Respond if answers can be stored: the disk is not full, and nothing keeps the database locked."""
+    context.ready.get()
+    return PlainTextResponse("fine")
+
+
 @app_routes.get("/health")
 def health(context: ContextDep) -> PlainTextResponse:
     """Respond if the database can be read."""

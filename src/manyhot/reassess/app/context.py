@@ -26,7 +26,7 @@ from manyhot.classes import ClassList
 from manyhot.reassess.app.access import Limits, Reach
 from manyhot.reassess.app.picture_cache import PictureCache
 from manyhot.reassess.app.progress import AppCallbacks, CachedValue, JudgedCampaign
-from manyhot.reassess.app.store import Rater, Store
+from manyhot.reassess.app.store import CampaignSettings, Rater, Store
 
 _HERE = Path(__file__).parent
 NO_SESSION = "Open your invitation link to continue."
@@ -78,10 +78,11 @@ class Context:
         Search for classes by words.
     left, pages : CachedValue of int
         Number of free slots, and number of pages that a rater can be shown.
-    show_label : CachedValue of bool
-        Whether raters see the original label.
+    settings : CachedValue of CampaignSettings
     status : CachedValue of JudgedCampaign
         Progress of the campaign, and the quality of its answers.
+    ready : CachedValue of None
+        Whether the database can be written: if not, its error.
     """
 
     store: Store
@@ -95,15 +96,22 @@ class Context:
     search: CachedValue[Search] = field(init=False)
     left: CachedValue[int] = field(init=False)
     pages: CachedValue[int] = field(init=False)
-    show_label: CachedValue[bool] = field(init=False)
+    settings: CachedValue[CampaignSettings] = field(init=False)
     status: CachedValue[JudgedCampaign] = field(init=False)
+    ready: CachedValue[None] = field(init=False)
 
     def __post_init__(self) -> None:
         # Here, and not when first asked for: from Python 3.12 on threads that ask at once would make several.
         self.search = CachedValue(lambda: Search(self.classes), math.inf)
         self.left, self.pages = CachedValue(self.store.count_free), CachedValue(self.store.count_pages, 60)
-        self.show_label = CachedValue(lambda: self.store.settings().show_label)
+        self.ready = CachedValue(self.store.write_something)  # anyone may ask
+        self.settings = CachedValue(self.store.settings)
         self.status = CachedValue(lambda: JudgedCampaign.of(self.store, self.classes, self.callbacks), 2)
+
+    @property
+    def static_folder(self) -> Path:
+        """The folder of scripts and styles."""
+        return _HERE / "static"
 
     @cached_property
     def templates(self) -> Jinja2Templates:
@@ -222,7 +230,7 @@ def _check_csrf(request: Request, context: Context, token: str) -> None:
 
 
 _WORD = re.compile(r"\w+")
-_NAME, _SYNONYM, _DEFINITION = 100, 10, 1
+_NAME, _SYNONYM, _HYPERNYM, _DEFINITION = 100, 10, 3, 1
 _WHOLE = 2
 """A whole word counts twice as much as a prefix."""
 
@@ -232,11 +240,11 @@ _LAST = "\U0010ffff"
 
 
 class Search:
-    """Search for classes whose name, synonyms or definition contain words that begin like those of a query.
+    """Search for classes whose texts contain words that begin like those of a query.
 
-    Matches in names rank first, then those in synonyms, then those in definitions; among ties, the shorter
-    name comes first. A plural also matches the singular. If nothing matches, similarly spelled words are
-    searched.
+    Matches in names rank first, then those in synonyms, in hypernyms, so that *dog* finds all its breeds, and
+    in definitions; among ties, the shorter name comes first. A plural also matches the singular. If nothing
+    matches, similarly spelled words are searched.
     """
 
     def __init__(self, classes: ClassList) -> None:
@@ -244,6 +252,8 @@ class Search:
         self._classes: dict[str, dict[int, int]] = {}
         for class_id in range(len(classes)):
             self._add(class_id, classes.definitions[class_id], _DEFINITION)
+            kinds = (hypernym.partition(" ")[2] for hypernym in classes.hypernyms[class_id])
+            self._add(class_id, " ".join(kinds), _HYPERNYM)
             self._add(class_id, " ".join(classes.synonyms[class_id]), _SYNONYM)
             self._add(class_id, classes.names[class_id], _NAME)
         self._words = sorted(self._classes)

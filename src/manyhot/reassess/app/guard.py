@@ -128,7 +128,7 @@ class Guard:
     async def _counted(self, scope: Scope, sent: Mapping[str, str], receive: Receive, send: Send) -> None:
         """Let a request through where its session, or else its address, has not made too many."""
         limits, path = self._context.limits, scope["path"]
-        if path.startswith("/static/") or path == "/health":
+        if path.startswith("/static/") or path in ("/health", "/health/ready"):
             await self._app(scope, receive, send)
             return
         session = cookie_parser(sent.get("cookie", "")).get(self._context.cookie, "")
@@ -136,12 +136,12 @@ class Guard:
             client = self._context.reach.client(
                 (scope.get("client") or ("",))[0], sent.get("x-forwarded-for", "")
             )
-            _wait(limits.strangers.wait(client))
+            _wait(limits.strangers.take(client))  # before: those that come at once do not all pass
             try:
                 await self._app(scope, receive, send)
             finally:
-                if not limits.knows(session):
-                    limits.strangers.take(client)
+                if limits.knows(session):
+                    limits.strangers.give_back(client)
             return
         if path.startswith(("/images/", "/examples/")):
             _wait(limits.images.take(session))

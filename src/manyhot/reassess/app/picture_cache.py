@@ -37,7 +37,9 @@ one more is there because an image is no example beside itself."""
 
 MAX_FILE_BYTES = 100 << 20
 MAX_PIXELS = 90_000_000
-"""Decoded, they take 270 MB."""
+MAX_DECODED = 100_000_000
+"""Bytes of a decoded image: two at once, with their copies, take up to 0.8 GB. JPEG files are decoded at a
+fraction of their size."""
 
 
 # Others run programs (EPS: Ghostscript) or are read by code that nobody has attacked for years.
@@ -80,6 +82,10 @@ class PictureCache:
     def strip(self, uris: Sequence[str]) -> tuple[bytes, bool]:
         """Return one JPEG of `TILES` images, grey if they are unreadable, and whether all are readable."""
         return self._once(self._path("strip", "\n".join(uris)), lambda: self._joined(uris))
+
+    def has_strip(self, uris: Sequence[str]) -> bool:
+        """Return whether a strip was made before."""
+        return self._path("strip", "\n".join(uris)).is_file()
 
     def _once(self, path: Path, make: Callable[[], tuple[bytes, bool]]) -> tuple[bytes, bool]:
         """Return a file that is kept, or made now by one of those who ask for it; and whether it is whole."""
@@ -265,6 +271,10 @@ def _shrink(data: bytes, uri: str, side: int) -> bytes:
                 raise ValueError(f"{opened.width} × {opened.height} pixels, at most {MAX_PIXELS:,}")
             profile = opened.info.get("icc_profile")
             opened.draft("RGB", (side, side))
+            depth = 4 if opened.mode[0] in "IF" else 1
+            decoded = opened.width * opened.height * len(opened.getbands()) * depth
+            if decoded > MAX_DECODED:
+                raise ValueError(f"{decoded:,} bytes when decoded, at most {MAX_DECODED:,}")
             image = _on_white(PIL.ImageOps.exif_transpose(opened))
         image.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
         made = io.BytesIO()

@@ -76,12 +76,15 @@ def configured(app: FastAPI) -> uvicorn.Config:
 
     from manyhot.reassess.app.access import LimitedConnection
 
+    class Connection(LimitedConnection):
+        reach = app.state.context.reach
+
     # No log of requests: their addresses hold invitations.
     # Connections outlive the look at a page; 5 s, which is usual, would break them in between.
     # What proxies say is for the app to believe or not.
     return uvicorn.Config(
         app,
-        http=LimitedConnection,
+        http=Connection,
         ws="none",
         log_level="warning",
         access_log=False,
@@ -159,10 +162,10 @@ def open_store(campaign: Campaign, database: str | None) -> Iterator[Store]:
     """
     web = web_extra()
     nobody = InputError(
-        "No questions of this campaign have been answered yet.",
+        "Annotation of this campaign has not begun yet.",
         where=campaign.folder,
         got=f"no {DATABASE} in it" if database is None else "an empty database",
-        do=f"ask: manyhot annotate {campaign.folder}",
+        do=f"begin: manyhot annotate {campaign.folder}",
     )
     if database is None and not (campaign.folder / DATABASE).is_file():
         raise nobody

@@ -1,5 +1,6 @@
 """The owner's pages: who may see them, what they show, and what they change."""
 
+import csv
 import io
 import re
 from html.parser import HTMLParser
@@ -450,3 +451,53 @@ def test_golden_pages_come_in_between_and_nothing_tells_them_apart(store, client
     visits = store.queue(next(r for r in store.raters())).visits
     assert sum(v.name.startswith("golden") for v in visits) == 2
     assert "golden" not in str(given)
+
+
+def test_the_owner_removes_remarks(store, owner):
+    ann = rater(store)
+    visit = store.queue(ann).visits[0]
+    store.store(ann, [NewRemark(key(), visit.key, text) for text in ("useful", "spam", "more spam")])
+    spam = [remark.id for remark in store.remarks() if "spam" in remark.text]
+    page = send(owner, "/owner/remarks/remove", remark=spam)
+    assert page.url.path == "/owner/remarks"
+    assert "useful" in page.text
+    assert "spam" not in page.text
+    assert send(owner, "/owner/remarks/remove").status_code == 422
+
+
+def test_names_that_come_again_keep_their_links(store, owner):
+    first = send(owner, "/owner/invite", names="ann\nbob")
+    link = re.search(r"http://testserver(/join/[\w-]+)", first.text)[1]
+    guest = TestClient(owner.app)
+    guest.post(link)
+    page = send(owner, "/owner/invite", names="ann\nbob\ncem")
+    assert re.findall(r'<th scope="row">(\w+)</th><td><code>', page.text) == ["cem"]
+    assert "ann, bob were invited before and keep the earlier link." in text_of(page)
+    assert guest.get("/").status_code == 200
+    assert guest.get(link).status_code == 200
+    assert owner.get("/owner/invite").url.path == "/owner"
+
+
+def test_links_as_a_file(store, owner):
+    store.invite("ann")
+    made = send(owner, "/owner/invite", names='ann\ncem\n"d", e', file="true")
+    assert made.headers["content-type"] == "text/csv; charset=utf-8"
+    assert made.headers["content-disposition"] == 'attachment; filename="links.csv"'
+    rows = list(csv.DictReader(io.StringIO(made.text)))
+    assert [row["rater"] for row in rows] == ["cem", '"d", e']
+    assert TestClient(owner.app).get(rows[1]["link"]).status_code == 200
+
+
+def test_without_golden_questions_nobody_qualifies(tmp_path):
+    store = filled(f"sqlite:///{tmp_path}/other.sqlite", pages=1)
+    with TestClient(create_app(store, classes(), tmp_path / "cache", title="x")) as client:
+        client.post(
+            f"/join/{store.invite('me', role='owner')}", data={"password": PASSWORD, "again": PASSWORD}
+        )
+        page = client.get("/owner")
+        fields = dict(re.findall(r'<input type="number" name="(\w+)" value="([^"]*)"', page.text))
+        told = client.post("/owner/settings", data=fields | {"qualify": "3", "csrf": csrf(page)})
+    assert told.status_code == 422
+    assert "Raters cannot qualify: the campaign has no golden pages." in told.text
+    assert store.settings().qualify == 0
+    store.close()

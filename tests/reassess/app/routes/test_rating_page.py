@@ -298,3 +298,42 @@ def test_the_next_image_is_there_in_under_100_ms(tmp_path, visit):
         times = ann.page.evaluate("performance.getEntriesByName('next image').map(e => e.duration)")
         assert len(times) == 7
         assert min(times) < 100, times  # the fastest: the machine has other things to do
+
+
+def test_single_characters_can_be_switched_off(campaign, visit):
+    """WCAG 2.1.4: what is dictated, or typed for another program, answers nothing."""
+    ann = visit(campaign.link())
+    ann.settle()
+    ann.press("?")
+    ann.page.get_by_label("Single letters, digits and signs are shortcuts").uncheck()
+    ann.page.keyboard.press("Escape")
+    ann.press(*"1234ymnsexabcufjkz/?", "Shift+Digit1", "0")
+    assert ann.page.locator("dialog[open]").count() == 0
+    assert ann.answers() == ["", "", ""]
+    assert campaign.votes() == {}
+    # Keys that are no characters still act, also after a reload.
+    ann.page.reload()
+    ann.settle()
+    ann.press("1")
+    assert ann.answers() == ["", "", ""]
+    ann.press("Enter")
+    ann.sent()
+    assert len(campaign.votes()) == 3
+    ann.page.get_by_role("button", name="Help and shortcuts").click()
+    ann.page.get_by_label("Single letters, digits and signs are shortcuts").check()
+    ann.page.keyboard.press("Escape")
+    ann.settle()
+    ann.press("1")
+    assert ann.answers() == ["yes", "", ""]
+
+
+def test_a_rater_of_a_crowd_gets_a_code_at_the_end(campaign, visit):
+    campaign.store.change_settings(completion_code="C0DE-42", completion_address="https://crowd.example/done")
+    link = f"{campaign.address}/crowd/{campaign.store.crowd_link()}?PROLIFIC_PID=5f3a"
+    ann = visit(link)
+    assert not ann.page.locator("#completion").is_visible()
+    for _ in range(6):
+        ann.press("Enter")
+    ann.page.get_by_text("Your completion code: C0DE-42").wait_for()
+    assert ann.page.get_by_role("link", name="Return").get_attribute("href") == "https://crowd.example/done"
+    assert len(campaign.votes()) == 18

@@ -251,16 +251,47 @@ def test_refused_answers_are_told_and_not_sent_for_ever(campaign, visit):
     ann.settle()
     asked = []
     ann.page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
-    campaign.store.change_settings(state="closed")
+    (who,) = (r for r in campaign.store.raters() if r.name == "ann")
+    campaign.store.stop(who.id)
     ann.press("1")
-    ann.page.get_by_text("An answer was not stored: the campaign is closed.").wait_for()
+    ann.page.get_by_text("An answer was not stored: you were asked to stop.").wait_for()
     ann.sent()
     ann.press("Enter")
-    ann.page.get_by_text("3 answers were not stored: the campaign is closed.").wait_for()
-    ann.page.get_by_role("heading", name="Closed").or_(ann.page.locator("#frame > img")).first.wait_for()
+    ann.page.get_by_text("3 answers were not stored: you were asked to stop.").wait_for()
     ann.page.wait_for_timeout(500)
     assert asked.count("answers") <= 3
     assert campaign.votes() == {}
+
+
+def test_closing_keeps_what_waits(campaign, visit):
+    ann = visit(campaign.link())
+    ann.look_ahead()
+    ann.page.context.set_offline(True)
+    ann.press("1", "Enter")
+    ann.page.get_by_text("No connection.").first.wait_for()
+    campaign.store.change_settings(state="closed")
+    ann.page.context.set_offline(False)
+    ann.page.get_by_text("Answers that have not been sent yet are kept in this browser").first.wait_for()
+    assert ann.page.inner_text("#saved") == "3 not sent yet"
+    assert campaign.votes() == {}
+    campaign.store.change_settings(state="running")
+    ann.page.evaluate("dispatchEvent(new Event('online'))")
+    finish(ann, campaign)
+    assert ann.page.inner_text("#refused") == ""
+
+
+def test_each_browser_has_a_name_in_its_keys(campaign, visit):
+    link = campaign.link()
+    ann = visit(link)
+    ann.press("1", "Enter", "2")
+    ann.sent()
+    other = visit(link)  # another browser
+    other.settle()
+    other.press("3")
+    other.sent()
+    keys = [key for (key,) in campaign.rows("SELECT key FROM votes ORDER BY id")]
+    assert all(len(name) == 10 for name, _, _ in (key.partition("-") for key in keys))
+    assert len({key.partition("-")[0] for key in keys}) == 2
 
 
 def test_the_session_is_gone_and_comes_back_in_another_tab(campaign, visit):
@@ -337,3 +368,32 @@ def test_answers_from_before_the_connection_came_back_bear_their_own_times(campa
     )
     assert 1.4e6 < second - first < 5e6
     assert 0.2e6 < first - shown < 5e6
+
+
+def test_a_reload_without_a_connection(campaign, visit):
+    ann = visit(campaign.link())
+    ann.look_ahead()
+    ann.page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    ann.page.reload()  # from now on, the worker sees to it
+    ann.look_ahead()
+    ann.press("1", "Enter")
+    ann.sent()
+    ann.look_ahead()
+    ann.page.context.set_offline(True)
+    ann.press("1", "Enter", "2")
+    ann.page.reload()
+    ann.settle()
+    assert ann.page.inner_text("#saved") == "4 not sent yet"
+    assert ann.answers() == ["", "yes", ""]
+    ann.press("1", "Enter")
+    assert "No connection" in ann.page.inner_text("#trouble")
+    ann.page.context.set_offline(False)
+    ann.until("document.getElementById('saved').textContent === 'All sent'")
+    votes = campaign.votes()
+    assert len(votes) == 9
+    ann.page.get_by_role("button", name="Help and shortcuts").click()
+    ann.page.get_by_role("button", name="Log out").click()
+    ann.page.get_by_text("Open your invitation link to continue.").wait_for()
+    ann.page.context.set_offline(True)
+    with pytest.raises(Exception, match="ERR_"):
+        ann.page.reload()

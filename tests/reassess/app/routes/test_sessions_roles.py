@@ -23,11 +23,15 @@ SETTINGS = {
     "lease_minutes": 60,
     "max_pages": 0,
     "refine_from": 0,
+    "golden_latest": 0,
+    "least_seconds": 0,
+    "places": 0,
 }
 # Method and route to an address of it, who may, and the form or JSON that it takes.
 TABLE = {
     ("GET", "/"): ("/", RATERS, None),
     ("GET", "/health"): ("/health", GUESTS, None),
+    ("GET", "/health/ready"): ("/health/ready", GUESTS, None),
     ("GET", "/openapi.json"): ("/openapi.json", GUESTS, None),
     ("MOUNT", "/static"): ("/static/x/app.css", GUESTS, None),
     ("GET", "/join/{token}"): ("/join/TOKEN", GUESTS, None),
@@ -50,10 +54,18 @@ TABLE = {
     ("GET", "/owner"): ("/owner", OWNERS, None),
     ("GET", "/owner/disagreements"): ("/owner/disagreements", OWNERS, None),
     ("GET", "/owner/remarks"): ("/owner/remarks", OWNERS, None),
+    ("POST", "/owner/remarks/remove"): ("/owner/remarks/remove", OWNERS, {"remark": 1}),
     ("GET", "/owner/export/{name}"): ("/owner/export/votes.parquet", OWNERS, None),
     ("POST", "/owner/state"): ("/owner/state", OWNERS, {"state": "running"}),
     ("POST", "/owner/settings"): ("/owner/settings", OWNERS, SETTINGS),
+    ("GET", "/owner/invite"): ("/owner/invite", OWNERS, None),
     ("POST", "/owner/invite"): ("/owner/invite", OWNERS, {"names": "eve"}),
+    ("POST", "/owner/raters"): ("/owner/raters", OWNERS, {"act": "go-on", "rater": 1}),
+    ("POST", "/owner/crowd"): ("/owner/crowd", OWNERS, {}),
+    ("GET", "/owner/payment.csv"): ("/owner/payment.csv", OWNERS, None),
+    ("GET", "/offline.js"): ("/offline.js", GUESTS, None),
+    ("GET", "/crowd/{token}"): ("/crowd/TOKEN", GUESTS, None),
+    ("POST", "/crowd/{token}"): ("/crowd/TOKEN", GUESTS, {"participant": "p1"}),
     ("POST", "/owner/raters/{rater_id}"): ("/owner/raters/RATER", OWNERS, {"act": "go-on"}),
 }
 REFUSED = {401, 403}
@@ -138,7 +150,7 @@ def test_each_route_is_for_whom_it_is(app, campaign, role):
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_change_without_the_token_of_the_session_is_refused(app, campaign, role):
-    tokenless = {("POST", "/join/{token}"), ("POST", "/owner/login")}
+    tokenless = {("POST", "/join/{token}"), ("POST", "/crowd/{token}"), ("POST", "/owner/login")}
     person = Person(app, campaign.store, role)
     other = Person(app, campaign.store, "refiner")
     for forged in ("", "0" * 64, other.csrf if role != "refiner" else ""):

@@ -361,6 +361,29 @@ def test_going_back_leaves_nothing(empty_url):
     engine.dispose()
 
 
+def test_an_earlier_database_is_upgraded_with_what_it_holds(url):
+    from alembic import command
+
+    from manyhot.reassess.app.store import NewRemark, schema
+
+    store = filled(url)
+    ann = rater(store)
+    store.store(ann, [NewRemark("remark-1", store.queue(ann).visits[0].key, "a remark")])
+    store.close()
+    engine, config = engines.writer(url), schema._config()
+    with engine.connect() as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    with engine.connect() as connection, pytest.raises(sa.exc.DBAPIError, match="remarks are only added"):
+        connection.execute(sa.text("DELETE FROM remarks"))
+    engine.dispose()
+    store = Store(url)
+    (remark,) = store.remarks()
+    store.remove_remarks([remark.id])
+    assert store.remarks() == []
+    store.close()
+
+
 def test_a_database_of_a_later_version_is_refused(url):
     database = Database(url)
     database.upgrade()
@@ -371,7 +394,7 @@ def test_a_database_of_a_later_version_is_refused(url):
         "The database was made by a later version of manyhot.\n"
         f"  where:   {url}\n"
         "  got:     version 9999\n"
-        "  allowed: version 0001 and earlier\n"
+        "  allowed: version 0002 and earlier\n"
         "  do:      upgrade manyhot"
     )
     database.close()
@@ -398,7 +421,7 @@ def test_two_processes_that_start_at_once_migrate_once(empty_url):
     running = [subprocess.Popen([sys.executable, "-c", start, empty_url]) for _ in range(3)]
     assert [process.wait(60) for process in running] == [0, 0, 0]
     database = Database(empty_url)
-    assert database.read(lambda c: c.scalar(sa.text("SELECT version_num FROM alembic_version"))) == "0001"
+    assert database.read(lambda c: c.scalar(sa.text("SELECT version_num FROM alembic_version"))) == "0002"
     database.close()
 
 
@@ -434,8 +457,14 @@ def test_a_database_that_cannot_be_opened(tmp_path):
 # Facts.
 
 
-@pytest.mark.parametrize("table", ["votes", "remarks"])
-@pytest.mark.parametrize("statement", ["UPDATE {} SET key = 'other'", "DELETE FROM {}"])
+@pytest.mark.parametrize(
+    ("table", "statement"),
+    [
+        ("votes", "UPDATE {} SET key = 'other'"),
+        ("votes", "DELETE FROM {}"),
+        ("remarks", "UPDATE {} SET key = 'other'"),  # the owner may remove them
+    ],
+)
 def test_the_database_itself_refuses_to_change_what_was_answered(url, table, statement):
     from manyhot.reassess.app.store import NewRemark
 

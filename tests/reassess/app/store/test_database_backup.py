@@ -318,7 +318,7 @@ def test_of_a_later_manyhot(backup, tmp_path):
     assert restored(rewritten(backup, with_about(revision="9999")), tmp_path) == (
         "The backup was made by a later version of manyhot.\n"
         "  got:     version 9999\n"
-        "  allowed: version 0001 and earlier\n"
+        "  allowed: version 0002 and earlier\n"
         "  do:      upgrade manyhot"
     )
 
@@ -415,7 +415,7 @@ def test_another_zip_file_and_none(tmp_path):
 
 
 def test_a_campaign_that_nobody_has_begun(campaign, tmp_path):
-    with pytest.raises(InputError, match="No questions of this campaign have been answered yet"):
+    with pytest.raises(InputError, match="Annotation of this campaign has not begun yet"):
         backup_campaign(campaign, tmp_path / "b.zip")
     assert not (tmp_path / "b.zip").exists()
     assert not (campaign / "annotation.sqlite").exists()

@@ -48,3 +48,62 @@ def test_who_skips_all_is_for_the_owner_to_look_at(url):
     store.let_go_on(ann.id)
     assert {v.name for v in store.queue(ann).visits} == {"0.jpg", "1.jpg"}
     store.close()
+
+
+def test_each_rater_has_an_order_of_golden_pages(url):
+    store = filled(url, pages=1, golden=12, qualify=3)
+    first = [tuple(v.page for v in store.queue(rater(store, f"rater {n}")).visits) for n in range(6)]
+    assert all(len(set(pages)) == 3 for pages in first)
+    assert len(set(first)) > 3  # of 1,320 orders, six are hardly ever the same
+    ann = rater(store, "ann")
+    assert [v.page for v in store.queue(ann).visits] == [v.page for v in store.queue(ann).visits]
+    store.close()
+
+
+def state(store, who):
+    return next((r.state, r.stopped_for) for r in store.raters() if r.id == who.id)
+
+
+def work(store, who, right, pages):
+    """Answer some pages, golden questions right or wrong; return whether the rater may go on."""
+    for _ in range(pages):
+        visits = store.queue(who).visits
+        if not visits:
+            return False
+        for c in visits[0].shown:
+            is_golden = visits[0].name.startswith("golden")
+            answer(store, who, visits[0], [c], YES if (c == 0) == (right or not is_golden) else NO)
+    return bool(store.queue(who).visits)
+
+
+def test_who_fails_golden_pages_later_is_stopped(url, pass_time):
+    store = filled(url, pages=3, golden=40, qualify=2, golden_every=1, golden_latest=4)
+    ann = rater(store)
+    assert work(store, ann, True, 6)
+    assert not work(store, ann, False, 6)
+    assert state(store, ann) == ("stopped", "golden pages")
+    store.let_go_on(ann.id)
+    assert state(store, ann) == ("active", None)
+    assert work(store, ann, True, 5)  # what was before does not count any more
+    assert not work(store, ann, False, 6)
+    store.close()
+
+
+def test_who_answers_faster_than_people_is_stopped(url, pass_time):
+    store = filled(url, pages=80, classes=1, least_seconds=2.0)
+    fast, slow = rater(store, "fast"), rater(store, "slow")
+    for _ in range(24):
+        if visits := store.queue(slow).visits:
+            pass_time(2.5 / 60)
+            answer(store, slow, visits[0])
+    assert state(store, slow) == ("active", None)
+    done = 0
+    while visits := store.queue(fast).visits:
+        answer(store, fast, visits[0])
+        done += 1
+    assert done == 21
+    assert state(store, fast) == ("stopped", "too fast")
+    assert store.queue(fast).reason == "stopped"
+    store.let_go_on(fast.id)
+    assert store.queue(fast).visits
+    store.close()

@@ -1,9 +1,12 @@
 """More and fewer raters while a campaign runs: exactly as many as are wanted, or as had answered before."""
 
 import random
+import time
 
 import pytest
 
+from manyhot.reassess.app import store as store_module
+from manyhot.reassess.app.store import Store, pages
 from stores import NO, YES, answer, answers_by_question, filled, rater
 
 
@@ -76,4 +79,44 @@ def test_whatever_the_owner_wants_meanwhile(url, pass_time, seed):
     }
     assert store.count_free() == 0
     assert {store.queue(who).reason for who in people} == {"finished"}
+    store.close()
+
+
+def test_answers_get_in_while_more_raters_are_wanted(url, monkeypatch):
+    monkeypatch.setattr(store_module, "_FIT_SECONDS", 0.0)
+    monkeypatch.setattr(store_module, "_FIT_PART", 0.0)  # a part is as small as can be
+    store = filled(url, pages=1000, classes=2, raters=1)
+    ann = rater(store)
+    visit = store.queue(ann).visits[0]
+    batches, made = [], store._database._made
+
+    def record(batch):
+        batches.append([one.change.__qualname__ for one in batch])
+        return made(batch)
+
+    monkeypatch.setattr(store._database, "_made", record)
+    store.change_settings(raters=3)
+    while store._database.read(pages.is_to_fit):
+        answer(store, ann, visit, [visit.shown[0]], NO)
+    fitting = [n for n, batch in enumerate(batches) if not any("store" in name for name in batch)]
+    assert len(fitting) >= 1000 / 200
+    assert fitting[-1] - fitting[0] >= len(fitting)  # answers in between
+    assert store.count_free() == 3 * 1000 - 4
+    store.change_settings(raters=1)
+    while store._database.read(pages.is_to_fit):
+        time.sleep(0.01)
+    assert store.count_free() == 1000 - 4
+    store.close()
+
+
+def test_the_number_of_raters_is_reached_after_a_restart(url, monkeypatch):
+    store = filled(url, pages=500, classes=1, raters=1)
+    with monkeypatch.context() as patch:  # the app ends before the first part
+        patch.setattr(store, "_fit_slots", lambda **_: False)
+        store.change_settings(raters=2)
+    assert store.count_free() == 500
+    store.close()
+    store = Store(url)
+    store.fit_slots()
+    assert store.count_free() == 1000
     store.close()

@@ -40,6 +40,10 @@ MEMORY = 64 << 20
 """Bytes of images that are kept: 1,000 strips."""
 
 
+NEW_STRIP_COST = 50.0
+"""A strip that has to be made first counts as so many images: it takes a core 40 ms."""
+
+
 _THREADS = 8
 _SESSIONS = 10_000
 
@@ -78,7 +82,8 @@ class ImageServer:
         if scope["method"] not in ("GET", "HEAD"):
             return _refused(405, "Images are read-only.")
         sent = dict(scope["headers"])
-        if not await self._is_rater(sent.get(b"cookie", b"").decode("latin-1")):
+        cookies = sent.get(b"cookie", b"").decode("latin-1")
+        if not await self._is_rater(cookies):
             return _refused(401, NO_SESSION)
         if self._context.campaign_id not in (asked["id"], asked["of"], asked["with"]):
             return _refused(404, "This image does not exist.")
@@ -88,7 +93,12 @@ class ImageServer:
         if image is not None:
             return image
         try:
-            data, whole = await to_thread.run_sync(partial(self._read, asked), limiter=self._threads)
+            read = partial(self._read, asked, cookies)
+            data, whole = await to_thread.run_sync(read, limiter=self._threads)
+        except _TooManyError as error:
+            refused = _refused(429, "Too many requests; try again in a moment.")
+            refused.headers["Retry-After"] = str(int(error.seconds) + 1)
+            return refused
         except ManyhotError as error:
             return _refused(404, error.what)  # where it lies is not for raters
         if not whole:  # it may be another time
@@ -110,12 +120,16 @@ class ImageServer:
             self._sessions[cookies] = time.monotonic() + SESSION_SECONDS
         return True
 
-    def _read(self, asked: re.Match[str]) -> tuple[bytes, bool]:
+    def _read(self, asked: re.Match[str], cookies: str) -> tuple[bytes, bool]:
         """Return an image, and whether it is complete."""
         store, pictures = self._context.store, self._context.pictures
         if asked["strip"]:
             uris = store.example_places(int(asked["strip"]), TILES)
             if uris:
+                if not pictures.has_strip(uris):
+                    token = cookie_parser(cookies).get(self._context.cookie, "")
+                    if wait := self._context.limits.images.take(token, NEW_STRIP_COST):
+                        raise _TooManyError(wait)
                 return pictures.strip(uris)
         else:
             number, position = asked["image"], asked["position"]
@@ -123,6 +137,14 @@ class ImageServer:
             if uri is not None:
                 return pictures.read(uri, asked["size"]), True
         raise ManyhotError("This image does not exist.")
+
+
+class _TooManyError(Exception):
+    """A session asks for too much that has to be made first."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
 
 
 class Memory:

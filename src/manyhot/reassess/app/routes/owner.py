@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 import shutil
 import tempfile
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from pydantic import Field
 from starlette.background import BackgroundTask
 
 from manyhot.errors import InputError
@@ -23,8 +28,11 @@ from manyhot.reassess.app.progress import (
     time_left,
     work_left,
 )
+from manyhot.reassess.app.routes.rating import storable
 from manyhot.reassess.app.store import Rater
+from manyhot.reassess.app.store.campaign_settings import OWNER_SETTINGS, CampaignSettings
 from manyhot.reassess.app.store.database import now
+from manyhot.reassess.app.store.payment import RaterWork
 from manyhot.reassess.app.store.remarks import REMARKS_PER_PAGE
 from manyhot.tables import TABLES
 
@@ -34,17 +42,26 @@ DISPUTES = 30
 """Number of disagreements per page."""
 
 
-MOST_INVITED = 200
+RATERS_PER_PAGE = 50
+MOST_INVITED = 1000
 """Invitations at once."""
 
 
+MOST_NAMES = MOST_INVITED * 100
+"""Characters of these."""
+
+
+_DEFAULTS = CampaignSettings()
 _RowNumber = Annotated[int, Query(ge=0, lt=1 << 53)]
 _Points = Annotated[float, Query(ge=0.1, le=50)]
 
 
 @owner_routes.get("", response_class=HTMLResponse)
 def overview(
-    request: Request, context: ContextDep, owner: VisitingOwner, width: _Points | None = None
+    request: Request,
+    context: ContextDep,
+    owner: VisitingOwner,
+    width: _Points | None = None,
 ) -> Response:
     """Show the progress of the campaign, and its settings; of an audit, which intervals are narrow enough."""
     return _overview(request, context, owner, width=width)
@@ -88,6 +105,17 @@ def remarks(
     return _page(request, context, owner, "owner_remarks.html", **values)
 
 
+@owner_routes.post("/remarks/remove", dependencies=changing)
+def remove_remarks(
+    context: ContextDep,
+    owner: VisitingOwner,
+    remark: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 53)]], Form(max_length=REMARKS_PER_PAGE)],
+) -> Response:
+    """Remove remarks for good."""
+    context.store.remove_remarks(remark)
+    return RedirectResponse("/owner/remarks", 303)
+
+
 @owner_routes.get("/export/{name}")
 def export_table(
     context: ContextDep, owner: VisitingOwner, name: Literal["votes.parquet", "remarks.parquet"]
@@ -120,32 +148,28 @@ def change_state(
     return _back()
 
 
+async def sent_settings(request: Request) -> dict[str, object]:
+    """Return the settings of a form, each in the type of its default."""
+    form, found = await request.form(), dict[str, object]()
+    for name in OWNER_SETTINGS:
+        kind, sent = type(getattr(_DEFAULTS, name)), str(form.get(name, "")).strip()
+        try:
+            found[name] = sent == "true" if kind is bool else kind(storable(sent))
+        except ValueError as error:
+            raise HTTPException(422, f"{name}: this is not a number") from error
+    return found
+
+
 @owner_routes.post("/settings", dependencies=changing)
 def save_settings(
     request: Request,
     context: ContextDep,
     owner: VisitingOwner,
-    raters: Annotated[int, Form()],
-    qualify: Annotated[int, Form()],
-    golden_every: Annotated[int, Form()],
-    least_informedness: Annotated[float, Form()],
-    lease_minutes: Annotated[float, Form()],
-    max_pages: Annotated[int, Form()],
-    refine_from: Annotated[int, Form()],
-    show_label: Annotated[bool, Form()] = False,
+    changes: Annotated[dict[str, object], Depends(sent_settings)],
 ) -> Response:
     """Change the settings of the campaign."""
     try:
-        context.store.change_settings(
-            raters=raters,
-            qualify=qualify,
-            golden_every=golden_every,
-            least_informedness=least_informedness,
-            lease_minutes=lease_minutes,
-            max_pages=max_pages,
-            refine_from=refine_from,
-            show_label=show_label,
-        )
+        context.store.change_settings(**changes)
     except InputError as error:
         return _overview(request, context, owner, wrong=_message(error))
     context.status.invalidate()
@@ -157,18 +181,23 @@ def post_invitations(
     request: Request,
     context: ContextDep,
     owner: VisitingOwner,
-    names: Annotated[str, Form(max_length=20_000)],
+    names: Annotated[str, Form(max_length=MOST_NAMES)],
     max_pages: Annotated[str, Form(pattern=r"^\d{0,7}$")] = "",
     refines: Annotated[bool, Form()] = False,
+    file: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Invite raters, one name per line, and show the links, which the database does not store."""
+    """Invite raters, one name per line, and show the links, which the database does not store.
+
+    Raters who have a link keep it. With `file`, the links are a CSV file.
+    """
     unique = list(dict.fromkeys(line.strip() for line in names.splitlines() if line.strip()))
     if len(unique) > MOST_INVITED:
         return _overview(
             request, context, owner, wrong=f"You can invite at most {MOST_INVITED} raters at once."
         )
     links, wrong = [], ""
-    for name in unique:
+    known = context.store.names_with_links()
+    for name in (name for name in unique if name not in known):
         try:
             token = context.store.invite(
                 name, refines=refines or None, max_pages=int(max_pages) if max_pages else None
@@ -177,7 +206,51 @@ def post_invitations(
             wrong = _message(error)
             continue
         links.append((name, _link(request, context, token)))
-    return _overview(request, context, owner, links=links, wrong=wrong)
+    if file and not wrong:
+        return _csv("links.csv", ("rater", "link"), links)
+    kept = [name for name in unique if name in known]
+    return _overview(request, context, owner, links=links, kept=kept, wrong=wrong)
+
+
+@owner_routes.get("/invite")
+def after_invitations(owner: VisitingOwner) -> Response:
+    """Show the owner's page: links are shown only once."""
+    return _back()
+
+
+@owner_routes.post("/raters", dependencies=changing)
+def change_raters(
+    context: ContextDep,
+    owner: VisitingOwner,
+    act: Annotated[Literal["stop", "go-on", "leave-out", "count-again"], Form()],
+    rater: Annotated[list[int], Form(max_length=MOST_INVITED)],
+) -> Response:
+    """Stop raters, let them continue, leave their answers out, or count these again."""
+    acts = {
+        "stop": context.store.stop,
+        "go-on": context.store.let_go_on,
+        "leave-out": context.store.leave_out,
+        "count-again": context.store.count_again,
+    }
+    for known in context.store.raters():
+        if known.id in rater and not known.is_owner:
+            acts[act](known.id)
+    context.status.invalidate()
+    return _back()
+
+
+@owner_routes.post("/crowd", dependencies=changing)
+def post_crowd_link(request: Request, context: ContextDep, owner: VisitingOwner) -> Response:
+    """Make a link for a crowd; an earlier one is no longer valid."""
+    link = f"{context.address(request)}/crowd/{context.store.crowd_link()}"
+    return _overview(request, context, owner, links=[("crowd", f"{link}?participant=NUMBER")])
+
+
+@owner_routes.get("/payment.csv")
+def export_payment(context: ContextDep, owner: VisitingOwner) -> Response:
+    """Return the work of each rater as a CSV file."""
+    columns = [field.name for field in fields(RaterWork)]
+    return _csv("payment.csv", columns, [astuple(work) for work in context.store.payment()])
 
 
 @owner_routes.post("/raters/{rater_id}", dependencies=changing)
@@ -195,7 +268,7 @@ def change_rater(
     if rater is None:
         raise HTTPException(404, "This rater does not exist.")
     if act == "invite":
-        link = _link(request, context, context.store.invite(rater.name))
+        link = _link(request, context, context.store.invite(rater.name, role=rater.role))
         return _overview(request, context, owner, links=[(rater.name, link)])
     if act == "stop":
         context.store.stop(rater_id)
@@ -210,6 +283,13 @@ def change_rater(
 
 def _link(request: Request, context: Context, token: str) -> str:
     return f"{context.address(request)}/join/{token}"
+
+
+def _csv(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Response:
+    text = io.StringIO()
+    csv.writer(text).writerows([columns, *rows])
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 def _back() -> Response:
@@ -229,24 +309,64 @@ def _overview(
     context: Context,
     owner: Rater,
     *,
-    links: list[tuple[str, str]] | None = None,
+    links: Sequence[tuple[str, str]] = (),
+    kept: Sequence[str] = (),
     wrong: str = "",
     width: float | None = None,
 ) -> Response:
     status = context.status.peek()
-    people = [r for r in context.store.raters() if not r.is_owner or _has_rated(r, status)]
+    people = [_person(r, status) for r in context.store.raters() if not r.is_owner or _has_rated(r, status)]
     values: dict[str, Any] = {
         "settings": context.store.settings(),
         "status": status,
         "progress": status.counts.progress if status else None,
-        "people": [_person(r, status) for r in people],
-        "links": links or [],
+        **_chosen(people, request.query_params),
+        "links": links,
+        "kept": kept,
         "wrong": wrong,
         "width": width,
         "remarks": context.store.count_remarks(),
+        "asked": OWNER_SETTINGS,
+        "most_names": MOST_NAMES,
         "can_export": context.callbacks.export is not None,
     }
     return _page(request, context, owner, "owner.html", 422 if wrong else 200, **values)
+
+
+SORTED_BY: Mapping[str, str] = {
+    "name": "name",
+    "pages": "most pages",
+    "seconds": "fewest seconds per answer",
+    "informedness": "lowest informedness",
+    "agreement": "lowest agreement with others",
+}
+
+
+def _chosen(people: list[dict[str, Any]], query: Mapping[str, str]) -> dict[str, Any]:
+    """Return the raters whose name, state or flags contain the query's text, in its order, a page of them."""
+    text, order, start = query.get("q", "")[:100], query.get("sort", "name"), query.get("start", "0")
+    found = [p for p in people if text.casefold() in f"{p['name']} {p['state']} {p['flags']}".casefold()]
+    order = order if order in SORTED_BY else "name"
+    found.sort(key=lambda p: _place(p, order))
+    at = min(int(start), len(found)) if start.isdecimal() and len(start) < 10 else 0
+    return {
+        "people": found[at : at + RATERS_PER_PAGE],
+        "n_people": len(people),
+        "n_found": len(found),
+        "query": {"q": text, "sort": order},
+        "orders": SORTED_BY,
+        "start": at,
+        "later": at + RATERS_PER_PAGE if len(found) > at + RATERS_PER_PAGE else None,
+        "earlier": max(at - RATERS_PER_PAGE, 0) if at else None,
+    }
+
+
+def _place(person: dict[str, Any], order: str) -> tuple[Any, ...]:
+    """Return by what a rater is sorted; those without a value come last, and ties are by name."""
+    value = -person["pages"] if order == "pages" else person["quality"].get(order)
+    if order == "name" or value is None or math.isnan(value):
+        return (order != "name", 0, person["name"])
+    return (False, value, person["name"])
 
 
 def _has_rated(rater: Rater, status: JudgedCampaign | None) -> bool:
@@ -265,6 +385,7 @@ def _person(rater: Rater, status: JudgedCampaign | None) -> dict[str, Any]:
         "answers": count.answers if count else 0,
         "ago": duration((now() - count.last_at) / 1e6) if count else "",
         "quality": quality,
+        "flags": " ".join(quality["flags"] or []),
         "golden_yes": golden_yes,
         "golden_no": golden - golden_yes,
         "on_golden": golden_yes > 0 and golden > golden_yes,

@@ -7,13 +7,14 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from manyhot.core.answers import ANSWERS
 from manyhot.reassess.app.context import Context, ContextDep, CurrentRater, check_csrf
 from manyhot.reassess.app.picture_cache import TILES
-from manyhot.reassess.app.store import NewRemark, Visit, Vote
+from manyhot.reassess.app.store import NewRemark, Rater, Visit, Vote
+from manyhot.reassess.app.store.crowd import CROWD
 
 rating_routes = APIRouter(
     prefix="/api",
@@ -28,7 +29,7 @@ rating_routes = APIRouter(
 )
 
 SHOWN_EXAMPLES = TILES - 1
-_FOUND = 20
+FOUND = 20
 _FOUND_EXAMPLES = 4
 _Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 
@@ -42,7 +43,7 @@ ClassId = Annotated[int, Field(ge=0, lt=1 << 31), BeforeValidator(_whole)]
 Milliseconds = Annotated[int, Field(ge=0, lt=1 << 40), BeforeValidator(_whole)]
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Return a text that databases keep: no null character, no half of an emoji that a page cut in two."""
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return whole.replace("\0", "\ufffd")
@@ -77,7 +78,7 @@ class RemarkItem(Strict):
 
     key: _Key
     page: _Key
-    text: Annotated[str, AfterValidator(_storable)] | None = Field(None, max_length=2000)
+    text: Annotated[str, AfterValidator(storable)] | None = Field(None, max_length=2000)
     missing_class_id: ClassId | None = None
     age_ms: Milliseconds = 0
     skips: bool = False
@@ -127,6 +128,13 @@ class Page(BaseModel):
     done: bool
 
 
+class Completion(BaseModel):
+    """What raters of a crowd get at the end."""
+
+    code: str
+    address: str
+
+
 class PageQueue(BaseModel):
     """The open pages of a rater."""
 
@@ -134,6 +142,7 @@ class PageQueue(BaseModel):
     reason: str
     done: int
     left: int
+    completion: Completion | None = None
 
 
 class ClassMatch(BaseModel):
@@ -157,7 +166,16 @@ def queue(context: ContextDep, rater: CurrentRater) -> PageQueue:
         reason=found.reason,
         done=found.done,
         left=left,
+        completion=_completion(context, rater, found.reason),
     )
+
+
+def _completion(context: Context, rater: Rater, reason: str) -> Completion | None:
+    """Return what a rater of a crowd gets who has nothing more to answer."""
+    if rater.role != CROWD or reason not in ("finished", "limit"):
+        return None
+    settings = context.settings.get()
+    return Completion(code=settings.completion_code, address=settings.completion_address)
 
 
 @rating_routes.get("/back", responses={404: {"description": "no earlier page"}})
@@ -170,8 +188,11 @@ def back(context: ContextDep, rater: CurrentRater, before: _Key | None = None) -
 
 
 @rating_routes.post("/answers", dependencies=[Depends(check_csrf)])
-async def answers(sent: AnswersRequest, context: ContextDep, rater: CurrentRater) -> AnswersReply:
+async def answers(
+    request: Request, sent: AnswersRequest, context: ContextDep, rater: CurrentRater
+) -> AnswersReply:
     """Store answers and remarks. Items that are sent again are stored once."""
+    context.limits.send(str(rater.id), len(await request.body()))
     items = [item.to_store() for item in sent.items]
     count = len(context.classes)
     fine = [one for one in items if not (isinstance(one, NewRemark) and (one.missing_class_id or 0) >= count)]
@@ -187,8 +208,8 @@ def classes(
     q: Annotated[str, Query(max_length=100)] = "",
     page: _Key | None = None,
 ) -> list[ClassMatch]:
-    """Search classes by name, synonym and definition; the image of a page is not among the examples."""
-    found = context.search.get()(q)[:_FOUND]
+    """Search classes by name, synonym, hypernym and definition; a page's image is not among the examples."""
+    found = context.search.get()(q)[:FOUND]
     image = (context.store.image_name(rater, page) if page else None) or ""
     own = bool(context.store.which_are_examples([image]))
     examples = fair_examples(image, context.store.examples(found), own)
@@ -216,7 +237,7 @@ def _pages(context: Context, visits: Sequence[Visit]) -> list[Page]:
 
 def _page(context: Context, visit: Visit, examples: Mapping[int, Sequence[int]]) -> Page:
     label = None
-    if context.show_label.get() and visit.label is not None:
+    if context.settings.get().show_label and visit.label is not None:
         label = context.classes.names[visit.label]
     return Page(
         page=visit.key,

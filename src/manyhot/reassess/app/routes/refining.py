@@ -136,7 +136,7 @@ def _show(
         assert dispute is not None
     named = rater.is_owner and "names" in request.query_params
     label = None
-    if context.show_label.get() and dispute.label is not None:
+    if context.settings.get().show_label and dispute.label is not None:
         label = context.classes.names[dispute.label]
     values = {
         "title": context.title,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from manyhot.errors import InputError
 from manyhot.reassess.app.context import Context, ContextDep, SessionRater, check_csrf, check_form, csrf_token
@@ -22,18 +22,23 @@ def invitation(request: Request, token: str, context: ContextDep) -> Response:
     rater = _invited(context, token)
     if _needs_password(context, rater):
         return _ask_password(request, context, rater, token)
-    return context.templates.TemplateResponse(
-        request, "join.html", {"title": context.title, "rater": rater, "token": token}
-    )
+    return _welcome(request, context, f"/join/{token}", rater)
 
 
 @sessions_routes.post("/join/{token}")
 def accept_invitation(
-    request: Request, token: str, context: ContextDep, password: _FormText = "", again: _FormText = ""
+    request: Request,
+    token: str,
+    context: ContextDep,
+    password: _FormText = "",
+    again: _FormText = "",
+    consent: _FormText = "",
 ) -> Response:
     """Begin a session; an owner sets a password first, after which the link is invalid."""
     rater = _invited(context, token)
     if not _needs_password(context, rater):
+        if not rater.is_owner and not _agreed(context, consent):
+            return _welcome(request, context, f"/join/{token}", rater, _AGREE)
         if rater.is_owner:  # the link stood in the arguments of a browser, which all who use the machine see
             context.store.end_invitation(rater.id)
         return _begin(request, context, rater, "/")
@@ -47,6 +52,31 @@ def accept_invitation(
     if owner is None:
         raise HTTPException(404, _INVALID)
     return _begin(request, context, owner, "/owner")
+
+
+@sessions_routes.get("/crowd/{token}", response_class=HTMLResponse)
+def crowd_invitation(request: Request, token: str, context: ContextDep) -> Response:
+    """Show the welcome page to a participant, whose number a crowd-working service adds to the link."""
+    if not context.store.is_crowd_link(token):
+        raise HTTPException(404, _INVALID)
+    sent = (request.query_params.get(name, "") for name in PARTICIPANT)
+    return _welcome(request, context, f"/crowd/{token}", participant=next(filter(None, sent), "")[:64])
+
+
+@sessions_routes.post("/crowd/{token}")
+def accept_crowd_invitation(
+    request: Request, token: str, context: ContextDep, participant: _FormText = "", consent: _FormText = ""
+) -> Response:
+    """Begin the session of a participant, who comes back to the same answers by the same link and number."""
+    if not _agreed(context, consent):
+        return _welcome(request, context, f"/crowd/{token}", wrong=_AGREE, participant=participant)
+    try:
+        rater = context.store.join_crowd(token, participant)
+    except InputError as error:
+        raise HTTPException(403, error.what) from error
+    if rater is None:
+        raise HTTPException(404, _INVALID)
+    return _begin(request, context, rater, "/")
 
 
 @sessions_routes.get("/owner/login", response_class=HTMLResponse)
@@ -89,10 +119,22 @@ def home(request: Request, context: ContextDep, rater: SessionRater) -> Response
         "rater": rater,
         "campaign": context.campaign_id,
         "csrf": csrf_token(request.cookies[context.cookie]),
+        "told": context.settings.get(),
     }
     return context.templates.TemplateResponse(request, "annotate.html", values)
 
 
+@sessions_routes.get("/offline.js")
+def service_worker(context: ContextDep) -> Response:
+    """Return the script that shows the rater's page without a connection; its address is its scope."""
+    return FileResponse(context.static_folder / "offline.js", media_type="text/javascript")
+
+
+PARTICIPANT = ("PROLIFIC_PID", "workerId", "participant")
+"""Parameters of the link for a crowd: those of Prolific, of Mechanical Turk, and of others."""
+
+
+_AGREE = "Please agree before you begin."
 _INVALID = "This invitation is no longer valid. Ask the owner of the campaign for a new one."
 
 
@@ -101,6 +143,30 @@ def _invited(context: Context, token: str) -> Rater:
     if rater is None:
         raise HTTPException(404, _INVALID)
     return rater
+
+
+def _agreed(context: Context, consent: str) -> bool:
+    return not context.store.settings().consent or consent == "yes"
+
+
+def _welcome(
+    request: Request,
+    context: Context,
+    address: str,
+    rater: Rater | None = None,
+    wrong: str = "",
+    *,
+    participant: str = "",
+) -> Response:
+    values = {
+        "title": context.title,
+        "rater": rater,
+        "address": address,
+        "participant": participant,
+        "told": context.store.settings(),
+        "wrong": wrong,
+    }
+    return context.templates.TemplateResponse(request, "join.html", values, 422 if wrong else 200)
 
 
 def _needs_password(context: Context, rater: Rater) -> bool:

@@ -4,6 +4,7 @@ import * as dialogs from "./dialogs.js";
 import { enlarge, isEnlarged, preview, shrink } from "./examples.js";
 import { Outbox } from "./outbox.js";
 import { Pace } from "./pace.js";
+import * as letters from "./letters.js";
 import { ask, CAMPAIGN, kindOf, newKey, RATER, session, useSession } from "./server.js";
 import { announce, Messages } from "./messages.js";
 import { isAnswered, Trail } from "./trail.js";
@@ -52,9 +53,11 @@ async function fetchPages() {
   let queue;
   try {
     queue = await ask("/api/queue", {});
+    keep(queue);
   } catch (error) {
     const kind = kindOf(error);
     messages.trouble(kind);
+    if (!trail.current && kind === "offline") goOnWithKept();
     if (!trail.current) empty(kind);
     if (kind !== "session" && kind !== "elsewhere") later(error.wait || RETRY_MS);
     return;
@@ -69,8 +72,25 @@ async function fetchPages() {
   else if (!queue.reason) later(SOON_MS); // what closes its pages is on the way
   else {
     empty(queue.reason);
+    messages.completion(queue.completion);
     later(POLL_MS);
   }
+}
+
+// The pages that a reload without a connection goes on with.
+const QUEUE = `manyhot-queue:${CAMPAIGN}:${RATER}`;
+
+function keep(queue) {
+  try { localStorage.setItem(QUEUE, JSON.stringify(queue)); } catch { /* full or forbidden */ }
+}
+
+function goOnWithKept() {
+  let queue = null;
+  try { queue = JSON.parse(localStorage.getItem(QUEUE)); } catch { /* forbidden, or not ours */ }
+  if (!queue?.pages?.length) return;
+  messages.count(queue, []);
+  trail.receive(queue.pages);
+  if (trail.forward()) show();
 }
 
 function later(ms) {
@@ -355,7 +375,7 @@ const KEYS = {
 const PANS = { ArrowLeft: [-0.2, 0], ArrowRight: [0.2, 0], ArrowUp: [0, -0.2], ArrowDown: [0, 0.2] };
 
 document.addEventListener("keydown", (event) => {
-  if (event.defaultPrevented || dialogs.isOpen() || event.isComposing || event.altKey) return;
+  if (event.defaultPrevented || dialogs.isOpen() || event.isComposing || event.altKey || letters.isOff(event)) return;
   const action = keyed(event);
   if (!action) return;
   event.preventDefault();
@@ -411,6 +431,7 @@ for (const [id, action] of Object.entries({
 async function leave() {
   const count = outbox.size;
   if (count && !confirm(`${count} answers have not been sent yet. They will be kept in this browser until you come back. Log out anyway?`)) return;
+  try { localStorage.removeItem(QUEUE); } catch { /* forbidden */ }
   await ask("/leave", {}).catch(() => {});
   location.assign("/");
 }
@@ -441,7 +462,10 @@ document.addEventListener("visibilitychange", () => {
 });
 addEventListener("resize", () => zoom.reset());
 
+// Without HTTPS there is none, but on this machine.
+navigator.serviceWorker?.register("/offline.js").catch(() => {});
 dialogs.prepareDialogs();
+letters.prepareSwitch($("letters"));
 for (const item of outbox.items()) {
   if (item.skips) trail.skip(item.page);
   else if (item.class_id !== undefined) trail.note(item.page, item.class_id, item.answer, item.main);

@@ -4,6 +4,7 @@ import { ask } from "./server.js";
 
 const $ = (id) => document.getElementById(id);
 const PAUSE_MS = 60;
+const MOST_FOUND = 20; // the server names no more
 
 export const isOpen = () => document.querySelector("dialog[open]") !== null;
 
@@ -72,8 +73,13 @@ export function missing(page, onChosen, onUnlisted) {
     options = answer.map((one) => option(one, page.classes.findIndex((c) => c.class_id === one.class_id)));
     if (text) options.push(other(text));
     list.replaceChildren(...options);
-    showStatus(trouble || (text ? `${answer.length || "No"} ${answer.length === 1 ? "class" : "classes"} found.` : ""));
+    showStatus(trouble || (text ? howMany(answer.length) : ""));
     mark(0);
+  }
+
+  function howMany(n) {
+    if (n >= MOST_FOUND) return `These are the first ${n} classes. Type more to find others.`;
+    return `${n || "No"} ${n === 1 ? "class" : "classes"} found.`;
   }
 
   function option(one, shown) {

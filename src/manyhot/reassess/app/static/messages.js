@@ -8,6 +8,7 @@ const TROUBLES = {
   offline: "No connection. Your answers are kept in this browser and will be sent when the connection is back.",
   server: "The server is not working properly. Your answers are kept in this browser and will be sent later.",
   busy: "The server is busy. Your answers are kept in this browser and will be sent shortly.",
+  shut: "The campaign is closed. Answers that have not been sent yet are kept in this browser, and will be sent if it is reopened.",
   session: "Your session has ended. Open your invitation link again in this browser. Answers that have not been sent yet are kept in this browser, and will be sent after you open the link.",
   elsewhere: "An invitation link was opened in another tab. Reload this page to continue. Answers that have not been sent yet are kept.",
 };
@@ -121,6 +122,15 @@ export class Messages {
 
   // What was said of an image is not said of the next.
   hideToast() { $("toast").hidden = true; }
+
+  // What a rater of a crowd gets at the end; null for others.
+  completion(what) {
+    const { code, address } = what ?? {};
+    $("completion").hidden = !code && !address;
+    $("completion-code").textContent = code || "none is needed";
+    $("completion-address").hidden = !address;
+    if (address) $("completion-address").href = address;
+  }
 
   empty(reason) {
     const [title, text] = EMPTY[reason] ?? ["", reason];

@@ -10,6 +10,8 @@ const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 15_000;
 const REFUSING = new Set([400, 405, 409, 413, 415, 422]);
 const DOCUMENT = newKey();
+const DEVICE = "manyhot-device";
+const CLOSED = "the campaign is closed"; // it may be opened again
 
 export class Outbox {
   #name; #on; #memory = new Map(); #last = 0; #wait = FIRST_WAIT_MS; #timer = 0; #sending = null; #blocked = false;
@@ -23,6 +25,7 @@ export class Outbox {
   // Keep an item and send it.
   put(item) {
     const at = this.#now();
+    item.key = `${device()}-${item.key}`;
     const kept = { ...item, at: Date.now(), since: performance.now(), document: DOCUMENT };
     this.#write(`${this.#name}${String(at).padStart(15, "0")}-${item.key}`, JSON.stringify(kept));
     this.#on.waiting(this.size); // what is sent just now may take its time
@@ -84,10 +87,12 @@ export class Outbox {
     if (!items.size) return;
     const answer = await ask("/api/answers", { items: [...items.values()].map(([, item]) => wire(item)) });
     const refused = Object.entries(answer?.refused ?? {});
-    const settled = [...(answer?.kept ?? []), ...refused.map(([key]) => key)].filter((key) => items.has(key));
-    if (!settled.length) throw Object.assign(new Error("nothing was said about what was sent"), { status: 500 });
+    const ended = refused.filter(([, why]) => why !== CLOSED).map(([key]) => key);
+    const settled = [...(answer?.kept ?? []), ...ended].filter((key) => items.has(key));
+    if (!settled.length && !refused.length) throw Object.assign(new Error("nothing was said about what was sent"), { status: 500 });
     for (const key of settled) this.#remove(items.get(key)[0]);
-    for (const [key, why] of refused) if (items.has(key)) this.#on.refused(items.get(key)[1], why);
+    for (const [key, why] of refused) if (settled.includes(key)) this.#on.refused(items.get(key)[1], why);
+    if (refused.some(([, why]) => why === CLOSED)) throw Object.assign(new Error(CLOSED), { status: 423 });
   }
 
   // The server does not take these together: find the one that it does not take at all, and go on without it.
@@ -142,6 +147,18 @@ export class Outbox {
   #remove(name) {
     this.#memory.delete(name);
     try { localStorage.removeItem(name); } catch { /* forbidden */ }
+  }
+}
+
+// Names this browser in keys: the server then knows whether the order in which answers come is that in which they
+// were given.
+function device() {
+  try {
+    const known = localStorage.getItem(DEVICE) ?? newKey().slice(0, 10);
+    localStorage.setItem(DEVICE, known);
+    return known;
+  } catch {
+    return DOCUMENT.slice(0, 10);
   }
 }
 

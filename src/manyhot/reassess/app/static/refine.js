@@ -1,6 +1,9 @@
 // Keys for decisions: the number of a class says yes, again no, and with shift maybe; Enter decides, and what is
 // open is no then, as on the rater's page. Enter alone decides nothing: that none is there is said by 0.
 
+import { isOff, prepareSwitch } from "./letters.js";
+
+prepareSwitch(document.getElementById("letters"));
 const form = document.getElementById("decisions");
 const asked = [...form.querySelectorAll("fieldset")];
 
@@ -12,7 +15,7 @@ function decide(all = false) {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || isOff(event)) return;
   if (event.key === "Enter" && !event.target.closest("a, button")) {
     event.preventDefault();
     decide();

@@ -22,7 +22,7 @@ export class Trouble extends Error {
   }
 }
 
-const KINDS = { 0: "offline", 401: "session", 403: "elsewhere", 429: "busy" };
+const KINDS = { 0: "offline", 401: "session", 403: "elsewhere", 423: "shut", 429: "busy" };
 
 // What kind of trouble it is, of those that the rater can be told.
 export const kindOf = (error) => KINDS[error.status] ?? "server";

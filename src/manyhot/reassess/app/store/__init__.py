@@ -5,20 +5,27 @@ Use it through `Store`: each of its methods is one transaction.
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import sqlalchemy as sa
 
+from manyhot.errors import OutputError
 from manyhot.reassess.app.store import (
     accounts,
+    crowd,
     database,
     disputes,
     fill,
+    golden,
     pages,
+    payment,
     remarks,
     schema,
     submissions,
@@ -27,10 +34,11 @@ from manyhot.reassess.app.store import (
 from manyhot.reassess.app.store import campaign_settings as settings
 from manyhot.reassess.app.store.accounts import Rater, Role
 from manyhot.reassess.app.store.campaign_settings import CampaignSettings, change_settings, read_settings
-from manyhot.reassess.app.store.database import Database
+from manyhot.reassess.app.store.database import Database, now
 from manyhot.reassess.app.store.disputes import Dispute
 from manyhot.reassess.app.store.fill import Example, ImageQuestions
 from manyhot.reassess.app.store.pages import Queue
+from manyhot.reassess.app.store.payment import RaterWork
 from manyhot.reassess.app.store.progress import VoteSnapshot, VoteTally
 from manyhot.reassess.app.store.remarks import Remark
 from manyhot.reassess.app.store.submissions import NewRemark, Receipt, Vote
@@ -58,6 +66,9 @@ _REMEMBER = 2.0
 
 
 _SESSIONS = 10_000
+_FIT_SECONDS, _FIT_PART, _FIT_PAGES = 1.0, 0.03, 100
+"""Seconds that a change of the number of raters waits for its pages; seconds of each part, and its fewest
+pages."""
 
 
 class Store:
@@ -91,6 +102,10 @@ class Store:
         """Write a consistent snapshot of all tables to files; return the revision and the numbers of rows."""
         return self._database.read_together(lambda c: (schema.version(c) or "", database.dump(c, folder)))
 
+    def write_something(self) -> None:
+        """Write to the database; raise an error if that is not possible."""
+        self._database.write(lambda c: settings.put_value(c, "ready", now()))
+
     def places(self) -> list[str]:
         """Return the distinct locations of images and example images."""
         return self._database.read(fill.image_places)
@@ -101,7 +116,7 @@ class Store:
 
     def fill(
         self,
-        asked: Sequence[ImageQuestions],
+        asked: Iterable[ImageQuestions],
         examples: Iterable[Example],
         settings: CampaignSettings,
         source: str,
@@ -114,8 +129,34 @@ class Store:
         return self._database.read(read_settings)
 
     def change_settings(self, **changes: object) -> CampaignSettings:
-        """Change some settings and return all; a new number of raters applies to all pages immediately."""
-        return self._change(lambda c: _change_settings(c, **changes))
+        """Change some settings and return all; see `fit_slots` for a new number of raters."""
+        changed = self._change(lambda c: _change_settings(c, **changes))
+        self.fit_slots()
+        return changed
+
+    def fit_slots(self) -> None:
+        """Give each page as many slots as raters are wanted, a few pages at a time, so that answers get in.
+
+        A thread goes on with what takes more than a second. After a restart, this is to be called again.
+        """
+        if self._fit_slots(until=time.monotonic() + _FIT_SECONDS):
+            threading.Thread(target=self._fit_slots, name="manyhot-slots", daemon=True).start()
+
+    def _fit_slots(self, until: float = math.inf) -> bool:
+        pages_at_once, more = _FIT_PAGES, self._database.read(pages.is_to_fit)
+        try:
+            while more and time.monotonic() < until:
+                begun = time.monotonic()
+                more = self._database.write(partial(pages.fit_slots, pages=pages_at_once))
+                took = max(time.monotonic() - begun, 0.001)
+                # What waits for a disk or another process is no reason to do less than some at once.
+                fitting = int(pages_at_once * _FIT_PART / took)
+                pages_at_once = min(max(fitting, _FIT_PAGES), 2 * pages_at_once)
+        except (
+            OutputError
+        ):  # closed, or the database is away: the rest is done after the next start or change
+            return False
+        return more
 
     def invite(
         self,
@@ -150,6 +191,14 @@ class Store:
         """Stop a rater; see `pages.stop`."""
         self._change(lambda c: pages.stop(c, rater_id))
 
+    def leave_out(self, rater_id: int) -> None:
+        """Stop a rater, whose answers no longer count, and ask others; see `pages.leave_out`."""
+        self._change(lambda c: pages.leave_out(c, rater_id))
+
+    def count_again(self, rater_id: int) -> None:
+        """Let the answers of a rater count again; others may have answered the same questions since."""
+        self._change(lambda c: accounts.count_again(c, rater_id))
+
     def let_go_on(self, rater_id: int) -> None:
         """Let a stopped rater continue, regardless of the result of the first golden pages."""
         self._change(lambda c: accounts.let_go_on(c, rater_id))
@@ -181,6 +230,22 @@ class Store:
         """Begin a session and return its token."""
         return self._change(lambda c: accounts.begin_session(c, rater))
 
+    def crowd_link(self) -> str:
+        """Make a link by which many can come, and return its token; an earlier link is no longer valid."""
+        return self._database.write(crowd.make_link)
+
+    def is_crowd_link(self, token: str) -> bool:
+        """Return whether a link for a crowd is valid."""
+        return self._database.read(lambda c: crowd.is_link(c, token))
+
+    def join_crowd(self, token: str, participant: str) -> Rater | None:
+        """Return the rater who comes by the link for a crowd; see `crowd.join`."""
+        return self._change(lambda c: crowd.join(c, token, participant))
+
+    def payment(self) -> list[RaterWork]:
+        """Return the work of each rater; see `payment.rater_work`."""
+        return self._database.read_together(payment.rater_work)
+
     def end_session(self, token: str) -> None:
         """End a session."""
         self._change(lambda c: accounts.end_session(c, token))
@@ -206,6 +271,10 @@ class Store:
     def raters(self) -> list[Rater]:
         """Return all raters, by name."""
         return self._database.read(accounts.all_raters)
+
+    def names_with_links(self) -> set[str]:
+        """Return the names of raters who were invited and not revoked."""
+        return {r.name for r in self.raters() if not r.is_owner and r.state != "revoked"}
 
     def queue(self, rater: Rater) -> Queue:
         """Assign pages to a rater and return the open ones; see `pages.fill_queue`."""
@@ -266,6 +335,10 @@ class Store:
     def remarks(self, *, missing: int | None = None, before: int | None = None) -> list[Remark]:
         """Return remarks, newest first; see `remarks.latest`."""
         return self._database.read(lambda c: remarks.latest(c, missing=missing, before=before))
+
+    def remove_remarks(self, numbers: Collection[int]) -> None:
+        """Remove remarks for good."""
+        self._database.write(lambda c: remarks.remove(c, numbers))
 
     def missing_classes(self) -> list[tuple[int, int]]:
         """Return the classes reported as missing with their numbers of images, most frequent first."""
@@ -333,6 +406,7 @@ class Store:
 def _change_settings(connection: sa.Connection, **changes: object) -> CampaignSettings:
     before = read_settings(connection)
     after = change_settings(connection, **changes)
+    golden.check_golden(connection, after)
     if after.raters != before.raters:
-        pages.set_rater_count(connection, after.raters)
+        pages.want_slots(connection)
     return after

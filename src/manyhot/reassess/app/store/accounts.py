@@ -25,12 +25,16 @@ MOST_SESSIONS = 50
 
 
 LEAST_PASSWORD, MOST_PASSWORD = 10, 200
+LEFT_OUT = "left out"
+"""State of a rater who was stopped, and whose answers do not count."""
+
+
 OWNER = "owner"
 """Default name of an owner."""
 
 
 _MAX_NAME = 80
-Role = Literal["rater", "owner"]
+Role = Literal["rater", "owner", "crowd"]
 _HASHER = argon2.PasswordHasher()
 _HASHING = threading.Semaphore(1)
 """A hash takes 64 MB and 50 ms on purpose: many at once would overload the machine."""
@@ -49,7 +53,7 @@ class Rater:
     id : int
     name : str
     role : str
-        rater or owner.
+        rater, owner, or crowd: a rater who came by the link for a crowd.
     seed : int
         Seed of the order of classes.
     position : int
@@ -57,23 +61,29 @@ class Rater:
     max_pages : int, optional
         Maximum number of pages of this rater; None for the campaign's setting.
     state : str
-        active, stopped or revoked.
+        active, stopped, revoked, or `LEFT_OUT`.
     refines : bool
         Whether this rater decides where others disagree.
     qualified : bool, optional
         Whether the rater answered the first golden pages well enough, or the owner let the rater continue;
         None before that.
+    stopped_for : str, optional
+        Why the app stopped the rater.
+    judged_from : int
+        Number of a visit: the quality and speed of later ones are checked while the rater works.
     """
 
     id: int
     name: str
-    role: str
+    role: Role
     seed: int
     position: int
     max_pages: int | None
     state: str
     refines: bool
     qualified: bool | None
+    stopped_for: str | None = None
+    judged_from: int = 0
 
     @property
     def is_owner(self) -> bool:
@@ -163,6 +173,11 @@ def invite(
     return token
 
 
+def end_invitation(connection: sa.Connection, name: str) -> None:
+    """End the invitation of a rater; sessions remain valid."""
+    connection.execute(schema.raters.update().where(schema.raters.c.name == name).values(invitation=None))
+
+
 def revoke(connection: sa.Connection, rater_id: int) -> None:
     """End a rater's invitation and sessions; answers stay."""
     change(connection, rater_id, invitation=None, state="revoked")
@@ -170,13 +185,21 @@ def revoke(connection: sa.Connection, rater_id: int) -> None:
 
 
 def let_go_on(connection: sa.Connection, rater_id: int) -> None:
-    """Let a stopped rater continue, regardless of the result of the first golden pages."""
-    table = schema.raters
+    """Let a stopped rater continue, regardless of the results so far."""
+    table, visits = schema.raters, schema.visits
+    last = sa.select(sa.func.coalesce(sa.func.max(visits.c.id), 0)).where(visits.c.rater_id == rater_id)
     connection.execute(
         table.update()
         .where(table.c.id == rater_id, table.c.state == "stopped")
-        .values(state="active", qualified=True)
+        .values(state="active", qualified=True, stopped_for=None, judged_from=last.scalar_subquery())
     )
+
+
+def count_again(connection: sa.Connection, rater_id: int) -> None:
+    """Let the answers of a rater count again, who remains stopped."""
+    table = schema.raters
+    left_out = (table.c.id == rater_id) & (table.c.state == LEFT_OUT)
+    connection.execute(table.update().where(left_out).values(state="stopped"))
 
 
 def change(connection: sa.Connection, rater_id: int, **values: object) -> None:
@@ -249,7 +272,7 @@ def owners(connection: sa.Connection) -> list[tuple[str, bool]]:
 def begin_session(connection: sa.Connection, rater: Rater) -> str:
     """Begin a session and return its token."""
     token = secrets.token_urlsafe(32)
-    connection.execute(schema.sessions.delete().where(schema.sessions.c.expires_at < now()))
+    # Those that have ended stay: where the clock jumped ahead for a moment, they have not.
     connection.execute(
         schema.sessions.insert().values(
             token=hashed(token), rater_id=rater.id, expires_at=now() + SESSION_DAYS * DAY

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,8 +18,30 @@ CAMPAIGN_STATES = ("running", "paused", "closed")
 
 
 @dataclass(frozen=True)
+class OwnerSetting:
+    """How a setting is named, explained and limited on the owner's page.
+
+    Attributes
+    ----------
+    text, hint : str
+    least, most : float
+        The range of a number; of a text, the fewest and the most characters.
+    """
+
+    text: str
+    hint: str
+    least: float = 0
+    most: float = 1
+
+
+def _asks(default: Any, text: str, hint: str, least: float = 0, most: float = 1) -> Any:
+    """Declare a setting that the owner can change."""
+    return field(default=default, metadata={"owner": OwnerSetting(text, hint, least, most)})
+
+
+@dataclass(frozen=True)
 class CampaignSettings:
-    """How a campaign asks its questions.
+    """How a campaign asks its questions, and what raters are told.
 
     Attributes
     ----------
@@ -27,64 +49,109 @@ class CampaignSettings:
         Number of raters per question.
     per_page : int
         Maximum number of classes per page.
-    show_label : bool
-        Whether raters see the original label.
+    max_pages : int
+        Maximum number of pages per rater; 0 for no limit.
+    lease_minutes : float
+        Minutes after which an open page goes to another rater.
     qualify : int
         Number of golden pages that each rater answers first.
+    least_informedness : float
+        Minimum informedness on golden questions after the first golden pages, and on the latest
+        `golden_latest` golden pages. Raters below it are stopped.
     golden_every : int
         After the first golden pages, a page is golden with a probability of 1 / `golden_every`. With 0, there
         are no further golden pages.
-    least_informedness : float
-        Minimum informedness on golden questions after the first golden pages. Raters below it are stopped.
-    lease_minutes : float
-        Minutes after which an open page goes to another rater.
-    max_pages : int
-        Maximum number of pages per rater; 0 for no limit.
+    golden_latest : int
+        Number of latest golden pages on which informedness is checked again; 0 for no such check.
+    least_seconds : float
+        Raters whose last 20 pages took less than this time per page are stopped; 0 for no such check.
     refine_from : int
         Number of answers that a question needs before it can be decided; 0 means `raters`.
+    show_label : bool
+        Whether raters see the original label.
+    instructions, consent, contact : str
+        Texts for raters: how to answer, to what they agree before they begin, and whom they can ask.
+    places : int
+        Maximum number of raters who come by the link for a crowd; 0 for no limit.
+    completion_code, completion_address : str
+        What raters who came by the link for a crowd get at the end: a code, and an address to return to.
     state : str
         One of `CAMPAIGN_STATES`.
     """
 
-    raters: int = 5
+    raters: int = _asks(5, "Raters per question", "changes take effect within seconds", 1, 1000)
     per_page: int = 8
-    show_label: bool = False
-    qualify: int = 0
-    golden_every: int = 20
-    least_informedness: float = 0.2
-    lease_minutes: float = 60.0
-    max_pages: int = 0
-    refine_from: int = 0
+    max_pages: int = _asks(0, "Maximum pages per rater", "0: no limit", 0, 10_000_000)
+    lease_minutes: float = _asks(
+        60.0,
+        "Minutes until a page is released",
+        "an open page goes to another rater if no answers come",
+        0.01,
+        100_000,
+    )
+    qualify: int = _asks(0, "Golden pages to qualify", "shown first; 0: no qualification", 0, 10_000)
+    least_informedness: float = _asks(
+        0.2, "Minimum informedness to qualify", "raters below it are stopped; −1 to 1", -1, 1
+    )
+    golden_every: int = _asks(20, "Then one golden page in every", "at random; 0: none", 0, 10_000)
+    golden_latest: int = _asks(
+        10, "Golden pages that are checked again", "the latest ones of each rater; 0: none", 0, 10_000
+    )
+    least_seconds: float = _asks(
+        0.5,
+        "Minimum seconds per page",
+        "raters whose last 20 pages took less are stopped; 0: no check",
+        0,
+        600,
+    )
+    refine_from: int = _asks(0, "Answers before a decision", "0: the number of raters per question", 0, 1000)
+    show_label: bool = _asks(False, "Show raters the original label", "this biases their answers")
+    instructions: str = _asks("", "Instructions", "on the first page and behind the question mark", 0, 20_000)
+    consent: str = _asks("", "Consent", "raters agree to this text before they begin", 0, 10_000)
+    contact: str = _asks("", "Contact", "whom raters can ask, such as a name and an address", 0, 500)
+    places: int = _asks(
+        0, "Places for the crowd", "raters by the link for a crowd; 0: no limit", 0, 1_000_000
+    )
+    completion_code: str = _asks("", "Completion code", "shown to raters of the crowd at the end", 0, 200)
+    completion_address: str = _asks(
+        "", "Address to return to", "of raters of the crowd at the end, such as https://…", 0, 1000
+    )
     state: str = "running"
 
     def __post_init__(self) -> None:
-        for name, least, most in _RANGES:
+        _check_range("per_page", self.per_page, 1, 8)
+        for name, asked in OWNER_SETTINGS.items():
             value = getattr(self, name)
-            if not least <= value <= most:
-                raise InputError(
-                    f"The setting {name!r} of a campaign is out of range.",
-                    got=f"{value:g}" if abs(value) < 1e15 else "a far larger number",
-                    allowed=f"{least:g} to {most:g}",
-                )
+            _check_range(name, len(value) if isinstance(value, str) else value, asked.least, asked.most)
+        if self.completion_address and not self.completion_address.startswith(("https://", "http://")):
+            raise InputError(
+                "Raters cannot be sent to this address.",
+                got=self.completion_address[:100],
+                allowed="https://… or http://…",
+            )
         if self.state not in CAMPAIGN_STATES:
             raise InputError(
                 "This is not a state of a campaign.", got=repr(self.state), allowed=", ".join(CAMPAIGN_STATES)
             )
 
 
-_RANGES = (
-    ("raters", 1, 1000),
-    ("per_page", 1, 8),
-    ("qualify", 0, 10_000),
-    ("golden_every", 0, 10_000),
-    ("least_informedness", -1, 1),
-    ("lease_minutes", 0.01, 100_000),
-    ("max_pages", 0, 10_000_000),
-    ("refine_from", 0, 1000),
-)
+def _check_range(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise InputError(
+            f"The setting {name!r} of a campaign is out of range.",
+            got=f"{value:g}" if abs(value) < 1e15 else "a far larger number",
+            allowed=f"{least:g} to {most:g}",
+        )
+
+
+OWNER_SETTINGS: Mapping[str, OwnerSetting] = {
+    one.name: one.metadata["owner"] for one in fields(CampaignSettings) if one.metadata
+}
+"""What the owner can change at any time."""
+
 
 _KEY = "settings"
-_FIELDS = {field.name for field in fields(CampaignSettings)}
+_FIELDS = {one.name for one in fields(CampaignSettings)}
 _VALUE = sa.select(schema.settings.c.value).where(schema.settings.c.key == _KEY)
 
 _BOTH = sa.select(*RATER_COLUMNS, _VALUE.scalar_subquery()).where(
@@ -131,6 +198,11 @@ def put_value(connection: sa.Connection, key: str, value: Any) -> None:
     done = connection.execute(schema.settings.update().where(schema.settings.c.key == key).values(value=text))
     if not done.rowcount:
         connection.execute(schema.settings.insert().values(key=key, value=text))
+
+
+def drop_value(connection: sa.Connection, key: str) -> None:
+    """Remove a key and its value."""
+    connection.execute(schema.settings.delete().where(schema.settings.c.key == key))
 
 
 def get_value(connection: sa.Connection, key: str) -> Any:

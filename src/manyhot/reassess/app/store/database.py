@@ -437,7 +437,4 @@ def _load(connection: sa.Connection, table: sa.Table, path: Path, count: int) ->
             allowed=f"{count:,}",
         )
     if connection.dialect.name == "postgresql" and "id" in wanted:
-        numbers = f"pg_get_serial_sequence('{table.name}', 'id')"
-        connection.exec_driver_sql(
-            f"SELECT setval({numbers}, coalesce(max(id), 1), max(id) IS NOT NULL) FROM {table.name}"  # noqa: S608
-        )
+        engines.continue_numbers(connection, table)

@@ -9,6 +9,7 @@ open until the collector comes by.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import socket
@@ -17,8 +18,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pg8000
+import pyarrow as pa
 import sqlalchemy as sa
 from pg8000.converters import make_params
+from pyarrow import csv
 from sqlalchemy.engine import ExceptionContext
 
 from manyhot.errors import InputError, OutputError
@@ -75,6 +78,46 @@ def lock(connection: sa.Connection) -> None:
     """Take the lock for changes, until the end of the transaction."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+
+
+_AT_ONCE = 20_000
+"""Rows that are sent to the database together."""
+
+
+def insert_rows(connection: sa.Connection, table: sa.Table, rows: pa.Table) -> None:
+    """Add many rows, in PostgreSQL by COPY: an INSERT takes it twenty times as long."""
+    names = ", ".join(rows.column_names)
+    for start in range(0, len(rows), _AT_ONCE):
+        part = rows.slice(start, _AT_ONCE)
+        if connection.dialect.name == "postgresql":
+            _copy(connection, f"COPY {table.name} ({names}) FROM STDIN WITH (FORMAT csv)", part)
+        else:
+            marks = ", ".join("?" * len(rows.column_names))
+            values = list(zip(*(column.to_pylist() for column in part.columns), strict=True))
+            connection.exec_driver_sql(f"INSERT INTO {table.name} ({names}) VALUES ({marks})", values)  # noqa: S608
+    if connection.dialect.name == "postgresql" and "id" in rows.column_names and len(rows):
+        continue_numbers(connection, table)
+
+
+def _copy(connection: sa.Connection, statement: str, rows: pa.Table) -> None:
+    text = io.BytesIO()
+    csv.write_csv(rows, text, csv.WriteOptions(include_header=False))
+    text.seek(0)
+    driver: Any = connection.connection.driver_connection
+    try:
+        driver.cursor().execute(statement, stream=text)
+    except pg8000.Error as error:
+        raise sa.exc.DBAPIError.instance(
+            statement, None, error, pg8000.Error, hide_parameters=True, dialect=connection.dialect
+        ) from error
+
+
+def continue_numbers(connection: sa.Connection, table: sa.Table) -> None:
+    """Let PostgreSQL number the next row of a table after those that came with numbers of their own."""
+    numbers = f"pg_get_serial_sequence('{table.name}', 'id')"
+    connection.exec_driver_sql(
+        f"SELECT setval({numbers}, coalesce(max(id), 1), max(id) IS NOT NULL) FROM {table.name}"  # noqa: S608
+    )
 
 
 def take_stock(connection: sa.Connection) -> None:

@@ -5,20 +5,31 @@ from __future__ import annotations
 import hashlib
 import random
 import secrets
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
+import numpy as np
+import pyarrow as pa
 import sqlalchemy as sa
+from numpy import typing as npt
 
-from manyhot.reassess.app.store import engines, schema
+from manyhot.reassess.app.store import engines, pages, schema
 from manyhot.reassess.app.store.campaign_settings import (
     CampaignSettings,
     change_settings,
     get_value,
     put_value,
 )
+from manyhot.reassess.app.store.golden import check_golden
 
-_ROWS = 5_000
+_CHUNK = 10_000
+"""Images whose names and locations become Arrow columns at once: as Python strings, those of a training set
+take a gigabyte."""
+
+
+_NONE: Mapping[int, bool] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -41,7 +52,7 @@ class ImageQuestions:
     uri: str
     label: int | None
     classes: tuple[int, ...]
-    golden: Mapping[int, bool] = field(default_factory=dict)
+    golden: Mapping[int, bool] = field(default_factory=lambda: _NONE)
     place: int = 0
 
 
@@ -56,7 +67,7 @@ class Example:
 
 def fill(
     connection: sa.Connection,
-    asked: Sequence[ImageQuestions],
+    asked: Iterable[ImageQuestions],
     examples: Iterable[Example],
     settings: CampaignSettings,
     source: str,
@@ -66,7 +77,7 @@ def fill(
     Parameters
     ----------
     connection : sqlalchemy.Connection
-    asked : sequence of ImageQuestions
+    asked : iterable of ImageQuestions
     examples : iterable of Example
         Best examples of each class first.
     settings : CampaignSettings
@@ -78,22 +89,31 @@ def fill(
     put_value(connection, "source", source)
     put_value(connection, "id", secrets.token_hex(8))
     change_settings(connection, **settings.__dict__)
-    # Raters see the numbers: those of a table that is sorted by class would tell the original label.
-    mixed = sorted(asked, key=lambda a: (a.place, _hashed(a.image_id)))
-    images = {a.image_id: number for number, a in enumerate(mixed, start=1)}
-    _insert(
-        connection,
-        schema.images,
-        ({"id": images[a.image_id], "name": a.image_id, "uri": a.uri, "label": a.label} for a in mixed),
-    )
-    _insert(connection, schema.examples, _numbered(examples))
-    _add_pages(connection, mixed, images, settings)
+    columns = _Columns(settings.per_page)
+    for about in asked:
+        columns.add(about)
+    for table, rows in columns.tables():
+        engines.insert_rows(connection, table, rows)
+    engines.insert_rows(connection, schema.examples, _numbered(examples))
+    check_golden(connection, settings)
+    for _ in range(settings.raters):
+        pages.add_slots(connection)
+    put_value(connection, "examples", _count_examples(connection))
     engines.take_stock(connection)
     return True
 
 
 def count_examples(connection: sa.Connection) -> tuple[int, int]:
-    """Return the number of classes asked about, and how many of them have at least two example images."""
+    """Return the number of classes asked about, and how many of them have at least two example images.
+
+    Both stay as they are. To count them takes seconds where there are millions of questions.
+    """
+    known = get_value(connection, "examples")
+    asked, with_two = _count_examples(connection) if known is None else known
+    return asked, with_two
+
+
+def _count_examples(connection: sa.Connection) -> tuple[int, int]:
     asked, examples = schema.questions, schema.examples
     classes = sa.select(sa.func.count(sa.distinct(asked.c.class_id)))
     two = sa.exists().where(examples.c.class_id == asked.c.class_id, examples.c.position == 2)
@@ -113,74 +133,116 @@ def move(connection: sa.Connection, places: Mapping[str, str]) -> None:
         connection.execute(change, [{"old": old, "new": new} for old, new in places.items()])
 
 
-def _add_pages(
-    connection: sa.Connection,
-    mixed: Sequence[ImageQuestions],
-    images: Mapping[str, int],
-    settings: CampaignSettings,
-) -> None:
-    pages: list[dict[str, object]] = []
-    questions: list[dict[str, object]] = []
-    golden: list[dict[str, object]] = []
-    # In a fixed random order: a campaign that ends early has asked about a fair part of the images.
-    for about in mixed:
-        for classes in _pages_of(about, settings.per_page):
-            page = len(pages) + 1
-            pages.append(
+class _Columns:
+    """Columns of the tables of images, pages, questions and golden answers.
+
+    Images come in an order of their own: raters see the numbers, and those of a table that is sorted by class
+    would tell the original label. A campaign that ends early has so asked about a fair part of the images.
+    """
+
+    def __init__(self, per_page: int) -> None:
+        self._per_page = per_page
+        self._images: list[pa.RecordBatch] = []
+        self._waiting: list[tuple[str, str, int | None]] = []
+        self._place, self._hash, self._pages = array("q"), array("Q"), array("i")  # of each image
+        self._size, self._golden = array("i"), array("b")  # of each page
+        self._class, self._truth = array("i"), array("b")  # of each question; the truth is -1 if unknown
+
+    def add(self, about: ImageQuestions) -> None:
+        """Add an image and its questions."""
+        self._waiting.append((about.image_id, about.uri, about.label))
+        if len(self._waiting) == _CHUNK:
+            self._flush()
+        self._place.append(about.place)
+        self._hash.append(int(_hashed(about.image_id)[:16], 16))
+        count = 0
+        for classes in _pages_of(about, self._per_page):
+            count += 1
+            self._size.append(len(classes))
+            self._golden.append(all(c in about.golden for c in classes))
+            self._class.extend(classes)
+            self._truth.extend(int(about.golden.get(c, -1)) for c in classes)
+        self._pages.append(count)
+
+    def tables(self) -> Iterator[tuple[sa.Table, pa.Table]]:
+        """Yield the rows of each table, in the order in which they refer to each other."""
+        self._flush()
+        per_image, size = np.array(self._pages, np.int64), np.array(self._size, np.int64)
+        mixed = np.lexsort((np.array(self._hash, np.uint64), np.array(self._place, np.int64)))
+        pages = _segments(per_image, mixed)
+        questions = _segments(size, pages)
+        images = pa.Table.from_batches(self._images, _IMAGES)
+        yield schema.images, pa.table({"id": _count_up(len(mixed)), **_taken(images, mixed)})
+        yield (
+            schema.pages,
+            pa.table(
                 {
-                    "id": page,
-                    "image_id": images[about.image_id],
-                    "position": page,
-                    "golden": all(c in about.golden for c in classes),
+                    "id": _count_up(len(pages)),
+                    "image_id": np.repeat(_count_up(len(mixed)), per_image[mixed]),
+                    "position": _count_up(len(pages)),
+                    "golden": np.array(self._golden, bool)[pages],
                 }
-            )
-            for class_id in classes:
-                questions.append({"id": len(questions) + 1, "page_id": page, "class_id": class_id})
-                if class_id in about.golden:
-                    golden.append({"question_id": len(questions), "truth": about.golden[class_id]})
-    _insert(connection, schema.pages, pages)
-    _insert(connection, schema.questions, questions)
-    _insert(connection, schema.golden, golden)
-    _insert(
-        connection,
-        schema.slots,
-        (
-            {"page_id": page["id"], "position": page["position"]}
-            for page in pages
-            if not page["golden"]
-            for _ in range(settings.raters)
-        ),
-    )
+            ),
+        )
+        numbers = _count_up(len(questions))
+        of_page = np.repeat(_count_up(len(pages)), size[pages])
+        classes = np.array(self._class, np.int32)[questions]
+        yield schema.questions, pa.table({"id": numbers, "page_id": of_page, "class_id": classes})
+        truth = np.array(self._truth, np.int8)[questions]
+        rated = truth >= 0
+        yield schema.golden, pa.table({"question_id": numbers[rated], "truth": truth[rated] == 1})
+
+    def _flush(self) -> None:
+        columns = list(zip(*self._waiting, strict=True)) or [(), (), ()]
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, _IMAGES, strict=True)]
+        self._images.append(pa.record_batch(arrays, schema=_IMAGES))
+        self._waiting.clear()
 
 
-def _pages_of(about: ImageQuestions, most: int) -> Iterator[tuple[int, ...]]:
+_IMAGES = pa.schema([("name", pa.large_string()), ("uri", pa.large_string()), ("label", pa.int32())])
+_Ints = npt.NDArray[np.int64]
+
+
+def _count_up(n: int) -> _Ints:
+    return np.arange(1, n + 1)
+
+
+def _segments(lengths: _Ints, order: _Ints) -> _Ints:
+    """Return the positions of elements of consecutive segments, with the segments in an order."""
+    starts = np.cumsum(lengths) - lengths
+    chosen = lengths[order]
+    shift = starts[order] - (np.cumsum(chosen) - chosen)
+    return np.repeat(shift, chosen) + np.arange(chosen.sum())
+
+
+def _taken(table: pa.Table, rows: _Ints) -> dict[str, pa.ChunkedArray]:
+    return {name: table[name].take(pa.array(rows)) for name in table.column_names}
+
+
+def _pages_of(about: ImageQuestions, most: int) -> Iterator[Sequence[int]]:
     """Split the classes of an image into pages of similar size; golden questions get their own pages."""
     for golden in (True, False):
-        # In a random order: those of one page are no better or worse than those of the next.
         classes = [c for c in about.classes if (c in about.golden) is golden]
-        random.Random(_hashed(about.image_id)).shuffle(classes)  # noqa: S311
         count = -(-len(classes) // most)
+        if count > 1:  # in a random order: those of one page are no better or worse than those of the next
+            random.Random(_hashed(about.image_id)).shuffle(classes)  # noqa: S311
         for number in range(count):
-            yield tuple(classes[number::count])
+            yield classes[number::count]
 
 
 def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def _numbered(examples: Iterable[Example]) -> Iterator[dict[str, object]]:
+def _numbered(examples: Iterable[Example]) -> pa.Table:
     counts: dict[int, int] = {}
+    rows = []
     for example in examples:
         counts[example.class_id] = position = counts.get(example.class_id, 0) + 1
-        yield {"class_id": example.class_id, "position": position, "name": example.name, "uri": example.uri}
-
-
-def _insert(connection: sa.Connection, table: sa.Table, rows: Iterable[dict[str, object]]) -> None:
-    waiting: list[dict[str, object]] = []
-    for row in rows:
-        waiting.append(row)
-        if len(waiting) == _ROWS:
-            connection.execute(table.insert(), waiting)
-            waiting = []
-    if waiting:
-        connection.execute(table.insert(), waiting)
+        rows.append((example.class_id, position, example.name, example.uri))
+    columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
+    kinds = (pa.int32(), pa.int32(), pa.string(), pa.string())
+    return pa.table(
+        [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)],
+        names=["class_id", "position", "name", "uri"],
+    )

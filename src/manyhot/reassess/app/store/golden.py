@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import sqlalchemy as sa
 
+from manyhot.errors import InputError
 from manyhot.reassess.app.store import schema
 from manyhot.reassess.app.store.accounts import Rater, change
 from manyhot.reassess.app.store.campaign_settings import CampaignSettings
+from manyhot.reassess.app.store.database import SECOND
 
 _VISITS, _PAGES = schema.visits, schema.pages
 
@@ -44,6 +48,23 @@ class GoldenCounts:
         above = sum(self.under_yes[a] * self.under_no[b] for a in range(3) for b in range(a))
         below = sum(self.under_yes[a] * self.under_no[b] for a in range(3) for b in range(a + 1, 3))
         return (above - below) / (n_no * n_yes)
+
+
+def check_golden(connection: sa.Connection, settings: CampaignSettings) -> None:
+    """Check that raters can qualify.
+
+    Raises
+    ------
+    InputError
+        If raters are to answer golden pages first, and there are none.
+    """
+    first = sa.select(_PAGES.c.id).where(_PAGES.c.golden).limit(1)
+    if settings.qualify and connection.scalar(first) is None:
+        raise InputError(
+            "Raters cannot qualify: the campaign has no golden pages.",
+            got=f"`qualify` {settings.qualify}, and no proposed question with an expert's answer",
+            allowed="0, or a campaign that began with golden.parquet or golden.csv in its folder",
+        )
 
 
 def judge_rater(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool | None:
@@ -90,14 +111,56 @@ def is_due(connection: sa.Connection, rater: Rater, settings: CampaignSettings) 
 
 
 def next_golden_page(connection: sa.Connection, rater: Rater) -> int | None:
-    """Return the first golden page that a rater has not seen; None if there is none."""
+    """Return a golden page that a rater has not seen, in an order of each rater's own; None if there is none.
+
+    If the order was the same for all, raters could tell each other what comes first.
+    """
     seen = sa.exists().where(_VISITS.c.page_id == _PAGES.c.id, _VISITS.c.rater_id == rater.id)
-    query = sa.select(_PAGES.c.id).where(_PAGES.c.golden, ~seen).order_by(_PAGES.c.position).limit(1)
-    return connection.scalar(query)
+    pages = connection.scalars(sa.select(_PAGES.c.id).where(_PAGES.c.golden, ~seen)).all()
+    return min(pages, key=lambda page: sha256(f"{rater.seed}/{page}".encode()).digest(), default=None)
 
 
-def count_golden(connection: sa.Connection, rater_id: int) -> GoldenCounts:
-    """Count a rater's last answer to each golden question, without decisions on disagreements."""
+FAST_PAGES = 20
+"""Pages whose speed is judged together: four that were answered without a connection come at once."""
+
+
+_DONE = (
+    sa.select(_VISITS.c.id, _VISITS.c.done_at)
+    .where(_VISITS.c.rater_id == sa.bindparam("rater"), _VISITS.c.round == 0, _VISITS.c.state == "done")
+    .where(_VISITS.c.id > sa.bindparam("after"))
+    .order_by(_VISITS.c.id.desc())
+    .limit(sa.bindparam("most"))
+)
+"""A rater's finished visits, the latest first. To put it together takes as long as to run it."""
+
+
+_DONE_GOLDEN = _DONE.where(_VISITS.c.slot_id.is_(None))
+
+
+def why_to_stop(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> str:
+    """Return why a rater who works should be stopped; empty if there is no reason."""
+    if rater.is_owner or rater.state != "active":
+        return ""
+    of = {"rater": rater.id, "after": rater.judged_from}
+    if settings.least_seconds:
+        latest = connection.execute(_DONE, of | {"most": FAST_PAGES + 1}).all()
+        if len(latest) > FAST_PAGES:
+            took = latest[0].done_at - latest[-1].done_at
+            if 0 <= took < settings.least_seconds * FAST_PAGES * SECOND:
+                return "too fast"
+    if settings.golden_latest and not is_pending(rater, settings):
+        ids = connection.scalars(_DONE_GOLDEN, of | {"most": settings.golden_latest}).all()
+        if len(ids) == settings.golden_latest:
+            found = count_golden(connection, rater.id, ids).informedness
+            if found is not None and found < settings.least_informedness:
+                return "golden pages"
+    return ""
+
+
+def count_golden(
+    connection: sa.Connection, rater_id: int, visits: Collection[int] | None = None
+) -> GoldenCounts:
+    """Count a rater's last answer to each golden question, in some visits, without decisions."""
     votes, golden = schema.votes, schema.golden
     query = (
         sa.select(votes.c.question_id, votes.c.answer, golden.c.truth)
@@ -106,6 +169,8 @@ def count_golden(connection: sa.Connection, rater_id: int) -> GoldenCounts:
         .where(votes.c.rater_id == rater_id, _VISITS.c.round == 0, _VISITS.c.rater_id == rater_id)
         .order_by(votes.c.id)
     )
+    if visits is not None:
+        query = query.where(_VISITS.c.id.in_(visits))
     last = {question: (answer, truth) for question, answer, truth in connection.execute(query)}
     counts = {truth: [0, 0, 0] for truth in (False, True)}
     for answer, truth in last.values():

@@ -6,15 +6,22 @@ import json
 import random
 import secrets
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
 
 from manyhot.reassess.app.store import golden, schema
-from manyhot.reassess.app.store.accounts import Rater
-from manyhot.reassess.app.store.campaign_settings import CampaignSettings, read_with
+from manyhot.reassess.app.store.accounts import LEFT_OUT, Rater
+from manyhot.reassess.app.store.campaign_settings import (
+    CampaignSettings,
+    drop_value,
+    get_value,
+    put_value,
+    read_settings,
+    read_with,
+)
 from manyhot.reassess.app.store.database import MINUTE, now
 from manyhot.reassess.app.store.visits import Visit, count_visits, find_visits
 
@@ -26,11 +33,22 @@ Where the connection is lost, they are what can still be answered."""
 
 _VISITS, _SLOTS, _PAGES = schema.visits, schema.slots, schema.pages
 _VOTES, _QUESTIONS = schema.votes, schema.questions
+_FIT = "fit_slots"
+"""Setting: the first page whose slots are not yet as many as raters are wanted."""
+
+
+_COUNTS = _VOTES.c.rater_id.not_in(
+    sa.select(schema.raters.c.id).where(schema.raters.c.state == LEFT_OUT).scalar_subquery()
+)
+"""Votes of raters whose answers are not left out."""
+
+
+_PARAMETERS = 10_000
+"""Of one statement; databases take 32,000."""
+
+
 _PARKED = 0
 """Holds a slot that nobody is to get, but which has answers: with more raters it is needed again."""
-
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,9 @@ def fill_queue(connection: sa.Connection, rater: Rater) -> Queue:
         if not passed:
             stop(connection, rater.id)
         rater, settings = read_with(connection, rater)
+    if why := golden.why_to_stop(connection, rater, settings):
+        stop(connection, rater.id, why)
+        rater, settings = read_with(connection, rater)
     open_ids = _open_ids(connection, rater)
     reason = _why_none(connection, rater, settings)
     while not reason and len(open_ids) < PAGES_AHEAD:
@@ -80,14 +101,28 @@ def give_back(connection: sa.Connection) -> None:
     _return(connection, _VISITS.c.expires_at < now())
 
 
-def stop(connection: sa.Connection, rater_id: int) -> None:
+def stop(connection: sa.Connection, rater_id: int, why: str | None = None) -> None:
     """Stop a rater; open pages go to others immediately."""
     connection.execute(
         schema.raters.update()
         .where(schema.raters.c.id == rater_id, schema.raters.c.state == "active")
-        .values(state="stopped")
+        .values(state="stopped", stopped_for=why)
     )
     give_back_of(connection, rater_id)
+
+
+def leave_out(connection: sa.Connection, rater_id: int) -> None:
+    """Stop a rater and ask others what the rater answered; the answers are stored, but do not count."""
+    table = schema.raters
+    connection.execute(table.update().where(table.c.id == rater_id).values(state=LEFT_OUT))
+    give_back_of(connection, rater_id)
+    mine = (_VISITS.c.rater_id == rater_id) & (_VISITS.c.round == 0)
+    held, here = sa.select(_VISITS.c.slot_id).where(mine), sa.select(_VISITS.c.page_id).where(mine)
+    others = sa.select(_VISITS.c.id).where(_VISITS.c.state == "open")
+    # Of a slot that another rater finished, only what is missing is asked; a parked one may be needed again.
+    of_mine = _SLOTS.c.id.in_(held) & _SLOTS.c.visit_id.not_in(others)
+    parked = _SLOTS.c.page_id.in_(here) & (_SLOTS.c.visit_id == _PARKED)
+    connection.execute(_SLOTS.update().where(of_mine | parked).values(visit_id=None))
 
 
 def give_back_of(connection: sa.Connection, rater_id: int) -> None:
@@ -146,32 +181,63 @@ def finish(connection: sa.Connection, visit: Visit) -> None:
             connection.execute(_SLOTS.update().where(held).values(visit_id=None))
 
 
-def set_rater_count(connection: sa.Connection, count: int) -> None:
-    """Give each page as many slots as there are raters per question; slots with answers are kept."""
-    connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id == _PARKED).values(visit_id=None))
-    counts = (
-        sa.select(_PAGES.c.id, _PAGES.c.position, sa.func.count(_SLOTS.c.id).label("n"))
-        .select_from(_PAGES.outerjoin(_SLOTS, _SLOTS.c.page_id == _PAGES.c.id))
-        .where(~_PAGES.c.golden)
-        .group_by(_PAGES.c.id, _PAGES.c.position)
-    )
-    more: list[dict[str, int]] = []
-    fewer: dict[int, int] = {}
-    for page, position, n in connection.execute(counts):
-        more += [{"page_id": page, "position": position}] * (count - n)
-        if n > count:
-            fewer[page] = n - count
-    _in_parts(more, lambda part: connection.execute(_SLOTS.insert(), part))
+def add_slots(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> int:
+    """Add a slot to each page, or to those that meet some conditions; return the number of these pages."""
+    pages = sa.select(_PAGES.c.id, _PAGES.c.position).where(~_PAGES.c.golden, *which)
+    added = connection.execute(_SLOTS.insert().from_select(["page_id", "position"], pages))
+    return added.rowcount
+
+
+def want_slots(connection: sa.Connection) -> None:
+    """Note that the pages do not have as many slots as raters are wanted; `fit_slots` sees to it."""
+    put_value(connection, _FIT, 1)
+
+
+def is_to_fit(connection: sa.Connection) -> bool:
+    """Return whether `fit_slots` has something to do."""
+    return get_value(connection, _FIT) is not None
+
+
+def fit_slots(connection: sa.Connection, pages: int) -> bool:
+    """Give the next pages as many slots as raters are wanted, and return whether there are more pages to do.
+
+    Slots with answers are kept. All pages at once would keep answers waiting for half a minute if a million
+    images are asked about.
+    """
+    first = get_value(connection, _FIT)
+    if first is None:
+        return False
+    count, last = read_settings(connection).raters, first + pages - 1
+    here = _SLOTS.c.page_id.between(first, last)
+    connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id == _PARKED, here).values(visit_id=None))
+    slots = sa.select(sa.func.count()).where(_SLOTS.c.page_id == _PAGES.c.id).scalar_subquery()
+    while add_slots(connection, _PAGES.c.id.between(first, last), slots < count):
+        pass
+    _drop_slots(connection, count, here)
+    more = last < connection.execute(sa.select(sa.func.max(_PAGES.c.id))).scalar_one()
+    if more:
+        put_value(connection, _FIT, last + 1)
+    else:
+        drop_value(connection, _FIT)
+    return bool(more)
+
+
+def _drop_slots(connection: sa.Connection, count: int, here: sa.ColumnElement[bool]) -> None:
+    """Drop the free slots of pages that have too many; those with answers are parked."""
+    n = sa.func.count()
+    per_page = sa.select(_SLOTS.c.page_id, n).where(here).group_by(_SLOTS.c.page_id).having(n > count)
+    fewer = {page: n - count for page, n in connection.execute(per_page)}
     # A slot that is dropped would take its answers out of the count, and SQLite gives its number to another.
     dropped: list[int] = []
     parked: list[int] = []
-    for slot, page, held in _free_by_answers(connection) if fewer else ():
+    for slot, page, held in _free_by_answers(connection, here) if fewer else ():
         if fewer.get(page):
             fewer[page] -= 1
             (parked if held else dropped).append(slot)
-    park = _SLOTS.update().values(visit_id=_PARKED)
-    _in_parts(dropped, lambda part: connection.execute(_SLOTS.delete().where(_SLOTS.c.id.in_(part))))
-    _in_parts(parked, lambda part: connection.execute(park.where(_SLOTS.c.id.in_(part))))
+    for start in range(0, max(len(dropped), len(parked)), _PARAMETERS):
+        some = slice(start, start + _PARAMETERS)
+        connection.execute(_SLOTS.delete().where(_SLOTS.c.id.in_(dropped[some])))
+        connection.execute(_SLOTS.update().where(_SLOTS.c.id.in_(parked[some])).values(visit_id=_PARKED))
 
 
 def count_free(connection: sa.Connection) -> int:
@@ -373,6 +439,7 @@ def _enough(connection: sa.Connection, page: int, settings: CampaignSettings) ->
         sa.select(_VISITS.c.rater_id, _QUESTIONS.c.class_id)
         .join(_VOTES, _VOTES.c.visit_id == _VISITS.c.id)
         .join(_QUESTIONS, _QUESTIONS.c.id == _VOTES.c.question_id)
+        .where(_COUNTS)
     )
     pairs = {(who, class_id) for who, class_id in connection.execute(answered.where(here))}
     looking = sa.select(_VISITS.c.rater_id, _VISITS.c.shown).where(here, _VISITS.c.state == "open")
@@ -390,7 +457,7 @@ def _asked(connection: sa.Connection, page: int) -> list[int]:
 
 def _answered(connection: sa.Connection, page: int, slot: int) -> set[int]:
     """Return the classes of a page that were answered in a slot, by whoever held it."""
-    return _classes(connection, _VISITS.c.page_id == page, _VISITS.c.slot_id == slot)
+    return _classes(connection, _VISITS.c.page_id == page, _VISITS.c.slot_id == slot, _COUNTS)
 
 
 def _classes(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> set[int]:
@@ -406,14 +473,9 @@ def _of(page: int, rater: Any) -> tuple[sa.ColumnElement[bool], ...]:
     return _VISITS.c.page_id == page, _VISITS.c.rater_id == rater, _VISITS.c.round == 0
 
 
-def _free_by_answers(connection: sa.Connection) -> list[tuple[int, int, bool]]:
+def _free_by_answers(connection: sa.Connection, here: sa.ColumnElement[bool]) -> list[tuple[int, int, bool]]:
     """Return free slots, their pages, and whether anybody ever held them: those first that nobody did."""
     held = sa.exists().where(_VISITS.c.page_id == _SLOTS.c.page_id, _VISITS.c.slot_id == _SLOTS.c.id)
-    query = sa.select(_SLOTS.c.id, _SLOTS.c.page_id, held).where(_SLOTS.c.visit_id.is_(None))
+    query = sa.select(_SLOTS.c.id, _SLOTS.c.page_id, held).where(_SLOTS.c.visit_id.is_(None), here)
     rows = connection.execute(query.order_by(_SLOTS.c.id)).all()
     return sorted(((slot, page, bool(held)) for slot, page, held in rows), key=lambda row: row[2])
-
-
-def _in_parts(rows: list[T], change: Callable[[list[T]], object]) -> None:
-    for start in range(0, len(rows), 5_000):
-        change(rows[start : start + 5_000])

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from numpy import typing as npt
 
 from manyhot.reassess.app.store import schema
+from manyhot.reassess.app.store.accounts import LEFT_OUT
 from manyhot.reassess.app.store.database import DAY, MINUTE, now
 from manyhot.tables import Golden, Votes
 
@@ -179,9 +180,11 @@ class VoteTally:
                 self._last = int(part[0, -1])
             if len(self._parts) > 1:
                 self._parts = [np.concatenate(self._parts, axis=1)]
-            raters = connection.execute(sa.select(schema.raters.c.id, schema.raters.c.name))
+            columns = (schema.raters.c.id, schema.raters.c.name, schema.raters.c.state)
+            raters = connection.execute(sa.select(*columns)).all()
+            left_out = np.array([r.id for r in raters if r.state == LEFT_OUT], np.int64)
             votes = self._parts[0] if self._parts else np.zeros((len(_COLUMNS), 0), np.int64)
-            return VoteSnapshot(self._questions, votes, {row[0]: row[1] for row in raters})
+            return VoteSnapshot(self._questions, votes, {r.id: r.name for r in raters}, left_out)
 
 
 _COLUMNS = ("id", "question", "rater", "answer", "round", "visit", "shown_at", "answered_at")
@@ -194,6 +197,7 @@ class VoteSnapshot:
     questions: _Questions
     votes: _Ints
     names: dict[int, str]
+    left_out: _Ints
 
     def _column(self, name: str) -> _Ints:
         column: _Ints = self.votes[_COLUMNS.index(name)]
@@ -206,9 +210,14 @@ class VoteSnapshot:
         return found
 
     @cached_property
+    def counting(self) -> _Ints:
+        """The votes of round 0 of raters whose answers count."""
+        return np.flatnonzero((self._column("round") == 0) & ~np.isin(self._column("rater"), self.left_out))
+
+    @cached_property
     def first(self) -> _Ints:
         """The votes of round 0 that count: the last one per rater and question."""
-        return self._last_of(np.flatnonzero(self._column("round") == 0))
+        return self._last_of(self.counting)
 
     @cached_property
     def counts(self) -> _Ints:
@@ -261,7 +270,7 @@ class VoteSnapshot:
             by_answers=tuple(zip(by.tolist(), questions.tolist(), strict=True)),
             answers=int(n.sum()),
             golden_answers=len(self.first) - int(n.sum()),
-            changed=int((self._column("round") == 0).sum()) - len(self.first),
+            changed=len(self.counting) - len(self.first),
             missing=int(np.maximum(raters - n, 0).sum()),
             last_hour=int(recent.sum()),
             last_day=int((answered >= now() - DAY).sum()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -82,6 +83,11 @@ def missing_classes(connection: sa.Connection) -> list[tuple[int, int]]:
         .order_by(images.desc(), _REMARKS.c.missing_class_id)
     )
     return [(class_id, n) for class_id, n in connection.execute(query)]
+
+
+def remove(connection: sa.Connection, numbers: Collection[int]) -> None:
+    """Remove remarks for good, by their numbers."""
+    connection.execute(_REMARKS.delete().where(_REMARKS.c.id.in_(numbers)))
 
 
 def count(connection: sa.Connection) -> int:

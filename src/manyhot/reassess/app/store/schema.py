@@ -10,7 +10,7 @@ no answer is thrown away. A rater may so have several visits to a page, each to 
 Golden pages, whose answers experts gave, have no slots: each rater may see each of them once. Neither have
 visits of round 1, in which one person decides where the raters of a page disagree.
 
-Votes and remarks are only ever added.
+Votes are only ever added. Remarks are never changed; the owner may remove them.
 """
 
 from __future__ import annotations
@@ -111,6 +111,14 @@ raters = sa.Table(
         "qualified", sa.Boolean, comment="whether the first golden pages were passed; null if not yet known"
     ),
     sa.Column("password", sa.Text, comment="Argon2 hash of the password of an owner"),
+    sa.Column("stopped_for", sa.Text, comment="why the app stopped the rater"),
+    sa.Column(
+        "judged_from",
+        sa.BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="visits after this one are judged: the owner let the rater continue",
+    ),
     sa.Column("made_at", sa.BigInteger, nullable=False),
 )
 
@@ -194,6 +202,7 @@ remarks = sa.Table(
     sa.Column("missing_class_id", sa.Integer),
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("rater_id", "key"),
+    sa.Index("remarks_of_visit", "visit_id"),
 )
 
 _VERSION = "alembic_version"

@@ -6,6 +6,7 @@ are recognised by their key and stored once.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,10 +17,17 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
 from manyhot.reassess.app.store import disputes, pages, schema
-from manyhot.reassess.app.store.accounts import Rater
+from manyhot.reassess.app.store.accounts import LEFT_OUT, Rater
 from manyhot.reassess.app.store.campaign_settings import CampaignSettings, read_with_all
 from manyhot.reassess.app.store.database import now
 from manyhot.reassess.app.store.visits import Visit, find_by_keys
+
+MOST_REMARKS = 20
+"""Maximum number of remarks of one visit: what a rater sends has no other end."""
+
+
+MOST_CHANGES = 50
+"""Maximum number of votes of one visit on one question."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,7 @@ class _Storing:
         self._votes: dict[tuple[int, int], dict[str, object]] = {}
         self._renewed: set[int] = set()
         self._skipped: set[str] = set()
+        self._remarks: Counter[int] = Counter()
 
     def take(self, rater: Rater, items: Sequence[Vote | NewRemark]) -> Receipt:
         """Store the submission of one rater."""
@@ -167,6 +176,9 @@ class _Storing:
         return pages.reopen_page(self._connection, visit, self._settings)
 
     def _remark(self, rater: Rater, visit: Visit, one: NewRemark) -> str:
+        if self._count_remarks(visit) >= MOST_REMARKS + one.skips:
+            return f"a page takes at most {MOST_REMARKS} remarks"
+        self._remarks[visit.id] += 1
         values = {"text": one.text, "missing_class_id": one.missing_class_id, "at": _given_at(visit, one)}
         insert = _insert(self._connection.dialect.name, schema.remarks)
         of = {"key": one.key, "rater_id": rater.id, "visit_id": visit.id}
@@ -186,6 +198,8 @@ class _Storing:
             _begin(self._connection, visit, one)
         if (visit.id, one.class_id) in self._votes:
             self._add_votes()  # the later one is to have the larger number
+        if one.class_id in visit.answers and (why := self._why_not_changed(visit, one)):
+            return why
         self._votes[visit.id, one.class_id] = {
             "key": one.key,
             "rater_id": rater.id,
@@ -198,6 +212,30 @@ class _Storing:
         }
         visit.answers[one.class_id] = (one.answer, one.main)
         return ""
+
+    def _why_not_changed(self, visit: Visit, one: Vote) -> str:
+        """Return why a further vote on a question is not stored; empty if it is."""
+        votes, questions = schema.votes, schema.questions
+        before = (
+            sa.select(votes.c.key, votes.c.answered_at)
+            .join(questions, questions.c.id == votes.c.question_id)
+            .where(votes.c.visit_id == visit.id, questions.c.class_id == one.class_id)
+            .order_by(votes.c.id.desc())
+        )
+        known = self._connection.execute(before.limit(MOST_CHANGES)).all()
+        if len(known) >= MOST_CHANGES:
+            return f"an answer can be changed at most {MOST_CHANGES - 1} times"
+        # One browser sends answers in their order, whatever its clock says.
+        elsewhere = known and _device(known[0].key) != _device(one.key)
+        if elsewhere and _given_at(visit, one) < known[0].answered_at:
+            return "you gave a later answer on another device"
+        return ""
+
+    def _count_remarks(self, visit: Visit) -> int:
+        if visit.id not in self._remarks:
+            count = sa.select(sa.func.count()).where(schema.remarks.c.visit_id == visit.id)
+            self._remarks[visit.id] = self._connection.execute(count).scalar_one()
+        return self._remarks[visit.id]
 
     def _add_votes(self) -> None:
         if self._votes:
@@ -223,6 +261,11 @@ def _why_barred(rater: Rater, settings: CampaignSettings) -> str:
 def _goes_on(one: Vote | NewRemark, visit: Visit) -> bool:
     """Return whether an answer needs a page back, as a change of an earlier answer does not."""
     return visit.state == "returned" and isinstance(one, Vote) and one.class_id not in visit.answers
+
+
+def _device(key: str) -> str:
+    """Return the browser in which a key was made: what comes before its hyphen."""
+    return key.rpartition("-")[0]
 
 
 def _given_at(visit: Visit, one: Vote | NewRemark) -> int:
@@ -264,7 +307,7 @@ def _insert(dialect: str, table: sa.Table) -> ReturningInsert[tuple[int]]:
 
 
 def all_votes(connection: sa.Connection) -> Iterable[sa.Row[tuple[object, ...]]]:
-    """Yield all votes in order of arrival: image, class, rater, answer, main, page, times, round."""
+    """Yield votes that count, by arrival: image, class, rater, answer, main, page, times, round."""
     v, q, p = schema.votes, schema.questions, schema.pages
     return connection.execute(
         sa.select(
@@ -283,6 +326,7 @@ def all_votes(connection: sa.Connection) -> Iterable[sa.Row[tuple[object, ...]]]
         .join(schema.images, schema.images.c.id == p.c.image_id)
         .join(schema.visits, schema.visits.c.id == v.c.visit_id)
         .join(schema.raters, schema.raters.c.id == v.c.rater_id)
+        .where((schema.raters.c.state != LEFT_OUT) | (schema.visits.c.round > 0))
         .order_by(v.c.id)
     )
 

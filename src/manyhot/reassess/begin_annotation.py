@@ -1,0 +1,204 @@
+"""The questions and example images with which the annotation of a campaign begins."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from manyhot import tables
+from manyhot.classes import ClassList
+from manyhot.errors import InputError
+from manyhot.files import sha256
+from manyhot.formats import read_golden, read_images
+from manyhot.formats.writing import PathLike
+from manyhot.reassess.ensemble import golden_labels
+from manyhot.tables import Campaign, Images
+from manyhot.tables.audit_samples import read_audit_sample
+
+if TYPE_CHECKING:
+    from manyhot.reassess.app.store import CampaignSettings, Example, ImageQuestions, Store
+
+EXAMPLES_PER_CLASS = 24
+"""Example images of each class in the database: eight are shown, never the image that is asked about."""
+
+
+def begin_annotation(
+    web: Any,
+    store: Store,
+    campaign: Campaign,
+    classes: ClassList,
+    examples: PathLike | None,
+    settings: CampaignSettings,
+) -> None:
+    """Fill the database of a campaign from its tables.
+
+    Raises
+    ------
+    InputError
+        If the campaign has no proposals, its images table has no paths, or raters cannot qualify.
+    """
+    proposals = campaign.path("proposals")
+    if not proposals.is_file():
+        raise InputError(
+            "The campaign has no proposals yet.",
+            where=campaign.folder,
+            got="no proposals.parquet in it",
+            do=f"propose the classes to ask about: manyhot propose {campaign.folder}",
+        )
+    images = read_images(campaign.path("images"), classes=classes)
+    if examples is None and campaign.path("examples").is_file():
+        examples = campaign.path("examples")
+    shown = images if examples is None else read_images(examples, classes=classes)
+    chosen = example_images(web, shown)
+    store.fill(
+        _asked(web, campaign, classes, images),
+        chosen if shown is images else _with_known_names(web, list(chosen), images),
+        settings,
+        sha256(proposals),
+    )
+
+
+def _with_known_names(web: Any, examples: Sequence[Example], images: Images) -> Iterator[Example]:
+    """Yield examples with the ids of the campaign's images that are the same file, or a copy of it.
+
+    By its id, an image is never an example beside itself.
+    """
+    sizes = {_size(example.uri) for example in examples}
+    columns = _places(images)
+    same: dict[str, str] = {}
+    for start in range(0, len(columns), _CHUNK):
+        for image_id, uri, _ in _rows(columns.slice(start, _CHUNK)):
+            if _size(uri) in sizes:
+                same[_content(uri)] = image_id
+    for example in examples:
+        yield web.Example(example.class_id, same.get(_content(example.uri), example.name), example.uri)
+
+
+def _size(uri: str) -> int | str:
+    """Return the bytes of a file; of what is elsewhere, or does not exist, the address."""
+    try:
+        return Path(uri.removeprefix("file://")).stat().st_size
+    except (OSError, ValueError):
+        return uri
+
+
+def _content(uri: str) -> str:
+    """Return what tells whether two addresses are of the same image."""
+    return uri if isinstance(_size(uri), str) else sha256(Path(uri.removeprefix("file://")))
+
+
+def differ(store: Store, examples: Iterable[Example]) -> bool:
+    """Return whether examples differ from those of a campaign that runs; the first hundred classes decide."""
+    new: dict[int, list[tuple[str, str]]] = {}
+    for example in examples:
+        new.setdefault(example.class_id, []).append((example.name, example.uri))
+    known = store.examples(sorted(new)[:100])
+    for c in sorted(new)[:100]:
+        names, places = [name for _, name in known.get(c, [])], store.example_places(c, EXAMPLES_PER_CLASS)
+        # Some have another id since, others another location.
+        if [name for name, _ in new[c]] != names and [place for _, place in new[c]] != places:
+            return True
+    return False
+
+
+_CHUNK = 10_000
+"""Images that are Python objects at once."""
+
+
+def _asked(web: Any, campaign: Campaign, classes: ClassList, images: Images) -> Iterator[ImageQuestions]:
+    """Yield the images of the proposals in their order, some at a time: a training set has a million."""
+    proposals = tables.read(campaign.path("proposals"), "proposals").select(["image_id", "class_id"])
+    names = proposals["image_id"].dictionary_encode().unify_dictionaries().combine_chunks()
+    rows = np.argsort(names.indices.to_numpy(), kind="stable")
+    class_ids = proposals["class_id"].to_numpy()[rows]
+    del proposals, rows  # of 1.28 million images, 300 MB
+    ends = np.cumsum(np.bincount(names.indices.to_numpy(), minlength=len(names.dictionary)))
+    columns = _places(images)
+    at = pc.index_in(names.dictionary, value_set=columns["image_id"].combine_chunks())
+    if at.null_count:
+        raise InputError(
+            "The image of a proposal is not in the campaign.",
+            where=campaign.path("proposals"),
+            got=names.dictionary.filter(at.is_null())[0].as_py(),
+            do=f"propose again: manyhot propose {campaign.folder}",
+        )
+    golden, order = _golden(campaign, classes), _order(campaign)
+    for start in range(0, len(at), _CHUNK):
+        some = columns.take(at.slice(start, _CHUNK))
+        for row, (image_id, uri, label) in enumerate(_rows(some), start):
+            own = golden.get(image_id, {})
+            if order and image_id not in order and not own:
+                continue  # an audit's image for golden questions, which no expert has answered
+            ids = class_ids[ends[row - 1] if row else 0 : ends[row]].tolist()
+            yield web.ImageQuestions(image_id, uri, label, tuple(ids), own, order.get(image_id, 0))
+
+
+def _order(campaign: Campaign) -> dict[str, int]:
+    """Return the place of each image of an audit in the random order of its sample; empty for others."""
+    if not campaign.path("audit_sample").is_file():
+        return {}
+    drawn = read_audit_sample(campaign.path("audit_sample")).drawn.to_pylist()
+    return {image_id: place for place, image_id in enumerate(drawn)}
+
+
+def _places(images: Images) -> pa.Table:
+    """Return the ids, locations and labels of images, as columns."""
+    names = images.table.column_names
+    if "uri" not in names:
+        raise InputError(
+            "The images table lacks the locations of the images.",
+            where=images.name,
+            got=f"columns {', '.join(names)}",
+            allowed="a column uri with paths or addresses",
+            do="create the campaign from the images.parquet that manyhot predict writes",
+        )
+    labels = images.table["label"] if "label" in names else pa.nulls(len(images), pa.int32())
+    return pa.table({"image_id": images.image_id, "uri": images.table["uri"], "label": labels})
+
+
+def _rows(columns: pa.Table) -> Iterator[tuple[str, str, int | None]]:
+    return zip(*(column.to_pylist() for column in columns.columns), strict=True)
+
+
+def _golden(campaign: Campaign, classes: ClassList) -> dict[str, dict[int, bool]]:
+    places = (campaign.path("golden"), campaign.path("golden").with_suffix(".csv"))
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        return {}
+    truths: dict[str, dict[int, bool]] = {}
+    table = golden_labels(
+        read_golden(path, classes=classes).to_table(), len(classes), classes.hash, "golden"
+    ).table
+    for image_id, asked, states in zip(
+        *(table[name].to_pylist() for name in ("image_id", "classes", "state")), strict=True
+    ):
+        truths[image_id] = {c: state == "yes" for c, state in zip(asked, states, strict=True)}
+    return truths
+
+
+def example_images(web: Any, images: Images) -> Iterator[Example]:
+    """Yield up to `EXAMPLES_PER_CLASS` example images of each class, from images with original labels."""
+    if images.label is None or "uri" not in images.table.column_names:
+        return
+    columns = _places(images).filter(pc.is_valid(images.table["label"]))
+    # Not the first of each class, which often are of one scene, but the same ones on each machine.
+    hashes = np.fromiter(_hashes(columns["image_id"]), np.uint64, len(columns))
+    labels = columns["label"].to_numpy()
+    order = np.lexsort((hashes, labels))
+    counts = np.unique(labels, return_counts=True)[1]
+    place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    for image_id, uri, label in _rows(columns.take(pa.array(order[place < EXAMPLES_PER_CLASS]))):
+        assert label is not None
+        yield web.Example(label, image_id, uri)
+
+
+def _hashes(names: pa.ChunkedArray) -> Iterator[int]:
+    for start in range(0, len(names), _CHUNK):
+        for name in names.slice(start, _CHUNK).to_pylist():
+            yield int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")

@@ -114,6 +114,7 @@ def _show_fields(shown: Callable[..., Any], function: Callable[..., Any]) -> Non
     the docstring, which are those of the class.
     """
     flattened, text = _flattened(function), inspect.getdoc(function) or ""
+    has_text = bool(text)  # -OO removes docstrings
     types_of, own = typing.get_type_hints(function), inspect.signature(function).parameters
     parameters = []
     for name, parameter in own.items():
@@ -125,7 +126,7 @@ def _show_fields(shown: Callable[..., Any], function: Callable[..., Any]) -> Non
                 inspect.Parameter(f.name, parameter.KEYWORD_ONLY, default=f.default, annotation=inner[f.name])
                 for f in fields
             ]
-            text = _with_entries(text, name, kind, [f.name for f in fields])
+            text = _with_entries(text, name, kind, [f.name for f in fields]) if has_text else ""
     returned = types_of["return"]
     shown.__signature__ = inspect.Signature(parameters, return_annotation=returned)  # type: ignore[attr-defined]
     shown.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": returned}

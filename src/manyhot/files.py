@@ -27,15 +27,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         If the file cannot be written, for example because the disk is full or permission is missing.
     """
     path = Path(path)
-    if "\0" in str(path):
-        raise OutputError("The file name contains a null character.", where=path, do="choose another name")
-    if not is_utf8(path.absolute()):
-        raise OutputError(
-            "The name of a file or folder is not UTF-8.",
-            where=path,
-            got=repr(os.fsencode(path.absolute())),
-            do="choose another path for the output",
-        )
+    check_output_name(path)
     part: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +43,25 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+def check_output_name(path: Path) -> None:
+    """Raise an error for a path that cannot be written, or that tables cannot hold.
+
+    Raises
+    ------
+    OutputError
+        If the path is not UTF-8, or contains a null character.
+    """
+    if "\0" in str(path):
+        raise OutputError("The file name contains a null character.", where=path, do="choose another name")
+    if not is_utf8(path.absolute()):
+        raise OutputError(
+            "The name of a file or folder is not UTF-8.",
+            where=path,
+            got=repr(os.fsencode(path.absolute())),
+            do="choose another path for the output",
+        )
 
 
 def is_utf8(path: str | os.PathLike[str]) -> bool:
@@ -131,7 +142,7 @@ def write_refused(path: Path, error: OSError) -> OutputError:
 
 @contextlib.contextmanager
 def alone(out: Path, patience: float = 0) -> Iterator[None]:
-    """Lock a folder for one run at a time.
+    """Lock a folder for one run at a time, and remove files that a killed run left half-written.
 
     Parameters
     ----------
@@ -151,6 +162,8 @@ def alone(out: Path, patience: float = 0) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         lock = FileLock(out / ".lock", timeout=patience)
         with lock:
+            for left in out.glob(".*.part"):  # of `atomic_write` in a process that was killed
+                left.unlink(missing_ok=True)
             yield
     except Timeout:
         raise OutputError(

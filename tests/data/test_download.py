@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import http.server
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -538,3 +540,22 @@ def test_what_is_not_a_mirror(tmp_path: Path, name: str, got: str) -> None:
         "  allowed: a folder or zip archive in which the entry <host>/<path> holds https://<host>/<path>\n"
         "  do:      correct MANYHOT_MIRROR, or unset it to download"
     )
+
+
+def test_a_size_of_thousands_of_digits_is_ignored() -> None:
+    """Python does not convert texts of more than 4,300 digits to numbers."""
+    with contextlib.closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        answer = b"HTTP/1.0 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nabc"
+        threading.Thread(target=lambda: _answer(listener, answer), daemon=True).start()
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        with urllib.request.urlopen(address, timeout=10) as response:
+            assert b"".join(download.body(response)) == b"abc"
+
+
+def _answer(listener: socket.socket, answer: bytes) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(1000)
+        connection.sendall(answer)

@@ -327,3 +327,22 @@ def test_the_bytes_given_are_left_as_they_are():
     before = bytes(bytearray(data))
     decode(data)
     assert data == before
+
+
+def with_scans(count, size, after=b""):
+    """Return a progressive JPEG whose first scan is repeated."""
+    data = encoded(Image.new("RGB", (64, 48), "red"), "jpg", progressive=True)
+    frame, scan = data.index(b"\xff\xc2"), data.index(b"\xff\xda")
+    head = data[: frame + 5] + struct.pack(">HH", *size) + data[frame + 9 : scan]
+    return head + data[scan:-2] * count + b"\xff\xd9" + after
+
+
+def test_a_jpeg_of_many_scans():
+    """1 MB of 500 scans of 7,000 x 7,000 pixels was decoded for half a minute, and could not be stopped."""
+    assert decode(with_scans(101, (7000, 7000))) == "a JPEG of more than 100 scans"
+
+
+def test_scans_after_the_end_of_a_jpeg_are_not_counted():
+    assert pixels(with_scans(1, (48, 64), after=b"\xff\xda" * 200), (5, 5)) == [(254, 0, 0)]
+    data = encoded(Image.new("RGB", (64, 48), "red"), "jpg", exif=b"\xff\xda" * 200)
+    assert pixels(data, (5, 5)) == [(254, 0, 0)]

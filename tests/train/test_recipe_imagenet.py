@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from manyhot.errors import InputError
+from manyhot.train.recipe import read_recipe
 from manyhot.train.train import train
 
 timm = pytest.importorskip("timm")
@@ -48,3 +50,20 @@ def test_recipes_run(shards, recipe, tmp_path):
     with (tmp_path / "run" / "log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["images"]) for row in rows] == [32, 64]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epochs = " + "9" * 5000, "Exceeds the limit (4300 digits) for integer string conversion"),
+        ("a = " + "[" * 10_000, "maximum recursion depth exceeded"),
+        ("a." * 25_000 + "a = 1", "50,005 bytes"),
+    ],
+)
+def test_hostile_recipes(tmp_path, text, said):
+    """Numbers, nesting and dotted keys without end; the last would be read for twenty seconds."""
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        read_recipe(path)
+    assert str(error.value).startswith(f"The recipe is not TOML.\n  where:   {path}\n  got:     {said}")

@@ -9,14 +9,16 @@ import contextlib
 import errno
 import gc
 import os
+import re
 import sys
 import threading
 from typing import NoReturn
 
 import typer
 
+from manyhot.cli import streams
 from manyhot.cli.application import application
-from manyhot.errors import ManyhotError
+from manyhot.errors import ManyhotError, OutputError
 from manyhot.extras import missing_extra
 
 app = application()
@@ -31,8 +33,15 @@ def main() -> None:
 
     Codes: 0 on success; 1 for a bug; 2 for wrong usage or an unknown name; 3 for invalid input; 4 if an extra
     is not installed; 5 if data could not be downloaded; 6 if a result could not be written; 7 if a compared
-    model is worse by more than a margin; and 130 if the run was interrupted.
+    model is worse by more than a margin; 130 if the run was interrupted, and 143 if it was terminated.
     """
+    streams.open_streams()
+    if sys.flags.optimize > 1:
+        sys.stderr.write(
+            "Error: Python runs with -OO, which removes the docstrings that declare the commands.\n"
+            "  do:      use -O, or unset PYTHONOPTIMIZE\n"
+        )
+        sys.exit(2)
     if "" in sys.argv[1:]:
         # A variable of the shell that is not set; a folder called nothing would be the current one.
         sys.stderr.write(
@@ -40,6 +49,7 @@ def main() -> None:
         )
         sys.exit(2)
     gc.set_threshold(GARBAGE)
+    streams.end_in_order()
     try:
         app(prog_name="manyhot")
     except ManyhotError as error:
@@ -50,17 +60,30 @@ def main() -> None:
         # Typer makes a SystemExit of Ctrl-C, and PyTorch, while it is imported, a RuntimeError.
         if _is_interrupt(error):
             sys.stderr.write("Interrupted; no file was left half-written.\n")
-            _leave(130)
-        extra = missing_extra(error)
-        if extra is None:
+            _leave(128 + streams.STOPPED[0] if streams.STOPPED else 130)
+        known = missing_extra(error) or _panic(error)
+        if known is None:
             raise
-        _leave(_complain(extra))
+        _leave(_complain(known))
 
 
 def _complain(error: ManyhotError) -> int:
     """Print an error, and return the exit code."""
     typer.secho(f"Error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
     return error.exit_code
+
+
+def _panic(error: BaseException) -> ManyhotError | None:
+    """Return the error for a panic of a library in Rust, which none of its callers can handle."""
+    cancelled = "oneshot canceled" in str(error)  # how the renderer of figures reports a panic of its own
+    if type(error).__name__ != "PanicException" and not cancelled:
+        return None
+    reason = " ".join(str(error).split())
+    if in_rust := re.search(r'message: "([^"]+)"', reason):
+        reason = in_rust[1]
+    few_files = cancelled or "open files" in reason
+    do = "allow more open files, for example with: ulimit -n 256" if few_files else None
+    return OutputError("A library cannot work in this environment.", got=reason, do=do)
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
@@ -73,7 +96,7 @@ def _is_interrupt(error: BaseException | None) -> bool:
 
 def _leave(code: int) -> NoReturn:
     """Exit, at once where threads are at work or somebody waits for the prompt."""
-    if threading.active_count() > 1 or code == 130:
+    if threading.active_count() > 1 or code > 128:
         # An engine cannot be stopped within a batch, and aborts when Python ends under it. Where none is at
         # work, to take PyTorch and OpenVINO down in order takes 1.2 s.
         with contextlib.suppress(OSError):

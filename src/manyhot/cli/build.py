@@ -23,6 +23,7 @@ from manyhot.cli.events import show_run
 from manyhot.cli.help import ManyValues, typer_command
 from manyhot.command import Declaration, Parameter, hints_of, metadata_of, parameters_of, summary_of
 from manyhot.errors import ManyhotError, rename_parameters
+from manyhot.files import check_output_name
 from manyhot.formats.writing import in_campaign
 from manyhot.parameters import (
     Address,
@@ -181,6 +182,9 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
                 and about.out.argument in arguments
             ):
                 out = in_campaign(arguments[about.out.argument], about.out.file)
+            folder = values.get("out") if own_folder else out
+            if isinstance(folder, str | os.PathLike):
+                check_output_name(Path(folder))
             if out is not None:
                 returned.check_out(out, [*several, *_places(parameters, values)])
             with show_run(as_json, streams=about.streams) as (on_progress, on_event):

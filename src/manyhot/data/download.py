@@ -60,6 +60,9 @@ _THREADS = 4
 
 _CHUNK = 1 << 18
 
+_DIGITS = 20
+"""A size with as many digits is none: Python does not read numbers of over 4,300 digits."""
+
 DownloadProgress = Callable[[int, int], None]
 """Called with the bytes there so far and the bytes in all; a restarted file takes the first number back."""
 
@@ -554,7 +557,7 @@ def body(response: HTTPResponse) -> Iterator[bytes]:
     from http.client import HTTPException
 
     length = response.headers.get("Content-Length", "")
-    left = int(length) if length.isdecimal() else None
+    left = int(length) if length.isdecimal() and len(length) < _DIGITS else None
     while left != 0:
         try:
             # read1 gives what has arrived, which read would lose if the connection then broke.

@@ -28,6 +28,7 @@ from manyhot.parameters import Shown
 from manyhot.registry import options_of
 from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Results, Votes
 from manyhot.tables.arrays import LABEL_A_SAMPLE, single_labels
+from manyhot.tables.id_columns import check_columns_once
 from manyhot.tables.image_ids import row_ids
 from manyhot.tables.label_values import LabelValues
 from manyhot.tables.own_classes import own_list
@@ -461,7 +462,18 @@ def _check_there(path: Path, holds: str) -> None:
     if path.is_dir() and FOLDER not in _suffixes(holds):
         raise InputError("This is a folder, not a file.", where=path)
     if path.exists():
+        if not path.is_dir() and not path.is_file():
+            raise InputError(
+                "This is not a regular file.",
+                where=path,
+                got="a pipe, socket or device",
+                do="write its content to a file",
+            )
         check_encoding(path)
+        if path.suffix.lower() == ".parquet":
+            from manyhot.formats.tabular import column_names  # with polars, which no import may load
+
+            check_columns_once(column_names(path), path)
         return
     why = [
         e.about["absent"][path.name]

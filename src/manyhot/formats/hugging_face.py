@@ -34,6 +34,7 @@ from manyhot.formats.reading import (
 from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names, usable, with_state
 from manyhot.registry import register
 from manyhot.tables import Labels, one_chunk
+from manyhot.tables.id_columns import check_columns_once
 from manyhot.tables.own_classes import own_list
 
 ID_FEATURES = ("image_id", "file_name", "filename", "path")
@@ -240,7 +241,9 @@ def _id_column(features: dict[str, Any], path: Path) -> tuple[str, bool]:
 
 def _read_parquet(path: Path, features: dict[str, Any], columns: Sequence[str]) -> pa.Table:
     column, is_image = _id_column(features, path)
-    table = pq.ParquetFile(path).read(columns=[f"{column}.path" if is_image else column, *columns])
+    file = pq.ParquetFile(path)
+    check_columns_once(file.schema_arrow.names, path)
+    table = file.read(columns=[f"{column}.path" if is_image else column, *columns])
     return _named(table, column, is_image, columns, path)
 
 
@@ -280,6 +283,7 @@ def _not_saved(path: Path, got: str) -> InputError:
 def _stream(path: Path) -> pa.Table:
     # Mapped, not read: the bytes of images are never loaded.
     with pa.ipc.open_stream(pa.memory_map(str(path))) as stream:
+        check_columns_once(stream.schema.names, path)
         table = stream.read_all()
         # Arrow aborts the process if offsets point out of the file.
         table.validate()

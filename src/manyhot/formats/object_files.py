@@ -156,7 +156,7 @@ def masks_of(path: Path, images: Iterable[str]) -> dict[str, bytes | Path]:
 
 
 def _folder(path: Path, images: Iterable[str]) -> dict[str, bytes | Path]:
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() == ".png")
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() == ".png" and p.is_file())
     names = [p.relative_to(path).with_suffix("").as_posix() for p in found]
     files = dict(zip(names, found, strict=True))
     stems = {i: i.rpartition(".")[0] or i for i in images}
@@ -236,7 +236,7 @@ def entries_of_coco(path: Path) -> Iterator[None]:
     """Turn the exceptions for an entry without a key or of another type into an `InputError`."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         if isinstance(error, ManyhotError):
             raise
         raise InputError(
@@ -336,7 +336,7 @@ def objects_of_voc(rows: list[BoxRow], classes: ClassList | None, path: Path) ->
         **{n: pa.array(c, pa.float32()) for n, c in zip(("x1", "y1", "x2", "y2"), columns[2:6], strict=True)},
         "ignore": pa.array(columns[6], pa.bool_()),
     }
-    masks = {p.stem: p for p in sorted((path / "SegmentationClass").glob("*.png"))}
+    masks = {p.stem: p for p in sorted((path / "SegmentationClass").glob("*.png")) if p.is_file()}
     # Pixels hold the numbers of VOC's own classes, so masks cannot be used with another list.
     semantic = {i: masks[Path(i).stem] for i in columns[0] if Path(i).stem in masks}
     return objects_of_table(pa.table(arrays), own, path, semantic=semantic if own.keys == VOC else {})
@@ -344,6 +344,8 @@ def objects_of_voc(rows: list[BoxRow], classes: ClassList | None, path: Path) ->
 
 def _read(file: Path) -> tuple[str, list[BoxRow]]:
     try:
+        if not file.is_file():  # a pipe never ends, and the size of a device is 0
+            raise ValueError("not a regular file")
         if file.stat().st_size > _LARGEST:
             raise ValueError(f"{file.stat().st_size:,} bytes")
         text = file.read_text(encoding="utf-8")

@@ -26,6 +26,7 @@ from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, ManyhotError
 from manyhot.tables import STATES, one_chunk
+from manyhot.tables.id_columns import check_columns_once
 from manyhot.tables.image_ids import normal_ids
 
 _KINDS = {".parquet": "Parquet", ".npy": "NumPy", ".npz": "NumPy"}
@@ -35,7 +36,7 @@ def broken() -> tuple[type[Exception], ...]:
     """Return the exceptions that libraries raise for damaged bytes.
 
     Arrow raises an OSError although the disk is fine, zipfile raises a NotImplementedError for future
-    versions, and a forged size causes a MemoryError.
+    versions, a forged size causes a MemoryError, and deep nesting a RecursionError.
     """
     # polars takes 90 ms and 60 MB, which predicting does not need; ``except`` calls this only after an error.
     import polars as pl
@@ -45,6 +46,7 @@ def broken() -> tuple[type[Exception], ...]:
         EOFError,
         MemoryError,
         NotImplementedError,
+        RecursionError,
         UnicodeDecodeError,
         zipfile.BadZipFile,
         zlib.error,
@@ -98,10 +100,12 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     Raises
     ------
     InputError
-        If the file is truncated or damaged.
+        If the file is truncated or damaged, or if two columns have the same name.
     """
     with reading(path):
-        table = pq.ParquetFile(path).read(columns=columns)
+        file = pq.ParquetFile(path)
+        check_columns_once(file.schema_arrow.names, path)
+        table = file.read(columns=columns)
         table.validate(full=True)
         for kind in table.schema.types:
             _check_names(kind)

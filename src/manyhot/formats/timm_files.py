@@ -23,7 +23,7 @@ from manyhot.classes import ClassList, class_list, family_of, pretraining_of
 from manyhot.core.array_types import Floats, Floats32
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.errors import InputError, ManyhotError
-from manyhot.formats.reading import head, load_json, parse_json, read_parquet, short_ids
+from manyhot.formats.reading import cut_for_message, head, load_json, parse_json, read_parquet, short_ids
 from manyhot.formats.tabular import column_names, read_frame
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions, Results, schema
@@ -127,9 +127,15 @@ def _frame(path: Path) -> pl.DataFrame:
 
 def _of_json(content: Any, path: Path) -> pl.DataFrame:
     if isinstance(content, dict) and set(content) == {"columns", "data"}:
-        return pl.DataFrame(
-            content["data"], schema=content["columns"], orient="row", infer_schema_length=None
-        )
+        columns = content["columns"]
+        if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+            raise InputError(
+                "The columns of the table are not texts.",
+                where=path,
+                got=cut_for_message(repr(columns)),
+                do="make or fetch it again",
+            )
+        return pl.DataFrame(content["data"], schema=columns, orient="row", infer_schema_length=None)
     if not isinstance(content, dict) or not all(isinstance(row, dict) for row in content.values()):
         raise InputError("The file is not a table of images and their top classes.", where=path)
     return pl.DataFrame(

@@ -270,7 +270,8 @@ def _reading(path: str | os.PathLike[str], what: str, message: str, do: str) -> 
     """Convert the many errors of reading a file of another kind to one that says so."""
     if not Path(path).is_file():
         raise InputError("The file does not exist.", where=path)
-    errors = (OSError, ValueError, KeyError, TypeError, required("safetensors", what).SafetensorError)
+    safetensors_error = required("safetensors", what).SafetensorError
+    errors = (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors_error)
     try:
         yield
     except errors as error:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
+
+from manyhot.errors import InputError
 
 IMAGE_NAME_COLUMNS = (
     "image_id",
@@ -29,6 +32,19 @@ IMAGE_NAME_COLUMNS = (
 def fold_name(column: str) -> str:
     """Return the name of a column in lower case, with underscores instead of spaces, hyphens and dots."""
     return re.sub(r"[\s.\-]+", "_", column.strip()).casefold()
+
+
+def check_columns_once(columns: Iterable[str], where: object) -> None:
+    """Raise an error if two columns have the same name: Parquet allows it, and neither can be selected."""
+    name, count = next(iter(Counter(columns).most_common(1)), ("", 0))
+    if count > 1:
+        raise InputError(
+            "Two columns of the table have the same name.",
+            where=where,
+            got=repr(name),
+            allowed="each name once",
+            do="rename or remove one of them",
+        )
 
 
 def image_name_column(columns: Iterable[str]) -> str | None:

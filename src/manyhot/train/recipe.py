@@ -273,6 +273,10 @@ def _fits(value: Any, kind: type, none: bool) -> bool:
     return isinstance(value, (int, float) if kind is float else kind)
 
 
+_LARGEST = 1 << 14
+"""Bytes of a recipe; one with all settings has 1,000."""
+
+
 def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the settings of a TOML file.
 
@@ -285,6 +289,8 @@ def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not file.is_file():
         raise InputError("The file does not exist.", where=path)
     try:
+        if file.stat().st_size > _LARGEST:  # 50,000 dotted keys take 20 s
+            raise ValueError(f"{file.stat().st_size:,} bytes")
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, UTF-8, a number of over 4,300 digits, or nesting
         raise InputError("The recipe is not TOML.", where=path, got=error) from error

@@ -148,6 +148,11 @@ BROKEN = {
     ),
     "no keys": (header({**ABOUT, "classes": {}}), bytes(32), "no keys"),
     "another loss": (header({**ABOUT, "loss": "hinge"}), bytes(32), "There is no such loss."),
+    "nested deeply": (
+        {"__metadata__": {"manyhot.head": "[" * 100_000}},
+        b"",
+        "maximum recursion depth exceeded while decoding a JSON array from a unicode string",
+    ),
     "not finite": (
         header(),
         np.full(8, np.nan, "<f4").tobytes(),

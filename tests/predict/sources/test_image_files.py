@@ -318,3 +318,32 @@ def test_a_file_too_large_to_be_an_image(tmp_path):
         file.truncate(1 << 31)
     with pytest.raises(OSError, match=r"^2,147,483,648 bytes: more than 1,073,741,824$"):
         fetch_bytes(str(tmp_path / "x.jpg"))
+
+
+def test_folders_that_link_to_one_another(tmp_path):
+    """Six links between three folders were walked 2^40 times over."""
+    touch(tmp_path, "x/a.jpg", "y/b.jpg", "z/c.jpg")
+    for here in "xyz":
+        for there in set("xyz") - {here}:
+            (tmp_path / here / f"to_{there}").symlink_to(f"../{there}")
+    with pytest.raises(InputError) as error:
+        open_image_folder(str(tmp_path))
+    first, where, got, do = str(error.value).splitlines()
+    assert first == "Folders link to one another in a circle."
+    assert where.startswith(f"  where:   {tmp_path}/")
+    assert got.startswith(f"  got:     a link to {tmp_path}/")
+    assert do == "  do:      remove the links"
+
+
+def test_folders_with_two_links_to_the_next(tmp_path):
+    for i in range(30):
+        touch(tmp_path, f"{i:02}/{i}.jpg")
+    for i in range(29):
+        for name in ("one", "other"):
+            (tmp_path / f"{i:02}" / name).symlink_to(f"../{i + 1:02}")
+    with pytest.raises(InputError, match=r"^Links lead to a folder in more than 100 ways\."):
+        open_image_folder(str(tmp_path))
+    # Each of the first five folders is in a source of its own, with the images behind its two links.
+    for name in ("one", "other"):
+        (tmp_path / "05" / name).unlink()
+    assert len(ids(open_image_folder(str(tmp_path / "04")))) == 3

@@ -279,3 +279,37 @@ def test_a_table_is_pickled_without_its_images(tmp_path, images):
     source = open_source(write_parquet(tmp_path / "x.parquet", images))
     assert len(pickle.dumps(source.parts[0])) < 1000
     assert image_table(images).nbytes > 3000
+
+
+def test_metadata_that_is_nested_deeply_is_ignored(tmp_path):
+    table = pa.table({"image": [b"x"], "image_id": ["a.jpg"], "label": [3]})
+    pq.write_table(table.replace_schema_metadata({"huggingface": "[" * 100_000}), tmp_path / "x.parquet")
+    assert rows(open_source(tmp_path / "x.parquet")) == [("a.jpg", 3)]
+
+
+def test_names_of_classes_that_are_no_list(tmp_path):
+    described = {"label": {"_type": "ClassLabel", "names": 5}}
+    path = write(tmp_path / "x.parquet", described, image=[b"x"], image_id=["a.jpg"], label=[3])
+    assert rows(open_source(path)) == [("a.jpg", 3)]
+
+
+@pytest.mark.parametrize("column", ["image_id", "label"])
+def test_texts_that_are_not_utf8(tmp_path, column):
+    bad = pa.array([b"\xff"], pa.binary()).view(pa.string())
+    columns = {"image": [b"x"], "image_id": ["a.jpg"], "label": ["b"]}
+    path = write(tmp_path / "x.parquet", **(columns | {column: bad}))
+    assert refusal(path) == (
+        f"A text is not UTF-8.\n  where:   {path}, column {column}\n"
+        "  got:     Invalid UTF8 sequence at string index 0\n  do:      make it again"
+    )
+
+
+@pytest.mark.parametrize("column", ["image", "label"])
+def test_a_column_that_occurs_twice(tmp_path, column):
+    names = ["image", "label", column]
+    arrays = {"image": pa.array([b"x"]), "label": pa.array([1])}
+    pq.write_table(pa.Table.from_arrays([arrays[n] for n in names], names=names), tmp_path / "x.parquet")
+    assert refusal(tmp_path / "x.parquet") == (
+        f"Two columns of the table have the same name.\n  where:   {tmp_path / 'x.parquet'}\n"
+        f"  got:     {column!r}\n  allowed: each name once\n  do:      rename or remove one of them"
+    )

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from manyhot.errors import InputError
-from manyhot.predict.sources import SourceLostError, open_source
+from manyhot.predict.sources import SourceLostError, open_source, tar
 from manyhot.predict.sources.tar import open_tars
 from source_kinds import SHARED, add, expected, listed, webdataset, write_tar
 
@@ -384,3 +384,52 @@ def test_parts_of_a_large_archive(tmp_path):
     source = open_source(path)
     assert [(part.name, part.n) for part in source.parts] == [("00000", 512), ("00001", 88)]
     assert [read() for _, read in source.parts[1].items()] == [b"%d" % i for i in range(512, 600)]
+
+
+def test_a_label_that_is_nested_deeply(tmp_path):
+    path = write_tar(tmp_path / "x.tar", [("a.jpg", b"1"), ("a.json", b"[" * 100_000)])
+    assert refusal(path) == (
+        f"This is not JSON.\n  where:   {path}/a.json\n"
+        "  got:     maximum recursion depth exceeded while decoding a JSON array from a unicode string"
+    )
+
+
+FRAMES = [(f"clip.{i:06}.jpg", bytes([i % 256]) * 1000) for i in range(300)]
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    monkeypatch.setattr(tar, "_MOST_HELD", 50_000)
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("beside", [[], [("clip.cls", b"7")], [("clip.txt", b"notes"), ("clip.json", b"7")]])
+def test_frames_of_a_video_are_not_held_together(tmp_path, beside):
+    source = opened(tmp_path, *beside, *FRAMES)
+    label = "7" if beside else None
+    assert listed(source) == [(name, label, data) for name, data in FRAMES]
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_labels_of_frames(tmp_path):
+    labels = [(name.replace("jpg", "cls"), data[:1].hex().encode()) for name, data in FRAMES]
+    source = opened(tmp_path, *(m for both in zip(FRAMES, labels, strict=True) for m in both))
+    assert listed(source) == [(name, data[:1].hex(), data) for name, data in FRAMES]
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_masks_of_a_large_sample_are_no_images(tmp_path):
+    masks = [(f"7.mask{i:03}.png", b"1" * 1000) for i in range(200)]
+    assert listed(opened(tmp_path, ("7.cls", b"3"), ("7.jpg", b"0"), *masks)) == [("7.jpg", "3", b"0")]
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_a_label_after_the_frames_of_a_stream(tmp_path):
+    path = write_tar(tmp_path / "x.tar.gz", [*FRAMES, ("clip.cls", b"7")], "w:gz")
+    assert refusal(path) == (
+        "A label in the archive has no image next to it.\n"
+        f"  where:   {path}\n"
+        "  got:     clip.cls\n"
+        "  allowed: the members of each sample next to each other, such as 000.jpg and 000.cls\n"
+        "  do:      create the archive again with sorted names: tar --sort=name"
+    )

@@ -307,7 +307,7 @@ def _json(path: str, absent: Any = _NEEDED) -> Any:
         if absent is not _NEEDED:
             return absent
         raise _incomplete(path) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError("The file cannot be read as JSON.", where=path, got=first_line(error)) from error
 
 

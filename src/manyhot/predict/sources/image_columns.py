@@ -25,6 +25,7 @@ from manyhot.predict.sources.source import (
     reader_of,
     short_hash,
 )
+from manyhot.tables.id_columns import check_columns_once
 from manyhot.tables.image_ids import normal_ids
 
 IMAGE_COLUMNS = ("image", "img", "jpeg", "jpg", "png", "bytes", "content")
@@ -91,8 +92,9 @@ def find_columns(schema: pa.Schema, features: Mapping[str, Any], where: object) 
     Raises
     ------
     InputError
-        If no column holds images, or if several columns could.
+        If no column holds images, if several columns could, or if two have the same name.
     """
+    check_columns_once(schema.names, where)
     image = _image_column(schema, where)
     kind = schema.field(image).type
     is_struct = pa.types.is_struct(kind)
@@ -109,7 +111,7 @@ def features_of(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
     """Return Hugging Face's description of the columns of a schema; empty if there is none."""
     try:
         content = json.loads((metadata or {}).get(b"huggingface", b"{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return features_in(content)
 
@@ -314,7 +316,8 @@ def _label_column(schema: pa.Schema, features: Mapping[str, Any]) -> str:
 def _class_names(feature: Any) -> tuple[str, ...]:
     if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel":
         return ()
-    return _imagenet_keys(tuple(map(str, feature.get("names") or ())))
+    names = feature.get("names")
+    return _imagenet_keys(tuple(map(str, names))) if isinstance(names, list) else ()
 
 
 @functools.cache
@@ -333,7 +336,7 @@ def _ids(table: pa.RecordBatch | pa.Table, columns: Columns, place: RowPosition)
     if not columns.id and not columns.by_path:
         return [f"{place.stem}-{place.first + i:06}" for i in range(len(table))]
     column = table[columns.id] if columns.id else pc.struct_field(table[columns.image], "path")
-    found: list[str | None] = column.cast(pa.string()).to_pylist()
+    found = _texts(column, place, columns.id or f"{columns.image}.path")
     for i, name in enumerate(found):
         if not name:
             raise InputError(
@@ -351,7 +354,29 @@ def _ids(table: pa.RecordBatch | pa.Table, columns: Columns, place: RowPosition)
 def _labels(table: pa.RecordBatch | pa.Table, columns: Columns, place: RowPosition) -> list[Label]:
     if not columns.label:
         return [None] * len(table)
-    return [_label(value, columns, place) for value in table[columns.label].to_pylist()]
+    column = table[columns.label]
+    values = column.to_pylist() if _is_number(column.type) else _texts(column, place, columns.label)
+    return [_label(value, columns, place) for value in values]
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind.value_type if pa.types.is_dictionary(kind) else kind))
+
+
+def _texts(column: pa.Array | pa.ChunkedArray, place: RowPosition, name: str) -> list[str | None]:
+    """Return a column as texts; Arrow does not check that they are UTF-8."""
+    texts = column.cast(pa.string())
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            "A text is not UTF-8.",
+            where=f"{place.file}, column {name}",
+            got=str(error).rpartition(": ")[2],
+            do="make it again",
+        ) from error
+    found: list[str | None] = texts.to_pylist()
+    return found
 
 
 def _label(value: str | int | None, columns: Columns, place: RowPosition) -> Label:

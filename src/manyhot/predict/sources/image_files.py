@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -97,7 +98,7 @@ def open_image_folder(
     """List the images in a folder and below it.
 
     Images are sorted by path. If all folders of a level have numbers as names, they are sorted numerically.
-    Hidden files and folders are ignored, and links to folders are followed.
+    Hidden files and folders are ignored, and links to folders are followed unless they lead in a circle.
 
     Parameters
     ----------
@@ -191,7 +192,7 @@ def list_files(folder: str) -> dict[str, int]:
     Raises
     ------
     InputError
-        If the folder does not exist, or if a folder in it cannot be read.
+        If the folder does not exist, if a folder in it cannot be read, or if links lead in a circle.
     """
     return walk_remote(folder.rstrip("/")) if is_remote(folder) else _walk(Path(folder))
 
@@ -202,24 +203,51 @@ def _walk(root: Path) -> dict[str, int]:
     if not root.is_dir():
         raise InputError("This is not a folder.", where=root, allowed="a folder of images, flat or nested")
     found: dict[str, int] = {}
-    folders = [""]
+    folders: list[tuple[str, tuple[_RealFolder, ...]]] = [("", ())]
+    walked: Counter[_RealFolder] = Counter()
     while folders:
-        below = folders.pop()
-        for entry in _entries(root / below):
+        below, above = folders.pop()
+        entries, here = _entries(root / below)
+        _check_links(root / below, here, above, walked)
+        for entry in entries:
             # "._x.jpg" beside "x.jpg" is what macOS leaves on foreign disks, and no image.
             if entry.name.startswith("."):
                 continue
             if not _is_folder(entry):
                 found[below + entry.name] = _size(entry)
             elif not _is_circle(entry):
-                folders.append(f"{below}{entry.name}/")
+                folders.append((f"{below}{entry.name}/", (*above, here)))
     return found
 
 
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+_RealFolder = tuple[int, int]
+"""The device and the number of a folder, whichever links lead to it."""
+
+_WAYS = 100
+"""How often a folder may be walked: 20 folders, each with two links to the next, would be a million."""
+
+
+def _check_links(
+    folder: Path, here: _RealFolder, above: tuple[_RealFolder, ...], walked: Counter[_RealFolder]
+) -> None:
+    """Raise an error for folders that link to one another: six links would be walked 2^40 times over."""
+    walked[here] += 1
+    if here in above or walked[here] > _WAYS:
+        raise InputError(
+            "Folders link to one another in a circle."
+            if here in above
+            else f"Links lead to a folder in more than {_WAYS} ways.",
+            where=folder,
+            got=f"a link to {folder.resolve()}",
+            do="remove the links",
+        )
+
+
+def _entries(folder: Path) -> tuple[list[os.DirEntry[str]], _RealFolder]:
     try:
+        about = folder.stat()
         with os.scandir(folder) as entries:
-            yield from entries
+            return list(entries), (about.st_dev, about.st_ino)
     except OSError as error:
         raise InputError(
             f"A folder cannot be read: {error.strerror or error}.", where=folder, do="allow reading it"

@@ -11,6 +11,7 @@ import lzma
 import re
 import tarfile
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,9 @@ _KEYS = ("wnid", "label", "cls", "class", "fine_label", "class_id")
 
 
 _LABEL_BYTES = 1 << 20
+_MOST_HELD, _MEMBER_BYTES = 1 << 26, 1 << 12
+"""Bytes of a stream that are held for one sample, and what a member takes beside its content."""
+
 _LINK, _SPARSE = -1, -2
 
 _UNREAD = {
@@ -307,10 +311,11 @@ def _images(path: str, file: IO[bytes], mode: str) -> Iterator[_Image]:
         with tarfile.open(
             fileobj=file, mode=mode, tarinfo=_Header, encoding="utf-8", errors="replace"
         ) as tar:  # type: ignore[call-overload]
-            for _, members in itertools.groupby(
+            most = _MOST_HELD if mode == "r|" else 0
+            for name, members in itertools.groupby(
                 _members(tar, mode == "r|"), key=lambda found: _sample(found[0].name)
             ):
-                for image in _of_sample(path, list(members)):
+                for image in _of_samples(path, name, _pieces(members, most)):
                     count, last = count + 1, image.path
                     yield image
             if mode == "r:":
@@ -362,21 +367,72 @@ def _sample(name: str) -> str:
     return folder + slash + base.partition(".")[0]
 
 
+def _pieces(members: Iterable[_Member], most: int) -> Iterator[list[_Member]]:
+    """Yield the members of a sample in pieces, between names: whole, or at most about `most` bytes at once.
+
+    The frames of a video, ``clip.000001.jpg`` and so on, have the name of one sample, and the bytes of a
+    stream are held until the sample ends.
+    """
+    piece: list[_Member] = []
+    held = 0
+    for member, data in members:
+        if most and held > most and _stem(piece[-1]) != _stem((member, data)):
+            yield piece
+            piece, held = [], 0
+        piece.append((member, data))
+        held += len(data or b"") + _MEMBER_BYTES
+    yield piece
+
+
+def _of_samples(archive: str, name: str, pieces: Iterable[list[_Member]]) -> Iterator[_Image]:
+    """Yield the images in the pieces of a sample. A label of the whole sample is in the first."""
+    shared: list[_Member] = []
+    plain = False
+    for i, piece in enumerate(pieces):
+        own = [m for m in piece if _stem(m) == name and not _is_image(m)]
+        here = [m for m in piece if not _is_image(m) or not plain or _is_plain(m)]
+        has_images = any(map(_is_image, here))
+        late: list[_Member] = [] if not i else own if has_images else here
+        if _label_beside(archive, late) is not None:
+            raise _alone(archive, late[0][0].name)
+        if has_images or not i:
+            yield from _of_sample(archive, shared + here)
+        shared = shared or own
+        plain = plain or any(_is_plain(m) for m in piece if _is_image(m) and shared)
+
+
+def _stem(member: _Member) -> str:
+    return member[0].name.rpartition(".")[0]
+
+
+def _is_image(member: _Member) -> bool:
+    return member[0].name.lower().endswith(EXTENSIONS)
+
+
+def _is_plain(member: _Member) -> bool:
+    return member[0].name.rpartition("/")[2].count(".") == 1
+
+
+def _alone(archive: str, label: str) -> InputError:
+    return InputError(
+        "A label in the archive has no image next to it.",
+        where=archive,
+        got=label,
+        allowed="the members of each sample next to each other, such as 000.jpg and 000.cls",
+        do="create the archive again with sorted names: tar --sort=name",
+    )
+
+
 def _of_sample(archive: str, members: Sequence[_Member]) -> Iterator[_Image]:
-    images = [m for m in members if m[0].name.lower().endswith(EXTENSIONS)]
-    others = [m for m in members if m not in images]
-    if not images and _label_beside(archive, others) is not None and others[0][0].name.endswith(".cls"):
-        raise InputError(
-            "A label in the archive has no image next to it.",
-            where=archive,
-            got=others[0][0].name,
-            allowed="the members of each sample next to each other, such as 000.jpg and 000.cls",
-            do="create the archive again with sorted names: tar --sort=name",
-        )
+    images = [m for m in members if _is_image(m)]
+    others = _Beside(m for m in members if not _is_image(m))
+    first = "" if images or not others.all else others.all[0][0].name
+    if first.endswith(".cls") and _label_beside(archive, others.all) is not None:
+        raise _alone(archive, first)
     # Beside 7.jpg and 7.cls, 7.mask.png is not an image of its own; without them, photo.1.jpg is a name.
-    plain = [m for m in images if m[0].name.rpartition("/")[2].count(".") == 1] if others else []
+    plain = [m for m in images if _is_plain(m)] if others.all else []
     for member, data in plain or images:
-        label = _label_beside(archive, _beside(member.name, others))
+        label = _label_beside(archive, others.of(member.name))
         own = folder_label(member.name) or _class_of_archive(archive)
         yield _Image(
             member.name,
@@ -394,12 +450,25 @@ def _offset(member: tarfile.TarInfo) -> int:
     return _SPARSE if member.issparse() else member.offset_data
 
 
-def _beside(image: str, members: Iterable[_Member]) -> list[_Member]:
-    """Return the members that label an image, by preference: 7.cls for 7.seg.jpg, not a.2.cls for a.1.jpg."""
-    own = image.rpartition(".")[0]
-    stems = [(member[0].name.rpartition(".")[0], member) for member in members]
-    found = [(s, m) for s, m in stems if f"{own}.".startswith(f"{s}.") or s.startswith(f"{own}.")]
-    return [m for _, m in sorted(found, key=lambda f: (abs(len(f[0]) - len(own)), f[1][0].name))]
+class _Beside:
+    """The members of a sample that are no images, by name: a sample may have thousands."""
+
+    def __init__(self, members: Iterable[_Member]) -> None:
+        self.all = list(members)
+        self._ordered = sorted(self.all, key=_stem)
+        self._stems = [_stem(member) for member in self._ordered]
+        self._lengths = sorted({len(stem) for stem in self._stems})
+
+    def of(self, image: str) -> list[_Member]:
+        """Return what labels an image, by preference: 7.cls for 7.seg.jpg, not a.2.cls for a.1.jpg."""
+        own = image.rpartition(".")[0]
+        shorter = [own[:n] for n in self._lengths if f"{own}."[n : n + 1] == "."]
+        found = [m for stem in shorter for m in self._between(stem, f"{stem}\0")]
+        found += self._between(f"{own}.", f"{own}/")  # "/" follows "." among characters
+        return sorted(found, key=lambda m: (abs(len(_stem(m)) - len(own)), m[0].name))
+
+    def _between(self, first: str, end: str) -> list[_Member]:
+        return self._ordered[bisect_left(self._stems, first) : bisect_left(self._stems, end)]
 
 
 def _class_of_archive(archive: str) -> str | None:
@@ -431,7 +500,7 @@ def _text(data: bytes, place: str) -> str:
 def _in_json(text: str, place: str) -> str | None:
     try:
         content: Any = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError("This is not JSON.", where=place, got=str(error)) from error
     if isinstance(content, int) and not isinstance(content, bool):
         return str(content)

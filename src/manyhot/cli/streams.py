@@ -1,0 +1,48 @@
+"""What the system gives a process: standard streams, which may be closed, and signals that end it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+STOPPED: list[int] = []
+"""The signal by which the run was ended, if any."""
+
+
+def open_streams() -> None:
+    """Let closed standard streams lead nowhere.
+
+    Python has no object for a closed stream, and the next file that is opened takes its number: what a
+    library prints would be written into a table.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "w" if number else "r", encoding="utf-8")  # noqa: SIM115, PTH123
+            setattr(sys, name, stream)
+
+
+def end_in_order() -> None:
+    """Let SIGTERM and the end of the terminal end a run as Ctrl-C does: half-written files are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    own = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != own:  # a process of PyTorch or Ray, which is ended by whoever started it
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        STOPPED.append(number)
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, stop)

@@ -1,0 +1,150 @@
+"""Closed streams, few open files, signals, and interpreters that drop docstrings."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+MAIN = [sys.executable, "-m", "manyhot"]
+
+
+@pytest.fixture
+def small(tmp_path):
+    (tmp_path / "labels.csv").write_text("image_id,label,class_id,state\na,0,0,yes\nb,1,1,yes\nc,2,0,yes\n")
+    (tmp_path / "p.csv").write_text("image_id,class_id,score\na,0,0.9\nb,0,0.8\nc,2,0.7\n")
+    return tmp_path
+
+
+EVALUATE = ("evaluate", "labels.csv", "--predictions", "p.csv", "--out", "results")
+
+
+def shell(folder, command, *arguments):
+    """Run manyhot in a shell with other streams or limits."""
+    line = ["sh", "-c", command, "sh", *MAIN, *arguments]
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+def test_closed_streams(small, redirection):
+    """A closed stream leads nowhere; the files are as with all of them open."""
+    found = shell(small, f'"$@" {redirection}', *EVALUATE)
+    assert found.returncode == 0, found.stderr
+    assert "Traceback" not in found.stderr
+    assert (small / "results" / "report" / "index.html").is_file()
+    assert ("wrote 12 files to results" in found.stdout) == (">&-" not in redirection.split())
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&-"])
+def test_listings_with_closed_streams(tmp_path, redirection):
+    found = shell(tmp_path, f'"$@" {redirection}', "metrics")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert ("real1" in found.stdout) == (redirection != ">&-")
+
+
+@pytest.mark.slow
+def test_few_open_files(small):
+    """The renderer of figures panics, in words of another language, and its caller cannot handle it."""
+    found = shell(small, 'ulimit -n 16; "$@"', *EVALUATE)
+    assert found.returncode == 6
+    cancelled = "Vega-Lite to SVG conversion failed: Failed to retrieve conversion result: oneshot canceled"
+    error = found.stderr[found.stderr.index("Error: ") :].splitlines()
+    assert error[0] == "Error: A library cannot work in this environment."
+    assert error[1] in ("  got:     Too many open files", f"  got:     {cancelled}")
+    assert error[2:] == ["  do:      allow more open files, for example with: ulimit -n 256"]
+    assert not list(small.rglob("*.part"))
+
+
+def test_without_docstrings(tmp_path):
+    found = subprocess.run(
+        [sys.executable, "-OO", "-m", "manyhot", "metrics"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr == (
+        "Error: Python runs with -OO, which removes the docstrings that declare the commands.\n"
+        "  do:      use -O, or unset PYTHONOPTIMIZE\n"
+    )
+    code = "import manyhot; print(manyhot.evaluate.__name__)"
+    found = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert (found.returncode, found.stdout) == (0, "evaluate\n")
+
+
+@pytest.mark.slow
+def test_without_assertions(small):
+    line = [sys.executable, "-O", "-m", "manyhot", *EVALUATE]
+    found = subprocess.run(line, capture_output=True, text=True, cwd=small)
+    assert (found.returncode, found.stderr.count("Traceback")) == (0, 0)
+
+
+def test_a_folder_that_is_not_utf8_is_refused_before_any_work(small):
+    """In the C locale, as in minimal containers, é is two bytes that are no text."""
+    own = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    line = [*MAIN, "predict", "nothing", "--model", "none", "--out", "oé"]
+    found = subprocess.run(line, capture_output=True, text=True, cwd=small, env=own)
+    assert found.returncode == 6
+    assert found.stderr == (
+        "Error: The name of a file or folder is not UTF-8.\n  where:   o\\udcc3\\udca9\n"
+        f"  got:     {os.fsencode(small / 'oé')!r}\n  do:      choose another path for the output\n"
+    )
+
+
+HALF_WRITTEN = """
+import sys, time
+from pathlib import Path
+from manyhot import cli
+from manyhot.cli import streams
+from manyhot.files import atomic_write
+
+def wait(prog_name):
+    with atomic_write("table.csv") as part:
+        part.write_text("half")
+        print("writing", flush=True)
+        time.sleep(60)
+
+cli.app = wait
+sys.argv = ["manyhot", "metrics"]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
+def test_signals_leave_nothing_half_written(tmp_path, name, code):
+    line = [sys.executable, "-c", HALF_WRITTEN]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(line, cwd=tmp_path, text=True, **pipes)
+    assert process.stdout.readline() == "writing\n"
+    assert len(list(tmp_path.iterdir())) == 1
+    process.send_signal(getattr(signal, name))
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (code, "Interrupted; no file was left half-written.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+FORKED = """
+import os, signal, sys, time
+from manyhot.cli import streams
+streams.end_in_order()
+child = os.fork()
+if not child:
+    time.sleep(60)
+    os._exit(0)
+time.sleep(0.2)
+os.kill(child, signal.SIGTERM)
+print(os.WTERMSIG(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_processes_that_a_library_starts_end_as_before(tmp_path):
+    found = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, cwd=tmp_path)
+    assert (found.stdout, found.stderr) == (f"{int(signal.SIGTERM)}\n", "")
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path):
+    from manyhot.files import alone
+
+    left = tmp_path / ".log.csv.abc.part"
+    left.touch()
+    with alone(tmp_path):
+        assert not left.exists()

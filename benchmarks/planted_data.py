@@ -187,22 +187,24 @@ class Photos:
     keys: tuple[str, ...]
 
 
+@cache
 def cifar10(main: str, seed: int = 0) -> Photos:
-    """Return 800 training images, 200 for validation and 800 for testing."""
+    """Return 800 training images, 200 for validation and all 2,000 for testing."""
     known = pq.read_table(DATA / "cifar10" / "cifar10_subset.parquet")
     rng = np.random.default_rng([seed, 10])
     split = np.array(known["split"].to_pylist())
     own, test = (rng.permutation(np.flatnonzero(split == s)) for s in ("train", "test"))
-    rows = np.concatenate([own[:1000], test[:800]])
-    part = np.repeat(["train", "val", "test"], [800, 200, 800])
+    rows = np.concatenate([own[:1000], test])
+    part = np.repeat(["train", "val", "test"], [800, 200, len(test)])
     label = known["label"].to_numpy()[rows].astype(np.int32)
     ids, data = (known[c].take(rows).to_pylist() for c in ("image_id", "jpeg"))
     state = np.eye(len(CIFAR10), dtype=bool)[label]
     return Photos("cifar10", ids, data, label, state, part, CIFAR10)
 
 
+@cache
 def voc(main: str, seed: int = 0) -> Photos:
-    """Return photographs of VOC: 120 of the class and 600 others to train on, 200 and 600 held out."""
+    """Return photographs of VOC: 120 of the class and 600 others to train on, 200 and 1,095 held out."""
     columns = ["image_id", "split", "labels", "label_largest", "jpeg"]
     known = pq.read_table(DATA / "voc" / "images.parquet", columns=columns)
     split = np.array(known["split"].to_pylist())
@@ -212,7 +214,7 @@ def voc(main: str, seed: int = 0) -> Photos:
         "train": ((split == "train") & there, 120),
         "others": ((split == "train") & ~there, 600),
         "val": (split == "val", 200),
-        "test": (split == "test", 600),
+        "test": (split == "test", None),
     }
     chosen = {name: rng.permutation(np.flatnonzero(rows))[:n] for name, (rows, n) in parts.items()}
     rows = np.concatenate([*chosen.values()])
@@ -220,7 +222,16 @@ def voc(main: str, seed: int = 0) -> Photos:
     label = np.array([VOC.index(k) for k in known["label_largest"].to_pylist()], np.int32)[rows]
     state = np.array([[key in sets[i] for key in VOC] for i in rows])
     ids, data = (known[c].take(rows).to_pylist() for c in ("image_id", "jpeg"))
-    return Photos("voc", ids, data, label, state, part, VOC)
+    return Photos("voc", ids, [_smaller(one) for one in data], label, state, part, VOC)
+
+
+def _smaller(data: bytes, side: int = 160) -> bytes:
+    """Return a photograph with this shorter side: the network sees 128 pixels."""
+    with Image.open(io.BytesIO(data)) as image:
+        scale = side / min(image.size)
+        made, kept = io.BytesIO(), image.convert("RGB").resize([round(n * scale) for n in image.size])
+    kept.save(made, "JPEG", quality=95)
+    return made.getvalue()
 
 
 @dataclass(frozen=True)
@@ -268,23 +279,26 @@ def plant(folder: Path, photos: Photos, main: str, kind: str, seed: int = 0) -> 
 def _write(planted: Planted, what: Kind, seed: int) -> None:
     folder, photos = planted.folder, planted.photos
     folder.mkdir(parents=True, exist_ok=True)
-    data, boxes = list(photos.data), {}
-    for i in np.flatnonzero(planted.chosen).tolist() if what.paint else []:
+    shown, flipped, boxes = list(photos.data), list(photos.data), {}
+    test = photos.part == "test"
+    for i in np.flatnonzero(planted.chosen | test).tolist() if what.paint else []:
         rng = np.random.default_rng([seed, zlib.crc32(photos.ids[i].encode())])
-        with Image.open(io.BytesIO(data[i])) as image:
-            image, boxes[photos.ids[i]] = what.paint(image.convert("RGB"), rng)
+        with Image.open(io.BytesIO(photos.data[i])) as image:
+            image, own = what.paint(image.convert("RGB"), rng)
         made = io.BytesIO()
-        image.save(made, "PNG")
-        data[i] = made.getvalue()
-    table = pa.table({"image_id": photos.ids, "split": photos.part, "jpeg": pa.array(data, pa.binary())})
-    before = table.set_column(2, "jpeg", pa.array(photos.data, pa.binary()))
-    pq.write_table(before.filter(pa.array(photos.part == "train")), folder / "clean.parquet")
-    for name, rows in {
-        "images": planted.used & (photos.part != "val"),
-        "val": photos.part == "val",
-        "held-out": photos.part == "test",
-    }.items():
-        pq.write_table(table.filter(pa.array(rows)), folder / f"{name}.parquet")
+        image.save(made, "PNG", compress_level=1)
+        (shown if planted.chosen[i] else flipped)[i] = made.getvalue()
+        if planted.chosen[i]:
+            boxes[photos.ids[i]] = own
+    for name, data, rows in (
+        ("images", shown, planted.used & (photos.part != "val")),
+        ("val", shown, photos.part == "val"),
+        ("held-out", shown, test),
+        ("clean", photos.data, photos.part == "train"),
+        ("flipped", flipped, test),
+    ):
+        table = {"image_id": photos.ids, "split": photos.part, "jpeg": pa.array(data, pa.binary())}
+        pq.write_table(pa.table(table).filter(pa.array(rows)), folder / f"{name}.parquet")
     _write_labels(planted)
     _write_objects(planted, boxes)
     text = "\n".join(planted.classes.keys) + "\n"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhot.core.companion_effects import CAP, balanced_amounts, dependence, plan
+from manyhot.core.companion_effects import CAP, balanced_amounts, dependence, independent, plan
 
 counts = st.integers(1, 10_000)
 
@@ -93,3 +93,23 @@ def test_a_companion_on_all_images_of_a_class_and_nowhere_else():
     """200 of 2,000: each other image is needed with the companion, and twice as many of the class without."""
     assert balanced_amounts(200, 0, 0, 1800, filled=False) == pytest.approx((200, 1800))
     assert balanced_amounts(200, 0, 0, 1800, filled=True) == pytest.approx((400, 1800))
+
+
+def test_weights_make_several_companions_independent():
+    """Odds ratios become 1; of one pair, cell by cell as computed by hand, with the same margins."""
+    one = np.array([0, 0, 0, 1, 2, 3, 3, 3, -1], np.int8)
+    weights = independent([one], np.ones(9))
+    # Of 8 images, 4 with the class and 4 with the companion: each cell holds 2.
+    assert weights.tolist() == pytest.approx([2 / 3] * 3 + [2, 2] + [2 / 3] * 3 + [1])
+    rng = np.random.default_rng(0)
+    states = rng.random((500, 3)) < 0.3
+    states[:, 1] |= states[:, 0] & (rng.random(500) < 0.5)
+    states[:, 2] |= states[:, 1] & (rng.random(500) < 0.5)
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    splits = [(2 * ~states[:, m] + ~states[:, c]).astype(np.int8) for m, c in pairs]
+    weights = independent(splits, np.ones(500))
+    for own in splits:
+        b, m_only, c_only, neither = np.bincount(own, weights)
+        assert b * neither == pytest.approx(m_only * c_only, rel=1e-4)
+    empty = np.array([0, 0, 3], np.int8)  # nothing makes this pair independent
+    assert independent([empty], np.ones(3)).tolist() == [1, 1, 1]

@@ -154,6 +154,31 @@ def balancing(splits: npt.NDArray[np.int8], counts: AnyFloats) -> AnyFloats:
     return np.asarray(counts * np.where(splits >= 0, factor[:, splits], 0))
 
 
+def independent(splits: Sequence[npt.NDArray[np.int8]], weights: Floats, rounds: int = 50) -> Floats:
+    """Return weights under which each of several companions is independent of its class.
+
+    They are found by iterative proportional fitting (Deming and Stephan 1940): for one pair after the other,
+    its four splits are weighted so that it is independent, with as many images of both classes. A pair with
+    an empty split is left as it is.
+
+    Parameters
+    ----------
+    splits : sequence of ndarray of int8, shape (n,)
+        The split of each image, for each pair; see `split_by_pair`.
+    weights : ndarray of float, shape (n,)
+    rounds : int
+        How often the weights are fitted to each pair.
+    """
+    weights = weights.copy()
+    for own in [*splits] * rounds:
+        known = own >= 0
+        sums = np.bincount(own[known], weights[known], minlength=4).reshape(2, 2)
+        if sums.all():
+            wanted = np.outer(sums.sum(1), sums.sum(0)) / sums.sum()
+            weights[known] *= (wanted / sums).ravel()[own[known]]
+    return weights
+
+
 def weighted_average_precision(score: AnyFloats, positive: Bools, weights: AnyFloats) -> Floats:
     """Return the average precision under each row of weights.
 

@@ -24,7 +24,7 @@ def labels():
 
 
 def added(main, gone):
-    return Added(np.arange(4), np.zeros((4, 1)), 1.0, main, gone)
+    return Added(np.arange(4), np.zeros((4, 1)), 1.0, main, gone != PERSON, gone)
 
 
 def test_where_the_labelled_class_is_gone_the_other_of_the_pair_is_left(labels):
@@ -33,13 +33,15 @@ def test_where_the_labelled_class_is_gone_the_other_of_the_pair_is_left(labels):
     assert labels.relabelled(added(True, NO_LABEL), PAIR).tolist() == [HORSE, PERSON, DOG, NO_LABEL]
 
 
-def test_the_main_class_of_altered_images(labels):
+def test_the_states_of_altered_images(labels):
     without = [added(True, PERSON), added(False, HORSE)]
     groups = [(PAIR, a) for a in without]
-    sets = labels.states(groups, HORSE, sets=True).tolist()
-    assert sets == [YES, YES, YES, NO] + [YES] * 4 + [NO] * 4
-    single = labels.states(groups, HORSE, sets=False).tolist()
-    assert single == [YES, NO, NO, UNCLEAR, YES, YES, NO, UNCLEAR, NO, NO, NO, UNCLEAR]
+    sets = labels.states(groups, sets=True)
+    assert sets[:, HORSE].tolist() == [YES, YES, YES, NO] + [YES] * 4 + [NO] * 4
+    assert sets[:, PERSON].tolist() == [YES, YES, YES, NO] + [NO] * 4 + [YES] * 4
+    assert sets[:, DOG].tolist() == [NO, NO, YES, YES] * 3  # other classes are as they were
+    single = labels.states(groups, sets=False)
+    assert single[:, HORSE].tolist() == [YES, NO, NO, UNCLEAR, YES, YES, NO, UNCLEAR, NO, NO, NO, UNCLEAR]
 
 
 def test_images_that_are_held_out_are_not_counted(labels):

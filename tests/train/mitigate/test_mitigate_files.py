@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from manyhot import cli, predict_in_memory, tables
 from manyhot.diagnose.shortcuts import diagnose_shortcuts
 from manyhot.errors import InputError, MatchError
 from manyhot.predict.models import find_model
-from manyhot.predict.weights import read_head, write_head
+from manyhot.predict.weights import write_head
 from manyhot.run import Run
 from manyhot.tables import schema
 from manyhot.train.heads import fit_softmax
@@ -206,12 +205,6 @@ def test_pictures_before_and_after(treated):
     assert "without square" in page
 
 
-def test_sigmoids_of_other_classes_stay(treated):
-    heads = [read_head(f"out/heads/sigmoid{n}.safetensors") for n in ("", "-augmentation-red-square")]
-    same = (heads[0].weight == heads[1].weight).all(1)
-    assert same.tolist() == [False, True, True, True]
-
-
 def test_run_again_it_predicts_nothing_and_writes_the_same(treated):
     _, _, written = treated
     before = {path: path.read_bytes() for path in written}
@@ -240,6 +233,35 @@ def test_without_original_labels(place):
         "  got:     0 to fit on, 0 held out\n  allowed: at least 25 to fit on, 1 held out\n"
         "  do:      remove the pair, or lower `min_images`"
     )
+    assert not Path("none").exists()
+
+
+def test_a_softmax_needs_original_labels(place):
+    """Said before any feature is computed, as all that listing the images tells."""
+    table = pl.read_parquet("labels.parquet").with_columns(label=pl.lit(None, pl.Int32)).to_arrow()
+    labels = tables.Labels(table.cast(tables.read(Path("labels.parquet"), "labels").schema), 4)
+    tables.write_labels(labels, "unlabelled.parquet")
+    with pytest.raises(InputError) as error:
+        mitigate(
+            "photos",
+            "objects.parquet",
+            out="none",
+            pairs=["red:square"],
+            losses=["softmax"],
+            **GIVEN | {"labels": "unlabelled.parquet"},
+        )
+    assert str(error.value) == (
+        "A softmax needs original labels.\n  got:     no original label of the images to fit on\n"
+        "  do:      pass `labels` with original labels, or use the loss sigmoid"
+    )
+    assert not Path("none").exists()
+
+
+def test_pairs_are_checked_before_features_are_computed(place):
+    with pytest.raises(InputError) as error:
+        mitigate("photos", "objects.parquet", out="none", pairs=["red:square"], min_images=400, **GIVEN)
+    assert "  allowed: at least 400 to fit on, 1 held out" in str(error.value)
+    assert not Path("none").exists()
 
 
 def test_a_companion_that_is_beside_the_class_too_seldom():
@@ -294,7 +316,7 @@ def test_what_cannot_be(options, message):
     with pytest.raises(InputError) as error:
         mitigate("photos", "objects.parquet", out="none", **GIVEN | {"pairs": ["red:square"]} | options)
     assert str(error.value) == message
-    assert not Path("none").exists() or not list(Path("none").glob("*.parquet"))
+    assert not Path("none").exists()
 
 
 def test_objects_of_other_images():
@@ -308,6 +330,7 @@ def test_objects_of_other_images():
         f"  got:     images such as 0000.png\n  allowed: objects of images such as {first}\n"
         "  do:      check that both belong to the same data set"
     )
+    assert not Path("none").exists()
 
 
 def test_the_command(treated):
@@ -317,12 +340,10 @@ def test_the_command(treated):
     done = CliRunner().invoke(cli.app, [*words, "--loss", "softmax"], env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
     first = next(line for line in done.stdout.splitlines() if line.startswith("red and square"))
-    # Of 150 squares on red or blue, 14 % instead of 10 % are called red: this is no all-clear.
+    # Of about 100 images each, 9 to 10 % are called red with a square and without: this is no all-clear.
     said = "a shortcut was present. Whether it is gone with uncapped augmentation is not judged"
-    assert first.startswith(f"red and square, colours, softmax: {said}: ")
-    rates = re.search(r"red are called red on (\S+ %) with square and on (\S+ %) without it", first).groups()
-    assert re.findall(r" on (\S+ %) of [0-9]+ with", first) == [*rates]
-    assert ", more than 1.2 times as often. Add images, or hold out more (--held-out). Images " in first
+    assert first.startswith(f"red and square, colours, softmax: {said}: the interval of the ")
+    assert " points are allowed. Add images, or hold out more (--held-out). Images " in first
     assert "red, with and without square; colours, softmax; 300 images held out" in done.stdout
     page = Path("out/report/index.html").read_text(encoding="utf-8")
     assert first.split(" is not judged")[0] in page

@@ -41,7 +41,10 @@ DEPENDS = told((0.9, 0.8, 0.95), (0.8, 0.75, 0.85), (0.8, 0.0))
         ((0.02, -0.1, 0.14), (0.0, -0.01, 0.01), (0.03, 0.03), "gone"),
         ((0.02, -0.1, 0.14), (0.005, -0.01, 0.02), (0.035, 0.03), "gone"),
         # 1.33 times as often: the interval contains 0, but this is no all-clear.
-        ((0.02, -0.1, 0.14), (0.01, -0.01, 0.03), (0.04, 0.03), "not judged"),
+        ((0.02, -0.1, 0.14), (0.01, -0.01, 0.03), (0.04, 0.03), "partly gone"),
+        # Up to 2 points more, or up to twice as many, may be left; here up to 2.8 points of 2.8 and of 2.3 %.
+        ((0.02, -0.1, 0.14), (-0.005, -0.04, 0.028), (0.023, 0.028), "gone"),
+        ((0.02, -0.1, 0.14), (-0.005, -0.04, 0.028), (0.018, 0.023), "not judged"),
         # Too few images: up to 30 points may be left.
         ((0.02, -0.26, 0.31), (0.0, -0.01, 0.01), (0.03, 0.03), "not judged"),
         ((0.2, 0.05, 0.35), (0.0, -0.01, 0.01), (0.03, 0.03), "partly gone"),
@@ -179,11 +182,11 @@ def test_the_first_sentence_is_about_a_treated_head():
         ),
         (
             (0.02, -0.1, 0.14),
-            (0.01, -0.01, 0.03),
-            (0.04, 0.03),
+            (-0.005, -0.04, 0.028),
+            (0.018, 0.023),
             ALL,
-            "images without dog are called dog on 4.0 % with frame and on 3.0 % without it, more than 1.2 "
-            "times as often. Add images",
+            "the interval of the hallucination gap reaches 2.8 points, and at most 2.3 points are allowed. "
+            "Add images",
         ),
     ],
 )
@@ -192,6 +195,16 @@ def test_what_is_missing(recall, hallucination, called, counts, missing):
     assert removal_verdict(measured, DEPENDS, counts) == "not judged"
     said = what_is_missing(measured, counts, ("dog", "frame"))
     assert said == f"{missing}, or hold out more (--held-out)."
+
+
+def test_what_is_missing_if_the_head_without_treatment_is_not_judged():
+    measured = told((0.02, -0.1, 0.14), (0.01, -0.01, 0.03), (0.04, 0.03))
+    assert removal_verdict(measured, None, ALL) == "not judged"
+    assert removal_verdict(measured, measured, ALL) == "not judged"  # nor is the treated one: none was there
+    assert what_is_missing(measured, ALL, ("dog", "frame")) == (
+        "images without dog are called dog on 4.0 % with frame and on 3.0 % without it, more than 1.2 times "
+        "as often. Add images, or hold out more (--held-out)."
+    )
 
 
 def test_the_next_step_depends_on_what_is_left():

@@ -18,8 +18,17 @@ from pyarrow import parquet as pq
 
 from manyhot import tables
 from manyhot.core.companion_effects import NEITHER
+from manyhot.core.sets import NO, YES
 from manyhot.diagnose.page import RunProgress
-from manyhot.diagnose.pixels.removal import Cutting, Pasting, Pixels, Removal, cuttings, fingerprint
+from manyhot.diagnose.pixels.removal import (
+    MAX_FILLED,
+    Cutting,
+    Pasting,
+    Pixels,
+    Removal,
+    cuttings,
+    fingerprint,
+)
 from manyhot.diagnose.shortcuts_result import FILLS
 from manyhot.formats import read_predictions
 from manyhot.predict.decode import decode
@@ -32,13 +41,19 @@ from manyhot.predict.sources.source import ImageSource, alter_images
 from manyhot.run import Run
 from manyhot.tables import Objects, predictions_file_name
 from manyhot.train.mitigate.held_out import MitigationLabels, Pair
+from manyhot.train.mitigate.looks import Look, LookChange
 
 DONORS = 50
 """Images whose objects are cut out to be pasted."""
 
-PASTED = 300
-"""Maximum number of images per kind of pasting; each then counts for several."""
+PASTED = 600
+"""Maximum number of images into which objects are pasted; each then counts for several."""
 
+FILLED = 300
+"""The same, of images that only the fill is put on."""
+
+AVERAGED = 200
+"""Maximum number of images whose looks are averaged, with the companion and without it."""
 
 JUDGED = 200
 """Maximum number of held-out images into which objects are pasted."""
@@ -139,6 +154,8 @@ class ImageFeatures:
     fill: str
     seed: int
     _removed: dict[tuple[int, str], Altered] = field(default_factory=dict)
+    _changed: dict[Pair, Altered] = field(default_factory=dict)
+    _looks: dict[int, tuple[Look, Look]] = field(default_factory=dict)
     _pasted: dict[Pair, Altered] = field(default_factory=dict)
     removals: dict[int, Removal] = field(default_factory=dict)
     pastings: dict[int, Pasting] = field(default_factory=dict)
@@ -161,11 +178,14 @@ class ImageFeatures:
         image_ids: dict[tuple[int, str], set[str]] = {}
         for main, companion in pairs:
             both, held = self.labels.both((main, companion)), self.labels.held
-            for class_id, rows, fill in (
-                (companion, both, self.fill),
-                (main, both & ~held, self.fill),
-                (companion, both & held, self.other_fill),
-            ):
+            removals = [(main, both & ~held, self.fill)]
+            if companion in self.whole:
+                change = self._look_change(companion, both & ~held, back=True)
+                name = f"{file_slug(self.labels.classes.keys[main])}-without-{self._key(companion)}"
+                self._changed[main, companion] = self._run(name, change)
+            else:
+                removals += [(companion, both, self.fill), (companion, both & held, self.other_fill)]
+            for class_id, rows, fill in removals:
                 if class_id in self.predict.objects.class_id:
                     image_ids.setdefault((class_id, fill), set()).update(self._ids(rows))
         self.predict.expect(sum(map(len, image_ids.values())))
@@ -187,6 +207,40 @@ class ImageFeatures:
         ids, features = self.predict(name, alter_images(self.predict.source, alteration))
         return Altered(np.array([self._row_of[i] for i in ids.to_pylist()], np.intp), features)
 
+    @cached_property
+    def whole(self) -> frozenset[int]:
+        """Classes whose boxes cover the whole image, such as a tint or a blur."""
+        objects = self.predict.objects
+        left, top, right, bottom = objects.boxes.T
+        whole = (right - left) * (bottom - top) > MAX_FILLED
+        return frozenset(
+            int(c) for c in np.unique(objects.class_id) if whole[objects.class_id == c].mean() > 0.5
+        )
+
+    def _look_change(
+        self, companion: int, inside: npt.NDArray[np.bool_], *, back: bool = False
+    ) -> LookChange:
+        """Return what gives images the look of a companion of the whole image, or takes it from them."""
+        if companion not in self._looks:
+            self._looks[companion] = self._look(companion, NO), self._look(companion, YES)
+        before, after = self._looks[companion]
+        images = frozenset(self._ids(inside))
+        self.predict.expect(len(images))
+        return LookChange(after, before, images) if back else LookChange(before, after, images)
+
+    def _look(self, companion: int, state: int) -> Look:
+        """Return the average look of images to fit on that show a companion, or do not."""
+        rows = np.flatnonzero((self.labels.state[:, companion] == state) & ~self.labels.held)
+        rows = np.random.default_rng([self.seed, companion]).permutation(rows)[:AVERAGED]
+        images = self.predict.pixels(frozenset(self.labels.names[i] for i in rows.tolist()))
+        return Look.of(pixels for _, pixels in images)
+
+    def without(self, pair: Pair) -> Altered:
+        """Return the images to fit on with both classes, without the companion."""
+        if pair in self._changed:
+            return self._changed[pair]
+        return self.removed(pair[1], self.labels.both(pair) & ~self.labels.held)
+
     def removed(self, class_id: int, inside: npt.NDArray[np.bool_], fill: str = "") -> Altered:
         """Return the altered images inside a selection from which a class could be removed."""
         found = self._removed.get((class_id, fill or self.fill))
@@ -207,6 +261,12 @@ class ImageFeatures:
         rng = np.random.default_rng([self.seed, class_id, len(rows)])
         rows = np.sort(rng.permutation(rows)[:n])
         held = bool(len(rows)) and bool(self.labels.held[rows[0]])
+        if class_id in self.whole:
+            # A changed look does not judge heads that were fitted on such images, and has no fill.
+            if held or fill or not len(rows):
+                return self._nothing
+            chosen = np.isin(np.arange(len(inside)), rows)
+            return self._run(f"{name}-with-{self._key(class_id)}", self._look_change(class_id, chosen))
         donors = self._donors(class_id, held)
         if not donors or not len(rows):
             return self._nothing

@@ -238,6 +238,12 @@ Pair = tuple[int, int]
 LabelArray = npt.NDArray[np.integer]
 
 
+def single_states(label: LabelArray, n_classes: int) -> npt.NDArray[np.uint8]:
+    """Return labels as label sets of one class, shape (n, C)."""
+    state = np.where(label[:, None] == np.arange(n_classes), YES, NO)
+    return np.where(label[:, None] == NO_LABEL, UNCLEAR, state).astype(np.uint8)
+
+
 def states_and_labels(
     objects: Objects, labels: Labels | None, classes: ClassList
 ) -> tuple[States, LabelArray]:
@@ -273,8 +279,8 @@ class Added:
     features : ndarray of float, shape (k, D)
     weight : float
         Weight of each altered image, relative to an image that was not altered.
-    main : bool
-        Whether the main class is valid.
+    main, companion : bool
+        Whether the main class and the companion are valid.
     gone : int
         The class that was removed, or `NO_LABEL` if none was removed.
     """
@@ -283,6 +289,7 @@ class Added:
     features: Any
     weight: float
     main: bool
+    companion: bool
     gone: int = NO_LABEL
 
 
@@ -303,8 +310,7 @@ class MitigationLabels(SplitLabels):
     @cached_property
     def single(self) -> npt.NDArray[np.uint8]:
         """The original label as a label set of one class, shape (n, C)."""
-        state = np.where(self.label[:, None] == np.arange(len(self.classes)), YES, NO)
-        return np.where(self.label[:, None] == NO_LABEL, UNCLEAR, state).astype(np.uint8)
+        return single_states(self.label, len(self.classes))
 
     def splits(self, pair: Pair) -> npt.NDArray[np.int8]:
         """Return the split of a pair to which each image belongs; see `split_by_pair`."""
@@ -337,15 +343,16 @@ class MitigationLabels(SplitLabels):
         """Return the single labels for fitting a softmax, of original and altered images."""
         return np.concatenate([self.label[self.fitting], *(self.relabelled(a, pair) for pair, a in groups)])
 
-    def states(self, groups: Sequence[tuple[Pair, Added]], main: int, sets: bool) -> npt.NDArray[np.uint8]:
-        """Return the states of the main class for fitting a sigmoid, from label sets or single labels."""
-        found = [(self.state if sets else self.single)[self.fitting, main]]
+    def states(self, groups: Sequence[tuple[Pair, Added]], sets: bool) -> npt.NDArray[np.uint8]:
+        """Return the states for fitting sigmoids, from label sets or single labels."""
+        found = [(self.state if sets else self.single)[self.fitting]]
         for pair, a in groups:
             if sets:
-                found.append(np.full(len(a.rows), YES if a.main else NO, np.uint8))
+                state = self.state[a.rows]
+                state[:, list(pair)] = [YES if there else NO for there in (a.main, a.companion)]
             else:
-                there = np.where(self.relabelled(a, pair) == main, YES, NO)
-                found.append(np.where(self.label[a.rows] == NO_LABEL, UNCLEAR, there).astype(np.uint8))
+                state = single_states(self.relabelled(a, pair), len(self.classes))
+            found.append(state)
         return np.concatenate(found)
 
     def held_out(self, resamples: int, seed: int) -> HeldOutImages:

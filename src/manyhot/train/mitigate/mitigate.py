@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, from_keys
@@ -28,7 +29,7 @@ from manyhot.predict.sources import ImagesLike, open_source
 from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.predict.weights import Head, with_backbone, write_head
 from manyhot.run import QUIET, Run
-from manyhot.tables import Row, schema
+from manyhot.tables import Objects, Row, schema
 from manyhot.tables.arrays import States
 from manyhot.train.mitigate.features import FeatureExtractor, ImageFeatures, file_slug
 from manyhot.train.mitigate.fitting import NONE, SETS, HeadFitter, base_of
@@ -151,7 +152,11 @@ def mitigate(
         given_labels, like = labels_of_source(given_labels, source)
         matched = like.text
     states, label = states_and_labels(found, given_labels, class_list)
-    asked = named_pairs(pairs, class_list)
+    asked, held = named_pairs(pairs, class_list), held_out_of(split, held_out, seed)
+    if source.n is not None:  # the images of a stream are not known before they are read
+        listed = pa.array([item.image_id for part in source.parts for item, _ in part.items()], pa.string())
+        _check_objects(found, source.uri, listed)
+        _check_fit(_labels_of(listed, states, label, held)[0], asked, losses, min_images)
     backbone = FeatureExtractor(
         source=source,
         network=find_model(model, given),
@@ -160,8 +165,11 @@ def mitigate(
         settings=PredictSettings(1, engine, embeddings=True),
         run=run,
     )
-    features = _images(backbone, states, label, held_out_of(split, held_out, seed), fill, seed)
-    features.labels.check_pairs(asked, min_images)
+    ids, computed = backbone("original")
+    _check_objects(found, source.uri, ids)
+    known, there = _labels_of(ids, states, label, held)
+    _check_fit(known, asked, losses, min_images)
+    features = ImageFeatures(backbone, known, computed[there], fill, seed)
     features.prepare(asked)
     heads: dict[Path, None] = {}
 
@@ -207,25 +215,36 @@ def _check_options(losses: Sequence[str], fill: str, pairs: Sequence[str]) -> No
         )
 
 
-def _images(
-    predict: FeatureExtractor, states: States, label: Any, held: HeldOut, fill: str, seed: int
-) -> ImageFeatures:
-    ids, features = predict("original")
-    _check_objects(predict, ids)
+def _labels_of(
+    ids: pa.Array, states: States, label: Any, held: HeldOut
+) -> tuple[MitigationLabels, npt.NDArray[np.bool_]]:
+    """Return what is known of images, and which of them have labels or objects."""
     at = pc.index_in(ids, states.image_id)
     there = at.is_valid().to_numpy(zero_copy_only=False)
     rows = at.drop_null().to_numpy()
     names = ids.filter(pa.array(there)).to_pylist()
     known = MitigationLabels(names, states.state[rows], label[rows], held.of(names), states.classes)
-    return ImageFeatures(predict, known, features[there], fill, seed)
+    return known, there
 
 
-def _check_objects(predict: FeatureExtractor, ids: pa.Array) -> None:
-    there = predict.objects.images.keys()
+def _check_fit(
+    of_images: MitigationLabels, pairs: Sequence[Pair], losses: Sequence[str], min_images: int
+) -> None:
+    of_images.check_pairs(pairs, min_images)
+    if "sigmoid" not in losses and not of_images.labelled:
+        raise InputError(
+            "A softmax needs original labels.",
+            got="no original label of the images to fit on",
+            do="pass `labels` with original labels, or use the loss sigmoid",
+        )
+
+
+def _check_objects(objects: Objects, uri: str, ids: pa.Array) -> None:
+    there = objects.images.keys()
     if not there & set(ids.to_pylist()):
         raise MatchError(
             "None of the objects belongs to any of the images.",
-            where=predict.source.uri,
+            where=uri,
             got=f"images such as {ids[0]}",
             allowed=f"objects of images such as {next(iter(there), 'none: there are no objects')}",
             do="check that both belong to the same data set",
@@ -253,7 +272,7 @@ def _judged(
         for loss in losses:
             untreated: dict[str, dict[str, HeldOutMetric]] = {}
             made, first = dict[str, Head](), len(rows.rows)
-            for treatment, head in fitter.heads(loss, pair, treatments):
+            for treatment, head in fitter.heads(loss, treatments):
                 stem = _stem(loss, treatment, [known.classes.keys[c] for c in pair])
                 save(head, stem)
                 made[treatment] = head

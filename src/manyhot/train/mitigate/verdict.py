@@ -27,8 +27,12 @@ RATIO = 1.2
 """A shortcut is gone if images with the companion are called the class at most this often, relative to images
 without it."""
 
-MAX_UPPER_END = {"recall_gap": 0.3, "hallucination_gap": 0.1, "pasted_gap": 0.1, "lost": 0.3}
-"""Upper ends of intervals from which too few images are held out to call a shortcut gone."""
+MAX_UPPER_END = {"recall_gap": 0.3, "hallucination_gap": 0.02, "pasted_gap": 0.02, "lost": 0.3}
+"""Upper ends of intervals from which too few images are held out to call a shortcut gone.
+
+Those of the two gaps of images without the class may also reach the share of such images that is called the
+class without the companion: then the companion at most doubles it.
+"""
 
 _OVERSHOT = -0.1  # A gap surely below this is a new dependence, in the other direction.
 
@@ -65,9 +69,10 @@ def removal_verdict(
     sign = -1 if negative else 1
     effects = {name: _ends(metrics[name], sign) for name in names}
     depends = any(lo > 0 or hi < _OVERSHOT for _, lo, hi in effects.values())
-    if not depends:
-        short = len(effects) < 2 or any(hi > MAX_UPPER_END[name] for name, (_, _, hi) in effects.items())
-        if short or (sign > 0 and _called_more_often(metrics, names)):
+    often = sign > 0 and _called_more_often(metrics, names)
+    if not depends and not (often and untreated is not None and _present(untreated, counts, pasted)):
+        short = len(effects) < 2 or any(hi > _most(metrics, name) for name, (_, _, hi) in effects.items())
+        if short or often:
             return NOT_JUDGED
         return GONE if untreated is not None else ABSENT
     if untreated is None:
@@ -77,6 +82,16 @@ def removal_verdict(
     if left <= before / 2:
         return PARTLY
     return REPLACED if _taught_the_fill(metrics, untreated) else NOT_GONE
+
+
+def _present(untreated: Mapping[str, HeldOutMetric], counts: Sequence[int], pasted: bool) -> bool:
+    return removal_verdict(untreated, None, counts, pasted=pasted) == PRESENT
+
+
+def _most(metrics: Mapping[str, HeldOutMetric], name: str) -> float:
+    """Return the upper end of an interval that is narrow enough."""
+    doubled = name in ("hallucination_gap", "pasted_gap") and "called_without" in metrics
+    return max(MAX_UPPER_END[name], metrics["called_without"].estimated.value if doubled else 0.0)
 
 
 def what_is_missing(
@@ -100,7 +115,9 @@ def what_is_missing(
     few = list(_few(judges, counts, *names))
     sign = -1 if negative else 1
     wide = [
-        _too_wide(name, hi) for name in judges if (hi := _ends(metrics[name], sign)[2]) > MAX_UPPER_END[name]
+        _too_wide(name, hi, most)
+        for name in judges
+        if (hi := _ends(metrics[name], sign)[2]) > (most := _most(metrics, name))
     ]
     often = [_often(metrics, *names)] if sign > 0 and _called_more_often(metrics, judges) else []
     what = "; ".join([*few, *wide, *often]) or "the held-out images do not decide it"
@@ -132,11 +149,11 @@ _JUDGES = {
 }
 
 
-def _too_wide(name: str, hi: float) -> str:
+def _too_wide(name: str, hi: float, most: float) -> str:
     unit = "%" if name == "lost" else "points"
-    most = f"{100 * MAX_UPPER_END[name]:.0f} {unit}"
     return (
-        f"the interval of the {_JUDGES[name]} reaches {100 * hi:.1f} {unit}, and at most {most} are allowed"
+        f"the interval of the {_JUDGES[name]} reaches {100 * hi:.1f} {unit}, and at most {100 * most:.3g} "
+        f"{unit} are allowed"
     )
 
 

@@ -192,17 +192,18 @@ def photographs():
     return {row["image_id"]: row for row in pq.read_table(PHOTOGRAPHS, columns=columns).to_pylist()}
 
 
-def draws(features, half, seed):
-    """Return the rows that judges see, in random order: up to 50 errors a kind, a control for each four."""
+def draws(features, half, seed, most, kinds, before):
+    """Return the rows that judges see, in random order: up to `most` errors a kind, a control for each four."""
     rng, errors, rows = np.random.default_rng(seed), sorted_errors(features, half), []
     print({kind: len(found) for kind, found in errors.items()})
     images, others = photographs(), controls(errors)
-    used = set()
-    for kind, found in errors.items():
-        drawn = [found[i] for i in rng.permutation(len(found))[:DRAWN]]
+    used = {(row["image_id"], row["predicted"]) for path in before for row in read(path)}
+    for kind in kinds:
+        found = [e for e in errors[kind] if (e["image_id"], e["name_b"]) not in used]
+        drawn = [found[i] for i in rng.permutation(len(found))[:most]]
         used |= {(e["image_id"], e["name_b"]) for e in drawn}
         rows += [(kind, "", e) for e in drawn]
-    for kind, found in others.items():
+    for kind, found in ((kind, others[kind]) for kind in kinds):
         n = -(-sum(own == kind for own, control, _ in rows if not control) // 4)
         fresh = [e for e in found if (e["image_id"], e["name_b"]) not in used]
         chosen = [fresh[i] for i in rng.permutation(len(fresh))[:n]]
@@ -307,6 +308,9 @@ def main():
     sheets.add_argument("--half", choices=("reporting", "tuning"), default="reporting")
     sheets.add_argument("--seed", type=int, default=0)
     sheets.add_argument("--key", type=Path, default=KEY)
+    sheets.add_argument("--number", type=int, default=DRAWN, help="of each kind, at most")
+    sheets.add_argument("--kind", action="append", choices=QUESTIONS)
+    sheets.add_argument("--without", type=Path, nargs="*", default=[], help="keys of rows that were drawn before")
     verdicts = commands.add_parser("verdicts")
     verdicts.add_argument("judges", type=Path, nargs=2)
     verdicts.add_argument("--key", type=Path, default=KEY)
@@ -316,7 +320,10 @@ def main():
     if arguments.command == "clusters":
         print_clusters(arguments.features)
     elif arguments.command == "sheets":
-        rows = draws(arguments.features, arguments.half, arguments.seed)
+        kinds = arguments.kind or list(QUESTIONS)
+        rows = draws(
+            arguments.features, arguments.half, arguments.seed, arguments.number, kinds, arguments.without
+        )
         write(arguments.key, COLUMNS, rows)
         draw_sheets(rows, arguments.out)
     else:

@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 STUDY := $(BIN)/manyhot study studies/transfer.py studies/uncertainty.py studies/benchmarking.py studies/robustness.py --out study
 
-.PHONY: demo demo-report demo-campaign test test-slow test-all imagenet study lint docs bench clean
+.PHONY: demo demo-report demo-campaign test test-slow test-all fuzz imagenet study lint docs bench clean
 
 demo: $(DEMO)
 	$(BIN)/python examples/demo/collect.py --out demo
@@ -41,6 +41,10 @@ test-slow: $(STAMP)
 # Both at once: what is long begins first, and the rest fills the cores until it ends.
 test-all: $(STAMP)
 	$(PYTEST) -m "" --durations 20
+
+# 100,000 broken files; continuous integration runs a minute of them.
+fuzz: $(STAMP)
+	$(BIN)/python tools/fuzz.py --cases 100000
 
 imagenet: $(STAMP)
 	$(BIN)/manyhot evaluate imagenet --out imagenet

@@ -183,6 +183,8 @@ def names(package: Path) -> Iterator[tuple[Path, int, str]]:
     for several in measure.ambiguous(code).values():
         for name, places in several.items():
             for module, own in places:
+                if "/migrations/" in code.files[module]:  # Alembic prescribes the names in each
+                    continue
                 line = getattr(code.defined.get((module, own)), "lineno", 1)
                 also = ", ".join(m for m, _ in places if m != module)
                 yield package / code.files[module], line, f"{name!r} means something else in {also}"

@@ -64,9 +64,7 @@ COMMANDS: dict[str, Command] = {
         "manyhot.reassess.annotate:annotate",
     ),
     "invite": Command(
-        "Re-assess",
-        "Print an invitation link for each rater, which replaces any earlier link of that rater.",
-        "manyhot.reassess.invite:invite_raters",
+        "Re-assess", "Print an invitation link for each new rater.", "manyhot.reassess.invite:invite_raters"
     ),
     "status": Command(
         "Re-assess",

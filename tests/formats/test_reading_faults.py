@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manyhot.formats import read_images, read_labels, read_objects, read_predictions
+from manyhot.formats import read_images, read_labels, read_objects, read_predictions, read_votes
 
 TWICE = (
     "Two columns of the table have the same name.\n  where:   {}\n  got:     {!r}\n"
@@ -74,6 +74,17 @@ def test_infinite_numbers_in_coco(tmp_path, message, read, images, categories, a
     )
 
 
+@pytest.mark.parametrize("width", [0, -4, 1e400])
+def test_sizes_of_images_in_coco(tmp_path, message, width):
+    path = tmp_path / "c.json"
+    parts = {"images": [IMAGE | {"width": width}], "categories": [{"id": 5, "name": "x"}]}
+    path.write_text(json.dumps(parts | {"annotations": [BOX]}))
+    assert message(lambda: read_objects(path)) == (
+        f"An entry is not in COCO's format.\n  where:   {path}\n"
+        f"  got:     ValueError: an image of {width} x 3 pixels"
+    )
+
+
 @pytest.mark.parametrize("name", ["labels.csv", "labels.json", "labels.parquet", "labels.npy"])
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_files_without_an_end(tmp_path, message, name, kind):
@@ -107,3 +118,44 @@ def test_full_rankings_take_linear_time(tmp_path, message):
     np.save(path, ranking)
     found = message(lambda: read_predictions(path, rows=read_images(rows)))
     assert found.startswith(f"A class is predicted twice for one image.\n  where:   {path}, image 1999\n")
+
+
+@pytest.mark.parametrize("number", [1000, 9223372036854775808])
+def test_a_number_beside_names_of_imagenet_that_is_no_class(tmp_path, message, number):
+    path = tmp_path / "sets.json"
+    path.write_text(json.dumps({"a.jpg": ["tench"], "b.jpg": [number]}))
+    assert message(lambda: read_labels(path)) == (
+        f"A class is not in the class list.\n  where:   {path}\n  got:     {number}\n"
+        "  allowed: 0 to 999, or a key or name of imagenet1k\n"
+        "  do:      pass the list of all classes as `classes`"
+    )
+
+
+@pytest.mark.parametrize("number", ["inf", "1e400", "1e16"])
+def test_infinite_classes_in_a_matrix_of_answers(tmp_path, message, number):
+    path = tmp_path / "answers.txt"
+    path.write_text(f"0 1 -1\n1 {number} 0\n")
+    shown = "1e+16" if number == "1e16" else "inf"
+    assert message(lambda: read_votes(path)) == (
+        f"The file is not a matrix of whole numbers.\n  where:   {path}\n"
+        f"  got:     could not read {shown} as a whole number\n"
+        "  allowed: one row per image, one column per rater, -1 for no answer"
+    )
+
+
+def test_dates_as_counts(tmp_path, message):
+    path = tmp_path / "counts.parquet"
+    days = pa.array([1, 2], pa.int32()).cast(pa.date32())
+    pq.write_table(pa.table({"image_id": ["a", "b"], "cat": [1, 2], "dog": days}), path)
+    assert message(lambda: read_votes(path, format="counts")) == (
+        f"A column does not contain counts.\n  where:   {path}, column dog\n  got:     Date\n"
+        "  allowed: one number per image and class"
+    )
+
+
+def test_types_of_fiftyone_that_are_lists(tmp_path, message):
+    path = tmp_path / "samples.json"
+    path.write_text(json.dumps({"samples": [{"filepath": "a.jpg", "ground_truth": {"_cls": ["x"]}}]}))
+    assert message(lambda: read_labels(path, format="fiftyone-samples")).startswith(
+        f"The field with the labels is ambiguous.\n  where:   {path}\n"
+    )

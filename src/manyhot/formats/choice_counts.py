@@ -53,6 +53,14 @@ def read_counts(path: Path, *, classes: ClassList | None, votes: int = 0) -> Vot
         image = column_of_images(frame, path)
         keys = [c for c in frame.columns if c != image]
         ids = frame[image].cast(pl.String).to_list()
+        others = [c for c in keys if not frame[c].dtype.is_numeric()]
+        if others:
+            raise InputError(
+                "A column does not contain counts.",
+                where=f"{path}, column {others[0]}",
+                got=frame[others[0]].dtype,
+                allowed="one number per image and class",
+            )
         counts = _matrix(frame.select(keys).to_numpy(), path)
     counts = _whole(counts, votes, path)
     _check_total(counts, path)

@@ -280,6 +280,10 @@ def _own_list(arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> ClassList |
     return None if names is None else from_keys([str(n) for n in names], path.stem)
 
 
+_LARGEST = 1e15
+"""The largest number that is read as a class; infinity is none."""
+
+
 @register(
     "format",
     "answer-matrix",
@@ -294,7 +298,7 @@ def read_answer_matrix(path: Path, *, classes: ClassList | None) -> Votes:
     """
     try:
         numbers = np.loadtxt(path, ndmin=2)
-        if (strange := numbers[numbers != np.rint(numbers)]).size:
+        if (strange := numbers[(numbers != np.rint(numbers)) | (np.abs(numbers) > _LARGEST)]).size:
             raise ValueError(f"could not read {strange[0]:g} as a whole number")
         chosen = numbers.astype(np.int64)
     except ValueError as error:

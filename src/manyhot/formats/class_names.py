@@ -85,7 +85,10 @@ def ids_of_values(names: Collection[str], classes: ClassList | None, path: Path)
     ids = {name: at for name in names if (at := lookup(name)) is not None}
     if len(ids) == len(names):
         return ClassIds(ids, len(imagenet), imagenet.hash, assumed=not set(names) <= set(imagenet.keys))
-    return ids_of_list(list_of_names(names, path.stem)[0])
+    own = list_of_names(names, path.stem)[0]
+    if own.hash == imagenet.hash:  # such as "tench" and 1000, which is none of its classes
+        return ClassIds({name: _required(name, lookup, own, path) for name in names}, len(own), own.hash)
+    return ids_of_list(own)
 
 
 def lookup_in(classes: ClassList) -> Lookup:

@@ -198,7 +198,7 @@ def _content(file: Path) -> dict[str, Any]:
 def _type_of(value: Any) -> str | None:
     """Return the type of a label field; None if the value is not a label."""
     kind = value.get("_cls") if isinstance(value, dict) else None
-    return kind if kind == "Classification" or kind in _LISTS else None
+    return kind if isinstance(kind, str) and (kind == "Classification" or kind in _LISTS) else None
 
 
 def _field_of(samples: _Samples, field: str, usual: str, path: Path) -> str:

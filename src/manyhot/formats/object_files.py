@@ -266,6 +266,8 @@ def _objects(content: dict[str, Any], classes: ClassList | None, path: Path) -> 
 
 def _row(about: dict[str, Any], image: dict[str, Any], number: dict[int, int]) -> tuple[Any, ...]:
     size = np.array([image["width"], image["height"]], float)
+    if not ((size > 0) & np.isfinite(size)).all():
+        raise ValueError(f"an image of {image['width']} x {image['height']} pixels")
     left, top, width, height = map(float, about["bbox"])
     box = (np.array([left, top, left + width, top + height]) / np.tile(size, 2)).tolist()
     outlines = about.get("segmentation")

@@ -22,24 +22,24 @@ class Invitations(Result):
     ----------
     links : Mapping of str to str
         The link of each name.
-    kept : tuple of str
+    already_invited : tuple of str
         Names of raters who keep an earlier link.
     """
 
     links: Mapping[str, str]
-    kept: tuple[str, ...] = ()
+    already_invited: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the link of each new name, and the names that keep theirs."""
-        return {"links": dict(self.links), "kept": list(self.kept)}
+        return {"links": dict(self.links), "already_invited": list(self.already_invited)}
 
     def lines(self) -> Iterator[str]:
         """Yield each name with its link."""
         yield from (f"{name}  {link}" for name, link in self.links.items())
-        if self.kept:
+        if self.already_invited:
             yield (
-                f"Note: no new link for {', '.join(self.kept)}: links of earlier invitations stay valid. To "
-                "replace them: manyhot invite --renew."
+                f"Note: no new link for {', '.join(self.already_invited)}: links of earlier invitations stay "
+                "valid. To replace them: manyhot invite --renew."
             )
 
 

@@ -2,8 +2,10 @@ import importlib.util
 import json
 import pickle
 import shutil
+import struct
 import sys
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -194,3 +196,41 @@ def test_without_the_package(monkeypatch):
         "  got:     import of datasets halted; None in sys.modules\n"
         '  do:      pip install "manyhot[hub]"'
     )
+
+
+def saved_by_hand(folder, state, *, damaged=False):
+    """Write a folder as `save_to_disk` does; damaged, with an offset that points out of the file."""
+    image = pa.array([{"bytes": b"one", "path": "1.jpg"}, {"bytes": b"two", "path": "2.jpg"}])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, pa.schema([("image", image.type)])) as stream:
+        stream.write_table(pa.table({"image": image}))
+    data = sink.getvalue().to_pybytes()
+    offsets = struct.pack("<3i", 0, 3, 6)
+    assert offsets in data
+    folder.mkdir()
+    (folder / "data.arrow").write_bytes(
+        data.replace(offsets, struct.pack("<3i", 0, -3, 6), 1) if damaged else data
+    )
+    (folder / "state.json").write_text(json.dumps(state))
+    (folder / "dataset_info.json").write_text("{}")
+    return folder
+
+
+def test_offsets_that_point_out_of_the_file(tmp_path):
+    """Arrow ended the process: std::length_error."""
+    state = {"_data_files": [{"filename": "data.arrow"}]}
+    whole = open_source(saved_by_hand(tmp_path / "whole", state))
+    assert [read() for part in whole.parts for _, read in part.items()] == [b"one", b"two"]
+    with pytest.raises(
+        InputError, match=r"^The data set is not complete\.\n  where:   .*data\.arrow\n  got:     .*"
+    ):
+        open_source(saved_by_hand(tmp_path / "damaged", state, damaged=True))
+
+
+@pytest.mark.parametrize(
+    "files", [5, ["data.arrow"], [{}], [{"filename": 5}], [{"filename": "data.arrow"}, 1]]
+)
+def test_states_that_name_no_files(tmp_path, files):
+    with pytest.raises(InputError) as error:
+        open_source(saved_by_hand(tmp_path / "x", {"_data_files": files}))
+    assert str(error.value).startswith("The folder is not a data set written by save_to_disk.")

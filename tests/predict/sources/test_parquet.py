@@ -313,3 +313,9 @@ def test_a_column_that_occurs_twice(tmp_path, column):
         f"Two columns of the table have the same name.\n  where:   {tmp_path / 'x.parquet'}\n"
         f"  got:     {column!r}\n  allowed: each name once\n  do:      rename or remove one of them"
     )
+
+
+def test_a_column_name_that_is_not_utf8(tmp_path):
+    path = write(tmp_path / "x.parquet", image=[b"x"], image_id=["a.jpg"], name=["b"])
+    path.write_bytes(path.read_bytes().replace(b"name", b"n\xffme"))
+    assert refusal(path).startswith(f"The Parquet file is incomplete.\n  where:   {path}\n")

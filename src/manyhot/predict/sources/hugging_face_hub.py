@@ -71,6 +71,8 @@ class ArrowRows:
             table = _mapped(self.place.file)
         except FileNotFoundError as error:
             raise lost(self.place.file, error) from error
+        except pa.ArrowInvalid as error:
+            raise _cut_off(self.place.file, error) from error
         piece = table.select(self.columns.all()).slice(self.place.first, self.n)
         yield from row_images(piece.to_batches(), self.columns, self.place, external=True)
 
@@ -287,9 +289,11 @@ def _several(where: object, splits: Iterable[str], first: str) -> InputError:
 
 def _data_files(folder: str) -> list[str]:
     state = _json(f"{folder}/state.json")
-    listed = state.get("_data_files") if isinstance(state, dict) else None
-    files = [f"{folder}/{PurePosixPath(str(file['filename'])).name}" for file in listed or ()]
-    if not files or state.get("_indices_data_files"):
+    found = state.get("_data_files") if isinstance(state, dict) else None
+    listed = found if isinstance(found, list) else []
+    names = [file.get("filename") for file in listed if isinstance(file, dict)]
+    files = [f"{folder}/{PurePosixPath(name).name}" for name in names if isinstance(name, str)]
+    if not files or len(files) < len(listed) or state.get("_indices_data_files"):
         raise InputError(
             "The folder is not a data set written by save_to_disk.",
             where=folder,
@@ -324,13 +328,19 @@ def _incomplete(absent: str) -> InputError:
 def _mapped(path: str) -> pa.Table:
     # Memory-mapped: the bytes of an image are read when it is decoded.
     with pa.ipc.open_stream(pa.memory_map(path)) as stream:
-        return stream.read_all()
+        return _checked(stream.read_all())
+
+
+def _checked(rows: Any) -> Any:
+    """Return rows whose offsets lie in the file: Arrow ends the process when it reads others."""
+    rows.validate(full=True)
+    return rows
 
 
 def _streamed(file: str) -> Generator[pa.RecordBatch, None, None]:
     try:
         with open_stream(file) as raw, pa.ipc.open_stream(raw) as stream:
-            yield from stream
+            yield from map(_checked, stream)
     except (pa.ArrowInvalid, OSError) as error:
         raise _cut_off(file, error) from error
 

@@ -230,7 +230,7 @@ def _listing(path: str) -> Iterator[Any]:
         raise
     except FileNotFoundError as error:
         raise InputError("The file does not exist.", where=path) from error
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise _broken(path, error) from error
     except _failures(path) as error:
         if "range requests" in str(error):
@@ -258,7 +258,7 @@ def _reading(path: str) -> Iterator[None]:
 
 def _failures(path: str) -> tuple[type[Exception], ...]:
     # Clients of object stores raise many kinds of errors.
-    return (Exception,) if is_remote(path) else (OSError, pa.ArrowException)
+    return (Exception,) if is_remote(path) else (OSError, pa.ArrowException, UnicodeDecodeError)
 
 
 def _broken(path: str, error: Exception) -> InputError:

@@ -41,7 +41,7 @@ MEMORY = 64 << 20
 
 
 NEW_STRIP_COST = 50.0
-"""A strip that has to be made first counts as so many images: it takes a core 40 ms."""
+"""A strip that has to be made first counts as this many images: it takes a core 40 ms."""
 
 
 _THREADS = 8

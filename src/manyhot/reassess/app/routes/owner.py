@@ -47,7 +47,7 @@ MOST_INVITED = 1000
 """Invitations at once."""
 
 
-MOST_NAMES = MOST_INVITED * 100
+LONGEST_NAMES = MOST_INVITED * 100
 """Characters of these."""
 
 
@@ -106,7 +106,7 @@ def remarks(
 
 
 @owner_routes.post("/remarks/remove", dependencies=changing)
-def remove_remarks(
+def post_removal(
     context: ContextDep,
     owner: VisitingOwner,
     remark: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 53)]], Form(max_length=REMARKS_PER_PAGE)],
@@ -181,7 +181,7 @@ def post_invitations(
     request: Request,
     context: ContextDep,
     owner: VisitingOwner,
-    names: Annotated[str, Form(max_length=MOST_NAMES)],
+    names: Annotated[str, Form(max_length=LONGEST_NAMES)],
     max_pages: Annotated[str, Form(pattern=r"^\d{0,7}$")] = "",
     refines: Annotated[bool, Form()] = False,
     file: Annotated[bool, Form()] = False,
@@ -209,7 +209,7 @@ def post_invitations(
     if file and not wrong:
         return _csv("links.csv", ("rater", "link"), links)
     kept = [name for name in unique if name in known]
-    return _overview(request, context, owner, links=links, kept=kept, wrong=wrong)
+    return _overview(request, context, owner, links=links, already_invited=kept, wrong=wrong)
 
 
 @owner_routes.get("/invite")
@@ -310,7 +310,7 @@ def _overview(
     owner: Rater,
     *,
     links: Sequence[tuple[str, str]] = (),
-    kept: Sequence[str] = (),
+    already_invited: Sequence[str] = (),
     wrong: str = "",
     width: float | None = None,
 ) -> Response:
@@ -322,12 +322,12 @@ def _overview(
         "progress": status.counts.progress if status else None,
         **_chosen(people, request.query_params),
         "links": links,
-        "kept": kept,
+        "already_invited": already_invited,
         "wrong": wrong,
         "width": width,
         "remarks": context.store.count_remarks(),
         "asked": OWNER_SETTINGS,
-        "most_names": MOST_NAMES,
+        "most_names": LONGEST_NAMES,
         "can_export": context.callbacks.export is not None,
     }
     return _page(request, context, owner, "owner.html", 422 if wrong else 200, **values)

@@ -152,6 +152,8 @@ class Store:
                 # What waits for a disk or another process is no reason to do less than some at once.
                 fitting = int(pages_at_once * _FIT_PART / took)
                 pages_at_once = min(max(fitting, _FIT_PAGES), 2 * pages_at_once)
+                if until == math.inf:
+                    time.sleep(min(took, 0.5))  # half of the time is for answers
         except (
             OutputError
         ):  # closed, or the database is away: the rest is done after the next start or change
@@ -239,8 +241,8 @@ class Store:
         return self._database.read(lambda c: crowd.is_link(c, token))
 
     def join_crowd(self, token: str, participant: str) -> Rater | None:
-        """Return the rater who comes by the link for a crowd; see `crowd.join`."""
-        return self._change(lambda c: crowd.join(c, token, participant))
+        """Return the rater who comes by the link for a crowd; see `crowd.join_crowd`."""
+        return self._change(lambda c: crowd.join_crowd(c, token, participant))
 
     def payment(self) -> list[RaterWork]:
         """Return the work of each rater; see `payment.rater_work`."""
@@ -336,9 +338,9 @@ class Store:
         """Return remarks, newest first; see `remarks.latest`."""
         return self._database.read(lambda c: remarks.latest(c, missing=missing, before=before))
 
-    def remove_remarks(self, numbers: Collection[int]) -> None:
+    def remove_remarks(self, remark_ids: Collection[int]) -> None:
         """Remove remarks for good."""
-        self._database.write(lambda c: remarks.remove(c, numbers))
+        self._database.write(lambda c: remarks.remove_remarks(c, remark_ids))
 
     def missing_classes(self) -> list[tuple[int, int]]:
         """Return the classes reported as missing with their numbers of images, most frequent first."""

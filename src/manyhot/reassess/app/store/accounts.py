@@ -25,7 +25,7 @@ MOST_SESSIONS = 50
 
 
 LEAST_PASSWORD, MOST_PASSWORD = 10, 200
-LEFT_OUT = "left out"
+ANSWERS_LEFT_OUT = "left out"
 """State of a rater who was stopped, and whose answers do not count."""
 
 
@@ -61,7 +61,7 @@ class Rater:
     max_pages : int, optional
         Maximum number of pages of this rater; None for the campaign's setting.
     state : str
-        active, stopped, revoked, or `LEFT_OUT`.
+        active, stopped, revoked, or `ANSWERS_LEFT_OUT`.
     refines : bool
         Whether this rater decides where others disagree.
     qualified : bool, optional
@@ -198,7 +198,7 @@ def let_go_on(connection: sa.Connection, rater_id: int) -> None:
 def count_again(connection: sa.Connection, rater_id: int) -> None:
     """Let the answers of a rater count again, who remains stopped."""
     table = schema.raters
-    left_out = (table.c.id == rater_id) & (table.c.state == LEFT_OUT)
+    left_out = (table.c.id == rater_id) & (table.c.state == ANSWERS_LEFT_OUT)
     connection.execute(table.update().where(left_out).values(state="stopped"))
 
 

@@ -30,7 +30,7 @@ def is_link(connection: sa.Connection, token: str) -> bool:
     return bool(get_value(connection, _KEY) == accounts.hashed(token))
 
 
-def join(connection: sa.Connection, token: str, participant: str) -> Rater | None:
+def join_crowd(connection: sa.Connection, token: str, participant: str) -> Rater | None:
     """Return the rater of a participant, who is added when coming first; None if the link is not valid.
 
     Raises

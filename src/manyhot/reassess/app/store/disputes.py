@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from manyhot.reassess.app.store import schema
-from manyhot.reassess.app.store.accounts import LEFT_OUT, Rater
+from manyhot.reassess.app.store.accounts import ANSWERS_LEFT_OUT, Rater
 from manyhot.reassess.app.store.campaign_settings import read_with
 from manyhot.reassess.app.store.pages import give_back, open_visit, renew
 from manyhot.reassess.app.store.visits import Visit, find_visits
@@ -192,7 +192,7 @@ def _answers(connection: sa.Connection, page: int, round: int) -> dict[int, dict
         .join(_VISITS, _VISITS.c.id == _VOTES.c.visit_id)
         .join(raters, raters.c.id == _VOTES.c.rater_id)
         .where(_VISITS.c.page_id == page, _VISITS.c.round == round)
-        .where((raters.c.state != LEFT_OUT) | (_VISITS.c.round > 0))
+        .where((raters.c.state != ANSWERS_LEFT_OUT) | (_VISITS.c.round > 0))
         .order_by(_VOTES.c.id)
     ):
         of = found.setdefault(row.question_id, {})

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from manyhot.reassess.app.store import golden, schema
-from manyhot.reassess.app.store.accounts import LEFT_OUT, Rater
+from manyhot.reassess.app.store.accounts import ANSWERS_LEFT_OUT, Rater
 from manyhot.reassess.app.store.campaign_settings import (
     CampaignSettings,
     drop_value,
@@ -38,13 +38,13 @@ _FIT = "fit_slots"
 
 
 _COUNTS = _VOTES.c.rater_id.not_in(
-    sa.select(schema.raters.c.id).where(schema.raters.c.state == LEFT_OUT).scalar_subquery()
+    sa.select(schema.raters.c.id).where(schema.raters.c.state == ANSWERS_LEFT_OUT).scalar_subquery()
 )
 """Votes of raters whose answers are not left out."""
 
 
 _PARAMETERS = 10_000
-"""Of one statement; databases take 32,000."""
+"""Most parameters of one statement; databases take 32,000."""
 
 
 _PARKED = 0
@@ -114,7 +114,7 @@ def stop(connection: sa.Connection, rater_id: int, why: str | None = None) -> No
 def leave_out(connection: sa.Connection, rater_id: int) -> None:
     """Stop a rater and ask others what the rater answered; the answers are stored, but do not count."""
     table = schema.raters
-    connection.execute(table.update().where(table.c.id == rater_id).values(state=LEFT_OUT))
+    connection.execute(table.update().where(table.c.id == rater_id).values(state=ANSWERS_LEFT_OUT))
     give_back_of(connection, rater_id)
     mine = (_VISITS.c.rater_id == rater_id) & (_VISITS.c.round == 0)
     held, here = sa.select(_VISITS.c.slot_id).where(mine), sa.select(_VISITS.c.page_id).where(mine)

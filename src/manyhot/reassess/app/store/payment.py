@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from manyhot.reassess.app.store import schema
-from manyhot.reassess.app.store.accounts import LEFT_OUT, all_raters
+from manyhot.reassess.app.store.accounts import ANSWERS_LEFT_OUT, all_raters
 from manyhot.reassess.app.store.database import SECOND
 from manyhot.reassess.app.store.golden import count_golden
 
@@ -60,7 +60,7 @@ def rater_work(connection: sa.Connection) -> list[RaterWork]:
     for rater in all_raters(connection):
         if spent := seconds.get(rater.id):
             golden = count_golden(connection, rater.id)
-            refused = rater.state == LEFT_OUT or rater.qualified is False
+            refused = rater.state == ANSWERS_LEFT_OUT or rater.qualified is False
             found.append(
                 RaterWork(
                     rater.name,

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from numpy import typing as npt
 
 from manyhot.reassess.app.store import schema
-from manyhot.reassess.app.store.accounts import LEFT_OUT
+from manyhot.reassess.app.store.accounts import ANSWERS_LEFT_OUT
 from manyhot.reassess.app.store.database import DAY, MINUTE, now
 from manyhot.tables import Golden, Votes
 
@@ -182,7 +182,7 @@ class VoteTally:
                 self._parts = [np.concatenate(self._parts, axis=1)]
             columns = (schema.raters.c.id, schema.raters.c.name, schema.raters.c.state)
             raters = connection.execute(sa.select(*columns)).all()
-            left_out = np.array([r.id for r in raters if r.state == LEFT_OUT], np.int64)
+            left_out = np.array([r.id for r in raters if r.state == ANSWERS_LEFT_OUT], np.int64)
             votes = self._parts[0] if self._parts else np.zeros((len(_COLUMNS), 0), np.int64)
             return VoteSnapshot(self._questions, votes, {r.id: r.name for r in raters}, left_out)
 

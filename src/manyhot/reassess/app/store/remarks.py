@@ -85,9 +85,9 @@ def missing_classes(connection: sa.Connection) -> list[tuple[int, int]]:
     return [(class_id, n) for class_id, n in connection.execute(query)]
 
 
-def remove(connection: sa.Connection, numbers: Collection[int]) -> None:
+def remove_remarks(connection: sa.Connection, remark_ids: Collection[int]) -> None:
     """Remove remarks for good, by their numbers."""
-    connection.execute(_REMARKS.delete().where(_REMARKS.c.id.in_(numbers)))
+    connection.execute(_REMARKS.delete().where(_REMARKS.c.id.in_(remark_ids)))
 
 
 def count(connection: sa.Connection) -> int:

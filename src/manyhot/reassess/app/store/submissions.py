@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
 from manyhot.reassess.app.store import disputes, pages, schema
-from manyhot.reassess.app.store.accounts import LEFT_OUT, Rater
+from manyhot.reassess.app.store.accounts import ANSWERS_LEFT_OUT, Rater
 from manyhot.reassess.app.store.campaign_settings import CampaignSettings, read_with_all
 from manyhot.reassess.app.store.database import now
 from manyhot.reassess.app.store.visits import Visit, find_by_keys
@@ -326,7 +326,7 @@ def all_votes(connection: sa.Connection) -> Iterable[sa.Row[tuple[object, ...]]]
         .join(schema.images, schema.images.c.id == p.c.image_id)
         .join(schema.visits, schema.visits.c.id == v.c.visit_id)
         .join(schema.raters, schema.raters.c.id == v.c.rater_id)
-        .where((schema.raters.c.state != LEFT_OUT) | (schema.visits.c.round > 0))
+        .where((schema.raters.c.state != ANSWERS_LEFT_OUT) | (schema.visits.c.round > 0))
         .order_by(v.c.id)
     )
 

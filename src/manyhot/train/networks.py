@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.extras import required
-from manyhot.predict.adapters.timm import check_network
+from manyhot.predict.adapters.timm import RANDOM, check_network
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Preprocessing, from_timm, scaled
 from manyhot.predict.weights import Trained, error_line, hub_or_cache, read_trained
@@ -87,7 +87,7 @@ def _of_timm(timm: Any, recipe: Recipe, n: int) -> Start:
     name = recipe.model.removeprefix(_TIMM)
     published = recipe.weights == "published"
     local = ":" in name
-    check_network(timm, name, "" if published else "none", classifier=False)
+    check_network(timm, name, "" if published else RANDOM, classifier=False)
     options = _options(timm, name, recipe)
     drops = {"drop_rate": recipe.drop, "drop_path_rate": recipe.drop_path}
     with hub_or_cache(recipe.model) if published and not local else contextlib.nullcontext():

@@ -80,6 +80,18 @@ def test_a_checkpoint(tmp_path, photo, small):
     assert network.classes.name == "test_resnet"
 
 
+def test_a_network_with_random_weights_is_the_same_each_time_and_says_so(photo, tmp_path):
+    state = torch.random.get_rng_state()
+    first, second = (find_model("timm/test_resnet(checkpoint='none')") for _ in range(2))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert first.about["weights"] == second.about["weights"].strip()
+    assert first.about["weights"].startswith("random ")
+    for a, b in zip(first.module.parameters(), second.module.parameters(), strict=True):
+        assert torch.equal(a, b)
+    found = predict(photo, "timm/test_resnet(checkpoint='none')", out=tmp_path / "out", engine="torch")
+    assert "test_resnet has random weights: its predictions mean nothing" in found.notes
+
+
 def test_a_network_that_timm_has_not():
     with pytest.raises(UnknownNameError) as error:
         find_model("timm/resnet5000")

@@ -15,6 +15,8 @@ from manyhot.predict.weights import error_line, hub_or_cache
 from manyhot.registry import register
 
 _FOLDER = "local-dir:"
+RANDOM = "none"
+"""The checkpoint of random weights."""
 
 
 @register("model", "timm", form="timm/NAME", classes="of the weights", published=r"[\w.-]+")
@@ -34,7 +36,8 @@ def timm_network(
         Name in timm, such as ``resnet50.a1_in1k``; ``hf-hub:OWNER/NAME`` for other networks on the Hugging
         Face Hub; or ``local-dir:FOLDER`` for a local folder in the format of the Hub.
     checkpoint : str
-        A local file with weights that replaces the published ones.
+        A local file with weights that replaces the published ones; ``none`` for random weights, always the
+        same, to try out commands without a download.
     num_classes : int, optional
         Number of classes of the checkpoint, if it differs from that of the network in timm.
     size : int, optional
@@ -61,12 +64,23 @@ def timm_network(
     config = timm.data.resolve_data_config(
         {"input_size": (3, size, size)} if size else {}, model=module, use_test_size=False
     )
-    about = {"weights": checkpoint or str(module.pretrained_cfg.get("hf_hub_id") or name)}
+    random = checkpoint == RANDOM
+    source = "random" if random else checkpoint or str(module.pretrained_cfg.get("hf_hub_id") or name)
+    about = {"weights": source}
+    notes = (f"{name} has random weights: its predictions mean nothing",) if random else ()
     title = f"timm/{name}".replace(_FOLDER, "")
     if backbone and not module.num_classes:
-        return Network(title, from_keys(("none",)), from_timm(config), _with_score(module), "1", about=about)
+        return Network(
+            title, from_keys(("none",)), from_timm(config), _with_score(module), "1", about=about, notes=notes
+        )
     return Network(
-        title, timm_classes(module, name), from_timm(config), module.eval(), head_of(module), about=about
+        title,
+        timm_classes(module, name),
+        from_timm(config),
+        module.eval(),
+        head_of(module),
+        about=about,
+        notes=notes,
     )
 
 
@@ -122,7 +136,7 @@ def check_network(timm: Any, name: str, checkpoint: str = "", *, classifier: boo
             got="no config.json" if folder.is_dir() else "no such folder",
             allowed="a folder written by timm.models.save_for_hf",
         )
-    if checkpoint not in ("", "none") and not Path(checkpoint).is_file():
+    if checkpoint not in ("", RANDOM) and not Path(checkpoint).is_file():
         raise InputError("The weights do not exist.", where=checkpoint)
     if folder is None and not name.startswith("hf-hub:"):
         _check_name(timm, name, checkpoint, classifier)
@@ -164,6 +178,8 @@ def _created(timm: Any, name: str, checkpoint: str, num_classes: int | None, siz
     failures = Exception if local else RuntimeError  # other errors are the hub's
     with contextlib.nullcontext() if local else hub_or_cache(f"timm/{name}"):
         try:
+            if checkpoint == RANDOM:
+                return _random(timm, name, options)
             # Without pretrained=True, even a local folder silently gives random weights.
             return timm.create_model(name, pretrained=not checkpoint, checkpoint_path=checkpoint, **options)
         except TypeError as error:
@@ -177,6 +193,15 @@ def _created(timm: Any, name: str, checkpoint: str, num_classes: int | None, siz
                 got=error_line(error),
                 do="pass the number of classes of the checkpoint: num_classes=N" if checkpoint else None,
             ) from error
+
+
+def _random(timm: Any, name: str, options: dict[str, Any]) -> Any:
+    """Return a network with random weights, which are the same each time."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return timm.create_model(name, pretrained=False, **options)
 
 
 def head_of(module: Any) -> str:

@@ -5,7 +5,7 @@ First the features of VOC, as for heads.py, by three networks; then the sheets, 
     manyhot predict ../shared/data/voc/images.parquet --model efficientnet-lite0 \
         --model efficientnet-lite2 --model squeezenet --embeddings --out features/voc
     python benchmarks/sorted_voc.py sheets features --out judges
-    python benchmarks/sorted_voc.py verdicts first.csv second.csv
+    python benchmarks/sorted_voc.py verdicts sorted_voc_first.csv sorted_voc_second.csv
     python benchmarks/sorted_voc.py clusters features
 
 The photographs are split into halves. The rules were looked at on the *tuning* half, which has all
@@ -13,7 +13,13 @@ photographs of earlier lookings (``--half tuning``: heads fitted on one half of 
 other). The *reporting* half has errors of six heads, a softmax and sigmoids on three networks, fitted on the
 tuning half, with a confidence above 0.5. They are sorted by the label sets; classes that occur together are
 counted on the tuning half; superclasses are WordNet's, by the names of the classes. Of each kind, up to 50
-pairs of a photograph and a prediction are drawn at random.
+pairs of a photograph and a prediction are drawn at random. After these were judged, 150 more model failures
+were drawn, for two more judges::
+
+    python benchmarks/sorted_voc.py sheets features --out more --seed 2 --number 150 --kind model-failure \
+        --without sorted_voc.csv --key sorted_voc_more.csv
+    python benchmarks/sorted_voc.py verdicts sorted_voc_more_first.csv sorted_voc_more_second.csv \
+        --key sorted_voc_more.csv
 
 A judge sees the photograph, its label set without the predicted class (which would tell the answer), the
 prediction, and the question of ``QUESTIONS`` that is true if the kind is. One row in five is a *control*: the
@@ -282,7 +288,8 @@ def print_verdicts(rows, judges):
     heads = ("kind", "n", "true by both", "95 % interval", "lower end to reach", "true by each", "kappa")
     heads += ("controls found out",)
     print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
-    for kind in (*QUESTIONS, None):
+    there = {row["kind"] for row in rows}
+    for kind in (*(kind for kind in QUESTIONS if kind in there), None):
         own = [row for row in rows if kind in (row["kind"], None)]
         real, fake = ([r["number"] for r in own if bool(r["control"]) == c] for c in (False, True))
         said = [[judge[number] == "true" for number in real] for judge in judges]

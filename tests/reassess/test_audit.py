@@ -142,7 +142,7 @@ def test_an_images_table_without_labels_and_arrays(photos):
         "images.csv", ["one.npy", "two.npy"], size=40, seed=0, out="audit", rule="union(k=4)", **options
     )
     assert (len(made.sample), made.n_questions) == (40, 160)
-    with open_annotation("audit", settings=CampaignSettings(raters=1)) as annotation:
+    with open_annotation("audit", settings=CampaignSettings(raters=1, least_seconds=0)) as annotation:
         answer_all(annotation.store, "ann")
     export_votes("audit")
     write_labels(aggregate("audit", method="majority", resamples=0).labels, "audit/labels.parquet")
@@ -154,7 +154,7 @@ def test_an_images_table_without_labels_and_arrays(photos):
 
 def test_raters_answer_the_images_in_the_order_of_the_sample(photos):
     drawn = draw().sample.drawn.to_pylist()
-    with open_annotation("audit", settings=CampaignSettings(raters=1)) as annotation:
+    with open_annotation("audit", settings=CampaignSettings(raters=1, least_seconds=0)) as annotation:
         assert answer_all(annotation.store, "ann") == drawn
     export_votes("audit")
     labels = aggregate("audit", method="majority", resamples=0).labels
@@ -179,7 +179,7 @@ def test_status_names_the_data_that_the_audit_was_drawn_from(photos):
     assert CliRunner().invoke(cli.app, shlex.split(line)).exit_code == 0
     file = Path("my audit/campaign.json")  # in a test, the command line is that of pytest
     file.write_text(json.dumps(json.loads(file.read_text()) | {"call": f"manyhot {line}"}))
-    with open_annotation("my audit", settings=CampaignSettings(raters=1)) as annotation:
+    with open_annotation("my audit", settings=CampaignSettings(raters=1, least_seconds=0)) as annotation:
         answer_all(annotation.store, "ann")
     export_votes("my audit")
     write_labels(aggregate("my audit", method="majority", resamples=0).labels, "my audit/labels.parquet")
@@ -196,12 +196,12 @@ def test_golden_images_are_outside_of_the_sample_and_answered_by_an_expert(photo
     golden = tables.read("audit/golden/images.parquet", "images")["image_id"].to_pylist()
     assert len(golden) == done.n_golden == 5
     assert not set(golden) & set(done.sample.drawn.to_pylist())
-    with open_annotation("audit/golden", settings=CampaignSettings(raters=1)) as annotation:
+    with open_annotation("audit/golden", settings=CampaignSettings(raters=1, least_seconds=0)) as annotation:
         assert sorted(answer_all(annotation.store, "expert")) == golden
     written = export_votes("audit/golden", golden="audit/golden.parquet").written
     assert [str(p) for p in written] == ["audit/golden/votes.parquet", "audit/golden.parquet"]
     assert sorted(set(read_golden("audit/golden.parquet").experts.images.to_pylist())) == golden
-    settings = CampaignSettings(raters=1, qualify=2, golden_every=0)
+    settings = CampaignSettings(raters=1, qualify=2, golden_every=0, least_seconds=0)
     with open_annotation("audit", settings=settings) as annotation:
         shown = answer_all(annotation.store, "ann")
     assert set(shown[:2]) <= set(golden)
@@ -213,7 +213,7 @@ def test_golden_images_are_outside_of_the_sample_and_answered_by_an_expert(photo
 
 def test_golden_images_without_answers_are_not_asked_about(photos):
     done = draw(golden_images=5)
-    with open_annotation("audit", settings=CampaignSettings(raters=1)) as annotation:
+    with open_annotation("audit", settings=CampaignSettings(raters=1, least_seconds=0)) as annotation:
         assert answer_all(annotation.store, "ann") == done.sample.drawn.to_pylist()
 
 
@@ -255,7 +255,7 @@ def test_examples_come_from_all_images(photos):
     )
     draw()
     assert len(tables.read("audit/examples.parquet", "images")) == N
-    with open_annotation("audit", settings=CampaignSettings(raters=1)) as annotation:
+    with open_annotation("audit", settings=CampaignSettings(raters=1, least_seconds=0)) as annotation:
         (examples,) = annotation.store.examples([0]).values()
     assert len(examples) == N // 4
 

@@ -501,3 +501,14 @@ def test_without_golden_questions_nobody_qualifies(tmp_path):
     assert "Raters cannot qualify: the campaign has no golden pages." in told.text
     assert store.settings().qualify == 0
     store.close()
+
+
+def test_an_earlier_campaign_without_golden_questions_can_be_closed(tmp_path):
+    """Before, it could begin with a qualification that let everybody pass."""
+    store = filled(f"sqlite:///{tmp_path}/other.sqlite", pages=1)
+    store._database.write(
+        lambda c: c.exec_driver_sql("UPDATE settings SET value = '{\"qualify\": 3}' WHERE key = 'settings'")
+    )
+    store.change_settings(state="closed")
+    assert (store.settings().state, store.settings().qualify) == ("closed", 3)
+    store.close()

@@ -114,7 +114,7 @@ def test_the_focus_is_not_lost_with_a_notice(tmp_path, chromium):
     with served(campaign), visitors(chromium) as visit:
         ann = visit(campaign.link())
         ann.settle()
-        campaign.store.change_settings(state="closed")
+        campaign.store.stop(next(r.id for r in campaign.store.raters() if r.name == "ann"))
         ann.press("1")
         ann.page.get_by_role("button", name="Dismiss").focus()
         ann.page.keyboard.press("Enter")

@@ -110,7 +110,7 @@ class CampaignSettings:
     consent: str = _asks("", "Consent", "raters agree to this text before they begin", 0, 10_000)
     contact: str = _asks("", "Contact", "whom raters can ask, such as a name and an address", 0, 500)
     places: int = _asks(
-        0, "Places for the crowd", "raters by the link for a crowd; 0: no limit", 0, 1_000_000
+        100, "Places for the crowd", "raters by the link for a crowd; 0: no limit", 0, 1_000_000
     )
     completion_code: str = _asks("", "Completion code", "shown to raters of the crowd at the end", 0, 200)
     completion_address: str = _asks(

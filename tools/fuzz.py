@@ -57,7 +57,7 @@ class Watch:
             return
         if event.startswith(FORBIDDEN):
             self.seen.append(event)
-        elif event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+"):
+        elif event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             self.seen.append(f"{args[0]} opened for writing")
 
 

@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import lzma
-import struct
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -221,27 +220,26 @@ def _write(data: bytes, path: Path) -> None:
 
 def _models() -> Iterator[Seed]:
     from manyhot.classes import from_keys
-    from manyhot.predict.weights import Head, read_head, read_trained, write_head
+    from manyhot.predict.weights import Head, Trained, read_head, read_trained, write_head, write_trained
 
     def head(path: Path) -> None:
         weight = np.arange(6, dtype=np.float32).reshape(2, 3)
         made = Head("timm/x", from_keys(["a", "b"], "two"), "softmax", weight, weight[:, 0], penalty=1.0, n=5)
         write_head(made, path)
 
-    trained = {
-        "manyhot.trained": json.dumps({"recipe": {}, "classes": {"keys": ["a"], "name": "x"}, "about": {}})
-    }
-    header = {"__metadata__": trained, "w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
-    text = json.dumps(header).encode()
-    file = struct.pack("<Q", len(text)) + text + bytes(4)
-    yield Seed("head.safetensors", head, lambda path: repr(read_head(path)), "safetensors", exact=False)
-    yield Seed(
-        "trained.safetensors",
-        partial(_write, file),
-        lambda p: repr(read_trained(p)),
-        "safetensors",
-        exact=False,
-    )
+    def trained(path: Path) -> None:
+        import torch
+
+        weights = {"w": torch.zeros(1)}
+        write_trained(Trained("resnet18", {}, from_keys(["a", "b"], "two"), "softmax", {}, weights), path)
+
+    read = {"head": read_head, "trained": read_trained}
+    for name, make in {"head": head, "trained": trained}.items():
+        yield Seed(f"{name}.safetensors", make, partial(_shown, read[name]), "safetensors", exact=False)
+
+
+def _shown(read: Callable[[Path], Any], path: Path) -> str:
+    return repr(read(path))
 
 
 def _recipes() -> Iterator[Seed]:

@@ -668,6 +668,14 @@ def test_local_links_exist(path):
         assert (base / link).exists(), f"{path.relative_to(REPO)}: {link} does not exist"
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(REPO)))
+def test_tests_tools_and_benchmarks_named_in_the_text_exist(path):
+    text = path.read_text(encoding="utf-8")
+    named = re.findall(r"`(?:python )?((?:tests|tools|benchmarks|studies)/[a-z0-9_/.-]+\.[a-z]+)", text)
+    for name in dict.fromkeys(named):
+        assert (REPO / name).is_file(), f"{path.relative_to(REPO)}: there is no {name}"
+
+
 def test_what_the_architecture_names_is_there():
     src = Path(manyhot.__file__).parent
     text = PATHS["architecture"].read_text(encoding="utf-8")

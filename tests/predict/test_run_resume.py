@@ -40,6 +40,7 @@ from small_models import COLOURS, SMALL, mean_colour
 def model():
     most = int(Path("parts").read_text()) if Path("parts").exists() else 99
     def forward(images):
+        Path("begun").touch()
         time.sleep(0.004 * len(images))
         while len(list(Path("out").rglob("0*.parquet"))) > most:
             time.sleep(0.01)
@@ -219,7 +220,9 @@ def test_ctrl_c_stops_at_once(many, tmp_path):
         text=True,
     )
     assert process.stdout.readline().startswith("tint: own f32 on cpu")
-    time.sleep(0.5)
+    until = time.monotonic() + 60
+    while not (tmp_path / "begun").exists() and time.monotonic() < until:
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=10)  # of the 55 that it would take
     assert (process.returncode, errors) == (130, "Interrupted; no file was left half-written.\n")

@@ -158,11 +158,23 @@ def test_what_ends_a_thread_ends_no_waiting(database):
 
 
 def test_closing_makes_what_waits_and_refuses_more(database, empty_url):
-    change = lambda c: time.sleep(0.2) or put_value(c, "slow", 1)  # noqa: E731
+    begun, going_on = threading.Event(), threading.Event()
+
+    def change(connection):
+        begun.set()
+        assert going_on.wait(30)
+        put_value(connection, "slow", 1)
+
     slow = threading.Thread(target=lambda: database.write(change))
     slow.start()
-    time.sleep(0.05)
-    database.close()
+    assert begun.wait(30)
+    closing = threading.Thread(target=database.close)
+    closing.start()
+    closing.join(0.05)
+    assert closing.is_alive()  # it waits for what has begun
+    going_on.set()
+    closing.join(30)
+    assert not closing.is_alive()
     slow.join(5)
     with pytest.raises(OutputError, match="The database is closed: the app is shutting down"):
         database.write(keep("late"))

@@ -131,7 +131,7 @@ def check_rows(found, expected, n_models):
 
 
 def test_intervals_are_those_of_the_first_images_by_the_equations(drawn):
-    with open_annotation("audit", settings=CampaignSettings(raters=1)) as annotation:
+    with open_annotation("audit", settings=CampaignSettings(raters=1, least_seconds=0)) as annotation:
         answer(annotation.store, drawn[1], 80)
         found = state(annotation)
     assert (found.n, found.size, found.notes) == (80, SIZE, ())
@@ -143,7 +143,7 @@ def test_intervals_are_those_of_the_first_images_by_the_equations(drawn):
 def test_all_models_with_which_an_audit_was_drawn_propose_label_sets(folder):
     """Ten are shown. The means over all images are of thirteen, so the values on the sample must be, too."""
     many = draw(folder, {f"m{m:02}": 0.3 if m < 10 else 0.0 for m in range(13)})
-    with open_annotation("audit", settings=CampaignSettings(raters=1)) as annotation:
+    with open_annotation("audit", settings=CampaignSettings(raters=1, least_seconds=0)) as annotation:
         answer(annotation.store, many[1], 80)
         found = state(annotation)
     assert found.notes == ("The first 10 of 13 models by name are shown.",)
@@ -157,7 +157,7 @@ def test_a_model_that_was_added_later_is_not_shown_and_changes_nothing(drawn):
     rows, truth, _ = drawn
     images = sorted(f"{n:03}.png" for n in rows.tolist())
     write_model("audit/predictions/new.parquet", images, "new", truth[np.sort(rows)])
-    with open_annotation("audit", settings=CampaignSettings(raters=1)) as annotation:
+    with open_annotation("audit", settings=CampaignSettings(raters=1, least_seconds=0)) as annotation:
         answer(annotation.store, truth, 80)
         found = state(annotation)
     assert found.notes == (
@@ -170,7 +170,7 @@ def test_a_model_that_was_added_later_is_not_shown_and_changes_nothing(drawn):
 def test_missing_predictions_leave_peoples_answers_alone(drawn):
     rows, truth, best = drawn
     Path("audit/predictions/two.parquet").unlink()
-    with open_annotation("audit", settings=CampaignSettings(raters=1)) as annotation:
+    with open_annotation("audit", settings=CampaignSettings(raters=1, least_seconds=0)) as annotation:
         answer(annotation.store, truth, 80)
         found = state(annotation)
     assert found.notes == (
@@ -185,7 +185,7 @@ def test_missing_predictions_leave_peoples_answers_alone(drawn):
 def test_a_value_without_an_interval_says_why(folder):
     """Two models that are nearly always right: few images make up the variance."""
     _, truth, _ = draw(folder, {"one": 0.97, "two": 0.97})
-    with open_annotation("audit", settings=CampaignSettings(raters=1)) as annotation:
+    with open_annotation("audit", settings=CampaignSettings(raters=1, least_seconds=0)) as annotation:
         answer(annotation.store, truth, 80)
         found = state(annotation)
     assert np.isnan(found.intervals[2].lo)
@@ -198,7 +198,7 @@ def test_a_value_without_an_interval_says_why(folder):
 
 def test_few_images_have_no_intervals(drawn):
     _, truth, _ = drawn
-    with open_annotation("audit", settings=CampaignSettings(raters=1)) as annotation:
+    with open_annotation("audit", settings=CampaignSettings(raters=1, least_seconds=0)) as annotation:
         answer(annotation.store, truth, 40)
         found = state(annotation)
     assert (found.n, found.intervals) == (40, ())
@@ -207,7 +207,7 @@ def test_few_images_have_no_intervals(drawn):
 def test_an_image_counts_when_all_its_raters_have_answered(drawn):
     """Images after the first one that is open do not count: those answered early may be the easy ones."""
     _, truth, _ = drawn
-    with open_annotation("audit", settings=CampaignSettings(raters=2)) as annotation:
+    with open_annotation("audit", settings=CampaignSettings(raters=2, least_seconds=0)) as annotation:
         answer(annotation.store, truth, 100)
         answer(annotation.store, truth, 60, "bob")
         assert state(annotation).n == 60
@@ -217,7 +217,7 @@ def test_two_raters_who_differ_count_as_in_the_label_sets_that_are_evaluated(dra
     """A tie is no, on the page as in `manyhot aggregate --method majority --threshold 0.6`."""
     _, truth, _ = drawn
     Path("audit/predictions/two.parquet").unlink()  # so that both values are of people's answers alone
-    with open_annotation("audit", settings=CampaignSettings(raters=2)) as annotation:
+    with open_annotation("audit", settings=CampaignSettings(raters=2, least_seconds=0)) as annotation:
         answer(annotation.store, truth, SIZE, errors=0.2)
         answer(annotation.store, truth, SIZE, "bob", errors=0.2, seed=1)
         found = state(annotation)
@@ -232,7 +232,7 @@ def test_two_raters_who_differ_count_as_in_the_label_sets_that_are_evaluated(dra
 
 def test_the_owners_page_shows_them(drawn):
     _, truth, _ = drawn
-    settings = CampaignSettings(raters=1)
+    settings = CampaignSettings(raters=1, least_seconds=0)
     with open_annotation("audit", settings=settings) as annotation, TestClient(annotation.app) as client:
         answer(annotation.store, truth, 80)
         state(annotation)
@@ -259,6 +259,6 @@ def text_of(page):
 def test_a_campaign_that_is_no_audit_shows_none(drawn):
     _, truth, _ = drawn
     Path("audit/audit_sample.parquet").unlink()
-    with open_annotation("audit", settings=CampaignSettings(raters=1)) as annotation:
+    with open_annotation("audit", settings=CampaignSettings(raters=1, least_seconds=0)) as annotation:
         answer(annotation.store, truth, 2)
         assert state(annotation) is None

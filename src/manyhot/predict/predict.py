@@ -21,7 +21,7 @@ from manyhot.predict.predicted_model import PredictedModel
 from manyhot.predict.ray import engine_of, run_on_ray
 from manyhot.predict.run import TOP_CLASSES, PredictSettings
 from manyhot.predict.run import run as predict_source
-from manyhot.predict.sources import ImagesLike, open_source
+from manyhot.predict.sources import ImagesLike, ImageSource, open_source
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 
@@ -163,13 +163,13 @@ def predict(
         for name in names:
             network = find_model(name, class_list, **settings.options)
             done.append(predict_source(source, network, Path(out), settings, run.call, run.on_event))
-            for note in _unlabelled(done) if len(done) == 1 else ():
+            for note in _unlabelled(source, done) if len(done) == 1 else ():
                 run.event("note", {"model": network.name, "text": note})
             run.event("done", {"model": network.name, "done": done[-1]})
     written = dict.fromkeys(path for one in done for path in one.files)
     # The tables that the models share come last.
     shared = [path for path in written if path in done[0].shared]
-    notes = tuple(dict.fromkeys((*(note for one in done for note in one.notes), *_unlabelled(done))))
+    notes = tuple(dict.fromkeys((*(note for one in done for note in one.notes), *_unlabelled(source, done))))
     return PredictResult(
         tuple(done), notes=notes, written=(*(p for p in written if p not in shared), *shared)
     )
@@ -188,13 +188,21 @@ def _sentences(names: Sequence[str], templates: PathLike | Sequence[str] | None)
     return read_templates(templates)
 
 
-def _unlabelled(done: Sequence[PredictedModel]) -> Iterator[str]:
+def _unlabelled(source: ImageSource, done: Sequence[PredictedModel]) -> Iterator[str]:
     """Yield a note if the images table that was written has no labels."""
     import pyarrow.parquet as pq
 
     written = {path for one in done for path in one.files}
-    if any("label" not in pq.read_schema(p).names for p in written if p.name == IMAGES):
+    if not any("label" not in pq.read_schema(p).names for p in written if p.name == IMAGES):
+        return
+    first = next((item.label for part in source.parts[:1] for item, _ in part.items()), None)
+    if first in (None, Path(source.uri).name):  # a folder without folders of classes
         yield "the images have no labels; manyhot audit draws a sample of them for people to label"
+    else:
+        yield (
+            f"the images have labels, such as {first}, but these are not classes of the model, so that they "
+            "are not written; manyhot transfer --method probe fits a model of these classes"
+        )
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -93,6 +93,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.diagnose.explanations",
         "manyhot.diagnose.companions",
         "manyhot.diagnose.robustness_chapter",
+        "manyhot.diagnose.calibration_chapter",
     ),
 }
 BUILT_IN["command"] = tuple(

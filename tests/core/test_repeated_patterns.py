@@ -52,6 +52,36 @@ def test_a_square_at_one_place_is_found_where_it_is(pictures):
     assert ((found.score >= 0.5) == has).mean() > 0.98
 
 
+@pytest.mark.parametrize(
+    ("drawn", "boxes"),
+    [
+        ((np.s_[2:12, 30:46],), [(30, 2, 46, 12)]),
+        ((np.s_[36:44],), [(0, 36, 48, 44)]),
+        (
+            (np.s_[:5], np.s_[-5:], np.s_[:, :5], np.s_[:, -5:]),
+            [(0, 0, 48, 5), (0, 43, 48, 48), (0, 5, 5, 43), (43, 5, 48, 43)],
+        ),
+    ],
+    ids=["tag", "band", "frame"],
+)
+def test_boxes_are_around_what_was_drawn(pictures, drawn, boxes):
+    """They contain it, and are up to two pixels of a thumbnail larger on each side."""
+    made = pictures.copy()
+    for part in drawn:
+        for picture in made[: int(0.8 * N)]:
+            picture[part] = (200, 30, 30)
+    found = find_fixed_pattern(made, *_halves())
+    assert found.is_frame == (len(boxes) == 4)
+    side, expected = THUMBNAIL_SIDE, np.array(boxes)
+    np.testing.assert_allclose(found.boxes * side, expected, atol=2.01)
+    covered, wanted = np.zeros((2, side, side), bool)
+    for x1, y1, x2, y2 in (found.boxes * side).round().astype(int):
+        covered[y1:y2, x1:x2] = True
+    for part in drawn:
+        wanted[part] = True
+    assert covered[wanted].all()
+
+
 def test_a_translucent_band_is_found_by_its_edge(pictures):
     made = pictures.astype(float)
     made[:N, 40:] = 0.5 * made[:N, 40:] + 127

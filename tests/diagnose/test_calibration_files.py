@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 
 from manyhot import cli, diagnose_calibration, tables
 from manyhot.diagnose.calibration import Calibration
+from manyhot.diagnose.calibration_chapter import calibration_answer
 from manyhot.errors import InputError
 from manyhot.reassess.init import init_campaign
 from manyhot.run import Run
+from manyhot.tables import schema
 from manyhot.tables.array_inputs import as_labels
 
 N, C = 200, 4
@@ -51,8 +53,9 @@ def test_tables_are_written_twice():
     found = diagnose_calibration("labels.parquet", "net.parquet", resamples=20, seed=2)
     written = found.write("out", run=Run("manyhot …"))
     names = ("calibration", "prediction_sets")
-    assert written == [Path("out") / f"{name}.{kind}" for name in names for kind in ("parquet", "csv")]
-    for name, path in zip(names, written[::2], strict=True):
+    tables_written = [Path("out") / f"{name}.{kind}" for name in names for kind in ("parquet", "csv")]
+    assert written == [*tables_written, Path("out/report/index.html")]
+    for name, path in zip(names, tables_written[::2], strict=True):
         table = tables.read(path, name)
         assert table.to_pylist()[0] == found.tables[name].to_pylist()[0]
         assert pl.read_csv(path.with_suffix(".csv")).height == table.num_rows
@@ -152,7 +155,7 @@ def test_the_command_prints_a_table_that_fits():
         if r["cover"] == "one"
     ]
     assert held.split()[6:8] == ["90.0%", f"{of['coverage']:.1%}"]
-    assert lines[-1] == "wrote calibration/prediction_sets.csv"
+    assert lines[-2:] == ["wrote calibration/prediction_sets.csv", "wrote calibration/report/index.html"]
 
 
 def test_options_and_json():
@@ -183,3 +186,37 @@ def test_notes_are_told_and_errors_too():
     done = run("labels.parquet", "--predictions", "net.parquet", "--fit", "1")
     assert done.exit_code == 1
     assert str(done.exception).startswith("The share of images to fit on is out of range.")
+
+
+def test_the_page_opens_with_the_errors_of_the_tables(tmp_path):
+    """By hand from the rows: before, after the best method, and on how many images."""
+
+    def row(method, fitted, metric, value, n=400):
+        fit = {"method": method, "fitted_to": fitted, "temperature": None, "n_fitted": 50}
+        about = {"lo": value - 0.01, "hi": value + 0.01, "n": n, "n_skipped": 0, "n_unmatched": 0}
+        return {"dataset": "pets", "model": "net", "metric": metric, "value": value, **fit, **about}
+
+    rows = [
+        row("none", None, "ece", 0.5),
+        row("none", None, "ece_set", 0.123),
+        row("temperature", "labels", "ece_set", 0.2),
+        row("isotonic", "sets", "ece_set", 0.021),
+        row("isotonic", "sets", "nll_mass", float("nan")),
+    ]
+    table = pa.Table.from_pylist(rows, schema("calibration"))
+    page = Calibration(table, schema("prediction_sets").empty_table()).write(tmp_path)[-1].read_text()
+    text = " ".join(page.split())
+    first = text.index("<p>", text.index("<main"))
+    assert text[first:].startswith(
+        "<p>The confidence of net is wrong by 0.123 on average (ECE; right if the top class is in the label "
+        "set), on 400 held-out images of pets; 0.021 after isotonic (sets), the best of 2.</p>"
+    )
+    assert first < text.index('class="next"') < text.index("<table")
+    assert "nan" not in text[first : text.index("</main>")].lower()
+    same = [row("none", None, "ece", 0.25), row("none", None, "ece_set", 0.25)]
+    assert " (ECE; right if the top class is the original label), on 400 " in next(calibration_answer(same))
+    rows[3]["value"] = rows[2]["value"] = 0.3
+    assert list(calibration_answer(rows)) == [
+        "The confidence of net is wrong by 0.123 on average (ECE; right if the top class is in the label "
+        "set), on 400 held-out images of pets; no method makes it smaller."
+    ]

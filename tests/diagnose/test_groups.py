@@ -11,11 +11,13 @@ import pytest
 from PIL import Image
 
 from manyhot import Predictions, Reading, diagnose_groups, evaluate, tables
+from manyhot.core.sets import YES
 from manyhot.diagnose import groups_result, image_statistics
 from manyhot.errors import InputError
-from manyhot.formats import read_images
+from manyhot.formats import read_images, read_labels, read_objects
 from manyhot.tables import Images, Objects, check
 from manyhot.tables.array_inputs import as_labels
+from manyhot.tables.arrays import states_of_labels
 
 N, CLASSES = 400, ("cat", "dog")
 IDS = [f"{i:03}.jpg" for i in range(N)]
@@ -236,3 +238,61 @@ def test_the_page_has_the_numbers_of_the_benchmark():
         place = row["rank_held_out"] if row["rank_held_out"].isdigit() else "–"
         cells = (name, row["planted"], row["class"], row["called"], row["rank_labels"], place)
         assert f"| {' | '.join(cells)} |" in page
+
+
+@pytest.fixture
+def leaning(photographs):
+    """Most images with a frame are dogs, and hardly any others."""
+    framed = photographs[1]
+    return np.where(np.random.default_rng(6).random(N) < 0.95, framed, ~framed).astype(int)
+
+
+def test_the_boxes_of_a_frame_and_the_images_that_have_it_are_written(photographs, leaning, tmp_path):
+    """They are those that were drawn: 5 of 72 pixels on the left and right, 5 of 60 above and below."""
+    folder, framed = photographs
+    reading = Reading(images=folder / "images.parquet", classes=CLASSES)
+    found = asked(leaning, framed & False, reading=reading)
+    (row,) = found.groups.to_pylist()  # and not that cats are images without a green frame
+    assert (row["name"], row["class_name"]) == ("green frame", "dog")
+    written = found.write(tmp_path / "groups")
+    assert {"objects.parquet", "labels.parquet"} <= {path.name for path in written}
+    objects, labels = (
+        read_objects(tmp_path / "groups/objects.parquet"),
+        read_labels(tmp_path / "groups/labels.parquet"),
+    )
+    assert objects.keys == (*CLASSES, "green frame")
+    assert objects.keys == labels.class_list.keys
+    assert set(objects.images) == {name for name, has in zip(IDS, framed, strict=True) if has}
+    frame = objects.table.filter(pa.compute.equal(objects.table["image_id"], IDS[int(framed.argmax())]))
+    boxes = np.array([frame[c].to_numpy() for c in ("x1", "y1", "x2", "y2")]).T
+    x, y = 5 / 72, 5 / 60
+    drawn = [(0, 0, 1, y), (0, 1 - y, 1, 1), (0, y, x, 1 - y), (1 - x, y, 1, 1 - y)]
+    np.testing.assert_allclose(boxes, drawn, atol=0.015)
+    covered = np.abs(boxes - drawn)
+    assert covered.max() > 0  # a little wider, so that no line of it remains
+
+    states = states_of_labels(labels, labels.class_list).state
+    np.testing.assert_array_equal(states[:, 2] == YES, framed)
+    np.testing.assert_array_equal(states[:, :2] == YES, np.eye(2, dtype=bool)[leaning])
+    step = "--objects groups/objects.parquet --labels groups/labels.parquet --model NAME --pair"
+    assert f"{step} 'dog:green frame'" in str(found)
+    assert f"{step} &#39;dog:green frame&#39;" in (tmp_path / "groups/report/index.html").read_text()
+
+    asked(leaning, framed & False, metadata=Images(pa.table({"image_id": IDS, "x": ["a", "b"] * 200}))).write(
+        tmp_path / "groups"
+    )
+    assert not (tmp_path / "groups/objects.parquet").exists()  # nor is an earlier one left
+
+
+def test_original_labels_are_the_only_classes_of_their_images(photographs, leaning, tmp_path):
+    folder, framed = photographs
+    text = "".join(f"{name},{CLASSES[c]}\n" for name, c in zip(IDS, leaning, strict=True))
+    (tmp_path / "labels.csv").write_text("image_id,label\n" + text)
+    reading = Reading(images=folder / "images.parquet")
+    found = diagnose_groups(tmp_path / "labels.csv", reading=reading, permutations=200)
+    labels = found.marks.labels
+    assert labels.class_list.keys == (*CLASSES, "green frame")
+    for state, at in zip(labels.table["state"].to_pylist()[:50], range(50), strict=True):
+        classes = ("yes" if shown else "no" for shown in (leaning[at] == 1, framed[at]))
+        (dog, frame) = classes
+        assert state[-2:] == [dog, frame]

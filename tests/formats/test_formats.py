@@ -409,7 +409,12 @@ def test_folders_are_searched_and_other_tables_passed_over(tmp_path, rows):
 def test_folder_without_predictions(tmp_path):
     assert message(lambda: prediction_files([tmp_path])) == (
         f"The folder holds no predictions.\n  where:   {tmp_path}\n"
-        "  allowed: .csv, .json, .npy, .npz, .parquet, .tsv"
+        "  allowed: .csv, .json, .npy, .npz, .parquet, .tsv\n"
+        "  do:      make them with manyhot predict IMAGES --model NAME --out FOLDER"
+    )
+    (tmp_path / "predictions").mkdir()  # as manyhot detect writes them
+    assert message(lambda: prediction_files([tmp_path])).endswith(
+        f"\n  do:      pass {tmp_path / 'predictions'}"
     )
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 import manyhot
 from manyhot.classes import from_keys
-from manyhot.data.inputs import open_inputs, open_labels
+from manyhot.data.inputs import Reading, open_inputs, open_labels
 from manyhot.predict.network import Preprocessing
 from manyhot.predict.predict import predict
 from manyhot.predict.weights import Head, Trained, write_head, write_trained
@@ -113,3 +113,39 @@ def test_images_without_labels_take_the_classes_of_their_first_model(place):
     assert b"manyhot.keys" not in pq.read_schema("predictions/images.parquet").metadata
     (source,) = open_inputs("predictions", unlabelled=True)
     assert source.classes.names == NAMES
+
+
+def test_a_gallery_of_a_file_of_labels_has_the_photographs_beside_the_predictions(place):
+    spec, options = trained()
+    predict("photos", spec, out="predictions", **options)
+    written = manyhot.build_gallery("labels.csv", "predictions", out="gallery")
+    shown = (place / "gallery/data/index.js").read_text(encoding="utf-8")
+    names = json.loads(shown[shown.index("(") + 1 : shown.rindex(")")])["names"]
+    assert [names[str(shot.label)] for shot in written.gallery.shots][:3] == ["tabby cat", "dog", "sofa"]
+    assert len([*(place / "gallery/photos").iterdir()]) == 9
+
+
+def test_the_labels_of_the_data_set_count_and_not_those_of_another_images_table(place):
+    spec, options = trained()
+    predict("photos", spec, labels="labels.csv", out="predictions", **options)
+    few = (place / "labels.csv").read_text().splitlines()[:4]
+    (place / "few.csv").write_text("\n".join([few[0], *(line.replace("k3", "k1") for line in few[1:])]))
+    (source,) = open_inputs("few.csv", "predictions", reading=Reading(images="predictions"))
+    labelled = source.images.table.filter(source.images.label.is_valid())
+    names = [source.classes.keys[c] for c in labelled["label"].to_pylist()]
+    assert dict(zip(labelled["image_id"].to_pylist(), names, strict=True)) == {
+        "0.png": "k1",
+        "1.png": "k1",
+        "2.png": "k2",
+    }
+    assert "uri" in labelled.column_names
+
+
+def test_labels_that_are_no_classes_of_the_model_are_noted(place):
+    (place / "folders/wolf").mkdir(parents=True)
+    (place / "photos/0.png").rename(place / "folders/wolf/0.png")
+    spec, options = trained()
+    assert predict("folders", spec, out="predictions", **options).notes == (
+        "the images have labels, such as wolf, but these are not classes of the model, so that they are not "
+        "written; manyhot transfer --method probe fits a model of these classes",
+    )

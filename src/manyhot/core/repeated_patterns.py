@@ -61,6 +61,48 @@ class FixedPattern:
     is_flat: bool
     score: Floats
 
+    @property
+    def is_frame(self) -> bool:
+        """Whether it covers most of a ring of three pixels along the border."""
+        ring = np.ones((THUMBNAIL_SIDE, THUMBNAIL_SIDE), bool)
+        ring[3:-3, 3:-3] = False
+        return bool(self.where[ring].mean() > 0.6)
+
+    @property
+    def boxes(self) -> Floats:
+        """The boxes around it, as fractions of width and height, shape (k, 4): four if it is a frame.
+
+        They are a pixel of a thumbnail larger on each side, since a pixel is often covered in part.
+        """
+        if self.is_frame:
+            depths = range(1, THUMBNAIL_SIDE // 2)
+            deep = next((d for d in depths if _ring_at(self.where, d) < 0.5), THUMBNAIL_SIDE // 4)
+            return frame_boxes((deep + 1) / THUMBNAIL_SIDE, (deep + 1) / THUMBNAIL_SIDE)
+        rows, columns = np.flatnonzero(self.where.any(axis=1)), np.flatnonzero(self.where.any(axis=0))
+        ends = np.array([[columns[0] - 1, rows[0] - 1, columns[-1] + 2, rows[-1] + 2]]) / THUMBNAIL_SIDE
+        return np.asarray(ends.clip(0, 1), np.float64)
+
+
+def _ring_at(where: Bools, depth: int) -> float:
+    """Return the share of the pixels at a distance from the border that belong to a pattern."""
+    inner = where[depth : len(where) - depth, depth : len(where) - depth]
+    return float(np.concatenate([inner[0], inner[-1], inner[1:-1, 0], inner[1:-1, -1]]).mean())
+
+
+def frame_boxes(across: float, down: float) -> Floats:
+    """Return the boxes at the top, bottom, left and right of a frame, shape (4, 4).
+
+    `across` and `down` are its width as fractions of the width and the height of the image.
+    """
+    return np.array(
+        [
+            (0, 0, 1, down),
+            (0, 1 - down, 1, 1),
+            (0, down, across, 1 - down),
+            (1 - across, down, 1, 1 - down),
+        ]
+    )
+
 
 def find_fixed_pattern(thumbnails: Thumbnails, group: Ints, elsewhere: Ints) -> FixedPattern | None:
     """Return the pattern at one place that images of a group share, or None if there is none.

@@ -24,6 +24,8 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
+from manyhot.diagnose.calibration_chapter import HELD, called
+from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.confidence import (
     FITTED_TO,
@@ -38,7 +40,6 @@ from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Was
-from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions, Row, schema
 from manyhot.tables.arrays import label_sets, probabilities
@@ -117,7 +118,7 @@ declare_table(
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration(Result):
+class Calibration(DiagnosisResult):
     """Calibration of models before and after recalibration, and their prediction sets.
 
     Attributes
@@ -384,14 +385,6 @@ def _reason(error: InputError) -> str:
 
 
 _RIGHT = {"label": "the original label", "set": "in the label set"}
-_HELD = {
-    "label": "the original label",
-    "one": "one class of the label set",
-    "all": "all of the label set",
-} | {
-    "drawn": "a class drawn with p",
-    "drawn_all": "all of a drawn label set",
-}
 
 
 def _model_lines(dataset: str, model: str, rows: Sequence[Row]) -> Iterator[str]:
@@ -401,7 +394,7 @@ def _model_lines(dataset: str, model: str, rows: Sequence[Row]) -> Iterator[str]
     yield f"{dataset}, {model}: fitted on {fitted:,} images, evaluated on {n:,} others{without}"
     versions: dict[str, dict[str, Row]] = {}
     for row in rows:
-        versions.setdefault(_called(row), {})[row["metric"]] = row
+        versions.setdefault(called(row), {})[row["metric"]] = row
     for event, metrics in MEASURES.items():
         own = {name: [of[m] for m in metrics if _cell(of.get(m)) != "–"] for name, of in versions.items()}
         of_event = {row["n"] for of in own.values() for row in of}
@@ -426,10 +419,6 @@ def _model_lines(dataset: str, model: str, rows: Sequence[Row]) -> Iterator[str]
         yield ""
 
 
-def _called(row: Row) -> str:
-    return "as it is" if row["method"] == "none" else f"{row['method']} ({row['fitted_to']})"
-
-
 def _cell(row: Row | None) -> str:
     if row is None or row["value"] != row["value"]:
         return "–"
@@ -450,7 +439,7 @@ def _set_lines(rows: Sequence[Row]) -> Iterator[str]:
         return
     cells = [
         (
-            _HELD[r["cover"]],
+            HELD[r["cover"]],
             f"{1 - r['alpha']:.1%}",
             f"{r['coverage']:.1%} ({r['lo']:.1%} to {r['hi']:.1%})",
             _size(r),

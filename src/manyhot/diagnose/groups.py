@@ -46,10 +46,11 @@ from manyhot.diagnose.groups_findings import (
     stratum_of,
     unseen_half,
 )
+from manyhot.diagnose.groups_objects import MarkedImages, marked_images
 from manyhot.diagnose.groups_result import WeakGroups, groups_result
 from manyhot.diagnose.image_statistics import STATISTICS, MeasuredImages, measure_images
 from manyhot.errors import InputError
-from manyhot.evaluate.gallery import photographed
+from manyhot.evaluate.gallery import photographed, with_photographs
 from manyhot.evaluate.slices import labels_of, model_cases
 from manyhot.files import sha256
 from manyhot.formats import read_images, read_objects
@@ -146,7 +147,8 @@ def diagnose_groups(
     evidence = _Evidence(metadata, objects, embeddings, reading)
     findings, measured, notes, inputs = list[GroupFinding](), list[pa.Table](), list[str](), dict[str, str]()
     n_models = 0
-    sources = list(_sources(labels, predictions, models, reading, run))
+    opened = _sources(labels, predictions, models, reading, run)
+    sources = [with_photographs(source, predictions, reading) for source in opened]
     for source in sources:
         search = _Search.of(source, labels, evidence, settings, run)
         own = search.findings(reading, run)
@@ -156,6 +158,7 @@ def diagnose_groups(
         notes += [*search.notes, *source.misfits.notes(source.name)]
         inputs |= source.inputs
     inputs |= evidence.hashes()
+    marks = search.marks(findings) if len(sources) == 1 else None
     return groups_result(
         findings,
         measured,
@@ -163,6 +166,7 @@ def diagnose_groups(
         tuple(dict.fromkeys(notes)),
         inputs,
         {**vars(settings), "models": n_models},
+        marks,
     )
 
 
@@ -269,7 +273,7 @@ class _Search:
         sets = label_sets(table)
         classes = source.classes or class_list_of(table.class_hash)
         made = cls(source, table, sets, stratum_of(sets), _names(classes, sets.n_classes), settings)
-        made._measure(labels, evidence, run)
+        made._measure(_cache(labels, source, evidence.reading), run)
         made._group(labels, evidence)
         if not made.groups:
             raise InputError(
@@ -285,7 +289,7 @@ class _Search:
         """The half of the images on which patterns are searched."""
         return unseen_half(len(self.sets), self.settings.seed)
 
-    def _measure(self, labels: LabelsLike, evidence: _Evidence, run: Run) -> None:
+    def _measure(self, cache: Path | None, run: Run) -> None:
         if self.source.images is None or not photographed(self.source):
             self.notes.append(
                 f"{self.source.name}: the places of the photographs are not known, so that no groups are "
@@ -297,9 +301,7 @@ class _Search:
         column = images.column_names.index("image_id")
         self.images = Images(images.set_column(column, "image_id", self.labels.image_id))
         uris = self.images.table["uri"].to_pylist()
-        self.measured = measure_images(
-            self.labels.image_id, uris, _cache(labels, self.source, evidence.reading), run
-        )
+        self.measured = measure_images(self.labels.image_id, uris, cache, run)
         lost = int((~self.measured.is_measured).sum())
         if lost:
             reason = self.measured.table["skipped"].drop_null()[0].as_py()
@@ -387,6 +389,13 @@ class _Search:
             if run.on_progress:
                 run.on_progress("searching for patterns that recur", done, len(pairs))
         return list(found.values())
+
+    def marks(self, findings: Sequence[GroupFinding]) -> MarkedImages | None:
+        """Return the frames, tags and bands of the findings, with the images that have them."""
+        classes = self.source.classes or class_list_of(self.labels.class_hash)
+        if self.measured is None:
+            return None
+        return marked_images(findings, self.labels, classes, self.measured.is_measured.tolist())
 
     def statistics(self, findings: Sequence[GroupFinding]) -> pa.Table:
         """Return the table of the statistics of all images, with the groups of each."""

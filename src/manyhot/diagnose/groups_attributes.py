@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from manyhot.core.repeated_patterns import (
     Patches,
     find_fixed_pattern,
     find_repeated_patch,
+    frame_boxes,
 )
 from manyhot.core.sets import YES, LabelSets
 from manyhot.diagnose.image_statistics import MeasuredImages
@@ -58,6 +60,25 @@ _DIMENSIONS = 32
 
 
 @dataclass(frozen=True, eq=False)
+class Mark:
+    """A frame, tag or band, and where it is.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``green frame``.
+    inside : ndarray of bool, shape (n,)
+        The images that have it.
+    boxes : callable
+        Returns its boxes in an image with this row, as fractions of width and height, shape (k, 4).
+    """
+
+    name: str
+    inside: Bools
+    boxes: Callable[[int], Floats]
+
+
+@dataclass(frozen=True, eq=False)
 class ImageGroup:
     """A group of images.
 
@@ -72,6 +93,8 @@ class ImageGroup:
     inside : ndarray of bool, shape (n,)
     is_searched : bool
         Whether labels or predictions of some images were used to define it.
+    mark : Mark, optional
+        What the images of the group have, or lack, if its place is known.
     """
 
     kind: str
@@ -79,6 +102,7 @@ class ImageGroup:
     phrase: str
     inside: Bools
     is_searched: bool = False
+    mark: Mark | None = None
 
 
 def without(group: ImageGroup, among: Bools) -> ImageGroup:
@@ -88,7 +112,9 @@ def without(group: ImageGroup, among: Bools) -> ImageGroup:
         if group.phrase.startswith("with ")
         else f"not {group.phrase}"
     )
-    return ImageGroup(group.kind, f"no {group.name}", phrase, among & ~group.inside, group.is_searched)
+    return ImageGroup(
+        group.kind, f"no {group.name}", phrase, among & ~group.inside, group.is_searched, group.mark
+    )
 
 
 # Photographs.
@@ -123,12 +149,19 @@ def _frames(images: MeasuredImages) -> Iterator[ImageGroup]:
     has = images.values("frame") >= _FRAME
     colours = np.stack([images.values(f"frame_{c}") for c in "rgb"], axis=1)
     names = np.array([colour_name(c) if h else "" for c, h in zip(colours, has, strict=True)])
-    for name in np.unique(names[has]):
-        group = ImageGroup("frame", f"{name} frame", f"with {_a(name)} frame", names == name)
+    distinct = np.unique(names[has])
+    each = [(f"{name} frame", names == name) for name in distinct]
+    for name, inside in [*each, *([("frame", has)] if len(distinct) > 1 else [])]:
+        mark = Mark(name, inside, partial(_boxes_of_frame, images))
+        group = ImageGroup("frame", name, f"with {_a(name)}", inside, mark=mark)
         yield from (group, without(group, images.is_measured))
-    if len(np.unique(names[has])) > 1:
-        group = ImageGroup("frame", "frame", "with a frame", has)
-        yield from (group, without(group, images.is_measured))
+
+
+def _boxes_of_frame(images: MeasuredImages, row: int) -> Floats:
+    """Return the boxes of a measured frame, a tenth and one of 256 pixels wider than it was measured."""
+    width, height, measured = (float(images.values(c)[row]) for c in ("width", "height", "frame_width"))
+    deep = (1.1 * measured + 1 / 256) * min(width, height)
+    return frame_boxes(deep / width, deep / height)
 
 
 def _a(word: str) -> str:
@@ -321,18 +354,18 @@ class PatternSearch:
     def groups(self, chosen: Bools, others: Bools, min_images: int) -> Iterator[ImageGroup]:
         """Yield the images with a pattern that chosen images share, at one place or at changing places."""
         usable = self.seen & self.images.is_measured
-        inside, outside = np.flatnonzero(chosen & usable), np.flatnonzero(others & usable)
-        if min(len(inside), len(outside)) < min_images:
+        own, outside = np.flatnonzero(chosen & usable), np.flatnonzero(others & usable)
+        if min(len(own), len(outside)) < min_images:
             return
-        fixed = find_fixed_pattern(self.images.thumbnails, inside, outside)
+        fixed = find_fixed_pattern(self.images.thumbnails, own, outside)
         if fixed is not None:
             name, phrase = _place(fixed)
-            group = ImageGroup(
-                "frame" if name.endswith("frame") else "mark", name, phrase, fixed.score >= _AGREES, True
-            )
+            inside, boxes = fixed.score >= _AGREES, fixed.boxes
+            mark = Mark(name, inside, lambda _: boxes)
+            group = ImageGroup("frame" if fixed.is_frame else "mark", name, phrase, inside, True, mark)
             yield from (group, without(group, self.images.is_measured))
             return
-        patch = find_repeated_patch(self.patches, inside, outside, np.random.default_rng(self.seed))
+        patch = find_repeated_patch(self.patches, own, outside, np.random.default_rng(self.seed))
         if patch is not None:
             at = self.images.table["image_id"][patch.image].as_py()
             place = " and ".join(
@@ -350,9 +383,7 @@ def _place(pattern: FixedPattern) -> tuple[str, str]:
     top, bottom, left, right = rows[0], rows[-1], columns[0], columns[-1]
     tall, wide = (bottom - top + 1) / THUMBNAIL_SIDE, (right - left + 1) / THUMBNAIL_SIDE
     colour = f"{colour_name(pattern.colour)} " if pattern.is_flat else ""
-    ring = np.ones((THUMBNAIL_SIDE, THUMBNAIL_SIDE), bool)
-    ring[3:-3, 3:-3] = False
-    if pattern.where[ring].mean() > 0.6:
+    if pattern.is_frame:
         name = f"{colour}frame"
         return name, f"with {_a(name)}"
     vertical = "top" if bottom < THUMBNAIL_SIDE * 0.6 else "bottom" if top >= THUMBNAIL_SIDE * 0.4 else ""

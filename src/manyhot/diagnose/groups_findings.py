@@ -12,7 +12,7 @@ from manyhot.core.array_types import Bools, Ints
 from manyhot.core.group_search import FAMILY_WISE, Groups, GroupSearch, Outcome, explain_away, search_groups
 from manyhot.core.sets import NO_LABEL, UNCLEAR, Case, LabelSets
 from manyhot.core.share_intervals import difference_of_shares, wilson_interval
-from manyhot.diagnose.groups_attributes import GROUP_KINDS, OVERLAYS, ImageGroup
+from manyhot.diagnose.groups_attributes import GROUP_KINDS, OVERLAYS, ImageGroup, Mark
 from manyhot.tables import RowDict
 
 OUTCOMES = ("error", "sure_error", "called", "missed", "label")
@@ -121,12 +121,15 @@ class GroupFinding:
         Images to show, with the event first.
     n_events : int
         How many of these have the event.
+    mark : Mark, optional
+        As in `ImageGroup`.
     """
 
     row: RowDict
     inside: Bools
     examples: Ints
     n_events: int
+    mark: Mark | None = None
 
 
 def find_groups(
@@ -170,7 +173,16 @@ def find_groups(
             [g.name for g in groups], explain_away(tested, outcome.outcome, candidates, search.critical)
         ):
             findings.append(_finding(table, group, also, names, min_confidence, seen, seed))
-    return sorted(findings, key=lambda f: -f.row["difference_lo"])
+    return sorted(_without_opposites(findings), key=lambda f: -f.row["difference_lo"])
+
+
+def _without_opposites(findings: Sequence[GroupFinding]) -> Iterator[GroupFinding]:
+    """Yield the findings, but not that images of other labels lack what images of a label have."""
+    of_labels = {f.row["name"] for f in findings if f.row["outcome"] == "label"}
+    for finding in findings:
+        name, bare = finding.row["name"], finding.row["name"].removeprefix("no ")
+        if finding.row["outcome"] != "label" or bare == name or bare not in of_labels:
+            yield finding
 
 
 def _explained(
@@ -280,7 +292,7 @@ def _finding(
     row["sentence"] = group_sentence(row, of.phrase, min_confidence)
     counted = outcome.outcome.counts & of.inside & ~(seen & of.is_searched)
     examples, n_events = _examples(counted, outcome.outcome.event, seed)
-    return GroupFinding(row, of.inside, examples, n_events)
+    return GroupFinding(row, of.inside, examples, n_events, of.mark)
 
 
 def _examples(counted: Bools, event: Bools, seed: int) -> tuple[Ints, int]:

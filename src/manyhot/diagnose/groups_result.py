@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from manyhot.core.group_search import FAMILY_WISE
 from manyhot.data.data_sets import Source
 from manyhot.diagnose.groups_attributes import GROUP_KINDS
 from manyhot.diagnose.groups_findings import OUTCOMES, GroupFinding
+from manyhot.diagnose.groups_objects import LABELS, OBJECTS, MarkedImages, forget_marks
 from manyhot.diagnose.page import DiagnosisResult, forget_pictures
 from manyhot.errors import MissingExtraError
 from manyhot.evaluate.gallery import find_photographs
@@ -116,6 +118,8 @@ class WeakGroups(DiagnosisResult):
         each image, for use as slices.
     sources : tuple of Source
         The data sets, whose photographs are shown.
+    marks : MarkedImages, optional
+        The frames, tags and bands of the findings as objects, and label sets with them, for `mitigate`.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -126,6 +130,7 @@ class WeakGroups(DiagnosisResult):
     group_examples: pa.Table
     images: pa.Table
     sources: tuple[Source, ...] = field(default=(), repr=False)
+    marks: MarkedImages | None = field(default=None, repr=False)
 
     def lines(self) -> Iterator[str]:
         """Yield the answer, and the first findings of models and of labels."""
@@ -140,6 +145,9 @@ class WeakGroups(DiagnosisResult):
                 yield f"{row['group']:3}  {row['sentence']} ({p}{also})"
             if len(part) > _PRINTED:
                 yield f"     … and {len(part) - _PRINTED:,} more in the table"
+        if self.marks is not None and (step := _to_mitigate(rows, "groups")):
+            yield ""
+            yield f"next: {step.text[:-1]}: {step.command}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the findings with their images, and the notes."""
@@ -147,12 +155,15 @@ class WeakGroups(DiagnosisResult):
         return {name: rows[name] for name in ("groups", "group_examples", "notes")}
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write photographs of the first groups, the tables and the page."""
+        """Write photographs of the first groups, the tables, the objects and the page."""
         folder = Path(out)
+        forget_marks(folder)
+        own = [] if self.marks is None else self.marks.write(folder, run)
         forget_pictures(folder, "group_examples", ("photograph",), GROUP_EXAMPLES)
         drawn = _photographs(self.group_examples, self.images, folder)
         object.__setattr__(self, "group_examples", drawn)
-        return super().write(out, run=run)
+        *written, page = super().write(out, run=run)
+        return [*written, *own, page]
 
 
 def groups_result(
@@ -162,6 +173,7 @@ def groups_result(
     notes: tuple[str, ...],
     inputs: Mapping[str, str],
     settings: Mapping[str, object],
+    marks: MarkedImages | None = None,
 ) -> WeakGroups:
     """Return the tables of findings: of models first, those with the clearest difference first."""
     ordered = sorted(findings, key=lambda f: (f.row["model"] is None, -f.row["difference_lo"]))
@@ -177,6 +189,7 @@ def groups_result(
         pa.Table.from_pylist(examples, schema("group_examples")),
         pa.concat_tables(measured, promote_options="default"),
         tuple(sources),
+        marks,
         notes=notes,
         inputs=inputs,
         metadata={name: f"{value:g}" for name, value in settings.items() if isinstance(value, int | float)},
@@ -279,6 +292,21 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
         figures,
         tuple(listings),
         albums,
+        _to_mitigate(rows, folder.name) if (folder / OBJECTS).is_file() else None,
+    )
+
+
+def _to_mitigate(rows: Sequence[Row], folder: str) -> NextStep | None:
+    """Return how to fit a head without the first frame, tag or band that is associated with a class."""
+    of_class = (r for r in rows if r["kind"] in ("frame", "mark") and r["class_name"] is not None)
+    first = next((row for row in of_class if not row["name"].startswith("no ")), None)
+    if first is None:
+        return None
+    pair = shlex.quote(f"{first['class_name']}:{first['name']}")
+    return NextStep(
+        f"fit a head that does not depend on the {first['name']}, whose boxes are in {OBJECTS}.",
+        f"manyhot mitigate IMAGES --objects {folder}/{OBJECTS} --labels {folder}/{LABELS} --model NAME "
+        f"--pair {pair}",
     )
 
 

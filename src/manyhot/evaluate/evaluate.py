@@ -347,6 +347,7 @@ def evaluate(
     metrics = benchmark.metrics if metrics is None and benchmark is not None else metrics
     parts = [_judged(source, metrics, slices, resampling, audit, reading, run) for source in sources]
     evaluation = replace(Evaluation.concat(parts) if len(parts) > 1 else parts[0], gallery=gallery)
+    evaluation = replace(evaluation, slices=(slices,) if isinstance(slices, str) else tuple(slices))
     return evaluation if entrants is None else _among_published(evaluation, entrants, run)
 
 

@@ -18,7 +18,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
-from manyhot.data.data_sets import Source
+from manyhot.data.data_sets import Source, labelled_like
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
@@ -30,7 +30,8 @@ from manyhot.data.inputs import (
 from manyhot.errors import InputError, ManyhotError
 from manyhot.evaluate.gallery_findings import FindingsLike, read_image_findings
 from manyhot.evaluate.gallery_models import ShownModel, check_alike, classes_to_show, shown_models
-from manyhot.formats.writing import PathLike, check_apart
+from manyhot.formats import read_images
+from manyhot.formats.writing import PathLike, check_apart, images_file
 from manyhot.parameters import Repeated, Shown
 from manyhot.predict.similar import Embedded, embedded_in, similar
 from manyhot.predict.sources import open_source
@@ -38,6 +39,7 @@ from manyhot.result import Result
 from manyhot.run import QUIET, Progress, Run
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.image_ids import ids_like
+from manyhot.tables.labels import with_ids_like
 from manyhot.tables.skipped_files import SkippedFiles
 
 if TYPE_CHECKING:
@@ -142,7 +144,7 @@ def build_gallery(
     if len(sources) > 1:
         names = ", ".join(source.name for source in sources)
         raise InputError("A gallery shows one data set.", got=labels, allowed=names)
-    (source,) = sources
+    source = with_photographs(sources[0], files, reading)
     images = _images_of(source, labels)
     chosen = shown_models(source.labels, source.models(), images, source.misfits)
     check_alike(chosen)
@@ -212,6 +214,26 @@ def report_gallery(
 def photographed(source: Source) -> bool:
     """Return whether a data set has a table with the places of its photographs."""
     return source.images is not None and "uri" in source.images.table.column_names
+
+
+def with_photographs(source: Source, predictions: PredictionsLike, reading: Reading) -> Source:
+    """Return a data set with the places of photographs in the folder of its predictions, if it has none."""
+    given = predictions if isinstance(predictions, list | tuple) else [predictions]
+    paths = [Path(p) for p in given if isinstance(p, str | os.PathLike)]
+    ids = next((t.image_id for t in (source.labels, source.images) if t is not None), None)
+    if photographed(source) or reading.images is not None or ids is None:
+        return source
+    for path in paths:
+        file = images_file(path if path.is_dir() else path.parent)
+        images = read_images(file) if file.is_file() else None
+        if images is not None and "uri" in images.table.column_names:
+            bare = images.table.drop_columns([c for c in images.table.column_names if c == "label"])
+            found, _ = with_ids_like(
+                Images(bare, images.name), ids, other_name=source.name, match=reading.match
+            )
+            own = source.images or Images(pa.table({"image_id": ids}))
+            return replace(source, images=labelled_like(found, own, reading.match))
+    return source
 
 
 def write_gallery_of(

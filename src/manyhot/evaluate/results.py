@@ -36,6 +36,7 @@ from manyhot.evaluate.terminal import (
     has_interval,
     headline_blocks,
     headline_lines,
+    slice_lines,
 )
 from manyhot.evaluate.write import (
     CLASS_PICTURES,
@@ -109,6 +110,8 @@ class Evaluation(Result):
         The data sets, for the report.
     gallery : int, optional
         Maximum number of images for a gallery in the report.
+    slices : tuple of str
+        The requested slices, which the terminal shows.
     metadata : Mapping of str to str
         ``metrics`` (descriptions of the metrics, as JSON), ``resamples``, ``seed``, and ``classes`` (the hash
         of the class list).
@@ -130,6 +133,7 @@ class Evaluation(Result):
     own: tuple[str, ...] = ()
     judged: tuple[JudgedData, ...] = ()
     gallery: int | None = None
+    slices: tuple[str, ...] = ()
     _page_notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -268,6 +272,7 @@ class Evaluation(Result):
     def lines(self) -> Iterator[str]:
         """Yield the best models of each data set, the user's own models with ranks, and the mean drops."""
         yield from headline_lines(self._blocks, conclusions(self.as_results()))
+        yield from slice_lines(self.as_results(), self.slices)
         yield from posterior_lines(self.posterior)
         yield from change_lines(self.comparison.drops.to_pylist())
         yield from ratio_lines(self.error_ratios.to_pylist())

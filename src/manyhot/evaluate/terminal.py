@@ -110,6 +110,32 @@ def headline_lines(blocks: Iterable[Block], below: Mapping[str, str] = MappingPr
         yield FARTHER_END
 
 
+_SLICES = 12
+"""Requested slices that are printed."""
+
+_SLICED_MODELS = 5
+
+
+def slice_lines(results: Results, requested: Collection[str]) -> Iterator[str]:
+    """Yield the leading metric of the first models on the slices that were requested."""
+    about = json.loads(results.about["metrics"])
+    for dataset in results.datasets:
+        at = leading_metric(results, dataset)
+        own = [(s, of) for (name, m, s), of in results.values_at.items() if (name, m) == (dataset, at)]
+        asked = [(s, of) for s, of in own if any(s == r or s.startswith(f"{r}=") for r in requested)]
+        if not asked:
+            continue
+        models = list(results.values_at[dataset, at, "all"])[:_SLICED_MODELS]
+        yield f"{dataset}: {at} on each slice"
+        rows = []
+        for name, of in asked[:_SLICES]:
+            n = next((f"{of[m].n:,}" for m in models if m in of), "–")
+            rows.append((name, *(_figure(of.get(m), about[at]["unit"]) for m in models), n))
+        yield from table_lines(("slice", *models, "images"), rows)
+        if len(asked) > _SLICES:
+            yield f"… and {len(asked) - _SLICES:,} more slices in the table"
+
+
 def has_interval(block: Block) -> bool:
     """Return whether a value of a block has an interval."""
     return any("±" in cell for row in block.rows for cell in row)

@@ -395,8 +395,14 @@ def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
         with reading(path):
             inside = [p for p in sorted(path.iterdir()) if p.is_file() and detect(p, ("predictions",))]
         if not inside:
+            detected = path / "predictions"  # as manyhot detect writes them
             raise InputError(
-                "The folder holds no predictions.", where=path, allowed=", ".join(_suffixes("predictions"))
+                "The folder holds no predictions.",
+                where=path,
+                allowed=", ".join(_suffixes("predictions")),
+                do=f"pass {detected}"
+                if detected.is_dir()
+                else "make them with manyhot predict IMAGES --model NAME --out FOLDER",
             )
         files += inside
     return list(dict.fromkeys(files))

@@ -21,7 +21,7 @@ from manyhot.predict.predicted_model import PredictedModel
 from manyhot.predict.ray import engine_of, run_on_ray
 from manyhot.predict.run import TOP_CLASSES, PredictSettings
 from manyhot.predict.several import FailedModel, names_of, predict_models
-from manyhot.predict.sources import ImagesLike, is_one_image, open_source
+from manyhot.predict.sources import ImagesLike, ImageSource, is_one_image, open_source
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 
@@ -195,13 +195,13 @@ def predict(
                 run.event("failures", {"model": outcome.model, "text": _failure(outcome)})
                 continue
             done.append(outcome)
-            for note in _unlabelled(done) if len(done) == 1 else ():
+            for note in _unlabelled(source, done) if len(done) == 1 else ():
                 run.event("note", {"model": outcome.model, "text": note})
             run.event("done", {"model": outcome.model, "done": outcome})
     written = dict.fromkeys(path for one in done for path in one.files)
     # The tables that the models share come last.
     shared = [path for path in written if path in done[0].shared]
-    notes = dict.fromkeys((*(note for one in done for note in one.notes), *_unlabelled(done)))
+    notes = dict.fromkeys((*(note for one in done for note in one.notes), *_unlabelled(source, done)))
     notes |= dict.fromkeys(_failure(FailedModel(*one)) for one in failed.items())
     written_last = (*(p for p in written if p not in shared), *shared)
     return PredictResult(tuple(done), failed, notes=tuple(notes), written=written_last)
@@ -235,13 +235,21 @@ def _sentences(names: Sequence[str], templates: PathLike | Sequence[str] | None)
     return read_templates(templates)
 
 
-def _unlabelled(done: Sequence[PredictedModel]) -> Iterator[str]:
+def _unlabelled(source: ImageSource, done: Sequence[PredictedModel]) -> Iterator[str]:
     """Yield a note if the images table that was written has no labels."""
     import pyarrow.parquet as pq
 
     written = {path for one in done for path in one.files}
-    if any("label" not in pq.read_schema(p).names for p in written if p.name == IMAGES):
+    if not any("label" not in pq.read_schema(p).names for p in written if p.name == IMAGES):
+        return
+    first = next((item.label for part in source.parts[:1] for item, _ in part.items()), None)
+    if first in (None, Path(source.uri).name):  # a folder without folders of classes
         yield "the images have no labels; manyhot audit draws a sample of them for people to label"
+    else:
+        yield (
+            f"the images have labels, such as {first}, but these are not classes of the model, so that they "
+            "are not written; manyhot transfer --method probe fits a model of these classes"
+        )
 
 
 def _shard(text: str) -> tuple[int, int]:

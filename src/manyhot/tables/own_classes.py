@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ from manyhot.tables.frames import one_chunk
 from manyhot.tables.labels import Images, Labels, with_zeros
 from manyhot.tables.predictions import Predictions
 from manyhot.tables.schemas import metadata
+
+_T = TypeVar("_T")
 
 _EXAMPLES = 3
 """Names in a message."""
@@ -295,9 +298,25 @@ def _of_names(
         return JoinedClasses(len(imagenet), imagenet)
     if sort and own_list(both) is not None:
         # The same numbers to the last digit, whatever the order of the columns.
-        is_complete = model is not None or both.is_complete
-        both = replace(classes_seen(both.keys, both.name), is_complete=is_complete)
+        both = replace(_sorted(both), is_complete=model is not None or both.is_complete)
     return JoinedClasses(len(both), both, own)
+
+
+def _sorted(classes: ClassList) -> ClassList:
+    """Return the classes in the order of their keys as strings."""
+    order = sorted(range(len(classes)), key=classes.keys.__getitem__)
+
+    def ordered(column: tuple[_T, ...]) -> tuple[_T, ...]:
+        return tuple(column[i] for i in order)
+
+    return replace(
+        classes,
+        keys=ordered(classes.keys),
+        names=ordered(classes.names),
+        synonyms=ordered(classes.synonyms),
+        definitions=ordered(classes.definitions),
+        hypernyms=ordered(classes.hypernyms),
+    )
 
 
 def _union(a: ClassList, b: ClassList) -> ClassList:

@@ -114,7 +114,12 @@ def test_the_head_is_a_model_with_the_classes_of_the_labels(method):
     if method == "probe":
         split = Reading(images=f"to-{method}/split.csv")
         results = evaluate(f"by-{method}", reading=split, slices=["split=test"])
-        assert results.value("top1", slice="split=test") == value(found, "probe/top1")
+        accuracy = results.value("top1", slice="split=test")
+        assert accuracy == value(found, "probe/top1")
+        shown = str(results)  # the slice that was asked for is on the terminal, with its images
+        assert "by-probe: top1 on each slice\n" in shown
+        (line,) = (line for line in shown.splitlines() if line.startswith("split=test "))
+        assert line.split()[1:] == [f"{accuracy:.2%}", *line.split()[2:-1], str(TEST.sum())]
     else:
         (file,) = (path for path in Path("by-multilabel").glob("*.parquet") if path.name != "images.parquet")
         scores = np.stack(pl.read_parquet(file).sort("image_id")["scores"].to_list())[TEST]

@@ -1,0 +1,126 @@
+"""The chapter about calibration: what is left of the calibration error, and prediction sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from manyhot.registry import register
+from manyhot.report.chapter import Chapter, NextStep, Tables, listing, rows_of, with_ends
+from manyhot.report.listings import ColumnHead, Listing
+from manyhot.report.text import title_of
+from manyhot.tables import Row
+
+CALIBRATION_ERRORS = {"ece_set": "in the label set", "ece": "the original label"}
+"""The calibration errors, by what counts as right; the first that there is decides."""
+
+HELD = {
+    "label": "the original label",
+    "one": "one class of the label set",
+    "all": "all of the label set",
+    "drawn": "a class drawn with p",
+    "drawn_all": "all of a drawn label set",
+}
+"""What prediction sets contain."""
+
+
+def calibration_answer(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield, for each model, its calibration error as it is, and after the best method."""
+    models = dict.fromkeys((row["dataset"], row["model"]) for row in rows)
+    for dataset, model in models:
+        own = [r for r in rows if (r["dataset"], r["model"]) == (dataset, model) and r["value"] == r["value"]]
+        by = {m: [r for r in own if r["metric"] == m] for m in CALIBRATION_ERRORS}
+        values = {m: [r["value"] for r in rows if r["method"] == "none"] for m, rows in by.items()}
+        # Label sets that are only original labels say nothing else.
+        metric = "ece_set" if values["ece_set"] and values["ece_set"] != values["ece"] else "ece"
+        of = by[metric]
+        before = next((r for r in of if r["method"] == "none"), None)
+        if before is None:
+            continue
+        best = min(of, key=lambda r: float(r["value"]))
+        after = (
+            "no method makes it smaller"
+            if best is before
+            else f"{best['value']:.3f} after {called(best)}, the best of {len(of) - 1:,}"
+        )
+        yield (
+            f"The confidence of {model} is wrong by {before['value']:.3f} on average (ECE; right if the top "
+            f"class is {CALIBRATION_ERRORS[metric]}), on {before['n']:,} held-out images of "
+            f"{title_of(dataset)}; {after}."
+        )
+
+
+def called(row: Row) -> str:
+    """Return the name of a recalibration and what it was fitted to."""
+    return "as it is" if row["method"] == "none" else f"{row['method']} ({row['fitted_to']})"
+
+
+@register(
+    "chapter",
+    "calibration",
+    tables=("calibration", "prediction_sets"),
+    next=NextStep(
+        "sort the errors that are made with a high confidence.",
+        "manyhot diagnose errors DATASET --predictions FOLDER --min-confidence 0.9",
+    ),
+)
+def calibration_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
+    """Return the chapter about calibration, or None if there is no table ``calibration``."""
+    if "calibration" not in named or not named["calibration"].num_rows:
+        return None
+    rows = rows_of(named, "calibration")
+    lead = (
+        " ".join(calibration_answer(rows)),
+        "Methods are fitted on some of the images and evaluated on the others. A small error is not a good "
+        "model: likelihood (NLL) and Brier score also count how well right and wrong are told apart.",
+    )
+    sets = rows_of(named, "prediction_sets") if "prediction_sets" in named else []
+    tables = (_measured(rows), *([_sets(sets)] if sets else []))
+    return Chapter("calibration", "Calibration", "Does confidence match accuracy?", lead, (), tables)
+
+
+def _measured(rows: Sequence[Row]) -> Listing:
+    heads = (
+        ColumnHead("Model", number=False),
+        ColumnHead("Recalibration", number=False),
+        ColumnHead("Metric", number=False),
+        ColumnHead("Value"),
+        ColumnHead("95 %"),
+        ColumnHead("Images"),
+        ColumnHead("Data set", number=False),
+    )
+    defined = [row for row in rows if row["value"] == row["value"]]
+    return listing("calibration-methods", "Before and after recalibration", heads, defined, _cells)
+
+
+def _cells(r: Row) -> tuple[str, ...]:
+    ends = "" if r["lo"] is None else f"{r['lo']:.3f} to {r['hi']:.3f}"
+    about = (r["model"], called(r), r["metric"], f"{r['value']:.3f}", ends, f"{r['n']:,}")
+    return (*about, title_of(r["dataset"]))
+
+
+def _sets(rows: Sequence[Row]) -> Listing:
+    heads = (
+        ColumnHead("Model", number=False),
+        ColumnHead("Sets that hold", number=False),
+        ColumnHead("Target"),
+        ColumnHead("Measured"),
+        ColumnHead("Mean size"),
+        ColumnHead("Images"),
+        ColumnHead("Data set", number=False),
+    )
+    return listing(
+        "prediction-sets",
+        "Prediction sets",
+        heads,
+        rows,
+        lambda r: (
+            r["model"],
+            HELD[r["cover"]],
+            f"{1 - r['alpha']:.0%}".replace("%", " %"),
+            with_ends(r["coverage"], r["lo"], r["hi"]),
+            f"{r['mean_size']:,.2f}",
+            f"{r['n']:,}",
+            title_of(r["dataset"]),
+        ),
+    )

@@ -234,3 +234,19 @@ def test_states_that_name_no_files(tmp_path, files):
     with pytest.raises(InputError) as error:
         open_source(saved_by_hand(tmp_path / "x", {"_data_files": files}))
     assert str(error.value).startswith("The folder is not a data set written by save_to_disk.")
+
+
+def test_a_type_that_arrow_does_not_know(tmp_path, monkeypatch):
+    """An integer of 5 bits, say, which a changed byte of the schema gives."""
+
+    def refuse(_):
+        raise pa.ArrowNotImplementedError("Integers with less than 8 bits not implemented")
+
+    folder = saved_by_hand(tmp_path / "x", {"_data_files": [{"filename": "data.arrow"}]})
+    monkeypatch.setattr(pa.ipc, "open_stream", refuse)
+    with pytest.raises(InputError) as error:
+        open_source(folder)
+    assert str(error.value) == (
+        f"The data set is not complete.\n  where:   {folder}/data.arrow\n"
+        "  got:     Integers with less than 8 bits not implemented\n  do:      create or download it again"
+    )

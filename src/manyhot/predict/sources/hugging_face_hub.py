@@ -71,7 +71,7 @@ class ArrowRows:
             table = _mapped(self.place.file)
         except FileNotFoundError as error:
             raise lost(self.place.file, error) from error
-        except pa.ArrowInvalid as error:
+        except pa.ArrowException as error:
             raise _cut_off(self.place.file, error) from error
         piece = table.select(self.columns.all()).slice(self.place.first, self.n)
         yield from row_images(piece.to_batches(), self.columns, self.place, external=True)
@@ -341,7 +341,7 @@ def _streamed(file: str) -> Generator[pa.RecordBatch, None, None]:
     try:
         with open_stream(file) as raw, pa.ipc.open_stream(raw) as stream:
             yield from map(_checked, stream)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise _cut_off(file, error) from error
 
 
@@ -362,7 +362,7 @@ def _listed(file: str) -> pa.Table:
         return _mapped(file)
     except FileNotFoundError as error:
         raise _incomplete(file) from error
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise _cut_off(file, error) from error
 
 

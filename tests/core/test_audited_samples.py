@@ -105,7 +105,7 @@ def refused(call):
 def test_impossible_probabilities_are_refused():
     p = np.array([0.5, 0.0, 0.5, 1.5])
     assert refused(lambda: AuditDesign(p)) == (
-        "An image has an impossible probability to be audited.\n"
+        "The probability of auditing an image is out of range.\n"
         "  where:   image 1 of 4\n"
         "  got:     0, and 1 more\n"
         "  allowed: above 0 and at most 1\n"
@@ -127,7 +127,7 @@ def test_a_stratum_of_one_audited_image_is_refused():
 
 def test_a_sample_that_was_not_drawn_by_the_probabilities_is_refused():
     assert refused(lambda: AuditSample(uniform_design(10, 5), np.arange(3))) == (
-        "The audited images were not drawn by the recorded probabilities.\n"
+        "The audited images were not drawn with the recorded probabilities.\n"
         "  got:     3 audited images\n"
         "  allowed: 5, the sum of the probabilities\n"
         "  do:      answer all images of the sample, or take the first that were answered in random order"
@@ -145,7 +145,7 @@ def test_a_sample_that_was_not_drawn_by_the_probabilities_is_refused():
     sample = AuditSample(uniform_design(1000, 100), np.arange(100))
     p = stats.chi2.sf((90**2 + 9 * 10**2) / 9, 9)
     assert refused(lambda: check_sample(sample)) == (
-        "The audited images were not drawn by the recorded probabilities.\n"
+        "The audited images were not drawn with the recorded probabilities.\n"
         f"  got:     groups of images are over- or underrepresented (p = {p:.1g})\n"
         "  allowed: p of at least 0.0001\n"
         "  do:      answer the images that were drawn, in the order in which they were drawn"

@@ -162,7 +162,7 @@ def test_protocols_are_told():
         ]
     )
     assert found.notes == (
-        "shares have no interval with fewer than 500 images: it would be too short",
+        "there are no intervals of shares of fewer than 500 images: they would be too narrow",
         "shares due to missing labels assume that the label sets of both data sets were made in the same "
         "way, but those of Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not, so "
         "part of each share is due to the protocol",

@@ -96,7 +96,7 @@ def test_a_sample_that_its_seed_does_not_draw_is_refused(tmp_path):
     models = list(world.models.values())
     others = sorted(set(drawn.drawn.to_pylist()) - set(drawn_of(seed=4).drawn.to_pylist()))
     assert message(InputError, lambda: evaluate(proposed, models, audited=people, sample=sample)) == (
-        "The audited images were not drawn by the recorded probabilities.\n"
+        "The audited images were not drawn with the recorded probabilities.\n"
         f"  where:   {sample}\n"
         f"  got:     120 images, of which {len(others)} were not drawn, such as {', '.join(others[:2])}\n"
         "  allowed: the 120 images that seed 4 draws, in this order\n"
@@ -126,7 +126,7 @@ def test_a_probability_of_0_is_refused(tmp_path):
     pq.write_table(table.set_column(1, "probability", pa.array(p)), sample)
     call = {"audited": people, "sample": sample}
     assert message(InputError, lambda: evaluate(proposed, list(world.models.values()), **call)) == (
-        "An image has an impossible probability to be audited.\n"
+        "The probability of auditing an image is out of range.\n"
         "  where:   image 5 of 400\n"
         "  got:     0\n"
         "  allowed: above 0 and at most 1\n"
@@ -472,7 +472,7 @@ def test_probabilities_of_questions_are_checked(tmp_path, score, shown):
     world = World()
     folder = with_questions(tmp_path, world, drawn_of(), change)
     assert message(InputError, lambda: evaluate(world.proposed, world.models, audited=folder)) == (
-        "A question has an impossible probability to be asked.\n"
+        "The probability of asking a question is out of range.\n"
         f"  where:   {folder / 'proposals.parquet'}, row 3\n"
         f"  got:     {shown}, and 1 more\n"
         "  allowed: above 0 and at most 1\n"

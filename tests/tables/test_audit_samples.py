@@ -185,7 +185,7 @@ def test_another_seed_is_refused(tmp_path):
     path = rewritten(tmp_path / "s.parquet", seed="4")
     others = sorted(set(drawn("active").drawn.to_pylist()) - set(drawn("active", seed=4).drawn.to_pylist()))
     assert message(InputError, lambda: read_audit_sample(path)) == (
-        "The audited images were not drawn by the recorded probabilities.\n"
+        "The audited images were not drawn with the recorded probabilities.\n"
         f"  where:   {path}\n"
         f"  got:     10 images, of which {len(others)} were not drawn, such as {', '.join(others[:2])}\n"
         "  allowed: the 10 images that seed 4 draws, in this order\n"
@@ -200,7 +200,7 @@ def test_another_order_is_refused(tmp_path):
 
     path = rewritten(tmp_path / "s.parquet", reversed_order)
     assert message(InputError, lambda: read_audit_sample(path)) == (
-        "The audited images were not drawn by the recorded probabilities.\n"
+        "The audited images were not drawn with the recorded probabilities.\n"
         f"  where:   {path}\n"
         "  got:     10 images, of which 0 were not drawn\n"
         "  allowed: the 10 images that seed 3 draws, in this order\n"
@@ -250,7 +250,7 @@ def test_an_image_that_cannot_be_drawn_is_refused(tmp_path):
 
     path = rewritten(tmp_path / "s.parquet", zero)
     assert message(InputError, lambda: read_audit_sample(path)) == (
-        "An image has an impossible probability to be audited.\n"
+        "The probability of auditing an image is out of range.\n"
         "  where:   image 5 of 40\n"
         "  got:     0\n"
         "  allowed: above 0 and at most 1\n"

@@ -20,7 +20,7 @@ from manyhot.core.array_types import AnyFloats, Floats, Ints
 from manyhot.errors import InputError
 
 IMPLAUSIBLE = 1e-4
-"""Largest probability of a deviation at which a sample counts as not drawn by the recorded probabilities."""
+"""Probability of a deviation up to which a sample counts as not drawn with the recorded probabilities."""
 
 FEWEST_IN_STRATUM = 2
 """Minimum number of audited images in a stratum, as one image has no variance."""
@@ -60,7 +60,7 @@ class AuditDesign:
         bad = np.flatnonzero(~((p > 0) & (p <= 1)))
         if len(bad):
             raise InputError(
-                "An image has an impossible probability to be audited.",
+                "The probability of auditing an image is out of range.",
                 where=f"image {bad[0]:,} of {len(p):,}",
                 got=f"{p[bad[0]]:g}" + (f", and {len(bad) - 1:,} more" if len(bad) > 1 else ""),
                 allowed="above 0 and at most 1",
@@ -165,7 +165,7 @@ class AuditSample:
         if len(wrong):
             h = wrong[0]
             raise InputError(
-                "The audited images were not drawn by the recorded probabilities.",
+                "The audited images were not drawn with the recorded probabilities.",
                 where=None if self.design.stratum is None else f"stratum {self.design._strata[0][h]}",
                 got=f"{counts[h]:,} audited images",
                 allowed=f"{expected[h]:,}, the sum of the probabilities",
@@ -380,7 +380,7 @@ def sample_p(sample: AuditSample, groups: Ints | None = None) -> float:
 
 
 def check_sample(sample: AuditSample, groups: Ints | None = None) -> None:
-    """Raise an error if a sample was not drawn by the recorded probabilities.
+    """Raise an error if a sample was not drawn with the recorded probabilities.
 
     Parameters
     ----------
@@ -395,7 +395,7 @@ def check_sample(sample: AuditSample, groups: Ints | None = None) -> None:
     p = sample_p(sample, groups)
     if p < IMPLAUSIBLE:
         raise InputError(
-            "The audited images were not drawn by the recorded probabilities.",
+            "The audited images were not drawn with the recorded probabilities.",
             got=f"groups of images are over- or underrepresented (p = {p:.1g})",
             allowed=f"p of at least {IMPLAUSIBLE:g}",
             do="answer the images that were drawn, in the order in which they were drawn",

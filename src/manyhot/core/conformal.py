@@ -265,7 +265,7 @@ def certify_precision(
     ----------
     Angelopoulos et al. 2021, Learn then Test, arXiv 2110.01052: fixed-sequence testing on split data.
     Deviation: the false discovery proportion of empty sets is undefined instead of 0, so that a set without
-    classes does not count as precise; conditional on their number, the other sets are independent.
+    classes does not count as precise. The other sets are independent, conditional on how many there are.
     """
     check_precision(precision, delta)
     check_listed(case)

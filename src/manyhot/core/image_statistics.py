@@ -93,9 +93,9 @@ def border_mask(height: int, width: int) -> npt.NDArray[np.bool_]:
 def find_frame(pixels: Pixels) -> ColourFrame:
     """Return the frame of one colour around an image; its score is 0 if there is none.
 
-    The pixels at each depth form a ring. In a frame, most of each side of a ring have the colour of the
-    edge. It ends at once on three sides or more: the white background of a photograph of an object does
-    not.
+    The pixels at each depth form a ring. In a frame, most of each side of a ring has the colour of the
+    edge. A frame ends abruptly on at least three sides; the white background of a photograph of an object
+    does not.
     """
     height, width = pixels.shape[:2]
     deepest = max(2, int(DEEPEST_FRAME * min(height, width)))

@@ -88,7 +88,7 @@ def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats |
 
 
 def least_of(least: AnyFloats, images: Ints | slice) -> AnyFloats:
-    """Return the least score of each of the images, or the one of all."""
+    """Return the minimum score for each image, or the single one for all images."""
     return least[images] if least.ndim else least
 
 

@@ -442,9 +442,9 @@ def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
         listings.append(_examples(named["difficulty"]))
     lead = (
         " ".join(difficulty_sentences(rows)),
-        "If all models get an image wrong by its label, the label is often wrong, or one of several valid "
-        "classes. The list has images on which more than half of the models agree on a class that is not in "
-        "the label set; all images are in difficulty.csv.",
+        "If all models are wrong on an image according to its label, the label itself is often wrong, or is "
+        "only one of several valid classes. The list has images on which more than half of the models agree "
+        "on a class that is not in the label set; all images are in difficulty.csv.",
         *([f"The gallery is {GALLERY}/index.html."] if (folder / GALLERY / "index.html").is_file() else []),
     )
     figures = _draw(rows) if draw else ()

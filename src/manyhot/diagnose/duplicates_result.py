@@ -257,8 +257,8 @@ def duplicates_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
     n = int(tables.metadata(named["duplicates"]).get("images", 0))
     lead = (
         duplicates_sentence({"images": max(n, len(rows)), **count_groups(rows)}),
-        "Every pair was compared by its pixels: one image was aligned with the other or with its mirror "
-        "image, and their details agree.",
+        "Each of these pairs was confirmed by its pixels: after one image, or its mirror image, was aligned "
+        "with the other, their details agreed.",
     )
     listings = (_accuracy(rows_of(named, "duplicate_accuracy")), _kinds(pairs), _pairs(pairs))
     return Chapter(

@@ -83,7 +83,7 @@ def finding_lines(rows: Sequence[Row], findings: pa.Table, score: str, other: st
 
 
 def name_of_class(row: Row, column: str) -> str:
-    """Return the name of a class, its id if it has none."""
+    """Return the name of a class, or its id if it has none."""
     class_id = row[column]
     return row[NAME_COLUMNS[column]] or ("–" if class_id is None else str(class_id))
 

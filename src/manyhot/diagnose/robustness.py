@@ -427,7 +427,8 @@ def _protocols(rows: Sequence[Row]) -> Iterator[str]:
     if not shared:
         return
     if any(r["share"] is not None and r["share_lo"] is None for r in rows):
-        yield f"shares have no interval with fewer than {FEWEST_OF_SHARE} images: it would be too short"
+        few = f"shares of fewer than {FEWEST_OF_SHARE} images"
+        yield f"there are no intervals of {few}: they would be too narrow"
     text = (
         "shares due to missing labels assume that the label sets of both data sets were made in the same way"
     )

@@ -106,7 +106,7 @@ def _probabilities(proposals: pa.Table, asked: Floats32, image_id: pa.Array, pat
     bad = np.flatnonzero(~((probability > 0) & (probability <= 1)))
     if len(bad):
         raise InputError(
-            "A question has an impossible probability to be asked.",
+            "The probability of asking a question is out of range.",
             where=f"{path}, row {bad[0]}",
             got=f"{probability[bad[0]]:g}" + (f", and {len(bad) - 1:,} more" if len(bad) > 1 else ""),
             allowed="above 0 and at most 1",

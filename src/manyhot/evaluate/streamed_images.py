@@ -292,7 +292,7 @@ def _digest(data: bytes) -> int:
 
 
 def some_names(classes: ClassList | None) -> str:
-    """Return the first classes, for a message; empty without a list."""
+    """Return the first few classes for a message, or an empty text without a class list."""
     keys = classes.keys if classes else ()
     return ", ".join(keys[:5]) + (", …" if len(keys) > 5 else "")
 

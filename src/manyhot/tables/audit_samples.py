@@ -372,7 +372,7 @@ def _check_replay(drawn: DrawnSample, images: Ints, about: Mapping[str, str]) ->
     others = drawn.image_id.take(pa.array(np.setdiff1d(images, drawn.sample.images)))
     got = f"{len(images):,} images, of which {len(others):,} were not drawn"
     raise InputError(
-        "The audited images were not drawn by the recorded probabilities.",
+        "The audited images were not drawn with the recorded probabilities.",
         where=drawn.name,
         got=got + f", such as {examples(others)}" * bool(len(others)),
         allowed=f"the {len(drawn):,} images that seed {drawn.seed} draws, in this order",

@@ -188,7 +188,8 @@ def match_ids(
     match : str
         ``auto``; ``exact``; what to ignore: ``path`` (one id is the end of the other), ``name`` (all
         folders), ``stem`` (extensions), ``case``, or several of them joined by ``+``; or a folder such as
-        ``val/``, which is removed from the ids that begin with it. Other ids of that file are not matched.
+        ``val/``, which is removed from the ids of one side that begin with it; the other ids of
+        this side are not matched.
 
     Raises
     ------

@@ -334,7 +334,7 @@ def _openclip(published: Published, subject: str) -> dict[str, str]:
     for row in published(_file("openclip-results", "openclip_results.csv", _csv)):
         if f"{row['name']}/{row['pretrained']}" == subject:
             return dict(row)
-    raise InputError("open_clip has no row of this model.", got=subject)
+    raise InputError("The results of open_clip do not contain this model.", got=subject)
 
 
 def openclip_top1(published: Published, subject: str) -> Measured:

@@ -47,7 +47,7 @@
     const rated = judgedBy(found);
     $("pair-said").replaceChildren(judged
       ? `On ${n(judged)} image${judged === 1 ? "" : "s"}, ${page.data.models[a]} is right on ${n(counts.both + counts.a)} and ${page.data.models[b]} on ${n(counts.both + counts.b)}. `
-      : "Nothing is known about the classes of these models on these images. ", make("small", { textContent: rated }));
+      : "It is not known whether these models' predictions for these images are valid. ", make("small", { textContent: rated }));
     $("pair-counts").replaceChildren(...Object.entries(told).filter(([key]) => counts[key] || key !== "open").map(([key, text]) => {
       const button = make("button", { type: "button" }, `${text} `, make("b", { textContent: n(counts[key]) }));
       button.ariaPressed = String(page.state.outcome === key);

@@ -330,7 +330,7 @@ def test_sensitivity_warns_and_stands_on_one_axis(by_name, tmp_path):
     assert found[2]["label"] == "First set, labels from probability 0.5 on"
     heads = rows(figure, "sensitivity-groups")
     assert (heads[0]["row"], heads[0]["end"], heads[0]["level"]) == (0, 3, 10.0)
-    assert "10.0 points as published; 6.0 to 10.0 by analysis" in figure.alt
+    assert "10.0 points as published; 6.0 to 10.0, depending on the analysis" in figure.alt
 
 
 @pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x00", "\x1b", "\b", "\uffff", "\\u2028", "\"</svg>'"])

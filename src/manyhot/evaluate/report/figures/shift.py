@@ -402,7 +402,9 @@ def _analyses(rows: pl.DataFrame, metric: str) -> Group:
 def _analyses_said(group: Group) -> str:
     drops = group.sheet["x"]
     published = "" if group.level is None else f"{signed(group.level)} points as published; "
-    return f"{group.title}: {published}{signed(min(drops))} to {signed(max(drops))} by analysis."
+    return (
+        f"{group.title}: {published}{signed(min(drops))} to {signed(max(drops))}, depending on the analysis."
+    )
 
 
 def _analysis(row: dict[str, Any]) -> str:

@@ -56,7 +56,7 @@ def accept_invitation(
 
 @sessions_routes.get("/crowd/{token}", response_class=HTMLResponse)
 def crowd_invitation(request: Request, token: str, context: ContextDep) -> Response:
-    """Show the welcome page to a participant, whose number a crowd-working service adds to the link."""
+    """Show the welcome page to a participant, whose id a crowdsourcing platform adds to the link."""
     if not context.store.is_crowd_link(token):
         raise HTTPException(404, _INVALID)
     sent = (request.query_params.get(name, "") for name in PARTICIPANT)

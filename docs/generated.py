@@ -618,7 +618,7 @@ def planted_counts() -> str:
     )
     left = [row for row in own if row["removed"] != "True"]
     said = sum(row["verdict"] in ("partly gone", "replaced by the fill", "not gone") for row in left)
-    false = ", ".join(f"{r['data']}, {r['kind']}" for r in own if r["false_all_clear"] == "True") or "none"
+    false = "; ".join(f"{r['data']}, {r['kind']}" for r in own if r["false_all_clear"] == "True") or "none"
     peers = ("deep feature reweighting", "group DRO", "plain retraining")
     removed = [sum(r["removed"] == "True" for r in rows if r["method"] == peer) for peer in peers]
     return (
@@ -648,7 +648,7 @@ def _planted_row(data: str, kind: str, methods: Mapping[str, Mapping[str, str]])
 
 
 def _times(ratio: str) -> str:
-    return f"{float(ratio):.1f}" if float(ratio) >= 10 else f"{float(ratio):.2f}"
+    return f"{float(ratio):.{1 if float(ratio) >= 10 else 2}f}".replace("inf", "∞")
 
 
 def public_names() -> str:

@@ -143,6 +143,7 @@ def compared(kind: str, told: dict, reference: dict) -> dict:
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = (counts @ called) / (counts @ reference_called)
     lo, hi = np.nanpercentile(drawn, (2.5, 97.5))
+    hi = np.inf if np.isnan(hi) else hi  # the clean head calls none of a resample the class
     return row | {"ratio": rate / clean if clean else np.inf, "ratio_lo": float(lo), "ratio_hi": float(hi)}
 
 

@@ -323,6 +323,8 @@ FINDINGS = """
 
 MERGED = HERE.parent / "benchmarks" / "merged_labels.csv"
 
+PLANTED = HERE.parent / "benchmarks" / "planted_cases.csv"
+
 STUDIES = ("transfer", "uncertainty", "benchmarking", "robustness")
 """In the order of the questions."""
 
@@ -589,6 +591,64 @@ def merged_models() -> str:
     best_first = sorted(rows, key=lambda model: -float(rows[model][names[0]]["value"]))
     cells = ((model, *(_with_interval(rows[model][name]) for name in names)) for model in best_first[::8])
     return _grid(("model", *(f"`{n.partition(' ')[0]}` {n.partition(' ')[2]}" for n in names)), cells)
+
+
+def planted_cases() -> str:
+    """Return the planted shortcuts: what is found, what mitigation and peers leave of it, and the verdict."""
+    cases: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
+    for row in _csv(PLANTED):
+        cases.setdefault((row["data"], row["kind"]), {})[row["method"].partition(":")[0]] = row
+    heads = (
+        *("data, planted", "marked", "as it is", "mitigate", "points of accuracy", "removed", "verdict"),
+        *("deep feature reweighting", "group DRO", "plain retraining", "floor"),
+    )
+    return _grid(heads, (_planted_row(*case, methods) for case, methods in cases.items()))
+
+
+def planted_counts() -> str:
+    """Return how many planted shortcuts are found and removed, and which all-clears are false."""
+    rows = _csv(PLANTED)
+    clean = [row["marked"] != "no" for row in rows if row["method"] == "clean"]
+    start = [row["marked"] != "no" for row in rows if row["method"] == "as it is"]
+    own = [row for row in rows if row["method"].startswith("mitigate")]
+    by_data = (
+        f"{sum(r['removed'] == 'True' for r in own if r['data'] == data)} of "
+        f"{sum(r['data'] == data for r in own)} on {data}"
+        for data in dict.fromkeys(row["data"] for row in own)
+    )
+    left = [row for row in own if row["removed"] != "True"]
+    said = sum(row["verdict"] in ("partly gone", "replaced by the fill", "not gone") for row in left)
+    false = "; ".join(f"{r['data']}, {r['kind']}" for r in own if r["false_all_clear"] == "True") or "none"
+    peers = ("deep feature reweighting", "group DRO", "plain retraining")
+    removed = [sum(r["removed"] == "True" for r in rows if r["method"] == peer) for peer in peers]
+    return (
+        f"{len(own)} of 19 cases have been run. {sum(start)} of {len(start)} are marked by "
+        f"`diagnose shortcuts` with the head as it is, and {sum(clean)} of {len(clean)} with the clean head. "
+        f"`mitigate` removes {', '.join(by_data)}; of the {len(left)} others, the first sentence says of "
+        f"{said} that the shortcut is not gone. False all-clears: {false}. Removed by peers: "
+        f"{', '.join(f'{n} by {name}' for name, n in zip(peers, removed, strict=True))}."
+    )
+
+
+def _planted_row(data: str, kind: str, methods: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
+    own, clean = methods["mitigate"], methods["clean"]
+    lo, hi = (_times(own[end]) for end in ("ratio_lo", "ratio_hi"))
+    peers = ("deep feature reweighting", "group DRO", "plain retraining")
+    return (
+        f"{data}, {kind}",
+        methods["as it is"]["marked"],
+        _times(methods["as it is"]["ratio"]),
+        f"{_times(own['ratio'])} ({lo} to {hi})",
+        _points(str(float(own["accuracy"]) - float(own["accuracy_clean"]))),
+        "yes" if own["removed"] == "True" else "no",
+        own["verdict"],
+        *(f"{_times(methods[p]['ratio'])}{', removed' * (methods[p]['removed'] == 'True')}" for p in peers),
+        f"{clean['floor']} of 10",
+    )
+
+
+def _times(ratio: str) -> str:
+    return f"{float(ratio):.{1 if float(ratio) >= 10 else 2}f}".replace("inf", "∞")
 
 
 def public_names() -> str:

@@ -1,5 +1,6 @@
 """A planted shortcut, from images to heads without it."""
 
+import io
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner
 
 import tinted
+import trainings
 from manyhot import cli, predict_in_memory, tables
 from manyhot.diagnose.shortcuts import diagnose_shortcuts
 from manyhot.errors import InputError, MatchError
@@ -23,6 +25,7 @@ from manyhot.tables import schema
 from manyhot.train.heads import fit_softmax
 from manyhot.train.mitigate.mitigate import mitigate
 from manyhot.train.mitigate.mitigation_result import METRIC_LABELS, Mitigation
+from manyhot.train.train import train
 
 MODEL = "python:backbones:colours"
 FILES = {"labels": "labels.parquet", "classes": "classes.txt"}
@@ -203,6 +206,42 @@ def test_pictures_before_and_after(treated):
     page = written[-1].read_text(encoding="utf-8")
     assert "square pasted in" in page
     assert "without square" in page
+
+
+def test_a_training_set_for_whole_networks(treated):
+    """As many copies as the weights say, squares where the label sets say so, and `train` reads it."""
+    mitigate(
+        "photos",
+        "objects.parquet",
+        out="for-training",
+        pairs=["red:square"],
+        losses=["softmax"],
+        training_set="set",
+        **GIVEN,
+    )
+    images = pl.read_parquet("set/images.parquet")
+    labels = pl.read_parquet("set/labels.parquet")
+    assert images["image_id"].to_list() == labels["image_id"].to_list()
+    original = {path.name: path.read_bytes() for path in Path("photos").iterdir()}
+    split = pl.read_csv("split.csv")
+    fitted = set(split.filter(pl.col("split") == "train")["image_id"])
+    counts = {(red, square): 0 for red in (True, False) for square in (True, False)}
+    for name, data, states in zip(images["image_id"], images["image"], labels["state"], strict=True):
+        whole = name.partition("~")[0]
+        assert whole in fitted
+        if name == whole:
+            assert data == original[name]
+        pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), int)
+        magenta = ((pixels[..., 0] > 250) & (pixels[..., 1] < 5) & (pixels[..., 2] > 250)).sum()
+        assert (magenta > 40) == (states[3] == "yes")  # of 49 pixels
+        counts[states[0] == "yes", states[3] == "yes"] += 1
+    # As frequent with the class as without it, apart from the surplus of 1.5 times without it.
+    with_class = counts[True, True] / (counts[True, True] + counts[True, False])
+    pasted = counts[False, True] / 1.5
+    assert pasted / (pasted + counts[False, False]) == pytest.approx(with_class, abs=0.06)
+    settings = {**trainings.TINY, "epochs": 1, "loss": "bce", "teach": "sets", "empty": "no"}
+    trained = train("set/images.parquet", "set/labels.parquet", out="network", settings=settings)
+    assert trained.network.is_file()
 
 
 def test_run_again_it_predicts_nothing_and_writes_the_same(treated):

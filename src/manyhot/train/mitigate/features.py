@@ -138,10 +138,11 @@ class FeatureExtractor:
 
 @dataclass(frozen=True)
 class Altered:
-    """Altered images, given by the rows of their originals, and their features."""
+    """Altered images, given by the rows of their originals, their features, and how they are altered."""
 
     rows: npt.NDArray[np.intp]
     features: Features
+    alteration: Any = None
 
 
 @dataclass(eq=False)
@@ -205,7 +206,7 @@ class ImageFeatures:
 
     def _run(self, name: str, alteration: Any) -> Altered:
         ids, features = self.predict(name, alter_images(self.predict.source, alteration))
-        return Altered(np.array([self._row_of[i] for i in ids.to_pylist()], np.intp), features)
+        return Altered(np.array([self._row_of[i] for i in ids.to_pylist()], np.intp), features, alteration)
 
     @cached_property
     def whole(self) -> frozenset[int]:
@@ -247,7 +248,7 @@ class ImageFeatures:
         if found is None or not len(found.rows):
             return self._nothing
         keep = inside[found.rows]
-        return Altered(found.rows[keep], found.features[keep])
+        return Altered(found.rows[keep], found.features[keep], found.alteration)
 
     def pasted(
         self, class_id: int, inside: npt.NDArray[np.bool_], n: int, name: str, *, fill: str = ""

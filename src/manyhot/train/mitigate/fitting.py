@@ -96,13 +96,16 @@ class HeadFitter:
         if not self.capped or abs(known.plan(pair, True).after) > LEFT:
             own = self.added(pair, False)[0]
             found |= {UNCAPPED: Treatment([(pair, a) for a in own])} if own else {}
-        if len(pairs) > 1:
-            every = [(one, a) for one in pairs for a in self.added(one, False)[0]]
-            found |= {TOGETHER: Treatment(every)} if every else {}
+        if len(pairs) > 1 and (every := self.uncapped(pairs)).groups:
+            found[TOGETHER] = every
         counts = np.bincount(known.splits(pair)[known.fitting] + 1, minlength=5)[1:]  # -1 is no split
         if counts.min() >= MIN_SPLIT:
             found[REWEIGHTED] = Treatment(pair=pair)
         return found
+
+    def uncapped(self, pairs: Sequence[Pair]) -> Treatment:
+        """Return the altered images of several pairs, without caps."""
+        return Treatment([(one, a) for one in pairs for a in self.added(one, False)[0]])
 
     def heads(self, loss: str, treatments: Mapping[str, Treatment]) -> Iterator[tuple[str, Head]]:
         """Yield each treatment of a loss with its head, starting with no treatment."""
@@ -131,8 +134,8 @@ class HeadFitter:
         if groups and not (capped or todo.adds):
             amounts = self._balanced(pair, groups)
         found = [
-            Added(g.altered.rows, g.altered.features, n / len(g.altered.rows), g.main, g.companion, g.gone)
-            for g, n in zip(groups, amounts, strict=True)
+            Added(a.rows, a.features, n / len(a.rows), g.main, g.companion, g.gone, a.alteration)
+            for g, a, n in zip(groups, (g.altered for g in groups), amounts, strict=True)
             if n > 0
         ]
         return found, treatment_note([known.classes.names[c] for c in pair], todo, found)
@@ -220,7 +223,7 @@ class HeadFitter:
             known.labels(treatment.groups),
             known.classes,
             self.backbone,
-            weights=self._weights(treatment),
+            weights=self.weights(treatment),
             penalty=start.penalty,
             start=start,
         )
@@ -232,7 +235,7 @@ class HeadFitter:
             known.states(treatment.groups, sets),
             known.classes,
             self.backbone,
-            weights=self._weights(treatment),
+            weights=self.weights(treatment),
             penalty=start.penalty,
             start=start,
         )
@@ -240,7 +243,7 @@ class HeadFitter:
     def _joined(self, groups: TreatedGroups) -> Features:
         return np.concatenate([self._x, *(a.features for _, a in groups)])
 
-    def _weights(self, treatment: Treatment) -> npt.NDArray[np.float64]:
+    def weights(self, treatment: Treatment) -> npt.NDArray[np.float64]:
         """Return the weights of images and altered images.
 
         Reweighting makes the companion independent of the class, without changing how frequent the class is.

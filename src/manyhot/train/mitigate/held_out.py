@@ -283,6 +283,8 @@ class Added:
         Whether the main class and the companion are valid.
     gone : int
         The class that was removed, or `NO_LABEL` if none was removed.
+    alteration : Alteration, optional
+        How the images are altered.
     """
 
     rows: npt.NDArray[np.intp]
@@ -291,6 +293,7 @@ class Added:
     main: bool
     companion: bool
     gone: int = NO_LABEL
+    alteration: Any = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,6 +44,7 @@ from manyhot.train.mitigate.held_out import (
     states_and_labels,
 )
 from manyhot.train.mitigate.mitigation_result import Mitigation
+from manyhot.train.mitigate.training_set import write_training_set
 from manyhot.train.mitigate.verdict import NOT_JUDGED, best_treatment, removal_verdict, what_is_missing
 from manyhot.train.order import HeldOut, HeldOutShare, held_out_of
 
@@ -73,6 +74,7 @@ def mitigate(
     losses: Annotated[Sequence[HeadLoss], OptionName("--loss")] = LOSSES,
     fill: Literal["grey", "inpaint"] = "inpaint",
     uncapped: bool = False,
+    training_set: Annotated[PathLike | None, Shown("FOLDER")] = None,
     min_images: Annotated[int, AtLeast(1), Was("--least")] = MIN_IMAGES,
     seed: Seed = 0,
     resamples: Resamples = RESAMPLES,
@@ -118,6 +120,9 @@ def mitigate(
     uncapped
         Fit no head within the published caps on altered images, but only as many as independence requires.
         By default, both are fitted where the caps leave a part of the dependence.
+    training_set
+        Folder to which the images to fit on and their altered copies without caps, of all pairs, are written
+        with their label sets, to train a whole network with manyhot train.
     min_images
         Minimum number of images with both classes of a pair, for fitting.
     seed
@@ -143,6 +148,8 @@ def mitigate(
     files = [objects, masks, labels, classes, split]
     check_apart([images, *files], out, Mitigation.NAMES)
     check_place(out / "mitigation.parquet", "mitigation")
+    if training_set is not None:
+        check_apart([images, *files], Path(training_set))
     given = classes if isinstance(classes, ClassList | None) else read_classes(classes)
     found = read_objects(objects, classes=given, masks=masks)
     class_list = given or from_keys(found.keys, found.name)
@@ -176,9 +183,10 @@ def mitigate(
     def save(head: Head, stem: str) -> None:
         heads[write_head(head, out / "heads" / f"{stem}.safetensors", call=run.call)] = None
 
+    fitter = HeadFitter(features, model, not uncapped)
     rows, notes, compared = _judged(
         features,
-        HeadFitter(features, model, not uncapped),
+        fitter,
         pairs=asked,
         losses=[loss for loss in losses if loss == "sigmoid" or features.labels.labelled],
         judge=features.labels.held_out(resamples, seed),
@@ -196,6 +204,10 @@ def mitigate(
         inputs={path.name: sha256(path) for path in paths if path.is_file()},
     )
     *written, page = result.write(out, run=run)
+    if training_set is not None:
+        heads |= dict.fromkeys(
+            write_training_set(fitter, fitter.uncapped(asked), Path(training_set), call=run.call)
+        )
     return replace(result, written=(*written, *heads, page))
 
 

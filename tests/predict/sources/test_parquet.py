@@ -319,3 +319,9 @@ def test_a_column_name_that_is_not_utf8(tmp_path):
     path = write(tmp_path / "x.parquet", image=[b"x"], image_id=["a.jpg"], name=["b"])
     path.write_bytes(path.read_bytes().replace(b"name", b"n\xffme"))
     assert refusal(path).startswith(f"The Parquet file is incomplete.\n  where:   {path}\n")
+
+
+def test_images_in_a_column_without_a_name(tmp_path):
+    images = pa.array([{"bytes": b"1", "path": "1.jpg"}])
+    pq.write_table(pa.Table.from_arrays([images], names=[""]), tmp_path / "x.parquet")
+    assert refusal(tmp_path / "x.parquet").startswith("No column holds images.\n")

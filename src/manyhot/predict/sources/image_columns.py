@@ -266,7 +266,8 @@ def _place_of(blocks: Sequence[RowBlock], position: int) -> str:
 
 
 def _image_column(schema: pa.Schema, where: object) -> str:
-    found: list[str] = [field.name for field in schema if _is_image(field.type)]
+    # Arrow cannot select the paths in a column without a name.
+    found: list[str] = [field.name for field in schema if field.name and _is_image(field.type)]
     if not found:
         raise InputError(
             "No column holds images.",

@@ -199,7 +199,7 @@ def photographs():
 
 
 def draws(features, half, seed, most, kinds, before):
-    """Return the rows that judges see, in random order: up to `most` errors a kind, a control for each four."""
+    """Return the rows that judges see, shuffled: up to `most` errors a kind, a control for each four."""
     rng, errors, rows = np.random.default_rng(seed), sorted_errors(features, half), []
     print({kind: len(found) for kind, found in errors.items()})
     images, others = photographs(), controls(errors)
@@ -317,7 +317,9 @@ def main():
     sheets.add_argument("--key", type=Path, default=KEY)
     sheets.add_argument("--number", type=int, default=DRAWN, help="of each kind, at most")
     sheets.add_argument("--kind", action="append", choices=QUESTIONS)
-    sheets.add_argument("--without", type=Path, nargs="*", default=[], help="keys of rows that were drawn before")
+    sheets.add_argument(
+        "--without", type=Path, nargs="*", default=[], help="keys of rows that were drawn before"
+    )
     verdicts = commands.add_parser("verdicts")
     verdicts.add_argument("judges", type=Path, nargs=2)
     verdicts.add_argument("--key", type=Path, default=KEY)

@@ -622,7 +622,7 @@ def planted_counts() -> str:
     peers = ("deep feature reweighting", "group DRO", "plain retraining")
     removed = [sum(r["removed"] == "True" for r in rows if r["method"] == peer) for peer in peers]
     return (
-        f"{len(own)} of 19 cases have been run. {sum(start)} of {len(start)} are marked by "
+        f"All {len(own)} cases have been run. {sum(start)} of {len(start)} are marked by "
         f"`diagnose shortcuts` with the head as it is, and {sum(clean)} of {len(clean)} with the clean head. "
         f"`mitigate` removes {', '.join(by_data)}; of the {len(left)} others, the first sentence says of "
         f"{said} that the shortcut is not gone. False all-clears: {false}. Removed by peers: "

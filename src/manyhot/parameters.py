@@ -30,7 +30,7 @@ class AtLeast:
 
     def __str__(self) -> str:
         """Say the range as errors and help do."""
-        return f"{self.least:g} or more"
+        return f"{self.least:.12g} or more"
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Between:
 
     def __str__(self) -> str:
         """Say the range as errors and help do."""
-        above = f"above {self.least:g}" if "(" in self.open else f"{self.least:g}"
+        above = f"above {self.least:.12g}" if "(" in self.open else f"{self.least:.12g}"
         if math.isinf(self.most):
             return above
-        below = f"below {self.most:g}" if ")" in self.open else f"{self.most:g}"
+        below = f"below {self.most:.12g}" if ")" in self.open else f"{self.most:.12g}"
         return f"{above} to {below}"
 
 

@@ -73,6 +73,17 @@ def test_answers_as_peerannot_writes_them(tmp_path):
     assert (votes.n_classes, votes.images.to_pylist()) == (2, ["2", "3"])
 
 
+@pytest.mark.parametrize("chosen", [1 << 64, -(1 << 64), 1 << 31, 0.5])
+def test_answers_that_are_no_class(tmp_path, chosen):
+    (tmp_path / "answers.json").write_text(json.dumps({"0": {"ann": chosen}}))
+    with pytest.raises(InputError) as error:
+        read_votes(tmp_path / "answers.json")
+    assert str(error.value) == (
+        f"This is not a class.\n  where:   {tmp_path / 'answers.json'}\n  got:     {chosen!r}\n"
+        '  allowed: a number or a name for each rater, such as {"0": {"ann": 3}}'
+    )
+
+
 @pytest.mark.parametrize("format", ["%d", "%.18e", "%.1f"])
 def test_a_matrix_as_labelme_publishes_it(tmp_path, format):
     """1,000 images, 59 raters, 8 classes and -1 for no answer, as integers or as NumPy writes numbers."""

@@ -154,7 +154,7 @@ def read_peerannot(path: Path, *, classes: ClassList | None) -> Votes:
         for image, answers in _items(content, path)
         for rater, chosen in _items(answers, path)
     ]
-    odd = next((c for _, _, c in rows if not isinstance(c, int | str) or isinstance(c, bool)), None)
+    odd = next((c for _, _, c in rows if not _is_class(c)), None)
     if odd is not None:
         raise InputError(
             "This is not a class.",
@@ -167,6 +167,11 @@ def read_peerannot(path: Path, *, classes: ClassList | None) -> Votes:
     column = pl.Series([str(c) if text else c for c in chosen], dtype=pl.String if text else pl.Int64)
     frame = pl.DataFrame({"image_id": list(image), "rater_id": list(rater), "class_id": column})
     return _votes(frame, classes, path)
+
+
+def _is_class(chosen: Any) -> bool:
+    """Return whether a value can be the name or the number of a class."""
+    return isinstance(chosen, str) or (type(chosen) is int and abs(chosen) < 1 << 31)
 
 
 def _items(content: Any, path: Path) -> Iterable[tuple[str, Any]]:

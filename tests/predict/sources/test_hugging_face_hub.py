@@ -227,6 +227,16 @@ def test_offsets_that_point_out_of_the_file(tmp_path):
         open_source(saved_by_hand(tmp_path / "damaged", state, damaged=True))
 
 
+def test_a_path_that_is_not_utf8(tmp_path):
+    """Arrow says so, or fails at saying it, depending on the byte."""
+    folder = saved_by_hand(tmp_path / "x", {"_data_files": [{"filename": "data.arrow"}]})
+    data = (folder / "data.arrow").read_bytes()
+    for byte in (b"\xa0", b"\xff", b"\xc3"):
+        (folder / "data.arrow").write_bytes(data.replace(b"2.jpg", byte + b".jpg"))
+        with pytest.raises(InputError, match=r"^The data set is not complete\."):
+            open_source(folder)
+
+
 @pytest.mark.parametrize(
     "files", [5, ["data.arrow"], [{}], [{"filename": 5}], [{"filename": "data.arrow"}, 1]]
 )

@@ -69,11 +69,11 @@ class ArrowRows:
         """Yield each image with a function that reads it."""
         try:
             table = _mapped(self.place.file)
+            piece = _checked(table.select(self.columns.all()).slice(self.place.first, self.n))
         except FileNotFoundError as error:
             raise lost(self.place.file, error) from error
         except pa.ArrowException as error:
             raise _cut_off(self.place.file, error) from error
-        piece = table.select(self.columns.all()).slice(self.place.first, self.n)
         yield from row_images(piece.to_batches(), self.columns, self.place, external=True)
 
     def key(self) -> str:
@@ -328,12 +328,15 @@ def _incomplete(absent: str) -> InputError:
 def _mapped(path: str) -> pa.Table:
     # Memory-mapped: the bytes of an image are read when it is decoded.
     with pa.ipc.open_stream(pa.memory_map(path)) as stream:
-        return _checked(stream.read_all())
+        return stream.read_all()
 
 
 def _checked(rows: Any) -> Any:
     """Return rows whose offsets lie in the file: Arrow ends the process when it reads others."""
-    rows.validate(full=True)
+    try:
+        rows.validate(full=True)
+    except UnicodeDecodeError as error:  # in Arrow's own message about what is no text
+        raise pa.ArrowInvalid("a text is not UTF-8") from error
     return rows
 
 
@@ -359,7 +362,7 @@ def _first(file: str) -> pa.Table:
 
 def _listed(file: str) -> pa.Table:
     try:
-        return _mapped(file)
+        return _checked(_mapped(file))
     except FileNotFoundError as error:
         raise _incomplete(file) from error
     except (pa.ArrowException, OSError) as error:

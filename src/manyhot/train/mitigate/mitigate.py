@@ -25,11 +25,11 @@ from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.parameters import RESAMPLES, AtLeast, OptionName, Resamples, Seed, Shown, Was
 from manyhot.predict.models import find_model, is_published
 from manyhot.predict.run import PredictSettings
-from manyhot.predict.sources import ImagesLike, open_source
+from manyhot.predict.sources import ImagesLike, ImageSource, open_source
 from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.predict.weights import Head, with_backbone, write_head
 from manyhot.run import QUIET, Run
-from manyhot.tables import Objects, Row, schema
+from manyhot.tables import Labels, Objects, Row, schema
 from manyhot.tables.arrays import States
 from manyhot.train.mitigate.features import FeatureExtractor, ImageFeatures, file_slug
 from manyhot.train.mitigate.fitting import NONE, SETS, HeadFitter, base_of
@@ -65,8 +65,8 @@ def mitigate(
     *,
     model: Annotated[str, Shown("NAME")],
     pairs: Annotated[Sequence[str], OptionName("--pair"), Shown("PAIR")],
-    out: Annotated[PathLike, Shown("HEAD_EXAMPLES_FOLDER")] = "mitigation",
-    masks: Annotated[PathLike | None, Shown("HEAD_EXAMPLES_FOLDER")] = None,
+    out: Annotated[PathLike, Shown("FOLDER")] = "mitigation",
+    masks: Annotated[PathLike | None, Shown("FOLDER")] = None,
     labels: Annotated[PathLike | None, Shown("FILE")] = None,
     classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
     split: Annotated[PathLike | None, Shown("FILE")] = None,
@@ -153,24 +153,17 @@ def mitigate(
     given = classes if isinstance(classes, ClassList | None) else read_classes(classes)
     found = read_objects(objects, classes=given, masks=masks)
     class_list = given or from_keys(found.keys, found.name)
-    source, matched = open_source(images), ""
-    given_labels = None if labels is None else read_labels_or_originals(labels, classes=class_list)
-    if given_labels is not None:
-        given_labels, like = labels_of_source(given_labels, source)
-        matched = like.text
+    source = open_source(images)
+    given_labels, matched = _labels_read(labels, class_list, source)
     states, label = states_and_labels(found, given_labels, class_list)
     asked, held = named_pairs(pairs, class_list), held_out_of(split, held_out, seed)
-    if source.n is not None:  # the images of a stream are not known before they are read
-        listed = pa.array([item.image_id for part in source.parts for item, _ in part.items()], pa.string())
+    for listed in _listed_ids(source):  # before features are computed
         _check_objects(found, source.uri, listed)
         _check_fit(_labels_of(listed, states, label, held)[0], asked, losses, min_images)
+    settings = PredictSettings(1, engine, embeddings=True)
+    network = find_model(model, given)
     backbone = FeatureExtractor(
-        source=source,
-        network=find_model(model, given),
-        objects=found,
-        out=out,
-        settings=PredictSettings(1, engine, embeddings=True),
-        run=run,
+        source=source, network=network, objects=found, out=out, settings=settings, run=run
     )
     ids, computed = backbone("original")
     _check_objects(found, source.uri, ids)
@@ -195,7 +188,7 @@ def mitigate(
     )
     forget_pictures(out, "mitigation_examples", ("before", "after"), HEAD_EXAMPLES_FOLDER)
     shown = write_examples(features, compared, out)
-    paths = [Path(f) for f in files if isinstance(f, str | os.PathLike)]
+    paths = (Path(f) for f in files if isinstance(f, str | os.PathLike))
     result = Mitigation(
         pa.Table.from_pylist(rows, schema=schema("mitigation")),
         pa.Table.from_pylist(shown, schema=schema("mitigation_examples")),
@@ -205,10 +198,24 @@ def mitigate(
     )
     *written, page = result.write(out, run=run)
     if training_set is not None:
-        heads |= dict.fromkeys(
-            write_training_set(fitter, fitter.uncapped(asked), Path(training_set), call=run.call)
-        )
+        written += write_training_set(fitter, fitter.uncapped(asked), Path(training_set), call=run.call)
     return replace(result, written=(*written, *heads, page))
+
+
+def _labels_read(
+    labels: PathLike | None, classes: ClassList, source: ImageSource
+) -> tuple[Labels | None, str]:
+    """Return the labels of the images of a source, and how ids were matched."""
+    if labels is None:
+        return None, ""
+    found, like = labels_of_source(read_labels_or_originals(labels, classes=classes), source)
+    return found, like.text
+
+
+def _listed_ids(source: ImageSource) -> Iterator[pa.Array]:
+    """Yield the ids of all images of a source; of a stream, they are not known before it is read."""
+    if source.n is not None:
+        yield pa.array([item.image_id for part in source.parts for item, _ in part.items()], pa.string())
 
 
 def _check_options(losses: Sequence[str], fill: str, pairs: Sequence[str]) -> None:

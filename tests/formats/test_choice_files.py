@@ -114,6 +114,24 @@ def test_a_matrix_of_shares_is_refused(tmp_path):
     )
 
 
+@pytest.mark.parametrize("type_", [pl.Int8, pl.UInt8, pl.Int16, pl.UInt64])
+def test_choices_as_numbers_of_any_width(tmp_path, type_):
+    frame = pl.DataFrame({"image_id": ["a", "b"], "rater_id": ["x", "x"], "class_id": [0, 1]})
+    frame.with_columns(pl.col("class_id").cast(type_)).write_parquet(tmp_path / "narrow.parquet")
+    votes = read_votes(tmp_path / "narrow.parquet", format="choices")
+    assert rows(votes) == [("a", "0", "x", "yes"), ("b", "1", "x", "yes")]
+
+
+def test_counts_in_a_column_without_a_name(tmp_path):
+    pl.DataFrame({"image_id": ["a"], "cat": [2], " ": [1]}).write_parquet(tmp_path / "counts.parquet")
+    with pytest.raises(InputError) as error:
+        read_votes(tmp_path / "counts.parquet", format="counts")
+    assert str(error.value) == (
+        f"A column has no name.\n  where:   {tmp_path / 'counts.parquet'}\n"
+        "  allowed: the name of a class for each column"
+    )
+
+
 def test_counts_of_too_many_votes(tmp_path):
     path = tmp_path / "counts.csv"
     path.write_text("image_id,cat,dog\na,2,0\nb,1000000,1\n")

@@ -158,4 +158,7 @@ def _list_of_columns(keys: list[str] | None, n: int, classes: ClassList | None, 
 
 
 def _places(keys: list[str], classes: ClassList, path: Path) -> npt.NDArray[np.int64]:
-    return class_indices(pl.Series(keys), classes, path).to_numpy().astype(np.int64)
+    found = class_indices(pl.Series(keys), classes, path)
+    if found.null_count():
+        raise InputError("A column has no name.", where=path, allowed="the name of a class for each column")
+    return found.to_numpy().astype(np.int64)

@@ -409,7 +409,8 @@ def _class_list(values: pl.Series, classes: ClassList | None, path: Path) -> Cla
             allowed="whole numbers or names",
         )
     most = len(classes) if classes is not None else 1_000_000
-    strange = values.filter((values < 0) | (values >= most))
+    numbers = values.cast(pl.Float64)  # in a narrow type, Polars cannot compare with a large number
+    strange = values.filter((numbers < 0) | (numbers >= most))
     if len(strange):
         raise InputError(
             "There are votes for classes that are not in the class list.",

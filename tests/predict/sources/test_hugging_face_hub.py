@@ -227,6 +227,13 @@ def test_offsets_that_point_out_of_the_file(tmp_path):
         open_source(saved_by_hand(tmp_path / "damaged", state, damaged=True))
 
 
+def test_images_without_the_paths_that_they_mostly_have(tmp_path):
+    folder = saved_by_hand(tmp_path / "x", {"_data_files": [{"filename": "data.arrow"}]})
+    data = (folder / "data.arrow").read_bytes()
+    (folder / "data.arrow").write_bytes(data.replace(b"path", b"past"))
+    assert [read() for part in open_source(folder).parts for _, read in part.items()] == [b"one", b"two"]
+
+
 def test_a_path_that_is_not_utf8(tmp_path):
     """Arrow says so, or fails at saying it, depending on the byte."""
     folder = saved_by_hand(tmp_path / "x", {"_data_files": [{"filename": "data.arrow"}]})

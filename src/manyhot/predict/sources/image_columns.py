@@ -398,11 +398,8 @@ def _label(value: str | int | None, columns: Columns, place: RowPosition) -> Lab
 
 def _openers(column: pa.Array | pa.ChunkedArray, columns: Columns, external: bool) -> Iterator[ImageReader]:
     values = pc.struct_field(column, "bytes") if columns.is_struct else column
-    paths = (
-        pc.struct_field(column, "path").to_pylist()
-        if external and columns.is_struct
-        else [None] * len(column)
-    )
+    has_path = columns.is_struct and column.type.get_field_index("path") >= 0
+    paths = pc.struct_field(column, "path").to_pylist() if external and has_path else [None] * len(column)
     for value, path in zip(values, paths, strict=True):
         content = value.as_py()
         yield functools.partial(fetch_bytes, path) if path and content is None else reader_of(content or b"")

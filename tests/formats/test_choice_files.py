@@ -128,8 +128,22 @@ def test_counts_in_a_column_without_a_name(tmp_path):
         read_votes(tmp_path / "counts.parquet", format="counts")
     assert str(error.value) == (
         f"A column has no name.\n  where:   {tmp_path / 'counts.parquet'}\n"
-        "  allowed: the name of a class for each column"
+        "  allowed: the name of a class for each one"
     )
+
+
+@pytest.mark.parametrize("names", [("2", "1", "0"), ("1", "2", "3"), ("0", "1", "2")])
+@pytest.mark.parametrize("given", [True, False])
+def test_counts_of_classes_that_are_called_by_numbers(tmp_path, names, given):
+    """The second column was the class with number 1, whatever its name."""
+    pl.DataFrame({"image_id": ["a"], names[0]: [5], names[1]: [0], names[2]: [2]}).write_csv(
+        tmp_path / "counts.csv"
+    )
+    classes = from_keys(sorted(names)) if given else None
+    votes = read_votes(tmp_path / "counts.csv", format="counts", classes=classes)
+    keys = votes.class_list.keys
+    yes = [keys[r["class_id"]] for r in votes.to_table().to_pylist() if r["answer"] == "yes"]
+    assert {name: yes.count(name) for name in names} == {names[0]: 5, names[1]: 0, names[2]: 2}
 
 
 def test_counts_of_too_many_votes(tmp_path):

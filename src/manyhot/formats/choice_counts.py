@@ -52,6 +52,8 @@ def read_counts(path: Path, *, classes: ClassList | None, votes: int = 0) -> Vot
         frame = read_frame(path)
         image = column_of_images(frame, path)
         keys = [c for c in frame.columns if c != image]
+        if not all(key.strip() for key in keys):
+            raise InputError("A column has no name.", where=path, allowed="the name of a class for each one")
         ids = frame[image].cast(pl.String).to_list()
         others = [c for c in keys if not frame[c].dtype.is_numeric()]
         if others:
@@ -65,7 +67,9 @@ def read_counts(path: Path, *, classes: ClassList | None, votes: int = 0) -> Vot
     counts = _whole(counts, votes, path)
     _check_total(counts, path)
     listed = _list_of_columns(keys, counts.shape[1], classes, path)
-    at = np.arange(counts.shape[1]) if keys is None else _places(keys, listed, path)
+    # Without a class list, each column is a class, whatever its name: "1" is not the second of "1", "2", "3".
+    own = keys is None or classes is None
+    at = np.arange(counts.shape[1]) if own else _places(keys or [], listed, path)
     row, column = np.nonzero(counts)
     n = counts[row, column]
     chosen = np.repeat(at[column], n)
@@ -158,7 +162,4 @@ def _list_of_columns(keys: list[str] | None, n: int, classes: ClassList | None, 
 
 
 def _places(keys: list[str], classes: ClassList, path: Path) -> npt.NDArray[np.int64]:
-    found = class_indices(pl.Series(keys), classes, path)
-    if found.null_count():
-        raise InputError("A column has no name.", where=path, allowed="the name of a class for each column")
-    return found.to_numpy().astype(np.int64)
+    return class_indices(pl.Series(keys), classes, path).to_numpy().astype(np.int64)

@@ -18,7 +18,14 @@ from manyhot.errors import InputError
 from manyhot.formats.array_files import load_array, members
 from manyhot.formats.headers import fold_name, image_name_column
 from manyhot.formats.reading import cut_for_message, head, load_json, with_image_ids
-from manyhot.formats.tabular import TABLE_SUFFIXES, class_indices, column_names, declared, read_frame
+from manyhot.formats.tabular import (
+    TABLE_SUFFIXES,
+    class_indices,
+    column_names,
+    declared,
+    keys_of_numbers,
+    read_frame,
+)
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import Votes
@@ -364,6 +371,7 @@ def _votes(
             )
     if isinstance(frame["class_id"].dtype, pl.Categorical | pl.Enum):
         frame = frame.with_columns(pl.col("class_id").cast(pl.String))
+    frame = frame.with_columns(class_id=keys_of_numbers(frame["class_id"], classes))
     answered = frame if several else frame.filter(pl.col("class_id").is_not_null())
     listed = _class_list(answered["class_id"], classes, path)
     if answered["class_id"].dtype == pl.String:

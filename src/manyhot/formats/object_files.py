@@ -69,7 +69,7 @@ def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
         )
     own_classes = classes or (_stored_classes(path) if own else None) or _classes(frame, path)
     column = "class" if "class" in frame.columns else "class_id"
-    ids = class_indices(frame[column].cast(pl.String), own_classes, path)
+    ids = class_indices(frame[column].cast(pl.String), own_classes, path, ids=column == "class_id")
     names = [c for c in _IGNORE if c in frame.columns]
     marks = [pl.col(c).cast(pl.Boolean).fill_null(False) for c in names]
     frame = frame.with_columns(

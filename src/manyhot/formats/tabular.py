@@ -195,6 +195,8 @@ def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
     frame = read_frame(path)
     if "label" in frame.columns and isinstance(frame["label"].dtype, pl.Categorical | pl.Enum):
         frame = frame.with_columns(pl.col("label").cast(pl.String))
+    if "label" in frame.columns:
+        frame = frame.with_columns(label=keys_of_numbers(frame["label"], classes))
     if "label" in frame.columns and frame["label"].dtype == pl.String:
         classes, _ = named_list(frame.select("label"), classes, path.stem)
         frame = frame.with_columns(label=class_indices(frame["label"], classes, path))
@@ -277,7 +279,7 @@ def read_proposals_table(path: Path, *, classes: ClassList | None) -> pa.Table:
         return read_own(path, "proposals")
     frame = read_frame(path)
     if frame["class_id"].dtype == pl.String:
-        frame = frame.with_columns(class_id=class_indices(frame["class_id"], classes, path))
+        frame = frame.with_columns(class_id=class_indices(frame["class_id"], classes, path, ids=True))
     return check(_arrow(frame, "proposals"), "proposals", where=path)
 
 
@@ -461,6 +463,8 @@ def _of_numbers(table: pa.Table, path: Path) -> pa.Table:
 
 def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pl.DataFrame:
     """Turn keys and names of classes into indices."""
+    if "label" in frame.columns:
+        frame = frame.with_columns(label=keys_of_numbers(frame["label"], classes))
     if "label" in frame.columns and frame["label"].dtype == pl.String:
         frame = frame.with_columns(label=class_indices(frame["label"], classes, path))
     if "classes" in frame.columns and frame["classes"].dtype == pl.List(pl.String):
@@ -492,8 +496,27 @@ def size_and_hash(classes: ClassList | None) -> tuple[int, str]:
     return (len(classes), classes.hash) if classes else (len(class_list()), "")
 
 
-def class_indices(values: pl.Series, classes: ClassList | None, path: Path) -> pl.Series:
+def keys_of_numbers(values: pl.Series, classes: ClassList | None) -> pl.Series:
+    """Return whole numbers as texts, if the keys of the classes are numbers other than their places."""
+    keys = () if classes is None else classes.keys
+    own = any(_DIGITS.fullmatch(key) and key != str(place) for place, key in enumerate(keys))
+    return values.cast(pl.String) if own and values.dtype.is_integer() else values
+
+
+def class_indices(
+    values: pl.Series, classes: ClassList | None, path: Path, *, ids: bool = False
+) -> pl.Series:
     """Return the class of each index, key or name, as Int32; null for empty values.
+
+    Parameters
+    ----------
+    values : Series of str
+    classes : ClassList, optional
+        By default that of ImageNet-1k.
+    path : Path
+        For messages.
+    ids : bool
+        Whether a number is always an index, as in a column ``class_id``, also if it is a key.
 
     Raises
     ------
@@ -501,12 +524,13 @@ def class_indices(values: pl.Series, classes: ClassList | None, path: Path) -> p
         If a value is not in the class list.
     """
     classes = classes or class_list()
-    table: dict[str, int] = {}
+    keys, table = frozenset(() if ids else classes.keys), dict[str, int]()
     for value in values.unique(maintain_order=True).drop_nulls().to_list():
         if (name := value.strip()) == "":
             continue
-        # In a list of the names that a file contains, a number is a name.
-        is_index = classes.is_complete and _DIGITS.fullmatch(name)
+        # A number is an index, unless it is a key, as in a list of 1, 2 and 3; in a list of the names that a
+        # file contains, it always is a name.
+        is_index = classes.is_complete and _DIGITS.fullmatch(name) and name not in keys
         try:
             table[value] = _within_int32(name) if is_index else classes.index(name)
         except LookupError as error:

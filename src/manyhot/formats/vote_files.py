@@ -139,7 +139,7 @@ def indexed_answers(frame: pl.DataFrame, classes: ClassList | None, path: Path) 
     about = {}
     if frame["class_id"].dtype == pl.String:
         classes, _ = named_list(frame.select("class_id"), classes, path.stem)
-        frame = frame.with_columns(class_id=class_indices(frame["class_id"], classes, path))
+        frame = frame.with_columns(class_id=class_indices(frame["class_id"], classes, path, ids=True))
         about = {} if classes is None else class_list_metadata(classes)
     _check_ids(frame, path)
     texts = [c for c in ("rater_id", "expert_id", "answer") if c in frame.columns]

@@ -19,6 +19,7 @@ from manyhot.diagnose.page import forget_pictures
 from manyhot.diagnose.shortcut_pairs import MIN_IMAGES, named_pairs
 from manyhot.diagnose.shortcuts_result import FILLS
 from manyhot.errors import InputError, MatchError
+from manyhot.extras import required
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_labels_or_originals, read_objects
 from manyhot.formats.writing import PathLike, check_apart, check_place
@@ -144,6 +145,7 @@ def mitigate(
         If the input is invalid, or if no pair can be treated.
     """
     out = Path(out)
+    required("torch", "The model")  # before anything is read
     _check_options(losses, fill, pairs)
     files = [objects, masks, labels, classes, split]
     check_apart([images, *files], out, Mitigation.NAMES)

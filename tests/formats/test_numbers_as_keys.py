@@ -1,0 +1,53 @@
+"""Class lists whose keys are numbers, but not those of their places: 1, 2 and 3, say."""
+
+import polars as pl
+import pytest
+
+from manyhot.classes import from_keys
+from manyhot.formats import read_images, read_labels_or_originals, read_objects, read_votes
+from manyhot.formats.tabular import class_indices, keys_of_numbers
+
+KEYS = from_keys(("1", "2", "3"), "own")
+
+
+@pytest.mark.parametrize("quoted", [True, False])
+def test_labels(tmp_path, quoted):
+    path = tmp_path / "labels.csv"
+    frame = pl.DataFrame({"image_id": ["a", "b"], "label": ["1", "3"]})
+    frame.write_csv(path, quote_style="always" if quoted else "necessary")
+    assert read_images(path, classes=KEYS).label.tolist() == [0, 2]
+    # In the list of ImageNet, whose keys are WordNet's, and in 0, 1, 2, … a number is a place.
+    assert read_images(path).label.tolist() == [1, 3]
+    assert read_images(path, classes=from_keys([str(i) for i in range(4)], "own")).label.tolist() == [1, 3]
+
+
+def test_label_sets(tmp_path):
+    pl.DataFrame({"image_id": ["a", "b"], "classes": [["1", "2"], ["3"]]}).write_parquet(
+        tmp_path / "l.parquet"
+    )
+    labels = read_labels_or_originals(tmp_path / "l.parquet", classes=KEYS)
+    assert labels.table["classes"].to_pylist() == [[0, 1], [2]]
+
+
+def test_choices(tmp_path):
+    frame = pl.DataFrame({"task": ["a", "b"], "worker": ["x", "x"], "label": [1, 3]})
+    frame.write_csv(tmp_path / "c.csv")
+    votes = read_votes(tmp_path / "c.csv", classes=KEYS)
+    yes = [(r["image_id"], r["class_id"]) for r in votes.to_table().to_pylist() if r["answer"] == "yes"]
+    assert yes == [("a", 0), ("b", 2)]
+
+
+def test_a_class_id_is_a_place(tmp_path):
+    box = {"image_id": ["a"], "x1": [0.0], "y1": [0.0], "x2": [1.0], "y2": [1.0]}
+    pl.DataFrame(box | {"class_id": [1]}).write_csv(tmp_path / "ids.csv")
+    pl.DataFrame(box | {"class": [1]}).write_csv(tmp_path / "keys.csv")
+    assert read_objects(tmp_path / "ids.csv", classes=KEYS).table["class_id"].to_pylist() == [1]
+    assert read_objects(tmp_path / "keys.csv", classes=KEYS).table["class_id"].to_pylist() == [0]
+
+
+def test_numbers_and_texts_of_numbers(tmp_path):
+    assert class_indices(pl.Series(["2", "1"]), KEYS, tmp_path).to_list() == [1, 0]
+    assert class_indices(pl.Series(["2", "1"]), KEYS, tmp_path, ids=True).to_list() == [2, 1]
+    assert keys_of_numbers(pl.Series([1]), KEYS).dtype == pl.String
+    assert keys_of_numbers(pl.Series([1]), from_keys(("0", "1"), "own")).dtype == pl.Int64
+    assert keys_of_numbers(pl.Series([1]), None).dtype == pl.Int64

@@ -253,6 +253,12 @@ def test_states_that_name_no_files(tmp_path, files):
     assert str(error.value).startswith("The folder is not a data set written by save_to_disk.")
 
 
+def test_a_file_name_with_half_a_character(tmp_path):
+    with pytest.raises(InputError) as error:
+        open_source(saved_by_hand(tmp_path / "x", {"_data_files": [{"filename": "\ud800.arrow"}]}))
+    assert "  got:     no \\ud800.arrow\n" in str(error.value)
+
+
 def test_a_type_that_arrow_does_not_know(tmp_path, monkeypatch):
     """An integer of 5 bits, say, which a changed byte of the schema gives."""
 

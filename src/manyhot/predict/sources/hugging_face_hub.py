@@ -327,7 +327,11 @@ def _incomplete(absent: str) -> InputError:
 
 def _mapped(path: str) -> pa.Table:
     # Memory-mapped: the bytes of an image are read when it is decoded.
-    with pa.ipc.open_stream(pa.memory_map(path)) as stream:
+    try:
+        mapped = pa.memory_map(path)
+    except UnicodeEncodeError as error:  # half a character, which no file name has
+        raise FileNotFoundError(path) from error
+    with pa.ipc.open_stream(mapped) as stream:
         return stream.read_all()
 
 

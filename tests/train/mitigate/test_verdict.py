@@ -85,6 +85,21 @@ def test_without_counterexamples_pasted_objects_and_the_other_fill_judge(counts)
         assert removal_verdict(clean, DEPENDS, counts, pasted=True) == "not judged"
 
 
+def test_one_image_that_is_lost_is_no_shortcut():
+    """1 of 47: the lower end of a share is above 0 as soon as one image is lost, if only by the hole."""
+    counts = (47, 7, 200, 200)
+    clean = told((-0.1, -0.3, 0.3), (0.0, -0.01, 0.01)) | metrics(lost=(0.021, 0.001, 0.111))
+    assert removal_verdict(clean, None, counts) == "not judged"
+    missing = what_is_missing(clean, counts, ("dog", "frame"))
+    assert missing == (
+        "2.1 % lose the class without the companion, which may be due to the hole itself. "
+        "Add images, or hold out more (--held-out)."
+    )
+    surely = clean | metrics(lost=(0.3, 0.19, 0.44))
+    assert removal_verdict(surely, None, counts) == "present"
+    assert removal_verdict(clean, surely, counts) == "not judged"
+
+
 def test_a_companion_that_speaks_against_the_class():
     before = told((-0.5, -0.6, -0.4), (-0.2, -0.3, -0.1), (0.0, 0.2))
     after = told((-0.02, -0.14, 0.1), (-0.01, -0.03, 0.01), (0.02, 0.03))

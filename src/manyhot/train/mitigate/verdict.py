@@ -35,6 +35,9 @@ class without the companion: then the companion at most doubles it.
 """
 
 _OVERSHOT = -0.1  # A gap surely below this is a new dependence, in the other direction.
+_HOLE = (
+    0.05  # Removing anything at all loses up to about so many predictions, also of heads without a shortcut.
+)
 
 
 def removal_verdict(
@@ -68,11 +71,13 @@ def removal_verdict(
     names = _judges(metrics, counts, pasted)
     sign = -1 if negative else 1
     effects = {name: _ends(metrics[name], sign) for name in names}
-    depends = any(lo > 0 or hi < _OVERSHOT for _, lo, hi in effects.values())
+    depends = any(
+        lo > (_HOLE if name == "lost" else 0) or hi < _OVERSHOT for name, (_, lo, hi) in effects.items()
+    )
     often = sign > 0 and _called_more_often(metrics, names)
     if not depends and not (often and untreated is not None and _present(untreated, counts, pasted)):
         short = len(effects) < 2 or any(hi > _most(metrics, name) for name, (_, _, hi) in effects.items())
-        if short or often:
+        if short or often or ("lost" in effects and effects["lost"][1] > 0):
             return NOT_JUDGED
         return GONE if untreated is not None else ABSENT
     if untreated is None:
@@ -120,7 +125,8 @@ def what_is_missing(
         if (hi := _ends(metrics[name], sign)[2]) > (most := _most(metrics, name))
     ]
     often = [_often(metrics, *names)] if sign > 0 and _called_more_often(metrics, judges) else []
-    what = "; ".join([*few, *wide, *often]) or "the held-out images do not decide it"
+    hole = [_perhaps_the_hole(metrics)] if "lost" in judges and metrics["lost"].estimated.lo > 0 else []
+    what = "; ".join([*few, *wide, *often, *hole]) or "the held-out images do not decide it"
     return f"{what}. Add {'such images' if few else 'images'}, or hold out more (--held-out)."
 
 
@@ -155,6 +161,11 @@ def _too_wide(name: str, hi: float, most: float) -> str:
         f"the interval of the {_JUDGES[name]} reaches {100 * hi:.1f} {unit}, and at most {100 * most:.3g} "
         f"{unit} are allowed"
     )
+
+
+def _perhaps_the_hole(metrics: Mapping[str, HeldOutMetric]) -> str:
+    lost = percent(metrics["lost"].estimated.value, 1)
+    return f"{lost} lose the class without the companion, which may be due to the hole itself"
 
 
 def _often(metrics: Mapping[str, HeldOutMetric], main: str, companion: str) -> str:

@@ -67,6 +67,16 @@ def test_coco(tmp_path):
     assert states(over, own.keys)["b.jpg"] == dict.fromkeys(own.keys, "no")
 
 
+@pytest.mark.parametrize("folder", ["/data/val/", "C:\\data\\val\\", "val/"])
+def test_coco_with_the_folders_of_another_machine(tmp_path, folder):
+    images = [image | {"file_name": folder + image["file_name"]} for image in COCO["images"]]
+    plain = states(read_labels(write(tmp_path, COCO)))
+    found = states(read_labels(write(tmp_path, COCO | {"images": images})))
+    assert list(found.values()) == list(plain.values())
+    objects = read_objects(tmp_path / "instances_val.json")
+    assert set(objects.table["image_id"].to_pylist()) <= set(found)
+
+
 def test_lvis(tmp_path):
     """Gupta et al. 2019: only some categories of an image are verified to be absent."""
     images = [

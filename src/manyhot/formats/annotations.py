@@ -55,7 +55,10 @@ def read_coco_labels(path: Path, *, classes: ClassList | None) -> Labels:
     content = load_coco(path)
     with entries_of_coco(path):
         own = classes or categories_of_coco(content, path)
-        names = [image_of_coco(image) for image in content["images"]]
+        # As the objects are called: without folders that all images share.
+        names = short_ids(
+            pa.array([image_of_coco(i) for i in content["images"]], pa.string()), path
+        ).to_pylist()
         # Outlines are not needed, and take most of the time.
         boxes = [{k: v for k, v in a.items() if k != "segmentation"} for a in content["annotations"]]
     check_unique(pa.array(names, pa.string()), str(path))

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -113,7 +114,9 @@ cli.main()
 def test_signals_leave_nothing_half_written(tmp_path, name, code):
     line = [sys.executable, "-c", HALF_WRITTEN]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(line, cwd=tmp_path, text=True, **pipes)
+    # A signal that is ignored, as SIGHUP below nohup, stays so.
+    reset = partial(signal.signal, getattr(signal, name), signal.SIG_DFL)
+    process = subprocess.Popen(line, cwd=tmp_path, text=True, preexec_fn=reset, **pipes)
     assert process.stdout.readline() == "writing\n"
     assert len(list(tmp_path.iterdir())) == 1
     process.send_signal(getattr(signal, name))

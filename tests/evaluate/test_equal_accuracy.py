@@ -304,7 +304,8 @@ def test_lines_in_the_docs(mirror, monkeypatch):
     assert f"{v2[70]} points at 70 %, {v2[80]} at 80 % and {v2[84]} at 84 %" in text
     assert f"are {float(a[80]):.0f} points apart at 80 %, and {float(a[84]):.0f} at 84 %" in text
     shares = [f"{100 * means[d]['n_swapped'] / means[d]['n_pairs']:.1f} %" for d in (V2, "imagenet-r")]
-    assert f"of {means[V2]['n_pairs']:,} pairs of one of each, {shares[0]} are in another order" in text
+    pairs = f"There are {means[V2]['n_pairs']:,} pairs of a trained and a zero-shot model"
+    assert f"{pairs}: {shares[0]} have a different order on V2 than on ImageNet" in text
     assert f"and {shares[1]} on ImageNet-R" in text
 
     models = compare("timm-results").results.models.to_pylist()

@@ -106,6 +106,18 @@ def test_large_models_predict_one_after_the_other(networks, folder, tmp_path, mo
     assert [one.others for one in found.models] == [1, 1, 0]
 
 
+def test_two_models_of_one_name_are_not_mixed(networks, folder, tmp_path):
+    """Such as a model with and without an option, or files of one name in two folders."""
+    other = dataclasses.replace(networks["small"], name="tint")
+    networks["tint(size=4)"] = other
+    found = manyhot.predict(folder, ["tint", "tint(size=4)"], out=tmp_path / "out")
+    assert [one.model for one in found.models] == ["tint"]
+    (error,) = found.failed.values()
+    assert "predictions of another run" in error.what
+    manyhot.predict(folder, "tint", out=tmp_path / "alone")
+    assert contents(tmp_path / "out") == contents(tmp_path / "alone")
+
+
 def test_patterns_and_files_of_names(tmp_path):
     (tmp_path / "names.txt").write_text("squeezenet\n\nefficientnet-lite[01]\n", encoding="utf-8")
     lite = [f"efficientnet-lite{i}" for i in range(3)]

@@ -101,7 +101,9 @@ def _groups(
         try:
             network = find_model(name, settings.classes, **settings.options)
             more = _weights(network)
-            if group and taken + more > WEIGHTS_AT_ONCE:
+            # Of two models of one name, the second must find the predictions of the first, to be refused.
+            again = network.name in {job.network.name for job in group}
+            if group and (again or taken + more > WEIGHTS_AT_ONCE):
                 yield group
                 group, taken = [], 0
             group.append(prepare_run(source, network, out, settings, tell))

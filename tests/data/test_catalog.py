@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
 import subprocess
@@ -20,6 +19,7 @@ import pytest
 from manyhot.data import catalog
 from manyhot.errors import FetchError, UnknownNameError
 from manyhot.files import cache_folder
+from scripts import load
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT.parent / "shared" / "mirror.zip"
@@ -250,13 +250,7 @@ def test_the_file_stored_worst_first_is_so(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_catalog", ROOT / "tools" / "build_catalog.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load(ROOT / "tools" / "build_catalog.py")
 
 
 def draft(path: Path, *records: list[object]) -> Path:

@@ -3,7 +3,9 @@
 import polars as pl
 import pytest
 
+from manyhot import convert
 from manyhot.classes import from_keys
+from manyhot.errors import InputError
 from manyhot.formats import read_images, read_labels_or_originals, read_objects, read_votes
 from manyhot.formats.tabular import class_indices, keys_of_numbers
 
@@ -48,6 +50,31 @@ def test_a_class_id_is_a_place(tmp_path):
 def test_numbers_and_texts_of_numbers(tmp_path):
     assert class_indices(pl.Series(["2", "1"]), KEYS, tmp_path).to_list() == [1, 0]
     assert class_indices(pl.Series(["2", "1"]), KEYS, tmp_path, ids=True).to_list() == [2, 1]
-    assert keys_of_numbers(pl.Series([1]), KEYS).dtype == pl.String
-    assert keys_of_numbers(pl.Series([1]), from_keys(("0", "1"), "own")).dtype == pl.Int64
-    assert keys_of_numbers(pl.Series([1]), None).dtype == pl.Int64
+    for numbers, kind in (([1, 3], pl.String), ([0, 2], pl.Int64), ([5], pl.Int64), ([], pl.Int64)):
+        values = pl.Series(numbers, dtype=pl.Int64)
+        assert keys_of_numbers(values, KEYS, tmp_path).dtype == kind, numbers
+        assert keys_of_numbers(values, None, tmp_path).dtype == pl.Int64
+        zeroed = from_keys(("0", "1", "2", "3"), "own")
+        assert keys_of_numbers(values, zeroed, tmp_path).dtype == pl.Int64
+
+
+def test_what_was_written_as_places_comes_back(tmp_path):
+    frame = pl.DataFrame({"image_id": ["a", "b", "c"], "label": [1, 3, 2]})
+    frame.write_csv(tmp_path / "labels.csv")
+    labels = read_labels_or_originals(tmp_path / "labels.csv", classes=KEYS)
+    (tmp_path / "classes.txt").write_text("1\n2\n3\n")
+    convert(tmp_path / "labels.csv", tmp_path / "written.csv", classes=tmp_path / "classes.txt")
+    again = read_labels_or_originals(tmp_path / "written.csv", classes=KEYS)
+    assert again.table["label"].to_pylist() == labels.table["label"].to_pylist() == [0, 2, 1]
+
+
+def test_numbers_that_may_be_both(tmp_path):
+    pl.DataFrame({"image_id": ["a", "b"], "label": [1, 2]}).write_csv(tmp_path / "labels.csv")
+    with pytest.raises(InputError) as error:
+        read_images(tmp_path / "labels.csv", classes=KEYS)
+    assert str(error.value) == (
+        "The numbers may be keys of classes, or their places in the class list.\n"
+        f"  where:   {tmp_path / 'labels.csv'}, column label\n"
+        "  got:     1, which is the key of one class and the place of another, as are all other numbers\n"
+        "  do:      write the names of the classes instead"
+    )

@@ -371,7 +371,7 @@ def _votes(
             )
     if isinstance(frame["class_id"].dtype, pl.Categorical | pl.Enum):
         frame = frame.with_columns(pl.col("class_id").cast(pl.String))
-    frame = frame.with_columns(class_id=keys_of_numbers(frame["class_id"], classes))
+    frame = frame.with_columns(class_id=keys_of_numbers(frame["class_id"], classes, path))
     answered = frame if several else frame.filter(pl.col("class_id").is_not_null())
     listed = _class_list(answered["class_id"], classes, path)
     if answered["class_id"].dtype == pl.String:

@@ -196,7 +196,7 @@ def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
     if "label" in frame.columns and isinstance(frame["label"].dtype, pl.Categorical | pl.Enum):
         frame = frame.with_columns(pl.col("label").cast(pl.String))
     if "label" in frame.columns:
-        frame = frame.with_columns(label=keys_of_numbers(frame["label"], classes))
+        frame = frame.with_columns(label=keys_of_numbers(frame["label"], classes, path))
     if "label" in frame.columns and frame["label"].dtype == pl.String:
         classes, _ = named_list(frame.select("label"), classes, path.stem)
         frame = frame.with_columns(label=class_indices(frame["label"], classes, path))
@@ -464,7 +464,7 @@ def _of_numbers(table: pa.Table, path: Path) -> pa.Table:
 def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pl.DataFrame:
     """Turn keys and names of classes into indices."""
     if "label" in frame.columns:
-        frame = frame.with_columns(label=keys_of_numbers(frame["label"], classes))
+        frame = frame.with_columns(label=keys_of_numbers(frame["label"], classes, path))
     if "label" in frame.columns and frame["label"].dtype == pl.String:
         frame = frame.with_columns(label=class_indices(frame["label"], classes, path))
     if "classes" in frame.columns and frame["classes"].dtype == pl.List(pl.String):
@@ -496,11 +496,33 @@ def size_and_hash(classes: ClassList | None) -> tuple[int, str]:
     return (len(classes), classes.hash) if classes else (len(class_list()), "")
 
 
-def keys_of_numbers(values: pl.Series, classes: ClassList | None) -> pl.Series:
-    """Return whole numbers as texts, if the keys of the classes are numbers other than their places."""
-    keys = () if classes is None else classes.keys
-    own = any(_DIGITS.fullmatch(key) and key != str(place) for place, key in enumerate(keys))
-    return values.cast(pl.String) if own and values.dtype.is_integer() else values
+def keys_of_numbers(values: pl.Series, classes: ClassList | None, path: Path) -> pl.Series:
+    """Return whole numbers as texts if they are keys, and not places, of classes whose keys are numbers.
+
+    The whole column decides. With the keys 1, 2 and 3, a 3 can only be a key, and a 0 only a place.
+
+    Raises
+    ------
+    InputError
+        If all of the numbers can be both, and mean other classes.
+    """
+    places = {} if classes is None else {key: place for place, key in enumerate(classes.keys)}
+    if not values.dtype.is_integer() or all(key == str(place) for key, place in places.items()):
+        return values
+    numbers = values.drop_nulls().unique().to_list()
+    if not numbers or not all(str(number) in places for number in numbers):
+        return values
+    if not all(0 <= number < len(places) for number in numbers):
+        return values.cast(pl.String)
+    odd = next((number for number in sorted(numbers) if places[str(number)] != number), None)
+    if odd is None:
+        return values
+    raise InputError(
+        "The numbers may be keys of classes, or their places in the class list.",
+        where=f"{path}, column {values.name}",
+        got=f"{odd}, which is the key of one class and the place of another, as are all other numbers",
+        do="write the names of the classes instead",
+    )
 
 
 def class_indices(

@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 STUDY := $(BIN)/manyhot study studies/transfer.py studies/uncertainty.py studies/benchmarking.py studies/robustness.py --out study
 
-.PHONY: demo demo-report demo-campaign test test-slow test-all fuzz imagenet study lint docs bench clean
+.PHONY: demo demo-report demo-campaign test test-slow test-all test-gpu fuzz imagenet study lint docs bench clean
 
 demo: $(DEMO)
 	$(BIN)/python examples/demo/collect.py --out demo
@@ -36,11 +36,15 @@ test: $(STAMP)
 
 # What takes long by itself: clusters, killed servers and runs, whole published data sets.
 test-slow: $(STAMP)
-	$(PYTEST) -m slow --durations 20
+	$(PYTEST) -m "slow and not gpu" --durations 20
 
 # Both at once: what is long begins first, and the rest fills the cores until it ends.
 test-all: $(STAMP)
-	$(PYTEST) -m "" --durations 20
+	$(PYTEST) -m "not gpu" --durations 20
+
+# On a machine with a GPU.
+test-gpu: $(STAMP)
+	$(BIN)/python -m pytest -m gpu
 
 # 100,000 broken files; continuous integration runs 5,000 of them.
 fuzz: $(STAMP)

@@ -131,11 +131,13 @@ def test_batches_say_what_they_show(orders, augment):
 
 def test_threads_that_decode_compute_alone(monkeypatch):
     """Also once they began and the number of PyTorch's threads is as before."""
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("WORLD_SIZE", "16")  # on other machines
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        with decoders(2) as pool:
+        with decoders() as pool:
             assert torch.get_num_threads() == 3
             assert [pool.submit(torch.get_num_threads).result() for _ in range(8)] == [1] * 8
             assert pool._max_workers == 2

@@ -19,6 +19,7 @@ from manyhot.run import Run
 from manyhot.tables import Labels, write_labels
 from manyhot.train import loop
 from manyhot.train import train as train_module
+from manyhot.train.checkpoints import Checkpoints
 from manyhot.train.recipe import Recipe, recipe_of
 
 
@@ -203,6 +204,18 @@ def test_a_loss_that_is_no_number(train, tmp_path, monkeypatch):
         assert batch["images"].shape == (8, 3, 32, 32)
         assert len(set(batch["image_id"])) == 8
         assert int(batch["step"]) == 1
+
+
+def test_no_checkpoint_is_of_weights_after_such_a_loss(train, tmp_path, monkeypatch):
+    """Though a loss is read late."""
+
+    def lost(self, fed, epoch):
+        return torch.tensor(float("nan") if self.step == 1 else 1.0)
+
+    monkeypatch.setattr(loop._Run, "_step", lost)
+    message(InputError, train, save_every=0.0)
+    state, _ = Checkpoints(tmp_path / "out").read()
+    assert (state["step"], state["total"]) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from PIL.Image import Image, fromarray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from manyhot.train.devices import on_device
 from manyhot.train.order import BatchPlan
 from manyhot.train.recipe import MAGNITUDES, Recipe
 
@@ -43,13 +44,18 @@ class Mix:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return mixed images, float of shape (n, 3, h, w)."""
-        device = images.device
-        return torch.lerp(images[self.order.to(device)], images, self._weight(*images.shape[2:]).to(device))
+        there = self.to(images.device)
+        return torch.lerp(images[there.order], images, there._weight(*images.shape[2:]))
+
+    def to(self, device: torch.device) -> Mix:
+        """Return the mixing on another device."""
+        return Mix(*(on_device(value, device) for value in (self.order, self.share, self.boxes)))
 
     def _weight(self, height: int, width: int) -> Tensor:
-        """Return the share of each pixel that is the image's own, shape (n, 1, h, w)."""
+        """Return the share of each pixel that is the image's own, shape (n, 1, h, w), on the same device."""
+        device = self.boxes.device
         top, left, bottom, right = self.boxes.T[:, :, None, None]
-        y, x = torch.arange(height)[:, None], torch.arange(width)
+        y, x = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
         pasted = (top <= y) & (y < bottom) & (left <= x) & (x < right)
         cut = (self.boxes[:, 2] > self.boxes[:, 0])[:, None, None]
         share = torch.where(cut, 1 - pasted.float(), self.share[:, None, None].expand(pasted.shape))

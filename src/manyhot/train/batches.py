@@ -31,6 +31,7 @@ from manyhot.predict.sources import Files, ImageReader, ImageSource, SourcePart
 from manyhot.predict.sources.source import failing_reader, reader_of, short_hash
 from manyhot.predict.sources.tar import TarSlice
 from manyhot.train.augment import augmented
+from manyhot.train.devices import local_processes, own_cores
 from manyhot.train.order import BatchPlan, Everything, ImageOrder, Sample, Shards, none_found
 from manyhot.train.recipe import Recipe
 
@@ -179,7 +180,7 @@ class Loader:
             If none of the images of a lane of a batch can be decoded.
         """
         batches = self.order.batches(self.plan, epoch, first)
-        with decoders(self.plan.world) as pool, ThreadPoolExecutor(1) as reader:
+        with decoders() as pool, ThreadPoolExecutor(1) as reader:
             pending: deque[tuple[Batch, list[Future[list[int]]]]] = deque()
             for samples in _ahead(batches, reader):
                 pending.append(self._begun(samples, epoch, pool))
@@ -235,13 +236,13 @@ def opened(opener: ImageReader) -> Tensor | str:
     return decode(data) if isinstance(data, bytes) else data
 
 
-def decoders(processes: int = 1) -> ThreadPoolExecutor:
-    """Return the pool of threads with which a process decodes images.
+def decoders() -> ThreadPoolExecutor:
+    """Return the pool of threads with which a process decodes images: one for each of its cores.
 
     Each thread computes alone. By default, PyTorch would give it a team of threads, and teams on two cores
     wait for each other in busy loops.
     """
-    count = max(1, (os.cpu_count() or 1) // processes)
+    count = own_cores()
     pool = ThreadPoolExecutor(count, initializer=_alone)
     begun = threading.Barrier(count + 1)
     with threads_given_back():
@@ -268,7 +269,7 @@ def _ahead(items: Iterator[_T], reader: ThreadPoolExecutor) -> Iterator[_T]:
 
 def memory_share() -> int:
     """Return the memory for each process of the run on this machine, in bytes."""
-    return int(MEMORY_SHARE * _free() / int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return int(MEMORY_SHARE * _free() / local_processes())
 
 
 def _free() -> int:

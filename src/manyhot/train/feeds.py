@@ -5,14 +5,8 @@ Features are the output of the layers that are not trained, computed once for ea
 
 from __future__ import annotations
 
-import atexit
-import ctypes
 import hashlib
-import logging
-import os
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -22,7 +16,6 @@ import torch
 from numpy import typing as npt
 from torch import Tensor
 
-from manyhot.errors import InputError
 from manyhot.files import atomic_write
 from manyhot.predict.network import Preprocessing
 from manyhot.predict.sources import ImageReader
@@ -104,6 +97,25 @@ class Normalise:
         return self._out
 
 
+def copied(batches: Iterable[Batch], device: torch.device) -> Iterator[tuple[Batch, Tensor]]:
+    """Yield batches, and their images on a device.
+
+    On a GPU, they are copied in a stream of their own, while the network computes the step before. The images
+    must be in pinned memory.
+    """
+    if device.type != "cuda":
+        yield from ((batch, batch.images.to(device)) for batch in batches)
+        return
+    stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    main = torch.cuda.current_stream(device)
+    for batch in batches:
+        with torch.cuda.stream(stream):
+            images = batch.images.to(device, non_blocking=True)
+        main.wait_stream(stream)
+        images.record_stream(main)  # or the next copy could overwrite them before they are used
+        yield batch, images
+
+
 @dataclass(frozen=True, eq=False)
 class ImageFeed:
     """Images: decoded, cropped, normalised and mixed."""
@@ -119,8 +131,9 @@ class ImageFeed:
 
     def epoch(self, epoch: int, first: int) -> Iterator[Fed]:
         """Yield the batches of this process, starting with step `first`."""
-        for step, batch in enumerate(self.loader.epoch(epoch, first), first):
-            x = self.normalise(batch.images)
+        batches = copied(self.loader.epoch(epoch, first), self.normalise.device)
+        for step, (batch, images) in enumerate(batches, first):
+            x = self.normalise(images)
             mix = drawn(self.recipe, self.plan, epoch, step, (x.shape[2], x.shape[3]))
             yield Fed(x if mix is None else mix(x), batch, mix)
 
@@ -258,78 +271,3 @@ def key_of(before: Mapping[str, Tensor], *about: object) -> str:
         key.update(name.encode())
         key.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return key.hexdigest()[:16]
-
-
-def started(precision: str) -> Any:
-    """Return Fabric on the devices of this process.
-
-    A process uses one GPU if there is one, and otherwise the CPU. ``torchrun`` starts several processes, one
-    per GPU.
-
-    Raises
-    ------
-    InputError
-        If there are more processes than GPUs, or if the device does not support the precision.
-    """
-    from lightning_fabric import Fabric
-
-    # Each process would report its device and its connections on stderr.
-    for name in ("lightning_fabric", "lightning_utilities", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-    world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    gpus = torch.cuda.device_count()
-    if gpus and local > gpus:
-        raise InputError(
-            "There are more processes than GPUs.",
-            got=f"{local} processes, {gpus} GPUs",
-            do=f"torchrun --nproc-per-node {gpus}",
-        )
-    if precision == "16-mixed" and not gpus:
-        raise InputError(
-            "CPUs do not support 16-mixed.", allowed="32-true, bf16-mixed", do="set `precision` to bf16-mixed"
-        )
-    fabric = Fabric(
-        accelerator="cuda" if gpus else "cpu",
-        devices=local if world > 1 else 1,
-        num_nodes=world // local,
-        strategy="ddp" if world > 1 else "auto",
-        precision=precision,  # type: ignore[arg-type]
-    )
-    fabric.launch()
-    if world > 1:
-        atexit.unregister(_end)
-        atexit.register(_end)
-    return fabric
-
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-# Of glibc's malloc.h.
-
-
-def keep_memory() -> None:
-    """Make glibc reuse memory between steps, which saves a fifth of the time of small networks.
-
-    By default, large blocks and blocks at the end of the heap are returned to the system after each step, and
-    are allocated again page by page, filled with zeros.
-    """
-    mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_TRIM_THRESHOLD, 1 << 30)
-        mallopt(_MMAP_THRESHOLD, 1 << 30)
-
-
-def summed(fabric: Any, values: torch.Tensor) -> torch.Tensor:
-    """Return the sum over all processes."""
-    if fabric.world_size == 1:
-        return values
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        total: torch.Tensor = fabric.all_reduce(values, reduce_op="sum")
-    return total
-
-
-def _end() -> None:
-    """Close the process group at the end: it cannot be opened twice."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()

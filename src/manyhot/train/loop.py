@@ -16,7 +16,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,7 +38,8 @@ from manyhot.train.checkpoints import (
     write_identity,
     write_skipped_images,
 )
-from manyhot.train.feeds import Fed, keep_memory, started, summed
+from manyhot.train.devices import check_same_step, keep_memory, share_buffers, started, summed
+from manyhot.train.feeds import Fed
 from manyhot.train.losses import loss_of, made_memory
 from manyhot.train.networks import start_of
 from manyhot.train.optimisers import averaged, optimiser_of, rate
@@ -117,6 +118,16 @@ def fit(job: TrainingJob) -> Path:
     return path
 
 
+class _Unread(NamedTuple):
+    """A step whose loss was not read yet."""
+
+    own: Tensor
+    mean: Tensor
+    fed: Fed
+    step: int
+    lr: float
+
+
 class _Run:
     """A running training job."""
 
@@ -143,9 +154,11 @@ class _Run:
         self.module, self.optimiser = fabric.setup(self.parts.trained, optimiser)
         self.average = averaged(self.start.module, self.recipe.ema)
         self.step, self.total = 0, 0.0
+        self.unread: _Unread | None = None
         self.rows: list[dict[str, Any]] = []
         self.best: float | None = None
         self.note = self._resume()
+        check_same_step(fabric, self.step, job.out)
 
     def _loss_parts(self) -> tuple[Any, Teacher, dict[str, Tensor]]:
         recipe = self.recipe
@@ -203,8 +216,8 @@ class _Run:
         with logs, contextlib.closing(self._steps()) as taken:
             for note in self._notes():
                 logs.note(note)
-            for lr, loss in taken:
-                self._log(logs, lr, loss)
+            for lr in taken:
+                self._log(logs, lr)
                 if self.step % plan.steps == 0:
                     self._end_epoch(logs, lr)
                 if first and time.monotonic() - saved >= self.job.save_every and self.step < steps:
@@ -223,8 +236,11 @@ class _Run:
             yield f"{named} is defined on whole batches, but is computed here on {cut}"
         yield from filter(None, (*self.job.notes, *self.start.notes, self.parts.note, self.note))
 
-    def _steps(self) -> Generator[tuple[float, float], None, None]:
-        """Take steps; yield the rate and the loss of each."""
+    def _steps(self) -> Generator[float, None, None]:
+        """Take steps; yield the rate of each.
+
+        A loss is read when the next step has begun, so that a GPU always has work.
+        """
         first, within = divmod(self.step, self.plan.steps)
         for epoch in range(first, self.recipe.epochs):
             for fed in self.parts.feed.epoch(epoch, within if epoch == first else 0):
@@ -232,13 +248,27 @@ class _Run:
                 for group in self.optimiser.param_groups:
                     group["lr"] = lr * group.get("lr_scale", 1.0)
                 self._seed()
-                loss = float(self._step(fed, epoch))
-                if not math.isfinite(loss):
-                    self._stop(loss, fed, lr)
+                own = self._step(fed, epoch)
+                self._read_loss()
+                self.unread = _Unread(own, self._mean(own), fed, self.step, lr)
                 self.step += 1
-                self.total += loss
-                yield lr, loss
+                yield lr
             write_skipped_images(self.job.out, self.job.ids, self.parts.skipped, self.plan.rank)
+
+    def _mean(self, loss: Tensor) -> Tensor:
+        """Return the mean over all processes, so that all stop if the loss of one is not finite."""
+        return summed(self.fabric, loss.clone()) / self.plan.world
+
+    def _read_loss(self) -> float:
+        """Return the loss of the last step, and add it to the total. Stop if it is not finite."""
+        last, self.unread = self.unread, None
+        if last is None:
+            return math.nan
+        loss = float(last.mean)
+        if not math.isfinite(loss):
+            self._stop(last)
+        self.total += loss
+        return loss
 
     def _seed(self) -> None:
         """Seed dropout.
@@ -278,37 +308,44 @@ class _Run:
             self.average.update_parameters(self.start.module)
         return total
 
-    def _stop(self, loss: float, fed: Fed, lr: float) -> None:
+    def _stop(self, last: _Unread) -> None:
         """Save the batch whose loss is not finite."""
-        out, ids = self.job.out, self.job.ids
-        path = out / ("bad-batch.npz" if self.plan.rank == 0 else f"bad-batch-{self.plan.rank}.npz")
-        rows = fed.batch.rows.tolist()
-        with atomic_write(path) as part, part.open("wb") as file:
+        out, ids, loss = self.job.out, self.job.ids, float(last.own)
+        name = "bad-batch.npz" if self.plan.rank == 0 else f"bad-batch-{self.plan.rank}.npz"
+        if math.isfinite(loss):
+            raise InputError(
+                "The loss is not finite in another process.",
+                where=f"step {last.step:,}, learning rate {last.lr:.3g}",
+                do=f"see its message, and the batch that it saves in {out}",
+            )
+        rows = last.fed.batch.rows.tolist()
+        with atomic_write(out / name) as part, part.open("wb") as file:
             np.savez(
                 file,
-                images=fed.batch.images.cpu().numpy(),
+                images=last.fed.batch.images.cpu().numpy(),
                 image_id=np.array([ids[row] for row in rows]),
-                step=self.step,
-                lr=lr,
+                step=last.step,
+                lr=last.lr,
                 loss=loss,
             )
         raise InputError(
             "The loss is not finite.",
-            where=f"step {self.step:,}, learning rate {lr:.3g}",
+            where=f"step {last.step:,}, learning rate {last.lr:.3g}",
             got=loss,
-            do=f"inspect the batch in {path}; then start again in another folder with a lower lr, more "
+            do=f"inspect the batch in {out / name}; then start again in another folder with a lower lr, more "
             "warmup, clip=1" + ("" if self.recipe.precision == "32-true" else ", or precision 32-true"),
         )
 
-    def _log(self, logs: Logs, lr: float, loss: float) -> None:
+    def _log(self, logs: Logs, lr: float) -> None:
         logs.progress(self.step * self.plan.batch)
         if self.step % EVERY_STEPS == 0:
-            logs.points(self.step, {"train/loss": loss, "train/lr": lr})
+            logs.points(self.step, {"train/loss": self._read_loss(), "train/lr": lr})
 
     def _end_epoch(self, logs: Logs, lr: float) -> None:
         """Write the row of an epoch."""
-        total = summed(self.fabric, torch.tensor(self.total, dtype=torch.float64))
-        loss = float(total) / self.plan.steps / self.plan.world
+        self._read_loss()
+        loss = self.total / self.plan.steps
+        share_buffers(self.fabric, self._judged_module())
         found = self._judged()
         epoch = self.step // self.plan.steps
         row = {
@@ -331,17 +368,22 @@ class _Run:
     def _judged(self) -> dict[str, float]:
         if self.job.validation is None or self.parts.validator is None:
             return {}
-        judged = self.start.module if self.average is None else self.average.module
-        logits, good = self.parts.validator(judged)
+        logits, good = self.parts.validator(self._judged_module())
         self.parts.stages.train()
-        return self.job.validation.judged(logits, good, self.recipe.best)
+        first = self.fabric.is_global_zero  # which has the logits of all
+        found = self.job.validation.judged(logits, good, self.recipe.best) if first else {}
+        return found if self.plan.world == 1 else dict(self.fabric.broadcast(found))
+
+    def _judged_module(self) -> Any:
+        """Return the module that is evaluated and written."""
+        return self.start.module if self.average is None else self.average.module
 
     def _weights(self) -> dict[str, Tensor]:
         """Return the weights that are evaluated and written."""
-        found: Any = self.start.module if self.average is None else self.average.module
-        return dict(found.state_dict())
+        return dict(self._judged_module().state_dict())
 
     def _save(self) -> None:
+        self._read_loss()  # no checkpoint after a step whose loss is not finite
         write_identity(self.job.out, self.job.identity)
         self.checkpoints.write(
             {

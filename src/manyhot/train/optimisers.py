@@ -69,11 +69,15 @@ def averaged(module: Any, decay: float) -> Any:
     if not decay:
         return None
 
-    def move(averages: Any, values: Any, n: Any) -> None:
-        own = 1 - min(decay, (1 + int(n)) / (10 + int(n)))
+    def move(averages: Any, values: Any, _: Any) -> None:
+        n = int(average.n_averaged)  # on the CPU: the third argument would have to come from a GPU
+        own = 1 - min(decay, (1 + n) / (10 + n))
         if averages[0].is_floating_point():
             torch._foreach_lerp_(averages, values, own)
         else:
             torch._foreach_copy_(averages, values)
 
-    return torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=torch.no_grad()(move), use_buffers=True)
+    average = torch.optim.swa_utils.AveragedModel(
+        module, multi_avg_fn=torch.no_grad()(move), use_buffers=True
+    )
+    return average

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.errors import InputError
+from manyhot.train.devices import on_device
 from manyhot.train.recipe import LISTED, NOT_ASKED
 
 
@@ -64,10 +65,10 @@ class Targets:
         p = own * self.weight * self.p + (1 - own) * (self.weight * self.p)[order]
         return replace(self, p=p / weight.clamp(min=1e-12), weight=weight)
 
-    def to(self, device: Any) -> Targets:
+    def to(self, device: torch.device) -> Targets:
         """Return the targets on another device. The memory is not moved."""
-        weight = None if self.weight is None else self.weight.to(device)
-        return replace(self, p=self.p.to(device), rows=self.rows.to(device), weight=weight)
+        weight = None if self.weight is None else on_device(self.weight, device)
+        return replace(self, p=on_device(self.p, device), rows=on_device(self.rows, device), weight=weight)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.predict.sources import ImageReader
 from manyhot.train.batches import Loader, View, Views, decoders, memory_share
+from manyhot.train.devices import on_device, summed
 from manyhot.train.feeds import (
     FeatureFeed,
     ImageFeed,
@@ -26,16 +27,16 @@ from manyhot.train.feeds import (
     as_input,
     computed,
     key_of,
-    summed,
 )
 from manyhot.train.networks import Stages, Start, stages_of
-from manyhot.train.order import Everything, ImageOrder, plan_of
+from manyhot.train.order import Everything, ImageOrder, Shards, plan_of
 from manyhot.train.recipe import Recipe
 
 EPOCH_METRICS = ("top1", "real1", "map_macro")
 """The metrics after each epoch, besides the one of the recipe's ``best``."""
 
 _VALIDATION_BATCH = 128  # Images that are evaluated at once.
+_ROWS_SENT = 4096  # Images whose logits are sent at once: of all images, they may not fit on the GPU.
 
 ValidationLogits = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 """Logits of shape (n, C), and which images could be decoded."""
@@ -138,7 +139,9 @@ def parts_of(inputs: PartInputs) -> TrainingParts:
 
 def _of_images(inputs: PartInputs, stages: Stages) -> TrainingParts:
     start, recipe = inputs.start, inputs.recipe
-    views = Views(recipe, start.preprocessing, memory_share())
+    # Shards move to other processes in each epoch, which would look for their images in vain.
+    budget = 0 if isinstance(inputs.order, Shards) else memory_share()
+    views = Views(recipe, start.preprocessing, budget)
     normalise = Normalise(start.preprocessing, inputs.fabric.device)
     pinned = inputs.fabric.device.type == "cuda"
     loader = Loader(inputs.order, inputs.plan(inputs.order.n), views, inputs.ids.__getitem__, pinned)
@@ -200,10 +203,19 @@ def _features(
 
 
 def _whole(fabric: Any, own: npt.NDArray[np.int64], logits: Tensor, n: int) -> Any:
-    """Return the rows of all processes as one array."""
-    found = torch.zeros((n, logits.shape[1]), device=logits.device)
-    found[torch.from_numpy(own).to(logits.device)] = logits
-    return summed(fabric, found).cpu().numpy()
+    """Return the rows of all processes as one array, of the first process; of others, the array is empty."""
+    if fabric.world_size == 1:
+        return logits.cpu().numpy()
+    whole = np.empty((n if fabric.is_global_zero else 0, logits.shape[1]), np.float32)
+    for start in range(0, n, _ROWS_SENT):
+        end = min(start + _ROWS_SENT, n)
+        first, last = np.searchsorted(own, (start, end))
+        part = torch.zeros((end - start, logits.shape[1]), device=logits.device)
+        part[torch.from_numpy(own[first:last] - start).to(logits.device)] = logits[first:last]
+        part = summed(fabric, part)
+        if fabric.is_global_zero:
+            whole[start:end] = part.cpu().numpy()
+    return whole
 
 
 class _ImageValidator:
@@ -219,24 +231,33 @@ class _ImageValidator:
         n = len(self.validation.openers)
         own = np.arange(n)[self.fabric.global_rank :: self.fabric.world_size]
         module.eval()
-        with torch.inference_mode(), decoders(self.fabric.world_size) as pool:
-            parts = [
-                self._logits(module, pool, own[start : start + _VALIDATION_BATCH])
-                for start in range(0, len(own), _VALIDATION_BATCH)
-            ]
+        with torch.inference_mode(), decoders() as pool:
+            parts = [self._logits(module, seen) for seen in self._decoded(pool, own)]
         found = _whole(self.fabric, own, torch.cat(parts), n)
         return found[:, 1:], found[:, 0] > 0
+
+    def _decoded(
+        self, pool: ThreadPoolExecutor, own: npt.NDArray[np.int64]
+    ) -> Iterator[list[tuple[View, bool] | None]]:
+        """Yield the images of a batch, while those of the next are decoded."""
+        pending: list[Future[tuple[View, bool] | None]] = []
+        for start in range(0, len(own), _VALIDATION_BATCH):
+            rows = own[start : start + _VALIDATION_BATCH].tolist()
+            begun = [pool.submit(self._seen, row) for row in rows]
+            if pending:
+                yield [one.result() for one in pending]
+            pending = begun
+        yield [one.result() for one in pending]
 
     def _seen(self, row: int) -> tuple[View, bool] | None:
         return self.views(row, self.validation.openers[row], self.views.rng(row, 0))
 
-    def _logits(self, module: Any, pool: ThreadPoolExecutor, rows: npt.NDArray[np.int64]) -> Tensor:
+    def _logits(self, module: Any, seen: Sequence[tuple[View, bool] | None]) -> Tensor:
         """Return a column with which images could be decoded, followed by the logits."""
-        seen = list(pool.map(self._seen, rows.tolist()))
         images = torch.stack([self.nothing if one is None else one[0].pixels for one in seen])
         with self.fabric.autocast():
-            logits = module(self.normalise(images)).float()
-        good = torch.tensor([[float(one is not None)] for one in seen], device=logits.device)
+            logits = module(self.normalise(on_device(images, self.normalise.device))).float()
+        good = on_device(torch.tensor([[float(one is not None)] for one in seen]), logits.device)
         return torch.cat([good, logits], 1)
 
 

@@ -433,3 +433,24 @@ def test_a_label_after_the_frames_of_a_stream(tmp_path):
         "  allowed: the members of each sample next to each other, such as 000.jpg and 000.cls\n"
         "  do:      create the archive again with sorted names: tar --sort=name"
     )
+
+
+def test_an_archive_that_was_replaced_is_opened_again(tmp_path):
+    first = opened(tmp_path, ("x.jpg", b"first"))
+    ((_, opener),) = first.parts[0].items()
+    assert opener() == b"first"
+    (tmp_path / "x.tar").rename(tmp_path / "old.tar")
+    second = opened(tmp_path, ("longer-name.jpg", b"0123"), ("x.jpg", b"other"))
+    readers = {item.image_id: opener for item, opener in second.parts[0].items()}
+    assert readers["x.jpg"]() == b"other"
+    assert readers["longer-name.jpg"]() == b"0123"
+
+
+def test_no_more_archives_are_kept_open_than_a_few(tmp_path):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for i in range(100):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        ((_, opener),) = opened(folder, ("x.jpg", b"%d" % i)).parts[0].items()
+        assert opener() == b"%d" % i
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 32

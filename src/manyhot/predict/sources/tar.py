@@ -8,6 +8,7 @@ import gzip
 import itertools
 import json
 import lzma
+import os
 import re
 import tarfile
 from array import array
@@ -56,6 +57,9 @@ _KEYS = ("wnid", "label", "cls", "class", "fine_label", "class_id")
 _LABEL_BYTES = 1 << 20
 _MOST_HELD, _MEMBER_BYTES = 1 << 26, 1 << 12
 """Bytes of a stream that are held for one sample, and what a member takes beside its content."""
+
+_HELD_OPEN = 32
+"""Archives that are kept open. Each process of a training run reads half a dozen shards at a time."""
 
 _LINK, _SPARSE = -1, -2
 
@@ -247,14 +251,29 @@ def _unread(offset: int, size: int) -> str:
 
 def _read_at(archive: str, offset: int, size: int) -> bytes:
     try:
-        with Path(archive).open("rb") as file:
-            file.seek(offset)
-            data = file.read(size)
+        now = Path(archive).stat()
+        opened = _Opened(archive, now.st_ino, now.st_mtime_ns, now.st_size)
+        data = os.pread(opened.descriptor, size, offset)
     except FileNotFoundError as error:
         raise lost(archive, error) from error
     if len(data) < size:
         raise OSError("the archive has become shorter")
     return data
+
+
+@functools.lru_cache(maxsize=_HELD_OPEN)
+class _Opened:
+    """An archive, opened once: images of shards are read in random order, one by one.
+
+    `version` distinguishes it from a later file of the same name.
+    """
+
+    def __init__(self, archive: str, *version: int) -> None:
+        self.descriptor = os.open(archive, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
 
 
 def _index(path: str) -> Iterator[_Image]:

@@ -25,7 +25,7 @@ HELD = {
 
 
 def calibration_answer(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield, for each model, its calibration error as it is, and after the best method."""
+    """Yield the calibration error of each model, before recalibration and after the best method."""
     models = dict.fromkeys((row["dataset"], row["model"]) for row in rows)
     for dataset, model in models:
         own = [r for r in rows if (r["dataset"], r["model"]) == (dataset, model) and r["value"] == r["value"]]
@@ -71,8 +71,9 @@ def calibration_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | No
     rows = rows_of(named, "calibration")
     lead = (
         " ".join(calibration_answer(rows)),
-        "Methods are fitted on some of the images and evaluated on the others. A small error is not a good "
-        "model: likelihood (NLL) and Brier score also count how well right and wrong are told apart.",
+        "Methods are fitted on some of the images and evaluated on the others. A small error alone does not "
+        "make a good model: likelihood (NLL) and Brier score also measure how well right predictions are "
+        "separated from wrong ones.",
     )
     sets = rows_of(named, "prediction_sets") if "prediction_sets" in named else []
     tables = (_measured(rows), *([_sets(sets)] if sets else []))

@@ -473,7 +473,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     "chapter",
     "companions",
     next=NextStep(
-        "take the companion out of images, and count how many predictions change.",
+        "remove the companion from images, and count how many predictions change.",
         "manyhot diagnose shortcuts IMAGES --objects FILE --model NAME",
     ),
 )

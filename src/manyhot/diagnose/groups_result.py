@@ -72,11 +72,15 @@ declare_table(
         TEXT("sentence", "what was found"),
         COUNT("n_images", "images of the group"),
         COUNT("n", "images of the group that count for the outcome; for a label, images with the label"),
-        COUNT("events", "those with the event, such as an error; for a label, those in the group"),
+        COUNT(
+            "events",
+            "images of the group with the event, such as an error; for a label, images with the label that "
+            "are in the group",
+        ),
         REAL("share", "events divided by n"),
         *bounds("lo", "hi", f"{ITS} (Wilson)", column=REAL),
         COUNT("n_outside", "other images that count for the outcome; for a label, images with another label"),
-        COUNT("events_outside", "those with the event; for a label, those in the group"),
+        COUNT("events_outside", "other images with the event; for a label, other images in the group"),
         REAL("share_outside", "events_outside divided by n_outside"),
         *bounds("lo_outside", "hi_outside", f"{ITS} (Wilson)", column=REAL),
         REAL.nullable(
@@ -234,7 +238,7 @@ def _parts(rows: Sequence[Row]) -> Iterator[tuple[list[Row], str]]:
 
 
 def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str]:
-    """Yield what was found in one sentence, what cannot be tested, and how it was corrected."""
+    """Yield the findings in one sentence, the classes that cannot be tested, and the correction."""
     n_models, least = (int(about.get(name, "0")) for name in ("models", "min_images"))
     worse = sum(row["model"] is not None for row in rows)
     n = len(rows) - worse

@@ -85,12 +85,12 @@ class SortedErrors(Result):
     min_confidence : float or None
         Only errors with a confidence above this value were sorted.
     superclasses : {"given", "class list", "WordNet", "confusions", "none"}
-        Where the superclasses are from: the argument, the class list, WordNet by the names of the classes, or
+        The origin of the superclasses: the argument, the class list, WordNet by the names of the classes, or
         clusters of classes that the models confuse. Several data sets may differ: "WordNet, none".
     sources : tuple of Source
         The data sets, whose photographs the gallery shows.
     hints : list of str
-        What `write` could not do, and how to get it.
+        Notes on what `write` could not do, and how to make it possible.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -163,7 +163,7 @@ class SortedErrors(Result):
 
     @property
     def first(self) -> list[Row]:
-        """The first ten errors, those of the highest confidence first."""
+        """The ten errors with the highest confidence."""
         return first_findings(self.table, "confidence")
 
     def _cells(self, model: ModelErrors) -> tuple[str, ...]:

@@ -279,8 +279,8 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
         " ".join(groups_answer(rows, about)),
         "Errors in a group are compared with those on other images of the same classes, and properties of a "
         "label with those of all other images. A p-value is the share of random permutations in which any "
-        "group of the whole search differs as much. Marks and pasted objects are searched on one half of the "
-        "images, and counted on the other.",
+        "group of the whole search differs at least as much. Marks and pasted objects are searched on one "
+        "half of the images, and counted on the other.",
     )
     has_models = about.get("models", "0") != "0"
     listings = [

@@ -118,7 +118,7 @@ declare_table(
         *_BY_TWO,
         TEXT.nullable("model", "the model; null for the mean over models"),
         *interval("difference", "accuracy by the second protocol minus that by the first", _OVER, value=REAL),
-        REAL("errors", "number of errors by the first protocol; for the mean, over models"),
+        REAL("errors", "number of errors by the first protocol; in the row of the mean, their mean"),
         *interval("right", "share of these errors that are right by the second protocol", _OVER, value=REAL),
         COUNT("n", "number of images"),
     ),

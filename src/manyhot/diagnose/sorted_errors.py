@@ -145,7 +145,7 @@ class SortedErrors(Result):
         return pl.DataFrame(self.table)
 
     def lines(self) -> Iterator[str]:
-        """Yield the share of each kind, the rules that were skipped, and the errors of most confidence."""
+        """Yield the share of each kind, the skipped rules, and the errors with the highest confidence."""
         above = () if self.min_confidence is None else (f"above {self.min_confidence:g}",)
         against = "the original label" if self.event == "label" else "the label set"
         for dataset in dict.fromkeys(m.dataset for m in self.models):

@@ -236,7 +236,7 @@ class AskedClasses:
         )
 
     def check(self, rows: Sequence[Number]) -> None:
-        """Raise the error of the first metric if there is no estimate at all."""
+        """Raise the error of the first metric if no metric has an estimate."""
         if self.shares and all(row.estimator is None for row in rows if row.slice == ALL):
             raise self.error(next(iter(self.shares)))
 

@@ -89,8 +89,8 @@ class ClassVerdict:
     tested, untested : tuple of Row
         The classes with an interval, lowest p first, and the others, those on the most images first.
     sentences : tuple of str
-        The classes on which the models differ, what was tested, and on how many classes each model has the
-        higher average precision.
+        Sentences on the classes on which the models differ, on the tested classes, and on how many classes
+        each model has the higher average precision.
     """
 
     tested: tuple[Row, ...]

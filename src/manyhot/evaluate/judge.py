@@ -180,7 +180,7 @@ class Judge:
     Parameters
     ----------
     labels, sets : Labels, LabelSets
-        The same images, row for row.
+        The labels and the label sets of the same images, row for row.
     dataset : str
     slices : Slices
     requested : list of Entry, optional

@@ -67,7 +67,7 @@ class AuditInProgress:
     power : float or "tuned"
         As in `manyhot.core.audited.estimate`; 0 if predictions are missing, which `chosen` needs.
     notes : tuple of str
-        Which models are not shown, and which predictions are missing.
+        Notes on models that are not shown, and on predictions that are missing.
     """
 
     drawn: DrawnSample

@@ -59,8 +59,8 @@
   // What right means on these images.
   function judgedBy(found) {
     const rated = found.filter((i) => page.data.known[i]).length;
-    if (!rated) return "Right means the original label.";
-    return rated === found.length ? "Right means a class of the label set." : "Right means a class of the label set or, for images that no rater has seen, the original label.";
+    if (!rated) return "A prediction is right if it is the original label.";
+    return rated === found.length ? "A prediction is right if it is in the label set." : "A prediction is right if it is in the label set or, for images that no rater has seen, if it is the original label.";
   }
 
   // Drawing of what is in sight.

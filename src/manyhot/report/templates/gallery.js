@@ -21,7 +21,7 @@ const manyhotGallery = (() => {
   const SIGNS = [
     ["right", "✓", "the original label, valid"],
     ["valid", "◆", "valid, but not the original label, so it counts as wrong under original labels"],
-    ["refuted", "!", "the original label, but raters found that it is not valid"],
+    ["refuted", "!", "the original label, which raters found not to be valid"],
     ["unclear", "?", "raters disagree"],
     ["wrong", "✕", "not valid"],
     ["plain", "○", "no rater was asked about it"],

@@ -78,7 +78,7 @@
     $("beside").textContent = alone
       ? "The gallery has no other image of these classes."
       : data.similarBy
-        ? `Next to each class are those of its images that are most similar to the photograph, according to the embeddings of ${data.similarBy}.`
+        ? `Next to each class are the images of this class that are most similar to the photograph, according to the embeddings of ${data.similarBy}.`
         : "Next to each class are some images of this class.";
   }
 
@@ -120,7 +120,7 @@
     if (!data.known[i] && label === null) return told.remark || "No rater has seen this image.";
     if (!data.known[i]) return told.remark || (c === label ? "" : "No rater looked for other classes.");
     return {
-      valid: data.sets[i].includes(label) ? "Both are valid." : "It is valid; the label is not.",
+      valid: data.sets[i].includes(label) ? "Both are valid." : "It is valid, the label is not.",
       refuted: "Raters found it not valid.",
       unclear: "Raters disagree about it.",
       unasked: "No rater was asked about it.",

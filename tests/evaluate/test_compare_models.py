@@ -478,7 +478,7 @@ def test_the_page_says_on_which_classes_and_how_intervals_are_computed(tmp_path)
     assert "points of mAP (macro)" in answer
     assert answer.replace("mAP (macro)", "map_macro") in found.lines()
     made = page.one("section", id="made").text
-    assert "Those of mAP (macro) and mAP (micro) are computed by the jackknife" in made
+    assert " of mAP (macro) and mAP (micro) are computed by the jackknife" in made
     assert "mAP (images) are percentiles of a bootstrap" in made
 
 

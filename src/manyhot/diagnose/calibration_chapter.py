@@ -25,7 +25,7 @@ HELD = {
 
 
 def calibration_answer(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the calibration error of each model, before recalibration and after the best method."""
+    """Yield, for each model, its calibration error as it is, and after the best method."""
     models = dict.fromkeys((row["dataset"], row["model"]) for row in rows)
     for dataset, model in models:
         own = [r for r in rows if (r["dataset"], r["model"]) == (dataset, model) and r["value"] == r["value"]]

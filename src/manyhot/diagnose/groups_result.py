@@ -238,7 +238,7 @@ def _parts(rows: Sequence[Row]) -> Iterator[tuple[list[Row], str]]:
 
 
 def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str]:
-    """Yield the findings in one sentence, the classes that cannot be tested, and the correction."""
+    """Yield what was found in one sentence, what cannot be tested, and how it was corrected."""
     n_models, least = (int(about.get(name, "0")) for name in ("models", "min_images"))
     worse = sum(row["model"] is not None for row in rows)
     n = len(rows) - worse

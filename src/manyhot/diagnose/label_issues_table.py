@@ -79,7 +79,7 @@ class LabelIssues(Result):
     sources : tuple of Source
         The data sets, whose photographs the gallery shows.
     hints : list of str
-        Notes on what `write` could not do, and how to make it possible.
+        What `write` could not do, and how to get it.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -153,7 +153,7 @@ class LabelIssues(Result):
 
     @property
     def first(self) -> list[Row]:
-        """The ten issues of images with the highest scores."""
+        """The first ten issues of images, those of the highest score first."""
         return first_findings(self.table, "score")
 
     def to_json(self) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class SortedErrors(Result):
     sources : tuple of Source
         The data sets, whose photographs the gallery shows.
     hints : list of str
-        Notes on what `write` could not do, and how to make it possible.
+        What `write` could not do, and how to get it.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -163,7 +163,7 @@ class SortedErrors(Result):
 
     @property
     def first(self) -> list[Row]:
-        """The ten errors with the highest confidence."""
+        """The first ten errors, those of the highest confidence first."""
         return first_findings(self.table, "confidence")
 
     def _cells(self, model: ModelErrors) -> tuple[str, ...]:

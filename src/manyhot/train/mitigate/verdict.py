@@ -50,11 +50,11 @@ def removal_verdict(
 ) -> str:
     """Return one of `REMOVAL_VERDICTS`.
 
-    Two effects of the companion are evaluated. First, images without the class may be predicted as the class.
-    Second, images with the class may be missed if they lack the companion. Both effects are measured on
-    original images if each split has `MIN_JUDGED` of them. Otherwise, the first is measured on images with
-    the companion pasted in, unless the head was fitted on such images, and the second with the fill that was
-    not used for fitting.
+    Two effects of the companion are judged: on images without the class, which may be called the class; and
+    on images with the class, which may be missed without the companion. Both are measured on original
+    images, if each split has `MIN_JUDGED` of them. Otherwise, the first is measured on images with the
+    companion pasted in, unless the head was fitted on such images, and the second by the fill that was not
+    fitted on.
 
     Parameters
     ----------

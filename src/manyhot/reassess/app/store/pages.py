@@ -189,7 +189,7 @@ def add_slots(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> int:
 
 
 def want_slots(connection: sa.Connection) -> None:
-    """Record that the number of slots per page no longer fits; `fit_slots` corrects it."""
+    """Note that the pages do not have as many slots as raters are wanted; `fit_slots` sees to it."""
     put_value(connection, _FIT, 1)
 
 
@@ -199,10 +199,10 @@ def is_to_fit(connection: sa.Connection) -> bool:
 
 
 def fit_slots(connection: sa.Connection, pages: int) -> bool:
-    """Fit the number of slots of the next pages to the number of raters; return whether more pages remain.
+    """Give the next pages as many slots as raters are wanted, and return whether there are more pages to do.
 
-    Slots with answers are kept. Fitting all pages at once would delay answers by half a minute if there are a
-    million images.
+    Slots with answers are kept. All pages at once would keep answers waiting for half a minute if a million
+    images are asked about.
     """
     first = get_value(connection, _FIT)
     if first is None:

@@ -168,7 +168,7 @@ FEW = ["ny yn", "yyynn", "ynnyn", "yyyyy", "ynnnn"]
             "one-coin",
             (
                 "no question was answered by two raters, so one-coin cannot compare raters, and its "
-                "estimates mean little; majority takes answers at face value",
+                "estimates are unreliable; majority takes answers at face value",
             ),
         ),
     ],

@@ -50,12 +50,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "plan": Command(
         "Re-assess",
-        "Compute how many images people must answer to decide a question, and the hours that it takes.",
+        "Compute how many images people must label to decide a question, and the hours that this takes.",
         "manyhot.reassess.plan_audit:plan_audit",
     ),
     "audit": Command(
         "Re-assess",
-        "Draw a random sample of images for people to answer, with recorded probabilities, as a campaign.",
+        "Draw a random sample of images for people to label, with recorded probabilities, as a campaign.",
         "manyhot.reassess.audit:audit",
     ),
     "annotate": Command(
@@ -183,7 +183,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose protocols": Command(
         "Diagnose",
-        "Compare label sets of the same images, and what of accuracy and ranks depends on the protocol.",
+        "Compare label sets of the same images, and measure how accuracy and ranks depend on the protocol.",
         "manyhot.diagnose.protocols:diagnose_protocols",
     ),
     "diagnose calibration": Command(

@@ -153,7 +153,7 @@ def test_masked_needs_recorded_answers(files, arrays):
     with pytest.raises(InputError) as error:
         diagnose_classes([np.flatnonzero(row).tolist() for row in valid], scores, masked=True)
     assert str(error.value) == (
-        "Only valid classes are recorded, so nothing is known to be not valid.\n  where:   labels\n"
+        "Only valid classes are recorded, so no class is known to be not valid.\n  where:   labels\n"
         "  do:      leave out `masked` to count all other classes as not valid"
     )
     assert run("--masked").exit_code == 0
@@ -185,7 +185,7 @@ def test_the_page_has_the_chapter(files):
         "What is predicted instead of missed classes, net, labels",
         "Precision-recall and ROC curves of the worst classes, net, labels",
         "Classes, net, labels",
-        "What is predicted wrongly next to what is present, net, labels",
+        "Wrongly predicted classes and the classes that are present, net, labels",
         "Method",
     ]
     assert "The threshold of a class is the one with the largest F1." in page

@@ -336,7 +336,7 @@ def test_sources_without_files_and_broken_images(tmp_path):
     )
     unread, flat = found.notes
     assert unread.startswith("1 images cannot be read, such as broken: cannot be decoded")
-    assert flat == "2 images have no contrast, and only copies with equal pixels are found"
+    assert flat == "2 images have no contrast, so only copies with equal pixels are found"
 
 
 def test_labels_of_other_data_sets_are_compared_by_the_class_list(tmp_path):

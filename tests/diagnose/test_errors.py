@@ -576,7 +576,8 @@ def test_superclasses_by_confusions():
     assert [note for note in found.notes if note.startswith("superclasses")] == [
         "superclasses are clusters of classes that these models confuse at least 2 times as often as classes "
         f"on average, in {len(errors)} wrong predictions: part 0, part 1, part 2; part 3, part 4; part 5, "
-        "part 6, part 7, part 8. Such classes need not be related; pass `superclasses` if you know them"
+        "part 6, part 7, part 8. Such classes need not be related; if you have superclasses, pass "
+        "`superclasses`"
     ]
 
 

@@ -88,8 +88,8 @@ def test_a_table_of_images_without_places_is_not_asked_for_again(own, command):
     options = ["--no-confirmed-labels", "--min-missing", "1"] if command == "labels" else []
     rest = first_of(run(command, "--images", "placeless.csv", "--out", "diag", *options), own)
     assert " ".join(rest[0]) == (
-        "there is no gallery of these images, because the table of images has no column uri with the places "
-        "of the photographs; images.parquet of manyhot predict has it"
+        "there is no gallery of these images, because the images table has no column uri with the locations "
+        "of the photographs; the images.parquet that manyhot predict writes has this column"
     )
 
 

@@ -110,13 +110,13 @@ def test_the_answer_comes_first_on_the_terminal_and_the_page(found, tmp_path):
         in str(found)
     )
     assert (
-        "0 of 1 pairs of models change places, none of them surely (both differences have p < 0.05 with "
-        "Holm's correction).\n"
+        "0 of 1 pairs of models change places, none of them significantly (both differences have p < 0.05 "
+        "with Holm's correction).\n"
     ) in str(found)
     found.write(tmp_path)
     page = parse(write_diagnosis_page(tmp_path).read_text(encoding="utf-8"))
     assert first in page.text
-    assert "What a protocol says about the labels of another" in page.text
+    assert "How one protocol judges the labels of another" in page.text
     assert page.all("figure")
 
 
@@ -141,8 +141,8 @@ def test_without_predictions_only_the_label_sets_are_compared():
     assert found.protocol_accuracy.num_rows == found.protocol_variance.num_rows == 0
     assert found.protocol_agreement.num_rows
     assert found.notes == (
-        "a records only valid classes, so its agreement as of raters is not defined",
-        "b records only valid classes, so its agreement as of raters is not defined",
+        "a records only valid classes, so its agreement, measured as between raters, is undefined",
+        "b records only valid classes, so its agreement, measured as between raters, is undefined",
         "there are no predictions, so only the label sets are compared; pass some with `predictions`",
     )
 
@@ -197,7 +197,7 @@ def test_one_label_set_is_refused(tmp_path):
     with pytest.raises(UsageError) as error:
         diagnose_protocols([one], reading=READING)
     assert str(error.value) == (
-        "Protocols are compared, so there must be at least two label sets.\n"
+        "Comparing protocols needs at least two label sets.\n"
         "  got:     ours\n"
         "  do:      pass label sets of the same images, such as imagenet-val and labels.csv"
     )
@@ -255,9 +255,9 @@ def test_a_name_of_a_data_set_is_refused():
     with pytest.raises(UsageError) as error:
         diagnose_protocols({"a": OURS, "b": THEIRS}, reading=Reading(n_classes=4, dataset="mine"))
     assert str(error.value) == (
-        "The tables name label sets, not a data set.\n"
+        "The name of a data set has no effect, because tables contain the names of label sets.\n"
         "  got:     `dataset` mine\n"
-        "  do:      leave it out; in Python, a mapping names label sets"
+        "  do:      leave it out; in Python, pass a mapping of names to label sets"
     )
 
 

@@ -71,7 +71,7 @@ def test_half_an_audit_is_refused(given):
     world = World()
     models = list(world.models.values())
     assert message(UsageError, lambda: evaluate(world.proposed, models, **{given: "file.parquet"})) == (
-        "An audit needs people's label sets and the sample that they are of.\n"
+        "An audit needs people's label sets and the sample of their images.\n"
         f"  got:     `{given}` without `{other}`\n"
         f"  do:      pass `{other}`, too"
     )
@@ -143,7 +143,7 @@ def test_answers_about_images_outside_the_sample_are_refused():
         "  where:   people\n"
         f"  got:     2 of 122 images, such as {extra[1]}, {extra[0]}\n"
         "  allowed: the 120 images that were drawn\n"
-        "  do:      pass the label sets of the drawn images alone: others do not have their probabilities"
+        "  do:      pass only the label sets of the drawn images: others have no probabilities"
     )
 
 
@@ -244,7 +244,7 @@ def test_metrics_that_cannot_be_audited_are_named():
     assert not any(m.endswith("_unasked") for m in found.results["metric"].unique().to_pylist())
     assert found.notes[3] == (
         "proposed, 2 models: real1_unasked, real5_unasked, mla_unasked, variable_topk_unasked, asma_unasked "
-        "left out: people are asked about other classes in an audit than before"
+        "left out: the classes that raters are asked about differ in an audit"
     )
 
 
@@ -285,7 +285,7 @@ def test_a_mean_over_classes_needs_pairs_if_many_images_have_no_valid_class(monk
     found = World(empty=empty).evaluate(120, metrics=["mla", "real1"])[1]
     rows = found.to_polars().filter(slice="all", metric="mla")
     assert (rows["lo"].null_count() == 0) == has_interval
-    text = "no interval of mla: too few audited images show which classes have images without a valid class"
+    text = "no interval of mla: too few audited images to see which classes have images without a valid class"
     assert any(n.text == text for n in found.model_notes) != has_interval
     (pair,) = (r for r in found.pairs.to_pylist() if r["metric"] == "mla")
     assert np.isnan(pair["lo"]) != has_interval
@@ -293,7 +293,7 @@ def test_a_mean_over_classes_needs_pairs_if_many_images_have_no_valid_class(monk
 
 def test_if_no_requested_metric_can_be_audited_it_is_an_error():
     assert message(InputError, lambda: World().evaluate(metrics=["real1_unasked"])) == (
-        "real1_unasked cannot be audited: people are asked about other classes in an audit than before.\n"
+        "real1_unasked cannot be audited: the classes that raters are asked about differ in an audit.\n"
         "  do:      leave it out of `metrics`"
     )
 
@@ -317,7 +317,7 @@ def test_notes_say_first_how_values_were_estimated_and_what_proposals_alone_say(
     bias = [100 * (r["alone"] - r["value"]) for r in found.results.to_pylist() if r["slice"] == "all"]
     assert found.notes[:3] == (
         "proposed: values are estimates on people's label sets: 120 of 400 images were audited (uniform "
-        "sample, seed 3; estimator ppi++); intervals are of the values on these images, for answers as they "
+        "sample, seed 3; estimator ppi++); intervals are for the values on these images, for answers as they "
         "are",
         "proposed: it is not recorded which classes people were asked about; all others count as not valid",
         f"proposed: on the proposed label sets alone, real1 would differ by {np.mean(bias):+.2f} points "
@@ -485,7 +485,7 @@ def test_questions_without_a_probability_are_refused(tmp_path):
     folder = with_questions(tmp_path, world, drawn_of(), lambda table: table.slice(2))
     first = pq.read_table(folder / "labels.parquet")[0:1].to_pylist()[0]
     assert message(InputError, lambda: evaluate(world.proposed, world.models, audited=folder)).startswith(
-        "People answered questions that have no probability to be asked.\n"
+        "People answered questions that were not drawn.\n"
         f"  where:   {folder / 'proposals.parquet'}\n"
         "  got:     2 questions, such as class "
     )

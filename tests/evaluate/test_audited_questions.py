@@ -178,11 +178,11 @@ def test_a_note_says_which_images_values_are_of(empty):
     asked = asked_by(world, ("good", "bad"), k=N_CLASSES)
     rows, found = audit(world, asked)
     share = 100 * np.mean([not world.sets[i] for i in rows])
-    text = "proposed: values are of images on which at least one class that people were asked about is valid"
+    text = "proposed: values are for images on which at least one class that people were asked about is valid"
     if share:
         text += (
-            f"; on {share:.1f} % of the audited images, none is: if another class is valid there, real1 of "
-            f"all images with a valid class is lower, by up to {share:.1f} % of the value"
+            f"; on {share:.1f} % of the audited images, none is; if other classes are valid on them, real1 "
+            f"over all images with a valid class is lower by up to {share:.1f} % of the value"
         )
     assert found.notes[1] == text
 

@@ -107,13 +107,12 @@ def test_notes_say_what_raters_add_and_what_is_taken_to_be_right():
         shares.append(100 * share)
         changes.append(100 * (contributions(world, labels, rows, model)[0] - value))
     assert found.notes[0].endswith(
-        "intervals are of the values on these images, over images and raters: values are means over 8 draws "
-        "of people's label sets from their probabilities, which are taken to be right"
+        "intervals are for the values on these images, over images and raters: values are means over 8 draws "
+        "of people's label sets from their probabilities, which are assumed to be right"
     )
     assert found.notes[1] == (
-        f"proposed: what raters leave undecided is {np.mean(shares):.0f} % of the variance of real1; on "
-        f"people's label sets as they are, it would differ by {np.mean(changes):+.2f} points (means over 2 "
-        "models)"
+        f"proposed: raters cause {np.mean(shares):.0f} % of the variance of real1; on people's label sets "
+        f"without draws, its value would differ by {np.mean(changes):+.2f} points (means over 2 models)"
     )
 
 
@@ -198,7 +197,7 @@ def test_one_draw_is_refused():
 
 def test_draws_need_images_that_were_not_audited():
     assert message(UsageError, lambda: judged(World(), n=400)) == (
-        "All images were audited, and raters alone leave something undecided.\n"
+        "All images were audited, so only raters cause uncertainty.\n"
         "  got:     `posterior` with `audited`\n"
         "  do:      evaluate people's label sets themselves with `posterior`, without `audited`"
     )

@@ -261,7 +261,7 @@ def test_the_answers_to_the_first_images_of_a_sample_suffice():
     )
     assert found.notes[0] == (
         "proposed: values are estimates on people's label sets: 90 of 400 images were audited, the first of "
-        "120 (uniform sample, seed 3; estimator sample); intervals are of the values on these images, for "
+        "120 (uniform sample, seed 3; estimator sample); intervals are for the values on these images, for "
         "answers as they are"
     )
 
@@ -276,8 +276,9 @@ def test_intervals_of_an_audit_that_stopped_early_hold_at_all_numbers_of_answers
         (expit(logit(y.mean()) - half), expit(logit(y.mean()) + half))
     )
     assert found.notes[0].endswith(
-        "for answers as they are; because the audit stopped early, they hold at all numbers of answers, and "
-        f"are {quantile / 1.959964:.1f} times as wide: pass `blind_stop` if no result decided it"
+        "for answers as they are; because the audit stopped early, they are valid at all numbers of "
+        f"answers, and {quantile / 1.959964:.1f} times as wide; pass `blind_stop` if the stop did not depend "
+        "on results"
     )
     (pair,) = (r for r in found.pairs.to_pylist() if r["metric"] == "real1")
     error = (pair["hi"] - pair["lo"]) / 2 / quantile
@@ -426,8 +427,8 @@ def test_macro_average_precision_needs_proposals():
     with pytest.raises(InputError) as error:
         evaluate(proposed, models, audited=world.audited(drawn.drawn), **options)
     assert str(error.value) == (
-        "map_macro cannot be audited: it needs proposed label sets: leave out the estimator sample.\n"
-        "  do:      leave it out of `metrics`"
+        "map_macro cannot be audited: it needs proposed label sets, so choose another estimator than "
+        "sample.\n  do:      leave it out of `metrics`"
     )
 
 
@@ -498,8 +499,8 @@ def test_a_class_that_the_sample_missed_counts_and_is_noted():
     found = evaluate(proposed, models, audited=world.audited(drawn.drawn), **options)
     assert found.results["lo"].null_count == 0
     text = (
-        "proposed: 1 of 6 classes have no positives in the sample; map_macro takes it that other images have "
-        "them, as models predict: leave out classes that no image has"
+        "proposed: 1 of 6 classes have no positives in the sample; map_macro assumes that other images have "
+        "positives, as models predict; leave out classes that no image shows"
     )
     assert text in found.notes
 

@@ -68,7 +68,7 @@ def test_draws_from_votes_are_those_from_their_labels(audited):
     options = {"sample": drawn, "posterior": 10, "metrics": ["real1"]}
     found, same = (evaluate(world.proposed, models, audited=a, **options) for a in (path, made))
     assert found.to_polars().equals(same.to_polars())
-    assert found.notes[1].startswith("proposed: what raters leave undecided is ")
+    assert found.notes[1].startswith("proposed: raters cause ")
 
 
 def test_the_sample_and_golden_images_of_a_campaign_are_those_beside_the_votes(audited):
@@ -127,7 +127,7 @@ def test_proposals_may_be_in_a_file_of_their_own(audited):
     by_models = evaluate(images, models, audited=people, sample=drawn)
     assert found.value("real1", model="good") != by_models.value("real1", model="good")
     assert message(UsageError, lambda: evaluate(images, models, proposed=path)) == (
-        "An audit needs people's label sets and the sample that they are of.\n"
+        "An audit needs people's label sets and the sample of their images.\n"
         "  got:     `proposed` without `audited`\n"
         "  do:      pass `audited`, too"
     )

@@ -116,7 +116,7 @@ def test_a_lower_value_is_better_for_a_loss():
             ("new", "old"),
             20,
             0,
-            "Passed: a loss of more than 20.00 points of real1 is not shown, but possible (95 % interval ",
+            "Passed: a loss of more than 20.00 points of real1 is possible but not shown (95 % interval ",
         ),
         (("old", "new"), 0, 0, "Passed: new does not lose more than 0.00 points of real1 (95 % interval -"),
     ],
@@ -478,7 +478,7 @@ def test_the_page_says_on_which_classes_and_how_intervals_are_computed(tmp_path)
     assert "points of mAP (macro)" in answer
     assert answer.replace("mAP (macro)", "map_macro") in found.lines()
     made = page.one("section", id="made").text
-    assert "Those of mAP (macro) and mAP (micro) are computed by the jackknife" in made
+    assert " of mAP (macro) and mAP (micro) are computed by the jackknife" in made
     assert "mAP (images) are percentiles of a bootstrap" in made
 
 

@@ -107,7 +107,7 @@ def test_one_of_two_predictions_of_an_image_is_used_and_said():
     assert results[0][1] == (
         "labels: a ranking at random has lrap 66.0%",
         "labels, model: 2 of 4 rows repeat an id, as in padded data, and were left out; "
-        "2 of the ids have different predictions, of which one was used",
+        "2 of the ids have several predictions, and one of them was used",
     )
 
 

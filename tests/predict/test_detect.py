@@ -125,7 +125,8 @@ def test_classes_of_a_data_set(folder, tmp_path):
     assert predictions.n_classes == 3
     assert found.notes == (
         "classes with another name in the data set: Kitten as cat",
-        "1 of 3 classes of the data set are not classes of the detector, so nothing is said of them: horse",
+        "1 of 3 classes of the data set are not classes of the detector, so they are not in the label sets: "
+        "horse",
         "1 classes of the detector are not used: Sun",
     )
     assert set(found.inputs) == {"classes.txt", "map.csv"}

@@ -74,8 +74,8 @@ def test_ids_that_are_given():
     assert str(error.value) == (
         "The ids of the images are unknown.\n"
         "  allowed: ids=…, batches of (images, labels, ids), or an ImageFolder that is not shuffled\n"
-        "  do:      pass the ids, by which predictions are joined with labels, "
-        'or ids="number" to count them'
+        "  do:      pass the ids, which join predictions with labels, "
+        'or ids="number" to number the images'
     )
     with pytest.raises(InputError) as error:
         mh.predict_loader(MeanColour(), loader, classes=CLASSES, ids=["a", "b"])
@@ -98,7 +98,7 @@ def test_images_are_numbered_on_request(images):
         MeanColour(), DataLoader(images, shuffle=True), classes=CLASSES, ids="number"
     )
     assert shuffled.notes == (
-        "the loader may shuffle, so that numbers are positions in this run, not in the data set",
+        "the loader may shuffle, so the ids are positions in this run and not in the data set",
     )
     with pytest.raises(InputError) as error:
         mh.predict_loader(MeanColour(), DataLoader(data), classes=CLASSES, ids="numbers")

@@ -146,6 +146,6 @@ def test_labels_that_are_no_classes_of_the_model_are_noted(place):
     (place / "photos/0.png").rename(place / "folders/wolf/0.png")
     spec, options = trained()
     assert predict("folders", spec, out="predictions", **options).notes == (
-        "the images have labels, such as wolf, but these are not classes of the model, so that they are not "
-        "written; manyhot transfer --method probe fits a model of these classes",
+        "the images have labels, such as wolf, but these are not classes of the model and are not written; "
+        "manyhot transfer --method probe fits a model of these classes",
     )

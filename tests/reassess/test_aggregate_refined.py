@@ -75,7 +75,7 @@ def test_decisions_stand_whatever_the_method_says():
     assert sorted(done.p.round(3).tolist()) == [0, third, 0.667, 0.667]
     assert done.notes[-1] == (
         "3 questions on which raters disagreed were decided; "
-        "their state and their p come from the decision, not from the method"
+        "their state and p come from the decision, not from the method"
     )
     assert sorted(done.raters["rater_id"].to_pylist()) == ["x", "y", "z"]
     assert done.labels.table["n_votes"].to_pylist() == [[3, 3], [3, 3]]

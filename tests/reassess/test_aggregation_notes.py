@@ -29,8 +29,8 @@ ALONE = (
     "estimate the quality of the rater; majority takes answers at face value"
 )
 UNCOMPARED = (
-    "no question was answered by two raters, so auto cannot compare raters, and its estimates mean "
-    "little; majority takes answers at face value"
+    "no question was answered by two raters, so auto cannot compare raters, and its estimates are "
+    "unreliable; majority takes answers at face value"
 )
 AGREED = (
     "raters agree on all 6 questions that two or more answered, so auto cannot learn how often they err, "
@@ -38,11 +38,12 @@ AGREED = (
 )
 CHANCE = (
     "raters agree on the same questions hardly more often than by chance, so their answers cannot decide, "
-    "and p is drawn towards 0.5 (weight of chance {}): ask other raters, or add golden questions and use "
+    "and p is pulled towards 0.5 (weight of chance {}): ask other raters, or add golden questions and use "
     "golden-bayes"
 )
 ALIKE = (
-    "some raters gave the same answer to all of their questions, at least 10, so their answers say little: r3"
+    "some raters gave the same answer to all of their questions, at least 10, so their answers carry little "
+    "information: r3"
 )
 
 

@@ -299,7 +299,7 @@ def test_another_audit_is_not_written_over(photos, change):
         "  where:   audit\n"
         "  got:     made by: unknown; changed since: audit sample\n"
         "  allowed: the same images, classes and predictions, or a new folder\n"
-        "  do:      choose another folder; what was drawn stays as it is, for a sample that was chosen is "
+        "  do:      choose another folder; a sample is never replaced, because a sample that was selected is "
         "not random"
     )
     assert contents("audit") == before
@@ -400,8 +400,8 @@ def test_terminal_and_json(photos):
     ]
     assert done.stderr.splitlines() == [
         "Note: the 60 images of predictions have no labels.",
-        "Note: 20 images are few: intervals need about 10 images on which people and models disagree, and "
-        "those of many metrics will be absent; manyhot plan says how many images a question needs.",
+        "Note: 20 images are few: an interval needs about 10 images on which people and models disagree, so "
+        "many metrics will have no interval; manyhot plan computes how many images a question needs.",
     ]
     done = CliRunner().invoke(cli.app, [*line, "--json"])
     answer = json.loads(done.stdout)

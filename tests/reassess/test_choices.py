@@ -163,6 +163,6 @@ def test_agreement_counts_all_classes():
         assert found.value(measure) == pytest.approx(expected, abs=1e-12)
     assert np.isnan(found.value("alpha_ordinal"))
     assert (
-        "agreement is that of the chosen classes, which have no order, so alpha_ordinal is undefined"
+        "agreement is measured on chosen classes, which have no order, so alpha_ordinal is undefined"
         in found.notes
     )

@@ -146,7 +146,7 @@ def test_other_designs_draw_no_questions(photos):
     with pytest.raises(UsageError) as error:
         draw(design="uniform")
     assert str(error.value).splitlines() == [
-        "Only the design classes draws questions.",
+        "The number of questions can be set only for the design classes.",
         "  got:     `questions` with the design uniform",
         "  do:      set `design` to classes, or choose the questions with `rule`",
     ]

@@ -161,7 +161,7 @@ def test_a_tie_is_unclear_and_a_conflict():
     assert [r["conflicts"] for r in rows] == [[], [1]]
     assert merged.labels.table["method"].to_pylist() == ["source-share"] * 2
     assert merged.notes == (
-        "first says yes and never no: what it does not list counts as not asked",
+        "first answers yes and never no: unlisted classes count as not asked",
         "original labels that no source was asked about stay in the label sets, with n_votes 0: 1",
     )
 
@@ -277,8 +277,8 @@ def test_sources_that_always_agree_are_named():
     copy = [*rows, ("more.jpg", {0: "yes"})]
     merged = aggregate(sources=[label_set("first", rows), label_set("copy", copy)])
     assert merged.notes[-1] == (
-        "first and copy agree on all 20 pairs that both answer: if they are not independent, join them to "
-        "one source with +, so that they do not count twice"
+        "first and copy agree on all 20 pairs that both answer: if they are not independent, join them with "
+        "+, so that they count as one source"
     )
 
 
@@ -367,8 +367,8 @@ def test_a_source_without_answers(column):
     assert complaint(InputError, [first, nothing]) == (
         "A source has no answers.\n"
         "  where:   nothing\n"
-        "  got:     2 images without a class that somebody was asked about\n"
-        "  allowed: label sets of usable images that somebody rated\n"
+        "  got:     2 images, none with a class that raters were asked about\n"
+        "  allowed: label sets of usable images that raters saw\n"
         "  do:      leave the source out"
     )
 
@@ -428,7 +428,7 @@ def test_the_card_names_the_sources_and_their_licences(tmp_path):
     assert "## Sources" in card
     assert "## Who" not in card
     assert "Raters and dates are those of the sources." in card
-    assert "Built locally from the sources" in card
+    assert "built locally from the sources" in card
     titles = [line.removeprefix("## ") for line in card.splitlines() if line.startswith("## ")]
     assert titles == [
         *("Motivation and composition", "Sources", "Protocol", "Agreement", "Counts", "Uses"),

@@ -231,8 +231,8 @@ def test_careless_raters_settle_nothing_and_that_is_said():
     value = sum(matrix[1, a] * matrix[0, b] * np.sign(a - b) for a in range(3) for b in range(3))
     assert found.notes == (
         "an average answer hardly depends on whether the class is present "
-        f"(informedness {value:.2f}, estimated from 90 answers to golden questions), so more answers of this "
-        "quality decide little, and states that count as settled may be wrong; see manyhot agreement",
+        f"(informedness {value:.2f}, estimated from 90 answers to golden questions), so more answers of "
+        "this quality would decide little, and settled states may be wrong; see manyhot agreement",
     )
     lines = list(found.lines())
     assert f"settled     {found.n_settled}  are unlikely to change (`settled`)" in lines

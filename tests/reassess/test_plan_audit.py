@@ -121,7 +121,7 @@ def test_a_plan_answers_one_question():
     )
     assert "got:     none" in message(UsageError, plan)
     assert message(UsageError, plan, ranks=0.5, n_models=2) == (
-        "Ranks are of three models or more.\n"
+        "Ranks need three or more models.\n"
         "  got:     2\n"
         "  do:      pass more models, or ask for a `difference`"
     )
@@ -131,13 +131,15 @@ def test_notes_say_when_it_does_not_matter_and_when_it_does_not_suffice():
     (few, *_) = plan(width=0.1).notes[::-1]
     assert few == (
         "95 images are few: intervals need at least about 10 images on which people and proposals disagree, "
-        "and were shown to hold from 250 images on"
+        "and their coverage was tested only from 250 images on"
     )
     assert plan(width=0.1).notes[1] == (
-        "a plain sample of 95 images is as good as any design: what models propose saves 0% of the images"
+        "a plain sample of 95 images is as good as any design: label sets proposed by models save 0% of the "
+        "images"
     )
     assert plan(width=0.005, n_images=1000).notes[1:] == (
-        "a plain sample of 959 images is as good as any design: what models propose saves 4% of the images",
+        "a plain sample of 959 images is as good as any design: label sets proposed by models save 4% of "
+        "the images",
         "a sample saves little: 921 of 1,000 images are needed",
     )
     assert plan(width=0.02).notes == (
@@ -146,7 +148,7 @@ def test_notes_say_when_it_does_not_matter_and_when_it_does_not_suffice():
     )
     few = plan(hours=1, questions=10, raters=2).notes[1]
     assert few == (
-        "with 36 images, accuracy: uniform sample may have no interval: with 95, most audits have one"
+        "with 36 images, accuracy: uniform sample may have no interval; with 95 images, most audits have one"
     )
 
 
@@ -323,7 +325,8 @@ def test_a_pilot_may_have_stopped_early(pilot, tmp_path):
     first = labels.slice(0, 20)
     tables.write(first, "pilot/labels.parquet", "labels", about={"n_classes": "5"})
     assert message(UsageError, plan, "pilot", width=0.02, accuracy=0.8) == (
-        "A pilot says this itself.\n  got:     `accuracy`\n  do:      leave it out, or plan without a pilot"
+        "A pilot already determines this value.\n  got:     `accuracy`\n  do:      leave it out, or plan "
+        "without a pilot"
     )
     assert message(InputError, plan, "pilot", width=0.02) == (
         "The pilot has too few answered images to plan from.\n"
@@ -335,9 +338,9 @@ def test_a_pilot_may_have_stopped_early(pilot, tmp_path):
     tables.write(labels.slice(0, 60), "pilot/labels.parquet", "labels", about={"n_classes": "5"})
     (note,) = [n for n in plan("pilot", width=0.02).notes if n.startswith("the pilot")]
     assert note == (
-        "the pilot is too small to promise a width of accuracy: uniform ppi++, accuracy: active ppi++: "
-        "as few as 5 of its 60 images make up the variance, and 10 are needed; the brackets say how wide the "
-        "interval is in 8 of 10 such audits, and a pilot of about 150 images would do"
+        "the pilot is too small for a reliable width of accuracy: uniform ppi++, accuracy: active ppi++: the "
+        "variance comes from only 5 of its 60 images, and 10 are needed. In 8 of 10 such audits, the width "
+        "of the interval is in the brackets; a pilot of about 150 images would do"
     )
 
 
@@ -380,7 +383,7 @@ def test_a_plan_for_images_that_nobody_answered(pilot):
     assert message(
         UsageError, plan, "predictions", difference=0.05, models=["one"], classes="classes.txt"
     ) == (
-        "A difference is of two models.\n"
+        "A difference needs two models.\n"
         "  got:     one alone\n"
         "  do:      pass another model, or ask for a `width`"
     )

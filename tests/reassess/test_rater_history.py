@@ -101,7 +101,7 @@ SAME_KIND = "\n  do:      omit `history`, or pass a campaign with the same kind 
 REFUSED = {
     "start": (
         lambda: mh.aggregate(answers(5)[1], start=matrices_of()),
-        "`start` needs votes in which raters choose one class of all.\n  where:   votes\n"
+        "`start` needs votes in which raters choose one of all classes.\n  where:   votes\n"
         "  got:     answers yes, maybe and no\n  do:      omit `start`",
     ),
     "choices for answers": (

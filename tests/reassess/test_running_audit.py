@@ -174,8 +174,8 @@ def test_missing_predictions_leave_peoples_answers_alone(drawn):
         answer(annotation.store, truth, 80)
         found = state(annotation)
     assert found.notes == (
-        "Predictions are missing: two. The intervals are those of people's answers alone, without proposed "
-        "label sets, and may be wider.",
+        "Predictions are missing: two. The intervals use only people's answers, without proposed label "
+        "sets, and may be wider.",
     )
     # People are still asked about the classes of the missing model, so the same images have a valid class.
     both = list(expected(rows, truth, best, 80, alone=True))
@@ -191,7 +191,7 @@ def test_a_value_without_an_interval_says_why(folder):
     assert np.isnan(found.intervals[2].lo)
     assert not found.intervals[2].decided
     assert found.notes == (
-        "There is no interval (–) while fewer than 10 answered images make up the variance, or a single "
+        "There is no interval (–) while the variance comes from fewer than 10 answered images, or a single "
         "image could double it.",
     )
 
@@ -244,7 +244,7 @@ def test_the_owners_page_shows_them(drawn):
         marked = [text_of(client.get("/owner", params={"width": w}).text) for w in (width - 0.1, width + 0.1)]
         assert client.get("/owner", params={"width": "0"}).status_code == 422
     text = text_of(page)
-    assert "The first 80 of 120 images of the sample are answered." in text
+    assert "All questions about the first 80 of the 120 images in the sample are answered." in text
     assert "narrow enough" not in text.partition("These intervals")[0]
     values = r"[\d.]+ % [\d.]+ % [\d.]+ % to [\d.]+ %"
     assert re.search(rf"Difference of two models so far .* one − two decided {values} Mark", text)

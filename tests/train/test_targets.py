@@ -124,7 +124,7 @@ def test_mixed_images_lose_what_both_would_lose(not_asked):
         (
             LabelSets.from_lists([[0], [1]], 2),
             {"teach": "label"},
-            "The labels hold no original label.\n"
+            "The labels contain no original label.\n"
             "  do:      teach label sets: pass teach=sets with `settings`",
         ),
         (

@@ -79,8 +79,8 @@ declare_table(
         REAL("value", "value on the held-out images; NaN if undefined"),
         *bounds("lo", "hi", "its 95 % interval over these, null without one"),
         COUNT("n", "held-out images that the metric counts"),
-        COUNT("n_skipped", "held-out images that it does not count"),
-        COUNT("n_unmatched", "images with labels of which the model has no prediction"),
+        COUNT("n_skipped", "held-out images that the metric does not count"),
+        COUNT("n_unmatched", "images with labels for which the model has no prediction"),
     ),
 )
 
@@ -186,7 +186,7 @@ def diagnose_calibration(
     methods
         Recalibration methods: temperature, vector or isotonic; by default all three.
     alpha
-        Share of images whose prediction set may fail to cover what it should.
+        Permitted share of images whose prediction set does not contain the required classes.
     fit
         Share of images to fit on; the metrics are computed on the other images.
     seed
@@ -336,8 +336,8 @@ class _Judge:
                 continue
             if temperature is not None and not _LOWEST < temperature < _HIGHEST:
                 self._notes.append(
-                    f"{name}, {method} ({to}): the temperature {temperature:g} is an end of the searched "
-                    "range, which happens if no errors occur or if confidence is uninformative"
+                    f"{name}, {method} ({to}): the temperature {temperature:g} is at an end of the searched "
+                    "range, which happens if there are no errors or if confidence is uninformative"
                 )
             made = {"method": method, "fitted_to": to, "temperature": temperature}
             about[recalibrated.model] = {**made, "n_fitted": parts.n_fitted(to)}

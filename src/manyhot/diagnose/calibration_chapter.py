@@ -71,8 +71,9 @@ def calibration_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | No
     rows = rows_of(named, "calibration")
     lead = (
         " ".join(calibration_answer(rows)),
-        "Methods are fitted on some of the images and evaluated on the others. A small error is not a good "
-        "model: likelihood (NLL) and Brier score also count how well right and wrong are told apart.",
+        "Methods are fitted on some of the images and evaluated on the others. A small error alone does not "
+        "make a good model: likelihood (NLL) and Brier score also measure how well right predictions are "
+        "separated from wrong ones.",
     )
     sets = rows_of(named, "prediction_sets") if "prediction_sets" in named else []
     tables = (_measured(rows), *([_sets(sets)] if sets else []))

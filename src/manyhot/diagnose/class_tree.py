@@ -32,11 +32,11 @@ Path = tuple[str, ...]
 
 
 def class_tree(classes: ClassList | None) -> tuple[Hierarchy | None, str]:
-    """Return the tree of a class list, and a note about where it is from; None if there is none.
+    """Return the tree of a class list, and a note about its origin; None if there is no tree.
 
-    A list without hypernyms gets the part of WordNet above ImageNet-1k, in which its classes are looked up by
-    key, name and synonym. Sizes of groups are those in ImageNet-1k, since a list of ten classes says nothing
-    about what is fine-grained.
+    The classes of a list without hypernyms are looked up by key, name and synonym in the part of WordNet
+    above ImageNet-1k. Sizes of groups are those in ImageNet-1k, because sizes in a list of ten classes do not
+    show what is fine-grained.
     """
     if classes is None:
         return None, ""

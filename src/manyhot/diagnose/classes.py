@@ -48,7 +48,7 @@ from manyhot.tables import Labels
 
 @dataclass(frozen=True, eq=False)
 class ClassResults(DiagnosisResult):
-    """Results of each class: average precision, a threshold, and what it gives; and which are confused.
+    """Results of each class: average precision, a threshold with its precision and recall, and confusions.
 
     Attributes
     ----------
@@ -153,7 +153,8 @@ def diagnose_classes(
         Ignore classes that are unclear on an image or that no rater was asked about. By default, they count
         as not valid.
     curves
-        Number of classes with precision-recall and ROC curves, those with the lowest average precision.
+        Number of classes for which to compute precision-recall and ROC curves, starting with the lowest
+        average precision.
     seed
         Seed of the split into folds, which does not depend on the order of the images.
     reading
@@ -205,7 +206,7 @@ def _judged(
     source = replace(source, labels=labels, images=None)
     if settings.masked and not labels.asked_known:
         raise InputError(
-            "Only valid classes are recorded, so nothing is known to be not valid.",
+            "Only valid classes are recorded, so no class is known to be not valid.",
             where=source.name,
             do="leave out `masked` to count all other classes as not valid",
         )

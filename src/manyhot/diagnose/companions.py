@@ -347,7 +347,7 @@ class _Judge:
             )
 
     def look(self, model: ModelCase) -> tuple[Floats | None, Bools]:
-        """Return which valid classes are found, or None without probabilities, and which have predictions."""
+        """Return the valid classes that are found (or None), and the valid classes with predictions."""
         case, place = model.case, np.full(len(self.sets), -1)
         place[model.rows] = np.arange(len(model.rows))
         self._predicted &= place >= 0
@@ -473,7 +473,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     "chapter",
     "companions",
     next=NextStep(
-        "take the companion out of images, and count how many predictions change.",
+        "remove the companion from images, and count how many predictions change.",
         "manyhot diagnose shortcuts IMAGES --objects FILE --model NAME",
     ),
 )

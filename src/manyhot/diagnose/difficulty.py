@@ -114,7 +114,7 @@ class Difficulty(DiagnosisResult):
     sources : tuple of Source
         The data sets, whose photographs the gallery shows.
     hints : list of str
-        What `write` could not do, and how to get it.
+        Notes on what `write` could not do, and how to make it possible.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -174,10 +174,10 @@ def diagnose_difficulty(
 ) -> Difficulty:
     """Find the images that no model gets right, that all get right, and that divide the models.
 
-    If all models are wrong by the original label of an image, the label is often the error. The command
-    counts on how many of these images at least half of the models are right by the label set. The images on
-    which most models agree on a class that is not in the label set are listed first, to be re-assessed.
-    The images are also counted by what the most frequent wrong answer is, as diagnose errors sorts errors. If
+    If all models are wrong according to the original label of an image, the label itself is often wrong. The
+    command counts on how many of these images at least half of the models are right by the label set. The
+    images on which most models agree on a class that is not in the label set are listed first, for
+    re-assessment. Images are also counted by the kind of their most frequent error, as in diagnose errors. If
     the photographs are known, a gallery shows images that no model gets right, that divide the models, and
     that all get right.
 
@@ -317,7 +317,7 @@ def _kind_rows(kinds: Bools, by_set: Bools | None) -> Iterator[Row]:
 
 
 def difficulty_sentences(rows: Sequence[Row], *, title: Callable[[str], str] = title_of) -> Iterator[str]:
-    """Yield what no model gets right by the label, and how much of it is right by label sets."""
+    """Yield on how many images no model is right by the label, and how label sets change this."""
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         whole = {
             (row["metric"], row["kind"]): row
@@ -379,7 +379,7 @@ _EXAMPLES_OF = {"none": "no model is right", "split": "models are divided", "all
 def typical_rows(table: pa.Table) -> list[Row]:
     """Return images of three kinds, with the kind: no model is right, half of them are, and all are.
 
-    Label sets decide which, if there are any, and original labels otherwise.
+    Label sets determine the kinds or, if there are none, original labels.
     """
     rows = list[Row]()
     for dataset in table["dataset"].unique().to_pylist():

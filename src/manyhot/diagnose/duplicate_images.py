@@ -39,7 +39,7 @@ _GREY = (0.299, 0.587, 0.114)
 
 
 class Signature(NamedTuple):
-    """What is kept of an image: hashes of its file and pixels, its size, and a small greyscale copy."""
+    """The signature of an image: hashes of its file and pixels, its size, and a small greyscale copy."""
 
     file_hash: bytes
     pixel_hash: bytes
@@ -95,7 +95,8 @@ def read_signatures(
     ----------
     sources : sequence of ImageSource
     cache : Path
-        Folder of signatures of an earlier run, which is added to. Images in it are not read again.
+        Folder with the signatures of an earlier run, to which new ones are added. Images in it are not read
+        again.
     run : Run
     chosen : sequence of collections of str, optional
         Ids of the images of each source to read; by default all.

@@ -63,7 +63,7 @@ class Facts:
         """Return split and label of each image.
 
         Labels of sources are keys, names or numbers of the class list. Without a class list, only labels of
-        the first kind count: a number is no name.
+        the same type as the first one count, because a number is not a name.
         """
         split, label, kinds = list[str | None](), list[str | None](), list[type]()
         for item, source in zip(images.items, images.source.tolist(), strict=True):

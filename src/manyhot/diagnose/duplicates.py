@@ -70,7 +70,7 @@ def diagnose_duplicates(
 ) -> Duplicates:
     """Find images that occur more than once, within and between data sets and splits.
 
-    Files and pixels that are equal are found by hashes. Copies that were resized, saved again, cropped or
+    Equal files and equal pixels are found by hashes. Copies that were resized, saved again, cropped or
     mirrored are found by a perceptual hash, or by embeddings, and confirmed by their aligned pixels. Groups
     whose labels differ come first. A stopped run resumes when it is started again.
 
@@ -85,15 +85,15 @@ def diagnose_duplicates(
     splits
         Table with the columns image_id and split, if the images are of several splits.
     embeddings
-        Folders written by 'manyhot predict --embeddings': one of the images, and one of each of the others,
-        in their order. Then only images with similar embeddings are read and compared.
+        Folders written by 'manyhot predict --embeddings': first that of the images, then those of the others,
+        in the same order. If they are passed, only images with similar embeddings are read and compared.
     embeddings_model
         Name of the model that computed the embeddings, if a folder holds embeddings of several models.
     labels
-        Label sets or original labels of the images. By default, labels are those of the source, such as its
-        folders.
+        Label sets or original labels of the images. By default, the labels of the source, such as the names
+        of folders.
     predictions
-        Files or folders of predictions of the images, to compute the accuracy without duplicates. It needs
+        Files or folders of predictions of the images, to compute the accuracy without duplicates. Requires
         `labels`.
     models
         Patterns of names of models to include, such as 'resnet*'.
@@ -194,12 +194,12 @@ def _notes(images: ImageSignatures) -> Iterator[str]:
         yield f"{len(images.skipped):,} images cannot be read, such as {name}: {reason}"
     flat = int(np.count_nonzero(images.is_flat()))
     if flat:
-        yield f"{flat:,} images have no contrast, and only copies with equal pixels are found"
+        yield f"{flat:,} images have no contrast, so only copies with equal pixels are found"
 
 
 @dataclass(frozen=True, eq=False)
 class Grouped:
-    """The groups of images, with what is known of each image; arrays have a row for each signature.
+    """The groups of images, with properties of each image; arrays have a row for each signature.
 
     Attributes
     ----------

@@ -50,8 +50,9 @@ def accuracy_without(right: Bools, left_out: Bools) -> Row:
 
     Notes
     -----
-    The accuracy of the rest minus that of all is the share of images left out times the accuracy of the rest
-    minus that of those left out, which are different images: Newcombe's interval times this share.
+    Let s be the share of images left out. The accuracy on the rest minus the accuracy on all images is s
+    times the difference between the rest and the images left out. These two are different images, so the
+    interval is Newcombe's interval of their difference times s.
     """
     n, k, out = len(right), int(right.sum()), int(left_out.sum())
     rest = int(right[~left_out].sum())
@@ -102,7 +103,7 @@ def accuracy_without_duplicates(answers: RightAnswers | None, images: pa.Table) 
     ----------
     answers : RightAnswers, optional
     images : pyarrow.Table
-        Images with the flags in `WITHOUT`. RightAnswers to other images do not count.
+        Images with the flags in `WITHOUT`. Answers to other images do not count.
     """
     rows = [] if answers is None else list(_rows(answers, images))
     return pa.Table.from_pylist(rows, schema("duplicate_accuracy"))

@@ -53,7 +53,7 @@ def _side(end: str, which: str) -> tuple[Any, ...]:
         TEXT(f"dataset_{end}", f"data set of the {which} image"),
         TEXT(f"image_{end}", f"id of the {which} image"),
         TEXT.nullable(f"split_{end}", "its split; null if unknown"),
-        TEXT.nullable(f"label_{end}", "its original label, or its label set; null if unknown"),
+        TEXT.nullable(f"label_{end}", "original label or label set of the image; null if unknown"),
     )
 
 
@@ -84,7 +84,7 @@ declare_table(
         TEXT("image_id", "id of the image"),
         TEXT("uri", "its address"),
         TEXT.nullable("split", "its split; null if unknown"),
-        TEXT.nullable("label", "its original label, or its label set; null if unknown"),
+        TEXT.nullable("label", "original label or label set of the image; null if unknown"),
         COUNT("width", "its width in pixels"),
         COUNT("height", "its height in pixels"),
         FLAG("repeated", "whether an earlier image of its split and data set is in the group"),

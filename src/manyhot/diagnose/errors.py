@@ -315,7 +315,7 @@ class _Sorter:
         )
 
     def finish(self, missing: Mapping[str, str], notes: Sequence[str]) -> SortedErrors:
-        """Return the errors of all models added; `missing` explains why a kind of evidence is missing."""
+        """Return the errors of all added models; `missing` explains why a kind of evidence is missing."""
         if not self._unsorted:
             raise InputError(
                 "Sorting errors needs predictions, and there are none.",
@@ -441,7 +441,7 @@ def _on_clusters(counts: ConfusionCounts, groups: npt.NDArray[np.int64], classes
     return (
         f"superclasses are clusters of classes that these models confuse at least {MIN_RATIO:g} times as "
         f"often as classes on average, in {counts.confused.sum():,} wrong predictions: {listed}. Such "
-        "classes need not be related; pass `superclasses` if you know them"
+        "classes need not be related; if you have superclasses, pass `superclasses`"
     )
 
 

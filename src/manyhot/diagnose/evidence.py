@@ -328,7 +328,7 @@ def _offsets(lists: pa.ListArray) -> npt.NDArray[np.int32]:
 
 @dataclass(frozen=True, eq=False)
 class ImageFacts:
-    """Label sets and locations of objects of images, in the classes of the model."""
+    """Label sets of images and locations of their objects, with the classes of the model."""
 
     network: Network
     states: States | None
@@ -379,7 +379,7 @@ class ImageFacts:
 
     @cached_property
     def common(self) -> dict[int, int]:
-        """Class ids of the model by class ids of the label sets, for the classes that both have."""
+        """Map from class ids of the label sets to those of the model, for the classes that both have."""
         assert self.states is not None
         own = {key: i for i, key in enumerate(self.network.classes.keys)}
         keys = self.states.classes.keys

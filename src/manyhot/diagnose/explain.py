@@ -112,8 +112,8 @@ def explain(
     arrays
         Also write the maps as float16 arrays, in one .npz file per image.
     check
-        Number of images for which to compare the maps with those of the network with shuffled weights, with
-        those of other classes, and with those of other images.
+        Number of images for sanity checks: their maps are compared with maps of the network with shuffled
+        weights, of other classes and of other images.
     batch
         Number of images per batch.
     resamples

@@ -162,7 +162,7 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class Explanations(DiagnosisResult):
-    """Maps of the regions that support a class, and measures of how far the maps can be trusted.
+    """Maps of the regions that support a class, and measures of the reliability of the maps.
 
     Attributes
     ----------
@@ -290,7 +290,7 @@ _MEASURES = {
     "explanations",
     tables=("maps", "localisation", "sanity"),
     next=NextStep(
-        "take what the model looks at out of the images, and count how many predictions change.",
+        "remove the objects that the model looks at, and count how many predictions change.",
         "manyhot diagnose shortcuts IMAGES --objects FILE --model NAME",
     ),
 )
@@ -347,8 +347,8 @@ def _pointing(rows: Sequence[Row]) -> Iterator[str]:
     is_better = best["excess_lo"] is not None and best["excess_lo"] > 0
     yield (
         f"The highest point of the maps of {best['model']} by {best['method']} is on the object in "
-        f"{with_ends(best['value'], best['lo'], best['hi'])} of {best['n']:,} maps, and that of a spot at "
-        f"the centre in {percent(best['centre'])}: the maps are {'' if is_better else 'not surely '}better."
+        f"{with_ends(best['value'], best['lo'], best['hi'])} of {best['n']:,} maps, and the centre of the "
+        f"image in {percent(best['centre'])}: the maps are {'' if is_better else 'not clearly '}better."
     )
 
 

@@ -282,8 +282,8 @@ def draw_difficulty(rows: Sequence[Row]) -> list[Figure]:
                 "difficulty",
                 dataset,
                 f"How many models are right on an image, {title_of(dataset)}",
-                "Share of the images on which no model is right, fewer than a quarter, up to three quarters, "
-                "more, and all.",
+                "Share of the images on which no model is right, fewer than a quarter of the models, up to "
+                "three quarters, more, or all.",
                 "; ".join(f"{r['kind']} by {r['metric']}: {r['images']:,} images" for r in own) + ".",
                 compose(panels),
                 pa.Table.from_pylist(own),

@@ -58,7 +58,7 @@ def finding_lines(rows: Sequence[Row], findings: pa.Table, score: str, other: st
     score : str
         The column of the score.
     other : str
-        What the class besides the label is, such as ``predicted``.
+        The role of the class other than the label, such as ``predicted``.
     """
     if not rows:
         return
@@ -89,8 +89,8 @@ def name_of_class(row: Row, column: str) -> str:
 
 
 NO_PLACES = (
-    "there is no gallery of these images, because the table of images has no column uri with the places of "
-    "the photographs; images.parquet of manyhot predict has it"
+    "there is no gallery of these images, because the images table has no column uri with the locations of "
+    "the photographs; the images.parquet that manyhot predict writes has this column"
 )
 
 
@@ -117,12 +117,12 @@ def write_first_gallery(
         Folder of the gallery.
     run : Run
     of_all_models : bool
-        Whether the kinds of findings without a model are shown, as those of each model.
+        Whether findings without a model are shown as findings of every model.
     """
     if not rows or not sources:
         return [], ""
     if len(sources) > 1:
-        return [], "a gallery of these images needs a call with one data set"
+        return [], "to get a gallery of these images, pass one data set only"
     (source,) = sources
     if not photographed(source):
         if "--images" in run.call.split():

@@ -92,16 +92,16 @@ def diagnose_groups(
 ) -> WeakGroups:
     """Find groups of images on which a model is worse, and image properties that are associated with labels.
 
-    Nothing needs to be annotated. Groups are defined by the pixels (frames, tags, bands, text, pasted
-    objects, brightness, tint, sharpness, size), the files (format, compression, camera, source), metadata,
-    other classes of the label sets, objects, and clusters of embeddings. Images of a class are compared with
-    others of the same class. The p-values are corrected for the whole search.
+    No annotations are needed. Groups are defined by the pixels (frames, tags, bands, text, pasted objects,
+    brightness, tint, sharpness, size), the files (format, compression, camera, source), metadata, other
+    classes of the label sets, objects, and clusters of embeddings. Images of a class are compared with others
+    of the same class. The p-values are corrected for the whole search.
 
     Parameters
     ----------
     labels
         Label sets; or a campaign, a folder written by predict, or the name of a data set. Photographs are
-        read from the places in the images table (`images`), each once. Their statistics are kept beside this
+        read once, from the locations in the images table (`images`). Their statistics are stored next to this
         table.
     predictions
         Files or folders of predictions. Without predictions, only properties associated with labels are
@@ -122,7 +122,7 @@ def diagnose_groups(
     min_difference
         Minimum difference between the shares inside and outside a group, from 0 to 1.
     min_confidence
-        Confidence from which an error counts as a sure one.
+        Minimum confidence of an error to count as one with a high confidence.
     permutations
         Number of permutations of the outcomes.
     seed
@@ -139,7 +139,7 @@ def diagnose_groups(
     Raises
     ------
     InputError
-        If there is nothing that defines groups, or a file cannot be read.
+        If nothing defines groups, or a file cannot be read.
     MatchError, OrderError
         As in `manyhot.evaluate`.
     """
@@ -292,8 +292,8 @@ class _Search:
     def _measure(self, cache: Path | None, run: Run) -> None:
         if self.source.images is None or not photographed(self.source):
             self.notes.append(
-                f"{self.source.name}: the places of the photographs are not known, so that no groups are "
-                "defined by pixels"
+                f"{self.source.name}: the locations of the photographs are unknown, so no groups are defined "
+                "by pixels"
             )
             return
         at = pc.index_in(self.labels.image_id, self.source.images.image_id)
@@ -349,7 +349,7 @@ class _Search:
         return f", {100 * count.max() / len(own):.0f} % {self.names[int(count.argmax())]}"
 
     def findings(self, reading: Reading, run: Run) -> list[GroupFinding]:
-        """Return what is associated with labels, and where each model is worse."""
+        """Return the properties associated with labels, and the groups on which each model is worse."""
         own = label_outcomes(self.stratum, self.sets.n_classes, self.settings.min_images)
         found = self._find(
             None,

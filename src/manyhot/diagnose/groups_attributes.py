@@ -89,12 +89,12 @@ class ImageGroup:
     name : str
         A short and unique name, such as ``green frame``.
     phrase : str
-        What follows "images", such as ``with a green frame``.
+        The words after "images", such as ``with a green frame``.
     inside : ndarray of bool, shape (n,)
     is_searched : bool
         Whether labels or predictions of some images were used to define it.
     mark : Mark, optional
-        What the images of the group have, or lack, if its place is known.
+        The mark that the images of the group have, or lack, if its place is known.
     """
 
     kind: str
@@ -121,7 +121,7 @@ def without(group: ImageGroup, among: Bools) -> ImageGroup:
 
 
 def measured_groups(images: MeasuredImages) -> Iterator[ImageGroup]:
-    """Yield groups by what was measured of the photographs."""
+    """Yield groups by the statistics of the photographs."""
     yield from _frames(images)
     letters = ImageGroup(
         "text", "text-like edges", "with text-like edges", images.values("letters") >= LETTERS
@@ -220,7 +220,7 @@ def _short(value: float) -> str:
 
 
 def value_groups(column: pa.ChunkedArray, kind: str, name: str, phrase: str) -> Iterator[ImageGroup]:
-    """Yield the images with each value of a column of texts; none if all have the same or most their own."""
+    """Yield the images with each value of a text column; none if all values are equal or most are unique."""
     values = column.cast(pa.string()).combine_chunks()
     counts = pc.value_counts(values.drop_null())
     shared = [c["values"].as_py() for c in counts if 1 < c["counts"].as_py() < len(values)]
@@ -275,7 +275,7 @@ def presence_groups(present: Bools, among: Bools, kind: str, names: Sequence[str
 
 
 def other_labels(sets: LabelSets, stratum: Ints) -> Bools:
-    """Return which valid classes images have besides the one within which they are compared."""
+    """Return the valid classes of images other than the class within which they are compared."""
     valid = sets.state == YES
     present = np.zeros((len(sets), sets.n_classes), bool)
     present[sets.rows[valid], sets.classes[valid]] = True
@@ -331,7 +331,7 @@ def cluster_groups(
 
 @dataclass(frozen=True, eq=False)
 class PatternSearch:
-    """Finds patterns that recur in chosen images and hardly in others.
+    """Finds patterns that recur in the chosen images and are rare in others.
 
     Attributes
     ----------

@@ -53,7 +53,7 @@ class NamedOutcome:
 def model_outcomes(
     case: Case, rows: npt.NDArray[np.intp], stratum: Ints, min_images: int, min_confidence: float
 ) -> list[NamedOutcome]:
-    """Return what a model can do worse in a group; arrays are over all images of the data set.
+    """Return the outcomes in which a model can be worse in a group; arrays cover all images of the data set.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def model_outcomes(
     min_images : int
         Minimum number of images of a class for outcomes of this class.
     min_confidence : float
-        Confidence from which an error is a sure one.
+        Minimum confidence of an error to count as one with a high confidence.
     """
     sets, n = case.labels, len(stratum)
     scored, wrong, top = sets.scored, ~case.hit[:, 0], case.top[:, 0]
@@ -92,7 +92,7 @@ def model_outcomes(
 
 
 def label_outcomes(stratum: Ints, n_classes: int, min_images: int) -> list[NamedOutcome]:
-    """Return whether an image has each label: no model is involved, and all images are one stratum."""
+    """Return an outcome for each label: whether an image has it. All images form one stratum."""
     counted = stratum >= 0
     count = np.bincount(stratum[counted], minlength=n_classes)
     nothing = np.zeros(len(stratum), np.int64)
@@ -114,13 +114,13 @@ class GroupFinding:
     Attributes
     ----------
     row : dict
-        Its row of the table ``groups``, but for data set and model.
+        Its row of the table ``groups``, without data set and model.
     inside : ndarray of bool, shape (n,)
         The images of the group.
     examples : ndarray of int
         Images to show, with the event first.
     n_events : int
-        How many of these have the event.
+        Number of the examples with the event.
     mark : Mark, optional
         As in `ImageGroup`.
     """
@@ -221,10 +221,10 @@ class _Table:
         return self.outcome.kind == "label"
 
     def counts(self) -> npt.NDArray[np.int64]:
-        """Return two pairs of counts for each group, shape (2, 2, m): of those that count, and of these.
+        """Return two pairs of counts for each group, shape (2, 2, m): a total, and a part of it.
 
         For a label, images of the class and other images are compared by how many are in the group: a
-        property by which a class can be told has a large difference, however rare the class is. For other
+        property that identifies a class has a large difference, even if the class is rare. For other
         outcomes, images inside and outside the group are compared by how many have the event.
         """
         c = self.search.counts[self.at]
@@ -322,7 +322,7 @@ def group_sentence(row: RowDict, phrase: str, min_confidence: float) -> str:
 
 
 def unseen_half(n: int, seed: int) -> Bools:
-    """Return which half of the images patterns are searched on."""
+    """Return the half of the images on which patterns are searched."""
     seen = np.zeros(n, bool)
     seen[np.random.default_rng([seed, 1]).permutation(n)[: n // 2]] = True
     return seen

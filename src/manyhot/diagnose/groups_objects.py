@@ -57,7 +57,7 @@ def marked_images(
     labels : Labels
     classes : ClassList, optional
     measured : sequence of bool, length n
-        Whether each photograph was measured; of others, nothing is known about the marks.
+        Whether each photograph was measured; the marks of the others are unknown.
     """
     marks = list({f.mark.name: f.mark for f in findings if f.mark is not None}.values())
     if not marks:

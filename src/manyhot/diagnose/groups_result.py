@@ -72,11 +72,15 @@ declare_table(
         TEXT("sentence", "what was found"),
         COUNT("n_images", "images of the group"),
         COUNT("n", "images of the group that count for the outcome; for a label, images with the label"),
-        COUNT("events", "those with the event, such as an error; for a label, those in the group"),
+        COUNT(
+            "events",
+            "images of the group with the event, such as an error; for a label, images with the label that "
+            "are in the group",
+        ),
         REAL("share", "events divided by n"),
         *bounds("lo", "hi", f"{ITS} (Wilson)", column=REAL),
         COUNT("n_outside", "other images that count for the outcome; for a label, images with another label"),
-        COUNT("events_outside", "those with the event; for a label, those in the group"),
+        COUNT("events_outside", "other images with the event; for a label, other images in the group"),
         REAL("share_outside", "events_outside divided by n_outside"),
         *bounds("lo_outside", "hi_outside", f"{ITS} (Wilson)", column=REAL),
         REAL.nullable(
@@ -275,8 +279,8 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
         " ".join(groups_answer(rows, about)),
         "Errors in a group are compared with those on other images of the same classes, and properties of a "
         "label with those of all other images. A p-value is the share of random permutations in which any "
-        "group of the whole search differs as much. Marks and pasted objects are searched on one half of the "
-        "images, and counted on the other.",
+        "group of the whole search differs at least as much. Marks and pasted objects are searched on one "
+        "half of the images, and counted on the other.",
     )
     has_models = about.get("models", "0") != "0"
     listings = [

@@ -87,7 +87,7 @@ class MeasuredImages:
     thumbnails : ndarray of uint8, shape (n, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)
         Square thumbnails; black if a photograph could not be read.
     n_cached : int
-        How many images were measured by an earlier run.
+        Number of images that an earlier run measured.
     """
 
     table: pa.Table

@@ -166,7 +166,7 @@ def _mean_of(rows: Sequence[RowDict], metric: str, resamples: int, seed: int) ->
 def mean_over_images(
     values: Floats, image: npt.NDArray[np.integer], resamples: int, seed: int
 ) -> tuple[Floats, Floats, Floats]:
-    """Return means of columns and their intervals over images, each with all of its rows.
+    """Return the means of columns, with intervals over images. The rows of an image stay together.
 
     With fewer than `manyhot.core.ratio_intervals.IMAGES_FOR_PERCENTILES` images, the intervals are by the
     jackknife, and otherwise percentiles of resamples.

@@ -141,9 +141,9 @@ def diagnose_ood(
 ) -> OutOfDistribution:
     """Measure how well confidence tells out-of-distribution images from images of the model's classes.
 
-    Label sets decide what counts. In-distribution images have a valid class. Out-of-distribution images may
-    also show a class of the model, for which confidence is no error: the measures are computed with and
-    without these images.
+    Label sets determine which images count. In-distribution images have a valid class. Out-of-distribution
+    images may also show a class of the model. Confidence in such a class is not an error, so the measures are
+    computed with and without these images.
 
     Parameters
     ----------
@@ -298,7 +298,7 @@ def _notes_on_sets(outside: list[ScoredModel]) -> Iterator[str]:
     "chapter",
     "ood",
     next=NextStep(
-        "let people say which of the other images show a class of the model.",
+        "let raters decide which of the other images show a class of the model.",
         "manyhot init CAMPAIGN --images IMAGES --predictions FOLDER",
     ),
 )

@@ -121,7 +121,7 @@ def report_folder(folder: Annotated[PathLike, Shown("FOLDER")], *, title: str = 
     folder
         A folder written by evaluate, compare or a diagnosis.
     title
-        Title of the report; by default, what the page is about.
+        Title of the report; by default, the subject of the page.
 
     Returns
     -------

@@ -131,7 +131,7 @@ class ProtocolGroup:
         )
 
     def slices(self) -> Iterator[tuple[str, ProtocolGroup]]:
-        """Yield all usable images; and those that people saw in each protocol, if these are others."""
+        """Yield all usable images and, if these differ, the images that people saw in each protocol."""
         usable = self.take(np.logical_and.reduce([s.usable for s in self.sets]))
         yield "all", usable
         rated = np.logical_and.reduce(usable.rated)
@@ -140,7 +140,7 @@ class ProtocolGroup:
 
 
 def open_protocols(labels: Any, reading: Reading, run: Run) -> list[LabelProtocol]:
-    """Return the label sets that are passed to a call, with the ids that the first of them has.
+    """Return the label sets that are passed to a call, with the image ids of the first of them.
 
     Raises
     ------
@@ -153,9 +153,9 @@ def open_protocols(labels: Any, reading: Reading, run: Run) -> list[LabelProtoco
     """
     if reading.dataset:
         raise UsageError(
-            "The tables name label sets, not a data set.",
+            "The name of a data set has no effect, because tables contain the names of label sets.",
             got=f"`dataset` {reading.dataset}",
-            do="leave it out; in Python, a mapping names label sets",
+            do="leave it out; in Python, pass a mapping of names to label sets",
         )
     found = [
         _protocol(name, source)
@@ -164,7 +164,7 @@ def open_protocols(labels: Any, reading: Reading, run: Run) -> list[LabelProtoco
     ]
     if len(found) < 2:
         raise UsageError(
-            "Protocols are compared, so there must be at least two label sets.",
+            "Comparing protocols needs at least two label sets.",
             got=found[0].name if found else "none",
             do="pass label sets of the same images, such as imagenet-val and labels.csv",
         )
@@ -267,7 +267,7 @@ def _check_labels(table: pa.Table, name: str, other: LabelProtocol) -> None:
 
 
 def groups_of(protocols: Sequence[LabelProtocol]) -> tuple[list[ProtocolGroup], list[str]]:
-    """Return the images that all protocols share and that every two share; and notes on those without.
+    """Return the images shared by all protocols and by each two, and notes on those that share none.
 
     Raises
     ------
@@ -299,7 +299,7 @@ def top_classes(
     reading: Reading,
     run: Run,
 ) -> tuple[TopClasses | None, Source | None]:
-    """Return the top classes of the models on all images, and where they are from; None without models."""
+    """Return the top classes of the models on all images, and their source; None without models."""
     source = _predicted(labels, protocols, predictions, models, reading, run)
     if source is None:
         return None, None

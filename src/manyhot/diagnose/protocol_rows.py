@@ -71,7 +71,7 @@ class ProtocolTables:
             ]
 
     def add_agreement(self, group: ProtocolGroup) -> None:
-        """Add how the label sets agree, and who misses what."""
+        """Add how the label sets agree, and which labels each of them lacks."""
         for name, part in group.slices():
             of = {"group": group.name, "slice": name}
             # Nobody answered about images that people did not see, so the slice of the others is the same.
@@ -87,7 +87,7 @@ class ProtocolTables:
             self.rows["protocol_agreement"] += [{**of, **row} for row in measures]
 
     def add_models(self, group: ProtocolGroup, top: TopClasses) -> None:
-        """Add what of the models' results depends on the protocol."""
+        """Add how the results of models depend on the protocol."""
         _, part = next(group.slices())
         predicted, classes = predicted_in(part, top)
         label = part.label

@@ -39,7 +39,7 @@ _VARIANCE = ("images of", "models", "protocols", "both", "n")
 
 
 def protocol_sentences(rows: TableRows) -> Iterator[list[str]]:
-    """Yield, for every two label sets, how they agree and what of the models' results depends on which."""
+    """Yield, for every two label sets, how they agree and how the results of models differ between them."""
     pairs = dict.fromkeys(r["group"] for r in rows["protocol_agreement"] if r["measure"] == "equal")
     for group in pairs:
         yield [*_set_sentences(rows, group), *_model_sentences(rows, group)]
@@ -75,8 +75,8 @@ def _model_sentences(rows: TableRows, group: str) -> Iterator[str]:
         surely = f"{row['surely']:,}" if row["surely"] else "none"
         yield (
             f"Kendall's tau of their ranks is {_tau(row)}; {row['swapped']:,} of {row['pairs']:,} pairs of "
-            f"models change places, {surely} of them surely (both differences have p < 0.05 with Holm's "
-            "correction)."
+            f"models change places, {surely} of them significantly (both differences have p < 0.05 with "
+            "Holm's correction)."
         )
 
 
@@ -207,7 +207,7 @@ def protocols_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
         _listing("sizes", "Label sets", _SIZES, _size_cells(rows), 3),
         _listing("relations", "How label sets agree", _RELATIONS, _relation_cells(rows), 2),
         _listing(
-            "missing", "What a protocol says about the labels of another", _MISSING, _missing_cells(rows), 3
+            "missing", "How one protocol judges the labels of another", _MISSING, _missing_cells(rows), 3
         ),
         _listing(
             "pairs",
@@ -222,9 +222,9 @@ def protocols_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
     )
     lead = (
         *map(" ".join, protocol_sentences(rows)),
-        "The label sets are about the same images, so that what differs is due to how they were made: who "
-        "was asked, about which classes, and how answers become a label set. Images that a protocol left out "
-        "are left out here, too, and they are rarely a random sample.",
+        "The label sets are about the same images, so all differences are due to how they were made: who "
+        "was asked, about which classes, and how answers were combined. Images that a protocol left out are "
+        "left out here, too. They are rarely a random sample.",
     )
     shown = tuple(one for one in listings if one.rows)
     figures = _draw(rows) if draw else ()

@@ -64,11 +64,11 @@ declare_table(
         TEXT(
             "measure",
             "a relation of two label sets, their Jaccard index, the difference of the shares of sets with "
-            "two or more classes (second minus first), or agreement as of raters",
+            "two or more classes (second minus first), or agreement as between raters",
         ),
         REAL("value", "its share of images, or its value"),
         *bounds("lo", "hi", _OVER),
-        COUNT("n", "number of images; for agreement as of raters, number of questions or sheets"),
+        COUNT("n", "number of images; for agreement as between raters, number of questions or sheets"),
     ),
 )
 
@@ -91,9 +91,9 @@ declare_table(
     (
         _GROUP,
         *_TWO,
-        INT("class_id", "a class that is valid on an image only by the first"),
+        INT("class_id", "a class that is valid on an image by the first protocol only"),
         TEXT("class_name", "its name"),
-        INT("beside_id", "a class that is valid on the same image by the second"),
+        INT("beside_id", "a class that is valid on the same image by the second protocol"),
         TEXT("beside_name", "its name"),
         COUNT("images", "number of such images"),
     ),
@@ -118,7 +118,7 @@ declare_table(
         *_BY_TWO,
         TEXT.nullable("model", "the model; null for the mean over models"),
         *interval("difference", "accuracy by the second protocol minus that by the first", _OVER, value=REAL),
-        REAL("errors", "errors by the first protocol; their mean over models in the row of the mean"),
+        REAL("errors", "number of errors by the first protocol; in the row of the mean, their mean"),
         *interval("right", "share of these errors that are right by the second protocol", _OVER, value=REAL),
         COUNT("n", "number of images"),
     ),
@@ -132,7 +132,7 @@ declare_table(
         *interval("tau", "Kendall's tau-b of the two rankings", _OVER, value=REAL),
         COUNT("pairs", "pairs of models"),
         COUNT("swapped", "pairs in the opposite order"),
-        COUNT("surely", "of these, pairs that surely change places: p_adjusted below 0.05"),
+        COUNT("surely", "number of pairs that change places significantly: p_adjusted below 0.05"),
         COUNT("n", "number of images"),
     ),
 )
@@ -169,9 +169,9 @@ class Protocols(DiagnosisResult):
     Attributes
     ----------
     protocol_sets, protocol_agreement, protocol_missing, protocol_pairs : pyarrow.Table
-        The sizes of label sets, how they agree, and who misses what.
+        The sizes of label sets, how they agree, and which labels each of them lacks.
     protocol_accuracy, protocol_errors, protocol_ranks, protocol_swaps, protocol_variance : pyarrow.Table
-        What of the models' results depends on the protocol; empty without predictions. See
+        How the results of models depend on the protocol; empty without predictions. See
         `manyhot.tables.TABLES` for the columns of all tables.
     notes, metadata, inputs
         As in `Result`.
@@ -190,7 +190,7 @@ class Protocols(DiagnosisResult):
     protocol_variance: pa.Table
 
     def lines(self) -> Iterator[str]:
-        """Yield how label sets agree, who misses what, and what of accuracy depends on the protocol."""
+        """Yield how label sets agree, which labels they lack, and how accuracy depends on the protocol."""
         yield from protocol_lines({name: table.to_pylist() for name, table in self.tables.items()})
 
 
@@ -212,10 +212,10 @@ def diagnose_protocols(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Protocols:
-    """Compare label sets of the same images, and what of accuracy and ranks depends on the protocol.
+    """Compare label sets of the same images, and measure how accuracy and ranks depend on the protocol.
 
-    Label sets are compared as people are who label the same images: image by image, and on the classes that
-    both asked about. With predictions, each model is judged by each protocol on the same images.
+    Label sets are compared like raters who label the same images: image by image, and on the classes that
+    both asked about. With predictions, each model is evaluated by each protocol on the same images.
 
     Parameters
     ----------
@@ -283,7 +283,8 @@ def _notes(top: TopClasses | None, protocols: Sequence[LabelProtocol]) -> list[s
     """Return what could not be computed, and why, and which label sets are the same."""
     silent = [p.name for p in protocols if not records_noes(p.sets)]
     notes = [
-        f"{name} records only valid classes, so its agreement as of raters is not defined" for name in silent
+        f"{name} records only valid classes, so its agreement, measured as between raters, is undefined"
+        for name in silent
     ]
     if top is None:
         notes.append(

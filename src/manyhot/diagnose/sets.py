@@ -92,7 +92,7 @@ class PreciseSets(DiagnosisResult):
     precise_sets: pa.Table
 
     def lines(self) -> Iterator[str]:
-        """Yield the precision of each model's sets, on the images held out."""
+        """Yield the precision of each model's sets on the held-out images."""
         rows = self.precise_sets.to_pylist()
         heads = ("data", "model", "target", "threshold", "measured", "recall", "mean size", "sets", "empty")
         yield from table_lines(heads, [_cells(row) for row in rows])
@@ -156,7 +156,8 @@ def diagnose_sets(
     precision
         Lowest expected share of valid classes in a set; above 0, below 1.
     delta
-        Permitted probability that the images to fit on mislead, so that the expected share is lower.
+        Permitted probability that the expected share is lower, because the images to fit on are not
+        representative.
     fit
         Share of images to choose the threshold on; the sets are measured on the other images.
     seed

@@ -38,8 +38,8 @@ def with_marks(rows: Iterable[Row], min_lost: float) -> list[RowDict]:
 def mark_of(rows: Sequence[Row], min_lost: float) -> str | None:
     """Return why a pair is marked, from its rows for each fill; None if it is not.
 
-    The worse fill decides. Gaps need no altered images, so they mark a pair by themselves, whether or not the
-    companion could be removed: the lower end of the interval must be at least `MIN_GAP`.
+    One fill is enough to mark a pair. Gaps need no altered images, so they mark a pair even if the companion
+    could not be removed; the lower end of the interval must be at least `MIN_GAP`.
     """
     lost = [r for r in rows if (r.get("lost") or 0.0) >= min_lost]
     if any(r.get("shortcut") and testable(r) for r in lost):
@@ -77,8 +77,8 @@ def _outcome(rows: Sequence[Row], min_lost: float) -> str:
 def about_control(row: Row, min_lost: float) -> str:
     """Return whether a row without a mark has a control, can have none or needs none.
 
-    The loss beyond a control is at most the loss, so a pair whose loss is surely below the threshold needs no
-    control to be tested.
+    The loss beyond a control is at most the loss, so a pair needs no control if the interval of its loss is
+    below the threshold.
     """
     if testable(row):
         return TESTED
@@ -86,7 +86,7 @@ def about_control(row: Row, min_lost: float) -> str:
 
 
 def conclusion(rows: Sequence[Row], min_lost: float) -> list[str]:
-    """Return the sentences that are the answer: how many tested pairs are marked, and why.
+    """Return the sentences of the answer: how many tested pairs are marked, and why.
 
     Tested pairs are followed by the number of those without a possible control. The remaining pairs are in
     `untested_lines`, so that each pair is counted once.
@@ -110,14 +110,14 @@ def conclusion(rows: Sequence[Row], min_lost: float) -> list[str]:
 
 
 def untested_lines(rows: Sequence[Row], min_lost: float) -> Iterator[str]:
-    """Yield from how many pairs nothing was removed, for each reason; the most frequent comes first."""
+    """Yield the number of pairs from which nothing was removed, by reason, most frequent first."""
     for why, n in Counter(outcomes(rows, min_lost).values()).most_common():
         if why not in (TESTED, NO_CONTROL):
             yield f"not tested: {counted(n, 'pair')}, {why}"
 
 
 def pair_key(row: Row) -> PairKey:
-    """Return what rows of a pair have in common, for all fills."""
+    """Return the model and classes that identify a pair, whatever the fill."""
     return row["model"], row["main"], row["companion"]
 
 

@@ -68,8 +68,8 @@ def diagnose_shortcuts(
     """Remove objects from images, and count how many predictions of other classes change.
 
     Each pair of classes is tested on the images that show both. The result is compared with a control, in
-    which a region of the same shape is filled elsewhere. Gaps between original images with and without the
-    companion mark a pair, too. A run that was stopped resumes when it is started again.
+    which a region of the same shape is filled elsewhere. A pair is also marked if results on original images
+    with and without the companion differ clearly. A run that was stopped resumes when it is started again.
 
     Parameters
     ----------
@@ -90,7 +90,8 @@ def diagnose_shortcuts(
     pair
         Pair of classes to test, as MAIN:COMPANION by key or name, such as horse:person; by default all pairs.
     fill
-        How to fill the place of the companion: grey or inpaint; by default both, and the worse decides.
+        How to fill the place of the companion: grey or inpaint. By default both, and one fill is enough to
+        mark a pair.
     min_images
         Minimum number of images with both classes for a pair to be tested.
     min_lost

@@ -59,9 +59,7 @@ PRINTED_PAIRS = 12
 
 _HEAD = ("main", "without", "fill", "images", "flips", "lost", "control", "difference in points", "")
 
-_NO_INTERVAL = (
-    "means are over pairs, and have no interval: the pairs are all that have enough images, and no sample"
-)
+_NO_INTERVAL = "means are over pairs, and have no interval, because all pairs with enough images are included"
 
 _WILSON = f"{ITS} (Wilson)"
 _NEWCOMBE = f"{ITS} (Newcombe)"
@@ -128,8 +126,8 @@ declare_table(
         ),
         TEXT.optional(
             "mark",
-            "why the pair is marked, for all fills together (the worse decides); null if it is not. A gap "
-            f"marks if its lower end is at least {MIN_GAP:g}",
+            "why the pair is marked, for all fills together (one fill is enough); null if it is not. A gap "
+            f"marks a pair if its lower end is at least {MIN_GAP:g}",
             values=SHORTCUT_MARKS,
         ),
         REAL.nullable("predicted_both", "recall of main on images with both classes"),
@@ -208,9 +206,9 @@ class Shortcuts(DiagnosisResult):
     def summary(self) -> list[RowDict]:
         """The numbers of tested pairs and of shortcuts for each fill, with mean shares of flips and losses.
 
-        The median share of flips and the means for controls are also included. For some pairs, no control is
-        possible. Their number, how many of them lose at least `min_lost` and the largest share that
-        is lost among them are included, too.
+        The median share of flips and the means for controls are also included. So are the number of pairs for
+        which no control is possible, the number of these that lose at least `min_lost`, and the largest share
+        lost among them.
         """
         tested = self.shortcuts.filter(pc.is_null(self.shortcuts["skipped"]))
         rows = []
@@ -327,8 +325,9 @@ def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
         f"{percent(min_lost)} of the images, and on more of them than in the control (95 % interval of the "
         "difference above 0). In the control, a region of the same shape is filled elsewhere, because any "
         "change to an image flips some predictions. If no control is possible, the loss alone marks a pair, "
-        "and the mark says so. Gaps mark a pair by themselves, if their interval is above "
-        f"{100 * MIN_GAP:.0f} points. With several fills, the worse decides.",
+        "and the mark states this. A gap between original images with and without the second class also "
+        f"marks a pair if its interval is above {100 * MIN_GAP:.0f} points. With several fills, one is "
+        "enough to mark a pair.",
     )
     return Chapter(
         "shortcuts",
@@ -379,8 +378,8 @@ _FLIPS = (
     ),
     ColumnHead(
         "Control",
-        title="Share of images on which the class is no longer predicted if a region of "
-        "the same shape is filled elsewhere, and the number of images with room for it if it is another",
+        title="Share of images on which the class is no longer predicted if a region of the same shape is "
+        "filled elsewhere, and the number of images with room for this region if some have none",
     ),
     ColumnHead(
         "Difference, points",

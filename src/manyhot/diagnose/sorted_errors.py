@@ -85,7 +85,7 @@ class SortedErrors(Result):
     min_confidence : float or None
         Only errors with a confidence above this value were sorted.
     superclasses : {"given", "class list", "WordNet", "confusions", "none"}
-        Where the superclasses are from: the argument, the class list, WordNet by the names of the classes, or
+        The origin of the superclasses: the argument, the class list, WordNet by the names of the classes, or
         clusters of classes that the models confuse. Several data sets may differ: "WordNet, none".
     sources : tuple of Source
         The data sets, whose photographs the gallery shows.
@@ -145,7 +145,7 @@ class SortedErrors(Result):
         return pl.DataFrame(self.table)
 
     def lines(self) -> Iterator[str]:
-        """Yield the share of each kind, the rules that were skipped, and the errors of most confidence."""
+        """Yield the share of each kind, the skipped rules, and the errors with the highest confidence."""
         above = () if self.min_confidence is None else (f"above {self.min_confidence:g}",)
         against = "the original label" if self.event == "label" else "the label set"
         for dataset in dict.fromkeys(m.dataset for m in self.models):

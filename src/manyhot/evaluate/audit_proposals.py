@@ -33,7 +33,7 @@ class ModelProposals:
     ----------
     choices : ModelChoices
     labels : Labels
-        Those of all models, with the original labels.
+        The label sets that all models propose, with the original labels.
     odds : ndarray of float32, shape (N, C), optional
         The sum of `standard_odds` over the models; None if a model has no scores of all classes and images.
     """
@@ -51,12 +51,12 @@ class ModelProposals:
         return self.choices.sets(self._sets.label, model)
 
     def features(self, own: Floats32) -> list[AnyFloats] | None:
-        """Return the `standard_odds` of a model and the mean of the others'; None if they are not known."""
+        """Return the `standard_odds` of a model, and their mean over the other models; None if unknown."""
         return None if self.odds is None else [own, (self.odds - own) / (len(self.choices.pairs) - 1)]
 
 
 def standard_odds(scores: AnyFloats, kind: str) -> Floats32:
-    """Return log odds of probabilities, or other scores, with the mean 0 and the deviation 1.
+    """Return log odds of probabilities, or other scores, standardised to mean 0 and deviation 1.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def _as_labels(sets: LabelSets, ids: pa.Array, name: str, like: Predictions) -> 
 
 
 class ProposalBalance:
-    """Whether proposed label sets fit the audited images as they fit all images.
+    """Whether proposed label sets fit the audited images as well as all images.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ class ProposalBalance:
         self._found: dict[str, tuple[float, str]] = {}
 
     def add(self, model: str, metric: str, ratio: Ratio) -> None:
-        """Compare what the first metric of a model says by the proposals on the audited images and on all."""
+        """Compare the first metric of a model on the proposals between the audited images and all images."""
         if model in self._found or ratio.stratum is not None or not ratio.den.any():
             return
         value, sample = ratio.value(), self._sample

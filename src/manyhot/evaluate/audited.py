@@ -57,14 +57,14 @@ Estimator = Literal["ppi++", "difference", "sample"]
 
 @dataclass(frozen=True, repr=False)
 class Audit(Flattened):
-    """People's label sets of a random sample of the images, by which values on proposed ones are corrected.
+    """People's label sets of a random sample of the images, which correct values on proposed label sets.
 
     Attributes
     ----------
     audited
         People's label sets of the images of a random sample: a labels table, such as from manyhot aggregate,
         or a campaign; or their votes, which are combined by the default method. The label sets of all images
-        are then only proposals, and values are estimates of those on people's label sets.
+        are then only proposals, and values on people's label sets are estimated.
     sample
         Table audit_sample with the images that were drawn, and their probabilities; by default, that of the
         campaign.
@@ -76,14 +76,14 @@ class Audit(Flattened):
         file of their own), or models (for each model, the classes that most of the other models predict). The
         default is labels if there are any.
     estimator
-        How people's and proposed label sets are combined: ppi++ (proposals count the more the better they
-        are), difference (they count fully), or sample (the audited images alone).
+        How people's and proposed label sets are combined: ppi++ (proposals are weighted by their quality),
+        difference (proposals have full weight), or sample (only the audited images are used).
     population
-        Intervals of the values in the population that the images come from, not on these images alone.
+        Compute intervals for the population that the images come from, and not only for these images.
     blind_stop
-        An audit that stopped early did so for a reason that does not depend on its results, such as a
-        deadline, so that its intervals are ordinary ones. By default, they are wider and hold at all numbers
-        of answers together.
+        State that an audit stopped early for a reason that does not depend on its results, such as a
+        deadline. It then has ordinary intervals. By default, they are wider and are valid at all numbers of
+        answers at once.
     """
 
     audited: Annotated[Any, Shown("LABELS")] = None
@@ -130,7 +130,7 @@ class Audit(Flattened):
         Raises
         ------
         UsageError
-            If there is no sample, neither passed nor in a campaign.
+            If a sample is neither passed nor in a campaign.
         """
         if isinstance(self.sample, DrawnSample):
             return self.sample, {}
@@ -145,7 +145,7 @@ class Audit(Flattened):
 
     @property
     def folder(self) -> Path | None:
-        """The folder in which people's answers are; None if they are no file."""
+        """The folder of people's answers; None if they are not in a file."""
         if not isinstance(self.audited, str | os.PathLike):
             return None
         path = Path(self.audited)
@@ -160,7 +160,7 @@ class Audit(Flattened):
 
 def _half(has: str, lacking: str) -> UsageError:
     return UsageError(
-        "An audit needs people's label sets and the sample that they are of.",
+        "An audit needs people's label sets and the sample of their images.",
         got=f"{has} without {lacking}",
         do=f"pass {lacking}, too",
     )
@@ -186,7 +186,7 @@ class AuditedImages:
     models : ModelProposals, optional
         The label sets that models propose for one another; None if labels propose them.
     votes : str
-        The votes that people's label sets were made from on the way, for a note; empty for label sets.
+        A text about the votes from which people's label sets were made; empty if label sets were passed.
     questions : AuditQuestions
         The classes that people were asked about.
     draws : tuple of LabelSets
@@ -205,7 +205,7 @@ class AuditedImages:
 
     @property
     def depth(self) -> int:
-        """The size of the largest label set, also of those that are drawn."""
+        """The size of the largest label set, including drawn label sets."""
         return max(int(sets.size.max(initial=1)) for sets in (self.people, *self.draws))
 
     @property
@@ -255,12 +255,13 @@ class AuditedImages:
             f"values are estimates on people's label sets: {n:,} of {of:,} images were audited{part} "
             f"({self.drawn.design} sample, seed {self.drawn.seed}; estimator {self.audit.estimator}"
             f"{'' if self.models is None else ', label sets proposed by the other models'}); "
-            f"intervals are of the values on {where}, {self._raters()}{self.votes}"
+            f"intervals are for the values on {where}, {self._raters()}{self.votes}"
         )
         if self.quantile is not None:
             text += (
-                f"; because the audit stopped early, they hold at all numbers of answers, and are "
-                f"{self.quantile / QUANTILE:.1f} times as wide: pass `blind_stop` if no result decided it"
+                "; because the audit stopped early, they are valid at all numbers of answers, and "
+                f"{self.quantile / QUANTILE:.1f} times as wide; pass `blind_stop` if the stop did not depend "
+                "on results"
             )
         return Note(dataset, "", "audit", n, text)
 
@@ -270,11 +271,11 @@ class AuditedImages:
             return "for answers as they are"
         return (
             f"over images and raters: values are means over {len(self.draws):,} draws of people's label sets "
-            "from their probabilities, which are taken to be right"
+            "from their probabilities, which are assumed to be right"
         )
 
     def described(self, evaluation: Evaluation, dataset: str) -> Evaluation:
-        """Return an evaluation that says first how values were estimated, and what proposals alone say."""
+        """Return an evaluation whose first notes describe the estimates and the bias of proposals alone."""
         asked = estimand_note(self.people, self.sample.weights, dataset)
         unseen = self._unseen_notes(evaluation.results, dataset)
         alone = _alone_notes(evaluation.results, dataset)
@@ -291,7 +292,7 @@ class AuditedImages:
         if self.questions.are_drawn:
             text = (
                 f"{MAP_MACRO} from drawn questions is estimated with a regression where people were rarely "
-                "asked: in simulations, it is off by up to 3 points on average, which intervals allow for"
+                "asked; in simulations, its bias is up to 3 points, which the intervals allow for"
             )
             yield Note(dataset, "", "drawn_questions", len(self.people), text)
         if self.is_whole:
@@ -299,8 +300,8 @@ class AuditedImages:
         if unseen := self.people.n_classes - len(np.unique(self.people.classes[self.people.state == YES])):
             text = (
                 f"{unseen:,} of {self.people.n_classes:,} classes have no positives in the sample; "
-                f"{MAP_MACRO} takes it that other images have them, as models predict: leave out classes "
-                "that no image has"
+                f"{MAP_MACRO} assumes that other images have positives, as models predict; leave out classes "
+                "that no image shows"
             )
             yield Note(dataset, "", "unseen", unseen, text)
 
@@ -337,7 +338,7 @@ def _alone_notes(results: pa.Table, dataset: str) -> Iterator[Note]:
 def open_audit(
     audit: Audit, source: Source, reading: Reading, run: Run, *, draws: int = 0, seed: int = 0
 ) -> tuple[Labels, AuditedImages]:
-    """Read an audit of a data set, and check that it is one.
+    """Read an audit of a data set, and check that its parts match.
 
     Parameters
     ----------
@@ -357,9 +358,10 @@ def open_audit(
     Raises
     ------
     InputError
-        If the sample is not what its seed draws, or the proposed label sets were made from people's answers.
+        If the sample is not the one that its seed draws, or the proposed label sets were made from people's
+        answers.
     MatchError
-        If the images of the sample, of the proposed label sets and of the audited ones do not fit together.
+        If the images of the sample, of the proposed label sets and of the audited label sets do not match.
     """
     drawn, inputs = audit.open_sample()
     check_sample(drawn.sample)
@@ -450,7 +452,7 @@ def _answered(people: Labels, drawn: DrawnSample) -> tuple[Labels, int]:
             where=people.name or "`audited`",
             got=f"{len(extra):,} of {len(people):,} images, such as {examples(extra)}",
             allowed=f"the {len(drawn):,} images that were drawn",
-            do="pass the label sets of the drawn images alone: others do not have their probabilities",
+            do="pass only the label sets of the drawn images: others have no probabilities",
         )
     at = pc.index_in(drawn.drawn, people.image_id)
     n = len(people)

@@ -48,5 +48,5 @@ class AuditedCase:
 
     @property
     def drawn(self) -> list[Case]:
-        """The audited images with each draw of people's label sets; with these as they are without draws."""
+        """The audited images with each draw of people's label sets or, without draws, with the label sets."""
         return [self.audited.with_labels(sets) for sets in self.draws] or [self.audited]

@@ -40,7 +40,7 @@ class AuditedPairs:
     Attributes
     ----------
     doubts : dict of str to list of str
-        Why metrics have no interval, by reason, until the caller clears it.
+        Metrics that have no interval, by reason. The caller clears this mapping.
     """
 
     def __init__(self, images: AuditedImages, resamples: int, seed: int) -> None:
@@ -69,7 +69,7 @@ class AuditedPairs:
     ) -> None:
         """Add the value at place i of an estimate, and why it has no interval; empty if it has one.
 
-        `draws` has what images contribute on each draw of people's label sets.
+        `draws` contains the contributions of images on each draw of people's label sets.
         """
         one = slice(i, i + 1)
         self._values[key] = [

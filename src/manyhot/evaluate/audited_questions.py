@@ -58,7 +58,7 @@ class AuditQuestions:
 
     @property
     def doubt(self) -> str:
-        """Why macro average precision has no interval; empty if these questions do not preclude it."""
+        """The reason why macro average precision has no interval; empty if the questions allow one."""
         if self.probability is None or self.are_drawn:
             return ""
         asked, n_classes = np.count_nonzero(self.probability), self.probability.shape[1]
@@ -119,7 +119,7 @@ def _probabilities(proposals: pa.Table, asked: Floats32, image_id: pa.Array, pat
     image, lacking = np.nonzero((asked > 0) & (found == 0))
     if len(image):
         raise InputError(
-            "People answered questions that have no probability to be asked.",
+            "People answered questions that were not drawn.",
             where=path,
             got=f"{len(image):,} questions, such as class {lacking[0]} of {image_id[int(image[0])]}",
             allowed="the questions that were drawn",
@@ -129,7 +129,7 @@ def _probabilities(proposals: pa.Table, asked: Floats32, image_id: pa.Array, pat
 
 
 def is_unknown(metric: Entry, case: Case) -> tuple[Bools, Bools]:
-    """Return on which images a class that decides the metric was not asked about, and on which it judges one.
+    """Return the images with an unasked class that decides the metric, and all images that the metric counts.
 
     Parameters
     ----------
@@ -158,9 +158,9 @@ def is_unknown(metric: Entry, case: Case) -> tuple[Bools, Bools]:
 
 
 def unasked_share(metric: Entry, case: Case, weights: Floats) -> float:
-    """Return on which share of the judged images a class that decides the metric was not asked about.
+    """Return the share of the judged images with an unasked class that decides the metric.
 
-    It is 0 up to `MOST_UNASKED`. Parameters are as in `AskedClasses.is_judged`.
+    Shares up to `MOST_UNASKED` count as 0. Parameters are as in `AskedClasses.is_judged`.
     """
     unknown, judged = is_unknown(metric, case)
     share = float(weights @ unknown) / (float(weights @ judged) or 1.0)
@@ -196,19 +196,19 @@ def _predicts_unasked(metric: Entry, case: Case) -> Bools:
 
 @dataclass
 class AskedClasses:
-    """Which metrics of which models the classes that people were asked about cannot judge.
+    """The metrics of models that cannot be computed from the classes that people were asked about.
 
     Attributes
     ----------
     shares : dict of str to dict of str to float
-        The share of the audited images on which a class that decides the metric is unknown, by metric and
-        model, where it is above `MOST_UNASKED`.
+        By metric and model: the share of the audited images on which a class that decides the metric is
+        unknown. Only shares above `MOST_UNASKED` are included.
     """
 
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def is_judged(self, model: str, metric: Entry, case: Case, weights: Floats) -> bool:
-        """Return whether people's answers judge a metric of a model; if not, remember its share.
+        """Return whether people's answers suffice for a metric of a model; if not, store its share.
 
         Parameters
         ----------
@@ -236,7 +236,7 @@ class AskedClasses:
         )
 
     def check(self, rows: Sequence[Number]) -> None:
-        """Raise the error of the first metric if there is no estimate at all."""
+        """Raise the error of the first metric if no metric has an estimate."""
         if self.shares and all(row.estimator is None for row in rows if row.slice == ALL):
             raise self.error(next(iter(self.shares)))
 
@@ -261,7 +261,7 @@ def _extent(shares: Iterable[float]) -> str:
 
 
 def estimand_note(people: LabelSets, weights: npt.NDArray[np.float64], dataset: str) -> Note | None:
-    """Return on which images values are; None if people were asked about all classes.
+    """Return a note on the images that count; None if people were asked about all classes.
 
     Parameters
     ----------
@@ -277,12 +277,12 @@ def estimand_note(people: LabelSets, weights: npt.NDArray[np.float64], dataset: 
     if not people.asked_known:
         text = "it is not recorded which classes people were asked about; all others count as not valid"
     else:
-        text = "values are of images on which at least one class that people were asked about is valid"
+        text = "values are for images on which at least one class that people were asked about is valid"
         if (np.diff(people.indptr) < people.n_classes).any():
             text += ", and other classes count as not valid"
     if share:
         text += (
-            f"; on {share:.1f} % of the audited images, none is: if another class is valid there, real1 of "
-            f"all images with a valid class is lower, by up to {share:.1f} % of the value"
+            f"; on {share:.1f} % of the audited images, none is; if other classes are valid on them, real1 "
+            f"over all images with a valid class is lower by up to {share:.1f} % of the value"
         )
     return Note(dataset, "", "asked", int(np.count_nonzero(empty)), text)

@@ -39,7 +39,7 @@ def draw_people(
     sample : AuditSample
     draws, seed : int
     name : str
-        What has these label sets, for messages.
+        The owner of these label sets, for messages.
     methods : collection of str
         The aggregators by which they were made.
 
@@ -61,7 +61,7 @@ def draw_people(
         )
     if len(sample) == len(sample.design):
         raise UsageError(
-            "All images were audited, and raters alone leave something undecided.",
+            "All images were audited, so only raters cause uncertainty.",
             got="`posterior` with `audited`",
             do="evaluate people's label sets themselves with `posterior`, without `audited`",
         )
@@ -83,7 +83,7 @@ def _adjusted(people: LabelSets, proposed: LabelSets) -> LabelSets:
 
 
 class RaterShares:
-    """What raters leave undecided of values: their share of the variance, and what draws change."""
+    """The uncertainty of values due to raters: its share of the variance, and the effect of draws."""
 
     def __init__(self) -> None:
         self._found: dict[str, list[tuple[float, float]]] = {}
@@ -95,14 +95,14 @@ class RaterShares:
         self._found.setdefault(metric, []).append(values)
 
     def notes(self, dataset: str) -> Iterator[Note]:
-        """Yield what raters add to the intervals of the first headline metric."""
+        """Yield a note on how much raters widen the intervals of the first headline metric."""
         metric = next((m for m in (*headline(), *self._found) if m in self._found), None)
         if metric is None:
             return
         share, change = 100 * np.nanmean(self._found[metric], axis=0)
         n = len(self._found[metric])
         text = (
-            f"what raters leave undecided is {share:.0f} % of the variance of {metric}; on people's label "
-            f"sets as they are, it would differ by {change:+.2f} points"
+            f"raters cause {share:.0f} % of the variance of {metric}; on people's label sets without draws, "
+            f"its value would differ by {change:+.2f} points"
         )
         yield Note(dataset, "", "raters", n, text + f" (means over {n:,} models)" * (n > 1))

@@ -32,9 +32,10 @@ def audited_reliability(images: AuditedImages, dataset: str, model: str, case: A
 
     A bin is left out if fewer than `FEWEST_CASES` audited images in it count, unless all images were audited.
     In the others, accuracies on label sets have an interval however rarely people and proposals disagree
-    (`reserve` of `manyhot.core.audited.estimate`), unless almost all images of the bin were audited: fewer
-    than `FEWEST_LEFT` images are not nearly normal. If all were, accuracies are exact, and have none.
-    Accuracies on original labels are known but for which images count, and often have none.
+    (`reserve` of `manyhot.core.audited.estimate`), unless almost all images of the bin were audited: with
+    fewer than `FEWEST_LEFT` others, estimates are not nearly normal. If all images were audited, accuracies
+    are exact and have no interval. For original labels, only the images that count are uncertain, so
+    accuracies often have no interval.
 
     Parameters
     ----------

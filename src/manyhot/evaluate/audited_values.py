@@ -47,12 +47,12 @@ MOST_CHANGED = 0.2
 """Share of the audited images whose answers change a denominator, from which too few pairs of images of one
 class shift a mean over classes: by up to 3 points if proposals are no use, with 75 % coverage."""
 
-TOO_FEW_PAIRS = "too few audited images show which classes have images without a valid class"
+TOO_FEW_PAIRS = "too few audited images to see which classes have images without a valid class"
 """Why a mean over classes has no interval."""
 
 
 def with_class_masks(slices: Slices, sets: LabelSets) -> Slices:
-    """Return slices in which classes of original labels have masks as other slices have."""
+    """Return slices in which classes of original labels have masks, like other slices."""
     masks = sets.label == np.array(slices.classes, np.int32)[:, None]
     names = slices.names + slices.class_names
     return replace(slices, names=names, masks=np.vstack([slices.masks, masks]), classes=(), class_names=())
@@ -127,9 +127,9 @@ class Auditor:
     def judged(
         self, model: str, metrics: Sequence[Entry], case: Case, rows: npt.NDArray[np.int64]
     ) -> list[Entry]:
-        """Return the metrics of a model that people's answers can judge; `asked` remembers the others.
+        """Return the metrics that can be computed from people's answers; `asked` stores the others.
 
-        Macro average precision has an estimate anyhow, without an interval if a rule chose the questions.
+        Macro average precision always has an estimate, but no interval if a rule chose the questions.
         """
         own = self._audited(case, rows)
         weights = self.images.sample.weights[own.rows]
@@ -361,9 +361,9 @@ NOT_WHOLE = "some images have no prediction or are not usable"
 def unaudited(metric: Entry, images: AuditedImages) -> str:
     """Return why a metric cannot be audited; empty if it can."""
     if metric.name.endswith("_unasked") or metric.name == "errors_asked":
-        return "people are asked about other classes in an audit than before"
+        return "the classes that raters are asked about differ in an audit"
     if metric.name == MAP_MACRO and images.audit.estimator == "sample":
-        return "it needs proposed label sets: leave out the estimator sample"
+        return "it needs proposed label sets, so choose another estimator than sample"
     if images.questions.are_drawn and metric.name != MAP_MACRO and depends_on_sets(metric):
         return f"the questions were drawn for {MAP_MACRO}"
     return ""

@@ -66,7 +66,7 @@ def _votes_in(audited: Any, reading: Reading) -> Votes | None:
 
 
 def with_proposed(source: Source, proposed: Any, reading: Reading, run: Run) -> Source:
-    """Return a data set with other label sets, which only propose.
+    """Return a data set with other label sets, which are only proposals.
 
     Raises
     ------

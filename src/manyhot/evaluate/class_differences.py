@@ -82,15 +82,15 @@ def difference_table(
 
 @dataclass(frozen=True, eq=False)
 class ClassVerdict:
-    """On which classes one of two models is better.
+    """The classes on which one of two models is better.
 
     Attributes
     ----------
     tested, untested : tuple of Row
         The classes with an interval, lowest p first, and the others, those on the most images first.
     sentences : tuple of str
-        The classes on which the models differ, what was tested, and on how many classes each model has the
-        higher average precision.
+        Sentences on the classes on which the models differ, on the tested classes, and on how many classes
+        each model has the higher average precision.
     """
 
     tested: tuple[Row, ...]
@@ -99,7 +99,7 @@ class ClassVerdict:
 
     @property
     def shown(self) -> tuple[Row, ...]:
-        """All classes, or of many the first ones, tested and not."""
+        """The tested and untested classes to show: all, or the first ones if there are many."""
         if len(self.tested) + len(self.untested) <= MOST_IN_ALL:
             return (*self.tested, *self.untested)
         return (*self.tested[:MOST_CLASSES], *self.untested[:MOST_UNTESTED])
@@ -112,13 +112,13 @@ class ClassVerdict:
 
     @property
     def more(self) -> str:
-        """Where all classes are; empty if all are shown."""
+        """A text on where to find all classes; empty if all are shown."""
         n = len(self.tested) + len(self.untested)
         return f"All {n:,} classes are in class_differences.csv" if n > len(self.shown) else ""
 
     @property
     def method(self) -> str:
-        """What is corrected for the number of classes, and what is not."""
+        """A text on which values are corrected for the number of classes."""
         if not self.tested:
             return ""
         return f"intervals uncorrected, p corrected by Holm over {_counted(len(self.tested))}"
@@ -152,7 +152,7 @@ HEADS = ("difference", "95 %", "p (Holm)")
 
 
 def class_lines(table: pa.Table) -> Iterator[str]:
-    """Yield the classes on which two models differ, which were not tested, and who is ahead on how many."""
+    """Yield the classes on which two models differ, and the numbers of untested classes and of wins."""
     found = class_verdict(table)
     if found is None:
         return

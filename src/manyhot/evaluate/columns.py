@@ -181,7 +181,7 @@ Key = tuple[str, str, str]
 
 
 class CountedImages:
-    """The images that count for each metric of each model, of which many are the same."""
+    """The images that count for each metric of each model; many of these sets are equal."""
 
     def __init__(self) -> None:
         self._keys: dict[tuple[str, str], bytes] = {}
@@ -209,7 +209,7 @@ class CountedImages:
     ) -> npt.NDArray[np.int64]:
         """Return how many images count for both models of each pair, shape (M, M).
 
-        With weights of the images, shape (n,), it is the sum of theirs, rounded.
+        With weights of the images, shape (n,), it is the rounded sum of the weights.
         """
         keys = [self._keys[metric, m] for m in models]
         distinct = list(dict.fromkeys(keys))

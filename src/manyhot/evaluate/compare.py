@@ -75,14 +75,14 @@ def compare(
 ) -> Comparison:
     """Compare models on the same images, or results between data sets and metrics.
 
-    With `labels`, the arguments are predictions. Two models are compared under each metric, with the
-    difference of the second to the first, its interval and p; of more models, those within noise of the best
+    With `labels`, the arguments are predictions. Two models are compared under each metric: the value of the
+    second minus that of the first, with its interval and p. With more models, those within noise of the best
     are listed. Only images that all models predict are used.
 
-    Without `labels`, the arguments are results. The first data set is the reference: from it to each other
-    data set, the drop of every accuracy that was computed on both is shown. Within each data set, top1 is
-    compared with the headline metrics on label sets, and models are compared if pairs of them were tested.
-    The command manyhot report draws the tables.
+    Without `labels`, the arguments are results. The first data set is the reference. The drop to each other
+    data set is shown for every accuracy that was computed on both. Within each data set, top1 is compared
+    with the headline metrics on label sets, and models are compared if pairs of them were tested. The command
+    manyhot report draws the tables.
 
     Parameters
     ----------
@@ -97,8 +97,8 @@ def compare(
         Name of a metric, as for evaluate. If real1 is among the metrics, it decides which model is
         better; otherwise, the first metric decides.
     fail_if_worse
-        Exit with code 7 if the second of two models is worse than the first by more than this: if the whole
-        95 % interval of its loss is above it. In points of the metric that decides, or in its unit.
+        Exit with code 7 if the second of two models is worse than the first by more than this margin: if the
+        whole 95 % interval of its loss is above the margin. In points, or in the unit of the deciding metric.
     summary
         File to write with the comparison of the models as Markdown, for a pull request.
     without
@@ -111,7 +111,7 @@ def compare(
         Two groups of models to compare at equal accuracy on the first data set: 'results' if each of two
         arguments is a group, COLUMN=VALUE such as family=vit for the models with this value in the table
         models and the others, or a CSV file with the columns model and group; in Python also a mapping. With
-        groups, results may contain values of the same data set, of different models.
+        groups, results may contain values of different models on the same data set.
     best_from
         Minimum value, between 0 and 1, for a model to count as one of the best. A second line is fitted to
         these models.
@@ -121,8 +121,8 @@ def compare(
         Seed of the bootstrap.
     error_consistency
         With `labels`, also show how often models fail on the same images: the error consistency of every two
-        models by original labels and by label sets, a map of the models, and what a majority vote of three
-        gains. The report draws them.
+        models by original labels and by label sets, a map of the models, and the gain of a majority vote of
+        three models. The report shows them.
     ends
         Further pairs of places to compare, each place as (dataset, metric, slice).
     reading

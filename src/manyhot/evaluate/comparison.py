@@ -90,11 +90,11 @@ class Comparison(Result):
     margin : float, optional
         The margin by which the second of two models must not be worse, if one was passed.
     is_worse : bool
-        Whether it is worse by more than this margin.
+        Whether the second model is worse by more than this margin.
     classes : pyarrow.Table, optional
         The table ``class_differences``, for two models with scores over all classes.
     consistency : ConsistencyTables, optional
-        How consistent the errors of the models are, if it was asked for.
+        How consistent the errors of the models are, if requested.
     equal : EqualAccuracy, optional
         Two groups of models at equal accuracy, if groups were passed.
     notes, metadata, inputs
@@ -159,7 +159,7 @@ class Comparison(Result):
 
     @property
     def answers(self) -> list[str]:
-        """Which of two models is better, or which are within noise of the best, for each data set."""
+        """Sentences on which of two models is better, or which are within noise of the best, per data set."""
         return list(conclusions(self.results).values())
 
     @property

@@ -377,7 +377,7 @@ def _share(hits: npt.NDArray[Any]) -> tuple[float, float, float]:
 
 
 def drawn_share(shares: npt.NDArray[Any]) -> tuple[float, float, float]:
-    """Return a mean of shares, and its interval by the jackknife; Wilson's if all are equal."""
+    """Return a mean of shares and its jackknife interval, or Wilson's interval if all shares are equal."""
     mean, n = float(shares.mean()), len(shares)
     if not np.ptp(shares):
         lo, hi = proportion_interval([mean * n], [n])
@@ -388,7 +388,7 @@ def drawn_share(shares: npt.NDArray[Any]) -> tuple[float, float, float]:
 def split_for_sets(
     labels: Labels, predictions: Predictions, *, fit: float, seed: int
 ) -> tuple[Case, npt.NDArray[np.bool_]]:
-    """Return the images of a model with probabilities, and which of them to choose prediction sets on.
+    """Return the images of a model with probabilities, and those on which to choose prediction sets.
 
     Raises
     ------
@@ -498,7 +498,7 @@ Row = Mapping[str, Any]
 
 
 def events_of(case: Case) -> tuple[str, ...]:
-    """Return what can make the top class right: without original labels, being in the label set alone."""
+    """Return the events that make the top class right; only that of label sets without original labels."""
     return EVENTS if case.labels.labelled.any() else EVENTS[1:]
 
 

@@ -120,7 +120,7 @@ class ConsistencyTables:
         return {name: getattr(self, name) for name in CONSISTENCY_TABLES}
 
     def lines(self) -> Iterator[str]:
-        """Yield the means, the pairs that are most and least alike, and what a majority vote gains."""
+        """Yield the means, the pairs that are most and least alike, and the gain of a majority vote."""
         for number, dataset in enumerate(self.consistency_means["dataset"].unique().to_pylist()):
             if number:
                 yield ""
@@ -153,8 +153,8 @@ def judge_consistency(
     source : Source
         A data set whose models predict the same images.
     resamples, seed : int
-        Options of the bootstrap over images. The seed also divides the images on which majority votes are
-        chosen and judged.
+        Options of the bootstrap over images. The seed also divides the images into those for choosing
+        majority votes and those for evaluating them.
     families : Mapping of str to str
         Families of models whose names do not imply them.
     trust_order : bool
@@ -301,7 +301,7 @@ def pair_cells(row: Row) -> tuple[str, ...]:
 
 
 def vote_sentences(rows: Sequence[Row], label: Naming = str) -> Iterator[str]:
-    """Yield what the majority vote gains that was best on the images it was chosen on, by each metric."""
+    """Yield the gain of the majority vote that was best on the images for choosing votes, by each metric."""
     for metric in dict.fromkeys(row["metric"] for row in rows):
         row = next(r for r in rows if r["metric"] == metric)
         trio = (
@@ -309,7 +309,7 @@ def vote_sentences(rows: Sequence[Row], label: Naming = str) -> Iterator[str]:
         )
         yield (
             f"A majority vote of {trio} changes its value by {gain_text(row)} points on the {row['n']:,} "
-            "images that did not choose it."
+            "images on which it was not chosen."
         )
 
 

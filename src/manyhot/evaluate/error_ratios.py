@@ -36,7 +36,7 @@ declare_table(
         *interval("error_ratio_x", "error on the images divided by the error on all, at x", _OVER_IMAGES),
         *interval("error_ratio_y", "error on the images divided by the error on all, at y", _OVER_IMAGES),
         *interval("error_ratio_difference", "error_ratio_y minus error_ratio_x", _OVER_IMAGES),
-        *bounds("lo_models", "hi_models", "the mean difference's 95 % interval over families of models"),
+        *bounds("lo_models", "hi_models", "95 % interval of the mean difference, over families of models"),
         COUNT("n_x", "number of images counted at x; for the mean, the minimum over models"),
         COUNT("n_y", "number of images counted at y; for the mean, the minimum over models"),
         COUNT("n_models", "models averaged, 1 for one"),
@@ -68,7 +68,7 @@ class _Values:
 
 
 def error_ratios(results: Results, whole: str) -> pa.Table:
-    """Return the table ``error_ratios``: of each slice by the same column as `whole`, and of each model.
+    """Return the table ``error_ratios``, for each model and for each slice by the column of `whole`.
 
     Parameters
     ----------

@@ -271,7 +271,8 @@ def evaluate(
         Additional subsets of images: class=KEY, or class for all classes; or by columns of the images table:
         COLUMN for all its values, COLUMN=VALUE, 'COLUMN>=NUMBER', or COLUMN=* for images with a value.
     resamples
-        Number of bootstrap resamples; 0 for no intervals and no pairs, also of metrics without resamples.
+        Number of bootstrap resamples; 0 for no intervals and no pairs, even of metrics that need no
+        resamples.
     seed
         Seed of the bootstrap.
     map_resamples

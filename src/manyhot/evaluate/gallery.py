@@ -212,12 +212,12 @@ def report_gallery(
 
 
 def photographed(source: Source) -> bool:
-    """Return whether a data set has a table with the places of its photographs."""
+    """Return whether a data set has a table with the locations of its photographs."""
     return source.images is not None and "uri" in source.images.table.column_names
 
 
 def with_photographs(source: Source, predictions: PredictionsLike, reading: Reading) -> Source:
-    """Return a data set with the places of photographs in the folder of its predictions, if it has none."""
+    """Return a data set with the locations of photographs from the folder of predictions, if it has none."""
     given = predictions if isinstance(predictions, list | tuple) else [predictions]
     paths = [Path(p) for p in given if isinstance(p, str | os.PathLike)]
     ids = next((t.image_id for t in (source.labels, source.images) if t is not None), None)

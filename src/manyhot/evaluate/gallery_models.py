@@ -26,7 +26,7 @@ class ShownModel:
     Attributes
     ----------
     predictions : Predictions
-        Its best classes of the images that are shown.
+        The best classes of the model for the images that are shown.
     label_places : sequence of LabelPlace or None
         For each image, the place of its original label among all stored classes.
     """
@@ -38,7 +38,7 @@ class ShownModel:
 def shown_models(
     labels: Labels | None, models: Iterator[Predictions], images: Images, misfits: SkippedFiles
 ) -> list[ShownModel]:
-    """Return what each model sees in the images.
+    """Return the predictions of each model for the images.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def shown_models(
 
 
 def check_alike(models: Sequence[ShownModel]) -> None:
-    """Raise an error if models have different class lists: nothing says which one applies."""
+    """Raise an error if models have different class lists, because it is unknown which one applies."""
     first = models[0].predictions
     for model in models[1:]:
         check_class_list(model.predictions, first.n_classes, first.class_hash, first.model)

@@ -113,7 +113,7 @@ def judge_models(
     keep_undefined : bool
         Whether a metric that cannot be computed for a model has an undefined value instead of no value.
     audit : AuditedImages, optional
-        People's label sets of a random sample of the images, by which values on `labels` are corrected.
+        People's label sets of a random sample of the images, which correct values on `labels`.
     progress : callable, optional
         Function that is called with the number of completed models and the name of the last, and once more at
         the end.
@@ -180,7 +180,7 @@ class Judge:
     Parameters
     ----------
     labels, sets : Labels, LabelSets
-        The same images, row for row.
+        The labels and the label sets of the same images, row for row.
     dataset : str
     slices : Slices
     requested : list of Entry, optional
@@ -288,7 +288,7 @@ class Judge:
             self._add_intervals()
 
     def finish(self) -> Evaluation:
-        """Return the results of all models added, with intervals and pairs."""
+        """Return the results of all added models, with intervals and pairs."""
         if not self._rows and not self._skipped:
             raise InputError(
                 "There are no predictions to evaluate.", do="pass predictions of at least one model"

@@ -46,8 +46,8 @@ class ModelAnswers:
     def of(cls, source: Source, *, trust_order: bool = False, run: Run = QUIET) -> ModelAnswers:
         """Read the models of a data set.
 
-        Only images count that all models predict and that have an original label and a label set, if there
-        are both, so that the two can be compared.
+        Only images that all models predict count. If there are both original labels and label sets, only
+        images with both count, so that the two can be compared.
 
         Raises
         ------

@@ -69,7 +69,7 @@ class Difference:
 
     @property
     def loss(self) -> tuple[float, float] | None:
-        """The interval of how much worse the model is, in points or in the unit of the metric."""
+        """The interval of the loss of the model, in points or in the unit of the metric."""
         if self.interval is None:
             return None
         ends = [self.metric.draw(end) for end in self.interval]
@@ -250,7 +250,7 @@ def verdict_line(pair: Difference, margin: float) -> str:
         return f"Failed: {pair.model} loses more than {size} of {pair.metric.name} ({span})."
     if loss[1] <= margin:
         return f"Passed: {pair.model} does not lose more than {size} of {pair.metric.name} ({span})."
-    return f"Passed: a loss of more than {size} of {pair.metric.name} is not shown, but possible ({span})."
+    return f"Passed: a loss of more than {size} of {pair.metric.name} is possible but not shown ({span})."
 
 
 def is_worse(pair: Difference, margin: float) -> bool:

@@ -78,7 +78,7 @@ class Posterior:
         Number of draws S.
     resamples : int
         Number of resamples of the images R. Resample r is evaluated on draw ``r % S``, so that the values
-        vary over raters and images together. Metrics that are no ratios have S of them.
+        vary over raters and images together. Metrics that are not ratios have S resamples.
     seed : int
     """
 
@@ -168,7 +168,7 @@ class _Samples:
     n: list[int] = field(default_factory=list)
 
     def add(self, estimate: Any, weights: Floats) -> None:
-        """Add the values on one draw, of all images and under the weights of resamples, shape (r, n)."""
+        """Add the values on one draw: over all images, and with the weights of resamples, shape (r, n)."""
         self.is_pooled = isinstance(estimate, Pooled)
         self.raters.append(estimate.value())
         self.both.append(weighted_values(estimate, weights[:1] if self.is_pooled else weights))
@@ -243,7 +243,7 @@ def _fixed(pairs: pa.Table) -> dict[tuple[str, str, str], bool]:
 
 
 def posterior_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
-    """Yield, for each data set, how many pairs raters leave decided by the headline metrics."""
+    """Yield, for each data set, how many pairs of models remain decided by the headline metrics."""
     pairs = tables["posterior_pairs"].to_pylist() if tables else []
     known = [p for p in pairs if p["metric"] in headline() and p["difference"] == p["difference"]]
     labels: dict[tuple[str, int, int, int], list[str]] = {}

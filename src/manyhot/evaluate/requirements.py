@@ -71,7 +71,7 @@ class Unmet:
 
 
 def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Iterator[Unmet]:
-    """Yield the metrics that cannot be computed, by what they lack."""
+    """Yield the metrics that cannot be computed, grouped by what is missing."""
     has = {
         "scores": case.scores is not None,
         "confidence": case.listed is not None or case.has_probabilities,
@@ -193,9 +193,9 @@ def depth_of(metrics: Sequence[Entry]) -> int:
 def default_entries(case: Case) -> list[Entry]:
     """Return the metrics that are computed by default.
 
-    Dense scores of images without original labels get the metrics of multi-label classification. In all
-    other cases, the metrics of ranks are computed, and those of scores for dense scores. If raters chose one
-    class per image, probabilities are also compared with the shares of their votes.
+    Dense scores of images without original labels get the metrics of multi-label classification. In all other
+    cases, rank metrics are computed and, for dense scores, also score metrics. If raters chose one class per
+    image, probabilities are also compared with the shares of their votes.
     """
     dense, labels = case.scores is not None, case.labels
     if dense and not (labels.exclusive or labels.labelled.any()):

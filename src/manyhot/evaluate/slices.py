@@ -71,7 +71,7 @@ def make_slices(
     Parameters
     ----------
     labels, sets : Labels, LabelSets
-        The same images, row for row.
+        The labels and the label sets of the same images, row for row.
     images : Images, optional
         Images table with columns to slice by.
     classes : ClassList, optional

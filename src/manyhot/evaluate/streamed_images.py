@@ -75,7 +75,7 @@ class StreamedImages:
         return cls([table], [predicted], asked_known=labels.asked_known, complete=labels.complete)
 
     def over(self, classes: ClassList | None, *, is_own: bool) -> StreamedImages:
-        """Return the images with their class list, of which only the hash is kept if it is not their own."""
+        """Return the images with their class list, or only with its hash if the list is not their own."""
         class_hash = "" if classes is None else classes.hash
         return replace(self, classes=classes if is_own else None, class_hash=class_hash)
 
@@ -158,7 +158,7 @@ class StreamedImages:
         int
             Number of rows left out because an earlier one has the same id.
         int
-            Number of images that occur with different predictions, of which one is used.
+            Number of images with several different predictions; one of them is used.
 
         Raises
         ------

@@ -36,7 +36,7 @@ def leading_metric(results: Results, dataset: str) -> str:
 
 @dataclass(frozen=True)
 class Block:
-    """Models of a data set that were evaluated on the same images; or one by one, not ranked.
+    """Models of a data set that were evaluated on the same images; or models that are not ranked.
 
     Attributes
     ----------

@@ -42,7 +42,7 @@ class TorchMetric(Metric):
     Parameters
     ----------
     evaluator : Evaluator
-        Its settings are used; its images are not.
+        The evaluator whose settings are used. Its images are not used.
     metric : str, optional
         The name of the metric whose value `compute` returns; by default, all of them.
     **options

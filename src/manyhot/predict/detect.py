@@ -125,8 +125,8 @@ def find_objects(
 ) -> DetectedObjects:
     """Find objects in images with a detector. A stopped run resumes when it is started again.
 
-    The folder gets a table of objects for the commands that need boxes, label sets that say for each class of
-    the detector whether an image shows it, and the scores of these classes as predictions.
+    Three tables are written to the folder: objects, for the commands that need boxes; label sets, with the
+    state of each class of the detector; and predictions, with the scores of these classes.
 
     Parameters
     ----------
@@ -138,14 +138,14 @@ def find_objects(
     out
         Folder to write to. It is created if it does not exist.
     classes
-        Class list of the data set. Classes of the detector are matched with it by key, name or synonym, and
-        the others are left out. By default, the class list of the detector.
+        Class list of the data set. The classes of the detector are matched to it by key, name or synonym;
+        unmatched classes are left out. By default, the class list of the detector.
     class_map
         Table with the columns detector_class and class, for classes that differ in name.
     min_score
-        Score from which a box is an object, and its class is in the label set.
+        Minimum score at which a box counts as an object and its class is in the label set.
     min_unclear
-        Score from which it is unclear whether an image shows a class. Below it, the label sets say no.
+        Minimum score at which a class is unclear for an image. Below it, the state of the class is no.
     run
         Command line of the call, and callback for its progress.
 
@@ -156,7 +156,8 @@ def find_objects(
     Raises
     ------
     InputError
-        If the source does not exist, or contains no image that can be decoded, or an option is out of range.
+        If the source does not exist or contains no image that can be decoded, or if an option is out of
+        range.
     MatchError
         If the folder holds the objects of another run, or the detector has none of the classes.
     UnknownNameError

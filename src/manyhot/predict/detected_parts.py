@@ -73,7 +73,7 @@ class DetectSettings:
     min_unclear: float
 
     def identity(self, source: ImageSource, detector: ObjectDetector) -> Identity:
-        """Return what two runs must share for their parts to be merged."""
+        """Return the settings that two runs must share for their parts to be merged."""
         settings = {
             "min_score": self.min_score,
             "min_unclear": self.min_unclear,
@@ -118,7 +118,7 @@ class DetectedFiles:
 
 @dataclass(frozen=True)
 class DetectedTables:
-    """The tables of a complete run, and how many images were skipped."""
+    """The tables of a complete run, and the number of skipped images."""
 
     objects: pa.Table
     labels: pa.Table
@@ -135,7 +135,7 @@ def read_detected(files: DetectedFiles) -> DetectedTables:
 def detect_source(
     source: ImageSource, detector: ObjectDetector, files: DetectedFiles, settings: DetectSettings, run: Run
 ) -> float:
-    """Detect the objects of a source, and write the tables. Return the seconds; 0 if they were there.
+    """Detect the objects in a source, and write the tables. Return the seconds; 0 if the tables existed.
 
     Raises
     ------

@@ -58,7 +58,7 @@ class ObjectDetector:
         Maps an image, a torch.Tensor of uint8 of shape (3, height, width), to `Detections`. Up to `threads`
         threads call it at the same time.
     overlap : float
-        Intersection over union above which the lower of two boxes of one class is dropped.
+        Intersection over union above which only the higher-scoring of two boxes of a class is kept.
     threads : int
     about : Mapping of str to str
         Further metadata, such as the origin of the weights.
@@ -83,7 +83,7 @@ def find_detector(spec: str) -> ObjectDetector:
     UnknownNameError
         If the detector does not exist.
     InputError
-        If it does not have an option, or cannot be built.
+        If the detector does not have an option, or cannot be built.
     MissingExtraError
         If a package that it needs is not installed.
     FetchError
@@ -94,14 +94,14 @@ def find_detector(spec: str) -> ObjectDetector:
 
 
 def best_boxes(boxes: Floats, class_id: Ints, score: Floats, overlap: float) -> Ints:
-    """Return which boxes to keep, by descending score: non-maximum suppression within each class.
+    """Return the boxes to keep after non-maximum suppression within each class, by descending score.
 
     Parameters
     ----------
     boxes : ndarray of float, shape (n, 4)
     class_id, score : ndarray, shape (n,)
     overlap : float
-        Intersection over union above which the lower of two boxes is dropped.
+        Intersection over union above which only the higher-scoring of two boxes is kept.
     """
     torch: Any = required("torch", "A detector")
     ops: Any = required("torchvision.ops", "A detector")

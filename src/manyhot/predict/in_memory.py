@@ -282,7 +282,7 @@ def predict_loader(
         class_list=own_list(network.classes),
     )
     is_arbitrary = ids == "number" and hasattr(loader, "dataset") and not _is_in_order(loader)
-    notes = ("the loader may shuffle, so that numbers are positions in this run, not in the data set",)
+    notes = ("the loader may shuffle, so the ids are positions in this run and not in the data set",)
     return Predicted(predictions, image_table(names, labels), (), notes=notes if is_arbitrary else ())
 
 
@@ -350,7 +350,7 @@ def _named(own: list[str] | None, ids: list[str] | None, at: int, n: int) -> lis
         raise InputError(
             "The ids of the images are unknown.",
             allowed="ids=…, batches of (images, labels, ids), or an ImageFolder that is not shuffled",
-            do='pass the ids, by which predictions are joined with labels, or ids="number" to count them',
+            do='pass the ids, which join predictions with labels, or ids="number" to number the images',
         )
     if len(ids) < at + n:
         raise InputError(

@@ -40,7 +40,7 @@ class MatchedClasses:
 
     @classmethod
     def same(cls, own: ClassList) -> MatchedClasses:
-        """Return the classes of a detector as they are."""
+        """Return the classes of a detector, each matched to itself."""
         return cls(own, own, np.arange(len(own)))
 
     @property
@@ -54,7 +54,7 @@ class MatchedClasses:
         return len(self.covered) < int(np.count_nonzero(self.class_of != NO_CLASS))
 
     def notes(self) -> Iterator[str]:
-        """Yield which classes have another name, and which are not matched."""
+        """Yield notes on the classes that have another name, and on those that are not matched."""
         if self.own is self.classes:
             return
         pairs = [(i, int(t)) for i, t in enumerate(self.class_of) if t != NO_CLASS]
@@ -71,7 +71,7 @@ class MatchedClasses:
         if lacking:
             yield (
                 f"{len(lacking):,} of {len(self.classes):,} classes of the data set are not classes of the "
-                f"detector, so nothing is said of them: {_some(lacking)}"
+                f"detector, so they are not in the label sets: {_some(lacking)}"
             )
         unused = [self.own.names[i] for i, t in enumerate(self.class_of) if t == NO_CLASS]
         if unused:
@@ -108,7 +108,7 @@ def match_classes(own: ClassList, classes: ClassList, path: Path | None = None) 
     Raises
     ------
     InputError, UnknownNameError
-        If the table lacks a column, or names a class that does not exist, or lists a class twice.
+        If the table lacks a column, names a class that does not exist, or lists a class twice.
     MatchError
         If no class is matched.
     """

@@ -96,7 +96,7 @@ class Preprocessing:
 
     @property
     def crop(self) -> Preprocessing:
-        """What decides the pixels: all but the normalisation, whose mean is the colour of a border."""
+        """The settings that determine the pixels: all but the normalisation, whose mean colours a border."""
         mean = self.mean if self.mode == "border" else IMAGENET_MEAN
         return replace(self, mean=mean, std=IMAGENET_STD)
 

@@ -23,7 +23,8 @@ class Answer:
     ----------
     model, image : str
     unit : {"probability", "score"}
-        What `values` are. A probability is that of the softmax, unless the model gives its own.
+        The kind of `values`. Probabilities come from a softmax, unless the model returns probabilities
+        itself.
     keys, names : tuple of str
         The classes, best first.
     values : tuple of float

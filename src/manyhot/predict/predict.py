@@ -38,9 +38,9 @@ class PredictResult(Result):
     models : tuple of PredictedModel
         The outcome of each model, in the order of prediction.
     failed : Mapping of str to ManyhotError
-        The error of each model that could not predict, among several.
+        The error of each model that failed, if there are several models.
     answers : tuple of Answer
-        The best classes of each model for one image, of which nothing was written.
+        The best classes of each model, if the source is one image and nothing was written.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -51,7 +51,7 @@ class PredictResult(Result):
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]
-        """That of the first error, if a model failed."""
+        """The exit code of the first error if a model failed, and 0 otherwise."""
         return next((error.exit_code for error in self.failed.values()), 0)
 
     def lines(self) -> Iterator[str]:
@@ -109,10 +109,10 @@ def predict(
         (hf:NAME), or one image. Paths can be local, or addresses such as s3://bucket/folder.
     model
         Name of a model, such as timm/resnet50.a1_in1k; a pattern, such as 'timm/resnet50*'; or a text file
-        (.txt) with one of these on each line. 'manyhot models' lists the names.
+        (.txt) with one name or pattern per line. 'manyhot models' lists the names.
     out
         Folder to write to, by default predictions. It is created if it does not exist. For one image, the
-        best classes are shown, and nothing is written, unless a folder is given.
+        best classes are printed; they are written only if a folder is given.
     labels
         CSV file with one original label for each image. Label sets, such as those of COCO, are passed to
         evaluate instead.
@@ -120,15 +120,15 @@ def predict(
         Class list of the data set, if it differs from that of the model; also a JSON file of COCO, for its
         categories.
     top
-        Number of top classes to keep, 20 by default; to show of one image, 5.
+        Number of top classes to keep: 20 by default, or 5 if the classes of one image are printed.
     dense
         Keep the scores of all classes instead of the top classes.
     embeddings
         Also store the penultimate features, which 'manyhot similar' needs.
     templates
-        For models of open_clip, the sentences that the names of the classes are put into: a text file with
-        one on each line and {} for the name, openai for OpenAI's 80 (the default), or simple for 7 of them;
-        in Python also a list of sentences.
+        For models of open_clip, sentences with {} in place of the class name: a text file with one sentence
+        per line, openai for OpenAI's 80 sentences (the default), or simple for 7 of them. In Python, it can
+        also be a list of sentences.
     engine
         auto uses the fastest engine with the same predictions. Other choices are torch, openvino and onnx,
         and ray or ray:ENGINE for a cluster.
@@ -247,8 +247,8 @@ def _unlabelled(source: ImageSource, done: Sequence[PredictedModel]) -> Iterator
         yield "the images have no labels; manyhot audit draws a sample of them for people to label"
     else:
         yield (
-            f"the images have labels, such as {first}, but these are not classes of the model, so that they "
-            "are not written; manyhot transfer --method probe fits a model of these classes"
+            f"the images have labels, such as {first}, but these are not classes of the model and are not "
+            "written; manyhot transfer --method probe fits a model of these classes"
         )
 
 

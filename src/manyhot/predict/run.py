@@ -49,7 +49,8 @@ TOP_CLASSES = 20
 class PredictSettings:
     """The checked settings of `manyhot.predict`.
 
-    If `top` is None, the scores of all classes are kept. If `templates` is None, models have their own.
+    If `top` is None, the scores of all classes are kept. If `templates` is None, models use their own
+    templates.
     """
 
     top: int | None = TOP_CLASSES
@@ -395,7 +396,7 @@ def run(
 def predict_together(jobs: Sequence[ModelRun], tell: OnEvent) -> None:
     """Predict what remains of several runs over the same source, and write the parts.
 
-    Runs of which the same parts remain, by engines with equally many threads, decode each image once.
+    Runs with the same remaining parts and equally many threads per engine decode each image only once.
 
     Raises
     ------

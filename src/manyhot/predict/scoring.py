@@ -159,9 +159,9 @@ def score_together(
     ----------
     parts : sequence of SourcePart
     scorers : sequence of Scorer
-        Their engines work with equally many threads.
+        Scorers whose engines use the same number of threads.
     seconds : sequence of Seconds, optional
-        The times are added to those of each network; what networks share, in equal shares.
+        The times of each network, to which those of this call are added. Shared steps are divided equally.
     progress : callable, optional
         Called with the number of images done since the last call.
 

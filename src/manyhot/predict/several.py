@@ -34,7 +34,7 @@ Outcome = PredictedModel | FailedModel
 
 
 def names_of(models: Sequence[str]) -> list[str]:
-    """Return the names of models, instead of patterns and of text files with a name on each line.
+    """Return the names of models, with patterns and text files (one name per line) expanded.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def predict_models(
     """Predict the images of a source with each of several models, and yield the outcomes.
 
     Models with up to `WEIGHTS_AT_ONCE` bytes of weights predict at the same time, so that each image is
-    decoded once for them. If a model fails, the others predict all the same.
+    decoded once for them. If a model fails, the others continue.
 
     Raises
     ------

@@ -54,7 +54,7 @@ class Head:
     n : int
         Number of images on which the head was fitted.
     dropout : float
-        Rate at which features were dropped in the fit.
+        Dropout rate of the features during the fit.
 
     Raises
     ------

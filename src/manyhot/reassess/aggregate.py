@@ -113,8 +113,8 @@ def aggregate(
         original label, with `rated` false.
     sources
         Label sets of the same images to merge instead of votes: files in any format, campaigns, benchmarks,
-        imagenet-real, imagenet-multilabel, tsipras or imagenet-mistakes. Each source has one vote on what it
-        was asked. Sources joined by + are one source.
+        imagenet-real, imagenet-multilabel, tsipras or imagenet-mistakes. Each source has one vote on each
+        question that it was asked. Sources joined by + count as one.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r. By default, that of the campaign.
@@ -136,26 +136,27 @@ def aggregate(
         Classes for which golden-bayes counts the original label as a rater, such as 0-397. By default, all
         classes.
     refined
-        How to use decisions on disagreements: a decision overrides the method, and maybe means unclear
-        (decides); it counts as one more answer (counts); or it is ignored (ignored).
+        How to use decisions on disagreements. With decides, a decision overrides the method, and maybe means
+        unclear. With counts, it counts as one more answer. With ignored, it has no effect.
     history
-        Labels or their table matrices from an earlier campaign with the same kind of votes. Its answers count
-        as earlier ones of the same raters, so that good raters are trusted from the first answer.
+        Labels, or their table matrices, from an earlier campaign with the same kind of votes. The answers of
+        that campaign count as earlier answers of the same raters, so that good raters are trusted from the
+        first answer.
     start
-        Labels or their table matrices of an earlier fit to some of these votes, in which raters chose one
-        class of all. The method starts from it; the result is that of a fit to all votes.
+        Labels, or their table matrices, of an earlier fit to some of these votes, if raters chose one of all
+        classes. The method starts from this fit and then fits all votes.
     resamples
-        Number of resamples of the golden images, for the intervals of precision and recall at a threshold
-        that is chosen on them, of which at most 200 are used; 0 skips all intervals.
+        Number of resamples of the golden images, for the intervals of precision and recall if a threshold is
+        chosen on these images. At most 200 are used. 0 skips all intervals.
     seed
-        Seed of the resamples, and of the parts of the golden images.
+        Seed for drawing the resamples and for splitting the golden images.
     run
         Command line of the call, and callback for its progress.
 
     Returns
     -------
     Aggregated
-        With `sources`, a `manyhot.MergedLabels`, which is one with tables about the sources.
+        With `sources`, a `manyhot.MergedLabels`, which also has tables about the sources.
 
     Raises
     ------
@@ -256,7 +257,7 @@ class _Fit:
     def aggregated(
         self, unclear: float, threshold: float, measured: Curve | None, refined: Decisions, crossed: str
     ) -> Aggregated:
-        """Return the label sets at these levels, the other tables, and what is to be said about them."""
+        """Return the label sets at these thresholds, the other tables, and the notes."""
         source, votes, answers, result = self.source, self.votes, self.answers, self.result
         method, proposer = self.entry.name, self.source.proposer()
         labels = labels_of_votes(

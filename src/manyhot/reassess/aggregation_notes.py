@@ -23,7 +23,7 @@ _MANY, _FEWEST = 0.2, 10
 def decision_notes(refined: Refined | None, how: Decisions) -> Iterator[str]:
     """Yield what became of decisions on disagreements."""
     if refined is not None:
-        decided = "their state and their p come from the decision, not from the method"
+        decided = "their state and p come from the decision, not from the method"
         effect = "these decisions are ignored" if how == "ignored" else decided
         yield f"{len(refined):,} questions on which raters disagreed were decided; {effect}"
 
@@ -31,7 +31,7 @@ def decision_notes(refined: Refined | None, how: Decisions) -> Iterator[str]:
 def fit_notes(
     votes: Votes, answers: Answers, result: Aggregate, method: str, threshold: float
 ) -> Iterator[str]:
-    """Yield what is missing to learn from the answers, and where a fit contradicts them."""
+    """Yield notes on what is missing to learn from the answers, and where a fit contradicts them."""
     if not result.iterations or len(np.unique(answers.rater)) == 1:
         return
     yield from _missing(votes, answers, result, method)
@@ -57,8 +57,8 @@ def _missing(votes: Votes, answers: Answers, result: Aggregate, method: str) -> 
     if _chance(result) >= _MANY:
         yield (
             "raters agree on the same questions hardly more often than by chance, so their answers cannot "
-            f"decide, and p is drawn towards 0.5 (weight of chance {_chance(result):.2f}): ask other raters, "
-            "or add golden questions and use golden-bayes"
+            f"decide, and p is pulled towards 0.5 (weight of chance {_chance(result):.2f}): ask other "
+            "raters, or add golden questions and use golden-bayes"
         )
     yield from _alike(votes, answers)
 
@@ -71,8 +71,8 @@ def _alike(votes: Votes, answers: Answers) -> Iterator[str]:
         names = [str(votes.rater_id[int(r)].as_py()) for r in np.flatnonzero(alike)]
         listed = ", ".join(names[:10]) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
         yield (
-            f"some raters gave the same answer to all of their questions, at least {_FEWEST}, so "
-            f"their answers say little: {listed}"
+            f"some raters gave the same answer to all of their questions, at least {_FEWEST}, so their "
+            f"answers carry little information: {listed}"
         )
 
 
@@ -83,7 +83,7 @@ def _contradictions(answers: Answers, result: Aggregate, method: str, threshold:
     if n_answers.max() == 1:
         yield (
             f"no question was answered by two raters, so {method} cannot compare raters, and its estimates "
-            "mean little; majority takes answers at face value"
+            "are unreliable; majority takes answers at face value"
         )
     p = result.p[n_answers > 0]
     for answer, word, chance in ((YES, "yes", p), (NO, "no", 1 - p)):

@@ -237,7 +237,7 @@ def agreement(
 
 def _kind_notes(votes: Votes) -> Iterator[str]:
     if votes.kind:
-        yield "agreement is that of the chosen classes, which have no order, so alpha_ordinal is undefined"
+        yield "agreement is measured on chosen classes, which have no order, so alpha_ordinal is undefined"
         if votes.kind != COUNTED_CLASS:
             yield (
                 "in tables of raters, a rater who chose a class answered no to the other classes that raters "

@@ -288,7 +288,7 @@ def _kind_notes(votes: Votes) -> tuple[str, ...]:
 
 
 def golden_like(golden: TableLike, classes: ClassList | int | None) -> Golden:
-    """Return golden answers, which may be a table of any library or in a file."""
+    """Return golden answers, read from a file or converted from a table of another library."""
     if isinstance(golden, Golden):
         return golden
     if isinstance(golden, str | os.PathLike):
@@ -299,7 +299,7 @@ def golden_like(golden: TableLike, classes: ClassList | int | None) -> Golden:
 
 
 def images_like(images: TableLike, classes: ClassList | int | None) -> Images:
-    """Return images, which may be a table of any library or in a file."""
+    """Return an images table, read from a file or converted from a table of another library."""
     if isinstance(images, Images):
         return images
     if isinstance(images, str | os.PathLike):

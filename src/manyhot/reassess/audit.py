@@ -113,7 +113,7 @@ class DrawnAudit(Result):
         return self.n_questions * self.raters * self.seconds / 3600
 
     def to_json(self) -> dict[str, Any]:
-        """Return how many images were drawn and how, their cost, and the notes."""
+        """Return the number of drawn images, their design and cost, and the notes."""
         return {
             "campaign": str(self.campaign.folder),
             "new": self.is_new,
@@ -129,7 +129,7 @@ class DrawnAudit(Result):
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield what was drawn, its cost, and the next commands."""
+        """Yield the numbers of images and questions, their cost, and the next commands."""
         folder = shlex.quote(str(self.campaign.folder))
         yield f"{'drew the audit' if self.is_new else 'nothing to do, this is the audit'} {folder}"
         n, n_images = len(self.sample), len(self.sample.image_id)
@@ -178,7 +178,7 @@ def audit(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> DrawnAudit:
-    """Draw a random sample of images for people to answer, with recorded probabilities, as a campaign.
+    """Draw a random sample of images for people to label, with recorded probabilities, as a campaign.
 
     The folder is a campaign like any other, which manyhot annotate opens. It contains the drawn images, the
     questions about them, and `audit_sample.parquet`, from which metrics on people's label sets of all images
@@ -199,27 +199,27 @@ def audit(
     design
         Which images are drawn more often: none (uniform), those with more proposed classes (size), those with
         less confident models (confidence), those on which models may be wrong (active), those on which
-        models differ (differences), or those that change macro average precision (classes), for which the
-        classes to ask about are drawn, too. No image has a probability of 0.
+        models differ (differences), or those that change macro average precision (classes). With classes, the
+        classes to ask about are also drawn. No image has a probability of 0.
     questions
-        With the design classes: mean number of questions about an image, with those of the rule; 4.4 by
+        With the design classes: mean number of questions per image, including those of the rule; 4.4 by
         default.
     models
         Patterns of the names of the models to use, such as 'timm/*'; by default, all models.
     rule
         Rule that proposes the classes to ask about, such as 'union' for the top class of each model; by
-        default, 'union(k=5)', with fewer classes if predictions list fewer, and union with the design
-        classes. The original label and the classes of label sets that are passed are always asked about.
+        default 'union(k=5)', or 'union' with the design classes. If predictions list fewer than five classes,
+        k is smaller. The original label and the classes of label sets that are passed are always asked about.
     golden_images
-        Number of further images for golden questions, drawn at random from those outside of the sample. They
-        are a campaign for an expert, in the folder golden of the audit.
+        Number of further images for golden questions, drawn at random from those outside the sample. They
+        form a campaign for an expert in the folder golden of the audit.
     raters
         Number of answers per question, to compute the hours of work.
     seconds
         Seconds per question, to compute the hours of work; the default is an assumption.
     seed
         Seed of the draw, which is recorded; by default, a random one. Do not try several seeds: a sample that
-        was chosen is not random.
+        was selected is not random.
     reading
         Options for reading files.
     run
@@ -242,7 +242,7 @@ def audit(
     entry = None if rule is None else _rule(rule)
     if questions is not None and design != "classes":
         raise UsageError(
-            "Only the design classes draws questions.",
+            "The number of questions can be set only for the design classes.",
             got=f"`questions` with the design {design}",
             do="set `design` to classes, or choose the questions with `rule`",
         )
@@ -274,7 +274,7 @@ def audit(
     return replace(made, is_new=True, written=(campaign.folder,))
 
 
-_DRAWN = "choose another folder; what was drawn stays as it is, for a sample that was chosen is not random"
+_DRAWN = "choose another folder; a sample is never replaced, because a sample that was selected is not random"
 
 
 @dataclass(frozen=True)
@@ -458,7 +458,7 @@ def _confidence(ensemble: Ensemble) -> Floats32 | None:
 def _check_asked(proposed: Proposed, part: Images, rule: str) -> None:
     if (without := np.flatnonzero(proposed.left_out)).size:
         raise InputError(
-            "The rule asks nothing about some of the drawn images.",
+            "The rule proposes no class for some of the drawn images.",
             where=f"image {part.image_id[int(without[0])]}",
             got=f"{len(without):,} of {len(part):,} images without a question, by the rule {rule}",
             allowed="at least one class for each image",
@@ -474,16 +474,16 @@ def _notes(drawn: DrawnSample, design: Preference, ensemble: Ensemble) -> Iterat
     n = len(drawn)
     if n < FEWEST_AUDITED:
         yield (
-            f"{n} images are few: intervals need about 10 images on which people and models disagree, and "
-            "those of many metrics will be absent; manyhot plan says how many images a question needs"
+            f"{n} images are few: an interval needs about 10 images on which people and models disagree, so "
+            "many metrics will have no interval; manyhot plan computes how many images a question needs"
         )
     p = drawn.sample.design.probability
     if design != "uniform" and p.min() == p.max():
-        yield f"the design {design!r} gives all images the same probability: the models tell no difference"
+        yield f"the design {design!r} gives all images the same probability: models do not differ"
     elif design == "differences" and len(ensemble.names) == 2:
         yield (
-            "this sample is for the difference of the two models; values of a single model are less certain "
-            "than from a uniform sample"
+            "this sample is made for the difference of the two models; values of a single model are less "
+            "precise than with a uniform sample"
         )
 
 

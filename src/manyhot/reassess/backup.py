@@ -188,8 +188,8 @@ def restore_campaign(
     Raises
     ------
     InputError
-        If the file is not a backup, is damaged or malicious, or comes from a later version of manyhot; or the
-        folder or the database is not empty.
+        If the file is not a backup, is damaged or malicious, or comes from a later version of manyhot, or if
+        the folder or the database is not empty.
     OutputError
         If the folder or database cannot be written.
     """

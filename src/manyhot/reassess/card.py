@@ -207,7 +207,7 @@ def card_text(
     named : bool
         Whether to show the ids of raters. By default, raters get numbers, since an id may be a name.
     sections : Mapping of str to str, optional
-        Sections by title, instead of those about raters or of the same title; those of merged label sets.
+        Sections of merged label sets, by title. They replace those about raters and those of the same title.
 
     Returns
     -------

@@ -18,7 +18,7 @@ from manyhot.tables import Images, Predictions
 
 @dataclass(frozen=True)
 class DrawnQuestions:
-    """Which classes of each image people are asked about, besides those that a rule proposes.
+    """The classes of each image that people are asked about, in addition to those that a rule proposes.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class DrawnQuestions:
     seed: int
 
     def added_to(self, proposed: Proposed, rows: Ints) -> Proposed:
-        """Return the questions about some images with drawn ones, and their probabilities as scores.
+        """Return the questions about some images, including drawn ones, with their probabilities as scores.
 
         A question that a rule proposes has the probability 1. The draw for an image does not depend on the
         other images.

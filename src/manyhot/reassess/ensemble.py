@@ -45,8 +45,8 @@ def ensemble_of(
     known_labels : Labels, optional
         Label sets of some of the images. Unrated images are left out.
     misfits : SkippedFiles, optional
-        Collects the models that do not match and are skipped. Without it, the first such model raises its
-        error.
+        Collects the models that are skipped because they do not match. If None, the first such model raises
+        an error.
     labelled : bool
         False if images need no original labels; those that they have are ignored.
 
@@ -155,7 +155,7 @@ def _arrays(
 
 
 def known_sets(images: Images, labels: Labels, n_classes: int, class_hash: str) -> LabelSets:
-    """Return known label sets as a row for each image; an image without one is not usable.
+    """Return known label sets with one row per image; images without a label set are not usable.
 
     Raises
     ------

@@ -60,7 +60,7 @@ def chosen_threshold(
 
 
 def unclear_level(unclear_from: float | None, threshold: float) -> float:
-    """Return the probability from which a class is unclear: by default the threshold.
+    """Return the minimum probability of an unclear class; by default, it is the threshold.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def cross_fitted_note(
     resamples: int,
     seed: int,
 ) -> str:
-    """Return how precise a threshold is that was chosen on golden questions; empty if none was."""
+    """Return a note on the expected precision and recall of a threshold chosen on golden questions."""
     if experts is None or (precision is None and recall is None):
         return ""
     asked = experts.asked >= 0
@@ -126,9 +126,10 @@ def cross_fitted_note(
         for name, (value, lo, hi) in (("precision", found.precision), ("recall", found.recall))
     )
     how = (
-        f"if each tenth of the {found.n_images:,} golden images is judged by a threshold chosen on the others"
+        f"estimated on each tenth of the {found.n_images:,} golden images with a threshold chosen on the "
+        "others"
     )
-    return f"{chosen}; expect {' and '.join(values)} on other questions, as {how}"
+    return f"{chosen}; expect {' and '.join(values)} on other questions, {how}"
 
 
 def curve_table(measured: Curve | None) -> pa.Table:

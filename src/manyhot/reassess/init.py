@@ -103,7 +103,7 @@ def init_campaign(
     predictions
         Files and folders of predictions, or a benchmark data set. Several values are allowed.
     rows
-        Image of each row of array files: a data-set JSON, CSV or Parquet file, or a list of ids.
+        Image ids of the rows of array files: a data-set JSON, CSV or Parquet file, or a list of ids.
     scores
         Kind of the scores, if the files do not declare it: logit, probability, cosine, or none (they only
         rank classes).

@@ -65,27 +65,27 @@ class PublishedSource:
 PUBLISHED_SOURCES: Mapping[str, PublishedSource] = {
     "imagenet-real": PublishedSource(
         ("scores.npz",),
-        "Is this class in the image? Five raters; classes that models proposed, on 24,889 images on which "
-        "models did not all agree with the label",
+        "Is this class in the image? Five raters, asked about classes that models proposed, on 24,889 "
+        "images on which some model disagreed with the label",
         beside=("real.json",),
         images=("imagenet-val-predictions", "imagenet-validation-original.json"),
     ),
     "imagenet-multilabel": PublishedSource(
         ("multilabel.csv",),
-        "Is this class correct, unclear or wrong? Five experts; classes that models proposed, and later "
-        "mistakes of two models",
+        "Is this class correct, unclear or wrong? Five experts, asked about classes that models proposed "
+        "and, later, mistakes of two models",
     ),
     "tsipras": PublishedSource(
         ("annotations_classify_task.pkl",),
-        "Which of these classes is each object? 6 to 9 raters; several confident classes an image. Only "
-        "classes that most raters chose are answers, yes",
+        "Which of these classes is each object? 6 to 9 raters, who could choose several classes per image. "
+        "Only classes that most raters chose are answers, with the answer yes",
         format="tsipras-selected(share=0.51)",  # 6 to 9 raters: more than half
         only_yes=True,
     ),
     "imagenet-mistakes": PublishedSource(
         ("vit3b_mistakes.json", "greedy_soups_mistakes.json"),
-        "Is this prediction a mistake? A panel of experts; predictions of two models that were not among the "
-        "labels. Only mistakes are published, as no",
+        "Is this prediction a mistake? A panel of experts, asked about predictions of two models that were "
+        "not among the labels. Only mistakes are published, as the answer no",
         format="imagenet-mistakes-labels",
     ),
 }
@@ -124,12 +124,12 @@ class LabelSource:
 
     @property
     def digest(self) -> str:
-        """A hash of the answers, whatever file they are in and however it orders them."""
+        """A hash of the answers that does not depend on the file or its order."""
         return digest_of(self.answers.sort("image_id", "class_id"))
 
     @property
     def version(self) -> str:
-        """A hash of all that a merge takes from the source."""
+        """A hash of everything that a merge uses from the source."""
         return self.digest + digest_of(self.images.sort("image_id"))
 
 
@@ -353,8 +353,8 @@ def _check_answers(sources: Sequence[LabelSource]) -> None:
             raise InputError(
                 "A source has no answers.",
                 where=source.name,
-                got=f"{len(source.images):,} images without a class that somebody was asked about",
-                allowed="label sets of usable images that somebody rated",
+                got=f"{len(source.images):,} images, none with a class that raters were asked about",
+                allowed="label sets of usable images that raters saw",
                 do="leave the source out",
             )
         if (other := by_digest.setdefault(source.digest, source.name)) != source.name:

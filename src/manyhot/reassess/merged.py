@@ -65,7 +65,7 @@ declare_table(
         TEXT("image_id", "as in images"),
         INT("class_id", "as in classes"),
         INT.nullable("label", "the original label of the image; null if unknown"),
-        REAL("p", "share of the sources asked that say yes; by other methods, the probability"),
+        REAL("p", "share of the asked sources that say yes; for other methods, the probability"),
         TEXT("state", "state of the class in the merged label set", values=STATES),
         FLAG("conflict", "whether one source says yes and another no"),
         TEXTS("yes", "sources that say yes"),
@@ -79,19 +79,19 @@ declare_table(
     "sources",
     (
         TEXT("source", "the source"),
-        COUNT("images", "images in its label sets"),
-        COUNT("unusable", "images that it leaves out"),
+        COUNT("images", "images in the label sets of the source"),
+        COUNT("unusable", "images that the source leaves out"),
         COUNT("rated", "images with an answer"),
-        COUNT("alone", "images with an answer of no other source"),
-        COUNT("classes", "classes that it was asked about, on any image"),
-        COUNT("questions", "(image, class) pairs that it answers"),
-        COUNT("yes", "pairs to which it says yes"),
-        COUNT("unclear", "pairs to which it says unclear"),
-        COUNT("no", "pairs to which it says no"),
+        COUNT("alone", "images about which no other source has an answer"),
+        COUNT("classes", "classes about which the source was asked, on any image"),
+        COUNT("questions", "(image, class) pairs that the source answers"),
+        COUNT("yes", "pairs to which the source says yes"),
+        COUNT("unclear", "pairs to which the source says unclear"),
+        COUNT("no", "pairs to which the source says no"),
         COUNT("shared", "pairs that another source answers, too"),
-        COUNT("conflicts", "pairs to which it says yes and another source no, or the other way round"),
-        TEXT.nullable("asked", "what its raters were asked; null if unknown"),
-        TEXT.nullable("licence", "licence of its labels, from the catalogue; null if unknown"),
+        COUNT("conflicts", "pairs to which the source says yes and another source no, or vice versa"),
+        TEXT.nullable("asked", "what the raters of the source were asked; null if unknown"),
+        TEXT.nullable("licence", "licence of the labels, from the catalogue; null if unknown"),
         TEXT.nullable("citation", "publication to cite, from the catalogue; null if unknown"),
     ),
 )
@@ -118,10 +118,10 @@ class MergedLabels(Aggregated):
     Attributes
     ----------
     source_answers, sources, held_out : pyarrow.Table
-        What each source says about each (image, class) pair; what each was asked; and how well the other
-        sources predict its answers.
+        The answers of each source about each (image, class) pair, what each source was asked, and how well
+        the other sources predict its answers.
     version : str
-        A hash of what the sources say and of the rule: 12 hexadecimal digits.
+        A hash of the answers of the sources and of the rule: 12 hexadecimal digits.
     """
 
     NAMES = ("labels", "source_answers", "sources", "held_out")
@@ -227,7 +227,7 @@ def _is_summary(row: dict[str, Any], n_sources: int) -> bool:
 def open_sources(
     sources: SourcesLike, golden: TableLike, images: TableLike, reading: Reading, run: Run
 ) -> tuple[VotesSource, list[LabelSource]]:
-    """Return what sources say as votes, in which each source is a rater, and the sources.
+    """Return the answers of sources as votes, with each source as a rater, and the sources.
 
     Raises
     ------
@@ -283,7 +283,7 @@ def _images(sources: Sequence[LabelSource]) -> Images:
 
 
 def merge_sources(done: Aggregated, sources: Sequence[LabelSource]) -> MergedLabels:
-    """Return the label sets of an aggregation of `open_sources` with what each source says."""
+    """Return the label sets of an aggregation of `open_sources`, with the answers of each source."""
     by_source = _answers_by_source(done, sources)
     conflict = conflicting(by_source)
     answers = _source_answers(done, by_source, conflict, sources)
@@ -458,7 +458,7 @@ def _notes(done: Aggregated, by_source: SourceAnswers, sources: Sequence[LabelSo
     for own, answers, name in zip(asked.T, by_source.T, names, strict=True):
         for only, never, code in (("yes", "no", YES), ("no", "yes", NO)):
             if (answers[own] == code).all():
-                yield f"{name} says {only} and never {never}: what it does not list counts as not asked"
+                yield f"{name} answers {only} and never {never}: unlisted classes count as not asked"
         if not (own & (asked.sum(1) > 1)).any():
             yield f"{name} shares no (image, class) pair with another source, so nothing confirms it"
     for a, b in itertools.combinations(range(len(names)), 2):
@@ -466,7 +466,7 @@ def _notes(done: Aggregated, by_source: SourceAnswers, sources: Sequence[LabelSo
         if both.sum() >= FEWEST_ALIKE and (by_source[both, a] == by_source[both, b]).all():
             yield (
                 f"{names[a]} and {names[b]} agree on all {both.sum():,} pairs that both answer: if they are "
-                "not independent, join them to one source with +, so that they do not count twice"
+                "not independent, join them with +, so that they count as one source"
             )
     n_unasked = pc.sum(pc.equal(pc.list_flatten(done.labels.table["n_votes"]), 0)).as_py()
     if n_unasked:

@@ -20,23 +20,23 @@ _RULE = {
 _UNKNOWN = "not recorded"
 
 _MOTIVATION = (
-    "The label sets are made to judge classifiers on all classes that people found in an image, by every "
-    "source that asked about it. They contain class labels of images by file name, no pictures, and nothing "
-    "about raters."
+    "The label sets serve to evaluate classifiers on all classes that people found in an image, in any of "
+    "the sources. They contain class labels of images by file name, but no images and nothing about raters."
 )
 
 _USES = (
-    "- For accuracies on label sets, errors that are none, and images to re-assess.\n"
-    "- Not for shares of images with several labels: sources asked about some images only, chosen because "
-    "models disagreed, and about classes that models proposed. A class that no model proposed is missing.\n"
-    "- Not to rank a model above those that proposed the classes by small differences.\n"
-    "- Not as training labels without a check: an image that nobody was asked about has its original label "
-    "alone."
+    "- For accuracies on label sets, accepted errors, and images to re-assess.\n"
+    "- Not for the share of images with several labels: sources asked only about some images, chosen because "
+    "models disagreed, and only about classes that models proposed. A class that no model proposed is "
+    "missing.\n"
+    "- Not for ranking a model above those that proposed the classes if the difference is small.\n"
+    "- Not as training labels without a check: an image that nobody was asked about has only its original "
+    "label."
 )
 
 _MAINTENANCE = (
     "The answers of each source are kept beside the labels, so that the rule can be changed. Build the label "
-    "set again if a source is corrected, and name the version where you publish values."
+    "set again if a source is corrected, and state the version when you publish values."
 )
 
 
@@ -80,7 +80,7 @@ def _sources(sources: Sequence[Row]) -> str:
     asked = [(cell_text(r["source"]), cell_text(r["asked"] or _UNKNOWN)) for r in sources]
     return (
         "The label sets of these sources were joined by image id. Raters and dates are those of the sources. "
-        "*Not asked is not no*: a class that a source was not asked about is no answer.\n\n"
+        "*Not asked is not no*: a class that a source was not asked about does not count as an answer.\n\n"
         f"{markdown_table(('source', *_COUNTS), counts)}\n\n{markdown_table(('source', 'asked'), asked)}"
     )
 
@@ -89,8 +89,8 @@ def _protocol(about: Mapping[str, str]) -> str:
     rows = [(text, cell_text(about.get(name) or _UNKNOWN)) for name, text in _RULE.items()]
     return (
         "With the method source-share, `p` is the share of the sources asked about a class that say yes. The "
-        "version is a hash of the sources' answers and of the rule: label sets of the same version are the "
-        f"same.\n\n{markdown_table(('what', 'how'), rows)}"
+        "version is a hash of the sources' answers and of the rule: label sets of the same version are "
+        f"identical.\n\n{markdown_table(('what', 'how'), rows)}"
     )
 
 
@@ -124,8 +124,8 @@ def _rights(sources: Sequence[Row], licence: str | None) -> str:
         else f"Licence of the merged labels: {cell_text(licence)}"
     )
     return (
-        "Built locally from the sources, by the command in the metadata of the file. manyhot ships neither "
-        "the sources nor this label set. The licences of the sources apply to it: where one states none, or "
-        "where it is not recorded, do not pass the label set on without permission. "
-        f"{own}.\n\n{markdown_table(('source', 'licence', 'citation'), rows)}"
+        "The label set was built locally from the sources with the command in the metadata of the file. "
+        "manyhot ships neither the sources nor this label set. The licences of the sources apply to it. If "
+        "a source states no licence, or its licence is not recorded, do not pass the label set on without "
+        f"permission. {own}.\n\n{markdown_table(('source', 'licence', 'citation'), rows)}"
     )

@@ -128,7 +128,8 @@ class NextQuestions(Result):
         """Yield how many questions are full, settled, open and asked next."""
         full = f"are not asked again, for example after {self.max_answers} answers (`max_answers`)"
         undecided = (
-            "have a probability in the middle, and more answers of this quality would not change it much"
+            "have a probability between 1 - threshold and threshold that more answers of this quality would "
+            "hardly change"
         )
         yield from fact_lines(
             [
@@ -280,8 +281,8 @@ def _notes(matrix: Floats, rater: str, method: str, golden: Golden | None, asked
         source = f", estimated from {len(golden_of(golden, asked).answers):,} answers to golden questions"
     yield (
         f"{f'an answer of {rater}' if rater else 'an average answer'} hardly depends on whether the class is "
-        f"present (informedness {informedness:.2f}{source}), so more answers of this quality decide little, "
-        "and states that count as settled may be wrong; see manyhot agreement"
+        f"present (informedness {informedness:.2f}{source}), so more answers of this quality would decide "
+        "little, and settled states may be wrong; see manyhot agreement"
     )
 
 

@@ -108,17 +108,17 @@ class Pilot:
 
 @dataclass(frozen=True, eq=False)
 class UnansweredImages:
-    """Images that may be audited, and what models predict for them, before people answer.
+    """Images that may be audited, and the predictions of models for them, before people answer.
 
     Attributes
     ----------
     n_images : int
     source : str
-        Where they are from; empty if nothing is known.
+        Where the images come from; empty if unknown.
     models : tuple of str
         Names of the models.
     differing : float, optional
-        Share of images on which two models differ, of the pair that differs most; None for fewer than two.
+        Largest share of images on which any two models differ; None for fewer than two models.
     questions : float, optional
         Questions about each image: the top five classes of the models, and the original label.
     inputs : Mapping of str to str
@@ -251,7 +251,7 @@ def read_pilot(
     Raises
     ------
     InputError
-        If the folder is no audit, has no label sets, or has too few of them.
+        If the folder is not an audit, or has no label sets or too few of them.
     """
     home = Campaign.read(folder)
     path = home.path("audit_sample")

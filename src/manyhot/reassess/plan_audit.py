@@ -85,7 +85,7 @@ class AuditPlan(Result):
         The tables ``plan``, with a row for each design, the one with the fewest images first, and
         ``plan_curve``, with the precision by the number of images.
     goal : str
-        What the plan is for, as a sentence.
+        The goal of the plan, as a sentence.
     source : str
         Where the variances are from.
     command : str
@@ -170,7 +170,7 @@ def plan_audit(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> AuditPlan:
-    """Compute how many images people must answer to decide a question, and the hours that it takes.
+    """Compute how many images people must label to decide a question, and the hours that this takes.
 
     Pass one question: a width, a difference, a drop, ranks, or the hours that are available. Shares are from
     0 to 1: 0.02 is 2 points.
@@ -179,19 +179,21 @@ def plan_audit(
     ----------
     pilot
         Folder of an audit whose answers were aggregated (labels.parquet), from which variances are estimated.
-        Otherwise, the variances of 67 published models and ReaL's answers are used: for a folder of
-        photographs, one that manyhot predict wrote, or another data set, with its number of images.
+        Any other data set, such as a folder of photographs or of predictions, only provides its number of
+        images and the disagreement of its models. The variances are then those of 67 published models and
+        ReaL's answers.
     width
-        Accuracy of a model on label sets (real1), with an interval of ± this width.
+        Half-width of the interval for the accuracy of a model on label sets (real1).
     difference
-        Difference of the accuracies of two models: a true difference of this size is decided with the
-        requested power. With a pilot of more than two models, this is so for each pair.
+        True difference of the accuracies of two models that is decided with the requested power. With a pilot
+        of more than two models, this applies to each pair.
     drop
-        The same for the accuracy of one model on two data sets, with an audit of each.
+        True difference of the accuracies of one model on two data sets that is decided, with an audit of each
+        data set.
     ranks
-        Order of many models: expected share of the pairs of models that are decided.
+        Expected share of the pairs of models that are decided, to rank many models.
     hours
-        Hours of work of all raters together: what can be decided with them.
+        Hours of work of all raters together, to compute what can be decided with them.
     power
         Probability that a difference is decided: its 95 % interval does not contain 0.
     n_images
@@ -208,7 +210,8 @@ def plan_audit(
         Where the proposed label sets come from: labels (original labels), or models (for each model, the
         classes that most of the other models predict).
     questions
-        Questions about each image; by default those of the pilot, or of as many models on ReaL's images.
+        Number of questions per image; by default that of the pilot, or that of as many models on ReaL's
+        images.
     raters
         Number of answers per question.
     seconds
@@ -229,7 +232,7 @@ def plan_audit(
     UsageError
         If there is no question, or more than one.
     InputError
-        If the pilot is no audit, or has too few answers.
+        If the pilot is not an audit, or has too few answers.
     """
     goal, value = _goal(width=width, difference=difference, drop=drop, ranks=ranks, hours=hours)
     check_one_of(
@@ -338,7 +341,7 @@ def _goal(**goals: float | None) -> tuple[PlanGoal, float]:
 def _check_pilot_alone(**assumed: object) -> None:
     if named := [f"`{name}`" for name, value in assumed.items() if value is not None]:
         raise UsageError(
-            "A pilot says this itself.",
+            "A pilot already determines this value.",
             got=", ".join(named),
             do="leave it out, or plan without a pilot",
         )
@@ -350,7 +353,7 @@ def _arms(asked: _Asked, basis: Pilot) -> Sequence[PlannedDesign]:
         return (*basis.of_values, *basis.of_pairs)
     if asked.goal == "ranks" and len(basis.ranked) == 0:
         raise UsageError(
-            "Ranks are of three models or more.",
+            "Ranks need three or more models.",
             got=f"{basis.n_models}",
             do="pass more models, or ask for a `difference`",
         )
@@ -358,7 +361,7 @@ def _arms(asked: _Asked, basis: Pilot) -> Sequence[PlannedDesign]:
         return basis.ranked
     if asked.goal == "difference" and not basis.of_pairs:
         raise UsageError(
-            "A difference is of two models.",
+            "A difference needs two models.",
             got=f"{basis.models[0]} alone",
             do="pass another model, or ask for a `width`",
         )

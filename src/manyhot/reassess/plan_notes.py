@@ -56,14 +56,14 @@ def _doubts(arms: Sequence[PlannedDesign], basis: Pilot) -> Iterator[str]:
     few = {_name(arm): least for arm in arms if (least := _least(arm)) < FEWEST_EFFECTIVE}
     if few:
         least = min(few.values())
-        enough = "a pilot without any disagreement says nothing: make a larger one"
+        enough = "a pilot without any disagreement is not informative, so a larger one is needed"
         if least >= 1:
             size = FEWEST_EFFECTIVE * basis.n_answered / least
             enough = f"a pilot of about {math.ceil(size / 50) * 50:,} images would do"
         yield (
-            f"the pilot is too small to promise a width of {', '.join(few)}: as few as {least:.0f} of its "
-            f"{basis.n_answered:,} images make up the variance, and {FEWEST_EFFECTIVE} are needed; the "
-            f"brackets say how wide the interval is in 8 of 10 such audits, and {enough}"
+            f"the pilot is too small for a reliable width of {', '.join(few)}: the variance comes from only "
+            f"{least:.0f} of its {basis.n_answered:,} images, and {FEWEST_EFFECTIVE} are needed. In 8 of 10 "
+            f"such audits, the width of the interval is in the brackets; {enough}"
         )
 
 
@@ -75,7 +75,8 @@ def _without_interval(arms: Sequence[PlannedDesign], rows: Sequence[Row], basis:
         fewest = math.ceil(float(arm.variance.fewest.max()) - 1e-9)
         if n < min(fewest, basis.n_images):
             yield (
-                f"with {n:,} images, {_name(arm)} may have no interval: with {fewest:,}, most audits have one"
+                f"with {n:,} images, {_name(arm)} may have no interval; with {fewest:,} images, most audits "
+                "have one"
             )
 
 
@@ -94,15 +95,15 @@ def _savings(goal: PlanGoal, rows: Sequence[Row], basis: Pilot) -> Iterator[str]
     plain = next(r for r in rows if r["estimator"] == "sample" and r["question"] == first["question"])
     if goal != "hours" and plain["images"] <= AS_GOOD * first["images"]:
         yield (
-            f"a plain sample of {plain['images']:,} images is as good as any design: what models propose "
-            f"saves {1 - first['images'] / plain['images']:.0%} of the images"
+            f"a plain sample of {plain['images']:,} images is as good as any design: label sets proposed by "
+            f"models save {1 - first['images'] / plain['images']:.0%} of the images"
         )
     if first["images"] >= NEARLY_ALL * basis.n_images:
         yield f"a sample saves little: {first['images']:,} of {basis.n_images:,} images are needed"
     elif first["images"] < FEWEST_ANSWERED:
         yield (
             f"{first['images']:,} images are few: intervals need at least about 10 images on which people "
-            f"and proposals disagree, and were shown to hold from {FEWEST_ANSWERED} images on"
+            f"and proposals disagree, and their coverage was tested only from {FEWEST_ANSWERED} images on"
         )
     if goal == "ranks":
         yield "pairs are decided one by one, without a correction for their number"

@@ -44,7 +44,7 @@ def check_history(votes: Votes, entry: registry.Entry, history: TableLike, start
     """Raise an error if earlier answers are passed to a method, or with votes, that cannot use them."""
     if start is not None and not votes.kind:
         raise InputError(
-            "`start` needs votes in which raters choose one class of all.",
+            "`start` needs votes in which raters choose one of all classes.",
             where=votes.name or "votes",
             got=_KINDS[0],
             do="omit `start`",
@@ -76,7 +76,7 @@ def history_table(counts: History, votes: Votes) -> pa.Table:
 
 
 def with_earlier(counts: History, earlier: History | None) -> History:
-    """Return the numbers of answers with earlier ones, so that a campaign passes on all that it knows."""
+    """Return the numbers of answers including earlier ones, so that a later campaign can use all of them."""
     if earlier is None:
         return counts
     parts = zip(
@@ -156,7 +156,7 @@ def _check_kind(table: pa.Table, votes: Votes, argument: str) -> None:
 
 
 def history_files(*sources: TableLike) -> dict[str, str]:
-    """Return the SHA-256 hash of the file of each source that is one, by file name."""
+    """Return the SHA-256 hash of each source that is a file, by file name."""
     files = [_file(source) for source in sources if isinstance(source, str | os.PathLike)]
     return {file.name: sha256(file) for file in files if file.is_file()}
 

@@ -37,8 +37,8 @@ FEWEST_SHOWN = 50
 """Answered images from which intervals are shown: asymptotic sequences hold from a few dozen images on."""
 
 _WITHOUT_INTERVAL = (
-    f"There is no interval (–) while fewer than {FEWEST_EFFECTIVE} answered images make up the variance, or "
-    "a single image could double it."
+    f"There is no interval (–) while the variance comes from fewer than {FEWEST_EFFECTIVE} answered images, "
+    "or a single image could double it."
 )
 
 MOST_SHOWN = 10
@@ -48,7 +48,7 @@ MOST_PAIRED = 4
 
 @dataclass(frozen=True, eq=False)
 class AuditInProgress:
-    """The questions of an audit, and what models predict for its n images, in the order of the sample.
+    """The questions of an audit, and the predictions of models for its n images, in the order of the sample.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class AuditInProgress:
     power : float or "tuned"
         As in `manyhot.core.audited.estimate`; 0 if predictions are missing, which `chosen` needs.
     notes : tuple of str
-        Which models are not shown, and which predictions are missing.
+        Notes on models that are not shown, and on predictions that are missing.
     """
 
     drawn: DrawnSample
@@ -196,8 +196,8 @@ def _notes(n_models: int, later: Sequence[str], missing: Sequence[str]) -> Itera
         )
     if missing:
         yield (
-            f"Predictions are missing: {', '.join(missing)}. The intervals are those of people's answers "
-            "alone, without proposed label sets, and may be wider."
+            f"Predictions are missing: {', '.join(missing)}. The intervals use only people's answers, "
+            "without proposed label sets, and may be wider."
         )
 
 

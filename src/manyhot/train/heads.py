@@ -74,7 +74,7 @@ def fit_softmax(
         Penalty on the weights. By default, the one of `PENALTIES` with the highest likelihood on every tenth
         image, which is held out.
     dropout : float
-        Rate at which features are dropped in the fit, from 0 to below 1. In prediction, they are dropped
+        Dropout rate of the features during the fit, from 0 to below 1. In prediction, features are dropped
         only by the model ``dropout:head:FILE``. The penalty is chosen without dropout.
     start : Head, optional
         Starting point of the fit, if a penalty is set. It makes the fit faster if little has changed, and

@@ -338,7 +338,7 @@ def read_relabel(
         Whether to swap rows and columns of the maps, which gives the labels of their code. That code passes
         the top, left, bottom and right of a crop to RoIAlign, but torchvision expects left, top, right and
         bottom. Either the maps are stored by columns, or the crops got the labels of other locations. Only
-        the files could show which is true.
+        the files could show which of the two is true.
 
     Raises
     ------

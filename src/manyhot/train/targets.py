@@ -166,7 +166,7 @@ def _of_labels(labels: LabelSets) -> Teacher:
     there = labels.label != NO_LABEL
     if not there.any():
         raise InputError(
-            "The labels hold no original label.", do="teach label sets: pass teach=sets with `settings`"
+            "The labels contain no original label.", do="teach label sets: pass teach=sets with `settings`"
         )
     n = np.concatenate([[0], np.cumsum(there)])
     ones = np.ones(int(there.sum()), np.float32)

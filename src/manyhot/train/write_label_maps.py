@@ -91,7 +91,7 @@ def label_maps(
 
     out = Path(out)
     if out.suffix != ".arrow":
-        raise InputError("Label maps are written to an .arrow file.", got=out)
+        raise InputError("The file of label maps must end in .arrow.", got=out)
     check_apart([images, classes], out)
     network = find_model(model, classes if isinstance(classes, ClassList | None) else read_classes(classes))
     source = open_source(images)

@@ -329,7 +329,7 @@ def test_an_onnx_file(onnx_file, photo, small, engine):
 
 
 ASSUMED = (
-    "images are resized to cover 73 × 73 pixels (bicubic), cropped to the central 64 × 64, and given as RGB "
+    "Images are resized to cover 73 × 73 pixels (bicubic), cropped to the central 64 × 64, and given as RGB "
     "values from 0 to 1, normalised with mean (0.485, 0.456, 0.406) and std (0.229, 0.224, 0.225). If the "
     "network was trained with other values, its predictions are wrong. To set other values, or "
     "to confirm the assumed ones, use "
@@ -353,9 +353,9 @@ def test_what_a_file_does_not_say_is_assumed_and_said(file_call):
         "mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))"
     )
     assert network.notes == (
-        f"{network.name}: the preprocessing is assumed, because the file does not give crop_pct, "
+        f"{network.name}: the preprocessing is assumed, because the file does not specify crop_pct, "
         "mode, interpolation, "
-        f"mean and std; {ASSUMED}{exact}",
+        f"mean and std. {ASSUMED}{exact}",
     )
     assert network.about["preprocessing_assumed"] == "crop_pct, mode, interpolation, mean, std"
     confirmed = find_model(exact)
@@ -373,8 +373,8 @@ def test_what_is_given_is_not_assumed(file_call):
         "std=(0.25, 0.25, 0.25), scores='score')"
     )
     assert partly.notes == (
-        f"{partly.name}: the preprocessing is assumed, because the file does not give "
-        "interpolation; images are resized "
+        f"{partly.name}: the preprocessing is assumed, because the file does not specify "
+        "interpolation. Images are resized "
         "to fit into 80 × 80 pixels, padded (bicubic), cropped to the central 64 × 64, and given as RGB "
         "values from 0 to 1, normalised with mean (0.5, 0.5, 0.5) and std (0.25, 0.25, 0.25). If the network "
         "was trained with other values, its predictions are wrong. "
@@ -602,8 +602,8 @@ def test_what_a_function_does_not_say_is_assumed_and_said():
         "mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))"
     )
     assert network.notes == (
-        "python/mine.fixed: the preprocessing is assumed, because the function does not give crop_pct, mode, "
-        f"interpolation, mean and std; {ASSUMED}{exact}",
+        "python/mine.fixed: the preprocessing is assumed, because the function does not specify crop_pct, "
+        f"mode, interpolation, mean and std. {ASSUMED}{exact}",
     )
     assert find_model(exact).preprocessing == network.preprocessing
     assert find_model(exact).notes == ()
@@ -614,9 +614,9 @@ def test_a_callable_normalises_by_itself():
     network = find_model("python:mine:plain")
     exact = "python:mine:plain(size=224, crop_pct=0.875, mode='center', interpolation='bicubic')"
     assert network.notes == (
-        "python/mine.plain: the preprocessing is assumed, because the function does not give size, "
+        "python/mine.plain: the preprocessing is assumed, because the function does not specify size, "
         "crop_pct, mode and "
-        "interpolation; images are resized to cover 256 × 256 pixels (bicubic), cropped to the central "
+        "interpolation. Images are resized to cover 256 × 256 pixels (bicubic), cropped to the central "
         "224 × 224, and given as RGB values from 0 to 255. If the network was trained with other values, its "
         f"predictions are wrong. To set other values, or to confirm the assumed ones, use {exact}",
     )

@@ -144,10 +144,10 @@ def refused(make):
 
 def test_what_has_no_dropout(made):
     assert refused(lambda: made(network(Means(torch.nn.Dropout(0.0))))) == (
-        "This model has no dropout, so that all passes would be equal.\n"
+        "This model has no dropout, so all passes would be equal.\n"
         "  where:   own\n"
         "  got:     no layer of dropout above 0\n"
-        "  allowed: a network with layers of dropout, such as one trained with drop=0.2"
+        "  allowed: a network with dropout layers, such as one trained with drop=0.2"
     )
     files = Network("own", CLASSES, Preprocessing(SIZE, SIZE), file="net.onnx")
     assert "  got:     no module of PyTorch\n" in refused(lambda: made(files))

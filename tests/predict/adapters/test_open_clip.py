@@ -159,7 +159,7 @@ def test_imagenet_has_the_templates_and_names_of_its_authors(clip, folder, monke
 def test_classes_with_the_same_name_are_noted(clip, folder):
     classes = replace(from_keys(("a", "b", "c")), names=("bank", "bank", "tree"))
     network = find_model(spec(folder, "manyhot-clip"), classes, templates=["a {}"])
-    assert network.notes == ("classes with the same name have the same scores; 1 name: bank",)
+    assert network.notes == ("classes with the same name get the same scores (1 name: bank)",)
 
 
 def test_text_embeddings_are_computed_once(clip, folder, tmp_path, monkeypatch):
@@ -254,7 +254,8 @@ def test_weights_of_openai_have_quick_gelu_under_any_name(clip, folder, monkeypa
         ("(names='mine')", "There are no such class names.\n  got:     mine\n  allowed: openai or classes"),
         (
             "(names='openai')",
-            "OpenAI's names are those of ImageNet's classes.\n  where:   own classes\n  got:     cat\n"
+            "OpenAI's class names exist only for the classes of ImageNet.\n"
+            "  where:   own classes\n  got:     cat\n"
             "  do:      leave out names='openai', to use the names of the class list",
         ),
     ],

@@ -304,7 +304,7 @@ def test_a_network_in_memory(tint, folder, tmp_path):
         with pytest.raises(InputError) as error:
             run(open_source(folder), tint, tmp_path, PredictSettings(engine=engine))
         assert str(error.value) == (
-            "Ray takes models by name, not networks in memory.\n"
+            "Ray needs the name of a model, not a network in memory.\n"
             "  where:   tint\n"
             f"  got:     engine {engine!r}\n"
             "  allowed: manyhot predict --engine ray --model NAME\n"

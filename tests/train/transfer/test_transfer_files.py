@@ -371,7 +371,7 @@ CASES = [
         "probe",
         {"labels": "unlabelled.parquet"},
         InputError,
-        "The labels hold no original label.\n"
+        "The labels contain no original label.\n"
         "  do:      evaluate label sets with the method multilabel, or fine-tune with teach=sets",
     ),
     (

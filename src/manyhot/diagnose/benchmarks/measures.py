@@ -35,7 +35,7 @@ V1, V2 = "imagenet-val", "imagenetv2-matched-frequency"
 
 @dataclass(frozen=True)
 class Measured:
-    """A number with what it is based on; `lo` and `hi` are NaN if it has no interval."""
+    """A number with its basis; `lo` and `hi` are NaN if it has no interval."""
 
     value: float
     n: int
@@ -59,7 +59,7 @@ def share(k: float, n: int) -> Measured:
 
 
 class Published:
-    """Data that measures share, each loaded once. What could not be loaded is not tried again.
+    """Data that measures share. Each data set is loaded once; if loading fails, it is not tried again.
 
     Attributes
     ----------
@@ -260,7 +260,7 @@ def multilabelfy_share(published: Published, subject: str) -> Measured:
 
 
 def several_of_labelled(published: Published, subject: str) -> Measured:
-    """Share of images with several labels, of those with any."""
+    """Share of images with several labels among the images with any label."""
     card = published(cards)[subject]
     return share(card["multi"], card["images"] - card["empty"])
 

@@ -43,8 +43,8 @@ class PublishedEntry:
     options : Mapping of str to str
         Options of the measure.
     tolerance : float, optional
-        The largest difference, in the unit of the numbers. Without it, numbers must round to the printed
-        digits.
+        The largest permitted difference, in the unit of the numbers. If None, numbers must round to the
+        printed digits.
     reason : str
         Why the numbers differ.
     """

@@ -39,9 +39,7 @@ declare_table(
         TEXT("read_at", "where it was read"),
         TEXT("quantity", "what the number is"),
         TEXT.nullable("subject", "the model or group; null if the entry is about one number"),
-        TEXT(
-            "basis", "what our value is computed from: answers about images, or another table", values=BASES
-        ),
+        TEXT("basis", "the source of our value: answers about images, or another table", values=BASES),
         TEXT("unit", "the unit of the numbers; empty for none"),
         TEXT("published", "the published number, as it was printed"),
         REAL.nullable("value", "our value; null if it could not be computed"),
@@ -96,7 +94,7 @@ class Benchmarks(Result):
 
 @dataclass(frozen=True)
 class Summary:
-    """An entry: how many of its numbers agree, the row that is farthest off, and the worst verdict."""
+    """An entry, with the number of values that agree, the row that differs most, and the worst verdict."""
 
     first: Row
     farthest: Row
@@ -136,7 +134,7 @@ def _cells(summary: Summary) -> tuple[str, ...]:
 
 
 def shown_value(row: Row) -> str:
-    """Return our value with the digits of the published one, or one more if it does not round to these."""
+    """Return our value with as many digits as the published one, or one more if the rounded values differ."""
     if row["value"] is None:
         return "–"
     digits = len(row["published"].partition(".")[2])
@@ -160,8 +158,8 @@ def run_benchmarks(
     """Compute published numbers again, and show them next to the published ones.
 
     The numbers are those of tables and figures about ImageNet and label sets. Data that are not in the cache
-    are downloaded. The command fails if a number differs that should be equal, or by more than its tolerance.
-    Numbers whose data are not there are listed, with the reason.
+    are downloaded. The command fails if a number that should be equal differs, or if a number differs by more
+    than its tolerance. Numbers whose data are missing are listed, with the reason.
 
     Parameters
     ----------

@@ -370,7 +370,7 @@ def deal_evenly(
         The classes to choose from, at least as many as the maximum.
     rng : Generator
     pairs : sequence of (int, int)
-        Pairs of classes, of which each image has one. All pairs are equally frequent, and other classes are
+        Pairs of classes; each image has one of them. All pairs are equally frequent, and other classes are
         added until the image has its number of classes, which is then at least 2.
 
     Notes

@@ -129,7 +129,7 @@ def _of_model(
     if confused:
         yield listing(
             anchors("class_confusions", dataset, model),
-            f"What is predicted wrongly next to what is present, {of}",
+            f"Wrongly predicted classes and the classes that are present, {of}",
             _PAIR_HEADS,
             confused,
             _pair_cells,

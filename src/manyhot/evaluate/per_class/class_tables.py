@@ -49,8 +49,8 @@ declare_table(
         COUNT("n_negatives", "number of images that count as images without the class"),
         COUNT.nullable(
             "n_unasked",
-            "number of these on which no rater was asked about the class; null if the label sets do not "
-            "record no answers",
+            "number of negatives for which no rater was asked about the class; null if the label sets do "
+            "not record no answers",
         ),
         *interval("ap", "average precision; NaN if undefined", value=REAL),
         *interval("auroc", "area under the ROC curve; NaN if undefined", value=REAL),
@@ -75,7 +75,7 @@ declare_table(
             value=REAL,
         ),
         COUNT("n_predicted", "number of images on which the class is predicted, at the same thresholds"),
-        COUNT("n_right", "number of these on which it is valid"),
+        COUNT("n_right", "number of images on which the class is predicted and valid"),
         TEXT.nullable("reason", "why numbers are undefined; null if all are defined", values=REASONS),
     ),
 )
@@ -90,7 +90,7 @@ declare_table(
         TEXT.nullable("predicted_name", "name of predicted"),
         TEXT.nullable("present_name", "name of present"),
         COUNT("n", "number of images with both"),
-        COUNT("n_instead", "number of these on which present is not predicted"),
+        COUNT("n_instead", "number of images with both on which present is not predicted"),
         COUNT.nullable("n_wrong", "number of images on which predicted is predicted but not valid"),
         COUNT.nullable("n_missed", "number of images on which present is valid but not predicted"),
     ),
@@ -119,7 +119,7 @@ declare_table(
         *interval("value", "the value; NaN if undefined", f"{ITS} (jackknife)", value=REAL),
         COUNT("n", "number of images that count"),
         COUNT("n_skipped", "number of images that do not count"),
-        COUNT("n_unmatched", "number of images with labels of which the model has no prediction"),
+        COUNT("n_unmatched", "number of images with labels for which the model has no prediction"),
         COUNT("n_classes", "number of classes in the mean, and in the ranking of all classes"),
         TEXT.nullable("no_interval", "why there is no interval; null if there is one"),
     ),
@@ -171,8 +171,8 @@ class ClassTables:
     def add(self, model: str, case: Case, n_unmatched: int = 0) -> bool:
         """Add a model, which has no prediction of `n_unmatched` images, and return whether it could be added.
 
-        Models without dense scores cannot; nor can any model if the settings are `masked` and the label sets
-        do not record no answers.
+        Models without dense scores cannot be added. No model can be added if the settings are `masked` and
+        the label sets do not record no answers.
         """
         s = self.settings
         rng = np.random.default_rng(s.seed)

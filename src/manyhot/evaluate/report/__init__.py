@@ -259,7 +259,7 @@ def write_report(
     highlight : collection of str
         The user's own models, which are highlighted everywhere.
     title : str
-        By default, what the page is about.
+        Title of the page; by default, its subject.
     call : str
         The command to show; by default the command in the metadata.
     beside : bool

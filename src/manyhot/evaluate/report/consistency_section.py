@@ -108,8 +108,8 @@ def _votes(dataset: str, rows: Sequence[Row], shared: Shared) -> Iterator[Listin
         for row in rows
     )
     note = (
-        "The class on which two of the three agree counts, otherwise that of the best model. One half of "
-        "the images chose the votes; the gain is that on the other half."
+        "The class on which two of the three models agree counts; if all differ, that of the best model. "
+        "Votes were chosen on one half of the images, and the gain was measured on the other half."
     )
     title = f"Majority votes, {title_of(dataset)}"
     yield Listing(shared.anchors("votes", dataset), title, heads, entries, note, "", folded=True)

@@ -74,7 +74,7 @@ class Finding:
     kind : str
         ``objects``, ``shift``, ``saturation``, ``ranks``, ``errors`` or ``best``.
     figure, about : str
-        The number of the finding, which is shown in large type, and what the number is.
+        The number of the finding, which is shown in large type, and its meaning.
     sentence, caution : str
         The finding as a full sentence, and a caveat.
     section, where : str

@@ -13,8 +13,8 @@ from manyhot.tables.result_tables import headline
 
 ABOUT = (
     "Label sets were drawn from the probabilities of their classes, and every metric was computed on each "
-    "draw. The interval over raters and images includes both what raters leave undecided and the choice of "
-    "images; the interval over raters alone is for these images only."
+    "draw. The interval over raters and images reflects both the uncertainty of raters and the choice of "
+    "images. The interval over raters alone is for these images only."
 )
 
 

@@ -72,12 +72,12 @@ class ReportTables:
 
     @cached_property
     def has_trends(self) -> bool:
-        """Whether there are models enough for what compares many: fitted lines, ranks, kinds of models."""
+        """Whether there are enough models for fitted lines, ranks and kinds of models."""
         return len(pc.unique(self.results["model"])) >= FEWEST_MODELS
 
     @cached_property
     def is_by_class(self) -> bool:
-        """Whether the page is about the classes of one or two models, before the data and the method."""
+        """Whether the page begins with the classes of one or two models."""
         return not self.has_trends and self["class_results"].num_rows > 0
 
     @cached_property

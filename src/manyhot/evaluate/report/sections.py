@@ -89,9 +89,9 @@ def build_sections(
 ) -> tuple[Section, ...]:
     """Return the parts for which the tables have data.
 
-    The caution about protocols stands once, in the first part that needs it, unless the page has given it
-    before (`is_cautioned`). The page of a comparison (`is_comparison`) begins with what is compared, and a
-    page about classes with these.
+    The caution about protocols is shown once, in the first part that needs it, unless it was shown earlier on
+    the page (`is_cautioned`). The page of a comparison (`is_comparison`) begins with the comparison, and a
+    page about classes begins with the classes.
     """
     text = {
         "labels": _labels(tables, shared, are_pairs_drawn=any(f.name == "class-pairs" for f in figures)),

@@ -29,10 +29,10 @@ def ensemble_network(
     Parameters
     ----------
     names : str
-        The models, separated by commas. Options of a model are in brackets of its own; if the last model has
-        options, the brackets of the ensemble follow, which may be empty:
-        ``ensemble:onnx:a.onnx(size=96),onnx:b.onnx(size=96)()``. A file name may be a pattern, such as
-        ``ensemble:trained:runs/*/model.safetensors``, for all files that match.
+        The models, separated by commas. The options of a model follow its name in brackets. If the last model
+        has options, add the brackets of the ensemble after them, even if they are empty:
+        ``ensemble:onnx:a.onnx(size=96),onnx:b.onnx(size=96)()``. A file name may be a pattern that stands for
+        all matching files, such as ``ensemble:trained:runs/*/model.safetensors``.
     classes : ClassList, optional
         As in `manyhot.predict.models.find_model`.
     name : str
@@ -40,13 +40,13 @@ def ensemble_network(
         the number of the others.
     multilabel : bool, optional
         Whether several classes can be valid together, so that the probability of a class is the sigmoid of
-        its logit. By default, it is what the files of the models record, and False if they record nothing.
+        its logit. The default is the value that the files of the models record, or False if they record none.
 
     Raises
     ------
     InputError
-        If there are fewer than two models, or models differ in classes, in the size of their input or in
-        whether several classes can be valid, or one has no probabilities.
+        If there are fewer than two models, if they differ in their classes, in the size of their input or in
+        whether several classes can be valid, or if one of them has no probabilities.
     ManyhotError
         As in `manyhot.predict.models.find_model`.
 

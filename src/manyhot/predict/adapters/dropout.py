@@ -31,14 +31,14 @@ def dropout_network(
 ) -> Network:
     """Average the probabilities of a model over passes with dropout.
 
-    Layers of dropout drop units as in training; all other layers, such as batch norms and stochastic depth,
-    stay as in prediction. In each pass, all images have the same mask, so that predictions do not depend on
-    the batches.
+    Dropout layers drop units as in training. All other layers, such as batch norm and stochastic depth, work
+    as in prediction. In each pass, all images have the same mask, so that predictions do not depend on the
+    batches.
 
     Parameters
     ----------
     name : str
-        The model. Its own options are in brackets of their own: ``dropout:MODEL(size=96)(passes=50)``.
+        The model. Its own options are in separate brackets: ``dropout:MODEL(size=96)(passes=50)``.
     classes : ClassList, optional
         As in `manyhot.predict.models.find_model`.
     passes : int
@@ -84,10 +84,10 @@ def _passes(
 
     if network.module is None or not switch_on(network.module):
         raise InputError(
-            "This model has no dropout, so that all passes would be equal.",
+            "This model has no dropout, so all passes would be equal.",
             where=network.name,
             got="no module of PyTorch" if network.module is None else "no layer of dropout above 0",
-            allowed="a network with layers of dropout, such as one trained with drop=0.2",
+            allowed="a network with dropout layers, such as one trained with drop=0.2",
         )
     on = device()
     before, after = _parts(network, on)
@@ -122,8 +122,8 @@ def _parts(network: Network, on: str) -> tuple[Callable[[Any], Any], Callable[[A
 def switch_on(module: Any) -> int:
     """Set training mode for the layers that drop units, and return their number.
 
-    These are layers of dropout with a rate above 0, and modules of timm and torchvision that call dropout
-    themselves with a rate called ``drop_rate``.
+    These are dropout layers with a rate above 0, and modules of timm and torchvision that apply dropout
+    themselves at the rate ``drop_rate``.
     """
     import torch
 
@@ -138,7 +138,7 @@ def switch_on(module: Any) -> int:
 
 
 def pass_masks(seed: int, number: int) -> Any:
-    """Return a context in which dropout uses the masks of a pass, one for each call, for all images."""
+    """Return a context in which each call of dropout has its own mask of the pass, for all images."""
     import torch
     from torch.nn import functional
     from torch.overrides import TorchFunctionMode

@@ -38,7 +38,7 @@ def with_assumptions(
     options : Mapping of str to Any
         The `PREPROCESSING_OPTIONS` that the caller has set.
     source : str
-        What could have set the other options: ``file`` or ``function``.
+        The possible source of the other options: ``file`` or ``function``.
     fixed_size : bool
         Whether the model fixes the size of its input.
     """
@@ -55,10 +55,9 @@ def with_assumptions(
     *others, last = assumed
     listed = f"{', '.join(others)} and {last}" if others else last
     note = (
-        f"{network.name}: the preprocessing is assumed, because the {source} does not give "
-        f"{listed}; images are {_described(network)}. If the network was trained with other values, "
-        "its predictions are wrong. "
-        f"To set other values, or to confirm the assumed ones, use {exact}"
+        f"{network.name}: the preprocessing is assumed, because the {source} does not specify {listed}. "
+        f"Images are {_described(network)}. If the network was trained with other values, its predictions "
+        f"are wrong. To set other values, or to confirm the assumed ones, use {exact}"
     )
     about = {**network.about, "preprocessing_assumed": ", ".join(assumed)}
     return replace(network, notes=(*network.notes, note), about=about)

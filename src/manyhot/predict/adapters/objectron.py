@@ -88,9 +88,10 @@ def objectron_ssd(*, overlap: float = 0.5, file: str = "") -> ObjectDetector:
     Parameters
     ----------
     overlap : float
-        Intersection over union above which the lower of two boxes of one class is dropped.
+        Intersection over union above which only the higher-scoring of two boxes of a class is kept.
     file : str
-        A network with the same inputs and outputs to use instead, such as one trained further.
+        A file with a network to use instead, such as one trained further. It must have the same inputs and
+        outputs.
 
     Raises
     ------

@@ -59,11 +59,11 @@ def open_clip_network(
     classes : ClassList, optional
         ImageNet-1k by default.
     templates : path-like or sequence of str
-        Sentences with ``{}`` in place of the class name; a text file with one on each line; or a name in
+        Sentences with ``{}`` in place of the class name, a text file with one sentence per line, or a name in
         `TEMPLATES`.
     names : str
-        One of `CLASS_NAMES`. By default, OpenAI's names if the classes are ImageNet's and have no names of
-        the user's, else those of the class list.
+        One of `CLASS_NAMES`. The default is OpenAI's names if the classes are ImageNet's and the user has not
+        named them, and the names in the class list otherwise.
     backbone : bool
         Whether only the features are needed. The texts are not embedded then, and the network returns a
         single, meaningless score.
@@ -103,7 +103,7 @@ def open_clip_network(
 
 
 def read_templates(templates: PathLike | Sequence[str]) -> tuple[str, ...]:
-    """Return templates as sentences with ``{}``: those of a name in `TEMPLATES`, of a file, or as they are.
+    """Return templates as sentences with ``{}``: those of a name in `TEMPLATES`, of a file, or as passed.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def _class_names(classes: ClassList, names: str) -> tuple[str, ...]:
         raise InputError("There are no such class names.", got=names, allowed=" or ".join(CLASS_NAMES))
     if names == "openai" and not is_imagenet:
         raise InputError(
-            "OpenAI's names are those of ImageNet's classes.",
+            "OpenAI's class names exist only for the classes of ImageNet.",
             where=classes.name,
             got=next(key for key in classes.keys if key not in place),
             do="leave out names='openai', to use the names of the class list",
@@ -183,7 +183,7 @@ def _same_names(names: Sequence[str]) -> list[str]:
     same = [name for name, n in Counter(names).items() if n > 1]
     shown = ", ".join(same[:3]) + ", …" * (len(same) > 3)
     many = f"{len(same)} name{'s' * (len(same) > 1)}"
-    return [f"classes with the same name have the same scores; {many}: {shown}"] if same else []
+    return [f"classes with the same name get the same scores ({many}: {shown})"] if same else []
 
 
 def _created(clip: Any, arch: str, pretrained: str) -> Any:

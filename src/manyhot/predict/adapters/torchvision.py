@@ -92,7 +92,7 @@ def with_checkpoint(module: Any, checkpoint: str, kind: str, allowed: str) -> An
     Raises
     ------
     InputError
-        If there is no such file, or it does not fit; `allowed` says what does.
+        If the file does not exist, or does not fit the module. `allowed` describes valid files.
     """
     import torch
 

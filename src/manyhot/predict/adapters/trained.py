@@ -121,7 +121,7 @@ def with_head(backbone: Network, head: Head, name: str, where: object = None) ->
 
 
 def head_layer(head: Head) -> Any:
-    """Return a head as a module that maps features, or maps of one cell, to its scores."""
+    """Return a head as a module that computes scores from features, or from feature maps with one cell."""
     import torch
 
     linear = torch.nn.Linear(head.weight.shape[1], len(head.classes))

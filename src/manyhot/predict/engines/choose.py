@@ -107,7 +107,7 @@ def choose_engine(
     """
     if name.partition(":")[0] == "ray":
         raise InputError(
-            "Ray takes models by name, not networks in memory.",
+            "Ray needs the name of a model, not a network in memory.",
             where=network.name,
             got=f"engine {name!r}",
             allowed="manyhot predict --engine ray --model NAME",

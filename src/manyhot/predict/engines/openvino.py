@@ -55,7 +55,7 @@ def engine_from_export(
 
 
 def cpu_config(precision: EnginePrecision, workers: int) -> dict[str, str]:
-    """Return the settings of a network that is compiled for so many threads."""
+    """Return the settings with which a network is compiled for a number of threads."""
     return {
         # By default it computes in bf16 if the processor can, which changes logits by 0.4.
         # Each process counts cores from the first: two with a thread each had 45 images/s each with it, on

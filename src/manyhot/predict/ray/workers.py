@@ -79,7 +79,7 @@ def worker_share(
 
 @dataclass(frozen=True)
 class RemoteModel:
-    """What a worker needs to build a network and its engine, and to check that they are those of the run.
+    """The data with which a worker builds a network and its engine, and checks that they match the run.
 
     `network` has no weights. `exported` refers to the exported engine, if it can be sent, so that the worker
     does not convert the network again. `version` is the version of manyhot that started the run.

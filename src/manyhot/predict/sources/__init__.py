@@ -63,11 +63,11 @@ def open_source(
     Parameters
     ----------
     where : path-like
-        An image; a folder of images, tar archives or Parquet files; a folder written by ``save_to_disk``; a
-        list of images, either text with one path per line or CSV with a column of paths and a column of
-        labels; a tar archive or a Parquet file with image bytes, or a pattern of several, such as
-        ``shard-{000..127}.tar``; or a Hugging Face data set, as ``hf:NAME`` or ``hf:NAME:SPLIT``. Paths can
-        be local, or addresses that fsspec opens (``s3://``, ``gs://``, ``https://``).
+        An image, or a folder of images, tar archives or Parquet files. A list of images: text with one path
+        per line, or CSV with a column of paths and a column of labels. A tar archive or a Parquet file with
+        image bytes, or a pattern of several, such as ``shard-{000..127}.tar``. A Hugging Face data set, as
+        ``hf:NAME`` or ``hf:NAME:SPLIT``, or a folder written by ``save_to_disk``. Paths can be local, or
+        addresses that fsspec opens (``s3://``, ``gs://``, ``https://``).
     labels : path-like, optional
         CSV file with the label of each image. These labels replace the labels of the source.
 
@@ -131,7 +131,7 @@ def _is_file(path: str) -> bool:
 
 
 def is_one_image(where: str | os.PathLike[str]) -> bool:
-    """Return whether a source is one file of an image, by its name."""
+    """Return whether a source is a single image file, judged by its name."""
     return os.fspath(where).lower().endswith(EXTENSIONS) and not is_pattern(os.fspath(where))
 
 

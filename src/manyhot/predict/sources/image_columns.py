@@ -252,7 +252,7 @@ def source_of(
 
 
 def has_paths(table: pa.Table, columns: Columns) -> bool:
-    """Return whether the struct names any of the images."""
+    """Return whether the structs contain the path of any image."""
     paths = pc.struct_field(table[columns.image], "path")
     return bool(len(paths) > paths.null_count)
 

@@ -479,7 +479,7 @@ class _Beside:
         self._lengths = sorted({len(stem) for stem in self._stems})
 
     def of(self, image: str) -> list[_Member]:
-        """Return what labels an image, by preference: 7.cls for 7.seg.jpg, not a.2.cls for a.1.jpg."""
+        """Return the members that may label an image, best first: 7.cls for 7.seg.jpg, but not 8.cls."""
         own = image.rpartition(".")[0]
         shorter = [own[:n] for n in self._lengths if f"{own}."[n : n + 1] == "."]
         found = [m for stem in shorter for m in self._between(stem, f"{stem}\0")]

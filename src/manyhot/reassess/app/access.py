@@ -394,7 +394,7 @@ class Limits:
             )
 
     def send(self, rater: str, size: int) -> None:
-        """Count the bytes of what a rater sends to be stored, in all sessions together.
+        """Count the bytes that a rater sends for storage, in all sessions together.
 
         Raises
         ------

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RunningInterval:
-    """A value of an audit so far, with an interval that holds at all numbers of answers together.
+    """The current value of an audit, with an interval that is valid at all numbers of answers at once.
 
     Attributes
     ----------
     name : str
-        A model, or two models whose difference it is.
+        A model, or the two models that are compared.
     value, lo, hi : float
         The ends are NaN if there is no interval.
     is_pair : bool
-        Whether it is a difference of two models. The intervals of all differences hold together.
+        Whether the value is a difference of two models. The intervals of all differences hold jointly.
     """
 
     name: str
@@ -43,9 +43,9 @@ class RunningAudit:
     Attributes
     ----------
     n, size : int
-        Number of images that were answered, in the order of the sample, and of all its images.
+        Number of answered images, counted from the start of the sample, and size of the sample.
     fewest : int
-        Number of images from which there are intervals.
+        Minimum number of answered images for intervals.
     intervals : tuple of RunningInterval
     notes : tuple of str
         Sentences about models that are not shown, or whose predictions are missing.

@@ -138,7 +138,7 @@ class FeatureExtractor:
 
 @dataclass(frozen=True)
 class Altered:
-    """Altered images, given by the rows of their originals, their features, and how they are altered."""
+    """Altered images: the rows of their originals, their features, and the alterations."""
 
     rows: npt.NDArray[np.intp]
     features: Features
@@ -171,7 +171,7 @@ class ImageFeatures:
 
     @property
     def other_fill(self) -> str:
-        """The fill that heads are not fitted on, which judges them."""
+        """The fill on which heads are not fitted but evaluated."""
         return next(fill for fill in FILLS if fill != self.fill)
 
     def prepare(self, pairs: Iterable[Pair]) -> None:
@@ -279,7 +279,7 @@ class ImageFeatures:
         return self._run(f"{name}-with-{self._key(class_id)}{f'-{fill}' if fill else ''}", pasting)
 
     def judged_by_pasting(self, pair: Pair) -> Altered:
-        """Return held-out images with neither class, with objects of held-out images pasted into each."""
+        """Return held-out images with neither class after pasting objects of held-out images into each."""
         if pair not in self._pasted:
             neither = (self.labels.splits(pair) == NEITHER) & self.labels.held
             name = f"held-out-neither-{file_slug(self.labels.classes.keys[pair[0]])}"

@@ -28,7 +28,7 @@ TREATMENTS = (NONE, *_ALTERED, SETS, *(f"{SETS} and {name}" for name in _ALTERED
 
 
 def base_of(treatment: str) -> str:
-    """Return what a treated head is compared with: the head fitted to the same labels."""
+    """Return the head that a treated head is compared with, which is fitted to the same labels."""
     return SETS if treatment.startswith(SETS) else NONE
 
 
@@ -52,7 +52,7 @@ TreatedGroups = Sequence[tuple[Pair, Added]]
 
 @dataclass(eq=False)
 class Treatment:
-    """What a head is fitted to besides the images: altered images, or weights of the images themselves."""
+    """The additions to the images to which a head is fitted: altered images, or weights of the images."""
 
     groups: TreatedGroups = ()
     pair: Pair | None = None
@@ -79,8 +79,8 @@ class HeadFitter:
     backbone : str
         As for ``manyhot predict --model``.
     capped : bool
-        Whether altered images are capped as published; see `manyhot.core.companion_effects.plan`. Where caps
-        leave a part of the dependence, heads without caps are fitted, too.
+        Whether altered images are capped as published; see `manyhot.core.companion_effects.plan`. If caps
+        leave a part of the dependence, heads without caps are also fitted.
     """
 
     images: ImageFeatures
@@ -89,7 +89,7 @@ class HeadFitter:
     _made: dict[tuple[Pair, str], _Group] = field(default_factory=dict)
 
     def treatments(self, pairs: Sequence[Pair], pair: Pair) -> dict[str, Treatment]:
-        """Return the treatments of a pair; with several pairs, all of them in one head, too."""
+        """Return the treatments of a pair and, with several pairs, those of all pairs in one head."""
         known, found = self.images.labels, dict[str, Treatment]()
         if self.capped and (own := self.added(pair, True)[0]):
             found[CAPPED] = Treatment([(pair, a) for a in own])
@@ -247,8 +247,9 @@ class HeadFitter:
         """Return the weights of images and altered images.
 
         Reweighting makes the companion independent of the class, without changing how frequent the class is.
-        Images on which one of the two is unknown keep their weight. The altered images of one pair show the
-        companions of others as often as the images do, so with several pairs, weights make each independent.
+        Images on which one of the two is unknown keep their weight. Altered images of one pair show the
+        companions of other pairs as often as the images do. With several pairs, weights therefore make each
+        companion independent.
         """
         known, own = self.images.labels, np.ones(len(self._x))
         if treatment.pair:

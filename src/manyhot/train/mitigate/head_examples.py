@@ -109,8 +109,8 @@ def albums(tables_by_name: Chapters, folder: Path) -> tuple[Album, ...]:
             f"heads-{i}",
             f"{main} and {companion}, {model}",
             f"Below each held-out image is the probability of {main} without treatment, and with "
-            f"{rows[0]['treatment']}. If the shortcut is gone, the second stays the same when the companion "
-            "is removed or pasted in.",
+            f"{rows[0]['treatment']}. If the shortcut is gone, the second probability stays the same when "
+            "the companion is removed or pasted in.",
             tuple(_strip(row, folder) for row in rows),
         )
         for i, ((main, companion, model), rows) in enumerate(groups.items(), 1)

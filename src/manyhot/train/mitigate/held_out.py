@@ -102,8 +102,9 @@ class HeldOutImages:
         p : ndarray of float, shape (n, C)
             Probabilities of the head.
         judged : mapping of str to AlteredScores
-            Images with both classes without the companion, by the fill that was not fitted on (``other``) and
-            by the one that was (``fitted``); and images with neither with the companion (``pasted``).
+            Images with both classes after the companion was removed, with the fill that was not used for
+            fitting (``other``) and with the one that was (``fitted``), and images with neither class after
+            the companion was pasted in (``pasted``).
         best : bool
             Whether only the top class is predicted, instead of each class with a probability of at least 0.5.
         pair : (int, int)

@@ -84,10 +84,11 @@ def mitigate(
 ) -> Mitigation:
     """Fit the last layer with and without treatment of a shortcut, and evaluate both on held-out images.
 
-    The treatments are: adding altered images, from which the companion or the class was removed (SPIRE);
-    weights of the images; and fitting to label sets instead of single labels. Heads are judged by images that
-    they were not fitted on: the first sentence says whether the shortcut is gone. The heads can be used as
-    models, with the name head:FILE. A stopped run resumes when it is started again.
+    There are three treatments: altered images from which the companion or the class was removed are added
+    (SPIRE); images are weighted; and heads are fitted to label sets instead of single labels. Heads are
+    evaluated on images that they were not fitted on, and the first sentence of the output states whether the
+    shortcut is gone. The heads can be used as models, with the name head:FILE. A stopped run resumes when it
+    is started again.
 
     Parameters
     ----------
@@ -117,13 +118,13 @@ def mitigate(
         Loss of the heads. By default, heads are fitted with each loss.
     fill
         Replacement for removed objects: grey, or inpainting from the surroundings. The other one is used to
-        judge heads.
+        evaluate heads.
     uncapped
-        Fit no head within the published caps on altered images, but only as many as independence requires.
-        By default, both are fitted where the caps leave a part of the dependence.
+        Add as many altered images as independence requires, without the published caps on their number. By
+        default, heads are fitted with caps and, if the caps leave a part of the dependence, also without.
     training_set
-        Folder to which the images to fit on and their altered copies without caps, of all pairs, are written
-        with their label sets, to train a whole network with manyhot train.
+        Folder for a training set, with which manyhot train can train a whole network. It contains the images
+        to fit on and their altered copies of all pairs, without caps, with their label sets.
     min_images
         Minimum number of images with both classes of a pair, for fitting.
     seed

@@ -149,9 +149,9 @@ def _mitigation(data: Tables, folder: Path, draw: bool) -> Chapter | None:
         pairs.setdefault((row["main_name"], row["companion_name"]), []).append(row)
     lead = (
         *sentences(rows),
-        "Treated heads were fitted so that the companion gives no information about the class. "
-        "All heads are evaluated on the same held-out images, by what they were not fitted on. "
-        "Brackets contain 95 % intervals. Weigh smaller gaps against the loss of accuracy.",
+        "Treated heads were fitted so that the companion gives no information about the class. All heads "
+        "are evaluated on the same held-out images, altered in ways that they were not fitted on. Brackets "
+        "contain 95 % intervals. Weigh smaller gaps against the loss of accuracy.",
     )
     treated = tuple(_treated(i, pair, own) for i, (pair, own) in enumerate(pairs.items(), 1))
     return Chapter(

@@ -245,7 +245,7 @@ def _by_head(rows: Sequence[Row]) -> dict[tuple[str, str, str], dict[str, dict[s
 def best_treatment(rows: Sequence[Row]) -> str:
     """Return the treatment with the best verdict among the rows of a pair and model; empty if there is none.
 
-    Among equal verdicts, it is the one after which the gaps sum to the least.
+    Among equal verdicts, the treatment with the smallest sum of gaps is returned.
     """
     treatments: dict[str, dict[str, Row]] = {}
     for row in rows:

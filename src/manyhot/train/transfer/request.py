@@ -113,7 +113,7 @@ class TransferRequest:
             self.notes.append(note)
 
     def keep(self, head: Head, name: str, labels: TransferLabels) -> None:
-        """Write the head of a backbone, and which images were held out."""
+        """Write the head of a backbone, and the table of held-out images."""
         path = self.out / "heads" / Path(predictions_file_name(name)).with_suffix(".safetensors")
         self.written.append(write_head(head, path, call=self.run.call))
         self.heads.append(model_of_head(path, head.backbone))

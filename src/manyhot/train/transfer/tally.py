@@ -64,7 +64,7 @@ class ResampledMetric:
         The interval by the jackknife, for metrics that have one; NaN if there is none. By default, it is the
         value and Student's t, with the standard deviation of the samples as the error.
     draws : ndarray of float, shape (k,)
-        The value of each of several draws of fitting images, of which `value` is the mean; otherwise empty.
+        The value for each draw of images to fit on, if there are several. Their mean is `value`.
     """
 
     value: float
@@ -75,7 +75,7 @@ class ResampledMetric:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the jackknife gives no interval, for too few images or positives."""
+        """Whether the jackknife gives no interval, because there are too few images or positives."""
         return self.ends is not None and bool(np.isnan(self.ends[0]))
 
     @property

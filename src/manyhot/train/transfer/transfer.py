@@ -250,7 +250,7 @@ def _labels(
     labels = TransferLabels.of(states, label, names, request.held.of(names))
     if by_label and not labels.labelled.any():
         raise InputError(
-            "The labels hold no original label.",
+            "The labels contain no original label.",
             do="evaluate label sets with the method multilabel, or fine-tune with teach=sets",
         )
     check_classes(*labels.counts(by_label), labels.classes.keys)

@@ -46,7 +46,7 @@ def place_names(
     *,
     own: Mapping[str, PanelPoint] | None = None,
 ) -> dict[str, tuple[str, PanelPoint]]:
-    """Return the texts of names and their middles, greedily in an order, as far as there is room.
+    """Return the names that fit into the panel, placed greedily in an order, and their centres.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def place_names(
     size : (float, float)
         Width and height of the panel.
     own : Mapping of str to (float, float)
-        Points whose names stand beside them already.
+        Points that already have names beside them.
     """
     taken = np.asfortranarray(np.array([*points.values(), *lines], float).reshape(-1, 2))
     boxes = [_beside_own(name, place, size) for name, place in (own or {}).items()]

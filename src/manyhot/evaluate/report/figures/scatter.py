@@ -237,7 +237,7 @@ def scatter(
     own : sequence of str
         The user's own models, all of which are named.
     first : sequence of str
-        Models that are named first. By default these are the ends of both axes; others are named as far as
+        Models that are named first, by default those at the ends of both axes. Other models are named if
         there is room.
     groups : Mapping of str to str, optional
         The colour of each value of the column ``group``, in the order of the legend.

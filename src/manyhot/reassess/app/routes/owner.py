@@ -63,7 +63,7 @@ def overview(
     owner: VisitingOwner,
     width: _Points | None = None,
 ) -> Response:
-    """Show the progress of the campaign, and its settings; of an audit, which intervals are narrow enough."""
+    """Show the progress and the settings of the campaign and, for an audit, the intervals."""
     return _overview(request, context, owner, width=width)
 
 
@@ -241,7 +241,7 @@ def change_raters(
 
 @owner_routes.post("/crowd", dependencies=changing)
 def post_crowd_link(request: Request, context: ContextDep, owner: VisitingOwner) -> Response:
-    """Make a link for a crowd; an earlier one is no longer valid."""
+    """Create a link for a crowd; an earlier link becomes invalid."""
     link = f"{context.address(request)}/crowd/{context.store.crowd_link()}"
     return _overview(request, context, owner, links=[("crowd", f"{link}?participant=NUMBER")])
 

@@ -23,7 +23,7 @@ rating_routes = APIRouter(
         401: {"description": "no session"},
         403: {"description": "the request did not come from a page of this app"},
         413: {"description": "too large"},
-        429: {"description": "too many requests; Retry-After says when to try again"},
+        429: {"description": "too many requests; try again after the time in Retry-After"},
         503: {"description": "nothing can be stored right now; try again"},
     },
 )
@@ -44,7 +44,7 @@ Milliseconds = Annotated[int, Field(ge=0, lt=1 << 40), BeforeValidator(_whole)]
 
 
 def storable(text: str) -> str:
-    """Return a text that databases keep: no null character, no half of an emoji that a page cut in two."""
+    """Return a text that databases can store, without null characters and halves of split emojis."""
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return whole.replace("\0", "\ufffd")
 
@@ -129,7 +129,7 @@ class Page(BaseModel):
 
 
 class Completion(BaseModel):
-    """What raters of a crowd get at the end."""
+    """The code and the address that raters of a crowd get at the end."""
 
     code: str
     address: str

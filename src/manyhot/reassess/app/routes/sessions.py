@@ -67,7 +67,7 @@ def crowd_invitation(request: Request, token: str, context: ContextDep) -> Respo
 def accept_crowd_invitation(
     request: Request, token: str, context: ContextDep, participant: _FormText = "", consent: _FormText = ""
 ) -> Response:
-    """Begin the session of a participant, who comes back to the same answers by the same link and number."""
+    """Begin the session of a participant; the same link and id always lead to the same answers."""
     if not _agreed(context, consent):
         return _welcome(request, context, f"/crowd/{token}", wrong=_AGREE, participant=participant)
     try:

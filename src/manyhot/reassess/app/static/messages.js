@@ -8,8 +8,8 @@ const TROUBLES = {
   offline: "No connection. Your answers are kept in this browser and will be sent when the connection is back.",
   server: "The server is not working properly. Your answers are kept in this browser and will be sent later.",
   busy: "The server is busy. Your answers are kept in this browser and will be sent shortly.",
-  shut: "The campaign is closed. Answers that have not been sent yet are kept in this browser, and will be sent if it is reopened.",
-  session: "Your session has ended. Open your invitation link again in this browser. Answers that have not been sent yet are kept in this browser, and will be sent after you open the link.",
+  shut: "The campaign is closed. Answers that have not been sent yet are kept in this browser, and will be sent if the campaign is reopened.",
+  session: "Your session has ended. To continue, open your invitation link again in this browser. Answers that have not been sent yet are kept, and will be sent when you open the link.",
   elsewhere: "An invitation link was opened in another tab. Reload this page to continue. Answers that have not been sent yet are kept.",
 };
 
@@ -20,7 +20,7 @@ const EMPTY = {
   limit: ["All done", "You have rated all the images assigned to you. Thank you."],
   stopped: ["Please wait", "Ask the owner of the campaign how to continue."],
   offline: ["No connection", "More images will load when the connection is back."],
-  server: ["The server is not responding", "More images will load when it responds again."],
+  server: ["The server is not responding", "More images will load when the server responds again."],
   busy: ["The server is busy", "More images will load shortly."],
   session: ["Your session has ended", "Open your invitation link again in this browser to continue."],
   elsewhere: ["Opened in another tab", "Reload this page to continue."],

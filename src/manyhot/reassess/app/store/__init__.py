@@ -135,9 +135,9 @@ class Store:
         return changed
 
     def fit_slots(self) -> None:
-        """Give each page as many slots as raters are wanted, a few pages at a time, so that answers get in.
+        """Fit the number of slots of each page to the number of raters, without blocking new answers.
 
-        A thread goes on with what takes more than a second. After a restart, this is to be called again.
+        After one second, a thread continues the work. Call this method again after a restart.
         """
         if self._fit_slots(until=time.monotonic() + _FIT_SECONDS):
             threading.Thread(target=self._fit_slots, name="manyhot-slots", daemon=True).start()
@@ -234,7 +234,7 @@ class Store:
         return self._change(lambda c: accounts.begin_session(c, rater))
 
     def crowd_link(self) -> str:
-        """Make a link by which many can come, and return its token; an earlier link is no longer valid."""
+        """Create a link for a crowd, and return its token; an earlier link becomes invalid."""
         return self._database.write(crowd.make_link)
 
     def is_crowd_link(self, token: str) -> bool:

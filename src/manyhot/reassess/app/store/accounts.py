@@ -196,7 +196,7 @@ def let_go_on(connection: sa.Connection, rater_id: int) -> None:
 
 
 def count_again(connection: sa.Connection, rater_id: int) -> None:
-    """Let the answers of a rater count again, who remains stopped."""
+    """Let the answers of a rater count again; the rater remains stopped."""
     table = schema.raters
     left_out = (table.c.id == rater_id) & (table.c.state == ANSWERS_LEFT_OUT)
     connection.execute(table.update().where(left_out).values(state="stopped"))

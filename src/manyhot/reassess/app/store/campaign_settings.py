@@ -25,7 +25,7 @@ class OwnerSetting:
     ----------
     text, hint : str
     least, most : float
-        The range of a number; of a text, the fewest and the most characters.
+        The range of a number, or of the number of characters of a text.
     """
 
     text: str
@@ -41,7 +41,7 @@ def _asks(default: Any, text: str, hint: str, least: float = 0, most: float = 1)
 
 @dataclass(frozen=True)
 class CampaignSettings:
-    """How a campaign asks its questions, and what raters are told.
+    """Settings for how a campaign asks its questions, and texts for its raters.
 
     Attributes
     ----------
@@ -70,11 +70,11 @@ class CampaignSettings:
     show_label : bool
         Whether raters see the original label.
     instructions, consent, contact : str
-        Texts for raters: how to answer, to what they agree before they begin, and whom they can ask.
+        Texts for raters: how to answer, what they agree to before they begin, and whom they can ask.
     places : int
         Maximum number of raters who come by the link for a crowd; 0 for no limit.
     completion_code, completion_address : str
-        What raters who came by the link for a crowd get at the end: a code, and an address to return to.
+        A code, and an address to return to, which raters who came by the link for a crowd get at the end.
     state : str
         One of `CAMPAIGN_STATES`.
     """
@@ -106,15 +106,15 @@ class CampaignSettings:
     )
     refine_from: int = _asks(0, "Answers before a decision", "0: the number of raters per question", 0, 1000)
     show_label: bool = _asks(False, "Show raters the original label", "this biases their answers")
-    instructions: str = _asks("", "Instructions", "on the first page and behind the question mark", 0, 20_000)
+    instructions: str = _asks("", "Instructions", "shown on the first page and in the help (?)", 0, 20_000)
     consent: str = _asks("", "Consent", "raters agree to this text before they begin", 0, 10_000)
     contact: str = _asks("", "Contact", "whom raters can ask, such as a name and an address", 0, 500)
     places: int = _asks(
-        100, "Places for the crowd", "raters by the link for a crowd; 0: no limit", 0, 1_000_000
+        100, "Places for the crowd", "raters who come by the link for a crowd; 0: no limit", 0, 1_000_000
     )
-    completion_code: str = _asks("", "Completion code", "shown to raters of the crowd at the end", 0, 200)
+    completion_code: str = _asks("", "Completion code", "shown at the end to raters of the crowd", 0, 200)
     completion_address: str = _asks(
-        "", "Address to return to", "of raters of the crowd at the end, such as https://…", 0, 1000
+        "", "Address to return to", "for raters who came by the link for a crowd, such as https://…", 0, 1000
     )
     state: str = "running"
 

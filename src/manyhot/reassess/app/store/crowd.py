@@ -19,7 +19,7 @@ CROWD: Literal["crowd"] = "crowd"
 
 
 def make_link(connection: sa.Connection) -> str:
-    """Make a link and return its token, of which the hash is stored; it replaces an earlier one."""
+    """Create a link and return its token; only the hash is stored. An earlier link becomes invalid."""
     token = secrets.token_urlsafe(32)
     put_value(connection, _KEY, accounts.hashed(token))
     return token
@@ -31,7 +31,7 @@ def is_link(connection: sa.Connection, token: str) -> bool:
 
 
 def join_crowd(connection: sa.Connection, token: str, participant: str) -> Rater | None:
-    """Return the rater of a participant, who is added when coming first; None if the link is not valid.
+    """Return the rater of a participant, adding new participants; None if the link is not valid.
 
     Raises
     ------

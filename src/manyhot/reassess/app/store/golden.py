@@ -111,9 +111,9 @@ def is_due(connection: sa.Connection, rater: Rater, settings: CampaignSettings) 
 
 
 def next_golden_page(connection: sa.Connection, rater: Rater) -> int | None:
-    """Return a golden page that a rater has not seen, in an order of each rater's own; None if there is none.
+    """Return the next golden page for a rater, in a different order for each rater; None if none is left.
 
-    If the order was the same for all, raters could tell each other what comes first.
+    If the order were the same for all, raters could tell each other which pages come first.
     """
     seen = sa.exists().where(_VISITS.c.page_id == _PAGES.c.id, _VISITS.c.rater_id == rater.id)
     pages = connection.scalars(sa.select(_PAGES.c.id).where(_PAGES.c.golden, ~seen)).all()

@@ -26,7 +26,7 @@ class RaterWork:
     pages : int
         Finished pages, golden pages included, without decisions on disagreements.
     accepted : int
-        The same number; 0 if the rater's answers are left out or the rater did not qualify.
+        The same number, or 0 if the rater's answers are left out or the rater did not qualify.
     seconds : float
         Time from the opening of each page to its last answer, up to `MOST_SECONDS` a page.
     golden : int

@@ -45,10 +45,11 @@ def test_the_hook_sees_what_a_pickle_runs(audit):
     assert "control: ran is opened to be written" in audit["control"]
 
 
+CODE_IN_PICKLE = "The pickle was not read, because it contains a name that could run code."
 REFUSED = {
-    "m.npy": "The file holds Python objects (a pickle), which could run code when read; it was not read.",
-    "image_info.pkl": "The pickle contains a name that could run code; it was not read.",
-    "annotations_classify_task.pkl": "The pickle contains a name that could run code; it was not read.",
+    "m.npy": "The file was not read, because it contains Python objects (a pickle), which can run code.",
+    "image_info.pkl": CODE_IN_PICKLE,
+    "annotations_classify_task.pkl": CODE_IN_PICKLE,
     "n01440764/maps.pt": "The file cannot be read.",
     "evil.safetensors": "A head file may name only published weights as its backbone.",
 }

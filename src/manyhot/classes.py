@@ -51,20 +51,21 @@ class ClassList:
     keys : tuple of str, length C
         WordNet ids or folder names. The position of a key is its class id.
     names : tuple of str, length C
-        Readable names; those of ImageNet-1k are unique.
+        Readable names. The names of ImageNet-1k are unique.
     synonyms : tuple of tuple of str, length C
-        Other names, which several classes may share, such as *crane*.
+        Other names, such as *crane*. Several classes may share a synonym.
     definitions : tuple of str, length C
         Definitions; empty if there is none.
     hypernyms : tuple of tuple of str, length C
         The hypernyms of each class as texts such as ``n00015388 animal``, starting with the direct hypernym.
     is_complete : bool
-        Whether these are all classes. False for the names that occur in a file that lists no classes.
+        Whether these are all classes of the data set. False if the names were collected from a file that does
+        not list its classes.
 
     Raises
     ------
     InputError
-        If a key occurs twice or contains a line break, a key or name cannot be encoded as UTF-8, or the
+        If a key occurs twice or contains a line break, if a key or name cannot be encoded as UTF-8, or if the
         columns differ in length.
     """
 
@@ -110,7 +111,7 @@ class ClassList:
 
     @cached_property
     def hash(self) -> str:
-        """The hash that identifies the class list in files, 16 hexadecimal digits.
+        """The hash that identifies the class list in files: 16 hexadecimal digits.
 
         The hash is the beginning of the SHA-256 hash of the keys in order, one per line. Names and
         definitions are not hashed, because they do not change class ids. 64 bits are enough to detect mix-ups
@@ -137,8 +138,8 @@ class ClassList:
     def index(self, key_or_name: str) -> int:
         """Return the class id of a key, a name or a synonym.
 
-        The text is looked up first among the keys, then among the names, then among the names with case
-        ignored and underscores read as spaces, and finally, in the same way, among names and synonyms.
+        The text is looked up among the keys, then among the names. The next look-ups ignore case and read
+        underscores as spaces: first among the names, then among names and synonyms.
 
         Raises
         ------
@@ -155,7 +156,7 @@ class ClassList:
         return min(ids)
 
     def find(self, key_or_name: str) -> int | None:
-        """Return the class id as `index` does, or None if no class or several classes have the name.
+        """Return the class id as `index` does; None if no class or several classes have the name.
 
         A lookup takes a microsecond. If no class has the name, `index` takes thousands of times as long,
         because it searches for similar names.
@@ -165,7 +166,7 @@ class ClassList:
 
     @cached_property
     def descriptions(self) -> Mapping[str, Collection[int]]:
-        """The classes by the texts with which other tools describe them, such as names with synonyms.
+        """The classes by the texts that other tools use for them, such as names with synonyms.
 
         timm and Hugging Face describe a class of ImageNet-1k as ``great white shark, white shark, man-eater,
         …``, and timm's detailed labels add the definition after a colon. The two classes named *crane* have
@@ -257,7 +258,7 @@ def _part_of(whole: ClassList, name: str, keys: Sequence[str]) -> ClassList:
 
 
 def of_outputs(n: int, name: str) -> ClassList:
-    """Return the classes of a network with n unnamed outputs: ImageNet-1k if n is 1000, else 0 to n - 1."""
+    """Return the class list for n unnamed outputs: ImageNet-1k if n is 1000, otherwise 0 to n - 1."""
     return class_list() if n == len(class_list()) else from_keys([str(i) for i in range(n)], name)
 
 
@@ -286,7 +287,7 @@ def from_keys(keys: Sequence[str], name: str = "own classes") -> ClassList:
 def classes_seen(names: Iterable[str], name: str = "own classes") -> ClassList:
     """Return a class list of the distinct names that occur in a file, sorted as strings.
 
-    The list is not complete, because classes that occur on no image are missing.
+    The list may be incomplete, because it lacks classes without images.
 
     Raises
     ------
@@ -302,7 +303,7 @@ def to_json(classes: ClassList) -> dict[str, Any]:
 
 
 def from_json(content: Mapping[str, Any]) -> ClassList:
-    """Return the class list from a dict of `to_json`, or the built-in class list with the same hash.
+    """Return the class list of a dict from `to_json`, or the built-in class list with the same hash.
 
     Raises
     ------
@@ -456,7 +457,7 @@ def family_of(model: str) -> str:
 def pretraining_of(model: str) -> str:
     """Return the data on which a timm model was pretrained before ImageNet-1k, from the tag in its name.
 
-    The result is ``in-1k`` if the tag names no other data. It is empty if the name has no tag, as in versions
+    The result is ``in-1k`` if the tag names no other data, and empty if the name has no tag, as in versions
     of timm before 0.9.
 
     Examples

@@ -73,11 +73,11 @@ def command(
     out : str or InCampaign, optional
         The default of ``--out``. If None, nothing is written unless ``--out`` is given.
     moved : mapping of str to str, optional
-        Options of the previous release that were renamed or moved to another command, each with the new
-        option or command.
+        Options of the previous release that were renamed or moved to another command, with the new option or
+        command.
     streams : bool
-        Whether the events contain all that is to be shown. If so, ``--json`` prints each event as a line
-        while the command runs, and text output does not show `Result.lines` at the end.
+        Whether the events contain the whole output. If so, ``--json`` prints each event as a line while the
+        command runs, and text output does not show `Result.lines` at the end.
     """
 
     def declare(function: Callable[P, R]) -> Verb[P, R]:
@@ -97,7 +97,7 @@ def command(
 
 
 def takes_fields(function: Callable[P, R]) -> Verb[P, R]:
-    """Let a public function that is no command take the fields of its `Flattened` parameter as keywords."""
+    """Let a public function other than a command take the fields of its `Flattened` parameter as keywords."""
 
     @functools.wraps(function)
     def together(*args: P.args, **options: P.kwargs) -> R:

@@ -56,7 +56,7 @@ class ManyhotError(Exception):
         super().__init__("\n".join([_shown(what), *lines]))
 
     def in_a_line(self, where: str = "") -> str:
-        """Return the message as one line. The place is left out if it is `where`."""
+        """Return the message as one line. The place is omitted if it equals `where`."""
         details = [
             f"{key}: {_shown(str(value))}"
             for key, value in self.details.items()
@@ -66,11 +66,11 @@ class ManyhotError(Exception):
         return f"{what} ({'; '.join(details)})" if details else what
 
     def renamed(self, names: Mapping[str, str]) -> ManyhotError:
-        """Return the error with renamed parameters, which are in backticks in all parts of the message."""
+        """Return the error with the parameters in backticks renamed in all parts of the message."""
         return self._with(lambda text: rename_parameters(text, names) if isinstance(text, str) else text)
 
     def with_text(self, old: str, new: str) -> ManyhotError:
-        """Return the error with a text, such as the path of a temporary file, replaced in all its parts."""
+        """Return the error with a text, such as the path of a temporary file, replaced in all parts."""
         return self._with(lambda part: part.replace(old, new) if isinstance(part, str) else part)
 
     def _with(self, change: Callable[[object], object]) -> ManyhotError:
@@ -87,7 +87,7 @@ class ManyhotError(Exception):
 
 
 def rename_parameters(text: str, names: Mapping[str, str]) -> str:
-    """Return a message or a note with other names of the parameters, which are in backticks."""
+    """Return a message or a note with the parameters in backticks renamed."""
     return re.sub(r"`(\w+)`", lambda found: names.get(found[1], found[0]), text)
 
 

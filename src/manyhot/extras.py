@@ -63,7 +63,7 @@ def required(module: str, what: str, install: str = '"manyhot[models]"') -> Any:
     ----------
     module : str
     what : str
-        The feature that needs the module. It is the subject of the message.
+        The feature that needs the module. It becomes the subject of the message.
     install : str
         The argument of pip install.
 
@@ -85,8 +85,8 @@ def required(module: str, what: str, install: str = '"manyhot[models]"') -> Any:
 def missing_extra(error: BaseException) -> MissingExtraError | None:
     """Return an error that names the extra of a missing module, or None for any other error.
 
-    If several extras install the module, the error names the one that the code in the traceback needs,
-    starting at the outermost call.
+    If several extras install the module, the error names the extra that the outermost call in the traceback
+    needs.
     """
     if not isinstance(error, ModuleNotFoundError):
         return None
@@ -126,7 +126,7 @@ def naming_extras(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def public_names(file: str) -> dict[str, str]:
-    """Return the module of each public name as listed in the stub of a package's ``__init__.py``."""
+    """Return the module of each public name that the stub of a package's ``__init__.py`` lists."""
     stub = Path(file).with_suffix(".pyi").read_text(encoding="utf-8")
     lines = [line.split() for line in stub.splitlines() if line.startswith("from manyhot.")]
     return {line[3]: line[1] for line in lines if line[3] != "__version__"}

@@ -24,7 +24,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     OutputError
-        If the file cannot be written, for example because the disk is full or permission is missing.
+        If the file cannot be written, for example because the disk is full or permission is denied.
     """
     path = Path(path)
     check_output_name(path)
@@ -46,7 +46,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def check_output_name(path: Path) -> None:
-    """Raise an error for a path that cannot be written, or that tables cannot hold.
+    """Raise an error for a path that cannot be written or cannot be stored in tables.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def check_output_name(path: Path) -> None:
 
 
 def is_utf8(path: str | os.PathLike[str]) -> bool:
-    """Return whether a path can be encoded as UTF-8, as tables require."""
+    """Return whether a path can be encoded as UTF-8, which tables require."""
     try:
         os.fspath(path).encode()
     except UnicodeEncodeError:
@@ -74,10 +74,9 @@ def is_utf8(path: str | os.PathLike[str]) -> bool:
 
 
 def near_paths(path: Path, n: int = 1) -> list[str]:
-    """Return up to `n` paths beside a missing one whose names are similar, the most similar first.
+    """Return up to `n` paths in the folder of a missing path that have similar names, the most similar first.
 
-    Names are compared without their suffixes and regardless of case: two CSV files are not similar because
-    both are CSV files.
+    Suffixes and case are ignored. Two names are not similar only because both end in ``.csv``.
     """
     try:
         names = [other.name for other in path.parent.iterdir() if is_utf8(other) and other.name != path.name]
@@ -102,7 +101,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Return the folder in ``MANYHOT_CACHE`` or else the default cache folder of the platform."""
+    """Return the folder in ``MANYHOT_CACHE``, by default the cache folder of the platform."""
     chosen = os.environ.get("MANYHOT_CACHE")
     if chosen:
         return Path(chosen).expanduser()
@@ -142,7 +141,7 @@ def write_refused(path: Path, error: OSError) -> OutputError:
 
 @contextlib.contextmanager
 def alone(out: Path, patience: float = 0) -> Iterator[None]:
-    """Lock a folder for one run at a time, and remove files that a killed run left half-written.
+    """Lock a folder for one run at a time, and remove incomplete files of a killed run.
 
     Parameters
     ----------

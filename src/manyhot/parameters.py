@@ -35,7 +35,7 @@ class AtLeast:
 
 @dataclass(frozen=True)
 class Between:
-    """A number from `least` to `most`. `open` excludes the end that it names: ``(``, ``)`` or both."""
+    """A number from `least` to `most`. ``(`` in `open` excludes the lower end, and ``)`` the upper end."""
 
     least: float
     most: float
@@ -70,7 +70,7 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Positional:
-    """A positional argument of the command, although it has a default."""
+    """A positional argument of the command despite its default."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ RESAMPLES = 1000
 class Flattened:
     """Base class of frozen dataclasses with fields that are separate options on the command line.
 
-    Functions take the fields as keywords, too. Former names are fields with ``repr=False``.
+    Functions also take the fields as keywords. Former names are fields with ``repr=False``.
     """
 
     def __repr__(self) -> str:
@@ -158,7 +158,7 @@ def check_one_of(value: object, names: Iterable[str], message: str, *, where: ob
     Raises
     ------
     InputError
-        If the value is not one of `names`, which the message then lists.
+        If the value is not one of `names`. The message lists them.
     """
     names = tuple(names)
     if value not in names:
@@ -185,7 +185,7 @@ def check_share(
     zero, one : bool
         Whether 0 and 1, respectively, are allowed.
     where, got, allowed
-        Parts of the message as in `InputError`. `got` is the value by default, and `allowed` must agree with
+        Parts of the message, as in `InputError`. By default, `got` is the value. `allowed` must agree with
         `zero` and `one`.
 
     Raises

@@ -123,7 +123,7 @@ class Entry:
     Attributes
     ----------
     kind, name : str
-        The kind and the registered name. If `get` bound options, the name is the call string, such as
+        The kind and the registered name. If `get` has set options, the name is the call string, such as
         ``precision@5``.
     function : callable
         The plain function with bound options.
@@ -168,9 +168,8 @@ def register(
     ----------
     kind, name : str
     also : sequence of str
-        Other names that people use, such as ``mAP``. Case does not matter, nor does a hyphen or a space for
-        an underscore. A name that several entries declare is ambiguous: it is an error that lists these
-        entries.
+        Other common names, such as ``mAP``. Case is ignored, and hyphens and spaces are read as underscores.
+        A name that several entries declare is ambiguous and raises an error that lists these entries.
     **about
         Metadata, such as ``better="higher"``.
 
@@ -196,7 +195,7 @@ def register(
 
 
 def entries(kind: str) -> list[Entry]:
-    """Return the entries of a kind: built-ins in the order of `BUILT_IN`, then others."""
+    """Return the entries of a kind: built-ins in the order of `BUILT_IN`, then other entries."""
     load_kind(kind)
     place = {module: i for i, module in enumerate(BUILT_IN[kind])}
     own = [entry for (entry_kind, _), entry in _entries.items() if entry_kind == kind]
@@ -209,7 +208,7 @@ def names(kind: str) -> list[str]:
 
 
 def is_registered(kind: str, name: str) -> bool:
-    """Whether something is registered under this very name, without options."""
+    """Return whether an entry is registered under exactly this name, without options."""
     load_kind(kind)
     return (kind, name) in _entries
 
@@ -246,7 +245,7 @@ def get(kind: str, spec: str) -> Entry:
 
 
 def canonical(kind: str, spec: str) -> str:
-    """Return a call string with the registered name for another name; `spec` itself if there is none."""
+    """Return the call string with the registered name in place of another name; `spec` if there is none."""
     typed, _ = _parse(kind, spec)
     try:
         return _call_string(_find(kind, typed).name, typed, spec)

@@ -21,7 +21,7 @@ from manyhot.run import QUIET, Run
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Result:
-    """Base class of results: tables, and notes on how to read them.
+    """Base class of results, which consist of tables and of notes on how to read them.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Result:
         raise NotImplementedError
 
     def to_json(self) -> Any:
-        """Return the object that ``--json`` prints: rows of each table, with NaN as null, and notes."""
+        """Return the object that ``--json`` prints: the rows of each table (NaN as null) and the notes."""
         rows = {name: [_finite(row) for row in t.to_pylist()] for name, t in self.tables.items()}
         return {**rows, "notes": self.notes}
 
@@ -123,7 +123,7 @@ class Result:
             check_place(cls._paths(out, name)[0], name)
 
     def renamed(self, names: Mapping[str, str]) -> Self:
-        """Return the result with other names of the parameters in its notes, which are in backticks."""
+        """Return the result with the parameters in backticks renamed in its notes."""
         notes = tuple(rename_parameters(note, names) for note in self.notes)
         stored = (
             {"notes": rename_parameters(self.metadata["notes"], names)} if "notes" in self.metadata else {}

@@ -23,9 +23,9 @@ class Run:
         The command line, which is stored in the metadata of files and shown on pages. It is empty for a call
         from Python.
     on_progress : callable, optional
-        Called with the name of the current step, the amount that is done, and the total amount.
+        Called with the name of the current step, the completed amount and the total amount.
     on_event : callable, optional
-        Called with the kind of an event and its values. Commands that run for hours, such as ``predict`` and
+        Called with the kind of an event and its values. Long-running commands, such as ``predict`` and
         ``train``, report their steps as events.
     """
 

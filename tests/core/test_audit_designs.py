@@ -112,7 +112,7 @@ def test_what_a_design_cannot_do():
         "  do:      predict with more models, or set `design` to uniform"
     )
     assert message(lambda: design_by_models("differences", best, 60)) == (
-        "The design compares models.\n"
+        "The design needs models to compare.\n"
         "  got:     one model\n"
         "  allowed: two models or more\n"
         "  do:      pass another model, or set `design` to uniform"
@@ -123,7 +123,7 @@ def test_what_a_design_cannot_do():
         "  do:      set `design` to size or uniform"
     )
     assert message(lambda: design_by_models("best", best, 60)) == (
-        "There is no such design of an audit.\n"
+        "There is no such audit design.\n"
         "  where:   `design`\n"
         "  got:     best\n"
         "  allowed: uniform, size, confidence, active, differences"

@@ -172,7 +172,7 @@ def test_too_small_a_pilot():
     with pytest.raises(InputError) as error:
         design_variance(np.zeros((20, 1)), np.zeros((20, 1)), np.full(20, 0.05), SmallDesign(np.ones(20)))
     assert str(error.value) == (
-        "The pilot has too few images to plan from.\n"
+        "The pilot has too few images for a plan.\n"
         "  got:     20\n"
         "  allowed: at least 30\n"
         "  do:      audit more images, or plan without a pilot"

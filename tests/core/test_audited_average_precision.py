@@ -181,7 +181,7 @@ def test_a_class_with_few_positives_needs_its_first_images():
     for n_first, expected in ((7, ""), (6, "1 of 6 classes have fewer than 5 positives in the sample, ")):
         images = np.concatenate([first[:n_first], others[: 100 - n_first]])
         doubt = doubt_of_classes(people[images], scores, AuditSample(uniform_design(400, 100), images))
-        more = "and fewer than 7 of their 20 images with the highest scores" if expected else ""
+        more = "which contains fewer than 7 of their 20 images with the highest scores" if expected else ""
         assert doubt == expected + more
 
 

@@ -67,4 +67,6 @@ def test_folds_of_fewer_than_two_images_are_refused():
             folds=5,
             rng=np.random.default_rng(),
         )
-    assert str(error.value) == "`folds` does not divide the audited images.\n  got:     5\n  allowed: 2 to 4"
+    assert str(error.value) == (
+        "The images cannot be divided into `folds` folds.\n  got:     5\n  allowed: 2 to 4"
+    )

@@ -109,7 +109,8 @@ def test_impossible_probabilities_are_refused():
         "  where:   image 1 of 4\n"
         "  got:     0, and 1 more\n"
         "  allowed: above 0 and at most 1\n"
-        "  do:      give each image a chance: no audit says anything about images that it never draws"
+        "  do:      give each image a positive probability; "
+        "an audit says nothing about images that it never draws"
     )
     assert "got:     nan" in refused(lambda: AuditDesign(np.array([0.5, np.nan])))
 
@@ -137,9 +138,9 @@ def test_a_sample_that_was_not_drawn_by_the_probabilities_is_refused():
         lambda: AuditSample(stratified, np.array([0, 1, 2, 6]))
     )
     assert refused(lambda: AuditSample(uniform_design(10, 3), np.array([1, 2, 1]))) == (
-        "The audited images are no sample of the images.\n"
+        "The audited images are not a sample of the images.\n"
         "  got:     3 rows, 2 different ones\n"
-        "  allowed: rows of 10 images, each once at most\n"
+        "  allowed: rows of 10 images, each at most once\n"
         "  do:      list each audited image once"
     )
     sample = AuditSample(uniform_design(1000, 100), np.arange(100))
@@ -154,7 +155,7 @@ def test_a_sample_that_was_not_drawn_by_the_probabilities_is_refused():
 
 def test_impossible_sizes_and_shares_are_refused():
     assert refused(lambda: uniform_design(10, 11)) == (
-        "The number of images to audit is impossible.\n  got:     11\n  allowed: 2 to 10"
+        "The number of images to audit is out of range.\n  got:     11\n  allowed: 2 to 10"
     )
     assert "allowed: 4 to 10" in refused(lambda: stratified_design(np.arange(10) % 2, 3))
     assert refused(lambda: active_design(np.ones(4), 2, uniform=0.0)) == (

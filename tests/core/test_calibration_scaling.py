@@ -141,7 +141,7 @@ def test_scores_that_no_softmax_gives(fit):
     ]
     for bad in ([np.inf, 0, 0], [-np.inf] * 3):
         assert message([whole, bad, whole], "logit").splitlines()[:2] == [
-            "The logits have no softmax: a row holds NaN, infinity, or only minus infinity.",
+            "The softmax of the logits is undefined: a row contains NaN, infinity, or only minus infinity.",
             "  where:   image 1",
         ]
     assert message([whole, whole, [1, 0, -np.inf]], "logit").splitlines()[:2] == [
@@ -159,7 +159,7 @@ def test_what_is_scaled_must_have_a_softmax_too(kind):
     )
     bad = case_of(np.full((N, C), np.inf if kind == "logit" else 0.9, np.float32), label[:, None], kind=kind)
     assert refused(lambda: found.apply(bad)).splitlines()[0] in (
-        "The logits have no softmax: a row holds NaN, infinity, or only minus infinity.",
+        "The softmax of the logits is undefined: a row contains NaN, infinity, or only minus infinity.",
         "The probabilities of an image do not add up to 1.",
     )
 

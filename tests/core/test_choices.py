@@ -283,7 +283,7 @@ BAD = {
     "no votes": (lambda: one_coin(Choices(*np.zeros((3, 0), int), 1, 1, 2)), "There are no votes."),
     "unknown raters": (
         lambda: dawid_skene(Choices(ONE, ONE, ONE, 1, 1, 2, are_raters_known=False)),
-        "dawid-skene learns how good each rater is, and it is unknown who gave these votes.\n"
+        "dawid-skene estimates the quality of each rater, but it is unknown who gave these votes.\n"
         "  got:     counts of votes, or votes without raters\n"
         "  do:      use vote-share or majority, or pass votes with their raters",
     ),

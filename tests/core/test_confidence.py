@@ -350,7 +350,7 @@ def test_infinite_logits(row, name):
     labels = LabelSets.from_lists([[0], [0]], 2, label=[0, 0])
     case = Case(labels, np.array([[0], [0]]), np.array([[1, 0], row], np.float32), "logit")
     assert refused(name, case) == (
-        "The logits have no softmax: a row holds NaN, infinity, or only minus infinity.\n"
+        "The softmax of the logits is undefined: a row contains NaN, infinity, or only minus infinity.\n"
         "  where:   row 1\n"
         "  got:     1 of 2 rows\n"
         "  allowed: finite logits; minus infinity for a class that is ruled out\n"

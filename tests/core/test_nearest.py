@@ -267,7 +267,7 @@ ERRORS = {
     ),
     "pairs": (
         lambda: nearest_by_class(A, np.array([0, 0]), B, np.zeros(4, int), 1),
-        "Each row of `pairs` must hold a query and a class.\n  got:     shape (2,)",
+        "Each row of `pairs` must contain a query and a class.\n  got:     shape (2,)",
     ),
     "pair": (
         lambda: nearest_by_class(A, np.array([[0, 0], [2, 0]]), B, np.zeros(4, int), 1),

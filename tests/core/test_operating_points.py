@@ -286,7 +286,7 @@ def test_the_same_seed_gives_the_same_folds():
         ),
         (
             {"at": 0.5},
-            "The largest F1 has no precision or recall to reach.\n  got:     0.5\n"
+            "The goal f1 has no minimum precision or recall.\n  got:     0.5\n"
             "  do:      leave out `at`, or set `goal` to precision or recall",
         ),
         (

@@ -139,7 +139,7 @@ def test_columns_in_any_other_order_are_recognised(weak):
     rng, scores = np.random.default_rng(6), scores + 0.6 * hot  # a mean AUROC of 0.75
     for _ in range(20):
         relation = relate(scored(hot, scores[:, rng.permutation(K)]), orders())
-        assert relation.order == "columns of scores in another order than that of the classes"
+        assert relation.order == "columns of scores in a different order from the classes"
 
 
 def test_classes_that_are_confused_are_no_wrong_order(weak):

@@ -286,7 +286,7 @@ def test_recall_that_is_no_share():
 
 def test_nothing_to_fit_temperatures_on():
     assert error_of("mean-probability(threshold=0.1)", ensemble(label=(-1, -1, -1))) == (
-        "There are no labels to fit temperatures to.\n"
+        "There are no labels for fitting temperatures.\n"
         "  got:     no known label set and no original label\n"
         "  allowed: known label sets or original labels of some of the images"
     )

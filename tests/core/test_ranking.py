@@ -395,7 +395,7 @@ def test_nan_scores(name: str, options: dict[str, bool]) -> None:
     assert str(error.value) == (
         "The scores of 2 answered cells are NaN.\n"
         "  where:   first in row 1, class 0\n"
-        "  allowed: any other number, including infinite ones\n"
+        "  allowed: any number except NaN\n"
         "  do:      fix the overflow in the model, or leave these images out (usable False)"
     )
 

@@ -69,5 +69,5 @@ def test_a_threshold_on_probabilities_is_a_probability():
     assert str(error.value) == (
         "The threshold is not a probability.\n"
         "  got:     -2.5\n"
-        "  allowed: a probability, 0 to 1, also for logits; with link='identity' a score as it is stored"
+        "  allowed: a probability, 0 to 1, also for logits; with link='identity', a score as it is stored"
     )

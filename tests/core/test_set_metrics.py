@@ -270,7 +270,7 @@ def test_a_threshold_that_is_no_number(name: str, threshold: Any) -> None:
     assert str(error.value) == (
         "The threshold is not a number.\n"
         f"  got:     {threshold!r}\n"
-        "  allowed: a probability, 0 to 1, also for logits; with link='identity' a score as it is stored"
+        "  allowed: a probability, 0 to 1, also for logits; with link='identity', a score as it is stored"
     )
 
 
@@ -327,5 +327,6 @@ def test_zero_division_is_0_or_1() -> None:
     with pytest.raises(InputError) as error:
         jaccard(case, link="identity", zero_division=0.5)
     assert str(error.value) == (
-        "The value of two empty sets is 0 or 1.\n  where:   `zero_division`\n  got:     0.5\n  allowed: 0, 1"
+        "The value of two empty sets must be 0 or 1.\n"
+        "  where:   `zero_division`\n  got:     0.5\n  allowed: 0, 1"
     )

@@ -49,7 +49,7 @@ def test_a_class_that_does_not_exist_is_refused():
     with pytest.raises(InputError) as error:
         LabelSets.from_lists([[0, 3], [5]], 5)
     assert str(error.value) == (
-        "A label set holds a class that does not exist.\n  got:     5\n  allowed: 0 to 4"
+        "A label set contains a class that does not exist.\n  got:     5\n  allowed: 0 to 4"
     )
 
 

@@ -537,7 +537,7 @@ def test_what_is_not_a_mirror(tmp_path: Path, name: str, got: str) -> None:
         "The mirror is neither a folder nor a zip archive.\n"
         f"  where:   {tmp_path / name}\n"
         f"  got:     {got}\n"
-        "  allowed: a folder or zip archive in which the entry <host>/<path> holds https://<host>/<path>\n"
+        "  allowed: a folder or zip archive in which the entry <host>/<path> contains https://<host>/<path>\n"
         "  do:      correct MANYHOT_MIRROR, or unset it to download"
     )
 

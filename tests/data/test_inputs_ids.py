@@ -144,7 +144,7 @@ def test_exact_and_unknown_ways():
     with pytest.raises(InputError) as error:
         judged(NAMES, "folders")
     assert str(error.value).startswith(
-        "This is no way to match ids.\n  where:   `match`\n  got:     folders\n"
+        "There is no such way to match ids.\n  where:   `match`\n  got:     folders\n"
     )
 
 

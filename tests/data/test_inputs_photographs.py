@@ -94,7 +94,7 @@ def test_commands_that_need_no_labels(photos):
 
 def test_evaluation_says_that_there_are_no_labels(photos):
     whole = (
-        "The folder holds images without labels.\n"
+        "The folder contains images without labels.\n"
         "  where:   photos\n"
         "  allowed: folders of images, one per class; or label sets in a file\n"
         "  do:      pass label sets, or original labels (manyhot predict --labels); or let people label a "

@@ -153,7 +153,7 @@ def test_an_array_without_rows(folder):
     with pytest.raises(mh.ManyhotError) as error:
         value("labels.csv", {"net": SCORES}, None)
     assert str(error.value) == (
-        "The rows of an array have no image ids, but the labels have.\n"
+        "The labels have image ids, but the rows of an array have none.\n"
         "  where:   net, compared with labels\n"
         "  got:     30 rows\n"
         "  allowed: ids such as 00.jpg, 01.jpg\n"

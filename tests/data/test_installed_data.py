@@ -45,7 +45,7 @@ def test_a_file_of_another_version(monkeypatch, tmp_path):
     with pytest.raises(ChecksumError) as caught:
         catalog.fetch_file("imagenet-x", TOP)
     assert str(caught.value) == (
-        "A file differs from the published one.\n"
+        "A file differs from the published file.\n"
         f"  where:   {path}\n"
         "  got:     sha256 44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\n"
         f"  allowed: sha256 {expected}\n"

@@ -126,7 +126,7 @@ def test_goals_on_the_command_line(files):
         ),
         (
             ("--at", "0.5"),
-            "The largest F1 has no precision or recall to reach.\n  got:     0.5\n"
+            "The goal f1 has no minimum precision or recall.\n  got:     0.5\n"
             "  do:      leave out --at, or set --for to precision or recall",
         ),
     ],

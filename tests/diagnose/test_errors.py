@@ -136,7 +136,7 @@ def test_findings_are_checked(labels):
     at = table.column_names.index("state")
     other = table.set_column(at, "state", pa.array([None, "perhaps", None][: len(table)]))
     assert message(InputError, lambda: check(other, "findings")) == (
-        "The column 'state' of the findings table holds a value that is not allowed.\n"
+        "The column 'state' of the findings table contains a value that is not allowed.\n"
         "  got:     perhaps\n"
         "  allowed: no, unclear, yes"
     )
@@ -253,8 +253,8 @@ def test_out_of_vocabulary(labels):
         ("6.jpg", "model-failure", None),
     ]
     caution = (
-        "out-of-vocabulary finds unusual images, and objects without a class are hardly more frequent in "
-        "them than in other images"
+        "out-of-vocabulary finds unusual images; objects without a class are hardly more frequent in them "
+        "than in other images"
     )
     assert caution in found.notes
     none = sort(labels, [ranks(1)], classes=PETS, similar=near, neighbours=index, min_confidence=None)
@@ -393,7 +393,7 @@ def test_infinite_logits_are_refused(labels):
     scores[:, 4] = [3, np.inf, 9]
     dense = Predictions(IDS[:3], "m", scores=scores, score_kind="logit")
     assert message(InputError, lambda: sort(labels, [dense])) == (
-        "The logits have no softmax: a row holds NaN, infinity, or only minus infinity.\n"
+        "The softmax of the logits is undefined: a row contains NaN, infinity, or only minus infinity.\n"
         "  where:   m, image 1.jpg\n"
         "  got:     1 of 3 rows\n"
         "  allowed: finite logits; minus infinity for a class that is ruled out\n"

@@ -130,7 +130,8 @@ def test_a_probability_of_0_is_refused(tmp_path):
         "  where:   image 5 of 400\n"
         "  got:     0\n"
         "  allowed: above 0 and at most 1\n"
-        "  do:      give each image a chance: no audit says anything about images that it never draws"
+        "  do:      give each image a positive probability; "
+        "an audit says nothing about images that it never draws"
     )
 
 

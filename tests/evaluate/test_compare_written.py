@@ -197,7 +197,7 @@ def test_a_folder_without_results(tmp_path):
     with pytest.raises(InputError) as error:
         report_folder(tmp_path)
     assert str(error.value) == (
-        "The folder holds no results.\n"
+        "The folder contains no results.\n"
         f"  where:   {tmp_path}\n"
         "  allowed: a folder with results.parquet, written by manyhot evaluate or manyhot compare"
     )
@@ -271,7 +271,7 @@ def test_a_folder_of_two_runs_is_noticed(two, tmp_path):
     with pytest.raises(InputError) as error:
         report_folder(tmp_path / "one")
     assert str(error.value) == (
-        "The folder holds tables of two runs: one was interrupted, or two ran at the same time.\n"
+        "The folder contains tables of two runs: one was interrupted, or both ran at the same time.\n"
         f"  where:   {tmp_path / 'one' / 'drops.parquet'}\n"
         "  do:      run the command again with another folder"
     )
@@ -335,7 +335,7 @@ def test_a_file_where_the_report_would_be(two, tmp_path):
 
 def test_a_folder_of_published_tables(two, tmp_path):
     assert manyhot("compare", ".", cwd=tmp_path, code=3).stderr == (
-        "Error: The folder holds no results.parquet.\n"
+        "Error: The folder contains no results.parquet.\n"
         "  where:   .\n"
         "  got:     a.csv, b.csv\n"
         "  do:      pass its files: ./*.csv\n"

@@ -173,7 +173,7 @@ def test_the_rows_of_an_array_are_never_matched_with_ids_that_look_like_their_nu
     ids = [f"{i}.jpg" for i in ROWS]
     labels = mh.as_labels(pd.DataFrame(HOT[ROWS], ids, CLASSES))
     assert message(lambda: mh.evaluate(labels, SCORES[ROWS]), MatchError) == (
-        "The rows of an array have no image ids, but the labels have.\n"
+        "The labels have image ids, but the rows of an array have none.\n"
         "  where:   model, compared with labels\n"
         "  got:     60 rows\n"
         "  allowed: ids such as 0.jpg, 1.jpg\n"

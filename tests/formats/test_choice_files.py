@@ -128,7 +128,7 @@ def test_counts_in_a_column_without_a_name(tmp_path):
         read_votes(tmp_path / "counts.parquet", format="counts")
     assert str(error.value) == (
         f"A column has no name.\n  where:   {tmp_path / 'counts.parquet'}\n"
-        "  allowed: the name of a class for each one"
+        "  allowed: a class name for each column"
     )
 
 
@@ -152,7 +152,7 @@ def test_counts_of_too_many_votes(tmp_path):
     with pytest.raises(InputError) as error:
         read_votes(path, format="counts")
     assert str(error.value) == (
-        f"The counts stand for too many votes.\n  where:   {path}\n"
+        f"The counts add up to too many votes.\n  where:   {path}\n"
         "  got:     1,000,003 votes, 1,000,001 of them in row 1\n"
         "  allowed: up to 50,000,000, and up to 1,000,000 on one image\n"
         "  do:      check that these are counts; to evaluate against them, pass them as labels instead"
@@ -242,7 +242,7 @@ CASES = {
     "answers without a class": (
         "task,worker,label\na,x,yes\na,y,no\n",
         None,
-        "A task does not name an image and a class.\n  where:   {path}\n  got:     a\n"
+        "A task does not consist of an image and a class.\n  where:   {path}\n  got:     a\n"
         "  allowed: an image id, ':' and a class, such as photo.jpg:65\n"
         "  do:      pass the separator in `format`: \"crowd-kit(separator='|')\"; "
         "if labels are classes, pass `format`=choices",
@@ -250,21 +250,21 @@ CASES = {
     "classes or counts": (
         "image_id,cat,dog\na,2,0\n",
         None,
-        "The numbers in this table may be classes, one column per rater, or counts, one column per class.\n"
+        "The numbers in this table may be classes (one column per rater) or counts (one column per class).\n"
         "  where:   {path}\n  got:     the columns image_id, cat, dog\n"
         "  do:      pass the format `rater-columns` or `counts` as `format`",
     ),
     "no counts": (
         "image_id,cat,dog\na,2,0.5\n",
         "counts",
-        "This is not a count.\n  where:   {path}, row 0, class 1\n  got:     0.5\n"
+        "A cell is not a count.\n  where:   {path}, row 0, class 1\n  got:     0.5\n"
         "  allowed: whole numbers of at least 0\n"
         "  do:      if these are shares, pass the number of votes on an image: counts(votes=50)",
     ),
     "negative": (
         "image_id,cat,dog\na,3,-1\n",
         "counts",
-        "This is not a count.\n  where:   {path}, row 0, class 1\n  got:     -1\n"
+        "A cell is not a count.\n  where:   {path}, row 0, class 1\n  got:     -1\n"
         "  allowed: whole numbers of at least 0\n"
         "  do:      if these are shares, pass the number of votes on an image: counts(votes=50)",
     ),
@@ -277,7 +277,7 @@ CASES = {
     "shares of other numbers of votes": (
         "image_id,cat,dog\na,0.5,0.5\n",
         "counts(votes=3)",
-        "A share is not that of a whole number of votes.\n  where:   {path}, row 0, class 0\n"
+        "A share does not correspond to a whole number of votes.\n  where:   {path}, row 0, class 0\n"
         "  got:     0.5, which is 1.5 of 3 votes\n  allowed: multiples of 1 / votes\n"
         "  do:      pass the number of votes on an image as `votes`",
     ),
@@ -311,7 +311,7 @@ def test_classes_that_are_not_in_the_list(tmp_path):
     with pytest.raises(ManyhotError) as error:
         read_votes(path, classes=from_keys(["cat", "owl"]))
     assert str(error.value) == (
-        f"There are votes for classes that are not in the class list.\n  where:   {path}\n"
+        f"Some votes are for classes that are not in the class list.\n  where:   {path}\n"
         "  got:     7 in 1 of 2 votes\n  allowed: 0 to 1\n"
         "  do:      pass the list of all classes as `classes`"
     )

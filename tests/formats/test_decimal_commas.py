@@ -30,7 +30,7 @@ def test_commas_that_may_separate_thousands_are_refused(tmp_path, message):
     path = tmp_path / "model.csv"
     path.write_text("image_id;boat;car\na.jpg;1,234;2,345\nb.jpg;3,456;4,567\n")
     assert message(lambda: mh.read_predictions(path)) == (
-        "The commas in a column may be decimal commas or separate thousands.\n"
+        "The commas in a column may be decimal commas or thousands separators.\n"
         f"  where:   {path}, column boat\n"
         "  got:     1,234\n"
         "  allowed: numbers with decimal points, such as 0.5, or with decimal commas and no thousands\n"
@@ -45,7 +45,7 @@ def test_utf_16_is_named(encoding, tmp_path, message):
     path.write_bytes((start + "image_id,labels\na.jpg,cat\n").encode(encoding))
     for read in (mh.read_labels, mh.read_predictions, mh.read_images):
         assert message(lambda read=read: read(path)) == (
-            "The file is in UTF-16; it was not read.\n"
+            "The file was not read, because it is in UTF-16.\n"
             f"  where:   {path}\n"
             "  allowed: text in UTF-8\n"
             "  do:      save it as UTF-8, for example as 'CSV UTF-8' in Excel, or with iconv -f UTF-16 "

@@ -117,7 +117,7 @@ def test_dense_predictions(tmp_path):
             "This is not a confidence.\n  where:   {}, sample 0\n  got:     1.5\n  allowed: 0 to 1",
         ),
         (several(("cat",)), "A prediction has no confidence.\n  where:   {}, sample 0\n  got:     'cat'"),
-        (several((7, 0.5)), "This is not a label.\n  where:   {}, sample 0\n"),
+        (several((7, 0.5)), "An entry is not a label.\n  where:   {}, sample 0\n"),
     ],
 )
 def test_predictions_that_are_refused(tmp_path, message, value, said):
@@ -154,7 +154,7 @@ def test_tags_that_are_refused(tmp_path, message):
     table = pa.table({"kind": ["x"], "image_id": ["z.jpg"]})
     to = f"fiftyone-samples(samples={str(path)!r})"
     assert message(lambda: save(table, tmp_path / "t.json", to, holds="findings"), MatchError) == (
-        f"No finding is on an image of the samples.\n  where:   {path}\n"
+        f"No finding is about an image of the samples.\n  where:   {path}\n"
         "  got:     images such as a.jpg, b.jpg\n  allowed: images such as z.jpg"
     )
     assert message(lambda: save(table, tmp_path / "t.json", "fiftyone-samples", holds="findings")) == (

@@ -227,7 +227,7 @@ def test_pickles_are_never_executed(tmp_path, rows, suffix, kind):
     else:
         np.savez(path, classes=np.array([Bomb()], object))
     assert message(lambda: read_predictions(path, rows=rows)) == (
-        "The file holds Python objects (a pickle), which could run code when read; it was not read.\n"
+        "The file was not read, because it contains Python objects (a pickle), which can run code.\n"
         f"  where:   {path}\n"
         "  allowed: arrays of numbers, and of text for ids\n"
         "  do:      save it again with numpy.save(…, allow_pickle=False)"
@@ -251,7 +251,10 @@ def test_truncated_files(tmp_path, rows, suffix, keep):
     names = {"npy": "NumPy", "npz": "NumPy", "parquet": "Parquet"}
     # A file cut inside its first bytes is not known to be of its kind; nothing but its name says so.
     assert text.startswith(
-        (f"The file is not a complete {names[suffix]} file.\n", "The file holds Python objects")
+        (
+            f"The file is not a complete {names[suffix]} file.\n",
+            "The file was not read, because it contains Python objects",
+        )
     )
     assert f"\n  where:   {path}" in text
 
@@ -478,7 +481,7 @@ def test_class_list_in_another_order_than_it_says(tmp_path):
     path = tmp_path / "c.csv"
     path.write_text("class_id,key\n1,a\n0,b\n")
     assert message(lambda: read_classes(path)) == (
-        "The column 'class_id' of a class list does not number its rows from 0.\n"
+        "The column 'class_id' of a class list does not count the rows from 0.\n"
         f"  where:   {path}\n"
         "  got:     1, 0\n"
         "  allowed: 0, 1, 2, …"
@@ -532,7 +535,7 @@ def test_huge_classes_do_not_wrap_around(tmp_path):
 def test_an_empty_score(tmp_path):
     (tmp_path / "p.csv").write_text("image_id,class_id,score\na,1,0.5\na,2,\n")
     assert message(lambda: read_predictions(tmp_path / "p.csv")) == (
-        f"A list of scores holds an empty value.\n  where:   {tmp_path / 'p.csv'}\n  allowed: numbers"
+        f"A list of scores contains an empty value.\n  where:   {tmp_path / 'p.csv'}\n  allowed: numbers"
     )
 
 

@@ -187,7 +187,7 @@ def test_columns_that_leave_it_open(tmp_path, message):
     assert len(read_labels(path, classes=from_keys(("cat",)))) == 20
     path.write_text("image_id,cat,dog,weight\na,1,0,0.5\nb,0,1,2.5\n")
     assert message(lambda: read_labels(path)) == (
-        "The table contains columns of 0 and 1 and of fractions, so its classes are unclear.\n"
+        "The table contains columns of 0 and 1 and columns of fractions, so its classes are ambiguous.\n"
         f"  where:   {path}\n"
         "  got:     0 and 1 in cat, dog; fractions in weight\n"
         "  do:      pass the class list as `classes`, or the file as predictions if these are scores"
@@ -199,7 +199,7 @@ def test_columns_that_leave_it_open(tmp_path, message):
         "  allowed: 1, 0, -1 or nothing"
     )
     assert message(lambda: read_labels(path, classes=from_keys(("horse",), "mine"))) == (
-        "No column is a class of the class list.\n"
+        "No column is named after a class of the class list.\n"
         f"  where:   {path}\n"
         "  got:     columns cat, dog\n"
         "  allowed: keys and names of mine, such as horse"
@@ -278,7 +278,7 @@ def test_labels_and_scores_are_never_confused(tmp_path, seed):
         with pytest.raises(ValueError, match="does not hold labels"):
             read_labels(path)
     else:
-        with pytest.raises(ValueError, match="of 0 and 1 and of fractions"):
+        with pytest.raises(ValueError, match="of 0 and 1 and columns of fractions"):
             read_labels(path)
 
 
@@ -306,7 +306,7 @@ def test_scores_that_leave_it_open(tmp_path, message):
     path = tmp_path / "m.csv"
     path.write_text("image_id,cat,dog,patient\na,0.5,0.25,17\nb,0.5,1,18\n")
     assert message(lambda: read_predictions(path)) == (
-        "The table contains columns of fractions and of whole numbers, so its classes are unclear.\n"
+        "The table contains columns of fractions and of whole numbers, so its classes are ambiguous.\n"
         f"  where:   {path}\n"
         "  got:     whole numbers in patient\n"
         "  do:      drop the columns that are not scores, or pass the class list as `classes`"

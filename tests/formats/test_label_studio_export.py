@@ -250,7 +250,7 @@ BROKEN = {
     ),
     "yes and maybe": (
         put("result", [result("classes", "cat"), result("maybe", "cat")]),
-        f"A class has both the answer yes and the answer maybe.\n  where:   {ONE}\n  got:     cat\n"
+        f"A class has both answers, yes and maybe.\n  where:   {ONE}\n  got:     cat\n"
         "  do:      correct the annotation in Label Studio and export the project again",
     ),
     "unknown question": (
@@ -261,7 +261,7 @@ BROKEN = {
     ),
     "no choices": (
         put("result", [{"from_name": "classes", "type": "rating", "value": {"rating": 3}}]),
-        f"A result holds no choices.\n  where:   {ONE}\n  got:     type 'rating', value {{'rating': 3}}\n"
+        f"A result contains no choices.\n  where:   {ONE}\n  got:     type 'rating', value {{'rating': 3}}\n"
         "  allowed: type 'choices', and a value with a list 'choices'",
     ),
     "result of another kind": (
@@ -283,12 +283,12 @@ BROKEN = {
     ),
     "a task twice": (
         lambda content: content[1].__setitem__("id", 1),
-        "The file holds the same task twice.\n  where:   {path}, task 1\n"
+        "The file contains the same task twice.\n  where:   {path}, task 1\n"
         "  do:      remove one of the two, or export the project again",
     ),
     "an annotation twice": (
         lambda content: content[1]["annotations"][0].__setitem__("id", 11),
-        "The file holds the same annotation twice.\n  where:   {path}, task 2, annotation 11\n"
+        "The file contains the same annotation twice.\n  where:   {path}, task 2, annotation 11\n"
         "  do:      remove one of the two, or export the project again",
     ),
     "an id that is none": (
@@ -340,10 +340,10 @@ BROKEN = {
     ),
     "nothing shown": (
         lambda content: content[0]["data"].pop("classes"),
-        "The classes that were shown are unknown, so a missing answer cannot count as no.\n"
+        "It is unknown which classes were shown, so a missing answer cannot count as no.\n"
         "  where:   {path}, task 1\n"
         "  got:     no list in the field 'classes' of the task's data\n  allowed: image\n"
-        "  do:      pass the name of the field, or declare that all classes were shown, in `format`: "
+        "  do:      pass the name of the field in `format`, or declare that all classes were shown: "
         "\"label-studio(asked='*')\"",
     ),
     "shown twice": (

@@ -97,7 +97,7 @@ def test_a_written_table_stays_exclusive(tmp_path):
     check(read_labels(write_labels(labels, tmp_path / "l.parquet")), SHARES, [[4] * 3] * 3)
     (source,) = open_labels(tmp_path / "l.parquet")
     assert source.misfits.remarks == [
-        "the labels are votes for one class per image: p is the share of the votes, and the label set is the "
+        "the labels are votes for one class per image; p is the share of the votes, and the label set is the "
         "class with the most votes"
     ]
 
@@ -160,15 +160,15 @@ BAD = [
     (
         [[0.5, 0.5], [0.9, 0.1]],
         None,
-        "The labels are not a matrix of 0 and 1, and it is unclear what their numbers are.\n"
+        "The labels are not a matrix of 0 and 1, and the meaning of their numbers is unclear.\n"
         "  where:   labels\n  got:     4 numbers other than 0, 1 and -1, such as 0.5\n"
         "  allowed: 0, 1 and -1; or counts of votes\n"
-        "  do:      pass what they are as `label_values`: counts, shares or p; pass scores as predictions",
+        "  do:      pass `label_values` as counts, shares or p; pass scores as predictions",
     ),
     (
         [[0.5, 0.5]],
         "votes",
-        "The numbers of labels have no such meaning.\n  where:   labels\n  got:     votes\n"
+        "There is no such kind of label values.\n  where:   labels\n  got:     votes\n"
         "  allowed: states, counts, shares, p",
     ),
 ]
@@ -190,5 +190,5 @@ def test_other_formats_have_no_values(tmp_path):
         "  got:     label_values=counts\n"
         "  allowed: a table with one column of numbers per class, or an array"
     )
-    with pytest.raises(InputError, match="Only a matrix of numbers"):
+    with pytest.raises(InputError, match="applies only to a matrix of numbers"):
         as_labels([[0], [1]], n_classes=2, label_values="counts")

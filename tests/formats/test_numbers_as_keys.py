@@ -73,8 +73,8 @@ def test_numbers_that_may_be_both(tmp_path):
     with pytest.raises(InputError) as error:
         read_images(tmp_path / "labels.csv", classes=KEYS)
     assert str(error.value) == (
-        "The numbers may be keys of classes, or their places in the class list.\n"
+        "The numbers may be keys of classes or positions in the class list.\n"
         f"  where:   {tmp_path / 'labels.csv'}, column label\n"
-        "  got:     1, which is the key of one class and the place of another, as are all other numbers\n"
+        "  got:     1, the key of one class and the position of another, as are all other numbers\n"
         "  do:      write the names of the classes instead"
     )

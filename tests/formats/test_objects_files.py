@@ -201,7 +201,7 @@ def test_bad_input(tmp_path, voc):
         "  allowed: masks of images such as a.jpg"
     )
     assert error(path, masks=path) == (
-        "The file holds no masks.\n"
+        "The file contains no masks.\n"
         f"  where:   {path}\n"
         f"  got:     {', '.join(ROWS)}\n"
         "  allowed: a folder of PNGs; or Parquet with image_id and mask_png or mask"

@@ -102,7 +102,7 @@ def test_made_up_scores(tmp_path):
 def test_scores_alone(tmp_path, message):
     path = write_scores(tmp_path)
     assert message(lambda: read_labels(path)) == (
-        "The labels of images that were not rated are missing; they are in real.json.\n"
+        "The labels of images that were not rated are missing. They are in real.json.\n"
         f"  where:   {path}\n"
         "  got:     no real.json in this folder\n"
         "  do:      put real.json of the same release into this folder, as in the catalogue's imagenet-real"
@@ -187,7 +187,9 @@ def test_members_that_are_no_arrays(tmp_path, message):
 def test_pickled_scores_are_not_loaded(tmp_path, message):
     path = tmp_path / "scores.npz"
     np.savez(path, tensor=np.array([object()]), info=np.array([["a", "1"]]))
-    assert message(lambda: read_labels(path)).startswith("The file holds Python objects (a pickle)")
+    assert message(lambda: read_labels(path)).startswith(
+        "The file was not read, because it contains Python objects"
+    )
 
 
 ANNOTATIONS = {
@@ -253,7 +255,7 @@ def test_strange_annotations(tmp_path, message, annotation, got):
     name = "ILSVRC2012_val_00000001.JPEG"
     path.write_text(json.dumps({"initial_annots": {name: annotation}, "problematic_images": {}}))
     assert message(lambda: read_labels(path)) == (
-        f"This is not an annotation of an image.\n  where:   {path}, image {name}\n"
+        f"An entry is not an annotation of an image.\n  where:   {path}, image {name}\n"
         f"  got:     {got}\n  allowed: lists of WordNet ids under correct, unclear and wrong"
     )
 
@@ -362,17 +364,17 @@ def test_rows_of_tfds_that_hold_other_things(tmp_path, message, column, values, 
     [
         (
             {"correct_multi_labels": [[3, None], []]},
-            "A list of classes holds an empty value.\n  where:   {}, column correct_multi_labels\n"
+            "A list of classes contains an empty value.\n  where:   {}, column correct_multi_labels\n"
             "  allowed: whole numbers, 0 to 999",
         ),
         (
             {"is_problematic": [0, 1]},
-            "This is not a column of true and false.\n  where:   {}, column is_problematic\n"
+            "A column does not contain only true and false.\n  where:   {}, column is_problematic\n"
             "  got:     int64\n  allowed: bool",
         ),
         (
             {"file_name": [b"\xff", b"b"]},
-            "This is not a column of image names.\n  where:   {}, column file_name\n"
+            "The column does not contain image names.\n  where:   {}, column file_name\n"
             "  got:     binary (Invalid UTF8 payload)\n  allowed: text in UTF-8",
         ),
     ],

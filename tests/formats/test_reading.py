@@ -168,7 +168,7 @@ def test_keys_that_stand_twice(tmp_path, message, kind):
     path = tmp_path / name
     path.write_text(text.format(FIRST[kind]))
     assert message(lambda: read(path)) == (
-        f"The JSON holds a key twice.\n  where:   {path}\n  got:     {FIRST[kind]!r}\n"
+        f"The JSON contains a key twice.\n  where:   {path}\n  got:     {FIRST[kind]!r}\n"
         "  allowed: each key once\n  do:      make it again, or remove one of the two"
     )
 
@@ -179,10 +179,11 @@ def test_half_characters(tmp_path, message, kind):
     path = tmp_path / name
     path.write_text(text.format("\\ud800" + "x" * 30))
     said = message(lambda: read(path)).splitlines()
-    assert said[:2] == ["A text holds a lone surrogate, which is half of a character.", f"  where:   {path}"]
+    surrogate = "A text contains a lone surrogate, which is half of a character."
+    assert said[:2] == [surrogate, f"  where:   {path}"]
     assert said[2].endswith("\\ud800" + "x" * 19 + "'")
     assert said[3:] == [
-        "  allowed: characters that UTF-8 can hold",
+        "  allowed: characters that UTF-8 can encode",
         "  do:      make or fetch it again",
     ]
 
@@ -265,7 +266,8 @@ def test_a_null_in_a_list_of_our_own(tmp_path, message):
     path = tmp_path / "l.parquet"
     pq.write_table(pa.table(OWN | {"classes": [[None], [2]]}), path)
     assert message(lambda: read_labels(path)) == (
-        "A list of classes holds an empty value.\n  where:   l, image a\n  allowed: whole numbers, 0 to 999"
+        "A list of classes contains an empty value.\n"
+        "  where:   l, image a\n  allowed: whole numbers, 0 to 999"
     )
 
 

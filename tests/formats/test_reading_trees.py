@@ -101,7 +101,7 @@ def test_folder_of_no_kind(tmp_path, message):
         "  got:     a folder of no known format\n  allowed: "
     )
     assert message(lambda: read_labels(tmp_path, format="image-folder")) == (
-        f"The folder holds no folders of images.\n  where:   {tmp_path}\n  allowed: one folder per class, "
+        f"The folder contains no folders of images.\n  where:   {tmp_path}\n  allowed: one folder per class, "
         "with .jpg, .jpeg, .png, .webp, .bmp, .gif, .tif, .tiff, .ppm, .pgm"
     )
     assert message(lambda: read_predictions(tmp_path)) == (
@@ -130,7 +130,7 @@ def test_folder_of_splits(tmp_path, message, files, got):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
     assert message(lambda: read_labels(tmp_path)) == (
-        f"The folder holds splits, each with folders of images.\n  where:   {tmp_path}\n  got:     {got}\n"
+        f"The folder contains splits, each with folders of images.\n  where:   {tmp_path}\n  got:     {got}\n"
         f"  allowed: one folder per class\n  do:      pass the folder of a split, such as "
         f"{tmp_path / got.partition(',')[0]}"
     )
@@ -413,7 +413,7 @@ def test_names_that_are_no_list(tmp_path, message, kind, names):
     else:
         to_parquet(path, rows(), features)
     assert message(lambda: read_labels(path)) == (
-        f"The names of a feature are not a list.\n  where:   {path}, feature labels\n"
+        f"The class names of a feature are not a list.\n  where:   {path}, feature labels\n"
         "  allowed: a list with the name of each class"
     )
 
@@ -447,7 +447,7 @@ def test_a_column_that_is_none_of_images(tmp_path, message):
     path = save_to_disk(tmp_path / "d", table, {"image": {"_type": "Image"}, "label": LABEL})
     file = path / "data-00000-of-00001.arrow"
     assert message(lambda: read_labels(path)) == (
-        f"This is not a column of images.\n  where:   {file}, column image\n  got:     string\n"
+        f"The column does not contain images.\n  where:   {file}, column image\n  got:     string\n"
         "  allowed: a struct with `path`"
     )
 
@@ -502,7 +502,7 @@ def test_a_null_within_a_list(tmp_path, message):
     table = pa.table({"image_id": ["a", "b"], "labels": [[0, None], [1]]})
     path = to_parquet(tmp_path / "d.parquet", table, features)
     assert message(lambda: read_labels(path)) == (
-        f"A list of classes holds an empty value.\n  where:   {path}, column labels\n"
+        f"A list of classes contains an empty value.\n  where:   {path}, column labels\n"
         "  allowed: whole numbers, 0 to 2"
     )
 

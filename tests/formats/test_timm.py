@@ -197,7 +197,7 @@ def test_a_list_of_labels_is_no_output_of_timm(tmp_path):
 
 
 NO_CLASS = "This is not a class.\n  where:   {}, column index\n  got:     {}\n  allowed: 0 to 999"
-NO_NAMES = "This is not a column of image names.\n  where:   {}, column filename\n  got:     {}\n"
+NO_NAMES = "The column does not contain image names.\n  where:   {}, column filename\n  got:     {}\n"
 NO_NAMES += "  allowed: text in UTF-8"
 
 
@@ -224,7 +224,7 @@ def test_outputs_without_images(tmp_path, message, name, text):
 
 
 OTHER = (
-    "A column does not hold {0}.\n  where:   {1}, column {2}\n  got:     {3}\n"
+    "A column does not contain {0}.\n  where:   {1}, column {2}\n  got:     {3}\n"
     "  allowed: {0}, or one list of them per image"
 )
 

@@ -160,7 +160,7 @@ class Calls:
 
 
 REFUSED = (
-    "The pickle contains a name that could run code; it was not read.\n"
+    "The pickle was not read, because it contains a name that could run code.\n"
     "  where:   {}\n"
     "  got:     {}\n"
     "  allowed: a pandas.DataFrame of numbers and texts\n"
@@ -257,17 +257,16 @@ def test_a_huge_file(tmp_path, message):
         file.write(b"\x80")
         file.truncate(MAX_PICKLE_BYTES + 1)
     assert message(lambda: read_images(path)) == (
-        "The pickle is larger than any published pickle; it was not read.\n"
+        "The pickle was not read, because it is larger than any published pickle.\n"
         f"  where:   {path}\n  got:     8 MiB\n  allowed: 8 MiB"
     )
 
 
 LATER = (
-    "The pickle was written by a later version of pandas or NumPy than the published files; it was not "
-    "read.\n"
-    "  where:   {}\n  got:     {}, which the published files do not contain\n"
-    "  allowed: a pandas.DataFrame as it was written in 2020\n"
-    "  do:      use the published file, whose checksum is in the catalogue"
+    "The pickle was not read, because its version of pandas or NumPy is later than in the published "
+    "files.\n  where:   {}\n  got:     {}, which the published files do not contain\n  allowed: a "
+    "pandas.DataFrame as it was written in 2020\n  do:      use the published file, whose checksum is in the "
+    "catalogue"
 )
 
 

@@ -51,12 +51,12 @@ def test_own(tmp_path):
     [
         (
             "[1, 2]",
-            "The file holds no superclasses.\n  where:   {path}\n  got:     [1, 2]\n"
+            "The file contains no superclasses.\n  where:   {path}\n  got:     [1, 2]\n"
             '  allowed: an object such as {{"dogs": [151, 152], "birds": [7, 8]}}',
         ),
         (
             "{}",
-            "The file holds no superclasses.\n  where:   {path}\n  got:     {{}}\n"
+            "The file contains no superclasses.\n  where:   {path}\n  got:     {{}}\n"
             '  allowed: an object such as {{"dogs": [151, 152], "birds": [7, 8]}}',
         ),
         (
@@ -114,7 +114,7 @@ def test_nothing_of_a_pickle_is_run(tmp_path, capfd):
     header = b"\x93NUMPY\x01\x00" + (10).to_bytes(2, "little") + b"{}       \n"
     path.write_bytes(header + pickle.dumps(Evil()))
     assert message(InputError, lambda: read_superclasses(path, 3, None)) == (
-        "The pickle contains a name that could run code; it was not read.\n"
+        "The pickle was not read, because it contains a name that could run code.\n"
         f"  where:   {path}\n"
         f"  got:     {os.system.__module__}.system\n"
         "  allowed: an ordered dict of lists of whole numbers\n"

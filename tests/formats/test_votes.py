@@ -169,12 +169,12 @@ def crowd_kit(path, task, label="yes"):
 BAD = {
     "unknown answers": (
         lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"answer": ["yes", "1", "dunno", "no"]})),
-        "This is not an answer.\n  where:   {folder}/v.csv\n  got:     '1' in 2 of 4 rows\n"
+        "A value is not an answer.\n  where:   {folder}/v.csv\n  got:     '1' in 2 of 4 rows\n"
         "  allowed: no, maybe, yes\n  do:      use these words; numbers are not interpreted",
     ),
     "answers as numbers": (
         lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"answer": [1, 0, 0, 1]})),
-        "This is not an answer.\n  where:   {folder}/v.csv\n  got:     '1' in 4 of 4 rows\n"
+        "A value is not an answer.\n  where:   {folder}/v.csv\n  got:     '1' in 4 of 4 rows\n"
         "  allowed: no, maybe, yes\n  do:      use these words; numbers are not interpreted",
     ),
     "an unknown class": (
@@ -218,7 +218,7 @@ BAD = {
     ),
     "a task without a class": (
         lambda p: read_votes(crowd_kit(p / "k.csv", "a.jpg")),
-        "A task does not name an image and a class.\n  where:   {folder}/k.csv\n  got:     a.jpg\n"
+        "A task does not consist of an image and a class.\n  where:   {folder}/k.csv\n  got:     a.jpg\n"
         "  allowed: an image id, ':' and a class, such as photo.jpg:65\n"
         "  do:      pass the separator in `format`: \"crowd-kit(separator='|')\"; "
         "if labels are classes, pass `format`=choices",
@@ -227,7 +227,7 @@ BAD = {
         lambda p: read_votes(
             as_csv(p / "k.csv", {"task": ["a.jpg:1"] * 2, "worker": ["w", "v"], "label": ["yes", "cat"]})
         ),
-        "This is not an answer.\n  where:   {folder}/k.csv\n  got:     'cat' in 1 of 2 rows\n"
+        "A value is not an answer.\n  where:   {folder}/k.csv\n  got:     'cat' in 1 of 2 rows\n"
         "  allowed: no, maybe, yes\n  do:      use these words; numbers are not interpreted",
     ),
     "no votes": (
@@ -273,7 +273,7 @@ def test_votes_on_unknown_images():
     with pytest.raises(MatchError) as error:
         votes.check_known(Images(pa.table({"image_id": ["a.jpg", "z.jpg", "y.jpg"]})))
     assert str(error.value) == (
-        "There are votes on images that are not in the images table.\n  where:   v\n"
+        "Some votes are about images that are not in the images table.\n  where:   v\n"
         "  got:     1 of 2, such as b.jpg\n  allowed: ids such as a.jpg, z.jpg\n"
         "  do:      pass the images of the votes, or remove these votes"
     )

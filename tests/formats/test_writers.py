@@ -314,7 +314,7 @@ def test_a_split_that_is_not_whole(labels, tmp_path, message):
         "  do:      make or fetch it again"
     )
     assert message(lambda: save(labels, tmp_path / "hub", "hf-labels", classes=CLASSES)) == (
-        "The folder holds other files of this split, which would also be read.\n"
+        "The folder contains other files of this split, which would also be read.\n"
         f"  where:   {tmp_path / 'hub'}\n"
         "  got:     train-00000-of-00002.parquet\n"
         "  do:      remove them, or write to another folder"
@@ -431,7 +431,7 @@ HEAD = '{"classes": ["cat", "dog"], "labels": '
             HEAD + '{"a": {"label": 0, "confidence": 1.5}}}',
             "This is not a confidence.\n  where:   {path}, image a\n  got:     1.5\n  allowed: 0 to 1",
         ),
-        (HEAD + '{"a": [0], "a": [1]}}', "The JSON holds a key twice."),
+        (HEAD + '{"a": [0], "a": [1]}}', "The JSON contains a key twice."),
         (HEAD + '{"x/a": [0], "./x/a": [1]}}', "An image is listed more than once."),
         (HEAD + '{"a": [0, "cat"]}}', "An image lists a class twice."),
         (

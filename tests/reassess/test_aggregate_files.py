@@ -349,7 +349,7 @@ def test_votes_on_images_that_do_not_exist(campaign):
     with pytest.raises(MatchError) as error:
         mh.aggregate(campaign)
     assert str(error.value) == (
-        "There are votes on images that are not in the images table.\n  where:   votes\n"
+        "Some votes are about images that are not in the images table.\n  where:   votes\n"
         "  got:     1 of 2, such as a.jpg\n  allowed: ids such as b.jpg\n"
         "  do:      pass the images of the votes, or remove these votes"
     )

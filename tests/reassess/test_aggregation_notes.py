@@ -118,7 +118,7 @@ GOLDEN = {"image_id": ["0.jpg"] * 2, "class_id": [0, 0], "expert_id": ["e", "f"]
         (
             lambda: mh.aggregate(votes_of(["yn", "yy"]), images=pa.table({"image_id": ["0.jpg"]})),
             MatchError,
-            "There are votes on images that are not in the images table.\n  where:   votes\n"
+            "Some votes are about images that are not in the images table.\n  where:   votes\n"
             "  got:     1 of 2, such as 1.jpg\n  allowed: ids such as 0.jpg\n"
             "  do:      pass the images of the votes, or remove these votes",
         ),

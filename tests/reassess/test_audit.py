@@ -309,7 +309,7 @@ def test_a_folder_with_other_files_is_refused(photos):
     Path("audit").mkdir()
     Path("audit/notes.txt").write_text("mine")
     assert message(InputError, draw) == (
-        "The folder holds other files.\n"
+        "The folder contains other files.\n"
         "  where:   audit\n"
         "  allowed: a new or empty folder\n"
         "  do:      choose another folder"

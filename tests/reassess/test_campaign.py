@@ -168,7 +168,7 @@ def test_another_campaign_is_not_written_over(photos):
 
 def test_other_files_are_not_written_over(photos):
     assert error_of(make, "models") == (
-        "The folder holds other files.\n"
+        "The folder contains other files.\n"
         "  where:   models\n"
         "  allowed: a new or empty folder\n"
         "  do:      choose another folder"
@@ -489,7 +489,7 @@ def test_models_are_chosen_by_patterns(photos):
 def test_no_predictions_yet(photos):
     make(predictions=[])
     assert error_of(propose, "camp") == (
-        "The campaign holds no predictions.\n"
+        "The campaign contains no predictions.\n"
         "  where:   camp/predictions\n"
         "  allowed: one table of predictions per model, as manyhot predict writes them\n"
         "  do:      predict its images: manyhot predict IMAGES --model NAME --out camp/predictions"

@@ -377,7 +377,7 @@ def test_packed_files_are_not_unpacked(camp):
 
     Path("v.csv").write_bytes(gzip.compress(b"image_id,class_id,rater_id,answer\n"))
     assert error_of(read_votes, "v.csv", format="votes-table") == (
-        "The file is compressed; it was not read.\n  where:   v.csv\n"
+        "The file was not read, because it is compressed.\n  where:   v.csv\n"
         "  do:      decompress it first, for example with gunzip"
     )
 

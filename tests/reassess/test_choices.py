@@ -94,8 +94,8 @@ def test_methods_for_choices():
 
 
 REMARK = (
-    "the labels are an aggregation of votes for one class per image: p is the probability of each class, and "
-    "metrics against votes are metrics against p"
+    "the labels were aggregated from votes for one class per image; p is the probability of each class, and "
+    "metrics that use votes use p instead"
 )
 AGAINST_VOTES = ("cross_entropy_votes", "kl_votes", "brier_votes", "tv_votes")
 

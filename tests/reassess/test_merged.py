@@ -329,7 +329,7 @@ def test_label_sets_of_other_images():
 def test_images_that_are_not_in_the_images_table():
     images = mh.Images(pa.table({"image_id": ["a.jpg", "c.jpg"]}))
     assert complaint(MatchError, small(), images=images) == (
-        "There are votes on images that are not in the images table.\n"
+        "Some votes are about images that are not in the images table.\n"
         "  where:   merged\n"
         "  got:     1 of 2, such as b.jpg\n"
         "  allowed: ids such as a.jpg, c.jpg\n"

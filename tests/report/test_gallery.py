@@ -304,7 +304,7 @@ def test_another_folder_is_left_alone(gallery, tmp_path, own):
     with pytest.raises(OutputError) as error:
         write_gallery(gallery, tmp_path)
     assert str(error.value) == (
-        f"The folder holds something other than a gallery.\n  where:   {tmp_path}\n"
+        f"The folder contains something other than a gallery.\n  where:   {tmp_path}\n"
         f"  got:     {own.partition('/')[0]}\n  do:      choose another folder with `out`"
     )
     assert mine.read_bytes() == b"mine"

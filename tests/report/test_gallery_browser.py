@@ -278,7 +278,7 @@ def test_without_any_other_image_of_its_classes_there_is_no_column_for_them(visi
     page = visit("", tmp_path / "g")
     shown(page)
     assert page.locator(".similar:visible").count() == 0
-    assert page.locator("#beside").text_content() == "The gallery has no other image of these classes."
+    assert page.locator("#beside").text_content() == "The gallery contains no other images of these classes."
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,7 @@ FEW = {
     "few.jpg": {
         0: "",  # four others
         1: "the class has only 2 images",
-        2: "this photograph is the only image of the class",
+        2: "this is the only image of the class",
         3: "no image of the class",
         4: "the class has only 1 image",
     }
@@ -211,8 +211,8 @@ def test_two_models_image_by_image(visit, outcome):
     page = visit("#view=pair")
     told = page.locator("#pair-said").text_content()
     assert told == (
-        "On 10 images, first/<b>model is right on 7 and second on 8. Right means a class of the label set, "
-        "or the label where no rater has seen the image."
+        "On 10 images, first/<b>model is right on 7 and second on 8. A prediction is right if it is in "
+        "the label set or, for images that no rater has seen, if it is the label."
     )
     named = {
         "both": "both right",

@@ -34,7 +34,7 @@ def test_metrics_that_are_not_registered_are_described_by_the_results():
     metadata = {"mine": {"definition": "What mine is.", "better": "lower"}}
     plain = Metric("mine", "mine", "What mine is.", True, False, "mine", "mine")
     assert metric("mine", metadata) == plain
-    assert metric("mine").definition == "Not described; see the package that registers it."
+    assert metric("mine").definition == "No description; see the package that registers the metric."
     metadata["mine"] |= {"label": "Mine", "unit": "share"}
     assert metric("mine", metadata) == Metric("mine", "Mine", "What mine is.", True, True, "Mine", "Mine")
 

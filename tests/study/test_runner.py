@@ -71,7 +71,7 @@ def test_smoke_runs_are_small_have_two_seeds_and_a_folder_of_their_own(given, tr
     with pytest.raises(MatchError) as error:
         given(study())
     assert str(error.value) == (
-        f"The folder holds studies in smoke runs.\n  where:   {tmp_path / 'out'}\n"
+        f"The folder contains studies in smoke runs.\n  where:   {tmp_path / 'out'}\n"
         "  do:      choose another folder with `out`"
     )
 
@@ -107,7 +107,7 @@ def test_a_folder_of_something_else_is_refused(given, trainer, tmp_path):
     with pytest.raises(MatchError) as error:
         given(study())
     assert str(error.value) == (
-        f"The folder holds other files.\n  where:   {tmp_path / 'out'}\n"
+        f"The folder contains other files.\n  where:   {tmp_path / 'out'}\n"
         "  do:      choose another folder with `out`"
     )
 
@@ -318,7 +318,7 @@ def test_resamples_of_different_numbers_are_refused(given, trainer):
     with pytest.raises(InputError) as error:
         given(changed(measures=(RunMeasure("judged", "", uneven, (toys.METRIC,)),)))
     assert str(error.value) == (
-        "Runs of a data set have different numbers of resamples.\n"
+        "The runs of a data set have different numbers of resamples.\n"
         "  where:   voc/small/sets/seed-0, judged, map\n  got:     11\n  allowed: 10\n"
         "  do:      draw resamples from the images only, and increase the measure's version"
     )

@@ -84,7 +84,7 @@ def test_an_opening_that_lacks_parts(tmp_path):
     )
 
 
-SEEDS = "A study needs at least two seeds, each listed once, because intervals are over seeds."
+SEEDS = "A study needs at least two seeds, each listed once, because its intervals are over seeds."
 NO_ARM = "The claim 'sets' names an arm that does not exist."
 NO_METRIC = "The claim 'sets' names a metric that is not measured."
 ARMS = "cleaned, label, sets"
@@ -113,7 +113,7 @@ ARMS = "cleaned, label, sets"
         ),
         (
             {"without": (("voc", "large"),)},
-            "The grid leaves out a name that it does not contain.\n"
+            "The grid excludes a name that it does not contain.\n"
             "  got:     'large'\n  allowed: voc, cifar, small",
         ),
         (

@@ -130,7 +130,7 @@ def test_what_holms_correction_leaves_undecided_is_marked():
         rows = rows_of("undecided", "undecided", lo=lo, p_adjusted=0.07)
         return evidence(claim(main=main), rows, {"map": POINTS}, 4).rpartition("; ")[2]
 
-    mark = ", which leaves undecided what the interval alone would decide"
+    mark = ", so that the claim is undecided although the interval excludes 0"
     assert told(-0.1) == "p = 0.07, adjusted for 4 main claims"
     assert told(0.01) == "p = 0.07, adjusted for 4 main claims" + mark
     assert told(0.01, main=False) == "p = 0.07, adjusted for 4 claims" + mark

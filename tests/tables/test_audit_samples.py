@@ -220,7 +220,7 @@ def test_images_left_out_are_refused(tmp_path):
 def test_probabilities_of_another_design_are_refused(tmp_path):
     path = rewritten(tmp_path / "s.parquet", design="uniform")
     assert message(InputError, lambda: read_audit_sample(path)) == (
-        "The probabilities are not those of the design.\n"
+        "The probabilities do not match the design.\n"
         f"  where:   {path}\n"
         "  got:     0.125 for an image of a uniform sample\n"
         "  allowed: 0.25\n"
@@ -236,7 +236,7 @@ def test_changed_probabilities_are_refused_even_if_they_draw_the_same_images(tmp
 
     path = rewritten(tmp_path / "s.parquet", moved)
     assert message(InputError, lambda: read_audit_sample(path)).startswith(
-        "The probabilities are not those by which the audited images were drawn.\n"
+        "The audited images were drawn with other probabilities.\n"
         f"  where:   {path}\n"
         "  got:     probabilities and strata with the hash "
     )
@@ -254,7 +254,8 @@ def test_an_image_that_cannot_be_drawn_is_refused(tmp_path):
         "  where:   image 5 of 40\n"
         "  got:     0\n"
         "  allowed: above 0 and at most 1\n"
-        "  do:      give each image a chance: no audit says anything about images that it never draws"
+        "  do:      give each image a positive probability; "
+        "an audit says nothing about images that it never draws"
     )
 
 
@@ -272,7 +273,7 @@ def test_a_file_that_does_not_record_the_draw_is_refused(tmp_path):
 
 def test_unknown_design():
     assert message(InputError, lambda: draw_sample(IDS, np.full(N, 0.25), "random", 0)) == (
-        "There is no such design of an audit.\n"
+        "There is no such audit design.\n"
         "  got:     random\n"
         "  allowed: uniform, stratified, active, systematic"
     )

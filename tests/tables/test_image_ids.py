@@ -282,7 +282,7 @@ def test_unknown_ways():
         with pytest.raises(InputError) as error:
             check_match(how)
         assert str(error.value) == (
-            "This is no way to match ids.\n"
+            "There is no such way to match ids.\n"
             "  where:   `match`\n"
             f"  got:     {how or 'nothing'}\n"
             "  allowed: auto, exact; path, name, stem, case, or several of them joined by +; or a leading "

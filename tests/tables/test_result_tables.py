@@ -78,7 +78,7 @@ def test_a_folder_without_results(tmp_path):
     with pytest.raises(InputError) as error:
         read_results_folder(tmp_path)
     assert str(error.value) == (
-        "The folder holds no results.\n"
+        "The folder contains no results.\n"
         f"  where:   {tmp_path}\n"
         "  allowed: a folder with results.parquet, written by manyhot evaluate or manyhot compare"
     )

@@ -80,7 +80,7 @@ def test_unknown_answer():
     with pytest.raises(InputError) as error:
         tables.check(votes(answer=["perhaps"]), "votes")
     assert str(error.value) == (
-        "The column 'answer' of the votes table holds a value that is not allowed.\n"
+        "The column 'answer' of the votes table contains a value that is not allowed.\n"
         "  got:     perhaps\n"
         "  allowed: no, maybe, yes"
     )

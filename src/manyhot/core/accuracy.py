@@ -32,7 +32,7 @@ SIZE_GROUPS = 4
     headline=True,
 )
 def top1(case: Case) -> Estimate:
-    """Share of images whose top class is the original label; label sets are not used.
+    """Share of images whose top class is the original label. Label sets are not used.
 
     Notes
     -----
@@ -122,8 +122,8 @@ def mla(case: Case) -> Estimate:
 
     Notes
     -----
-    Accuracy is computed over the images of each original label, and averaged over the original labels.
-    Unusable images are skipped. `n` is the number of images, not of classes.
+    Accuracy is computed over the images of each original label and then averaged over the original labels.
+    Unusable images are skipped. `n` is the number of images, not the number of classes.
 
     Deviation: images without any valid or unclear class are skipped, because no prediction could be right. In
     the published data, every usable image has a valid or unclear class.
@@ -191,9 +191,9 @@ def asma(case: Case, *, exact: bool = False) -> Estimate:
 
     Notes
     -----
-    ASMA stands for aggregate subgroup model accuracy. According to the abstract, images are grouped by their
-    number of labels, and the accuracies of the groups are aggregated so that single-label images do not
-    dominate. This metric is the unweighted mean over the groups that contain images.
+    ASMA stands for aggregate subgroup model accuracy. According to the paper's abstract, images are grouped
+    by their number of labels, and the accuracies of the groups are aggregated so that single-label images do
+    not dominate. Here, the groups that contain images are averaged without weights.
     """
     plain = variable_topk(case, exact=exact)
     return Ratio(plain.num, plain.den, plain.scored, size_group(case.labels.size))
@@ -205,8 +205,8 @@ def valid_errors(case: Case) -> Estimate:
 
     References
     ----------
-    Vasudevan et al. 2022, When does dough become a bagel?, arXiv 2205.04596. They reviewed errors by hand and
-    found that nearly half of the remaining errors of the best models were valid predictions.
+    Vasudevan et al. 2022, When does dough become a bagel?, arXiv 2205.04596. The authors reviewed errors by
+    hand and found that nearly half of the remaining errors of the best models were valid predictions.
 
     Notes
     -----
@@ -238,7 +238,7 @@ def accepted_errors(case: Case) -> Estimate:
     Notes
     -----
     Raters were asked about an error if they were asked about its top class. `n` is the number of these
-    errors. Their share of all Top-1 errors is `errors_asked`. If the label set of such an error is empty,
+    errors, and `errors_asked` is their share of all Top-1 errors. If the label set of such an error is empty,
     raters rejected the top class, so the error counts as not accepted.
     """
     if not case.labels.asked_known:
@@ -254,8 +254,8 @@ def preferred_errors(case: Case) -> Estimate:
     Notes
     -----
     Only errors for which raters were asked about both classes count. Equal probabilities do not count as a
-    preference. The meaning of the probability depends on the labels. If it is the share of yes answers, a
-    preferred error is one whose top class was accepted by a larger share of raters than the original label.
+    preference. The meaning of the probability depends on the labels. If it is the share of *yes* answers, a
+    larger share of raters accepted the top class of a preferred error than its original label.
     """
     labels = case.labels
     if labels.p is None or not labels.asked_known:

@@ -40,8 +40,8 @@ class Aggregate:
     p : ndarray of float64, shape (Q,)
         Probability that the class is in the image; NaN if unknown.
     matrices : ndarray of float64, shape (R, K, 3), optional
-        Probability of each answer of each rater under each of K truths, the last of which is yes. If a maybe
-        is counted as a yes or a no, the shape is (R, 2, 2). None if the method has no matrices.
+        Probability of each answer of each rater under each of K truths. The last truth is yes. If a maybe is
+        counted as a yes or a no, the shape is (R, 2, 2). None if the method has no matrices.
     prior : ndarray of float64, shape (K,), optional
         Probability of each truth.
     iterations : int
@@ -51,10 +51,10 @@ class Aggregate:
         Natural logarithm of the likelihood of the answers under `matrices` and `prior`; NaN if the method has
         none.
     weights : dict of str to float, optional
-        Weight of each model of which the result is the mean.
+        Weight of each model, if the result is a weighted mean of several models.
     counts : ndarray of float64, shape (R, 2, 3), optional
-        Expected number of each answer of each rater under the truths no and yes, by the model; None if the
-        method has no model of raters with two truths. Answers to hard questions are not among them.
+        Expected number of each answer of each rater under the truths no and yes; None if the method has no
+        model of raters with two truths. Answers to hard questions are not included.
     """
 
     p: Floats
@@ -68,9 +68,9 @@ class Aggregate:
 
 
 def expected_answers(answers: Answers, result: Aggregate) -> History:
-    """Return how often each rater is expected to have given each answer where the truth was no, and yes.
+    """Return how often each rater is expected to have given each answer under the truths no and yes.
 
-    Without a model of raters, the answers to each question count with its `p`.
+    Without a model of raters, the answers to each question are weighted by its `p`.
     """
     n, counts = answers.n_raters, np.zeros((answers.n_raters, N_ANSWERS, N_ANSWERS))
     if result.counts is not None:
@@ -84,7 +84,7 @@ def expected_answers(answers: Answers, result: Aggregate) -> History:
 
 @register("aggregator", "majority", threshold=0.5)
 def majority(answers: Answers, golden: GoldenAnswers | None = None, *, maybe: str = "no") -> Aggregate:
-    """Majority vote: 1 if more than half of the answers are yes, 0 if fewer, 0.5 if exactly half.
+    """Majority vote: 1 if more than half of the answers are yes, 0 if less than half, 0.5 if exactly half.
 
     Parameters
     ----------
@@ -114,10 +114,10 @@ def yes_share(answers: Answers, golden: GoldenAnswers | None = None, *, maybe: s
 
 @register("aggregator", "source-share", threshold=0.501, unclear_from=0.5)
 def source_share(answers: Answers, golden: GoldenAnswers | None = None) -> Aggregate:
-    """Share of a question's answers that are yes, for sources with one vote each; a maybe is half a yes.
+    """Share of yes answers to a question, for sources with one vote each; a maybe counts as half a yes.
 
-    More than half is valid, and exactly half is unclear: a tie is not decided. The threshold of 0.501 is
-    more than half for up to 250 answers.
+    A class with more than half of the answers is valid. A tie at exactly half is unclear. The threshold of
+    0.501 means more than half for up to 250 answers.
     """
     return yes_share(answers, golden, maybe="half")
 
@@ -138,8 +138,8 @@ def golden_bayes(
 ) -> Aggregate:
     """Bayes' rule with raters' confusion matrices estimated on golden questions, as for ReaL's scores.
 
-    Raters without golden answers get the mean of the others' matrices. The original label, if known, counts
-    as one more rater.
+    Raters without golden answers get the mean of the other raters' matrices. If the original label is known,
+    it counts as another rater.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def golden_bayes(
 
 
 def normalise_logs(scores: Floats) -> tuple[Floats, Floats]:
-    """Return posteriors, shape (K, n), and the logarithms of their normalisers, shape (n,), from log scores.
+    """Return posteriors, shape (K, n), and their log normalisers, shape (n,), from log scores.
 
     Truths are the first axis, because sums over an inner axis of length three would take ten times as long.
     """
@@ -190,7 +190,7 @@ def normalise_logs(scores: Floats) -> tuple[Floats, Floats]:
 
 
 def vote_blocks(n_votes: npt.NDArray[Any], columns: int = 1) -> list[tuple[slice, slice]]:
-    """Return blocks of questions with at most `BLOCK_SIZE` values together, and the votes on them.
+    """Return blocks of questions with a total of at most `BLOCK_SIZE` values, and their votes.
 
     Parameters
     ----------

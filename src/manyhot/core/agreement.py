@@ -40,8 +40,8 @@ class VoteMeasure:
     value, lo, hi : float
         The value and its 95 % interval over images; NaN if undefined.
     n, n_skipped : int
-        Number of questions (or of groups of questions) that two or more raters answered, and number of those
-        that only one rater answered.
+        Number of questions (or groups of questions) that two or more raters answered, and number that only
+        one rater answered.
     """
 
     name: str
@@ -65,14 +65,13 @@ def measure_answers(answers: Answers, image: Ints, *, intervals: bool = True) ->
 
     Notes
     -----
-    Intervals are by the jackknife over images, with Student's t of n - 1 degrees of freedom for n images. In
-    simulations, they contain the true value in 94.6 to 95.8 % for 10 to 500 images, where percentiles of
-    resampled images contain it in 90 to 92 % for 10 to 67.
+    Intervals are jackknife intervals over images, with Student's t with n - 1 degrees of freedom for n
+    images. In simulations with 10 to 500 images, they contain the true value in 94.6 to 95.8 % of the cases.
+    Percentile intervals over resampled images contain it in 90 to 92 % for 10 to 67 images.
 
-    ``pairwise`` is the share of pairs of answers to one question that are equal. ``fleiss_kappa`` is the
-    kappa of Fleiss 1971 (doi 10.1037/h0031619). It is averaged over questions, because the number of raters
-    may differ between questions. The alphas are those of Krippendorff 2011 (Computing Krippendorff's
-    Alpha-Reliability).
+    ``pairwise`` is the share of equal pairs of answers to the same question. ``fleiss_kappa`` is the kappa of
+    Fleiss 1971 (doi 10.1037/h0031619). It is averaged over questions, because the number of raters may differ
+    between questions. The alphas follow Krippendorff 2011 (Computing Krippendorff's Alpha-Reliability).
     """
     counts = answers.counts()
     total = counts.sum(1)
@@ -133,10 +132,10 @@ def measure_sets(
     *,
     intervals: bool = True,
 ) -> list[VoteMeasure]:
-    """Return `SET_MEASURES`: Krippendorff's alpha of the sets of classes to which raters answered yes.
+    """Return `SET_MEASURES`: Krippendorff's alpha for the sets of classes to which raters answered yes.
 
-    Sets are compared only within a sheet, which consists of the questions about one image that the same
-    raters answered. A class that was not shown to a rater therefore does not count as a no.
+    Sets are compared only within a sheet. A sheet consists of the questions about one image that the same
+    raters answered. Therefore, a class that was not shown to a rater does not count as a no.
 
     Parameters
     ----------
@@ -215,7 +214,7 @@ class _Sheets:
         return cls(sets, start, size[several], of_sheet, int(np.count_nonzero(~several)))
 
     def observed(self) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """Return, per sheet, the sum over sets of their mean distance to others, and the number of sets."""
+        """Return each sheet's sum over sets of the mean distance to other sets, and its number of sets."""
         total = np.zeros((len(self.start), len(SET_MEASURES)))
         for count in np.unique(self.raters):
             sheets = np.flatnonzero(self.raters == count)
@@ -292,7 +291,7 @@ def _intervals(sums: Floats, measure: Callable[[Floats], Floats], values: Floats
 
 
 def agreement_ends(values: Floats, without: Floats) -> tuple[Floats, Floats]:
-    """Return the ends of the jackknife's intervals, each of shape (M,); NaN below `FEWEST_IMAGES` images.
+    """Return the ends of the jackknife intervals, each of shape (M,); NaN below `FEWEST_IMAGES` images.
 
     Parameters
     ----------

@@ -30,10 +30,10 @@ class AnchorLayout:
     side : int
         Side of the input, in pixels.
     strides : tuple of int
-        Distance between anchors in each layer, in pixels, from the lowest layer on.
+        Distance between anchors in each layer, in pixels, starting with the lowest layer.
     scales : tuple of float
-        Side of the anchors in the lowest and in the highest layer, as a share of the input. Layers between
-        them are spaced evenly.
+        Side of the anchors in the lowest and the highest layer, as a share of the input. The scales of the
+        layers in between are evenly spaced.
     ratios : tuple of float
         Width divided by height.
     """
@@ -46,8 +46,9 @@ class AnchorLayout:
     def anchors(self) -> Floats:
         """Return the centre and the size of each anchor, as y, x, height and width, shape (n, 4).
 
-        All are shares of the input. In the lowest layer, there are three anchors in each place. In the other
-        layers, there is one of each ratio, and a square one between the scales of the layer and the next.
+        All values are shares of the input. The lowest layer has three anchors at each location. Every other
+        layer has one anchor per ratio, and a square anchor whose scale is between the scales of this layer
+        and the next.
         """
         return np.concatenate([self._layer(*layer) for layer in self._shapes()])
 
@@ -80,8 +81,8 @@ def boxes_from_anchors(offsets: npt.ArrayLike, anchors: Floats) -> Floats:
     Parameters
     ----------
     offsets : array-like of float, shape (n, 4)
-        Centre y and x relative to the size of the anchor, and the logarithms of height and width relative to
-        it, each multiplied by `BOX_SCALES`.
+        Centre y and x, and the logarithms of height and width, all relative to the size of the anchor and
+        multiplied by `BOX_SCALES`.
     anchors : ndarray of float, shape (n, 4)
         See `AnchorLayout.anchors`.
     """

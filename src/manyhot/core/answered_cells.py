@@ -40,8 +40,8 @@ def answered_cells(case: Case) -> AnsweredCells:
     Raises
     ------
     InputError
-        If the scores do not have one row per image and one column per class, or if the score of one of these
-        cells is NaN. Other cells are not checked.
+        If the scores do not have one row per image and one column per class, or if the score of a returned
+        cell is NaN. Other cells are not checked.
     """
     labels, scores = case.labels, case.scores
     if scores is None or scores.shape != (len(labels), labels.n_classes):
@@ -58,7 +58,7 @@ def answered_cells(case: Case) -> AnsweredCells:
         raise InputError(
             f"The scores of {missing.sum()} answered cells are NaN.",
             where=f"first in row {image[missing][0]}, class {classes[missing][0]}",
-            allowed="any other number, including infinite ones",
+            allowed="any number except NaN",
             do="fix the overflow in the model, or leave these images out (usable False)",
         )
     return cells
@@ -71,5 +71,5 @@ def scores_of(case: Case) -> AnyFloats:
 
 
 def comparable(scores: AnyFloats) -> AnyFloats:
-    """Return float16 scores as float32, which NumPy compares and sorts with SIMD; the order is the same."""
+    """Return float16 scores as float32, which NumPy compares and sorts with SIMD in the same order."""
     return scores.astype(np.float32) if scores.dtype == np.float16 else scores

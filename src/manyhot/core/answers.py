@@ -37,16 +37,16 @@ class Answers:
     answer : ndarray of int8, shape (m,)
         `NO`, `MAYBE` or `YES`.
     n_questions, n_raters : int
-        Q and R; questions without votes and raters without answers are allowed.
+        Q and R. Questions without votes and raters without answers are allowed.
     original : ndarray of int8, shape (Q,), optional
         1 if the original label is the question's class, 0 if it is another class, and `SILENT` if the image
         has no original label. It is not a vote.
     group : ndarray of int, shape (Q,), optional
-        The class of each question, counted from 0, so that the share of questions with the truth yes may
+        The class of each question, counted from 0. With it, the share of questions with the truth yes may
         differ between classes.
     history : History, optional
-        Earlier answers of the raters, by the codes of truths and answers. Only methods that learn how good
-        raters are use it.
+        Number of the raters' earlier answers, by truth and answer. Only methods that estimate raters' quality
+        use it.
 
     Raises
     ------
@@ -109,9 +109,9 @@ class GoldenAnswers:
     answers : Answers
         Raters' answers to the G golden questions, with raters numbered as in the votes.
     yes, experts : ndarray of int, shape (G,)
-        Number of experts who answered yes, and number of experts who answered at all.
+        Number of experts who answered yes, and number of experts who answered.
     asked : ndarray of int, shape (G,)
-        The number of each question in the votes, -1 if the votes do not contain it.
+        The number of each question in the votes; -1 if the votes do not contain it.
     image : ndarray of int, shape (G,), optional
         The image of each question; by default, each question has its own image.
     """
@@ -137,7 +137,7 @@ class GoldenAnswers:
 
 
 def check_numbers(what: str, values: Ints, n: int) -> None:
-    """Raise an InputError if a number of votes is not one of 0 to n - 1."""
+    """Raise an InputError if a number in the votes is not between 0 and n - 1."""
     if values.size and (values.min() < 0 or values.max() >= n):
         strange = values[(values < 0) | (values >= n)][0]
         raise InputError(f"The {what} of a vote does not exist.", got=int(strange), allowed=f"0 to {n - 1}")

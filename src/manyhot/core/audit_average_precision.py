@@ -104,8 +104,8 @@ def audited_average_precision(
         The model's scores of all images.
     sample : AuditSample
     features : sequence of ndarray of float, shape (N, C), optional
-        What the regression uses, such as log odds of this and of other models; by default, the scores and the
-        proposed label sets. With none, it knows how often each class is valid.
+        Features of the regression, such as log odds of this and other models. By default, the scores and the
+        proposed label sets. Without features, the regression estimates only how often each class is valid.
     asked : ndarray of float, shape (n, C), optional
         The probability that people are asked about each class of an audited image; 0 if they were not. By
         default, they were asked about all classes.
@@ -113,7 +113,7 @@ def audited_average_precision(
     Notes
     -----
     A class counts if an audited image has it, or if the regression expects at least `LEAST_EXPECTED` images
-    with it: it may be in other images.
+    with it, because other images may have it.
     """
     check_rows(len(audited), len(proposed), sample)
     chances = sample.probability[:, None] * (np.ones(audited.shape) if asked is None else asked)
@@ -213,7 +213,7 @@ class _RarePairs:
 
     @classmethod
     def of(cls, chance: Floats, p: Floats, limit: float, total: float) -> _RarePairs:
-        """Return those with a chance below `limit`; `total` is the number of positives by the regression."""
+        """Return the pairs with a chance below `limit`; `total` is the regression's number of positives."""
         rows = (chance > 0) & (chance < limit)
         counts = np.divide(p, chance, out=np.zeros(len(p)), where=rows)
         positives = min(counts.sum(), total)
@@ -223,7 +223,7 @@ class _RarePairs:
         return cls(rows, counts, trust, positives, variance)
 
     def errors(self, slope: Floats, total: float) -> tuple[float, float]:
-        """Return the standard error of the average precision that λ leaves, and by how much it is too high.
+        """Return the standard error of the average precision that λ leaves, and its expected bias.
 
         Parameters
         ----------
@@ -238,10 +238,11 @@ class _RarePairs:
 
 
 def doubt_of_classes(audited: Bools, scores: AnyFloats, sample: AuditSample) -> str:
-    """Return why macro average precision has no interval; empty if it has one.
+    """Return the reason why macro average precision has no interval; empty if it has one.
 
-    A class with few audited positives may have others anywhere. Those that would change its average precision
-    have high scores, so images with the highest scores must have been audited, and more often than others.
+    A class with few audited positives may have other positives anywhere. Only positives with high scores
+    would change its average precision. Images with the highest scores must therefore have been audited, and
+    more often than other images.
 
     Parameters
     ----------
@@ -259,7 +260,7 @@ def doubt_of_classes(audited: Bools, scores: AnyFloats, sample: AuditSample) -> 
         return ""
     return (
         f"{unseen:,} of {audited.shape[1]:,} classes have fewer than {FEWEST_AUDITED_POSITIVES} positives in "
-        f"the sample, and fewer than {least} of their {k} images with the highest scores"
+        f"the sample, which contains fewer than {least} of their {k} images with the highest scores"
     )
 
 
@@ -294,7 +295,7 @@ def _regression(audited: Bools, weights: AnyFloats | Bools, features: Floats) ->
         return np.asarray(b[0] + b[k + 1 :] + (b[1 : k + 1] @ flat).reshape(audited.shape))
 
     def sums(cells: Floats) -> Floats:
-        """Return the sums of cells times the columns of the regression."""
+        """Return the sums of the products of cells and the columns of the regression."""
         return np.concatenate([[cells.sum()], flat @ cells.ravel(), cells.sum(axis=0)])
 
     def loss(b: Floats) -> tuple[float, Floats]:
@@ -319,7 +320,7 @@ def _regression(audited: Bools, weights: AnyFloats | Bools, features: Floats) ->
 
 @dataclass(frozen=True)
 class Ranking:
-    """The N images by scores of one class, ascending; images of equal scores are reached at once."""
+    """The N images by the scores of one class, ascending. Images with equal scores enter together."""
 
     order: Ints
     first: Ints
@@ -334,13 +335,13 @@ class Ranking:
 
     @property
     def depth(self) -> Ints:
-        """The number of images at or above each image, shape (N,)."""
+        """The number of images ranked at or above each image, shape (N,)."""
         found = np.empty(len(self.order), np.intp)
         found[self.order] = len(self.order) - self.first
         return found
 
     def curve(self, label: Floats) -> _Curve:
-        """Return the average precision of labels of the images, which may be any numbers."""
+        """Return the average precision for labels of the images, which may be any numbers."""
         m, depth = label[self.order], len(self.order) - self.first
         above = np.append(np.cumsum(m[::-1])[::-1], 0.0)[self.first] - m
         own = (1 + above) / depth
@@ -361,5 +362,5 @@ class _Curve:
     cost: Floats
 
     def influence(self, label: Floats) -> Floats:
-        """Return by how much another image like each one would change the precision."""
+        """Return the change in average precision if another image like each image were added."""
         return (label * (self.slope - self.precision) - self.cost) / self.total

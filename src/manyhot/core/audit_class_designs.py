@@ -46,7 +46,7 @@ how probable a rare class is, but rank its images."""
 
 @dataclass(frozen=True)
 class ClassDesign:
-    """The probability of each image to be audited, and of its classes to be asked about.
+    """The probability that each image is audited, and that people are asked about each of its classes.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ def class_design(
     certain : ndarray of bool, shape (N, C)
         Classes that people are always asked about, such as the top class of each model.
     probability : ndarray of float, shape (N, C), optional
-        The mean of the models' probabilities; by default, only ranks are known.
+        The mean of the models' probabilities. By default, only the ranks are used.
     questions : float
         Mean number of questions about an audited image.
     """

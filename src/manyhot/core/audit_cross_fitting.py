@@ -24,16 +24,16 @@ def cross_fitted(
     folds: int = 5,
     rng: np.random.Generator,
 ) -> LinearisedValues:
-    """Return the contributions to means if the proposed values are fitted to people's answers.
+    """Return the contributions to means for proposed values that are fitted to people's answers.
 
-    The audited images are divided into folds, and the values of an image are proposed by the fit to the other
+    The audited images are divided into folds. The values of an image are proposed by the fit to the other
     folds. With λ = 1, this is the augmented inverse probability weighted estimator (AIPW).
 
     Parameters
     ----------
     fit : callable
-        Is passed rows of `audited`, which it may learn from, and returns the proposed values of all audited
-        images, shape (n, M), and their mean over all N images, shape (M,).
+        Function of the rows of `audited` from which it may learn. It returns the proposed values of all
+        audited images, shape (n, M), and their mean over all N images, shape (M,).
     audited : ndarray of float, shape (n, M)
         Values of the audited images under people's label sets.
     sample : AuditSample
@@ -47,7 +47,7 @@ def cross_fitted(
     """
     if not 2 <= folds <= len(sample) // 2:
         raise InputError(
-            "`folds` does not divide the audited images.", got=folds, allowed=f"2 to {len(sample) // 2}"
+            "The images cannot be divided into `folds` folds.", got=folds, allowed=f"2 to {len(sample) // 2}"
         )
     fold = rng.permutation(np.arange(len(sample)) % folds)
     proposed, mean = np.empty(audited.shape), np.zeros(audited.shape[1])
@@ -64,8 +64,8 @@ def least_squares(
 ) -> Callable[[Ints], tuple[AnyFloats, Floats]]:
     """Return the fit of a linear regression of people's values on features, for `cross_fitted`.
 
-    With it, the estimate is the generalised regression estimator of survey sampling (Särndal, Swensson and
-    Wretman 1992, Model Assisted Survey Sampling, chapter 6), cross-fitted.
+    The resulting estimate is the cross-fitted generalised regression estimator of survey sampling (Särndal,
+    Swensson and Wretman 1992, Model Assisted Survey Sampling, chapter 6).
 
     Parameters
     ----------

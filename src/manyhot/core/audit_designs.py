@@ -88,9 +88,9 @@ def design_by_models(
     Raises
     ------
     InputError
-        If there is no such design, it needs more models or confidences, or n is impossible.
+        If there is no such design, if the design needs more models or confidences, or if n is impossible.
     """
-    check_one_of(prefer, PREFERENCES, "There is no such design of an audit.", where="`design`")
+    check_one_of(prefer, PREFERENCES, "There is no such audit design.", where="`design`")
     if prefer == "uniform":
         return ModelDesign(uniform_design(len(best), n), "uniform")
     if prefer == "confidence":
@@ -112,11 +112,13 @@ class SmallDesign:
     Parameters
     ----------
     relative : ndarray of float64, shape (n,)
-        The probability of each image, divided by that in a uniform sample. For a pair of models, in a sample
-        of the images on which they differ: infinite for others, which are audited, too, but do not vary.
+        The probability of each image, divided by its probability in a uniform sample. For a pair of models,
+        the sample is drawn from the images on which they differ. The value of other images is infinite: they
+        are also audited, but add no variance.
     stratum : ndarray of int, shape (n,), optional
     same : float
-        For a pair of models: number of images on which they agree, divided by that of the others.
+        For a pair of models, the number of images on which they agree, divided by the number on which they
+        differ.
     """
 
     relative: Floats
@@ -127,7 +129,7 @@ class SmallDesign:
 def small_design(
     prefer: Preference, best: Ints, weights: Floats | None = None, confidence: AnyFloats | None = None
 ) -> SmallDesign:
-    """Return the probabilities of a small sample by a design.
+    """Return the probabilities of a small sample under a design.
 
     Parameters
     ----------
@@ -153,18 +155,19 @@ def small_design(
 
 
 def count_apart(n: Floats | float, same: float) -> Floats:
-    """Return how many of n audited images are those on which the two models of a pair differ.
+    """Return the number of audited images, among n, on which the two models of a pair differ.
 
-    The difference of two models is 0 on the others. But if few of these stood for most of the data set, there
-    would be no interval, because `manyhot.core.audited` does not know that: one of them must not be able to
-    double the variance. So their number is ``4.5 same n_apart**0.5``, and at most twice that of the others.
-    With 3 instead of 4.5, and ReaL's original labels as proposals, 35 % of the differences had no interval.
+    On the other images, the difference of the two models is 0. `manyhot.core.audited` does not use this fact:
+    a value has no interval if a single image could double the variance. This would happen if few of these
+    images represented most of the data set. Their number is therefore ``4.5 same n_apart**0.5``, and at most
+    twice the number of images on which the models differ. With 3 instead of 4.5, and ReaL's original labels
+    as proposals, 35 % of the differences had no interval.
 
     Parameters
     ----------
     n : float or ndarray of float
     same : float
-        Number of images on which the two agree, divided by that of the others.
+        Number of images on which the two models agree, divided by the number on which they differ.
     """
     root = (np.sqrt((SAFETY * same) ** 2 + 4 * n) - SAFETY * same) / 2
     apart: Floats = np.maximum(root**2, n / (1 + MOST_SAME))
@@ -172,20 +175,20 @@ def count_apart(n: Floats | float, same: float) -> Floats:
 
 
 def count_audited(n_apart: Floats, same: float) -> Floats:
-    """Return how many images are audited if the models differ on `n_apart` of them; see `count_apart`."""
+    """Return the number of audited images if models differ on `n_apart` of them; see `count_apart`."""
     return np.asarray(n_apart + np.minimum(SAFETY * same * np.sqrt(n_apart), MOST_SAME * n_apart), np.float64)
 
 
 def share_of_others(best: Ints) -> Floats32:
-    """Return the share of the other models that have the same top class, shape (N, M); needs two models."""
+    """Return the share of other models with the same top class, shape (N, M); needs two models."""
     return (_count_same(best) - 1) / np.float32(best.shape[1] - 1)
 
 
 def chosen_by_others(best: Ints) -> Bools:
-    """Return whether the other models propose the top class of each model, shape (N, M).
+    """Return whether the other models propose each model's top class, shape (N, M).
 
-    They do if at least half of them have the same top class, or if more of them have it than any other (of
-    classes with equal numbers, the first). It is the value of a model if the others propose label sets.
+    They do if at least half of them have the same top class, or if more of them have it than any other class.
+    Ties go to the first class. The result is the value of a model if the other models propose the label sets.
     """
     same = _count_same(best)
     found = np.zeros(best.shape, bool)
@@ -207,11 +210,11 @@ def _count_same(best: Ints) -> Floats32:
 
 
 def expected_squares(best: Ints, confidence: AnyFloats | None = None) -> Floats:
-    """Return the expected square of each residual if people answered, shape (N, M).
+    """Return the expected square of each residual under people's answers, shape (N, M).
 
-    It is p (1 - p) with the share p of the other models that have the same top class. Because few models
-    that agree may all be wrong, half a model more is for and half a model against it. With one model or two,
-    whose shares say little, p is the confidence.
+    The expected square is p (1 - p), where p is the share of other models with the same top class. Because a
+    few models that agree may all be wrong, half a model is added for the class and half a model against it.
+    With one or two models, p is the confidence, because shares are uninformative.
 
     Raises
     ------
@@ -233,16 +236,16 @@ def expected_squares(best: Ints, confidence: AnyFloats | None = None) -> Floats:
 
 
 def expected_differences(best: Ints) -> Floats:
-    """Return the expected squared residual of the difference of two of the models, shape (N,).
+    """Return the expected squared residual of the difference between two of the models, shape (N,).
 
-    Two models differ as often as other models have another top class.
+    Two models are assumed to differ as often as other models have another top class.
     """
     apart = expected_squares(best) * (1 - share_of_others(best))
     return np.asarray(apart.mean(axis=1), np.float64)
 
 
 def count_candidates(best: Ints) -> Ints:
-    """Return how many classes at least a tenth of the models put first, shape (N,)."""
+    """Return the number of classes that are the top class of at least a tenth of the models, shape (N,)."""
     n_models = best.shape[1]
     ordered = np.sort(best, axis=1)
     starts = np.diff(ordered, axis=1, prepend=ordered[:, :1] - 1) != 0
@@ -273,7 +276,7 @@ def _by_differences(best: Ints, n: int) -> ModelDesign:
     n_models = best.shape[1]
     if n_models < 2:
         raise InputError(
-            "The design compares models.",
+            "The design needs models to compare.",
             got="one model",
             allowed="two models or more",
             do="pass another model, or set `design` to uniform",

@@ -36,7 +36,7 @@ _SURE, _STEPS, _TOLERANCE = 1e-9, 1000, 1e-9
 
 
 def adjusted_probabilities(p: AnyFloats, proposed: Bools) -> Floats:
-    """Return probabilities given answers if classes that are proposed are valid more often than others.
+    """Return probabilities given answers, adjusted for proposed classes being valid more often than others.
 
     Parameters
     ----------
@@ -47,9 +47,11 @@ def adjusted_probabilities(p: AnyFloats, proposed: Bools) -> Floats:
 
     Notes
     -----
-    The odds of each question are multiplied by the odds of its kind, divided by those of all. The share of
-    valid classes in a kind is estimated by expectation maximisation: it is the mean of the new probabilities.
-    Probabilities of 0 and 1 stay. Proposals need not be right: only their kind counts, and answers decide it.
+    There are two kinds of questions: about proposed classes and about other classes. The odds of each
+    question are multiplied by the odds of its kind and divided by the odds of all questions. The share of
+    valid classes of a kind is estimated by expectation maximisation, as the mean of the new probabilities.
+    Probabilities of 0 and 1 do not change. Proposals need not be right, because the answers determine the
+    share of valid classes of each kind.
 
     References
     ----------
@@ -70,15 +72,14 @@ def adjusted_probabilities(p: AnyFloats, proposed: Bools) -> Floats:
 
 
 def combined(estimates: Sequence[AuditedEstimate]) -> AuditedEstimate:
-    """Return the estimate over M draws of people's label sets; a single one as it is.
+    """Return the combined estimate over M draws of people's label sets; a single estimate is unchanged.
 
-    The number of audited images that make up the variance, and the heaviest one, are means over the draws.
+    The effective number of audited images, and the value `heaviest`, are means over the draws.
 
     References
     ----------
     Rubin 1987, Multiple Imputation for Nonresponse in Surveys, doi 10.1002/9780470316696, equations 3.1.2 to
-    3.1.5. Degrees of freedom are those of Barnard and Rubin 1999, doi 10.1093/biomet/86.4.948, as those of W
-    are few.
+    3.1.5. Degrees of freedom follow Barnard and Rubin 1999, doi 10.1093/biomet/86.4.948, because W has few.
     """
     if len(estimates) == 1:
         return estimates[0]
@@ -113,10 +114,10 @@ def resampled_draws(
     resamples: int,
     population: bool = False,
 ) -> Floats:
-    """Return values over M draws of people's label sets and resamples of the images together, shape (R, K).
+    """Return values over joint draws of people's label sets and resamples of the images, shape (R, K).
 
-    Resample r is of draw r % M. The estimates of the draws are spread by ``((M + 1) / (M - 1))**0.5``, so
-    that the variance is T, and not that of M known values.
+    Resample r uses draw r % M. The spread of the draws' estimates is multiplied by ``((M + 1) / (M -
+    1))**0.5``, so that the variance is T rather than the variance of M known values.
 
     Parameters
     ----------

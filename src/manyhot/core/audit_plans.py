@@ -47,28 +47,30 @@ _KNOWN = 1e7
 
 @dataclass(frozen=True)
 class DesignVariance:
-    """The variance of K values by the number of audited images; see the top of this module.
+    """The variance of K values as a function of the number of audited images; see the top of this module.
 
     Parameters
     ----------
     spread, whole : ndarray of float64, shape (K,)
     effective : ndarray of float64, shape (K,)
-        Share of the audited images that make up the variance.
+        Effective number of audited images, as a share of the audited images.
     same : float
-        For a pair of models, as in `manyhot.core.audit_designs.count_apart`: n in V is the number of audited
-        images on which they differ.
+        For a pair of models, as in `manyhot.core.audit_designs.count_apart`. In V, n is then the number of
+        audited images on which the models differ.
     heaviest : ndarray of float64, shape (K,)
-        Number of audited images with which one with the smallest probability and the largest residual adds as
-        much as the variance; see `manyhot.core.audited.AuditedEstimate.heaviest`.
+        Number of audited images at which a single image with the smallest probability and the largest
+        residual would double the variance; see `manyhot.core.audited.AuditedEstimate.heaviest`.
     pilot : ndarray of float64, shape (K,)
-        How many images of the pilot make up the estimated `spread`; infinite if it is known.
+        Effective number of images of the pilot from which `spread` was estimated; infinite if `spread` is
+        known.
 
     Notes
     -----
-    With k images that make it up, an estimated variance is nearly distributed as the variance times a χ² with
-    2k degrees of freedom, divided by 2k. So the variance that an audit estimates, divided by the one that the
-    pilot estimated, has an F distribution, and 95 % of the samples have `FEWEST_EFFECTIVE` such images if
-    ``10 F(0.95; 20, 2k)`` are expected: 16 if the variance is known, 21 with k = 10, and 28 with k = 5.
+    With an effective number of k images, an estimated variance approximately follows the distribution of the
+    variance times χ² with 2k degrees of freedom, divided by 2k. The ratio of the variances estimated by an
+    audit and by its pilot therefore follows an F distribution. In 95 % of the samples, the effective number
+    is at least `FEWEST_EFFECTIVE` if ``10 F(0.95; 20, 2k)`` images are expected: 16 if the variance is known,
+    21 with k = 10, and 28 with k = 5.
     """
 
     spread: Floats
@@ -79,7 +81,7 @@ class DesignVariance:
     pilot: Floats | float = np.inf
 
     def error(self, n: Floats | Ints | float, n_images: int) -> Floats:
-        """Return the standard errors with n audited of N images."""
+        """Return the standard errors if n of N images are audited."""
         apart = self._apart(n)
         squares = self.spread / apart - self.whole / n_images
         # V is too small if images would have probabilities above 1, which few answers may seem to say of all.
@@ -87,7 +89,7 @@ class DesignVariance:
         return np.asarray(np.sqrt(np.maximum(np.maximum(squares, least), 0)), np.float64)
 
     def half_width(self, n: Floats | Ints | float, n_images: int, share: float = 0.5) -> Floats:
-        """Return half the widths within which a share of the intervals of such audits are.
+        """Return the half-widths that a share of the intervals of such audits does not exceed.
 
         Parameters
         ----------
@@ -95,7 +97,8 @@ class DesignVariance:
             Number of audited images.
         n_images : int
         share : float
-            The default is the median. It contains what is not known about the variance after the pilot.
+            The default gives the median. The result accounts for the uncertainty of the variance after the
+            pilot.
         """
         of_pilot = np.minimum(2 * np.maximum(self.pilot, 1), _KNOWN)
         df = 2 * np.maximum(self.effective * self._apart(n), FEWEST_EFFECTIVE)
@@ -104,13 +107,13 @@ class DesignVariance:
 
     @property
     def fewest(self) -> Floats:
-        """The number of audited images with which most samples have an interval."""
+        """The number of audited images at which most samples have an interval."""
         few = fdtri(2 * FEWEST_EFFECTIVE, np.minimum(2 * np.maximum(self.pilot, 1), _KNOWN), SURE)
         expected = FEWEST_EFFECTIVE * few / np.maximum(self.effective, 1e-12)
         return count_audited(np.maximum(expected, few * self.heaviest), self.same)
 
     def images(self, half_width: float | Floats, n_images: int) -> Ints:
-        """Return the numbers of images with which half of the intervals are as narrow, at most N."""
+        """Return the numbers of images at which half of the intervals are as narrow, at most N."""
         times: Floats | float = QUANTILE
         for _ in range(_ROUNDS):  # the quantile of Student's t depends on the number, a little
             apart = self.spread / (np.square(half_width / times) + self.whole / n_images)
@@ -139,16 +142,16 @@ def design_variance(
     Parameters
     ----------
     y, f : ndarray of float, shape (n, K)
-        What each audited image contributes under people's and under proposed label sets, as in
+        The contribution of each audited image under people's and under proposed label sets, as in
         `manyhot.core.audited.LinearisedValues`.
     weights : ndarray of float64, shape (n,)
-        The weights of the pilot's images, as `manyhot.core.audit_samples.AuditSample.weights`.
+        The weights of the pilot's images, as in `manyhot.core.audit_samples.AuditSample.weights`.
     design : SmallDesign
         The planned design.
     power : float or "tuned"
         As in `manyhot.core.audited.estimate`.
     same : ndarray of bool, shape (n, K), optional
-        Images that do not tell the models of pairs apart, as in `manyhot.core.audited.estimate`.
+        Images on which the models of a pair do not differ, as in `manyhot.core.audited.estimate`.
 
     Raises
     ------
@@ -158,7 +161,7 @@ def design_variance(
     n = len(weights)
     if n < FEWEST_PILOT:
         raise InputError(
-            "The pilot has too few images to plan from.",
+            "The pilot has too few images for a plan.",
             got=n,
             allowed=f"at least {FEWEST_PILOT}",
             do="audit more images, or plan without a pilot",
@@ -193,10 +196,10 @@ def design_variance(
 def images_for_share(
     differences: Floats, variance: DesignVariance, share: float, n_images: int
 ) -> tuple[int, float]:
-    """Return with how many images an expected share of the differences is decided, and that share.
+    """Return the number of images at which an expected share of the differences is decided, and that share.
 
-    A difference is decided if its interval does not contain 0. If the share is out of reach with all images
-    but one, the number is N.
+    A difference is decided if its interval does not contain 0. If N - 1 images do not suffice, the number is
+    N.
     """
     return _smallest(
         lambda n: decided(differences, variance.half_width(n, n_images) / QUANTILE), share, n_images
@@ -216,9 +219,10 @@ def power_of(difference: Floats | float, error: Floats | float) -> Floats:
 
 
 def error_for_difference(difference: float, power: float) -> float:
-    """Return the standard error with which a difference is decided with the probability `power`.
+    """Return the standard error at which a difference is decided with the probability `power`.
 
-    ``Φ(difference / error - 1.96) = power``; the other tail is below 1 in 10,000 for a power of at least 0.2.
+    It solves ``Φ(difference / error - 1.96) = power``. The other tail is below 1 in 10,000 for a power of at
+    least 0.2.
     """
     return difference / (QUANTILE + float(ndtri(power)))
 

@@ -27,7 +27,7 @@ class ModelChoices:
     ----------
     n_images, n_classes : int
     pairs : mapping of str to ndarray of int64
-        By model, each chosen (image, class) pair as ``image * n_classes + class``, ascending.
+        For each model, the chosen (image, class) pairs as ``image * n_classes + class``, ascending.
     """
 
     n_images: int
@@ -42,8 +42,8 @@ class ModelChoices:
     def sets(self, label: npt.NDArray[np.int32], without: str = "") -> LabelSets:
         """Return the label sets that most models propose.
 
-        A class is in the set of an image if at least half of the models choose it, and in any case if no
-        other class is chosen by as many or more models (of equal ones, the first is).
+        The label set of an image contains the classes that at least half of the models choose, and always the
+        class that most models choose. Ties go to the first class.
 
         Parameters
         ----------
@@ -92,10 +92,10 @@ def chosen_pairs(
     rows : ndarray of int, shape (m,)
         The image of each prediction.
     top : ndarray of int, shape (m,)
-        The top classes, which are chosen if there are no probabilities; `NO_LABEL` for none.
+        The top classes, which are chosen if there are no probabilities; `NO_LABEL` if there is none.
     n_classes : int
     probabilities : ndarray of float, shape (m, C), optional
-        Probabilities of classes that can be valid together: those of at least `LEAST_P` are chosen.
+        Probabilities of classes that can be valid together. Classes with at least `LEAST_P` are chosen.
     """
     if probabilities is None:
         some = top != NO_LABEL

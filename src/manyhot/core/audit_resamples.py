@@ -37,10 +37,11 @@ def bootstrap_interval(
 
     Notes
     -----
-    In each stratum, n_h - 1 images are drawn with replacement from the audited ones, and an image that was
-    drawn m times has the weight ``w (1 + (1 - p)**0.5 (m n_h / (n_h - 1) - 1))``, which has the variance V
-    (Rao and Wu 1988, doi 10.1080/01621459.1988.10478591). For the population, p is 0 there, and the mean of
-    the proposed values over all images varies, too, as the mean of N values. λ stays that of the sample.
+    In each stratum, n_h - 1 images are drawn with replacement from the audited images. An image that was
+    drawn m times has the weight ``w (1 + (1 - p)**0.5 (m n_h / (n_h - 1) - 1))``, so that the variance is V
+    (Rao and Wu 1988, doi 10.1080/01621459.1988.10478591). For the population, p is set to 0, and the mean of
+    the proposed values over all images also varies, as a mean of N values. All resamples use the λ of the
+    sample.
     """
     weight = estimate(values, sample, power=power).power
     drawn = resampled_values(values, sample, weight, rng=rng, resamples=resamples, population=population)

@@ -37,19 +37,20 @@ _LEAST_EXPECTED = 5
 
 @dataclass(frozen=True)
 class AuditDesign:
-    """The probability of each image to be audited.
+    """The probability that each image is audited.
 
     Parameters
     ----------
     probability : ndarray of float64, shape (N,)
-        The inclusion probability of every image. The number of audited images is the sum.
+        The inclusion probability of every image. Their sum is the number of audited images.
     stratum : ndarray of int, shape (N,), optional
-        If given, the number of audited images is fixed in each stratum: the sum of its probabilities.
+        If it is passed, the number of audited images is fixed in each stratum, as the sum of its
+        probabilities.
 
     Raises
     ------
     InputError
-        If a probability is not above 0 and at most 1, or a stratum has fewer than two audited images.
+        If a probability is not above 0 and at most 1, or if a stratum has fewer than two audited images.
     """
 
     probability: Floats
@@ -64,7 +65,8 @@ class AuditDesign:
                 where=f"image {bad[0]:,} of {len(p):,}",
                 got=f"{p[bad[0]]:g}" + (f", and {len(bad) - 1:,} more" if len(bad) > 1 else ""),
                 allowed="above 0 and at most 1",
-                do="give each image a chance: no audit says anything about images that it never draws",
+                do="give each image a positive probability; an audit says nothing about images that it "
+                "never draws",
             )
         least = np.minimum(np.bincount(self.places), FEWEST_IN_STRATUM)
         few = np.flatnonzero(self.n_by_stratum < least)
@@ -95,7 +97,7 @@ class AuditDesign:
 
     @cached_property
     def n_by_stratum(self) -> Ints:
-        """The number of audited images of each stratum, shape (H,)."""
+        """The number of audited images in each stratum, shape (H,)."""
         return np.rint(np.bincount(self.places, self.probability)).astype(np.intp)
 
     @cached_property
@@ -104,12 +106,12 @@ class AuditDesign:
         return int(self.n_by_stratum.sum())
 
     def draw(self, rng: np.random.Generator) -> AuditSample:
-        """Draw a sample, whose images are in random order."""
+        """Draw a sample with its images in random order."""
         images = self.systematic(rng.permutation(len(self)), rng.random(len(self.n_by_stratum)))
         return AuditSample(self, rng.permutation(images))
 
     def systematic(self, shuffled: Ints, starts: Floats) -> Ints:
-        """Return the images that are drawn, by stratum.
+        """Return the drawn images, by stratum.
 
         Parameters
         ----------
@@ -130,7 +132,7 @@ class AuditDesign:
 
 @dataclass(frozen=True)
 class AuditSample:
-    """The audited images, and the design that they were drawn by.
+    """The audited images, and the design by which they were drawn.
 
     Parameters
     ----------
@@ -141,7 +143,7 @@ class AuditSample:
     Raises
     ------
     InputError
-        If an image is listed twice or does not exist, or the number of images differs from the design's.
+        If an image is listed twice or does not exist, or if the number of images differs from the design.
     """
 
     design: AuditDesign
@@ -151,9 +153,9 @@ class AuditSample:
         unique, n = np.unique(self.images), len(self.design)
         if len(unique) < len(self.images) or (len(unique) and not 0 <= unique[0] <= unique[-1] < n):
             raise InputError(
-                "The audited images are no sample of the images.",
+                "The audited images are not a sample of the images.",
                 got=f"{len(self.images):,} rows, {len(unique):,} different ones",
-                allowed=f"rows of {n:,} images, each once at most",
+                allowed=f"rows of {n:,} images, each at most once",
                 do="list each audited image once",
             )
         self._check_counts()
@@ -182,10 +184,10 @@ class AuditSample:
 
     @cached_property
     def weights(self) -> Floats:
-        """The weight of each audited image, 1 / probability, divided by their sum, shape (n,).
+        """The weight of each audited image: 1 / probability, divided by the sum of these values, shape (n,).
 
-        In a stratified sample, weights are divided by their sum in each stratum, and the sum of a stratum's
-        weights is its share of the images.
+        In a stratified sample, weights are normalised within each stratum. The sum of a stratum's weights is
+        its share of the images.
         """
         inverse, places = 1 / self.probability, self.design.places
         share = np.bincount(places) / len(self.design)
@@ -200,9 +202,9 @@ class AuditSample:
     def first(self, n: int) -> AuditSample:
         """Return the first n images of the sample, for an audit that stops early.
 
-        The sample must be in random order, as `AuditDesign.draw` returns it. Each image is among the first n
-        with n / len(self) of its probability. Strata are dropped: the first n images do not have a fixed
-        number in each.
+        The sample must be in random order, as `AuditDesign.draw` returns it. The probability that an image is
+        among the first n is n / len(self) times its inclusion probability. Strata are dropped, because their
+        numbers of images are not fixed among the first n.
         """
         share = n / len(self)
         return AuditSample(AuditDesign(self.design.probability * share), self.images[:n])
@@ -222,7 +224,7 @@ def uniform_design(n_images: int, n: int) -> AuditDesign:
     Parameters
     ----------
     n_images, n : int
-        Number of images N, and of those audited.
+        Number of images N, and number of audited images.
     """
     _check_size(n, n_images)
     return AuditDesign(np.full(n_images, n / n_images))
@@ -231,7 +233,7 @@ def uniform_design(n_images: int, n: int) -> AuditDesign:
 def stratified_design(
     stratum: Ints, n: int, deviation: AnyFloats | None = None, *, uniform: float = 0.0
 ) -> AuditDesign:
-    """Return the design with a fixed number of images of each stratum.
+    """Return the design with a fixed number of images per stratum.
 
     Parameters
     ----------
@@ -241,13 +243,14 @@ def stratified_design(
     n : int
         Number of audited images.
     deviation : ndarray of float, shape (N,), optional
-        Expected size of each image's residual, the difference of the values under people's and under proposed
-        label sets. If given, the numbers are proportional to a stratum's number of images times the root of
-        its mean square (Neyman 1934, doi 10.2307/2342192); by default, to its number of images.
+        Expected size of each image's residual, the difference between the values under people's and under
+        proposed label sets. If it is passed, the number of audited images of a stratum is proportional to its
+        number of images times the root mean square of its residuals (Neyman 1934, doi 10.2307/2342192). By
+        default, it is proportional to its number of images.
     uniform : float
-        Share of the audited images that is proportional to the strata's numbers of images, if deviations are
-        given. If the expected residuals of a large stratum are far too small, its images hardly count without
-        it.
+        If deviations are passed, the share of the audited images that is distributed in proportion to the
+        strata's numbers of images. Without this share, images of a large stratum would hardly count if their
+        expected residuals were far too small.
 
     Raises
     ------
@@ -271,25 +274,26 @@ def active_design(squared_residual: AnyFloats, n: float, *, uniform: float = 0.5
     Parameters
     ----------
     squared_residual : ndarray of float, shape (N,) or (N, M)
-        The expected square of each image's residual, the difference of the values under people's and under
-        proposed label sets, for one or M models. If f is the probability that a model is right, it is
-        f (1 - f).
+        The expected square of each image's residual, for one or M models. The residual is the difference
+        between the values under people's and under proposed label sets. If f is the probability that a model
+        is right, the expected square is f (1 - f).
     n : int
         Number of audited images.
     uniform : float
-        Share of the audited images that is drawn with equal probabilities, above 0. It bounds the weight of
-        an image by 1 / `uniform` times that in a uniform sample.
+        Share of the audited images that is drawn with equal probabilities, above 0. It limits the weight of
+        an image to 1 / `uniform` times its weight in a uniform sample.
 
     Notes
     -----
-    The probability of image i is ``n ((1 - uniform) s_i / sum(s) + uniform / N)``, where s_i is the root of
-    the mean of its squared residuals over the models, which minimises the sum over models of the variances
-    of the difference estimator. Probabilities above 1 are set to 1, and the others are increased.
+    The probability of image i is ``n ((1 - uniform) s_i / sum(s) + uniform / N)``, where s_i is the root mean
+    square of its residuals over the models. This choice of s_i minimises the sum over models of the variances
+    of the difference estimator. Probabilities above 1 are set to 1, and the other probabilities are
+    increased.
 
     References
     ----------
     Zrnic and Candès 2024, Active statistical inference, arXiv 2403.03208, sections 3 and 4. Deviation: the
-    size is fixed (see the top of this module), whereas they draw images independently.
+    sample size is fixed (see the top of this module), whereas the authors draw images independently.
     """
     if not 0 < uniform <= 1:
         raise InputError("`uniform` is not a share.", got=uniform, allowed="above 0 and at most 1")
@@ -312,7 +316,7 @@ def active_design(squared_residual: AnyFloats, n: float, *, uniform: float = 0.5
 def _check_size(n: float, n_images: int, least: int = FEWEST_IN_STRATUM) -> None:
     if not least <= n <= n_images:
         raise InputError(
-            "The number of images to audit is impossible.",
+            "The number of images to audit is out of range.",
             got=n,
             allowed=f"{least:,} to {n_images:,}",
         )
@@ -344,14 +348,14 @@ def _apportion(sizes: Floats, n: int, least: Ints, most: Ints) -> Ints:
 
 
 def sample_p(sample: AuditSample, groups: Ints | None = None) -> float:
-    """Return how probable it is that a sample deviates from its design as much as this one.
+    """Return the probability that a sample deviates from its design at least as much as this sample.
 
     Parameters
     ----------
     sample : AuditSample
     groups : ndarray of int, shape (N,), optional
-        Groups of images that are compared, such as classes or files; by default, ten groups of neighbouring
-        images. Groups with fewer than five expected images are merged.
+        Groups of images to compare, such as classes or files. By default, ten groups of neighbouring images.
+        Groups with fewer than five expected images are merged.
 
     Returns
     -------
@@ -360,10 +364,11 @@ def sample_p(sample: AuditSample, groups: Ints | None = None) -> float:
 
     Notes
     -----
-    With O_g audited images of a group and the expected number E_g = sum(p), the statistic
-    ``sum (O_g - E_g)**2 / sum_g p (1 - p)`` has the χ² distribution with one degree of freedom fewer than
-    there are groups, as the counts have nearly the variances and covariances of independent draws, given
-    their sum (Hájek 1964, doi 10.1214/aoms/1177700375). In a stratified sample, it is smaller.
+    With O_g audited images of a group and the expected number E_g = sum(p), the statistic ``sum (O_g -
+    E_g)**2 / sum_g p (1 - p)`` approximately follows a χ² distribution. Its degrees of freedom are the number
+    of groups minus one, because the counts have nearly the variances and covariances of independent draws
+    with a fixed sum (Hájek 1964, doi 10.1214/aoms/1177700375). In a stratified sample, the statistic is
+    smaller.
     """
     p = sample.design.probability
     groups = np.arange(len(p)) * _GROUPS // len(p) if groups is None else groups
@@ -390,7 +395,8 @@ def check_sample(sample: AuditSample, groups: Ints | None = None) -> None:
     Raises
     ------
     InputError
-        If `sample_p` is below `IMPLAUSIBLE`: one of 10,000 samples that were drawn as recorded is refused.
+        If `sample_p` is below `IMPLAUSIBLE`. Among samples that were drawn as recorded, one in 10,000 is
+        rejected.
     """
     p = sample_p(sample, groups)
     if p < IMPLAUSIBLE:
@@ -403,10 +409,10 @@ def check_sample(sample: AuditSample, groups: Ints | None = None) -> None:
 
 
 def balance_p(values: AnyFloats, sample: AuditSample) -> float:
-    """Return how probable it is that the audited images differ as much in values that all images have.
+    """Return the probability that audited images differ at least as much from all images in known values.
 
-    If proposals have seen the answers, they fit the audited images better than the others. This is noticed if
-    they fit them much better; a model that was trained on the answers may not be.
+    Proposals that were made with knowledge of the answers fit the audited images better than other images.
+    The test detects this if they fit much better, but may not detect a model that was trained on the answers.
 
     Parameters
     ----------
@@ -417,14 +423,15 @@ def balance_p(values: AnyFloats, sample: AuditSample) -> float:
     Returns
     -------
     float
-        The p-value; 1 if fewer than ten audited images make up the variance, which is then not normal.
+        The p-value; 1 if the effective number of audited images is below ten, because the mean is then not
+        normal.
 
     Notes
     -----
-    The weighted mean of the audited images is compared with the mean of all. Its variance is that of the
-    design, with the values of all images (Hájek 1964, doi 10.1214/aoms/1177700375):
-    ``sum_h sum_i p (1 - p) (e_i - mean(e))**2`` with ``e = (values - mean(values)) / (p N)``, strata h, and
-    the mean of e weighted by p (1 - p).
+    The weighted mean of the audited images is compared with the mean of all images. Its variance is the
+    variance under the design, computed from the values of all images (Hájek 1964, doi
+    10.1214/aoms/1177700375): ``sum_h sum_i p (1 - p) (e_i - mean(e))**2`` with ``e = (values - mean(values))
+    / (p N)``, strata h, and the mean of e weighted by p (1 - p).
     """
     p, places = sample.design.probability, sample.design.places
     apart = np.asarray(values, np.float64) - np.mean(values, dtype=np.float64)

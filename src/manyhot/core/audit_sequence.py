@@ -13,27 +13,28 @@ from manyhot.errors import InputError
 
 
 def sequence_quantile(n: int, planned: int, n_values: int = 1) -> float:
-    """Return half the width of an asymptotic confidence sequence after n audited images, in standard errors.
+    """Return the half-width of an asymptotic confidence sequence after n audited images, in standard errors.
 
-    With it, the intervals of `manyhot.core.audited.AuditedEstimate.interval` for the first n images of a
-    sample (`manyhot.core.audit_samples.AuditSample.first`) contain the value at all n together, from the
-    first few dozen images on, with the probability of one ordinary interval.
+    Pass it to `manyhot.core.audited.AuditedEstimate.interval` for the first n images of a sample
+    (`manyhot.core.audit_samples.AuditSample.first`). The intervals then contain the value simultaneously at
+    all n, from the first few dozen images, with the probability of a single ordinary interval.
 
     Parameters
     ----------
     n : int
         Number of audited images so far.
     planned : int
-        Number of audited images at which the intervals are narrowest, compared with ordinary ones. It must
+        Number of audited images at which the intervals are narrowest relative to ordinary intervals. It must
         not depend on the answers.
     n_values : int
-        Number of values whose intervals hold all together, at all n, with this probability (Bonferroni). It
+        Number of values whose intervals hold simultaneously, at all n, with this probability (Bonferroni). It
         must not depend on the answers.
 
     Returns
     -------
     float
-        For 95 %, it is 3.04 at n = `planned`, where ordinary intervals have 1.96, and 3.63 for six values.
+        For 95 % and n = `planned`, it is 3.04 for one value and 3.63 for six values. Ordinary intervals have
+        1.96.
 
     Raises
     ------
@@ -43,7 +44,7 @@ def sequence_quantile(n: int, planned: int, n_values: int = 1) -> float:
     References
     ----------
     Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024, doi 10.1214/24-AOS2408, arXiv 2103.06476, theorem
-    2.2: ``mean ± σ (2 (n ρ² + 1) / (n² ρ²) log((n ρ² + 1)**0.5 / α))**0.5``, with the ρ that makes it
+    2.2: ``mean ± σ (2 (n ρ² + 1) / (n² ρ²) log((n ρ² + 1)**0.5 / α))**0.5``, with the ρ for which it is
     narrowest at `planned`, ``ρ² = (-W(-α² / e) - 1) / planned`` (W is the branch -1 of Lambert's function).
     """
     alpha = (1 - LEVEL) / n_values
@@ -52,7 +53,7 @@ def sequence_quantile(n: int, planned: int, n_values: int = 1) -> float:
 
 
 def sequence_p(z: Floats, n: int, planned: int) -> Floats:
-    """Return p-values that hold at all numbers of audited images together.
+    """Return p-values that hold simultaneously at all numbers of audited images.
 
     Parameters
     ----------

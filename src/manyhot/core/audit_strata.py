@@ -26,7 +26,7 @@ classes, 630 images. Fewer make intervals wider by more than the product is larg
 def calibrated_ratios(
     num: AnyFloats | Bools, den: AnyFloats | Bools, stratum: Ints, weights: Floats, proposed: Floats
 ) -> Floats:
-    """Return the ratios of strata by proposals on the scale of people's, by weighted least squares.
+    """Return the strata's ratios under proposals, calibrated to people's answers by weighted least squares.
 
     Parameters
     ----------
@@ -34,15 +34,15 @@ def calibrated_ratios(
         Numerators and denominators of the audited images under people's label sets.
     stratum : ndarray of int, shape (n,)
     weights : ndarray of float64, shape (n, S)
-        The weights of the images in each of S slices, 0 outside of it.
+        The weights of the images in each of S slices; 0 outside the slice.
     proposed : ndarray of float64, shape (G, S)
         The ratio of each of G strata under the proposed label sets.
 
     Returns
     -------
     ndarray of float64, shape (G, S)
-        ``a + b proposed`` with the a and b that minimise the weighted squares of
-        ``num - (a + b proposed) den``.
+        ``a + b proposed`` with the a and b that minimise the weighted sum of squares of ``num - (a + b
+        proposed) den``.
     """
     den, product = np.asarray(den, np.float64), np.multiply(num, den, dtype=np.float64)
     heavy = weights * (den**2)[:, None]
@@ -79,16 +79,16 @@ def subtract_products(
     Returns
     -------
     contributions : ndarray of float64, shape (n, S)
-        What each audited image contributes, to first order: its derivative. They have the variance of the
-        jackknife, which is too large for the part that is due to pairs, by twice at most.
+        The contribution of each audited image to first order: its derivative. Contributions have the variance
+        of the jackknife, in which the part due to pairs is overestimated, at most by a factor of two.
     shift : ndarray of float64, shape (S,)
-        What is added to their weighted sums.
+        The value to add to the weighted sums of the contributions.
 
     Notes
     -----
-    The product of two sums over all images of a stratum is the sum over pairs of different images and over
-    the images themselves. A pair is in a sample with the probability ``p_i p_j (n - 1) / n N / (N - 1)``,
-    which is exact with equal probabilities (Hartley and Rao 1962, doi 10.1214/aoms/1177704564).
+    The product of two sums over all images of a stratum is a sum over pairs of different images plus a sum
+    over single images. A sample contains a pair with the probability ``p_i p_j (n - 1) / n N / (N - 1)``,
+    which is exact for equal probabilities (Hartley and Rao 1962, doi 10.1214/aoms/1177704564).
     """
     n = len(weights)
     factor = (1 - 1 / n_images) / (1 - 1 / n)

@@ -67,7 +67,7 @@ TOO_HEAVY = "one more disagreement on an image with a small probability could do
 
 @dataclass(frozen=True)
 class LinearisedValues:
-    """What each image contributes to M values, to first order.
+    """The first-order contributions of the images to M values.
 
     If people had answered all images, the values would be `base` plus the mean over all images of the
     contributions under people's label sets.
@@ -85,11 +85,13 @@ class LinearisedValues:
     alone : ndarray of float64, shape (M,)
         The values by the proposed label sets alone.
     further : ndarray of float64, shape (K, M), optional
-        Standard errors of K causes that are independent of one another and of the sample, such as what is
-        not known of a class. Those of one cause have the same sign if it changes values alike.
+        Standard errors due to K causes that are independent of one another and of the sample, such as
+        uncertainty about a class. Errors due to one cause have the same sign if it changes values in the same
+        direction.
     is_difference : bool
-        Whether the values are differences. `further` of these does not count for the degrees of freedom: it
-        is assumed, not estimated. That of values does, because their bias is of the same causes.
+        Whether the values are differences. For differences, `further` does not count for the degrees of
+        freedom, because it is assumed and not estimated. For other values, it counts, because their bias has
+        the same causes.
     """
 
     audited: AnyFloats
@@ -102,17 +104,18 @@ class LinearisedValues:
 
     @property
     def parts(self) -> tuple[AnyFloats, ...]:
-        """All arrays, whose last axis is that of the values."""
+        """All arrays. The last axis is the axis of the values."""
         further = np.zeros((0, len(self.base))) if self.further is None else self.further
         return self.audited, self.proposed, self.mean, self.base, self.alone, further
 
     def differences(self, first: Ints, second: Ints) -> LinearisedValues:
         """Return the paired differences of the values `first` minus the values `second`, each shape (P,).
 
-        On images on which two models have the same best class, the difference of ``real1`` is 0, whatever
-        people answer. To compare two models, draw from the other images alone, and multiply the values by
-        their share of the images: with ReaL, intervals are 2.9 times narrower than by as many of all images.
-        The share is of the images that have a valid class, whose number is estimated if it is not known.
+        If two models have the same top class for an image, their difference of ``real1`` on this image is 0,
+        whatever people answer. To compare two models, draw only from the other images, and multiply the
+        values by the share of these images. With ReaL, intervals are then 2.9 times narrower than with the
+        same number drawn from all images. The share refers to images with a valid class. If their number is
+        unknown, it is estimated.
         """
         return LinearisedValues(*(x[..., first] - x[..., second] for x in self.parts), is_difference=True)
 
@@ -150,17 +153,17 @@ def linearised_ratios(
     Notes
     -----
     An image with numerator a and denominator b contributes ``(a - R b) / B`` to a ratio, where R is the ratio
-    of the weighted sums over the audited images and B their mean denominator. If all denominators are 1, this
-    is exact.
+    of the weighted sums over the audited images and B is their mean denominator. This is exact if all
+    denominators are 1.
 
     The mean over G strata is expanded in the same way if each stratum has at least `FEWEST_PER_STRATUM`
-    audited images, or if people decide which stratum an image is in, such as the size of the label set.
-    Otherwise, as with the 1,000 classes of ``mla``, it is expanded at the proposed label sets: an image of
-    stratum g contributes ``(a - R_g b) / (G B_g)``, where R_g is the ratio over all images of the stratum
-    under the proposed label sets, and B_g their denominators, divided by N, times the ratio of people's and
-    proposed denominators of the audited images. This is exact if the denominators do not depend on people's
-    answers. Otherwise it is off by the mean over strata of the relative error of B_g times the error of R_g.
-    On slices to which people's answers decide whether an image belongs, it is undefined.
+    audited images, or if people's answers determine the stratum of an image, such as the size of its label
+    set. Otherwise, as with the 1,000 classes of ``mla``, it is expanded at the proposed label sets. An image
+    of stratum g then contributes ``(a - R_g b) / (G B_g)``. R_g is the ratio over all images of the stratum
+    under the proposed label sets. B_g is the sum of their denominators, divided by N and multiplied by the
+    ratio of people's and proposed denominators of the audited images. This is exact if the denominators do
+    not depend on people's answers. Otherwise, its error is the mean over strata of the relative error of B_g
+    times the error of R_g. It is undefined on slices whose images depend on people's answers.
     """
     cells = Cells.of(np.ones((1, len(sample.design)), bool))
     inside = np.ones((1, len(sample)), bool)
@@ -184,15 +187,16 @@ def linearised_slices(
     audited, proposed : Ratio
     sample : AuditSample
     inside : ndarray of bool, shape (S, n)
-        The audited images of each slice. It may depend on people's answers, such as on the size of the set.
+        The audited images of each slice. The slice may depend on people's answers, such as the size of the
+        set.
     cells : Cells
         The same slices of all N images, which may depend on the proposed label sets.
     own_centre : bool
         Whether the value is ``R + λ (P - P')``, where P and P' are the ratios under the proposed label sets
-        of all images of a slice and of its audited ones. If images count for people as for proposals, this
-        is the same to first order. In small slices, it is less biased if by chance more or fewer of their
-        images were audited than of others, and it is more precise if people find no valid class on many
-        images. Ratios have no strata.
+        of all images and of the audited images of a slice. If the same images count under people's and under
+        proposed label sets, the value is the same to first order. In small slices, it is less biased if by
+        chance a larger or smaller share of the images was audited than elsewhere. It is more precise if
+        people find no valid class on many images. Ratios have no strata.
     """
     check_rows(len(audited.num), len(proposed.num), sample)
     of_audited, of_proposed, rows = _strata_of(audited), _strata_of(proposed), sample.images
@@ -256,29 +260,30 @@ def _contributions(values: Ratio, stratum: Ints, ratio: Floats, scale: Floats) -
 
 @dataclass(frozen=True)
 class AuditedEstimate:
-    """M values, estimated from the audited images and from proposed label sets of all images.
+    """M values, estimated from the audited images and from the proposed label sets of all images.
 
     Parameters
     ----------
     value, error : ndarray of float64, shape (M,)
         The estimates and their standard errors.
     df : ndarray of float64, shape (M,)
-        Degrees of freedom of the errors: twice the inverse of their squares' relative variance.
+        Degrees of freedom of the errors: 2 divided by the relative variance of the squared errors.
     power : ndarray of float64, shape (M,)
         The weight λ of the proposed label sets.
     heaviest : ndarray of float64, shape (M,)
-        How much an image with the smallest probability and the largest residual adds to the variance,
+        Contribution of an image with the smallest probability and the largest residual to the variance,
         divided by the variance.
     alone : ndarray of float64, shape (M,)
         The values by the proposed label sets alone.
     n : int
         Number of audited images.
     n_left : int
-        Number of images that are not audited; 0 for the population, in which others are left.
+        Number of images that are not audited; 0 for the population, which contains further images.
     checked : bool
-        Whether too few or too heavy images leave a value without interval.
+        Whether a value has no interval if its effective number of images is too small, or an image is too
+        heavy.
     sample_df : ndarray of float64, shape (M,), optional
-        Degrees of freedom of the part of the errors that is due to the sample; by default, all of it is.
+        Degrees of freedom of the part of the errors that is due to the sample. By default, all errors are.
     rater_share : ndarray of float64, shape (M,), optional
         Share of the squared errors that is due to raters; see `manyhot.core.audit_draws`.
     """
@@ -297,9 +302,9 @@ class AuditedEstimate:
 
     @property
     def effective(self) -> Floats:
-        """The number of audited images that, with residuals of equal size, have as uncertain a variance.
+        """The number of images with residuals of equal size whose variance would be equally uncertain.
 
-        If people and proposals disagree on k of n audited images, it is about k.
+        It is about k if people and proposals disagree on k of n audited images.
         """
         return (self.df if self.sample_df is None else self.sample_df) / 2
 
@@ -309,10 +314,10 @@ class AuditedEstimate:
         return np.array([bool(doubt) for doubt in self.doubts()])
 
     def doubts(self) -> list[str]:
-        """Return why each value has no interval by the normal theory; empty if it has one.
+        """Return the reason why each value has no normal-theory interval; empty if it has one.
 
-        If the audited images with small probabilities happen to agree with the proposals, the variance looks
-        small and is wrong. So it is not enough that many images make up the estimated variance.
+        If the audited images with small probabilities happen to agree with the proposals, the variance is
+        underestimated. A large effective number of images is therefore not sufficient.
         """
         if 0 < self.n_left < FEWEST_LEFT:
             return [TOO_FEW_LEFT] * len(self.value)
@@ -326,10 +331,10 @@ class AuditedEstimate:
         Parameters
         ----------
         scale : {"logit", "log", "plain"}
-            As in `manyhot.core.jackknife.jackknife_ends`. Values beyond the scale, which estimates may take,
-            have intervals on the plain scale.
+            As in `manyhot.core.jackknife.jackknife_ends`. Estimates outside the range of the scale have
+            intervals on the plain scale.
         quantile : float, optional
-            Half the width in standard errors; by default that of Student's t. With that of
+            Half-width in standard errors. By default, a quantile of Student's t. With
             `manyhot.core.audit_sequence.sequence_quantile`, intervals hold at all sizes of a growing sample.
         """
         times = stdtrit(self.df, (1 + LEVEL) / 2) if quantile is None else quantile
@@ -360,25 +365,27 @@ def estimate(
         The weight λ of the proposed label sets (see the top of this module): 0 for none, 1 for the difference
         estimator, and ``tuned`` for the weight from 0 to 1 with the smallest estimated variance.
     population : bool
-        Whether errors are those of the values in the population that the N images were drawn from, which
-        adds the variance of y divided by N, and not on these images alone.
+        Whether errors refer to the values in the population from which the N images were drawn, instead of
+        only these images. This adds the variance of y divided by N.
     same : ndarray of bool, shape (n, M), optional
         Audited images whose contribution to a difference does not depend on which classes are valid, such as
-        those with the same top class. They are not taken to have residuals of the size of the others'.
+        images with the same top class. Their residuals are not assumed to be as large as the residuals of
+        other images.
     reserve : ndarray of float64, shape (M,), optional
-        The variance that one more image adds on which people and proposals disagree; see `reserve_of`. The
-        variance is then that of two more such images, so that intervals exist however few disagree.
+        The variance that one more image adds if people and proposals disagree on it; see `reserve_of`. Two
+        such images are then added, so that intervals exist even if few images disagree.
 
     Notes
     -----
-    ``λ = C(y, f) / C(f, f)``, where C is the covariance under the design, as V at the top of this module. The
-    audited images are a part of all images, so this is the λ of PPI++ with the images that were not audited
-    as the unlabelled ones. With equal probabilities, the two estimates are the same. For the tuned λ, V is
-    multiplied by (n - H) / (n - H - 1) with H strata.
+    ``λ = C(y, f) / C(f, f)``, where C is the covariance under the design, like V at the top of this module.
+    Because the audited images are a part of all images, this is the λ of PPI++ with the images that were not
+    audited as unlabelled images. With equal probabilities, the two estimates are the same. For the tuned λ, V
+    is multiplied by (n - H) / (n - H - 1) with H strata.
 
-    An interval that exists only if enough images disagree holds less often than it says where that is rare.
-    `reserve` is in the manner of Bonett and Price 2012, doi 10.3102/1076998611411915, who add an image in
-    each direction to paired shares. The estimate is not moved, and the quantile is that of Student's t.
+    If intervals existed only for enough disagreements, their coverage would be too low where disagreements
+    are rare. `reserve` is similar to the method of Bonett and Price 2012, doi 10.3102/1076998611411915, who
+    add an image in each direction to paired shares. The estimate does not change, and the quantile is that of
+    Student's t.
     """
     y, f = values.audited, values.proposed
     of_y, of_f = _deviations(y, sample), _deviations(f, sample)
@@ -409,15 +416,15 @@ def estimate(
 
 
 def reserve_of(size: Floats, members: Bools, sample: AuditSample, *, population: bool = False) -> Floats:
-    """Return the variances that one more image adds on which people and proposals disagree, shape (M,).
+    """Return the variances that one more image adds if people and proposals disagree on it, shape (M,).
 
-    It is the image with the smallest probability of all images of a slice, whether or not one such was drawn:
-    light images that agree say nothing of the heavy ones.
+    The additional image has the smallest probability of all images of the slice, even if no such image was
+    drawn, because images with small weights say nothing about images with large weights.
 
     Parameters
     ----------
     size : ndarray of float64, shape (M,)
-        What an image contributes to the residual if they disagree on it.
+        The contribution of an image to the residual if people and proposals disagree on it.
     members : ndarray of bool, shape (M, N)
         The images of each slice.
     sample : AuditSample
@@ -443,7 +450,7 @@ def _heaviest(size: Floats, sample: AuditSample, same: Bools | None) -> Floats:
 
 
 def check_rows(n: int, n_images: int, sample: AuditSample) -> None:
-    """Raise an error if a sample has another number of audited images, or of images, than values."""
+    """Raise an error if the numbers of audited images or of images differ between a sample and values."""
     if (n, n_images) != (len(sample), len(sample.design)):
         raise InputError(
             "The values do not match the sample.",

@@ -24,7 +24,8 @@ from manyhot.registry import register
 def auroc_macro(case: Case, *, masked: bool = False) -> Estimate:
     """Area under the ROC curve of each class over the images, averaged over the classes.
 
-    The probability that an image with the class has a higher score than one without it. Ties count half.
+    It is the probability that an image with the class has a higher score than an image without it. Ties count
+    half.
 
     Parameters
     ----------
@@ -40,8 +41,8 @@ def auroc_macro(case: Case, *, masked: bool = False) -> Estimate:
     -----
     `n` is the number of images.
 
-    Deviation: a class without positives or without negatives under the weights does not count, whereas
-    scikit-learn's macro average is then undefined.
+    Deviation: a class without positives or without negatives under the weights does not count. scikit-learn's
+    macro average is then undefined.
     """
     return _auroc(case, "class", masked)
 

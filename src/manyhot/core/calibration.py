@@ -37,12 +37,12 @@ Target = Floats | Callable[[float], Floats]
 
 @dataclass(frozen=True)
 class Tail:
-    """The log probabilities of listed classes, and of one class outside the list.
+    """The log probabilities of the listed classes, and of a single class outside the list.
 
     Attributes
     ----------
     listed : ndarray of float64, shape (n, k)
-        Log probability of each listed class. -inf pads lists that are shorter than k.
+        Log probability of each listed class. Lists shorter than k are padded with -inf.
     other : ndarray of float64, shape (n, 1)
         Log probability of each class that is not listed.
     n_other : ndarray of int64, shape (n, 1)
@@ -74,8 +74,7 @@ class Tail:
 def calibrated(tail: Tail, temperature: float) -> tuple[Floats, Floats]:
     """Return the probabilities of listed classes (n, k), and of each other class (n, 1), at a temperature.
 
-    At temperature 1, all probabilities are unchanged, including those of sigmoid outputs, which do not add up
-    to 1.
+    At temperature 1, all probabilities are unchanged, even sigmoid outputs, which do not add up to 1.
     """
     listed, other = np.exp(tail.listed / temperature), np.exp(tail.other / temperature)
     if temperature == 1:
@@ -100,8 +99,8 @@ def fit_temperature(tail: Tail, target: Target) -> float:
     -----
     With b = 1 / T, the negative log likelihood of an image is ``-b * target + log(sum(exp(b * log p)))``. It
     is convex in b, so its derivative has one root, which Brent's method finds in about ten passes. If
-    `target` is a function, it need not be convex. If the derivative has several roots, the result is a local
-    maximum of the likelihood.
+    `target` is a function, the negative log likelihood may not be convex. If its derivative has several
+    roots, the result is a local maximum of the likelihood.
 
     References
     ----------
@@ -131,8 +130,7 @@ def sloping_root(slope: Callable[[float], float], low: float, high: float) -> fl
 def set_target(tail: Tail, top: Ints, sets: LabelSets) -> Floats:
     """Return the mean log probability of the classes of each label set, shape (n,). Sets must not be empty.
 
-    This is the expected value of the log probability of a single label if that label is drawn at random from
-    the set.
+    This is the expected log probability of a single label that is drawn at random from the set.
     """
     hit = sets.hits(top)
     listed = np.where(hit, tail.listed, 0).sum(1)
@@ -215,7 +213,7 @@ class FitLabels:
 
 
 def nothing_to_fit(what: str) -> InputError:
-    """Return the error for a split in which no image to fit on has labels."""
+    """Return the error for a split without labelled images for fitting."""
     return InputError(
         "No image has labels to fit to.",
         got=f"no image with {what}",
@@ -242,7 +240,7 @@ class Scaling:
         return float(1 / self.weight.mean())
 
     def apply(self, case: Case) -> Case:
-        """Return the case with scaled logits; with a bias, its top classes may change."""
+        """Return the case with scaled logits. With a bias, its top classes may change."""
         check_softmax(case)
         parts = [block.copy() for block in _logits(case, np.arange(len(case.top)))]
         logits = np.concatenate([np.empty((0, len(self.weight)), np.float32), *parts])
@@ -259,8 +257,8 @@ def fit_temperature_of_all(case: Case, fit_labels: FitLabels) -> Scaling:
     References
     ----------
     Guo et al. 2017, arXiv 1706.04599. For single labels, the negative log-likelihood is convex in 1 / T, so
-    its derivative has one root. For sets, it is a difference of two convex functions, so the result is a
-    local optimum.
+    its derivative has one root. For label sets, it is a difference of two convex functions, so the result is
+    a local optimum.
     """
     fitted, n = _cells(case, fit_labels), len(fit_labels.images)
 
@@ -327,7 +325,7 @@ def fit_vector(case: Case, fit_labels: FitLabels, *, iterations: int = 200) -> S
 
 @dataclass(frozen=True)
 class Isotonic:
-    """A non-decreasing, piecewise linear function from confidence to the share of right predictions.
+    """A non-decreasing, piecewise linear function that maps confidence to the share of right predictions.
 
     Attributes
     ----------
@@ -343,7 +341,7 @@ class Isotonic:
 
 
 def fit_isotonic(confidence: Floats, right: Bools) -> Isotonic:
-    """Return the isotonic (non-decreasing) least-squares regression of being right on confidence.
+    """Return the isotonic (non-decreasing) least-squares regression of correctness on confidence.
 
     Parameters
     ----------
@@ -386,7 +384,7 @@ def _cells(case: Case, fit_labels: FitLabels) -> Floats:
 
 
 def check_softmax(case: Case) -> None:
-    """Check that scores are logits or softmax probabilities; scaling is not defined for sigmoids.
+    """Check that scores are logits or softmax probabilities. Scaling is not defined for sigmoid outputs.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from manyhot.core.choices import Choices
 
 
 def measure_choices(choices: Choices, *, intervals: bool = True) -> list[VoteMeasure]:
-    """Return `VOTE_MEASURES` of choices. Classes have no order, so that ``alpha_ordinal`` is NaN.
+    """Return `VOTE_MEASURES` of choices. ``alpha_ordinal`` is NaN, because classes have no order.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def measure_choices(choices: Choices, *, intervals: bool = True) -> list[VoteMea
 
     Notes
     -----
-    An image is a question with K answers. A choice is a set with one element, so that ``alpha_jaccard`` and
+    An image is a question with K answers. A choice is a set with one element, so ``alpha_jaccard`` and
     ``alpha_masi`` of `manyhot.core.agreement.measure_sets` equal ``alpha_nominal``.
 
     References

@@ -34,7 +34,7 @@ class Candidates:
     image, class_id : ndarray of int64, shape (c,)
         Image and class of each candidate, sorted.
     n : ndarray of float64, shape (c,)
-        Number of votes for it. Votes are in the order of candidates.
+        Number of votes for each candidate. Votes are in the order of candidates.
     n_images, n_classes : int
     """
 
@@ -69,7 +69,7 @@ class CandidateBlock:
     Attributes
     ----------
     images, at, votes : slice
-        Positions of the images, of their candidates, and of their votes, among all.
+        Positions of the images, of their candidates and of their votes.
     of : Candidates
         The candidates, with images numbered from 0.
     """
@@ -87,18 +87,19 @@ class Fitted:
     Attributes
     ----------
     p : ndarray of float64, shape (c,)
-        Probability of each candidate; what is missing to 1 in an image is that of all other classes.
+        Probability of each candidate. Within an image, the difference of their sum to 1 is the probability of
+        all other classes.
     accuracy : ndarray of float64, shape (R,)
     prior : ndarray of float64, shape (K,)
     iterations : int
     converged : bool
     log_likelihood : float
     counts : ndarray of float64, shape (R, 2)
-        Expected right and wrong choices of each rater, with earlier ones.
+        Expected number of right and wrong choices of each rater, including earlier choices.
     rest : ndarray of float64, shape (N,)
         Probability of all other classes of each image.
     prior_images : float
-        Number of images from which `prior` is estimated, with those of the prior.
+        Number of images from which `prior` is estimated, including pseudo-images of the prior.
     errors : SameErrors or PooledErrors
         How wrong choices are distributed.
     """
@@ -125,7 +126,7 @@ def run_starts(*columns: Ints) -> npt.NDArray[np.intp]:
 
 
 def count_sorted(values: Ints, n: int) -> npt.NDArray[np.int64]:
-    """Return how often 0 to n - 1 occur, as `numpy.bincount`, which would copy values to eight bytes each."""
+    """Return how often 0 to n - 1 occur. `numpy.bincount` would copy the values to eight bytes each."""
     first, counts = run_starts(values), np.zeros(n, np.int64)
     counts[values[first]] = np.diff(first, append=len(values))
     return counts
@@ -156,14 +157,14 @@ def fit_candidates(
     of : Candidates
     rater : ndarray of int, shape (m,)
     before : ndarray of float64, shape (R, 2)
-        Earlier right and wrong choices of each rater, which are added to those expected.
+        Earlier right and wrong choices of each rater, which are added to the expected choices.
     first : ndarray of float64, shape (R, 2), optional
-        Right and wrong choices from which the first accuracies are computed; by default, those of the shares
-        of votes.
+        Right and wrong choices from which the first accuracies are computed. By default, they follow from the
+        shares of votes.
     smoothing, iterations, tolerance
         As in `manyhot.core.choices.choice_dawid_skene`.
     pooled : bool
-        Whether wrong choices have the distribution of all raters, given the right class.
+        Whether wrong choices, given the right class, have the same distribution for all raters.
     """
     errors = PooledErrors(of, smoothing) if pooled else SameErrors(of)
     n_votes = np.bincount(of.image, of.n, of.n_images).astype(np.float64)
@@ -200,7 +201,7 @@ def _right_wrong(of: Candidates, p: Floats, rater: Ints, n_raters: int) -> Float
 
 
 def pooled_accuracy(counts: Floats) -> Floats:
-    """Return right and wrong choices of all raters together, shape (2,), with those of the prior."""
+    """Return the total right and wrong choices of all raters, including the prior's, shape (2,)."""
     return np.asarray(counts.sum(0) + np.array([_RIGHT, _WRONG]))
 
 
@@ -234,7 +235,7 @@ def _prior(
 
 
 def outside_candidates(of: Candidates, prior: Floats) -> Floats:
-    """Return the probability, before any vote, that no candidate of an image is right, shape (N,)."""
+    """Return the prior probability that no candidate of an image is right, shape (N,)."""
     return np.maximum(1 - np.bincount(of.image, prior[of.class_id], of.n_images), 0)
 
 
@@ -251,17 +252,18 @@ def candidate_posteriors(
     chosen: Floats,
     other: Floats,
 ) -> tuple[Floats, Floats, Floats]:
-    """Return the probability of each candidate, and of all other classes of each image, and log-likelihoods.
+    """Return the probabilities of each candidate and of each image's other classes, and log-likelihoods.
 
     Parameters
     ----------
     of : Candidates
     right, wrong : ndarray of float64, shape (m,)
-        Log-probability that each vote is right, and that it is wrong.
+        Log-probability that each vote is right, and that each vote is wrong.
     prior, outside : ndarray of float64, shapes (c,) and (N,)
-        Probability, before any vote, that the candidate is right, and that none of the image is.
+        Prior probability that the candidate is right, and that no candidate of the image is right.
     chosen, other : ndarray of float64, shapes (c,) and (N,)
-        Log-probability of the wrong choices on the image if the candidate is right, and if none is.
+        Log-probability of the wrong choices on the image if the candidate is right, and if no candidate is
+        right.
 
     Returns
     -------
@@ -297,7 +299,7 @@ class SameErrors:
 
 
 class PooledErrors:
-    """The pooled matrix of wrong choices, of which only cells with choices are stored."""
+    """The pooled matrix of wrong choices. Only cells with choices are stored."""
 
     def __init__(self, of: Candidates, smoothing: float | None) -> None:
         self._of = of
@@ -317,14 +319,14 @@ class PooledErrors:
         )
 
     def logs(self, p: Floats, *, left_out: bool = False) -> Iterator[tuple[Floats, Floats]]:
-        """Yield the log-probability of wrong choices in each block if a candidate is right, and if none is.
+        """Yield each block's log-probability of wrong choices if a candidate is right, and if none is.
 
         Parameters
         ----------
         p : ndarray of float64, shape (c,)
-            The matrix is computed from it before the first block is yielded.
+            Probabilities from which the matrix is computed before the first block is yielded.
         left_out : bool
-            Whether the choices on an image are not counted for this image.
+            Whether the choices on an image are excluded for this image.
         """
         of, k = self._of, self._of.n_classes
         wrong = np.bincount(of.class_id, of.n * (1 - p), k) + self._added / k

@@ -8,7 +8,7 @@ order of images and votes.
 References
 ----------
 Vehtari et al. 2016, Bayesian leave-one-out cross-validation approximations for Gaussian latent variable
-models, JMLR 17(103), which approximates the distribution without an observation in the same way.
+models, JMLR 17(103), who approximate the distribution without an observation in the same way.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _EQUAL = 1e-9
 
 
 def predicts_better(first: Floats, second: Floats) -> bool:
-    """Return whether a model predicts images better than a simpler one, by more than a standard error.
+    """Return whether a model predicts images better than a simpler model by more than a standard error.
 
     Parameters
     ----------
     first, second : ndarray of float64, shape (N,)
-        The log-likelihood of each image by the model and by the simpler one.
+        The log-likelihood of each image under the model and under the simpler model.
 
     References
     ----------
@@ -50,7 +50,7 @@ def predicts_better(first: Floats, second: Floats) -> bool:
 def held_out_by_matrices(
     votes: tuple[Ints, Ints, Ints], posterior: Floats, shares: Floats, counts: Floats, pooled: Floats
 ) -> Floats:
-    """Return the log-likelihood of the choices on each image under raters' matrices, as if it had no votes.
+    """Return the held-out log-likelihood of the choices on each image under raters' matrices.
 
     Parameters
     ----------
@@ -58,11 +58,11 @@ def held_out_by_matrices(
         Image, rater and chosen class, sorted by image.
     posterior : ndarray of float64, shape (K, N)
     shares : ndarray of float64, shape (K,)
-        Expected number of images of each class, with those of the prior.
+        Expected number of images of each class, including the prior's.
     counts : ndarray of float64, shape (R, K, K)
-        Expected choices of each rater, with earlier ones.
+        Expected choices of each rater, including earlier choices.
     pooled : ndarray of float64, shape (K, K)
-        Choices of all raters, with those of the prior.
+        Choices of all raters, including the prior's.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def _kinds(prior: RaterPrior, rater: Ints, likelihood: Floats) -> Floats:
 
 
 def held_out_by_accuracy(of: Candidates, rater: Ints, fit: Fitted) -> Floats:
-    """Return the log-likelihood of the choices on each image under accuracies, as if it had no votes.
+    """Return the held-out log-likelihood of the choices on each image under raters' accuracies.
 
     Parameters
     ----------

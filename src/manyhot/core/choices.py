@@ -50,17 +50,18 @@ class Choices:
     Parameters
     ----------
     image, rater, chosen : ndarray of int, shape (m,)
-        The image, the rater and the chosen class of each of m votes. They are sorted by image, class and
-        rater, so that no digit of a sum depends on the order of votes.
+        The image, the rater and the chosen class of each of m votes. Votes are sorted by image, class and
+        rater, so that sums do not depend on their order.
     n_images, n_raters, n_classes : int
-        N, R and K; images without votes and raters without votes are allowed.
+        N, R and K. Images without votes and raters without votes are allowed.
     are_raters_known : bool
-        False if each vote of an image was given a number instead of its rater.
+        False if the votes of an image are numbered and their raters are unknown.
 
     Raises
     ------
     InputError
-        If the arrays differ in length or contain values out of range, or if a rater chooses two classes.
+        If the arrays differ in length or contain values out of range, or if a rater chooses two classes of an
+        image.
     """
 
     image: Ints
@@ -129,7 +130,8 @@ class ChosenClasses:
     Attributes
     ----------
     image, class_id : ndarray of int, shape (c,)
-        Images and classes, sorted: each class that a rater chose, and others of at least `SMALLEST`.
+        Images and classes, sorted: every class that a rater chose, and other classes with a probability of at
+        least `SMALLEST`.
     p : ndarray of float64, shape (c,)
         Probability that the class is the right one.
     method : str
@@ -144,10 +146,10 @@ class ChosenClasses:
     converged : bool
     log_likelihood : float
     held_out : ndarray of float64, shape (N,), optional
-        The log-likelihood of the votes on each image, as if the model had been fitted without the image, if
-        `auto` compared models.
+        If `auto` compared models, the log-likelihood of the votes on each image under the model fitted
+        without the image.
     weights : dict of str to float, optional
-        1 for the method that `auto` chose, 0 for others.
+        1 for the method that `auto` chose, and 0 for the other methods.
     """
 
     image: npt.NDArray[np.int64]
@@ -168,7 +170,7 @@ class ChosenClasses:
 def choice_majority(
     choices: Choices, history: History | None = None, start: History | None = None
 ) -> ChosenClasses:
-    """Majority vote: 1 for the class that most raters chose. Classes with equally many votes share the 1."""
+    """Majority vote: 1 for the class that most raters chose. Classes that are tied share the 1."""
     of = choices.candidates()
     most = np.zeros(choices.n_images)
     np.maximum.at(most, of.image, of.n)
@@ -196,7 +198,7 @@ def choice_one_coin(
     iterations: int = 1000,
     tolerance: float = 1e-7,
 ) -> ChosenClasses:
-    """One-coin model: a rater is right with a probability of her own, and otherwise chooses any other class.
+    """One-coin model: each rater is right with an own probability, and otherwise chooses any other class.
 
     Parameters
     ----------
@@ -233,13 +235,14 @@ def choice_dawid_skene(
     Parameters
     ----------
     matrices : {"auto", "each", "pooled"}
-        ``each``: each rater has a matrix of K × K cells. ``pooled``: a rater has an accuracy, and wrong
-        choices are distributed as those of all raters. ``auto``: ``each`` if the matrices have at most
-        `MOST_CELLS` cells, and the images at most `MOST_POSTERIORS` probabilities.
+        ``each``: each rater has a matrix of K × K cells. ``pooled``: each rater has an accuracy, and wrong
+        choices have the same distribution for all raters. ``auto``: ``each`` if the matrices have at most
+        `MOST_CELLS` cells and the images at most `MOST_POSTERIORS` probabilities.
     smoothing : float, optional
-        Number of choices, distributed like those of all raters, that are added for each rater (and each
-        class, with ``each``). By default, the number is estimated from how much raters differ. 0 gives Dawid
-        and Skene's own algorithm, in which a choice that a rater never made has probability 0.
+        Number of pseudo-choices, distributed like the choices of all raters, that are added for each rater
+        (with ``each``, for each rater and class). By default, the number is estimated from how much raters
+        differ. With 0, the algorithm is the original one by Dawid and Skene, in which a choice that a rater
+        never made has probability 0.
     iterations : int
         Maximum number of iterations.
     tolerance : float
@@ -248,7 +251,7 @@ def choice_dawid_skene(
     Raises
     ------
     InputError
-        If an option is out of range, there are no votes, or it is unknown who gave them.
+        If an option is out of range, if there are no votes, or if it is unknown who gave the votes.
 
     References
     ----------
@@ -271,11 +274,11 @@ def choice_auto(
     iterations: int = 1000,
     tolerance: float = 1e-7,
 ) -> ChosenClasses:
-    """Dawid-skene if it predicts choices better than one-coin, otherwise one-coin; vote-share without raters.
+    """dawid-skene if it predicts choices better than one-coin, otherwise one-coin; vote-share without raters.
 
-    The choices on an image are predicted as if the model had been fitted without the image, in closed form
-    from one fit to all images (`manyhot.core.choice_comparison`). Better means by more than the standard
-    error over images. Names and orders do not matter.
+    The choices on an image are predicted as if the model had been fitted without the image. This is computed
+    in closed form from a single fit to all images (`manyhot.core.choice_comparison`). Better means by more
+    than the standard error over images. The result does not depend on names or orders.
 
     Parameters
     ----------
@@ -305,7 +308,7 @@ def choice_auto(
 
 
 def expected_choices(choices: Choices, result: ChosenClasses) -> History:
-    """Return how often each rater is expected to have chosen each class where each was right."""
+    """Return how often each rater is expected to have chosen each class, given each right class."""
     starts, k = np.searchsorted(result.image, np.arange(choices.n_images + 1)), choices.n_classes
     parts = []
     for _, block in vote_blocks(choices.n_votes()):
@@ -466,7 +469,7 @@ def _check_options(choices: Choices, smoothing: float | None, iterations: int, m
         raise InputError("There are no votes.")
     if not choices.are_raters_known:
         raise InputError(
-            f"{method} learns how good each rater is, and it is unknown who gave these votes.",
+            f"{method} estimates the quality of each rater, but it is unknown who gave these votes.",
             got="counts of votes, or votes without raters",
             do="use vote-share or majority, or pass votes with their raters",
         )

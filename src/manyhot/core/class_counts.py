@@ -26,13 +26,13 @@ from manyhot.core.sets import Case
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Counts of a class at its J distinct scores of positives, highest first, in each of K folds.
+    """Counts of a class at the J distinct scores of its positives, highest first, in each of K folds.
 
     Attributes
     ----------
     score : ndarray of float, shape (J,)
     hits, depth : ndarray of int, shape (K, J)
-        Number of positives, and of cells, with at least this score.
+        Number of positives and number of cells with at least this score.
     above : ndarray of int, shape (J,)
         Number of cells with a higher score.
     """

@@ -24,7 +24,7 @@ class ClassCurve:
     ----------
     x, y : ndarray of float64, shape (m,)
     threshold : ndarray of float64, shape (m,)
-        The threshold of each point; NaN for points between thresholds.
+        The threshold at each point; NaN for points between thresholds.
     """
 
     x: Floats
@@ -47,17 +47,17 @@ def class_curves(
         As in `operating_points`.
     most : int
         Maximum number of points of a curve. If there are more, points at equal distances along the curve are
-        chosen, so that no omitted point is further than the length of the curve / (most - 1) from a chosen
-        point, with distances and lengths as |x| + |y|.
+        chosen. No omitted point is then further from a chosen point than the length of the curve / (most -
+        1). Distances and lengths are measured as |x| + |y|.
 
     Notes
     -----
-    Precision-recall: each point is a distinct score of positives; x is its recall and y its precision.
-    Precision y holds from the recall of the previous point to x, so the area under these steps is the average
-    precision. The first point has a recall of 0 and the precision of the second.
+    Precision-recall: each point is a distinct score of positives, with its recall as x and its precision as
+    y. Precision y applies from the recall of the previous point to x, so the area under these steps is the
+    average precision. The first point has a recall of 0 and the precision of the second point.
 
-    ROC: x is the false positive rate and y the recall. Straight lines join the points, so that ties of
-    positives and negatives are slanted, and the area under the curve is the AUROC.
+    ROC: x is the false positive rate, and y is the recall. Straight lines connect the points. Ties of
+    positives and negatives are therefore slanted lines, and the area under the curve is the AUROC.
     """
     answered = answered_cells(case)
     masked = case.labels.leaves_out_cells(masked)

@@ -23,11 +23,11 @@ class Hierarchy:
     down : ndarray of int32, shape (C, L)
         The path from the root to each class. Short paths are padded with numbers that occur in no other path.
     beneath : ndarray of int64, shape (number of nodes,)
-        Number of classes below each node. If the node itself is a class, it is counted.
+        Number of classes below each node, including the node itself if it is a class.
     n_counted : int
-        The number of classes that `beneath` counts: C, or those of a larger list.
+        The number of classes that `beneath` counts: C, or the number of classes of a larger list.
     source : str
-        Where the tree is from, in words; empty if the class list has it.
+        A description of the source of the tree; empty if the tree is part of the class list.
     """
 
     down: npt.NDArray[np.int32]
@@ -41,8 +41,8 @@ class Hierarchy:
     ) -> Hierarchy:
         """Return the tree from the path of each class to the root, starting with the class.
 
-        Groups are as large as the number of paths of `counted` through them, by default that of `paths`. A
-        list of few classes thus has the groups of a larger list, such as WordNet's.
+        The size of a group is the number of paths of `counted` through it, by default of `paths`. With
+        `counted`, a list of few classes has the group sizes of a larger list, such as WordNet's.
         """
         tree = cls._of(paths)
         if not counted:
@@ -77,8 +77,8 @@ class Hierarchy:
     def height(self, a: Ints, b: Ints) -> npt.NDArray[np.int64]:
         """Return the height of the lowest common ancestor of two classes above the lower of them, shape (p,).
 
-        It is 0 for the same class, 1 if one is the parent of the other or both have the same parent, and
-        `NO_ANCESTOR` if there is no common ancestor.
+        The height is 0 for the same class, 1 if one class is the parent of the other or both have the same
+        parent, and `NO_ANCESTOR` if there is no common ancestor.
 
         References
         ----------

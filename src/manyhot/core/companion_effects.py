@@ -57,7 +57,7 @@ class Estimated:
 
 
 def split_by_pair(main: Ints, companion: Ints) -> npt.NDArray[np.int8]:
-    """Return the split of each image, by the states of a pair of classes.
+    """Return the split of each image according to the states of a pair of classes.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def share_with_interval(hits: Bools) -> Estimated:
 def paired_difference(one: Bools, other: Bools) -> Estimated:
     """Return the difference between two shares of the same images, `one` minus `other`.
 
-    The interval is that of `difference_interval`, with a continuity correction of the correlation.
+    The interval is computed as in `difference_interval`, with a continuity correction of the correlation.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def _correlation(one: Bools, other: Bools) -> float:
 
 
 def gap(predicted: Bools, splits: npt.NDArray[np.int8], one: int, other: int) -> Estimated:
-    """Return the share of images for which a class is predicted in one split, minus that in another.
+    """Return the difference between two splits in the share of images for which a class is predicted.
 
     For `BOTH` and `MAIN_ONLY`, the absolute value is the recall gap of Plumb et al. 2022 (SPIRE). For
     `COMPANION_ONLY` and `NEITHER`, it is their hallucination gap.
@@ -130,15 +130,15 @@ def gap(predicted: Bools, splits: npt.NDArray[np.int8], one: int, other: int) ->
 def balancing(splits: npt.NDArray[np.int8], counts: AnyFloats) -> AnyFloats:
     """Return weights under which a companion is independent of the main class.
 
-    Under these weights, the companion is in half of the images with the main class and in half of those
-    without it. The frequency of the main class does not change (Plumb et al. 2022: P(S | M) = P(S | not M) =
+    Under these weights, half of the images with the main class and half of the images without it contain the
+    companion. The frequency of the main class does not change (Plumb et al. 2022: P(S | M) = P(S | not M) =
     0.5).
 
     Parameters
     ----------
     splits : ndarray of int8, shape (n,)
     counts : ndarray of float, shape (R, n)
-        How often each image counts, in each of R resamples.
+        How often each image counts in each of R resamples.
 
     Returns
     -------
@@ -157,9 +157,9 @@ def balancing(splits: npt.NDArray[np.int8], counts: AnyFloats) -> AnyFloats:
 def independent(splits: Sequence[npt.NDArray[np.int8]], weights: Floats, rounds: int = 50) -> Floats:
     """Return weights under which each of several companions is independent of its class.
 
-    They are found by iterative proportional fitting (Deming and Stephan 1940): for one pair after the other,
-    its four splits are weighted so that it is independent, with as many images of both classes. A pair with
-    an empty split is left as it is.
+    They are found by iterative proportional fitting (Deming and Stephan 1940). For one pair after the other,
+    the four splits are weighted so that the two classes are independent and keep their numbers of images. A
+    pair with an empty split is unchanged.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def independent(splits: Sequence[npt.NDArray[np.int8]], weights: Floats, rounds:
         The split of each image, for each pair; see `split_by_pair`.
     weights : ndarray of float, shape (n,)
     rounds : int
-        How often the weights are fitted to each pair.
+        Number of times that the weights are fitted to each pair.
     """
     weights = weights.copy()
     for own in [*splits] * rounds:
@@ -183,7 +183,7 @@ def weighted_average_precision(score: AnyFloats, positive: Bools, weights: AnyFl
     """Return the average precision under each row of weights.
 
     It is the sum of (R_i - R_{i-1}) P_i over the distinct scores, without interpolation, as in
-    ``sklearn.metrics.average_precision_score``. SPIRE interpolates a curve of 101 thresholds.
+    ``sklearn.metrics.average_precision_score``. SPIRE interpolates a curve with 101 thresholds.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ class PairPrecision:
 
 @dataclass(frozen=True)
 class Resampled:
-    """Average precisions with intervals. All pairs share the resamples.
+    """Average precisions with intervals. All pairs use the same resamples.
 
     Attributes
     ----------
@@ -262,10 +262,10 @@ class Resampled:
 
 
 def place_control(removed: Bools, taken: Bools, rng: np.random.Generator) -> tuple[int, int] | None:
-    """Return a random shift of a region to a place that overlaps objects as little as possible.
+    """Return a random shift of a region to a location that overlaps objects as little as possible.
 
-    The place is drawn from those that overlap `taken` the least. The result is None if, at every place, more
-    than half of the region would overlap `taken`.
+    The location is drawn among the locations with the least overlap with `taken`. The result is None if more
+    than half of the region would overlap `taken` at every location.
 
     Parameters
     ----------
@@ -278,7 +278,7 @@ def place_control(removed: Bools, taken: Bools, rng: np.random.Generator) -> tup
     Returns
     -------
     (int, int) or None
-        Pixels down and to the right.
+        The shift down and to the right, in pixels.
     """
     step = -(-max(removed.shape) // _GRID)
     small = removed[::step, ::step]
@@ -325,8 +325,8 @@ def _inside(region: Bools, across: int, way: int) -> int:
 def rank(difference_lo: Floats, value: Floats) -> npt.NDArray[np.intp]:
     """Return the order of pairs by the lower end of the difference from the control, descending.
 
-    Pairs with few images have wide intervals, so they do not come first. Ties are broken by value. NaN comes
-    last.
+    Pairs with few images have wide intervals and therefore do not come first. Ties are broken by value. NaN
+    comes last.
     """
     keys = [np.where(np.isnan(x), -np.inf, x) for x in (value, difference_lo)]
     return np.asarray(np.lexsort([-k for k in keys]))
@@ -339,16 +339,16 @@ class BalancePlan:
     Attributes
     ----------
     adds : bool
-        Whether the companion is added to images, because it is less frequent with the class than without it.
-        If False, it is removed.
+        True if the companion is added to images, because it is less frequent with the class than without it.
+        False if it is removed.
     amount : float
-        Number of altered images to add to each of two splits. If objects are removed, these are the splits
-        with only the class and with only the companion. If the companion is added, they are the splits with
-        both and with only the companion.
+        Number of altered images to add to each of two splits. If objects are removed, the two splits are the
+        images with only the class and with only the companion. If the companion is added, they are the images
+        with both and with only the companion.
     uncapped : float
-        The number without caps, which would make the two classes independent.
+        The number without caps, at which the two classes would be independent.
     before, after : float
-        Share of images with the companion among those with the class, minus the share among those without.
+        The companion's share of the images with the class minus its share of the images without it.
     """
 
     adds: bool
@@ -363,24 +363,24 @@ def plan(
 ) -> BalancePlan:
     """Return the number of altered images that make a companion independent of a class.
 
-    With b, m, s and n images in the four splits, d images are added to two of them so that the odds ratio is
-    1. If one of the two classes is removed from images with both, d solves ``b n = (m + d)(s + d)``. If the
-    companion is added to images without it, d solves ``(b + d) n = m (s + d)``, which has no solution for
-    ``m >= n``.
+    With b, m, s and n images in the four splits, d images are added to each of two splits so that the odds
+    ratio is 1. If one of the two classes is removed from images with both, d solves ``b n = (m + d)(s + d)``.
+    If the companion is added to images without it, d solves ``(b + d) n = m (s + d)``. This equation has no
+    solution for ``m >= n``.
 
     Parameters
     ----------
     both, main_only, companion_only, neither : float
         Number of training images in each split.
     capped : bool
-        Whether to cap d as published. d is at most the number of images that can be altered, and at most
-        `CAP` times the smaller of the opposite splits. The second cap is omitted if that split is empty.
+        Whether to cap d as published: d is then at most the number of images that can be altered, and at most
+        `CAP` times the smaller of the opposite splits. The second cap is omitted if this split is empty.
         Without caps, an image may be used several times.
 
     Returns
     -------
     BalancePlan
-        Its amount is 0 if nothing can be done or no change is needed.
+        The amount is 0 if no change is possible or needed.
     """
     b, m, s, n = both, main_only, companion_only, neither
     adds = b * n < m * s
@@ -400,21 +400,21 @@ def plan(
 def balanced_amounts(
     both: float, main_only: float, companion_only: float, neither: float, filled: bool
 ) -> tuple[float, float]:
-    """Return how many altered images make the class as frequent with and without the companion as in all.
+    """Return how many altered images equalise the frequency of the class with and without the companion.
 
-    With b, m, s and n images in the four splits, the class is (b + m) / (s + n) times as frequent as its
-    absence. B images with the companion and without the class are added, so that ``b / (s + B)`` is this
-    ratio, and A images with the class from which the companion was removed, so that ``(m + A) / (n + F)`` is
-    it, too. F = B are images without the class that only the fill was put on, or 0. In contrast to `plan`,
-    the class does not become more frequent.
+    With b, m, s and n images in the four splits, the odds of the class are (b + m) / (s + n). B images with
+    the companion and without the class are added, so that ``b / (s + B)`` equals these odds. A images with
+    the class, from which the companion was removed, are added, so that ``(m + A) / (n + F)`` also equals
+    them. F is the number of images without the class that contain only the fill: B, or 0 without such images.
+    In contrast to `plan`, the class does not become more frequent.
 
     Parameters
     ----------
     both, main_only, companion_only, neither : float
-        Number of training images in each split, of which the first must not be less frequent than if the two
-        classes were independent.
+        Number of training images in each split. `both` must not be smaller than expected if the two classes
+        were independent.
     filled : bool
-        Whether images are added that only the fill was put on.
+        Whether to add images that contain only the fill.
 
     Returns
     -------
@@ -428,7 +428,7 @@ def balanced_amounts(
 
 
 def dependence(counts: Sequence[float]) -> float:
-    """Return the share with the companion among images with the class, minus that among those without.
+    """Return the companion's share of the images with the class minus its share of the images without it.
 
     Parameters
     ----------

@@ -45,8 +45,8 @@ class FittedLine:
     slope_interval, intercept_interval : tuple of float
         95 % intervals. NaN with fewer than `FEWEST_FAMILIES` families.
     n, n_families : int
-        Number of models and of families. Models with a value of 0 or 1 are left out on the logit and probit
-        scales, where these values are infinite.
+        Number of models and of families. On the logit and probit scales, models with a value of 0 or 1 are
+        left out, because these values are infinite.
     """
 
     slope: float
@@ -67,7 +67,7 @@ class RankAgreement:
     tau : float
         Kendall's tau-b.
     images, models : tuple of float
-        95 % intervals over images, and over families of models.
+        95 % intervals over images and over families of models.
     n_pairs, n_swapped : int
         Number of pairs of models, and number of pairs whose order is reversed at y.
     """
@@ -80,7 +80,7 @@ class RankAgreement:
 
 
 def to_scale(values: npt.ArrayLike, scale: str) -> Floats:
-    """Return shares on the plain, logit or probit scale; 0 and 1 become infinite on the last two."""
+    """Return shares on the plain, logit or probit scale. On the last two scales, 0 and 1 become infinite."""
     plain = np.asarray(values, np.float64)
     if scale == "plain":
         return plain
@@ -108,17 +108,18 @@ class Families:
 
     Notes
     -----
-    The jackknife over families: with F families, and the statistic θ without family f as θ_f, the standard
-    error is ``sqrt((F - 1) / F * sum((θ_f - θ)**2))``, and the interval is that of Student's t. If families
-    are equally large, a mean has F - 1 degrees of freedom, and its interval is the usual one of the F means
-    of families. If a few large families decide the value, there are fewer: the inverse of the sum of squared
-    shares of the models, minus 1. ``benchmarks/interval_coverage.py`` shows the coverage.
+    This is a jackknife over families. With F families, the statistic θ, and θ_f without family f, the
+    standard error is ``sqrt((F - 1) / F * sum((θ_f - θ)**2))``, and the interval uses Student's t. If
+    families are equally large, a mean has F - 1 degrees of freedom, and its interval is the usual interval of
+    the F family means. If a few large families dominate, there are fewer degrees of freedom: the inverse of
+    the sum of the families' squared shares of the models, minus 1. ``benchmarks/interval_coverage.py`` shows
+    the coverage.
 
     References
     ----------
     Cameron, Gelbach and Miller 2008, doi 10.1162/rest.90.3.414, on clusters; MacKinnon, Nielsen and Webb
-    2023, doi 10.1002/jae.2990, on the jackknife over clusters. The effective number is that of Kish 1965,
-    Survey Sampling.
+    2023, doi 10.1002/jae.2990, on the jackknife over clusters. The effective number is defined as in Kish
+    1965, Survey Sampling.
     """
 
     index: npt.NDArray[np.intp]
@@ -137,12 +138,12 @@ class Families:
 
     @property
     def df(self) -> float:
-        """Degrees of freedom: the effective number of families, minus 1."""
+        """Degrees of freedom: the effective number of families minus 1."""
         shares = np.bincount(self.index) / len(self.index)
         return float(1 / (shares**2).sum() - 1)
 
     def sums_without(self, values: Floats) -> Floats:
-        """Return the sums of `values`, shape (M,), over the models of all families but each, shape (F,)."""
+        """Return the sums of `values`, shape (M,), over the models without each family, shape (F,)."""
         own = np.bincount(self.index, values, len(self))
         return np.asarray(own.sum() - own)
 
@@ -155,7 +156,8 @@ class Families:
     def interval(self, value: float, without: Floats) -> tuple[float, float]:
         """Return the interval of a statistic from its values without each family, shape (F,).
 
-        NaN if there are fewer than `FEWEST_FAMILIES` families, or the statistic is undefined without one.
+        NaN if there are fewer than `FEWEST_FAMILIES` families, or if the statistic is undefined without one
+        of them.
         """
         n = len(self)
         if n < FEWEST_FAMILIES:
@@ -204,7 +206,7 @@ def fit_line(x: Floats, y: Floats, families: Families, *, scale: str = "plain") 
 
 
 def above_line(x: Floats, y: Floats, line: FittedLine, scale: str) -> Floats:
-    """Return each model's effective robustness, as a share: y minus the value of the line at x.
+    """Return each model's effective robustness as a share: y minus the value of the line at x.
 
     References
     ----------
@@ -231,15 +233,15 @@ def compare_orders(
     families : Families
         The families of the M models.
     samples_x, samples_y : ndarray of float, shape (M, R), optional
-        Resampled values, for the interval over images.
+        Resampled values for the interval over images.
     n : float
-        Number of images that were resampled; by default so many that it makes no difference.
+        Number of resampled images. By default, it is treated as infinite.
 
     Notes
     -----
-    Resampling adds noise to values that are already noisy, so the tau of resampled values is too low, and a
-    percentile interval may not contain the value. The interval over images is therefore that of
-    `manyhot.core.jackknife.resampled_interval`, clipped to [-1, 1].
+    Resampling adds noise to noisy values. The tau of resampled values is therefore too low, and a percentile
+    interval may not contain the value. The interval over images is computed by
+    `manyhot.core.jackknife.resampled_interval` and clipped to [-1, 1].
     """
     signs_x, signs_y = (np.sign(np.subtract.outer(v, v)) for v in (x, y))
     products = signs_x * signs_y
@@ -257,7 +259,7 @@ def compare_orders(
 
 
 def percentile_ends(samples: AnyFloats) -> tuple[float, float]:
-    """Return the percentile interval of samples, shape (R,), ignoring NaN; NaN if all are NaN."""
+    """Return the percentile interval of samples, shape (R,), without NaN; NaN if all samples are NaN."""
     if np.isnan(samples).all():
         return NO_INTERVAL
     lo, hi = percentile_interval(samples[None])
@@ -315,28 +317,28 @@ def compare_pairs(
     errors: Floats | None = None,
     df: Floats | None = None,
 ) -> PairTable:
-    """Compare all pairs of models by their values on the same resamples, or by errors of the differences.
+    """Compare all pairs of models by values on the same resamples, or by standard errors of differences.
 
     Parameters
     ----------
     values : ndarray of float64, shape (M,)
     samples : ndarray of float, shape (M, R), optional
-        Row m holds the resampled values of model m. Without them, `errors` are needed, and intervals are
-        those of Student's t.
+        Row m contains the resampled values of model m. Without them, `errors` are required, and intervals use
+        Student's t.
     group : ndarray of int, shape (M,), optional
         Models of different groups count different images, so their pairs are NaN.
     errors : ndarray of float64, shape (M, M), optional
         Standard errors of the differences, for example from `paired_errors` or `jackknife_errors`. By
-        default, they are estimated from the resamples. NaN gives no interval and no p.
+        default, they are estimated from the resamples. A pair with NaN has no interval and no p.
     df : ndarray of float64, shape (M, M), optional
-        Degrees of freedom of `errors`; by default, the distribution is normal.
+        Degrees of freedom of `errors`. By default, the distribution is normal.
 
     Notes
     -----
-    `p` is two-sided, from the distribution of the difference divided by its standard error. A standard
-    error from 1,000 resamples is accurate to 2 %, which changes a p of 0.0001 by a tenth or more, so exact
-    errors are preferable. Counting resamples cannot give a p below 1 / (R + 1). For R = 1,000 and 2,211
-    pairs, Holm's factor raises this above 1, so that no difference would be significant.
+    `p` is two-sided, from the distribution of the difference divided by its standard error. A standard error
+    from 1,000 resamples is accurate to 2 %, which changes a p of 0.0001 by a tenth or more. Exact errors are
+    therefore preferable. A p-value from counts of resamples cannot be below 1 / (R + 1). With R = 1,000 and
+    2,211 pairs, Holm's factor raises this above 1, so no difference would be significant.
     """
     a, b = np.triu_indices(len(values), 1)
     diff = values[b] - values[a]
@@ -376,22 +378,23 @@ def _sampled_ends(
 
 
 def jackknife_errors(changes: Floats32) -> tuple[Floats, Floats]:
-    """Return the standard errors of the differences of M values on the same n images.
+    """Return the standard errors of the differences between M values on the same n images.
 
     Parameters
     ----------
     changes : ndarray of float32, shape (M, n)
-        For each model, what leaving out each image changes; a row of NaN if the model has no interval.
+        For each model, the change of the value if each image is left out; a row of NaN if the model has no
+        interval.
 
     Returns
     -------
     errors, df : ndarray of float64, shape (M, M)
-        The errors, and their degrees of freedom as in `manyhot.core.jackknife.jackknife_error`.
+        The errors and their degrees of freedom, as in `manyhot.core.jackknife.jackknife_error`.
 
     Notes
     -----
-    Without an image, the difference changes by the difference of the changes, so that what both models have
-    in common cancels out.
+    If an image is left out, the difference between two models changes by the difference of their changes.
+    Changes that both models have in common cancel out.
     """
     n = changes.shape[1]
     means = changes.mean(axis=1, dtype=np.float64)
@@ -413,7 +416,7 @@ def jackknife_errors(changes: Floats32) -> tuple[Floats, Floats]:
 
 
 def only_right(right: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Return on how many images only the first of two models is right, shape (M, M).
+    """Return the number of images on which only the first of two models is right, shape (M, M).
 
     Parameters
     ----------
@@ -426,7 +429,7 @@ def only_right(right: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 
 
 def paired_errors(only: npt.NDArray[np.int64], n: int) -> Floats:
-    """Return the standard errors of the differences of M shares of the same n images, shape (M, M).
+    """Return the standard errors of the differences between M shares of the same n images, shape (M, M).
 
     Parameters
     ----------
@@ -436,9 +439,9 @@ def paired_errors(only: npt.NDArray[np.int64], n: int) -> Floats:
 
     Notes
     -----
-    If b images are in the numerator of only one model and c images in that of only the other, the difference
-    is (b - c) / n. Its variance is ((b + c) / n - ((b - c) / n)²) / n, as in McNemar's test (doi
-    10.1007/BF02295996).
+    If b images are only in the numerator of one model and c images only in the numerator of the other model,
+    the difference is (b - c) / n. Its variance is ((b + c) / n - ((b - c) / n)²) / n, as in McNemar's test
+    (doi 10.1007/BF02295996).
     """
     apart, difference = only + only.T, (only - only.T) / n
     return np.asarray(np.sqrt(np.maximum(apart / n - difference**2, 0) / n))

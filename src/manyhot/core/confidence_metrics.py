@@ -61,7 +61,7 @@ def ece(case: Case, *, bins: int = BINS) -> Estimate:
     Notes
     -----
     Deviation: in the paper, bins are open below and closed above. Here, as in torchmetrics, they are closed
-    below and open above, and compared in float32.
+    below and open above, and confidences are compared in float32.
     """
     return _binned(case, against_label, Outcomes.equal_width, bins, Bins.mean_gap)
 
@@ -94,7 +94,7 @@ def ece_mass(case: Case, *, bins: int = BINS) -> Estimate:
 
     Notes
     -----
-    Images of equal confidence are all put in the bin that contains their middle rank.
+    All images with the same confidence are assigned to the bin that contains their middle rank.
     """
     return _binned(case, against_label, Outcomes.equal_mass, bins, Bins.mean_gap)
 
@@ -130,14 +130,14 @@ def ece_debiased(case: Case, *, bins: int = BINS) -> Estimate:
     References
     ----------
     Kumar, Liang and Ma 2019, Verified Uncertainty Calibration, arXiv 1909.10155, definition 4.1 and section
-    5. Roelofs et al. 2022, arXiv 2012.08668, measured the bias of the plain estimate. Their sweep over
-    numbers of bins is not used.
+    5. Roelofs et al. 2022, arXiv 2012.08668, measured the bias of the plain estimate. Their sweep over the
+    number of bins is not used.
 
     Notes
     -----
-    Gaps are squared, whereas `ece` uses absolute gaps, so values of the two metrics cannot be compared. The
-    result is 0 if the bias is larger than the squared gaps. Weights count as numbers of images, so doubling
-    all weights reduces the bias.
+    Gaps are squared, whereas `ece` uses absolute gaps. Values of the two metrics cannot be compared. The
+    result is 0 if the bias is larger than the squared gaps. Weights are treated as numbers of images, so
+    doubling all weights reduces the bias.
     """
     return _binned(case, against_label, Outcomes.equal_mass, bins, Bins.debiased_gap)
 
@@ -241,7 +241,7 @@ def nll(case: Case) -> Estimate:
     Raises
     ------
     InputError
-        If the probabilities of an image do not add up to 1, or a logit of a label is minus infinity.
+        If the probabilities of an image do not add up to 1, or if a logit of a label is minus infinity.
 
     References
     ----------
@@ -249,9 +249,9 @@ def nll(case: Case) -> Estimate:
 
     Notes
     -----
-    Deviation: a stored probability of 0 counts as the smallest positive number of its type: 1e-38 (87.3 nats)
-    or 6e-8 in half precision (16.6 nats). scikit-learn clips at the resolution of the type: 15.9 nats in
-    float32, and 36.0 in float64.
+    Deviation: a stored probability of 0 is replaced by the smallest positive number of its type: 1e-38 (87.3
+    nats) or, in half precision, 6e-8 (16.6 nats). scikit-learn clips at the resolution of the type: 15.9 nats
+    in float32, and 36.0 nats in float64.
     """
     if not case.has_probabilities:
         return undefined(len(case.labels))
@@ -277,8 +277,8 @@ def nll_mass(case: Case) -> Estimate:
 
     Notes
     -----
-    It depends only on the total probability of the set, not on the distribution within the set. It equals
-    `nll` if the set consists of the original label.
+    The value depends only on the total probability of the set, not on the distribution within the set. It
+    equals `nll` if the set consists of the original label.
     """
     return _set_likelihood(case, mass=True)
 
@@ -297,7 +297,7 @@ def nll_best(case: Case) -> Estimate:
 
     Notes
     -----
-    It is at least `nll_mass`, and at most the negative log-likelihood of any class of the set.
+    The value is at least `nll_mass`, and at most the negative log-likelihood of any class of the set.
     """
     return _set_likelihood(case, mass=False)
 

@@ -38,8 +38,8 @@ def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, reca
 
     Notes
     -----
-    Only classes that at least one model lists are proposed. `n_models` is the number of models whose own
-    probability reaches the threshold.
+    Only classes that at least one model lists are proposed. `n_models` is the number of models whose
+    probability is at least the threshold.
     """
     check_share(recall, "The recall is not a share.", allowed="above 0, at most 1")
     temperatures = _temperatures(ensemble)
@@ -71,8 +71,8 @@ def suspected_errors(ensemble: Ensemble) -> Pairs:
     Notes
     -----
     Probabilities are averaged over models, which should not have been trained on these images. The proposals
-    are the off-diagonal cells of the confident joint, the paper's method C_confusion with thresholds. The
-    score is the margin, that is, the probability of j minus that of the original label. `n_models` is the
+    are the off-diagonal cells of the confident joint (the paper's method C_confusion with thresholds). The
+    score is the margin: the probability of j minus the probability of the original label. `n_models` is the
     number of models whose top class is j.
 
     References
@@ -97,7 +97,7 @@ def cleanlab_classes(ensemble: Ensemble) -> npt.NDArray[np.int32]:
     Returns
     -------
     classes : ndarray of int32, shape (n,)
-        `NO_LABEL` if the label is not suspected, or there is none.
+        `NO_LABEL` if the label is not suspected, or if there is none.
 
     Raises
     ------
@@ -106,9 +106,9 @@ def cleanlab_classes(ensemble: Ensemble) -> npt.NDArray[np.int32]:
 
     Notes
     -----
-    These differ from `suspected_errors` in two ways. If several classes reach their thresholds, the most
-    probable class of all is taken, whether or not it reaches its own. Images whose label is the most probable
-    class, or within 1e-6 of it, are dropped.
+    The result differs from `suspected_errors` in two ways. If several classes reach their thresholds, the
+    most probable of all classes is chosen, even if it does not reach its own threshold. Images are dropped if
+    their label is the most probable class, or within 1e-6 of it.
 
     References
     ----------
@@ -129,13 +129,13 @@ CLOSE = 1e-6
 
 
 def confident_not_given(probability: Floats, limits: Floats, label: Ints) -> npt.NDArray[np.int32]:
-    """Return the class that cleanlab's confident learning has in place of each label, or `NO_LABEL`.
+    """Return the class by which cleanlab's confident learning replaces each label, or `NO_LABEL`.
 
     Parameters
     ----------
     probability : ndarray of float64, shape (b, C)
     limits : ndarray of float64, shape (C,)
-        Thresholds of the classes; inf for classes that no image has.
+        Thresholds of the classes; inf for classes without images.
     label : ndarray of int, shape (b,)
         `NO_LABEL` if there is none.
     """
@@ -201,7 +201,7 @@ def _temperatures(ensemble: Ensemble) -> Floats:
         sets = _single(part.label, ensemble.n_classes)
     else:
         raise InputError(
-            "There are no labels to fit temperatures to.",
+            "There are no labels for fitting temperatures.",
             got="no known label set and no original label",
             allowed="known label sets or original labels of some of the images",
         )

@@ -49,9 +49,9 @@ class Covered:
     Attributes
     ----------
     covered : ndarray, shape (m,)
-        Whether each set covers the labels; for drawn labels, the probability that it does.
+        Whether each set covers the labels; for drawn labels, the probability that the set covers them.
     size : ndarray of int, shape (m,)
-        Number of classes in each set; 0 for an empty one.
+        Number of classes in each set; 0 for an empty set.
     """
 
     covered: Bools | Floats
@@ -80,9 +80,9 @@ def check_alpha(alpha: float) -> None:
 def fit_threshold(case: Case, images: Ints, *, cover: str, alpha: float) -> float:
     """Return the minimum probability of classes in the prediction set.
 
-    For each of the n images, take the highest threshold at which its prediction set covers its labels. The
-    result is the k-th smallest of these thresholds, where k is the integer part of alpha (n + 1). If k is 0,
-    there are too few images for this alpha, and prediction sets contain all classes.
+    Each of the n images has a highest threshold at which its prediction set covers its labels. The result is
+    the k-th smallest of these thresholds, where k is the integer part of alpha (n + 1). If k is 0, there are
+    too few images for this alpha, and prediction sets contain all classes.
 
     Parameters
     ----------
@@ -97,12 +97,12 @@ def fit_threshold(case: Case, images: Ints, *, cover: str, alpha: float) -> floa
     Raises
     ------
     InputError
-        If there are no probabilities, or if lists of top classes end above the threshold.
+        If there are no probabilities, or if lists of top classes end before the threshold is reached.
 
     References
     ----------
-    Vovk et al. 2005; Sadinle, Lei and Wasserman 2019, doi 10.1080/01621459.2017.1395341, for thresholds of
-    probability.
+    Vovk et al. 2005; Sadinle, Lei and Wasserman 2019, doi 10.1080/01621459.2017.1395341, for probability
+    thresholds.
     """
     check_alpha(alpha)
     check_listed(case)
@@ -155,7 +155,7 @@ def check_listed(case: Case) -> None:
     Raises
     ------
     InputError
-        If a number is not a probability, or the probabilities of an image add up to more than 1.
+        If a number is not a probability, or if the probabilities of an image add up to more than 1.
     """
     if case.listed is not None:
         check_lists(_listed(case), case.name)
@@ -194,12 +194,12 @@ class Certified:
     Attributes
     ----------
     threshold : float
-        The lowest threshold that was certified; NaN if none was.
+        The lowest certified threshold; NaN if none was certified.
     n_tested : int
-        Number of images with a label set and a prediction set on which the threshold, or the first one, was
-        tested.
+        Number of images with a label set and a prediction set on which the threshold was tested. If none was
+        certified, the number for the first threshold.
     n_needed : int or None
-        Number of images to fit on that certify a threshold, if precisions stay as measured. None if the
+        Number of images to fit on that would certify a threshold at the measured precisions. None if the
         measured precision is too low at every threshold.
     """
 
@@ -214,14 +214,14 @@ def hoeffding_bentkus(risk: npt.ArrayLike, n: npt.ArrayLike, alpha: float) -> Fl
     Parameters
     ----------
     risk, n : array-like
-        The mean of n independent losses, and n; the p-value is 1 if n is 0.
+        The mean of n independent losses, and n. If n is 0, the p-value is 1.
     alpha : float
         Above 0 and below 1.
 
     References
     ----------
     Bates et al. 2021, doi 10.1145/3478535, Theorem 3; Angelopoulos et al. 2021, arXiv 2110.01052, Proposition
-    1: the smaller one of Hoeffding's bound, in the form of a Kullback-Leibler divergence, and Bentkus's.
+    1: the smaller of Hoeffding's bound, in the form of a Kullback-Leibler divergence, and Bentkus's bound.
     """
     risk, n = np.asarray(risk, np.float64), np.asarray(n, np.float64)
     hoeffding = np.exp(-n * _divergence(np.minimum(risk, alpha), alpha))
@@ -238,13 +238,13 @@ def _divergence(risk: Floats, alpha: float) -> Floats:
 def certify_precision(
     case: Case, images: Ints, *, precision: float, delta: float, rng: np.random.Generator
 ) -> Certified:
-    """Return the lowest threshold at which prediction sets have a precision, with a confidence of 1 - delta.
+    """Return the lowest threshold at which prediction sets reach a precision, with a confidence of 1 - delta.
 
-    The precision is the expected share of valid classes in a prediction set that is not empty, over images
-    with a label set. A class that no rater was asked about, or that is unclear, counts as not valid.
+    The precision is the expected share of valid classes in a non-empty prediction set, over images with a
+    label set. Unclear classes, and classes that no rater was asked about, count as not valid.
 
-    Thresholds are tested in a fixed sequence, from one threshold downwards, until one is not certified. A
-    random quarter of the images decides where the sequence begins, and the tests are on the others.
+    Thresholds are tested in a fixed sequence, from high to low, until one is not certified. A random quarter
+    of the images determines the start of the sequence. The tests use the other images.
 
     Parameters
     ----------
@@ -259,13 +259,13 @@ def certify_precision(
     Raises
     ------
     InputError
-        If an option is out of range, or no image has a label set.
+        If an option is out of range, or if no image has a label set.
 
     References
     ----------
     Angelopoulos et al. 2021, Learn then Test, arXiv 2110.01052: fixed-sequence testing on split data.
     Deviation: the false discovery proportion of empty sets is undefined instead of 0, so that a set without
-    classes does not count as precise. The other sets are independent, conditional on how many there are.
+    classes does not count as precise. Conditional on their number, the other sets are independent.
     """
     check_precision(precision, delta)
     check_listed(case)
@@ -337,12 +337,12 @@ def _needed_images(precisions: Floats, n_sets: Ints, n: int, precision: float, d
 
 
 def check_precision(precision: float, delta: float) -> None:
-    """Check a precision and the probability that it is not reached.
+    """Check a precision and the probability of not reaching it.
 
     Raises
     ------
     InputError
-        If one of them is not above 0 and below 1.
+        If one of the values is not above 0 and below 1.
     """
     for what, value in (("precision", precision), ("delta", delta)):
         message = f"The `{what}` of prediction sets is out of range."
@@ -376,7 +376,7 @@ class _Plausible:
         return cls(sets.rows[entries], sets.classes[entries], p[entries], countable)
 
     def only(self, images: Ints, n: int) -> _Plausible:
-        """Return the entries of some images, which are numbered in the order of `images`."""
+        """Return the entries of some images. Images are numbered in the order of `images`."""
         place = np.full(n, -1)
         place[images] = np.arange(len(images))
         entries = np.flatnonzero(place[self.rows] >= 0)
@@ -389,15 +389,16 @@ def fit_threshold_to_draws(
 ) -> float:
     """Return the minimum probability of classes in a prediction set, from labels drawn for each image.
 
-    The threshold is the k-th smallest of the m n thresholds at which the set of one of n images covers one of
-    its m draws, where k is the integer part of alpha m (n + 1), minus m - 1. If k is below 1, prediction sets
-    contain all classes.
+    Each of the m draws of each of the n images has a highest threshold at which the prediction set covers it.
+    The result is the k-th smallest of these m n thresholds, where k is the integer part of alpha m (n + 1),
+    minus m - 1. If k is below 1, prediction sets contain all classes.
 
     Parameters
     ----------
     case : Case
-        Its labels have probabilities. Those of an image are shares for ``drawn``, in proportion to which a
-        class is drawn. For ``drawn_all``, they are independent, and a label set that is not empty is drawn.
+        Its labels have probabilities. For ``drawn``, the probabilities of an image are shares, and a class is
+        drawn in proportion to them. For ``drawn_all``, they are independent, and a non-empty label set is
+        drawn.
     images : ndarray of int
         Images to fit on. Images without probabilities are left out.
     cover : str
@@ -416,8 +417,8 @@ def fit_threshold_to_draws(
     References
     ----------
     Stutz et al. 2023, TMLR, arXiv 2307.09302, Algorithm 1, and for label sets its multi-label variant. One
-    draw has the guarantee of split-conformal sets. Several draws make the threshold less random; proven is
-    then a coverage of 1 - 2 alpha, and measured is 1 - alpha.
+    draw has the guarantee of split-conformal sets. Several draws make the threshold less random. The proven
+    coverage is then 1 - 2 alpha, and the measured coverage is 1 - alpha.
     """
     check_alpha(alpha)
     check_count(draws, "This is not a number of draws.", got=f"draws={draws}", allowed="1 or more")
@@ -469,7 +470,8 @@ def _draw_sets(entries: _Plausible, p: Floats, n: int, rng: np.random.Generator)
 def expected_coverage(case: Case, images: Ints, *, cover: str, threshold: float) -> Floats:
     """Return the probability that the prediction set of each image covers its drawn labels, shape (m,).
 
-    All `images` must be `countable`. Nothing is drawn: the probability follows from those of the labels.
+    All `images` must be `countable`. Nothing is drawn, because the probability follows from the probabilities
+    of the labels.
     """
     entries, m = _Plausible.of(case.labels).only(images, len(case.labels)), len(images)
     missed = case.probability_of(images[entries.rows], entries.classes) < threshold

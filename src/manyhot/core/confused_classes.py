@@ -24,7 +24,7 @@ NOTHING = -1
 
 @dataclass(frozen=True)
 class Confusions:
-    """Pairs of a class that is predicted wrongly and a class that is present on the same images.
+    """Pairs of a wrongly predicted class and a class that is present on the same images.
 
     Attributes
     ----------
@@ -46,25 +46,25 @@ class Confusions:
 
 
 def confused_classes(case: Case, points: OperatingPoints, *, most: int = MOST_CONFUSIONS) -> Confusions:
-    """Count what is predicted wrongly next to what is present.
+    """Count pairs of wrongly predicted and present classes.
 
-    An image with several labels does not tell which wrong prediction replaces which missed class. So a pair
-    counts an image if one class is predicted wrongly on it and the other is valid. If the valid class is
-    predicted, too, the wrong prediction is an addition to it (`n`); if it is missed, the wrong prediction may
-    be a replacement (`n_instead`, a part of `n`). A missed class on an image without any wrong prediction has
-    the predicted class `NOTHING`, and a wrong prediction on an image with an empty label set has the present
-    class `NOTHING`.
+    If an image has several labels, it is unknown which wrong prediction replaces which missed class. An image
+    therefore counts for a pair if one class is predicted wrongly and the other class is valid (`n`). If the
+    valid class is also predicted, the wrong prediction is an addition to it. If the valid class is missed,
+    the wrong prediction may be a replacement (`n_instead`, a part of `n`). A missed class on an image without
+    wrong predictions is paired with the predicted class `NOTHING`. A wrong prediction on an image with an
+    empty label set is paired with the present class `NOTHING`.
 
     Parameters
     ----------
     case : Case
         The case of `points`.
     points : OperatingPoints
-        Thresholds; each image is judged at the thresholds of its fold. Classes without a threshold are never
-        predicted, and count as present, but not as missed.
+        Thresholds. Each image is evaluated at the thresholds of its fold. Classes without a threshold are
+        never predicted. They count as present, but not as missed.
     most : int
-        Maximum number of pairs with the largest `n_instead`, of pairs with the largest `n`, and of either
-        kind of pair with `NOTHING`.
+        Maximum number of pairs with the largest `n_instead`, of pairs with the largest `n`, and of each kind
+        of pair with `NOTHING`.
 
     References
     ----------
@@ -73,9 +73,9 @@ def confused_classes(case: Case, points: OperatingPoints, *, most: int = MOST_CO
 
     Notes
     -----
-    Deviation: if an image has both missed classes and wrong predictions, MLCM counts only pairs of these
-    (`n_instead`), and pairs with predicted valid classes only on images without missed classes. `n` counts
-    these pairs on all images.
+    Deviation: if an image has missed classes and wrong predictions, MLCM counts only pairs of these
+    (`n_instead`). It counts pairs with correctly predicted classes only on images without missed classes. `n`
+    counts them on all images.
     """
     answered = answered_cells(case)
     positive = answered[answered.yes]

@@ -30,8 +30,8 @@ class ConfusionCounts:
     Attributes
     ----------
     confused : ndarray of int64, shape (C, C)
-        Rows are the classes of images: their original labels or, without one, their only valid classes.
-        Predictions that are valid or unclear are no confusions.
+        Each row is a class of images: the original label or, without one, the only valid class. Valid and
+        unclear predictions are not confusions.
     images : ndarray of int64, shape (C,)
         Number of predictions for images of each class.
     """
@@ -65,12 +65,13 @@ def only_classes(sets: LabelSets) -> Ints:
 def confusion_clusters(confused: Ints, images: Ints, *, ratio: float = MIN_RATIO) -> npt.NDArray[np.int64]:
     """Return the cluster of each class, shape (C,), or -1 for a class that is in no cluster.
 
-    Average linkage joins clusters as long as the mean similarity of their classes is at least `ratio`.
+    Clusters are joined by average linkage as long as the mean similarity of their classes is at least
+    `ratio`.
 
     Parameters
     ----------
     confused : ndarray of int, shape (C, C)
-        How often the class of the column was predicted for images of the class of the row. The diagonal is
+        Number of times that the column's class was predicted for images of the row's class. The diagonal is
         ignored.
     images : ndarray of int, shape (C,)
         Number of predictions for images of each class.
@@ -102,12 +103,12 @@ def confusion_clusters(confused: Ints, images: Ints, *, ratio: float = MIN_RATIO
 
 
 def confusion_similarity(confused: Ints, images: Ints) -> Floats:
-    """Return how many times as often as on average two classes are surely confused, shape (C, C).
+    """Return a lower bound of how often two classes are confused, relative to the average, shape (C, C).
 
-    It is the lower end of the interval of the number of times that either class is predicted for the other
-    (Garwood 1936, for Poisson counts), divided by the number expected if each class were confused with each
-    other class equally often. The intervals of all pairs hold together with 95 % (Bonferroni), so that a pair
-    is not similar because the most confused of many pairs was looked for.
+    The number of times that either class is predicted for the other has an interval (Garwood 1936, for
+    Poisson counts). The result is the lower end of this interval, divided by the number expected if all pairs
+    of classes were confused equally often. The intervals of all pairs hold simultaneously at 95 %
+    (Bonferroni). This prevents false similarities due to the search for the most confused of many pairs.
     """
     counts = np.where(np.eye(len(images), dtype=bool), 0, confused)
     rate = counts.sum() / max(images.sum() * (len(images) - 1), 1)

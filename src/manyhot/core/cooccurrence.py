@@ -30,11 +30,11 @@ class ClassPairs:
     a, b : ndarray of int64, shape (p,)
         The classes, ``a < b``; pairs ascend.
     both : ndarray of int64, shape (p,)
-        Number of images on which both are valid.
+        Number of images on which both classes are valid.
     images : ndarray of int64, shape (C,)
         Number of images on which each class is valid.
     n : int
-        Number of usable images with a label set that is not empty.
+        Number of usable images with a non-empty label set.
     """
 
     a: npt.NDArray[np.int64]
@@ -57,7 +57,7 @@ class ClassPairs:
 
     @cached_property
     def company(self) -> Bools:
-        """Whether each pair is valid together at least as often as by chance, on n_a n_b / n images.
+        """Whether each pair is valid together at least as often as expected by chance, on n_a n_b / n images.
 
         With twenty classes, for example, nearly all pairs are valid together on some image, even *dog* and
         *cat*.
@@ -70,14 +70,14 @@ class ClassPairs:
         return self.a * len(self.images) + self.b
 
     def places(self, one: Ints, other: Ints) -> npt.NDArray[np.int64]:
-        """Return the place of each pair of two classes, in any order; -1 if no image has both."""
+        """Return the position of each pair of classes, in any order; -1 if no image has both classes."""
         key = np.minimum(one, other).astype(np.int64) * len(self.images) + np.maximum(one, other)
         place = np.searchsorted(self.keys, key)
         there = np.append(self.keys, -1)[place] == key
         return np.where(there, place, -1)
 
     def lift(self) -> Bounds:
-        """Return the lift of each pair: its frequency divided by that expected by chance, n n_ab / (n_a n_b).
+        """Return the lift of each pair: its frequency relative to chance, n n_ab / (n_a n_b).
 
         The interval is computed for the logarithm, by the delta method for multinomial counts.
         """
@@ -88,10 +88,11 @@ class ClassPairs:
 
     @cached_property
     def rare(self) -> npt.NDArray[np.int64]:
-        """The pairs that are valid together clearly less often than by chance, as ``a * C + b``.
+        """The pairs that are valid together clearly less often than expected by chance, as ``a * C + b``.
 
-        The number of images with both classes is then at the lower end, 2.5 %, of the Poisson distribution
-        whose mean is the number expected by chance. Pairs without an image count, if enough are expected.
+        Their number of images with both classes is in the lower tail (2.5 %) of the Poisson distribution
+        whose mean is the number expected by chance. Pairs that no image has are included if enough images are
+        expected.
         """
         expected_least = -np.log((1 - LEVEL) / 2)  # with fewer, not even 0 images are clearly less
         often = np.flatnonzero(self.images * self.images.max(initial=0) >= expected_least * self.n)
@@ -106,15 +107,15 @@ class ClassPairs:
         return np.concatenate(parts)
 
     def is_rare(self, one: Ints, other: Ints) -> Bools:
-        """Return whether each pair of two classes, in any order, is one of `rare`."""
+        """Return whether each pair of classes, in any order, is one of `rare`."""
         key = np.minimum(one, other).astype(np.int64) * len(self.images) + np.maximum(one, other)
         return np.isin(key, self.rare)
 
     def odds_ratio(self) -> Bounds:
         """Return the odds ratio: the odds of one class with the other class, divided by the odds without it.
 
-        Half an image is added to each of the four cells, so that none is empty. The interval is computed for
-        the logarithm (Gart 1966, Haldane 1956).
+        Half an image is added to each of the four cells, so that no cell is empty. The interval is computed
+        for the logarithm (Gart 1966, Haldane 1956).
         """
         ab, a, b = self.both, self.images[self.a], self.images[self.b]
         cells = [x + 0.5 for x in (ab, a - ab, b - ab, self.n - a - b + ab)]
@@ -124,7 +125,7 @@ class ClassPairs:
 
 @dataclass(frozen=True)
 class CompanionImages:
-    """The images of a class in which a companion is also valid, and those in which it is not.
+    """The images of a class on which a companion is also valid, and the images on which it is not.
 
     Attributes
     ----------
@@ -133,10 +134,10 @@ class CompanionImages:
     rows, classes : ndarray of int64, shape (m,)
         The (image, class) pairs of usable images and their valid classes.
     companions, others : sparse matrix of float64, shape (n, C)
-        The valid classes of each image, and its classes with state no (with `rest`, its unclear classes).
+        The valid classes of each image, and its classes with the state no (with `rest`, its unclear classes).
     rest : bool
-        Whether an image counts as being without the companion if the companion is neither valid nor unclear,
-        even if no rater was asked about it.
+        Whether an image counts as an image without the companion if the companion is neither valid nor
+        unclear, even if no rater was asked about it.
     """
 
     main: npt.NDArray[np.int64]
@@ -166,8 +167,8 @@ class CompanionImages:
         labelled : bool
             Use only the images whose original label is the main class.
         rest : bool
-            Whether an image counts as being without a companion that no rater was asked about. This is always
-            the case if the source does not record *no* answers.
+            Whether an image counts as an image without the companion if no rater was asked about the
+            companion. This is always the case if the source does not record *no* answers.
         """
         rest = rest or not sets.asked_known or sets.complete
         usable = sets.usable[sets.rows]
@@ -179,7 +180,7 @@ class CompanionImages:
         return cls(main, companion, rows[looked], classes[looked], companions, others, rest)
 
     def sums(self, values: AnyFloats) -> Floats:
-        """Return the sums of `values`, shape (m,), over the images with and without the companion.
+        """Return the sums of `values`, shape (m,), over the images with and the images without the companion.
 
         Returns
         -------
@@ -209,8 +210,8 @@ def difference_of_means(n: AnyFloats, sums: AnyFloats, squares: AnyFloats) -> Bo
 
     Notes
     -----
-    For the interval, one value of 0 and one value of 1 are added to each row, so that the interval has a
-    positive length even if all values are equal. For shares, it is the interval of Agresti & Caffo 2000, doi
+    For the interval, one value of 0 and one value of 1 are added to each row, so that the interval is not
+    empty even if all values are equal. For shares, this is the interval of Agresti & Caffo 2000, doi
     10.1080/00031305.2000.10474560.
     """
     with np.errstate(invalid="ignore"):
@@ -223,17 +224,17 @@ def difference_of_means(n: AnyFloats, sums: AnyFloats, squares: AnyFloats) -> Bo
 
 
 def permutation_p(n: AnyFloats, sums: AnyFloats, powers: AnyFloats) -> Floats:
-    """Return the two-sided p-value of a difference of means under random permutation of the rows.
+    """Return the two-sided p-value of a difference in means under random permutation of the rows.
 
-    The p-value is twice the smaller tail of the permutation distribution, which is approximated by the
-    Pearson type III distribution with the same first three moments. Skewed values do not have normal tails,
-    and far tails matter if there are many pairs. The result is NaN if a row has no values, and 1 if all
-    values are equal.
+    The p-value is twice the smaller tail of the permutation distribution. This distribution is approximated
+    by the Pearson type III distribution with the same first three moments, because skewed values do not have
+    normal tails, and far tails matter if there are many pairs. The result is NaN if a row has no values, and
+    1 if all values are equal.
 
     Parameters
     ----------
     n, sums : ndarray of float, shape (2, p)
-        Number of values of each row, and their sum.
+        Number of values in each row, and their sum.
     powers : ndarray of float, shape (2, p)
         Sums of squares and of cubes over the values of both rows.
 

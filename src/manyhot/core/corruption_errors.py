@@ -46,7 +46,7 @@ repository) are right."""
 
 
 def corruption_errors(errors: Floats, baseline: Floats) -> Floats:
-    """Return the corruption errors: error rates summed over severities, divided by those of a baseline.
+    """Return corruption errors: error rates summed over severities, divided by the error rates of a baseline.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def corruption_errors(errors: Floats, baseline: Floats) -> Floats:
 def relative_errors(
     errors: Floats, clean: npt.ArrayLike, baseline: Floats, baseline_clean: npt.ArrayLike
 ) -> Floats:
-    """Return the relative corruption errors: increases in the error rate, divided by those of a baseline.
+    """Return relative corruption errors: increases in the error rate, divided by a baseline's increases.
 
     Parameters
     ----------
@@ -98,20 +98,20 @@ def missing_share(
     """Return the share of a loss of accuracy that is due to missing labels, with its 95 % interval.
 
     From one data set to another, a model usually loses more accuracy under original labels than under label
-    sets. The difference is due to right predictions whose label was missing.
+    sets. The difference is due to right predictions that are missing from the original labels.
 
     Parameters
     ----------
     single, multi : array-like of float64, shape (M,)
         Losses of accuracy under original labels and under label sets.
     single_samples, multi_samples : ndarray of float64, shape (M, R)
-        The same under R resamples of the images, with the same images for both.
+        The losses under R resamples of the images. Both use the same resamples.
 
     Returns
     -------
     (share, lo, hi) : tuple of ndarray of float64, shape (M,)
-        ``1 - multi / single`` and its interval. The share is below 0 if more is lost under label sets. It is
-        NaN if the interval of `single` includes 0, or if there are no resamples.
+        ``1 - multi / single`` and its interval. The share is negative if the loss is larger under label sets.
+        It is NaN if the interval of `single` includes 0, or if there are no resamples.
     """
     single, multi = np.asarray(single, np.float64), np.asarray(multi, np.float64)
     if not single_samples.shape[-1]:

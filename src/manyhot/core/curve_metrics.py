@@ -44,8 +44,8 @@ class CurveMetric:
     value : callable
         Returns the metric of a curve; NaN if undefined.
     changes : callable
-        Returns how it changes if one cell is left out. The weights of cells are 0 or 1, and the value is
-        defined. NaN if the metric is undefined without the cell.
+        Returns the change of the metric if each cell is left out. Weights of cells are 0 or 1, and the metric
+        is defined. The change is NaN if the metric is undefined without the cell.
     needs_negatives : bool
         Whether the metric is undefined without negatives.
     """

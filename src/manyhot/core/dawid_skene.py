@@ -76,18 +76,17 @@ def dawid_skene(
     Parameters
     ----------
     truth : {"binary", "answers"}
-        ``binary``: there are two truths, class in the image or not, and each of the three answers has a
-        probability under both. ``answers``: there is one truth for each answer, as in Dawid and Skene, and
+        ``binary``: there are two truths (the class is in the image or not), and each of the three answers has
+        a probability under both. ``answers``: there is one truth for each answer, as in Dawid and Skene, and
         `p` is the probability of yes.
     hard : bool
-        Whether some questions are too hard, so that answers to them do not depend on the truth. Without it,
-        the disagreement of raters on such questions makes raters look worse on all others. Only with two
-        truths.
+        Whether to model hard questions, to which answers do not depend on the truth. If false, disagreement
+        on hard questions lowers the estimated quality of raters on all other questions. Only with two truths.
     smoothing : float, optional
-        Number of answers, distributed like those of all raters, that are added for each rater and truth, so
-        that a rater with few answers is treated as an average rater. By default, the number is estimated from
-        how much raters differ, and a rater may be unlike all others. 0 gives Dawid and Skene's own algorithm,
-        in which an answer that a rater never gave has probability 0.
+        Number of pseudo-answers, distributed like the answers of all raters, that are added for each rater
+        and truth. A rater with few answers is therefore treated as an average rater. By default, the number
+        is estimated from how much raters differ, and a rater may be unlike all others. With 0, the algorithm
+        is the original one by Dawid and Skene, in which an answer that a rater never gave has probability 0.
     iterations : int
         Maximum number of iterations.
     tolerance : float
@@ -96,13 +95,13 @@ def dawid_skene(
     Raises
     ------
     InputError
-        If an option is out of range, or there are no votes.
+        If an option is out of range, or if there are no votes.
 
     References
     ----------
-    Dawid & Skene 1979, doi 10.2307/2346806. Deviations from the paper are two truths with three answers, the
-    prior, and the share of yes in each class. The pooled matrix is updated in each iteration, so it is an
-    empirical prior.
+    Dawid & Skene 1979, doi 10.2307/2346806. This method deviates from the paper in three ways: two truths
+    with three answers, the prior, and the share of yes in each class. The pooled matrix is updated in each
+    iteration, so it is an empirical prior.
     """
     check_one_of(truth, ("binary", "answers"), "There is no such truth.")
     if hard and truth != "binary":
@@ -131,20 +130,20 @@ def one_coin(
 ) -> Aggregate:
     """One-coin model: Dawid-Skene in which a rater's probability of being right does not depend on the truth.
 
-    Where raters miss a class more often than they see one too many, the likelihood of this model is highest
-    if nearly all truths are no. The accuracy of raters is therefore measured against the mean of the truths
-    that this model and Dawid-Skene estimate, weighted by how well each predicts answers that it has not seen,
-    as in `auto`.
+    If raters miss valid classes more often than they accept invalid classes, the likelihood of this model is
+    highest if nearly all truths are no. The accuracy of raters is therefore measured against a weighted mean
+    of the truths that this model and Dawid-Skene estimate. As in `auto`, each model is weighted by how well
+    it predicts held-out answers.
 
     Parameters
     ----------
     maybe : {"own", "no", "yes"}
-        ``own``: a maybe is an answer of its own, with the same probability under both truths. Otherwise, it
-        is counted as a no or a yes.
+        ``own``: a maybe is a separate answer, with the same probability under both truths. Otherwise, it is
+        counted as a no or a yes.
     hard, smoothing, iterations, tolerance
-        As in `dawid_skene`; but a quarter of the answers to hard questions are guesses, with yes as probable
-        as no. `smoothing` is the number of answers added for each rater. With a number, this model is fitted
-        alone.
+        As in `dawid_skene`, with two exceptions. A quarter of the answers to hard questions are guesses, with
+        equal probabilities of yes and no. `smoothing` is the number of answers that are added for each rater.
+        With a number, only this model is fitted.
 
     Raises
     ------
@@ -179,13 +178,13 @@ def auto(
 ) -> Aggregate:
     """Mean of Dawid-Skene and one-coin with hard questions and of one-coin, weighted by their evidence.
 
-    The default method. One-coin needs fewer answers, but it does not understand raters who miss many classes
-    and seldom see too many; Dawid-Skene does. Models are compared by the likelihood of the answers to each
-    question as if they had been fitted without the question. With more than 50,000 questions, they are
-    compared on evenly spaced ones.
+    This is the default method. One-coin needs fewer answers, but unlike Dawid-Skene, it cannot model raters
+    who miss many classes and rarely accept invalid ones. Models are compared by the held-out likelihood: the
+    likelihood of the answers to each question as if the models had been fitted without the question. With
+    more than 50,000 questions, they are compared on evenly spaced questions.
 
-    If the mean does not predict such answers better than the model in which answers do not depend on the
-    truth, called chance, the answers cannot decide, and probabilities are drawn towards 0.5.
+    The mean is compared with a model called chance, in which answers do not depend on the truth. If the mean
+    does not predict held-out answers better than chance, probabilities are shrunk towards 0.5.
 
     Parameters
     ----------
@@ -200,9 +199,10 @@ def auto(
     References
     ----------
     Yao et al. 2018, doi 10.1214/17-BA1091, equation 8: pseudo-Bayesian averaging without the bootstrap.
-    Because what all raters share is fitted to all questions, models have prior odds (`HARD`, `UNTIED`), which
-    fall with the number of questions, as in the criterion of Schwarz 1978, doi 10.1214/aos/1176344136. The
-    weight of chance is that of equation 8, too, with the prior odds of `USELESS` to `EVIDENCE`.
+    Parameters that all raters share are fitted to all questions. Models therefore have prior odds (`HARD`,
+    `UNTIED`), which decrease with the number of questions, as in the criterion of Schwarz 1978, doi
+    10.1214/aos/1176344136. The weight of chance also follows equation 8, with the prior odds of `USELESS` to
+    `EVIDENCE`.
     """
     _check_options(answers, None, iterations)
     compared = _Compared.of(answers, CANDIDATES, iterations, tolerance)
@@ -264,7 +264,7 @@ class _Compared:
         return np.asarray(logsumexp(self.held_out, axis=0, b=share))
 
     def fits(self) -> list[tuple[float, RaterModel, Fit]]:
-        """Return weight, model and fit to all answers of each model, but without those of no weight."""
+        """Return weight, model, and fit to all answers, for each model with a positive weight."""
         found = []
         for name, weight in self.weights.items():
             if weight and self.some is self.answers:

@@ -43,7 +43,7 @@ class Boxes:
     score : ndarray of float, shape (n,), optional
         Scores of predicted boxes.
     ignore : ndarray of bool, shape (n,), optional
-        Annotated boxes that count neither as objects nor as errors.
+        Annotated boxes that are ignored, that is, count neither as objects nor as errors.
     """
 
     box: Floats
@@ -52,7 +52,7 @@ class Boxes:
     ignore: Bools | None = None
 
     def of(self, class_id: int) -> Boxes:
-        """Return the boxes of a class, by descending score, and ignored ones last."""
+        """Return the boxes of a class by descending score. Ignored boxes are last."""
         rows = np.flatnonzero(self.class_id == class_id)
         key = self.ignore if self.score is None else -self.score
         if key is not None:
@@ -76,7 +76,7 @@ class Matched:
         Whether each box matches an object at each of T overlaps, and whether it counts. A box that matches an
         ignored object does not count.
     objects : ndarray of int, shape (n,)
-        Number of objects in each image, without ignored ones.
+        Number of objects in each image, without ignored objects.
     """
 
     image: Ints
@@ -101,8 +101,8 @@ def overlaps(box: Floats, other: Floats, ignore: Bools) -> Floats:
 def match(annotated: Sequence[Boxes], predictions: Sequence[Boxes], class_id: int) -> Matched:
     """Match predicted and annotated boxes of a class, image by image, by descending score.
 
-    A box is matched with the unmatched object that it overlaps most. If there is no such object and the box
-    is in an ignored object, the box does not count.
+    A box is matched with the unmatched object with the largest overlap. If there is no such object and the
+    box is in an ignored object, the box does not count.
     """
     image, score, right, counts, objects = [], [], [], [], np.zeros(len(annotated), int)
     for i, (own, predicted) in enumerate(zip(annotated, predictions, strict=True)):
@@ -143,19 +143,19 @@ def _greedy(overlap: Floats, ignore: Bools) -> tuple[Bools, Bools]:
 def box_average_precision(matched: Matched, weights: npt.ArrayLike | None = None) -> Floats:
     """Return the average precision of a class at each overlap.
 
-    It is the mean over 101 recalls of the highest precision at the recall or above, as in COCOeval. If an
-    image is drawn twice, its boxes count twice, at the same rank.
+    Average precision is the mean over 101 recalls of the highest precision at this or a higher recall, as in
+    COCOeval. If an image is drawn twice, its boxes count twice at the same rank.
 
     Parameters
     ----------
     matched : Matched
     weights : array-like, shape (R, n), optional
-        How often each image counts in each of R resamples. By default, each counts once.
+        How often each image counts in each of R resamples. By default, each image counts once.
 
     Returns
     -------
     ndarray of float64, shape (R, T)
-        NaN if no object counts.
+        NaN if no objects count.
     """
     w = np.ones((1, len(matched.objects))) if weights is None else np.asarray(weights)
     parts = [_precision(matched, w[i : i + _CHUNK].astype(float)) for i in range(0, len(w), _CHUNK)]
@@ -205,12 +205,12 @@ def class_overlaps(counts: npt.NDArray[np.int64], weights: npt.ArrayLike | None 
     counts : ndarray of int, shape (n, 3, C)
         See `pixel_counts`.
     weights : array-like, shape (R, n), optional
-        How often each image counts. By default, each counts once.
+        How often each image counts. By default, each image counts once.
 
     Returns
     -------
     ndarray of float64, shape (R, C)
-        NaN if no pixel of the images belongs to the class.
+        NaN if no pixels of the images belong to the class.
 
     References
     ----------
@@ -240,22 +240,22 @@ SPREAD = 0.25
 
 @dataclass(frozen=True)
 class Localised:
-    """Measures of how well a heat map points at an object; each is between 0 and 1.
+    """Measures of how well a heat map locates an object, each between 0 and 1.
 
     Attributes
     ----------
     pointing : float
-        Whether the highest pixel is on the object. If several pixels tie, the share of these pixels that is
-        on the object.
+        Whether the highest pixel is on the object. If several pixels tie, the share of them that are on the
+        object.
     pointing_near : float
-        The same, but pixels within the tolerance of the object also count.
+        Like `pointing`, but pixels within the tolerance of the object also count.
     energy : float
         Share of the sum of positive values that is on the object; 0 if no value is positive.
     overlap : float
         Share of the n highest pixels that are on the object, where n is the object's number of pixels. A
-        share of s is an intersection over union of s / (2 - s).
+        share of s corresponds to an intersection over union of s / (2 - s).
     auroc : float
-        Probability that a pixel on the object is higher than one outside it.
+        Probability that a pixel on the object has a higher value than a pixel outside it.
     """
 
     pointing: float
@@ -282,7 +282,7 @@ def localise(heatmap: HeatMap, region: Mask, tolerance: float = POINTING_TOLERAN
     Returns
     -------
     Localised
-        All values are NaN if the map is constant, or if it has no pixels on the object or none outside it.
+        All values are NaN if the map is constant, or if all or none of its pixels are on the object.
 
     References
     ----------
@@ -307,7 +307,7 @@ def localise(heatmap: HeatMap, region: Mask, tolerance: float = POINTING_TOLERAN
 
 
 def points_at(heatmap: HeatMap, region: Mask) -> float:
-    """Return whether the highest pixel of a map is in a region; if pixels tie, the share of these in it."""
+    """Return whether the highest pixel of a map is in a region; if pixels tie, the share of them in it."""
     return float(region[heatmap == np.nanmax(heatmap)].mean())
 
 
@@ -326,7 +326,7 @@ def centre(height: int, width: int, spread: float = SPREAD) -> Floats:
 
 
 def near(region: Mask, tolerance: float) -> Mask:
-    """Return the pixels whose distance to a region is at most a share of the image's long side."""
+    """Return the pixels whose distance to a region is at most a share of the image's longer side."""
     if not region.any():
         return region
     reach = tolerance * max(region.shape)

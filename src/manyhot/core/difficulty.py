@@ -23,7 +23,7 @@ _QUARTERS = (0.25, 0.75)
 
 
 def difficulty_of(right: Bools) -> npt.NDArray[np.intp]:
-    """Return the place of each image's kind in `DIFFICULTIES`, shape (n,).
+    """Return the kind of each image as a position in `DIFFICULTIES`, shape (n,).
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def difficulty_of(right: Bools) -> npt.NDArray[np.intp]:
 
 
 def typical_images(right: Ints, models: int, agreed: Floats, most: int) -> dict[str, npt.NDArray[np.intp]]:
-    """Return images that no model gets right, that divide the models, and that all get right.
+    """Return images that no model gets right, that divide the models, and that all models get right.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ def typical_images(right: Ints, models: int, agreed: Floats, most: int) -> dict[
     Returns
     -------
     dict of str to ndarray of int
-        By kind: of *none*, the images on which most models agree; of *split*, those closest to half of the
-        models; of *all*, images at equal steps over the data set.
+        The images of each kind. For *none*, the images on which most models agree; for *split*, the images
+        that about half of the models get right; for *all*, images at equal steps over the data set.
     """
     none, every = np.flatnonzero(right == 0), np.flatnonzero(right == models)
     share = right / models
@@ -73,14 +73,14 @@ def typical_images(right: Ints, models: int, agreed: Floats, most: int) -> dict[
 
 @dataclass(frozen=True, eq=False)
 class CommonAnswers:
-    """The class that most models answer on each of n images.
+    """The most frequent top class of the models on each of n images.
 
     Attributes
     ----------
     classes : ndarray of int, shape (n,)
-        The lower class if there are several; `NO_LABEL` if no model answers.
+        The classes. Ties go to the lower class. `NO_LABEL` if no model has a prediction.
     share : ndarray of float, shape (n,)
-        Share of the models that answer it.
+        Share of the models with this top class.
     """
 
     classes: Ints
@@ -88,7 +88,7 @@ class CommonAnswers:
 
     @classmethod
     def of(cls, top: Ints) -> CommonAnswers:
-        """Return the most frequent entry of each row of `top`, shape (n, M); negative entries are none."""
+        """Return the most frequent entry of each row of `top`, shape (n, M). Negative entries are ignored."""
         n, m = top.shape
         ordered = np.sort(top, axis=1)
         starts = np.concatenate([np.ones((n, 1), bool), ordered[:, 1:] != ordered[:, :-1]], axis=1)

@@ -47,7 +47,7 @@ class _Truth:
 
     @classmethod
     def of(cls, case: Case) -> _Truth | None:
-        """Return the truth of a case; None if there are no probabilities, of the labels or of the model."""
+        """Return the truth of a case; None if the labels or the model have no probabilities."""
         labels = case.labels
         if labels.p is None or not case.has_probabilities:
             return None
@@ -89,8 +89,8 @@ def cross_entropy_votes(case: Case) -> Estimate:
     Raises
     ------
     InputError
-        If raters chose one class per image and the probabilities of an image do not add up to 1, or a logit
-        of a class with votes is minus infinity.
+        If raters chose one class per image and the probabilities of an image do not add up to 1, or if a
+        logit of a class with votes is minus infinity.
 
     References
     ----------
@@ -98,8 +98,8 @@ def cross_entropy_votes(case: Case) -> Estimate:
 
     Notes
     -----
-    It is the mean negative log-likelihood of a vote drawn at random. Predicted probabilities of 0 are treated
-    as in `nll`.
+    The value is the expected negative log-likelihood of a randomly drawn vote. Predicted probabilities of 0
+    are treated as in `nll`.
     """
     truth = _Truth.of(case)
     return undefined(len(case.labels)) if truth is None else truth.mean(_cross_entropy(case, truth))
@@ -122,7 +122,8 @@ def kl_votes(case: Case) -> Estimate:
 
     Notes
     -----
-    It is `cross_entropy_votes` minus the entropy of the votes, which no model can change.
+    The value is `cross_entropy_votes` minus the entropy of the votes. This entropy does not depend on the
+    model.
     """
     truth = _Truth.of(case)
     if truth is None:
@@ -134,7 +135,7 @@ def kl_votes(case: Case) -> Estimate:
     "metric", "brier_votes", better="lower", label="Brier (votes)", needs="probabilities", votes=True, unit=""
 )
 def brier_votes(case: Case) -> Estimate:
-    """Brier score of predicted probabilities against votes: the mean over votes drawn at random.
+    """Brier score of predicted probabilities against votes: the expected score for a randomly drawn vote.
 
     Raises
     ------
@@ -148,9 +149,8 @@ def brier_votes(case: Case) -> Estimate:
     Notes
     -----
     With exclusive classes, the score of a vote is the sum over the classes of the squared difference between
-    probability and vote (1 or 0), from 0 to 2. Otherwise, it is the squared difference of one class. A model
-    that predicts the shares exactly has the score of the votes themselves, which is above 0 if raters
-    disagree.
+    probability and vote (1 or 0), from 0 to 2. Otherwise, it is the squared difference of one class. Even a
+    model that predicts the shares exactly has a score above 0 if raters disagree.
     """
     truth = _Truth.of(case)
     if truth is None:
@@ -199,9 +199,9 @@ def tv_votes(case: Case) -> Estimate:
     interval="correlation",
 )
 def entropy_correlation(case: Case) -> Estimate:
-    """Pearson correlation, over images, of the entropy of the prediction and the entropy of the votes.
+    """Pearson correlation over images between the entropy of the prediction and the entropy of the votes.
 
-    It is undefined (NaN) if either entropy is the same for all images.
+    The value is undefined (NaN) if either entropy is the same for all images.
 
     Raises
     ------

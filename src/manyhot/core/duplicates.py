@@ -54,14 +54,14 @@ FRAMES = tuple((mirrored, *part) for mirrored in (False, True) for part in _PART
 
 @dataclass(frozen=True, eq=False)
 class DuplicateCandidates:
-    """Pairs of images that may be duplicates, and which part of the first is like the whole second.
+    """Pairs of images that may be duplicates, with the part of the first image that resembles the second.
 
     Attributes
     ----------
     first, second : ndarray of int, shape (m,)
-        Rows of images; each pair occurs once.
+        Rows of images. Each pair occurs once.
     mirrored : ndarray of bool, shape (m,)
-        Whether the first image has to be mirrored.
+        Whether the first image must be mirrored.
     frames : ndarray of float32, shape (m, 4)
         The part of the first image, after mirroring; see `manyhot.core.image_alignment`.
     """
@@ -88,7 +88,7 @@ def image_hashes(thumbnails: GreyImages, frame: int = 0) -> Floats32:
     Notes
     -----
     Frequencies are weighted by the square root of their distance from 0, which makes the spectrum of
-    photographs flatter. The mean is left out. An image without any contrast has the hash 0.
+    photographs flatter. The mean is left out. The hash of an image without contrast is 0.
     """
     mirrored, x, y, size = FRAMES[frame]
     pixels = np.asarray(thumbnails, np.float32)
@@ -115,7 +115,7 @@ def candidates_by_hash(thumbnails: GreyImages, progress: SearchProgress | None =
     ----------
     thumbnails : ndarray, shape (n, GREY_SIDE, GREY_SIDE)
     progress : callable, optional
-        Called with the numbers of parts that are searched, and of all.
+        Called with the number of searched parts and the number of all parts.
     """
     whole = image_hashes(thumbnails)
     found = list[npt.NDArray[np.float64]]()
@@ -152,13 +152,13 @@ _CELLS, _NONE = 8_000_000, np.empty(0, np.int64)
 
 
 def candidates_by_embedding(vectors: AnyFloats, progress: SearchProgress | None = None) -> Ints:
-    """Return the pairs of rows with similar embeddings, shape (m, 2), each once and in ascending order.
+    """Return the pairs of rows with similar embeddings, shape (m, 2), without duplicates and ascending.
 
     Parameters
     ----------
     vectors : ndarray of float16 or float32, shape (n, D)
     progress : callable, optional
-        Called with the numbers of comparisons that are done, and of all.
+        Called with the number of completed comparisons and the number of all comparisons.
     """
     own = np.arange(len(vectors))
     near = nearest(vectors, vectors, min(NEAREST, max(1, len(own) - 1)), own=own, progress=progress)
@@ -168,7 +168,7 @@ def candidates_by_embedding(vectors: AnyFloats, progress: SearchProgress | None 
 
 
 def candidates_among(thumbnails: GreyImages, pairs: Ints) -> DuplicateCandidates:
-    """Return pairs of images with the part of one of them whose hash is the most similar.
+    """Return pairs of images, with the part of one image whose hash is most similar.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def _best(rows: npt.NDArray[np.float64]) -> DuplicateCandidates:
 
 
 def connected_groups(n: int, pairs: Ints) -> Ints:
-    """Return the group of each of n images, from 0, or -1 if it is in no pair; pairs connect images.
+    """Return the group of each of n images, from 0; -1 without a pair. Pairs connect images to groups.
 
     Groups are numbered by their first image.
     """
@@ -215,7 +215,7 @@ def connected_groups(n: int, pairs: Ints) -> Ints:
 
 
 def equal_pairs(keys: npt.NDArray[np.bytes_]) -> Iterator[tuple[int, int]]:
-    """Yield each row whose key occurred before, after the first row with this key."""
+    """Yield each row whose key occurred before, together with the first row with this key."""
     first: dict[bytes, int] = {}
     for row, key in enumerate(keys.tolist()):
         if (earlier := first.setdefault(key, row)) != row:

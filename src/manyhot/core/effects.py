@@ -40,15 +40,15 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class SeedValues:
-    """A cell: a difference (or a value) for one data set and one network, at each of n seeds.
+    """A cell: the differences (or values) for one data set and one network at each of n seeds.
 
     Attributes
     ----------
     values : ndarray of float64, shape (n,)
     replicates : ndarray of float64, shape (n, R), optional
-        The same on R resamples of the images, which all seeds share.
+        The differences on R resamples of the images. All seeds share the resamples.
     images : str
-        The name of the set of images; cells with the same name share their resamples.
+        The name of the set of images. Cells with the same name share their resamples.
     """
 
     values: Floats
@@ -58,7 +58,7 @@ class SeedValues:
 
 @dataclass(frozen=True)
 class Effect:
-    """The mean over cells, each of which is a mean over seeds.
+    """The mean over cells. The value of each cell is a mean over seeds.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Effect:
         `value` in units of the standard deviation over seeds within cells (Cohen's d of paired differences),
         with Hedges' correction for few seeds; NaN if seeds do not differ.
     wins : float
-        Share of seeds with a value above 0, which is how often one method is better than the other. A value
+        Share of seeds with a value above 0, that is, how often one method is better than the other. A value
         of 0 counts as one half.
     error_seeds, error_images : float
         Standard errors over seeds and over images. The standard error over images is 0 if no cell has
@@ -111,12 +111,12 @@ def effect_of(cells: Sequence[SeedValues], over_images: Variance | None = None) 
     cells : sequence of SeedValues
         One or more cells, each with one or more seeds.
     over_images : Variance, optional
-        Variance over images of the mean over cells; by default, `images_variance` of their replicates.
+        Variance over images of the mean over cells. By default, `images_variance` of their replicates.
 
     Raises
     ------
     ValueError
-        If there is no cell, or if cells with the same images have different numbers of resamples.
+        If there are no cells, or if cells with the same images have different numbers of resamples.
 
     Notes
     -----
@@ -131,9 +131,9 @@ def effect_of(cells: Sequence[SeedValues], over_images: Variance | None = None) 
     With one cell without replicates, this is the paired t test. The variances over seeds and over images both
     include the interaction of seeds and images, so the interval is slightly too long rather than too short.
 
-    Percentiles of a bootstrap over seeds are not used. With three seeds and most of the variation between
-    seeds, a percentile interval extends from the minimum to the maximum of the seeds, and contains the true
-    mean in only 75 % of cases (``benchmarks/effects.py``).
+    Bootstrap percentiles over seeds are not used. With three seeds and most of the variation between seeds, a
+    percentile interval extends from the minimum to the maximum of the seeds, and contains the true mean in
+    only 75 % of cases (``benchmarks/effects.py``).
 
     References
     ----------
@@ -164,7 +164,7 @@ def effect_of(cells: Sequence[SeedValues], over_images: Variance | None = None) 
 
 
 def seed_variances(cells: Sequence[SeedValues]) -> list[Variance]:
-    """Return the variance over seeds that each cell adds to that of the mean over cells."""
+    """Return the contribution of each cell to the variance over seeds of the mean over cells."""
     k = len(cells)
     return [
         Variance(float(cell.values.var(ddof=1)) / (k * k * n) if n >= FEWEST_SEEDS else np.nan, n - 1)
@@ -200,7 +200,7 @@ def images_variance(cells: Sequence[SeedValues]) -> Variance:
 
 
 def sum_of(parts: Sequence[Variance]) -> Variance:
-    """Return the sum of variances, with Satterthwaite's degrees of freedom; NaN if it is 0."""
+    """Return the sum of variances with Satterthwaite's degrees of freedom; NaN if the sum is 0."""
     total = sum(part.variance for part in parts)
     if not total > ROUNDING**2:
         return Variance(np.nan, np.nan)
@@ -221,8 +221,8 @@ def _standardised(value: float, cells: Sequence[SeedValues]) -> float:
 def heterogeneity(effects: Sequence[Effect]) -> Heterogeneity:
     """Return Cochran's Q over the effects of single cells.
 
-    Cells are treated as independent. Cells of the same images are not, which makes Q too small rather than
-    too large as long as they vary in the same direction.
+    Cells are treated as independent. Cells of the same images are not independent. If they vary in the same
+    direction, this makes Q too small rather than too large.
     """
     columns = [(e.value, e.error_seeds**2 + e.error_images**2, e.df) for e in effects]
     values, variances, df = np.array(columns, dtype=float).reshape(-1, 3).T
@@ -232,8 +232,8 @@ def heterogeneity(effects: Sequence[Effect]) -> Heterogeneity:
 def contradict(effects: Sequence[Effect]) -> bool:
     """Return whether the effects of single cells contradict each other.
 
-    They do if one interval lies above 0 and another below 0, or if Cochran's Q has a p-value below 0.05 and
-    there are values on both sides of 0.
+    They do if one interval lies above 0 and another interval lies below 0, or if Cochran's Q has a p-value
+    below 0.05 and values lie on both sides of 0.
     """
     above, below = any(e.lo > 0 for e in effects), any(e.hi < 0 for e in effects)
     both_signs = any(e.value > ROUNDING for e in effects) and any(e.value < -ROUNDING for e in effects)
@@ -243,7 +243,7 @@ def contradict(effects: Sequence[Effect]) -> bool:
 def verdict_of(
     effect: Effect, margin: float, p_adjusted: float | None = None, cells: Sequence[Effect] = ()
 ) -> str:
-    """Return the verdict on an effect for a margin that was fixed in advance; values above 0 are better.
+    """Return the verdict on an effect for a margin that was fixed in advance. Values above 0 are better.
 
     Parameters
     ----------
@@ -251,21 +251,22 @@ def verdict_of(
     margin : float
         The smallest difference that matters.
     p_adjusted : float, optional
-        The p-value of the effect, adjusted for the number of claims. By default, the interval decides alone.
+        The p-value of the effect, adjusted for the number of claims. By default, only the interval decides.
     cells : sequence of Effect
-        The effects of the single cells of which `effect` is the mean.
+        The effects of the single cells. `effect` is their mean.
 
     Returns
     -------
     str
-        The first of these that applies: ``goes both ways`` (the cells `contradict` each other), ``same`` (the
-        interval is between -margin and margin), ``better`` (it is above 0, and the adjusted p-value is below
-        0.05), ``worse`` (it is below 0, likewise) or ``undecided``. ``better`` and ``worse`` end in
-        `PERHAPS_LITTLE` if the interval contains differences smaller than the margin.
+        The first verdict that applies: ``goes both ways`` (the cells `contradict` each other), ``same`` (the
+        interval is between -margin and margin), ``better`` (the interval is above 0, and the adjusted p-value
+        is below 0.05), ``worse`` (the interval is below 0, and the adjusted p-value is below 0.05) or
+        ``undecided``. ``better`` and ``worse`` end in `PERHAPS_LITTLE` if the interval contains differences
+        smaller than the margin.
 
     References
     ----------
-    ``same`` is equivalence by two one-sided tests (Schuirmann 1987, doi 10.1007/BF01068419), here at 2.5 %
+    ``same`` means equivalence by two one-sided tests (Schuirmann 1987, doi 10.1007/BF01068419), here at 2.5 %
     each.
     """
     if contradict(cells):

@@ -35,14 +35,14 @@ class Ensemble:
     names : tuple of str, length M
         Names of the models.
     top : tuple of ndarray of int, shapes (n, k)
-        Top classes, best first; shorter lists are padded with `NO_LABEL`. Each model has its own k.
+        Top classes, best first. Shorter lists are padded with `NO_LABEL`. Each model has its own k.
     scores, probabilities : tuple of ndarray of float32 or None, shapes (n, k)
         The score and the softmax probability (over all C classes) of each entry of `top`; None if a model has
         none.
     label : ndarray of int32, shape (n,)
         The original single label; `NO_LABEL` if there is none.
     label_sets : LabelSets, optional
-        Known label sets of the same n images. The label sets of images that are not `usable` are unknown.
+        Known label sets of the same n images. For images that are not `usable`, the label set is unknown.
     """
 
     n_classes: int
@@ -67,7 +67,7 @@ class Ensemble:
         Raises
         ------
         InputError
-            If the model does not have them, or if `by` is neither ``probability`` nor ``score``.
+            If the model does not have the quantity, or if `by` is neither ``probability`` nor ``score``.
         """
         check_one_of(by, ("probability", "score"), "A threshold cannot be applied to this.")
         values = self.probabilities[m] if by == "probability" else self.scores[m]
@@ -111,7 +111,7 @@ class Ensemble:
         return replace(self, label_sets=replace(self.label_sets, usable=usable & self.label_sets.usable))
 
     def tail(self, m: int) -> Tail:
-        """Return the probabilities of model m, with the probability that remains for unlisted classes.
+        """Return the probabilities of model m, with the remaining probability of unlisted classes.
 
         Raises
         ------

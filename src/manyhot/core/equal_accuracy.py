@@ -34,7 +34,7 @@ EQUAL_METHODS = ("local regression", "logit line")
 
 @dataclass(frozen=True, eq=False)
 class ModelGroup:
-    """Models with a value at x and at y, each of shape (M,), and their families."""
+    """Models with their values at x and y, each of shape (M,), and their families."""
 
     x: Floats
     y: Floats
@@ -45,7 +45,7 @@ class ModelGroup:
         return np.asarray(np.abs(self.x - at[:, None]) < HALF_WIDTH)
 
     def covers(self, at: Floats) -> Bools:
-        """Return at which values of x, shape (P,), the group has models enough."""
+        """Return at which values of x the group has enough models, shape (P,)."""
         near = self.near(at)
         member = np.eye(len(self.families), dtype=bool)[self.families.index]
         n_families = np.count_nonzero(near.astype(int) @ member, axis=1)
@@ -55,7 +55,7 @@ class ModelGroup:
 
 @dataclass(frozen=True)
 class GroupDifference:
-    """Two groups at equal accuracy: at one value of x, or on average over the models of the second group.
+    """Two groups at equal accuracy: at one value of x, or averaged over the models of the second group.
 
     Attributes
     ----------
@@ -66,9 +66,9 @@ class GroupDifference:
     x, a, b : float
         The value of x, and the values of both groups at y.
     interval : tuple of float
-        95 % interval of b - a over families of models; NaN without one.
+        95 % interval of b - a over families of models; NaN if there is none.
     n_a, n_b, families_a, families_b : int
-        Number of models and of families that count.
+        Number of counted models and families.
     """
 
     method: str
@@ -84,35 +84,36 @@ class GroupDifference:
 
 
 def shared_models(a: ModelGroup, b: ModelGroup) -> Bools:
-    """Return which models of the second group are at a value of x at which both groups have models enough."""
+    """Return which models of the second group are at values of x with enough models in both groups."""
     return a.covers(b.x) & b.covers(b.x)
 
 
 def count_swaps(a: ModelGroup, b: ModelGroup) -> int:
-    """Return in how many pairs of a model of each group the order at y is not that at x."""
+    """Return for how many pairs of a model of each group the order at y differs from the order at x."""
     signs = (np.sign(np.subtract.outer(p, q)) for p, q in ((a.x, b.x), (a.y, b.y)))
     return int(np.count_nonzero(np.multiply(*signs) < 0))
 
 
 def at_equal_accuracy(a: ModelGroup, b: ModelGroup) -> Iterator[GroupDifference]:
-    """Yield the average difference by each method, then the differences along x by local regression.
+    """Yield the average difference for each method, then the differences along x for local regression.
 
-    Nothing if fewer than `FEWEST_NEAR` models of the second group are where both groups have models enough.
+    Nothing is yielded if fewer than `FEWEST_NEAR` models of the second group are at values of x with enough
+    models in both groups.
 
     Notes
     -----
-    The average is over the models of the second group at shared values of x: the value of each at y minus
-    what the first group has at the same x. By *local regression*, that is the value of a line through the
-    models of the first group within `HALF_WIDTH`, with tricube weights (Cleveland 1979, doi
-    10.1080/01621459.1979.10481038). Only models at similar x count, and nothing is extrapolated. By *logit
-    line*, it is the line through all models of the first group on the logit scale, so that the average is the
-    mean effective robustness of the second group relative to the first (Taori et al. 2020, arXiv 2007.00644,
-    section 2).
+    The average is taken over the models of the second group at shared values of x. Each model contributes its
+    value at y minus the estimate of the first group at the same x. With *local regression*, the estimate is
+    the value of a line through the models of the first group within `HALF_WIDTH`, with tricube weights
+    (Cleveland 1979, doi 10.1080/01621459.1979.10481038). Only models at similar x count, and nothing is
+    extrapolated. With *logit line*, the estimate is the line through all models of the first group on the
+    logit scale. The average is then the mean effective robustness of the second group relative to the first
+    (Taori et al. 2020, arXiv 2007.00644, section 2).
 
-    The two groups are independent samples of families. What leaving out each family of one group changes
-    gives the variance that is due to this group, as in `Families`; both are added. The degrees of freedom are
-    those of Welch and Satterthwaite (doi 10.2307/3002019), where a group has its effective number of families
-    minus 1, with each model weighted by its part in the average.
+    The two groups are independent samples of families. The variance due to a group is computed by leaving out
+    each of its families, as in `Families`. The two variances are added. The degrees of freedom follow Welch
+    and Satterthwaite (doi 10.2307/3002019). Each group has its effective number of families minus 1, with
+    each model weighted by its share in the average.
     """
     shared = shared_models(a, b)
     if np.count_nonzero(shared) < FEWEST_NEAR:
@@ -163,13 +164,13 @@ class _Side:
 
     @property
     def shares(self) -> Floats:
-        """The shares of the families that have any."""
+        """The shares of the families with a positive share."""
         sums = np.bincount(self.families.index, self.weights)
         return np.asarray(sums[sums > 0] / sums.sum())
 
     @property
     def variance(self) -> float:
-        """The variance by the jackknife over the families that count: others change nothing."""
+        """The jackknife variance over the families that count. Other families have no influence."""
         n = len(self.shares)
         return float((n - 1) / n * ((self.values[1:] - self.values[0]) ** 2).sum())
 

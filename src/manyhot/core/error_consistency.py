@@ -55,12 +55,12 @@ class ErrorConsistency:
 
     @cached_property
     def n_right(self) -> Ints:
-        """On how many images each model is right, shape (M,)."""
+        """The number of images on which each model is right, shape (M,)."""
         return np.diag(self.n_both_right)
 
     @cached_property
     def n_both_right(self) -> Ints:
-        """On how many images two models are both right, shape (M, M)."""
+        """The number of images on which two models are both right, shape (M, M)."""
         # Sums of ones in float32 are exact up to 2**24, so that more images are added in parts.
         total = np.zeros((self.right.shape[1],) * 2, np.int64)
         for start in range(0, self.n, 1 << 22):
@@ -75,7 +75,7 @@ class ErrorConsistency:
 
     @cached_property
     def counts(self) -> Ints:
-        """Images of each pair on which both are right, only the first, only the second, and none; (P, 4)."""
+        """Numbers of images on which both, only the first, only the second or none is right, shape (P, 4)."""
         first, second = self.pairs
         both = self.n_both_right[first, second]
         alone, other = self.n_right[first] - both, self.n_right[second] - both
@@ -87,15 +87,16 @@ class ErrorConsistency:
         return kappa_of(self.counts)
 
     def intervals(self, resamples: int, seed: int) -> tuple[Floats, Floats]:
-        """Return the ends of the 95 % interval of each pair by the bootstrap over images, each of shape (P,).
+        """Return the ends of the 95 % bootstrap interval of each pair over images, each of shape (P,).
 
-        They are NaN if one of the models is right, or wrong, on fewer than `FEWEST_OF_EACH` images, or if the
-        two differ on fewer than `FEWEST_APART`.
+        The ends are NaN if one of the models is right or wrong on fewer than `FEWEST_OF_EACH` images, or if
+        the two models differ on fewer than `FEWEST_APART` images.
 
         Notes
         -----
         If n images are drawn with replacement, the four counts of a pair are multinomial, and they determine
-        kappa. So the counts are drawn, which is the bootstrap over images without a pass over the images.
+        kappa. Therefore, only the counts are drawn. This is the bootstrap over images without a pass over the
+        images.
         """
         lo, hi = np.full((2, len(self.counts)), np.nan)
         enough = np.flatnonzero(self._has_enough() & (resamples > 0))
@@ -120,16 +121,16 @@ class ErrorConsistency:
 
     @cached_property
     def mean(self) -> float:
-        """The mean of kappa over the pairs that have one; NaN if none has."""
+        """The mean of kappa over the pairs with a kappa; NaN if there are none."""
         return float(self.kappa[self.defined].mean()) if self.defined.any() else float("nan")
 
     @property
     def mean_interval(self) -> tuple[float, float]:
-        """The 95 % interval of the mean; NaN if a model is right, or wrong, on few images."""
+        """The 95 % interval of the mean; NaN if a model is right or wrong on few images."""
         return self._around(self.mean, self.influence)
 
     def difference_from(self, other: ErrorConsistency) -> tuple[float, float, float]:
-        """Return the mean minus that of other answers about the same images, with its 95 % interval.
+        """Return the mean minus the mean for other answers about the same images, with its 95 % interval.
 
         The ends are also NaN if fewer than `FEWEST_OF_EACH` images have other answers.
         """
@@ -152,9 +153,9 @@ class ErrorConsistency:
 
     @cached_property
     def influence(self) -> Floats:
-        """By how much each image moves the mean, shape (n,), to first order: the values add up to 0.
+        """The first-order influence of each image on the mean, shape (n,). The values add up to 0.
 
-        The standard error of the mean over images is the root of the sum of their squares, divided by n.
+        The standard error of the mean over images is the root of the sum of the squared values, divided by n.
         """
         share = self.n_right / self.n
         first, second = (models[self.defined] for models in self.pairs)
@@ -179,7 +180,7 @@ def kappa_of(counts: Ints) -> Floats:
     Parameters
     ----------
     counts : ndarray of int, shape (..., 4)
-        Images on which both are right, only the first, only the second, and none.
+        Numbers of images on which both models, only the first, only the second or none is right.
     """
     both, alone, other, _ = np.moveaxis(counts, -1, 0).astype(np.float64)
     n = counts.sum(axis=-1)
@@ -191,10 +192,10 @@ def kappa_of(counts: Ints) -> Floats:
 
 
 def map_of_models(kappa: Floats, n_models: int) -> Floats:
-    """Return a point for each model, shape (M, 2), so that models that fail on the same images are close.
+    """Return a point for each model, shape (M, 2). Models that fail on the same images are close together.
 
-    Classical multidimensional scaling of the distance sqrt(1 - kappa). Pairs without a kappa count as the
-    mean of the others. On both axes, the first model is at 0 or more.
+    This is classical multidimensional scaling of the distance sqrt(1 - kappa). Pairs without a kappa get the
+    mean of the other pairs. On both axes, the first model is at 0 or more.
 
     Parameters
     ----------

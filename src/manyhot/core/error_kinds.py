@@ -98,12 +98,12 @@ class ErrorContext:
         Predictions for image i are compared with the classes ``valid[indptr[i]:indptr[i + 1]]``. These are
         its label set or, if the set is empty, its original label.
     others : bool, optional
-        True if raters were asked about any class other than the original labels.
+        Whether raters were asked about any class other than the original labels.
     hierarchy : Hierarchy, optional
     groups : ndarray of int, shape (C,), optional
         The superclass of each class, or `NOTHING` if it has none. Used instead of `hierarchy`.
     pairs : ndarray of int, shape (p, 2), optional
-        Pairs of a valid class and a class that has the same meaning when predicted.
+        Pairs of a valid class and a predicted class with the same meaning.
     together : ClassPairs, optional
         The classes that are valid together.
     neighbours : NeighbourLabels, optional
@@ -136,7 +136,7 @@ class ErrorContext:
         return cls(sets.n_classes, sets.label, indptr, valid, beside or None)
 
     def lacks(self, need: str) -> bool:
-        """Return whether the data with this name, one of `RULE_NEEDS`, are unknown."""
+        """Return whether the data with this name (one of `RULE_NEEDS`) are unknown."""
         if need == "superclasses":
             return self.hierarchy is None and self.groups is None
         return getattr(self, need) is None
@@ -214,7 +214,7 @@ class RuleMatch:
     ----------
     fits : ndarray of bool, shape (e,)
     because : ndarray of int32, shape (e,)
-        The class on which the decision is based. `NOTHING` if the rule does not match or does not depend on a
+        The class on which the decision is based; `NOTHING` if the rule does not match or does not depend on a
         class.
     """
 
@@ -229,7 +229,7 @@ class Sorted:
     Attributes
     ----------
     kind : ndarray of int8, shape (e,)
-        The position of the first rule that matches; `NOTHING` if none does.
+        The position of the first rule that matches; `NOTHING` if no rule matches.
     because : ndarray of int32, shape (e,)
         As in `RuleMatch`.
     """
@@ -266,10 +266,10 @@ def lacking(context: ErrorContext, rule: Entry) -> list[str]:
 
 
 def severity_of(errors: Errors) -> npt.NDArray[np.int64]:
-    """Return how far the predicted class is from the closest valid class, shape (e,).
+    """Return the distance of the predicted class from the closest valid class, shape (e,).
 
-    It is the height of their lowest common ancestor (`Hierarchy.height`): 0 if the prediction is valid, and
-    `NOTHING` if there is no hierarchy or no common ancestor.
+    The distance is the height of the lowest common ancestor (`Hierarchy.height`): 0 if the prediction is
+    valid, and `NOTHING` if there is no hierarchy or no common ancestor.
     """
     severity = np.full(len(errors), NOTHING, np.int64)
     if errors.context.hierarchy is None:
@@ -342,7 +342,7 @@ def valid_label(errors: Errors, *, unclear: bool = False) -> RuleMatch:
 
 @register("rule", "unclear", needs=("others",))
 def unclear(errors: Errors) -> RuleMatch:
-    """Raters disagree on the predicted class, so it is not known whether the prediction is an error.
+    """Raters disagree on the predicted class, so it is unknown whether the prediction is an error.
 
     Peychev et al. count such predictions as valid labels.
     """
@@ -374,8 +374,8 @@ def collapsed_pair(errors: Errors, *, original: bool = False) -> RuleMatch:
 def fine_grained(errors: Errors, *, largest: float = LARGEST_GROUP) -> RuleMatch:
     """The predicted class has the same superclass as a valid class; for example, both are dogs.
 
-    Peychev et al. use 161 superclasses that were defined manually. Here, two classes have the same superclass
-    if at most the share `largest` of all classes is below their lowest common ancestor in the hierarchy. If
+    Peychev et al. use 161 manually defined superclasses. Here, two classes have the same superclass if at
+    most the share `largest` of all classes is below their lowest common ancestor in the hierarchy. If
     superclasses are passed, they are used instead.
 
     Parameters
@@ -392,23 +392,22 @@ def fine_grained(errors: Errors, *, largest: float = LARGEST_GROUP) -> RuleMatch
     "rule",
     "out-of-vocabulary",
     needs=("superclasses", "neighbours"),
-    caution="unusual images, and objects without a class are hardly more frequent in them than in other "
-    "images",
+    caution="unusual images; objects without a class are hardly more frequent in them than in other images",
 )
 def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = LARGEST_GROUP) -> RuleMatch:
     """The image is similar to images of the predicted superclass, but dissimilar to images of any class.
 
-    As here, Peychev et al. require a neighbour in the predicted superclass. They then let CLIP choose between
-    the names of classes and the names of related concepts that are not classes. Here, no language model is
-    used. Instead, the image must be less similar to its nearest neighbour than most images are. This is weak
-    evidence, because images that a network gets wrong are often unusual (see
+    Peychev et al. also require a neighbour in the predicted superclass. They then let CLIP choose between the
+    names of classes and the names of related concepts that are not classes. Here, no language model is used.
+    Instead, the image must be less similar to its nearest neighbour than most images are. This is weak
+    evidence, because images on which a network errs are often unusual (see
     ``benchmarks/vocabulary_rule.py``).
 
     Parameters
     ----------
     errors : Errors
     rarity : float
-        Minimum share of images that are more similar to their nearest image than this image is to its own.
+        Minimum share of images that are more similar to their nearest image than this image is.
     largest : float
         As in ``fine-grained``.
     """
@@ -440,10 +439,10 @@ def co_occurrence(
     Peychev et al. count co-occurrences in ReaL's label sets of images that they do not evaluate. Here, an
     image is not evidence for its own error, because the rule does not match if the predicted class is in its
     label set. Deviation: two classes must occur together clearly more often than by chance. Otherwise, a
-    class that is in many images, such as *person*, would explain every error on these images. The rule does
-    not match either if another valid class speaks against it: one that is related to the predicted class,
-    because it may have been confused with it, or one that is valid together with it clearly less often than
-    by chance. A person in a street does not explain a horse.
+    class that is in many images, such as *person*, would explain every error on these images. The rule also
+    does not match if another valid class is related to the predicted class, because the two may have been
+    confused, or if another valid class occurs together with the predicted class clearly less often than by
+    chance. For example, a person in a street does not explain a horse.
 
     Parameters
     ----------
@@ -454,8 +453,9 @@ def co_occurrence(
         Minimum of the lower end of the 95 % interval of the lift: the number of these images, divided by the
         number expected by chance.
     share : float
-        Minimum share of the images of the valid class for which the predicted class is valid, too. The rule
-        does not match if the share is clearly smaller: the upper end of its 95 % interval is below `share`.
+        Minimum share of the images of the valid class for which the predicted class is also valid. The rule
+        does not match if the share is clearly smaller, that is, if the upper end of its 95 % interval is
+        below `share`.
     related : float
         Two classes are related if at most this share of all classes is below their lowest common ancestor.
         Without superclasses, no classes are related.
@@ -480,7 +480,7 @@ def co_occurrence(
 
 @register("rule", "non-prototypical", needs=("listed",))
 def non_prototypical(errors: Errors) -> RuleMatch:
-    """The image is an unusual view or an unusual specimen of its class, according to people."""
+    """According to people, the image shows an unusual view or an unusual specimen of its class."""
     assert errors.context.listed is not None
     return _without_class(errors.context.listed[errors.image])
 

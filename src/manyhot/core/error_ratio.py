@@ -8,7 +8,7 @@ from manyhot.core.array_types import AnyFloats, Floats
 
 
 def error_ratio(part: AnyFloats, whole: AnyFloats) -> Floats:
-    """Return the error on a part of the images divided by the error on all; NaN without errors on all.
+    """Return the error on a part of the images divided by the error on all; NaN if there are no errors.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ class Ratio:
     scored : ndarray of bool, shape (n,)
         False if the image is skipped.
     stratum : ndarray of int, shape (n,), optional
-        With strata, the ratio is computed in each stratum and averaged over those with a positive
+        With strata, the ratio is computed in each stratum and averaged over the strata with a positive
         denominator.
     """
 
@@ -40,7 +40,7 @@ class Ratio:
     stratum: Ints | None = None
 
     def value(self, weights: Weights | None = None) -> float:
-        """Return the metric's value under weights of shape (n,); NaN if no image counts."""
+        """Return the metric's value under weights of shape (n,); NaN if no images count."""
         w = np.ones(len(self.num)) if weights is None else np.asarray(weights, np.float64)
         stratum = (
             np.zeros(len(self.num), np.intp)
@@ -64,14 +64,13 @@ class Pooled:
     scored : ndarray of bool, shape (n,)
         False if the image is skipped.
     left_out : callable, optional
-        Returns by how much the value changes if each image is left out, shape (n,), under weights of 0 and 1,
-        or None. With it, the metric has an interval by the jackknife
-        (`manyhot.core.jackknife.jackknife_interval`), and models are compared in pairs. It may be correct to
-        first order only.
+        Returns the change of the value if each image is left out, shape (n,), under weights of 0 and 1, or
+        None. It is used for a jackknife interval of the metric (`manyhot.core.jackknife.jackknife_interval`)
+        and for paired comparisons of models. A result that is correct to first order is sufficient.
     doubt : callable, optional
-        Returns, under the same weights, why the metric has no interval by `left_out`; empty if it has one.
+        Returns the reason why `left_out` gives no interval under the same weights; empty if it gives one.
     biased : str, optional
-        Why resampled values give no interval; empty if they do.
+        The reason why resampled values give no interval; empty if they give one.
     """
 
     value: Callable[[Weights | None], float]

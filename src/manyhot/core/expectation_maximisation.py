@@ -42,14 +42,14 @@ class Fit:
     matrices : ndarray of float64, shape (R, K, A)
         Probability of each answer of each rater under each truth.
     prior : ndarray of float64, shape (K,)
-        Probability of each truth before any answer, over all questions.
+        Prior probability of each truth, over all questions.
     iterations : int
     converged : bool
     log_likelihood : float
     counts : ndarray of float64, shape (S, K)
         Expected number of times that each symbol was used under each truth.
     shares : ndarray of float64, shape (G, K)
-        Probability of each truth before any answer, in each group of questions.
+        Prior probability of each truth in each group of questions.
     """
 
     posterior: Floats
@@ -64,7 +64,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Patterns:
-    """Patterns of votes: questions of a group with identical votes, which are frequent, are stored once.
+    """Patterns of votes. Questions of a group often have identical votes, which are stored once.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class Patterns:
 
     @cached_property
     def blocks(self) -> list[tuple[slice, csr_array, csc_array]]:
-        """Patterns in blocks, so that an iteration needs less memory: counts of symbols, and transposed."""
+        """Patterns as blocks of symbol counts, also transposed, so that an iteration needs less memory."""
         blocks = []
         ones = np.ones(int(np.diff(self.ends[np.r_[0 : len(self.ends) : BLOCK, -1]]).max(initial=0)))
         for start in range(0, len(self.weight), BLOCK):
@@ -175,18 +175,18 @@ def maximise(
     ----------
     patterns : Patterns
     start : ndarray, shape (Q, K), or tuple of ndarray
-        Initial posteriors, up to a factor per row; or the matrices and the prior of an earlier fit.
+        Initial posteriors, up to a factor per row, or the matrices and the prior of an earlier fit.
     estimate : callable
         Returns the matrices, shape (R, K, A), from the expected counts of each symbol, shape (R * A, K).
     added : float
-        Number of questions of each truth that are added. Without any, the prior of the truths may become 0,
-        and it is the same in all groups.
+        Number of pseudo-questions of each truth. With none, the prior of a truth may become 0, and all groups
+        have the same prior.
     iterations : int
         Maximum number of iterations.
     tolerance : float
         Iterations stop when an iteration changes the log-likelihood by at most this much per vote.
     accelerate : bool
-        Whether every third step is extrapolated. The result is the same, in fewer iterations.
+        Whether every third step is extrapolated. The result is the same after fewer iterations.
 
     References
     ----------

@@ -9,7 +9,7 @@ from manyhot.core.sets import UNCLEAR, YES, Case
 
 
 def extreme_images(case: Case, class_id: int, n: int) -> tuple[Ints, Ints]:
-    """Return the usable images on which a class is predicted most wrongly, and missed most.
+    """Return the usable images with the worst wrong predictions and the worst misses of a class.
 
     Parameters
     ----------
@@ -22,8 +22,8 @@ def extreme_images(case: Case, class_id: int, n: int) -> tuple[Ints, Ints]:
     Returns
     -------
     wrong, missed : ndarray of int
-        Images on which the class is neither valid nor unclear, highest score first, and images on which it
-        is valid, lowest score first. Among equal scores, the earlier image comes first.
+        Images on which the class is neither valid nor unclear, highest score first, and images on which it is
+        valid, lowest score first. If scores are equal, the earlier image comes first.
     """
     sets = case.labels
     assert case.scores is not None

@@ -54,12 +54,12 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Counts of an outcome in groups, and what is expected of them; arrays of shape (m,).
+    """Counts of an outcome in groups, and their expected values, as arrays of shape (m,).
 
     Attributes
     ----------
     n, n_outside : ndarray of int
-        Images inside and outside each group that count.
+        Number of counted images inside and outside each group.
     events, events_outside : ndarray of int
         Those with the event.
     expected, variance : ndarray of float
@@ -74,9 +74,9 @@ class Counts:
     variance: Floats
 
     def statistic(self, events: npt.NDArray[np.floating] | None = None) -> Floats:
-        """Return how far events exceed what is expected, in standard deviations, shape (m,) or (m, r).
+        """Return the excess of events over expectation in standard deviations, shape (m,) or (m, r).
 
-        It is the signed root of the deviance of a Poisson count, scaled to the variance within strata. For
+        This is the signed root of the deviance of a Poisson count, scaled to the variance within strata. For
         rare events, it exaggerates less than the difference divided by its standard deviation.
         """
         e, v = self.expected, self.variance
@@ -124,9 +124,10 @@ class GroupSearch:
     statistic : ndarray of float, shape (outcomes, m)
         Minus infinity for groups that are too small.
     p : ndarray of float, shape (outcomes, m)
-        Probability that the largest statistic of the whole search is as large, if outcomes are permuted.
+        Probability that the largest statistic of the whole search is at least as large if outcomes are
+        permuted.
     critical : float
-        The statistic that is exceeded anywhere in the search with probability `FAMILY_WISE`.
+        The value that the largest statistic of the whole search exceeds with probability `FAMILY_WISE`.
     """
 
     counts: tuple[Counts, ...]
@@ -144,9 +145,9 @@ class Groups:
     inside : ndarray of bool, shape (m, n)
         Which images each group contains.
     searched : ndarray of bool, shape (m,)
-        Groups whose definition was chosen by looking at the outcomes of some images.
+        Groups whose definition depends on the outcomes of some images.
     seen : ndarray of bool, shape (n,)
-        These images; groups that were searched are tested on the others only.
+        The images whose outcomes were used. Searched groups are only tested on other images.
     """
 
     inside: Bools
@@ -154,7 +155,7 @@ class Groups:
     seen: Bools
 
     def parts(self, outcome: Outcome) -> tuple[tuple[Ints, Outcome], tuple[Ints, Outcome]]:
-        """Return the groups that are tested on all images and on unseen images, with the outcome there."""
+        """Return the groups to test on all images and on unseen images, with the outcomes."""
         unseen = Outcome(outcome.event, outcome.counts & ~self.seen, outcome.stratum)
         return (np.flatnonzero(~self.searched), outcome), (np.flatnonzero(self.searched), unseen)
 
@@ -186,7 +187,7 @@ def search_groups(
     permutations : int
         Number of permutations. The smallest possible p is 1 / (permutations + 1).
     min_images : int
-        Minimum number of images that count inside a group, and outside it.
+        Minimum number of counted images inside and outside a group.
 
     Notes
     -----
@@ -259,7 +260,7 @@ def _sums(inside: npt.NDArray[np.float32], drawn: Bools) -> npt.NDArray[np.float
 
 
 def explain_away(groups: Groups, outcome: Outcome, order: Ints, critical: float) -> list[tuple[int, int]]:
-    """Return which groups are explained by others: pairs of a group and the one that explains it, or -1.
+    """Return pairs of a group and the group that explains it; -1 if no group explains it.
 
     Parameters
     ----------
@@ -268,7 +269,7 @@ def explain_away(groups: Groups, outcome: Outcome, order: Ints, critical: float)
     order : ndarray of int
         The groups to consider, the best explanation first.
     critical : float
-        The statistic that a group must exceed among images that agree on all earlier explanations.
+        The minimum statistic of a group among images with the same values of all earlier explanations.
     """
     first: list[int] = []
     found = []

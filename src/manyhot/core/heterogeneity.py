@@ -31,9 +31,9 @@ def cochran_q(values: Floats, variances: Floats, df: Floats) -> Heterogeneity:
     -----
     With weights w_k = 1 / v_k, W = Σ w_k and the weighted mean d = Σ w_k d_k / W, Q = Σ w_k (d_k - d)². If
     the variances are exact, Q has a χ² distribution with K - 1 degrees of freedom. Variances over a few seeds
-    are estimates, for which χ² rejects too often. Welch's approximation corrects for them: with
-    λ = Σ (1 - w_k / W)² / df_k, Q / (K - 1) / (1 + 2 (K - 2) λ / (K² - 1)) has an F distribution with K - 1
-    and (K² - 1) / (3 λ) degrees of freedom. With exact variances, it is χ² again.
+    are estimates, for which χ² rejects too often. Welch's approximation corrects for this: with λ = Σ (1 -
+    w_k / W)² / df_k, Q / (K - 1) / (1 + 2 (K - 2) λ / (K² - 1)) has an F distribution with K - 1 and (K² - 1)
+    / (3 λ) degrees of freedom. With exact variances, this is again the χ² distribution.
 
     References
     ----------

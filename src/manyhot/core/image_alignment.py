@@ -39,11 +39,11 @@ class ImageAlignment:
     Attributes
     ----------
     frames : ndarray of float32, shape (m, 4)
-        The part of the moving image under the fixed one.
+        The part of the moving image that is under the fixed image.
     similarity : ndarray of float32, shape (m,)
         Correlation of the details of both images where they overlap, from -1 to 1.
     overlap : ndarray of float32, shape (m,)
-        Share of what either image shows that both show.
+        Share of the union of both images that is in both images.
     """
 
     frames: Frames
@@ -52,7 +52,7 @@ class ImageAlignment:
 
 
 def align_images(moving: GreyImages, fixed: GreyImages, frames: Frames) -> ImageAlignment:
-    """Align each moving image with the fixed one, starting from a frame, and compare their details.
+    """Align each moving image with the fixed image, starting from a frame, and compare their details.
 
     Parameters
     ----------
@@ -63,10 +63,10 @@ def align_images(moving: GreyImages, fixed: GreyImages, frames: Frames) -> Image
 
     Notes
     -----
-    The squared difference of both images, each with mean 0 and norm 1, is minimised over position and size by
-    the inverse compositional algorithm, on blurred images. Details are what a blur of 1.5 pixels removes.
-    They are divided by their root mean square nearby, so that the outline of an object counts no more than a
-    plain background; otherwise any two dark aeroplanes in the sky would be similar.
+    The inverse compositional algorithm minimises the squared difference of the blurred images, each with mean
+    0 and norm 1, over position and size. Details are the part of an image that a blur of 1.5 pixels removes.
+    They are divided by their local root mean square, so that the outline of an object does not count more
+    than a plain background. Otherwise, any two dark aeroplanes in the sky would be similar.
 
     References
     ----------
@@ -178,8 +178,9 @@ def _overlap(frames: Frames) -> Floats32:
 def are_same(alignment: ImageAlignment, min_similarity: float) -> Bools:
     """Return which pairs show the same picture.
 
-    Position and size were chosen to make a pair similar. If one image shows more than the other, the pair
-    must therefore be more similar, by `_MARGIN`, and overlap by `MIN_OVERLAP`.
+    Position and size were chosen to make a pair similar. If one image shows more than the other, the
+    similarity of the pair must therefore be higher by `_MARGIN`, and the overlap must be at least
+    `MIN_OVERLAP`.
     """
     margin = np.where(alignment.overlap >= _WHOLE, 0, _MARGIN)
     same: Bools = (alignment.similarity >= min_similarity + margin) & (alignment.overlap >= MIN_OVERLAP)

@@ -40,9 +40,10 @@ class ColourFrame:
     Attributes
     ----------
     score : float
-        Share of its pixels that have one colour, times the share of pixels just inside that do not.
+        Share of the frame's pixels with a single colour, times the share of the pixels just inside without
+        this colour.
     width : float
-        Its width, as a share of the short side of the image.
+        Width of the frame, as a share of the shorter side of the image.
     colour : tuple of float
         Red, green and blue, from 0 to 255; NaN if there is none.
     """
@@ -60,9 +61,9 @@ def luma(pixels: Pixels) -> Floats32:
 def light_and_colour(pixels: Pixels) -> dict[str, float]:
     """Return brightness, contrast, saturation, sharpness, and the tint of the image and of its border.
 
-    Sharpness is the variance of the Laplacian relative to that of the image, as a decimal logarithm
-    (Pech-Pacheco et al. 2000, doi 10.1109/ICPR.2000.903548, who do not divide by the variance of the image).
-    Tint is the mean of the colour differences Cb and Cr.
+    Sharpness is the decimal logarithm of the variance of the Laplacian divided by the variance of the image
+    (Pech-Pacheco et al. 2000, doi 10.1109/ICPR.2000.903548, do not divide by the variance of the image). Tint
+    is the mean of the colour differences Cb and Cr.
     """
     light, rgb = luma(pixels), pixels.astype(np.float32)
     ring = border_mask(*light.shape)
@@ -93,9 +94,8 @@ def border_mask(height: int, width: int) -> npt.NDArray[np.bool_]:
 def find_frame(pixels: Pixels) -> ColourFrame:
     """Return the frame of one colour around an image; its score is 0 if there is none.
 
-    The pixels at each depth form a ring. In a frame, most of each side of a ring has the colour of the
-    edge. A frame ends abruptly on at least three sides; the white background of a photograph of an object
-    does not.
+    The pixels at each depth form a ring. In a frame, most of each side of a ring has the colour of the edge.
+    A frame ends abruptly on at least three sides. The white background of a photograph of an object does not.
     """
     height, width = pixels.shape[:2]
     deepest = max(2, int(DEEPEST_FRAME * min(height, width)))
@@ -122,11 +122,11 @@ def _ring(same: npt.NDArray[np.bool_], depth: int) -> list[float]:
 
 
 def letter_density(pixels: Pixels) -> float:
-    """Return how densely strong steps to light and to dark alternate along rows, as in letters.
+    """Return how densely strong light and dark steps alternate along rows, as in letters.
 
-    It is the number of steps in the rarer direction per pixel, in the densest window of the shape of a word,
-    0.3 of the width by 0.1 of the height. About 1 in 100 photographs of CIFAR-10 and
-    PASCAL VOC reaches `LETTERS`.
+    The result is the number of steps in the rarer direction per pixel, in the densest window with the shape
+    of a word: 0.3 of the width by 0.1 of the height. About 1 in 100 photographs of CIFAR-10 and PASCAL VOC
+    reaches `LETTERS`.
     """
     step = np.diff(luma(pixels), axis=1)
     height, width = step.shape
@@ -169,7 +169,7 @@ def colour_name(colour: npt.ArrayLike) -> str:
 
 
 def tint_towards(hue: str, blue: npt.ArrayLike, red: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return how much of a tint is in the direction of a hue; `blue` and `red` are means of Cb and Cr."""
+    """Return the component of a tint in the direction of a hue. `blue` and `red` are means of Cb and Cr."""
     r, g, b = COLOUR_NAMES[hue]
     light = float(_LUMA @ np.array([r, g, b], np.float32))
     towards = np.array([0.564 * (b - light), 0.713 * (r - light)])

@@ -44,7 +44,7 @@ _LEAST_EFFECT = 3
 
 
 def effective_positives(positives: Floats) -> float:
-    """Return the number of positives of one class with a value that is as uncertain as a mean over classes.
+    """Return the number of positives of a single class whose value is as uncertain as a mean over classes.
 
     Parameters
     ----------
@@ -53,11 +53,12 @@ def effective_positives(positives: Floats) -> float:
 
     Notes
     -----
-    If the value of a class with P positives has a variance proportional to 1 / P, which is estimated with P
-    degrees of freedom, Satterthwaite's approximation (doi 10.2307/3002019) gives the mean over classes
-    ``(sum 1/P)**2 / sum 1/P**3`` of them. That is P for one class and C P for C equal ones, but hardly more
-    than the positives of a rare class if it is the only one. A class with one or two positives counts as one
-    with three, as the jackknife overestimates its variance.
+    Suppose that the value of a class with P positives has a variance proportional to 1 / P, which is
+    estimated with P degrees of freedom. By Satterthwaite's approximation (doi 10.2307/3002019), the mean over
+    classes then has ``(sum 1/P)**2 / sum 1/P**3`` degrees of freedom. This is P for one class and C P for C
+    equal classes. If a single class is rare, it is hardly more than the positives of this class. Classes with
+    one or two positives are treated as classes with three, because the jackknife overestimates their
+    variance.
     """
     if not len(positives):
         return 0.0
@@ -66,7 +67,7 @@ def effective_positives(positives: Floats) -> float:
 
 
 def doubt_of(positives: Floats, cases: str = "positives", *, classes: bool = True) -> str:
-    """Return why a value has no interval, from the positives of each class; empty if it has one.
+    """Return why a value has no interval, given the positives of each class; empty if it has one.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ def doubt_of(positives: Floats, cases: str = "positives", *, classes: bool = Tru
     cases : str
         What is counted.
     classes : bool
-        Whether these are classes, and not all cells together.
+        Whether the numbers are for single classes, and not for all cells together.
     """
     if effective_positives(positives) >= FEWEST_POSITIVES:
         return ""
@@ -92,15 +93,15 @@ def jackknife_error(changes: Floats, counts: Floats | None = None) -> tuple[floa
     ----------
     changes : ndarray of float64, shape (n,)
     counts : ndarray of float64, shape (n,), optional
-        How many images have each change; by default one.
+        Number of images with each change. By default, one.
 
     Returns
     -------
     error : float
         NaN with fewer than two images.
     df : float
-        Degrees of freedom: twice the inverse of the relative variance of the estimated variance, up to n - 1.
-        If a few images, such as the positives of a rare class, cause most of the variance, there are few.
+        Degrees of freedom: 2 divided by the relative variance of the estimated variance, up to n - 1. There
+        are few if a few images, such as the positives of a rare class, cause most of the variance.
 
     """
     weights = np.ones(len(changes)) if counts is None else counts
@@ -124,14 +125,14 @@ def jackknife_ends(value: float, error: float, df: float, *, scale: Scale = "log
     value, error, df : float
         As `jackknife_error` returns them.
     scale : {"logit", "log", "plain", "correlation"}
-        The scale on which the interval is symmetric: logit for shares, so that it stays within 0 and 1; log
-        for values above 0, such as the cross-entropy, whose distribution is skewed; plain for differences;
-        Fisher's z for correlations, which stay within -1 and 1.
+        The scale on which the interval is symmetric. Use logit for shares, so that the interval stays within
+        0 and 1; log for positive values with a skewed distribution, such as the cross-entropy; plain for
+        differences; and Fisher's z for correlations, so that the interval stays within -1 and 1.
 
     Notes
     -----
-    The quantile is that of Student's t with `df` degrees of freedom. With the normal distribution, intervals
-    of macro averages over rare classes contain the expected value in 1 to 2 % fewer data sets.
+    The interval uses Student's t with `df` degrees of freedom. With the normal distribution, intervals of
+    macro averages over rare classes would contain the expected value in 1 to 2 % fewer data sets.
     """
     least, most = LIMITS[scale]
     if not (error > 0 and least < value < most):
@@ -141,12 +142,12 @@ def jackknife_ends(value: float, error: float, df: float, *, scale: Scale = "log
 
 
 def symmetric_ends(value: Values, half: Values, scale: Scale) -> tuple[Values, Values]:
-    """Return the ends of intervals that are symmetric on a scale, within whose limits the values are.
+    """Return the ends of intervals that are symmetric on a scale. Values must be within its limits.
 
     Parameters
     ----------
     value, half : float or ndarray of float64
-        The values, and half the widths of the intervals on the plain scale, to first order.
+        The values, and the half-widths of the intervals on the plain scale, to first order.
     scale
         As in `jackknife_ends`.
     """
@@ -171,11 +172,12 @@ def jackknife_interval(value: float, changes: Floats, *, scale: Scale = "logit")
 def resampled_interval(
     value: float, samples: AnyFloats, *, n: float = np.inf, scale: Scale = "logit"
 ) -> tuple[float, float]:
-    """Return the interval of a value from few resamples or images; NaN if they do not vary.
+    """Return the interval of a value from few resamples or images; NaN if the values do not vary.
 
-    See `jackknife_ends`. The standard deviation of the resamples is the error: of 200 resamples, the
-    quantiles that a percentile interval needs are the fifth from either end, and their noise makes it too
-    short. Those of few images are too short, too, as resamples of n images vary less by (n - 1) / n.
+    The standard deviation of the resamples is used as the error; see `jackknife_ends`. With 200 resamples, a
+    percentile interval would end at the fifth value from either end. It would be too short, because these
+    values are noisy. Percentile intervals of few images are also too short, because the variance of resamples
+    of n images is smaller by a factor of (n - 1) / n.
 
     Parameters
     ----------
@@ -183,7 +185,7 @@ def resampled_interval(
     samples : ndarray of float64, shape (R,)
         NaN is ignored.
     n : float
-        Number of images or other units that were resampled; by default so many that it makes no difference.
+        Number of images or other units that were resampled. By default, it is treated as infinite.
     scale
         As in `jackknife_ends`.
     """

@@ -38,15 +38,16 @@ class Issues:
     image, class_id : ndarray of int64, shape (m,)
         The image, and the most probable other class (for a doubtful label) or the missing class.
     score : ndarray of float64, shape (m,)
-        The evidence from models, or else from neighbours, combined with that from raters if they were asked.
+        The evidence from models or, without models, from neighbours. If raters were asked, it is combined
+        with their evidence.
     models, neighbours, people : ndarray of float64, shape (m,)
         The evidence from models, neighbours and raters, from 0 to 1; NaN if there is none.
     likely : ndarray of float64, shape (m,)
-        Probability of the class according to models or neighbours; -1 if there is evidence from neither.
+        Probability of the class according to models or neighbours; -1 if neither gives evidence.
     n_models : ndarray of int64, shape (m,)
         Number of models with `class_id` as their top class.
     confident : ndarray of int64, shape (m,)
-        The class of the image according to confident learning, as in cleanlab. `NO_LABEL` if no label error
+        The class of the image according to confident learning, as in cleanlab; `NO_LABEL` if no label error
         is suspected.
     """
 
@@ -72,7 +73,7 @@ class IssueLists:
     ----------
     doubtful, missing : Issues
     n, n_skipped : int
-        Number of images that have an original label and evidence from models or neighbours, and number of all
+        Number of images with an original label and evidence from models or neighbours, and number of all
         other images.
     """
 
@@ -83,7 +84,7 @@ class IssueLists:
 
 
 def uses_probabilities(ensemble: Ensemble) -> bool:
-    """Return whether all models have probabilities. If not, only ranks are used, for all models."""
+    """Return whether all models have probabilities. If not, only ranks are used for all models."""
     return all(p is not None for p in ensemble.probabilities)
 
 
@@ -101,15 +102,16 @@ def find_issues(
     Parameters
     ----------
     ensemble : Ensemble
-        Predictions on images that the models were not trained on. `label_sets` contains the raters' answers.
+        Predictions on images on which the models were not trained. `label_sets` contains the raters' answers.
     neighbours : ndarray of int, shape (n, k), optional
         Original labels of the images that are most similar to each image, excluding the image itself.
         `NO_LABEL` if there is none.
     alone : ndarray of bool, shape (n,), optional
-        Images whose label no possible neighbour has, so that neighbours give no evidence about the label.
+        Images whose label does not occur among possible neighbours. Neighbours give no evidence about these
+        labels.
     doubtful, missing : float
-        Minimum score of each kind; issues that raters confirm to this degree are listed, too. Errors that
-        confident learning suspects are listed whatever their score.
+        Minimum score of each kind of issue. Issues with this much evidence from raters are also listed.
+        Errors that confident learning suspects are listed regardless of their score.
     name : callable
         Returns the name of the image in a row, for messages.
 
@@ -123,17 +125,17 @@ def find_issues(
     -----
     Let q_j be the mean probability of class j over models or, for ranks, the share of models whose top class
     is j. The evidence from models against a label y is 1 - q_y, that is, 1 minus cleanlab's self-confidence.
-    For a missing label j, it is q_j. The evidence from neighbours is computed in the same way, where q_j is
-    the share of neighbours with label j, and replaces evidence from models where there is none. The score is
-    this evidence; neighbours, and then the probability of the most probable other class, break ties in its
-    last digits. Issues with the same score are in the order of the images.
+    For a missing label j, it is q_j. The evidence from neighbours is computed in the same way, with the share
+    of neighbours with label j as q_j. It is used where there is no evidence from models. The score is this
+    evidence. Ties are broken in the last digits, first by neighbours and then by the probability of the most
+    probable other class. Issues with the same score are in the order of the images.
 
-    The evidence from raters is 1 if they rejected a doubtful label or accepted a missing one, and 1/2 if the
-    class is unclear. If the labels contain probabilities, these are used. `manyhot.core.rater_weights`
-    describes how raters and models are combined. For a doubtful label, the models then count by
-    (1 + q_j - q_y) / 2 with the most probable other class j, at most 1 - q_y; this is 1 minus cleanlab's
-    normalized margin. Labels that nobody was asked about stay in the order of 1 - q_y, and get the margins in
-    this order, so that both kinds of labels are on one scale.
+    The evidence from raters is 1 if they rejected a doubtful label or accepted a missing label, and 1/2 if
+    the class is unclear. If the labels contain probabilities, they are used instead.
+    `manyhot.core.rater_weights` describes how raters and models are combined. For a doubtful label, the
+    evidence from models is then (1 + q_j - q_y) / 2 with the most probable other class j, at most 1 - q_y.
+    This is 1 minus cleanlab's normalized margin. Labels that no rater was asked about remain in the order of
+    1 - q_y. Their scores are their margins, sorted in this order, so that all labels are on one scale.
 
     References
     ----------
@@ -218,7 +220,7 @@ class _Block:
 
 
 def beliefs(ensemble: Ensemble) -> Iterator[tuple[int, Floats]]:
-    """Yield the probability of each class by models, in blocks: mean probabilities, or shares of models."""
+    """Yield the models' probability of each class in blocks: mean probabilities, or shares of models."""
     if ensemble.names and uses_probabilities(ensemble):
         yield from mean_probabilities(ensemble, np.ones(len(ensemble.names)))
         return
@@ -278,20 +280,20 @@ def _joined(parts: list[_Part], confident: Ints) -> Issues:
 
 
 def ties_broken(evidence: Floats, *ties: Floats) -> Floats:
-    """Return the evidence with equal values moved apart in their last digits, in the order of further values.
+    """Return the evidence with ties broken in the last digits, in the order of further values.
 
     Parameters
     ----------
     evidence : ndarray of float64, shape (m,)
         From 0 to 1, or NaN.
     *ties : ndarray of float64, shape (m,)
-        The first orders what is equal by the evidence, the second what is equal by the first, and so on. What
-        is equal by all of them stays equal.
+        The first array sorts values with equal evidence, the second array sorts values that are equal in the
+        first, and so on. Values that are equal in all arrays remain equal.
 
     Notes
     -----
-    The k-th of several values is k - 1 floating-point numbers above the evidence; values that would exceed 1
-    are as far below it.
+    The k-th of several tied values is k - 1 floating-point numbers above the evidence. Ties that would exceed
+    1 are moved below it by the same distance.
     """
     rows = np.flatnonzero(np.isfinite(evidence))
     keys = [np.maximum(evidence[rows], 0), *(tie[rows] for tie in ties)]
@@ -349,7 +351,7 @@ def _doubts_with_people(ensemble: Ensemble, issues: Issues) -> Issues:
 
 
 def on_scale_of(values: Floats, score: Floats, which: Bools) -> Floats:
-    """Return values in which those of some rows are exchanged among them, so that they order as a score does.
+    """Return the values with the values of some rows rearranged into the order of a score.
 
     Rows with the same score get the mean of their values.
 
@@ -369,13 +371,13 @@ def on_scale_of(values: Floats, score: Floats, which: Bools) -> Floats:
 
 
 def raters_evidence(rows: LabelSets, classes: Ints) -> tuple[Floats, Floats]:
-    """Return for one class of each image raters' evidence that it is valid, and the number of their answers.
+    """Return raters' evidence that one class of each image is valid, and the number of their answers.
 
     Returns
     -------
     yes, n_votes : ndarray of float64, shape (n,)
         The evidence is the probability of the class or, if it is unknown, 1 for yes, 1/2 for unclear and 0
-        for no. NaN if nobody was asked, or the number is unknown.
+        for no. NaN if no rater was asked, or if the number is unknown.
     """
     state = rows.state_of(classes[:, None])[:, 0]
     p = rows.p_of(classes).astype(np.float64)
@@ -404,7 +406,7 @@ def _ranked(ensemble: Ensemble, issues: Issues, keep: Bools) -> Issues:
 
 
 def checked_input(ensemble: Ensemble, name: Callable[[int], str], **least: float) -> Ensemble:
-    """Return the ensemble with probabilities of at most 1, after checking these and the minimum scores."""
+    """Return the ensemble with probabilities of at most 1, after checking them and the minimum scores."""
     check_least(**least)
     return _cut(ensemble, name)
 

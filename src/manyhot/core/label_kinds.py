@@ -36,11 +36,11 @@ class Rules:
     Parameters
     ----------
     confusion : float
-        Two labels belong to one object if, for each of the two classes, at least this share of the models'
-        top-1 predictions of the class has the other class in second place.
+        Two labels belong to the same object if, for each of the two classes, at least this share of the
+        models' top-1 predictions of the class has the other class in second place.
     distance : int
-        Two labels also belong to one object if there are at most this many steps between the classes in the
-        hierarchy.
+        Two labels also belong to the same object if there are at most this many steps between the classes in
+        the hierarchy.
     together : float
         Two confused labels are near-synonyms if at least this share of the images with either label has both.
         Only images on which raters were asked about both classes count.
@@ -63,7 +63,7 @@ class ImageKinds:
     kind : ndarray of int8, shape (n,)
         Position in `LABEL_KINDS`, or `UNKNOWN`.
     apart : ndarray of int, shape (n,)
-        Number of objects according to the labels, that is, the number of groups of labels that belong to one
+        Number of objects according to the labels, that is, number of groups of labels that belong to the same
         object.
     """
 
@@ -72,16 +72,15 @@ class ImageKinds:
 
 
 def mutual_confusion(tops: Iterable[Ints], n_classes: int) -> Floats:
-    """Return the symmetric matrix of how often models confuse each pair of classes, shape (C, C).
+    """Return how often models confuse each pair of classes, as a symmetric matrix of shape (C, C).
 
-    It is the share of the predictions with one class in first place that have the other class in second
-    place, over all models and images. The smaller of the values for the two directions is used. Labels are
-    not used.
+    The value is the share of the predictions with one class in first place that have the other class in
+    second place, over all models and images. The smaller of the two directions is used. Labels are not used.
 
     Parameters
     ----------
     tops : iterable of ndarray of int, each of shape (n, at least 2)
-        Predicted classes of each model, best first; rows with -1 in the first two places are left out.
+        Predicted classes of each model, best first. Rows with -1 in one of the first two places are left out.
     n_classes : int
         Number of classes C.
     """
@@ -121,7 +120,7 @@ def hierarchy_distance(paths: Sequence[Sequence[str]], a: Ints, b: Ints) -> npt.
 def share_together(
     sets: LabelSets,
 ) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:
-    """Return pairs of classes with the share of the images with either label that have both.
+    """Return pairs of classes, with the share of images that have both labels among images with either.
 
     Only usable images on which raters were asked about both classes count. If it is unknown which classes
     raters were asked about, no pairs are returned.
@@ -186,11 +185,11 @@ def image_kinds(
 ) -> ImageKinds:
     """Return the kind of each image's label set.
 
-    If raters counted two or more objects in an image, its kind is *several objects*, whatever the labels. If
-    they counted one object with several labels, the kind is *near-synonyms* if pairs of near-synonyms connect
-    all labels, and *ambiguous* otherwise. If objects were not counted, the kind is *several objects* if the
-    labels do not all belong to one object. Otherwise, the kind is determined as for one object. The kind of a
-    single label is *one*.
+    If raters counted two or more objects in an image, its kind is *several objects*, regardless of the
+    labels. If they counted one object with several labels, the kind is *near-synonyms* if pairs of
+    near-synonyms connect all labels, and *ambiguous* otherwise. If objects were not counted, the kind is
+    *several objects* if the labels do not all belong to one object. Otherwise, the kind is determined as for
+    one object. The kind of a single label is *one*.
 
     Parameters
     ----------

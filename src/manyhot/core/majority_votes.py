@@ -27,9 +27,10 @@ class MajorityVote:
     models : (int, int, int)
         The best model, and the two others. If no two of them agree, the class of the best model counts.
     kappa : float
-        Mean error consistency of the three, on the images on which they were chosen.
+        Mean error consistency of the three models, on the images on which they were chosen.
     chosen_gain : float
-        Value of the vote minus that of the best model on these images, too high as it chose the vote.
+        Value of the vote minus the value of the best model on the same images. It is too high, because the
+        vote was chosen by it.
     gain : float
         The same on the other images.
     interval : (float, float)
@@ -47,10 +48,10 @@ class MajorityVote:
 
 
 def best_votes(top: Ints, right: Bools, seed: int) -> list[MajorityVote]:
-    """Return the votes of the best model and two others that gain most, the best first.
+    """Return the votes of the best model and two other models with the largest gain, best first.
 
-    One half of the images, drawn at random, decides which model is best and which votes are returned; the
-    other half shows what they gain. A vote is returned only if it gains on the first half.
+    A random half of the images determines the best model and the votes that are returned. The gain is
+    measured on the other half. Only votes with a gain on the first half are returned.
 
     Parameters
     ----------

@@ -57,8 +57,8 @@ def find_merges(
     together : float
         Minimum share of the images of each class that have both labels.
     confused : float
-        Minimum share of the images of each class that models predict as the other class. A model that guesses
-        between two names of one class has a share of one half.
+        Minimum share of the images of each class that models predict as the other class. For a model that
+        guesses between two names of one class, the share is one half.
     images : int
         Minimum number of images with both labels for `together`, and minimum number of images with each label
         for `confused`.

@@ -46,7 +46,7 @@ _PAIRS = 2**18
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """The nearest vectors of each query, nearest first. Ties are in the order of rows.
+    """The nearest vectors of each query, nearest first. Ties are in row order.
 
     Attributes
     ----------
@@ -84,12 +84,12 @@ def nearest(
     k : int
         Number of neighbours, at least 1. If the index has fewer rows, results are padded with `NOBODY`.
     own : ndarray of int, shape (q,), optional
-        The row of the index that is the query itself, and therefore not a neighbour; -1 if there is no such
+        The row of the index that is the query itself and is therefore not a neighbour; -1 if there is no such
         row.
     cells : int
         Number of similarities in memory at once. It affects speed and memory use, but not the result.
     progress : callable, optional
-        Called as ``progress(comparisons done, comparisons in all)``.
+        Called as ``progress(comparisons done, total comparisons)``.
 
     Returns
     -------
@@ -103,8 +103,8 @@ def nearest(
 
     Notes
     -----
-    The search is exact. It returns the k greatest cosine similarities, with ties in the order of rows. They
-    are computed in float64 from the vectors in float32, and rounded to float32.
+    The search is exact. It returns the k largest cosine similarities, with ties in row order. Similarities
+    are computed in float64 from float32 vectors and rounded to float32.
     """
     _check_vectors(queries, index, k)
     asked = np.arange(len(queries))
@@ -279,7 +279,7 @@ class _Shortlist:
         return len(self.query) > 16 * self.k * len(self.floor)
 
     def places(self) -> RowNumbers:
-        """Return the rank of each candidate among those of its query, from 0, in their present order."""
+        """Return the rank of each candidate among those of its query, from 0, in their current order."""
         counts = np.bincount(self.query, minlength=len(self.floor))
         place: RowNumbers = np.arange(len(self.query)) - (np.cumsum(counts) - counts)[self.query]
         return place
@@ -301,7 +301,7 @@ class _Shortlist:
             self._prune()
 
     def settle(self, queries: Vectors, index: Vectors) -> None:
-        """Compare the candidates in float64, and retain the k nearest of each query, in order."""
+        """Compare the candidates in float64, and keep the k nearest of each query, in order."""
         self._prune()
         self.score = _similarity(queries, self.query, index, self.row)
         self._order(np.lexsort((self.row, -self.score, self.query)))
@@ -458,7 +458,7 @@ def _check_pairs(pairs: Ints, index_class: Ints, n: int, n_index: int) -> None:
             allowed=f"shape {(n_index,)}",
         )
     if pairs.ndim != 2 or pairs.shape[1] != 2:
-        raise InputError("Each row of `pairs` must hold a query and a class.", got=f"shape {pairs.shape}")
+        raise InputError("Each row of `pairs` must contain a query and a class.", got=f"shape {pairs.shape}")
     bad = np.flatnonzero((pairs < 0).any(axis=1) | (pairs[:, 0] >= n))
     if len(bad):
         raise InputError(

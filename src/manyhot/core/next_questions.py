@@ -29,17 +29,17 @@ MAX_AHEAD = 50
 
 
 def log_ratios(quality: Floats) -> Floats:
-    """Return the contribution of each answer to the log odds that a class is in its image, shape (…, A).
+    """Return the contribution of each answer to the log odds that a class is valid, shape (…, A).
 
     Parameters
     ----------
     quality : ndarray of float64, shape (…, 2, A)
-        Probability of each answer of a rater if the class is not in the image, and if it is.
+        Probability of each answer of a rater if the class is not in the image, and if it is in the image.
 
     Raises
     ------
     InputError
-        If a value in `quality` is not a probability, or is 0, so that a single answer would settle a
+        If a value in `quality` is not a probability, or is 0. With 0, a single answer would settle a
         question.
     """
     if not (np.isfinite(quality).all() and quality.min() > 0 and quality.max() <= 1):
@@ -59,7 +59,7 @@ def average_rater(quality: Floats, weights: npt.NDArray[Any] | None = None) -> F
     ----------
     quality : ndarray of float64, shape (R, 2, A)
     weights : ndarray, shape (R,), optional
-        Relative probability that each rater answers next, for example the rater's number of answers.
+        Relative probability that each rater gives the next answer, for example the rater's number of answers.
 
     Returns
     -------
@@ -69,9 +69,9 @@ def average_rater(quality: Floats, weights: npt.NDArray[Any] | None = None) -> F
 
 
 def flip_probability(odds: Floats, rater: Floats, *, ahead: int, threshold: float = 0.8) -> Floats:
-    """Return the probability that a question has another state after `ahead` further answers, shape (Q,).
+    """Return the probability that the state of a question changes after `ahead` further answers, shape (Q,).
 
-    It is computed exactly, as the sum over all outcomes of the further answers, weighted by their
+    The probability is exact: it is the sum over all outcomes of the further answers, weighted by their
     probabilities given the answers so far.
 
     Parameters
@@ -99,10 +99,10 @@ def expected_change(
 ) -> Floats:
     """Return the expected change in the label sets per answer to each question, shape (Q,).
 
-    With ``ahead=1``, this is the probability that the next answer changes the state. For most new questions,
-    this is 0, because a single answer cannot change their state, so they cannot be ranked by it. With
-    ``ahead=n``, the result is therefore the maximum, over 1, 2, … n answers, of the probability of a change
-    divided by the number of answers.
+    With ``ahead=1``, this is the probability that the next answer changes the state. It cannot rank most new
+    questions, because a single answer cannot change their state, so the probability is 0. With ``ahead=n``,
+    the result is the maximum, over 1, 2, … n answers, of the probability of a change divided by the number of
+    answers.
 
     Parameters
     ----------
@@ -115,8 +115,8 @@ def expected_change(
     References
     ----------
     Frazier & Powell 2010, Paradoxes in learning and the marginal value of information, Decision Analysis 7,
-    doi 10.1287/deca.1100.0190. Information that must accumulate has no value one step ahead, but a positive
-    best rate over several steps. In the paper, the value is a reward. Here, it is the probability that the
+    doi 10.1287/deca.1100.0190. If information must accumulate, a single step has no value, but the best rate
+    over several steps is positive. In the paper, the value is a reward. Here, it is the probability that the
     label set changes.
     """
     _check_threshold(threshold)
@@ -138,7 +138,7 @@ def disagreement(counts: Ints) -> Floats:
     """Return the entropy of the answers to each question, in bits, with one answer of each kind added.
 
     Because of the added answers (Laplace's rule), questions without answers come first, and three equal
-    answers are stronger evidence than one.
+    answers are stronger evidence than a single answer.
 
     Parameters
     ----------
@@ -177,11 +177,11 @@ def settled(
     odds, rater, threshold
         As in `flip_probability`.
     left : int or array_like of int, shape (Q,)
-        Number of answers that can still be requested. A question with none left is settled.
+        Number of answers that can still be requested. A question without remaining answers is settled.
     at_most : float
         Accepted probability of a change.
     sure : float
-        Probability from which a question is settled. With 1, there is no such bound.
+        Minimum probability at which a question is settled. With 1, there is no such bound.
 
     Raises
     ------
@@ -233,9 +233,9 @@ class AnswerOutcomes:
     added : ndarray of float64, shape (K,)
         Contribution of each outcome. Outcomes with equal sums are separate.
     below, above : ndarray of float64, shape (2, K + 1)
-        Probability of the first k outcomes, and of the others, given that the class is not in the image (row
-        0) and that it is (row 1). Both are computed as sums, so that impossible outcomes have a probability
-        of exactly 0.
+        Probability of the first k outcomes, and of the other outcomes, if the class is not in the image (row
+        0) and if it is in the image (row 1). Both are computed as sums, so that impossible outcomes have a
+        probability of exactly 0.
     """
 
     added: Floats
@@ -263,7 +263,7 @@ class AnswerOutcomes:
         return cls(added[order], below, above)
 
     def flips(self, odds: Floats, threshold: float) -> Floats:
-        """Return the probability that the state changes by these outcomes, shape (Q,)."""
+        """Return the probability that these outcomes change the state, shape (Q,)."""
         need = logit(threshold) - odds
         # From the first outcome that raises the odds to the threshold, the state is yes.
         first = np.searchsorted(self.added, need, side="left")

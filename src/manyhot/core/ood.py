@@ -34,14 +34,13 @@ class Separation:
 
 
 def confidence_scores(case: Case, score: str) -> Floats:
-    """Return a score that is higher for images that the model is surer about, shape (n,).
+    """Return a score that increases with the model's confidence in an image, shape (n,).
 
     Parameters
     ----------
     case : Case
-        With confidences; for ``mutual_information`` with the uncertainty of an average, for ``entropy`` with
-        the same, or with probabilities of all classes that add up to 1, and for ``energy`` with logits of all
-        classes.
+        Must have confidences. ``mutual_information`` needs the uncertainty of an average. ``entropy`` needs
+        this, too, or probabilities of all classes that add up to 1. ``energy`` needs logits of all classes.
     score : str
         One of `OOD_SCORES`.
 
@@ -78,7 +77,7 @@ def confidence_scores(case: Case, score: str) -> Floats:
 
 
 def auroc(inside: Floats, outside: Floats) -> Separation:
-    """Return the probability that an in-distribution image has a higher score than another, ties half.
+    """Return the probability that an in-distribution image has the higher score; ties count half.
 
     Parameters
     ----------
@@ -87,9 +86,9 @@ def auroc(inside: Floats, outside: Floats) -> Separation:
 
     Notes
     -----
-    The interval is by the jackknife over both kinds of images, on the logit scale; its variance is that of
-    DeLong, DeLong and Clarke-Pearson 1988, doi 10.2307/2531595, up to terms of the order of 1 / n. It is NaN
-    with fewer than 30 images of a kind, or if the scores separate all images.
+    The interval is a jackknife interval over both kinds of images, on the logit scale. Its variance equals
+    that of DeLong, DeLong and Clarke-Pearson 1988, doi 10.2307/2531595, up to terms of the order of 1 / n. It
+    is NaN with fewer than 30 images of a kind, or if the scores separate all images.
     """
     m, n = len(inside), len(outside)
     if not m or not n:
@@ -106,10 +105,10 @@ def auroc(inside: Floats, outside: Floats) -> Separation:
 
 
 def fpr_at_tpr(inside: Floats, outside: Floats, rng: np.random.Generator) -> Separation:
-    """Return the share of other images that are accepted where 95 % of in-distribution images are.
+    """Return the share of other images accepted at the threshold for 95 % of the in-distribution images.
 
-    An image is accepted if its score is at least the threshold, which is the highest one that accepts at
-    least 95 % of the in-distribution images.
+    An image is accepted if its score is at least the threshold. The threshold is the highest one that accepts
+    at least 95 % of the in-distribution images.
 
     Parameters
     ----------
@@ -119,9 +118,9 @@ def fpr_at_tpr(inside: Floats, outside: Floats, rng: np.random.Generator) -> Sep
 
     Notes
     -----
-    The interval is that of draws of both errors: the number of in-distribution images below the true
-    threshold is binomial, and the share of the other images at such a threshold is drawn from Jeffreys'
-    posterior of a proportion, so that the interval has a length where the share is 0. It is NaN as in
+    The interval is computed from draws of both errors. The number of in-distribution images below the true
+    threshold is binomial. The share of other images at such a threshold is drawn from Jeffreys' posterior of
+    a proportion, so that the interval is not empty if the share is 0. It is NaN in the same cases as in
     `auroc`.
     """
     m, n = len(inside), len(outside)

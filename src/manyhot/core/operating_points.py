@@ -60,10 +60,10 @@ class OperatingPoints:
     n_predicted, n_right : ndarray of int64, shape (C,)
         Number of cells at or above the threshold of their fold, and number of positives among them.
     effect : ndarray of float64, shape (3, C)
-        The design effects of precision, recall and F*, see `f1`: the variance of each, relative to that of a
+        The design effects of precision, recall and F* (see `f1`): the variance relative to the variance of a
         share under fixed thresholds; at least 1.
     reason : ndarray of int64, shape (C,)
-        The place in `REASONS` of the reason why numbers are undefined; -1 if all are defined.
+        The reason why numbers are undefined, as a position in `REASONS`; -1 if all are defined.
     masked : bool
     """
 
@@ -86,24 +86,25 @@ class OperatingPoints:
         return np.flatnonzero(~np.isnan(self.threshold))
 
     def precision(self) -> tuple[Floats, Floats, Floats]:
-        """Return the share of predicted cells that are positives, with its interval, as of `f1`."""
+        """Return the share of predicted cells that are positives, with its interval; see `f1`."""
         return self._share(self.n_predicted, self.effect[0])
 
     def recall(self) -> tuple[Floats, Floats, Floats]:
-        """Return the share of positives that are predicted, with its interval, as of `f1`."""
+        """Return the share of positives that are predicted, with its interval; see `f1`."""
         return self._share(self.n_positives, self.effect[1])
 
     def f1(self) -> tuple[Floats, Floats, Floats]:
         """Return F1, 2 TP / (2 TP + FP + FN), with its interval.
 
-        The interval is that of F*, TP / (TP + FP + FN), the share of positives and predicted cells that are
-        both. F1 is 2 F* / (1 + F*), which increases with F*. F* is a proportion, so it has a Wilson interval,
-        whose ends are transformed.
+        The interval is derived from F*, TP / (TP + FP + FN), which is the share of the positives and
+        predicted cells that are both. F* is a proportion, so it has a Wilson interval. F1 is 2 F* / (1 + F*),
+        which increases with F*, so the ends of this interval are transformed.
 
-        Images of one fold decide the thresholds of the others, so that a share varies more than under fixed
-        thresholds. As in surveys with correlated answers, its counts are divided by the design effect, which
-        follows from resamples of the images of each fold, each with thresholds of its own. With 50 images,
-        15 of them positives, intervals without it contain the recall in 92 % of simulated data sets.
+        Images of one fold determine the thresholds of the other folds, so shares vary more than under fixed
+        thresholds. As in surveys with correlated answers, counts are divided by the design effect. It is
+        estimated from resamples of the images of each fold, each with its own thresholds. With 50 images,
+        including 15 positives, intervals without the design effect contain the recall in 92 % of simulated
+        data sets.
 
         References
         ----------
@@ -129,15 +130,15 @@ def operating_points(
     rng: np.random.Generator,
     masked: bool = False,
 ) -> OperatingPoints | None:
-    """Choose a threshold for each class by cross-fitting, and count what is predicted at these thresholds.
+    """Choose a threshold for each class by cross-fitting, and count the predictions at these thresholds.
 
     Parameters
     ----------
     case : Case
     goal : str
-        What the threshold is chosen for. ``f1``: the largest F1, and the highest threshold with it.
-        ``precision``: the lowest threshold with at least the precision `at`, which has the highest recall.
-        ``recall``: the highest threshold with at least the recall `at`.
+        The criterion for the threshold. ``f1``: the highest threshold with the largest F1. ``precision``: the
+        lowest threshold with at least the precision `at`, and therefore the highest recall. ``recall``: the
+        highest threshold with at least the recall `at`.
     at : float, optional
         The precision or recall, above 0 and up to 1.
     n_folds : int
@@ -150,12 +151,13 @@ def operating_points(
     Returns
     -------
     OperatingPoints or None
-        None if there are no dense scores, or if `masked` is set and the label sets do not record no answers.
+        None if there are no dense scores, or if `masked` is set and the label sets do not record *no*
+        answers.
 
     Raises
     ------
     InputError
-        If an option is out of range, the scores do not fit the label sets, or a score is NaN.
+        If an option is out of range, if the scores do not fit the label sets, or if a score is NaN.
     """
     check_goal(goal, at)
     check_count(n_folds, "There are too few folds.", least=2, allowed="2 and up")
@@ -181,7 +183,7 @@ def operating_points(
 
 
 def check_goal(goal: str, at: float | None) -> None:
-    """Raise an error if there is no such goal, or if its precision or recall is missing or superfluous.
+    """Raise an error if the goal is unknown, or if its precision or recall is missing or superfluous.
 
     Raises
     ------
@@ -191,7 +193,7 @@ def check_goal(goal: str, at: float | None) -> None:
     if goal == "f1":
         if at is not None:
             raise InputError(
-                "The largest F1 has no precision or recall to reach.",
+                "The goal f1 has no minimum precision or recall.",
                 got=f"{at:g}",
                 do="leave out `at`, or set `goal` to precision or recall",
             )

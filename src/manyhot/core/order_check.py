@@ -36,7 +36,7 @@ def explain_order(
     by_name: Callable[[], npt.NDArray[np.intp]],
     class_orders: Mapping[str, Ints],
 ) -> str | None:
-    """Return the order that predictions probably have if it differs from the declared one.
+    """Return the probable order of predictions if it differs from the declared order.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ def explain_order(
     Returns
     -------
     str or None
-        A description that completes the sentence "the likely cause is …". None if no order is better than the
-        declared one.
+        A description that completes the sentence "the likely cause is …"; None if no order is better than the
+        declared order.
     """
     labelled = label >= 0
     if np.count_nonzero(labelled) < _FEW:
@@ -114,19 +114,19 @@ _FEWEST_POSITIVES = 5
 
 @dataclass(frozen=True)
 class Relation:
-    """How the scores of all classes are related to label sets.
+    """The relation between the scores of all classes and label sets.
 
     Attributes
     ----------
     correlation : float
-        Mean over classes of the correlation of the scores of a class with its labels, 0 or 1.
+        Mean over classes of the correlation between the scores of a class and its labels (0 or 1).
     by_chance : float
-        The highest of these means in 99 random orders of the rows.
+        The highest mean correlation in 99 random orders of the rows.
     n_classes : int
-        Number of these classes: those with five positives or more.
+        Number of classes with at least five positives, over which the mean is taken.
     order : str or None
-        A wrong order of classes that explains a low correlation; it completes the sentence "the likely cause
-        is …".
+        A wrong order of classes that explains a low correlation. The text completes the sentence "the likely
+        cause is …".
     """
 
     correlation: float
@@ -141,7 +141,7 @@ class Relation:
 
 
 def relate(case: Case, class_orders: Mapping[str, Ints]) -> Relation | None:
-    """Return how the scores are related to the label sets; None for few images or classes.
+    """Return the relation between scores and label sets; None for few images or classes.
 
     Parameters
     ----------
@@ -152,11 +152,12 @@ def relate(case: Case, class_orders: Mapping[str, Ints]) -> Relation | None:
 
     Notes
     -----
-    This is a permutation test of independence. An order explains a low correlation if with it, the
-    correlation is three times as high, and three times as high as the highest of the random orders; some
-    other order of the columns, if it is twice as high as now and as the best order for random rows. If there
-    is one class per image, negated scores are correlated with all other classes, in any wrong order: an order
-    must therefore be twice as far above 0 as the scores are below.
+    This is a permutation test of independence. An order explains a low correlation if its correlation is at
+    least three times the current correlation and three times the highest correlation in random orders. For an
+    arbitrary order of the columns, the correlation must be at least twice the current correlation and twice
+    that of the best order for random rows. If there is one class per image, negated scores are correlated
+    with all other classes in any wrong order. The correlation of an order must therefore be twice as far
+    above 0 as the scores' correlation is below 0.
     """
     sample = _sampled(case)
     if sample is None:
@@ -183,7 +184,7 @@ def relate(case: Case, class_orders: Mapping[str, Ints]) -> Relation | None:
     if _best_order(standard, sets, np.flatnonzero(tested), rng) > 2 * max(
         best if explains else 0.0, abs(own)
     ):
-        explains, order = True, "columns of scores in another order than that of the classes"
+        explains, order = True, "columns of scores in a different order from the classes"
     return Relation(own, by_chance, int(np.count_nonzero(tested)), order if explains else None)
 
 
@@ -212,7 +213,7 @@ def _best_order(standard: Floats32, sets: LabelSets, tested: Ints, rng: np.rando
 
 
 def constant_scores(case: Case) -> Ints:
-    """Return the classes that have the same score on all of 100 images or more."""
+    """Return the classes with the same score on all images, for at least 100 images."""
     if case.scores is None or len(case.labels) < _FEW:
         return np.zeros(0, np.intp)
     first = case.scores[0]
@@ -221,7 +222,7 @@ def constant_scores(case: Case) -> Ints:
 
 
 def are_probabilities(case: Case) -> bool:
-    """Return whether scores that are declared as logits of 100 images or more are all between 0 and 1."""
+    """Return whether declared logits of at least 100 images are all between 0 and 1."""
     if case.scores is None or case.kind != "logit" or len(case.labels) < _FEW:
         return False
     return all(

@@ -21,7 +21,7 @@ def draw_sets(sets: LabelSets, rng: np.random.Generator) -> LabelSets:
     Parameters
     ----------
     sets : LabelSets
-        Label sets with probabilities. Classes without one keep their state.
+        Label sets with probabilities. Classes without a probability keep their state.
     rng : numpy.random.Generator
 
     Returns
@@ -60,7 +60,7 @@ def weighted_values(estimate: Estimate, weights: Floats) -> Floats:
     Returns
     -------
     ndarray of float64, shape (R,)
-        NaN if no image counts.
+        NaN if no images count.
     """
     if isinstance(estimate, Ratio) and estimate.stratum is None:
         num, den = weights @ estimate.num.astype(np.float64), weights @ estimate.den.astype(np.float64)
@@ -69,7 +69,7 @@ def weighted_values(estimate: Estimate, weights: Floats) -> Floats:
 
 
 def share_above(a: Floats, b: Floats) -> float:
-    """Return the share of draws in which b is above a; ties count as one half, and NaN is left out."""
+    """Return the share of draws in which b is above a. Ties count half, and NaN is left out."""
     difference = b - a
     difference = difference[~np.isnan(difference)]
     if not len(difference):

@@ -67,8 +67,8 @@ class Proposed:
 class Coverage:
     """Counts for each image with a known label set: labels, proposed labels, questions, and valid questions.
 
-    All are ndarray of int64, shape (q,). `unasked` is the number of questions that the known label sets do
-    not answer. These questions count as not valid.
+    All arrays are of int64, shape (q,). `unasked` is the number of questions that the known label sets do not
+    answer. These questions count as not valid.
     """
 
     labels: npt.NDArray[np.int64]
@@ -130,10 +130,10 @@ def count_coverage(ensemble: Ensemble, proposed: Proposed, images: Ints | None =
 
 
 def held_out(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals", folds: int = FOLDS) -> Coverage:
-    """Return the coverage by cross-validation: each known image is counted under a rule fitted without it.
+    """Return the cross-validated coverage: each known image is counted under a rule fitted without it.
 
-    A rule that was chosen for its precision on some images is less precise on others. The known images are
-    assigned to `folds` folds in turn.
+    A rule that was chosen for its precision on some images is less precise on other images. The known images
+    are assigned to `folds` folds in turn.
     """
     images = ensemble.known_images
     folds = min(folds, len(images))
@@ -169,7 +169,7 @@ def _with_labels(ensemble: Ensemble, pairs: Pairs) -> tuple[Pairs, Bools]:
 
 
 def with_pairs(proposed: Proposed, image: Ints, class_id: Ints, n_classes: int) -> Proposed:
-    """Return the questions with further (image, class) pairs, which have a score of 0 and no models."""
+    """Return the questions with additional (image, class) pairs, which have a score of 0 and no models."""
     pairs = proposed.pairs
     keys = pairs.keys(n_classes)
     more = np.unique(image.astype(np.int64) * n_classes + class_id)
@@ -196,7 +196,7 @@ def among(values: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> Bools:
 
 
 def states(label_sets: LabelSets, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """Return the state of each pair, given by ascending keys; `NOT_ASKED` if unknown."""
+    """Return the state of each pair of the ascending keys; `NOT_ASKED` if it is unknown."""
     listed = np.full(len(keys), label_sets.unlisted, np.uint8)
     theirs = label_sets.rows * label_sets.n_classes + label_sets.classes
     there = among(theirs, keys)
@@ -243,7 +243,7 @@ def union(
     Raises
     ------
     InputError
-        If a list has fewer than `k` classes, or a model lacks the quantity or a threshold.
+        If a list has fewer than `k` classes, or if a model lacks the quantity or a threshold.
     """
     _check_depth(ensemble, range(len(ensemble.names)), k)
     if threshold is None:
@@ -256,7 +256,7 @@ def union(
 
 @register("proposer", "top-k")
 def propose_top_k(ensemble: Ensemble, *, k: int = 20, model: str = "") -> Pairs:
-    """The top k classes of one model, such as the 20 of EVA-02 that Multilabelfy shows its raters.
+    """The top k classes of one model, such as the 20 of EVA-02 that Multilabelfy shows raters.
 
     Parameters
     ----------
@@ -267,11 +267,12 @@ def propose_top_k(ensemble: Ensemble, *, k: int = 20, model: str = "") -> Pairs:
     Raises
     ------
     InputError
-        If the model is unknown or ambiguous, or its lists have fewer than `k` classes.
+        If the model is unknown or ambiguous, or if its lists have fewer than `k` classes.
 
     Notes
     -----
-    The score is the probability if there is one, otherwise the model's score, otherwise 1 / rank.
+    The score of a proposal is the probability, if known. Otherwise, it is the model's score or, without
+    scores, 1 / rank.
 
     References
     ----------
@@ -306,25 +307,24 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
     recall : float
         Minimum recall of the known labels.
     by : {"probability", "score", "rank"}
-        The quantity that is compared with thresholds. For ranks, thresholds are depths, from 1 to the length
+        The quantity that is compared with thresholds. For ranks, thresholds are depths from 1 to the length
         of the list.
 
     Raises
     ------
     InputError
-        If there are no known label sets, no choice reaches the recall, or a model lacks the quantity.
+        If there are no known label sets, if no choice reaches the recall, or if a model lacks the quantity.
 
     Notes
     -----
-    Thresholds are those at which a model adds 0, 1/8, 1/4, 1/2, 1, 2, 4 and 8 classes per image to its top
-    class. `manyhot.core.real_search.search` describes when the search is exhaustive. `searched_recall` and
-    `searched_precision` are the recall and precision on the searched images. Recall and precision on other
-    images are lower.
+    The search uses the thresholds at which a model adds 0, 1/8, 1/4, 1/2, 1, 2, 4 and 8 classes per image to
+    its top class. `manyhot.core.real_search.search` describes when the search is exhaustive.
+    `searched_recall` and `searched_precision` are the recall and precision on the searched images. Recall and
+    precision on other images are lower.
 
     References
     ----------
-    Beyer et al. 2020, arXiv 2006.07159, whose code was not released. Details have not been verified
-    against the paper.
+    Beyer et al. 2020, arXiv 2006.07159. The authors' code was not released, so details are unverified.
     """
     check_share(recall, "The recall is not a share.", allowed="above 0, at most 1")
     check_known(ensemble, "real-search")

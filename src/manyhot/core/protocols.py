@@ -23,8 +23,8 @@ from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets
 
 RELATIONS = {
     "equal": "both have the same classes",
-    "a_in_b": "the second has all classes of the first, and others",
-    "b_in_a": "the first has all classes of the second, and others",
+    "a_in_b": "the second contains all classes of the first and others",
+    "b_in_a": "the first contains all classes of the second and others",
     "overlapping": "they share a class, and each has another",
     "disjoint": "they share no class",
     "a_empty": "only the first is empty",
@@ -38,12 +38,12 @@ OTHER_STATES = ("yes", "unclear", "no", "not asked", "not recorded")
 
 @dataclass(frozen=True, eq=False)
 class SetOverlap:
-    """The label sets of n images by two protocols.
+    """The label sets of n images under two protocols.
 
     Attributes
     ----------
     a, b, both : ndarray of int64, shape (n,)
-        The number of classes in the first set, in the second, and in both.
+        The number of classes in the first set, in the second set and in both sets.
     """
 
     a: npt.NDArray[np.int64]
@@ -59,7 +59,7 @@ class SetOverlap:
 
     @property
     def relation(self) -> npt.NDArray[np.intp]:
-        """The place of each image's relation in `RELATIONS`, shape (n,)."""
+        """The relation of the two sets of each image, as a position in `RELATIONS`, shape (n,)."""
         a, b, both = self.a, self.b, self.both
         cases = [(a == b) & (a == both), a == 0, b == 0, both == 0, both == a, both == b]
         names = ["equal", "a_empty", "b_empty", "disjoint", "a_in_b", "b_in_a"]
@@ -81,7 +81,7 @@ def _keys(sets: LabelSets, state: int) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class SharedAnswers:
-    """Answers of protocols to questions about (image, class) pairs, as of raters.
+    """Answers of protocols to questions about (image, class) pairs. Protocols are treated as raters.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class SharedAnswers:
 
     @classmethod
     def of(cls, sets: Sequence[LabelSets], rated: Sequence[Bools]) -> SharedAnswers:
-        """Return the answers of protocols that record which classes they asked about.
+        """Return the answers of protocols that record the classes that they asked about.
 
         Parameters
         ----------
@@ -104,7 +104,7 @@ class SharedAnswers:
             Label sets of the same n images, row by row. *Unclear* counts as *maybe*. A class that is not
             listed has no answer, unless the label sets are complete.
         rated : sequence of ndarray of bool, shape (n,)
-            The images that people saw in each protocol. Others have no answers.
+            The images that people saw in each protocol. Other images have no answers.
         """
         parts = [_asked(one, seen) for one, seen in zip(sets, rated, strict=True)]
         keys = np.unique(np.concatenate([key for key, _ in parts]))
@@ -139,12 +139,12 @@ def _completed(asked: _Asked, keys: npt.NDArray[np.int64]) -> _Asked:
 
 
 def records_noes(sets: LabelSets) -> bool:
-    """Return whether label sets record classes that were asked about and are not valid."""
+    """Return whether label sets record classes that raters were asked about and that are not valid."""
     return bool(sets.complete or (sets.state == NO).any())
 
 
 def states_by_other(a: LabelSets, b: LabelSets, chosen: Bools | None = None) -> npt.NDArray[np.int64]:
-    """Count what the second protocol says about the labels of the first, shape (n, 5).
+    """Count the states of the first protocol's labels in the second protocol, shape (n, 5).
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def states_by_other(a: LabelSets, b: LabelSets, chosen: Bools | None = None) -> 
     Returns
     -------
     ndarray of int64
-        For each image, the labels of the first with each of `OTHER_STATES` in the second.
+        For each image, the number of the first protocol's labels with each of `OTHER_STATES` in the second.
     """
     at = a.state == YES if chosen is None else (a.state == YES) & chosen
     rows, classes = a.rows[at], a.classes[at]
@@ -166,14 +166,14 @@ def states_by_other(a: LabelSets, b: LabelSets, chosen: Bools | None = None) -> 
 
 
 def missed_beside(a: LabelSets, b: LabelSets) -> tuple[Ints, Ints, npt.NDArray[np.int64]]:
-    """Count pairs of a label that only the first protocol has, and a label of the second on the same image.
+    """Count pairs of a label of only the first protocol and a label of the second on the same image.
 
     Returns
     -------
     missed, beside : ndarray of int, shape (p,)
         The two classes.
     images : ndarray of int64, shape (p,)
-        On how many images; the most frequent pairs first.
+        Number of images of each pair, in descending order.
     """
     alone = np.setdiff1d(_keys(a, YES), _keys(b, YES), assume_unique=True)
     rows, missed = alone // a.n_classes, alone % a.n_classes
@@ -189,13 +189,13 @@ def missed_beside(a: LabelSets, b: LabelSets) -> tuple[Ints, Ints, npt.NDArray[n
 
 @dataclass(frozen=True, eq=False)
 class RightBy:
-    """Whether M models are right on n images by each of P protocols.
+    """Whether M models are right on n images under each of P protocols.
 
     Parameters
     ----------
     right : ndarray of bool, shape (n, P, M)
     resamples, seed : int
-        The bootstrap over images, shared by all protocols and models.
+        The bootstrap over images. All protocols and models share its resamples.
     """
 
     right: Bools
@@ -209,7 +209,7 @@ class RightBy:
 
     @cached_property
     def values(self) -> Floats:
-        """The accuracy of each model by each protocol, shape (P, M)."""
+        """The accuracy of each model under each protocol, shape (P, M)."""
         return np.asarray(self.right.mean(axis=0))
 
     @cached_property
@@ -220,7 +220,7 @@ class RightBy:
         return self._resampled(flat, np.ones((n, 1), bool), np.zeros(p * m, np.intp)).reshape(p, m, -1)
 
     def errors_right_by(self, a: int, b: int) -> tuple[Floats, Floats32]:
-        """Return the share of each model's errors by protocol a that are right by b, and resampled shares.
+        """Return the share of each model's errors under protocol a that are right under b, and its samples.
 
         Returns
         -------
@@ -243,9 +243,9 @@ class RightBy:
         return Bootstrap(np.ones((1, self.n), bool), self.resamples, self.seed)
 
     def differences(self, protocol: int) -> tuple[Floats, Floats]:
-        """Return the difference of every two models by a protocol, and its standard error, shape (M, M).
+        """Return the difference of every two models under a protocol, and its standard error, shape (M, M).
 
-        The difference is the value of the column minus that of the row.
+        The difference is the value of the column's model minus the value of the row's model.
         """
         bits = np.packbits(self.right[:, protocol].T, axis=1)
         values = self.values[protocol]
@@ -259,11 +259,11 @@ class Swaps:
     Attributes
     ----------
     a, b : ndarray of int, shape (s,)
-        The two models. The second is better by the second protocol.
+        The two models. The second model is better under the second protocol.
     difference_a, difference_b : ndarray of float64, shape (s,)
-        Value of the second model minus that of the first, by each protocol.
+        Value of the second model minus value of the first model, under each protocol.
     p_adjusted : ndarray of float64, shape (s,)
-        p that they change places, with Holm's correction over all pairs of models; see `swaps_between`.
+        p-value of the swap, with Holm's correction over all pairs of models; see `swaps_between`.
     """
 
     a: npt.NDArray[np.intp]
@@ -274,13 +274,13 @@ class Swaps:
 
 
 def swaps_between(right: RightBy, a: int, b: int) -> Swaps:
-    """Return the pairs of models that change places between two protocols, the surest first.
+    """Return the pairs of models that swap places between two protocols, the lowest p-value first.
 
     Notes
     -----
-    Two models change places if one is better by the first protocol and the other by the second. Both must be
-    shown, so p is the larger of the two one-sided p-values: the intersection-union test (Berger 1982, doi
-    10.1080/00401706.1982.10487790). Holm's correction counts all pairs of models.
+    Two models swap places if one is better under the first protocol and the other is better under the second.
+    Both statements must be shown, so p is the larger of the two one-sided p-values: the intersection-union
+    test (Berger 1982, doi 10.1080/00401706.1982.10487790). Holm's correction counts all pairs of models.
     """
     first, second = np.triu_indices(right.values.shape[1], 1)
     (in_a, error_a), (in_b, error_b) = (right.differences(protocol) for protocol in (a, b))
@@ -301,7 +301,7 @@ COMPONENTS = ("models", "protocols", "models × protocols")
 
 
 def variance_components(values: AnyFloats) -> Floats:
-    """Return the variance between models, between protocols, and of what is left of both, shape (3, …).
+    """Return the variances between models, between protocols, and of the residual, shape (3, …).
 
     Parameters
     ----------
@@ -310,9 +310,9 @@ def variance_components(values: AnyFloats) -> Floats:
 
     Notes
     -----
-    The two-way table is split into the mean, effects of models, effects of protocols, and what these do not
-    add up to. Each variance is the mean of squares of its part over all cells, so that the three add up to
-    the variance of the table.
+    The two-way table is split into the mean, effects of models, effects of protocols, and a residual. Each
+    variance is the mean square of its part over all cells, so that the three variances add up to the variance
+    of the table.
     """
     values = np.asarray(values, np.float64)
     total = values.mean(axis=(0, 1))
@@ -322,19 +322,19 @@ def variance_components(values: AnyFloats) -> Floats:
 
 
 def without_noise(value: Floats, samples: Floats) -> tuple[Floats, Floats]:
-    """Return variances without what the draw of images adds to them, and resampled ones moved alike.
+    """Return variances without the noise from the draw of images, and their shifted samples.
 
     Parameters
     ----------
     value : ndarray of float64, shape (3,)
     samples : ndarray of float64, shape (3, R)
-        The same of each resample.
+        The variances in each resample.
 
     Notes
     -----
-    Noise makes a variance too large: that of the images by about as much as resampling adds once more. Twice
-    the value minus the mean of the samples is therefore without it (Efron & Tibshirani 1993, section 10.6);
-    samples are centred there. No variance is below 0.
+    Noise increases a variance. The draw of the images adds about as much as resampling adds again. Twice the
+    value minus the mean of the samples therefore removes this noise (Efron & Tibshirani 1993, section 10.6).
+    Samples are centred at the result. Variances are clipped at 0.
     """
     added = samples.mean(axis=1) - value
     return np.maximum(value - added, 0), np.maximum(samples - 2 * added[:, None], 0)

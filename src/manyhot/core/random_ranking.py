@@ -19,8 +19,8 @@ RANKING_METRICS = ("map_macro", "map_micro", "map_image", "lrap")
 def random_average_precision(n_positives: npt.ArrayLike, n: int) -> Floats:
     """Return the expected average precision of `n_positives` positives among n places in a random order.
 
-    It is above the share of positives, by much for short lists: 1 positive among 20 places has 0.18, not
-    0.05.
+    It is above the share of positives, especially for short lists: for 1 positive among 20 places, it is 0.18
+    and not 0.05.
 
     Notes
     -----
@@ -35,8 +35,8 @@ def random_average_precision(n_positives: npt.ArrayLike, n: int) -> Floats:
 def random_values(sets: LabelSets) -> dict[str, tuple[float, int]]:
     """Return the expected value of each metric of average precision, and the number of images.
 
-    Means are those of the metrics: over the classes or the images with positives. LRAP of an order without
-    ties is the mean average precision of images.
+    Means are taken as in the metrics, over the classes or images with positives. For an order without ties,
+    LRAP is the mean average precision of images.
     """
     is_positive = (sets.state == YES) & sets.usable[sets.rows]
     of_classes = np.bincount(sets.classes[is_positive], minlength=sets.n_classes)

@@ -29,12 +29,12 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class RankingCurve:
-    """The weights of a group's cells by run, from the highest score down.
+    """The weights of a group's cells by run, in descending order of scores.
 
     Attributes
     ----------
     weight : ndarray of float64, shape (2 K + 1,)
-        The weight of all cells of each run. Runs 1, 3, 5, … are the cells tied with a positive.
+        The total weight of the cells in each run. Runs 1, 3, 5, … are the cells tied with a positive.
     gain : ndarray of float64, shape (K,)
         The weight of the positives at each distinct score.
     """
@@ -74,7 +74,7 @@ class RankingCurve:
 
 @dataclass(frozen=True)
 class CellChanges:
-    """How a group's value changes if one cell is left out.
+    """The changes of a group's value if one cell is left out.
 
     Attributes
     ----------
@@ -109,16 +109,16 @@ def rank_cells(case: Case, positives: RankedPositives) -> RankedCells:
 
 @dataclass(frozen=True)
 class Walk:
-    """The cells of a group from the highest score down.
+    """The cells of a group in descending order of scores.
 
     Attributes
     ----------
     images : ndarray of uint16 or larger, shape (cells,)
         The image of each cell.
     lengths : ndarray of int, shape (2 K + 1,)
-        The number of these cells in each run.
+        The number of cells in each run.
     positive_images, place : ndarray of int, shape (m,)
-        The image of each positive, and its distinct score, counted from 0.
+        The image of each positive, and the position of its score among the distinct scores, from 0.
     """
 
     images: Ints
@@ -145,8 +145,8 @@ class Walks:
     n : int
         Number of images.
     others : ndarray of bool, shape (n,), or None
-        The images that have a cell in every group. Their cells in the last run, which are most cells, are
-        not listed. None if all cells are listed.
+        The images with a cell in every group. Most of their cells are in the last run and are not listed.
+        None if all cells are listed.
     walks : list of Walk
     """
 
@@ -267,18 +267,19 @@ _BINS = 2**20
 
 @dataclass(frozen=True)
 class EdgeTable:
-    """Ascending edges, and for each bin of scores the number of edges below it.
+    """Ascending edges, with the number of edges below each bin of scores.
 
-    Bins of equal width in the score, or in its bits, are monotone in the score, so that cells in a bin
-    without an edge need no search: a look-up takes a sixth of the time of a binary search.
+    Bins of equal width in the score, or in its bits, are monotone in the score. Cells in a bin without an
+    edge therefore need no search, and a look-up takes a sixth of the time of a binary search.
 
     Attributes
     ----------
     edges : ndarray of float, shape (E,)
     by_bits : bool
-        Whether bins are of equal width in the bits of float32, which suits probabilities, or in the score.
+        Whether bins have equal width in the bits of float32, which suits probabilities, instead of in the
+        score.
     lowest, scale : float
-        A score's bin is its distance to the lowest edge, times the scale.
+        The bin of a score is its distance to the lowest edge, multiplied by the scale.
     table : ndarray of int32, shape (_BINS,)
         Twice the number of edges in lower bins, and 1 more if the bin has edges.
     """
@@ -291,7 +292,7 @@ class EdgeTable:
 
     @classmethod
     def of(cls, edges: AnyFloats) -> EdgeTable:
-        """Return the table of the scale on which the edges are more evenly spread."""
+        """Return the table on the scale on which the edges are more evenly spread."""
         scales = (False, True) if edges.dtype == np.float32 else (False,)
         made = [cls._on(edges, by_bits) for by_bits in scales]
         return max(made, key=lambda table: int(np.count_nonzero(table.table & 1)))

@@ -30,7 +30,7 @@ Group = Literal["class", "image", "all"]
 
 @dataclass(frozen=True)
 class RankedPositives:
-    """The positives, by group and with descending scores, and the numbers of cells at or above them.
+    """The positives by group, with descending scores, and the number of cells at or above each positive.
 
     Attributes
     ----------
@@ -43,10 +43,9 @@ class RankedPositives:
     count_depth : callable
         Returns `depth`, the number of cells in the group of each positive with at least its score.
     positives, cells : ndarray of int, shape (n,)
-        The number of positives, and of cells, of each image.
+        The number of positives and the number of cells of each image.
     asked : tuple of two ndarrays of int and one of float, shape (asked cells,), or None
-        The group, the image and the score of each cell, by group and with descending scores; None without a
-        mask.
+        The group, the image and the score of each cell, by group with descending scores; None without a mask.
     """
 
     by: Group
@@ -102,9 +101,9 @@ def rank_positives(case: Case, by: Group, *, masked: bool = False) -> RankedPosi
 
 
 def class_columns(case: Case, classes: Ints) -> Iterator[tuple[slice, AnyFloats]]:
-    """Yield the slice of each class in the ascending `classes`, and its scores.
+    """Yield the slice of each class in the ascending `classes`, with its scores.
 
-    The scores, shape (n,), are contiguous, and are overwritten by later ones.
+    The scores, shape (n,), are contiguous. The next step overwrites them.
     """
     scores = scores_of(case)
     copy = np.empty((CLASSES_AT_ONCE, len(scores)), np.result_type(scores.dtype, np.float32))

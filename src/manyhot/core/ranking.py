@@ -71,9 +71,9 @@ def map_macro(case: Case, *, masked: bool = False) -> Estimate:
     Deviation: a class without positives under the weights does not count, whereas scikit-learn counts it as
     0.
 
-    The first weighted evaluation, and the first interval, sort the scores (0.8 s). For each cell that is not
-    below the lowest positive of its class, they store 2 bytes, or 4 with more than 65,536 images. Later
-    evaluations take 0.05 s, and intervals 0.13 s.
+    The first weighted evaluation or interval sorts the scores (0.8 s). For each cell that is not below the
+    lowest positive of its class, it stores 2 bytes, or 4 bytes with more than 65,536 images. Later
+    evaluations take 0.05 s, and later intervals 0.13 s.
     """
     return _precision(case, "class", masked)
 
@@ -103,10 +103,9 @@ def map_micro(case: Case, *, masked: bool = False) -> Estimate:
 
     Notes
     -----
-    Without `masked`, the first evaluation finds the place of each cell among the distinct scores of the
-    positives (1 s), and stores it in 2 bytes per cell, or 4 with more than 32,767 distinct scores. Later
-    evaluations take 0.09 s, and intervals 0.15 s. An interval is by the changes of the
-    cells of each image, added up.
+    Without `masked`, the first evaluation locates each cell among the distinct scores of the positives (1 s).
+    It stores 2 bytes per cell, or 4 bytes with more than 32,767 distinct scores. Later evaluations take 0.09
+    s, and later intervals 0.15 s. Intervals use the sum of the changes over the cells of each image.
     """
     return _precision(case, "all", masked)
 
@@ -115,7 +114,7 @@ def map_micro(case: Case, *, masked: bool = False) -> Estimate:
 def map_11point(case: Case, *, masked: bool = False) -> Estimate:
     """Interpolated average precision of each class at 11 recalls, averaged over the classes.
 
-    The precision at a recall of 0, 0.1, …, 1 is the highest precision at this recall or a higher one.
+    The precision at a recall of 0, 0.1, …, 1 is the highest precision at this or a higher recall.
 
     Parameters
     ----------
@@ -125,14 +124,14 @@ def map_11point(case: Case, *, masked: bool = False) -> Estimate:
     References
     ----------
     Everingham et al. 2010, The Pascal Visual Object Classes (VOC) Challenge, doi 10.1007/s11263-009-0275-4,
-    section 4.2. VOC 2007 was judged by it; later challenges use all recalls.
+    section 4.2. VOC 2007 used this metric. Later challenges use all recalls.
 
     Notes
     -----
     `n` is the number of images. A class without positives does not count.
 
-    Deviation: VOC's code breaks ties by the order of the images. Here, cells of equal score are reached at
-    once, as in `map_macro`.
+    Deviation: VOC's code breaks ties by the order of the images. Here, cells with equal scores enter
+    together, as in `map_macro`.
     """
     ranked = rank_positives(case, "class", masked=masked)
     if ranked is None:
@@ -166,13 +165,13 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
 
     Notes
     -----
-    It equals `lrap` for each image with both positives and negatives, even with ties. Both average, over the
-    positives, the share of positives among the classes with at least the same score. They differ only if all
-    classes are positives, in which case AP is 1 and LRAP is undefined.
+    For each image with both positives and negatives, the value equals `lrap`, even with ties. Both average,
+    over the positives, the share of positives among the classes with at least the same score. They differ
+    only if all classes are positives: AP is then 1, and LRAP is undefined.
 
-    Deviations: scikit-learn counts an image without positives as 0. The code of Chen et al. skips it, as
-    here, but breaks ties by an unstable sort, so its value depends on the platform if there are ties. Without
-    ties, the two values are equal.
+    Deviations: scikit-learn counts an image without positives as 0. The code of Chen et al. skips it, as this
+    metric does, but breaks ties by an unstable sort, so that its value depends on the platform. Without ties,
+    the two values are equal.
     """
     ranked = rank_positives(case, "image", masked=masked)
     if ranked is None:
@@ -230,9 +229,9 @@ def coverage(case: Case) -> Estimate:
 
     References
     ----------
-    Tsoumakas, Katakis and Vlahavas 2010, Mining multi-label data, doi 10.1007/978-0-387-09823-4_34, which
-    counts from 0. ``sklearn.metrics.coverage_error`` counts from 1, as here. Classes that tie with the lowest
-    positive are included.
+    Tsoumakas, Katakis and Vlahavas 2010, Mining multi-label data, doi 10.1007/978-0-387-09823-4_34, who count
+    from 0. This metric counts from 1, like ``sklearn.metrics.coverage_error``. Classes that tie with the
+    lowest positive are included.
 
     Notes
     -----
@@ -288,9 +287,10 @@ def ranking_loss(case: Case, *, masked: bool = False) -> Estimate:
 
 
 def curve_means(case: Case, *, masked: bool = False) -> dict[str, Estimate]:
-    """Return the metrics of the rankings of classes by name, for one sort of the scores of each class.
+    """Return the metrics of class rankings by name. The scores of each class are sorted only once.
 
-    They are `map_macro`, `map_11point` and `auroc_macro`, and `auroc_micro` of the ranking of all cells.
+    The metrics are `map_macro`, `map_11point`, `auroc_macro` and, for the ranking of all cells,
+    `auroc_micro`.
 
     Parameters
     ----------
@@ -318,12 +318,13 @@ class ClassPrecision:
     n_positives : ndarray of int64, shape (C,)
         Number of positives.
     error : ndarray of float64, shape (C,)
-        Standard error over images, by the jackknife; NaN with fewer than two positives.
+        Jackknife standard error over images; NaN with fewer than two positives.
     lo, hi : ndarray of float64, shape (C,)
         Ends of the 95 % interval; NaN with fewer than `manyhot.core.jackknife.FEWEST_POSITIVES` positives,
         and if leaving out images does not change the value.
     auroc_lo, auroc_hi : ndarray of float64, shape (C,)
-        Ends of the 95 % interval of the area under the ROC curve; NaN also with fewer negatives than that.
+        Ends of the 95 % interval of the area under the ROC curve; NaN as for `lo`, and if there are too few
+        negatives.
     """
 
     value: Floats
@@ -347,7 +348,7 @@ def class_precision(case: Case, masked: bool = False) -> ClassPrecision:
     Notes
     -----
     With 30 to 50 positives, intervals contain the expected value in 92 to 98 % of simulated data sets
-    (``benchmarks/coverage_rare_classes.py --classes 1``); with 10, they would in 88 to 98 %.
+    (``benchmarks/coverage_rare_classes.py --classes 1``). With 10 positives, it would be 88 to 98 %.
     """
     c = case.labels.n_classes
     ranked = rank_positives(case, "class", masked=masked)
@@ -366,7 +367,7 @@ def class_precision(case: Case, masked: bool = False) -> ClassPrecision:
 
 @dataclass(frozen=True, eq=False)
 class ClassDifferences:
-    """The differences of two models' average precision, by class; each array has shape (C,).
+    """The differences in average precision between two models, by class. Each array has shape (C,).
 
     Attributes
     ----------
@@ -395,8 +396,8 @@ def class_differences(first: Case, second: Case) -> ClassDifferences:
 
     Notes
     -----
-    The standard error is that of the jackknife of the difference, so that images that are difficult for both
-    models cancel; `p` is that of Student's t.
+    The standard error is the jackknife standard error of the difference, so that images that are difficult
+    for both models cancel out. `p` uses Student's t.
     """
     c = first.labels.n_classes
     found = ClassDifferences(np.full((2, c), np.nan), np.zeros(c, np.int64), *np.full((3, c), np.nan))

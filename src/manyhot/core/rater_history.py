@@ -13,14 +13,14 @@ from manyhot.core.array_types import Floats, Ints
 class History:
     """Earlier answers of raters, by the expected truth.
 
-    A class is a truth, and what a rater may choose. For questions with the answers no, maybe and yes, their
-    codes take the place of classes, and the truth is no or yes.
+    Classes are both truths and possible choices. For questions with the answers no, maybe and yes, the codes
+    of answers take the place of classes, and the truth is no or yes.
 
     Attributes
     ----------
     rater, truth, chosen : ndarray of int, shape (h,)
     n : ndarray of float64, shape (h,)
-        Expected number of times that the rater chose the class `chosen` where the right class was `truth`.
+        Expected number of times that the rater chose the class `chosen` when the right class was `truth`.
     """
 
     rater: Ints

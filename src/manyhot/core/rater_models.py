@@ -44,18 +44,18 @@ class RaterModel:
     ----------
     answers : Answers
     answer : ndarray of int, shape (m,)
-        The code of each vote, from 0 to A - 1, if the model reads maybe as another answer.
+        The code of each vote, from 0 to A - 1, if the model treats maybe as another answer.
     start : ndarray of float, shape (Q, T)
         Initial posteriors of T truths, up to a factor per question.
     n_answers : int
         A.
     tied : bool
-        Whether the row of a rater under the truth no is that under yes, in reverse order.
+        Whether a rater's row under the truth no is the row under yes in reverse order.
     hard : ndarray of float64, shape (A,), optional
-        Probability of each answer to a hard question, by any rater. The last truth is then that a question
+        Probability of each answer to a hard question, by any rater. The last truth then means that a question
         is hard.
     before : ndarray of float64, shape (R, 2, A), optional
-        Earlier answers of each rater under the truths no and yes, which count like those of the votes.
+        Earlier answers of each rater under the truths no and yes, which count like the votes.
     """
 
     answers: Answers
@@ -68,7 +68,7 @@ class RaterModel:
 
     @classmethod
     def dawid_skene(cls, answers: Answers, *, truth: str = "binary", hard: bool = False) -> RaterModel:
-        """Return the model with one row for each truth; the options are those of the aggregator."""
+        """Return the model with one row for each truth, with the options of the aggregator."""
         counts = answers.counts()
         start = counts.astype(np.float32) if truth == "answers" else _halved(counts)
         model = cls(answers, answers.answer, start, before=earlier_answers(answers))
@@ -76,7 +76,7 @@ class RaterModel:
 
     @classmethod
     def one_coin(cls, answers: Answers, *, maybe: str = "own", hard: bool = False) -> RaterModel:
-        """Return the model with one row for both truths; the options are those of the aggregator."""
+        """Return the model with one row for both truths, with the options of the aggregator."""
         counts, before = answers.counts(), earlier_answers(answers)
         if maybe == "own":
             model = cls(answers, answers.answer, _halved(counts), tied=True, before=before)
@@ -89,7 +89,7 @@ class RaterModel:
         return model.with_hard(counts) if hard else model
 
     def with_hard(self, counts: Ints) -> RaterModel:
-        """Return the model in which some questions are hard; counts are of each answer, shape (Q, A)."""
+        """Return the model with hard questions. `counts` contains the number of each answer, shape (Q, A)."""
         overall = counts.sum(0) + 1.0
         share = _GUESSES if self.tied else 0.0
         hard = (1 - share / 2) * overall + share / 2 * overall[::-1]
@@ -100,7 +100,7 @@ class RaterModel:
         return replace(self, tied=False)
 
     def refit(self, posterior: Floats) -> Fit:
-        """Return the fit in which raters are judged by given truths, shape (T, Q), with their prior."""
+        """Return the fit of the raters to given truths, shape (T, Q), with the raters' prior."""
         return replace(self, start=posterior.T).fit(iterations=1)
 
     def fit(
@@ -110,7 +110,7 @@ class RaterModel:
         tolerance: float = 1e-7,
         guess: Fit | None = None,
     ) -> Fit:
-        """Fit the model; the options are those of the aggregators, and iterations may start from a guess."""
+        """Fit the model with the options of the aggregators. Iterations may start from a guess."""
         size = self.answers.n_raters * self.n_answers
         symbol = self.answers.rater.astype(np.int32) * self.n_answers + self.answer.astype(np.int32)
         group = None if smoothing == 0 else self.answers.group
@@ -125,7 +125,7 @@ class RaterModel:
         )
 
     def aggregate(self, fit: Fit) -> Aggregate:
-        """Return a fit as the result of an aggregator. Hard questions are as likely yes as others."""
+        """Return a fit as the result of an aggregator. Hard questions are as likely to be yes as others."""
         p, prior, matrices = fit.posterior[-1], fit.prior, fit.matrices
         if self.hard is not None:
             prior, matrices = prior[:-1] / prior[:-1].sum(), matrices[:, :-1]
@@ -141,8 +141,8 @@ class RaterModel:
     def held_out(self, fit: Fit) -> Floats:
         """Return the log-likelihood of the votes on each question, as if fitted without the question.
 
-        The votes are taken out of the counts of their raters. What they contributed to the posteriors of
-        other questions, and to what raters share, remains, so that no further fit is needed.
+        The votes are removed from the counts of their raters. Their contributions to the posteriors of other
+        questions, and to parameters that raters share, remain, so that no further fit is needed.
 
         Returns
         -------
@@ -151,8 +151,8 @@ class RaterModel:
         References
         ----------
         Vehtari et al. 2016, Bayesian leave-one-out cross-validation approximations for Gaussian latent
-        variable models, JMLR 17(103), which approximates the distribution without an observation in the
-        same way.
+        variable models, JMLR 17(103), who approximate the distribution without an observation in the same
+        way.
         """
         question, rater, answer = self.answers.question, self.answers.rater, self.answer.astype(np.intp)
         posterior = fit.posterior[:, question]
@@ -231,7 +231,7 @@ def earlier_answers(answers: Answers) -> Floats | None:
 
 
 def history_gain(answers: Answers) -> float:
-    """Return the logarithm of how much more probable earlier answers are if they depend on the truth."""
+    """Return the log likelihood ratio of earlier answers: dependent on versus independent of the truth."""
     apart = earlier_answers(answers)
     if apart is None:
         return 0.0

@@ -68,8 +68,8 @@ class RaterPrior:
     Attributes
     ----------
     kind : ndarray of float64, shape (R, J)
-        Probability of each kind, given the rater's answers. The first kind is like the others, the second
-        answers in any way, and the third, if there is one, means the opposite.
+        Probability of each kind, given the rater's answers. The first kind resembles other raters, the second
+        answers in any way, and the third, if there is one, answers the opposite.
     cells : ndarray of float64, shape (J, K, A)
         Parameters of the Dirichlet distribution of each row.
     """
@@ -86,9 +86,9 @@ class RaterPrior:
         counts : ndarray of float64, shape (R, K, A)
             Expected number of each answer of each rater under each truth.
         pooled : ndarray of float64, shape (K, A)
-            The matrix of all raters; rows sum to 1.
+            The matrix of all raters. Rows sum to 1.
         opposite : ndarray of float64, shape (K, A), optional
-            The matrix of raters who mean the opposite.
+            The matrix of raters who answer the opposite.
         """
         anyhow = np.ones_like(pooled)
         strength = _strength(counts, pooled, anyhow)
@@ -135,7 +135,7 @@ class RaterPrior:
         answer : ndarray of int, shape (T, m)
             The column of each answer under each truth.
         posterior : ndarray of float64, shape (T, m)
-            Probability of each truth with which the answer was counted.
+            Probability of each truth, with which the answer was counted.
 
         Returns
         -------
@@ -180,7 +180,7 @@ def _strength(counts: Floats, pooled: Floats, anyhow: Floats) -> float:
 
 
 def shrunk_shares(counts: Floats, pooled: Floats) -> Floats:
-    """Return the share of each truth in each group, drawn towards that of all groups.
+    """Return the share of each truth in each group, shrunk towards the share in all groups.
 
     Parameters
     ----------

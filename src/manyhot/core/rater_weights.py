@@ -35,39 +35,39 @@ _DIGITS = 2
 def rater_evidence(
     people: Floats, n_votes: Floats, models: Floats, group: Ints, *, most: float = HALF
 ) -> tuple[Floats, Floats]:
-    """Return how much raters count about each pair of an image and a class, and what models expect of them.
+    """Return the weight of raters for each pair of an image and a class, and their expected evidence.
 
     Parameters
     ----------
     people : ndarray of float64, shape (m,)
-        Evidence of raters, from 0 to 1, such as the share of answers that reject a label; NaN if nobody was
-        asked.
+        Evidence from raters, from 0 to 1, such as the share of answers that reject a label; NaN if no rater
+        was asked.
     n_votes : ndarray of float64, shape (m,)
         Number of answers; NaN if it is unknown.
     models : ndarray of float64, shape (m,)
-        Evidence of models for the same, from 0 to 1; NaN if there is none.
+        Evidence from models for the same statement, from 0 to 1; NaN if there is none.
     group : ndarray of int, shape (m,)
-        Pairs of one group, such as images with the same label, are in the same fold.
+        Pairs of the same group, such as images with the same label, are in the same fold.
     most : float
         Maximum weight.
 
     Returns
     -------
     weight : ndarray of float64, shape (m,)
-        From 0 to `most`; 0 if nobody was asked, 1 if there is no evidence of models.
+        From 0 to `most`; 0 if no rater was asked, 1 if there is no evidence from models.
     expected : ndarray of float64, shape (m,)
-        Mean evidence of raters where models have this evidence.
+        Mean evidence from raters, given the evidence from models.
 
     Notes
     -----
-    The weight of n answers is n / (n + s), at most `most`, and `most` if their number is unknown. The
-    strength s is the number of answers that models are worth. It is fitted by maximum likelihood: k of n
-    answers are beta-binomial with a = s μ and b = s (1 - μ), where μ, the expected evidence, is a logistic
-    function of the evidence of models with a slope of at least 0. This likelihood is the product of the
-    probabilities of each answer given the models and the answers before it; after k of n, the next one has
-    the probability (k + s μ) / (n + s). A pair has the fit of the other four of five folds. If fewer than 20
-    pairs have two answers or more, s is `UNFITTED`; if fewer than 20 have an answer, μ is the evidence of
-    models. If answers are random, s is large and raters do not count.
+    The weight of n answers is n / (n + s), at most `most`, and `most` if n is unknown. The strength s is the
+    number of answers that models are worth. It is fitted by maximum likelihood: k of n answers are
+    beta-binomial with a = s μ and b = s (1 - μ). The expected evidence μ is a logistic function of the
+    evidence from models, with a slope of at least 0. The likelihood is the product of the probabilities of
+    each answer given the models and the earlier answers. After k of n, the next answer has the probability (k
+    + s μ) / (n + s). Each pair uses the fit to the other four of five folds. If fewer than 20 pairs have at
+    least two answers, s is `UNFITTED`. If fewer than 20 have an answer, μ is the evidence from models. If
+    answers are random, s is large, and raters do not count.
 
     References
     ----------
@@ -89,20 +89,20 @@ def rater_evidence(
 
 
 def combined_evidence(people: Floats, models: Floats, weight: Floats) -> Floats:
-    """Return ``weight * people + (1 - weight) * models``, or the evidence that there is; NaN without any."""
+    """Return ``weight * people + (1 - weight) * models``, or the only evidence; NaN without evidence."""
     both = weight * people + (1 - weight) * models
     return np.where(np.isnan(people), models, np.where(np.isnan(models), people, both))
 
 
 def corrected_evidence(people: Floats, models: Floats, weight: Floats, expected: Floats) -> Floats:
-    """Return the evidence of models, corrected by how far raters differ from what models expect of them.
+    """Return the evidence from models, corrected by the difference between raters and their expectation.
 
     Notes
     -----
     The score is models + weight · (people - expected), mapped to 0 to 1 by `within_unit`. Answers that only
-    repeat what models say do not move an image past those that nobody was asked about. The weighted mean of
-    `combined_evidence` does: with answers of CIFAR-10H about half of the images, it orders labels worse than
-    models alone (AUROC 0.574 and 0.586), and the correction better (0.73).
+    confirm the models do not move an image ahead of images that no rater was asked about. The weighted mean
+    of `combined_evidence` does. With answers of CIFAR-10H about half of the images, the weighted mean ranks
+    labels worse than models alone (AUROC 0.574 and 0.586), and the correction ranks them better (0.73).
     """
     moved = within_unit(models + weight * (people - expected))
     return np.where(np.isnan(people), within_unit(models), np.where(np.isnan(models), people, moved))

@@ -34,9 +34,9 @@ class Quality:
     Attributes
     ----------
     counts : ndarray of int64, shape (R, 2, 3)
-        Number of times that each rater gave each answer when the truth is no, and when it is yes.
+        Number of times that each rater gave each answer when the truth is no, and when the truth is yes.
     rater, image : ndarray of int64, shape (P,)
-        The rater and the image of each part, where a part is the answers of one rater about one image.
+        The rater and the image of each part. A part contains the answers of one rater about one image.
         Questions about the same image are correlated, so intervals are over images.
     parts : ndarray of int64, shape (P, 2, 3)
         The same as `counts`, for each part.
@@ -91,10 +91,10 @@ class Quality:
         return _share(self.counts[:, 0, :YES].sum(1), self.n - self.n_yes)
 
     def share(self, truths: Sequence[int]) -> tuple[Floats, Floats, Floats]:
-        """Return the share of right answers where the truth is one of `truths`, and its 95 % interval.
+        """Return the share of right answers for questions whose truth is in `truths`, and its 95 % interval.
 
-        `truths` are 0 for specificity, 1 for sensitivity, and both for accuracy. The arrays have shape (R,).
-        The interval is that of `manyhot.core.share_intervals.clustered_interval`.
+        `truths` contains 0 for specificity, 1 for sensitivity, and both for accuracy. The arrays have shape
+        (R,). The interval is computed by `manyhot.core.share_intervals.clustered_interval`.
         """
         right = np.stack([self.parts[:, 0, :YES].sum(1), self.parts[:, 1, YES]], 1)[:, truths].sum(1)
         total = totals(self.rater, len(self.counts))
@@ -104,16 +104,17 @@ class Quality:
     def informedness(self) -> tuple[Floats, Floats, Floats]:
         """Return the informedness of each rater, and its 95 % interval, each of shape (R,).
 
-        It is the probability that an answer to a question whose truth is yes is above an answer to one whose
-        truth is no, minus the probability that it is below. This equals 2 AUROC - 1 of the ordered answers.
-        Without maybes, it is sensitivity + specificity - 1. Guessing has 0, and a perfect rater has 1.
+        Informedness is the probability that an answer to a question with the truth yes is above an answer to
+        a question with the truth no, minus the probability that it is below. This equals 2 AUROC - 1 of the
+        ordered answers. Without maybes, it is sensitivity + specificity - 1. It is 0 for guessing and 1 for a
+        perfect rater.
 
         References
         ----------
-        Somers 1962, doi 10.2307/2090408. The interval is that of Obuchowski 1997, doi 10.2307/2533958. It
-        extends DeLong et al. 1988 to clustered data, here with images as clusters. The quantile is that of
-        Student's t with n - 1 degrees of freedom, where n is the number of images with truths of one kind, of
-        yes or of no, whichever is smaller.
+        Somers 1962, doi 10.2307/2090408. The interval of Obuchowski 1997, doi 10.2307/2533958, extends DeLong
+        et al. 1988 to clustered data. Here, the clusters are images. The interval uses Student's t with n - 1
+        degrees of freedom, where n is the number of images with the truth yes or the number with the truth
+        no, whichever is smaller.
         """
         shares = _share(self.counts, self.counts.sum(2, keepdims=True))
         above, below = _net_share_below(shares[:, 0]), -_net_share_below(shares[:, 1])
@@ -161,7 +162,7 @@ def golden_quality(golden: GoldenAnswers) -> Quality:
 def peer_quality(answers: Answers, image: Ints | None = None) -> Quality:
     """Return each rater's quality against the majority of the other raters. Questions with ties are left out.
 
-    For the majority, a maybe counts as no. As a rater's answer, it is between no and yes.
+    In the majority, a maybe counts as no. As a rater's own answer, it is between no and yes.
 
     Parameters
     ----------
@@ -195,10 +196,10 @@ def golden_measures(golden: GoldenAnswers, *, resamples: int, rng: np.random.Gen
 
     Notes
     -----
-    Raters and images are resampled independently, because both are samples. Other raters or other golden
-    images would give other means. Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122. The interval
-    is that of Student's t, with one degree of freedom fewer than raters or images, whichever are fewer:
-    percentiles over six raters contain the expectation in 83 to 86 %.
+    Raters and images are resampled independently, because both are samples: other raters or other golden
+    images would give other means (Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122). The interval
+    uses Student's t. Its degrees of freedom are the number of raters or of images, whichever is smaller,
+    minus one. Percentile intervals over six raters contain the expectation in only 83 to 86 %.
     """
     quality, truth = golden_quality(golden), golden.truth()
     names, image = np.unique(golden.images, return_inverse=True)
@@ -240,12 +241,12 @@ def _mean_of_drawn(values: Floats, times: Floats) -> Floats:
 
 
 def informedness_of(quality: Floats) -> Floats:
-    """Return how well answers separate the two truths, as in `Quality.informedness`, shape (R,).
+    """Return how well answers separate the two truths, shape (R,); see `Quality.informedness`.
 
     Parameters
     ----------
     quality : ndarray of float64, shape (R, 2, 3)
-        Probability of each answer of a rater if the truth is no, and if it is yes.
+        Probability of each answer of a rater if the truth is no, and if the truth is yes.
     """
     return np.asarray((_net_share_below(quality[:, 0]) * quality[:, 1]).sum(1))
 
@@ -269,9 +270,9 @@ class RaterPairs:
     agreement, kappa : ndarray of float64
         The share of equal answers, and Cohen's kappa (1960, doi 10.1177/001316446002000104).
     wrong, same_wrong : ndarray of int64
-        Number of questions on which at least one of the two disagrees with the majority of the other raters,
-        and number on which both disagree with it and give the same answer. Only questions with two or more
-        other raters and without a tie count.
+        Number of questions on which at least one of the two raters disagrees with the majority of the other
+        raters, and number on which both disagree with it and give the same answer. Only questions with at
+        least two other raters and without a tie count.
     """
 
     a: npt.NDArray[np.int64]
@@ -285,7 +286,7 @@ class RaterPairs:
     def copiers(self) -> Bools:
         """Return the pairs of raters that often make the same errors.
 
-        The pairs have at least `FEWEST_ERRORS` errors, of which at least a share of `COPIER` are the same.
+        The pairs have at least `FEWEST_ERRORS` errors, and at least a share of `COPIER` of them are the same.
         """
         return (self.wrong >= FEWEST_ERRORS) & (self.same_wrong >= COPIER * self.wrong)
 
@@ -355,9 +356,9 @@ def agreement_with_others(
 ) -> tuple[tuple[Floats, Floats, Floats], npt.NDArray[np.int64]]:
     """Return the share of other raters' answers that equal a rater's own, and their total number.
 
-    The share has a 95 % interval over images, as `Quality.share`. `image` is the image of each question;
-    by default, each has its own. All arrays have shape (R,). The number counts all answers of other raters
-    to the questions that the rater answered.
+    The share has a 95 % interval over images, as in `Quality.share`. `image` is the image of each question.
+    By default, each question has its own image. The number counts all answers of other raters to the
+    questions that the rater answered. All arrays have shape (R,).
     """
     counts, of = answers.counts(), answers.question if image is None else image[answers.question]
     alike = counts[answers.question, answers.answer] - 1

@@ -32,10 +32,11 @@ FEW_IMAGES = f"there are fewer than {FEWEST_CASES} images"
 
 
 def have_percentiles(ratio: Ratio, cells: Cells, scale: Scale = "logit") -> Bools:
-    """Return for each slice whether percentiles of resamples are a good interval of a ratio, shape (S,).
+    """Return whether percentiles of resamples are a good interval of a ratio on each slice, shape (S,).
 
-    They are not for means over strata, for few images (see `IMAGES_FOR_PERCENTILES` and `FEWEST_CASES`),
-    and for metrics on the log scale, such as the cross-entropy, whose values have a skewed distribution.
+    Percentiles are unsuitable for means over strata, for few images (see `IMAGES_FOR_PERCENTILES` and
+    `FEWEST_CASES`), and for metrics on the log scale, such as the cross-entropy, because their values have a
+    skewed distribution.
     """
     if ratio.stratum is not None or scale == "log":
         return np.zeros(len(cells.member), bool)
@@ -54,7 +55,7 @@ def _is_share(ratio: Ratio) -> bool:
 def ratio_interval(
     ratio: Ratio, inside: Bools | None = None, *, scale: Scale = "logit"
 ) -> tuple[float, float]:
-    """Return the interval of a ratio, or of a mean over strata, on some images; NaN without interval.
+    """Return the interval of a ratio, or of a mean over strata, on some images; NaN if there is none.
 
     Parameters
     ----------
@@ -66,10 +67,10 @@ def ratio_interval(
 
     Notes
     -----
-    Wilson's interval for a share of images, and otherwise the jackknife with Student's t
-    (`manyhot.core.jackknife.jackknife_ends`). Without variation, for example because all images of all
-    strata are right, the jackknife gives none. On the log scale, for skewed values such as the cross-entropy,
-    there is none with fewer than `FEWEST_CASES` images.
+    A share of images has Wilson's interval. Other values have a jackknife interval with Student's t
+    (`manyhot.core.jackknife.jackknife_ends`). Without variation, for example if all images of all strata are
+    right, there is no jackknife interval. On the log scale, for skewed values such as the cross-entropy,
+    there is no interval with fewer than `FEWEST_CASES` images.
     """
     masks = (np.ones(len(ratio.num), bool) if inside is None else inside)[None]
     (lo,), (hi,) = ratio_intervals(ratio, masks, scale=scale)
@@ -77,7 +78,7 @@ def ratio_interval(
 
 
 def ratio_intervals(ratio: Ratio, masks: Bools, *, scale: Scale = "logit") -> tuple[Floats, Floats]:
-    """Return the interval of a ratio in each of S slices, as `ratio_interval` returns that of one.
+    """Return the interval of a ratio in each of S slices; see `ratio_interval`.
 
     Parameters
     ----------
@@ -109,10 +110,10 @@ def ratio_intervals(ratio: Ratio, masks: Bools, *, scale: Scale = "logit") -> tu
 def sampled_interval(
     value: float, samples: AnyFloats, n: int, *, scale: Scale = "plain"
 ) -> tuple[float, float]:
-    """Return the interval of a value over n images from its values on resamples, NaN without interval.
+    """Return the interval of a value over n images from its values on resamples; NaN if there is none.
 
-    Percentiles, but for fewer than `IMAGES_FOR_PERCENTILES` images the value and Student's t
-    (`manyhot.core.jackknife.resampled_interval`).
+    The ends are percentiles. For fewer than `IMAGES_FOR_PERCENTILES` images, Student's t is used around the
+    value (`manyhot.core.jackknife.resampled_interval`).
 
     Parameters
     ----------
@@ -135,7 +136,7 @@ def sampled_interval(
 def sampled_intervals(
     values: Floats, samples: AnyFloats, n: Ints, *, scale: Scale = "plain"
 ) -> tuple[Floats, Floats]:
-    """Return the intervals of several values, shape (K,), as `sampled_interval` returns that of each.
+    """Return the intervals of several values, shape (K,); see `sampled_interval`.
 
     Parameters
     ----------
@@ -153,7 +154,7 @@ def sampled_intervals(
 
 
 def changes_without(ratio: Ratio, inside: Bools | None = None) -> Floats:
-    """Return by how much a ratio changes if each scored image is left out, shape (m,).
+    """Return the change of a ratio if each scored image is left out, shape (m,).
 
     Parameters
     ----------
@@ -163,8 +164,8 @@ def changes_without(ratio: Ratio, inside: Bools | None = None) -> Floats:
 
     Notes
     -----
-    An image that is alone in its stratum takes the stratum out of the mean. If it is the only image that
-    counts, its change is NaN.
+    Leaving out the only image of a stratum removes the stratum from the mean. If an image is the only one
+    that counts, its change is NaN.
     """
     scored = ratio.scored if inside is None else ratio.scored & inside
     stratum = np.zeros(len(scored), np.intp) if ratio.stratum is None else ratio.stratum
@@ -221,21 +222,21 @@ def _value_and_changes(
 
 
 def with_few_apart(pairs: PairTable, only: Ints, n: int) -> PairTable:
-    """Return pairs of shares of the same images, with another interval and p if few images tell them apart.
+    """Return pairs of shares with another interval and p-value if models differ on few images.
 
     Parameters
     ----------
     pairs : PairTable
     only : ndarray of int, shape (M, M)
-        On how many images only the first of two models is right, as `only_right` returns it.
+        Number of images on which only the first of two models is right; see `only_right`.
     n : int
         Number of images.
 
     Notes
     -----
-    If fewer than `FEWEST_CASES` images tell two models apart, or there are fewer than
-    `IMAGES_FOR_PERCENTILES` images, both are Wald's after one image is added to both counts. The interval of
-    models that are right on the same images then has a width, too.
+    If two models differ on fewer than `FEWEST_CASES` images, or if there are fewer than
+    `IMAGES_FOR_PERCENTILES` images, Wald's interval and p-value are computed after adding one image to both
+    counts. The interval then has a positive width even if both models are right on the same images.
 
     References
     ----------
@@ -247,7 +248,7 @@ def with_few_apart(pairs: PairTable, only: Ints, n: int) -> PairTable:
 
 
 def with_none_apart(pairs: PairTable, n: Ints) -> PairTable:
-    """Return pairs of values between 0 and 1, with an interval around 0 where no image tells models apart.
+    """Return pairs of values between 0 and 1, with an interval around 0 if models differ on no image.
 
     Parameters
     ----------
@@ -257,8 +258,9 @@ def with_none_apart(pairs: PairTable, n: Ints) -> PairTable:
 
     Notes
     -----
-    Without it, few images on which two models happen to agree would exclude any difference. It is that of
-    shares, see `with_few_apart`: as if one image had the largest difference, and one the opposite of it.
+    Without this interval, a few images on which two models happen to agree would exclude any difference. It
+    is the interval of shares (see `with_few_apart`) after adding an image with the largest difference and an
+    image with the opposite difference.
     """
     none = (pairs.lo == pairs.hi) & (pairs.difference == 0)
     zeros = np.zeros(len(none), np.intp)

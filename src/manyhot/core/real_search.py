@@ -35,7 +35,7 @@ _TABLE = 2**18
 
 @dataclass(frozen=True)
 class Proposing:
-    """The proposals of M models at L thresholds each, in descending order, as bits.
+    """The proposals of M models, each at L descending thresholds, as bits.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Proposing:
     n_labels : int
         Number of known labels of all images.
     n_given : int
-        Number of known labels that are original labels, which need no model.
+        Number of known labels that are original labels. They need no model.
     """
 
     bits: Bits
@@ -88,7 +88,7 @@ class Proposing:
 
 @dataclass(frozen=True)
 class UnionCounts:
-    """Recall, number of valid questions, and number of questions, each of shape (N,)."""
+    """Recall, number of valid questions and number of questions, each of shape (N,)."""
 
     recall: Floats
     valid: npt.NDArray[np.int64]
@@ -110,9 +110,9 @@ class ModelChoice:
     recall, precision : float
         Recall and precision on the searched images.
     how : str
-        The choices that were searched. ``all``: every set of models with every threshold of each model.
-        ``sets``: every set of models with the same level of thresholds for all, then changes of one model at
-        a time. ``steps``: only changes of one model at a time.
+        The choices that were searched. ``all``: every set of models with all thresholds of each model.
+        ``sets``: every set of models with the same threshold level for all models, then changes of one model
+        at a time. ``steps``: only changes of one model at a time.
     """
 
     codes: Codes
@@ -121,7 +121,7 @@ class ModelChoice:
     how: str
 
     def better_than(self, other: ModelChoice | None) -> bool:
-        """Whether the precision is higher, or is equal with fewer models."""
+        """Whether the precision is higher, or equal with fewer models."""
         if other is None:
             return True
         mine, theirs = ((c.precision, -int((c.codes > 0).sum())) for c in (self, other))
@@ -131,9 +131,8 @@ class ModelChoice:
 def search(p: Proposing, recall: float, *, budget: int = BUDGET) -> ModelChoice | None:
     """Find the models and thresholds with the highest precision at a recall of at least `recall`.
 
-    Among equally good choices, the one with the fewest models is returned. Further ties are broken in favour
-    of the first choice. The result is None if all models together do not reach the recall at their lowest
-    thresholds.
+    Among equally good choices, the choice with the fewest models is returned. Remaining ties go to the first
+    choice. The result is None if all models together do not reach the recall at their lowest thresholds.
 
     Parameters
     ----------

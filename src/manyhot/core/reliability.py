@@ -29,7 +29,7 @@ many images in 41 to 51 % of data sets (``docs/explanation/intervals.md``)."""
 def bin_of(p: Floats, bins: int) -> npt.NDArray[np.intp]:
     """Return the bin of equal width of each probability, compared in float32 as in torchmetrics.
 
-    A stored float32 of 0.9 is 0.89999998 in float64, which would be below the lower end of its bin.
+    In float64, a stored float32 of 0.9 is 0.89999998, which is below the lower end of its bin.
     """
     return np.searchsorted(inner_edges(bins), p.astype(np.float32), side="right")
 
@@ -48,7 +48,7 @@ class Bins:
     weight : ndarray of float64
         The weight of the images.
     confidence, right : ndarray of float64
-        The weighted sums of confidence and of being right.
+        The weighted sums of confidence and of correctness.
     """
 
     weight: Floats
@@ -81,8 +81,8 @@ class Bins:
     def debiased_gap(self) -> float:
         """Return the root mean squared gap, corrected for sampling bias; at least 0.
 
-        If n images are right with probability a, the accuracy has a variance of a (1 - a) / n. With a as the
-        observed accuracy, a (1 - a) / (n - 1) is an unbiased estimate. For a bin with one image, there is no
+        If n images are right with probability a, the accuracy has a variance of a (1 - a) / n. With the
+        observed accuracy as a, an unbiased estimate is a (1 - a) / (n - 1). A bin with one image has no
         estimate, and nothing is subtracted.
         """
         accuracy = self.right / np.where(self.weight > 0, self.weight, 1)
@@ -126,7 +126,7 @@ class Outcomes:
         return Bins.of(bin_of(self.confidence, bins), bins, w, w * self.confidence, w * self.right)
 
     def equal_mass(self, w: Floats, bins: int) -> Bins:
-        """Return bins of about equal weight. Equal confidences are put in the bin of their middle rank."""
+        """Return bins of about equal weight. Equal confidences are in the bin of their middle rank."""
         groups = self.ranked(w)
         middle = np.cumsum(groups.weight) - groups.weight / 2
         at = np.minimum((bins * middle / groups.weight.sum()).astype(np.intp), bins - 1)
@@ -140,7 +140,7 @@ class Outcomes:
         return Ranked(confidence[there], weight[there], right[there])
 
     def left_out(self, w: Floats, without: Callable[[Ranked], LeftOut]) -> Floats:
-        """Return a measure without each of the m images, under weights of 0 and 1; NaN without any other."""
+        """Return a measure without each of the m images, under weights of 0 and 1; NaN for a single image."""
         if w.sum() < 2:
             return np.full(len(w), np.nan)
         order, start, _ = self._groups
@@ -165,7 +165,7 @@ LeftOut = tuple[Floats, Floats]
 
 @dataclass(frozen=True)
 class Ranked:
-    """Groups of images of equal confidence, by descending confidence. Each array has shape (G,).
+    """Groups of images with equal confidence, by descending confidence. Each array has shape (G,).
 
     Attributes
     ----------
@@ -193,11 +193,11 @@ class Ranked:
         return float(self.right.sum() / self.weight.sum())
 
     def aurc(self) -> float:
-        """Return the mean, over images, of the risk with the image's confidence as the threshold."""
+        """Return the mean over images of the risk at the image's confidence as the threshold."""
         return float(np.sum(self.weight * self.risk) / self.weight.sum())
 
     def aurc_without(self) -> LeftOut:
-        """Return AURC without an image of each group: fewer images are ahead of the groups after it."""
+        """Return AURC without an image of each group. Later groups then have fewer images ahead."""
         weight, errors = np.cumsum(self.weight), np.cumsum(self.weight - self.right)
         area = self.weight * self.risk
         ahead = np.cumsum(area) - area
@@ -211,7 +211,7 @@ class Ranked:
         return without(0), without(1)
 
     def excess_aurc(self) -> float:
-        """Return AURC minus that of an ideal ranking, in which all errors have the lowest confidence."""
+        """Return AURC minus the AURC of an ideal ranking, in which all errors have the lowest confidence."""
         return float(self.aurc() - _ideal_aurc(self.accuracy))
 
     def excess_aurc_without(self) -> LeftOut:
@@ -228,7 +228,7 @@ class Ranked:
         return float(np.sum(taken * self.right) / limit)
 
     def accuracy_at_without(self, coverage: float) -> LeftOut:
-        """Return `accuracy_at` without an image of each group, whose place the next image takes."""
+        """Return `accuracy_at` without an image of each group. The next image takes its place."""
         after, right = np.cumsum(self.weight), np.cumsum(self.right)
         limit, before = coverage * (after[-1] - 1), after - self.weight
         among = np.interp([limit, limit + 1], np.append(0, after), np.append(0, right))
@@ -271,12 +271,12 @@ def _ideal_aurc(accuracy: float) -> float:
 
 
 def against_label(case: Case) -> Outcomes | None:
-    """Return the confidence and whether the top class is the original label; None without probabilities."""
+    """Return confidences, and whether the top class is the original label; None without probabilities."""
     return _outcomes(case, case.labels.labelled, case.is_label)
 
 
 def against_set(case: Case) -> Outcomes | None:
-    """Return the confidence and whether the top class is in the label set; None without probabilities."""
+    """Return confidences, and whether the top class is in the label set; None without probabilities."""
     return _outcomes(case, case.labels.scored, case.hit)
 
 

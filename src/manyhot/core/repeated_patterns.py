@@ -51,9 +51,9 @@ class FixedPattern:
     colour : ndarray of float, shape (3,)
         Median colour of its pixels.
     is_flat : bool
-        Whether it is mostly of one colour.
+        Whether the pattern consists mostly of a single colour.
     score : ndarray of float, shape (n,)
-        Share of its pixels on which each image agrees with it.
+        Share of the pattern's pixels on which each image agrees with the pattern.
     """
 
     where: Bools
@@ -63,16 +63,16 @@ class FixedPattern:
 
     @property
     def is_frame(self) -> bool:
-        """Whether it covers most of a ring of three pixels along the border."""
+        """Whether the pattern covers most of a ring of three pixels along the border."""
         ring = np.ones((THUMBNAIL_SIDE, THUMBNAIL_SIDE), bool)
         ring[3:-3, 3:-3] = False
         return bool(self.where[ring].mean() > 0.6)
 
     @property
     def boxes(self) -> Floats:
-        """The boxes around it, as fractions of width and height, shape (k, 4): four if it is a frame.
+        """The boxes around the pattern, as fractions of width and height, shape (k, 4); four for a frame.
 
-        They are a pixel of a thumbnail larger on each side, since a pixel is often covered in part.
+        Boxes are enlarged by one thumbnail pixel on each side, because pixels are often partly covered.
         """
         if self.is_frame:
             depths = range(1, THUMBNAIL_SIDE // 2)
@@ -92,7 +92,7 @@ def _ring_at(where: Bools, depth: int) -> float:
 def frame_boxes(across: float, down: float) -> Floats:
     """Return the boxes at the top, bottom, left and right of a frame, shape (4, 4).
 
-    `across` and `down` are its width as fractions of the width and the height of the image.
+    `across` and `down` are the width of the frame as fractions of the image's width and height.
     """
     return np.array(
         [
@@ -105,13 +105,13 @@ def frame_boxes(across: float, down: float) -> Floats:
 
 
 def find_fixed_pattern(thumbnails: Thumbnails, group: Ints, elsewhere: Ints) -> FixedPattern | None:
-    """Return the pattern at one place that images of a group share, or None if there is none.
+    """Return the pattern that images of a group share at the same location, or None if there is none.
 
     Parameters
     ----------
     thumbnails : ndarray of uint8, shape (n, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)
     group, elsewhere : ndarray of int
-        Rows of images of the group and of others; the first 400 of each are used.
+        Rows of images of the group and of other images. The first 400 of each are used.
     """
     group, elsewhere = group[:_MOST], elsewhere[:_MOST]
     own, other = thumbnails[group], thumbnails[elsewhere]
@@ -178,19 +178,19 @@ def _match(
 
 @dataclass(frozen=True, eq=False)
 class RepeatedPatch:
-    """A patch that recurs nearly identically at changing places.
+    """A patch that recurs nearly identically at varying locations.
 
     Attributes
     ----------
     distance : ndarray of float, shape (n,)
         Distance of the most similar patch of each image, in levels of 255.
     threshold : float
-        Distance up to which an image has the patch.
+        Maximum distance at which an image has the patch.
     excess : float
-        By how much the share of such images is larger in the group than elsewhere, on the images that the
-        patch was found on.
+        Share of images with the patch in the group minus the share elsewhere, on the images on which the
+        patch was found.
     image, top, left : int
-        Where the patch comes from.
+        The source image of the patch, and its position there.
     """
 
     distance: Floats
@@ -203,7 +203,7 @@ class RepeatedPatch:
 
 @dataclass(frozen=True, eq=False)
 class Patches:
-    """Compares the patches of thumbnails in the directions in which patches vary most."""
+    """Compares patches of thumbnails in the directions in which patches vary most."""
 
     thumbnails: Thumbnails
     mean: Floats32
@@ -211,7 +211,7 @@ class Patches:
 
     @classmethod
     def of(cls, thumbnails: Thumbnails, rng: np.random.Generator) -> Patches:
-        """Return patches of thumbnails, with directions from a sample of them."""
+        """Return patches of thumbnails, with directions from a sample of the thumbnails."""
         few = rng.permutation(len(thumbnails))[:100]
         sample = np.concatenate([_all(thumbnails[i])[::31] for i in few])
         mean = sample.mean(axis=0)
@@ -237,16 +237,16 @@ class Patches:
 def find_repeated_patch(
     patches: Patches, group: Ints, elsewhere: Ints, rng: np.random.Generator
 ) -> RepeatedPatch | None:
-    """Return the patch that recurs in the images of a group and not elsewhere, or None if there is none.
+    """Return the patch that recurs only in the images of a group, or None if there is none.
 
     Parameters
     ----------
     patches : Patches
     group, elsewhere : ndarray of int
-        Rows of images of the group and of others.
+        Rows of images of the group and of other images.
     rng : numpy.random.Generator
-        Draws the images on which patches are searched: 5 that patches are taken from, and up to 60 of the
-        group and 150 others that they are compared with.
+        Draws the images for the search: 5 images from which patches are taken, and up to 60 images of the
+        group and 150 other images with which they are compared.
     """
     group, elsewhere = rng.permutation(group), rng.permutation(elsewhere)
     queries, places = _queries(patches, group[:_SEEDS])

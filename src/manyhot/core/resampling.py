@@ -31,7 +31,7 @@ _CHUNK = 125
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Resamples of n images, shared by all models and slices.
+    """Resamples of n images. All models and slices share them.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Bootstrap:
         Returns
         -------
         ndarray of float32, shape (S, R, m)
-            NaN if no image of a resample counts.
+            NaN if no images of a resample count.
         """
         return _ratios(self.cells, self._counts, num, den, den_of)
 
@@ -118,8 +118,8 @@ class Bootstrap:
 
         Images are drawn from all images, and the metric is applied to the resample. Strata without drawn
         images are left out, as in `Ratio.value`. Resampling within strata would give the same interval for
-        large strata (with 50 images per class, the variance differs by 2 %), but no interval for a slice with
-        one image per class.
+        large strata: with 50 images per class, the variance differs by 2 %. For a slice with one image per
+        class, it would give no interval.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class Bootstrap:
             Shared by the m numerators.
         stratum : ndarray of int, shape (n,)
         slices : collection of int, optional
-            The slices to resample; by default all. The values of others are NaN.
+            The slices to resample. By default, all. Values of other slices are NaN.
 
         Returns
         -------
@@ -239,7 +239,7 @@ def draw_counts(n: int, resamples: int, rng: np.random.Generator) -> npt.NDArray
 def percentile_interval(
     samples: AnyFloats,
 ) -> tuple[Floats, Floats]:
-    """Return the ends of the percentile interval over the last axis, ignoring NaN samples.
+    """Return the ends of the percentile interval over the last axis. NaN samples are ignored.
 
     Quantiles are interpolated linearly, as by default in ``numpy.quantile``.
 
@@ -262,8 +262,8 @@ def centred_interval(samples: AnyFloats, value: float) -> tuple[float, float]:
     """Return the ends of the percentile interval, shifted from the samples' median to the value.
 
     A calibration error is a sum of absolute deviations, which resampling increases. Its samples are biased
-    upwards, and often all of them are above the value. Their spread is still a valid estimate of the
-    variation over images. If all samples are within [0, 1], the ends are, too.
+    upwards, and often all samples are above the value. Their spread is still a valid estimate of the
+    variation over images. If all samples are within [0, 1], so are the ends.
 
     Parameters
     ----------
@@ -293,7 +293,7 @@ def _quantiles(samples: AnyFloats, tails: Floats) -> Floats:
 
 
 def student_interval(values: npt.ArrayLike) -> tuple[float, float, float]:
-    """Return the mean of values with Student's interval, whose ends are NaN if all values are equal."""
+    """Return the mean of values and its Student's t interval; the ends are NaN if all values are equal."""
     values = np.asarray(values, np.float64)
     n, mean = len(values), float(values.mean())
     error = float(values.std(ddof=1)) / np.sqrt(n) if n > 1 else 0.0
@@ -341,7 +341,7 @@ def _nan_quantiles(samples: AnyFloats, tails: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Cells:
-    """Disjoint cells of images that are in exactly the same slices.
+    """Disjoint cells of images. The images of a cell are in the same slices.
 
     Attributes
     ----------
@@ -374,7 +374,7 @@ class Cells:
         return cls(cell, np.argsort(cell, kind="stable"), edges, member, _pack(masks))
 
     def count(self, flags: Bools) -> npt.NDArray[np.int64]:
-        """Return the number of n flags that are set within each slice, shape (S,)."""
+        """Return the number of set flags within each slice, shape (S,)."""
         # Models share the same array of denominators, so the last few counts are cached.
         for counted, cached in self._counted:
             if counted is flags:
@@ -389,7 +389,7 @@ class Cells:
         return deque(maxlen=8)
 
     def value(self, ratio: Ratio) -> Floats:
-        """Return ``ratio.value`` of each slice, shape (S,); NaN if no image counts."""
+        """Return ``ratio.value`` of each slice, shape (S,); NaN if no images count."""
         num, den = self.sums(ratio, ratio.num), self.sums(ratio, ratio.den)
         filled = den > 0
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -397,7 +397,7 @@ class Cells:
         return values
 
     def sums(self, ratio: Ratio, values: npt.NDArray[Any], n_strata: int = 1) -> Floats:
-        """Return the sums of values by stratum and slice, shape (G, S); G is at least `n_strata`."""
+        """Return the sums of values by stratum and slice, shape (G, S). G is at least `n_strata`."""
         if ratio.stratum is None and values.dtype == bool:
             return self.count(values)[None].astype(np.float64)
         if ratio.stratum is None:

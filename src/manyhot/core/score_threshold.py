@@ -24,15 +24,15 @@ LINKS = ("auto", "sigmoid", "softmax", "identity")
 
 
 def link_of(case: Case, link: str = "auto") -> str:
-    """Return which of `LINKS` turns the scores of a case into probabilities; empty if this is unknown.
+    """Return the link that converts the scores of a case into probabilities; empty if it is unknown.
 
     Parameters
     ----------
     case : Case
     link : str
-        One of `LINKS`. It applies to logits, because other scores leave no choice. With ``auto``, logits have
-        a softmax if images have an original label or raters chose one class per image, and sigmoids if there
-        are only label sets.
+        One of `LINKS`. It applies only to logits, because the link of other scores is fixed. With ``auto``,
+        the softmax is used if images have an original label or if raters chose one class per image. Sigmoids
+        are used if there are only label sets.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def link_of(case: Case, link: str = "auto") -> str:
 
 
 def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats | None:
-    """Return the score from which a class is predicted, in the precision of the scores.
+    """Return the minimum score of a predicted class, in the precision of the scores.
 
     Parameters
     ----------
@@ -63,16 +63,17 @@ def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats |
     Returns
     -------
     ndarray of float, shape () or (n,), or None
-        One number, or with a softmax one per image. None if it is unknown how scores become probabilities.
+        One number, or one number per image with a softmax. None if it is unknown how to convert scores into
+        probabilities.
 
     Raises
     ------
     InputError
-        If the threshold is not a number or not a probability, or as in `link_of`.
+        If the threshold is not a number or not a probability. See also `link_of`.
 
     Notes
     -----
-    The threshold is rounded as the scores are, so that a stored 0.7 reaches a threshold of 0.7.
+    The threshold is rounded like the scores, so that a stored 0.7 reaches a threshold of 0.7.
     """
     _check(threshold, is_probability=link != "identity")
     found, dtype = link_of(case, link), scores_of(case).dtype if case.scores is not None else None
@@ -88,7 +89,7 @@ def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats |
 
 
 def least_of(least: AnyFloats, images: Ints | slice) -> AnyFloats:
-    """Return the minimum score for each image, or the single one for all images."""
+    """Return the minimum score for each image, or a single minimum for all images."""
     return least[images] if least.ndim else least
 
 
@@ -100,5 +101,5 @@ def _check(threshold: float, *, is_probability: bool) -> None:
     raise InputError(
         "The threshold is not a probability." if is_number else "The threshold is not a number.",
         got=threshold if is_number else repr(threshold),
-        allowed="a probability, 0 to 1, also for logits; with link='identity' a score as it is stored",
+        allowed="a probability, 0 to 1, also for logits; with link='identity', a score as it is stored",
     )

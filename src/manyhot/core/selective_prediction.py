@@ -68,12 +68,13 @@ def eaurc_set(case: Case) -> Estimate:
     original_only=True,
 )
 def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
-    """Top-1 accuracy on the most confident images, which are a fixed share of all images (the coverage).
+    """Top-1 accuracy on the most confident images. Their share of all images (the coverage) is fixed.
 
     Parameters
     ----------
     coverage : float
-        Share of images, above 0 and at most 1. Images of equal confidence at the boundary count fractionally.
+        Share of images, above 0 and at most 1. Images with equal confidence at the boundary count
+        fractionally.
     """
     return _accuracy_at(case, against_label, coverage)
 
@@ -86,7 +87,7 @@ def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
     needs="confidence",
 )
 def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
-    """Accuracy against label sets on the most confident images, which are a fixed share of all images.
+    """Accuracy against label sets on the most confident images. Their share of all images is fixed.
 
     Parameters
     ----------
@@ -102,7 +103,7 @@ def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
 def error_auroc(case: Case) -> Estimate:
     """AUROC of error detection: probability that a right prediction has higher confidence than a wrong one.
 
-    It is undefined (NaN) if all predictions are right, or all are wrong.
+    The value is undefined (NaN) if all predictions are right, or if all are wrong.
 
     References
     ----------

@@ -45,21 +45,22 @@ def find_set_issues(
     Parameters
     ----------
     ensemble : Ensemble
-        Predictions on images that the models were not trained on, and the label sets under test, as
+        Predictions on images on which the models were not trained, and the label sets to check, as
         `label_sets`. Original labels are ignored.
     answers : LabelSets, optional
-        Raters' answers about classes of the same images, which are evidence like that of models.
+        Raters' answers about classes of the same images. They are evidence, like the models' predictions.
     doubtful, missing : float
-        Minimum score of each kind; issues that raters confirm to this degree are listed, too. Errors that
-        confident learning suspects are listed whatever their score, unless raters contradict.
+        Minimum score of each kind of issue. Issues with this much evidence from raters are also listed.
+        Errors that confident learning suspects are listed regardless of their score, unless raters contradict
+        them.
     name : callable
         Returns the name of the image in a row, for messages.
 
     Returns
     -------
     IssueLists
-        In `doubtful`, `class_id` is the class of the label set. `confident` is the class where confident
-        learning suspects it. `n` is the number of images whose label sets count and that have predictions.
+        In `doubtful`, `class_id` is the class of the label set. `confident` is this class if confident
+        learning suspects it. `n` is the number of counted images with predictions.
 
     Raises
     ------
@@ -69,9 +70,9 @@ def find_set_issues(
 
     Notes
     -----
-    With the mean probability q of a class over models, the evidence of models is 1 - q against a class of the
-    label set, and q for another class. This is 1 minus cleanlab's score of the class by self-confidence.
-    Classes that nobody was asked about are not in the set; unclear classes are not checked.
+    Let q be the mean probability of a class over models. The evidence from models is 1 - q against a class of
+    the label set, and q for another class. This is 1 minus cleanlab's self-confidence score of the class.
+    Classes that no rater was asked about are not in the set. Unclear classes are not checked.
     `manyhot.core.rater_weights` describes how raters and models are combined.
 
     References
@@ -102,8 +103,8 @@ def find_set_issues(
 def set_thresholds(ensemble: Ensemble) -> Floats:
     """Return the thresholds of confident learning for no and yes of each class, shape (2, C).
 
-    They are the mean of 1 - q over images without the class, and that of q over images with it; inf if there
-    is no such image.
+    The thresholds are the mean of 1 - q over images without the class, and the mean of q over images with the
+    class; inf if there are no such images.
     """
     sets = ensemble.label_sets
     assert sets is not None
@@ -120,7 +121,7 @@ def set_thresholds(ensemble: Ensemble) -> Floats:
 
 
 def suspected_cells(q: Floats, in_set: Bools, limits: Floats) -> Bools:
-    """Return which classes of a block cleanlab's confident learning suspects, each a question of yes or no.
+    """Return the classes of a block that cleanlab's confident learning suspects, each as a binary question.
 
     Parameters
     ----------
@@ -156,8 +157,8 @@ def image_quality(quality: Floats, alpha: float = 0.8) -> Floats:
 
     Notes
     -----
-    The exponential moving average of the scores in descending order, as in cleanlab, so that the worst class
-    weighs most.
+    This is the exponential moving average of the scores in descending order, as in cleanlab. The class with
+    the lowest score has the largest weight.
 
     References
     ----------

@@ -52,8 +52,9 @@ def subset_accuracy(
     threshold : float
         Minimum probability of a predicted class.
     link : {"auto", "sigmoid", "softmax", "identity"}
-        How logits become probabilities: ``auto`` is the softmax if images have an original label, and
-        sigmoids if they have only label sets. With ``identity``, `threshold` is on the scores as stored.
+        How logits are converted into probabilities. ``auto`` uses the softmax if images have an original
+        label, and sigmoids if they have only label sets. With ``identity``, `threshold` refers to the stored
+        scores.
     masked : bool
         Ignore unclear cells and cells that no rater was asked about.
 
@@ -91,7 +92,7 @@ def jaccard(
     threshold, link, masked
         As in `subset_accuracy`.
     zero_division : {0, 1}
-        The value of an image on which both sets are empty. By default, they are equal, as in
+        The value of an image on which both sets are empty. By default, empty sets are equal, as in
         `subset_accuracy`.
 
     References
@@ -100,13 +101,13 @@ def jaccard(
 
     Notes
     -----
-    Deviation: `zero_division` is 1 by default, and 0, with a warning, in scikit-learn, where a model that is
-    right on all images has a value below 1 if some have no valid class. To skip these images would skip
-    others for each model.
+    Deviation: `zero_division` is 1 by default. In scikit-learn, it is 0 with a warning, so a model that is
+    right on all images has a value below 1 if some images have no valid class. If images with two empty sets
+    were skipped, each model would skip other images.
     """
     if zero_division not in (0, 1):
         raise InputError(
-            "The value of two empty sets is 0 or 1.",
+            "The value of two empty sets must be 0 or 1.",
             where="`zero_division`",
             got=zero_division,
             allowed="0, 1",
@@ -171,7 +172,7 @@ def f1_micro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: 
 
     Notes
     -----
-    Deviation: NaN if nothing is predicted and nothing is positive, whereas scikit-learn returns
+    Deviation: the value is NaN if there are no predicted and no positive cells. scikit-learn returns
     `zero_division`.
     """
     counts = _counts(case, threshold, link, masked=masked)
@@ -210,7 +211,7 @@ def f1_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: 
     Deviation: a class that is neither positive nor predicted on any image with positive weight does not
     count, as in scikit-learn with ``zero_division=np.nan``. By default, scikit-learn counts it as 0.
 
-    All predicted cells are stored, with 4 bytes per cell for up to 65,536 images and classes.
+    All predicted cells are stored with 4 bytes per cell, for up to 65,536 images and classes.
     """
     least = _least(case, threshold, link, masked=masked)
     if least is None:

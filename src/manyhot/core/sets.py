@@ -36,7 +36,7 @@ _NO_CLASS = -2
 class LabelSets:
     """Label sets of n images over C classes.
 
-    The label set of an image is its classes with state `YES`.
+    The label set of an image consists of its classes with the state `YES`.
 
     Parameters
     ----------
@@ -51,18 +51,18 @@ class LabelSets:
     label : ndarray of int32, shape (n,)
         The original single label; `NO_LABEL` if there is none.
     usable : ndarray of bool, shape (n,)
-        Whether metrics count the image. False if it is left out.
+        Whether metrics count the image. If false, the image is skipped.
     asked_known : bool
         Whether all classes asked about are recorded, including those with state no. False for sources such as
         ReaL's ``real.json``, which contain only the valid classes.
     p : ndarray of float32, shape (m,), optional
         Probability that each class is in the image; NaN if unknown.
     exclusive : bool
-        Whether raters chose one class per image, so that `p` adds up to 1: the shares of their votes, or an
-        estimate from them.
+        Whether raters chose one class per image, so that `p` adds up to 1. The values are shares of the votes
+        or estimates from them.
     complete : bool
-        Whether the state of each class that is not listed is `NO`, and no class is unclear: the label sets of
-        a full matrix of 0 and 1, whose zeros are not stored. `asked_known` is then true, too.
+        Whether each class that is not listed has the state `NO`, and no class is unclear. These are the label
+        sets of a full matrix of 0 and 1, without its zeros. `asked_known` is then also true.
     n_votes : ndarray of float32, shape (m,), optional
         Number of answers about each class; NaN if unknown.
     """
@@ -97,7 +97,7 @@ class LabelSets:
         classes = np.concatenate([np.empty(0, np.int32), *lists])
         if classes.size and not (classes.min() >= 0 and classes.max() < n_classes):
             raise InputError(
-                "A label set holds a class that does not exist.",
+                "A label set contains a class that does not exist.",
                 got=int(classes.min() if classes.min() < 0 else classes.max()),
                 allowed=f"0 to {n_classes - 1}",
             )
@@ -122,7 +122,7 @@ class LabelSets:
 
     @cached_property
     def divisor(self) -> Floats:
-        """The size of each label set, and 1 for empty ones, shape (n,)."""
+        """The size of each label set, and 1 for empty label sets, shape (n,)."""
         return np.maximum(self.size, 1).astype(np.float64)
 
     @cached_property
@@ -138,12 +138,12 @@ class LabelSets:
 
     @cached_property
     def scored(self) -> Bools:
-        """Whether each image is usable and has a label set that is not empty, shape (n,)."""
+        """Whether each image is usable and has a non-empty label set, shape (n,)."""
         return self.usable & (self.size > 0)
 
     @cached_property
     def comparable_label(self) -> npt.NDArray[np.int32]:
-        """The original label, shape (n,). If there is none, a number that differs from every prediction."""
+        """The original label, shape (n,); a number that differs from every prediction if there is none."""
         return np.where(self.label == NO_LABEL, _NO_CLASS, self.label).astype(np.int32)
 
     @cached_property
@@ -166,11 +166,11 @@ class LabelSets:
 
     @property
     def unlisted(self) -> int:
-        """What a class that is not listed counts as: `NO` if the source lists only the valid classes."""
+        """The state of classes that are not listed: `NO` if the source lists only valid classes."""
         return NOT_ASKED if self.asked_known and not self.complete else NO
 
     def leaves_out_cells(self, masked: bool) -> bool:
-        """Return whether a metric leaves out cells if it is `masked`; not if raters answered all of them."""
+        """Return whether a `masked` metric leaves out cells; false if raters answered all cells."""
         return masked and not self.complete
 
     def within_size(self, k: int) -> Bools:
@@ -203,8 +203,8 @@ class LabelSets:
     def hits(self, classes: Ints) -> Bools:
         """Return whether each of `classes` is in the label set of its image.
 
-        Most sets have one class. Comparing with the first class of each set, and then with the few others,
-        takes a tenth of the time of looking up each pair.
+        Most label sets have one class. A comparison with the first class of each set, and then with the few
+        others, takes a tenth of the time of a look-up of each pair.
 
         Parameters
         ----------
@@ -314,7 +314,7 @@ class LabelSets:
         )
 
     def with_states(self, state: npt.NDArray[np.uint8]) -> LabelSets:
-        """Return the label sets of the same images and classes with other states, shape (m,)."""
+        """Return label sets of the same images and classes with other states, shape (m,)."""
         changed = replace(self, state=state)
         changed.__dict__["rows"] = self.rows  # the same for all draws of states
         return changed
@@ -349,13 +349,13 @@ class Case:
     labels : LabelSets
         The label sets of n images.
     top : ndarray of int, shape (n, k)
-        Predicted classes, best first; shorter lists are padded with `NO_LABEL`. Column-major order is
+        Predicted classes, best first. Shorter lists are padded with `NO_LABEL`. Column-major order is
         fastest.
     scores : ndarray of float16 or float32, shape (n, C), optional
         Scores over all classes; None for predictions with ranks only.
     kind : str
-        The kind of `scores`: ``logit`` (the softmax gives probabilities), ``probability``, or anything else
-        for scores that only rank classes.
+        The kind of `scores`: ``logit`` (converted into probabilities by the softmax), ``probability``, or
+        anything else for scores that only rank classes.
     listed : ndarray of float, shape (n, k), optional
         The probability of each class in `top`, used if there are no dense scores.
     name : callable
@@ -403,7 +403,7 @@ class Case:
 
     @cached_property
     def independent(self) -> Case:
-        """The case with the sigmoids of logits as probabilities, which need not add up to 1."""
+        """The case with sigmoids of the logits as probabilities, which may not add up to 1."""
         from scipy.special import expit  # predicting, which needs cases, does without SciPy
 
         assert self.scores is not None  # for the type checker
@@ -412,7 +412,7 @@ class Case:
 
     @cached_property
     def confidence(self) -> Floats | None:
-        """The probability of the top class, shape (n,), 0 without predictions; None if unknown.
+        """The probability of the top class, shape (n,); 0 without predictions, and None if unknown.
 
         Raises
         ------
@@ -442,12 +442,12 @@ class Case:
         return np.asarray(p.astype(np.float64))
 
     def log_probability_of(self, image: Ints, classes: Ints) -> Floats:
-        """Return the logarithms of the probabilities of (image, class) cells, shape (m,), of dense scores.
+        """Return the log probabilities of (image, class) cells, shape (m,), from dense scores.
 
         Raises
         ------
         InputError
-            If the probabilities of an image do not add up to 1, or a logit of a cell is minus infinity.
+            If the probabilities of an image do not add up to 1, or if a logit of a cell is minus infinity.
         """
         assert self.scores is not None  # for the type checker
         scores = self.scores[image, classes]
@@ -487,7 +487,7 @@ class Case:
         return None if filled.all() else np.count_nonzero(filled, axis=1)
 
     def reaching(self, k: int, scored: Bools) -> Bools:
-        """Return the scored images with at least k predicted classes, or `scored` itself if all have them."""
+        """Return the scored images with at least k predicted classes; `scored` itself if all have them."""
         if self.top.shape[1] < k:
             return np.zeros(len(scored), bool)
         return scored if self.length is None else scored & (self.length >= k)
@@ -527,7 +527,7 @@ def top_k(scores: AnyFloats, k: int, *, block: int = 1024) -> npt.NDArray[np.int
     k : int
         Number of classes, C at most.
     block : int
-        Rows per block, which bounds the additional memory.
+        Number of rows per block, which limits the additional memory.
     """
     n, n_classes = scores.shape
     k = min(k, n_classes)

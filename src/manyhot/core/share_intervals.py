@@ -16,7 +16,7 @@ from manyhot.core.resampling import LEVEL
 def wilson_interval(k: npt.ArrayLike, n: npt.ArrayLike, effect: npt.ArrayLike = 1.0) -> tuple[Floats, Floats]:
     """Return Wilson's score interval of a proportion k / n; NaN if n is 0.
 
-    Both counts are divided by the design effect, the variance relative to that of n independent cases.
+    Both counts are divided by the design effect: the variance relative to n independent cases.
 
     References
     ----------
@@ -36,17 +36,17 @@ def wilson_interval(k: npt.ArrayLike, n: npt.ArrayLike, effect: npt.ArrayLike = 
 
 
 def proportion_interval(k: npt.ArrayLike, n: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Return the interval of a share of n independent cases: Wilson's, modified near 0 and 1; NaN if n is 0.
+    """Return Wilson's interval of a share of n independent cases, modified near 0 and 1; NaN if n is 0.
 
-    Wilson's interval is too short if all cases but one to three are equal: with n = 50, it contains a share
-    of 0.99 in 91 % of the data sets. For k of at most 3, the lower end is therefore not above the limit of a
-    Poisson mean divided by n, half the 5 % quantile of chi-squared with 2 k degrees of freedom. The upper end
-    for n - k of at most 3 mirrors it.
+    Wilson's interval is too short if all but one to three cases are equal: with n = 50, it contains a share
+    of 0.99 in 91 % of the data sets. For k up to 3, the lower end is therefore at most the limit of a Poisson
+    mean divided by n. This limit is half the 5 % quantile of chi-squared with 2 k degrees of freedom. For n -
+    k up to 3, the upper end is modified in the same way.
 
     References
     ----------
-    Brown, Cai and DasGupta 2001, doi 10.1214/ss/1009213286, section 4.1.1, who modify k of at most 2 for n of
-    at most 50, and of at most 3 above.
+    Brown, Cai and DasGupta 2001, doi 10.1214/ss/1009213286, section 4.1.1. The authors modify the interval
+    for k up to 2 if n is at most 50, and for k up to 3 otherwise.
     """
     k, n = np.asarray(k, np.float64), np.asarray(n, np.float64)
     low, high = wilson_interval(k, n)
@@ -69,7 +69,7 @@ def difference_interval(
     x, y : array-like, shape (3, …)
         The value and the lower and upper end of the interval; NaN if undefined.
     correlation : float
-        Correlation of both values, which is 0 if they are of different images.
+        Correlation of the two values. It is 0 if they are computed on different images.
 
     References
     ----------
@@ -88,7 +88,7 @@ def difference_interval(
 def difference_of_shares(
     hits: npt.NDArray[np.int64], images: npt.NDArray[np.int64]
 ) -> tuple[Floats, Floats, Floats]:
-    """Return the share of the first row minus that of the second, with its interval; NaN without images.
+    """Return the first row's share minus the second row's share, with its interval; NaN without images.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ Total = Callable[[npt.NDArray[Any]], Floats]
 
 
 def totals(group: Ints, n: int) -> Total:
-    """Return a function that adds values of images up by group, from 0 to n - 1."""
+    """Return a function that sums values of images by group, from 0 to n - 1."""
     return lambda values: np.bincount(group, values, n).astype(np.float64)
 
 
@@ -114,15 +114,15 @@ def clustered_interval(num: npt.ArrayLike, den: npt.ArrayLike, total: Total) -> 
     Parameters
     ----------
     num, den : array-like, shape (n, …)
-        For each image, the number of cases that count and of all cases.
+        For each image, the number of cases in the numerator and the number of all cases.
     total : callable
-        Adds an array of the same shape up over the images, for example ``lambda x: x.sum(axis=0)``.
+        Sums an array of the same shape over the images, for example ``lambda x: x.sum(axis=0)``.
 
     Notes
     -----
-    The interval is Wilson's with counts divided by the design effect: the variance over images relative to
-    that of independent cases, at least 1, times (t / z)² for Student's t with n - 1 degrees of freedom for n
-    images. If all cases are equal, the variance is 0, and the cases of an image are taken to be equal.
+    This is Wilson's interval with counts divided by the design effect: the variance over images relative to
+    independent cases, at least 1, times (t / z)² for Student's t with n - 1 degrees of freedom for n images.
+    If all cases are equal, the variance is 0, and the cases of an image are treated as a single case.
 
     References
     ----------

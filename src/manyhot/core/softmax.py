@@ -26,8 +26,8 @@ def log_totals(scores: AnyFloats, shift: AnyFloats, name: Name) -> Floats:
     scores : ndarray of float16 or float32, shape (n, C)
         Logits; minus infinity is a probability of 0.
     shift : ndarray of float, shape (n,)
-        Number that is subtracted from each row, usually its highest logit. If exponentials of a row overflow,
-        the highest logit of the row is used instead.
+        Number to subtract from each row, usually its highest logit. If exponentials of a row overflow, the
+        highest logit of the row is used instead.
     name : callable
         Returns the name of a row, for messages.
 
@@ -48,7 +48,7 @@ def log_totals(scores: AnyFloats, shift: AnyFloats, name: Name) -> Floats:
     bad = ~np.isfinite(totals)
     if bad.any():
         raise InputError(
-            "The logits have no softmax: a row holds NaN, infinity, or only minus infinity.",
+            "The softmax of the logits is undefined: a row contains NaN, infinity, or only minus infinity.",
             where=name(int(np.argmax(bad))),
             got=f"{np.count_nonzero(bad):,} of {len(bad):,} rows",
             allowed="finite logits; minus infinity for a class that is ruled out",
@@ -101,7 +101,7 @@ def check_sums(scores: AnyFloats, name: Name) -> None:
     Raises
     ------
     InputError
-        If they do not add up to 1, or if a number is not a probability.
+        If the probabilities do not add up to 1, or if a number is not a probability.
     """
     parts = (part.sum(axis=1, dtype=np.float64) for _, part in blocks(scores, "", None, name))
     sums = np.concatenate([np.empty(0), *parts])
@@ -165,8 +165,8 @@ def check_possible(logits: AnyFloats, image: Ints, classes: Ints, name: Name) ->
 def log_probability(stored: AnyFloats) -> Floats:
     """Return the logarithms of stored probabilities, with the same shape.
 
-    A stored 0 is a small number that was rounded to 0. It counts as the smallest number in half precision, or
-    as the smallest normal number in single precision.
+    A stored 0 is a small number that was rounded to 0. It is replaced by the smallest number in half
+    precision, or by the smallest normal number in single precision.
     """
     least = 2.0**-24 if stored.dtype == np.float16 else 2.0**-126
     return np.asarray(np.log(np.maximum(stored.astype(np.float64), least)))
@@ -175,7 +175,7 @@ def log_probability(stored: AnyFloats) -> Floats:
 def checked(probability: AnyFloats, name: Name) -> Floats:
     """Return one probability per row, shape (n,), clipped to 1.
 
-    They are rounded to float32, so that equal rows tie, whatever the order of summation.
+    Probabilities are rounded to float32, so that equal rows tie regardless of the order of summation.
 
     Raises
     ------
@@ -190,7 +190,7 @@ def checked(probability: AnyFloats, name: Name) -> Floats:
 
 
 def not_a_probability(value: float, where: str) -> InputError:
-    """Return the error for scores that are declared to yield probabilities but do not."""
+    """Return the error for scores that are declared to give probabilities but do not."""
     return InputError(
         "A probability is not between 0 and 1.",
         where=where,

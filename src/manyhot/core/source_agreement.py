@@ -25,7 +25,7 @@ SourceAnswers = npt.NDArray[np.int8]
 
 
 def source_shares(by_source: SourceAnswers) -> Floats:
-    """Return the share of the sources asked that say yes, shape (Q,); a maybe is half a yes, NaN if none."""
+    """Return the share of yes answers of sources, shape (Q,); a maybe is half a yes, NaN without answers."""
     asked = by_source != SILENT
     with np.errstate(invalid="ignore"):
         share: Floats = np.where(asked, by_source, 0).sum(1) / (YES * asked.sum(1))
@@ -33,14 +33,14 @@ def source_shares(by_source: SourceAnswers) -> Floats:
 
 
 def conflicting(by_source: SourceAnswers) -> Bools:
-    """Return whether one source says yes to a question and another one no, shape (Q,)."""
+    """Return whether one source answers yes to a question and another source no, shape (Q,)."""
     conflict: Bools = (by_source == YES).any(1) & (by_source == NO).any(1)
     return conflict
 
 
 @dataclass(frozen=True)
 class HeldOutMeasure:
-    """How well other sources predict the answers of a source.
+    """How well the other sources predict the answers of a source.
 
     Attributes
     ----------
@@ -49,9 +49,9 @@ class HeldOutMeasure:
     value, lo, hi : float
         The value and its 95 % interval over images; NaN if undefined.
     n, n_skipped : int
-        Number of questions that count, and number of the others that both sides were asked.
+        Number of counted questions, and number of skipped questions that both sides were asked.
     n_images : int
-        Number of images of the questions that count.
+        Number of images of the counted questions.
     """
 
     name: str
@@ -66,7 +66,7 @@ class HeldOutMeasure:
 def held_out_measures(
     by_source: SourceAnswers, image: Ints, source: int, others: Ints
 ) -> list[HeldOutMeasure]:
-    """Return `HELD_OUT_MEASURES` of the answers of a source, predicted by the majority of other sources.
+    """Return `HELD_OUT_MEASURES` for a source's answers, predicted by the majority of other sources.
 
     Parameters
     ----------
@@ -80,15 +80,16 @@ def held_out_measures(
 
     Notes
     -----
-    ``precision`` is the share of the predicted answers yes to which the source says yes; ``recall`` is the
-    share of the source's answers yes that are predicted, and ``specificity`` that of its answers no;
-    ``kappa`` is Cohen's.
-    Questions on which the others tie, or to which the source says maybe, do not count. A side that gives only
-    one of the answers cannot contradict: precision is undefined if the source does, recall and specificity if
-    the others do, and kappa in both cases.
+    ``precision`` is the share of predicted yes answers to which the source answers yes. ``recall`` is the
+    share of the source's yes answers that are predicted, and ``specificity`` the share of its no answers that
+    are predicted. ``kappa`` is Cohen's kappa. Questions on which the other sources tie, or to which the
+    source answers maybe, do not count. A side that gives only one of the two answers cannot contradict the
+    other side. If this is the source, precision is undefined. If it is the other sources, recall and
+    specificity are undefined. Kappa is undefined in both cases.
 
-    Intervals are over images: shares by the jackknife, or by Wilson's interval if no image has two questions
-    that count (`manyhot.core.ratio_intervals.ratio_interval`); kappa by the jackknife on Fisher's scale.
+    Intervals are over images. Shares have jackknife intervals, or Wilson's intervals if no image has two
+    counted questions (`manyhot.core.ratio_intervals.ratio_interval`). Kappa has a jackknife interval on
+    Fisher's scale.
     """
     share = source_shares(by_source[:, others])
     shared = (by_source[:, source] != SILENT) & ~np.isnan(share)

@@ -41,15 +41,16 @@ class Curve:
     Attributes
     ----------
     threshold : ndarray of float64
-        A class counts as valid if its probability is at least this.
+        A class counts as valid if its probability is at least this threshold.
     precision, recall : ndarray of float64
         NaN if undefined.
     precision_lo, precision_hi, recall_lo, recall_hi : ndarray of float64
         Ends of 95 % intervals over images, see `curve`.
     n_above, n_right : ndarray of int64
-        Number of golden questions at or above the threshold, and number of these whose truth is yes.
+        Number of golden questions at or above the threshold, and number of them whose truth is yes.
     n_yes, n_questions, n_images : int
-        Number of golden questions whose truth is yes, of all golden questions, and of their images.
+        Number of golden questions whose truth is yes, number of all golden questions, and number of their
+        images.
     """
 
     threshold: Floats
@@ -71,7 +72,7 @@ class Curve:
         return row if row < len(self.threshold) else None
 
     def for_precision(self, least: float) -> float:
-        """Return the lowest threshold with at least this precision, which has the highest recall.
+        """Return the lowest threshold with at least this precision, and so with the highest recall.
 
         Raises
         ------
@@ -86,12 +87,12 @@ class Curve:
         return float(self.threshold[good[0]])
 
     def for_recall(self, least: float) -> float:
-        """Return the highest threshold with at least this recall, which has the fewest valid classes.
+        """Return the highest threshold with at least this recall, and so with the fewest valid classes.
 
         Raises
         ------
         InputError
-            If no threshold has this recall, because there is no golden question whose truth is yes.
+            If no threshold has this recall, because no golden question has the truth yes.
         """
         check_share(least, "The recall is not a share.")
         with np.errstate(invalid="ignore"):
@@ -129,15 +130,15 @@ def curve(
     image : ndarray of int, shape (G,)
         The image of each question. Questions about the same image are correlated.
     intervals : bool
-        Whether to compute intervals; without them, the ends are NaN.
+        Whether to compute intervals. If false, the ends are NaN.
     thresholds : sequence of float
         Thresholds at which the curve is exact, even if there are more than `MAX_THRESHOLDS` distinct
         probabilities.
 
     Notes
     -----
-    Intervals are those of `manyhot.core.share_intervals.clustered_interval`. Percentiles of resampled images
-    contain a precision of few questions in 50 to 90 % of simulated data sets.
+    Intervals are computed by `manyhot.core.share_intervals.clustered_interval`. Percentile intervals over
+    resampled images contain a precision of few questions in only 50 to 90 % of simulated data sets.
     """
     threshold = _grid(p, thresholds)
     images, row = np.unique(image, return_inverse=True)
@@ -181,7 +182,7 @@ class CrossFitted:
     Attributes
     ----------
     precision, recall : tuple of float
-        The value and the ends of its interval; NaN if undefined.
+        The value, and the ends of its interval; NaN if undefined.
     n_images : int
     """
 
@@ -210,23 +211,24 @@ def cross_fit(
     goal, least
         ``Curve.for_precision(least)`` or ``Curve.for_recall(least)`` chooses the threshold.
     resamples : int
-        Number of resamples, of which at most 200 are used; 0 for no intervals.
+        Number of resamples, at most 200 of which are used. With 0, there are no intervals.
     rng : numpy.random.Generator
         Splits the images into folds, and draws the resamples.
     folds : int
-        Each part of the images is evaluated at a threshold chosen on the others.
+        Number of folds. Each fold is evaluated at a threshold chosen on the other folds.
 
     Notes
     -----
-    The threshold of a fold is among the probabilities of the other folds, or those next to them if there are
-    more than `MAX_THRESHOLDS` distinct ones. The intervals are those of `curve`, for the variance of the
-    difference from the actual precision or recall of the chosen threshold. It follows from resamples of the
-    images of each fold, each with thresholds of its own, whose actual values are those of all golden
-    questions. So it includes that images of one fold decide the thresholds of the others.
+    The threshold of a fold is among the probabilities of the other folds or, with more than `MAX_THRESHOLDS`
+    distinct probabilities, next to them. Intervals are computed as in `curve`, but with the variance of the
+    difference from the actual precision or recall of the chosen threshold. This variance is estimated from
+    resamples of the images of each fold, each with its own thresholds. The actual values of these thresholds
+    are computed on all golden questions. The variance therefore accounts for the fact that images of one fold
+    determine the thresholds of the other folds.
 
     The precision or recall that is the goal has no interval if fewer than `FEWEST_ERRORS` errors are
-    expected, such as 2 of 40 questions above a threshold for a precision of 0.95: the thresholds that golden
-    questions then choose are too different.
+    expected, such as 2 errors among 40 questions above a threshold for a precision of 0.95. The thresholds
+    chosen from golden questions would then vary too much.
     """
     images, row = np.unique(image, return_inverse=True)
     n, threshold = len(images), _grid(p)
@@ -272,15 +274,15 @@ class _Questions:
     least: float
 
     def cross_fitted(self, weights: Floats32) -> tuple[Floats, Floats, npt.NDArray[np.intp]]:
-        """Return, under weights of images of shape (R, n), the counts at the thresholds of the other folds.
+        """Return the counts at the other folds' thresholds under weights of images, shape (R, n).
 
         Returns
         -------
         right : ndarray of float64, shape (R,)
         of : ndarray of float64, shape (2, R)
-            The number of questions above the thresholds, and of those whose truth is yes.
+            The number of questions above the thresholds, and the number of questions whose truth is yes.
         chosen : ndarray of int, shape (R,)
-            The place of the threshold chosen on all folds; -1 for none.
+            The position of the threshold chosen on all folds; -1 if there is none.
         """
         inside = [self.fold == k for k in range(self.folds)]
         above, right = (np.stack([weights[:, i] @ n[i] for i in inside]) for n in (self.above, self.right))
@@ -299,7 +301,7 @@ class _Questions:
         )
 
     def errors(self, weights: Floats32) -> Floats:
-        """Return by how much precision and recall differ from actual ones under weights, shape (2, R)."""
+        """Return how precision and recall under weights differ from the actual values, shape (2, R)."""
         right, of, chosen = self.cross_fitted(weights)
         total = np.stack([self.above.sum(axis=0), np.full(self.above.shape[1], self.yes.sum())])
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -27,7 +27,7 @@ class Uncertainty:
         Entropy of the mean probabilities, in nats. If classes are independent, it is the sum of the entropies
         of *yes* and *no* over the classes.
     mutual_information : ndarray of float32, shape (n,)
-        Part of the entropy that is disagreement among the members, in nats.
+        Part of the entropy that is due to disagreement among the members, in nats.
     by_class : ndarray of float32, shape (n, k) or (n, C), optional
         The mutual information of each class of the predictions, if classes are independent.
     """
@@ -45,7 +45,7 @@ class Uncertainty:
         return Uncertainty(self.entropy[rows], self.mutual_information[rows], by_class)
 
     def of_classes(self, top: Ints) -> Uncertainty:
-        """Return the values by class of the classes of a list, shape (n, k), instead of those of all."""
+        """Return the by-class values of only the classes in a list, shape (n, k)."""
         if self.by_class is None:
             return self
         return replace(self, by_class=np.take_along_axis(self.by_class, top, axis=1))
@@ -59,7 +59,7 @@ class Average:
     ----------
     mean : ndarray of float64, shape (n, C)
     mutual_information : ndarray of float64, shape (n, 1) or (n, C)
-        Between the class and the member, in nats; of each class if classes are independent.
+        Mutual information between class and member, in nats; for each class if classes are independent.
     """
 
     mean: Floats
@@ -99,7 +99,7 @@ class Average:
 
 
 def uncertainty_of(mean: AnyFloats, mutual_information: AnyFloats, *, multilabel: bool) -> Uncertainty:
-    """Return the uncertainty of images from the two arrays of an `Average`, of all or of some classes."""
+    """Return the uncertainty of images from the two arrays of an `Average`, for all or some classes."""
     information = mutual_information.astype(np.float32)
     entropy = _entropies(mean.astype(np.float64), multilabel).sum(axis=1).astype(np.float32)
     total = mutual_information.sum(axis=1, dtype=np.float64).astype(np.float32)
@@ -115,7 +115,7 @@ def member_probabilities(scores: AnyFloats, kind: str, *, multilabel: bool, name
     kind : str
         ``logit`` or ``probability``.
     multilabel : bool
-        Whether classes are independent, so that a logit gets a sigmoid instead of the softmax.
+        Whether classes are independent. Logits are then converted by sigmoids instead of the softmax.
     name : str
         The member, for messages.
 

@@ -27,7 +27,7 @@ from manyhot.tables import End, Images, Labels, Predictions, Results, read_thres
 
 @dataclass(frozen=True)
 class BenchmarkData:
-    """A benchmark data set, described by names in the catalogue.
+    """A benchmark data set. Its files are described by their names in the catalogue.
 
     Attributes
     ----------
@@ -35,16 +35,16 @@ class BenchmarkData:
     labels : tuple of str
         Entry and file of the label sets.
     predictions, rows : str
-        Entry of the predictions, and the file in this entry that lists the image of each row.
+        Entry of the predictions, and its file that lists the image of each row.
     beside : tuple of str
         Additional files that the reader of the labels needs.
     images : tuple of str, optional
-        Entry and files of the images table that defines slices. The first file is the table; the reader needs
-        the others.
+        Entry and files of the images table that defines slices. The first file is the table. The reader also
+        needs the other files.
     slices : tuple of str
         Slices in addition to the default ones.
     thresholds : tuple of float
-        Thresholds of the labels' probability, for the sensitivity analysis.
+        Thresholds of the probabilities of labels, for the sensitivity analysis.
     """
 
     name: str
@@ -78,7 +78,7 @@ class BenchmarkData:
         )
 
     def images_table(self, progress: DownloadProgress | None = None) -> Images:
-        """Return the images table that defines slices, with its files downloaded if need be."""
+        """Return the images table that defines slices. Missing files are downloaded."""
         entry, file, *beside = self.images
         return read_images(catalog.fetch(entry, only=[file, *beside], progress=progress)[file])
 
@@ -87,8 +87,9 @@ class BenchmarkData:
 class Benchmark:
     """Data sets that are evaluated together, further comparisons, and models that comparisons leave out.
 
-    `metrics` contains the metrics to compute by default. If it is empty, the default metrics are computed.
-    `whole` is the slice of the images whose error is 1 in error ratios; if it is empty, none are computed.
+    `metrics` contains the metrics of the benchmark. If it is empty, the default metrics are computed. Error
+    ratios divide the error on each slice by the error on the slice `whole`. If it is empty, no error ratios
+    are computed.
     """
 
     datasets: tuple[BenchmarkData, ...]
@@ -178,7 +179,7 @@ raters say about errors, by ReaL's votes and by the main object of Tsipras et al
 
 
 def benchmark_named(name: PathLike) -> Benchmark | None:
-    """Return the benchmark with this name, or None if there is none or the name is a path.
+    """Return the benchmark with this name; None if there is none, or if the name is a path.
 
     A name takes precedence over a folder of the same name. For the folder, pass ``./imagenet`` or
     ``Path("imagenet")``.
@@ -187,7 +188,7 @@ def benchmark_named(name: PathLike) -> Benchmark | None:
 
 
 def data_set(name: PathLike) -> BenchmarkData | None:
-    """Return a benchmark data set by its name, or None if there is none. See `benchmark_named`."""
+    """Return the benchmark data set with this name; None if there is none. See `benchmark_named`."""
     datasets = {d.name: d for benchmark in BENCHMARKS.values() for d in benchmark.datasets[::-1]}
     return datasets.get(str(name)) if _is_name(name) else None
 
@@ -198,7 +199,7 @@ def is_published_name(name: object) -> bool:
 
 
 def same_name_note(name: object) -> str:
-    """Return a note on a published name that a file or folder has, too; empty if there is none."""
+    """Return a note if a file or folder has the same name as a published data set; empty otherwise."""
     if not (isinstance(name, str) and is_published_name(name) and Path(name).exists()):
         return ""
     return f"{name} is the published data set; to read the file or folder of this name, pass ./{name}"
@@ -235,7 +236,7 @@ class Fetched:
 
     @cached_property
     def published(self) -> tuple[Predictions, ...]:
-        """Published models' predictions, best class first: 50 MB for 67 models and 50,000 images."""
+        """Published models' predictions, best class first. They use 50 MB for 67 models and 50,000 images."""
         return tuple(map(self.read, self.files))
 
     def read(self, path: Path) -> Predictions:
@@ -332,7 +333,7 @@ def _check_exists(source: PathLike) -> None:
     path = Path(source)
     if path.is_dir() and not (path / "results.parquet").exists() and (files := sorted(path.glob("*.csv"))):
         raise InputError(
-            "The folder holds no results.parquet.",
+            "The folder contains no results.parquet.",
             where=source,
             got=", ".join(f.name for f in files[:3]) + (", …" if files[3:] else ""),
             do=f"pass its files: {path}/*.csv",

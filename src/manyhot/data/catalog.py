@@ -52,10 +52,10 @@ class File(Pinned):
 class CatalogEntry:
     """Published data with a name, a licence and a citation.
 
-    `package` is what pip installs if the files are part of a Python package; it is empty for other files. If
-    `by_hand` is true, users download the files. manyhot downloads neither of these. If `elsewhere` is true,
-    the files are downloaded, but are not in the archive of published files with which the catalogue is
-    tested.
+    `package` is the name for ``pip install`` if a Python package contains the files, and empty otherwise. If
+    `by_hand` is true, users must download the files. In both cases, manyhot does not download them. If
+    `elsewhere` is true, manyhot downloads the files, but the archive of published files for tests of the
+    catalogue does not contain them.
     """
 
     name: str
@@ -130,9 +130,9 @@ def fetch(
 ) -> dict[str, Path]:
     """Return the verified files of an entry. Files that are not in the cache are downloaded.
 
-    A cached file is used if its sha256 is the published one. The hash is computed in each call, which takes
-    less than 0.1 s for the 137 MB of the largest entry. Files of a Python package are read from where it is
-    installed.
+    A cached file is used if its sha256 is the published one. Each call computes the hash, which takes less
+    than 0.1 s for the 137 MB of the largest entry. Files of a Python package are read from the installed
+    package.
 
     Parameters
     ----------
@@ -158,7 +158,8 @@ def fetch(
     UnknownNameError
         If there is no such entry or file.
     FetchError
-        If the network or the mirror does not provide a file, or if users must download it and have not.
+        If the network or the mirror does not provide a file, or if users must download the file themselves
+        and have not.
     ChecksumError
         If the bytes differ from the published ones.
     MissingExtraError

@@ -53,7 +53,7 @@ class Converted(Result):
     Attributes
     ----------
     left_out : tuple of str
-        Content of the source that the written files do not contain.
+        Content of the source that is missing from the written files.
     notes, written
         As in `Result`.
     """
@@ -61,7 +61,7 @@ class Converted(Result):
     left_out: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content that the written files do not contain."""
+        """Return the content that is missing from the written files."""
         return {"left_out": self.left_out}
 
     def lines(self) -> Iterator[str]:
@@ -92,7 +92,7 @@ def convert(
 ) -> Converted:
     """Convert any file that manyhot reads to Parquet or CSV, or to another tool's format.
 
-    A note lists the content that the new file does not contain.
+    A note lists the content that is missing from the new file.
 
     Parameters
     ----------
@@ -104,8 +104,8 @@ def convert(
         File with the image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
-        imagenet-a or imagenet-r. By default, that of the campaign in whose folder the source or the target
-        is.
+        imagenet-a or imagenet-r. By default, the class list of the campaign that contains the source or the
+        target.
     scores
         Kind of the scores, if the file does not declare it: logit, probability, cosine, or none (they only
         rank classes).
@@ -127,7 +127,7 @@ def convert(
     Raises
     ------
     InputError
-        If the format of the source is unknown, or the target has an unsupported suffix.
+        If the format of the source is unknown, or if the suffix of the target is not supported.
     """
     source, target = Path(source), Path(target)
     _check_target(target, to, long)

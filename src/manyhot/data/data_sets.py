@@ -83,7 +83,7 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One data set, and the models that predict it.
+    """A data set with the models to evaluate on it.
 
     Attributes
     ----------
@@ -96,10 +96,10 @@ class Source:
     models : callable
         Yields the predictions, one model at a time.
     n : int
-        Maximum number of models. It may be lower, because the names of the user's own models are known only
-        after reading.
+        Maximum number of models. The actual number may be lower, because the names of the user's own models
+        are only known once their files are read.
     inputs : dict of str to str
-        The sha256 of each file, by file name. The hashes for the user's own models are added when these are
+        The sha256 of each file, by file name. Hashes of the user's own models are added when their files are
         read.
     misfits : Misfits
         Files of the user's own models that are skipped.
@@ -170,7 +170,7 @@ def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
 
 
 def no_such_data(name: PathLike) -> InputError:
-    """Return the error for a name of no data set, campaign or file."""
+    """Return the error for a name that is not a data set, campaign or file."""
     published = list(dict.fromkeys([*BENCHMARKS, *(d.name for b in BENCHMARKS.values() for d in b.datasets)]))
     near = difflib.get_close_matches(str(name), published, n=1) or near_paths(Path(name))
     return InputError(
@@ -195,7 +195,7 @@ def original_alone(images: Images, classes: ClassList | None, first: Callable[[]
     Raises
     ------
     InputError
-        If the number of classes is unknown, and as in `manyhot.tables.arrays.single_labels`.
+        If the number of classes is unknown. See also `manyhot.tables.arrays.single_labels`.
     """
     if classes is not None:
         return single_labels(images, len(classes), classes.hash)
@@ -238,7 +238,7 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
     own = campaign.path("predictions")
     if not asked.predictions and own.is_dir() and not any(own.glob("*.parquet")):
         raise InputError(
-            "The campaign holds no predictions.",
+            "The campaign contains no predictions.",
             where=own,
             allowed="one table of predictions per model, as manyhot predict writes them",
             do=f"predict its images: manyhot predict IMAGES --model NAME --out {own}",
@@ -336,7 +336,7 @@ def own_models(
     asked: Asked,
     inputs: dict[str, str],
 ) -> tuple[_Reader, int, SkippedFiles]:
-    """Return a reader of the user's models that fit, the number of files, and what is skipped."""
+    """Return a reader of the user's models, the number of files, and the skipped files."""
     misfits = SkippedFiles(len(files))
     # Of files that are called alike, the folders tell the models apart, unless their metadata name them.
     default_names = dict(zip(map(str, files), distinct_names((f.stem, str(f)) for f in files), strict=True))
@@ -359,7 +359,7 @@ def own_models(
 
 
 def distinct_names(models: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the names of models with different names, those of equal names with their folders."""
+    """Return unique names of models. Models with equal names are named with their folders."""
     listed = list(models)
     names = [name for name, _ in listed]
     for depth in itertools.count(1):
@@ -374,12 +374,12 @@ def distinct_names(models: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def open_images(images: PathLike | Images | None, classes: ClassList | None) -> Images | None:
-    """Return an images table, which may be read or in a file."""
+    """Return an images table, which is read if it is in a file."""
     return images if isinstance(images, Images | None) else read_images(images_file(images), classes=classes)
 
 
 def labelled_like(images: Images | None, own: Images, match: str) -> Images:
-    """Return an images table with the original labels of the data set itself, if that has any."""
+    """Return an images table with the data set's own original labels, if it has any."""
     if images is None or own.label is None:
         return images or own
     images, _ = with_ids_like(images, own.image_id, other_name=own.name, match=match)
@@ -388,7 +388,7 @@ def labelled_like(images: Images | None, own: Images, match: str) -> Images:
 
 
 def open_class_list(classes: ClassNamesLike | None) -> ClassList | None:
-    """Return a class list, which may be read, in a file, built in, or a list of names."""
+    """Return a class list from a file, the name of a built-in list, a list of names, or a class list."""
     if isinstance(classes, ClassList | None):
         return classes
     if isinstance(classes, str | os.PathLike):

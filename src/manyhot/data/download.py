@@ -76,7 +76,7 @@ class Pinned:
     path : str
         The name of the file in its destination folder.
     url, sha256, size : str, str, int
-        The address of the published file, and the hash and size that it must have.
+        The address of the published file, and its expected hash and size.
     """
 
     path: str
@@ -93,13 +93,13 @@ class Pinned:
 def bring(
     files: Sequence[Pinned], folder: Path, *, mirror: str = "", progress: DownloadProgress | None = None
 ) -> None:
-    """Make sure that verified files are in the folder.
+    """Download missing files to the folder and verify all files.
 
     Parameters
     ----------
     files : sequence of Pinned
-        Files that the folder must contain. Files that already exist are hashed and left unchanged if their
-        bytes are right.
+        Files that the folder must contain. Existing files are hashed and remain unchanged if their bytes are
+        right.
     folder : Path
         Destination folder, created if needed. It may be read-only if no file is missing.
     mirror : str
@@ -149,7 +149,7 @@ class _Transfer:
         self._progress = progress
 
     def missing(self) -> list[Pinned]:
-        """Return the files that are not in the folder, or whose bytes there are not the published ones."""
+        """Return the files that are missing from the folder or differ from the published files."""
         with ThreadPoolExecutor(_THREADS) as pool:
             good = list(pool.map(lambda file: _verified(self.folder / file.path, file), self.files))
         for file, there in zip(self.files, good, strict=True):
@@ -187,7 +187,7 @@ class _Transfer:
 
     @contextlib.contextmanager
     def alive(self) -> Iterator[None]:
-        """Run the block only if the fetch has not stopped, and do not let the fetch stop during the block."""
+        """Run the block unless the fetch has stopped. The fetch cannot stop during the block."""
         with self._mutex:
             if self.stopped.is_set():
                 raise _StoppedError
@@ -218,7 +218,7 @@ class _Source(Protocol):
     """What to do if the bytes are wrong."""
 
     def open(self, file: Pinned, begin: int) -> AbstractContextManager[tuple[int, Iterator[bytes]]]:
-        """Yield the position at which the bytes begin (`begin` or 0), and the bytes."""
+        """Yield the position of the first byte (`begin` or 0), then the bytes."""
 
     def where(self, file: Pinned) -> str:
         """Return the location of a file, for messages."""
@@ -300,7 +300,7 @@ def _source(place: str) -> Iterator[_Source]:
             "The mirror is neither a folder nor a zip archive.",
             where=place,
             got="a file of another kind" if root.exists() else "nothing there",
-            allowed="a folder or zip archive in which the entry <host>/<path> holds https://<host>/<path>",
+            allowed="a folder or zip archive in which the entry <host>/<path> contains https://<host>/<path>",
             do="correct MANYHOT_MIRROR, or unset it to download",
         )
 
@@ -474,7 +474,7 @@ _PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
 class FailureError(Exception):
-    """A source did not provide the bytes. If `passing`, a retry after at least `pause` seconds may help."""
+    """A source did not provide the bytes. If it is `passing`, retry after at least `pause` seconds."""
 
     def __init__(self, reason: str, *, passing: bool = False, pause: float = 0.0) -> None:
         super().__init__(reason)
@@ -483,7 +483,7 @@ class FailureError(Exception):
 
 
 def respond(url: str, begin: int) -> HTTPResponse:
-    """Return the response to a request for bytes from `begin` on, or for all bytes if the server refuses."""
+    """Return the response to a request for the bytes from `begin`, or for all bytes if the server refuses."""
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
 

@@ -24,13 +24,13 @@ class PublishedData(Result):
     ----------
     entries : tuple of CatalogEntry
     written
-        As in `Result`. These are the files of the entries that were fetched.
+        The files of the fetched entries; see `Result`.
     """
 
     entries: tuple[CatalogEntry, ...]
 
     def to_json(self) -> Any:
-        """Return the entries as a list, or nothing if they were fetched."""
+        """Return the list of entries; nothing if entries were fetched."""
         if self.written:
             return {}
         fields = ("name", "title", "home", "licence", "citation", "notes", "size")
@@ -40,7 +40,7 @@ class PublishedData(Result):
         ]
 
     def lines(self) -> Iterator[str]:
-        """Yield a table of the entries, or nothing if they were fetched."""
+        """Yield a table of the entries; nothing if entries were fetched."""
         if self.written:
             return
         rows = [

@@ -73,22 +73,21 @@ class Reading(Flattened):
     dataset
         Name of the data set in the tables. By default, the data set's own name.
     trust_order
-        Trust the order of rows and classes and do not check it.
+        Trust the order of rows and classes instead of checking it.
     match
-        How ids of images are matched if files write them differently: auto, exact, path (one is the end of
-        the other), name (without folders), stem (without extension), case, several joined by +, or a leading
-        folder to remove, such as val/.
+        How to match ids of images that files write differently: auto, exact, path (one is the end of the
+        other), name (without folders), stem (without extension), case, several of these joined by +, or a
+        leading folder to remove, such as val/.
     label
         Original labels, one per image, for label sets that are arrays or lists; -1 if there is none.
     n_classes
-        Number of classes, for labels and scores that do not determine it.
+        Number of classes, if labels and scores do not determine it.
     scores
         Kind of the scores, if the file does not declare it: logit, probability, cosine, or none (they only
         rank classes).
     label_values
-        What the numbers in a table with one column per class, or in an array, of labels are, if the numbers
-        do not show it: states (0, 1 and -1), counts of votes, shares of votes, or p (probabilities of classes
-        that can be valid together).
+        Meaning of the numbers in labels with one column per class, if it is ambiguous: states (0, 1 and -1),
+        counts of votes, shares of votes, or p (probabilities of classes that can be valid together).
     score_kind
         The former name of `scores`.
     """
@@ -115,19 +114,19 @@ class Reading(Flattened):
 
     @property
     def kind_of_arrays(self) -> str:
-        """The kind of scores in arrays, which cannot declare it themselves."""
+        """The kind of scores in arrays, which cannot declare a kind themselves."""
         return self.scores or "score"
 
 
 READING = Reading()
 
 _VOTED = (
-    "the labels are votes for one class per image: p is the share of the votes, and the label set is the "
+    "the labels are votes for one class per image; p is the share of the votes, and the label set is the "
     "class with the most votes"
 )
 _AGGREGATED = (
-    "the labels are an aggregation of votes for one class per image: p is the probability of each class, and "
-    "metrics against votes are metrics against p"
+    "the labels were aggregated from votes for one class per image; p is the probability of each class, and "
+    "metrics that use votes use p instead"
 )
 
 
@@ -148,12 +147,12 @@ def open_inputs(
         Label sets as a table, a data frame or arrays; a file, a folder written by ``manyhot predict``, a
         campaign, a benchmark or one of its data sets.
     predictions
-        Predictions as tables, data frames, arrays, files or folders. By default, those of the campaign,
-        folder or benchmark.
+        Predictions as tables, data frames, arrays, files or folders. By default, the predictions in the
+        campaign, folder or benchmark.
     models
         Patterns of the names of models.
     unlabelled
-        Whether an images table without any labels will do.
+        Whether an images table without labels is allowed.
     reading, run
         How files are read, and how progress is reported.
 
@@ -331,9 +330,9 @@ def _first_again(models: Iterator[Predictions]) -> Callable[[], Iterator[Predict
 
 
 def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = False) -> Source:
-    """Return a data set whose labels, images and models have one class list, joined by name.
+    """Return the data set with one class list for labels, images and models, joined by name.
 
-    `alone` is whether a call needs only label sets.
+    `alone` states whether a call needs only label sets.
 
     Raises
     ------

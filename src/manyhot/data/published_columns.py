@@ -22,9 +22,9 @@ PUBLISHED_COLUMNS: dict[str, BenchmarkData] = {"factor": BENCHMARKS["imagenet-x"
 def with_published_columns(
     source: Source, slices: Sequence[str], *, match: str = AUTO
 ) -> tuple[Source, list[str]]:
-    """Return a data set with the published columns that slices need, and the slices that it can have.
+    """Return a data set with the published columns that slices need, and the slices that are possible.
 
-    A published data set of other images leaves such slices out, with a remark.
+    If a published data set consists of other images, these slices are omitted, and a remark says so.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def with_published_columns(
     Raises
     ------
     MatchError
-        If the images of the user's own data set are not those of the column.
+        If the column belongs to other images than the user's own data set.
     MissingExtraError
         If the Python package that contains the column is not installed.
     """
@@ -58,11 +58,13 @@ def with_published_columns(
             source.misfits.remarks.append(remark)
         elif source.published is not None:
             slices = [s for s in slices if s not in asked]
-            remark = f"{', '.join(asked)} left out: {entry.name} has the column {name!r} of other images"
+            remark = (
+                f"{', '.join(asked)} left out: {entry.name} has the column {name!r} only for other images"
+            )
             source.misfits.remarks.append(remark)
         else:
             raise MatchError(
-                f"The images are not those of which {entry.name} has the column {name!r}.",
+                f"{entry.name} has the column {name!r} only for other images.",
                 got=f"ids such as {examples(table.image_id)}",
                 allowed=f"ids such as {examples(column.image_id)}",
                 do=f"pass an images table with the column {name!r} with `images`",

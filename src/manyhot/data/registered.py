@@ -20,7 +20,8 @@ class Registered(Result):
     ----------
     entries : tuple of Entry
     fact : str
-        Attribute of the registration to list for each function, such as ``better``. If empty, none is listed.
+        Attribute of the registration to list for each function, such as ``better``. If it is empty, none is
+        listed.
     """
 
     entries: tuple[Entry, ...]

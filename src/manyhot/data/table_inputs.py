@@ -24,10 +24,10 @@ _OF_PREDICTIONS = ("score", "scores", "rank")
 
 
 def labels_of_table(labels: Any, classes: ClassList | None) -> Labels | Images | None:
-    """Return label sets from a frame with the columns of a file of labels; None for anything else.
+    """Return label sets from a frame with the columns of a labels file; None for anything else.
 
-    Such a frame has a column with the ids of the images, and one with classes: names, numbers or lists of
-    these. A data set of Hugging Face with class labels is such a table, too. Images with original labels are
+    Such a frame has a column with image ids and a column with classes: names, numbers, or lists of names or
+    numbers. A Hugging Face data set with class labels is also such a table. Images with original labels are
     an images table.
 
     Raises
@@ -47,10 +47,10 @@ def labels_of_table(labels: Any, classes: ClassList | None) -> Labels | Images |
 
 
 def tables_of_frames(predictions: Any, classes: ClassList | None, scores: str) -> Any:
-    """Return predictions as a list of tables if they are frames with the columns of a file of predictions.
+    """Return predictions as a list of tables if they are frames with the columns of a predictions file.
 
-    Such a frame has a column with the ids of the images, one with classes, and one with scores or ranks. One
-    table of predictions is a list of one, too. Anything else is unchanged.
+    Such a frame has columns with image ids, with classes, and with scores or ranks. A single table of
+    predictions is also returned as a list. Anything else is unchanged.
 
     Raises
     ------

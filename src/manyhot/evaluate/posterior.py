@@ -49,7 +49,7 @@ declare_table(
     (
         TEXT("dataset", "the data set"),
         TEXT("metric", "a registered name, with its options"),
-        TEXT("model_a", "one model, the first of the two in the order in which they were passed"),
+        TEXT("model_a", "the model of the pair that was passed first"),
         TEXT("model_b", "the other model"),
         REAL("difference_fixed", "value of model_b minus that of model_a on the label sets as they are"),
         REAL("difference", "mean over the draws of the value of model_b minus that of model_a"),

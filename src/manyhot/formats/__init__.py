@@ -70,18 +70,18 @@ def read_labels(
     Parameters
     ----------
     path : path-like
-        A file. For formats such as images in class folders and saved data sets, a folder.
+        A file, or a folder for formats such as images in class folders and saved data sets.
     classes : ClassList, optional
-        The class list of the file. By default, the one that the file declares. If the file declares none,
-        ``imagenet1k`` is used for keys, names and the number of classes, and the class list is treated as
-        unknown.
+        The class list of the file. By default, the class list that the file declares. If the file declares
+        none, ``imagenet1k`` is used for keys, names and the number of classes, and the class list is recorded
+        as unknown.
     format : str, optional
         A registered format, possibly with options, such as ``chen(threshold=0.9)``. By default, it is
         detected from the file.
     rows : Images, path-like or iterable of ids, optional
         The image of each row, for files that contain only an array.
     label_values : {"states", "counts", "shares", "p"}, optional
-        What the numbers in a table with one column per class, or in an array, are: states (0, 1 and -1),
+        The meaning of the numbers in a table with one column per class, or in an array: states (0, 1 and -1),
         counts of votes, shares of votes, or probabilities of classes. By default, states and counts are
         recognised.
 
@@ -108,7 +108,7 @@ def read_labels_or_originals(path: PathLike, *, classes: ClassList | None = None
     Raises
     ------
     InputError
-        As in `read_labels`, also if an images table has no original labels.
+        As in `read_labels`, and if an images table has no original labels.
     """
     images = read_images(path, classes=classes) if Path(path).exists() and holds_images_alone(path) else None
     own = None if images is None else images.class_list or classes
@@ -165,12 +165,12 @@ def read_predictions(
 
 
 def read_rows(rows: RowsLike, *, classes: ClassList | None = None) -> Images:
-    """Return the images of the rows of an array.
+    """Return the image of each row of an array.
 
     Parameters
     ----------
     rows : Images, path-like or iterable of ids
-        Ids in any list, array, index or column; or a file of images, or of label sets whose rows are in the
+        Ids in a list, an array, an index or a column; or a file of images or label sets whose rows are in the
         same order.
     classes : ClassList, optional
         The class list of a file.
@@ -203,12 +203,12 @@ def _with_list(table: _Table, classes: ClassList | None) -> _Table:
 
 
 def read_results(path: PathLike, *, dataset: str | None = None, format: str | None = None) -> Results:
-    """Read results of models from timm's tables, a results table (Parquet or CSV), or an evaluation's folder.
+    """Read results of models from timm's tables, a results table (Parquet or CSV) or an evaluation folder.
 
     Parameters
     ----------
     path : path-like
-        A file or folder. From a folder, the tables of pairs, samples and models are read, too.
+        A file or folder. From a folder, the tables of pairs, samples and models are also read.
     dataset : str, optional
         The data set of the results, if neither the file nor its name declares it. If the table has a column
         ``dataset``, only the rows of this data set are read.
@@ -262,7 +262,7 @@ def read_votes(path: PathLike, *, classes: ClassList | None = None, format: str 
 
 
 def read_golden(path: PathLike, *, classes: ClassList | None = None, format: str | None = None) -> Golden:
-    """Read experts' answers from any registered format, with raters' answers if these are in the same folder.
+    """Read experts' answers from any registered format, with raters' answers if they are in the same folder.
 
     Raises
     ------
@@ -288,7 +288,7 @@ def read_objects(
     path : path-like
         An objects table, a table with one box per row, COCO's instances as JSON, or a folder of PASCAL VOC.
     classes : ClassList, optional
-        The class list of the returned class ids. By default, that of the file.
+        The class list of the returned class ids. By default, the class list of the file.
     masks : path-like, optional
         Semantic masks: a folder of PNGs named after the images, or a table with ``image_id`` and a column of
         bytes, ``mask_png`` or ``mask``. The value of a pixel is 0 for background, ``class_id + 1`` for a
@@ -341,7 +341,7 @@ def read_proposals(
 
 
 def read_classes(name_or_path: PathLike) -> ClassList:
-    """Read a class list: a built-in one by name, a file with one key per line, or a table with ``key``.
+    """Read a class list: a built-in list by name, a file with one key per line, or a table with ``key``.
 
     Raises
     ------
@@ -358,10 +358,10 @@ def read_classes(name_or_path: PathLike) -> ClassList:
 def detect(
     path: PathLike, holds: Iterable[str] = HOLDS, *, property: str = "matches"
 ) -> registry.Entry | None:
-    """Return the first format that reads one of `holds` and matches a file or folder; None if none does.
+    """Return the first format that reads one of `holds` and matches a file or folder; None if there is none.
 
-    `property` is the property of formats that decides: `matches`, or `explicit` or `numbers` for a file whose
-    content the caller states.
+    `property` is the property that decides whether a format matches: `matches` by default, or `explicit` or
+    `numbers` if the caller states the content of the file.
     """
     path = Path(path)
     suffix = FOLDER if path.is_dir() else path.suffix.lower()
@@ -373,7 +373,7 @@ def detect(
 
 
 def holds_images_alone(path: PathLike) -> bool:
-    """Return whether a file holds images; not where it holds neither, so that the error is about labels."""
+    """Return whether a file contains images but no labels; false if it contains neither."""
     return detect(path, ("labels",)) is None and detect(path, ("images",)) is not None
 
 
@@ -519,7 +519,7 @@ def _unreadable(path: Path, holds: str) -> InputError:
     other = detect(path)
     if other and holds == "labels" and other.name == "photographs":
         return InputError(
-            "The folder holds images without labels.",
+            "The folder contains images without labels.",
             where=path,
             allowed="folders of images, one per class; or label sets in a file",
             do=LABEL_A_SAMPLE,

@@ -43,10 +43,10 @@ _NEGATIVE = "neg_category_ids"
 def read_coco_labels(path: Path, *, classes: ClassList | None) -> Labels:
     """COCO's ``instances_….json`` as label sets: the classes with an object in the image.
 
-    Annotators of COCO looked for all categories, so a category without an object has the state *no*. A
-    category of which all objects are crowds is *unclear*. Images without objects have empty label sets. In
-    LVIS, only categories that an image lists under ``neg_category_ids`` have the state *no*. The class ids
-    are in the order of the categories' numbers.
+    In COCO, annotators looked for all categories, so a category without an object has the state *no*. If all
+    objects of a category are crowds, the category is *unclear*. Images without objects have empty label sets.
+    In LVIS, only categories that an image lists under ``neg_category_ids`` have the state *no*. Class ids are
+    in the order of the category numbers.
 
     References
     ----------
@@ -84,9 +84,9 @@ def _verified(content: dict[str, Any], classes: ClassList) -> npt.NDArray[np.uin
 def read_voc_labels(path: Path, *, classes: ClassList | None) -> Labels:
     """PASCAL VOC's folder with ``Annotations/*.xml`` as label sets: the classes with an object in the image.
 
-    Annotators of VOC looked for all classes, so a class without an object has the state *no*. A class of
-    which all objects are difficult is *unclear*, as VOC leaves it out of the evaluation. The class list is as
-    in `read_voc`.
+    In VOC, annotators looked for all classes, so a class without an object has the state *no*. If all objects
+    of a class are difficult, the class is *unclear*, because VOC excludes it from the evaluation. The class
+    list is the same as in `read_voc`.
 
     References
     ----------
@@ -162,17 +162,18 @@ def read_open_images(
 ) -> Labels:
     """Image labels or boxes of Open Images: one image and one class per row, with a confidence.
 
-    A confidence of 1 from a human verification is *yes*, 0 is *no*. If verifications differ, the class is
-    *unclear*. A class that no rater verified is *yes* if a machine gives it at least the confidence
-    `threshold`, and otherwise *not asked*. The confidence is read as `p`. Each row of a table of boxes is a
-    *yes*. `rated` is false for an image with rows of machines only.
+    A confidence of 1 from a human verification is *yes*, and 0 is *no*. If verifications differ, the class is
+    *unclear*. A class that no rater verified is *yes* if its machine-generated confidence is at least
+    `threshold`, and otherwise *not asked*. The confidence is read as `p`. In a table of boxes, each row is a
+    *yes*. `rated` is false for an image with only machine-generated rows.
 
     Parameters
     ----------
     threshold : float
-        Confidence from which a class has the state *yes*.
+        Minimum confidence of a class with the state *yes*.
     suffix : str
-        Suffix to add to the ids of images, which have none, as in ``open-images(suffix='.jpg')``.
+        Suffix to add to the image ids, which have no suffix in the file, as in
+        ``open-images(suffix='.jpg')``.
 
     References
     ----------

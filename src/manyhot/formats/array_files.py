@@ -49,7 +49,7 @@ def _always(_: Path) -> bool:
 
 
 def members(path: Path) -> frozenset[str]:
-    """Return the names of the arrays in an ``.npz`` file; none if it is damaged, as the reader reports."""
+    """Return the names of the arrays in an ``.npz`` file; empty if it is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             return frozenset(name.removesuffix(".npy") for name in archive.namelist())
@@ -82,9 +82,9 @@ def read_npy(
 def read_npz(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
 ) -> Predictions:
-    """Named arrays: ``classes``, ``logits``, ``probabilities`` or ``scores``, with ``image_id`` for the rows.
+    """Named arrays: ``classes``, ``logits``, ``probabilities`` or ``scores``, and ``image_id`` of the rows.
 
-    If there is only one array, it may have any name. Instead of ``image_id``, `rows` can be passed.
+    A single array may have any name. `rows` can be passed instead of ``image_id``.
     """
     return _predictions(path, load_array(path), classes, rows, scores)
 
@@ -120,9 +120,9 @@ def read_npy_labels(
 ) -> Labels:
     """A matrix with one row per image and one column per class: 0 and 1, or votes as in `indicator`.
 
-    Row i belongs to the image in row i of `rows`; without it, the ids are the positions of the rows. The file
-    is read only if it is passed as labels, and it contains counts or `label_values` is passed. CIFAR-10H's
-    ``cifar10h-counts.npy`` is such a file.
+    Row i belongs to the image in row i of `rows`. Without `rows`, the ids are the positions of the rows. The
+    file is read only if it is passed as labels and contains counts, or if `label_values` is passed. An
+    example is CIFAR-10H's ``cifar10h-counts.npy``.
 
     Parameters
     ----------
@@ -143,10 +143,10 @@ def read_npz_labels(
     rows: Images | None = None,
     label_values: str | None = None,
 ) -> Labels:
-    """A matrix of 0 and 1, ``labels`` or ``y``, and the arrays ``image_id`` of its rows and ``classes``.
+    """A matrix of 0 and 1 named ``labels`` or ``y``, with the arrays ``image_id`` and ``classes``.
 
-    Such a matrix is the output of scikit-learn's ``MultiLabelBinarizer``, and ``classes`` its ``classes_``.
-    -1 is *unclear*, and NaN is *not asked*. The matrix may also contain votes, as in `indicator`.
+    scikit-learn's ``MultiLabelBinarizer`` returns such a matrix; ``classes`` is its ``classes_``. -1 is
+    *unclear*, and NaN is *not asked*. The matrix may also contain votes, as in `indicator`.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def _column_classes(
         return classes, np.arange(n)
     if len(names) != n:
         raise InputError(
-            "The array of classes does not name the columns.",
+            "The array of classes does not match the columns.",
             where=path,
             got=f"{len(names):,} names",
             allowed=f"{n:,}",
@@ -260,7 +260,7 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
     except damages() as error:
         if isinstance(error, ValueError) and "pickle" in str(error).lower():
             raise InputError(
-                "The file holds Python objects (a pickle), which could run code when read; it was not read.",
+                "The file was not read, because it contains Python objects (a pickle), which can run code.",
                 where=path,
                 allowed="arrays of numbers, and of text for ids",
                 do="save it again with numpy.save(…, allow_pickle=False)",
@@ -274,7 +274,7 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def is_text(array: npt.NDArray[np.str_]) -> bool:
-    """Return whether all characters are valid; NumPy accepts any 32 bits as a character."""
+    """Return whether all characters are valid, because NumPy accepts any 32 bits as a character."""
     points = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).ravel().view(np.uint32)
     return not ((points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))).any()
 

@@ -38,8 +38,8 @@ def read_chen(path: Path, *, classes: ClassList | None, threshold: float = 0.5) 
     Parameters
     ----------
     threshold : float
-        Probability from which a class has the state *yes*. Below it, the state is *no*. The default of 0.5 is
-        that of the authors' code.
+        Minimum probability of a class with the state *yes*. Below it, the state is *no*. The default of 0.5
+        is the same as in the authors' code.
 
     References
     ----------

@@ -35,7 +35,7 @@ _SUMS = 1e-3
     needs="image_id and one column per class",
 )
 def read_counts(path: Path, *, classes: ClassList | None, votes: int = 0) -> Votes:
-    """Counts: one row per image and one column per class, which holds how many raters chose it.
+    """Counts: one row per image, and one column per class with the number of raters who chose it.
 
     In an array, the images are numbered from 0. It is unknown who gave the votes.
 
@@ -53,7 +53,7 @@ def read_counts(path: Path, *, classes: ClassList | None, votes: int = 0) -> Vot
         image = column_of_images(frame, path)
         keys = [c for c in frame.columns if c != image]
         if not all(key.strip() for key in keys):
-            raise InputError("A column has no name.", where=path, allowed="the name of a class for each one")
+            raise InputError("A column has no name.", where=path, allowed="a class name for each column")
         ids = frame[image].cast(pl.String).to_list()
         others = [c for c in keys if not frame[c].dtype.is_numeric()]
         if others:
@@ -84,7 +84,7 @@ def read_counts(path: Path, *, classes: ClassList | None, votes: int = 0) -> Vot
 def _matrix(values: npt.NDArray[Any], path: Path) -> npt.NDArray[np.float64]:
     if values.ndim != 2 or values.dtype.kind not in "iuf":
         raise InputError(
-            "These are not counts.",
+            "The array does not contain counts.",
             where=path,
             got=f"an array of shape {values.shape} and type {values.dtype}",
             allowed="one number per image and class",
@@ -114,7 +114,7 @@ def _whole(counts: npt.NDArray[np.float64], votes: int, path: Path) -> npt.NDArr
         row, column = np.argwhere(strange)[0]
         shares = (np.abs(counts.sum(1) - 1) <= _SUMS).all()
         raise InputError(
-            "This is not a count.",
+            "A cell is not a count.",
             where=f"{path}, row {row}, class {column}",
             got=f"{counts[row, column]:g}" + " among numbers that sum to 1" * bool(shares),
             allowed="whole numbers of at least 0",
@@ -127,7 +127,7 @@ def _check_total(counts: npt.NDArray[np.int64], path: Path) -> None:
     total, most = int(counts.sum()), int(counts.sum(1).max(initial=0))
     if total > MOST_COUNTED or most > MOST_OF_IMAGE:
         raise InputError(
-            "The counts stand for too many votes.",
+            "The counts add up to too many votes.",
             where=path,
             got=f"{total:,} votes, {most:,} of them in row {int(counts.sum(1).argmax())}",
             allowed=f"up to {MOST_COUNTED:,}, and up to {MOST_OF_IMAGE:,} on one image",
@@ -140,7 +140,7 @@ def _check_near_whole(counts: npt.NDArray[np.float64], votes: int, path: Path) -
     if (off > 0.1).any():
         row, column = np.argwhere(off > 0.1)[0]
         raise InputError(
-            "A share is not that of a whole number of votes.",
+            "A share does not correspond to a whole number of votes.",
             where=f"{path}, row {row}, class {column}",
             got=f"{counts[row, column] / votes:g}, which is {counts[row, column]:g} of {votes:,} votes",
             allowed="multiples of 1 / votes",

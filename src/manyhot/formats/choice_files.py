@@ -54,7 +54,7 @@ _ARRAYS = ("choices", "votes", "random")
 
 
 def choice_columns(columns: Iterable[str]) -> tuple[str, str, str] | None:
-    """Return the columns of the image, the rater and the class; None if these are no choices."""
+    """Return the columns of the image, the rater and the class; None if there are no choices."""
     by_name = {fold_name(c): c for c in columns}
     found = [
         next((by_name[n] for n in names if n in by_name), None)
@@ -66,7 +66,7 @@ def choice_columns(columns: Iterable[str]) -> tuple[str, str, str] | None:
 
 
 def are_answers(frame: pl.DataFrame, task: str, label: str) -> bool:
-    """Return whether labels are answers to questions about an image and a class, rather than classes."""
+    """Return whether labels are answers about an image and a class, rather than classes."""
     labels = set(frame[label].cast(pl.String).drop_nulls().str.strip_chars().str.to_lowercase().unique())
     if labels & set(ANSWERS):
         return True
@@ -113,10 +113,11 @@ def read_choices(
     Parameters
     ----------
     several : bool
-        Whether raters chose sets of classes, one row for each class of a set. A row without a class is an
-        empty set. The votes are then answers yes and no.
+        Whether raters chose sets of classes, with one row for each class of a set. A row without a class is
+        an empty set. The votes are then *yes* and *no* answers.
     shown : {"all", "chosen"}
-        For sets, the classes that raters were asked about: all, or those that a rater chose for the image.
+        For sets, the classes that raters were asked about: all classes, or the classes that some rater chose
+        for the image.
     """
     return votes_of_frame(read_frame(path), classes, path, several=several, shown=shown)
 
@@ -137,7 +138,7 @@ def votes_of_frame(
     columns = choice_columns(frame.columns)
     if columns is None:
         raise InputError(
-            "The table holds no choices.",
+            "The table contains no choices.",
             where=path,
             got=", ".join(frame.columns),
             allowed="columns of images, raters and classes, such as image_id, rater_id and class_id",
@@ -184,7 +185,7 @@ def _is_class(chosen: Any) -> bool:
 def _items(content: Any, path: Path) -> Iterable[tuple[str, Any]]:
     if not isinstance(content, Mapping):
         raise InputError(
-            "The file does not hold the answers of raters.",
+            "The file does not contain answers of raters.",
             where=path,
             got=cut_for_message(repr(content)),
             allowed='an object of images, each an object of raters, such as {"0": {"ann": 3}}',
@@ -207,7 +208,7 @@ def _wide(path: Path) -> bool:
     if not all(frame[c].dtype.is_numeric() or frame[c].dtype == pl.Null for c in others):
         return all(frame[c].dtype in (pl.String, pl.Null) for c in others)
     raise InputError(
-        "The numbers in this table may be classes, one column per rater, or counts, one column per class.",
+        "The numbers in this table may be classes (one column per rater) or counts (one column per class).",
         where=path,
         got=f"the columns {', '.join(frame.columns[:5])}{', …' if len(frame.columns) > 5 else ''}",
         do="pass the format `rater-columns` or `counts` as `format`",
@@ -224,7 +225,7 @@ def _wide(path: Path) -> bool:
     needs="image_id and one column per rater",
 )
 def read_rater_columns(path: Path, *, classes: ClassList | None) -> Votes:
-    """A table with one row per image and one column per rater, which holds the class that the rater chose.
+    """A table with one row per image, and one column per rater with the class that the rater chose.
 
     An empty cell, or -1 among numbers, is no answer.
     """
@@ -240,7 +241,7 @@ def column_of_images(frame: pl.DataFrame, path: Path) -> str:
     Raises
     ------
     InputError
-        If there is none, or no other column.
+        If there is no such column, or no other column.
     """
     column = image_name_column(frame.columns)
     if column is None or len(frame.columns) < 2:
@@ -273,8 +274,8 @@ def _answered(long: pl.DataFrame) -> pl.DataFrame:
 def read_choice_arrays(path: Path, *, classes: ClassList | None) -> Votes:
     """An archive with the chosen classes of n images: ``choices`` of shape (n, v), or ``random_label1``, ….
 
-    -1 is no answer. ``raters``, of the same shape, names the raters; without it, it is unknown who gave the
-    votes, as in CIFAR-10N. ``image_id`` names the images, which are otherwise numbered from 0.
+    -1 means no answer. ``raters``, of the same shape, names the raters. Without it, it is unknown who gave
+    the votes, as in CIFAR-10N. ``image_id`` contains the image ids. Without it, images are numbered from 0.
     ``class_names`` is the class list.
     """
     arrays = load_array(path)
@@ -304,9 +305,9 @@ _LARGEST = 1e15
     matches=lambda path: re.match(rf"\s*{_NUMBER}([ \t]+{_NUMBER})+\s*(\n|$)", head(path)) is not None,
 )
 def read_answer_matrix(path: Path, *, classes: ClassList | None) -> Votes:
-    """A text of numbers with one row per image and one column per rater, -1 for no answer, as for LabelMe.
+    """A text file of numbers, one row per image and one column per rater, as for LabelMe; -1 means no answer.
 
-    Images and raters are numbered from 0. Numbers may be written as 1.0 or 1e+00, as by NumPy.
+    Images and raters are numbered from 0. Numbers may be written as 1.0 or 1e+00, as NumPy writes them.
     """
     try:
         numbers = np.loadtxt(path, ndmin=2)
@@ -342,7 +343,7 @@ def _of_matrix(
             f"{n} of shape {a.shape}" for n, a in (("raters", raters), ("image_id", ids)) if a is not None
         ]
         raise InputError(
-            "The arrays do not hold one class per image and rater.",
+            "The arrays do not contain one class per image and rater.",
             where=path,
             got=", ".join(shapes),
             allowed="whole numbers of shape (n, v); raters of the same shape; image_id of shape (n,)",
@@ -421,7 +422,7 @@ def _class_list(values: pl.Series, classes: ClassList | None, path: Path) -> Cla
     strange = values.filter((numbers < 0) | (numbers >= most))
     if len(strange):
         raise InputError(
-            "There are votes for classes that are not in the class list.",
+            "Some votes are for classes that are not in the class list.",
             where=path,
             got=f"{strange[0]} in {len(strange):,} of {len(values):,} votes",
             allowed=f"0 to {most - 1}",

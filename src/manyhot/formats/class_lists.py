@@ -33,8 +33,8 @@ def _matches(path: Path) -> bool:
 def read_class_list(path: Path) -> ClassList:
     """A class list: a text file with one key per line, or a table with ``key``.
 
-    Optional columns are ``name``, ``synonyms``, ``definition`` and ``hypernyms``. In a CSV, several values in
-    a cell are separated by semicolons. The class id is the position, from 0. If there is a column
+    Optional columns are ``name``, ``synonyms``, ``definition`` and ``hypernyms``. In a CSV file, semicolons
+    separate several values in a cell. The class id is the position, from 0. If there is a column
     ``class_id``, it must contain these positions.
     """
     if path.suffix.lower() == ".txt":
@@ -45,7 +45,7 @@ def read_class_list(path: Path) -> ClassList:
         raise InputError("A class has no key.", where=f"{path}, row {frame['key'].is_null().arg_true()[0]}")
     if "class_id" in frame.columns and frame["class_id"].to_list() != list(range(len(frame))):
         raise InputError(
-            "The column 'class_id' of a class list does not number its rows from 0.",
+            "The column 'class_id' of a class list does not count the rows from 0.",
             where=path,
             got=", ".join(map(str, frame["class_id"][:5])),
             allowed="0, 1, 2, …",
@@ -71,12 +71,12 @@ def read_class_list(path: Path) -> ClassList:
     needs="images, annotations and categories",
 )
 def read_coco_categories(path: Path) -> ClassList:
-    """The names of the categories in COCO's ``instances_….json``, in their order.
+    """The names of the categories in COCO's ``instances_….json``, in the order of the file.
 
     Raises
     ------
     InputError
-        If the categories are not sorted by number, so that their order is ambiguous.
+        If the order of the categories is ambiguous, because they are not sorted by number.
     """
     content = load_coco(path)
     with entries_of_coco(path):

@@ -25,7 +25,7 @@ class ClassIds:
     class_hash : str
         The hash of the class list; empty if unknown.
     class_list : ClassList, optional
-        The class list of the file itself; None if the ids refer to another one.
+        The class list of the file itself; None if the ids refer to another class list.
     assumed : bool
         Whether the class list is ImageNet-1k only by default, as in `Labels`.
     """
@@ -43,10 +43,10 @@ def ids_of_list(own: ClassList) -> ClassIds:
 
 
 def ids_of_columns(names: Sequence[str], path: Path) -> ClassIds:
-    """Return the ids of classes that the columns of a table name completely.
+    """Return the ids of classes in a table whose columns name all classes.
 
-    The classes are in the order of the columns, as those of an array beside the table usually are. If the
-    names are those of all classes of ImageNet-1k, the class list is ImageNet-1k.
+    The classes are in the order of the columns, which is usually also the order of an array beside the table.
+    If the columns name all classes of ImageNet-1k, the class list is ImageNet-1k.
 
     Raises
     ------
@@ -65,8 +65,8 @@ def ids_of_columns(names: Sequence[str], path: Path) -> ClassIds:
 def ids_of_values(names: Collection[str], classes: ClassList | None, path: Path) -> ClassIds:
     """Return the ids of the names that occur in the rows of a file.
 
-    Without `classes`, the class list is ImageNet-1k if all names are its keys, names or descriptions, and
-    otherwise consists of the names in the file, sorted. If all names are numbers, these are class ids, and
+    Without `classes`, the class list is ImageNet-1k if all names are its keys, names or descriptions.
+    Otherwise, it consists of the sorted names in the file. If all names are numbers, they are class ids, and
     the class list is unknown.
 
     Raises
@@ -92,7 +92,7 @@ def ids_of_values(names: Collection[str], classes: ClassList | None, path: Path)
 
 
 def lookup_in(classes: ClassList) -> Lookup:
-    """Return a function that looks up a key, a name, a description or an id of a class; None if unknown."""
+    """Return a function that returns the id of a key, name, description or id of a class; None if unknown."""
     described = classes.descriptions
 
     def lookup(name: str) -> int | None:

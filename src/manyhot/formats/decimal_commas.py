@@ -17,10 +17,10 @@ _GROUPED = r"^\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*$"
 def with_decimal_points(
     frame: pl.DataFrame, path: Path, skip: Collection[str], *, is_sample: bool = False
 ) -> pl.DataFrame:
-    """Return a table in which columns of numbers with decimal commas are numbers.
+    """Return the table with columns that use decimal commas converted to numbers.
 
-    A column is one of numbers if each of its values is one. It is ambiguous if each value with a comma could
-    also have it between thousands.
+    A column is converted if all its values are numbers. It is ambiguous if every comma could also separate
+    thousands.
 
     Parameters
     ----------
@@ -29,7 +29,8 @@ def with_decimal_points(
     skip : collection of str
         Columns with texts, such as ids and lists of classes.
     is_sample : bool
-        Whether these are only the first rows, by which the format is recognised; they raise no error.
+        Whether the table contains only the first rows, from which the format is recognised. Ambiguous columns
+        then raise no error.
 
     Raises
     ------
@@ -51,7 +52,7 @@ def _has_decimal_commas(column: pl.Series, path: Path, *, is_sample: bool) -> bo
         return False
     if not is_sample and with_comma.str.contains(_GROUPED).all():
         raise InputError(
-            "The commas in a column may be decimal commas or separate thousands.",
+            "The commas in a column may be decimal commas or thousands separators.",
             where=f"{path}, column {column.name.strip()}",
             got=with_comma[0],
             allowed="numbers with decimal points, such as 0.5, or with decimal commas and no thousands",

@@ -58,8 +58,8 @@ def read_fiftyone(path: Path, *, classes: ClassList | None, suffix: str = "") ->
 
     Notes
     -----
-    The file is read like the importer of fiftyone 1.22.1 (``fiftyone/utils/data``); attributes of a label are
-    ignored.
+    The file is read as by the importer of fiftyone 1.22.1 (``fiftyone/utils/data``). Attributes of a label
+    are ignored.
 
     References
     ----------
@@ -139,8 +139,8 @@ def _ids(keys: list[str], suffix: str, path: Path) -> pa.Array:
 def write_fiftyone(labels: Labels, path: Path, classes: ClassList | None, *, folder: str = "") -> Saved:
     """Write label sets as ``labels.json`` of a FiftyOne classification data set.
 
-    Each image has a list of labels, which FiftyOne imports as ``Classifications``. If p is known, it is
-    written as `confidence`. Images that are not usable have null. To import the file::
+    Each image has a list of labels, which FiftyOne imports as ``Classifications``. If `p` is known, it is
+    written as `confidence`. For images that are not usable, null is written. To import the file::
 
         fo.Dataset.from_dir(
             data_path="/data/val",

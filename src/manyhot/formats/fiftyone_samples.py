@@ -71,8 +71,8 @@ def _matches(path: Path) -> bool:
 def read_fiftyone_samples(path: Path, *, classes: ClassList | None, field: str = "") -> Labels:
     """Labels in FiftyOne's exported samples: ``Classifications``, ``Classification`` or ``Detections``.
 
-    `p` is the confidence. A sample whose field is null is not usable. The classes are those that
-    ``metadata.json`` lists, otherwise the labels in the file.
+    `p` is the confidence. A sample whose field is null is not usable. The classes are listed in
+    ``metadata.json``. Without this file, they are the labels that occur.
 
     Parameters
     ----------
@@ -106,8 +106,9 @@ def read_fiftyone_predictions(
 ) -> Predictions:
     """Predictions in FiftyOne's exported samples: labels with confidences.
 
-    The confidences are probabilities unless `scores` says otherwise. A sample whose field is null is not
-    predicted. If each sample has all classes, the scores are dense. The model is named after the field.
+    Confidences are read as probabilities unless `scores` declares another kind. A sample whose field is null
+    has no prediction. If every sample has all classes, the scores are dense. The name of the model is the
+    name of the field.
 
     Parameters
     ----------
@@ -246,7 +247,7 @@ def _label_in(entry: Any, where: str) -> NamedScore | None:
     is_number = isinstance(confidence, int | float) and not isinstance(confidence, bool)
     if not isinstance(label, str) or not (confidence is None or is_number):
         raise InputError(
-            "This is not a label.",
+            "An entry is not a label.",
             where=where,
             got=cut_for_message(repr(entry)),
             allowed="an object with 'label', a text, and 'confidence', a number or null",
@@ -283,7 +284,7 @@ def write_fiftyone_tags(
     InputError
         If `samples` is not passed or does not contain samples.
     MatchError
-        If no finding is on an image of the samples.
+        If no finding is about an image of the samples.
     """
     if not samples:
         raise InputError(
@@ -297,7 +298,7 @@ def write_fiftyone_tags(
     absent = kinds.keys() - set(ids.to_pylist())
     if absent == kinds.keys():
         raise MatchError(
-            "No finding is on an image of the samples.",
+            "No finding is about an image of the samples.",
             where=samples,
             got=f"images such as {examples(ids)}",
             allowed=f"images such as {', '.join(list(kinds)[:2])}" if kinds else "findings on images",

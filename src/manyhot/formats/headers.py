@@ -88,7 +88,7 @@ def check_width(header: Sequence[str], path: Path) -> None:
 
 
 def raw_header(path: Path) -> list[str]:
-    """Return the columns of a text table; none if the header cannot be read."""
+    """Return the columns of a text table; empty if the header cannot be read."""
     line = _first_line(path)
     try:
         return next(csv.reader([line], delimiter=_separator(line, path)), []) or [""]
@@ -97,7 +97,7 @@ def raw_header(path: Path) -> list[str]:
 
 
 def separator_of(path: Path) -> str:
-    """Return the separator of a text table: the most frequent in its header of comma, semicolon and tab."""
+    """Return the separator of a text table: the most frequent of comma, semicolon and tab in its header."""
     return _separator(_first_line(path), path)
 
 
@@ -118,12 +118,12 @@ _PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x9c", b"\x78\xd
 
 
 def check_packed(path: Path) -> None:
-    """Raise an error for compressed files, which polars would decompress: 40 kB of zeros make 40 MB."""
+    """Raise an error for compressed files. polars would decompress 40 kB of zeros to 40 MB."""
     with path.open("rb") as file:
         start = file.read(4)
     if start.startswith(_PACKED):
         raise InputError(
-            "The file is compressed; it was not read.",
+            "The file was not read, because it is compressed.",
             where=path,
             do="decompress it first, for example with gunzip",
         )
@@ -134,14 +134,14 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def check_encoding(path: Path) -> None:
-    """Raise an error for a text in UTF-16, as Excel's "Unicode Text" is."""
+    """Raise an error for text in UTF-16, such as Excel's "Unicode Text"."""
     if not path.is_file():
         return
     with path.open("rb") as file:
         start = file.read(2)
     if start in _UTF16:
         raise InputError(
-            "The file is in UTF-16; it was not read.",
+            "The file was not read, because it is in UTF-16.",
             where=path,
             allowed="text in UTF-8",
             do="save it as UTF-8, for example as 'CSV UTF-8' in Excel, or with iconv -f UTF-16 -t UTF-8",
@@ -149,7 +149,7 @@ def check_encoding(path: Path) -> None:
 
 
 def check_columns(frame: pl.DataFrame, path: Path) -> None:
-    """Raise an error for content that Arrow cannot hold: numbers of 39 digits, and NUL in a name."""
+    """Raise an error for content that Arrow cannot represent: numbers of 39 digits, and NUL in a name."""
     import polars as pl  # takes 90 ms, which predicting does not need
 
     for column, kind in frame.schema.items():

@@ -71,9 +71,9 @@ def _matches(path: Path) -> bool:
 def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "", split: str = "") -> Labels:
     """A Hugging Face data set with a feature of type ``ClassLabel`` or list of ``ClassLabel``.
 
-    The data set is a folder written by ``save_to_disk``, a folder as on the hub with Parquet files in
-    ``data/``, or a Parquet file with the schema metadata ``huggingface``. Only the columns of labels and
-    names are read, not the images. An image whose label is null or -1 is not usable.
+    The data set is a folder written by ``save_to_disk``, a folder with Parquet files in ``data/`` as on the
+    hub, or a Parquet file with the schema metadata ``huggingface``. Only the columns of labels and names are
+    read, not the images. An image is not usable if its label is null or -1.
 
     Parameters
     ----------
@@ -81,12 +81,12 @@ def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "", s
         The column with the labels, if several columns contain labels, as in
         ``hf-labels(column='fine_label')``.
     split : str
-        The split, if a folder as on the hub has several, as in ``hf-labels(split='validation')``.
+        The split to read from a folder with several splits, as in ``hf-labels(split='validation')``.
 
     Notes
     -----
     Images of Hugging Face's ``imagenet-1k`` have names such as ``ILSVRC2012_val_00000001_n01751748.JPEG``.
-    The WordNet id is removed, which gives the usual names.
+    The WordNet id is removed to obtain the usual names.
 
     References
     ----------
@@ -215,7 +215,7 @@ def _chosen(features: list[_Feature], column: str, path: Path) -> tuple[_Feature
     main = candidates[0]
     if not main.names:
         raise InputError(
-            "The names of a feature are not a list.",
+            "The class names of a feature are not a list.",
             where=f"{path}, feature {main.column}",
             allowed="a list with the name of each class",
         )
@@ -325,7 +325,10 @@ def _paths(images: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     """Return the paths within a column of images."""
     if not pa.types.is_struct(images.type) or images.type.get_field_index("path") < 0:
         raise InputError(
-            "This is not a column of images.", where=where, got=images.type, allowed="a struct with `path`"
+            "The column does not contain images.",
+            where=where,
+            got=images.type,
+            allowed="a struct with `path`",
         )
     return pc.struct_field(images, "path")
 
@@ -378,10 +381,10 @@ def _original(values: pa.Array, position: np.ndarray[Any, np.dtype[np.int32]]) -
 def write_hf_labels(labels: Labels, path: Path, classes: ClassList | None, *, split: str = "train") -> Saved:
     """Write label sets as a Hugging Face data set with the feature ``labels``, a ``Sequence(ClassLabel)``.
 
-    The result is a folder as on the hub or a single Parquet file. ``datasets.load_dataset`` reads it with the
-    names of the classes. The features are stored in the schema metadata of the Parquet file, as ``datasets``
-    writes them. The package need not be installed. The feature is a ``Sequence``, because versions before 4
-    do not read ``List``.
+    The result is a folder as on the hub, or a single Parquet file. ``datasets.load_dataset`` reads it with
+    the class names. The package need not be installed. The features are stored in the schema metadata of the
+    Parquet file, as ``datasets`` stores them. The feature is a ``Sequence``, because versions of ``datasets``
+    before 4 do not read ``List``.
 
     The columns are ``image_id``, ``label`` (the original labels, if there are any) and ``labels`` (null for
     images that are not usable).
@@ -415,7 +418,7 @@ def _check_alone(path: Path, split: str, target: Path) -> None:
     others = [file for file, _ in _splits(path).get(split, []) if file != target]
     if others:
         raise InputError(
-            "The folder holds other files of this split, which would also be read.",
+            "The folder contains other files of this split, which would also be read.",
             where=path,
             got=others[0].name,
             do="remove them, or write to another folder",

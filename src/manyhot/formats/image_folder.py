@@ -33,9 +33,9 @@ def _matches(path: Path) -> bool:
 def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
     """A folder with one folder of images per class, named after its WordNet id, class name or number.
 
-    The label set of an image is the class of its folder. `rated` is null, because it is unknown whether a
-    rater has seen the image. Folders named after numbers are sorted as numbers. Sorted as text, 10 would come
-    before 2, and most images of ImageNetV2 would get a wrong label.
+    The label set of an image contains the class of its folder. `rated` is null, because it is unknown whether
+    a rater has seen the image. Folders named by numbers are sorted as numbers. If they were sorted as text,
+    10 would come before 2, and most images of ImageNetV2 would get a wrong label.
 
     References
     ----------
@@ -49,7 +49,7 @@ def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
     _check_no_splits(path, [name for name, images in zip(names, by_folder, strict=True) if images])
     if not any(by_folder):
         raise InputError(
-            "The folder holds no folders of images.",
+            "The folder contains no folders of images.",
             where=path,
             allowed=f"one folder per class, with {', '.join(SUFFIXES)}",
         )
@@ -85,10 +85,10 @@ def _holds_photographs(path: Path) -> bool:
     needs="images in the folder itself",
 )
 def read_photographs(path: Path, *, classes: ClassList | None) -> Images:
-    """A folder of images without class folders, and so without labels.
+    """A folder of images without class folders, which therefore have no labels.
 
-    Ids and addresses are those of ``manyhot predict``: the names of the files, or their paths in the folder
-    if two images have the same name.
+    Ids and addresses are the same as in ``manyhot predict``: file names, or paths in the folder if two images
+    have the same file name.
     """
     paths = sorted(_images(os.fspath(path)))
     for image in paths:
@@ -162,7 +162,7 @@ def _check_no_splits(path: Path, names: list[str]) -> None:
         return
     if len(names) > 1 or _class_folders(path / names[0]):
         raise InputError(
-            "The folder holds splits, each with folders of images.",
+            "The folder contains splits, each with folders of images.",
             where=path,
             got=", ".join(names),
             allowed="one folder per class",

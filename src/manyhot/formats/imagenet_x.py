@@ -41,10 +41,10 @@ def _matches(path: Path) -> bool:
 
 @register("format", "imagenet-x", holds="images", suffixes=(".jsonl",), matches=_matches)
 def read_imagenet_x(path: Path, *, classes: ClassList | None) -> Images:
-    """ImageNet-X's ``imagenet_x_val_top_factor.jsonl`` and its like, as images with a list of factors.
+    """ImageNet-X's ``imagenet_x_val_top_factor.jsonl`` and similar files, as images with a list of factors.
 
-    `factor` lists the factors that raters noted, and ``average``, which all images that count have in
-    common. If ``prototypical_paths.csv`` is in the same folder, its images do not count, as in the published
+    `factor` lists the factors that raters noted, and the factor ``average``, which all counted images have.
+    If ``prototypical_paths.csv`` is in the same folder, its images are not counted, as in the published
     results, and have no list.
 
     References

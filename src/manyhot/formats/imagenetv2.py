@@ -27,7 +27,7 @@ def _matches_imagenetv2(path: Path) -> bool:
 def read_imagenetv2(path: Path, *, classes: ClassList | None) -> Images:
     """ImageNetV2's data-set JSON. ``image_filenames`` lists (name, WordNet id) pairs in the order of rows.
 
-    Names without suffix, such as those of ImageNetV2's own images, get the suffix ``.jpeg``, as in
+    Names without suffix, such as the names of ImageNetV2's own images, get the suffix ``.jpeg``, as in
     Multilabelfy and in the released image folders.
 
     References
@@ -85,7 +85,7 @@ def read_multilabelfy(path: Path, *, classes: ClassList | None) -> Labels:
     """
     sets = load_json(path)
     if not isinstance(sets, dict) or not all(isinstance(s, list) for s in sets.values()):
-        raise InputError("The file is not Multilabelfy's table of images and lists of classes.", where=path)
+        raise InputError("The file is not Multilabelfy's mapping of images to lists of classes.", where=path)
     ids = [Path(name).name for name in sets]
     return labels_of_sets(
         ids, list(sets.values()), classes, path, rated=True, method="Multilabelfy", name="Multilabelfy"

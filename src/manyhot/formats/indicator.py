@@ -84,12 +84,12 @@ class _ValueColumn:
 
     @property
     def holds_states(self) -> bool:
-        """Whether all cells are 0, 1, -1 or empty, and not all are empty."""
+        """Whether all cells are 0, 1, -1 or empty, but not all are empty."""
         return not self.is_empty and not len(self.strange)
 
     @property
     def holds_scores(self) -> bool:
-        """Whether the cells are numbers, but neither 0, 1, -1 and empty nor whole numbers such as an age."""
+        """Whether the column contains scores: neither states nor only whole numbers, such as ages."""
         return not self.is_whole and len(self.strange) > 0
 
     @cached_property
@@ -138,7 +138,7 @@ def _as_floats(column: pl.Series) -> Floats | None:
 
 
 def describe_columns(path: Path) -> list[str]:
-    """Return the columns of a table with their content, for a message."""
+    """Return the columns of a table and their content, for a message."""
     try:
         columns = {c.name: _value_column(c) for c in _read_frame(path).get_columns()}
     except InputError:
@@ -261,29 +261,28 @@ def read_indicator(
     empty: str = "not asked",
     prefix: str = "",
 ) -> Labels:
-    """One column of 0 and 1 per class, as in Kaggle's and CheXpert's tables and from pandas.get_dummies.
+    """One column of 0 and 1 per class, as in tables of Kaggle, CheXpert and pandas.get_dummies.
 
-    A cell is 1 or true (*yes*), 0 or false (*no*), -1, or empty. All columns that contain nothing else are
-    classes, except those of metadata, such as *age*, *sex* and *split*. With a class list, only its classes
-    are read. Without one, the classes are the columns, in their order.
+    A cell is 1 or true (*yes*), 0 or false (*no*), -1, or empty. All columns that contain only such cells are
+    classes, except columns of metadata, such as *age*, *sex* and *split*. With a class list, only its classes
+    are read. Otherwise, the classes are in the order of the columns.
 
-    The numbers may also be votes of raters who chose one class per image: counts, or with `label_values`
-    their shares. The label set is then the class with the most votes, and the shares are the probabilities
-    ``p``. Whole numbers are counts if all images have equally many votes, or at least ten; others may be
-    numbers of objects, so `label_values` must be passed.
+    The numbers may also be votes of raters who chose one class per image: counts or, with `label_values`,
+    shares. The label set then contains the class with the most votes, and the shares are the probabilities
+    ``p``. Whole numbers are read as counts if all images have the same number of votes, or at least ten.
+    Other whole numbers may be numbers of objects, so `label_values` must be passed.
 
     Parameters
     ----------
     label_values : {"states", "counts", "shares", "p"}, optional
-        What the numbers are: 0, 1 and -1, counts or shares of votes, or probabilities of classes that can be
-        valid together. By default, states and counts are recognised.
+        Meaning of the numbers: states (0, 1 and -1), counts or shares of votes, or probabilities of classes
+        that can be valid together. By default, states and counts are recognised.
     minus_one : {"unclear", "not asked", "no"}
         Meaning of -1, as in ``indicator(minus_one='no')``. In CheXpert, -1 means uncertain.
     empty : {"not asked", "no", "unclear"}
-        Meaning of an empty cell. In CheXpert, the report does not mention the class.
+        Meaning of an empty cell. In CheXpert, it means that the report does not mention the class.
     prefix : str
-        Beginning of the names of the columns of classes, which is removed, as in
-        ``indicator(prefix='label_')``.
+        Prefix of the names of class columns, which is removed, as in ``indicator(prefix='label_')``.
 
     References
     ----------
@@ -293,7 +292,7 @@ def read_indicator(
         check_one_of(value, _MEANINGS, f"The option {name!r} is not a state.", where=path)
     columns, image_id = _read_columns(path, prefix)
     kind = label_values or ("counts" if _are_counts(columns, classes, path) else "states")
-    check_one_of(kind, LABEL_VALUES, "The numbers of labels have no such meaning.", where=path)
+    check_one_of(kind, LABEL_VALUES, "There is no such kind of label values.", where=path)
     if classes is None:
         chosen = _label_columns(columns, prefix, path) if kind == "states" else _number_columns(columns)
         names = _without_prefix([c.name for c in chosen], prefix)
@@ -371,7 +370,7 @@ def _label_columns(columns: Sequence[_ValueColumn], prefix: str, path: Path) -> 
         )
     if scores:
         raise InputError(
-            "The table contains columns of 0 and 1 and of fractions, so its classes are unclear.",
+            "The table contains columns of 0 and 1 and columns of fractions, so its classes are ambiguous.",
             where=path,
             got=f"0 and 1 in {_several([c.name for c in chosen], 3)}; fractions in {_several(scores, 3)}",
             do="pass the class list as `classes`, or the file as predictions if these are scores",
@@ -418,7 +417,7 @@ def _columns_of_classes(
         by_class[at] = column
     if not by_class:
         raise InputError(
-            "No column is a class of the class list.",
+            "No column is named after a class of the class list.",
             where=path,
             got=f"columns {_several([c.name for c in columns])}",
             allowed=f"keys and names of {classes.name}, such as {_several(classes.keys, 3)}",
@@ -460,7 +459,7 @@ def _check_minus_one(state: npt.NDArray[np.uint8], columns: Sequence[_ValueColum
 def read_score_columns(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
 ) -> Predictions:
-    """One column of scores per class. The columns name the classes; the model is named after the file.
+    """One column of scores per class. The columns name the classes, and the file name is the model.
 
     A table that contains only 0 and 1 is read only if it is passed as predictions.
     """
@@ -503,7 +502,7 @@ def _score_columns(columns: Sequence[_ValueColumn], path: Path) -> list[_ValueCo
     whole = [c.name for c in chosen if c.is_whole and not c.holds_states]
     if whole and len(whole) < len(chosen):
         raise InputError(
-            "The table contains columns of fractions and of whole numbers, so its classes are unclear.",
+            "The table contains columns of fractions and of whole numbers, so its classes are ambiguous.",
             where=path,
             got=f"whole numbers in {_several(whole, 3)}",
             do="drop the columns that are not scores, or pass the class list as `classes`",

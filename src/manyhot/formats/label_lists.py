@@ -65,7 +65,7 @@ class NamedLabels:
         The names, image by image.
     usable : ndarray of bool, shape (n,)
     is_single : bool
-        Whether the names are those of a single label per image.
+        Whether each image has a single label.
     """
 
     image_id: pa.Array
@@ -83,7 +83,7 @@ def labels_of_names(
     p: pa.Array | None = None,
     declared: ClassList | None = None,
 ) -> Labels:
-    """Return the label sets of named classes, with the class list of the file if it is its own.
+    """Return label sets from the names of classes, with the class list of the file if it has its own.
 
     Parameters
     ----------
@@ -165,15 +165,15 @@ def _has_several(path: Path) -> bool:
 def read_label_lists(path: Path, *, classes: ClassList | None, separator: str = "") -> Labels:
     """Names of the classes of each image: a column of names, JSON of names by image, or JSON lines.
 
-    The names in a cell are separated by bars, semicolons, commas or spaces. A table with one name per row may
-    have several rows per image. Without a class list, the classes are the names in the file.
+    Bars, semicolons, commas or spaces separate the names in a cell. A table with one name per row may have
+    several rows per image. Without a class list, the classes are the names in the file.
 
     Parameters
     ----------
     separator : str
         The separator of the names in a cell, as in ``label-lists(separator=' ')``. By default, the first of
-        ``| ; ,`` that a cell contains. Without one, spaces separate names if the name of the column ends in
-        s, as in ``tags``.
+        ``| ; ,`` that occurs in a cell. If none occurs, spaces separate the names if the name of the column
+        ends in s, as in ``tags``.
     """
     if path.suffix.lower() in (".json", ".jsonl"):
         return labels_of_names(_named_in_json(path), classes, path)

@@ -71,13 +71,13 @@ def read_label_studio(
     asked: str = "classes",
     skip: str = "",
 ) -> Votes:
-    """Label Studio's export (JSON, not JSON-MIN). The answers of each annotation are read as votes.
+    """Label Studio's export (JSON, not JSON-MIN). The answers in each annotation are read as votes.
 
-    The id of a rater is the number of the user, never the e-mail address. `page_id` is the number of the
-    annotation, `answered_at` its time of creation, and `shown_at` that time minus its lead time. Annotations
-    that were cancelled (skipped by the rater) have no answers. Annotations marked as ground truth are answers
-    of experts, which ``label-studio-golden`` reads. Both kinds of annotations are left out and counted in
-    `Votes.left_out`.
+    The id of a rater is the user's number, never the e-mail address. `page_id` is the number of the
+    annotation, and `answered_at` is its time of creation. `shown_at` is the time of creation minus the lead
+    time. Annotations that were cancelled (skipped by the rater) have no answers. Annotations marked as ground
+    truth are experts' answers, which ``label-studio-golden`` reads. Both kinds of annotations are left out
+    and counted in `Votes.left_out`.
 
     Parameters
     ----------
@@ -98,9 +98,9 @@ def read_label_studio(
 
     Notes
     -----
-    The id of an image is the field ``image_id`` of its task. If there is none, it is the last part of the
-    image's address, without the eight digits that Label Studio prefixes to the names of uploaded files. If an
-    annotation was changed later, its lead time is the sum over all sessions, so its `shown_at` is too early.
+    The id of an image is the field ``image_id`` of its task. Without this field, it is the last part of the
+    image's address, without the eight digits that Label Studio adds before the names of uploaded files. If an
+    annotation was changed later, its lead time is the sum over all sessions, so `shown_at` is too early.
 
     References
     ----------
@@ -124,7 +124,7 @@ def read_label_studio_golden(
     asked: str = "classes",
     skip: str = "",
 ) -> Golden:
-    """Label Studio's export: the annotations that are marked as ground truth, as golden answers.
+    """Label Studio's export. The annotations marked as ground truth are read as golden answers.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def _check_once(one: Mapping[str, Any], kind: str, ids: dict[str, set[object]], 
         )
     if number in ids[kind]:
         raise InputError(
-            f"The file holds the same {kind} twice.",
+            f"The file contains the same {kind} twice.",
             where=where,
             do="remove one of the two, or export the project again",
         )
@@ -260,11 +260,11 @@ def _asked(task: Mapping[str, Any], layout: _Layout, class_of: dict[str, int], w
     offered = task["data"].get(layout.asked)
     if not isinstance(offered, list) or not offered:
         raise InputError(
-            "The classes that were shown are unknown, so a missing answer cannot count as no.",
+            "It is unknown which classes were shown, so a missing answer cannot count as no.",
             where=where,
             got=f"no list in the field {layout.asked!r} of the task's data",
             allowed=cut_for_message(", ".join(task["data"])) or None,
-            do="pass the name of the field, or declare that all classes were shown, in `format`: "
+            do="pass the name of the field in `format`, or declare that all classes were shown: "
             "\"label-studio(asked='*')\"",
         )
     texts = [one.get("value") if isinstance(one, dict) else one for one in offered]
@@ -352,7 +352,7 @@ def _choices(one: Mapping[str, Any], annotation: _Annotation) -> list[Any]:
     choices = value.get("choices") if isinstance(value, dict) else None
     if one.get("type") != "choices" or not isinstance(choices, list):
         raise InputError(
-            "A result holds no choices.",
+            "A result contains no choices.",
             where=annotation.where,
             got=f"type {cut_for_message(repr(one.get('type')))}, value {cut_for_message(repr(value))}",
             allowed="type 'choices', and a value with a list 'choices'",
@@ -368,7 +368,7 @@ def _check_answer(
         raise InputError("A choice was not shown in its task.", where=annotation.where, got=name)
     if chosen.get(c, answer) != answer:
         raise InputError(
-            "A class has both the answer yes and the answer maybe.",
+            "A class has both answers, yes and maybe.",
             where=annotation.where,
             got=name,
             do="correct the annotation in Label Studio and export the project again",

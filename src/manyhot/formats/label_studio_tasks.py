@@ -59,21 +59,21 @@ def write_label_studio(
 ) -> Saved:
     """Write tasks to import into Label Studio, and an ``.xml`` file with the labelling configuration.
 
-    Tasks made from labels show every class that was asked about. The states are stored as a prediction, which
-    the project shows as preselected choices if predictions are enabled. Tasks made from proposals show every
-    proposed class, best first. Nothing is preselected unless `checked` is set, because raters tend to agree
-    with preselected choices. Tasks made from votes contain the raters' annotations, from which
+    Tasks made from labels show every class that was asked about. The states are stored as a prediction. If
+    predictions are enabled, the project shows them as preselected choices. Tasks made from proposals show
+    every proposed class, best first. Nothing is preselected unless `checked` is set, because raters tend to
+    agree with preselected choices. Tasks made from votes contain the raters' annotations, from which
     `read_label_studio` reads the same votes.
 
     Parameters
     ----------
     prefix : str
-        Address before the name of each image. By default, the address at which Label Studio serves files from
-        its own machine.
+        Address before the name of each image. By default, the address under which Label Studio serves local
+        files.
     checked : float, optional
-        Minimum score of proposals to preselect, by means of a prediction. By default, none are preselected.
+        Minimum score of proposals that are preselected (as a prediction). By default, none are preselected.
     by : str or int, optional
-        Write labels as annotations of this rater, not as predictions.
+        Write labels as annotations by this rater instead of predictions.
 
     Raises
     ------
@@ -84,8 +84,9 @@ def write_label_studio(
 
     Notes
     -----
-    Label Studio identifies annotators by their number or by their e-mail address. A rater whose id is an
-    integer is written as that number, and any other rater as an object with ``id`` and ``email``.
+    Label Studio identifies annotators by their number or their e-mail address. If the id of a rater is an
+    integer, it is written as a number. Otherwise, the rater is written as an object with ``id`` and
+    ``email``.
 
     References
     ----------
@@ -107,7 +108,7 @@ def write_label_studio(
 def write_label_studio_golden(
     golden: Golden, path: Path, classes: ClassList | None, *, prefix: str = LOCAL
 ) -> Saved:
-    """Write experts' answers as annotations that are marked as ground truth, like `write_label_studio`.
+    """Write experts' answers as annotations marked as ground truth, in the same way as `write_label_studio`.
 
     Parameters
     ----------

@@ -142,7 +142,7 @@ def with_masks(objects: Objects, path: Path) -> Objects:
 
 
 def masks_of(path: Path, images: Iterable[str]) -> dict[str, bytes | Path]:
-    """Return the masks of images, from a folder of PNGs named as the images are, or from a table.
+    """Return the masks of images from a table, or from a folder of PNGs that are named after the images.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def _table(path: Path) -> dict[str, bytes | Path]:
     column = next((c for c in _MASKS if c in names), None)
     if column is None or "image_id" not in names:
         raise InputError(
-            "The file holds no masks.",
+            "The file contains no masks.",
             where=path,
             got=", ".join(names) or None,
             allowed=f"a folder of PNGs; or Parquet with image_id and {' or '.join(_MASKS)}",
@@ -206,7 +206,7 @@ def load_coco(path: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If it has no lists of images, annotations and categories.
+        If the file has no lists of images, annotations and categories.
     """
     content = load_json(path)
     if not isinstance(content, dict) or not all(isinstance(content.get(p), list) for p in _PARTS):
@@ -233,7 +233,7 @@ def objects_of_coco(content: dict[str, Any], classes: ClassList | None, path: Pa
 
 @contextmanager
 def entries_of_coco(path: Path) -> Iterator[None]:
-    """Turn the exceptions for an entry without a key or of another type into an `InputError`."""
+    """Turn the exceptions for an entry that lacks a key or has another type into an `InputError`."""
     try:
         yield
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
@@ -245,7 +245,7 @@ def entries_of_coco(path: Path) -> Iterator[None]:
 
 
 def categories_of_coco(content: dict[str, Any], path: Path) -> ClassList:
-    """Return the categories of COCO's format as a class list, sorted by their numbers."""
+    """Return the categories of COCO's format as a class list, sorted by number."""
     categories = sorted(content["categories"], key=lambda c: int(c["id"]))
     return from_keys([str(c["name"]) for c in categories], path.stem)
 
@@ -282,7 +282,7 @@ def _row(about: dict[str, Any], image: dict[str, Any], number: dict[int, int]) -
 
 
 def image_of_coco(image: dict[str, Any]) -> str:
-    """Return the name of an image, which LVIS gives only at the end of an address."""
+    """Return the name of an image. In LVIS, the name is the end of an address."""
     return str(image["file_name"]) if "file_name" in image else PurePosixPath(str(image["coco_url"])).name
 
 
@@ -303,7 +303,7 @@ BoxRow = tuple[str, str, float, float, float, float, bool]
 
 
 def matches_voc(path: Path) -> bool:
-    """Return whether a folder has a folder ``Annotations``, as PASCAL VOC's."""
+    """Return whether a folder contains a folder ``Annotations``, as in PASCAL VOC."""
     return path.is_dir() and (path / "Annotations").is_dir()
 
 
@@ -311,7 +311,7 @@ def matches_voc(path: Path) -> bool:
 def read_voc(path: Path, *, classes: ClassList | None) -> Objects:
     """A folder with ``Annotations/*.xml`` and optionally ``SegmentationClass/*.png``.
 
-    Difficult objects are ignored. In VOC's boxes, pixels are numbered from 1, and both ends are included.
+    Difficult objects are ignored. In VOC's boxes, pixels are counted from 1, and both ends are included.
     """
     return objects_of_voc([row for _, rows in read_annotations(path) for row in rows], classes, path)
 
@@ -328,7 +328,7 @@ def read_annotations(path: Path) -> list[tuple[str, list[BoxRow]]]:
 
 
 def objects_of_voc(rows: list[BoxRow], classes: ClassList | None, path: Path) -> Objects:
-    """Return objects of VOC; their class list is VOC's if all their classes are in it."""
+    """Return objects of VOC, by default with VOC's class list if it contains all their classes."""
     keys = {row[1] for row in rows}
     own = classes or from_keys(VOC if keys <= set(VOC) else sorted(keys), path.name)
     columns = list(zip(*rows, strict=True)) or [()] * 7

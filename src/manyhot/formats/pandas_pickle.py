@@ -57,7 +57,7 @@ class _Index(_Inert):
 
 class _Array(_Inert):
     def values(self) -> npt.NDArray[Any]:
-        """Return an array of numbers, or of the objects that the pickle lists."""
+        """Return an array of numbers, or of the objects in the pickle."""
         _, shape, dtype, by_column, data = self.state
         if isinstance(data, list):
             flat: npt.NDArray[Any] = np.empty(len(data), object)
@@ -171,7 +171,7 @@ def _read(
 ) -> _T:
     if path.stat().st_size > MAX_PICKLE_BYTES:
         raise InputError(
-            "The pickle is larger than any published pickle; it was not read.",
+            "The pickle was not read, because it is larger than any published pickle.",
             where=path,
             got=f"{path.stat().st_size / 2**20:,.0f} MiB",
             allowed=f"{MAX_PICKLE_BYTES / 2**20:.0f} MiB",
@@ -180,8 +180,8 @@ def _read(
         return build(_Reader(io.BytesIO(skip(path.read_bytes()))).load())
     except _LaterError as later:
         raise InputError(
-            "The pickle was written by a later version of pandas or NumPy than the published files; it was "
-            "not read.",
+            "The pickle was not read, because its version of pandas or NumPy is later than in the published "
+            "files.",
             where=path,
             got=f"{later}, which the published files do not contain",
             allowed=f"{allowed.partition(' of ')[0]} as it was written in 2020",
@@ -189,7 +189,7 @@ def _read(
         ) from later
     except _RefusedError as refused:
         raise InputError(
-            "The pickle contains a name that could run code; it was not read.",
+            "The pickle was not read, because it contains a name that could run code.",
             where=path,
             got=refused,
             allowed=allowed,

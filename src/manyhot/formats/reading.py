@@ -35,8 +35,8 @@ _KINDS = {".parquet": "Parquet", ".npy": "NumPy", ".npz": "NumPy"}
 def broken() -> tuple[type[Exception], ...]:
     """Return the exceptions that libraries raise for damaged bytes.
 
-    Arrow raises an OSError although the disk is fine, zipfile raises a NotImplementedError for future
-    versions, a forged size causes a MemoryError, and deep nesting a RecursionError.
+    Arrow raises an OSError even if the disk is fine. zipfile raises a NotImplementedError for future
+    versions. A forged size causes a MemoryError, and deep nesting causes a RecursionError.
     """
     # polars takes 90 ms and 60 MB, which predicting does not need; ``except`` calls this only after an error.
     import polars as pl
@@ -62,7 +62,7 @@ def reading(path: Path) -> Iterator[None]:
     Raises
     ------
     InputError
-        Raised in place of any exception that `broken` returns. manyhot's own errors are not changed.
+        In place of any exception that `broken` returns. manyhot's own errors are not changed.
     """
     try:
         yield
@@ -89,7 +89,7 @@ def incomplete(path: Path, error: Exception) -> InputError:
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a foreign Parquet file. Texts and names are checked, because polars aborts on broken ones.
+    """Read a foreign Parquet file. Texts and names are checked, because polars aborts on invalid ones.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def check_whole(path: Path) -> None:
     Raises
     ------
     InputError
-        If the file is truncated or damaged, whatever its format.
+        If the file is truncated or damaged, regardless of its format.
     """
     suffix = path.suffix.lower()
     with reading(path):
@@ -148,13 +148,13 @@ _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 def ragged(lengths: npt.ArrayLike, values: pa.Array) -> pa.ListArray:
-    """Return a column of lists, where the first list has the first ``lengths[0]`` values, and so on."""
+    """Return a column of lists. The first list contains the first ``lengths[0]`` values, and so on."""
     offsets = np.concatenate([[0], np.cumsum(np.asarray(lengths, np.int64))]).astype(np.int32)
     return pa.ListArray.from_arrays(offsets, values)
 
 
 def image_ids(names: pa.Array, where: object) -> pa.Array:
-    """Return the names of images as ids: as they are written, with folders and with slashes.
+    """Return the names of images as ids: unchanged, with folders and slashes.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def image_ids(names: pa.Array, where: object) -> pa.Array:
         texts.validate(full=True)
     except pa.ArrowException as error:
         raise InputError(
-            "This is not a column of image names.",
+            "The column does not contain image names.",
             where=where,
             got=f"{names.type} ({str(error).partition(chr(10))[0]})",
             allowed="text in UTF-8",
@@ -175,7 +175,7 @@ def image_ids(names: pa.Array, where: object) -> pa.Array:
 
 
 def base_names(names: pa.Array, where: object) -> pa.Array:
-    """Return names without their folders, for formats of published data sets that are joined by base names.
+    """Return names without folders, for formats of published data sets that are joined by base names.
 
     Raises
     ------
@@ -188,8 +188,7 @@ def base_names(names: pa.Array, where: object) -> pa.Array:
 def short_ids(names: pa.Array, where: object) -> pa.Array:
     """Return the base names of images if no two images share one, otherwise their paths.
 
-    An image may have several rows. The images of folders and archives are named in the same way when they are
-    predicted.
+    An image may have several rows. ``manyhot predict`` names images in folders and archives in the same way.
 
     Raises
     ------
@@ -214,7 +213,7 @@ def class_lists(
     Raises
     ------
     InputError
-        If the column does not contain lists, and as in `class_id_column`.
+        If the column does not contain lists. See also `class_id_column`.
     """
     lists = one_chunk(column)
     if not any(is_kind(lists.type) for is_kind in _LISTS):
@@ -244,7 +243,7 @@ def class_id_column(values: pa.Array, where: str, n_classes: int, *, gaps: bool 
     if not (pa.types.is_integer(kind) or pa.types.is_null(kind) or (gaps and pa.types.is_floating(kind))):
         raise _no_classes(where, str(kind), allowed)
     if values.null_count and not gaps:
-        raise InputError("A list of classes holds an empty value.", where=where, allowed=allowed)
+        raise InputError("A list of classes contains an empty value.", where=where, allowed=allowed)
     try:
         return values.cast(pa.int64()).cast(pa.int32())
     except pa.ArrowInvalid as error:
@@ -266,14 +265,14 @@ def states_of_values(
 
 
 def records_no(state: npt.NDArray[np.uint8]) -> bool:
-    """Return whether a matrix of states records the answers no: it contains one, or all cells are yes."""
+    """Return whether a matrix of states records *no* answers: some cell is *no*, or all cells are *yes*."""
     return bool((state == NO).any() or (state == YES).all())
 
 
 def state_columns(state: npt.NDArray[np.uint8]) -> dict[str, pa.Array]:
     """Return the columns ``classes`` and ``state`` of a matrix of states, shape (n, C).
 
-    Classes that were not asked about are left out.
+    The columns do not contain classes that were not asked about.
     """
     image, class_id = np.nonzero(state != NOT_ASKED)
     lengths = np.bincount(image, minlength=len(state))
@@ -285,10 +284,10 @@ def state_columns(state: npt.NDArray[np.uint8]) -> dict[str, pa.Array]:
 
 
 def stored_states(state: npt.NDArray[np.uint8]) -> tuple[dict[str, pa.Array], bool, bool]:
-    """Return the columns of a matrix of states, whether it records no, and whether it is complete.
+    """Return the columns of a matrix of states, whether it records *no* answers, and whether it is complete.
 
-    If all cells are yes or no, the matrix is complete: the columns contain only yes. With all answers, 50,000
-    x 1,000 cells would take 1 GB and 20 s.
+    The matrix is complete if all cells are *yes* or *no*. The columns then contain only *yes*, because all
+    50,000 x 1,000 cells would take 1 GB and 20 s.
     """
     asked_known = records_no(state)
     complete = asked_known and not any((state == other).any() for other in (NOT_ASKED, UNCLEAR))
@@ -297,7 +296,7 @@ def stored_states(state: npt.NDArray[np.uint8]) -> tuple[dict[str, pa.Array], bo
 
 
 def only_by_name(path: Path) -> bool:
-    """Return that no file is recognised as a format: another one reads the same files by default."""
+    """Return False: the format is never detected, because another format reads its files by default."""
     return False
 
 
@@ -335,9 +334,9 @@ def as_numbers(names: Sequence[str]) -> list[int] | None:
 def classes_of_names(
     names: Sequence[str], classes: ClassList | None, path: Path
 ) -> tuple[ClassList, npt.NDArray[np.int32]]:
-    """Return the class list of the names in a file, and the class id of each name.
+    """Return the class list for the names in a file, and the class id of each name.
 
-    Without `classes`, the class list is ImageNet-1k if the names are those of its classes. Otherwise, it
+    Without `classes`, the class list is ImageNet-1k if all names are names of its classes. Otherwise, it
     consists of the names in the file.
 
     Raises
@@ -391,7 +390,7 @@ def head(path: Path) -> str:
 
 
 def load_json(path: Path) -> Any:
-    """Parse a JSON file; raise the same errors as `parse_json`."""
+    """Parse a JSON file and raise the same errors as `parse_json`."""
     return parse_json(path.read_bytes(), path)
 
 
@@ -423,7 +422,7 @@ def _each_once(where: object) -> Callable[[list[tuple[str, Any]]], dict[str, Any
         if len(by_key) < len(pairs):
             twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
             raise InputError(
-                "The JSON holds a key twice.",
+                "The JSON contains a key twice.",
                 where=where,
                 got=cut_for_message(repr(twice)),
                 allowed="each key once",
@@ -453,10 +452,10 @@ def _check_characters(content: Any, where: object) -> None:
         json.dumps(content, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            "A text holds a lone surrogate, which is half of a character.",
+            "A text contains a lone surrogate, which is half of a character.",
             where=where,
             got=repr(error.object[max(0, error.start - 20) : error.start + 20]),
-            allowed="characters that UTF-8 can hold",
+            allowed="characters that UTF-8 can encode",
             do="make or fetch it again",
         ) from error
 

@@ -43,9 +43,9 @@ def _matches_real(path: Path) -> bool:
 def read_real(path: Path, *, classes: ClassList | None) -> Labels:
     """ReaL's ``real.json``, with 50,000 lists of classes in the order of ImageNet's validation files.
 
-    Entry i belongs to ``ILSVRC2012_val_{i + 1:08d}.JPEG``. The file does not contain the original labels,
-    which images were rated, or which classes were asked about. To read which images were rated and which
-    classes were asked about, use ``scores.npz``.
+    Entry i belongs to ``ILSVRC2012_val_{i + 1:08d}.JPEG``. The file does not record the original labels, the
+    rated images, or the classes that were asked about. Use ``scores.npz`` to read the rated images and the
+    classes that were asked about.
 
     References
     ----------
@@ -107,12 +107,12 @@ def _indices(values: list[Any], n: int, where: str) -> list[int]:
 def write_real(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
     """Write the label sets of ImageNet's 50,000 validation images as ``real.json``.
 
-    An image that is not usable gets an empty list, because lists are identified by their position.
+    An image that is not usable gets an empty list, because the lists are identified only by position.
 
     Raises
     ------
     InputError
-        If the labels are not those of all 50,000 images, or if their classes are not those of ImageNet-1k.
+        If the labels do not cover exactly the 50,000 images, or if the classes are not those of ImageNet-1k.
     """
     if classes_of_table(labels, classes or class_list()).hash != class_list().hash:
         raise InputError(
@@ -159,11 +159,12 @@ def _matches_real_scores(path: Path) -> bool:
 
 @register("format", "real-scores", holds="labels", suffixes=(".npz",), matches=_matches_real_scores)
 def read_real_scores(path: Path, *, classes: ClassList | None) -> Labels:
-    """ReaL's ``scores.npz``, with a score for each class that was asked about on the 24,889 rated images.
+    """ReaL's ``scores.npz``, with the score of each class that was asked about, for 24,889 rated images.
 
-    `tensor` contains the scores, and `info` the image and the class of each score. The 25,111 images that
-    were not rated are not in the file. Their labels are read from ``real.json``, which must be in the same
-    folder. Their `p` is 1, because the label is valid at any threshold. `rated` is false and `n_votes` is 0.
+    `tensor` contains the scores, and `info` the image and the class of each score. The file does not contain
+    the 25,111 images that were not rated. Their labels are read from ``real.json``, which must be in the same
+    folder. For these images, `p` is 1, because the label is valid at any threshold, `rated` is false, and
+    `n_votes` is 0.
 
     References
     ----------
@@ -231,7 +232,7 @@ def image_rows(path: Path, names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]
     Raises
     ------
     InputError
-        If a name is not that of an image of ImageNet's validation set.
+        If a name is not the name of an image of ImageNet's validation set.
     """
     # The digits as code points: parsing 184,962 strings would take longer than the rest.
     wide = names.astype(f"U{len(_PREFIX) + 8 + len(_SUFFIX)}")
@@ -270,7 +271,7 @@ def _released(path: Path, classes: ClassList) -> tuple[npt.NDArray[Any], npt.NDA
     beside = path.with_name("real.json")
     if not beside.is_file():
         raise InputError(
-            "The labels of images that were not rated are missing; they are in real.json.",
+            "The labels of images that were not rated are missing. They are in real.json.",
             where=path,
             got="no real.json in this folder",
             do="put real.json of the same release into this folder, as in the catalogue's imagenet-real",
@@ -310,9 +311,9 @@ def _is_votes(path: Path) -> bool:
 def read_real_votes(path: Path, *, classes: ClassList | None) -> Votes:
     """ReaL's ``raters.npz``, with 924,810 answers of 85 raters, or ReaL's ``raters_golden.npz``.
 
-    `tensor` has the shape (raters, questions, 3) and takes 377 MB. For each rater and question, a 1 marks the
-    answer: *no*, *maybe* or *yes*. `tensor` is read one rater at a time. `info` contains the image and the
-    class of each question, and `ids` the raters.
+    `tensor` has the shape (raters, questions, 3) and takes 377 MB. It is read one rater at a time. For each
+    rater and question, a 1 marks the answer: *no*, *maybe* or *yes*. `info` contains the image and the class
+    of each question, and `ids` contains the raters.
 
     References
     ----------

@@ -66,16 +66,16 @@ def _matches_tfds_multilabel(path: Path) -> bool:
 def read_tfds_multilabel(path: Path, *, classes: ClassList | None, images: str = "validation") -> Labels:
     """Shankar et al.'s ``human_accuracy_v3.0.0.json``, or rows of TFDS's ``imagenet2012_multilabel``.
 
-    Correct classes have the state *yes*, wrong ones *no*, and unclear ones *unclear*. A class under two
-    headings counts as the first of correct, unclear and wrong. Problematic images are not usable. The rows of
-    TFDS contain original labels, but the JSON does not.
+    Correct classes have the state *yes*, wrong classes *no*, and unclear classes *unclear*. A class in
+    several of these lists has the state of the first of correct, unclear and wrong. Problematic images are
+    not usable. The rows of TFDS contain original labels, but the JSON does not.
 
     Parameters
     ----------
     images : {"validation", "v2"}
-        The data set to read. The JSON contains 20,000 images each of the validation set and of ImageNetV2.
-        TFDS contains only images of the validation set. With ``tfds-multilabel(images='v2')``, the images of
-        ImageNetV2 are read, and their names get the suffix ``.jpeg``.
+        The data set to read. The JSON contains 20,000 images of the validation set and 20,000 of ImageNetV2.
+        TFDS contains only images of the validation set. ``tfds-multilabel(images='v2')`` reads the images of
+        ImageNetV2 and adds the suffix ``.jpeg`` to their names.
 
     References
     ----------
@@ -134,7 +134,7 @@ def _states(annotation: Any, where: str) -> dict[str, str]:
     strange = sorted(set(annotation) - set(_STATES)) if fits else [annotation]
     if strange:
         raise InputError(
-            "This is not an annotation of an image.",
+            "An entry is not an annotation of an image.",
             where=where,
             got=strange[0],
             allowed="lists of WordNet ids under correct, unclear and wrong",
@@ -177,11 +177,11 @@ def _matches_multilabel_csv(path: Path) -> bool:
 def read_multilabel_csv(path: Path, *, classes: ClassList | None) -> Labels:
     """Shankar et al.'s annotations of the validation set as the CSV file of klarajanouskova/ImageNet.
 
-    States, usable images and original labels are those of ``tfds-multilabel``.
+    States, usable images and original labels are the same as in ``tfds-multilabel``.
 
     References
     ----------
-    As of `read_tfds_multilabel`; Kisel et al. 2025, Flaws of ImageNet, Computer Vision's Favorite Dataset.
+    See `read_tfds_multilabel`; Kisel et al. 2025, Flaws of ImageNet, Computer Vision's Favorite Dataset.
     """
     classes = classes or class_list()
     table = _table_of_rows(_rows_of_csv(path), path, len(classes))
@@ -232,7 +232,7 @@ def _usable(rows: pa.Table, path: Path) -> pa.Array:
     problematic = rows["is_problematic"]
     if not pa.types.is_boolean(problematic.type):
         raise InputError(
-            "This is not a column of true and false.",
+            "A column does not contain only true and false.",
             where=f"{path}, column is_problematic",
             got=problematic.type,
             allowed="bool",
@@ -266,7 +266,8 @@ def _table(
 def write_tfds_multilabel(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
     """Write label sets as rows of TFDS's ``imagenet2012_multilabel``, or as the JSON from which it is made.
 
-    Images that are not usable are problematic. The JSON holds WordNet ids and no original labels.
+    Images that are not usable are written as problematic. The JSON contains WordNet ids and no original
+    labels.
 
     Raises
     ------
@@ -344,7 +345,7 @@ def read_imagenet_mistakes(path: Path) -> pa.Table:
     """
     content = load_json(path)
     if not isinstance(content, dict):
-        raise InputError("The file is not a table of images and mistakes.", where=path)
+        raise InputError("The file is not a mapping of images to mistakes.", where=path)
     rows = [_row(name, mistake, f"{path}, image {name}") for name, mistake in content.items()]
     columns = {c: [row[c] for row in rows] for c in ("image_id", "class_b", "category", "severity")}
     ids = pa.array(columns["image_id"], pa.string())
@@ -365,8 +366,8 @@ def read_imagenet_mistakes(path: Path) -> pa.Table:
 def read_imagenet_mistakes_labels(path: Path, *, classes: ClassList | None) -> Labels:
     """Vasudevan et al.'s mistakes as labels: the predicted class of each image has the state *no*.
 
-    Mistakes of all severities count, for the same experts call the classes of all of them wrong in version 3
-    of the labels of ``tfds-multilabel``. The states of other classes are unknown.
+    Mistakes of all severities are included, because the same experts call their classes wrong in version 3 of
+    the ``tfds-multilabel`` labels. The states of other classes are unknown.
 
     References
     ----------

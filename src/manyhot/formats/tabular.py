@@ -70,7 +70,7 @@ _NAMES = (*IMAGE_NAME_COLUMNS, "key", "model", "rater_id", "expert_id", "page_id
 
 
 def column_names(path: Path) -> list[str]:
-    """Return the columns of a table; none if the file is damaged, as the reader reports."""
+    """Return the columns of a table; empty if the file is damaged."""
     try:
         if path.suffix.lower() == ".parquet":
             return list(pq.read_schema(path).names)
@@ -102,7 +102,7 @@ def _matches(table: str) -> Callable[[Path], bool]:
 
 
 def possible_tables(columns: Sequence[str]) -> tuple[str, ...]:
-    """Return which tables a file with these columns may be."""
+    """Return the names of the tables that a file with these columns may contain."""
     names = set(columns)
     if names >= {"model", "metric", "value", "n"}:
         return ("results",)
@@ -225,13 +225,13 @@ def _has_texts(path: Path, column: str) -> bool:
     needs="model, metric, value and n",
 )
 def read_results_table(path: Path, *, dataset: str | None = None) -> Results:
-    """A results table written by ``manyhot evaluate``, or its folder with pairs, samples and models.
+    """A results table of ``manyhot evaluate``, or its folder with the tables pairs, samples and models.
 
     Parameters
     ----------
     dataset : str, optional
-        The data set of the results if the table has no column ``dataset``. Otherwise, the data set whose rows
-        are read.
+        The data set of the results. If the table has a column ``dataset``, only the rows of this data set are
+        read.
     """
     if path.is_dir():
         results = read_results_folder(path)
@@ -274,7 +274,7 @@ def read_findings_table(path: Path) -> pa.Table:
     needs="image_id, class_id and n_models",
 )
 def read_proposals_table(path: Path, *, classes: ClassList | None) -> pa.Table:
-    """A proposals table, with one image and class to ask about per row."""
+    """A proposals table. Each row is an image and a class to ask about."""
     if declared(path):
         return read_own(path, "proposals")
     frame = read_frame(path)
@@ -476,9 +476,9 @@ def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pl.D
 
 
 def named_list(frame: pl.DataFrame, classes: ClassList | None, where: str) -> tuple[ClassList | None, bool]:
-    """Return the class list of a table, and whether it is only assumed, as `list_of_names` does.
+    """Return the class list of a table, and whether it is only assumed; see `list_of_names`.
 
-    The list is `classes`, if given. It is None if classes are numbers.
+    The list is `classes` if it is passed, and None if classes are numbers.
     """
     if classes is not None:
         return classes, False
@@ -492,19 +492,20 @@ def named_list(frame: pl.DataFrame, classes: ClassList | None, where: str) -> tu
 
 
 def size_and_hash(classes: ClassList | None) -> tuple[int, str]:
-    """Return the size and the hash of a table's class list. Without a list, the hash is empty (unknown)."""
+    """Return the size and the hash of a table's class list. Without a list, the hash is empty."""
     return (len(classes), classes.hash) if classes else (len(class_list()), "")
 
 
 def keys_of_numbers(values: pl.Series, classes: ClassList | None, path: Path) -> pl.Series:
-    """Return whole numbers as texts if they are keys, and not places, of classes whose keys are numbers.
+    """Return whole numbers as texts if they are keys of classes rather than positions in the class list.
 
-    The whole column decides. With the keys 1, 2 and 3, a 3 can only be a key, and a 0 only a place.
+    This is decided for the column as a whole. With the keys 1, 2 and 3, a 3 can only be a key, and a 0 can
+    only be a position.
 
     Raises
     ------
     InputError
-        If all of the numbers can be both, and mean other classes.
+        If all numbers can be keys and can be positions, but of different classes.
     """
     places = {} if classes is None else {key: place for place, key in enumerate(classes.keys)}
     if not values.dtype.is_integer() or all(key == str(place) for key, place in places.items()):
@@ -518,9 +519,9 @@ def keys_of_numbers(values: pl.Series, classes: ClassList | None, path: Path) ->
     if odd is None:
         return values
     raise InputError(
-        "The numbers may be keys of classes, or their places in the class list.",
+        "The numbers may be keys of classes or positions in the class list.",
         where=f"{path}, column {values.name}",
-        got=f"{odd}, which is the key of one class and the place of another, as are all other numbers",
+        got=f"{odd}, the key of one class and the position of another, as are all other numbers",
         do="write the names of the classes instead",
     )
 
@@ -528,7 +529,7 @@ def keys_of_numbers(values: pl.Series, classes: ClassList | None, path: Path) ->
 def class_indices(
     values: pl.Series, classes: ClassList | None, path: Path, *, ids: bool = False
 ) -> pl.Series:
-    """Return the class of each index, key or name, as Int32; null for empty values.
+    """Return the class id of each index, key or name as Int32; null for empty values.
 
     Parameters
     ----------
@@ -538,7 +539,7 @@ def class_indices(
     path : Path
         For messages.
     ids : bool
-        Whether a number is always an index, as in a column ``class_id``, also if it is a key.
+        Whether a number is always an index, as in a column ``class_id``, even if it is also a key.
 
     Raises
     ------

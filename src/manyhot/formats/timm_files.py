@@ -61,11 +61,12 @@ def _matches_timm_inference(path: Path) -> bool:
 def read_timm_inference(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
 ) -> Predictions:
-    """Outputs of timm's ``inference.py`` in CSV, Parquet or JSON (by image, in split form, or as lines).
+    """Output of timm's ``inference.py`` in CSV, Parquet or JSON (by image, in split form, or as JSON lines).
 
-    Classes are read from the column that ``--include-index`` adds. Without it, labels are looked up in the
-    class list, which fails for the two classes of ImageNet-1k named *crane*. ``--topk 0`` gives scores over
-    all classes. Lists and separate columns are both supported. The model is named after the file.
+    Classes are read from the column that ``--include-index`` adds. Without this column, labels are looked up
+    in the class list, which fails for the two classes of ImageNet-1k named *crane*. With ``--topk 0``, the
+    file contains scores over all classes. Lists and separate columns are both supported. The name of the
+    model is the name of the file.
 
     References
     ----------
@@ -194,7 +195,7 @@ def _whole(values: Floats, class_list: ClassList, path: Path) -> npt.NDArray[np.
 
 def _strange(values: pl.Series, allowed: str, columns: list[str], path: Path) -> InputError:
     return InputError(
-        f"A column does not hold {allowed}.",
+        f"A column does not contain {allowed}.",
         where=f"{path}, column {columns[0]}",
         got=values.dtype,
         allowed=f"{allowed}, or one list of them per image",
@@ -276,7 +277,9 @@ def _square(gaps: bool, values: npt.NDArray[Any], lists: pl.Series, path: Path) 
 
 def _check_dense(values: Floats32 | None, n_classes: int, path: Path) -> None:
     if values is None:
-        raise InputError("The file holds no classes.", where=path, do="run inference.py with --include-index")
+        raise InputError(
+            "The file contains no classes.", where=path, do="run inference.py with --include-index"
+        )
     best_first = values.shape[1] > 1 and bool((np.diff(values, axis=1) <= 0).all())
     if values.shape[1] != n_classes or best_first:
         raise InputError(
@@ -326,12 +329,12 @@ def _matches_timm_results(path: Path) -> bool:
     needs="model, top1 and top1_err",
 )
 def read_timm_results(path: Path, *, dataset: str | None = None) -> Results:
-    """Results of timm (``results-*.csv``): top-1 and top-5 accuracy of a model at an image size, in percent.
+    """Results of timm (``results-*.csv``): top-1 and top-5 accuracy of models at an image size, in percent.
 
-    Each row becomes the model ``name@img_size``. The data set is taken from the file name or is `dataset`,
-    and its number of images must be known. Intervals are Wilson intervals. In the tables of ImageNet-A and
-    ImageNet-R, and in the ``-clean`` tables of the validation images of the same 200 classes, predictions are
-    restricted to these classes.
+    Each row becomes the model ``name@img_size``. The data set is `dataset` or the data set in the file name,
+    and its number of images must be known. Intervals are Wilson intervals. For ImageNet-A and ImageNet-R,
+    predictions are restricted to their 200 classes. The same holds for the ``-clean`` tables, which contain
+    the validation images of these classes.
 
     References
     ----------
@@ -355,7 +358,7 @@ def read_timm_results(path: Path, *, dataset: str | None = None) -> Results:
 
 
 def with_pretraining(results: Results, metadata: Path) -> Results:
-    """Return the results with the pretraining of models whose names do not contain it, as in timm before 0.9.
+    """Return the results with the pretraining of models whose names lack it, as in timm before 0.9.
 
     Parameters
     ----------

@@ -51,12 +51,11 @@ def _matches(path: Path) -> bool:
     absent={"annotations_contains_task.pkl": _WHY, "model_predictions.pkl": _WHY},
 )
 def read_tsipras(path: Path, *, classes: ClassList | None) -> Images:
-    """MadryLab's ``annotations_classify_task.pkl`` and ``image_info.pkl``, as images with counts to slice by.
+    """MadryLab's ``annotations_classify_task.pkl`` and ``image_info.pkl``, as images with columns for slices.
 
     The first file contains 6,761 images with `label`, `n_objects`, `main_label` (the plurality of raters) and
-    `n_raters`. If the second file is in the same folder, the result contains all 10,000 images with
-    `annotation`, and the other columns may be null. If only the second file is read, the result contains
-    10,000 images with `annotation`, one of `ANNOTATIONS`.
+    `n_raters`. The second file contains 10,000 images with `annotation`, one of `ANNOTATIONS`. If both files
+    are in the same folder, the result contains all 10,000 images, and columns of the first file may be null.
 
     The CONTAINS task and the models' predictions in MadryLab's repository are not read.
 
@@ -84,10 +83,10 @@ def read_tsipras(path: Path, *, classes: ClassList | None) -> Images:
 
 @register("format", "tsipras-main", holds="labels", suffixes=(".pkl",), matches=_matches)
 def read_tsipras_main(path: Path, *, classes: ClassList | None) -> Labels:
-    """MadryLab's ``annotations_classify_task.pkl`` as labels: the main object according to most raters.
+    """MadryLab's ``annotations_classify_task.pkl`` as labels: the main object by plurality of the raters.
 
-    The 6,761 images have an original label and one valid class each. Raters chose among several confident
-    labels. The file does not contain these, so the states of other classes are unknown.
+    Each of the 6,761 images has an original label and one valid class. Raters chose among several confident
+    labels, which the file does not contain. The states of other classes are therefore unknown.
 
     References
     ----------
@@ -154,7 +153,7 @@ def _joined(table: pa.Table, beside: Path) -> pa.Table:
 def _whole_numbers(frame: Frame, column: str, path: Path) -> npt.NDArray[np.int64]:
     values = frame.columns[column]
     if values.dtype.kind != "i":
-        raise InputError("A column does not hold integers.", where=path, got=f"{column}: {values.dtype}")
+        raise InputError("A column does not contain integers.", where=path, got=f"{column}: {values.dtype}")
     return values
 
 
@@ -177,8 +176,8 @@ def read_superclasses(
     ----------
     path : path-like
         A JSON object with the classes of each superclass by id, key or name; ``clusters.json`` of *Flaws of
-        ImageNet*; or ``superclasses.npy`` of Tsipras et al., which is a pickle and is read without running
-        its code.
+        ImageNet*; or ``superclasses.npy`` of Tsipras et al. The latter is a pickle and is read without
+        running its code.
     n_classes : int
         Number of classes.
     classes : ClassList, optional
@@ -200,7 +199,7 @@ def read_superclasses(
     groups = load_groups(path) if path.suffix == ".npy" else _of_clusters(load_json(path))
     if not isinstance(groups, dict) or not groups or not all(isinstance(v, list) for v in groups.values()):
         raise InputError(
-            "The file holds no superclasses.",
+            "The file contains no superclasses.",
             where=path,
             got=cut_for_message(json.dumps(groups)),
             allowed='an object such as {"dogs": [151, 152], "birds": [7, 8]}',

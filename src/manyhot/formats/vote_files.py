@@ -100,7 +100,7 @@ def read_crowd_kit(path: Path, *, classes: ClassList | None, separator: str = ":
     image, class_name = parts.field("1"), parts.field("2")
     if class_name.null_count() > question.null_count():
         raise InputError(
-            "A task does not name an image and a class.",
+            "A task does not consist of an image and a class.",
             where=path,
             got=question.filter(class_name.is_null() & question.is_not_null())[0],
             allowed=f"an image id, {separator!r} and a class, such as photo.jpg{separator}65",
@@ -131,9 +131,9 @@ def _table(path: Path, name: str, classes: ClassList | None) -> pa.Table:
 
 
 def indexed_answers(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pa.Table:
-    """Return the answers in a foreign table, with classes as numbers, and ids and answers as texts.
+    """Return the answers in a foreign table, with classes as numbers, and ids and answers as text.
 
-    The metadata contain the class list of names.
+    If classes are names, the metadata contain their class list.
     """
     _check_answers(frame, path)
     about = {}
@@ -165,7 +165,7 @@ def _check_answers(frame: pl.DataFrame, path: Path) -> None:
     strange = answer.filter(answer.is_null() | ~answer.is_in(ANSWERS))
     if len(strange):
         raise InputError(
-            "This is not an answer.",
+            "A value is not an answer.",
             where=path,
             got=f"{cut_for_message(repr(strange[0]))} in {len(strange):,} of {len(answer):,} rows",
             allowed=", ".join(ANSWERS),

@@ -39,17 +39,17 @@ _ZERO_SHOT_DATA = (
 
 
 def zero_shot_data(model: str) -> str:
-    """Return the training data of a zero-shot model, such as ``ViT-B-32/laion2b_e16``; empty if not known."""
+    """Return the training data of a zero-shot model, such as ``ViT-B-32/laion2b_e16``; empty if unknown."""
     pretraining = model.partition("/")[2].lower()
     return next((data for data, pattern in _ZERO_SHOT_DATA if re.search(pattern, pretraining)), "")
 
 
 def zero_shot_family(model: str) -> str:
-    """Return the family of a zero-shot model: its training data, or its architecture if they are not known.
+    """Return the family of a zero-shot model: its training data or, if unknown, its architecture.
 
-    85 of open_clip's 121 models are vision transformers, and models of the same data have more in common
-    than those of the same architecture (Fang et al. 2022, arXiv 2205.01397: data determine the robustness of
-    CLIP).
+    Training data are used because 85 of open_clip's 121 models are vision transformers, and because models
+    with the same data have more in common than models with the same architecture (Fang et al. 2022, arXiv
+    2205.01397: data determine the robustness of CLIP).
     """
     return zero_shot_data(model) or family_of(model)
 
@@ -74,10 +74,9 @@ _SIZES = {
 
 @dataclass(frozen=True)
 class ValueColumn:
-    """A column of values, and what it holds: a metric on a data set.
+    """A column with the values of a metric on a data set.
 
-    `rows` is the value of the column ``dataset`` in the rows of this data set, in a table with several rows
-    per model.
+    In a table with several rows per model, `rows` is the value of the column ``dataset`` for this data set.
     """
 
     name: str
@@ -94,15 +93,15 @@ class WideTable:
     Attributes
     ----------
     model : tuple of str
-        Columns that make the name of a model.
+        Columns that form the name of a model.
     columns : tuple of ValueColumn
-        The columns that are read; others are not.
+        The columns to read. Other columns are ignored.
     recognised_by : tuple of str
         Columns by which a file is recognised.
     whole : float
         The value of a perfect model: 1 for shares, 100 for percent.
     are_compared : bool
-        Whether a comparison compares the columns with each other.
+        Whether `manyhot compare` compares the columns with each other.
     family, pretraining : callable
         Return the family of a model and its pretraining data from its name.
     """
@@ -204,10 +203,10 @@ def _table_format(name: str, form: WideTable) -> Callable[..., Callable[..., Res
 
 @_table_format("openclip-results", OPENCLIP_TABLE)
 def read_openclip_results(path: Path, *, dataset: str | None = None) -> Results:
-    """Zero-shot accuracies of open_clip, a column for each data set, as shares.
+    """Zero-shot accuracies of open_clip as shares, one column per data set.
 
-    A model is its name and its pretraining, such as ``ViT-B-32/openai``. The columns whose metric is top-1
-    accuracy and whose number of images is known are read.
+    The name of a model includes its pretraining, as in ``ViT-B-32/openai``. Only columns of top-1 accuracy
+    with a known number of images are read.
 
     References
     ----------
@@ -218,9 +217,9 @@ def read_openclip_results(path: Path, *, dataset: str | None = None) -> Results:
 
 @_table_format("testbed-results", TESTBED_TABLE)
 def read_testbed_results(path: Path, *, dataset: str | None = None) -> Results:
-    """Top-1 accuracies of imagenet-testbed, a column for each setting, in percent.
+    """Top-1 accuracies of imagenet-testbed in percent, one column per setting.
 
-    Settings that are empty were not evaluated. Corruptions, attacks and video are not read.
+    Empty settings were not evaluated. Columns of corruptions, attacks and video are not read.
 
     References
     ----------
@@ -234,8 +233,9 @@ def read_testbed_results(path: Path, *, dataset: str | None = None) -> Results:
 def read_peychev_results(path: Path, *, dataset: str | None = None) -> Results:
     """Top-1 and multi-label accuracy of 962 networks by Peychev et al., in percent.
 
-    Multi-label accuracy is on the 18,692 validation images of Shankar et al. that are not problematic, which
-    are the data set ``imagenet-multilabel`` here. A comparison compares the two.
+    Multi-label accuracy is computed on the 18,692 validation images of Shankar et al. that are not
+    problematic. They form the data set ``imagenet-multilabel``. `manyhot compare` compares the two
+    accuracies.
 
     References
     ----------
@@ -249,7 +249,7 @@ def read_peychev_results(path: Path, *, dataset: str | None = None) -> Results:
 def read_clip_benchmark(path: Path, *, dataset: str | None = None) -> Results:
     """Zero-shot results of CLIP_benchmark: top-1 and top-5 accuracy as shares.
 
-    A row is a model and a data set. Data sets whose number of images is known are read.
+    Each row contains a model's results on a data set. Only data sets with a known number of images are read.
 
     References
     ----------
@@ -269,7 +269,9 @@ def _read(path: Path, form: WideTable, dataset: str | None) -> Results:
         together = together.filter(pa.compute.equal(together["dataset"], dataset))
     if not together.num_rows:
         raise InputError(
-            "The table holds no results of this data set." if dataset else "The table holds no results.",
+            "The table contains no results of this data set."
+            if dataset
+            else "The table contains no results.",
             where=path,
             got=dataset,
             allowed=", ".join(known) or None,

@@ -38,7 +38,7 @@ class Saved:
     ----------
     files : tuple of Path
     left_out : tuple of str
-        Content of the table that the written files do not contain.
+        Content of the table that is missing from the written files.
     """
 
     files: tuple[Path, ...]
@@ -150,7 +150,7 @@ def classes_of_table(content: Labels | Votes, classes: ClassList | None) -> Clas
 
 
 def class_list_for(what: str, n: int, key: str, classes: ClassList | None, name: str = "") -> ClassList:
-    """Return the class list of n classes with this hash: `classes`, or the built-in one.
+    """Return the class list with n classes and this hash: `classes`, or a built-in list.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def unique_names(classes: ClassList) -> tuple[str, ...]:
 
 
 def lost_keys(classes: ClassList) -> tuple[str, ...]:
-    """Return the keys of classes as lost content, unless the written names determine the class list."""
+    """Return the keys of classes as lost content, unless the written names identify the class list."""
     determined = classes.keys == unique_names(classes) or classes.hash == class_list().hash
     return () if determined else ("keys of classes",)
 
@@ -198,7 +198,7 @@ def with_state(
     Returns
     -------
     lengths : ndarray of int64, shape (n,)
-        Number of classes with this state, for each image.
+        Number of classes with this state in each image.
     classes : ndarray of int32, shape (m,)
         The classes, image by image.
     p : ndarray of float32, shape (m,)
@@ -248,7 +248,7 @@ def check_apart(sources: Iterable[object], target: PathLike, names: Collection[s
     Parameters
     ----------
     sources : iterable
-        Files and folders that are read. Objects that are not paths of existing files are ignored.
+        Files and folders that are read. Other objects are ignored.
     target : path-like
         The file or folder that is written.
     names : collection of str
@@ -257,7 +257,7 @@ def check_apart(sources: Iterable[object], target: PathLike, names: Collection[s
     Raises
     ------
     InputError
-        If a source is the target or one of the files that are written into the target.
+        If a source is the target, or a file that is written into the target folder.
     """
     end = _resolved(target)
     for source in sources:
@@ -286,7 +286,7 @@ def in_campaign(votes: PathLike, name: str) -> Path:
 
 
 def check_place(target: PathLike, table: str) -> None:
-    """Check that a table does not overwrite another one, such as votes, which cannot be recreated.
+    """Check that a table does not overwrite another table, such as votes, which cannot be recreated.
 
     Parameters
     ----------
@@ -298,7 +298,7 @@ def check_place(target: PathLike, table: str) -> None:
     Raises
     ------
     InputError
-        If the file contains another table, or has the name of another table in a campaign's folder.
+        If the file contains another table, or has the name of another table of a campaign.
     """
     from manyhot.formats.tabular import declared  # brings polars, which predicting does not need
 

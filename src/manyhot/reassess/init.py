@@ -263,7 +263,7 @@ def standing_campaign(campaign: Campaign, do: str = _ANOTHER) -> Campaign | None
         return None
     if not folder.is_dir() or not (folder / tables.DESCRIPTION).is_file():
         raise InputError(
-            "The folder holds other files." if folder.is_dir() else "This is a file, not a folder.",
+            "The folder contains other files." if folder.is_dir() else "This is a file, not a folder.",
             where=folder,
             allowed="a new or empty folder",
             do="choose another folder",

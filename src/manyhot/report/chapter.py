@@ -69,7 +69,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Album:
-    """Strips that belong together, such as those of a pair of classes."""
+    """Strips that belong together, such as the strips of a pair of classes."""
 
     anchor: str
     title: str
@@ -78,9 +78,9 @@ class Album:
 
 
 class NextStep(NamedTuple):
-    """What to do after a diagnosis: a sentence, and the command.
+    """The next step after a diagnosis: a sentence and a command.
 
-    A chapter registers it as `next`; a chapter with another result has its own.
+    It is registered as `next` of a chapter. A chapter may replace it by a step that depends on its result.
     """
 
     text: str
@@ -142,7 +142,7 @@ class Diagnosis:
 
 
 def chapter_tables() -> list[str]:
-    """Return the tables of all chapters: the `tables` of each chapter, by default the one with its name."""
+    """Return the tables of all chapters: the `tables` of each chapter, by default the table with its name."""
     entries = (get("chapter", name) for name in names("chapter"))
     return [table for entry in entries for table in entry.about.get("tables", (entry.name,))]
 
@@ -165,7 +165,7 @@ def read_diagnosis(folder: Path) -> dict[str, pa.Table]:
 
 
 def picture(folder: Path, file: str | None, title: str, text: str = "", mark: str = "") -> StripPicture:
-    """Return a picture from a file; no `uri` if the file is missing, outside the folder or too large."""
+    """Return a picture from a file, without `uri` if the file is missing, outside the folder or too large."""
     data = _bytes(folder, file) if file else b""
     kind = next((kind for head, kind in _KINDS.items() if data.startswith(head)), "")
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}" if kind else ""

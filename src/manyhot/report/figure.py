@@ -30,12 +30,12 @@ class Figure:
     Attributes
     ----------
     name : str
-        Name that is unique in a report, such as ``shift-imagenetv2``. It is also the anchor and the name of
-        the files.
+        Name, such as ``shift-imagenetv2``. It is unique in a report, and is also the anchor and the file
+        name.
     section : str
         One of `SECTIONS`.
     dataset : str
-        The data set that the figure shows; empty for several.
+        The data set that the figure shows; empty if it shows several.
     title : str
         Short and plain.
     caption : str
@@ -43,8 +43,8 @@ class Figure:
     alt : str
         A description with the main numbers, for screen readers.
     spec : dict
-        Vega-Lite specification, with the panels in ``concat`` and the data by name in ``datasets``. Colours
-        are the CSS variables of `manyhot.report.figure`.
+        Vega-Lite specification, with the panels in ``concat`` and the data by name in ``datasets``. Its
+        colours are CSS variables, which `manyhot.report.figure` defines.
     data : pyarrow.Table
         The drawn numbers, in the units of their tables.
     folded : bool
@@ -93,7 +93,7 @@ class Axis:
     Attributes
     ----------
     lo, hi : float
-        The ends, in the unit of the drawing.
+        The two ends, in the unit of the drawing.
     ticks : tuple of float
         Positions of the ticks.
     """
@@ -133,8 +133,8 @@ class Axis:
 def fences(values: Sequence[float], fewest: int = 8) -> tuple[float, float]:
     """Return Tukey's outer fences, beyond which values need not be shown: quartiles ± 3 interquartile ranges.
 
-    Without fences, one model at 20 % would squeeze 66 models between 70 and 83 % into a fifth of the axis.
-    The fences are infinite if there are fewer than `fewest` values or if the quartiles are equal.
+    Without fences, a single model at 20 % would compress 66 models between 70 and 83 % into a fifth of the
+    axis. The fences are infinite if there are fewer than `fewest` values, or if the quartiles are equal.
     """
     finite = [v for v in values if math.isfinite(v)]
     if len(finite) < fewest:

@@ -65,9 +65,10 @@ class Shot:
     verdicts : tuple of str
         For each model, one of `TOP_VERDICTS`.
     label_places : tuple of LabelPlace or None
-        For each model, the place of the original label; None without a label or a prediction.
+        For each model, the rank of the original label; None without a label or a prediction.
     states : mapping of int to str
-        The state of each class that has a row: those that any model predicts, and the original label.
+        The state of each class that has a row. These are the classes that any model predicts, and the
+        original label.
     similar : mapping of int to tuple of int
         For each class in `states`, the positions in the gallery of the images to show next to this image.
     kinds : tuple of str
@@ -107,10 +108,10 @@ class Gallery:
         The model whose embeddings determine which images are similar; empty if a fixed choice of images is
         shown.
     findings : tuple of str
-        The findings on images, whatever the model, each once.
+        All findings that do not depend on a model, without duplicates.
     call : str
     report : str
-        Address of the report that the gallery belongs to; empty if there is none.
+        Address of the report to which the gallery belongs; empty if there is none.
     notes : tuple of str
         Prediction files that were skipped, with the reasons.
     """
@@ -156,8 +157,8 @@ def make_gallery(
     classes : ClassList, optional
         Class list with the names of the classes. Without it, classes are shown by number.
     label_places : sequence of sequence of LabelPlace or None, optional
-        For each model, the places of the original labels, if `predictions` has only the top classes. By
-        default, they are read from `predictions`.
+        For each model, the ranks of the original labels. By default, they are read from `predictions`. Pass
+        them if `predictions` contains only the top classes.
     similar : pyarrow.Table, optional
         The table ``similar``, with the nearest neighbours of each image in each class. Without it, up to
         `SIMILAR` images of each class are chosen evenly over the data set and shown next to every image.
@@ -165,7 +166,7 @@ def make_gallery(
         The model of these embeddings.
     findings : sequence of pyarrow.Table
         Tables ``findings`` with the kinds of errors of each model, and tables with other findings on images
-        in a column of `FINDING_COLUMNS`.
+        in one of the columns `FINDING_COLUMNS`.
     title, call, report : str
 
     Returns

@@ -107,7 +107,7 @@ def _check_place(out: Path) -> None:
     names = [p.name for p in out.iterdir() if not p.name.startswith(_UNFINISHED)] if out.is_dir() else []
     if names and not _is_gallery(out):
         raise OutputError(
-            "The folder holds something other than a gallery.",
+            "The folder contains something other than a gallery.",
             where=out,
             got=sorted(names)[0],
             do="choose another folder with `out`",
@@ -326,18 +326,18 @@ CONFIDENT = 0.9
 
 @dataclass(frozen=True, eq=False)
 class GalleryLink:
-    """A report's summary of its gallery, and links into it.
+    """A summary of a report's gallery, and links into the gallery.
 
     Attributes
     ----------
     title : str
-        The data set that it shows.
+        The data set that the gallery shows.
     ids : frozenset of str
         Its images.
     counts : mapping of str to mapping of str to int
         For each model, the number of images with each verdict of `manyhot.report.gallery.TOP_VERDICTS`.
     confident : mapping of str to mapping of str to int
-        As `counts`, but only for images on which the model's confidence is above `CONFIDENT`.
+        Like `counts`, but only for images on which the model's confidence is above `CONFIDENT`.
     rated : bool
         Whether raters checked the label set of any image.
     """
@@ -352,7 +352,7 @@ class GalleryLink:
         return len(self.ids)
 
     def to(self, **filters: str) -> str:
-        """Return the address of the gallery with these filters set."""
+        """Return the address of the gallery with these filters."""
         fragment = urlencode(filters, quote_via=quote)
         return f"{GALLERY_FOLDER}/index.html" + (f"#{fragment}" if fragment else "")
 

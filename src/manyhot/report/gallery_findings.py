@@ -29,7 +29,7 @@ def kinds_of_errors(
 
 
 def findings_on(tables: Sequence[pa.Table], ids: Sequence[str]) -> dict[str, list[str]]:
-    """Return the findings on each image in words, each once."""
+    """Return the findings on each image as text, without duplicates."""
     found: dict[str, list[str]] = {image_id: [] for image_id in ids}
     for table in tables:
         if (column := finding_column(table)) is None:
@@ -42,13 +42,13 @@ def findings_on(tables: Sequence[pa.Table], ids: Sequence[str]) -> dict[str, lis
 
 
 def finding_column(table: pa.Table) -> str | None:
-    """Return the column with findings on images that are not kinds of errors; None if there is none."""
+    """Return the column with findings on images other than kinds of errors; None if there is none."""
     names = table.column_names
     return next((c for c in FINDING_COLUMNS if c in names), None) if "image_id" in names else None
 
 
 def check_shared(shared: bool, what: str, table: pa.Table, ids: Sequence[str]) -> None:
-    """Raise an error if what is to be shown is about other images or models than those of the gallery."""
+    """Raise an error if findings share no image or model with the gallery."""
     if not shared:
         named = "image_id" in table.column_names and table.num_rows
         raise MatchError(

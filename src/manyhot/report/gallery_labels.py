@@ -18,7 +18,7 @@ _PART = 4096
 
 @dataclass(frozen=True)
 class LabelPlace:
-    """The place of an image's original label among the classes of a model.
+    """The rank of an image's original label among the classes that a model predicts.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ def rows_of_labels(images: Images, labels: Labels | None) -> list[LabelRow]:
 
 
 def label_places(images: Images, labels: Sequence[int | None], p: Predictions) -> list[LabelPlace | None]:
-    """Return the place of each image's label among the classes of a model.
+    """Return the rank of each image's label among the classes that a model predicts.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def label_places(images: Images, labels: Sequence[int | None], p: Predictions) -
     labels : sequence of int or None, length n
         The original label of each image.
     p : Predictions
-        All classes that are stored, not only those that are shown.
+        All stored classes, not only the classes that are shown.
     """
     matched = align(images.image_id, p.image_id, left_name="the images", right_name=p.model)
     label = np.array([-1 if c is None else c for c in labels], np.int64)[matched.left]

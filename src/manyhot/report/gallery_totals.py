@@ -24,7 +24,7 @@ _LEFT = ("wrong", "unclear", "not asked", "without labels", "not predicted")
 
 
 def totals_sentence(gallery: Gallery) -> str:
-    """Return on how many images each model is right; empty without models."""
+    """Return a sentence with the number of images on which each model is right; empty without models."""
     shots, models = gallery.shots, gallery.models
     if not shots or not models:
         return ""
@@ -46,7 +46,7 @@ def _basis(shots: Sequence[Shot]) -> str:
     by_set = any(shot.is_rated for shot in shots)
     by_label = any(not shot.is_rated and shot.label is not None for shot in shots)
     if by_set and by_label:
-        return "By the label set, or the label where no rater has seen the image"
+        return "By the label set or, for images that no rater has seen, the label"
     return "By the label set" if by_set else "By the label" if by_label else ""
 
 

@@ -20,7 +20,7 @@ NONE = "–"
 
 @dataclass(frozen=True)
 class ColumnHead:
-    """The head of a column: its text, whether the column holds numbers, and an explanation."""
+    """The head of a column: its text, whether the column contains numbers, and an explanation."""
 
     text: str
     number: bool = True
@@ -29,7 +29,7 @@ class ColumnHead:
 
 @dataclass(frozen=True)
 class ListingRow:
-    """A row: its cells, its anchor if it shows one of the user's models, and links of cells by position."""
+    """A row: its cells, an anchor if it shows one of the user's models, and links of cells by position."""
 
     cells: tuple[str, ...]
     own: bool = False
@@ -47,7 +47,7 @@ class Listing:
     heads : tuple of ColumnHead
     rows : tuple of ListingRow
     more : str
-        A note on what is left out and where to find it.
+        A note on omitted rows and where to find them.
     folded : bool
         Whether the table is collapsed at first.
     """
@@ -226,7 +226,7 @@ def _which(models: str, x: Metric) -> str:
 
 
 def list_ranks(rows: Sequence[Row], shared: Shared) -> Listing:
-    """Return how well two rankings of the models agree."""
+    """Return a table that shows how well two rankings of the models agree."""
     heads, entries = without_empty(_RANKS, [_rank(r, shared) for r in rows])
     return Listing(
         shared.anchors("ranks", "orders"), "Agreement of the rankings", heads, entries, folded=True
@@ -242,7 +242,7 @@ _RANKS = (
     ColumnHead("95 % over families"),
     ColumnHead("Models"),
     ColumnHead("Swapped pairs", title="Pairs of models whose order is reversed"),
-    ColumnHead("Beyond noise", title="Swapped pairs that differ beyond noise in both rankings"),
+    ColumnHead("Beyond noise", title="Swapped pairs whose difference is beyond noise in both rankings"),
 )
 
 
@@ -278,8 +278,8 @@ def list_swaps(rows: Sequence[Row], shared: Shared, *, title: str, most: int) ->
     heads = (
         ColumnHead(f"Better by {at_x}", number=False),
         ColumnHead(f"Better by {at_y}", number=False),
-        ColumnHead("Ahead by", title=f"{at_x} of the first model minus that of the second"),
-        ColumnHead("Behind by", title=f"{at_y} of the second model minus that of the first"),
+        ColumnHead("Ahead by", title=f"{at_x} of the first model minus {at_x} of the second"),
+        ColumnHead("Behind by", title=f"{at_y} of the second model minus {at_y} of the first"),
     )
     entries = tuple(
         ListingRow(
@@ -300,7 +300,7 @@ def list_swaps(rows: Sequence[Row], shared: Shared, *, title: str, most: int) ->
 
 
 def list_sensitivity(rows: Sequence[Row], shared: Shared, *, title: str) -> Listing:
-    """Return how a drop changes if the label sets at one place are made similar to those at the other."""
+    """Return how a drop changes if label sets at one place are made similar to label sets at the other."""
     heads, entries = without_empty(_SENSITIVITY, [_changed(r, shared) for r in rows])
     note = f"First: {title_of(rows[0]['dataset_x'])}; second: {title_of(rows[0]['dataset_y'])}."
     anchor = shared.anchors("shift", "sensitivity", _places(rows[0]))
@@ -352,14 +352,14 @@ def _analysis(row: Row) -> str:
 
 
 def count_pair(x: int, y: int) -> str:
-    """Return the n of both places as ``x → y``; one number if they are equal."""
+    """Return the numbers of images at both places as ``x → y``; one number if they are equal."""
     return f"{x:,}" if x == y else f"{x:,} → {y:,}"
 
 
 def without_empty(
     heads: Sequence[ColumnHead], entries: Sequence[ListingRow]
 ) -> tuple[tuple[ColumnHead, ...], tuple[ListingRow, ...]]:
-    """Return the columns and rows without the columns that are empty or "all images" in every row."""
+    """Return columns and rows without the columns that are empty or "all images" in every row."""
     filled = [i for i in range(len(heads)) if {e.cells[i] for e in entries} - {"", NONE, "all images"}]
     shown = [ListingRow(tuple(e.cells[i] or NONE for i in filled), e.own, e.anchor) for e in entries]
     return tuple(heads[i] for i in filled), tuple(shown)

@@ -57,7 +57,7 @@ def in_files(uris: Sequence[str | None]) -> Iterator[tuple[int, Opener]]:
 
 
 def opener(uri: str | None) -> Opener:
-    """Return a function that reads a file, or raises an OSError with the reason why it cannot."""
+    """Return a function that reads a file, or raises an OSError with the reason why it cannot be read."""
     if not uri:
         return absent("the images table has no uri for this image")
     if "://" in uri and not uri.startswith("file://"):
@@ -79,9 +79,9 @@ def absent(reason: str) -> Opener:
 
 
 def decoded(pillow: Any, read: Opener, side: int) -> tuple[Any, str]:
-    """Return an upright RGB photograph whose long side has at most `side` pixels, or None and the reason.
+    """Return an upright RGB photograph whose longer side has at most `side` pixels, or None and the reason.
 
-    The only metadata that remains is the colour profile, in ``info``.
+    All metadata except the colour profile, in ``info``, are removed.
     """
     try:
         data = read()
@@ -176,7 +176,7 @@ class PredictedPicture:
     label : str, optional
         The original single label.
     label_set : tuple of ClassState
-        The valid and the unclear classes.
+        The valid classes and the unclear classes.
     n_rejected : int
         Number of classes that raters found not to be valid.
     remark : str
@@ -234,7 +234,7 @@ def make_pictures(
     Returns
     -------
     Pictures
-        The pictures. In place of an unreadable photograph, they contain the reason.
+        The pictures. An unreadable photograph is replaced by the reason.
 
     Raises
     ------
@@ -374,7 +374,7 @@ def _guesses(
 
 
 def thumbnail(pillow: Any, read: Opener, side: int = MAX_SIDE) -> tuple[Thumbnail | None, str]:
-    """Return a photograph whose long side has at most `side` pixels, or None and the reason."""
+    """Return a photograph whose longer side has at most `side` pixels, or None and the reason."""
     with warnings.catch_warnings():
         # Pillow warns of odd metadata and of large images; both can be shown.
         warnings.simplefilter("ignore")

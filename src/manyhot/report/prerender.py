@@ -61,7 +61,7 @@ class DrawnFigure:
     width : float
         Width in pixels.
     lone : bool
-        Whether it is alone in its row, so that its caption has room at its side.
+        Whether the figure is alone in its row, so that there is space for the caption beside it.
     """
 
     svg: Markup
@@ -76,12 +76,12 @@ class FigurePage:
     Attributes
     ----------
     drawn : Mapping of str to DrawnFigure
-        What the macro ``figure`` of figure.html uses, by the name of the figure.
+        The drawn figures by name, as the macro ``figure`` of figure.html uses them.
     data : Markup
         JSON for ``<script type="application/json" id="figure-data">``.
     script : str
-        An inline script, which does not evaluate strings as code. The policy of the page must contain its
-        hash.
+        An inline script that does not evaluate strings as code. The page's Content-Security-Policy must
+        contain its hash.
     style : str
     """
 
@@ -92,7 +92,7 @@ class FigurePage:
 
 
 def prepare(figures: Sequence[Figure]) -> FigurePage:
-    """Draw all figures and collect the data and the script that make them interactive.
+    """Draw all figures, and collect the data and the script that make them interactive.
 
     Raises
     ------

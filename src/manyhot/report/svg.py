@@ -292,7 +292,7 @@ def width(text: str, size: float, *, bold: bool = False) -> float | None:
 
 
 def letter_widths() -> list[dict[str, str]]:
-    """Return the letters by their width, regular and bold, for the script of a page."""
+    """Return letters grouped by width, regular and bold, for the script of a page."""
     return [{str(w): letters for w, letters in table.items()} for table in (REGULAR, BOLD)]
 
 

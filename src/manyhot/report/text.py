@@ -26,13 +26,14 @@ class Metric:
     label, definition : str
     lower_is_better : bool
     percent : bool
-        Whether the metric is a share, shown in percent; otherwise values are plain numbers.
+        Whether the metric is a share and is shown in percent. Values of other metrics are plain numbers.
     short, axis : str
         The short label in figures, and the label of an axis without the unit.
     judged_on : str
-        What an accuracy is judged on: ``original labels`` or ``label sets``. Empty for other metrics.
+        The labels on which an accuracy is based: ``original labels`` or ``label sets``. Empty for other
+        metrics.
     interval : str
-        How its intervals are computed, a key of `INTERVALS`. Empty if the results do not record it.
+        How intervals are computed: a key of `INTERVALS`, or empty if the results do not record it.
     """
 
     name: str
@@ -70,8 +71,8 @@ def metric(name: str, metadata: Mapping[str, Mapping[str, str]] | None = None) -
     ----------
     name : str
     metadata : Mapping, optional
-        ``label``, ``definition``, ``better`` and ``unit`` of metrics that are not registered, from the
-        results' metadata; and ``interval`` of all metrics.
+        Metadata of the results: ``interval`` of all metrics; ``label``, ``definition``, ``better`` and
+        ``unit`` of metrics that are not registered.
     """
     recorded = (metadata or {}).get(name, {})
     about = describe_metric(name) or recorded
@@ -81,7 +82,7 @@ def metric(name: str, metadata: Mapping[str, Mapping[str, str]] | None = None) -
     return Metric(
         name,
         label,
-        about.get("definition", "Not described; see the package that registers it."),
+        about.get("definition", "No description; see the package that registers the metric."),
         about.get("better") == "lower",
         about.get("unit") == "share",
         in_figures.get("short", label),
@@ -136,7 +137,7 @@ def ordinal(n: int) -> str:
 
 
 def listed(names: Sequence[str], most: int) -> str:
-    """Return names as a list in a sentence; if there are too many, the first names and how many follow."""
+    """Return names as a list in a sentence; if there are too many, the first and the number of others."""
     if len(names) > most:
         return f"{', '.join(names[: most - 1])} and {len(names) - most + 1:,} more"
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
@@ -152,7 +153,7 @@ def count_range(counts: Iterable[int]) -> str:
 
 
 def images_of(images: str) -> str:
-    """Return a description of a slice's images, to follow a number or an article.
+    """Return a description of a slice's images, for use after a number or an article.
 
     Examples
     --------
@@ -168,7 +169,7 @@ def images_of(images: str) -> str:
 
 
 def slice_label(images: str) -> str:
-    """Return the label of a slice for the head of a row, such as ``two or more labels``."""
+    """Return the label of a slice for the first cell of a row, such as ``two or more labels``."""
     return "all images" if images == "all" else ", ".join(words for words, _ in map(_part, images.split(",")))
 
 

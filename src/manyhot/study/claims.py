@@ -40,15 +40,16 @@ declare_table(
     "differences",
     (
         *_OF_CLAIM,
-        REAL("difference", "mean difference, above 0 if the arm is better"),
-        REAL.nullable("variance_seeds", "variance of this mean over seeds; null for a single seed"),
+        REAL("difference", "mean difference; above 0 if the arm is better"),
+        REAL.nullable("variance_seeds", "variance of the mean difference over seeds; null for a single seed"),
         REAL.nullable("df_seeds", "degrees of freedom of this variance"),
         COUNT("n_seeds", "number of differences at equal seeds"),
         REAL.nullable(
-            "variance_images", "variance of this mean over images; null without resamples, NaN if undefined"
+            "variance_images",
+            "variance of the mean difference over images; null without resamples, NaN if undefined",
         ),
         REAL.nullable("df_images", "degrees of freedom of this variance"),
-        COUNT("n", "number of images, the minimum over seeds and pairs"),
+        COUNT("n", "number of images (minimum over seeds and pairs)"),
     ),
 )
 
@@ -60,26 +61,26 @@ declare_table(
         TEXT("slice", "which images"),
         TEXT("arm", "the arm"),
         TEXT("against", "the other arm, metric or number"),
-        REAL.nullable("value", "mean of the arm over the common seeds, then over pairs"),
+        REAL.nullable("value", "mean of the arm over common seeds, then over pairs"),
         REAL.nullable("value_against", "the same mean for the other side"),
-        REAL.nullable("effect", "difference of the two means, above 0 if the arm is better; null if not run"),
+        REAL.nullable("effect", "difference of the two means; above 0 if the arm is better, null if not run"),
         REAL.nullable("lo", "lower end of the 95 % interval over seeds and images"),
         REAL.nullable("hi", "upper end of the 95 % interval"),
         REAL.nullable("p", "two-sided p-value of no effect"),
         REAL.nullable(
             "p_adjusted",
-            "p-value with Holm's correction over the main claims of the study, or for a further claim over "
-            "all; null for single pairs",
+            "p-value with Holm's correction, over the main claims for a main claim and over all claims for "
+            "a further claim; null for single pairs",
         ),
         REAL.nullable("q", "Cochran's Q over the pairs; null for single pairs"),
         REAL.nullable("q_p", "p-value of Q, by Welch's approximation; small if pairs differ"),
-        REAL.nullable("d", "effect in standard deviations over seeds, with Hedges' correction"),
-        REAL.nullable("wins", "share of seeds at which the arm is better; a tie counts one half"),
+        REAL.nullable("d", "effect in units of the standard deviation over seeds, with Hedges' correction"),
+        REAL.nullable("wins", "share of seeds for which the arm is better; a tie counts one half"),
         REAL.nullable("error_seeds", "standard error over seeds"),
         REAL.nullable("error_images", "standard error over images, 0 without resamples"),
         REAL.nullable("df", "degrees of freedom of the interval"),
         COUNT("n_seeds", "number of differences at equal seeds"),
-        COUNT("n_pairs", "number of pairs of data set and network that are averaged"),
+        COUNT("n_pairs", "number of averaged pairs of data set and network"),
         REAL("margin", "the smallest difference that matters, fixed beforehand"),
         FLAG("main", "whether the claim is a main claim of the study"),
         TEXT("verdict", "by the rule", values=CLAIM_VERDICTS),
@@ -90,7 +91,7 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class PairedValues:
-    """A claim for one data set and network: the values of both sides at their common seeds.
+    """A claim for one data set and network, with the values of both sides at their common seeds.
 
     Attributes
     ----------
@@ -151,9 +152,9 @@ def claim_places(claim: Claim, study: Study) -> list[Place]:
 
 
 def differences_table(study: Study, measurements: Measurements) -> pa.Table:
-    """Return the difference of each claim with its variances, over all pairs and for each pair.
+    """Return the difference of each claim and its variances, over all pairs and for each pair.
 
-    From this table and the values of ``runs``, `effects_table` can be recomputed without resamples.
+    `effects_table` can be recomputed from this table and the values of ``runs``, without resamples.
     """
     made = []
     for claim in study.claims:
@@ -195,9 +196,9 @@ def effects_table(study: Study, measurements: Measurements, differences: pa.Tabl
     ----------
     study : Study
     measurements : Measurements
-        The values; their resamples are not used.
+        The values. Their resamples are not used.
     differences : pyarrow.Table
-        Table ``differences``, of which the variances over images are used.
+        Table ``differences``. Only its variances over images are used.
     """
     images = {
         (row["claim"], row["dataset"], row["network"]): _over_images(row) for row in differences.to_pylist()

@@ -78,10 +78,9 @@ def draw_effects(effects: pa.Table, metrics: Mapping[str, Metric]) -> list[Figur
             "",
             "Effects of all claims",
             "Marks show differences at equal seeds. To the right of zero, the first side is better. Orange "
-            "marks show the mean over all pairs of data set and network, on which the verdict is based "
-            "unless pairs contradict each other. "
-            "Blue marks show each pair. Bars are 95 % intervals over seeds and images. The grey band is the "
-            "margin, which was fixed beforehand.",
+            "marks show the mean over all pairs of data set and network. The verdict is based on this mean "
+            "unless pairs contradict each other. Blue marks show single pairs. Bars are 95 % intervals over "
+            "seeds and images. The grey band is the margin, which was fixed beforehand.",
             f"{counted(len(pooled), 'claim')}: {told}.",
             compose(panels, columns=2),
             effects,
@@ -188,7 +187,7 @@ def _either(test: str, yes: Any, no: Any) -> Any:
 def draw_seeds(
     runs: pa.Table, means: pa.Table, shown: Sequence[str], metrics: Mapping[str, Metric]
 ) -> list[Figure]:
-    """Return a figure for each data set and network, with every seed of every arm in the metrics `shown`."""
+    """Return one figure per data set and network. It shows the metrics `shown` for every arm and seed."""
     of_all = [r for r in means.to_pylist() if r["slice"] == "all" and r["arm"] != "all"]
     wanted = [r for r in of_all if r["metric"] in shown]
     points = [r for r in runs.to_pylist() if r["slice"] == "all" and r["value"] == r["value"]]

@@ -57,7 +57,7 @@ def write_study_page(
     smoke: bool = False,
     call: str = "",
 ) -> Path:
-    """Write ``report/NAME.html`` of a study and return its path.
+    """Write the page ``report/NAME.html`` of a study and return its path.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def write_study_page(
         The folder of all studies.
     smoke : bool
     call : str
-        The command; by default, the one in the opening of the file.
+        The command. By default, the command in the docstring of the study file.
     """
     metrics = study_metrics(study)
     table = study.table or tuple(dict.fromkeys(c.metric for c in study.claims))
@@ -80,7 +80,7 @@ def write_study_page(
     page = StudyPage(
         title=study.title,
         question=study.question,
-        warning="This was a smoke run: everything was as small as possible, and the numbers are meaningless."
+        warning="This was a smoke run with the smallest possible settings. Its numbers are meaningless."
         if smoke
         else "",
         verdicts=tuple(v for v, main in verdicts if main),
@@ -165,15 +165,15 @@ def _setup(study: Study) -> tuple[Terms, ...]:
 
 
 _HEADS = (
-    ("claim", False, "metric, arm and what it is compared with; the rows below show each pair"),
+    ("claim", False, "metric, arm and comparison; the rows below show each pair"),
     ("first", True, "mean of the first side"),
     ("second", True, "mean of the second side"),
     ("better by", True, "with its 95 % interval"),
     ("margin", True, "the smallest difference that matters"),
     ("p", True, "two-sided"),
-    ("adjusted p", True, "Holm, over the main claims of the study, or for a further claim over all"),
-    ("d", True, "effect in standard deviations over seeds, with Hedges' correction"),
-    ("wins", True, "share of seeds at which the first side is better"),
+    ("adjusted p", True, "with Holm's correction over the main claims; for a further claim, over all claims"),
+    ("d", True, "effect in units of the standard deviation over seeds, with Hedges' correction"),
+    ("wins", True, "share of seeds for which the first side is better"),
     ("p of Q", True, "whether pairs differ"),
     ("verdict", False, "by the rule"),
 )
@@ -185,11 +185,12 @@ def _effects(study: Study, effects: Sequence[EffectRow], metrics: Mapping[str, S
         ListingRow(_effect_cells(claims[r["claim"]], r, metrics), own=r["dataset"] is None) for r in effects
     ]
     note = (
-        "The first row of a claim shows the mean over all pairs of data set and network; the rows below "
-        "show each pair. The adjusted p has Holm's correction over the main claims, or for a further claim "
-        "over all. The effect size d is in standard deviations of the paired difference over seeds (Cohen's "
-        "d with Hedges' correction). Wins are the share of seeds at which the first side is better. A small "
-        "p of Cochran's Q means that pairs differ by more than seeds and images explain."
+        "The first row of a claim shows the mean over all pairs of data set and network; the rows below show "
+        "each pair. The adjusted p is corrected by Holm's method, over the main claims for a main claim and "
+        "over all claims for a further claim. The effect size d is Cohen's d with Hedges' correction: the "
+        "paired difference in units of its standard deviation over seeds. Wins are the share of seeds for "
+        "which the first side is better. A small p-value of Cochran's Q means that pairs differ by more than "
+        "seeds and images explain."
     )
     heads = tuple(ColumnHead(*head) for head in _HEADS)
     return Listing("effects-table", "Effects in numbers", heads, tuple(rows), note, folded=True)
@@ -264,7 +265,7 @@ def _counts(rows: Iterable[EffectRow]) -> str:
     found = list(rows)
     seeds, n = (sorted({r[c] for r in found}) for c in ("n_seeds", "n"))
     of = (" to ".join(f"{v:,}" for v in dict.fromkeys((c[0], c[-1]))) for c in (seeds, n))
-    return "Mean over {} seeds ± half of its 95 % interval over seeds and images; {} images.".format(*of)
+    return "Mean over {} seeds ± half its 95 % interval over seeds and images; {} images.".format(*of)
 
 
 def _across(study: Study, means: Sequence[EffectRow], metrics: Mapping[str, StudyMetric]) -> Listing | None:
@@ -335,7 +336,7 @@ class StudyPage:
     warning : str
         Warning at the top of the page; empty for none.
     verdicts, further : tuple of Verdict
-        The verdicts of the short answer, and those on other claims.
+        The verdicts of the short answer, and the verdicts on other claims.
     rule : str
         How verdicts are made.
     about : tuple of str

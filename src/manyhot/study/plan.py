@@ -79,16 +79,16 @@ class StudyDataSet:
     name, about : str
         The name of the folder, and a sentence for the page.
     make : callable
-        ``make(folder, smoke)`` writes these files to an empty folder: ``images.parquet`` (or one per split:
-        ``images-train.parquet``, …), ``labels-train.parquet``, ``labels-val.parquet``,
-        ``labels-test.parquet``, ``classes.txt``, and any files that measures need.
+        ``make(folder, smoke)`` writes these files to an empty folder: ``images.parquet`` (or one file per
+        split: ``images-train.parquet``, …), ``labels-train.parquet``, ``labels-val.parquet``,
+        ``labels-test.parquet``, ``classes.txt``, and any other files that measures need.
     settings : Mapping
         Settings of the recipe for this data set.
     version : int
         Version of `make`. If it changes, the data set and its results are made again.
     planted : tuple of str
-        Metrics of what was planted in the images of this data set, such as a companion. No claim averages
-        them with the same metrics of a data set in which nothing was planted.
+        Metrics of an effect that was planted in the images of this data set, such as a companion. Claims do
+        not average them with the same metrics of a data set without a planted effect.
     """
 
     name: str
@@ -107,13 +107,13 @@ class Arm:
     ----------
     name, about : str
     labels : callable
-        ``labels(run)`` returns the file with the label sets of the training images: a file of the data set,
-        or one that the function writes to ``run.folder``.
+        ``labels(run)`` returns the file with the label sets of the training images. This is a file of the
+        data set, or a file that the function writes to ``run.folder``.
     settings : Mapping
         Settings of the recipe: ``teach``, ``loss``, …
     wants : tuple of str
         Arms on which this arm depends. They are trained first, with all seeds on the same data set and
-        network; ``run.of(arm, seed)`` returns their runs.
+        network. ``run.of(arm, seed)`` returns their runs.
     version : int
         Version of `labels`. If it changes, the labels are made again.
     """
@@ -182,8 +182,8 @@ class Measurement:
     slice : str
     replicates : numpy.ndarray of float, shape (R,), optional
         The value on R resamples of the images. The resamples must be the same for all runs of a data set, and
-        for metrics that are compared with each other. This requires a generator with a fixed seed and a fixed
-        order of the images.
+        for all metrics that are compared. This requires a generator with a fixed seed and a fixed order of
+        the images.
     """
 
     metric: str
@@ -235,8 +235,8 @@ class Across:
     ----------
     name, about : str
     take : callable
-        ``take(rows)`` returns the values, given all values that the study's measures returned for this data
-        set and seed.
+        ``take(rows)`` returns the values. `rows` contains all values that the study's measures returned for
+        this data set and seed.
     metrics : tuple of StudyMetric
     """
 
@@ -253,10 +253,10 @@ BETTER_WORSE = ("Better", "Worse")
 class Claim:
     """A comparison, with margin and sentences fixed beforehand.
 
-    The difference is taken between `arm` and `against` in `metric` at equal seeds, or between `metric` and
-    `than` in one run. It is signed so that values above 0 are better, and averaged over seeds, then over
-    pairs of data set and network. The verdict follows from the differences of the pairs, the interval of
-    their mean, the margin and the adjusted p-value (`manyhot.core.effects.verdict_of`).
+    A claim compares `metric` between the arms `arm` and `against` at equal seeds, or compares `metric` with
+    `than` in one run. Differences are signed so that values above 0 are better. They are averaged over seeds,
+    then over pairs of data set and network. The verdict depends on the differences of the pairs, the interval
+    of their mean, the margin and the adjusted p-value (`manyhot.core.effects.verdict_of`).
 
     Attributes
     ----------
@@ -277,11 +277,11 @@ class Claim:
         By default all.
     slice : str
     main : bool
-        Whether the claim's verdict belongs to the short answer. p-values of main claims are adjusted over the
-        main claims, others over all claims.
+        Whether the claim's verdict belongs to the short answer. The p-value of a main claim is adjusted over
+        the main claims, and the p-value of another claim over all claims.
     called : (str, str)
-        Names of the verdicts better and worse on the page. Two rankings, for example, are not better or
-        worse, but more alike or different.
+        Names of the verdicts *better* and *worse* on the page. Rankings, for example, are not better or
+        worse, but more or less alike.
     """
 
     name: str
@@ -324,7 +324,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Study:
-    """A question, the runs and measures that answer it, and the claims to decide.
+    """A question, the runs and measures that answer it, and the claims that are decided.
 
     Attributes
     ----------
@@ -339,7 +339,7 @@ class Study:
     limits : tuple of str
         Sentences on the limits of the answer.
     table : tuple of str
-        Metrics in the table on the page; by default, those of the claims.
+        Metrics in the table on the page. By default, the metrics of the claims.
     about : str
         Description of the method for the page, in a few sentences.
     not_run : tuple of str
@@ -363,7 +363,7 @@ MARK = "grid.json"
 
 
 def with_seeds(study: Study, n: int | None, smoke: bool) -> Study:
-    """Return the study with n seeds: by default, its own number, or two in a smoke run.
+    """Return the study with n seeds. The default is the study's own number, or two in a smoke run.
 
     Raises
     ------
@@ -372,7 +372,7 @@ def with_seeds(study: Study, n: int | None, smoke: bool) -> Study:
     """
     n = n or (2 if smoke else len(study.grid.seeds))
     if n < 2:
-        raise InputError("A study needs at least two seeds, because intervals are over seeds.", got=n)
+        raise InputError("A study needs at least two seeds, because its intervals are over seeds.", got=n)
     more = (seed for seed in itertools.count() if seed not in study.grid.seeds)
     seeds = tuple(itertools.islice(itertools.chain(study.grid.seeds, more), n))
     return replace(study, grid=replace(study.grid, seeds=seeds))
@@ -384,7 +384,7 @@ def open_study_folder(out: Path, smoke: bool) -> None:
     Raises
     ------
     MatchError
-        If the folder contains other files, or smoke runs and full runs would be mixed.
+        If the folder contains other files, or if smoke runs and full runs would be mixed.
     """
     with alone(out, patience=60):
         _mark(out, smoke)
@@ -396,16 +396,16 @@ def _mark(out: Path, smoke: bool) -> None:
         if json.loads(mark.read_text(encoding="utf-8"))["smoke"] != smoke:
             kind = "full size" if smoke else "smoke runs"
             raise MatchError(
-                f"The folder holds studies in {kind}.", where=out, do="choose another folder with `out`"
+                f"The folder contains studies in {kind}.", where=out, do="choose another folder with `out`"
             )
         return
     if any(path.name != ".lock" for path in out.iterdir()):
-        raise MatchError("The folder holds other files.", where=out, do="choose another folder with `out`")
+        raise MatchError("The folder contains other files.", where=out, do="choose another folder with `out`")
     write_text(mark, json.dumps({"smoke": smoke}) + "\n")
 
 
 def runs_of(grid: Grid, out: Path, smoke: bool = False) -> list[StudyRun]:
-    """Return the runs of a grid, each after those that its arm depends on."""
+    """Return the runs of a grid, each after the runs on which its arm depends."""
     return [
         StudyRun(
             data=out / "data" / data_set.name,
@@ -425,7 +425,7 @@ def runs_of(grid: Grid, out: Path, smoke: bool = False) -> list[StudyRun]:
 
 
 def in_order(arms: Sequence[Arm]) -> Iterator[Arm]:
-    """Yield arms, each after those that it depends on."""
+    """Yield arms, each after the arms on which it depends."""
     left, done = list(arms), set[str]()
     while left:
         arm = next(arm for arm in left if done.issuperset(arm.wants))
@@ -435,7 +435,7 @@ def in_order(arms: Sequence[Arm]) -> Iterator[Arm]:
 
 
 def chosen_runs(runs: Sequence[StudyRun], grid: Grid, only: Iterable[str]) -> list[StudyRun]:
-    """Return the runs of some data sets, networks or arms, and those that they depend on.
+    """Return the runs of some data sets, networks or arms, and the runs on which they depend.
 
     Raises
     ------

@@ -40,7 +40,7 @@ class BuildRecord:
     path : Path
         A JSON file.
     made : dict
-        For each part, by name: its inputs, the seconds that it took, and further values.
+        For each part, by name: its inputs, its time in seconds, and further values.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class BuildRecord:
             return cls(path)
 
     def changed(self, name: str, parts: Dependencies) -> tuple[str, ...] | None:
-        """Return which inputs of a part changed since it was made; None if it was not made."""
+        """Return the inputs of a part that changed since it was made; None if it was not made."""
         if name not in self.made:
             return None
         before = self.made[name]["parts"]
@@ -121,7 +121,7 @@ OnStep = Callable[[StepEvent], None]
 
 @dataclass(frozen=True)
 class Undone:
-    """A missing run or measure, its step, and the reason."""
+    """A missing run or measure, with its step and the reason."""
 
     what: str
     step: str
@@ -162,7 +162,7 @@ class Runner:
         self._at = (0, 0)
 
     def do(self, runs: Sequence[StudyRun]) -> None:
-        """Train and measure what is missing; a run that fails is reported and does not stop other runs."""
+        """Train and measure missing runs. A failed run is reported and does not stop other runs."""
         names = [TRAINING, *(m.name for m in self._measures)]
         self._clock.left.update((name, run.data_set, run.network) for run in runs for name in names)
         for i, run in enumerate(runs, 1):
@@ -342,7 +342,7 @@ def measurement_file(run: StudyRun, measure: RunMeasure) -> Path:
 
 
 def machine() -> str:
-    """Return the device of a run: the GPU, or the processor with its cores."""
+    """Return the device of a run: the GPU, or the processor with its number of cores."""
     import torch
 
     if torch.cuda.is_available():
@@ -381,7 +381,7 @@ def _write(measure: RunMeasure, run: StudyRun, path: Path) -> None:
 
 
 def check_measurements(measure: RunMeasure | Across, measurements: Iterable[Measurement]) -> None:
-    """Raise an error for values of metrics that a measure does not declare, and for duplicates.
+    """Raise an error for duplicate values, and for values of metrics that a measure does not declare.
 
     Raises
     ------
@@ -455,7 +455,7 @@ Work = tuple[str, str, str]
 
 
 class Clock:
-    """Estimates the remaining time from the seconds that each kind of work took."""
+    """Estimates the remaining time from the time that each kind of work took so far."""
 
     def __init__(self) -> None:
         self.left: Counter[Work] = Counter()
@@ -470,8 +470,8 @@ class Clock:
     def seconds_left(self) -> float | None:
         """Return an estimate; None before any work is done.
 
-        A new kind of work is estimated from the same step on other data sets or networks, or else from the
-        average of all work.
+        For a new kind of work, the estimate is the time of the same step on other data sets or networks or,
+        failing that, the average time of all work.
         """
         everything = [s for seconds in self.took.values() for s in seconds]
         if not everything:

@@ -67,7 +67,7 @@ class StudyAnswer:
             yield f"Intervals over {len(self.study.grid.seeds)} seeds are rough."
 
     def to_json(self) -> dict[str, Any]:
-        """Return the question, the verdicts, the number of failed steps, and the files."""
+        """Return the question, the verdicts, the number of failed steps and the files."""
         return {
             "study": self.study.name,
             "question": self.study.question,
@@ -159,13 +159,13 @@ def run_studies(
         Folder of all studies. It is created if it does not exist. OUT/results/NAME contains the tables, and
         OUT/report/NAME.html is the page.
     smoke
-        Run everything as small as possible, with two seeds, as a test.
+        Run a test with the smallest possible settings and two seeds.
     seeds
-        Number of seeds; by default that of the study.
+        Number of seeds. By default, the number that the study sets.
     only
-        Data set, network or arm to run; by default all.
+        Data set, network or arm to run. By default, all are run.
     answers
-        Folder to which the page and the tables as CSV files are copied, in one folder per study.
+        Folder for copies of the page and of the tables as CSV files, with one subfolder per study.
     list_only
         Print the questions and plans of the files, without running anything.
     run

@@ -40,8 +40,8 @@ def read_study(path: Path) -> tuple[Study, Opening]:
     Raises
     ------
     InputError
-        If the file does not exist, cannot be imported, or defines no study; its docstring lacks a part; or
-        parts of the study are inconsistent.
+        If the file does not exist, cannot be imported or defines no study, if its docstring lacks a part, or
+        if parts of the study are inconsistent.
     MissingExtraError
         If the file imports a package that is not installed.
     """
@@ -65,7 +65,7 @@ def read_opening(path: Path) -> Opening:
     Raises
     ------
     InputError
-        If the file does not exist, is not Python, or its docstring lacks a part.
+        If the file does not exist, if it is not a Python file, or if its docstring lacks a part.
     """
     if not path.is_file():
         raise InputError("The file does not exist.", where=path)
@@ -124,8 +124,8 @@ def check_study(study: Study, where: object = None) -> None:
     Raises
     ------
     InputError
-        If a name is used twice, is not a valid file name, or is unknown; there are too few seeds; a claim
-        compares with nothing or with several things; or a setting does not exist.
+        If a name is unknown, used twice or not a valid file name, if there are too few seeds, if a claim does
+        not have exactly one comparison, or if a setting does not exist.
     """
     for problem in _problems(study):
         what, got, allowed = problem
@@ -137,7 +137,7 @@ Problem = tuple[str, object, object]
 
 
 def study_metrics(study: Study) -> dict[str, StudyMetric]:
-    """Return the metrics of all measures by name, in their order."""
+    """Return the metrics of all measures by name, in the order of the measures."""
     return {metric.name: metric for measure in study.measures for metric in measure.metrics}
 
 
@@ -147,7 +147,7 @@ def _problems(study: Study) -> Iterator[Problem]:
     yield from _names_twice(study)
     if len(set(grid.seeds)) < max(2, len(grid.seeds)):
         yield (
-            "A study needs at least two seeds, each listed once, because intervals are over seeds.",
+            "A study needs at least two seeds, each listed once, because its intervals are over seeds.",
             ", ".join(map(str, grid.seeds)) or "none",
             None,
         )
@@ -157,7 +157,7 @@ def _problems(study: Study) -> Iterator[Problem]:
     yield from _circle(study)
     known = [d.name for d in grid.data_sets] + [n.name for n in grid.networks]
     left_out = (name for pair in grid.without for name in pair)
-    yield from _unknown("The grid leaves out a name that it does not contain.", left_out, known)
+    yield from _unknown("The grid excludes a name that it does not contain.", left_out, known)
     measured = list(study_metrics(study))
     yield from _unknown("The study's table contains a metric that is not measured.", study.table, measured)
     for claim in study.claims:

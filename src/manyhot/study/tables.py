@@ -37,8 +37,8 @@ declare_table(
         COUNT("n", "images counted"),
         REALS.nullable(
             "replicates",
-            "the values on resamples of images, which are the same for all runs of a data set; null without "
-            "resamples",
+            "values on resamples of the images; the resamples are the same for all runs of a data set; null "
+            "without resamples",
         ),
     ),
 )
@@ -97,7 +97,7 @@ class Measurements:
         object.__setattr__(self, "_by_seed", found)
 
     def by_seed(self, place: Place, arm: str, metric: str, images: str) -> dict[int, Measurement]:
-        """Return a metric of an arm at each seed for which it is defined."""
+        """Return the value of an arm's metric at each seed for which it is defined."""
         found: Mapping[int, Measurement] = self._by_seed.get((*place, arm, metric, images), {})  # type: ignore[attr-defined]
         return {seed: m for seed, m in found.items() if math.isfinite(m.value)}
 
@@ -124,7 +124,7 @@ def values_of(runs: pa.Table) -> Measurements:
 def collect_measurements(
     study: Study, runs: Sequence[StudyRun], undone: Sequence[Undone]
 ) -> tuple[Measurements, list[Undone]]:
-    """Return the measurements of single runs and across runs, and the measures across runs that failed.
+    """Return the measurements of single runs and across runs, and the failed measures across runs.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def _check_replicates(rows: Sequence[tuple[str, RunMeasurement]]) -> None:
         n = known.setdefault((row.data_set, m.metric), len(m.replicates))
         if n != len(m.replicates):
             raise InputError(
-                "Runs of a data set have different numbers of resamples.",
+                "The runs of a data set have different numbers of resamples.",
                 where=f"{row.data_set}/{row.network}/{row.arm}/seed-{row.seed}, {measure}, {m.metric}",
                 got=len(m.replicates),
                 allowed=n,

@@ -10,15 +10,16 @@ from manyhot.core.effects import ALPHA, BETTER, BOTH_WAYS, PERHAPS_LITTLE, ROUND
 from manyhot.study.plan import ALL, Claim, StudyMetric
 
 RULE = (
-    "Differences are taken at equal seeds, signed so that values above 0 are better, and averaged over "
-    "seeds, then over pairs of data set and network. The 95 % interval is over seeds and, if a measure "
-    "resamples images, over images. The verdict is the first of these that holds: goes both ways (the "
-    "interval of one pair lies above 0 and that of another below 0; or pairs have differences on both sides "
-    "of 0 and Cochran's Q has p < 0.05), no difference larger than the margin (the interval lies between "
-    "−margin and margin), better (the interval lies above 0, and the p-value with Holm's correction is below "
-    "0.05), worse (the interval lies below 0, likewise), or undecided. Better and worse are followed by "
-    "“perhaps by less than matters” if the interval contains differences smaller than the margin. Holm's "
-    "correction is over the main claims of the study; for a further claim, over all claims."
+    "Differences are taken at equal seeds and signed so that values above 0 are better. They are averaged "
+    "over seeds, then over pairs of data set and network. The 95 % interval is computed over seeds and, if a "
+    "measure resamples images, over images. The verdict is the first of these that applies: goes both ways "
+    "(one pair has an interval above 0 and another pair an interval below 0; or differences of pairs lie on "
+    "both sides of 0, and Cochran's Q has p < 0.05), no difference larger than the margin (the interval lies "
+    "between −margin and margin), better (the interval lies above 0, and the p-value with Holm's correction "
+    "is below 0.05), worse (the interval lies below 0, and the corrected p-value is below 0.05), or "
+    "undecided. “Perhaps by less than matters” is added to better and worse if the interval contains "
+    "differences smaller than the margin. Holm's correction is applied over the main claims for a main "
+    "claim, and over all claims for a further claim."
 )
 """The rule for verdicts, for the page and the docs."""
 
@@ -57,7 +58,7 @@ def sentence(
 
 
 def fixed_sentence(claim: Claim, row: EffectRow, metrics: Mapping[str, StudyMetric]) -> str:
-    """Return the sentence written beforehand for the verdict of a row."""
+    """Return the sentence that the claim provides for the verdict of a row."""
     side = row["verdict"].removesuffix(PERHAPS_LITTLE)
     fixed = {BETTER: claim.better, WORSE: claim.worse, SAME: claim.same}
     if side not in fixed:
@@ -75,8 +76,8 @@ def evidence(
     ----------
     claim : Claim
     rows : sequence of Mapping
-        The effects of the claim as in the table: first over all pairs of data set and network, then for each
-        pair.
+        The effects of the claim as in the table: first the mean over all pairs of data set and network, then
+        each pair.
     metrics : Mapping
         Metrics by name.
     n_claims : int
@@ -116,7 +117,7 @@ def _marked(row: EffectRow) -> str:
     """Return a mark if the interval excludes 0, but the adjusted p-value does not decide."""
     if row["verdict"] != UNDECIDED or row["lo"] is None or row["lo"] <= 0 <= row["hi"]:
         return ""
-    return ", which leaves undecided what the interval alone would decide"
+    return ", so that the claim is undecided although the interval excludes 0"
 
 
 def _sides(claim: Claim, row: EffectRow, metrics: Mapping[str, StudyMetric]) -> str:
@@ -139,7 +140,7 @@ def about(claim: Claim, metrics: Mapping[str, StudyMetric]) -> str:
 
 
 def measured(metric: StudyMetric, row: EffectRow) -> str:
-    """Return a difference with the sign that was measured, and its interval."""
+    """Return a difference with its measured sign, and its interval."""
     sign = 1 if metric.better == "higher" else -1
     ends = sorted(sign * row[end] for end in ("lo", "hi") if row[end] is not None)
     told = [difference(metric, sign * row["effect"])]
@@ -163,9 +164,9 @@ def difference(metric: StudyMetric, value: float) -> str:
 
 
 def format_value(metric: StudyMetric, value: float) -> str:
-    """Return a value as on the page: in percent with one decimal, or with three decimals.
+    """Return a value as it is shown on the page: in percent with one decimal, or with three decimals.
 
-    A value that would round to 0 gets more decimals, because a verdict may depend on its sign.
+    A value that would round to 0 is shown with more decimals, because a verdict may depend on its sign.
     """
     if math.isnan(value):
         return "–"

@@ -53,9 +53,10 @@ def as_labels(
     labels : object
         Label sets in one of these forms: one list of classes per image; a matrix of 0 and 1, shape (n, C); or
         one label per image, which is both its original label and its label set, shape (n,). Classes are
-        integers or names. A matrix may be sparse or a tensor; -1 in it means unclear, and NaN not asked. In
-        one label per image, -1 or None means none. The index of a frame or series contains the ids of images.
-        The columns of a frame are classes. A matrix may also contain counts or shares of votes.
+        integers or names. A matrix may be sparse or a tensor. In a matrix, -1 means unclear, and NaN means
+        not asked. In one label per image, -1 or None means no label. The index of a frame or series contains
+        the image ids, and the columns of a frame are classes. A matrix may also contain counts or shares of
+        votes.
     n_classes : int
         Number of classes C, if neither names nor a matrix determine it.
     label : array-like of int or str, shape (n,), optional
@@ -63,7 +64,7 @@ def as_labels(
     classes : ClassList, optional
         The classes. By default, the names in frames and lists, sorted.
     label_values : {"states", "counts", "shares", "p"}, optional
-        What the numbers of a matrix are: states (0, 1 and -1), counts of votes, shares of votes, or
+        The meaning of the numbers in a matrix: states (0, 1 and -1), counts of votes, shares of votes, or
         probabilities of classes. By default, states and counts are recognised.
 
     Raises
@@ -107,7 +108,7 @@ def as_predictions(
     classes : ClassList, optional
         The classes. By default, the names of columns, in the order of the first data frame.
     rows : pyarrow.Array of string, shape (n,), optional
-        The image of each row of arrays if their order is not that of `ids`.
+        The image of each row of arrays, if the rows are not in the order of `ids`.
 
     Raises
     ------
@@ -192,9 +193,9 @@ def _in_rows(part: FramePart, rows: pa.Array | None) -> FramePart:
 
 
 def align_models(labels: Sequence[FramePart], models: Sequence[FramePart]) -> list[FramePart]:
-    """Sort the rows of labels and models into one order; models of other images retain their own.
+    """Sort the rows of labels and models into one order. Models of other images keep their own order.
 
-    They are joined by id later, as files are, with a note that counts the images which only one of them has.
+    Models of other images are joined by id later, as files are. A note then counts the unmatched images.
     """
     ids = labels[0].ids
     apart = [m for m in models if None not in (ids, m.ids) and not _has_images(m.ids, ids)]
@@ -281,11 +282,11 @@ def read_label(label: Any) -> FramePart:
 def in_class_order(
     parts: Sequence[FramePart], classes: ClassList | None = None, *, sort: bool = False, of: str = ""
 ) -> tuple[list[FramePart], ClassList | None]:
-    """Return the parts with columns in the same order, and the class list of their names, if there are any.
+    """Return the parts with columns in the same order, and the class list of their names; None without names.
 
-    The order is that of `classes`. Without these, it is that of the first part with names, or with `sort`
-    that of the names, so that results do not depend on the order of the columns. Messages call the classes
-    `of`.
+    The columns are in the order of `classes` or, without `classes`, of the first part with names. With
+    `sort`, the names are sorted instead, so that results do not depend on the order of the columns. Messages
+    use `of` as the name of the classes.
     """
     own = classes
     if classes is None:
@@ -318,7 +319,7 @@ def prediction_of(
     classes: ClassList | None = None,
     ids: pa.Array | None = None,
 ) -> Predictions:
-    """Return one model's predictions as a table, for the images `ids` or, by default, those of the part.
+    """Return one model's predictions as a table for the images `ids`, by default the images of the part.
 
     Raises
     ------
@@ -405,7 +406,7 @@ def _voted(
     where = part.where or "labels"
     if asked not in (None, "states") and matrix is None:
         raise InputError(
-            "Only a matrix of numbers with one column per class has `label_values`.",
+            "`label_values` applies only to a matrix of numbers with one column per class.",
             where=where,
             got=f"label_values={asked}",
             allowed=f"shape (n, {n_classes})",

@@ -182,7 +182,7 @@ def states_of_labels(labels: Labels, classes: ClassList) -> States:
 
 
 def states_of_objects(objects: Objects, classes: ClassList) -> States:
-    """Return the states according to objects: a class has the state yes if the image has an object of it.
+    """Return states derived from objects: a class has the state yes if the image contains an object of it.
 
     The state is unclear if all objects of the class are ignored or have no box within the image.
     """

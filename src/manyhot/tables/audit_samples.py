@@ -51,7 +51,7 @@ class DrawnSample:
     image_id : pyarrow.Array of string, shape (N,)
         All images that could be drawn, in the order of their ids.
     sample : AuditSample
-        The probability of each of these images, and the drawn ones in the order in which they are answered.
+        The probability of each image, and the drawn images in the order in which they are answered.
     design : str
         One of `AUDIT_DESIGNS`.
     seed : int
@@ -91,7 +91,7 @@ class DrawnSample:
         Raises
         ------
         MatchError
-            If they are not the images that the sample was drawn from.
+            If the sample was not drawn from these images.
         """
         shared = count_shared(image_id, self.image_id)
         if (shared, len(image_id)) != (len(self.image_id), len(self.image_id)):
@@ -155,19 +155,19 @@ def draw_sample(
     image_id : pyarrow.Array of string, shape (N,)
         Unique ids.
     probability : ndarray of float64, shape (N,)
-        The probability that each image is drawn; the sum is the number of drawn images, in each stratum if
-        there are any.
+        The probability that each image is drawn. The probabilities add up to the number of drawn images,
+        within each stratum if there are strata.
     design : str
         One of `AUDIT_DESIGNS`.
     seed : int
     strata : pyarrow.Array of string, shape (N,), optional
     random : {"sha256", "numpy"}
-        Where the random numbers are from; ``numpy`` repeats an older draw.
+        The source of the random numbers. ``numpy`` repeats a draw of an earlier version.
 
     Raises
     ------
     InputError
-        If the design is unknown, or probabilities are impossible or not those of the design.
+        If the design is unknown, or if the probabilities are impossible or do not match the design.
     MatchError
         If an image is listed twice.
     """
@@ -233,13 +233,13 @@ def write_audit_sample(
 
 
 def read_audit_sample(path: str | os.PathLike[str]) -> DrawnSample:
-    """Read a sample, and draw it again to see that it is the one that chance chose.
+    """Read a sample, and draw it again to check that the recorded seed gives the same images.
 
     Raises
     ------
     InputError
-        If the file is not an audit sample, its probabilities are impossible or not those of its design, or
-        the recorded seed draws other images.
+        If the file is not an audit sample, if its probabilities are impossible or do not match its design, or
+        if the recorded seed draws other images.
     MatchError
         If an image is listed twice.
     """
@@ -267,7 +267,7 @@ def audit_sample_from_table(table: pa.Table, *, name: str) -> DrawnSample:
     )
     if _design_digest(drawn.sample.design) != about["probabilities"]:
         raise InputError(
-            "The probabilities are not those by which the audited images were drawn.",
+            "The audited images were drawn with other probabilities.",
             where=name,
             got=f"probabilities and strata with the hash {_design_digest(drawn.sample.design)}",
             allowed=f"those with the hash {about['probabilities']}",
@@ -287,7 +287,7 @@ def _drawn(
     name: str,
     random: RandomNumbers,
 ) -> DrawnSample:
-    check_one_of(design, AUDIT_DESIGNS, "There is no such design of an audit.", where=name or None)
+    check_one_of(design, AUDIT_DESIGNS, "There is no such audit design.", where=name or None)
     codes, names = None, [""]
     if strata is not None:
         _check_strata(strata, name)
@@ -357,7 +357,7 @@ def _check_equal(drawn: AuditDesign, design: str, name: str) -> None:
     if not np.allclose(drawn.probability, expected, rtol=1e-9):
         at = int(np.argmax(np.abs(drawn.probability - expected)))
         raise InputError(
-            "The probabilities are not those of the design.",
+            "The probabilities do not match the design.",
             where=name or None,
             got=f"{drawn.probability[at]:g} for an image of a {design} sample",
             allowed=f"{expected[at]:g}",

@@ -68,7 +68,8 @@ class ChoiceColumns:
         Parameters
         ----------
         shown : {"all", "chosen"}
-            The classes that raters were asked about: all, or those that a rater chose for the image.
+            The classes that raters were asked about: all classes, or the classes that some rater chose for
+            the image.
 
         Raises
         ------
@@ -153,7 +154,7 @@ def _check_size(n: int) -> None:
 
 
 def choices_of(votes: Votes) -> Choices:
-    """Return the classes that raters chose, as arrays, with images and raters numbered as in `votes`."""
+    """Return raters' choices as arrays, with images and raters numbered as in `votes`."""
     yes = votes.answer == YES
     question = votes.question[yes]
     return Choices(
@@ -168,14 +169,14 @@ def choices_of(votes: Votes) -> Choices:
 
 
 def with_questions(votes: Votes, image: Ints, class_id: Ints) -> Votes:
-    """Return votes with more classes of images, to which all raters of the image answered no.
+    """Return the votes with additional classes, to which all raters of the image answered no.
 
     Parameters
     ----------
     votes : Votes
         Votes in which each rater chose one class.
     image, class_id : ndarray of int, shape (c,)
-        Positions in `votes.images`, and classes; those that raters chose may be among them.
+        Positions in `votes.images`, and the additional classes. They may include classes that raters chose.
     """
     k = np.int64(votes.n_classes)
     own = votes.image * k + votes.class_id

@@ -31,7 +31,7 @@ class SetArrays:
     single : ndarray of int64, shape (n,), optional
         The labels, if there is one per image.
     complete : bool
-        Whether the classes that are not listed are absent: the zeros of a full matrix.
+        Whether classes that are not listed are absent, as zeros in a full matrix are.
     """
 
     lengths: npt.NDArray[np.int64]
@@ -160,13 +160,13 @@ def _listed(values: Any) -> Iterator[Any]:
 def with_ids(
     parts: Sequence[FramePart], classes: ClassList | None
 ) -> tuple[list[FramePart], ClassList | None, bool]:
-    """Return the parts with class ids in place of names, their class list, and whether it is only assumed.
+    """Return the parts with class ids in place of names, the class list, and whether it is only assumed.
 
     Parameters
     ----------
     parts : sequence of FramePart
     classes : ClassList, optional
-        The class list. By default, that of the names, as in `list_of_names`.
+        The class list. By default, the class list of the names, as in `list_of_names`.
 
     Raises
     ------

@@ -91,9 +91,9 @@ CONTROLS = 2
 _NULL_WITHOUT = "95 % interval, null without one"
 
 AUDITED = (
-    TEXT.optional("estimator", "of an audit: ppi++, difference or sample; null if no label sets are used"),
-    COUNT.optional("n_audited", "of an audit: number of images that count and that people answered"),
-    REAL.optional("alone", "of an audit: the value on the proposed label sets alone"),
+    TEXT.optional("estimator", "in an audit: ppi++, difference or sample; null if no label sets are used"),
+    COUNT.optional("n_audited", "in an audit: number of counted images that people answered"),
+    REAL.optional("alone", "in an audit: the value on the proposed label sets alone"),
 )
 """Columns of results and pairs that only audits have."""
 
@@ -125,23 +125,23 @@ _declared: dict[str, tuple[Column, ...]] = {
         ),
         FLOAT32.optional(
             "entropy",
-            "of an average of several models: entropy of the mean probabilities of all classes, in nats; if "
+            "for averaged predictions: entropy of the mean probabilities of all classes, in nats; if "
             "several classes can be valid together, the sum over the classes",
         ),
         FLOAT32.optional(
             "mutual_information",
-            "of an average of several models: part of the entropy that is disagreement among the models, in "
+            "for averaged predictions: part of the entropy that is due to disagreement among the models, in "
             "nats",
         ),
         FLOATS32.optional(
             "class_mutual_information",
-            "the same for each of `scores`, if several classes can be valid together",
+            "mutual information for each of `scores`, if several classes can be valid together",
         ),
     ),
     "proposals": (
         TEXT("image_id", "as in images"),
         INT("class_id", "as in classes"),
-        REAL("score", "score by the rule that proposed the class"),
+        REAL("score", "score from the rule that proposed the class"),
         INT("n_models", "number of models that proposed the class"),
         TEXT("source", "the rule"),
     ),
@@ -179,9 +179,9 @@ _declared: dict[str, tuple[Column, ...]] = {
         FLOATS32.optional("p", "probability that each class is valid"),
         INTS.optional("n_votes", "number of answers to each class"),
         TEXT.optional("method", "method by which the states were determined"),
-        TEXTS.optional("sources", "of merged label sets: sources with an answer about the image"),
+        TEXTS.optional("sources", "in merged label sets: sources with an answer about the image"),
         INTS.optional(
-            "conflicts", "of merged label sets: classes to which one source says yes and another no"
+            "conflicts", "in merged label sets: classes with the state yes in one source and no in another"
         ),
     ),
     "audit_sample": (
@@ -189,7 +189,7 @@ _declared: dict[str, tuple[Column, ...]] = {
         REAL("probability", "probability that the image is drawn, above 0 and at most 1"),
         TEXT.nullable("stratum", "group with a fixed number of drawn images; null without groups"),
         INT.nullable(
-            "place", "place in the order in which the drawn images are answered, from 0; null if not drawn"
+            "place", "position in the order in which drawn images are answered, from 0; null if not drawn"
         ),
     ),
     "results": (
@@ -210,11 +210,11 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT("dataset", "the data set"),
         TEXT("metric", "a registered name, with its options"),
         TEXT("slice", "the slice of images"),
-        TEXT("model_a", "one model, the first of the two in the order in which they were passed"),
+        TEXT("model_a", "the model of the pair that was passed first"),
         TEXT("model_b", "the other model"),
         REAL(
             "difference",
-            "value of model_b minus value of model_a; of an audit, estimated from paired differences",
+            "value of model_b minus value of model_a; in an audit, estimated from paired differences",
         ),
         *bounds("lo", "hi", "the 95 % interval of difference"),
         REAL.nullable("p", "two-sided p-value for a difference of 0"),
@@ -227,8 +227,8 @@ _declared: dict[str, tuple[Column, ...]] = {
     "models": (
         TEXT("model", "as in results"),
         TEXT.optional("family", "family of architectures, such as resnet"),
-        TEXT.optional("pretraining", "pretraining data before ImageNet-1k; in-1k if there are none"),
-        TEXT.optional("group", "group of models in a comparison at equal accuracy; null if it is in none"),
+        TEXT.optional("pretraining", "data of the pretraining before ImageNet-1k; in-1k if there are none"),
+        TEXT.optional("group", "group in a comparison at equal accuracy; null if the model is in no group"),
         REAL.optional("params", "number of parameters, in millions"),
         INT.optional("img_size", "side of the input images, in pixels"),
     ),
@@ -246,11 +246,11 @@ _declared: dict[str, tuple[Column, ...]] = {
         FLOAT32("y1", "upper end, as a fraction of the height"),
         FLOAT32("x2", "right end; the box is half-open"),
         FLOAT32("y2", "lower end"),
-        FLAG("ignore", "whether it is a difficult object or a crowd, and counts as neither label nor error"),
+        FLAG("ignore", "whether the object is difficult or a crowd, and counts as neither label nor error"),
         TEXT.optional("class", "key of the class"),
         FLOAT32.optional("score", "score of a detector; not stored for objects that people annotated"),
         OUTLINES.optional("polygons", "outlines, each x, y, x, y, … as fractions of width and height"),
-        BYTES.optional("mask", "PNG of the same size as the image; its pixels are not 0 on the object"),
+        BYTES.optional("mask", "PNG of the same size as the image; pixels on the object are not 0"),
     ),
     "findings": (
         TEXT("kind", "what was found"),
@@ -302,7 +302,7 @@ def declare_table(name: str, columns: Sequence[Column], *, renamed: Mapping[str,
 
 
 def rename_columns(table: pa.Table, name: str) -> pa.Table:
-    """Return a table in which columns with names of earlier versions have their current names."""
+    """Return the table with columns that earlier versions named differently under their current names."""
     renamed = _renamed.get(name, {})
     now = [renamed.get(column, column) for column in table.column_names]
     return table if now == table.column_names else table.rename_columns(now)

@@ -66,7 +66,7 @@ def align(left: pa.Array, right: pa.Array, *, left_name: str, right_name: str) -
 
 
 def rows_like(left: pa.Array, right: pa.Array, *, left_name: str, right_name: str) -> pa.Array:
-    """Return for each id of `left` its row in `right`, null where it has none.
+    """Return the row in `right` of each id of `left`; null if `right` does not contain the id.
 
     Raises
     ------
@@ -119,14 +119,14 @@ def check_unique(ids: pa.Array, where: str) -> None:
 
 
 def check_range(classes: Ints, rows: Ints, ids: pa.Array, n_classes: int, where: str) -> None:
-    """Raise an error for classes outside 0 to n_classes - 1; `rows` are the positions of their images."""
+    """Raise an error for classes outside 0 to n_classes - 1, which are in the images at positions `rows`."""
     if not classes.size or (classes.min() >= 0 and classes.max() < n_classes):
         return
     # NumPy turns a null into NaN, for which all comparisons are false.
     bad = np.flatnonzero(~((classes >= 0) & (classes < n_classes)))
     if np.isnan(classes[bad[0]]):
         raise InputError(
-            "A list of classes holds an empty value.",
+            "A list of classes contains an empty value.",
             where=f"{where}, image {ids[int(rows[bad[0]])]}",
             allowed=f"whole numbers, 0 to {n_classes - 1}",
         )
@@ -173,9 +173,9 @@ class FramePart:
 def read_frame_part(values: Any, where: str) -> FramePart:
     """Read the values, ids and names of a data frame or series. Other values are not changed.
 
-    Ids are read from a column ``image_id``, from the index of pandas, or, if the index is 0 to n - 1 in order
-    or there is none, from a column with another name that files may use, such as ``filename``. Columns that
-    are named after all numbers from 0, as in a data frame made from an array, are sorted by number.
+    Ids are read from a column ``image_id`` or from the index of pandas. If there is no index, or only the
+    default index 0 to n - 1, they are read from a column with another common name, such as ``filename``.
+    Columns that are named by all numbers from 0, as in a data frame made from an array, are sorted by number.
 
     Raises
     ------
@@ -252,12 +252,12 @@ def align_columns(
     Parameters
     ----------
     parts : sequence of FramePart
-        The parts. Those without names are assumed to be in the order of the result. If the first part has no
-        names and there is no `order`, the names of the other parts must have the same order.
+        The parts. Columns without names are assumed to be in the order of the result. If the first part has
+        no names and there is no `order`, the names of all other parts must be in the same order.
     order : sequence of str, optional
         The classes.
     of : str
-        What messages call the classes of `order`.
+        The name of the classes of `order` in messages.
     key : callable
         Maps the name of a column to a class in `order`.
 

@@ -35,7 +35,7 @@ def fold_name(column: str) -> str:
 
 
 def check_columns_once(columns: Iterable[str], where: object) -> None:
-    """Raise an error if two columns have the same name: Parquet allows it, and neither can be selected."""
+    """Raise an error if two columns have the same name. Parquet allows this, but neither can be selected."""
     name, count = next(iter(Counter(columns).most_common(1)), ("", 0))
     if count > 1:
         raise InputError(
@@ -48,12 +48,12 @@ def check_columns_once(columns: Iterable[str], where: object) -> None:
 
 
 def image_name_column(columns: Iterable[str]) -> str | None:
-    """Return the column with the names of images; None if there is none."""
+    """Return the column with image names; None if there is none."""
     return first_column(columns, IMAGE_NAME_COLUMNS)
 
 
 def first_column(columns: Iterable[str], names: Sequence[str]) -> str | None:
-    """Return the first of `names` that a column has; None if none has one."""
+    """Return the first of `names` that is the name of a column; None if none is."""
     by_name: dict[str, str] = {}
     for column in columns:
         by_name.setdefault(fold_name(column), column)

@@ -57,7 +57,7 @@ _ROWS = "one id for each row (text or a whole number), as a list, an array or an
 def normal_ids(names: pa.Array) -> pa.Array:
     """Return names as ids: with slashes, and without ``./``, ``/./`` and double slashes.
 
-    The name of a folder, which ends in a slash, names no image. It becomes an empty id, which tables refuse.
+    A name that ends in a slash is a folder, not an image. It becomes an empty id, which tables reject.
     """
     ids = pc.replace_substring(names, "\\", "/")
     for pattern, by in _NORMAL:
@@ -66,7 +66,7 @@ def normal_ids(names: pa.Array) -> pa.Array:
 
 
 def row_ids(rows: Iterable[object]) -> pa.Array:
-    """Return the ids of the images of rows from a list, an array, an index or a column of them.
+    """Return the image id of each row from a list, an array, an index or a column.
 
     Raises
     ------
@@ -107,10 +107,10 @@ def _listed(values: Iterable[object]) -> list[object]:
 
 
 def first_unique(*levels: Sequence[str]) -> Sequence[str]:
-    """Return the first of several lists of ids in which no id occurs twice; the last if there is none.
+    """Return the first of several id lists that has no duplicates; the last list if all have duplicates.
 
-    The images of a folder are named by their base names, as in published label sets, or by their paths if two
-    images have the same base name.
+    This names the images of a folder by their base names, as published label sets do, or by their paths if
+    two images have the same base name.
     """
     return next((ids for ids in levels if len(set(ids)) == len(ids)), levels[-1])
 
@@ -121,7 +121,7 @@ def check_match(match: str) -> None:
     known = match in (AUTO, EXACT) or "/" in match
     if not known and not (set(ways) <= {_PATH, _NAME, _STEM, _CASE} and len(set(ways)) == len(ways)):
         raise InputError(
-            "This is no way to match ids.",
+            "There is no such way to match ids.",
             where="`match`",
             got=match or "nothing",
             allowed=f"{AUTO}, {EXACT}; {_PATH}, {_NAME}, {_STEM}, {_CASE}, or several of them joined by +; "
@@ -131,14 +131,14 @@ def check_match(match: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Matching:
-    """Which ids of two files are the same images.
+    """The ids of two files that refer to the same images.
 
     Attributes
     ----------
     left, right : ndarray of int64, shape (m,)
         Id ``left[i]`` of one file and id ``right[i]`` of the other are the same image. `left` ascends.
     ignored : tuple of str
-        What differs: empty if ids are equal.
+        How the ids differ; empty if they are equal.
     """
 
     left: Rows
@@ -150,7 +150,7 @@ class Matching:
 
     @property
     def is_one_to_one(self) -> bool:
-        """Whether no id is matched with two others."""
+        """Whether each id has at most one match."""
         return len(np.unique(self.left)) == len(np.unique(self.right)) == len(self.left)
 
     def differing(self, left: pa.Array, right: pa.Array) -> Rows:
@@ -160,7 +160,7 @@ class Matching:
         return np.flatnonzero(pc.not_equal(left.take(pa.array(self.left)), right.take(pa.array(self.right))))
 
     def describe(self, left: pa.Array, right: pa.Array) -> str:
-        """Return how many ids differ and in what, with an example; empty if none differs."""
+        """Return how many ids differ and how, with an example; empty if none differs."""
         differ = self.differing(left, right)
         if not len(differ):
             return ""
@@ -177,8 +177,8 @@ def match_ids(
     """Match two columns of unique ids of images.
 
     With ``auto``, ids must be equal if at least a tenth of the smaller column is in the other. Otherwise,
-    leading folders, extensions and letter case are ignored, alone and together, and the first way is taken
-    that matches at least half of the smaller column.
+    leading folders, extensions and letter case are ignored, first alone and then in combination. The first
+    way that matches at least half of the smaller column is used.
 
     Parameters
     ----------
@@ -188,8 +188,8 @@ def match_ids(
     match : str
         ``auto``; ``exact``; what to ignore: ``path`` (one id is the end of the other), ``name`` (all
         folders), ``stem`` (extensions), ``case``, or several of them joined by ``+``; or a folder such as
-        ``val/``, which is removed from the ids of one side that begin with it; the other ids of
-        this side are not matched.
+        ``val/``, which is removed from the ids of one side. Ids of this side that do not begin with the
+        folder are not matched.
 
     Raises
     ------
@@ -215,7 +215,7 @@ def match_ids(
 
 @dataclass(frozen=True, eq=False)
 class Renamed:
-    """Ids of a file, each replaced by that of the same image in another file.
+    """The ids of a file, in the form in which another file writes them.
 
     Attributes
     ----------
@@ -224,7 +224,7 @@ class Renamed:
     n : int
         Number of replaced ids.
     text : str
-        How they were matched, with an example; empty if all matched ids are equal.
+        How the ids were matched, with an example; empty if all matched ids are equal.
     """
 
     ids: pa.Array
@@ -252,7 +252,7 @@ def ids_like(ids: pa.Array, others: pa.Array, *, name: str, other_name: str, mat
 
 @contextlib.contextmanager
 def without_option() -> Iterator[None]:
-    """Name no option in errors for ambiguous ids, in functions that have none."""
+    """Omit the option `match` from errors for ambiguous ids, in functions without this option."""
     try:
         yield
     except MatchError as error:
@@ -260,7 +260,7 @@ def without_option() -> Iterator[None]:
 
 
 def nearest_way(left: pa.Array, right: pa.Array) -> str:
-    """Return advice to match ids in the way that matches most of them; empty if none matches any."""
+    """Return advice to use the way of matching that matches the most ids; empty if no way matches any."""
     ways = [(_NAME,), *_LADDER, *((_NAME, *way) for way in _LADDER if _PATH not in way)]
     found = [("+".join(way), _matched(left, right, way)) for way in ways]
     for folder in filter(None, map(_common_folder, (left, right))):

@@ -32,7 +32,7 @@ _YES = 0.5
 
 
 def values_kind(values: npt.NDArray[Any], where: object, *, asked: str | None = None) -> str:
-    """Return which of `LABEL_VALUES` a matrix of shape (n, C) contains.
+    """Return the meaning of the numbers in a matrix of shape (n, C), one of `LABEL_VALUES`.
 
     Parameters
     ----------
@@ -40,21 +40,22 @@ def values_kind(values: npt.NDArray[Any], where: object, *, asked: str | None = 
     where : object
         The place of the matrix, for messages.
     asked : str, optional
-        What the caller says that it contains, which is not checked here.
+        The declared meaning. Whether the values fit it is not checked here.
 
     Raises
     ------
     InputError
-        If this is ambiguous, or if `asked` is not one of `LABEL_VALUES`.
+        If the meaning is ambiguous, or if `asked` is not one of `LABEL_VALUES`.
 
     Notes
     -----
-    Whole numbers are counts if all images have the same number of votes; or if each has at least ten or none,
-    and some image has equal numbers for two classes, unlike a list of top classes. Others may be numbers of
-    objects. Fractions may be the scores of a model, so shares and probabilities must be declared.
+    Whole numbers are counts of votes in two cases: all images have the same number of votes; or each image
+    has no votes or at least ten, and some image has equal numbers for two classes, unlike a list of top
+    classes. Other whole numbers may be numbers of objects. Fractions may be a model's scores, so shares and
+    probabilities must be declared.
     """
     if asked is not None:
-        check_one_of(asked, LABEL_VALUES, "The numbers of labels have no such meaning.", where=where)
+        check_one_of(asked, LABEL_VALUES, "There is no such kind of label values.", where=where)
         return asked
     numbers = values[values == values].astype(np.float64)  # NaN differs from itself
     if np.isin(numbers, (0, 1, -1)).all():
@@ -63,11 +64,11 @@ def values_kind(values: npt.NDArray[Any], where: object, *, asked: str | None = 
         return "counts"
     odd = numbers[~np.isin(numbers, (0, 1, -1))]
     raise InputError(
-        "The labels are not a matrix of 0 and 1, and it is unclear what their numbers are.",
+        "The labels are not a matrix of 0 and 1, and the meaning of their numbers is unclear.",
         where=where,
         got=f"{len(odd):,} numbers other than 0, 1 and -1, such as {odd[0]:g}",
         allowed="0, 1 and -1; or counts of votes",
-        do="pass what they are as `label_values`: counts, shares or p; pass scores as predictions",
+        do="pass `label_values` as counts, shares or p; pass scores as predictions",
     )
 
 
@@ -89,8 +90,8 @@ def columns_of_values(
 ) -> dict[str, pa.Array]:
     """Return the columns ``classes``, ``state``, ``p`` and ``n_votes`` of counts, shares or probabilities.
 
-    The label set of counts and shares is the class with the most votes; of several with equally many, it is
-    all. That of probabilities is the classes with a probability of at least one half.
+    For counts and shares, the label set contains the class with the most votes, or all classes that are tied
+    for the most. For probabilities, it contains the classes with a probability of at least one half.
 
     Parameters
     ----------

@@ -42,17 +42,17 @@ class Labels:
     name : str
         The name of the labels in reports.
     class_list : ClassList, optional
-        The classes that the file itself names; None if it names none, or those of a built-in class list.
+        The class list of the file itself; None if it names no classes, or the classes of a built-in list.
     assumed : bool
-        Whether the classes are those of ImageNet-1k only by default: the file contains numbers, or names
-        that ImageNet-1k also has.
+        Whether the class list ImageNet-1k is only assumed: the file contains class numbers, or names that
+        ImageNet-1k also contains.
     exclusive : bool
-        Whether raters chose one class per image, so that the probabilities `p` of an image add up to 1: they
-        are the shares of the votes, or what an aggregation estimates. What they lack to 1 is the probability
-        of all classes that are not listed.
+        Whether raters chose one class per image, so that the probabilities `p` of an image add up to 1. They
+        are shares of the votes or estimates of an aggregation. If the listed classes add up to less than 1,
+        the rest is the probability of all other classes.
     complete : bool
-        Whether each class that is not listed was answered no, as in a matrix of 0 and 1 in memory. Its zeros
-        are not stored, since there are 50 million for 50,000 images and 1,000 classes. Files contain them.
+        Whether each class that is not listed was answered no, as in a matrix of 0 and 1. In memory, the zeros
+        are not stored, since 50,000 images and 1,000 classes have 50 million. Files contain them.
     """
 
     table: pa.Table
@@ -83,7 +83,7 @@ class Labels:
 
     @property
     def are_original(self) -> bool:
-        """Whether the label sets are only the original labels, and nobody rated an image."""
+        """Whether the label sets contain only the original labels, and no image was rated."""
         columns = self.table.column_names
         if "label" not in columns or "rated" not in columns or pc.any(self.table["rated"]).as_py():
             return False
@@ -137,7 +137,7 @@ class Labels:
 class Images:
     """An images table, or the row order of a predictions array: ids, and original labels if known.
 
-    `class_list` contains the classes that the original labels of the file name, as in `Labels`.
+    `class_list` is the class list of the original labels in the file, as in `Labels`.
     """
 
     table: pa.Table
@@ -170,7 +170,7 @@ class Images:
         Raises
         ------
         InputError
-            If an image has another original label there.
+            If an image has another original label in the other table.
         """
         return _with_labels(self, images)
 
@@ -224,7 +224,7 @@ def write_labels(
 
 
 def with_zeros(labels: Labels) -> Labels:
-    """Return complete label sets with a state for every class, as in a file; all others unchanged."""
+    """Return complete label sets with a state for every class, as in a file; others are unchanged."""
     if not labels.complete:
         return labels
     n, c = len(labels), labels.n_classes
@@ -262,7 +262,7 @@ def labels_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_h
 
 
 def keys_in_metadata(classes: ClassList | None) -> dict[str, str]:
-    """Return the metadata that hold the keys of an own class list, and the names if they differ."""
+    """Return the metadata with the keys of a data set's own class list, and with the names if they differ."""
     if classes is None:
         return {}
     texts = {"keys": classes.keys} | ({"names": classes.names} if classes.names != classes.keys else {})
@@ -282,7 +282,7 @@ def class_list_from_metadata(about: Mapping[str, str], name: str) -> ClassList |
     Raises
     ------
     InputError
-        If the keys are not those of the class list of the table, or if they have fewer or more names.
+        If the keys differ from the class list of the table, or if the numbers of keys and names differ.
     """
     if "keys" not in about:
         return None
@@ -441,7 +441,7 @@ class Objects:
 
     @cached_property
     def ignore(self) -> Bools:
-        """Whether each object counts neither as a label nor as an error, shape (n,)."""
+        """Whether each object is ignored, that is, counts neither as a label nor as an error, shape (n,)."""
         return np.asarray(self.table["ignore"].to_numpy(zero_copy_only=False), bool)
 
     @cached_property

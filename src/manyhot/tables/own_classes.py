@@ -26,11 +26,11 @@ _EXAMPLES = 3
 
 
 def list_of_names(names: Iterable[str], where: str) -> tuple[ClassList, bool]:
-    """Return the class list of the names in a file, and whether it is only assumed.
+    """Return the class list for the names in a file, and whether this list is only assumed.
 
-    The list is ImageNet-1k if each name is a number, or a key or a name of one of its classes. This is only
-    assumed if some names are not keys: a data set of bananas and umbrellas has two classes, not 1,000.
-    Otherwise, the list consists of these names.
+    The list is ImageNet-1k if each name is a number, or a key or a name of one of its classes. Otherwise, the
+    list consists of these names. ImageNet-1k is only assumed if some names are not keys: a data set of
+    bananas and umbrellas may have two classes, not 1,000.
     """
     distinct, imagenet = set(names), class_list()
     if all(imagenet.find(name) is not None for name in distinct if not name.isdecimal()):
@@ -39,7 +39,7 @@ def list_of_names(names: Iterable[str], where: str) -> tuple[ClassList, bool]:
 
 
 def own_list(classes: ClassList) -> ClassList | None:
-    """Return a class list for the field `class_list` of a table: None if it is a built-in list."""
+    """Return the class list for the field `class_list` of a table; None for a built-in list."""
     return None if class_list_of(classes.hash) else classes
 
 
@@ -138,7 +138,7 @@ class JoinedClasses:
         )
 
     def note_on(self, predictions: Predictions) -> str:
-        """Return what is assumed of a model whose columns have no names; empty for others."""
+        """Return what is assumed about the columns of a model without class names; empty for other models."""
         if self.columns is None or _list_of(predictions) is not None:
             return ""
         order = "order of the labels' classes" if self.columns.is_complete else "sorted order of their names"
@@ -214,11 +214,11 @@ def join_classes(
     sort: bool = True,
     alone: bool = False,
 ) -> JoinedClasses | None:
-    """Return the class list that labels, images and predictions have in common; None if all declare it.
+    """Return the class list that labels, images and predictions share; None if all declare the same list.
 
-    Lists are joined by name and sorted, so that the order of columns does not matter; a list that is stored
-    in a file of manyhot keeps its order. ImageNet-1k is assumed only for
-    names and numbers of its classes, and only if the predictions do not say otherwise.
+    Lists are joined by name and sorted, so that the order of columns does not matter. A list that is stored
+    in a file of manyhot keeps its order. ImageNet-1k is assumed only if all names and numbers are those of
+    its classes, and if the predictions do not contradict it.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ def join_classes(
     sort : bool
         Whether names are sorted if the model has the same names in another order.
     alone : bool
-        Whether there are no predictions, and so no columns without names that refer to the order of names.
+        Whether there are no predictions. Then no columns without names depend on the order of the names.
     """
     lists = [t.class_list for t in (labels, images) if t is not None and t.class_list is not None]
     model = _list_of(first) if first is not None else None

@@ -56,7 +56,7 @@ class Predictions:
     class_list : ClassList, optional
         The classes that the file itself names, as in `Labels`.
     assumed : bool
-        Whether the number of classes is that of ImageNet-1k only by default, as in `Labels`.
+        Whether the number of classes of ImageNet-1k is only assumed, as in `Labels`.
     uncertainty : Uncertainty, optional
         The uncertainty of averaged predictions, such as those of an ensemble.
     """
@@ -95,7 +95,7 @@ class Predictions:
         return self.classes is None
 
     def declared(self, kind: str) -> Predictions:
-        """Return the predictions with the kind of their scores; ranks as they are.
+        """Return the predictions with the kind of their scores set. Rank-only predictions are unchanged.
 
         The kind ``score`` declares nothing.
 
@@ -267,7 +267,7 @@ def uncertainty_columns(uncertainty: Uncertainty) -> dict[str, Floats32]:
 
 
 def uncertainty_from_columns(columns: Mapping[str, Floats32]) -> Uncertainty | None:
-    """Return the uncertainty of columns of the predictions table; None without entropy and information."""
+    """Return the uncertainty in the columns of a predictions table; None if the columns are missing."""
     if not {"entropy", "mutual_information"} <= columns.keys():
         return None
     return Uncertainty(**{UNCERTAINTY_COLUMNS[name]: values for name, values in columns.items()})
@@ -276,7 +276,7 @@ def uncertainty_from_columns(columns: Mapping[str, Floats32]) -> Uncertainty | N
 def _check_no_null_items(table: pa.Table, where: str) -> None:
     for name in ("classes", "scores"):
         if name in table.column_names and one_chunk(table[name]).flatten().null_count:
-            raise InputError(f"A list of {name} holds an empty value.", where=where, allowed="numbers")
+            raise InputError(f"A list of {name} contains an empty value.", where=where, allowed="numbers")
 
 
 def _check_predictions(p: Predictions) -> None:

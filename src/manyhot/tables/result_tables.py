@@ -173,7 +173,7 @@ def read_folder(
     folder = Path(folder)
     if not (folder / "results.parquet").is_file():
         raise InputError(
-            "The folder holds no results.",
+            "The folder contains no results.",
             where=folder,
             allowed="a folder with results.parquet, written by manyhot evaluate or manyhot compare",
         )
@@ -183,7 +183,7 @@ def read_folder(
     for name, table in related.items():
         if metadata(table).get("results", run) != run:
             raise InputError(
-                "The folder holds tables of two runs: one was interrupted, or two ran at the same time.",
+                "The folder contains tables of two runs: one was interrupted, or both ran at the same time.",
                 where=folder / f"{name}.parquet",
                 do="run the command again with another folder",
             )
@@ -223,8 +223,8 @@ INTERVALS = {
     "bootstrap": "percentiles of a bootstrap over images, with the same resamples for all models",
     "jackknife": "computed by the jackknife over images",
     "score": "Wilson's, because there are few images, or few of them are right or wrong",
-    "resampled": "computed by a bootstrap over images around the value; p-values, if any, by the jackknife",
-    "audit": "from the design of the audit: of what people would say about all images",
+    "resampled": "computed by a bootstrap over images around the value; any p-values are from the jackknife",
+    "audit": "from the design of the audit, for the value if people had answered all images",
     "wilson": "Wilson's intervals, without p-values",
 }
 """How intervals over images are computed. The metadata of results name the method of each metric."""
@@ -259,14 +259,14 @@ def registered_metric(name: str) -> registry.Entry | None:
 
 
 def default_metrics(*, dense: bool, labelled: bool = True) -> list[str]:
-    """Return the metrics that are computed by default, for ranks or for scores over all classes.
+    """Return the metrics that are computed by default for ranks, or for scores over all classes.
 
     Parameters
     ----------
     dense : bool
-        Whether to return those of scores over all classes.
+        Whether to return the metrics of scores over all classes.
     labelled : bool
-        Whether images have original labels. If not, the metrics of scores are those of multi-label
+        Whether images have original labels. If not, the metrics of scores are those for multi-label
         classification.
     """
     if dense and not labelled:
@@ -290,7 +290,7 @@ def headline() -> list[str]:
 
 
 def accuracies(*judged_on: str) -> list[str]:
-    """Return the accuracies that compare data sets; with `judged_on`, only those based on these labels."""
+    """Return the accuracies that compare data sets; with `judged_on`, only those on these labels."""
     allowed = judged_on or (ORIGINAL_LABELS, LABEL_SETS)
     names = (e.name for e in registry.entries("metric") if e.about.get("judged_on") in allowed)
     return sorted(names, key=reading_order)

@@ -31,7 +31,7 @@ ID_COLUMNS = ("image_id", "rater_id", "expert_id", "key", "model")
 
 
 def schema(name: str, *, audited: bool = False) -> pa.Schema:
-    """Return the Arrow schema of a table with all its columns; those of audits only if it is `audited`."""
+    """Return the Arrow schema of a table with all columns, including columns of audits if it is `audited`."""
     columns = (c for c in _columns(name) if audited or c not in AUDITED)
     return pa.schema([pa.field(c.name, c.type) for c in columns])
 
@@ -302,7 +302,7 @@ def _check_values(values: pa.ChunkedArray, column: Column, name: str, where: obj
     strange = pc.unique(flat.filter(pc.invert(pc.is_in(flat, pa.array(column.values)))))
     if len(strange):
         raise InputError(
-            f"The column {column.name!r} of the {name} table holds a value that is not allowed.",
+            f"The column {column.name!r} of the {name} table contains a value that is not allowed.",
             where=where,
             got=strange[0],
             allowed=", ".join(column.values),

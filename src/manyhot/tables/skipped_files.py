@@ -34,7 +34,8 @@ class SkippedFiles:
     remarks : list of str
         What was assumed when the files were read.
     matched : dict of tuple of str to Renamed
-        By the names of a data set and of a table or model whose ids are written differently.
+        How ids were matched, by the name of the data set and of the table or model that writes them
+        differently.
     """
 
     n_files: int = 1
@@ -111,13 +112,13 @@ class SkippedFiles:
         return [(name, f"skipped: {error.in_a_line(name)}") for name, error in since]
 
     def new_matched(self) -> list[tuple[str, int, str]]:
-        """Return the models whose ids differ since the last call: name, number of ids, text of the note."""
+        """Return new models whose ids differ since the last call: name, number of ids, text of the note."""
         since = list(self.matched.items())[self._noted_matched :]
         self._noted_matched += len(since)
         return [(name, like.n, like.text) for (_, name), like in since]
 
     def add_matched(self, dataset: str, name: str, like: Renamed) -> None:
-        """Note that a table or a model writes ids of a data set differently, if it does."""
+        """Add a note if a table or a model writes the ids of a data set differently."""
         if like.n:
             self.matched.setdefault((dataset, name), like)
 
@@ -138,7 +139,7 @@ def _check_named(model: Predictions, ids: pa.Array, name: str) -> None:
     n = len(model)
     if not model.source and model.image_id.equals(positions(0, n)) and not count_shared(ids, model.image_id):
         raise MatchError(
-            "The rows of an array have no image ids, but the labels have.",
+            "The labels have image ids, but the rows of an array have none.",
             where=f"{model.model}, compared with {name}",
             got=f"{n:,} rows",
             allowed=f"ids such as {examples(ids)}",

@@ -47,13 +47,13 @@ def labels_of_votes(
     p : ndarray of float64, shape (Q,)
         The probability of each question.
     levels : tuple of float
-        Minimum probability of an unclear class, and minimum probability of a valid one.
+        Minimum probability of an unclear class, and minimum probability of a valid class.
     decided : Refined, optional
         Decisions, which override the probabilities.
     method, name : str
         The aggregator, and the name of the labels.
     keep_unasked : bool
-        Whether images with votes keep their original label, too, if it was not asked about.
+        Whether images with votes also keep their original label if raters were not asked about it.
     """
     ids = votes.images if images is None else images.image_id
     row = votes.image if images is None else pc.index_in(votes.images, ids).to_numpy()[votes.image]
@@ -165,11 +165,11 @@ def combined_votes(votes: Votes) -> Labels:
     Raises
     ------
     InputError
-        If raters chose one class of all, which needs a choice of the method.
+        If raters chose one class of all. Such votes must be aggregated with an explicit method first.
     """
     if votes.kind:
         raise InputError(
-            "Votes for one class of all are not combined on the way.",
+            "Votes for one class of all are not combined automatically.",
             where=votes.name or None,
             do="combine them first: manyhot aggregate VOTES",
         )

@@ -35,7 +35,7 @@ _KINDS = ("", ONE_CLASS, COUNTED_CLASS)
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """Refinement: votes of later rounds, in which raters decide questions knowing the other raters' answers.
+    """Votes of later rounds (refinement), in which raters decide questions and see the other raters' answers.
 
     Attributes
     ----------
@@ -83,9 +83,9 @@ class Votes:
     class_list : ClassList, optional
         The classes that the file itself names, as in `Labels`.
     kind : str
-        Empty if each question was asked by itself; `ONE_CLASS` or `COUNTED_CLASS` if a rater chose one class
-        of all.
-        Answers no to classes that no rater chose for the image are then not stored.
+        Empty if each question was asked by itself; `ONE_CLASS` or `COUNTED_CLASS` if each rater chose one
+        class of all. In the latter case, *no* answers to classes that no rater chose for the image are not
+        stored.
     """
 
     image_id: pa.Array
@@ -185,7 +185,7 @@ class Votes:
         strange = self.images.filter(pc.invert(pc.is_in(self.images, images.image_id)))
         if len(strange):
             raise MatchError(
-                "There are votes on images that are not in the images table.",
+                "Some votes are about images that are not in the images table.",
                 where=self.name or "votes",
                 got=f"{len(strange):,} of {len(self.images):,}, such as {examples(strange)}",
                 allowed=f"ids such as {examples(images.image_id)}",

@@ -41,7 +41,7 @@ def test_opens_with_what_was_judged(page):
     about = page.all("section", "dataset")[0].one("p", "about").text
     assert about == (
         "6 models, 1,000 images. Skipped images: 40 by ReaL, MLA, Variable top-k and ASMA. "
-        "Undefined on this data set, because no image counts: ReaL (unasked)."
+        "Undefined on this data set, because no images count: ReaL (unasked)."
     )
 
 
@@ -103,7 +103,7 @@ def test_own_models_stand_out(page):
     standing = page.all("ul", "standings")[0]
     assert standing.text == (
         "my/model on val is 2nd of 5 by ReaL (71.0 %) and 2nd of 5 by Top-1 (68.0 %). "
-        "By ReaL it does not differ beyond noise from timm/resnet50 and vgg16."
+        "By ReaL, it does not differ beyond noise from timm/resnet50 and vgg16."
     )
     assert standing.one("a")["href"] == f"#{own[0]['id']}"
 
@@ -389,7 +389,7 @@ def test_nothing_but_undefined_numbers(write):
     page = parse(write(results_table([number("val", "m", "real1", "all", math.nan, 0, 7)])))
     assert [row.one("b").text for row in table_of(page).one("tbody").all("tr")] == ["m"]
     about = page.one("section", "dataset").one("p", "about").text
-    assert "Undefined on this data set, because no image counts: ReaL." in about
+    assert "Undefined on this data set, because no images count: ReaL." in about
 
 
 def test_a_number_without_interval_says_so(write):

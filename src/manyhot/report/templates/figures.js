@@ -231,7 +231,7 @@
     const to = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: models.length - 1 }[key];
     return to === undefined ? undefined : models[(to + models.length) % models.length];
   };
-  const hint = "the arrow keys go from model to model, and Enter pins a model";
+  const hint = "use the arrow keys to move between models, and Enter to pin a model";
   for (const plot of plots) {
     const figure = plot.closest(".fig");
     if (figure.hasAttribute("data-models")) {

@@ -20,8 +20,8 @@ const manyhotGallery = (() => {
   const JUDGED = ["wrong", "valid", "refuted", "unclear", "unasked", "right"]; // filters by what a model says first
   const SIGNS = [
     ["right", "✓", "the original label, valid"],
-    ["valid", "◆", "valid, but not the original label, so it counts as wrong under original labels"],
-    ["refuted", "!", "the original label, which raters found not to be valid"],
+    ["valid", "◆", "valid, but wrong according to the original label"],
+    ["refuted", "!", "the original label, which is not valid according to the raters"],
     ["unclear", "?", "raters disagree"],
     ["wrong", "✕", "not valid"],
     ["plain", "○", "no rater was asked about it"],

@@ -47,7 +47,7 @@
     const rated = judgedBy(found);
     $("pair-said").replaceChildren(judged
       ? `On ${n(judged)} image${judged === 1 ? "" : "s"}, ${page.data.models[a]} is right on ${n(counts.both + counts.a)} and ${page.data.models[b]} on ${n(counts.both + counts.b)}. `
-      : "It is not known whether these models' predictions for these images are valid. ", make("small", { textContent: rated }));
+      : "Whether these models are right on these images is unknown. ", make("small", { textContent: rated }));
     $("pair-counts").replaceChildren(...Object.entries(told).filter(([key]) => counts[key] || key !== "open").map(([key, text]) => {
       const button = make("button", { type: "button" }, `${text} `, make("b", { textContent: n(counts[key]) }));
       button.ariaPressed = String(page.state.outcome === key);
@@ -59,8 +59,9 @@
   // What right means on these images.
   function judgedBy(found) {
     const rated = found.filter((i) => page.data.known[i]).length;
-    if (!rated) return "Right means the label.";
-    return rated === found.length ? "Right means a class of the label set." : "Right means a class of the label set, or the label where no rater has seen the image.";
+    if (!rated) return "A prediction is right if it is the label.";
+    if (rated === found.length) return "A prediction is right if it is in the label set.";
+    return "A prediction is right if it is in the label set or, for images that no rater has seen, if it is the label.";
   }
 
   // Drawing of what is in sight.

@@ -76,10 +76,10 @@
     const alone = !Object.values(told.similar).flat().some((row) => !data.absent.has(row));
     $("shot").classList.toggle("alone", alone);
     $("beside").textContent = alone
-      ? "The gallery has no other image of these classes."
+      ? "The gallery contains no other images of these classes."
       : data.similarBy
-        ? `Next to each class are the images of this class that are most similar to the photograph, according to the embeddings of ${data.similarBy}.`
-        : "Next to each class are some images of this class.";
+        ? `Each row shows the images of its class that are most similar to the photograph, by the embeddings of ${data.similarBy}.`
+        : "Each row shows examples of its class.";
   }
 
   // The poster's one look: what the label says, what models say, and how that may be.
@@ -221,7 +221,7 @@
 
   function few(label, others, n, there) {
     if (there >= ENOUGH) return "";
-    if (!others) return label ? "this photograph is the only image of the class" : "no image of the class";
+    if (!others) return label ? "this is the only image of the class" : "no image of the class";
     const images = `${others.toLocaleString("en")} ${label ? "other " : ""}image${others === 1 ? "" : "s"}`;
     if (there < n) return `no picture of ${n - there} of the class’s ${images}`;
     return n < others ? `${n} of the class’s ${images}` : `the class has only ${images}`;

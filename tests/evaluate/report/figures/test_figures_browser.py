@@ -231,7 +231,7 @@ def test_only_figures_of_models_are_a_stop_of_the_keyboard_and_say_how(view):
     plot = view.locator("#models-val .plot")
     assert plot.get_attribute("role") == "group"
     assert plot.get_attribute("aria-label").endswith(
-        ": the arrow keys go from model to model, and Enter pins a model"
+        ": use the arrow keys to move between models, and Enter to pin a model"
     )
     stops = view.locator(".fig [tabindex='0']")
     assert stops.evaluate_all("all => all.map(e => e.closest('.fig').id)") == [

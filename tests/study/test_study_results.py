@@ -16,7 +16,7 @@ EXPLANATIONS = (
     "In one arm, an ensemble proposed the label sets, simulated raters of ReaL's quality answered, and "
     "manyhot "
     "aggregated the answers.",
-    "No claim compares these networks with those trained on the true label sets.",
+    "No claim compares these two kinds of networks.",
 )
 """Sentences that no table can contradict: they have no verdict and no number."""
 
@@ -83,16 +83,17 @@ def _learning():
     top1 = Claim("benchmarking", "top1: sets against single", "worse", "undecided worse worse worse")
     changes = [top1.change(i) for i in range(4)]
     yield (
-        f"Their accuracy by label is lower, decided at three of four pairs ({', '.join(changes[:3])} and "
-        f"{changes[3]} points), because they now predict several classes, and the label is only one of them."
+        f"Their accuracy by label is lower ({', '.join(changes[:3])} and {changes[3]} points; decided "
+        "at three of "
+        "four pairs), because they now predict several classes, and the label is only one of them."
     )
     real1 = Claim(
         "benchmarking", "real1: sets against single", "goes both ways", "undecided undecided better undecided"
     )
     yield (
-        f"Their accuracy by label set goes both ways: it is higher at one of four pairs ({real1.change(2)} "
-        "points), "
-        f"and undecided at the others ({real1.change(0)}, {real1.change(1)} and {real1.change(3)})."
+        "For their accuracy by label set, the verdict is *goes both ways*: it is higher at one of four pairs "
+        f"({real1.change(2)} points), and undecided at the others ({real1.change(0)}, {real1.change(1)} and "
+        f"{real1.change(3)})."
     )
 
 
@@ -133,19 +134,20 @@ def _confidence():
     )
     assert all(unknown.better())
     yield (
-        "The confidence of networks trained on label sets finds images of unknown classes better: its AUROC "
-        "rises from "
-        f"{unknown.side('value_against')} to {unknown.side('value')} %, and is higher at all four pairs, "
-        "decided at two."
+        "The confidence of networks trained on label sets is better at detecting images of unknown "
+        "classes: its "
+        f"AUROC rises from {unknown.side('value_against')} to {unknown.side('value')} % (higher at all "
+        "four pairs, "
+        "decided at two)."
     )
     aurc = Claim(
         "uncertainty", "aurc_set: sets against single", "better" + LITTLE, "undecided same better undecided"
     )
     yield (
-        f"Selective prediction, evaluated by label sets, is better by {aurc.size()} points of the area under "
-        "risk and "
-        f"coverage, perhaps by less than matters: one of four pairs carries the mean ({aurc.size(2)} points; "
-        f"the others {aurc.size(0)}, {aurc.size(1)} and {aurc.size(3)})."
+        "Selective prediction by label sets is *better, perhaps by less than matters*: the area under the "
+        f"risk-coverage curve improves by {aurc.size()} points, but this mean is mainly due to one of "
+        "four pairs "
+        f"({aurc.size(2)} points; the others {aurc.size(0)}, {aurc.size(1)} and {aurc.size(3)})."
     )
     assert all(aurc.better())
     auroc = Claim(
@@ -155,44 +157,45 @@ def _confidence():
         "undecided undecided better undecided",
     )
     yield (
-        "Whether confidence finds errors better is *undecided*: it does at one of four pairs "
-        f"({auroc.change(2)} points of "
-        f"AUROC; the others {auroc.change(0)}, {auroc.change(1)} and {auroc.change(3)})."
+        "Whether confidence is better at detecting errors is *undecided*: it is better at one of four pairs "
+        f"({auroc.change(2)} points of AUROC; the others {auroc.change(0)}, {auroc.change(1)} and "
+        f"{auroc.change(3)})."
     )
     ece = Claim(
         "uncertainty", "ece_set: sets against single", "goes both ways", "worse undecided undecided undecided"
     )
     yield (
-        "Calibration by label sets goes both ways: it is worse at one of four pairs, on VOC (by "
-        f"{ece.size(0)} points), and "
-        f"undecided at the others (errors changed by {ece.change(1)}, {ece.change(2)} and {ece.change(3)} "
-        "points)."
+        "For calibration by label sets, the verdict is *goes both ways*: it is worse at one of four "
+        "pairs, on VOC "
+        f"(by {ece.size(0)} points), and undecided at the others (errors changed by {ece.change(1)}, "
+        f"{ece.change(2)} and {ece.change(3)} points)."
     )
     brier = Claim(
         "uncertainty", "brier_set: sets against single", "goes both ways", "undecided same better better"
     )
     assert brier.better() == [False, True, True, True]
     yield (
-        "The Brier score by label sets also goes both ways: it is better on the compositions (by "
-        f"{brier.size(2)} and "
-        f"{brier.size(3)} points), and not decided or the same on VOC (worse by {brier.size(0)}, better by "
-        f"{brier.size(1)})."
+        "The same is true of the Brier score by label sets: it is better on the compositions (by "
+        f"{brier.size(2)} and {brier.size(3)} points), and undecided or the same on VOC (worse by "
+        f"{brier.size(0)}, "
+        f"better by {brier.size(1)})."
     )
     label = Claim("uncertainty", "ece: sets against single", "worse", "worse worse worse worse")
     sizes = sorted((label.size(i) for i in range(4)), key=float)
     yield (
-        f"Evaluated by labels, the same networks are worse calibrated at all four pairs (by {sizes[0]} to "
-        f"{sizes[-1]} "
-        "points), because they are confident in classes that are present but are not the label."
+        "Evaluated by labels, the calibration of the same networks is worse at all four pairs (by "
+        f"{sizes[0]} to {sizes[-1]} points), because they are confident in classes that are present "
+        "but are not "
+        "the label."
     )
     again = Claim("uncertainty", "recalibrated by label", "goes both ways", "worse worse undecided undecided")
     assert again.better() == [False, False, False, True]
     yield (
-        "If networks trained on single labels are recalibrated to labels, as is usual, their calibration by "
-        "label sets "
-        f"becomes worse on VOC (by {again.size(0)} and {again.size(1)} points), but is undecided on the "
-        "compositions "
-        f"(worse by {again.size(2)} points and better by {again.size(3)})."
+        "If networks trained on single labels are recalibrated to labels, as is usual, their "
+        "calibration by label "
+        f"sets becomes worse on VOC (by {again.size(0)} and {again.size(1)} points); on the "
+        "compositions, the "
+        f"difference is undecided (worse by {again.size(2)} points and better by {again.size(3)})."
     )
 
 
@@ -204,27 +207,32 @@ def _rankings():
     ]
     assert len(both) == 3
     yield (
-        "Accuracy by label and mean average precision rank networks differently, more often than by chance, "
-        "on both data "
-        "sets."
+        "On both data sets, accuracy by label and mean average precision rank networks more differently than "
+        "expected by chance."
     )
-    yield "The same is true of calibration, and of selective prediction, by label and by label set."
+    yield (
+        "The same is true of calibration by label and by label set, and of selective prediction by "
+        "label and by "
+        "label set."
+    )
     real1 = Claim("benchmarking", "networks ranked by real1", "worse", "undecided worse")
     changes = [_signed(100 * r["effect"]) for r in real1.cells]
     yield (
-        "Accuracy by label and accuracy by label set rank networks differently on the mean of both data "
-        "sets, but this is "
-        f"decided on one data set of two ({changes[1]} and {changes[0]} points)."
+        "On the mean of both data sets, accuracy by label and accuracy by label set also rank networks "
+        f"differently, but this is decided on only one of the data sets ({changes[1]} and {changes[0]} "
+        "points)."
     )
     tells = Claim("benchmarking", "transfer told by real1", "undecided")
     maps = Claim("benchmarking", "transfer told by map_macro", "goes both ways", "undecided undecided")
     yield (
-        "Whether accuracy by label set is better than top-1 at predicting which of two networks transfers "
-        "better is "
-        f"*undecided* (right for {tells.side('value')} % of pairs, compared with "
-        f"{tells.side('value_against')} %), and mean "
-        f"average precision goes both ways ({maps.change(0)} points on VOC, {maps.change(1)} on the "
-        "compositions)."
+        "It is *undecided* whether accuracy by label set is better than top-1 at predicting which of "
+        "two networks "
+        f"transfers better (right for {tells.side('value')} % of pairs, compared with "
+        f"{tells.side('value_against')} %)."
+    )
+    yield (
+        f"For mean average precision, the verdict is *goes both ways* ({maps.change(0)} points on VOC, "
+        f"{maps.change(1)} on the compositions)."
     )
     Claim("uncertainty", "uncertainty scores ranked", "undecided")
     Claim("uncertainty", "uncertainty scores ranked, of sigmoids", "worse", "worse worse worse worse")
@@ -239,22 +247,23 @@ def _rankings():
 def _robustness():
     for metric in ("corrupted_real1", "lost_real1", "lost_top1"):
         Claim("robustness", f"{metric}: sets against single", "undecided")
-    yield "It is undecided which networks lose more accuracy under corruptions, by label set and by label."
+    yield (
+        "It is undecided which networks lose more accuracy under corruptions, both by label set and by label."
+    )
     lost = Claim(
         "robustness", "lost_map_macro: sets against single", "worse", "undecided undecided worse worse"
     )
     yield (
-        f"Networks trained on label sets lose {lost.size()} points more of mean average precision, from a "
-        "higher level, "
-        "decided on the compositions alone."
+        f"Networks trained on label sets lose {lost.size()} points more of mean average precision, "
+        "starting from a "
+        "higher level; this is decided only on the compositions."
     )
     gap = Claim("robustness", "recall_gap: sets against single, voc9", "better" + LITTLE, "undecided better")
     yield (
-        "On VOC, the recall of a class depends less on its usual companion, perhaps by less than matters, "
-        "and decided "
-        f"with one of two networks: the gap is {gap.side('value')} points, compared with "
-        f"{gap.side('value_against')} "
-        "points for networks trained on single labels."
+        "On VOC, the recall of a class depends less on its usual companion (perhaps by less than "
+        "matters, and "
+        f"decided with one of two networks): the gap is {gap.side('value')} points, compared with "
+        f"{gap.side('value_against')} points for networks trained on single labels."
     )
     Claim("robustness", "recall_gap: sets against single, cifar-sets", "worse", "worse worse")
     gaps = {arm: [_gap(arm, place) for place in PAIRS[2:]] for arm in ("sets", "single")}
@@ -266,26 +275,26 @@ def _robustness():
     for name, single in (("voc9", "undecided better"), ("cifar-sets", "better undecided")):
         Claim("robustness", f"ap_balanced: sets against single, {name}", "better", single)
     yield (
-        "If the companion is made uninformative, average precision is better with label sets on both data "
-        "sets, decided "
-        "with one of two networks on each."
+        "If the companion is made uninformative, average precision is better with label sets on both "
+        "data sets; on "
+        "each, this is decided with one of two networks."
     )
 
 
 def _imperfect():
     real, true = (100 * sum(_map(arm)) / 4 for arm in ("reassessed", "sets"))
     yield (
-        f"The mean average precision of networks trained on these label sets is {real:.0f} %, and {true:.0f} "
-        "% with the "
-        "true ones."
+        f"The mean average precision of networks trained on these label sets is {real:.0f} %, compared with "
+        f"{true:.0f} % for networks trained on the true label sets."
     )
     Claim("uncertainty", "ece_set: soft against single", "worse", "undecided worse worse worse")
     Claim("transfer", "probe_map: soft against single", "undecided")
     yield (
-        "Networks trained on the ensemble's soft labels, without raters, are worse calibrated by label sets "
-        "than networks "
-        "trained on single labels, decided at three of four pairs; whether their features transfer worse is "
-        "undecided."
+        "Networks trained on the ensemble's soft labels, without raters, are worse calibrated by label "
+        "sets than "
+        "networks trained on single labels (decided at three of four pairs); whether their features "
+        "transfer worse "
+        "is undecided."
     )
     single = _map("single-bce")
     assert all(a < b for arm in ("role", "em-apl") for a, b in zip(_map(arm), single, strict=True))

@@ -1,11 +1,12 @@
 """`manyhot evaluate` at the size of a training set: CPU and wall seconds and peak memory of processes.
 
-    python benchmarks/evaluate_scale.py [--images 128000 320000 1280000] [--only topk dense rankings]
+    python benchmarks/evaluate_scale.py [--images 128000 320000 1280000] [--only topk dense rankings pairs]
 
 topk: 20 models with the top 5 of 1,000 classes and their scores, all metrics, 1,000 resamples, for each
 number of images. dense: one model with float16 scores of 1,000 classes for 100,000 images. rankings: one
 model that ranks all 1,000 classes of 50,000 images. Labels have 1.2 classes an image; a model's best class is
 valid on 70 to 85 % of the images. Data are written first, outside of the measurement.
+pairs: all pairs of 670 models by 1,000 resamples of eight metrics, in this process.
 """
 
 from __future__ import annotations
@@ -116,6 +117,9 @@ def make_rankings(folder: Path, n: int) -> list[str]:
 MAKERS = {"topk": make_topk, "dense": make_dense, "rankings": make_rankings}
 
 
+CASES = [*MAKERS, "pairs"]
+
+
 def measure(folder: Path, arguments: list[str]) -> tuple[float, float, float]:
     """Return CPU seconds, wall seconds and peak GB of a command."""
     command = [sys.executable, "-m", "manyhot", "evaluate", *arguments, "--out", "results"]
@@ -127,6 +131,20 @@ def measure(folder: Path, arguments: list[str]) -> tuple[float, float, float]:
     if process.returncode:
         sys.exit(told.decode())
     return used.ru_utime + used.ru_stime, time.perf_counter() - begun, used.ru_maxrss / 1024**2
+
+
+def compare_all(n_models: int = 670, resamples: int = 1_000, n_metrics: int = 8) -> None:
+    """Compare all pairs of models by resampled values, and print CPU and wall seconds."""
+    from manyhot.core.comparison import compare_pairs
+
+    rng = np.random.default_rng(0)
+    values = rng.normal(0.7, 0.05, n_models)
+    samples = (values[:, None] + rng.normal(0, 0.002, (n_models, resamples))).astype(np.float32)
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(n_metrics):
+        compare_pairs(values, samples)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    print(f"pairs    {n_models:>10,} models {cpu:7.1f} s CPU {wall:7.1f} s wall   wanted: 8 s", flush=True)
 
 
 def report(case: str, n: int) -> None:
@@ -145,12 +163,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=int, nargs="+", default=[128_000, 320_000, 1_280_000])
-    parser.add_argument("--only", nargs="+", choices=list(MAKERS), default=list(MAKERS))
+    parser.add_argument("--only", nargs="+", choices=CASES, default=CASES)
     given = parser.parse_args()
     sizes = {"topk": given.images, "dense": [100_000], "rankings": [50_000]}
     for case in given.only:
-        for n in sizes[case]:
+        for n in sizes.get(case, ()):
             report(case, n)
+    if "pairs" in given.only:
+        compare_all()
 
 
 if __name__ == "__main__":

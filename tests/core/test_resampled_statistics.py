@@ -42,7 +42,7 @@ def test_columns_are_a_matrix(data):
         (resampled_statistics, "_KEPT", 0),
         (resampled_statistics, "_AT_ONCE", 10),
         (resampling, "_KEPT", 0),
-        (resampling, "_THREADS", 1),
+        (resampling, "THREADS", 1),
     ],
 )
 def test_blocks_do_not_change_values(data, monkeypatch, module, name, value):

@@ -470,7 +470,7 @@ def holm(p: Floats) -> Floats:
     return adjusted
 
 
-def _pair_blocks(n_models: int, size: int = 2048) -> Iterator[slice]:
+def _pair_blocks(n_models: int, size: int = 512) -> Iterator[slice]:
     n_pairs = n_models * (n_models - 1) // 2
     for start in range(0, n_pairs, size):
         yield slice(start, min(start + size, n_pairs))

@@ -24,7 +24,7 @@ Counts = npt.NDArray[np.uint8]
 _IMAGES = 65_536
 """Images per block of a product: 32 MB of the counts of 125 resamples in float32."""
 
-_KEPT = 200_000_000
+_KEPT = 100_000_000
 """Bytes of values up to which the matrix of all images is made once."""
 
 _AT_ONCE = 4096

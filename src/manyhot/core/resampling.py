@@ -32,11 +32,11 @@ from manyhot.core.threads import THREADS, each_in_threads
 LEVEL = 0.95
 """Coverage of all intervals."""
 
-_CHUNK = 125
-"""Resamples per block in float32: 25 MB for 50,000 images."""
+_CHUNK, _CHUNK_BYTES = 125, 100_000_000
+"""Most resamples per block, and most counts: fewer resamples of more than 800,000 images."""
 
-_ROWS = 2048
-"""Rows of samples per block of a sort: 8 MB of 1,000 resamples."""
+_ROWS = 512
+"""Rows of samples per block of a sort: 2 MB of 1,000 resamples, which fit the cache."""
 
 _TILE = 4096
 """Images that are transposed at a time."""
@@ -82,7 +82,7 @@ class Bootstrap:
         # be correlated.
         n = self.masks.shape[1]
         rng = np.random.default_rng([self.seed, n])
-        for rows in _chunks(self.resamples):
+        for rows in _chunks(self.resamples, n):
             yield rows, _by_image(draw_counts(n, rows.stop - rows.start, rng))
 
     def resample(self, *statistics: Statistic) -> None:
@@ -274,9 +274,10 @@ def student_interval(values: npt.ArrayLike) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def _chunks(resamples: int) -> Iterator[slice]:
-    for start in range(0, resamples, _CHUNK):
-        yield slice(start, min(start + _CHUNK, resamples))
+def _chunks(resamples: int, n: int) -> Iterator[slice]:
+    size = min(_CHUNK, max(1, _CHUNK_BYTES // max(n, 1)))
+    for start in range(0, resamples, size):
+        yield slice(start, min(start + size, resamples))
 
 
 def _nan_quantiles(samples: AnyFloats, tails: Floats) -> Floats:

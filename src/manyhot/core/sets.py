@@ -32,6 +32,9 @@ NO_LABEL = -1
 _SHORT = 20
 """Classes up to which metrics look at all that an image lists, even if they need fewer."""
 
+_MOST_CELLS = 2**28
+"""Images × classes up to which all states are packed into an array, of 64 MB."""
+
 _NO_CLASS = -2
 """Differs from all classes and from `NO_LABEL`."""
 
@@ -248,16 +251,32 @@ class LabelSets:
         classes : ndarray of int, shape (n, k)
             Negative entries are `NOT_ASKED`.
         """
+        many = len(self) * self.n_classes > _MOST_CELLS
+        state = self._compared_states(classes) if many else self._packed_states(classes)
+        if self.complete:
+            np.maximum(state, NO, out=state)
+        if classes.size and classes.min() < 0:
+            state[classes < 0] = NOT_ASKED
+        return state
+
+    def _packed_states(self, classes: Ints) -> npt.NDArray[np.uint8]:
         width = self._packed.shape[1]
         index = classes.astype(np.int32) >> 2
         index += np.arange(len(self), dtype=np.int32)[:, None] * np.int32(width)
         state = self._packed.ravel().take(index, mode="clip")
         state >>= ((classes & 3) << 1).astype(np.uint8)
         state &= 3
-        if self.complete:
-            np.maximum(state, NO, out=state)
-        if classes.size and classes.min() < 0:
-            state[classes < 0] = NOT_ASKED
+        return state
+
+    def _compared_states(self, classes: Ints) -> npt.NDArray[np.uint8]:
+        """Return the states by comparing `classes` with the first class of each image, then the second."""
+        state, lengths, rows = np.zeros(classes.shape, np.uint8), np.diff(self.indptr), np.arange(len(self))
+        for place in range(int(lengths.max(initial=0))):
+            rows = rows[lengths[rows] > place]
+            entries = self.indptr[rows] + place
+            for column in range(classes.shape[1]):
+                same = np.flatnonzero(classes[:, column].take(rows) == self.classes[entries])
+                state[rows[same], column] |= self.state[entries[same]]
         return state
 
     def p_of(self, classes: Ints) -> Floats32:

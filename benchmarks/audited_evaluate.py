@@ -36,7 +36,7 @@ from polars.testing import assert_frame_equal
 
 from manyhot.core.audit_designs import design_by_models
 from manyhot.core.audit_samples import AuditDesign, uniform_design
-from manyhot.core.resampling import Cells
+from manyhot.core.cells import Cells
 from manyhot.evaluate.audited import Audit, AuditedImages
 from manyhot.evaluate.audited_values import Auditor
 from manyhot.evaluate.slices import ALL, Slices

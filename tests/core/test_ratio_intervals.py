@@ -5,6 +5,7 @@ import pytest
 from scipy.special import expit, logit
 from scipy.stats import binomtest, kurtosis, norm, t
 
+from manyhot.core.cells import Cells
 from manyhot.core.comparison import compare_pairs, only_right, paired_errors
 from manyhot.core.estimates import Ratio
 from manyhot.core.ratio_intervals import (
@@ -15,7 +16,6 @@ from manyhot.core.ratio_intervals import (
     with_few_apart,
     with_none_apart,
 )
-from manyhot.core.resampling import Cells
 
 RNG = np.random.default_rng(0)
 

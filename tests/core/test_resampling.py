@@ -4,11 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap, ttest_1samp
 
+from manyhot.core.cells import Cells
 from manyhot.core.comparison import compare_pairs, holm, only_right, paired_errors
 from manyhot.core.estimates import Ratio
 from manyhot.core.resampling import (
     Bootstrap,
-    Cells,
     centred_interval,
     draw_counts,
     percentile_interval,

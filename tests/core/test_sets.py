@@ -3,12 +3,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from manyhot.core import sets
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES, Case, LabelSets, top_k
 from manyhot.errors import InputError
 from manyhot.testing import random_case
 
 
-def test_state_of_equals_a_dictionary():
+def test_state_of_equals_a_dictionary(monkeypatch):
     rng = np.random.default_rng(0)
     labels = random_case(rng, n=50, c=37).labels
     known = {
@@ -17,6 +18,8 @@ def test_state_of_equals_a_dictionary():
     }
     classes = rng.integers(-1, 37, (50, 9))
     expected = [[known.get((i, int(c)), NOT_ASKED) for c in row] for i, row in enumerate(classes)]
+    assert labels.state_of(classes).tolist() == expected
+    monkeypatch.setattr(sets, "_MOST_CELLS", 0)
     assert labels.state_of(classes).tolist() == expected
 
 

@@ -130,7 +130,7 @@ def mla(case: Case) -> Estimate:
     """
     labels = case.labels
     scored = case.reaching(1, (labels.accepted > 0) & labels.labelled)
-    right = (case.state[:, 0] >= UNCLEAR) & scored
+    right = (case.to_depth(1).state[:, 0] >= UNCLEAR) & scored
     return Ratio(right, scored, scored, labels.label)
 
 
@@ -213,8 +213,8 @@ def valid_errors(case: Case) -> Estimate:
     Images without an original label, or with an empty label set, are skipped.
     """
     labels = case.labels
-    wrong = case.reaching(1, labels.labelled & labels.scored) & ~case.is_label[:, 0]
-    return mean_over(case.hit[:, 0], wrong)
+    wrong = case.reaching(1, labels.labelled & labels.scored) & ~case.to_depth(1).is_label[:, 0]
+    return mean_over(case.to_depth(1).hit[:, 0], wrong)
 
 
 @register("metric", "errors_asked", better="higher", label="Errors asked about", interval="wilson")
@@ -228,7 +228,7 @@ def errors_asked(case: Case) -> Estimate:
     """
     if not case.labels.asked_known:
         return undefined(len(case.labels))
-    return mean_over(case.state[:, 0] != NOT_ASKED, _errors(case))
+    return mean_over(case.to_depth(1).state[:, 0] != NOT_ASKED, _errors(case))
 
 
 @register("metric", "accepted_errors", better="higher", label="Accepted errors", interval="wilson")
@@ -243,7 +243,7 @@ def accepted_errors(case: Case) -> Estimate:
     """
     if not case.labels.asked_known:
         return undefined(len(case.labels))
-    state = case.state[:, 0]
+    state = case.to_depth(1).state[:, 0]
     return mean_over(state == YES, _errors(case) & (state != NOT_ASKED))
 
 
@@ -297,7 +297,7 @@ def f1_at_k(case: Case, *, k: int) -> Estimate:
 @register("metric", "real1_unasked", better="lower", label="ReaL (unasked)", interval="wilson", default=True)
 def real1_unasked(case: Case) -> Estimate:
     """Share of ReaL's misses for which no rater was asked about the top class."""
-    return _unasked(case, case.reaching(1, case.labels.scored) & ~case.hit[:, 0], 1)
+    return _unasked(case, case.reaching(1, case.labels.scored) & ~case.to_depth(1).hit[:, 0], 1)
 
 
 @register(
@@ -313,7 +313,7 @@ def real5_unasked(case: Case) -> Estimate:
 def mla_unasked(case: Case) -> Estimate:
     """Share of MLA's misses for which no rater was asked about the top class, averaged over images."""
     judged = mla(case)
-    return _unasked(case, judged.scored & (case.state[:, 0] < UNCLEAR), 1)
+    return _unasked(case, judged.scored & (case.to_depth(1).state[:, 0] < UNCLEAR), 1)
 
 
 @register("metric", "variable_topk_unasked", better="lower", label="Variable top-k (unasked)", default=True)
@@ -322,9 +322,10 @@ def variable_topk_unasked(case: Case) -> Ratio:
     if not case.labels.asked_known:
         return undefined(len(case.labels))
     hits, scored = _hits_in_variable_top(case)
+    listed = case.to_depth(_largest(case))
     misses = np.where(scored, case.labels.size - hits, 0).astype(np.float64)
     unasked = (
-        ((case.state == NOT_ASKED) & case.labels.within_size(case.top.shape[1])).sum(1).astype(np.float64)
+        ((listed.state == NOT_ASKED) & case.labels.within_size(listed.top.shape[1])).sum(1).astype(np.float64)
     )
     return Ratio(np.where(scored, unasked, 0.0), misses, scored & (misses > 0))
 
@@ -343,11 +344,11 @@ def size_group(size: Ints) -> npt.NDArray[np.intp]:
 
 
 def _errors(case: Case) -> Bools:
-    return case.reaching(1, case.labels.labelled) & ~case.is_label[:, 0]
+    return case.reaching(1, case.labels.labelled) & ~case.to_depth(1).is_label[:, 0]
 
 
 def _label_in_top(case: Case, k: int) -> Estimate:
-    in_top = np.logical_or.reduce(case.is_label[:, :k], axis=1)
+    in_top = np.logical_or.reduce(case.to_depth(k).is_label[:, :k], axis=1)
     return mean_over(in_top, case.reaching(k, case.labels.labelled))
 
 
@@ -359,7 +360,7 @@ def _set_in_top(case: Case, k: int) -> Estimate:
 def _hits_at(case: Case, k: int) -> tuple[Ints, Bools]:
     """Return how many of the top k classes are in each label set, and the scored images with k classes."""
     check_count(k, "k is not a number of classes.", got=f"k={k}")
-    return _count(case.hit[:, :k]), case.reaching(k, case.labels.scored)
+    return _count(case.to_depth(k).hit[:, :k]), case.reaching(k, case.labels.scored)
 
 
 def _count(flags: Bools) -> Ints:
@@ -375,10 +376,16 @@ def _hits_in_variable_top(case: Case) -> tuple[Ints, Bools]:
     scored = case.labels.scored_within(k)
     if case.length is not None:
         scored = scored & (case.labels.size <= case.length)
-    return _count(case.hit & case.labels.within_size(k)), scored
+    listed = case.to_depth(_largest(case))
+    return _count(listed.hit & case.labels.within_size(listed.top.shape[1])), scored
+
+
+def _largest(case: Case) -> int:
+    """Return the size of the largest label set, 1 at least."""
+    return int(case.labels.size.max(initial=1))
 
 
 def _unasked(case: Case, miss: Bools, k: int) -> Estimate:
     if not case.labels.asked_known:
         return undefined(len(case.labels))
-    return mean_over((case.state[:, :k] == NOT_ASKED).any(1), miss)
+    return mean_over((case.to_depth(k).state[:, :k] == NOT_ASKED).any(1), miss)

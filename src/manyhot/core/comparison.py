@@ -19,6 +19,7 @@ from scipy.special import expit, logit, ndtr, ndtri, stdtr, stdtrit
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.jackknife import resampled_interval
 from manyhot.core.resampling import LEVEL, percentile_interval
+from manyhot.core.threads import each_in_threads
 
 FEWEST_FAMILIES = 5
 """Minimum number of families for an interval; two or three say little about others."""
@@ -372,8 +373,11 @@ def _sampled_ends(
     samples: AnyFloats, a: npt.NDArray[np.intp], b: npt.NDArray[np.intp]
 ) -> tuple[Floats, Floats]:
     lo, hi = np.empty(len(a)), np.empty(len(a))
-    for start, stop in _pair_blocks(len(samples)):
-        lo[start:stop], hi[start:stop] = percentile_interval(samples[b[start:stop]] - samples[a[start:stop]])
+
+    def fill(block: slice) -> None:
+        lo[block], hi[block] = percentile_interval(samples[b[block]] - samples[a[block]])
+
+    each_in_threads(fill, _pair_blocks(len(samples)))
     return lo, hi
 
 
@@ -469,7 +473,7 @@ def holm(p: Floats) -> Floats:
     return adjusted
 
 
-def _pair_blocks(n_models: int, size: int = 2048) -> Iterator[tuple[int, int]]:
+def _pair_blocks(n_models: int, size: int = 512) -> Iterator[slice]:
     n_pairs = n_models * (n_models - 1) // 2
     for start in range(0, n_pairs, size):
-        yield start, min(start + size, n_pairs)
+        yield slice(start, min(start + size, n_pairs))

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy import typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from manyhot.core.array_types import Bools, Floats32, Ints
 from manyhot.core.sets import YES, Case, LabelSets
@@ -201,6 +200,8 @@ def _best_order(standard: Floats32, sets: LabelSets, tested: Ints, rng: np.rando
         return np.asarray(label[rows].T @ standard / np.float32(len(label)))
 
     def best(table: Floats32) -> float:
+        from scipy.optimize import linear_sum_assignment  # 0.2 s, which every evaluation would take
+
         return float(table[linear_sum_assignment(table, maximize=True)].mean())
 
     own = related(np.arange(len(label)))

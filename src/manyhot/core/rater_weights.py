@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy import typing as npt
-from scipy.optimize import minimize
 from scipy.special import betaln, expit, psi
 
 from manyhot.core.array_types import Floats, Ints
@@ -128,6 +127,8 @@ def fit_answers(people: Floats, n_votes: Floats, models: Floats) -> Floats:
     fitted = count @ (n >= 2) >= _FEWEST
     limits, start = ((-5.0, 8.0), 1.0) if fitted else ((np.log(UNFITTED),) * 2, np.log(UNFITTED))
     bounds, theta = [(-20, 20), (0, 50), limits], np.array([0.0, 1.0, start])
+    from scipy.optimize import minimize  # 0.2 s, which every evaluation would take
+
     fit = minimize(_loss, theta, (k, n, x, count), "L-BFGS-B", jac=True, bounds=bounds)
     return np.asarray(fit.x, np.float64)
 

@@ -8,16 +8,19 @@ predictions are right. ``benchmarks/interval_coverage.py`` shows the coverage.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
+from manyhot.core.cells import Cells
 from manyhot.core.comparison import PairTable, holm
+from manyhot.core.distinct_values import distinct_values
 from manyhot.core.estimates import Ratio
 from manyhot.core.jackknife import Scale, jackknife_ends, jackknife_error, resampled_interval
-from manyhot.core.resampling import LEVEL, Cells, percentile_interval
+from manyhot.core.resampling import LEVEL, percentile_interval
 from manyhot.core.share_intervals import proportion_interval
 
 IMAGES_FOR_PERCENTILES = 200
@@ -98,13 +101,57 @@ def ratio_intervals(ratio: Ratio, masks: Bools, *, scale: Scale = "logit") -> tu
         right, n = np.array([(np.count_nonzero(ratio.num & c), np.count_nonzero(c)) for c in counted]).T
         return proportion_interval(right, n)
     distinct, scored, at = _distinct(ratio)
-    ends = np.full((len(masks), 2), np.nan)
-    for s, mask in enumerate(masks):
-        counts = np.bincount(at[mask[scored]], minlength=len(distinct[0])).astype(np.float64)
-        if scale != "log" or counts.sum() >= FEWEST_CASES:
-            value, changes = _value_and_changes(*distinct, counts)
-            ends[s] = jackknife_ends(value, *jackknife_error(changes, counts), scale=scale)
-    return ends[:, 0], ends[:, 1]
+    counts = (np.bincount(at[mask[scored]], minlength=len(distinct[0])) for mask in masks)
+    return _ends(distinct, counts, scale)
+
+
+def intervals_in_cells(
+    ratio: Ratio, masks: Bools, cells: Cells, selected: Bools, *, scale: Scale = "logit"
+) -> tuple[Floats, Floats]:
+    """Return the intervals of `ratio_intervals` in the selected ones of S slices, shape (S,); NaN in others.
+
+    Parameters
+    ----------
+    ratio : Ratio
+    masks : ndarray of bool, shape (S, n)
+    cells : Cells
+        Those of the masks. Images are counted once in each cell, and not in each slice.
+    selected : ndarray of bool, shape (S,)
+    scale
+        As in `ratio_interval`.
+    """
+    lo, hi = np.full((2, len(masks)), np.nan)
+    if not selected.any():
+        return lo, hi
+    if _is_share(ratio):
+        right, n = (cells.count(flags.astype(bool, copy=False))[selected] for flags in (ratio.num, ratio.den))
+        lo[selected], hi[selected] = proportion_interval(right, n)
+        return lo, hi
+    distinct, scored, at = _distinct(ratio)
+    n_kinds, n_cells = len(distinct[0]), cells.member.shape[1]
+    if n_kinds * n_cells > len(ratio.num):  # most images differ
+        lo[selected], hi[selected] = ratio_intervals(ratio, masks[selected], scale=scale)
+        return lo, hi
+    where = cells.cell[scored] * n_kinds + at
+    by_cell = np.bincount(where, minlength=n_kinds * n_cells).reshape(n_cells, n_kinds)
+    lo[selected], hi[selected] = _ends(distinct, cells.member[selected] @ by_cell, scale)
+    return lo, hi
+
+
+def _ends(
+    distinct: tuple[Floats, Floats, Ints], counts: Iterable[Ints | Floats], scale: Scale
+) -> tuple[Floats, Floats]:
+    """Return the intervals of distinct images that each occur with some counts, for each slice."""
+    ends = []
+    for kinds in counts:
+        n = kinds.astype(np.float64)
+        if scale == "log" and n.sum() < FEWEST_CASES:
+            ends.append((np.nan, np.nan))
+        else:
+            value, changes = _value_and_changes(*distinct, n)
+            ends.append(jackknife_ends(value, *jackknife_error(changes, n), scale=scale))
+    lo, hi = np.array(ends).T
+    return lo, hi
 
 
 def sampled_interval(
@@ -191,7 +238,7 @@ def _distinct(ratio: Ratio) -> tuple[tuple[Floats, Floats, Ints], Ints, Ints]:
 def _numbered(values: Bools | Ints | Floats) -> tuple[Ints, int]:
     """Return the distinct values by numbers from 0, and how many they are."""
     if values.dtype.kind == "f":
-        distinct, number = np.unique(values, return_inverse=True)
+        distinct, number = distinct_values(values)
         return number, len(distinct)
     present = np.bincount(values) > 0
     numbers = np.cumsum(present)

@@ -3,30 +3,46 @@
 A resample is a row of counts: how often each image was drawn. The value of a ratio metric under resamples is
 the matrix product of counts and per-image numerators, divided by that of counts and denominators. All models
 are computed in one call from the same resamples, so differences of models are paired.
-
-Overlapping slices are unions of disjoint `Cells`, so that one pass over the images serves all slices.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy import typing as npt
 from scipy.special import stdtrit
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
-from manyhot.core.estimates import Ratio
+from manyhot.core.cells import Cells
+from manyhot.core.resampled_statistics import (
+    Counts,
+    MeansOverFewStrata,
+    MeansOverStrata,
+    Ratios,
+    Statistic,
+    ValueMatrix,
+)
+from manyhot.core.threads import THREADS, each_in_threads
 
 LEVEL = 0.95
 """Coverage of all intervals."""
 
-_CHUNK = 125
-"""Resamples per block in float32: 25 MB for 50,000 images."""
+_CHUNK, _CHUNK_BYTES = 125, 100_000_000
+"""Most resamples per block, and most counts: fewer resamples of more than 800,000 images."""
+
+_ROWS = 512
+"""Rows of samples per block of a sort: 2 MB of 1,000 resamples, which fit the cache."""
+
+_TILE = 4096
+"""Images that are transposed at a time."""
+
+_KEPT = 160_000_000
+"""Bytes of resamples up to which they are kept: 1,000 of 160,000 images."""
 
 
 @dataclass(frozen=True)
@@ -52,25 +68,48 @@ class Bootstrap:
     seed: int
 
     @cached_property
-    def _counts(self) -> npt.NDArray[np.uint8]:
-        # The number of images is part of the seed: from one stream, resamples of n and of n + 1 images would
-        # be correlated.
-        n = self.masks.shape[1]
-        return draw_counts(n, self.resamples, np.random.default_rng([self.seed, n]))
-
-    @cached_property
     def cells(self) -> Cells:
         """The slices as unions of disjoint cells."""
         return Cells.of(self.masks)
 
-    def ratios(self, num: Floats32, den: Floats32, den_of: npt.NDArray[np.intp]) -> Floats32:
+    @cached_property
+    def _drawn(self) -> list[tuple[slice, Counts]]:
+        return list(self._draw())
+
+    def _draw(self) -> Iterator[tuple[slice, Counts]]:
+        """Yield resamples in blocks."""
+        # The number of images is part of the seed: from one stream, resamples of n and of n + 1 images would
+        # be correlated.
+        n = self.masks.shape[1]
+        rng = np.random.default_rng([self.seed, n])
+        for rows in _chunks(self.resamples, n):
+            yield rows, _by_image(draw_counts(n, rows.stop - rows.start, rng))
+
+    def resample(self, *statistics: Statistic) -> None:
+        """Compute statistics under the same resamples, in one pass: many images are drawn again in each."""
+        many = self.masks.shape[1] * self.resamples > _KEPT
+
+        def fill(rows: slice, counts: Counts) -> None:
+            for statistic in statistics:
+                statistic.fill(rows, counts)
+
+        with ThreadPoolExecutor(1 if many else THREADS) as pool:
+            waiting = deque[Future[None]]()
+            for rows, counts in self._draw() if many else self._drawn:
+                if many and waiting:  # so that two blocks are in memory: one is drawn, one is used
+                    waiting.popleft().result()
+                waiting.append(pool.submit(fill, rows, counts))
+            for future in waiting:
+                future.result()
+
+    def ratios(self, num: ValueMatrix, den: ValueMatrix, den_of: npt.NDArray[np.intp]) -> Floats32:
         """Return resampled ratios of sums.
 
         Parameters
         ----------
-        num : ndarray of float32, shape (n, m)
+        num : ndarray of float32, shape (n, m), or ValueColumns
             Numerators of m metrics and models.
-        den : ndarray of float32, shape (n, d)
+        den : ndarray of float32, shape (n, d), or ValueColumns
             The distinct denominators.
         den_of : ndarray of int, shape (m,)
             The denominator of each numerator.
@@ -80,10 +119,12 @@ class Bootstrap:
         ndarray of float32, shape (S, R, m)
             NaN if no images of a resample count.
         """
-        return _ratios(self.cells, self._counts, num, den, den_of)
+        statistic = Ratios.of(self.cells, self.resamples, num, den, den_of)
+        self.resample(statistic)
+        return statistic.samples
 
     def means_over_few_strata(
-        self, num: Floats32, den: Floats32, den_of: npt.NDArray[np.intp], stratum: Ints
+        self, num: ValueMatrix, den: ValueMatrix, den_of: npt.NDArray[np.intp], stratum: Ints
     ) -> Floats32:
         """Return the result of `means_over_strata` for few strata, with separate sums for each stratum.
 
@@ -99,20 +140,12 @@ class Bootstrap:
         -------
         ndarray of float32, shape (S, R, m)
         """
-        shape = (len(self.masks), self.resamples, num.shape[1])
-        total, filled = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
-        for value in np.unique(stratum):
-            inside = np.flatnonzero(stratum == value)
-            cells = Cells.of(self.masks[:, inside])
-            ratios = _ratios(cells, self._counts[:, inside], num[inside], den[inside], den_of)
-            defined = ~np.isnan(ratios)
-            filled += defined
-            np.add(total, ratios, out=total, where=defined)
-        with np.errstate(invalid="ignore"):
-            return np.divide(total, filled, out=total)
+        statistic = MeansOverFewStrata.of(self.masks, self.resamples, num, den, den_of, stratum)
+        self.resample(statistic)
+        return statistic.samples
 
     def means_over_strata(
-        self, num: Floats32, den: Floats32, stratum: Ints, slices: Collection[int] | None = None
+        self, num: ValueMatrix, den: Floats32 | Bools, stratum: Ints, slices: Collection[int] | None = None
     ) -> Floats32:
         """Return resampled means over strata of ratios of sums.
 
@@ -123,8 +156,8 @@ class Bootstrap:
 
         Parameters
         ----------
-        num : ndarray of float32, shape (n, m)
-        den : ndarray of float32, shape (n,)
+        num : ndarray of float32, shape (n, m), or ValueColumns
+        den : ndarray of float32 or bool, shape (n,)
             Shared by the m numerators.
         stratum : ndarray of int, shape (n,)
         slices : collection of int, optional
@@ -134,92 +167,9 @@ class Bootstrap:
         -------
         ndarray of float32, shape (S, R, m)
         """
-        strata = _Strata.of(stratum, self.cells)
-        num, den = num[strata.order], den[strata.order]
-        samples = np.full((len(self.masks), self.resamples, num.shape[1]), np.nan, np.float32)
-        parts = [
-            (s, part, num[part.images])
-            for s, part in strata.parts(self.masks)
-            if slices is None or s in slices
-        ]
-        for rows in _chunks(self.resamples):
-            # Images are rows, so that the values of an image are contiguous.
-            counts = np.ascontiguousarray(self._counts[rows].T)[strata.order]
-            sums = strata.groups @ (counts * den[:, None])
-            for s, part, values in parts:
-                shares = part.shares(sums)
-                shares *= counts[part.images]
-                samples[s, rows] = shares.T @ values
-        return samples
-
-
-@dataclass(frozen=True)
-class _Strata:
-    """Images sorted by stratum and, within it, by cell; a group is a cell of a stratum.
-
-    Attributes
-    ----------
-    order : ndarray of int, shape (n,)
-    stratum : ndarray of int, shape (n,)
-        The stratum of each image in this order, counted from 0.
-    groups : sparse matrix of float32, shape (G, n)
-        1 if an image is in a group.
-    group_stratum : ndarray of int, shape (G,)
-    member : ndarray of bool, shape (S, G)
-        Whether a slice contains a group.
-    """
-
-    order: npt.NDArray[np.intp]
-    stratum: npt.NDArray[np.intp]
-    groups: Any
-    group_stratum: npt.NDArray[np.intp]
-    member: Bools
-
-    @classmethod
-    def of(cls, stratum: Ints, cells: Cells) -> _Strata:
-        order = np.lexsort((cells.cell, stratum))
-        key = stratum[order].astype(np.int64) * cells.member.shape[1] + cells.cell[order]
-        _, edges, group = np.unique(key, return_index=True, return_inverse=True)
-        _, dense = np.unique(stratum[order], return_inverse=True)
-        member = cells.member[:, cells.cell[order][edges]] > 0
-        return cls(order, dense, _membership(group, len(edges)), dense[edges], member)
-
-    def parts(self, masks: Bools) -> Iterator[tuple[int, _Part]]:
-        """Yield the number and the images of each slice that contains images."""
-        n_strata = int(self.stratum.max(initial=-1)) + 1
-        for s, mask in enumerate(masks):
-            images = np.flatnonzero(mask[self.order])
-            if len(images):
-                strata = _membership(self.group_stratum, n_strata, self.member[s])
-                # A slice with all images is a view, without copying.
-                whole = len(images) == len(self.order)
-                yield s, _Part(slice(None) if whole else images, self.stratum[images], strata)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A slice of images sorted by stratum: the images, their strata, and the matrix that sums groups."""
-
-    images: slice | npt.NDArray[np.intp]
-    stratum: npt.NDArray[np.intp]
-    strata: Any
-
-    def shares(self, sums: Floats32) -> Floats32:
-        """Return the contribution of each image to the mean over strata, shape (images, R)."""
-        den = self.strata @ sums
-        filled = den > 0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            scale = np.where(filled, 1 / den, 0) / np.count_nonzero(filled, axis=0)
-        shares: Floats32 = scale.astype(np.float32)[self.stratum]
-        return shares
-
-
-def _membership(part: npt.NDArray[np.intp], n: int, inside: Bools | None = None) -> Any:
-    """Return a sparse matrix that sums the elements of each of n parts, restricted to `inside`."""
-    from scipy.sparse import csr_array
-
-    ones = np.ones(len(part), np.float32) if inside is None else inside.astype(np.float32)
-    return csr_array((ones, (part.ravel(), np.arange(len(part)))), shape=(n, len(part)))
+        statistic = MeansOverStrata.of(self.masks, self.cells, self.resamples, num, den, stratum, slices)
+        self.resample(statistic)
+        return statistic.samples
 
 
 def draw_counts(n: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
@@ -236,6 +186,14 @@ def draw_counts(n: int, resamples: int, rng: np.random.Generator) -> npt.NDArray
     return counts
 
 
+def _by_image(counts: Counts) -> Counts:
+    """Return counts with images as rows."""
+    by_image = np.empty(counts.shape[::-1], np.uint8)
+    for start in range(0, len(by_image), _TILE):  # tiles of half a megabyte fit the cache
+        by_image[start : start + _TILE] = counts[:, start : start + _TILE].T
+    return by_image
+
+
 def percentile_interval(
     samples: AnyFloats,
 ) -> tuple[Floats, Floats]:
@@ -249,11 +207,21 @@ def percentile_interval(
     """
     tails = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     flat = samples.reshape(-1, samples.shape[-1])
-    # Only rows with NaN, whose sum is NaN, need slow quantiles.
-    holed = np.isnan(flat.sum(1))
     ends = np.empty((len(flat), 2))
-    ends[~holed] = _quantiles(flat[~holed] if holed.any() else flat, tails)
-    ends[holed] = _nan_quantiles(flat[holed], tails)
+
+    def fill(start: int) -> None:
+        block = flat[start : start + _ROWS]
+        # Only rows with NaN, whose sum is NaN, need slow quantiles.
+        holed = np.isnan(block.sum(1))
+        found = np.empty((len(block), 2))
+        found[~holed] = _quantiles(block[~holed] if holed.any() else block, tails)
+        found[holed] = _nan_quantiles(block[holed], tails)
+        ends[start : start + _ROWS] = found
+
+    if len(flat) <= _ROWS:
+        fill(0)
+    else:
+        each_in_threads(fill, range(0, len(flat), _ROWS))
     ends = ends.reshape(*samples.shape[:-1], 2)
     return ends[..., 0], ends[..., 1]
 
@@ -286,8 +254,11 @@ def _quantiles(samples: AnyFloats, tails: Floats) -> Floats:
     at = tails * (r - 1)
     below = np.floor(at).astype(int)
     above = np.minimum(below + 1, r - 1)
-    # Two selections cost a fifth of a full sort.
-    ranked = np.partition(samples, np.unique(np.concatenate([below, above])), axis=-1)
+    # With vector instructions, a sort of float32 takes half the time of the selection of four ranks.
+    if samples.dtype == np.float32:
+        ranked = np.sort(samples, axis=-1)
+    else:
+        ranked = np.partition(samples, np.unique(np.concatenate([below, above])), axis=-1)
     low, high = ranked[..., below].astype(np.float64), ranked[..., above].astype(np.float64)
     return np.asarray(low + (at - below) * (high - low))
 
@@ -303,32 +274,10 @@ def student_interval(values: npt.ArrayLike) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def _ratios(
-    cells: Cells, counts: npt.NDArray[np.uint8], num: Floats32, den: Floats32, den_of: npt.NDArray[np.intp]
-) -> Floats32:
-    """Return ratios of sums under each row of counts and in each slice, shape (S, R, m)."""
-    num, den = num[cells.order], den[cells.order]
-    samples = np.empty((len(cells.member), len(counts), num.shape[1]), np.float32)
-    for rows in _chunks(len(counts)):
-        drawn = counts[rows][:, cells.order]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            totals = _slice_sums(cells, drawn, den)[:, :, den_of]
-            np.divide(_slice_sums(cells, drawn, num), totals, out=samples[:, rows])
-    return samples
-
-
-def _slice_sums(cells: Cells, counts: npt.NDArray[np.uint8], values: Floats32) -> Floats32:
-    """Return ``counts @ values`` within each slice, shape (S, R, m); images are in the order of cells."""
-    per_cell = np.empty((len(cells.edges) - 1, len(counts), values.shape[1]), np.float32)
-    for i, (start, stop) in enumerate(zip(cells.edges[:-1], cells.edges[1:], strict=True)):
-        np.matmul(counts[:, start:stop].astype(np.float32), values[start:stop], out=per_cell[i])
-    sums: Floats32 = np.tensordot(cells.member.astype(np.float32), per_cell, axes=1)
-    return sums
-
-
-def _chunks(resamples: int) -> Iterator[slice]:
-    for start in range(0, resamples, _CHUNK):
-        yield slice(start, min(start + _CHUNK, resamples))
+def _chunks(resamples: int, n: int) -> Iterator[slice]:
+    size = min(_CHUNK, max(1, _CHUNK_BYTES // max(n, 1)))
+    for start in range(0, resamples, size):
+        yield slice(start, min(start + size, resamples))
 
 
 def _nan_quantiles(samples: AnyFloats, tails: Floats) -> Floats:
@@ -337,81 +286,3 @@ def _nan_quantiles(samples: AnyFloats, tails: Floats) -> Floats:
     if some.any():
         ends[some] = np.nanquantile(samples[some].astype(np.float64), tails, axis=1).T
     return ends
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Disjoint cells of images. The images of a cell are in the same slices.
-
-    Attributes
-    ----------
-    cell : ndarray of int, shape (n,)
-        The cell of each image.
-    order : ndarray of int, shape (n,)
-        Images sorted by cell.
-    edges : ndarray of int, shape (K + 1,)
-        Cell k is ``order[edges[k]:edges[k + 1]]``.
-    member : ndarray of float64, shape (S, K)
-        1 if slice s contains cell k.
-    packed : ndarray of uint64, shape (S, ceil(n / 64))
-        The slices as bits.
-    """
-
-    cell: npt.NDArray[np.intp]
-    order: npt.NDArray[np.intp]
-    edges: npt.NDArray[np.intp]
-    member: Floats
-    packed: npt.NDArray[np.uint64]
-
-    @classmethod
-    def of(cls, masks: Bools) -> Cells:
-        """Split images by the slices that contain them; `masks` has shape (S, n)."""
-        patterns, cell = np.unique(np.packbits(masks, axis=0), axis=1, return_inverse=True)
-        cell = cell.ravel()
-        size = np.bincount(cell, minlength=patterns.shape[1])
-        member = np.unpackbits(patterns, axis=0, count=len(masks)).astype(np.float64)
-        edges = np.concatenate([[0], np.cumsum(size)])
-        return cls(cell, np.argsort(cell, kind="stable"), edges, member, _pack(masks))
-
-    def count(self, flags: Bools) -> npt.NDArray[np.int64]:
-        """Return the number of set flags within each slice, shape (S,)."""
-        # Models share the same array of denominators, so the last few counts are cached.
-        for counted, cached in self._counted:
-            if counted is flags:
-                return cached
-        # Counting bits of 64 images at a time is twenty times faster than adding them by cell.
-        counts: npt.NDArray[np.int64] = np.bitwise_count(self.packed & _pack(flags)).sum(1, dtype=np.int64)
-        self._counted.append((flags, counts))
-        return counts
-
-    @cached_property
-    def _counted(self) -> deque[tuple[Bools, npt.NDArray[np.int64]]]:
-        return deque(maxlen=8)
-
-    def value(self, ratio: Ratio) -> Floats:
-        """Return ``ratio.value`` of each slice, shape (S,); NaN if no images count."""
-        num, den = self.sums(ratio, ratio.num), self.sums(ratio, ratio.den)
-        filled = den > 0
-        with np.errstate(invalid="ignore", divide="ignore"):
-            values: Floats = np.where(filled, num / den, 0).sum(0) / filled.sum(0)
-        return values
-
-    def sums(self, ratio: Ratio, values: npt.NDArray[Any], n_strata: int = 1) -> Floats:
-        """Return the sums of values by stratum and slice, shape (G, S). G is at least `n_strata`."""
-        if ratio.stratum is None and values.dtype == bool:
-            return self.count(values)[None].astype(np.float64)
-        if ratio.stratum is None:
-            return (self.member @ np.add.reduceat(values[self.order], self.edges[:-1]))[None]
-        k = self.member.shape[1]
-        stratum = np.where(ratio.scored, ratio.stratum, 0)
-        at, n_strata = stratum * k + self.cell, max(int(stratum.max(initial=0)) + 1, n_strata)
-        sums: Floats = np.bincount(at, values, n_strata * k).reshape(n_strata, k) @ self.member.T
-        return sums
-
-
-def _pack(flags: Bools) -> npt.NDArray[np.uint64]:
-    """Return flags of shape (…, n) as bits, shape (…, ceil(n / 64)), padded with 0."""
-    packed = np.packbits(flags, axis=-1)
-    padded = np.zeros((*packed.shape[:-1], -(-packed.shape[-1] // 8) * 8), np.uint8)
-    padded[..., : packed.shape[-1]] = packed
-    return padded.view(np.uint64)

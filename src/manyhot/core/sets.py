@@ -19,6 +19,7 @@ from manyhot.core.softmax import (
     log_probability,
     log_totals,
 )
+from manyhot.core.top_classes import FEW_PLACES, best_by_keys, few_best
 from manyhot.core.uncertainty import Uncertainty
 from manyhot.errors import InputError
 
@@ -27,6 +28,12 @@ NOT_ASKED, NO, UNCLEAR, YES = range(4)
 
 NO_LABEL = -1
 """Code of a missing original label, and of an empty place of a ragged top-k list."""
+
+_SHORT = 20
+"""Classes up to which metrics look at all that an image lists, even if they need fewer."""
+
+_MOST_CELLS = 2**28
+"""Images × classes up to which all states are packed into an array, of 64 MB."""
 
 _NO_CLASS = -2
 """Differs from all classes and from `NO_LABEL`."""
@@ -244,16 +251,32 @@ class LabelSets:
         classes : ndarray of int, shape (n, k)
             Negative entries are `NOT_ASKED`.
         """
+        many = len(self) * self.n_classes > _MOST_CELLS
+        state = self._compared_states(classes) if many else self._packed_states(classes)
+        if self.complete:
+            np.maximum(state, NO, out=state)
+        if classes.size and classes.min() < 0:
+            state[classes < 0] = NOT_ASKED
+        return state
+
+    def _packed_states(self, classes: Ints) -> npt.NDArray[np.uint8]:
         width = self._packed.shape[1]
         index = classes.astype(np.int32) >> 2
         index += np.arange(len(self), dtype=np.int32)[:, None] * np.int32(width)
         state = self._packed.ravel().take(index, mode="clip")
         state >>= ((classes & 3) << 1).astype(np.uint8)
         state &= 3
-        if self.complete:
-            np.maximum(state, NO, out=state)
-        if classes.size and classes.min() < 0:
-            state[classes < 0] = NOT_ASKED
+        return state
+
+    def _compared_states(self, classes: Ints) -> npt.NDArray[np.uint8]:
+        """Return the states by comparing `classes` with the first class of each image, then the second."""
+        state, lengths, rows = np.zeros(classes.shape, np.uint8), np.diff(self.indptr), np.arange(len(self))
+        for place in range(int(lengths.max(initial=0))):
+            rows = rows[lengths[rows] > place]
+            entries = self.indptr[rows] + place
+            for column in range(classes.shape[1]):
+                same = np.flatnonzero(classes[:, column].take(rows) == self.classes[entries])
+                state[rows[same], column] |= self.state[entries[same]]
         return state
 
     def p_of(self, classes: Ints) -> Floats32:
@@ -396,6 +419,19 @@ class Case:
             uncertainty=None if self.uncertainty is None else self.uncertainty.take(images),
         )
 
+    def to_depth(self, k: int) -> Case:
+        """Return the case with the best k classes of each image, or itself if its lists are short."""
+        if self.top.shape[1] <= max(k, _SHORT):
+            return self
+        if k not in self._depths:
+            listed = None if self.listed is None else self.listed[:, :k]
+            self._depths[k] = replace(self, top=self.top[:, :k], listed=listed)
+        return self._depths[k]
+
+    @cached_property
+    def _depths(self) -> dict[int, Case]:
+        return {}
+
     @cached_property
     def has_probabilities(self) -> bool:
         """Whether the probabilities of all classes are known."""
@@ -532,23 +568,8 @@ def top_k(scores: AnyFloats, k: int, *, block: int = 1024) -> npt.NDArray[np.int
     n, n_classes = scores.shape
     k = min(k, n_classes)
     best = np.empty((n, k), np.int32)
-    if k == 1:  # twenty times as fast
+    if k <= FEW_PLACES:
         for start in range(0, n, block):
-            rows = scores[start : start + block].astype(np.float32, copy=False)
-            best[start : start + block, 0] = rows.argmax(axis=1)
+            best[start : start + block] = few_best(scores[start : start + block], k)
         return best
-    reverse = np.arange(n_classes - 1, -1, -1, dtype=np.int64)
-    for start in range(0, n, block):
-        key = (_ordered_int(scores[start : start + block]).astype(np.int64) << 32) | reverse
-        if k < n_classes:
-            key = np.partition(key, n_classes - k, axis=1)[:, n_classes - k :]
-        key.sort(axis=1)
-        best[start : start + block] = n_classes - 1 - (key[:, ::-1] & 0xFFFFFFFF)
-    return best
-
-
-def _ordered_int(scores: AnyFloats) -> npt.NDArray[np.int32]:
-    # Positive floats have the order of their bits; negative ones the reverse. Adding 0 makes -0.0 equal to
-    # 0.0.
-    bits = (scores.astype(np.float32) + np.float32(0)).view(np.int32)
-    return np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)
+    return best_by_keys(scores, best, block)

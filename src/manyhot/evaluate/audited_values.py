@@ -20,10 +20,10 @@ from manyhot.core.audited import (
     LinearisedValues,
     linearised_slices,
 )
+from manyhot.core.cells import Cells
 from manyhot.core.estimates import Estimate, Ratio
 from manyhot.core.jackknife import Scale
 from manyhot.core.ratio_intervals import FEWEST_CASES
-from manyhot.core.resampling import Cells
 from manyhot.core.sets import Case, LabelSets
 from manyhot.evaluate.audit_proposals import ProposalBalance, standard_odds
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages

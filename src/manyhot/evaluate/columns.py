@@ -11,17 +11,20 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
+from manyhot.core.cells import Cells
 from manyhot.core.comparison import PairTable, compare_pairs, jackknife_errors, only_right, paired_errors
+from manyhot.core.distinct_values import Coded, compact
 from manyhot.core.estimates import Ratio
 from manyhot.core.jackknife import Scale
 from manyhot.core.ratio_intervals import (
     changes_without,
     have_percentiles,
-    ratio_intervals,
+    intervals_in_cells,
     with_few_apart,
     with_none_apart,
 )
-from manyhot.core.resampling import Bootstrap, Cells, percentile_interval
+from manyhot.core.resampled_statistics import MeansOverFewStrata, MeansOverStrata, Ratios, ValueColumns
+from manyhot.core.resampling import Bootstrap, percentile_interval
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.evaluate.results import Number, pair_rows
@@ -96,11 +99,6 @@ class ImageValues:
         """Whether the metric is a plain share of the scored images."""
         return self.num.dtype == bool and self.den.dtype == bool and self.stratum is None
 
-    @property
-    def has_few_strata(self) -> bool:
-        """Whether there are so few strata that each can be resampled separately."""
-        return self.stratum is not None and int(self.stratum.max(initial=0)) < FEW_STRATA
-
     def stratum_is_class(self, label: npt.NDArray[np.integer]) -> bool:
         """Whether the metric is a plain proportion within a class, because it has no other strata."""
         return self.stratum is None or bool((self.stratum == label)[self.scored].all())
@@ -120,6 +118,11 @@ class ImageValues:
             low, high = (float(e) if np.isfinite(e) else None for e in (lo[i], hi[i]))
             counts = (int(n[i]), int(skipped[i]))
             yield Number(dataset, self.model, self.metric, name, float(value[i]), low, high, *counts)
+
+
+def has_few_strata(stratum: npt.NDArray[np.integer]) -> bool:
+    """Return whether there are so few strata that each can be resampled separately."""
+    return int(stratum.max(initial=0)) < FEW_STRATA
 
 
 def _wilson_ends(
@@ -145,35 +148,56 @@ def _means_by_class(ratio: Ratio, label: npt.NDArray[np.integer], c: int) -> npt
     return value
 
 
-def stack(
-    columns: Sequence[ImageValues],
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.intp]]:
-    """Return the numerators, the distinct denominators, and the denominator of each numerator."""
-    keys: dict[bytes, int] = {}
-    dens: list[npt.NDArray[Any]] = []
-    den_of = np.empty(len(columns), np.intp)
-    for i, column in enumerate(columns):
-        key = _digest(column.den)
-        if key not in keys:
-            keys[key] = len(dens)
-            dens.append(column.den)
-        den_of[i] = keys[key]
-    num = np.stack([c.num for c in columns], axis=1, dtype=np.float32, casting="unsafe")
-    return num, np.stack(dens, axis=1, dtype=np.float32, casting="unsafe"), den_of
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """A metric of a model that waits to be resampled together with others.
+
+    `percentiles` says in which slices its interval is by resamples; `ends`, shape (2, S), are the others.
+    """
+
+    model: str
+    metric: str
+    num: npt.NDArray[Any] | Coded
+    den: npt.NDArray[Any]
+    stratum: npt.NDArray[np.integer] | None
+    ends: npt.NDArray[np.float64]
+    percentiles: npt.NDArray[np.bool_]
 
 
-def grouped(columns: Iterable[ImageValues], *, by_den: bool) -> list[list[ImageValues]]:
-    """Group columns that share resamples, with the same strata and, if `by_den`, the same denominators."""
-    groups: dict[tuple[bytes, bytes], list[ImageValues]] = {}
-    for column in columns:
-        assert column.stratum is not None
-        den = _digest(column.den) if by_den else b""
-        groups.setdefault((den, _digest(column.stratum)), []).append(column)
+class _Shared:
+    """Arrays that metrics and models have in common, such as the images that count: each is kept once."""
+
+    def __init__(self) -> None:
+        self._recent: list[npt.NDArray[Any]] = []
+
+    def __call__(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        for same in self._recent:
+            if same is array or (same.dtype == array.dtype and np.array_equal(same, array)):
+                array = same
+                break
+        # The last one used comes first, so that those of single models drop out.
+        self._recent = [array, *(a for a in self._recent if a is not array)][:16]
+        return array
+
+
+def stack(waiting: Sequence[_Waiting]) -> tuple[ValueColumns, ValueColumns, npt.NDArray[np.intp]]:
+    """Return numerators, distinct denominators, and the denominator of each numerator."""
+    dens = {id(w.den): w.den for w in waiting}
+    places = {key: place for place, key in enumerate(dens)}
+    den_of = np.array([places[id(w.den)] for w in waiting], np.intp)
+    return (
+        ValueColumns([w.num for w in waiting]),
+        ValueColumns([compact(den) for den in dens.values()]),
+        den_of,
+    )
+
+
+def grouped(waiting: Iterable[_Waiting], *, by_den: bool) -> list[list[_Waiting]]:
+    """Group metrics that share resamples, with the same strata and, if `by_den`, the same denominators."""
+    groups: dict[tuple[int, int], list[_Waiting]] = {}
+    for one in waiting:
+        groups.setdefault((id(one.den) if by_den else 0, id(one.stratum)), []).append(one)
     return list(groups.values())
-
-
-def _digest(array: npt.NDArray[Any]) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=16).digest()
 
 
 Key = tuple[str, str, str]
@@ -248,7 +272,8 @@ class Sampler:
     def __init__(self, slices: Slices, bootstrap: Bootstrap) -> None:
         self._slices, self._bootstrap = slices, bootstrap
         self._compared = frozenset(accuracies())
-        self._waiting: list[ImageValues] = []
+        self._waiting: list[_Waiting] = []
+        self._shared, self._strata = _Shared(), _Shared()
         self._samples: dict[Key, npt.NDArray[np.float32]] = {}
         self._bits: dict[tuple[str, str], npt.NDArray[np.uint8]] = {}
         self._changes: dict[tuple[str, str], npt.NDArray[np.float32]] = {}
@@ -269,17 +294,32 @@ class Sampler:
         """
         at = (column.metric, column.model)
         self._counted.add(column.model, column.metric, column.scored)
+        percentiles = have_percentiles(column.ratio, self._bootstrap.cells, column.scale)
         if column.scored.any() and not column.by_wilson:
-            self._waiting.append(column)
+            self._waiting.append(self._to_resample(column, percentiles))
         if column.is_share:
             self._bits[at] = np.packbits(column.num)
-        if column.by_wilson or have_percentiles(column.ratio, self._bootstrap.cells, column.scale)[0]:
+        if column.by_wilson or percentiles[0]:
             return "wilson" if column.by_wilson else "bootstrap"
         if column.is_share:
             return "score"
         if column.scored.any():
             self._changes[at] = changes_without(column.ratio).astype(np.float32)
         return "jackknife"
+
+    def _to_resample(self, column: ImageValues, percentiles: npt.NDArray[np.bool_]) -> _Waiting:
+        ends = intervals_in_cells(
+            column.ratio, self._slices.masks, self._bootstrap.cells, ~percentiles, scale=column.scale
+        )
+        return _Waiting(
+            column.model,
+            column.metric,
+            compact(column.num),
+            self._shared(column.den),
+            None if column.stratum is None else self._strata(column.stratum),
+            np.array(ends),
+            percentiles,
+        )
 
     def add_changes(
         self,
@@ -305,44 +345,57 @@ class Sampler:
 
     def intervals(self) -> dict[Key, tuple[float, float]]:
         """Resample the metrics added since the last call, and return intervals by model, metric and slice."""
-        plain = [c for c in self._waiting if c.stratum is None]
-        intervals = self._ends(plain, self._bootstrap.ratios(*stack(plain))) if plain else {}
-        few = [c for c in self._waiting if c.has_few_strata]
-        for group in grouped(few, by_den=False):
-            assert group[0].stratum is not None
-            samples = self._bootstrap.means_over_few_strata(*stack(group), group[0].stratum)
-            intervals |= self._ends(group, samples)
-        many = [c for c in self._waiting if c.stratum is not None and not c.has_few_strata]
-        for group in grouped(many, by_den=True):
-            num = np.stack([c.num for c in group], axis=1, dtype=np.float32)
-            assert group[0].stratum is not None
-            den = group[0].den.astype(np.float32)
-            kept = [s for s in range(len(self._slices.names)) if any(self._keeps(s, c.metric) for c in group)]
-            samples = self._bootstrap.means_over_strata(num, den, group[0].stratum, kept)
-            intervals |= self._ends(group, samples)
+        drawn = list(self._statistics())
+        self._bootstrap.resample(*(statistic for _, statistic in drawn))
         self._waiting = []
+        intervals: dict[Key, tuple[float, float]] = {}
+        for columns, statistic in drawn:
+            intervals |= self._ends(columns, statistic.samples)
         return intervals
 
+    def _statistics(
+        self,
+    ) -> Iterator[tuple[list[_Waiting], Ratios | MeansOverFewStrata | MeansOverStrata]]:
+        """Yield groups of metrics with what is computed from their resamples."""
+        cells, masks, r = self._bootstrap.cells, self._slices.masks, self._bootstrap.resamples
+        if plain := [w for w in self._waiting if w.stratum is None]:
+            yield plain, Ratios.of(cells, r, *stack(plain))
+        few = [w for w in self._waiting if w.stratum is not None and has_few_strata(w.stratum)]
+        for group in grouped(few, by_den=False):
+            assert group[0].stratum is not None
+            yield (
+                group,
+                MeansOverFewStrata.of(masks, r, *stack(group), group[0].stratum, self._resampled(group)),
+            )
+        many = [w for w in self._waiting if w.stratum is not None and not has_few_strata(w.stratum)]
+        for group in grouped(many, by_den=True):
+            num, stratum = ValueColumns([w.num for w in group]), group[0].stratum
+            assert stratum is not None
+            yield (
+                group,
+                MeansOverStrata.of(masks, cells, r, num, group[0].den, stratum, self._resampled(group)),
+            )
+
+    def _resampled(self, columns: Sequence[_Waiting]) -> list[int]:
+        """Return the slices of which comparisons need resamples; intervals of means over strata do not."""
+        return [s for s in range(len(self._slices.names)) if any(self._keeps(s, c.metric) for c in columns)]
+
     def _ends(
-        self, columns: Sequence[ImageValues], samples: npt.NDArray[np.float32]
+        self, columns: Sequence[_Waiting], samples: npt.NDArray[np.float32]
     ) -> dict[Key, tuple[float, float]]:
         """Return the intervals of resampled columns, and keep the samples that comparisons need."""
-        by_column = np.ascontiguousarray(samples.transpose(0, 2, 1))
-        percentiles = [have_percentiles(c.ratio, self._bootstrap.cells, c.scale) for c in columns]
-        lo, hi = np.full((2, *by_column.shape[:2]), np.nan)
-        if np.any(percentiles):
-            lo, hi = percentile_interval(by_column)
+        lo, hi = np.stack([c.ends for c in columns], axis=-1)
+        by_resamples = np.stack([c.percentiles for c in columns], axis=-1)
+        if by_resamples.any():
+            by_column = samples.transpose(0, 2, 1)[by_resamples]
+            lo[by_resamples], hi[by_resamples] = percentile_interval(by_column)
         intervals = {}
         for c, column in enumerate(columns):
-            other = ~percentiles[c]
-            lo[other, c], hi[other, c] = ratio_intervals(
-                column.ratio, self._slices.masks[other], scale=column.scale
-            )
             for s, name in enumerate(self._slices.names):
                 key = (column.model, column.metric, name)
                 intervals[key] = (float(lo[s, c]), float(hi[s, c]))
                 if self._keeps(s, column.metric):
-                    self._samples[key] = by_column[s, c].copy()
+                    self._samples[key] = samples[s, :, c].copy()
         return intervals
 
     def _keeps(self, s: int, metric: str) -> bool:

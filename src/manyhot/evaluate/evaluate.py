@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -346,10 +347,19 @@ def evaluate(
         entrants.misfits.remarks.append(note)
     resampling = Resampling(resamples, seed, map_resamples, posterior)
     metrics = benchmark.metrics if metrics is None and benchmark is not None else metrics
-    parts = [_judged(source, metrics, slices, resampling, audit, reading, run) for source in sources]
+    judging = [
+        partial(_judged, source, metrics, slices, resampling, audit, reading, run) for source in sources
+    ]
+    again = [] if entrants is None or entrants.own else list(_at_thresholds(entrants, (), run))
+    if entrants is None or entrants.own or entrants.misfits.remarks:
+        # Notes on the user's own files are collected in the order of the data sets.
+        parts, thresholds = [judge() for judge in judging], [judge() for judge in again]
+    else:
+        found = _together([*judging, *again])
+        parts, thresholds = found[: len(judging)], found[len(judging) :]
     evaluation = replace(Evaluation.concat(parts) if len(parts) > 1 else parts[0], gallery=gallery)
     evaluation = replace(evaluation, slices=(slices,) if isinstance(slices, str) else tuple(slices))
-    return evaluation if entrants is None else _among_published(evaluation, entrants, run)
+    return evaluation if entrants is None else _among_published(evaluation, thresholds, entrants, run)
 
 
 def _judged(
@@ -439,23 +449,44 @@ def _progress(name: str, n: int, run: Run) -> Callable[[int, str], None] | None:
     return on_progress and (lambda done, _: on_progress(f"evaluating on {name}", done, max(n + 1, done)))
 
 
-def _among_published(evaluation: Evaluation, entrants: Entrants, run: Run) -> Evaluation:
-    """Return the evaluation of a benchmark with what belongs to all its data sets."""
-    own = entrants.judged_in(evaluation.results)
-    thresholds = [
-        judge_models(
+def _together(judging: Sequence[Callable[[], Evaluation]]) -> list[Evaluation]:
+    """Judge data sets, two at a time."""
+    pool = ThreadPoolExecutor(2)
+    try:
+        return [future.result() for future in [pool.submit(judge) for judge in judging]]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _at_thresholds(
+    entrants: Entrants, own: Sequence[Predictions], run: Run
+) -> Iterator[Callable[[], Evaluation]]:
+    """Yield what judges the models of a benchmark again, on label sets at other thresholds."""
+
+    def judge(fetched: Fetched, models: Sequence[Predictions], threshold: float) -> Evaluation:
+        name = f"{fetched.name} p>={threshold:g}"
+        return judge_models(
             at_threshold(fetched.labels, threshold),
             models,
             metrics=ANALYSED_METRICS,
             resampling=Resampling(0),
             # Their order was checked on the published label sets.
             trust_order=True,
-            dataset=f"{fetched.name} p>={threshold:g}",
-            progress=_progress(f"{fetched.name} p>={threshold:g}", len(models), run),
+            dataset=name,
+            progress=_progress(name, len(models), run),
         )
-        for fetched, models in entrants.to_judge_again(own)
-        for threshold in fetched.about.thresholds
-    ]
+
+    for fetched, models in entrants.to_judge_again(own):
+        for threshold in fetched.about.thresholds:
+            yield partial(judge, fetched, models, threshold)
+
+
+def _among_published(
+    evaluation: Evaluation, thresholds: Sequence[Evaluation], entrants: Entrants, run: Run
+) -> Evaluation:
+    """Return the evaluation of a benchmark with what belongs to all its data sets."""
+    own = entrants.judged_in(evaluation.results)
+    thresholds = thresholds or [judge() for judge in _at_thresholds(entrants, own, run)]
     benchmark = entrants.benchmark
     metadata = {**evaluation.metadata, "sources": json.dumps(entrants.sources())}
     if benchmark.ends or benchmark.without:  # so that a later comparison makes them again

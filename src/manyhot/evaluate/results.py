@@ -302,6 +302,10 @@ class Evaluation(Result):
         OutputError
             If a file cannot be written. Each file is written completely or not at all.
         """
+        if self.judged:
+            from manyhot.report.prerender import start_renderer
+
+            start_renderer()  # while tables are written
         notes = json.dumps([dataclasses.asdict(n) for n in self.model_notes])
         written = write_numbers(
             self.as_results(),

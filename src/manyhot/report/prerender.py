@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 import re
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -192,6 +193,14 @@ def _inside(svg: str) -> str:
 def to_png(svg: str) -> bytes:
     """Return a drawing with concrete colours as a PNG about `PICTURE` pixels wide."""
     return bytes(_converter().svg_to_png(svg, scale=min(round(PICTURE / max(_size(svg)[0], 1), 2), 3)))
+
+
+def start_renderer() -> None:
+    """Start the renderer in a thread of its own: its first drawing takes half a second longer than others."""
+    with contextlib.suppress(MissingExtraError):
+        convert = _converter().vegalite_to_svg
+        point = json.dumps({"data": {"values": [{}]}, "mark": "point"})
+        threading.Thread(target=convert, args=(point,), kwargs={"allowed_base_urls": []}, daemon=True).start()
 
 
 def _converter() -> Any:

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from manyhot.core import resampled_statistics, resampling
+from manyhot.core.cells import Cells
+from manyhot.core.estimates import Ratio
+from manyhot.core.ratio_intervals import intervals_in_cells, ratio_intervals
+from manyhot.core.resampled_statistics import MeansOverFewStrata, ValueColumns
+from manyhot.core.resampling import Bootstrap
+
+N = 700
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    masks = np.stack([np.ones(N, bool), rng.random(N) < 0.5, np.arange(N) < 60])
+    num = [rng.random(N) < 0.7, rng.integers(0, 5, N) / 4, rng.random(N).astype(np.float32)]
+    return masks, num, rng.random(N) < 0.9, rng.integers(0, 6, N)
+
+
+def samples(data, given):
+    masks, num, den, stratum = data
+    columns = num if given is ValueColumns else np.stack(num, axis=1, dtype=np.float32, casting="unsafe")
+    num = ValueColumns(num) if given is ValueColumns else columns
+    dens, den_of = den[:, None].astype(np.float32), np.zeros(3, int)
+    bootstrap = Bootstrap(masks, 300, seed=3)
+    yield bootstrap.ratios(num, dens, den_of)
+    yield bootstrap.means_over_few_strata(num, dens, den_of, stratum)
+    yield bootstrap.means_over_strata(num, den, stratum)
+
+
+def test_columns_are_a_matrix(data):
+    for by_columns, by_matrix in zip(samples(data, ValueColumns), samples(data, np.ndarray), strict=True):
+        np.testing.assert_array_equal(by_columns, by_matrix)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        (resampled_statistics, "_IMAGES", 64),
+        (resampled_statistics, "_KEPT", 0),
+        (resampled_statistics, "_AT_ONCE", 10),
+        (resampling, "_KEPT", 0),
+        (resampling, "_CHUNK_BYTES", 7 * N),
+        (resampling, "THREADS", 1),
+    ],
+)
+def test_blocks_do_not_change_values(data, monkeypatch, module, name, value):
+    expected = list(samples(data, ValueColumns))
+    monkeypatch.setattr(module, name, value)
+    for found, other in zip(samples(data, ValueColumns), expected, strict=True):
+        np.testing.assert_allclose(found, other, rtol=1e-5)
+
+
+def test_few_strata_of_some_slices_are_those_of_all(data):
+    masks, num, den, stratum = data
+    arguments = (ValueColumns(num), den[:, None].astype(np.float32), np.zeros(3, int), stratum)
+    bootstrap = Bootstrap(masks, 300, seed=3)
+    some = MeansOverFewStrata.of(masks, 300, *arguments, [2])
+    bootstrap.resample(some)
+    np.testing.assert_array_equal(some.samples[2], bootstrap.means_over_few_strata(*arguments)[2])
+    assert np.isnan(some.samples[:2]).all()
+
+
+@pytest.mark.parametrize("n_slices", [1, 8, 9, 16, 17, 30])
+def test_cells_are_the_distinct_columns_of_masks(n_slices):
+    masks = np.random.default_rng(n_slices).random((n_slices, 500)) < 0.9
+    cells = Cells.of(masks)
+    np.testing.assert_array_equal(cells.member[:, cells.cell], masks)
+    distinct = np.unique(masks, axis=1)
+    np.testing.assert_array_equal(cells.member, distinct)
+    for k, (start, stop) in enumerate(zip(cells.edges[:-1], cells.edges[1:], strict=True)):
+        np.testing.assert_array_equal(cells.order[start:stop], np.flatnonzero(cells.cell == k))
+
+
+@pytest.mark.parametrize("column", [0, 1, 2])
+@pytest.mark.parametrize("strata", [False, True])
+def test_intervals_in_cells_are_those_in_slices(data, column, strata):
+    masks, num, den, stratum = data
+    values = num[column] & den if column == 0 else (num[column] * den).astype(float)
+    ratio = Ratio(values, den, den, stratum if strata else None)
+    wanted = np.array([True, False, True])
+    found = np.array(intervals_in_cells(ratio, masks, Cells.of(masks), wanted))
+    np.testing.assert_allclose(found[:, wanted], ratio_intervals(ratio, masks[wanted]), rtol=1e-12)
+    assert np.isnan(found[:, ~wanted]).all()

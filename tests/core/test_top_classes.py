@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from manyhot.core.ranked_cells import _ascending
+from manyhot.core.sets import Case, LabelSets, top_k
+from manyhot.registry import get
+
+
+def by_sorting(scores, k):
+    """Among equal scores, the lower class comes first."""
+    classes = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+    return np.lexsort((classes, -scores.astype(np.float64)))[:, :k]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("k", [1, 2, 6, 7, 30])
+@pytest.mark.parametrize("infinite", [0, 0.1, 0.9, 1])
+def test_top_classes_are_those_of_a_sort(dtype, k, infinite):
+    rng = np.random.default_rng(k)
+    scores = rng.normal(size=(300, 30)).round(1).astype(dtype)
+    scores[rng.random(scores.shape) < infinite] = -np.inf
+    scores[rng.random(scores.shape) < 0.1] = -0.0
+    np.testing.assert_array_equal(top_k(scores, k, block=64), by_sorting(scores, k))
+
+
+def test_scores_of_16_bits_are_sorted_as_numbers():
+    rng = np.random.default_rng(0)
+    score = np.concatenate([rng.normal(size=2000), [np.inf, -np.inf, 0.0, -0.0, 6e-8, -6e-8]])
+    score = rng.permutation(score).astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(score[_ascending(score, halves=True)], np.sort(score))
+
+
+@pytest.mark.parametrize(
+    "name", ["top1", "top5", "real1", "real5", "mla", "variable_topk", "asma", "valid_errors"]
+)
+def test_metrics_of_long_lists_are_those_of_short_ones(name):
+    rng = np.random.default_rng(0)
+    sets = [rng.choice(60, rng.integers(1, 6), replace=False) for _ in range(200)]
+    labels = LabelSets.from_lists(sets, 60, label=[s[0] for s in sets])
+    ranked = np.argsort(rng.random((200, 60)), axis=1).astype(np.int16)
+    ranked[:100, 0] = labels.label[:100]
+    found = [get("metric", name)(Case(labels, np.asfortranarray(ranked[:, :k]))).value() for k in (60, 12)]
+    assert found[0] == found[1]

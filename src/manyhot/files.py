@@ -129,15 +129,20 @@ def _settle(part: Path, path: Path) -> None:
 
 def write_refused(path: Path, error: OSError) -> OutputError:
     """Return the error for a file that cannot be written."""
+    if is_full(error):
+        what, do = "The disk is full; this file was not written.", "free some space or choose another `out`"
+    else:
+        what = f"Cannot write the file: {error.strerror or error}."
+        do = "choose a folder with write permission"
+    if error.errno == errno.EFBIG:
+        do = "allow larger files, for example with: ulimit -f unlimited"
+    return OutputError(what, where=path, do=do)
+
+
+def is_full(error: OSError) -> bool:
+    """Return whether the disk is full, or what the user may write to it."""
     # Libraries in other languages give the reason only as text.
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-    return OutputError(
-        "The disk is full; this file was not written."
-        if full
-        else f"Cannot write the file: {error.strerror or error}.",
-        where=path,
-        do="free some space or choose another `out`" if full else "choose a folder with write permission",
-    )
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 STUDY := $(BIN)/manyhot study studies/transfer.py studies/uncertainty.py studies/benchmarking.py studies/robustness.py --out study
 
-.PHONY: demo demo-report demo-campaign test test-slow test-all test-gpu fuzz imagenet study lint docs bench clean
+.PHONY: demo demo-report demo-campaign test test-slow test-all test-gpu fuzz kill imagenet study lint docs bench clean
 
 demo: $(DEMO)
 	$(BIN)/python examples/demo/collect.py --out demo
@@ -49,6 +49,11 @@ test-gpu: $(STAMP)
 # 100,000 broken files; continuous integration runs 5,000 of them.
 fuzz: $(STAMP)
 	$(BIN)/python tools/fuzz.py --cases 100000
+
+# Commands killed 20 times each, and a disk that fills under every command.
+kill: $(STAMP)
+	$(BIN)/python tools/kill.py --times 20
+	$(BIN)/python tools/kill.py --disk --times 20
 
 imagenet: $(STAMP)
 	$(BIN)/manyhot evaluate imagenet --out imagenet

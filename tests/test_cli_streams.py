@@ -1,12 +1,17 @@
 """Closed streams, few open files, signals, and interpreters that drop docstrings."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 from functools import partial
 
 import pytest
+
+from manyhot import cli
+from manyhot.errors import OutputError
+from manyhot.report import prerender
 
 MAIN = [sys.executable, "-m", "manyhot"]
 
@@ -56,6 +61,42 @@ def test_few_open_files(small):
     assert error[1] in ("  got:     Too many open files", f"  got:     {cancelled}")
     assert error[2:] == ["  do:      allow more open files, for example with: ulimit -n 256"]
     assert not list(small.rglob("*.part"))
+
+
+def test_few_addresses(tmp_path):
+    """Libraries end the process, or fail in many ways, if they cannot reserve addresses."""
+    found = shell(tmp_path, 'ulimit -v 500000; "$@"', "metrics")
+    assert (found.returncode, found.stdout) == (6, "")
+    assert found.stderr == (
+        "Error: The address space of the process is too small for manyhot and its libraries.\n"
+        "  got:     0.5 GB\n  allowed: 3 GB or more\n  do:      remove the limit with: ulimit -v unlimited\n"
+    )
+    assert shell(tmp_path, 'ulimit -v 500000; "$@"', "--version").returncode == 0
+
+
+def test_too_few_addresses_to_draw(monkeypatch):
+    pytest.importorskip("vl_convert")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (16_000_000_000, resource.RLIM_INFINITY))
+    with pytest.raises(OutputError) as error:
+        prerender.to_png("<svg/>")
+    assert str(error.value) == (
+        "The address space of the process is too small for the renderer of figures.\n  got:     16.0 GB\n"
+        "  allowed: 75 GB or more\n  do:      remove the limit with: ulimit -v unlimited"
+    )
+
+
+def test_memory_that_is_used_up(monkeypatch, capsys):
+    def fail(prog_name):
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(sys, "argv", ["manyhot", "metrics"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 6
+    assert capsys.readouterr().err == (
+        "Error: The memory is used up.\n  got:     Unable to allocate 9 TiB\n  do:      allow more memory\n"
+    )
 
 
 def test_without_docstrings(tmp_path):

@@ -1,8 +1,62 @@
-"""Names that are suggested for a missing file."""
+"""Names that are suggested for a missing file, and temporary files that killed processes left."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from manyhot.files import near_paths
+from manyhot import files
+from manyhot.files import near_paths, write_text
+
+WRITE = """
+import sys, time
+from manyhot.files import atomic_write
+with atomic_write("o.csv") as part:
+    part.write_text("half")
+    print(part.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+def present(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path, monkeypatch):
+    """And not what a living one is writing, nor files of other names."""
+    monkeypatch.setattr(files, "_PARTS", {})
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": tmp_path}
+    with subprocess.Popen([sys.executable, "-c", WRITE], **pipes) as writing:
+        own = writing.stdout.readline().strip()
+        with subprocess.Popen([sys.executable, "-c", WRITE], **pipes) as killed:
+            left = killed.stdout.readline().strip()
+            killed.send_signal(signal.SIGKILL)
+        others = {".o.csv.part", ".p.csv.abcdefgh.part", ".o.csv.abcdefgh.parts"}
+        for name in others:
+            (tmp_path / name).touch()
+        assert present(tmp_path) == {own, left, *others}
+        write_text(tmp_path / "o.csv", "whole")
+        assert present(tmp_path) == {own, "o.csv", *others}
+    assert (tmp_path / "o.csv").read_text() == "half"
+    assert present(tmp_path) == {"o.csv", *others}
+    assert writing.returncode == 0
+
+
+def test_a_file_that_another_process_removed_before_it_was_locked(tmp_path, monkeypatch):
+    lock, names = files._lock, []
+
+    def late(handle, wait=False):
+        names.append(Path(f"/proc/self/fd/{handle}").readlink())
+        if len(names) == 1:
+            names[0].unlink()
+        return lock(handle, wait)
+
+    monkeypatch.setattr(files, "_lock", late)
+    write_text(tmp_path / "o.csv", "whole")
+    assert len(names) == 2
+    assert present(tmp_path) == {"o.csv"}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from manyhot.errors import MissingExtraError
+from manyhot.errors import MissingExtraError, OutputError
 
 EXTRAS = {
     "models": (("torch", "torchvision", "timm", "openvino"), "networks, and the fast engine for CPUs"),
@@ -80,6 +80,36 @@ def required(module: str, what: str, install: str = '"manyhot[models]"') -> Any:
             got=error,
             do=f"pip install {install}",
         ) from error
+
+
+def check_addresses(least: int, what: str) -> None:
+    """Raise an error if the process may reserve too few addresses, as with ``ulimit -v``.
+
+    Libraries reserve far more than they use, and end the process if they cannot.
+
+    Parameters
+    ----------
+    least : int
+        Number of bytes that are needed.
+    what : str
+        What needs them.
+
+    Raises
+    ------
+    OutputError
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < least:
+        raise OutputError(
+            f"The address space of the process is too small for {what}.",
+            got=f"{limit / 1e9:.1f} GB",
+            allowed=f"{least / 1e9:.0f} GB or more",
+            do="remove the limit with: ulimit -v unlimited",
+        )
 
 
 def missing_extra(error: BaseException) -> MissingExtraError | None:

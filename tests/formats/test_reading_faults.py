@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from manyhot import tables
 from manyhot.formats import read_images, read_labels, read_objects, read_predictions, read_votes
 
 TWICE = (
@@ -159,3 +160,40 @@ def test_types_of_fiftyone_that_are_lists(tmp_path, message):
     assert message(lambda: read_labels(path, format="fiftyone-samples")).startswith(
         f"The field with the labels is ambiguous.\n  where:   {path}\n"
     )
+
+
+def parquet(path, zeros):
+    pq.write_table(pa.table({"image_id": ["a"] * len(zeros), "label": zeros}), path)
+
+
+def own_table(path, zeros):
+    table = pa.table({"image_id": [f"{i}" for i in range(len(zeros))], "label": pa.array(zeros)})
+    tables.write(table, path, "images")
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "read", "megabytes"),
+    [
+        ("p.npz", lambda path, zeros: np.savez_compressed(path, scores=zeros), read_predictions, 4.0),
+        ("l.npz", lambda path, zeros: np.savez_compressed(path, labels=zeros), read_labels, 4.0),
+        ("i.parquet", parquet, read_images, 8.0),
+        ("own.parquet", own_table, lambda path: tables.read(path, "images"), 8.0),
+    ],
+)
+def test_files_that_unpack_to_more_than_the_memory(
+    tmp_path, monkeypatch, message, name, write, read, megabytes
+):
+    """A million zeros, of four bytes each; ids take as much at least."""
+    path = tmp_path / name
+    write(path, np.zeros(1_000_000, np.int32))
+    pages = {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": 1000 * megabytes - 1}
+    monkeypatch.setattr(os, "sysconf", pages.__getitem__)
+    allocated = pa.total_allocated_bytes()
+    lines = message(lambda: read(path)).splitlines()
+    assert pa.total_allocated_bytes() - allocated < 1e6
+    assert lines[:2] == [
+        "The file unpacks to more than the memory of this machine.",
+        f"  where:   {path}",
+    ]
+    assert lines[2].startswith(f"  got:     {path.stat().st_size / 1e6:.1f} MB, which unpack to ")
+    assert lines[3:] == ["  allowed: at most 0 GB", "  do:      check where the file is from, or divide it"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import trainings
+from manyhot.train.checkpoints import Logs
 
 SETTINGS = {
     **trainings.TINY,
@@ -57,3 +58,11 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path):
         for name in ("model.safetensors", "log.csv"):
             killed, calm = (tmp_path / f"{order}-{how}" / name for how in ("killed", "calm"))
             assert killed.read_bytes() == calm.read_bytes()
+
+
+def test_curves_of_a_run_that_starts_again(tmp_path):
+    """A run that resumes continues the curves in a file of its own; one without a checkpoint begins them."""
+    for step, files in ((0, 1), (0, 1), (5, 2), (7, 3), (0, 1)):
+        with Logs(tmp_path, "m", 1, step=step):
+            pass
+        assert len(list((tmp_path / "tensorboard").iterdir())) == files

@@ -11,7 +11,9 @@ import gc
 import os
 import re
 import sys
+import tempfile
 import threading
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -19,13 +21,17 @@ import typer
 from manyhot.cli import streams
 from manyhot.cli.application import application
 from manyhot.errors import ManyhotError, OutputError
-from manyhot.extras import missing_extra
+from manyhot.extras import check_addresses, missing_extra
+from manyhot.files import is_full, write_refused
 
 app = application()
 
 GARBAGE = 50_000
 """Number of new containers before Python looks for circles among them. At 700, its default, the modules that
 a command imports are looked through hundreds of times: 0.25 s of `evaluate imagenet-x`."""
+
+LEAST_ADDRESSES = 3_000_000_000
+"""Bytes of addresses that commands need: evaluating three images reserves 2.8 GB, and uses 0.3 GB."""
 
 
 def main() -> None:
@@ -51,6 +57,8 @@ def main() -> None:
     gc.set_threshold(GARBAGE)
     streams.end_in_order()
     try:
+        if {"--help", "-h", "--version"}.isdisjoint(sys.argv):
+            check_addresses(LEAST_ADDRESSES, "manyhot and its libraries")
         app(prog_name="manyhot")
     except ManyhotError as error:
         _leave(_complain(error))
@@ -74,7 +82,9 @@ def _complain(error: ManyhotError) -> int:
 
 
 def _panic(error: BaseException) -> ManyhotError | None:
-    """Return the error for a panic of a library in Rust, which none of its callers can handle."""
+    """Return the error for memory that is used up, or a panic in Rust, which no caller can handle."""
+    if isinstance(error, MemoryError):
+        return OutputError("The memory is used up.", got=str(error) or None, do="allow more memory")
     cancelled = "oneshot canceled" in str(error)  # how the renderer of figures reports a panic of its own
     if type(error).__name__ != "PanicException" and not cancelled:
         return None
@@ -112,6 +122,9 @@ def _refused(error: OSError) -> int:
         # Files raise errors of our own; this is standard output: full, or nobody reads on.
         sys.stderr.write(f"Error: Cannot write to standard output: {what}.\n")
         return 6
+    if is_full(error) or error.errno == errno.EFBIG:  # of a temporary file; others raise errors of our own
+        place = Path(os.fsdecode(error.filename or tempfile.gettempdir()))
+        return _complain(write_refused(place, error).renamed({"out": "--out"}))
     where = "" if error.filename is None else f"\n  where:   {error.filename}"
     sys.stderr.write(f"Error: A file or folder cannot be used: {what}.{where}\n")
     return 3

@@ -141,11 +141,11 @@ def report_folder(folder: Annotated[PathLike, Shown("FOLDER")], *, title: str = 
         return DrawnReport(written=(write_diagnosis(folder, title),))
     found = read_tables(folder)
     check_no_file(Path(folder) / "report")
-    clear_report(folder)
     page = write_page(folder, beside=True, title=title)
     figures = sorted((page.parent / "figures").glob("*.*"))
-    tables_written = write_paper_tables(found, page.parent / "tables")
-    return DrawnReport(written=(page, *figures, *tables_written))
+    written = (page, *figures, *write_paper_tables(found, page.parent / "tables"))
+    clear_report(folder, keep=written)
+    return DrawnReport(written=written)
 
 
 def forget_pictures(out: Path, name: str, columns: Sequence[str], folder: str) -> None:

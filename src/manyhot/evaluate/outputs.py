@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -69,14 +69,13 @@ def write_own_classes(lists: Iterable[ClassList | None], out: PathLike) -> list[
     return written
 
 
-def clear_report(out: PathLike) -> None:
-    """Remove the report of an earlier run, and the figures and tables saved next to it."""
+def clear_report(out: PathLike, keep: Collection[Path] = ()) -> None:
+    """Remove the report of an earlier run, and the figures and tables saved next to it, except `keep`."""
     report = Path(out) / "report"
-    (report / "index.html").unlink(missing_ok=True)
-    for folder in ("figures", "tables"):
-        for path in (report / folder).glob("*.*"):
-            if path.suffix in _SAVED:
-                path.unlink()
+    saved = (path for name in ("figures", "tables") for path in (report / name).glob("*.*"))
+    for path in (report / "index.html", *(path for path in saved if path.suffix in _SAVED)):
+        if path not in keep:
+            path.unlink(missing_ok=True)
 
 
 def clear_gallery(out: PathLike) -> None:

@@ -15,12 +15,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list, from_keys
-from manyhot.errors import InputError
+from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.reading import broken, incomplete, states_of_values, stored_states
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.image_ids import normal_ids
 from manyhot.tables.label_values import are_counts, columns_of_values, values_kind
+from manyhot.tables.unpacked import check_archive
 
 RANKS = ("classes", "indices", "topk", "top_k", "preds", "predictions")
 SCORES = {
@@ -256,7 +257,11 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
             # NumPy warns about headers that Python 2 wrote, but reads them.
             warnings.simplefilter("ignore", UserWarning)
             loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.lib.npyio.NpzFile) and loaded.zip is not None:
+                check_archive(path, loaded.zip)
             named = {"": loaded} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in loaded.files}
+    except ManyhotError:
+        raise
     except damages() as error:
         if isinstance(error, ValueError) and "pickle" in str(error).lower():
             raise InputError(

@@ -28,6 +28,7 @@ from manyhot.errors import InputError, ManyhotError
 from manyhot.tables import STATES, one_chunk
 from manyhot.tables.id_columns import check_columns_once
 from manyhot.tables.image_ids import normal_ids
+from manyhot.tables.unpacked import check_parquet
 
 _KINDS = {".parquet": "Parquet", ".npy": "NumPy", ".npz": "NumPy"}
 
@@ -104,6 +105,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """
     with reading(path):
         file = pq.ParquetFile(path)
+        check_parquet(path, file.metadata)
         check_columns_once(file.schema_arrow.names, path)
         table = file.read(columns=columns)
         table.validate(full=True)

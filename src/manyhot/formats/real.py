@@ -27,6 +27,7 @@ from manyhot.formats.reading import class_index, constant, head, incomplete, loa
 from manyhot.formats.writing import Saved, classes_of_table, lists_of, usable, with_state
 from manyhot.registry import register
 from manyhot.tables import ANSWERS, Golden, Labels, Votes, one_chunk
+from manyhot.tables.unpacked import check_archive
 
 N_IMAGES = 50_000
 
@@ -322,6 +323,7 @@ def read_real_votes(path: Path, *, classes: ClassList | None) -> Votes:
     classes = classes or class_list()
     try:
         with zipfile.ZipFile(path) as archive:
+            check_archive(path, archive)
             info, ids = (_array(archive, name) for name in ("info", "ids"))
             _check_shapes(path, info, ids)
             question, rater, answer = _answers(archive, path, len(ids), len(info))

@@ -18,7 +18,8 @@ from weakref import WeakKeyDictionary
 
 from markupsafe import Markup
 
-from manyhot.errors import MissingExtraError, OutputError
+from manyhot.errors import ManyhotError, MissingExtraError, OutputError
+from manyhot.extras import check_addresses
 from manyhot.files import cache_folder, write_text
 from manyhot.report import figure as theme
 from manyhot.report import svg as letters
@@ -195,15 +196,20 @@ def to_png(svg: str) -> bytes:
     return bytes(_converter().svg_to_png(svg, scale=min(round(PICTURE / max(_size(svg)[0], 1), 2), 3)))
 
 
+RENDERER_ADDRESSES = 75_000_000_000
+"""Bytes of addresses that drawing needs: V8 reserves 70 GB, and uses 0.1 GB."""
+
+
 def start_renderer() -> None:
     """Start the renderer in a thread of its own: its first drawing takes half a second longer than others."""
-    with contextlib.suppress(MissingExtraError):
+    with contextlib.suppress(ManyhotError):
         convert = _converter().vegalite_to_svg
         point = json.dumps({"data": {"values": [{}]}, "mark": "point"})
         threading.Thread(target=convert, args=(point,), kwargs={"allowed_base_urls": []}, daemon=True).start()
 
 
 def _converter() -> Any:
+    check_addresses(RENDERER_ADDRESSES, "the renderer of figures")
     try:
         import vl_convert
     except ImportError as error:

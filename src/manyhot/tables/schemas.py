@@ -17,6 +17,7 @@ from manyhot._version import __version__
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
 from manyhot.tables.definitions import AUDITED, OPEN_ENDED, TABLES, Column, rename_columns
+from manyhot.tables.unpacked import check_parquet
 
 SCHEMA_VERSION = 1
 
@@ -142,6 +143,7 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
         raise InputError("This is a folder, not a file.", where=path)
     try:
         # Without partitioning: a folder named a=1 is not a column.
+        check_parquet(Path(path), pq.read_metadata(path))
         table = pq.read_table(path, partitioning=None)
         about = metadata(table)
     except FileNotFoundError as error:

@@ -238,7 +238,10 @@ class Logs:
 def _board(out: Path, step: int) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(out / "tensorboard"), purge_step=step)
+    folder = out / "tensorboard"
+    for left in folder.glob("events.out.tfevents.*") if step == 0 else ():
+        left.unlink()  # of a run that was killed before its first checkpoint
+    return SummaryWriter(str(folder), purge_step=step)
 
 
 def write_skipped_images(out: Path, ids: Sequence[str], skipped: Mapping[int, str], rank: int = 0) -> None:

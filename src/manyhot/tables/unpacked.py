@@ -1,0 +1,54 @@
+"""How much memory a file needs according to its header, which is checked before any memory is taken."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from manyhot.errors import InputError
+
+_BYTES = {"BOOLEAN": 0, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 8, "BYTE_ARRAY": 4}
+"""Bytes of a value in memory by its physical type; of a text at least, of which only the place is counted."""
+
+
+def check_parquet(path: Path, metadata: pq.FileMetaData) -> None:
+    """Raise an error if the values of a Parquet file need more memory than there is.
+
+    Equal values and nulls take next to nothing in the file: a billion of them fit into a kilobyte. Repeated
+    texts may take more memory than is counted here.
+
+    Raises
+    ------
+    InputError
+    """
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    columns = (group.column(i) for group in groups for i in range(group.num_columns))
+    needed = sum(
+        max(c.total_uncompressed_size, c.num_values * _BYTES.get(c.physical_type, 0)) for c in columns
+    )
+    _check(path, needed)
+
+
+def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
+    """Raise an error if the arrays of an ``.npz`` file need more memory than there is.
+
+    Raises
+    ------
+    InputError
+    """
+    _check(path, sum(member.file_size for member in archive.infolist()))
+
+
+def _check(path: Path, needed: int) -> None:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
+    if needed > memory:
+        raise InputError(
+            "The file unpacks to more than the memory of this machine.",
+            where=path,
+            got=f"{path.stat().st_size / 1e6:.1f} MB, which unpack to {needed / 1e9:,.0f} GB",
+            allowed=f"at most {memory / 1e9:,.0f} GB",
+            do="check where the file is from, or divide it",
+        )

@@ -206,6 +206,8 @@ def test_no_finding_is_said_in_words():
     of_models = f"There are no groups on which a model is worse, and {nothing}"
     assert next(groups_result.groups_answer([], {"models": "1"})) == of_models
     assert next(groups_result.groups_answer([], {})) == f"There are {nothing}"
+    counted = next(groups_result.groups_answer([], {"images": "1200"}))
+    assert counted == f"Among 1,200 images, there are {nothing}"
 
 
 def test_what_nearly_all_images_of_a_class_have_cannot_be_tested():

@@ -235,7 +235,7 @@ def _parts(rows: Sequence[Row]) -> Iterator[tuple[list[Row], str]]:
 
 def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str]:
     """Yield what was found in one sentence, what cannot be tested, and how it was corrected."""
-    n_models, least = (int(about.get(name, "0")) for name in ("models", "min_images"))
+    n_models, least, n_images = (int(about.get(name, "0")) for name in ("models", "min_images", "images"))
     worse = sum(row["model"] is not None for row in rows)
     n = len(rows) - worse
     judged = (
@@ -243,7 +243,8 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
     )
     of_labels = f"{n or 'no'} {'property' if n == 1 else 'properties'} of images associated with labels"
     counts = ", and ".join(filter(None, (judged, of_labels)))
-    yield f"{rows[0]['sentence']} In all: {counts}." if rows else f"There are {counts}."
+    found = f"Among {n_images:,} images, there are {counts}." if n_images else f"There are {counts}."
+    yield f"{rows[0]['sentence']} {found}" if rows else found
     bound = [r for r in rows if r["model"] is None and r["n"] - r["events"] < least]
     if n_models and bound:
         names = listed(list(dict.fromkeys(f"{r['name']} ({r['class_name']})" for r in bound)), 3)
@@ -263,7 +264,7 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
     tables=("groups", "group_examples"),
     next=NextStep(
         "judge models on each group, as slices.",
-        "manyhot evaluate LABELS --predictions FOLDER --images groups/images.parquet --slice groups",
+        "manyhot evaluate DATASET --predictions FOLDER --images groups/images.parquet --slice groups",
     ),
 )
 def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
@@ -271,8 +272,10 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     if "groups" not in named:
         return None
     rows, about = rows_of(named, "groups"), tables.metadata(named["groups"])
+    first, *rest = groups_answer(rows, about)
     lead = (
-        " ".join(groups_answer(rows, about)),
+        first,
+        " ".join(rest),
         "Errors in a group are compared with those on other images of the same classes, and properties of a "
         "label with those of all other images. A p-value is the share of random permutations in which any "
         "group of the whole search differs as much. Marks and pasted objects are searched on one half of the "

@@ -211,7 +211,14 @@ def test_no_finding_is_said_in_words():
 
 
 def test_what_nearly_all_images_of_a_class_have_cannot_be_tested():
-    row = {"model": None, "name": "tag", "class_name": "dog", "n": 101, "sentence": "91 of 101 …"}
+    row = {
+        "model": None,
+        "name": "tag",
+        "class_name": "dog",
+        "n": 101,
+        "sentence": "91 of 101 …",
+        "outcome": "label",
+    }
     about = {"models": "1", "min_images": "25"}
     _, bound, _ = groups_result.groups_answer([row | {"events": 91}], about)
     assert bound == (
@@ -298,3 +305,21 @@ def test_original_labels_are_the_only_classes_of_their_images(photographs, leani
         classes = ("yes" if shown else "no" for shown in (leaning[at] == 1, framed[at]))
         (dog, frame) = classes
         assert state[-2:] == [dog, frame]
+
+
+def found(outcome, class_name, **more):
+    """Return a finding about a frame."""
+    about = {"outcome": outcome, "class_name": class_name, "kind": "frame", "name": "green frame"}
+    return about | {"model": "net", "n": 50, "events": 40, "sentence": f"{class_name} {outcome}."} | more
+
+
+def test_the_answer_is_what_images_are_called_and_not_which_are_missed():
+    """Framed cats that are called dog are missed; the frame is a shortcut of dogs, and not of cats."""
+    rows = [found("missed", "cat"), found("called", "bird", name="tag"), found("called", "dog")]
+    assert next(groups_result.groups_answer(rows, {})).startswith("dog called. ")
+    step = groups_result._to_mitigate([rows[0], rows[2]], "groups")
+    assert step.command.endswith("--pair 'dog:green frame'")
+    assert next(groups_result.groups_answer(rows[:2], {})).startswith("cat missed. ")
+    assert groups_result._to_mitigate(rows[:1], "groups") is None
+    assert groups_result._to_mitigate([found("label", "dog")], "groups") == step
+    assert groups_result._to_mitigate([found("label", "dog", name="no green frame")], "groups") is None

@@ -244,7 +244,7 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
     of_labels = f"{n or 'no'} {'property' if n == 1 else 'properties'} of images associated with labels"
     counts = ", and ".join(filter(None, (judged, of_labels)))
     found = f"Among {n_images:,} images, there are {counts}." if n_images else f"There are {counts}."
-    yield f"{rows[0]['sentence']} {found}" if rows else found
+    yield f"{_clearest(rows)['sentence']} {found}" if rows else found
     bound = [r for r in rows if r["model"] is None and r["n"] - r["events"] < least]
     if n_models and bound:
         names = listed(list(dict.fromkeys(f"{r['name']} ({r['class_name']})" for r in bound)), 3)
@@ -256,6 +256,13 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
         "Corrected for the search: if nothing were related, each list would be empty in "
         f"{1 - FAMILY_WISE:.0%} of searches (Westfall and Young)."
     )
+
+
+def _clearest(rows: Sequence[Row]) -> Row:
+    """Return the first finding; if images are missed in it, what other images of its group are called."""
+    first = rows[0]
+    called = (r for r in rows if r["outcome"] == "called" and r["name"] == first["name"])
+    return next(called, first) if first["outcome"] == "missed" else first
 
 
 @register(
@@ -301,8 +308,9 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
 
 def _to_mitigate(rows: Sequence[Row], folder: str) -> NextStep | None:
     """Return how to fit a head without the first frame, tag or band that is associated with a class."""
-    of_class = (r for r in rows if r["kind"] in ("frame", "mark") and r["class_name"] is not None)
-    first = next((row for row in of_class if not row["name"].startswith("no ")), None)
+    marks = (r for r in rows if r["kind"] in ("frame", "mark") and not r["name"].startswith("no "))
+    # Images of other classes that are missed because of a mark are no reason to remove it from these classes.
+    first = next((r for r in marks if r["outcome"] in ("called", "label")), None)
     if first is None:
         return None
     pair = shlex.quote(f"{first['class_name']}:{first['name']}")

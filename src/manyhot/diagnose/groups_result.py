@@ -244,7 +244,9 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
     of_labels = f"{n or 'no'} {'property' if n == 1 else 'properties'} of images associated with labels"
     counts = ", and ".join(filter(None, (judged, of_labels)))
     found = f"Among {n_images:,} images, there are {counts}." if n_images else f"There are {counts}."
-    yield f"{_clearest(rows)['sentence']} {found}" if rows else found
+    clearest = _clearest(rows)["sentence"] if rows else ""
+    # What is asked is about models, where there are any.
+    yield " ".join(filter(None, (clearest, found) if worse or not n_models else (found, clearest)))
     bound = [r for r in rows if r["model"] is None and r["n"] - r["events"] < least]
     if n_models and bound:
         names = listed(list(dict.fromkeys(f"{r['name']} ({r['class_name']})" for r in bound)), 3)

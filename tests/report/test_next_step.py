@@ -36,6 +36,16 @@ IMAGES = "manyhot mitigate IMAGES --objects FILE --model NAME --pair CLASS:COMPA
             "manyhot diagnose shortcuts photos --objects boxes.csv --model=head:a.safetensors --out s",
             "manyhot mitigate photos --objects boxes.csv --model head:a.safetensors --pair CLASS:COMPANION",
         ),
+        (
+            IMAGES,
+            "manyhot mitigate p --objects o.csv --labels l.csv --model m --pair 'dog:tag 1' --split s.csv",
+            "manyhot mitigate p --objects o.csv --model m --pair 'dog:tag 1' --labels l.csv --split s.csv",
+        ),
+        (
+            "manyhot predict IMAGES --model head:FILE",
+            "manyhot mitigate photos --objects o.csv --labels l.csv --model m --pair dog:tag",
+            "manyhot predict photos --model head:FILE",
+        ),
         # What the call does not tell stays a placeholder.
         (TABLES, "", TABLES),
         (TABLES, "manyhot …", TABLES),

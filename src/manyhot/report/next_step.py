@@ -12,6 +12,10 @@ SHARED = ("classes", "images", "match", "models", "predictions", "rows", "scores
 """Options that say which data are read and how, which the next command needs as well."""
 
 
+TO_FIT = ("classes", "labels", "masks", "split")
+"""The same for a head that is fitted to images."""
+
+
 OF_IMAGES = (
     "diagnose corruptions",
     "diagnose duplicates",
@@ -41,15 +45,17 @@ class NextStep(NamedTuple):
         place = re.search(r"^[a-z ]+ (IMAGES)\b" if of_images else r"^[a-z ]+ (DATASET)\b", self.command)
         if place is None or len(first) != 1:
             return self
+        is_fitted = self.command.startswith("manyhot mitigate")
+        shared: tuple[str, ...] = TO_FIT if is_fitted else () if of_images else SHARED
         command = self.command[: place.start(1)] + shlex.quote(first[0]) + self.command[place.end(1) :]
         for name in dict.fromkeys(name for name, _ in options if name):
             own = "".join(
                 f" --{name} {shlex.quote(v) if v else ''}".rstrip() for n, v in options if n == name
             )
-            found = re.search(rf" --{name} [A-Z]+\b", command)
+            found = re.search(rf" --{name} [A-Z]+(:[A-Z]+)?(?!\S)", command)
             if found:
                 command = command[: found.start()] + own + command[found.end() :]
-            elif name in SHARED and not of_images and f" --{name} " not in command:
+            elif name in shared and f" --{name} " not in command:
                 command += own
         if not of_images:  # a benchmark or a campaign has its own predictions
             command = command.replace(" --predictions FOLDER", "")

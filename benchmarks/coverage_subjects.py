@@ -63,6 +63,7 @@ def subject(*columns, sizes=SIZES, unit="images"):
 
 NOT_SIMULATED = {
     "benchmarks.lo": "Wilson's interval of a share of images, as the shares in metrics",
+    "calibration_bins.lo": "as reliability.lo, on held-out images",
     "protocol_sets.several_lo": "Wilson's interval of a share of images, as the shares in metrics",
     "difficulty_groups.lo": "Wilson's interval of a share of images, as the shares in metrics",
     "groups.lo": "Wilson's interval of a share of images, as the shares in metrics",

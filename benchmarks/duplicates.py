@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import resource
 import sys
 import tarfile
 import tempfile
@@ -239,6 +240,7 @@ def scale(sizes=(12_500, 25_000, 50_000, 100_000), numbers: int = 1_280) -> None
     slope, half = np.polyfit(np.log(sizes), np.log(times), 1)[0], times[-1] / 2
     verdict = "met" if half <= 600 else "MISSED"
     print(f"CPU time grows as n^{slope:.2f}; {half:.0f} s on two free cores, bar 600 s: {verdict}")
+    print(f"memory at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")
 
 
 def probe(embedded: str, folder: Path) -> None:

@@ -160,6 +160,10 @@ ROWS = {
         "`manyhot diagnose calibration`",
     ),
     "prediction_sets": ("a model and what its prediction sets must cover", "`manyhot diagnose calibration`"),
+    "calibration_bins": (
+        "a bin of confidence of a model, original or recalibrated",
+        "`manyhot diagnose calibration`",
+    ),
     "groups": (
         "a group of images in which something is more frequent, the clearest first",
         "`manyhot diagnose groups`",

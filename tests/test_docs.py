@@ -284,6 +284,16 @@ def test_every_page_is_in_the_contents():
     assert len(PATHS) == len(PAGES), "docs: two pages have the same file name"
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
+def test_no_sentence_is_lost_as_a_comment(path):
+    """MyST reads a line that begins with a percent sign as a comment."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    lost = [
+        f"{i}: {b}" for i, (a, b) in enumerate(itertools.pairwise(lines), 2) if a.strip() and b[:1] == "%"
+    ]
+    assert not lost, "wrap the line elsewhere"
+
+
 @pytest.mark.parametrize("path", [p for p in PAGES if p.stem != "changelog"], ids=lambda p: p.stem)
 def test_every_page_has_one_title(path):
     text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)

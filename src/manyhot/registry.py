@@ -94,6 +94,8 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.diagnose.companions",
         "manyhot.diagnose.robustness_chapter",
         "manyhot.diagnose.calibration_chapter",
+        "manyhot.diagnose.errors_chapter",
+        "manyhot.diagnose.label_issues_chapter",
     ),
 }
 BUILT_IN["command"] = tuple(

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score
 
+from manyhot.core import companion_effects
 from manyhot.core.companion_effects import (
     BOTH,
     COMPANION_ONLY,
@@ -231,3 +232,14 @@ def test_moved_beyond_the_edge():
 def test_rank_puts_sure_ones_first():
     lo, value = np.array([0.1, np.nan, 0.3, 0.1]), np.array([0.9, 0.9, 0.4, 1.0])
     assert rank(lo, value).tolist() == [2, 3, 0, 1]
+
+
+@pytest.mark.parametrize("side", [1, 9, 40, 128, 150])
+def test_taken_pixels_are_counted_as_by_a_plain_loop(side):
+    rng = np.random.default_rng(side)
+    taken = rng.random((side, side + 3)) < 0.6
+    shape = rng.random((max(side // 3, 1), side // 2 + 1)) < 0.8
+    covered = companion_effects._covered(taken, shape)
+    high, wide = shape.shape
+    places = np.lib.stride_tricks.sliding_window_view(taken, (high, wide))
+    assert (covered == (places & shape).sum(axis=(2, 3))).all()

@@ -52,7 +52,7 @@ def written(*given, out, **options):
 def test_tables_are_written_twice():
     found = diagnose_calibration("labels.parquet", "net.parquet", resamples=20, seed=2)
     written = found.write("out", run=Run("manyhot …"))
-    names = ("calibration", "prediction_sets")
+    names = ("calibration", "prediction_sets", "calibration_bins")
     tables_written = [Path("out") / f"{name}.{kind}" for name in names for kind in ("parquet", "csv")]
     assert written == [*tables_written, Path("out/report/index.html")]
     for name, path in zip(names, tables_written[::2], strict=True):
@@ -155,7 +155,7 @@ def test_the_command_prints_a_table_that_fits():
         if r["cover"] == "one"
     ]
     assert held.split()[6:8] == ["90.0%", f"{of['coverage']:.1%}"]
-    assert lines[-2:] == ["wrote calibration/prediction_sets.csv", "wrote calibration/report/index.html"]
+    assert lines[-2:] == ["wrote calibration/calibration_bins.csv", "wrote calibration/report/index.html"]
 
 
 def test_options_and_json():
@@ -206,10 +206,11 @@ def test_the_page_opens_with_the_errors_of_the_tables(tmp_path):
     table = pa.Table.from_pylist(rows, schema("calibration"))
     page = Calibration(table, schema("prediction_sets").empty_table()).write(tmp_path)[-1].read_text()
     text = " ".join(page.split())
-    first = text.index("<p>", text.index("<main"))
+    first = text.index("<p ", text.index("<main"))
     assert text[first:].startswith(
-        "<p>The confidence of net is wrong by 0.123 on average (ECE; right if the top class is in the label "
-        "set), on 400 held-out images of pets; 0.021 after isotonic (sets), the best of 2.</p>"
+        '<p class="answer">The confidence of net is wrong by 0.123 on average (ECE; right if the top '
+        "class is in the label set), on 400 held-out images of pets; 0.021 after isotonic (sets), the best "
+        "of 2.</p>"
     )
     assert first < text.index('class="next"') < text.index("<table")
     assert "nan" not in text[first : text.index("</main>")].lower()

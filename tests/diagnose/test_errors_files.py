@@ -478,6 +478,7 @@ def test_the_command_prints_shares_with_their_n(own):
         "wrote errors/findings.parquet",
         "wrote errors/findings.csv",
         "wrote errors/findings-counts.csv",
+        "wrote errors/report/index.html",
     ]
     former = run_command("labels.parquet", "--predictions", "net.parquet", "--above", "0.7")
     assert former.stderr.splitlines()[0] == "Note: --above is called --min-confidence now."
@@ -504,6 +505,7 @@ def test_as_json(own):
         "errors/findings.parquet",
         "errors/findings.csv",
         "errors/findings-counts.csv",
+        "errors/report/index.html",
     ]
     assert set(told["skipped_rules"]) == {
         "collapsed-pair",

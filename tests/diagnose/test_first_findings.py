@@ -64,7 +64,10 @@ def test_a_gallery_shows_exactly_the_first(own, command):
     options = ["--no-confirmed-labels", "--min-missing", "1"] if command == "labels" else []
     lines = run(command, "--images", "images.csv", "--out", "diag", *options)
     first_of(lines, own)
-    assert ["wrote", "diag/gallery/index.html"] in lines
+    assert "diag/gallery/index.html" in [line[-1] for line in lines if line]
+    page = Path("diag/report/index.html").read_text(encoding="utf-8")
+    assert page.count('href="../gallery/index.html#image=') >= 10
+    assert '<p><a href="../gallery/index.html">See the ' in page
     assert set(read_gallery_link(Path("diag")).ids) == set(own[::-1][:10])
     table = pl.read_csv("diag/findings.csv")
     assert table.height == N

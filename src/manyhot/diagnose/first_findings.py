@@ -1,20 +1,27 @@
-"""The first findings of a diagnosis: on the terminal, and as a gallery of exactly their images."""
+"""The first findings of a diagnosis: on the terminal, on the page, and as a gallery of just their images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
+import polars as pl
 import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList
 from manyhot.console import table_lines
 from manyhot.data.data_sets import Source
+from manyhot.diagnose.page import DiagnosisResult, draw_beside
 from manyhot.errors import ManyhotError
 from manyhot.evaluate.gallery import photographed, write_gallery_of
 from manyhot.evaluate.write import error_in_a_line
-from manyhot.run import Run
+from manyhot.formats.writing import PathLike
+from manyhot.report.gallery_files import read_gallery_link
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
 from manyhot.tables import Row
 
 FIRST_FINDINGS = 10
@@ -29,6 +36,58 @@ NAME_COLUMNS = {"label": "label_name", "class_a": "name_a", "class_b": "name_b"}
 """Columns with class ids, and the columns with their names."""
 
 
+@dataclass(frozen=True, eq=False)
+class Findings(DiagnosisResult):
+    """Findings on images or classes: their table, their page, and a gallery of the first.
+
+    Attributes
+    ----------
+    table : pyarrow.Table
+        The table ``findings``.
+    sources : tuple of Source
+        The data sets, whose photographs the gallery shows.
+    hints : list of str
+        What `write` could not do, and how to get it.
+    """
+
+    NAMES = ("findings",)
+    SCORE: ClassVar[str]
+
+    table: pa.Table
+    sources: tuple[Source, ...] = field(default=(), repr=False, kw_only=True)
+    hints: list[str] = field(default_factory=list, repr=False, kw_only=True)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The table by its name."""
+        return {"findings": self.table}
+
+    @property
+    def first(self) -> list[Row]:
+        """The first ten findings on images, the highest score or confidence first."""
+        return first_findings(self.table, self.SCORE)
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the findings as a polars.DataFrame."""
+        return pl.DataFrame(self.table)
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the findings and, if `out` is a folder, their page and, of photographs, a gallery."""
+        written = [*Result.write(self, out, run=run), *self.write_beside(out)]
+        if self.is_file(out):
+            return written
+        gallery, hint = write_first_gallery(self.sources, self.first, self.table, Path(out) / "gallery", run)
+        self.hints[:] = [hint] if hint else []
+        return [*written, *gallery, *draw_beside(out)]
+
+    def write_beside(self, out: PathLike) -> list[Path]:
+        """Write what belongs beside the findings, and return the files: nothing."""
+        return []
+
+
 def with_names(findings: pa.Table, classes: ClassList | None) -> pa.Table:
     """Return the findings with the names of their classes; null where no class list is known."""
     names = pa.array(classes.names if classes else (), pa.string())
@@ -39,11 +98,11 @@ def with_names(findings: pa.Table, classes: ClassList | None) -> pa.Table:
     return findings
 
 
-def first_findings(findings: pa.Table, score: str) -> list[Row]:
+def first_findings(findings: pa.Table, score: str, most: int = FIRST_FINDINGS) -> list[Row]:
     """Return the first findings on images, the highest score first; findings without one keep their order."""
     on_images = findings.filter(pc.is_valid(findings["image_id"]))
     order = pc.sort_indices(on_images, sort_keys=[(score, "descending")])
-    rows: list[Row] = on_images.take(order[:FIRST_FINDINGS]).to_pylist()
+    rows: list[Row] = on_images.take(order[:most]).to_pylist()
     return rows
 
 
@@ -86,6 +145,17 @@ def name_of_class(row: Row, column: str) -> str:
     """Return the name of a class, or its id if it has none."""
     class_id = row[column]
     return row[NAME_COLUMNS[column]] or ("–" if class_id is None else str(class_id))
+
+
+def image_links(folder: Path) -> Callable[[Row], str] | None:
+    """Return what gives a finding's image its address in the gallery of a folder; None without a gallery.
+
+    Addresses are those for a page in ``report/``, and empty if the gallery does not show the image.
+    """
+    gallery = read_gallery_link(folder)
+    if gallery is None:
+        return None
+    return lambda row: f"../{gallery.to(image=row['image_id'])}" if row["image_id"] in gallery.ids else ""
 
 
 NO_PLACES = (

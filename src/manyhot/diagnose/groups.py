@@ -165,7 +165,7 @@ def diagnose_groups(
         sources,
         tuple(dict.fromkeys(notes)),
         inputs,
-        {**vars(settings), "models": n_models},
+        {**vars(settings), "models": n_models, "images": sum(map(len, measured))},
         marks,
     )
 

@@ -239,7 +239,7 @@ def _parts(rows: Sequence[Row]) -> Iterator[tuple[list[Row], str]]:
 
 def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str]:
     """Yield what was found in one sentence, what cannot be tested, and how it was corrected."""
-    n_models, least = (int(about.get(name, "0")) for name in ("models", "min_images"))
+    n_models, least, n_images = (int(about.get(name, "0")) for name in ("models", "min_images", "images"))
     worse = sum(row["model"] is not None for row in rows)
     n = len(rows) - worse
     judged = (
@@ -247,7 +247,10 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
     )
     of_labels = f"{n or 'no'} {'property' if n == 1 else 'properties'} of images associated with labels"
     counts = ", and ".join(filter(None, (judged, of_labels)))
-    yield f"{rows[0]['sentence']} In all: {counts}." if rows else f"There are {counts}."
+    found = f"Among {n_images:,} images, there are {counts}." if n_images else f"There are {counts}."
+    clearest = _clearest(rows)["sentence"] if rows else ""
+    # What is asked is about models, where there are any.
+    yield " ".join(filter(None, (clearest, found) if worse or not n_models else (found, clearest)))
     bound = [r for r in rows if r["model"] is None and r["n"] - r["events"] < least]
     if n_models and bound:
         names = listed(list(dict.fromkeys(f"{r['name']} ({r['class_name']})" for r in bound)), 3)
@@ -261,13 +264,20 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
     )
 
 
+def _clearest(rows: Sequence[Row]) -> Row:
+    """Return the first finding; if images are missed in it, what other images of its group are called."""
+    first = rows[0]
+    called = (r for r in rows if r["outcome"] == "called" and r["name"] == first["name"])
+    return next(called, first) if first["outcome"] == "missed" else first
+
+
 @register(
     "chapter",
     "groups",
     tables=("groups", "group_examples"),
     next=NextStep(
         "judge models on each group, as slices.",
-        "manyhot evaluate LABELS --predictions FOLDER --images groups/images.parquet --slice groups",
+        "manyhot evaluate DATASET --predictions FOLDER --images groups/images.parquet --slice groups",
     ),
 )
 def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
@@ -275,8 +285,10 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     if "groups" not in named:
         return None
     rows, about = rows_of(named, "groups"), tables.metadata(named["groups"])
+    first, *rest = groups_answer(rows, about)
     lead = (
-        " ".join(groups_answer(rows, about)),
+        first,
+        " ".join(rest),
         "Errors in a group are compared with those on other images of the same classes, and properties of a "
         "label with those of all other images. A p-value is the share of random permutations in which any "
         "group of the whole search differs at least as much. Marks and pasted objects are searched on one "
@@ -302,8 +314,9 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
 
 def _to_mitigate(rows: Sequence[Row], folder: str) -> NextStep | None:
     """Return how to fit a head without the first frame, tag or band that is associated with a class."""
-    of_class = (r for r in rows if r["kind"] in ("frame", "mark") and r["class_name"] is not None)
-    first = next((row for row in of_class if not row["name"].startswith("no ")), None)
+    marks = (r for r in rows if r["kind"] in ("frame", "mark") and not r["name"].startswith("no "))
+    # Images of other classes that are missed because of a mark are no reason to remove it from these classes.
+    first = next((r for r in marks if r["outcome"] in ("called", "label")), None)
     if first is None:
         return None
     pair = shlex.quote(f"{first['class_name']}:{first['name']}")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
@@ -21,17 +19,13 @@ from manyhot.core.sets import NO_LABEL
 from manyhot.data.data_sets import Source
 from manyhot.diagnose.first_findings import (
     FIRST_FINDINGS,
+    Findings,
     finding_lines,
-    first_findings,
     name_of_class,
     with_names,
-    write_first_gallery,
 )
 from manyhot.errors import InputError
-from manyhot.formats.writing import PathLike
-from manyhot.result import Result
-from manyhot.run import QUIET, Run
-from manyhot.tables import Images, Row
+from manyhot.tables import Images
 
 ISSUES = {
     "doubtful-label": "a label may be wrong",
@@ -66,7 +60,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True, eq=False)
-class LabelIssues(Result):
+class LabelIssues(Findings):
     """Doubtful labels, missing labels and classes to merge.
 
     Attributes
@@ -76,34 +70,21 @@ class LabelIssues(Result):
     models : tuple of str
     n, n_skipped : int
         Number of images with an original label and evidence about it, and number of other images.
-    sources : tuple of Source
-        The data sets, whose photographs the gallery shows.
-    hints : list of str
-        What `write` could not do, and how to get it.
+    sources, hints
+        As in `Findings`.
     notes, metadata, inputs
         As in `Result`.
     """
 
-    NAMES = ("findings",)
+    SCORE = "score"
 
-    table: pa.Table
     models: tuple[str, ...]
     n: int
     n_skipped: int
-    sources: tuple[Source, ...] = field(default=(), repr=False)
-    hints: list[str] = field(default_factory=list, repr=False)
-
-    def __len__(self) -> int:
-        return int(self.table.num_rows)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{self.count(kind):,} {kind}" for kind in ISSUES)
         return f"LabelIssues({counts}; {self.n:,} images)"
-
-    @property
-    def tables(self) -> dict[str, pa.Table]:
-        """The table by its name."""
-        return {"findings": self.table}
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -132,10 +113,6 @@ class LabelIssues(Result):
             raise InputError("There is no such kind of issue.", got=kind, allowed=", ".join(ISSUES))
         return self.table.filter(pc.equal(self.table["kind"], kind))
 
-    def to_polars(self) -> pl.DataFrame:
-        """Return the findings as a polars.DataFrame."""
-        return pl.DataFrame(self.table)
-
     def lines(self) -> Iterator[str]:
         """Yield the number of issues of each kind, the first issues, and the classes to merge."""
         yield f"{self.n:,} labelled images, {len(self.models):,} model{'' if len(self.models) == 1 else 's'}"
@@ -151,11 +128,6 @@ class LabelIssues(Result):
             yield from table_lines(("classes that may be one", "", "score"), cells)
         yield ""
 
-    @property
-    def first(self) -> list[Row]:
-        """The first ten issues of images, those of the highest score first."""
-        return first_findings(self.table, "score")
-
     def to_json(self) -> dict[str, Any]:
         """Return the count of each kind, as manyhot diagnose labels --json; the findings are in the table."""
         return {
@@ -167,30 +139,22 @@ class LabelIssues(Result):
             "notes": self.notes,
         }
 
-    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the issues and, if `out` is a folder and there are photographs, a gallery of the first."""
-        written = super().write(out, run=run)
-        if self.is_file(out):
-            return written
-        gallery, hint = write_first_gallery(self.sources, self.first, self.table, Path(out) / "gallery", run)
-        self.hints[:] = [hint] if hint else []
-        return [*written, *gallery]
-
     @classmethod
     def concat(cls, parts: Sequence[LabelIssues], inputs: Mapping[str, str]) -> LabelIssues:
         """Join the issues of several data sets."""
         several = len(parts) > 1
+        n, n_skipped = sum(p.n for p in parts), sum(p.n_skipped for p in parts)
         names = [p.table["dataset"][0].as_py() if several and len(p) else "" for p in parts]
         named = zip(names, parts, strict=True)
         models = tuple(dict.fromkeys(m for p in parts for m in p.models))
         return cls(
             pa.concat_tables([p.table for p in parts]),
             models,
-            sum(p.n for p in parts),
-            sum(p.n_skipped for p in parts),
+            n,
+            n_skipped,
             sources=tuple(source for p in parts for source in p.sources),
             notes=tuple(f"{name}: {note}" if name else note for name, p in named for note in p.notes),
-            metadata={"models": "\n".join(models)},
+            metadata={"models": "\n".join(models), "n": str(n), "n_skipped": str(n_skipped)},
             inputs=inputs,
         )
 

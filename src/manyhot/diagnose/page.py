@@ -21,7 +21,7 @@ from manyhot.evaluate.write import write_page, write_paper_tables
 from manyhot.files import write_text
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
-from manyhot.registry import get, names
+from manyhot.registry import Entry, get, names
 from manyhot.report.chapter import Chapter, Diagnosis, read_diagnosis
 from manyhot.report.export import check_no_file
 from manyhot.report.page import asset, environment, policy
@@ -188,11 +188,26 @@ def write_diagnosis(out: PathLike, title: str = "") -> Path:
     return write_diagnosis_page(Path(out), title)
 
 
+def draw_beside(out: PathLike) -> list[Path]:
+    """Draw the page of a diagnosis beside its tables, unless the report there is that of evaluate."""
+    return [] if (Path(out) / "results.parquet").exists() else [write_diagnosis(out)]
+
+
 def build_chapters(named: Mapping[str, pa.Table], folder: Path, draw: bool) -> tuple[Chapter, ...]:
     """Return the chapters for which there are tables, with figures if `draw` is set."""
-    entries = [get("chapter", name) for name in names("chapter")]
-    made = ((entry(named, folder, draw), entry.about.get("next")) for entry in entries)
-    return tuple(replace(chapter, next=chapter.next or step) for chapter, step in made if chapter is not None)
+    found = []
+    for entry in (get("chapter", name) for name in names("chapter")):
+        chapter = entry(named, folder, draw)
+        if chapter is not None:
+            step, call = chapter.next or entry.about.get("next"), _call(named, entry)
+            found.append(replace(chapter, next=step and step.after(call)))
+    return tuple(found)
+
+
+def _call(named: Mapping[str, pa.Table], entry: Entry) -> str:
+    """Return the command that wrote the tables of a chapter; empty if it is unknown."""
+    own = (named[name] for name in entry.about.get("tables", (entry.name,)) if name in named)
+    return next((tables.metadata(table).get("call", "") for table in own), "")
 
 
 class DiagnosisResult(Result):
@@ -201,7 +216,7 @@ class DiagnosisResult(Result):
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the tables, and draw the page of the folder again; see `Result.write`."""
         written = super().write(out, run=run)
-        return written if self.is_file(out) else [*written, write_diagnosis(out)]
+        return written if self.is_file(out) else [*written, *draw_beside(out)]
 
 
 @dataclass

@@ -220,8 +220,9 @@ def protocols_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
         _listing("ranks", "How models are ranked", _RANKS, _rank_cells(rows), 3),
         _listing("variance", "What accuracy varies with, in points", _VARIANCE, _variance_cells(rows), 1),
     )
+    answers = protocol_sentences(rows)
     lead = (
-        *map(" ".join, protocol_sentences(rows)),
+        *(text for first, *rest in answers for text in (first, " ".join(rest)) if text),
         "The label sets are about the same images, so all differences are due to how they were made: who "
         "was asked, about which classes, and how answers were combined. Images that a protocol left out are "
         "left out here, too. They are rarely a random sample.",

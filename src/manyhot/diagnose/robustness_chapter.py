@@ -76,7 +76,7 @@ def _answers(rows: Sequence[Row]) -> list[str]:
             row = known[0]
             share = with_ends(row["share"], row["share_lo"], row["share_hi"])
             text += f", and {_lost(row)}: {share} of the loss of {_label('top1')} is due to missing labels"
-        answers.append(f"{text}.")
+        answers.append(f"{text} ({first['n']:,} images).")
     return answers[:MOST_ANSWERS]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,10 @@ import pyarrow as pa
 from manyhot.console import table_lines
 from manyhot.core.error_kinds import shares
 from manyhot.core.share_intervals import proportion_interval
-from manyhot.data.data_sets import Source
-from manyhot.diagnose.first_findings import finding_lines, first_findings, write_first_gallery
+from manyhot.diagnose.first_findings import Findings, finding_lines
 from manyhot.errors import InputError
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart
-from manyhot.result import Result
-from manyhot.run import QUIET, Run
-from manyhot.tables import Row
 
 
 @dataclass(frozen=True)
@@ -64,9 +60,15 @@ class ModelErrors:
         """The share of each kind; NaN if there are no errors."""
         return shares(self.counts)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the numbers as an object, with None for a severity that is unknown."""
+        keys = ("dataset", "model", "n", "n_skipped", "n_errors", "n_sorted", "counts", "n_severity")
+        severity = self.severity if self.n_severity else None
+        return {key: getattr(self, key) for key in keys} | {"severity": severity}
+
 
 @dataclass(frozen=True, eq=False)
-class SortedErrors(Result):
+class SortedErrors(Findings):
     """Errors with their kinds.
 
     Attributes
@@ -87,37 +89,24 @@ class SortedErrors(Result):
     superclasses : {"given", "class list", "WordNet", "confusions", "none"}
         The origin of the superclasses: the argument, the class list, WordNet by the names of the classes, or
         clusters of classes that the models confuse. Several data sets may differ: "WordNet, none".
-    sources : tuple of Source
-        The data sets, whose photographs the gallery shows.
-    hints : list of str
-        What `write` could not do, and how to get it.
+    sources, hints
+        As in `Findings`.
     notes, metadata, inputs
         As in `Result`.
     """
 
-    NAMES = ("findings",)
+    SCORE = "confidence"
 
-    table: pa.Table
     models: tuple[ModelErrors, ...]
     rules: tuple[str, ...]
     skipped_rules: dict[str, str]
     event: str
     min_confidence: float | None
     superclasses: str = "none"
-    sources: tuple[Source, ...] = field(default=(), repr=False)
-    hints: list[str] = field(default_factory=list, repr=False)
-
-    def __len__(self) -> int:
-        return int(self.table.num_rows)
 
     def __repr__(self) -> str:
         skipped = len(self.skipped_rules)
         return f"SortedErrors({len(self):,} errors of {len(self.models)} models, {skipped} rules skipped)"
-
-    @property
-    def tables(self) -> dict[str, pa.Table]:
-        """The table by its name."""
-        return {"findings": self.table}
 
     @property
     def kinds(self) -> list[str]:
@@ -140,10 +129,6 @@ class SortedErrors(Result):
             raise InputError("There is no such kind of error.", got=kind, allowed=", ".join(models[0].counts))
         return sum(m.counts[kind] for m in models)
 
-    def to_polars(self) -> pl.DataFrame:
-        """Return the findings as a polars.DataFrame."""
-        return pl.DataFrame(self.table)
-
     def lines(self) -> Iterator[str]:
         """Yield the share of each kind, the skipped rules, and the errors with the highest confidence."""
         above = () if self.min_confidence is None else (f"above {self.min_confidence:g}",)
@@ -161,11 +146,6 @@ class SortedErrors(Result):
         yield from self.hints
         yield ""
 
-    @property
-    def first(self) -> list[Row]:
-        """The first ten errors, those of the highest confidence first."""
-        return first_findings(self.table, "confidence")
-
     def _cells(self, model: ModelErrors) -> tuple[str, ...]:
         sorted_errors = [] if self.min_confidence is None else [f"{model.n_sorted:,}"]
         n, counts = model.n_sorted, model.counts
@@ -174,33 +154,20 @@ class SortedErrors(Result):
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts per model, as manyhot diagnose errors --json; the findings are in the table."""
-        keys = ("dataset", "model", "n", "n_skipped", "n_errors", "n_sorted", "counts", "n_severity")
         return {
             "event": self.event,
             "min_confidence": self.min_confidence,
             "rules": self.rules,
             "superclasses": self.superclasses,
-            "models": [
-                {key: getattr(m, key) for key in keys} | {"severity": m.severity if m.n_severity else None}
-                for m in self.models
-            ],
+            "models": [m.to_json() for m in self.models],
             "skipped_rules": self.skipped_rules,
             "first": self.first,
             "notes": self.notes,
         }
 
-    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the findings and, next to them, the number of errors of each kind for each model.
-
-        If `out` is a folder and there are photographs, write a gallery of the first findings, too.
-        """
-        written = super().write(out, run=run)
-        written.append(write_csv(counts_table(self), _counts_path(written[0])))
-        if self.is_file(out):
-            return written
-        gallery, hint = write_first_gallery(self.sources, self.first, self.table, Path(out) / "gallery", run)
-        self.hints[:] = [hint] if hint else []
-        return [*written, *gallery]
+    def write_beside(self, out: PathLike) -> list[Path]:
+        """Write the number of errors of each kind for each model next to the findings."""
+        return [write_csv(counts_table(self), _counts_path(self._paths(out, "findings")[0]))]
 
     @classmethod
     def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
@@ -222,6 +189,7 @@ class SortedErrors(Result):
             "skipped_rules": json.dumps(skipped, ensure_ascii=False),
             "event": first.event,
             "min_confidence": json.dumps(first.min_confidence),
+            "models": json.dumps([m.to_json() for p in parts for m in p.models], ensure_ascii=False),
         }
         return cls(
             pa.concat_tables([p.table for p in parts]),

@@ -10,7 +10,6 @@ import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -18,6 +17,7 @@ from manyhot import tables
 from manyhot.registry import get, names
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, Listing, ListingRow
+from manyhot.report.next_step import NextStep as NextStep
 from manyhot.tables import Row as Row  # handed on until its users import it from tables
 from manyhot.tables.definitions import CONTROLS
 
@@ -77,16 +77,6 @@ class Album:
     strips: tuple[Strip, ...]
 
 
-class NextStep(NamedTuple):
-    """The next step after a diagnosis: a sentence and a command.
-
-    It is registered as `next` of a chapter. A chapter may replace it by a step that depends on its result.
-    """
-
-    text: str
-    command: str
-
-
 @dataclass(frozen=True, eq=False)
 class Chapter:
     """A part of the page.
@@ -100,6 +90,8 @@ class Chapter:
     listings : tuple of Listing
     albums : tuple of Album
     next : NextStep, optional
+    gallery : str
+        What the gallery in the folder shows; empty without one.
     """
 
     anchor: str
@@ -110,6 +102,7 @@ class Chapter:
     listings: tuple[Listing, ...] = ()
     albums: tuple[Album, ...] = ()
     next: NextStep | None = None
+    gallery: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,8 +190,9 @@ def listing(
     *,
     note: str = "",
     folded: bool = False,
+    link: Callable[[Row], str] | None = None,
 ) -> Listing:
-    """Return a table of the first `MOST_ROWS` rows.
+    """Return a table of the first `MOST_ROWS` rows, whose first cells have the addresses of `link`.
 
     Empty columns are left out. A text column with the same value in all rows becomes a sentence above the
     table.
@@ -210,7 +204,9 @@ def listing(
     constant = constant if len(shown) > 1 else []
     sentences = [f"{heads[i].text}: {columns[i][0]}." for i in constant if columns[i][0]]
     varying = [i for i, v in enumerate(columns) if i == 0 or (any(v) and i not in constant)]
-    entries = tuple(ListingRow(tuple(row[i] for i in varying)) for row in shown)
+    links = [{0: link(row)} if link else {} for row in all_rows[:MOST_ROWS]]
+    cut = ([row[i] for i in varying] for row in shown)
+    entries = tuple(ListingRow(tuple(r), links=to) for r, to in zip(cut, links, strict=True))
     rest = len(all_rows) - len(shown)
     more = f"{rest:,} more rows are in the table's file." if rest > 0 else ""
     about = " ".join(filter(None, (note, *sentences)))

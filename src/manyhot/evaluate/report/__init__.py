@@ -39,6 +39,7 @@ from manyhot.report.export import save_figures
 from manyhot.report.figure import Figure
 from manyhot.report.gallery_files import GalleryLink, read_gallery_link
 from manyhot.report.listings import Shared
+from manyhot.report.next_step import NextStep
 from manyhot.report.page import Anchors, asset, environment, policy
 from manyhot.report.pictures import TOP, Pictures
 from manyhot.report.prerender import DATA_ID, FigurePage, prepare
@@ -101,6 +102,8 @@ class Report:
         The published data that models were evaluated on, each with title, citation, licence, home and notes.
     undrawn : str
         The reason why there are no figures and what to do; empty if they were drawn.
+    next : NextStep, optional
+        After an evaluation.
     """
 
     title: str
@@ -118,6 +121,7 @@ class Report:
     gallery: GalleryLink | None
     sources: Sequence[Mapping[str, Any]]
     undrawn: str
+    next: NextStep | None = None
 
     @property
     def audits(self) -> tuple[str, ...]:
@@ -189,7 +193,16 @@ def build_report(
         gallery,
         json.loads(about.get("sources", "[]")),
         undrawn,
+        None if is_comparison else _next(tables, call or about.get("call", "")),
     )
+
+
+def _next(tables: ReportTables, call: str) -> NextStep:
+    """Return the step after an evaluation, on the same data."""
+    has_labels = "top1" in tables.results["metric"].unique().to_pylist()
+    command = "manyhot diagnose errors DATASET --predictions FOLDER"
+    event = "" if has_labels else " --event set"
+    return NextStep("sort the errors by what they are.", f"{command}{event}").after(call)
 
 
 def _title(tables: ReportTables, datasets: Sequence[DataSet], *, is_comparison: bool) -> str:

@@ -342,7 +342,10 @@ def _confidence(frames: Frames, dataset: str, model: str, n_models: int) -> Figu
     overall = {r["event"]: r for r in rows.filter(whole).iter_rows(named=True)}
     bins = rows.filter(~whole)
     name = f"trust-{slug(dataset)}-{slug(model)}"
-    panels = [_reliability(f"{name}-bins", bins), *([_risk(f"{name}-curve", curve)] if len(curve) else [])]
+    panels = [
+        reliability_panel(f"{name}-bins", bins),
+        *([_risk(f"{name}-curve", curve)] if len(curve) else []),
+    ]
     right = [f"{IS[event]} on {100 * row['right']:.1f} %" for event, row in overall.items()]
     return Figure(
         name,
@@ -379,7 +382,8 @@ def _caption(overall: Mapping[str, Mapping[str, Any]], n_models: int, *, has_cur
     return " ".join(filter(None, parts))
 
 
-def _reliability(name: str, bins: pl.DataFrame) -> Panel:
+def reliability_panel(name: str, bins: pl.DataFrame, title: str = "Reliability") -> Panel:
+    """Return the reliability diagram of a model, from its bins in the table ``reliability``."""
     sheet: dict[str, Any] = {"event": [NAMES[e] for e in bins["event"]], "n": column(bins, "n")}
     sheet |= {to: column(bins, of, 100) for to, of in (("x", "confidence"), ("y", "right"))}
     sheet |= {end: column(bins, end, 100) for end in ("lo", "hi")}
@@ -404,7 +408,7 @@ def _reliability(name: str, bins: pl.DataFrame) -> Panel:
     # A model that is right on few of the images on which it is sure is rare.
     names, said = _names(f"{name}-names", x, y, set(bins["event"]), below=True)
     sheets = {name: sheet, f"{name}-equal": ends, f"{name}-names": names}
-    return Panel([*layers, *said], sheets, SIDE, SIDE, "Reliability", tips)
+    return Panel([*layers, *said], sheets, SIDE, SIDE, title, tips)
 
 
 def _risk(name: str, curve: pl.DataFrame) -> Panel:

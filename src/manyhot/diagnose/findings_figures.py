@@ -1,0 +1,109 @@
+"""Figures of errors, label issues and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+import pyarrow as pa
+
+from manyhot.evaluate.report.figures.bars import bars, dots
+from manyhot.evaluate.report.figures.curves import reliability_panel
+from manyhot.evaluate.report.figures.panel import Panel, Sheet, compose, slug
+from manyhot.report.chapter import percent
+from manyhot.report.figure import Figure
+from manyhot.report.text import title_of
+from manyhot.tables import Row
+
+
+def draw_error_kinds(models: Sequence[Sequence[Row]]) -> tuple[Figure, ...]:
+    """Plot the shares of the kinds of errors, in a panel for each model."""
+    if not models:
+        return ()
+    rows = [row for of_model in models for row in of_model]
+    shares = "; ".join(f"{r['model']}, {r['kind']}: {percent(r['share'], 1)}" for r in rows)
+    panels = [_kinds(f"errors-{i}", of_model, len(models)) for i, of_model in enumerate(models)]
+    names = ("dataset", "model", "kind", "errors", "share", "lo", "hi", "n_sorted")
+    figure = Figure(
+        "errors-kinds",
+        "errors",
+        "",
+        "Kinds of errors",
+        "A dot is the share of the errors that are of a kind, and its bar is the 95 % interval.",
+        f"{shares}.",
+        compose(panels, columns=len(panels)),
+        pa.Table.from_pylist([{name: row[name] for name in names} for row in rows]),
+    )
+    return (figure,)
+
+
+def _kinds(name: str, rows: Sequence[Row], n_panels: int) -> Panel:
+    sheet: Sheet = {
+        "label": [r["kind"] for r in rows],
+        "x": [100 * r["share"] for r in rows],
+        "inner_lo": [100 * r["lo"] for r in rows],
+        "inner_hi": [100 * r["hi"] for r in rows],
+        "text": [f"{r['errors']:,} of {r['n_sorted']:,}" for r in rows],
+    }
+    return dots(
+        name,
+        sheet,
+        axis="Share of the errors (%)",
+        title=rows[0]["model"] if n_panels > 1 else "",
+        tips=[("", "label"), ("Share", "x", "1", " %", "inner_lo", "inner_hi"), ("Errors", "text")],
+        width=440 if n_panels == 1 else 300,
+    )
+
+
+def draw_label_pairs(pairs: Sequence[Row], n_all: int) -> tuple[Figure, ...]:
+    """Plot the pairs of classes that most doubtful labels are about."""
+    if not pairs:
+        return ()
+    sheet: Sheet = {
+        "label": [r["pair"] for r in pairs],
+        "value": [r["n"] for r in pairs],
+        "text": [f"{r['n']:,}" for r in pairs],
+    }
+    top = 1.15 * max(r["n"] for r in pairs)
+    tips = [("", "label"), ("Doubtful labels", "text")]
+    title = "Images with a doubtful label"
+    panel = bars("label-pairs", sheet, x_title=title, top=top, title="", tips=tips, width=440)
+    figure = Figure(
+        "labels-pairs",
+        "labels",
+        "",
+        "What doubtful labels are taken for",
+        f"The {len(pairs):,} most frequent of {n_all:,} pairs: the label, and the class that is suggested.",
+        f"First: {pairs[0]['pair']}, {pairs[0]['n']:,} images.",
+        compose([panel]),
+        pa.Table.from_pylist(list(pairs)),
+    )
+    return (figure,)
+
+
+def draw_reliability(before: Row, best: Row, bins: Sequence[Row]) -> tuple[Figure, ...]:
+    """Plot the reliability of a model as it is, and after the best recalibration if there is one."""
+    keys = ("dataset", "model", "method", "fitted_to")
+    panels, drawn = [], list[Row]()
+    name = f"calibration-{slug(before['dataset'])}-{slug(before['model'])}"
+    for place, version in enumerate([before] if best is before else [before, best]):
+        own = [b for b in bins if all(b[key] == version[key] for key in keys)]
+        if own:
+            title = f"After {version['method']} ({version['fitted_to']})" if place else "As it is"
+            panels.append(reliability_panel(f"{name}-{place}", pl.DataFrame(own), title))
+            drawn += own
+    if not panels:
+        return ()
+    figure = Figure(
+        name,
+        "trust",
+        before["dataset"],
+        f"Reliability of {before['model']}, {title_of(before['dataset'])}",
+        "A point is a bin of held-out images: their mean confidence, and the share on which the top class is "
+        "right. Its bar is a 95 % interval, and its size is the number of images. Below the dashed line, the "
+        "model is too confident.",
+        f"Calibration error {before['value']:.3f} as it is, {best['value']:.3f} at best.",
+        compose(panels),
+        pa.Table.from_pylist(drawn),
+    )
+    return (figure,)

@@ -1,0 +1,72 @@
+"""The page about label issues says first how many labels may be wrong, of how many images."""
+
+import re
+
+import pyarrow as pa
+import pytest
+
+from manyhot.diagnose.label_issues_table import LabelIssues
+
+REALS = ("score", "models", "neighbours", "people")
+COLUMNS = {
+    **{"kind": pa.string(), "image_id": pa.string(), "class_a": pa.int32(), "class_b": pa.int32()},
+    **{"dataset": pa.string(), **dict.fromkeys(REALS, pa.float64())},
+    **{"n_a": pa.int32(), "n_b": pa.int32(), "name_a": pa.string(), "name_b": pa.string()},
+}
+
+
+def issue(kind, image, a, b, score):
+    names = {"name_a": None if a is None else f"class {a}", "name_b": None if b is None else f"class {b}"}
+    about = {"kind": kind, "image_id": image, "class_a": a, "class_b": b, "score": score, "dataset": "pets"}
+    return about | names | {"models": score, "n_a": 20, "n_b": 30}
+
+
+def words(folder, rows, models=("net",)):
+    table = pa.Table.from_pylist(rows, pa.schema(COLUMNS))
+    result = LabelIssues.concat([LabelIssues(table, models, 50, 2)], {})
+    html = result.write(folder)[-1].read_text(encoding="utf-8")
+    html = re.sub(r"(?s)<(script|style).*?</\1>", " ", html[html.index("<main") :])
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+@pytest.fixture
+def page(tmp_path):
+    rows = [issue("doubtful-label", f"{i}.jpg", 1, 2, 0.9 - i / 100) for i in range(4)]
+    rows += [issue("doubtful-label", "z.jpg", 3, 1, 0.95), issue("missing-label", "m.jpg", 1, 4, 0.4)]
+    return words(tmp_path, [*rows, issue("merge-classes", None, 5, 6, 0.8)])
+
+
+def test_the_answer_and_the_next_step_come_first(page):
+    assert page.startswith(
+        "Which labels may be wrong or missing On 50 labelled images, 5 labels may be wrong (10.0 %) and 1 "
+        "may be missing, and 1 pair of classes may be one class, according to net. These are suggestions, "
+        "with the strongest evidence first. A model that was trained on these images repeats their wrong "
+        "labels. Next: let people decide about these images. "
+        "manyhot init CAMPAIGN --images IMAGES --predictions FOLDER What doubtful labels are taken for"
+    )
+
+
+def test_the_figure_counts_pairs_of_classes(page):
+    assert "class 1 → class 2" in page
+    assert "The 2 most frequent of 2 pairs: the label, and the class that is suggested." in page
+
+
+def test_each_kind_has_its_table_the_strongest_first(page):
+    first, missing = (page.split(f"Labels that may be {kind}")[-1] for kind in ("wrong: 5", "missing: 1"))
+    assert first.index("z.jpg class 3 class 1 0.95") < first.index("0.jpg class 1 class 2 0.90")
+    assert first.index("0.jpg") < first.index("m.jpg class 1 class 4 0.40")
+    assert "m.jpg class 1 class 4 0.40" in missing
+    assert "class 5 class 6 0.80 20 30" in missing
+
+
+def test_label_sets_and_several_models(tmp_path):
+    rows = [issue("doubtful-label", "a.jpg", 1, None, 0.9), issue("missing-label", "b.jpg", None, 2, 0.8)]
+    said = words(tmp_path, rows, ("net", "other"))
+    assert "1 label may be wrong (2.0 %) and 1 may be missing, according to 2 models." in said
+    assert "a.jpg class 1 – 0.90" in said
+    assert "b.jpg – class 2 0.80" in said
+
+
+def test_no_issues(tmp_path):
+    answer = "On 50 labelled images, 0 labels may be wrong (0.0 %) and 0 may be missing, according to net."
+    assert answer in words(tmp_path, [])

@@ -1,0 +1,59 @@
+"""The command after a diagnosis is about the data of the call before it."""
+
+import pytest
+
+from manyhot.report.next_step import NextStep
+
+TABLES = "manyhot diagnose labels DATASET --predictions FOLDER"
+IMAGES = "manyhot mitigate IMAGES --objects FILE --model NAME --pair CLASS:COMPANION"
+
+
+@pytest.mark.parametrize(
+    ("command", "call", "expected"),
+    [
+        (
+            TABLES,
+            "manyhot diagnose errors 'my labels.csv' --predictions a --predictions b --min-confidence 0.9",
+            "manyhot diagnose labels 'my labels.csv' --predictions a --predictions b",
+        ),
+        (
+            TABLES,
+            "manyhot evaluate labels.csv --predictions a --classes c.txt --trust-order --out results",
+            "manyhot diagnose labels labels.csv --predictions a --classes c.txt --trust-order",
+        ),
+        (
+            TABLES,
+            "manyhot diagnose errors imagenet-val --models 'resnet*' --json",
+            "manyhot diagnose labels imagenet-val --models 'resnet*'",
+        ),
+        (
+            f"{TABLES} --images groups/images.parquet",
+            "manyhot diagnose groups x --predictions p --images photos.parquet",
+            "manyhot diagnose labels x --predictions p --images groups/images.parquet",
+        ),
+        (
+            IMAGES,
+            "manyhot diagnose shortcuts photos --objects boxes.csv --model=head:a.safetensors --out s",
+            "manyhot mitigate photos --objects boxes.csv --model head:a.safetensors --pair CLASS:COMPANION",
+        ),
+        (
+            IMAGES,
+            "manyhot mitigate p --objects o.csv --labels l.csv --model m --pair 'dog:tag 1' --split s.csv",
+            "manyhot mitigate p --objects o.csv --model m --pair 'dog:tag 1' --labels l.csv --split s.csv",
+        ),
+        (
+            "manyhot predict IMAGES --model head:FILE",
+            "manyhot mitigate photos --objects o.csv --labels l.csv --model m --pair dog:tag",
+            "manyhot predict photos --model head:FILE",
+        ),
+        # What the call does not tell stays a placeholder.
+        (TABLES, "", TABLES),
+        (TABLES, "manyhot …", TABLES),
+        (TABLES, "python 'is not closed", TABLES),
+        (TABLES, "manyhot diagnose shortcuts photos --objects boxes.csv --model a", TABLES),
+        (TABLES, "manyhot diagnose duplicates photos", TABLES),
+        (IMAGES, "manyhot diagnose errors labels.csv --predictions a", IMAGES),
+    ],
+)
+def test_data_and_options_are_those_of_the_call(command, call, expected):
+    assert NextStep("look.", command).after(call) == NextStep("look.", expected)

@@ -1,0 +1,161 @@
+"""`manyhot evaluate` at the size of a training set: CPU seconds, wall seconds and peak memory of whole processes.
+
+    python benchmarks/evaluate_scale.py [--images 128000 320000 1280000] [--only topk dense rankings]
+
+topk: 20 models with the top 5 of 1,000 classes and their scores, all metrics, 1,000 resamples, for each number
+of images. dense: one model with float16 scores of 1,000 classes for 100,000 images. rankings: one model that
+ranks all 1,000 classes of 50,000 images. Labels have 1.2 classes an image; a model's best class is valid on
+70 to 85 % of the images. Data are written first, outside of the measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from common import quiet
+
+N_CLASSES, DEPTH, MODELS = 1_000, 5, 20
+BARS = {"topk": (60, 1.5), "dense": (10, 0.6), "rankings": (6, None)}
+"""CPU seconds, and GB."""
+
+DENSE = ["--metric", "top1", "--metric", "real1", "--metric", "map_macro", "--metric", "ece"]
+
+
+def write_labels(path: Path, n: int) -> np.ndarray:
+    """Write label sets with original labels, and return the labels."""
+    import manyhot
+
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, N_CLASSES, n)
+    second = np.where(rng.random(n) < 0.2, (label + rng.integers(1, N_CLASSES, n)) % N_CLASSES, -1)
+    sets = np.stack([label, second], axis=1)
+    table = pa.table(
+        {
+            "image_id": ids(n),
+            "label": pa.array(label, pa.int32()),
+            "usable": pa.array([True] * n),
+            "classes": pa.array([[a] if b < 0 else [a, b] for a, b in sets.tolist()], pa.list_(pa.int32())),
+        }
+    )
+    lengths = (second >= 0) + 1
+    states = pa.array(["yes"] * int(lengths.sum()))
+    offsets = pa.array(np.append(0, np.cumsum(lengths)), pa.int32())
+    table = table.append_column("state", pa.ListArray.from_arrays(offsets, states))
+    manyhot.write_labels(manyhot.Labels(table, N_CLASSES), path)
+    return label
+
+
+def ids(n: int) -> pa.Array:
+    """Return ids as those of ImageNet's training images."""
+    return pa.array([f"n{i % N_CLASSES:08d}_{i:07d}.JPEG" for i in range(n)])
+
+
+def best_classes(label: np.ndarray, depth: int, seed: int) -> np.ndarray:
+    """Return distinct classes, best first, shape (n, depth), the label first on 70 to 85 %."""
+    rng = np.random.default_rng(seed)
+    first = np.where(rng.random(len(label)) < 0.7 + 0.15 * rng.random(), label, (label + 1) % N_CLASSES)
+    step = 1 + 2 * rng.integers(0, 100, len(label))  # odd, and no multiple of 5: all steps differ
+    step += 2 * (step % 5 == 0)
+    return (first[:, None] + step[:, None] * np.arange(depth)) % N_CLASSES
+
+
+def write_ranked(path: Path, label: np.ndarray, seed: int) -> None:
+    import manyhot
+
+    rng = np.random.default_rng(seed)
+    n = len(label)
+    logits = np.sort(rng.normal(5, 2, (n, DEPTH)).astype(np.float32))[:, ::-1]
+    total = np.logaddexp.reduce(logits, axis=1) + rng.exponential(0.1, n).astype(np.float32)
+    predictions = manyhot.Predictions(
+        ids(n),
+        path.stem,
+        classes=best_classes(label, DEPTH, seed),
+        scores=logits,
+        logsumexp=total.astype(np.float32),
+        score_kind="logit",
+        n_classes=N_CLASSES,
+    )
+    manyhot.write_predictions(predictions, path)
+
+
+def make_topk(folder: Path, n: int) -> list[str]:
+    label = write_labels(folder / "labels.parquet", n)
+    (folder / "predictions").mkdir()
+    for seed in range(1, MODELS + 1):
+        write_ranked(folder / "predictions" / f"model{seed}.parquet", label, seed)
+    return ["labels.parquet", "--predictions", "predictions"]
+
+
+def make_dense(folder: Path, n: int) -> list[str]:
+    import manyhot
+
+    label = write_labels(folder / "labels.parquet", n)
+    rng = np.random.default_rng(1)
+    scores = rng.standard_normal((n, N_CLASSES), dtype=np.float32).astype(np.float16)
+    scores[np.arange(n), label] += 4
+    dense = manyhot.Predictions(ids(n), "dense", scores=scores, score_kind="logit", n_classes=N_CLASSES)
+    manyhot.write_predictions(dense, folder / "dense.parquet")
+    return ["labels.parquet", "--predictions", "dense.parquet", *DENSE]
+
+
+def make_rankings(folder: Path, n: int) -> list[str]:
+    label = write_labels(folder / "labels.parquet", n)
+    np.save(folder / "ranked.npy", best_classes(label, N_CLASSES, 1).astype(np.int16))
+    (folder / "rows.txt").write_text("\n".join(ids(n).to_pylist()))
+    return ["labels.parquet", "--predictions", "ranked.npy", "--rows", "rows.txt"]
+
+
+MAKERS = {"topk": make_topk, "dense": make_dense, "rankings": make_rankings}
+
+
+def run_command(folder: Path, arguments: list[str]) -> tuple[float, float, float]:
+    """Return CPU seconds, wall seconds and peak GB of `manyhot` with these arguments."""
+    command = [sys.executable, "-m", "manyhot", *arguments]
+    begun = time.perf_counter()
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        told = process.stderr.read() if process.stderr else b""
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(told.decode())
+    return used.ru_utime + used.ru_stime, time.perf_counter() - begun, used.ru_maxrss / 1024**2
+
+
+def report(case: str, n: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        arguments = MAKERS[case](folder, n)
+        cpu, wall, peak = run_command(folder, ["evaluate", *arguments, "--out", "results"])
+    most_s, most_gb = BARS[case]
+    judged = (
+        ""
+        if case == "topk" and n < 1_000_000
+        else f"   wanted: {most_s} s" + f", {most_gb} GB" * bool(most_gb)
+    )
+    print(f"{case:<9}{n:>10,} images {cpu:7.1f} s CPU {wall:7.1f} s wall {peak:6.2f} GB{judged}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, nargs="+", default=[128_000, 320_000, 1_280_000])
+    parser.add_argument("--only", nargs="+", choices=list(MAKERS), default=list(MAKERS))
+    given = parser.parse_args()
+    sizes = {"topk": given.images, "dense": [100_000], "rankings": [50_000]}
+    for case in given.only:
+        for n in sizes[case]:
+            report(case, n)
+
+
+if __name__ == "__main__":
+    quiet(threads=os.cpu_count() or 1)
+    main()

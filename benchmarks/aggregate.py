@@ -114,13 +114,13 @@ def prepare_agreement(_: int) -> Callable[[], Any]:
 RATERS, VOTES, CLASSES = 300, 5, 10
 
 
-def simulated(millions: int, classes: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def simulated(millions: float, classes: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return question, rater and class of votes: the truth with a probability of the rater, or another one.
 
     With two classes, the second is that of three questions in ten, and raters are better at the first.
     """
     rng = np.random.default_rng(0)
-    n = millions * 1_000_000 // VOTES
+    n = int(millions * 1_000_000) // VOTES
     if classes == 2:
         truth = (rng.random(n) < 0.3).astype(np.int8)
         right = np.stack([rng.uniform(0.8, 0.99, RATERS), rng.uniform(0.5, 0.9, RATERS)], 1).astype(

@@ -120,9 +120,9 @@ MAKERS = {"topk": make_topk, "dense": make_dense, "rankings": make_rankings}
 CASES = [*MAKERS, "pairs"]
 
 
-def measure(folder: Path, arguments: list[str]) -> tuple[float, float, float]:
-    """Return CPU seconds, wall seconds and peak GB of a command."""
-    command = [sys.executable, "-m", "manyhot", "evaluate", *arguments, "--out", "results"]
+def run_command(folder: Path, arguments: list[str]) -> tuple[float, float, float]:
+    """Return CPU seconds, wall seconds and peak GB of `manyhot` with these arguments."""
+    command = [sys.executable, "-m", "manyhot", *arguments]
     begun = time.perf_counter()
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         told = process.stderr.read() if process.stderr else b""
@@ -151,7 +151,7 @@ def report(case: str, n: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         arguments = MAKERS[case](folder, n)
-        cpu, wall, peak = measure(folder, arguments)
+        cpu, wall, peak = run_command(folder, ["evaluate", *arguments, "--out", "results"])
     most_s, most_gb = BARS[case]
     wanted = f"   wanted: {most_s} s" + (f", {most_gb} GB" if most_gb else "")
     judged = "" if case == "topk" and n < 1_000_000 else wanted

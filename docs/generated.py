@@ -329,6 +329,11 @@ MERGED = HERE.parent / "benchmarks" / "merged_labels.csv"
 
 PLANTED = HERE.parent / "benchmarks" / "planted_cases.csv"
 
+GROWTH = HERE.parent / "benchmarks" / "growth.csv"
+PROJECTED = {"models, 10,000 images": (1_000, 5_000), "votes of 300 raters": (100_000_000, 1_000_000_000)}
+"""What the growth of a command is projected to, other than `IMAGES` images."""
+IMAGES = (1_280_000, 13_000_000)
+
 STUDIES = ("transfer", "uncertainty", "benchmarking", "robustness")
 """In the order of the questions."""
 
@@ -595,6 +600,35 @@ def merged_models() -> str:
     best_first = sorted(rows, key=lambda model: -float(rows[model][names[0]]["value"]))
     cells = ((model, *(_with_interval(rows[model][name]) for name in names)) for model in best_first[::8])
     return _grid(("model", *(f"`{n.partition(' ')[0]}` {n.partition(' ')[2]}" for n in names)), cells)
+
+
+def growth() -> str:
+    """Return CPU time and memory of commands, their growth, and what they would be at the size of ImageNet."""
+    head = ("command", "of", "measured", "twice as many", "projected")
+    runs: dict[tuple[str, str], list[tuple[int, float, float]]] = {}
+    for row in _csv(GROWTH):
+        run = (int(row["n"]), float(row["cpu_s"]), float(row["peak_mb"]))
+        runs.setdefault((row["command"], row["of"]), []).append(run)
+    return _grid(head, (_growth_row(*key, *of) for key, of in runs.items()))
+
+
+def _growth_row(command: str, of: str, *runs: tuple[int, float, float]) -> tuple[str, ...]:
+    """Return the row of a command: from the second size to the third, all grows linearly, or the row shows it."""
+    (_, least, _), (n, cpu, peak), (most, high_cpu, high_peak) = runs
+
+    def projected(at: int) -> str:
+        more = (at - most) / (most - n)
+        seconds, mb = high_cpu + more * (high_cpu - cpu), high_peak + more * max(high_peak - peak, 0)
+        time = f"{seconds / 3600:,.1f} CPU hours" if seconds >= 3600 else f"{seconds / 60:,.0f} CPU minutes"
+        return f"{at:,}: {time}, {mb / 1024:,.1f} GB"
+
+    return (
+        f"`manyhot {command}`",
+        of,
+        f"{most:,}: {high_cpu:,.0f} CPU seconds, {high_peak / 1024:,.1f} GB",
+        f"{(high_cpu - cpu) / (cpu - least):.1f} × more time for it, {high_peak / peak:.2f} × the memory",
+        "; ".join(map(projected, PROJECTED.get(of, IMAGES))),
+    )
 
 
 def planted_cases() -> str:

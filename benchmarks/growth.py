@@ -2,10 +2,10 @@
 
     python benchmarks/growth.py OUT.csv [--only NAME …] [--quick]
 
-Each command is run as a whole process at three sizes, each twice the one before, on synthetic data; the app is
-started with an empty database, which it fills. A row is one run: command, what is counted, how many, CPU
-seconds and peak memory in MB. ``benchmarks/growth.csv`` is the committed result, from which scale.md takes its
-table. --quick divides all sizes by 16, to try the benchmark itself.
+Each command is run as a whole process at three sizes, each twice the one before, on synthetic data. The app is
+started with an empty database, which it fills. A row is one run: the command, what is counted, how many, CPU
+seconds and peak memory in MB. ``benchmarks/growth.csv`` is the committed result, from which the table in
+scale.md is made. --quick divides all sizes by 16, to try the benchmark itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 from aggregate import RATERS, simulated
 from common import quiet
@@ -46,7 +45,7 @@ def photographs(folder: Path, n: int) -> list[str]:
     write_shards(folder / "shards", max(n // SHARD, 1), min(n, SHARD))
     return [
         "predict",
-        "shards/train-{000..%03d}.tar" % max(n // SHARD - 1, 0),
+        f"shards/train-{{000..{max(n // SHARD - 1, 0):03}}}.tar",
         "--model",
         "efficientnet-lite0",
     ]

@@ -603,7 +603,7 @@ def merged_models() -> str:
 
 
 def growth() -> str:
-    """Return CPU time and memory of commands, their growth, and what they would be at the size of ImageNet."""
+    """Return CPU time and memory of commands, their growth, and projections to the size of ImageNet."""
     head = ("command", "of", "measured", "twice as many", "projected")
     runs: dict[tuple[str, str], list[tuple[int, float, float]]] = {}
     for row in _csv(GROWTH):
@@ -613,7 +613,7 @@ def growth() -> str:
 
 
 def _growth_row(command: str, of: str, *runs: tuple[int, float, float]) -> tuple[str, ...]:
-    """Return the row of a command: from the second size to the third, all grows linearly, or the row shows it."""
+    """Return the row of a command. Projections are linear from the last two sizes."""
     (_, least, _), (n, cpu, peak), (most, high_cpu, high_peak) = runs
 
     def projected(at: int) -> str:

@@ -3,8 +3,8 @@
     python benchmarks/growth.py OUT.csv [--only NAME …] [--quick]
 
 Each command is run as a whole process at three sizes, each twice the one before, on synthetic data. The app
-is started with an empty database, which it fills. A row is one run: the command, what is counted, how many, CPU
-seconds and peak memory in MB. ``benchmarks/growth.csv`` is the committed result, from which the table in
+is started with an empty database, which it fills. A row is one run: the command, what is counted, how many,
+CPU seconds and peak memory in MB. ``benchmarks/growth.csv`` is the committed result, from which the table in
 scale.md is made. --quick divides all sizes by 16, to try the benchmark itself.
 """
 

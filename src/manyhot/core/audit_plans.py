@@ -55,8 +55,8 @@ class DesignVariance:
     effective : ndarray of float64, shape (K,)
         Effective number of audited images, as a share of the audited images.
     same : float
-        For a pair of models, as in `manyhot.core.audit_designs.count_apart`. In V, n is then the number of
-        audited images on which the models differ.
+        For a pair of models, as in `manyhot.core.audit_designs.count_apart`; n in V is then the number of
+        audited images on which the two models differ.
     heaviest : ndarray of float64, shape (K,)
         Number of audited images at which a single image with the smallest probability and the largest
         residual would double the variance; see `manyhot.core.audited.AuditedEstimate.heaviest`.

@@ -91,7 +91,7 @@ declare_table(
     (
         _GROUP,
         *_TWO,
-        INT("class_id", "a class that is valid on an image by the first protocol only"),
+        INT("class_id", "a class that only the first protocol considers valid on an image"),
         TEXT("class_name", "its name"),
         INT("beside_id", "a class that is valid on the same image by the second protocol"),
         TEXT("beside_name", "its name"),

@@ -55,7 +55,7 @@ declare_table(
         REAL("difference", "mean over the draws of the value of model_b minus that of model_a"),
         *bounds("lo", "hi", _BOTH),
         REAL("above", "share of draws of label sets and images in which model_b has the higher value"),
-        REAL("above_raters", "the same over draws of label sets alone"),
+        REAL("above_raters", "the same share, but over draws of the label sets only"),
         FLAG.nullable(
             "decided_fixed",
             "whether the interval of the pair on the label sets as they are excludes 0; null without one",

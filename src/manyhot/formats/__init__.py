@@ -188,7 +188,7 @@ def read_rows(rows: RowsLike, *, classes: ClassList | None = None) -> Images:
         return Images(pa.table({"image_id": row_ids(rows)}), "`rows`")
     if not Path(rows).exists():
         raise _absent(
-            Path(rows), do="pass the file with the image id of each row of the predictions as `rows`"
+            Path(rows), do="set `rows` to the file with the image id of each row of the predictions"
         )
     if detect(rows, ("images",)) is None and detect(rows, ("labels",)) is not None:
         labels = _read(rows, "labels", None, classes=classes)

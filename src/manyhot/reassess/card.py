@@ -56,7 +56,7 @@ class DataCard(Result):
 
     TARGET: ClassVar[tuple[str, str]] = (
         "FILE",
-        "Markdown file of the card, or a folder, to which README.md is written.",
+        "Markdown file of the card, or a folder in which to write README.md.",
     )
 
     text: str

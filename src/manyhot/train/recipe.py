@@ -116,7 +116,8 @@ class Recipe:
     clip : float
         The maximum norm of the gradient; 0 for no limit.
     drop, drop_path : float
-        Rates of dropout before the classifier and of residual branches, as in timm.
+        The dropout rate before the classifier, and the rate at which residual branches are dropped, as in
+        timm.
     size : int, optional
         Height and width of the images in pixels. By default, those of the network.
     augment : str

@@ -87,8 +87,8 @@ class ImageSource:
         The path or address that was passed.
     parts : tuple of SourcePart
     strict : bool
-        Whether a label that is not a class is an error, as in a table of labels. Otherwise, such an image has
-        no label, as in a folder.
+        Whether to raise an error if the label of an image is not one of the classes, as for tables of labels.
+        Otherwise, the image has no label, as for folders.
     """
 
     uri: str

@@ -54,7 +54,7 @@ _VERSION = 2
 
 
 class PictureCache:
-    """Images by address, as JPEG files in the sizes that pages show.
+    """A cache of images, by address, as JPEG files in the sizes that the pages use.
 
     Parameters
     ----------

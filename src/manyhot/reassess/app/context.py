@@ -243,8 +243,8 @@ class Search:
     """Search for classes whose texts contain words that begin like those of a query.
 
     Matches in names rank first, followed by matches in synonyms, hypernyms and definitions. Since
-    hypernyms are searched too, *dog* finds all breeds. Among ties, the shorter name comes first. A plural also
-    matches the singular. If nothing matches, words with a similar spelling are tried.
+    hypernyms are searched too, *dog* finds all breeds. Among ties, the shorter name comes first. A plural
+    also matches the singular. If nothing matches, words with a similar spelling are tried.
     """
 
     def __init__(self, classes: ClassList) -> None:

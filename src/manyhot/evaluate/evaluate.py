@@ -470,8 +470,7 @@ def _at_thresholds(
             models,
             metrics=ANALYSED_METRICS,
             resampling=Resampling(0),
-            # Their order was checked on the published label sets.
-            trust_order=True,
+            trust_order=True,  # their order was checked on the published label sets
             dataset=name,
             progress=_progress(name, len(models), run),
         )

@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from itertools import groupby
 from typing import Any
@@ -201,11 +201,12 @@ RENDERER_ADDRESSES = 75_000_000_000
 
 
 def start_renderer() -> None:
-    """Start the renderer in a thread of its own: its first drawing takes half a second longer than others."""
+    """Start the renderer in a thread: its first drawing takes half a second longer than others."""
     with contextlib.suppress(ManyhotError):
-        convert = _converter().vegalite_to_svg
         point = json.dumps({"data": {"values": [{}]}, "mark": "point"})
-        threading.Thread(target=convert, args=(point,), kwargs={"allowed_base_urls": []}, daemon=True).start()
+        draw = partial(_converter().vegalite_to_svg, point, allowed_base_urls=[])
+        # No daemon: Python must not end while the renderer is at work.
+        threading.Thread(target=draw).start()
 
 
 def _converter() -> Any:

@@ -203,6 +203,8 @@ class Case:
         Command lines whose files the command reads or replaces.
     resumes : bool
         Whether a stopped run leaves finished parts, under names of their own.
+    clears : str
+        Beginning of the names of files that the command removes before it writes others.
     once : bool
         Whether the command refuses to replace what a finished run wrote.
     """
@@ -210,6 +212,7 @@ class Case:
     line: str
     before: tuple[str, ...] = ()
     resumes: bool = False
+    clears: str = "-"
     once: bool = False
 
     @property
@@ -259,7 +262,7 @@ CASES: dict[str, Case] = {
         (INIT, PROPOSE, BEGIN, "invite campaign ann", "backup campaign o.zip"),
         once=True,
     ),
-    "evaluate": Case(f"{EVALUATE} --out o", (f"{EVALUATE} --seed 1 --out o",)),
+    "evaluate": Case(f"{EVALUATE} --out o", (f"{EVALUATE} --seed 1 --out o",), clears="o/report/"),
     "compare": Case("compare e --resamples 20 --out o", (f"{EVALUATE} --out e",)),
     "leaderboard": Case("leaderboard e --top 0 --out o.csv", (f"{EVALUATE} --out e",)),
     "describe": Case("describe labels.csv --classes classes.txt --out o"),

@@ -316,9 +316,6 @@ CASES: dict[str, Case] = {
         "--resamples 20 --engine torch --out o",
         resumes=True,
     ),
-    "label-maps": Case(
-        "label-maps photos --model trained:o/model.safetensors --top 2 --size 32 --out o.arrow", (TRAIN,)
-    ),
     "study": Case("study toys.py --out o", resumes=True),
     "fetch": Case("fetch bluebirds clip-benchmark timm-results peychev-results", resumes=True),
     "convert": Case(
@@ -333,6 +330,7 @@ SILENT = {
         ("models", "doctor", "proposers", "metrics", "losses", "status", "plan"), "writes nothing"
     ),
     "annotate": "a server: tests/reassess/app/test_app_kills.py",
+    "label-maps": "needs a larger network of timm than there is here",
     "invite": "writes to the app's database alone",
     "benchmarks": "evaluates in memory",
 }

@@ -280,7 +280,8 @@ def faults_of(
     left: Mapping[str, bytes],
 ) -> Iterator[str]:
     """Yield what is wrong after a disturbed run."""
-    yield from (f"gone: {name}" for name in old if name not in left and name in new)
+    gone = (name for name in old if name not in left and name in new and not name.startswith(case.clears))
+    yield from (f"gone: {name}" for name in gone)
     for name, content in left.items():
         own = [files[name] for files in (old, new) if name in files]
         if own and content not in own and not case.resumes:

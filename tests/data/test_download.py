@@ -417,6 +417,21 @@ def test_a_full_disk_leaves_nothing(server: Server, tmp_path: Path) -> None:
     assert listing(tmp_path) == []
 
 
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="needs Linux's /dev/full, a disk that is always full"
+)
+def test_a_full_disk_leaves_nothing_of_other_files(server: Server, tmp_path: Path) -> None:
+    """Nor of those that other threads are fetching, which would keep the disk full."""
+    waiting = server.publish("b", CONTENT, "stall 120000")
+    (tmp_path / "b.part").write_bytes(CONTENT[:1000])
+    (tmp_path / "a.part").symlink_to("/dev/full")
+
+    full = server.publish("a", CONTENT, "drip 0.02")
+    with pytest.raises(OutputError, match="The disk is full"):
+        bring([waiting, full], tmp_path)
+    assert listing(tmp_path) == []
+
+
 def test_a_folder_that_cannot_be_made(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError) as caught:

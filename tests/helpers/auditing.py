@@ -3,6 +3,7 @@
 Run as ``python auditing.py FOLDER``, in a folder with a module ``helper`` that hostile files name.
 """
 
+import contextlib
 import json
 import os
 import pickle
@@ -19,9 +20,12 @@ from fuzz_corpus import Seed, corpus
 from manyhot.classes import from_keys
 from manyhot.errors import ManyhotError
 from manyhot.formats import read_labels, read_predictions
+from manyhot.predict.adapters.network_files import onnx_network, openvino_network
 from manyhot.predict.models import find_model
 from manyhot.predict.weights import Head, write_head
+from manyhot.reassess.app.store import Store
 from manyhot.train.label_maps import read_relabel
+from stores import filled
 
 RUNS = ("exec", "import", "pickle.find_class", "marshal.", "code.", "ctypes.")
 STARTS = ("os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork", "subprocess.")
@@ -55,6 +59,41 @@ def head(path):
     )
 
 
+def onnx_file(path):
+    """Write the mean of each channel as a network."""
+    import onnx
+
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    ports = [helper.make_tensor_value_info(n, kind, s) for n, s in (("i", ["n", 3, 8, 8]), ("o", ["n", 3]))]
+    node = helper.make_node("ReduceMean", ["i"], ["o"], axes=[2, 3], keepdims=0)
+    graph = helper.make_graph([node], "mean", ports[:1], ports[1:])
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
+    onnx.save(model, path)
+
+
+def openvino_files(path):
+    import openvino
+
+    onnx_file(path.with_suffix(".onnx"))
+    openvino.save_model(openvino.convert_model(path.with_suffix(".onnx")), path)
+
+
+def campaign(path):
+    with contextlib.closing(filled(f"sqlite:///{path}")):
+        pass
+
+
+def network(load):
+    return lambda path: load(str(path), classes=from_keys(["a", "b", "c"], "three"), preprocessing={})
+
+
+NETWORKS = [
+    Seed("n.onnx", onnx_file, network(onnx_network), "bytes"),
+    Seed("n.xml", openvino_files, network(openvino_network), "bytes"),
+    Seed("n.sqlite", campaign, lambda path: Store(f"sqlite:///{path}").close(), "bytes"),
+]
+"""Files of which a library in another language reads the structure, and a campaign's database."""
+
 HOSTILE = [
     Seed("m.npy", objects, read_predictions, "bytes"),
     Seed("image_info.pkl", pickled, read_labels, "bytes"),
@@ -80,7 +119,7 @@ def main():
     outcomes = {}
     # The first time, readers import what they need.
     for strict in (False, True):
-        for i, seed in enumerate([*corpus(), *HOSTILE]):
+        for i, seed in enumerate([*corpus(), *NETWORKS, *HOSTILE]):
             path = folder / str(i) / seed.name
             path.parent.mkdir(parents=True, exist_ok=True)
             seed.make(path)

@@ -11,7 +11,6 @@ import gc
 import os
 import re
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import NoReturn
@@ -123,7 +122,7 @@ def _refused(error: OSError) -> int:
         sys.stderr.write(f"Error: Cannot write to standard output: {what}.\n")
         return 6
     if is_full(error) or error.errno == errno.EFBIG:  # of a temporary file; others raise errors of our own
-        place = Path(os.fsdecode(error.filename or tempfile.gettempdir()))
+        place = Path(os.fsdecode(error.filename or "an unknown file"))
         return _complain(write_refused(place, error).renamed({"out": "--out"}))
     where = "" if error.filename is None else f"\n  where:   {error.filename}"
     sys.stderr.write(f"Error: A file or folder cannot be used: {what}.{where}\n")

@@ -121,7 +121,14 @@ def bring(
     missing = transfer.missing()
     if missing:
         with _locked(folder) as suffix, _source(mirror) as source:
-            transfer.run(lambda file: _obtain(transfer, source, file, suffix), missing)
+            try:
+                transfer.run(lambda file: _obtain(transfer, source, file, suffix), missing)
+            except OutputError:
+                # Usually a full disk, on which nothing should be left. No thread writes any more.
+                for file in missing:
+                    with contextlib.suppress(OSError):
+                        transfer.part(file, suffix).unlink()
+                raise
 
 
 def size_of(path: Path) -> int | None:
@@ -180,6 +187,10 @@ class _Transfer:
         finally:
             with self._mutex:
                 self.stopped.set()
+
+    def part(self, file: Pinned, suffix: str) -> Path:
+        """Return the path of an unfinished file."""
+        return self.folder / f"{file.path}{suffix}"
 
     def tell(self, file: Pinned, position: int) -> None:
         """Report how many bytes of a file are available."""
@@ -309,16 +320,10 @@ def _obtain(transfer: _Transfer, source: _Source, file: Pinned, suffix: str) -> 
     target = transfer.folder / file.path
     # Another process may have fetched it while this one waited for the lock.
     if not _verified(target, file):
-        part = target.with_name(target.name + suffix)
-        try:
-            _download(transfer, source, file, part)
-            with transfer.alive(), _writing(target):
-                part.replace(target)
-        except OutputError:
-            # Usually a full disk, on which nothing should be left.
-            with transfer.alive(), contextlib.suppress(OSError):
-                part.unlink()
-            raise
+        part = transfer.part(file, suffix)
+        _download(transfer, source, file, part)
+        with transfer.alive(), _writing(target):
+            part.replace(target)
     transfer.tell(file, file.size)
 
 

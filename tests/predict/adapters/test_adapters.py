@@ -433,6 +433,16 @@ def test_an_openvino_file(tmp_path, photo, small, require):
     np.testing.assert_allclose(said.predictions.scores, logits_of(small, network, photo), atol=2e-4)
 
 
+def test_an_onnx_file_with_a_broken_name(onnx_file, capsys):
+    """The runtime's error is no text, for which it would try again with another provider, and print that."""
+    content = onnx_file.read_bytes()
+    assert b"Conv" in content
+    onnx_file.write_bytes(content.replace(b"Conv", b"Co\xffv"))
+    with pytest.raises(InputError, match="The file is not an ONNX network"):
+        find_model(f"onnx:{onnx_file}")
+    assert capsys.readouterr() == ("", "")
+
+
 def test_files_that_are_none(tmp_path):
     for spec, message in {
         f"onnx:{tmp_path / 'no.onnx'}": f"The file does not exist.\n  where:   {tmp_path / 'no.onnx'}",

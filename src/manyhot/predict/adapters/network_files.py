@@ -124,7 +124,8 @@ def onnx_network(
     ort: Any = required("onnxruntime", "An ONNX file", '"manyhot[onnx]"')
     _check_file(path, ".onnx")
     try:
-        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        # Otherwise a broken file is tried twice, and the first error printed.
+        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:
         raise InputError("The file is not an ONNX network.", where=path, got=error_line(error)) from error
     inputs = [(port.type, list(port.shape)) for port in session.get_inputs()]

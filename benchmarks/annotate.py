@@ -218,13 +218,16 @@ class Seen:
     """Rater, class and answer of each acknowledged key."""
     made: int = 0
     pages: int = 0
+    away: list[float] = field(default_factory=list)
+    """Seconds from each kill until the next server was ready."""
 
 
 class Browser:
     """One rater."""
 
-    def __init__(self, link: str, pause: float, seen: Seen, seed: int) -> None:
+    def __init__(self, link: str, pause: float, seen: Seen, seed: int, *, images: bool = True) -> None:
         parts = urlsplit(link)
+        self._sees_images = images
         self._place = (parts.hostname, parts.port)
         self._join, self._pause, self._seen = parts.path, pause, seen
         self._rng = random.Random(seed)
@@ -296,7 +299,7 @@ class Browser:
             ("image", page["image"]),
             *(("examples", c["strip"]) for c in page["classes"] if c["examples"]),
         ]:
-            if path not in self._loaded:
+            if self._sees_images and path not in self._loaded:
                 self._loaded.add(path)
                 self._images.put_nowait((kind, path))
 
@@ -354,10 +357,12 @@ class Browser:
             return content
 
 
-async def load(links: list[str], seconds: float, pause: float, server: Server, kills: int) -> Seen:
-    """Let all raters work, and kill the server now and then."""
+async def load(
+    links: list[str], seconds: float, pause: float, server: Server, kills: int, *, images: bool = True
+) -> Seen:
+    """Let all raters work, with or without images, and kill the server now and then."""
     seen = Seen()
-    browsers = [Browser(link, pause, seen, number) for number, link in enumerate(links)]
+    browsers = [Browser(link, pause, seen, number, images=images) for number, link in enumerate(links)]
     for browser in browsers:
         await browser.come_in()
     until = time.monotonic() + seconds
@@ -367,8 +372,10 @@ async def load(links: list[str], seconds: float, pause: float, server: Server, k
         # Somewhere in each part of the time.
         begin = until - seconds + (number + 0.2 + 0.5 * rng.random()) * seconds / kills
         await asyncio.sleep(max(0.0, begin - time.monotonic()))
+        killed = time.monotonic()
         await asyncio.to_thread(server.stop, signal.SIGKILL)
         await asyncio.to_thread(server.start)
+        seen.away.append(time.monotonic() - killed)
     await asyncio.gather(*work)
     return seen
 
@@ -513,6 +520,8 @@ def report(
         f"{before:,} votes before: {seen.pages:,} pages, {len(seen.errors)} errors, "
         f"{seen.lost} connections lost"
     )
+    if seen.away:
+        print("seconds without a server:", ", ".join(f"{seconds:.1f}" for seconds in seen.away))
     print(
         f"CPU seconds a second: server {server / took:.2f}, raters {cpu / took:.2f}; {os.cpu_count()} cores"
     )

@@ -2,13 +2,15 @@
 
     python benchmarks/annotate_scale.py [--images 128000] [--database sqlite|postgresql] [--only NAME …]
 
-A campaign of `--images` images × 4 classes × 3 raters, whose images are one file. Printed are
+A campaign of `--images` images × 4 classes × 3 raters, whose images nobody looks at. Printed are
 
 - **start**: seconds, CPU seconds and peak memory of the first start, which fills the database, and of the
   next; of PostgreSQL, the CPU seconds of the client alone,
 - **ask**: 24 raters who ask for pages at once, again and again: latencies of the queue,
 - **raters**: the longest time without a stored answer while raters per question go from 3 to 4, when one
   rater answers all the time,
+- **load**: 50 raters at ten times human pace for `--seconds`, as in `annotate.py`, while the server is killed
+  `--kills` times,
 - **flood**: the bytes that the database grows by in 12 s, while one rater sends remarks as
   fast as it can, and how the app refuses them.
 """
@@ -116,7 +118,7 @@ async def ask(links: list[str], rounds: int = 30) -> None:
     print(f"ask          n {len(times)}: median {cuts[0]:.0f}, 95 % {cuts[1]:.0f}, most {cuts[2]:.0f} ms")
 
 
-async def more_raters(link: str, owner: str, folder: Path, database: str | None) -> None:
+async def more_raters(link: str, owner: str, folder: Path, database: str | None, seconds: float) -> None:
     """Answer all the time while the owner changes the number of raters, and print the longest pause."""
     rater = Rater(link)
     await rater.come_in()
@@ -132,6 +134,7 @@ async def more_raters(link: str, owner: str, folder: Path, database: str | None)
                     )
                     assert told["kept"], told
                     stored.append(time.monotonic())
+                    await asyncio.sleep(0.02)  # below the limit of requests of one session
 
     connection = annotate.Connection(*rater._browser._place)
     change = await log_in(connection, urlsplit(owner).path)
@@ -140,7 +143,10 @@ async def more_raters(link: str, owner: str, folder: Path, database: str | None)
     await asyncio.sleep(1)
     begun = time.monotonic()
     await change(RATERS + 1)
-    while await asyncio.to_thread(rows, folder, database, "SELECT 1 FROM settings WHERE key = 'fit_slots'"):
+    fitting = "SELECT value FROM settings WHERE key = 'fit_slots'"
+    while time.monotonic() - begun < seconds:
+        if not (reached := await asyncio.to_thread(rows, folder, database, fitting)):
+            break
         await asyncio.sleep(0.5)
     took = time.monotonic() - begun
     ended.set()
@@ -150,7 +156,9 @@ async def more_raters(link: str, owner: str, folder: Path, database: str | None)
     (free,) = rows(folder, database, "SELECT count(*) FROM slots")[0]
     cuts = np.percentile(pauses, (50, 95, 100))
     print(
-        f"raters       3 to 4 in {took:.1f} s, {free:,} slots; {len(pauses)} answers meanwhile, pauses: "
+        f"raters       3 to 4{f', up to page {reached[0][0]},' if reached else ''} in {took:.1f} s, "
+        f"{free:,} slots; "
+        f"{len(pauses)} answers meanwhile, pauses: "
         f"median {cuts[0]:.0f}, 95 % {cuts[1]:.0f}, longest {cuts[2]:.0f} ms"
     )
 
@@ -223,7 +231,21 @@ def size(folder: Path, database: str | None) -> int:
     return int(rows(folder, database, "SELECT pg_database_size(current_database())")[0][0])
 
 
-PARTS = ("ask", "raters", "flood")
+def load(links: list[str], folder: Path, database: str | None, server: annotate.Server, options) -> None:
+    """Let raters answer while the server is killed, and compare what is stored with what was acknowledged."""
+    before = {key for key, *_ in annotate.stored(folder, database)}
+    begun, cpu = time.monotonic(), time.process_time()
+    pause = annotate.SECONDS_A_PAGE / 10
+    seen = asyncio.run(annotate.load(links, options.seconds, pause, server, options.kills, images=False))
+    took, cpu = time.monotonic() - begun, time.process_time() - cpu
+    there = [row for row in annotate.stored(folder, database) if row[0] not in before]
+    about = argparse.Namespace(**vars(options) | {"raters": len(links)})
+    annotate.report(about, seen, took, cpu, server.spent, len(before))
+    print(annotate.compare(seen, there) or f"each of the {len(there):,} acknowledged answers is there once")
+    print(*seen.errors[:5], sep="\n")
+
+
+PARTS = ("ask", "raters", "load", "flood")
 
 
 def main() -> None:
@@ -231,6 +253,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=128_000)
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
+    parser.add_argument(
+        "--seconds", type=float, default=120, help="of the change of raters at most, and of the load"
+    )
+    parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder of the campaign, kept for the next run")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
@@ -259,7 +285,10 @@ def run(base: Path, database: str | None, options: argparse.Namespace) -> None:
             asyncio.run(ask(links))
         if "raters" in options.only:
             (owner,) = server.invite(["boss", "--owner"], address)
-            asyncio.run(more_raters(links[0], owner, folder, database))
+            asyncio.run(more_raters(links[0], owner, folder, database, options.seconds))
+        if "load" in options.only:
+            many = server.invite([f"many{n}" for n in range(50)], address)
+            load(many, folder, database, server, options)
         if "flood" in options.only:
             asyncio.run(flood(links[1], folder, database))
     finally:

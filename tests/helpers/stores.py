@@ -63,7 +63,7 @@ def answers_by_question(store):
     for row in votes.first:
         question = int(votes.question[row])
         where = (
-            votes.questions.names[int(votes.questions.image[question])],
+            votes.questions.name[question].as_py(),
             int(votes.questions.class_id[question]),
         )
         found.setdefault(where, []).append(votes.names[int(votes.votes[2, row])])

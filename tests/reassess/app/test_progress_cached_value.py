@@ -44,6 +44,31 @@ def test_who_asks_gets_nothing_and_then_what_is_older():
     until(lambda: value.peek(30) > last)
 
 
+def test_raters_get_what_is_older_while_the_next_is_found():
+    slow = Slow()
+    slow.go.set()
+    value = CachedValue(slow, seconds=0.0)
+    assert value.recent() == 1  # there is none yet
+    slow.go.clear()
+    assert [value.recent() for _ in range(3)] == [1, 1, 1]
+    slow.go.set()
+    until(lambda: value.recent() > 1)
+
+
+def test_who_asks_after_an_error_gets_the_next_value():
+    outcomes = [OSError("away"), 7]
+
+    def find():
+        if isinstance(outcome := outcomes.pop(0), Exception):
+            raise outcome
+        return outcome
+
+    value = CachedValue(find)
+    with pytest.raises(OSError, match="away"):
+        value.recent()
+    assert value.recent() == 7
+
+
 def test_what_changed_while_it_was_found_is_found_anew():
     slow = Slow()
     value = CachedValue(slow, seconds=1000.0)

@@ -160,6 +160,10 @@ WAIT = 0.7
 """Seconds that a page waits for a value; afterwards, it says what is being computed."""
 
 
+_QUICK = 0.02
+"""Seconds that a rater waits for a value of which there is an older one."""
+
+
 class CachedValue(Generic[T]):
     """A value that is computed by one thread at a time and cached for some seconds.
 
@@ -193,17 +197,21 @@ class CachedValue(Generic[T]):
             self._run(running)
         return running.result()
 
+    def recent(self) -> T:
+        """Return the value or, if that takes more than a moment, an older one; wait only if there is none."""
+        running = self._refresh()
+        if running is not None and self._value is not None:
+            wait([running], _QUICK)
+        value = self._value
+        return self.get() if value is None else value.result()
+
     def peek(self, seconds: float | None = None) -> T | None:
         """Return the value or, if that takes more than `seconds` (by default `WAIT`), an older value or None.
 
         The value is computed in a separate thread, and computed again when `CORE_SHARE` allows it. If the
         computation fails, each call raises the error until the value is computed again.
         """
-        with self._lock:
-            running = self._running
-            if running is None and time.monotonic() >= max(self._good_until, self._background_from):
-                running, _ = self._begin()
-                threading.Thread(target=self._run, args=(running,), daemon=True).start()
+        running = self._refresh()
         if running is not None:
             wait([running], WAIT if seconds is None else seconds)
         with self._lock:
@@ -220,6 +228,15 @@ class CachedValue(Generic[T]):
         """Compute the value again as soon as `CORE_SHARE` allows it; compute a quick value immediately."""
         with self._lock:
             self._good_until = 0.0
+
+    def _refresh(self) -> Future[T] | None:
+        """Return what is being computed; a thread begins if the value is too old and may be computed."""
+        with self._lock:
+            running = self._running
+            if running is None and time.monotonic() >= max(self._good_until, self._background_from):
+                running, _ = self._begin()
+                threading.Thread(target=self._run, args=(running,), daemon=True).start()
+            return running
 
     def _begin(self) -> tuple[Future[T], bool]:
         """Return what is being computed, and whether it is for the caller to compute it."""

@@ -6,6 +6,7 @@ from fastapi.testclient import TestClient
 
 from manyhot.classes import ClassList
 from manyhot.reassess.app import create_app
+from manyhot.reassess.app import store as store_module
 from manyhot.reassess.app.routes.rating import SHOWN_EXAMPLES, fair_examples
 from manyhot.reassess.app.store import CampaignSettings, Example, ImageQuestions, Store
 
@@ -59,4 +60,18 @@ def test_pages_and_searches_show_none_where_each_class_has_one_image(tmp_path):
             found = client.get(f"/api/classes?q={query}&page={page['page']}").json()
             assert found
             assert all(one["examples"] == [] for one in found)
+    store.close()
+
+
+def test_examples_are_read_once_and_not_all_of_them_are_remembered(tmp_path, monkeypatch):
+    store, read = Store(f"sqlite:///{tmp_path}/votes.sqlite"), []
+    images = [Example(c, f"{c}-{n}.jpg", f"/{c}-{n}.jpg") for c in range(4) for n in range(2)]
+    store.fill([ImageQuestions("a.jpg", "/a.jpg", 0, (0,))], images, CampaignSettings(raters=1), "source")
+    query = store._database.read
+    monkeypatch.setattr(store._database, "read", lambda q: (read.append(q), query(q))[1])
+    monkeypatch.setattr(store_module, "_CLASSES", 2)
+    for classes, reads in (({0, 1}, 1), ({1}, 1), ({0, 9}, 2), ({9}, 2), ({2}, 3), ({0}, 4)):
+        known = {c: [(1, f"{c}-0.jpg"), (2, f"{c}-1.jpg")] for c in classes if c < 4}
+        assert store.examples(classes) == known
+        assert len(read) == reads
     store.close()

@@ -1,11 +1,13 @@
 """Who is shown which page: as many raters on each question as are wanted, whoever leaves and comes back."""
 
 import random
+import re
 import threading
 from collections import Counter
 from types import SimpleNamespace
 
 import pytest
+import sqlalchemy as sa
 
 from manyhot.errors import InputError
 from manyhot.reassess.app.store import NewRemark, Vote
@@ -325,8 +327,30 @@ def test_whatever_raters_do_each_question_gets_exactly_the_wanted_number(url, pa
             break  # nobody is asked any more
     by = answers_by_question(store)
     taken = store.votes()
-    assert len(by) == len(taken.questions.id)
+    assert len(by) == taken.campaign.questions
     assert {len(names) for names in by.values()} == {wanted}
     assert store.count_free() == 0
     assert {store.queue(who).reason for who in people} == {"finished"}
+    store.close()
+
+
+def test_no_table_is_scanned_while_raters_ask_and_answer(tmp_path):
+    """Of a million images, a scan of one table takes from 50 ms on, during which nobody else can write."""
+    store = filled(
+        f"sqlite:///{tmp_path}/scans.sqlite", pages=30, classes=2, raters=2, golden=2, golden_every=2
+    )
+    people, statements = [rater(store, name) for name in ("ann", "bob")], {}
+    engine = store._database._writes
+    sa.event.listen(engine, "before_cursor_execute", lambda c, d, text, *_: statements.setdefault(text))
+    for _ in range(6):
+        for who in people:
+            answer(store, who, store.queue(who).visits[0])
+    assert len(statements) > 20
+    with engine.connect() as connection:
+        for text in [
+            text for text in statements if text.startswith(("SELECT", "UPDATE", "INSERT", "DELETE"))
+        ]:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", (0,) * text.count("?")).all()
+            for step in plan:
+                assert not re.match(r"SCAN (pages|questions|slots|images|visits|votes)", step[3]), text
     store.close()

@@ -1,13 +1,14 @@
 """More and fewer raters while a campaign runs: exactly as many as are wanted, or as had answered before."""
 
+import math
 import random
 import time
 
 import pytest
 
 from manyhot.reassess.app import store as store_module
-from manyhot.reassess.app.store import Store, pages
-from stores import NO, YES, answer, answers_by_question, filled, rater
+from manyhot.reassess.app.store import Store, Vote, slots
+from stores import NO, YES, answer, answers_by_question, filled, key, rater
 
 
 def test_fewer_raters_and_more_again_ask_nobody_too_much(url, pass_time):
@@ -73,7 +74,7 @@ def test_whatever_the_owner_wants_meanwhile(url, pass_time, seed):
         if not [answer(store, who, visit, value=NO) for who in people for visit in use(who)]:
             break  # nobody is asked any more
     by = answers_by_question(store)
-    assert len(by) == len(store.votes().questions.id)
+    assert len(by) == store.votes().campaign.questions
     assert {where: len(names) for where, names in by.items()} == {
         where: max(wanted, before.get(where, 0)) for where in by
     }
@@ -96,7 +97,7 @@ def test_answers_get_in_while_more_raters_are_wanted(url, monkeypatch):
 
     monkeypatch.setattr(store._database, "_made", record)
     store.change_settings(raters=3)
-    while store._database.read(pages.is_to_fit):
+    while store._database.read(slots.is_to_fit):
         answer(store, ann, visit, [visit.shown[0]], NO)
     # A batch may hold a part and answers that came meanwhile.
     fitting = [n for n, batch in enumerate(batches) if any("store" not in name for name in batch)]
@@ -106,9 +107,35 @@ def test_answers_get_in_while_more_raters_are_wanted(url, monkeypatch):
     assert answers > 0  # in between
     assert store.count_free() == 3 * 1000 - 4
     store.change_settings(raters=1)
-    while store._database.read(pages.is_to_fit):
+    while store._database.read(slots.is_to_fit):
         time.sleep(0.01)
     assert store.count_free() == 1000 - 4
+    store.close()
+
+
+def test_an_answer_that_waits_ends_the_part_and_comes_before_the_next(url, monkeypatch):
+    monkeypatch.setattr(store_module, "_FIT_SECONDS", math.inf)
+    monkeypatch.setattr(store_module, "_FIT_PART", math.inf)  # only those who wait end a part
+    monkeypatch.setattr(slots, "_FIT_PAGES", 1)
+    store = filled(url, pages=20, classes=2, raters=1)
+    ann = rater(store)
+    first, second, *_ = store.queue(ann).visits
+    events, sent, fit = [], [], slots._fit_some
+
+    def fit_and_answer(connection, count, page):
+        fit(connection, count, page)
+        events.append(page)
+        if page in (3, 4):  # the writer is at work: these wait
+            visit = first if page == 3 else second
+            waiting = store.begin_store(ann, [Vote(key(), visit.key, visit.shown[0], NO)])
+            waiting.add_done_callback(lambda done: events.append(done.result().stored))
+            sent.append(waiting)
+
+    monkeypatch.setattr(slots, "_fit_some", fit_and_answer)
+    store.change_settings(raters=3)
+    kept = [one.result().stored for one in sent]
+    assert events == [1, 2, 3, kept[0], 4, kept[1], *range(5, 21)]
+    assert store.count_free() == 3 * 20 - 4
     store.close()
 
 

@@ -28,6 +28,7 @@ from manyhot.reassess.app.store import (
     payment,
     remarks,
     schema,
+    slots,
     submissions,
     visits,
 )
@@ -65,10 +66,10 @@ _REMEMBER = 2.0
 """Seconds that a session is known without a look-up; what another process changes takes so long at most."""
 
 
-_SESSIONS = 10_000
-_FIT_SECONDS, _FIT_PART, _FIT_PAGES = 1.0, 0.03, 100
-"""Seconds that a change of the number of raters waits for its pages; seconds of each part, and its fewest
-pages."""
+_SESSIONS, _CLASSES = 10_000, 2_000
+"""Sessions and classes, with their examples, that are remembered."""
+_FIT_SECONDS, _FIT_PART = 1.0, 0.03
+"""Seconds that a change of the number of raters waits for its pages; seconds of each part."""
 
 
 class Store:
@@ -83,6 +84,7 @@ class Store:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         self._sessions: dict[str, tuple[float, Rater]] = {}
+        self._examples: dict[int, list[tuple[int, str]]] = {}
         try:
             self._database.upgrade()
         except BaseException:
@@ -143,18 +145,17 @@ class Store:
             threading.Thread(target=self._fit_slots, name="manyhot-slots", daemon=True).start()
 
     def _fit_slots(self, until: float = math.inf) -> bool:
-        pages_at_once = _FIT_PAGES
         try:
-            more = self._database.read(pages.is_to_fit)
+            more = self._database.read(slots.is_to_fit)
             while more and time.monotonic() < until:
                 begun = time.monotonic()
-                more = self._database.write(partial(pages.fit_slots, pages=pages_at_once))
-                took = max(time.monotonic() - begun, 0.001)
-                # What waits for a disk or another process is no reason to do less than some at once.
-                fitting = int(pages_at_once * _FIT_PART / took)
-                pages_at_once = min(max(fitting, _FIT_PAGES), 2 * pages_at_once)
+                more = self._database.write_last(
+                    lambda c, others_wait: slots.fit_slots(
+                        c, partial(_is_enough, others_wait, time.monotonic())
+                    )
+                )
                 if until == math.inf:
-                    time.sleep(min(took, 0.5))  # half of the time is for answers
+                    time.sleep(min(time.monotonic() - begun, 0.5))  # half of the time is for answers
         except (
             OutputError
         ):  # closed, or the database is away: the rest is done after the next start or change
@@ -280,8 +281,8 @@ class Store:
         return {r.name for r in self.raters() if not r.is_owner and r.state != "revoked"}
 
     def queue(self, rater: Rater) -> Queue:
-        """Assign pages to a rater and return the open ones; see `pages.fill_queue`."""
-        return self._database.write(lambda c: pages.fill_queue(c, rater))
+        """Assign pages to a rater and return the open ones; see `pages.fill_queues`."""
+        return self._database.begin_with_others(pages.fill_queues, rater).result()
 
     def last_done(self, rater: Rater, before: str | None = None) -> Visit | None:
         """Return the rater's latest finished visit, or the latest before the visit `before`."""
@@ -383,16 +384,17 @@ class Store:
         return str(self._database.read(lambda c: settings.get_value(c, "source")))
 
     def examples(self, class_ids: Collection[int]) -> dict[int, list[tuple[int, str]]]:
-        """Return the positions and image_ids of the example images of some classes, by position."""
-        table, found = schema.examples, dict[int, list[tuple[int, str]]]()
-        query = (
-            sa.select(table.c.class_id, table.c.position, table.c.name)
-            .where(table.c.class_id.in_(class_ids))
-            .order_by(table.c.class_id, table.c.position)
-        )
-        for class_id, position, name in self._database.read(lambda c: c.execute(query).all()):
-            found.setdefault(class_id, []).append((position, name))
-        return found
+        """Return the positions and image_ids of the example images of some classes, by position.
+
+        They stay as they are, and are remembered: to read those of four pages takes as long as all the rest.
+        """
+        known = self._examples
+        if not known.keys() >= set(class_ids):
+            known = (known if len(known) < _CLASSES else {}) | self._database.read(
+                lambda c: fill.examples_of(c, set(class_ids))
+            )
+            self._examples = known
+        return {c: known[c] for c in class_ids if known[c]}
 
     def _change(self, change: Callable[[sa.Connection], T]) -> T:
         """Make a change after which nothing that is remembered of raters holds."""
@@ -406,11 +408,15 @@ class Store:
         return self._database.read_together(lambda c: list(query(c)))  # in parts, of one moment
 
 
+def _is_enough(others_wait: Callable[[], bool], begun: float) -> bool:
+    return others_wait() or time.monotonic() - begun >= _FIT_PART
+
+
 def _change_settings(connection: sa.Connection, **changes: object) -> CampaignSettings:
     before = read_settings(connection)
     after = change_settings(connection, **changes)
     if "qualify" in changes:
         golden.check_golden(connection, after)
     if after.raters != before.raters:
-        pages.want_slots(connection)
+        slots.want_slots(connection)
     return after

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from manyhot.errors import InputError
 from manyhot.reassess.app.store import schema
 from manyhot.reassess.app.store.accounts import RATER_COLUMNS, Rater
+from manyhot.reassess.app.store.engines import padded
 
 CAMPAIGN_STATES = ("running", "paused", "closed")
 
@@ -174,7 +175,7 @@ def read_with_all(
     connection: sa.Connection, raters: Iterable[Rater]
 ) -> tuple[dict[int, Rater], CampaignSettings]:
     """Return all raters by number, and the current settings."""
-    rows = connection.execute(_BOTH, {"ids": sorted({rater.id for rater in raters})}).all()
+    rows = connection.execute(_BOTH, {"ids": padded(sorted({rater.id for rater in raters}))}).all()
     return {row[0]: Rater(*row[:-1]) for row in rows}, _settings(rows[0][-1])
 
 

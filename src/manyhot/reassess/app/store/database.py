@@ -44,6 +44,8 @@ class _Waiting:
     change: _ChangeOfMany[Any, Any]
     item: Any
     future: Future[Any]
+    is_last: bool = False
+    """Whether it is made after all others that wait, in a transaction of its own."""
 
 
 CLOSING = 10.0
@@ -130,6 +132,17 @@ class Database:
         """Start `write` without waiting for it; the future returns the result or the error."""
         return self.begin_with_others(lambda connection, _: [change(connection)], None)
 
+    def write_last(self, change: Callable[[sa.Connection, Callable[[], bool]], T]) -> T:
+        """Make a part of a long change after all changes that wait, and return its result; see `write`.
+
+        Parameters
+        ----------
+        change : callable
+            Its second argument returns whether other changes wait. If so, the change should end soon.
+        """
+        waits = self._queue.empty
+        return self._begin(lambda c, _: [change(c, lambda: not waits())], None, is_last=True).result()
+
     def begin_with_others(self, change: _ChangeOfMany[_Item, T], item: _Item) -> Future[T]:
         """Start one change for the items of many callers, with fewer round trips than `begin`.
 
@@ -140,12 +153,15 @@ class Database:
             for each item alone.
         item : object
         """
+        return self._begin(change, item, is_last=False)
+
+    def _begin(self, change: _ChangeOfMany[_Item, T], item: _Item, *, is_last: bool) -> Future[T]:
         if os.getpid() != self._process:
             raise RuntimeError("A database can be used only in the process that opened it.")
         waiting: Future[T] = Future()
         with self._lock:
             self._check_open()
-            self._queue.put(_Waiting(change, item, waiting))
+            self._queue.put(_Waiting(change, item, waiting, is_last))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="manyhot-writer", daemon=True)
                 self._thread.start()
@@ -194,7 +210,12 @@ class Database:
                     break
                 batch.append(more)
             # Who waits no more, and did not before now, gets nothing; from here on nobody can take it back.
-            self._settle([one for one in batch if one.future.set_running_or_notify_cancel()])
+            batch = [one for one in batch if one.future.set_running_or_notify_cancel()]
+            if together := [one for one in batch if not one.is_last]:
+                self._settle(together)
+            for one in batch:
+                if one.is_last:
+                    self._settle([one])
             if ended:
                 return
 

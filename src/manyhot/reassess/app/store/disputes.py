@@ -126,13 +126,13 @@ def begin(connection: sa.Connection, rater: Rater, page: int) -> Visit | None:
             return None
         _leave_others(connection, rater, page)
         renew(connection, rater.id, settings)
-        return find_visits(connection, [visit])[0]
+        return find_visits(connection, [visit])[visit]
     dispute = find_dispute(connection, page)
     if dispute is None or not dispute.undecided:
         return None
     _leave_others(connection, rater, page)
     visit = open_visit(connection, rater, settings, page, dispute.undecided, round=1)
-    return find_visits(connection, [visit])[0]
+    return find_visits(connection, [visit])[visit]
 
 
 def _leave_others(connection: sa.Connection, rater: Rater, page: int) -> None:

@@ -14,8 +14,8 @@ import os
 import re
 import socket
 import sqlite3
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import pg8000
 import pyarrow as pa
@@ -26,6 +26,7 @@ from sqlalchemy.engine import ExceptionContext
 
 from manyhot.errors import InputError, OutputError
 
+T = TypeVar("T")
 _BUSY_MS = 10_000
 """Time that SQLite waits for another process that writes."""
 
@@ -124,6 +125,12 @@ def take_stock(connection: sa.Connection) -> None:
     """Update PostgreSQL's statistics; without statistics, its queries scan whole tables."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("ANALYZE")
+
+
+def padded(values: Iterable[T]) -> list[T]:
+    """Return values, the last one repeated: with few numbers of parameters, few statements are prepared."""
+    found = list(values)
+    return found + found[-1:] * ((1 << max(len(found) - 1, 0).bit_length()) - len(found))
 
 
 def is_lost(error: BaseException) -> bool:

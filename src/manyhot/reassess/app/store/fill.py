@@ -6,7 +6,7 @@ import hashlib
 import random
 import secrets
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from numpy import typing as npt
 
-from manyhot.reassess.app.store import engines, pages, schema
+from manyhot.reassess.app.store import engines, schema, slots
 from manyhot.reassess.app.store.campaign_settings import (
     CampaignSettings,
     change_settings,
@@ -97,7 +97,7 @@ def fill(
     engines.insert_rows(connection, schema.examples, _numbered(examples))
     check_golden(connection, settings)
     for _ in range(settings.raters):
-        pages.add_slots(connection)
+        slots.add_slots(connection)
     put_value(connection, "examples", _count_examples(connection))
     engines.take_stock(connection)
     return True
@@ -118,6 +118,16 @@ def _count_examples(connection: sa.Connection) -> tuple[int, int]:
     classes = sa.select(sa.func.count(sa.distinct(asked.c.class_id)))
     two = sa.exists().where(examples.c.class_id == asked.c.class_id, examples.c.position == 2)
     return connection.execute(classes).scalar_one(), connection.execute(classes.where(two)).scalar_one()
+
+
+def examples_of(connection: sa.Connection, class_ids: Collection[int]) -> dict[int, list[tuple[int, str]]]:
+    """Return the positions and image_ids of the example images of classes, by position."""
+    table = schema.examples
+    query = sa.select(table.c.class_id, table.c.position, table.c.name).where(table.c.class_id.in_(class_ids))
+    found: dict[int, list[tuple[int, str]]] = {class_id: [] for class_id in class_ids}
+    for class_id, position, name in connection.execute(query.order_by(table.c.class_id, table.c.position)):
+        found[class_id].append((position, name))
+    return found
 
 
 def image_places(connection: sa.Connection) -> list[str]:

@@ -17,7 +17,7 @@ from manyhot.reassess.app.store.accounts import Rater, change
 from manyhot.reassess.app.store.campaign_settings import CampaignSettings
 from manyhot.reassess.app.store.database import SECOND
 
-_VISITS, _PAGES = schema.visits, schema.pages
+_VISITS = schema.visits
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,13 @@ class GoldenCounts:
         return (above - below) / (n_no * n_yes)
 
 
+_GOLDEN = sa.select(schema.golden.c.question_id)
+_GOLDEN_PAGES = (
+    sa.select(schema.questions.c.page_id).where(schema.questions.c.id.in_(_GOLDEN)).distinct().subquery()
+)
+"""To look for them among all pages takes 50 ms of 1.28 million, during which nobody else can write."""
+
+
 def check_golden(connection: sa.Connection, settings: CampaignSettings) -> None:
     """Check that raters can qualify.
 
@@ -58,8 +65,7 @@ def check_golden(connection: sa.Connection, settings: CampaignSettings) -> None:
     InputError
         If raters are to answer golden pages first, and there are none.
     """
-    first = sa.select(_PAGES.c.id).where(_PAGES.c.golden).limit(1)
-    if settings.qualify and connection.scalar(first) is None:
+    if settings.qualify and connection.scalar(_GOLDEN.limit(1)) is None:
         raise InputError(
             "Raters cannot qualify: the campaign has no golden pages.",
             got=f"`qualify` {settings.qualify}, and no proposed question with an expert's answer",
@@ -76,7 +82,7 @@ def judge_rater(connection: sa.Connection, rater: Rater, settings: CampaignSetti
     """
     if not is_pending(rater, settings) or rater.is_owner:
         return None
-    there = sa.select(sa.func.count()).select_from(_PAGES).where(_PAGES.c.golden)
+    there = sa.select(sa.func.count()).select_from(_GOLDEN_PAGES)
     answered, skipped = _count_done(connection, rater)
     needed = min(settings.qualify, connection.execute(there).scalar_one() - skipped)
     if answered < needed:
@@ -115,8 +121,9 @@ def next_golden_page(connection: sa.Connection, rater: Rater) -> int | None:
 
     If the order were the same for all, raters could tell each other which pages come first.
     """
-    seen = sa.exists().where(_VISITS.c.page_id == _PAGES.c.id, _VISITS.c.rater_id == rater.id)
-    pages = connection.scalars(sa.select(_PAGES.c.id).where(_PAGES.c.golden, ~seen)).all()
+    page_id = _GOLDEN_PAGES.c.page_id
+    seen = sa.exists().where(_VISITS.c.page_id == page_id, _VISITS.c.rater_id == rater.id)
+    pages = connection.scalars(sa.select(page_id).where(~seen)).all()
     return min(pages, key=lambda page: sha256(f"{rater.seed}/{page}".encode()).digest(), default=None)
 
 

@@ -14,15 +14,9 @@ import sqlalchemy as sa
 
 from manyhot.reassess.app.store import golden, schema
 from manyhot.reassess.app.store.accounts import ANSWERS_LEFT_OUT, Rater
-from manyhot.reassess.app.store.campaign_settings import (
-    CampaignSettings,
-    drop_value,
-    get_value,
-    put_value,
-    read_settings,
-    read_with,
-)
+from manyhot.reassess.app.store.campaign_settings import CampaignSettings, read_with, read_with_all
 from manyhot.reassess.app.store.database import MINUTE, now
+from manyhot.reassess.app.store.engines import padded
 from manyhot.reassess.app.store.visits import Visit, count_visits, find_visits
 
 PAGES_AHEAD = 4
@@ -33,21 +27,13 @@ Where the connection is lost, they are what can still be answered."""
 
 _VISITS, _SLOTS, _PAGES = schema.visits, schema.slots, schema.pages
 _VOTES, _QUESTIONS = schema.votes, schema.questions
-_FIT = "fit_slots"
-"""Setting: the first page whose slots are not yet as many as raters are wanted."""
-
-
 _COUNTS = _VOTES.c.rater_id.not_in(
     sa.select(schema.raters.c.id).where(schema.raters.c.state == ANSWERS_LEFT_OUT).scalar_subquery()
 )
 """Votes of raters whose answers are not left out."""
 
 
-_PARAMETERS = 10_000
-"""Most parameters of one statement; databases take 32,000."""
-
-
-_PARKED = 0
+PARKED = 0
 """Holds a slot that nobody is to get, but which has answers: with more raters it is needed again."""
 
 
@@ -70,19 +56,48 @@ class Queue:
     done: int
 
 
-def fill_queue(connection: sa.Connection, rater: Rater) -> Queue:
-    """Assign pages to a rater until `PAGES_AHEAD` are open, and return the open ones."""
-    rater, settings = read_with(connection, rater)
+def fill_queues(connection: sa.Connection, raters: Sequence[Rater]) -> list[Queue]:
+    """Assign pages to raters until each has `PAGES_AHEAD` open ones, and return these."""
+    known, settings = read_with_all(connection, raters)
     give_back(connection)
-    if (passed := golden.judge_rater(connection, rater, settings)) is not None:
-        if not passed:
-            stop(connection, rater.id)
-        rater, settings = read_with(connection, rater)
-    if why := golden.why_to_stop(connection, rater, settings):
-        stop(connection, rater.id, why)
-        rater, settings = read_with(connection, rater)
-    open_ids = _open_ids(connection, rater)
-    reason = _why_none(connection, rater, settings)
+    values = {"raters": padded(known)}
+    open_ids: dict[int, list[int]] = {number: [] for number in known}
+    for who, visit in connection.execute(_OPEN, values):
+        open_ids[who].append(visit)
+    reasons = {
+        number: _fill_queue(connection, rater, settings, open_ids[number]) for number, rater in known.items()
+    }
+    visits = find_visits(connection, [visit for ids in open_ids.values() for visit in ids])
+    done = {who: int(n) for who, n in connection.execute(_COUNT_DONE, values)}
+    queues = {
+        number: Queue(
+            [visits[i] for i in ids if i in visits], "" if ids else reasons[number], done.get(number, 0)
+        )
+        for number, ids in open_ids.items()
+    }
+    return [queues[rater.id] for rater in raters]
+
+
+_OF_RATERS = _VISITS.c.rater_id.in_(sa.bindparam("raters", expanding=True)) & (_VISITS.c.round == 0)
+_OPEN = (
+    sa.select(_VISITS.c.rater_id, _VISITS.c.id)
+    .where(_OF_RATERS, _VISITS.c.state == "open")
+    .order_by(_VISITS.c.id)
+)
+_COUNT_DONE = (
+    sa.select(_VISITS.c.rater_id, sa.func.count())
+    .where(_OF_RATERS, _VISITS.c.state == "done")
+    .group_by(_VISITS.c.rater_id)
+)
+
+
+def _fill_queue(
+    connection: sa.Connection, rater: Rater, settings: CampaignSettings, open_ids: list[int]
+) -> str:
+    """Add pages to the open ones of a rater, or take all away; return why there are no more."""
+    if len(open_ids) < PAGES_AHEAD:  # who has finished a page is judged before the next
+        rater = _judged(connection, rater, settings)
+    reason = "" if len(open_ids) >= PAGES_AHEAD else _why_none(connection, rater, settings)
     while not reason and len(open_ids) < PAGES_AHEAD:
         taken = _take(connection, rater, settings)
         if taken is None:
@@ -91,9 +106,21 @@ def fill_queue(connection: sa.Connection, rater: Rater) -> Queue:
             open_ids.append(taken)
             reason = _why_none(connection, rater, settings)
     if settings.state != "running" or rater.state != "active":
-        open_ids = []
-    done = count_visits(connection, rater, "done")
-    return Queue(find_visits(connection, open_ids), "" if open_ids else reason, done)
+        open_ids.clear()
+        reason = _why_none(connection, rater, settings)
+    return reason
+
+
+def _judged(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> Rater:
+    """Return a rater as known after the latest golden pages, and stop who is not to go on."""
+    if (passed := golden.judge_rater(connection, rater, settings)) is not None:
+        if not passed:
+            stop(connection, rater.id)
+        rater, _ = read_with(connection, rater)
+    if why := golden.why_to_stop(connection, rater, settings):
+        stop(connection, rater.id, why)
+        rater, _ = read_with(connection, rater)
+    return rater
 
 
 def give_back(connection: sa.Connection) -> None:
@@ -121,7 +148,7 @@ def leave_out(connection: sa.Connection, rater_id: int) -> None:
     others = sa.select(_VISITS.c.id).where(_VISITS.c.state == "open")
     # Of a slot that another rater finished, only what is missing is asked; a parked one may be needed again.
     of_mine = _SLOTS.c.id.in_(held) & _SLOTS.c.visit_id.not_in(others)
-    parked = _SLOTS.c.page_id.in_(here) & (_SLOTS.c.visit_id == _PARKED)
+    parked = _SLOTS.c.page_id.in_(here) & (_SLOTS.c.visit_id == PARKED)
     connection.execute(_SLOTS.update().where(of_mine | parked).values(visit_id=None))
 
 
@@ -181,65 +208,6 @@ def finish(connection: sa.Connection, visit: Visit) -> None:
             connection.execute(_SLOTS.update().where(held).values(visit_id=None))
 
 
-def add_slots(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> int:
-    """Add a slot to each page, or to those that meet some conditions; return the number of these pages."""
-    pages = sa.select(_PAGES.c.id, _PAGES.c.position).where(~_PAGES.c.golden, *which)
-    added = connection.execute(_SLOTS.insert().from_select(["page_id", "position"], pages))
-    return added.rowcount
-
-
-def want_slots(connection: sa.Connection) -> None:
-    """Note that the pages do not have as many slots as raters are wanted; `fit_slots` sees to it."""
-    put_value(connection, _FIT, 1)
-
-
-def is_to_fit(connection: sa.Connection) -> bool:
-    """Return whether `fit_slots` has something to do."""
-    return get_value(connection, _FIT) is not None
-
-
-def fit_slots(connection: sa.Connection, pages: int) -> bool:
-    """Give the next pages as many slots as raters are wanted, and return whether there are more pages to do.
-
-    Slots with answers are kept. All pages at once would keep answers waiting for half a minute if a million
-    images are asked about.
-    """
-    first = get_value(connection, _FIT)
-    if first is None:
-        return False
-    count, last = read_settings(connection).raters, first + pages - 1
-    here = _SLOTS.c.page_id.between(first, last)
-    connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id == _PARKED, here).values(visit_id=None))
-    slots = sa.select(sa.func.count()).where(_SLOTS.c.page_id == _PAGES.c.id).scalar_subquery()
-    while add_slots(connection, _PAGES.c.id.between(first, last), slots < count):
-        pass
-    _drop_slots(connection, count, here)
-    more = last < connection.execute(sa.select(sa.func.max(_PAGES.c.id))).scalar_one()
-    if more:
-        put_value(connection, _FIT, last + 1)
-    else:
-        drop_value(connection, _FIT)
-    return bool(more)
-
-
-def _drop_slots(connection: sa.Connection, count: int, here: sa.ColumnElement[bool]) -> None:
-    """Drop the free slots of pages that have too many; those with answers are parked."""
-    n = sa.func.count()
-    per_page = sa.select(_SLOTS.c.page_id, n).where(here).group_by(_SLOTS.c.page_id).having(n > count)
-    fewer = {page: n - count for page, n in connection.execute(per_page)}
-    # A slot that is dropped would take its answers out of the count, and SQLite gives its number to another.
-    dropped: list[int] = []
-    parked: list[int] = []
-    for slot, page, held in _free_by_answers(connection, here) if fewer else ():
-        if fewer.get(page):
-            fewer[page] -= 1
-            (parked if held else dropped).append(slot)
-    for start in range(0, max(len(dropped), len(parked)), _PARAMETERS):
-        some = slice(start, start + _PARAMETERS)
-        connection.execute(_SLOTS.delete().where(_SLOTS.c.id.in_(dropped[some])))
-        connection.execute(_SLOTS.update().where(_SLOTS.c.id.in_(parked[some])).values(visit_id=_PARKED))
-
-
 def count_free(connection: sa.Connection) -> int:
     """Return the number of free slots."""
     return connection.execute(
@@ -292,15 +260,12 @@ def _why_none(connection: sa.Connection, rater: Rater, settings: CampaignSetting
     return ""
 
 
-def _open_ids(connection: sa.Connection, rater: Rater) -> list[int]:
-    query = sa.select(_VISITS.c.id).where(
-        _VISITS.c.rater_id == rater.id, _VISITS.c.state == "open", _VISITS.c.round == 0
-    )
-    return list(connection.scalars(query.order_by(_VISITS.c.id)))
+_IS_OPEN = _VISITS.c.state == sa.literal_column("'open'")
+"""Not a parameter: with one, the index of open visits is not used, and each look scans all visits so far."""
 
 
 def _return(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
-    late = connection.scalars(sa.select(_VISITS.c.id).where(_VISITS.c.state == "open", which)).all()
+    late = connection.scalars(sa.select(_VISITS.c.id).where(_IS_OPEN, which)).all()
     if late:
         connection.execute(_VISITS.update().where(_VISITS.c.id.in_(late)).values(state="returned"))
         connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id.in_(late)).values(visit_id=None))
@@ -345,7 +310,7 @@ def _left(connection: sa.Connection, rater: Rater) -> list[Visit]:
         .where(_VISITS.c.slot_id.is_(None) | (_SLOTS.c.id.is_not(None) & _SLOTS.c.visit_id.is_(None)))
         .order_by(_VISITS.c.id)
     ).all()
-    return find_visits(connection, ids)
+    return list(find_visits(connection, ids).values())
 
 
 def _take_fresh(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> int | None:
@@ -410,7 +375,7 @@ def _take_slot(
     classes = [c for c in asked if c not in answered | enough and c not in own]
     if not classes:
         if enough and (answered | enough).issuperset(asked):
-            _hold(connection, slot, _PARKED)
+            _hold(connection, slot, PARKED)
         elif answered.issuperset(asked):  # nothing is left of it: it is free by mistake
             last = sa.select(sa.func.max(_VISITS.c.id)).where(
                 _VISITS.c.page_id == page, _VISITS.c.slot_id == slot
@@ -471,11 +436,3 @@ def _classes(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> set[i
 
 def _of(page: int, rater: Any) -> tuple[sa.ColumnElement[bool], ...]:
     return _VISITS.c.page_id == page, _VISITS.c.rater_id == rater, _VISITS.c.round == 0
-
-
-def _free_by_answers(connection: sa.Connection, here: sa.ColumnElement[bool]) -> list[tuple[int, int, bool]]:
-    """Return free slots, their pages, and whether anybody ever held them: those first that nobody did."""
-    held = sa.exists().where(_VISITS.c.page_id == _SLOTS.c.page_id, _VISITS.c.slot_id == _SLOTS.c.id)
-    query = sa.select(_SLOTS.c.id, _SLOTS.c.page_id, held).where(_SLOTS.c.visit_id.is_(None), here)
-    rows = connection.execute(query.order_by(_SLOTS.c.id)).all()
-    return sorted(((slot, page, bool(held)) for slot, page, held in rows), key=lambda row: row[2])

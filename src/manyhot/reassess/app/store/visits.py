@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from manyhot.reassess.app.store import schema
 from manyhot.reassess.app.store.accounts import Rater
+from manyhot.reassess.app.store.engines import padded
 
 _VISITS, _PAGES, _VOTES = schema.visits, schema.pages, schema.votes
 
@@ -81,12 +82,12 @@ class Visit:
     partial: bool
 
 
-def find_visits(connection: sa.Connection, ids: Sequence[int]) -> list[Visit]:
-    """Return visits by their numbers, in this order."""
+def find_visits(connection: sa.Connection, ids: Sequence[int]) -> dict[int, Visit]:
+    """Return existing visits by their numbers, in this order."""
     if not ids:
-        return []
-    found = {visit.id: visit for visit in _find(connection, _BY_ID, {"ids": list(ids)})}
-    return [found[i] for i in ids if i in found]
+        return {}
+    found = {visit.id: visit for visit in _find(connection, _BY_ID, {"ids": padded(ids)})}
+    return {i: found[i] for i in ids if i in found}
 
 
 def find_visit(connection: sa.Connection, rater: Rater, key: str) -> Visit | None:
@@ -97,7 +98,11 @@ def find_visit(connection: sa.Connection, rater: Rater, key: str) -> Visit | Non
 
 def find_by_keys(connection: sa.Connection, keys: Collection[str]) -> dict[str, Visit]:
     """Return existing visits of any raters by their keys."""
-    return {visit.key: visit for visit in _find(connection, _BY_KEY, {"keys": sorted(keys)})} if keys else {}
+    return (
+        {visit.key: visit for visit in _find(connection, _BY_KEY, {"keys": padded(sorted(keys))})}
+        if keys
+        else {}
+    )
 
 
 def _find(connection: sa.Connection, query: sa.Select[Any], values: dict[str, object]) -> list[Visit]:
@@ -147,7 +152,7 @@ def last_done(connection: sa.Connection, rater: Rater, before: str | None = None
     if before is not None and (seen := find_visit(connection, rater, before)) is not None:
         query = query.where(_VISITS.c.id < seen.id)
     number = connection.scalar(query.order_by(_VISITS.c.id.desc()).limit(1))
-    return None if number is None else find_visits(connection, [number])[0]
+    return None if number is None else find_visits(connection, [number])[number]
 
 
 def count_visits(connection: sa.Connection, rater: Rater, *states: str) -> int:

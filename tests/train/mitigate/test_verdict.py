@@ -58,6 +58,19 @@ def test_what_is_said_of_a_treated_head(recall, hallucination, called, verdict):
     assert removal_verdict(told(recall, hallucination, called), DEPENDS, ALL) == verdict
 
 
+def test_no_all_clear_at_the_cost_of_images_without_the_companion():
+    """Newcombe's paired interval of 70 of 100 instead of 80 of the same is below 0; of 78, it is not."""
+
+    def right(n):
+        own = told((0.02, -0.1, 0.14), (0.0, -0.01, 0.01))
+        hits = np.arange(100) < n
+        return own | {"accuracy_without": HeldOutMetric(Estimated(n / 100, 0, 1, 100), np.zeros(3), hits)}
+
+    before = DEPENDS | {"accuracy_without": right(80)["accuracy_without"]}
+    assert removal_verdict(right(78), before, ALL) == "gone"
+    assert removal_verdict(right(70), before, ALL) == "partly gone"
+
+
 def test_what_is_said_of_the_head_without_treatment():
     assert removal_verdict(DEPENDS, None, ALL) == "present"
     clean = told((0.02, -0.1, 0.14), (0.0, -0.01, 0.01))

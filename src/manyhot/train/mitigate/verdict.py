@@ -54,7 +54,8 @@ def removal_verdict(
     on images with the class, which may be missed without the companion. Both are measured on original
     images, if each split has `MIN_JUDGED` of them. Otherwise, the first is measured on images with the
     companion pasted in, unless the head was fitted on such images, and the second by the fill that was not
-    fitted on.
+    fitted on. No head is `GONE` whose accuracy on images without the companion is surely lower than that of
+    the untreated head.
 
     Parameters
     ----------
@@ -75,6 +76,8 @@ def removal_verdict(
         lo > (_HOLE if name == "lost" else 0) or hi < _OVERSHOT for name, (_, lo, hi) in effects.items()
     )
     often = sign > 0 and _called_more_often(metrics, names)
+    if untreated is not None and not depends and _accuracy_lost(metrics, untreated)[2] < 0:
+        return PARTLY
     if not depends and not (often and untreated is not None and _present(untreated, counts, pasted)):
         short = len(effects) < 2 or any(hi > _most(metrics, name) for name, (_, _, hi) in effects.items())
         if short or often or ("lost" in effects and effects["lost"][1] > 0):
@@ -87,6 +90,14 @@ def removal_verdict(
     if left <= before / 2:
         return PARTLY
     return REPLACED if _taught_the_fill(metrics, untreated) else NOT_GONE
+
+
+def _accuracy_lost(
+    metrics: Mapping[str, HeldOutMetric], untreated: Mapping[str, HeldOutMetric]
+) -> tuple[float, float, float]:
+    """Return the change of the accuracy on images without the companion, and the ends of its interval."""
+    name = "accuracy_without"
+    return metrics[name].less(untreated[name]) if {name} <= metrics.keys() & untreated.keys() else (0, 0, 0)
 
 
 def _present(untreated: Mapping[str, HeldOutMetric], counts: Sequence[int], pasted: bool) -> bool:
@@ -324,6 +335,10 @@ def _evidence(
     if name in own:
         label = {"top1": "Top-1", "real1": "ReaL accuracy"}[name]
         found.append(f"{label} {percent(own[name]['value'], 1)}{_before(start, name)}.")
+    name = "accuracy_without"
+    if start and {name} <= own.keys() & start.keys() and own[name]["value"] < start[name]["value"]:
+        shown = f"{percent(own[name]['value'], 1)}{_before(start, name)}"
+        found.append(f"On images without {companion}, the accuracy is {shown}.")
     return " ".join(found)
 
 

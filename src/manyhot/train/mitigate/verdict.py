@@ -34,7 +34,7 @@ Those of the two gaps of images without the class may also reach the share of su
 class without the companion: then the companion at most doubles it.
 """
 
-_OVERSHOT = -0.1  # A gap surely below this is a new dependence, in the other direction.
+_OVERSHOT = -0.1  # Without treatment, a gap surely below this is a dependence: what hides a class is none.
 _HOLE = (
     0.05  # Removing anything at all loses up to about so many predictions, also of heads without a shortcut.
 )
@@ -72,8 +72,9 @@ def removal_verdict(
     names = _judges(metrics, counts, pasted)
     sign = -1 if negative else 1
     effects = {name: _ends(metrics[name], sign) for name in names}
+    below = _OVERSHOT if untreated is None else 0.0
     depends = any(
-        lo > (_HOLE if name == "lost" else 0) or hi < _OVERSHOT for name, (_, lo, hi) in effects.items()
+        lo > (_HOLE if name == "lost" else 0) or hi < below for name, (_, lo, hi) in effects.items()
     )
     often = sign > 0 and _called_more_often(metrics, names)
     if untreated is not None and not depends and _accuracy_lost(metrics, untreated)[2] < 0:

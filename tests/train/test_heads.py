@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import minimize
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -11,7 +13,7 @@ from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError
 from manyhot.predict.adapters.trained import head_layer
 from manyhot.predict.weights import read_head, write_head
-from manyhot.train.heads import MASKS, PENALTIES, fit_sigmoid, fit_softmax
+from manyhot.train.heads import MASKS, PENALTIES, Invariance, fit_sigmoid, fit_softmax
 
 pytest.importorskip("torch")
 
@@ -57,6 +59,51 @@ def test_sigmoid_is_a_logistic_regression_a_class(data):
         reference, scaler = sklearn_probabilities(x, state[:, c] == YES, 0.03)
         expected = reference.predict_proba(scaler.transform(x))[:, 1]
         np.testing.assert_allclose(head.probabilities(x)[:, c], expected, rtol=0, atol=1e-3)
+
+
+def differences(x, k=30):
+    """Differences along one direction and a half, as of images with something pasted in."""
+    rng = np.random.default_rng(2)
+    directions = rng.normal(size=(2, 12)) * [[1.0], [0.5]]
+    return rng.normal(size=(k, 2)) @ directions * x.std(0)
+
+
+@pytest.mark.parametrize("strength", [0.1, 3.0])
+def test_a_class_that_must_not_depend_on_differences(data, strength):
+    """SciPy minimises the loss as it is written: mean cross-entropy and both penalties."""
+    x, _, state = data
+    penalty, d, y = 0.03, differences(x), state[:, 1] == YES
+    scale = np.where(np.ptp(x, axis=0), x.std(0), 1)
+    seen, moved = (x - x.mean(0)) / scale, d / scale
+
+    def loss(layer):
+        w, logit = layer[:-1], seen @ layer[:-1] + layer[-1]
+        own = np.mean(np.logaddexp(0, np.where(y, -logit, logit)))
+        return own + penalty / 2 * w @ w + strength / 2 * np.mean((moved @ w) ** 2)
+
+    best = minimize(loss, np.zeros(13), tol=1e-12).x
+    plain = fit_sigmoid(x, state, CLASSES, "b", penalty=penalty)
+    head = fit_sigmoid(x, state, CLASSES, "b", penalty=penalty, invariances=[Invariance(1, d, strength)])
+    np.testing.assert_allclose(head.probabilities(x)[:, 1], expit(seen @ best[:-1] + best[-1]), atol=1e-3)
+    others = [0, 2, 3]
+    np.testing.assert_allclose(head.probabilities(x)[:, others], plain.probabilities(x)[:, others], atol=1e-3)
+
+
+def test_a_strong_invariance_projects_the_differences_out(data):
+    """In the limit, the head is one fitted to features without the directions of the differences."""
+    x, label, _ = data
+    d = differences(x)
+    invariances = [Invariance(c, d, 1e4) for c in range(4)]
+    head = fit_softmax(x, label, CLASSES, "b", penalty=0.03, invariances=invariances)
+    assert np.abs(d @ head.weight.T).max() < 0.02
+    scale = np.where(np.ptp(x, axis=0), x.std(0), 1)
+    seen = (x - x.mean(0)) / scale
+    basis = np.linalg.svd(d / scale, full_matrices=False)[2][:2]
+    reference = LogisticRegression(C=1 / (0.03 * len(x)), max_iter=10_000, tol=1e-9)
+    expected = reference.fit(seen - seen @ basis.T @ basis, label).predict_proba(
+        seen - seen @ basis.T @ basis
+    )
+    np.testing.assert_allclose(head.probabilities(x), expected, rtol=0, atol=3e-3)
 
 
 def test_cells_that_are_not_known_do_not_count(data):

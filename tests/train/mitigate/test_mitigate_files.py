@@ -125,6 +125,7 @@ def test_what_a_head_is_worth(place, treated):
             "hallucination_gap": share["companion"] - share["neither"],
             "top1": (best == label[test]).mean(),
             "real1": state[np.arange(len(best)), best].mean(),
+            "accuracy_without": (best == label[test])[~there].mean(),
             "ap": average_precision_score(red, p[:, 0]),
             "ap_balanced": average_precision_score(red, p[:, 0], sample_weight=balanced),
             "map": np.mean([average_precision_score(state[:, c], p[:, c]) for c in range(4)]),
@@ -235,10 +236,10 @@ def test_a_training_set_for_whole_networks(treated):
         magenta = ((pixels[..., 0] > 250) & (pixels[..., 1] < 5) & (pixels[..., 2] > 250)).sum()
         assert (magenta > 40) == (states[3] == "yes")  # of 49 pixels
         counts[states[0] == "yes", states[3] == "yes"] += 1
-    # As frequent with the class as without it, apart from the surplus of 1.5 times without it.
+    # As frequent with the class as without it.
     with_class = counts[True, True] / (counts[True, True] + counts[True, False])
-    pasted = counts[False, True] / 1.5
-    assert pasted / (pasted + counts[False, False]) == pytest.approx(with_class, abs=0.06)
+    without = counts[False, True] / (counts[False, True] + counts[False, False])
+    assert without == pytest.approx(with_class, abs=0.06)
     settings = {**trainings.TINY, "epochs": 1, "loss": "bce", "teach": "sets", "empty": "no"}
     trained = train("set/images.parquet", "set/labels.parquet", out="network", settings=settings)
     assert trained.network.is_file()
@@ -379,13 +380,14 @@ def test_the_command(treated):
     done = CliRunner().invoke(cli.app, [*words, "--loss", "softmax"], env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
     first = next(line for line in done.stdout.splitlines() if line.startswith("red and square"))
-    # Of about 100 images each, 9 to 10 % are called red with a square and without: this is no all-clear.
-    said = "a shortcut was present. Whether it is gone with uncapped augmentation is not judged"
-    assert first.startswith(f"red and square, colours, softmax: {said}: the interval of the ")
-    assert " points are allowed. Add images, or hold out more (--held-out). Images " in first
+    # Of about 100 images each, more than 1.2 times as many are called red with a square: no all-clear.
+    said = "a shortcut was present, and it is not gone, but only partly gone with uncapped augmentation"
+    assert first.startswith(
+        f"red and square, colours, softmax: {said}. Images without red are called red on "
+    )
     assert "red, with and without square; colours, softmax; 300 images held out" in done.stdout
     page = Path("out/report/index.html").read_text(encoding="utf-8")
-    assert first.split(" is not judged")[0] in page
+    assert said in page
     assert "collect images of each class without the other, and fit again." in page
     assert "augmentation" in done.stdout
     assert (

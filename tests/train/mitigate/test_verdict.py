@@ -52,16 +52,32 @@ DEPENDS = told((0.9, 0.8, 0.95), (0.8, 0.75, 0.85), (0.8, 0.0))
         ((0.8, 0.7, 0.9), (0.78, 0.7, 0.83), (0.78, 0.0), "not gone"),
         # Overshot: now the companion speaks against the class.
         ((-0.4, -0.5, -0.3), (0.0, -0.01, 0.01), (0.03, 0.03), "partly gone"),
+        ((-0.1, -0.17, -0.03), (0.0, -0.01, 0.01), (0.03, 0.03), "partly gone"),
     ],
 )
 def test_what_is_said_of_a_treated_head(recall, hallucination, called, verdict):
     assert removal_verdict(told(recall, hallucination, called), DEPENDS, ALL) == verdict
 
 
+def test_no_all_clear_at_the_cost_of_images_without_the_companion():
+    """Newcombe's paired interval of 70 of 100 instead of 80 of the same is below 0; of 78, it is not."""
+
+    def right(n):
+        own = told((0.02, -0.1, 0.14), (0.0, -0.01, 0.01))
+        hits = np.arange(100) < n
+        return own | {"accuracy_without": HeldOutMetric(Estimated(n / 100, 0, 1, 100), np.zeros(3), hits)}
+
+    before = DEPENDS | {"accuracy_without": right(80)["accuracy_without"]}
+    assert removal_verdict(right(78), before, ALL) == "gone"
+    assert removal_verdict(right(70), before, ALL) == "partly gone"
+
+
 def test_what_is_said_of_the_head_without_treatment():
     assert removal_verdict(DEPENDS, None, ALL) == "present"
     clean = told((0.02, -0.1, 0.14), (0.0, -0.01, 0.01))
     assert removal_verdict(clean, None, ALL) == "not present"
+    hidden = told((-0.1, -0.17, -0.03), (0.0, -0.01, 0.01))
+    assert removal_verdict(hidden, None, ALL) == "not present"
 
 
 def test_where_only_the_fill_was_learnt():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,13 +20,16 @@ from manyhot import tables
 from manyhot.core.companion_effects import NEITHER
 from manyhot.core.sets import NO, YES
 from manyhot.diagnose.page import RunProgress
+from manyhot.diagnose.pixels.regions import Region, find_regions
 from manyhot.diagnose.pixels.removal import (
+    LARGEST_SHARE,
     MAX_FILLED,
     Cutting,
     Pasting,
     Pixels,
     Removal,
     cuttings,
+    filled,
     fingerprint,
 )
 from manyhot.diagnose.shortcuts_result import FILLS
@@ -136,6 +139,36 @@ class FeatureExtractor:
         return list(itertools.chain.from_iterable(found))
 
 
+@dataclass(frozen=True, eq=False)
+class BoxRemoval(Removal):
+    """A `Removal` that fills the whole boxes of a class that is known by boxes alone.
+
+    A tag or a text lies on other objects. `Removal` leaves the pixels of these as they are, and with them the
+    part of the companion that a head is fitted on. No more than half of another object is filled: then, only
+    what lies beside it is.
+    """
+
+    @property
+    def key(self) -> str:
+        """What distinguishes its pixels from others."""
+        return f"whole boxes, {super().key}"
+
+    def __call__(self, image_id: str, pixels: Pixels) -> Pixels | str:
+        """Return the image without the objects, or the reason why they cannot be removed."""
+        regions = find_regions(self.objects, image_id, pixels.shape[1], pixels.shape[0])
+        if isinstance(regions, str):
+            return super().__call__(image_id, pixels)
+        own, others = list[Region](), list[Region]()
+        for region in regions.objects:
+            (own if region.class_id == self.companion else others).append(region)
+        boxes = regions.boxes_of(self.companion)
+        exact = any(region.known_by != "box" for region in own)
+        hides = any((r.mask & boxes).sum() > LARGEST_SHARE * r.mask.sum() for r in others)
+        if exact or hides or not own or boxes.mean() > MAX_FILLED:
+            return super().__call__(image_id, pixels)
+        return filled(pixels, boxes, self.fill, boxes)
+
+
 @dataclass(frozen=True)
 class Altered:
     """Altered images: the rows of their originals, their features, and the alterations."""
@@ -174,9 +207,10 @@ class ImageFeatures:
         """The fill on which heads are not fitted but evaluated."""
         return next(fill for fill in FILLS if fill != self.fill)
 
-    def prepare(self, pairs: Iterable[Pair]) -> None:
+    def prepare(self, pairs: Sequence[Pair]) -> None:
         """Remove companions and main classes from images with both, one class and fill per run."""
         image_ids: dict[tuple[int, str], set[str]] = {}
+        companions = {companion for _, companion in pairs}
         for main, companion in pairs:
             both, held = self.labels.both((main, companion)), self.labels.held
             removals = [(main, both & ~held, self.fill)]
@@ -191,7 +225,8 @@ class ImageFeatures:
                     image_ids.setdefault((class_id, fill), set()).update(self._ids(rows))
         self.predict.expect(sum(map(len, image_ids.values())))
         for (class_id, fill), ids in image_ids.items():
-            removal = Removal(
+            fitted = class_id in companions and fill == self.fill
+            removal = (BoxRemoval if fitted else Removal)(
                 self.predict.objects, class_id, fill, False, frozenset(ids), self.seed, self._fingerprint
             )
             if fill == self.other_fill:

@@ -12,7 +12,7 @@ from numpy import typing as npt
 from manyhot.core.companion_effects import balanced_amounts, balancing, independent, split_by_pair
 from manyhot.core.sets import NO_LABEL
 from manyhot.predict.weights import Head
-from manyhot.train.heads import fit_sigmoid, fit_softmax
+from manyhot.train.heads import Invariance, fit_sigmoid, fit_softmax
 from manyhot.train.mitigate.features import FILLED, PASTED, Altered, Features, ImageFeatures, file_slug
 from manyhot.train.mitigate.held_out import Added, Pair, treatment_note
 
@@ -35,12 +35,10 @@ def base_of(treatment: str) -> str:
 MIN_SPLIT = 10
 """Images to fit on that each of the four splits of a pair needs for reweighting."""
 
-SURPLUS, SURPLUS_WHOLE = 1.5, 6.0
-"""How many times images with the companion and without the class count, relative to what balances them.
+STRENGTH = 1.0
+"""Strength of the `Invariance` of heads without caps.
 
-A head knows the images that it was fitted on better than others: on other images, some of the dependence
-comes back. Companions of the whole image are imitated less well than objects, which are pasted. Both numbers
-were chosen on cats, seed 1, of benchmarks/planted_cases.py.
+It was chosen on cats, seed 1, of benchmarks/planted_cases.py.
 """
 
 LEFT = 0.02
@@ -56,6 +54,7 @@ class Treatment:
 
     groups: TreatedGroups = ()
     pair: Pair | None = None
+    invariant: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +94,7 @@ class HeadFitter:
             found[CAPPED] = Treatment([(pair, a) for a in own])
         if not self.capped or abs(known.plan(pair, True).after) > LEFT:
             own = self.added(pair, False)[0]
-            found |= {UNCAPPED: Treatment([(pair, a) for a in own])} if own else {}
+            found |= {UNCAPPED: Treatment([(pair, a) for a in own], invariant=True)} if own else {}
         if len(pairs) > 1 and (every := self.uncapped(pairs)).groups:
             found[TOGETHER] = every
         counts = np.bincount(known.splits(pair)[known.fitting] + 1, minlength=5)[1:]  # -1 is no split
@@ -105,7 +104,8 @@ class HeadFitter:
 
     def uncapped(self, pairs: Sequence[Pair]) -> Treatment:
         """Return the altered images of several pairs, without caps."""
-        return Treatment([(one, a) for one in pairs for a in self.added(one, False)[0]])
+        groups = [(one, a) for one in pairs for a in self.added(one, False)[0]]
+        return Treatment(groups, invariant=True)
 
     def heads(self, loss: str, treatments: Mapping[str, Treatment]) -> Iterator[tuple[str, Head]]:
         """Yield each treatment of a loss with its head, starting with no treatment."""
@@ -149,8 +149,7 @@ class HeadFitter:
         with_class, without = balanced_amounts(
             both, main_only, companion_only, neither, filled="filled" in kinds
         )
-        surplus = SURPLUS_WHOLE if pair[1] in self.images.whole else SURPLUS
-        shared = surplus * without / max(sum(kind in ("alone", "pasted") for kind in kinds), 1)
+        shared = without / max(sum(kind in ("alone", "pasted") for kind in kinds), 1)
         return [{"without": with_class, "filled": without}.get(kind, shared) for kind in kinds]
 
     def pasted(self, pair: Pair) -> bool:
@@ -226,6 +225,7 @@ class HeadFitter:
             weights=self.weights(treatment),
             penalty=start.penalty,
             start=start,
+            invariances=self.invariances(treatment),
         )
 
     def _treated_sigmoids(self, treatment: Treatment, sets: bool) -> Head:
@@ -238,7 +238,25 @@ class HeadFitter:
             weights=self.weights(treatment),
             penalty=start.penalty,
             start=start,
+            invariances=self.invariances(treatment),
         )
+
+    def invariances(self, treatment: Treatment) -> list[Invariance]:
+        """Return what heads of a treatment must not depend on: companions that are pasted in, or removed.
+
+        Removed ones are used only if none is pasted, because a part of the class may be removed with them.
+        """
+        found = []
+        for pair in dict.fromkeys(pair for pair, _ in treatment.groups) if treatment.invariant else ():
+            own = [a for of, a in treatment.groups if of == pair]
+            pasted = [a for a in own if a.companion and a.gone == NO_LABEL]
+            changed = pasted or [a for a in own if a.gone == pair[1]]
+            before, after = (
+                np.concatenate([features.astype(np.float32) for features in parts])
+                for parts in ([self.images.features[a.rows] for a in changed], [a.features for a in changed])
+            )
+            found.append(Invariance(pair[0], after - before, STRENGTH))
+        return found
 
     def _joined(self, groups: TreatedGroups) -> Features:
         return np.concatenate([self._x, *(a.features for _, a in groups)])

@@ -131,6 +131,8 @@ class HeldOutImages:
         metrics["top1"] = self._share(p.argmax(1)[rows_labelled] == self.label[rows_labelled], rows_labelled)
         scored = np.flatnonzero((self.state == YES).any(1))
         metrics["real1"] = self._share(self.state[scored, p.argmax(1)[scored]] == YES, scored)
+        rows_right = (metrics["top1"].hits, rows_labelled) if best else (metrics["real1"].hits, scored)
+        metrics["accuracy_without"] = self._without_companion(*rows_right, splits)
         metrics["map"] = self._map(p)
         return {name: m for name, m in metrics.items() if not np.isnan(m.estimated.value)}
 
@@ -146,6 +148,13 @@ class HeldOutImages:
             samples = self._shares(predicted, splits == one) - self._shares(predicted, splits == other)
             metrics[name] = HeldOutMetric(gap(predicted, splits, one, other), samples)
         return metrics
+
+    def _without_companion(
+        self, right: Bools | None, rows: npt.NDArray[np.intp], splits: npt.NDArray[np.int8]
+    ) -> HeldOutMetric:
+        """Return the accuracy on images without the companion."""
+        inside = np.isin(splits[rows], (MAIN_ONLY, NEITHER))
+        return self._share(np.asarray(right)[inside], rows[inside])
 
     def _paired(self, after: Bools, before: Bools, rows: npt.NDArray[np.intp]) -> HeldOutMetric:
         """Return the change of a share on the same images."""

@@ -33,6 +33,7 @@ METRIC_LABELS = {
     "ap_balanced": "Average precision, balanced",
     "top1": "Top-1, original labels",
     "real1": "ReaL accuracy, label sets",
+    "accuracy_without": "Accuracy without the companion",
     "map": "Mean average precision",
 }
 

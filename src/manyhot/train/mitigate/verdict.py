@@ -34,7 +34,7 @@ Those of the two gaps of images without the class may also reach the share of su
 class without the companion: then the companion at most doubles it.
 """
 
-_OVERSHOT = -0.1  # A gap surely below this is a new dependence, in the other direction.
+_OVERSHOT = -0.1  # Without treatment, a gap surely below this is a dependence: what hides a class is none.
 _HOLE = (
     0.05  # Removing anything at all loses up to about so many predictions, also of heads without a shortcut.
 )
@@ -54,7 +54,8 @@ def removal_verdict(
     on images with the class, which may be missed without the companion. Both are measured on original
     images, if each split has `MIN_JUDGED` of them. Otherwise, the first is measured on images with the
     companion pasted in, unless the head was fitted on such images, and the second by the fill that was not
-    fitted on.
+    fitted on. No head is `GONE` whose accuracy on images without the companion is surely lower than that of
+    the untreated head.
 
     Parameters
     ----------
@@ -71,10 +72,13 @@ def removal_verdict(
     names = _judges(metrics, counts, pasted)
     sign = -1 if negative else 1
     effects = {name: _ends(metrics[name], sign) for name in names}
+    below = _OVERSHOT if untreated is None else 0.0
     depends = any(
-        lo > (_HOLE if name == "lost" else 0) or hi < _OVERSHOT for name, (_, lo, hi) in effects.items()
+        lo > (_HOLE if name == "lost" else 0) or hi < below for name, (_, lo, hi) in effects.items()
     )
     often = sign > 0 and _called_more_often(metrics, names)
+    if untreated is not None and not depends and _accuracy_lost(metrics, untreated)[2] < 0:
+        return PARTLY
     if not depends and not (often and untreated is not None and _present(untreated, counts, pasted)):
         short = len(effects) < 2 or any(hi > _most(metrics, name) for name, (_, _, hi) in effects.items())
         if short or often or ("lost" in effects and effects["lost"][1] > 0):
@@ -87,6 +91,14 @@ def removal_verdict(
     if left <= before / 2:
         return PARTLY
     return REPLACED if _taught_the_fill(metrics, untreated) else NOT_GONE
+
+
+def _accuracy_lost(
+    metrics: Mapping[str, HeldOutMetric], untreated: Mapping[str, HeldOutMetric]
+) -> tuple[float, float, float]:
+    """Return the change of the accuracy on images without the companion, and the ends of its interval."""
+    name = "accuracy_without"
+    return metrics[name].less(untreated[name]) if {name} <= metrics.keys() & untreated.keys() else (0, 0, 0)
 
 
 def _present(untreated: Mapping[str, HeldOutMetric], counts: Sequence[int], pasted: bool) -> bool:
@@ -324,6 +336,10 @@ def _evidence(
     if name in own:
         label = {"top1": "Top-1", "real1": "ReaL accuracy"}[name]
         found.append(f"{label} {percent(own[name]['value'], 1)}{_before(start, name)}.")
+    name = "accuracy_without"
+    if start and {name} <= own.keys() & start.keys() and own[name]["value"] < start[name]["value"]:
+        shown = f"{percent(own[name]['value'], 1)}{_before(start, name)}"
+        found.append(f"On images without {companion}, the accuracy is {shown}.")
     return " ".join(found)
 
 

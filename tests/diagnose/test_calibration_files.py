@@ -196,6 +196,10 @@ def test_the_page_opens_with_the_errors_of_the_tables(tmp_path):
         about = {"lo": value - 0.01, "hi": value + 0.01, "n": n, "n_skipped": 0, "n_unmatched": 0}
         return {"dataset": "pets", "model": "net", "metric": metric, "value": value, **fit, **about}
 
+    def bin_row(confidence, right, n):
+        key = {"dataset": "pets", "model": "net", "method": "none", "fitted_to": None, "event": "set"}
+        return key | {"confidence": confidence, "right": right, "n": n}
+
     rows = [
         row("none", None, "ece", 0.5),
         row("none", None, "ece_set", 0.123),
@@ -216,6 +220,12 @@ def test_the_page_opens_with_the_errors_of_the_tables(tmp_path):
     assert "nan" not in text[first : text.index("</main>")].lower()
     same = [row("none", None, "ece", 0.25), row("none", None, "ece_set", 0.25)]
     assert " (ECE; right if the top class is the original label), on 400 " in next(calibration_answer(same))
+    bins = [bin_row(0.9, 0.7, 300), bin_row(0.5, 0.6, 100)]
+    assert " by 0.123 on average, mostly too high (ECE" in next(calibration_answer(rows, bins))
+    bins = [bin_row(0.7, 0.9, 300), bin_row(0.6, 0.5, 100)]
+    assert " by 0.123 on average, mostly too low (ECE" in next(calibration_answer(rows, bins))
+    bins = [bin_row(0.9, 0.7, 200), bin_row(0.5, 0.7, 200)]
+    assert " by 0.123 on average (ECE" in next(calibration_answer(rows, bins))
     rows[3]["value"] = rows[2]["value"] = 0.3
     assert list(calibration_answer(rows)) == [
         "The confidence of net is wrong by 0.123 on average (ECE; right if the top class is in the label "

@@ -203,11 +203,11 @@ def test_without_anything_that_defines_groups_there_is_an_error(label):
 
 def test_no_finding_is_said_in_words():
     nothing = "no properties of images associated with labels."
-    of_models = f"There are no groups on which a model is worse, and {nothing}"
+    of_models = f"Found: no groups on which a model is worse, and {nothing}"
     assert next(groups_result.groups_answer([], {"models": "1"})) == of_models
-    assert next(groups_result.groups_answer([], {})) == f"There are {nothing}"
+    assert next(groups_result.groups_answer([], {})) == f"Found: {nothing}"
     counted = next(groups_result.groups_answer([], {"images": "1200"}))
-    assert counted == f"Among 1,200 images, there are {nothing}"
+    assert counted == f"Found among 1,200 images: {nothing}"
 
 
 def test_what_nearly_all_images_of_a_class_have_cannot_be_tested():
@@ -324,7 +324,7 @@ def test_the_answer_is_what_images_are_called_and_not_which_are_missed():
     of_label = found("label", "dog", model=None)
     answer = next(groups_result.groups_answer([of_label], {"models": "1", "images": "50"}))
     assert answer == (
-        "Among 50 images, there are no groups on which a model is worse, and 1 property of images associated "
+        "Found among 50 images: no groups on which a model is worse, and 1 property of images associated "
         "with labels. dog label."
     )
     assert groups_result._to_mitigate([found("label", "dog")], "groups") == step

@@ -53,7 +53,7 @@ def judged_models(rows: Sequence[Row]) -> Iterator[Judged]:
             yield Judged(metric, before, min(of, key=lambda r: float(r["value"])), len(of) - 1)
 
 
-def calibration_answer(rows: Sequence[Row]) -> Iterator[str]:
+def calibration_answer(rows: Sequence[Row], bins: Sequence[Row] = ()) -> Iterator[str]:
     """Yield, for each model, its calibration error as it is, and after the best method."""
     for metric, before, best, n_methods in judged_models(rows):
         after = (
@@ -62,10 +62,20 @@ def calibration_answer(rows: Sequence[Row]) -> Iterator[str]:
             else f"{best['value']:.3f} after {called(best)}, the best of {n_methods:,}"
         )
         yield (
-            f"The confidence of {before['model']} is wrong by {before['value']:.3f} on average (ECE; right "
-            f"if the top class is {CALIBRATION_ERRORS[metric]}), on {before['n']:,} held-out images of "
-            f"{title_of(before['dataset'])}; {after}."
+            f"The confidence of {before['model']} is wrong by {before['value']:.3f} on average"
+            f"{_direction(metric, before, bins)} (ECE; right if the top class is {CALIBRATION_ERRORS[metric]}), "
+            f"on {before['n']:,} held-out images of {title_of(before['dataset'])}; {after}."
         )
+
+
+def _direction(metric: str, before: Row, bins: Sequence[Row]) -> str:
+    """Return whether a confidence is too high or too low, where most of its error is in one direction."""
+    keys, event = ("dataset", "model", "method"), "set" if metric == "ece_set" else "label"
+    own = [b for b in bins if b["event"] == event and all(b[key] == before[key] for key in keys)]
+    excess = sum(b["n"] * (b["confidence"] - b["right"]) for b in own) / max(sum(b["n"] for b in own), 1)
+    if abs(excess) <= before["value"] / 2:
+        return ""
+    return ", mostly too high" if excess > 0 else ", mostly too low"
 
 
 def called(row: Row) -> str:
@@ -87,15 +97,16 @@ def calibration_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | No
     if "calibration" not in named or not named["calibration"].num_rows:
         return None
     rows = rows_of(named, "calibration")
+    bins = rows_of(named, "calibration_bins") if "calibration_bins" in named else []
     lead = (
-        " ".join(calibration_answer(rows)),
+        " ".join(calibration_answer(rows, bins)),
         "Methods are fitted on some of the images and evaluated on the others. A small error alone does not "
         "make a good model: likelihood (NLL) and Brier score also measure how well right predictions are "
         "separated from wrong ones.",
     )
     sets = rows_of(named, "prediction_sets") if "prediction_sets" in named else []
     tables = (_measured(rows), *([_sets(sets)] if sets else []))
-    figures = _draw(rows, rows_of(named, "calibration_bins")) if draw else ()
+    figures = _draw(rows, bins) if draw else ()
     return Chapter("calibration", "Calibration", "Does confidence match accuracy?", lead, figures, tables)
 
 

@@ -81,13 +81,17 @@ def draw_label_pairs(pairs: Sequence[Row], n_all: int) -> tuple[Figure, ...]:
     return (figure,)
 
 
+FEWEST_IN_BIN = 10
+"""Images of a bin that is drawn: the share of fewer says nothing."""
+
+
 def draw_reliability(before: Row, best: Row, bins: Sequence[Row]) -> tuple[Figure, ...]:
     """Plot the reliability of a model as it is, and after the best recalibration if there is one."""
     keys = ("dataset", "model", "method", "fitted_to")
     panels, drawn = [], list[Row]()
     name = f"calibration-{slug(before['dataset'])}-{slug(before['model'])}"
     for place, version in enumerate([before] if best is before else [before, best]):
-        own = [b for b in bins if all(b[key] == version[key] for key in keys)]
+        own = [b for b in bins if b["n"] >= FEWEST_IN_BIN and all(b[key] == version[key] for key in keys)]
         if own:
             title = f"After {version['method']} ({version['fitted_to']})" if place else "As it is"
             panels.append(reliability_panel(f"{name}-{place}", pl.DataFrame(own), title))
@@ -101,7 +105,7 @@ def draw_reliability(before: Row, best: Row, bins: Sequence[Row]) -> tuple[Figur
         f"Reliability of {before['model']}, {title_of(before['dataset'])}",
         "A point is a bin of held-out images: their mean confidence, and the share on which the top class is "
         "right. Its bar is a 95 % interval, and its size is the number of images. Below the dashed line, the "
-        "model is too confident.",
+        f"model is too confident. Bins of fewer than {FEWEST_IN_BIN} images are left out.",
         f"Calibration error {before['value']:.3f} as it is, {best['value']:.3f} at best.",
         compose(panels),
         pa.Table.from_pylist(drawn),

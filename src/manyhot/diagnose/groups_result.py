@@ -247,7 +247,8 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
     )
     of_labels = f"{n or 'no'} {'property' if n == 1 else 'properties'} of images associated with labels"
     counts = ", and ".join(filter(None, (judged, of_labels)))
-    found = f"Among {n_images:,} images, there are {counts}." if n_images else f"There are {counts}."
+    among = f" among {n_images:,} images" if n_images else ""
+    found = f"Found{among}: {counts}."
     clearest = _clearest(rows)["sentence"] if rows else ""
     # What is asked is about models, where there are any.
     yield " ".join(filter(None, (clearest, found) if worse or not n_models else (found, clearest)))

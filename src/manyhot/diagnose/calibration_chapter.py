@@ -63,8 +63,8 @@ def calibration_answer(rows: Sequence[Row], bins: Sequence[Row] = ()) -> Iterato
         )
         yield (
             f"The confidence of {before['model']} is wrong by {before['value']:.3f} on average"
-            f"{_direction(metric, before, bins)} (ECE; right if the top class is {CALIBRATION_ERRORS[metric]}), "
-            f"on {before['n']:,} held-out images of {title_of(before['dataset'])}; {after}."
+            f"{_direction(metric, before, bins)} (ECE; right if the top class is "
+            f"{CALIBRATION_ERRORS[metric]}), on {before['n']:,} held-out images of {title_of(before['dataset'])}; {after}."
         )
 
 

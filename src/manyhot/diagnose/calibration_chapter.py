@@ -61,10 +61,11 @@ def calibration_answer(rows: Sequence[Row], bins: Sequence[Row] = ()) -> Iterato
             if best is before
             else f"{best['value']:.3f} after {called(best)}, the best of {n_methods:,}"
         )
+        right = CALIBRATION_ERRORS[metric]
         yield (
             f"The confidence of {before['model']} is wrong by {before['value']:.3f} on average"
-            f"{_direction(metric, before, bins)} (ECE; right if the top class is "
-            f"{CALIBRATION_ERRORS[metric]}), on {before['n']:,} held-out images of {title_of(before['dataset'])}; {after}."
+            f"{_direction(metric, before, bins)} (ECE; right if the top class is {right}), "
+            f"on {before['n']:,} held-out images of {title_of(before['dataset'])}; {after}."
         )
 
 

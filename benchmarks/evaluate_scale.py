@@ -12,6 +12,7 @@ pairs: all pairs of 670 models by 1,000 resamples of eight metrics, in this proc
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -120,17 +121,23 @@ MAKERS = {"topk": make_topk, "dense": make_dense, "rankings": make_rankings}
 CASES = [*MAKERS, "pairs"]
 
 
+LAUNCHER = """
+import json, os, sys
+_, status, used = os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)
+print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss, os.waitstatus_to_exitcode(status)]))
+"""
+"""A small process that starts the command: its peak would otherwise count what this process uses."""
+
+
 def run_command(folder: Path, arguments: list[str]) -> tuple[float, float, float]:
     """Return CPU seconds, wall seconds and peak GB of `manyhot` with these arguments."""
-    command = [sys.executable, "-m", "manyhot", *arguments]
+    command = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", "manyhot", *arguments]
     begun = time.perf_counter()
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        told = process.stderr.read() if process.stderr else b""
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(told.decode())
-    return used.ru_utime + used.ru_stime, time.perf_counter() - begun, used.ru_maxrss / 1024**2
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    cpu, kilobytes, code = json.loads(done.stdout.splitlines()[-1])
+    if code:
+        sys.exit(done.stderr)
+    return cpu, time.perf_counter() - begun, kilobytes / 1024**2
 
 
 def compare_all(n_models: int = 670, resamples: int = 1_000, n_metrics: int = 8) -> None:

@@ -90,13 +90,13 @@ def issues(folder: Path, n: int) -> list[str]:
 
 
 STAGES = (
-    Stage("predict", "photographs", 512, photographs),
-    Stage("propose", "images, 20 models", 32_000, proposals),
+    Stage("predict", "photographs", 256, photographs),
+    Stage("propose", "images, 20 models", 16_000, proposals),
     Stage("annotate", "images, 4 classes, 3 raters", 32_000, lambda _, n: [str(n)]),
-    Stage("aggregate", "votes of 300 raters", 4_000_000, votes),
-    Stage("evaluate", "images, 20 models", 64_000, many_images),
-    Stage("evaluate", "models, 10,000 images", 32, many_models),
-    Stage("diagnose labels", "images, 20 models", 32_000, issues),
+    Stage("aggregate", "votes of 300 raters", 2_000_000, votes),
+    Stage("evaluate", "images, 20 models", 32_000, many_images),
+    Stage("evaluate", "models, 10,000 images", 16, many_models),
+    Stage("diagnose labels", "images, 20 models", 16_000, issues),
 )
 
 

@@ -347,15 +347,16 @@ def evaluate(
         entrants.misfits.remarks.append(note)
     resampling = Resampling(resamples, seed, map_resamples, posterior)
     metrics = benchmark.metrics if metrics is None and benchmark is not None else metrics
-    judging = [
-        partial(_judged, source, metrics, slices, resampling, audit, reading, run) for source in sources
-    ]
-    again = [] if entrants is None or entrants.own else list(_at_thresholds(entrants, (), run))
+    judged = partial(
+        _judged, metrics=metrics, slices=slices, resampling=resampling, audit=audit, reading=reading, run=run
+    )
+    thresholds: list[Evaluation] = []
     if entrants is None or entrants.own or entrants.misfits.remarks:
-        # Notes on the user's own files are collected in the order of the data sets.
-        parts, thresholds = [judge() for judge in judging], [judge() for judge in again]
+        # One by one as they are read: notes on the user's own files belong to the data set at hand.
+        parts = [judged(source) for source in sources]
     else:
-        found = _together([*judging, *again])
+        judging = [partial(judged, source) for source in sources]
+        found = _together([*judging, *_at_thresholds(entrants, (), run)])
         parts, thresholds = found[: len(judging)], found[len(judging) :]
     evaluation = replace(Evaluation.concat(parts) if len(parts) > 1 else parts[0], gallery=gallery)
     evaluation = replace(evaluation, slices=(slices,) if isinstance(slices, str) else tuple(slices))

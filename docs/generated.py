@@ -616,9 +616,12 @@ def _growth_row(command: str, of: str, *runs: tuple[int, float, float]) -> tuple
     """Return the row of a command. Projections are linear from the last two sizes."""
     (_, least, _), (n, cpu, peak), (most, high_cpu, high_peak) = runs
 
+    # Less is noise: the memory of a part, whatever the number of parts.
+    grown = high_peak - peak if high_peak > 1.1 * peak else 0.0
+
     def projected(at: int) -> str:
         more = (at - most) / (most - n)
-        seconds, mb = high_cpu + more * (high_cpu - cpu), high_peak + more * max(high_peak - peak, 0)
+        seconds, mb = high_cpu + more * (high_cpu - cpu), high_peak + more * grown
         time = f"{seconds / 3600:,.1f} CPU hours" if seconds >= 3600 else f"{seconds / 60:,.0f} CPU minutes"
         return f"{at:,}: {time}, {mb / 1024:,.1f} GB"
 
@@ -626,7 +629,7 @@ def _growth_row(command: str, of: str, *runs: tuple[int, float, float]) -> tuple
         f"`manyhot {command}`",
         of,
         f"{most:,}: {high_cpu:,.0f} CPU seconds, {high_peak / 1024:,.1f} GB",
-        f"{(high_cpu - cpu) / (cpu - least):.1f} × more time for it, {high_peak / peak:.2f} × the memory",
+        f"{(high_cpu - cpu) / (cpu - least):.1f} × the added time, {high_peak / peak:.2f} × the memory",
         "; ".join(map(projected, PROJECTED.get(of, IMAGES))),
     )
 

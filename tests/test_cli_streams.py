@@ -9,7 +9,6 @@ from functools import partial
 
 import pytest
 
-from manyhot import cli
 from manyhot.errors import OutputError
 from manyhot.report import prerender
 
@@ -85,16 +84,21 @@ def test_too_few_addresses_to_draw(monkeypatch):
     )
 
 
-def test_memory_that_is_used_up(monkeypatch, capsys):
-    def fail(prog_name):
-        raise MemoryError("Unable to allocate 9 TiB")
+FULL = """
+import sys
+from manyhot import cli
+def fail(prog_name):
+    raise MemoryError("Unable to allocate 9 TiB")
+cli.app = fail
+sys.argv = ["manyhot", "metrics"]
+cli.main()
+"""
 
-    monkeypatch.setattr(cli, "app", fail)
-    monkeypatch.setattr(sys, "argv", ["manyhot", "metrics"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 6
-    assert capsys.readouterr().err == (
+
+def test_memory_that_is_used_up():
+    ended = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True)
+    assert ended.returncode == 6
+    assert ended.stderr == (
         "Error: The memory is used up.\n  got:     Unable to allocate 9 TiB\n  do:      allow more memory\n"
     )
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from manyhot import cli
 from manyhot.files import write_refused
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "kill.py"
@@ -82,18 +81,22 @@ def test_what_to_do(number, what, do):
     assert str(error) == f"{what}\n  where:   o.csv\n  do:      {do}"
 
 
-def test_a_temporary_file_on_a_full_disk(monkeypatch, capsys):
+FULL = """
+import errno, sys
+from manyhot import cli
+def fail(prog_name):
+    raise OSError(errno.ENOSPC, "No space left on device", "/tmp/made")
+cli.app = fail
+sys.argv = ["manyhot", "metrics"]
+cli.main()
+"""
+
+
+def test_a_temporary_file_on_a_full_disk():
     """Not only files that are results, and not an input that cannot be read."""
-
-    def fail(prog_name):
-        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/made")
-
-    monkeypatch.setattr(cli, "app", fail)
-    monkeypatch.setattr(sys, "argv", ["manyhot", "metrics"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 6
-    assert capsys.readouterr().err == (
+    ended = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True)
+    assert ended.returncode == 6
+    assert ended.stderr == (
         "Error: The disk is full; this file was not written.\n  where:   /tmp/made\n"
         "  do:      free some space or choose another --out\n"
     )

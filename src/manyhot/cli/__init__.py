@@ -84,7 +84,8 @@ def _panic(error: BaseException) -> ManyhotError | None:
     """Return the error for memory that is used up, or a panic in Rust, which no caller can handle."""
     if isinstance(error, MemoryError):
         return OutputError("The memory is used up.", got=str(error) or None, do="allow more memory")
-    cancelled = "oneshot canceled" in str(error)  # how the renderer of figures reports a panic of its own
+    # How the renderer of figures reports a panic of its own, and one before.
+    cancelled = any(text in str(error) for text in ("oneshot canceled", "receiver is gone"))
     if type(error).__name__ != "PanicException" and not cancelled:
         return None
     reason = " ".join(str(error).split())

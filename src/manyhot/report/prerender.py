@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from importlib.resources import files
 from itertools import groupby
 from typing import Any
@@ -196,6 +196,8 @@ def to_png(svg: str) -> bytes:
     return bytes(_converter().svg_to_png(svg, scale=min(round(PICTURE / max(_size(svg)[0], 1), 2), 3)))
 
 
+_FEW_FILES = 64
+
 RENDERER_ADDRESSES = 75_000_000_000
 """Bytes of addresses that drawing needs: V8 reserves 70 GB, and uses 0.1 GB."""
 
@@ -204,7 +206,12 @@ def start_renderer() -> None:
     """Start the renderer in a thread: its first drawing takes half a second longer than others."""
     with contextlib.suppress(ManyhotError):
         point = json.dumps({"data": {"values": [{}]}, "mark": "point"})
-        draw = partial(_converter().vegalite_to_svg, point, allowed_base_urls=[])
+        convert = _converter().vegalite_to_svg
+
+        def draw() -> None:
+            with contextlib.suppress(BaseException):  # a panic in Rust, which the next drawing reports
+                convert(point, allowed_base_urls=[])
+
         # No daemon: Python must not end while the renderer is at work.
         threading.Thread(target=draw).start()
 

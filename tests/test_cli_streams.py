@@ -51,14 +51,13 @@ def test_listings_with_closed_streams(tmp_path, redirection):
 
 @pytest.mark.slow
 def test_few_open_files(small):
-    """The renderer of figures panics, in words of another language, and its caller cannot handle it."""
+    """A file that cannot be opened, or a panic of the renderer of figures, in words of another language."""
     found = shell(small, 'ulimit -n 16; "$@"', *EVALUATE)
     assert found.returncode == 6
-    cancelled = "Vega-Lite to SVG conversion failed: Failed to retrieve conversion result: oneshot canceled"
-    error = found.stderr[found.stderr.index("Error: ") :].splitlines()
-    assert error[0] == "Error: A library cannot work in this environment."
-    assert error[1] in ("  got:     Too many open files", f"  got:     {cancelled}")
-    assert error[2:] == ["  do:      allow more open files, for example with: ulimit -n 256"]
+    first, *_, last = found.stderr[found.stderr.index("Error: ") :].splitlines()
+    causes = ("A library cannot work in this environment.", "Cannot write the file: Too many open files.")
+    assert first in [f"Error: {cause}" for cause in causes]
+    assert last == "  do:      allow more open files, for example with: ulimit -n 256"
     assert not list(small.rglob("*.part"))
 
 

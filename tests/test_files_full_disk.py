@@ -70,6 +70,11 @@ def test_every_command_has_a_case(monkeypatch):
             "choose a folder with write permission",
         ),
         (
+            errno.EMFILE,
+            "Cannot write the file: Too many open files.",
+            "allow more open files, for example with: ulimit -n 256",
+        ),
+        (
             errno.EFBIG,
             "Cannot write the file: File too large.",
             "allow larger files, for example with: ulimit -f unlimited",

@@ -177,6 +177,9 @@ def write_refused(path: Path, error: OSError) -> OutputError:
     """Return the error for a file that cannot be written."""
     if is_full(error):
         what, do = "The disk is full; this file was not written.", "free some space or choose another `out`"
+    elif error.errno in (errno.EMFILE, errno.ENFILE) or "Too many open files" in str(error):
+        what = "Cannot write the file: Too many open files."
+        do = "allow more open files, for example with: ulimit -n 256"
     else:
         what = f"Cannot write the file: {error.strerror or error}."
         do = "choose a folder with write permission"

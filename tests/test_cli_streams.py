@@ -83,23 +83,35 @@ def test_too_few_addresses_to_draw(monkeypatch):
     )
 
 
-FULL = """
-import sys
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            'MemoryError("Unable to allocate 9 TiB")',
+            "The memory is used up.\n  got:     Unable to allocate 9 TiB\n  do:      allow more memory",
+        ),
+        # Not only files that are results, and not an input that cannot be read.
+        (
+            'OSError(errno.ENOSPC, "No space left on device", "made")',
+            "The disk is full; this file was not written.\n  where:   made\n"
+            "  do:      free some space or choose another --out",
+        ),
+    ],
+    ids=["memory", "disk"],
+)
+def test_what_a_command_uses_up(error, message):
+    """In a process of its own, which the end of a command ends."""
+    code = f"""
+import errno, sys
 from manyhot import cli
 def fail(prog_name):
-    raise MemoryError("Unable to allocate 9 TiB")
+    raise {error}
 cli.app = fail
 sys.argv = ["manyhot", "metrics"]
 cli.main()
 """
-
-
-def test_memory_that_is_used_up():
-    ended = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True)
-    assert ended.returncode == 6
-    assert ended.stderr == (
-        "Error: The memory is used up.\n  got:     Unable to allocate 9 TiB\n  do:      allow more memory\n"
-    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (6, f"Error: {message}\n")
 
 
 def test_without_docstrings(tmp_path):

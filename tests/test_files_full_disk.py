@@ -84,24 +84,3 @@ def test_every_command_has_a_case(monkeypatch):
 def test_what_to_do(number, what, do):
     error = write_refused(Path("o.csv"), OSError(number, os.strerror(number)))
     assert str(error) == f"{what}\n  where:   o.csv\n  do:      {do}"
-
-
-FULL = """
-import errno, sys
-from manyhot import cli
-def fail(prog_name):
-    raise OSError(errno.ENOSPC, "No space left on device", "/tmp/made")
-cli.app = fail
-sys.argv = ["manyhot", "metrics"]
-cli.main()
-"""
-
-
-def test_a_temporary_file_on_a_full_disk():
-    """Not only files that are results, and not an input that cannot be read."""
-    ended = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True)
-    assert ended.returncode == 6
-    assert ended.stderr == (
-        "Error: The disk is full; this file was not written.\n  where:   /tmp/made\n"
-        "  do:      free some space or choose another --out\n"
-    )

@@ -28,6 +28,7 @@ from manyhot.errors import InputError, ManyhotError
 from manyhot.files import alone, atomic_write
 from manyhot.predict.weights import Trained, write_trained
 from manyhot.run import QUIET, Run
+from manyhot.train.batches import Batch
 from manyhot.train.checkpoints import (
     CHECKPOINTS,
     EVERY_STEPS,
@@ -123,7 +124,7 @@ class _Unread(NamedTuple):
 
     own: Tensor
     mean: Tensor
-    fed: Fed
+    batch: Batch
     step: int
     lr: float
 
@@ -250,7 +251,7 @@ class _Run:
                 self._seed()
                 own = self._step(fed, epoch)
                 self._read_loss()
-                self.unread = _Unread(own, self._mean(own), fed, self.step, lr)
+                self.unread = _Unread(own, self._mean(own), fed.batch, self.step, lr)
                 self.step += 1
                 yield lr
             write_skipped_images(self.job.out, self.job.ids, self.parts.skipped, self.plan.rank)
@@ -318,11 +319,11 @@ class _Run:
                 where=f"step {last.step:,}, learning rate {last.lr:.3g}",
                 do=f"see its message, and the batch that it saves in {out}",
             )
-        rows = last.fed.batch.rows.tolist()
+        rows = last.batch.rows.tolist()
         with atomic_write(out / name) as part, part.open("wb") as file:
             np.savez(
                 file,
-                images=last.fed.batch.images.cpu().numpy(),
+                images=last.batch.images.cpu().numpy(),
                 image_id=np.array([ids[row] for row in rows]),
                 step=last.step,
                 lr=last.lr,

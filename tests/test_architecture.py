@@ -47,7 +47,7 @@ ORDER = (
 """A room imports those before it, and none beside it."""
 
 PLACE = {room: i for i, rooms in enumerate(ORDER) for room in ([rooms] if isinstance(rooms, str) else rooms)}
-FOREIGN_IN_CORE = {"numpy", "scipy"}
+FOREIGN_IN_CORE = {"numpy", "scipy", "threadpoolctl"}
 
 
 @functools.cache

@@ -30,7 +30,7 @@ def test_many_values_of_few_are_stored_as_bytes():
     stored = compact(values)
     assert isinstance(stored, Coded)
     images = rng.integers(0, len(values), 1000)
-    np.testing.assert_array_equal(stored.take(images), values[images].astype(np.float32))
+    np.testing.assert_array_equal(stored.take(images).values(), values[images].astype(np.float32))
 
 
 @pytest.mark.parametrize("values", [np.arange(300_000) / 7, np.arange(10) / 7, np.arange(300_000) % 2 == 0])

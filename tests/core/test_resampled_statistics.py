@@ -40,7 +40,6 @@ def test_columns_are_a_matrix(data):
     [
         (resampled_statistics, "_IMAGES", 64),
         (resampled_statistics, "_KEPT", 0),
-        (resampled_statistics, "_AT_ONCE", 10),
         (resampling, "_KEPT", 0),
         (resampling, "_CHUNK_BYTES", 7 * N),
         (resampling, "THREADS", 1),

@@ -54,9 +54,27 @@ class Coded:
     codes: npt.NDArray[np.uint8]
     table: Floats32
 
-    def take(self, images: Ints) -> Floats32:
-        """Return the values of some images."""
-        return self.table.take(self.codes.take(images))
+    @property
+    def itemsize(self) -> int:
+        """Bytes per value."""
+        return self.codes.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all values."""
+        return self.codes.nbytes
+
+    def take(self, images: Ints) -> Coded:
+        """Return those of some images."""
+        return Coded(self.codes.take(images), self.table)
+
+    def __getitem__(self, images: slice) -> Coded:
+        """Return those of a range of images."""
+        return Coded(self.codes[images], self.table)
+
+    def values(self) -> Floats32:
+        """Return the values, shape (n,)."""
+        return self.table.take(self.codes)
 
 
 def compact(values: npt.NDArray[Any]) -> npt.NDArray[Any] | Coded:

@@ -25,10 +25,7 @@ _IMAGES = 65_536
 """Images per block of a product: 32 MB of the counts of 125 resamples in float32."""
 
 _KEPT = 100_000_000
-"""Bytes of values up to which the matrix of all images is made once."""
-
-_AT_ONCE = 4096
-"""Images per block in which columns become a matrix: the blocks of 335 columns fit the cache."""
+"""Bytes of values up to which they are sorted only once, not for each block of resamples."""
 
 
 class Statistic(Protocol):
@@ -49,40 +46,35 @@ class ValueColumns:
 
     arrays: Sequence[npt.NDArray[Any] | Coded]
 
-    @property
-    def width(self) -> int:
-        """Number of columns."""
-        return len(self.arrays)
-
-    def __getitem__(self, images: Ints) -> Floats32:
-        """Return the values of some images, shape (b, m)."""
-        found = np.empty((len(images), len(self.arrays)), np.float32)
-        for start in range(0, len(images), _AT_ONCE):
-            some = images[start : start + _AT_ONCE]
-            found[start : start + _AT_ONCE] = np.array([a.take(some) for a in self.arrays], np.float32).T
-        return found
-
 
 ValueMatrix = Floats32 | ValueColumns
 """Values of n images for m metrics and models, shape (n, m)."""
 
 
 class _Sorted:
-    """Values of some images in their order, as blocks of float32."""
+    """Values of some images in their order, which become blocks of float32."""
 
     def __init__(self, values: ValueMatrix, images: Ints) -> None:
-        self._values, self._images, self.width = values, images, _width(values)
-        small = 4 * len(images) * self.width <= _KEPT
-        self._all = np.asarray(values[images], np.float32) if small else None
+        columns = _columns(values)
+        self.width = len(columns)
+        # Flags and codes take a byte each, so that the values of 60 models and 50,000 images are sorted once.
+        small = len(images) * sum(column.itemsize for column in columns) <= _KEPT
+        self._columns = [column.take(images) for column in columns] if small else columns
+        self._images = None if small else images
 
     def __getitem__(self, block: slice) -> Floats32:
-        if self._all is not None:
-            return self._all[block]
-        return np.asarray(self._values[self._images[block]], np.float32)
+        """Return the values of a block of the images, shape (b, m)."""
+        # A row is a metric and model: its values are written one after another.
+        images = None if self._images is None else self._images[block]
+        values = np.empty((self.width, block.stop - block.start), np.float32)
+        for row, column in zip(values, self._columns, strict=True):
+            some = column[block] if images is None else column.take(images)
+            row[:] = some.values() if isinstance(some, Coded) else some
+        return values.T
 
 
-def _width(values: ValueMatrix) -> int:
-    return values.width if isinstance(values, ValueColumns) else values.shape[1]
+def _columns(values: ValueMatrix) -> Sequence[npt.NDArray[Any] | Coded]:
+    return values.arrays if isinstance(values, ValueColumns) else list(values.T)
 
 
 def _blocks(start: int, stop: int) -> Iterator[slice]:
@@ -127,7 +119,7 @@ class Ratios:
         """Return the statistic before it is filled, of all images or of those of the cells."""
         images = cells.order if images is None else images[cells.order]
         values = _Sorted(num, images), _Sorted(den, images)
-        samples = np.empty((len(cells.member), resamples, _width(num)), np.float32)
+        samples = np.empty((len(cells.member), resamples, values[0].width), np.float32)
         return cls(images, cells.edges, cells.member.astype(np.float32), *values, den_of, samples)
 
     def fill(self, rows: slice, counts: Counts) -> None:
@@ -177,7 +169,7 @@ class MeansOverFewStrata:
             images = np.flatnonzero(stratum == value)
             cells = Cells.of(masks[:, images])
             strata.append(Ratios.of(cells, 0, num, den, den_of, images))
-        samples = np.full((len(masks), resamples, _width(num)), np.nan, np.float32)
+        samples = np.full((len(masks), resamples, len(_columns(num))), np.nan, np.float32)
         return cls(strata, samples, np.arange(len(masks)) if slices is None else np.array([*slices], int))
 
     def fill(self, rows: slice, counts: Counts) -> None:
@@ -241,7 +233,7 @@ class MeansOverStrata:
                 strata = _membership(dense[edges], int(dense.max(initial=-1)) + 1, member[s])
                 values = _Sorted(num, order[images])
                 parts.append(_Part(s, order[images], dense[images], strata, values))
-        samples = np.full((len(masks), resamples, _width(num)), np.nan, np.float32)
+        samples = np.full((len(masks), resamples, len(_columns(num))), np.nan, np.float32)
         return cls(order, den[order].astype(np.float32), groups, parts, samples)
 
     def fill(self, rows: slice, counts: Counts) -> None:

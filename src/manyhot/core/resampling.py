@@ -7,6 +7,7 @@ are computed in one call from the same resamples, so differences of models are p
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +28,7 @@ from manyhot.core.resampled_statistics import (
     Statistic,
     ValueMatrix,
 )
-from manyhot.core.threads import THREADS, each_in_threads
+from manyhot.core.threads import THREADS, each_in_threads, one_blas_thread
 
 LEVEL = 0.95
 """Coverage of all intervals."""
@@ -93,7 +94,9 @@ class Bootstrap:
             for statistic in statistics:
                 statistic.fill(rows, counts)
 
-        with ThreadPoolExecutor(1 if many else THREADS) as pool:
+        # One block of many images at a time, which BLAS multiplies with all cores.
+        blas = contextlib.nullcontext() if many else one_blas_thread()
+        with blas, ThreadPoolExecutor(1 if many else THREADS) as pool:
             waiting = deque[Future[None]]()
             for rows, counts in self._draw() if many else self._drawn:
                 if many and waiting:  # so that two blocks are in memory: one is drawn, one is used

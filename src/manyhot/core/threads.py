@@ -5,16 +5,35 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
-THREADS = min(4, os.cpu_count() or 1)
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+THREADS = min(4, cores())
 """Blocks that are worked on at a time."""
 
 
 def each_in_threads(work: Callable[[Item], None], items: Iterable[Item]) -> None:
     """Call a function for each item, in several threads; the first error is raised."""
-    with ThreadPoolExecutor(THREADS) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(THREADS) as pool:
         for _ in pool.map(work, items):
             pass
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Multiply matrices in the thread that calls BLAS, for code that has its own threads.
+
+    Otherwise, BLAS starts threads for each of them. These wait by spinning, so that ``manyhot evaluate
+    imagenet`` on two busy cores took twice as long.
+    """
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
+    return limits

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import os
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from numpy import typing as npt
 
 from manyhot.core.array_types import Ints
 from manyhot.core.image_alignment import GREY_SIDE
+from manyhot.core.threads import cores
 from manyhot.diagnose.pixels.regions import write_picture
 from manyhot.files import atomic_write
 from manyhot.predict.decode import decode
@@ -138,7 +138,7 @@ class _Reader:
     done: int = 0
 
     def read(self, source: ImageSource, chosen: frozenset[str] | None) -> Iterator[Found]:
-        with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             for part in source.parts:
                 key = short_hash([_VERSION, part.name, part.key(), *sorted(chosen or ())])
                 path = self.cache / f"{key}.npz"

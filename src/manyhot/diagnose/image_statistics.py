@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pyarrow import parquet as pq
 
 from manyhot.core.image_statistics import find_frame, letter_density, light_and_colour
 from manyhot.core.repeated_patterns import THUMBNAIL_SIDE
+from manyhot.core.threads import cores
 from manyhot.errors import ManyhotError
 from manyhot.evaluate.gallery import find_photographs
 from manyhot.extras import required
@@ -206,9 +206,7 @@ def _measured(
     pillow = load_pillow()
     photographs = find_photographs([uris[i] for i in left])
     done = 0
-    with ThreadPoolExecutor(
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    ) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         while batch := list(itertools.islice(photographs, _PART)):
             rows = pool.map(lambda found: measure_photograph(pillow, found[1]), batch)
             columns = [

@@ -31,6 +31,9 @@ from manyhot.evaluate.results import Number, pair_rows
 from manyhot.evaluate.slices import ALL, Slices
 from manyhot.tables.result_tables import accuracies, describe_metric
 
+_BATCH, _BATCH_BYTES = 64, 100_000_000
+"""Fewest models resampled together, and fewest bytes of their values: 200 models of 50,000 images."""
+
 FEW_STRATA = 8
 """Strata up to which each is resampled on its own: set sizes, not classes."""
 
@@ -280,9 +283,10 @@ class Sampler:
         self._counted = CountedImages()
 
     @property
-    def n_waiting(self) -> int:
-        """Number of models without intervals so far."""
-        return len({c.model for c in self._waiting})
+    def is_full(self) -> bool:
+        """Whether so much waits that more would take much memory: resamples are drawn once for all of it."""
+        models = len({c.model for c in self._waiting})
+        return models >= _BATCH and sum(c.num.nbytes for c in self._waiting) >= _BATCH_BYTES
 
     def add(self, column: ImageValues) -> str:
         """Add a metric of a model, to be resampled together with others.

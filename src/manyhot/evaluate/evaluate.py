@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from manyhot.classes import class_list, class_list_of
 from manyhot.command import command
+from manyhot.core.threads import one_blas_thread
 from manyhot.data import catalog
 from manyhot.data.benchmarks import (
     BENCHMARKS,
@@ -454,7 +455,8 @@ def _together(judging: Sequence[Callable[[], Evaluation]]) -> list[Evaluation]:
     """Judge data sets, two at a time."""
     pool = ThreadPoolExecutor(2)
     try:
-        return [future.result() for future in [pool.submit(judge) for judge in judging]]
+        with one_blas_thread():
+            return [future.result() for future in [pool.submit(judge) for judge in judging]]
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

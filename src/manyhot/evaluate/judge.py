@@ -47,9 +47,6 @@ from manyhot.tables.arrays import label_sets
 from manyhot.tables.result_tables import describe_metric
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
-_BATCH = 64
-"""Models resampled together: 180 MB of numerators for 50,000 images and the rank metrics."""
-
 
 @dataclass(frozen=True)
 class Resampling:
@@ -284,7 +281,7 @@ class Judge:
         )
         if wrong:
             self._notes.append(Note(self.dataset, predictions.model, "confidence", len(case.labels), wrong))
-        if self._sampler.n_waiting >= _BATCH:
+        if self._sampler.is_full:
             self._add_intervals()
 
     def finish(self) -> Evaluation:

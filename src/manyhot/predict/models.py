@@ -22,13 +22,13 @@ from manyhot import registry
 from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.console import table_lines
+from manyhot.core.threads import cores
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import EXTRAS, required
 from manyhot.files import sha256
 from manyhot.parameters import Positional
 from manyhot.predict.adapters.timm import is_classifier
 from manyhot.predict.engines import ENGINES
-from manyhot.predict.engines.engine import cores
 from manyhot.predict.network import PREPROCESSING_OPTIONS, Network
 from manyhot.predict.weights import with_backbone
 from manyhot.result import Result

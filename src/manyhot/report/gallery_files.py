@@ -9,7 +9,6 @@ that no address contains a file name of the data set.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -26,6 +25,7 @@ from urllib.parse import quote, urlencode
 
 from markupsafe import escape
 
+from manyhot.core.threads import cores
 from manyhot.errors import InputError, OutputError
 from manyhot.files import write_refused
 from manyhot.report.gallery import LARGEST, TOP_VERDICTS, Gallery, Shot
@@ -171,7 +171,7 @@ def _write_photographs(
     """Write each photograph in two sizes, and return its size, or why it is not shown."""
     shown: list[_Shown] = [""] * n
     # Not in each thread: filters of warnings are a setting of the whole process.
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(cores()) as pool:
         warnings.simplefilter("ignore")
         try:
             # Pillow decodes, scales and encodes without the lock of Python.

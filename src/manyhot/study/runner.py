@@ -347,7 +347,7 @@ def machine() -> str:
 
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
-    from manyhot.predict.engines.engine import cores
+    from manyhot.core.threads import cores
 
     return f"{_processor()}, {cores()} cores"
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manyhot.core.threads import cores
 from manyhot.errors import InputError
-from manyhot.predict.engines.engine import cores
 
 
 def started(precision: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from manyhot.core.threads import cores
 from manyhot.diagnose.patchml.compose import Patch, Pixels, blurred, cut, free_crop, square
 from manyhot.diagnose.patchml.folder import BACKGROUNDS, PatchSettings, colour_of
 from manyhot.diagnose.pixels.regions import Regions, find_regions
@@ -131,7 +131,7 @@ class Material:
         """Yield the results of jobs (function, arguments…) in order, computing only a few ahead."""
         waiting: deque[Future[Any]] = deque()
         # Not in each thread: the filter of warnings is a setting of the whole process.
-        with warnings.catch_warnings(), ThreadPoolExecutor(self.workers or os.cpu_count()) as pool:
+        with warnings.catch_warnings(), ThreadPoolExecutor(self.workers or cores()) as pool:
             warnings.simplefilter("ignore")
             try:
                 for done, (function, *given) in enumerate(jobs, 1):

@@ -28,13 +28,14 @@ from scipy.special import expit
 from manyhot.classes import ClassList, from_keys
 from manyhot.core.anchors import AnchorLayout, boxes_from_anchors
 from manyhot.core.array_types import AnyFloats, Floats
+from manyhot.core.threads import cores
 from manyhot.data.catalog import fetch_file
 from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.files import atomic_write, cache_folder, sha256
 from manyhot.parameters import check_share
 from manyhot.predict.detector import LOWEST_SCORE, Detections, ObjectDetector, best_boxes
-from manyhot.predict.engines.engine import EnginePrecision, cores
+from manyhot.predict.engines.engine import EnginePrecision
 from manyhot.predict.engines.openvino import cpu_config, import_openvino
 from manyhot.predict.network import Preprocessing
 from manyhot.registry import register

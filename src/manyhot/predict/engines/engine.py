@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
 
+from manyhot.core.threads import cores
 from manyhot.core.uncertainty import Average
 from manyhot.errors import InputError, MissingExtraError, UnknownNameError
 from manyhot.predict.network import Bytes, Float32Array, Network
@@ -93,11 +93,6 @@ class Engine(Protocol):
         ndarray of float32, shape (n, C), and ndarray of float32, shape (n, D), or None
         """
         ...
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def installed(name: str) -> bool:

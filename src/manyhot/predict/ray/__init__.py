@@ -18,9 +18,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from manyhot.core.threads import cores
 from manyhot.errors import InputError
 from manyhot.extras import required
-from manyhot.predict.engines.engine import cores
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.predicted_model import PredictedModel

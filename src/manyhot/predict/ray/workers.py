@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from manyhot._version import __version__
+from manyhot.core.threads import cores
 from manyhot.errors import InputError, ManyhotError
 from manyhot.extras import required
 from manyhot.predict.engines import Engine, build_engine, torch
-from manyhot.predict.engines.engine import cores
 from manyhot.predict.engines.openvino import engine_from_export
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Network

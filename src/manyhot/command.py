@@ -34,6 +34,9 @@ class Verb(Protocol[P, R_co]):
     def __call__(self, *args: P.args, **options: P.kwargs) -> R_co: ...
 
     @overload
+    def __call__(self, *args: Any, models: object, **options: Any) -> R_co: ...
+
+    @overload
     def __call__(self, *args: Any, classes: object, **options: Any) -> R_co: ...
 
     @overload

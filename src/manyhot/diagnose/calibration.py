@@ -19,7 +19,6 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
@@ -177,7 +176,6 @@ def diagnose_calibration(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    models: ModelPatterns = (),
     methods: Annotated[Sequence[Recalibration], Was("--method")] = RECALIBRATIONS,
     alpha: float = 0.1,
     fit: float = 0.5,
@@ -201,8 +199,6 @@ def diagnose_calibration(
     predictions
         Files or folders of predictions, used instead of those of the campaign or folder. Models without
         confidences, such as rank-only predictions, are skipped.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     methods
         Recalibration methods: temperature, vector or isotonic; by default all three.
     alpha
@@ -233,7 +229,7 @@ def diagnose_calibration(
     for method in methods:
         check_method(method)
     parts, inputs = [], dict[str, str]()
-    for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
+    for source in open_inputs(labels, predictions, reading=reading, run=run):
         judge = _Judge(labels_of(source), source.name, methods, alpha, fit, seed, resamples, reading, run)
         parts.append(judge.judged(source))
         inputs |= source.inputs

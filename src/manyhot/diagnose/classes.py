@@ -18,7 +18,6 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
@@ -117,7 +116,6 @@ def diagnose_classes(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    models: ModelPatterns = (),
     goal: Annotated[Goal, OptionName("--for")] = "f1",
     at: Probability | None = None,
     folds: Annotated[int, AtLeast(2)] = FOLDS,
@@ -140,8 +138,6 @@ def diagnose_classes(
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
         Models without scores of all classes are skipped.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     goal
         What a threshold is chosen for: the largest F1; the largest recall with a precision of at least `at`;
         or the largest precision with a recall of at least `at`, at the highest threshold.
@@ -177,7 +173,7 @@ def diagnose_classes(
     check_goal(goal, at)
     settings = PointSettings(goal, at, folds, seed, masked, curves)
     parts, notes, inputs, skipped = list[dict[str, pa.Table]](), list[str](), dict[str, str](), list[str]()
-    for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
+    for source in open_inputs(labels, predictions, reading=reading, run=run):
         parts += _judged(source, settings, skipped, reading, run)
         notes += source.misfits.notes(source.name)
         inputs |= source.inputs

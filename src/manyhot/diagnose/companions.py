@@ -24,7 +24,6 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
@@ -157,7 +156,6 @@ def diagnose_companions(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    models: ModelPatterns = (),
     k: Count = 5,
     probability: Probability | None = None,
     min_images: Annotated[int, AtLeast(1), Was("--least")] = MIN_IMAGES,
@@ -178,8 +176,6 @@ def diagnose_companions(
         predict, a file of label sets, or an images table.
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     k
         Number of top classes among which a class must be to count as found. If k is smaller than a label set,
         a class is harder to find in images with a companion.
@@ -215,7 +211,7 @@ def diagnose_companions(
     images with companions.
     """
     parts, inputs = [], dict[str, str]()
-    for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
+    for source in open_inputs(labels, predictions, reading=reading, run=run):
         sets = labels_of(source)
         classes = source.classes or class_list_of(sets.class_hash)
         names = list(classes.names) if classes else [str(i) for i in range(sets.n_classes)]

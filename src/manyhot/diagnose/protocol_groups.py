@@ -295,12 +295,11 @@ def top_classes(
     labels: Any,
     protocols: Sequence[LabelProtocol],
     predictions: PredictionsLike,
-    models: Sequence[str],
     reading: Reading,
     run: Run,
 ) -> tuple[TopClasses | None, Source | None]:
     """Return the top classes of the models on all images, and their source; None without models."""
-    source = _predicted(labels, protocols, predictions, models, reading, run)
+    source = _predicted(labels, protocols, predictions, reading, run)
     if source is None:
         return None, None
     merged = merged_labels(protocols)
@@ -318,7 +317,6 @@ def _predicted(
     labels: Any,
     protocols: Sequence[LabelProtocol],
     predictions: PredictionsLike,
-    models: Sequence[str],
     reading: Reading,
     run: Run,
 ) -> Source | None:
@@ -327,13 +325,13 @@ def _predicted(
     published = [one for _, one in _listed(labels) if is_published_name(one)]
     if passed:
         merged = merged_labels(protocols)
-        return next(open_inputs(merged, predictions, models=models, reading=reading, run=run))
+        return next(open_inputs(merged, predictions, reading=reading, run=run))
     if published:
-        return next(open_inputs(published[0], models=models, reading=reading, run=run))
-    if models:
+        return next(open_inputs(published[0], reading=reading, run=run))
+    if reading.models:
         raise UsageError(
             "There are no predictions from which to choose models.",
-            got=", ".join(models),
+            got=", ".join(reading.models),
             do="pass predictions with `predictions`",
         )
     return None

@@ -16,8 +16,8 @@ from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.sets import NO_LABEL
 from manyhot.data.benchmarks import PUBLISHED, HasResults, is_published_name, read_source, same_name_note
-from manyhot.data.data_sets import Source
-from manyhot.data.inputs import READING, ModelPatterns, PredictionsLike, Reading, open_inputs
+from manyhot.data.data_sets import ModelPatterns, Source
+from manyhot.data.inputs import READING, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.diagnose.places import (
     COMPARED_METRICS,
@@ -229,7 +229,6 @@ def diagnose_robustness(
     predictions: PredictionsLike = (),
     *,
     base: Annotated[str, Shown("DATASET")] = "",
-    models: ModelPatterns = (),
     without: ModelPatterns = (),
     resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
@@ -254,8 +253,6 @@ def diagnose_robustness(
         Name of the data set to compare the others with; by default the first. Data sets with a subset of
         ImageNet's classes are compared with ImageNet's images of the same classes, if these are among the
         data sets.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     without
         Patterns of names of models to leave out, such as 'fv_*'.
     resamples
@@ -294,7 +291,7 @@ def diagnose_robustness(
         else:
             own = replace(reading, dataset=name) if name else reading
             notes += filter(None, [same_name_note(dataset)])
-            for source in open_inputs(dataset, predicted, models=models, reading=own, run=run):
+            for source in open_inputs(dataset, predicted, reading=own, run=run):
                 judged, more = _judge_source(source, resamples, seed, reading.trust_order, run)
                 results.append(judged)
                 notes += more

@@ -19,7 +19,6 @@ from manyhot.core.sets import Case
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
@@ -128,7 +127,6 @@ def diagnose_sets(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    models: ModelPatterns = (),
     precision: float = 0.9,
     delta: float = 0.1,
     fit: float = 0.5,
@@ -151,8 +149,6 @@ def diagnose_sets(
     predictions
         Files or folders of predictions, used instead of those of the campaign or folder. Models without
         probabilities are skipped.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     precision
         Lowest expected share of valid classes in a set; above 0, below 1.
     delta
@@ -180,7 +176,7 @@ def diagnose_sets(
     """
     check_precision(precision, delta)
     rows, notes, inputs = list[Row](), list[str](), dict[str, str]()
-    for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
+    for source in open_inputs(labels, predictions, reading=reading, run=run):
         chooser = _Chooser(labels_of(source), source.name, precision, delta, fit, seed, rows, notes)
         for _ in fitting_models(source.models(), chooser.add, source.misfits):
             pass

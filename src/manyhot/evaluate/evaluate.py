@@ -25,11 +25,10 @@ from manyhot.data.benchmarks import (
     data_set,
     same_name_note,
 )
-from manyhot.data.data_sets import Asked, Source
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
@@ -103,9 +102,7 @@ class Entrants:
     match: str = AUTO
 
     @classmethod
-    def open(
-        cls, benchmark: Benchmark, predictions: Any, models: Sequence[str], reading: Reading, run: Run
-    ) -> Entrants:
+    def open(cls, benchmark: Benchmark, predictions: Any, reading: Reading, run: Run) -> Entrants:
         """Fetch the data sets, and read the user's own models.
 
         Raises
@@ -121,16 +118,15 @@ class Entrants:
         misfits = SkippedFiles(len(files))
         read = partial(read_predictions, rows=reading.rows, scores=reading.scores)
         own = tables + list(misfits.reading(files, read))
-        asked = Asked(models=models)
         sets = [d.fetch(run.on_progress) for d in benchmark.datasets]
         fitting = fitting_models(own, partial(_check_own, sets=sets, match=reading.match), misfits)
-        own = [p for p, _ in fitting if asked.fits(p.model)]
+        own = [p for p, _ in fitting if reading.fits(p.model)]
         published = {path.stem for fetched in sets for path in fetched.files}
         # One's own resnet50 is another than the published one.
         own = [replace(p, model=f"own/{p.model}") if p.model in published else p for p in own]
-        chosen = [replace(f, files=tuple(p for p in f.files if asked.fits(p.stem))) for f in sets]
-        if models:
-            asked.check_some([*own, *(p for f in chosen for p in f.files)], sorted(published))
+        chosen = [replace(f, files=tuple(p for p in f.files if reading.fits(p.stem))) for f in sets]
+        if reading.models:
+            reading.check_some([*own, *(p for f in chosen for p in f.files)], sorted(published))
         return cls(benchmark, chosen, own, misfits, reading.match)
 
     def entering(self, fetched: Fetched) -> list[Predictions]:
@@ -238,7 +234,6 @@ def evaluate(
     labels: Annotated[LabelsLike, Was("--labels")],
     predictions: PredictionsLike = (),
     *,
-    models: ModelPatterns = (),
     metrics: Annotated[Sequence[str] | None, Shown("METRIC"), OptionName("--metric")] = None,
     slices: Annotated[Sequence[str], Shown("SLICE"), OptionName("--slice")] = (),
     resamples: Resamples = RESAMPLES,
@@ -263,8 +258,6 @@ def evaluate(
     predictions
         Files and folders of predictions; or the name of one data set, such as imagenet-val, to evaluate its
         published models on label sets in a file.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     metrics
         Name of a metric, or a call string such as 'jaccard(threshold=0.5)'. By default all rank metrics, and
         all score metrics for models with scores of all classes.
@@ -333,13 +326,11 @@ def evaluate(
         )
     if audit.is_requested:
         _check_auditable(benchmark, labels, map_resamples)
-    entrants = None if benchmark is None else Entrants.open(benchmark, predictions, models, reading, run)
+    entrants = None if benchmark is None else Entrants.open(benchmark, predictions, reading, run)
     if isinstance(predictions, Iterator) and audit.is_requested:
         predictions = list(predictions)  # models that propose label sets for one another are read twice
     sources = (
-        open_inputs(
-            labels, predictions, models=models, unlabelled=audit.is_requested, reading=reading, run=run
-        )
+        open_inputs(labels, predictions, unlabelled=audit.is_requested, reading=reading, run=run)
         if entrants is None
         else benchmark_sources(entrants)
     )

@@ -40,6 +40,9 @@ class Verb(Protocol[P, R_co]):
     def __call__(self, *args: Any, classes: object, **options: Any) -> R_co: ...
 
     @overload
+    def __call__(self, *args: Any, format: object, **options: Any) -> R_co: ...
+
+    @overload
     def __call__(self, *args: Any, scores: object, **options: Any) -> R_co: ...
 
     @overload

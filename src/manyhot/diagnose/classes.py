@@ -171,10 +171,10 @@ def diagnose_classes(
         As in `manyhot.evaluate`.
     """
     check_goal(goal, at)
-    settings = PointSettings(goal, at, folds, seed, masked, curves)
+    settings = PointSettings(goal, at, folds, seed, masked)
     parts, notes, inputs, skipped = list[dict[str, pa.Table]](), list[str](), dict[str, str](), list[str]()
     for source in open_inputs(labels, predictions, reading=reading, run=run):
-        parts += _judged(source, settings, skipped, reading, run)
+        parts += _judged(source, settings, curves, skipped, reading, run)
         notes += source.misfits.notes(source.name)
         inputs |= source.inputs
     if not parts:
@@ -194,7 +194,7 @@ def diagnose_classes(
 
 
 def _judged(
-    source: Source, settings: PointSettings, skipped: list[str], reading: Reading, run: Run
+    source: Source, settings: PointSettings, curves: int, skipped: list[str], reading: Reading, run: Run
 ) -> list[dict[str, pa.Table]]:
     """Return the tables of a data set; add the models that were left out to `skipped`."""
     # Folds are drawn by position: in the order of ids, they do not depend on the order of the rows.
@@ -207,7 +207,7 @@ def _judged(
             do="leave out `masked` to count all other classes as not valid",
         )
     classes = source.classes or class_list_of(labels.class_hash)
-    found = ClassTables(source.name, labels.n_classes, classes, settings)
+    found = ClassTables(source.name, labels.n_classes, classes, settings, curves)
     for model in model_cases(source, trust_order=reading.trust_order, run=run):
         if not found.add(model.model, model.case, len(labels) - len(model.case.labels)):
             skipped.append(model.model)

@@ -161,7 +161,7 @@ def diagnose_errors(
         nearest = similar_images(embeddings, index, embeddings_model, run.on_progress)
         similar, neighbours = nearest.get("similar"), nearest.get("neighbours", neighbours)
     files = EvidenceFiles(
-        superclasses, collapsed_pairs, cooccurrence_labels, non_prototypical, similar, neighbours
+        superclasses, collapsed_pairs, cooccurrence_labels, non_prototypical, (similar, neighbours)
     )
     parts, inputs = [], dict[str, str]()
     for source in open_inputs(labels, predictions, reading=reading, run=run):

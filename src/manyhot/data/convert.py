@@ -117,8 +117,6 @@ def convert(
         'hf-labels(split="validation")'.
     long
         Write CSV with one row for each (image, class) pair.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

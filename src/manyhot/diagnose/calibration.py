@@ -213,10 +213,6 @@ def diagnose_calibration(
         Seed of the split into two parts and of the bootstrap.
     resamples
         Number of bootstrap resamples, of which calibration errors use at most 200; 0 for no intervals.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -153,10 +153,6 @@ def diagnose_classes(
         average precision.
     seed
         Seed of the split into folds, which does not depend on the order of the images.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -188,10 +188,6 @@ def diagnose_companions(
         Measure the recall of a class only on images with this class as their original label.
     unasked
         Count a companion as absent even if no rater was asked about it.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

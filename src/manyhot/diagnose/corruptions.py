@@ -107,8 +107,6 @@ def diagnose_corruptions(
         Number of bootstrap resamples; 0 for no intervals and no shares.
     seed
         Seed of the corruptions, the choice of images and the bootstrap.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -188,10 +188,6 @@ def diagnose_difficulty(
         Files or folders of predictions, used instead of those of the campaign or folder.
     slices
         Also count within these slices, as for evaluate.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -104,8 +104,6 @@ def diagnose_duplicates(
         Minimum similarity of the details of near duplicates, from 0 to 1.
     pictures
         Number of groups that the page shows.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

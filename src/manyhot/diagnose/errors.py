@@ -126,10 +126,6 @@ def diagnose_errors(
         The table ``similar``, with the nearest images of any class first; used instead of embeddings.
     neighbours
         The images listed in `similar`, with their original labels; by default the images of `labels`.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -117,8 +117,6 @@ def find_label_issues(
     reading
         How files are read. A list or array with one class per image contains original labels, with -1 for
         none.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -123,10 +123,6 @@ def diagnose_groups(
         Number of permutations of the outcomes.
     seed
         Seed of the permutations, the clusters, and the half of the images on which patterns are searched.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -157,10 +157,6 @@ def diagnose_ood(
         Files or folders of predictions of the out-of-distribution images, by the same models.
     seed
         Seed of the intervals of FPR95.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

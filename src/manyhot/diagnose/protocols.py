@@ -228,10 +228,6 @@ def diagnose_protocols(
         Number of bootstrap resamples of images; 0 for no intervals over images.
     seed
         Seed of the bootstrap.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -259,10 +259,6 @@ def diagnose_robustness(
         Number of bootstrap resamples; 0 for no intervals and no shares.
     seed
         Seed of the bootstrap.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -159,10 +159,6 @@ def diagnose_sets(
         Share of images to choose the threshold on; the sets are measured on the other images.
     seed
         Seed of the split.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

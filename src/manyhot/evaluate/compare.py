@@ -125,10 +125,6 @@ def compare(
         three models. The report shows them.
     ends
         Further pairs of places to compare, each place as (dataset, metric, slice).
-    reading
-        How labels and predictions are read.
-    run
-        Progress of downloads, and the command line for the metadata.
 
     Returns
     -------

@@ -172,8 +172,6 @@ def calibrate(
         Share of images to fit on, between 0 and 1, both excluded.
     seed : int
         Seed of the choice of images to fit on.
-    reading : Reading
-        How the data are read. Its fields, such as `classes` and `scores`, can be passed as keywords.
 
     Returns
     -------

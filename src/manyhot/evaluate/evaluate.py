@@ -35,7 +35,7 @@ from manyhot.data.inputs import (
 )
 from manyhot.data.published_columns import with_published_columns
 from manyhot.errors import MatchError, UnknownNameError, UsageError
-from manyhot.evaluate.audited import NO_AUDIT, Audit, open_audit
+from manyhot.evaluate.audited import NO_AUDIT, Audit, AuditedImages, open_audit
 from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.judge import Resampling, judge_models
@@ -46,7 +46,7 @@ from manyhot.files import sha256
 from manyhot.formats import prediction_files, read_predictions
 from manyhot.parameters import RESAMPLES, AtLeast, Between, OptionName, Resamples, Seed, Shown, Was
 from manyhot.run import QUIET, Run
-from manyhot.tables import Predictions
+from manyhot.tables import Labels, Predictions
 from manyhot.tables.arrays import at_threshold
 from manyhot.tables.image_ids import AUTO, match_ids
 from manyhot.tables.result_tables import ORIGINAL_LABELS, accuracies
@@ -280,10 +280,6 @@ def evaluate(
         The default is 1000.
     audit
         People's label sets of a random sample of the images.
-    reading
-        How files are read.
-    run
-        Progress, and the command line for the metadata.
 
     Returns
     -------
@@ -338,8 +334,16 @@ def evaluate(
         entrants.misfits.remarks.append(note)
     resampling = Resampling(resamples, seed, map_resamples, posterior)
     metrics = benchmark.metrics if metrics is None and benchmark is not None else metrics
+    slices = (slices,) if isinstance(slices, str) else tuple(slices)
+    opened = partial(open_audit, audit, reading=reading, run=run, draws=posterior, seed=seed)
     judged = partial(
-        _judged, metrics=metrics, slices=slices, resampling=resampling, audit=audit, reading=reading, run=run
+        _judged,
+        opened=opened if audit.is_requested else None,
+        metrics=metrics,
+        slices=slices,
+        resampling=resampling,
+        reading=reading,
+        run=run,
     )
     thresholds: list[Evaluation] = []
     if entrants is None or entrants.own or entrants.misfits.remarks:
@@ -349,32 +353,28 @@ def evaluate(
         judging = [partial(judged, source) for source in sources]
         found = _together([*judging, *_at_thresholds(entrants, (), run)])
         parts, thresholds = found[: len(judging)], found[len(judging) :]
-    evaluation = replace(Evaluation.concat(parts) if len(parts) > 1 else parts[0], gallery=gallery)
-    evaluation = replace(evaluation, slices=(slices,) if isinstance(slices, str) else tuple(slices))
+    evaluation = replace(
+        Evaluation.concat(parts) if len(parts) > 1 else parts[0], gallery=gallery, slices=slices
+    )
     return evaluation if entrants is None else _among_published(evaluation, thresholds, entrants, run)
 
 
 def _judged(
     source: Source,
+    opened: Callable[[Source], tuple[Labels, AuditedImages]] | None,
     metrics: Sequence[str] | None,
     slices: Sequence[str],
     resampling: Resampling,
-    audit: Audit,
     reading: Reading,
     run: Run,
 ) -> Evaluation:
     """Judge the models of one data set."""
-    files, audited = dict[str, Path](), None
-    if audit.is_requested:
-        draws, seed = resampling.posterior, resampling.seed
-        labels, audited = open_audit(audit, source, reading, run, draws=draws, seed=seed)
-    else:
-        labels = source.sets()
+    files = dict[str, Path]()
+    labels, audited = (source.sets(), None) if opened is None else opened(source)
     if labels.are_original and metrics is None and audited is None:
         # On original labels alone, metrics of label sets would say the same again.
         metrics = accuracies(ORIGINAL_LABELS)
     classes = source.classes or class_list_of(labels.class_hash)
-    slices = [slices] if isinstance(slices, str) else slices
     source, slices = with_published_columns(source, slices, match=reading.match)
     published = source.published
 

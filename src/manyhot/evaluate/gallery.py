@@ -113,10 +113,6 @@ def build_gallery(
         Title of the gallery; by default the name of the data set.
     out
         Folder to write to. An earlier gallery in this folder is replaced.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -176,8 +176,6 @@ def find_label_kinds(
     reading
         How files are read. The class list provides the hierarchy. Without a hierarchy, labels of one object
         are joined only by confusion.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

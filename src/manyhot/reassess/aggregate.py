@@ -144,10 +144,6 @@ def aggregate(
         chosen on these images. At most 200 are used. 0 skips all intervals.
     seed
         Seed for drawing the resamples and for splitting the golden images.
-    reading
-        How the votes are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -182,10 +182,6 @@ def agreement(
         over raters; 0 skips the intervals.
     seed
         Seed of the bootstrap.
-    reading
-        How the votes are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

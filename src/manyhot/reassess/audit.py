@@ -216,10 +216,6 @@ def audit(
     seed
         Seed of the draw, which is recorded; by default, a random one. Do not try several seeds: a sample that
         was selected is not random.
-    reading
-        Options for reading files.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

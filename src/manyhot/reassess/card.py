@@ -137,8 +137,6 @@ def data_card(
         imagenet-a or imagenet-r.
     dataset
         Name of the data set on the card, in place of its own name.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -224,7 +224,7 @@ def _is_summary(row: dict[str, Any], n_sources: int) -> bool:
 
 
 def votes_of_sources(
-    found: Sequence[LabelSource], golden: TableLike, images: TableLike, notes: tuple[str, ...]
+    sources: Sequence[LabelSource], golden: TableLike, images: TableLike, notes: tuple[str, ...]
 ) -> VotesSource:
     """Return the answers of sources as votes, with each source as a rater.
 
@@ -233,9 +233,9 @@ def votes_of_sources(
     InputError, MatchError
         If golden answers or images cannot be read, or `images` has other original labels.
     """
-    answers = pl.concat(one.answers.with_columns(rater_id=pl.lit(one.name)) for one in found)
+    answers = pl.concat(one.answers.with_columns(rater_id=pl.lit(one.name)) for one in sources)
     names = pl.Series(ANSWERS).to_arrow()
-    first = next((one.labels for one in found if one.labels.class_hash), found[0].labels)
+    first = next((one.labels for one in sources if one.labels.class_hash), sources[0].labels)
     table = pa.table(
         {
             "image_id": answers["image_id"].to_arrow().cast(pa.string()),
@@ -245,13 +245,13 @@ def votes_of_sources(
         }
     )
     votes = votes_from_table(table, name="merged", n_classes=first.n_classes, class_hash=first.class_hash)
-    whole = _images(found)
+    whole = _images(sources)
     if images is not None:
         shown = images_like(images, first.class_list)
         with without_option():
             shown, _ = with_ids_like(shown, whole.image_id, other_name="the sources")
         whole = shown.with_labels(whole)
-    inputs = {name: digest for one in found for name, digest in one.inputs.items()}
+    inputs = {name: digest for one in sources for name, digest in one.inputs.items()}
     votes = replace(votes, class_list=first.class_list)
     files = [Path(p) for p in (golden, images) if isinstance(p, str | os.PathLike)]
     return VotesSource(

@@ -205,10 +205,6 @@ def next_questions(
     original_classes
         Classes for which golden-bayes counts the original label as a rater, such as 0-397. By default, all
         classes.
-    reading
-        How the votes are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -217,8 +217,6 @@ def plan_audit(
         Seconds per question; the default is an assumption.
     reading
         Options for reading the files of the pilot.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -312,10 +312,6 @@ def propose(
         Number of bootstrap resamples of the images with known label sets; 0 skips the intervals.
     seed
         Seed of the bootstrap.
-    reading
-        Options for reading files.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -168,8 +168,6 @@ def run_studies(
         Folder for copies of the page and of the tables as CSV files, with one subfolder per study.
     list_only
         Print the questions and plans of the files, without running anything.
-    run
-        Command line of the call, which the page shows, and callback for its progress.
 
     Returns
     -------

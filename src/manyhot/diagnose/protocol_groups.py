@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
@@ -340,11 +339,6 @@ def _predicted(
 def class_list_of_all(protocols: Sequence[LabelProtocol]) -> ClassList | None:
     """Return the class list of the first protocol that has one."""
     return next((p.source.classes for p in protocols if p.source.classes is not None), None)
-
-
-def paths_of(labels: Any) -> list[Any]:
-    """Return the files among the label sets."""
-    return [one for _, one in _listed(labels) if isinstance(one, str | os.PathLike)]
 
 
 def predicted_in(group: ProtocolGroup, top: TopClasses) -> tuple[Bools, npt.NDArray[np.int32]]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import manyhot
-from manyhot.data.inputs import open_inputs
+from manyhot.data.inputs import Reading, open_inputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=())
     options = parser.parse_args()
     labels = manyhot.aggregate("imagenet-real", method="golden-bayes").labels
-    (source,) = open_inputs("imagenet-val", models=options.models)
+    (source,) = open_inputs("imagenet-val", reading=Reading(models=options.models))
     labels = labels.with_labels(source.images) if source.images is not None else labels
     models, start = list(source.models()), time.process_time()
     evaluation = manyhot.evaluate(labels, models, metrics=options.metrics, posterior=options.draws)

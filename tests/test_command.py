@@ -122,8 +122,6 @@ def add(monkeypatch):
             Which sign.
         how
             See `How`.
-        run
-            Whom to tell.
 
         Raises
         ------
@@ -518,6 +516,7 @@ def test_help_shows_plain_types_and_the_fields_of_a_flattened_parameter(add):
     assert (
         "how\n    See `How`.\n    The fields of `how` can also be passed as keywords:\n"
         "rows\n    The rows.\nloud\n    Whether to shout.\narray\n    What a command line cannot name.\nrun\n"
+        "    Command line of the call, and callbacks for its progress.\n"
     ) in inspect.getdoc(add)
     assert add(1, rows="x").how == How(rows="x")
     assert repr(How(loud=True)) == "How(loud=True)"

@@ -34,7 +34,13 @@ class Verb(Protocol[P, R_co]):
     def __call__(self, *args: P.args, **options: P.kwargs) -> R_co: ...
 
     @overload
+    def __call__(self, *args: Any, models: object, **options: Any) -> R_co: ...
+
+    @overload
     def __call__(self, *args: Any, classes: object, **options: Any) -> R_co: ...
+
+    @overload
+    def __call__(self, *args: Any, format: object, **options: Any) -> R_co: ...
 
     @overload
     def __call__(self, *args: Any, scores: object, **options: Any) -> R_co: ...
@@ -116,8 +122,10 @@ def _show_fields(shown: Callable[..., Any], function: Callable[..., Any]) -> Non
     flattened, text = _flattened(function), inspect.getdoc(function) or ""
     has_text = bool(text)  # -OO removes docstrings
     types_of, own = typing.get_type_hints(function), inspect.signature(function).parameters
-    parameters = []
+    parameters: list[inspect.Parameter] = []
     for name, parameter in own.items():
+        if has_text and (types_of[name] is Run or name in flattened):
+            text = _with_entry(text, name, types_of[name], parameters)
         parameters.append(parameter.replace(annotation=types_of[name]))
         if (kind := flattened.get(name)) is not None:
             inner = typing.get_type_hints(kind)
@@ -130,8 +138,18 @@ def _show_fields(shown: Callable[..., Any], function: Callable[..., Any]) -> Non
     returned = types_of["return"]
     shown.__signature__ = inspect.Signature(parameters, return_annotation=returned)  # type: ignore[attr-defined]
     shown.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": returned}
-    if flattened:
+    if has_text:
         shown.__doc__ = text
+
+
+def _with_entry(text: str, name: str, kind: type, before: Sequence[inspect.Parameter]) -> str:
+    """Return a docstring with an entry for a parameter: by default, the summary of its class."""
+    lines = text.splitlines()
+    if "Parameters" not in lines or _has_entry(lines, name):
+        return text
+    last = [p.name for p in before if _has_entry(lines, p.name)][-1:]
+    at = _entry(lines, last[0]).stop if last else lines.index("Parameters") + 2
+    return "\n".join([*lines[:at], name, f"    {summary_of(kind)}", *lines[at:]])
 
 
 def _public_fields(kind: type[Flattened]) -> list[dataclasses.Field[Any]]:
@@ -150,10 +168,17 @@ def _with_entries(text: str, name: str, kind: type[Flattened], fields: Sequence[
 
 def _entry(lines: Sequence[str], name: str) -> slice:
     """Return the lines of the entry of a name in a numpydoc docstring, without empty lines at its end."""
-    pattern = re.compile(rf"(\w+, )*{re.escape(name)}(, \w+)*( : .*)?")
-    start = next(i for i, line in enumerate(lines) if pattern.fullmatch(line))
+    start = next(i for i, line in enumerate(lines) if _heads_entry(line, name))
     is_indented = (line.startswith(" ") for line in lines[start + 1 :])
     return slice(start, start + 1 + sum(1 for _ in itertools.takewhile(bool, is_indented)))
+
+
+def _has_entry(lines: Sequence[str], name: str) -> bool:
+    return any(_heads_entry(line, name) for line in lines)
+
+
+def _heads_entry(line: str, name: str) -> bool:
+    return bool(re.fullmatch(rf"(\w+, )*\*?{re.escape(name)}(, \w+)*( : .*)?", line))
 
 
 def _flattened(function: Callable[..., Any]) -> dict[str, type[Flattened]]:
@@ -254,9 +279,9 @@ def _plain(text: str) -> str:
     return " ".join(text.replace("``", "").split())
 
 
-def summary_of(function: Callable[..., Any]) -> str:
+def summary_of(documented: object) -> str:
     """Return the paragraphs of a docstring before its first section, each on one line."""
-    text = re.split(r"^\w[\w ]*\n-+\n", inspect.getdoc(function) or "", maxsplit=1, flags=re.M)[0]
+    text = re.split(r"^\w[\w ]*\n-+\n", inspect.getdoc(documented) or "", maxsplit=1, flags=re.M)[0]
     return "\n\n".join(_plain(paragraph) for paragraph in text.strip().split("\n\n"))
 
 

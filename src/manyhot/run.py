@@ -15,7 +15,7 @@ OnEvent = Callable[[str, dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Run:
-    """How a call runs.
+    """Command line of the call, and callbacks for its progress.
 
     Attributes
     ----------

@@ -46,10 +46,10 @@ def test_label_sets_in_memory_and_models_in_files(tmp_path):
         model = Predictions(pa.array(["0", "1"]), name, np.array([[0], [1]]), n_classes=3)
         write_predictions(model, tmp_path / f"{name}.parquet")
     labels = as_labels(SETS, n_classes=3)
-    (source,) = open_inputs(labels, tmp_path, models=["n*"])
+    (source,) = open_inputs(labels, tmp_path, reading=Reading(models=["n*"]))
     assert [m.model for m in source.models()] == ["net"]
     assert set(source.inputs) == {"net.parquet"}
-    (source,) = open_inputs(labels, {"a": np.eye(3)[:2], "b": np.eye(3)[:2]}, models=["b"])
+    (source,) = open_inputs(labels, {"a": np.eye(3)[:2], "b": np.eye(3)[:2]}, reading=Reading(models=["b"]))
     assert [m.model for m in source.models()] == ["b"]
 
 
@@ -64,7 +64,7 @@ def test_published_models_on_label_sets_in_a_file(tmp_path, monkeypatch, mirror)
     lines = [f"{rows[i]},{top[i]},{'yes' if i == 7 else 'no'}" for i in chosen]
     (tmp_path / "ours.csv").write_text("\n".join(["image_id,class_id,state", *lines]))
     (tmp_path / "imagenet-val").mkdir()
-    (source,) = open_inputs("ours.csv", "imagenet-val", models=["resnet50"])
+    (source,) = open_inputs("ours.csv", "imagenet-val", reading=Reading(models=["resnet50"]))
     (model,) = source.models()
     assert model.model == "resnet50"
     best = dict(zip(model.image_id.to_pylist(), model.classes[:, 0].tolist(), strict=True))

@@ -14,6 +14,7 @@ from manyhot.diagnose import robustness
 from manyhot.diagnose.corruption_losses import judge_corruptions
 from manyhot.diagnose.robustness import diagnose_robustness, judge_place, judged_alike
 from manyhot.errors import InputError, MatchError
+from manyhot.evaluate.judge import Resampling
 
 C = 6
 
@@ -36,9 +37,10 @@ def model(labels, sets, name, noise, rng):
     return tables.Predictions(labels.image_id, name, scores=scores, score_kind="logit", n_classes=C)
 
 
-def results(dataset, *given, **options):
+def results(dataset, *given, resamples=1000, **options):
     labels, models = data(*given)
-    return judge_place(labels, models, dataset=dataset, **options).as_results(dataset)
+    judged = judge_place(labels, models, dataset=dataset, resampling=Resampling(resamples), **options)
+    return judged.as_results(dataset)
 
 
 def rights(labels, predicted):
@@ -58,7 +60,7 @@ def rows_of(table, **wanted):
 def two():
     (one, in_one), (other, in_other) = data(600, 1, 1.0, "x"), data(500, 2, 1.8, "y")
     judged = [
-        judge_place(labels, models, dataset=name, resamples=500).as_results()
+        judge_place(labels, models, dataset=name, resampling=Resampling(500)).as_results()
         for name, labels, models in (("one", one, in_one), ("other", other, in_other))
     ]
     return (one, in_one), (other, in_other), diagnose_robustness(judged)
@@ -181,7 +183,7 @@ def test_images_that_metrics_do_not_share_are_left_out_and_told():
     assert kept.image_id.to_pylist() == labels.image_id.to_pylist()[4:]
     assert notes == ("4 of 40 images have no valid class or no original label and were left out",)
     assert judged_alike(labels) == (labels, ())
-    judged = judge_place(kept, models, dataset="x", resamples=0).results.to_pylist()
+    judged = judge_place(kept, models, dataset="x", resampling=Resampling(0)).results.to_pylist()
     assert {r["n"] for r in judged if r["slice"] == "all" and r["metric"] in ("top1", "real1")} == {36}
     # Judged elsewhere, with all images under top1, shares are of other images, and this is said.
     whole = mh.evaluate(holed, models, resamples=20, reading=mh.Reading(dataset="x")).as_results("x")
@@ -197,7 +199,7 @@ def test_label_sets_without_original_labels():
     bare = dataclasses.replace(labels, table=labels.table.drop_columns(["label"]))
     assert judged_alike(bare) == (bare, ("there are no original labels, so losses under them are unknown",))
     judged = [
-        judge_place(bare, models, dataset="x", resamples=20).as_results(),
+        judge_place(bare, models, dataset="x", resampling=Resampling(20)).as_results(),
         results("y", 40, 2, 3.0, "y", resamples=20),
     ]
     found = diagnose_robustness(judged)

@@ -59,6 +59,12 @@ def test_the_difference_of_two_models_is_that_of_a_paired_test(models):
     assert (found.reference, found.model, found.n) == ("old", "new", N)
 
 
+def test_models_are_chosen_by_patterns(models):
+    made = compare(models, labels=SETS, models=["o*r", "new"], metrics=["real1"], reading=READING)
+    (found,) = differences(made.results, "mine")
+    assert {found.reference, found.model} == {"new", "other"}
+
+
 def test_the_sentence_names_the_better_model(models):
     made = compared(models, "old", "new")
     (found,) = differences(made.results, "mine")

@@ -10,8 +10,8 @@ from typing import Annotated, Any, TypeAlias
 import pyarrow as pa
 
 from manyhot import tables
-from manyhot.classes import ClassList
 from manyhot.command import command
+from manyhot.data.data_sets import Reading, open_class_list
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import (
@@ -117,8 +117,6 @@ def convert(
         'hf-labels(split="validation")'.
     long
         Write CSV with one row for each (image, class) pair.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -137,7 +135,7 @@ def convert(
     if source.is_dir() and target.exists():
         check_apart([target], source, {target.stem})
     class_list = read_classes(classes) if classes else None
-    holds, content = _read_any(source, rows, class_list, scores, format)
+    holds, content = _read_any(source, Reading(rows=rows, classes=class_list, scores=scores), format)
     if to is not None:
         saved = save(content, target, to, holds=holds, classes=class_list)
     else:
@@ -182,14 +180,15 @@ def _check_target(target: Path, to: str | None, long: bool) -> None:
         raise InputError("Only CSV has a long form.", where=target, allowed="a target that ends in .csv")
 
 
-def _read_any(
-    source: Path, rows: PathLike | None, classes: ClassList | None, scores: str | None, format: str | None
-) -> tuple[str, _Content]:
+def _read_any(source: Path, reading: Reading, format: str | None) -> tuple[str, _Content]:
     """Return which table a file holds, and its content."""
+    classes = open_class_list(reading.classes)
     entry = get("format", format) if format else detect(source, _TABLES) if source.exists() else None
     holds = entry.about["holds"] if entry else "labels"
     if holds == "predictions":
-        return holds, read_predictions(source, rows=rows, classes=classes, scores=scores, format=format)
+        return holds, read_predictions(
+            source, rows=reading.rows, classes=classes, scores=reading.scores, format=format
+        )
     if holds == "images":
         return holds, read_images(source, classes=classes, format=format)
     if holds == "results":

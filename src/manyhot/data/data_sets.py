@@ -6,11 +6,12 @@ import difflib
 import fnmatch
 import itertools
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.data.benchmarks import (
@@ -35,7 +36,7 @@ from manyhot.formats import (
     read_rows,
 )
 from manyhot.formats.writing import PathLike, Progress, images_file
-from manyhot.parameters import Shown
+from manyhot.parameters import Flattened, PythonOnly, Shown, Was
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, ScoreKind
 from manyhot.tables.arrays import single_labels
 from manyhot.tables.image_ids import AUTO
@@ -45,25 +46,72 @@ from manyhot.tables.skipped_files import SkippedFiles
 
 _Reader = Callable[[], Iterator[Predictions]]
 
+
 ClassNamesLike = Annotated[PathLike | ClassList | Sequence[str], Shown("FILE")]
 """A class list: its file, its keys, or the name of a built-in list."""
 
+ModelPatterns = Annotated[Sequence[str], Shown("NAME")]
+"""Patterns of names, such as ``resnet*``."""
 
-@dataclass(frozen=True)
-class Asked:
-    """The arguments of a call other than the data set: files, and patterns of model names."""
 
-    predictions: Sequence[PathLike] = ()
-    models: Sequence[str] = ()
+@dataclass(frozen=True, repr=False)
+class Reading(Flattened):
+    """How foreign data are read, and which models.
+
+    Attributes
+    ----------
+    models
+        Patterns of names of models to include, such as 'resnet*'; by default all models.
+    rows
+        File with the image of each row of arrays: one id per line, CSV, Parquet, data-set JSON, or the label
+        sets if they are in the same order. In Python, also the ids in a list, an array or an index.
+    images
+        Images table with original labels.
+    classes
+        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
+        imagenet-a or imagenet-r. In Python, also a list of names. By default, the names in the files.
+    dataset
+        Name of the data set in the tables. By default, the data set's own name.
+    trust_order
+        Trust the order of rows and classes instead of checking it.
+    match
+        How to match ids of images that files write differently: auto, exact, path (one is the end of the
+        other), name (without folders), stem (without extension), case, several of these joined by +, or a
+        leading folder to remove, such as val/.
+    label
+        Original labels, one per image, for label sets that are arrays or lists; -1 if there is none.
+    n_classes
+        Number of classes, if labels and scores do not determine it.
+    scores
+        Kind of the scores, if the file does not declare it: logit, probability, cosine, or none (they only
+        rank classes).
+    label_values
+        Meaning of the numbers in labels with one column per class, if it is ambiguous: states (0, 1 and -1),
+        counts of votes, shares of votes, or p (probabilities of classes that can be valid together).
+    score_kind
+        The former name of `scores`.
+    """
+
+    models: Annotated[ModelPatterns, Was("--model")] = ()
     rows: RowsLike | None = None
     images: PathLike | Images | None = None
     classes: ClassNamesLike | None = None
-    progress: Progress | None = None
+    dataset: str = ""
+    trust_order: bool = False
     match: str = AUTO
+    label: Annotated[Any, PythonOnly()] = None
+    n_classes: Annotated[int, PythonOnly()] = 0
     scores: ScoreKind | None = None
     label_values: LabelValues | None = None
-    unlabelled: bool = False
-    """Whether images without any labels will do."""
+    score_kind: Annotated[str, PythonOnly()] = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        if self.score_kind:
+            warnings.warn("score_kind is called scores now", FutureWarning, stacklevel=3)
+            object.__setattr__(self, "scores", self.score_kind)
+            object.__setattr__(self, "score_kind", "")
+        if self.rows is not None and not isinstance(self.rows, str | os.PathLike):
+            object.__setattr__(self, "rows", read_rows(self.rows))  # an iterator can be read only once
 
     def fits(self, model: str) -> bool:
         """Return whether a model is selected."""
@@ -79,6 +127,29 @@ class Asked:
                 allowed=", ".join(names),
                 do=f"did you mean {near[0]!r}?" if near else None,
             )
+
+    def row_images(self, classes: ClassList | None = None) -> Images | None:
+        """Return the images of the rows of arrays, if `rows` was passed."""
+        return None if self.rows is None else read_rows(self.rows, classes=classes)
+
+    @property
+    def kind_of_arrays(self) -> str:
+        """The kind of scores in arrays, which cannot declare a kind themselves."""
+        return self.scores or "score"
+
+
+READING = Reading()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The arguments of a call other than the data set."""
+
+    predictions: Sequence[PathLike] = ()
+    reading: Reading = READING
+    progress: Progress | None = None
+    unlabelled: bool = False
+    """Whether images without any labels will do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,25 +285,25 @@ def published_source(dataset: BenchmarkData, asked: Asked) -> Source:
     fetched = dataset.fetch(asked.progress)
     inputs = dict(fetched.inputs)
     if asked.predictions:
-        rows = fetched.rows if asked.rows is None else read_rows(asked.rows)
+        rows = asked.reading.row_images() or fetched.rows
         models, n, misfits = own_models(
-            prediction_files(asked.predictions), rows, class_list(), asked, inputs
+            prediction_files(asked.predictions), rows, class_list(), asked.reading, inputs
         )
     else:
-        models, n, misfits = _published_models(fetched, asked)
-    images = open_images(asked.images, class_list()) or fetched.images
+        models, n, misfits = _published_models(fetched, asked.reading)
+    images = open_images(asked.reading.images, class_list()) or fetched.images
     return Source(dataset.name, fetched.labels, images, class_list(), models, n, inputs, misfits, dataset)
 
 
-def _published_models(fetched: Fetched, asked: Asked) -> tuple[_Reader, int, SkippedFiles]:
+def _published_models(fetched: Fetched, reading: Reading) -> tuple[_Reader, int, SkippedFiles]:
     """Return a reader of the published models that fit, and their number."""
-    files = [f for f in fetched.files if asked.fits(f.stem)]
-    asked.check_some(files, [f.stem for f in fetched.files])
+    files = [f for f in fetched.files if reading.fits(f.stem)]
+    reading.check_some(files, [f.stem for f in fetched.files])
     return lambda: map(fetched.read, files), len(files), SkippedFiles()
 
 
 def _campaign(campaign: Campaign, asked: Asked) -> Source:
-    classes = open_class_list(asked.classes or campaign.path("classes"))
+    classes = open_class_list(asked.reading.classes or campaign.path("classes"))
     labels, images = campaign.path("labels"), campaign.path("images")
     inputs = {f.name: sha256(f) for f in (labels, images) if f.is_file()}
     own = campaign.path("predictions")
@@ -244,12 +315,12 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
             do=f"predict its images: manyhot predict IMAGES --model NAME --out {own}",
         )
     files = prediction_files(asked.predictions or [own])
-    rows = None if asked.rows is None else read_rows(asked.rows, classes=classes)
-    models, n, misfits = own_models(files, rows, classes, asked, inputs)
+    rows = asked.reading.row_images(classes)
+    models, n, misfits = own_models(files, rows, classes, asked.reading, inputs)
     return Source(
         campaign.folder.resolve().name,
         read_labels(labels, classes=classes) if labels.is_file() else None,
-        open_images(asked.images or images, classes),
+        open_images(asked.reading.images or images, classes),
         classes,
         models,
         n,
@@ -260,7 +331,7 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
 
 
 def _files(path: Path, asked: Asked) -> Source:
-    classes = open_class_list(asked.classes)
+    classes = open_class_list(asked.reading.classes)
     # A folder with label sets is judged on them, never in silence on the original labels beside them.
     sets, table = path / "labels.parquet", images_file(path)
     shown = table if table != path else None
@@ -274,14 +345,14 @@ def _files(path: Path, asked: Asked) -> Source:
         )
     if not given:
         raise UsageError("There are no predictions.", where=path, do=_to_predict(path))
-    rows = None if asked.rows is None else read_rows(asked.rows, classes=classes)
+    rows = asked.reading.row_images(classes)
     labels = None
     if table == sets or (table == path and not holds_images_alone(path)):
-        labels = read_labels(table, classes=classes, rows=rows, label_values=asked.label_values)
-        labels = labels if rows is None else labels.with_labels(rows, asked.match)
-    images = open_images(asked.images or shown or (table if labels is None else None), classes)
-    if labels is None and asked.images is not None:
-        images = labelled_like(images, read_images(table, classes=classes), asked.match)
+        labels = read_labels(table, classes=classes, rows=rows, label_values=asked.reading.label_values)
+        labels = labels if rows is None else labels.with_labels(rows, asked.reading.match)
+    images = open_images(asked.reading.images or shown or (table if labels is None else None), classes)
+    if labels is None and asked.reading.images is not None:
+        images = labelled_like(images, read_images(table, classes=classes), asked.reading.match)
     unlabelled = labels is None and images is not None and images.label is None
     if unlabelled and table == path and not asked.unlabelled:
         read_labels(path)  # raises an error that names the columns of label sets
@@ -311,11 +382,11 @@ def _named_or_own(
     """Return the published models of the data set that `predictions` names; otherwise as `own_models`."""
     named = data_set(predictions[0]) if len(predictions) == 1 else None
     if named is None:
-        return own_models(prediction_files(predictions), rows, classes, asked, inputs)
+        return own_models(prediction_files(predictions), rows, classes, asked.reading, inputs)
     fetched = named.fetch(asked.progress)
     read = {named.rows, *(f.name for f in fetched.files)}  # not its label sets
     inputs |= {name: digest for name, digest in fetched.inputs.items() if Path(name).name in read}
-    models, n, misfits = _published_models(fetched, asked)
+    models, n, misfits = _published_models(fetched, asked.reading)
     misfits.remarks += filter(None, [same_name_note(predictions[0])])
     return models, n, misfits
 
@@ -333,7 +404,7 @@ def own_models(
     files: Sequence[Path],
     rows: Images | None,
     classes: ClassList | None,
-    asked: Asked,
+    reading: Reading,
     inputs: dict[str, str],
 ) -> tuple[_Reader, int, SkippedFiles]:
     """Return a reader of the user's models, the number of files, and the skipped files."""
@@ -343,17 +414,17 @@ def own_models(
 
     def read() -> Iterator[Predictions]:
         names, fitting = [], []
-        one = partial(read_predictions, rows=rows, classes=classes, scores=asked.scores)
+        one = partial(read_predictions, rows=rows, classes=classes, scores=reading.scores)
         for found in misfits.reading(files, one):
             if found.model == Path(found.source).stem:
                 found = replace(found, model=default_names.get(found.source, found.model))
             names.append(found.model)
-            if asked.fits(found.model):
+            if reading.fits(found.model):
                 file = Path(found.source)
                 fitting.append(file)
                 inputs[file.name] = inputs.get(file.name) or sha256(file)
                 yield found
-        asked.check_some(fitting, names)
+        reading.check_some(fitting, names)
 
     return read, len(files), misfits
 

@@ -74,8 +74,6 @@ def fetch_published(
         Names of the catalogue.
     list_
         List what can be fetched.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

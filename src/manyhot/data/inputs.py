@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from manyhot.classes import class_list_of
 from manyhot.data.benchmarks import benchmark_named, data_set, same_name_note
+from manyhot.data.data_sets import READING as READING
 from manyhot.data.data_sets import (
     Asked,
-    ClassNamesLike,
     Source,
     labelled_like,
     no_such_data,
@@ -25,24 +24,22 @@ from manyhot.data.data_sets import (
     published_source,
     sources,
 )
+from manyhot.data.data_sets import Reading as Reading
 from manyhot.data.table_inputs import labels_of_table, tables_of_frames
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import (
-    RowsLike,
     holds_images_alone,
     prediction_files,
     read_images,
     read_labels,
-    read_rows,
 )
 from manyhot.formats.writing import PathLike, images_file
-from manyhot.parameters import Flattened, PythonOnly, Repeated, Shown
+from manyhot.parameters import Repeated, Shown
 from manyhot.run import QUIET, Run
-from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, ScoreKind, metadata
+from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, metadata
 from manyhot.tables.array_inputs import as_predictions, as_tables
-from manyhot.tables.image_ids import AUTO, check_match
-from manyhot.tables.label_values import LabelValues
+from manyhot.tables.image_ids import check_match
 from manyhot.tables.labels import sorted_by_id, with_ids_like
 from manyhot.tables.own_classes import JoinedClasses, join_classes, own_list
 
@@ -52,73 +49,6 @@ LabelsLike = Annotated[Any, Shown("DATASET")]
 PredictionsLike = Annotated[Any, Shown("FILE"), Repeated()]
 """Predictions as tables, frames or arrays; or files and folders."""
 
-ModelPatterns = Annotated[Sequence[str], Shown("NAME")]
-"""Patterns of names, such as ``resnet*``."""
-
-
-@dataclass(frozen=True, repr=False)
-class Reading(Flattened):
-    """How foreign data are read.
-
-    Attributes
-    ----------
-    rows
-        File with the image of each row of arrays: one id per line, CSV, Parquet, data-set JSON, or the label
-        sets if they are in the same order. In Python, also the ids in a list, an array or an index.
-    images
-        Images table with original labels.
-    classes
-        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
-        imagenet-a or imagenet-r. In Python, also a list of names. By default, the names in the files.
-    dataset
-        Name of the data set in the tables. By default, the data set's own name.
-    trust_order
-        Trust the order of rows and classes instead of checking it.
-    match
-        How to match ids of images that files write differently: auto, exact, path (one is the end of the
-        other), name (without folders), stem (without extension), case, several of these joined by +, or a
-        leading folder to remove, such as val/.
-    label
-        Original labels, one per image, for label sets that are arrays or lists; -1 if there is none.
-    n_classes
-        Number of classes, if labels and scores do not determine it.
-    scores
-        Kind of the scores, if the file does not declare it: logit, probability, cosine, or none (they only
-        rank classes).
-    label_values
-        Meaning of the numbers in labels with one column per class, if it is ambiguous: states (0, 1 and -1),
-        counts of votes, shares of votes, or p (probabilities of classes that can be valid together).
-    score_kind
-        The former name of `scores`.
-    """
-
-    rows: RowsLike | None = None
-    images: PathLike | Images | None = None
-    classes: ClassNamesLike | None = None
-    dataset: str = ""
-    trust_order: bool = False
-    match: str = AUTO
-    label: Annotated[Any, PythonOnly()] = None
-    n_classes: Annotated[int, PythonOnly()] = 0
-    scores: ScoreKind | None = None
-    label_values: LabelValues | None = None
-    score_kind: Annotated[str, PythonOnly()] = field(default="", repr=False)
-
-    def __post_init__(self) -> None:
-        if self.score_kind:
-            warnings.warn("score_kind is called scores now", FutureWarning, stacklevel=3)
-            object.__setattr__(self, "scores", self.score_kind)
-            object.__setattr__(self, "score_kind", "")
-        if self.rows is not None and not isinstance(self.rows, str | os.PathLike):
-            object.__setattr__(self, "rows", read_rows(self.rows))  # an iterator can be read only once
-
-    @property
-    def kind_of_arrays(self) -> str:
-        """The kind of scores in arrays, which cannot declare a kind themselves."""
-        return self.scores or "score"
-
-
-READING = Reading()
 
 _VOTED = (
     "the labels are votes for one class per image; p is the share of the votes, and the label set is the "
@@ -134,7 +64,6 @@ def open_inputs(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    models: Sequence[str] = (),
     unlabelled: bool = False,
     reading: Reading = READING,
     run: Run = QUIET,
@@ -149,8 +78,6 @@ def open_inputs(
     predictions
         Predictions as tables, data frames, arrays, files or folders. By default, the predictions in the
         campaign, folder or benchmark.
-    models
-        Patterns of the names of models.
     unlabelled
         Whether an images table without labels is allowed.
     reading, run
@@ -163,55 +90,43 @@ def open_inputs(
         are ambiguous.
     """
     check_match(reading.match)
-    for source in _opened(labels, predictions, models, unlabelled, reading, run):
-        yield _matched(source, reading.match)
-
-
-def _opened(
-    labels: LabelsLike,
-    predictions: PredictionsLike,
-    models: Sequence[str],
-    unlabelled: bool,
-    reading: Reading,
-    run: Run,
-) -> Iterator[Source]:
     given = [predictions] if isinstance(predictions, str | os.PathLike) else predictions
     in_files = isinstance(given, list | tuple) and all(isinstance(p, str | os.PathLike) for p in given)
     if isinstance(labels, str | os.PathLike) and in_files:
-        paths = [
-            images_file(p)
-            for p in (reading.rows, reading.images, reading.classes)
-            if isinstance(p, str | os.PathLike)
-        ]
-        inputs = {p.name: sha256(p) for p in paths if p.is_file()}
-        asked = Asked(
-            given,
-            models,
-            reading.rows,
-            reading.images,
-            reading.classes,
-            run.on_progress,
-            reading.match,
-            reading.scores,
-            reading.label_values,
-            unlabelled,
-        )
-        for number, part in enumerate(sources(labels, asked)):
-            part.inputs.update(inputs)
-            if number == 0 and (note := same_name_note(labels)):
-                part.misfits.remarks.append(note)
-            yield over_one_list(replace(part, name=reading.dataset or part.name))
-        return
-    asked = Asked(models=models, scores=reading.scores)
-    if in_files and given:
+        opened = _in_files(labels, Asked(given, reading, run.on_progress, unlabelled))
+    else:
+        opened = iter([_with_models(labels, given, reading, in_files=in_files)])
+    for source in opened:
+        yield _matched(source, reading.match)
+
+
+def _in_files(labels: PathLike, asked: Asked) -> Iterator[Source]:
+    reading = asked.reading
+    paths = [
+        images_file(p)
+        for p in (reading.rows, reading.images, reading.classes)
+        if isinstance(p, str | os.PathLike)
+    ]
+    inputs = {p.name: sha256(p) for p in paths if p.is_file()}
+    for number, part in enumerate(sources(labels, asked)):
+        part.inputs.update(inputs)
+        if number == 0 and (note := same_name_note(labels)):
+            part.misfits.remarks.append(note)
+        yield over_one_list(replace(part, name=reading.dataset or part.name))
+
+
+def _with_models(labels: LabelsLike, predictions: Any, reading: Reading, *, in_files: bool) -> Source:
+    """Return a data set whose labels or predictions are in memory, with the models that are selected."""
+    if in_files and predictions:
         source = _in_memory(labels, {}, reading)
-        rows = None if reading.rows is None else read_rows(reading.rows, classes=source.classes)
-        read, n, misfits = own_models(prediction_files(given), rows, source.classes, asked, source.inputs)
-        yield over_one_list(replace(source, models=read, n=n, misfits=misfits))
-        return
-    source = _in_memory(labels, given, reading)
-    fitting = replace(source, models=lambda: (m for m in source.models() if asked.fits(m.model)))
-    yield over_one_list(fitting, in_memory=True)
+        rows = reading.row_images(source.classes)
+        read, n, misfits = own_models(
+            prediction_files(predictions), rows, source.classes, reading, source.inputs
+        )
+        return over_one_list(replace(source, models=read, n=n, misfits=misfits))
+    source = _in_memory(labels, predictions, reading)
+    fitting = replace(source, models=lambda: (m for m in source.models() if reading.fits(m.model)))
+    return over_one_list(fitting, in_memory=True)
 
 
 def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QUIET) -> Iterator[Source]:
@@ -237,7 +152,7 @@ def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QU
         return
     benchmark, dataset = benchmark_named(labels), data_set(labels)
     if benchmark or dataset:
-        asked = Asked(images=reading.images, progress=run.on_progress)
+        asked = Asked(reading=Reading(images=reading.images), progress=run.on_progress)
         found = [published_source(d, asked) for d in (benchmark.datasets if benchmark else [dataset]) if d]
     else:
         found = [over_one_list(_labels_alone(Path(labels), reading), alone=True)]
@@ -289,7 +204,7 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     classes, kind = open_class_list(reading.classes), reading.kind_of_arrays
     n_classes = reading.n_classes or (len(classes) if classes else 0)
     images, ids = open_images(reading.images, classes), None
-    rows = None if reading.rows is None else read_rows(reading.rows, classes=classes)
+    rows = reading.row_images(classes)
     row_ids = None if rows is None else rows.image_id
     models = tables_of_frames(predictions, classes, kind)
     if isinstance(labels, str | os.PathLike):

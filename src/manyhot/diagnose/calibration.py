@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -19,7 +20,6 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
@@ -31,17 +31,20 @@ from manyhot.evaluate.confidence import (
     EVENTS,
     FITTED_TO,
     RECALIBRATIONS,
+    Conformal,
     Recalibration,
     Split,
     check_method,
-    conformal,
+    choose_sets,
     split,
+    split_for_sets,
 )
 from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Was
 from manyhot.run import QUIET, Run
+from manyhot.run import Progress as OnProgress
 from manyhot.tables import Labels, Predictions, Row, schema
 from manyhot.tables.arrays import label_sets, probabilities
 from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table, interval
@@ -177,7 +180,6 @@ def diagnose_calibration(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    models: ModelPatterns = (),
     methods: Annotated[Sequence[Recalibration], Was("--method")] = RECALIBRATIONS,
     alpha: float = 0.1,
     fit: float = 0.5,
@@ -201,8 +203,6 @@ def diagnose_calibration(
     predictions
         Files or folders of predictions, used instead of those of the campaign or folder. Models without
         confidences, such as rank-only predictions, are skipped.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     methods
         Recalibration methods: temperature, vector or isotonic; by default all three.
     alpha
@@ -213,10 +213,6 @@ def diagnose_calibration(
         Seed of the split into two parts and of the bootstrap.
     resamples
         Number of bootstrap resamples, of which calibration errors use at most 200; 0 for no intervals.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -233,8 +229,25 @@ def diagnose_calibration(
     for method in methods:
         check_method(method)
     parts, inputs = [], dict[str, str]()
-    for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
-        judge = _Judge(labels_of(source), source.name, methods, alpha, fit, seed, resamples, reading, run)
+    for source in open_inputs(labels, predictions, reading=reading, run=run):
+        sets = labels_of(source)
+        judge = _Judge(
+            sets,
+            methods,
+            run.on_progress,
+            partial(split, sets, fit=fit, seed=seed),
+            partial(split_for_sets, sets, fit=fit, seed=seed),
+            partial(choose_sets, alpha=alpha, seed=seed),
+            partial(
+                judge_models,
+                sets,
+                resampling=Resampling(resamples, seed, min(resamples, MOST_RESAMPLES)),
+                keep_undefined=True,
+                trust_order=reading.trust_order,
+                dataset=source.name,
+            ),
+            source.name,
+        )
         parts.append(judge.judged(source))
         inputs |= source.inputs
     return Calibration(
@@ -255,17 +268,16 @@ def _only_labels(labels: Labels) -> bool:
 
 @dataclass
 class _Judge:
-    """Collects rows of both tables, model by model; the settings are those of `diagnose_calibration`."""
+    """Collects rows of both tables, model by model."""
 
     labels: Labels
-    dataset: str
     methods: Sequence[Recalibration]
-    alpha: float
-    fit: float
-    seed: int
-    resamples: int
-    reading: Reading
-    run: Run
+    on_progress: OnProgress | None
+    split: Callable[[Predictions], Split]
+    split_for_sets: Callable[[Predictions], Any]
+    choose_sets: Callable[..., Conformal]
+    judge: Callable[..., Evaluation]
+    dataset: str
     _models: list[str] = field(default_factory=list)
     _without: list[str] = field(default_factory=list)
     _rows: list[Row] = field(default_factory=list)
@@ -286,7 +298,7 @@ class _Judge:
         )
 
     def add(self, model: Predictions) -> None:
-        parts = split(self.labels, model, fit=self.fit, seed=self.seed)
+        parts = self.split(model)
         if parts.rest.confidence is None:
             self._without.append(model.model)
             return
@@ -298,15 +310,7 @@ class _Judge:
             )
         about: dict[str, Row] = {}
         refused: dict[str, list[str]] = {}
-        judged = judge_models(
-            self.labels,
-            self._versions(parts, about, refused),
-            metrics=_metrics(parts.rest, refused),
-            resampling=Resampling(self.resamples, self.seed, min(self.resamples, MOST_RESAMPLES)),
-            keep_undefined=True,
-            trust_order=self.reading.trust_order,
-            dataset=self.dataset,
-        )
+        judged = self.judge(self._versions(parts, about, refused), metrics=_metrics(parts.rest, refused))
         self._models.append(model.model)
         self._rows += ({**row, "n_unmatched": absent} for row in _metric_rows(judged, model.model, about))
         self._bins += _bin_rows(judged, model.model, about)
@@ -351,8 +355,8 @@ class _Judge:
         yield parts.predictions
         pairs = [(method, to) for method in self.methods for to in FITTED_TO]
         for done, (method, to) in enumerate(pairs, 1):
-            if self.run.on_progress:
-                self.run.on_progress(f"calibrating {name}", done, len(pairs))
+            if self.on_progress:
+                self.on_progress(f"calibrating {name}", done, len(pairs))
             try:
                 recalibrated, temperature = parts.recalibrated(method, to)
             except InputError as error:
@@ -368,17 +372,16 @@ class _Judge:
             yield recalibrated
 
     def _cover(self, model: Predictions, cover: str, refused: dict[str, list[str]]) -> None:
-        options: dict[str, Any] = {"cover": cover, "alpha": self.alpha, "fit": self.fit, "seed": self.seed}
         try:
-            found = conformal(self.labels, model, **options)
+            found = self.choose_sets(self.split_for_sets(model), model.model, cover=cover)
         except InputError as error:
             refused.setdefault(_reason(error), []).append(f"prediction sets (cover {cover})")
             return
-        n_needed = math.ceil(1 / self.alpha - 1 - 1e-9)
+        n_needed = math.ceil(1 / found.alpha - 1 - 1e-9)
         if found.n_fitted < n_needed:
             self._notes.append(
                 f"{model.model}, prediction sets (cover {cover}): each set contains all classes, because an "
-                f"alpha of {self.alpha:g} needs at least {n_needed:,} images to fit on, and there are only "
+                f"alpha of {found.alpha:g} needs at least {n_needed:,} images to fit on, and there are only "
                 f"{found.n_fitted:,}"
             )
         self._sets.append({"dataset": self.dataset, **asdict(found)})

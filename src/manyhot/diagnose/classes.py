@@ -18,7 +18,6 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
@@ -117,7 +116,6 @@ def diagnose_classes(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    models: ModelPatterns = (),
     goal: Annotated[Goal, OptionName("--for")] = "f1",
     at: Probability | None = None,
     folds: Annotated[int, AtLeast(2)] = FOLDS,
@@ -140,8 +138,6 @@ def diagnose_classes(
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
         Models without scores of all classes are skipped.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     goal
         What a threshold is chosen for: the largest F1; the largest recall with a precision of at least `at`;
         or the largest precision with a recall of at least `at`, at the highest threshold.
@@ -157,10 +153,6 @@ def diagnose_classes(
         average precision.
     seed
         Seed of the split into folds, which does not depend on the order of the images.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -175,10 +167,10 @@ def diagnose_classes(
         As in `manyhot.evaluate`.
     """
     check_goal(goal, at)
-    settings = PointSettings(goal, at, folds, seed, masked, curves)
+    settings = PointSettings(goal, at, folds, seed, masked)
     parts, notes, inputs, skipped = list[dict[str, pa.Table]](), list[str](), dict[str, str](), list[str]()
-    for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
-        parts += _judged(source, settings, skipped, reading, run)
+    for source in open_inputs(labels, predictions, reading=reading, run=run):
+        parts += _judged(source, settings, curves, skipped, reading, run)
         notes += source.misfits.notes(source.name)
         inputs |= source.inputs
     if not parts:
@@ -198,7 +190,7 @@ def diagnose_classes(
 
 
 def _judged(
-    source: Source, settings: PointSettings, skipped: list[str], reading: Reading, run: Run
+    source: Source, settings: PointSettings, curves: int, skipped: list[str], reading: Reading, run: Run
 ) -> list[dict[str, pa.Table]]:
     """Return the tables of a data set; add the models that were left out to `skipped`."""
     # Folds are drawn by position: in the order of ids, they do not depend on the order of the rows.
@@ -211,7 +203,7 @@ def _judged(
             do="leave out `masked` to count all other classes as not valid",
         )
     classes = source.classes or class_list_of(labels.class_hash)
-    found = ClassTables(source.name, labels.n_classes, classes, settings)
+    found = ClassTables(source.name, labels.n_classes, classes, settings, curves)
     for model in model_cases(source, trust_order=reading.trust_order, run=run):
         if not found.add(model.model, model.case, len(labels) - len(model.case.labels)):
             skipped.append(model.model)

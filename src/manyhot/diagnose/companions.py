@@ -24,7 +24,6 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
@@ -157,7 +156,6 @@ def diagnose_companions(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    models: ModelPatterns = (),
     k: Count = 5,
     probability: Probability | None = None,
     min_images: Annotated[int, AtLeast(1), Was("--least")] = MIN_IMAGES,
@@ -178,8 +176,6 @@ def diagnose_companions(
         predict, a file of label sets, or an images table.
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     k
         Number of top classes among which a class must be to count as found. If k is smaller than a label set,
         a class is harder to find in images with a companion.
@@ -192,10 +188,6 @@ def diagnose_companions(
         Measure the recall of a class only on images with this class as their original label.
     unasked
         Count a companion as absent even if no rater was asked about it.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -214,8 +206,8 @@ def diagnose_companions(
     The same k is used for all images. With a k as large as each label set, classes would be easier to find in
     images with companions.
     """
-    parts, inputs = [], dict[str, str]()
-    for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
+    parts, inputs, found_if = [], dict[str, str](), _FoundIf(k, probability)
+    for source in open_inputs(labels, predictions, reading=reading, run=run):
         sets = labels_of(source)
         classes = source.classes or class_list_of(sets.class_hash)
         names = list(classes.names) if classes else [str(i) for i in range(sets.n_classes)]
@@ -223,21 +215,32 @@ def diagnose_companions(
             sets,
             names,
             source.name,
-            k=k,
-            probability=probability,
+            found_if,
             min_images=min_images,
             labelled=labelled,
             unasked=unasked,
         )
         parts.append(judge.judged(source, reading.trust_order, run))
         inputs |= source.inputs
-    found_if = f"among the best {k}" if probability is None else f"probability >= {probability:g}"
-    metadata = {"least": str(min_images), "found": found_if}
+    metadata = {"least": str(min_images), "found": str(found_if)}
     metadata |= {"labelled": json.dumps(labelled), "unasked": json.dumps(unasked)}
     metadata["unmatched"] = json.dumps({name: n for part in parts for name, n in part.metadata.items()})
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
     table = pa.concat_tables([part.table for part in parts])
     return Companions(table, min_images, notes=notes, metadata=metadata, inputs=inputs)
+
+
+@dataclass(frozen=True)
+class _FoundIf:
+    """When a class counts as found."""
+
+    k: int
+    probability: float | None
+
+    def __str__(self) -> str:
+        if self.probability is None:
+            return f"among the best {self.k}"
+        return f"probability >= {self.probability:g}"
 
 
 @dataclass
@@ -247,8 +250,7 @@ class _Judge:
     labels: Labels
     names: Sequence[str]
     dataset: str
-    k: int
-    probability: float | None
+    found_if: _FoundIf
     min_images: int
     labelled: bool
     unasked: bool
@@ -257,10 +259,10 @@ class _Judge:
     _parts: list[Columns] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.k >= self.labels.n_classes:
+        if self.found_if.k >= self.labels.n_classes:
             allowed = f"1 to {self.labels.n_classes - 1:,}"
             raise InputError(
-                "With this k, either every class is found or none is.", got=self.k, allowed=allowed
+                "With this k, either every class is found or none is.", got=self.found_if.k, allowed=allowed
             )
         self.sets = label_sets(self.labels)
         if self.labelled and not self.sets.labelled.any():
@@ -284,7 +286,7 @@ class _Judge:
 
     def judged(self, source: Source, trust_order: bool, run: Run) -> Companions:
         """Return the recall of classes with and without companions, for all models of a data set."""
-        for model in model_cases(source, depth=self.k, trust_order=trust_order, run=run):
+        for model in model_cases(source, depth=self.found_if.k, trust_order=trust_order, run=run):
             self.add(model.model, *self.look(model))
         done = self.finish()
         return replace(done, notes=(*done.notes, *source.misfits.notes(self.dataset)))
@@ -323,7 +325,7 @@ class _Judge:
                 f"{self.dataset}: only valid classes are recorded, so raters may not have been asked about "
                 "a companion that is not listed"
             )
-        if self.k == 1 and self.probability is None:
+        if self.found_if.k == 1 and self.found_if.probability is None:
             yield (
                 "with k = 1, a class must rank above its companion, and this alone lowers recall in images "
                 "with the companion"
@@ -337,7 +339,7 @@ class _Judge:
             yield (
                 f"{self.dataset}: {unknown:,} of {len(self._complete):,} valid classes are left out of the "
                 "means, because a model has no prediction for the image or predicts fewer than "
-                f"{self.k:,} classes"
+                f"{self.found_if.k:,} classes"
             )
         if not self.tested.any():
             most = int(self.pairs["both"].max(initial=0))
@@ -353,12 +355,12 @@ class _Judge:
         self._predicted &= place >= 0
         row = place[self.beside.rows]
         ranked = row >= 0
-        if self.probability is None:
-            top = case.top[:, : self.k]
-            ranked &= case.reaching(self.k, np.ones(len(top), bool))[row]
+        if self.found_if.probability is None:
+            top = case.top[:, : self.found_if.k]
+            ranked &= case.reaching(self.found_if.k, np.ones(len(top), bool))[row]
             hit = (top[row] == self.beside.classes[:, None]).any(axis=1)
         elif case.has_probabilities:
-            hit = case.probability_of(row, self.beside.classes) >= self.probability
+            hit = case.probability_of(row, self.beside.classes) >= self.found_if.probability
         else:
             return None, ranked
         return (hit & ranked).astype(float), ranked

@@ -23,6 +23,7 @@ from manyhot.diagnose.robustness import (
     share_missing,
 )
 from manyhot.errors import InputError, MatchError
+from manyhot.evaluate.judge import Resampling
 from manyhot.parameters import RESAMPLES
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions, RowDict
@@ -172,8 +173,7 @@ def judge_corruptions(
             copies[copy],
             dataset=name,
             single=single,
-            resamples=resamples,
-            seed=seed,
+            resampling=Resampling(resamples, seed),
             trust_order=trust_order or copy != NOT_CORRUPTED,
         )
         all_notes += [f"{n.model}: {n.text}" for n in judged.model_notes if n.kind == "labels_unmatched"]

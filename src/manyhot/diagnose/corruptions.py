@@ -23,6 +23,7 @@ from manyhot.diagnose.robustness import (
     judged_alike,
 )
 from manyhot.errors import MatchError
+from manyhot.evaluate.judge import Resampling
 from manyhot.files import sha256
 from manyhot.formats import detect, read_classes, read_images, read_labels, read_predictions
 from manyhot.formats.writing import PathLike, images_file
@@ -107,8 +108,6 @@ def diagnose_corruptions(
         Number of bootstrap resamples; 0 for no intervals and no shares.
     seed
         Seed of the corruptions, the choice of images and the bootstrap.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -251,7 +250,9 @@ class _JudgingLabels:
             As in `manyhot.evaluate`.
         """
         labels = _single(clean / "images.parquet", self.classes) if self.labels is None else self.labels
-        judge_place(labels, _read(clean, [model]), dataset="clean", single=self.single, resamples=0)
+        judge_place(
+            labels, _read(clean, [model]), dataset="clean", single=self.single, resampling=Resampling(0)
+        )
 
 
 def _single(path: Path, classes: ClassList) -> Labels:

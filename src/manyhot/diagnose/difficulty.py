@@ -23,7 +23,6 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
@@ -167,7 +166,6 @@ def diagnose_difficulty(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    models: ModelPatterns = (),
     slices: Annotated[Sequence[str], Shown("SLICE"), OptionName("--slice")] = (),
     reading: Reading = READING,
     run: Run = QUIET,
@@ -188,14 +186,8 @@ def diagnose_difficulty(
         label sets.
     predictions
         Files or folders of predictions, used instead of those of the campaign or folder.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     slices
         Also count within these slices, as for evaluate.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -209,7 +201,7 @@ def diagnose_difficulty(
         As in `manyhot.evaluate`.
     """
     images, groups, notes, inputs = list[pa.Table](), list[Row](), list[str](), dict[str, str]()
-    sources = list(open_inputs(labels, predictions, models=models, reading=reading, run=run))
+    sources = list(open_inputs(labels, predictions, reading=reading, run=run))
     for source in sources:
         answers = ModelAnswers.of(source, trust_order=reading.trust_order, run=run)
         classes = source.classes or class_list_of(labels_of(source).class_hash)

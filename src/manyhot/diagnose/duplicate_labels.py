@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from manyhot.classes import ClassList, class_list_of
 from manyhot.core.sets import NO_LABEL, YES
-from manyhot.data.data_sets import Source
+from manyhot.data.data_sets import Source, open_class_list
 from manyhot.data.inputs import LabelsLike, Reading, open_inputs, open_labels
 from manyhot.diagnose.duplicate_images import ImageSignatures
 from manyhot.diagnose.duplicates_accuracy import RightAnswers
@@ -16,7 +16,7 @@ from manyhot.errors import InputError
 from manyhot.evaluate.model_answers import ModelAnswers
 from manyhot.evaluate.slices import labels_of
 from manyhot.files import sha256
-from manyhot.formats import read_classes, read_images
+from manyhot.formats import read_images
 from manyhot.formats.writing import PathLike
 from manyhot.predict.sources import ImageSource
 from manyhot.predict.sources.label_ids import labels_of_source
@@ -90,8 +90,7 @@ def read_facts(
     splits: PathLike | None,
     labels: LabelsLike | None,
     predictions: object,
-    models: Sequence[str],
-    classes: PathLike | None,
+    reading: Reading,
     run: Run,
 ) -> Facts:
     """Read splits, labels and predictions of the images of the first data set.
@@ -105,16 +104,16 @@ def read_facts(
     split = {} if splits is None else _splits(splits)
     if splits is not None:
         inputs[Path(splits).name] = sha256(splits)
-    class_list = None if classes is None else read_classes(classes)
+    class_list = open_class_list(reading.classes)
+    reading = replace(reading, classes=class_list)
     if labels is None:
         return Facts(names, split, None, {}, _class_names(class_list), None, (), inputs)
-    reading = Reading(classes=class_list)
     is_file = isinstance(labels, str | Path) and Path(labels).is_file()
     if is_file and not predictions:
         (source,) = open_labels(labels, reading=reading, run=run)
         answers = None
     else:
-        (source,) = open_inputs(labels, predictions, models=models, reading=reading, run=run)
+        (source,) = open_inputs(labels, predictions, reading=reading, run=run)
         answers = _answers(source, run)
     sets, class_list = labels_of(source), source.classes or class_list
     notes += source.misfits.notes(source.name)

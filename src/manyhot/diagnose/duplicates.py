@@ -15,7 +15,8 @@ from manyhot.command import command
 from manyhot.core.array_types import Bools, Ints
 from manyhot.core.duplicates import connected_groups
 from manyhot.core.nearest import NOBODY
-from manyhot.data.inputs import LabelsLike, ModelPatterns, PredictionsLike
+from manyhot.data.data_sets import ModelPatterns, Reading
+from manyhot.data.inputs import LabelsLike, PredictionsLike
 from manyhot.diagnose.duplicate_images import CACHE_FOLDER, ImageSignatures, draw_pictures, read_signatures
 from manyhot.diagnose.duplicate_labels import Facts, read_facts
 from manyhot.diagnose.duplicate_pairs import (
@@ -103,8 +104,6 @@ def diagnose_duplicates(
         Minimum similarity of the details of near duplicates, from 0 to 1.
     pictures
         Number of groups that the page shows.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -123,7 +122,7 @@ def diagnose_duplicates(
     Duplicates.check_out(out, [images, *others, *embeddings])
     sources = [open_source(images), *map(open_source, others)]
     _check_outside(sources, out)
-    facts = read_facts(sources, splits, labels, predictions, models, classes, run)
+    facts = read_facts(sources, splits, labels, predictions, Reading(models=models, classes=classes), run)
     found, listed, similar, notes = _read(sources, embeddings, embeddings_model, out, run)
     pairs = find_duplicate_pairs(
         found, None if similar is None else similar.rows_of(found), min_similarity, run

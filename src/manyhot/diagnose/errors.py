@@ -35,7 +35,6 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
@@ -70,7 +69,6 @@ def diagnose_errors(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    models: ModelPatterns = (),
     event: Literal["label", "set"] = "label",
     min_confidence: Annotated[float | None, Between(0, 1, ")"), Was("--above")] = None,
     rules: Annotated[Sequence[str], Shown("RULE"), Was("--rule")] = ORDER,
@@ -99,8 +97,6 @@ def diagnose_errors(
         predict, a file of label sets, or an images table.
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     event
         What counts as an error: the top class is not the original label ("label"), or it is not in the label
         set ("set").
@@ -130,10 +126,6 @@ def diagnose_errors(
         The table ``similar``, with the nearest images of any class first; used instead of embeddings.
     neighbours
         The images listed in `similar`, with their original labels; by default the images of `labels`.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -165,10 +157,10 @@ def diagnose_errors(
         nearest = similar_images(embeddings, index, embeddings_model, run.on_progress)
         similar, neighbours = nearest.get("similar"), nearest.get("neighbours", neighbours)
     files = EvidenceFiles(
-        superclasses, collapsed_pairs, cooccurrence_labels, non_prototypical, similar, neighbours
+        superclasses, collapsed_pairs, cooccurrence_labels, non_prototypical, (similar, neighbours)
     )
     parts, inputs = [], dict[str, str]()
-    for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
+    for source in open_inputs(labels, predictions, reading=reading, run=run):
         parts.append(_sort_source(source, settings, files, run))
         inputs |= source.inputs
     return SortedErrors.concat(parts, inputs | files.hashes())

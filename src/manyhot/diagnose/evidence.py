@@ -110,16 +110,17 @@ class EvidenceFiles:
 
     Attributes
     ----------
-    superclasses, collapsed_pairs, cooccurrence_labels, non_prototypical, similar, neighbours
+    superclasses, collapsed_pairs, cooccurrence_labels, non_prototypical
         As in `manyhot.diagnose_errors`.
+    nearest
+        The table ``similar``, and the images listed in it with their original labels.
     """
 
     superclasses: PathLike | Mapping[str, Collection[int]] | None = None
     collapsed_pairs: Collection[tuple[int, int]] | None = None
     cooccurrence_labels: PathLike | Labels | None = None
     non_prototypical: PathLike | Collection[str] | None = None
-    similar: pa.Table | None = None
-    neighbours: Images | None = None
+    nearest: tuple[pa.Table | None, Images | None] = (None, None)
 
     def hashes(self) -> dict[str, str]:
         """Return the sha256 of each file by name."""
@@ -175,14 +176,14 @@ class ErrorEvidence:
         together = ClassPairs.of(self._cooccurrence_sets(files.read_labels(source.classes)))
         superclasses = files.read_superclasses(self.labels.n_classes, source.classes)
         listed = files.listed_ids(source)
-        similar = files.similar
+        similar, images = files.nearest
         context = replace(
             ErrorContext.of(self.sets),
             hierarchy=self._hierarchy() if superclasses is None else None,
             groups=None if superclasses is None else self._groups(superclasses),
             pairs=self._pairs(files.collapsed_pairs),
             together=together if len(together.a) else None,
-            neighbours=None if similar is None else self.neighbours(similar, files.neighbours),
+            neighbours=None if similar is None else self.neighbours(similar, images),
             listed=None if listed is None else self._listed(listed),
         )
         name = self.classes.name if self.classes is not None else ""

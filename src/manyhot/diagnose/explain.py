@@ -120,8 +120,6 @@ def explain(
         Number of bootstrap resamples; 0 for no intervals.
     seed
         Seed of the bootstrap and of the shuffled weights.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -24,7 +24,6 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
@@ -64,7 +63,6 @@ def find_label_issues(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    models: ModelPatterns = (),
     confirmed_labels: Annotated[PathLike | Labels | None, Shown("FILE"), Was("--votes")] = None,
     no_confirmed_labels: Annotated[bool, Was("--no-votes")] = False,
     min_doubtful: Annotated[Share, Was("--doubtful")] = 0.5,
@@ -91,8 +89,6 @@ def find_label_issues(
         predict, a file of label sets, or an images table.
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     confirmed_labels
         Label sets from raters, used instead of those of the data set. Raters' answers are combined with the
         evidence of models.
@@ -121,8 +117,6 @@ def find_label_issues(
     reading
         How files are read. A list or array with one class per image contains original labels, with -1 for
         none.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -162,7 +156,7 @@ def find_label_issues(
         nearest = similar_images(embeddings, index, embeddings_model, run.on_progress)
         similar, neighbours = nearest.get("similar"), nearest.get("neighbours", neighbours)
     parts, inputs = [], dict[str, str]()
-    for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
+    for source in open_inputs(labels, predictions, reading=reading, run=run):
         is_original = source.labels is not None and source.labels.are_original
         votes = None if no_confirmed_labels or is_original else source.labels
         if confirmed_labels is not None:

@@ -20,7 +20,6 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
@@ -78,7 +77,6 @@ def diagnose_groups(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    models: ModelPatterns = (),
     metadata: Annotated[PathLike | Images | None, Shown("FILE")] = None,
     objects: Annotated[PathLike | Objects | None, Shown("FILE")] = None,
     embeddings: Annotated[PathLike | None, Shown("FOLDER")] = None,
@@ -106,8 +104,6 @@ def diagnose_groups(
     predictions
         Files or folders of predictions. Without predictions, only properties associated with labels are
         listed.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     metadata
         A table with the column image_id. Each other column defines groups: by value, or, for measurements,
         the images with the lowest and the highest values.
@@ -127,10 +123,6 @@ def diagnose_groups(
         Number of permutations of the outcomes.
     seed
         Seed of the permutations, the clusters, and the half of the images on which patterns are searched.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -147,7 +139,7 @@ def diagnose_groups(
     evidence = _Evidence(metadata, objects, embeddings, reading)
     findings, measured, notes, inputs = list[GroupFinding](), list[pa.Table](), list[str](), dict[str, str]()
     n_models = 0
-    opened = _sources(labels, predictions, models, reading, run)
+    opened = _sources(labels, predictions, reading, run)
     sources = [with_photographs(source, predictions, reading) for source in opened]
     for source in sources:
         search = _Search.of(source, labels, evidence, settings, run)
@@ -171,14 +163,14 @@ def diagnose_groups(
 
 
 def _sources(
-    labels: LabelsLike, predictions: PredictionsLike, models: Sequence[str], reading: Reading, run: Run
+    labels: LabelsLike, predictions: PredictionsLike, reading: Reading, run: Run
 ) -> Iterator[Source]:
     """Yield the data sets; label sets without predictions will do."""
     is_file = isinstance(labels, str | os.PathLike) and Path(labels).is_file()
     has_no_models = isinstance(predictions, list | tuple) and not predictions
     if has_no_models and (is_file or not isinstance(labels, str | os.PathLike)):
         return open_labels(labels, reading=reading, run=run)
-    return open_inputs(labels, predictions, models=models, reading=reading, run=run)
+    return open_inputs(labels, predictions, reading=reading, run=run)
 
 
 @dataclass(frozen=True)

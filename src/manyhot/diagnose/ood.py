@@ -18,7 +18,6 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
@@ -134,7 +133,6 @@ def diagnose_ood(
     *,
     ood: LabelsLike,
     ood_predictions: PredictionsLike = (),
-    models: ModelPatterns = (),
     seed: Seed = 0,
     reading: Reading = READING,
     run: Run = QUIET,
@@ -157,14 +155,8 @@ def diagnose_ood(
         image shows none of them.
     ood_predictions
         Files or folders of predictions of the out-of-distribution images, by the same models.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     seed
         Seed of the intervals of FPR95.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -181,7 +173,7 @@ def diagnose_ood(
     inside, outside = (
         [
             (source.name, *scored)
-            for source in open_inputs(sets, files, models=models, reading=reading, run=run)
+            for source in open_inputs(sets, files, reading=reading, run=run)
             for scored in _scored(source, reading, notes, inputs, run)
         ]
         for sets, files in ((labels, predictions), (ood, ood_predictions))

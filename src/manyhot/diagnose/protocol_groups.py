@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
@@ -295,12 +294,11 @@ def top_classes(
     labels: Any,
     protocols: Sequence[LabelProtocol],
     predictions: PredictionsLike,
-    models: Sequence[str],
     reading: Reading,
     run: Run,
 ) -> tuple[TopClasses | None, Source | None]:
     """Return the top classes of the models on all images, and their source; None without models."""
-    source = _predicted(labels, protocols, predictions, models, reading, run)
+    source = _predicted(labels, protocols, predictions, reading, run)
     if source is None:
         return None, None
     merged = merged_labels(protocols)
@@ -318,7 +316,6 @@ def _predicted(
     labels: Any,
     protocols: Sequence[LabelProtocol],
     predictions: PredictionsLike,
-    models: Sequence[str],
     reading: Reading,
     run: Run,
 ) -> Source | None:
@@ -327,13 +324,13 @@ def _predicted(
     published = [one for _, one in _listed(labels) if is_published_name(one)]
     if passed:
         merged = merged_labels(protocols)
-        return next(open_inputs(merged, predictions, models=models, reading=reading, run=run))
+        return next(open_inputs(merged, predictions, reading=reading, run=run))
     if published:
-        return next(open_inputs(published[0], models=models, reading=reading, run=run))
-    if models:
+        return next(open_inputs(published[0], reading=reading, run=run))
+    if reading.models:
         raise UsageError(
             "There are no predictions from which to choose models.",
-            got=", ".join(models),
+            got=", ".join(reading.models),
             do="pass predictions with `predictions`",
         )
     return None
@@ -342,11 +339,6 @@ def _predicted(
 def class_list_of_all(protocols: Sequence[LabelProtocol]) -> ClassList | None:
     """Return the class list of the first protocol that has one."""
     return next((p.source.classes for p in protocols if p.source.classes is not None), None)
-
-
-def paths_of(labels: Any) -> list[Any]:
-    """Return the files among the label sets."""
-    return [one for _, one in _listed(labels) if isinstance(one, str | os.PathLike)]
 
 
 def predicted_in(group: ProtocolGroup, top: TopClasses) -> tuple[Bools, npt.NDArray[np.int32]]:

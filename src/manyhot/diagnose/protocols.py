@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from manyhot.command import command
 from manyhot.core.protocols import COMPONENTS, OTHER_STATES, records_noes
-from manyhot.data.inputs import READING, ModelPatterns, PredictionsLike, Reading
+from manyhot.data.inputs import READING, PredictionsLike, Reading
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.diagnose.protocol_groups import (
     LabelProtocol,
@@ -206,7 +206,6 @@ def diagnose_protocols(
     labels: Annotated[Any, Positional(), Repeated(), Shown("DATASETS")],
     predictions: PredictionsLike = (),
     *,
-    models: ModelPatterns = (),
     resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
     reading: Reading = READING,
@@ -225,16 +224,10 @@ def diagnose_protocols(
     predictions
         Files or folders of predictions; by default the published predictions of the first label sets that
         have any. Without predictions, only the label sets are compared.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     resamples
         Number of bootstrap resamples of images; 0 for no intervals over images.
     seed
         Seed of the bootstrap.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -259,7 +252,7 @@ def diagnose_protocols(
     """
     protocols = open_protocols(labels, reading, run)
     groups, notes = groups_of(protocols)
-    top, source = top_classes(labels, protocols, predictions, models, reading, run)
+    top, source = top_classes(labels, protocols, predictions, reading, run)
     made = ProtocolTables(resamples, seed, class_list_of_all(protocols))
     for protocol in protocols:
         alone = ProtocolGroup.of(protocol.name, [protocol])

@@ -16,8 +16,8 @@ from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.sets import NO_LABEL
 from manyhot.data.benchmarks import PUBLISHED, HasResults, is_published_name, read_source, same_name_note
-from manyhot.data.data_sets import Source
-from manyhot.data.inputs import READING, ModelPatterns, PredictionsLike, Reading, open_inputs
+from manyhot.data.data_sets import ModelPatterns, Source
+from manyhot.data.inputs import READING, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.diagnose.places import (
     COMPARED_METRICS,
@@ -31,7 +31,7 @@ from manyhot.diagnose.places import (
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.comparison import REFERENCES
 from manyhot.evaluate.joined_results import join
-from manyhot.evaluate.judge import Resampling, judge_models
+from manyhot.evaluate.judge import DEFAULT, Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of
 from manyhot.formats import detect
@@ -229,7 +229,6 @@ def diagnose_robustness(
     predictions: PredictionsLike = (),
     *,
     base: Annotated[str, Shown("DATASET")] = "",
-    models: ModelPatterns = (),
     without: ModelPatterns = (),
     resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
@@ -254,18 +253,12 @@ def diagnose_robustness(
         Name of the data set to compare the others with; by default the first. Data sets with a subset of
         ImageNet's classes are compared with ImageNet's images of the same classes, if these are among the
         data sets.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     without
         Patterns of names of models to leave out, such as 'fv_*'.
     resamples
         Number of bootstrap resamples; 0 for no intervals and no shares.
     seed
         Seed of the bootstrap.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -294,8 +287,8 @@ def diagnose_robustness(
         else:
             own = replace(reading, dataset=name) if name else reading
             notes += filter(None, [same_name_note(dataset)])
-            for source in open_inputs(dataset, predicted, models=models, reading=own, run=run):
-                judged, more = _judge_source(source, resamples, seed, reading.trust_order, run)
+            for source in open_inputs(dataset, predicted, reading=own, run=run):
+                judged, more = _judge_source(source, Resampling(resamples, seed), reading.trust_order, run)
                 results.append(judged)
                 notes += more
                 inputs |= source.inputs
@@ -318,8 +311,7 @@ def judge_place(
     *,
     dataset: str,
     single: bool = False,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT,
     trust_order: bool = False,
     misfits: SkippedFiles | None = None,
     progress: Callable[[int, str], None] | None = None,
@@ -334,14 +326,16 @@ def judge_place(
     dataset : str
     single : bool
         Whether to use only original labels and no label sets.
-    resamples, seed, trust_order, misfits, progress
-        As in `manyhot.evaluate`. Average precision has at most `MAP_RESAMPLES` resamples.
+    resampling : Resampling
+        Average precision has at most `MAP_RESAMPLES` resamples.
+    trust_order, misfits, progress
+        As in `manyhot.evaluate`.
     """
     return judge_models(
         labels,
         predictions,
         metrics=(SINGLE,) if single else COMPARED_METRICS,
-        resampling=Resampling(resamples, seed, min(resamples, MAP_RESAMPLES)),
+        resampling=replace(resampling, map_resamples=min(resampling.resamples, MAP_RESAMPLES)),
         trust_order=trust_order,
         dataset=dataset,
         keep_undefined=True,
@@ -460,7 +454,7 @@ def _holds_results(source: object) -> bool:
 
 
 def _judge_source(
-    source: Source, resamples: int, seed: int, trust_order: bool, run: Run
+    source: Source, resampling: Resampling, trust_order: bool, run: Run
 ) -> tuple[Results, list[str]]:
     """Return the results of a data set, and notes."""
     single = source.labels is None
@@ -472,8 +466,7 @@ def _judge_source(
         _covering(source, labels),
         dataset=source.name,
         single=single,
-        resamples=resamples,
-        seed=seed,
+        resampling=resampling,
         trust_order=trust_order,
         misfits=source.misfits,
         progress=_on_progress(source, run),

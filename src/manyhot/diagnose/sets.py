@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,6 @@ from manyhot.core.sets import Case
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
@@ -35,7 +35,7 @@ from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead
 from manyhot.report.text import title_of
 from manyhot.run import QUIET, Run
-from manyhot.tables import Labels, Predictions, Row, schema
+from manyhot.tables import Predictions, Row, schema
 from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table, interval
 from manyhot.tables.skipped_files import fitting_models
 
@@ -128,7 +128,6 @@ def diagnose_sets(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    models: ModelPatterns = (),
     precision: float = 0.9,
     delta: float = 0.1,
     fit: float = 0.5,
@@ -151,8 +150,6 @@ def diagnose_sets(
     predictions
         Files or folders of predictions, used instead of those of the campaign or folder. Models without
         probabilities are skipped.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     precision
         Lowest expected share of valid classes in a set; above 0, below 1.
     delta
@@ -162,10 +159,6 @@ def diagnose_sets(
         Share of images to choose the threshold on; the sets are measured on the other images.
     seed
         Seed of the split.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -180,8 +173,9 @@ def diagnose_sets(
     """
     check_precision(precision, delta)
     rows, notes, inputs = list[Row](), list[str](), dict[str, str]()
-    for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
-        chooser = _Chooser(labels_of(source), source.name, precision, delta, fit, seed, rows, notes)
+    for source in open_inputs(labels, predictions, reading=reading, run=run):
+        parts = partial(split_for_sets, labels_of(source), fit=fit, seed=seed)
+        chooser = _Chooser(parts, source.name, precision, delta, seed, rows, notes)
         for _ in fitting_models(source.models(), chooser.add, source.misfits):
             pass
         notes += source.misfits.notes(source.name)
@@ -202,18 +196,17 @@ def diagnose_sets(
 class _Chooser:
     """Collects rows and notes, model by model; the settings are those of `diagnose_sets`."""
 
-    labels: Labels
+    split: Callable[[Predictions], tuple[Case, Bools]]
     dataset: str
     precision: float
     delta: float
-    fit: float
     seed: int
     rows: list[Row]
     notes: list[str]
 
     def add(self, model: Predictions) -> None:
         try:
-            case, chosen = split_for_sets(self.labels, model, fit=self.fit, seed=self.seed)
+            case, chosen = self.split(model)
         except InputError as error:
             if error.what != NO_PROBABILITIES:
                 raise

@@ -104,8 +104,6 @@ def diagnose_shortcuts(
         Seed of the places of controls and of the bootstrap.
     engine
         Inference engine, as for predict: auto, torch, openvino or onnx.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

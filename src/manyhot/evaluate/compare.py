@@ -39,7 +39,6 @@ from manyhot.parameters import (
     Resamples,
     Seed,
     Shown,
-    check_draws,
 )
 from manyhot.run import QUIET, Run
 from manyhot.tables import End, Labels, Predictions, Results
@@ -125,10 +124,6 @@ def compare(
         three models. The report shows them.
     ends
         Further pairs of places to compare, each place as (dataset, metric, slice).
-    reading
-        How labels and predictions are read.
-    run
-        Progress of downloads, and the command line for the metadata.
 
     Returns
     -------
@@ -161,19 +156,24 @@ def compare(
     >>> print(found.answers[0])
     new is better than old by 25.00 points of real1 (95 % interval 15.73 to 33.29, p < 0.001, n 100).
     """
-    options: dict[str, Any] = {"best_from": best_from, "ends": ends, "without": without}
-    options |= {"families": families, "groups": groups}
+    evaluation, shared, resampling = None, list[SharedImages](), Resampling(resamples, seed)
     if labels is None:
-        check_draws(resamples, seed)
         _check_results(results, metrics, reading, error_consistency)
-        found = compare_results(results, **options, run=run)
     else:
-        resampling = Resampling(resamples, seed)
         evaluation, shared = _evaluated(labels, results, metrics, resampling, reading, run)
-        compared = compare_results(evaluation, **options, run=run)
+    found = compare_results(
+        results if evaluation is None else evaluation,
+        without=without,
+        families=families,
+        best_from=best_from,
+        ends=ends,
+        groups=groups,
+        run=run,
+    )
+    if evaluation is not None:
         found = replace(
-            compared,
-            notes=(*evaluation.notes, *compared.notes),
+            found,
+            notes=(*evaluation.notes, *found.notes),
             inputs=evaluation.inputs,
             classes=evaluation.per_class.get("class_differences"),
             sources=tuple(Path(p) for p in _listed(results) if isinstance(p, str | os.PathLike)),

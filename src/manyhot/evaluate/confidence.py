@@ -172,8 +172,6 @@ def calibrate(
         Share of images to fit on, between 0 and 1, both excluded.
     seed : int
         Seed of the choice of images to fit on.
-    reading : Reading
-        How the data are read. Its fields, such as `classes` and `scores`, can be passed as keywords.
 
     Returns
     -------
@@ -342,7 +340,24 @@ def conformal(
         As in `calibrate`.
     """
     sets, model = _only_model(labels, predictions, reading)
-    case, chosen = split_for_sets(sets, model, fit=fit, seed=seed)
+    parts = split_for_sets(sets, model, fit=fit, seed=seed)
+    return choose_sets(parts, model.model, cover=cover, alpha=alpha, seed=seed, draws=draws)
+
+
+def choose_sets(
+    parts: tuple[Case, npt.NDArray[np.bool_]],
+    model: str,
+    *,
+    cover: str,
+    alpha: float,
+    seed: int,
+    draws: int = DRAWS,
+) -> Conformal:
+    """Choose prediction sets on the chosen images of a case, and measure them on the others.
+
+    Parameters and errors are those of `conformal`; `parts` are those of `split_for_sets`.
+    """
+    case, chosen = parts
     counts, fitted = countable(case, cover), np.flatnonzero(chosen)
     if cover in DRAWN:
         rng = np.random.default_rng([seed, draws])
@@ -356,7 +371,7 @@ def conformal(
         )
     found = predict_sets(case, rest, cover=cover, threshold=threshold)
     return Conformal(
-        model.model,
+        model,
         cover,
         alpha,
         threshold,

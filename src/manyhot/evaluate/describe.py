@@ -201,8 +201,6 @@ def describe(
         imagenet-a or imagenet-r.
     dataset
         Name of the data set; by default the name in the file.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -26,18 +26,17 @@ from manyhot.data.benchmarks import (
     data_set,
     same_name_note,
 )
-from manyhot.data.data_sets import Asked, Source
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
 )
 from manyhot.data.published_columns import with_published_columns
 from manyhot.errors import MatchError, UnknownNameError, UsageError
-from manyhot.evaluate.audited import NO_AUDIT, Audit, open_audit
+from manyhot.evaluate.audited import NO_AUDIT, Audit, AuditedImages, open_audit
 from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.judge import Resampling, judge_models
@@ -48,7 +47,7 @@ from manyhot.files import sha256
 from manyhot.formats import prediction_files, read_predictions
 from manyhot.parameters import RESAMPLES, AtLeast, Between, OptionName, Resamples, Seed, Shown, Was
 from manyhot.run import QUIET, Run
-from manyhot.tables import Predictions
+from manyhot.tables import Labels, Predictions
 from manyhot.tables.arrays import at_threshold
 from manyhot.tables.image_ids import AUTO, match_ids
 from manyhot.tables.result_tables import ORIGINAL_LABELS, accuracies
@@ -104,9 +103,7 @@ class Entrants:
     match: str = AUTO
 
     @classmethod
-    def open(
-        cls, benchmark: Benchmark, predictions: Any, models: Sequence[str], reading: Reading, run: Run
-    ) -> Entrants:
+    def open(cls, benchmark: Benchmark, predictions: Any, reading: Reading, run: Run) -> Entrants:
         """Fetch the data sets, and read the user's own models.
 
         Raises
@@ -122,16 +119,15 @@ class Entrants:
         misfits = SkippedFiles(len(files))
         read = partial(read_predictions, rows=reading.rows, scores=reading.scores)
         own = tables + list(misfits.reading(files, read))
-        asked = Asked(models=models)
         sets = [d.fetch(run.on_progress) for d in benchmark.datasets]
         fitting = fitting_models(own, partial(_check_own, sets=sets, match=reading.match), misfits)
-        own = [p for p, _ in fitting if asked.fits(p.model)]
+        own = [p for p, _ in fitting if reading.fits(p.model)]
         published = {path.stem for fetched in sets for path in fetched.files}
         # One's own resnet50 is another than the published one.
         own = [replace(p, model=f"own/{p.model}") if p.model in published else p for p in own]
-        chosen = [replace(f, files=tuple(p for p in f.files if asked.fits(p.stem))) for f in sets]
-        if models:
-            asked.check_some([*own, *(p for f in chosen for p in f.files)], sorted(published))
+        chosen = [replace(f, files=tuple(p for p in f.files if reading.fits(p.stem))) for f in sets]
+        if reading.models:
+            reading.check_some([*own, *(p for f in chosen for p in f.files)], sorted(published))
         return cls(benchmark, chosen, own, misfits, reading.match)
 
     def entering(self, fetched: Fetched) -> list[Predictions]:
@@ -239,7 +235,6 @@ def evaluate(
     labels: Annotated[LabelsLike, Was("--labels")],
     predictions: PredictionsLike = (),
     *,
-    models: ModelPatterns = (),
     metrics: Annotated[Sequence[str] | None, Shown("METRIC"), OptionName("--metric")] = None,
     slices: Annotated[Sequence[str], Shown("SLICE"), OptionName("--slice")] = (),
     resamples: Resamples = RESAMPLES,
@@ -264,8 +259,6 @@ def evaluate(
     predictions
         Files and folders of predictions; or the name of one data set, such as imagenet-val, to evaluate its
         published models on label sets in a file.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     metrics
         Name of a metric, or a call string such as 'jaccard(threshold=0.5)'. By default all rank metrics, and
         all score metrics for models with scores of all classes.
@@ -288,10 +281,6 @@ def evaluate(
         The default is 1000.
     audit
         People's label sets of a random sample of the images.
-    reading
-        How files are read.
-    run
-        Progress, and the command line for the metadata.
 
     Returns
     -------
@@ -334,13 +323,11 @@ def evaluate(
         )
     if audit.is_requested:
         _check_auditable(benchmark, labels, map_resamples)
-    entrants = None if benchmark is None else Entrants.open(benchmark, predictions, models, reading, run)
+    entrants = None if benchmark is None else Entrants.open(benchmark, predictions, reading, run)
     if isinstance(predictions, Iterator) and audit.is_requested:
         predictions = list(predictions)  # models that propose label sets for one another are read twice
     sources = (
-        open_inputs(
-            labels, predictions, models=models, unlabelled=audit.is_requested, reading=reading, run=run
-        )
+        open_inputs(labels, predictions, unlabelled=audit.is_requested, reading=reading, run=run)
         if entrants is None
         else benchmark_sources(entrants)
     )
@@ -348,8 +335,16 @@ def evaluate(
         entrants.misfits.remarks.append(note)
     resampling = Resampling(resamples, seed, map_resamples, posterior)
     metrics = benchmark.metrics if metrics is None and benchmark is not None else metrics
+    slices = (slices,) if isinstance(slices, str) else tuple(slices)
+    opened = partial(open_audit, audit, reading=reading, run=run, draws=posterior, seed=seed)
     judged = partial(
-        _judged, metrics=metrics, slices=slices, resampling=resampling, audit=audit, reading=reading, run=run
+        _judged,
+        opened=opened if audit.is_requested else None,
+        metrics=metrics,
+        slices=slices,
+        resampling=resampling,
+        reading=reading,
+        run=run,
     )
     thresholds: list[Evaluation] = []
     if entrants is None or entrants.own or entrants.misfits.remarks:
@@ -359,32 +354,28 @@ def evaluate(
         judging = [partial(judged, source) for source in sources]
         found = _together([*judging, *_at_thresholds(entrants, (), run)])
         parts, thresholds = found[: len(judging)], found[len(judging) :]
-    evaluation = replace(Evaluation.concat(parts) if len(parts) > 1 else parts[0], gallery=gallery)
-    evaluation = replace(evaluation, slices=(slices,) if isinstance(slices, str) else tuple(slices))
+    evaluation = replace(
+        Evaluation.concat(parts) if len(parts) > 1 else parts[0], gallery=gallery, slices=slices
+    )
     return evaluation if entrants is None else _among_published(evaluation, thresholds, entrants, run)
 
 
 def _judged(
     source: Source,
+    opened: Callable[[Source], tuple[Labels, AuditedImages]] | None,
     metrics: Sequence[str] | None,
     slices: Sequence[str],
     resampling: Resampling,
-    audit: Audit,
     reading: Reading,
     run: Run,
 ) -> Evaluation:
     """Judge the models of one data set."""
-    files, audited = dict[str, Path](), None
-    if audit.is_requested:
-        draws, seed = resampling.posterior, resampling.seed
-        labels, audited = open_audit(audit, source, reading, run, draws=draws, seed=seed)
-    else:
-        labels = source.sets()
+    files = dict[str, Path]()
+    labels, audited = (source.sets(), None) if opened is None else opened(source)
     if labels.are_original and metrics is None and audited is None:
         # On original labels alone, metrics of label sets would say the same again.
         metrics = accuracies(ORIGINAL_LABELS)
     classes = source.classes or class_list_of(labels.class_hash)
-    slices = [slices] if isinstance(slices, str) else slices
     source, slices = with_published_columns(source, slices, match=reading.match)
     published = source.published
 

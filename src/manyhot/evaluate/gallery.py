@@ -22,7 +22,6 @@ from manyhot.data.data_sets import Source, labelled_like
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
@@ -86,7 +85,6 @@ def build_gallery(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    models: ModelPatterns = (),
     embeddings: Annotated[PathLike | None, Shown("FOLDER")] = None,
     findings: Annotated[FindingsLike, Repeated()] = (),
     title: str = "",
@@ -105,8 +103,6 @@ def build_gallery(
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign or
         folder.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     embeddings
         Folder with embeddings of the same images, written by manyhot predict --embeddings, in which to search
         for similar images; by default the folder of the predictions.
@@ -117,10 +113,6 @@ def build_gallery(
         Title of the gallery; by default the name of the data set.
     out
         Folder to write to. An earlier gallery in this folder is replaced.
-    reading
-        How files are read.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -140,7 +132,7 @@ def build_gallery(
     predictions = predictions if files else _detected(labels)
     found = findings if isinstance(findings, list | tuple) else [findings]
     check_apart([labels, *files, reading.images, reading.rows, reading.classes, embeddings, *found], out)
-    sources = list(open_inputs(labels, predictions, models=models, reading=reading, run=run))
+    sources = list(open_inputs(labels, predictions, reading=reading, run=run))
     if len(sources) > 1:
         names = ", ".join(source.name for source in sources)
         raise InputError("A gallery shows one data set.", got=labels, allowed=names)

@@ -32,7 +32,6 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
@@ -158,7 +157,6 @@ def find_label_kinds(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    models: ModelPatterns = (),
     rules: Annotated[Rules | None, PythonOnly()] = None,
     reading: Reading = READING,
     run: Run = QUIET,
@@ -173,15 +171,11 @@ def find_label_kinds(
         the column n_objects of an images table.
     predictions
         Files or folders of predictions, from which the confusion of classes is measured.
-    models
-        Patterns of names of models to include, such as 'resnet*'.
     rules
         Thresholds of the kinds; see `manyhot.core.label_kinds.Rules`.
     reading
         How files are read. The class list provides the hierarchy. Without a hierarchy, labels of one object
         are joined only by confusion.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -195,7 +189,7 @@ def find_label_kinds(
     MatchError
         If labels and predictions are over different class lists.
     """
-    sources = list(open_inputs(labels, predictions, models=models, reading=reading, run=run))
+    sources = list(open_inputs(labels, predictions, reading=reading, run=run))
     if len(sources) > 1:
         raise InputError(
             f"The benchmark {labels} has several data sets with labels that were made in different ways.",

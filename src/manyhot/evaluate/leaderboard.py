@@ -122,8 +122,6 @@ def leaderboard(
         columns that fit on a page; CSV and JSON have all columns.
     out
         File to write, with the suffix .csv, .json, .md or .tex.
-    run
-        Progress of downloads.
 
     Returns
     -------

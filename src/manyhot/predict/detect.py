@@ -146,8 +146,6 @@ def find_objects(
         Minimum score at which a box counts as an object and its class is in the label set.
     min_unclear
         Minimum score at which a class is unclear for an image. Below it, the state of the class is no.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -140,8 +140,6 @@ def predict(
         Number of threads, by default one per core.
     batch
         Number of images per batch, by default chosen for the engine.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

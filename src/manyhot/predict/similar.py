@@ -177,8 +177,6 @@ def similar(
         Number of predicted classes to search per image. If fewer classes are stored, all are searched.
     neighbours
         Number of neighbours for each image and class.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

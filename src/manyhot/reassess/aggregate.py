@@ -33,10 +33,11 @@ from manyhot.reassess.aggregated import Aggregated
 from manyhot.reassess.aggregation_notes import Decisions, decision_notes, fit_notes, golden_notes
 from manyhot.reassess.aggregators import aggregator_of, check_method_name
 from manyhot.reassess.answers import (
-    ClassesLike,
+    VOTES_READING,
     OriginalClasses,
     TableLike,
     VotesLike,
+    VotesReading,
     VotesSource,
     class_ids,
     golden_of,
@@ -50,8 +51,8 @@ from manyhot.reassess.golden_curve import (
     golden_curve,
     unclear_level,
 )
-from manyhot.reassess.label_sources import LabelSource, SourcesLike
-from manyhot.reassess.merged import SOURCE_METHOD, merge_sources, open_sources
+from manyhot.reassess.label_sources import LabelSource, SourcesLike, open_label_sources
+from manyhot.reassess.merged import SOURCE_METHOD, merge_sources, votes_of_sources
 from manyhot.reassess.rater_history import (
     check_history,
     history_files,
@@ -82,8 +83,6 @@ def aggregate(
     images: TableLike = None,
     *,
     sources: SourcesLike = (),
-    classes: ClassesLike = None,
-    format: str | None = None,
     method: str = METHOD,
     threshold: Probability | None = None,
     min_precision: Annotated[Probability | None, Was("--precision")] = None,
@@ -95,6 +94,7 @@ def aggregate(
     start: TableLike = None,
     resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
+    reading: VotesReading = VOTES_READING,
     run: Run = QUIET,
 ) -> Aggregated:
     """Combine raters' answers, or the label sets of several sources, into label sets.
@@ -115,12 +115,6 @@ def aggregate(
         Label sets of the same images to merge instead of votes: files in any format, campaigns, benchmarks,
         imagenet-real, imagenet-multilabel, tsipras or imagenet-mistakes. Each source has one vote on each
         question that it was asked. Sources joined by + count as one.
-    classes
-        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
-        imagenet-a or imagenet-r. By default, that of the campaign.
-    format
-        Format of the votes: a name, or a call string such as "crowd-kit(separator='|')". By default, the
-        format is detected.
     method
         Name of an aggregator, or a call string such as "majority(maybe='half')".
     threshold
@@ -150,8 +144,6 @@ def aggregate(
         chosen on these images. At most 200 are used. 0 skips all intervals.
     seed
         Seed for drawing the resamples and for splitting the golden images.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -186,7 +178,16 @@ def aggregate(
         raise InputError(
             "Only one of these options may set the threshold.", got=" and ".join(named), allowed="one of them"
         )
-    source, merged = _opened(votes, golden, images, sources, classes, format, run)
+    merged: list[LabelSource] = []
+    if sources:
+        _check_no_votes(votes, reading.format)
+        of_labels = Reading(classes=None if isinstance(reading.classes, int) else reading.classes)
+        merged, matched = open_label_sources(sources, of_labels, run)
+        source = votes_of_sources(merged, golden, images, matched)
+    elif votes is None:
+        raise UsageError("There is nothing to aggregate.", do="pass votes, or label sets as `sources`")
+    else:
+        source = open_votes(votes, golden, images, reading=reading, on_progress=run.on_progress)
     asked = source.votes.with_refined() if refined == "counts" else source.votes
     if source.images is not None:
         asked.check_known(source.images)
@@ -211,26 +212,8 @@ def aggregate(
     return merge_sources(found, merged) if merged else found
 
 
-def _opened(
-    votes: VotesLike,
-    golden: TableLike,
-    images: TableLike,
-    sources: SourcesLike,
-    classes: ClassesLike,
-    format: str | None,
-    run: Run,
-) -> tuple[VotesSource, list[LabelSource]]:
-    """Return votes, or what sources say as votes with the sources.
-
-    Raises
-    ------
-    UsageError
-        If neither or both are passed.
-    """
-    if not sources:
-        if votes is None:
-            raise UsageError("There is nothing to aggregate.", do="pass votes, or label sets as `sources`")
-        return open_votes(votes, golden, images, classes=classes, format=format, run=run), []
+def _check_no_votes(votes: VotesLike, format: str | None) -> None:
+    """Raise an error for votes beside label sets to merge."""
     extra = {"votes": votes, "format": format}
     if any(value is not None for value in extra.values()):
         raise UsageError(
@@ -238,8 +221,6 @@ def _opened(
             got=" and ".join(f"`{name}`" for name, value in extra.items() if value is not None),
             do="pass `sources` only, or votes only",
         )
-    reading = Reading(classes=None if isinstance(classes, int) else classes)
-    return open_sources(sources, golden, images, reading, run)
 
 
 @dataclass(frozen=True)

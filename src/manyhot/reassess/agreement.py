@@ -17,7 +17,7 @@ from manyhot.core.agreement import VoteMeasure, measure_answers, measure_sets
 from manyhot.core.answers import ANSWERS, Answers, GoldenAnswers
 from manyhot.core.choice_agreement import measure_choices
 from manyhot.parameters import RESAMPLES, Resamples, Seed, check_draws
-from manyhot.reassess.answers import ClassesLike, TableLike, VotesLike, golden_of, open_votes
+from manyhot.reassess.answers import VOTES_READING, TableLike, VotesLike, VotesReading, golden_of, open_votes
 from manyhot.reassess.raters import (
     decimal_text,
     flag_lines,
@@ -164,10 +164,9 @@ def agreement(
     votes: VotesLike,
     golden: TableLike = None,
     *,
-    classes: ClassesLike = None,
-    format: str | None = None,
     resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
+    reading: VotesReading = VOTES_READING,
     run: Run = QUIET,
 ) -> Agreement:
     """Measure agreement between raters, their quality on golden questions, and suspicious answers.
@@ -178,19 +177,11 @@ def agreement(
         Votes in any format, the folder of a campaign, or imagenet-real, a published set that is downloaded.
     golden
         Experts' answers; by default, those of the campaign.
-    classes
-        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
-        imagenet-a or imagenet-r. By default, that of the campaign.
-    format
-        Format of the votes: a name, or a call string such as "crowd-kit(separator='|')". By default, the
-        format is detected.
     resamples
         Number of bootstrap resamples: of images for measures of agreement, and of raters and images for means
         over raters; 0 skips the intervals.
     seed
         Seed of the bootstrap.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -204,7 +195,7 @@ def agreement(
         Votes and golden answers have different class lists.
     """
     check_draws(resamples, seed)
-    source = open_votes(votes, golden, classes=classes, format=format, run=run)
+    source = open_votes(votes, golden, reading=reading, on_progress=run.on_progress)
     asked = source.votes
     answers = answers_of(asked)
     experts = None if source.golden is None else golden_of(source.golden, asked)

@@ -27,8 +27,8 @@ from manyhot.formats.choice_files import choice_columns, votes_of_frame
 from manyhot.formats.tabular import declared
 from manyhot.formats.vote_files import indexed_answers
 from manyhot.formats.writing import PathLike
-from manyhot.parameters import Shown, is_whole
-from manyhot.run import QUIET, Run
+from manyhot.parameters import Flattened, Shown, is_whole
+from manyhot.run import Progress as OnProgress
 from manyhot.tables import Golden, Images, Votes, find_questions, golden_from_table, votes_from_table
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like
@@ -46,6 +46,27 @@ ClassesLike = Annotated[PathLike | ClassList | int | None, Shown("FILE")]
 
 OriginalClasses = Annotated[str | Collection[int] | None, Shown("CLASSES")]
 """Class ids, or a text such as ``0-397,500``."""
+
+
+@dataclass(frozen=True, repr=False)
+class VotesReading(Flattened):
+    """How votes are read.
+
+    Attributes
+    ----------
+    classes
+        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
+        imagenet-a or imagenet-r. By default, that of the campaign.
+    format
+        Format of the votes: a name, or a call string such as "crowd-kit(separator='|')". By default, the
+        format is detected.
+    """
+
+    classes: ClassesLike = None
+    format: str | None = None
+
+
+VOTES_READING = VotesReading()
 
 
 @dataclass(frozen=True)
@@ -153,9 +174,8 @@ def open_votes(
     golden: TableLike = None,
     images: TableLike = None,
     *,
-    classes: ClassesLike = None,
-    format: str | None = None,
-    run: Run = QUIET,
+    reading: VotesReading = VOTES_READING,
+    on_progress: OnProgress | None = None,
 ) -> VotesSource:
     """Return votes, golden answers and original labels.
 
@@ -167,11 +187,9 @@ def open_votes(
         write ``./imagenet-real``.
     golden, images
         Experts' answers and all images with their original labels; by default those of the campaign.
-    classes
-        Class list or number of classes, for votes that do not specify it; by default that of the campaign.
-    format
-        Format of the votes file: a registered name or a call string.
-    run
+    reading
+        How the votes are read.
+    on_progress
         Receives the progress of downloads.
 
     Raises
@@ -179,9 +197,10 @@ def open_votes(
     FormatError, InputError, MatchError
         An input cannot be read, or a campaign has no votes yet.
     """
+    classes = reading.classes
     _check_number(classes)
     if isinstance(votes, str) and votes in PUBLISHED_VOTES:
-        return _published(votes, golden, images, run)
+        return _published(votes, golden, images, on_progress)
     folder = Path(votes) if isinstance(votes, str | os.PathLike) and Path(votes).is_dir() else None
     if folder is not None:
         _check_campaign(folder)
@@ -191,7 +210,7 @@ def open_votes(
     paths = (folder / "votes.parquet" if folder else votes, golden, images, classes)
     files = [Path(p) for p in paths if isinstance(p, str | os.PathLike)]
     listed = read_classes(classes) if isinstance(classes, str | os.PathLike) else classes
-    read, notes = _votes(votes, listed, format), tuple[str, ...]()
+    read, notes = _votes(votes, listed, reading.format), tuple[str, ...]()
     notes += _kind_notes(read)
     listed = read.class_list if listed is None else listed
     shown = None if images is None else images_like(images, listed)
@@ -211,8 +230,8 @@ def open_votes(
     )
 
 
-def _published(name: str, golden: TableLike, images: TableLike, run: Run) -> VotesSource:
-    entry, report = PUBLISHED_VOTES[name], run.on_progress
+def _published(name: str, golden: TableLike, images: TableLike, report: OnProgress | None) -> VotesSource:
+    entry = PUBLISHED_VOTES[name]
     progress = None if report is None else (lambda done, of: report(f"fetching {name}", done, of))
     files = catalog.fetch(name, only=[entry.votes, entry.golden, *entry.beside], progress=progress)
     golden = files[entry.golden] if golden is None else golden

@@ -31,7 +31,6 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
@@ -169,7 +168,6 @@ def audit(
     out: Annotated[PathLike, Shown("FOLDER")] = "audit",
     design: Preference = "uniform",
     questions: Positive | None = None,
-    models: ModelPatterns = (),
     rule: str | None = None,
     golden_images: Annotated[int, AtLeast(0)] = 0,
     raters: Count = RATERS,
@@ -204,8 +202,6 @@ def audit(
     questions
         With the design classes: mean number of questions per image, including those of the rule; 4.4 by
         default.
-    models
-        Patterns of the names of the models to use, such as 'timm/*'; by default, all models.
     rule
         Rule that proposes the classes to ask about, such as 'union' for the top class of each model; by
         default 'union(k=5)', or 'union' with the design classes. If predictions list fewer than five classes,
@@ -220,10 +216,6 @@ def audit(
     seed
         Seed of the draw, which is recorded; by default, a random one. Do not try several seeds: a sample that
         was selected is not random.
-    reading
-        Options for reading files.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -247,7 +239,7 @@ def audit(
             do="set `design` to classes, or choose the questions with `rule`",
         )
     questions = questions or QUESTIONS_PER_IMAGE
-    opened = open_inputs(labels, predictions, models=models, unlabelled=True, reading=reading, run=run)
+    opened = open_inputs(labels, predictions, unlabelled=True, reading=reading, run=run)
     source = only_source(opened, "An audit is drawn")
     images, read = source_images(source), _read(source, run)
     classes = _classes(source, read)

@@ -25,7 +25,7 @@ from manyhot.formats.reading import reading as reading_file
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import Shown
 from manyhot.reassess.agreement import agreement as measure_agreement
-from manyhot.reassess.answers import VotesLike, open_votes
+from manyhot.reassess.answers import VotesLike, VotesReading, open_votes
 from manyhot.reassess.card_markdown import cell_text, ends_text, markdown_table, number_text, writable
 from manyhot.reassess.merged_card import merged_sections
 from manyhot.result import Result
@@ -137,8 +137,6 @@ def data_card(
         imagenet-a or imagenet-r.
     dataset
         Name of the data set on the card, in place of its own name.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -396,7 +394,7 @@ def _answers(
     answers: Any = votes if votes is not None else _made_of(labels)
     golden = None
     if isinstance(answers, str | os.PathLike):
-        source = open_votes(answers, classes=classes, run=run)
+        source = open_votes(answers, reading=VotesReading(classes), on_progress=run.on_progress)
         answers, golden = source.votes, source.golden
     measured = measure_agreement(answers, golden).agreement if answers is not None and is_measured else None
     return answers, measured

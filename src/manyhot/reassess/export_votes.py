@@ -62,8 +62,6 @@ def export_votes(
     golden
         Also write the answers as golden answers of experts to this file, such as golden.parquet of another
         campaign.
-    run
-        Command line of the call, which is stored in the metadata.
 
     Returns
     -------

@@ -111,8 +111,6 @@ def init_campaign(
         How ids of images and predictions are matched if they differ: auto, exact, path (one is the end of the
         other), name (without folders), stem (without extension), case, several joined by +, or a leading
         folder to remove, such as val/.
-    run
-        Command line of the call, which is stored in the description of the campaign.
 
     Returns
     -------

@@ -22,13 +22,12 @@ from manyhot.console import fact_lines, table_lines
 from manyhot.core.answers import ANSWERS, MAYBE, NO, SILENT, YES
 from manyhot.core.array_types import Bools
 from manyhot.core.source_agreement import SourceAnswers, conflicting, held_out_measures
-from manyhot.data.inputs import Reading
 from manyhot.files import sha256
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.reassess.aggregated import Aggregated, labels_path
 from manyhot.reassess.answers import TableLike, VotesSource, golden_like, images_like
-from manyhot.reassess.label_sources import LabelSource, SourcesLike, digest_of, open_label_sources
+from manyhot.reassess.label_sources import LabelSource, digest_of
 from manyhot.reassess.raters import decimal_text, interval_text
 from manyhot.result import sources_of
 from manyhot.run import QUIET, Run
@@ -224,20 +223,19 @@ def _is_summary(row: dict[str, Any], n_sources: int) -> bool:
 # Sources as raters.
 
 
-def open_sources(
-    sources: SourcesLike, golden: TableLike, images: TableLike, reading: Reading, run: Run
-) -> tuple[VotesSource, list[LabelSource]]:
-    """Return the answers of sources as votes, with each source as a rater, and the sources.
+def votes_of_sources(
+    sources: Sequence[LabelSource], golden: TableLike, images: TableLike, notes: tuple[str, ...]
+) -> VotesSource:
+    """Return the answers of sources as votes, with each source as a rater.
 
     Raises
     ------
     InputError, MatchError
-        As in `manyhot.reassess.label_sources.open_label_sources`, and if `images` has other original labels.
+        If golden answers or images cannot be read, or `images` has other original labels.
     """
-    found, notes = open_label_sources(sources, reading, run)
-    answers = pl.concat(one.answers.with_columns(rater_id=pl.lit(one.name)) for one in found)
+    answers = pl.concat(one.answers.with_columns(rater_id=pl.lit(one.name)) for one in sources)
     names = pl.Series(ANSWERS).to_arrow()
-    first = next((one.labels for one in found if one.labels.class_hash), found[0].labels)
+    first = next((one.labels for one in sources if one.labels.class_hash), sources[0].labels)
     table = pa.table(
         {
             "image_id": answers["image_id"].to_arrow().cast(pa.string()),
@@ -247,16 +245,16 @@ def open_sources(
         }
     )
     votes = votes_from_table(table, name="merged", n_classes=first.n_classes, class_hash=first.class_hash)
-    whole = _images(found)
+    whole = _images(sources)
     if images is not None:
         shown = images_like(images, first.class_list)
         with without_option():
             shown, _ = with_ids_like(shown, whole.image_id, other_name="the sources")
         whole = shown.with_labels(whole)
-    inputs = {name: digest for one in found for name, digest in one.inputs.items()}
+    inputs = {name: digest for one in sources for name, digest in one.inputs.items()}
     votes = replace(votes, class_list=first.class_list)
     files = [Path(p) for p in (golden, images) if isinstance(p, str | os.PathLike)]
-    source = VotesSource(
+    return VotesSource(
         votes,
         None if golden is None else golden_like(golden, first.class_list),
         whole,
@@ -265,7 +263,6 @@ def open_sources(
         notes=notes,
         keep_unasked=True,
     )
-    return source, found
 
 
 def _images(sources: Sequence[LabelSource]) -> Images:
@@ -283,7 +280,7 @@ def _images(sources: Sequence[LabelSource]) -> Images:
 
 
 def merge_sources(done: Aggregated, sources: Sequence[LabelSource]) -> MergedLabels:
-    """Return the label sets of an aggregation of `open_sources`, with the answers of each source."""
+    """Return the label sets of an aggregation of `votes_of_sources`, with the answers of each source."""
     by_source = _answers_by_source(done, sources)
     conflict = conflicting(by_source)
     answers = _source_answers(done, by_source, conflict, sources)

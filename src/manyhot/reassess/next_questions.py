@@ -40,10 +40,11 @@ from manyhot.parameters import Between, Count, InCampaign, Probability
 from manyhot.reassess.aggregate import aggregate
 from manyhot.reassess.aggregated import Aggregated
 from manyhot.reassess.answers import (
-    ClassesLike,
+    VOTES_READING,
     OriginalClasses,
     TableLike,
     VotesLike,
+    VotesReading,
     as_arrow,
     golden_of,
     open_votes,
@@ -162,11 +163,10 @@ def next_questions(
     proposals: TableLike = None,
     golden: TableLike = None,
     images: TableLike = None,
-    classes: ClassesLike = None,
-    format: str | None = None,
     method: str = "",
     threshold: Probability | None = None,
     original_classes: OriginalClasses = None,
+    reading: VotesReading = VOTES_READING,
     run: Run = QUIET,
 ) -> NextQuestions:
     """Rank the questions that most need another answer, and count the settled ones.
@@ -197,12 +197,6 @@ def next_questions(
     images
         Images table with original labels, which golden-bayes counts as a rater; by default, that of the
         campaign.
-    classes
-        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
-        imagenet-a or imagenet-r. By default, that of the campaign.
-    format
-        Format of the votes: a name, or a call string such as "crowd-kit(separator='|')". By default, the
-        format is detected.
     method
         An aggregator that learns how raters answer: golden-bayes, auto, dawid-skene or one-coin. By default,
         golden-bayes if there are golden answers, and otherwise auto.
@@ -211,8 +205,6 @@ def next_questions(
     original_classes
         Classes for which golden-bayes counts the original label as a rater, such as 0-397. By default, all
         classes.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -229,7 +221,7 @@ def next_questions(
     """
     if by not in RANKINGS:
         raise UnknownNameError(f"There is no ranking {by!r}.", allowed=", ".join(RANKINGS))
-    source = open_votes(votes, golden, images, classes=classes, format=format, run=run)
+    source = open_votes(votes, golden, images, reading=reading, on_progress=run.on_progress)
     inputs, proposals = dict(source.inputs), source.proposals() if proposals is None else proposals
     asked = source.votes
     if proposals is not None:

@@ -133,7 +133,7 @@ class UnansweredImages:
     inputs: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, place: PathLike, models: Sequence[str], reading: Reading, run: Run) -> UnansweredImages:
+    def read(cls, place: PathLike, reading: Reading, run: Run) -> UnansweredImages:
         """Count the images of a data set, and where models differ, if there are predictions.
 
         Raises
@@ -145,7 +145,7 @@ class UnansweredImages:
         if path.exists() and path == Path(place) and holds_images_alone(path):
             images = read_images(path)
             return cls(len(images), f"{place}: {len(images):,} images")
-        opened = open_inputs(place, models=models, unlabelled=True, reading=reading, run=run)
+        opened = open_inputs(place, unlabelled=True, reading=reading, run=run)
         source = only_source(opened, "A plan is made")
         images, read = source_images(source), list(source.models())
         size = len(source.classes) if source.classes else max(p.n_classes for p in read)
@@ -233,17 +233,13 @@ def published_pilot(
     )
 
 
-def read_pilot(
-    folder: PathLike, models: Sequence[str], proposed_by: str, reading: Reading, run: Run
-) -> Pilot:
+def read_pilot(folder: PathLike, proposed_by: str, reading: Reading, run: Run) -> Pilot:
     """Return the variances of an audit that people answered.
 
     Parameters
     ----------
     folder : path-like
         The campaign of the audit, with its ``labels.parquet``.
-    models : sequence of str
-        Patterns of names of models.
     proposed_by : {"models", "labels"}
     reading, run
         As in `manyhot.plan_audit`.
@@ -264,7 +260,7 @@ def read_pilot(
             do="plan without a pilot, or draw one: manyhot audit LABELS --size 250 --out pilot",
         )
     drawn = read_audit_sample(path)
-    source = only_source(open_inputs(home.folder, models=models, reading=reading, run=run), "A plan is made")
+    source = only_source(open_inputs(home.folder, reading=reading, run=run), "A plan is made")
     answered = _Answered.of(list(model_cases(source, run=run)), labels_of(source), drawn, str(home.folder))
     return answered.pilot(drawn, proposed_by, _questions(home), dict(source.inputs))
 

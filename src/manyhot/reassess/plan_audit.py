@@ -24,7 +24,7 @@ from manyhot.core.audit_plans import (
     images_for_share,
     power_of,
 )
-from manyhot.data.inputs import READING, ModelPatterns, Reading
+from manyhot.data.inputs import READING, Reading
 from manyhot.errors import MissingExtraError, UsageError
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, Between, Count, Positional, Positive, Probability, Shown, check_one_of
@@ -166,7 +166,6 @@ def plan_audit(
     questions: Positive | None = None,
     raters: Count = RATERS,
     seconds: Positive = SECONDS,
-    models: ModelPatterns = (),
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> AuditPlan:
@@ -216,12 +215,8 @@ def plan_audit(
         Number of answers per question.
     seconds
         Seconds per question; the default is an assumption.
-    models
-        Patterns of the names of the models to use from the pilot; by default, all models.
     reading
         Options for reading the files of the pilot.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -239,12 +234,12 @@ def plan_audit(
         proposed_by, get_args(ProposedBy), "Nothing else proposes label sets.", where="`proposed_by`"
     )
     if pilot is None or _is_unanswered(pilot):
-        images = UnansweredImages() if pilot is None else UnansweredImages.read(pilot, models, reading, run)
+        images = UnansweredImages() if pilot is None else UnansweredImages.read(pilot, reading, run)
         n_models = n_models or len(images.models) or (10 if goal == "ranks" else 3)
         basis = images.pilot(n_models, accuracy, differing, proposed_by)
     else:
         _check_pilot_alone(n_models=n_models, accuracy=accuracy, differing=differing)
-        basis = read_pilot(pilot, models, proposed_by, reading, run)
+        basis = read_pilot(pilot, proposed_by, reading, run)
     basis = replace(basis, n_images=n_images or basis.n_images, questions=questions or basis.questions)
     cost = _Cost(basis.questions, raters, seconds)
     asked = _Asked(goal, value, power)

@@ -28,7 +28,6 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
-    ModelPatterns,
     PredictionsLike,
     Reading,
     open_inputs,
@@ -277,7 +276,6 @@ def propose(
     predictions: PredictionsLike = (),
     rule: str = "union",
     *,
-    models: Annotated[ModelPatterns, Was("--model")] = (),
     known_labels: Annotated[Any, Shown("FILE"), Was("--known")] = None,
     leave_out: LeaveOut = "proposals",
     seconds: Positive = SECONDS,
@@ -300,8 +298,6 @@ def propose(
     rule
         Name of a rule, or a call string such as 'union(threshold=0.1)'. The command 'manyhot proposers' lists
         the rules.
-    models
-        Patterns of the names of the models to use, such as 'timm/*'; by default, all models.
     known_labels
         Label sets of some images, or golden answers. They serve to estimate recall and precision, and to fit
         rules that learn. Unrated images are left out. By default, golden.parquet of the campaign.
@@ -316,10 +312,6 @@ def propose(
         Number of bootstrap resamples of the images with known label sets; 0 skips the intervals.
     seed
         Seed of the bootstrap.
-    reading
-        Options for reading files.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -336,7 +328,7 @@ def propose(
     """
     entry = get("proposer", rule)
     check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="`leave_out`")
-    opened = open_inputs(labels, predictions, models=models, unlabelled=True, reading=reading, run=run)
+    opened = open_inputs(labels, predictions, unlabelled=True, reading=reading, run=run)
     source = only_source(opened)
     images = source_images(source)
     read = []

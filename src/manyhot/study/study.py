@@ -168,8 +168,6 @@ def run_studies(
         Folder for copies of the page and of the tables as CSV files, with one subfolder per study.
     list_only
         Print the questions and plans of the files, without running anything.
-    run
-        Command line of the call, which the page shows, and callback for its progress.
 
     Returns
     -------
@@ -192,7 +190,8 @@ def run_studies(
         return StudyAnswers(plans=plans)
     made = []
     for file in places:
-        answer = _answered(file, Path(out), smoke, seeds, only, run)
+        study, opening = read_study(file)
+        answer = _answered(with_seeds(study, seeds, smoke), opening, Path(out), smoke, only, run)
         if answers is not None:
             copies = keep_answer(answer, Path(out), Path(answers))
             answer = replace(answer, written=(*answer.written, *copies))
@@ -210,11 +209,9 @@ def run_studies(
 
 
 def _answered(
-    file: Path, out: Path, smoke: bool, seeds: int | None, only: Iterable[str], run: Run
+    study: Study, opening: Opening, out: Path, smoke: bool, only: Iterable[str], run: Run
 ) -> StudyAnswer:
     """Run a study and write its tables and its page."""
-    study, opening = read_study(file)
-    study = with_seeds(study, seeds, smoke)
     every = runs_of(study.grid, out, smoke)
     runs = chosen_runs(every, study.grid, only)
     open_study_folder(out, smoke)

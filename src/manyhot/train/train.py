@@ -119,8 +119,6 @@ def train(
     classes
         Class list of the labels, if their file does not name one: a file with one key per line, a table with
         the columns key and name, or imagenet1k, imagenet-a or imagenet-r.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -74,8 +74,6 @@ def label_maps(
     classes
         Class list of the model, if it has no classes of its own: a file with one key per line, a table with
         the columns key and name, or imagenet1k, imagenet-a or imagenet-r.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

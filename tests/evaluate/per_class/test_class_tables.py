@@ -31,8 +31,8 @@ def drawn():
     return state, scores, case_of(state, scores)
 
 
-def tables_of(*cases, **settings):
-    made = ClassTables("mine", 20, from_keys(NAMES), PointSettings(**settings))
+def tables_of(*cases, curves=4, **settings):
+    made = ClassTables("mine", 20, from_keys(NAMES), PointSettings(**settings), curves)
     for i, case in enumerate(cases):
         assert made.add(f"net {i}", case)
     return made.tables()

@@ -167,8 +167,6 @@ def run_benchmarks(
         Names or patterns of published numbers, such as 'torchvision*'; by default all.
     list_only
         List the published numbers without computing anything.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -146,8 +146,6 @@ def patchml(
         Class list of the objects, for files that do not name one.
     workers
         Number of threads; by default one per core. It does not affect the files.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

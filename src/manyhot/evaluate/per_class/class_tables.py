@@ -131,17 +131,13 @@ CLASS_TABLES = ("class_results", "class_confusions", "class_curves", "class_mean
 
 @dataclass(frozen=True)
 class PointSettings:
-    """How operating points are chosen; see `manyhot.core.operating_points.operating_points`.
-
-    `curves` is the number of classes with curves.
-    """
+    """How operating points are chosen; see `manyhot.core.operating_points.operating_points`."""
 
     goal: Goal = "f1"
     at: float | None = None
     n_folds: int = FOLDS
     seed: int = 0
     masked: bool = False
-    curves: int = CURVES
 
 
 @dataclass
@@ -155,12 +151,15 @@ class ClassTables:
     classes : ClassList, optional
         Keys and names; by default, the class ids.
     settings : PointSettings
+    curves : int
+        Number of classes with curves.
     """
 
     dataset: str
     n_classes: int
     classes: ClassList | None = None
     settings: PointSettings = field(default_factory=PointSettings)
+    curves: int = CURVES
     _parts: list[dict[str, pa.Table]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -246,7 +245,7 @@ class ClassTables:
         }
 
     def _curves(self, case: Case, points: OperatingPoints) -> dict[str, Any]:
-        worst = points.fitted[np.argsort(points.ap[points.fitted], kind="stable")][: self.settings.curves]
+        worst = points.fitted[np.argsort(points.ap[points.fitted], kind="stable")][: self.curves]
         parts = [
             (class_id, kind, curve)
             for class_id, *curves in class_curves(case, worst, masked=self.settings.masked)

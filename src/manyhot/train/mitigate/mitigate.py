@@ -133,8 +133,6 @@ def mitigate(
         Number of bootstrap resamples of the held-out images, where 0 skips the intervals.
     engine
         Engine that computes features, as for predict.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

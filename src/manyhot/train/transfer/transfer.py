@@ -132,8 +132,6 @@ def transfer(
         Number of bootstrap resamples of the evaluated images, where 0 skips the intervals.
     engine
         Engine that computes features, as for predict.
-    run
-        Command line of the call, and callback for its progress.
 
     Returns
     -------

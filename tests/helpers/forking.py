@@ -29,21 +29,32 @@ from manyhot.registry import BUILT_IN
 MAIN = "from manyhot.cli import main; main()"
 
 
+COMMAND_LINE = ("encodings.utf_8_sig", "manyhot.cli", "manyhot.cli.build", "manyhot.cli.events")
+"""What the command line imports itself."""
+
 CORE = (
     "altair",
     "vl_convert",
     "pandas",
+    "pyarrow.dataset",
+    "pyarrow.pandas_compat",
+    "rich.jupyter",
+    "rich.pager",
+    "rich.table",
     "typer._adapters",
-    "manyhot.cli",
+    *COMMAND_LINE,
     "manyhot.report",
     *(
         f"manyhot.evaluate.report.figures.{name}"
-        for name in ("label_sets", "scatter", "rank_changes", "shift", "curves")
+        for name in (
+            *("class_differences", "consistency_map", "curves", "group_curves", "label_sets"),
+            *("posterior_values", "rank_changes", "relative_errors", "scatter", "shift"),
+        )
     ),
     *BUILT_IN["metric"],
     *BUILT_IN["format"],
     "manyhot.data.convert",
-    *(f"manyhot.evaluate.{name}" for name in ("leaderboard", "describe", "evaluate")),
+    *(f"manyhot.evaluate.{name}" for name in ("compare", "describe", "evaluate", "gallery", "leaderboard")),
 )
 """What most commands import."""
 
@@ -52,8 +63,9 @@ NETWORKS = (
     "torchvision",
     "timm",
     "pandas",
+    "rich.table",
     "typer._adapters",
-    "manyhot.cli",
+    *COMMAND_LINE,
     "manyhot.predict.predict",
     *BUILT_IN["model"],
     *BUILT_IN["format"],
@@ -210,8 +222,13 @@ if __name__ == "__main__":
     if renderer := sys.modules.get("vl_convert"):
         for name in drawings.DRAWERS:
             setattr(renderer, name, drawings.kept(getattr(renderer, name)))
-    if events := sys.modules.get("manyhot.cli.events"):
-        events.LINE_EVERY_S = math.inf  # no progress, however busy the machine is
+    if pages := sys.modules.get(
+        "manyhot.report.page"
+    ):  # 0.2 s of the 0.5 s of a command that writes a report
+        templates = pages.environment()
+        for name in templates.list_templates(extensions=["html"]):
+            templates.get_template(name)
+    sys.modules["manyhot.cli.events"].LINE_EVERY_S = math.inf  # no progress, however busy the machine is
     gc.collect()
     gc.freeze()  # what is shared stays so, and no fork collects it when it ends
     gc.enable()

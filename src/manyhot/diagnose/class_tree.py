@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 from manyhot.classes import ClassList, class_list
 from manyhot.core.class_hierarchy import Hierarchy
@@ -52,7 +52,13 @@ def class_tree(classes: ClassList | None) -> tuple[Hierarchy | None, str]:
         more = ", …" if lacking[_SHOWN:] else ""
         note += f"; no superclass is known of {', '.join(lacking[:_SHOWN])}{more}"
     own = [path or (f"own {i}",) for i, path in enumerate(paths)]
-    return Hierarchy.of(own, _own_paths(class_list()), "WordNet"), note
+    return _in_wordnet(tuple(own)), note
+
+
+@lru_cache(maxsize=16)
+def _in_wordnet(own: tuple[Path, ...]) -> Hierarchy:
+    """Return the tree of these paths with WordNet's sizes of groups, which take 20 ms to count."""
+    return Hierarchy.of(own, _own_paths(class_list()), "WordNet")
 
 
 def _own_paths(classes: ClassList) -> list[Path]:

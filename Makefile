@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 STUDY := $(BIN)/manyhot study studies/transfer.py studies/uncertainty.py studies/benchmarking.py studies/robustness.py --out study
 
-.PHONY: demo demo-report demo-campaign test test-slow test-all test-gpu fuzz kill imagenet study lint docs bench clean
+.PHONY: demo demo-report demo-campaign test test-slow test-all test-gpu test-versions fuzz kill imagenet study lint docs bench clean
 
 demo: $(DEMO)
 	$(BIN)/python examples/demo/collect.py --out demo
@@ -45,6 +45,11 @@ test-all: $(STAMP)
 # On a machine with a GPU.
 test-gpu: $(STAMP)
 	$(BIN)/python -m pytest -m gpu
+
+# The core alone, with the oldest and the newest versions of what it needs, on each Python of pyproject.toml, which
+# must be on PATH; continuous integration does so on one Python.
+test-versions: $(STAMP)
+	$(BIN)/python tools/versions.py
 
 # 100,000 broken files; continuous integration runs 5,000 of them.
 fuzz: $(STAMP)

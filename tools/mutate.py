@@ -34,7 +34,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from queue import Queue
-from threading import Lock
 
 REPO = Path(__file__).resolve().parent.parent
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
@@ -207,9 +206,14 @@ class Repository:
         return [str(f.relative_to(self.root)) for f in files if any(s in _text(f) for s in said)]
 
     def folder_tests(self, file: str) -> list[str]:
-        """Return the test files of the folder that mirrors that of the module."""
+        """Return the test files of the folder that mirrors that of the module, likely ones first."""
         folder = self.root / "tests" / Path(file).parent
-        return [str(f.relative_to(self.root)) for f in sorted(folder.glob("test_*.py"))]
+        code = ast.parse((self.root / self.package / file).read_bytes())
+        names = {n.name for n in code.body if isinstance(n, ast.FunctionDef | ast.ClassDef)} | {
+            Path(file).stem
+        }
+        files = sorted(folder.glob("test_*.py"), key=lambda f: (-sum(n in _text(f) for n in names), f))
+        return [str(f.relative_to(self.root)) for f in files]
 
 
 @cache
@@ -222,7 +226,7 @@ class Runner:
 
     def __init__(self, repository: Repository, folder: Path) -> None:
         self._repository = repository
-        self._code = folder / "src"
+        self._code, self._cache = folder / "src", folder / "cache"
         source = repository.root / repository.package
         target = self._code / source.name
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
@@ -234,7 +238,7 @@ class Runner:
         return time.monotonic() - begun if self._passes(tests, 1800) else None
 
     def survives(self, mutant: Mutant, tests: Sequence[str], limit: float) -> bool:
-        """Return whether tests pass with a mutant; a run beyond the limit in seconds does not."""
+        """Return whether tests pass with a mutant; raise ``TimeoutExpired`` beyond the limit in seconds."""
         path = self._package / mutant.file
         source = path.read_bytes()
         try:
@@ -243,6 +247,10 @@ class Runner:
         finally:
             self._write(path, source)
 
+    def last_failure_passes(self, tests: Sequence[str]) -> bool:
+        """Return whether the test that failed last passes with the unchanged code."""
+        return self._passes(["--last-failed", "--last-failed-no-failures=none", *tests], 1800)
+
     def _write(self, path: Path, source: bytes) -> None:
         path.write_bytes(source)
         # Bytecode is told apart by seconds and sizes, which a mutant may share with the original.
@@ -250,15 +258,10 @@ class Runner:
             compiled.unlink()
 
     def _passes(self, tests: Sequence[str], limit: float) -> bool:
-        options = ["-x", "-q", "-m", "", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        options = ["-x", "-q", "-m", "", "-p", "no:xdist", "-o", f"cache_dir={self._cache}"]
         env = {**os.environ, "PYTHONPATH": str(self._code), "PYTHONDONTWRITEBYTECODE": ""}
         command = [sys.executable, "-m", "pytest", *options, *tests]
-        try:
-            run = subprocess.run(
-                command, cwd=self._repository.root, env=env, capture_output=True, timeout=limit
-            )
-        except subprocess.TimeoutExpired:
-            return False
+        run = subprocess.run(command, cwd=self._repository.root, env=env, capture_output=True, timeout=limit)
         return run.returncode == 0
 
 
@@ -285,7 +288,6 @@ class Trial:
         for i in range(jobs):
             self._runners.put(Runner(repository, folder / str(i)))
         self._seconds: dict[tuple[str, ...], float | None] = {}
-        self._lock = Lock()
 
     def fate(self, mutant: Mutant) -> Fate:
         """Return what becomes of a mutant."""
@@ -300,28 +302,41 @@ class Trial:
             files = tuple(f for f in find(mutant.file) if f not in ran)
             if not files:
                 continue
-            limit = self._limit(files)
-            if limit is None:
+            runner = self._runners.get()
+            try:
+                dead = self._dies(mutant, files, runner)
+            finally:
+                self._runners.put(runner)
+            if dead is None:
                 return Fate(mutant, f"not tried, because tests fail without it ({' '.join(files)})")
             ran += files
-            if not self._survives(mutant, files, limit):
+            if dead:
                 return Fate(mutant, what)
         return Fate(mutant, "survived" if ran else "no tests")
 
-    def _survives(self, mutant: Mutant, tests: Sequence[str], limit: float) -> bool:
-        runner = self._runners.get()
-        try:
-            return runner.survives(mutant, tests, limit)
-        finally:
-            self._runners.put(runner)
+    def _dies(self, mutant: Mutant, tests: tuple[str, ...], runner: Runner) -> bool | None:
+        """Return whether tests fail with a mutant; None if they fail without it, too.
 
-    def _limit(self, tests: tuple[str, ...]) -> float | None:
-        with self._lock:
-            if tests not in self._seconds:
-                runner = self._runners.get()
-                self._seconds[tests] = runner.seconds(tests)
-                self._runners.put(runner)
-            taken = self._seconds[tests]
+        The tests of the unchanged code run only if they take long with the mutant: otherwise the one that
+        fails is enough.
+        """
+        try:
+            if runner.survives(mutant, tests, 120 + 15 * len(tests)):
+                return False
+            return True if runner.last_failure_passes(tests) else None
+        except subprocess.TimeoutExpired:
+            limit = self._limit(tests, runner)
+        if limit is None:
+            return None
+        try:
+            return not runner.survives(mutant, tests, limit)
+        except subprocess.TimeoutExpired:
+            return True
+
+    def _limit(self, tests: tuple[str, ...], runner: Runner) -> float | None:
+        if tests not in self._seconds:
+            self._seconds[tests] = runner.seconds(tests)
+        taken = self._seconds[tests]
         return None if taken is None else 20 + 4 * taken
 
 

@@ -552,3 +552,9 @@ def test_every_aggregator_registers_a_threshold():
         "golden-bayes": 0.8,
         "auto": 0.8,
     }
+
+
+def test_a_rater_without_votes_gives_any_answer_without_smoothing():
+    answers, _, _ = random_votes(np.random.default_rng(1), n=60)
+    found = dawid_skene(replace(answers, n_raters=10), smoothing=0.0, iterations=3)  # the tenth is silent
+    assert found.matrices[9] == pytest.approx(np.full((2, 3), 1 / 3))

@@ -10,6 +10,7 @@ from manyhot.core.audit_designs import SmallDesign, count_apart, count_audited, 
 from manyhot.core.audit_plans import (
     QUANTILE,
     DesignVariance,
+    _smallest,
     decided,
     design_variance,
     detectable,
@@ -166,6 +167,11 @@ def test_images_for_a_share_of_pairs():
     n, share = images_for_share(differences, v, 0.6, 50_000)
     assert share >= 0.6 > decided(differences, v.half_width(n - 1, 50_000) / QUANTILE)
     assert share == pytest.approx(np.mean(power_of(differences, v.half_width(n, 50_000) / QUANTILE)))
+
+
+@pytest.mark.parametrize("goal", [1, 2, 3, 4, 5, 31, 99, 100])
+def test_the_smallest_number_that_reaches_a_goal(goal):
+    assert _smallest(float, goal, 100) == (goal, goal)
 
 
 def test_too_small_a_pilot():

@@ -194,3 +194,10 @@ def test_pairs_by_errors_have_the_interval_and_the_p_of_the_normal_distribution(
     assert table.p[known] == pytest.approx([2 * norm.sf(2), 2 * norm.sf(2), 1])
     assert table.p_adjusted[known] == pytest.approx([6 * norm.sf(2), 6 * norm.sf(2), 1])
     assert np.isnan([table.lo, table.hi, table.p, table.p_adjusted])[:, [2, 4, 5]].all()
+
+
+def test_errors_of_differences_are_those_of_the_resampled_differences():
+    values, samples = np.array([0.5, 0.6, 0.8]), RNG.normal(size=(3, 20))
+    table = compare_pairs(values, samples=samples)
+    errors = [(samples[b] - samples[a]).std() for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert table.p == pytest.approx(2 * norm.sf(table.difference / errors))

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import t as student
 
 from manyhot.core.comparison import Families
-from manyhot.core.equal_accuracy import ModelGroup, at_equal_accuracy, count_swaps
+from manyhot.core.equal_accuracy import ModelGroup, _values_at, at_equal_accuracy, count_swaps
 
 RNG = np.random.default_rng(0)
 
@@ -130,3 +130,9 @@ def test_swaps_are_pairs_of_both_groups():
     a, b = group([0.5, 0.7], [0.5, 0.6], [0, 1]), group([0.6, 0.4, 0.7], [0.4, 0.45, 0.9], [0, 1, 2])
     # 0.5 against 0.6 is the better at y; 0.7 is better than 0.6 and 0.4 at both; a tie is no swap.
     assert count_swaps(a, b) == 1
+
+
+def test_models_of_one_accuracy_have_their_mean_there():
+    """A line through them would have any slope; without the family of the last two, the first is left."""
+    same = group([0.7, 0.7, 0.7], [0.2, 0.4, 0.9], [0, 1, 1])
+    assert _values_at(same, np.array([0.7]))[0] == pytest.approx([0.5, 0.65, 0.2])

@@ -103,10 +103,11 @@ def test_steps_end_where_no_single_change_helps(seed):
     assert best_by_loops(*problem[1:], 0.7, changed)[0] <= choice.precision
 
 
-def test_fewer_models_win_a_tie():
+@pytest.mark.parametrize("budget", [BUDGET, 0])  # by steps, each of which keeps a recall of just 1
+def test_fewer_models_win_a_tie(budget):
     pairs, valid = [(0, 0), (1, 1)], {(0, 0), (1, 1)}
     sets = [[{(0, 0)}], [{(1, 1)}], [{(0, 0), (1, 1)}]]
-    choice = search(packed(pairs, valid, set(range(IMAGES)), sets), 1.0)
+    choice = search(packed(pairs, valid, set(range(IMAGES)), sets), 1.0, budget=budget)
     assert choice.codes.tolist() == [0, 0, 1]
 
 

@@ -1,3 +1,5 @@
+import inspect
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -97,8 +99,9 @@ def test_agrees_with_scipy(data):
     masks, num, _, _ = data
     samples = Bootstrap(masks[:1], 4000, 0).ratios(num[:, :1], np.ones((N, 1), np.float32), np.array([0]))
     lo, hi = percentile_interval(samples[0, :, 0])
+    seed = "rng" if "rng" in inspect.signature(bootstrap).parameters else "random_state"  # before SciPy 1.15
     theirs = bootstrap(
-        (num[:, 0],), np.mean, n_resamples=4000, method="percentile", rng=0
+        (num[:, 0],), np.mean, n_resamples=4000, method="percentile", **{seed: 0}
     ).confidence_interval
     # Both estimate quantiles from 4,000 resamples: two standard errors of a 2.5 % quantile are 0.0025 here.
     assert lo == pytest.approx(theirs.low, abs=0.004)

@@ -120,6 +120,20 @@ def test_bins_with_few_audited_images_are_left_out():
     assert (n[n < 30] > 0).any()
 
 
+def test_bins_of_which_few_images_were_not_audited_are_left_out():
+    """One to nine of them alone are uncertain, which is not nearly normal."""
+    world = World()
+    rows, found = world.evaluate(n=N - 90)
+    at = np.searchsorted(np.arange(1, BINS) / BINS, world.confidence, side="right")
+    audited, shown = (np.bincount(at[r], minlength=BINS) for r in (rows, rows[world.counts[rows]]))
+    others = np.bincount(at, minlength=BINS) - audited
+    few = (others > 0) & (others < 10)
+    left = table(found).filter((pl.col("event") == "set") & (pl.col("to") - pl.col("from") < 1))
+    assert [round(x * BINS) for x in left["from"]] == np.flatnonzero((shown >= 30) & ~few).tolist()
+    assert (few & (shown >= 30)).any()
+    assert (others >= 10).any()
+
+
 def test_proposals_that_are_right_give_the_accuracy_of_all_images():
     """However many images of a bin were drawn: R + (P - R) with the ratios R of the sample and P of all."""
     world = World(empty=0)

@@ -18,8 +18,9 @@ from sklearn.metrics import average_precision_score
 from forking import commands
 from manyhot import Predictions, Reading, compare, evaluate
 from manyhot.errors import InputError, MatchError, UsageError
-from manyhot.evaluate.pairwise import differences, markdown, noise_line, to_best
+from manyhot.evaluate.pairwise import _number, differences, markdown, noise_line, to_best
 from manyhot.evaluate.write import write_page
+from manyhot.report.text import metric
 from manyhot.tables import write_labels, write_predictions
 from manyhot.tables.array_inputs import as_labels
 from report_pages import parse
@@ -535,3 +536,8 @@ def test_numbers_of_images_that_differ_between_metrics_are_explained():
         )
         assert (line in lines) == ("map_image" in metrics)
         assert any(text.startswith("average precision by class") for text in lines)
+
+
+def test_percent_have_two_decimals_and_other_numbers_four():
+    assert _number(metric("top1"), 1.23456) == "1.23 points"
+    assert _number(metric("brier"), 0.123456) == "0.1235"

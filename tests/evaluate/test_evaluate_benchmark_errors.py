@@ -1,6 +1,7 @@
 """What raters say about the errors of published models, recomputed from the published files alone."""
 
 import json
+import threading
 
 import numpy as np
 import polars as pl
@@ -8,6 +9,7 @@ import pytest
 
 from manyhot import evaluate, read_images, read_labels, read_predictions
 from manyhot.data.benchmarks import BENCHMARKS
+from manyhot.evaluate.evaluate import _together
 from manyhot.evaluate.label_kinds import find_label_kinds
 
 MODELS = ("alexnet", "resnet50", "pnasnet_large_tf")
@@ -127,3 +129,20 @@ def test_kinds_of_imagenet(mirror, tmp_path, monkeypatch):
     assert table.filter(pl.col("n_labels") > 1)["kind"].null_count() == 0
     assert table.filter(n_labels=1)["kind"].is_in(["one", "several-objects"]).all()
     assert sum(found.counts.values()) + table["kind"].null_count() == 50_000
+
+
+def test_after_a_failure_no_further_data_set_is_judged():
+    begun, go, others = [], threading.Event(), set(threading.enumerate())
+
+    def fails():
+        raise ZeroDivisionError
+
+    def waits():
+        go.wait(60)
+
+    with pytest.raises(ZeroDivisionError):
+        _together([fails, waits, waits, lambda: begun.append(True)])
+    go.set()
+    for thread in set(threading.enumerate()) - others:
+        thread.join(5)
+    assert not begun

@@ -263,3 +263,11 @@ def test_fractions_are_no_classes(tmp_path, message):
         f"The table has no column of class names.\n  where:   {path}\n  got:     image, note\n"
         "  allowed: image_id, filename, path or id, and labels, tags, classes or label"
     )
+
+
+def test_an_image_on_two_lines_is_an_error_that_names_the_file(tmp_path):
+    path = tmp_path / "labels.jsonl"
+    path.write_text("".join(json.dumps({"image_id": "a", "classes": [c]}) + "\n" for c in ("cat", "dog")))
+    with pytest.raises(MatchError) as error:
+        read_labels(path)
+    assert str(error.value).startswith(f"An image is listed more than once.\n  where:   {path}\n")

@@ -51,6 +51,11 @@ def test_it_has_the_operations_of_torchvision():
     assert list(OPERATIONS) == list(v2.RandAugment._AUGMENTATION_SPACE)
 
 
+def test_what_is_not_moved_is_the_same():
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)  # a degree moves its corners
+    assert (np.asarray(augment._moved(Image.fromarray(pixels))) == pixels).all()
+
+
 @pytest.mark.parametrize("magnitude", [0, 9, 30])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_is_that_of_torchvision(image, monkeypatch, name, magnitude):

@@ -72,6 +72,16 @@ def test_large_sources_are_read_by_shards(folder, tmp_path):
     assert isinstance(collect_images(open_source(folder), ROWS, "auto", 3, 1000), Everything)
 
 
+def test_images_that_just_fit_into_the_memory_are_not_read_by_shards(folder, tmp_path):
+    one, same = min(folder.iterdir()), tmp_path / "same"
+    same.mkdir()
+    for name in ROWS:
+        (same / name).write_bytes(one.read_bytes())
+    source, size = open_source(trainings.shards(tmp_path / "tars", same, 6)), 24 * one.stat().st_size
+    assert isinstance(collect_images(source, ROWS, "auto", 3, size), Everything)
+    assert isinstance(collect_images(source, ROWS, "auto", 3, size - 1), Shards)
+
+
 def test_a_shuffle_buffer_gives_each_image_once():
     samples = [(i, bytes) for i in range(50)]
     out = [row for row, _ in shuffled(iter(samples), 8, [0])]

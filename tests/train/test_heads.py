@@ -127,6 +127,7 @@ def test_weights_are_repetitions(data):
     again = np.repeat(np.arange(len(x)), times)
     for fit, wanted in ((fit_softmax, label), (fit_sigmoid, state)):
         weighted = fit(x, wanted, CLASSES, "b", weights=times, penalty=0.1)
+        assert weighted.n == np.count_nonzero(times)
         repeated = fit(x[again], wanted[again], CLASSES, "b", penalty=0.1)
         np.testing.assert_allclose(weighted.probabilities(x), repeated.probabilities(x), rtol=0, atol=1e-3)
 

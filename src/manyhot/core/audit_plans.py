@@ -239,8 +239,9 @@ def _centred(x: Floats, weights: Floats, places: Ints) -> Floats:
 
 
 def _smallest(reached: Callable[[int], float], goal: float, n_images: int) -> tuple[int, float]:
-    low, high = 1, n_images
+    low, high = 0, n_images
     while high - low > 1:
-        middle = math.floor(math.sqrt(low * high)) if high > 2 * low else (low + high) // 2
+        # On a logarithmic scale first; the root of 1 · 3 rounds down to 1.
+        middle = max(math.isqrt(low * high), low + 1) if high > 2 * low else (low + high) // 2
         low, high = (low, middle) if reached(middle) >= goal else (middle, high)
     return high, reached(high)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import fdtrc
+from scipy.special import chdtrc, fdtrc
 
 from manyhot.core.array_types import Floats
 
@@ -46,7 +46,8 @@ def cochran_q(values: Floats, variances: Floats, df: Floats) -> Heterogeneity:
     weights = 1 / variances
     share = weights / weights.sum()
     q = float((weights * (values - share @ values) ** 2).sum())
-    # λ = 0 would divide by 0; so small a λ is χ² to all digits.
-    lam = max(float(((1 - share) ** 2 / df).sum()), 1e-12)
+    lam = float(((1 - share) ** 2 / df).sum())
+    if lam == 0:  # χ²: as F with 1e12 degrees of freedom, SciPy 1.13 gives four digits of it
+        return Heterogeneity(q, float(chdtrc(k - 1, q)))
     f = q / (k - 1) / (1 + 2 * (k - 2) / (k**2 - 1) * lam)
     return Heterogeneity(q, float(fdtrc(k - 1, (k**2 - 1) / (3 * lam), f)))

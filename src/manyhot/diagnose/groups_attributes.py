@@ -386,8 +386,7 @@ def _place(pattern: FixedPattern) -> tuple[str, str]:
     if pattern.is_frame:
         name = f"{colour}frame"
         return name, f"with {_a(name)}"
-    vertical = "top" if bottom < THUMBNAIL_SIDE * 0.6 else "bottom" if top >= THUMBNAIL_SIDE * 0.4 else ""
-    horizontal = "left" if right < THUMBNAIL_SIDE * 0.6 else "right" if left >= THUMBNAIL_SIDE * 0.4 else ""
+    vertical, horizontal = _end(top, bottom, "top", "bottom"), _end(left, right, "left", "right")
     if wide > 0.7 and tall < 0.5:
         name, where = f"{colour}band", f"at the {vertical or 'middle'}"
     elif tall > 0.7 and wide < 0.5:
@@ -397,3 +396,9 @@ def _place(pattern: FixedPattern) -> tuple[str, str]:
     else:
         name, where = f"{colour}mark", f"at the {vertical or horizontal or 'same place'}"
     return f"{name} {where}", f"with {_a(name)} {where}"
+
+
+def _end(first: int, last: int, near: str, far: str) -> str:
+    """Return at which end of an image rows or columns are; empty in the middle or from end to end."""
+    is_near, is_far = last < THUMBNAIL_SIDE * 0.6, first >= THUMBNAIL_SIDE * 0.4
+    return "" if is_near == is_far else near if is_near else far

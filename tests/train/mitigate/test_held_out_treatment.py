@@ -6,7 +6,7 @@ import pytest
 from manyhot.classes import from_keys
 from manyhot.core.companion_effects import BalancePlan, Estimated
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
-from manyhot.train.mitigate.held_out import Added, HeldOutMetric, MitigationLabels, treatment_note
+from manyhot.train.mitigate.held_out import Added, HeldOutMetric, MitigationLabels, _predicted, treatment_note
 
 HORSE, PERSON, DOG = range(3)
 PAIR = (HORSE, PERSON)
@@ -76,3 +76,10 @@ def test_where_no_image_changes_the_change_has_an_interval_all_the_same():
     hits = np.zeros(10, bool)
     one = HeldOutMetric(Estimated(0.0, 0.0, 0.28, 10), np.zeros(5), hits)
     assert one.less(one) == pytest.approx((0, -0.2775, 0.2775), abs=1e-4)
+
+
+def test_half_a_probability_predicts_a_class_and_so_does_the_top_class():
+    """As the guide to mitigation says; 0.5 and its neighbours are exact."""
+    p = np.array([[0.5, 0.6, 0], [np.nextafter(0.5, 0), 0.1, 0], [np.nextafter(0.5, 1), 0, 0]])
+    assert _predicted(p, HORSE, best=False).tolist() == [True, False, True]
+    assert _predicted(p, HORSE, best=True).tolist() == [False, True, True]

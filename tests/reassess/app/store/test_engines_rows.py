@@ -38,3 +38,8 @@ def test_what_does_not_fit_is_an_error_of_the_database(url):
         store._database.write(lambda c: engines.insert_rows(c, schema.images, rows))
     assert store._database.read(lambda c: c.execute(sa.select(schema.images)).all()) == []
     store.close()
+
+
+def test_values_are_padded_to_a_power_of_two_with_the_last_one():
+    assert [len(engines.padded(range(n))) for n in range(10)] == [0, 1, 2, 4, 4, 8, 8, 8, 8, 16]
+    assert engines.padded("abcde") == list("abcdeeee")

@@ -119,7 +119,7 @@ def explain(
     resamples
         Number of bootstrap resamples; 0 for no intervals.
     seed
-        Seed of the bootstrap and of the shuffled weights.
+        Seed for the bootstrap and of the shuffled weights.
     run
         Command line of the call, and callback for its progress.
 
@@ -187,7 +187,7 @@ def _forget(out: Path) -> None:
 
 @dataclass(frozen=True)
 class Choice:
-    """The choice of images to explain, and of their classes; see `explain`."""
+    """The images to explain, and the classes to explain in them; see `explain`."""
 
     only: tuple[int, ...] = ()
     ids: frozenset[str] = frozenset()

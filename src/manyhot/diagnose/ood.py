@@ -160,7 +160,7 @@ def diagnose_ood(
     models
         Patterns of names of models to include, such as 'resnet*'.
     seed
-        Seed of the intervals of FPR95.
+        Seed for the intervals of FPR95.
     reading
         How files are read.
     run

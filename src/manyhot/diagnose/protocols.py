@@ -230,7 +230,7 @@ def diagnose_protocols(
     resamples
         Number of bootstrap resamples of images; 0 for no intervals over images.
     seed
-        Seed of the bootstrap.
+        Seed for the bootstrap.
     reading
         How files are read.
     run

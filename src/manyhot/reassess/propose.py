@@ -315,7 +315,7 @@ def propose(
     resamples
         Number of bootstrap resamples of the images with known label sets; 0 skips the intervals.
     seed
-        Seed of the bootstrap.
+        Seed for the bootstrap.
     reading
         Options for reading files.
     run

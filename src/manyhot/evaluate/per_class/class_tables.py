@@ -50,7 +50,7 @@ declare_table(
         COUNT.nullable(
             "n_unasked",
             "number of negatives for which no rater was asked about the class; null if the label sets do "
-            "not record no answers",
+            "not record which classes were answered no",
         ),
         *interval("ap", "average precision; NaN if undefined", value=REAL),
         *interval("auroc", "area under the ROC curve; NaN if undefined", value=REAL),
@@ -172,7 +172,7 @@ class ClassTables:
         """Add a model, which has no prediction of `n_unmatched` images, and return whether it could be added.
 
         Models without dense scores cannot be added. No model can be added if the settings are `masked` and
-        the label sets do not record no answers.
+        the label sets do not record which classes were answered no.
         """
         s = self.settings
         rng = np.random.default_rng(s.seed)

@@ -208,7 +208,7 @@ class Choice:
         return list(dict.fromkeys([*valid, *best]))
 
     def total(self, n: int | None) -> int | None:
-        """Return the maximum number of images to explain if there are n; None if it is not known."""
+        """Return the maximum number of images to explain, of n images; None if unknown."""
         return min((x for x in (n, self.limit, len(self.ids) or None) if x is not None), default=None)
 
 

@@ -90,7 +90,7 @@ declare_table(
         TEXT.nullable("predicted_name", "name of predicted"),
         TEXT.nullable("present_name", "name of present"),
         COUNT("n", "number of images with both"),
-        COUNT("n_instead", "number of images with both on which present is not predicted"),
+        COUNT("n_instead", "number of images with both classes on which present is not predicted"),
         COUNT.nullable("n_wrong", "number of images on which predicted is predicted but not valid"),
         COUNT.nullable("n_missed", "number of images on which present is valid but not predicted"),
     ),

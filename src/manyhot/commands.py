@@ -178,7 +178,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose difficulty": Command(
         "Diagnose",
-        "Find the images that no model gets right, that all get right, and that divide the models.",
+        "Find the images that no model, all models, or only some models get right.",
         "manyhot.diagnose.difficulty:diagnose_difficulty",
     ),
     "diagnose protocols": Command(

@@ -210,7 +210,7 @@ def test_the_only_file_is_an_error(name):
     with pytest.raises(InputError) as error:
         COMMANDS[name](files("broken"))
     assert str(error.value).startswith("The file is not a complete Parquet file.\n")
-    assert str(error.value).endswith("\n  do:      make or fetch it again")
+    assert str(error.value).endswith("\n  do:      create or download it again")
 
 
 @pytest.mark.parametrize("name", ORDERED)

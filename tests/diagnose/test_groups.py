@@ -223,7 +223,7 @@ def test_what_nearly_all_images_of_a_class_have_cannot_be_tested():
     _, bound, _ = groups_result.groups_answer([row | {"events": 91}], about)
     assert bound == (
         "Whether a model depends on 1 of these properties cannot be tested, because fewer than 25 images of "
-        "the class are without the property: tag (dog)."
+        "the class lack the property: tag (dog)."
     )
     assert len([*groups_result.groups_answer([row | {"events": 76}], about)]) == 2
     assert len([*groups_result.groups_answer([row | {"events": 91}], {"min_images": "25"})]) == 2

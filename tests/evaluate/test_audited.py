@@ -156,7 +156,7 @@ def test_images_of_the_sample_without_an_answer_are_refused():
         "  where:   people\n"
         f"  got:     2 of 120 images without an answer, such as {drawn.drawn[40]}, {drawn.drawn[41]}\n"
         "  allowed: answers to all images, or to the first ones in the order of the sample\n"
-        "  do:      answer them: images that are left out may be the difficult ones"
+        "  do:      answer the remaining images: they may be the difficult ones"
     )
 
 
@@ -170,7 +170,7 @@ def test_proposals_made_from_the_same_answers_are_refused(tmp_path):
         "The proposed label sets were made from the answers about the audited images.\n"
         "  where:   proposed\n"
         "  got:     votes.parquet, from which the audited label sets were made, too\n"
-        "  allowed: proposals that have not seen these answers: they would look better than they are\n"
+        "  allowed: proposals made without these answers; otherwise, they look better than they are\n"
         "  do:      propose label sets by models, or cross-fit: manyhot.core.audit_cross_fitting"
     )
 

@@ -83,7 +83,7 @@ def test_truncated_json(tmp_path):
         "The file is not complete JSON.\n"
         f"  where:   {path}\n"
         "  got:     Expecting ',' delimiter: line 1 column 9 (char 8)\n"
-        "  do:      make or fetch it again"
+        "  do:      create or download it again"
     )
 
 

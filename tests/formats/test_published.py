@@ -434,19 +434,19 @@ def test_two_hundred_thousand_lines_of_chen_et_al(tmp_path):
             "b.JP",
             "The last line of the file is not complete.\n  where:   {}\n  got:     'b.JP'\n"
             "  allowed: filename, gt_index, idx_list, prob_list, separated by tabs\n"
-            "  do:      make or fetch it again",
+            "  do:      create or download it again",
         ),
         (
             "b.JPEG\t0",
             "The last line of the file is not complete.\n  where:   {}\n  got:     'b.JPEG\\t0'\n"
             "  allowed: filename, gt_index, idx_list, prob_list, separated by tabs\n"
-            "  do:      make or fetch it again",
+            "  do:      create or download it again",
         ),
         (
             "b.JPEG\t0\t1,2",
             "The last line of the file is not complete.\n  where:   {}\n  got:     'b.JPEG\\t0\\t1,2'\n"
             "  allowed: filename, gt_index, idx_list, prob_list, separated by tabs\n"
-            "  do:      make or fetch it again",
+            "  do:      create or download it again",
         ),
         (
             "a.JPEG\t0\t0\t100\n",

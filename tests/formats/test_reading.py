@@ -34,7 +34,7 @@ def check(said, kind, path, got=""):
     assert lines[2].startswith("  got:     ")
     assert got in lines[2]
     assert said.replace("\n", "").isprintable()
-    assert lines[3:] == ["  do:      make or fetch it again"]
+    assert lines[3:] == ["  do:      create or download it again"]
 
 
 def parquet(path, columns):
@@ -184,7 +184,7 @@ def test_half_characters(tmp_path, message, kind):
     assert said[2].endswith("\\ud800" + "x" * 19 + "'")
     assert said[3:] == [
         "  allowed: characters that UTF-8 can encode",
-        "  do:      make or fetch it again",
+        "  do:      create or download it again",
     ]
 
 
@@ -228,7 +228,7 @@ def test_text_of_many_digits(tmp_path, message):
             "",
             read_labels,
             "The file is not complete JSON.\n  where:   {}\n"
-            "  got:     Expecting value: line 1 column 1 (char 0)\n  do:      make or fetch it again",
+            "  got:     Expecting value: line 1 column 1 (char 0)\n  do:      create or download it again",
         ),
         ("[[1], 2]", read_labels, "The file is not a list of lists of classes.\n  where:   {}"),
         (
@@ -251,7 +251,7 @@ def test_json_of_another_shape(tmp_path, message, text, read, said):
             "c.txt",
             b"caf\xe9\n",
             "The file cannot be read.\n  where:   {}\n  got:     'utf-8' codec can't decode "
-            "byte 0xe9 in position 3: invalid continuation byte\n  do:      make or fetch it again",
+            "byte 0xe9 in position 3: invalid continuation byte\n  do:      create or download it again",
         ),
         ("c.csv", b"key,name\na,b\n,c\n", "A class has no key.\n  where:   {}, row 1"),
     ],
@@ -279,7 +279,7 @@ def test_damaged_metadata(tmp_path, message, key):
     pq.write_table(table.replace_schema_metadata(told), path)
     assert message(lambda: read_labels(path)) == (
         f"The metadata of the file has a {key!r} that is not a number.\n  where:   {path}\n  got:     '3x'\n"
-        "  do:      make or fetch it again"
+        "  do:      create or download it again"
     )
 
 

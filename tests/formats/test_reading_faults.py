@@ -47,7 +47,7 @@ def test_columns_that_are_not_texts(tmp_path, message, columns):
     path.write_text(json.dumps({"columns": columns, "data": [["a", 1, 0.5]]}))
     assert message(lambda: read_predictions(path)) == (
         f"The columns of the table are not texts.\n  where:   {path}\n  got:     {columns!r}\n"
-        "  do:      make or fetch it again"
+        "  do:      create or download it again"
     )
 
 

@@ -393,7 +393,7 @@ NOT_SAVED = (
         (
             {"_data_files": [{"filename": "b.arrow"}]},
             "The data set is not complete.\n  where:   {}\n  got:     no b.arrow\n"
-            "  do:      make or fetch it again",
+            "  do:      create or download it again",
         ),
     ],
 )
@@ -423,7 +423,7 @@ def test_features_that_are_no_json(tmp_path, message):
     pq.write_table(rows().replace_schema_metadata({"huggingface": '{"info": '}), path)
     assert message(lambda: read_labels(path)) == (
         f"The file is not complete JSON.\n  where:   {path}, schema metadata 'huggingface'\n"
-        "  got:     Expecting value: line 1 column 10 (char 9)\n  do:      make or fetch it again"
+        "  got:     Expecting value: line 1 column 10 (char 9)\n  do:      create or download it again"
     )
 
 

@@ -122,7 +122,7 @@ NO_SHARE = "This is not an accuracy in percent.\n  where:   {}, model m\n  got: 
 NOT_WHOLE = (
     "The accuracy and the error of a model do not add up to 100 percent.\n  where:   {{}}, model m@224\n"
     "  got:     {0} {1}, {0}_err {2}\n  allowed: {0} and {0}_err that add up to 100\n"
-    "  do:      make or fetch it again"
+    "  do:      create or download it again"
 )
 
 

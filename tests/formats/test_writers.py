@@ -311,7 +311,7 @@ def test_a_split_that_is_not_whole(labels, tmp_path, message):
         "The data set is not complete.\n"
         f"  where:   {tmp_path / 'hub'}\n"
         "  got:     no train-00001-of-00002.parquet\n"
-        "  do:      make or fetch it again"
+        "  do:      create or download it again"
     )
     assert message(lambda: save(labels, tmp_path / "hub", "hf-labels", classes=CLASSES)) == (
         "The folder contains other files of this split, which would also be read.\n"

@@ -42,7 +42,8 @@ CHANCE = (
     "golden-bayes"
 )
 ALIKE = (
-    "some raters gave the same answer to all of their questions, at least 10, so their answers carry little "
+    "some raters gave one and the same answer to each of their questions, at least 10, so their answers "
+    "carry little "
     "information: r3"
 )
 
@@ -139,4 +140,4 @@ def test_bad_input(work, kind, message):
 
 def test_experts_who_contradict_each_other():
     notes = mh.aggregate(votes_of(["yn", "yy"]), pa.table(GOLDEN), method="majority").notes
-    assert "experts are equally divided on 1 golden questions, whose true answer counts as no" in notes
+    assert "experts are equally divided on 1 golden questions; their true answer counts as no" in notes

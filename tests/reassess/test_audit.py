@@ -359,7 +359,7 @@ def test_more_images_than_there_are(photos):
         "`size` is larger than the number of images.\n  got:     61\n  allowed: 2 to 60"
     )
     assert message(InputError, draw, size=58, golden_images=5) == (
-        "There are too few images outside of the sample.\n"
+        "There are too few images outside the sample.\n"
         "  got:     5 images for golden questions\n"
         "  allowed: at most 2\n"
         "  do:      draw fewer images with `size` or `golden_images`"

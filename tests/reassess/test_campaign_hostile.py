@@ -132,7 +132,7 @@ def test_a_broken_model_is_skipped_and_named(camp, content):
     assert note.startswith(
         "camp/predictions/two.parquet: skipped: The file is not a complete Parquet file (got: Parquet "
     )
-    assert note.endswith("; do: make or fetch it again)")
+    assert note.endswith("; do: create or download it again)")
     (note,) = campaign_status(camp).notes
     assert note == "two.parquet in the folder predictions is not a complete Parquet file"
 

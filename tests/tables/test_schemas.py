@@ -104,7 +104,7 @@ def test_truncated_parquet(tmp_path):
         tables.read(path, "votes")
     text = str(error.value)
     assert text.startswith(f"The file is not a complete Parquet file.\n  where:   {path}\n  got:     ")
-    assert text.endswith("\n  do:      make or fetch it again")
+    assert text.endswith("\n  do:      create or download it again")
 
 
 def test_another_table(tmp_path):

@@ -46,7 +46,7 @@ how probable a rare class is, but rank its images."""
 
 @dataclass(frozen=True)
 class ClassDesign:
-    """The probability that each image is audited, and that people are asked about each of its classes.
+    """The probability that each image is audited, and the probability of asking about each of its classes.
 
     Attributes
     ----------

@@ -84,7 +84,7 @@ class LinearisedValues:
     base : ndarray of float64, shape (M,)
         The values at which the metrics were linearised.
     alone : ndarray of float64, shape (M,)
-        The values by the proposed label sets alone.
+        The values computed from the proposed label sets alone.
     further : ndarray of float64, shape (K, M), optional
         Standard errors due to K causes that are independent of one another and of the sample, such as
         uncertainty about a class. Errors due to one cause have the same sign if it changes values in the same
@@ -275,7 +275,7 @@ class AuditedEstimate:
         Contribution of an image with the smallest probability and the largest residual to the variance,
         divided by the variance.
     alone : ndarray of float64, shape (M,)
-        The values by the proposed label sets alone.
+        The values computed from the proposed label sets alone.
     n : int
         Number of audited images.
     n_left : int
@@ -315,7 +315,7 @@ class AuditedEstimate:
         return np.array([bool(doubt) for doubt in self.doubts()])
 
     def doubts(self) -> list[str]:
-        """Return the reason why each value has no normal-theory interval; empty if it has one.
+        """Return the reason why each value has no interval by normal theory; empty if it has one.
 
         If the audited images with small probabilities happen to agree with the proposals, the variance is
         underestimated. A large effective number of images is therefore not sufficient.

@@ -23,8 +23,8 @@ _MANY = 200_000
 def distinct_values(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Ints]:
     """Return the sorted distinct values and which of them each value is, as ``numpy.unique`` does.
 
-    Values of metrics are often shares with few numerators and denominators. A search among few values takes a
-    fifth of the time of a sort of all.
+    Values of metrics are often shares with few numerators and denominators. Searching few distinct values
+    takes a fifth of the time of sorting all values.
     """
     if len(values) > 4 * _SAMPLE:
         distinct = np.unique(values[:: len(values) // _SAMPLE])

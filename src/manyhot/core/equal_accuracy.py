@@ -45,7 +45,7 @@ class ModelGroup:
         return np.asarray(np.abs(self.x - at[:, None]) < HALF_WIDTH)
 
     def covers(self, at: Floats) -> Bools:
-        """Return at which values of x the group has enough models, shape (P,)."""
+        """Return whether the group has enough models at each value of x, shape (P,)."""
         near = self.near(at)
         member = np.eye(len(self.families), dtype=bool)[self.families.index]
         n_families = np.count_nonzero(near.astype(int) @ member, axis=1)
@@ -89,7 +89,7 @@ def shared_models(a: ModelGroup, b: ModelGroup) -> Bools:
 
 
 def count_swaps(a: ModelGroup, b: ModelGroup) -> int:
-    """Return for how many pairs of a model of each group the order at y differs from the order at x."""
+    """Return the number of pairs, with one model of each group, whose order at y differs from that at x."""
     signs = (np.sign(np.subtract.outer(p, q)) for p, q in ((a.x, b.x), (a.y, b.y)))
     return int(np.count_nonzero(np.multiply(*signs) < 0))
 

@@ -66,9 +66,10 @@ class Pooled:
     left_out : callable, optional
         Returns the change of the value if each image is left out, shape (n,), under weights of 0 and 1, or
         None. It is used for a jackknife interval of the metric (`manyhot.core.jackknife.jackknife_interval`)
-        and for paired comparisons of models. A result that is correct to first order is sufficient.
+        and for paired comparisons of models. A first-order approximation is sufficient.
     doubt : callable, optional
-        Returns the reason why `left_out` gives no interval under the same weights; empty if it gives one.
+        Function that returns the reason why `left_out` gives no interval under the same weights; empty if it
+        gives one.
     biased : str, optional
         The reason why resampled values give no interval; empty if they give one.
     """

@@ -67,7 +67,7 @@ def effective_positives(positives: Floats) -> float:
 
 
 def doubt_of(positives: Floats, cases: str = "positives", *, classes: bool = True) -> str:
-    """Return why a value has no interval, given the positives of each class; empty if it has one.
+    """Return the reason why a value has no interval, given the positives of each class; empty if it has one.
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ def best_votes(top: Ints, right: Bools, seed: int) -> list[MajorityVote]:
     right : ndarray of bool, shape (n, M)
         Whether it is right.
     seed : int
-        Seed of the halves.
+        Seed for the halves.
     """
     n, m = top.shape
     if n < FEWEST_TO_CHOOSE or m < 3:

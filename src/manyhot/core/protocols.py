@@ -166,7 +166,7 @@ def states_by_other(a: LabelSets, b: LabelSets, chosen: Bools | None = None) -> 
 
 
 def missed_beside(a: LabelSets, b: LabelSets) -> tuple[Ints, Ints, npt.NDArray[np.int64]]:
-    """Count pairs of a label of only the first protocol and a label of the second on the same image.
+    """Count pairs of a label that only the first protocol has and a label of the second on the same image.
 
     Returns
     -------

@@ -165,9 +165,9 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
 
     Notes
     -----
-    For each image with both positives and negatives, the value equals `lrap`, even with ties. Both average,
-    over the positives, the share of positives among the classes with at least the same score. They differ
-    only if all classes are positives: AP is then 1, and LRAP is undefined.
+    For each image with both positives and negatives, the value equals `lrap`, even with ties. For each
+    positive, both take the share of positives among the classes with at least the same score, and average it.
+    They differ only if all classes are positives: AP is then 1, and LRAP is undefined.
 
     Deviations: scikit-learn counts an image without positives as 0. The code of Chen et al. skips it, as this
     metric does, but breaks ties by an unstable sort, so that its value depends on the platform. Without ties,

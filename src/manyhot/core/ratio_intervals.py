@@ -108,14 +108,14 @@ def ratio_intervals(ratio: Ratio, masks: Bools, *, scale: Scale = "logit") -> tu
 def intervals_in_cells(
     ratio: Ratio, masks: Bools, cells: Cells, selected: Bools, *, scale: Scale = "logit"
 ) -> tuple[Floats, Floats]:
-    """Return the intervals of `ratio_intervals` in the selected ones of S slices, shape (S,); NaN in others.
+    """Return the intervals of `ratio_intervals` in the selected slices, shape (S,); NaN in other slices.
 
     Parameters
     ----------
     ratio : Ratio
     masks : ndarray of bool, shape (S, n)
     cells : Cells
-        Those of the masks. Images are counted once in each cell, and not in each slice.
+        The cells of the masks. Images are counted once in each cell instead of in each slice.
     selected : ndarray of bool, shape (S,)
     scale
         As in `ratio_interval`.
@@ -269,7 +269,7 @@ def _value_and_changes(
 
 
 def with_few_apart(pairs: PairTable, only: Ints, n: int) -> PairTable:
-    """Return pairs of shares with another interval and p-value if models differ on few images.
+    """Return pairs of shares, with a different interval and p-value for models that differ on few images.
 
     Parameters
     ----------
@@ -295,7 +295,7 @@ def with_few_apart(pairs: PairTable, only: Ints, n: int) -> PairTable:
 
 
 def with_none_apart(pairs: PairTable, n: Ints) -> PairTable:
-    """Return pairs of values between 0 and 1, with an interval around 0 if models differ on no image.
+    """Return pairs of values between 0 and 1, with an interval around 0 for models that differ on no image.
 
     Parameters
     ----------

@@ -121,7 +121,7 @@ def set_thresholds(ensemble: Ensemble) -> Floats:
 
 
 def suspected_cells(q: Floats, in_set: Bools, limits: Floats) -> Bools:
-    """Return the classes of a block that cleanlab's confident learning suspects, each as a binary question.
+    """Return the classes of a block that confident learning suspects, as cleanlab does class by class.
 
     Parameters
     ----------

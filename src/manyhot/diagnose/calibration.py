@@ -210,7 +210,7 @@ def diagnose_calibration(
     fit
         Share of images to fit on; the metrics are computed on the other images.
     seed
-        Seed of the split into two parts and of the bootstrap.
+        Seed for the split into two parts and of the bootstrap.
     resamples
         Number of bootstrap resamples, of which calibration errors use at most 200; 0 for no intervals.
 

@@ -30,7 +30,7 @@ HELD = {
 
 
 class Judged(NamedTuple):
-    """The calibration error of a model: as it is, and after the method that makes it smallest."""
+    """The calibration error of a model before recalibration, and after the method that makes it smallest."""
 
     metric: str
     before: Row
@@ -39,7 +39,7 @@ class Judged(NamedTuple):
 
 
 def judged_models(rows: Sequence[Row]) -> Iterator[Judged]:
-    """Yield the calibration error of each model, by what decides."""
+    """Yield the calibration error of each model: by label sets or, without them, by original labels."""
     models = dict.fromkeys((row["dataset"], row["model"]) for row in rows)
     for dataset, model in models:
         own = [r for r in rows if (r["dataset"], r["model"]) == (dataset, model) and r["value"] == r["value"]]
@@ -54,7 +54,7 @@ def judged_models(rows: Sequence[Row]) -> Iterator[Judged]:
 
 
 def calibration_answer(rows: Sequence[Row], bins: Sequence[Row] = ()) -> Iterator[str]:
-    """Yield, for each model, its calibration error as it is, and after the best method."""
+    """Yield the calibration error of each model before recalibration and after the best method."""
     for metric, before, best, n_methods in judged_models(rows):
         after = (
             "no method makes it smaller"

@@ -152,7 +152,7 @@ def diagnose_classes(
         Number of classes for which to compute precision-recall and ROC curves, starting with the lowest
         average precision.
     seed
-        Seed of the split into folds, which does not depend on the order of the images.
+        Seed for the split into folds, which does not depend on the order of the images.
 
     Returns
     -------
@@ -161,8 +161,8 @@ def diagnose_classes(
     Raises
     ------
     InputError
-        If no model has scores of all classes, the label sets do not record no answers although `masked` is
-        set, or an option is out of range.
+        If no model has scores of all classes, `masked` is set but the label sets do not record which classes
+        were answered no, or an option is out of range.
     MatchError, OrderError
         As in `manyhot.evaluate`.
     """

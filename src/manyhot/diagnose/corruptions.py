@@ -107,7 +107,7 @@ def diagnose_corruptions(
     resamples
         Number of bootstrap resamples; 0 for no intervals and no shares.
     seed
-        Seed of the corruptions, the choice of images and the bootstrap.
+        Seed for the corruptions, the choice of images and the bootstrap.
 
     Returns
     -------

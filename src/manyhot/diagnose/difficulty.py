@@ -170,7 +170,7 @@ def diagnose_difficulty(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Difficulty:
-    """Find the images that no model gets right, that all get right, and that divide the models.
+    """Find the images that no model, all models, or only some models get right.
 
     If all models are wrong according to the original label of an image, the label itself is often wrong. The
     command counts on how many of these images at least half of the models are right by the label set. The
@@ -309,7 +309,7 @@ def _kind_rows(kinds: Bools, by_set: Bools | None) -> Iterator[Row]:
 
 
 def difficulty_sentences(rows: Sequence[Row], *, title: Callable[[str], str] = title_of) -> Iterator[str]:
-    """Yield on how many images no model is right by the label, and how label sets change this."""
+    """Yield the number of images on which no model is right by the label, and how label sets change it."""
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         whole = {
             (row["metric"], row["kind"]): row
@@ -369,9 +369,9 @@ _EXAMPLES_OF = {"none": "no model is right", "split": "models are divided", "all
 
 
 def typical_rows(table: pa.Table) -> list[Row]:
-    """Return images of three kinds, with the kind: no model is right, half of them are, and all are.
+    """Return images that no model, half of the models or all models get right, with their kind.
 
-    Label sets determine the kinds or, if there are none, original labels.
+    The kinds are determined by label sets or, if there are none, by original labels.
     """
     rows = list[Row]()
     for dataset in table["dataset"].unique().to_pylist():

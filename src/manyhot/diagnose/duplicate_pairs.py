@@ -196,6 +196,6 @@ def check_embedded(sources: Sequence[ImageSource], folders: Sequence[object]) ->
 
 
 def not_embedded(items: Sequence[Item], embedded: Embedded) -> int:
-    """Return how many images of a source have no embedding."""
+    """Return the number of images of a source that have no embedding."""
     ids = pa.array([item.image_id for item in items], pa.string())
     return int(np.count_nonzero(~pc.is_in(ids, embedded.image_id).to_numpy(zero_copy_only=False)))

@@ -17,7 +17,7 @@ from manyhot.tables.image_ids import ids_like
 
 WITHOUT = {
     "between": "images with a duplicate in another split or data set",
-    "repeated": "images of which an earlier one is a duplicate",
+    "repeated": "images that are duplicates of an earlier image",
     "conflict": "images with a duplicate of another label",
 }
 """What is left out."""
@@ -42,7 +42,7 @@ declare_table(
 
 
 def accuracy_without(right: Bools, left_out: Bools) -> Row:
-    """Return the accuracy of a model with and without some images, and the difference, with intervals.
+    """Return the accuracy of a model with and without some images, and their difference, with intervals.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class RightAnswers:
 
 
 def accuracy_without_duplicates(answers: RightAnswers | None, images: pa.Table) -> pa.Table:
-    """Return the table ``duplicate_accuracy``: each model by each metric, without each kind of images.
+    """Return the table ``duplicate_accuracy``: each model under each metric, without each kind of images.
 
     Parameters
     ----------

@@ -122,7 +122,7 @@ class Duplicates(DiagnosisResult):
 
     @classmethod
     def check_out(cls, out: Any, sources: Iterable[object]) -> None:
-        """Raise an error if `write` would overwrite an input or the images table of another command."""
+        """Raise an error if `write` would overwrite an input, or the images table of another command."""
         super().check_out(out, sources)
         folder = Path(out)
         if (folder / "images.parquet").is_file() and not (folder / "duplicate_pairs.parquet").is_file():

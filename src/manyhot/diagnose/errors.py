@@ -130,8 +130,8 @@ def diagnose_errors(
     Returns
     -------
     SortedErrors
-        With ``.table``, ``.count("valid-label")`` and ``.skipped_rules``, the rules that could not be
-        applied.
+        The sorted errors: see ``.table``, ``.count("valid-label")``, and ``.skipped_rules`` for the rules
+        that could not be applied.
 
     Raises
     ------

@@ -73,7 +73,7 @@ def _answer(models: Sequence[Row], about: Mapping[str, str]) -> str:
 
 
 def errors_sentence(model: Row, about: Mapping[str, str]) -> str:
-    """Return how many errors a model makes, and of which kinds most of them are."""
+    """Return the number of errors that a model makes, and their most frequent kinds."""
     n, n_errors, least = model["n"], model["n_errors"], json.loads(about["min_confidence"])
     share = f" ({percent(n_errors / n)})" if n else ""
     where = f"{n:,} images of {title_of(model['dataset'])}{share}, by {_AGAINST[about['event']]}"

@@ -119,7 +119,7 @@ def explain(
     resamples
         Number of bootstrap resamples; 0 for no intervals.
     seed
-        Seed of the bootstrap and of the shuffled weights.
+        Seed for the bootstrap and for the shuffled weights.
 
     Returns
     -------
@@ -185,7 +185,7 @@ def _forget(out: Path) -> None:
 
 @dataclass(frozen=True)
 class Choice:
-    """The choice of images to explain, and of their classes; see `explain`."""
+    """The images to explain, and the classes to explain in them; see `explain`."""
 
     only: tuple[int, ...] = ()
     ids: frozenset[str] = frozenset()
@@ -206,7 +206,7 @@ class Choice:
         return list(dict.fromkeys([*valid, *best]))
 
     def total(self, n: int | None) -> int | None:
-        """Return the maximum number of images to explain if there are n; None if it is not known."""
+        """Return the maximum number of images to explain, of n images; None if unknown."""
         return min((x for x in (n, self.limit, len(self.ids) or None) if x is not None), default=None)
 
 

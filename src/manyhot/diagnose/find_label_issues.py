@@ -121,7 +121,7 @@ def find_label_issues(
     Returns
     -------
     LabelIssues
-        With ``.of_kind("doubtful-label")`` and ``.to_polars()``.
+        The issues: see ``.of_kind("doubtful-label")`` and ``.to_polars()``.
 
     Raises
     ------

@@ -29,7 +29,7 @@ def draw_error_kinds(models: Sequence[Sequence[Row]]) -> tuple[Figure, ...]:
         "errors",
         "",
         "Kinds of errors",
-        "A dot is the share of the errors that are of a kind, and its bar is the 95 % interval.",
+        "A dot is the share of errors of this kind, and its bar is the 95 % interval.",
         f"{shares}.",
         compose(panels, columns=len(panels)),
         pa.Table.from_pylist([{name: row[name] for name in names} for row in rows]),

@@ -47,7 +47,7 @@ class Findings(DiagnosisResult):
     sources : tuple of Source
         The data sets, whose photographs the gallery shows.
     hints : list of str
-        What `write` could not do, and how to get it.
+        What `write` could not do, and how to make it possible.
     """
 
     NAMES = ("findings",)
@@ -75,7 +75,7 @@ class Findings(DiagnosisResult):
         return pl.DataFrame(self.table)
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the findings and, if `out` is a folder, their page and, of photographs, a gallery."""
+        """Write the findings and, if `out` is a folder, their page and, with photographs, a gallery."""
         written = [*Result.write(self, out, run=run), *self.write_beside(out)]
         if self.is_file(out):
             return written
@@ -84,7 +84,7 @@ class Findings(DiagnosisResult):
         return [*written, *gallery, *draw_beside(out)]
 
     def write_beside(self, out: PathLike) -> list[Path]:
-        """Write what belongs beside the findings, and return the files: nothing."""
+        """Write further files next to the findings, and return them; by default, there are none."""
         return []
 
 
@@ -148,9 +148,10 @@ def name_of_class(row: Row, column: str) -> str:
 
 
 def image_links(folder: Path) -> Callable[[Row], str] | None:
-    """Return what gives a finding's image its address in the gallery of a folder; None without a gallery.
+    """Return a function from a finding to its image's address in a gallery; None without a gallery.
 
-    Addresses are those for a page in ``report/``, and empty if the gallery does not show the image.
+    Addresses are relative to a page in ``report/``. An address is empty if the gallery does not show the
+    image.
     """
     gallery = read_gallery_link(folder)
     if gallery is None:

@@ -122,7 +122,7 @@ def diagnose_groups(
     permutations
         Number of permutations of the outcomes.
     seed
-        Seed of the permutations, the clusters, and the half of the images on which patterns are searched.
+        Seed for the permutations, the clusters, and the half of the images that is searched for patterns.
 
     Returns
     -------
@@ -278,7 +278,7 @@ class _Search:
 
     @property
     def seen(self) -> Bools:
-        """The half of the images on which patterns are searched."""
+        """The half of the images that is searched for patterns."""
         return unseen_half(len(self.sets), self.settings.seed)
 
     def _measure(self, cache: Path | None, run: Run) -> None:

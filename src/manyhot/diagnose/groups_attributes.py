@@ -70,7 +70,8 @@ class Mark:
     inside : ndarray of bool, shape (n,)
         The images that have it.
     boxes : callable
-        Returns its boxes in an image with this row, as fractions of width and height, shape (k, 4).
+        Function that returns the boxes of the mark in the image of a row, as fractions of width and height,
+        shape (k, 4).
     """
 
     name: str
@@ -337,7 +338,7 @@ class PatternSearch:
     ----------
     images : MeasuredImages
     seen : ndarray of bool, shape (n,)
-        The images on which patterns are searched.
+        The images that are searched for patterns.
     seed : int
     """
 

@@ -150,7 +150,7 @@ def find_groups(
     ----------
     groups : sequence of ImageGroup
     seen : ndarray of bool, shape (n,)
-        Images on which the groups that were searched were found.
+        Images that were searched for groups.
     outcomes : sequence of NamedOutcome
     names : sequence of str
         Names of the classes.
@@ -221,7 +221,7 @@ class _Table:
         return self.outcome.kind == "label"
 
     def counts(self) -> npt.NDArray[np.int64]:
-        """Return two pairs of counts for each group, shape (2, 2, m): a total, and a part of it.
+        """Return two pairs of counts for each group, shape (2, 2, m). A pair is a total and a part of it.
 
         For a label, images of the class and other images are compared by how many are in the group: a
         property that identifies a class has a large difference, even if the class is rare. For other
@@ -322,7 +322,7 @@ def group_sentence(row: RowDict, phrase: str, min_confidence: float) -> str:
 
 
 def unseen_half(n: int, seed: int) -> Bools:
-    """Return the half of the images on which patterns are searched."""
+    """Return the half of the images that is searched for patterns."""
     seen = np.zeros(n, bool)
     seen[np.random.default_rng([seed, 1]).permutation(n)[: n // 2]] = True
     return seen

@@ -238,7 +238,7 @@ def _parts(rows: Sequence[Row]) -> Iterator[tuple[list[Row], str]]:
 
 
 def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str]:
-    """Yield what was found in one sentence, what cannot be tested, and how it was corrected."""
+    """Yield sentences on what was found, what cannot be tested, and how the p-values were corrected."""
     n_models, least, n_images = (int(about.get(name, "0")) for name in ("models", "min_images", "images"))
     worse = sum(row["model"] is not None for row in rows)
     n = len(rows) - worse
@@ -257,7 +257,7 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
         names = listed(list(dict.fromkeys(f"{r['name']} ({r['class_name']})" for r in bound)), 3)
         yield (
             f"Whether a model depends on {len(bound):,} of these properties cannot be tested, "
-            f"because fewer than {least} images of the class are without the property: {names}."
+            f"because fewer than {least} images of the class lack the property: {names}."
         )
     yield (
         "Corrected for the search: if nothing were related, each list would be empty in "

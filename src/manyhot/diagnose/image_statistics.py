@@ -53,7 +53,7 @@ STATISTICS = {
     "red": "mean colour difference Cr: positive is red, negative is green or cyan",
     "border_blue": "the same as blue, for the border",
     "border_red": "the same as red, for the border",
-    "letters": "how densely strong steps to light and dark alternate, in the window of a word",
+    "letters": "density of strong alternating steps between light and dark, in a window the size of a word",
     "frame": "how clear a frame of one colour is, from 0 to 1",
     "frame_width": "its width, relative to the short side",
     "frame_r": "its red, from 0 to 255",

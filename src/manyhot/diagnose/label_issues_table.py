@@ -102,7 +102,7 @@ class LabelIssues(Findings):
         return len(self.of_kind(kind))
 
     def of_kind(self, kind: str) -> pa.Table:
-        """Return the findings of a kind, highest score first.
+        """Return the findings of one kind, highest score first.
 
         Raises
         ------

@@ -37,7 +37,7 @@ EXAMPLES_FOLDER = "examples"
 
 @dataclass(eq=False)
 class ObjectRemover:
-    """A run that predicts the original and the altered images of a source, and draws examples."""
+    """A run that predicts the original and the altered images of a source, and draws pictures of examples."""
 
     source: ImageSource
     network: Network
@@ -186,7 +186,7 @@ def _some(images: Sequence[str]) -> str:
 
 
 class Change(NamedTuple):
-    """How images were altered: the class that was removed, the fill, and whether it is a control."""
+    """How images were altered: the class that was removed, the fill, and whether the images are a control."""
 
     companion: int
     fill: str

@@ -156,7 +156,7 @@ def diagnose_ood(
     ood_predictions
         Files or folders of predictions of the out-of-distribution images, by the same models.
     seed
-        Seed of the intervals of FPR95.
+        Seed for the intervals of FPR95.
 
     Returns
     -------

@@ -110,7 +110,7 @@ def _samples(results: Results, dataset: str) -> dict[str, dict[str, Floats]]:
 
 
 def average(places: Sequence[Place], kind: str | None) -> Place:
-    """Return the mean over places with the same images, such as the severities of a kind.
+    """Return the mean over places with the same images, such as the severities of a corruption.
 
     The intervals are those of the mean. Each resample uses the same images at all places.
     """

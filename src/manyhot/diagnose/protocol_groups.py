@@ -53,7 +53,7 @@ class LabelProtocol:
 
     @cached_property
     def rated(self) -> Bools:
-        """The images that people saw, shape (n,); all where it is unknown."""
+        """The images that people saw, shape (n,); all images if this is unknown."""
         if "rated" not in self.labels.table.column_names:
             return np.ones(len(self.labels), bool)
         return np.asarray(pc.fill_null(one_chunk(self.labels.table["rated"]), True).to_numpy(False), bool)
@@ -102,7 +102,7 @@ class ProtocolGroup:
 
     @classmethod
     def of(cls, name: str, protocols: Sequence[LabelProtocol]) -> ProtocolGroup | None:
-        """Return the images that all of some protocols have; None if they share none."""
+        """Return the images that the given protocols share; None if they share none."""
         ids = [p.labels.image_id for p in protocols]
         shared = reduce(lambda a, b: a.filter(pc.is_in(a, b)), ids)
         if not len(shared):
@@ -139,7 +139,7 @@ class ProtocolGroup:
 
 
 def open_protocols(labels: Any, reading: Reading, run: Run) -> list[LabelProtocol]:
-    """Return the label sets that are passed to a call, with the image ids of the first of them.
+    """Return the label sets that are passed to a call, with the image ids of the first label sets.
 
     Raises
     ------
@@ -218,7 +218,7 @@ def _check_classes(first: LabelProtocol, other: LabelProtocol) -> None:
 
 
 def merged_labels(protocols: Sequence[LabelProtocol]) -> Labels:
-    """Return the labels of all images of all protocols: those of the first protocol that has the image.
+    """Return the labels of the images of all protocols, each from the first protocol that has the image.
 
     Raises
     ------

@@ -108,7 +108,7 @@ declare_table(
         REAL("value", "share of the images on which its top class is right"),
         *bounds("lo", "hi", _OVER),
         INT.nullable("rank", "its rank by this protocol; ties share a rank; null for the mean"),
-        COUNT("n", "images with a label set by each protocol, and a label if there are any"),
+        COUNT("n", "images with a label set in each protocol, and with a label if any image has one"),
     ),
 )
 
@@ -227,7 +227,7 @@ def diagnose_protocols(
     resamples
         Number of bootstrap resamples of images; 0 for no intervals over images.
     seed
-        Seed of the bootstrap.
+        Seed for the bootstrap.
 
     Returns
     -------

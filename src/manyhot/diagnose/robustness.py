@@ -172,7 +172,7 @@ class Robustness(DiagnosisResult):
         return cls(*built, notes=tuple(dict.fromkeys(notes)))
 
     def lines(self) -> Iterator[str]:
-        """Yield the losses between data sets, as means over models, and of each model if there are few."""
+        """Yield the losses between data sets: means over models and, for few models, each model."""
         rows = self.losses.to_pylist()
         for base, dataset in dict.fromkeys((r["base"], r["dataset"]) for r in rows):
             own = [r for r in rows if (r["base"], r["dataset"]) == (base, dataset)]
@@ -258,7 +258,7 @@ def diagnose_robustness(
     resamples
         Number of bootstrap resamples; 0 for no intervals and no shares.
     seed
-        Seed of the bootstrap.
+        Seed for the bootstrap.
 
     Returns
     -------

@@ -44,7 +44,7 @@ declare_table(
     (
         TEXT("dataset", "the data set"),
         TEXT("model", "the model"),
-        REAL("precision", "the lowest expected share of valid classes in a prediction set that is permitted"),
+        REAL("precision", "the lowest permitted expected share of valid classes in a prediction set"),
         REAL("delta", "permitted probability that the expected share is lower"),
         REAL("threshold", "lowest probability of a class in a set; NaN if no threshold was certified"),
         COUNT("n_fitted", "number of images with a label set on which the threshold was chosen"),
@@ -158,7 +158,7 @@ def diagnose_sets(
     fit
         Share of images to choose the threshold on; the sets are measured on the other images.
     seed
-        Seed of the split.
+        Seed for the split.
 
     Returns
     -------

@@ -36,7 +36,7 @@ def with_marks(rows: Iterable[Row], min_lost: float) -> list[RowDict]:
 
 
 def mark_of(rows: Sequence[Row], min_lost: float) -> str | None:
-    """Return why a pair is marked, from its rows for each fill; None if it is not.
+    """Return why a pair is marked, based on its rows for each fill; None if it is not marked.
 
     One fill is enough to mark a pair. Gaps need no altered images, so they mark a pair even if the companion
     could not be removed; the lower end of the interval must be at least `MIN_GAP`.
@@ -55,7 +55,7 @@ TESTED, NO_CONTROL, NO_CONTROL_NEEDED = "", "no control possible", "no control n
 
 
 def outcomes(rows: Sequence[Row], min_lost: float) -> dict[PairKey, str]:
-    """Return one of `TESTED` and `NO_CONTROL` for each pair, or why nothing was removed from its images.
+    """Return, for each pair, `TESTED`, `NO_CONTROL`, or the reason why nothing was removed from its images.
 
     A marked pair is tested, even if only its gaps mark it. Without a mark, each fill must have been tested.
     """
@@ -75,7 +75,7 @@ def _outcome(rows: Sequence[Row], min_lost: float) -> str:
 
 
 def about_control(row: Row, min_lost: float) -> str:
-    """Return whether a row without a mark has a control, can have none or needs none.
+    """Return whether a row without a mark has a control, cannot have one, or needs none.
 
     The loss beyond a control is at most the loss, so a pair needs no control if the interval of its loss is
     below the threshold.

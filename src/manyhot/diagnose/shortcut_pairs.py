@@ -131,7 +131,7 @@ def find_pairs(
 
 
 def images_to_alter(states: States, pairs: Sequence[Pair]) -> dict[int, frozenset[str]]:
-    """Return, for each companion, the images that show it with a main class that it is tested with."""
+    """Return the images of each companion that also show a main class with which it is tested."""
     found: dict[int, Bools] = {}
     for pair in pairs:
         if not pair.why_not:

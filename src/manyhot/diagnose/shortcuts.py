@@ -101,7 +101,7 @@ def diagnose_shortcuts(
     resamples
         Number of bootstrap resamples for average precision; 0 for no intervals.
     seed
-        Seed of the places of controls and of the bootstrap.
+        Seed for the places of controls and of the bootstrap.
     engine
         Inference engine, as for predict: auto, torch, openvino or onnx.
 

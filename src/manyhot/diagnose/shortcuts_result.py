@@ -206,9 +206,9 @@ class Shortcuts(DiagnosisResult):
     def summary(self) -> list[RowDict]:
         """The numbers of tested pairs and of shortcuts for each fill, with mean shares of flips and losses.
 
-        The median share of flips and the means for controls are also included. So are the number of pairs for
-        which no control is possible, the number of these that lose at least `min_lost`, and the largest share
-        lost among them.
+        Also included are the median share of flips, the means for controls, the number of pairs for which no
+        control is possible, how many of these lose at least `min_lost`, and the largest share lost among
+        them.
         """
         tested = self.shortcuts.filter(pc.is_null(self.shortcuts["skipped"]))
         rows = []

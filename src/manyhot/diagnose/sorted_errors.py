@@ -114,7 +114,7 @@ class SortedErrors(Findings):
         return list(dict.fromkeys(kind for m in self.models for kind in m.counts))
 
     def count(self, kind: str, *, model: str | None = None) -> int:
-        """Return the number of errors of a kind, for one model or for all.
+        """Return the number of errors of one kind, for one model or for all models.
 
         Raises
         ------

@@ -27,7 +27,7 @@ _LEAST_P = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class ModelProposals:
-    """The label sets that most models propose, with and without one of them.
+    """Label sets that most models propose, both with all models and with one model left out.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class ModelProposals:
     labels : Labels
         The label sets that all models propose, with the original labels.
     odds : ndarray of float32, shape (N, C), optional
-        The sum of `standard_odds` over the models; None if a model has no scores of all classes and images.
+        The sum of `standard_odds` over the models; None if a model lacks scores for some classes or images.
     """
 
     choices: ModelChoices
@@ -51,7 +51,7 @@ class ModelProposals:
         return self.choices.sets(self._sets.label, model)
 
     def features(self, own: Floats32) -> list[AnyFloats] | None:
-        """Return the `standard_odds` of a model, and their mean over the other models; None if unknown."""
+        """Return the `standard_odds` of a model, and the mean over the other models; None if unknown."""
         return None if self.odds is None else [own, (self.odds - own) / (len(self.choices.pairs) - 1)]
 
 
@@ -174,7 +174,7 @@ class ProposalBalance:
         self._found: dict[str, tuple[float, str]] = {}
 
     def add(self, model: str, metric: str, ratio: Ratio) -> None:
-        """Compare the first metric of a model on the proposals between the audited images and all images."""
+        """Compare the first metric of a model on the proposed label sets, on audited and all images."""
         if model in self._found or ratio.stratum is not None or not ratio.den.any():
             return
         value, sample = ratio.value(), self._sample

@@ -57,14 +57,14 @@ Estimator = Literal["ppi++", "difference", "sample"]
 
 @dataclass(frozen=True, repr=False)
 class Audit(Flattened):
-    """People's label sets of a random sample of the images, which correct values on proposed label sets.
+    """People's label sets for a random sample of the images; they correct values on proposed label sets.
 
     Attributes
     ----------
     audited
-        People's label sets of the images of a random sample: a labels table, such as from manyhot aggregate,
-        or a campaign; or their votes, which are combined by the default method. The label sets of all images
-        are then only proposals, and values on people's label sets are estimated.
+        People's label sets for a random sample of the images: a labels table, such as that of manyhot
+        aggregate, a campaign, or votes, which are combined by the default method. The label sets of all
+        images then count only as proposals, and values on people's label sets are estimated.
     sample
         Table audit_sample with the images that were drawn, and their probabilities; by default, that of the
         campaign.
@@ -82,8 +82,8 @@ class Audit(Flattened):
         Compute intervals for the population that the images come from, and not only for these images.
     blind_stop
         State that an audit stopped early for a reason that does not depend on its results, such as a
-        deadline. It then has ordinary intervals. By default, they are wider and are valid at all numbers of
-        answers at once.
+        deadline. Its intervals are then ordinary ones. By default, they are wider, so that they are valid at
+        every number of answers.
     """
 
     audited: Annotated[Any, Shown("LABELS")] = None
@@ -145,7 +145,7 @@ class Audit(Flattened):
 
     @property
     def folder(self) -> Path | None:
-        """The folder of people's answers; None if they are not in a file."""
+        """The folder of people's answers; None if the answers are not in a file."""
         if not isinstance(self.audited, str | os.PathLike):
             return None
         path = Path(self.audited)
@@ -190,7 +190,7 @@ class AuditedImages:
     questions : AuditQuestions
         The classes that people were asked about.
     draws : tuple of LabelSets
-        Draws of people's label sets from their probabilities, for intervals over raters, too.
+        Draws of people's label sets from their probabilities, for intervals over both images and raters.
     """
 
     people: LabelSets
@@ -228,7 +228,7 @@ class AuditedImages:
 
     @property
     def quantile(self) -> float | None:
-        """Half the width of intervals in standard errors; None for that of Student's t."""
+        """Half-width of intervals in standard errors; None for the half-width by Student's t."""
         return None if self.planned is None else sequence_quantile(len(self.sample), self.planned)
 
     def estimate(
@@ -425,7 +425,7 @@ def _check_fresh(labels: Labels, people: Labels, files: Mapping[str, str]) -> No
             "The proposed label sets were made from the answers about the audited images.",
             where=labels.name or "the labels",
             got=f"{', '.join(sorted(shared))}, from which the audited label sets were made, too",
-            allowed="proposals that have not seen these answers: they would look better than they are",
+            allowed="proposals made without these answers; otherwise, they look better than they are",
             do="propose label sets by models, or cross-fit: manyhot.core.audit_cross_fitting",
         )
 
@@ -463,6 +463,6 @@ def _answered(people: Labels, drawn: DrawnSample) -> tuple[Labels, int]:
             where=people.name or "`audited`",
             got=f"{len(absent):,} of {len(drawn):,} images without an answer, such as {examples(absent)}",
             allowed="answers to all images, or to the first ones in the order of the sample",
-            do="answer them: images that are left out may be the difficult ones",
+            do="answer the remaining images: they may be the difficult ones",
         )
     return replace(people, table=people.table.take(at[:n])), n

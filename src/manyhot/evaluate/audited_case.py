@@ -21,11 +21,11 @@ class AuditedCase:
     all_rows : ndarray of int
         Their rows in the data set.
     audited : Case
-        Those that were audited, with people's label sets.
+        The audited images, with people's label sets.
     rows : ndarray of int, shape (m,)
         Their rows among the audited images.
     draws : list of LabelSets
-        Draws of people's label sets of these.
+        Draws of people's label sets for the audited images.
     """
 
     all_images: Case

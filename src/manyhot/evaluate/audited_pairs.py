@@ -29,7 +29,7 @@ _BLOCK = 4_000_000
 
 
 class AuditedPairs:
-    """The values of many models, from which pairs and comparisons between data sets are made.
+    """The values of many models, from which pairs of models and data sets are compared.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class AuditedPairs:
     Attributes
     ----------
     doubts : dict of str to list of str
-        Metrics that have no interval, by reason. The caller clears this mapping.
+        Metrics that have no interval, grouped by the reason. The caller clears this mapping.
     """
 
     def __init__(self, images: AuditedImages, resamples: int, seed: int) -> None:

@@ -50,7 +50,7 @@ class AuditQuestions:
     probability : ndarray of float32, shape (n, C), optional
         The probability of each question, and 0 if it was not asked; None if all classes were asked about.
     are_drawn : bool
-        Whether questions were drawn with these probabilities, and not chosen by a rule.
+        Whether questions were drawn with these probabilities rather than chosen by a rule.
     """
 
     probability: Floats32 | None = None
@@ -140,7 +140,8 @@ def is_unknown(metric: Entry, case: Case) -> tuple[Bools, Bools]:
     Returns
     -------
     unknown, judged : ndarray of bool, shape (n,)
-        Images without a valid class are among both: a class that nobody was asked about may be valid there.
+        Images without a valid class are in both sets, because a class that nobody was asked about may be
+        valid on them.
     """
     labels, judged = case.labels, case.labels.usable
     if not labels.asked_known or labels.complete or option_of(metric, "masked"):
@@ -241,7 +242,7 @@ class AskedClasses:
             raise self.error(next(iter(self.shares)))
 
     def notes(self, dataset: str) -> Iterator[Note]:
-        """Yield which metrics are left out, once for all metrics of the same models."""
+        """Yield notes on the metrics that are left out, one for all metrics with the same models."""
         by_models: dict[tuple[str, ...], list[str]] = {}
         for metric, shares in self.shares.items():
             by_models.setdefault(tuple(shares), []).append(metric)
@@ -261,7 +262,7 @@ def _extent(shares: Iterable[float]) -> str:
 
 
 def estimand_note(people: LabelSets, weights: npt.NDArray[np.float64], dataset: str) -> Note | None:
-    """Return a note on the images that count; None if people were asked about all classes.
+    """Return a note on the images that metrics count; None if people were asked about all classes.
 
     Parameters
     ----------

@@ -30,25 +30,25 @@ def draw_people(
     name: str,
     methods: Collection[str | None] = (),
 ) -> tuple[LabelSets, ...]:
-    """Return draws of people's label sets of the audited images from their probabilities; none for 0 draws.
+    """Draw people's label sets of the audited images from their probabilities; empty for 0 draws.
 
     Parameters
     ----------
     people, proposed : LabelSets
-        People's label sets, and the proposed ones of the same images.
+        People's label sets, and the proposed label sets of the same images.
     sample : AuditSample
     draws, seed : int
     name : str
         The owner of these label sets, for messages.
     methods : collection of str
-        The aggregators by which they were made.
+        The aggregators that produced people's label sets.
 
     Raises
     ------
     InputError
         If there are no probabilities.
     UsageError
-        If there is one draw alone, or if all images were audited.
+        If there is only one draw, or if all images were audited.
     """
     if not draws:
         return ()
@@ -83,13 +83,13 @@ def _adjusted(people: LabelSets, proposed: LabelSets) -> LabelSets:
 
 
 class RaterShares:
-    """The uncertainty of values due to raters: its share of the variance, and the effect of draws."""
+    """The uncertainty due to raters: its share of the variance, and how much draws change values."""
 
     def __init__(self) -> None:
         self._found: dict[str, list[tuple[float, float]]] = {}
 
     def add(self, metric: str, drawn: AuditedEstimate, fixed: AuditedEstimate) -> None:
-        """Add the value of a model on all images, over draws and on people's label sets as they are."""
+        """Add the value of a model on all images: over draws, and on people's label sets without draws."""
         assert drawn.rater_share is not None
         values = float(drawn.rater_share[0]), float(fixed.value[0] - drawn.value[0])
         self._found.setdefault(metric, []).append(values)

@@ -31,11 +31,11 @@ def audited_reliability(images: AuditedImages, dataset: str, model: str, case: A
     """Yield rows of the reliability table: all images, then each bin of confidence.
 
     A bin is left out if fewer than `FEWEST_CASES` audited images in it count, unless all images were audited.
-    In the others, accuracies on label sets have an interval however rarely people and proposals disagree
-    (`reserve` of `manyhot.core.audited.estimate`), unless almost all images of the bin were audited: with
-    fewer than `FEWEST_LEFT` others, estimates are not nearly normal. If all images were audited, accuracies
-    are exact and have no interval. For original labels, only the images that count are uncertain, so
-    accuracies often have no interval.
+    In the remaining bins, accuracies on label sets have an interval even if people and proposals hardly ever
+    disagree (`reserve` of `manyhot.core.audited.estimate`). The exception is a bin in which fewer than
+    `FEWEST_LEFT` images were not audited, because its estimates are not nearly normal. If all images were
+    audited, accuracies are exact and have no interval. For original labels, only the images that count are
+    uncertain, so accuracies often have no interval.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class _Bins:
         return [mean_over(confidence, counts), mean_over(right, counts)]
 
     def estimates(self, event: str) -> list[AuditedEstimate]:
-        """Return the estimates of the two in each bin."""
+        """Return the estimates of confidence and accuracy in each bin."""
         proposed = self.ratios(self._case.all_images, event, self._case.all_rows)
         draws = [self.ratios(case, event, self._case.rows) for case in self._case.drawn]
         return [

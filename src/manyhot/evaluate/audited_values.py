@@ -144,7 +144,7 @@ class Auditor:
     def reliability(
         self, dataset: str, model: str, case: Case, rows: npt.NDArray[np.int64]
     ) -> tuple[list[Row], str]:
-        """Return the rows of the reliability table of a model, and what is wrong; empty if nothing is.
+        """Return the rows of the reliability table of a model, and a text on any problem, otherwise empty.
 
         Parameters
         ----------

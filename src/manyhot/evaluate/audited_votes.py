@@ -21,7 +21,7 @@ from manyhot.tables.votes import votes_from_table
 
 
 def open_answers(audited: Any, reading: Reading, run: Run) -> tuple[Source, str]:
-    """Return people's label sets, and a text about the votes that they were made from on the way.
+    """Return people's label sets, and a text about the votes from which they were made.
 
     Votes are combined by the default method. The text is empty for label sets.
 
@@ -35,7 +35,7 @@ def open_answers(audited: Any, reading: Reading, run: Run) -> tuple[Source, str]
     Raises
     ------
     ManyhotError
-        If they cannot be read, or are votes for one class of all.
+        If they cannot be read, or if each vote is for one of all classes.
     """
     votes = _votes_in(audited, reading)
     if votes is None:

@@ -89,8 +89,8 @@ class ClassVerdict:
     tested, untested : tuple of Row
         The classes with an interval, lowest p first, and the others, those on the most images first.
     sentences : tuple of str
-        Sentences on the classes on which the models differ, on the tested classes, and on how many classes
-        each model has the higher average precision.
+        Sentences about the classes on which the models differ, the tested classes, and the number of classes
+        on which each model has the higher average precision.
     """
 
     tested: tuple[Row, ...]
@@ -125,7 +125,7 @@ class ClassVerdict:
 
 
 def class_verdict(table: pa.Table) -> ClassVerdict | None:
-    """Return on which classes two models differ; None if no class is on any image.
+    """Return the classes on which two models differ; None if no image shows any class.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ HEADS = ("difference", "95 %", "p (Holm)")
 
 
 def class_lines(table: pa.Table) -> Iterator[str]:
-    """Yield the classes on which two models differ, and the numbers of untested classes and of wins."""
+    """Yield the classes on which two models differ, the number of untested classes, and the wins."""
     found = class_verdict(table)
     if found is None:
         return

@@ -234,7 +234,7 @@ class CountedImages:
     def n_shared(
         self, metric: str, models: Sequence[str], weights: npt.NDArray[np.float64] | None = None
     ) -> npt.NDArray[np.int64]:
-        """Return how many images count for both models of each pair, shape (M, M).
+        """Return the number of images that count for both models of each pair, shape (M, M).
 
         With weights of the images, shape (n,), it is the rounded sum of the weights.
         """
@@ -264,7 +264,7 @@ def samples_table(dataset: str, samples: Mapping[Key, npt.NDArray[np.float32]], 
 
 
 class Sampler:
-    """A bootstrap of the metrics of many models together, with the values that pairs of models need.
+    """A joint bootstrap of the metrics of many models, with the values for comparing pairs of models.
 
     Parameters
     ----------
@@ -338,7 +338,7 @@ class Sampler:
         ----------
         model, metric : str
         changes : ndarray of float64, shape (m,)
-            What leaving out each scored image changes; NaN if the metric has no interval.
+            Change of the value if each scored image is left out; NaN if the metric has no interval.
         rows : ndarray of int64, shape (m,)
             The rows of these images in the labels table.
         """

@@ -87,17 +87,18 @@ def compare(
     ----------
     *results
         Results to compare: folders written by manyhot evaluate, results as Parquet or CSV, CSV files of timm,
-        or timm-results; in Python also tables and evaluations. With `labels`, predictions: files or folders;
-        in Python also tables, arrays, or a mapping of names to these. If `labels` is a benchmark, the default
-        is its published predictions.
+        or timm-results; in Python also tables and evaluations. With `labels`, pass predictions instead: files
+        or folders; in Python also tables, arrays, or a mapping of names to these. If `labels` is a benchmark,
+        the default is its published predictions.
     labels
         Label sets to evaluate the models on, in any form that evaluate takes.
     metrics
         Name of a metric, as for evaluate. If real1 is among the metrics, it decides which model is
         better; otherwise, the first metric decides.
     fail_if_worse
-        Exit with code 7 if the second of two models is worse than the first by more than this margin: if the
-        whole 95 % interval of its loss is above the margin. In points, or in the unit of the deciding metric.
+        Exit with code 7 if the second of two models is worse than the first by more than this margin, that
+        is, if the whole 95 % interval of its loss is above the margin. The margin is in points, or in the
+        unit of the deciding metric.
     summary
         File to write with the comparison of the models as Markdown, for a pull request.
     without
@@ -107,17 +108,17 @@ def compare(
         CSV file with the columns model and family, for models with names that do not imply the family; in
         Python also a mapping.
     groups
-        Two groups of models to compare at equal accuracy on the first data set: 'results' if each of two
-        arguments is a group, COLUMN=VALUE such as family=vit for the models with this value in the table
-        models and the others, or a CSV file with the columns model and group; in Python also a mapping. With
-        groups, results may contain values of different models on the same data set.
+        Two groups of models to compare at equal accuracy on the first data set: 'results' if each of the two
+        arguments is a group; COLUMN=VALUE, such as family=vit, to compare the models with this value in the
+        table models with all others; or a CSV file with the columns model and group. In Python, also a
+        mapping. With groups, results may contain values of different models on the same data set.
     best_from
         Minimum value, between 0 and 1, for a model to count as one of the best. A second line is fitted to
         these models.
     resamples
         With `labels`, number of bootstrap resamples of images; 0 for no intervals over images.
     seed
-        Seed of the bootstrap.
+        Seed for the bootstrap.
     error_consistency
         With `labels`, also show how often models fail on the same images: the error consistency of every two
         models by original labels and by label sets, a map of the models, and the gain of a majority vote of
@@ -137,8 +138,8 @@ def compare(
     UsageError
         If predictions are passed without labels, or `fail_if_worse` without two models.
     MatchError
-        If two of the results contain the same values, one of `ends` is in none of them, `families` contains
-        none of their models, or no image is predicted by all models.
+        If two of the results contain the same values, a place in `ends` is in none of the results, `families`
+        contains none of the models, or no image is predicted by all models.
     ManyhotError
         If results cannot be read or downloaded.
 
@@ -325,7 +326,7 @@ class SharedImages:
     source : Source
     labels : Labels
     names : tuple of str
-        The models' names; of files with the same name, with their folders.
+        Names of the models; for files with the same name, with their folders.
     counts : tuple of int
         How many of the labelled images each model predicts.
     """
@@ -393,7 +394,7 @@ class SharedImages:
             )
 
     def counted(self, notes: Iterable[Note]) -> Iterator[Note]:
-        """Yield the notes, counting images as without labels only if they have none.
+        """Yield the notes, in which images without labels are only those that never had any.
 
         Labels of images that some models do not predict were left out before the evaluation.
         """

@@ -75,11 +75,12 @@ declare_table(
         *bounds(
             "lo",
             "hi",
-            f"{ITS} (Wilson; of an audit, by its estimator, and null for fewer than 30 images, or if answers "
-            "hardly change the value)",
+            f"{ITS} (Wilson; in an audit, by its estimator; null for fewer than 30 images, or if answers "
+            f"hardly change the value)",
         ),
         COUNT(
-            "n", "number of images in the bin that have a non-empty label set, and a label if any image has"
+            "n",
+            "number of images in the bin that have a non-empty label set, and a label if any image has one",
         ),
         *AUDITED,
     ),
@@ -169,9 +170,9 @@ def calibrate(
         What counts as correct: only the original label (``labels``), or any class of the label set
         (``sets``). The fit maximises the likelihood that `nll` or `nll_mass` measures.
     fit : float
-        Share of images to fit on, between 0 and 1, both excluded.
+        Share of images to fit on, above 0 and below 1.
     seed : int
-        Seed of the choice of images to fit on.
+        Seed for choosing the images to fit on.
 
     Returns
     -------
@@ -222,7 +223,7 @@ def _only_model(
 
 
 def check_method(method: str, to: str = FITTED_TO[0]) -> None:
-    """Raise an error if there is no such method, or no such labels to fit to.
+    """Raise an error if the method or the kind of labels to fit to is unknown.
 
     Raises
     ------
@@ -322,7 +323,7 @@ def conformal(
         or of sufficiently many top classes.
     cover : str
         What a set must contain: the original ``label``, ``one`` class of the label set, or ``all`` of its
-        classes; or, of labels with probabilities, a class drawn with them as shares (``drawn``), or all
+        classes. If labels have probabilities, also a class drawn in proportion to them (``drawn``), or all
         classes of a drawn label set (``drawn_all``).
     alpha : float
         Share of images whose prediction set may lack what it should contain.
@@ -590,14 +591,15 @@ class Pictured:
     def add(
         self, model: str, case: Case, audited: Callable[[Case], tuple[list[Row], str]] | None = None
     ) -> str:
-        """Add a model and return what is wrong with its confidences; empty if nothing is wrong.
+        """Add a model, and return a text on what is wrong with its confidences; empty if nothing is.
 
         Parameters
         ----------
         model : str
         case : Case
         audited : callable, optional
-            Returns the rows of the reliability table by an audit, which has no curves, and what is wrong.
+            Function that returns the rows of the reliability table of an audit, which has no curves, and what
+            is wrong.
         """
         (metric,) = entries_of([CALIBRATION])
         case, wrong = case_for(metric, case), ""

@@ -43,7 +43,7 @@ declare_table(
         REAL.nullable(
             "at", "value at x at which the groups are compared; null for the mean over models of the second"
         ),
-        REAL("value_x", "value at x; for the mean, that of these models on average"),
+        REAL("value_x", "value at x; for the mean, the average over these models"),
         REAL("value_a", "value at y of the first group at the same values of x"),
         REAL("value_b", "value at y of the second group"),
         *interval(

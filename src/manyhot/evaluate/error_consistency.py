@@ -56,7 +56,7 @@ declare_table(
         ),
         *interval(
             "difference",
-            "the mean by real1 minus that by top1; null if there is one metric",
+            "the mean by real1 minus that by top1; null if there is only one metric",
             f"{ITS} over images; null without one",
             value=REAL.nullable,
         ),
@@ -146,7 +146,8 @@ def judge_consistency(
 ) -> ConsistencyTables:
     """Return how consistent the errors of models are.
 
-    Only images with an original label and a label set count, if there are both: the two are compared.
+    If there are both original labels and label sets, only images with both count, so that the two can be
+    compared.
 
     Parameters
     ----------
@@ -254,7 +255,7 @@ def _vote_rows(models: Sequence[str], votes: Sequence[MajorityVote]) -> Iterator
 
 
 def mean_sentences(dataset: str, rows: Sequence[Row], label: Naming = str) -> Iterator[str]:
-    """Yield the mean consistency by each metric, and the difference; `label` names metrics."""
+    """Yield the mean consistency by each metric, and the difference of the means; `label` names metrics."""
     for row in rows:
         start = f"Error consistency on {dataset} by {label(row['metric'])}"
         if math.isnan(row["kappa"]):
@@ -274,7 +275,7 @@ def _has_two(row: Row) -> bool:
 
 
 def shown_pairs(rows: Sequence[Row], most: int) -> list[Row]:
-    """Return the pairs that are most and least alike by the last metric, best first; all if there are few."""
+    """Return the most and least similar pairs by the last metric, best first; all if there are few pairs."""
     defined = [r for r in rows if r["metric"] == rows[-1]["metric"] and not math.isnan(r["kappa"])]
     ordered = sorted(defined, key=lambda r: -r["kappa"])
     return ordered if len(ordered) <= 2 * most else [*ordered[:most], *ordered[-most:]]

@@ -269,13 +269,14 @@ def evaluate(
         Number of bootstrap resamples; 0 for no intervals and no pairs, even of metrics that need no
         resamples.
     seed
-        Seed of the bootstrap.
+        Seed for the bootstrap.
     map_resamples
-        Number of bootstrap resamples, at most 200, for metrics that are evaluated again on each, such as mAP,
-        AUROC and AURC; their intervals are then by the bootstrap instead of the jackknife. 0 for none.
+        Number of bootstrap resamples, at most 200, for metrics that are computed again on each resample, such
+        as mAP, AUROC and AURC. Their intervals then come from the bootstrap instead of the jackknife. 0 for
+        none.
     posterior
         Number of draws of label sets from the probabilities of the labels, such as 200, for intervals over
-        raters and images; with audited, of people's label sets, such as 20. 0 for none.
+        raters and images; with audited, number of draws of people's label sets, such as 20. 0 for none.
     gallery
         Maximum number of images for a gallery in the report, if photographs are available; 0 for no gallery.
         The default is 1000.
@@ -304,8 +305,8 @@ def evaluate(
     (n, C), or one class per image, of shape (n,). `predictions` can also be tables, arrays or frames, or a
     mapping of model names to these. Integers of shape (n, k) are classes with the best first, and floats of
     shape (n, C) are scores. Frames are matched by their index or a column of ids, which is named as in files,
-    and by the names of their columns; images that only one of them has are counted in a note. Arrays are
-    matched by position.
+    and by the names of their columns; images that only the labels or only the predictions contain are counted
+    in a note. Arrays are matched by position.
 
     Examples
     --------

@@ -21,8 +21,8 @@ def join(results: Sequence[Results], *, several_models: bool = False) -> Results
     ----------
     results : sequence of Results
     several_models : bool
-        Whether several results may contain values of the same data set, metric and slice, of different
-        models.
+        Whether several results may contain values of different models for the same data set, metric and
+        slice.
 
     Raises
     ------

@@ -64,8 +64,8 @@ class LabelKinds(Result):
     counts : dict of str to int
         Number of images of each kind.
     annotated, several_counted : int
-        Number of images in which raters counted objects, and number of these with two or more objects; 0 if
-        no rater counted.
+        Number of images in which raters counted objects, and number of those with two or more objects; 0 if
+        no rater counted objects.
     synonyms : list of (str, str, int, int)
         Names of two classes that are near-synonyms, and the numbers of images with both and with either. Only
         images on which raters were asked about both classes count. Sorted by the number of images with both,

@@ -20,7 +20,7 @@ from manyhot.tables.arrays import label_sets
 
 @dataclass(frozen=True, eq=False)
 class ModelAnswers:
-    """The top class of M models on n images, and whether it is right.
+    """The top classes of M models on n images, and whether they are right.
 
     Attributes
     ----------
@@ -32,7 +32,8 @@ class ModelAnswers:
         Their rows in the label sets of the data set.
     top : ndarray of int32, shape (n, M)
     right : Mapping of str to ndarray of bool, shape (n, M)
-        By metric: top1 (original label) and real1 (label set), if there are any of the kind.
+        Whether the top class is right, by metric: top1 (original label) and real1 (label set), if there are
+        any.
     """
 
     models: tuple[str, ...]

@@ -32,7 +32,7 @@ _MOST = 15
 
 @dataclass(frozen=True)
 class Difference:
-    """The value of a model minus that of a reference, on the same images.
+    """The value of a model minus the value of a reference on the same images.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class Difference:
 
 
 def differences(results: Results, dataset: str) -> list[Difference]:
-    """Return the differences of the second model to the first, one for each metric that is shown.
+    """Return the differences between the second model and the first, one for each metric that is shown.
 
     The list is empty unless there are two models.
     """
@@ -103,7 +103,7 @@ def differences(results: Results, dataset: str) -> list[Difference]:
 
 
 def to_best(results: Results, dataset: str) -> tuple[str, list[Difference]]:
-    """Return the best model by the leading metric, and the differences of the others to it, the best first.
+    """Return the best model by the leading metric, and how the others differ from it, the best first.
 
     Only models that were evaluated on the same images as the best are among them. Each p is adjusted by
     Holm's method for the number of these comparisons.
@@ -353,7 +353,7 @@ def leading_of(pairs: Sequence[Difference]) -> Difference:
 
 
 def best_lines(results: Results, dataset: str) -> Iterator[str]:
-    """Yield the differences of all models to the best, and which of them are within noise."""
+    """Yield the differences between all models and the best, and which of them are within noise."""
     best, found = to_best(results, dataset)
     line = noise_line(best, found)
     if not line:

@@ -58,7 +58,8 @@ declare_table(
         REAL("above_raters", "the same share, but over draws of the label sets only"),
         FLAG.nullable(
             "decided_fixed",
-            "whether the interval of the pair on the label sets as they are excludes 0; null without one",
+            "whether the interval of the pair on the label sets as they are excludes 0; null without an "
+            "interval",
         ),
         FLAG("decided", "whether lo and hi exclude 0"),
     ),
@@ -243,7 +244,7 @@ def _fixed(pairs: pa.Table) -> dict[tuple[str, str, str], bool]:
 
 
 def posterior_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
-    """Yield, for each data set, how many pairs of models remain decided by the headline metrics."""
+    """Yield, for each data set, how many pairs of models the headline metrics still decide."""
     pairs = tables["posterior_pairs"].to_pylist() if tables else []
     known = [p for p in pairs if p["metric"] in headline() and p["difference"] == p["difference"]]
     labels: dict[tuple[str, int, int, int], list[str]] = {}

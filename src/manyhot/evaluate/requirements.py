@@ -111,13 +111,13 @@ _IF_EXCLUSIVE = "if the classes exclude one another, pass original labels or pro
 
 
 def depends_on_sets(metric: Entry) -> bool:
-    """Return whether a metric depends on label sets, not on original labels alone."""
+    """Return whether a metric uses label sets, and not only original labels."""
     about = metric.about
     return about.get("judged_on") != ORIGINAL_LABELS and not about.get("original_only", False)
 
 
 def case_for(metric: Entry, case: Case) -> Case:
-    """Return the case with the probabilities that a metric needs, which may be those of independent classes.
+    """Return the case with the probabilities that a metric needs, such as those of independent classes.
 
     A metric with the option `link` chooses for itself.
     """
@@ -126,7 +126,7 @@ def case_for(metric: Entry, case: Case) -> Case:
 
 
 def link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
-    """Yield how logits became probabilities, where this depends on the data."""
+    """Yield notes on how logits were converted into probabilities, if this depends on the data."""
     if case.kind != "logit":
         return
     thresholds = [m for m in metrics if _has_link(m) and _need(m) == "probabilities"]

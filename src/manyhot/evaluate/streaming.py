@@ -53,8 +53,8 @@ class Evaluator:
         a built-in list. Labels and ranks in batches can then be names, and columns of frames and class lists
         of tables are joined to it by name.
     n_classes : int
-        Number of classes, if there is no `classes`. The first table of labels with a class list, or the first
-        frame, then names the classes.
+        Number of classes, if `classes` is not passed. The first table of labels with a class list, or the
+        first frame, then names the classes.
     metrics : sequence of str, optional
         Names or call strings of metrics; by default all rank metrics. Scores over all classes are kept only
         if a metric needs them. Otherwise only the top `DEPTH` classes per image are kept.

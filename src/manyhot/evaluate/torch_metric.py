@@ -114,7 +114,7 @@ class TorchMetric(Metric):
         return named if self._metric is None else named[self._metric]
 
     def sync(self, *arguments: Any, **options: Any) -> None:
-        """Gather the batches of all processes, also if a process has none."""
+        """Gather the batches of all processes, including processes without batches."""
         if isinstance(self.batches, list) and not self.batches:
             # By default, torchmetrics would send floats from here and receive bytes.
             self.batches.append(torch.empty(0, dtype=torch.uint8, device=self.device))

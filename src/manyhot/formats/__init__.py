@@ -418,7 +418,7 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
             entry = _entry_of(format, holds, path)
         if entry is None:
             if path.suffix.lower() in (".csv", ".tsv") and not path.stat().st_size:
-                raise InputError("The file is empty.", where=path, do="make or fetch it again")
+                raise InputError("The file is empty.", where=path, do="create or download it again")
             check_whole(path)
             raise _unreadable(path, holds)
         if options.get("label_values") and "label_values" not in options_of(entry):

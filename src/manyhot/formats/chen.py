@@ -92,7 +92,7 @@ def _check_last_line(path: Path) -> None:
             where=path,
             got=cut_for_message(repr(last.decode("utf-8", "replace"))),
             allowed=f"{', '.join(_COLUMNS)}, separated by tabs",
-            do="make or fetch it again",
+            do="create or download it again",
         )
 
 

@@ -77,8 +77,8 @@ def read_fiftyone_samples(path: Path, *, classes: ClassList | None, field: str =
     Parameters
     ----------
     field : str
-        The field with the labels, as in ``fiftyone-samples(field='tags')``. By default, ``ground_truth``, or
-        the only label field.
+        Name of the field with the labels, as in ``fiftyone-samples(field='tags')``. By default,
+        ``ground_truth``, or the only label field.
 
     References
     ----------

@@ -150,7 +150,10 @@ def _shards(path: Path, split: str) -> list[Path]:
     absent = [file.name for file in complete if file not in files]
     if absent:
         raise InputError(
-            "The data set is not complete.", where=path, got=f"no {absent[0]}", do="make or fetch it again"
+            "The data set is not complete.",
+            where=path,
+            got=f"no {absent[0]}",
+            do="create or download it again",
         )
     return complete
 
@@ -266,7 +269,10 @@ def _data_files(path: Path) -> list[Path]:
     absent = [file.name for file in files if not file.is_file()]
     if absent:
         raise InputError(
-            "The data set is not complete.", where=path, got=f"no {absent[0]}", do="make or fetch it again"
+            "The data set is not complete.",
+            where=path,
+            got=f"no {absent[0]}",
+            do="create or download it again",
         )
     return files
 

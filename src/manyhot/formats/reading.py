@@ -86,7 +86,7 @@ def incomplete(path: Path, error: Exception) -> InputError:
     # Messages of libraries may contain damaged bytes.
     text = "".join(filter(str.isprintable, str(error).partition("\n")[0])).strip()
     got = text or type(error).__name__
-    return InputError(what, where=path, got=got, do="make or fetch it again")
+    return InputError(what, where=path, got=got, do="create or download it again")
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -413,7 +413,7 @@ def parse_json(content: str | bytes, where: object) -> Any:
             _check_characters(parsed, where)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(
-            "The file is not complete JSON.", where=where, got=str(error), do="make or fetch it again"
+            "The file is not complete JSON.", where=where, got=str(error), do="create or download it again"
         ) from error
     return parsed
 
@@ -458,7 +458,7 @@ def _check_characters(content: Any, where: object) -> None:
             where=where,
             got=repr(error.object[max(0, error.start - 20) : error.start + 20]),
             allowed="characters that UTF-8 can encode",
-            do="make or fetch it again",
+            do="create or download it again",
         ) from error
 
 

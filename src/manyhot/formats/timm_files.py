@@ -134,7 +134,7 @@ def _of_json(content: Any, path: Path) -> pl.DataFrame:
                 "The columns of the table are not texts.",
                 where=path,
                 got=cut_for_message(repr(columns)),
-                do="make or fetch it again",
+                do="create or download it again",
             )
         return pl.DataFrame(content["data"], schema=columns, orient="row", infer_schema_length=None)
     if not isinstance(content, dict) or not all(isinstance(row, dict) for row in content.values()):
@@ -450,7 +450,7 @@ def _not_percent(row: dict[str, object], column: str, path: Path, fractions: boo
         where=f"{path}, model {row['row']}",
         got=f"{column} {row[column]}, {column}_err {row[f'{column}_err']}",
         allowed=f"{column} and {column}_err that add up to 100",
-        do="multiply accuracies and errors by 100" if fractions else "make or fetch it again",
+        do="multiply accuracies and errors by 100" if fractions else "create or download it again",
     )
 
 

@@ -103,7 +103,7 @@ class WideTable:
     are_compared : bool
         Whether `manyhot compare` compares the columns with each other.
     family, pretraining : callable
-        Return the family of a model and its pretraining data from its name.
+        Functions that return the family and the pretraining data of a model from its name.
     """
 
     model: tuple[str, ...]

@@ -53,7 +53,7 @@ class DetectedObjects(Result):
     labels : pyarrow.Table
         The table ``labels``: the state of each class of the detector in each image.
     n, n_skipped : int
-        Numbers of images in which objects were looked for, and of images that could not be decoded.
+        Numbers of images that were searched for objects, and of images that could not be decoded.
     seconds : float
         Time of this run; 0 if the folder was complete.
     notes, metadata, inputs, written

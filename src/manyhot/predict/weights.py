@@ -82,7 +82,11 @@ class Head:
                 allowed=f"({c}, D) and ({c},)",
             )
         if not 0 <= self.dropout < 1:
-            raise InputError("A head has no such dropout.", got=self.dropout, allowed="0 or more, below 1")
+            raise InputError(
+                "The dropout rate of the head is out of range.",
+                got=self.dropout,
+                allowed="0 or more, below 1",
+            )
         if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
             raise InputError("A head holds values that are not finite.")
 

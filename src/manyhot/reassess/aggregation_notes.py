@@ -71,7 +71,8 @@ def _alike(votes: Votes, answers: Answers) -> Iterator[str]:
         names = [str(votes.rater_id[int(r)].as_py()) for r in np.flatnonzero(alike)]
         listed = ", ".join(names[:10]) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
         yield (
-            f"some raters gave the same answer to all of their questions, at least {_FEWEST}, so their "
+            f"some raters gave one and the same answer to each of their questions, at least {_FEWEST}, so "
+            f"their "
             f"answers carry little information: {listed}"
         )
 
@@ -114,7 +115,7 @@ def golden_notes(
     *,
     crossed: str,
 ) -> Iterator[str]:
-    """Yield what is missing for a fit, or to measure precision and recall on golden questions."""
+    """Yield notes on what is missing for a fit, or for precision and recall on golden questions."""
     if not result.converged:
         yield f"stopped after {result.iterations:,} iterations, before it converged"
     if len(np.unique(votes.rater)) == 1:
@@ -132,7 +133,7 @@ def golden_notes(
         return
     tied = int(np.count_nonzero(2 * experts.yes == experts.experts))
     if tied:
-        yield f"experts are equally divided on {tied:,} golden questions, whose true answer counts as no"
+        yield f"experts are equally divided on {tied:,} golden questions; their true answer counts as no"
     unasked = int(np.count_nonzero(experts.truth() & (experts.asked < 0)))
     if unasked:
         yield f"{unasked:,} golden questions with the true answer yes have no votes; recall leaves them out"

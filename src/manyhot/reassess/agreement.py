@@ -181,7 +181,7 @@ def agreement(
         Number of bootstrap resamples: of images for measures of agreement, and of raters and images for means
         over raters; 0 skips the intervals.
     seed
-        Seed of the bootstrap.
+        Seed for the bootstrap.
 
     Returns
     -------

@@ -131,7 +131,7 @@ class VotesSource:
     notes : tuple of str
         How the images were matched with the votes, if their ids differ.
     keep_unasked : bool
-        Whether an original label that was not asked about stays valid on images with votes, too.
+        Whether an original label that was not asked about also stays valid on images with votes.
     """
 
     votes: Votes

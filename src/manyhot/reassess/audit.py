@@ -214,8 +214,8 @@ def audit(
     seconds
         Seconds per question, to compute the hours of work; the default is an assumption.
     seed
-        Seed of the draw, which is recorded; by default, a random one. Do not try several seeds: a sample that
-        was selected is not random.
+        Seed for the draw, which is recorded; by default, a random one. Do not try several seeds: a sample
+        that was selected is not random.
 
     Returns
     -------
@@ -224,7 +224,7 @@ def audit(
     Raises
     ------
     UsageError
-        If there are `questions` with another design than classes.
+        If `questions` is set and the design is not classes.
     InputError
         If there are fewer images than `size`, the design needs other predictions, the rule learns from label
         sets, or the folder holds other files.
@@ -301,7 +301,7 @@ class _AuditContent:
         return dict(zip(self.ensemble.names, map(float, found), strict=True))
 
     def write(self, home: Campaign, golden: Ints) -> tuple[str, ...]:
-        """Write the tables to the folder of a campaign; golden images also to a campaign inside of it."""
+        """Write the tables to the folder of a campaign; golden images also to a campaign inside it."""
         self._write(home, np.sort(np.concatenate([self.rows, golden])))
         write_audit_sample(self.drawn, home.path("audit_sample"), call=home.call, inputs=home.inputs)
         if len(golden):
@@ -338,7 +338,7 @@ def _golden_rows(rows: Ints, images: Images, n: int, seed: int) -> Ints:
     others = np.setdiff1d(np.arange(len(images)), rows)
     if n > len(others):
         raise InputError(
-            "There are too few images outside of the sample.",
+            "There are too few images outside the sample.",
             got=f"{n:,} images for golden questions",
             allowed=f"at most {len(others):,}",
             do="draw fewer images with `size` or `golden_images`",

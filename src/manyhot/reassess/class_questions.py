@@ -56,7 +56,7 @@ def class_design_of(
     ----------
     images : Images
     read : sequence of Predictions
-        With scores of all classes of all images.
+        Predictions with scores for all classes and all images.
     top : ndarray of int, shape (N, M)
         The top class of each model, which people are always asked about.
     n_classes, size : int

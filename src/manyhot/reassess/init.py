@@ -59,7 +59,7 @@ class InitialCampaign(Result):
         return self.status.to_json() | ({"notes": self.notes} if self.notes else {})
 
     def lines(self) -> Iterator[str]:
-        """Yield whether the campaign was created, and its status."""
+        """Yield a line on whether the campaign was created, and its status."""
         what = "made the campaign" if self.is_new else "nothing to do, this is the campaign"
         over = f"{self.campaign.n_classes:,} classes of {self.campaign.classes}"
         yield f"{what} {self.campaign.folder}, over the {over}"

@@ -105,7 +105,7 @@ class LabelSource:
         The columns image_id, class_id and answer (0 no, 1 maybe, 2 yes), a row for each question that the
         source was asked about a usable image.
     labels : Labels
-        The label sets; of several that are joined, the first.
+        The label sets; if several sources are joined, those of the first.
     question : str
         What raters were asked; empty if unknown.
     about : tuple of CatalogEntry or None

@@ -114,7 +114,7 @@ class NextQuestions(Result):
     max_answers: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return how many questions are full, settled, open and asked next."""
+        """Return the numbers of questions that are full, settled, open and asked next."""
         return {
             "questions": self.n_questions,
             "full": self.n_full,
@@ -126,7 +126,7 @@ class NextQuestions(Result):
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield how many questions are full, settled, open and asked next."""
+        """Yield the numbers of questions that are full, settled, open and asked next."""
         full = f"are not asked again, for example after {self.max_answers} answers (`max_answers`)"
         undecided = (
             "have a probability between 1 - threshold and threshold that more answers of this quality would "

@@ -358,7 +358,7 @@ class _Answered:
             return chosen_by_others(self.best).astype(np.float64)
         if (self.label < 0).all():
             raise InputError(
-                "The images have no original labels that could propose label sets.",
+                "The images have no original labels to use as proposed label sets.",
                 where=self.where,
                 do="set `proposed_by` to models",
             )

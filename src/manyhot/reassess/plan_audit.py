@@ -53,7 +53,7 @@ _DESIGN = (
     COUNT("images", "images that people answer, in each data set"),
 )
 _PRECISION = (
-    REAL("half_width", "half the width of the 95 % interval, of the model or pair for which it is widest"),
+    REAL("half_width", "half-width of the 95 % interval, for the model or pair with the widest interval"),
     REAL.nullable("share", "for ranks: expected share of the pairs of models that are decided"),
     REAL.nullable("power", "for a difference: probability that its interval does not contain 0"),
 )
@@ -67,8 +67,10 @@ declare_table(
         REAL("answers", "answers of all raters"),
         REAL("hours", "hours of all raters"),
         *_PRECISION,
-        REAL.nullable("half_width_low", "after a pilot: 80 % of such audits have a half-width from here"),
-        REAL.nullable("half_width_high", "after a pilot: 80 % of such audits have a half-width up to here"),
+        REAL.nullable("half_width_low", "after a pilot: lower end of the half-widths of 80 % of such audits"),
+        REAL.nullable(
+            "half_width_high", "after a pilot: upper end of the half-widths of 80 % of such audits"
+        ),
         REAL.nullable("detectable", "smallest difference that is decided with the requested power"),
     ),
 )

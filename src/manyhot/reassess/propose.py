@@ -311,7 +311,7 @@ def propose(
     resamples
         Number of bootstrap resamples of the images with known label sets; 0 skips the intervals.
     seed
-        Seed of the bootstrap.
+        Seed for the bootstrap.
 
     Returns
     -------
@@ -484,7 +484,7 @@ def _expected(c: Coverage, rule: Entry, resamples: int, seed: int) -> Expected:
 
 
 def share_interval(num: Floats32, den: Floats32, samples: Floats32) -> ShareInterval:
-    """Return a ratio of sums with its interval, by resamples or, for few images, the jackknife."""
+    """Return a ratio of sums with its interval by resamples or, for few images, by the jackknife."""
     ratio = Ratio(num.astype(np.float64), den.astype(np.float64), den > 0)
     value, n = ratio.value(), int(np.count_nonzero(den))
     if not len(samples):

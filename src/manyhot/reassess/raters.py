@@ -75,8 +75,8 @@ declare_table(
         ),
         *interval(
             "informedness",
-            "how well answers separate the two truths: 2 AUC - 1, which without maybes is sensitivity + "
-            "specificity - 1; measured on golden questions if both truths occur, otherwise against the "
+            "how well answers separate the two truths: 2 AUC - 1, or sensitivity + specificity - 1 if there "
+            "are no maybes; measured on golden questions if both truths occur, otherwise against the "
             "majority of the other raters",
         ),
         REAL.nullable("seconds", "median time per answer; null if no times were recorded"),

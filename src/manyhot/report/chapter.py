@@ -91,7 +91,7 @@ class Chapter:
     albums : tuple of Album
     next : NextStep, optional
     gallery : str
-        What the gallery in the folder shows; empty without one.
+        What the gallery in the folder shows; empty if there is no gallery.
     """
 
     anchor: str

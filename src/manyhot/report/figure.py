@@ -48,7 +48,7 @@ class Figure:
     data : pyarrow.Table
         The drawn numbers, in the units of their tables.
     folded : bool
-        Whether a page shows only its title at first.
+        Whether a page first shows only the title of the figure.
     """
 
     name: str

@@ -30,15 +30,15 @@ OF_IMAGES = (
 class NextStep(NamedTuple):
     """What to do after a diagnosis: a sentence, and the command.
 
-    A chapter registers it as `next`; a chapter with another result has its own. DATASET stands for labels,
-    IMAGES for images, and a word in capital letters after an option for its value.
+    A chapter registers its step as `next`. In the command, DATASET stands for labels, IMAGES for images, and
+    a word in capital letters after an option for the value of that option.
     """
 
     text: str
     command: str
 
     def after(self, call: str) -> NextStep:
-        """Return the step with the data and the options of a call; unchanged where these are unknown."""
+        """Return the step with the data and the options of a call; unknown ones keep their placeholders."""
         own_command, options = _parsed(call)
         first = [value for name, value in options if not name]
         of_images = own_command in OF_IMAGES

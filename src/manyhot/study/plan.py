@@ -337,7 +337,7 @@ class Study:
         Those across runs come last.
     claims : tuple of Claim
     limits : tuple of str
-        Sentences on the limits of the answer.
+        Sentences about the limits of the answer.
     table : tuple of str
         Metrics in the table on the page. By default, the metrics of the claims.
     about : str

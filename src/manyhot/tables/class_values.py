@@ -31,7 +31,7 @@ class SetArrays:
     single : ndarray of int64, shape (n,), optional
         The labels, if there is one per image.
     complete : bool
-        Whether classes that are not listed are absent, as zeros in a full matrix are.
+        Whether unlisted classes are absent, like zeros in a full matrix.
     """
 
     lengths: npt.NDArray[np.int64]

@@ -293,7 +293,9 @@ def class_list_from_metadata(about: Mapping[str, str], name: str) -> ClassList |
         classes = replace(classes, names=tuple(names))
     if classes is None or classes.hash != about.get("classes"):
         raise InputError(
-            "The class list in the metadata of the file is damaged.", where=name, do="make or fetch it again"
+            "The class list in the metadata of the file is damaged.",
+            where=name,
+            do="create or download it again",
         )
     return classes
 

@@ -89,7 +89,7 @@ class Results:
 
     @property
     def datasets(self) -> list[str]:
-        """The names of the data sets, in order of appearance."""
+        """The names of the data sets, in the order in which they first occur."""
         names: list[str] = self.table["dataset"].unique().to_pylist()
         return names
 

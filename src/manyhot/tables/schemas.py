@@ -153,7 +153,7 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
             "The file is not a complete Parquet file.",
             where=path,
             got=str(error).partition("\n")[0],
-            do="make or fetch it again",
+            do="create or download it again",
         ) from error
     if about.get("table", name) != name:
         raise InputError("The file contains a different table.", where=path, got=about["table"], allowed=name)
@@ -192,7 +192,7 @@ def metadata_number(about: Mapping[str, str], key: str, where: object, *, digits
             f"The metadata of the file has a {key!r} that is not a number.",
             where=where,
             got=repr(text),
-            do="make or fetch it again",
+            do="create or download it again",
         )
     return int(text)
 

@@ -17,8 +17,8 @@ _BYTES = {"BOOLEAN": 0, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96"
 def check_parquet(path: Path, metadata: pq.FileMetaData) -> None:
     """Raise an error if the values of a Parquet file need more memory than there is.
 
-    Equal values and nulls take next to nothing in the file: a billion of them fit into a kilobyte. Repeated
-    texts may take more memory than is counted here.
+    Equal values and nulls take almost no space in the file: a billion of them fit into a kilobyte. Repeated
+    texts may take more memory than is estimated here.
 
     Raises
     ------

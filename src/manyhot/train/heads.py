@@ -44,10 +44,10 @@ Loss = Callable[[Any, Any, Any], Any]
 
 @dataclass(frozen=True, eq=False)
 class Invariance:
-    """What a class must not depend on: how the features of images change when the images are altered.
+    """A change that a class must not depend on: that of the features when images are altered.
 
     With differences d, it adds half the strength times the mean of (w · d)² to the loss, where w are the
-    weights of the class: the logit of the class should change as little as possible. It is Tikhonov's
+    weights of the class: the logit of the class should change as little as possible. This is Tikhonov's
     regularisation for invariance (Bishop 1995, https://doi.org/10.1162/neco.1995.7.1.108), with measured
     directions.
 

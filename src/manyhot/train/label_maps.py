@@ -193,7 +193,7 @@ def _block(batch: pa.RecordBatch, shape: tuple[int, ...]) -> MapBlock:
 
 @dataclass(frozen=True, eq=False)
 class LocalTeacher:
-    """The targets of crops of training images: the softmax of the part of the label map that a crop shows.
+    """Targets for crops of training images: the softmax of the part of the label map that a crop shows.
 
     Attributes
     ----------
@@ -338,7 +338,7 @@ def read_relabel(
         Whether to swap rows and columns of the maps, which gives the labels of their code. That code passes
         the top, left, bottom and right of a crop to RoIAlign, but torchvision expects left, top, right and
         bottom. Either the maps are stored by columns, or the crops got the labels of other locations. Only
-        the files could show which of the two is true.
+        the released files can show which of the two is true.
 
     Raises
     ------

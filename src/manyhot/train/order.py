@@ -28,7 +28,7 @@ class BatchPlan:
     """The composition of batches and their distribution to processes.
 
     A batch has `batch` places. Place p belongs to lane ``p % lanes`` and to the process of rank ``p %
-    world``. Because `world` divides `lanes`, each lane belongs to one process, and what is done within lanes
+    world``. Because `world` divides `lanes`, each lane belongs to one process, and the order within a lane
     does not depend on the number of processes.
 
     Attributes

@@ -114,7 +114,7 @@ class Recipe:
     warmup : float
         Number of epochs in which the learning rate rises from 0.
     clip : float
-        The maximum norm of the gradient; 0 for no limit.
+        Maximum norm of the gradient; 0 for no limit.
     drop, drop_path : float
         The dropout rate before the classifier, and the rate at which residual branches are dropped, as in
         timm.
@@ -145,7 +145,7 @@ class Recipe:
     precision : str
         Precision, as in Lightning Fabric: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
     seed : int
-        Seed of the initial weights, the order, the crops and the mixing.
+        Seed for the initial weights, the order, the crops and the mixing.
     """
 
     model: str = "timm/resnet18"

@@ -420,7 +420,7 @@ def test_one_rater_sends_as_much_as_people_write(tmp_path):
     assert statuses[0] == 200
     assert statuses[-1] == 429
     assert bodies < 1_000_000
-    assert "more than people write; try again in" in told.json()["detail"]
+    assert "You are sending too much text; try again in" in told.json()["detail"]
     assert int(told.headers["retry-after"]) >= 1
 
 

@@ -31,7 +31,7 @@ class PublishedEntry:
     address, read_at : str
         Address of the publication, and where the numbers were read.
     quantity, unit, of : str
-        What the numbers are, their unit ("%", "points" or none), and what n counts.
+        The measured quantity, its unit ("%", "points" or none), and what n counts.
     basis : str
         One of `BASES`.
     measure : str

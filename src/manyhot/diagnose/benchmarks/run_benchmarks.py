@@ -40,7 +40,7 @@ declare_table(
         TEXT("quantity", "what the number is"),
         TEXT.nullable("subject", "the model or group; null if the entry is about one number"),
         TEXT("basis", "the source of our value: answers about images, or another table", values=BASES),
-        TEXT("unit", "the unit of the numbers; empty for none"),
+        TEXT("unit", "the unit of the numbers; empty if they have none"),
         TEXT("published", "the published number, as it was printed"),
         REAL.nullable("value", "our value; null if it could not be computed"),
         *bounds("lo", "hi", f"{ITS} (Wilson), for shares"),
@@ -94,7 +94,7 @@ class Benchmarks(Result):
 
 @dataclass(frozen=True)
 class Summary:
-    """An entry, with the number of values that agree, the row that differs most, and the worst verdict."""
+    """An entry with the number of values that agree, the row that differs most and the worst verdict."""
 
     first: Row
     farthest: Row

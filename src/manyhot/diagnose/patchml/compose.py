@@ -119,7 +119,7 @@ class Layout:
     Attributes
     ----------
     patches : tuple of Patch
-        The patches at the size at which they are shown, the lowest first.
+        The patches at the size at which they are shown, from the bottom layer to the top.
     places : list of (int, int)
         Left and top of each patch, in pixels.
     owner : ndarray of int8, shape (size, size)
@@ -326,7 +326,7 @@ def square(pixels: Pixels, size: int) -> Pixels:
 def free_crop(
     pixels: Pixels, regions: Regions, size: int, least: int, rng: np.random.Generator
 ) -> Pixels | None:
-    """Return the largest of some random crops of a photograph without objects; None if there is none.
+    """Return the largest of several random crops that show no object; None if there is none.
 
     Parameters
     ----------

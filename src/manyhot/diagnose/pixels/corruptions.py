@@ -219,7 +219,7 @@ def chosen(image_ids: Iterable[str], n: int, seed: int = 0) -> frozenset[str]:
     image_ids : iterable of str
     n : int
     seed : int
-        Seed of the choice.
+        Seed for the choice.
     """
     return frozenset(sorted(image_ids, key=lambda name: (_digest([str(seed), name]), name))[:n])
 

@@ -54,7 +54,7 @@ class Removal:
     images : frozenset of str
         Ids of the images to alter.
     seed : int
-        Seed of the places of controls.
+        Seed for the places of controls.
     objects_hash : str
         The `fingerprint` of the objects.
     """
@@ -254,8 +254,8 @@ def cuttings(objects: Objects, class_id: int, image_id: str, pixels: Pixels) -> 
 class Pasting:
     """An `Alteration` that pastes the objects of another image into each image.
 
-    The other image is chosen by the id of the image and the seed, and all its objects are pasted: a frame of
-    four boxes, or both of two balls. Each object is pasted at its original place and size, as fractions of
+    The other image is chosen by the id of the image and the seed. All its objects are pasted, such as the
+    four boxes of a frame, or two balls. Each object is pasted at its original place and size, as fractions of
     the image. It keeps its aspect ratio, unless it extends from border to border, as a frame or a band does.
 
     Attributes

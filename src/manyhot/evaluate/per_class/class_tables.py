@@ -50,7 +50,7 @@ declare_table(
         COUNT.nullable(
             "n_unasked",
             "number of negatives for which no rater was asked about the class; null if the label sets do "
-            "not record no answers",
+            "not record which classes were answered no",
         ),
         *interval("ap", "average precision; NaN if undefined", value=REAL),
         *interval("auroc", "area under the ROC curve; NaN if undefined", value=REAL),
@@ -90,7 +90,7 @@ declare_table(
         TEXT.nullable("predicted_name", "name of predicted"),
         TEXT.nullable("present_name", "name of present"),
         COUNT("n", "number of images with both"),
-        COUNT("n_instead", "number of images with both on which present is not predicted"),
+        COUNT("n_instead", "number of images with both classes on which present is not predicted"),
         COUNT.nullable("n_wrong", "number of images on which predicted is predicted but not valid"),
         COUNT.nullable("n_missed", "number of images on which present is valid but not predicted"),
     ),
@@ -171,7 +171,7 @@ class ClassTables:
         """Add a model, which has no prediction of `n_unmatched` images, and return whether it could be added.
 
         Models without dense scores cannot be added. No model can be added if the settings are `masked` and
-        the label sets do not record no answers.
+        the label sets do not record which classes were answered no.
         """
         s = self.settings
         rng = np.random.default_rng(s.seed)

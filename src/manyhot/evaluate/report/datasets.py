@@ -464,7 +464,7 @@ def pack(data: DataSet, columns: Sequence[DrawnColumn], names: Mapping[str, int]
 
 
 def same(values: Sequence[Any]) -> Any:
-    """Return one value if all are equal, as n usually is, and otherwise all values."""
+    """Return a single value if all are equal, as is usual for n, and otherwise all values."""
     return values[0] if values and all(v == values[0] for v in values) else list(values)
 
 

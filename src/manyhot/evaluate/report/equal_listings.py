@@ -9,9 +9,10 @@ from manyhot.report.listings import ColumnHead, Listing, ListingRow, Shared
 from manyhot.report.text import ends, title_of, with_minus
 
 _NOTE = (
-    "Means over the models of the second group, in points. Local regression compares each with the models of "
-    "the first group within 5 points of its accuracy; the logit line is fitted to the whole first group, so "
-    "that the difference is effective robustness. Intervals are over families of models of both groups."
+    "Means over the models of the second group, in points. Local regression compares each of these models "
+    "with the models of the first group within 5 points of its accuracy. The logit line is fitted to the "
+    "whole first group, so the difference from it is effective robustness. Intervals are over families of "
+    "models of both groups."
 )
 
 

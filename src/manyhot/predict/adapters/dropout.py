@@ -44,7 +44,7 @@ def dropout_network(
     passes : int
         Number of passes.
     seed : int
-        Seed of the masks.
+        Seed for the masks.
     multilabel : bool, optional
         As in `ensemble_network`.
 
@@ -138,7 +138,7 @@ def switch_on(module: Any) -> int:
 
 
 def pass_masks(seed: int, number: int) -> Any:
-    """Return a context in which each call of dropout has its own mask of the pass, for all images."""
+    """Return a context in which each call of dropout has one mask for all images of the pass."""
     import torch
     from torch.nn import functional
     from torch.overrides import TorchFunctionMode

@@ -87,7 +87,7 @@ def _loaded(models: Any, base: str, weights: Any, checkpoint: str) -> Any:
 
 
 def with_checkpoint(module: Any, checkpoint: str, kind: str, allowed: str) -> Any:
-    """Return a module of a kind, such as a detector, with the weights of a file.
+    """Build a module, such as a detector, with the weights in a file.
 
     Raises
     ------

@@ -406,7 +406,7 @@ class Limits:
             seconds = int(wait) + 1
             raise HTTPException(
                 429,
-                f"You are sending more than people write; try again in {seconds} s.",
+                f"You are sending too much text; try again in {seconds} s.",
                 {"Retry-After": str(seconds)},
             )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RunningInterval:
-    """The current value of an audit, with an interval that is valid at all numbers of answers at once.
+    """The current value of an audit, with an interval that is valid at every number of answers.
 
     Attributes
     ----------

@@ -66,7 +66,7 @@ def _estimates(taught: Teacher, generator: torch.Generator) -> dict[str, Tensor]
     detached=True,
 )
 def role(logits: Tensor, targets: Targets, *, k: float = 1.5) -> Tensor:
-    """Jointly train the network and estimated labels, both regularised to k classes per image.
+    """Train the network jointly with estimated labels, both regularised to k classes per image.
 
     The memory, one value per image and class, is learnt. It takes 5.1 GB for ImageNet, and as much again for
     each moving average of the optimiser. Initial estimates are those of the paper's code: `OBSERVED`,

@@ -289,7 +289,7 @@ def fit_segmenter(
         Including the background.
     settings : SegmentationSettings
     seed : int
-        Seed of the initial weights, the order and the mirroring.
+        Seed for the initial weights, the order and the mirroring.
     progress : callable, optional
     """
     torch.manual_seed(seed)

@@ -141,7 +141,7 @@ def fit_detector(
     n_classes : int
     settings : DetectionSettings
     seed : int
-        Seed of the initial weights, the order and the mirroring.
+        Seed for the initial weights, the order and the mirroring.
     progress : callable, optional
     """
     torch.manual_seed(seed)

@@ -107,7 +107,7 @@ class TransferRequest:
             yield spec or name, network
 
     def note(self, kind: str, n: int, text: str, model: str = "") -> None:
-        """Add a note about the results, unless it has been added already."""
+        """Add a note about the results unless it was added before."""
         note = Note(self.dataset, model, kind, n, text)
         if note not in self.notes:
             self.notes.append(note)
@@ -125,7 +125,7 @@ class TransferRequest:
             self.written.append(self.out / SPLIT)
 
     def note_skipped(self, reasons: Mapping[str, str]) -> None:
-        """Note the number of skipped images, with the first one and its reason."""
+        """Add a note on the number of skipped images, with the first image and the reason."""
         if reasons:
             name, reason = next(iter(reasons.items()))
             n = len(reasons)
@@ -198,7 +198,7 @@ class TransferInputs:
         )
 
     def matched(self, request: TransferRequest) -> TransferInputs:
-        """Return the inputs with the ids of the source in the labels, and note it if they were different."""
+        """Return the inputs with the source's ids in the labels; add a note if the ids were different."""
         if self.labels is None:
             return self
         labels, like = labels_of_source(self.labels, request.source)

@@ -278,7 +278,7 @@ def mean_of_draws(draws: Sequence[ResampledMetric], seed: int) -> ResampledMetri
     draws : sequence of ResampledMetric
         The metric of each draw, on the same images and resamples.
     seed : int
-        Seed of the resampled draws, the same for all models.
+        Seed for the resampled draws, the same for all models.
     """
     samples, values = np.stack([d.samples for d in draws]), np.array([d.value for d in draws])
     k, r = samples.shape

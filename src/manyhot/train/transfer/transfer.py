@@ -127,7 +127,7 @@ def transfer(
     train_backbone
         Also train the backbone of a detector or segmentation head.
     seed
-        Seed of the held-out images, the weights, the draws and the bootstrap.
+        Seed for the held-out images, the weights, the draws and the bootstrap.
     resamples
         Number of bootstrap resamples of the evaluated images, where 0 skips the intervals.
     engine

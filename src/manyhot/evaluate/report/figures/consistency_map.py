@@ -55,8 +55,8 @@ def _figure(dataset: str, rows: Sequence[Row], frames: Frames) -> Figure:
         dataset,
         f"Models that fail on the same images, {title_of(dataset)}",
         "Each point is a model, in the colour of its family. The closer two models are, the more consistent "
-        f"are their errors by {named.label}. The axes have no unit: distances, the root of 1 − kappa, are "
-        "scaled to two dimensions (classical multidimensional scaling)."
+        f"are their errors by {named.label}. The axes have no unit: classical multidimensional scaling "
+        "places the models so that their distances are close to the root of 1 − kappa."
         f"{own_said(frames.own, 'Your own models are highlighted.')}",
         f"A map of {counted(len(rows), 'model')} of {len({row['family'] for row in rows}):,} families. "
         f"Best: {best['model']}, {named.text(best['value'], 2)}{named.unit}.",

@@ -55,7 +55,7 @@ def place_names(
     order : iterable of str
         Names, the most important first.
     lines : sequence of (float, float)
-        Further places that names do not cover, such as points along a line.
+        Further places that names must not cover, such as points along a line.
     size : (float, float)
         Width and height of the panel.
     own : Mapping of str to (float, float)

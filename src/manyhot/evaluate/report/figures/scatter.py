@@ -170,7 +170,7 @@ def log_side(title: Sequence[str], values: Sequence[float]) -> Side:
 
 
 def typical(values: Iterable[float | None]) -> list[float]:
-    """Return the values that an axis must show; see `manyhot.report.figure.fences`."""
+    """Return the range of values that an axis must show; see `manyhot.report.figure.fences`."""
     known = [v for v in values if v is not None]
     low, high = fences(known)
     return [v for v in known if low <= v <= high]

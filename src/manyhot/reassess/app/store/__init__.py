@@ -243,7 +243,7 @@ class Store:
         return self._database.read(lambda c: crowd.is_link(c, token))
 
     def join_crowd(self, token: str, participant: str) -> Rater | None:
-        """Return the rater who comes by the link for a crowd; see `crowd.join_crowd`."""
+        """Return the rater who joins through the link for a crowd; see `crowd.join_crowd`."""
         return self._change(lambda c: crowd.join_crowd(c, token, participant))
 
     def payment(self) -> list[RaterWork]:
@@ -313,7 +313,7 @@ class Store:
         return self._database.begin_with_others(submissions.store, submissions.Submission(rater, sent))
 
     def votes(self) -> VoteSnapshot:
-        """Return the votes so far, after reading the new ones."""
+        """Read the new votes, and return all votes so far."""
         return self._database.read(self._tally.read)
 
     def dispute(self, page: int) -> Dispute | None:
@@ -386,7 +386,8 @@ class Store:
     def examples(self, class_ids: Collection[int]) -> dict[int, list[tuple[int, str]]]:
         """Return the positions and image_ids of the example images of some classes, by position.
 
-        They stay as they are, and are remembered: to read those of four pages takes as long as all the rest.
+        They never change and are cached, because reading those of four pages takes as long as everything
+        else.
         """
         known = self._examples
         if not known.keys() >= set(class_ids):

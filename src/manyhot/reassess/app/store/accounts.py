@@ -53,9 +53,9 @@ class Rater:
     id : int
     name : str
     role : str
-        rater, owner, or crowd: a rater who came by the link for a crowd.
+        rater, owner, or crowd: a rater who joined through the link for a crowd.
     seed : int
-        Seed of the order of classes.
+        Seed for the order of classes.
     position : int
         Position of the last page taken.
     max_pages : int, optional
@@ -70,7 +70,7 @@ class Rater:
     stopped_for : str, optional
         Why the app stopped the rater.
     judged_from : int
-        Number of a visit: the quality and speed of later ones are checked while the rater works.
+        Number of a visit: the quality and speed of later visits are checked while the rater works.
     """
 
     id: int

@@ -73,9 +73,10 @@ class CampaignSettings:
     instructions, consent, contact : str
         Texts for raters: how to answer, what they agree to before they begin, and whom they can ask.
     places : int
-        Maximum number of raters who come by the link for a crowd; 0 for no limit.
+        Maximum number of raters who join through the link for a crowd; 0 for no limit.
     completion_code, completion_address : str
-        A code, and an address to return to, which raters who came by the link for a crowd get at the end.
+        A code, and an address to return to, which raters who joined through the link for a crowd get at the
+        end.
     state : str
         One of `CAMPAIGN_STATES`.
     """
@@ -86,7 +87,7 @@ class CampaignSettings:
     lease_minutes: float = _asks(
         60.0,
         "Minutes until a page is released",
-        "an open page goes to another rater if no answers come",
+        "an open page goes to another rater if no answers arrive",
         0.01,
         100_000,
     )
@@ -111,11 +112,15 @@ class CampaignSettings:
     consent: str = _asks("", "Consent", "raters agree to this text before they begin", 0, 10_000)
     contact: str = _asks("", "Contact", "whom raters can ask, such as a name and an address", 0, 500)
     places: int = _asks(
-        100, "Places for the crowd", "raters who come by the link for a crowd; 0: no limit", 0, 1_000_000
+        100, "Places for the crowd", "raters who join through the link for a crowd; 0: no limit", 0, 1_000_000
     )
     completion_code: str = _asks("", "Completion code", "shown at the end to raters of the crowd", 0, 200)
     completion_address: str = _asks(
-        "", "Address to return to", "for raters who came by the link for a crowd, such as https://…", 0, 1000
+        "",
+        "Address to return to",
+        "for raters who joined through the link for a crowd, such as https://…",
+        0,
+        1000,
     )
     state: str = "running"
 

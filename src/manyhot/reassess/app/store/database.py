@@ -133,12 +133,12 @@ class Database:
         return self.begin_with_others(lambda connection, _: [change(connection)], None)
 
     def write_last(self, change: Callable[[sa.Connection, Callable[[], bool]], T]) -> T:
-        """Make a part of a long change after all changes that wait, and return its result; see `write`.
+        """Make a part of a long change after all waiting changes, and return its result; see `write`.
 
         Parameters
         ----------
         change : callable
-            Its second argument returns whether other changes wait. If so, the change should end soon.
+            Its second argument returns whether other changes are waiting. If so, the change should end soon.
         """
         waits = self._queue.empty
         return self._begin(lambda c, _: [change(c, lambda: not waits())], None, is_last=True).result()

@@ -106,7 +106,7 @@ def fill(
 def count_examples(connection: sa.Connection) -> tuple[int, int]:
     """Return the number of classes asked about, and how many of them have at least two example images.
 
-    Both numbers never change. Counting takes seconds if there are millions of questions.
+    Neither number ever changes. Counting takes seconds if there are millions of questions.
     """
     known = get_value(connection, "examples")
     asked, with_two = _count_examples(connection) if known is None else known

@@ -145,7 +145,7 @@ _DONE_GOLDEN = _DONE.where(_VISITS.c.slot_id.is_(None))
 
 
 def why_to_stop(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> str:
-    """Return why a rater who works should be stopped; empty if there is no reason."""
+    """Return why a rater who is working should be stopped; empty if there is no reason."""
     if rater.is_owner or rater.state != "active":
         return ""
     of = {"rater": rater.id, "after": rater.judged_from}

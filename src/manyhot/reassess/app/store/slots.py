@@ -27,12 +27,12 @@ def add_slots(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> int:
 
 
 def want_slots(connection: sa.Connection) -> None:
-    """Note that the pages do not have as many slots as raters are wanted; `fit_slots` sees to it."""
+    """Record that the number of raters per page has changed, so that `fit_slots` adjusts the slots."""
     put_value(connection, _FIT, 1)
 
 
 def is_to_fit(connection: sa.Connection) -> bool:
-    """Return whether `fit_slots` has something to do."""
+    """Return whether `fit_slots` has slots to change."""
     return get_value(connection, _FIT) is not None
 
 
@@ -41,10 +41,10 @@ _FIT_PAGES = 50
 
 
 def fit_slots(connection: sa.Connection, is_enough: Callable[[], bool]) -> bool:
-    """Give the next pages as many slots as raters are wanted, and return whether there are more pages to do.
+    """Fit the slots of the next pages to the number of raters, and return whether pages remain.
 
-    Slots with answers are kept. All pages at once would keep answers waiting for half a minute if a million
-    images are asked about: `is_enough` says when others are to have their turn.
+    Slots with answers are kept. With a million images, changing all pages at once would delay answers by half
+    a minute. `is_enough` returns whether to stop, so that other changes can be made first.
     """
     first = get_value(connection, _FIT)
     if first is None:

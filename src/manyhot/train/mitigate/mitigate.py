@@ -128,7 +128,7 @@ def mitigate(
     min_images
         Minimum number of images with both classes of a pair, for fitting.
     seed
-        Seed for the held-out images, of pasting, and of the bootstrap.
+        Seed for the held-out images, for pasting, and for the bootstrap.
     resamples
         Number of bootstrap resamples of the held-out images, where 0 skips the intervals.
     engine

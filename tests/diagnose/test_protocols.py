@@ -141,8 +141,8 @@ def test_without_predictions_only_the_label_sets_are_compared():
     assert found.protocol_accuracy.num_rows == found.protocol_variance.num_rows == 0
     assert found.protocol_agreement.num_rows
     assert found.notes == (
-        "a records only valid classes, so its agreement, measured as between raters, is undefined",
-        "b records only valid classes, so its agreement, measured as between raters, is undefined",
+        "a records only valid classes, so agreement statistics of raters are undefined for it",
+        "b records only valid classes, so agreement statistics of raters are undefined for it",
         "there are no predictions, so only the label sets are compared; pass some with `predictions`",
     )
 

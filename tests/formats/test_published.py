@@ -102,10 +102,10 @@ def test_made_up_scores(tmp_path):
 def test_scores_alone(tmp_path, message):
     path = write_scores(tmp_path)
     assert message(lambda: read_labels(path)) == (
-        "The labels of images that were not rated are missing. They are in real.json.\n"
+        "The file has no labels of unrated images, which are in real.json.\n"
         f"  where:   {path}\n"
         "  got:     no real.json in this folder\n"
-        "  do:      put real.json of the same release into this folder, as in the catalogue's imagenet-real"
+        "  do:      put this release's real.json into this folder, as in the catalogue's imagenet-real"
     )
 
 

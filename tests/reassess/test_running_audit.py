@@ -244,7 +244,7 @@ def test_the_owners_page_shows_them(drawn):
         marked = [text_of(client.get("/owner", params={"width": w}).text) for w in (width - 0.1, width + 0.1)]
         assert client.get("/owner", params={"width": "0"}).status_code == 422
     text = text_of(page)
-    assert "All questions about the first 80 of the 120 images in the sample are answered." in text
+    assert "All questions about the first 80 of the 120 images in the sample have been answered." in text
     assert "narrow enough" not in text.partition("These intervals")[0]
     values = r"[\d.]+ % [\d.]+ % [\d.]+ % to [\d.]+ %"
     assert re.search(rf"Difference of two models so far .* one − two decided {values} Mark", text)

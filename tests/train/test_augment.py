@@ -136,7 +136,7 @@ def test_altered_and_left_as_they_are():
     with pytest.raises(InputError) as error:
         Recipe(augment="none", policy="3-augment", jitter=0.3)
     assert str(error.value) == (
-        "The settings `policy` and `jitter` are not possible if `augment` is 'none'.\n"
+        "The settings `policy` and `jitter` cannot be used if `augment` is 'none'.\n"
         "  got:     policy '3-augment', jitter 0.3\n"
         "  do:      set `augment` to 'mirror' or 'crop', or leave out `policy` and `jitter`"
     )

@@ -367,7 +367,7 @@ def _set_likelihood(case: Case, *, mass: bool) -> Estimate:
     original_only=True,
 )
 def classwise_ece(case: Case, *, bins: int = BINS) -> Estimate:
-    """Class-wise calibration error: mean gap between a class's probability and its share of original labels.
+    """Class-wise calibration error: mean gap between a class's probability and its frequency.
 
     Parameters
     ----------

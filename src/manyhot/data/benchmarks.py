@@ -35,7 +35,7 @@ class BenchmarkData:
     labels : tuple of str
         Entry and file of the label sets.
     predictions, rows : str
-        Entry of the predictions, and its file that lists the image of each row.
+        Catalogue entry with the predictions, and the file in this entry that lists the image of each row.
     beside : tuple of str
         Additional files that the reader of the labels needs.
     images : tuple of str, optional

@@ -75,9 +75,9 @@ class Reading(Flattened):
     trust_order
         Trust the order of rows and classes instead of checking it.
     match
-        How to match ids of images that files write differently: auto, exact, path (one is the end of the
-        other), name (without folders), stem (without extension), case, several of these joined by +, or a
-        leading folder to remove, such as val/.
+        How to match ids of images that are written differently in different files: auto, exact, path (one id
+        is the end of the other), name (without folders), stem (without extension), case (whatever the case),
+        several of these joined by +, or a leading folder to remove, such as val/.
     label
         Original labels, one per image, for label sets that are arrays or lists; -1 if there is none.
     n_classes

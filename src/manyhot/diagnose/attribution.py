@@ -82,8 +82,8 @@ def integrated_gradients(net: Explainer, images: Any, owner: Any, target: Any) -
 def occlusion(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
     """Measure how much the score falls when a square of the mean colour covers part of the image.
 
-    The map is signed. The squares measure a seventh of each side of the image and move in steps of half their
-    size. An image costs as much as 170 predictions per class.
+    The map is signed. Each square is a seventh as wide and a seventh as high as the image, and moves in steps
+    of half its size. For each class, the map of one image takes as long as 170 predictions.
 
     References
     ----------

@@ -107,7 +107,7 @@ declare_table(
         ),
         *_of_maps("auroc", "probability that a pixel of the object has a higher value than another pixel"),
         TEXT.optional(
-            "file", "path of a picture of the map over the image, relative to the folder of the table"
+            "file", "path to a picture of the map overlaid on the image, relative to the folder of the table"
         ),
         TEXT.optional("photo", "path of a picture of the image, relative to the folder of the table"),
     ),

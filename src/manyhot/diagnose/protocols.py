@@ -276,7 +276,7 @@ def _notes(top: TopClasses | None, protocols: Sequence[LabelProtocol]) -> list[s
     """Return what could not be computed, and why, and which label sets are the same."""
     silent = [p.name for p in protocols if not records_noes(p.sets)]
     notes = [
-        f"{name} records only valid classes, so its agreement, measured as between raters, is undefined"
+        f"{name} records only valid classes, so agreement statistics of raters are undefined for it"
         for name in silent
     ]
     if top is None:

@@ -186,7 +186,7 @@ class AuditedImages:
     models : ModelProposals, optional
         The label sets that models propose for one another; None if labels propose them.
     votes : str
-        A text about the votes from which people's label sets were made; empty if label sets were passed.
+        Description of the votes that people's label sets were made from; empty if label sets were passed.
     questions : AuditQuestions
         The classes that people were asked about.
     draws : tuple of LabelSets

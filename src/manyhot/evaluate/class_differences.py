@@ -47,7 +47,7 @@ declare_table(
             value=REAL,
         ),
         REAL("p", "two-sided p of the difference; NaN for the same classes"),
-        REAL("p_adjusted", "p by Holm's method over the classes that were tested"),
+        REAL("p_adjusted", "p-value, corrected by Holm's method over the tested classes"),
         COUNT("n", "number of images"),
     ),
 )

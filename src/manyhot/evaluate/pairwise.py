@@ -325,7 +325,7 @@ def _difference_cell(pair: Difference) -> str:
 
 
 def two_lines(pairs: Sequence[Difference]) -> Iterator[str]:
-    """Yield the table of two models and the sentence that answers."""
+    """Yield the table that compares two models, and the sentence that says which one is better."""
     first = pairs[0]
     minus = f"differences are {first.model} minus {first.reference}"
     yield f"{first.dataset}: {first.model} compared with {first.reference} ({minus})"

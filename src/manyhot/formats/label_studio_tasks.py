@@ -68,8 +68,8 @@ def write_label_studio(
     Parameters
     ----------
     prefix : str
-        Address before the name of each image. By default, the address under which Label Studio serves local
-        files.
+        Address to put before the name of each image. By default, the address at which Label Studio serves
+        local files.
     checked : float, optional
         Minimum score of proposals that are preselected (as a prediction). By default, none are preselected.
     by : str or int, optional

@@ -182,7 +182,7 @@ _PARTS = ("images", "annotations", "categories")
 
 
 def matches_coco(path: Path) -> bool:
-    """Return whether a JSON file begins like COCO's instances."""
+    """Return whether a JSON file begins like a COCO instances file."""
     start = head(path)
     return (
         start.startswith("{")

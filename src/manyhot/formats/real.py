@@ -272,10 +272,10 @@ def _released(path: Path, classes: ClassList) -> tuple[npt.NDArray[Any], npt.NDA
     beside = path.with_name("real.json")
     if not beside.is_file():
         raise InputError(
-            "The labels of images that were not rated are missing. They are in real.json.",
+            "The file has no labels of unrated images, which are in real.json.",
             where=path,
             got="no real.json in this folder",
-            do="put real.json of the same release into this folder, as in the catalogue's imagenet-real",
+            do="put this release's real.json into this folder, as in the catalogue's imagenet-real",
         )
     column = one_chunk(read_real(beside, classes=classes).table["classes"])
     lengths = pc.list_value_length(column).to_numpy()

@@ -57,7 +57,7 @@ class PredictedModel:
 
     @property
     def shared(self) -> tuple[Path, ...]:
-        """The tables that all models of the folder share."""
+        """The tables shared by all models in the folder."""
         return (self.out / IMAGES, self.out / SKIPPED)
 
     @property

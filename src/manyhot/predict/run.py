@@ -166,7 +166,7 @@ class ModelRun:
     n : int
         Number of images written.
     others : int
-        Number of models that predict at the same time.
+        Number of other models that predict at the same time.
     begun, scoring, scored : float
         Times of the start of the job, of its first image and of its latest part, by ``time.perf_counter``.
     """

@@ -20,8 +20,9 @@ _RULE = {
 _UNKNOWN = "not recorded"
 
 _MOTIVATION = (
-    "The label sets serve to evaluate classifiers on all classes that people found in an image, in any of "
-    "the sources. They contain class labels of images by file name, but no images and nothing about raters."
+    "Use these label sets to evaluate classifiers on all classes that people found in an image in "
+    "at least one of the sources. They contain the class labels of each image file, but no images "
+    "and no information about raters."
 )
 
 _USES = (

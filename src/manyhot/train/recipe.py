@@ -70,7 +70,7 @@ class Recipe:
     Attributes
     ----------
     model : str
-        A network of timm, such as ``timm/resnet50``, or a packaged one, such as ``efficientnet-lite0``.
+        A timm network, such as ``timm/resnet50``, or a packaged one, such as ``efficientnet-lite0``.
     weights : str
         ``published`` for the published weights, ``none`` for random weights, or the file of an earlier run.
     trained_from : str
@@ -207,7 +207,7 @@ class Recipe:
             )
         if self.augment == "none" and self.alters:
             raise InputError(
-                "The settings `policy` and `jitter` are not possible if `augment` is 'none'.",
+                "The settings `policy` and `jitter` cannot be used if `augment` is 'none'.",
                 got=f"policy {self.policy!r}, jitter {self.jitter:g}",
                 do="set `augment` to 'mirror' or 'crop', or leave out `policy` and `jitter`",
             )

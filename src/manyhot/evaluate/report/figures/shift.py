@@ -219,7 +219,7 @@ def _drawn(
 
 
 def mean_drops(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
-    """Plot the mean drop per metric with both intervals, on top of the drops of the models."""
+    """Plot the mean drop of each metric with both intervals, drawn over the drops of individual models."""
     means = rows.filter(pl.col("model").is_null())
     if means.is_empty():
         return None

@@ -138,7 +138,7 @@ def test_assumed_preprocessing_is_said_before_anything_else(photos):
 def test_the_recipe_to_resize_only_assumes_nothing(photos):
     """The options that the guide gives for images that are only resized leave no note about defaults."""
     guide = (DOCS / "guides" / "predict" / "predictions.md").read_text(encoding="utf-8")
-    (recipe,) = re.findall(r"To resize only, without normalisation, write\s+`(\(.+?\))`", guide)
+    (recipe,) = re.findall(r"To resize only, without\s+normalisation, write\s+`(\(.+?\))`", guide)
     model = f"python:mine:plain{recipe}"
     lines = manyhot("predict", "photos", "--model", model, "--out", "out").stdout.splitlines()
     assert not any("assumed" in line for line in lines)

@@ -75,7 +75,8 @@ def openvino_files(path):
     import openvino
 
     onnx_file(path.with_suffix(".onnx"))
-    openvino.save_model(openvino.convert_model(path.with_suffix(".onnx")), path)
+    # Not with convert_model, which starts a process for its statistics of use, at any time.
+    openvino.save_model(openvino.Core().read_model(path.with_suffix(".onnx")), path)
 
 
 def campaign(path):

@@ -170,7 +170,7 @@ def test_the_earlier_run():
     said = plain((STUDIES.parent / "docs" / "explanation" / "study-results.md").read_text(encoding="utf-8"))
     assert f"The intervals of {same} of these {len(both)} claims" in said
     assert f"{len(both)} of the {len(now)} claims" in said
-    assert f"Among the first rule's {len(earlier)} verdicts, {unchanged(both)} remain" in said
+    assert f"Among the first rule's {len(earlier)} verdicts, {unchanged(both)} are unchanged" in said
 
 
 def unchanged(rows):

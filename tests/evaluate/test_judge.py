@@ -13,6 +13,7 @@ from manyhot import evaluate, read_images, read_labels, read_predictions
 from manyhot.classes import class_list
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, OrderError, UnknownNameError, UsageError
+from manyhot.evaluate import columns
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.array_inputs import as_labels
 
@@ -181,6 +182,28 @@ def test_order_of_rows_does_not_matter():
     one = evaluate(labels, [model(ids.tolist(), classes)], resamples=50)
     other = evaluate(labels, [model(ids[order].tolist(), classes[order])], resamples=50)
     assert one.to_polars().equals(other.to_polars())
+
+
+def test_models_may_be_resampled_in_batches(monkeypatch):
+    rng = np.random.default_rng(0)
+    ids = [f"{i}.jpg" for i in range(300)]
+    labels = small_labels(
+        300, label=pa.array(np.arange(300) % 10, pa.int32()), classes=[[i % 10] for i in range(300)]
+    )
+    models = [
+        model(ids, rng.permuted(np.tile(np.arange(10), (300, 1)), axis=1)[:, :5], f"m{i}") for i in range(5)
+    ]
+    together = evaluate(labels, models, resamples=100)
+    monkeypatch.setattr(columns, "_BATCH", 2)
+    monkeypatch.setattr(columns, "_BATCH_BYTES", 1)
+    batches = evaluate(labels, models, resamples=100)
+    for name in ("lo", "hi"):
+        np.testing.assert_allclose(batches.to_polars()[name], together.to_polars()[name], atol=1e-6)
+    assert (
+        batches.pairs.num_rows
+        == together.pairs.num_rows
+        == 10 * len(set(together.pairs["metric"].to_pylist()))
+    )
 
 
 def test_models_on_different_images_are_not_compared():

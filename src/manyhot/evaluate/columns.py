@@ -32,7 +32,7 @@ from manyhot.evaluate.slices import ALL, Slices
 from manyhot.tables.result_tables import accuracies, describe_metric
 
 _BATCH, _BATCH_BYTES = 64, 100_000_000
-"""Fewest models resampled together, and fewest bytes of their values: 200 models of 50,000 images."""
+"""Fewest models resampled together, and fewest bytes of their values and resampled values."""
 
 FEW_STRATA = 8
 """Strata up to which each is resampled on its own: set sizes, not classes."""
@@ -276,6 +276,7 @@ class Sampler:
         self._slices, self._bootstrap = slices, bootstrap
         self._compared = frozenset(accuracies())
         self._waiting: list[_Waiting] = []
+        self._models, self._bytes = set[str](), 0
         self._shared, self._strata = _Shared(), _Shared()
         self._samples: dict[Key, npt.NDArray[np.float32]] = {}
         self._bits: dict[tuple[str, str], npt.NDArray[np.uint8]] = {}
@@ -285,8 +286,7 @@ class Sampler:
     @property
     def is_full(self) -> bool:
         """Whether so much waits that more would take much memory: resamples are drawn once for all of it."""
-        models = len({c.model for c in self._waiting})
-        return models >= _BATCH and sum(c.num.nbytes for c in self._waiting) >= _BATCH_BYTES
+        return len(self._models) >= _BATCH and self._bytes >= _BATCH_BYTES
 
     def add(self, column: ImageValues) -> str:
         """Add a metric of a model, to be resampled together with others.
@@ -300,7 +300,7 @@ class Sampler:
         self._counted.add(column.model, column.metric, column.scored)
         percentiles = have_percentiles(column.ratio, self._bootstrap.cells, column.scale)
         if column.scored.any() and not column.by_wilson:
-            self._waiting.append(self._to_resample(column, percentiles))
+            self._wait(self._to_resample(column, percentiles))
         if column.is_share:
             self._bits[at] = np.packbits(column.num)
         if column.by_wilson or percentiles[0]:
@@ -310,6 +310,12 @@ class Sampler:
         if column.scored.any():
             self._changes[at] = changes_without(column.ratio).astype(np.float32)
         return "jackknife"
+
+    def _wait(self, column: _Waiting) -> None:
+        self._waiting.append(column)
+        self._models.add(column.model)
+        resampled = len(self._slices.names) * self._bootstrap.resamples * np.float32().nbytes
+        self._bytes += column.num.nbytes + resampled
 
     def _to_resample(self, column: ImageValues, percentiles: npt.NDArray[np.bool_]) -> _Waiting:
         ends = intervals_in_cells(
@@ -351,7 +357,7 @@ class Sampler:
         """Resample the metrics added since the last call, and return intervals by model, metric and slice."""
         drawn = list(self._statistics())
         self._bootstrap.resample(*(statistic for _, statistic in drawn))
-        self._waiting = []
+        self._waiting, self._models, self._bytes = [], set(), 0
         intervals: dict[Key, tuple[float, float]] = {}
         for columns, statistic in drawn:
             intervals |= self._ends(columns, statistic.samples)

@@ -102,7 +102,7 @@ def test_the_chapter_says_the_precision_first(model, tmp_path):
     assert [path.name for path in written] == ["precise_sets.parquet", "precise_sets.csv", "index.html"]
     (row,) = found.precise_sets.to_pylist()
     shown = f"{100 * row['measured']:.1f} % ({100 * row['lo']:.1f} to {100 * row['hi']:.1f})"
-    page = (tmp_path / "report" / "index.html").read_text()
+    page = (tmp_path / "report" / "index.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
     assert (
         f"On made up, the mean share of valid classes in the prediction sets of net is {shown}; the target "
         f"was 85 %. {row['n']:,} of {row['n'] + row['n_empty']:,} held-out images have a set that is not "
@@ -116,14 +116,14 @@ def test_the_chapter_of_models_without_a_threshold(model, tmp_path):
     pair = [net, replace(net, model="none", scores=net.scores * 0 + np.float32(0.2))]
     found = diagnose_sets(labels, pair, precision=0.85)
     found.write(tmp_path)
-    page = (tmp_path / "report" / "index.html").read_text()
+    page = (tmp_path / "report" / "index.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
     (row,) = [r for r in found.precise_sets.to_pylist() if r["n"]]
     one = f"{100 * row['measured']:.1f} % (net, {row['n']:,} sets)"
     start = "A threshold is certified for {} of 2 models. On held-out images, the measured precision "
     assert f"{start.format(1)}is {one}." in page
     twins = [net, replace(net, model="twin")]
     diagnose_sets(labels, twins, precision=0.85).write(tmp_path / "twins")
-    page = (tmp_path / "twins" / "report" / "index.html").read_text()
+    page = (tmp_path / "twins" / "report" / "index.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
     assert f"{start.format(2)}ranges from {one} to {one}, and is at least the target for 2 models." in page
     diagnose_sets(labels, pair[1:], precision=0.85).write(tmp_path / "none")
     page = (tmp_path / "none" / "report" / "index.html").read_text()

@@ -46,6 +46,11 @@ IMAGES = "manyhot mitigate IMAGES --objects FILE --model NAME --pair CLASS:COMPA
             "manyhot mitigate photos --objects o.csv --labels l.csv --model m --pair dog:tag",
             "manyhot predict photos --model head:FILE",
         ),
+        (
+            "manyhot mitigate IMAGES --objects groups/objects.parquet --model NAME --pair 'dog:tag 1'",
+            "manyhot diagnose groups labels.csv --images 'my photos' --predictions p --seed 1",
+            "manyhot mitigate 'my photos' --objects groups/objects.parquet --model NAME --pair 'dog:tag 1'",
+        ),
         # What the call does not tell stays a placeholder.
         (TABLES, "", TABLES),
         (TABLES, "manyhot …", TABLES),

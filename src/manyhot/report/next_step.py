@@ -40,10 +40,13 @@ class NextStep(NamedTuple):
     def after(self, call: str) -> NextStep:
         """Return the step with the data and the options of a call; unknown ones keep their placeholders."""
         own_command, options = _parsed(call)
-        first = [value for name, value in options if not name]
         of_images = own_command in OF_IMAGES
-        place = re.search(r"^[a-z ]+ (IMAGES)\b" if of_images else r"^[a-z ]+ (DATASET)\b", self.command)
-        if place is None or len(first) != 1:
+        place = re.search(r"^[a-z ]+ (IMAGES|DATASET)\b", self.command)
+        if place is None:
+            return self
+        given = "" if of_images == (place[1] == "IMAGES") else place[1].lower()
+        first = [value for name, value in options if name == given]
+        if len(first) != 1:
             return self
         is_fitted = self.command.startswith("manyhot mitigate")
         shared: tuple[str, ...] = TO_FIT if is_fitted else () if of_images else SHARED

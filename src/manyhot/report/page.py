@@ -89,7 +89,8 @@ def _labels(names: Sequence[str]) -> str:
 
 
 def _unbroken(text: str) -> Markup:
-    """Return text in which the name of a metric is not broken over two lines."""
+    """Return text in which names of metrics, and numbers with their unit, are not broken over two lines."""
+    text = re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
     return Markup(re.sub(r"\b(Top-[15])\b", r'<span class="nb">\1</span>', str(escape(text))))  # noqa: S704
 
 

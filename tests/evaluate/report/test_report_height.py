@@ -75,7 +75,7 @@ def test_the_report_of_two_models_is_short_and_begins_with_the_answer(two_models
     answer = page.locator("main p").first.inner_text()
     assert re.match(
         r"mlp is better than linear by [\d.]+ points of \w+ "
-        r"\(95 % interval [\d.]+ to [\d.]+, p [<\d. ]+, n 400\)\.",
+        r"\(95\s% interval [\d.]+ to [\d.]+, p [<\d. ]+, n 400\)\.",
         answer,
     )
     assert page.locator("#saturation, #ranks").count() == 0

@@ -1,12 +1,13 @@
 """`manyhot evaluate` at the size of a training set: CPU and wall seconds and peak memory of processes.
 
-    python benchmarks/evaluate_scale.py [--images 128000 320000 1280000] [--only topk dense rankings pairs]
+    python benchmarks/evaluate_scale.py [--images 128000 320000 1280000] [--models 20] [--classes 1000]
+        [--only topk dense rankings pairs]
 
-topk: 20 models with the top 5 of 1,000 classes and their scores, all metrics, 1,000 resamples, for each
-number of images. dense: one model with float16 scores of 1,000 classes for 100,000 images. rankings: one
-model that ranks all 1,000 classes of 50,000 images. Labels have 1.2 classes an image; a model's best class is
-valid on 70 to 85 % of the images. Data are written first, outside of the measurement.
-pairs: all pairs of 670 models by 1,000 resamples of eight metrics, in this process.
+topk: models with the top 5 of all classes and their scores, all metrics, 1,000 resamples, for each number of
+images and each of models; ImageNet-21k has 10,450 classes. dense: one model with float16 scores of 1,000
+classes for 100,000 images. rankings: one model that ranks all 1,000 classes of 50,000 images. Labels have 1.2
+classes an image; a model's best class is valid on 70 to 85 % of the images. Data are written first, outside of
+the measurement. pairs: all pairs of 670 models by 1,000 resamples of eight metrics, in this process.
 """
 
 from __future__ import annotations
@@ -19,25 +20,34 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from common import quiet
 
-N_CLASSES, DEPTH, MODELS = 1_000, 5, 20
+DEPTH = 5
 BARS = {"topk": (60, 1.5), "dense": (10, 0.6), "rankings": (6, None)}
 """CPU seconds, and GB."""
 
 DENSE = ["--metric", "top1", "--metric", "real1", "--metric", "map_macro", "--metric", "ece"]
 
 
-def write_labels(path: Path, n: int) -> np.ndarray:
+class Size(NamedTuple):
+    """Numbers of images, models and classes."""
+
+    images: int
+    models: int = 20
+    classes: int = 1_000
+
+
+def write_labels(path: Path, size: Size) -> np.ndarray:
     """Write label sets with original labels, and return the labels."""
     import manyhot
 
-    rng = np.random.default_rng(0)
-    label = rng.integers(0, N_CLASSES, n)
-    second = np.where(rng.random(n) < 0.2, (label + rng.integers(1, N_CLASSES, n)) % N_CLASSES, -1)
+    rng, n = np.random.default_rng(0), size.images
+    label = rng.integers(0, size.classes, n)
+    second = np.where(rng.random(n) < 0.2, (label + rng.integers(1, size.classes, n)) % size.classes, -1)
     sets = np.stack([label, second], axis=1)
     table = pa.table(
         {
@@ -51,25 +61,25 @@ def write_labels(path: Path, n: int) -> np.ndarray:
     states = pa.array(["yes"] * int(lengths.sum()))
     offsets = pa.array(np.append(0, np.cumsum(lengths)), pa.int32())
     table = table.append_column("state", pa.ListArray.from_arrays(offsets, states))
-    manyhot.write_labels(manyhot.Labels(table, N_CLASSES), path)
+    manyhot.write_labels(manyhot.Labels(table, size.classes), path)
     return label
 
 
 def ids(n: int) -> pa.Array:
     """Return ids as those of ImageNet's training images."""
-    return pa.array([f"n{i % N_CLASSES:08d}_{i:07d}.JPEG" for i in range(n)])
+    return pa.array([f"n{i % 1_000:08d}_{i:07d}.JPEG" for i in range(n)])
 
 
-def best_classes(label: np.ndarray, depth: int, seed: int) -> np.ndarray:
+def best_classes(label: np.ndarray, depth: int, seed: int, n_classes: int) -> np.ndarray:
     """Return distinct classes, best first, shape (n, depth), the label first on 70 to 85 %."""
     rng = np.random.default_rng(seed)
-    first = np.where(rng.random(len(label)) < 0.7 + 0.15 * rng.random(), label, (label + 1) % N_CLASSES)
+    first = np.where(rng.random(len(label)) < 0.7 + 0.15 * rng.random(), label, (label + 1) % n_classes)
     step = 1 + 2 * rng.integers(0, 100, len(label))  # odd, and no multiple of 5: all steps differ
     step += 2 * (step % 5 == 0)
-    return (first[:, None] + step[:, None] * np.arange(depth)) % N_CLASSES
+    return (first[:, None] + step[:, None] * np.arange(depth)) % n_classes
 
 
-def write_ranked(path: Path, label: np.ndarray, seed: int) -> None:
+def write_ranked(path: Path, label: np.ndarray, seed: int, n_classes: int) -> None:
     import manyhot
 
     rng = np.random.default_rng(seed)
@@ -79,39 +89,40 @@ def write_ranked(path: Path, label: np.ndarray, seed: int) -> None:
     predictions = manyhot.Predictions(
         ids(n),
         path.stem,
-        classes=best_classes(label, DEPTH, seed),
+        classes=best_classes(label, DEPTH, seed, n_classes),
         scores=logits,
         logsumexp=total.astype(np.float32),
         score_kind="logit",
-        n_classes=N_CLASSES,
+        n_classes=n_classes,
     )
     manyhot.write_predictions(predictions, path)
 
 
-def make_topk(folder: Path, n: int) -> list[str]:
-    label = write_labels(folder / "labels.parquet", n)
+def make_topk(folder: Path, size: Size) -> list[str]:
+    label = write_labels(folder / "labels.parquet", size)
     (folder / "predictions").mkdir()
-    for seed in range(1, MODELS + 1):
-        write_ranked(folder / "predictions" / f"model{seed}.parquet", label, seed)
+    for seed in range(1, size.models + 1):
+        write_ranked(folder / "predictions" / f"model{seed}.parquet", label, seed, size.classes)
     return ["labels.parquet", "--predictions", "predictions"]
 
 
-def make_dense(folder: Path, n: int) -> list[str]:
+def make_dense(folder: Path, size: Size) -> list[str]:
     import manyhot
 
-    label = write_labels(folder / "labels.parquet", n)
-    rng = np.random.default_rng(1)
-    scores = rng.standard_normal((n, N_CLASSES), dtype=np.float32).astype(np.float16)
+    label = write_labels(folder / "labels.parquet", size)
+    rng, n = np.random.default_rng(1), size.images
+    scores = rng.standard_normal((n, size.classes), dtype=np.float32).astype(np.float16)
     scores[np.arange(n), label] += 4
-    dense = manyhot.Predictions(ids(n), "dense", scores=scores, score_kind="logit", n_classes=N_CLASSES)
+    dense = manyhot.Predictions(ids(n), "dense", scores=scores, score_kind="logit", n_classes=size.classes)
     manyhot.write_predictions(dense, folder / "dense.parquet")
     return ["labels.parquet", "--predictions", "dense.parquet", *DENSE]
 
 
-def make_rankings(folder: Path, n: int) -> list[str]:
-    label = write_labels(folder / "labels.parquet", n)
-    np.save(folder / "ranked.npy", best_classes(label, N_CLASSES, 1).astype(np.int16))
-    (folder / "rows.txt").write_text("\n".join(ids(n).to_pylist()))
+def make_rankings(folder: Path, size: Size) -> list[str]:
+    label = write_labels(folder / "labels.parquet", size)
+    ranked = best_classes(label, size.classes, 1, size.classes)
+    np.save(folder / "ranked.npy", ranked.astype(np.int16))
+    (folder / "rows.txt").write_text("\n".join(ids(size.images).to_pylist()))
     return ["labels.parquet", "--predictions", "ranked.npy", "--rows", "rows.txt"]
 
 
@@ -154,15 +165,16 @@ def compare_all(n_models: int = 670, resamples: int = 1_000, n_metrics: int = 8)
     print(f"pairs    {n_models:>10,} models {cpu:7.1f} s CPU {wall:7.1f} s wall   wanted: 8 s", flush=True)
 
 
-def report(case: str, n: int) -> None:
+def report(case: str, size: Size) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        arguments = MAKERS[case](folder, n)
+        arguments = MAKERS[case](folder, size)
         cpu, wall, peak = run_command(folder, ["evaluate", *arguments, "--out", "results"])
     most_s, most_gb = BARS[case]
     wanted = f"   wanted: {most_s} s" + (f", {most_gb} GB" if most_gb else "")
-    judged = "" if case == "topk" and n < 1_000_000 else wanted
-    print(f"{case:<9}{n:>10,} images {cpu:7.1f} s CPU {wall:7.1f} s wall {peak:6.2f} GB{judged}", flush=True)
+    judged = "" if case == "topk" and size != Size(1_280_000) else wanted
+    of = f"{size.images:>10,} images {size.models:>5,} models {size.classes:>6,} classes"
+    print(f"{case:<9}{of} {cpu:7.1f} s CPU {wall:7.1f} s wall {peak:6.2f} GB{judged}", flush=True)
 
 
 def main() -> None:
@@ -170,12 +182,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=int, nargs="+", default=[128_000, 320_000, 1_280_000])
+    parser.add_argument("--models", type=int, nargs="+", default=[20])
+    parser.add_argument("--classes", type=int, default=1_000)
     parser.add_argument("--only", nargs="+", choices=CASES, default=CASES)
     given = parser.parse_args()
-    sizes = {"topk": given.images, "dense": [100_000], "rankings": [50_000]}
+    topk = [Size(n, models, given.classes) for n in given.images for models in given.models]
+    sizes = {"topk": topk, "dense": [Size(100_000, 1)], "rankings": [Size(50_000, 1)]}
     for case in given.only:
-        for n in sizes.get(case, ()):
-            report(case, n)
+        for size in sizes.get(case, ()):
+            report(case, size)
     if "pairs" in given.only:
         compare_all()
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import pyarrow as pa
 from aggregate import RATERS, simulated
 from common import quiet
-from evaluate_scale import make_topk, run_command, write_labels, write_ranked
+from evaluate_scale import Size, make_topk, run_command, write_labels, write_ranked
 from fake_imagenet import write as write_shards
 
 SHARD = 128
@@ -52,7 +52,7 @@ def photographs(folder: Path, n: int) -> list[str]:
 
 
 def proposals(folder: Path, n: int) -> list[str]:
-    make_topk(folder, n)
+    make_topk(folder, Size(n))
     return ["propose", "labels.parquet", "--predictions", "predictions", "--rule", "union(k=5)"]
 
 
@@ -74,19 +74,20 @@ def votes(folder: Path, n: int) -> list[str]:
 
 
 def many_images(folder: Path, n: int) -> list[str]:
-    return ["evaluate", *make_topk(folder, n), "--out", "results"]
+    return ["evaluate", *make_topk(folder, Size(n)), "--out", "results"]
 
 
 def many_models(folder: Path, n: int) -> list[str]:
-    label = write_labels(folder / "labels.parquet", 10_000)
+    size = Size(10_000)
+    label = write_labels(folder / "labels.parquet", size)
     (folder / "predictions").mkdir()
     for seed in range(1, n + 1):
-        write_ranked(folder / "predictions" / f"model{seed}.parquet", label, seed)
+        write_ranked(folder / "predictions" / f"model{seed}.parquet", label, seed, size.classes)
     return ["evaluate", "labels.parquet", "--predictions", "predictions", "--out", "results"]
 
 
 def issues(folder: Path, n: int) -> list[str]:
-    return ["diagnose", "labels", *make_topk(folder, n), "--out", "issues"]
+    return ["diagnose", "labels", *make_topk(folder, Size(n)), "--out", "issues"]
 
 
 STAGES = (

@@ -6,8 +6,8 @@
 topk: models with the top 5 of all classes and their scores, all metrics, 1,000 resamples, for each number of
 images and each of models; ImageNet-21k has 10,450 classes. dense: one model with float16 scores of 1,000
 classes for 100,000 images. rankings: one model that ranks all 1,000 classes of 50,000 images. Labels have 1.2
-classes an image; a model's best class is valid on 70 to 85 % of the images. Data are written first, outside of
-the measurement. pairs: all pairs of 670 models by 1,000 resamples of eight metrics, in this process.
+classes an image; a model's best class is valid on 70 to 85 % of the images. Data are written first, outside
+of the measurement. pairs: all pairs of 670 models by 1,000 resamples of eight metrics, in this process.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from pathlib import Path
 import pyarrow as pa
 from aggregate import RATERS, simulated
 from common import quiet
-from evaluate_scale import Size, make_topk, run_command, write_labels, write_ranked
+from evaluate_scale import Size, make_topk, run_command
 from fake_imagenet import write as write_shards
 
 SHARD = 128
@@ -78,12 +78,7 @@ def many_images(folder: Path, n: int) -> list[str]:
 
 
 def many_models(folder: Path, n: int) -> list[str]:
-    size = Size(10_000)
-    label = write_labels(folder / "labels.parquet", size)
-    (folder / "predictions").mkdir()
-    for seed in range(1, n + 1):
-        write_ranked(folder / "predictions" / f"model{seed}.parquet", label, seed, size.classes)
-    return ["evaluate", "labels.parquet", "--predictions", "predictions", "--out", "results"]
+    return ["evaluate", *make_topk(folder, Size(10_000, n)), "--out", "results"]
 
 
 def issues(folder: Path, n: int) -> list[str]:

@@ -328,6 +328,8 @@ FINDINGS = """
 MERGED = HERE.parent / "benchmarks" / "merged_labels.csv"
 
 PLANTED = HERE.parent / "benchmarks" / "planted_cases.csv"
+PLANTED_FRESH = PLANTED.with_stem("planted_cases_fresh")
+"""Another draw: no decision was made on these classes and this seed."""
 
 GROWTH = HERE.parent / "benchmarks" / "growth.csv"
 PROJECTED = {"models, 10,000 images": (1_000, 5_000), "votes of 300 raters": (100_000_000, 1_000_000_000)}
@@ -648,7 +650,16 @@ def planted_cases() -> str:
 
 def planted_counts() -> str:
     """Return how many planted shortcuts are found and removed, and which all-clears are false."""
-    rows = _csv(PLANTED)
+    return _planted_counts(PLANTED)
+
+
+def planted_fresh() -> str:
+    """Return the same of classes and a seed that no decision was made on."""
+    return _planted_counts(PLANTED_FRESH)
+
+
+def _planted_counts(path: Path) -> str:
+    rows = _csv(path)
     clean = [row["marked"] != "no" for row in rows if row["method"] == "clean"]
     start = [row["marked"] != "no" for row in rows if row["method"] == "as it is"]
     own = [row for row in rows if row["method"].startswith("mitigate")]
@@ -659,6 +670,7 @@ def planted_counts() -> str:
     )
     left = [row for row in own if row["removed"] != "True"]
     said = sum(row["verdict"] in ("partly gone", "replaced by the fill", "not gone") for row in left)
+    gone = sum(row["verdict"] == "gone" and row["removed"] == "True" for row in own)
     false = "; ".join(f"{r['data']}, {r['kind']}" for r in own if r["false_all_clear"] == "True") or "none"
     peers = ("deep feature reweighting", "group DRO", "plain retraining")
     removed = [sum(r["removed"] == "True" for r in rows if r["method"] == peer) for peer in peers]
@@ -666,7 +678,8 @@ def planted_counts() -> str:
         f"All {len(own)} cases have been run. {sum(start)} of {len(start)} are marked by "
         f"`diagnose shortcuts` with the head as it is, and {sum(clean)} of {len(clean)} with the clean head. "
         f"`mitigate` removes {', '.join(by_data)}; of the {len(left)} others, the first sentence says of "
-        f"{said} that the shortcut is not gone. False all-clears: {false}. Removed by peers: "
+        f"{said} that the shortcut is not gone. It says *gone* of {gone} that are removed. False all-clears: "
+        f"{false}. Removed by peers: "
         f"{', '.join(f'{n} by {name}' for name, n in zip(peers, removed, strict=True))}."
     )
 

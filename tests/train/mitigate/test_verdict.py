@@ -101,6 +101,25 @@ def test_without_counterexamples_pasted_objects_and_the_other_fill_judge(counts)
         assert removal_verdict(clean, DEPENDS, counts, pasted=True) == "not judged"
 
 
+@pytest.mark.parametrize(
+    ("gap", "verdict"),
+    [
+        ((-0.01, -0.04, 0.02), "gone"),
+        # Pasting anything hides a part of some images: up to 2 points show no dependence.
+        ((-0.03, -0.06, -0.01), "gone"),
+        # The recall gap of 100 images contains 0, but the same images are recognised less often with it.
+        ((-0.1, -0.15, -0.04), "partly gone"),
+        ((0.06, 0.02, 0.1), "partly gone"),
+    ],
+)
+def test_the_same_images_of_the_class_with_and_without_the_companion(gap, verdict):
+    before = DEPENDS | metrics(pasted_recall_gap=(0.9, 0.8, 0.95))
+    after = told((-0.05, -0.18, 0.09), (0.0, -0.015, 0.016), (0.026, 0.026)) | metrics(pasted_recall_gap=gap)
+    assert removal_verdict(after, before, ALL) == verdict
+    few = {k: HeldOutMetric(Estimated(*gap, 9), m.samples) for k, m in metrics(pasted_recall_gap=gap).items()}
+    assert removal_verdict(after | few, before, ALL) == "gone"
+
+
 def test_one_image_that_is_lost_is_no_shortcut():
     """1 of 47: the lower end of a share is above 0 as soon as one image is lost, if only by the hole."""
     counts = (47, 7, 200, 200)
@@ -166,6 +185,19 @@ def test_the_first_sentence():
         "is not judged: the held-out images do not decide it. Images without dog are called dog on 20.0 %"
     )
     assert said.startswith(f"{head}a shortcut was present. Whether it is gone with augmentation {undecided}")
+
+
+def test_among_equal_verdicts_what_is_left_of_the_shortcut_decides():
+    """An overshoot is no part of the shortcut; where nothing is left, fewer called the class is better."""
+    none = rows("none", "present", 0.79, 0.0, 0.9, 0.48)
+    capped = rows("augmentation", "partly gone", 0.18, 0.05, 0.1, 0.6)
+    overshot = rows("uncapped augmentation", "partly gone", 0.01, 0.05, -0.4, 0.6)
+    assert best_treatment(none + capped + overshot) == "uncapped augmentation"
+    capped = rows("augmentation", "gone", 0.05, 0.05, -0.01, 0.6)
+    other = rows("uncapped augmentation", "gone", 0.03, 0.03, -0.02, 0.6)
+    assert best_treatment(none + capped + other) == "uncapped augmentation"
+    against = rows("none", "present", 0.0, 0.2, -0.5, 0.48)
+    assert best_treatment(against + capped + overshot) == "augmentation"
 
 
 def test_the_first_sentence_is_about_a_treated_head():

@@ -190,9 +190,7 @@ class ImageFeatures:
     _removed: dict[tuple[int, str], Altered] = field(default_factory=dict)
     _changed: dict[Pair, Altered] = field(default_factory=dict)
     _looks: dict[int, tuple[Look, Look]] = field(default_factory=dict)
-    _pasted: dict[Pair, Altered] = field(default_factory=dict)
-    removals: dict[int, Removal] = field(default_factory=dict)
-    pastings: dict[int, Pasting] = field(default_factory=dict)
+    _pasted: dict[tuple[Pair, int, str], Altered] = field(default_factory=dict)
 
     @cached_property
     def _row_of(self) -> Mapping[str, int]:
@@ -229,8 +227,6 @@ class ImageFeatures:
             removal = (BoxRemoval if fitted else Removal)(
                 self.predict.objects, class_id, fill, False, frozenset(ids), self.seed, self._fingerprint
             )
-            if fill == self.other_fill:
-                self.removals[class_id] = removal
             self._removed[class_id, fill] = self._run(f"without-{self._key(class_id)}-{fill}", removal)
 
     def _ids(self, rows: npt.NDArray[np.bool_]) -> Iterator[str]:
@@ -309,17 +305,20 @@ class ImageFeatures:
         image_ids = frozenset(self.labels.names[i] for i in rows.tolist())
         self.predict.expect(len(image_ids))
         pasting = Pasting(self.predict.objects, donors, image_ids, self.seed, fill)
-        if held:
-            self.pastings[class_id] = pasting
         return self._run(f"{name}-with-{self._key(class_id)}{f'-{fill}' if fill else ''}", pasting)
 
-    def judged_by_pasting(self, pair: Pair) -> Altered:
-        """Return held-out images with neither class after pasting objects of held-out images into each."""
-        if pair not in self._pasted:
-            neither = (self.labels.splits(pair) == NEITHER) & self.labels.held
-            name = f"held-out-neither-{file_slug(self.labels.classes.keys[pair[0]])}"
-            self._pasted[pair] = self.pasted(pair[1], neither, JUDGED, name)
-        return self._pasted[pair]
+    def judged_by_pasting(self, pair: Pair, split: int = NEITHER, fill: str = "") -> Altered:
+        """Return held-out images of a split after pasting companions of held-out images into each.
+
+        The split is `NEITHER`, or `MAIN_ONLY` for images with the main class alone. With a fill, the same
+        places are filled instead.
+        """
+        if (pair, split, fill) not in self._pasted:
+            inside = (self.labels.splits(pair) == split) & self.labels.held
+            which = "neither" if split == NEITHER else "only"
+            name = f"held-out-{which}-{file_slug(self.labels.classes.keys[pair[0]])}"
+            self._pasted[pair, split, fill] = self.pasted(pair[1], inside, JUDGED, name, fill=fill)
+        return self._pasted[pair, split, fill]
 
     def _donors(self, class_id: int, held: bool) -> list[Cutting]:
         """Return objects of a class in images to fit on, or in held-out ones."""

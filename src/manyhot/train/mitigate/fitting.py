@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.companion_effects import balanced_amounts, balancing, independent, split_by_pair
-from manyhot.core.sets import NO_LABEL
+from manyhot.core.array_types import Bools
+from manyhot.core.companion_effects import NO_SPLIT, balanced_amounts, balancing, independent, split_by_pair
+from manyhot.core.sets import NO_LABEL, UNCLEAR, YES
 from manyhot.predict.weights import Head
 from manyhot.train.heads import Invariance, fit_sigmoid, fit_softmax
 from manyhot.train.mitigate.features import FILLED, PASTED, Altered, Features, ImageFeatures, file_slug
 from manyhot.train.mitigate.held_out import Added, Pair, treatment_note
+from manyhot.train.mitigate.surplus import SURPLUS_FOLDS, folds, smallest_surplus
 
 NONE, SETS = "none", "label sets"
 CAPPED, UNCAPPED, TOGETHER, REWEIGHTED = (
@@ -41,13 +43,6 @@ STRENGTH = 1.0
 It was chosen on cats, seed 1, of benchmarks/planted_cases.py.
 """
 
-SURPLUS_WHOLE = 4.0
-"""How many times images count on which a companion of the whole image was imitated, without the class.
-
-It is imitated less well than an object is pasted. The number was chosen as `STRENGTH` was: with 3, a tint
-remains on CIFAR-10; with 6, the accuracy falls more.
-"""
-
 LEFT = 0.02
 """Dependence that caps may leave: with more, heads without caps are fitted, too."""
 
@@ -57,11 +52,33 @@ TreatedGroups = Sequence[tuple[Pair, Added]]
 
 @dataclass(eq=False)
 class Treatment:
-    """The additions to the images to which a head is fitted: altered images, or weights of the images."""
+    """The additions to the images to which a head is fitted: altered images, or weights of the images.
+
+    Images that are `replaced` do not count, because altered images are added in their place.
+    """
 
     groups: TreatedGroups = ()
     pair: Pair | None = None
     invariant: bool = False
+    replaced: Bools | None = None
+
+    def counted(self, surplus: float) -> Treatment:
+        """Return the treatment with other weights of altered images that show the companion alone."""
+        groups = [
+            (pair, replace(a, weight=surplus * a.weight) if a.companion and not a.main else a)
+            for pair, a in self.groups
+        ]
+        return replace(self, groups=groups)
+
+    def inside(self, images: Bools) -> Treatment:
+        """Return the treatment with altered copies of some images only."""
+        groups = [(pair, a.inside(images)) for pair, a in self.groups]
+        return replace(self, groups=groups)
+
+    @property
+    def pasted(self) -> TreatedGroups:
+        """The altered images without the class into which the companion was pasted."""
+        return [(p, a) for p, a in self.groups if a.companion and not a.main and a.gone == NO_LABEL]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +90,10 @@ class _Group:
     main: bool
     companion: bool
     gone: int = NO_LABEL
+
+
+Fit = Callable[[Treatment, Bools], Head]
+"""Fits a head to some images, and to the altered images of a treatment."""
 
 
 @dataclass(eq=False)
@@ -87,11 +108,15 @@ class HeadFitter:
     capped : bool
         Whether altered images are capped as published; see `manyhot.core.companion_effects.plan`. If caps
         leave a part of the dependence, heads without caps are also fitted.
+    surpluses : dict of str to float
+        How many times images count in heads without caps that show the companion alone, by pair and labels;
+        None if nothing tried is enough.
     """
 
     images: ImageFeatures
     backbone: str
     capped: bool
+    surpluses: dict[str, float | None] = field(default_factory=dict)
     _made: dict[tuple[Pair, str], _Group] = field(default_factory=dict)
 
     def treatments(self, pairs: Sequence[Pair], pair: Pair) -> dict[str, Treatment]:
@@ -100,8 +125,8 @@ class HeadFitter:
         if self.capped and (own := self.added(pair, True)[0]):
             found[CAPPED] = Treatment([(pair, a) for a in own])
         if not self.capped or abs(known.plan(pair, True).after) > LEFT:
-            own = self.added(pair, False)[0]
-            found |= {UNCAPPED: Treatment([(pair, a) for a in own], invariant=True)} if own else {}
+            uncapped = self.uncapped([pair])
+            found |= {UNCAPPED: uncapped} if uncapped.groups else {}
         if len(pairs) > 1 and (every := self.uncapped(pairs)).groups:
             found[TOGETHER] = every
         counts = np.bincount(known.splits(pair)[known.fitting] + 1, minlength=5)[1:]  # -1 is no split
@@ -110,9 +135,17 @@ class HeadFitter:
         return found
 
     def uncapped(self, pairs: Sequence[Pair]) -> Treatment:
-        """Return the altered images of several pairs, without caps."""
+        """Return the altered images of pairs, without caps.
+
+        A companion of the whole image is imitated less well than an object is pasted: where it was taken
+        from images, a part of it stays. Images with it are therefore replaced, not only outnumbered.
+        """
         groups = [(one, a) for one in pairs for a in self.added(one, False)[0]]
-        return Treatment(groups, invariant=True)
+        restored = any(a.main and not a.companion for _, a in groups)
+        if len(pairs) > 1 or not restored or pairs[0][1] not in self.images.whole:
+            return Treatment(groups, invariant=True)
+        known = self.images.labels
+        return Treatment(groups, replaced=known.both(pairs[0])[known.fitting])
 
     def heads(self, loss: str, treatments: Mapping[str, Treatment]) -> Iterator[tuple[str, Head]]:
         """Yield each treatment of a loss with its head, starting with no treatment."""
@@ -152,12 +185,13 @@ class HeadFitter:
         known = self.images.labels
         splits = known.splits(pair)[known.fitting]
         both, main_only, companion_only, neither = np.bincount(splits[splits >= 0], minlength=4).tolist()
+        if pair[1] in self.images.whole:
+            return [both] * len(groups)
         kinds = [group.kind for group in groups]
         with_class, without = balanced_amounts(
             both, main_only, companion_only, neither, filled="filled" in kinds
         )
-        surplus = SURPLUS_WHOLE if pair[1] in self.images.whole else 1.0
-        shared = surplus * without / max(sum(kind in ("alone", "pasted") for kind in kinds), 1)
+        shared = without / max(sum(kind in ("alone", "pasted") for kind in kinds), 1)
         return [{"without": with_class, "filled": without}.get(kind, shared) for kind in kinds]
 
     def pasted(self, pair: Pair) -> bool:
@@ -225,29 +259,75 @@ class HeadFitter:
 
     def _treated_softmax(self, treatment: Treatment) -> Head:
         known, start = self.images.labels, self._softmax
-        return fit_softmax(
-            self._joined(treatment.groups),
-            known.labels(treatment.groups),
-            known.classes,
-            self.backbone,
-            weights=self.weights(treatment),
-            penalty=start.penalty,
-            start=start,
-            invariances=self.invariances(treatment),
-        )
+
+        def fit(treatment: Treatment, inside: Bools) -> Head:
+            return fit_softmax(
+                self._joined(treatment.groups),
+                known.labels(treatment.groups),
+                known.classes,
+                self.backbone,
+                weights=self.weights(treatment, inside),
+                penalty=start.penalty,
+                start=start,
+                invariances=self.invariances(treatment),
+            )
+
+        return self._fitted(treatment, "softmax", fit)
 
     def _treated_sigmoids(self, treatment: Treatment, sets: bool) -> Head:
         known, start = self.images.labels, self._sigmoids[SETS if sets else NONE]
-        return fit_sigmoid(
-            self._joined(treatment.groups),
-            known.states(treatment.groups, sets),
-            known.classes,
-            self.backbone,
-            weights=self.weights(treatment),
-            penalty=start.penalty,
-            start=start,
-            invariances=self.invariances(treatment),
-        )
+
+        def fit(treatment: Treatment, inside: Bools) -> Head:
+            state = known.states(treatment.groups, sets)
+            if not inside.all():  # a surplus is judged by the class alone, and other sigmoids would take time
+                state[:, np.arange(state.shape[1]) != treatment.groups[0][0][0]] = UNCLEAR
+            return fit_sigmoid(
+                self._joined(treatment.groups),
+                state,
+                known.classes,
+                self.backbone,
+                weights=self.weights(treatment, inside),
+                penalty=start.penalty,
+                start=start,
+                invariances=self.invariances(treatment),
+            )
+
+        return self._fitted(treatment, SETS if sets else "sigmoids", fit)
+
+    def _fitted(self, treatment: Treatment, labels: str, fit: Fit) -> Head:
+        """Return a head that is fitted with the smallest sufficient surplus.
+
+        Several pairs have none: weights make each companion independent, whatever they were before.
+        """
+        known = self.images.labels
+        pairs = list(dict.fromkeys(pair for pair, _ in treatment.groups))
+        if len(pairs) == 1 and treatment.invariant and treatment.pasted:
+            treatment = treatment.counted(self._surplus(treatment, labels, fit))
+        return fit(treatment, np.ones(len(known.names), bool))
+
+    def _surplus(self, treatment: Treatment, labels: str, fit: Fit) -> float:
+        known, (main, companion) = self.images.labels, treatment.groups[0][0]
+        if np.count_nonzero(known.state[known.fitting, main] == YES) < SURPLUS_FOLDS:
+            return 1.0
+        surplus = smallest_surplus(lambda s: self._gap(treatment.counted(s), fit))
+        names = known.classes.names
+        self.surpluses[f"{names[main]}:{names[companion]}, {labels}"] = surplus
+        return surplus or 1.0
+
+    def _gap(self, treatment: Treatment, fit: Fit) -> float:
+        """Return the mean change of the probability of the class when the companion is pasted into images.
+
+        Each image is judged by a head that was fitted to the images of other folds and their altered copies.
+        """
+        known, changes = self.images.labels, []
+        for own in folds(np.where(known.held, NO_SPLIT, known.splits(treatment.groups[0][0]))):
+            head = fit(treatment.inside(~own), ~own)
+            for pair, a in treatment.inside(own).pasted:
+                after, before = (
+                    head.probabilities(x)[:, pair[0]] for x in (a.features, self.images.features[a.rows])
+                )
+                changes.append(after - before)
+        return float(np.concatenate(changes).mean())
 
     def invariances(self, treatment: Treatment) -> list[Invariance]:
         """Return what heads of a treatment must not depend on: companions that are pasted in, or removed.
@@ -269,8 +349,8 @@ class HeadFitter:
     def _joined(self, groups: TreatedGroups) -> Features:
         return np.concatenate([self._x, *(a.features for _, a in groups)])
 
-    def weights(self, treatment: Treatment) -> npt.NDArray[np.float64]:
-        """Return the weights of images and altered images.
+    def weights(self, treatment: Treatment, inside: Bools | None = None) -> npt.NDArray[np.float64]:
+        """Return the weights of images and altered images; 0 for images that are not `inside`.
 
         Reweighting makes the companion independent of the class, without changing how frequent the class is.
         Images on which one of the two is unknown keep their weight. Altered images of one pair show the
@@ -281,6 +361,10 @@ class HeadFitter:
         if treatment.pair:
             splits = known.splits(treatment.pair)[known.fitting]
             own = np.where(splits >= 0, balancing(splits, own[None])[0], 1.0)
+        if treatment.replaced is not None:
+            own = np.where(treatment.replaced, 0.0, own)
+        if inside is not None:
+            own = own * inside[known.fitting]
         weights = np.concatenate([own, *(np.full(len(a.rows), a.weight) for _, a in treatment.groups)])
         pairs = dict.fromkeys(pair for pair, _ in treatment.groups)
         if len(pairs) < 2:

@@ -57,23 +57,22 @@ class Compared:
 
 def write_examples(images: ImageFeatures, compared: Sequence[Compared], out: Path) -> list[RowDict]:
     """Return the held-out images whose untreated score the companion changes most, and write pictures."""
-    rows = [row for one in compared for row in _examples(images, one)]
-    by_image: dict[str, list[tuple[int, RowDict]]] = {}
-    for number, row in enumerate(rows, 1):
-        by_image.setdefault(row["image_id"], []).append((number, row))
+    examples = [example for one in compared for example in _examples(images, one)]
+    by_image: dict[str, list[tuple[int, RowDict, Altered]]] = {}
+    for number, (row, altered) in enumerate(examples, 1):
+        by_image.setdefault(row["image_id"], []).append((number, row, altered))
     for image_id, pixels in images.predict.pixels(frozenset(by_image)):
-        for number, row in by_image[image_id]:
-            made = images.removals if row["alteration"] == "removed" else images.pastings
-            for name, shown in (("before", pixels), ("after", made[row["companion"]](image_id, pixels))):
+        for number, row, altered in by_image[image_id]:
+            for name, shown in (("before", pixels), ("after", altered.alteration(image_id, pixels))):
                 if not isinstance(shown, str):
                     row[name] = (
                         f"{HEAD_EXAMPLES_FOLDER}/{number:02}-{file_slug(image_id)}-{row['alteration']}-{name}.jpg"
                     )
                     write_picture(out / row[name], shown)
-    return rows
+    return [row for row, _ in examples]
 
 
-def _examples(images: ImageFeatures, one: Compared) -> Iterator[RowDict]:
+def _examples(images: ImageFeatures, one: Compared) -> Iterator[tuple[RowDict, Altered]]:
     known, (main, companion) = images.labels, one.pair
     names = [known.classes.names[c] for c in one.pair]
     about: RowDict = {"main": main, "companion": companion, "main_name": names[0], "companion_name": names[1]}
@@ -84,7 +83,8 @@ def _examples(images: ImageFeatures, one: Compared) -> Iterator[RowDict]:
         change = np.abs(scores[2] - scores[0])
         for i in np.argsort(-change, kind="stable")[:PICTURES].tolist():
             values = dict(zip(_SCORES, (float(s[i]) for s in scores), strict=True))
-            yield about | {"alteration": kind, "image_id": known.names[altered.rows[i]]} | values
+            row = about | {"alteration": kind, "image_id": known.names[altered.rows[i]]} | values
+            yield row, altered
 
 
 _SCORES = ("score_untreated", "score_treated", "altered_untreated", "altered_treated")

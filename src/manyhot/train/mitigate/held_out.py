@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -103,8 +103,9 @@ class HeldOutImages:
             Probabilities of the head.
         judged : mapping of str to AlteredScores
             Images with both classes after the companion was removed, with the fill that was not used for
-            fitting (``other``) and with the one that was (``fitted``), and images with neither class after
-            the companion was pasted in (``pasted``).
+            fitting (``other``) and with the one that was (``fitted``); images with neither class
+            (``pasted``) and with the main class alone (``pasted on the class``) after the companion was
+            pasted in, and the latter after the same places were filled (``filled on the class``).
         best : bool
             Whether only the top class is predicted, instead of each class with a probability of at least 0.5.
         pair : (int, int)
@@ -126,6 +127,12 @@ class HeldOutImages:
         metrics["flips"] = self._share(predicted[rows["other"]] != after["other"], rows["other"])
         metrics |= self._gaps(predicted, splits)
         metrics["pasted_gap"] = self._paired(after["pasted"], predicted[rows["pasted"]], rows["pasted"])
+        same, one, other = np.intersect1d(
+            rows["pasted on the class"], rows["filled on the class"], assume_unique=True, return_indices=True
+        )
+        metrics["pasted_recall_gap"] = self._paired(
+            after["pasted on the class"][one], after["filled on the class"][other], same
+        )
         metrics |= self._precisions(p[:, main], splits)
         rows_labelled = np.flatnonzero(self.label != NO_LABEL)
         metrics["top1"] = self._share(p.argmax(1)[rows_labelled] == self.label[rows_labelled], rows_labelled)
@@ -304,6 +311,11 @@ class Added:
     companion: bool
     gone: int = NO_LABEL
     alteration: Any = None
+
+    def inside(self, images: Bools) -> Added:
+        """Return the altered copies of some images, with the same weight."""
+        keep = images[self.rows]
+        return replace(self, rows=self.rows[keep], features=self.features[keep])
 
 
 @dataclass(frozen=True, eq=False)

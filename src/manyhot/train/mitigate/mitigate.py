@@ -15,6 +15,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.command import command
+from manyhot.core.companion_effects import MAIN_ONLY
 from manyhot.diagnose.page import forget_pictures
 from manyhot.diagnose.shortcut_pairs import MIN_IMAGES, named_pairs
 from manyhot.diagnose.shortcuts_result import FILLS
@@ -45,6 +46,7 @@ from manyhot.train.mitigate.held_out import (
     states_and_labels,
 )
 from manyhot.train.mitigate.mitigation_result import Mitigation
+from manyhot.train.mitigate.surplus import surplus_notes
 from manyhot.train.mitigate.training_set import write_training_set
 from manyhot.train.mitigate.verdict import NOT_JUDGED, best_treatment, removal_verdict, what_is_missing
 from manyhot.train.order import HeldOut, HeldOutShare, held_out_of
@@ -305,7 +307,7 @@ def _judged(
             if best := best_treatment(rows.rows[first:]):
                 start = made[base_of(best)]
                 compared.append(Compared(pair, f"{about['model']}, {loss}", best, start, made[best]))
-    return [*rows.rows], notes, compared
+    return [*rows.rows], [*notes, *surplus_notes(fitter.surpluses)], compared
 
 
 def _verdict(
@@ -342,6 +344,8 @@ def _measured(
         "other": images.removed(pair[1], both, images.other_fill),
         "fitted": images.removed(pair[1], both),
         "pasted": images.judged_by_pasting(pair),
+        "pasted on the class": images.judged_by_pasting(pair, MAIN_ONLY),
+        "filled on the class": images.judged_by_pasting(pair, MAIN_ONLY, images.fill),
     }
     judged = {
         name: AlteredScores(head.probabilities(made.features), place[made.rows])

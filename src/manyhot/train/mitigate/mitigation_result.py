@@ -29,6 +29,7 @@ METRIC_LABELS = {
     "called_without": "… without the companion",
     "hallucination_gap": "Hallucination gap",
     "pasted_gap": "Companion pasted, gap",
+    "pasted_recall_gap": "Companion pasted on the class, gap",
     "ap": "Average precision",
     "ap_balanced": "Average precision, balanced",
     "top1": "Top-1, original labels",

@@ -27,17 +27,28 @@ RATIO = 1.2
 """A shortcut is gone if images with the companion are called the class at most this often, relative to images
 without it."""
 
-MAX_UPPER_END = {"recall_gap": 0.3, "hallucination_gap": 0.02, "pasted_gap": 0.02, "lost": 0.3}
+MAX_UPPER_END = {
+    "recall_gap": 0.3,
+    "hallucination_gap": 0.02,
+    "pasted_gap": 0.02,
+    "pasted_recall_gap": 0.3,
+    "lost": 0.3,
+}
 """Upper ends of intervals from which too few images are held out to call a shortcut gone.
 
 Those of the two gaps of images without the class may also reach the share of such images that is called the
 class without the companion: then the companion at most doubles it.
 """
 
+_OTHERS = {"hallucination_gap", "pasted_gap"}  # Of these, one judges images without the class,
+_MISSED = {"recall_gap", "lost"}  # and of these, one judges images of the class.
 _OVERSHOT = -0.1  # Without treatment, a gap surely below this is a dependence: what hides a class is none.
 _HOLE = (
     0.05  # Removing anything at all loses up to about so many predictions, also of heads without a shortcut.
 )
+_DISTRACTED = (
+    -0.02
+)  # An object makes some images of the class be missed even where it hides no more than the fill.
 
 
 def removal_verdict(
@@ -69,18 +80,21 @@ def removal_verdict(
     negative : bool
         Whether the companion is rarer with the class than without it, so that effects are below 0.
     """
-    names = _judges(metrics, counts, pasted)
+    names = _judges(metrics, counts, pasted, negative)
     sign = -1 if negative else 1
     effects = {name: _ends(metrics[name], sign) for name in names}
     below = _OVERSHOT if untreated is None else 0.0
     depends = any(
-        lo > (_HOLE if name == "lost" else 0) or hi < below for name, (_, lo, hi) in effects.items()
+        lo > (_HOLE if name == "lost" else 0)
+        or hi < (min(below, _DISTRACTED) if name == "pasted_recall_gap" else below)
+        for name, (_, lo, hi) in effects.items()
     )
     often = sign > 0 and _called_more_often(metrics, names)
     if untreated is not None and not depends and _accuracy_lost(metrics, untreated)[2] < 0:
         return PARTLY
     if not depends and not (often and untreated is not None and _present(untreated, counts, pasted)):
-        short = len(effects) < 2 or any(hi > _most(metrics, name) for name, (_, _, hi) in effects.items())
+        short = not (_OTHERS & {*names} and _MISSED & {*names})
+        short |= any(hi > _most(metrics, name) for name, (_, _, hi) in effects.items())
         if short or often or ("lost" in effects and effects["lost"][1] > 0):
             return NOT_JUDGED
         return GONE if untreated is not None else ABSENT
@@ -128,7 +142,7 @@ def what_is_missing(
     names : tuple of str
         Names of the class and the companion.
     """
-    judges = _judges(metrics, counts, pasted)
+    judges = _judges(metrics, counts, pasted, negative)
     few = list(_few(judges, counts, *names))
     sign = -1 if negative else 1
     wide = [
@@ -146,12 +160,12 @@ def _few(judges: Sequence[str], counts: Sequence[int], main: str, companion: str
     """Yield the splits that have too few held-out images, of effects that nothing judges."""
     both, main_only, companion_only, neither = counts
     needed = []
-    if not {"hallucination_gap", "pasted_gap"} & {*judges}:
+    if not _OTHERS & {*judges}:
         needed += [
             (companion_only, f"{companion} without {main}"),
             (neither, f"neither {main} nor {companion}"),
         ]
-    if not {"recall_gap", "lost"} & {*judges}:
+    if not _MISSED & {*judges}:
         needed += [(both, f"{main} with {companion}"), (main_only, f"{main} without {companion}")]
     for n, what in needed:
         if n < MIN_JUDGED:
@@ -163,6 +177,7 @@ _JUDGES = {
     "recall_gap": "recall gap",
     "hallucination_gap": "hallucination gap",
     "pasted_gap": "gap with a pasted companion",
+    "pasted_recall_gap": "recall gap with a pasted companion",
     "lost": "share lost without the companion",
 }
 
@@ -188,19 +203,30 @@ def _often(metrics: Mapping[str, HeldOutMetric], main: str, companion: str) -> s
     )
 
 
-def _judges(metrics: Mapping[str, HeldOutMetric], counts: Sequence[int], pasted: bool) -> list[str]:
-    """Return the metrics that judge both effects, as far as there are any."""
+def _judges(
+    metrics: Mapping[str, HeldOutMetric], counts: Sequence[int], pasted: bool, negative: bool
+) -> list[str]:
+    """Return the metrics that judge both effects, as far as there are any.
+
+    A companion that speaks against the class was pasted on images of the class that heads were fitted on.
+    """
     both, main_only, companion_only, neither = counts
     found = []
     if min(companion_only, neither) >= MIN_JUDGED:
         found.append("hallucination_gap")
-    elif not pasted and "pasted_gap" in metrics and metrics["pasted_gap"].estimated.n >= MIN_JUDGED:
+    elif not pasted and _enough(metrics, "pasted_gap"):
         found.append("pasted_gap")
     if min(both, main_only) >= MIN_JUDGED:
         found.append("recall_gap")
-    elif "lost" in metrics and metrics["lost"].estimated.n >= MIN_JUDGED:
+    elif _enough(metrics, "lost"):
         found.append("lost")
+    if not negative and _enough(metrics, "pasted_recall_gap"):
+        found.append("pasted_recall_gap")
     return [name for name in found if name in metrics]
+
+
+def _enough(metrics: Mapping[str, HeldOutMetric], name: str) -> bool:
+    return name in metrics and metrics[name].estimated.n >= MIN_JUDGED
 
 
 def _ends(metric: HeldOutMetric, sign: int) -> tuple[float, float, float]:
@@ -257,7 +283,9 @@ def _by_head(rows: Sequence[Row]) -> dict[tuple[str, str, str], dict[str, dict[s
 def best_treatment(rows: Sequence[Row]) -> str:
     """Return the treatment with the best verdict among the rows of a pair and model; empty if there is none.
 
-    Among equal verdicts, the treatment with the smallest sum of gaps is returned.
+    Among equal verdicts, it is the one with the smallest sum of those gaps that have the sign of the
+    untreated head's, because these are the shortcut; if none is left, the one that calls the fewest images
+    with the companion the class.
     """
     treatments: dict[str, dict[str, Row]] = {}
     for row in rows:
@@ -266,10 +294,17 @@ def best_treatment(rows: Sequence[Row]) -> str:
 
 
 def _best(treatments: Mapping[str, Mapping[str, Row]]) -> str:
-    def place(name: str) -> tuple[int, float]:
+    def gaps(own: Mapping[str, Row]) -> list[float]:
+        return [own[gap]["value"] for gap in ("recall_gap", "hallucination_gap") if gap in own]
+
+    # A companion may speak against the class.
+    sign = -1 if sum(gaps(next(iter(treatments.values()), {}))) < 0 else 1
+
+    def place(name: str) -> tuple[int, float, float]:
         own = treatments[name]
-        left = sum(abs(own[gap]["value"]) for gap in ("recall_gap", "hallucination_gap") if gap in own)
-        return _ORDER.index(_verdict(own)), left
+        left = sum(max(sign * gap, 0) for gap in gaps(own))
+        called = own["called_with"]["value"] if "called_with" in own else 0.0
+        return _ORDER.index(_verdict(own)), left, sign * called
 
     treated = [n for n, own in treatments.items() if n != base_of(n) and _verdict(own) in _ORDER]
     return min(treated, key=place, default="")

@@ -51,13 +51,6 @@ TOO_FEW_PAIRS = "too few audited images to see which classes have images without
 """Why a mean over classes has no interval."""
 
 
-def with_class_masks(slices: Slices, sets: LabelSets) -> Slices:
-    """Return slices in which classes of original labels have masks, like other slices."""
-    masks = sets.label == np.array(slices.classes, np.int32)[:, None]
-    names = slices.names + slices.class_names
-    return replace(slices, names=names, masks=np.vstack([slices.masks, masks]), classes=(), class_names=())
-
-
 class Auditor:
     """Estimates the values of many models on people's label sets, one metric of one model at a time.
 

@@ -19,13 +19,7 @@ from manyhot.core.sets import Case, LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.errors import InputError
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
-from manyhot.evaluate.audited_values import (
-    NO_SUMS,
-    NOT_WHOLE,
-    Auditor,
-    unaudited,
-    with_class_masks,
-)
+from manyhot.evaluate.audited_values import NO_SUMS, NOT_WHOLE, Auditor, unaudited
 from manyhot.evaluate.columns import ImageValues, Sampler
 from manyhot.evaluate.confidence import Pictured, Row
 from manyhot.evaluate.per_class.class_tables import ClassTables
@@ -176,7 +170,7 @@ class Judge:
             )
         self._dataset, self._labels, self._sets, self._options = source.name, labels, sets, options
         self._requested = None if options.metrics is None else entries_of(options.metrics)
-        self._slices = slices if audit is None else with_class_masks(slices, sets)
+        self._slices = slices if audit is None else slices.with_class_masks(sets)
         self._bootstrap = Bootstrap(self._slices.masks, resampling.resamples, resampling.seed)
         self._auditor: Auditor | None = None
         if audit is not None:

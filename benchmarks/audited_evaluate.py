@@ -36,7 +36,7 @@ from polars.testing import assert_frame_equal
 
 from manyhot.core.audit_designs import design_by_models
 from manyhot.core.audit_samples import AuditDesign, uniform_design
-from manyhot.core.cells import Cells
+from manyhot.core.resampling import Bootstrap
 from manyhot.evaluate.audited import Audit, AuditedImages
 from manyhot.evaluate.audited_values import Auditor
 from manyhot.evaluate.slices import ALL, Slices
@@ -156,10 +156,10 @@ class Simulation:
             )
         recorded, self._calls = auditors[0], calls
         self._models = recorded.images.models
-        self._slices, self._cells = recorded._slices, recorded._cells
+        self._slices, self._bootstrap = recorded._slices, recorded._bootstrap
         if not self.cell.by_slice:
             self._slices = Slices(self._slices.names[:1], self._slices.masks[:1])
-            self._cells = Cells.of(self._slices.masks)
+            self._bootstrap = Bootstrap(self._slices.masks, 1, 0)
             self._calls = [(name, _on_all(inputs)) for name, inputs in calls]
         label = recorded.images.people.label[np.argsort(recorded.images.sample.images)]
         place = pc.index_in(self.proposals.image_id, self.data.labels.image_id).to_numpy()
@@ -180,7 +180,7 @@ class Simulation:
         audit = Audit(proposed_by=self.cell.proposed_by, estimator=self.cell.estimator, blind_stop=True)
         people = self._people.take(sample.images)
         images = AuditedImages(people, sample, audit, self._drawn, models=self._models)
-        auditor, rows = Auditor(images, self._slices, self._cells, 1, 0), []
+        auditor, rows = Auditor(images, self._slices, self._bootstrap), []
         for name, inputs in self._calls:
             found = getattr(auditor, name)(*inputs)
             rows += [found] if name == "average_precision" else found

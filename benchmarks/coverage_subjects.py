@@ -145,19 +145,15 @@ def predictions_of(ids, scores):
 
 def judged(labels, predictions, metrics, seed, resamples=RESAMPLES, slices=None, **options):
     """Return the evaluation of models on all images and on `slices`, but without those of evaluate."""
-    from manyhot.evaluate.judge import Judge, Resampling
-    from manyhot.evaluate.requirements import entries_of
+    from manyhot.data.data_sets import Source
+    from manyhot.evaluate.judge import Judge, JudgeOptions, Resampling
     from manyhot.evaluate.slices import Slices
-    from manyhot.tables.arrays import label_sets
 
+    resampling = Resampling(resamples, seed, **options)
     judge = Judge(
-        labels,
-        label_sets(labels),
-        labels.name,
+        Source(labels.name, labels),
+        JudgeOptions(metrics=metrics, resampling=resampling, trust_order=True),
         slices or Slices(("all",), np.ones((1, len(labels)), bool)),
-        requested=entries_of(list(metrics)),
-        resampling=Resampling(resamples, seed, **options),
-        trust_order=True,
     )
     for model in predictions:
         judge.add(model, *judge.fit(model))

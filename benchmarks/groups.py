@@ -43,7 +43,7 @@ from manyhot.classes import from_keys  # noqa: E402
 from manyhot.core.share_intervals import wilson_interval  # noqa: E402
 from manyhot.diagnose.groups import diagnose_groups  # noqa: E402
 from manyhot.diagnose.groups_attributes import measured_groups  # noqa: E402
-from manyhot.diagnose.groups_findings import find_groups, label_outcomes  # noqa: E402
+from manyhot.diagnose.groups_findings import GroupSettings, find_groups, label_outcomes  # noqa: E402
 from manyhot.diagnose.image_statistics import measure_images  # noqa: E402
 from manyhot.predict.models import find_model  # noqa: E402
 from manyhot.predict.run import PredictSettings, run  # noqa: E402
@@ -449,11 +449,11 @@ def chances(data: str, part: str, out: Path, searches: int = 200) -> list[dict]:
     measured = measure_images(ids.combine_chunks(), [uris[i] for i in ids.to_pylist()], out)
     groups = list(measured_groups(measured))
     rng, found = np.random.default_rng(7), 0
-    limits = {"permutations": 100, "min_images": 25, "min_difference": 0.0, "min_confidence": 0.9}
     for seed in range(searches):
         outcomes = label_outcomes(rng.permutation(some.label), len(some.classes), 25)
         unseen = np.zeros(len(ids), bool)
-        found += bool(find_groups(groups, unseen, outcomes, some.classes.names, **limits, seed=seed))
+        settings = GroupSettings(25, min_difference=0.0, min_confidence=0.9, permutations=100, seed=seed)
+        found += bool(find_groups(groups, unseen, outcomes, some.classes.names, settings))
     lo, hi = (float(end) for end in wilson_interval(found, searches))
     print(
         f"\n{data}: {found} of {searches} searches with permuted labels found anything ({lo:.1%} to {hi:.1%})"

@@ -220,11 +220,19 @@ def chain(code: Code, command: Name) -> list[Name]:
     return members
 
 
-def holders(code: Code, module: str, node: Any, option: frozenset[str]) -> set[Name]:
-    """Return the classes named in an expression that have a field for an option."""
+def holders(
+    code: Code, module: str, node: Any, option: frozenset[str], by: frozenset[Name] = frozenset()
+) -> set[Name]:
+    """Return the classes named in an expression that have a field for an option, or for an object with it."""
     targets = {meant(code, module, d)[0] for n in (ast.walk(node) if node else ()) if (d := _dotted(n))}
-    classes = [t for t in targets if t and isinstance(code.defined[t], ast.ClassDef)]
-    return {c for c in classes if option & parameters(code, c).keys()}
+    classes = {t for t in targets - by if t and isinstance(code.defined[t], ast.ClassDef)}
+    fields = {c: parameters(code, c) for c in classes}
+    return {
+        c
+        for c, own in fields.items()
+        if option & own.keys()
+        or any(holders(code, c[0], p.annotation, option, by | {c}) for p in own.values())
+    }
 
 
 def passed(code: Code, name: Name, option: frozenset[str]) -> Iterator[tuple[Name, Way, bool]]:

@@ -10,6 +10,7 @@ import manyhot as mh
 from manyhot import tables
 from manyhot.core.resampling import draw_counts
 from manyhot.core.share_intervals import difference_interval
+from manyhot.data.data_sets import Source
 from manyhot.diagnose import robustness
 from manyhot.diagnose.corruption_losses import judge_corruptions
 from manyhot.diagnose.robustness import diagnose_robustness, judge_place, judged_alike
@@ -38,9 +39,12 @@ def model(labels, sets, name, noise, rng):
 
 
 def results(dataset, *given, resamples=1000, **options):
-    labels, models = data(*given)
-    judged = judge_place(labels, models, dataset=dataset, resampling=Resampling(resamples), **options)
-    return judged.as_results(dataset)
+    return judged(dataset, *data(*given), resamples, **options).as_results(dataset)
+
+
+def judged(dataset, labels, models, resamples, **options):
+    source = Source(dataset, labels, models=lambda: iter(models))
+    return judge_place(source, resampling=Resampling(resamples), **options)
 
 
 def rights(labels, predicted):
@@ -59,11 +63,11 @@ def rows_of(table, **wanted):
 @pytest.fixture(scope="module")
 def two():
     (one, in_one), (other, in_other) = data(600, 1, 1.0, "x"), data(500, 2, 1.8, "y")
-    judged = [
-        judge_place(labels, models, dataset=name, resampling=Resampling(500)).as_results()
-        for name, labels, models in (("one", one, in_one), ("other", other, in_other))
+    places = [
+        judged("one", one, in_one, 500).as_results(),
+        judged("other", other, in_other, 500).as_results(),
     ]
-    return (one, in_one), (other, in_other), diagnose_robustness(judged)
+    return (one, in_one), (other, in_other), diagnose_robustness(places)
 
 
 def test_losses_and_shares_are_those_of_the_images(two):
@@ -183,8 +187,8 @@ def test_images_that_metrics_do_not_share_are_left_out_and_told():
     assert kept.image_id.to_pylist() == labels.image_id.to_pylist()[4:]
     assert notes == ("4 of 40 images have no valid class or no original label and were left out",)
     assert judged_alike(labels) == (labels, ())
-    judged = judge_place(kept, models, dataset="x", resampling=Resampling(0)).results.to_pylist()
-    assert {r["n"] for r in judged if r["slice"] == "all" and r["metric"] in ("top1", "real1")} == {36}
+    rows = judged("x", kept, models, 0).results.to_pylist()
+    assert {r["n"] for r in rows if r["slice"] == "all" and r["metric"] in ("top1", "real1")} == {36}
     # Judged elsewhere, with all images under top1, shares are of other images, and this is said.
     whole = mh.evaluate(holed, models, resamples=20, reading=mh.Reading(dataset="x")).as_results("x")
     found = diagnose_robustness([whole, results("y", 40, 2, 3.0, "y", resamples=20)])
@@ -198,11 +202,8 @@ def test_label_sets_without_original_labels():
     labels, models = data(40, 1, 1.0)
     bare = dataclasses.replace(labels, table=labels.table.drop_columns(["label"]))
     assert judged_alike(bare) == (bare, ("there are no original labels, so losses under them are unknown",))
-    judged = [
-        judge_place(bare, models, dataset="x", resampling=Resampling(20)).as_results(),
-        results("y", 40, 2, 3.0, "y", resamples=20),
-    ]
-    found = diagnose_robustness(judged)
+    places = [judged("x", bare, models, 20).as_results(), results("y", 40, 2, 3.0, "y", resamples=20)]
+    found = diagnose_robustness(places)
     assert {r["metric"] for r in found.losses.to_pylist()} == {"real1", "map_macro"}
     assert {r["share"] for r in found.losses.to_pylist()} == {None}
 

@@ -490,6 +490,40 @@ def test_places_of_an_option(measure: Measure) -> None:
     assert figures(measured, "places of evaluate --slice", "files of evaluate --slice") == [8, 4]
 
 
+NESTED = {
+    "command.py": "def command(name): ...",
+    "evaluate.py": """
+        from dataclasses import dataclass
+        from manyhot.command import command
+        from manyhot.core.resampling import draw
+
+        @dataclass
+        class Resampling:
+            resamples: int = 1000
+
+        @dataclass
+        class Options:
+            resampling: Resampling
+            before: Options | None = None
+
+        @command("evaluate")
+        def evaluate(labels, resamples: int = 1000):
+            options = Options(Resampling(resamples))
+            return judge(labels, options)
+
+        def judge(labels, options: Options):
+            return draw(options.resampling.resamples)
+        """,
+    "core/resampling.py": "def draw(resamples): ...",
+}
+
+
+def test_the_way_of_an_object_in_an_object(measure: Measure) -> None:
+    stops = ["evaluate.evaluate", "evaluate.judge", "core.resampling.draw", "evaluate.Options"]
+    measured = measure("path", NESTED)["definitions on the way of evaluate --resamples"]
+    assert measured == (4, [f"manyhot.{stop}" for stop in stops])
+
+
 def test_the_way_of_resamples(measure: Measure) -> None:
     measured = measure("path", EVALUATE)
     stops = [

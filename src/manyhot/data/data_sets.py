@@ -182,11 +182,11 @@ class Source:
 
     name: str
     labels: Labels | None
-    images: Images | None
-    classes: ClassList | None
-    models: Callable[[], Iterator[Predictions]]
-    n: int
-    inputs: dict[str, str]
+    images: Images | None = None
+    classes: ClassList | None = None
+    models: Callable[[], Iterator[Predictions]] = lambda: iter(())
+    n: int = 0
+    inputs: dict[str, str] = field(default_factory=dict)
     misfits: SkippedFiles = field(default_factory=SkippedFiles)
     published: BenchmarkData | None = None
     campaign: Campaign | None = None

@@ -196,7 +196,7 @@ def _labels_alone(path: Path, reading: Reading) -> Source:
         read_labels(file)  # raises an error that names the columns of label sets
     inputs = {file.name: sha256(file)} if file.is_file() else {}
     name = path.resolve().name if campaign else (labels.name if labels else "") or path.resolve().stem
-    return Source(name, labels, images, classes, lambda: iter(()), 0, inputs, campaign=campaign)
+    return Source(name, labels, images, classes, inputs=inputs, campaign=campaign)
 
 
 def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
@@ -229,7 +229,7 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     name = reading.dataset or (table.name if table is not None else "") or "labels"
     n = len(models) if isinstance(models, list) else 0
     again = _first_again(models) if isinstance(models, Iterator) else lambda: iter(models)
-    return Source(name, labels, images, classes, again, n, {})
+    return Source(name, labels, images, classes, again, n)
 
 
 def _are_tables(models: Any) -> bool:

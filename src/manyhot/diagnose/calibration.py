@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -39,7 +39,7 @@ from manyhot.evaluate.confidence import (
     split,
     split_for_sets,
 )
-from manyhot.evaluate.judge import Resampling, judge_models
+from manyhot.evaluate.judge import JudgeOptions, Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Was
@@ -238,13 +238,10 @@ def diagnose_calibration(
             partial(split, sets, fit=fit, seed=seed),
             partial(split_for_sets, sets, fit=fit, seed=seed),
             partial(choose_sets, alpha=alpha, seed=seed),
-            partial(
-                judge_models,
-                sets,
+            JudgeOptions(
                 resampling=Resampling(resamples, seed, min(resamples, MOST_RESAMPLES)),
                 keep_undefined=True,
                 trust_order=reading.trust_order,
-                dataset=source.name,
             ),
             source.name,
         )
@@ -276,7 +273,7 @@ class _Judge:
     split: Callable[[Predictions], Split]
     split_for_sets: Callable[[Predictions], Any]
     choose_sets: Callable[..., Conformal]
-    judge: Callable[..., Evaluation]
+    options: JudgeOptions
     dataset: str
     _models: list[str] = field(default_factory=list)
     _without: list[str] = field(default_factory=list)
@@ -310,7 +307,11 @@ class _Judge:
             )
         about: dict[str, Row] = {}
         refused: dict[str, list[str]] = {}
-        judged = self.judge(self._versions(parts, about, refused), metrics=_metrics(parts.rest, refused))
+        versions = partial(self._versions, parts, about, refused)
+        judged = judge_models(
+            Source(self.dataset, self.labels, models=versions),
+            replace(self.options, metrics=_metrics(parts.rest, refused)),
+        )
         self._models.append(model.model)
         self._rows += ({**row, "n_unmatched": absent} for row in _metric_rows(judged, model.model, about))
         self._bins += _bin_rows(judged, model.model, about)

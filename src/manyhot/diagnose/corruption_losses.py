@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from manyhot.core.array_types import Floats
 from manyhot.core.comparison import NO_INTERVAL
 from manyhot.core.corruption_errors import ALEXNET, ALEXNET_CLEAN, corruption_errors, relative_errors
 from manyhot.core.ratio_intervals import sampled_interval
+from manyhot.data.data_sets import Source
 from manyhot.diagnose.places import SINGLE, Place, average, finite, loss_rows, places_of
 from manyhot.diagnose.robustness import (
     Robustness,
@@ -169,9 +171,7 @@ def judge_corruptions(
     all_notes = list(notes)
     for done, copy in enumerate(sorted(copies, key=lambda c: c != NOT_CORRUPTED), 1):
         judged = judge_place(
-            alike,
-            copies[copy],
-            dataset=name,
+            Source(name, alike, models=partial(iter, copies[copy])),
             single=single,
             resampling=Resampling(resamples, seed),
             trust_order=trust_order or copy != NOT_CORRUPTED,

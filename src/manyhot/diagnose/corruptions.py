@@ -6,6 +6,7 @@ import csv
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from pyarrow import compute as pc
 from manyhot import tables
 from manyhot.classes import ClassList
 from manyhot.command import command
+from manyhot.data.data_sets import Source
 from manyhot.diagnose.corruption_losses import Corruptions, find_baseline, judge_corruptions
 from manyhot.diagnose.page import RunProgress
 from manyhot.diagnose.pixels.corruptions import CLEAN, KINDS, SEVERITIES, Corruption, chosen, corruption
@@ -250,9 +252,8 @@ class _JudgingLabels:
             As in `manyhot.evaluate`.
         """
         labels = _single(clean / "images.parquet", self.classes) if self.labels is None else self.labels
-        judge_place(
-            labels, _read(clean, [model]), dataset="clean", single=self.single, resampling=Resampling(0)
-        )
+        source = Source("clean", labels, models=partial(_read, clean, [model]))
+        judge_place(source, single=self.single, resampling=Resampling(0))
 
 
 def _single(path: Path, classes: ClassList) -> Labels:

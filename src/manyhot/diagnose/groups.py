@@ -37,6 +37,7 @@ from manyhot.diagnose.groups_attributes import (
 )
 from manyhot.diagnose.groups_findings import (
     GroupFinding,
+    GroupSettings,
     NamedOutcome,
     find_groups,
     label_outcomes,
@@ -135,7 +136,7 @@ def diagnose_groups(
     MatchError, OrderError
         As in `manyhot.evaluate`.
     """
-    settings = _Settings(min_images, min_difference, min_confidence, permutations, seed)
+    settings = GroupSettings(min_images, min_difference, min_confidence, permutations, seed)
     evidence = _Evidence(metadata, objects, embeddings, reading)
     findings, measured, notes, inputs = list[GroupFinding](), list[pa.Table](), list[str](), dict[str, str]()
     n_models = 0
@@ -171,15 +172,6 @@ def _sources(
     if has_no_models and (is_file or not isinstance(labels, str | os.PathLike)):
         return open_labels(labels, reading=reading, run=run)
     return open_inputs(labels, predictions, reading=reading, run=run)
-
-
-@dataclass(frozen=True)
-class _Settings:
-    min_images: int
-    min_difference: float
-    min_confidence: float
-    permutations: int
-    seed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +242,7 @@ class _Search:
     sets: LabelSets
     stratum: Ints
     names: Sequence[str]
-    settings: _Settings
+    settings: GroupSettings
     images: Images | None = None
     measured: MeasuredImages | None = None
     groups: list[ImageGroup] = field(default_factory=list)
@@ -259,7 +251,7 @@ class _Search:
 
     @classmethod
     def of(
-        cls, source: Source, labels: LabelsLike, evidence: _Evidence, settings: _Settings, run: Run
+        cls, source: Source, labels: LabelsLike, evidence: _Evidence, settings: GroupSettings, run: Run
     ) -> _Search:
         table = labels_of(source)
         sets = label_sets(table)
@@ -366,7 +358,7 @@ class _Search:
     ) -> list[GroupFinding]:
         if model is None:
             self._patterns_of_labels = list(patterns)
-        found = find_groups([*self.groups, *patterns], self.seen, outcomes, self.names, **vars(self.settings))
+        found = find_groups([*self.groups, *patterns], self.seen, outcomes, self.names, self.settings)
         return of_model(found, self.source.name, model)
 
     def _patterns(self, pairs: Sequence[tuple[Bools, Bools]], run: Run) -> list[ImageGroup]:

@@ -41,6 +41,17 @@ _MOST_CANDIDATES = 60  # groups of an outcome that are compared with each other
 _FEWEST_EVENTS = 5
 
 
+@dataclass(frozen=True)
+class GroupSettings:
+    """Which groups are found; see `manyhot.diagnose_groups`."""
+
+    min_images: int
+    min_difference: float
+    min_confidence: float
+    permutations: int
+    seed: int
+
+
 @dataclass(frozen=True, eq=False)
 class NamedOutcome:
     """An outcome, with the class that it is about, or -1."""
@@ -137,12 +148,7 @@ def find_groups(
     seen: Bools,
     outcomes: Sequence[NamedOutcome],
     names: Sequence[str],
-    *,
-    permutations: int,
-    min_images: int,
-    min_difference: float,
-    min_confidence: float,
-    seed: int,
+    settings: GroupSettings,
 ) -> list[GroupFinding]:
     """Return the groups in which an outcome is more frequent, the clearest difference first.
 
@@ -154,25 +160,28 @@ def find_groups(
     outcomes : sequence of NamedOutcome
     names : sequence of str
         Names of the classes.
-    permutations, min_images, min_difference, min_confidence, seed
-        As in `diagnose_groups`.
+    settings : GroupSettings
     """
     if not groups or not outcomes:
         return []
     inside = np.stack([group.inside for group in groups])
     tested = Groups(inside, np.array([group.is_searched for group in groups]), seen)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(settings.seed)
     search = search_groups(
-        tested, [o.outcome for o in outcomes], rng, permutations=permutations, min_images=min_images
+        tested,
+        [o.outcome for o in outcomes],
+        rng,
+        permutations=settings.permutations,
+        min_images=settings.min_images,
     )
     findings = []
     for at, outcome in enumerate(outcomes):
         table = _Table(groups, search, at, outcome)
-        candidates = table.candidates(min_difference)
+        candidates = table.candidates(settings.min_difference)
         for group, also in _explained(
             [g.name for g in groups], explain_away(tested, outcome.outcome, candidates, search.critical)
         ):
-            findings.append(_finding(table, group, also, names, min_confidence, seen, seed))
+            findings.append(_finding(table, group, also, names, settings, seen))
     return sorted(_without_opposites(findings), key=lambda f: -f.row["difference_lo"])
 
 
@@ -257,9 +266,8 @@ def _finding(
     group: int,
     also: list[str],
     names: Sequence[str],
-    min_confidence: float,
+    settings: GroupSettings,
     seen: Bools,
-    seed: int,
 ) -> GroupFinding:
     of, outcome = table.groups[group], table.outcome
     c = table.search.counts[table.at]
@@ -289,9 +297,9 @@ def _finding(
         "p": float(table.search.p[table.at, group]),
         "also": also,
     }
-    row["sentence"] = group_sentence(row, of.phrase, min_confidence)
+    row["sentence"] = group_sentence(row, of.phrase, settings.min_confidence)
     counted = outcome.outcome.counts & of.inside & ~(seen & of.is_searched)
-    examples, n_events = _examples(counted, outcome.outcome.event, seed)
+    examples, n_events = _examples(counted, outcome.outcome.event, settings.seed)
     return GroupFinding(row, of.inside, examples, n_events, of.mark)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -31,7 +32,7 @@ from manyhot.diagnose.places import (
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.comparison import REFERENCES
 from manyhot.evaluate.joined_results import join
-from manyhot.evaluate.judge import DEFAULT, Resampling, judge_models
+from manyhot.evaluate.judge import DEFAULT, JudgeOptions, Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of
 from manyhot.formats import detect
@@ -40,7 +41,6 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions, Results, Row, schema
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table, interval
-from manyhot.tables.skipped_files import SkippedFiles
 
 MAP_RESAMPLES = 100
 """Bootstrap resamples of average precision: each sorts all scores again."""
@@ -306,42 +306,33 @@ def diagnose_robustness(
 
 
 def judge_place(
-    labels: Labels,
-    predictions: Iterable[Predictions],
+    source: Source,
     *,
-    dataset: str,
     single: bool = False,
     resampling: Resampling = DEFAULT,
     trust_order: bool = False,
-    misfits: SkippedFiles | None = None,
-    progress: Callable[[int, str], None] | None = None,
+    run: Run = QUIET,
 ) -> Evaluation:
     """Evaluate models under original labels and under label sets.
 
     Parameters
     ----------
-    labels : Labels
-        See `judged_alike`.
-    predictions : iterable of Predictions
-    dataset : str
+    source : Source
+        See `judged_alike` for its labels.
     single : bool
         Whether to use only original labels and no label sets.
     resampling : Resampling
         Average precision has at most `MAP_RESAMPLES` resamples.
-    trust_order, misfits, progress
-        As in `manyhot.evaluate`.
+    trust_order : bool
+    run : Run
     """
-    return judge_models(
-        labels,
-        predictions,
+    options = JudgeOptions(
         metrics=(SINGLE,) if single else COMPARED_METRICS,
         resampling=replace(resampling, map_resamples=min(resampling.resamples, MAP_RESAMPLES)),
         trust_order=trust_order,
-        dataset=dataset,
         keep_undefined=True,
-        misfits=misfits,
-        progress=progress,
     )
+    return judge_models(source, options, run=run)
 
 
 def judged_alike(labels: Labels) -> tuple[Labels, tuple[str, ...]]:
@@ -462,14 +453,11 @@ def _judge_source(
     labels = replace(source, campaign=None).sets() if single else labels_of(source)
     alike, notes = (labels, ()) if single else judged_alike(labels)
     judged = judge_place(
-        alike,
-        _covering(source, labels),
-        dataset=source.name,
+        replace(source, labels=alike, images=None, models=partial(_covering, source, labels)),
         single=single,
         resampling=resampling,
         trust_order=trust_order,
-        misfits=source.misfits,
-        progress=_on_progress(source, run),
+        run=run,
     )
     skipped = [f"{n.model}: {n.text}" for n in judged.model_notes if n.kind == "skipped"]
     return judged.as_results(source.name), [f"{source.name}: {text}" for text in (*notes, *skipped)]
@@ -488,10 +476,3 @@ def _covering(source: Source, labels: Labels) -> Iterator[Predictions]:
             got=f"images such as {labels.image_id[0]}",
             do="pass predictions for them with `predictions`",
         )
-
-
-def _on_progress(source: Source, run: Run) -> Callable[[int, str], None] | None:
-    show = run.on_progress
-    if show is None:
-        return None
-    return lambda done, _: show(f"evaluating on {source.name}", min(done, source.n + 1), source.n + 1)

@@ -174,13 +174,8 @@ def judge_shortcuts(
         Class list of the predictions.
     fills : sequence of str
         What companions were replaced with.
-    probability : float
-        Lowest probability at which a class counts as predicted. For logits, the top class counts.
-    min_lost, min_images
-        See `MIN_LOST` and `MIN_IMAGES`.
-    resamples : int
-        Number of bootstrap resamples for average precision; 0 for no intervals.
-    seed : int
+    probability, min_lost, min_images, resamples, seed
+        As in `manyhot.diagnose_shortcuts`.
     notes : sequence of str
         Notes about what was skipped.
     run : Run

@@ -20,10 +20,10 @@ from manyhot.core.audited import (
     LinearisedValues,
     linearised_slices,
 )
-from manyhot.core.cells import Cells
 from manyhot.core.estimates import Estimate, Ratio
 from manyhot.core.jackknife import Scale
 from manyhot.core.ratio_intervals import FEWEST_CASES
+from manyhot.core.resampling import Bootstrap
 from manyhot.core.sets import Case, LabelSets
 from manyhot.evaluate.audit_proposals import ProposalBalance, standard_odds
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
@@ -51,13 +51,6 @@ TOO_FEW_PAIRS = "too few audited images to see which classes have images without
 """Why a mean over classes has no interval."""
 
 
-def with_class_masks(slices: Slices, sets: LabelSets) -> Slices:
-    """Return slices in which classes of original labels have masks, like other slices."""
-    masks = sets.label == np.array(slices.classes, np.int32)[:, None]
-    names = slices.names + slices.class_names
-    return replace(slices, names=names, masks=np.vstack([slices.masks, masks]), classes=(), class_names=())
-
-
 class Auditor:
     """Estimates the values of many models on people's label sets, one metric of one model at a time.
 
@@ -66,11 +59,9 @@ class Auditor:
     images : AuditedImages
     slices : Slices
         Slices of all images, by the proposed label sets.
-    cells : Cells
-        The cells of these slices.
-    resamples, seed : int
-        Resampled values, which comparisons between data sets and of ranks use; with 0, there are no intervals
-        and no pairs.
+    bootstrap : Bootstrap
+        The bootstrap of these slices. Comparisons between data sets and of ranks use resampled values;
+        without resamples, there are no intervals and no pairs.
 
     Attributes
     ----------
@@ -80,13 +71,10 @@ class Auditor:
     pairs : AuditedPairs
     """
 
-    def __init__(
-        self, images: AuditedImages, slices: Slices, cells: Cells, resamples: int, seed: int
-    ) -> None:
-        self.images, self._slices, self._cells = images, slices, cells
-        self._resamples = resamples
+    def __init__(self, images: AuditedImages, slices: Slices, bootstrap: Bootstrap) -> None:
+        self.images, self._slices, self._bootstrap = images, slices, bootstrap
         self.asked, self.balance = AskedClasses(), ProposalBalance(images.sample)
-        self.pairs = AuditedPairs(images, resamples, seed)
+        self.pairs = AuditedPairs(images, bootstrap.resamples, bootstrap.seed)
         self._compared = frozenset(accuracies())
         self.raters = RaterShares()
         self._last: AuditedCase | None = None
@@ -220,7 +208,7 @@ class Auditor:
         assert isinstance(estimate, Ratio)
         sample = self.images.sample
         own = ImageValues.spread(column.model, column.metric, estimate, rows, len(sample))
-        return own, linearised_slices(own.ratio, column.ratio, sample, inside, self._cells)
+        return own, linearised_slices(own.ratio, column.ratio, sample, inside, self._bootstrap.cells)
 
     def _over_draws(
         self, metric: str, draws: Sequence[LinearisedValues], fixed: AuditedEstimate
@@ -344,7 +332,7 @@ class Auditor:
     def _ends(
         self, estimated: AuditedEstimate, scale: Scale, doubts: Sequence[str], i: int = 0
     ) -> tuple[float, float]:
-        if doubts[i] or not self._resamples:
+        if doubts[i] or not self._bootstrap.resamples:
             return float("nan"), float("nan")
         scale = scale if scale in ("logit", "log") else "plain"
         lo, hi = estimated.interval(scale, quantile=self.images.quantile)

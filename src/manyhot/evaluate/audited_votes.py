@@ -47,7 +47,7 @@ def open_answers(audited: Any, reading: Reading, run: Run) -> tuple[Source, str]
         f"combined by the method {METHOD} as by manyhot aggregate"
     )
     inputs = {votes.name: sha256(audited)} if isinstance(audited, str | os.PathLike) else {}
-    return Source(labels.name, labels, None, labels.class_list, lambda: iter(()), 0, inputs), text
+    return Source(labels.name, labels, classes=labels.class_list, inputs=inputs), text
 
 
 def _votes_in(audited: Any, reading: Reading) -> Votes | None:

@@ -23,7 +23,7 @@ from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.class_differences import difference_table
 from manyhot.evaluate.comparison import Comparison, compare_results
 from manyhot.evaluate.error_consistency import ConsistencyTables, judge_consistency
-from manyhot.evaluate.judge import Resampling, judge_models, unmatched_note
+from manyhot.evaluate.judge import JudgeOptions, Resampling, judge_models, unmatched_note
 from manyhot.evaluate.pairwise import check_two, is_worse, markdown
 from manyhot.evaluate.results import Evaluation, Note
 from manyhot.evaluate.slices import model_cases
@@ -158,10 +158,11 @@ def compare(
     new is better than old by 25.00 points of real1 (95 % interval 15.73 to 33.29, p < 0.001, n 100).
     """
     evaluation, shared, resampling = None, list[SharedImages](), Resampling(resamples, seed)
+    options = JudgeOptions(metrics=metrics, resampling=resampling, trust_order=reading.trust_order)
     if labels is None:
         _check_results(results, metrics, reading, error_consistency)
     else:
-        evaluation, shared = _evaluated(labels, results, metrics, resampling, reading, run)
+        evaluation, shared = _evaluated(labels, results, options, reading, run)
     found = compare_results(
         results if evaluation is None else evaluation,
         without=without,
@@ -242,8 +243,7 @@ def _as_predictions(predictions: Sequence[Any]) -> Any:
 def _evaluated(
     labels: LabelsLike,
     predictions: Sequence[Any],
-    metrics: Sequence[str] | None,
-    resampling: Resampling,
+    options: JudgeOptions,
     reading: Reading,
     run: Run,
 ) -> tuple[Evaluation, list[SharedImages]]:
@@ -256,17 +256,7 @@ def _evaluated(
         except MatchError as error:  # of a benchmark's data sets, models may predict only one
             errors.append(error)
             continue
-        evaluation = judge_models(
-            shared.labels,
-            shared.models(),
-            metrics=metrics,
-            images=source.images,
-            classes=source.classes or class_list_of(shared.labels.class_hash),
-            resampling=resampling,
-            trust_order=reading.trust_order,
-            dataset=source.name,
-            misfits=source.misfits,
-        )
+        evaluation = judge_models(replace(source, labels=shared.labels, models=shared.models), options)
         chance = chance_notes(evaluation, shared.labels, source.name)
         counted = shared.counted(evaluation.model_notes)
         evaluation = replace(evaluation, model_notes=()).with_notes([*counted, *chance])

@@ -39,7 +39,7 @@ from manyhot.errors import MatchError, UnknownNameError, UsageError
 from manyhot.evaluate.audited import NO_AUDIT, Audit, AuditedImages, open_audit
 from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.describe import rights_of
-from manyhot.evaluate.judge import Resampling, judge_models
+from manyhot.evaluate.judge import JudgeOptions, Resampling, judge_models
 from manyhot.evaluate.ranks import ANALYSED_METRICS
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.write import JudgedData
@@ -334,18 +334,16 @@ def evaluate(
     )
     if entrants is not None and (note := same_name_note(labels)):
         entrants.misfits.remarks.append(note)
-    resampling = Resampling(resamples, seed, map_resamples, posterior)
-    metrics = benchmark.metrics if metrics is None and benchmark is not None else metrics
-    slices = (slices,) if isinstance(slices, str) else tuple(slices)
+    options = JudgeOptions(
+        metrics=benchmark.metrics if metrics is None and benchmark is not None else metrics,
+        slices=(slices,) if isinstance(slices, str) else tuple(slices),
+        resampling=Resampling(resamples, seed, map_resamples, posterior),
+        trust_order=reading.trust_order,
+        per_class=True,
+    )
     opened = partial(open_audit, audit, reading=reading, run=run, draws=posterior, seed=seed)
     judged = partial(
-        _judged,
-        opened=opened if audit.is_requested else None,
-        metrics=metrics,
-        slices=slices,
-        resampling=resampling,
-        reading=reading,
-        run=run,
+        _judged, options=options, opened=opened if audit.is_requested else None, reading=reading, run=run
     )
     thresholds: list[Evaluation] = []
     if entrants is None or entrants.own or entrants.misfits.remarks:
@@ -355,30 +353,28 @@ def evaluate(
         judging = [partial(judged, source) for source in sources]
         found = _together([*judging, *_at_thresholds(entrants, (), run)])
         parts, thresholds = found[: len(judging)], found[len(judging) :]
-    evaluation = replace(
-        Evaluation.concat(parts) if len(parts) > 1 else parts[0], gallery=gallery, slices=slices
-    )
+    together = Evaluation.concat(parts) if len(parts) > 1 else parts[0]
+    evaluation = replace(together, gallery=gallery, slices=options.slices)
     return evaluation if entrants is None else _among_published(evaluation, thresholds, entrants, run)
 
 
 def _judged(
     source: Source,
+    options: JudgeOptions,
     opened: Callable[[Source], tuple[Labels, AuditedImages]] | None,
-    metrics: Sequence[str] | None,
-    slices: Sequence[str],
-    resampling: Resampling,
     reading: Reading,
     run: Run,
 ) -> Evaluation:
     """Judge the models of one data set."""
     files = dict[str, Path]()
     labels, audited = (source.sets(), None) if opened is None else opened(source)
-    if labels.are_original and metrics is None and audited is None:
+    if labels.are_original and options.metrics is None and audited is None:
         # On original labels alone, metrics of label sets would say the same again.
-        metrics = accuracies(ORIGINAL_LABELS)
-    classes = source.classes or class_list_of(labels.class_hash)
-    source, slices = with_published_columns(source, slices, match=reading.match)
+        options = replace(options, metrics=accuracies(ORIGINAL_LABELS))
+    source, slices = with_published_columns(source, options.slices, match=reading.match)
     published = source.published
+    slices += [s for s in published.slices if s not in slices] if published else []
+    options = replace(options, slices=tuple(slices), audit=audited)
 
     def models() -> Iterator[Predictions]:
         for model in source.models():
@@ -386,28 +382,14 @@ def _judged(
                 files[model.source] = Path(model.source)
             yield model
 
-    evaluation = judge_models(
-        labels,
-        models(),
-        metrics=metrics,
-        slices=(*slices, *(s for s in published.slices if s not in slices)) if published else slices,
-        images=source.images,
-        classes=classes,
-        resampling=resampling,
-        trust_order=reading.trust_order,
-        dataset=source.name,
-        misfits=source.misfits,
-        per_class=True,
-        audit=audited,
-        progress=_progress(source.name, source.n, run),
-    )
+    evaluation = judge_models(replace(source, labels=labels, models=models), options, run=run)
     skipped = {Path(name).name for name in source.misfits.errors}
     judged = JudgedData(
         source.name,
         labels,
         images=None if published else source.images,
         rows=None if published else reading.rows,
-        classes=classes,
+        classes=source.classes or class_list_of(labels.class_hash),
         match=reading.match,
         files=tuple(path for name, path in files.items() if name not in source.misfits.errors),
         source=rights_of(published) if published else {},
@@ -437,12 +419,6 @@ def _check_auditable(benchmark: Benchmark | None, labels: object, map_resamples:
         )
 
 
-def _progress(name: str, n: int, run: Run) -> Callable[[int, str], None] | None:
-    on_progress = run.on_progress
-    # One step more than models: intervals and pairs.
-    return on_progress and (lambda done, _: on_progress(f"evaluating on {name}", done, max(n + 1, done)))
-
-
 def _together(judging: Sequence[Callable[[], Evaluation]]) -> list[Evaluation]:
     """Judge data sets, two at a time."""
     pool = ThreadPoolExecutor(2)
@@ -457,18 +433,13 @@ def _at_thresholds(
     entrants: Entrants, own: Sequence[Predictions], run: Run
 ) -> Iterator[Callable[[], Evaluation]]:
     """Yield what judges the models of a benchmark again, on label sets at other thresholds."""
+    # The order of the models was checked on the published label sets.
+    options = JudgeOptions(metrics=ANALYSED_METRICS, resampling=Resampling(0), trust_order=True)
 
     def judge(fetched: Fetched, models: Sequence[Predictions], threshold: float) -> Evaluation:
-        name = f"{fetched.name} p>={threshold:g}"
-        return judge_models(
-            at_threshold(fetched.labels, threshold),
-            models,
-            metrics=ANALYSED_METRICS,
-            resampling=Resampling(0),
-            trust_order=True,  # their order was checked on the published label sets
-            dataset=name,
-            progress=_progress(name, len(models), run),
-        )
+        name, labels = f"{fetched.name} p>={threshold:g}", at_threshold(fetched.labels, threshold)
+        source = Source(name, labels, models=partial(iter, models), n=len(models))
+        return judge_models(source, options, run=run)
 
     for fetched, models in entrants.to_judge_again(own):
         for threshold in fetched.about.thresholds:

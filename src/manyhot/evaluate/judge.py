@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import class_list_of
 from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.jackknife import UNVARYING, Scale, jackknife_interval, resampled_interval
 from manyhot.core.ratio_intervals import FEW_IMAGES, FEWEST_CASES
 from manyhot.core.resampling import Bootstrap, draw_counts
 from manyhot.core.sets import Case, LabelSets
+from manyhot.data.data_sets import Source
 from manyhot.errors import InputError
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
-from manyhot.evaluate.audited_values import (
-    NO_SUMS,
-    NOT_WHOLE,
-    Auditor,
-    unaudited,
-    with_class_masks,
-)
+from manyhot.evaluate.audited_values import NO_SUMS, NOT_WHOLE, Auditor, unaudited
 from manyhot.evaluate.columns import ImageValues, Sampler
 from manyhot.evaluate.confidence import Pictured, Row
 from manyhot.evaluate.per_class.class_tables import ClassTables
@@ -39,13 +34,23 @@ from manyhot.evaluate.requirements import (
     unmet,
 )
 from manyhot.evaluate.results import Evaluation, Note, Number
-from manyhot.evaluate.slices import ALL, BY_SIZE, Slices, case_of, check_order, make_slices, score_doubts
+from manyhot.evaluate.slices import (
+    ALL,
+    BY_SIZE,
+    Slices,
+    case_of,
+    check_order,
+    labels_of,
+    make_slices,
+    score_doubts,
+)
 from manyhot.parameters import RESAMPLES, check_draws
 from manyhot.registry import Entry
-from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes
+from manyhot.run import QUIET, Run
+from manyhot.tables import Alignment, Predictions, align, check_same_classes
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.result_tables import describe_metric
-from manyhot.tables.skipped_files import SkippedFiles, fitting_models
+from manyhot.tables.skipped_files import fitting_models
 
 
 @dataclass(frozen=True)
@@ -64,56 +69,48 @@ class Resampling:
 DEFAULT = Resampling()
 
 
-def judge_models(
-    labels: Labels,
-    predictions: Iterable[Predictions],
-    *,
-    metrics: Sequence[str] | None = None,
-    slices: Sequence[str] = (),
-    images: Images | None = None,
-    classes: ClassList | None = None,
-    resampling: Resampling = DEFAULT,
-    trust_order: bool = False,
-    dataset: str = "",
-    misfits: SkippedFiles | None = None,
-    per_class: bool = False,
-    keep_undefined: bool = False,
-    audit: AuditedImages | None = None,
-    progress: Callable[[int, str], None] | None = None,
-) -> Evaluation:
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """How models are judged, on any data set.
+
+    Attributes
+    ----------
+    metrics, slices
+        As in `manyhot.evaluate`.
+    resampling : Resampling
+    trust_order : bool
+        Whether to evaluate predictions even if their rows or classes seem to be in a different order than
+        declared.
+    per_class : bool
+        Whether to evaluate each class of models with scores of all classes, if there are no original labels.
+    keep_undefined : bool
+        Whether a metric that cannot be computed for a model has an undefined value instead of no value.
+    audit : AuditedImages, optional
+        People's label sets of a random sample of the images, which correct values on those of the data set.
+    """
+
+    metrics: Sequence[str] | None = None
+    slices: tuple[str, ...] = ()
+    resampling: Resampling = DEFAULT
+    trust_order: bool = False
+    per_class: bool = False
+    keep_undefined: bool = False
+    audit: AuditedImages | None = None
+
+
+def judge_models(source: Source, options: JudgeOptions, *, run: Run = QUIET) -> Evaluation:
     """Evaluate models on the label sets of one data set.
 
     Predictions are read one model at a time and joined to the labels by image id.
 
     Parameters
     ----------
-    labels : Labels
-    predictions : iterable of Predictions
-    metrics, slices
-        As in `manyhot.evaluate`.
-    images : Images, optional
-        Images table with original labels, if `labels` has none, and with columns to slice by.
-    classes : ClassList, optional
-        Class list with superclasses and keys; by default ``imagenet1k`` if this is the class list of the
-        labels.
-    resampling : Resampling
-    trust_order : bool
-        Whether to evaluate predictions even if their rows or classes seem to be in a different order than
-        declared.
-    dataset : str
-        Name of the data set in the results; by default the name of the labels.
-    misfits : SkippedFiles, optional
-        Collects models that do not match, which are skipped with a note. If None, the first such model raises
-        an error.
-    per_class : bool
-        Whether to evaluate each class of models with scores of all classes, if there are no original labels.
-    keep_undefined : bool
-        Whether a metric that cannot be computed for a model has an undefined value instead of no value.
-    audit : AuditedImages, optional
-        People's label sets of a random sample of the images, which correct values on `labels`.
-    progress : callable, optional
-        Function that is called with the number of completed models and the name of the last, and once more at
-        the end.
+    source : Source
+        Its images table can have original labels, if the label sets have none, and columns to slice by.
+        Models that do not match are collected in its `misfits`, and skipped with a note.
+    options : JudgeOptions
+    run : Run
+        Progress over models; the last step is that of intervals and pairs.
 
     Raises
     ------
@@ -124,40 +121,21 @@ def judge_models(
     UnknownNameError
         If a metric is not registered.
     """
-    labels = labels if images is None else labels.with_labels(images)
-    if audit is not None and "rated" in labels.table.column_names:
-        labels = replace(labels, table=labels.table.drop(["rated"]))  # whoever rated the proposals
-    sets = label_sets(labels)
-    dataset, classes = dataset or labels.name, classes or class_list_of(labels.class_hash)
-    judge = Judge(
-        labels,
-        sets,
-        dataset,
-        make_slices(
-            labels,
-            sets,
-            images=images,
-            classes=classes,
-            requested=[slices] if isinstance(slices, str) else slices,
-        ),
-        requested=None if metrics is None else entries_of(metrics),
-        resampling=resampling,
-        trust_order=trust_order,
-        keep_undefined=keep_undefined,
-        per_class=ClassTables(dataset, sets.n_classes, classes) if per_class and audit is None else None,
-        audit=audit,
-    )
-    misfits, n = misfits or SkippedFiles(), 0
-    for n, (model, fitted) in enumerate(fitting_models(predictions, judge.fit, misfits), 1):
+    judge, misfits, done = Judge(source, options), source.misfits, 0
+
+    def progress(done: int) -> None:
+        if run.on_progress:
+            run.on_progress(f"evaluating on {source.name}", done, max(source.n + 1, done))
+
+    for done, (model, fitted) in enumerate(fitting_models(source.models(), judge.fit, misfits), 1):
         judge.add(model, *fitted)
-        if progress:
-            progress(n, model.model)
+        progress(done)
     evaluation = judge.finish()
-    if progress:
-        progress(n + 1, "intervals and pairs")
-    remarks = [Note(judge.dataset, "", "classes", 0, text) for text in misfits.new_remarks()]
-    matched = [Note(judge.dataset, name, "matched", n, text) for name, n, text in misfits.new_matched()]
-    skipped = [Note(judge.dataset, name, "skipped", 0, text) for name, text in misfits.new()]
+    progress(done + 1)
+    name = source.name
+    remarks = [Note(name, "", "classes", 0, text) for text in misfits.new_remarks()]
+    matched = [Note(name, model, "matched", n, text) for model, n, text in misfits.new_matched()]
+    skipped = [Note(name, model, "skipped", 0, text) for model, text in misfits.new()]
     return evaluation.with_notes([*remarks, *matched, *skipped])
 
 
@@ -170,61 +148,46 @@ def unmatched_note(dataset: str, model: str, kind: str, n: int, matched: int) ->
     return Note(dataset, model, kind, n, f"{n:,} of {n + matched:,} {what} and were left out")
 
 
-@dataclass
 class Judge:
     """Judges models one by one.
 
     Parameters
     ----------
-    labels, sets : Labels, LabelSets
-        The labels and the label sets of the same images, row for row.
-    dataset : str
-    slices : Slices
-    requested : list of Entry, optional
-        Metrics of all models; by default, those of `default_entries` for each model.
-    resampling : Resampling
-    trust_order : bool
-    keep_undefined : bool
-    per_class : ClassTables, optional
-        Collects the results of each class, if there are no original labels.
-    audit : AuditedImages, optional
-        As in `judge_models`.
+    source : Source
+    options : JudgeOptions
+    slices : Slices, optional
+        By default, those of `make_slices`.
     """
 
-    labels: Labels
-    sets: LabelSets
-    dataset: str
-    slices: Slices
-    requested: list[Entry] | None
-    resampling: Resampling
-    trust_order: bool
-    keep_undefined: bool = False
-    per_class: ClassTables | None = None
-    audit: AuditedImages | None = None
-    _rows: list[Number] = field(default_factory=list)
-    _notes: list[Note] = field(default_factory=list)
-    _doubts: dict[str, list[str]] = field(default_factory=dict)
-    _last: tuple[pa.Array, Alignment, LabelSets] | None = None
-    _skipped: dict[str, InputError] = field(default_factory=dict)
-    _intervals: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.audit is not None:
-            self.slices = with_class_masks(self.slices, self.sets)
-        self._bootstrap = Bootstrap(self.slices.masks, self.resampling.resamples, self.resampling.seed)
+    def __init__(self, source: Source, options: JudgeOptions, slices: Slices | None = None) -> None:
+        labels, audit, resampling = labels_of(source), options.audit, options.resampling
+        if audit is not None and "rated" in labels.table.column_names:
+            labels = replace(labels, table=labels.table.drop(["rated"]))  # whoever rated the proposals
+        sets, classes = label_sets(labels), source.classes or class_list_of(labels.class_hash)
+        if slices is None:
+            slices = make_slices(
+                labels, sets, images=source.images, classes=classes, requested=options.slices
+            )
+        self._dataset, self._labels, self._sets, self._options = source.name, labels, sets, options
+        self._requested = None if options.metrics is None else entries_of(options.metrics)
+        self._slices = slices if audit is None else slices.with_class_masks(sets)
+        self._bootstrap = Bootstrap(self._slices.masks, resampling.resamples, resampling.seed)
         self._auditor: Auditor | None = None
-        if self.audit is not None:
-            options = self.resampling
-            cells = self._bootstrap.cells
-            self._auditor = Auditor(self.audit, self.slices, cells, options.resamples, options.seed)
-            if not self.audit.audit.population:  # original labels are known for all of these images
-                self.resampling = replace(options, resamples=0)
-        self._sampler = Sampler(self.slices, self._bootstrap)
-        self._pictured = Pictured(self.dataset)
-        options = self.resampling
-        draws, resamples = options.posterior, max(options.resamples, options.posterior)
-        draws = draws if self.audit is None else 0  # the audit draws people's label sets
-        self._posterior = draws and Posterior(self.dataset, self.sets, draws, resamples, options.seed)
+        if audit is not None:
+            self._auditor = Auditor(audit, self._slices, self._bootstrap)
+            if not audit.audit.population:  # original labels are known for all of these images
+                resampling = replace(resampling, resamples=0)
+        self._sampler = Sampler(self._slices, self._bootstrap)
+        self._pictured, self._resampling = Pictured(source.name), resampling
+        draws = resampling.posterior if audit is None else 0  # the audit draws people's label sets
+        resamples = max(resampling.resamples, draws)
+        self._posterior = draws and Posterior(source.name, sets, draws, resamples, resampling.seed)
+        by_class = options.per_class and audit is None
+        self._per_class = ClassTables(source.name, sets.n_classes, classes) if by_class else None
+        self._rows, self._notes = list[Number](), list[Note]()
+        self._doubts, self._intervals = dict[str, list[str]](), dict[str, str]()
+        self._skipped = dict[str, InputError]()
+        self._last: tuple[pa.Array, Alignment, LabelSets] | None = None
 
     def fit(self, predictions: Predictions) -> tuple[Case, Alignment]:
         """Match a model to the labels.
@@ -234,30 +197,31 @@ class Judge:
         MatchError, OrderError
             As in `judge_models`.
         """
-        check_same_classes(self.labels, predictions)
+        check_same_classes(self._labels, predictions)
         alignment, sets = self._align(predictions)
-        depth = max(depth_of(self.requested or ()), int(sets.size.max(initial=1)))
+        depth = max(depth_of(self._requested or ()), int(sets.size.max(initial=1)))
         depth = max(depth, self._posterior.depth) if self._posterior else depth
-        depth = depth if self.audit is None else max(depth, self.audit.depth)
-        if self.audit is not None and self.audit.models is not None:
-            sets = self.audit.models.without(predictions.model).take(alignment.left)
+        audit = self._options.audit
+        depth = depth if audit is None else max(depth, audit.depth)
+        if audit is not None and audit.models is not None:
+            sets = audit.models.without(predictions.model).take(alignment.left)
         case = case_of(sets, predictions, alignment, depth)
-        if not self.trust_order:
+        if not self._options.trust_order:
             check_order(case, predictions, alignment)
         return case, alignment
 
     def add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
         """Evaluate one model that was matched to the labels."""
         self._note_unmatched(predictions.model, alignment)
-        if not self.trust_order:
-            for text in score_doubts(case, self.labels.class_list or class_list_of(self.labels.class_hash)):
-                self._notes.append(Note(self.dataset, predictions.model, "scores", len(case.labels), text))
-        metrics = default_entries(case) if self.requested is None else self.requested
+        if not self._options.trust_order:
+            for text in score_doubts(case, self._labels.class_list or class_list_of(self._labels.class_hash)):
+                self._notes.append(Note(self._dataset, predictions.model, "scores", len(case.labels), text))
+        metrics = default_entries(case) if self._requested is None else self._requested
         metrics = self._without_unmet(metrics, case, predictions)
         if self._auditor is not None:
             metrics = self._audited(self._auditor, metrics, case, predictions, alignment.left)
         for text in link_notes(metrics, case):
-            self._notes.append(Note(self.dataset, predictions.model, "link", len(case.labels), text))
+            self._notes.append(Note(self._dataset, predictions.model, "link", len(case.labels), text))
         pooled = dict[str, str]()
         for metric in metrics:
             estimate = metric(case_for(metric, case))
@@ -274,13 +238,13 @@ class Judge:
         if self._posterior:
             self._posterior.add(predictions.model, case, metrics, alignment.left)
         self._note_doubts(predictions.model, len(case.labels))
-        if self.per_class is not None and not self.sets.labelled.any():
-            self.per_class.add(predictions.model, case, len(self.sets) - len(case.labels))
+        if self._per_class is not None and not self._sets.labelled.any():
+            self._per_class.add(predictions.model, case, len(self._sets) - len(case.labels))
         wrong = self._pictured.add(
             predictions.model, case, self._audited_bins(predictions.model, alignment.left)
         )
         if wrong:
-            self._notes.append(Note(self.dataset, predictions.model, "confidence", len(case.labels), wrong))
+            self._notes.append(Note(self._dataset, predictions.model, "confidence", len(case.labels), wrong))
         if self._sampler.is_full:
             self._add_intervals()
 
@@ -293,9 +257,9 @@ class Judge:
         self._check_complete()
         if self._auditor is not None:
             self._auditor.asked.check(self._rows)
-            self._auditor.balance.check(self.dataset)
-            self._notes += self._auditor.asked.notes(self.dataset)
-            self._notes += self._auditor.raters.notes(self.dataset)
+            self._auditor.balance.check(self._dataset)
+            self._notes += self._auditor.asked.notes(self._dataset)
+            self._notes += self._auditor.raters.notes(self._dataset)
         self._add_intervals()
         values = {(n.model, n.metric, n.slice): n.value for n in self._rows}
         metrics = {
@@ -306,17 +270,17 @@ class Judge:
         about = {
             "metrics": json.dumps(metrics),
             "resamples": str(self._bootstrap.resamples),
-            "seed": str(self.resampling.seed),
-            "classes": self.labels.class_hash,
+            "seed": str(self._resampling.seed),
+            "classes": self._labels.class_hash,
         }
-        pairs = [*self._sampler.pairs(self.dataset, values)]
-        samples = self._sampler.samples(self.dataset)
+        pairs = [*self._sampler.pairs(self._dataset, values)]
+        samples = self._sampler.samples(self._dataset)
         if self._auditor is not None:
             audited = self._auditor.pairs
-            pairs += audited.rows(self.dataset, list(dict.fromkeys(n.model for n in self._rows)))
-            samples = pa.concat_tables([samples, audited.samples(self.dataset, self._rows)])
+            pairs += audited.rows(self._dataset, list(dict.fromkeys(n.model for n in self._rows)))
+            samples = pa.concat_tables([samples, audited.samples(self._dataset, self._rows)])
         evaluation = Evaluation.of(self._rows, pairs, samples, self._notes, about)
-        per_class = {} if self.per_class is None else self.per_class.tables()
+        per_class = {} if self._per_class is None else self._per_class.tables()
         posterior = self._posterior.tables(evaluation.pairs) if self._posterior else {}
         confidence = self._pictured.tables()
         return replace(evaluation, confidence=confidence, per_class=per_class, posterior=posterior)
@@ -326,12 +290,12 @@ class Judge:
         skipped = set[str]()
         for lack in unmet(metrics, case, predictions):
             skipped.update(lack.names)
-            text = lack.note(undefined=self.keep_undefined)
-            note = Note(self.dataset, predictions.model, lack.kind, len(lack.names), text)
+            text = lack.note(undefined=self._options.keep_undefined)
+            note = Note(self._dataset, predictions.model, lack.kind, len(lack.names), text)
             self._notes.append(note)
             error = lack.error(predictions.source or predictions.model)
             self._skipped |= {name: error for name in lack.names if name not in self._skipped}
-        if self.keep_undefined:
+        if self._options.keep_undefined:
             return list(metrics)
         return [metric for metric in metrics if metric.name not in skipped]
 
@@ -357,13 +321,13 @@ class Judge:
     ) -> Callable[[Case], tuple[list[Row], str]] | None:
         """Return what estimates the reliability table of a model; None without an audit."""
         auditor = self._auditor
-        return None if auditor is None else lambda case: auditor.reliability(self.dataset, model, case, rows)
+        return None if auditor is None else lambda case: auditor.reliability(self._dataset, model, case, rows)
 
     def _average_precision(
         self, auditor: Auditor, model: str, case: Case, rows: npt.NDArray[np.int64]
     ) -> Number | None:
         n = int(np.count_nonzero(case.labels.usable))
-        empty = Number(self.dataset, model, MAP_MACRO, ALL, float("nan"), None, None, n, len(rows) - n)
+        empty = Number(self._dataset, model, MAP_MACRO, ALL, float("nan"), None, None, n, len(rows) - n)
         number = auditor.average_precision(empty, case, rows)
         if number is not None:
             self._intervals[MAP_MACRO] = "audit"
@@ -378,19 +342,19 @@ class Judge:
             self._skipped.setdefault(name, error)
         for reason, names in by_reason.items():
             text = f"{', '.join(names)} left out: {reason}"
-            self._notes.append(Note(self.dataset, model, "not_audited", len(names), text))
+            self._notes.append(Note(self._dataset, model, "not_audited", len(names), text))
 
     def _check_complete(self) -> None:
         """Raise an error if no model has a requested metric; leave out defaults that count no image.
 
         Without original labels, the metrics that need them count none.
         """
-        if self.requested is not None:
+        if self._requested is not None:
             found = {row.metric for row in self._rows}
-            for metric in self.requested:
+            for metric in self._requested:
                 if metric.name not in found:
                     raise self._skipped[metric.name]
-        elif not self.sets.labelled.any():
+        elif not self._sets.labelled.any():
             counted = {row.metric for row in self._rows if row.n}
             self._rows = [row for row in self._rows if row.metric in counted]
 
@@ -398,11 +362,11 @@ class Judge:
         # Models of one data set usually list the same images in the same order.
         if self._last is not None and self._last[0].equals(predictions.image_id):
             return self._last[1:]
-        name = self.labels.name or "the labels"
+        name = self._labels.name or "the labels"
         alignment = align(
-            self.labels.image_id, predictions.image_id, left_name=name, right_name=predictions.model
+            self._labels.image_id, predictions.image_id, left_name=name, right_name=predictions.model
         )
-        sets = self.sets if not alignment.left_only else self.sets.take(alignment.left)
+        sets = self._sets if not alignment.left_only else self._sets.take(alignment.left)
         self._last = (predictions.image_id, alignment, sets)
         return alignment, sets
 
@@ -410,7 +374,7 @@ class Judge:
         matched = len(alignment.right)
         counts = {"predictions_unmatched": alignment.right_only, "labels_unmatched": alignment.left_only}
         self._notes += [
-            unmatched_note(self.dataset, model, kind, n, matched) for kind, n in counts.items() if n
+            unmatched_note(self._dataset, model, kind, n, matched) for kind, n in counts.items() if n
         ]
 
     def _judge(
@@ -418,24 +382,24 @@ class Judge:
     ) -> Iterable[Number]:
         if isinstance(estimate, Pooled):
             return self._pooled(model, metric, estimate, rows)
-        by_wilson = bool(self.resampling.resamples) and metric.about.get("interval") == "wilson"
+        by_wilson = bool(self._resampling.resamples) and metric.about.get("interval") == "wilson"
         scale = _scale(metric, "log")
-        column = ImageValues.spread(model, metric.name, estimate, rows, len(self.sets), by_wilson, scale)
-        numbers = column.in_slices(self.dataset, self.slices, self._bootstrap.cells, self.sets, rows)
+        column = ImageValues.spread(model, metric.name, estimate, rows, len(self._sets), by_wilson, scale)
+        numbers = column.in_slices(self._dataset, self._slices, self._bootstrap.cells, self._sets, rows)
         if self._auditor is not None:
             numbers = self._auditor.estimates(column, metric, case, rows, numbers)
         if self._auditor is not None and depends_on_sets(metric):
             self._intervals[metric.name] = "audit"
             return numbers
-        if self.resampling.resamples:
+        if self._resampling.resamples:
             self._intervals[metric.name] = self._sampler.add(column)
         return numbers
 
     def _pooled(
         self, model: str, metric: Entry, estimate: Pooled, rows: npt.NDArray[np.int64]
     ) -> Iterator[Number]:
-        r, scale = self.resampling.map_resamples, _scale(metric, "plain")
-        for name, mask in zip(self.slices.names, self.slices.masks, strict=True):
+        r, scale = self._resampling.map_resamples, _scale(metric, "plain")
+        for name, mask in zip(self._slices.names, self._slices.masks, strict=True):
             if self._auditor is not None and name in BY_SIZE:
                 continue  # people decide which images are inside
             inside = mask[rows]
@@ -451,7 +415,7 @@ class Judge:
             if name == ALL and r and estimate.biased:
                 self._doubts.setdefault(estimate.biased, []).append(metric.name)
             elif name == ALL and r:
-                counts = draw_counts(len(rows), r, np.random.default_rng(self.resampling.seed))
+                counts = draw_counts(len(rows), r, np.random.default_rng(self._resampling.seed))
                 drawn = np.array([estimate.value(c) for c in counts])
                 ends = resampled_interval(value, drawn, n=n, scale=scale)
                 self._intervals[metric.name] = "resampled"
@@ -461,13 +425,13 @@ class Judge:
                 self._intervals.setdefault(metric.name, "jackknife")
             lo, hi = (None, None) if np.isnan(ends[0]) else ends
             skipped = int(np.count_nonzero(inside)) - n
-            yield Number(self.dataset, model, metric.name, name, value, lo, hi, n, skipped)
+            yield Number(self._dataset, model, metric.name, name, value, lo, hi, n, skipped)
 
     def _left_out(
         self, estimate: Pooled, inside: npt.NDArray[np.bool_], value: float
     ) -> tuple[npt.NDArray[np.float64], str]:
         """Return what leaving out each scored image changes; NaN and why, or empty, without interval."""
-        if not self.resampling.resamples or estimate.left_out is None or np.isnan(value):
+        if not self._resampling.resamples or estimate.left_out is None or np.isnan(value):
             return np.empty(0), ""
         scored, reason = estimate.scored & inside, estimate.doubt(inside)
         if reason:
@@ -481,7 +445,7 @@ class Judge:
             self._auditor.pairs.doubts.clear()
         for reason, metrics in self._doubts.items():
             text = f"no interval of {', '.join(metrics)}: {reason}"
-            self._notes.append(Note(self.dataset, model, "no_interval", n, text))
+            self._notes.append(Note(self._dataset, model, "no_interval", n, text))
         self._doubts.clear()
 
     def _add_intervals(self) -> None:
@@ -499,7 +463,7 @@ class Judge:
                 reasons.setdefault(FEW_IMAGES if skewed else UNVARYING, []).append(number.metric)
         for model, reasons in without.items():
             self._doubts |= reasons
-            self._note_doubts(model, len(self.labels))
+            self._note_doubts(model, len(self._labels))
 
 
 def _scale(metric: Entry, other: Scale) -> Scale:

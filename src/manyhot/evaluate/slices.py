@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -56,6 +56,12 @@ class Slices:
     classes: tuple[int, ...] = ()
     class_names: tuple[str, ...] = ()
     standing: int = 1
+
+    def with_class_masks(self, sets: LabelSets) -> Slices:
+        """Return slices in which classes of original labels have masks, like other slices."""
+        masks = sets.label == np.array(self.classes, np.int32)[:, None]
+        names = self.names + self.class_names
+        return replace(self, names=names, masks=np.vstack([self.masks, masks]), classes=(), class_names=())
 
 
 def make_slices(

@@ -139,7 +139,7 @@ def write_class_pictures(judged: JudgedData, per_class: Mapping[str, pa.Table], 
         return []
     models = of_models(per_class["class_results"])
     best = next(best_first(models, judged.name))
-    source = Source(judged.name, judged.labels, None, judged.classes, judged.models, len(judged.files), {})
+    source = Source(judged.name, judged.labels, classes=judged.classes, models=judged.models)
     found = next(m for m in model_cases(source, trust_order=True) if m.model == best)
     ids = judged.labels.image_id.take(pa.array(found.rows)).to_pylist()
     albums = class_albums(images, found.case, ids, models[judged.name, best])

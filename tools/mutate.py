@@ -1,12 +1,16 @@
 """Change one place of the code at a time, and see whether the tests notice.
 
-    python tools/mutate.py core --number 20 --seed 1
+    python tools/mutate.py core --number 20 --seed 1 --results mutants.jsonl
 
 draws 20 places of `src/manyhot/core`, and changes one at a time in a copy of the code. It runs the tests of
-that name (``tests/core/test_accuracy*.py`` for ``core/accuracy.py``); if these pass, the other tests that
-name the module; and if these pass, too, the rest of the tests of its folder. It prints what became of each
-mutant, and exits with 1 if one survived. Mutants that no test can tell from the original are listed, with
-the reason, in `tools/equivalent_mutants.toml`.
+that name (``tests/core/test_accuracy*.py`` for ``core/accuracy.py``), and if these pass, the test files in
+which the changed function and its callers occur most often. It prints what became of each mutant, and exits
+with 1 if one survived. Mutants that no test can tell from the original are listed, with the reason, in
+`tools/equivalent_mutants.toml`.
+
+Each place has a random number that depends on the seed and on its code, and the lowest are drawn: changes
+elsewhere do not change the draw. Results are appended to the file, and a run with the same file goes on
+after the last; if code or tests have changed since, it first repeats the test that killed the mutant.
 
 The kinds of mutants: a bound is moved (``<`` and ``<=``), equality or membership is reversed, ``and`` and
 ``or`` are exchanged, ``not`` is removed, a sum becomes a difference or a product a quotient, a number is one
@@ -19,21 +23,22 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
-import os
-import random
+import hashlib
+import json
+import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from queue import Queue
+
+from warm_tests import Outcome, WarmTests
 
 REPO = Path(__file__).resolve().parent.parent
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
@@ -73,6 +78,8 @@ class Mutant:
         The code at this place.
     start, stop : int
         Where it is, in bytes.
+    within : tuple of str
+        The names of the function or class at the top of the file, and of the method, around it.
     """
 
     file: str
@@ -82,6 +89,12 @@ class Mutant:
     after: str
     start: int
     stop: int
+    within: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What it is, wherever it is in its function."""
+        return self.file, *self.within, self.kind, _short(self.before), _short(self.after)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line} {self.kind}: {_short(self.before)} -> {_short(self.after)}"
@@ -100,17 +113,19 @@ def mutants_of(file: str, source: bytes) -> Iterator[Mutant]:
     starts = [0]
     for text in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(text))
-    for node in _code(ast.parse(source)):
+    for node, within in _code(ast.parse(source)):
         for kind, after in _changes(node):
             assert isinstance(node, ast.expr | ast.stmt)
             start = starts[node.lineno - 1] + node.col_offset
             stop = starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
-            yield Mutant(file, node.lineno, kind, source[start:stop].decode(), after, start, stop)
+            yield Mutant(file, node.lineno, kind, source[start:stop].decode(), after, start, stop, within)
 
 
-def _code(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes that run: no annotations, decorators, constants, or imports for types."""
-    yield node
+def _code(node: ast.AST, within: tuple[str, ...] = ()) -> Iterator[tuple[ast.AST, tuple[str, ...]]]:
+    """Yield the nodes that run and where: no annotations, decorators, constants, or imports for types."""
+    yield node, within
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and len(within) < 2:
+        within = (*within, node.name)
     if isinstance(node, ast.JoinedStr) or (
         isinstance(node, ast.Assign | ast.AnnAssign) and node.col_offset == 0
     ):
@@ -122,7 +137,7 @@ def _code(node: ast.AST) -> Iterator[ast.AST]:
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST):
-                yield from _code(child)
+                yield from _code(child, within)
 
 
 def _changes(node: ast.AST) -> Iterator[tuple[str, str]]:
@@ -180,8 +195,13 @@ class Repository:
         if missing:
             raise SystemExit(f"no such file or folder: {', '.join(missing)}")
         files = sorted({f for path in found for f in (path.rglob("*.py") if path.is_dir() else [path])})
-        places = [m for f in files for m in mutants_of(f.relative_to(base).as_posix(), f.read_bytes())]
-        return random.Random(seed).sample(places, min(number, len(places)))
+        places, alike = [], Counter[tuple[str, ...]]()
+        for file in files:
+            for mutant in mutants_of(file.relative_to(base).as_posix(), file.read_bytes()):
+                name = repr((seed, mutant.key, alike[mutant.key]))
+                places.append((hashlib.sha256(name.encode()).digest(), mutant))
+                alike[mutant.key] += 1
+        return [mutant for _, mutant in sorted(places, key=lambda place: place[0])[:number]]
 
     def own_tests(self, file: str) -> list[str]:
         """Return the test files of a module by its name, or else those of the room that it is in."""
@@ -197,23 +217,58 @@ class Repository:
             path = path.parent
         return []
 
-    def naming_tests(self, file: str) -> list[str]:
-        """Return the test files that import the module or name its file."""
-        module = f"{Path(self.package).name}/{file}".removesuffix(".py").replace("/", ".")
+    def words(self, mutant: Mutant) -> dict[str, float]:
+        """Return the names of the changed function and of what calls it, with weights: 1, 1/4, 1/16, 1/64."""
+        weights = dict.fromkeys((n for n in mutant.within if not n.startswith("__")), 1.0)
+        latest = set(weights)
+        for weight in (1 / 4, 1 / 16, 1 / 64):
+            latest = {n for n, words in self._definitions.items() if n not in weights and words & latest}
+            weights |= dict.fromkeys(latest, weight)
+        return weights
+
+    def likely_tests(self, mutant: Mutant, words: Mapping[str, float]) -> list[str]:
+        """Return test files in which important words occur, those of the room and the most likely first."""
+        module = f"{Path(self.package).name}/{mutant.file}".removesuffix(".py").replace("/", ".")
         room, _, name = module.rpartition(".")
         said = (f"{module} ", f"{module}\n", f'"{module}"', f"from {room} import {name}\n")
-        files = sorted((self.root / "tests").rglob("test_*.py"))
-        return [str(f.relative_to(self.root)) for f in files if any(s in _text(f) for s in said)]
+        values = {}
+        for file in sorted((self.root / "tests").rglob("test_*.py")):
+            value = sum(weight for word, weight in words.items() if word in _words(file))
+            value += any(s in _text(file) for s in said)
+            value += (value > 0) + 1e-6 if file.parent == (self.root / "tests" / mutant.file).parent else 0
+            values[str(file.relative_to(self.root))] = value
+        return sorted((f for f in values if values[f]), key=lambda f: (-values[f], f))
 
-    def folder_tests(self, file: str) -> list[str]:
-        """Return the test files of the folder that mirrors that of the module, likely ones first."""
-        folder = self.root / "tests" / Path(file).parent
-        code = ast.parse((self.root / self.package / file).read_bytes())
-        names = {n.name for n in code.body if isinstance(n, ast.FunctionDef | ast.ClassDef)} | {
-            Path(file).stem
-        }
-        files = sorted(folder.glob("test_*.py"), key=lambda f: (-sum(n in _text(f) for n in names), f))
-        return [str(f.relative_to(self.root)) for f in files]
+    @cached_property
+    def _definitions(self) -> dict[str, frozenset[str]]:
+        """The words of the functions, classes and named values at the top of the files."""
+        found: dict[str, frozenset[str]] = {}
+        for file in sorted((self.root / self.package).rglob("*.py")):
+            source = _text(file)
+            for node in ast.parse(source).body:
+                names: list[str] = []
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                    names = [node.name]
+                elif isinstance(node, ast.Assign):
+                    names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+                words = {*re.findall(r"\w+", ast.get_source_segment(source, node) or ""), *names}
+                names += [name.value for name in _registered(node)]
+                for name in names:
+                    found[name] = found.get(name, frozenset()) | words
+        return found
+
+    def digest(self) -> str:
+        """Return a digest of all code and tests."""
+        files = [f for part in (self.package, "tests") for f in sorted((self.root / part).rglob("*.py"))]
+        return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
+
+
+def _registered(node: ast.AST) -> Iterator[ast.Constant]:
+    """Yield the names that decorators register, such as ``@register("metric", "real1")``."""
+    for decorator in getattr(node, "decorator_list", []):
+        match decorator:
+            case ast.Call(args=[ast.Constant(), ast.Constant() as name, *_]):
+                yield name
 
 
 @cache
@@ -221,35 +276,92 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-class Runner:
-    """Runs tests on a copy of the code in which one place is changed."""
+@cache
+def _words(path: Path) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", _text(path)))
 
-    def __init__(self, repository: Repository, folder: Path) -> None:
-        self._repository = repository
-        self._code, self._cache = folder / "src", folder / "cache"
+
+Equivalents = frozenset[tuple[str, str, str, str]]
+"""The file, the function, and the code before and after."""
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a mutant.
+
+    Attributes
+    ----------
+    mutant : Mutant
+    what : str
+    killer : str
+        The test that noticed it; empty if none did.
+    """
+
+    mutant: Mutant
+    what: str
+    killer: str = ""
+
+
+class Trial:
+    """Runs the tests of mutants on a copy of the code in which one place is changed."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        folder: Path,
+        known: Equivalents = frozenset(),
+        *,
+        seconds: float = 60,
+        n_files: int = 12,
+    ) -> None:
         source = repository.root / repository.package
-        target = self._code / source.name
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        self._package = target
+        self._package = folder / "src" / source.name
+        shutil.copytree(source, self._package, ignore=shutil.ignore_patterns("__pycache__"))
+        self._repository, self._known = repository, known
+        self._seconds, self._n_files = seconds, n_files
+        self._tests = WarmTests(repository.root, self._package.parent)
+        self._sound: dict[str, bool] = {}
+        self.close = self._tests.close
 
-    def seconds(self, tests: Sequence[str]) -> float | None:
-        """Return how long tests of the unchanged code take; None if they fail."""
-        begun = time.monotonic()
-        return time.monotonic() - begun if self._passes(tests, 1800) else None
+    def fate(self, mutant: Mutant, killer: str = "") -> Fate:
+        """Return what becomes of a mutant; begin with the test that killed it before, if any."""
+        if (mutant.file, ".".join(mutant.within), _short(mutant.before), _short(mutant.after)) in self._known:
+            return Fate(mutant, "equivalent")
+        own, words = self._repository.own_tests(mutant.file), self._repository.words(mutant)
+        likely = [f for f in self._repository.likely_tests(mutant, words) if f not in own]
+        ran, all_ran = 0, True
+        for tests in ([killer] if killer else [], own, likely[: self._n_files]):
+            seen = self._run(mutant, tests, words)
+            if seen.failed:
+                by = "its own" if seen.failed.partition("::")[0] in own else "other"
+                return Fate(mutant, f"killed by {by} tests", seen.failed)
+            ran, all_ran = ran + seen.ran, all_ran and seen.all_ran
+        survived = "survived" if all_ran else "survived the tests that ran in time"
+        return Fate(mutant, f"{survived} ({ran})" if ran else "no tests")
 
-    def survives(self, mutant: Mutant, tests: Sequence[str], limit: float) -> bool:
-        """Return whether tests pass with a mutant; raise ``TimeoutExpired`` beyond the limit in seconds."""
+    def _run(self, mutant: Mutant, tests: Sequence[str], words: Mapping[str, float]) -> Outcome:
+        """Run tests with a mutant, without those that fail with the unchanged code, too."""
+        unsound = [test for test, sound in self._sound.items() if not sound]
+        tests = [test for test in tests if test not in unsound]
         path = self._package / mutant.file
         source = path.read_bytes()
-        try:
-            self._write(path, mutant.apply(source))
-            return self._passes(tests, limit)
-        finally:
-            self._write(path, source)
+        while tests:
+            try:
+                self._write(path, mutant.apply(source))
+                seen = self._tests.run(tests, words, self._seconds, unsound)
+            finally:
+                self._write(path, source)
+            if seen.failed is None or self._is_sound(seen.failed):
+                return seen
+            unsound.append(seen.failed)
+            tests = [test for test in tests if test != seen.failed]
+        return Outcome(None, hung=False, ran=0, all_ran=True)
 
-    def last_failure_passes(self, tests: Sequence[str]) -> bool:
-        """Return whether the test that failed last passes with the unchanged code."""
-        return self._passes(["--last-failed", "--last-failed-no-failures=none", *tests], 1800)
+    def _is_sound(self, test: str) -> bool:
+        """Return whether a test passes with the unchanged code."""
+        if test not in self._sound:
+            self._sound[test] = self._tests.run([test], seconds=0).failed is None
+        return self._sound[test]
 
     def _write(self, path: Path, source: bytes) -> None:
         path.write_bytes(source)
@@ -257,93 +369,38 @@ class Runner:
         for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
             compiled.unlink()
 
-    def _passes(self, tests: Sequence[str], limit: float) -> bool:
-        options = ["-x", "-q", "-m", "", "-p", "no:xdist", "-o", f"cache_dir={self._cache}"]
-        env = {**os.environ, "PYTHONPATH": str(self._code), "PYTHONDONTWRITEBYTECODE": ""}
-        command = [sys.executable, "-m", "pytest", *options, *tests]
-        run = subprocess.run(command, cwd=self._repository.root, env=env, capture_output=True, timeout=limit)
-        return run.returncode == 0
-
-
-Equivalents = frozenset[tuple[str, str, str]]
-"""The file, and the code before and after."""
-
-
-@dataclass(frozen=True)
-class Fate:
-    """What became of a mutant."""
-
-    mutant: Mutant
-    what: str
-
-
-class Trial:
-    """Runs the tests of mutants, several at a time."""
-
-    def __init__(
-        self, repository: Repository, folder: Path, jobs: int = 1, known: Equivalents = frozenset()
-    ) -> None:
-        self._repository, self._known = repository, known
-        self._runners: Queue[Runner] = Queue()
-        for i in range(jobs):
-            self._runners.put(Runner(repository, folder / str(i)))
-        self._seconds: dict[tuple[str, ...], float | None] = {}
-
-    def fate(self, mutant: Mutant) -> Fate:
-        """Return what becomes of a mutant."""
-        if (mutant.file, _short(mutant.before), _short(mutant.after)) in self._known:
-            return Fate(mutant, "equivalent")
-        ran: list[str] = []
-        for what, find in {
-            "killed by its own tests": self._repository.own_tests,
-            "killed by tests that name it": self._repository.naming_tests,
-            "killed by tests of its folder": self._repository.folder_tests,
-        }.items():
-            files = tuple(f for f in find(mutant.file) if f not in ran)
-            if not files:
-                continue
-            runner = self._runners.get()
-            try:
-                dead = self._dies(mutant, files, runner)
-            finally:
-                self._runners.put(runner)
-            if dead is None:
-                return Fate(mutant, f"not tried, because tests fail without it ({' '.join(files)})")
-            ran += files
-            if dead:
-                return Fate(mutant, what)
-        return Fate(mutant, "survived" if ran else "no tests")
-
-    def _dies(self, mutant: Mutant, tests: tuple[str, ...], runner: Runner) -> bool | None:
-        """Return whether tests fail with a mutant; None if they fail without it, too.
-
-        The tests of the unchanged code run only if they take long with the mutant: otherwise the one that
-        fails is enough.
-        """
-        try:
-            if runner.survives(mutant, tests, 120 + 15 * len(tests)):
-                return False
-            return True if runner.last_failure_passes(tests) else None
-        except subprocess.TimeoutExpired:
-            limit = self._limit(tests, runner)
-        if limit is None:
-            return None
-        try:
-            return not runner.survives(mutant, tests, limit)
-        except subprocess.TimeoutExpired:
-            return True
-
-    def _limit(self, tests: tuple[str, ...], runner: Runner) -> float | None:
-        if tests not in self._seconds:
-            self._seconds[tests] = runner.seconds(tests)
-        taken = self._seconds[tests]
-        return None if taken is None else 20 + 4 * taken
-
 
 def equivalents(path: Path = EQUIVALENT) -> Equivalents:
-    """Return the file, the code before and after of mutants that no test can tell from the original."""
+    """Return mutants that no test can tell from the original."""
     listed = tomllib.loads(path.read_text(encoding="utf-8")).get("mutant", [])
-    return frozenset((m["file"], m["before"], m["after"]) for m in listed if m["why"])
+    return frozenset((m["file"], m["within"], m["before"], m["after"]) for m in listed if m["why"])
+
+
+class Results:
+    """A file to which the fates of mutants are appended."""
+
+    def __init__(self, path: Path | None, repository: Repository) -> None:
+        self._path, self._digest = path, repository.digest()
+        lines = path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []
+        self._rows = {(r["file"], r["start"], *r["key"]): r for r in map(json.loads, lines)}
+        self._killers = {tuple(r["key"]): r["killer"] for r in self._rows.values()}
+
+    def fate(self, mutant: Mutant, trial: Trial) -> Fate:
+        """Return what became of a mutant, or becomes of it now."""
+        row = self._rows.get((mutant.file, mutant.start, *mutant.key))
+        if row and row["digest"] == self._digest:
+            return Fate(mutant, row["what"], row["killer"])
+        begun = time.monotonic()
+        fate = trial.fate(mutant, self._killers.get(mutant.key, ""))
+        if self._path:
+            row = {
+                **{"mutant": str(mutant), "what": fate.what, "killer": fate.killer},
+                **{"seconds": round(time.monotonic() - begun, 1), "digest": self._digest},
+                **{"file": mutant.file, "start": mutant.start, "key": mutant.key},
+            }
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        return fate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -354,7 +411,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("rooms", nargs="+", help="files or folders below src/manyhot; . for all")
     parser.add_argument("--number", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1, help="how many at a time")
+    parser.add_argument("--results", type=Path, help="a file of results, in which a later run goes on")
+    parser.add_argument("--seconds", type=float, default=60, help="CPU time of tests, twice")
+    parser.add_argument("--files", type=int, default=12, help="how many test files beside the mutant's own")
     parser.add_argument("--list", action="store_true", help="print the mutants, and run no test")
     given = parser.parse_args(arguments)
     repository = Repository()
@@ -362,12 +421,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.list:
         print("\n".join(map(str, drawn)))
         return 0
-    fates = []
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(given.jobs) as pool:
-        trial = Trial(repository, Path(folder), given.jobs, equivalents())
-        for fate in pool.map(trial.fate, drawn):
-            print(f"{fate.what}: {fate.mutant}", flush=True)
-            fates.append(fate)
+    results, fates = Results(given.results, repository), []
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        trial = Trial(repository, Path(folder), equivalents(), seconds=given.seconds, n_files=given.files)
+        with closing(trial):
+            for mutant in drawn:
+                fate = results.fate(mutant, trial)
+                print(f"{fate.what}: {mutant} {fate.killer}".rstrip(), flush=True)
+                fates.append(fate)
     return summarise(fates)
 
 

@@ -63,9 +63,12 @@ def test_likelihoods_are_those_of_the_votes(exclusive):
 
 def test_entropies(exclusive):
     case, q, p = exclusive
-    assert entropy_correlation(case).value() == pytest.approx(
-        pearsonr(entropy(q, axis=1), entropy(p, axis=1)).statistic, abs=1e-6
-    )
+    x, y = entropy(q, axis=1), entropy(p, axis=1)
+    estimate = entropy_correlation(case)
+    assert estimate.value() == pytest.approx(pearsonr(x, y).statistic, abs=1e-6)
+    others = [pearsonr(np.delete(x, i), np.delete(y, i)).statistic for i in range(5)]
+    expected = [0] * 10 + [value - estimate.value() for value in others]  # the first ten have no votes
+    np.testing.assert_allclose(estimate.left_out(None)[:15], expected, atol=1e-7)
     flat = case_of(np.full((20, 2), 5), np.zeros((20, 2), np.float32))
     assert np.isnan(entropy_correlation(flat).value())
 

@@ -6,6 +6,7 @@ from PIL import Image
 
 from manyhot.core.repeated_patterns import (
     THUMBNAIL_SIDE,
+    FixedPattern,
     Patches,
     find_fixed_pattern,
     find_repeated_patch,
@@ -80,6 +81,20 @@ def test_boxes_are_around_what_was_drawn(pictures, drawn, boxes):
     for part in drawn:
         wanted[part] = True
     assert covered[wanted].all()
+
+
+def test_boxes_of_a_frame_of_two_lines_are_around_both():
+    where = np.ones((THUMBNAIL_SIDE, THUMBNAIL_SIDE), bool)
+    where[1:-1, 1:-1] = False
+    where[2:-2, 2:-2] = True
+    where[3:-3, 3:-3] = False
+    found = FixedPattern(where, np.zeros(3), True, np.ones(2))
+    assert found.is_frame
+    covered = np.zeros_like(where)
+    for x1, y1, x2, y2 in (found.boxes * THUMBNAIL_SIDE).round().astype(int):
+        covered[y1:y2, x1:x2] = True
+    assert covered[where].all()
+    assert not covered[5:-5, 5:-5].any()
 
 
 def test_a_translucent_band_is_found_by_its_edge(pictures):

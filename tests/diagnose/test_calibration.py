@@ -1,5 +1,6 @@
 """What recalibration does: numbers of the images held out, and what is told where there are none."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -210,6 +211,12 @@ def test_few_images(model):
     )
     row = row_of(found.prediction_sets, cover="one")
     assert (row["threshold"], row["mean_size"], row["coverage"], row["n"]) == (0, C, 1, 3)
+    two = replace(net, image_id=net.image_id[1:3], scores=net.scores[1:3])
+    lines = list(diagnose_calibration(labels, [two], methods=["isotonic"], resamples=0).lines())
+    (line,) = (line for line in lines if line.startswith("the original label"))
+    # Wilson's intervals of one image; a mean of one size has none.
+    cells = ["the original label", "90.0%", "100.0% (20.7% to 100.0%)", "5.00", "0.0% (0.0–79.3)", "1"]
+    assert re.split(r" {2,}", line.strip()) == cells
     one = replace(net, image_id=net.image_id[:1], scores=net.scores[:1])
     with pytest.raises(InputError) as error:
         diagnose_calibration(labels, [one])

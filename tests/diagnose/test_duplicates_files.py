@@ -215,6 +215,8 @@ def test_accuracy_without_duplicates_and_slices_of_evaluate(folders, tmp_path):
     assert (row["lo"], row["hi"]) == pytest.approx([end * 6 / 12 for end in newcombe(3, 6, 4, 6)])
     assert row["lo"] < row["difference"] < row["hi"]
     assert (rows["conflict"]["n_without"], rows["conflict"]["value_without"]) == (9, pytest.approx(5 / 9))
+    shown = [re.findall(r"[\d.]+\s%", line) for line in result.lines()]
+    assert ["58.3 %", "50.0 %"] in [[re.sub(r"\s", " ", share) for share in line] for line in shown]
     # The same from evaluate, with the table of images.
     evaluated = manyhot.evaluate(
         out / "images.parquet",

@@ -127,6 +127,15 @@ def test_order_is_scipys(compared, timm):
     assert row["n_beyond_noise"] is None
 
 
+def test_order_is_that_of_values_and_not_of_the_ends_of_intervals():
+    rows = results("b").table.to_pylist()
+    for row in rows:
+        row |= {"lo": 1 - row["value"] - 0.3, "hi": 0.9}
+    table = pa.Table.from_pylist(rows, schema=schema("results"))
+    (row,) = compare([results("a"), Results(table, name="b.csv")]).ranks.to_pylist()
+    assert (row["tau"], row["n_swapped"]) == (1, 0)
+
+
 def test_drops_of_models_and_their_mean_by_hand():
     made = compare([results("a"), results("b", values=(0.5, 0.65, 0.5, 0.5), n=50)])
     drops = {r["model"]: r for r in frame(made, "drops").to_dicts()}

@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score
 from forking import commands
 from manyhot import Predictions, Reading, compare, evaluate
 from manyhot.errors import InputError, MatchError, UsageError
-from manyhot.evaluate.pairwise import _number, differences, markdown, noise_line, to_best
+from manyhot.evaluate.pairwise import _number, differences, markdown, noise_line, pair_lines, to_best
 from manyhot.evaluate.write import write_page
 from manyhot.report.text import metric
 from manyhot.tables import write_labels, write_predictions
@@ -95,6 +95,15 @@ def test_frames_of_several_models_have_the_differences_to_the_best(models):
     best, others = to_best(made.results, "mine")
     assert made.to_polars()["p"].to_list() == [d.p for d in others]
     assert made.to_polars()["model_a"].to_list() == [best] * 2 == ["new"] * 2
+
+
+def test_the_best_of_many_models_are_shown():
+    label = np.arange(60) % 3
+    right = {f"m{i:02}": np.where(np.arange(60) < 60 - i, label, (label + 1) % 3) for i in range(18)}
+    scores = {name: np.eye(3)[top] for name, top in right.items()}
+    results = compare(scores, labels=[[k] for k in label.tolist()], resamples=20).results
+    shown = [line.split()[0] for line in pair_lines(results)]
+    assert [name for name in shown if name in right] == [f"m{i:02}" for i in range(15)]
 
 
 def test_without_a_difference_the_sentence_says_that_none_can_be_shown(models):

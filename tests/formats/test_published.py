@@ -228,6 +228,33 @@ def test_annotations_of_shankar_et_al(annotated):
     assert detect(annotated).name == "tfds-multilabel"
 
 
+def test_annotations_as_a_csv_file(tmp_path):
+    path = tmp_path / "multilabel.csv"
+    path.write_text(
+        "id,original_label,proposed_labels,unclear_multi_labels,wrong_multi_labels,is_problematic\n"
+        'b.JPEG,3,"3, 9",,5,False\na.JPEG,4,,6,"4, 7",True\n'
+    )
+    labels = read_labels(path)
+    assert labels.table.select(("image_id", "label", "usable", "classes", "state")).to_pylist() == [
+        {
+            "image_id": "b.JPEG",
+            "label": 3,
+            "usable": True,
+            "classes": [3, 9, 5],
+            "state": ["yes", "yes", "no"],
+        },
+        {
+            "image_id": "a.JPEG",
+            "label": 4,
+            "usable": False,
+            "classes": [6, 4, 7],
+            "state": ["unclear", "no", "no"],
+        },
+    ]
+    assert labels.asked_known
+    assert labels.class_hash == class_list().hash
+
+
 def test_annotations_of_imagenetv2_are_read_on_request(annotated, message):
     labels = read_labels(annotated, format="tfds-multilabel(images='v2')")
     assert labels.table["image_id"].to_pylist() == ["0a1b2c3d.jpeg"]

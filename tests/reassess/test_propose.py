@@ -130,12 +130,12 @@ def test_a_rule_that_learns_is_judged_on_images_that_it_has_not_seen():
     ids = [f"{i}.jpg" for i in range(60)]
     label = rng.integers(0, 5, 60)
     tops = [np.argsort(rng.random((60, 5)) - 0.5 * np.eye(5)[label], axis=1) for _ in range(3)]
-    sets = [sorted({int(label[i]), int(tops[0][i, 1])}) for i in range(60)]
+    sets = [sorted({int(label[i]), int(tops[i % 3][i, i % 4])}) for i in range(60)]
     models = [model(f"m{m}", top[:, :3], ids) for m, top in enumerate(tops)]
     known = labels(sets, ids)
     found = propose(images(ids, label), models, "real-search(by='rank', recall=0.9)", known_labels=known)
     assert found.expected.held_out
-    assert found.about["searched_recall"] >= 0.9
+    assert found.about["searched_recall"] >= 0.9 > found.expected.recall.value
     assert found.expected.n_images == 60
 
 

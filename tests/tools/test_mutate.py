@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
@@ -15,7 +19,9 @@ REPO = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    return load(REPO / "tools" / "mutate.py")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(REPO / "tools")
+        return load(REPO / "tools" / "mutate.py")
 
 
 @pytest.mark.parametrize(
@@ -79,29 +85,100 @@ def repository(tool, tmp_path):
     return tool.Repository(tmp_path, "src/small")
 
 
-def test_a_mutant_is_killed_by_the_tests_of_its_module_by_others_or_survives(tool, repository, tmp_path):
-    drawn = sorted(repository.draw(["order.py"], 10, 0), key=lambda m: m.line)
-    assert [m.kind for m in drawn] == ["bound", "bound"]
+@pytest.fixture
+def trial(tool, repository, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["warm_tests"], "PACKAGES", ())
+    with closing(tool.Trial(repository, tmp_path / "copies")) as trial:
+        yield trial
+
+
+@pytest.fixture
+def drawn(repository):
+    """Return the two mutants: of the order, and of the room."""
+    return sorted(repository.draw(["order.py"], 10, 0), key=lambda m: m.line)
+
+
+KILLERS = "tests/test_order.py::test_smaller", "tests/test_room.py::test_there_is_room"
+
+
+def test_a_mutant_is_killed_by_the_tests_of_its_module_by_others_or_survives(tool, tmp_path, drawn, trial):
     first, second = drawn
-    trial = tool.Trial(repository, tmp_path / "copies")
-    assert trial.fate(second).what == "killed by tests that name it"
-    assert trial.fate(first).what == "survived"  # equal numbers give the same
-    reversed_ = tool.Mutant("order.py", 3, "bound", "a < b", "(a > b)", first.start, first.stop)
-    assert trial.fate(reversed_).what == "killed by its own tests"
-    known = tool.Trial(repository, tmp_path / "known", known=frozenset({("order.py", "a < b", "(a <= b)")}))
-    assert known.fate(first).what == "equivalent"
-    source = (repository.root / "src/small/order.py").read_bytes()
-    assert (tmp_path / "copies/0/src/small/order.py").read_bytes() == source
+    assert trial.fate(second) == tool.Fate(second, "killed by other tests", KILLERS[1])
+    assert trial.fate(first) == tool.Fate(first, "survived (2)")  # equal numbers give the same
+    reversed_ = replace(first, after="(a > b)")
+    assert trial.fate(reversed_) == tool.Fate(reversed_, "killed by its own tests", KILLERS[0])
+    assert (tmp_path / "copies/src/small/order.py").read_bytes().count(b"<") == 2
 
 
-def test_mutants_are_not_tried_with_tests_that_fail_without_them(tool, repository, tmp_path):
+@pytest.mark.parametrize(
+    "after",
+    [
+        "__import__('os')._exit(3)",
+        "__import__('os').abort()",
+        pytest.param("__import__('time').sleep(60)", marks=pytest.mark.slow),
+    ],
+)
+def test_a_mutant_is_killed_if_a_test_never_ends_or_the_process_dies(tool, monkeypatch, drawn, trial, after):
+    monkeypatch.setattr(sys.modules["warm_tests"], "SILENCE", 10.0)
+    mutant = replace(drawn[0], after=after)
+    assert trial.fate(mutant) == tool.Fate(mutant, "killed by its own tests", KILLERS[0])
+
+
+def test_a_mutant_without_which_its_tests_fail_is_tried_with_others(tool, repository, drawn, trial):
     (repository.root / "tests/test_order.py").write_text("def test_nothing():\n    assert False\n")
-    fate = tool.Trial(repository, tmp_path / "copies").fate(repository.draw(["."], 1, 0)[0])
-    assert fate.what == "not tried, because tests fail without it (tests/test_order.py)"
-    assert tool.summarise([fate]) == 1
+    assert [trial.fate(m).what for m in drawn] == ["survived (1)", "killed by other tests"]
+    assert tool.summarise([tool.Fate(drawn[0], "survived")]) == 1
 
 
-def test_the_seed_decides_what_is_drawn(tool, repository):
-    assert repository.draw(["."], 1, 1) == repository.draw(["."], 1, 1)
+def test_an_equivalent_mutant_and_one_with_known_results_are_not_tried(
+    tool, repository, trial, tmp_path, drawn
+):
+    trial._known = frozenset({("order.py", "smaller", "a < b", "(a <= b)")})
+    assert trial.fate(drawn[0]).what == "equivalent"
+    fate = tool.Results(tmp_path / "results", repository).fate(drawn[1], trial)
+    assert fate.killer == KILLERS[1]
+    assert tool.Results(tmp_path / "results", repository).fate(drawn[1], None) == fate
+
+
+def test_a_result_of_other_code_is_tried_with_the_test_that_killed_it(tool, repository, tmp_path, drawn):
+    class Tried:
+        def fate(self, mutant, killer):
+            return tool.Fate(mutant, "killed by other tests", killer or KILLERS[1])
+
+    tool.Results(tmp_path / "results", repository).fate(drawn[1], Tried())
+    source = repository.root / "src/small/order.py"
+    source.write_text("import math\n" + source.read_text())
+    moved = max(repository.draw(["order.py"], 10, 0), key=lambda m: m.line)
+    tried = []
+    Tried.fate = lambda self, mutant, killer: tried.append(killer) or tool.Fate(mutant, "survived")
+    tool.Results(tmp_path / "results", repository).fate(moved, Tried())
+    assert tried == [KILLERS[1]]
+
+
+def test_seed_and_code_decide_what_is_drawn(tool, repository):
+    (first,) = repository.draw(["."], 1, 1)
+    both = repository.draw(["."], 2, 1)
+    assert both[0] == first
+    assert Counter(repository.draw(["."], 1, seed)[0].line for seed in range(40)).keys() == {
+        m.line for m in both
+    }
+    path = repository.root / "src/small/order.py"
+    path.write_text("def other(a):\n    return not a\n" + path.read_text())
+    moved = [m for m in repository.draw(["."], 3, 1) if m.within != ("other",)]
+    assert [m.key for m in moved] == [m.key for m in both]
     with pytest.raises(SystemExit, match="no such file or folder"):
         repository.draw(["absent"], 1, 1)
+
+
+def test_tests_of_callers_are_more_likely_to_notice_the_closer_they_are(tool, repository, drawn):
+    (repository.root / "src/small/tables.py").write_text(
+        "def table(n):\n    return has_room(n, 3)\n\nPAGES = (table,)\n\ndef apart(): ...\n"
+    )
+    assert repository.words(drawn[1]) == {"has_room": 1, "table": 1 / 4, "PAGES": 1 / 16}
+    tests = repository.root / "tests"
+    (tests / "test_pages.py").write_text("from small.tables import PAGES\n")
+    (tests / "test_tables.py").write_text("from small.tables import PAGES, table\n")
+    (tests / "test_apart.py").write_text("from small.tables import apart\n")
+    assert repository.likely_tests(drawn[1], repository.words(drawn[1])) == [
+        f"tests/test_{name}.py" for name in ("room", "order", "tables", "pages", "apart")
+    ]

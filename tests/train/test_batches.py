@@ -1,5 +1,6 @@
 """Orders, crops and mixing: functions of the seed, the epoch and the row."""
 
+import contextlib
 import itertools
 
 import numpy as np
@@ -80,6 +81,21 @@ def test_images_that_just_fit_into_the_memory_are_not_read_by_shards(folder, tmp
     source, size = open_source(trainings.shards(tmp_path / "tars", same, 6)), 24 * one.stat().st_size
     assert isinstance(collect_images(source, ROWS, "auto", 3, size), Everything)
     assert isinstance(collect_images(source, ROWS, "auto", 3, size - 1), Shards)
+
+
+def test_an_image_that_cannot_be_read_takes_no_memory(folder, tmp_path):
+    size = (folder / "000.png").stat().st_size
+    for room, kept in ((0, True), (-1, False)):
+        same = tmp_path / f"same{room}"
+        same.mkdir()
+        for name in ROWS:
+            (same / name).write_bytes((folder / "000.png").read_bytes())
+        source = open_source(same)
+        (same / "005.png").unlink()
+        order = collect_images(source, ROWS, "auto", 3, 23 * size + room)
+        (same / "007.png").unlink()
+        with contextlib.nullcontext() if kept else pytest.raises(FileNotFoundError):
+            assert order.openers[7]() == (folder / "000.png").read_bytes()
 
 
 def test_a_shuffle_buffer_gives_each_image_once():

@@ -11,6 +11,7 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import trainings
 from manyhot import predict_in_memory, read_labels
@@ -62,8 +63,9 @@ def same(one, other, **tolerance):
         torch.testing.assert_close(own[name], others[name], msg=name, **tolerance)
 
 
-def test_a_loop_written_out_gives_the_same_weights(train, folder):
+def test_a_loop_written_out_gives_the_same_weights(train, folder, monkeypatch):
     """Whole images in the order that NumPy draws: everything else is PyTorch's, timm's and a formula."""
+    monkeypatch.setattr(loop, "EVERY_STEPS", 1)
     settings = {"augment": "none", "optimiser": "sgd", "lr": 0.01, "weight_decay": 0.01, "warmup": 0.5}
     path = train("out", **settings)
     torch.manual_seed(0)
@@ -77,6 +79,7 @@ def test_a_loop_written_out_gives_the_same_weights(train, folder):
     x = pixels.float() / 255
     x = (x - torch.tensor(preprocessing.mean).view(3, 1, 1)) / torch.tensor(preprocessing.std).view(3, 1, 1)
     y = torch.tensor([[float(c in trainings.classes_of(i)) for c in range(3)] for i in range(32)])
+    losses, rates = [], []
     for step in range(8):
         epoch, at = divmod(step, 4)
         rows = np.random.default_rng([0, epoch]).permutation(32)[at * 8 :][:8]
@@ -89,6 +92,13 @@ def test_a_loop_written_out_gives_the_same_weights(train, folder):
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        losses.append(loss.item())
+        rates.append(lr)
+    board = EventAccumulator(str(path.with_name("tensorboard"))).Reload()
+    for name, values in {"train/loss": losses, "train/lr": rates}.items():
+        points = board.Scalars(name)
+        assert [point.step for point in points] == [*range(1, 9)]
+        np.testing.assert_allclose([point.value for point in points], values, rtol=1e-3)
     found = load_file(path)
     for name, value in module.state_dict().items():
         torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4)

@@ -75,7 +75,7 @@ class FixedPattern:
         Boxes are enlarged by one thumbnail pixel on each side, because pixels are often partly covered.
         """
         if self.is_frame:
-            depths = range(1, THUMBNAIL_SIDE // 2)
+            depths = range(2, THUMBNAIL_SIDE // 2)  # two lines are a frame, too, with a gap between them
             deep = next((d for d in depths if _ring_at(self.where, d) < 0.5), THUMBNAIL_SIDE // 4)
             return frame_boxes((deep + 1) / THUMBNAIL_SIDE, (deep + 1) / THUMBNAIL_SIDE)
         rows, columns = np.flatnonzero(self.where.any(axis=1)), np.flatnonzero(self.where.any(axis=0))

@@ -176,8 +176,9 @@ def test_backgrounds():
     half[:, 60:] = 255
     assert square(half, 50).shape == (50, 50, 3)
     assert square(half, 50)[0, 0, 0] == 0
-    steps = np.abs(np.diff(blurred(half, 50).astype(int), axis=1))
-    assert steps.max() < 30 < np.abs(np.diff(square(half, 50).astype(int), axis=1)).max()
+    for axis, picture in ((1, half), (0, half.swapaxes(0, 1))):
+        steps = np.abs(np.diff(blurred(picture, 50).astype(int), axis=axis))
+        assert steps.max() < 30 < np.abs(np.diff(square(picture, 50).astype(int), axis=axis)).max()
 
 
 def test_crops_hold_no_object():

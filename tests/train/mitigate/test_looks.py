@@ -48,6 +48,15 @@ def test_a_tint_is_the_affine_map_that_was_planted():
     assert np.abs(back("", made).astype(float) - images[0]).max() <= 2
 
 
+def test_the_mean_changes_as_the_lowest_frequencies_do():
+    """Of 40 × 44 pixels, the second frequency of a row is not within the lowest band."""
+    image = 96 + next(photos(1, 2, (40, 44))) // 4
+    look, lowest = Look.of([image]), np.arange(22)[:, None] == 0
+    before, after = Look(look.mean - 5, look.amplitude), Look(look.mean, look.amplitude + lowest * np.log(2))
+    made = LookChange(before, after, frozenset())("", image)
+    np.testing.assert_allclose(made.mean((0, 1)), image.mean((0, 1)) + 2 * 5, atol=0.1)
+
+
 def test_a_blur_is_found_from_other_images():
     """SciPy's blur, which looks beyond the border as in a mirror, as cosine transforms do."""
 

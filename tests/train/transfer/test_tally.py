@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from manyhot.train.transfer.tally import Draws, ResampledMetric, TransferTally, mean_of_draws
+from manyhot.classes import from_keys
+from manyhot.core.sets import NO, UNCLEAR, YES
+from manyhot.train.transfer.tally import Draws, ResampledMetric, TransferLabels, TransferTally, mean_of_draws
 
 N, K, R = 40, 4, 4000
 RNG = np.random.default_rng(0)
@@ -56,3 +58,11 @@ def test_values_without_an_interval_have_none_of_their_difference():
     (pair,) = result.pairs.to_pylist()
     assert np.isnan([pair["lo"], pair["hi"], pair["p"]]).all()
     assert list(result.lines())[-1] == "knn/map_macro: b minus a: +0.0 points"
+
+
+def test_images_of_each_class_are_counted_by_label_set_and_by_label():
+    state = np.array([[YES, NO], [YES, YES], [NO, UNCLEAR], [NO, YES]], np.uint8)
+    held = np.array([False, False, False, True])
+    labels = TransferLabels(list("abcd"), state, np.array([0, 1, 1, 0]), held, from_keys("xy", "xy"))
+    assert [n.tolist() for n in labels.counts(by_label=False)] == [[2, 1], [0, 1]]
+    assert [n.tolist() for n in labels.counts(by_label=True)] == [[1, 2], [1, 0]]

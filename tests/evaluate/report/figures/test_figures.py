@@ -140,6 +140,7 @@ def test_set_sizes_are_the_tables(by_name):
     assert row(figure, "sizes-0", label="1") == {"label": "1", "value": 70.0, "text": "70.0 %", "images": 700}
     assert row(figure, "sizes-0", label="6 +")["images"] == 10, "the large sizes together"
     assert [r["label"] for r in rows(figure, "sizes-1")] == ["none", "1", "2", "3", "4", "5", "6 +"]
+    assert re.findall(r"[\d.]+ %", figure.alt) == ["25.0 %", "49.0 %"], "two or more of 1,000 images"
     assert "25.0 % in val and 49.0 % in v2" in figure.alt
 
 

@@ -72,6 +72,21 @@ def held(database):
     return holds.set
 
 
+def test_only_some_changes_are_made_together(database, monkeypatch):
+    monkeypatch.setattr("manyhot.reassess.app.store.database.TOGETHER", 3)
+    sizes = []
+
+    def change(_, items):
+        sizes.append(len(items))
+        return items
+
+    go_on = held(database)
+    futures = [database.begin_with_others(change, number) for number in range(7)]
+    go_on()
+    assert [future.result(10) for future in futures] == [*range(7)]
+    assert sizes == [3, 3, 1]
+
+
 def test_what_many_want_is_done_once(database):
     calls = []
 

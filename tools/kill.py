@@ -47,6 +47,7 @@ KILLED = (
     "predict tar",
     "predict tar.gz",
     "predict parquet",
+    "predict ray",
     "evaluate",
     "aggregate",
     "train",

@@ -12,9 +12,9 @@ copies these instead.
 A copy is found if it is in the group of its original. With --embeddings, both sets are embedded by
 EfficientNet-Lite0 (some minutes), and only images with similar embeddings are read.
 
-A sample of 100 of all reported pairs is drawn by the seed. duplicates.csv says of each pair of the samples
-that are drawn by default whether it was planted or, judged by eye, the same picture. --sheets writes contact
-sheets of the pairs that were not planted, and the sample as a table to be judged.
+A sample of 100 of all reported pairs is drawn by the seed. For CIFAR-10 with embeddings, duplicates.csv says
+of each pair whether it was planted or, judged by eye, the same picture; pairs of other samples are counted
+as not judged. --sheets writes contact sheets of the pairs that were not planted, and the sample as a table.
 
 --probe measures the accuracy of a linear probe on CIFAR-10's test pictures without those that have a
 duplicate among the training pictures; it takes the folder of ``manyhot predict cifar10_subset.parquet

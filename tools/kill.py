@@ -183,7 +183,7 @@ def run(line: str, folder: Path, fault: Fault | None = None) -> Ended:
 
 
 LONGEST_S = 1_800
-"""A command that runs for longer hangs, and is killed. On a loaded machine, a training of a second took 115."""
+"""A command that runs for longer hangs, and is killed. Under load, a training of a second took 115."""
 
 VARIES = re.compile(r"tfevents|\.lock$|\.sqlite(-wal|-shm)?$")
 """Names of files that differ between two undisturbed runs."""

@@ -1,36 +1,37 @@
 """How many planted copies `manyhot diagnose duplicates` finds among real images, and what else it reports.
 
-    python benchmarks/duplicates.py [--copies 300] [--seed 2025] [--embeddings] [--sheets FOLDER]
-    python benchmarks/duplicates.py --scale
+    python benchmarks/duplicates.py [--copies 300] [--seed 2025] [--embeddings] [--choose] [--sheets FOLDER]
+        [--work FOLDER]
     python benchmarks/duplicates.py --probe FOLDER
 
 Data: 12,000 pictures of CIFAR-10 (32 × 32 pixels), and 6,479 photographs (VOC's 5,479 and ImageNet's 1,000
 samples). Copies are of images that no threshold was chosen on: those were chosen on CIFAR-10's 2,000 test
-pictures, VOC's 522 photographs of the split val, COCO's 236, and copies of them with another seed.
+pictures, VOC's 522 photographs of the split val, COCO's 236, and copies of them with another seed. --choose
+copies these instead.
 
-A copy is found if it is in the group of its original. The other pairs are shown in contact sheets, in
---sheets, to be judged by eye: near duplicates that were in the data before, or errors. A sample of 100 of all
-reported pairs is drawn by the seed, and its pairs that were not planted are in a sheet of their own.
+A copy is found if it is in the group of its original. With --embeddings, both sets are embedded by
+EfficientNet-Lite0 (some minutes), and only images with similar embeddings are read.
 
-With --embeddings, both sets are embedded by EfficientNet-Lite0 (some minutes), and only images with similar
-embeddings are read.
+A sample of 100 of all reported pairs is drawn by the seed. For CIFAR-10 with embeddings, duplicates.csv says
+of each pair whether it was planted or, judged by eye, the same picture; pairs of other samples are counted
+as not judged. --sheets writes contact sheets of the pairs that were not planted, and the sample as a table.
 
---scale measures the search in up to 100,000 random unit vectors of 1,280 numbers
-instead, and how its time grows. --probe measures the accuracy of a linear probe on CIFAR-10's test pictures
-without those that have a duplicate among the training pictures; it takes the folder of ``manyhot predict
-cifar10_subset.parquet --model efficientnet-lite0 --embeddings``. Seconds are CPU seconds of all threads,
-those of the clock in brackets.
+--probe measures the accuracy of a linear probe on CIFAR-10's test pictures without those that have a
+duplicate among the training pictures; it takes the folder of ``manyhot predict cifar10_subset.parquet
+--model efficientnet-lite0 --embeddings``. duplicates_scale.py measures time and memory among 100,000 images.
+Seconds are CPU seconds of all threads, those of the clock in brackets.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import io
-import resource
 import sys
 import tarfile
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,7 +104,8 @@ FURTHER: dict[str, Made] = {
 def pictures() -> tuple[dict[str, bytes], list[str]]:
     """Return CIFAR-10's pictures by id, and the ids of those that may be copied."""
     rows = pq.read_table(DATA / "cifar10" / "cifar10_subset.parquet").to_pylist()
-    return {r["image_id"]: r["jpeg"] for r in rows}, [r["image_id"] for r in rows if r["split"] == "train"]
+    files = {r["image_id"]: r["jpeg"] for r in rows}
+    return files, [r["image_id"] for r in rows if r["split"] == "train"]
 
 
 def photographs() -> tuple[dict[str, bytes], list[str]]:
@@ -142,6 +144,8 @@ def run(name: str, load: Callable, options: argparse.Namespace, folder: Path) ->
     from manyhot import diagnose_duplicates
 
     files, fresh = load()
+    if options.choose:
+        fresh = sorted(files.keys() - set(fresh))
     planted = plant(files, fresh, options.copies, options.seed)
     source = folder / f"{name}.parquet"
     pq.write_table(pa.table({"image_id": list(files), "jpeg": list(files.values())}), source)
@@ -167,19 +171,8 @@ def embeddings(source: Path, out: Path) -> str:
 
 
 def report(found, planted, files, options, name) -> None:
-    from manyhot.core.share_intervals import proportion_interval
-
-    group = {r["image_id"]: r["group"] for r in found.duplicates.to_pylist()}
-    for kind in (*ASKED, *FURTHER):
-        of = [(copy, original) for copy, (k, original) in planted.items() if k == kind]
-        hits = sum(group.get(copy, -1) == group.get(original, -2) for copy, original in of)
-        lo, hi = (float(end) for end in proportion_interval(hits, len(of)))
-        bar = ASKED[kind][0] if kind in ASKED else None
-        verdict = "" if bar is None else f"  bar {bar}: {'met' if hits / len(of) >= bar else 'MISSED'}"
-        print(
-            f"  {kind:<22}{hits:>5,} of {len(of):,}  recall {hits / len(of):.4f} ({lo:.3f} to {hi:.3f})"
-            f"{verdict}"
-        )
+    """Print recall by kind of copy, and what the other reported pairs are; write what is to be judged."""
+    print_recall(found.duplicates, planted)
     pairs = found.duplicate_pairs.to_pylist()
     origin = {**{name: name for name in files}, **{copy: original for copy, (_, original) in planted.items()}}
     others = [p for p in pairs if origin[p["image_a"]] != origin[p["image_b"]]]
@@ -191,14 +184,54 @@ def report(found, planted, files, options, name) -> None:
         f"  {len(pairs):,} pairs: {len(pairs) - len(others):,} planted; others of {len(natural):,} pairs of "
         "originals"
     )
-    n = len(unplanted)
-    print(f"  of a sample of {len(sample)}: {len(sample) - n} planted, {n} to be judged by eye")
+    about = {"data": name, "candidates": "embeddings" if options.embeddings else "hashes"}
+    judged = verdicts(about)
+    rows = [about | {end: p[end] for end in ENDS} for p in sample]
+    for row, pair in zip(rows, sample, strict=True):
+        row["verdict"] = judged.get(tuple(row[end] for end in ENDS), "") if pair in unplanted else "planted"
+    counts = Counter(row["verdict"] or "not judged" for row in rows)
+    print(f"  of a sample of {len(sample)}:", ", ".join(f"{n} {v}" for v, n in counts.most_common()))
     if options.sheets:
         folder = Path(options.sheets)
         folder.mkdir(parents=True, exist_ok=True)
+        name = f"{name}-{about['candidates']}-{options.seed}"
         first = {tuple(sorted((origin[p["image_a"]], origin[p["image_b"]]))): p for p in reversed(others)}
         sheet([first[pair] for pair in sorted(natural)], files, folder / f"{name}-others.png")
         sheet(unplanted, files, folder / f"{name}-sample.png")
+        sheet(sample, files, folder / f"{name}-all.png")
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
+
+
+VERDICTS, ENDS = Path(__file__).with_suffix(".csv"), ("image_a", "image_b")
+
+
+def verdicts(about: dict[str, str]) -> dict[tuple[str, ...], str]:
+    """Return what the pairs of a sample are, by eye."""
+    if not VERDICTS.is_file():
+        return {}
+    with VERDICTS.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if about.items() <= row.items()]
+    return {tuple(row[end] for end in ENDS): row["verdict"] for row in rows}
+
+
+def print_recall(duplicates: pa.Table, planted: dict[str, tuple[str, str]]) -> None:
+    """Print the share of the copies of each kind that are in the group of their original."""
+    from manyhot.core.share_intervals import proportion_interval
+
+    group = {r["image_id"]: r["group"] for r in duplicates.to_pylist()}
+    for kind in (*ASKED, *FURTHER):
+        of = [(copy, original) for copy, (k, original) in planted.items() if k == kind]
+        hits = sum(group.get(copy, -1) == group.get(original, -2) for copy, original in of)
+        lo, hi = (float(end) for end in proportion_interval(hits, len(of)))
+        bar = ASKED[kind][0] if kind in ASKED else None
+        verdict = "" if bar is None else f"  bar {bar}: {'met' if hits / len(of) >= bar else 'MISSED'}"
+        print(
+            f"  {kind:<22}{hits:>5,} of {len(of):,}  recall {hits / len(of):.4f} ({lo:.3f} to {hi:.3f})"
+            f"{verdict}"
+        )
 
 
 def sheet(pairs, files, path: Path, columns: int = 6, side: int = 130) -> None:
@@ -216,31 +249,6 @@ def sheet(pairs, files, path: Path, columns: int = 6, side: int = 130) -> None:
             )
     canvas.save(path)
     print(f"  {path}: {len(pairs)} pairs")
-
-
-def scale(sizes=(12_500, 25_000, 50_000, 100_000), numbers: int = 1_280) -> None:
-    """Measure the search in embeddings, in which one in a hundred vectors has a near copy."""
-    from manyhot.core.duplicates import candidates_by_embedding
-
-    times = []
-    for n in sizes:
-        rng = np.random.default_rng(0)
-        vectors = np.empty((n, numbers), np.float16)
-        for start in range(0, n, 10_000):
-            vectors[start : start + 10_000] = rng.standard_normal(
-                (len(vectors[start : start + 10_000]), numbers)
-            )
-        vectors[: n // 100] = vectors[-(n // 100) :] + 0.3 * rng.standard_normal((n // 100, numbers))
-        vectors /= np.linalg.norm(vectors.astype(np.float32), axis=1, keepdims=True)
-        cpu, wall = time.process_time(), time.perf_counter()
-        pairs = candidates_by_embedding(vectors)
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        times.append(cpu)
-        print(f"{n:>9,} × {numbers:,}: {cpu:7.1f} CPU seconds ({wall:.0f}), {len(pairs):,} pairs", flush=True)
-    slope, half = np.polyfit(np.log(sizes), np.log(times), 1)[0], times[-1] / 2
-    verdict = "met" if half <= 600 else "MISSED"
-    print(f"CPU time grows as n^{slope:.2f}; {half:.0f} s on two free cores, bar 600 s: {verdict}")
-    print(f"memory at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")
 
 
 def probe(embedded: str, folder: Path) -> None:
@@ -291,13 +299,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2025)
     parser.add_argument("--embeddings", action="store_true")
     parser.add_argument("--sheets")
-    parser.add_argument("--scale", action="store_true")
+    parser.add_argument("--choose", action="store_true")
     parser.add_argument("--probe")
     parser.add_argument("--only", choices=["cifar10", "photographs"])
+    parser.add_argument("--work", help="folder that keeps images, signatures and embeddings for another run")
     options = parser.parse_args()
-    if options.scale:
-        scale()
-        return
     if not DATA.is_dir():
         sys.exit(f"{DATA} is not there")
     sets = {"cifar10": pictures, "photographs": photographs}
@@ -307,7 +313,7 @@ def main() -> None:
             return
         for one, load in sets.items():
             if options.only in (None, one):
-                run(one, load, options, Path(name))
+                run(one, load, options, Path(options.work or name))
 
 
 if __name__ == "__main__":

@@ -31,11 +31,11 @@ def test_a_disk_that_fills():
 
 @pytest.mark.slow
 def test_a_disk_that_fills_in_every_command(monkeypatch):
-    """Not yet below trainings, where a thread of TensorBoard prints its error, too."""
+    """Not below a study, whose four trainings take minutes."""
     monkeypatch.syspath_prepend(TOOL.parent)
     from kill_inputs import CASES
 
-    printed = disturbed("--disk", "--times", "4", *(name for name in CASES if name not in ("train", "study")))
+    printed = disturbed("--disk", "--times", "4", *(name for name in CASES if name != "study"))
     assert len(printed.splitlines()) > 40
 
 

@@ -243,6 +243,7 @@ CASES: dict[str, Case] = {
     "predict parquet": Case(
         f"predict photos.parquet {TORCH} --embeddings --engine torch --out o", resumes=True
     ),
+    "predict ray": Case(f"predict photos.parquet {MODEL} --engine ray --out o", resumes=True),
     "detect": Case("detect photos --model toy --out o", resumes=True),
     "similar": Case("similar scored --embeddings-model p --among any --out o.parquet"),
     "init": Case(INIT),
@@ -316,6 +317,10 @@ CASES: dict[str, Case] = {
         "--resamples 20 --engine torch --out o",
         resumes=True,
     ),
+    "label-maps": Case(
+        "label-maps photos --model timm/test_resnet(checkpoint='none',num_classes=3) --size 32 --top 2 "
+        "--out o.arrow"
+    ),
     "study": Case("study toys.py --out o", resumes=True),
     "fetch": Case("fetch bluebirds clip-benchmark timm-results peychev-results", resumes=True),
     "convert": Case(
@@ -330,7 +335,6 @@ SILENT = {
         ("models", "doctor", "proposers", "metrics", "losses", "status", "plan"), "writes nothing"
     ),
     "annotate": "a server: tests/reassess/app/test_app_kills.py",
-    "label-maps": "not tried: it refused the small network that train made",
     "invite": "writes to the app's database alone",
     "benchmarks": "evaluates in memory",
 }

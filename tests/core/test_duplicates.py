@@ -12,6 +12,7 @@ from manyhot.core.duplicates import (
     MIN_EMBEDDING_SIMILARITY,
     MIN_HASH_SIMILARITY,
     NEAREST,
+    WHOLE_FRAMES,
     candidates_among,
     candidates_by_embedding,
     candidates_by_hash,
@@ -53,19 +54,29 @@ def test_a_frame_has_the_hash_of_the_picture_that_it_shows(frame):
     assert (np.array(expected) * found).sum(axis=1) == pytest.approx(np.ones(5), abs=2e-3)
 
 
+def test_blocks_do_not_change_hashes(monkeypatch):
+    images = pictures(7)
+    whole = [image_hashes(images, frame) for frame in range(len(FRAMES))]
+    monkeypatch.setattr(duplicates, "_IMAGES", 3)
+    for frame, expected in enumerate(whole):
+        assert np.array_equal(image_hashes(images, frame), expected)
+
+
 def test_an_image_without_contrast_has_no_hash():
     flat = np.full((3, SIDE, SIDE), 90, np.uint8)
     assert not image_hashes(flat).any()
     assert len(candidates_by_hash(flat)) == 0
 
 
-def test_candidates_are_those_of_a_plain_search(monkeypatch):
+@pytest.mark.parametrize("frames", [range(len(FRAMES)), WHOLE_FRAMES])
+def test_candidates_are_those_of_a_plain_search(frames, monkeypatch):
     images = pictures(40)
     images[20:30] = images[:10, :, ::-1]
     images[30] = images[5]
     monkeypatch.setattr(duplicates, "_CELLS", 3 * 40)  # several blocks
     best = {}
-    for frame, (mirrored, *_) in enumerate(FRAMES):
+    for frame in frames:
+        mirrored = FRAMES[frame][0]
         scores = image_hashes(images, frame) @ image_hashes(images).T
         np.fill_diagonal(scores, -1)
         for i, row in enumerate(scores):
@@ -73,7 +84,7 @@ def test_candidates_are_those_of_a_plain_search(monkeypatch):
                 pair = (min(i, j), max(i, j))
                 if row[j] >= MIN_HASH_SIMILARITY and row[j] > best.get(pair, (0,))[0]:
                     best[pair] = row[j], mirrored
-    found = candidates_by_hash(images)
+    found = candidates_by_hash(images, frames=frames)
     pairs = [tuple(sorted(p)) for p in zip(found.first.tolist(), found.second.tolist(), strict=True)]
     assert sorted(pairs) == sorted(best)
     assert {(i, i + 20) for i in range(10)} | {(5, 30)} <= set(pairs)

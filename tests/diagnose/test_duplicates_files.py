@@ -313,6 +313,18 @@ def test_only_images_with_similar_embeddings_are_read(folders, found, tmp_path, 
     )
 
 
+def test_images_that_are_read_for_their_embeddings_are_searched_by_hash_too(tmp_path):
+    """A smaller copy, mirrored, whose embedding is similar to those of other images alone."""
+    images = [photograph(seed) for seed in range(3)]
+    small = images[0].resize((60, 48)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    folder = write(tmp_path / "in", {f"{i}.jpg": saved(image) for i, image in enumerate([*images, small])})
+    alike = np.array([[1, 0, 0], [1, 0.1, 0], [0, 0, 1], [0, 0.1, 1]])
+    embedded = embed(tmp_path / "e", [f"{i}.jpg" for i in range(4)], alike)
+    result = diagnose_duplicates(folder, embeddings=[embedded], out=tmp_path / "out", pictures=0)
+    (pair,) = result.duplicate_pairs.to_pylist()
+    assert (pair["image_a"], pair["image_b"], pair["mirrored"]) == ("0.jpg", "3.jpg", True)
+
+
 def test_sources_without_files_and_broken_images(tmp_path):
     image = photograph(1)
     rows = {

@@ -12,16 +12,16 @@ import sys
 
 import filelock
 import lightning_fabric
+import tensorboard.summary.writer.record_writer
 import timm.optim
 import torch
-import torch.utils.tensorboard
 
 from manyhot.run import Run
 from manyhot.train import loop
 from manyhot.train.train import train
 
 source, labels, classes, jobs = sys.argv[1:]
-IMPORTED = (filelock, lightning_fabric, timm.optim, torch.utils.tensorboard)
+IMPORTED = (filelock, lightning_fabric, timm.optim, tensorboard)
 """Once, for all processes."""
 
 FILES = {"open", "os.rename", "os.remove", "os.chmod", "shutil.rmtree"}

@@ -1,5 +1,6 @@
 """A run that is killed at any moment ends with the weights of one that was not."""
 
+import errno
 import json
 import os
 import signal
@@ -8,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import trainings
+from manyhot.errors import OutputError
 from manyhot.train.checkpoints import Logs
 
 SETTINGS = {
@@ -66,3 +69,32 @@ def test_curves_of_a_run_that_starts_again(tmp_path):
         with Logs(tmp_path, "m", 1, step=step):
             pass
         assert len(list((tmp_path / "tensorboard").iterdir())) == files
+
+
+def test_tensorboard_reads_one_curve_without_the_repeated_steps(tmp_path):
+    """With its own reader: a run that stopped after step 60 and resumed from step 40."""
+    for begun, steps in ((0, (20, 40, 60)), (40, (40, 60, 80))):
+        with Logs(tmp_path, "m", 1, step=begun) as logs:
+            for step in steps:
+                logs.points(step, {"loss": step + begun / 4, "lr": 0.5})
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert events.Tags()["scalars"] == ["loss", "lr"]
+    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(20, 20), (40, 50), (60, 70), (80, 90)]
+    assert [e.value for e in events.Scalars("lr")] == [0.5] * 4
+
+
+def test_curves_on_a_full_disk(tmp_path, monkeypatch):
+    """The run ends: a thread of TensorBoard's own writer printed its traceback, and the run went on."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    logs = Logs(tmp_path, "m", 1)
+    monkeypatch.setattr(logs.curves.records, "write", full)
+    with pytest.raises(OutputError) as error, logs:
+        logs.points(20, {"loss": 1.0})
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    assert str(error.value) == (
+        f"The disk is full; this file was not written.\n  where:   {file}\n"
+        "  do:      free some space or choose another `out`"
+    )

@@ -14,7 +14,7 @@ Zauner 2010, Implementation and Benchmarking of Perceptual Image Hash Functions 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +37,8 @@ NEAREST = 5
 MIN_HASH_SIMILARITY = 0.7
 """Minimum similarity of the hashes of candidates. Re-encoded and resized copies have 0.85 or more."""
 
-MIN_EMBEDDING_SIMILARITY = 0.7
-"""Minimum similarity of the embeddings of candidates: copies have 0.65 to 1, two photographs of a street
+MIN_EMBEDDING_SIMILARITY = 0.6
+"""Minimum similarity of the embeddings of candidates: copies have 0.6 to 1, two photographs of a street
 0.5."""
 
 _PART = 0.9
@@ -50,6 +50,9 @@ _PARTS = (
 
 FRAMES = tuple((mirrored, *part) for mirrored in (False, True) for part in _PARTS)
 """Parts of an image, mirrored or not, of which another may be a copy: x and y of the corner, and the size."""
+
+WHOLE_FRAMES = tuple(i for i, (*_, size) in enumerate(FRAMES) if size == 1)
+"""The rows of `FRAMES` that show the whole image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +93,11 @@ def image_hashes(thumbnails: GreyImages, frame: int = 0) -> Floats32:
     Frequencies are weighted by the square root of their distance from 0, which makes the spectrum of
     photographs flatter. The mean is left out. The hash of an image without contrast is 0.
     """
+    blocks = range(0, max(1, len(thumbnails)), _IMAGES)
+    return np.concatenate([_hashes(thumbnails[start : start + _IMAGES], frame) for start in blocks])
+
+
+def _hashes(thumbnails: GreyImages, frame: int) -> Floats32:
     mirrored, x, y, size = FRAMES[frame]
     pixels = np.asarray(thumbnails, np.float32)
     if size < 1:
@@ -104,11 +112,18 @@ def image_hashes(thumbnails: GreyImages, frame: int = 0) -> Floats32:
     return np.where(norm > _NO_CONTRAST, weighted / np.maximum(norm, _NO_CONTRAST), 0).astype(np.float32)
 
 
+_IMAGES = 4_096
+"""Images whose hashes are computed at once: of 100,000, copies with floating-point pixels would take 2 GB."""
+
 _NO_CONTRAST = 1.0
 """Norm of the hash of an image whose grey levels differ by some hundredths."""
 
 
-def candidates_by_hash(thumbnails: GreyImages, progress: SearchProgress | None = None) -> DuplicateCandidates:
+def candidates_by_hash(
+    thumbnails: GreyImages,
+    progress: SearchProgress | None = None,
+    frames: Sequence[int] = range(len(FRAMES)),
+) -> DuplicateCandidates:
     """Return the pairs of images with similar hashes, with the most similar part of each pair.
 
     Parameters
@@ -116,15 +131,17 @@ def candidates_by_hash(thumbnails: GreyImages, progress: SearchProgress | None =
     thumbnails : ndarray, shape (n, GREY_SIDE, GREY_SIDE)
     progress : callable, optional
         Called with the number of searched parts and the number of all parts.
+    frames : sequence of int
+        Rows of `FRAMES`: the parts by whose hashes images are searched.
     """
     whole = image_hashes(thumbnails)
     found = list[npt.NDArray[np.float64]]()
-    for frame in range(len(FRAMES)):
+    for done, frame in enumerate(frames, 1):
         queries = image_hashes(thumbnails, frame) if frame else whole
         query, row, similarity = _similar_hashes(queries, whole)
         found.append(np.column_stack([query, row, np.full(len(query), frame), similarity]))
         if progress is not None:
-            progress(frame + 1, len(FRAMES))
+            progress(done, len(frames))
     return _best(np.concatenate(found))
 
 
@@ -176,13 +193,15 @@ def candidates_among(thumbnails: GreyImages, pairs: Ints) -> DuplicateCandidates
     pairs : ndarray of int, shape (m, 2)
     """
     whole = image_hashes(thumbnails)
-    found = list[npt.NDArray[np.float64]]()
-    for frame in range(len(FRAMES)):
-        hashes = image_hashes(thumbnails, frame) if frame else whole
-        for first, second in (pairs.T, pairs.T[::-1]):
+    best, frame, swapped = (np.full(len(pairs), value) for value in (-np.inf, 0, False))
+    for i in range(len(FRAMES)):
+        hashes = image_hashes(thumbnails, i) if i else whole
+        for other_way, (first, second) in enumerate((pairs.T, pairs.T[::-1])):
             similarity = np.einsum("ij,ij->i", hashes[first], whole[second])
-            found.append(np.column_stack([first, second, np.full(len(first), frame), similarity]))
-    return _best(np.concatenate(found))
+            better = similarity > best
+            best[better], frame[better], swapped[better] = similarity[better], i, bool(other_way)
+    first, second = np.where(swapped, pairs.T[::-1], pairs.T)
+    return _with_frames(first, second, frame)
 
 
 def _best(rows: npt.NDArray[np.float64]) -> DuplicateCandidates:
@@ -191,7 +210,10 @@ def _best(rows: npt.NDArray[np.float64]) -> DuplicateCandidates:
     order = np.lexsort((-rows[:, 3], pair[:, 1], pair[:, 0]))
     pair = pair[order]
     is_new = np.append(True, (pair[1:] != pair[:-1]).any(axis=1))[: len(pair)]
-    first, second, frame = rows[order[is_new], :3].astype(np.int64).T
+    return _with_frames(*rows[order[is_new], :3].astype(np.int64).T)
+
+
+def _with_frames(first: Ints, second: Ints, frame: Ints) -> DuplicateCandidates:
     mirrored, x, y, size = np.array(FRAMES, np.float32)[frame].T
     # The frames of mirrored images are those of the image before it is mirrored.
     x = np.where(mirrored, 1 - x - size, x)

@@ -6,12 +6,13 @@ for TensorBoard, a CSV file with a row per epoch, and progress events.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import pickle
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 
 from manyhot.errors import InputError, MatchError
-from manyhot.files import atomic_write, write_text
+from manyhot.files import atomic_write, write_refused, write_text
 from manyhot.run import OnEvent
 
 CHECKPOINTS = "checkpoints"
@@ -186,7 +187,7 @@ class Logs:
         self.out, self.model, self.images, self.before = out, model, images, done
         self.on_event = None if out is None else on_event
         self.began, self.last_progress = time.perf_counter(), 0.0
-        self.board: Any = None if out is None else _board(out, step)
+        self.curves = None if out is None else _Curves(out / "tensorboard", step)
 
     def __enter__(self) -> Logs:
         return self
@@ -194,8 +195,8 @@ class Logs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.board is not None:
-            self.board.close()
+        if self.curves is not None:
+            self.curves.close()
 
     @property
     def seconds(self) -> float:
@@ -219,8 +220,8 @@ class Logs:
 
     def points(self, step: int, values: Mapping[str, float]) -> None:
         """Add points to curves."""
-        for name, value in values.items() if self.board else ():
-            self.board.add_scalar(name, value, step)
+        if self.curves is not None:
+            self.curves.add(step, values)
 
     def epochs(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the rows of all epochs so far, and report the last one."""
@@ -235,13 +236,52 @@ class Logs:
             self.on_event("epoch", {"model": self.model, **rows[-1]})
 
 
-def _board(out: Path, step: int) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
+class _Curves:
+    """A file of points for TensorBoard, each written at once.
 
-    folder = out / "tensorboard"
-    for left in folder.glob("events.out.tfevents.*") if step == 0 else ():
-        left.unlink()  # of a run that was killed before its first checkpoint
-    return SummaryWriter(str(folder), purge_step=step)
+    TensorBoard's own writer has a thread, so a full disk would be an exception that nobody catches.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        for left in folder.glob("events.out.tfevents.*") if step == 0 else ():
+            left.unlink()  # of a run that was killed before its first checkpoint
+        seconds, rest = divmod(time.time_ns(), 10**9)
+        self.path = folder / f"events.out.tfevents.{seconds:010}.{rest:09}"
+        with _written(self.path):
+            folder.mkdir(parents=True, exist_ok=True)
+            # Unbuffered: what a buffer holds when the disk is full would be written again when it is closed.
+            self.records = RecordWriter(self.path.open("xb", buffering=0))
+        self._write(Event(file_version="brain.Event:2"))
+        # TensorBoard discards points of this step and later ones in earlier files.
+        self._write(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Add a point to each curve."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._write(Event(step=step, summary=Summary(value=points)))
+
+    def close(self) -> None:
+        """Close the file."""
+        self.records.close()
+
+    def _write(self, event: Any) -> None:
+        event.wall_time = time.time()
+        with _written(self.path):
+            self.records.write(event.SerializeToString())
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise write_refused(path, error) from error
 
 
 def write_skipped_images(out: Path, ids: Sequence[str], skipped: Mapping[int, str], rank: int = 0) -> None:

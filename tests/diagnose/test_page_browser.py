@@ -21,7 +21,7 @@ def check(opened, path, title, answer):
     """Check title, first sentence and first figure of a page, and that a phone shows all of it."""
     page = opened(path, 1400)
     assert page.locator("h1").inner_text() == title
-    assert page.locator("main p").first.inner_text() == answer
+    assert page.locator("main p").first.inner_text().replace("\N{NO-BREAK SPACE}", " ") == answer
     assert page.locator("main .part").first.locator(".fig").count() >= 1
     phone = opened(path, 390)
     assert size(phone)[0] == 390

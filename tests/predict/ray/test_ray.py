@@ -401,6 +401,16 @@ def test_nobody_at_the_address(monkeypatch):
     )
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, Ray does not read TMPDIR")
+def test_paths_of_sockets_are_not_too_long(monkeypatch):
+    """Ray fails where its folder, a session's name of 40 characters and a socket's have over 107 bytes."""
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", "/var/tmp")
+    assert on_ray._base() == Path("/var/tmp")
+    monkeypatch.setenv("TMPDIR", f"/scratch/{'job' * 20}")
+    assert on_ray._base() == Path("/tmp")
+
+
 def test_a_cluster_that_ray_start_left_here(monkeypatch, tmp_path):
     """Ray's own file tells where; one that was killed left the file, too."""
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))

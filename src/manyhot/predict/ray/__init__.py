@@ -228,7 +228,14 @@ def _is_one_here() -> bool:
     return bool(address) and not _silent(address)
 
 
+_LONGEST_BASE = 30
+
+
 def _base() -> Path:
-    """Return the folder below which Ray has its own."""
+    """Return the folder below which Ray has its own.
+
+    The path of a socket has at most 107 bytes, and Ray adds 75. So `TMPDIR` is used only if it is short.
+    """
     default = os.environ.get("TMPDIR", "/tmp") if sys.platform == "linux" else "/tmp"  # noqa: S108  # as Ray
+    default = default if len(os.fsencode(default)) <= _LONGEST_BASE else "/tmp"  # noqa: S108
     return Path(os.environ.get("RAY_TMPDIR", default))

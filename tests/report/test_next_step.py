@@ -57,6 +57,7 @@ IMAGES = "manyhot mitigate IMAGES --objects FILE --model NAME --pair CLASS:COMPA
         (TABLES, "python 'is not closed", TABLES),
         (TABLES, "manyhot diagnose shortcuts photos --objects boxes.csv --model a", TABLES),
         (TABLES, "manyhot diagnose duplicates photos", TABLES),
+        (TABLES, "manyhot diagnose shortcuts photos --dataset voc", TABLES),
         (IMAGES, "manyhot diagnose errors labels.csv --predictions a", IMAGES),
     ],
 )

@@ -44,8 +44,9 @@ class NextStep(NamedTuple):
         place = re.search(r"^[a-z ]+ (IMAGES|DATASET)\b", self.command)
         if place is None:
             return self
-        given = "" if of_images == (place[1] == "IMAGES") else place[1].lower()
-        first = [value for name, value in options if name == given]
+        wants_images = place[1] == "IMAGES"
+        given = "images" if wants_images and not of_images else ""
+        first = [value for name, value in options if name == given and of_images <= wants_images]
         if len(first) != 1:
             return self
         is_fitted = self.command.startswith("manyhot mitigate")

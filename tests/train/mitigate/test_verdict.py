@@ -198,6 +198,8 @@ def test_among_equal_verdicts_what_is_left_of_the_shortcut_decides():
     assert best_treatment(none + capped + other) == "uncapped augmentation"
     against = rows("none", "present", 0.0, 0.2, -0.5, 0.48)
     assert best_treatment(against + capped + overshot) == "augmentation"
+    hidden = rows("none", "not present", 0.02, 0.05, -0.08, 0.6)
+    assert best_treatment(hidden + capped + other) == "uncapped augmentation"
 
 
 def test_the_first_sentence_is_about_a_treated_head():

@@ -261,16 +261,7 @@ class HeadFitter:
         known, start = self.images.labels, self._softmax
 
         def fit(treatment: Treatment, inside: Bools) -> Head:
-            return fit_softmax(
-                self._joined(treatment.groups),
-                known.labels(treatment.groups),
-                known.classes,
-                self.backbone,
-                weights=self.weights(treatment, inside),
-                penalty=start.penalty,
-                start=start,
-                invariances=self.invariances(treatment),
-            )
+            return self._fit(fit_softmax, known.labels(treatment.groups), start, treatment, inside)
 
         return self._fitted(treatment, "softmax", fit)
 
@@ -281,18 +272,23 @@ class HeadFitter:
             state = known.states(treatment.groups, sets)
             if not inside.all():  # a surplus is judged by the class alone, and other sigmoids would take time
                 state[:, np.arange(state.shape[1]) != treatment.groups[0][0][0]] = UNCLEAR
-            return fit_sigmoid(
-                self._joined(treatment.groups),
-                state,
-                known.classes,
-                self.backbone,
-                weights=self.weights(treatment, inside),
-                penalty=start.penalty,
-                start=start,
-                invariances=self.invariances(treatment),
-            )
+            return self._fit(fit_sigmoid, state, start, treatment, inside)
 
         return self._fitted(treatment, SETS if sets else "sigmoids", fit)
+
+    def _fit(
+        self, fit: Callable[..., Head], target: object, start: Head, treatment: Treatment, inside: Bools
+    ) -> Head:
+        return fit(
+            self._joined(treatment.groups),
+            target,
+            self.images.labels.classes,
+            self.backbone,
+            weights=self.weights(treatment, inside),
+            penalty=start.penalty,
+            start=start,
+            invariances=self.invariances(treatment),
+        )
 
     def _fitted(self, treatment: Treatment, labels: str, fit: Fit) -> Head:
         """Return a head that is fitted with the smallest sufficient surplus.

@@ -40,15 +40,18 @@ Those of the two gaps of images without the class may also reach the share of su
 class without the companion: then the companion at most doubles it.
 """
 
-_OTHERS = {"hallucination_gap", "pasted_gap"}  # Of these, one judges images without the class,
-_MISSED = {"recall_gap", "lost"}  # and of these, one judges images of the class.
+_OTHERS = {"hallucination_gap", "pasted_gap"}
+"""Metrics of images without the class. One of them is needed to judge, and one of `_MISSED`."""
+
+_MISSED = {"recall_gap", "lost"}
+"""Metrics of images of the class."""
+
 _OVERSHOT = -0.1  # Without treatment, a gap surely below this is a dependence: what hides a class is none.
 _HOLE = (
     0.05  # Removing anything at all loses up to about so many predictions, also of heads without a shortcut.
 )
-_DISTRACTED = (
-    -0.02
-)  # An object makes some images of the class be missed even where it hides no more than the fill.
+_DISTRACTED = -0.02
+"""An object distracts from the class on some images, even where it hides no more than the fill."""
 
 
 def removal_verdict(
@@ -297,8 +300,9 @@ def _best(treatments: Mapping[str, Mapping[str, Row]]) -> str:
     def gaps(own: Mapping[str, Row]) -> list[float]:
         return [own[gap]["value"] for gap in ("recall_gap", "hallucination_gap") if gap in own]
 
-    # A companion may speak against the class.
-    sign = -1 if sum(gaps(next(iter(treatments.values()), {}))) < 0 else 1
+    # A companion may speak against the class. That it hides some images of the class is not enough.
+    start = next(iter(treatments.values()), {})
+    sign = -1 if start and _verdict(start) == PRESENT and sum(gaps(start)) < 0 else 1
 
     def place(name: str) -> tuple[int, float, float]:
         own = treatments[name]

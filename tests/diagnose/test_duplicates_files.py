@@ -294,15 +294,15 @@ def test_only_images_with_similar_embeddings_are_read(folders, found, tmp_path, 
     columns = ["image_a", "image_b", "kind", "mirrored"]
     assert result.duplicate_pairs.select(columns).equals(found[0].duplicate_pairs.select(columns))
     assert len(decoded) == 14
-    assert result.notes == ("only images with similar embeddings of net were read: 14",)
+    assert result.notes == ("only images whose net embeddings are similar were read: 14",)
     assert result.images.num_rows == N
     assert result.summary["images"] == 30
     with pytest.raises(InputError) as error:
         diagnose_duplicates(test, others=[str(train)], embeddings=embedded[:1], out=tmp_path / "out")
     assert lines_of(error.value) == (
         "The numbers of data sets and of folders of embeddings differ.\n  got: 1\n  allowed: 2, "
-        "in the order of the data sets\n  do: pass `embeddings` once for each data set, first that of "
-        "the images"
+        "in the order of the data sets\n  do: pass `embeddings` once for each data set, first the "
+        "embeddings of the images"
     )
     other = embed(tmp_path / "g", ids[1], rng.normal(size=(len(ids[1]), 32)), "other")
     with pytest.raises(MatchError) as error:
@@ -409,7 +409,7 @@ def test_no_duplicates_and_inputs_that_do_not_fit(tmp_path):
     with pytest.raises(InputError) as error:
         diagnose_duplicates(folder, out=tmp_path / "predicted")
     assert lines_of(error.value) == (
-        "The folder holds the images table of another command.\n  where: "
+        "The folder contains the images table of another command.\n  where: "
         f"{tmp_path / 'predicted/images.parquet'}\n  do: choose another `out`"
     )
     broken = write(tmp_path / "broken", {"a.jpg": b"no image"})

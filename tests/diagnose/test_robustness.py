@@ -338,7 +338,7 @@ def test_no_baseline_no_corruption_errors():
     found = judge_corruptions(labels, {("clean", 0): models, ("fog", 1): models}, resamples=0)
     assert {(r["baseline"], r["ce"]) for r in found.corruption_errors.to_pylist()} == {(None, None)}
     assert found.notes[0] == (
-        "there are no corruption errors, because AlexNet's errors are published only for ImageNet's "
+        "corruption errors were not computed, because AlexNet's errors are published only for ImageNet's "
         "classes; choose another model as the baseline"
     )
 
@@ -349,7 +349,8 @@ def test_no_baseline_no_corruption_errors():
         ("c", "The baseline is not one of the models.\n  got:     c\n  allowed: a, b"),
         (
             "alexnet",
-            "The baseline is not one of the models: its errors are published for ImageNet's classes.\n"
+            "The baseline is not one of the models, and its errors are published only for ImageNet's "
+            "classes.\n"
             "  got:     alexnet\n  allowed: a, b",
         ),
     ],
@@ -368,7 +369,7 @@ def test_pictures_as_they_are_and_others(copies, got):
     with pytest.raises(InputError) as found:
         judge_corruptions(data(10, 1, 1.0)[0], copies)
     assert str(found.value) == (
-        "Losses to corruption need predictions of the original images and of corrupted ones.\n"
+        "Losses to corruption need predictions for the original images and for corrupted images.\n"
         f"  got:     {got}\n"
         "  allowed: predictions with the key ('clean', 0), and with the key of a corruption, such as "
         "('fog', 3)"

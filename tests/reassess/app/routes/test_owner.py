@@ -472,7 +472,7 @@ def test_names_that_come_again_keep_their_links(store, owner):
     guest.post(link)
     page = send(owner, "/owner/invite", names="ann\nbob\ncem")
     assert re.findall(r'<th scope="row">(\w+)</th><td><code>', page.text) == ["cem"]
-    assert "Raters who were invited before keep their earlier links: ann, bob." in text_of(page)
+    assert "These raters were invited before and keep their earlier links: ann, bob." in text_of(page)
     assert guest.get("/").status_code == 200
     assert guest.get(link).status_code == 200
     assert owner.get("/owner/invite").url.path == "/owner"

@@ -128,7 +128,7 @@ def test_without_photographs_the_way_to_a_gallery_is_printed(found, tmp_path):
     found.write(tmp_path)
     assert not (tmp_path / "gallery-difficulty").exists()
     assert str(found).splitlines()[-1] == (
-        "for a gallery of these images, pass a table with their photographs as `images`"
+        "to get a gallery of these images, pass a table with their photographs as `images`"
     )
 
 

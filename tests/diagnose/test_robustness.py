@@ -168,10 +168,10 @@ def test_protocols_are_told():
         ]
     )
     assert found.notes == (
-        "there are no intervals of shares of fewer than 500 images: they would be too narrow",
+        "shares over fewer than 500 images have no intervals, because these would be too narrow",
         "shares due to missing labels assume that the label sets of both data sets were made in the same "
-        "way, but those of Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not, so "
-        "part of each share is due to the protocol",
+        "way, but the label sets of Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were "
+        "not, so part of each share is due to the protocol",
     )
 
 
@@ -240,7 +240,7 @@ def test_nothing_in_common_is_refused_or_told():
     assert str(found.value) == (
         "No two data sets have a model and a metric in common.\n"
         "  got:     x, y\n"
-        "  allowed: models with the same name, under top1 or real1 or mla or map_macro"
+        "  allowed: models with the same name, and the metric top1 or real1 or mla or map_macro"
     )
     third = results("z", 30, 3, 1.0, "z", ("a",), resamples=0)
     assert (

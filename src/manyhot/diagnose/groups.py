@@ -290,7 +290,7 @@ class _Search:
         if lost:
             reason = self.measured.table["skipped"].drop_null()[0].as_py()
             self.notes.append(
-                f"{lost:,} of {len(self.sets):,} photographs were not measured, the first because: {reason}"
+                f"{lost:,} of {len(self.sets):,} photographs were not measured; first reason: {reason}"
             )
 
     def _group(self, labels: LabelsLike, evidence: _Evidence) -> None:

@@ -206,7 +206,7 @@ def test_the_data_card_says_what_is_not_known(page):
         "val: raters checked 600 of 1,000 images, and were asked about 4,000 (image, class) pairs, of "
         "which 1,200 are valid. Another 100 labels are on images that no rater has seen.",
         "v2: 400 images; the source does not record which of them raters checked. Negative answers are not "
-        "recorded, so raters may not have been asked about a class that is not in a set.",
+        "recorded, so raters may not have been asked about a class that is not in a label set.",
     ]
 
 

@@ -167,7 +167,7 @@ def test_unclear_images_and_classes_that_were_not_asked_about(data):
     assert sizes == {"all": 3, "no class": 1, "some class": 1}
     assert np.isnan(found.ood["lo"].to_numpy()).all()
     assert found.notes == (
-        "made up: 1 images show only unclear classes, and are in the slice all only",
+        "made up: 1 images show only unclear classes, so they are only in the slice all",
         "made up: for 1 images that show no class, raters were not asked about all classes",
     )
 

@@ -319,8 +319,8 @@ def test_notes_say_first_how_values_were_estimated_and_what_proposals_alone_say(
     bias = [100 * (r["alone"] - r["value"]) for r in found.results.to_pylist() if r["slice"] == "all"]
     assert found.notes[:3] == (
         "proposed: values are estimates on people's label sets: 120 of 400 images were audited (uniform "
-        "sample, seed 3; estimator ppi++); intervals are for the values on these images, for answers as they "
-        "are",
+        "sample, seed 3; estimator ppi++); intervals are for the values on these images, with answers "
+        "taken as they are",
         "proposed: it is not recorded which classes people were asked about; unlisted classes count as not "
         "valid",
         f"proposed: on the proposed label sets alone, real1 would differ by {np.mean(bias):+.2f} points "

@@ -116,7 +116,7 @@ def test_of_five_classes_one_valid_one_is_enough_for_real5_and_all_count_for_pre
         assert {"real1", "mla", "valid_errors"} <= judged
     _, wide = audit(world, asked_by(world, ("good", "bad"), k=5))
     assert {"real5", "precision@5", "recall@5", "f1@5", "variable_topk"} <= set(wide.to_polars()["metric"])
-    assert not any("left out: people were not asked" in n for n in wide.notes)
+    assert not any("because people were not asked" in n for n in wide.notes)
 
 
 def test_a_rare_unknown_class_leaves_no_metric_out():
@@ -181,8 +181,9 @@ def test_a_note_says_which_images_values_are_of(empty):
     text = "proposed: values are for images on which at least one class that people were asked about is valid"
     if share:
         text += (
-            f"; on {share:.1f} % of the audited images, no class is; if other classes are valid on these "
-            f"images, real1 over all images with a valid class is lower by up to {share:.1f} % of the value"
+            f"; on {share:.1f} % of the audited images, no class was found valid; if other classes are valid "
+            "on these images, real1 over all images with a valid class is lower by up to "
+            f"{share:.1f} % of the value"
         )
     assert found.notes[1] == text
 

@@ -276,9 +276,9 @@ def test_intervals_of_an_audit_that_stopped_early_hold_at_all_numbers_of_answers
         (expit(logit(y.mean()) - half), expit(logit(y.mean()) + half))
     )
     assert found.notes[0].endswith(
-        "for answers as they are; because the audit stopped early, the intervals are valid at all numbers of "
-        f"answers, and {quantile / 1.959964:.1f} times as wide; pass `blind_stop` if the stop did not depend "
-        "on results"
+        "with answers taken as they are; because the audit stopped early, the intervals are valid at all "
+        f"numbers of answers, and {quantile / 1.959964:.1f} times as wide; pass `blind_stop` if the stop did "
+        "not depend on results"
     )
     (pair,) = (r for r in found.pairs.to_pylist() if r["metric"] == "real1")
     error = (pair["hi"] - pair["lo"]) / 2 / quantile

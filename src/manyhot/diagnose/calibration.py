@@ -136,7 +136,7 @@ declare_table(
         REAL("confidence", "mean probability of the top class"),
         REAL("right", "share of images with a correct top class"),
         *bounds("lo", "hi", f"{ITS} (Wilson)"),
-        COUNT("n", "number of held-out images in the bin that count for all events"),
+        COUNT("n", "number of held-out images in the bin with a result for every event"),
     ),
 )
 

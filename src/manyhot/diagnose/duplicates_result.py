@@ -186,8 +186,8 @@ def duplicates_sentence(counts: dict[str, int]) -> str:
     conflicts = counted(counts["groups_with_conflict"], "group")
     labels = f"{conflicts} with different labels" if counts["labelled"] else "labels are unknown"
     return (
-        f"{n:,} of {of} ({share}) are in {counted(counts['groups'], 'group')} of duplicates; "
-        f"{counted(counts['groups_between'], 'group')} between splits or data sets, {labels}."
+        f"{n:,} of {of} ({share}) are in {counted(counts['groups'], 'group')} of duplicates ("
+        f"{counted(counts['groups_between'], 'group')} between splits or data sets, {labels})."
     )
 
 

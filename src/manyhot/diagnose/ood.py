@@ -276,7 +276,7 @@ def _notes_on_sets(outside: list[ScoredModel]) -> Iterator[str]:
     for name, _, _, sets in outside:
         unclear = int(np.count_nonzero(sets.usable & (sets.accepted > 0) & (sets.size == 0)))
         if unclear:
-            yield f"{name}: {unclear:,} images show only unclear classes, and are in the slice all only"
+            yield f"{name}: {unclear:,} images show only unclear classes, so they are only in the slice all"
         asked = np.bincount(sets.rows, minlength=len(sets))
         open_images = int(np.count_nonzero(_slices(sets)["no class"] & (asked < sets.n_classes)))
         if open_images and sets.asked_known and not sets.complete:

@@ -268,7 +268,7 @@ class AuditedImages:
     def _raters(self) -> str:
         """Return what intervals say about raters."""
         if not self.draws:
-            return "for answers as they are"
+            return "with answers taken as they are"
         return (
             f"over images and raters: values are means over {len(self.draws):,} draws of people's label sets "
             "from their probabilities, which are assumed to be right"

@@ -283,7 +283,8 @@ def estimand_note(people: LabelSets, weights: npt.NDArray[np.float64], dataset: 
             text += ", and other classes count as not valid"
     if share:
         text += (
-            f"; on {share:.1f} % of the audited images, no class is; if other classes are valid on these "
-            f"images, real1 over all images with a valid class is lower by up to {share:.1f} % of the value"
+            f"; on {share:.1f} % of the audited images, no class was found valid; if other classes are valid "
+            "on these images, real1 over all images with a valid class is lower by up to "
+            f"{share:.1f} % of the value"
         )
     return Note(dataset, "", "asked", int(np.count_nonzero(empty)), text)

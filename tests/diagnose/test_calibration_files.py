@@ -219,7 +219,9 @@ def test_the_page_opens_with_the_errors_of_the_tables(tmp_path):
     assert first < text.index('class="next"') < text.index("<table")
     assert "nan" not in text[first : text.index("</main>")].lower()
     same = [row("none", None, "ece", 0.25), row("none", None, "ece_set", 0.25)]
-    assert " (ECE; right if the top class is the original label), on 400 " in next(calibration_answer(same))
+    assert " (ECE; a prediction is right if its top class is the original label), measured on 400 " in next(
+        calibration_answer(same)
+    )
     bins = [bin_row(0.9, 0.7, 300), bin_row(0.5, 0.6, 100)]
     assert " by 0.123 on average, mostly too high (ECE" in next(calibration_answer(rows, bins))
     bins = [bin_row(0.7, 0.9, 300), bin_row(0.6, 0.5, 100)]
@@ -228,6 +230,6 @@ def test_the_page_opens_with_the_errors_of_the_tables(tmp_path):
     assert " by 0.123 on average (ECE" in next(calibration_answer(rows, bins))
     rows[3]["value"] = rows[2]["value"] = 0.3
     assert list(calibration_answer(rows)) == [
-        "The confidence of net is wrong by 0.123 on average (ECE; right if the top class is in the label "
-        "set), on 400 held-out images of pets; no method makes it smaller."
+        "The confidence of net is wrong by 0.123 on average (ECE; a prediction is right if its top class is "
+        "in the label set), measured on 400 held-out images of pets; no method makes it smaller."
     ]

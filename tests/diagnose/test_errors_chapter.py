@@ -45,8 +45,8 @@ def page(tmp_path):
 def test_the_answer_and_the_next_step_come_first(page):
     assert page.startswith(
         "What the errors are net makes 10 errors on 40 images of pets (25 %), by the original label: these "
-        "are 50 % valid-label, 30 % model-failure and 20 % unclear. The first rule that matches determines "
-        "the kind, in the order of the table. Not judged: fine-grained: no hierarchy. "
+        "are 50 % valid-label, 30 % model-failure and 20 % unclear. The kind of an error is the "
+        "first rule that matches, in the order of the table. Skipped rules: fine-grained: no hierarchy. "
         "Next: list the labels that may be wrong or missing. "
         "manyhot diagnose labels labels.csv --predictions net.parquet Kinds of errors"
     )

@@ -48,7 +48,7 @@ def test_the_answer_and_the_next_step_come_first(page):
 
 def test_the_figure_counts_pairs_of_classes(page):
     assert "class 1 → class 2" in page
-    assert "The 2 most frequent of 2 pairs: the label, and the class that is suggested." in page
+    assert "The 2 most frequent of 2 pairs of a label and the class suggested instead." in page
 
 
 def test_each_kind_has_its_table_the_strongest_first(page):

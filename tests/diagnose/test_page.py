@@ -88,10 +88,10 @@ def test_what_flips(found):
     assert (
         "Marked as shortcuts: 1 of 1 pair. horse &lt;i&gt; without person: 40 % lost by grey; recall gap "
         "+12, hallucination gap +12 points. The clearest loss: without person, horse &lt;i&gt; is no "
-        "longer predicted on 40 % (30 to 50) of 30 images, and in the control on 6 % of 28. Not tested: 1 "
-        "pair, 7 images with both, 25 are needed. A pair is marked if, without the second class, the first "
-        "is no longer predicted on at least 35 % of the images, and on more of them than in the control "
-        "(95 % interval of the difference above 0)." in said
+        "longer predicted on 40 % (30 to 50) of 30 images. The control has the same effect on 6 % of 28 "
+        "images. Not tested: 1 pair, 7 images with both, 25 are needed. A pair is marked if, without the "
+        "second class, the first is no longer predicted on at least 35 % of the images, and on more of them "
+        "than in the control (95 % interval of the difference above 0)." in said
     )
     assert "The prediction flips on 1 of 1 image shown." in said
     assert "horse &lt;i&gt; person m/1 grey box 30 50 % 40 % (30 to 50) 6 % of 28 40 (30 to 50)" in said
@@ -180,8 +180,8 @@ def test_companions_that_are_never_apart_are_counted(tmp_path):
     write(tmp_path, "companions", [tested, never, few], least="25")
     said = words(page(tmp_path))
     assert (
-        "1 pair could not be tested, because there are no images with the companion, or none without it."
-        in said
+        "1 pair could not be tested, because no images with the companion, or no images without it, are "
+        "available." in said
     )
     write(tmp_path, "companions", [tested, few], least="25")
     assert "not testable" not in words(page(tmp_path))

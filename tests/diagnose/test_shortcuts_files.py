@@ -319,7 +319,7 @@ def test_bad_input_is_said_skipped_and_counted(own):
     assert found.notes == (
         "images that have labels or objects but are not in the source: 1, such as absent.png",
         "images that cannot be read: 1, such as 049.png",
-        "images without labels or objects, which do not count: 1",
+        "images that are skipped because they have no labels or objects: 1",
         "objects skipped because their box is empty or outside the image: 2",
         "removals that cannot be made, masks that do not fit: 4, such as 000.png",
         "removals that cannot be made, hidden by other objects: 4, such as 041.png",

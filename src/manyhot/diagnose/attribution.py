@@ -171,7 +171,7 @@ class Explainer:
             raise InputError(
                 "Only a PyTorch network can be explained, because other networks do not provide gradients.",
                 where=self.network.name,
-                do="name the model before export, such as timm/…, torchvision/… or python:…",
+                do="pass the PyTorch model that was exported, such as timm/…, torchvision/… or python:…",
             )
         if self.batch < 1:
             raise InputError("batch must be at least 1.", got=self.batch)
@@ -198,16 +198,16 @@ class Explainer:
         if self.layer:
             if self.layer not in grids:
                 raise UnknownNameError(
-                    f"The network has no layer {self.layer!r} with a grid over the image.",
+                    f"The network has no layer {self.layer!r} whose output is a grid over the image.",
                     where=self.network.name,
-                    allowed=f"the {len(grids)} layers with such a grid, such as "
+                    allowed=f"the {len(grids)} layers with such an output, such as "
                     f"{', '.join(list(grids)[-3:])}",
                 )
             return self.layer
         if not grids or after > _MOST_AFTER:
             raise InputError(
-                "Grad-CAM needs a layer near the end of the network that has a grid over the image, and "
-                "there is none.",
+                "Grad-CAM needs a layer whose output is a grid over the image, near the end of the network, "
+                "and there is none.",
                 where=self.network.name,
                 got=f"{after} layers with weights after the last such layer" if grids else "no grid at all",
                 do="choose another method with `method`, or a layer with `layer`",

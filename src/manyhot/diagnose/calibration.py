@@ -77,11 +77,13 @@ declare_table(
             "whether the method was fitted to original labels or to label sets; null if there is no method",
             values=FITTED_TO,
         ),
-        REAL.nullable("temperature", "the number that logits are divided by; null for other methods"),
+        REAL.nullable(
+            "temperature", "the number by which logits are divided; null for methods without a temperature"
+        ),
         COUNT("n_fitted", "number of images fitted on"),
         TEXT("metric", "a registered name"),
         REAL("value", "value on the held-out images; NaN if undefined"),
-        *bounds("lo", "hi", "its 95 % interval over these, null without one"),
+        *bounds("lo", "hi", "its 95 % interval over these images; null if there is none"),
         COUNT("n", "held-out images that the metric counts"),
         COUNT("n_skipped", "held-out images that the metric does not count"),
         COUNT("n_unmatched", "images with labels for which the model has no prediction"),
@@ -96,8 +98,8 @@ declare_table(
         TEXT(
             "cover",
             "what a prediction set must contain: the original label, one class of the label set, or all "
-            "classes of the label set; or a class, or all classes of a label set, drawn with the "
-            "probabilities of labels",
+            "classes of the label set; or, if labels have probabilities, a drawn class, or all classes of a "
+            "drawn label set",
             values=(*COVERS, *DRAWN),
         ),
         REAL("alpha", "permitted share of sets without the required classes; coverage should be 1 - alpha"),
@@ -134,7 +136,7 @@ declare_table(
         REAL("confidence", "mean probability of the top class"),
         REAL("right", "share of images with a correct top class"),
         *bounds("lo", "hi", f"{ITS} (Wilson)"),
-        COUNT("n", "number of held-out images in the bin that count for all events"),
+        COUNT("n", "number of held-out images in the bin with a result for every event"),
     ),
 )
 
@@ -366,7 +368,7 @@ class _Judge:
             if temperature is not None and not _LOWEST < temperature < _HIGHEST:
                 self._notes.append(
                     f"{name}, {method} ({to}): the temperature {temperature:g} is at an end of the searched "
-                    "range, which happens if there are no errors or if confidence is uninformative"
+                    "range; this happens if there are no errors or if confidence is uninformative"
                 )
             made = {"method": method, "fitted_to": to, "temperature": temperature}
             about[recalibrated.model] = {**made, "n_fitted": parts.n_fitted(to)}

@@ -64,8 +64,8 @@ def calibration_answer(rows: Sequence[Row], bins: Sequence[Row] = ()) -> Iterato
         right = CALIBRATION_ERRORS[metric]
         yield (
             f"The confidence of {before['model']} is wrong by {before['value']:.3f} on average"
-            f"{_direction(metric, before, bins)} (ECE; right if the top class is {right}), "
-            f"on {before['n']:,} held-out images of {title_of(before['dataset'])}; {after}."
+            f"{_direction(metric, before, bins)} (ECE; a prediction is right if its top class is {right}), "
+            f"measured on {before['n']:,} held-out images of {title_of(before['dataset'])}; {after}."
         )
 
 

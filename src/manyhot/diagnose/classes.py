@@ -182,7 +182,7 @@ def diagnose_classes(
         )
     if skipped:
         names = listed(skipped, 5)
-        notes.append(f"left out, because there are no scores of all classes: {names}")
+        notes.append(f"models without scores of all classes are left out: {names}")
     made = {name: pa.concat_tables([part[name] for part in parts]) for name in CLASS_TABLES}
     metadata = {"goal": goal, "folds": str(folds), "seed": str(seed), "masked": json.dumps(masked)}
     metadata |= {} if at is None else {"at": str(at)}
@@ -223,7 +223,7 @@ def _in_order_of_ids(labels: Labels) -> Labels:
     "class_results",
     tables=CLASS_TABLES,
     next=NextStep(
-        "find labels that may be wrong or missing, which lower the precision of their classes.",
+        "find labels that may be wrong or missing: they lower the precision and recall of classes.",
         "manyhot diagnose labels DATASET --predictions FOLDER",
     ),
 )

@@ -67,7 +67,8 @@ declare_table(
         ),
         *interval(
             "odds_ratio",
-            "odds that one class is valid if the other is, divided by the odds if the other is not",
+            "odds that one class is valid if the other is valid, divided by these odds if the other is not "
+            "valid",
             value=REAL,
             ends=REAL,
         ),
@@ -82,7 +83,7 @@ declare_table(
         ),
         REAL("difference", "recall_with minus recall_without; NaN if n_with or n_without is 0"),
         *bounds("lo", "hi", f"{ITS} over images", column=REAL),
-        REAL("p", "probability of a difference at least as large if the companion did not matter"),
+        REAL("p", "probability of a difference at least this large if the companion had no effect"),
         REAL.nullable(
             "p_adjusted",
             "p adjusted by Holm's method for all tested pairs of the model; null if the pair was not tested",
@@ -327,12 +328,12 @@ class _Judge:
             )
         if self.found_if.k == 1 and self.found_if.probability is None:
             yield (
-                "with k = 1, a class must rank above its companion, and this alone lowers recall in images "
-                "with the companion"
+                "with k = 1, a class is found only if it ranks above its companion, and this alone lowers "
+                "recall in images with the companion"
             )
         if self._without:
             yield (
-                f"{self.dataset}: left out, because they have no probabilities of all classes: "
+                f"{self.dataset}: models without probabilities of all classes are left out: "
                 f"{_few(self._without)}"
             )
         if unknown := int(np.count_nonzero(~self._complete)):
@@ -345,7 +346,7 @@ class _Judge:
             most = int(self.pairs["both"].max(initial=0))
             yield (
                 f"{self.dataset}: no two classes are both valid on at least {self.min_images:,} "
-                f"images; the most frequent pair is on {most:,}"
+                f"images; the highest number of images for any pair is {most:,}"
             )
 
     def look(self, model: ModelCase) -> tuple[Floats | None, Bools]:
@@ -438,13 +439,14 @@ def _set_lines(dataset: str, rows: list[Row], min_images: int, unmatched: str | 
     sure = [r["difference"] > 0 for r in testable if r["p_adjusted"] < 0.05]
     if testable:
         yield (
-            f"tested: {len(testable):,}; the class is found more often with the companion in {sum(sure):,} "
-            f"and less often in {len(sure) - sum(sure):,}, with an adjusted p below 0.05"
+            f"tested pairs: {len(testable):,}; with the companion, the class is found more often in "
+            f"{sum(sure):,} and less often in {len(sure) - sum(sure):,} of these pairs, with an adjusted p "
+            "below 0.05"
         )
     if n_models and untestable:
         yield (
-            f"not testable: {untestable:,}, because there are no images with the companion, or none "
-            "without it"
+            f"pairs that cannot be tested: {untestable:,}, because no images with the companion, or no "
+            "images without it, are available"
         )
     if not testable:
         return
@@ -502,9 +504,9 @@ def companions_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
     lead = (
         *_companion_answers(means),
         "The table shows how often models find a class in images in which its companion is also valid, and "
-        "in images in which it is not. A difference does not prove that a model uses the companion, "
-        "because images "
-        "with the companion also differ in other ways. The difference shows which pairs to test.",
+        "how often they find it in images in which the companion is not valid. A difference does not prove "
+        "that a model uses the companion, because images with the companion also differ in other ways. The "
+        "difference shows which pairs to test.",
         *_without_comparison(named["companions"], len(tested)),
     )
     table = listing("recall-by-companion", "Recall by companion", heads, means, _companion)
@@ -519,11 +521,12 @@ def _companion_answers(means: Sequence[Row]) -> list[str]:
     signs = [r["difference"] > 0 for r in means if r["p_adjusted"] < BEYOND_NOISE]
     first = means[0]
     return [
-        f"In {len(means):,} tested pairs of classes, the class is found more often with its companion in "
-        f"{sum(signs):,} and less often in {len(signs) - sum(signs):,} (adjusted p below {BEYOND_NOISE}). "
+        f"Tested pairs of classes: {len(means):,}. With its companion, the class is found more often in "
+        f"{sum(signs):,} and less often in {len(signs) - sum(signs):,} of these pairs (adjusted p below "
+        f"{BEYOND_NOISE}). "
         f"The clearest difference is on {title_of(first['dataset'])}: {first['main_name']} is found in "
         f"{percent(first['recall_with'])} of {first['n_with']:,} images with {first['companion_name']}, and "
-        f"in {percent(first['recall_without'])} of {first['n_without']:,} without it "
+        f"in {percent(first['recall_without'])} of {first['n_without']:,} images without it "
         f"({counted(first['n_models'], 'model')})."
     ]
 
@@ -542,8 +545,8 @@ def _without_comparison(table: pa.Table, n_tested: int) -> tuple[str, ...]:
     if not n:
         return ()
     return (
-        f"{counted(n, 'pair')} could not be tested, because there are no images with the companion, or "
-        "none without it.",
+        f"{counted(n, 'pair')} could not be tested, because no images with the companion, or no images "
+        "without it, are available.",
     )
 
 

@@ -63,16 +63,20 @@ declare_table(
         TEXT("dataset", "the data set"),
         TEXT("image_id", "the image"),
         COUNT("models", "number of models"),
-        INT.nullable("right_top1", "models whose top class is the original label; null without labels"),
-        INT.nullable("right_real1", "models whose top class is in the label set; null without label sets"),
+        INT.nullable(
+            "right_top1", "number of models whose top class is the original label; null without labels"
+        ),
+        INT.nullable(
+            "right_real1", "number of models whose top class is in the label set; null without label sets"
+        ),
         TEXT.nullable("label", "name of the original label"),
         TEXTS("valid", "names of the classes in the label set"),
-        INT.nullable("answer_id", "the class that most models answer; null if none answers"),
+        INT.nullable("answer_id", "the most frequent top class of the models; null if there is none"),
         TEXT.nullable("answer", "its name"),
-        REAL("answer_share", "share of the models that answer it"),
+        REAL("answer_share", "share of models with this top class"),
         TEXT(
             "answer_is",
-            "whether this class is valid, refuted, or was not asked about",
+            "whether this class is valid, was not asked about, or is refuted",
             values=("valid", "not asked", "refuted"),
         ),
     ),
@@ -86,15 +90,16 @@ declare_table(
         TEXT(
             "group",
             "all images, a slice, or `error=KIND`: the images whose most frequent wrong answer is an error "
-            "of this kind, as `diagnose errors` sorts",
+            "of this kind, as sorted by `diagnose errors`",
         ),
         TEXT("kind", "how many of the models are right", values=tuple(DIFFICULTIES)),
         COUNT("images", "images of the kind"),
         INT.nullable(
             "right_by_set",
-            "images on which at least half of the models are right by real1; null without label sets",
+            "number of these images on which at least half of the models are right by real1; null without "
+            "label sets",
         ),
-        REAL("share", "their share of the images of the group"),
+        REAL("share", "share of the group's images that are of the kind"),
         *bounds("lo", "hi", f"{ITS} (Wilson)"),
         COUNT("n", "images of the group"),
     ),
@@ -322,22 +327,22 @@ def difficulty_sentences(rows: Sequence[Row], *, title: Callable[[str], str] = t
         what = "the original label" if by_label else "the label set"
         yield (
             f"{title(dataset)}: no model is right by {what} on {row['images']:,} of {row['n']:,} images, "
-            f"which are {with_ends(row['share'], row['lo'], row['hi'], 1)}."
+            f"a share of {with_ends(row['share'], row['lo'], row['hi'], 1)}."
         )
         if by_label and by_set:
             k, n = by_label["right_by_set"], by_label["images"]
             lo, hi = (float(end) for end in proportion_interval(k, n))
-            share = f", which are {with_ends(k / n, lo, hi, 1)}" if n else ""
+            share = f", a share of {with_ends(k / n, lo, hi, 1)}" if n else ""
             yield (
                 f"On {k:,} of these{share}, at least half of the models are right by the label set. By label "
-                f"sets, no model is right on {by_set['images']:,} images."
+                f"sets, the number of images on which no model is right is {by_set['images']:,}."
             )
         last = _METRICS[1] if by_set else _METRICS[0]
         split, every = whole[last, "split"], whole[last, "all"]
         yield (
             f"By {'label sets' if by_set else 'original labels'}, all models are right on "
-            f"{every['images']:,} images, and {split['images']:,} images divide them: a quarter to three "
-            "quarters of the models are right."
+            f"{every['images']:,} images, and {split['images']:,} images divide the models: a quarter to "
+            "three quarters of the models are right."
         )
 
 
@@ -446,7 +451,7 @@ def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
 def _examples(table: pa.Table) -> Listing:
     heads = ("Image", "Kind", "Most models answer", "Label set", "Original label")
     columns = (*(ColumnHead(head, number=False) for head in heads), ColumnHead("Models that are right"))
-    title = "Images that no model gets right, that divide the models, and that all get right"
+    title = "Images that no model, half of the models, or all models get right"
     return _table("difficulty-examples", title, columns, map(_example_cells, typical_rows(table)))
 
 

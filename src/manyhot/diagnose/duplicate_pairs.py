@@ -173,7 +173,7 @@ def pairs_by_embedding(embedded: Sequence[Embedded], run: Run) -> SimilarImages:
             "The data sets are embedded by different models.",
             got=", ".join(names),
             allowed="one model",
-            do="predict all with the same model, or choose one with `embeddings_model`",
+            do="embed all data sets with the same model, or choose one with `embeddings_model`",
         )
     vectors: AnyFloats = (
         embedded[0].vectors if len(embedded) == 1 else np.concatenate([e.vectors for e in embedded])
@@ -196,7 +196,7 @@ def check_embedded(sources: Sequence[ImageSource], folders: Sequence[object]) ->
             "The numbers of data sets and of folders of embeddings differ.",
             got=f"{len(folders)}",
             allowed=f"{len(sources)}, in the order of the data sets",
-            do="pass `embeddings` once for each data set, first that of the images",
+            do="pass `embeddings` once for each data set, first the embeddings of the images",
         )
 
 

@@ -179,7 +179,7 @@ def _read(
     found = read_signatures(sources, cache, run, chosen=similar.chosen(len(sources)))
     notes = [f"{missing:,} images have no embedding and are not compared"] if missing else []
     name = embedded[0].predictions.model
-    notes.append(f"only images with similar embeddings of {name} were read: {len(found):,}")
+    notes.append(f"only images whose {name} embeddings are similar were read: {len(found):,}")
     return found, listed, similar, notes
 
 

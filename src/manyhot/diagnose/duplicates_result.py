@@ -63,11 +63,14 @@ declare_table(
         COUNT("group", "number of the group, from 1; groups with different labels come first"),
         TEXT(
             "kind",
-            "what is equal: the bytes of the files, the decoded pixels, or (near) details of aligned pixels",
+            "what is equal: the bytes of the files, the decoded pixels, or the details after alignment",
             values=DUPLICATE_KINDS,
         ),
         FLAG("mirrored", "whether one image is the mirror image of the other"),
-        REAL("overlap", "share of what either image shows that both show; below 1 if one was cropped"),
+        REAL(
+            "overlap",
+            "area that both images show divided by the area that either shows; below 1 if one was cropped",
+        ),
         REAL("similarity", "correlation of the details where the images overlap; 1 if pixels are equal"),
         FLAG("between", _BETWEEN),
         FLAG.nullable("conflict", _CONFLICT),
@@ -87,7 +90,7 @@ declare_table(
         TEXT.nullable("label", "original label or label set of the image; null if unknown"),
         COUNT("width", "its width in pixels"),
         COUNT("height", "its height in pixels"),
-        FLAG("repeated", "whether an earlier image of its split and data set is in the group"),
+        FLAG("repeated", "whether the group has an earlier image of the same split and data set"),
         FLAG("between", "whether the group has an image in another split or data set"),
         FLAG.nullable("conflict", "whether the group has an image with another label; null without labels"),
         TEXT.optional("picture", "path of a picture, relative to the folder of the table"),
@@ -127,7 +130,7 @@ class Duplicates(DiagnosisResult):
         folder = Path(out)
         if (folder / "images.parquet").is_file() and not (folder / "duplicate_pairs.parquet").is_file():
             raise InputError(
-                "The folder holds the images table of another command.",
+                "The folder contains the images table of another command.",
                 where=folder / "images.parquet",
                 do="choose another `out`",
             )
@@ -183,8 +186,8 @@ def duplicates_sentence(counts: dict[str, int]) -> str:
     conflicts = counted(counts["groups_with_conflict"], "group")
     labels = f"{conflicts} with different labels" if counts["labelled"] else "labels are unknown"
     return (
-        f"{n:,} of {of} ({share}) are in {counted(counts['groups'], 'group')} of duplicates; "
-        f"{counted(counts['groups_between'], 'group')} between splits or data sets, {labels}."
+        f"{n:,} of {of} ({share}) are in {counted(counts['groups'], 'group')} of duplicates ("
+        f"{counted(counts['groups_between'], 'group')} between splits or data sets, {labels})."
     )
 
 
@@ -313,7 +316,11 @@ def _pairs(pairs: Sequence[Row]) -> Listing:
 
 _ALBUMS = (
     ("conflicts", "Groups with different labels", "At least one of these labels is wrong or incomplete."),
-    ("leaks", "Groups between splits or data sets", "A model that was trained on one has seen the other."),
+    (
+        "leaks",
+        "Groups between splits or data sets",
+        "A model trained on one split or data set has seen images of the other.",
+    ),
     ("others", "Other groups", ""),
 )
 

@@ -352,7 +352,7 @@ class _Sorter:
         if not self.labels.asked_known:
             return [
                 "the labels do not record which classes raters were asked about, so errors of any kind "
-                "except valid-label may be missing labels"
+                "except valid-label may be due to missing labels"
             ]
         unasked = table["state"].null_count
         return [
@@ -432,7 +432,7 @@ def _on_clusters(counts: ConfusionCounts, groups: npt.NDArray[np.int64], classes
     listed = "; ".join(", ".join(cluster) for cluster in members)
     return (
         f"superclasses are clusters of classes that these models confuse at least {MIN_RATIO:g} times as "
-        f"often as classes on average, in {counts.confused.sum():,} wrong predictions: {listed}. Such "
+        f"often as two classes on average, in {counts.confused.sum():,} wrong predictions: {listed}. Such "
         "classes need not be related; if you have superclasses, pass `superclasses`"
     )
 
@@ -442,8 +442,8 @@ def _on_confusions(table: pa.Table, skipped: Mapping[str, str]) -> list[str]:
     later = ("co-occurrence", "model-failure")
     n = pc.sum(pc.is_in(table["kind"], pa.array(later))).as_py() or 0
     note = (
-        f"fine-grained errors were not judged, so the {n:,} errors called co-occurrence or model-failure may "
-        "be confusions of related classes; pass `superclasses`"
+        f"the rule fine-grained was skipped, so the {n:,} errors of the kinds co-occurrence and "
+        "model-failure may be confusions of related classes; pass `superclasses`"
     )
     return [note] * bool(n and "fine-grained" in skipped)
 

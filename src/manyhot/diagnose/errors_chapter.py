@@ -29,7 +29,8 @@ _LABELS = NextStep(
     "list the labels that may be wrong or missing.", "manyhot diagnose labels DATASET --predictions FOLDER"
 )
 _COMPANIONS = NextStep(
-    "measure whose recall depends on a companion.", "manyhot diagnose companions DATASET --predictions FOLDER"
+    "find classes whose recall depends on a companion.",
+    "manyhot diagnose companions DATASET --predictions FOLDER",
 )
 NEXT = {"valid-label": _LABELS, "unclear": _LABELS, "co-occurrence": _COMPANIONS}
 """The next step by the most frequent kind of error; that of the chapter for the other kinds."""
@@ -87,8 +88,8 @@ def errors_sentence(model: Row, about: Mapping[str, str]) -> str:
 def _how(about: Mapping[str, str]) -> str:
     skipped = json.loads(about["skipped_rules"])
     reasons = "; ".join(f"{rule}: {why}" for rule, why in skipped.items())
-    order = "The first rule that matches determines the kind, in the order of the table."
-    return f"{order} Not judged: {reasons}." if reasons else order
+    order = "The kind of an error is the first rule that matches, in the order of the table."
+    return f"{order} Skipped rules: {reasons}." if reasons else order
 
 
 def _kind_rows(model: Row) -> Iterator[Row]:

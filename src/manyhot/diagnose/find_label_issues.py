@@ -265,7 +265,7 @@ def _notes(ensemble: Ensemble) -> list[str]:
     more = f" and {len(ranks) - 3:,} more" if len(ranks) > 3 else ""
     who = f"{', '.join(ranks[:3])}{more} {'has' if len(ranks) == 1 else 'have'}"
     return [
-        f"{who} no probabilities, so only the top class of each model counts, and confident learning is "
+        f"{who} no probabilities, so only the top class of each model is used, and confident learning is "
         "skipped"
     ]
 
@@ -293,7 +293,11 @@ def _near(
     if nearest is None or not n:
         return None if nearest is None else nearest.classes, alone, evidence.notes
     note = f"{n:,} of {len(alone):,} images have a label that no other searched image has"
-    return nearest.classes, alone, [*evidence.notes, f"{note}, so neighbours are no evidence about it"]
+    return (
+        nearest.classes,
+        alone,
+        [*evidence.notes, f"{note}, so neighbours are no evidence about this label"],
+    )
 
 
 def _alone(images: Images, searched: Images) -> npt.NDArray[np.bool_]:
@@ -358,8 +362,8 @@ def _find_in_sets(
 
 
 ONLY_SETS = (
-    "there are no original labels, so each class of the label sets is checked, with one minimum score for "
-    "wrong and for missing classes"
+    "there are no original labels, so each class of the label sets is checked, with the same minimum score "
+    "for wrong and missing classes"
 )
 """The note on label sets that are checked."""
 

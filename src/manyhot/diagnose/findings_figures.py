@@ -73,7 +73,7 @@ def draw_label_pairs(pairs: Sequence[Row], n_all: int) -> tuple[Figure, ...]:
         "labels",
         "",
         "What doubtful labels are taken for",
-        f"The {len(pairs):,} most frequent of {n_all:,} pairs: the label, and the class that is suggested.",
+        f"The {len(pairs):,} most frequent of {n_all:,} pairs of a label and the class suggested instead.",
         f"First: {pairs[0]['pair']}, {pairs[0]['n']:,} images.",
         compose([panel]),
         pa.Table.from_pylist(list(pairs)),
@@ -103,8 +103,9 @@ def draw_reliability(before: Row, best: Row, bins: Sequence[Row]) -> tuple[Figur
         "trust",
         before["dataset"],
         f"Reliability of {before['model']}, {title_of(before['dataset'])}",
-        "A point is a bin of held-out images: their mean confidence, and the share on which the top class is "
-        "right. Its bar is a 95 % interval, and its size is the number of images. Below the dashed line, the "
+        "A point shows the mean confidence of a bin of held-out images, and the share of these on which the "
+        "top class is right. Bars are 95 % intervals, and larger points are bins of more images. Below the "
+        "dashed line, the "
         f"model is too confident. Bins of fewer than {FEWEST_IN_BIN} images are left out.",
         f"Calibration error {before['value']:.3f} as it is, {best['value']:.3f} at best.",
         compose(panels),

@@ -199,7 +199,7 @@ def write_first_gallery(
         if "--images" in run.call.split():
             return [], NO_PLACES
         call = f": {run.call} --images FILE" if run.call else " as `images`"
-        return [], f"for a gallery of these images, pass a table with their photographs{call}"
+        return [], f"to get a gallery of these images, pass a table with their photographs{call}"
     ids = list(dict.fromkeys(row["image_id"] for row in rows))
     models = {row["model"] for row in rows if row.get("model")}
     shown = findings.filter(pc.is_in(findings["image_id"], pa.array(ids, pa.string())))

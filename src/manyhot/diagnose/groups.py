@@ -219,7 +219,7 @@ class _Evidence:
             return embedded_in(labels) if is_folder else None
         if (found := embedded_in(self.embeddings)) is None:
             raise InputError(
-                "The folder holds no embeddings.",
+                "The folder contains no embeddings.",
                 where=self.embeddings,
                 allowed="a folder written by manyhot predict --embeddings",
                 do="predict these images again with manyhot predict --embeddings",
@@ -290,7 +290,7 @@ class _Search:
         if lost:
             reason = self.measured.table["skipped"].drop_null()[0].as_py()
             self.notes.append(
-                f"{lost:,} of {len(self.sets):,} photographs were not measured, the first because: {reason}"
+                f"{lost:,} of {len(self.sets):,} photographs were not measured; first reason: {reason}"
             )
 
     def _group(self, labels: LabelsLike, evidence: _Evidence) -> None:

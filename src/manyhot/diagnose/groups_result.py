@@ -55,14 +55,15 @@ declare_table(
     (
         INT(
             "group",
-            "number of the finding, from 1; for each data set, those of labels come after those of models",
+            "number of the finding, from 1; for each data set, findings about models come first, then "
+            "findings about labels",
         ),
         TEXT("dataset", "the data set"),
         TEXT.nullable("model", "the model; null for an association of images with labels"),
         TEXT(
             "outcome",
-            "what is more frequent in the group: errors; errors with a high confidence; images without the "
-            "class that are predicted as it; errors on the images of the class; or images with the label",
+            "what is more frequent in the group: errors; errors with a high confidence; predictions of the "
+            "class on images without it; errors on the images of the class; or images with the label",
             values=OUTCOMES,
         ),
         INT.nullable("class_id", "the class; null for errors of all classes"),
@@ -71,7 +72,7 @@ declare_table(
         TEXT("name", "name of the group, as in the column groups of images"),
         TEXT("sentence", "what was found"),
         COUNT("n_images", "images of the group"),
-        COUNT("n", "images of the group that count for the outcome; for a label, images with the label"),
+        COUNT("n", "images of the group to which the outcome applies; for a label, images with the label"),
         COUNT(
             "events",
             "images of the group with the event, such as an error; for a label, images with the label that "
@@ -79,13 +80,16 @@ declare_table(
         ),
         REAL("share", "events divided by n"),
         *bounds("lo", "hi", f"{ITS} (Wilson)", column=REAL),
-        COUNT("n_outside", "other images that count for the outcome; for a label, images with another label"),
-        COUNT("events_outside", "other images with the event; for a label, other images in the group"),
+        COUNT(
+            "n_outside", "other images to which the outcome applies; for a label, images with another label"
+        ),
+        COUNT(
+            "events_outside",
+            "other images with the event; for a label, images with another label that are in the group",
+        ),
         REAL("share_outside", "events_outside divided by n_outside"),
         *bounds("lo_outside", "hi_outside", f"{ITS} (Wilson)", column=REAL),
-        REAL.nullable(
-            "expected", "share that is expected because of the classes of the images; null for a label"
-        ),
+        REAL.nullable("expected", "share expected from the classes of the images alone; null for a label"),
         REAL("difference", "share minus share_outside"),
         *bounds(
             "difference_lo", "difference_hi", f"{ITS} (Newcombe), not corrected for the search", column=REAL
@@ -260,7 +264,7 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
             f"because fewer than {least} images of the class lack the property: {names}."
         )
     yield (
-        "Corrected for the search: if nothing were related, each list would be empty in "
+        "The lists are corrected for the search: if nothing were related, each list would be empty in "
         f"{1 - FAMILY_WISE:.0%} of searches (Westfall and Young)."
     )
 
@@ -290,10 +294,10 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     lead = (
         first,
         " ".join(rest),
-        "Errors in a group are compared with those on other images of the same classes, and properties of a "
-        "label with those of all other images. A p-value is the share of random permutations in which any "
-        "group of the whole search differs at least as much. Marks and pasted objects are searched on one "
-        "half of the images, and counted on the other.",
+        "Errors in a group are compared with errors on other images of the same classes. Properties of "
+        "images with a label are compared with properties of all other images. A p-value is the share of "
+        "random permutations in which any group of the whole search differs at least this much. Marks and "
+        "pasted objects are searched for on one half of the images, and counted on the other half.",
     )
     has_models = about.get("models", "0") != "0"
     listings = [

@@ -37,7 +37,7 @@ _PART = 2048  # images in a file, which is what an interrupted run loses
 _CAMERA, _SOFTWARE = 0x0110, 0x0131  # tags of EXIF
 
 STATISTICS = {
-    "skipped": "the reason why the photograph was not measured; null if it was",
+    "skipped": "the reason why the photograph was not measured; null if it was measured",
     "width": "width of the file's image, in pixels",
     "height": "height of the file's image, in pixels",
     "bytes_per_pixel": "size of the file divided by the number of pixels",
@@ -46,9 +46,9 @@ STATISTICS = {
     "software": "software by EXIF",
     "brightness": "mean brightness (BT.601), from 0 to 1",
     "contrast": "standard deviation of the brightness, from 0 to 1",
-    "saturation": "mean difference between the largest and smallest channel, from 0 to 1",
-    "sharpness": "decimal logarithm of the variance of the Laplacian, relative to that of the brightness",
-    "border_brightness": "mean brightness of the border, a tenth of the short side",
+    "saturation": "mean difference between a pixel's largest and smallest colour channel, from 0 to 1",
+    "sharpness": "decimal logarithm of the Laplacian's variance divided by the variance of the brightness",
+    "border_brightness": "mean brightness of the border, whose width is a tenth of the short side",
     "blue": "mean colour difference Cb: positive is blue, negative is yellow",
     "red": "mean colour difference Cr: positive is red, negative is green or cyan",
     "border_blue": "the same as blue, for the border",

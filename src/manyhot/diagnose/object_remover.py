@@ -123,7 +123,7 @@ class ObjectRemover:
         outside = int(np.count_nonzero(~boxes_that_fit(self.objects)))
         yield len(absent), f"images that have labels or objects but are not in the source: {_some(absent)}"
         yield len(unread), f"images that cannot be read: {_some(sorted(unread))}"
-        yield unknown, f"images without labels or objects, which do not count: {unknown:,}"
+        yield unknown, f"images that are skipped because they have no labels or objects: {unknown:,}"
         yield outside, f"objects skipped because their box is empty or outside the image: {outside:,}"
         for control in (False, True):
             yield from self._not_altered(control)

@@ -74,9 +74,9 @@ declare_table(
         *_COPY,
         TEXT("metric", "a registered name"),
         REAL("value", "value of the metric; in rows of means, the mean over kinds or severities"),
-        *bounds("lo", "hi", "its 95 % interval, null without one"),
-        COUNT("n", "number of images that count; in rows of means, the minimum"),
-        COUNT("n_skipped", "number of images that do not count; in rows of means, the maximum"),
+        *bounds("lo", "hi", "its 95 % interval; null if there is none"),
+        COUNT("n", "number of images that the metric counts; in rows of means, the minimum"),
+        COUNT("n_skipped", "number of images that the metric skips; in rows of means, the maximum"),
     ),
 )
 
@@ -121,7 +121,7 @@ declare_table(
             _OVER_IMAGES,
             value=REAL,
         ),
-        TEXT.nullable("baseline", "the model that gives the errors to divide by; null if there is none"),
+        TEXT.nullable("baseline", "the model whose errors are the denominator; null if there is none"),
         *interval("ce", "corruption error; the mean over kinds is the mCE", _OVER_IMAGES),
         *interval(
             "relative", "relative corruption error, computed from the increase in errors", _OVER_IMAGES
@@ -299,7 +299,7 @@ def diagnose_robustness(
         raise InputError(
             "No two data sets have a model and a metric in common.",
             got=", ".join(p.dataset for p in places),
-            allowed=f"models with the same name, under {' or '.join(COMPARED_METRICS)}",
+            allowed=f"models with the same name, and the metric {' or '.join(COMPARED_METRICS)}",
         )
     found = Robustness.from_places(places, rows, (), [*notes, *_notes(pairs, rows), *_protocols(rows)])
     return replace(found, metadata={"seed": str(seed)}, inputs=inputs)
@@ -411,15 +411,15 @@ def _protocols(rows: Sequence[Row]) -> Iterator[str]:
     if not shared:
         return
     if any(r["share"] is not None and r["share_lo"] is None for r in rows):
-        few = f"shares of fewer than {FEWEST_OF_SHARE} images"
-        yield f"there are no intervals of {few}: they would be too narrow"
+        few = f"shares over fewer than {FEWEST_OF_SHARE} images"
+        yield f"{few} have no intervals, because these would be too narrow"
     text = (
         "shares due to missing labels assume that the label sets of both data sets were made in the same way"
     )
     named = [d for d in dict.fromkeys(d for pair in shared for d in pair) if d in LABEL_SET_PROTOCOLS]
     if len({LABEL_SET_PROTOCOLS[d] for d in named}) > 1:
         makers = " and ".join(sorted(f"{LABEL_SET_PROTOCOLS[d]} ({d})" for d in named))
-        text += f", but those of {makers} were not, so part of each share is due to the protocol"
+        text += f", but the label sets of {makers} were not, so part of each share is due to the protocol"
     yield text
 
 

@@ -50,8 +50,8 @@ declare_table(
         COUNT("n_fitted", "number of images with a label set on which the threshold was chosen"),
         INT.nullable(
             "n_needed",
-            "number of images that would certify a threshold at the measured precisions; null if one was "
-            "certified, or if the precision is too low at every threshold",
+            "number of images that would certify a threshold at the measured precisions; null if a threshold "
+            "was certified, or if the precision is too low at every threshold",
         ),
         COUNT("n", "number of held-out images with a label set and a prediction set that is not empty"),
         COUNT("n_empty", "number of held-out images with a label set and an empty prediction set"),
@@ -59,7 +59,7 @@ declare_table(
         *bounds("lo", "hi", f"{ITS} (jackknife)", column=REAL),
         *interval(
             "recall",
-            "mean share of valid classes that are in the prediction set, over all n + n_empty",
+            "mean share of valid classes that are in the prediction set, over all n + n_empty images",
             f"{ITS} (jackknife)",
             value=REAL,
             ends=REAL,
@@ -234,7 +234,7 @@ class _Chooser:
     def _why_none(self, result: Certified, n_fitted: int) -> str:
         said = f"no threshold is certified for a precision of {self.precision:g} with {n_fitted:,} images"
         if result.n_needed is None:
-            return f"{said}; more images would not help, because it is not reached at any threshold"
+            return f"{said}; more images would not help, because no threshold reaches this precision"
         return f"{said}; about {result.n_needed:,} are needed at the measured precision"
 
 

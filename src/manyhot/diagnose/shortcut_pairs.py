@@ -199,7 +199,7 @@ def judge_shortcuts(
     all_notes = list(notes)
     if lost := len(states.image_id) - len(predicted.image_id):
         all_notes.append(
-            f"{lost:,} images with labels or objects do not count, because they were not predicted"
+            f"{lost:,} images with labels or objects are skipped, because they have no prediction"
         )
     return Shortcuts(
         pa.Table.from_pylist(ordered, schema=schema("shortcuts")),

@@ -102,7 +102,8 @@ declare_table(
         COUNT.nullable("n_control", "number of the n images that have room for a control"),
         *interval(
             "control",
-            "share of the n_control images that flip if a region of the same shape is filled elsewhere",
+            "share of the n_control images on which the prediction of main changes if a region of the same "
+            "shape is filled elsewhere",
             _WILSON,
         ),
         *interval(
@@ -116,7 +117,7 @@ declare_table(
         REAL.nullable(
             "lo",
             "lower end of the 95 % interval of excess (Newcombe, paired); marked pairs come first, and rows "
-            "are sorted by this column, those of pairs without a control by lost_lo",
+            "are sorted by this column or, for pairs without a control, by lost_lo",
         ),
         REAL.nullable("hi", "upper end of the 95 % interval of excess (Newcombe, paired)"),
         FLAG.nullable(
@@ -126,8 +127,8 @@ declare_table(
         ),
         TEXT.optional(
             "mark",
-            "why the pair is marked, for all fills together (one fill is enough); null if it is not. A gap "
-            f"marks a pair if its lower end is at least {MIN_GAP:g}",
+            "why the pair is marked, for all fills together (one fill is enough); null if it is not marked. "
+            f"A gap marks a pair if its lower end is at least {MIN_GAP:g}",
             values=SHORTCUT_MARKS,
         ),
         REAL.nullable("predicted_both", "recall of main on images with both classes"),
@@ -356,7 +357,8 @@ def _clearest(tested: Sequence[Row]) -> str:
     lost, control = shares
     return (
         f" The clearest loss: without {r['companion_name']}, {r['main_name']} is no longer predicted on "
-        f"{lost} of {counted(r['n'], 'image')}, and in the control on {control} of {r['n_control']:,}."
+        f"{lost} of {counted(r['n'], 'image')}. The control has the same effect on {control} of "
+        f"{r['n_control']:,} images."
     )
 
 
@@ -379,7 +381,7 @@ _FLIPS = (
     ColumnHead(
         "Control",
         title="Share of images on which the class is no longer predicted if a region of the same shape is "
-        "filled elsewhere, and the number of images with room for this region if some have none",
+        "filled elsewhere, and the number of images with room for this region if some have no room",
     ),
     ColumnHead(
         "Difference, points",

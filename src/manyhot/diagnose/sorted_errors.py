@@ -208,7 +208,7 @@ class SortedErrors(Findings):
 
 def _severity_line(model: ModelErrors) -> str:
     return (
-        f"{model.model}: mean severity {model.severity:.2f} of {model.n_severity:,} errors (height of the "
+        f"{model.model}: mean severity {model.severity:.2f} over {model.n_severity:,} errors (height of the "
         "lowest common ancestor)"
     )
 

@@ -181,7 +181,9 @@ class ProposalBalance:
         p = balance_p(ratio.num - value * ratio.den, sample)
         num, den = (sample.weights @ x[sample.images] for x in (ratio.num, ratio.den))
         on_audited = num / den if den else np.nan
-        text = f"{metric} of {model} {100 * on_audited:.2f} % on them, {100 * value:.2f} % on all"
+        text = (
+            f"{metric} of {model}: {100 * on_audited:.2f} % on the audited, {100 * value:.2f} % on all images"
+        )
         self._found[model] = p, text
 
     def check(self, dataset: str) -> None:

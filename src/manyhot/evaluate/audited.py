@@ -118,7 +118,7 @@ class Audit(Flattened):
             )
         if self.proposed is not None and self.proposed_by == "models":
             raise UsageError(
-                "Label sets are proposed by a file or by models.",
+                "Label sets can be proposed by a file or by models, but not by both.",
                 got="`proposed` and `proposed_by` models",
                 do="leave out one of them",
             )
@@ -259,7 +259,7 @@ class AuditedImages:
         )
         if self.quantile is not None:
             text += (
-                "; because the audit stopped early, they are valid at all numbers of answers, and "
+                "; because the audit stopped early, the intervals are valid at all numbers of answers, and "
                 f"{self.quantile / QUANTILE:.1f} times as wide; pass `blind_stop` if the stop did not depend "
                 "on results"
             )
@@ -268,7 +268,7 @@ class AuditedImages:
     def _raters(self) -> str:
         """Return what intervals say about raters."""
         if not self.draws:
-            return "for answers as they are"
+            return "with answers taken as they are"
         return (
             f"over images and raters: values are means over {len(self.draws):,} draws of people's label sets "
             "from their probabilities, which are assumed to be right"
@@ -300,8 +300,8 @@ class AuditedImages:
         if unseen := self.people.n_classes - len(np.unique(self.people.classes[self.people.state == YES])):
             text = (
                 f"{unseen:,} of {self.people.n_classes:,} classes have no positives in the sample; "
-                f"{MAP_MACRO} assumes that other images have positives, as models predict; leave out classes "
-                "that no image shows"
+                f"{MAP_MACRO} assumes that other images show these classes, as models predict; leave out "
+                "classes that no image shows"
             )
             yield Note(dataset, "", "unseen", unseen, text)
 
@@ -408,7 +408,7 @@ def _check_classes(labels: Labels, people: Labels) -> None:
     hashes = {t.class_hash for t in (labels, people)} - {""}
     if labels.n_classes != people.n_classes or len(hashes) > 1:
         raise MatchError(
-            "The audited label sets have another class list than the proposed ones.",
+            "The audited and the proposed label sets have different class lists.",
             where=people.name or "`audited`",
             got=f"{people.n_classes:,} classes, class list {people.class_hash or 'unknown'}",
             allowed=f"{labels.n_classes:,} classes, class list {labels.class_hash or 'unknown'}",

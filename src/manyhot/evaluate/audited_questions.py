@@ -63,8 +63,8 @@ class AuditQuestions:
             return ""
         asked, n_classes = np.count_nonzero(self.probability), self.probability.shape[1]
         return (
-            f"people were asked about {asked / len(self.probability):.1f} of {n_classes:,} classes of an "
-            "image, and the others may be valid, too: draw the questions with the design classes"
+            f"people were asked about {asked / len(self.probability):.1f} of {n_classes:,} classes per image "
+            "on average, and other classes may be valid, too: draw the questions with the design classes"
         )
 
 
@@ -229,7 +229,7 @@ class AskedClasses:
         """Return the error for results that would lack a metric altogether."""
         extent = _extent(self.shares[name].values())
         return InputError(
-            f"{name} cannot be audited: people were not asked about classes that decide it.",
+            f"{name} cannot be audited: people were not asked about classes on which it depends.",
             where=", ".join(self.shares[name]),
             got=f"unknown classes on {extent} of the audited images",
             allowed=f"at most {100 * MOST_UNASKED:.0f} %",
@@ -250,8 +250,8 @@ class AskedClasses:
             extent = _extent([self.shares[m][model] for m in metrics for model in models])
             of = models[0] if len(models) == 1 else f"{len(models):,} models"
             text = (
-                f"{', '.join(metrics)} of {of} left out: people were not asked about classes that decide "
-                f"them on {extent} of the audited images; {_DO}"
+                f"left out: {', '.join(metrics)} of {of}, because people were not asked about classes on "
+                f"which these metrics depend, on {extent} of the audited images; {_DO}"
             )
             yield Note(dataset, "", "not_asked", len(models), text)
 
@@ -276,14 +276,15 @@ def estimand_note(people: LabelSets, weights: npt.NDArray[np.float64], dataset: 
     empty = people.usable & (people.size == 0)
     share = 100 * float(weights @ empty) / (float(weights @ people.usable) or 1.0)
     if not people.asked_known:
-        text = "it is not recorded which classes people were asked about; all others count as not valid"
+        text = "it is not recorded which classes people were asked about; unlisted classes count as not valid"
     else:
         text = "values are for images on which at least one class that people were asked about is valid"
         if (np.diff(people.indptr) < people.n_classes).any():
             text += ", and other classes count as not valid"
     if share:
         text += (
-            f"; on {share:.1f} % of the audited images, none is; if other classes are valid on them, real1 "
-            f"over all images with a valid class is lower by up to {share:.1f} % of the value"
+            f"; on {share:.1f} % of the audited images, no class was found valid; if other classes are valid "
+            "on these images, real1 over all images with a valid class is lower by up to "
+            f"{share:.1f} % of the value"
         )
     return Note(dataset, "", "asked", int(np.count_nonzero(empty)), text)

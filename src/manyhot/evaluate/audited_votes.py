@@ -44,7 +44,7 @@ def open_answers(audited: Any, reading: Reading, run: Run) -> tuple[Source, str]
     labels = combined_votes(votes)
     text = (
         f"; people's label sets are the {len(votes):,} answers of {votes.n_raters:,} raters in {votes.name}, "
-        f"combined by the method {METHOD} as by manyhot aggregate"
+        f"combined by the method {METHOD}, as in manyhot aggregate"
     )
     inputs = {votes.name: sha256(audited)} if isinstance(audited, str | os.PathLike) else {}
     return Source(labels.name, labels, classes=labels.class_list, inputs=inputs), text

@@ -42,11 +42,11 @@ declare_table(
         REAL("ap_model", "average precision of the second model"),
         *interval(
             "difference",
-            "average precision of the second model minus that of the first",
-            f"{ITS} over images; null for classes on fewer than {FEWEST_POSITIVES} images",
+            "average precision of the second model minus average precision of the first model",
+            f"{ITS} over images; null for classes that are valid on fewer than {FEWEST_POSITIVES} images",
             value=REAL,
         ),
-        REAL("p", "two-sided p of the difference; NaN for the same classes"),
+        REAL("p", "two-sided p-value of the difference; NaN for classes without an interval"),
         REAL("p_adjusted", "p-value, corrected by Holm's method over the tested classes"),
         COUNT("n", "number of images"),
     ),
@@ -218,8 +218,8 @@ def _balance(rows: Sequence[Row]) -> str:
     equal = len(rows) - ahead - behind
     included = "" if all(map(is_tested, rows)) else ", untested classes included"
     return (
-        f"{model} has the higher AP on {ahead:,} of the {_counted(len(rows))}, {reference} on {behind:,}"
-        f"{f'; equal on {equal:,}' if equal else ''} (a count{included}, not a test)."
+        f"{model} has the higher AP on {ahead:,} of the {_counted(len(rows))}, and {reference} on {behind:,}"
+        f"{f'; the APs are equal on {equal:,}' if equal else ''} (a count{included}, not a test)."
     )
 
 

@@ -208,7 +208,7 @@ def _check_results(
     if metrics is not None or reading != READING or error_consistency:
         got = "`error_consistency`" if error_consistency else "how files are read"
         raise UsageError(
-            "Options of predictions need label sets.",
+            "Options for predictions can only be used with label sets.",
             got="`metrics`" if metrics is not None else got,
             do="pass `labels`, or leave the options out",
         )
@@ -377,9 +377,9 @@ class SharedImages:
                 (m, n_labelled - c) for m, c in zip(self.names, self.counts, strict=True) if c < n_labelled
             ]
             each = ", ".join(f"{k:,} have no prediction by {m}" for m, k in lacking[:5])
-            more = f", and others none by {len(lacking) - 5} more models" if len(lacking) > 5 else ""
+            more = f", and others lack one by {len(lacking) - 5} more models" if len(lacking) > 5 else ""
             yield (
-                f"{self.source.name}: {n:,} of {n_labelled:,} labelled images are compared, those that all "
+                f"{self.source.name}: {n:,} of {n_labelled:,} labelled images are compared: those that all "
                 f"models predict ({each}{more})"
             )
 

@@ -75,12 +75,13 @@ declare_table(
         *bounds(
             "lo",
             "hi",
-            f"{ITS} (Wilson; in an audit, by its estimator; null for fewer than 30 images, or if answers "
-            f"hardly change the value)",
+            f"{ITS} (Wilson; in an audit, by the audit's estimator; null for fewer than 30 images, or if "
+            f"answers hardly change the value)",
         ),
         COUNT(
             "n",
-            "number of images in the bin that have a non-empty label set, and a label if any image has one",
+            "number of images in the bin that have a non-empty label set and, if any image has one, an "
+            "original label",
         ),
         *AUDITED,
     ),
@@ -213,7 +214,7 @@ def _only_model(
     if len(found) != 1:
         names = ", ".join(f"{model.model} on {source.name}" for source, model in found)
         raise InputError(
-            "Calibration and prediction sets are those of one model on one data set.",
+            "Calibration and prediction sets are computed for one model on one data set.",
             got=names or "no predictions",
             allowed="one model",
             do="pass one model, or calibrate several with diagnose_calibration" if found else None,

@@ -58,8 +58,8 @@ declare_table(
         ),
         COUNT.optional(
             "unclear",
-            "number of pairs that raters were asked about and did not agree on; null if only valid classes "
-            "are recorded",
+            "number of pairs that raters were asked about and did not agree on or could not decide; null if "
+            "only valid classes are recorded",
         ),
         COUNT(
             "labels", "number of valid (image, class) pairs, including those of images that no rater has seen"
@@ -78,7 +78,7 @@ declare_table(
             "least one valid class",
         ),
         *bounds("original_valid_lo", "original_valid_hi", f"{ITS} (Wilson)", column=REAL.optional),
-        COUNT.optional("original_valid_n", "number of images behind original_valid"),
+        COUNT.optional("original_valid_n", "number of images over which original_valid is computed"),
         TEXT.nullable("method", "how the label sets were made"),
         TEXT.optional("licence", "licence of the labels, from the catalogue"),
         TEXT.optional("citation", "publication to cite, from the catalogue"),

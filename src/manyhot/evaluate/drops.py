@@ -65,7 +65,7 @@ declare_table(
         ),
         COUNT("n_x", "number of images counted at x; for the mean, the minimum over models"),
         COUNT("n_y", "number of images counted at y; for the mean, the minimum over models"),
-        COUNT("n_models", "models averaged, 1 for one"),
+        COUNT("n_models", "number of models averaged; 1 for a single model"),
     ),
 )
 

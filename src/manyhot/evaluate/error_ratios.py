@@ -33,13 +33,17 @@ declare_table(
         REAL("accuracy_x", "accuracy at x"),
         REAL("accuracy_y", "accuracy at y"),
         *interval("accuracy_difference", "accuracy_y minus accuracy_x", _OVER_IMAGES, value=REAL),
-        *interval("error_ratio_x", "error on the images divided by the error on all, at x", _OVER_IMAGES),
-        *interval("error_ratio_y", "error on the images divided by the error on all, at y", _OVER_IMAGES),
+        *interval(
+            "error_ratio_x", "error on the images divided by the error on all images, at x", _OVER_IMAGES
+        ),
+        *interval(
+            "error_ratio_y", "error on the images divided by the error on all images, at y", _OVER_IMAGES
+        ),
         *interval("error_ratio_difference", "error_ratio_y minus error_ratio_x", _OVER_IMAGES),
         *bounds("lo_models", "hi_models", "95 % interval of the mean difference, over families of models"),
         COUNT("n_x", "number of images counted at x; for the mean, the minimum over models"),
         COUNT("n_y", "number of images counted at y; for the mean, the minimum over models"),
-        COUNT("n_models", "models averaged, 1 for one"),
+        COUNT("n_models", "number of models averaged; 1 for a single model"),
     ),
 )
 

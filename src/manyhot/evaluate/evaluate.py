@@ -179,7 +179,7 @@ def _check_files(predictions: Sequence[object]) -> None:
     for one in predictions:
         if not isinstance(one, Predictions | str | os.PathLike):
             raise UsageError(
-                "Predictions of a benchmark name their images, which arrays and frames do not.",
+                "Predictions for a benchmark must name their images, but arrays and frames do not.",
                 where="`predictions`",
                 got=type(one).__name__,
                 allowed="paths of files, or tables: mh.Predictions(image_id, model, scores=scores)",
@@ -407,7 +407,7 @@ def _check_auditable(benchmark: Benchmark | None, labels: object, map_resamples:
     """Raise an error for options that an audit does not have."""
     if benchmark is not None:
         raise UsageError(
-            "A benchmark has people's label sets of all images.",
+            "A benchmark already has people's label sets of all images.",
             got=f"{labels} with `audited`",
             do="pass proposed label sets of all images in a file, or leave out `audited` and `sample`",
         )

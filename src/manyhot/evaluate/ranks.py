@@ -235,7 +235,7 @@ declare_table(
         TEXT("dataset_x", "the data set on the x axis"),
         TEXT("dataset_y", "the data set on the y axis"),
         TEXT("metric", "a registered name, with its options"),
-        TEXT("analysis", "how the data are changed; as published if they are not", values=ANALYSES),
+        TEXT("analysis", "how the data are changed; as published if they are not changed", values=ANALYSES),
         REAL.nullable(
             "threshold", "threshold on the probability of the labels at x; null for the published threshold"
         ),

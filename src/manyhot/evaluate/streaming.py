@@ -251,7 +251,7 @@ class Evaluator:
                 got=f"version {state['version']}",
                 allowed=f"version {STATE_VERSION}",
             )
-        self._check_settings(state, "The state is that of an evaluator with different settings.")
+        self._check_settings(state, "The state belongs to an evaluator with different settings.")
         images = StreamedImages.from_bytes(state["images"])
         self._check_list(images)
         if images.tables:
@@ -306,7 +306,7 @@ class Evaluator:
                 "The evaluator does not compute this metric.",
                 got=name,
                 allowed=", ".join(own),
-                do="create the evaluator with it among `metrics`",
+                do="create the evaluator with this metric in `metrics`",
             )
         return name
 
@@ -371,7 +371,7 @@ class Evaluator:
         own = self.classes or images.classes
         if images.tables and images.class_hash != (own.hash if own else ""):
             raise InputError(
-                "The images of the state are over another class list than the evaluator.",
+                "The images of the state have a different class list from the evaluator.",
                 got=f"class list {images.class_hash}" if images.class_hash else "no class list",
                 allowed=f"class list {own.hash}: {some_names(own)}" if own else "no class list",
                 do="create all evaluators with the same classes, metrics and scores",

@@ -38,7 +38,7 @@ declare_table(
         TEXT("place", "where in the publication the number is"),
         TEXT("read_at", "where it was read"),
         TEXT("quantity", "what the number is"),
-        TEXT.nullable("subject", "the model or group; null if the entry is about one number"),
+        TEXT.nullable("subject", "the model or group; null if the entry has only one number"),
         TEXT("basis", "the source of our value: answers about images, or another table", values=BASES),
         TEXT("unit", "the unit of the numbers; empty if they have none"),
         TEXT("published", "the published number, as it was printed"),
@@ -47,9 +47,14 @@ declare_table(
         COUNT.nullable("n", "what our value is counted over"),
         TEXT("counted", "what n counts, such as images"),
         REAL.nullable("difference", "our value minus the published one"),
-        REAL.nullable("tolerance", "the largest difference for the verdict close; null if it must be equal"),
+        REAL.nullable(
+            "tolerance", "the largest difference for the verdict close; null if the values must be equal"
+        ),
         TEXT("verdict", "how our value agrees with the published one", values=VERDICTS),
-        TEXT("reason", "why the values differ, or why ours could not be computed; empty if they are equal"),
+        TEXT(
+            "reason",
+            "why the values differ, or why our value could not be computed; empty if the values are equal",
+        ),
         TEXT("command", "the command that computes it"),
     ),
 )

@@ -29,7 +29,7 @@ _LARGEST = 1 << 14
 _AHEAD = 32
 OUTSIDE = "its box is empty or outside the image"
 IGNORED = "ignored: too difficult, or a crowd"
-ABSENT = "the images do not hold it"
+ABSENT = "the images do not contain it"
 
 
 @dataclass

@@ -120,7 +120,7 @@ def removed(regions: Regions, companion: int, key: str) -> Mask | str:
     region = regions.boxes_of(companion) & ~other_objects(regions, companion)
     removed_share = np.count_nonzero(region & there) / np.count_nonzero(there)
     if removed_share < MIN_REMOVED:
-        return f"hidden by other objects: {1 - removed_share:.0%} of it would remain"
+        return f"hidden by other objects: {1 - removed_share:.0%} of the object would remain"
     if region.mean() > MAX_FILLED:
         return f"it fills the image: {region.mean():.0%} of the image would be covered"
     return region

@@ -63,7 +63,7 @@ def _worst_in_short(results: pa.Table) -> Iterator[str]:
         worst = worst_first(rows)[0]
         yield (
             f"On {title_of(dataset)}, the mean average precision of {model} is {percent(value, 1)} over "
-            f"{n:,} classes. The lowest is that of {worst['name']}: "
+            f"{n:,} classes. The lowest average precision is that of {worst['name']}: "
             f"{with_ends(worst['ap'], worst['ap_lo'], worst['ap_hi'])} on "
             f"{counted(worst['n_positives'], 'image')} with the class."
         )
@@ -134,7 +134,7 @@ def _of_model(
             confused,
             _pair_cells,
             note="On images on which the present class is missed, the wrong prediction may replace it; on "
-            "the others, both are predicted.",
+            "the other images, both classes are predicted.",
             folded=True,
         )
 

@@ -57,8 +57,8 @@ declare_table(
         REAL("threshold", "lowest score at which the class is predicted, on the scale of the scores"),
         *interval(
             "precision",
-            "share of predicted images on which the class is valid, with the threshold of each fold chosen "
-            "on the other folds",
+            "share of the images on which the class is predicted that show it, with the threshold of each "
+            "fold chosen on the other folds",
             f"{ITS} (Wilson)",
             value=REAL,
         ),
@@ -104,8 +104,8 @@ declare_table(
         INT("class_id", "the class"),
         TEXT("name", "name of the class"),
         TEXT("curve", "the curve", values=CURVE_KINDS),
-        REAL("x", "recall of a precision-recall curve, and false positive rate of a ROC curve"),
-        REAL("y", "precision of a precision-recall curve, and recall of a ROC curve"),
+        REAL("x", "recall of a precision-recall curve, or false positive rate of a ROC curve"),
+        REAL("y", "precision of a precision-recall curve, or recall of a ROC curve"),
         REAL.nullable("threshold", "the threshold of the point; null for points between thresholds"),
     ),
 )

@@ -174,8 +174,7 @@ def _asked(card: Row) -> str:
     if card["asked"] is None:
         return (
             f"{name}: {rated}. Negative answers are not recorded, so raters may not have been asked about a "
-            "class "
-            "that is not in a set."
+            "class that is not in a label set."
         )
     unasked = card["labels"] - card["confirmed"]
     are = "is" if unasked == 1 else "are"

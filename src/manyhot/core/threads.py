@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -33,7 +35,13 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     Otherwise, BLAS starts threads for each of them. These wait by spinning, so that ``manyhot evaluate
     imagenet`` on two busy cores took twice as long.
     """
-    from threadpoolctl import threadpool_limits
-
-    limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
+    limits: AbstractContextManager[Any] = _controller(len(sys.modules)).limit(limits=1, user_api="blas")
     return limits
+
+
+@functools.lru_cache(maxsize=1)
+def _controller(_modules: int) -> Any:
+    """Return what controls the libraries that are loaded: to look for them takes 3 ms, and modules load them."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

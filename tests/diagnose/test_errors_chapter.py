@@ -85,7 +85,7 @@ def test_several_models_and_a_minimum_confidence(tmp_path):
 def test_a_model_without_errors(tmp_path):
     said = words(found([], ModelErrors("pets", "net", 40, 0, 0, {"model-failure": 0})).write(tmp_path)[-1])
     assert said.startswith(
-        "What the errors are net makes 0 errors on 40 images of pets (0 %), by the original label. The first"
+        "What the errors are net makes 0 errors on 40 images of pets (0 %), by the original label. The kind"
     )
 
 

@@ -117,8 +117,8 @@ def test_published_sets_and_protocols(mirror, monkeypatch):
         "imagenet-val", "imagenetv2-matched-frequency", predictions=(), models=["resnet50", "alexnet"]
     )
     assert found.notes[-1].endswith(
-        "those of Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not, so part of "
-        "each share is due to the protocol"
+        "the label sets of Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not, so "
+        "part of each share is due to the protocol"
     )
 
 

@@ -261,8 +261,8 @@ def test_the_answers_to_the_first_images_of_a_sample_suffice():
     )
     assert found.notes[0] == (
         "proposed: values are estimates on people's label sets: 90 of 400 images were audited, the first of "
-        "120 (uniform sample, seed 3; estimator sample); intervals are for the values on these images, for "
-        "answers as they are"
+        "120 (uniform sample, seed 3; estimator sample); intervals are for the values on these images, "
+        "with answers taken as they are"
     )
 
 

@@ -41,7 +41,7 @@ def one_blas_thread() -> AbstractContextManager[Any]:
 
 @functools.lru_cache(maxsize=1)
 def _controller(_modules: int) -> Any:
-    """Return what controls the libraries that are loaded: to look for them takes 3 ms, and modules load them."""
+    """Return what controls the loaded libraries. Finding them takes 3 ms; new ones come with modules."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

@@ -385,14 +385,20 @@ def test_large_groups_and_images_without_labels(tmp_path):
     )
     assert [r["repeated"] for r in found.images.to_pylist()] == [False] + 7 * [True]
     assert len(found.duplicate_pairs) == 7
-    assert "Group 1, 6 of 8 images" in (tmp_path / "out/report/index.html").read_text()
+    page = (tmp_path / "out/report/index.html").read_text()
+    assert "Group 1, 6 of 8 images" in page
+    assert "--slice repeated=false" in page
+    assert "between=false" not in page
 
 
 def test_no_duplicates_and_inputs_that_do_not_fit(tmp_path):
     folder = write(tmp_path / "photos", {f"{i}.jpg": saved(photograph(i)) for i in range(3)})
     found = diagnose_duplicates(folder, out=tmp_path / "out")
     assert list(found.lines()) == ["No duplicates were found among 3 images."]
-    assert "No duplicates were found among 3 images." in (tmp_path / "out/report/index.html").read_text()
+    page = (tmp_path / "out/report/index.html").read_text()
+    assert "No duplicates were found among 3 images." in page
+    assert "--slice" not in page
+    assert "Each of these pairs" not in page
     with pytest.raises(InputError) as error:
         diagnose_duplicates(folder, out=folder / "out")
     assert lines_of(error.value) == (

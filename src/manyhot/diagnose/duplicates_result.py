@@ -240,15 +240,29 @@ def _accuracy_cells(row: Row) -> tuple[str, ...]:
     )
 
 
+_CONFIRMED = (
+    "Each of these pairs was confirmed by its pixels: after one image, or its mirror image, was aligned with "
+    "the other, their details agreed."
+)
+
+_EVALUATE = "manyhot evaluate DATASET --predictions FOLDER"
+_FLAGGED = f"{_EVALUATE} --images duplicates/images.parquet --slice"
+_LEAKS = NextStep(
+    "leave out images with a duplicate in another data set or split.", f"{_FLAGGED} between=false"
+)
+_REPEATED = NextStep("evaluate only the first image of each group.", f"{_FLAGGED} repeated=false")
+
+
+def _next(counts: dict[str, int]) -> NextStep | None:
+    """Return the next step if there are duplicates; None for that of the chapter."""
+    return _LEAKS if counts["groups_between"] else _REPEATED if counts["repeated"] else None
+
+
 @register(
     "chapter",
     "duplicates",
     tables=("duplicates", "duplicate_pairs", "duplicate_accuracy"),
-    next=NextStep(
-        "leave out images with a duplicate in another data set or split.",
-        "manyhot evaluate DATASET --predictions FOLDER --images duplicates/images.parquet "
-        "--slice between=false",
-    ),
+    next=NextStep("evaluate models on these images.", _EVALUATE),
 )
 def duplicates_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     """Return the chapter about duplicates, or None if there is no table ``duplicates``."""
@@ -257,21 +271,21 @@ def duplicates_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
     from manyhot import tables
 
     rows, pairs = rows_of(named, "duplicates"), rows_of(named, "duplicate_pairs")
+    counts = count_groups(rows)
     n = int(tables.metadata(named["duplicates"]).get("images", 0))
-    lead = (
-        duplicates_sentence({"images": max(n, len(rows)), **count_groups(rows)}),
-        "Each of these pairs was confirmed by its pixels: after one image, or its mirror image, was aligned "
-        "with the other, their details agreed.",
-    )
+    lead = [duplicates_sentence({"images": max(n, len(rows)), **counts})]
+    if pairs:
+        lead.append(_CONFIRMED)
     listings = (_accuracy(rows_of(named, "duplicate_accuracy")), _kinds(pairs), _pairs(pairs))
     return Chapter(
         "duplicates",
         "Duplicates",
         "Which images occur more than once",
-        lead,
+        tuple(lead),
         (),
         tuple(t for t in listings if t.rows),
         tuple(_albums(rows, pairs, folder)),
+        next=_next(counts),
     )
 
 

@@ -52,7 +52,8 @@ def errors_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     about = tables.metadata(named["findings"]) if "findings" in named else {}
     if "rules" not in about or "models" not in about:
         return None
-    models = json.loads(about["models"])
+    # The best models first: of many, only some are named.
+    models = sorted(json.loads(about["models"]), key=lambda m: m["n_errors"] / max(m["n"], 1))
     rows = [row for model in models for row in _kind_rows(model)]
     link = image_links(folder)
     return Chapter(

@@ -315,18 +315,22 @@ def _examples(counted: Bools, event: Bools, seed: int) -> tuple[Ints, int]:
 
 def group_sentence(row: RowDict, phrase: str, min_confidence: float) -> str:
     """Return what was found, in one sentence."""
-    n, events, outside = row["n"], row["events"], f"{100 * row['share_outside']:.0f} %"
-    name, right = row["class_name"], f"{100 * (1 - row['share_outside']):.0f} %"
+    n, name = f"{row['n']:,}", row["class_name"]
+    inside, outside = (f"{100 * row[share]:.0f} %" for share in ("share", "share_outside"))
+    right, right_outside = (f"{100 * (1 - row[share]):.0f} %" for share in ("share", "share_outside"))
     if row["outcome"] == "error":
-        return f"Images {phrase}: {n - events:,} of {n:,} right, others {right}."
+        return f"Images {phrase}: {right} of {n} are right, compared with {right_outside} of other images."
     if row["outcome"] == "sure_error":
         wrong = f"wrong with a confidence of {min_confidence:g} or more"
-        return f"Images {phrase}: {events:,} of {n:,} are {wrong}, others {outside}."
+        return f"Images {phrase}: {inside} of {n} are {wrong}, compared with {outside} of other images."
     if row["outcome"] == "called":
-        return f"Images {phrase}, without {name}: {events:,} of {n:,} are called {name}, others {outside}."
+        where = f"Images of other classes {phrase}"
+        return f"{where}: {inside} of {n} are predicted as {name}, compared with {outside} of the rest."
     if row["outcome"] == "missed":
-        return f"Images of {name} {phrase}: {n - events:,} of {n:,} right, other images of {name} {right}."
-    return f"{events:,} of {n:,} images of {name} are images {phrase}, others {outside}."
+        own = f"images of {name}"
+        return f"I{own[1:]} {phrase}: {right} of {n} are right, compared with {right_outside} of other {own}."
+    are = f"{inside} of {n} images of {name} are images {phrase}"
+    return f"{are}, compared with {outside} of images with other labels."
 
 
 def unseen_half(n: int, seed: int) -> Bools:

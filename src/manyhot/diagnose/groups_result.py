@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from manyhot.diagnose.groups_attributes import GROUP_KINDS
 from manyhot.diagnose.groups_findings import OUTCOMES, GroupFinding
 from manyhot.diagnose.groups_objects import LABELS, OBJECTS, MarkedImages, forget_marks
 from manyhot.diagnose.page import DiagnosisResult, forget_pictures
+from manyhot.diagnose.shortcut_marks import step_without
 from manyhot.errors import MissingExtraError
 from manyhot.evaluate.gallery import find_photographs
 from manyhot.files import atomic_write
@@ -290,10 +290,9 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     if "groups" not in named:
         return None
     rows, about = rows_of(named, "groups"), tables.metadata(named["groups"])
-    first, *rest = groups_answer(rows, about)
-    lead = (
-        first,
-        " ".join(rest),
+    *lead, corrected = groups_answer(rows, about)
+    method = (
+        corrected,
         "Errors in a group are compared with errors on other images of the same classes. Properties of "
         "images with a label are compared with properties of all other images. A p-value is the share of "
         "random permutations in which any group of the whole search differs at least this much. Marks and "
@@ -309,11 +308,12 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
         "groups",
         "Groups",
         "Which groups of images a model is worse on" if has_models else _TITLES[True],
-        lead,
+        tuple(lead),
         figures,
         tuple(listings),
         albums,
         _to_mitigate(rows, folder.name) if (folder / OBJECTS).is_file() else None,
+        method=method,
     )
 
 
@@ -324,12 +324,9 @@ def _to_mitigate(rows: Sequence[Row], folder: str) -> NextStep | None:
     first = next((r for r in marks if r["outcome"] in ("called", "label")), None)
     if first is None:
         return None
-    pair = shlex.quote(f"{first['class_name']}:{first['name']}")
-    return NextStep(
-        f"fit a head that does not depend on the {first['name']}, whose boxes are in {OBJECTS}.",
-        f"manyhot mitigate IMAGES --objects {folder}/{OBJECTS} --labels {folder}/{LABELS} --model NAME "
-        f"--pair {pair}",
-    )
+    boxes = f"the {first['name']}, whose boxes are in {OBJECTS}"
+    options = f"--objects {folder}/{OBJECTS} --labels {folder}/{LABELS}"
+    return step_without(first["class_name"], first["name"], boxes, options)
 
 
 _HEADS = (

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from manyhot.report.chapter import testable
+from manyhot.report.chapter import NextStep, testable
 from manyhot.report.text import counted
 from manyhot.tables import Row, RowDict
 
@@ -127,8 +128,26 @@ def _gaps(row: Row) -> list[str]:
 
 def _marked(r: Row) -> str:
     """Return a marked pair with the numbers that mark it."""
-    control = ", no control possible" if "," in r["mark"] else ""
-    lost = f"{100 * r['lost']:.0f} % lost by {r['fill']}{control}" if r["mark"].startswith("lost") else ""
-    gaps = ", ".join(f"{name.replace('_', ' ')} {100 * r[name]:+.0f}" for name in _gaps(r))
-    why = "; ".join(filter(None, (lost, gaps and f"{gaps} points")))
-    return f"{r['main_name']} without {r['companion_name']}: {why}."
+    main, companion, why = r["main_name"], r["companion_name"], []
+    if r["mark"].startswith("lost"):
+        has_control = testable(r) and r["control_lost"] is not None
+        control = f"{100 * r['control_lost']:.0f} % in the control" if has_control else NO_CONTROL
+        lost = f"{100 * r['lost']:.0f} % of {counted(r['n'], 'image')} ({r['fill']}; {control})"
+        why.append(f"without {companion}, {main} is no longer predicted on {lost}")
+    more = {"recall_gap": "recall is {} higher", "hallucination_gap": "false positives are {} more frequent"}
+    why += [f"{more[gap].format(_points(r, gap))} with {companion}" for gap in _gaps(r)]
+    return f"{main} and {companion}: {'; '.join(why)}."
+
+
+def _points(r: Row, gap: str) -> str:
+    value, lo, hi = (f"{100 * r[gap + end]:.0f}" for end in ("", "_lo", "_hi"))
+    return f"{value} points ({lo} to {hi})"
+
+
+def step_without(main: str, companion: str, named: str, options: str = "--objects FILE") -> NextStep:
+    """Return how to fit a head that does not depend on a companion, which is `named` in the sentence."""
+    pair = shlex.quote(f"{main}:{companion}")
+    return NextStep(
+        f"fit a head that does not depend on {named}.",
+        f"manyhot mitigate IMAGES {options} --model NAME --pair {pair}",
+    )

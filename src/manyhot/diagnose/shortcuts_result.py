@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from manyhot.diagnose.shortcut_marks import (
     conclusion,
     outcomes,
     pair_key,
+    step_without,
     untested_lines,
     with_marks,
 )
@@ -183,6 +185,10 @@ declare_table(
 )
 
 
+_WIDTH = 100
+"""Columns of the terminal, as wide as the table of pairs."""
+
+
 @dataclass(frozen=True, eq=False)
 class Shortcuts(DiagnosisResult):
     """Share of predictions of a class that change without a second class, for pairs of classes, and examples.
@@ -239,7 +245,8 @@ class Shortcuts(DiagnosisResult):
         """Yield the answer, a summary, the first pairs, and the reasons why other pairs were not tested."""
         rows = with_marks(self.shortcuts.to_pylist(), self.min_lost)
         tested = [r for r in rows if r["skipped"] is None]
-        yield from conclusion(rows, self.min_lost)
+        for said in conclusion(rows, self.min_lost):
+            yield from textwrap.wrap(said, _WIDTH, subsequent_indent="  ")
         if tested:
             yield from self._tested_lines(tested)
         yield from untested_lines(rows, self.min_lost)
@@ -298,18 +305,12 @@ def _share(row: Row, name: str) -> str:
     return f"{value:.0f}% ({lo:.0f}–{hi:.0f})"
 
 
-STEP_WITHOUT_MARK = NextStep(
-    "look for shortcuts that have no boxes.", "manyhot diagnose groups DATASET --predictions FOLDER"
-)
-
-
 @register(
     "chapter",
     "shortcuts",
     tables=("shortcuts", "shortcut_examples"),
     next=NextStep(
-        "fit the last layer again, without the shortcut.",
-        "manyhot mitigate IMAGES --objects FILE --model NAME --pair CLASS:COMPANION",
+        "look for shortcuts that have no boxes.", "manyhot diagnose groups DATASET --predictions FOLDER"
     ),
 )
 def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
@@ -319,27 +320,36 @@ def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
     min_lost = _threshold(named["shortcuts"])
     rows = with_marks(rows_of(named, "shortcuts"), min_lost)
     tested = [r for r in rows if r["skipped"] is None and testable(r)]
-    lead = (
-        f"{' '.join(conclusion(rows, min_lost))}{_clearest(tested)}",
-        *_untested(rows, min_lost),
+    marked = [r for r in rows if r["mark"]]
+    answer = f"{' '.join(conclusion(rows, min_lost))}{'' if marked else _clearest(tested)}"
+    method = (
         "A pair is marked if, without the second class, the first is no longer predicted on at least "
         f"{percent(min_lost)} of the images, and on more of them than in the control (95 % interval of the "
         "difference above 0). In the control, a region of the same shape is filled elsewhere, because any "
         "change to an image flips some predictions. If no control is possible, the loss alone marks a pair, "
         "and the mark states this. A gap between original images with and without the second class also "
         f"marks a pair if its interval is above {100 * MIN_GAP:.0f} points. With several fills, one is "
-        "enough to mark a pair.",
+        "enough to mark a pair."
     )
     return Chapter(
         "shortcuts",
         "Shortcuts",
         "Which predictions depend on other objects in the image",
-        lead,
+        (answer, *_untested(rows, min_lost)),
         tuple(_draw_shortcuts(named["shortcuts"])) if draw else (),
         tuple(_flip_tables(rows, min_lost)),
         tuple(_albums(rows_of(named, "shortcut_examples"), folder)),
-        None if any(r["mark"] for r in rows) else STEP_WITHOUT_MARK,
+        next=_next(marked),
+        method=(method,),
     )
+
+
+def _next(marked: Sequence[Row]) -> NextStep | None:
+    """Return how to remove the first shortcut, or None for the step of the chapter."""
+    if not marked:
+        return None
+    main, companion = marked[0]["main_name"], marked[0]["companion_name"]
+    return step_without(main, companion, f"{companion} to predict {main}")
 
 
 def _untested(rows: Sequence[Row], min_lost: float) -> Iterator[str]:

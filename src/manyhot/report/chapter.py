@@ -92,6 +92,8 @@ class Chapter:
     next : NextStep, optional
     gallery : str
         What the gallery in the folder shows; empty if there is no gallery.
+    method : tuple of str
+        Paragraphs about how the results were computed, at the end of the page.
     """
 
     anchor: str
@@ -103,6 +105,7 @@ class Chapter:
     albums: tuple[Album, ...] = ()
     next: NextStep | None = None
     gallery: str = ""
+    method: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

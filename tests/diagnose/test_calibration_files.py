@@ -213,8 +213,8 @@ def test_the_page_opens_with_the_errors_of_the_tables(tmp_path):
     first = text.index("<p ", text.index("<main"))
     assert text[first:].startswith(
         '<p class="answer">The confidence of net is wrong by 0.123 on average (ECE), measured on 400 '
-        "held-out images of pets; 0.021 after isotonic (sets), the best of 2. A prediction is right if its top class "
-        "is in the label set.</p>"
+        "held-out images of pets; 0.021 after isotonic (sets), the best of 2. A prediction is right if its "
+        "top class is in the label set.</p>"
     )
     assert first < text.index('class="next"') < text.index("<table")
     assert "nan" not in text[first : text.index("</main>")].lower()

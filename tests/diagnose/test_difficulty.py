@@ -64,11 +64,11 @@ def test_groups_count_kinds_and_what_label_sets_explain(found):
 
 def test_the_answer_comes_first_on_the_terminal_and_the_page(found, tmp_path):
     first, second, *_ = str(found).splitlines()
-    assert first.startswith("mine: no model is right by the original label on 2 of 6 images, a share of 33.3")
-    assert second == (
-        "On 1 of these, a share of 50.0 % (2.6 to 97.4), at least half of the models are right by the label "
-        "set. By label sets, the number of images on which no model is right is 2."
+    assert first == (
+        "mine: on 2 of 6 images (33.3 %, 9.7 to 70.0), no model is right by the original label; on 1 of "
+        "these (50.0 %, 2.6 to 97.4), at least half of the models are right by the label set."
     )
+    assert second.startswith("By label sets, no model is right on 2 images, all models are right on ")
     found.write(tmp_path)
     page = parse(write_diagnosis_page(tmp_path).read_text(encoding="utf-8"))
     assert first.removesuffix(".") in page.text

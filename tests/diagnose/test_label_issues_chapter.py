@@ -42,7 +42,8 @@ def test_the_answer_and_the_next_step_come_first(page):
         "may be missing, and 1 pair of classes may be one class, according to net. These are suggestions, "
         "with the strongest evidence first. A model that was trained on these images repeats their wrong "
         "labels. Next: let people decide about these images. "
-        "manyhot init CAMPAIGN --images IMAGES --predictions FOLDER What doubtful labels are taken for"
+        "manyhot init CAMPAIGN --images IMAGES --predictions FOLDER Labels that may be wrong, and the "
+        "classes suggested instead"
     )
 
 

@@ -101,7 +101,7 @@ def _by_chance(bins: Sequence[Row]) -> float:
     spread = (
         b["n"] * math.sqrt(2 * b["confidence"] * (1 - b["confidence"]) / (math.pi * b["n"])) for b in bins
     )
-    return float(sum(spread)) / max(sum(b["n"] for b in bins), 1)
+    return float(sum(spread) / max(sum(b["n"] for b in bins), 1))
 
 
 def called(row: Row) -> str:

@@ -35,7 +35,7 @@ from manyhot.evaluate.slices import ALL, labels_of, make_slices
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import OptionName, Shown
 from manyhot.registry import get, register
-from manyhot.report.chapter import Chapter, NextStep, Tables, rows_of, with_ends
+from manyhot.report.chapter import Chapter, NextStep, Tables, rows_of
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, Listing, ListingRow
 from manyhot.report.text import metric as metric_text
@@ -325,25 +325,27 @@ def difficulty_sentences(rows: Sequence[Row], *, title: Callable[[str], str] = t
         row = by_label or by_set
         assert row is not None
         what = "the original label" if by_label else "the label set"
-        yield (
-            f"{title(dataset)}: no model is right by {what} on {row['images']:,} of {row['n']:,} images, "
-            f"a share of {with_ends(row['share'], row['lo'], row['hi'], 1)}."
+        first = (
+            f"{title(dataset)}: on {row['images']:,} of {row['n']:,} images "
+            f"({_share(row['share'], row['lo'], row['hi'])}), no model is right by {what}"
         )
-        if by_label and by_set:
+        if by_label and by_set and by_label["images"]:
             k, n = by_label["right_by_set"], by_label["images"]
-            lo, hi = (float(end) for end in proportion_interval(k, n))
-            share = f", a share of {with_ends(k / n, lo, hi, 1)}" if n else ""
-            yield (
-                f"On {k:,} of these{share}, at least half of the models are right by the label set. By label "
-                f"sets, the number of images on which no model is right is {by_set['images']:,}."
-            )
+            share = _share(k / n, *(float(end) for end in proportion_interval(k, n)))
+            first += f"; on {k:,} of these ({share}), at least half of the models are right by the label set"
+        yield f"{first}."
         last = _METRICS[1] if by_set else _METRICS[0]
         split, every = whole[last, "split"], whole[last, "all"]
+        none = f"no model is right on {by_set['images']:,} images, " if by_label and by_set else ""
         yield (
-            f"By {'label sets' if by_set else 'original labels'}, all models are right on "
-            f"{every['images']:,} images, and {split['images']:,} images divide the models: a quarter to "
-            "three quarters of the models are right."
+            f"By {'label sets' if by_set else 'original labels'}, {none}all models are right on "
+            f"{every['images']:,} images, and a quarter to three quarters of the models on "
+            f"{split['images']:,} images."
         )
+
+
+def _share(share: float, lo: float, hi: float) -> str:
+    return f"{100 * share:.1f} %, {100 * lo:.1f} to {100 * hi:.1f}"
 
 
 def _group_cells(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:

@@ -22,7 +22,8 @@ def draw_error_kinds(models: Sequence[Sequence[Row]]) -> tuple[Figure, ...]:
         return ()
     rows = [row for of_model in models for row in of_model]
     shares = "; ".join(f"{r['model']}, {r['kind']}: {percent(r['share'], 1)}" for r in rows)
-    panels = [_kinds(f"errors-{i}", of_model, len(models)) for i, of_model in enumerate(models)]
+    ends = [100 * row[end] for row in rows for end in ("lo", "hi")]  # one axis for all panels
+    panels = [_kinds(f"errors-{i}", of_model, len(models), ends) for i, of_model in enumerate(models)]
     names = ("dataset", "model", "kind", "errors", "share", "lo", "hi", "n_sorted")
     figure = Figure(
         "errors-kinds",
@@ -37,7 +38,7 @@ def draw_error_kinds(models: Sequence[Sequence[Row]]) -> tuple[Figure, ...]:
     return (figure,)
 
 
-def _kinds(name: str, rows: Sequence[Row], n_panels: int) -> Panel:
+def _kinds(name: str, rows: Sequence[Row], n_panels: int, ends: Sequence[float]) -> Panel:
     sheet: Sheet = {
         "label": [r["kind"] for r in rows],
         "x": [100 * r["share"] for r in rows],
@@ -49,6 +50,7 @@ def _kinds(name: str, rows: Sequence[Row], n_panels: int) -> Panel:
         name,
         sheet,
         axis="Share of the errors (%)",
+        also=ends,
         title=rows[0]["model"] if n_panels > 1 else "",
         tips=[("", "label"), ("Share", "x", "1", " %", "inner_lo", "inner_hi"), ("Errors", "text")],
         width=440 if n_panels == 1 else 300,
@@ -72,7 +74,7 @@ def draw_label_pairs(pairs: Sequence[Row], n_all: int) -> tuple[Figure, ...]:
         "labels-pairs",
         "labels",
         "",
-        "What doubtful labels are taken for",
+        "Labels that may be wrong, and the classes suggested instead",
         f"The {len(pairs):,} most frequent of {n_all:,} pairs of a label and the class suggested instead.",
         f"First: {pairs[0]['pair']}, {pairs[0]['n']:,} images.",
         compose([panel]),

@@ -107,6 +107,7 @@ def test_the_page_shows_pairs_that_were_tested():
     page = Path("out/report/index.html").read_text()
     assert ">sofa<" in page
     assert "50 (31 to 63)" in page
+    assert "A class is found if it is the top class: only one of two" in page
     assert run("--min-images", "31", "--out", "out").exit_code == 0
     assert "50 (31 to 63)" not in Path("out/report/index.html").read_text()
 

@@ -231,6 +231,10 @@ def diagnose_companions(
     return Companions(table, min_images, notes=notes, metadata=metadata, inputs=inputs)
 
 
+_ONE_FOUND = "only one of two valid classes can be the top class, so a lower recall with the companion is to be "
+    "expected"
+
+
 @dataclass(frozen=True)
 class _FoundIf:
     """When a class counts as found."""
@@ -327,10 +331,7 @@ class _Judge:
                 "a companion that is not listed"
             )
         if self.found_if.k == 1 and self.found_if.probability is None:
-            yield (
-                "with k = 1, a class is found only if it ranks above its companion, and this alone lowers "
-                "recall in images with the companion"
-            )
+            yield f"with k = 1, {_ONE_FOUND}"
         if self._without:
             yield (
                 f"{self.dataset}: models without probabilities of all classes are left out: "
@@ -503,15 +504,24 @@ def companions_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
     )
     lead = (
         *_companion_answers(means),
-        "The table shows how often models find a class in images in which its companion is also valid, and "
-        "how often they find it in images in which the companion is not valid. A difference does not prove "
-        "that a model uses the companion, because images with the companion also differ in other ways. The "
-        "difference shows which pairs to test.",
+        f"{_found(named['companions'])}A difference does not prove that a model uses the companion, because "
+        "images with the companion also differ in other ways. The difference shows which pairs to test.",
         *_without_comparison(named["companions"], len(tested)),
     )
     table = listing("recall-by-companion", "Recall by companion", heads, means, _companion)
     figures = tuple(_draw_companions(means)) if draw else ()
-    return Chapter("companions", "Companions", "Whose recall depends on what", lead, figures, (table,))
+    return Chapter("companions", "Companions", _TITLE, lead, figures, (table,))
+
+
+def _found(table: pa.Table) -> str:
+    """Return when a class counts as found, and what this means for images of several classes."""
+    found = tables.metadata(table).get("found", "")
+    if found == str(_FoundIf(1, None)):
+        return f"A class is found if it is the top class: {_ONE_FOUND}. "
+    return f"A class is found if it is {found}. " if found.startswith("among") else ""
+
+
+_TITLE = "Recall of classes with and without a companion"
 
 
 def _companion_answers(means: Sequence[Row]) -> list[str]:

@@ -72,7 +72,7 @@ class ClassResults(DiagnosisResult):
         Parameters
         ----------
         model, dataset : str, optional
-            Names, which are needed if there are several.
+            Name of the model and of the data set. Required if there are several.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class ClassResults(DiagnosisResult):
         return {row["key"]: row["threshold"] for row in models[matching[0]]}
 
     def lines(self) -> Iterator[str]:
-        """Yield the classes with the lowest average precision of each model."""
+        """Yield, for each model, the classes with the lowest average precision."""
         yield from terminal_lines(self.class_results.replace_schema_metadata(self._about()), self.class_means)
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
@@ -142,9 +142,10 @@ def diagnose_classes(
         What a threshold is chosen for: the largest F1; the largest recall with a precision of at least `at`;
         or the largest precision with a recall of at least `at`, at the highest threshold.
     at
-        The precision or recall that a threshold must reach.
+        The precision or recall that a threshold must reach. Required for these two goals, and not allowed for
+        f1.
     folds
-        Number of folds. A class on fewer images has no threshold.
+        Number of folds. A class that is valid on too few images has no threshold.
     masked
         Ignore classes that are unclear on an image or that no rater was asked about. By default, they count
         as not valid.

@@ -126,7 +126,7 @@ class Companions(DiagnosisResult):
         return list(dict.fromkeys((a, b) for a, b, both in found if both >= self.min_images))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the notes, and the means over models of the pairs with enough images."""
+        """Return the notes and, for pairs with enough images, the means over models."""
         rows = [r for r in self._means() if r["both"] >= self.min_images]
         return {
             "tested": [{k: None if v != v else v for k, v in r.items()} for r in rows],
@@ -196,15 +196,15 @@ def diagnose_companions(
     Raises
     ------
     InputError
-        If no model is left, k or another option is out of range, or `labelled` is set and there are no
+        If all models are skipped, k or another option is out of range, or `labelled` is set and there are no
         original labels.
     MatchError, OrderError
         As in `manyhot.evaluate`.
 
     Notes
     -----
-    The same k is used for all images. With a k as large as each label set, classes would be easier to find in
-    images with companions.
+    The same k is used for all images. If k were the size of each image's label set, classes would be easier
+    to find in images with companions.
     """
     parts, inputs, found_if = [], dict[str, str](), _FoundIf(k, probability)
     for source in open_inputs(labels, predictions, reading=reading, run=run):
@@ -349,7 +349,7 @@ class _Judge:
             )
 
     def look(self, model: ModelCase) -> tuple[Floats | None, Bools]:
-        """Return the valid classes that are found (or None), and the valid classes with predictions."""
+        """Return which valid classes are found, or None if unknown, and which have predictions."""
         case, place = model.case, np.full(len(self.sets), -1)
         place[model.rows] = np.arange(len(model.rows))
         self._predicted &= place >= 0

@@ -78,12 +78,12 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, eq=False)
 class MeasuredImages:
-    """The statistics of images, row by row.
+    """The statistics of images, one row per image.
 
     Attributes
     ----------
     table : pyarrow.Table
-        A row for each image, in the order of the images.
+        One row per image, in the order of the images.
     thumbnails : ndarray of uint8, shape (n, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)
         Square thumbnails; black if a photograph could not be read.
     n_cached : int
@@ -111,7 +111,7 @@ class MeasuredImages:
 def measure_images(
     image_id: pa.Array, uris: Sequence[str | None], cache: Path | None, run: Run = QUIET
 ) -> MeasuredImages:
-    """Return the statistics of photographs. Those that an earlier run measured are not read again.
+    """Return the statistics of photographs. Photographs that an earlier run measured are not read again.
 
     Parameters
     ----------
@@ -119,8 +119,8 @@ def measure_images(
     uris : sequence of str or None
         Where each photograph is.
     cache : Path, optional
-        Folder of the images table; statistics are kept in its folder ``statistics``. An interrupted run
-        loses the last 2,048 images at most.
+        Folder of the images table; statistics are stored in its subfolder ``statistics``. An interrupted run
+        loses the statistics of at most the last 2,048 images.
     run : Run
 
     Raises

@@ -69,7 +69,7 @@ class ObjectRemover:
         return found
 
     def predict_altered(self, images: Mapping[int, frozenset[str]]) -> dict[Change, Predictions | None]:
-        """Return the predictions of images with each companion removed; None if no image can be altered."""
+        """Return the predictions of the altered images for each change; None if no image can be altered."""
         mark = fingerprint(self.objects)
         for companion, image_ids in images.items():
             for fill in self.fills:

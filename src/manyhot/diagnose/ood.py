@@ -74,7 +74,7 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class OutOfDistribution(DiagnosisResult):
-    """How well models tell images of their classes from others.
+    """How well models tell images of their classes from other images.
 
     Attributes
     ----------
@@ -139,9 +139,9 @@ def diagnose_ood(
 ) -> OutOfDistribution:
     """Measure how well confidence tells out-of-distribution images from images of the model's classes.
 
-    Label sets determine which images count. In-distribution images have a valid class. Out-of-distribution
-    images may also show a class of the model. Confidence in such a class is not an error, so the measures are
-    computed with and without these images.
+    Label sets determine which images are used. In-distribution images have at least one valid class.
+    Out-of-distribution images may also show a class of the model. Confidence in such a class is not an error,
+    so the measures are computed with and without these images.
 
     Parameters
     ----------

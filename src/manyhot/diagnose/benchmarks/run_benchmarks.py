@@ -77,7 +77,7 @@ class Benchmarks(Result):
         return int("different" in self.benchmarks["verdict"].to_pylist())
 
     def lines(self) -> Iterator[str]:
-        """Yield a line for each entry, and how many numbers agree."""
+        """Yield a line for each entry, and the number of values that agree."""
         rows = self.benchmarks.to_pylist()
         head = ("name", "numbers", "equal", "farthest", "published", "ours", "n", "verdict")
         yield from table_lines(head, [_cells(summary) for summary in summaries(rows)])
@@ -157,8 +157,8 @@ def run_benchmarks(
 ) -> Benchmarks:
     """Compute published numbers again, and show them next to the published ones.
 
-    The numbers are those of tables and figures about ImageNet and label sets. Data that are not in the cache
-    are downloaded. The command fails if a number that should be equal differs, or if a number differs by more
+    The numbers come from tables and figures about ImageNet and label sets. Data that are not in the cache are
+    downloaded. The command fails if a number that should be equal differs, or if a number differs by more
     than its tolerance. Numbers whose data are missing are listed, with the reason.
 
     Parameters

@@ -198,7 +198,7 @@ def check_folder(out: Path) -> None:
 
 @contextmanager
 def beside(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder inside `out`, from which files can be renamed into place; remove it."""
+    """Yield a temporary folder inside `out`, from which files can be renamed into place; then remove it."""
     part = None
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -37,8 +37,8 @@ class Region:
     box : tuple of int
         Left, top, right and bottom in pixels, clipped to the image. Right and bottom are exclusive.
     mask : ndarray of bool, shape (height, width)
-        Pixels of the object, where they are known. From a semantic mask of the class, only pixels in the box
-        are used.
+        Pixels of the object, if they are known. From a semantic mask of the class, only pixels in the box are
+        used.
     known_by : str
         ``mask``, ``polygons`` or ``box``.
     row : int

@@ -41,7 +41,8 @@ class Removal:
     """An `Alteration` that removes the objects of a class from images.
 
     The boxes of the objects are filled, except for the pixels of all other objects. A control fills a region
-    of the same shape elsewhere instead, at the place where it overlaps objects as little as possible.
+    of the same shape elsewhere instead, at the place where this region overlaps objects as little as
+    possible.
 
     Attributes
     ----------
@@ -143,7 +144,7 @@ def other_objects(regions: Regions, companion: int) -> Mask:
 def filled(pixels: Pixels, region: Mask, fill: str, objects: Mask) -> Pixels:
     """Return a copy of an image with a region filled.
 
-    Inpainting uses only the background, if there is any. Otherwise, the colours of adjacent objects would run
+    Inpainting uses only the background, if there is any, because the colours of adjacent objects would run
     into the region and dissolve the outlines of these objects.
 
     Parameters

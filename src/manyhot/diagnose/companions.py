@@ -180,7 +180,7 @@ def diagnose_companions(
         Number of top classes among which a class must be to count as found. If k is smaller than a label set,
         a class is harder to find in images with a companion.
     probability
-        Lowest probability at which a class counts as found, used instead of k, for example for sigmoid
+        Minimum probability at which a class counts as found, used instead of k, for example for sigmoid
         outputs. Models without probabilities of all classes are skipped.
     min_images
         Minimum number of images with both classes for a pair to be tested.

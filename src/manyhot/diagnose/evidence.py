@@ -399,7 +399,7 @@ class ImageFacts:
         return {own: found[i] for i, own in self.common.items() if i in found}
 
     def object_of(self, class_id: int) -> int:
-        """Return the number of a class in the class list of the objects; -1 if it is not in that list."""
+        """Return the number of a class of the model in the objects' class list; -1 if it is not there."""
         assert self.objects is not None
         key = self.network.classes.keys[class_id]
         return self.objects.keys.index(key) if key in self.objects.keys else -1

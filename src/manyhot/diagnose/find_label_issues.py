@@ -116,8 +116,8 @@ def find_label_issues(
     neighbours
         The images listed in `similar`, with their original labels; by default the images of `labels`.
     reading
-        How files are read. A list or array with one class per image is read as original labels; -1 is no
-        label.
+        How files are read. A list or array with one class per image is read as original labels; -1 stands for
+        a missing label.
 
     Returns
     -------

@@ -334,7 +334,7 @@ class _Search:
         return f", {100 * count.max() / len(own):.0f} % {self.names[int(count.argmax())]}"
 
     def findings(self, reading: Reading, run: Run) -> list[GroupFinding]:
-        """Return the properties associated with labels, and the groups on which each model is worse."""
+        """Return the properties associated with labels, and the groups on which one of the models is weak."""
         own = label_outcomes(self.stratum, self.sets.n_classes, self.settings.min_images)
         found = self._find(
             None,

@@ -337,7 +337,7 @@ def unseen_half(n: int, seed: int) -> Bools:
 
 
 def stratum_of(sets: LabelSets) -> Ints:
-    """Return the class within which each image is compared: its label, its first valid class, or -1."""
+    """Return the class within which each image is compared: its label, else its first valid class, or -1."""
     first = np.where(sets.scored, sets.first, NO_LABEL)
     return np.where(sets.labelled, sets.label, first).astype(np.int64)
 

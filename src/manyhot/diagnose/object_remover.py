@@ -57,7 +57,7 @@ class ObjectRemover:
         return RunProgress(self.run, "predicting with and without objects")
 
     def predict_originals(self, expected: Mapping[int, frozenset[str]]) -> Predictions:
-        """Return the predictions of the original images; `expected` (images to alter) is for progress."""
+        """Return the predictions of the original images; `expected`, the images to alter, is for progress."""
         n = self.source.n
         more = 2 * len(self.fills) * sum(map(len, expected.values()))
         self.progress.total = None if n is None else n + more

@@ -214,7 +214,8 @@ def diagnose_protocols(
     """Compare label sets of the same images, and measure how accuracy and ranks depend on the protocol.
 
     Label sets are compared like raters who label the same images: image by image, and on the classes that
-    both asked about. With predictions, each model is evaluated by each protocol on the same images.
+    raters were asked about for both label sets. With predictions, each model is evaluated by each protocol on
+    the same images.
 
     Parameters
     ----------

@@ -174,7 +174,8 @@ def next_questions(
     Parameters
     ----------
     votes
-        Votes in any format, the folder of a campaign, or imagenet-real, a published set that is downloaded.
+        Votes in any format, the folder of a campaign, or imagenet-real for published votes, which are
+        downloaded.
     budget
         Number of answers to ask for now, one per question; which questions are open or settled does not
         depend on it.

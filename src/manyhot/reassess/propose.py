@@ -309,7 +309,7 @@ def propose(
     raters
         Number of answers per question, to compute the hours of work.
     resamples
-        Number of bootstrap resamples of the images with known label sets; 0 skips the intervals.
+        Number of bootstrap resamples of the images with known label sets; 0 for no intervals.
     seed
         Seed for the bootstrap.
 

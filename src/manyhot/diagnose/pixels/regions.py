@@ -276,7 +276,7 @@ def enlarged(pixels: Pixels) -> Pixels:
 
 
 def highest(heat_map: npt.NDArray[np.floating]) -> tuple[float, float]:
-    """Return the column and row of the maximum as fractions; the mean if there are several maxima."""
+    """Return the column and row of the maximum as fractions, or their mean over several maxima."""
     rows, columns = np.nonzero(heat_map == np.nanmax(heat_map))
     return (columns.mean() + 0.5) / heat_map.shape[1], (rows.mean() + 0.5) / heat_map.shape[0]
 

@@ -128,7 +128,7 @@ def removed(regions: Regions, companion: int, key: str) -> Mask | str:
 
 
 def other_objects(regions: Regions, companion: int) -> Mask:
-    """Return the pixels of other objects; if only a box is known, without the known pixels of the class."""
+    """Return the pixels of other objects. Boxes without a mask exclude the known pixels of the class."""
     there = np.zeros(regions.shape, bool)
     boxes = np.zeros(regions.shape, bool)
     own = np.zeros(regions.shape, bool)
@@ -279,7 +279,7 @@ class Pasting:
 
     @property
     def key(self) -> str:
-        """What distinguishes its pixels from others."""
+        """What distinguishes its pixels from those of other alterations."""
         donors = (c.image_id.encode() + c.pixels.tobytes() + c.mask.tobytes() for c in self.cuttings)
         what = f"{self.fill or 'all objects of a donor'} {self.seed}"
         return f"pasting {what} {_digest([*donors, *map(str.encode, sorted(self.images))])}"

@@ -188,7 +188,7 @@ def post_invitations(
 ) -> Response:
     """Invite raters, one name per line, and show the links, which the database does not store.
 
-    Raters who have a link keep it. With `file`, the links are a CSV file.
+    Raters who have a link keep it. With `file`, the new links are returned as a CSV file.
     """
     unique = list(dict.fromkeys(line.strip() for line in names.splitlines() if line.strip()))
     if len(unique) > MOST_INVITED:
@@ -214,7 +214,7 @@ def post_invitations(
 
 @owner_routes.get("/invite")
 def after_invitations(owner: VisitingOwner) -> Response:
-    """Show the owner's page: links are shown only once."""
+    """Show the owner's page without the links, which are shown only once."""
     return _back()
 
 

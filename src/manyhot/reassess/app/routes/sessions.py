@@ -34,7 +34,7 @@ def accept_invitation(
     again: _FormText = "",
     consent: _FormText = "",
 ) -> Response:
-    """Begin a session; an owner sets a password first, after which the link is invalid."""
+    """Begin a session. An owner first sets a password; then the link becomes invalid."""
     rater = _invited(context, token)
     if not _needs_password(context, rater):
         if not rater.is_owner and not _agreed(context, consent):
@@ -67,7 +67,7 @@ def crowd_invitation(request: Request, token: str, context: ContextDep) -> Respo
 def accept_crowd_invitation(
     request: Request, token: str, context: ContextDep, participant: _FormText = "", consent: _FormText = ""
 ) -> Response:
-    """Begin the session of a participant; the same link and id always lead to the same answers."""
+    """Begin the session of a participant; the same link and id always lead to the same rater."""
     if not _agreed(context, consent):
         return _welcome(request, context, f"/crowd/{token}", wrong=_AGREE, participant=participant)
     try:

@@ -263,7 +263,7 @@ class PostgresConnection(pg8000.Connection):  # type: ignore[misc]
     unix_sock : str, optional
         Path of a Unix socket, used in place of `host` and `port`.
     **options
-        The error of pg8000.
+        Options of `pg8000.Connection`.
 
     Raises
     ------

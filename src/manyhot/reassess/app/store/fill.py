@@ -45,7 +45,8 @@ class ImageQuestions:
     golden : Mapping of int to bool
         For each class that experts were asked about, whether more than half of them said yes.
     place : int
-        Images with a lower place are asked about first; those with the same place, in a random order.
+        Images with a lower place are asked about first; images with the same place are asked about in random
+        order.
     """
 
     image_id: str
@@ -82,7 +83,7 @@ def fill(
         Best examples of each class first.
     settings : CampaignSettings
     source : str
-        The SHA-256 hash of the proposals, which never changes.
+        The SHA-256 hash of the proposals. It never changes.
     """
     if get_value(connection, "source") is not None:
         return False

@@ -130,7 +130,7 @@ class ProtocolGroup:
         )
 
     def slices(self) -> Iterator[tuple[str, ProtocolGroup]]:
-        """Yield all usable images and, if these differ, the images that people saw in each protocol."""
+        """Yield all usable images and, if they differ, the images that people saw in every protocol."""
         usable = self.take(np.logical_and.reduce([s.usable for s in self.sets]))
         yield "all", usable
         rated = np.logical_and.reduce(usable.rated)

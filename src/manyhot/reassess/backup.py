@@ -140,7 +140,7 @@ class RestoredCampaign(Result):
     ----------
     campaign : Campaign
     database : str, optional
-        The address of its database; None for a file in the folder.
+        The address of the campaign's database; None for a file in the folder.
     written
         The folder.
     """

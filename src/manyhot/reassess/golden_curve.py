@@ -65,7 +65,7 @@ def unclear_level(unclear_from: float | None, threshold: float) -> float:
     Raises
     ------
     InputError
-        If it is above the threshold.
+        If `unclear_from` is above the threshold.
     """
     unclear = threshold if unclear_from is None else unclear_from
     if unclear > threshold:

@@ -135,7 +135,7 @@ class MergedLabels(Aggregated):
     version: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the counts, the rule, the sources, how well others predict each, and the notes."""
+        """Return the counts, the rule, the sources, how well sources predict each other, and the notes."""
         rows = {name: getattr(self, name).to_pylist() for name in ("sources", "held_out")}
         return {**super().to_json(), **self._conflicts(), **rows, "version": self.version}
 

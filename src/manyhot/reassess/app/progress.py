@@ -198,7 +198,7 @@ class CachedValue(Generic[T]):
         return running.result()
 
     def recent(self) -> T:
-        """Return the value or, if that takes more than a moment, an older one; wait only if there is none."""
+        """Return the value or, if that takes more than a moment, an older value; wait only if none exists."""
         running = self._refresh()
         if running is not None and self._value is not None:
             wait([running], _QUICK)

@@ -126,7 +126,7 @@ def home(request: Request, context: ContextDep, rater: SessionRater) -> Response
 
 @sessions_routes.get("/offline.js")
 def service_worker(context: ContextDep) -> Response:
-    """Return the script that shows the rater's page without a connection; its address is its scope."""
+    """Return the script that shows the rater's page without a connection; its address sets its scope."""
     return FileResponse(context.static_folder / "offline.js", media_type="text/javascript")
 
 

@@ -209,7 +209,7 @@ class Store:
         self._change(lambda c: accounts.let_go_on(c, rater_id))
 
     def change_rater(self, rater_id: int, *, refines: bool, max_pages: int | None) -> None:
-        """Set whether a rater decides where others disagree, and the rater's maximum number of pages."""
+        """Set whether a rater decides where raters disagree, and the rater's maximum number of pages."""
         self._change(lambda c: accounts.change(c, rater_id, refines=refines, max_pages=max_pages))
 
     def owners(self) -> list[tuple[str, bool]]:

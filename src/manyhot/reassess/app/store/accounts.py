@@ -63,7 +63,7 @@ class Rater:
     state : str
         active, stopped, revoked, or `ANSWERS_LEFT_OUT`.
     refines : bool
-        Whether this rater decides where other raters disagree.
+        Whether this rater decides where raters disagree.
     qualified : bool, optional
         Whether the rater answered the first golden pages well enough, or the owner let the rater continue;
         None if this is not known yet.
@@ -92,7 +92,7 @@ class Rater:
 
     @property
     def may_refine(self) -> bool:
-        """Whether this rater decides where other raters disagree."""
+        """Whether this rater may decide where raters disagree."""
         return self.state == "active" and (self.is_owner or self.refines)
 
 
@@ -121,8 +121,8 @@ def invite(
     max_pages : int, optional
         Maximum number of pages of this rater, instead of the campaign's setting.
     refines : bool, optional
-        Whether the rater decides where other raters disagree. None keeps the current setting; for a new
-        rater, it means no.
+        Whether the rater decides where raters disagree. None keeps the current setting; for a new rater, it
+        means no.
     keep_sessions : bool
         Whether the sessions of the old invitation remain valid.
 

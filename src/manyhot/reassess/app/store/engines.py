@@ -128,7 +128,7 @@ def take_stock(connection: sa.Connection) -> None:
 
 
 def padded(values: Iterable[T]) -> list[T]:
-    """Return values padded with copies of the last one, so that fewer different statements are prepared."""
+    """Return values padded with copies of the last value, so that fewer different statements are prepared."""
     found = list(values)
     return found + found[-1:] * ((1 << max(len(found) - 1, 0).bit_length()) - len(found))
 

@@ -231,7 +231,8 @@ def votes_of_sources(
     Raises
     ------
     InputError, MatchError
-        If golden answers or images cannot be read, or `images` has other original labels.
+        If golden answers or images cannot be read, or the original labels in `images` differ from those of
+        the sources.
     """
     answers = pl.concat(one.answers.with_columns(rater_id=pl.lit(one.name)) for one in sources)
     names = pl.Series(ANSWERS).to_arrow()

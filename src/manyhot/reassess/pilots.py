@@ -78,7 +78,7 @@ class Pilot:
     Attributes
     ----------
     source : str
-        Where it is from.
+        Where the variances come from.
     n_images : int
         Number of images of the data set.
     questions : float
@@ -134,7 +134,7 @@ class UnansweredImages:
 
     @classmethod
     def read(cls, place: PathLike, reading: Reading, run: Run) -> UnansweredImages:
-        """Count the images of a data set, and where models differ, if there are predictions.
+        """Count the images of a data set and, if there are predictions, the images on which models differ.
 
         Raises
         ------

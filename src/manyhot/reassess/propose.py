@@ -290,8 +290,8 @@ def propose(
     Parameters
     ----------
     labels
-        Images: a campaign, a folder of photographs or one written by manyhot predict, an images table, or a
-        benchmark data set. Original labels, if there are any, are always proposed.
+        Images: a campaign, a folder of photographs, a folder written by manyhot predict, an images table, or
+        a benchmark data set. Original labels, if there are any, are always proposed.
     predictions
         Files or folders of predictions, instead of those of the campaign, folder or benchmark. Each model
         must predict all images.
@@ -299,8 +299,8 @@ def propose(
         Name of a rule, or a call string such as 'union(threshold=0.1)'. The command 'manyhot proposers' lists
         the rules.
     known_labels
-        Label sets of some images, or golden answers. They serve to estimate recall and precision, and to fit
-        rules that learn. Unrated images are left out. By default, golden.parquet of the campaign.
+        Label sets of some images, or golden answers. They are used to estimate recall and precision, and to
+        fit rules that learn. Unrated images are left out. By default, golden.parquet of the campaign.
     leave_out
         Images not to ask about: those whose only proposal is the original label (proposals), those whose
         original label is the top class of every model (models), or none (nothing).
@@ -322,9 +322,9 @@ def propose(
     UnknownNameError
         If there is no such rule.
     InputError
-        An original label is out of range, there are no predictions, or the rule cannot use them.
+        If an original label is out of range, there are no predictions, or the rule cannot use them.
     MatchError
-        Predictions have a different class list or lack images, or no label set belongs to these images.
+        If predictions have a different class list or lack images, or no label set belongs to these images.
     """
     entry = get("proposer", rule)
     check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="`leave_out`")

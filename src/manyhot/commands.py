@@ -55,7 +55,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "audit": Command(
         "Re-assess",
-        "Draw a random sample of images for people to label, with recorded probabilities, as a campaign.",
+        "Draw a random sample of images, with recorded probabilities, as a campaign for people to label.",
         "manyhot.reassess.audit:audit",
     ),
     "annotate": Command(
@@ -88,7 +88,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "next": Command(
         "Re-assess",
-        "Rank the questions that most need another answer, and count the settled ones.",
+        "Rank the questions that most need another answer, and count the settled questions.",
         "manyhot.reassess.next_questions:next_questions",
     ),
     "card": Command(
@@ -143,7 +143,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "report": Command(
         "Evaluate",
-        "Draw the report of a folder again, as an HTML page with separate files of its figures and tables.",
+        "Draw the report of a folder again, as an HTML page with separate files for its figures and tables.",
         "manyhot.diagnose.page:report_folder",
     ),
     "benchmarks": Command(
@@ -223,7 +223,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose corruptions": Command(
         "Diagnose",
-        "Corrupt images as in ImageNet-C, and measure what models lose and what share is due to missing labels.",
+        "Corrupt images as in ImageNet-C; measure models' losses and what share is due to missing labels.",
         "manyhot.diagnose.corruptions:diagnose_corruptions",
     ),
     "explain": Command(

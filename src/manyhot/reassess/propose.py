@@ -484,7 +484,7 @@ def _expected(c: Coverage, rule: Entry, resamples: int, seed: int) -> Expected:
 
 
 def share_interval(num: Floats32, den: Floats32, samples: Floats32) -> ShareInterval:
-    """Return a ratio of sums with its interval by resamples or, for few images, by the jackknife."""
+    """Return a ratio of sums and its interval, from resamples or, for few images, by the jackknife."""
     ratio = Ratio(num.astype(np.float64), den.astype(np.float64), den > 0)
     value, n = ratio.value(), int(np.count_nonzero(den))
     if not len(samples):

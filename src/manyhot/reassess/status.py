@@ -76,7 +76,7 @@ class CampaignStatus(Result):
         return about | {"next": self.next_step, "command": self.command}
 
     def lines(self) -> Iterator[str]:
-        """Yield the finished steps, the next one, and its command."""
+        """Yield the finished steps, the next step, and its command."""
         rows = [
             (s.name, "done" if s.done else "–", f"{s.count:,} {s.what}" if s.count is not None else s.what)
             for s in self.stages

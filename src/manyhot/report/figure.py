@@ -63,7 +63,7 @@ class Figure:
 
     @property
     def panels(self) -> tuple[Spec, ...]:
-        """The panels, each a complete specification, which a page arranges in rows."""
+        """The panels, each as a complete specification. A page arranges the panels in rows."""
         shared = {key: self.spec[key] for key in ("$schema", "config", "params") if key in self.spec}
         return tuple({**shared, **panel, "datasets": self._used(panel)} for panel in self.spec["concat"])
 

@@ -38,7 +38,7 @@ class NextStep(NamedTuple):
     command: str
 
     def after(self, call: str) -> NextStep:
-        """Return the step with the data and the options of a call; unknown ones keep their placeholders."""
+        """Return the step with the data and the options of a call; placeholders of unknown values remain."""
         own_command, options = _parsed(call)
         of_images = own_command in OF_IMAGES
         place = re.search(r"^[a-z ]+ (IMAGES|DATASET)\b", self.command)

@@ -145,7 +145,7 @@ def image_name(connection: sa.Connection, rater: Rater, key: str) -> str | None:
 
 
 def last_done(connection: sa.Connection, rater: Rater, before: str | None = None) -> Visit | None:
-    """Return the rater's latest finished visit, or the latest before the rater's visit `before`."""
+    """Return the rater's latest finished visit, or the latest one before the visit `before`."""
     query = sa.select(_VISITS.c.id).where(
         _VISITS.c.rater_id == rater.id, _VISITS.c.state == "done", _VISITS.c.round == 0
     )
@@ -156,7 +156,7 @@ def last_done(connection: sa.Connection, rater: Rater, before: str | None = None
 
 
 def count_visits(connection: sa.Connection, rater: Rater, *states: str) -> int:
-    """Return a rater's number of visits in some states, without decisions on disagreements."""
+    """Return the number of a rater's visits in these states, without decisions on disagreements."""
     return connection.execute(
         sa.select(sa.func.count()).where(
             _VISITS.c.rater_id == rater.id, _VISITS.c.state.in_(states), _VISITS.c.round == 0

@@ -154,7 +154,7 @@ class Explainer:
     InputError
         If the network is not a PyTorch module, or has no grid near its end.
     MissingExtraError
-        captum is not installed.
+        If captum is not installed.
     """
 
     network: Network
@@ -346,7 +346,7 @@ def attribute(
         For Grad-CAM only: path of the layer whose grid is used; by default the last layer with a grid over
         the image.
     batch : int
-        Images per batch.
+        Number of images per batch.
 
     Returns
     -------
@@ -361,7 +361,7 @@ def attribute(
     InputError
         If an array is not an image, or the model cannot be explained.
     MissingExtraError
-        captum is not installed.
+        If captum is not installed.
     """
     network = model if isinstance(model, Network) else find_model(model)
     explainer = Explainer(network, method, layer, batch)

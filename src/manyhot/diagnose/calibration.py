@@ -188,7 +188,7 @@ def diagnose_calibration(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Calibration:
-    """Measure how confidence matches accuracy, before and after recalibration.
+    """Measure how well confidence matches accuracy, before and after recalibration.
 
     Each method is fitted on some of the images, once to original labels and once to label sets. The original
     and the recalibrated predictions are evaluated on the other images against both kinds of labels.
@@ -209,7 +209,7 @@ def diagnose_calibration(
     alpha
         Permitted share of images whose prediction set does not contain the required classes.
     fit
-        Share of images to fit on; the metrics are computed on the other images.
+        Share of images used for fitting; the metrics are computed on the other images.
     seed
         Seed for the split into two parts and for the bootstrap.
     resamples

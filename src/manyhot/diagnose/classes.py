@@ -139,11 +139,11 @@ def diagnose_classes(
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
         Models without scores of all classes are skipped.
     goal
-        What a threshold is chosen for: the largest F1; the largest recall with a precision of at least `at`;
-        or the largest precision with a recall of at least `at`, at the highest threshold.
+        How thresholds are chosen. f1: the highest threshold with the largest F1. precision: the lowest
+        threshold with a precision of at least `at`, and therefore the largest recall. recall: the highest
+        threshold with a recall of at least `at`.
     at
-        The precision or recall that a threshold must reach. Required for these two goals, and not allowed for
-        f1.
+        The precision or recall that a threshold must reach, if this is the goal. Not allowed for f1.
     folds
         Number of folds. A class that is valid on too few images has no threshold.
     masked

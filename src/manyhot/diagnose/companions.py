@@ -164,7 +164,7 @@ def diagnose_companions(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Companions:
-    """Measure which classes are valid together, and how recall of one depends on the presence of the other.
+    """Measure which classes are valid together, and how the recall of one depends on the other.
 
     If a class is found more often in images with its companion, a model may rely on the companion. Test such
     pairs with diagnose shortcuts.
@@ -185,7 +185,7 @@ def diagnose_companions(
     min_images
         Minimum number of images with both classes for a pair to be tested.
     labelled
-        Measure the recall of a class only on images with this class as their original label.
+        Measure the recall of a class only on images whose original label is this class.
     unasked
         Count a companion as absent even if no rater was asked about it.
 

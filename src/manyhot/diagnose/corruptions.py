@@ -70,7 +70,7 @@ def diagnose_corruptions(
     seed: Seed = 0,
     run: Run = QUIET,
 ) -> Corruptions:
-    """Corrupt images as in ImageNet-C; measure models' losses and what share is due to missing labels.
+    """Corrupt images as in ImageNet-C, and measure models' losses and the share due to missing labels.
 
     Images are corrupted while they are predicted. The predictions for each corruption and severity are
     written to a separate folder, such as fog-3. A run that was stopped resumes when it is started again.
@@ -219,7 +219,7 @@ class _JudgingLabels:
         Raises
         ------
         MatchError
-            None of the images has a label.
+            If none of the images has a label.
         """
         if self.labels is None:
             return chosen(listed, limit or len(listed), seed), ()

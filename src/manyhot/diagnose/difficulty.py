@@ -173,8 +173,8 @@ def diagnose_difficulty(
     """Find the images that no model, all models, or only some models get right.
 
     If all models are wrong according to the original label of an image, the label itself is often wrong. The
-    command counts on how many of these images at least half of the models are right by the label set. The
-    images on which most models agree on a class that is not in the label set are listed first, for
+    command counts on how many of these images at least half of the models are right according to the label
+    set. The images on which most models agree on a class that is not in the label set are listed first, for
     re-assessment. Images are also counted by the kind of their most frequent error, as in diagnose errors. If
     the photographs are known, a gallery shows images that no model, only some models, or all models get
     right.
@@ -352,7 +352,7 @@ def _group_cells(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 
 
 def first_to_reassess(table: pa.Table, most: int = MOST_LISTED) -> list[Row]:
-    """Return the images on which most models agree on a class that is not valid, the largest share first."""
+    """Return the images on which most models agree on a class that is not valid, highest agreement first."""
     is_open = pc.and_(pc.not_equal(table["answer_is"], "valid"), pc.greater(table["answer_share"], 0.5))
     chosen = table.filter(is_open)
     rows: list[Row] = chosen.sort_by([("answer_share", "descending")]).slice(0, most).to_pylist()

@@ -199,7 +199,7 @@ def _notes(images: ImageSignatures) -> Iterator[str]:
 
 @dataclass(frozen=True, eq=False)
 class Grouped:
-    """The groups of images, with properties of each image; arrays have a row for each signature.
+    """The groups of images, with properties of each image; arrays and lists have an entry for each signature.
 
     Attributes
     ----------

@@ -107,7 +107,7 @@ def diagnose_errors(
         applied; by default all rules.
     superclasses
         Superclasses to use instead of the hierarchy of classes: a JSON file with the classes of each
-        superclass, or tsipras for the published ones.
+        superclass, or tsipras for the superclasses published by Tsipras et al.
     collapsed_pairs
         Pairs of a valid class and another class that counts as the same class if it is predicted; by default
         the pairs published for ImageNet.

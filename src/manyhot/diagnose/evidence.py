@@ -154,7 +154,7 @@ class EvidenceFiles:
 
 @dataclass
 class ErrorEvidence:
-    """The evidence that rules need in addition to predictions, and the reasons why some is missing."""
+    """The evidence that rules need in addition to predictions, and the reasons for missing evidence."""
 
     labels: Labels
     sets: LabelSets

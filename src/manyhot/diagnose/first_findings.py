@@ -179,7 +179,7 @@ def write_first_gallery(
     Parameters
     ----------
     sources : sequence of Source
-        The data sets; a gallery shows one.
+        The data sets. A gallery shows only one data set.
     rows : sequence of Row
         The first findings.
     findings : pyarrow.Table

@@ -93,15 +93,15 @@ def diagnose_groups(
 
     No annotations are needed. Groups are defined by the pixels (frames, tags, bands, text, pasted objects,
     brightness, tint, sharpness, size), the files (format, compression, camera, source), metadata, other
-    classes of the label sets, objects, and clusters of embeddings. Images of a class are compared with others
-    of the same class. The p-values are corrected for the whole search.
+    classes of the label sets, objects, and clusters of embeddings. Images of a class are compared with other
+    images of the same class. The p-values are corrected for the whole search.
 
     Parameters
     ----------
     labels
         Label sets; or a campaign, a folder written by predict, or the name of a data set. Photographs are
-        read once, from the locations in the images table (`images`). Their statistics are stored next to this
-        table.
+        read once, from the locations in the images table (`images`). The statistics of the photographs are
+        stored next to this table.
     predictions
         Files or folders of predictions. Without predictions, only properties associated with labels are
         listed.
@@ -109,19 +109,20 @@ def diagnose_groups(
         A table with the column image_id. Each other column defines groups: one for each value or, for
         measurements, one of the images with the lowest values and one of the images with the highest.
     objects
-        Objects in the images, from annotations or from a detector, as for diagnose shortcuts. Images with and
-        without each object are groups.
+        Objects in the images, from annotations or from a detector, as for diagnose shortcuts. For each
+        object, the images with it and the images without it are two groups.
     embeddings
         Folder with embeddings of the images, written by manyhot predict --embeddings; by default, the folder
         of the labels, if it contains embeddings.
     min_images
         Minimum number of images inside a group, and minimum number outside it.
     min_difference
-        Minimum difference between the shares inside and outside a group, from 0 to 1.
+        Minimum difference between the shares that are compared, such as the error rates inside and outside a
+        group; from 0 to 1.
     min_confidence
         Minimum confidence at which an error counts as an error with a high confidence.
     permutations
-        Number of permutations of the outcomes.
+        Number of permutations of the outcomes, to compute p-values.
     seed
         Seed for the permutations, the clusters, and the choice of the half of the images that is searched for
         patterns.

@@ -98,13 +98,13 @@ class MeasuredImages:
         return len(self.table)
 
     def values(self, name: str) -> npt.NDArray[np.float64]:
-        """Return a column of numbers; NaN if the photograph could not be read."""
+        """Return a column of numbers, which are NaN for photographs that could not be read."""
         column = pc.fill_null(self.table[name].cast(pa.float64()), float("nan"))
         return np.asarray(column.to_numpy())
 
     @property
     def is_measured(self) -> npt.NDArray[np.bool_]:
-        """Which photographs could be read."""
+        """Whether each photograph could be read."""
         return np.asarray(pc.is_null(self.table["skipped"]).to_numpy(zero_copy_only=False))
 
 
@@ -117,10 +117,10 @@ def measure_images(
     ----------
     image_id : pyarrow.Array of string
     uris : sequence of str or None
-        Where each photograph is.
+        Location of each photograph.
     cache : Path, optional
-        Folder of the images table; statistics are stored in its subfolder ``statistics``. An interrupted run
-        loses the statistics of at most the last 2,048 images.
+        Folder of the images table; statistics are stored in its subfolder ``statistics``. If None, they are
+        not stored. An interrupted run loses the statistics of at most the last 2,048 images.
     run : Run
 
     Raises

@@ -50,7 +50,7 @@ class MapAgreement:
     image : int
         Number of the image.
     value : float
-        Rank correlation of the two maps; NaN if one of them is constant.
+        Rank correlation of the two maps; NaN if either map is constant.
     layers, of_layers : int, optional
         Number of last layers with shuffled weights, and number of layers with weights.
     """
@@ -205,7 +205,7 @@ def mean_over_images(
 
 
 def alike(one: HeatMap, other: HeatMap) -> float:
-    """Return the rank correlation of two maps; NaN if one is constant."""
+    """Return the rank correlation of two maps; NaN if either map is constant."""
     return rank_correlation(one, other)
 
 

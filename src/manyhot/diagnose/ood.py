@@ -154,7 +154,7 @@ def diagnose_ood(
         Label sets of the out-of-distribution images, over the classes of the model. A set is empty if the
         image shows none of them.
     ood_predictions
-        Files or folders of predictions of the out-of-distribution images, by the same models.
+        Files or folders of predictions of the out-of-distribution images, from the same models.
     seed
         Seed for the intervals of FPR95.
 

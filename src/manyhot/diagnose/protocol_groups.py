@@ -44,7 +44,7 @@ class LabelProtocol:
     name : str
     labels : Labels
     source : Source
-        Where they are from.
+        Where the label sets come from.
     """
 
     name: str
@@ -130,7 +130,7 @@ class ProtocolGroup:
         )
 
     def slices(self) -> Iterator[tuple[str, ProtocolGroup]]:
-        """Yield all usable images and, if they differ, the images that people saw in every protocol."""
+        """Yield all usable images and, if people saw only some of them in every protocol, these images."""
         usable = self.take(np.logical_and.reduce([s.usable for s in self.sets]))
         yield "all", usable
         rated = np.logical_and.reduce(usable.rated)

@@ -26,7 +26,7 @@ _NAMED = 5  # Marked pairs that the first sentence names.
 
 
 def with_marks(rows: Iterable[Row], min_lost: float) -> list[RowDict]:
-    """Return rows of ``shortcuts`` with the mark of their pair, for all fills together."""
+    """Return rows of ``shortcuts`` with the mark of their pair, which depends on all fills of the pair."""
     rows = list(rows)
     pairs: dict[PairKey, list[Row]] = {}
     for row in rows:

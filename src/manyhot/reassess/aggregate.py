@@ -132,8 +132,9 @@ def aggregate(
         Classes for which golden-bayes counts the original label as a rater, such as 0-397. By default, all
         classes.
     refined
-        How to use decisions on disagreements. With decides, a decision overrides the method, and maybe means
-        unclear. With counts, a decision counts as one more answer. With ignored, it has no effect.
+        How to use decisions on disagreements. With decides, a decision overrides the method, and the decision
+        maybe means unclear. With counts, a decision counts as one more answer. With ignored, it has no
+        effect.
     history
         Labels, or their table matrices, from an earlier campaign with the same kind of votes. The answers of
         that campaign count as earlier answers of the same raters, so that good raters are trusted from the

@@ -129,7 +129,7 @@ class VotesSource:
     original_classes : str
         The classes for which the original label counts as a rater; all classes if empty.
     notes : tuple of str
-        How the images were matched with the votes, if their ids differ.
+        Notes on how images were matched with votes, if the ids differ.
     keep_unasked : bool
         Whether the original label of an image with votes stays valid if no rater was asked about it.
     """
@@ -369,7 +369,8 @@ def as_arrow(table: Any, name: str) -> pa.Table:
 
     Raises
     ------
-    InputError        The value is not a table.
+    InputError
+        If the value is not a table.
     """
     try:
         converted = _as_table(table)

@@ -101,10 +101,10 @@ class LabelSource:
     ----------
     name : str
     images : polars.DataFrame
-        The columns image_id, label (null if unknown) and usable, a row for each image of the label sets.
+        The columns image_id, label (null if unknown) and usable, with a row for each image of the label sets.
     answers : polars.DataFrame
-        The columns image_id, class_id and answer (0 no, 1 maybe, 2 yes), a row for each question that the
-        source was asked about a usable image.
+        The columns image_id, class_id and answer (0 no, 1 maybe, 2 yes), with a row for each question that
+        the source was asked about a usable image.
     labels : Labels
         The label sets; if several sources are joined, those of the first.
     question : str

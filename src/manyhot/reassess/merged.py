@@ -168,7 +168,7 @@ class MergedLabels(Aggregated):
         )
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the labels and, next to them, the answers of the sources, the sources, and how they agree.
+        """Write the labels and, next to them, tables of the sources, of their answers and of their agreement.
 
         The files are ``labels.parquet``, ``labels-answers.parquet``, ``labels-sources.csv`` and
         ``labels-held-out.csv``. `out` is a folder or the path of the labels file.

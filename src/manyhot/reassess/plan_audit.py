@@ -79,7 +79,7 @@ declare_table("plan_curve", (*_DESIGN, *_PRECISION))
 
 @dataclass(frozen=True, eq=False)
 class AuditPlan(Result):
-    """How many images people must answer, by design.
+    """How many images people must answer with each design.
 
     Attributes
     ----------
@@ -179,10 +179,10 @@ def plan_audit(
     Parameters
     ----------
     pilot
-        Folder of an audit whose answers were aggregated (labels.parquet), from which variances are estimated.
-        Any other data set, such as a folder of photographs or of predictions, only provides its number of
-        images and the disagreement of its models. The variances are then those of 67 published models and
-        ReaL's answers.
+        Folder of an audit whose answers were aggregated (labels.parquet); variances are estimated from these
+        answers. Any other data set, such as a folder of photographs or of predictions, provides only the
+        number of images and the disagreement between models. The variances are then those of 67 published
+        models and ReaL's answers.
     width
         Half-width of the interval for the accuracy of a model on label sets (real1).
     difference

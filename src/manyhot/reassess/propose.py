@@ -122,7 +122,7 @@ class Proposals(Result):
     raters : int
         Number of answers per question.
     expected : Expected or None
-        None if no label set is known.
+        Recall and precision; None if no label set is known.
     about : Mapping
         Report of the rule's search.
     notes, metadata, inputs
@@ -154,7 +154,7 @@ class Proposals(Result):
 
     @property
     def n_asked(self) -> int:
-        """Images with questions."""
+        """Number of images with questions."""
         return self.n_images - self.n_left_out
 
     @property

@@ -37,7 +37,7 @@ class Figure:
     dataset : str
         The data set that the figure shows; empty if it shows several.
     title : str
-        Short and plain.
+        A short, plain title.
     caption : str
         Explanation of the axes, the marks and the intervals.
     alt : str

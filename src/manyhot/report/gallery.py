@@ -163,7 +163,7 @@ def make_gallery(
         The table ``similar``, with the nearest neighbours of each image in each class. Without it, up to
         `SIMILAR` images of each class are chosen evenly over the data set and shown next to every image.
     similar_by : str
-        The model of these embeddings.
+        The model whose embeddings determined the nearest neighbours in `similar`.
     findings : sequence of pyarrow.Table
         Tables ``findings`` with the kinds of errors of each model, and tables with other findings on images
         in one of the columns `FINDING_COLUMNS`.

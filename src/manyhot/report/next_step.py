@@ -30,8 +30,8 @@ OF_IMAGES = (
 class NextStep(NamedTuple):
     """What to do after a diagnosis: a sentence, and the command.
 
-    A chapter registers its step as `next`. In the command, DATASET stands for labels, IMAGES for images, and
-    a word in capital letters after an option for the value of that option.
+    A chapter registers its step as `next`. In the command, DATASET stands for labels, IMAGES stands for
+    images, and a word in capital letters after an option stands for the value of that option.
     """
 
     text: str

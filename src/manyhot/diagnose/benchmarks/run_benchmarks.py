@@ -57,7 +57,7 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class Benchmarks(Result):
-    """Published numbers beside ours.
+    """Published numbers next to our values.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ def _cells(summary: Summary) -> tuple[str, ...]:
 
 
 def shown_value(row: Row) -> str:
-    """Return our value with as many digits as the published one, or one more if the rounded values differ."""
+    """Return our value with as many digits as the published value, or one more if the two then differ."""
     if row["value"] is None:
         return "–"
     digits = len(row["published"].partition(".")[2])
@@ -155,7 +155,7 @@ def run_benchmarks(
     list_only: Annotated[bool, OptionName("--list")] = False,
     run: Run = QUIET,
 ) -> Benchmarks:
-    """Compute published numbers again, and show them next to the published ones.
+    """Recompute published numbers, and compare the results with the published values.
 
     The numbers come from tables and figures about ImageNet and label sets. Data that are not in the cache are
     downloaded. The command fails if a number that should be equal differs, or if a number differs by more

@@ -144,7 +144,7 @@ class Layout:
 def lay_out(
     patches: Sequence[Patch], size: int, scale: Span, overlap: Span, rng: np.random.Generator
 ) -> Layout | None:
-    """Return a layout with every patch inside the image, or None if there is none.
+    """Return a layout with every patch inside the image, or None if no layout is found.
 
     Parameters
     ----------
@@ -163,9 +163,9 @@ def lay_out(
     -----
     Patches are placed one after another in random order, each at a random position where it covers no more
     than allowed. If the overlap would otherwise be too small, the last patch is placed over another patch, at
-    a distance that is found by bisection. If the patches do not fit, sizes and positions are drawn again, up
-    to several thousand positions. If no attempt succeeds and no minimum overlap is required, the patches are
-    placed at the smallest scale in the cells of a grid.
+    a distance that is found by bisection. If the patches do not fit, sizes and positions are drawn again.
+    Several thousand positions are tried. If no attempt succeeds and no minimum overlap is required, the
+    patches are placed at the smallest scale in the cells of a grid.
     """
     for attempt in range(_ATTEMPTS):
         span = scale if attempt < _AT_LEAST_SCALE else (scale[0], scale[0])
@@ -194,7 +194,7 @@ class _Ground:
         self._seen: list[int] = []
 
     def add(self, patch: Patch, rng: np.random.Generator, *, last: bool) -> bool:
-        """Place a patch on top of the others, and return whether there was an allowed position."""
+        """Place a patch on top of the other patches, and return whether there was an allowed position."""
         most = [self.size - side for side in patch.mask.shape[::-1]]
         if min(most) < 0:
             return False

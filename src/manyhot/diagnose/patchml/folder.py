@@ -217,7 +217,7 @@ def beside(out: Path) -> Iterator[Path]:
 
 
 def swap(part: Path, out: Path) -> None:
-    """Replace earlier pictures by complete new ones."""
+    """Replace earlier pictures with complete new ones."""
     (out / COMPLETE).unlink(missing_ok=True)
     if (out / "images").exists():
         (out / "images").rename(part / "old")

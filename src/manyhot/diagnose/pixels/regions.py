@@ -343,7 +343,7 @@ def write_picture(path: Path, pixels: npt.NDArray[np.uint8]) -> Path:
     Raises
     ------
     OutputError
-        If it cannot be written.
+        If the file cannot be written.
     """
     image = required("PIL.Image", "Writing pictures").fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((LONG_SIDE, LONG_SIDE))

@@ -70,7 +70,7 @@ class Removal:
 
     @property
     def key(self) -> str:
-        """What distinguishes its pixels from others."""
+        """What distinguishes its pixels from those of other alterations."""
         what = (self.companion, self.fill, self.control, self.seed if self.control else "", self.objects_hash)
         return f"removal {what} {_digest(i.encode() for i in sorted(self.images))}"
 
@@ -159,7 +159,7 @@ def filled(pixels: Pixels, region: Mask, fill: str, objects: Mask) -> Pixels:
     Raises
     ------
     MissingExtraError
-        Inpainting needs OpenCV.
+        If OpenCV, which inpainting needs, is not installed.
     """
     if fill == "inpaint":
         return _inpainted(pixels, region, objects)
@@ -255,9 +255,10 @@ def cuttings(objects: Objects, class_id: int, image_id: str, pixels: Pixels) -> 
 class Pasting:
     """An `Alteration` that pastes the objects of another image into each image.
 
-    The other image is chosen by the id of the image and the seed. All its objects are pasted, such as the
-    four boxes of a frame, or two balls. Each object is pasted at its original place and size, as fractions of
-    the image. It keeps its aspect ratio, unless it extends from border to border, as a frame or a band does.
+    The choice of the other image depends on the id of the image and on the seed. All its objects are pasted,
+    such as the four boxes of a frame, or two balls. Each object is pasted at its original place and size, as
+    fractions of the image. It keeps its aspect ratio, unless it extends from border to border, as a frame or
+    a band does.
 
     Attributes
     ----------

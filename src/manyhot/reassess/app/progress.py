@@ -78,7 +78,7 @@ class JudgedCampaign:
     audit: RunningAudit | None = None
 
     def pages_to_decide(self) -> list[int]:
-        """Return the undecided pages on which raters disagree, in the order of asking."""
+        """Return the undecided pages on which raters disagree, in the order in which they are asked about."""
         return [page for page, _ in self.counts.disputes if page not in self.decided_since]
 
     @classmethod

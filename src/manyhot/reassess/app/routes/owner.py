@@ -225,7 +225,7 @@ def change_raters(
     act: Annotated[Literal["stop", "go-on", "leave-out", "count-again"], Form()],
     rater: Annotated[list[int], Form(max_length=MOST_INVITED)],
 ) -> Response:
-    """Stop raters, let them continue, leave their answers out, or count these again."""
+    """Stop raters, let them continue, leave out their answers, or count their answers again."""
     acts = {
         "stop": context.store.stop,
         "go-on": context.store.let_go_on,
@@ -263,7 +263,7 @@ def change_rater(
     max_pages: Annotated[str, Form(pattern=r"^\d{0,7}$")] = "",
     refines: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Give a rater a new link, stop or revoke the rater, let the rater continue, or change the settings."""
+    """Give a rater a new link, stop or revoke the rater, let the rater continue, or change the rights."""
     rater = next((r for r in context.store.raters() if r.id == rater_id and not r.is_owner), None)
     if rater is None:
         raise HTTPException(404, "This rater does not exist.")

@@ -180,7 +180,7 @@ def _completion(context: Context, rater: Rater, reason: str) -> Completion | Non
 
 @rating_routes.get("/back", responses={404: {"description": "no earlier page"}})
 def back(context: ContextDep, rater: CurrentRater, before: _Key | None = None) -> Page:
-    """Return the latest finished page, or the latest before `before`, so that answers can be changed."""
+    """Return the latest finished page, or the latest page before `before`, so that answers can be changed."""
     visit = context.store.last_done(rater, before)
     if visit is None:
         raise HTTPException(404, "No earlier page exists.")

@@ -381,7 +381,7 @@ class Store:
         return self._database.read(fill.count_examples)
 
     def source(self) -> str:
-        """Return the sha256 of the proposals."""
+        """Return the SHA-256 hash of the proposals."""
         return str(self._database.read(lambda c: settings.get_value(c, "source")))
 
     def examples(self, class_ids: Collection[int]) -> dict[int, list[tuple[int, str]]]:

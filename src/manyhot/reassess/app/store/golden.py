@@ -74,7 +74,7 @@ def check_golden(connection: sa.Connection, settings: CampaignSettings) -> None:
 
 
 def judge_rater(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool | None:
-    """Return whether a rater qualifies after the first golden pages; None if it is too early or decided.
+    """Return whether a rater qualifies after the first golden pages; None if too early or already decided.
 
     The rater continues if there are no golden pages, or if all answered golden questions have the same true
     answer. Pages that were skipped because the image could not be shown are not counted. A rater who skips

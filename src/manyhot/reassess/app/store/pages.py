@@ -172,7 +172,7 @@ def renew(connection: sa.Connection, rater_id: int, settings: CampaignSettings) 
 
 
 def reopen_page(connection: sa.Connection, visit: Visit, settings: CampaignSettings) -> bool:
-    """Let a rater continue a page that was given back; return False if another rater has taken it over.
+    """Let a rater continue a page that was given back; return False if others took over or finished it.
 
     A question is not asked again if another rater has since answered it in the same slot, or if this rater
     answered it in another slot.

@@ -99,7 +99,7 @@ class RaterCount:
 
 @dataclass(frozen=True, eq=False)
 class VoteCounts:
-    """A state of the votes.
+    """Counts of the votes at one time.
 
     Attributes
     ----------

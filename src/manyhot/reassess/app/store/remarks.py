@@ -34,7 +34,7 @@ class Remark:
 def latest(
     connection: sa.Connection, *, missing: int | None = None, before: int | None = None
 ) -> list[Remark]:
-    """Return `REMARKS_PER_PAGE` remarks, newest first.
+    """Return up to `REMARKS_PER_PAGE` remarks, newest first.
 
     Parameters
     ----------

@@ -143,9 +143,9 @@ def diagnose_classes(
         threshold with a precision of at least `at`, and therefore the largest recall. recall: the highest
         threshold with a recall of at least `at`.
     at
-        The precision or recall that a threshold must reach, if this is the goal. Not allowed for f1.
+        For the goals precision and recall only: the value that a threshold must reach.
     folds
-        Number of folds. A class that is valid on too few images has no threshold.
+        Number of folds, and minimum number of images on which a class must be valid to have a threshold.
     masked
         Ignore classes that are unclear on an image or that no rater was asked about. By default, they count
         as not valid.

@@ -177,11 +177,11 @@ def diagnose_companions(
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
     k
-        Number of top classes among which a class must be to count as found. If k is smaller than a label set,
+        Number of top classes among which a class must be to count as found; if k is smaller than a label set,
         a class is harder to find in images with a companion.
     probability
         Minimum probability at which a class counts as found, used instead of k, for example for sigmoid
-        outputs. Models without probabilities of all classes are skipped.
+        outputs (models without probabilities of all classes are skipped).
     min_images
         Minimum number of images with both classes for a pair to be tested.
     labelled

@@ -90,9 +90,9 @@ def diagnose_corruptions(
     classes
         Class list of the data set, if it differs from the model's.
     corruption
-        Name of a corruption, such as fog; by default all fifteen.
+        Name of a corruption, such as fog; by default all fifteen corruptions.
     severity
-        Severity of the corruptions, from 1 to 5; by default all five.
+        Severity of the corruptions; by default all five severities.
     limit
         Maximum number of images to use, chosen by a hash of their ids; by default all.
     baseline

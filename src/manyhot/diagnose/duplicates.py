@@ -102,7 +102,7 @@ def diagnose_duplicates(
     classes
         Class list of the labels, for files that do not name one.
     min_similarity
-        Minimum similarity of the details of near duplicates, from 0 to 1.
+        Minimum similarity of the details of near duplicates.
     pictures
         Number of groups whose pictures the page shows.
 

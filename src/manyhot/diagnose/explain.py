@@ -113,8 +113,8 @@ def explain(
     arrays
         Also write the maps as float16 arrays, in one .npz file per image.
     check
-        Number of images for sanity checks: their maps are compared with maps of the network with shuffled
-        weights, with maps of other classes and with maps of other images.
+        Number of images for sanity checks, in which their maps are compared with maps of the network with
+        shuffled weights, maps of other classes and maps of other images.
     batch
         Number of images per batch.
     resamples

@@ -95,9 +95,9 @@ def find_label_issues(
     no_confirmed_labels
         Ignore the raters' answers.
     min_doubtful
-        Minimum score of a doubtful label, from 0 to 1; without original labels, also of a missing label.
+        Minimum score of a doubtful label and, without original labels, of a missing label.
     min_missing
-        Minimum score of a missing label, from 0 to 1.
+        Minimum score of a missing label.
     min_together
         Two classes are proposed for merging if at least this share of the images of each class has both
         labels.

@@ -118,7 +118,7 @@ def diagnose_groups(
         Minimum number of images inside a group, and minimum number outside it.
     min_difference
         Minimum difference between the shares that are compared, such as the error rates inside and outside a
-        group; from 0 to 1.
+        group.
     min_confidence
         Minimum confidence at which an error counts as an error with a high confidence.
     permutations

@@ -98,8 +98,8 @@ def diagnose_shortcuts(
     min_lost
         Minimum share of images on which the main class is lost for a pair to be called a shortcut.
     probability
-        Minimum probability at which a class counts as predicted. If scores are logits, only the top class
-        counts as predicted.
+        Minimum probability at which a class counts as predicted (if scores are not probabilities, only the
+        top class counts as predicted).
     resamples
         Number of bootstrap resamples for average precision; 0 for no intervals.
     seed

@@ -119,14 +119,14 @@ def aggregate(
     method
         Name of an aggregator, or a call string such as "majority(maybe='half')".
     threshold
-        Minimum probability of a valid class. The default depends on the method: 0.8 for methods that estimate
-        probabilities, as in ReaL, and 0.5 for methods that compute shares.
+        Minimum probability of a valid class; by default 0.8 for methods that estimate probabilities, as in
+        ReaL, and 0.5 for methods that compute shares.
     min_precision
         Choose the lowest threshold at which precision on golden questions is at least this value.
     min_recall
         Choose the highest threshold at which recall on golden questions is at least this value.
     unclear_from
-        Minimum probability of an unclear class; must not exceed the threshold. By default, no class is
+        Minimum probability of an unclear class, which must not exceed the threshold; by default, no class is
         unclear.
     original_classes
         Classes for which golden-bayes counts the original label as a rater, such as 0-397. By default, all
@@ -140,11 +140,11 @@ def aggregate(
         that campaign count as earlier answers of the same raters, so that good raters are trusted from the
         first answer.
     start
-        Labels, or their table matrices, from an earlier fit to some of these votes. Only for votes in which
-        raters chose one of all classes. The method starts from this fit and then fits all votes.
+        Labels, or their table matrices, from an earlier fit to some of these votes, if raters chose one of
+        all classes. The method starts from this fit and then fits all votes.
     resamples
-        Number of resamples of the golden images, for the intervals of precision and recall if a threshold is
-        chosen on these images. At most 200 are used; 0 for no intervals at all.
+        Number of resamples of the golden images (at most 200 are used), for the intervals of precision and
+        recall if a threshold is chosen on these images; 0 for no intervals at all.
     seed
         Seed for drawing the resamples and for splitting the golden images.
 

@@ -207,15 +207,15 @@ def audit(
         default 'union(k=5)', or 'union' with the design classes. If predictions list fewer than five classes,
         k is smaller. The original label and the classes of label sets that are passed are always asked about.
     golden_images
-        Number of further images for golden questions, drawn at random from those outside the sample. They
-        form a campaign for an expert in the subfolder golden of the audit.
+        Number of further images for golden questions, drawn at random from those outside the sample and
+        written to the subfolder golden as a campaign for an expert.
     raters
         Number of answers per question, to compute the hours of work.
     seconds
         Seconds per question, to compute the hours of work; the default is an assumption.
     seed
-        Seed for the draw; by default, a random number. The seed is recorded. Do not try several seeds: a
-        sample that was selected among several is not random.
+        Seed for the draw. Do not try several seeds: a sample that was selected among several is not random.
+        The seed is recorded and, by default, drawn at random.
 
     Returns
     -------

@@ -101,7 +101,7 @@ def init_campaign(
         imagenet-a or imagenet-r. By default, the built-in list that is named in the metadata of the images or
         predictions.
     predictions
-        Files and folders of predictions, or a benchmark data set. Several values are allowed.
+        Files or folders of predictions, or a benchmark data set.
     rows
         Image ids of the rows of array files: a data-set JSON, CSV or Parquet file, or a list of ids.
     scores

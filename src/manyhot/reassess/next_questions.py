@@ -177,15 +177,15 @@ def next_questions(
         Votes in any format, the folder of a campaign, or imagenet-real for published votes, which are
         downloaded.
     budget
-        Number of answers to ask for now, one per question. The budget does not affect which questions are
-        open or settled.
+        Number of answers to ask for now, one per question; it does not affect which questions are open or
+        settled.
     by
         Ranking of the questions: expected change of the state by further answers, entropy of the probability,
         or disagreement of the answers.
     max_answers
         Maximum number of answers per question, including existing ones.
     settled
-        Maximum probability that further answers change the state of a settled question. With 0, a question is
+        Maximum probability that further answers change the state of a settled question; with 0, a question is
         settled only if further answers cannot change its state.
     rater
         Id of the rater who will answer. Questions that this rater answered are left out, and further answers

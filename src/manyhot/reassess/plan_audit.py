@@ -186,8 +186,8 @@ def plan_audit(
     width
         Half-width of the interval for the accuracy of a model on label sets (real1).
     difference
-        True difference between the accuracies of two models that the audit must decide with the requested
-        power. With a pilot of more than two models, this applies to each pair.
+        True difference between the accuracies of two models (or of each pair of models in the pilot) that the
+        audit must decide with the requested power.
     drop
         True difference between the accuracies of one model on two data sets that must be decided, with an
         audit of each data set.
@@ -196,19 +196,18 @@ def plan_audit(
     hours
         Total hours of work of all raters, to compute what can be decided in this time.
     power
-        Probability that a difference is decided, which means that its 95 % interval does not contain 0.
+        Probability that a difference is decided (that its 95 % interval does not contain 0).
     n_images
         Number of images of the data set; by default that of the pilot or the folder, or 50,000.
     n_models
-        Without a pilot: number of models that propose label sets; by default, the number of models in the
-        folder or, if there are none, 10 for ranks and 3 for other questions. The nearest of 2, 3, 10 and 67
-        is used.
+        Without a pilot: number of models that propose label sets (the nearest of 2, 3, 10 and 67 is used); by
+        default, the number of models in the folder or, if there are none, 10 for ranks and 3 for other
+        questions.
     accuracy
         Without a pilot: expected accuracy of the model; 0.83 by default.
     differing
-        Without a pilot: share of the images on which the top classes of the two models differ; by default,
-        the largest such share among the models in the folder, or 0.22. This share is known before raters
-        answer.
+        Without a pilot: share of the images on which the top classes of the two models differ, which is known
+        before raters answer; by default, the largest such share among the models in the folder, or 0.22.
     proposed_by
         Where the proposed label sets come from: labels (original labels), or models (for each model, the
         classes that most of the other models predict).

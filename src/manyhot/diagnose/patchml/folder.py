@@ -262,7 +262,7 @@ class PatchSettings(Flattened):
     to
         Format of the images.
     seed
-        Seed for all random choices. The same seed gives the same files.
+        Seed for all random choices; the same seed gives the same files.
     overlap
         Share of the most covered object that other objects hide, as a number or a range, from 0 to 0.5.
     scale

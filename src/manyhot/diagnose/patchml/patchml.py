@@ -145,7 +145,7 @@ def patchml(
     classes
         Class list of the objects, for files that do not name one.
     workers
-        Number of threads; by default one per core. The number does not affect the files.
+        Number of threads, which does not affect the files; by default one per core.
 
     Returns
     -------

@@ -55,7 +55,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "audit": Command(
         "Re-assess",
-        "Draw a random sample of images for people to label, with recorded probabilities, as a campaign.",
+        "Draw a random sample of images, with recorded probabilities, as a campaign for people to label.",
         "manyhot.reassess.audit:audit",
     ),
     "annotate": Command(
@@ -83,12 +83,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "agreement": Command(
         "Re-assess",
-        "Measure agreement between raters, their quality on golden questions, and suspicious answers.",
+        "Measure agreement between raters and their quality on golden questions, and flag suspicious raters.",
         "manyhot.reassess.agreement:agreement",
     ),
     "next": Command(
         "Re-assess",
-        "Rank the questions that most need another answer, and count the settled ones.",
+        "Rank the questions that most need another answer, and count the settled questions.",
         "manyhot.reassess.next_questions:next_questions",
     ),
     "card": Command(
@@ -143,12 +143,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "report": Command(
         "Evaluate",
-        "Draw the report of a folder again, as an HTML page with separate files of its figures and tables.",
+        "Draw the report of a folder again, as an HTML page with separate files for its figures and tables.",
         "manyhot.diagnose.page:report_folder",
     ),
     "benchmarks": Command(
         "Evaluate",
-        "Compute published numbers again, and show them next to the published ones.",
+        "Recompute published numbers, and compare the results with the published values.",
         "manyhot.diagnose.benchmarks.run_benchmarks:run_benchmarks",
     ),
     "metrics": Command(
@@ -188,7 +188,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose calibration": Command(
         "Diagnose",
-        "Measure how confidence matches accuracy, before and after recalibration.",
+        "Measure how well confidence matches accuracy, before and after recalibration.",
         "manyhot.diagnose.calibration:diagnose_calibration",
     ),
     "diagnose sets": Command(
@@ -208,7 +208,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose companions": Command(
         "Diagnose",
-        "Measure which classes are valid together, and how recall of one depends on the presence of the other.",
+        "Measure which classes are valid together, and how the recall of one depends on the other.",
         "manyhot.diagnose.companions:diagnose_companions",
     ),
     "diagnose shortcuts": Command(
@@ -223,7 +223,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose corruptions": Command(
         "Diagnose",
-        "Corrupt images as in ImageNet-C, and measure what models lose and what share is due to missing labels.",
+        "Corrupt images as in ImageNet-C, and measure models' losses and the share due to missing labels.",
         "manyhot.diagnose.corruptions:diagnose_corruptions",
     ),
     "explain": Command(
@@ -233,7 +233,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "patchml": Command(
         "Diagnose",
-        "Compose images of objects cut out of photographs, without context and with exact label sets.",
+        "Compose images from objects cut out of photographs, without context and with exact label sets.",
         "manyhot.diagnose.patchml.patchml:patchml",
     ),
     "train": Command(

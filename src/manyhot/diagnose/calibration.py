@@ -160,7 +160,7 @@ class Calibration(DiagnosisResult):
     calibration_bins: pa.Table = field(default_factory=lambda: schema("calibration_bins").empty_table())
 
     def lines(self) -> Iterator[str]:
-        """Yield the effect of recalibration on each model, and its prediction sets."""
+        """Yield, for each model, the effect of recalibration and the prediction sets."""
         models: dict[tuple[str, str], list[Row]] = {}
         for row in self.calibration.to_pylist():
             models.setdefault((row["dataset"], row["model"]), []).append(row)
@@ -190,12 +190,13 @@ def diagnose_calibration(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Calibration:
-    """Measure how confidence matches accuracy, before and after recalibration.
+    """Measure how well confidence matches accuracy, before and after recalibration.
 
-    Each method is fitted to original labels and to label sets on some of the images. The original and the
-    recalibrated predictions are evaluated on the other images against both kinds of labels. Prediction sets
-    that cover the original label, one class of the label set, or the whole label set are chosen on the same
-    images as the fit and measured on the other images. The models must not have been trained on these images.
+    Each method is fitted on some of the images, once to original labels and once to label sets. The original
+    and the recalibrated predictions are evaluated on the other images against both kinds of labels.
+    Prediction sets that cover the original label, one class of the label set, or the whole label set are
+    chosen on the images used for fitting and measured on the other images. The models must not have been
+    trained on these images.
 
     Parameters
     ----------
@@ -210,9 +211,9 @@ def diagnose_calibration(
     alpha
         Permitted share of images whose prediction set does not contain the required classes.
     fit
-        Share of images to fit on; the metrics are computed on the other images.
+        Share of images used for fitting; the metrics are computed on the other images.
     seed
-        Seed for the split into two parts and of the bootstrap.
+        Seed for the split into two parts and for the bootstrap.
     resamples
         Number of bootstrap resamples, of which calibration errors use at most 200; 0 for no intervals.
 

@@ -127,7 +127,7 @@ class Companions(DiagnosisResult):
         return list(dict.fromkeys((a, b) for a, b, both in found if both >= self.min_images))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the notes, and the means over models of the pairs with enough images."""
+        """Return the notes and, for pairs with enough images, the means over models."""
         rows = [r for r in self._means() if r["both"] >= self.min_images]
         return {
             "tested": [{k: None if v != v else v for k, v in r.items()} for r in rows],
@@ -165,7 +165,7 @@ def diagnose_companions(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Companions:
-    """Measure which classes are valid together, and how recall of one depends on the presence of the other.
+    """Measure which classes are valid together, and how the recall of one depends on the other.
 
     If a class is found more often in images with its companion, a model may rely on the companion. Test such
     pairs with diagnose shortcuts.
@@ -178,15 +178,15 @@ def diagnose_companions(
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
     k
-        Number of top classes among which a class must be to count as found. If k is smaller than a label set,
+        Number of top classes among which a class must be to count as found; if k is smaller than a label set,
         a class is harder to find in images with a companion.
     probability
-        Lowest probability at which a class counts as found, used instead of k, for example for sigmoid
-        outputs. Models without probabilities of all classes are skipped.
+        Minimum probability at which a class counts as found, used instead of k, for example for sigmoid
+        outputs (models without probabilities of all classes are skipped).
     min_images
         Minimum number of images with both classes for a pair to be tested.
     labelled
-        Measure the recall of a class only on images with this class as their original label.
+        Measure the recall of a class only on images whose original label is this class.
     unasked
         Count a companion as absent even if no rater was asked about it.
 
@@ -197,15 +197,15 @@ def diagnose_companions(
     Raises
     ------
     InputError
-        If no model is left, k or another option is out of range, or `labelled` is set and there are no
+        If all models are skipped, k or another option is out of range, or `labelled` is set and there are no
         original labels.
     MatchError, OrderError
         As in `manyhot.evaluate`.
 
     Notes
     -----
-    The same k is used for all images. With a k as large as each label set, classes would be easier to find in
-    images with companions.
+    The same k is used for all images. If k were the size of each image's label set, classes would be easier
+    to find in images with companions.
     """
     parts, inputs, found_if = [], dict[str, str](), _FoundIf(k, probability)
     for source in open_inputs(labels, predictions, reading=reading, run=run):
@@ -351,7 +351,7 @@ class _Judge:
             )
 
     def look(self, model: ModelCase) -> tuple[Floats | None, Bools]:
-        """Return the valid classes that are found (or None), and the valid classes with predictions."""
+        """Return which valid classes are found, or None if unknown, and which have predictions."""
         case, place = model.case, np.full(len(self.sets), -1)
         place[model.rows] = np.arange(len(model.rows))
         self._predicted &= place >= 0

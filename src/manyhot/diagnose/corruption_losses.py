@@ -126,7 +126,7 @@ def judge_corruptions(
     trust_order: bool = False,
     run: Run = QUIET,
 ) -> Corruptions:
-    """Measure what models lose on corrupted images, and what share is due to missing labels.
+    """Measure what models lose on corrupted images, and what share of the loss is due to missing labels.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def judge_corruptions(
 
 
 def find_baseline(name: str, models: Sequence[str], class_hash: str) -> str:
-    """Return the name of the baseline: by default AlexNet for ImageNet's classes, and none for others.
+    """Return the name of the baseline: by default AlexNet for ImageNet's classes, else none.
 
     Parameters
     ----------
@@ -309,7 +309,7 @@ def _with_resamples(place: Place, metric: str, model: str) -> Floats:
 
 
 def interval_of_draws(drawn: Floats, n: int) -> tuple[float, float]:
-    """Return the interval of a value over n images. `drawn` is the value, followed by its resamples."""
+    """Return the interval of a value over n images. `drawn` contains the value, then its resamples."""
     if len(drawn) < 2 or not np.isfinite(drawn[0]):
         return NO_INTERVAL
     return sampled_interval(float(drawn[0]), drawn[1:], n)

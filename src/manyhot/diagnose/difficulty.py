@@ -113,10 +113,10 @@ class Difficulty(DiagnosisResult):
     Attributes
     ----------
     difficulty, difficulty_groups : pyarrow.Table
-        The tables with these names; see `manyhot.tables.TABLES` for their columns. The first begins with the
-        images to re-assess first, on which most models agree on a class that is not valid.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns. `difficulty` begins with
+        the images to re-assess first: those on which most models agree on a class that is not valid.
     sources : tuple of Source
-        The data sets, whose photographs the gallery shows.
+        The data sets whose photographs the gallery shows.
     hints : list of str
         Notes on what `write` could not do, and how to make it possible.
     notes, metadata, inputs
@@ -178,11 +178,11 @@ def diagnose_difficulty(
     """Find the images that no model, all models, or only some models get right.
 
     If all models are wrong according to the original label of an image, the label itself is often wrong. The
-    command counts on how many of these images at least half of the models are right by the label set. The
-    images on which most models agree on a class that is not in the label set are listed first, for
+    command counts on how many of these images at least half of the models are right according to the label
+    set. The images on which most models agree on a class that is not in the label set are listed first, for
     re-assessment. Images are also counted by the kind of their most frequent error, as in diagnose errors. If
-    the photographs are known, a gallery shows images that no model gets right, that divide the models, and
-    that all get right.
+    the photographs are known, a gallery shows images that no model, only some models, or all models get
+    right.
 
     Parameters
     ----------
@@ -314,7 +314,7 @@ def _kind_rows(kinds: Bools, by_set: Bools | None) -> Iterator[Row]:
 
 
 def difficulty_sentences(rows: Sequence[Row], *, title: Callable[[str], str] = title_of) -> Iterator[str]:
-    """Yield the number of images on which no model is right by the label, and how label sets change it."""
+    """Yield on how many images no model is right by the label, and how label sets change this number."""
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         whole = {
             (row["metric"], row["kind"]): row
@@ -359,7 +359,7 @@ def _group_cells(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 
 
 def first_to_reassess(table: pa.Table, most: int = MOST_LISTED) -> list[Row]:
-    """Return the images on which most models agree on a class that is not valid, the clearest first."""
+    """Return the images on which most models agree on a class that is not valid, highest agreement first."""
     is_open = pc.and_(pc.not_equal(table["answer_is"], "valid"), pc.greater(table["answer_share"], 0.5))
     chosen = table.filter(is_open)
     rows: list[Row] = chosen.sort_by([("answer_share", "descending")]).slice(0, most).to_pylist()
@@ -406,7 +406,7 @@ def _example_cells(row: Row) -> tuple[str, ...]:
     ),
 )
 def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return the chapter about difficult images, or None without their table."""
+    """Return the chapter about difficult images, or None if there is no table ``difficulty_groups``."""
     rows = rows_of(named, "difficulty_groups")
     if not rows:
         return None

@@ -101,27 +101,27 @@ def diagnose_errors(
         What counts as an error: the top class is not the original label ("label"), or it is not in the label
         set ("set").
     min_confidence
-        Sort only errors with a confidence above this, such as 0.9.
+        Sort only errors with a confidence above this value, such as 0.9.
     rules
         Names of rules, or call strings such as 'fine-grained(largest=0.02)', in the order in which they are
         applied; by default all rules.
     superclasses
         Superclasses to use instead of the hierarchy of classes: a JSON file with the classes of each
-        superclass, or tsipras for the published ones.
+        superclass, or tsipras for the superclasses published by Tsipras et al.
     collapsed_pairs
-        Pairs of a valid class and another class that means the same if it is predicted; by default the pairs
-        published for ImageNet.
+        Pairs of a valid class and another class that counts as the same class if it is predicted; by default
+        the pairs published for ImageNet.
     cooccurrence_labels
         Label sets in which to count classes that occur together; by default the label sets of the data set.
     non_prototypical
-        Table of findings, or images that raters called unusual views of their class.
+        Table of findings or list of images that raters called unusual views of their class.
     embeddings
         Folder with embeddings of the images, written by manyhot predict --embeddings.
     index
         Folder with embeddings of labelled images, written in the same way, in which to search for similar
         images; by default the folder of `embeddings`.
     embeddings_model
-        Name of the model to take embeddings from, if the folder has embeddings of several models.
+        Name of the model whose embeddings are used, if the folder has embeddings from several models.
     similar
         The table ``similar``, with the nearest images of any class first; used instead of embeddings.
     neighbours
@@ -251,7 +251,7 @@ class _Sorter:
         return case, alignment
 
     def add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
-        """Collect the errors of one model. They are sorted when the confusions of all models are counted."""
+        """Collect the errors of one model. They are sorted after the confusions of all models are counted."""
         self._note_unmatched(predictions.model, alignment)
         judged = self._judged[alignment.left] & (case.top[:, 0] >= 0)
         wrong = judged & ~(case.is_label if self.settings.event == "label" else case.hit)[:, 0]

@@ -167,7 +167,7 @@ class Explanations(DiagnosisResult):
     Attributes
     ----------
     maps, localisation, sanity : pyarrow.Table
-        The tables with these names. The last two have no rows if nothing was measured.
+        The tables with these names. `localisation` and `sanity` have no rows if nothing was measured.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -295,7 +295,7 @@ _MEASURES = {
     ),
 )
 def explanations_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return the chapter about where models look, or None if there is no table ``maps``."""
+    """Return the chapter about the regions that models use, or None if there is no table ``maps``."""
     maps = rows_of(named, "maps")
     if not maps:
         return None

@@ -39,7 +39,7 @@ CELL = (46, 24)
 
 
 def draw_shortcuts(table: pa.Table, threshold: float) -> list[Figure]:
-    """Plot the share of lost predictions and that of the control, for each model and fill."""
+    """Plot the share of lost predictions, and the same share in the control, for each model and fill."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in table.to_pylist():
         if row["skipped"] is None:
@@ -190,7 +190,7 @@ def _ends_of(middle: Sheet) -> list[float]:
 
 
 def draw_companions(rows: Sequence[Row]) -> list[Figure]:
-    """Plot how recall differs with a companion, for each data set, first pairs first."""
+    """Plot how recall differs with a companion, for the first pairs of each data set."""
     datasets = dict.fromkeys(r["dataset"] for r in rows)
     return [_companions(d, [r for r in rows if r["dataset"] == d]) for d in datasets]
 

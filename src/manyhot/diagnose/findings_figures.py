@@ -58,7 +58,7 @@ def _kinds(name: str, rows: Sequence[Row], n_panels: int, ends: Sequence[float])
 
 
 def draw_label_pairs(pairs: Sequence[Row], n_all: int) -> tuple[Figure, ...]:
-    """Plot the pairs of classes that most doubtful labels are about."""
+    """Plot the pairs of classes with the most doubtful labels."""
     if not pairs:
         return ()
     sheet: Sheet = {
@@ -88,7 +88,7 @@ FEWEST_IN_BIN = 10
 
 
 def draw_reliability(before: Row, best: Row, bins: Sequence[Row]) -> tuple[Figure, ...]:
-    """Plot the reliability of a model as it is, and after the best recalibration if there is one."""
+    """Plot the reliability of a model before any recalibration and, if there is one, after the best."""
     keys = ("dataset", "model", "method", "fitted_to")
     panels, drawn = [], list[Row]()
     name = f"calibration-{slug(before['dataset'])}-{slug(before['model'])}"

@@ -25,7 +25,7 @@ _WHAT = {
 
 
 def draw_group_differences(rows: Sequence[Row]) -> list[Figure]:
-    """Plot the difference between the shares inside and outside of the first groups."""
+    """Plot the difference between the shares inside and outside each of the first groups."""
     drawn = list(rows[:DRAWN_GROUPS])
     if not drawn:
         return []

@@ -125,9 +125,10 @@ class WeakGroups(DiagnosisResult):
         An images table with the statistics of the photographs (`STATISTICS`) and the names of the groups of
         each image, for use as slices.
     sources : tuple of Source
-        The data sets, whose photographs are shown.
+        The data sets whose photographs are shown.
     marks : MarkedImages, optional
-        The frames, tags and bands of the findings as objects, and label sets with them, for `mitigate`.
+        The frames, tags and bands of the findings as objects, and label sets that contain them as classes,
+        for `mitigate`.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -141,7 +142,7 @@ class WeakGroups(DiagnosisResult):
     marks: MarkedImages | None = field(default=None, repr=False)
 
     def lines(self) -> Iterator[str]:
-        """Yield the answer, and the first findings of models and of labels."""
+        """Yield the answer, and the first findings about models and about labels."""
         rows = self.groups.to_pylist()
         yield from groups_answer(rows, self.metadata)
         for part, title in _parts(rows):
@@ -183,7 +184,7 @@ def groups_result(
     settings: Mapping[str, object],
     marks: MarkedImages | None = None,
 ) -> WeakGroups:
-    """Return the tables of findings: of models first, those with the clearest difference first."""
+    """Return the tables of findings: findings about models first, the clearest difference first."""
     ordered = sorted(findings, key=lambda f: (f.row["model"] is None, -f.row["difference_lo"]))
     ids = {source.name: part["image_id"] for source, part in zip(sources, measured, strict=True)}
     groups = [{"group": i, **f.row} for i, f in enumerate(ordered, 1)]

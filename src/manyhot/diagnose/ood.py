@@ -74,7 +74,7 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class OutOfDistribution(DiagnosisResult):
-    """How well models tell images of their classes from others.
+    """How well models tell images of their classes from other images.
 
     Attributes
     ----------
@@ -139,9 +139,9 @@ def diagnose_ood(
 ) -> OutOfDistribution:
     """Measure how well confidence tells out-of-distribution images from images of the model's classes.
 
-    Label sets determine which images count. In-distribution images have a valid class. Out-of-distribution
-    images may also show a class of the model. Confidence in such a class is not an error, so the measures are
-    computed with and without these images.
+    Label sets determine which images are used. In-distribution images have at least one valid class.
+    Out-of-distribution images may also show a class of the model. Confidence in such a class is not an error,
+    so the measures are computed with and without these images.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def diagnose_ood(
         Label sets of the out-of-distribution images, over the classes of the model. A set is empty if the
         image shows none of them.
     ood_predictions
-        Files or folders of predictions of the out-of-distribution images, by the same models.
+        Files or folders of predictions of the out-of-distribution images, from the same models.
     seed
         Seed for the intervals of FPR95.
 

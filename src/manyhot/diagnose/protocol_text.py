@@ -39,7 +39,7 @@ _VARIANCE = ("images of", "models", "protocols", "both", "n")
 
 
 def protocol_sentences(rows: TableRows) -> Iterator[list[str]]:
-    """Yield, for every two label sets, how they agree and how the results of models differ between them."""
+    """Yield, for each pair of label sets, how they agree and how models' results differ between them."""
     pairs = dict.fromkeys(r["group"] for r in rows["protocol_agreement"] if r["measure"] == "equal")
     for group in pairs:
         yield [*_set_sentences(rows, group), *_model_sentences(rows, group)]
@@ -200,7 +200,7 @@ def _number(row: Row | None) -> str:
     ),
 )
 def protocols_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return the chapter about protocols, or None without their tables."""
+    """Return the chapter about protocols, or None if their tables are missing."""
     rows = {name: rows_of(named, name) for name in PROTOCOL_TABLES}
     if not rows["protocol_sets"]:
         return None

@@ -227,12 +227,13 @@ def diagnose_protocols(
     """Compare label sets of the same images, and measure how accuracy and ranks depend on the protocol.
 
     Label sets are compared like raters who label the same images: image by image, and on the classes that
-    both asked about. With predictions, each model is evaluated by each protocol on the same images.
+    raters were asked about for both label sets. With predictions, each model is evaluated under each protocol
+    on the same images.
 
     Parameters
     ----------
     labels
-        Two or more label sets of the same images: names of data sets, such as imagenet-val, campaigns, or
+        Two or more label sets of the same images: names of data sets (such as imagenet-val), campaigns or
         files; in Python also tables and arrays, in a list or in a mapping of names to label sets.
     predictions
         Files or folders of predictions; by default the published predictions of the first label sets that

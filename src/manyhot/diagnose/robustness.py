@@ -140,8 +140,8 @@ class Robustness(DiagnosisResult):
     Attributes
     ----------
     robustness, losses, corruption_errors : pyarrow.Table
-        The tables with these names; see `manyhot.tables.TABLES` for their columns. The last is empty if there
-        are no corruptions.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns. `corruption_errors` is
+        empty if there are no corruptions.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -250,9 +250,9 @@ def diagnose_robustness(
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
         Each data set uses the predictions for its images.
     base
-        Name of the data set to compare the others with; by default the first. Data sets with a subset of
-        ImageNet's classes are compared with ImageNet's images of the same classes, if these are among the
-        data sets.
+        Name of the data set to compare the other data sets with; by default the first. Data sets with a
+        subset of ImageNet's classes are compared with ImageNet's images of the same classes, if these images
+        are among the data sets.
     without
         Patterns of names of models to leave out, such as 'fv_*'.
     resamples
@@ -336,10 +336,10 @@ def judge_place(
 
 
 def judged_alike(labels: Labels) -> tuple[Labels, tuple[str, ...]]:
-    """Return the images with both an original label and a valid class, and notes about the others.
+    """Return the images with both an original label and a valid class, and notes about the other images.
 
-    Images without a valid class are hard. If they counted only under original labels, they would cause a loss
-    that does not occur under label sets.
+    Images without a valid class are hard. If they were counted only under original labels, they would cause a
+    loss that does not occur under label sets.
     """
     sets = label_sets(labels)
     labelled = sets.label != NO_LABEL

@@ -139,7 +139,7 @@ def diagnose_sets(
 
     A prediction set contains the classes whose probability is at least a threshold. The command chooses the
     lowest threshold for which tests on some of the images guarantee that the expected share of valid classes
-    in a set is at least the precision. It measures the sets on the other images. The models must not have
+    in a set is at least the precision. The sets are measured on the other images. The models must not have
     been trained on these images.
 
     Parameters
@@ -151,12 +151,12 @@ def diagnose_sets(
         Files or folders of predictions, used instead of those of the campaign or folder. Models without
         probabilities are skipped.
     precision
-        Lowest expected share of valid classes in a set; above 0, below 1.
+        Minimum expected share of valid classes in a set; above 0 and below 1.
     delta
-        Permitted probability that the expected share is lower, because the images to fit on are not
-        representative.
+        Permitted probability that the expected share is lower than the precision because the images used for
+        fitting are not representative.
     fit
-        Share of images to choose the threshold on; the sets are measured on the other images.
+        Share of images on which the threshold is chosen; the sets are measured on the other images.
     seed
         Seed for the split.
 
@@ -269,7 +269,7 @@ def _measured(case: Case, chosen: Bools, threshold: float) -> Row:
     ),
 )
 def precise_sets_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return the chapter about prediction sets with a guaranteed precision, or None without their table."""
+    """Return the chapter about prediction sets with a guaranteed precision, or None without a table."""
     rows = rows_of(named, "precise_sets")
     if not rows:
         return None

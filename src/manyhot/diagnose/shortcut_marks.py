@@ -27,7 +27,7 @@ _NAMED = 5  # Marked pairs that the first sentence names.
 
 
 def with_marks(rows: Iterable[Row], min_lost: float) -> list[RowDict]:
-    """Return rows of ``shortcuts`` with the mark of their pair, for all fills together."""
+    """Return rows of ``shortcuts`` with the mark of their pair, which depends on all fills of the pair."""
     rows = list(rows)
     pairs: dict[PairKey, list[Row]] = {}
     for row in rows:
@@ -39,8 +39,9 @@ def with_marks(rows: Iterable[Row], min_lost: float) -> list[RowDict]:
 def mark_of(rows: Sequence[Row], min_lost: float) -> str | None:
     """Return why a pair is marked, based on its rows for each fill; None if it is not marked.
 
-    One fill is enough to mark a pair. Gaps need no altered images, so they mark a pair even if the companion
-    could not be removed; the lower end of the interval must be at least `MIN_GAP`.
+    One fill is enough to mark a pair. A gap also marks a pair if the lower end of its interval is at least
+    `MIN_GAP`. Gaps are measured on original images, so they can mark a pair even if the companion could not
+    be removed.
     """
     lost = [r for r in rows if (r.get("lost") or 0.0) >= min_lost]
     if any(r.get("shortcut") and testable(r) for r in lost):
@@ -58,7 +59,8 @@ TESTED, NO_CONTROL, NO_CONTROL_NEEDED = "", "no control possible", "no control n
 def outcomes(rows: Sequence[Row], min_lost: float) -> dict[PairKey, str]:
     """Return, for each pair, `TESTED`, `NO_CONTROL`, or the reason why nothing was removed from its images.
 
-    A marked pair is tested, even if only its gaps mark it. Without a mark, each fill must have been tested.
+    A marked pair counts as tested, even if only its gaps mark it. A pair without a mark counts as tested if
+    each fill was tested.
     """
     pairs: dict[PairKey, list[Row]] = {}
     for row in rows:
@@ -89,7 +91,7 @@ def about_control(row: Row, min_lost: float) -> str:
 def conclusion(rows: Sequence[Row], min_lost: float) -> list[str]:
     """Return the sentences of the answer: how many tested pairs are marked, and why.
 
-    Tested pairs are followed by the number of those without a possible control. The remaining pairs are in
+    The last sentence is about the pairs for which no control is possible. All other pairs are counted in
     `untested_lines`, so that each pair is counted once.
     """
     found = outcomes(rows, min_lost)
@@ -118,7 +120,7 @@ def untested_lines(rows: Sequence[Row], min_lost: float) -> Iterator[str]:
 
 
 def pair_key(row: Row) -> PairKey:
-    """Return the model and classes that identify a pair, whatever the fill."""
+    """Return the model and the two classes, which identify a pair for all fills."""
     return row["model"], row["main"], row["companion"]
 
 

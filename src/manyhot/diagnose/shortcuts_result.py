@@ -191,7 +191,7 @@ _WIDTH = 100
 
 @dataclass(frozen=True, eq=False)
 class Shortcuts(DiagnosisResult):
-    """Share of predictions of a class that change without a second class, for pairs of classes, and examples.
+    """For pairs of classes: how often predictions of one change when the other is removed, and examples.
 
     Attributes
     ----------
@@ -214,8 +214,8 @@ class Shortcuts(DiagnosisResult):
         """The numbers of tested pairs and of shortcuts for each fill, with mean shares of flips and losses.
 
         Also included are the median share of flips, the means for controls, the number of pairs for which no
-        control is possible, how many of these lose at least `min_lost`, and the largest share lost among
-        them.
+        control is possible, the number of these pairs that lose at least `min_lost`, and the largest share
+        that one of these pairs loses.
         """
         tested = self.shortcuts.filter(pc.is_null(self.shortcuts["skipped"]))
         rows = []
@@ -273,7 +273,7 @@ class Shortcuts(DiagnosisResult):
         return f"{one['fill']}: {counted(one['pairs'], 'pair')}, {flips}, {lost}; {marked}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return pairs and summary without examples, as manyhot diagnose shortcuts --json."""
+        """Return pairs and summary without examples, as printed by manyhot diagnose shortcuts --json."""
         rows = super().to_json()
         return {"shortcuts": rows["shortcuts"], "summary": self.summary, "notes": self.notes}
 

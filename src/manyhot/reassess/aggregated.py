@@ -40,15 +40,15 @@ class Aggregated(Result):
     method : str
         The call string of the aggregator.
     threshold, unclear_from : float
-        Minimum probability of a valid class, and minimum probability of an unclear one. They are equal if no
-        class can be unclear.
+        Minimum probability of a valid class, and minimum probability of an unclear class. They are equal if
+        no class can be unclear.
     raters : pyarrow.Table
         The table ``raters``.
     curve : pyarrow.Table
         The table ``curve``, with precision and recall on golden questions. Empty if there are no golden
         answers.
     matrices : pyarrow.Table
-        The table ``matrices``. Empty if it is unknown who gave the votes.
+        The table ``matrices``. Empty if the raters are unknown.
     notes, metadata, inputs
         As in `Result`.
     """

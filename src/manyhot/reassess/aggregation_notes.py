@@ -31,7 +31,7 @@ def decision_notes(refined: Refined | None, how: Decisions) -> Iterator[str]:
 def fit_notes(
     votes: Votes, answers: Answers, result: Aggregate, method: str, threshold: float
 ) -> Iterator[str]:
-    """Yield notes on what is missing to learn from the answers, and where a fit contradicts them."""
+    """Yield notes on why a fit cannot learn from the answers, and on where it contradicts them."""
     if not result.iterations or len(np.unique(answers.rater)) == 1:
         return
     yield from _missing(votes, answers, result, method)

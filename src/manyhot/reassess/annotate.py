@@ -56,7 +56,7 @@ class Annotation:
     ----------
     campaign : Campaign
     store : Store
-        Its database.
+        The database of the campaign.
     app : FastAPI
     notes : tuple of str
         Notes for the owner.
@@ -212,8 +212,8 @@ def annotate(
 ) -> EndedAnnotation:
     """Let raters answer the questions of a campaign in the browser.
 
-    The server runs until Ctrl-C. Options that are passed also change a campaign that has already begun. All
-    other settings are on the owner's page.
+    The server runs until Ctrl-C. Options that are passed also change a campaign that has already begun,
+    unless stated otherwise. All other settings are on the owner's page.
 
     Parameters
     ----------

@@ -60,8 +60,8 @@ def export_votes(
         Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
         folder.
     golden
-        Also write the answers as golden answers of experts to this file, such as golden.parquet of another
-        campaign.
+        Also write the answers to this file, as golden answers of experts; for example, to golden.parquet of
+        another campaign.
 
     Returns
     -------

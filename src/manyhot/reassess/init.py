@@ -94,14 +94,14 @@ def init_campaign(
     folder
         Folder of the campaign: a new or empty folder, or a campaign that was created from the same files.
     images
-        Images, with original labels if there are any: a table in any format, a folder of photographs or one
-        written by manyhot predict, or a benchmark data set, such as imagenet-val.
+        Images, with original labels if there are any: a table in any format, a folder of photographs, a
+        folder written by manyhot predict, or a benchmark data set, such as imagenet-val.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r. By default, the built-in list that is named in the metadata of the images or
         predictions.
     predictions
-        Files and folders of predictions, or a benchmark data set. Several values are allowed.
+        Files or folders of predictions, or a benchmark data set.
     rows
         Image ids of the rows of array files: a data-set JSON, CSV or Parquet file, or a list of ids.
     scores
@@ -121,7 +121,7 @@ def init_campaign(
     InputError
         If the folder holds other files, or a file cannot be read.
     MatchError
-        Images, classes and predictions do not match.
+        If images, classes and predictions do not match.
     OutputError
         If the folder cannot be written.
     """

@@ -135,7 +135,7 @@ class MergedLabels(Aggregated):
     version: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the counts, the rule, the sources, how well others predict each, and the notes."""
+        """Return the counts, the rule, the sources, how well sources predict each other, and the notes."""
         rows = {name: getattr(self, name).to_pylist() for name in ("sources", "held_out")}
         return {**super().to_json(), **self._conflicts(), **rows, "version": self.version}
 
@@ -168,7 +168,7 @@ class MergedLabels(Aggregated):
         )
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the labels and, next to them, the answers of the sources, the sources, and how they agree.
+        """Write the labels and, next to them, tables of the sources, of their answers and of their agreement.
 
         The files are ``labels.parquet``, ``labels-answers.parquet``, ``labels-sources.csv`` and
         ``labels-held-out.csv``. `out` is a folder or the path of the labels file.
@@ -231,7 +231,8 @@ def votes_of_sources(
     Raises
     ------
     InputError, MatchError
-        If golden answers or images cannot be read, or `images` has other original labels.
+        If golden answers or images cannot be read, or the original labels in `images` differ from those of
+        the sources.
     """
     answers = pl.concat(one.answers.with_columns(rater_id=pl.lit(one.name)) for one in sources)
     names = pl.Series(ANSWERS).to_arrow()

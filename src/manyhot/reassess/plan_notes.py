@@ -33,7 +33,7 @@ FEWEST_ANSWERED = 250
 def plan_notes(
     goal: PlanGoal, arms: Sequence[PlannedDesign], rows: Sequence[Row], basis: Pilot
 ) -> Iterator[str]:
-    """Yield what to know about a plan.
+    """Yield notes on a plan.
 
     Parameters
     ----------

@@ -41,7 +41,7 @@ _KINDS = ("answers yes, maybe and no", "choices of one class of all")
 
 
 def check_history(votes: Votes, entry: registry.Entry, history: TableLike, start: TableLike) -> None:
-    """Raise an error if earlier answers are passed to a method, or with votes, that cannot use them."""
+    """Raise an error if the method or the kind of votes cannot be combined with earlier answers."""
     if start is not None and not votes.kind:
         raise InputError(
             "`start` needs votes in which raters choose one of all classes.",
@@ -63,7 +63,7 @@ def check_history(votes: Votes, entry: registry.Entry, history: TableLike, start
 
 
 def history_table(counts: History, votes: Votes) -> pa.Table:
-    """Return the table ``matrices`` of the raters of votes."""
+    """Return the table ``matrices`` for the raters of the votes."""
     keys = pa.array(_keys(votes), pa.string())
     enough = counts.n >= SMALLEST_COUNT
     columns = {
@@ -95,8 +95,8 @@ def history_of(source: TableLike, votes: Votes, argument: str) -> History | None
     Raises
     ------
     InputError
-        If this is not the table ``matrices``, is of another kind of votes, or has no rater in common with
-        the votes.
+        If the source is not the table ``matrices``, contains another kind of votes, or has no rater in common
+        with `votes`.
     """
     if source is None:
         return None

@@ -104,7 +104,7 @@ def raters_table(
     result : Aggregate, optional
         Result of an aggregator, with its estimates of the quality of raters.
     pairs : RaterPairs, optional
-        Result of `manyhot.core.raters.rater_pairs`, which is called by default.
+        Result of `manyhot.core.raters.rater_pairs`, which is called if this is None.
     """
     counts = answers.of_raters()
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -220,9 +220,10 @@ SHOWN_RATERS = 20
 
 
 def rater_lines(raters: Sequence[Mapping[str, Any]], most: int = SHOWN_RATERS) -> Iterator[str]:
-    """Yield the raters by ascending informedness, with their measures; those without informedness last.
+    """Yield the raters by ascending informedness, with their measures; raters without informedness last.
 
-    Among more than `most` raters, those measured on golden questions are shown if there are any.
+    If there are more than `most` raters, only raters measured on golden questions are shown, if there are
+    any.
     """
     ranked = sorted((r for r in raters if r["informedness"] is not None), key=lambda r: r["informedness"])
     shown: list[Mapping[str, Any] | None] = [*ranked, *(r for r in raters if r["informedness"] is None)]

@@ -266,7 +266,7 @@ def create_tables(
 
 
 def version(connection: sa.Connection) -> str | None:
-    """Return the revision of a database's tables; None if there is none."""
+    """Return the revision of a database's tables; None if it has none."""
     if not sa.inspect(connection).has_table(_VERSION):
         return None
     found: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {_VERSION}"))  # noqa: S608

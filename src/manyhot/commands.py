@@ -50,7 +50,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "plan": Command(
         "Re-assess",
-        "Compute how many images people must label to decide a question, and the hours that this takes.",
+        "Compute how many images people must label to decide a question, and how many hours this takes.",
         "manyhot.reassess.plan_audit:plan_audit",
     ),
     "audit": Command(
@@ -73,7 +73,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "export": Command(
         "Re-assess",
-        "Write the votes and remarks of the annotation app as tables of the campaign.",
+        "Write the votes and remarks from the annotation app as tables in the campaign.",
         "manyhot.reassess.export_votes:export_votes",
     ),
     "aggregate": Command(
@@ -143,12 +143,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "report": Command(
         "Evaluate",
-        "Draw the report of a folder again, as an HTML page with separate files of its figures and tables.",
+        "Redraw the report of a folder as an HTML page, with its figures and tables as separate files.",
         "manyhot.diagnose.page:report_folder",
     ),
     "benchmarks": Command(
         "Evaluate",
-        "Compute published numbers again, and show them next to the published ones.",
+        "Recompute published numbers, and show the new numbers next to the published ones.",
         "manyhot.diagnose.benchmarks.run_benchmarks:run_benchmarks",
     ),
     "metrics": Command(
@@ -208,7 +208,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose companions": Command(
         "Diagnose",
-        "Measure which classes are valid together, and how recall of one depends on the presence of the other.",
+        "Measure which pairs of classes are valid together, and how recall of one depends on the other.",
         "manyhot.diagnose.companions:diagnose_companions",
     ),
     "diagnose shortcuts": Command(

@@ -291,7 +291,7 @@ def test_too_few_disagreements_have_no_interval():
     lo, hi = found.interval("logit")
     assert np.isnan(lo).tolist() == np.isnan(hi).tolist() == [True, False]
     assert found.doubts() == [TOO_FEW_IMAGES, ""]
-    assert TOO_FEW_IMAGES == "fewer than 10 audited images make up the variance"
+    assert TOO_FEW_IMAGES == "the variance comes from fewer than 10 audited images"
 
 
 @pytest.mark.parametrize("k", [0, 1, 3, 8])

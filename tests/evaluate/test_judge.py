@@ -305,7 +305,7 @@ def test_unknown_slice():
     assert message(made, InputError) == (
         "There is no slice 'camera'.\n"
         "  allowed: class, class=KEY\n"
-        "  do:      pass an images table with the column 'camera' with `images`"
+        "  do:      pass an images table that has the column 'camera' with `images`"
     )
 
 

@@ -481,7 +481,7 @@ def test_class_list_in_another_order_than_it_says(tmp_path):
     path = tmp_path / "c.csv"
     path.write_text("class_id,key\n1,a\n0,b\n")
     assert message(lambda: read_classes(path)) == (
-        "The column 'class_id' of a class list does not count the rows from 0.\n"
+        "The column 'class_id' of a class list does not number the rows from 0.\n"
         f"  where:   {path}\n"
         "  got:     1, 0\n"
         "  allowed: 0, 1, 2, …"

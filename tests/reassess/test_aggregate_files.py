@@ -210,7 +210,7 @@ def test_a_campaign_by_hand(campaign):
     assert rows[2]["p"] == pytest.approx([2 / 3, 1 / 3])
     assert done.labels.asked_known
     assert done.notes == (
-        "1 golden questions with the true answer yes have no votes; recall leaves them out",
+        "1 golden questions with the true answer yes have no votes and are left out of recall",
     )
     assert [r["n_above"] for r in done.curve.to_pylist()] == [3, 2, 1]
 

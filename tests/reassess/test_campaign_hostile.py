@@ -358,9 +358,11 @@ def test_a_time_that_is_not_known_is_not_the_earlier_one():
         times = pa.array([known, None], pa.timestamp("us", "UTC"))
         said = error_of(mh.aggregate, pa.table(twice | {"answered_at": times}), kind=MatchError)
         assert said == (
-            "A rater answers a question twice.\n  where:   votes, image a.jpg, class 0\n"
-            "  got:     rater x, with the same round and time\n  allowed: one answer of each rater to each "
-            "question, or `round` or `answered_at` for the order\n  do:      remove one of the answers"
+            "A rater answered a question twice.\n  where:   votes, image a.jpg, class 0\n"
+            "  got:     rater x, with the same round and time\n"
+            "  allowed: one answer per rater and question, or a column `round` or `answered_at` that gives "
+            "their order\n"
+            "  do:      remove one of the answers"
         )
 
 

@@ -377,7 +377,7 @@ def test_labels_to_judge_by_of_other_classes(folder, tmp_path):
             settings=trainings.TINY,
         )
     assert str(error.value) == (
-        "The labels to evaluate on have other classes than those to train on.\n"
+        "The labels for evaluation and for training have different classes.\n"
         f"  where:   {tmp_path / 'val.parquet'}\n"
         f"  got:     {other.hash}\n"
         f"  allowed: {trainings.CLASSES.hash}\n"

@@ -344,7 +344,7 @@ def _check_exists(source: PathLike) -> None:
     near = difflib.get_close_matches(name, PUBLISHED, n=1)
     do = f"did you mean {near[0]!r}?" if near else None
     if name in BENCHMARKS:
-        do = f"judge the benchmark first: manyhot evaluate {name} --out {name}"
+        do = f"evaluate the benchmark first: manyhot evaluate {name} --out {name}"
     raise InputError(
         "The file does not exist.",
         where=source,

@@ -164,7 +164,7 @@ def diagnose_companions(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Companions:
-    """Measure which classes are valid together, and how recall of one depends on the presence of the other.
+    """Measure which pairs of classes are valid together, and how recall of one depends on the other.
 
     If a class is found more often in images with its companion, a model may rely on the companion. Test such
     pairs with diagnose shortcuts.

@@ -111,7 +111,7 @@ class DrawnReport(Result):
 
 @command("report", examples=("manyhot report imagenet",))
 def report_folder(folder: Annotated[PathLike, Shown("FOLDER")], *, title: str = "") -> DrawnReport:
-    """Draw the report of a folder again, as an HTML page with separate files of its figures and tables.
+    """Redraw the report of a folder as an HTML page, with its figures and tables as separate files.
 
     Figures are saved as SVG and PNG, for light and for dark backgrounds, and as CSV. Tables are saved as CSV,
     Markdown and LaTeX.

@@ -211,7 +211,7 @@ def _column_classes(
         return classes, np.arange(n)
     if len(names) != n:
         raise InputError(
-            "The array of classes does not match the columns.",
+            "The numbers of class names and of columns differ.",
             where=path,
             got=f"{len(names):,} names",
             allowed=f"{n:,}",

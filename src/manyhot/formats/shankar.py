@@ -102,7 +102,8 @@ def _annotations(path: Path, classes: ClassList, images: str) -> pa.Table:
         raise InputError(
             f"The file has no images of {'the validation set' if images == 'validation' else 'ImageNetV2'}.",
             where=path,
-            do=f"read the others with format=\"tfds-multilabel(images='{_IMAGES[images == 'validation']}')\"",
+            do="read its other images with "
+            f"format=\"tfds-multilabel(images='{_IMAGES[images == 'validation']}')\"",
         )
     per_image = [_states(annotated[n], f"{path}, image {n}") for n in names]
     keys = pa.array([key for states in per_image for key in states], pa.string())

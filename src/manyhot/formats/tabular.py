@@ -521,7 +521,7 @@ def keys_of_numbers(values: pl.Series, classes: ClassList | None, path: Path) ->
     raise InputError(
         "The numbers may be keys of classes or positions in the class list.",
         where=f"{path}, column {values.name}",
-        got=f"{odd}, the key of one class and the position of another, as are all other numbers",
+        got=f"{odd}, for example, which is the key of one class and the position of another",
         do="write the names of the classes instead",
     )
 

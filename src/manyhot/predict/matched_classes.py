@@ -64,7 +64,7 @@ class MatchedClasses:
             if _plain(self.own.names[i]) != _plain(self.classes.names[t])
         ]
         if renamed:
-            yield f"classes with another name in the data set: {', '.join(renamed)}"
+            yield f"classes of the detector with a different name in the data set: {', '.join(renamed)}"
         lacking = [
             self.classes.names[t] for t in sorted(set(range(len(self.classes))) - {t for _, t in pairs})
         ]
@@ -116,7 +116,7 @@ def match_classes(own: ClassList, classes: ClassList, path: Path | None = None) 
     class_of = np.array([listed.get(i, by_name.find(own, i)) for i in range(len(own))], np.int64)
     if (class_of == NO_CLASS).all():
         raise MatchError(
-            "The detector has none of the classes.",
+            "The detector has none of the classes of the data set.",
             where=own.name,
             got=_some(list(classes.names)),
             allowed=f"names such as {_some(list(own.names))}",

@@ -75,7 +75,7 @@ class Identity:
         what = next((name for name, value in own.items() if recorded.get(name) != value), "")
         if what:
             raise MatchError(
-                f"The folder holds predictions of another run, which differs in {what}.",
+                f"The folder contains predictions from another run with a different {what}.",
                 where=path,
                 got=recorded.get(what, "not recorded"),
                 allowed=own[what],
@@ -317,7 +317,8 @@ def check_output_folder(out: Path, identity: Identity) -> None:
         about = metadata(schema)
         if about.get("source") != identity.source:
             raise MatchError(
-                "The folder holds a table of other images, or of the same images with other labels.",
+                "The folder contains a table of different images, or of the same images with different "
+                "labels.",
                 where=path,
                 do="choose another `out`",
             )

@@ -360,7 +360,7 @@ def _check_apart(source: ImageSource, out: Path) -> None:
         raise InputError(
             "The output folder is inside the folder of the image tables.",
             where=out,
-            got=f"the Parquet files in {source.uri} as the source",
+            got=f"Parquet files in {source.uri}, which are the source",
             do="choose an `out` outside that folder",
         )
 

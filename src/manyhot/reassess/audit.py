@@ -474,8 +474,8 @@ def _notes(drawn: DrawnSample, design: Preference, ensemble: Ensemble) -> Iterat
         yield f"the design {design!r} gives all images the same probability: models do not differ"
     elif design == "differences" and len(ensemble.names) == 2:
         yield (
-            "this sample is made for the difference of the two models; values of a single model are less "
-            "precise than with a uniform sample"
+            "this sample is designed to estimate the difference between the two models; values of a single "
+            "model are less precise than with a uniform sample"
         )
 
 

@@ -171,7 +171,7 @@ def plan_audit(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> AuditPlan:
-    """Compute how many images people must label to decide a question, and the hours that this takes.
+    """Compute how many images people must label to decide a question, and how many hours this takes.
 
     Pass one question: a width, a difference, a drop, ranks, or the hours that are available. Shares are from
     0 to 1: 0.02 is 2 points.

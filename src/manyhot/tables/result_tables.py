@@ -224,7 +224,7 @@ INTERVALS = {
     "jackknife": "computed by the jackknife over images",
     "score": "Wilson's, because there are few images, or few of them are right or wrong",
     "resampled": "computed by a bootstrap over images around the value; any p-values are from the jackknife",
-    "audit": "from the design of the audit, for the value if people had answered all images",
+    "audit": "from the design of the audit, for the value that people's answers on all images would give",
     "wilson": "Wilson's intervals, without p-values",
 }
 """How intervals over images are computed. The metadata of results name the method of each metric."""

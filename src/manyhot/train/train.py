@@ -247,7 +247,7 @@ def _validation(
     own, other = (t.class_hash or f"{t.n_classes} classes" for t in (found, trained))
     if own != other:
         raise MatchError(
-            "The labels to evaluate on have other classes than those to train on.",
+            "The labels for evaluation and for training have different classes.",
             where=labels,
             got=own,
             allowed=other,

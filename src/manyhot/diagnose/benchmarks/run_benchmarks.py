@@ -155,7 +155,7 @@ def run_benchmarks(
     list_only: Annotated[bool, OptionName("--list")] = False,
     run: Run = QUIET,
 ) -> Benchmarks:
-    """Compute published numbers again, and show them next to the published ones.
+    """Recompute published numbers, and show the new numbers next to the published ones.
 
     The numbers are those of tables and figures about ImageNet and label sets. Data that are not in the cache
     are downloaded. The command fails if a number that should be equal differs, or if a number differs by more

@@ -171,7 +171,7 @@ def _check_no_arguments(function: Any, where: str) -> None:
     ]
     if needed:
         raise InputError(
-            "The function is called without arguments, but it needs some.",
+            "The function requires arguments, but is called without any.",
             where=where,
             got=", ".join(needed),
             do="name a function without arguments, such as def large(): return load('large')",

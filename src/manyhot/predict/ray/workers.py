@@ -284,7 +284,7 @@ class WorkerPool:
         return InputError(
             "A part of the source kills each worker that predicts it.",
             where=f"part {part.name} of {self._source.uri}, from {first} on",
-            got=f"{task.deaths} workers died, with {model.network.name} on {model.engine}",
+            got=f"{task.deaths} workers died while running {model.network.name} on {model.engine}",
             do="reduce `workers`, so that each has more memory; to see the failure without Ray, run the part"
             f" with `shard`={names.index(part.name)}/{len(names)}",
         )

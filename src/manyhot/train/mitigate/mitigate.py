@@ -370,7 +370,7 @@ def _notes(images: ImageFeatures, states: States) -> Iterator[str]:
     """Yield what was skipped."""
     lost = len(states.image_id) - len(images.labels.names)
     if lost:
-        yield f"{lost:,} images with labels or objects were not predicted and do not count"
+        yield f"{lost:,} images with labels or objects were not predicted and are not counted"
     if not images.labels.labelled:
         yield "there are no original labels, so heads are fitted to label sets only"
     yield from images.predict.skipped

@@ -39,7 +39,10 @@ def surplus_notes(surpluses: Mapping[str, float | None]) -> Iterator[str]:
         count = f"{name}, without caps: altered images with the companion alone count"
         judged = "on images that heads were not fitted on"
         if surplus is None:
-            tried = f"up to {SURPLUSES[-1]:g} times as many would not be enough"
+            tried = f"even {SURPLUSES[-1]:g} times as often would not suffice"
             yield f"{count} as often as balance requires, because {tried} {judged}"
         else:
-            yield f"{count} {surplus:g} times as often as balance requires, the least that is enough {judged}"
+            yield (
+                f"{count} {surplus:g} times as often as balance requires, the smallest factor that suffices "
+                f"{judged}"
+            )

@@ -155,7 +155,7 @@ def what_is_missing(
     ]
     often = [_often(metrics, *names)] if sign > 0 and _called_more_often(metrics, judges) else []
     hole = [_perhaps_the_hole(metrics)] if "lost" in judges and metrics["lost"].estimated.lo > 0 else []
-    what = "; ".join([*few, *wide, *often, *hole]) or "the held-out images do not decide it"
+    what = "; ".join([*few, *wide, *often, *hole]) or "the held-out images are inconclusive"
     return f"{what}. Add {'such images' if few else 'images'}, or hold out more (--held-out)."
 
 
@@ -195,14 +195,14 @@ def _too_wide(name: str, hi: float, most: float) -> str:
 
 def _perhaps_the_hole(metrics: Mapping[str, HeldOutMetric]) -> str:
     lost = percent(metrics["lost"].estimated.value, 1)
-    return f"{lost} lose the class without the companion, which may be due to the hole itself"
+    return f"{lost} of images lose the class without the companion, which may be due to the hole itself"
 
 
 def _often(metrics: Mapping[str, HeldOutMetric], main: str, companion: str) -> str:
     one, other = (percent(metrics[name].estimated.value, 1) for name in ("called_with", "called_without"))
     return (
-        f"images without {main} are called {main} on {one} with {companion} and on {other} without it, "
-        f"more than {RATIO:g} times as often"
+        f"images without {main} are called {main} more than {RATIO:g} times as often with {companion} "
+        f"({one}) as without {companion} ({other})"
     )
 
 
@@ -320,7 +320,7 @@ def _verdict(own: Mapping[str, Row]) -> str:
 
 def _missing(own: Mapping[str, Row]) -> str:
     """Return what is missing to judge a head, without the last full stop; earlier tables do not say it."""
-    return (next(iter(own.values())).get("missing") or "the held-out images do not decide it").rstrip(".")
+    return (next(iter(own.values())).get("missing") or "the held-out images are inconclusive").rstrip(".")
 
 
 def _sentence(main: str, companion: str, treatments: Mapping[str, Mapping[str, Row]]) -> str:
@@ -338,8 +338,8 @@ def _sentence(main: str, companion: str, treatments: Mapping[str, Mapping[str, R
     text = {
         GONE: f", and it is gone with {best}.",
         PARTLY: f", and it is not gone, but only partly gone with {best}.",
-        REPLACED: f", and it is not gone, but replaced by the fill with {best}: less is lost under the fill "
-        "that was fitted on, but not on original images.",
+        REPLACED: f", and it is not gone, but replaced by the fill with {best}: fewer images lose the class "
+        "under the fill that the head was fitted on, but more than half of the shortcut is left.",
         NOT_GONE: f", and it is not gone with {best}.",
         NOT_JUDGED: f". Whether it is gone with {best} is not judged: {_missing(own)}.",
     }[_verdict(own)]
@@ -364,9 +364,9 @@ def _evidence(
     if {"called_with", "called_without"} <= own.keys():
         with_it, without = own["called_with"], own["called_without"]
         found.append(
-            f"Images without {main} are called {main} on {percent(with_it['value'], 1)} of "
-            f"{with_it['n']:,} with {companion}{_before(start, 'called_with')}, and on "
-            f"{percent(without['value'], 1)} of {without['n']:,} without {companion}."
+            f"Images without {main} are called {main} in {percent(with_it['value'], 1)} of "
+            f"{with_it['n']:,} cases with {companion}{_before(start, 'called_with')}, and in "
+            f"{percent(without['value'], 1)} of {without['n']:,} cases without {companion}."
         )
     if "recall_gap" in own:
         gap = own["recall_gap"]

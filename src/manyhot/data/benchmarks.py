@@ -88,8 +88,8 @@ class Benchmark:
     """Data sets that are evaluated together, further comparisons, and models that comparisons leave out.
 
     `metrics` contains the metrics of the benchmark. If it is empty, the default metrics are computed. Error
-    ratios divide the error on each slice by the error on the slice `whole`. If it is empty, no error ratios
-    are computed.
+    ratios divide the error on each slice by the error on the slice `whole`. If `whole` is empty, no
+    error ratios are computed.
     """
 
     datasets: tuple[BenchmarkData, ...]

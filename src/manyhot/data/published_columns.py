@@ -24,7 +24,7 @@ def with_published_columns(
 ) -> tuple[Source, list[str]]:
     """Return a data set with the published columns that slices need, and the slices that are possible.
 
-    If a published data set consists of other images, these slices are omitted, and a remark says so.
+    Slices of a published data set whose images lack the columns are omitted, and a remark says so.
 
     Parameters
     ----------

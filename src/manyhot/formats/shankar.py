@@ -67,8 +67,8 @@ def read_tfds_multilabel(path: Path, *, classes: ClassList | None, images: str =
     """Shankar et al.'s ``human_accuracy_v3.0.0.json``, or rows of TFDS's ``imagenet2012_multilabel``.
 
     Correct classes have the state *yes*, wrong classes *no*, and unclear classes *unclear*. A class in
-    several of these lists has the state of the first of correct, unclear and wrong. Problematic images are
-    not usable. The rows of TFDS contain original labels, but the JSON does not.
+    several of these lists gets the state of the first list in the order correct, unclear, wrong. Problematic
+    images are not usable. The rows of TFDS contain original labels, but the JSON does not.
 
     Parameters
     ----------

@@ -225,7 +225,7 @@ def _has_texts(path: Path, column: str) -> bool:
     needs="model, metric, value and n",
 )
 def read_results_table(path: Path, *, dataset: str | None = None) -> Results:
-    """A results table of ``manyhot evaluate``, or its folder with the tables pairs, samples and models.
+    """A results table of ``manyhot evaluate``, or a results folder with the tables pairs, samples and models.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ class MatchedClasses:
     Attributes
     ----------
     own, classes : ClassList
-        The classes of the detector, and those of the data set.
+        The classes of the detector, and the classes of the data set.
     class_of : ndarray of int64, shape (C,)
         For each class of the detector, the class of the data set, or `NO_CLASS`.
     """
@@ -54,7 +54,7 @@ class MatchedClasses:
         return len(self.covered) < int(np.count_nonzero(self.class_of != NO_CLASS))
 
     def notes(self) -> Iterator[str]:
-        """Yield notes on the classes that have another name, and on those that are not matched."""
+        """Yield notes on classes with a different name, and on classes that are not matched."""
         if self.own is self.classes:
             return
         pairs = [(i, int(t)) for i, t in enumerate(self.class_of) if t != NO_CLASS]

@@ -109,7 +109,7 @@ class PartFiles:
         Raises
         ------
         MatchError
-            If the folder holds parts of another run.
+            If the folder holds parts from another run.
         """
         missing = []
         for part in source.parts:
@@ -126,7 +126,7 @@ class PartFiles:
         Raises
         ------
         MatchError
-            If the folder holds predictions of another run.
+            If the folder holds predictions from another run.
         """
         if not self.final.exists():
             return False

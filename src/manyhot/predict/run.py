@@ -291,7 +291,7 @@ def prepare_run(
     Raises
     ------
     MatchError
-        If the folder holds predictions of another run, or the model lacks some of the classes.
+        If the folder holds predictions from another run, or the model lacks some of the classes.
     UnknownNameError, MissingExtraError, InputError
         See `choose_engine`.
     """
@@ -376,13 +376,13 @@ def run(
 ) -> PredictedModel:
     """Predict the images of a source with a model, and write the predictions to a folder.
 
-    The parts of an earlier run of the same command are kept. If `choice` is that of an earlier run of the
-    same network, its engine is reused.
+    The parts of an earlier run of the same command are kept. If `choice` is the choice of an earlier run of
+    the same network, its engine is reused.
 
     Raises
     ------
     MatchError
-        If the folder holds predictions of another run, or the model lacks some of the classes.
+        If the folder holds predictions from another run, or the model lacks some of the classes.
     InputError, SourceLostError
         See `score_parts`.
     OutputError

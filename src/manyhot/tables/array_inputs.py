@@ -140,7 +140,7 @@ def as_tables(
 ) -> tuple[Labels, list[Predictions]]:
     """Return labels and predictions as tables; arrays are matched by position, frames by ids and names.
 
-    `rows` are the images of the rows of arrays. Without them, these are `ids` if `labels` is a table.
+    `rows` contains the image of each row of arrays. By default, it is `ids` if `labels` is a table.
     """
     tables, parts = read_models(predictions)
     parts = [_in_rows(part, rows) for part in parts]

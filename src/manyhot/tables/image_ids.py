@@ -184,7 +184,7 @@ def match_ids(
     ----------
     left, right : pyarrow.Array of string
     left_name, right_name : str
-        What messages call them.
+        Names of the two columns in messages.
     match : str
         ``auto``; ``exact``; what to ignore: ``path`` (one id is the end of the other), ``name`` (all
         folders), ``stem`` (extensions), ``case``, or several of them joined by ``+``; or a folder such as

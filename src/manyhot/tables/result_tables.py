@@ -290,7 +290,7 @@ def headline() -> list[str]:
 
 
 def accuracies(*judged_on: str) -> list[str]:
-    """Return the accuracies that compare data sets; with `judged_on`, only those on these labels."""
+    """Return the accuracies that compare data sets, by default on all labels, otherwise on `judged_on`."""
     allowed = judged_on or (ORIGINAL_LABELS, LABEL_SETS)
     names = (e.name for e in registry.entries("metric") if e.about.get("judged_on") in allowed)
     return sorted(names, key=reading_order)

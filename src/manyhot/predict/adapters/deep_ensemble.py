@@ -37,7 +37,7 @@ def ensemble_network(
         As in `manyhot.predict.models.find_model`.
     name : str
         Name of the ensemble in tables, after ``ensemble/``. The default is the name of the first model and
-        the number of the others.
+        the number of other models.
     multilabel : bool, optional
         Whether several classes can be valid together, so that the probability of a class is the sigmoid of
         its logit. The default is the value that the files of the models record, or False if they record none.

@@ -44,9 +44,9 @@ def python_network(
     scores : str
         Kind of the scores: ``logit``, or ``probability`` if the network ends in a softmax.
     preprocessing : mapping
-        Options of preprocessing. A network of timm keeps its own by default. For all others, the defaults are
-        size 224, crop_pct 0.875, bicubic interpolation, and ImageNet's mean and std, and a note lists the
-        assumed values.
+        Options of preprocessing. A network of timm keeps its own preprocessing by default. For all other
+        models, the defaults are size 224, crop_pct 0.875, bicubic interpolation, and ImageNet's mean and std,
+        and a note lists the assumed values.
 
     Raises
     ------

@@ -54,7 +54,7 @@ class WorkerShare:
 def worker_share(
     machines: Sequence[Mapping[str, float]], network: Network, engine: str = "auto", limit: int | None = None
 ) -> WorkerShare:
-    """Return one Ray worker per GPU if the network runs on GPUs, or else per `WIDEST` cores of a machine.
+    """Return one Ray worker per GPU if the network runs on GPUs, else one per `WIDEST` cores of a machine.
 
     Parameters
     ----------

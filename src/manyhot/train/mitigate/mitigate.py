@@ -123,7 +123,8 @@ def mitigate(
         evaluate heads.
     uncapped
         Add as many altered images as independence requires, without the published caps on their number. By
-        default, heads are fitted with caps and, if the caps leave a part of the dependence, also without.
+        default, heads are fitted with caps and, if the caps leave a part of the dependence, also without
+        caps.
     training_set
         Folder for a training set, with which manyhot train can train a whole network. It contains the images
         to fit on and their altered copies of all pairs, without caps, with their label sets.

@@ -68,8 +68,8 @@ def removal_verdict(
     on images with the class, which may be missed without the companion. Both are measured on original
     images, if each split has `MIN_JUDGED` of them. Otherwise, the first is measured on images with the
     companion pasted in, unless the head was fitted on such images, and the second by the fill that was not
-    fitted on. No head is `GONE` whose accuracy on images without the companion is surely lower than that of
-    the untreated head.
+    fitted on. A head is not `GONE` if its accuracy on images without the companion is surely lower than the
+    accuracy of the untreated head.
 
     Parameters
     ----------
@@ -257,7 +257,8 @@ _ORDER = (GONE, NOT_JUDGED, PARTLY, REPLACED, NOT_GONE)  # of the last three, a 
 def sentences(rows: Sequence[Row]) -> Iterator[str]:
     """Yield a sentence for each pair and model of a table ``mitigation``: whether its shortcut is gone.
 
-    Heads fitted to label sets have their own, because label sets alone may make or remove a shortcut.
+    Heads fitted to label sets have their own sentences, because label sets alone may create or remove a
+    shortcut.
     """
     for (main, companion, model), treatments in _by_head(rows).items():
         yield f"{main} and {companion}, {model}: {_sentence(main, companion, treatments)}"
@@ -286,9 +287,9 @@ def _by_head(rows: Sequence[Row]) -> dict[tuple[str, str, str], dict[str, dict[s
 def best_treatment(rows: Sequence[Row]) -> str:
     """Return the treatment with the best verdict among the rows of a pair and model; empty if there is none.
 
-    Among equal verdicts, it is the one with the smallest sum of those gaps that have the sign of the
-    untreated head's, because these are the shortcut; if none is left, the one that calls the fewest images
-    with the companion the class.
+    Among treatments with the same verdict, the one with the smallest sum of gaps is returned. Only gaps with
+    the sign of the untreated head's gaps are added, because only these are due to the shortcut. Ties are
+    broken by the share of images with the companion that are called the class.
     """
     treatments: dict[str, dict[str, Row]] = {}
     for row in rows:

@@ -35,7 +35,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "similar": Command(
         "Predict",
-        "Find the most similar images by embedding, for each class that an image may show.",
+        "For each class that an image may show, find the images with the most similar embeddings.",
         "manyhot.predict.similar:similar",
     ),
     "init": Command(
@@ -83,7 +83,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "agreement": Command(
         "Re-assess",
-        "Measure agreement between raters, their quality on golden questions, and suspicious answers.",
+        "Measure agreement between raters and their quality on golden questions, and flag suspicious raters.",
         "manyhot.reassess.agreement:agreement",
     ),
     "next": Command(
@@ -188,12 +188,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose calibration": Command(
         "Diagnose",
-        "Measure how confidence matches accuracy, before and after recalibration.",
+        "Measure how well confidence matches accuracy, before and after recalibration.",
         "manyhot.diagnose.calibration:diagnose_calibration",
     ),
     "diagnose sets": Command(
         "Diagnose",
-        "Choose prediction sets with a guaranteed precision, and measure them on other images.",
+        "Choose prediction sets with a guaranteed precision, and evaluate them on other images.",
         "manyhot.diagnose.sets:diagnose_sets",
     ),
     "diagnose groups": Command(
@@ -218,12 +218,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose robustness": Command(
         "Diagnose",
-        "Measure what models lose between data sets, and what share of the loss is due to missing labels.",
+        "Measure how much models lose between data sets, and what share of the loss is due to missing labels.",
         "manyhot.diagnose.robustness:diagnose_robustness",
     ),
     "diagnose corruptions": Command(
         "Diagnose",
-        "Corrupt images as in ImageNet-C, and measure what models lose and what share is due to missing labels.",
+        "Corrupt images as in ImageNet-C; measure how much models lose and what share is due to missing labels.",
         "manyhot.diagnose.corruptions:diagnose_corruptions",
     ),
     "explain": Command(

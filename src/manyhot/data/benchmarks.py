@@ -202,7 +202,7 @@ def same_name_note(name: object) -> str:
     """Return a note if a file or folder has the same name as a published data set; empty otherwise."""
     if not (isinstance(name, str) and is_published_name(name) and Path(name).exists()):
         return ""
-    return f"{name} is the published data set; to read the file or folder of this name, pass ./{name}"
+    return f"{name} refers to the published data set; to read the file or folder of this name, pass ./{name}"
 
 
 def _is_name(name: PathLike) -> bool:

@@ -256,8 +256,8 @@ class _Network:
             f"{file.path} is not in the cache and could not be downloaded.",
             where=file.url,
             got=reason,
-            do="connect to the network, or point MANYHOT_MIRROR at a folder or zip archive laid out by "
-            f"address, or put the file at {target}",
+            do="connect to the network, or point MANYHOT_MIRROR at a folder or zip archive that stores "
+            f"each file under its address, or put the file at {target}",
         )
 
 

@@ -188,7 +188,7 @@ def diagnose_calibration(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Calibration:
-    """Measure how confidence matches accuracy, before and after recalibration.
+    """Measure how well confidence matches accuracy, before and after recalibration.
 
     Each method is fitted to original labels and to label sets on some of the images. The original and the
     recalibrated predictions are evaluated on the other images against both kinds of labels. Prediction sets

@@ -126,7 +126,7 @@ def judge_corruptions(
     trust_order: bool = False,
     run: Run = QUIET,
 ) -> Corruptions:
-    """Measure what models lose on corrupted images, and what share is due to missing labels.
+    """Measure how much models lose on corrupted images, and what share is due to missing labels.
 
     Parameters
     ----------

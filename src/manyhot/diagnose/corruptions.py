@@ -70,7 +70,7 @@ def diagnose_corruptions(
     seed: Seed = 0,
     run: Run = QUIET,
 ) -> Corruptions:
-    """Corrupt images as in ImageNet-C, and measure what models lose and what share is due to missing labels.
+    """Corrupt images as in ImageNet-C; measure how much models lose and what share is due to missing labels.
 
     Images are corrupted while they are predicted. The predictions for each corruption are written to their
     own folder, such as fog-3. A run that was stopped resumes when it is started again.

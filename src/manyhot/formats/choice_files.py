@@ -188,7 +188,7 @@ def _items(content: Any, path: Path) -> Iterable[tuple[str, Any]]:
             "The file does not contain answers of raters.",
             where=path,
             got=cut_for_message(repr(content)),
-            allowed='an object of images, each an object of raters, such as {"0": {"ann": 3}}',
+            allowed='an object that maps each image to the choices of its raters, such as {"0": {"ann": 3}}',
         )
     return content.items()
 

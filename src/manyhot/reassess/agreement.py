@@ -169,7 +169,7 @@ def agreement(
     reading: VotesReading = VOTES_READING,
     run: Run = QUIET,
 ) -> Agreement:
-    """Measure agreement between raters, their quality on golden questions, and suspicious answers.
+    """Measure agreement between raters and their quality on golden questions, and flag suspicious raters.
 
     Parameters
     ----------

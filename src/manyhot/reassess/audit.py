@@ -266,7 +266,9 @@ def audit(
     return replace(made, is_new=True, written=(campaign.folder,))
 
 
-_DRAWN = "choose another folder; a sample is never replaced, because a sample that was selected is not random"
+_DRAWN = (
+    "choose another folder; a sample is never replaced, because one chosen from several samples is not random"
+)
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class HeadFitter:
     _made: dict[tuple[Pair, str], _Group] = field(default_factory=dict)
 
     def treatments(self, pairs: Sequence[Pair], pair: Pair) -> dict[str, Treatment]:
-        """Return the treatments of a pair, and the treatments of all pairs in one head if there are several."""
+        """Return the treatments of a pair, and of all pairs in one head if there are several pairs."""
         known, found = self.images.labels, dict[str, Treatment]()
         if self.capped and (own := self.added(pair, True)[0]):
             found[CAPPED] = Treatment([(pair, a) for a in own])

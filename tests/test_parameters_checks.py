@@ -182,7 +182,7 @@ def test_golden_questions_that_nobody_was_asked():
         "there are no votes on golden questions, so precision and recall are unknown",
     )
     assert mh.agreement(VOTES, ELSEWHERE).notes[0] == (
-        "no rater answered a golden question, so raters are compared with the majority of the others"
+        "no rater answered a golden question, so raters are compared with the majority of the other raters"
     )
 
 

@@ -409,7 +409,7 @@ def test_no_duplicates_and_inputs_that_do_not_fit(tmp_path):
     with pytest.raises(InputError) as error:
         diagnose_duplicates(folder, out=tmp_path / "predicted")
     assert lines_of(error.value) == (
-        "The folder holds the images table of another command.\n  where: "
+        "The folder contains the images table of another command.\n  where: "
         f"{tmp_path / 'predicted/images.parquet'}\n  do: choose another `out`"
     )
     broken = write(tmp_path / "broken", {"a.jpg": b"no image"})

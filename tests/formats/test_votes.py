@@ -286,7 +286,7 @@ def test_golden_files_are_not_taken_for_votes(tmp_path):
     with pytest.raises(InputError) as error:
         read_votes(as_csv(tmp_path / "g.csv", columns))
     assert str(error.value) == (
-        f"The file does not hold votes.\n  where:   {tmp_path}/g.csv\n  got:     golden (golden-table)\n"
+        f"The file does not contain votes.\n  where:   {tmp_path}/g.csv\n  got:     golden (golden-table)\n"
         "  allowed: votes-table: image_id, class_id, rater_id and answer; "
         "crowd-kit: task, worker and label; "
         "choices: image_id, rater_id and class_id, or task, worker and label; "

@@ -297,7 +297,7 @@ def test_a_table_of_images_that_is_not_ours(few, tint, tmp_path):
     with pytest.raises(MatchError) as error:
         go(few, tint, tmp_path)
     assert str(error.value) == (
-        "The folder holds a file that manyhot did not write.\n"
+        "The folder contains a file that manyhot did not write.\n"
         f"  where:   {tmp_path / 'skipped.csv'}\n"
         "  do:      choose another `out`"
     )

@@ -250,7 +250,7 @@ def test_one_rater_only():
     assert all(np.isnan(r["value"]) for r in rows)
     assert found.notes == (
         "no question was answered by two raters, so agreement cannot be measured",
-        "there are no golden answers, so raters are compared with the majority of the others",
+        "there are no golden answers, so raters are compared with the majority of the other raters",
         "no times were recorded, so raters cannot be flagged as too fast",
     )
 

@@ -89,7 +89,7 @@ def diagnose_duplicates(
         Folders written by 'manyhot predict --embeddings': first that of the images, then those of the others,
         in the same order. If they are passed, only images with similar embeddings are read and compared.
     embeddings_model
-        Name of the model that computed the embeddings, if a folder holds embeddings of several models.
+        Name of the model that computed the embeddings, if a folder contains embeddings of several models.
     labels
         Label sets or original labels of the images. By default, the labels of the source, such as the names
         of folders.

@@ -127,7 +127,7 @@ class Duplicates(DiagnosisResult):
         folder = Path(out)
         if (folder / "images.parquet").is_file() and not (folder / "duplicate_pairs.parquet").is_file():
             raise InputError(
-                "The folder holds the images table of another command.",
+                "The folder contains the images table of another command.",
                 where=folder / "images.parquet",
                 do="choose another `out`",
             )

@@ -219,7 +219,7 @@ class _Evidence:
             return embedded_in(labels) if is_folder else None
         if (found := embedded_in(self.embeddings)) is None:
             raise InputError(
-                "The folder holds no embeddings.",
+                "The folder contains no embeddings.",
                 where=self.embeddings,
                 allowed="a folder written by manyhot predict --embeddings",
                 do="predict these images again with manyhot predict --embeddings",

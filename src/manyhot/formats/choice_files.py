@@ -199,7 +199,7 @@ def _wide(path: Path) -> bool:
     Raises
     ------
     InputError
-        If the columns hold numbers, which may be classes or counts.
+        If the columns contain numbers, which may be classes or counts.
     """
     if declared(path) or image_name_column(column_names(path)) is None or len(column_names(path)) < 3:
         return False

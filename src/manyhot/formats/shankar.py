@@ -278,7 +278,7 @@ def write_tfds_multilabel(labels: Labels, path: Path, classes: ClassList | None)
     own = classes_of_table(labels, classes or class_list())
     if own.hash != class_list().hash:
         got = f"{labels.n_classes:,} classes"
-        raise InputError("The layout holds classes of ImageNet-1k.", where=path, got=got)
+        raise InputError("The layout supports only classes of ImageNet-1k.", where=path, got=got)
     lists = {}
     for column, state in _COLUMNS.items():
         lengths, flat, _ = with_state(labels, state)

@@ -446,7 +446,7 @@ def _of_numbers(table: pa.Table, path: Path) -> pa.Table:
         kind = table[name].type if name in table.column_names else pa.int32()
         item = kind.value_type if pa.types.is_list(kind) else kind
         if not (pa.types.is_integer(item) or pa.types.is_floating(item)):
-            raise InputError(f"The column {name!r} does not hold numbers.", where=path, got=kind)
+            raise InputError(f"The column {name!r} does not contain numbers.", where=path, got=kind)
     if "classes" not in table.column_names:
         return table
     at = table.column_names.index("classes")

@@ -157,7 +157,7 @@ def find_objects(
         If the source does not exist or contains no image that can be decoded, or if an option is out of
         range.
     MatchError
-        If the folder holds the objects from another run, or the detector has none of the classes.
+        If the folder contains the objects from another run, or the detector has none of the classes.
     UnknownNameError
         If the detector does not exist.
     FetchError, ChecksumError

@@ -109,7 +109,7 @@ class PartFiles:
         Raises
         ------
         MatchError
-            If the folder holds parts from another run.
+            If the folder contains parts from another run.
         """
         missing = []
         for part in source.parts:
@@ -126,7 +126,7 @@ class PartFiles:
         Raises
         ------
         MatchError
-            If the folder holds predictions from another run.
+            If the folder contains predictions from another run.
         """
         if not self.final.exists():
             return False
@@ -333,7 +333,7 @@ def check_output_folder(out: Path, identity: Identity) -> None:
     path = out / SKIPPED
     if path.exists() and path.read_bytes()[:99].split(b"\n")[0] != ",".join(_SKIPPED).encode():
         raise MatchError(
-            "The folder holds a file that manyhot did not write.", where=path, do="choose another `out`"
+            "The folder contains a file that manyhot did not write.", where=path, do="choose another `out`"
         )
 
 

@@ -151,7 +151,7 @@ def predict(
         If the source does not exist, if it contains no image, two images with the same id or no image that
         can be decoded, or if an option is out of range.
     MatchError
-        If the folder holds predictions from another run, or if a model lacks some of the classes.
+        If the folder contains predictions from another run, or if a model lacks some of the classes.
     UnknownNameError
         If the model or the engine does not exist.
     MissingExtraError

@@ -291,7 +291,7 @@ def prepare_run(
     Raises
     ------
     MatchError
-        If the folder holds predictions from another run, or the model lacks some of the classes.
+        If the folder contains predictions from another run, or the model lacks some of the classes.
     UnknownNameError, MissingExtraError, InputError
         See `choose_engine`.
     """
@@ -382,7 +382,7 @@ def run(
     Raises
     ------
     MatchError
-        If the folder holds predictions from another run, or the model lacks some of the classes.
+        If the folder contains predictions from another run, or the model lacks some of the classes.
     InputError, SourceLostError
         See `score_parts`.
     OutputError

@@ -308,7 +308,7 @@ def _ready_lines(campaign: Campaign, notes: Sequence[str], host: str, address: s
     if not _is_loopback(host):
         yield (
             f"Note: the server listens on {host}, so everyone who can reach this machine can connect. "
-            "Without HTTPS, others on the network can read links and passwords."
+            "Without HTTPS, other people on the network can read links and passwords."
         )
 
 

@@ -305,7 +305,7 @@ def in_class_order(
 
 
 def list_of_columns(names: Sequence[str]) -> ClassList:
-    """Return the class list of columns: ImageNet-1k if these are all its classes, else the sorted names."""
+    """Return the class list of columns: ImageNet-1k if they name all its classes, else the sorted names."""
     imagenet = class_list()
     if {imagenet.find(name) for name in names} == set(range(len(imagenet))) and len(names) == len(imagenet):
         return imagenet

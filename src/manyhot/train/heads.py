@@ -55,7 +55,7 @@ class Invariance:
     ----------
     class_id : int
     differences : ndarray of float, shape (k, D)
-        Features of altered images minus those of the originals.
+        Features of altered images minus the features of the originals.
     strength : float
     """
 

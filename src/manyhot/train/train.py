@@ -262,7 +262,7 @@ def _validation(
 
 
 def selected(labels: LabelSets, recipe: Recipe, ends: str) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """Return the rows that a recipe trains on, and notes on the others.
+    """Return the rows that a recipe trains on, and notes on the other rows.
 
     Raises
     ------

@@ -156,7 +156,7 @@ BROKEN = {
     "not finite": (
         header(),
         np.full(8, np.nan, "<f4").tobytes(),
-        "A head holds values that are not finite.",
+        "A head contains values that are not finite.",
     ),
 }
 

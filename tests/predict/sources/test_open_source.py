@@ -225,7 +225,7 @@ def test_no_known_kind(tmp_path, name, do):
 
 def test_an_empty_folder(tmp_path):
     assert refusal(tmp_path) == (
-        "The folder holds no images.\n"
+        "The folder contains no images.\n"
         f"  where:   {tmp_path}\n"
         f"  allowed: files ending in {', '.join(EXTENSIONS)}"
     )

@@ -221,8 +221,8 @@ def test_values_of_other_images_are_refused():
         linearised_means(np.zeros((50, 1)), np.zeros((500, 1)), sample)
     assert str(error.value) == (
         "The values do not match the sample.\n"
-        "  got:     values of 50 audited images, and proposed values of 500\n"
-        "  allowed: 60 and 500"
+        "  got:     values of 50 audited images, and proposed values of 500 images\n"
+        "  allowed: 60 audited images, and 500 images"
     )
 
 

@@ -140,8 +140,8 @@ def test_a_sample_that_was_not_drawn_by_the_probabilities_is_refused():
     )
     assert refused(lambda: AuditSample(uniform_design(10, 3), np.array([1, 2, 1]))) == (
         "A row of the audited images occurs twice or does not exist.\n"
-        "  got:     3 rows, 2 different ones\n"
-        "  allowed: rows of 10, each at most once\n"
+        "  got:     3 rows, of which 2 are different\n"
+        "  allowed: row numbers below 10, each at most once\n"
         "  do:      list each audited image once"
     )
     sample = AuditSample(uniform_design(1000, 100), np.arange(100))

@@ -79,7 +79,7 @@ def test_images_of_another_data_set(installed):
         "imagenet-x has the column 'factor', but not for these images.\n"
         "  got:     ids such as a.jpg, b.jpg\n"
         "  allowed: ids such as ILSVRC2012_val_00000001.JPEG, ILSVRC2012_val_00000002.JPEG\n"
-        "  do:      pass an images table that has the column 'factor' with `images`"
+        "  do:      pass an images table that has the column 'factor' as `images`"
     )
 
 

@@ -330,7 +330,7 @@ def test_output_among_the_tables_of_the_source(few, tint, tmp_path):
         assert str(error.value) == (
             "The output folder is inside the folder of the image tables.\n"
             f"  where:   {out}\n"
-            f"  got:     Parquet files in {source} as the source\n"
+            f"  got:     Parquet files in {source}, which are the source\n"
             "  do:      choose an `out` outside that folder"
         )
     run(open_source(tables / "a.parquet"), tint, tables, PredictSettings())  # which alone is read

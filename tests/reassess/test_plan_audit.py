@@ -374,7 +374,7 @@ def test_a_plan_for_images_that_nobody_answered(pilot):
     assert found.plan.equals(plan(difference=0.05, n_images=N, differing=differing, questions=questions).plan)
     assert found.source == (
         "3 of 67 published models and ReaL's answers; predictions: 3,000 images, and 3 models, whose top "
-        f"classes differ on up to {differing:.0%} of them"
+        f"classes differ on up to {differing:.0%} of the images"
     )
     assert found.command.startswith("manyhot audit predictions --size ")
     two = plan("predictions", difference=0.05, models=["one", "two"], classes="classes.txt")

@@ -236,7 +236,7 @@ def test_heads_in_files_that_match_a_pattern(photos, tmp_path):
         assert (found.uncertainty.mutual_information > 0).all()
     nothing = f"head:{tmp_path}/heads/other*.safetensors"
     assert refused(lambda: find_model(f"ensemble:{nothing}")) == (
-        f"No model file matches the pattern.\n  got:     {nothing}\n  allowed: a pattern of files"
+        f"No model file matches the pattern.\n  got:     {nothing}\n  allowed: a pattern that matches files"
     )
 
 

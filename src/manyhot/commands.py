@@ -35,7 +35,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "similar": Command(
         "Predict",
-        "Find the most similar images by embedding, for each class that an image may show.",
+        "For each class that an image may show, find the images with the most similar embeddings.",
         "manyhot.predict.similar:similar",
     ),
     "init": Command(
@@ -50,7 +50,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "plan": Command(
         "Re-assess",
-        "Compute how many images people must label to decide a question, and the hours that this takes.",
+        "Compute how many images people must label to decide a question, and how many hours this takes.",
         "manyhot.reassess.plan_audit:plan_audit",
     ),
     "audit": Command(
@@ -73,7 +73,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "export": Command(
         "Re-assess",
-        "Write the votes and remarks of the annotation app as tables of the campaign.",
+        "Write the votes and remarks from the annotation app as tables in the campaign.",
         "manyhot.reassess.export_votes:export_votes",
     ),
     "aggregate": Command(
@@ -193,7 +193,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose sets": Command(
         "Diagnose",
-        "Choose prediction sets with a guaranteed precision, and measure them on other images.",
+        "Choose prediction sets with a guaranteed precision, and evaluate them on other images.",
         "manyhot.diagnose.sets:diagnose_sets",
     ),
     "diagnose groups": Command(
@@ -218,7 +218,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose robustness": Command(
         "Diagnose",
-        "Measure what models lose between data sets, and what share of the loss is due to missing labels.",
+        "Measure how much models lose between data sets, and what share of the loss is due to missing labels.",
         "manyhot.diagnose.robustness:diagnose_robustness",
     ),
     "diagnose corruptions": Command(

@@ -219,7 +219,7 @@ def test_too_few_answers_give_values_without_intervals_and_a_note():
     found = world.evaluate(20)[1]
     assert found.results.filter(pc.is_valid(found.results["estimator"]))["lo"].null_count > 0
     assert any(
-        "no interval of real1" in n and n.endswith("fewer than 10 audited images make up the variance")
+        "no interval of real1" in n and n.endswith("the variance comes from fewer than 10 audited images")
         for n in found.notes
     )
 

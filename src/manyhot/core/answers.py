@@ -150,7 +150,7 @@ def _check_once(answers: Answers) -> None:
     if len(twice):
         question, rater = divmod(int(cells[twice[0]]), answers.n_raters)
         raise InputError(
-            "A rater answers a question twice.",
+            "A rater answered a question twice.",
             got=f"rater {rater}, question {question}" + (f" and {len(twice) - 1:,} more" * (len(twice) > 1)),
-            allowed="one answer of each rater to each question",
+            allowed="at most one answer per rater and question",
         )

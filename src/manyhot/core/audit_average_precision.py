@@ -259,8 +259,9 @@ def doubt_of_classes(audited: Bools, scores: AnyFloats, sample: AuditSample) -> 
     if not unseen:
         return ""
     return (
-        f"{unseen:,} of {audited.shape[1]:,} classes have fewer than {FEWEST_AUDITED_POSITIVES} positives in "
-        f"the sample, which contains fewer than {least} of their {k} images with the highest scores"
+        f"for {unseen:,} of {audited.shape[1]:,} classes, the sample contains fewer than "
+        f"{FEWEST_AUDITED_POSITIVES} positives, and fewer than {least} of the {k} images with the highest "
+        "scores"
     )
 
 

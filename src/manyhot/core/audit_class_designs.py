@@ -109,8 +109,8 @@ def _asked(size: Floats32, audited: Floats, certain: Bools, questions: float) ->
     least, total = float(np.count_nonzero(certain, axis=1) @ audited), questions * audited.sum()
     if total < least:
         raise InputError(
-            "There are fewer questions than classes that people are always asked about.",
-            got=f"{questions:g} questions an image",
+            "There are too few questions per image for the classes that people are always asked about.",
+            got=f"{questions:g} questions per image",
             allowed=f"at least {least / audited.sum():.2f}",
         )
     even = np.minimum(_EVEN_SHARE * total / size.size / audited, 1.0).astype(np.float32)[:, None]

@@ -153,9 +153,9 @@ class AuditSample:
         unique, n = np.unique(self.images), len(self.design)
         if len(unique) < len(self.images) or (len(unique) and not 0 <= unique[0] <= unique[-1] < n):
             raise InputError(
-                "The audited images are not a sample of the images.",
-                got=f"{len(self.images):,} rows, {len(unique):,} different ones",
-                allowed=f"rows of {n:,} images, each at most once",
+                "A row of the audited images occurs twice or does not exist.",
+                got=f"{len(self.images):,} rows, of which {len(unique):,} are different",
+                allowed=f"row numbers below {n:,}, each at most once",
                 do="list each audited image once",
             )
         self._check_counts()
@@ -171,7 +171,8 @@ class AuditSample:
                 where=None if self.design.stratum is None else f"stratum {self.design._strata[0][h]}",
                 got=f"{counts[h]:,} audited images",
                 allowed=f"{expected[h]:,}, the sum of the probabilities",
-                do="answer all images of the sample, or take the first that were answered in random order",
+                do="answer all images of the sample, or keep the first images of its random order, if "
+                "people answered all of them",
             )
 
     def __len__(self) -> int:
@@ -303,7 +304,7 @@ def active_design(squared_residual: AnyFloats, n: float, *, uniform: float = 0.5
     bad = np.flatnonzero(~((squares >= 0) & np.isfinite(squares)))
     if len(bad):
         raise InputError(
-            "An expected squared residual is not a number of at least 0.",
+            "An expected squared residual is negative or not finite.",
             where=f"image {bad[0]:,} of {len(squares):,}",
             got=f"{squares[bad[0]]:g}",
         )

@@ -59,7 +59,7 @@ FEWEST_PER_STRATUM = 30
 _ROUNDING = 1e-9
 """Standard error below which all residuals are equal but for rounding."""
 
-TOO_FEW_IMAGES = f"fewer than {FEWEST_EFFECTIVE} audited images make up the variance"
+TOO_FEW_IMAGES = f"the variance comes from fewer than {FEWEST_EFFECTIVE} audited images"
 TOO_FEW_IN_GROUP = f"fewer than {FEWEST_EFFECTIVE} audited images are in one of the groups that are averaged"
 TOO_FEW_LEFT = f"fewer than {FEWEST_LEFT} images are not audited; answer them, too"
 TOO_HEAVY = "one more disagreement on an image with a small probability could double the variance"
@@ -455,8 +455,8 @@ def check_rows(n: int, n_images: int, sample: AuditSample) -> None:
     if (n, n_images) != (len(sample), len(sample.design)):
         raise InputError(
             "The values do not match the sample.",
-            got=f"values of {n:,} audited images, and proposed values of {n_images:,}",
-            allowed=f"{len(sample):,} and {len(sample.design):,}",
+            got=f"values of {n:,} audited images, and proposed values of {n_images:,} images",
+            allowed=f"{len(sample):,} audited images, and {len(sample.design):,} images",
         )
 
 

@@ -353,7 +353,7 @@ def fit_isotonic(confidence: Floats, right: Bools) -> Isotonic:
     Zadrozny and Elkan 2002, doi 10.1145/775047.775151; ``sklearn.isotonic.IsotonicRegression``.
     """
     if not len(confidence):
-        raise InputError("No image has labels to fit to.", got="no image", allowed="images that count")
+        raise InputError("No image has labels to fit to.", got="no image", allowed="at least one image")
     from scipy.optimize import isotonic_regression
 
     x, at = np.unique(confidence, return_inverse=True)

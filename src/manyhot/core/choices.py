@@ -89,7 +89,7 @@ class Choices:
         if len(twice):
             image, rater = divmod(int(cells[twice[0]]), self.n_raters)
             raise InputError(
-                "A rater chooses more than one class of an image.",
+                "A rater chose more than one class for an image.",
                 got=f"rater {rater}, image {image}" + f" and {len(twice) - 1:,} more" * (len(twice) > 1),
                 allowed="one class per rater and image",
             )
@@ -469,7 +469,7 @@ def _check_options(choices: Choices, smoothing: float | None, iterations: int, m
         raise InputError("There are no votes.")
     if not choices.are_raters_known:
         raise InputError(
-            f"{method} estimates the quality of each rater, but it is unknown who gave these votes.",
+            f"{method} estimates the quality of each rater, but the raters of these votes are unknown.",
             got="counts of votes, or votes without raters",
             do="use vote-share or majority, or pass votes with their raters",
         )

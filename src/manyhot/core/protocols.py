@@ -23,9 +23,9 @@ from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets
 
 RELATIONS = {
     "equal": "both have the same classes",
-    "a_in_b": "the second contains all classes of the first and others",
-    "b_in_a": "the first contains all classes of the second and others",
-    "overlapping": "they share a class, and each has another",
+    "a_in_b": "the second contains all classes of the first and at least one more",
+    "b_in_a": "the first contains all classes of the second and at least one more",
+    "overlapping": "they share a class, and each has a class that the other lacks",
     "disjoint": "they share no class",
     "a_empty": "only the first is empty",
     "b_empty": "only the second is empty",

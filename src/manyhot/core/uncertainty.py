@@ -141,7 +141,8 @@ def member_probabilities(scores: AnyFloats, kind: str, *, multilabel: bool, name
             where=name,
             got=f"{sums[off][0]:g}",
             allowed=f"1 ± {SLACK}",
-            do="if several classes can be valid together, add multilabel=True to the brackets of the model",
+            do="if several classes can be valid together, add multilabel=True in brackets after the "
+            "model's name",
         )
     return np.minimum(exact, 1)
 

@@ -231,8 +231,10 @@ def diagnose_companions(
     return Companions(table, min_images, notes=notes, metadata=metadata, inputs=inputs)
 
 
-_ONE_FOUND = "only one of two valid classes can be the top class, so a lower recall with the companion is to be "
+_ONE_FOUND = (
+    "only one of two valid classes can be the top class, so a lower recall with the companion is to be "
     "expected"
+)
 
 
 @dataclass(frozen=True)

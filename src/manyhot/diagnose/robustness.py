@@ -235,7 +235,7 @@ def diagnose_robustness(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Robustness:
-    """Measure what models lose between data sets, and what share of the loss is due to missing labels.
+    """Measure how much models lose between data sets, and what share of the loss is due to missing labels.
 
     Models are evaluated under original labels and under label sets, on the images that have both.
 

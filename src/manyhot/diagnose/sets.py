@@ -135,7 +135,7 @@ def diagnose_sets(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> PreciseSets:
-    """Choose prediction sets with a guaranteed precision, and measure them on other images.
+    """Choose prediction sets with a guaranteed precision, and evaluate them on other images.
 
     A prediction set contains the classes whose probability is at least a threshold. The command chooses the
     lowest threshold for which tests on some of the images guarantee that the expected share of valid classes

@@ -220,7 +220,7 @@ def _check_no_votes(votes: VotesLike, format: str | None) -> None:
     extra = {"votes": votes, "format": format}
     if any(value is not None for value in extra.values()):
         raise UsageError(
-            "Label sets are merged without votes.",
+            "Label sets and votes cannot be merged.",
             got=" and ".join(f"`{name}`" for name, value in extra.items() if value is not None),
             do="pass `sources` only, or votes only",
         )

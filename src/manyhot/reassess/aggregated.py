@@ -92,7 +92,7 @@ class Aggregated(Result):
         asked = f"of {n['raters']:,} raters on {n['questions']:,} questions about {n['rated']:,} images"
         if self.votes.kind:
             who = "unknown raters" if self.votes.kind == COUNTED_CLASS else f"{n['raters']:,} raters"
-            asked = f"of {who} on {n['rated']:,} images, each for one class of {self.votes.n_classes:,}"
+            asked = f"of {who} on {n['rated']:,} images, each for one of {self.votes.n_classes:,} classes"
         with_any = n["images"] - n["empty"]
         on = f"on {with_any:,} of {n['images']:,} images, {n['multi']:,} with two or more"
         facts = [("votes", f"{n['votes']:,}", asked), ("labels", f"{n['labels']:,}", on)]

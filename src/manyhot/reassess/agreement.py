@@ -289,9 +289,12 @@ def _notes(answers: Answers, golden: GoldenAnswers | None, raters: pa.Table) -> 
     if answers.counts().sum(1).max(initial=0) < 2:
         yield "no question was answered by two raters, so agreement cannot be measured"
     if golden is None:
-        yield "there are no golden answers, so raters are compared with the majority of the others"
+        yield "there are no golden answers, so raters are compared with the majority of the other raters"
     elif not len(golden.answers):
-        yield "no rater answered a golden question, so raters are compared with the majority of the others"
+        yield (
+            "no rater answered a golden question, so raters are compared with the majority of the other "
+            "raters"
+        )
     elif not golden.truth().any():
         yield "no golden question has the true answer yes, so sensitivity is undefined"
     else:

@@ -151,8 +151,8 @@ def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]
     again = f"move {DATABASE} away and start again"
     if too_late:
         yield (
-            "the examples that were passed have no effect: annotation began with others. To use the new "
-            f"ones, export the votes, {again}"
+            "the examples that were passed have no effect, because annotation began with different ones. "
+            f"To use the new examples, export the votes, {again}"
         )
     asked, with_examples = store.count_examples()
     if with_examples * 2 < asked:
@@ -308,7 +308,7 @@ def _ready_lines(campaign: Campaign, notes: Sequence[str], host: str, address: s
     if not _is_loopback(host):
         yield (
             f"Note: the server listens on {host}, so everyone who can reach this machine can connect. "
-            "Without HTTPS, others on the network can read links and passwords."
+            "Without HTTPS, other people on the network can read links and passwords."
         )
 
 

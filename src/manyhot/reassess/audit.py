@@ -266,7 +266,9 @@ def audit(
     return replace(made, is_new=True, written=(campaign.folder,))
 
 
-_DRAWN = "choose another folder; a sample is never replaced, because a sample that was selected is not random"
+_DRAWN = (
+    "choose another folder; a sample is never replaced, because one chosen from several samples is not random"
+)
 
 
 @dataclass(frozen=True)
@@ -474,8 +476,8 @@ def _notes(drawn: DrawnSample, design: Preference, ensemble: Ensemble) -> Iterat
         yield f"the design {design!r} gives all images the same probability: models do not differ"
     elif design == "differences" and len(ensemble.names) == 2:
         yield (
-            "this sample is made for the difference of the two models; values of a single model are less "
-            "precise than with a uniform sample"
+            "this sample is designed to estimate the difference between the two models; values of a single "
+            "model are less precise than with a uniform sample"
         )
 
 

@@ -127,7 +127,7 @@ def cross_fitted_note(
     )
     how = (
         f"estimated on each tenth of the {found.n_images:,} golden images with a threshold chosen on the "
-        "others"
+        "other nine tenths"
     )
     return f"{chosen}; expect {' and '.join(values)} on other questions, {how}"
 

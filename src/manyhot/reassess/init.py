@@ -119,7 +119,7 @@ def init_campaign(
     Raises
     ------
     InputError
-        If the folder holds other files, or a file cannot be read.
+        If the folder contains other files, or a file cannot be read.
     MatchError
         If images, classes and predictions do not match.
     OutputError
@@ -269,7 +269,7 @@ def standing_campaign(campaign: Campaign, do: str = _ANOTHER) -> Campaign | None
     standing = Campaign.read(folder)
     if not standing.same_as(campaign):
         raise InputError(
-            "The folder holds another campaign.",
+            "The folder contains another campaign.",
             where=folder,
             got=f"made by: {standing.call or 'unknown'}" + _changed(standing, campaign),
             allowed="the same images, classes and predictions, or a new folder",
@@ -435,7 +435,7 @@ def find_images(uris: Iterable[str], root: Path) -> dict[str, str]:
             f"{len(missing):,} of {len(found) + len(missing):,} images are not at the new location.",
             where=root,
             got=f"no {PurePosixPath(missing[0]).name}, formerly at {missing[0]}",
-            do="pass the folder or archive that holds all of them",
+            do="pass the folder or archive that contains all of them",
         )
     return found
 

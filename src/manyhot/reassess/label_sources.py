@@ -231,7 +231,7 @@ def _opened(number: int, source: Any, reading: Reading, run: Run) -> _Part:
     found = list(open_labels(source, reading=reading, run=run))
     if len(found) != 1:
         raise InputError(
-            "A source is one data set.",
+            "A source must be a single data set.",
             where=source,
             got=", ".join(one.name for one in found),
             do="pass one of them",

@@ -64,9 +64,13 @@ declare_table(
         TEXT("image_id", "as in images"),
         INT("class_id", "as in classes"),
         INT.nullable("label", "the original label of the image; null if unknown"),
-        REAL("p", "share of the asked sources that say yes; for other methods, the probability"),
+        REAL(
+            "p",
+            "with the method source-share, the share of the asked sources that say yes; otherwise, the "
+            "probability",
+        ),
         TEXT("state", "state of the class in the merged label set", values=STATES),
-        FLAG("conflict", "whether one source says yes and another no"),
+        FLAG("conflict", "whether one source says yes and another says no"),
         TEXTS("yes", "sources that say yes"),
         TEXTS("unclear", "sources that say unclear"),
         TEXTS("no", "sources that say no"),
@@ -88,7 +92,7 @@ declare_table(
         COUNT("unclear", "pairs to which the source says unclear"),
         COUNT("no", "pairs to which the source says no"),
         COUNT("shared", "pairs that another source answers, too"),
-        COUNT("conflicts", "pairs to which the source says yes and another source no, or vice versa"),
+        COUNT("conflicts", "pairs for which the source says yes and another source says no, or vice versa"),
         TEXT.nullable("asked", "what the raters of the source were asked; null if unknown"),
         TEXT.nullable("licence", "licence of the labels, from the catalogue; null if unknown"),
         TEXT.nullable("citation", "publication to cite, from the catalogue; null if unknown"),
@@ -99,7 +103,10 @@ declare_table(
     "held_out",
     (
         TEXT("source", "the source whose answers are predicted"),
-        TEXT("others", f"the source that predicts them, or {_OTHERS!r}, the majority of the other sources"),
+        TEXT(
+            "others",
+            f"the source that predicts the answers, or {_OTHERS!r}, the majority of the other sources",
+        ),
         TEXT("measure", "precision, recall, specificity or kappa; see `manyhot.core.source_agreement`"),
         REAL.nullable("value", "the value; null if undefined"),
         *bounds("lo", "hi", f"{ITS} over images"),

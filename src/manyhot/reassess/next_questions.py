@@ -274,8 +274,8 @@ def _notes(matrix: Floats, rater: str, method: str, golden: Golden | None, asked
         source = f", estimated from {len(golden_of(golden, asked).answers):,} answers to golden questions"
     yield (
         f"{f'an answer of {rater}' if rater else 'an average answer'} hardly depends on whether the class is "
-        f"present (informedness {informedness:.2f}{source}), so more answers of this quality would decide "
-        "little, and settled states may be wrong; see manyhot agreement"
+        f"present (informedness {informedness:.2f}{source}), so more answers of this quality would be of "
+        "little use, and settled states may be wrong; see manyhot agreement"
     )
 
 

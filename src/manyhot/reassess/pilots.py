@@ -163,7 +163,8 @@ class UnansweredImages:
         new = (np.diff(asked, axis=1) > 0).sum(axis=1) + (asked[:, 0] != NO_LABEL)
         about = f"{place}: {len(images):,} images"
         if shares:
-            about += f", and {len(ensemble.names)} models, which differ on up to {max(shares):.0%} of them"
+            most_different = f"{max(shares):.0%} of the images"
+            about += f", and {len(ensemble.names)} models, whose top classes differ on up to {most_different}"
         most = max(shares, default=None)
         return cls(len(images), about, ensemble.names, most, float(new.mean()), dict(source.inputs))
 

@@ -54,7 +54,7 @@ _DESIGN = (
 )
 _PRECISION = (
     REAL("half_width", "half-width of the 95 % interval, for the model or pair with the widest interval"),
-    REAL.nullable("share", "for ranks: expected share of the pairs of models that are decided"),
+    REAL.nullable("share", "for ranks: expected share of the pairs of models whose order is decided"),
     REAL.nullable("power", "for a difference: probability that its interval does not contain 0"),
 )
 
@@ -67,9 +67,12 @@ declare_table(
         REAL("answers", "answers of all raters"),
         REAL("hours", "hours of all raters"),
         *_PRECISION,
-        REAL.nullable("half_width_low", "after a pilot: lower end of the half-widths of 80 % of such audits"),
         REAL.nullable(
-            "half_width_high", "after a pilot: upper end of the half-widths of 80 % of such audits"
+            "half_width_low", "after a pilot: lower end of the range of the half-width in 80 % of such audits"
+        ),
+        REAL.nullable(
+            "half_width_high",
+            "after a pilot: upper end of the range of the half-width in 80 % of such audits",
         ),
         REAL.nullable("detectable", "smallest difference that is decided with the requested power"),
     ),
@@ -171,7 +174,7 @@ def plan_audit(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> AuditPlan:
-    """Compute how many images people must label to decide a question, and the hours that this takes.
+    """Compute how many images people must label to decide a question, and how many hours this takes.
 
     Pass one question: a width, a difference, a drop, ranks, or the hours that are available. Shares are from
     0 to 1: 0.02 is 2 points.

@@ -203,7 +203,7 @@ class Proposals(Result):
         if fitted:
             yield f"on the images of the search: {', '.join(f'{k} {v:.1%}' for k, v in fitted.items())}"
         if not len(self):
-            yield "no image has questions; to ask about all images, set `leave_out` to nothing"
+            yield "no image has questions; to ask about all images, set `leave_out` to 'nothing'"
         if self.expected is None:
             yield (
                 "recall and precision are unknown; to estimate them, pass label sets of some images with "

@@ -193,7 +193,7 @@ def _no_matrices(path: Path, entry: registry.Entry, argument: str) -> InputError
     holds, folder = entry.about["holds"], shlex.quote(f"{path.stem}-aggregated")
     line = f"manyhot aggregate {shlex.quote(str(path))} --out {folder}"
     return InputError(
-        "The file does not hold the result of an earlier aggregation.",
+        "The file does not contain the result of an earlier aggregation.",
         where=path,
         got=f"{holds} ({entry.name})",
         allowed="the folder or the labels that manyhot aggregate wrote, or the table matrices beside them",

@@ -170,7 +170,7 @@ def _check_left_out(entry: Entry, estimate: Estimate, rng: np.random.Generator) 
     defined = ~np.isnan(changes)
     error = np.linalg.norm((found - changes)[defined])
     same = np.array_equal(defined, ~np.isnan(found))
-    wrong = f"{entry.name}: `left_out` is not what leaving out images changes"
+    wrong = f"{entry.name}: `left_out` differs from the change when an image is left out"
     assert same, wrong
     assert error <= 0.2 * np.linalg.norm(changes[defined]) + 1e-9, wrong
 
@@ -476,8 +476,8 @@ def _check_pairs(entry: Entry, ensemble: Ensemble, pairs: Pairs) -> None:
     assert (pairs.n_models >= 0).all(), f"{entry.name}: fewer than no models"
     assert (pairs.n_models <= len(ensemble.names)).all(), f"{entry.name}: more models than there are"
     again = entry(ensemble)
-    assert np.array_equal(again.keys(ensemble.n_classes), keys), f"{entry.name} is not the same at each call"
-    assert np.array_equal(again.score, pairs.score), f"{entry.name}: scores are not the same at each call"
+    assert np.array_equal(again.keys(ensemble.n_classes), keys), f"{entry.name} differs between calls"
+    assert np.array_equal(again.score, pairs.score), f"{entry.name}: scores differ between calls"
 
 
 def _check_label(entry: Entry, ensemble: Ensemble) -> None:

@@ -306,10 +306,10 @@ def _check_alone(entry: Entry, errors: Errors, verdict: RuleMatch, rng: np.rando
     some = rng.permutation(len(errors))[: len(errors) // 2]
     part = entry(errors.take(some))
     assert np.array_equal(part.fits, verdict.fits[some]), (
-        f"{entry.name}: an error is not judged independently of others"
+        f"{entry.name}: whether the rule matches an error depends on other errors"
     )
     assert np.array_equal(part.because, verdict.because[some]), (
-        f"{entry.name}: an error is not judged independently of others"
+        f"{entry.name}: the deciding class of an error depends on other errors"
     )
 
 

@@ -384,7 +384,7 @@ def restore_database(
         tables = [t for t in known.sorted_tables if t.name in schema.metadata.tables]
         if {t.name for t in tables} != set(counts):
             raise InputError(
-                "The backup holds unexpected tables.",
+                "The backup contains unexpected tables.",
                 got=", ".join(sorted(counts)),
                 allowed=", ".join(sorted(t.name for t in tables)),
             )

@@ -304,7 +304,7 @@ def _check(connection: sa.Connection, config: Config, where: str) -> None:
     strange = sorted(set(sa.inspect(connection).get_table_names()) & set(metadata.tables))
     if strange:
         raise InputError(
-            "The database holds tables of another program.",
+            "The database contains tables of another program.",
             where=where,
             got=", ".join(strange),
             do="use a separate database for this campaign",

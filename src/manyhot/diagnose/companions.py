@@ -506,8 +506,9 @@ def companions_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
     )
     lead = (
         *_companion_answers(means),
-        f"{_found(named['companions'])}A difference does not prove that a model uses the companion, because "
-        "images with the companion also differ in other ways. The difference shows which pairs to test.",
+        f"{_definition(named['companions'])}A difference does not prove that a model uses the companion, "
+        "because images with the companion also differ in other ways. The difference shows which pairs to "
+        "test.",
         *_without_comparison(named["companions"], len(tested)),
     )
     table = listing("recall-by-companion", "Recall by companion", heads, means, _companion)
@@ -515,7 +516,7 @@ def companions_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
     return Chapter("companions", "Companions", _TITLE, lead, figures, (table,))
 
 
-def _found(table: pa.Table) -> str:
+def _definition(table: pa.Table) -> str:
     """Return when a class counts as found, and what this means for images of several classes."""
     found = tables.metadata(table).get("found", "")
     if found == str(_FoundIf(1, None)):

@@ -245,12 +245,14 @@ _CONFIRMED = (
     "the other, their details agreed."
 )
 
-_EVALUATE = "manyhot evaluate DATASET --predictions FOLDER"
-_FLAGGED = f"{_EVALUATE} --images duplicates/images.parquet --slice"
 _LEAKS = NextStep(
-    "leave out images with a duplicate in another data set or split.", f"{_FLAGGED} between=false"
+    "leave out images with a duplicate in another data set or split.",
+    "manyhot evaluate DATASET --predictions FOLDER --images duplicates/images.parquet --slice between=false",
 )
-_REPEATED = NextStep("evaluate only the first image of each group.", f"{_FLAGGED} repeated=false")
+_REPEATED = NextStep(
+    "evaluate only the first image of each group.",
+    "manyhot evaluate DATASET --predictions FOLDER --images duplicates/images.parquet --slice repeated=false",
+)
 
 
 def _next(counts: dict[str, int]) -> NextStep | None:
@@ -262,7 +264,7 @@ def _next(counts: dict[str, int]) -> NextStep | None:
     "chapter",
     "duplicates",
     tables=("duplicates", "duplicate_pairs", "duplicate_accuracy"),
-    next=NextStep("evaluate models on these images.", _EVALUATE),
+    next=NextStep("evaluate models on these images.", "manyhot evaluate DATASET --predictions FOLDER"),
 )
 def duplicates_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     """Return the chapter about duplicates, or None if there is no table ``duplicates``."""

@@ -326,8 +326,8 @@ def _to_mitigate(rows: Sequence[Row], folder: str) -> NextStep | None:
     if first is None:
         return None
     boxes = f"the {first['name']}, whose boxes are in {OBJECTS}"
-    options = f"--objects {folder}/{OBJECTS} --labels {folder}/{LABELS}"
-    return step_without(first["class_name"], first["name"], boxes, options)
+    objects, labels = (f"{folder}/{name}" for name in (OBJECTS, LABELS))
+    return step_without(first["class_name"], first["name"], boxes, objects, labels)
 
 
 _HEADS = (

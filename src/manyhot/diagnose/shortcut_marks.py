@@ -146,10 +146,12 @@ def _points(r: Row, gap: str) -> str:
     return f"{value} points ({lo} to {hi})"
 
 
-def step_without(main: str, companion: str, named: str, options: str = "--objects FILE") -> NextStep:
+def step_without(main: str, companion: str, named: str, objects: str = "FILE", labels: str = "") -> NextStep:
     """Return how to fit a head that does not depend on a companion, which is `named` in the sentence."""
     pair = shlex.quote(f"{main}:{companion}")
-    return NextStep(
-        f"fit a head that does not depend on {named}.",
-        f"manyhot mitigate IMAGES {options} --model NAME --pair {pair}",
+    command = (
+        f"manyhot mitigate IMAGES --objects {objects} --labels {labels} --model NAME --pair {pair}"
+        if labels
+        else f"manyhot mitigate IMAGES --objects {objects} --model NAME --pair {pair}"
     )
+    return NextStep(f"fit a head that does not depend on {named}.", command)

@@ -15,7 +15,7 @@ from manyhot.tables import Results, one_chunk
 
 
 def family_namer(results: Results, families: PathLike | Mapping[str, str] | None) -> Callable[[str], str]:
-    """Return a function that finds a model's family in `families`, in the models table, or by its name."""
+    """Return a function that finds a model's family: in `families`, the models table, or else its name."""
     own = families if isinstance(families, Mapping) else read_model_column(families, "family", "families")
     models = results.table["model"].unique().to_pylist()
     if own and not set(own) & set(models):

@@ -27,7 +27,8 @@ def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, reca
     Parameters
     ----------
     threshold : float, optional
-        By default, the highest threshold that reaches `recall` on the known label sets.
+        Minimum mean probability of a proposed class. By default, the highest threshold that reaches `recall`
+        on the known label sets.
     recall : float
 
     Raises
@@ -38,8 +39,8 @@ def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, reca
 
     Notes
     -----
-    Only classes that at least one model lists are proposed. `n_models` is the number of models whose
-    probability is at least the threshold.
+    Only classes that at least one model lists are proposed. `n_models` is the number of models that give the
+    class a probability of at least the threshold.
     """
     check_share(recall, "The recall is not a share.", allowed="above 0, at most 1")
     temperatures = _temperatures(ensemble)

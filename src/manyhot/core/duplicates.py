@@ -169,7 +169,7 @@ _CELLS, _NONE = 8_000_000, np.empty(0, np.int64)
 
 
 def candidates_by_embedding(vectors: AnyFloats, progress: SearchProgress | None = None) -> Ints:
-    """Return the pairs of rows with similar embeddings, shape (m, 2), without duplicates and ascending.
+    """Return the pairs of rows with similar embeddings, shape (m, 2), each pair once, in ascending order.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ def _with_frames(first: Ints, second: Ints, frame: Ints) -> DuplicateCandidates:
 
 
 def connected_groups(n: int, pairs: Ints) -> Ints:
-    """Return the group of each of n images, from 0; -1 without a pair. Pairs connect images to groups.
+    """Return the group of each of n images, from 0; -1 without a pair. The images of a pair share a group.
 
     Groups are numbered by their first image.
     """

@@ -199,7 +199,7 @@ def golden_measures(golden: GoldenAnswers, *, resamples: int, rng: np.random.Gen
     Raters and images are resampled independently, because both are samples: other raters or other golden
     images would give other means (Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122). The interval
     uses Student's t. Its degrees of freedom are the number of raters or of images, whichever is smaller,
-    minus one. Percentile intervals over six raters contain the expectation in only 83 to 86 %.
+    minus one. Percentile intervals over six raters contain the expectation in only 83 to 86 % of the cases.
     """
     quality, truth = golden_quality(golden), golden.truth()
     names, image = np.unique(golden.images, return_inverse=True)
@@ -354,7 +354,7 @@ def _against(
 def agreement_with_others(
     answers: Answers, image: Ints | None = None
 ) -> tuple[tuple[Floats, Floats, Floats], npt.NDArray[np.int64]]:
-    """Return the share of other raters' answers that equal a rater's own, and their total number.
+    """Return the share of other raters' answers that equal a rater's own, and the number of other answers.
 
     The share has a 95 % interval over images, as in `Quality.share`. `image` is the image of each question.
     By default, each question has its own image. The number counts all answers of other raters to the

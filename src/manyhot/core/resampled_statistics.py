@@ -93,7 +93,7 @@ class Ratios:
     edges, member
         As those of `Cells`.
     num, den
-        The values of these images, in this order.
+        The values of `images`, in the same order.
     den_of : ndarray of int, shape (m,)
     samples : ndarray of float32, shape (S, R, m)
     """
@@ -116,7 +116,7 @@ class Ratios:
         den_of: npt.NDArray[np.intp],
         images: Ints | None = None,
     ) -> Ratios:
-        """Return the statistic before it is filled, of all images or of those of the cells."""
+        """Return the statistic before it is filled; `images` are the images of the cells, by default all."""
         images = cells.order if images is None else images[cells.order]
         values = _Sorted(num, images), _Sorted(den, images)
         samples = np.empty((len(cells.member), resamples, values[0].width), np.float32)

@@ -66,15 +66,15 @@ class Audit(Flattened):
         aggregate, a campaign, or votes, which are combined by the default method. The label sets of all
         images then count only as proposals, and values on people's label sets are estimated.
     sample
-        Table audit_sample with the images that were drawn, and their probabilities; by default, that of the
-        campaign.
+        Table audit_sample with the images that were drawn, and their probabilities; by default, the table of
+        the campaign.
     proposed
         Proposed label sets of all images, if they are not those of DATASET: a labels table, in which p can be
         the probability of each class, or any other format of label sets.
     proposed_by
-        Where the proposed label sets come from: labels (those of DATASET, such as original labels, or in a
-        file of their own), or models (for each model, the classes that most of the other models predict). The
-        default is labels if there are any.
+        Where the proposed label sets come from: labels (those of DATASET, such as original labels, or those
+        in `proposed`), or models (for each model, the classes that most of the other models predict). The
+        default is labels if there are any, and otherwise models.
     estimator
         How people's and proposed label sets are combined: ppi++ (proposals are weighted by their quality),
         difference (proposals have full weight), or sample (only the audited images are used).
@@ -82,8 +82,8 @@ class Audit(Flattened):
         Compute intervals for the population that the images come from, and not only for these images.
     blind_stop
         State that an audit stopped early for a reason that does not depend on its results, such as a
-        deadline. Its intervals are then ordinary ones. By default, they are wider, so that they are valid at
-        every number of answers.
+        deadline. Its intervals are then ordinary ones. By default, an audit that stopped early has wider
+        intervals, which are valid at every number of answers.
     """
 
     audited: Annotated[Any, Shown("LABELS")] = None

@@ -102,8 +102,8 @@ def compare(
     summary
         File to write with the comparison of the models as Markdown, for a pull request.
     without
-        Patterns of names of models to leave out, such as 'fv_*'. By default, the models that the benchmark
-        leaves out are left out.
+        Patterns of names of models to leave out, such as 'fv_*'. The default is the list of models that the
+        benchmark leaves out.
     families
         CSV file with the columns model and family, for models with names that do not imply the family; in
         Python also a mapping.
@@ -114,8 +114,8 @@ def compare(
         mapping. With groups, several of the results may contain the same data set, with values of different
         models.
     best_from
-        Minimum value at x, between 0 and 1, for a model to count as one of the best. A second line is fitted
-        to the best models.
+        Within each data set, a second line is fitted to the best models. The best models have at least this
+        value of the first of two compared metrics, such as top1.
     resamples
         With `labels`, number of bootstrap resamples of the images; 0 for no intervals over images.
     seed
@@ -137,8 +137,7 @@ def compare(
         If there are no results, a pattern matches no model, or an option is out of range. With `labels`, also
         as in `manyhot.evaluate`, or if there are fewer than two models.
     UsageError
-        If predictions are passed without `labels`, or `fail_if_worse` is used with another number of models
-        than two.
+        If predictions are passed without `labels`, or if `fail_if_worse` is set and there are not two models.
     MatchError
         If two of the results contain the same values, a place in `ends` is in none of the results, `families`
         contains none of the models, or no image is predicted by all models.

@@ -260,11 +260,12 @@ def evaluate(
         Files and folders of predictions; or the name of one data set, such as imagenet-val, to evaluate its
         published models on label sets in a file.
     metrics
-        Name of a metric, or a call string such as 'jaccard(threshold=0.5)'. By default all rank metrics, and
-        all score metrics for models with scores of all classes.
+        Name of a metric, or a call string such as 'jaccard(threshold=0.5)'. By default, all rank metrics and,
+        for models with scores of all classes, all score metrics.
     slices
-        Additional subsets of images: class=KEY, or class for all classes; or by columns of the images table:
-        COLUMN for all its values, COLUMN=VALUE, 'COLUMN>=NUMBER', or COLUMN=* for images with a value.
+        Additional subsets of images to evaluate: by original label (class=KEY, or class for all classes), or
+        by a column of the images table (COLUMN for all its values, COLUMN=VALUE, 'COLUMN>=NUMBER', or
+        COLUMN=* for images with a value).
     resamples
         Number of bootstrap resamples; 0 for no intervals and no pairs, even for metrics that need no
         resamples.
@@ -276,10 +277,11 @@ def evaluate(
         none.
     posterior
         Number of draws of label sets from the probabilities of the labels, such as 200, for intervals over
-        both raters and images. With audited, number of draws of people's label sets, such as 20. 0 for none.
+        both raters and images. With `audited`, number of draws of people's label sets, such as 20. 0 for
+        none.
     gallery
-        Maximum number of images for a gallery in the report, if their photographs are available; 0 for no
-        gallery. The default is 1000.
+        Maximum number of images in the gallery of the report, which needs photographs. The default is 1000,
+        and with 0 there is no gallery.
     audit
         People's label sets of a random sample of the images.
 

@@ -114,7 +114,7 @@ def leaderboard(
     by
         Metric to rank by; by default real1 or, if the data set has no real1, its first headline metric.
     dataset
-        Name of the data set to rank on; by default the first.
+        Name of the data set to rank on; by default the first data set of the results.
     top
         Maximum number of models to show; 0 for all.
     to

@@ -40,8 +40,8 @@ class VoteMeasure:
     value, lo, hi : float
         The value and its 95 % interval over images; NaN if undefined.
     n, n_skipped : int
-        Number of questions (or groups of questions) that two or more raters answered, and number that only
-        one rater answered.
+        Number of questions (or groups of questions) that two or more raters answered, and number of questions
+        (or groups) that only one rater answered.
     """
 
     name: str
@@ -216,7 +216,7 @@ class _Sheets:
         return cls(sets, start, size[several], of_sheet, int(np.count_nonzero(~several)))
 
     def observed(self) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """Return each sheet's sum over its sets of the mean distance to the others, and its set count."""
+        """Return sums over each sheet's sets of the mean distance to its other sets, and numbers of sets."""
         total = np.zeros((len(self.start), len(SET_MEASURES)))
         for count in np.unique(self.raters):
             sheets = np.flatnonzero(self.raters == count)

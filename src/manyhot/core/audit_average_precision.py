@@ -223,7 +223,7 @@ class _RarePairs:
         return cls(rows, counts, trust, positives, variance)
 
     def errors(self, slope: Floats, total: float) -> tuple[float, float]:
-        """Return the standard error and the expected bias of average precision that λ leaves uncorrected.
+        """Return the standard error and the expected bias of average precision, given λ.
 
         Parameters
         ----------

@@ -180,7 +180,7 @@ def count_audited(n_apart: Floats, same: float) -> Floats:
 
 
 def share_of_others(best: Ints) -> Floats32:
-    """Return the share of other models with the same top class, shape (N, M); needs two models."""
+    """Return the share of other models with the same top class, shape (N, M), for two or more models."""
     return (_count_same(best) - 1) / np.float32(best.shape[1] - 1)
 
 

@@ -27,7 +27,7 @@ def sequence_quantile(n: int, planned: int, n_values: int = 1) -> float:
         Number of audited images at which the intervals are narrowest relative to ordinary intervals. This
         number must not depend on the answers.
     n_values : int
-        Number of values whose intervals contain the values simultaneously, at all n, with this probability
+        Number of values that their intervals contain simultaneously, at all n, with this probability
         (Bonferroni). This number must not depend on the answers.
 
     Returns

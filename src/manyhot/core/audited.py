@@ -382,8 +382,8 @@ def estimate(
     -----
     ``λ = C(y, f) / C(f, f)``, where C is the covariance under the design, like V at the top of this module.
     Because the audited images are a part of all images, this is the λ of PPI++ with the images that were not
-    audited as unlabelled images. With equal probabilities, the two estimates are the same. For the tuned λ, V
-    is multiplied by (n - H) / (n - H - 1) with H strata.
+    audited as unlabelled images. With equal probabilities, this estimate and that of PPI++ are the same. For
+    the tuned λ, V is multiplied by (n - H) / (n - H - 1) with H strata.
 
     If intervals existed only for enough disagreements, their coverage would be too low where disagreements
     are rare. `reserve` is similar to the method of Bonett and Price 2012, doi 10.3102/1076998611411915, who
@@ -476,7 +476,7 @@ def _audited_sums(stratum: Ints, values: AnyFloats | Bools, inside: Bools, n_str
 
 
 def side_by_side(values: Sequence[LinearisedValues]) -> LinearisedValues:
-    """Return the values of several metrics or models together."""
+    """Join the values of several metrics or models into one object."""
     columns = zip(*(v.parts for v in values), strict=True)
     return LinearisedValues(*(np.concatenate(parts, axis=-1) for parts in columns))
 

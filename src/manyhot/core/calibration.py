@@ -37,14 +37,14 @@ Target = Floats | Callable[[float], Floats]
 
 @dataclass(frozen=True)
 class Tail:
-    """The log probabilities of the listed classes, and of each class outside the list, which are all equal.
+    """The log probabilities of the listed classes, and the one of each class outside the list.
 
     Attributes
     ----------
     listed : ndarray of float64, shape (n, k)
         Log probability of each listed class. Lists shorter than k are padded with -inf.
     other : ndarray of float64, shape (n, 1)
-        Log probability of each class that is not listed.
+        Log probability of each class that is not listed; it is the same for all of them.
     n_other : ndarray of int64, shape (n, 1)
         Number of classes that are not listed.
     """

@@ -97,7 +97,7 @@ class Fitted:
     counts : ndarray of float64, shape (R, 2)
         Expected number of right and wrong choices of each rater, including earlier choices.
     rest : ndarray of float64, shape (N,)
-        Probability of all other classes of each image.
+        Total probability, for each image, of the classes that are not candidates.
     prior_images : float
         Number of images from which `prior` is estimated, including pseudo-images of the prior.
     errors : SameErrors or PooledErrors

@@ -260,7 +260,7 @@ def compare_orders(
 
 
 def percentile_ends(samples: AnyFloats) -> tuple[float, float]:
-    """Return the percentile interval of samples, shape (R,), without NaN; NaN if all samples are NaN."""
+    """Return the percentile interval of samples, shape (R,), ignoring NaN; NaN if all samples are NaN."""
     if np.isnan(samples).all():
         return NO_INTERVAL
     lo, hi = percentile_interval(samples[None])
@@ -397,8 +397,8 @@ def jackknife_errors(changes: Floats32) -> tuple[Floats, Floats]:
 
     Notes
     -----
-    If an image is left out, the difference between two models changes by the difference of their changes.
-    Changes that both models have in common cancel out.
+    If an image is left out, the difference between two models changes by the difference between the changes
+    of their values. Changes that both models have in common cancel out.
     """
     n = changes.shape[1]
     means = changes.mean(axis=1, dtype=np.float64)

@@ -93,7 +93,7 @@ def suspected_errors(ensemble: Ensemble) -> Pairs:
 
 
 def cleanlab_classes(ensemble: Ensemble) -> npt.NDArray[np.int32]:
-    """Return the class of each image whose label cleanlab's ``filter_by="confident_learning"`` suspects.
+    """Return classes to replace the labels that cleanlab's ``filter_by="confident_learning"`` suspects.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def cleanlab_classes(ensemble: Ensemble) -> npt.NDArray[np.int32]:
     -----
     The result differs from `suspected_errors` in two ways. If several classes reach their thresholds, the
     most probable of all classes is chosen, even if it does not reach its own threshold. Images are dropped if
-    their label is the most probable class, or within 1e-6 of it.
+    their label is the most probable class, or if its probability is within 1e-6 of the highest.
 
     References
     ----------

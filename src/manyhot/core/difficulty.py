@@ -41,7 +41,7 @@ def difficulty_of(right: Bools) -> npt.NDArray[np.intp]:
 
 
 def typical_images(right: Ints, models: int, agreed: Floats, most: int) -> dict[str, npt.NDArray[np.intp]]:
-    """Return images of three kinds: no model is right, some models are right, or all models are right.
+    """Return images of three kinds: no model is right, the models are divided, or all models are right.
 
     Parameters
     ----------

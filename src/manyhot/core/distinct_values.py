@@ -78,7 +78,7 @@ class Coded:
 
 
 def compact(values: npt.NDArray[Any]) -> npt.NDArray[Any] | Coded:
-    """Return flags as they are, other values as float32; as bytes if many values have few distinct ones."""
+    """Return flags as they are, and other values as float32, or as bytes if many values are repeated."""
     if values.dtype == bool:
         return values
     if len(values) > _MANY:

@@ -91,7 +91,7 @@ def image_hashes(thumbnails: GreyImages, frame: int = 0) -> Floats32:
     Notes
     -----
     Frequencies are weighted by the square root of their distance from 0, which makes the spectrum of
-    photographs flatter. The mean is left out. The hash of an image without contrast is 0.
+    photographs flatter. Frequency 0, the mean, is left out. The hash of an image without contrast is 0.
     """
     blocks = range(0, max(1, len(thumbnails)), _IMAGES)
     return np.concatenate([_hashes(thumbnails[start : start + _IMAGES], frame) for start in blocks])

@@ -130,9 +130,9 @@ class ErrorConsistency:
         return self._around(self.mean, self.influence)
 
     def difference_from(self, other: ErrorConsistency) -> tuple[float, float, float]:
-        """Return this mean minus the mean of another `right` of the same images, with its 95 % interval.
+        """Return this mean minus the mean of `other`, for the same images, with its 95 % interval.
 
-        The ends are also NaN if the two arrays `right` differ on fewer than `FEWEST_OF_EACH` images.
+        The ends are also NaN if the two judge a model differently on fewer than `FEWEST_OF_EACH` images.
         """
         value = self.mean - other.mean
         n_changed = np.count_nonzero((self.right != other.right).any(axis=1))

@@ -100,8 +100,8 @@ def jackknife_error(changes: Floats, counts: Floats | None = None) -> tuple[floa
     error : float
         NaN with fewer than two images.
     df : float
-        Degrees of freedom: 2 divided by the relative variance of the estimated variance, up to n - 1. There
-        are few if a few images, such as the positives of a rare class, cause most of the variance.
+        Degrees of freedom: 2 divided by the relative variance of the estimated variance, up to n - 1. The
+        number is small if a few images, such as the positives of a rare class, cause most of the variance.
 
     """
     weights = np.ones(len(changes)) if counts is None else counts
@@ -142,7 +142,7 @@ def jackknife_ends(value: float, error: float, df: float, *, scale: Scale = "log
 
 
 def symmetric_ends(value: Values, half: Values, scale: Scale) -> tuple[Values, Values]:
-    """Return the ends of intervals that are symmetric on a scale. Values must be within its limits.
+    """Return the ends of intervals that are symmetric on a scale. Values must be within the scale's limits.
 
     Parameters
     ----------

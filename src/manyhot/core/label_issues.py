@@ -352,7 +352,7 @@ def _doubts_with_people(ensemble: Ensemble, issues: Issues) -> Issues:
 
 
 def on_scale_of(values: Floats, score: Floats, which: Bools) -> Floats:
-    """Return the values with the values of some rows rearranged into the order of a score.
+    """Return values, of which those of some rows are rearranged into the order of a score.
 
     Rows with the same score get the mean of their values.
 

@@ -39,8 +39,9 @@ def confidence_scores(case: Case, score: str) -> Floats:
     Parameters
     ----------
     case : Case
-        Must have confidences. ``mutual_information`` needs the uncertainty of an average. ``entropy`` needs
-        this, too, or probabilities of all classes that add up to 1. ``energy`` needs logits of all classes.
+        A case with confidences. ``mutual_information`` needs the uncertainty of an average. ``entropy`` needs
+        this uncertainty, too, or probabilities of all classes that add up to 1. ``energy`` needs logits of
+        all classes.
     score : str
         One of `OOD_SCORES`.
 

@@ -188,7 +188,7 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
     needs="scores",
 )
 def lrap(case: Case, *, masked: bool = False) -> Estimate:
-    """Label ranking average precision: mean share of valid classes among those at or above a valid class.
+    """Label ranking average precision: mean share of valid classes among classes at or above a valid class.
 
     Images without positives or without negatives are skipped.
 

@@ -286,7 +286,8 @@ class RaterPairs:
     def copiers(self) -> Bools:
         """Return the pairs of raters that often make the same errors.
 
-        The pairs have at least `FEWEST_ERRORS` errors, and at least a share of `COPIER` of them are the same.
+        The pairs have at least `FEWEST_ERRORS` errors, and at least a share of `COPIER` of these errors are
+        the same.
         """
         return (self.wrong >= FEWEST_ERRORS) & (self.same_wrong >= COPIER * self.wrong)
 

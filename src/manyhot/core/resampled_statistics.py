@@ -163,7 +163,7 @@ class MeansOverFewStrata:
         stratum: Ints,
         slices: Collection[int] | None = None,
     ) -> MeansOverFewStrata:
-        """Return the statistic before it is filled, of all slices or of some."""
+        """Return the statistic before it is filled, for all slices or for some of them."""
         strata = []
         for value in np.unique(stratum):
             images = np.flatnonzero(stratum == value)
@@ -219,7 +219,7 @@ class MeansOverStrata:
         stratum: Ints,
         slices: Collection[int] | None = None,
     ) -> MeansOverStrata:
-        """Return the statistic before it is filled, of all slices or of some."""
+        """Return the statistic before it is filled, for all slices or for some of them."""
         order = np.lexsort((cells.cell, stratum))
         key = stratum[order].astype(np.int64) * cells.member.shape[1] + cells.cell[order]
         _, edges, group = np.unique(key, return_index=True, return_inverse=True)

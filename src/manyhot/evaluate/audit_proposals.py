@@ -33,7 +33,7 @@ class ModelProposals:
     ----------
     choices : ModelChoices
     labels : Labels
-        The label sets that all models propose, with the original labels.
+        The label sets that all models together propose, with the original labels.
     odds : ndarray of float32, shape (N, C), optional
         The sum of `standard_odds` over the models; None if a model lacks scores for some classes or images.
     """
@@ -47,7 +47,7 @@ class ModelProposals:
         return label_sets(self.labels)
 
     def without(self, model: str) -> LabelSets:
-        """Return the label sets that the other models propose."""
+        """Return the label sets that all models except `model` propose."""
         return self.choices.sets(self._sets.label, model)
 
     def features(self, own: Floats32) -> list[AnyFloats] | None:
@@ -82,7 +82,7 @@ def propose_by_models(source: Source) -> ModelProposals:
     """Return the label sets that the models of a data set propose for its images.
 
     A model chooses its top class. If its scores are probabilities or logits of all classes and there are no
-    original labels, it chooses all classes with a probability of at least 0.5.
+    original labels, it instead chooses all classes with a probability of at least 0.5.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def _as_labels(sets: LabelSets, ids: pa.Array, name: str, like: Predictions) -> 
 
 
 class ProposalBalance:
-    """A check that proposed label sets fit the audited images no differently from all images.
+    """A check whether proposed label sets fit the audited images and all images equally well.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ class ProposalBalance:
         self._found: dict[str, tuple[float, str]] = {}
 
     def add(self, model: str, metric: str, ratio: Ratio) -> None:
-        """Compare a metric by the proposals on audited and on all images, once for each model."""
+        """Compare a model's first metric, by the proposals, between audited and all images."""
         if model in self._found or ratio.stratum is not None or not ratio.den.any():
             return
         value, sample = ratio.value(), self._sample

@@ -101,7 +101,7 @@ class Audit(Flattened):
         Raises
         ------
         UsageError
-            If there is a sample, or another option, without audited label sets.
+            If a sample or another option is passed without audited label sets.
         """
         check_one_of(self.estimator, ESTIMATORS, "There is no such estimator.", where="`estimator`")
         if self.audited is None and self.sample is not None:
@@ -228,7 +228,7 @@ class AuditedImages:
 
     @property
     def quantile(self) -> float | None:
-        """Half-width of intervals in standard errors; None if it is that of Student's t."""
+        """Half-width of intervals in standard errors; None for a quantile of Student's t."""
         return None if self.planned is None else sequence_quantile(len(self.sample), self.planned)
 
     def estimate(
@@ -275,7 +275,7 @@ class AuditedImages:
         )
 
     def described(self, evaluation: Evaluation, dataset: str) -> Evaluation:
-        """Return an evaluation whose first notes describe the estimates and the bias of proposals alone."""
+        """Return an evaluation whose first notes describe the estimates, and the bias of proposals alone."""
         asked = estimand_note(self.people, self.sample.weights, dataset)
         unseen = self._unseen_notes(evaluation.results, dataset)
         alone = _alone_notes(evaluation.results, dataset)

@@ -48,5 +48,5 @@ class AuditedCase:
 
     @property
     def drawn(self) -> list[Case]:
-        """The audited images with each draw of people's label sets; without draws, with these sets as is."""
+        """The audited images with each draw of people's label sets, or once with these sets without draws."""
         return [self.audited.with_labels(sets) for sets in self.draws] or [self.audited]

@@ -39,7 +39,7 @@ def draw_people(
     sample : AuditSample
     draws, seed : int
     name : str
-        The owner of these label sets, for messages.
+        The name of these label sets in messages.
     methods : collection of str
         The aggregators that produced people's label sets.
 

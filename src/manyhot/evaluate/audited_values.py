@@ -238,7 +238,7 @@ class Auditor:
     def average_precision(self, number: Number, case: Case, rows: npt.NDArray[np.int64]) -> Number | None:
         """Return the estimate of macro average precision on all images.
 
-        It is None if a model does not predict all images, or if an image is not usable.
+        The result is None if a model does not predict all images, or if an image is not usable.
 
         Parameters
         ----------

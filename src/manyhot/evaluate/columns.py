@@ -289,7 +289,7 @@ class Sampler:
         return len(self._models) >= _BATCH and self._bytes >= _BATCH_BYTES
 
     def add(self, column: ImageValues) -> str:
-        """Add a metric of a model, to be resampled together with others.
+        """Add a metric of a model, to be resampled together with other metrics.
 
         Returns
         -------
@@ -344,7 +344,7 @@ class Sampler:
         ----------
         model, metric : str
         changes : ndarray of float64, shape (m,)
-            Change of the value if one scored image is left out, for each of them; NaN if the metric has no
+            For each scored image, the change of the value if the image is left out; NaN if the metric has no
             interval.
         rows : ndarray of int64, shape (m,)
             The rows of these images in the labels table.

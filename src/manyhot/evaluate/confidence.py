@@ -183,8 +183,8 @@ def calibrate(
     Raises
     ------
     InputError
-        If the predictions lack the scores that the method needs, none of the images to fit on has labels, or
-        there are several data sets or models.
+        If the predictions lack the scores that the method needs, if none of the images to fit on has labels,
+        or if there are several data sets or models.
     MatchError
         If labels and predictions share no image, or have different class lists.
     """
@@ -259,7 +259,7 @@ class Split:
         return int(np.count_nonzero(sets.labelled if to == "labels" else sets.scored))
 
     def recalibrated(self, method: str, to: str) -> tuple[Predictions, float | None]:
-        """Return recalibrated predictions for the other images, and the temperature or None.
+        """Return recalibrated predictions for the other images, and the temperature; None if there is none.
 
         Raises
         ------
@@ -336,8 +336,8 @@ def conformal(
     Raises
     ------
     InputError
-        If there are no probabilities or labels, prediction sets could contain classes that the predictions
-        do not list, or there are several data sets or models.
+        If there are no probabilities or no labels, if prediction sets could contain classes that the
+        predictions do not list, or if there are several data sets or models.
     MatchError
         As in `calibrate`.
     """
@@ -515,7 +515,7 @@ Row = Mapping[str, Any]
 
 
 def events_of(case: Case) -> tuple[str, ...]:
-    """Return the events that make the top class right; only that of label sets without original labels."""
+    """Return the events that make the top class right; if there are no original labels, only label sets."""
     return EVENTS if case.labels.labelled.any() else EVENTS[1:]
 
 

@@ -68,7 +68,7 @@ class _Values:
 
 
 def error_ratios(results: Results, whole: str) -> pa.Table:
-    """Return the table ``error_ratios``: for each slice by the column of `whole`, each model and their mean.
+    """Return the table ``error_ratios``, with each model and the mean, for slices by the column of `whole`.
 
     Parameters
     ----------

@@ -395,9 +395,9 @@ def _similar(
 def find_photographs(uris: Sequence[str | None]) -> Iterator[tuple[int, Opener]]:
     """Yield the position of each image in `uris`, and a function that reads its bytes.
 
-    Files come first. Each archive or table is then listed once and read in its own order, up to the last
-    photograph that is needed. If a photograph cannot be found, calling its function raises an error with the
-    reason.
+    Photographs in files of their own come first. Each archive or table is then listed once and read in its
+    own order, up to the last photograph that is needed. If a photograph cannot be found, calling its function
+    raises an error with the reason.
     """
     from manyhot.report.pictures import opener
 

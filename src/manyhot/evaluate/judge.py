@@ -71,7 +71,7 @@ DEFAULT = Resampling()
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeOptions:
-    """How models are judged, on any data set.
+    """Options for evaluating models, which are the same for all data sets.
 
     Attributes
     ----------
@@ -82,7 +82,8 @@ class JudgeOptions:
         Whether to evaluate predictions even if their rows or classes seem to be in a different order than
         declared.
     per_class : bool
-        Whether to evaluate each class of models with scores of all classes, if there are no original labels.
+        Whether to evaluate each class separately, for models with scores of all classes, if there are no
+        original labels.
     keep_undefined : bool
         Whether a metric that cannot be computed for a model has an undefined value instead of no value.
     audit : AuditedImages, optional

@@ -31,7 +31,7 @@ def family_namer(results: Results, families: PathLike | Mapping[str, str] | None
 
 
 def read_model_column(path: PathLike | None, name: str, plural: str) -> dict[str, str]:
-    """Return a column of a CSV file by model: ``family``, or another column.
+    """Return the values of a column of a CSV file, such as ``family``, by model.
 
     Raises
     ------

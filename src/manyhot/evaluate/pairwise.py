@@ -386,7 +386,7 @@ def _two(results: Results, dataset: str) -> list[Difference]:
 
 
 def shown_differences(results: Results) -> list[Difference]:
-    """Return the printed differences: between two models under each metric, or from the best model."""
+    """Return the printed differences: between two models by metric, or between each model and the best."""
     rows = list[Difference]()
     for dataset in results.datasets:
         two = _two(results, dataset)
@@ -395,7 +395,7 @@ def shown_differences(results: Results) -> list[Difference]:
 
 
 def conclusions(results: Results) -> dict[str, str]:
-    """Return, for each data set with tested pairs, a sentence on which model is better or within noise."""
+    """Return a sentence per data set with tested pairs: which model is better, or which are within noise."""
     found = {}
     for dataset in results.datasets:
         two = differences(results, dataset)

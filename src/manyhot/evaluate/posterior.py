@@ -113,7 +113,7 @@ class Posterior:
         metrics : sequence of Entry
             The metrics to evaluate. Metrics of original labels and of shares of votes are left out.
         rows : ndarray of int64, shape (n,)
-            The rows in the label sets of the case's images.
+            The rows of the label sets that belong to the images of the case.
         """
         judged = [m for m in metrics if depends_on_sets(m) and not m.about.get("votes")]
         cases = {m.name: case_for(m, case) for m in judged}

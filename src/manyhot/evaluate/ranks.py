@@ -45,7 +45,7 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
         the number of models that are better beyond noise; null if no pairs were tested), ``model``, the
         columns of the models table, the value, ``lo``, ``hi`` and ``n`` of the metric, and the values under
         other metrics and on other data sets in columns named ``DATASET METRIC``. The schema's metadata
-        contain the minimum and maximum number of images of each column under ``manyhot.images``. Models that
+        contains the minimum and maximum number of images of each column under ``manyhot.images``. Models that
         were evaluated on different images than most models come last and have no rank.
 
     Raises
@@ -87,7 +87,7 @@ def image_groups(results: Results, end: End) -> list[list[str]]:
     """Return the models of a data set in groups that were evaluated on the same images.
 
     Models with the same number of images, including skipped images, are assumed to be evaluated on the same
-    images. The exception are models that were resampled but could not be paired.
+    images. Exceptions are models that were resampled but could not be paired.
 
     Parameters
     ----------
@@ -281,9 +281,9 @@ def sensitivity(
     The analysis *as published* changes nothing. *not empty* leaves out images with an empty set. The analyses
     that weight set sizes also leave out these images, so compare them with *not empty*. *sizes of y* weights
     the values at x for each set size by the frequency of that size at y, and *sizes of x* does the reverse.
-    *rated at x* uses only images that raters checked, and *rated, sizes of y* combines it with *sizes of y*.
-    *threshold at x* uses another threshold of the labels' probability. Metrics on label sets always leave out
-    images with an empty set, so they have no row *not empty*.
+    *rated at x* uses only images that raters checked, and *rated, sizes of y* combines *rated at x* with
+    *sizes of y*. *threshold at x* uses another threshold of the labels' probability. Metrics on label sets
+    always leave out images with an empty set, so they have no row *not empty*.
     """
     values = results.values_at | (thresholds.values_at if thresholds is not None else {})
     first, *others = results.datasets

@@ -65,7 +65,7 @@ class Unmet:
         return f"{', '.join(self.names)} {'undefined' if undefined else 'skipped'}: {self.why}{do}"
 
     def error(self, where: str) -> InputError:
-        """Return the error to raise if these metrics cannot be computed for any model."""
+        """Return the error to raise if no model has values of these metrics."""
         names = f"{', '.join(self.names)} cannot be computed"
         return InputError(f"{names}: {self.why}.", where=where, do=self.do or None)
 
@@ -186,7 +186,7 @@ def entries_of(specs: Sequence[str]) -> list[Entry]:
 
 
 def depth_of(metrics: Sequence[Entry]) -> int:
-    """Return the number of top classes that the metrics need, without those that large label sets need."""
+    """Return the number of top classes that the metrics need; large label sets may need more."""
     return max([5, *(int(option_of(m, "k") or 0) for m in metrics)])
 
 

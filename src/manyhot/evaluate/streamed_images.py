@@ -261,7 +261,7 @@ class StreamedImages:
 
 
 def read_ids(ids: Any) -> pa.Array:
-    """Return ids of images as strings; they may be strings or numbers."""
+    """Return ids of images, which may be strings or numbers, as strings."""
     values = on_host(ids)
     values = values.tolist() if hasattr(values, "tolist") else list(values)
     return pa.array(map(str, values), pa.string())

@@ -70,7 +70,7 @@ class Evaluator:
     Raises
     ------
     InputError
-        If there is neither `classes` nor `n_classes`, or if they differ.
+        If there is neither `classes` nor `n_classes`, or if the two disagree.
 
     Examples
     --------

@@ -320,7 +320,7 @@ SIDE = 320
 def draw_trust(frames: Frames) -> list[Figure]:
     """Return the figures of the section, one per model.
 
-    Data sets without original labels have nothing to compare label sets with, so of them, only audits are
+    If a data set has no original labels, there is nothing to compare label sets with, so only audits are
     drawn.
     """
     table, drawn = frames["reliability"], list[Figure]()

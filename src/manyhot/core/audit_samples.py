@@ -410,7 +410,7 @@ def check_sample(sample: AuditSample, groups: Ints | None = None) -> None:
 
 
 def balance_p(values: AnyFloats, sample: AuditSample) -> float:
-    """Return the probability of at least this sample's difference from all images in known values.
+    """Return the p-value of the difference in known values between the audited images and all images.
 
     Proposals that were made with knowledge of the answers fit the audited images better than other images.
     The test detects such proposals if the fit is much better, but may not detect a model that was trained on

@@ -107,7 +107,7 @@ def confusion_similarity(confused: Ints, images: Ints) -> Floats:
 
     The number of times that either class is predicted for the other class has an interval (Garwood 1936, for
     Poisson counts). The result is the lower end of this interval, divided by the number expected if all pairs
-    of classes were confused equally often. The intervals of all pairs hold simultaneously at 95 %
+    of classes were confused equally often. The intervals of all pairs are valid simultaneously at 95 %
     (Bonferroni). This prevents false similarities due to the search for the most confused of many pairs.
     """
     counts = np.where(np.eye(len(images), dtype=bool), 0, confused)

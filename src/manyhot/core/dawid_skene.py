@@ -86,8 +86,9 @@ def dawid_skene(
     smoothing : float, optional
         Number of pseudo-answers, distributed like the answers of all raters, that are added for each rater
         and truth. A rater with few answers is therefore treated as an average rater. By default, the number
-        is estimated from how much raters differ, and a rater may be unlike all others. With 0, the algorithm
-        is the original one by Dawid and Skene, in which an answer that a rater never gave has probability 0.
+        is estimated from how much raters differ, and a rater may be unlike all other raters. With 0, the
+        algorithm is the original one by Dawid and Skene, in which an answer that a rater never gave has
+        probability 0.
     iterations : int
         Maximum number of iterations.
     tolerance : float

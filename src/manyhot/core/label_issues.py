@@ -352,7 +352,7 @@ def _doubts_with_people(ensemble: Ensemble, issues: Issues) -> Issues:
 
 
 def on_scale_of(values: Floats, score: Floats, which: Bools) -> Floats:
-    """Return values, of which those of some rows are rearranged into the order of a score.
+    """Return the values; in some rows, they are rearranged into the order of a score.
 
     Rows with the same score get the mean of their values.
 

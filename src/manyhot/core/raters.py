@@ -144,7 +144,7 @@ class Quality:
     def spammers(self) -> Bools:
         """Return the raters whose answers are uninformative: the interval of informedness is below `SPAMMER`.
 
-        Raters with fewer than `FEWEST_GOLDEN` answers under either truth are not judged.
+        Raters with fewer than `FEWEST_GOLDEN` answers under either truth are not assessed.
         """
         enough = np.minimum(self.n_yes, self.n - self.n_yes) >= FEWEST_GOLDEN
         with np.errstate(invalid="ignore"):

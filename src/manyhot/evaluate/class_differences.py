@@ -87,7 +87,7 @@ class ClassVerdict:
     Attributes
     ----------
     tested, untested : tuple of Row
-        The classes with an interval, lowest p first, and the classes without, those on the most images first.
+        The classes with an interval, lowest p first, and the classes without an interval, most images first.
     sentences : tuple of str
         Sentences about the classes on which the models differ, about the tested classes, and about the number
         of classes on which each model has the higher average precision.

@@ -371,7 +371,7 @@ class SharedImages:
         return (model for model in self.models() if model.model in names)
 
     def notes(self) -> Iterator[str]:
-        """Yield a note if some models predict images that others do not."""
+        """Yield a note if some models predict images that other models do not."""
         n, n_labelled = len(self.labels), len(self.source.sets())
         if n != n_labelled:
             lacking = [

@@ -110,8 +110,8 @@ class Conformal:
         Name of the model, and what a set must contain: the original ``label``, ``one`` class of the label
         set, or ``all`` of its classes.
     alpha, threshold : float
-        Maximum share of images whose set may lack what it should contain, and minimum probability of the
-        classes in a set.
+        Maximum share of images whose set lacks what it should contain, and minimum probability of the classes
+        in a set.
     n_fitted, n, n_skipped : int
         Number of images used for fitting, number of images used for evaluation, and number of held-out images
         that were skipped because they have no label to cover.
@@ -327,7 +327,7 @@ def conformal(
         classes. If labels have probabilities, also a class drawn in proportion to its probability
         (``drawn``), or all classes of a label set drawn from the probabilities (``drawn_all``).
     alpha : float
-        Maximum share of images whose prediction set may lack what it should contain.
+        Maximum share of images whose prediction set lacks what it should contain.
     draws : int
         Number of labels or label sets drawn for each image to fit on, for ``drawn`` and ``drawn_all``.
     fit, seed, reading
@@ -357,7 +357,7 @@ def choose_sets(
 ) -> Conformal:
     """Choose prediction sets on some images of a case, and measure their coverage on the other images.
 
-    Parameters and errors are those of `conformal`; `parts` are those of `split_for_sets`.
+    Parameters and errors are those of `conformal`; `parts` is what `split_for_sets` returns.
     """
     case, chosen = parts
     counts, fitted = countable(case, cover), np.flatnonzero(chosen)
@@ -515,7 +515,7 @@ Row = Mapping[str, Any]
 
 
 def events_of(case: Case) -> tuple[str, ...]:
-    """Return the events that make the top class right; if there are no original labels, only label sets."""
+    """Return the events that make the top class right: only ``set`` if there are no original labels."""
     return EVENTS if case.labels.labelled.any() else EVENTS[1:]
 
 

@@ -265,7 +265,7 @@ def sensitivity(
     thresholds: Results | None,
     family: Callable[[str], str],
 ) -> pa.Table:
-    """Return the sensitivity table, which compares the first data set with each of the others.
+    """Return the sensitivity table, which compares the first data set with each other data set.
 
     Parameters
     ----------

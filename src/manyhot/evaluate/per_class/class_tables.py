@@ -326,7 +326,7 @@ def worst_first(rows: Sequence[Row]) -> list[Row]:
 
 
 def mean_ap(rows: Sequence[Row]) -> tuple[float, int]:
-    """Return the mean over the classes with an average precision, and the number of these classes."""
+    """Return mean average precision over the classes that have one, and the number of these classes."""
     values = [r["ap"] for r in rows if not math.isnan(r["ap"])]
     return (float(np.mean(values)) if values else float("nan")), len(values)
 

@@ -125,7 +125,7 @@ class Report:
 
     @property
     def audits(self) -> tuple[str, ...]:
-        """Sentences on how values were estimated, if people's label sets are those of a sample."""
+        """Sentences on how an audit estimated values from people's label sets; empty without an audit."""
         return tuple(f"{n.text[0].upper()}{n.text[1:]}." for n in self.notes if n.kind in ("audit", "alone"))
 
     @property

@@ -132,7 +132,7 @@ def points_said(n: int, cross: str) -> str:
 
 
 def own_said(own: Sequence[str], text: str) -> str:
-    """Return a sentence about the user's own models, to append to others; empty without own models."""
+    """Return a sentence about the user's own models, to append to a text; empty without own models."""
     return f" {text}" if own else ""
 
 

@@ -138,7 +138,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "gallery": Command(
         "Evaluate",
-        "Write a gallery for the browser with images, their label sets, predictions and similar images.",
+        "Write a gallery for the browser: images with their label sets, predictions and similar images.",
         "manyhot.evaluate.gallery:build_gallery",
     ),
     "report": Command(

@@ -190,7 +190,7 @@ def normalise_logs(scores: Floats) -> tuple[Floats, Floats]:
 
 
 def vote_blocks(n_votes: npt.NDArray[Any], columns: int = 1) -> list[tuple[slice, slice]]:
-    """Return blocks of questions with a total of at most `BLOCK_SIZE` values, and their votes.
+    """Return blocks of questions with at most `BLOCK_SIZE` values per block, and the votes of each block.
 
     Parameters
     ----------

@@ -78,7 +78,7 @@ def class_design(
     certain : ndarray of bool, shape (N, C)
         Classes that people are always asked about, such as the top class of each model.
     probability : ndarray of float, shape (N, C), optional
-        The mean of the models' probabilities. By default, only the ranks are used.
+        The mean of the models' probabilities. By default, probabilities are estimated from ranks alone.
     questions : float
         Mean number of questions about an audited image.
     """

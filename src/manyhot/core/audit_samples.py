@@ -42,15 +42,16 @@ class AuditDesign:
     Parameters
     ----------
     probability : ndarray of float64, shape (N,)
-        The inclusion probability of every image. Their sum is the number of audited images.
+        The inclusion probability of each image. The sum of the probabilities is the number of audited images.
     stratum : ndarray of int, shape (N,), optional
-        If it is passed, the number of audited images is fixed in each stratum, as the sum of its
-        probabilities.
+        The stratum of each image. If strata are passed, the number of audited images in each stratum is
+        fixed: it is the sum of the stratum's probabilities.
 
     Raises
     ------
     InputError
-        If a probability is not above 0 and at most 1, or if a stratum has fewer than two audited images.
+        If a probability is not above 0 and at most 1, or if a stratum has fewer than two audited images,
+        unless all its images are audited.
     """
 
     probability: Floats
@@ -143,7 +144,7 @@ class AuditSample:
     Raises
     ------
     InputError
-        If an image is listed twice or does not exist, or if the number of images differs from the design.
+        If an image is listed twice or does not exist, or if the number of images is not that of the design.
     """
 
     design: AuditDesign
@@ -239,7 +240,7 @@ def stratified_design(
     Parameters
     ----------
     stratum : ndarray of int, shape (N,)
-        The stratum of each image, such as the size of its proposed label set, or a tenth of a model's
+        The stratum of each image, such as the size of its proposed label set, or the decile of a model's
         confidence.
     n : int
         Number of audited images.
@@ -256,7 +257,7 @@ def stratified_design(
     Raises
     ------
     InputError
-        If there are not at least two images for each stratum.
+        If n is less than twice the number of strata, or more than the number of images.
     """
     values, places = np.unique(stratum, return_inverse=True)
     _check_size(n, len(places), FEWEST_IN_STRATUM * len(values))
@@ -356,7 +357,7 @@ def sample_p(sample: AuditSample, groups: Ints | None = None) -> float:
     sample : AuditSample
     groups : ndarray of int, shape (N,), optional
         Groups of images to compare, such as classes or files. By default, ten groups of neighbouring images.
-        Groups with fewer than five expected images are merged.
+        Groups with fewer than five expected audited images are merged.
 
     Returns
     -------
@@ -410,10 +411,11 @@ def check_sample(sample: AuditSample, groups: Ints | None = None) -> None:
 
 
 def balance_p(values: AnyFloats, sample: AuditSample) -> float:
-    """Return the probability that audited images differ at least as much from all images in known values.
+    """Return the p-value of the difference in known values between the audited images and all images.
 
     Proposals that were made with knowledge of the answers fit the audited images better than other images.
-    The test detects this if they fit much better, but may not detect a model that was trained on the answers.
+    The test detects such proposals if the fit is much better, but may not detect a model that was trained on
+    the answers.
 
     Parameters
     ----------

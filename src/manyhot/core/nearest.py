@@ -279,7 +279,7 @@ class _Shortlist:
         return len(self.query) > 16 * self.k * len(self.floor)
 
     def places(self) -> RowNumbers:
-        """Return the rank (from 0) of each candidate among those of its query, in the current order."""
+        """Return the rank (from 0) of each candidate among its query's candidates, in the current order."""
         counts = np.bincount(self.query, minlength=len(self.floor))
         place: RowNumbers = np.arange(len(self.query)) - (np.cumsum(counts) - counts)[self.query]
         return place

@@ -32,8 +32,8 @@ def each_in_threads(work: Callable[[Item], None], items: Iterable[Item]) -> None
 def one_blas_thread() -> AbstractContextManager[Any]:
     """Multiply matrices in the thread that calls BLAS, for code that has its own threads.
 
-    Otherwise, BLAS starts threads for each of them. These wait by spinning, so that ``manyhot evaluate
-    imagenet`` on two busy cores took twice as long.
+    Otherwise, BLAS starts its own threads for each of the code's threads. The threads of BLAS wait by
+    spinning, which doubled the time of ``manyhot evaluate imagenet`` on two busy cores.
     """
     limits: AbstractContextManager[Any] = _controller(len(sys.modules)).limit(limits=1, user_api="blas")
     return limits

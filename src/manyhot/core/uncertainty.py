@@ -99,7 +99,7 @@ class Average:
 
 
 def uncertainty_of(mean: AnyFloats, mutual_information: AnyFloats, *, multilabel: bool) -> Uncertainty:
-    """Return the uncertainty of images from the two arrays of an `Average`, for all or some classes."""
+    """Return the uncertainty of images from the arrays of an `Average`, over all or only some classes."""
     information = mutual_information.astype(np.float32)
     entropy = _entropies(mean.astype(np.float64), multilabel).sum(axis=1).astype(np.float32)
     total = mutual_information.sum(axis=1, dtype=np.float64).astype(np.float32)

@@ -48,7 +48,7 @@ class AuditQuestions:
     Attributes
     ----------
     probability : ndarray of float32, shape (n, C), optional
-        The probability of each question, and 0 if it was not asked; None if all classes were asked about.
+        The probability of each question, 0 if it was not asked; None if people were asked about all classes.
     are_drawn : bool
         Whether questions were drawn with these probabilities rather than chosen by a rule.
     """
@@ -129,7 +129,7 @@ def _probabilities(proposals: pa.Table, asked: Floats32, image_id: pa.Array, pat
 
 
 def is_unknown(metric: Entry, case: Case) -> tuple[Bools, Bools]:
-    """Return the images with an unasked class that decides the metric, and all images that the metric counts.
+    """Return the images on which an unasked class decides the metric, and all images that the metric counts.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def is_unknown(metric: Entry, case: Case) -> tuple[Bools, Bools]:
 
 
 def unasked_share(metric: Entry, case: Case, weights: Floats) -> float:
-    """Return the share of the judged images with an unasked class that decides the metric.
+    """Return the share of the counted images on which an unasked class decides the metric.
 
     Shares up to `MOST_UNASKED` count as 0. Parameters are as in `AskedClasses.is_judged`.
     """
@@ -202,14 +202,14 @@ class AskedClasses:
     Attributes
     ----------
     shares : dict of str to dict of str to float
-        By metric and model: the share of the audited images on which a class that decides the metric is
-        unknown. Only shares above `MOST_UNASKED` are included.
+        By metric and model: the share of the audited images on which it is unknown whether a class that
+        decides the metric is valid. Only shares above `MOST_UNASKED` are included.
     """
 
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def is_judged(self, model: str, metric: Entry, case: Case, weights: Floats) -> bool:
-        """Return whether people's answers suffice for a metric of a model; if not, store its share.
+        """Return whether people's answers suffice for a metric of a model. If not, store it in `shares`.
 
         Parameters
         ----------
@@ -226,7 +226,7 @@ class AskedClasses:
         return not share
 
     def error(self, name: str) -> InputError:
-        """Return the error for results that would lack a metric altogether."""
+        """Return the error to raise if a metric has no results at all."""
         extent = _extent(self.shares[name].values())
         return InputError(
             f"{name} cannot be audited: people were not asked about classes on which it depends.",
@@ -237,12 +237,12 @@ class AskedClasses:
         )
 
     def check(self, rows: Sequence[Number]) -> None:
-        """Raise the error of the first metric if no metric has an estimate."""
+        """Raise the error for the first metric in `shares` if no metric has an estimate."""
         if self.shares and all(row.estimator is None for row in rows if row.slice == ALL):
             raise self.error(next(iter(self.shares)))
 
     def notes(self, dataset: str) -> Iterator[Note]:
-        """Yield notes on the metrics that are left out, one for all metrics with the same models."""
+        """Yield notes on metrics that are left out: one note for all metrics that lack the same models."""
         by_models: dict[tuple[str, ...], list[str]] = {}
         for metric, shares in self.shares.items():
             by_models.setdefault(tuple(shares), []).append(metric)

@@ -150,7 +150,7 @@ class Description(Result):
         return cls(*tables, inputs=inputs or {})
 
     def to_json(self) -> dict[str, Any]:
-        """Return the rows of all tables except `rejected`, which has one row per image; NaN is null."""
+        """Return the rows of all tables except `rejected`, which has one row per image. NaN becomes null."""
         rows = super().to_json()
         return {name: rows[name] for name in self.NAMES if name != "rejected"}
 
@@ -171,7 +171,7 @@ class Description(Result):
             yield ""
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the tables, and their figures if the extra ``report`` is installed; see `Result.write`."""
+        """Write the tables and, if the extra ``report`` is installed, their figures; see `Result.write`."""
         written = write_tables(self.tables, out, call=run.call, inputs=self.inputs)
         return [*written, *save_label_figures(self.tables, out)]
 
@@ -252,8 +252,8 @@ def describe_tables(
     ----------
     labels : Labels
     classes : ClassList, optional
-        Class list with names; by default the class list that the labels refer to. If there is none, class ids
-        are used as names.
+        Class list with names; by default the class list to which the labels refer. Without a class list,
+        class ids are used as names.
     dataset : str
         Name of the data set; by default the name of the labels.
     licence, citation, home : str, optional

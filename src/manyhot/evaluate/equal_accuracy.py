@@ -72,7 +72,7 @@ class EqualAccuracy:
     table : pyarrow.Table
         The table ``equal_accuracy``; see `manyhot.tables.TABLES` for its columns.
     groups : Mapping of str to str
-        The group of each model that is in one.
+        The group of each model that belongs to a group.
     notes : tuple of str
         What was left out.
     """
@@ -82,7 +82,7 @@ class EqualAccuracy:
     notes: tuple[str, ...] = ()
 
     def with_groups(self, models: pa.Table) -> pa.Table:
-        """Return the models table with the column `group`."""
+        """Return the models table with the added or replaced column `group`."""
         names = [self.groups.get(model) for model in models["model"].to_pylist()]
         others = models.drop_columns(["group"] if "group" in models.column_names else [])
         return others.append_column("group", pa.array(names, pa.string()))
@@ -127,7 +127,7 @@ def equal_cells(row: Row) -> tuple[str, ...]:
 
 
 def group_names(groups: Groups, results: Results, arguments: Sequence[Sequence[Results]]) -> dict[str, str]:
-    """Return the group of each model of joined results, the first group first.
+    """Return the group of each model of joined results, with the models of the first group first.
 
     Raises
     ------
@@ -221,7 +221,8 @@ def compare_groups(results: Results, groups: Mapping[str, str]) -> EqualAccuracy
     Raises
     ------
     MatchError
-        If both groups have values on the first data set only, or nowhere at the same accuracy.
+        If there is no second data set with values of both groups, or if the groups have no accuracy in
+        common.
     """
     names = tuple(dict.fromkeys(groups.values()))
     rows, apart, notes = list[dict[str, Any]](), list[str](), list[str]()

@@ -147,18 +147,18 @@ def judge_consistency(
 ) -> ConsistencyTables:
     """Return how consistent the errors of models are.
 
-    If there are both original labels and label sets, only images with both count, so that the two can be
-    compared.
+    If there are both original labels and label sets, only images with both count, so that the results by
+    original labels and by label sets can be compared.
 
     Parameters
     ----------
     source : Source
         A data set whose models predict the same images.
     resamples, seed : int
-        Options of the bootstrap over images. The seed also divides the images into those for choosing
-        majority votes and those for evaluating them.
+        Options of the bootstrap over images. The seed also determines how the images are divided into one
+        part for choosing majority votes and one for evaluating them.
     families : Mapping of str to str
-        Families of models whose names do not imply them.
+        Families of the models whose names do not imply the family.
     trust_order : bool
         As in `manyhot.evaluate`.
 
@@ -276,7 +276,7 @@ def _has_two(row: Row) -> bool:
 
 
 def shown_pairs(rows: Sequence[Row], most: int) -> list[Row]:
-    """Return the most and least similar pairs by the last metric, best first; all if there are few pairs."""
+    """Return the most and least similar pairs by the last metric, most similar first; all if few."""
     defined = [r for r in rows if r["metric"] == rows[-1]["metric"] and not math.isnan(r["kappa"])]
     ordered = sorted(defined, key=lambda r: -r["kappa"])
     return ordered if len(ordered) <= 2 * most else [*ordered[:most], *ordered[-most:]]
@@ -303,7 +303,7 @@ def pair_cells(row: Row) -> tuple[str, ...]:
 
 
 def vote_sentences(rows: Sequence[Row], label: Naming = str) -> Iterator[str]:
-    """Yield the gain of the majority vote that was best on the images for choosing votes, by each metric."""
+    """Yield, for each metric, the gain of the majority vote that was best on the images for choosing."""
     for metric in dict.fromkeys(row["metric"] for row in rows):
         row = next(r for r in rows if r["metric"] == metric)
         trio = (
@@ -316,7 +316,7 @@ def vote_sentences(rows: Sequence[Row], label: Naming = str) -> Iterator[str]:
 
 
 def gain_text(row: Row) -> str:
-    """Return the gain of a vote in points, with its interval."""
+    """Return the gain of a majority vote in points, with its interval if there is one."""
     gain, lo, hi = (
         None if row[c] is None else f"{100 * row[c]:+.2f}" for c in ("gain", "gain_lo", "gain_hi")
     )

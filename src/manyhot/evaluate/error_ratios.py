@@ -60,7 +60,7 @@ class _Values:
     scale: Scale = "plain"
 
     def columns(self, name: str, n: Sequence[int]) -> Iterator[dict[str, float | None]]:
-        """Yield the columns of the mean over models, and of each model."""
+        """Yield the columns of each row: first the mean over models, then each model."""
         images = np.array([min(n), *n])
         values = np.array([self.values.mean(), *self.values])
         samples = np.vstack([self.samples.mean(axis=0), self.samples])
@@ -72,14 +72,15 @@ class _Values:
 
 
 def error_ratios(results: Results, whole: str) -> pa.Table:
-    """Return the table ``error_ratios``, for each model and for each slice by the column of `whole`.
+    """Return the table ``error_ratios``, with each model and the mean, for slices by the column of `whole`.
 
     Parameters
     ----------
     results : Results
         With resampled values, for the intervals.
     whole : str
-        The slice whose error is 1, such as ``factor=average``. Without it, the table is empty.
+        The slice whose error ratio is 1, such as ``factor=average``. If the results lack this slice, the
+        table is empty.
     """
     column = f"{whole.partition('=')[0]}="
     rows = [

@@ -35,7 +35,7 @@ _WHY = {
 
 
 def goal_text(table: pa.Table) -> str:
-    """Return what the thresholds of a table ``class_results`` were chosen for."""
+    """Return the goal for which the thresholds in a table ``class_results`` were chosen."""
     about = tables.metadata(table)
     return _GOALS[about.get("goal", "f1")].format(percent(float(about.get("at", "nan"))))
 
@@ -88,9 +88,9 @@ def _unasked(results: pa.Table) -> Iterator[str]:
 
 
 def chapter_listings(named: Tables, anchors: Anchors, *, folded: bool = False) -> tuple[Listing, ...]:
-    """Return the tables of classes and of confusions, for the best models of each data set.
+    """Return the tables of classes and of confusions for the best models of each data set.
 
-    The classes of the best model are not folded, unless `folded`.
+    The table of classes of the best model is folded only if `folded` is true.
     """
     points = _points_note(named["class_results"])
     models, found = of_models(named["class_results"]), list[Listing]()
@@ -214,7 +214,7 @@ def _pair_cells(r: Row) -> tuple[str, ...]:
 
 
 def terminal_lines(class_results: pa.Table, class_means: pa.Table) -> Iterator[str]:
-    """Yield the metrics over classes and the classes with the lowest average precision of each model."""
+    """Yield, for each model, the metrics over classes and the classes with the lowest average precision."""
     goal = goal_text(class_results)
     means = of_models(class_means)
     for (dataset, model), rows in of_models(class_results).items():

@@ -30,7 +30,7 @@ EXPLANATION = (
 def consistency_part(
     tables: ReportTables, shared: Shared
 ) -> tuple[tuple[str, ...], str, tuple[Listing, ...]]:
-    """Return the answers as sentences, no warning, and for each data set tables of pairs and of votes."""
+    """Return sentences, no warning, and tables of pairs and of majority votes for each data set."""
 
     def label(metric: str) -> str:
         return shared.named(metric).label

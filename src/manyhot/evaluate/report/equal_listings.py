@@ -17,7 +17,7 @@ _NOTE = (
 
 
 def equal_listings(table: pa.Table, shared: Shared) -> list[Listing]:
-    """Return the mean differences of the groups; nothing if no groups were compared."""
+    """Return the tables of mean differences between the groups; none if no groups were compared."""
     rows = table.filter(pc.is_null(table["at"])).to_pylist()
     if not rows:
         return []

@@ -74,11 +74,11 @@ class Finding:
     kind : str
         ``objects``, ``shift``, ``saturation``, ``ranks``, ``errors`` or ``best``.
     figure, about : str
-        The number of the finding, which is shown in large type, and its meaning.
+        The main number of the finding, which is shown in large type, and its meaning.
     sentence, caution : str
         The finding as a full sentence, and a caveat.
     section, where : str
-        Anchor and title of the section with the numbers.
+        Anchor and title of the section that contains the numbers.
     see : str
         Address of the images in the gallery, if there is one.
     """

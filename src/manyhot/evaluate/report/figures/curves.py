@@ -239,7 +239,7 @@ def by_parameters(frames: Frames, dataset: str) -> Figure | None:
 
 
 def by_groups(frames: Frames, dataset: str) -> Figure | None:
-    """Plot accuracy by pretraining data, image size and family, each ordered by the median."""
+    """Plot accuracy by pretraining data, by image size and by family, each ordered by the median."""
     metric, rows = _with_models(frames, dataset)
     panels = []
     for name, title in _GROUPS.items():
@@ -320,7 +320,8 @@ SIDE = 320
 def draw_trust(frames: Frames) -> list[Figure]:
     """Return the figures of the section, one per model.
 
-    Without original labels there is nothing to compare label sets with, and only audits are drawn.
+    If a data set has no original labels, there is nothing to compare label sets with, so only audits are
+    drawn.
     """
     table, drawn = frames["reliability"], list[Figure]()
     compared = pl.col("event") == "label"

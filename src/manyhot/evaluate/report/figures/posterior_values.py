@@ -18,7 +18,7 @@ DOTS = 20
 
 
 def draw_posterior(frames: Frames) -> list[Figure]:
-    """Return a figure of the first metric for each data set."""
+    """Return, for each data set, a figure of its first metric."""
     found: dict[str, list[Row]] = {}
     for row in headline_rows(frames.tables):
         rows = found.setdefault(row["dataset"], [])

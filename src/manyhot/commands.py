@@ -273,7 +273,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "convert": Command(
         "Data",
-        "Convert any file that manyhot reads to Parquet or CSV, or to another tool's format.",
+        "Convert a file in any supported format to Parquet, CSV or the format of another tool.",
         "manyhot.data.convert:convert",
     ),
 }

@@ -132,8 +132,8 @@ def test_what_the_owner_should_know(campaign):
     propose(campaign, rule="top-k(k=1)").write(campaign)
     with open_annotation(campaign) as annotation:
         assert annotation.notes == (
-            "the proposals have changed since annotation began; the app still uses the earlier ones. To "
-            "ask about the new ones, export the votes and move annotation.sqlite away",
+            "the proposals have changed since annotation began; the app still uses the earlier proposals. "
+            "To ask about the new proposals, export the votes and move annotation.sqlite away",
         )
 
 

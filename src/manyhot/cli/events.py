@@ -39,7 +39,7 @@ def show_run(as_json: bool, *, streams: bool = False) -> Iterator[tuple[OnProgre
     """Yield the callbacks that show the progress and the events of a call.
 
     On a terminal, progress is shown as bars, and notable events as lines above them. Elsewhere, progress is
-    printed to stderr as a line now and then. With ``--json``, each event is printed as a line if the command
+    printed to stderr as a line at intervals. With ``--json``, each event is printed as a line if the command
     streams its events.
     """
     if as_json and streams:

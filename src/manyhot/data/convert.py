@@ -90,7 +90,7 @@ def convert(
     long: bool = False,
     run: Run = QUIET,
 ) -> Converted:
-    """Convert any file that manyhot reads to Parquet or CSV, or to another tool's format.
+    """Convert a file in any supported format to Parquet, CSV or the format of another tool.
 
     A note lists the content that is missing from the new file.
 

@@ -68,16 +68,17 @@ declare_table(
         TEXT("rater_a", "one rater"),
         TEXT("rater_b", "another"),
         COUNT("n", "number of questions that both answered"),
-        REAL("agreement", "share of these questions with equal answers"),
+        REAL("agreement", "share of equal answers among the questions that both answered"),
         REAL.nullable("kappa", "Cohen's kappa of the two"),
         COUNT(
             "wrong",
-            "number of questions on which at least one of the two disagrees with the majority of two or "
-            "more other raters",
+            "number of questions on which at least one rater of the pair disagrees with the majority of two "
+            "or more other raters",
         ),
         COUNT(
             "same_wrong",
-            "number of these questions on which both disagree with the majority and give the same answer",
+            "number of questions on which both raters of the pair disagree with the majority of two or more "
+            "other raters, and give the same answer",
         ),
         FLAG("copies", "whether the two make the same errors"),
     ),
@@ -90,7 +91,7 @@ declare_table(
         TEXT("truth", "true answer of golden questions", values=("no", "yes")),
         TEXT("answer", "the answer", values=ANSWERS),
         COUNT("n", "answers"),
-        REAL.nullable("share", "share among the answers to questions with this true answer"),
+        REAL.nullable("share", "share of this answer among all answers to questions with this true answer"),
     ),
 )
 

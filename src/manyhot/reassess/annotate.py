@@ -145,8 +145,8 @@ def open_annotation(
 def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]:
     if store.source() != sha256(campaign.path("proposals")):
         yield (
-            "the proposals have changed since annotation began; the app still uses the earlier ones. To "
-            f"ask about the new ones, export the votes and move {DATABASE} away"
+            "the proposals have changed since annotation began; the app still uses the earlier proposals. To "
+            f"ask about the new proposals, export the votes and move {DATABASE} away"
         )
     again = f"move {DATABASE} away and start again"
     if too_late:

@@ -20,8 +20,8 @@ _RULE = {
 _UNKNOWN = "not recorded"
 
 _MOTIVATION = (
-    "Use these label sets to evaluate classifiers on all classes that people found in an image in "
-    "at least one of the sources. They contain the class labels of each image file, but no images "
+    "Use these label sets to evaluate classifiers on all classes that people found in an image, "
+    "according to at least one source. They contain the class labels of each image file, but no images "
     "and no information about raters."
 )
 

@@ -50,7 +50,7 @@ _DESIGN = (
     TEXT("question", "accuracy, or difference of two models"),
     TEXT("design", "as for manyhot audit"),
     TEXT("estimator", "ppi++, or sample for the audited images alone, without proposed label sets"),
-    COUNT("images", "images that people answer, in each data set"),
+    COUNT("images", "number of images that people answer in each data set"),
 )
 _PRECISION = (
     REAL("half_width", "half-width of the 95 % interval, for the model or pair with the widest interval"),

@@ -47,7 +47,9 @@ declare_table(
         REAL("no", "share of no among the answers"),
         REAL("maybe", "share of maybe among the answers"),
         REAL("yes", "share of yes among the answers"),
-        *interval("agreement", "share of other raters' answers to the same questions that equal the rater's"),
+        *interval(
+            "agreement", "share of other raters' answers to the same questions that equal the rater's answer"
+        ),
         COUNT("others", "number of other raters' answers to the same questions"),
         REAL.nullable(
             "sensitivity",
@@ -63,8 +65,7 @@ declare_table(
         COUNT("golden_yes", "number of golden questions answered whose true answer is yes"),
         *interval(
             "golden_accuracy",
-            "share of correct answers to golden questions, where maybe counts as no, as in the next two "
-            "columns",
+            "share of correct answers to golden questions, where maybe counts as no",
         ),
         *interval(
             "golden_sensitivity", "share of yes among answers to golden questions whose true answer is yes"

@@ -258,7 +258,7 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT("kind", "what was found"),
         TEXT.optional("image_id", "the image; null for a finding on classes"),
         INT.optional("class_a", "one class of a pair; for an error, the class that decided its kind, if any"),
-        INT.optional("class_b", "the other class; for an error, the predicted class"),
+        INT.optional("class_b", "the other class of a pair; for an error, the predicted class"),
         INT.optional("label", "for an error: the original label"),
         TEXT.optional("state", "for an error: the raters' answer about the predicted class", values=STATES),
         INT.optional(

@@ -179,7 +179,7 @@ def metadata(table: pa.Table | pa.Schema) -> dict[str, str]:
 
 
 def metadata_number(about: Mapping[str, str], key: str, where: object, *, digits: int = 9) -> int:
-    """Return an integer of up to some digits from a table's metadata; 0 if it is missing.
+    """Return an integer with a limited number of digits from a table's metadata; 0 if it is missing.
 
     Raises
     ------

@@ -94,7 +94,7 @@ def role(logits: Tensor, targets: Targets, *, k: float = 1.5) -> Tensor:
 
 @register("loss", "em", ends="sigmoid", regularised=True)
 def entropy_maximisation(logits: Tensor, targets: Targets, *, alpha: float = 0.1) -> Tensor:
-    """Cross-entropy of observed classes, and entropy maximisation for all others.
+    """Cross-entropy of observed classes, and entropy maximisation for all other classes.
 
     Parameters
     ----------

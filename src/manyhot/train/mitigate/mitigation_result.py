@@ -65,7 +65,7 @@ declare_table(
             ends=REAL.optional,
         ),
         COUNT("n", "number of held-out images that count"),
-        COUNT("n_skipped", "number of held-out images that do not count"),
+        COUNT("n_skipped", "number of held-out images that the metric does not count"),
         TEXT("head", "file of the head, relative to the folder of the table"),
     ),
 )

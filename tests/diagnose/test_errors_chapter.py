@@ -68,14 +68,13 @@ def test_the_most_confident_errors_come_first(page):
 
 
 def test_several_models_and_a_minimum_confidence(tmp_path):
-    models = [ModelErrors("pets", f"net{i}", 40, 0, 10, {"model-failure": i}) for i in range(5)]
+    models = [ModelErrors("pets", f"net{i}", 40, 0, 10, {"model-failure": i}) for i in range(1, 6)]
     models.insert(0, ModelErrors("pets", "worst", 40, 0, 11, {"model-failure": 11}))  # named last
     said = words(found(["model-failure"], *models, min_confidence=0.9, event="set").write(tmp_path)[-1])
     assert said.startswith(
-        "What the errors are net0 makes 10 errors on 40 images of pets (25 %), by the label set. net1 makes "
-        "10 errors on 40 images of pets (25 %), by the label set: the 1 with a confidence above 0.9 are "
-        "100 % model-failure. net2 makes 10 errors on 40 images of pets (25 %), by the label set: the 2 with "
-        "a confidence above 0.9 are 100 % model-failure. 3 other models are in the table."
+        "What the errors are net1 makes 10 errors on 40 images of pets (25 %), by the label set: the 1 with "
+        "a confidence above 0.9 are 100 % model-failure. 6 models were compared. The figure shows the 3 with "
+        "the fewest errors, and the table all of them."
     )
     assert (
         "Next: find groups of images on which the model fails. manyhot diagnose groups DATASET "

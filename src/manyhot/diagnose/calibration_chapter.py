@@ -56,7 +56,7 @@ def judged_models(rows: Sequence[Row]) -> Iterator[Judged]:
 
 def calibration_answer(rows: Sequence[Row], bins: Sequence[Row] = ()) -> Iterator[str]:
     """Yield the calibration error of each model before recalibration and after the best method."""
-    metrics = dict[str, None]()
+    metrics, by_chance = dict[str, None](), list[float]()
     for metric, before, best, n_methods in judged_models(rows):
         metrics[metric] = None
         after = (
@@ -71,10 +71,12 @@ def calibration_answer(rows: Sequence[Row], bins: Sequence[Row] = ()) -> Iterato
             f"{title_of(before['dataset'])}; {after}."
         )
         if (chance := _by_chance(own)) > before["value"] / 2:
-            yield (
-                f"With so few images, even a calibrated model would have an error of about {chance:.2f}, so "
-                "more images are needed."
-            )
+            by_chance.append(chance)
+    if by_chance:
+        yield (
+            f"With so few images, even a calibrated model would have an error of about {max(by_chance):.2f}, "
+            "so more images are needed."
+        )
     rights = " or ".join(CALIBRATION_ERRORS[metric] for metric in metrics)
     if rights:
         yield f"A prediction is right if its top class is {rights}."

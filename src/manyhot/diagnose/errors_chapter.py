@@ -69,9 +69,11 @@ def errors_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
 
 
 def _answer(models: Sequence[Row], about: Mapping[str, str]) -> str:
-    rest = len(models) - MOST_MODELS
-    more = f"{counted(rest, 'other model')} {'is' if rest == 1 else 'are'} in the table." if rest > 0 else ""
-    return " ".join(filter(None, (*(errors_sentence(m, about) for m in models[:MOST_MODELS]), more)))
+    if len(models) <= MOST_MODELS:
+        return " ".join(errors_sentence(m, about) for m in models)
+    n = len({m["model"] for m in models})
+    where = f"The figure shows the {MOST_MODELS} with the fewest errors, and the table all of them."
+    return f"{errors_sentence(models[0], about)} {counted(n, 'model')} were compared. {where}"
 
 
 def errors_sentence(model: Row, about: Mapping[str, str]) -> str:

@@ -148,7 +148,7 @@ BAD = [
     (
         [[0.5, 0.5], [1.9, -0.9]],
         "shares",
-        "A share of the votes is not between 0 and 1.\n  where:   labels, image 1, class 0\n"
+        "A vote share is not between 0 and 1.\n  where:   labels, image 1, class 0\n"
         "  got:     1.9; 2 such cells\n  allowed: 0 to 1",
     ),
     (

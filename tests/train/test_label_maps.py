@@ -315,7 +315,7 @@ def test_a_network_without_a_grid(photos):
     with pytest.raises(InputError) as raised:
         next(compute_label_maps(vit, open_source(photos), k=2, skip=lambda *_: None))
     assert message(raised) == (
-        "The network has no grid before its classifier.\n"
+        "The network has no spatial feature map before its classifier.\n"
         "  where:   timm/test_vit\n"
         "  got:     features of shape (5, 101, 64)\n"
         "  allowed: a convolutional network, such as timm/resnet50"

@@ -185,7 +185,7 @@ def share_of_others(best: Ints) -> Floats32:
 
 
 def chosen_by_others(best: Ints) -> Bools:
-    """Return whether the other models propose each model's top class, shape (N, M).
+    """Return whether the other models together propose each model's top class, shape (N, M).
 
     They do if at least half of them have the same top class, or if more of them have it than any other class.
     Ties go to the first class. If the other models propose the label sets, the result is whether each model's

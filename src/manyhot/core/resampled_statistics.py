@@ -32,7 +32,7 @@ class Statistic(Protocol):
     """A statistic under resamples."""
 
     def fill(self, rows: slice, counts: Counts) -> None:
-        """Compute the statistic under some of the resamples; `counts` has shape (n, resamples)."""
+        """Compute the statistic for a batch of resamples; `counts` has shape (n, resamples in the batch)."""
 
 
 @dataclass(frozen=True, eq=False)

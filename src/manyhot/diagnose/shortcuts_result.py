@@ -170,7 +170,7 @@ declare_table(
         TEXT("companion_name", "name of companion"),
         TEXT("fill", "as in shortcuts", values=FILLS),
         TEXT("image_id", "id of an image with both"),
-        FLAG("flipped", "whether the prediction of main changes without the companion"),
+        FLAG("flipped", "whether the prediction of the class main changes if the companion is removed"),
         FLAG.nullable(
             "flipped_control",
             "whether the prediction of main changes in the control; null if there was no room for a control",

@@ -34,7 +34,9 @@ declare_table(
         REAL("accuracy_y", "accuracy at y"),
         *interval("accuracy_difference", "accuracy_y minus accuracy_x", _OVER_IMAGES, value=REAL),
         *interval(
-            "error_ratio_x", "error on the images divided by the error on all images, at x", _OVER_IMAGES
+            "error_ratio_x",
+            "at x, the error on these images divided by the error on all images",
+            _OVER_IMAGES,
         ),
         *interval(
             "error_ratio_y", "error on the images divided by the error on all images, at y", _OVER_IMAGES

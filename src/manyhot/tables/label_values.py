@@ -152,7 +152,7 @@ def _check_counts(values: Floats, ids: pa.Array, where: object) -> None:
 
 def _check_shares(values: Floats, ids: pa.Array, where: object) -> None:
     wrong = ~((values >= 0) & (values <= 1 + SLACK))
-    _refuse(wrong, values, ids, where, "A share of the votes is not between 0 and 1.", "0 to 1")
+    _refuse(wrong, values, ids, where, "A vote share is not between 0 and 1.", "0 to 1")
     off = ~_add_up(values)
     if off.any():
         row = int(np.argmax(off))

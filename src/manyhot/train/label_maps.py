@@ -464,7 +464,7 @@ def local_logits(network: Network, preprocessing: Preprocessing) -> Callable[[Te
         grid = module.forward_features((images.to(device) - mean) / std)
         if grid.ndim != 4 or grid.shape[1] != module.num_features:
             raise InputError(
-                "The network has no grid before its classifier.",
+                "The network has no spatial feature map before its classifier.",
                 where=network.name,
                 got=f"features of shape {tuple(grid.shape)}",
                 allowed="a convolutional network, such as timm/resnet50",

@@ -200,7 +200,7 @@ _PAIR_HEADS = (
     ColumnHead("Present", number=False),
     ColumnHead("Images with both"),
     ColumnHead("Present is missed", title="Images that show the class, but for which it is not predicted"),
-    ColumnHead("Wrong in all", title="Images on which the first class is predicted wrongly"),
+    ColumnHead("Wrong in all", title="Images on which the first class is a false positive"),
     ColumnHead("Missed in all", title="Images on which the second class is missed"),
 )
 

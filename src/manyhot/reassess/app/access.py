@@ -71,7 +71,7 @@ class Reach:
         Raises
         ------
         InputError
-            If the address is not an HTTP or HTTPS address, or the address of a proxy is invalid.
+            If the address is not an HTTP or HTTPS address, or if the address of a proxy is invalid.
         """
         public = _public(address)
         known = {"localhost", host.lower(), *(name.lower() for name in names)}

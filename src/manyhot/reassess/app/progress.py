@@ -130,7 +130,7 @@ def work_left(progress: CampaignProgress) -> str:
         return ""
     return (
         f"about {duration(progress.missing * progress.seconds)} of one person's time "
-        f"(median {progress.seconds:.1f} s per answer, n = {format_number(progress.timed)} pages)"
+        f"(median {progress.seconds:.1f} s per answer, from {format_number(progress.timed)} pages)"
     )
 
 

@@ -137,7 +137,8 @@ def fit_detector(
     rows : ndarray of int, shape (n,)
         The images to fit on.
     boxes : sequence of Boxes
-        Boxes by row, as shares of width and height. Ignored boxes are left out, so their areas are treated as background.
+        Boxes by row, as shares of width and height. Ignored boxes are left out, so their areas are treated as
+        background.
     n_classes : int
     settings : DetectionSettings
     seed : int

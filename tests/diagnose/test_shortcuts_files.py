@@ -469,7 +469,7 @@ def test_what_is_refused():
 
 def test_other_settings_want_another_folder():
     diagnose(min_images=10)
-    assert "The folder contains predictions from another run with a different source." in refused(
+    assert "The folder contains predictions from another run, which differs in source." in refused(
         MatchError, min_images=10, seed=1
     )
 

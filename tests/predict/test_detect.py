@@ -165,7 +165,7 @@ def test_a_killed_run_is_resumed(many, tmp_path, monkeypatch):
 def test_a_folder_of_another_run(folder, tmp_path):
     manyhot.find_objects(folder, "toy", out=tmp_path / "out")
     with pytest.raises(
-        MatchError, match=r"^The folder contains predictions from another run with a different"
+        MatchError, match=r"^The folder contains predictions from another run, which differs in"
     ):
         manyhot.find_objects(folder, "toy", out=tmp_path / "out", min_score=0.5)
 

@@ -240,7 +240,7 @@ def test_a_folder_of_another_run(few, tint, tmp_path, settings, what, got, allow
         go(few, tint, out, shard=shard, **settings)
     part = out / ".parts" / "tint" / "00000.parquet"
     assert str(error.value) == (
-        f"The folder contains predictions from another run with a different {what}.\n"
+        f"The folder contains predictions from another run, which differs in {what}.\n"
         f"  where:   {part}\n"
         f"  got:     {got}\n"
         + (f"  allowed: {allowed}\n" if allowed is not None else "")
@@ -259,7 +259,7 @@ def test_shards_of_other_settings_at_once(few, tint, tmp_path):
     with pytest.raises(MatchError) as error:
         job.finish()
     assert str(error.value).startswith(
-        "The folder contains predictions from another run with a different top.\n"
+        "The folder contains predictions from another run, which differs in top.\n"
     )
     assert not (out / "tint.parquet").exists()
 
@@ -271,7 +271,7 @@ def test_a_source_that_changed(few, tint, tmp_path):
     with pytest.raises(MatchError) as error:
         go(few, tint, out)
     assert str(error.value).startswith(
-        "The folder contains predictions from another run with a different source.\n"
+        "The folder contains predictions from another run, which differs in source.\n"
     )
     with pytest.raises(MatchError) as error:
         go(few, replace(tint, name="other"), out)

@@ -24,8 +24,8 @@ from manyhot.registry import register
 def auroc_macro(case: Case, *, masked: bool = False) -> Estimate:
     """Area under the ROC curve of each class over the images, averaged over the classes.
 
-    The area of a class is the probability that an image with the class has a higher score than an image
-    without it. Ties count half.
+    The area of a class is the probability that an image with it has a higher score than one without it.
+    Ties count half.
 
     Parameters
     ----------

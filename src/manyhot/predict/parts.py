@@ -75,7 +75,7 @@ class Identity:
         what = next((name for name, value in own.items() if recorded.get(name) != value), "")
         if what:
             raise MatchError(
-                f"The folder contains predictions from another run with a different {what}.",
+                f"The folder contains predictions from another run, which differs in {what}.",
                 where=path,
                 got=recorded.get(what, "not recorded"),
                 allowed=own[what],

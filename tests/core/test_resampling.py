@@ -166,6 +166,18 @@ def test_percentiles_are_numpys(values):
     np.testing.assert_allclose([lo, hi], expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("r", [1, 2, 41, 512, 513, 1000, 1025, 5000])
+def test_percentiles_of_float32_are_numpys(r):
+    rng = np.random.default_rng(r)
+    samples = rng.normal(size=(7, r)).astype(np.float32)
+    samples[1] = np.round(samples[1], 1)  # ties
+    samples[2].sort()
+    samples[3] = samples[2, ::-1]
+    lo, hi = percentile_interval(samples)
+    expected = np.quantile(samples.astype(np.float64), [0.025, 0.975], axis=-1)
+    np.testing.assert_allclose([lo, hi], expected, rtol=1e-12, atol=1e-12)
+
+
 def test_undefined_resamples_are_left_out():
     samples = np.array([[1.0, np.nan, 3.0, 2.0], [np.nan] * 4])
     lo, hi = percentile_interval(samples)

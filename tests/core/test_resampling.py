@@ -197,7 +197,8 @@ def test_the_interval_of_a_mean_is_scipys():
 def test_exact_errors_of_pairs_are_those_of_the_mean_difference():
     rng = np.random.default_rng(2)
     right = rng.random((4, 333)) < 0.7
-    se = paired_errors(only_right(np.packbits(right, axis=1)), 333)
+    only = only_right(np.packbits(right, axis=1))
+    se = paired_errors(only, only.T, 333)
     a, b = np.triu_indices(4, 1)
     expected = [np.std(right[i].astype(float) - right[j]) / np.sqrt(333) for i, j in zip(a, b, strict=True)]
     np.testing.assert_allclose(se[a, b], expected)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy import typing as npt
 from scipy.special import stdtr
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
@@ -16,7 +17,7 @@ from manyhot.core.audit_sequence import sequence_p
 from manyhot.core.audited import AuditedEstimate, LinearisedValues, side_by_side
 from manyhot.core.comparison import PairTable, holm, pairs_of
 from manyhot.evaluate.audited import AuditedImages
-from manyhot.evaluate.compared_pairs import NONE, ComparedPairs
+from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs
 from manyhot.evaluate.results import Number, pair_rows
 from manyhot.evaluate.sampled_pairs import CountedImages, Key, samples_table
 from manyhot.evaluate.slices import ALL
@@ -126,7 +127,7 @@ class AuditedPairs:
 
     def rows(self, dataset: str, models: Sequence[str], compared: ComparedPairs) -> Iterator[dict[str, Any]]:
         """Yield the columns of the pairs table for each metric on all images."""
-        is_compared = self._resamples and compared.pairs != NONE
+        is_compared = self._resamples and compared.pairs != NO_PAIRS
         for metric in dict.fromkeys(metric for _, metric, _ in self._values) if is_compared else ():
             listed = [m for m in models if (m, metric, ALL) in self._values]
             if compared.reference and compared.reference not in listed:
@@ -146,7 +147,12 @@ class AuditedPairs:
             }
 
     def _pairs(
-        self, metric: str, models: Sequence[str], group: Ints, a: Ints, b: Ints
+        self,
+        metric: str,
+        models: Sequence[str],
+        group: Ints,
+        a: npt.NDArray[np.intp],
+        b: npt.NDArray[np.intp],
     ) -> tuple[PairTable, Floats]:
         """Return the differences of pairs of models, and those on the proposed label sets alone."""
         draws = self._drawn([(m, metric, ALL) for m in models])

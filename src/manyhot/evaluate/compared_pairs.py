@@ -13,13 +13,13 @@ from manyhot.errors import UnknownNameError
 from manyhot.parameters import Shown
 
 CompareWith = Annotated[str | None, Shown("MODEL")]
-"""The option that says which pairs are compared: the name of a model, `ALL` or `NONE`."""
+"""The option that says which pairs are compared: the name of a model, `ALL_PAIRS` or `NO_PAIRS`."""
 
 MAX_COMPARED = 300
 """Models up to which all pairs are compared by default: 1,000 models have 499,500 pairs under each metric."""
 
-ALL: Literal["all"] = "all"
-NONE: Literal["none"] = "none"
+ALL_PAIRS: Literal["all"] = "all"
+NO_PAIRS: Literal["none"] = "none"
 
 _LISTED = 10
 """Models that an error lists."""
@@ -30,12 +30,12 @@ KEY = "compared_pairs"
 
 def reference_of(compare_with: str | None) -> str:
     """Return the model that all others are compared with; empty without one."""
-    return "" if compare_with in (None, ALL, NONE) else str(compare_with)
+    return "" if compare_with in (None, ALL_PAIRS, NO_PAIRS) else str(compare_with)
 
 
 def may_compare(compare_with: str | None, n_models: int) -> bool:
-    """Return whether pairs of so many models are compared."""
-    return compare_with != NONE and (compare_with is not None or n_models <= MAX_COMPARED)
+    """Return whether pairs of this many models are compared."""
+    return compare_with != NO_PAIRS and (compare_with is not None or n_models <= MAX_COMPARED)
 
 
 def check_reference(compare_with: str | None, models: Sequence[str]) -> None:
@@ -48,7 +48,7 @@ def check_reference(compare_with: str | None, models: Sequence[str]) -> None:
             f"There is no model {reference!r} to compare with.",
             where="`compare_with`",
             allowed=", ".join(filter(None, (*sorted(models)[:_LISTED], others))),
-            do=f"did you mean {near[0]!r}?" if near else f"pass {ALL} to compare all pairs",
+            do=f"did you mean {near[0]!r}?" if near else f"pass {ALL_PAIRS} to compare all pairs",
         )
 
 
@@ -64,18 +64,18 @@ class ComparedPairs:
         The model that all others are compared with; empty unless `pairs` is *reference*.
     """
 
-    pairs: Literal["all", "none", "reference", "some"] = ALL
+    pairs: Literal["all", "none", "reference", "some"] = ALL_PAIRS
     reference: str = ""
 
     @classmethod
     def choose(cls, compare_with: str | None, models: Sequence[str]) -> ComparedPairs:
         """Return which pairs are compared for a value of the option; no pairs if the reference is missing."""
         if not may_compare(compare_with, len(models)):
-            return cls(NONE)
+            return cls(NO_PAIRS)
         reference = reference_of(compare_with)
         if not reference:
-            return cls(ALL)
-        return cls("reference", reference) if reference in models else cls(NONE)
+            return cls(ALL_PAIRS)
+        return cls("reference", reference) if reference in models else cls(NO_PAIRS)
 
     @classmethod
     def of(cls, about: Mapping[str, str], dataset: str) -> ComparedPairs:
@@ -99,18 +99,18 @@ class ComparedPairs:
         if self.pairs == "reference":
             others = (m for m in models if m != self.reference)
             yield from ((self.reference, other) for other in others if self.reference in models)
-        elif self.pairs != NONE:
+        elif self.pairs != NO_PAIRS:
             yield from itertools.combinations(models, 2)
 
     def note(self, compare_with: str | None, n_models: int) -> str:
         """Return why pairs are not compared although this was not requested; empty if nothing is missing."""
-        if self.pairs != NONE or compare_with == NONE or n_models < 2:
+        if self.pairs != NO_PAIRS or compare_with == NO_PAIRS or n_models < 2:
             return ""
         if compare_with is not None:
             return f"no models are compared with {compare_with}, which was not evaluated on this data set"
         return (
             f"no pairs of models are compared, because {n_models:,} models are more than {MAX_COMPARED}; to "
-            f"compare all with one of them, pass its name as `compare_with`; to compare all pairs, pass {ALL}"
+            f"compare all with one of them, pass its name as `compare_with`; to compare all pairs, pass {ALL_PAIRS}"
         )
 
 

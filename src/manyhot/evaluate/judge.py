@@ -21,7 +21,7 @@ from manyhot.errors import InputError
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
 from manyhot.evaluate.audited_values import NO_SUMS, NOT_WHOLE, Auditor, unaudited
 from manyhot.evaluate.columns import ImageValues, Sampler
-from manyhot.evaluate.compared_pairs import NONE, ComparedPairs, may_compare, reference_of
+from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, may_compare, reference_of
 from manyhot.evaluate.confidence import Pictured, Row
 from manyhot.evaluate.per_class.class_tables import ClassTables
 from manyhot.evaluate.posterior import Posterior
@@ -300,7 +300,7 @@ class Judge:
     def _compared(self) -> ComparedPairs:
         """Return which pairs of the models are compared, and note if some are not."""
         if not self._bootstrap.resamples and not self._posterior:
-            return ComparedPairs(NONE)
+            return ComparedPairs(NO_PAIRS)
         compare_with = self._options.compare_with
         compared = ComparedPairs.choose(compare_with, self._models)
         if text := compared.note(compare_with, len(self._models)):

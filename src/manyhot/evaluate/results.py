@@ -11,10 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
-from numpy import typing as npt
 
+from manyhot.core.array_types import Ints
 from manyhot.core.comparison import PairTable
 from manyhot.errors import InputError, MissingExtraError, rename_parameters
 from manyhot.evaluate.compared_pairs import joined_about
@@ -402,7 +401,7 @@ def pair_rows(
     slice: str,
     models: Sequence[str],
     pairs: PairTable,
-    n: npt.NDArray[np.int64],
+    n: Ints,
 ) -> dict[str, Any]:
     """Return columns of the pairs table; `n` is the number of images of each pair."""
     names = pa.array(models, pa.string())

@@ -22,7 +22,7 @@ from manyhot.core.comparison import (
     pairs_of,
 )
 from manyhot.core.ratio_intervals import with_few_apart, with_none_apart
-from manyhot.evaluate.compared_pairs import NONE, ComparedPairs
+from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs
 from manyhot.evaluate.results import pair_rows
 from manyhot.evaluate.slices import ALL
 from manyhot.tables import schema
@@ -196,7 +196,7 @@ class SampledPairs:
             The value of each model, metric and slice, in the order of the models.
         compared : ComparedPairs
         """
-        if compared.pairs == NONE:
+        if compared.pairs == NO_PAIRS:
             return
         judged = dict.fromkeys(model for model, *_ in values)
         sampled = (metric for _, metric, _ in self._samples)

@@ -86,6 +86,11 @@ class ComparedPairs:
         found = json.loads(about.get(KEY, "{}")).get(dataset)
         return cls() if found is None else cls(**found)
 
+    @property
+    def are_all(self) -> bool:
+        """Whether all pairs are compared."""
+        return self.pairs == ALL_PAIRS
+
     def about(self, dataset: str) -> dict[str, str]:
         """Return the metadata of results on one data set."""
         return {KEY: json.dumps({dataset: asdict(self)})}
@@ -110,7 +115,8 @@ class ComparedPairs:
             return f"no models are compared with {compare_with}, which was not evaluated on this data set"
         return (
             f"no pairs of models are compared, because {n_models:,} models are more than {MAX_COMPARED}; to "
-            f"compare all with one of them, pass its name as `compare_with`; to compare all pairs, pass {ALL_PAIRS}"
+            "compare all with one of them, pass its name as `compare_with`; to compare all pairs, pass "
+            f"{ALL_PAIRS}"
         )
 
 

@@ -20,7 +20,7 @@ from pyarrow import compute as pc
 from manyhot.core.array_types import Floats
 from manyhot.core.comparison import Families
 from manyhot.errors import MatchError
-from manyhot.evaluate.compared_pairs import ALL_PAIRS, ComparedPairs
+from manyhot.evaluate.compared_pairs import ComparedPairs
 from manyhot.evaluate.drops import BEYOND_NOISE
 from manyhot.report.text import metrics_of
 from manyhot.tables import End, ModelValue, Results, one_chunk, schema
@@ -179,7 +179,7 @@ def _best_ranks(
     results: Results, end: End, models: list[str], cost: np.ndarray[Any, Any]
 ) -> list[int | None]:
     tested = _at(results.pairs, end)
-    if not tested.num_rows or ComparedPairs.of(results.about, end[0]).pairs != ALL_PAIRS:
+    if not tested.num_rows or not ComparedPairs.of(results.about, end[0]).are_all:
         return [None] * len(models)
     names = pa.array(models, pa.string())
     a, b = (pc.fill_null(pc.index_in(tested[c], names), -1).to_numpy() for c in ("model_a", "model_b"))

@@ -221,6 +221,13 @@ def test_nobody_is_told_about_pairs_that_were_not_requested(judged, data):
         assert ComparedPairs.of(found.metadata, "mine") == ComparedPairs("none")
 
 
+def test_a_data_set_without_the_reference_has_no_pairs():
+    compared = ComparedPairs.choose("x", ["a", "b"])
+    assert compared == ComparedPairs("none")
+    assert compared.note("x", 2) == "no models are compared with x, which was not evaluated on this data set"
+    assert compared.note("x", 1) == ComparedPairs.choose("a", ["a", "b"]).note("a", 2) == ""
+
+
 def test_an_unknown_reference(data):
     with pytest.raises(UnknownNameError) as error:
         judge(data, compare_with="besst")

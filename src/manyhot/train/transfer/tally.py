@@ -345,7 +345,7 @@ class TransferResult(Result):
         return cls(
             pa.table(columns, schema=tables.schema("results")),
             pa.concat_tables(blocks) if blocks else tables.schema("pairs").empty_table(),
-            samples.cast(tables.schema("samples")),
+            tables.check(samples, "samples"),
             tuple(notes),
             notes=tuple(f"{n.model}: {n.text}" if n.model else n.text for n in notes),
             metadata=metadata,

@@ -180,7 +180,7 @@ class Simulation:
         audit = Audit(proposed_by=self.cell.proposed_by, estimator=self.cell.estimator, blind_stop=True)
         people = self._people.take(sample.images)
         images = AuditedImages(people, sample, audit, self._drawn, models=self._models)
-        auditor, rows = Auditor(images, self._slices, self._bootstrap), []
+        auditor, rows = Auditor(images, self._slices, self._labels.image_id, self._bootstrap), []
         for name, inputs in self._calls:
             found = getattr(auditor, name)(*inputs)
             rows += [found] if name == "average_precision" else found

@@ -95,7 +95,7 @@ def by_jackknife(two):
     changes = [e.left_out(None) for e in two]
     ends = [jackknife_interval(v, c) for v, c in zip(values, changes, strict=True)]
     errors, df = jackknife_errors(np.array(changes, np.float32))
-    pair = compare_pairs(values, errors=errors, df=df)
+    pair = compare_pairs(values, errors=errors[0, 1:], df=df[0, 1:])
     return values, np.array([*ends, (pair.lo[0], pair.hi[0])])
 
 

@@ -1,13 +1,14 @@
 """`manyhot evaluate` at the size of a training set: CPU and wall seconds and peak memory of processes.
 
     python benchmarks/evaluate_scale.py [--images 128000 320000 1280000] [--models 20] [--classes 1000]
-        [--only topk dense rankings pairs]
+        [--only topk dense rankings pairs] [--compare-with MODEL]
 
 topk: models with the top 5 of all classes and their scores, all metrics, 1,000 resamples, for each number of
-images and each of models; ImageNet-21k has 10,450 classes. dense: one model with float16 scores of 1,000
-classes for 100,000 images. rankings: one model that ranks all 1,000 classes of 50,000 images. Labels have 1.2
-classes an image; a model's best class is valid on 70 to 85 % of the images. Data are written first, outside
-of the measurement. pairs: all pairs of 670 models by 1,000 resamples of eight metrics, in this process.
+images and each of models; ImageNet-21k has 10,450 classes. --compare-with is that of evaluate, and models are
+model1, model2 and so on. dense: one model with float16 scores of 1,000 classes for 100,000 images. rankings:
+one model that ranks all 1,000 classes of 50,000 images. Labels have 1.2 classes an image; a model's best
+class is valid on 70 to 85 % of the images. Data are written first, outside of the measurement. pairs: all
+pairs of 670 models by 1,000 resamples of eight metrics, in this process.
 """
 
 from __future__ import annotations
@@ -165,10 +166,12 @@ def compare_all(n_models: int = 670, resamples: int = 1_000, n_metrics: int = 8)
     print(f"pairs    {n_models:>10,} models {cpu:7.1f} s CPU {wall:7.1f} s wall   wanted: 8 s", flush=True)
 
 
-def report(case: str, size: Size) -> None:
+def report(case: str, size: Size, compare_with: str | None) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         arguments = MAKERS[case](folder, size)
+        if compare_with is not None and case == "topk":
+            arguments += ["--compare-with", compare_with]
         cpu, wall, peak = run_command(folder, ["evaluate", *arguments, "--out", "results"])
     most_s, most_gb = BARS[case]
     wanted = f"   wanted: {most_s} s" + (f", {most_gb} GB" if most_gb else "")
@@ -184,13 +187,14 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[128_000, 320_000, 1_280_000])
     parser.add_argument("--models", type=int, nargs="+", default=[20])
     parser.add_argument("--classes", type=int, default=1_000)
+    parser.add_argument("--compare-with")
     parser.add_argument("--only", nargs="+", choices=CASES, default=CASES)
     given = parser.parse_args()
     topk = [Size(n, models, given.classes) for n in given.images for models in given.models]
     sizes = {"topk": topk, "dense": [Size(100_000, 1)], "rankings": [Size(50_000, 1)]}
     for case in given.only:
         for size in sizes.get(case, ()):
-            report(case, size)
+            report(case, size, given.compare_with)
     if "pairs" in given.only:
         compare_all()
 

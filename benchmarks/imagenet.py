@@ -37,7 +37,7 @@ def judged(tiles):
     """Return wall seconds of judging and of comparing pairs, of `tiles` × 67 models on the validation set."""
     from manyhot import evaluate
     from manyhot.core import resampling
-    from manyhot.evaluate import columns as step
+    from manyhot.evaluate import sampled_pairs as step
 
     table, rows = validation()
     published = list(models(rows))

@@ -6,7 +6,7 @@ from scipy.special import expit, logit
 from scipy.stats import binomtest, kurtosis, norm, t
 
 from manyhot.core.cells import Cells
-from manyhot.core.comparison import compare_pairs, only_right, paired_errors
+from manyhot.core.comparison import compare_pairs, only_one_right, only_right, paired_errors
 from manyhot.core.estimates import Ratio
 from manyhot.core.ratio_intervals import (
     changes_without,
@@ -117,9 +117,9 @@ def test_pairs_that_few_images_tell_apart_are_of_wald_with_an_image_more_on_both
     right[1, :3] = False
     only = only_right(np.packbits(right, axis=1))
     assert only.tolist() == [[0, 3], [apart, 0]]
-    samples = RNG.random((2, 50))
-    plain = compare_pairs(right.mean(1), samples, errors=paired_errors(only, n))
-    found = with_few_apart(plain, only, n)
+    samples, counts = RNG.random((2, 50)), (only[[0], 1], only[[1], 0])
+    plain = compare_pairs(right.mean(1), samples, errors=paired_errors(*counts, n))
+    found = with_few_apart(plain, *counts, n)
     # Wald's interval of n + 2 images, of which one more is right for one model, and one for the other.
     change = np.append(right[1].astype(float) - right[0], [1, -1])
     half = 1.959964 * change.std() / np.sqrt(n + 2)
@@ -133,10 +133,9 @@ def test_pairs_that_few_images_tell_apart_are_of_wald_with_an_image_more_on_both
 def test_no_image_tells_models_apart():
     """Then there is the interval of shares: one more image on both sides of 38 equal ones."""
     values = np.array([0.5, 0.5, 0.5, 0.7])
-    errors, df = np.zeros((4, 4)), np.full((4, 4), 5.0)
-    errors[2:] = errors[:, 2:] = 0.02
+    errors, df = np.array([0, 0.02, 0.02, 0.02, 0.02, 0.02]), np.full(6, 5.0)
     plain = compare_pairs(values, errors=errors, df=df)
-    found = with_none_apart(plain, np.full((4, 4), 38))
+    found = with_none_apart(plain, np.full(6, 38))
     half = 1.959964 * np.append(np.zeros(38), [1, -1]).std() / np.sqrt(40)
     assert (found.lo[0], found.hi[0], found.p[0]) == pytest.approx((-half, half, 1))
     assert (found.lo[1:] == plain.lo[1:]).all()
@@ -146,8 +145,8 @@ def test_no_image_tells_models_apart():
 
 def test_pairs_that_many_images_tell_apart_stay():
     right = RNG.random((3, 500)) < [[0.5], [0.6], [0.7]]
-    only = only_right(np.packbits(right, axis=1))
-    plain = compare_pairs(right.mean(1), RNG.random((3, 50)), errors=paired_errors(only, 500))
-    found = with_few_apart(plain, only, 500)
+    counts = only_one_right(np.packbits(right, axis=1))
+    plain = compare_pairs(right.mean(1), RNG.random((3, 50)), errors=paired_errors(*counts, 500))
+    found = with_few_apart(plain, *counts, 500)
     for name in ("lo", "hi", "p", "p_adjusted"):
         assert (getattr(found, name) == getattr(plain, name)).all()

@@ -166,6 +166,18 @@ def test_percentiles_are_numpys(values):
     np.testing.assert_allclose([lo, hi], expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("r", [1, 2, 41, 512, 513, 1000, 1025, 5000])
+def test_percentiles_of_float32_are_numpys(r):
+    rng = np.random.default_rng(r)
+    samples = rng.normal(size=(7, r)).astype(np.float32)
+    samples[1] = np.round(samples[1], 1)  # ties
+    samples[2].sort()
+    samples[3] = samples[2, ::-1]
+    lo, hi = percentile_interval(samples)
+    expected = np.quantile(samples.astype(np.float64), [0.025, 0.975], axis=-1)
+    np.testing.assert_allclose([lo, hi], expected, rtol=1e-12, atol=1e-12)
+
+
 def test_undefined_resamples_are_left_out():
     samples = np.array([[1.0, np.nan, 3.0, 2.0], [np.nan] * 4])
     lo, hi = percentile_interval(samples)
@@ -185,7 +197,8 @@ def test_the_interval_of_a_mean_is_scipys():
 def test_exact_errors_of_pairs_are_those_of_the_mean_difference():
     rng = np.random.default_rng(2)
     right = rng.random((4, 333)) < 0.7
-    se = paired_errors(only_right(np.packbits(right, axis=1)), 333)
+    only = only_right(np.packbits(right, axis=1))
+    se = paired_errors(only, only.T, 333)
     a, b = np.triu_indices(4, 1)
     expected = [np.std(right[i].astype(float) - right[j]) / np.sqrt(333) for i, j in zip(a, b, strict=True)]
     np.testing.assert_allclose(se[a, b], expected)

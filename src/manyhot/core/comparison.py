@@ -299,7 +299,7 @@ def _resampled_taus(x: AnyFloats, y: AnyFloats) -> Floats:
 
 @dataclass(frozen=True)
 class PairTable:
-    """All pairs of M models with a < b; each array has shape (M (M - 1) / 2,). `difference` is b minus a."""
+    """P pairs of models, as in `pairs_of`; each array has shape (P,). `difference` is b minus a."""
 
     a: npt.NDArray[np.intp]
     b: npt.NDArray[np.intp]
@@ -310,15 +310,25 @@ class PairTable:
     p_adjusted: Floats
 
 
+def pairs_of(
+    n_models: int, reference: int | None = None
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return both models of all pairs with a < b; with a reference, a is the reference, and b each other."""
+    if reference is None:
+        return np.triu_indices(n_models, 1)
+    return np.full(n_models - 1, reference), np.delete(np.arange(n_models), reference)
+
+
 def compare_pairs(
     values: Floats,
     samples: AnyFloats | None = None,
     *,
+    reference: int | None = None,
     group: Ints | None = None,
     errors: Floats | None = None,
     df: Floats | None = None,
 ) -> PairTable:
-    """Compare all pairs of models by values on the same resamples, or by standard errors of differences.
+    """Compare pairs of models by values on the same resamples, or by standard errors of differences.
 
     Parameters
     ----------
@@ -326,12 +336,16 @@ def compare_pairs(
     samples : ndarray of float, shape (M, R), optional
         Row m contains the resampled values of model m. Without `samples`, `errors` is required, and intervals
         use Student's t.
+    reference : int, optional
+        The model that all others are compared with. By default, all P = M (M - 1) / 2 pairs are compared;
+        with a reference, P is M - 1.
     group : ndarray of int, shape (M,), optional
         Models of different groups count different images, so their pairs are NaN.
-    errors : ndarray of float64, shape (M, M), optional
-        Standard errors of the differences, for example from `paired_errors` or `jackknife_errors`. By
-        default, they are estimated from the resamples. A pair with NaN has no interval and no p.
-    df : ndarray of float64, shape (M, M), optional
+    errors : ndarray of float64, shape (P,), optional
+        Standard errors of the differences, in the order of `pairs_of`, for example from `paired_errors` or
+        `jackknife_errors`. By default, they are estimated from the resamples. A pair with NaN has no interval
+        and no p.
+    df : ndarray of float64, shape (P,), optional
         Degrees of freedom of `errors`. By default, the distribution is normal.
 
     Notes
@@ -341,13 +355,13 @@ def compare_pairs(
     therefore preferable. A p-value from counts of resamples cannot be below 1 / (R + 1). With R = 1,000 and
     2,211 pairs, Holm's factor raises this above 1, so no difference would be significant.
     """
-    a, b = np.triu_indices(len(values), 1)
+    a, b = pairs_of(len(values), reference)
     diff = values[b] - values[a]
     if errors is None:
         assert samples is not None  # for the type checker
-        errors = _sampled_errors(samples)
-    se = errors[a, b]
-    freedom = np.full(len(a), np.inf) if df is None else df[a, b]
+        errors = _sampled_errors(samples)[a, b] if reference is None else _errors_to(samples, reference)[b]
+    se = errors
+    freedom = np.full(len(a), np.inf) if df is None else df
     lo, hi = _difference_ends(diff, se, freedom) if samples is None else _sampled_ends(samples, a, b)
     with np.errstate(invalid="ignore", divide="ignore"):
         p = np.where(diff == 0, 1.0, 2 * _lower_tail(-np.abs(diff) / se, freedom))
@@ -377,7 +391,7 @@ def _sampled_ends(
     def fill(block: slice) -> None:
         lo[block], hi[block] = percentile_interval(samples[b[block]] - samples[a[block]])
 
-    each_in_threads(fill, _pair_blocks(len(samples)))
+    each_in_threads(fill, _blocks(len(a)))
     return lo, hi
 
 
@@ -427,18 +441,42 @@ def only_right(right: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     right : ndarray of uint8, shape (M, ceil(n / 8))
         For each model, one bit per image: 1 if the image is in the numerator of the model's share.
     """
-    counts = np.bitwise_count(right).sum(1, dtype=np.int64)
-    both = np.array([np.bitwise_count(right & row).sum(1, dtype=np.int64) for row in right])
-    return np.asarray(counts[:, None] - both)
+    both = np.array([_both_right(right, row) for row in right])
+    return np.asarray(np.diag(both)[:, None] - both)
 
 
-def paired_errors(only: npt.NDArray[np.int64], n: int) -> Floats:
-    """Return the standard errors of the differences between M shares of the same n images, shape (M, M).
+def only_one_right(
+    right: npt.NDArray[np.uint8], reference: int | None = None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the number of images on which only a, and only b of pairs of models is right, each shape (P,).
 
     Parameters
     ----------
-    only : ndarray of int64, shape (M, M)
-        As `only_right` returns it.
+    right : ndarray of uint8
+        As in `only_right`.
+    reference : int, optional
+        As in `compare_pairs`.
+    """
+    a, b = pairs_of(len(right), reference)
+    if reference is None:
+        only = only_right(right)
+        return only[a, b], only[b, a]
+    both, every = _both_right(right, right[reference]), np.bitwise_count(right[reference]).sum(dtype=np.int64)
+    own = np.bitwise_count(right).sum(1, dtype=np.int64)
+    return every - both[b], (own - both)[b]
+
+
+def _both_right(right: npt.NDArray[np.uint8], row: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    return np.asarray(np.bitwise_count(right & row).sum(1, dtype=np.int64))
+
+
+def paired_errors(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], n: int) -> Floats:
+    """Return the standard errors of the differences between pairs of shares of the same n images.
+
+    Parameters
+    ----------
+    first, second : ndarray of int64
+        Number of images on which only the first, and only the second model is right.
     n : int
 
     Notes
@@ -447,7 +485,7 @@ def paired_errors(only: npt.NDArray[np.int64], n: int) -> Floats:
     the difference is (b - c) / n. Its variance is ((b + c) / n - ((b - c) / n)²) / n, as in McNemar's test
     (doi 10.1007/BF02295996).
     """
-    apart, difference = only + only.T, (only - only.T) / n
+    apart, difference = first + second, (first - second) / n
     return np.asarray(np.sqrt(np.maximum(apart / n - difference**2, 0) / n))
 
 
@@ -456,6 +494,13 @@ def _sampled_errors(samples: AnyFloats) -> Floats:
     spread = np.diag(cov)
     # By rounding, the variance is about 1e-20 if two models agree on all images.
     return np.asarray(np.sqrt(np.maximum(spread[:, None] + spread[None] - 2 * cov, 0)))
+
+
+def _errors_to(samples: AnyFloats, reference: int) -> Floats:
+    """Return `_sampled_errors` of the differences to one model, shape (M,)."""
+    centred = samples.astype(np.float64)
+    centred -= centred.mean(axis=1, keepdims=True)
+    return np.asarray(np.sqrt(((centred - centred[reference]) ** 2).mean(axis=1)))
 
 
 def holm(p: Floats) -> Floats:
@@ -473,7 +518,6 @@ def holm(p: Floats) -> Floats:
     return adjusted
 
 
-def _pair_blocks(n_models: int, size: int = 512) -> Iterator[slice]:
-    n_pairs = n_models * (n_models - 1) // 2
+def _blocks(n_pairs: int, size: int = 512) -> Iterator[slice]:
     for start in range(0, n_pairs, size):
         yield slice(start, min(start + size, n_pairs))

@@ -247,9 +247,9 @@ class RightBy:
 
         The difference is the value of the column's model minus the value of the row's model.
         """
-        bits = np.packbits(self.right[:, protocol].T, axis=1)
+        only = only_right(np.packbits(self.right[:, protocol].T, axis=1))
         values = self.values[protocol]
-        return values[None] - values[:, None], paired_errors(only_right(bits), self.n)
+        return values[None] - values[:, None], paired_errors(only, only.T, self.n)
 
 
 @dataclass(frozen=True, eq=False)

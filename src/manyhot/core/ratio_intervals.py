@@ -268,14 +268,15 @@ def _value_and_changes(
     return float(np.mean(shares[filled])) if n_filled else float("nan"), changes
 
 
-def with_few_apart(pairs: PairTable, only: Ints, n: int) -> PairTable:
+def with_few_apart(pairs: PairTable, first: Ints, second: Ints, n: int) -> PairTable:
     """Return pairs of shares, with a different interval and p-value for models that differ on few images.
 
     Parameters
     ----------
     pairs : PairTable
-    only : ndarray of int, shape (M, M)
-        Number of images on which only the first of two models is right; see `only_right`.
+    first, second : ndarray of int, shape (P,)
+        Number of images on which only the first, and only the second model is right, as `only_one_right`
+        returns them.
     n : int
         Number of images.
 
@@ -289,7 +290,6 @@ def with_few_apart(pairs: PairTable, only: Ints, n: int) -> PairTable:
     ----------
     Bonett and Price 2012, doi 10.3102/1076998611411915.
     """
-    first, second = only[pairs.a, pairs.b], only[pairs.b, pairs.a]
     few = (first + second < FEWEST_CASES) | (n < IMAGES_FOR_PERCENTILES)
     return _with_one_more_each(pairs, few, first, second, np.full(len(few), n))
 
@@ -300,7 +300,7 @@ def with_none_apart(pairs: PairTable, n: Ints) -> PairTable:
     Parameters
     ----------
     pairs : PairTable
-    n : ndarray of int, shape (M, M)
+    n : ndarray of int, shape (P,)
         Number of images on which two models are compared.
 
     Notes
@@ -311,7 +311,7 @@ def with_none_apart(pairs: PairTable, n: Ints) -> PairTable:
     """
     none = (pairs.lo == pairs.hi) & (pairs.difference == 0)
     zeros = np.zeros(len(none), np.intp)
-    return _with_one_more_each(pairs, none, zeros, zeros, n[pairs.a, pairs.b])
+    return _with_one_more_each(pairs, none, zeros, zeros, n)
 
 
 def _with_one_more_each(pairs: PairTable, where: Bools, first: Ints, second: Ints, n: Ints) -> PairTable:

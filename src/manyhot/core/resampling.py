@@ -39,6 +39,9 @@ _CHUNK, _CHUNK_BYTES = 125, 100_000_000
 _ROWS = 512
 """Rows of samples per block of a sort: 2 MB of 1,000 resamples, which fit the cache."""
 
+_NETWORK = 512
+"""Values up to which NumPy sorts float32 without partitioning them."""
+
 _TILE = 4096
 """Images that are transposed at a time."""
 
@@ -257,13 +260,30 @@ def _quantiles(samples: AnyFloats, tails: Floats) -> Floats:
     at = tails * (r - 1)
     below = np.floor(at).astype(int)
     above = np.minimum(below + 1, r - 1)
-    # With vector instructions, a sort of float32 takes half the time of the selection of four ranks.
     if samples.dtype == np.float32:
-        ranked = np.sort(samples, axis=-1)
+        ranked = _with_sorted_ends(samples, int(above[0]) + 1, r - int(below[1]))
     else:
         ranked = np.partition(samples, np.unique(np.concatenate([below, above])), axis=-1)
     low, high = ranked[..., below].astype(np.float64), ranked[..., above].astype(np.float64)
     return np.asarray(low + (at - below) * (high - low))
+
+
+def _with_sorted_ends(samples: Floats32, n_least: int, n_greatest: int) -> Floats32:
+    """Return samples, shape (…, R), of which the least and the greatest are in their sorted places.
+
+    NumPy sorts up to 512 float32 by a network of vector instructions: two sorts of 500 values take a fifth of
+    the time of one sort of 1,000. The ends of all are among the ends of the parts.
+    """
+    n_parts = -(-samples.shape[-1] // _NETWORK)
+    parts = [np.sort(part, axis=-1) for part in np.array_split(samples, n_parts, axis=-1)]
+    if n_parts == 1:
+        return parts[0]
+    least = np.concatenate([part[..., :n_least] for part in parts], axis=-1)
+    greatest = np.concatenate([part[..., -n_greatest:] for part in parts], axis=-1)
+    ends = np.empty_like(samples)
+    ends[..., :n_least] = np.sort(least, axis=-1)[..., :n_least]
+    ends[..., -n_greatest:] = np.sort(greatest, axis=-1)[..., -n_greatest:]
+    return ends
 
 
 def student_interval(values: npt.ArrayLike) -> tuple[float, float, float]:

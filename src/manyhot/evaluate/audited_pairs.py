@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy import typing as npt
 from scipy.special import stdtr
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
@@ -14,10 +15,11 @@ from manyhot.core.audit_draws import combined, resampled_draws
 from manyhot.core.audit_plans import QUANTILE
 from manyhot.core.audit_sequence import sequence_p
 from manyhot.core.audited import AuditedEstimate, LinearisedValues, side_by_side
-from manyhot.core.comparison import PairTable, holm
+from manyhot.core.comparison import PairTable, holm, pairs_of
 from manyhot.evaluate.audited import AuditedImages
-from manyhot.evaluate.columns import CountedImages, Key, samples_table
+from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs
 from manyhot.evaluate.results import Number, pair_rows
+from manyhot.evaluate.sampled_pairs import CountedImages, Key, samples_table
 from manyhot.evaluate.slices import ALL
 from manyhot.tables.result_tables import accuracies
 
@@ -34,6 +36,8 @@ class AuditedPairs:
     Parameters
     ----------
     images : AuditedImages
+    image_id : pyarrow.Array
+        The ids of all images.
     resamples, seed : int
         As in `manyhot.evaluate.audited_values.Auditor`.
 
@@ -43,11 +47,11 @@ class AuditedPairs:
         Metrics that have no interval, grouped by the reason. The caller clears this mapping.
     """
 
-    def __init__(self, images: AuditedImages, resamples: int, seed: int) -> None:
+    def __init__(self, images: AuditedImages, image_id: pa.Array, resamples: int, seed: int) -> None:
         self._images, self._resamples, self._seed = images, resamples, seed
         self.doubts: dict[str, list[str]] = {}
         self._compared = frozenset(accuracies())
-        self._counted = CountedImages()
+        self._counted = CountedImages(image_id)
         self._values: dict[Key, list[LinearisedValues]] = {}
         self._power: dict[Key, float] = {}
         self._doubtful = set[Key]()
@@ -119,17 +123,21 @@ class AuditedPairs:
                     for r in rows
                     if r.estimator is None and r.metric in self._compared and (r.slice == ALL)
                 }
-        return samples_table(dataset, drawn, self._resamples)
+        return samples_table(dataset, drawn, self._resamples, self._counted)
 
-    def rows(self, dataset: str, models: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def rows(self, dataset: str, models: Sequence[str], compared: ComparedPairs) -> Iterator[dict[str, Any]]:
         """Yield the columns of the pairs table for each metric on all images."""
-        for metric in dict.fromkeys(metric for _, metric, _ in self._values) if self._resamples else ():
+        is_compared = self._resamples and compared.pairs != NO_PAIRS
+        for metric in dict.fromkeys(metric for _, metric, _ in self._values) if is_compared else ():
             listed = [m for m in models if (m, metric, ALL) in self._values]
+            if compared.reference and compared.reference not in listed:
+                continue
             group = self._counted.groups(metric, listed)
             if len(set(group.tolist())) == len(listed):
                 continue
-            table, alone = self._pairs(metric, listed, group)
-            shared = self._counted.n_shared(metric, listed, self._images.weights)
+            a, b = pairs_of(len(listed), compared.index_in(listed))
+            table, alone = self._pairs(metric, listed, group, a, b)
+            shared = self._counted.n_shared(metric, listed, a, b, self._images.weights)
             columns = pair_rows(dataset, metric, ALL, listed, table, shared)
             m = len(table.a)
             yield columns | {
@@ -138,10 +146,16 @@ class AuditedPairs:
                 "alone": alone,
             }
 
-    def _pairs(self, metric: str, models: Sequence[str], group: Ints) -> tuple[PairTable, Floats]:
-        """Return the differences of all pairs of models, and those on the proposed label sets alone."""
+    def _pairs(
+        self,
+        metric: str,
+        models: Sequence[str],
+        group: Ints,
+        a: npt.NDArray[np.intp],
+        b: npt.NDArray[np.intp],
+    ) -> tuple[PairTable, Floats]:
+        """Return the differences of pairs of models, and those on the proposed label sets alone."""
         draws = self._drawn([(m, metric, ALL) for m in models])
-        a, b = np.triu_indices(len(models), 1)
         columns = np.full((6, len(a)), np.nan)
         for start in range(0, len(a), size := max(1, _BLOCK // len(self._images.sample))):
             block = slice(start, start + size)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.core.array_types import AnyFloats, Bools, Ints
@@ -59,6 +60,8 @@ class Auditor:
     images : AuditedImages
     slices : Slices
         Slices of all images, by the proposed label sets.
+    image_id : pyarrow.Array
+        The ids of all images.
     bootstrap : Bootstrap
         The bootstrap of these slices. Comparisons of data sets and of ranks use resampled values; without
         resamples, there are no intervals and no pairs.
@@ -71,10 +74,12 @@ class Auditor:
     pairs : AuditedPairs
     """
 
-    def __init__(self, images: AuditedImages, slices: Slices, bootstrap: Bootstrap) -> None:
+    def __init__(
+        self, images: AuditedImages, slices: Slices, image_id: pa.Array, bootstrap: Bootstrap
+    ) -> None:
         self.images, self._slices, self._bootstrap = images, slices, bootstrap
         self.asked, self.balance = AskedClasses(), ProposalBalance(images.sample)
-        self.pairs = AuditedPairs(images, bootstrap.resamples, bootstrap.seed)
+        self.pairs = AuditedPairs(images, image_id, bootstrap.resamples, bootstrap.seed)
         self._compared = frozenset(accuracies())
         self.raters = RaterShares()
         self._last: AuditedCase | None = None

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.core.cells import Cells
-from manyhot.core.comparison import PairTable, compare_pairs, jackknife_errors, only_right, paired_errors
 from manyhot.core.distinct_values import Coded, compact
 from manyhot.core.estimates import Ratio
 from manyhot.core.jackknife import Scale
@@ -20,16 +17,15 @@ from manyhot.core.ratio_intervals import (
     changes_without,
     have_percentiles,
     intervals_in_cells,
-    with_few_apart,
-    with_none_apart,
 )
 from manyhot.core.resampled_statistics import MeansOverFewStrata, MeansOverStrata, Ratios, ValueColumns
 from manyhot.core.resampling import Bootstrap, percentile_interval
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.core.share_intervals import proportion_interval
-from manyhot.evaluate.results import Number, pair_rows
+from manyhot.evaluate.results import Number
+from manyhot.evaluate.sampled_pairs import Key, SampledPairs
 from manyhot.evaluate.slices import ALL, Slices
-from manyhot.tables.result_tables import accuracies, describe_metric
+from manyhot.tables.result_tables import accuracies
 
 _BATCH, _BATCH_BYTES = 64, 100_000_000
 """Fewest models resampled together, and fewest bytes of their values and resampled values."""
@@ -203,85 +199,23 @@ def grouped(waiting: Iterable[_Waiting], *, by_den: bool) -> list[list[_Waiting]
     return list(groups.values())
 
 
-Key = tuple[str, str, str]
-"""Model, metric and slice."""
-
-
-class CountedImages:
-    """The images that count for each metric of each model; many of these sets are equal."""
-
-    def __init__(self) -> None:
-        self._keys: dict[tuple[str, str], bytes] = {}
-        self._masks: dict[bytes, npt.NDArray[np.bool_]] = {}
-
-    def add(self, model: str, metric: str, scored: npt.NDArray[np.bool_]) -> None:
-        """Add the images that count, shape (n,)."""
-        key = hashlib.blake2b(np.packbits(scored).tobytes(), digest_size=16).digest()
-        self._masks.setdefault(key, scored)
-        self._keys[metric, model] = key
-
-    def groups(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.intp]:
-        """Return group numbers of models, shape (M,). Models that count the same images share a number."""
-        groups: npt.NDArray[np.intp] = np.unique(
-            [self._keys[metric, m] for m in models], return_inverse=True
-        )[1]
-        return groups
-
-    def n_counted(self, metric: str, model: str) -> int:
-        """Return how many images count."""
-        return int(np.count_nonzero(self._masks[self._keys[metric, model]]))
-
-    def n_shared(
-        self, metric: str, models: Sequence[str], weights: npt.NDArray[np.float64] | None = None
-    ) -> npt.NDArray[np.int64]:
-        """Return the number of images that count for both models of each pair, shape (M, M).
-
-        With weights of the images, shape (n,), return the rounded sum of the weights of these images instead.
-        """
-        keys = [self._keys[metric, m] for m in models]
-        distinct = list(dict.fromkeys(keys))
-        masks = np.stack([self._masks[k] for k in distinct]).astype(np.float64)
-        shared = np.rint((masks if weights is None else masks * weights) @ masks.T).astype(np.int64)
-        at = np.array([distinct.index(k) for k in keys])
-        result: npt.NDArray[np.int64] = shared[np.ix_(at, at)]
-        return result
-
-
-def samples_table(dataset: str, samples: Mapping[Key, npt.NDArray[np.float32]], resamples: int) -> pa.Table:
-    """Return the samples table of resampled values by model, metric and slice."""
-    models, metrics, slices = zip(*samples, strict=True) if samples else ((), (), ())
-    offsets = np.arange(len(samples) + 1, dtype=np.int32) * resamples
-    flat = np.concatenate([np.empty(0, np.float32), *samples.values()])
-    return pa.table(
-        {
-            "dataset": pa.repeat(pa.scalar(dataset, pa.string()), len(samples)),
-            "model": pa.array(models, pa.string()),
-            "metric": pa.array(metrics, pa.string()),
-            "slice": pa.array(slices, pa.string()),
-            "values": pa.ListArray.from_arrays(offsets, flat),
-        }
-    )
-
-
 class Sampler:
-    """A joint bootstrap of the metrics of many models, which keeps the values for comparing pairs of models.
+    """A joint bootstrap of the metrics of many models.
 
     Parameters
     ----------
     slices : Slices
     bootstrap : Bootstrap
+    pairs : SampledPairs
+        Collects the values for comparing pairs of models.
     """
 
-    def __init__(self, slices: Slices, bootstrap: Bootstrap) -> None:
-        self._slices, self._bootstrap = slices, bootstrap
+    def __init__(self, slices: Slices, bootstrap: Bootstrap, pairs: SampledPairs) -> None:
+        self._slices, self._bootstrap, self._pairs = slices, bootstrap, pairs
         self._compared = frozenset(accuracies())
         self._waiting: list[_Waiting] = []
         self._models, self._bytes = set[str](), 0
         self._shared, self._strata = _Shared(), _Shared()
-        self._samples: dict[Key, npt.NDArray[np.float32]] = {}
-        self._bits: dict[tuple[str, str], npt.NDArray[np.uint8]] = {}
-        self._changes: dict[tuple[str, str], npt.NDArray[np.float32]] = {}
-        self._counted = CountedImages()
 
     @property
     def is_full(self) -> bool:
@@ -296,19 +230,21 @@ class Sampler:
         str
             How the interval on all images is computed, a key of `INTERVALS`.
         """
-        at = (column.metric, column.model)
-        self._counted.add(column.model, column.metric, column.scored)
+        if column.by_wilson:
+            return "wilson"
+        model, metric = column.model, column.metric
+        self._pairs.count(model, metric, column.scored)
         percentiles = have_percentiles(column.ratio, self._bootstrap.cells, column.scale)
-        if column.scored.any() and not column.by_wilson:
+        if column.scored.any():
             self._wait(self._to_resample(column, percentiles))
         if column.is_share:
-            self._bits[at] = np.packbits(column.num)
-        if column.by_wilson or percentiles[0]:
-            return "wilson" if column.by_wilson else "bootstrap"
+            self._pairs.add_right(model, metric, column.num)
+        if percentiles[0]:
+            return "bootstrap"
         if column.is_share:
             return "score"
-        if column.scored.any():
-            self._changes[at] = changes_without(column.ratio).astype(np.float32)
+        if column.scored.any() and self._pairs.is_collecting:
+            self._pairs.add_changes(model, metric, changes_without(column.ratio))
         return "jackknife"
 
     def _wait(self, column: _Waiting) -> None:
@@ -350,9 +286,9 @@ class Sampler:
             The rows of these images in the labels table.
         """
         scored = np.bincount(rows, minlength=self._slices.masks.shape[1]) > 0
-        self._counted.add(model, metric, scored)
+        self._pairs.count(model, metric, scored)
         # In the order of the labels, which is the same for all models.
-        self._changes[metric, model] = changes[np.argsort(rows, kind="stable")].astype(np.float32)
+        self._pairs.add_changes(model, metric, changes[np.argsort(rows, kind="stable")])
 
     def intervals(self) -> dict[Key, tuple[float, float]]:
         """Resample the metrics added since the last call, and return intervals by model, metric and slice."""
@@ -406,73 +342,10 @@ class Sampler:
                 key = (column.model, column.metric, name)
                 intervals[key] = (float(lo[s, c]), float(hi[s, c]))
                 if self._keeps(s, column.metric):
-                    self._samples[key] = samples[s, :, c].copy()
+                    self._pairs.add_samples(key, samples[s, :, c].copy())
         return intervals
 
     def _keeps(self, s: int, metric: str) -> bool:
         """Return whether comparisons need the resampled values of a metric on slice s."""
         standing = s >= self._slices.standing and metric in self._compared
         return standing or self._slices.names[s] == ALL
-
-    def samples(self, dataset: str) -> pa.Table:
-        """Return the samples table."""
-        compared = {key: values for key, values in self._samples.items() if key[1] in self._compared}
-        return samples_table(dataset, compared, self._bootstrap.resamples)
-
-    def pairs(self, dataset: str, values: Mapping[Key, float]) -> Iterator[dict[str, Any]]:
-        """Yield the columns of the pairs table for each metric on all images.
-
-        Parameters
-        ----------
-        dataset : str
-        values : Mapping
-            The value for each model, metric and slice, in the order of the models.
-        """
-        judged = dict.fromkeys(model for model, *_ in values)
-        sampled = (metric for _, metric, _ in self._samples)
-        for metric in dict.fromkeys([*sampled, *(metric for metric, _ in self._changes)]):
-            models = [m for m in judged if self._is_compared(metric, m)]
-            # Where all models count other images, such as their own errors, no two can be compared.
-            group = self._counted.groups(metric, models)
-            if len(np.unique(group)) == len(models):
-                continue
-            point = np.array([values[m, metric, ALL] for m in models])
-            if all((metric, m) in self._changes for m in models):
-                errors, df = self._change_errors(metric, models, group)
-                table = compare_pairs(point, group=group, errors=errors, df=df)
-            else:
-                table = self._sampled_pairs(metric, models, point, group)
-            n = self._counted.n_shared(metric, models)
-            if describe_metric(metric).get("unit") == "share":
-                table = with_none_apart(table, n)
-            yield pair_rows(dataset, metric, ALL, models, table, n)
-
-    def _is_compared(self, metric: str, model: str) -> bool:
-        return (model, metric, ALL) in self._samples or (metric, model) in self._changes
-
-    def _change_errors(
-        self, metric: str, models: Sequence[str], group: npt.NDArray[np.integer]
-    ) -> npt.NDArray[np.float64]:
-        """Return standard errors of differences, and their df; NaN between models that count other images."""
-        found = np.full((2, len(models), len(models)), np.nan)
-        for number in np.unique(group):
-            inside = np.flatnonzero(group == number)
-            changes = np.stack([self._changes[metric, m] for m in np.array(models)[inside].tolist()])
-            found[:, inside[:, None], inside] = jackknife_errors(changes)
-        return found
-
-    def _sampled_pairs(
-        self,
-        metric: str,
-        models: Sequence[str],
-        point: npt.NDArray[np.float64],
-        group: npt.NDArray[np.integer],
-    ) -> PairTable:
-        """Compare models by resamples; shares of the same images also by the images that tell them apart."""
-        samples = np.stack([self._samples[m, metric, ALL] for m in models])
-        if len(np.unique(group)) > 1 or not all((metric, m) in self._bits for m in models):
-            return compare_pairs(point, samples, group=group)
-        n = self._counted.n_counted(metric, models[0])
-        only = only_right(np.stack([self._bits[metric, m] for m in models]))
-        table = compare_pairs(point, samples, group=group, errors=paired_errors(only, n))
-        return with_few_apart(table, only, n)

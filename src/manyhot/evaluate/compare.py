@@ -21,6 +21,7 @@ from manyhot.data.inputs import READING, LabelsLike, Reading, open_inputs
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.class_differences import difference_table
+from manyhot.evaluate.compared_pairs import CompareWith, check_reference
 from manyhot.evaluate.comparison import Comparison, compare_results
 from manyhot.evaluate.error_consistency import ConsistencyTables, judge_consistency
 from manyhot.evaluate.judge import JudgeOptions, Resampling, judge_models, unmatched_note
@@ -67,6 +68,7 @@ def compare(
     best_from: Annotated[float, Between(0, 1, "()")] = 0.85,
     resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
+    compare_with: CompareWith = None,
     error_consistency: bool = False,
     ends: Annotated[Sequence[tuple[End, End]], PythonOnly()] = (),
     reading: Reading = READING,
@@ -120,6 +122,9 @@ def compare(
         With `labels`, number of bootstrap resamples of the images; 0 for no intervals over images.
     seed
         Seed for the bootstrap.
+    compare_with
+        With `labels`, name of the model that all others are compared with; all to compare all pairs of
+        models, or none. By default, all pairs of up to 300 models are compared, and none of more models.
     error_consistency
         With `labels`, also show how often models fail on the same images: the error consistency of every two
         models by original labels and by label sets, a map of the models, and the gain of a majority vote of
@@ -159,11 +164,17 @@ def compare(
     new is better than old by 25.00 points of real1 (95 % interval 15.73 to 33.29, p < 0.001, n 100).
     """
     evaluation, shared, resampling = None, list[SharedImages](), Resampling(resamples, seed)
-    options = JudgeOptions(metrics=metrics, resampling=resampling, trust_order=reading.trust_order)
+    options = JudgeOptions(
+        metrics=metrics,
+        resampling=resampling,
+        trust_order=reading.trust_order,
+        compare_with=compare_with,
+    )
     if labels is None:
-        _check_results(results, metrics, reading, error_consistency)
+        _check_results(results, metrics, reading, error_consistency, compare_with)
     else:
         evaluation, shared = _evaluated(labels, results, options, reading, run)
+        check_reference(compare_with, evaluation.results["model"].unique().to_pylist())
     found = compare_results(
         results if evaluation is None else evaluation,
         without=without,
@@ -198,7 +209,11 @@ def _with_summary(comparison: Comparison, path: Path) -> Comparison:
 
 
 def _check_results(
-    results: Sequence[Any], metrics: object, reading: Reading, error_consistency: bool
+    results: Sequence[Any],
+    metrics: object,
+    reading: Reading,
+    error_consistency: bool,
+    compare_with: str | None,
 ) -> None:
     """Raise an error for predictions, or for options of predictions, without labels to evaluate them on."""
     for passed in flattened(results):
@@ -206,11 +221,16 @@ def _check_results(
             where = passed if isinstance(passed, str | os.PathLike) else type(passed).__name__
             do = "pass label sets for them with `labels`"
             raise UsageError("These are predictions, not results.", where=where, do=do)
-    if metrics is not None or reading != READING or error_consistency:
-        got = "`error_consistency`" if error_consistency else "how files are read"
+    options = {
+        "`metrics`": metrics is not None,
+        "`compare_with`": compare_with is not None,
+        "`error_consistency`": error_consistency,
+        "how files are read": reading != READING,
+    }
+    if any(options.values()):
         raise UsageError(
             "Options for predictions can only be used with label sets.",
-            got="`metrics`" if metrics is not None else got,
+            got=next(name for name, passed in options.items() if passed),
             do="pass `labels`, or leave the options out",
         )
 

@@ -21,6 +21,7 @@ from manyhot.core.comparison import NO_INTERVAL, Families, FittedLine, above_lin
 from manyhot.core.ratio_intervals import FEWEST_CASES, sampled_interval
 from manyhot.core.share_intervals import difference_interval
 from manyhot.errors import InputError, MatchError
+from manyhot.evaluate.compared_pairs import ComparedPairs
 from manyhot.tables import End, ModelValue, Results, list_matrix, schema
 from manyhot.tables.definitions import COUNT, FLAG, ITS, REAL, TEXT, bounds, declare_table, interval
 from manyhot.tables.result_tables import accuracies
@@ -99,7 +100,7 @@ declare_table(
         COUNT("n_swapped", "pairs in a different order at y than at x"),
         COUNT.nullable(
             "n_beyond_noise",
-            "number of swapped pairs that differ beyond noise both at x and at y; null if no pairs were "
+            "number of swapped pairs that differ beyond noise both at x and at y; null unless all pairs were "
             "tested",
         ),
     ),
@@ -203,8 +204,9 @@ class Comparer:
         return at_x, at_y if x[0] == y[0] else np.roll(at_y, 1, axis=1)
 
     def _swapped(self, both: _Both) -> pa.Table | None:
-        """Return the pairs that change order, the better at x first; None where no pairs were tested."""
-        if both.x not in self._tested or both.y not in self._tested:
+        """Return the pairs that change order, the better at x first; None unless all pairs were tested."""
+        are_all = all(ComparedPairs.of(self.results.about, end[0]).are_all for end in (both.x, both.y))
+        if both.x not in self._tested or both.y not in self._tested or not are_all:
             return None
         p = [_p_matrix(self._tested[end], both.models) for end in (both.x, both.y)]
         return both.swaps(*p)

@@ -38,6 +38,7 @@ from manyhot.data.published_columns import with_published_columns
 from manyhot.errors import MatchError, UnknownNameError, UsageError
 from manyhot.evaluate.audited import NO_AUDIT, Audit, AuditedImages, open_audit
 from manyhot.evaluate.chance import chance_notes
+from manyhot.evaluate.compared_pairs import CompareWith, check_reference
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.judge import JudgeOptions, Resampling, judge_models
 from manyhot.evaluate.ranks import ANALYSED_METRICS
@@ -241,6 +242,7 @@ def evaluate(
     seed: Seed = 0,
     map_resamples: Annotated[int, Between(0, MAX_MAP_RESAMPLES)] = 0,
     posterior: Annotated[int, AtLeast(0)] = 0,
+    compare_with: CompareWith = None,
     gallery: Annotated[int, AtLeast(0)] | None = None,
     audit: Audit = NO_AUDIT,
     reading: Reading = READING,
@@ -279,6 +281,9 @@ def evaluate(
         Number of draws of label sets from the probabilities of the labels, such as 200, for intervals over
         both raters and images. With `audited`, number of draws of people's label sets, such as 20. 0 for
         none.
+    compare_with
+        Name of the model that all others are compared with; all to compare all pairs of models, or none. By
+        default, all pairs of up to 300 models are compared, and none of more models.
     gallery
         Maximum number of images in the gallery of the report, which needs photographs. The default is 1000,
         and with 0 there is no gallery.
@@ -299,7 +304,7 @@ def evaluate(
     OrderError
         If rows or classes seem to be in a different order than declared.
     UnknownNameError
-        If there is no such metric or benchmark.
+        If there is no such metric or benchmark, or no model to compare with.
 
     Notes
     -----
@@ -342,6 +347,7 @@ def evaluate(
         resampling=Resampling(resamples, seed, map_resamples, posterior),
         trust_order=reading.trust_order,
         per_class=True,
+        compare_with=compare_with,
     )
     opened = partial(open_audit, audit, reading=reading, run=run, draws=posterior, seed=seed)
     judged = partial(
@@ -356,6 +362,7 @@ def evaluate(
         found = _together([*judging, *_at_thresholds(entrants, (), run)])
         parts, thresholds = found[: len(judging)], found[len(judging) :]
     together = Evaluation.concat(parts) if len(parts) > 1 else parts[0]
+    check_reference(compare_with, together.results["model"].unique().to_pylist())
     evaluation = replace(together, gallery=gallery, slices=options.slices)
     return evaluation if entrants is None else _among_published(evaluation, thresholds, entrants, run)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from manyhot.errors import InputError, MatchError
+from manyhot.evaluate.compared_pairs import joined_about
 from manyhot.tables import End, Results, one_chunk
 
 
@@ -42,19 +43,21 @@ def join(results: Sequence[Results], *, several_models: bool = False) -> Results
     together = partial(pa.concat_tables, promote_options="default")
     joined = {k: together([getattr(p, k) for p in results]) for k in ("pairs", "samples")}
     table = together([p.table.replace_schema_metadata() for p in results])
-    about = {f"manyhot.{k}": v for k, v in (first.about | _joined_about(results)).items()}
+    about = {f"manyhot.{k}": v for k, v in (first.about | _joined_about(results, several_models)).items()}
     name = " and ".join(dict.fromkeys(p.name for p in results if p.name))
     return Results(table.replace_schema_metadata(about), models=_once(models), name=name, **joined)
 
 
-def _joined_about(results: Sequence[Results]) -> dict[str, str]:
-    """Return the metrics, notes and own models of all results."""
+def _joined_about(results: Sequence[Results], several_models: bool) -> dict[str, str]:
+    """Return the metrics, notes and own models of all results, and which pairs are compared."""
     metrics = {k: v for p in reversed(results) for k, v in json.loads(p.about.get("metrics", "{}")).items()}
     notes, own = (
         [e for p in results for e in json.loads(p.about.get(kind, "[]"))] for kind in ("notes", "own")
     )
     about = {"metrics": metrics, "notes": notes, "own": list(dict.fromkeys(own))}
-    return {name: json.dumps(value) for name, value in about.items()}
+    return {name: json.dumps(value) for name, value in about.items()} | joined_about(
+        ((p.about, p.datasets) for p in results), several_models=several_models
+    )
 
 
 def _check_apart(results: Sequence[Results]) -> None:

@@ -21,6 +21,7 @@ from manyhot.errors import InputError
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
 from manyhot.evaluate.audited_values import NO_SUMS, NOT_WHOLE, Auditor, unaudited
 from manyhot.evaluate.columns import ImageValues, Sampler
+from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, may_compare, reference_of
 from manyhot.evaluate.confidence import Pictured, Row
 from manyhot.evaluate.per_class.class_tables import ClassTables
 from manyhot.evaluate.posterior import Posterior
@@ -34,6 +35,7 @@ from manyhot.evaluate.requirements import (
     unmet,
 )
 from manyhot.evaluate.results import Evaluation, Note, Number
+from manyhot.evaluate.sampled_pairs import SampledPairs
 from manyhot.evaluate.slices import (
     ALL,
     BY_SIZE,
@@ -89,6 +91,8 @@ class JudgeOptions:
     audit : AuditedImages, optional
         People's label sets of a random sample of the images, which correct values on the label sets of the
         data set.
+    compare_with
+        As in `manyhot.evaluate`.
     """
 
     metrics: Sequence[str] | None = None
@@ -98,6 +102,7 @@ class JudgeOptions:
     per_class: bool = False
     keep_undefined: bool = False
     audit: AuditedImages | None = None
+    compare_with: str | None = None
 
 
 def judge_models(source: Source, options: JudgeOptions, *, run: Run = QUIET) -> Evaluation:
@@ -176,17 +181,19 @@ class Judge:
         self._bootstrap = Bootstrap(self._slices.masks, resampling.resamples, resampling.seed)
         self._auditor: Auditor | None = None
         if audit is not None:
-            self._auditor = Auditor(audit, self._slices, self._bootstrap)
+            self._auditor = Auditor(audit, self._slices, labels.image_id, self._bootstrap)
             if not audit.audit.population:  # original labels are known for all of these images
                 resampling = replace(resampling, resamples=0)
-        self._sampler = Sampler(self._slices, self._bootstrap)
+        reference = reference_of(options.compare_with)
+        self._pairs = SampledPairs(labels.image_id, resampling.resamples, reference)
+        self._sampler = Sampler(self._slices, self._bootstrap, self._pairs)
         self._pictured, self._resampling = Pictured(source.name), resampling
         draws = resampling.posterior if audit is None else 0  # the audit draws people's label sets
         resamples = max(resampling.resamples, draws)
         self._posterior = draws and Posterior(source.name, sets, draws, resamples, resampling.seed)
         by_class = options.per_class and audit is None
         self._per_class = ClassTables(source.name, sets.n_classes, classes) if by_class else None
-        self._rows, self._notes = list[Number](), list[Note]()
+        self._rows, self._notes, self._models = list[Number](), list[Note](), list[str]()
         self._doubts, self._intervals = dict[str, list[str]](), dict[str, str]()
         self._skipped = dict[str, InputError]()
         self._last: tuple[pa.Array, Alignment, LabelSets] | None = None
@@ -247,6 +254,9 @@ class Judge:
         )
         if wrong:
             self._notes.append(Note(self._dataset, predictions.model, "confidence", len(case.labels), wrong))
+        self._models.append(predictions.model)
+        if not may_compare(self._options.compare_with, len(self._models)):
+            self._pairs.stop()
         if self._sampler.is_full:
             self._add_intervals()
 
@@ -275,17 +285,29 @@ class Judge:
             "seed": str(self._resampling.seed),
             "classes": self._labels.class_hash,
         }
-        pairs = [*self._sampler.pairs(self._dataset, values)]
-        samples = self._sampler.samples(self._dataset)
+        compared = self._compared()
+        pairs = [*self._pairs.rows(self._dataset, values, compared)]
+        samples = self._pairs.samples(self._dataset)
         if self._auditor is not None:
             audited = self._auditor.pairs
-            pairs += audited.rows(self._dataset, list(dict.fromkeys(n.model for n in self._rows)))
+            pairs += audited.rows(self._dataset, list(dict.fromkeys(n.model for n in self._rows)), compared)
             samples = pa.concat_tables([samples, audited.samples(self._dataset, self._rows)])
+        about |= compared.about(self._dataset)
         evaluation = Evaluation.of(self._rows, pairs, samples, self._notes, about)
         per_class = {} if self._per_class is None else self._per_class.tables()
-        posterior = self._posterior.tables(evaluation.pairs) if self._posterior else {}
+        posterior = self._posterior.tables(evaluation.pairs, compared) if self._posterior else {}
         confidence = self._pictured.tables()
         return replace(evaluation, confidence=confidence, per_class=per_class, posterior=posterior)
+
+    def _compared(self) -> ComparedPairs:
+        """Return which pairs of the models are compared, and note if some are not."""
+        if not self._bootstrap.resamples and not self._posterior:
+            return ComparedPairs(NO_PAIRS)
+        compare_with = self._options.compare_with
+        compared = ComparedPairs.choose(compare_with, self._models)
+        if text := compared.note(compare_with, len(self._models)):
+            self._notes.append(Note(self._dataset, "", "pairs", 0, text))
+        return compared
 
     def _without_unmet(self, metrics: Sequence[Entry], case: Case, predictions: Predictions) -> list[Entry]:
         """Return the metrics that can be computed for a model, and note the others."""

@@ -18,6 +18,7 @@ from pyarrow import compute as pc
 from manyhot.console import table_lines
 from manyhot.core.comparison import holm
 from manyhot.errors import InputError, UsageError, printable
+from manyhot.evaluate.compared_pairs import ComparedPairs
 from manyhot.evaluate.ranks import image_groups
 from manyhot.evaluate.terminal import leading_metric, shown_metrics, spaced
 from manyhot.report.text import Metric, metrics_of
@@ -96,7 +97,11 @@ def differences(results: Results, dataset: str) -> list[Difference]:
     shared = [end for end in ends if set(models) <= set(results.values_at.get(end, {}))]
     return [
         _difference(
-            results, _pairs_at(results, end), end[:2], *models, same=_same_images(results, end, models)
+            results,
+            _pairs_at(results, end, models[0]),
+            end[:2],
+            *models,
+            same=_same_images(results, end, models),
         )
         for end in shared
     ]
@@ -105,8 +110,9 @@ def differences(results: Results, dataset: str) -> list[Difference]:
 def to_best(results: Results, dataset: str) -> tuple[str, list[Difference]]:
     """Return the best model by the leading metric, and the other models' differences from it, best first.
 
-    Only models that were evaluated on the same images as the best model are compared with it. Each p is
-    adjusted by Holm's method for the number of these comparisons.
+    If models were compared with a reference, the reference takes the place of the best model. Only models
+    that were evaluated on the same images are compared. Each p is adjusted by Holm's method for the number of these
+    comparisons.
 
     Notes
     -----
@@ -116,16 +122,19 @@ def to_best(results: Results, dataset: str) -> tuple[str, list[Difference]]:
     metric = leading_metric(results, dataset)
     end = (dataset, metric, "all")
     sign = 1 if metrics_of(results.table)(metric).lower_is_better else -1
-    group = max(image_groups(results, end), key=len)
+    groups = image_groups(results, end)
+    reference = ComparedPairs.of(results.about, dataset).reference
+    group = next((g for g in groups if reference in g), max(groups, key=len))
     values = {m: v.value for m in group if not math.isnan((v := results.values_at[end][m]).value)}
     ranked = sorted(values, key=lambda m: sign * values[m])
-    pairs = _pairs_at(results, end)
-    if not (ranked and pairs):  # published results have no pairs, but up to 1,556 models
+    base = reference if reference in values else next(iter(ranked), "")
+    pairs = _pairs_at(results, end, base)
+    if not pairs:  # published results have no pairs, but up to 1,556 models
         return "", []
-    best, *others = ranked
-    found = [_difference(results, pairs, (dataset, metric), best, model) for model in others]
+    others = (model for model in ranked if model != base)
+    found = [_difference(results, pairs, (dataset, metric), base, model) for model in others]
     adjusted = holm(np.array([math.nan if d.p is None else d.p for d in found]))
-    return best, [
+    return base, [
         replace(d, p=None if math.isnan(p) else float(p)) for d, p in zip(found, adjusted, strict=True)
     ]
 
@@ -181,9 +190,12 @@ def _defined(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
 
-def _pairs_at(results: Results, end: tuple[str, str, str]) -> Mapping[frozenset[str], Mapping[str, Any]]:
-    """Return the rows of the pairs table at an end, by the two models."""
+def _pairs_at(
+    results: Results, end: tuple[str, str, str], model: str
+) -> Mapping[frozenset[str], Mapping[str, Any]]:
+    """Return the rows of the pairs table of one model at an end, by the two models."""
     table = results.pairs
+    table = table.filter(pc.or_(pc.equal(table["model_a"], model), pc.equal(table["model_b"], model)))
     for column, name in zip(("dataset", "metric", "slice"), end, strict=True):
         table = table.filter(pc.equal(table[column], name))
     return {frozenset((row["model_a"], row["model_b"])): row for row in table.to_pylist()}
@@ -229,17 +241,34 @@ def _doubt(pair: Difference, ends: Sequence[float]) -> str:
 
 
 def noise_line(best: str, pairs: Sequence[Difference]) -> str:
-    """Return one sentence on which models are within noise of the best; empty if no pair was tested."""
+    """Return one sentence on which models are within noise of the best; empty if no pair was tested.
+
+    If a model has a better value than `best`, this is a reference, and the sentence also says how many models
+    are better and worse.
+    """
     tested = [d for d in pairs if d.p is not None]
     if len(tested) < 2:
         return ""
-    metric, n = pairs[0].metric.name, len(tested)
+    metric, n = pairs[0].metric, len(tested)
     near = [d.model for d in tested if d.p is not None and d.p >= NOISE]
-    how = f"paired differences of {metric}, {n} comparisons, Holm's correction"
+    far = [d for d in tested if d.p is not None and d.p < NOISE]
+    how = f"paired differences of {metric.name}, {n:,} comparisons, Holm's correction"
+    more = f" and {len(near) - 8:,} more" if len(near) > 8 else ""
+    listed = f"{', '.join(near[:8])}{more}"
+    if _has_better(pairs):
+        n_better = sum(d.difference < 0 if metric.lower_is_better else d.difference > 0 for d in far)
+        counts = f"{n_better:,} better and {len(far) - n_better:,} worse"
+        return f"Compared with {best}: {counts} beyond noise; within noise: {listed or 'none'} ({how})."
     if not near:
-        return f"{best} is better than all others beyond noise ({how})."
-    more = f" and {len(near) - 8} more" if len(near) > 8 else ""
-    return f"Within noise of the best, {best}: {', '.join(near[:8])}{more} ({how})."
+        others = "all others" if n == len(pairs) else "all others that it was compared with"
+        return f"{best} is better than {others} beyond noise ({how})."
+    return f"Within noise of the best, {best}: {listed} ({how})."
+
+
+def _has_better(pairs: Sequence[Difference]) -> bool:
+    """Return whether a model has a better value than the reference."""
+    sign = -1 if pairs[0].metric.lower_is_better else 1
+    return any(sign * (d.values[1].value - d.values[0].value) > 0 for d in pairs)
 
 
 def verdict_line(pair: Difference, margin: float) -> str:
@@ -359,7 +388,8 @@ def best_lines(results: Results, dataset: str) -> Iterator[str]:
     if not line:
         return
     metric = found[0].metric.name
-    yield f"{dataset}: differences to the best by {metric}, {best}"
+    to = f"{best} by {metric}" if _has_better(found) else f"the best by {metric}, {best}"
+    yield f"{dataset}: differences to {to}"
     first = (best, cells(found[0])[0], *["–"] * 3, f"{found[0].values[0].n:,}")
     rows = [first, *((d.model, *cells(d)[1:]) for d in found[: _MOST - 1])]
     yield from table_lines(("model", metric, "difference", "95 %", "p (Holm)", "n"), rows)

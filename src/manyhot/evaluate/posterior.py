@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,7 @@ from manyhot.core.posterior import draw_sets, share_above, weighted_values
 from manyhot.core.resampling import centred_interval, draw_counts, percentile_interval
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
+from manyhot.evaluate.compared_pairs import ComparedPairs
 from manyhot.evaluate.requirements import case_for, depends_on_sets
 from manyhot.evaluate.slices import ALL
 from manyhot.registry import Entry
@@ -137,22 +137,24 @@ class Posterior:
             self._drawn[draw] = drawn
         return drawn
 
-    def tables(self, pairs: pa.Table) -> dict[str, pa.Table]:
+    def tables(self, pairs: pa.Table, compared: ComparedPairs) -> dict[str, pa.Table]:
         """Return the tables ``posterior`` and ``posterior_pairs``; `pairs` is the table on the fixed sets."""
         rows = [
             {"dataset": self.dataset, "model": model, "metric": metric, **samples.row()}
             for (metric, model), samples in self._values.items()
         ]
-        compared = list(self._pairs(_fixed(pairs)))
+        rows_of_pairs = list(self._pairs(_fixed(pairs), compared))
         return {
             "posterior": pa.Table.from_pylist(rows, schema=schema("posterior")),
-            "posterior_pairs": pa.Table.from_pylist(compared, schema=schema("posterior_pairs")),
+            "posterior_pairs": pa.Table.from_pylist(rows_of_pairs, schema=schema("posterior_pairs")),
         }
 
-    def _pairs(self, fixed: Mapping[tuple[str, str, str], bool]) -> Iterator[dict[str, Any]]:
+    def _pairs(
+        self, fixed: Mapping[tuple[str, str, str], bool], compared: ComparedPairs
+    ) -> Iterator[dict[str, Any]]:
         for metric in dict.fromkeys(metric for metric, _ in self._values):
             models = [model for name, model in self._values if name == metric]
-            for a, b in itertools.combinations(models, 2):
+            for a, b in compared.among(models):
                 pair = _compare(self._values[metric, a], self._values[metric, b])
                 names = {"dataset": self.dataset, "metric": metric, "model_a": a, "model_b": b}
                 yield {**names, **pair, "decided_fixed": fixed.get((metric, a, b))}

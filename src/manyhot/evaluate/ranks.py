@@ -20,6 +20,7 @@ from pyarrow import compute as pc
 from manyhot.core.array_types import Floats
 from manyhot.core.comparison import Families
 from manyhot.errors import MatchError
+from manyhot.evaluate.compared_pairs import ComparedPairs
 from manyhot.evaluate.drops import BEYOND_NOISE
 from manyhot.report.text import metrics_of
 from manyhot.tables import End, ModelValue, Results, one_chunk, schema
@@ -42,7 +43,7 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
     -------
     pyarrow.Table
         One row per model, the best first. The columns are ``rank`` (ties share a rank), ``best_rank`` (1 plus
-        the number of models that are better beyond noise; null if no pairs were tested), ``model``, the
+        the number of models that are better beyond noise; null unless all pairs were tested), ``model``, the
         columns of the models table, the value, ``lo``, ``hi`` and ``n`` of the metric, and the values under
         other metrics and on other data sets in columns named ``DATASET METRIC``. The schema's metadata
         contains the minimum and maximum number of images of each column under ``manyhot.images``. Models that
@@ -86,8 +87,10 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
 def image_groups(results: Results, end: End) -> list[list[str]]:
     """Return the models of a data set in groups that were evaluated on the same images.
 
-    Models with the same number of images, including skipped images, are assumed to be evaluated on the same
-    images. Exceptions are models that were resampled but could not be paired.
+    Resampled values come with a hash of the images that count. Models without resampled values are assumed to
+    be evaluated on the same images if they have the same number of images, including skipped images. Results
+    of earlier versions have no hashes; there, resampled models without a pair were evaluated on different
+    images.
 
     Parameters
     ----------
@@ -102,21 +105,30 @@ def image_groups(results: Results, end: End) -> list[list[str]]:
     """
     table = _at(results.table, end)
     images = pc.add(table["n"], pc.fill_null(table["n_skipped"], 0)).to_pylist()
-    sampled = set(_at(results.samples, end)["model"].to_pylist())
-    tested = _at(results.pairs, end)
-    tested = tested.filter(pc.is_finite(tested["difference"]))
-    paired = set(zip(tested["model_a"].to_pylist(), tested["model_b"].to_pylist(), strict=True))
+    are_apart = _different_images(results, end)
     groups: list[tuple[int, list[str]]] = []
     for model, n in zip(table["model"].to_pylist(), images, strict=True):
         for of, group in groups:
-            first = group[0]
-            apart = {first, model} <= sampled and not paired & {(first, model), (model, first)}
-            if of == n and not apart:
+            if of == n and not are_apart(group[0], model):
                 group.append(model)
                 break
         else:
             groups.append((n, [model]))
     return [group for _, group in sorted(groups, key=lambda g: (-len(g[1]), -g[0]))]
+
+
+def _different_images(results: Results, end: End) -> Callable[[str, str], bool]:
+    """Return whether two models are known to count different images."""
+    samples = _at(results.samples, end)
+    models = samples["model"].to_pylist()
+    if "images" in samples.column_names:
+        digests = dict(zip(models, samples["images"].to_pylist(), strict=True))
+        if any(digests.values()):
+            return lambda a, b: None not in (x := digests.get(a), y := digests.get(b)) and x != y
+    sampled, tested = set(models), _at(results.pairs, end)
+    tested = tested.filter(pc.is_finite(tested["difference"]))
+    paired = set(zip(tested["model_a"].to_pylist(), tested["model_b"].to_pylist(), strict=True))
+    return lambda a, b: {a, b} <= sampled and not paired & {(a, b), (b, a)}
 
 
 def narrow(ranked: pa.Table, *, others: int = 3) -> pa.Table:
@@ -167,7 +179,7 @@ def _best_ranks(
     results: Results, end: End, models: list[str], cost: np.ndarray[Any, Any]
 ) -> list[int | None]:
     tested = _at(results.pairs, end)
-    if not tested.num_rows:
+    if not tested.num_rows or not ComparedPairs.of(results.about, end[0]).are_all:
         return [None] * len(models)
     names = pa.array(models, pa.string())
     a, b = (pc.fill_null(pc.index_in(tested[c], names), -1).to_numpy() for c in ("model_a", "model_b"))

@@ -11,12 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
-from numpy import typing as npt
 
+from manyhot.core.array_types import Ints
 from manyhot.core.comparison import PairTable
 from manyhot.errors import InputError, MissingExtraError, rename_parameters
+from manyhot.evaluate.compared_pairs import joined_about
 from manyhot.evaluate.comparison import Comparison, compare_results
 from manyhot.evaluate.error_ratios import error_ratios, ratio_lines
 from manyhot.evaluate.outputs import (
@@ -166,7 +166,11 @@ class Evaluation(Result):
             per_class=_concat([p.per_class for p in parts]),
             posterior=_concat([p.posterior for p in parts]),
             judged=tuple(j for p in parts for j in p.judged),
-            metadata={**parts[0].metadata, "metrics": json.dumps(_metrics_of(parts))},
+            metadata={
+                **parts[0].metadata,
+                "metrics": json.dumps(_metrics_of(parts)),
+                **joined_about((p.metadata, p.results["dataset"].unique().to_pylist()) for p in parts),
+            },
             inputs={name: digest for p in parts for name, digest in p.inputs.items()},
         ).with_notes([note for p in parts for note in p.model_notes])
 
@@ -397,9 +401,9 @@ def pair_rows(
     slice: str,
     models: Sequence[str],
     pairs: PairTable,
-    shared: npt.NDArray[np.int64],
+    n: Ints,
 ) -> dict[str, Any]:
-    """Return columns of the pairs table."""
+    """Return columns of the pairs table; `n` is the number of images of each pair."""
     names = pa.array(models, pa.string())
     m = len(pairs.a)
     return {
@@ -409,5 +413,5 @@ def pair_rows(
         "model_a": names.take(pa.array(pairs.a)),
         "model_b": names.take(pa.array(pairs.b)),
         **{name: getattr(pairs, name) for name in ("difference", "lo", "hi", "p", "p_adjusted")},
-        "n": shared[pairs.a, pairs.b],
+        "n": n,
     }

@@ -210,7 +210,11 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT("dataset", "the data set"),
         TEXT("metric", "a registered name, with its options"),
         TEXT("slice", "the slice of images"),
-        TEXT("model_a", "the model of the pair that was passed first"),
+        TEXT(
+            "model_a",
+            "the reference that all models are compared with, or else the model of the pair that was passed "
+            "first",
+        ),
         TEXT("model_b", "the other model"),
         REAL(
             "difference",
@@ -219,7 +223,7 @@ _declared: dict[str, tuple[Column, ...]] = {
         *bounds("lo", "hi", "the 95 % interval of difference"),
         REAL.nullable("p", "two-sided p-value for a difference of 0"),
         REAL.nullable(
-            "p_adjusted", "p with Holm's correction over all pairs of the data set, metric and slice"
+            "p_adjusted", "p with Holm's correction over all compared pairs of the data set, metric and slice"
         ),
         COUNT("n", "number of images that count for both models"),
         *AUDITED,
@@ -238,6 +242,11 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT("metric", "a registered name, with its options"),
         TEXT("slice", "the slice of images"),
         FLOATS32("values", "the value in each resample; all rows of a data set share the resamples"),
+        TEXT.optional(
+            "images",
+            "hash of the ids of the images that count, which is the same for models evaluated on the same "
+            "images; null for slices, and if unknown",
+        ),
     ),
     "objects": (
         TEXT("image_id", "as in images"),

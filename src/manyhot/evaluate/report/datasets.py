@@ -19,10 +19,12 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.errors import InputError
+from manyhot.evaluate.compared_pairs import ComparedPairs
 from manyhot.evaluate.drops import BEYOND_NOISE
 from manyhot.report.figure import Axis, fences, tick_text
 from manyhot.report.page import Anchors
 from manyhot.report.text import Metric, Named, count_range, is_defined, metrics_of
+from manyhot.tables import metadata
 from manyhot.tables.result_tables import headline, reading_order
 
 MAX_CELLS = 60_000
@@ -141,13 +143,14 @@ class Standing:
     """The ranks of one of the user's own models.
 
     `same` contains the models that do not differ from it beyond noise by the metric `compared`. This metric
-    is None if there are no pairs.
+    is None if there are no pairs. `n_untested` is the number of models whose difference from it has no p-value.
     """
 
     model: Model
     ranks: tuple[Rank, ...]
     compared: Metric | None
     same: tuple[str, ...]
+    n_untested: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +158,8 @@ class DataSet:
     """The contents of the report about one data set.
 
     `models` are sorted by the metric `primary`, the best first. `decimals` is the number of decimals of
-    percentages. `anchors` are the anchors of the rows of the user's own models, by model index.
+    percentages. `anchors` are the anchors of the rows of the user's own models, by model index. `compared`
+    says which pairs of models are compared.
     """
 
     name: str
@@ -169,6 +173,7 @@ class DataSet:
     dropped: tuple[str, ...]
     comparisons: Mapping[str, Differences]
     standings: tuple[Standing, ...]
+    compared: ComparedPairs
 
     def column(self, name: str) -> MetricColumn | None:
         """Return the column of a metric, or None if there is none."""
@@ -191,13 +196,13 @@ def build_datasets(
     """
     _check_highlight(results, highlight)
     own = tuple(sorted(set(highlight)))
-    named = metrics_of(results)
+    named, about = metrics_of(results), metadata(results)
     values = _values_by_model(results)
     for name in pc.unique(results["dataset"]).to_pylist():
         values.setdefault(name, {})
     n_rows = sum(len({m for of in by_metric.values() for m in of}) for by_metric in values.values())
     return tuple(
-        _dataset(name, by_metric, pairs, own, n_rows, named, anchors)
+        _dataset(name, by_metric, pairs, own, n_rows, named, anchors, ComparedPairs.of(about, name))
         for name, by_metric in values.items()
         if by_metric
     )
@@ -236,6 +241,7 @@ def _dataset(
     n_rows: int,
     named: Named,
     anchors: Anchors,
+    compared: ComparedPairs,
 ) -> DataSet:
     defined = sorted((m for m, v in values.items() if any(e.finite for e in v.values())), key=reading_order)
     kept, shown = _choose(defined, n_rows)
@@ -256,6 +262,7 @@ def _dataset(
         tuple(m for m in defined if m not in kept),
         comparisons,
         tuple(_standing(m, columns, comparisons, models) for m in models if m.own),
+        compared,
     )
 
 
@@ -342,11 +349,14 @@ def _standing(
     used = [shown[m] for m in ("real1", "top1") if m in shown] or list(shown.values())[:2]
     compared = next((c.metric for c in used if c.metric.name in comparisons), None)
     same: tuple[str, ...] = ()
+    n_untested = 0
     if compared is not None:
         c = comparisons[compared.name]
         same = tuple(models[i].name for i in c.order if c.states[model.index, i] == SAME)
+        n_untested = sum(i != model.index and c.states[model.index, i] == UNKNOWN for i in c.order)
+        compared = compared if n_untested < len(c.order) - 1 else None
     ranks = (_rank(model, column) for column in used)
-    return Standing(model, tuple(filter(None, ranks)), compared, same)
+    return Standing(model, tuple(filter(None, ranks)), compared, same, n_untested)
 
 
 def _rank(model: Model, column: MetricColumn) -> Rank | None:

@@ -388,10 +388,12 @@ def _rivals(data: DataSet, leader: Model, leaders: Sequence[Model]) -> str:
         state: [data.models[i].name for i in others if comparison.states[leader.index, i] == state]
         for state in (UNKNOWN, SAME)
     }
+    n_untested = len(states[UNKNOWN])
     if states[SAME]:
-        return f"beyond noise, {it} does not differ from {listed(states[SAME], 4)}"
-    compared = "that it was compared with " if states[UNKNOWN] else ""
-    if len(states[UNKNOWN]) == len(others):
+        untested = f", and was not compared with {n_untested:,} others" if n_untested else ""
+        return f"beyond noise, {it} does not differ from {listed(states[SAME], 4)}{untested}"
+    compared = "that it was compared with " if n_untested else ""
+    if n_untested == len(others):
         return f"whether other models differ from {it} beyond noise was not tested"
     return f"every other model {compared}differs from {it} beyond noise"
 

@@ -345,7 +345,7 @@ class TransferResult(Result):
         return cls(
             pa.table(columns, schema=tables.schema("results")),
             pa.concat_tables(blocks) if blocks else tables.schema("pairs").empty_table(),
-            samples.cast(tables.schema("samples")),
+            tables.check(samples, "samples"),
             tuple(notes),
             notes=tuple(f"{n.model}: {n.text}" if n.model else n.text for n in notes),
             metadata=metadata,
@@ -477,13 +477,14 @@ class TransferTally:
         if len(results) < 2:
             return None
         of = list(results.values())
-        errors, df = np.full((2, len(of), len(of)), np.nan)
-        for a, b in combinations(range(len(of)), 2):
-            if of[a].is_doubtful or of[b].is_doubtful:
+        pairs = list(combinations(of, 2))
+        errors, df = np.full((2, len(pairs)), np.nan)
+        for i, (a, b) in enumerate(pairs):
+            if a.is_doubtful or b.is_doubtful:
                 continue  # too few positives for an interval of a value are too few for one of a difference
-            errors[a, b], df[a, b] = _error(of[b].samples - of[a].samples, of[b].draws - of[a].draws, of[a].n)
+            errors[i], df[i] = _error(b.samples - a.samples, b.draws - a.draws, a.n)
         table = compare_pairs(np.array([x.value for x in of]), errors=errors, df=df)
-        shared = np.full(errors.shape, of[0].n)
+        shared = np.full(len(pairs), of[0].n)
         table = with_none_apart(table, shared)
         return pair_rows(self.dataset, self._named(metric), ALL, list(results), table, shared)
 

@@ -1,0 +1,141 @@
+"""Which pairs of models are compared: all pairs, no pairs, or each model with a reference."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
+
+from manyhot.errors import UnknownNameError
+from manyhot.parameters import Shown
+
+CompareWith = Annotated[str | None, Shown("MODEL")]
+"""The option that says which pairs are compared: the name of a model, `ALL_PAIRS` or `NO_PAIRS`."""
+
+MAX_COMPARED = 300
+"""Models up to which all pairs are compared by default: 1,000 models have 499,500 pairs under each metric."""
+
+ALL_PAIRS: Literal["all"] = "all"
+NO_PAIRS: Literal["none"] = "none"
+
+_LISTED = 10
+"""Models that an error lists."""
+
+KEY = "compared_pairs"
+"""Metadata of results: which pairs are compared, by data set, as JSON."""
+
+
+def reference_of(compare_with: str | None) -> str:
+    """Return the model that all others are compared with; empty without one."""
+    return "" if compare_with in (None, ALL_PAIRS, NO_PAIRS) else str(compare_with)
+
+
+def may_compare(compare_with: str | None, n_models: int) -> bool:
+    """Return whether pairs of this many models are compared."""
+    return compare_with != NO_PAIRS and (compare_with is not None or n_models <= MAX_COMPARED)
+
+
+def check_reference(compare_with: str | None, models: Sequence[str]) -> None:
+    """Raise an error if none of the models is the reference."""
+    reference = reference_of(compare_with)
+    if reference and reference not in models:
+        near = difflib.get_close_matches(reference, models, n=1)
+        others = f"and {len(models) - _LISTED:,} more" if len(models) > _LISTED else ""
+        raise UnknownNameError(
+            f"There is no model {reference!r} to compare with.",
+            where="`compare_with`",
+            allowed=", ".join(filter(None, (*sorted(models)[:_LISTED], others))),
+            do=f"did you mean {near[0]!r}?" if near else f"pass {ALL_PAIRS} to compare all pairs",
+        )
+
+
+@dataclass(frozen=True)
+class ComparedPairs:
+    """Which pairs of the models of a data set are compared.
+
+    Attributes
+    ----------
+    pairs : {"all", "none", "reference", "some"}
+        *some* are results that were joined: models of different results are not compared.
+    reference : str
+        The model that all others are compared with; empty unless `pairs` is *reference*.
+    """
+
+    pairs: Literal["all", "none", "reference", "some"] = ALL_PAIRS
+    reference: str = ""
+
+    @classmethod
+    def choose(cls, compare_with: str | None, models: Sequence[str]) -> ComparedPairs:
+        """Return which pairs are compared for a value of the option; no pairs if the reference is missing."""
+        if not may_compare(compare_with, len(models)):
+            return cls(NO_PAIRS)
+        reference = reference_of(compare_with)
+        if not reference:
+            return cls(ALL_PAIRS)
+        return cls("reference", reference) if reference in models else cls(NO_PAIRS)
+
+    @classmethod
+    def of(cls, about: Mapping[str, str], dataset: str) -> ComparedPairs:
+        """Return which pairs of a data set are compared, from the metadata of results.
+
+        Results of earlier versions do not say it; they contain all pairs or none.
+        """
+        found = json.loads(about.get(KEY, "{}")).get(dataset)
+        return cls() if found is None else cls(**found)
+
+    @property
+    def are_all(self) -> bool:
+        """Whether all pairs are compared."""
+        return self.pairs == ALL_PAIRS
+
+    def about(self, dataset: str) -> dict[str, str]:
+        """Return the metadata of results on one data set."""
+        return {KEY: json.dumps({dataset: asdict(self)})}
+
+    def index_in(self, models: Sequence[str]) -> int | None:
+        """Return the position of the reference among some models; None without a reference."""
+        return models.index(self.reference) if self.reference else None
+
+    def among(self, models: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Yield the compared pairs of some models."""
+        if self.pairs == "reference":
+            others = (m for m in models if m != self.reference)
+            yield from ((self.reference, other) for other in others if self.reference in models)
+        elif self.pairs != NO_PAIRS:
+            yield from itertools.combinations(models, 2)
+
+    def note(self, compare_with: str | None, n_models: int) -> str:
+        """Return why pairs are not compared although this was not requested; empty if nothing is missing."""
+        if self.pairs != NO_PAIRS or compare_with == NO_PAIRS or n_models < 2:
+            return ""
+        if compare_with is not None:
+            return f"no models are compared with {compare_with}, which was not evaluated on this data set"
+        return (
+            f"no pairs of models are compared, because {n_models:,} models are more than {MAX_COMPARED}; to "
+            "compare all with one of them, pass its name as `compare_with`; to compare all pairs, pass "
+            f"{ALL_PAIRS}"
+        )
+
+
+def joined_about(
+    parts: Iterable[tuple[Mapping[str, str], Iterable[str]]], *, several_models: bool = False
+) -> dict[str, str]:
+    """Return the metadata of joined results: which pairs are compared on each data set.
+
+    Parameters
+    ----------
+    parts : iterable of tuple
+        The metadata and the data sets of each part.
+    several_models : bool
+        Whether several parts may contain different models on the same data set.
+    """
+    joined = dict[str, ComparedPairs]()
+    for about, datasets in parts:
+        for dataset in datasets:
+            own = ComparedPairs.of(about, dataset)
+            is_same = dataset not in joined or (joined[dataset] == own and not several_models)
+            joined[dataset] = own if is_same else ComparedPairs("some")
+    return {KEY: json.dumps({dataset: asdict(compared) for dataset, compared in joined.items()})}

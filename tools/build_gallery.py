@@ -94,7 +94,8 @@ def _set_sizes(t: Tables) -> str:
     return (
         f"{t.multi(V1)} of the non-empty label sets have two or more labels on ImageNet's validation set "
         f"(ReaL), and {t.multi(V2)} on ImageNetV2 (Multilabelfy), which was labelled under another protocol. "
-        f"The figure counts empty label sets, too: {t.multi(V1, empty=True)} and {t.multi(V2, empty=True)}."
+        f"The figure includes empty label sets, so its shares are {t.multi(V1, empty=True)} and "
+        f"{t.multi(V2, empty=True)}."
     )
 
 

@@ -35,7 +35,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "similar": Command(
         "Predict",
-        "Find the most similar images by embedding, for each class that an image may show.",
+        "For each class that an image may show, find the images with the most similar embeddings.",
         "manyhot.predict.similar:similar",
     ),
     "init": Command(
@@ -50,12 +50,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "plan": Command(
         "Re-assess",
-        "Compute how many images people must label to decide a question, and the hours that this takes.",
+        "Compute how many images people must label to decide a question, and how many hours this takes.",
         "manyhot.reassess.plan_audit:plan_audit",
     ),
     "audit": Command(
         "Re-assess",
-        "Draw a random sample of images for people to label, with recorded probabilities, as a campaign.",
+        "Draw a random sample of images, with recorded probabilities, as a campaign for people to label.",
         "manyhot.reassess.audit:audit",
     ),
     "annotate": Command(
@@ -73,7 +73,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "export": Command(
         "Re-assess",
-        "Write the votes and remarks of the annotation app as tables of the campaign.",
+        "Write the votes and remarks from the annotation app as tables in the campaign.",
         "manyhot.reassess.export_votes:export_votes",
     ),
     "aggregate": Command(
@@ -83,12 +83,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "agreement": Command(
         "Re-assess",
-        "Measure agreement between raters, their quality on golden questions, and suspicious answers.",
+        "Measure agreement between raters and their quality on golden questions, and flag suspicious raters.",
         "manyhot.reassess.agreement:agreement",
     ),
     "next": Command(
         "Re-assess",
-        "Rank the questions that most need another answer, and count the settled ones.",
+        "Rank the questions that most need another answer, and count the settled questions.",
         "manyhot.reassess.next_questions:next_questions",
     ),
     "card": Command(
@@ -138,17 +138,17 @@ COMMANDS: dict[str, Command] = {
     ),
     "gallery": Command(
         "Evaluate",
-        "Write a gallery for the browser with images, their label sets, predictions and similar images.",
+        "Write a gallery for the browser: images with their label sets, predictions and similar images.",
         "manyhot.evaluate.gallery:build_gallery",
     ),
     "report": Command(
         "Evaluate",
-        "Draw the report of a folder again, as an HTML page with separate files of its figures and tables.",
+        "Draw the report of a folder again, as an HTML page with separate files for its figures and tables.",
         "manyhot.diagnose.page:report_folder",
     ),
     "benchmarks": Command(
         "Evaluate",
-        "Compute published numbers again, and show them next to the published ones.",
+        "Recompute published numbers, and compare the results with the published values.",
         "manyhot.diagnose.benchmarks.run_benchmarks:run_benchmarks",
     ),
     "metrics": Command(
@@ -188,12 +188,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose calibration": Command(
         "Diagnose",
-        "Measure how confidence matches accuracy, before and after recalibration.",
+        "Measure how well confidence matches accuracy, before and after recalibration.",
         "manyhot.diagnose.calibration:diagnose_calibration",
     ),
     "diagnose sets": Command(
         "Diagnose",
-        "Choose prediction sets with a guaranteed precision, and measure them on other images.",
+        "Choose prediction sets with a guaranteed precision, and evaluate them on other images.",
         "manyhot.diagnose.sets:diagnose_sets",
     ),
     "diagnose groups": Command(
@@ -208,7 +208,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose companions": Command(
         "Diagnose",
-        "Measure which classes are valid together, and how recall of one depends on the presence of the other.",
+        "Measure which classes are valid together, and how the recall of one depends on the other.",
         "manyhot.diagnose.companions:diagnose_companions",
     ),
     "diagnose shortcuts": Command(
@@ -218,12 +218,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose robustness": Command(
         "Diagnose",
-        "Measure what models lose between data sets, and what share of the loss is due to missing labels.",
+        "Measure how much models lose between data sets, and what share of the loss is due to missing labels.",
         "manyhot.diagnose.robustness:diagnose_robustness",
     ),
     "diagnose corruptions": Command(
         "Diagnose",
-        "Corrupt images as in ImageNet-C, and measure what models lose and what share is due to missing labels.",
+        "Corrupt images as in ImageNet-C, and measure models' losses and the share due to missing labels.",
         "manyhot.diagnose.corruptions:diagnose_corruptions",
     ),
     "explain": Command(
@@ -233,7 +233,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "patchml": Command(
         "Diagnose",
-        "Compose images of objects cut out of photographs, without context and with exact label sets.",
+        "Compose images from objects cut out of photographs, without context and with exact label sets.",
         "manyhot.diagnose.patchml.patchml:patchml",
     ),
     "train": Command(

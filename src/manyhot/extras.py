@@ -83,9 +83,9 @@ def required(module: str, what: str, install: str = '"manyhot[models]"') -> Any:
 
 
 def check_addresses(least: int, what: str) -> None:
-    """Raise an error if the process may reserve too few addresses, as with ``ulimit -v``.
+    """Raise an error if the address space of the process is limited too much, as with ``ulimit -v``.
 
-    Libraries reserve far more than they use, and end the process if they cannot.
+    Libraries reserve far more addresses than they use, and end the process if they cannot reserve them.
 
     Parameters
     ----------

@@ -189,7 +189,7 @@ def write_refused(path: Path, error: OSError) -> OutputError:
 
 
 def is_full(error: OSError) -> bool:
-    """Return whether the disk is full, or what the user may write to it."""
+    """Return whether the disk is full or the user's disk quota is used up."""
     # Libraries in other languages give the reason only as text.
     return error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
 

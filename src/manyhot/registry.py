@@ -247,7 +247,7 @@ def get(kind: str, spec: str) -> Entry:
 
 
 def canonical(kind: str, spec: str) -> str:
-    """Return the call string with the registered name in place of another name; `spec` if there is none."""
+    """Return the call string with the registered name in place of another name; `spec` if it is unknown."""
     typed, _ = _parse(kind, spec)
     try:
         return _call_string(_find(kind, typed).name, typed, spec)

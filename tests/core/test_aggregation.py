@@ -475,8 +475,8 @@ def test_the_original_label_is_one_more_rater():
     [
         (
             lambda: votes([(0, 0, 2), (1, 0, 2), (0, 0, 0)]),
-            "A rater answers a question twice.\n  got:     rater 0, question 0\n"
-            "  allowed: one answer of each rater to each question",
+            "A rater answered a question twice.\n  got:     rater 0, question 0\n"
+            "  allowed: at most one answer per rater and question",
         ),
         (
             lambda: votes([(0, 0, 3)]),
@@ -496,17 +496,18 @@ def test_the_original_label_is_one_more_rater():
         (
             lambda: golden_bayes(votes(BY_HAND), golden_questions([0, 1, 2, 0], GOLDEN)),
             "All golden questions have the same truth, so nothing can be estimated for the other truth.\n"
-            "  got:     no in all 4\n  allowed: golden questions with the truth yes and others with the "
-            "truth no\n"
+            "  got:     no in all 4\n"
+            "  allowed: some golden questions with the truth yes and some with the truth no\n"
             "  do:      add questions with the other truth, or use dawid-skene, which needs no golden "
             "answers",
         ),
         (
             lambda: golden_bayes(votes(BY_HAND), golden_questions([0, 0, 0, 0, 5], GOLDEN)),
             "No rater answered a golden question with the truth yes.\n"
-            "  got:     8 answers to other golden questions\n"
-            "  allowed: answers of raters to golden questions with the truth yes and others with the truth "
-            "no\n  do:      ask raters golden questions with the truth yes, too, or use dawid-skene, which "
+            "  got:     8 answers, all to golden questions with the other truth\n"
+            "  allowed: answers of raters to golden questions of both kinds, with the truth yes and with the "
+            "truth no\n"
+            "  do:      ask raters golden questions with the truth yes, too, or use dawid-skene, which "
             "needs no golden answers",
         ),
         (

@@ -221,8 +221,8 @@ def test_values_of_other_images_are_refused():
         linearised_means(np.zeros((50, 1)), np.zeros((500, 1)), sample)
     assert str(error.value) == (
         "The values do not match the sample.\n"
-        "  got:     values of 50 audited images, and proposed values of 500\n"
-        "  allowed: 60 and 500"
+        "  got:     values of 50 audited images, and proposed values of 500 images\n"
+        "  allowed: 60 audited images, and 500 images"
     )
 
 
@@ -291,7 +291,7 @@ def test_too_few_disagreements_have_no_interval():
     lo, hi = found.interval("logit")
     assert np.isnan(lo).tolist() == np.isnan(hi).tolist() == [True, False]
     assert found.doubts() == [TOO_FEW_IMAGES, ""]
-    assert TOO_FEW_IMAGES == "fewer than 10 audited images make up the variance"
+    assert TOO_FEW_IMAGES == "the variance comes from fewer than 10 audited images"
 
 
 @pytest.mark.parametrize("k", [0, 1, 3, 8])

@@ -181,10 +181,13 @@ def test_a_class_with_few_positives_needs_its_first_images():
     people, _, scores = world(400, 1)
     people[:, 0], first = False, np.argsort(-scores[:, 0])
     others = np.setdiff1d(np.arange(400), first[:20])
-    for n_first, expected in ((7, ""), (6, "1 of 6 classes have fewer than 5 positives in the sample, ")):
+    for n_first, expected in (
+        (7, ""),
+        (6, "for 1 of 6 classes, the sample contains fewer than 5 positives, "),
+    ):
         images = np.concatenate([first[:n_first], others[: 100 - n_first]])
         doubt = doubt_of_classes(people[images], scores, AuditSample(uniform_design(400, 100), images))
-        more = "which contains fewer than 7 of their 20 images with the highest scores" if expected else ""
+        more = "and fewer than 7 of the 20 images with the highest scores" if expected else ""
         assert doubt == expected + more
 
 

@@ -131,16 +131,17 @@ def test_a_sample_that_was_not_drawn_by_the_probabilities_is_refused():
         "The audited images were not drawn with the recorded probabilities.\n"
         "  got:     3 audited images\n"
         "  allowed: 5, the sum of the probabilities\n"
-        "  do:      answer all images of the sample, or take the first that were answered in random order"
+        "  do:      answer all images of the sample, or keep the first images of its random order, if "
+        "people answered all of them"
     )
     stratified = stratified_design(np.repeat([4, 9], 5), 4)
     assert "\n  where:   stratum 4\n  got:     3 audited images\n  allowed: 2" in refused(
         lambda: AuditSample(stratified, np.array([0, 1, 2, 6]))
     )
     assert refused(lambda: AuditSample(uniform_design(10, 3), np.array([1, 2, 1]))) == (
-        "The audited images are not a sample of the images.\n"
-        "  got:     3 rows, 2 different ones\n"
-        "  allowed: rows of 10 images, each at most once\n"
+        "A row of the audited images occurs twice or does not exist.\n"
+        "  got:     3 rows, of which 2 are different\n"
+        "  allowed: row numbers below 10, each at most once\n"
         "  do:      list each audited image once"
     )
     sample = AuditSample(uniform_design(1000, 100), np.arange(100))
@@ -162,7 +163,7 @@ def test_impossible_sizes_and_shares_are_refused():
         "`uniform` is not a share.\n  got:     0.0\n  allowed: above 0 and at most 1"
     )
     assert refused(lambda: active_design(np.array([1.0, -1, np.nan]), 2)) == (
-        "An expected squared residual is not a number of at least 0.\n  where:   image 1 of 3\n  got:     -1"
+        "An expected squared residual is negative or not finite.\n  where:   image 1 of 3\n  got:     -1"
     )
 
 

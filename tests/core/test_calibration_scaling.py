@@ -173,7 +173,7 @@ def test_what_cannot_be_fitted():
     )
     assert "no image with an original label" in refused(lambda: FitLabels.of_labels(case.labels))
     assert refused(lambda: fit_isotonic(np.empty(0), np.empty(0, bool))) == (
-        "No image has labels to fit to.\n  got:     no image\n  allowed: images that count"
+        "No image has labels to fit to.\n  got:     no image\n  allowed: at least one image"
     )
     labels = LabelSets.from_lists([[0]], C, label=[0])
     lists = Case(labels, np.array([[0, 1]]), listed=np.array([[0.6, 0.4]]))

@@ -277,13 +277,13 @@ BAD = {
     ),
     "two classes": (
         lambda: Choices(np.zeros(2, int), np.zeros(2, int), np.arange(2), 1, 1, 2),
-        "A rater chooses more than one class of an image.\n  got:     rater 0, image 0\n"
+        "A rater chose more than one class for an image.\n  got:     rater 0, image 0\n"
         "  allowed: one class per rater and image",
     ),
     "no votes": (lambda: one_coin(Choices(*np.zeros((3, 0), int), 1, 1, 2)), "There are no votes."),
     "unknown raters": (
         lambda: dawid_skene(Choices(ONE, ONE, ONE, 1, 1, 2, are_raters_known=False)),
-        "dawid-skene estimates the quality of each rater, but it is unknown who gave these votes.\n"
+        "dawid-skene estimates the quality of each rater, but the raters of these votes are unknown.\n"
         "  got:     counts of votes, or votes without raters\n"
         "  do:      use vote-share or majority, or pass votes with their raters",
     ),

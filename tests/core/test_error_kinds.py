@@ -389,7 +389,7 @@ def changes(errors):
 @pytest.mark.parametrize(
     ("rule", "about", "breach"),
     [
-        (by_rank, {}, "odd: an error is not judged independently of others"),
+        (by_rank, {}, "odd: whether the rule matches an error depends on other errors"),
         (low_classes, {}, "odd: the numbering of classes matters"),
         (changes, {}, "inputs were changed"),
         (lambda errors: None, {}, "odd returns no verdict"),

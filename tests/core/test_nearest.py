@@ -255,9 +255,9 @@ ERRORS = {
     "k": (lambda: nearest(A, B, 0), "k must be at least 1.\n  got:     0"),
     "own": (
         lambda: nearest(A, B, 1, own=np.array([0, 4])),
-        "The rows of the queries in the index do not match the queries.\n"
+        "The row numbers of the queries in the index are not valid.\n"
         "  got:     shape (2,), 0 to 4\n"
-        "  allowed: one row for each of 2 queries, from -1 to 3",
+        "  allowed: one number for each of 2 queries, from -1 to 3",
     ),
     "classes": (
         lambda: nearest_by_class(A, np.array([[0, 0]]), B, np.zeros(3, int), 1),

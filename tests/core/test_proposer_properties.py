@@ -48,7 +48,7 @@ def twice(ensemble):
     ("rule", "breach"),
     [
         (best_of_the_first, "odd: the order of models matters"),
-        (coin, "odd is not the same at each call"),
+        (coin, "odd differs between calls"),
         (twice, "odd: pairs are not distinct and sorted by image and class"),
         (lambda ensemble: None, "odd returns no pairs"),
     ],

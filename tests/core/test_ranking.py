@@ -396,7 +396,7 @@ def test_nan_scores(name: str, options: dict[str, bool]) -> None:
         "The scores of 2 answered cells are NaN.\n"
         "  where:   first in row 1, class 0\n"
         "  allowed: any number except NaN\n"
-        "  do:      fix the overflow in the model, or leave these images out (usable False)"
+        "  do:      fix the overflow in the model, or exclude these images by setting usable to False"
     )
 
 

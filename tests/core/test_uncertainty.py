@@ -83,8 +83,8 @@ def test_probabilities_of_members(logits):
         "  where:   net\n"
         "  got:     1.5\n"
         "  allowed: 1 ± 0.02\n"
-        "  do:      if several classes can be valid together, add multilabel=True to the brackets of the "
-        "model"
+        "  do:      if several classes can be valid together, add multilabel=True in brackets after the "
+        "model's name"
     )
     for wrong in (-0.5, 1.5, np.nan):
         with pytest.raises(InputError, match="A probability is not between 0 and 1"):

@@ -28,7 +28,7 @@ def test_a_published_name_wins_over_a_folder_and_says_so(tmp_path, monkeypatch):
     (tmp_path / "imagenet").mkdir()
     (tmp_path / "imagenet" / "results.parquet").touch()
     assert same_name_note("imagenet") == (
-        "imagenet is the published data set; to read the file or folder of this name, pass ./imagenet"
+        "imagenet refers to the published data set; to read the file or folder of this name, pass ./imagenet"
     )
     for path in ("./imagenet", Path("imagenet")):
         assert (is_published_name(path), same_name_note(path)) == (False, "")

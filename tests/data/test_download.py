@@ -201,8 +201,8 @@ def test_a_connection_that_keeps_dropping_leaves_a_part_and_one_error(server: Se
         "a is not in the cache and could not be downloaded.\n"
         f"  where:   http://{server.host}/a\n"
         "  got:     the connection ended 297000 bytes early (3 tries)\n"
-        "  do:      connect to the network, or point MANYHOT_MIRROR at a folder or zip archive laid out by "
-        f"address, or put the file at {tmp_path / 'a'}"
+        "  do:      connect to the network, or point MANYHOT_MIRROR at a folder or zip archive that stores "
+        f"each file under its address, or put the file at {tmp_path / 'a'}"
     )
     assert (tmp_path / "a.part").read_bytes() == CONTENT[:3000]
     bring([file], tmp_path)
@@ -313,8 +313,8 @@ def test_offline_is_one_error_at_once(
         "a is not in the cache and could not be downloaded.\n"
         f"  where:   http://{server.host}/a\n"
         f"  got:     [Errno {socket.EAI_AGAIN}] Temporary failure in name resolution\n"
-        "  do:      connect to the network, or point MANYHOT_MIRROR at a folder or zip archive laid out by "
-        f"address, or put the file at {tmp_path / 'a'}"
+        "  do:      connect to the network, or point MANYHOT_MIRROR at a folder or zip archive that stores "
+        f"each file under its address, or put the file at {tmp_path / 'a'}"
     )
 
 

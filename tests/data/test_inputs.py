@@ -72,7 +72,8 @@ def test_published_models_on_label_sets_in_a_file(tmp_path, monkeypatch, mirror)
     assert set(source.inputs) > {"ours.csv", "imagenet-val/resnet50.npy"}
     assert "imagenet-val/real.json" not in source.inputs
     assert source.misfits.remarks == [
-        "imagenet-val is the published data set; to read the file or folder of this name, pass ./imagenet-val"
+        "imagenet-val refers to the published data set; to read the file or folder of this name, pass "
+        "./imagenet-val"
     ]
 
 

@@ -50,5 +50,5 @@ def test_original_labels_are_label_sets_that_nobody_rated(files):
 
 
 def test_images_without_labels_are_refused_as_before(files):
-    with pytest.raises(InputError, match="The file does not hold labels"):
+    with pytest.raises(InputError, match="The file does not contain labels"):
         read_labels_or_originals(files[1])

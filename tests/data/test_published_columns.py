@@ -76,10 +76,10 @@ def test_images_of_another_data_set(installed):
     with pytest.raises(MatchError) as caught:
         judged(["a.jpg", "b.jpg", "c.jpg", "d.jpg"])
     assert str(caught.value) == (
-        "imagenet-x has the column 'factor' only for other images.\n"
+        "imagenet-x has the column 'factor', but not for these images.\n"
         "  got:     ids such as a.jpg, b.jpg\n"
         "  allowed: ids such as ILSVRC2012_val_00000001.JPEG, ILSVRC2012_val_00000002.JPEG\n"
-        "  do:      pass an images table with the column 'factor' with `images`"
+        "  do:      pass an images table that has the column 'factor' as `images`"
     )
 
 
@@ -115,6 +115,6 @@ def test_published_images_of_another_data_set_leave_the_slice_out(installed, mir
     assert "class=n01440764" in slices
     assert "factor=pose" not in slices
     assert found.notes == (
-        "imagenetv2-matched-frequency: factor=pose left out: imagenet-x has the column 'factor' only for "
-        "other images",
+        "imagenetv2-matched-frequency: factor=pose left out: imagenet-x has the column 'factor', but not "
+        "for these images",
     )

@@ -189,16 +189,16 @@ def test_a_network_of_patches_has_no_grid_near_its_end():
         "vit", COLOURS, Preprocessing(), timm.create_model("vit_tiny_patch16_224", num_classes=C).eval()
     )
     assert refused(InputError, net) == (
-        "Grad-CAM needs a layer near the end of the network that has a grid over the image, and there is "
-        "none.\n"
+        "Grad-CAM needs a layer whose output is a grid over the image, near the end of the network, and "
+        "there is none.\n"
         "  where:   vit\n"
         "  got:     49 layers with weights after the last such layer\n"
         "  do:      choose another method with `method`, or a layer with `layer`"
     )
     assert Explainer(net, layer="patch_embed.proj").grid == "patch_embed.proj"
     assert refused(InputError, network(*linear())) == (
-        "Grad-CAM needs a layer near the end of the network that has a grid over the image, and there is "
-        "none.\n"
+        "Grad-CAM needs a layer whose output is a grid over the image, near the end of the network, and "
+        "there is none.\n"
         "  where:   small\n"
         "  got:     no grid at all\n"
         "  do:      choose another method with `method`, or a layer with `layer`"
@@ -210,7 +210,7 @@ def test_what_cannot_be_explained(monkeypatch):
     assert refused(InputError, own) == (
         "Only a PyTorch network can be explained, because other networks do not provide gradients.\n"
         "  where:   tint\n"
-        "  do:      name the model before export, such as timm/…, torchvision/… or python:…"
+        "  do:      pass the PyTorch model that was exported, such as timm/…, torchvision/… or python:…"
     )
     net = network(*small_cnn())
     assert refused(UnknownNameError, net, "grad-cam") == (
@@ -218,9 +218,9 @@ def test_what_cannot_be_explained(monkeypatch):
         "  allowed: gradcam, integrated-gradients, occlusion, saliency"
     )
     assert refused(UnknownNameError, net, layer="3") == (
-        "The network has no layer '3' with a grid over the image.\n"
+        "The network has no layer '3' whose output is a grid over the image.\n"
         "  where:   small\n"
-        "  allowed: the 2 layers with such a grid, such as 0, 1"
+        "  allowed: the 2 layers with such an output, such as 0, 1"
     )
     assert refused(InputError, net, "saliency", layer="0") == (
         "Only the method gradcam uses a layer.\n  got:     0 with saliency"

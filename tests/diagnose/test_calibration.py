@@ -191,9 +191,9 @@ def test_no_errors_at_all(model):
     assert found.notes == (
         "labels: every label set contains only the original label, so the results for label sets and for "
         "original labels are the same",
-        "net, temperature (labels): the temperature 0.05 is at an end of the searched range, which happens "
+        "net, temperature (labels): the temperature 0.05 is at an end of the searched range; this happens "
         "if there are no errors or if confidence is uninformative",
-        "net, temperature (sets): the temperature 0.05 is at an end of the searched range, which happens if "
+        "net, temperature (sets): the temperature 0.05 is at an end of the searched range; this happens if "
         "there are no errors or if confidence is uninformative",
     )
     assert row_of(found.calibration, metric="ece", method="isotonic", fitted_to="sets")["value"] == 0

@@ -212,14 +212,14 @@ def test_the_page_opens_with_the_errors_of_the_tables(tmp_path):
     text = " ".join(page.split())
     first = text.index("<p ", text.index("<main"))
     assert text[first:].startswith(
-        '<p class="answer">The confidence of net is wrong by 0.123 on average (ECE; right if the top '
-        "class is in the label set), on 400 held-out images of pets; 0.021 after isotonic (sets), the best "
-        "of 2.</p>"
+        '<p class="answer">The confidence of net is wrong by 0.123 on average (ECE), measured on 400 '
+        "held-out images of pets; 0.021 after isotonic (sets), the best of 2. A prediction is right if its "
+        "top class is in the label set.</p>"
     )
     assert first < text.index('class="next"') < text.index("<table")
     assert "nan" not in text[first : text.index("</main>")].lower()
     same = [row("none", None, "ece", 0.25), row("none", None, "ece_set", 0.25)]
-    assert " (ECE; right if the top class is the original label), on 400 " in next(calibration_answer(same))
+    assert [*calibration_answer(same)][1] == "A prediction is right if its top class is the original label."
     bins = [bin_row(0.9, 0.7, 300), bin_row(0.5, 0.6, 100)]
     assert " by 0.123 on average, mostly too high (ECE" in next(calibration_answer(rows, bins))
     bins = [bin_row(0.7, 0.9, 300), bin_row(0.6, 0.5, 100)]
@@ -228,6 +228,22 @@ def test_the_page_opens_with_the_errors_of_the_tables(tmp_path):
     assert " by 0.123 on average (ECE" in next(calibration_answer(rows, bins))
     rows[3]["value"] = rows[2]["value"] = 0.3
     assert list(calibration_answer(rows)) == [
-        "The confidence of net is wrong by 0.123 on average (ECE; right if the top class is in the label "
-        "set), on 400 held-out images of pets; no method makes it smaller."
+        "The confidence of net is wrong by 0.123 on average (ECE), measured on 400 held-out images of pets; "
+        "no method makes it smaller.",
+        "A prediction is right if its top class is in the label set.",
     ]
+
+
+def test_an_error_that_chance_explains_needs_more_images():
+    """Four right of ten at a confidence of 0.5: a fair coin deviates by 0.123 on average."""
+    about = {"dataset": "pets", "model": "net", "method": "none", "fitted_to": None}
+    row = {**about, "metric": "ece_set", "value": 0.1, "n": 10}
+    bins = [{**about, "event": "set", "confidence": 0.5, "right": 0.4, "n": 10}]
+    coins = np.random.default_rng(0).binomial(10, 0.5, 10_000) / 10
+    assert np.abs(coins - 0.5).mean() == pytest.approx(0.125, abs=0.005)
+    assert [*calibration_answer([row], bins)][1] == (
+        "With so few images, even a calibrated model would have an error of about 0.13, so more images are "
+        "needed."
+    )
+    many = [bins[0] | {"n": 1000}]
+    assert len([*calibration_answer([row | {"n": 1000}], many)]) == 2

@@ -43,8 +43,8 @@ def test_the_note_says_which_names_are_known():
     assert tree.source == "WordNet"
     assert tree.n_counted == 1000
     assert note == (
-        "superclasses are those of WordNet, which has the names of 19 of 20 classes; no superclass is known "
-        "of pottedplant"
+        "superclasses are taken from WordNet, which has the names of 19 of 20 classes; no superclass is "
+        "known for pottedplant"
     )
     assert size(tree, VOC, "pottedplant", "chair") > 1000
 

@@ -140,7 +140,7 @@ def test_models_without_scores_are_left_out(files):
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert {r["model"] for r in found["class_results"]} == {"net"}
-    assert "left out, because there are no scores of all classes: top" in found["notes"]
+    assert "models without scores of all classes are left out: top" in found["notes"]
     alone = run(predictions="top.npy")
     assert str(alone.exception) == (
         "No model has scores of all classes.\n  got:     top\n  allowed: scores of all classes\n"

@@ -100,8 +100,8 @@ def test_what_nobody_was_asked_about_is_not_without():
     assert row_of(diagnose_companions(asked, given, k=1))["n_without"] == 10
     assert row_of(diagnose_companions(asked, given, k=1, unasked=True))["n_without"] == 35
     assert diagnose_companions(asked, given, k=1).notes == (
-        "with k = 1, a class must rank above its companion, and this alone lowers recall in images with the "
-        "companion",
+        "with k = 1, only one of two valid classes can be the top class, so a lower recall with the "
+        "companion is to be expected",
     )
     assert diagnose_companions(labels, given, k=1).notes[0] == (
         "labels: only valid classes are recorded, so raters may not have been asked about a companion that "
@@ -125,7 +125,7 @@ def test_sigmoids_find_what_is_probable():
     ranks = net(labels, 30, 20, "ranks")
     found = diagnose_companions(labels, [dense, ranks], probability=0.5)
     assert (row_of(found)["recall_with"], row_of(found)["n_models"]) == (0.5, 1)
-    assert found.notes[-1] == "labels: left out, because they have no probabilities of all classes: ranks"
+    assert found.notes[-1] == "labels: models without probabilities of all classes are left out: ranks"
     with pytest.raises(InputError) as error:
         diagnose_companions(labels, ranks, probability=0.5)
     assert str(error.value) == (
@@ -158,14 +158,14 @@ def test_few_images_and_no_pairs():
     assert found.pairs == []
     assert {r["model"] for r in found.table.to_pylist()} == {None}
     assert {r["p_adjusted"] for r in found.table.to_pylist()} == {None}
-    assert (
-        found.notes[-1]
-        == "labels: no two classes are both valid on at least 31 images; the most frequent pair is on 30"
+    assert found.notes[-1] == (
+        "labels: no two classes are both valid on at least 31 images; the highest number of images for any "
+        "pair is 30"
     )
     alone = labels_of([[CAT]] * 100)
     found = diagnose_companions(alone, model(alone, [CAT] * 100), k=1)
     assert found.table.num_rows == 0
-    assert found.notes[-1].endswith("the most frequent pair is on 0")
+    assert found.notes[-1].endswith("the highest number of images for any pair is 0")
 
 
 def refused(*given, **options):

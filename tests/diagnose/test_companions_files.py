@@ -37,10 +37,11 @@ def test_the_command_prints_and_writes():
     lines = [line.rstrip() for line in done.stdout.splitlines()]
     assert lines == [
         "labels, 1 model: 1 pair of classes, 1 on 25 images or more",
-        "tested: 1; the class is found more often with the companion in 1 and less often in 0, with an "
-        "adjusted p below 0.05",
+        "tested pairs: 1; with the companion, the class is found more often in 1 and less often in 0 of "
+        "these pairs, with an adjusted p below 0.05",
         # Of sofas the only label is cat, so that with k = 1 none is ever looked for.
-        "not testable: 1, because there are no images with the companion, or none without it",
+        "pairs that cannot be tested: 1, because no images with the companion, or no images without it, are "
+        "available",
         "",
         "class  companion  lift  with  without  difference        adjusted p  images",
         "cat    sofa       1 ±0  100%      50%  +50 (+31 to +63)  < 0.0001    30 and 40",
@@ -106,6 +107,7 @@ def test_the_page_shows_pairs_that_were_tested():
     page = Path("out/report/index.html").read_text()
     assert ">sofa<" in page
     assert "50 (31 to 63)" in page
+    assert "A class is found if it is the top class: only one of two" in page
     assert run("--min-images", "31", "--out", "out").exit_code == 0
     assert "50 (31 to 63)" not in Path("out/report/index.html").read_text()
 

@@ -228,7 +228,7 @@ def test_images_are_chosen_by_their_ids():
     assert set(found.robustness["n"].to_pylist()) == {5}
     with pytest.raises(MatchError) as error:
         diagnose(limit=6)
-    assert error.value.what == "The folder holds predictions of another run, which differs in source."
+    assert error.value.what == "The folder contains predictions from another run with a different source."
 
 
 def test_original_labels_alone():

@@ -64,16 +64,16 @@ def test_groups_count_kinds_and_what_label_sets_explain(found):
 
 def test_the_answer_comes_first_on_the_terminal_and_the_page(found, tmp_path):
     first, second, *_ = str(found).splitlines()
-    assert first.startswith("mine: no model is right by the original label on 2 of 6 images, which are 33.3")
-    assert second == (
-        "On 1 of these, which are 50.0 % (2.6 to 97.4), at least half of the models are right by the label "
-        "set. By label sets, no model is right on 2 images."
+    assert first == (
+        "mine: on 2 of 6 images (33.3 %, 9.7 to 70.0), no model is right by the original label; on 1 of "
+        "these (50.0 %, 2.6 to 97.4), at least half of the models are right by the label set."
     )
+    assert second.startswith("By label sets, no model is right on 2 images, all models are right on ")
     found.write(tmp_path)
     page = parse(write_diagnosis_page(tmp_path).read_text(encoding="utf-8"))
     assert first.removesuffix(".") in page.text
     assert "Images to re-assess first" in page.text
-    assert "Images that no model gets right, that divide the models, and that all get right" in page.text
+    assert "Images that no model, half of the models, or all models get right" in page.text
     assert "gallery-difficulty" not in page.text
     assert page.all("figure")
 
@@ -128,7 +128,7 @@ def test_without_photographs_the_way_to_a_gallery_is_printed(found, tmp_path):
     found.write(tmp_path)
     assert not (tmp_path / "gallery-difficulty").exists()
     assert str(found).splitlines()[-1] == (
-        "for a gallery of these images, pass a table with their photographs as `images`"
+        "to get a gallery of these images, pass a table with their photographs as `images`"
     )
 
 

@@ -128,8 +128,8 @@ def test_files_lines_and_page(found):
         assert tables.read(out / f"{name}.parquet", name).num_rows == getattr(result, name).num_rows
     first, blank, head, *rest = result.lines()
     assert first == (
-        "12 of 30 images (40.0 %) are in 6 groups of duplicates; 6 groups between splits or data sets, "
-        "3 groups with different labels."
+        "12 of 30 images (40.0 %) are in 6 groups of duplicates (6 groups between splits or data sets, "
+        "3 groups with different labels)."
     )
     assert (blank, head.split()) == ("", ["pairs", "within", "between", "mirrored", "cropped"])
     assert [line.split() for line in rest[:3]] == [
@@ -294,22 +294,22 @@ def test_only_images_with_similar_embeddings_are_read(folders, found, tmp_path, 
     columns = ["image_a", "image_b", "kind", "mirrored"]
     assert result.duplicate_pairs.select(columns).equals(found[0].duplicate_pairs.select(columns))
     assert len(decoded) == 14
-    assert result.notes == ("only images with similar embeddings of net were read: 14",)
+    assert result.notes == ("only images whose net embeddings are similar were read: 14",)
     assert result.images.num_rows == N
     assert result.summary["images"] == 30
     with pytest.raises(InputError) as error:
         diagnose_duplicates(test, others=[str(train)], embeddings=embedded[:1], out=tmp_path / "out")
     assert lines_of(error.value) == (
         "The numbers of data sets and of folders of embeddings differ.\n  got: 1\n  allowed: 2, "
-        "in the order of the data sets\n  do: pass `embeddings` once for each data set, first that of "
-        "the images"
+        "in the order of the data sets\n  do: pass `embeddings` once for each data set, first the "
+        "embeddings of the images"
     )
     other = embed(tmp_path / "g", ids[1], rng.normal(size=(len(ids[1]), 32)), "other")
     with pytest.raises(MatchError) as error:
         diagnose_duplicates(test, others=[str(train)], embeddings=[embedded[0], other], out=tmp_path / "out")
     assert lines_of(error.value) == (
         "The data sets are embedded by different models.\n  got: net, other\n  allowed: one model\n  "
-        "do: predict all with the same model, or choose one with `embeddings_model`"
+        "do: embed all data sets with the same model, or choose one with `embeddings_model`"
     )
 
 
@@ -397,19 +397,25 @@ def test_large_groups_and_images_without_labels(tmp_path):
     pq.write_table(pa.table({"image_id": list("abcdefgh"), "jpeg": [data] * 8}), tmp_path / "images.parquet")
     found = diagnose_duplicates(tmp_path / "images.parquet", out=tmp_path / "out")
     assert next(found.lines()) == (
-        "8 of 8 images (100.0 %) are in 1 group of duplicates; 0 groups between splits or data sets, "
-        "labels are unknown."
+        "8 of 8 images (100.0 %) are in 1 group of duplicates (0 groups between splits or data sets, "
+        "labels are unknown)."
     )
     assert [r["repeated"] for r in found.images.to_pylist()] == [False] + 7 * [True]
     assert len(found.duplicate_pairs) == 7
-    assert "Group 1, 6 of 8 images" in (tmp_path / "out/report/index.html").read_text()
+    page = (tmp_path / "out/report/index.html").read_text()
+    assert "Group 1, 6 of 8 images" in page
+    assert "--slice repeated=false" in page
+    assert "between=false" not in page
 
 
 def test_no_duplicates_and_inputs_that_do_not_fit(tmp_path):
     folder = write(tmp_path / "photos", {f"{i}.jpg": saved(photograph(i)) for i in range(3)})
     found = diagnose_duplicates(folder, out=tmp_path / "out")
     assert list(found.lines()) == ["No duplicates were found among 3 images."]
-    assert "No duplicates were found among 3 images." in (tmp_path / "out/report/index.html").read_text()
+    page = (tmp_path / "out/report/index.html").read_text()
+    assert "No duplicates were found among 3 images." in page
+    assert "--slice" not in page
+    assert "Each of these pairs" not in page
     with pytest.raises(InputError) as error:
         diagnose_duplicates(folder, out=folder / "out")
     assert lines_of(error.value) == (
@@ -426,7 +432,7 @@ def test_no_duplicates_and_inputs_that_do_not_fit(tmp_path):
     with pytest.raises(InputError) as error:
         diagnose_duplicates(folder, out=tmp_path / "predicted")
     assert lines_of(error.value) == (
-        "The folder holds the images table of another command.\n  where: "
+        "The folder contains the images table of another command.\n  where: "
         f"{tmp_path / 'predicted/images.parquet'}\n  do: choose another `out`"
     )
     broken = write(tmp_path / "broken", {"a.jpg": b"no image"})

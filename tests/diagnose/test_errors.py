@@ -92,7 +92,7 @@ def test_each_kind(labels):
     assert model.shares["valid-label"] == 2 / 6
     assert found.notes == (
         "the labels do not record which classes raters were asked about, so errors of any kind except "
-        "valid-label may be missing labels",
+        "valid-label may be due to missing labels",
         "1 of 6 errors are on images with an empty label set; they are compared with the original label",
     )
     assert repr(found) == "SortedErrors(6 errors of 1 models, 0 rules skipped)"
@@ -574,9 +574,9 @@ def test_superclasses_by_confusions():
     assert found.metadata["superclasses"] == "confusions"
     assert found.to_json()["superclasses"] == "confusions"
     assert [note for note in found.notes if note.startswith("superclasses")] == [
-        "superclasses are clusters of classes that these models confuse at least 2 times as often as classes "
-        f"on average, in {len(errors)} wrong predictions: part 0, part 1, part 2; part 3, part 4; part 5, "
-        "part 6, part 7, part 8. Such classes need not be related; if you have superclasses, pass "
+        "superclasses are clusters of classes that these models confuse at least 2 times as often as two "
+        f"classes on average, in {len(errors)} wrong predictions: part 0, part 1, part 2; part 3, part 4; "
+        "part 5, part 6, part 7, part 8. Such classes need not be related; if you have superclasses, pass "
         "`superclasses`"
     ]
 

@@ -45,8 +45,8 @@ def page(tmp_path):
 def test_the_answer_and_the_next_step_come_first(page):
     assert page.startswith(
         "What the errors are net makes 10 errors on 40 images of pets (25 %), by the original label: these "
-        "are 50 % valid-label, 30 % model-failure and 20 % unclear. The first rule that matches determines "
-        "the kind, in the order of the table. Not judged: fine-grained: no hierarchy. "
+        "are 50 % valid-label, 30 % model-failure and 20 % unclear. The kind of an error is the "
+        "first rule that matches, in the order of the table. Skipped rules: fine-grained: no hierarchy. "
         "Next: list the labels that may be wrong or missing. "
         "manyhot diagnose labels labels.csv --predictions net.parquet Kinds of errors"
     )
@@ -69,12 +69,13 @@ def test_the_most_confident_errors_come_first(page):
 
 def test_several_models_and_a_minimum_confidence(tmp_path):
     models = [ModelErrors("pets", f"net{i}", 40, 0, 10, {"model-failure": i}) for i in range(5)]
+    models.insert(0, ModelErrors("pets", "worst", 40, 0, 11, {"model-failure": 11}))  # named last
     said = words(found(["model-failure"], *models, min_confidence=0.9, event="set").write(tmp_path)[-1])
     assert said.startswith(
         "What the errors are net0 makes 10 errors on 40 images of pets (25 %), by the label set. net1 makes "
         "10 errors on 40 images of pets (25 %), by the label set: the 1 with a confidence above 0.9 are "
         "100 % model-failure. net2 makes 10 errors on 40 images of pets (25 %), by the label set: the 2 with "
-        "a confidence above 0.9 are 100 % model-failure. 2 other models are in the table."
+        "a confidence above 0.9 are 100 % model-failure. 3 other models are in the table."
     )
     assert (
         "Next: find groups of images on which the model fails. manyhot diagnose groups DATASET "
@@ -85,7 +86,7 @@ def test_several_models_and_a_minimum_confidence(tmp_path):
 def test_a_model_without_errors(tmp_path):
     said = words(found([], ModelErrors("pets", "net", 40, 0, 0, {"model-failure": 0})).write(tmp_path)[-1])
     assert said.startswith(
-        "What the errors are net makes 0 errors on 40 images of pets (0 %), by the original label. The first"
+        "What the errors are net makes 0 errors on 40 images of pets (0 %), by the original label. The kind"
     )
 
 

@@ -79,7 +79,7 @@ def test_without_photographs_the_command_for_a_gallery_is_printed(own, command):
     options = ["--no-confirmed-labels", "--min-missing", "1"] if command == "labels" else []
     rest = first_of(run(command, "--out", "diag", *options), own)
     assert " ".join(rest[0]) == (
-        "for a gallery of these images, pass a table with their photographs: manyhot diagnose "
+        "to get a gallery of these images, pass a table with their photographs: manyhot diagnose "
         f"{' '.join([command, *GIVEN, '--out', 'diag', *options])} --images FILE"
     )
     assert not Path("diag/gallery").exists()

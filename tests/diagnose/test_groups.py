@@ -75,9 +75,10 @@ def test_a_frame_is_named_with_its_colour_shown_and_nothing_else(photographs, la
     (row,) = [r for r in rows if r["outcome"] == "error"]
     assert (row["n"], row["events"]) == (framed.sum(), (wrong & framed).sum())
     assert (row["n_outside"], row["events_outside"]) == ((~framed).sum(), (wrong & ~framed).sum())
-    right, others = (framed & ~wrong).sum(), 100 * (~wrong & ~framed).sum() / (~framed).sum()
+    right, others = (100 * (~wrong & images).sum() / images.sum() for images in (framed, ~framed))
     assert row["sentence"] == (
-        f"Images with a green frame: {right} of {framed.sum()} right, others {others:.0f} %."
+        f"Images with a green frame: {right:.0f} % of {framed.sum()} are right, compared with {others:.0f} % "
+        "of other images."
     )
     assert row["p"] <= 0.01
     statistics = check(found.images, "images")
@@ -161,7 +162,10 @@ def test_a_companion_from_a_table_of_objects_is_named(label):
     )
     row = found.groups.to_pylist()[0]
     n = int((label == 1).sum())
-    assert row["sentence"] == f"{person.sum()} of {n} images of dog are images with a person, others 0 %."
+    assert row["sentence"] == (
+        f"{100 * person.sum() / n:.0f} % of {n} images of dog are images with a person, compared with 0 % of "
+        "images with other labels."
+    )
     assert (row["model"], row["class_name"], row["kind"]) == (None, "dog", "object")
 
 

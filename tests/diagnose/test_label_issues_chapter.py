@@ -42,13 +42,14 @@ def test_the_answer_and_the_next_step_come_first(page):
         "may be missing, and 1 pair of classes may be one class, according to net. These are suggestions, "
         "with the strongest evidence first. A model that was trained on these images repeats their wrong "
         "labels. Next: let people decide about these images. "
-        "manyhot init CAMPAIGN --images IMAGES --predictions FOLDER What doubtful labels are taken for"
+        "manyhot init CAMPAIGN --images IMAGES --predictions FOLDER Labels that may be wrong, and the "
+        "classes suggested instead"
     )
 
 
 def test_the_figure_counts_pairs_of_classes(page):
     assert "class 1 → class 2" in page
-    assert "The 2 most frequent of 2 pairs: the label, and the class that is suggested." in page
+    assert "The 2 most frequent of 2 pairs of a label and the class suggested instead." in page
 
 
 def test_each_kind_has_its_table_the_strongest_first(page):

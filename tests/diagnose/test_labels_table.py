@@ -100,7 +100,7 @@ def test_each_kind(images):
 def test_ranks_speak_alone_where_a_model_has_nothing_more(images):
     found = find(images, [dense(), ranks(0, 1, 1, 2, 2, 2)])
     assert found.notes == (
-        "ranks has no probabilities, so only the top class of each model counts, and confident learning is "
+        "ranks has no probabilities, so only the top class of each model is used, and confident learning is "
         "skipped",
     )
     assert told(found.of_kind("doubtful-label"), "image_id", "score", "confident_class") == [
@@ -177,7 +177,8 @@ def test_neighbours_say_nothing_of_a_label_that_none_of_them_can_have():
     # Of a.jpg no other image has the label; each other label is one of four that neighbours have.
     assert by == {"a.jpg": None, **dict.fromkeys(("b.jpg", "c.jpg", "d.jpg", "f.jpg"), 0.75)}
     note = (
-        "1 of 6 images have a label that no other searched image has, so neighbours are no evidence about it"
+        "1 of 6 images have a label that no other searched image has, so neighbours are no evidence about "
+        "this label"
     )
     assert note in find(images, [dense()], similar=table).notes
     # In an index of others, each image may have neighbours with its label.
@@ -264,8 +265,8 @@ SIGMOIDS = np.array(
     np.float32,
 )
 ONLY_SETS = (
-    "there are no original labels, so each class of the label sets is checked, with one minimum score for "
-    "wrong and for missing classes"
+    "there are no original labels, so each class of the label sets is checked, with the same minimum score "
+    "for wrong and missing classes"
 )
 
 

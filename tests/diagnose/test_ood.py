@@ -167,7 +167,7 @@ def test_unclear_images_and_classes_that_were_not_asked_about(data):
     assert sizes == {"all": 3, "no class": 1, "some class": 1}
     assert np.isnan(found.ood["lo"].to_numpy()).all()
     assert found.notes == (
-        "made up: 1 images show only unclear classes, and count in the slice all only",
+        "made up: 1 images show only unclear classes, so they are only in the slice all",
         "made up: for 1 images that show no class, raters were not asked about all classes",
     )
 
@@ -205,7 +205,7 @@ def test_the_chapter_says_the_best_value_first(data, tmp_path):
     shown, more = (f"{r['value']:.3f} ({r['lo']:.3f} to {r['hi']:.3f})" for r in (best, whole))
     assert (
         f"The highest AUROC is {shown}, by the {best['score']} of net, for 100 images of made up that show "
-        f"no class of the model against 115 images of made up; with all 150, it is {more}."
+        f"no class of the model against 115 images of made up; for all 150 images, this AUROC is {more}."
     ) in page
     assert "How well scores separate out-of-distribution images" in page or "manyhot[report]" in page
 
@@ -218,4 +218,4 @@ def test_a_chapter_without_values(data, tmp_path):
     found = diagnose_ood(empty, [predictions(empty, logits)], ood=none, ood_predictions=[other])
     found.write(tmp_path)
     page = (tmp_path / "report" / "index.html").read_text()
-    assert "There are too few images of one kind for any value." in page
+    assert "There are too few in-distribution or out-of-distribution images to compute the AUROC." in page

@@ -108,13 +108,13 @@ def test_labels_that_one_has_and_the_other_lacks(found):
 def test_the_answer_comes_first_on_the_terminal_and_the_page(found, tmp_path):
     first, *_ = str(found).splitlines()
     assert first.startswith("ours, theirs: 16.7 % (")
-    assert first.endswith(") of 60 images have the same label set in both.")
+    assert first.endswith(") of 60 images have the same label set in both protocols.")
     assert (
         " of the predictions that ours calls wrong are right by theirs, on average over models (n 50).\n"
         in str(found)
     )
     assert (
-        "0 of 1 pairs of models change places, none of them significantly (both differences have p < 0.05 "
+        "0 of 1 pairs of models change places, none of them beyond noise (p < 0.05 for both differences, "
         "with Holm's correction).\n"
     ) in str(found)
     found.write(tmp_path)
@@ -193,7 +193,7 @@ def test_label_sets_of_one_name_are_numbered(tmp_path):
         "labels (2)",
         "labels (1), labels (2)",
     ]
-    same = "labels (1) and labels (2) are the same label sets: benchmarks can share theirs"
+    same = "labels (1) and labels (2) are the same: benchmarks can share label sets"
     assert any(note.endswith(same) for note in found.notes)
 
 

@@ -168,10 +168,10 @@ def test_protocols_are_told():
         ]
     )
     assert found.notes == (
-        "there are no intervals of shares of fewer than 500 images: they would be too narrow",
+        "shares over fewer than 500 images have no intervals, because these would be too narrow",
         "shares due to missing labels assume that the label sets of both data sets were made in the same "
-        "way, but those of Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not, so "
-        "part of each share is due to the protocol",
+        "way, but the label sets of Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were "
+        "not, so part of each share is due to the protocol",
     )
 
 
@@ -240,7 +240,7 @@ def test_nothing_in_common_is_refused_or_told():
     assert str(found.value) == (
         "No two data sets have a model and a metric in common.\n"
         "  got:     x, y\n"
-        "  allowed: models with the same name, under top1 or real1 or mla or map_macro"
+        "  allowed: models with the same name, and the metric top1 or real1 or mla or map_macro"
     )
     third = results("z", 30, 3, 1.0, "z", ("a",), resamples=0)
     assert (
@@ -338,7 +338,7 @@ def test_no_baseline_no_corruption_errors():
     found = judge_corruptions(labels, {("clean", 0): models, ("fog", 1): models}, resamples=0)
     assert {(r["baseline"], r["ce"]) for r in found.corruption_errors.to_pylist()} == {(None, None)}
     assert found.notes[0] == (
-        "there are no corruption errors, because AlexNet's errors are published only for ImageNet's "
+        "corruption errors were not computed, because AlexNet's errors are published only for ImageNet's "
         "classes; choose another model as the baseline"
     )
 
@@ -349,7 +349,8 @@ def test_no_baseline_no_corruption_errors():
         ("c", "The baseline is not one of the models.\n  got:     c\n  allowed: a, b"),
         (
             "alexnet",
-            "The baseline is not one of the models: its errors are published for ImageNet's classes.\n"
+            "The baseline is not one of the models, and its errors are published only for ImageNet's "
+            "classes.\n"
             "  got:     alexnet\n  allowed: a, b",
         ),
     ],
@@ -368,7 +369,7 @@ def test_pictures_as_they_are_and_others(copies, got):
     with pytest.raises(InputError) as found:
         judge_corruptions(data(10, 1, 1.0)[0], copies)
     assert str(found.value) == (
-        "Losses to corruption need predictions of the original images and of corrupted ones.\n"
+        "Losses to corruption need predictions for the original images and for corrupted images.\n"
         f"  got:     {got}\n"
         "  allowed: predictions with the key ('clean', 0), and with the key of a corruption, such as "
         "('fog', 3)"

@@ -82,7 +82,7 @@ def test_each_data_set_takes_the_predictions_of_its_images():
     assert {(r["base"], r["dataset"]) for r in rows} == {("mine", "other")}
     assert {(r["n_base"], r["n"]) for r in rows} == {(200, 150)}
     assert found.notes == (
-        "there are no intervals of shares of fewer than 500 images: they would be too narrow",
+        "shares over fewer than 500 images have no intervals, because these would be too narrow",
         "shares due to missing labels assume that the label sets of both data sets were made in the same way",
     )
     back, _ = diagnose(base="other")
@@ -117,8 +117,8 @@ def test_published_sets_and_protocols(mirror, monkeypatch):
         "imagenet-val", "imagenetv2-matched-frequency", predictions=(), models=["resnet50", "alexnet"]
     )
     assert found.notes[-1].endswith(
-        "those of Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not, so part of "
-        "each share is due to the protocol"
+        "the label sets of Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not, so "
+        "part of each share is due to the protocol"
     )
 
 
@@ -172,7 +172,7 @@ def test_the_command_prints_a_table_that_fits():
     assert line.endswith("200 → 150")
     assert (
         done.stderr
-        == "Note: there are no intervals of shares of fewer than 500 images: they would be too narrow.\n"
+        == "Note: shares over fewer than 500 images have no intervals, because these would be too narrow.\n"
         "Note: shares due to missing labels assume that the label sets of both data sets were made in "
         "the same way.\n"
     )

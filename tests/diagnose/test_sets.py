@@ -72,7 +72,7 @@ def test_no_threshold_is_never_an_empty_answer(model):
     images = f"no threshold is certified for a precision of 0.9 with {row['n_fitted']} images"
     assert row["n_needed"] is None
     assert found.notes == (
-        f"net: {images}; more images would not help, because it is not reached at any threshold",
+        f"net: {images}; more images would not help, because no threshold reaches this precision",
     )
 
 

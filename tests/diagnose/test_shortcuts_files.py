@@ -319,7 +319,7 @@ def test_bad_input_is_said_skipped_and_counted(own):
     assert found.notes == (
         "images that have labels or objects but are not in the source: 1, such as absent.png",
         "images that cannot be read: 1, such as 049.png",
-        "images without labels or objects, which do not count: 1",
+        "images that are skipped because they have no labels or objects: 1",
         "objects skipped because their box is empty or outside the image: 2",
         "removals that cannot be made, masks that do not fit: 4, such as 000.png",
         "removals that cannot be made, hidden by other objects: 4, such as 041.png",
@@ -401,9 +401,13 @@ def test_no_image_of_a_companion_can_be_altered(own):
     assert dog["skipped"] == "fewer than 10 images could be altered"
     # Gaps need no altered images, and they mark the pair: it is not called clean.
     assert (dog["n"], dog["recall_gap"], dog["mark"]) == (0, 1.0, "both gaps")
-    first, second = list(found.lines())[:2]
+    first, second, third = list(found.lines())[:3]
     assert first == "Marked as shortcuts: 1 of 4 pairs."
-    assert second == "dog without ball: recall gap +100, hallucination gap +100 points."
+    ends = {gap: f"({100 * dog[f'{gap}_lo']:.0f} to 100)" for gap in ("recall_gap", "hallucination_gap")}
+    assert f"{second} {third.strip()}" == (
+        f"dog and ball: recall is 100 points {ends['recall_gap']} higher with ball; false positives are 100 "
+        f"points {ends['hallucination_gap']} more frequent with ball."
+    )
     assert "removals that cannot be made, hidden by other objects: 30, such as 000.png" in found.notes
 
 
@@ -465,7 +469,7 @@ def test_what_is_refused():
 
 def test_other_settings_want_another_folder():
     diagnose(min_images=10)
-    assert "The folder holds predictions of another run, which differs in source." in refused(
+    assert "The folder contains predictions from another run with a different source." in refused(
         MatchError, min_images=10, seed=1
     )
 
@@ -483,8 +487,10 @@ def test_the_command_prints_a_table_that_fits(require):
     assert max(map(len, lines)) <= 112
     assert lines[1:3] == [
         "Marked as shortcuts: 1 of 4 pairs.",
-        "dog without ball: 100 % lost by grey; recall gap +100, hallucination gap +100 points.",
+        "dog and ball: without ball, dog is no longer predicted on 100 % of 30 images (grey; 0 % in the",
     ]
+    assert " ".join(lines[3:6]).startswith("  control); recall is 100 points (")
+    del lines[3:5]
     assert lines[3] == "lazy; predicted: p >= 0.5"
     assert lines[4] == (
         "grey: 4 pairs, flips 0.250 (median 0.000, controls 0.000), lost 0.250 (controls 0.000); "
@@ -508,8 +514,7 @@ def test_the_command_tells_of_what_is_not_testable(own):
     assert max(map(len, lines)) <= 112
     assert lines[1:3] == [
         "Marked as shortcuts: 1 of 3 pairs.",
-        "dog without ball: 100 % lost by grey, no control possible; recall gap +100, hallucination gap "
-        "+100 points.",
+        "dog and ball: without ball, dog is no longer predicted on 100 % of 30 images (grey; no control",
     ]
     assert "not tested: 1 pair, fewer than 10 images could be altered" in lines
     at = next(i for i, line in enumerate(lines) if line.startswith("grey"))
@@ -523,7 +528,7 @@ def test_the_command_tells_of_what_is_not_testable(own):
     names = ("shortcuts", "not_testable", "lost_no_control", "not_testable_lost")
     assert [told["summary"][0][k] for k in names] == [0, 1, 1, 1.0]
     page = Path("shortcuts/report/index.html").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
-    assert "Marked as shortcuts: 1 of 3 pairs. dog without ball: 100 % lost by grey, no control" in page
+    assert "images (grey; no control possible); recall is 100 points (" in page
 
 
 def test_the_command_tells_of_what_was_not_tested():

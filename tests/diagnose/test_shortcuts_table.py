@@ -51,7 +51,7 @@ def test_rows_are_what_a_loop_finds(states, kind):
     options = {"probability": 0.6, "min_images": 5, "min_lost": 0.2, "resamples": 0, "fills": ["grey"]}
     told = judge_shortcuts(states, pairs, before, after, KNOWN, **options)
     rows = {(r["main"], r["companion"]): r for r in told.shortcuts.to_pylist()}
-    assert told.notes == ("5 images with labels or objects do not count, because they were not predicted",)
+    assert told.notes == ("5 images with labels or objects are skipped, because they have no prediction",)
     for (main, companion), row in rows.items():
         key = CLASSES.keys[main]
         if row["skipped"]:
@@ -183,11 +183,14 @@ def test_a_pair_without_controls_is_not_called_clean():
     (summary,) = told.summary
     names = ("pairs", "shortcuts", "not_testable", "lost_no_control", "not_testable_lost")
     assert [summary[k] for k in names] == [4, 1, 3, 2, 0.9]
-    assert [*told.lines()][:5] == [
+    assert [*told.lines()][:8] == [
         "Marked as shortcuts: 3 of 3 pairs.",
-        "d without square: 100 % lost by grey.",
-        "c without square: 90 % lost by grey, no control possible.",
-        "a without square: 80 % lost by grey, no control possible.",
+        "d and square: without square, d is no longer predicted on 100 % of 10 images (grey; 0 % in the",
+        "  control).",
+        "c and square: without square, c is no longer predicted on 90 % of 10 images (grey; no control",
+        "  possible).",
+        "a and square: without square, a is no longer predicted on 80 % of 10 images (grey; no control",
+        "  possible).",
         "1 other pair cannot be tested: no control is possible.",
     ]
     assert "grey: no control is possible for 3 pairs; 2 lost 40% or more, the most 90.0%" in told.lines()

@@ -206,7 +206,7 @@ def test_other_classes_are_refused():
     world, drawn = World(), drawn_of()
     people = Labels(world.audited(drawn.drawn).table, N_CLASSES + 1, name="people")
     assert message(MatchError, lambda: world.evaluate(labels=people)) == (
-        "The audited label sets have another class list than the proposed ones.\n"
+        "The audited and the proposed label sets have different class lists.\n"
         "  where:   people\n"
         "  got:     7 classes, class list unknown\n"
         "  allowed: 6 classes, class list unknown\n"
@@ -219,7 +219,7 @@ def test_too_few_answers_give_values_without_intervals_and_a_note():
     found = world.evaluate(20)[1]
     assert found.results.filter(pc.is_valid(found.results["estimator"]))["lo"].null_count > 0
     assert any(
-        "no interval of real1" in n and n.endswith("fewer than 10 audited images make up the variance")
+        "no interval of real1" in n and n.endswith("the variance comes from fewer than 10 audited images")
         for n in found.notes
     )
 
@@ -235,7 +235,7 @@ def test_other_intervals_are_refused():
 def test_a_benchmark_is_refused():
     audit = Audit("people.parquet", "sample.parquet")
     assert message(UsageError, lambda: evaluate("imagenet", ["x.npy"], audit=audit)) == (
-        "A benchmark has people's label sets of all images.\n"
+        "A benchmark already has people's label sets of all images.\n"
         "  got:     imagenet with `audited`\n"
         "  do:      pass proposed label sets of all images in a file, or leave out `audited` and `sample`"
     )
@@ -319,9 +319,10 @@ def test_notes_say_first_how_values_were_estimated_and_what_proposals_alone_say(
     bias = [100 * (r["alone"] - r["value"]) for r in found.results.to_pylist() if r["slice"] == "all"]
     assert found.notes[:3] == (
         "proposed: values are estimates on people's label sets: 120 of 400 images were audited (uniform "
-        "sample, seed 3; estimator ppi++); intervals are for the values on these images, for answers as they "
-        "are",
-        "proposed: it is not recorded which classes people were asked about; all others count as not valid",
+        "sample, seed 3; estimator ppi++); intervals are for the values on these images, with answers "
+        "taken as they are",
+        "proposed: it is not recorded which classes people were asked about; unlisted classes count as not "
+        "valid",
         f"proposed: on the proposed label sets alone, real1 would differ by {np.mean(bias):+.2f} points "
         f"(mean over 2 models; {min(bias):+.2f} to {max(bias):+.2f})",
     )

@@ -79,8 +79,8 @@ def test_a_model_whose_top_classes_nobody_was_asked_about_is_left_out():
         ("good", "bad")
     }
     assert found.notes[-1] == (
-        f"proposed: real1, mla of later left out: people were not asked about classes that decide them on "
-        f"{100 * unknown:.0f} % of the audited images; {DO}"
+        "proposed: left out: real1, mla of later, because people were not asked about classes on which these "
+        f"metrics depend, on {100 * unknown:.0f} % of the audited images; {DO}"
     )
 
 
@@ -92,7 +92,7 @@ def test_if_no_model_can_be_judged_it_is_an_error():
     unknown = 100 * np.mean([model.classes[i, 0] not in asked[i] for i in rows])
     for options in ({"metrics": ["real1"]}, {"metrics": None}):
         assert message(InputError, lambda o=options: audit(world, asked, models=[model], **o)) == (
-            "real1 cannot be audited: people were not asked about classes that decide it.\n"
+            "real1 cannot be audited: people were not asked about classes on which it depends.\n"
             "  where:   later\n"
             f"  got:     unknown classes on {unknown:.0f} % of the audited images\n"
             "  allowed: at most 1 %\n"
@@ -116,7 +116,7 @@ def test_of_five_classes_one_valid_one_is_enough_for_real5_and_all_count_for_pre
         assert {"real1", "mla", "valid_errors"} <= judged
     _, wide = audit(world, asked_by(world, ("good", "bad"), k=5))
     assert {"real5", "precision@5", "recall@5", "f1@5", "variable_topk"} <= set(wide.to_polars()["metric"])
-    assert not any("left out: people were not asked" in n for n in wide.notes)
+    assert not any("because people were not asked" in n for n in wide.notes)
 
 
 def test_a_rare_unknown_class_leaves_no_metric_out():
@@ -181,8 +181,9 @@ def test_a_note_says_which_images_values_are_of(empty):
     text = "proposed: values are for images on which at least one class that people were asked about is valid"
     if share:
         text += (
-            f"; on {share:.1f} % of the audited images, none is; if other classes are valid on them, real1 "
-            f"over all images with a valid class is lower by up to {share:.1f} % of the value"
+            f"; on {share:.1f} % of the audited images, no class was found valid; if other classes are valid "
+            "on these images, real1 over all images with a valid class is lower by up to "
+            f"{share:.1f} % of the value"
         )
     assert found.notes[1] == text
 

@@ -261,8 +261,8 @@ def test_the_answers_to_the_first_images_of_a_sample_suffice():
     )
     assert found.notes[0] == (
         "proposed: values are estimates on people's label sets: 90 of 400 images were audited, the first of "
-        "120 (uniform sample, seed 3; estimator sample); intervals are for the values on these images, for "
-        "answers as they are"
+        "120 (uniform sample, seed 3; estimator sample); intervals are for the values on these images, "
+        "with answers taken as they are"
     )
 
 
@@ -276,9 +276,9 @@ def test_intervals_of_an_audit_that_stopped_early_hold_at_all_numbers_of_answers
         (expit(logit(y.mean()) - half), expit(logit(y.mean()) + half))
     )
     assert found.notes[0].endswith(
-        "for answers as they are; because the audit stopped early, they are valid at all numbers of "
-        f"answers, and {quantile / 1.959964:.1f} times as wide; pass `blind_stop` if the stop did not depend "
-        "on results"
+        "with answers taken as they are; because the audit stopped early, the intervals are valid at all "
+        f"numbers of answers, and {quantile / 1.959964:.1f} times as wide; pass `blind_stop` if the stop did "
+        "not depend on results"
     )
     (pair,) = (r for r in found.pairs.to_pylist() if r["metric"] == "real1")
     error = (pair["hi"] - pair["lo"]) / 2 / quantile
@@ -315,8 +315,8 @@ def test_proposals_that_have_seen_the_answers_are_noticed():
     assert str(error.value) == (
         "The proposed label sets fit the audited images differently from the other images.\n"
         "  where:   proposed\n"
-        f"  got:     by the proposals, real1 of good {100 * on:.2f} % on them, {100 * of:.2f} % on all "
-        f"(p = {p:.1g})\n"
+        f"  got:     by the proposals, real1 of good: {100 * on:.2f} % on the audited, {100 * of:.2f} % on "
+        f"all images (p = {p:.1g})\n"
         "  allowed: p of at least 5e-05\n"
         "  do:      pass proposals and models that have not seen the answers about the audited images"
     )
@@ -461,8 +461,8 @@ def test_a_rule_that_chooses_the_questions_leaves_macro_average_precision_withou
     assert found.results["lo"].null_count == 2
     mean = np.mean([len(a) for a in asked])
     text = (
-        f"no interval of map_macro: people were asked about {mean:.1f} of 6 classes of an image, and the "
-        "others may be valid, too: draw the questions with the design classes"
+        f"no interval of map_macro: people were asked about {mean:.1f} of 6 classes per image on "
+        "average, and other classes may be valid, too: draw the questions with the design classes"
     )
     assert text in [n.text for n in found.model_notes if n.kind == "no_interval" and n.model == "bad"]
 
@@ -499,8 +499,8 @@ def test_a_class_that_the_sample_missed_counts_and_is_noted():
     found = evaluate(proposed, models, audited=world.audited(drawn.drawn), **options)
     assert found.results["lo"].null_count == 0
     text = (
-        "proposed: 1 of 6 classes have no positives in the sample; map_macro assumes that other images have "
-        "positives, as models predict; leave out classes that no image shows"
+        "proposed: 1 of 6 classes have no positives in the sample; map_macro assumes that other images show "
+        "these classes, as models predict; leave out classes that no image shows"
     )
     assert text in found.notes
 

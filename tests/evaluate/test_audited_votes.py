@@ -55,7 +55,7 @@ def test_votes_are_combined_as_by_aggregate(audited):
         where = "votes.parquet" if answers == path else "the votes"
         assert found.notes[0].endswith(
             f"; people's label sets are the 2,160 answers of 3 raters in {where}, combined by the method "
-            "auto as by manyhot aggregate"
+            "auto, as in manyhot aggregate"
         )
     assert evaluate(world.proposed, models, audited=path, sample=drawn).inputs == {path.name: sha256(path)}
 
@@ -133,7 +133,7 @@ def test_proposals_may_be_in_a_file_of_their_own(audited):
     )
     options = {"audited": people, "sample": drawn, "proposed": path, "proposed_by": "models"}
     assert message(UsageError, lambda: evaluate(images, models, **options)) == (
-        "Label sets are proposed by a file or by models.\n"
+        "Label sets can be proposed by a file or by models, but not by both.\n"
         "  got:     `proposed` and `proposed_by` models\n"
         "  do:      leave out one of them"
     )

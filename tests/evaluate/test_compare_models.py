@@ -204,7 +204,7 @@ def test_only_images_that_all_models_predict_count(tmp_path):
     made = compare(part, labels=labels, metrics=["real1"], reading=Reading(trust_order=True))
     assert made.results.values_at["mine", "real1", "all"]["a"].n == 20
     assert made.notes == (
-        "mine: 20 of 40 labelled images are compared, those that all models predict "
+        "mine: 20 of 40 labelled images are compared: those that all models predict "
         "(10 have no prediction by a, 10 have no prediction by b)",
     )
     with pytest.raises(MatchError) as error:
@@ -348,7 +348,7 @@ def test_predictions_without_labels(folder):
     with pytest.raises(UsageError) as error:
         compare("timm-results", metrics=["real1"])
     assert str(error.value) == (
-        "Options of predictions need label sets.\n"
+        "Options for predictions can only be used with label sets.\n"
         "  got:     `metrics`\n"
         "  do:      pass `labels`, or leave the options out"
     )
@@ -425,7 +425,7 @@ def test_two_models_are_compared_on_each_class(tmp_path):
         "strong is better on cat.",
         "2 of 3 classes have the 30 images that a test needs. Not tested: owl.",
         "Not tested, because leaving out images does not change the difference: dog.",
-        "strong has the higher AP on 2 of the 3 classes, weak on 0; equal on 1 (a count, "
+        "strong has the higher AP on 2 of the 3 classes, and weak on 0; the APs are equal on 1 (a count, "
         "untested classes included, not a test).",
     ]
     # Tables without rows, such as ranks and fits of two models, are not written, and those of an earlier run
@@ -453,7 +453,7 @@ def test_of_many_classes_few_can_be_tested(tmp_path):
         "Only 3 of 79 classes have the 30 images that a test needs. Not tested: "
         f"{', '.join(map(str, few))} and 71 more.",
         "1 class is on no image.",
-        f"b has the higher AP on {(of_b > of_a).sum()} of the 79 classes, a on {(of_a > of_b).sum()} "
+        f"b has the higher AP on {(of_b > of_a).sum()} of the 79 classes, and a on {(of_a > of_b).sum()} "
         "(a count, untested classes included, not a test).",
         "All 79 classes are in class_differences.csv.",
     ]
@@ -485,8 +485,8 @@ def test_the_page_says_on_which_classes_and_how_intervals_are_computed(tmp_path)
     assert note == (
         "Lowest p first; intervals uncorrected, p corrected by Holm over 1 class. strong is better on cat. "
         "Not tested, because leaving out images does not change the difference: dog, owl. weak has the "
-        "higher AP on 0 of the 3 classes, strong on 1; equal on 2 (a count, untested classes included, "
-        "not a test)."
+        "higher AP on 0 of the 3 classes, and strong on 1; the APs are equal on 2 (a count, untested classes "
+        "included, not a test)."
     )
     assert page.one("h1").text == "strong and weak"
     answer = page.one("div", "verdict").one("p", "answer").text

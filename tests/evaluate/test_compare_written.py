@@ -249,7 +249,7 @@ def test_commands_say_what_is_wrong(two, tmp_path):
     )
     done = manyhot("compare", "imagenet", cwd=tmp_path, code=3)
     assert done.stderr.endswith(
-        "  do:      judge the benchmark first: manyhot evaluate imagenet --out imagenet\n"
+        "  do:      evaluate the benchmark first: manyhot evaluate imagenet --out imagenet\n"
     )
     done = manyhot("leaderboard", "timm-result", cwd=tmp_path, code=3)
     assert done.stderr.endswith("  do:      did you mean 'timm-results'?\n")

@@ -122,7 +122,7 @@ def test_groups_of_the_arguments():
     title, head, row, *_ = found.equal.lines()
     assert title == (
         "second (second) compared with first (first) at equal top1 on one: points, means over models of the "
-        "second"
+        "second group"
     )
     assert head.split()[:3] == ["at", "y", "method"]
     assert "+3.00" in row
@@ -174,8 +174,8 @@ FIRST, SECOND = two()
             two(0.28),
             "results",
             MatchError,
-            "The groups have no accuracy in common.\n  where:   first and second\n"
-            "  got:     top1 on one is 50.0 to 70.0 % for first and 78.0 to 98.0 % for second, of the "
+            "The accuracies of the groups do not overlap enough.\n  where:   first and second\n"
+            "  got:     top1 on one is 50.0 to 70.0 % for first and 78.0 to 98.0 % for second, among "
             "models with a value on two\n"
             "  allowed: five models of each group within 5 points of accuracy\n"
             "  do:      compare groups that overlap in accuracy",
@@ -265,7 +265,7 @@ def test_a_pair_of_data_sets_without_common_accuracies_is_noted():
     found = compare(first, both, second, few, groups=groups)
     assert {row["dataset_y"] for row in found.equal.means} == {"two"}
     assert found.notes[0].startswith(
-        "no accuracy in common: top1 on one is 50.0 to 70.0 % for a and 80.0 to "
+        "accuracies do not overlap enough: top1 on one is 50.0 to 70.0 % for a and 80.0 to "
     )
 
 

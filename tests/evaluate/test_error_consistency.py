@@ -96,7 +96,7 @@ def test_the_terminal_answers_first_and_names_the_pairs(found):
     lines = str(found).splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("Error consistency on mine by top1: "))
     assert lines[start + 1].startswith("Error consistency on mine by real1: ")
-    assert " compared with top1 (n 599); all are right on " in lines[start + 1]
+    assert " compared with top1 (n 599); all models are right on " in lines[start + 1]
     assert lines[start + 2] == "pairs by real1:"
     assert lines[start + 3].split() == [
         "model",
@@ -151,7 +151,7 @@ def test_results_alone_are_not_enough(found):
     with pytest.raises(UsageError) as error:
         compare(found.results, error_consistency=True)
     assert str(error.value).splitlines()[:2] == [
-        "Options of predictions need label sets.",
+        "Options for predictions can only be used with label sets.",
         "  got:     `error_consistency`",
     ]
 

@@ -59,8 +59,9 @@ def test_the_columns_of_scores_without_names_are_in_the_sorted_order_which_is_no
     found = mh.evaluate(NAMES, SCORES, metrics=["map_macro"], resamples=0)
     assert found.value("map_macro") == pytest.approx(EXPECTED["map_macro"][0], abs=1e-12)
     assert found.notes == (
-        "labels: without names, the classes of scores are taken in the sorted order of their names: "
-        "boat, car, cat, … (5 names); pass `classes` if the columns have another order",
+        "labels: the columns of scores have no names, so they are assumed to be in the sorted order of "
+        "their names: "
+        "boat, car, cat, … (5 names); pass `classes` if the columns are in another order",
         "labels: a ranking at random has map_macro 40.3%",
     )
 

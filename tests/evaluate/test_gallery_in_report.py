@@ -185,8 +185,8 @@ def test_another_table_of_that_name_beside_predictions_does_not_either(home):
     pq.write_table(pa.table({"uri": ["0.jpg"], "jpeg": [b""]}), "pred/images.parquet")
     assert evaluated()[0] == (
         "the report has no gallery: "
-        "The file does not hold images: pred/images.parquet; no known format with suffix '.parquet', and the "
-        "columns uri (text), jpeg; rename the column with the names of the images to image_id"
+        "The file does not contain images: pred/images.parquet; no known format with suffix '.parquet', and "
+        "the columns uri (text), jpeg; rename the column with the names of the images to image_id"
     )
     assert "ReaL" in page()
 

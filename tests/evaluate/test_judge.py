@@ -738,7 +738,7 @@ def test_arrays_have_no_images_of_a_benchmark():
     with pytest.raises(UsageError) as error:
         evaluate("imagenet", {"m": np.zeros((3, 4))})
     assert str(error.value) == (
-        "Predictions of a benchmark name their images, which arrays and frames do not.\n"
+        "Predictions for a benchmark must name their images, but arrays and frames do not.\n"
         "  where:   `predictions`\n"
         "  got:     dict\n"
         "  allowed: paths of files, or tables: mh.Predictions(image_id, model, scores=scores)\n"

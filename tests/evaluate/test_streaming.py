@@ -169,7 +169,7 @@ def test_settings_must_agree(settings, where, got, allowed):
         f"Evaluators with different settings cannot be merged.\n{expected}"
     )
     assert message(lambda: one.load_state_dict(other.state_dict())) == (
-        f"The state is that of an evaluator with different settings.\n{expected}"
+        f"The state belongs to an evaluator with different settings.\n{expected}"
     )
 
 

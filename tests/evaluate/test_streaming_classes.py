@@ -148,7 +148,7 @@ def test_metrics_of_torchmetrics_have_the_class_list():
     with pytest.warns(UserWarning, match="before the ``update``"):
         text = message(other.compute)
     assert text == (
-        "The images of the state are over another class list than the evaluator.\n"
+        "The images of the state have a different class list from the evaluator.\n"
         f"  got:     class list {from_keys(NAMES).hash}\n"
         f"  allowed: class list {from_keys(sorted(NAMES)).hash}: ant, bee, cow, dog, zebra\n"
         "  do:      create all evaluators with the same classes, metrics and scores"
@@ -197,7 +197,7 @@ def test_states_have_the_class_list():
     plain = mh.Evaluator(n_classes=5, metrics=METRICS)
     state = {**evaluator.state_dict(), "classes": None}
     assert message(lambda: plain.load_state_dict(state)) == (
-        "The images of the state are over another class list than the evaluator.\n"
+        "The images of the state have a different class list from the evaluator.\n"
         f"  got:     class list {from_keys(NAMES).hash}\n"
         "  allowed: no class list\n"
         "  do:      create all evaluators with the same classes, metrics and scores"

@@ -158,5 +158,5 @@ def test_one_of_the_metrics_is_a_scalar(made, batches):
         "The evaluator does not compute this metric.\n"
         "  got:     lrap\n"
         "  allowed: real1, variable_topk, map_macro\n"
-        "  do:      create the evaluator with it among `metrics`"
+        "  do:      create the evaluator with this metric in `metrics`"
     )

@@ -68,7 +68,7 @@ def test_scores_with_names(tmp_path):
         (
             {"y": np.eye(2, dtype=int), "classes": np.array(["cat"])},
             None,
-            "The array of classes does not match the columns.\n  where:   {}\n"
+            "The numbers of class names and of columns differ.\n  where:   {}\n"
             "  got:     1 names\n  allowed: 2",
         ),
         (

@@ -224,20 +224,20 @@ CASES = {
     "choosing twice": (
         "task,worker,label\na,x,cat\na,x,dog\n",
         None,
-        "A rater chooses more than one class of an image.\n  where:   c, image a\n"
+        "A rater chose more than one class for an image.\n  where:   c, image a\n"
         "  got:     rater x: cat, dog\n"
         "  allowed: one class per rater and image\n"
-        "  do:      remove the others, or, "
-        "if raters chose sets of classes, use the format choices(several=True)",
+        "  do:      keep one class, or, if raters chose sets of classes, use the format "
+        "choices(several=True)",
     ),
     "the same vote twice": (
         "task,worker,label\na,x,cat\na,x,cat\n",
         None,
-        "A rater chooses more than one class of an image.\n  where:   c, image a\n"
+        "A rater chose more than one class for an image.\n  where:   c, image a\n"
         "  got:     rater x: cat, twice\n"
         "  allowed: one class per rater and image\n"
-        "  do:      remove the others, or, "
-        "if raters chose sets of classes, use the format choices(several=True)",
+        "  do:      keep one class, or, if raters chose sets of classes, use the format "
+        "choices(several=True)",
     ),
     "answers without a class": (
         "task,worker,label\na,x,yes\na,y,no\n",

@@ -33,7 +33,8 @@ def test_commas_that_may_separate_thousands_are_refused(tmp_path, message):
         "The commas in a column may be decimal commas or thousands separators.\n"
         f"  where:   {path}, column boat\n"
         "  got:     1,234\n"
-        "  allowed: numbers with decimal points, such as 0.5, or with decimal commas and no thousands\n"
+        "  allowed: numbers with decimal points, such as 0.5, or with decimal commas and no thousands "
+        "separators\n"
         "  do:      write the numbers with decimal points"
     )
 

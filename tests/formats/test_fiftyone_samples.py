@@ -158,7 +158,7 @@ def test_tags_that_are_refused(tmp_path, message):
         "  got:     images such as a.jpg, b.jpg\n  allowed: images such as z.jpg"
     )
     assert message(lambda: save(table, tmp_path / "t.json", "fiftyone-samples", holds="findings")) == (
-        f"Tags are added to samples that FiftyOne exported.\n  where:   {tmp_path / 't.json'}\n"
+        f"Tags can be added only to samples that FiftyOne exported.\n  where:   {tmp_path / 't.json'}\n"
         "  do:      pass them in `to`: \"fiftyone-samples(samples='export/samples.json')\""
     )
     (tmp_path / "l.json").write_text('{"samples": [{"path": 1}]}')

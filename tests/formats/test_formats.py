@@ -275,7 +275,7 @@ def test_archive_without_arrays(tmp_path, rows):
     path = tmp_path / "m.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "nothing")
-    assert "The file holds no array of numbers" in message(lambda: read_predictions(path, rows=rows))
+    assert "The file contains no array of numbers" in message(lambda: read_predictions(path, rows=rows))
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -367,7 +367,7 @@ def test_file_of_another_kind(tmp_path):
     path.write_text("image_id,label\na,1\n")
     text = message(lambda: read_labels(path))
     assert text == (
-        "The file does not hold labels.\n"
+        "The file does not contain labels.\n"
         f"  where:   {path}\n"
         "  got:     images (images-table), and the columns image_id (text), label (0 and 1)\n"
         f"  allowed: {LABEL_COLUMNS}\n"
@@ -379,7 +379,7 @@ def test_file_of_no_kind(tmp_path):
     path = tmp_path / "notes.doc"
     path.write_text("")
     assert message(lambda: read_labels(path)) == (
-        "The file does not hold labels.\n"
+        "The file does not contain labels.\n"
         f"  where:   {path}\n"
         "  got:     no known format with suffix '.doc'\n"
         f"  allowed: {LABEL_FORMATS}"
@@ -411,7 +411,7 @@ def test_folders_are_searched_and_other_tables_passed_over(tmp_path, rows):
 
 def test_folder_without_predictions(tmp_path):
     assert message(lambda: prediction_files([tmp_path])) == (
-        f"The folder holds no predictions.\n  where:   {tmp_path}\n"
+        f"The folder contains no predictions.\n  where:   {tmp_path}\n"
         "  allowed: .csv, .json, .npy, .npz, .parquet, .tsv\n"
         "  do:      make them with manyhot predict IMAGES --model NAME --out FOLDER"
     )
@@ -481,7 +481,7 @@ def test_class_list_in_another_order_than_it_says(tmp_path):
     path = tmp_path / "c.csv"
     path.write_text("class_id,key\n1,a\n0,b\n")
     assert message(lambda: read_classes(path)) == (
-        "The column 'class_id' of a class list does not count the rows from 0.\n"
+        "The column 'class_id' of a class list does not number the rows from 0.\n"
         f"  where:   {path}\n"
         "  got:     1, 0\n"
         "  allowed: 0, 1, 2, …"

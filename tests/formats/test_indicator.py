@@ -226,7 +226,7 @@ def test_a_table_without_images_says_what_it_contains(tmp_path, message):
     path = tmp_path / "l.csv"
     path.write_text("title,cat,size,note\na,1,30,\nb,0,20,\n")
     assert message(lambda: read_labels(path)) == (
-        "The file does not hold labels.\n"
+        "The file does not contain labels.\n"
         f"  where:   {path}\n"
         "  got:     no known format with suffix '.csv', and the columns title (text), cat (0 and 1), "
         "size (whole numbers), note (empty)\n"
@@ -271,11 +271,11 @@ def test_labels_and_scores_are_never_confused(tmp_path, seed):
     assert read_predictions(path).scores.shape == (n, c)
     if seed % 2 == 0:
         assert detect(path).about["holds"] == "labels"
-        with pytest.raises(ValueError, match="holds no predictions"):
+        with pytest.raises(ValueError, match="contains no predictions"):
             prediction_files([tmp_path])
     elif ((values == 0) | (values == 1)).all(axis=0).sum() <= c / 2:
         assert detect(path).about["holds"] == "predictions"
-        with pytest.raises(ValueError, match="does not hold labels"):
+        with pytest.raises(ValueError, match="does not contain labels"):
             read_labels(path)
     else:
         with pytest.raises(ValueError, match="of 0 and 1 and columns of fractions"):

@@ -162,10 +162,11 @@ def test_of_two_annotations_by_one_rater_the_later_counts(write, message):
     assert votes(path)["answer"].to_pylist() == ["no"]
     path = write([task(1, "a.jpg", ["cat"], *[one | {"created_at": None} for one in made])])
     assert message(lambda: votes(path), MatchError) == (
-        "A rater answers a question twice.\n"
+        "A rater answered a question twice.\n"
         "  where:   export, image a.jpg, class 0\n"
         "  got:     rater 7\n"
-        "  allowed: one answer of each rater to each question, or `round` or `answered_at` for the order\n"
+        "  allowed: one answer per rater and question, or a column `round` or `answered_at` that gives their "
+        "order\n"
         "  do:      remove one of the answers"
     )
 
@@ -705,7 +706,7 @@ def test_labels_as_annotations_come_back_as_answers(labels, tmp_path):
 @pytest.mark.parametrize("by", ["''", "True", "0.5"])
 def test_nobody_to_answer(labels, tmp_path, message, by):
     assert message(lambda: save(labels, tmp_path / "a.json", f"label-studio(by={by})", classes=CLASSES)) == (
-        f"The option 'by' is not a rater.\n  got:     {by}\n  allowed: a number or a name"
+        f"The value of the option 'by' is not a rater.\n  got:     {by}\n  allowed: a number or a name"
     )
 
 

@@ -72,7 +72,7 @@ def test_arrays_in_files(tmp_path):
     np.savez(tmp_path / "l.npz", y=COUNTS, image_id=IDS, classes=NAMES)
     check(read_labels(tmp_path / "l.npz"), SHARES, [[4] * 3] * 3)
     np.save(tmp_path / "ranks.npy", np.array([[5, 3, 1], [2, 9, 4]]))
-    with pytest.raises(InputError, match="does not hold labels"):
+    with pytest.raises(InputError, match="does not contain labels"):
         read_labels(tmp_path / "ranks.npy")
 
 

@@ -75,6 +75,6 @@ def test_numbers_that_may_be_both(tmp_path):
     assert str(error.value) == (
         "The numbers may be keys of classes or positions in the class list.\n"
         f"  where:   {tmp_path / 'labels.csv'}, column label\n"
-        "  got:     1, the key of one class and the position of another, as are all other numbers\n"
+        "  got:     1, for example, which is the key of one class and the position of another\n"
         "  do:      write the names of the classes instead"
     )

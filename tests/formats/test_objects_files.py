@@ -181,7 +181,7 @@ def test_bad_input(tmp_path, voc):
         "The classes of the objects have no names.\n"
         f"  where:   {tmp_path / 'i.parquet'}\n"
         "  got:     image_id, x1, y1, x2, y2, difficult, class_id\n"
-        "  allowed: a column class; or `classes`"
+        "  allowed: a column class, or a class list passed as `classes`"
     )
     assert error(parquet(tmp_path / "t.parquet", ROWS | {"class_id": [0, 1, 2]})) == (
         f"A class has two numbers, or a number has two classes.\n  where:   {tmp_path / 't.parquet'}"

@@ -270,7 +270,7 @@ def test_annotations_without_the_images_asked_for(tmp_path, message):
     assert message(lambda: read_labels(path)) == (
         "The file has no images of the validation set.\n"
         f"  where:   {path}\n"
-        "  do:      read the others with format=\"tfds-multilabel(images='v2')\""
+        "  do:      read its other images with format=\"tfds-multilabel(images='v2')\""
     )
 
 

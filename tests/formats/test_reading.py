@@ -322,11 +322,11 @@ def test_broken_files_among_predictions_are_not_passed_over(tmp_path):
         ),
         (
             "image_id,class_id,score\na,1,high\n",
-            "The column 'scores' does not hold numbers.\n  where:   {}\n  got:     list<item: string>",
+            "The column 'scores' does not contain numbers.\n  where:   {}\n  got:     list<item: string>",
         ),
         (
             "image_id,class_id,score,no\0te\na,1,0.5,1\n",
-            "The name of a column holds a NUL.\n  where:   {}\n  got:     'no\\x00te'",
+            "The name of a column contains a NUL.\n  where:   {}\n  got:     'no\\x00te'",
         ),
     ],
 )

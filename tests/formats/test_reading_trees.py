@@ -97,7 +97,7 @@ def test_folder_of_no_kind(tmp_path, message):
     tree(tmp_path, docs=["readme.md"])
     text = message(lambda: read_labels(tmp_path))
     assert text.startswith(
-        f"The folder does not hold labels.\n  where:   {tmp_path}\n"
+        f"The folder does not contain labels.\n  where:   {tmp_path}\n"
         "  got:     a folder of no known format\n  allowed: "
     )
     assert message(lambda: read_labels(tmp_path, format="image-folder")) == (
@@ -108,8 +108,9 @@ def test_folder_of_no_kind(tmp_path, message):
         f"This is a folder, not a file.\n  where:   {tmp_path}"
     )
     assert message(lambda: read_images(tmp_path)) == (
-        f"The folder does not hold images.\n  where:   {tmp_path}\n  got:     a folder of no known format\n"
-        "  allowed: photographs: images in the folder itself; other suffixes: .csv, .json, .jsonl, .parquet, "
+        f"The folder does not contain images.\n  where:   {tmp_path}\n  got:     a folder of no known "
+        "format\n  allowed: photographs: images in the folder itself; other suffixes: .csv, .json, .jsonl, "
+        ".parquet, "
         ".pkl, .tsv, .txt"
     )
     assert message(lambda: read_labels(tmp_path, format="chen")) == (
@@ -325,7 +326,7 @@ def test_several_columns_of_labels(tmp_path, message):
     chosen = read_labels(path, format="hf-labels(column='coarse')")
     assert chosen.table["classes"].to_pylist() == [[0]]
     assert message(lambda: read_labels(path, format="hf-labels(column='coarce')")) == (
-        f"No column holds class labels.\n  where:   {path}\n  got:     coarce\n"
+        f"No column contains class labels.\n  where:   {path}\n  got:     coarce\n"
         "  allowed: fine, coarse\n  do:      choose one: format=\"hf-labels(column='fine')\""
     )
 

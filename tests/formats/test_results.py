@@ -267,12 +267,12 @@ def test_results_are_no_labels(evaluated, message):
     folder, _ = evaluated
     text = message(lambda: read_labels(folder / "results.csv"))
     assert text.startswith(
-        f"The file does not hold labels.\n  where:   {folder / 'results.csv'}\n"
+        f"The file does not contain labels.\n  where:   {folder / 'results.csv'}\n"
         "  got:     results (results-table)\n"
     )
     assert message(lambda: read_labels(folder / "results.csv", format="results-table")).startswith(
-        "The format 'results-table' does not hold labels.\n"
-        f"  where:   {folder / 'results.csv'}\n  got:     results-table, which holds results\n"
+        "The format 'results-table' does not contain labels.\n"
+        f"  where:   {folder / 'results.csv'}\n  got:     results-table, which contains results\n"
         "  allowed: chen ("
     )
 

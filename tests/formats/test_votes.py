@@ -192,16 +192,18 @@ BAD = {
     ),
     "a rater twice": (
         lambda p: votes_from_table(table(), name="v", n_classes=5),
-        "A rater answers a question twice.\n  where:   v, image a.jpg, class 0 and 3 more\n"
+        "A rater answered a question twice.\n  where:   v, image a.jpg, class 0 and 3 more\n"
         "  got:     rater ann\n"
-        "  allowed: one answer of each rater to each question, or `round` or `answered_at` for the order\n"
+        "  allowed: one answer per rater and question, or a column `round` or `answered_at` that gives their "
+        "order\n"
         "  do:      remove one of the answers",
     ),
     "a rater twice in one round": (
         lambda p: votes_from_table(table(round=[0] * 8), name="v", n_classes=5),
-        "A rater answers a question twice.\n  where:   v, image a.jpg, class 0 and 3 more\n"
+        "A rater answered a question twice.\n  where:   v, image a.jpg, class 0 and 3 more\n"
         "  got:     rater ann, with the same round and time\n"
-        "  allowed: one answer of each rater to each question, or `round` or `answered_at` for the order\n"
+        "  allowed: one answer per rater and question, or a column `round` or `answered_at` that gives their "
+        "order\n"
         "  do:      remove one of the answers",
     ),
     "an expert twice": (
@@ -211,9 +213,9 @@ BAD = {
                 {"image_id": ["a"] * 2, "class_id": [1] * 2, "expert_id": ["x"] * 2, "answer": ["no"] * 2},
             )
         ),
-        "An expert answers a question twice.\n  where:   g, image a, class 1\n  got:     expert x\n"
-        "  allowed: one answer of each expert to each question, "
-        "or `round` or `answered_at` for the order\n"
+        "An expert answered a question twice.\n  where:   g, image a, class 1\n  got:     expert x\n"
+        "  allowed: one answer per expert and question, or a column `round` or `answered_at` that "
+        "gives their order\n"
         "  do:      remove one of the answers",
     ),
     "a task without a class": (
@@ -284,7 +286,7 @@ def test_golden_files_are_not_taken_for_votes(tmp_path):
     with pytest.raises(InputError) as error:
         read_votes(as_csv(tmp_path / "g.csv", columns))
     assert str(error.value) == (
-        f"The file does not hold votes.\n  where:   {tmp_path}/g.csv\n  got:     golden (golden-table)\n"
+        f"The file does not contain votes.\n  where:   {tmp_path}/g.csv\n  got:     golden (golden-table)\n"
         "  allowed: votes-table: image_id, class_id, rater_id and answer; "
         "crowd-kit: task, worker and label; "
         "choices: image_id, rater_id and class_id, or task, worker and label; "

@@ -188,7 +188,7 @@ def test_real_json_over_other_classes(labels, tmp_path, message):
     )
     path = tmp_path / "real.json"
     assert message(lambda: save(labels, path, "real", classes=CLASSES)) == (
-        f"real.json holds classes of ImageNet-1k.\n  where:   {path}\n  got:     5 classes"
+        f"real.json can contain only classes of ImageNet-1k.\n  where:   {path}\n  got:     5 classes"
     )
 
 
@@ -207,7 +207,7 @@ def test_a_table_that_the_format_does_not_hold(tmp_path, message):
     path, table = tmp_path / "x.json", pa.table({"image_id": ["a"]})
     for holds, allowed in (("images", ".parquet or .csv, without `to`"), ("votes", "label-studio")):
         assert message(lambda h=holds: save(table, path, "real", holds=h)) == (
-            f"The format 'real' does not hold {holds}.\n  where:   {path}\n  allowed: {holds} as {allowed}"
+            f"The format 'real' does not contain {holds}.\n  where:   {path}\n  allowed: {holds} as {allowed}"
         )
 
 
@@ -507,5 +507,6 @@ def test_tfds_json_holds_wordnet_ids(tmp_path):
 
 def test_other_classes_have_no_tfds_layout(labels, tmp_path, message):
     assert message(lambda: save(labels, tmp_path / "x.json", "tfds-multilabel", classes=CLASSES)) == (
-        f"The layout holds classes of ImageNet-1k.\n  where:   {tmp_path / 'x.json'}\n  got:     5 classes"
+        f"The layout supports only classes of ImageNet-1k.\n  where:   {tmp_path / 'x.json'}\n  got:     5 "
+        "classes"
     )

@@ -124,7 +124,7 @@ def test_classes_of_a_data_set(folder, tmp_path):
     assert predictions.classes[row].tolist() == [2, 0]
     assert predictions.n_classes == 3
     assert found.notes == (
-        "classes with another name in the data set: Kitten as cat",
+        "classes of the detector with a different name in the data set: Kitten as cat",
         "1 of 3 classes of the data set are not classes of the detector, so they are not in the label sets: "
         "horse",
         "1 classes of the detector are not used: Sun",
@@ -164,7 +164,9 @@ def test_a_killed_run_is_resumed(many, tmp_path, monkeypatch):
 
 def test_a_folder_of_another_run(folder, tmp_path):
     manyhot.find_objects(folder, "toy", out=tmp_path / "out")
-    with pytest.raises(MatchError, match=r"^The folder holds predictions of another run, which differs in"):
+    with pytest.raises(
+        MatchError, match=r"^The folder contains predictions from another run with a different"
+    ):
         manyhot.find_objects(folder, "toy", out=tmp_path / "out", min_score=0.5)
 
 
@@ -185,7 +187,7 @@ def test_mistakes(folder, tmp_path):
     assert message(
         MatchError, lambda: manyhot.find_objects(folder, "toy", out=out, classes=from_keys(["a", "b"], "own"))
     ) == (
-        "The detector has none of the classes.\n"
+        "The detector has none of the classes of the data set.\n"
         "  where:   toy\n"
         "  got:     a, b\n"
         "  allowed: names such as Cat, Dog, Kitten, Sun\n"

@@ -240,7 +240,7 @@ def test_a_folder_of_another_run(few, tint, tmp_path, settings, what, got, allow
         go(few, tint, out, shard=shard, **settings)
     part = out / ".parts" / "tint" / "00000.parquet"
     assert str(error.value) == (
-        f"The folder holds predictions of another run, which differs in {what}.\n"
+        f"The folder contains predictions from another run with a different {what}.\n"
         f"  where:   {part}\n"
         f"  got:     {got}\n"
         + (f"  allowed: {allowed}\n" if allowed is not None else "")
@@ -258,7 +258,9 @@ def test_shards_of_other_settings_at_once(few, tint, tmp_path):
         job.write(scored)
     with pytest.raises(MatchError) as error:
         job.finish()
-    assert str(error.value).startswith("The folder holds predictions of another run, which differs in top.\n")
+    assert str(error.value).startswith(
+        "The folder contains predictions from another run with a different top.\n"
+    )
     assert not (out / "tint.parquet").exists()
 
 
@@ -269,12 +271,12 @@ def test_a_source_that_changed(few, tint, tmp_path):
     with pytest.raises(MatchError) as error:
         go(few, tint, out)
     assert str(error.value).startswith(
-        "The folder holds predictions of another run, which differs in source.\n"
+        "The folder contains predictions from another run with a different source.\n"
     )
     with pytest.raises(MatchError) as error:
         go(few, replace(tint, name="other"), out)
     assert str(error.value) == (
-        "The folder holds a table of other images, or of the same images with other labels.\n"
+        "The folder contains a table of different images, or of the same images with different labels.\n"
         f"  where:   {out / 'images.parquet'}\n"
         "  do:      choose another `out`"
     )
@@ -285,7 +287,7 @@ def test_a_table_of_images_that_is_not_ours(few, tint, tmp_path):
     path = tmp_path / "images.parquet"
     pq.write_table(pa.table({"image_id": ["a"], "image": [b"of somebody"]}), path)
     before = path.read_bytes()
-    with pytest.raises(MatchError, match="The folder holds a table of other images"):
+    with pytest.raises(MatchError, match="The folder contains a table of different images"):
         go(few, tint, tmp_path)
     path.write_bytes(b"cut")
     with pytest.raises(InputError, match="The file is not a complete Parquet file"):
@@ -295,7 +297,7 @@ def test_a_table_of_images_that_is_not_ours(few, tint, tmp_path):
     with pytest.raises(MatchError) as error:
         go(few, tint, tmp_path)
     assert str(error.value) == (
-        "The folder holds a file that manyhot did not write.\n"
+        "The folder contains a file that manyhot did not write.\n"
         f"  where:   {tmp_path / 'skipped.csv'}\n"
         "  do:      choose another `out`"
     )
@@ -328,7 +330,7 @@ def test_output_among_the_tables_of_the_source(few, tint, tmp_path):
         assert str(error.value) == (
             "The output folder is inside the folder of the image tables.\n"
             f"  where:   {out}\n"
-            f"  got:     the Parquet files in {source} as the source\n"
+            f"  got:     Parquet files in {source}, which are the source\n"
             "  do:      choose an `out` outside that folder"
         )
     run(open_source(tables / "a.parquet"), tint, tables, PredictSettings())  # which alone is read

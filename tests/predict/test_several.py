@@ -113,7 +113,7 @@ def test_two_models_of_one_name_are_not_mixed(networks, folder, tmp_path):
     found = manyhot.predict(folder, ["tint", "tint(size=4)"], out=tmp_path / "out")
     assert [one.model for one in found.models] == ["tint"]
     (error,) = found.failed.values()
-    assert "predictions of another run" in error.what
+    assert "predictions from another run" in error.what
     manyhot.predict(folder, "tint", out=tmp_path / "alone")
     assert contents(tmp_path / "out") == contents(tmp_path / "alone")
 

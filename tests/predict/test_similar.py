@@ -136,7 +136,7 @@ def test_what_is_empty_is_counted_and_said():
     assert [r["neighbours"] == [] for r in rows_of(found)] == [False, True, False, True, True, False, True]
     assert found.n_empty == 4
     assert found.notes == (
-        "4 of 7 rows are empty, because the index holds no other image of the class, and no image "
+        "4 of 7 rows are empty, because the index contains no other image of the class, and no image "
         "at all of 2 classes (2, 3)",
     )
 

@@ -127,7 +127,7 @@ def test_no_such_folder(write):
 def test_no_embeddings(write):
     write("a", embeddings=False)
     assert message_of() == (
-        "The folder holds no embeddings.\n"
+        "The folder contains no embeddings.\n"
         "  where:   a\n"
         "  allowed: files in embeddings/ with the names of the predictions\n"
         "  do:      predict these images again with manyhot predict --embeddings"
@@ -138,7 +138,7 @@ def test_several_models(write):
     write("a")
     write("a", "timm/two")
     assert message_of() == (
-        "The folder holds embeddings of several models.\n"
+        "The folder contains embeddings of several models.\n"
         "  where:   a\n"
         "  got:     timm/one, timm/two\n"
         "  allowed: one of them\n"
@@ -152,7 +152,7 @@ def test_neighbours_by_one_of_several_models(write):
     with pytest.raises(InputError) as error:
         neighbours_of("a", None)
     assert str(error.value) == (
-        "The folder holds embeddings of several models.\n"
+        "The folder contains embeddings of several models.\n"
         "  where:   a\n"
         "  got:     timm/one, timm/two\n"
         "  allowed: one of them\n"
@@ -165,13 +165,13 @@ def test_neighbours_by_one_of_several_models(write):
 def test_another_model(write):
     write("a")
     assert message_of(embeddings_model="timm/ones") == (
-        "The folder holds no embeddings of 'timm/ones'.\n"
+        "The folder contains no embeddings of 'timm/ones'.\n"
         "  where:   a\n"
         "  allowed: timm/one\n"
         "  do:      did you mean 'timm/one'?"
     )
     assert message_of(embeddings_model="x") == (
-        "The folder holds no embeddings of 'x'.\n"
+        "The folder contains no embeddings of 'x'.\n"
         "  where:   a\n"
         "  allowed: timm/one\n"
         "  do:      name one of these, or predict with this model: manyhot predict --embeddings"
@@ -182,7 +182,7 @@ def test_queries_by_another_model(write):
     write("a")
     write("b", "timm/two")
     assert message_of(queries="b") == (
-        "The folder holds no embeddings of 'timm/one'.\n"
+        "The folder contains no embeddings of 'timm/one'.\n"
         "  where:   b\n"
         "  allowed: timm/two\n"
         "  do:      did you mean 'timm/two'?"

@@ -210,7 +210,7 @@ def test_a_campaign_by_hand(campaign):
     assert rows[2]["p"] == pytest.approx([2 / 3, 1 / 3])
     assert done.labels.asked_known
     assert done.notes == (
-        "1 golden questions with the true answer yes have no votes; recall leaves them out",
+        "1 golden questions with the true answer yes have no votes and are left out of recall",
     )
     assert [r["n_above"] for r in done.curve.to_pylist()] == [3, 2, 1]
 
@@ -250,7 +250,7 @@ def test_one_rater_only():
     assert all(np.isnan(r["value"]) for r in rows)
     assert found.notes == (
         "no question was answered by two raters, so agreement cannot be measured",
-        "there are no golden answers, so raters are compared with the majority of the others",
+        "there are no golden answers, so raters are compared with the majority of the other raters",
         "no times were recorded, so raters cannot be flagged as too fast",
     )
 

@@ -25,7 +25,8 @@ def votes_of(rows, **changes):
 
 
 ALONE = (
-    "there is only one rater, so the answers cannot be compared with those of others, and the method cannot "
+    "there is only one rater, so the answers cannot be compared with those of another rater, and the "
+    "method cannot "
     "estimate the quality of the rater; majority takes answers at face value"
 )
 UNCOMPARED = (
@@ -33,18 +34,18 @@ UNCOMPARED = (
     "unreliable; majority takes answers at face value"
 )
 AGREED = (
-    "raters agree on all 6 questions that two or more answered, so auto cannot learn how often they err, "
-    "and p is too close to 0 or 1 if they err together"
+    "raters agree on all 6 questions that two or more raters answered, so auto cannot learn how often "
+    "raters err; if they err together, p is too close to 0 or 1"
 )
 CHANCE = (
-    "raters agree on the same questions hardly more often than by chance, so their answers cannot decide, "
-    "and p is pulled towards 0.5 (weight of chance {}): ask other raters, or add golden questions and use "
+    "raters agree on the same questions hardly more often than by chance, so their answers are "
+    "inconclusive, and p is pulled towards 0.5 (weight of chance {}): ask other raters, or add golden "
+    "questions and use "
     "golden-bayes"
 )
 ALIKE = (
-    "some raters gave one and the same answer to each of their questions, at least 10, so their answers "
-    "carry little "
-    "information: r3"
+    "some raters gave the same answer to all of their questions (at least 10 per rater), so their answers "
+    "carry little information: r3"
 )
 
 
@@ -126,9 +127,11 @@ GOLDEN = {"image_id": ["0.jpg"] * 2, "class_id": [0, 0], "expert_id": ["e", "f"]
         (
             lambda: mh.aggregate(votes_of(["yn"]), pa.table(GOLDEN | {"expert_id": ["e", "e"]})),
             MatchError,
-            "An expert answers a question twice.\n  where:   golden, image 0.jpg, class 0\n"
-            "  got:     expert e\n  allowed: one answer of each expert to each question, or `round` or "
-            "`answered_at` for the order\n  do:      remove one of the answers",
+            "An expert answered a question twice.\n  where:   golden, image 0.jpg, class 0\n"
+            "  got:     expert e\n"
+            "  allowed: one answer per expert and question, or a column `round` or `answered_at` that "
+            "gives their order\n"
+            "  do:      remove one of the answers",
         ),
     ],
 )
@@ -140,4 +143,4 @@ def test_bad_input(work, kind, message):
 
 def test_experts_who_contradict_each_other():
     notes = mh.aggregate(votes_of(["yn", "yy"]), pa.table(GOLDEN), method="majority").notes
-    assert "experts are equally divided on 1 golden questions; their true answer counts as no" in notes
+    assert "experts are equally divided on 1 golden questions, whose true answer is taken to be no" in notes

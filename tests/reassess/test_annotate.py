@@ -157,8 +157,8 @@ def test_other_examples_come_too_late(campaign):
     pq.write_table(others, "others.parquet")
     with open_annotation(campaign, examples="others.parquet") as annotation:
         assert annotation.notes == (
-            "the examples that were passed have no effect: annotation began with others. To use the new "
-            "ones, export the votes, move annotation.sqlite away and start again",
+            "the examples that were passed have no effect, because annotation began with different ones. "
+            "To use the new examples, export the votes, move annotation.sqlite away and start again",
         )
         assert annotation.store.examples([0, 1, 2]) == before
 

@@ -120,7 +120,7 @@ def test_it_says_when_others_can_reach_it(campaign, served, host, warned):
     said = run("annotate", campaign, "--host", host)
     note = (
         f"Note: the server listens on {host}, so everyone who can reach this machine can connect. Without "
-        "HTTPS, others on the network can read links and passwords."
+        "HTTPS, other people on the network can read links and passwords."
     )
     assert (note in said.splitlines()) == warned
     assert "//0.0.0.0" not in said

@@ -295,12 +295,12 @@ def test_another_audit_is_not_written_over(photos, change):
     draw()
     before = contents("audit")
     assert message(InputError, draw, **change) == (
-        "The folder holds another campaign.\n"
+        "The folder contains another campaign.\n"
         "  where:   audit\n"
         "  got:     made by: unknown; changed since: audit sample\n"
         "  allowed: the same images, classes and predictions, or a new folder\n"
-        "  do:      choose another folder; a sample is never replaced, because a sample that was selected is "
-        "not random"
+        "  do:      choose another folder; a sample is never replaced, because one chosen from several "
+        "samples is not random"
     )
     assert contents("audit") == before
 

@@ -156,7 +156,7 @@ def test_another_campaign_is_not_written_over(photos):
     make()
     before = contents("camp")
     assert error_of(make, predictions=["models/two.parquet"]) == (
-        "The folder holds another campaign.\n"
+        "The folder contains another campaign.\n"
         "  where:   camp\n"
         "  got:     made by: manyhot init camp\n"
         "  allowed: the same images, classes and predictions, or a new folder\n"

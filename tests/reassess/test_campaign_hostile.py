@@ -174,7 +174,7 @@ def test_golden_answers_that_are_a_folder_are_not_passed_over(camp):
     put_votes(camp)
     (camp / "golden.parquet").mkdir()
     assert error_of(mh.aggregate, camp) == (
-        "The folder does not hold golden.\n  where:   camp/golden.parquet\n"
+        "The folder does not contain golden.\n  where:   camp/golden.parquet\n"
         "  got:     a folder of no known format\n"
         "  allowed: golden-table: image_id, class_id, expert_id and answer; "
         "other suffixes: .csv, .json, .npz, .parquet, .tsv"
@@ -235,7 +235,7 @@ def test_the_files_that_changed_are_named(camp):
     Path("photos.csv").write_text("image_id,label\na.jpg,1\n")
     said = error_of(init_campaign, "camp", images="photos.csv", classes="classes.txt", predictions=["models"])
     assert said == (
-        "The folder holds another campaign.\n  where:   camp\n"
+        "The folder contains another campaign.\n  where:   camp\n"
         "  got:     made by: unknown; changed since: images/photos.csv\n"
         "  allowed: the same images, classes and predictions, or a new folder\n"
         "  do:      choose another folder; to add models, put their predictions into the folder "
@@ -358,9 +358,11 @@ def test_a_time_that_is_not_known_is_not_the_earlier_one():
         times = pa.array([known, None], pa.timestamp("us", "UTC"))
         said = error_of(mh.aggregate, pa.table(twice | {"answered_at": times}), kind=MatchError)
         assert said == (
-            "A rater answers a question twice.\n  where:   votes, image a.jpg, class 0\n"
-            "  got:     rater x, with the same round and time\n  allowed: one answer of each rater to each "
-            "question, or `round` or `answered_at` for the order\n  do:      remove one of the answers"
+            "A rater answered a question twice.\n  where:   votes, image a.jpg, class 0\n"
+            "  got:     rater x, with the same round and time\n"
+            "  allowed: one answer per rater and question, or a column `round` or `answered_at` that gives "
+            "their order\n"
+            "  do:      remove one of the answers"
         )
 
 

@@ -390,7 +390,7 @@ def test_a_source_without_pairs_in_common_is_named():
 def test_votes_and_sources_together_or_neither():
     votes = pa.table({"image_id": ["a.jpg"], "class_id": [0], "rater_id": ["x"], "answer": ["yes"]})
     assert complaint(UsageError, small(), votes=votes, format="crowd-kit") == (
-        "Label sets are merged without votes.\n"
+        "Label sets and votes cannot be merged.\n"
         "  got:     `votes` and `format`\n"
         "  do:      pass `sources` only, or votes only"
     )
@@ -403,7 +403,7 @@ def test_a_benchmark_of_two_data_sets_is_no_source(tmp_path, monkeypatch, mirror
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
     first, _ = small()
     assert complaint(InputError, [first, "imagenet"]) == (
-        "A source is one data set.\n"
+        "A source must be a single data set.\n"
         "  where:   imagenet\n"
         "  got:     imagenet-val, imagenetv2-matched-frequency\n"
         "  do:      pass one of them"

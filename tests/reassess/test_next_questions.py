@@ -232,7 +232,7 @@ def test_careless_raters_settle_nothing_and_that_is_said():
     assert found.notes == (
         "an average answer hardly depends on whether the class is present "
         f"(informedness {value:.2f}, estimated from 90 answers to golden questions), so more answers of "
-        "this quality would decide little, and settled states may be wrong; see manyhot agreement",
+        "this quality would be of little use, and settled states may be wrong; see manyhot agreement",
     )
     lines = list(found.lines())
     assert f"settled     {found.n_settled}  are unlikely to change (`settled`)" in lines

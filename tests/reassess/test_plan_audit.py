@@ -134,17 +134,20 @@ def test_notes_say_when_it_does_not_matter_and_when_it_does_not_suffice():
         "and their coverage was tested only from 250 images on"
     )
     assert plan(width=0.1).notes[1] == (
-        "a plain sample of 95 images is as good as any design: label sets proposed by models save 0% of the "
+        "a plain sample of 95 images is about as good as the best design: label sets proposed by models "
+        "save only 0% of the "
         "images"
     )
     assert plan(width=0.005, n_images=1000).notes[1:] == (
-        "a plain sample of 959 images is as good as any design: label sets proposed by models save 4% of "
+        "a plain sample of 959 images is about as good as the best design: label sets proposed by models "
+        "save only 4% of "
         "the images",
         "a sample saves little: 921 of 1,000 images are needed",
     )
     assert plan(width=0.02).notes == (
-        "without a pilot, widths are those of data like ImageNet: on CIFAR-10 and PASCAL VOC, intervals were "
-        "0.4 to 1.1 times as wide as planned (median), so let people answer a pilot of 250 images",
+        "without a pilot, widths assume data like ImageNet: on CIFAR-10 and PASCAL VOC, the median "
+        "interval was 0.4 to 1.1 times as wide as planned, so let people answer a pilot of 250 images "
+        "first",
     )
     few = plan(hours=1, questions=10, raters=2).notes[1]
     assert few == (
@@ -340,7 +343,7 @@ def test_a_pilot_may_have_stopped_early(pilot, tmp_path):
     assert note == (
         "the pilot is too small for a reliable width of accuracy: uniform ppi++, accuracy: active ppi++: the "
         "variance comes from only 5 of its 60 images, and 10 are needed. In 8 of 10 such audits, the width "
-        "of the interval is in the brackets; a pilot of about 150 images would do"
+        "of the interval is within the range in brackets; a pilot of about 150 images would do"
     )
 
 
@@ -370,8 +373,8 @@ def test_a_plan_for_images_that_nobody_answered(pilot):
     found = plan("predictions", difference=0.05, classes="classes.txt")
     assert found.plan.equals(plan(difference=0.05, n_images=N, differing=differing, questions=questions).plan)
     assert found.source == (
-        "3 of 67 published models and ReaL's answers; predictions: 3,000 images, and 3 models, which differ "
-        f"on up to {differing:.0%} of them"
+        "3 of 67 published models and ReaL's answers; predictions: 3,000 images, and 3 models, whose top "
+        f"classes differ on up to {differing:.0%} of the images"
     )
     assert found.command.startswith("manyhot audit predictions --size ")
     two = plan("predictions", difference=0.05, models=["one", "two"], classes="classes.txt")

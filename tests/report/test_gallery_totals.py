@@ -12,7 +12,7 @@ from manyhot.tables import Images, Predictions
 
 image = pytest.importorskip("PIL.Image")
 IDS = [f"{i}.jpg" for i in range(5)]
-MIXED = "By the label set or, for images that no rater has seen, the label"
+MIXED = "By the label set or, for images that no rater has seen, by the label"
 
 
 def says(name, classes):

@@ -107,7 +107,7 @@ def test_a_folder_of_something_else_is_refused(given, trainer, tmp_path):
     with pytest.raises(MatchError) as error:
         given(study())
     assert str(error.value) == (
-        f"The folder contains other files.\n  where:   {tmp_path / 'out'}\n"
+        f"The folder contains files, but no studies.\n  where:   {tmp_path / 'out'}\n"
         "  do:      choose another folder with `out`"
     )
 

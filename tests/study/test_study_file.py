@@ -74,7 +74,7 @@ def test_an_opening_that_lacks_parts(tmp_path):
     text = DOC.replace("Time: a second.", "").replace("Result: they", "They")
     path = write(tmp_path, text)
     assert refused(read_opening, path) == (
-        f"The docstring of the file lacks paragraphs.\n  where:   {path}\n"
+        f"The docstring of the file lacks some paragraphs.\n  where:   {path}\n"
         "  got:     no Time, no Result\n"
         "  allowed: Question: …, Command: …, Time: …, Result: …\n"
         "  do:      start a paragraph with each of these"

@@ -251,7 +251,7 @@ def test_ambiguous_ids_are_refused():
         "An id of labels matches several ids of resnet.\n"
         "  got:     val/1.jpg and train/1.jpg for 1.jpg\n"
         "  allowed: ids that differ in more than leading folders\n"
-        "  do:      in both files, include the folders that distinguish the images in each id or pass the "
+        "  do:      in both files, include in each id the folders that distinguish the images or pass the "
         "leading "
         "folder to remove, such as `match`=val/ "
         "or `match`=exact"
@@ -260,7 +260,7 @@ def test_ambiguous_ids_are_refused():
         "An id of resnet matches several ids of labels.\n"
         "  got:     a/1.jpg and b/1.jpg for 1, and 1 more such ids\n"
         "  allowed: ids that differ in more than folders and extensions\n"
-        "  do:      in both files, include the folders that distinguish the images in each id or "
+        "  do:      in both files, include in each id the folders that distinguish the images or "
         "`match`=exact"
     )
 

@@ -60,8 +60,8 @@ def test_columns_without_names_are_in_the_sorted_order_of_seen_names_which_is_no
     joined = join_classes(labels([[0], [1]], classes_seen(["dog", "car"])), None, scores([[1, 2]]))
     assert joined.classes.keys == ("car", "dog")
     assert joined.note_on(scores([[1, 2]])) == (
-        "without names, the classes of scores are taken in the sorted order of their names: car, dog; "
-        "pass `classes` if the columns have another order"
+        "the columns of scores have no names, so they are assumed to be in the sorted order of their "
+        "names: car, dog; pass `classes` if the columns are in another order"
     )
     assert joined.note_on(scores([[1, 2]], from_keys(["car", "dog"]))) == ""
 
@@ -74,8 +74,8 @@ def test_columns_without_names_are_in_the_order_of_a_complete_list_beside_a_mode
     top = Predictions(IDS, "net", np.array([[0, 1], [1, -1]]))
     assert joined.of_predictions(top).classes.tolist() == [[1, 0], [0, -1]]
     assert joined.note_on(top) == (
-        "without names, the classes of scores are taken in the order of the labels' classes: dog, car; "
-        "pass `classes` if the columns have another order"
+        "the columns of scores have no names, so they are assumed to be in the order of the labels' "
+        "classes: dog, car; pass `classes` if the columns are in another order"
     )
 
 

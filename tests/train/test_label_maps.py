@@ -283,7 +283,8 @@ def test_no_file_of_maps(tmp_path, content):
     with pytest.raises(InputError) as raised:
         read_maps(path)
     assert message(raised) == (
-        f"The file holds no label maps.\n  where:   {path}\n  do:      create some with: manyhot label-maps"
+        f"The file contains no label maps.\n  where:   {path}\n  do:      create some with: manyhot "
+        "label-maps"
     )
     with pytest.raises(InputError, match=r"^The file does not exist\."):
         read_maps(tmp_path / "absent.arrow")
@@ -326,7 +327,7 @@ def test_a_network_without_a_grid(photos):
     [
         (
             torch.zeros(3, 3),
-            "The file holds no label map of ReLabel.\n  where:   {}\n  got:     shape (3, 3)\n"
+            "The file contains no label map of ReLabel.\n  where:   {}\n  got:     shape (3, 3)\n"
             "  allowed: shape (2, k, side, side)",
         ),
         (b"no pickle", "The file cannot be read.\n  where:   {}\n  got:     UnpicklingError"),

@@ -176,14 +176,14 @@ def test_no_image_can_be_read(train, folder):
     assert text == (
         "None of the images can be decoded.\n"
         "  got:     000.png: not an image of a known format\n"
-        "  do:      check that the source holds images"
+        "  do:      check that the source contains images"
     )
     text = message(InputError, train, source="bad", out="again")
     first, got, do = text.splitlines()
     assert first == "None of the images in a lane of a batch can be decoded."
     assert got.startswith("  got:     0")
     assert got.endswith(".png: not an image of a known format")
-    assert do == "  do:      check that the source holds images"
+    assert do == "  do:      check that the source contains images"
 
 
 def test_a_loss_that_is_no_number(train, tmp_path, monkeypatch):
@@ -273,7 +273,7 @@ def test_another_run_in_the_folder(train, tmp_path):
     train()  # finished: returns at once
     assert path.stat().st_mtime_ns == written
     assert message(MatchError, train, lr=0.5) == (
-        "The folder holds another run, which differs in setting lr.\n"
+        "The folder contains another run, which differs in setting lr.\n"
         f"  where:   {tmp_path / 'out' / 'run.json'}\n"
         "  got:     0.001\n"
         "  allowed: 0.5\n"
@@ -377,7 +377,7 @@ def test_labels_to_judge_by_of_other_classes(folder, tmp_path):
             settings=trainings.TINY,
         )
     assert str(error.value) == (
-        "The labels to evaluate on have other classes than those to train on.\n"
+        "The labels for evaluation and for training have different classes.\n"
         f"  where:   {tmp_path / 'val.parquet'}\n"
         f"  got:     {other.hash}\n"
         f"  allowed: {trainings.CLASSES.hash}\n"

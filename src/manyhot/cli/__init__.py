@@ -83,7 +83,7 @@ def _complain(error: ManyhotError) -> int:
 def _panic(error: BaseException) -> ManyhotError | None:
     """Return the error for memory that is used up, or a panic in Rust, which no caller can handle."""
     if isinstance(error, MemoryError):
-        return OutputError("The memory is used up.", got=str(error) or None, do="allow more memory")
+        return OutputError("Out of memory.", got=str(error) or None, do="make more memory available")
     # How the renderer of figures reports a panic of its own, and one before.
     cancelled = any(text in str(error) for text in ("oneshot canceled", "receiver is gone"))
     if type(error).__name__ != "PanicException" and not cancelled:

@@ -15,8 +15,8 @@ STOPPED: list[int] = []
 def open_streams() -> None:
     """Let closed standard streams lead nowhere.
 
-    Python has no object for a closed stream, and the next file that is opened takes its number: what a
-    library prints would be written into a table.
+    Python has no object for a closed stream, and the next file that is opened gets the number of the stream.
+    What a library prints would then be written into this file, such as a table.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:

@@ -233,13 +233,13 @@ def errors_asked(case: Case) -> Estimate:
 
 @register("metric", "accepted_errors", better="higher", label="Accepted errors", interval="wilson")
 def accepted_errors(case: Case) -> Estimate:
-    """Share of Top-1 errors whose top class raters accepted, among the errors that raters were asked about.
+    """Share of Top-1 errors with a top class that raters accepted, among errors that raters were asked about.
 
     Notes
     -----
     Raters were asked about an error if they were asked about its top class. `n` is the number of these
-    errors, and `errors_asked` is their share of all Top-1 errors. If the label set of such an error is empty,
-    raters rejected the top class, so the error counts as not accepted.
+    errors, and `errors_asked` is their share of all Top-1 errors. If the label set of the image is empty,
+    raters did not accept the top class, so the error counts as not accepted.
     """
     if not case.labels.asked_known:
         return undefined(len(case.labels))
@@ -255,7 +255,7 @@ def preferred_errors(case: Case) -> Estimate:
     -----
     Only errors for which raters were asked about both classes count. Equal probabilities do not count as a
     preference. The meaning of the probability depends on the labels. If it is the share of *yes* answers, a
-    larger share of raters accepted the top class of a preferred error than its original label.
+    preferred error is one whose top class was accepted by a larger share of raters than the original label.
     """
     labels = case.labels
     if labels.p is None or not labels.asked_known:

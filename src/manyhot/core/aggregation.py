@@ -190,7 +190,7 @@ def normalise_logs(scores: Floats) -> tuple[Floats, Floats]:
 
 
 def vote_blocks(n_votes: npt.NDArray[Any], columns: int = 1) -> list[tuple[slice, slice]]:
-    """Return blocks of questions with a total of at most `BLOCK_SIZE` values, and their votes.
+    """Return blocks of questions with at most `BLOCK_SIZE` values per block, and the votes of each block.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ def _checked(golden: GoldenAnswers | None) -> GoldenAnswers:
         raise InputError(
             "All golden questions have the same truth, so nothing can be estimated for the other truth.",
             got=f"{'yes' if n_yes else 'no'} in all {len(golden):,}",
-            allowed="golden questions with the truth yes and others with the truth no",
+            allowed="some golden questions with the truth yes and some with the truth no",
             do="add questions with the other truth, or use dawid-skene, which needs no golden answers",
         )
     answered = set(golden.truth()[golden.answers.question].tolist())
@@ -282,8 +282,9 @@ def _checked(golden: GoldenAnswers | None) -> GoldenAnswers:
         kind = "yes" if False in answered else "no"
         raise InputError(
             f"No rater answered a golden question with the truth {kind}.",
-            got=f"{len(golden.answers):,} answers to other golden questions",
-            allowed="answers of raters to golden questions with the truth yes and others with the truth no",
+            got=f"{len(golden.answers):,} answers, all to golden questions with the other truth",
+            allowed="answers of raters to golden questions of both kinds, with the truth yes and with the "
+            "truth no",
             do=f"ask raters golden questions with the truth {kind}, too, or use dawid-skene, which needs no "
             "golden answers",
         )

@@ -40,8 +40,8 @@ class VoteMeasure:
     value, lo, hi : float
         The value and its 95 % interval over images; NaN if undefined.
     n, n_skipped : int
-        Number of questions (or groups of questions) that two or more raters answered, and number that only
-        one rater answered.
+        Number of questions (or groups of questions) that two or more raters answered, and number of questions
+        (or groups) that only one rater answered.
     """
 
     name: str
@@ -67,7 +67,8 @@ def measure_answers(answers: Answers, image: Ints, *, intervals: bool = True) ->
     -----
     Intervals are jackknife intervals over images, with Student's t with n - 1 degrees of freedom for n
     images. In simulations with 10 to 500 images, they contain the true value in 94.6 to 95.8 % of the cases.
-    Percentile intervals over resampled images contain it in 90 to 92 % for 10 to 67 images.
+    Percentile intervals over resampled images contain it in only 90 to 92 % of the cases with 10 to 67
+    images.
 
     ``pairwise`` is the share of equal pairs of answers to the same question. ``fleiss_kappa`` is the kappa of
     Fleiss 1971 (doi 10.1037/h0031619). It is averaged over questions, because the number of raters may differ
@@ -147,9 +148,10 @@ def measure_sets(
 
     Notes
     -----
-    The distance of two sets is 1 - J, where J is the Jaccard index. For MASI, J is multiplied by Passonneau's
-    monotonicity (LREC 2006): 1 for equal sets, 2/3 for a subset and 1/3 for an overlap. Two empty sets are
-    equal. The expected distance is held fixed when intervals are computed.
+    The distance between two sets is 1 - J, where J is the Jaccard index. For MASI, J is multiplied by
+    Passonneau's monotonicity (LREC 2006): 1 if the sets are equal, 2/3 if one is a subset of the other, and
+    1/3 if they overlap otherwise. Two empty sets are equal. The expected distance is held fixed when
+    intervals are computed.
     """
     sheets = _Sheets.of(answers, image, class_id)
     observed, n = sheets.observed()
@@ -214,7 +216,7 @@ class _Sheets:
         return cls(sets, start, size[several], of_sheet, int(np.count_nonzero(~several)))
 
     def observed(self) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """Return each sheet's sum over sets of the mean distance to other sets, and its number of sets."""
+        """Return sums over each sheet's sets of the mean distance to its other sets, and numbers of sets."""
         total = np.zeros((len(self.start), len(SET_MEASURES)))
         for count in np.unique(self.raters):
             sheets = np.flatnonzero(self.raters == count)

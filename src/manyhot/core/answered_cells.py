@@ -59,7 +59,7 @@ def answered_cells(case: Case) -> AnsweredCells:
             f"The scores of {missing.sum()} answered cells are NaN.",
             where=f"first in row {image[missing][0]}, class {classes[missing][0]}",
             allowed="any number except NaN",
-            do="fix the overflow in the model, or leave these images out (usable False)",
+            do="fix the overflow in the model, or exclude these images by setting usable to False",
         )
     return cells
 

@@ -40,10 +40,10 @@ class Answers:
         Q and R. Questions without votes and raters without answers are allowed.
     original : ndarray of int8, shape (Q,), optional
         1 if the original label is the question's class, 0 if it is another class, and `SILENT` if the image
-        has no original label. It is not a vote.
+        has no original label. The original label is not a vote.
     group : ndarray of int, shape (Q,), optional
-        The class of each question, counted from 0. With it, the share of questions with the truth yes may
-        differ between classes.
+        The class of each question, counted from 0. If it is passed, the share of questions with the truth yes
+        may differ between classes.
     history : History, optional
         Number of the raters' earlier answers, by truth and answer. Only methods that estimate raters' quality
         use it.
@@ -111,7 +111,8 @@ class GoldenAnswers:
     yes, experts : ndarray of int, shape (G,)
         Number of experts who answered yes, and number of experts who answered.
     asked : ndarray of int, shape (G,)
-        The number of each question in the votes; -1 if the votes do not contain it.
+        The position of each golden question among the questions of the votes; -1 if the votes do not contain
+        it.
     image : ndarray of int, shape (G,), optional
         The image of each question; by default, each question has its own image.
     """
@@ -137,7 +138,7 @@ class GoldenAnswers:
 
 
 def check_numbers(what: str, values: Ints, n: int) -> None:
-    """Raise an InputError if a number in the votes is not between 0 and n - 1."""
+    """Raise an InputError if a value in an array of votes is not between 0 and n - 1."""
     if values.size and (values.min() < 0 or values.max() >= n):
         strange = values[(values < 0) | (values >= n)][0]
         raise InputError(f"The {what} of a vote does not exist.", got=int(strange), allowed=f"0 to {n - 1}")
@@ -150,7 +151,7 @@ def _check_once(answers: Answers) -> None:
     if len(twice):
         question, rater = divmod(int(cells[twice[0]]), answers.n_raters)
         raise InputError(
-            "A rater answers a question twice.",
+            "A rater answered a question twice.",
             got=f"rater {rater}, question {question}" + (f" and {len(twice) - 1:,} more" * (len(twice) > 1)),
-            allowed="one answer of each rater to each question",
+            allowed="at most one answer per rater and question",
         )

@@ -107,8 +107,8 @@ def audited_average_precision(
         Features of the regression, such as log odds of this and other models. By default, the scores and the
         proposed label sets. Without features, the regression estimates only how often each class is valid.
     asked : ndarray of float, shape (n, C), optional
-        The probability that people are asked about each class of an audited image; 0 if they were not. By
-        default, they were asked about all classes.
+        The probability that people are asked about each class of an audited image; 0 if they were not asked.
+        By default, they were asked about all classes.
 
     Notes
     -----
@@ -213,7 +213,7 @@ class _RarePairs:
 
     @classmethod
     def of(cls, chance: Floats, p: Floats, limit: float, total: float) -> _RarePairs:
-        """Return the pairs with a chance below `limit`; `total` is the regression's number of positives."""
+        """Return the pairs with a chance below `limit`; the regression expects `total` positives in all."""
         rows = (chance > 0) & (chance < limit)
         counts = np.divide(p, chance, out=np.zeros(len(p)), where=rows)
         positives = min(counts.sum(), total)
@@ -223,7 +223,7 @@ class _RarePairs:
         return cls(rows, counts, trust, positives, variance)
 
     def errors(self, slope: Floats, total: float) -> tuple[float, float]:
-        """Return the standard error of the average precision that λ leaves, and its expected bias.
+        """Return the standard error and the expected bias of average precision, given λ.
 
         Parameters
         ----------
@@ -259,8 +259,9 @@ def doubt_of_classes(audited: Bools, scores: AnyFloats, sample: AuditSample) -> 
     if not unseen:
         return ""
     return (
-        f"{unseen:,} of {audited.shape[1]:,} classes have fewer than {FEWEST_AUDITED_POSITIVES} positives in "
-        f"the sample, which contains fewer than {least} of their {k} images with the highest scores"
+        f"for {unseen:,} of {audited.shape[1]:,} classes, the sample contains fewer than "
+        f"{FEWEST_AUDITED_POSITIVES} positives, and fewer than {least} of the {k} images with the highest "
+        "scores"
     )
 
 
@@ -341,7 +342,7 @@ class Ranking:
         return found
 
     def curve(self, label: Floats) -> _Curve:
-        """Return the average precision for labels of the images, which may be any numbers."""
+        """Return the average precision for labels of the images; labels need not be 0 or 1."""
         m, depth = label[self.order], len(self.order) - self.first
         above = np.append(np.cumsum(m[::-1])[::-1], 0.0)[self.first] - m
         own = (1 + above) / depth
@@ -362,5 +363,5 @@ class _Curve:
     cost: Floats
 
     def influence(self, label: Floats) -> Floats:
-        """Return the change in average precision if another image like each image were added."""
+        """Return, for each image, how another image like it would change the average precision."""
         return (label * (self.slope - self.precision) - self.cost) / self.total

@@ -78,7 +78,7 @@ def class_design(
     certain : ndarray of bool, shape (N, C)
         Classes that people are always asked about, such as the top class of each model.
     probability : ndarray of float, shape (N, C), optional
-        The mean of the models' probabilities. By default, only the ranks are used.
+        The mean of the models' probabilities. By default, probabilities are estimated from ranks alone.
     questions : float
         Mean number of questions about an audited image.
     """
@@ -109,8 +109,8 @@ def _asked(size: Floats32, audited: Floats, certain: Bools, questions: float) ->
     least, total = float(np.count_nonzero(certain, axis=1) @ audited), questions * audited.sum()
     if total < least:
         raise InputError(
-            "There are fewer questions than classes that people are always asked about.",
-            got=f"{questions:g} questions an image",
+            "There are too few questions per image for the classes that people are always asked about.",
+            got=f"{questions:g} questions per image",
             allowed=f"at least {least / audited.sum():.2f}",
         )
     even = np.minimum(_EVEN_SHARE * total / size.size / audited, 1.0).astype(np.float32)[:, None]

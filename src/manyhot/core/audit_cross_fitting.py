@@ -32,8 +32,9 @@ def cross_fitted(
     Parameters
     ----------
     fit : callable
-        Function of the rows of `audited` from which it may learn. It returns the proposed values of all
-        audited images, shape (n, M), and their mean over all N images, shape (M,).
+        Function whose argument is the rows of `audited` from which it may learn. It returns the proposed
+        values of all audited images, shape (n, M), and the mean of the proposed values over all N images,
+        shape (M,).
     audited : ndarray of float, shape (n, M)
         Values of the audited images under people's label sets.
     sample : AuditSample
@@ -62,7 +63,7 @@ def cross_fitted(
 def least_squares(
     audited: AnyFloats, features: AnyFloats, mean: Floats
 ) -> Callable[[Ints], tuple[AnyFloats, Floats]]:
-    """Return the fit of a linear regression of people's values on features, for `cross_fitted`.
+    """Return a function that fits a linear regression of people's values on features, for `cross_fitted`.
 
     The resulting estimate is the cross-fitted generalised regression estimator of survey sampling (Särndal,
     Swensson and Wretman 1992, Model Assisted Survey Sampling, chapter 6).

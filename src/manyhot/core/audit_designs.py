@@ -88,7 +88,7 @@ def design_by_models(
     Raises
     ------
     InputError
-        If there is no such design, if the design needs more models or confidences, or if n is impossible.
+        If there is no such design, if it needs more models or needs confidences, or if n is out of range.
     """
     check_one_of(prefer, PREFERENCES, "There is no such audit design.", where="`design`")
     if prefer == "uniform":
@@ -113,8 +113,8 @@ class SmallDesign:
     ----------
     relative : ndarray of float64, shape (n,)
         The probability of each image, divided by its probability in a uniform sample. For a pair of models,
-        the sample is drawn from the images on which they differ. The value of other images is infinite: they
-        are also audited, but add no variance.
+        the sample is drawn from the images on which they differ. For images on which they agree, it is
+        infinite: these images are also audited, but add no variance.
     stratum : ndarray of int, shape (n,), optional
     same : float
         For a pair of models, the number of images on which they agree, divided by the number on which they
@@ -157,11 +157,11 @@ def small_design(
 def count_apart(n: Floats | float, same: float) -> Floats:
     """Return the number of audited images, among n, on which the two models of a pair differ.
 
-    On the other images, the difference of the two models is 0. `manyhot.core.audited` does not use this fact:
-    a value has no interval if a single image could double the variance. This would happen if few of these
-    images represented most of the data set. Their number is therefore ``4.5 same n_apart**0.5``, and at most
-    twice the number of images on which the models differ. With 3 instead of 4.5, and ReaL's original labels
-    as proposals, 35 % of the differences had no interval.
+    On images on which the models agree, their difference is 0. `manyhot.core.audited` does not use this fact:
+    a value has no interval if a single image could double the variance. This would happen if a few audited
+    images on which the models agree represented most of the data set. The number of audited images on which
+    they agree is therefore ``4.5 same n_apart**0.5``, and at most twice the number on which they differ. With
+    3 instead of 4.5, and ReaL's original labels as proposals, 35 % of the differences had no interval.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def count_audited(n_apart: Floats, same: float) -> Floats:
 
 
 def share_of_others(best: Ints) -> Floats32:
-    """Return the share of other models with the same top class, shape (N, M); needs two models."""
+    """Return the share of other models with the same top class, shape (N, M), for two or more models."""
     return (_count_same(best) - 1) / np.float32(best.shape[1] - 1)
 
 
@@ -188,7 +188,8 @@ def chosen_by_others(best: Ints) -> Bools:
     """Return whether the other models propose each model's top class, shape (N, M).
 
     They do if at least half of them have the same top class, or if more of them have it than any other class.
-    Ties go to the first class. The result is the value of a model if the other models propose the label sets.
+    Ties go to the first class. If the other models propose the label sets, the result is whether each model's
+    top class is valid.
     """
     same = _count_same(best)
     found = np.zeros(best.shape, bool)
@@ -219,7 +220,7 @@ def expected_squares(best: Ints, confidence: AnyFloats | None = None) -> Floats:
     Raises
     ------
     InputError
-        If there is one model without confidences.
+        If there is only one model, and it has no confidences.
     """
     m = best.shape[1]
     if m <= FEW_MODELS and confidence is not None and np.isfinite(confidence).all():
@@ -238,7 +239,7 @@ def expected_squares(best: Ints, confidence: AnyFloats | None = None) -> Floats:
 def expected_differences(best: Ints) -> Floats:
     """Return the expected squared residual of the difference between two of the models, shape (N,).
 
-    Two models are assumed to differ as often as other models have another top class.
+    The probability that two models differ is assumed to be the share of other models with another top class.
     """
     apart = expected_squares(best) * (1 - share_of_others(best))
     return np.asarray(apart.mean(axis=1), np.float64)

@@ -36,12 +36,13 @@ _SURE, _STEPS, _TOLERANCE = 1e-9, 1000, 1e-9
 
 
 def adjusted_probabilities(p: AnyFloats, proposed: Bools) -> Floats:
-    """Return probabilities given answers, adjusted for proposed classes being valid more often than others.
+    """Return probabilities that account for proposed classes being valid more often than other classes.
 
     Parameters
     ----------
     p : ndarray of float, shape (Q,)
-        Probabilities of questions that were computed as if both kinds were valid equally often.
+        Probability, given the answers, that the class of each question is valid. It was computed as if both
+        kinds of classes were valid equally often.
     proposed : ndarray of bool, shape (Q,)
         Whether the class of each question is in the proposed label set.
 
@@ -79,7 +80,8 @@ def combined(estimates: Sequence[AuditedEstimate]) -> AuditedEstimate:
     References
     ----------
     Rubin 1987, Multiple Imputation for Nonresponse in Surveys, doi 10.1002/9780470316696, equations 3.1.2 to
-    3.1.5. Degrees of freedom follow Barnard and Rubin 1999, doi 10.1093/biomet/86.4.948, because W has few.
+    3.1.5. Degrees of freedom follow Barnard and Rubin 1999, doi 10.1093/biomet/86.4.948, because W has few
+    degrees of freedom.
     """
     if len(estimates) == 1:
         return estimates[0]

@@ -53,7 +53,7 @@ class DesignVariance:
     ----------
     spread, whole : ndarray of float64, shape (K,)
     effective : ndarray of float64, shape (K,)
-        Effective number of audited images, as a share of the audited images.
+        Effective number of audited images, divided by the number of audited images.
     same : float
         For a pair of models, as in `manyhot.core.audit_designs.count_apart`; n in V is then the number of
         audited images on which the two models differ.
@@ -66,11 +66,11 @@ class DesignVariance:
 
     Notes
     -----
-    With an effective number of k images, an estimated variance approximately follows the distribution of the
-    variance times χ² with 2k degrees of freedom, divided by 2k. The ratio of the variances estimated by an
+    With an effective number of k images, an estimated variance is approximately distributed like the true
+    variance times χ² / 2k, where χ² has 2k degrees of freedom. The ratio of the variances estimated by an
     audit and by its pilot therefore follows an F distribution. In 95 % of the samples, the effective number
-    is at least `FEWEST_EFFECTIVE` if ``10 F(0.95; 20, 2k)`` images are expected: 16 if the variance is known,
-    21 with k = 10, and 28 with k = 5.
+    is at least `FEWEST_EFFECTIVE` if its expected value is ``10 F(0.95; 20, 2k)``: 16 if the variance is
+    known, 21 with k = 10, and 28 with k = 5.
     """
 
     spread: Floats
@@ -89,7 +89,7 @@ class DesignVariance:
         return np.asarray(np.sqrt(np.maximum(np.maximum(squares, least), 0)), np.float64)
 
     def half_width(self, n: Floats | Ints | float, n_images: int, share: float = 0.5) -> Floats:
-        """Return the half-widths that a share of the intervals of such audits does not exceed.
+        """Return the half-widths that a share of the intervals does not exceed if n images are audited.
 
         Parameters
         ----------
@@ -97,8 +97,8 @@ class DesignVariance:
             Number of audited images.
         n_images : int
         share : float
-            The default gives the median. The result accounts for the uncertainty of the variance after the
-            pilot.
+            The share of the intervals. The default gives the median half-width. The result accounts for the
+            uncertainty of the variance after the pilot.
         """
         of_pilot = np.minimum(2 * np.maximum(self.pilot, 1), _KNOWN)
         df = 2 * np.maximum(self.effective * self._apart(n), FEWEST_EFFECTIVE)
@@ -107,13 +107,13 @@ class DesignVariance:
 
     @property
     def fewest(self) -> Floats:
-        """The number of audited images at which most samples have an interval."""
+        """The number of audited images from which most samples have an interval."""
         few = fdtri(2 * FEWEST_EFFECTIVE, np.minimum(2 * np.maximum(self.pilot, 1), _KNOWN), SURE)
         expected = FEWEST_EFFECTIVE * few / np.maximum(self.effective, 1e-12)
         return count_audited(np.maximum(expected, few * self.heaviest), self.same)
 
     def images(self, half_width: float | Floats, n_images: int) -> Ints:
-        """Return the numbers of images at which half of the intervals are as narrow, at most N."""
+        """Return how many images, at most N, make half of the intervals as narrow as `half_width`."""
         times: Floats | float = QUANTILE
         for _ in range(_ROUNDS):  # the quantile of Student's t depends on the number, a little
             apart = self.spread / (np.square(half_width / times) + self.whole / n_images)
@@ -196,7 +196,7 @@ def design_variance(
 def images_for_share(
     differences: Floats, variance: DesignVariance, share: float, n_images: int
 ) -> tuple[int, float]:
-    """Return the number of images at which an expected share of the differences is decided, and that share.
+    """Return how many images it takes to decide an expected share of the differences, and this share.
 
     A difference is decided if its interval does not contain 0. If N - 1 images do not suffice, the number is
     N.
@@ -221,8 +221,8 @@ def power_of(difference: Floats | float, error: Floats | float) -> Floats:
 def error_for_difference(difference: float, power: float) -> float:
     """Return the standard error at which a difference is decided with the probability `power`.
 
-    It solves ``Φ(difference / error - 1.96) = power``. The other tail is below 1 in 10,000 for a power of at
-    least 0.2.
+    The error solves ``Φ(difference / error - 1.96) = power``. The other tail is below 1 in 10,000 for a power
+    of at least 0.2.
     """
     return difference / (QUANTILE + float(ndtri(power)))
 

@@ -48,9 +48,9 @@ class ModelChoices:
         Parameters
         ----------
         label : ndarray of int32, shape (n,)
-            The original labels, which are not used.
+            The original labels of the result. They do not affect the label sets.
         without : str
-            A model whose own choices do not count.
+            Name of a model whose choices do not count; empty for none.
         """
         every, counts = self._every, self._counts  # type: ignore[attr-defined]
         if without in self.pairs:

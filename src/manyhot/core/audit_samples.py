@@ -42,15 +42,16 @@ class AuditDesign:
     Parameters
     ----------
     probability : ndarray of float64, shape (N,)
-        The inclusion probability of every image. Their sum is the number of audited images.
+        The inclusion probability of each image. The sum of the probabilities is the number of audited images.
     stratum : ndarray of int, shape (N,), optional
-        If it is passed, the number of audited images is fixed in each stratum, as the sum of its
-        probabilities.
+        The stratum of each image. If strata are passed, the number of audited images in each stratum is
+        fixed: it is the sum of the stratum's probabilities.
 
     Raises
     ------
     InputError
-        If a probability is not above 0 and at most 1, or if a stratum has fewer than two audited images.
+        If a probability is not above 0 and at most 1, or if a stratum has fewer than two audited images,
+        unless all its images are audited.
     """
 
     probability: Floats
@@ -143,7 +144,7 @@ class AuditSample:
     Raises
     ------
     InputError
-        If an image is listed twice or does not exist, or if the number of images differs from the design.
+        If an image is listed twice or does not exist, or if the number of images is not that of the design.
     """
 
     design: AuditDesign
@@ -153,9 +154,9 @@ class AuditSample:
         unique, n = np.unique(self.images), len(self.design)
         if len(unique) < len(self.images) or (len(unique) and not 0 <= unique[0] <= unique[-1] < n):
             raise InputError(
-                "The audited images are not a sample of the images.",
-                got=f"{len(self.images):,} rows, {len(unique):,} different ones",
-                allowed=f"rows of {n:,} images, each at most once",
+                "A row of the audited images occurs twice or does not exist.",
+                got=f"{len(self.images):,} rows, of which {len(unique):,} are different",
+                allowed=f"row numbers below {n:,}, each at most once",
                 do="list each audited image once",
             )
         self._check_counts()
@@ -171,7 +172,8 @@ class AuditSample:
                 where=None if self.design.stratum is None else f"stratum {self.design._strata[0][h]}",
                 got=f"{counts[h]:,} audited images",
                 allowed=f"{expected[h]:,}, the sum of the probabilities",
-                do="answer all images of the sample, or take the first that were answered in random order",
+                do="answer all images of the sample, or keep the first images of its random order, if "
+                "people answered all of them",
             )
 
     def __len__(self) -> int:
@@ -238,7 +240,7 @@ def stratified_design(
     Parameters
     ----------
     stratum : ndarray of int, shape (N,)
-        The stratum of each image, such as the size of its proposed label set, or a tenth of a model's
+        The stratum of each image, such as the size of its proposed label set, or the decile of a model's
         confidence.
     n : int
         Number of audited images.
@@ -255,7 +257,7 @@ def stratified_design(
     Raises
     ------
     InputError
-        If there are not at least two images for each stratum.
+        If n is less than twice the number of strata, or more than the number of images.
     """
     values, places = np.unique(stratum, return_inverse=True)
     _check_size(n, len(places), FEWEST_IN_STRATUM * len(values))
@@ -303,7 +305,7 @@ def active_design(squared_residual: AnyFloats, n: float, *, uniform: float = 0.5
     bad = np.flatnonzero(~((squares >= 0) & np.isfinite(squares)))
     if len(bad):
         raise InputError(
-            "An expected squared residual is not a number of at least 0.",
+            "An expected squared residual is negative or not finite.",
             where=f"image {bad[0]:,} of {len(squares):,}",
             got=f"{squares[bad[0]]:g}",
         )
@@ -355,7 +357,7 @@ def sample_p(sample: AuditSample, groups: Ints | None = None) -> float:
     sample : AuditSample
     groups : ndarray of int, shape (N,), optional
         Groups of images to compare, such as classes or files. By default, ten groups of neighbouring images.
-        Groups with fewer than five expected images are merged.
+        Groups with fewer than five expected audited images are merged.
 
     Returns
     -------
@@ -409,10 +411,11 @@ def check_sample(sample: AuditSample, groups: Ints | None = None) -> None:
 
 
 def balance_p(values: AnyFloats, sample: AuditSample) -> float:
-    """Return the probability that audited images differ at least as much from all images in known values.
+    """Return the p-value of the difference in known values between the audited images and all images.
 
     Proposals that were made with knowledge of the answers fit the audited images better than other images.
-    The test detects this if they fit much better, but may not detect a model that was trained on the answers.
+    The test detects such proposals if the fit is much better, but may not detect a model that was trained on
+    the answers.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from manyhot.errors import InputError
 def sequence_quantile(n: int, planned: int, n_values: int = 1) -> float:
     """Return the half-width of an asymptotic confidence sequence after n audited images, in standard errors.
 
-    Pass it to `manyhot.core.audited.AuditedEstimate.interval` for the first n images of a sample
+    Pass the result to `manyhot.core.audited.AuditedEstimate.interval` for the first n images of a sample
     (`manyhot.core.audit_samples.AuditSample.first`). The intervals then contain the value simultaneously at
     all n, from the first few dozen images, with the probability of a single ordinary interval.
 
@@ -24,17 +24,17 @@ def sequence_quantile(n: int, planned: int, n_values: int = 1) -> float:
     n : int
         Number of audited images so far.
     planned : int
-        Number of audited images at which the intervals are narrowest relative to ordinary intervals. It must
-        not depend on the answers.
+        Number of audited images at which the intervals are narrowest relative to ordinary intervals. This
+        number must not depend on the answers.
     n_values : int
-        Number of values whose intervals hold simultaneously, at all n, with this probability (Bonferroni). It
-        must not depend on the answers.
+        Number of values that their intervals contain simultaneously, at all n, with this probability
+        (Bonferroni). This number must not depend on the answers.
 
     Returns
     -------
     float
-        For 95 % and n = `planned`, it is 3.04 for one value and 3.63 for six values. Ordinary intervals have
-        1.96.
+        At 95 % and n = `planned`, the half-width is 3.04 for one value and 3.63 for six values. For ordinary
+        intervals, it is 1.96.
 
     Raises
     ------
@@ -44,8 +44,9 @@ def sequence_quantile(n: int, planned: int, n_values: int = 1) -> float:
     References
     ----------
     Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024, doi 10.1214/24-AOS2408, arXiv 2103.06476, theorem
-    2.2: ``mean ± σ (2 (n ρ² + 1) / (n² ρ²) log((n ρ² + 1)**0.5 / α))**0.5``, with the ρ for which it is
-    narrowest at `planned`, ``ρ² = (-W(-α² / e) - 1) / planned`` (W is the branch -1 of Lambert's function).
+    2.2: ``mean ± σ (2 (n ρ² + 1) / (n² ρ²) log((n ρ² + 1)**0.5 / α))**0.5``, with the ρ for which the
+    interval is narrowest at `planned`, ``ρ² = (-W(-α² / e) - 1) / planned`` (W is the branch -1 of Lambert's
+    function).
     """
     alpha = (1 - LEVEL) / n_values
     times = _times(n, planned, alpha)
@@ -53,7 +54,7 @@ def sequence_quantile(n: int, planned: int, n_values: int = 1) -> float:
 
 
 def sequence_p(z: Floats, n: int, planned: int) -> Floats:
-    """Return p-values that hold simultaneously at all numbers of audited images.
+    """Return p-values that are valid simultaneously at all numbers of audited images.
 
     Parameters
     ----------

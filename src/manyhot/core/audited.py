@@ -59,7 +59,7 @@ FEWEST_PER_STRATUM = 30
 _ROUNDING = 1e-9
 """Standard error below which all residuals are equal but for rounding."""
 
-TOO_FEW_IMAGES = f"fewer than {FEWEST_EFFECTIVE} audited images make up the variance"
+TOO_FEW_IMAGES = f"the variance comes from fewer than {FEWEST_EFFECTIVE} audited images"
 TOO_FEW_IN_GROUP = f"fewer than {FEWEST_EFFECTIVE} audited images are in one of the groups that are averaged"
 TOO_FEW_LEFT = f"fewer than {FEWEST_LEFT} images are not audited; answer them, too"
 TOO_HEAVY = "one more disagreement on an image with a small probability could double the variance"
@@ -78,7 +78,7 @@ class LinearisedValues:
     audited : ndarray of float, shape (n, M)
         Contributions of the audited images under people's label sets.
     proposed : ndarray of float, shape (n, M)
-        The same under the proposed label sets.
+        Contributions of the audited images under the proposed label sets.
     mean : ndarray of float64, shape (M,)
         Mean over all N images of the contributions under the proposed label sets.
     base : ndarray of float64, shape (M,)
@@ -87,8 +87,8 @@ class LinearisedValues:
         The values computed from the proposed label sets alone.
     further : ndarray of float64, shape (K, M), optional
         Standard errors due to K causes that are independent of one another and of the sample, such as
-        uncertainty about a class. Errors due to one cause have the same sign if it changes values in the same
-        direction.
+        uncertainty about a class. Errors of two values due to one cause have the same sign if the cause
+        changes both values in the same direction.
     is_difference : bool
         Whether the values are differences. For differences, `further` does not count for the degrees of
         freedom, because it is assumed and not estimated. For other values, it counts, because their bias has
@@ -110,13 +110,13 @@ class LinearisedValues:
         return self.audited, self.proposed, self.mean, self.base, self.alone, further
 
     def differences(self, first: Ints, second: Ints) -> LinearisedValues:
-        """Return the paired differences of the values `first` minus the values `second`, each shape (P,).
+        """Return the paired differences: values at the places `first`, minus values at `second`, shape (P,).
 
-        If two models have the same top class for an image, their difference of ``real1`` on this image is 0,
-        whatever people answer. To compare two models, draw only from the other images, and multiply the
-        values by the share of these images. With ReaL, intervals are then 2.9 times narrower than with the
-        same number drawn from all images. The share refers to images with a valid class. If their number is
-        unknown, it is estimated.
+        If two models have the same top class for an image, their difference in ``real1`` on this image is 0,
+        whatever people answer. To compare two models, draw only from the images on which their top classes
+        differ, and multiply the values by the share of these images. With ReaL, intervals are then 2.9 times
+        narrower than with the same number of images drawn from all images. The share refers to images with a
+        valid class. If the number of images with a valid class is unknown, it is estimated.
         """
         return LinearisedValues(*(x[..., first] - x[..., second] for x in self.parts), is_difference=True)
 
@@ -148,7 +148,7 @@ def linearised_ratios(
         The metric of each model on the audited images under people's label sets, in the order of
         ``sample.images``.
     proposed : sequence of M Ratio
-        The same on all images under the proposed label sets.
+        The metric of each model on all images under the proposed label sets.
     sample : AuditSample
 
     Notes
@@ -164,7 +164,7 @@ def linearised_ratios(
     under the proposed label sets. B_g is the sum of their denominators, divided by N and multiplied by the
     ratio of people's and proposed denominators of the audited images. This is exact if the denominators do
     not depend on people's answers. Otherwise, its error is the mean over strata of the relative error of B_g
-    times the error of R_g. It is undefined on slices whose images depend on people's answers.
+    times the error of R_g. The mean is undefined on slices whose images depend on people's answers.
     """
     cells = Cells.of(np.ones((1, len(sample.design)), bool))
     inside = np.ones((1, len(sample)), bool)
@@ -188,8 +188,8 @@ def linearised_slices(
     audited, proposed : Ratio
     sample : AuditSample
     inside : ndarray of bool, shape (S, n)
-        The audited images of each slice. The slice may depend on people's answers, such as the size of the
-        set.
+        The audited images of each slice. A slice may depend on people's answers, for example on the size of
+        the label set.
     cells : Cells
         The same slices of all N images, which may depend on the proposed label sets.
     own_centre : bool
@@ -281,10 +281,11 @@ class AuditedEstimate:
     n_left : int
         Number of images that are not audited; 0 for the population, which contains further images.
     checked : bool
-        Whether a value has no interval if its effective number of images is too small, or an image is too
-        heavy.
+        Whether values have no interval if their effective number of images is too small, or if one image is
+        too heavy.
     sample_df : ndarray of float64, shape (M,), optional
-        Degrees of freedom of the part of the errors that is due to the sample. By default, all errors are.
+        Degrees of freedom of the part of the errors that is due to the sample. By default, errors are due to
+        the sample alone.
     rater_share : ndarray of float64, shape (M,), optional
         Share of the squared errors that is due to raters; see `manyhot.core.audit_draws`.
     """
@@ -303,9 +304,9 @@ class AuditedEstimate:
 
     @property
     def effective(self) -> Floats:
-        """The number of images with residuals of equal size whose variance would be equally uncertain.
+        """The number of images with equally large residuals that would make the variance equally uncertain.
 
-        It is about k if people and proposals disagree on k of n audited images.
+        This number is about k if people and proposals disagree on k of n audited images.
         """
         return (self.df if self.sample_df is None else self.sample_df) / 2
 
@@ -335,8 +336,9 @@ class AuditedEstimate:
             As in `manyhot.core.jackknife.jackknife_ends`. Estimates outside the range of the scale have
             intervals on the plain scale.
         quantile : float, optional
-            Half-width in standard errors. By default, a quantile of Student's t. With
-            `manyhot.core.audit_sequence.sequence_quantile`, intervals hold at all sizes of a growing sample.
+            Half-width in standard errors. By default, a quantile of Student's t. With the value of
+            `manyhot.core.audit_sequence.sequence_quantile`, intervals are valid at all sizes of a growing
+            sample.
         """
         times = stdtrit(self.df, (1 + LEVEL) / 2) if quantile is None else quantile
         half = np.where(self.without, np.nan, times * self.error)
@@ -380,8 +382,8 @@ def estimate(
     -----
     ``λ = C(y, f) / C(f, f)``, where C is the covariance under the design, like V at the top of this module.
     Because the audited images are a part of all images, this is the λ of PPI++ with the images that were not
-    audited as unlabelled images. With equal probabilities, the two estimates are the same. For the tuned λ, V
-    is multiplied by (n - H) / (n - H - 1) with H strata.
+    audited as unlabelled images. With equal probabilities, this estimate and that of PPI++ are the same. For
+    the tuned λ, V is multiplied by (n - H) / (n - H - 1) with H strata.
 
     If intervals existed only for enough disagreements, their coverage would be too low where disagreements
     are rare. `reserve` is similar to the method of Bonett and Price 2012, doi 10.3102/1076998611411915, who
@@ -451,12 +453,12 @@ def _heaviest(size: Floats, sample: AuditSample, same: Bools | None) -> Floats:
 
 
 def check_rows(n: int, n_images: int, sample: AuditSample) -> None:
-    """Raise an error if the numbers of audited images or of images differ between a sample and values."""
+    """Raise an error if a sample and values differ in the number of audited images or of all images."""
     if (n, n_images) != (len(sample), len(sample.design)):
         raise InputError(
             "The values do not match the sample.",
-            got=f"values of {n:,} audited images, and proposed values of {n_images:,}",
-            allowed=f"{len(sample):,} and {len(sample.design):,}",
+            got=f"values of {n:,} audited images, and proposed values of {n_images:,} images",
+            allowed=f"{len(sample):,} audited images, and {len(sample.design):,} images",
         )
 
 
@@ -474,7 +476,7 @@ def _audited_sums(stratum: Ints, values: AnyFloats | Bools, inside: Bools, n_str
 
 
 def side_by_side(values: Sequence[LinearisedValues]) -> LinearisedValues:
-    """Return the values of several metrics or models together."""
+    """Join the values of several metrics or models into one object."""
     columns = zip(*(v.parts for v in values), strict=True)
     return LinearisedValues(*(np.concatenate(parts, axis=-1) for parts in columns))
 

@@ -24,8 +24,8 @@ from manyhot.registry import register
 def auroc_macro(case: Case, *, masked: bool = False) -> Estimate:
     """Area under the ROC curve of each class over the images, averaged over the classes.
 
-    It is the probability that an image with the class has a higher score than an image without it. Ties count
-    half.
+    The area of a class is the probability that an image with the class has a higher score than an image
+    without it. Ties count half.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def auroc_macro(case: Case, *, masked: bool = False) -> Estimate:
 
     References
     ----------
-    ``sklearn.metrics.roc_auc_score``. The interval is by DeLong, DeLong and Clarke-Pearson 1988, doi
-    10.2307/2531595, up to the deviations in `manyhot.core.curve_metrics`.
+    ``sklearn.metrics.roc_auc_score``. The interval follows DeLong, DeLong and Clarke-Pearson 1988, doi
+    10.2307/2531595, with the deviations that are described in `manyhot.core.curve_metrics`.
 
     Notes
     -----

@@ -37,14 +37,14 @@ Target = Floats | Callable[[float], Floats]
 
 @dataclass(frozen=True)
 class Tail:
-    """The log probabilities of the listed classes, and of a single class outside the list.
+    """The log probabilities of the listed classes, and the one of each class outside the list.
 
     Attributes
     ----------
     listed : ndarray of float64, shape (n, k)
         Log probability of each listed class. Lists shorter than k are padded with -inf.
     other : ndarray of float64, shape (n, 1)
-        Log probability of each class that is not listed.
+        Log probability of each class that is not listed; it is the same for all of them.
     n_other : ndarray of int64, shape (n, 1)
         Number of classes that are not listed.
     """
@@ -72,7 +72,7 @@ class Tail:
 
 
 def calibrated(tail: Tail, temperature: float) -> tuple[Floats, Floats]:
-    """Return the probabilities of listed classes (n, k), and of each other class (n, 1), at a temperature.
+    """Return the probability of each listed class, shape (n, k), and each other class, shape (n, 1), at T.
 
     At temperature 1, all probabilities are unchanged, even sigmoid outputs, which do not add up to 1.
     """
@@ -117,7 +117,7 @@ def fit_temperature(tail: Tail, target: Target) -> float:
 
 
 def sloping_root(slope: Callable[[float], float], low: float, high: float) -> float:
-    """Return the root of an increasing function, or the end of the range that is nearest to it."""
+    """Return the root of an increasing function, or the end of the range that is nearest to the root."""
     if slope(low) >= 0:
         return low
     if slope(high) <= 0:
@@ -142,7 +142,7 @@ def mass_target(tail: Tail, top: Ints, sets: LabelSets) -> Callable[[float], Flo
     """Return the target that maximises the total probability of each label set. Sets must not be empty.
 
     The target is the mean log probability of the set's classes at temperature 1, weighted by their shares of
-    the set's probability at temperature T. With b = 1 / T, it is the derivative of
+    the set's probability at temperature T. With b = 1 / T, the target is the derivative by b of
     ``log(sum(exp(b * log p)))`` over the set.
     """
     hit = sets.hits(top)
@@ -228,7 +228,7 @@ class Scaling:
     Attributes
     ----------
     weight, bias : ndarray of float64, shape (C,)
-        A single temperature T is a weight of 1 / T and a bias of 0.
+        For a single temperature T, all weights are 1 / T and all biases are 0.
     """
 
     weight: Floats
@@ -240,7 +240,7 @@ class Scaling:
         return float(1 / self.weight.mean())
 
     def apply(self, case: Case) -> Case:
-        """Return the case with scaled logits. With a bias, its top classes may change."""
+        """Return the case with scaled logits. With biases, or weights that differ, top classes may change."""
         check_softmax(case)
         parts = [block.copy() for block in _logits(case, np.arange(len(case.top)))]
         logits = np.concatenate([np.empty((0, len(self.weight)), np.float32), *parts])
@@ -353,7 +353,7 @@ def fit_isotonic(confidence: Floats, right: Bools) -> Isotonic:
     Zadrozny and Elkan 2002, doi 10.1145/775047.775151; ``sklearn.isotonic.IsotonicRegression``.
     """
     if not len(confidence):
-        raise InputError("No image has labels to fit to.", got="no image", allowed="images that count")
+        raise InputError("No image has labels to fit to.", got="no image", allowed="at least one image")
     from scipy.optimize import isotonic_regression
 
     x, at = np.unique(confidence, return_inverse=True)

@@ -50,7 +50,7 @@ class Cells:
         return cls(cell, np.argsort(narrow, kind="stable"), edges, member, _pack(masks))
 
     def count(self, flags: Bools) -> npt.NDArray[np.int64]:
-        """Return the number of n flags that are set within each slice, shape (S,)."""
+        """Return how many of the n flags are set in each slice, shape (S,)."""
         # Models share the same array of denominators, so the last few counts are cached.
         for counted, cached in self._counted:
             if counted is flags:

@@ -87,8 +87,8 @@ class Fitted:
     Attributes
     ----------
     p : ndarray of float64, shape (c,)
-        Probability of each candidate. Within an image, the difference of their sum to 1 is the probability of
-        all other classes.
+        Probability of each candidate. For each image, 1 minus the sum over its candidates is the total
+        probability of all other classes.
     accuracy : ndarray of float64, shape (R,)
     prior : ndarray of float64, shape (K,)
     iterations : int
@@ -97,7 +97,7 @@ class Fitted:
     counts : ndarray of float64, shape (R, 2)
         Expected number of right and wrong choices of each rater, including earlier choices.
     rest : ndarray of float64, shape (N,)
-        Probability of all other classes of each image.
+        Total probability, for each image, of the classes that are not candidates.
     prior_images : float
         Number of images from which `prior` is estimated, including pseudo-images of the prior.
     errors : SameErrors or PooledErrors
@@ -126,7 +126,7 @@ def run_starts(*columns: Ints) -> npt.NDArray[np.intp]:
 
 
 def count_sorted(values: Ints, n: int) -> npt.NDArray[np.int64]:
-    """Return how often 0 to n - 1 occur. `numpy.bincount` would copy the values to eight bytes each."""
+    """Return how often each of 0 to n - 1 occurs in sorted values, with less memory than `numpy.bincount`."""
     first, counts = run_starts(values), np.zeros(n, np.int64)
     counts[values[first]] = np.diff(first, append=len(values))
     return counts
@@ -159,8 +159,8 @@ def fit_candidates(
     before : ndarray of float64, shape (R, 2)
         Earlier right and wrong choices of each rater, which are added to the expected choices.
     first : ndarray of float64, shape (R, 2), optional
-        Right and wrong choices from which the first accuracies are computed. By default, they follow from the
-        shares of votes.
+        Right and wrong choices from which the first accuracies are computed. By default, the first accuracies
+        follow from the shares of votes.
     smoothing, iterations, tolerance
         As in `manyhot.core.choices.choice_dawid_skene`.
     pooled : bool
@@ -201,7 +201,7 @@ def _right_wrong(of: Candidates, p: Floats, rater: Ints, n_raters: int) -> Float
 
 
 def pooled_accuracy(counts: Floats) -> Floats:
-    """Return the total right and wrong choices of all raters, including the prior's, shape (2,)."""
+    """Return the numbers of right and wrong choices of all raters, plus those of the prior, shape (2,)."""
     return np.asarray(counts.sum(0) + np.array([_RIGHT, _WRONG]))
 
 
@@ -326,7 +326,7 @@ class PooledErrors:
         p : ndarray of float64, shape (c,)
             Probabilities from which the matrix is computed before the first block is yielded.
         left_out : bool
-            Whether the choices on an image are excluded for this image.
+            Whether the choices on an image are excluded from the matrix that is used for this image.
         """
         of, k = self._of, self._of.n_classes
         wrong = np.bincount(of.class_id, of.n * (1 - p), k) + self._added / k

@@ -60,8 +60,8 @@ class Choices:
     Raises
     ------
     InputError
-        If the arrays differ in length or contain values out of range, or if a rater chooses two classes of an
-        image.
+        If the arrays differ in length or contain values out of range, or if a rater chooses two classes for
+        an image.
     """
 
     image: Ints
@@ -89,7 +89,7 @@ class Choices:
         if len(twice):
             image, rater = divmod(int(cells[twice[0]]), self.n_raters)
             raise InputError(
-                "A rater chooses more than one class of an image.",
+                "A rater chose more than one class for an image.",
                 got=f"rater {rater}, image {image}" + f" and {len(twice) - 1:,} more" * (len(twice) > 1),
                 allowed="one class per rater and image",
             )
@@ -135,7 +135,7 @@ class ChosenClasses:
     p : ndarray of float64, shape (c,)
         Probability that the class is the right one.
     method : str
-        The method that was used, which `auto` chooses.
+        The method that was used; for `auto`, the method that it chose.
     accuracy : ndarray of float64, shape (R,), optional
         Probability that each rater chooses the right class.
     matrices : ndarray of float64, shape (R, K, K), optional
@@ -198,7 +198,7 @@ def choice_one_coin(
     iterations: int = 1000,
     tolerance: float = 1e-7,
 ) -> ChosenClasses:
-    """One-coin model: each rater is right with an own probability, and otherwise chooses any other class.
+    """One-coin model: each rater has one probability of being right, and otherwise chooses any other class.
 
     Parameters
     ----------
@@ -277,8 +277,9 @@ def choice_auto(
     """dawid-skene if it predicts choices better than one-coin, otherwise one-coin; vote-share without raters.
 
     The choices on an image are predicted as if the model had been fitted without the image. This is computed
-    in closed form from a single fit to all images (`manyhot.core.choice_comparison`). Better means by more
-    than the standard error over images. The result does not depend on names or orders.
+    in closed form from a single fit to all images (`manyhot.core.choice_comparison`). A model is better if
+    the difference is more than its standard error over images. The result does not depend on names or on the
+    order of votes.
 
     Parameters
     ----------
@@ -469,7 +470,7 @@ def _check_options(choices: Choices, smoothing: float | None, iterations: int, m
         raise InputError("There are no votes.")
     if not choices.are_raters_known:
         raise InputError(
-            f"{method} estimates the quality of each rater, but it is unknown who gave these votes.",
+            f"{method} estimates the quality of each rater, but the raters of these votes are unknown.",
             got="counts of votes, or votes without raters",
             do="use vote-share or majority, or pass votes with their raters",
         )

@@ -32,7 +32,7 @@ class ClassCounts:
     ----------
     score : ndarray of float, shape (J,)
     hits, depth : ndarray of int, shape (K, J)
-        Number of positives and number of cells with at least this score.
+        Number of positives, and number of cells, with at least this score.
     above : ndarray of int, shape (J,)
         Number of cells with a higher score.
     """

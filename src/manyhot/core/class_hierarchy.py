@@ -41,8 +41,8 @@ class Hierarchy:
     ) -> Hierarchy:
         """Return the tree from the path of each class to the root, starting with the class.
 
-        The size of a group is the number of paths of `counted` through it, by default of `paths`. With
-        `counted`, a list of few classes has the group sizes of a larger list, such as WordNet's.
+        The size of a group is the number of paths in `counted` (by default, in `paths`) that pass through it.
+        With `counted`, a list of few classes has the group sizes of a larger list, such as that of WordNet.
         """
         tree = cls._of(paths)
         if not counted:

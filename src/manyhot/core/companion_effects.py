@@ -157,9 +157,9 @@ def balancing(splits: npt.NDArray[np.int8], counts: AnyFloats) -> AnyFloats:
 def independent(splits: Sequence[npt.NDArray[np.int8]], weights: Floats, rounds: int = 50) -> Floats:
     """Return weights under which each of several companions is independent of its class.
 
-    They are found by iterative proportional fitting (Deming and Stephan 1940). For one pair after the other,
-    the four splits are weighted so that the two classes are independent and keep their numbers of images. A
-    pair with an empty split is unchanged.
+    The weights are found by iterative proportional fitting (Deming and Stephan 1940). For one pair after the
+    other, the four splits are weighted so that the two classes are independent and keep their numbers of
+    images. A pair with an empty split is unchanged.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def independent(splits: Sequence[npt.NDArray[np.int8]], weights: Floats, rounds:
 def weighted_average_precision(score: AnyFloats, positive: Bools, weights: AnyFloats) -> Floats:
     """Return the average precision under each row of weights.
 
-    It is the sum of (R_i - R_{i-1}) P_i over the distinct scores, without interpolation, as in
+    Average precision is the sum of (R_i - R_{i-1}) P_i over the distinct scores, without interpolation, as in
     ``sklearn.metrics.average_precision_score``. SPIRE interpolates a curve with 101 thresholds.
 
     Parameters
@@ -233,7 +233,7 @@ class Resampled:
         return cls(draw_counts(n, resamples, np.random.default_rng([seed, n])))
 
     def precision(self, score: AnyFloats, splits: npt.NDArray[np.int8]) -> PairPrecision:
-        """Return the average precision of a class with a companion, and its percentile interval.
+        """Return a class's average precision on the original and the balanced distribution, with intervals.
 
         Parameters
         ----------
@@ -329,7 +329,7 @@ def _inside(region: Bools, across: int, way: int) -> int:
 
 
 def rank(difference_lo: Floats, value: Floats) -> npt.NDArray[np.intp]:
-    """Return the order of pairs by the lower end of the difference from the control, descending.
+    """Return the order of pairs by the lower interval end of the difference from the control, descending.
 
     Pairs with few images have wide intervals and therefore do not come first. Ties are broken by value. NaN
     comes last.
@@ -380,8 +380,8 @@ def plan(
         Number of training images in each split.
     capped : bool
         Whether to cap d as published: d is then at most the number of images that can be altered, and at most
-        `CAP` times the smaller of the opposite splits. The second cap is omitted if this split is empty.
-        Without caps, an image may be used several times.
+        `CAP` times the smaller of the two splits to which images are added. The second cap is omitted if this
+        split is empty. Without caps, an image may be used several times.
 
     Returns
     -------

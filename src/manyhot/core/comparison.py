@@ -157,8 +157,8 @@ class Families:
     def interval(self, value: float, without: Floats) -> tuple[float, float]:
         """Return the interval of a statistic from its values without each family, shape (F,).
 
-        NaN if there are fewer than `FEWEST_FAMILIES` families, or if the statistic is undefined without one
-        of them.
+        The ends are NaN if there are fewer than `FEWEST_FAMILIES` families, or if the statistic is undefined
+        without one of the families.
         """
         n = len(self)
         if n < FEWEST_FAMILIES:
@@ -260,7 +260,7 @@ def compare_orders(
 
 
 def percentile_ends(samples: AnyFloats) -> tuple[float, float]:
-    """Return the percentile interval of samples, shape (R,), without NaN; NaN if all samples are NaN."""
+    """Return the percentile interval of samples, shape (R,), ignoring NaN; NaN if all samples are NaN."""
     if np.isnan(samples).all():
         return NO_INTERVAL
     lo, hi = percentile_interval(samples[None])
@@ -324,8 +324,8 @@ def compare_pairs(
     ----------
     values : ndarray of float64, shape (M,)
     samples : ndarray of float, shape (M, R), optional
-        Row m contains the resampled values of model m. Without them, `errors` are required, and intervals use
-        Student's t.
+        Row m contains the resampled values of model m. Without `samples`, `errors` is required, and intervals
+        use Student's t.
     group : ndarray of int, shape (M,), optional
         Models of different groups count different images, so their pairs are NaN.
     errors : ndarray of float64, shape (M, M), optional
@@ -387,8 +387,8 @@ def jackknife_errors(changes: Floats32) -> tuple[Floats, Floats]:
     Parameters
     ----------
     changes : ndarray of float32, shape (M, n)
-        For each model, the change of the value if each image is left out; a row of NaN if the model has no
-        interval.
+        For each model and image, the change of the model's value if the image is left out; a row of NaN if
+        the model has no interval.
 
     Returns
     -------
@@ -397,8 +397,8 @@ def jackknife_errors(changes: Floats32) -> tuple[Floats, Floats]:
 
     Notes
     -----
-    If an image is left out, the difference between two models changes by the difference of their changes.
-    Changes that both models have in common cancel out.
+    If an image is left out, the difference between two models changes by the difference between the changes
+    of their values. Changes that both models have in common cancel out.
     """
     n = changes.shape[1]
     means = changes.mean(axis=1, dtype=np.float64)

@@ -278,7 +278,7 @@ def nll_mass(case: Case) -> Estimate:
     Notes
     -----
     The value depends only on the total probability of the set, not on the distribution within the set. It
-    equals `nll` if the set consists of the original label.
+    equals `nll` if the set consists of the original label alone.
     """
     return _set_likelihood(case, mass=True)
 

@@ -27,7 +27,8 @@ def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, reca
     Parameters
     ----------
     threshold : float, optional
-        By default, the highest threshold that reaches `recall` on the known label sets.
+        Minimum mean probability of a proposed class. By default, the highest threshold that reaches `recall`
+        on the known label sets.
     recall : float
 
     Raises
@@ -38,8 +39,8 @@ def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, reca
 
     Notes
     -----
-    Only classes that at least one model lists are proposed. `n_models` is the number of models whose
-    probability is at least the threshold.
+    Only classes that at least one model lists are proposed. `n_models` is the number of models that give the
+    class a probability of at least the threshold.
     """
     check_share(recall, "The recall is not a share.", allowed="above 0, at most 1")
     temperatures = _temperatures(ensemble)
@@ -92,7 +93,7 @@ def suspected_errors(ensemble: Ensemble) -> Pairs:
 
 
 def cleanlab_classes(ensemble: Ensemble) -> npt.NDArray[np.int32]:
-    """Return the class of each image whose label cleanlab's ``filter_by="confident_learning"`` suspects.
+    """Return classes to replace the labels that cleanlab's ``filter_by="confident_learning"`` suspects.
 
     Returns
     -------
@@ -108,7 +109,7 @@ def cleanlab_classes(ensemble: Ensemble) -> npt.NDArray[np.int32]:
     -----
     The result differs from `suspected_errors` in two ways. If several classes reach their thresholds, the
     most probable of all classes is chosen, even if it does not reach its own threshold. Images are dropped if
-    their label is the most probable class, or within 1e-6 of it.
+    their label is the most probable class, or if its probability is within 1e-6 of the highest.
 
     References
     ----------

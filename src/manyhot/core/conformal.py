@@ -196,8 +196,8 @@ class Certified:
     threshold : float
         The lowest certified threshold; NaN if none was certified.
     n_tested : int
-        Number of images with a label set and a prediction set on which the threshold was tested. If none was
-        certified, the number for the first threshold.
+        Number of images with a label set and a prediction set on which the threshold was tested. If no
+        threshold was certified, this is the number for the first threshold.
     n_needed : int or None
         Number of images to fit on that would certify a threshold at the measured precisions. None if the
         measured precision is too low at every threshold.
@@ -265,7 +265,8 @@ def certify_precision(
     ----------
     Angelopoulos et al. 2021, Learn then Test, arXiv 2110.01052: fixed-sequence testing on split data.
     Deviation: the false discovery proportion of empty sets is undefined instead of 0, so that a set without
-    classes does not count as precise. Conditional on their number, the other sets are independent.
+    classes does not count as precise. Conditional on the number of non-empty sets, these sets are
+    independent.
     """
     check_precision(precision, delta)
     check_listed(case)
@@ -389,9 +390,9 @@ def fit_threshold_to_draws(
 ) -> float:
     """Return the minimum probability of classes in a prediction set, from labels drawn for each image.
 
-    Each of the m draws of each of the n images has a highest threshold at which the prediction set covers it.
-    The result is the k-th smallest of these m n thresholds, where k is the integer part of alpha m (n + 1),
-    minus m - 1. If k is below 1, prediction sets contain all classes.
+    Each of the m draws for each of the n images has a highest threshold at which the prediction set covers
+    the draw. The result is the k-th smallest of these m n thresholds, where k is the integer part of alpha m
+    (n + 1), minus m - 1. If k is below 1, prediction sets contain all classes.
 
     Parameters
     ----------
@@ -416,9 +417,9 @@ def fit_threshold_to_draws(
 
     References
     ----------
-    Stutz et al. 2023, TMLR, arXiv 2307.09302, Algorithm 1, and for label sets its multi-label variant. One
-    draw has the guarantee of split-conformal sets. Several draws make the threshold less random. The proven
-    coverage is then 1 - 2 alpha, and the measured coverage is 1 - alpha.
+    Stutz et al. 2023, TMLR, arXiv 2307.09302, Algorithm 1, and for label sets its multi-label variant. With
+    one draw, the sets have the guarantee of split-conformal sets. Several draws make the threshold less
+    random. The proven coverage is then 1 - 2 alpha, but the measured coverage is 1 - alpha.
     """
     check_alpha(alpha)
     check_count(draws, "This is not a number of draws.", got=f"draws={draws}", allowed="1 or more")

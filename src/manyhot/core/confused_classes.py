@@ -63,8 +63,8 @@ def confused_classes(case: Case, points: OperatingPoints, *, most: int = MOST_CO
         Thresholds. Each image is evaluated at the thresholds of its fold. Classes without a threshold are
         never predicted. They count as present, but not as missed.
     most : int
-        Maximum number of pairs with the largest `n_instead`, of pairs with the largest `n`, and of each kind
-        of pair with `NOTHING`.
+        Maximum number of pairs in each of four groups: the pairs with the largest `n_instead`, the pairs with
+        the largest `n`, and the two kinds of pairs with `NOTHING`.
 
     References
     ----------
@@ -74,8 +74,8 @@ def confused_classes(case: Case, points: OperatingPoints, *, most: int = MOST_CO
     Notes
     -----
     Deviation: if an image has missed classes and wrong predictions, MLCM counts only pairs of these
-    (`n_instead`). It counts pairs with correctly predicted classes only on images without missed classes. `n`
-    counts them on all images.
+    (`n_instead`). MLCM counts pairs with correctly predicted classes only on images without missed classes,
+    whereas `n` counts such pairs on all images.
     """
     answered = answered_cells(case)
     positive = answered[answered.yes]

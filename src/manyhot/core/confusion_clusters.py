@@ -105,9 +105,9 @@ def confusion_clusters(confused: Ints, images: Ints, *, ratio: float = MIN_RATIO
 def confusion_similarity(confused: Ints, images: Ints) -> Floats:
     """Return a lower bound on how often two classes are confused, relative to the average, shape (C, C).
 
-    The number of times that either class is predicted for the other has an interval (Garwood 1936, for
+    The number of times that either class is predicted for the other class has an interval (Garwood 1936, for
     Poisson counts). The result is the lower end of this interval, divided by the number expected if all pairs
-    of classes were confused equally often. The intervals of all pairs hold simultaneously at 95 %
+    of classes were confused equally often. The intervals of all pairs are valid simultaneously at 95 %
     (Bonferroni). This prevents false similarities due to the search for the most confused of many pairs.
     """
     counts = np.where(np.eye(len(images), dtype=bool), 0, confused)

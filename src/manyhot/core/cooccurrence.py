@@ -57,7 +57,7 @@ class ClassPairs:
 
     @cached_property
     def company(self) -> Bools:
-        """Whether each pair is valid together at least as often as expected by chance, on n_a n_b / n images.
+        """Whether each pair is valid together on at least n_a n_b / n images, the number expected by chance.
 
         With twenty classes, for example, nearly all pairs are valid together on some image, even *dog* and
         *cat*.
@@ -90,9 +90,9 @@ class ClassPairs:
     def rare(self) -> npt.NDArray[np.int64]:
         """The pairs that are valid together clearly less often than expected by chance, as ``a * C + b``.
 
-        Their number of images with both classes is in the lower tail (2.5 %) of the Poisson distribution
-        whose mean is the number expected by chance. Pairs that no image has are included if enough images are
-        expected.
+        The number of images with both classes of such a pair is in the lower tail (2.5 %) of the Poisson
+        distribution whose mean is the number expected by chance. Pairs that occur on no image are included if
+        enough images are expected.
         """
         expected_least = -np.log((1 - LEVEL) / 2)  # with fewer, not even 0 images are clearly less
         often = np.flatnonzero(self.images * self.images.max(initial=0) >= expected_least * self.n)

@@ -44,8 +44,9 @@ class CurveMetric:
     value : callable
         Returns the metric of a curve; NaN if undefined.
     changes : callable
-        Returns the change of the metric if each cell is left out. Weights of cells are 0 or 1, and the metric
-        is defined. The change is NaN if the metric is undefined without the cell.
+        Returns, for each cell, the change of the metric if the cell is left out. It is called only if weights
+        of cells are 0 or 1 and the metric is defined. The change is NaN if the metric is undefined without
+        the cell.
     needs_negatives : bool
         Whether the metric is undefined without negatives.
     """
@@ -109,7 +110,7 @@ def _mean(values: Floats) -> float:
 
 
 def left_out(metric: CurveMetric, cells: RankedCells, inside: Weights | None) -> Floats:
-    """Return the change of the mean over groups if each image is left out."""
+    """Return, for each image, the change of the mean over groups if the image is left out."""
     curves = cells.curves(inside)
     values = np.array([metric.value(curve) for curve in curves])
     changes = [_nothing(c) if np.isnan(v) else metric.changes(c) for c, v in zip(curves, values, strict=True)]

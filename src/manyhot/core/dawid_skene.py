@@ -80,13 +80,15 @@ def dawid_skene(
         a probability under both. ``answers``: there is one truth for each answer, as in Dawid and Skene, and
         `p` is the probability of yes.
     hard : bool
-        Whether to model hard questions, to which answers do not depend on the truth. If false, disagreement
-        on hard questions lowers the estimated quality of raters on all other questions. Only with two truths.
+        Whether to model hard questions, for which answers do not depend on the truth. If false, disagreement
+        on hard questions lowers the estimated quality of raters on all other questions. Hard questions need
+        two truths.
     smoothing : float, optional
         Number of pseudo-answers, distributed like the answers of all raters, that are added for each rater
         and truth. A rater with few answers is therefore treated as an average rater. By default, the number
-        is estimated from how much raters differ, and a rater may be unlike all others. With 0, the algorithm
-        is the original one by Dawid and Skene, in which an answer that a rater never gave has probability 0.
+        is estimated from how much raters differ, and a rater may be unlike all other raters. With 0, the
+        algorithm is the original one by Dawid and Skene, in which an answer that a rater never gave has
+        probability 0.
     iterations : int
         Maximum number of iterations.
     tolerance : float
@@ -143,7 +145,7 @@ def one_coin(
     hard, smoothing, iterations, tolerance
         As in `dawid_skene`, with two exceptions. A quarter of the answers to hard questions are guesses, with
         equal probabilities of yes and no. `smoothing` is the number of answers that are added for each rater.
-        With a number, only this model is fitted.
+        If it is set, only this model is fitted.
 
     Raises
     ------
@@ -176,7 +178,7 @@ def auto(
     iterations: int = 1000,
     tolerance: float = 1e-7,
 ) -> Aggregate:
-    """Mean of Dawid-Skene and one-coin with hard questions and of one-coin, weighted by their evidence.
+    """Mean of three models, weighted by evidence: Dawid-Skene and one-coin with hard questions, and one-coin.
 
     This is the default method. One-coin needs fewer answers, but unlike Dawid-Skene, it cannot model raters
     who miss many classes and rarely accept invalid ones. Models are compared by the held-out likelihood: the

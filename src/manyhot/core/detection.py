@@ -43,7 +43,7 @@ class Boxes:
     score : ndarray of float, shape (n,), optional
         Scores of predicted boxes.
     ignore : ndarray of bool, shape (n,), optional
-        Annotated boxes that are ignored, that is, count neither as objects nor as errors.
+        Whether each annotated box is ignored. Ignored boxes count neither as objects nor as errors.
     """
 
     box: Floats

@@ -41,7 +41,7 @@ def difficulty_of(right: Bools) -> npt.NDArray[np.intp]:
 
 
 def typical_images(right: Ints, models: int, agreed: Floats, most: int) -> dict[str, npt.NDArray[np.intp]]:
-    """Return images that no model gets right, that divide the models, and that all models get right.
+    """Return images of three kinds: no model is right, the models are divided, or all models are right.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ _MANY = 200_000
 
 
 def distinct_values(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Ints]:
-    """Return the sorted distinct values and which of them each value is, as ``numpy.unique`` does.
+    """Return the sorted distinct values, and the position of each value among them, as ``numpy.unique`` does.
 
     Values of metrics are often shares with few numerators and denominators. Searching few distinct values
     takes a fifth of the time of sorting all values.
@@ -78,7 +78,7 @@ class Coded:
 
 
 def compact(values: npt.NDArray[Any]) -> npt.NDArray[Any] | Coded:
-    """Return flags as they are, and other values as float32, or as bytes if there are many of few values."""
+    """Return flags as they are, and other values as float32, or as bytes if many values are repeated."""
     if values.dtype == bool:
         return values
     if len(values) > _MANY:

@@ -149,8 +149,9 @@ def brier_votes(case: Case) -> Estimate:
     Notes
     -----
     With exclusive classes, the score of a vote is the sum over the classes of the squared difference between
-    probability and vote (1 or 0), from 0 to 2. Otherwise, it is the squared difference of one class. Even a
-    model that predicts the shares exactly has a score above 0 if raters disagree.
+    probability and vote (1 or 0), from 0 to 2. Otherwise, the score of a vote is the squared difference for
+    the class that the vote is about. Even a model that predicts the shares exactly has a score above 0 if
+    raters disagree.
     """
     truth = _Truth.of(case)
     if truth is None:

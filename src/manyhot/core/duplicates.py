@@ -91,7 +91,7 @@ def image_hashes(thumbnails: GreyImages, frame: int = 0) -> Floats32:
     Notes
     -----
     Frequencies are weighted by the square root of their distance from 0, which makes the spectrum of
-    photographs flatter. The mean is left out. The hash of an image without contrast is 0.
+    photographs flatter. Frequency 0, the mean, is left out. The hash of an image without contrast is 0.
     """
     blocks = range(0, max(1, len(thumbnails)), _IMAGES)
     return np.concatenate([_hashes(thumbnails[start : start + _IMAGES], frame) for start in blocks])
@@ -169,7 +169,7 @@ _CELLS, _NONE = 8_000_000, np.empty(0, np.int64)
 
 
 def candidates_by_embedding(vectors: AnyFloats, progress: SearchProgress | None = None) -> Ints:
-    """Return the pairs of rows with similar embeddings, shape (m, 2), without duplicates and ascending.
+    """Return the pairs of rows with similar embeddings, shape (m, 2), each pair once, in ascending order.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ def _with_frames(first: Ints, second: Ints, frame: Ints) -> DuplicateCandidates:
 
 
 def connected_groups(n: int, pairs: Ints) -> Ints:
-    """Return the group of each of n images, from 0; -1 without a pair. Pairs connect images to groups.
+    """Return the group of each of n images, from 0; -1 without a pair. The images of a pair share a group.
 
     Groups are numbered by their first image.
     """

@@ -221,8 +221,8 @@ def _standardised(value: float, cells: Sequence[SeedValues]) -> float:
 def heterogeneity(effects: Sequence[Effect]) -> Heterogeneity:
     """Return Cochran's Q over the effects of single cells.
 
-    Cells are treated as independent. Cells of the same images are not independent. If they vary in the same
-    direction, this makes Q too small rather than too large.
+    Cells are treated as independent, although cells of the same images are not. If these cells vary in the
+    same direction, Q is too small rather than too large.
     """
     columns = [(e.value, e.error_seeds**2 + e.error_images**2, e.df) for e in effects]
     values, variances, df = np.array(columns, dtype=float).reshape(-1, 3).T
@@ -232,8 +232,8 @@ def heterogeneity(effects: Sequence[Effect]) -> Heterogeneity:
 def contradict(effects: Sequence[Effect]) -> bool:
     """Return whether the effects of single cells contradict each other.
 
-    They do if one interval lies above 0 and another interval lies below 0, or if Cochran's Q has a p-value
-    below 0.05 and values lie on both sides of 0.
+    They contradict each other if one interval lies above 0 and another interval lies below 0, or if Cochran's
+    Q has a p-value below 0.05 and values lie on both sides of 0.
     """
     above, below = any(e.lo > 0 for e in effects), any(e.hi < 0 for e in effects)
     both_signs = any(e.value > ROUNDING for e in effects) and any(e.value < -ROUNDING for e in effects)

@@ -68,7 +68,7 @@ class GroupDifference:
     interval : tuple of float
         95 % interval of b - a over families of models; NaN if there is none.
     n_a, n_b, families_a, families_b : int
-        Number of counted models and families.
+        Numbers of models and of families that count in each group.
     """
 
     method: str
@@ -89,7 +89,7 @@ def shared_models(a: ModelGroup, b: ModelGroup) -> Bools:
 
 
 def count_swaps(a: ModelGroup, b: ModelGroup) -> int:
-    """Return the number of pairs, with one model of each group, whose order at y differs from that at x."""
+    """Return the number of pairs of a model of each group whose order at y differs from their order at x."""
     signs = (np.sign(np.subtract.outer(p, q)) for p, q in ((a.x, b.x), (a.y, b.y)))
     return int(np.count_nonzero(np.multiply(*signs) < 0))
 
@@ -112,8 +112,8 @@ def at_equal_accuracy(a: ModelGroup, b: ModelGroup) -> Iterator[GroupDifference]
 
     The two groups are independent samples of families. The variance due to a group is computed by leaving out
     each of its families, as in `Families`. The two variances are added. The degrees of freedom follow Welch
-    and Satterthwaite (doi 10.2307/3002019). Each group has its effective number of families minus 1, with
-    each model weighted by its share in the average.
+    and Satterthwaite (doi 10.2307/3002019). The degrees of freedom of each group are its effective number of
+    families minus 1, where each model is weighted by its share in the average.
     """
     shared = shared_models(a, b)
     if np.count_nonzero(shared) < FEWEST_NEAR:

@@ -32,7 +32,7 @@ _Z = float(ndtri((1 + LEVEL) / 2))
 
 @dataclass(frozen=True, eq=False)
 class ErrorConsistency:
-    """Error consistency of every two of M models on the same n images.
+    """Error consistency of every pair of M models on the same n images.
 
     Parameters
     ----------
@@ -130,9 +130,9 @@ class ErrorConsistency:
         return self._around(self.mean, self.influence)
 
     def difference_from(self, other: ErrorConsistency) -> tuple[float, float, float]:
-        """Return the mean minus the mean for other answers about the same images, with its 95 % interval.
+        """Return this mean minus the mean of `other`, for the same images, with its 95 % interval.
 
-        The ends are also NaN if fewer than `FEWEST_OF_EACH` images have other answers.
+        The ends are also NaN if the two judge a model differently on fewer than `FEWEST_OF_EACH` images.
         """
         value = self.mean - other.mean
         n_changed = np.count_nonzero((self.right != other.right).any(axis=1))

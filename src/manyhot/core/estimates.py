@@ -60,13 +60,15 @@ class Pooled:
     Parameters
     ----------
     value : callable
-        Returns the metric's value under weights of shape (n,), or None.
+        Returns the metric's value under weights of shape (n,); with None instead of weights, the unweighted
+        value.
     scored : ndarray of bool, shape (n,)
         False if the image is skipped.
     left_out : callable, optional
-        Returns the change of the value if each image is left out, shape (n,), under weights of 0 and 1, or
-        None. It is used for a jackknife interval of the metric (`manyhot.core.jackknife.jackknife_interval`)
-        and for paired comparisons of models. A first-order approximation is sufficient.
+        Returns, for each image, the change of the value if the image is left out, shape (n,). Its argument is
+        None or weights of 0 and 1. The changes are used for a jackknife interval of the metric
+        (`manyhot.core.jackknife.jackknife_interval`) and for paired comparisons of models. A first-order
+        approximation is sufficient.
     doubt : callable, optional
         Function that returns the reason why `left_out` gives no interval under the same weights; empty if it
         gives one.

@@ -179,14 +179,14 @@ def maximise(
     estimate : callable
         Returns the matrices, shape (R, K, A), from the expected counts of each symbol, shape (R * A, K).
     added : float
-        Number of pseudo-questions of each truth. With none, the prior of a truth may become 0, and all groups
+        Number of pseudo-questions of each truth. With 0, the prior of a truth may become 0, and all groups
         have the same prior.
     iterations : int
         Maximum number of iterations.
     tolerance : float
         Iterations stop when an iteration changes the log-likelihood by at most this much per vote.
     accelerate : bool
-        Whether every third step is extrapolated. The result is the same after fewer iterations.
+        Whether every third step is extrapolated. This leads to the same result in fewer iterations.
 
     References
     ----------

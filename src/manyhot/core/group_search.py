@@ -63,7 +63,8 @@ class Counts:
     events, events_outside : ndarray of int
         Those with the event.
     expected, variance : ndarray of float
-        Mean and variance of `events` if the event is drawn at random among the images of each stratum.
+        Mean and variance of `events` if the events of each stratum are distributed at random among its
+        images.
     """
 
     n: Ints

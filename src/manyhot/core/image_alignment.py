@@ -97,7 +97,8 @@ def resampling(frames: npt.NDArray[np.float32]) -> Floats32:
     Parameters
     ----------
     frames : ndarray of float32, shape (m, 2)
-        Start and length of the part of each row, as shares. Pixels beyond the ends repeat the last.
+        Start and length of the part of each row, as shares. Pixels beyond an end repeat the last pixel at
+        this end.
     """
     position = frames[:, :1] + frames[:, 1:] * _CENTRES
     pixel = np.clip(position * GREY_SIDE - 0.5, 0, GREY_SIDE - 1)

@@ -56,9 +56,9 @@ def effective_positives(positives: Floats) -> float:
     Suppose that the value of a class with P positives has a variance proportional to 1 / P, which is
     estimated with P degrees of freedom. By Satterthwaite's approximation (doi 10.2307/3002019), the mean over
     classes then has ``(sum 1/P)**2 / sum 1/P**3`` degrees of freedom. This is P for one class and C P for C
-    equal classes. If a single class is rare, it is hardly more than the positives of this class. Classes with
-    one or two positives are treated as classes with three, because the jackknife overestimates their
-    variance.
+    equal classes. If a single class is rare, this is hardly more than the number of positives of the rare
+    class. Classes with one or two positives are treated as classes with three, because the jackknife
+    overestimates their variance.
     """
     if not len(positives):
         return 0.0
@@ -87,7 +87,7 @@ def doubt_of(positives: Floats, cases: str = "positives", *, classes: bool = Tru
 
 
 def jackknife_error(changes: Floats, counts: Floats | None = None) -> tuple[float, float]:
-    """Return the standard error of a value from its changes if each image is left out.
+    """Return the standard error of a value from its changes if one image at a time is left out.
 
     Parameters
     ----------
@@ -100,8 +100,8 @@ def jackknife_error(changes: Floats, counts: Floats | None = None) -> tuple[floa
     error : float
         NaN with fewer than two images.
     df : float
-        Degrees of freedom: 2 divided by the relative variance of the estimated variance, up to n - 1. There
-        are few if a few images, such as the positives of a rare class, cause most of the variance.
+        Degrees of freedom: 2 divided by the relative variance of the estimated variance, up to n - 1. The
+        number is small if a few images, such as the positives of a rare class, cause most of the variance.
 
     """
     weights = np.ones(len(changes)) if counts is None else counts
@@ -142,7 +142,7 @@ def jackknife_ends(value: float, error: float, df: float, *, scale: Scale = "log
 
 
 def symmetric_ends(value: Values, half: Values, scale: Scale) -> tuple[Values, Values]:
-    """Return the ends of intervals that are symmetric on a scale. Values must be within its limits.
+    """Return the ends of intervals that are symmetric on a scale. Values must be within the scale's limits.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def symmetric_ends(value: Values, half: Values, scale: Scale) -> tuple[Values, V
 
 
 def jackknife_interval(value: float, changes: Floats, *, scale: Scale = "logit") -> tuple[float, float]:
-    """Return the interval of a value from its changes if each image is left out; see `jackknife_ends`."""
+    """Return the interval of a value from its changes if one image at a time is left out."""
     return jackknife_ends(value, *jackknife_error(changes), scale=scale)
 
 
@@ -175,9 +175,9 @@ def resampled_interval(
     """Return the interval of a value from few resamples or images; NaN if the values do not vary.
 
     The standard deviation of the resamples is used as the error; see `jackknife_ends`. With 200 resamples, a
-    percentile interval would end at the fifth value from either end. It would be too short, because these
-    values are noisy. Percentile intervals of few images are also too short, because the variance of resamples
-    of n images is smaller by a factor of (n - 1) / n.
+    percentile interval would extend from the fifth-lowest to the fifth-highest value. It would be too short,
+    because these values are noisy. Percentile intervals of few images are also too short, because the
+    variance of resamples of n images is smaller by a factor of (n - 1) / n.
 
     Parameters
     ----------

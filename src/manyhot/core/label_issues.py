@@ -126,9 +126,10 @@ def find_issues(
     Let q_j be the mean probability of class j over models or, for ranks, the share of models whose top class
     is j. The evidence from models against a label y is 1 - q_y, that is, 1 minus cleanlab's self-confidence.
     For a missing label j, it is q_j. The evidence from neighbours is computed in the same way, with the share
-    of neighbours with label j as q_j. It is used where there is no evidence from models. The score is this
-    evidence. Ties are broken in the last digits, first by neighbours and then by the probability of the most
-    probable other class. Issues with the same score are in the order of the images.
+    of neighbours with label j as q_j. Evidence from neighbours is used where there is no evidence from
+    models. The score is this evidence. Ties are broken in the last digits, first by neighbours and then by
+    the probability of the most probable other class. Issues with the same score are in the order of the
+    images.
 
     The evidence from raters is 1 if they rejected a doubtful label or accepted a missing label, and 1/2 if
     the class is unclear. If the labels contain probabilities, they are used instead.
@@ -292,8 +293,8 @@ def ties_broken(evidence: Floats, *ties: Floats) -> Floats:
 
     Notes
     -----
-    The k-th of several tied values is k - 1 floating-point numbers above the evidence. Ties that would exceed
-    1 are moved below it by the same distance.
+    The k-th of several tied values is k - 1 floating-point numbers above the evidence. Tied values that would
+    exceed 1 are moved below 1 by the same distance.
     """
     rows = np.flatnonzero(np.isfinite(evidence))
     keys = [np.maximum(evidence[rows], 0), *(tie[rows] for tie in ties)]
@@ -351,7 +352,7 @@ def _doubts_with_people(ensemble: Ensemble, issues: Issues) -> Issues:
 
 
 def on_scale_of(values: Floats, score: Floats, which: Bools) -> Floats:
-    """Return the values with the values of some rows rearranged into the order of a score.
+    """Return the values; in some rows, they are rearranged into the order of a score.
 
     Rows with the same score get the mean of their values.
 
@@ -377,7 +378,7 @@ def raters_evidence(rows: LabelSets, classes: Ints) -> tuple[Floats, Floats]:
     -------
     yes, n_votes : ndarray of float64, shape (n,)
         The evidence is the probability of the class or, if it is unknown, 1 for yes, 1/2 for unclear and 0
-        for no. NaN if no rater was asked, or if the number is unknown.
+        for no; NaN if no rater was asked. The number of answers is NaN if it is unknown.
     """
     state = rows.state_of(classes[:, None])[:, 0]
     p = rows.p_of(classes).astype(np.float64)

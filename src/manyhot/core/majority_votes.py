@@ -20,7 +20,7 @@ FEWEST_TO_CHOOSE = 100
 
 @dataclass(frozen=True)
 class MajorityVote:
-    """The vote of the best model and two others.
+    """The majority vote of the best model and two other models.
 
     Attributes
     ----------
@@ -29,8 +29,8 @@ class MajorityVote:
     kappa : float
         Mean error consistency of the three models, on the images on which they were chosen.
     chosen_gain : float
-        Value of the vote minus the value of the best model on the same images. It is too high, because the
-        vote was chosen by it.
+        Value of the vote minus the value of the best model on the same images. This gain is too high, because
+        the vote was chosen for it.
     gain : float
         The same on the other images.
     interval : (float, float)

@@ -279,7 +279,7 @@ class _Shortlist:
         return len(self.query) > 16 * self.k * len(self.floor)
 
     def places(self) -> RowNumbers:
-        """Return the rank (from 0) of each candidate among those of its query, in the current order."""
+        """Return the rank (from 0) of each candidate among its query's candidates, in the current order."""
         counts = np.bincount(self.query, minlength=len(self.floor))
         place: RowNumbers = np.arange(len(self.query)) - (np.cumsum(counts) - counts)[self.query]
         return place
@@ -425,9 +425,9 @@ def _own_rows(own: Ints | None, n: int, n_index: int) -> RowNumbers:
         return np.full(n, NOBODY, np.int64)
     if own.shape != (n,) or (n and (own.min() < NOBODY or own.max() >= n_index)):
         raise InputError(
-            "The rows of the queries in the index do not match the queries.",
+            "The row numbers of the queries in the index are not valid.",
             got=f"shape {own.shape}" + (f", {own.min()} to {own.max()}" if own.size else ""),
-            allowed=f"one row for each of {n:,} queries, from -1 to {n_index - 1}",
+            allowed=f"one number for each of {n:,} queries, from -1 to {n_index - 1}",
         )
     return own.astype(np.int64)
 

@@ -99,9 +99,9 @@ def expected_change(
 ) -> Floats:
     """Return the expected change in the label sets per answer to each question, shape (Q,).
 
-    With ``ahead=1``, this is the probability that the next answer changes the state. It cannot rank most new
-    questions, because a single answer cannot change their state, so the probability is 0. With ``ahead=n``,
-    the result is the maximum, over 1, 2, … n answers, of the probability of a change divided by the number of
+    With ``ahead=1``, this is the probability that the next answer changes the state. This probability cannot
+    rank most new questions: a single answer cannot change their state, so it is 0. With ``ahead=n``, the
+    result is the maximum, over 1, 2, … n answers, of the probability of a change divided by the number of
     answers.
 
     Parameters
@@ -181,7 +181,7 @@ def settled(
     at_most : float
         Accepted probability of a change.
     sure : float
-        Minimum probability at which a question is settled. With 1, there is no such bound.
+        Probability from which a question is settled. With 1, no question is settled by its probability alone.
 
     Raises
     ------

@@ -39,8 +39,9 @@ def confidence_scores(case: Case, score: str) -> Floats:
     Parameters
     ----------
     case : Case
-        Must have confidences. ``mutual_information`` needs the uncertainty of an average. ``entropy`` needs
-        this, too, or probabilities of all classes that add up to 1. ``energy`` needs logits of all classes.
+        A case with confidences. ``mutual_information`` needs the uncertainty of an average. ``entropy`` needs
+        this uncertainty, too, or probabilities of all classes that add up to 1. ``energy`` needs logits of
+        all classes.
     score : str
         One of `OOD_SCORES`.
 
@@ -77,7 +78,7 @@ def confidence_scores(case: Case, score: str) -> Floats:
 
 
 def auroc(inside: Floats, outside: Floats) -> Separation:
-    """Return the probability that an in-distribution image has the higher score; ties count half.
+    """Return the probability that an in-distribution image scores above another image; ties count half.
 
     Parameters
     ----------
@@ -87,8 +88,8 @@ def auroc(inside: Floats, outside: Floats) -> Separation:
     Notes
     -----
     The interval is a jackknife interval over both kinds of images, on the logit scale. Its variance equals
-    that of DeLong, DeLong and Clarke-Pearson 1988, doi 10.2307/2531595, up to terms of the order of 1 / n. It
-    is NaN with fewer than 30 images of a kind, or if the scores separate all images.
+    that of DeLong, DeLong and Clarke-Pearson 1988, doi 10.2307/2531595, up to terms of the order of 1 / n.
+    The interval is NaN with fewer than 30 images of a kind, or if the scores separate all images.
     """
     m, n = len(inside), len(outside)
     if not m or not n:
@@ -105,10 +106,11 @@ def auroc(inside: Floats, outside: Floats) -> Separation:
 
 
 def fpr_at_tpr(inside: Floats, outside: Floats, rng: np.random.Generator) -> Separation:
-    """Return the share of other images accepted at the threshold for 95 % of the in-distribution images.
+    """Return the false positive rate at the threshold that accepts 95 % of the in-distribution images.
 
     An image is accepted if its score is at least the threshold. The threshold is the highest one that accepts
-    at least 95 % of the in-distribution images.
+    at least 95 % of the in-distribution images. The false positive rate is the share of out-of-distribution
+    images that are accepted.
 
     Parameters
     ----------
@@ -119,9 +121,9 @@ def fpr_at_tpr(inside: Floats, outside: Floats, rng: np.random.Generator) -> Sep
     Notes
     -----
     The interval is computed from draws of both errors. The number of in-distribution images below the true
-    threshold is binomial. The share of other images at such a threshold is drawn from Jeffreys' posterior of
-    a proportion, so that the interval is not empty if the share is 0. It is NaN in the same cases as in
-    `auroc`.
+    threshold is binomial. The share of out-of-distribution images that are accepted at such a threshold is
+    drawn from Jeffreys' posterior of a proportion, so that the interval is not empty if the share is 0. The
+    interval is NaN in the same cases as in `auroc`.
     """
     m, n = len(inside), len(outside)
     if not m or not n:

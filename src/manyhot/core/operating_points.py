@@ -96,9 +96,9 @@ class OperatingPoints:
     def f1(self) -> tuple[Floats, Floats, Floats]:
         """Return F1, 2 TP / (2 TP + FP + FN), with its interval.
 
-        The interval is derived from F*, TP / (TP + FP + FN), which is the share of the positives and
-        predicted cells that are both. F* is a proportion, so it has a Wilson interval. F1 is 2 F* / (1 + F*),
-        which increases with F*, so the ends of this interval are transformed.
+        The interval is derived from F*, TP / (TP + FP + FN), which is the share of cells that are both, among
+        cells that are positive or predicted. F* is a proportion, so it has a Wilson interval. F1 is 2 F* / (1
+        + F*), which increases with F*, so the ends of this interval are transformed.
 
         Images of one fold determine the thresholds of the other folds, so shares vary more than under fixed
         thresholds. As in surveys with correlated answers, counts are divided by the design effect. It is

@@ -40,7 +40,7 @@ def explain_order(
     Parameters
     ----------
     top : ndarray of int, shape (n, k)
-        Predicted classes, best first, in the rows of their file.
+        Predicted classes, best first. Rows are in the order of their file.
     label : ndarray of int, shape (n,)
         A correct class for the declared image of each row; negative if unknown.
     n_classes : int
@@ -140,7 +140,7 @@ class Relation:
 
 
 def relate(case: Case, class_orders: Mapping[str, Ints]) -> Relation | None:
-    """Return the relation between scores and label sets; None for few images or classes.
+    """Return the relation between scores and label sets; None if there are too few images or classes.
 
     Parameters
     ----------
@@ -154,9 +154,9 @@ def relate(case: Case, class_orders: Mapping[str, Ints]) -> Relation | None:
     This is a permutation test of independence. An order explains a low correlation if its correlation is at
     least three times the current correlation and three times the highest correlation in random orders. For an
     arbitrary order of the columns, the correlation must be at least twice the current correlation and twice
-    that of the best order for random rows. If there is one class per image, negated scores are correlated
-    with all other classes in any wrong order. The correlation of an order must therefore be twice as far
-    above 0 as the scores' correlation is below 0.
+    the highest correlation of any order of the columns after rows are shuffled. If there is one class per
+    image, negated scores are correlated with all other classes in any wrong order. The correlation of an
+    order must therefore be twice as far above 0 as the scores' correlation is below 0.
     """
     sample = _sampled(case)
     if sample is None:

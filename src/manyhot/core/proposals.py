@@ -299,8 +299,8 @@ def propose_top_k(ensemble: Ensemble, *, k: int = 20, model: str = "") -> Pairs:
 def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probability") -> Pairs:
     """ReaL's search for the models and thresholds with the highest precision at a recall on known label sets.
 
-    Each model proposes its top class and all classes above its threshold. For ranks, it proposes its top
-    classes up to a depth.
+    Each model proposes its top class and all classes above its threshold. For ranks, each model proposes its
+    top classes up to a depth.
 
     Parameters
     ----------

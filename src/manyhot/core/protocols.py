@@ -23,9 +23,9 @@ from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets
 
 RELATIONS = {
     "equal": "both have the same classes",
-    "a_in_b": "the second contains all classes of the first and others",
-    "b_in_a": "the first contains all classes of the second and others",
-    "overlapping": "they share a class, and each has another",
+    "a_in_b": "the second contains all classes of the first and at least one more",
+    "b_in_a": "the first contains all classes of the second and at least one more",
+    "overlapping": "they share a class, and each has a class that the other lacks",
     "disjoint": "they share no class",
     "a_empty": "only the first is empty",
     "b_empty": "only the second is empty",
@@ -166,7 +166,7 @@ def states_by_other(a: LabelSets, b: LabelSets, chosen: Bools | None = None) -> 
 
 
 def missed_beside(a: LabelSets, b: LabelSets) -> tuple[Ints, Ints, npt.NDArray[np.int64]]:
-    """Count pairs of a label that only the first protocol has and a label of the second on the same image.
+    """Count pairs of a label of the first protocol alone and a label of the second, on the same image.
 
     Returns
     -------
@@ -220,7 +220,7 @@ class RightBy:
         return self._resampled(flat, np.ones((n, 1), bool), np.zeros(p * m, np.intp)).reshape(p, m, -1)
 
     def errors_right_by(self, a: int, b: int) -> tuple[Floats, Floats32]:
-        """Return the share of each model's errors under protocol a that are right under b, and its samples.
+        """Return the share of each model's errors under protocol a that are right under b, and its resamples.
 
         Returns
         -------
@@ -243,7 +243,7 @@ class RightBy:
         return Bootstrap(np.ones((1, self.n), bool), self.resamples, self.seed)
 
     def differences(self, protocol: int) -> tuple[Floats, Floats]:
-        """Return the difference of every two models under a protocol, and its standard error, shape (M, M).
+        """Return the differences between all models under a protocol, and standard errors, shape (M, M).
 
         The difference is the value of the column's model minus the value of the row's model.
         """
@@ -332,7 +332,7 @@ def without_noise(value: Floats, samples: Floats) -> tuple[Floats, Floats]:
 
     Notes
     -----
-    Noise increases a variance. The draw of the images adds about as much as resampling adds again. Twice the
+    Noise increases a variance. Resampling adds about as much again as the draw of the images added. Twice the
     value minus the mean of the samples therefore removes this noise (Efron & Tibshirani 1993, section 10.6).
     Samples are centred at the result. Variances are clipped at 0.
     """

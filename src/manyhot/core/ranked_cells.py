@@ -290,7 +290,7 @@ class EdgeTable:
     lowest, scale : float
         The bin of a score is its distance to the lowest edge, multiplied by the scale.
     table : ndarray of int32, shape (n_bins,)
-        Twice the number of edges in lower bins, and 1 more if the bin has edges.
+        Twice the number of edges in lower bins, plus 1 if the bin has edges.
     """
 
     edges: AnyFloats

@@ -41,7 +41,7 @@ class RankedPositives:
     score : ndarray of float, shape (m,)
         The score of each positive.
     count_depth : callable
-        Returns `depth`, the number of cells in the group of each positive with at least its score.
+        Returns `depth`: for each positive, the number of cells in its group with at least its score.
     positives, cells : ndarray of int, shape (n,)
         The number of positives and the number of cells of each image.
     asked : tuple of two ndarrays of int and one of float, shape (asked cells,), or None
@@ -59,12 +59,12 @@ class RankedPositives:
 
     @cached_property
     def depth(self) -> Ints:
-        """The number of cells in the group of each positive with at least its score, shape (m,)."""
+        """For each positive, the number of cells in its group with at least its score, shape (m,)."""
         return self.count_depth()
 
     @cached_property
     def hits(self) -> Ints:
-        """The number of positives in the group of each positive with at least its score, shape (m,)."""
+        """For each positive, the number of positives in its group with at least its score, shape (m,)."""
         return _at_or_above(self.group, self.score)
 
 

@@ -165,8 +165,8 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
 
     Notes
     -----
-    For each image with both positives and negatives, the value equals `lrap`, even with ties. For each
-    positive, both take the share of positives among the classes with at least the same score, and average it.
+    For each image with both positives and negatives, the value equals `lrap`, even with ties. Both metrics
+    average, over the positives, the share of positives among the classes with at least the positive's score.
     They differ only if all classes are positives: AP is then 1, and LRAP is undefined.
 
     Deviations: scikit-learn counts an image without positives as 0. The code of Chen et al. skips it, as this
@@ -188,7 +188,7 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
     needs="scores",
 )
 def lrap(case: Case, *, masked: bool = False) -> Estimate:
-    """Label ranking average precision: mean share of valid classes among those at or above a valid class.
+    """Label ranking average precision: mean share of valid classes among classes at or above a valid class.
 
     Images without positives or without negatives are skipped.
 
@@ -204,7 +204,7 @@ def lrap(case: Case, *, masked: bool = False) -> Estimate:
 
     Notes
     -----
-    See `map_image` for the difference between that metric and this one.
+    See `map_image` for the difference between the two metrics.
 
     Deviation: scikit-learn counts images without positives or without negatives as 1.
     """
@@ -320,10 +320,10 @@ class ClassPrecision:
     error : ndarray of float64, shape (C,)
         Jackknife standard error over images; NaN with fewer than two positives.
     lo, hi : ndarray of float64, shape (C,)
-        Ends of the 95 % interval; NaN with fewer than `manyhot.core.jackknife.FEWEST_POSITIVES` positives,
-        and if leaving out images does not change the value.
+        Ends of the 95 % interval; NaN with fewer than `manyhot.core.jackknife.FEWEST_POSITIVES` positives, or
+        if leaving out images does not change the value.
     auroc_lo, auroc_hi : ndarray of float64, shape (C,)
-        Ends of the 95 % interval of the area under the ROC curve; NaN as for `lo`, and if there are too few
+        Ends of the 95 % interval of the area under the ROC curve; NaN as for `lo`, or if there are too few
         negatives.
     """
 
@@ -348,7 +348,8 @@ def class_precision(case: Case, masked: bool = False) -> ClassPrecision:
     Notes
     -----
     With 30 to 50 positives, intervals contain the expected value in 92 to 98 % of simulated data sets
-    (``benchmarks/coverage_rare_classes.py --classes 1``). With 10 positives, it would be 88 to 98 %.
+    (``benchmarks/coverage_rare_classes.py --classes 1``). With 10 positives, intervals would contain it in 88
+    to 98 %.
     """
     c = case.labels.n_classes
     ranked = rank_positives(case, "class", masked=masked)

@@ -110,7 +110,7 @@ class RaterModel:
         tolerance: float = 1e-7,
         guess: Fit | None = None,
     ) -> Fit:
-        """Fit the model with the options of the aggregators. Iterations may start from a guess."""
+        """Fit the model with the options of the aggregators. Iterations start from `guess`, if passed."""
         size = self.answers.n_raters * self.n_answers
         symbol = self.answers.rater.astype(np.int32) * self.n_answers + self.answer.astype(np.int32)
         group = None if smoothing == 0 else self.answers.group
@@ -125,7 +125,7 @@ class RaterModel:
         )
 
     def aggregate(self, fit: Fit) -> Aggregate:
-        """Return a fit as the result of an aggregator. Hard questions are as likely to be yes as others."""
+        """Return a fit as the result of an aggregator. Hard questions are yes as often as other questions."""
         p, prior, matrices = fit.posterior[-1], fit.prior, fit.matrices
         if self.hard is not None:
             prior, matrices = prior[:-1] / prior[:-1].sum(), matrices[:, :-1]
@@ -139,7 +139,7 @@ class RaterModel:
         return counts if self.n_answers == N_ANSWERS else np.insert(counts, MAYBE, 0, axis=2)
 
     def held_out(self, fit: Fit) -> Floats:
-        """Return the log-likelihood of the votes on each question, as if fitted without the question.
+        """Return the log-likelihood of the votes on each question, as if it had not been in the fit.
 
         The votes are removed from the counts of their raters. Their contributions to the posteriors of other
         questions, and to parameters that raters share, remain, so that no further fit is needed.
@@ -231,7 +231,7 @@ def earlier_answers(answers: Answers) -> Floats | None:
 
 
 def history_gain(answers: Answers) -> float:
-    """Return the log likelihood ratio of earlier answers: dependent on versus independent of the truth."""
+    """Return the log likelihood ratio of earlier answers: dependent on, versus independent of, the truth."""
     apart = earlier_answers(answers)
     if apart is None:
         return 0.0

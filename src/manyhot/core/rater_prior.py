@@ -124,7 +124,7 @@ class RaterPrior:
         answer: npt.NDArray[np.intp],
         posterior: Floats,
     ) -> Floats:
-        """Return the probability of each of m answers under each of T truths, as if it had not been counted.
+        """Return the probability of each of m answers under T truths, as if the answer had not been counted.
 
         Parameters
         ----------

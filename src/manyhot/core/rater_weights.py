@@ -34,7 +34,7 @@ _DIGITS = 2
 def rater_evidence(
     people: Floats, n_votes: Floats, models: Floats, group: Ints, *, most: float = HALF
 ) -> tuple[Floats, Floats]:
-    """Return the weight of raters for each pair of an image and a class, and their expected evidence.
+    """Return the weight of raters for each (image, class) pair, and the evidence expected from them.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def rater_evidence(
     Returns
     -------
     weight : ndarray of float64, shape (m,)
-        From 0 to `most`; 0 if no rater was asked, 1 if there is no evidence from models.
+        From 0 to `most`; 0 if no rater was asked. Without evidence from models, the weight is 1.
     expected : ndarray of float64, shape (m,)
         Mean evidence from raters, given the evidence from models.
 
@@ -63,10 +63,10 @@ def rater_evidence(
     number of answers that models are worth. It is fitted by maximum likelihood: k of n answers are
     beta-binomial with a = s μ and b = s (1 - μ). The expected evidence μ is a logistic function of the
     evidence from models, with a slope of at least 0. The likelihood is the product of the probabilities of
-    each answer given the models and the earlier answers. After k of n, the next answer has the probability (k
-    + s μ) / (n + s). Each pair uses the fit to the other four of five folds. If fewer than 20 pairs have at
-    least two answers, s is `UNFITTED`. If fewer than 20 have an answer, μ is the evidence from models. If
-    answers are random, s is large, and raters do not count.
+    each answer given the models and the earlier answers. After k of n answers, the next answer has the
+    probability (k + s μ) / (n + s). Each pair uses the fit to the other four of five folds. If fewer than 20
+    pairs have at least two answers, s is `UNFITTED`. If fewer than 20 pairs have an answer, μ is the evidence
+    from models. If answers are random, s is large, and raters hardly count.
 
     References
     ----------
@@ -98,17 +98,18 @@ def corrected_evidence(people: Floats, models: Floats, weight: Floats, expected:
 
     Notes
     -----
-    The score is models + weight · (people - expected), mapped to 0 to 1 by `within_unit`. Answers that only
-    confirm the models do not move an image ahead of images that no rater was asked about. The weighted mean
-    of `combined_evidence` does. With answers of CIFAR-10H about half of the images, the weighted mean ranks
-    labels worse than models alone (AUROC 0.574 and 0.586), and the correction ranks them better (0.73).
+    The score is models + weight · (people - expected), mapped to values between 0 and 1 by `within_unit`.
+    Answers that only confirm the models do not move an image ahead of images that no rater was asked about,
+    whereas they do in the weighted mean of `combined_evidence`. With answers of CIFAR-10H about half of the
+    images, the weighted mean ranks labels worse than models alone (AUROC 0.574 and 0.586), and the correction
+    ranks them better (0.73).
     """
     moved = within_unit(models + weight * (people - expected))
     return np.where(np.isnan(people), within_unit(models), np.where(np.isnan(models), people, moved))
 
 
 def within_unit(values: Floats) -> Floats:
-    """Map any numbers to 0 to 1 by an increasing function that is the identity from 0.01 to 0.99."""
+    """Map numbers to values between 0 and 1; the map increases, and is the identity from 0.01 to 0.99."""
     over, under = np.maximum(values - 1 + _EDGE, 0), np.maximum(_EDGE - values, 0)
     inside = np.clip(values, _EDGE, 1 - _EDGE)
     return np.asarray(inside + _EDGE * (over / (over + _EDGE) - under / (under + _EDGE)))

@@ -144,7 +144,7 @@ class Quality:
     def spammers(self) -> Bools:
         """Return the raters whose answers are uninformative: the interval of informedness is below `SPAMMER`.
 
-        Raters with fewer than `FEWEST_GOLDEN` answers under either truth are not judged.
+        Raters with fewer than `FEWEST_GOLDEN` answers under either truth are not assessed.
         """
         enough = np.minimum(self.n_yes, self.n - self.n_yes) >= FEWEST_GOLDEN
         with np.errstate(invalid="ignore"):
@@ -199,7 +199,7 @@ def golden_measures(golden: GoldenAnswers, *, resamples: int, rng: np.random.Gen
     Raters and images are resampled independently, because both are samples: other raters or other golden
     images would give other means (Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122). The interval
     uses Student's t. Its degrees of freedom are the number of raters or of images, whichever is smaller,
-    minus one. Percentile intervals over six raters contain the expectation in only 83 to 86 %.
+    minus one. Percentile intervals over six raters contain the expectation in only 83 to 86 % of the cases.
     """
     quality, truth = golden_quality(golden), golden.truth()
     names, image = np.unique(golden.images, return_inverse=True)
@@ -286,7 +286,8 @@ class RaterPairs:
     def copiers(self) -> Bools:
         """Return the pairs of raters that often make the same errors.
 
-        The pairs have at least `FEWEST_ERRORS` errors, and at least a share of `COPIER` of them are the same.
+        The pairs have at least `FEWEST_ERRORS` errors, and at least a share of `COPIER` of these errors are
+        the same.
         """
         return (self.wrong >= FEWEST_ERRORS) & (self.same_wrong >= COPIER * self.wrong)
 
@@ -354,7 +355,7 @@ def _against(
 def agreement_with_others(
     answers: Answers, image: Ints | None = None
 ) -> tuple[tuple[Floats, Floats, Floats], npt.NDArray[np.int64]]:
-    """Return the share of other raters' answers that equal a rater's own, and their total number.
+    """Return the share of other raters' answers that equal a rater's own, and the number of other answers.
 
     The share has a 95 % interval over images, as in `Quality.share`. `image` is the image of each question.
     By default, each question has its own image. The number counts all answers of other raters to the

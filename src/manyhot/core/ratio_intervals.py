@@ -201,7 +201,7 @@ def sampled_intervals(
 
 
 def changes_without(ratio: Ratio, inside: Bools | None = None) -> Floats:
-    """Return the change of a ratio if each scored image is left out, shape (m,).
+    """Return, for each scored image, the change of a ratio if the image is left out, shape (m,).
 
     Parameters
     ----------
@@ -305,9 +305,9 @@ def with_none_apart(pairs: PairTable, n: Ints) -> PairTable:
 
     Notes
     -----
-    Without this interval, a few images on which two models happen to agree would exclude any difference. It
-    is the interval of shares (see `with_few_apart`) after adding an image with the largest difference and an
-    image with the opposite difference.
+    Without this interval, a few images on which two models happen to agree would exclude any difference. The
+    interval is that of shares (see `with_few_apart`), computed after adding an image with the largest
+    possible difference and an image with the opposite difference.
     """
     none = (pairs.lo == pairs.hi) & (pairs.difference == 0)
     zeros = np.zeros(len(none), np.intp)

@@ -93,7 +93,7 @@ class Ratios:
     edges, member
         As those of `Cells`.
     num, den
-        The values of these images, in this order.
+        The values of `images`, in the same order.
     den_of : ndarray of int, shape (m,)
     samples : ndarray of float32, shape (S, R, m)
     """
@@ -116,7 +116,7 @@ class Ratios:
         den_of: npt.NDArray[np.intp],
         images: Ints | None = None,
     ) -> Ratios:
-        """Return the statistic before it is filled, of all images or of those of the cells."""
+        """Return the statistic before it is filled; `images` are the images of the cells, by default all."""
         images = cells.order if images is None else images[cells.order]
         values = _Sorted(num, images), _Sorted(den, images)
         samples = np.empty((len(cells.member), resamples, values[0].width), np.float32)
@@ -163,7 +163,7 @@ class MeansOverFewStrata:
         stratum: Ints,
         slices: Collection[int] | None = None,
     ) -> MeansOverFewStrata:
-        """Return the statistic before it is filled, of all slices or of some."""
+        """Return the statistic before it is filled, for all slices or for some of them."""
         strata = []
         for value in np.unique(stratum):
             images = np.flatnonzero(stratum == value)
@@ -219,7 +219,7 @@ class MeansOverStrata:
         stratum: Ints,
         slices: Collection[int] | None = None,
     ) -> MeansOverStrata:
-        """Return the statistic before it is filled, of all slices or of some."""
+        """Return the statistic before it is filled, for all slices or for some of them."""
         order = np.lexsort((cells.cell, stratum))
         key = stratum[order].astype(np.int64) * cells.member.shape[1] + cells.cell[order]
         _, edges, group = np.unique(key, return_index=True, return_inverse=True)

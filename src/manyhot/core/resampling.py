@@ -87,7 +87,7 @@ class Bootstrap:
             yield rows, _by_image(draw_counts(n, rows.stop - rows.start, rng))
 
     def resample(self, *statistics: Statistic) -> None:
-        """Compute statistics under the same resamples, in one pass: many images are drawn again in each."""
+        """Compute statistics in one pass over the resamples; with many images, each pass draws them again."""
         many = self.masks.shape[1] * self.resamples > _KEPT
 
         def fill(rows: slice, counts: Counts) -> None:

@@ -103,7 +103,7 @@ def jaccard(
     -----
     Deviation: `zero_division` is 1 by default. In scikit-learn, it is 0 with a warning, so a model that is
     right on all images has a value below 1 if some images have no valid class. If images with two empty sets
-    were skipped, each model would skip other images.
+    were skipped, different models would skip different images.
     """
     if zero_division not in (0, 1):
         raise InputError(
@@ -251,7 +251,7 @@ class _PredictedCells:
         return float(np.mean(2 * hits[counts] / either[counts])) if counts.any() else float("nan")
 
     def left_out(self, inside: Weights | None) -> Floats:
-        """Return the change of the value if each image is left out, shape (n,)."""
+        """Return, for each image, the change of the value if the image is left out, shape (n,)."""
         hits, either = self._counts(inside)
         values = 2 * hits / np.maximum(either, 1)
         # Without a cell that is either predicted or positive, and without one that is both; a class without
@@ -264,7 +264,7 @@ class _PredictedCells:
             return np.asarray((values.sum() + change) / left - self.value(inside))
 
     def doubt(self, inside: Weights | None) -> str:
-        """Return why the value has no interval; empty if it has one."""
+        """Return the reason why the value has no interval; empty if it has one."""
         positives = _by_class(self.case, [self.positive], self._weights(inside))
         return doubt_of(positives[positives > 0])
 

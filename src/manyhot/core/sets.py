@@ -68,8 +68,8 @@ class LabelSets:
         Whether raters chose one class per image, so that `p` adds up to 1. The values are shares of the votes
         or estimates from them.
     complete : bool
-        Whether each class that is not listed has the state `NO`, and no class is unclear. These are the label
-        sets of a full matrix of 0 and 1, without its zeros. `asked_known` is then also true.
+        Whether each class that is not listed has the state `NO`, and no class is unclear. Such label sets
+        represent a full matrix of 0 and 1, whose zeros are not listed. `asked_known` is then also true.
     n_votes : ndarray of float32, shape (m,), optional
         Number of answers about each class; NaN if unknown.
     """
@@ -173,7 +173,7 @@ class LabelSets:
 
     @property
     def unlisted(self) -> int:
-        """The state of classes that are not listed: `NO` if the source lists only valid classes."""
+        """The state of unlisted classes: `NOT_ASKED` if `asked_known` and not `complete`, otherwise `NO`."""
         return NOT_ASKED if self.asked_known and not self.complete else NO
 
     def leaves_out_cells(self, masked: bool) -> bool:
@@ -420,7 +420,7 @@ class Case:
         )
 
     def to_depth(self, k: int) -> Case:
-        """Return the case with the best k classes of each image, or itself if its lists are short."""
+        """Return the case with the best k classes of each image; the case itself if its lists are short."""
         if self.top.shape[1] <= max(k, _SHORT):
             return self
         if k not in self._depths:

@@ -25,7 +25,7 @@ SourceAnswers = npt.NDArray[np.int8]
 
 
 def source_shares(by_source: SourceAnswers) -> Floats:
-    """Return the share of yes answers of sources, shape (Q,); a maybe is half a yes, NaN without answers."""
+    """Return the sources' share of yes answers, shape (Q,); a maybe is half a yes. NaN without answers."""
     asked = by_source != SILENT
     with np.errstate(invalid="ignore"):
         share: Floats = np.where(asked, by_source, 0).sum(1) / (YES * asked.sum(1))
@@ -33,7 +33,7 @@ def source_shares(by_source: SourceAnswers) -> Floats:
 
 
 def conflicting(by_source: SourceAnswers) -> Bools:
-    """Return whether one source answers yes to a question and another source no, shape (Q,)."""
+    """Return whether one source answers yes to a question and another source answers no, shape (Q,)."""
     conflict: Bools = (by_source == YES).any(1) & (by_source == NO).any(1)
     return conflict
 
@@ -84,8 +84,8 @@ def held_out_measures(
     share of the source's yes answers that are predicted, and ``specificity`` the share of its no answers that
     are predicted. ``kappa`` is Cohen's kappa. Questions on which the other sources tie, or to which the
     source answers maybe, do not count. A side that gives only one of the two answers cannot contradict the
-    other side. If this is the source, precision is undefined. If it is the other sources, recall and
-    specificity are undefined. Kappa is undefined in both cases.
+    other side. If the source gives only one of them, precision is undefined. If the other sources give only
+    one of them, recall and specificity are undefined. Kappa is undefined in both cases.
 
     Intervals are over images. Shares have jackknife intervals, or Wilson's intervals if no image has two
     counted questions (`manyhot.core.ratio_intervals.ratio_interval`). Kappa has a jackknife interval on

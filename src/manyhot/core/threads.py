@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -30,10 +32,16 @@ def each_in_threads(work: Callable[[Item], None], items: Iterable[Item]) -> None
 def one_blas_thread() -> AbstractContextManager[Any]:
     """Multiply matrices in the thread that calls BLAS, for code that has its own threads.
 
-    Otherwise, BLAS starts threads for each of them. These wait by spinning, so that ``manyhot evaluate
-    imagenet`` on two busy cores took twice as long.
+    Otherwise, BLAS starts its own threads for each of the code's threads. The threads of BLAS wait by
+    spinning, which doubled the time of ``manyhot evaluate imagenet`` on two busy cores.
     """
-    from threadpoolctl import threadpool_limits
-
-    limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
+    limits: AbstractContextManager[Any] = _controller(len(sys.modules)).limit(limits=1, user_api="blas")
     return limits
+
+
+@functools.lru_cache(maxsize=1)
+def _controller(_modules: int) -> Any:
+    """Return what controls the loaded libraries. Finding them takes 3 ms; new ones come with modules."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

@@ -47,10 +47,11 @@ class Curve:
     precision_lo, precision_hi, recall_lo, recall_hi : ndarray of float64
         Ends of 95 % intervals over images, see `curve`.
     n_above, n_right : ndarray of int64
-        Number of golden questions at or above the threshold, and number of them whose truth is yes.
+        Number of golden questions at or above the threshold, and number of these questions whose truth is
+        yes.
     n_yes, n_questions, n_images : int
-        Number of golden questions whose truth is yes, number of all golden questions, and number of their
-        images.
+        Number of golden questions whose truth is yes, number of all golden questions, and number of images of
+        all golden questions.
     """
 
     threshold: Floats

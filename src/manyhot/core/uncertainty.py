@@ -99,7 +99,7 @@ class Average:
 
 
 def uncertainty_of(mean: AnyFloats, mutual_information: AnyFloats, *, multilabel: bool) -> Uncertainty:
-    """Return the uncertainty of images from the two arrays of an `Average`, for all or some classes."""
+    """Return the uncertainty of images from the arrays of an `Average`, over all or only some classes."""
     information = mutual_information.astype(np.float32)
     entropy = _entropies(mean.astype(np.float64), multilabel).sum(axis=1).astype(np.float32)
     total = mutual_information.sum(axis=1, dtype=np.float64).astype(np.float32)
@@ -141,7 +141,8 @@ def member_probabilities(scores: AnyFloats, kind: str, *, multilabel: bool, name
             where=name,
             got=f"{sums[off][0]:g}",
             allowed=f"1 ± {SLACK}",
-            do="if several classes can be valid together, add multilabel=True to the brackets of the model",
+            do="if several classes can be valid together, add multilabel=True in brackets after the "
+            "model's name",
         )
     return np.minimum(exact, 1)
 

@@ -88,8 +88,8 @@ class Benchmark:
     """Data sets that are evaluated together, further comparisons, and models that comparisons leave out.
 
     `metrics` contains the metrics of the benchmark. If it is empty, the default metrics are computed. Error
-    ratios divide the error on each slice by the error on the slice `whole`. If it is empty, no error ratios
-    are computed.
+    ratios divide the error on each slice by the error on the slice `whole`. If `whole` is empty, no
+    error ratios are computed.
     """
 
     datasets: tuple[BenchmarkData, ...]
@@ -202,7 +202,7 @@ def same_name_note(name: object) -> str:
     """Return a note if a file or folder has the same name as a published data set; empty otherwise."""
     if not (isinstance(name, str) and is_published_name(name) and Path(name).exists()):
         return ""
-    return f"{name} is the published data set; to read the file or folder of this name, pass ./{name}"
+    return f"{name} refers to the published data set; to read the file or folder of this name, pass ./{name}"
 
 
 def _is_name(name: PathLike) -> bool:
@@ -344,7 +344,7 @@ def _check_exists(source: PathLike) -> None:
     near = difflib.get_close_matches(name, PUBLISHED, n=1)
     do = f"did you mean {near[0]!r}?" if near else None
     if name in BENCHMARKS:
-        do = f"judge the benchmark first: manyhot evaluate {name} --out {name}"
+        do = f"evaluate the benchmark first: manyhot evaluate {name} --out {name}"
     raise InputError(
         "The file does not exist.",
         where=source,

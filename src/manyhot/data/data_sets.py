@@ -56,7 +56,7 @@ ModelPatterns = Annotated[Sequence[str], Shown("NAME")]
 
 @dataclass(frozen=True, repr=False)
 class Reading(Flattened):
-    """How foreign data are read, and which models.
+    """How foreign data are read, and which models are included.
 
     Attributes
     ----------
@@ -281,7 +281,7 @@ def original_alone(images: Images, classes: ClassList | None, first: Callable[[]
 
 
 def published_source(dataset: BenchmarkData, asked: Asked) -> Source:
-    """Return a published data set with its models, or with the user's own."""
+    """Return a published data set with its own models, or with the user's models."""
     fetched = dataset.fetch(asked.progress)
     inputs = dict(fetched.inputs)
     if asked.predictions:

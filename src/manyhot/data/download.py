@@ -256,8 +256,8 @@ class _Network:
             f"{file.path} is not in the cache and could not be downloaded.",
             where=file.url,
             got=reason,
-            do="connect to the network, or point MANYHOT_MIRROR at a folder or zip archive laid out by "
-            f"address, or put the file at {target}",
+            do="connect to the network, or point MANYHOT_MIRROR at a folder or zip archive that stores "
+            f"each file under its address, or put the file at {target}",
         )
 
 
@@ -479,7 +479,7 @@ _PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
 class FailureError(Exception):
-    """A source did not provide the bytes. If it is `passing`, retry after at least `pause` seconds."""
+    """A source did not provide the bytes. If `passing`, retry after at least `pause` seconds."""
 
     def __init__(self, reason: str, *, passing: bool = False, pause: float = 0.0) -> None:
         super().__init__(reason)

@@ -24,7 +24,7 @@ def with_published_columns(
 ) -> tuple[Source, list[str]]:
     """Return a data set with the published columns that slices need, and the slices that are possible.
 
-    If a published data set consists of other images, these slices are omitted, and a remark says so.
+    Slices of a published data set whose images lack the columns are omitted, and a remark says so.
 
     Parameters
     ----------
@@ -59,15 +59,15 @@ def with_published_columns(
         elif source.published is not None:
             slices = [s for s in slices if s not in asked]
             remark = (
-                f"{', '.join(asked)} left out: {entry.name} has the column {name!r} only for other images"
+                f"{', '.join(asked)} left out: {entry.name} has the column {name!r}, but not for these images"
             )
             source.misfits.remarks.append(remark)
         else:
             raise MatchError(
-                f"{entry.name} has the column {name!r} only for other images.",
+                f"{entry.name} has the column {name!r}, but not for these images.",
                 got=f"ids such as {examples(table.image_id)}",
                 allowed=f"ids such as {examples(column.image_id)}",
-                do=f"pass an images table with the column {name!r} with `images`",
+                do=f"pass an images table that has the column {name!r} as `images`",
             )
     return source, list(slices)
 

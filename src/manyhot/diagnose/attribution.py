@@ -63,7 +63,8 @@ def integrated_gradients(net: Explainer, images: Any, owner: Any, target: Any) -
     """Integrate the gradient at each pixel along a path from an image of the mean colour to the image.
 
     The map is signed. Its sum over all pixels is the score of the image minus the score of the mean colour,
-    up to the error of integrating in 16 steps. An image costs as much as about 50 predictions per class.
+    up to the error of integrating in 16 steps. For each class, the map of one image takes about as long as 50
+    predictions.
 
     References
     ----------
@@ -83,7 +84,7 @@ def occlusion(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
     """Measure how much the score falls when a square of the mean colour covers part of the image.
 
     The map is signed. Each square is a seventh as wide and a seventh as high as the image, and moves in steps
-    of half its size. For each class, the map of one image takes as long as 170 predictions.
+    of half its size. For each class, the map of one image takes about as long as 170 predictions.
 
     References
     ----------
@@ -104,8 +105,8 @@ def occlusion(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
 def saliency(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
     """Take the largest absolute gradient over the channels of each pixel.
 
-    The map shows where a small change would affect the score most, but not in which direction. An image costs
-    as much as about three predictions per class.
+    The map shows where a small change would affect the score most, but not in which direction. For each
+    class, the map of one image takes about as long as three predictions.
 
     References
     ----------
@@ -144,7 +145,7 @@ class Explainer:
         For Grad-CAM only: path of the layer whose grid is used; by default the last layer with a grid over
         the image.
     batch : int
-        Number of images, or of (image, class) pairs, per batch.
+        Number of (image, class) pairs per batch. Grad-CAM computes all pairs in one batch.
 
     Raises
     ------
@@ -153,7 +154,7 @@ class Explainer:
     InputError
         If the network is not a PyTorch module, or has no grid near its end.
     MissingExtraError
-        captum is not installed.
+        If captum is not installed.
     """
 
     network: Network
@@ -171,7 +172,7 @@ class Explainer:
             raise InputError(
                 "Only a PyTorch network can be explained, because other networks do not provide gradients.",
                 where=self.network.name,
-                do="name the model before export, such as timm/…, torchvision/… or python:…",
+                do="pass the PyTorch model that was exported, such as timm/…, torchvision/… or python:…",
             )
         if self.batch < 1:
             raise InputError("batch must be at least 1.", got=self.batch)
@@ -198,16 +199,16 @@ class Explainer:
         if self.layer:
             if self.layer not in grids:
                 raise UnknownNameError(
-                    f"The network has no layer {self.layer!r} with a grid over the image.",
+                    f"The network has no layer {self.layer!r} whose output is a grid over the image.",
                     where=self.network.name,
-                    allowed=f"the {len(grids)} layers with such a grid, such as "
+                    allowed=f"the {len(grids)} layers with such an output, such as "
                     f"{', '.join(list(grids)[-3:])}",
                 )
             return self.layer
         if not grids or after > _MOST_AFTER:
             raise InputError(
-                "Grad-CAM needs a layer near the end of the network that has a grid over the image, and "
-                "there is none.",
+                "Grad-CAM needs a layer whose output is a grid over the image, near the end of the network, "
+                "and there is none.",
                 where=self.network.name,
                 got=f"{after} layers with weights after the last such layer" if grids else "no grid at all",
                 do="choose another method with `method`, or a layer with `layer`",
@@ -266,7 +267,7 @@ class Explainer:
             return np.asarray(self.module(self._images(crops)).float().cpu().numpy(), np.float32)
 
     def maps(self, crops: Bytes, classes: Sequence[Sequence[int]]) -> list[Float32Array]:
-        """Return one map per class of each image, over the crop or a grid of cells on it.
+        """Return a map for each class of each image, over the pixels of the crop or over a grid of cells.
 
         Parameters
         ----------
@@ -328,7 +329,7 @@ def attribute(
     layer: str = "",
     batch: int = 8,
 ) -> Any:
-    """Return a map for each image of the regions that support a class.
+    """Return, for each image, a map of the regions that support a class.
 
     Parameters
     ----------
@@ -345,13 +346,13 @@ def attribute(
         For Grad-CAM only: path of the layer whose grid is used; by default the last layer with a grid over
         the image.
     batch : int
-        Images per batch.
+        Number of images per batch.
 
     Returns
     -------
     ndarray of float32, shape (n, h, w), or list of these of shape (h, w)
-        A map over the pixels of each image, with NaN where the crop of the model left pixels out. A list if
-        `images` is a list.
+        A map over the pixels of each image. It is NaN at pixels outside the model's crop. A list if `images`
+        is a list.
 
     Raises
     ------
@@ -360,7 +361,7 @@ def attribute(
     InputError
         If an array is not an image, or the model cannot be explained.
     MissingExtraError
-        captum is not installed.
+        If captum is not installed.
     """
     network = model if isinstance(model, Network) else find_model(model)
     explainer = Explainer(network, method, layer, batch)
@@ -384,12 +385,12 @@ def cropped(network: Network, image: Bytes) -> Bytes:
 
 
 def class_of(network: Network, name: int | str) -> int:
-    """Return the number of a class by its key or number.
+    """Return the number of a class that is named by its key or number.
 
     Raises
     ------
     UnknownNameError
-        If the model does not have it.
+        If the model does not have this class.
     """
     keys = network.classes.keys
     number = keys.index(name) if isinstance(name, str) and name in keys else name

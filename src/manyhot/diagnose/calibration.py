@@ -77,11 +77,13 @@ declare_table(
             "whether the method was fitted to original labels or to label sets; null if there is no method",
             values=FITTED_TO,
         ),
-        REAL.nullable("temperature", "the number that logits are divided by; null for other methods"),
+        REAL.nullable(
+            "temperature", "the number by which logits are divided; null for methods without a temperature"
+        ),
         COUNT("n_fitted", "number of images fitted on"),
         TEXT("metric", "a registered name"),
         REAL("value", "value on the held-out images; NaN if undefined"),
-        *bounds("lo", "hi", "its 95 % interval over these, null without one"),
+        *bounds("lo", "hi", "its 95 % interval over these images; null if there is none"),
         COUNT("n", "held-out images that the metric counts"),
         COUNT("n_skipped", "held-out images that the metric does not count"),
         COUNT("n_unmatched", "images with labels for which the model has no prediction"),
@@ -96,8 +98,8 @@ declare_table(
         TEXT(
             "cover",
             "what a prediction set must contain: the original label, one class of the label set, or all "
-            "classes of the label set; or a class, or all classes of a label set, drawn with the "
-            "probabilities of labels",
+            "classes of the label set; or, if labels have probabilities, a drawn class, or all classes of a "
+            "drawn label set",
             values=(*COVERS, *DRAWN),
         ),
         REAL("alpha", "permitted share of sets without the required classes; coverage should be 1 - alpha"),
@@ -134,7 +136,7 @@ declare_table(
         REAL("confidence", "mean probability of the top class"),
         REAL("right", "share of images with a correct top class"),
         *bounds("lo", "hi", f"{ITS} (Wilson)"),
-        COUNT("n", "number of held-out images in the bin that count for all events"),
+        COUNT("n", "number of held-out images in the bin with a result for every event"),
     ),
 )
 
@@ -158,7 +160,7 @@ class Calibration(DiagnosisResult):
     calibration_bins: pa.Table = field(default_factory=lambda: schema("calibration_bins").empty_table())
 
     def lines(self) -> Iterator[str]:
-        """Yield the effect of recalibration on each model, and its prediction sets."""
+        """Yield, for each model, the effect of recalibration and the prediction sets."""
         models: dict[tuple[str, str], list[Row]] = {}
         for row in self.calibration.to_pylist():
             models.setdefault((row["dataset"], row["model"]), []).append(row)
@@ -188,12 +190,13 @@ def diagnose_calibration(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Calibration:
-    """Measure how confidence matches accuracy, before and after recalibration.
+    """Measure how well confidence matches accuracy, before and after recalibration.
 
-    Each method is fitted to original labels and to label sets on some of the images. The original and the
-    recalibrated predictions are evaluated on the other images against both kinds of labels. Prediction sets
-    that cover the original label, one class of the label set, or the whole label set are chosen on the same
-    images as the fit and measured on the other images. The models must not have been trained on these images.
+    Each method is fitted on some of the images, once to original labels and once to label sets. The original
+    and the recalibrated predictions are evaluated on the other images against both kinds of labels.
+    Prediction sets that cover the original label, one class of the label set, or the whole label set are
+    chosen on the images used for fitting and measured on the other images. The models must not have been
+    trained on these images.
 
     Parameters
     ----------
@@ -208,9 +211,9 @@ def diagnose_calibration(
     alpha
         Permitted share of images whose prediction set does not contain the required classes.
     fit
-        Share of images to fit on; the metrics are computed on the other images.
+        Share of images used for fitting; the metrics are computed on the other images.
     seed
-        Seed for the split into two parts and of the bootstrap.
+        Seed for the split into two parts and for the bootstrap.
     resamples
         Number of bootstrap resamples, of which calibration errors use at most 200; 0 for no intervals.
 
@@ -366,7 +369,7 @@ class _Judge:
             if temperature is not None and not _LOWEST < temperature < _HIGHEST:
                 self._notes.append(
                     f"{name}, {method} ({to}): the temperature {temperature:g} is at an end of the searched "
-                    "range, which happens if there are no errors or if confidence is uninformative"
+                    "range; this happens if there are no errors or if confidence is uninformative"
                 )
             made = {"method": method, "fitted_to": to, "temperature": temperature}
             about[recalibrated.model] = {**made, "n_fitted": parts.n_fitted(to)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -55,28 +56,52 @@ def judged_models(rows: Sequence[Row]) -> Iterator[Judged]:
 
 def calibration_answer(rows: Sequence[Row], bins: Sequence[Row] = ()) -> Iterator[str]:
     """Yield the calibration error of each model before recalibration and after the best method."""
+    metrics = dict[str, None]()
     for metric, before, best, n_methods in judged_models(rows):
+        metrics[metric] = None
         after = (
             "no method makes it smaller"
             if best is before
             else f"{best['value']:.3f} after {called(best)}, the best of {n_methods:,}"
         )
-        right = CALIBRATION_ERRORS[metric]
+        own = _bins_of(metric, before, bins)
         yield (
             f"The confidence of {before['model']} is wrong by {before['value']:.3f} on average"
-            f"{_direction(metric, before, bins)} (ECE; right if the top class is {right}), "
-            f"on {before['n']:,} held-out images of {title_of(before['dataset'])}; {after}."
+            f"{_direction(before, own)} (ECE), measured on {before['n']:,} held-out images of "
+            f"{title_of(before['dataset'])}; {after}."
         )
+        if (chance := _by_chance(own)) > before["value"] / 2:
+            yield (
+                f"With so few images, even a calibrated model would have an error of about {chance:.2f}, so "
+                "more images are needed."
+            )
+    rights = " or ".join(CALIBRATION_ERRORS[metric] for metric in metrics)
+    if rights:
+        yield f"A prediction is right if its top class is {rights}."
 
 
-def _direction(metric: str, before: Row, bins: Sequence[Row]) -> str:
-    """Return whether a confidence is too high or too low, where most of its error is in one direction."""
+def _bins_of(metric: str, before: Row, bins: Sequence[Row]) -> list[Row]:
     keys, event = ("dataset", "model", "method"), "set" if metric == "ece_set" else "label"
-    own = [b for b in bins if b["event"] == event and all(b[key] == before[key] for key in keys)]
-    excess = sum(b["n"] * (b["confidence"] - b["right"]) for b in own) / max(sum(b["n"] for b in own), 1)
+    return [b for b in bins if b["event"] == event and all(b[key] == before[key] for key in keys)]
+
+
+def _direction(before: Row, bins: Sequence[Row]) -> str:
+    """Return whether a confidence is too high or too low, where most of its error is in one direction."""
+    excess = sum(b["n"] * (b["confidence"] - b["right"]) for b in bins) / max(sum(b["n"] for b in bins), 1)
     if abs(excess) <= before["value"] / 2:
         return ""
     return ", mostly too high" if excess > 0 else ", mostly too low"
+
+
+def _by_chance(bins: Sequence[Row]) -> float:
+    """Return the ECE to expect of a model whose predictions are right as often as it is confident.
+
+    The mean absolute deviation of a share p of n images is about sqrt(2 p (1 - p) / (pi n)).
+    """
+    spread = (
+        b["n"] * math.sqrt(2 * b["confidence"] * (1 - b["confidence"]) / (math.pi * b["n"])) for b in bins
+    )
+    return float(sum(spread) / max(sum(b["n"] for b in bins), 1))
 
 
 def called(row: Row) -> str:

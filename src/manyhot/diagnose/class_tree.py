@@ -35,8 +35,8 @@ def class_tree(classes: ClassList | None) -> tuple[Hierarchy | None, str]:
     """Return the tree of a class list, and a note about its origin; None if there is no tree.
 
     The classes of a list without hypernyms are looked up by key, name and synonym in the part of WordNet
-    above ImageNet-1k. Sizes of groups are those in ImageNet-1k, because sizes in a list of ten classes do not
-    show what is fine-grained.
+    above ImageNet-1k. Sizes of groups are those in ImageNet-1k, because the sizes of groups in a list of ten
+    classes do not show which groups are fine-grained.
     """
     if classes is None:
         return None, ""
@@ -47,10 +47,10 @@ def class_tree(classes: ClassList | None) -> tuple[Hierarchy | None, str]:
     n = len(classes) - len(lacking)
     if n < max(MIN_NAMED * len(classes), 2):
         return None, ""
-    note = f"superclasses are those of WordNet, which has the names of {n:,} of {len(classes):,} classes"
+    note = f"superclasses are taken from WordNet, which has the names of {n:,} of {len(classes):,} classes"
     if lacking:
         more = ", …" if lacking[_SHOWN:] else ""
-        note += f"; no superclass is known of {', '.join(lacking[:_SHOWN])}{more}"
+        note += f"; no superclass is known for {', '.join(lacking[:_SHOWN])}{more}"
     own = [path or (f"own {i}",) for i, path in enumerate(paths)]
     return _in_wordnet(tuple(own)), note
 

@@ -72,7 +72,7 @@ class ClassResults(DiagnosisResult):
         Parameters
         ----------
         model, dataset : str, optional
-            Names, which are needed if there are several.
+            Name of the model and of the data set. Required if there are several.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class ClassResults(DiagnosisResult):
         return {row["key"]: row["threshold"] for row in models[matching[0]]}
 
     def lines(self) -> Iterator[str]:
-        """Yield the classes with the lowest average precision of each model."""
+        """Yield, for each model, the classes with the lowest average precision."""
         yield from terminal_lines(self.class_results.replace_schema_metadata(self._about()), self.class_means)
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
@@ -139,12 +139,13 @@ def diagnose_classes(
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
         Models without scores of all classes are skipped.
     goal
-        What a threshold is chosen for: the largest F1; the largest recall with a precision of at least `at`;
-        or the largest precision with a recall of at least `at`, at the highest threshold.
+        How thresholds are chosen. f1: the highest threshold with the largest F1. precision: the lowest
+        threshold with a precision of at least `at`, and therefore the largest recall. recall: the highest
+        threshold with a recall of at least `at`.
     at
-        The precision or recall that a threshold must reach.
+        For the goals precision and recall only: the value that a threshold must reach.
     folds
-        Number of folds. A class on fewer images has no threshold.
+        Number of folds, and minimum number of images on which a class must be valid to have a threshold.
     masked
         Ignore classes that are unclear on an image or that no rater was asked about. By default, they count
         as not valid.
@@ -182,7 +183,7 @@ def diagnose_classes(
         )
     if skipped:
         names = listed(skipped, 5)
-        notes.append(f"left out, because there are no scores of all classes: {names}")
+        notes.append(f"models without scores of all classes are left out: {names}")
     made = {name: pa.concat_tables([part[name] for part in parts]) for name in CLASS_TABLES}
     metadata = {"goal": goal, "folds": str(folds), "seed": str(seed), "masked": json.dumps(masked)}
     metadata |= {} if at is None else {"at": str(at)}
@@ -223,7 +224,7 @@ def _in_order_of_ids(labels: Labels) -> Labels:
     "class_results",
     tables=CLASS_TABLES,
     next=NextStep(
-        "find labels that may be wrong or missing, which lower the precision of their classes.",
+        "find labels that may be wrong or missing: they lower the precision and recall of classes.",
         "manyhot diagnose labels DATASET --predictions FOLDER",
     ),
 )

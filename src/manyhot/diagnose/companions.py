@@ -67,7 +67,8 @@ declare_table(
         ),
         *interval(
             "odds_ratio",
-            "odds that one class is valid if the other is, divided by the odds if the other is not",
+            "odds that one class is valid if the other is valid, divided by these odds if the other is not "
+            "valid",
             value=REAL,
             ends=REAL,
         ),
@@ -82,7 +83,7 @@ declare_table(
         ),
         REAL("difference", "recall_with minus recall_without; NaN if n_with or n_without is 0"),
         *bounds("lo", "hi", f"{ITS} over images", column=REAL),
-        REAL("p", "probability of a difference at least as large if the companion did not matter"),
+        REAL("p", "probability of a difference at least this large if the companion had no effect"),
         REAL.nullable(
             "p_adjusted",
             "p adjusted by Holm's method for all tested pairs of the model; null if the pair was not tested",
@@ -126,7 +127,7 @@ class Companions(DiagnosisResult):
         return list(dict.fromkeys((a, b) for a, b, both in found if both >= self.min_images))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the notes, and the means over models of the pairs with enough images."""
+        """Return the notes and, for pairs with enough images, the means over models."""
         rows = [r for r in self._means() if r["both"] >= self.min_images]
         return {
             "tested": [{k: None if v != v else v for k, v in r.items()} for r in rows],
@@ -164,7 +165,7 @@ def diagnose_companions(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Companions:
-    """Measure which classes are valid together, and how recall of one depends on the presence of the other.
+    """Measure which classes are valid together, and how the recall of one depends on the other.
 
     If a class is found more often in images with its companion, a model may rely on the companion. Test such
     pairs with diagnose shortcuts.
@@ -177,15 +178,15 @@ def diagnose_companions(
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
     k
-        Number of top classes among which a class must be to count as found. If k is smaller than a label set,
+        Number of top classes among which a class must be to count as found; if k is smaller than a label set,
         a class is harder to find in images with a companion.
     probability
-        Lowest probability at which a class counts as found, used instead of k, for example for sigmoid
-        outputs. Models without probabilities of all classes are skipped.
+        Minimum probability at which a class counts as found, used instead of k, for example for sigmoid
+        outputs (models without probabilities of all classes are skipped).
     min_images
         Minimum number of images with both classes for a pair to be tested.
     labelled
-        Measure the recall of a class only on images with this class as their original label.
+        Measure the recall of a class only on images whose original label is this class.
     unasked
         Count a companion as absent even if no rater was asked about it.
 
@@ -196,15 +197,15 @@ def diagnose_companions(
     Raises
     ------
     InputError
-        If no model is left, k or another option is out of range, or `labelled` is set and there are no
+        If all models are skipped, k or another option is out of range, or `labelled` is set and there are no
         original labels.
     MatchError, OrderError
         As in `manyhot.evaluate`.
 
     Notes
     -----
-    The same k is used for all images. With a k as large as each label set, classes would be easier to find in
-    images with companions.
+    The same k is used for all images. If k were the size of each image's label set, classes would be easier
+    to find in images with companions.
     """
     parts, inputs, found_if = [], dict[str, str](), _FoundIf(k, probability)
     for source in open_inputs(labels, predictions, reading=reading, run=run):
@@ -228,6 +229,12 @@ def diagnose_companions(
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
     table = pa.concat_tables([part.table for part in parts])
     return Companions(table, min_images, notes=notes, metadata=metadata, inputs=inputs)
+
+
+_ONE_FOUND = (
+    "only one of two valid classes can be the top class, so a lower recall with the companion is to be "
+    "expected"
+)
 
 
 @dataclass(frozen=True)
@@ -326,13 +333,10 @@ class _Judge:
                 "a companion that is not listed"
             )
         if self.found_if.k == 1 and self.found_if.probability is None:
-            yield (
-                "with k = 1, a class must rank above its companion, and this alone lowers recall in images "
-                "with the companion"
-            )
+            yield f"with k = 1, {_ONE_FOUND}"
         if self._without:
             yield (
-                f"{self.dataset}: left out, because they have no probabilities of all classes: "
+                f"{self.dataset}: models without probabilities of all classes are left out: "
                 f"{_few(self._without)}"
             )
         if unknown := int(np.count_nonzero(~self._complete)):
@@ -345,11 +349,11 @@ class _Judge:
             most = int(self.pairs["both"].max(initial=0))
             yield (
                 f"{self.dataset}: no two classes are both valid on at least {self.min_images:,} "
-                f"images; the most frequent pair is on {most:,}"
+                f"images; the highest number of images for any pair is {most:,}"
             )
 
     def look(self, model: ModelCase) -> tuple[Floats | None, Bools]:
-        """Return the valid classes that are found (or None), and the valid classes with predictions."""
+        """Return which valid classes are found, or None if unknown, and which have predictions."""
         case, place = model.case, np.full(len(self.sets), -1)
         place[model.rows] = np.arange(len(model.rows))
         self._predicted &= place >= 0
@@ -438,13 +442,14 @@ def _set_lines(dataset: str, rows: list[Row], min_images: int, unmatched: str | 
     sure = [r["difference"] > 0 for r in testable if r["p_adjusted"] < 0.05]
     if testable:
         yield (
-            f"tested: {len(testable):,}; the class is found more often with the companion in {sum(sure):,} "
-            f"and less often in {len(sure) - sum(sure):,}, with an adjusted p below 0.05"
+            f"tested pairs: {len(testable):,}; with the companion, the class is found more often in "
+            f"{sum(sure):,} and less often in {len(sure) - sum(sure):,} of these pairs, with an adjusted p "
+            "below 0.05"
         )
     if n_models and untestable:
         yield (
-            f"not testable: {untestable:,}, because there are no images with the companion, or none "
-            "without it"
+            f"pairs that cannot be tested: {untestable:,}, because no images with the companion, or no "
+            "images without it, are available"
         )
     if not testable:
         return
@@ -501,15 +506,25 @@ def companions_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
     )
     lead = (
         *_companion_answers(means),
-        "The table shows how often models find a class in images in which its companion is also valid, and "
-        "in images in which it is not. A difference does not prove that a model uses the companion, "
-        "because images "
-        "with the companion also differ in other ways. The difference shows which pairs to test.",
+        f"{_definition(named['companions'])}A difference does not prove that a model uses the companion, "
+        "because images with the companion also differ in other ways. The difference shows which pairs to "
+        "test.",
         *_without_comparison(named["companions"], len(tested)),
     )
     table = listing("recall-by-companion", "Recall by companion", heads, means, _companion)
     figures = tuple(_draw_companions(means)) if draw else ()
-    return Chapter("companions", "Companions", "Whose recall depends on what", lead, figures, (table,))
+    return Chapter("companions", "Companions", _TITLE, lead, figures, (table,))
+
+
+def _definition(table: pa.Table) -> str:
+    """Return when a class counts as found, and what this means for images of several classes."""
+    found = tables.metadata(table).get("found", "")
+    if found == str(_FoundIf(1, None)):
+        return f"A class is found if it is the top class: {_ONE_FOUND}. "
+    return f"A class is found if it is {found}. " if found.startswith("among") else ""
+
+
+_TITLE = "Recall of classes with and without a companion"
 
 
 def _companion_answers(means: Sequence[Row]) -> list[str]:
@@ -519,11 +534,12 @@ def _companion_answers(means: Sequence[Row]) -> list[str]:
     signs = [r["difference"] > 0 for r in means if r["p_adjusted"] < BEYOND_NOISE]
     first = means[0]
     return [
-        f"In {len(means):,} tested pairs of classes, the class is found more often with its companion in "
-        f"{sum(signs):,} and less often in {len(signs) - sum(signs):,} (adjusted p below {BEYOND_NOISE}). "
+        f"Tested pairs of classes: {len(means):,}. With its companion, the class is found more often in "
+        f"{sum(signs):,} and less often in {len(signs) - sum(signs):,} of these pairs (adjusted p below "
+        f"{BEYOND_NOISE}). "
         f"The clearest difference is on {title_of(first['dataset'])}: {first['main_name']} is found in "
         f"{percent(first['recall_with'])} of {first['n_with']:,} images with {first['companion_name']}, and "
-        f"in {percent(first['recall_without'])} of {first['n_without']:,} without it "
+        f"in {percent(first['recall_without'])} of {first['n_without']:,} images without it "
         f"({counted(first['n_models'], 'model')})."
     ]
 
@@ -542,8 +558,8 @@ def _without_comparison(table: pa.Table, n_tested: int) -> tuple[str, ...]:
     if not n:
         return ()
     return (
-        f"{counted(n, 'pair')} could not be tested, because there are no images with the companion, or "
-        "none without it.",
+        f"{counted(n, 'pair')} could not be tested, because no images with the companion, or no images "
+        "without it, are available.",
     )
 
 

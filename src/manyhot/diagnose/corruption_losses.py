@@ -126,7 +126,7 @@ def judge_corruptions(
     trust_order: bool = False,
     run: Run = QUIET,
 ) -> Corruptions:
-    """Measure what models lose on corrupted images, and what share is due to missing labels.
+    """Measure what models lose on corrupted images, and what share of the loss is due to missing labels.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def judge_corruptions(
     """
     if NOT_CORRUPTED not in copies or len(copies) < 2:
         raise InputError(
-            "Losses to corruption need predictions of the original images and of corrupted ones.",
+            "Losses to corruption need predictions for the original images and for corrupted images.",
             got=", ".join(f"{kind} {severity}" for kind, severity in copies) or "nothing",
             allowed=f"predictions with the key {NOT_CORRUPTED}, and with the key of a corruption, such as "
             "('fog', 3)",
@@ -185,7 +185,7 @@ def judge_corruptions(
 
 
 def find_baseline(name: str, models: Sequence[str], class_hash: str) -> str:
-    """Return the name of the baseline: by default AlexNet for ImageNet's classes, and none for others.
+    """Return the name of the baseline: by default AlexNet for ImageNet's classes, else none.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def find_baseline(name: str, models: Sequence[str], class_hash: str) -> str:
     on_imagenet = classes is not None and classes.hash == class_list().hash
     allowed = [*models, BASELINE] if on_imagenet else models
     if name and name not in allowed:
-        why = ": its errors are published for ImageNet's classes" if name == BASELINE else ""
+        why = ", and its errors are published only for ImageNet's classes" if name == BASELINE else ""
         raise MatchError(f"The baseline is not one of the models{why}.", got=name, allowed=", ".join(allowed))
     return name or (BASELINE if on_imagenet else "")
 
@@ -287,7 +287,7 @@ class _Corrupted:
     def _notes(self) -> Iterator[str]:
         if not self.baseline:
             yield (
-                "there are no corruption errors, because AlexNet's errors are published only for "
+                "corruption errors were not computed, because AlexNet's errors are published only for "
                 "ImageNet's classes; choose another model as the baseline"
             )
         elif self.baseline == BASELINE:
@@ -309,7 +309,7 @@ def _with_resamples(place: Place, metric: str, model: str) -> Floats:
 
 
 def interval_of_draws(drawn: Floats, n: int) -> tuple[float, float]:
-    """Return the interval of a value over n images. `drawn` is the value, followed by its resamples."""
+    """Return the interval of a value over n images. `drawn` contains the value, then its resamples."""
     if len(drawn) < 2 or not np.isfinite(drawn[0]):
         return NO_INTERVAL
     return sampled_interval(float(drawn[0]), drawn[1:], n)

@@ -70,10 +70,10 @@ def diagnose_corruptions(
     seed: Seed = 0,
     run: Run = QUIET,
 ) -> Corruptions:
-    """Corrupt images as in ImageNet-C, and measure what models lose and what share is due to missing labels.
+    """Corrupt images as in ImageNet-C, and measure models' losses and the share due to missing labels.
 
-    Images are corrupted while they are predicted. The predictions for each corruption are written to their
-    own folder, such as fog-3. A run that was stopped resumes when it is started again.
+    Images are corrupted while they are predicted. The predictions for each corruption and severity are
+    written to a separate folder, such as fog-3. A run that was stopped resumes when it is started again.
 
     Parameters
     ----------
@@ -90,9 +90,9 @@ def diagnose_corruptions(
     classes
         Class list of the data set, if it differs from the model's.
     corruption
-        Name of a corruption, such as fog; by default all fifteen.
+        Name of a corruption, such as fog; by default all fifteen corruptions.
     severity
-        Severity of the corruptions, from 1 to 5; by default all five.
+        Severity of the corruptions; by default all five severities.
     limit
         Maximum number of images to use, chosen by a hash of their ids; by default all.
     baseline
@@ -219,7 +219,7 @@ class _JudgingLabels:
         Raises
         ------
         MatchError
-            None of the images has a label.
+            If none of the images has a label.
         """
         if self.labels is None:
             return chosen(listed, limit or len(listed), seed), ()
@@ -238,13 +238,13 @@ class _JudgingLabels:
         return chosen(listed_here, limit or len(listed_here), seed), notes
 
     def labels_of(self, clean: Path, taken: frozenset[str]) -> tuple[Labels, bool]:
-        """Return the labels of these images, and whether these are original labels only."""
+        """Return the labels of these images, and whether they are original labels only."""
         labels = _single(clean / "images.parquet", self.classes) if self.labels is None else self.labels
         taken_rows = pc.is_in(labels.image_id, pa.array(taken, pa.string()))
         return replace(labels, table=labels.table.filter(taken_rows)), self.single
 
     def check(self, clean: Path, model: str) -> None:
-        """Evaluate the original images, so that a mismatch is an error before an hour of corruptions.
+        """Evaluate the original images first, so that a mismatch raises an error before images are corrupted.
 
         Raises
         ------

@@ -35,7 +35,7 @@ from manyhot.evaluate.slices import ALL, labels_of, make_slices
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import OptionName, Shown
 from manyhot.registry import get, register
-from manyhot.report.chapter import Chapter, NextStep, Tables, rows_of, with_ends
+from manyhot.report.chapter import Chapter, NextStep, Tables, rows_of
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, Listing, ListingRow
 from manyhot.report.text import metric as metric_text
@@ -63,16 +63,20 @@ declare_table(
         TEXT("dataset", "the data set"),
         TEXT("image_id", "the image"),
         COUNT("models", "number of models"),
-        INT.nullable("right_top1", "models whose top class is the original label; null without labels"),
-        INT.nullable("right_real1", "models whose top class is in the label set; null without label sets"),
+        INT.nullable(
+            "right_top1", "number of models whose top class is the original label; null without labels"
+        ),
+        INT.nullable(
+            "right_real1", "number of models whose top class is in the label set; null without label sets"
+        ),
         TEXT.nullable("label", "name of the original label"),
         TEXTS("valid", "names of the classes in the label set"),
-        INT.nullable("answer_id", "the class that most models answer; null if none answers"),
+        INT.nullable("answer_id", "the most frequent top class of the models; null if there is none"),
         TEXT.nullable("answer", "its name"),
-        REAL("answer_share", "share of the models that answer it"),
+        REAL("answer_share", "share of models with this top class"),
         TEXT(
             "answer_is",
-            "whether this class is valid, refuted, or was not asked about",
+            "whether this class is valid, was not asked about, or is refuted",
             values=("valid", "not asked", "refuted"),
         ),
     ),
@@ -86,15 +90,16 @@ declare_table(
         TEXT(
             "group",
             "all images, a slice, or `error=KIND`: the images whose most frequent wrong answer is an error "
-            "of this kind, as `diagnose errors` sorts",
+            "of this kind, as sorted by `diagnose errors`",
         ),
         TEXT("kind", "how many of the models are right", values=tuple(DIFFICULTIES)),
         COUNT("images", "images of the kind"),
         INT.nullable(
             "right_by_set",
-            "images on which at least half of the models are right by real1; null without label sets",
+            "number of these images on which at least half of the models are right by real1; null without "
+            "label sets",
         ),
-        REAL("share", "their share of the images of the group"),
+        REAL("share", "share of the group's images that are of the kind"),
         *bounds("lo", "hi", f"{ITS} (Wilson)"),
         COUNT("n", "images of the group"),
     ),
@@ -108,10 +113,10 @@ class Difficulty(DiagnosisResult):
     Attributes
     ----------
     difficulty, difficulty_groups : pyarrow.Table
-        The tables with these names; see `manyhot.tables.TABLES` for their columns. The first begins with the
-        images to re-assess first, on which most models agree on a class that is not valid.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns. `difficulty` begins with
+        the images to re-assess first: those on which most models agree on a class that is not valid.
     sources : tuple of Source
-        The data sets, whose photographs the gallery shows.
+        The data sets whose photographs the gallery shows.
     hints : list of str
         Notes on what `write` could not do, and how to make it possible.
     notes, metadata, inputs
@@ -173,11 +178,11 @@ def diagnose_difficulty(
     """Find the images that no model, all models, or only some models get right.
 
     If all models are wrong according to the original label of an image, the label itself is often wrong. The
-    command counts on how many of these images at least half of the models are right by the label set. The
-    images on which most models agree on a class that is not in the label set are listed first, for
+    command counts on how many of these images at least half of the models are right according to the label
+    set. The images on which most models agree on a class that is not in the label set are listed first, for
     re-assessment. Images are also counted by the kind of their most frequent error, as in diagnose errors. If
-    the photographs are known, a gallery shows images that no model gets right, that divide the models, and
-    that all get right.
+    the photographs are known, a gallery shows images that no model, only some models, or all models get
+    right.
 
     Parameters
     ----------
@@ -309,7 +314,7 @@ def _kind_rows(kinds: Bools, by_set: Bools | None) -> Iterator[Row]:
 
 
 def difficulty_sentences(rows: Sequence[Row], *, title: Callable[[str], str] = title_of) -> Iterator[str]:
-    """Yield the number of images on which no model is right by the label, and how label sets change it."""
+    """Yield on how many images no model is right by the label, and how label sets change this number."""
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         whole = {
             (row["metric"], row["kind"]): row
@@ -320,25 +325,27 @@ def difficulty_sentences(rows: Sequence[Row], *, title: Callable[[str], str] = t
         row = by_label or by_set
         assert row is not None
         what = "the original label" if by_label else "the label set"
-        yield (
-            f"{title(dataset)}: no model is right by {what} on {row['images']:,} of {row['n']:,} images, "
-            f"which are {with_ends(row['share'], row['lo'], row['hi'], 1)}."
+        first = (
+            f"{title(dataset)}: on {row['images']:,} of {row['n']:,} images "
+            f"({_share(row['share'], row['lo'], row['hi'])}), no model is right by {what}"
         )
-        if by_label and by_set:
+        if by_label and by_set and by_label["images"]:
             k, n = by_label["right_by_set"], by_label["images"]
-            lo, hi = (float(end) for end in proportion_interval(k, n))
-            share = f", which are {with_ends(k / n, lo, hi, 1)}" if n else ""
-            yield (
-                f"On {k:,} of these{share}, at least half of the models are right by the label set. By label "
-                f"sets, no model is right on {by_set['images']:,} images."
-            )
+            share = _share(k / n, *(float(end) for end in proportion_interval(k, n)))
+            first += f"; on {k:,} of these ({share}), at least half of the models are right by the label set"
+        yield f"{first}."
         last = _METRICS[1] if by_set else _METRICS[0]
         split, every = whole[last, "split"], whole[last, "all"]
+        none = f"no model is right on {by_set['images']:,} images, " if by_label and by_set else ""
         yield (
-            f"By {'label sets' if by_set else 'original labels'}, all models are right on "
-            f"{every['images']:,} images, and {split['images']:,} images divide them: a quarter to three "
-            "quarters of the models are right."
+            f"By {'label sets' if by_set else 'original labels'}, {none}all models are right on "
+            f"{every['images']:,} images, and a quarter to three quarters of the models on "
+            f"{split['images']:,} images."
         )
+
+
+def _share(share: float, lo: float, hi: float) -> str:
+    return f"{100 * share:.1f} %, {100 * lo:.1f} to {100 * hi:.1f}"
 
 
 def _group_cells(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
@@ -352,7 +359,7 @@ def _group_cells(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 
 
 def first_to_reassess(table: pa.Table, most: int = MOST_LISTED) -> list[Row]:
-    """Return the images on which most models agree on a class that is not valid, the clearest first."""
+    """Return the images on which most models agree on a class that is not valid, highest agreement first."""
     is_open = pc.and_(pc.not_equal(table["answer_is"], "valid"), pc.greater(table["answer_share"], 0.5))
     chosen = table.filter(is_open)
     rows: list[Row] = chosen.sort_by([("answer_share", "descending")]).slice(0, most).to_pylist()
@@ -399,7 +406,7 @@ def _example_cells(row: Row) -> tuple[str, ...]:
     ),
 )
 def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return the chapter about difficult images, or None without their table."""
+    """Return the chapter about difficult images, or None if there is no table ``difficulty_groups``."""
     rows = rows_of(named, "difficulty_groups")
     if not rows:
         return None
@@ -446,7 +453,7 @@ def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
 def _examples(table: pa.Table) -> Listing:
     heads = ("Image", "Kind", "Most models answer", "Label set", "Original label")
     columns = (*(ColumnHead(head, number=False) for head in heads), ColumnHead("Models that are right"))
-    title = "Images that no model gets right, that divide the models, and that all get right"
+    title = "Images that no model, half of the models, or all models get right"
     return _table("difficulty-examples", title, columns, map(_example_cells, typical_rows(table)))
 
 

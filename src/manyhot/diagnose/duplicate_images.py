@@ -77,7 +77,7 @@ class ImageSignatures:
         return len(self.items)
 
     def is_flat(self) -> npt.NDArray[np.bool_]:
-        """Return which images have no contrast, so that there are no details to compare."""
+        """Return which images have no contrast, and therefore no details to compare."""
         flat: npt.NDArray[np.bool_] = np.ptp(self.thumbnails.reshape(len(self), -1), axis=1) <= _FLAT
         return flat
 
@@ -95,8 +95,8 @@ def read_signatures(
     ----------
     sources : sequence of ImageSource
     cache : Path
-        Folder with the signatures of an earlier run, to which new ones are added. Images in it are not read
-        again.
+        Folder with the signatures of earlier runs, to which new signatures are added. Images whose signatures
+        are in this folder are not read again.
     run : Run
     chosen : sequence of collections of str, optional
         Ids of the images of each source to read; by default all.
@@ -236,7 +236,7 @@ _FLAT = 2
 def draw_pictures(
     sources: Sequence[ImageSource], pictures: Sequence[tuple[int, str, str | None]], out: Path
 ) -> None:
-    """Write pictures of images, which are read again.
+    """Read images again, and write pictures of them.
 
     Parameters
     ----------

@@ -29,22 +29,24 @@ Names = Mapping[str, str]
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """What is known of images.
+    """Splits, labels and predictions of images.
 
     Attributes
     ----------
     names : list of str
         Names of the data sets.
     split : Mapping of str to str
-        Split of each image of the first data set that has one.
+        The split of each image of the first data set, for images that have one.
     label : Mapping of str to str, optional
-        Label of each image of the first data set; None for the labels of the source.
+        The label of each image of the first data set. If None, the labels of the source are used.
     class_id : Mapping of str to int
-        Class of the original label of each image of the first data set that has one in a table.
+        The class of the original label, for the images of the first data set whose original label is in a
+        table.
     class_names : Mapping of str to str, optional
-        Name of each class by its number, key and name; None if the classes are unknown.
+        The name of each class. Its number, its key and its name are keys of this mapping. None if the classes
+        are unknown.
     answers : RightAnswers, optional
-        Answers of models to images of the first data set.
+        Whether models are right on images of the first data set.
     notes : tuple of str
     inputs : Mapping of str to str
         As in `Result`.
@@ -60,10 +62,10 @@ class Facts:
     inputs: Mapping[str, str]
 
     def of(self, images: ImageSignatures) -> tuple[list[str | None], list[str | None]]:
-        """Return split and label of each image.
+        """Return the split and the label of each image.
 
-        Labels of sources are keys, names or numbers of the class list. Without a class list, only labels of
-        the same type as the first one count, because a number is not a name.
+        Labels of sources are keys, names or numbers of the class list. Without a class list, labels whose
+        type differs from that of the first label are ignored, because a number is not a name.
         """
         split, label, kinds = list[str | None](), list[str | None](), list[type]()
         for item, source in zip(images.items, images.source.tolist(), strict=True):
@@ -98,7 +100,7 @@ def read_facts(
     Raises
     ------
     InputError
-        If a file cannot be read, or there are predictions without labels.
+        If a file cannot be read, or predictions are passed without labels.
     """
     names, notes, inputs = _names(sources), list[str](), dict[str, str]()
     split = {} if splits is None else _splits(splits)

@@ -38,7 +38,7 @@ class DuplicatePairs:
     Attributes
     ----------
     first, second : ndarray of int
-        Rows of the signatures; the first is the lower one.
+        Rows of the signatures; `first` is less than `second`.
     kind : ndarray of int
         Position in `DUPLICATE_KINDS`.
     mirrored : ndarray of bool
@@ -71,8 +71,9 @@ def find_duplicate_pairs(
     ----------
     images : ImageSignatures
     similar : ndarray of int, shape (m, 2), optional
-        Rows of images that may be near duplicates, such as those with similar embeddings, beside those of
-        which the hashes of the whole images are similar. By default, hashes alone find them.
+        Pairs of rows of images that may be near duplicates, such as images with similar embeddings. They are
+        compared in addition to pairs of images with similar hashes. By default, only hashes are used to find
+        pairs.
     min_similarity : float
         Minimum similarity of the details of near duplicates.
     run : Run
@@ -140,7 +141,7 @@ class SimilarImages:
     pairs: Ints
 
     def chosen(self, n_sources: int) -> list[frozenset[str]]:
-        """Return the ids of the images of each source that are similar to another."""
+        """Return, for each source, the ids of the images that are similar to another image."""
         rows = np.unique(self.pairs)
         return [
             frozenset(self.image_id.take(pa.array(rows[self.source[rows] == i])).to_pylist())
@@ -148,7 +149,7 @@ class SimilarImages:
         ]
 
     def rows_of(self, images: ImageSignatures) -> Ints:
-        """Return the pairs as rows of signatures, without images that could not be read."""
+        """Return the pairs as rows of signatures, without pairs in which an image could not be read."""
         places = {
             (s, item.image_id): i
             for i, (s, item) in enumerate(zip(images.source.tolist(), images.items, strict=True))
@@ -165,7 +166,7 @@ def pairs_by_embedding(embedded: Sequence[Embedded], run: Run) -> SimilarImages:
     Raises
     ------
     MatchError
-        If the embeddings are of different models.
+        If the embeddings are from different models.
     """
     names = [e.predictions.model for e in embedded]
     if len(set(names)) > 1:
@@ -173,7 +174,7 @@ def pairs_by_embedding(embedded: Sequence[Embedded], run: Run) -> SimilarImages:
             "The data sets are embedded by different models.",
             got=", ".join(names),
             allowed="one model",
-            do="predict all with the same model, or choose one with `embeddings_model`",
+            do="embed all data sets with the same model, or choose one with `embeddings_model`",
         )
     vectors: AnyFloats = (
         embedded[0].vectors if len(embedded) == 1 else np.concatenate([e.vectors for e in embedded])
@@ -196,7 +197,7 @@ def check_embedded(sources: Sequence[ImageSource], folders: Sequence[object]) ->
             "The numbers of data sets and of folders of embeddings differ.",
             got=f"{len(folders)}",
             allowed=f"{len(sources)}, in the order of the data sets",
-            do="pass `embeddings` once for each data set, first that of the images",
+            do="pass `embeddings` once for each data set, first the embeddings of the images",
         )
 
 

@@ -84,26 +84,27 @@ def diagnose_duplicates(
     out
         Folder to write to. It is created if it does not exist.
     splits
-        Table with the columns image_id and split, if the images are of several splits.
+        Table with the columns image_id and split, if the images belong to several splits.
     embeddings
-        Folders written by 'manyhot predict --embeddings': first that of the images, then those of the others,
-        in the same order. If they are passed, only images with similar embeddings are read and compared.
+        Folders written by 'manyhot predict --embeddings': first the folder for `images`, then those for
+        `others`, in the same order. If they are passed, only images with similar embeddings are read and
+        compared.
     embeddings_model
-        Name of the model that computed the embeddings, if a folder holds embeddings of several models.
+        Name of the model that computed the embeddings, if a folder contains embeddings from several models.
     labels
         Label sets or original labels of the images. By default, the labels of the source, such as the names
         of folders.
     predictions
-        Files or folders of predictions of the images, to compute the accuracy without duplicates. Requires
+        Files or folders of predictions for the images, to compute the accuracy without duplicates. Requires
         `labels`.
     models
         Patterns of names of models to include, such as 'resnet*'.
     classes
         Class list of the labels, for files that do not name one.
     min_similarity
-        Minimum similarity of the details of near duplicates, from 0 to 1.
+        Minimum similarity of the details of near duplicates.
     pictures
-        Number of groups that the page shows.
+        Number of groups whose pictures the page shows.
 
     Returns
     -------
@@ -179,7 +180,7 @@ def _read(
     found = read_signatures(sources, cache, run, chosen=similar.chosen(len(sources)))
     notes = [f"{missing:,} images have no embedding and are not compared"] if missing else []
     name = embedded[0].predictions.model
-    notes.append(f"only images with similar embeddings of {name} were read: {len(found):,}")
+    notes.append(f"only images whose {name} embeddings are similar were read: {len(found):,}")
     return found, listed, similar, notes
 
 
@@ -198,7 +199,7 @@ def _notes(images: ImageSignatures) -> Iterator[str]:
 
 @dataclass(frozen=True, eq=False)
 class Grouped:
-    """The groups of images, with properties of each image; arrays have a row for each signature.
+    """The groups of images, with properties of each image; arrays and lists have an entry for each signature.
 
     Attributes
     ----------

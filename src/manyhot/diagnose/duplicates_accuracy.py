@@ -51,8 +51,8 @@ def accuracy_without(right: Bools, left_out: Bools) -> Row:
     Notes
     -----
     Let s be the share of images left out. The accuracy on the rest minus the accuracy on all images is s
-    times the difference between the rest and the images left out. These two are different images, so the
-    interval is Newcombe's interval of their difference times s.
+    times the difference between the accuracy on the rest and on the images left out. The rest and the images
+    left out have no image in common, so the interval is s times Newcombe's interval of their difference.
     """
     n, k, out = len(right), int(right.sum()), int(left_out.sum())
     rest = int(right[~left_out].sum())
@@ -97,13 +97,13 @@ class RightAnswers:
 
 
 def accuracy_without_duplicates(answers: RightAnswers | None, images: pa.Table) -> pa.Table:
-    """Return the table ``duplicate_accuracy``: each model under each metric, without each kind of images.
+    """Return the table ``duplicate_accuracy``: the accuracy of each model without each kind of duplicates.
 
     Parameters
     ----------
     answers : RightAnswers, optional
     images : pyarrow.Table
-        Images with the flags in `WITHOUT`. Answers to other images do not count.
+        Images with the flags in `WITHOUT`. Answers for other images are ignored.
     """
     rows = [] if answers is None else list(_rows(answers, images))
     return pa.Table.from_pylist(rows, schema("duplicate_accuracy"))

@@ -63,11 +63,14 @@ declare_table(
         COUNT("group", "number of the group, from 1; groups with different labels come first"),
         TEXT(
             "kind",
-            "what is equal: the bytes of the files, the decoded pixels, or (near) details of aligned pixels",
+            "what is equal: the bytes of the files, the decoded pixels, or the details after alignment",
             values=DUPLICATE_KINDS,
         ),
         FLAG("mirrored", "whether one image is the mirror image of the other"),
-        REAL("overlap", "share of what either image shows that both show; below 1 if one was cropped"),
+        REAL(
+            "overlap",
+            "area that both images show divided by the area that either shows; below 1 if one was cropped",
+        ),
         REAL("similarity", "correlation of the details where the images overlap; 1 if pixels are equal"),
         FLAG("between", _BETWEEN),
         FLAG.nullable("conflict", _CONFLICT),
@@ -87,7 +90,7 @@ declare_table(
         TEXT.nullable("label", "original label or label set of the image; null if unknown"),
         COUNT("width", "its width in pixels"),
         COUNT("height", "its height in pixels"),
-        FLAG("repeated", "whether an earlier image of its split and data set is in the group"),
+        FLAG("repeated", "whether the group has an earlier image of the same split and data set"),
         FLAG("between", "whether the group has an image in another split or data set"),
         FLAG.nullable("conflict", "whether the group has an image with another label; null without labels"),
         TEXT.optional("picture", "path of a picture, relative to the folder of the table"),
@@ -127,7 +130,7 @@ class Duplicates(DiagnosisResult):
         folder = Path(out)
         if (folder / "images.parquet").is_file() and not (folder / "duplicate_pairs.parquet").is_file():
             raise InputError(
-                "The folder holds the images table of another command.",
+                "The folder contains the images table of another command.",
                 where=folder / "images.parquet",
                 do="choose another `out`",
             )
@@ -183,8 +186,8 @@ def duplicates_sentence(counts: dict[str, int]) -> str:
     conflicts = counted(counts["groups_with_conflict"], "group")
     labels = f"{conflicts} with different labels" if counts["labelled"] else "labels are unknown"
     return (
-        f"{n:,} of {of} ({share}) are in {counted(counts['groups'], 'group')} of duplicates; "
-        f"{counted(counts['groups_between'], 'group')} between splits or data sets, {labels}."
+        f"{n:,} of {of} ({share}) are in {counted(counts['groups'], 'group')} of duplicates ("
+        f"{counted(counts['groups_between'], 'group')} between splits or data sets, {labels})."
     )
 
 
@@ -237,15 +240,31 @@ def _accuracy_cells(row: Row) -> tuple[str, ...]:
     )
 
 
+_CONFIRMED = (
+    "Each of these pairs was confirmed by its pixels: after one image, or its mirror image, was aligned with "
+    "the other, their details agreed."
+)
+
+_LEAKS = NextStep(
+    "leave out images with a duplicate in another data set or split.",
+    "manyhot evaluate DATASET --predictions FOLDER --images duplicates/images.parquet --slice between=false",
+)
+_REPEATED = NextStep(
+    "evaluate only the first image of each group.",
+    "manyhot evaluate DATASET --predictions FOLDER --images duplicates/images.parquet --slice repeated=false",
+)
+
+
+def _next(counts: dict[str, int]) -> NextStep | None:
+    """Return the next step if there are duplicates; None for that of the chapter."""
+    return _LEAKS if counts["groups_between"] else _REPEATED if counts["repeated"] else None
+
+
 @register(
     "chapter",
     "duplicates",
     tables=("duplicates", "duplicate_pairs", "duplicate_accuracy"),
-    next=NextStep(
-        "leave out images with a duplicate in another data set or split.",
-        "manyhot evaluate DATASET --predictions FOLDER --images duplicates/images.parquet "
-        "--slice between=false",
-    ),
+    next=NextStep("evaluate models on these images.", "manyhot evaluate DATASET --predictions FOLDER"),
 )
 def duplicates_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     """Return the chapter about duplicates, or None if there is no table ``duplicates``."""
@@ -254,21 +273,21 @@ def duplicates_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
     from manyhot import tables
 
     rows, pairs = rows_of(named, "duplicates"), rows_of(named, "duplicate_pairs")
+    counts = count_groups(rows)
     n = int(tables.metadata(named["duplicates"]).get("images", 0))
-    lead = (
-        duplicates_sentence({"images": max(n, len(rows)), **count_groups(rows)}),
-        "Each of these pairs was confirmed by its pixels: after one image, or its mirror image, was aligned "
-        "with the other, their details agreed.",
-    )
+    lead = [duplicates_sentence({"images": max(n, len(rows)), **counts})]
+    if pairs:
+        lead.append(_CONFIRMED)
     listings = (_accuracy(rows_of(named, "duplicate_accuracy")), _kinds(pairs), _pairs(pairs))
     return Chapter(
         "duplicates",
         "Duplicates",
         "Which images occur more than once",
-        lead,
+        tuple(lead),
         (),
         tuple(t for t in listings if t.rows),
         tuple(_albums(rows, pairs, folder)),
+        next=_next(counts),
     )
 
 
@@ -313,7 +332,11 @@ def _pairs(pairs: Sequence[Row]) -> Listing:
 
 _ALBUMS = (
     ("conflicts", "Groups with different labels", "At least one of these labels is wrong or incomplete."),
-    ("leaks", "Groups between splits or data sets", "A model that was trained on one has seen the other."),
+    (
+        "leaks",
+        "Groups between splits or data sets",
+        "A model trained on one split or data set has seen images of the other.",
+    ),
     ("others", "Other groups", ""),
 )
 

@@ -101,27 +101,27 @@ def diagnose_errors(
         What counts as an error: the top class is not the original label ("label"), or it is not in the label
         set ("set").
     min_confidence
-        Sort only errors with a confidence above this, such as 0.9.
+        Sort only errors with a confidence above this value, such as 0.9.
     rules
         Names of rules, or call strings such as 'fine-grained(largest=0.02)', in the order in which they are
         applied; by default all rules.
     superclasses
         Superclasses to use instead of the hierarchy of classes: a JSON file with the classes of each
-        superclass, or tsipras for the published ones.
+        superclass, or tsipras for the superclasses published by Tsipras et al.
     collapsed_pairs
-        Pairs of a valid class and another class that means the same if it is predicted; by default the pairs
-        published for ImageNet.
+        Pairs of a valid class and another class that counts as the same class if it is predicted; by default
+        the pairs published for ImageNet.
     cooccurrence_labels
         Label sets in which to count classes that occur together; by default the label sets of the data set.
     non_prototypical
-        Table of findings, or images that raters called unusual views of their class.
+        Table of findings or list of images that raters called unusual views of their class.
     embeddings
         Folder with embeddings of the images, written by manyhot predict --embeddings.
     index
         Folder with embeddings of labelled images, written in the same way, in which to search for similar
         images; by default the folder of `embeddings`.
     embeddings_model
-        Name of the model to take embeddings from, if the folder has embeddings of several models.
+        Name of the model whose embeddings are used, if the folder has embeddings from several models.
     similar
         The table ``similar``, with the nearest images of any class first; used instead of embeddings.
     neighbours
@@ -251,7 +251,7 @@ class _Sorter:
         return case, alignment
 
     def add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
-        """Collect the errors of one model. They are sorted when the confusions of all models are counted."""
+        """Collect the errors of one model. They are sorted after the confusions of all models are counted."""
         self._note_unmatched(predictions.model, alignment)
         judged = self._judged[alignment.left] & (case.top[:, 0] >= 0)
         wrong = judged & ~(case.is_label if self.settings.event == "label" else case.hit)[:, 0]
@@ -352,7 +352,7 @@ class _Sorter:
         if not self.labels.asked_known:
             return [
                 "the labels do not record which classes raters were asked about, so errors of any kind "
-                "except valid-label may be missing labels"
+                "except valid-label may be due to missing labels"
             ]
         unasked = table["state"].null_count
         return [
@@ -432,7 +432,7 @@ def _on_clusters(counts: ConfusionCounts, groups: npt.NDArray[np.int64], classes
     listed = "; ".join(", ".join(cluster) for cluster in members)
     return (
         f"superclasses are clusters of classes that these models confuse at least {MIN_RATIO:g} times as "
-        f"often as classes on average, in {counts.confused.sum():,} wrong predictions: {listed}. Such "
+        f"often as two classes on average, in {counts.confused.sum():,} wrong predictions: {listed}. Such "
         "classes need not be related; if you have superclasses, pass `superclasses`"
     )
 
@@ -442,8 +442,8 @@ def _on_confusions(table: pa.Table, skipped: Mapping[str, str]) -> list[str]:
     later = ("co-occurrence", "model-failure")
     n = pc.sum(pc.is_in(table["kind"], pa.array(later))).as_py() or 0
     note = (
-        f"fine-grained errors were not judged, so the {n:,} errors called co-occurrence or model-failure may "
-        "be confusions of related classes; pass `superclasses`"
+        f"the rule fine-grained was skipped, so the {n:,} errors of the kinds co-occurrence and "
+        "model-failure may be confusions of related classes; pass `superclasses`"
     )
     return [note] * bool(n and "fine-grained" in skipped)
 

@@ -29,7 +29,8 @@ _LABELS = NextStep(
     "list the labels that may be wrong or missing.", "manyhot diagnose labels DATASET --predictions FOLDER"
 )
 _COMPANIONS = NextStep(
-    "measure whose recall depends on a companion.", "manyhot diagnose companions DATASET --predictions FOLDER"
+    "find classes whose recall depends on a companion.",
+    "manyhot diagnose companions DATASET --predictions FOLDER",
 )
 NEXT = {"valid-label": _LABELS, "unclear": _LABELS, "co-occurrence": _COMPANIONS}
 """The next step by the most frequent kind of error; that of the chapter for the other kinds."""
@@ -51,7 +52,8 @@ def errors_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     about = tables.metadata(named["findings"]) if "findings" in named else {}
     if "rules" not in about or "models" not in about:
         return None
-    models = json.loads(about["models"])
+    # The best models first: of many, only some are named.
+    models = sorted(json.loads(about["models"]), key=lambda m: m["n_errors"] / max(m["n"], 1))
     rows = [row for model in models for row in _kind_rows(model)]
     link = image_links(folder)
     return Chapter(
@@ -87,8 +89,8 @@ def errors_sentence(model: Row, about: Mapping[str, str]) -> str:
 def _how(about: Mapping[str, str]) -> str:
     skipped = json.loads(about["skipped_rules"])
     reasons = "; ".join(f"{rule}: {why}" for rule, why in skipped.items())
-    order = "The first rule that matches determines the kind, in the order of the table."
-    return f"{order} Not judged: {reasons}." if reasons else order
+    order = "The kind of an error is the first rule that matches, in the order of the table."
+    return f"{order} Skipped rules: {reasons}." if reasons else order
 
 
 def _kind_rows(model: Row) -> Iterator[Row]:

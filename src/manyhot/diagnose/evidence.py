@@ -91,8 +91,8 @@ def listed_ids(path: PathLike) -> list[str]:
     Parameters
     ----------
     path : path-like
-        Findings or images, in any format. If findings have a column ``category``, only the rows of this
-        category count.
+        A table of findings or a list of images, in any format. If findings have a column ``category``, only
+        the rows of the category for non-prototypical images are used.
     """
     path = Path(path)
     if path.is_file() and detect(path, ("findings",)) is not None:
@@ -106,7 +106,7 @@ def listed_ids(path: PathLike) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class EvidenceFiles:
-    """Tables or files with evidence; None for each kind that is missing.
+    """Tables or files with evidence. A kind of evidence that is missing is None.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ class EvidenceFiles:
     nearest: tuple[pa.Table | None, Images | None] = (None, None)
 
     def hashes(self) -> dict[str, str]:
-        """Return the sha256 of each file by name."""
+        """Return the SHA-256 hash of each file by name."""
         places = (self.superclasses, self.cooccurrence_labels, self.non_prototypical)
         paths = [Path(p) for p in places if isinstance(p, str | os.PathLike)]
         return {path.name: sha256(path) for path in paths if path.is_file()}
@@ -140,7 +140,7 @@ class EvidenceFiles:
         return read_superclasses(path, n_classes, classes)
 
     def read_labels(self, classes: ClassList | None) -> Labels | None:
-        """Return the label sets in which classes occur together."""
+        """Return the label sets in which to count classes that occur together."""
         place = self.cooccurrence_labels
         return read_labels(place, classes=classes) if isinstance(place, str | os.PathLike) else place
 
@@ -154,7 +154,7 @@ class EvidenceFiles:
 
 @dataclass
 class ErrorEvidence:
-    """The evidence that rules need in addition to predictions, and the reasons why some is missing."""
+    """The evidence that rules need in addition to predictions, and the reasons for missing evidence."""
 
     labels: Labels
     sets: LabelSets
@@ -172,7 +172,7 @@ class ErrorEvidence:
             )
 
     def context(self, files: EvidenceFiles, source: Source) -> tuple[ErrorContext, dict[str, str]]:
-        """Return the evidence, and the reason for each kind of evidence that is missing."""
+        """Return the evidence and, for each kind of evidence, the reason that applies if it is missing."""
         together = ClassPairs.of(self._cooccurrence_sets(files.read_labels(source.classes)))
         superclasses = files.read_superclasses(self.labels.n_classes, source.classes)
         listed = files.listed_ids(source)
@@ -380,7 +380,7 @@ class ImageFacts:
 
     @cached_property
     def common(self) -> dict[int, int]:
-        """Map from class ids of the label sets to those of the model, for the classes that both have."""
+        """Map from class ids of the label sets to class ids of the model, for the classes that both have."""
         assert self.states is not None
         own = {key: i for i, key in enumerate(self.network.classes.keys)}
         keys = self.states.classes.keys
@@ -392,20 +392,20 @@ class ImageFacts:
         return {name: i for i, name in enumerate(self.states.image_id.to_pylist())}
 
     def states_of(self, image_id: str) -> dict[int, str]:
-        """Return the state of each class of the model in an image; empty if no rater was asked."""
+        """Return the state of each of the model's classes that raters were asked about for an image."""
         if self.states is None or image_id not in self._rows:
             return {}
         found = states_by_class(self.states, self._rows[image_id])
         return {own: found[i] for i, own in self.common.items() if i in found}
 
     def object_of(self, class_id: int) -> int:
-        """Return the number of a class in the class list of the objects; -1 if it is not in that list."""
+        """Return the number of a class of the model in the objects' class list; -1 if it is not there."""
         assert self.objects is not None
         key = self.network.classes.keys[class_id]
         return self.objects.keys.index(key) if key in self.objects.keys else -1
 
 
 def states_by_class(states: States, row: int) -> dict[int, str]:
-    """Return the state (no, unclear or yes) of each class of an image that raters were asked about."""
+    """Return the state (no, unclear or yes) of each class that raters were asked about for an image."""
     names = {YES: "yes", UNCLEAR: "unclear", NO: "no"}
     return {i: names[state] for i, state in enumerate(states.state[row].tolist()) if state in names}

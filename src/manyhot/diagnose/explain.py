@@ -74,8 +74,8 @@ def explain(
     """Map the regions that support each label of an image, and measure whether they lie on the object.
 
     There is one map for each class of the label set and for each of the top predicted classes. If the
-    locations of objects are known, measures of how well the maps point at the objects are computed, and for
-    comparison the values of a random map and of a map of the image centre.
+    locations of objects are known, measures of how well the maps point at the objects are computed. For
+    comparison, the measures are also computed for a random map and for a map of the image centre.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def explain(
     out
         Folder to write to. It is created if it does not exist.
     method
-        Methods that make the maps; by default gradcam.
+        Methods that compute the maps; by default gradcam.
     layer
         For gradcam only: path of the layer whose grid is used; by default the last layer with a grid over the
         image.
@@ -99,10 +99,11 @@ def explain(
     classes
         Class list of the objects and labels, for files that do not name one.
     class_
-        Key of a class to explain, in the images that show it. If several are given, only images that show all
-        of them are explained. By default, the label set and the top predicted classes are explained.
+        Key of a class to explain. Only images that show this class are explained or, if several keys are
+        given, only images that show all of these classes. By default, the label set and the top predicted
+        classes are explained.
     ids
-        Id of an image to explain; by default all images.
+        Id of an image to explain; by default, all images are explained.
     limit
         Maximum number of images to explain, in the order of the source; by default all.
     top
@@ -112,8 +113,8 @@ def explain(
     arrays
         Also write the maps as float16 arrays, in one .npz file per image.
     check
-        Number of images for sanity checks: their maps are compared with maps of the network with shuffled
-        weights, of other classes and of other images.
+        Number of images for sanity checks, in which their maps are compared with maps of the network with
+        shuffled weights, maps of other classes and maps of other images.
     batch
         Number of images per batch.
     resamples
@@ -185,7 +186,7 @@ def _forget(out: Path) -> None:
 
 @dataclass(frozen=True)
 class Choice:
-    """The images to explain, and the classes to explain in them; see `explain`."""
+    """Which images to explain, and which classes to explain in each image; see `explain`."""
 
     only: tuple[int, ...] = ()
     ids: frozenset[str] = frozenset()
@@ -206,7 +207,7 @@ class Choice:
         return list(dict.fromkeys([*valid, *best]))
 
     def total(self, n: int | None) -> int | None:
-        """Return the maximum number of images to explain, of n images; None if unknown."""
+        """Return the maximum number of images to explain if the source has n images; None if unknown."""
         return min((x for x in (n, self.limit, len(self.ids) or None) if x is not None), default=None)
 
 
@@ -230,7 +231,7 @@ class _Output:
     arrays: bool
 
     def photo(self, image: _Image) -> str:
-        """Write the image and return the file; empty for images without pictures."""
+        """Write the image and return the name of the file, or an empty string if no picture is drawn."""
         if image.number >= self.pictures:
             return ""
         name = f"pictures/{image.number:04}-{_file_name(image.image_id)}.jpg"
@@ -238,13 +239,13 @@ class _Output:
         return name
 
     def map(self, image: _Image, photo: str, name: str, heat_map: Map, region: Mask | None) -> str:
-        """Write a map over the image beside its `photo` and return the file."""
+        """Write the image with a map over it, next to `photo`, and return the name of the file."""
         file = f"{photo.removesuffix('.jpg')}-{_file_name(name)}.jpg"
         write_picture(self.out / file, overlay(_shown(image), heat_map, region))
         return file
 
     def maps(self, image: _Image, maps: Mapping[str, Map]) -> None:
-        """Write maps as arrays, if asked to."""
+        """Write maps as arrays, if `arrays` is set."""
         if self.arrays:
             path = self.out / "arrays" / f"{_file_name(image.image_id)}.npz"
             halves: dict[str, Any] = {name: of.astype(np.float16) for name, of in maps.items()}

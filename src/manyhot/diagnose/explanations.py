@@ -87,7 +87,7 @@ declare_table(
         REAL.nullable("area", "share of the model's crop that is covered by objects of this class"),
         FLAG.nullable(
             "difficult",
-            "whether the boxes of the object cover less than a quarter of the image, and "
+            "whether the boxes of this class cover less than a quarter of the image, and "
             "there are objects of other classes",
         ),
         *_of_maps("pointing", "whether the highest point lies on the object"),
@@ -103,7 +103,7 @@ declare_table(
         *_of_maps("energy", "share of the sum of positive values that lies on the object"),
         *_of_maps(
             "overlap",
-            "share of the k highest pixels that lie on the object, where k is the number of its pixels",
+            "share of the k highest pixels that lie on the object, where k is the object's number of pixels",
         ),
         *_of_maps("auroc", "probability that a pixel of the object has a higher value than another pixel"),
         TEXT.optional(
@@ -129,7 +129,7 @@ declare_table(
         REAL("by_chance", "the expected value for a random map"),
         REAL("centre", "the value for a Gaussian at the centre of each image"),
         *interval("excess", "value minus centre", _OVER_IMAGES, value=REAL),
-        COUNT("n", "number of maps of classes in the label set that are counted"),
+        COUNT("n", "number of measured maps of classes in the label set"),
         COUNT("n_images", "number of images of these maps"),
         COUNT("n_skipped", "number of maps of classes in the label set that were not measured"),
     ),
@@ -144,15 +144,15 @@ declare_table(
         TEXT("method", "as in maps", values=EXPLAINED_BY),
         TEXT(
             "against",
-            "what a map is compared with: the map of the network with shuffled weights, of another class "
-            "in the label set of the image, or of another image",
+            "what a map is compared with: the map of the network with shuffled weights, the map of another "
+            "class in the label set of the image, or the map of another image",
             values=COMPARED_WITH,
         ),
         INT.nullable(
             "layers", "number of last layers with shuffled weights; null if weights are not shuffled"
         ),
         INT.nullable("of_layers", "number of layers with weights; null if weights are not shuffled"),
-        REAL("value", "mean rank correlation (Spearman) of both maps"),
+        REAL("value", "mean rank correlation (Spearman) of the two maps"),
         *bounds("lo", "hi", _OVER_IMAGES),
         COUNT("n", "pairs of maps"),
         COUNT("n_skipped", "number of pairs that are skipped because one of the maps is constant"),
@@ -167,7 +167,7 @@ class Explanations(DiagnosisResult):
     Attributes
     ----------
     maps, localisation, sanity : pyarrow.Table
-        The tables with these names. The last two have no rows if nothing was measured.
+        The tables with these names. `localisation` and `sanity` have no rows if nothing was measured.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -277,7 +277,7 @@ def _compared(row: Row) -> str:
 
 _MEASURES = {
     "pointing": "Highest point on the object",
-    "pointing_near": "On it or near",
+    "pointing_near": "Highest point on the object or near it",
     "pointing_other": "Highest point on an object of another class",
     "energy": "Share of the map on the object",
     "overlap": "Overlap with the object",
@@ -295,7 +295,7 @@ _MEASURES = {
     ),
 )
 def explanations_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return the chapter about where models look, or None if there is no table ``maps``."""
+    """Return the chapter about the regions that models use, or None if there is no table ``maps``."""
     maps = rows_of(named, "maps")
     if not maps:
         return None
@@ -346,9 +346,10 @@ def _pointing(rows: Sequence[Row]) -> Iterator[str]:
     best = max(known, key=lambda r: float(r["value"]))
     is_better = best["excess_lo"] is not None and best["excess_lo"] > 0
     yield (
-        f"The highest point of the maps of {best['model']} by {best['method']} is on the object in "
-        f"{with_ends(best['value'], best['lo'], best['hi'])} of {best['n']:,} maps, and the centre of the "
-        f"image in {percent(best['centre'])}: the maps are {'' if is_better else 'not clearly '}better."
+        f"For {best['model']} and {best['method']}, the highest point of the map is on the object in "
+        f"{with_ends(best['value'], best['lo'], best['hi'])} of {best['n']:,} maps. The centre of the image "
+        f"is on the object in {percent(best['centre'])}: the maps are {'' if is_better else 'not clearly '}"
+        "better."
     )
 
 

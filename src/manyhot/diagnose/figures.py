@@ -39,7 +39,7 @@ CELL = (46, 24)
 
 
 def draw_shortcuts(table: pa.Table, threshold: float) -> list[Figure]:
-    """Plot the share of lost predictions and that of the control, for each model and fill."""
+    """Plot the share of lost predictions, and the same share in the control, for each model and fill."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in table.to_pylist():
         if row["skipped"] is None:
@@ -65,9 +65,9 @@ def _flips(model: str, fill: str, rows: Sequence[Row], threshold: float) -> Figu
         "shortcuts",
         "",
         f"Predictions that are lost without a companion, {model}, {FILL_NAMES[fill]}",
-        "Filled dots show, among images with both classes, the share on which the first class is predicted "
-        f"until the second is covered by {FILL_NAMES[fill]}. Hollow dots show the same share if, instead, "
-        "a region of the same shape elsewhere is covered. Bars are 95 % intervals, and "
+        "Filled dots show, among images with both classes, the share on which the first class is no longer "
+        f"predicted if the second is covered by {FILL_NAMES[fill]}. Hollow dots show the same share if, "
+        "instead, a region of the same shape elsewhere is covered. Bars are 95 % intervals, and "
         f"numbers at the right count images. The dashed line is the threshold, {100 * threshold:.0f} %. "
         f"Losses up to the hollow dots are not due to the companion.{rest}",
         f"{counted(len(rows), 'pair')}. First: {first['main_name']} without {first['companion_name']}, "
@@ -167,7 +167,8 @@ def _lost(base: str, dataset: str, rows: Sequence[Row]) -> Figure:
         dataset,
         f"Accuracy lost from {title_of(base)} to {title_of(dataset)}",
         f"{dots}, in percentage points, with its 95 % interval over images. If the loss is smaller under "
-        "label sets than under original labels, part of it is due to missing labels.",
+        "label sets than under original labels, part of the loss under original labels is due to missing "
+        "labels.",
         "; ".join(f"{label}: {t} points" for label, t in zip(middle["label"], text, strict=True)),
         compose([panel]),
         pa.Table.from_pylist(list(rows)),
@@ -189,7 +190,7 @@ def _ends_of(middle: Sheet) -> list[float]:
 
 
 def draw_companions(rows: Sequence[Row]) -> list[Figure]:
-    """Plot how recall differs with a companion, for each data set, first pairs first."""
+    """Plot how recall differs with a companion, for the first pairs of each data set."""
     datasets = dict.fromkeys(r["dataset"] for r in rows)
     return [_companions(d, [r for r in rows if r["dataset"] == d]) for d in datasets]
 
@@ -215,7 +216,7 @@ def _companions(dataset: str, rows: Sequence[Row]) -> Figure:
         "companions",
         "",
         f"How recall differs with a companion, {title_of(dataset)}",
-        "A dot left of zero is a class that is found less often when its companion is also in the image. "
+        "A dot left of zero marks a class that is found less often when its companion is also in the image. "
         f"Bars are 95 % intervals.{rest}",
         f"First: {middle['label'][0]}, recall {shares[0]}.",
         compose([panel]),
@@ -282,7 +283,7 @@ def draw_difficulty(rows: Sequence[Row]) -> list[Figure]:
                 "difficulty",
                 dataset,
                 f"How many models are right on an image, {title_of(dataset)}",
-                "Share of the images on which no model is right, fewer than a quarter of the models, up to "
+                "Shares of images by how many models are right: none, fewer than a quarter, a quarter to "
                 "three quarters, more, or all.",
                 "; ".join(f"{r['kind']} by {r['metric']}: {r['images']:,} images" for r in own) + ".",
                 compose(panels),
@@ -325,7 +326,7 @@ def draw_ood(rows: Sequence[Row], slices: Mapping[str, str]) -> list[Figure]:
             "How well scores separate out-of-distribution images",
             "A dot is the probability (AUROC) that an in-distribution image has a higher score than an "
             "out-of-distribution image; 0.5 is chance. Bars are 95 % intervals over both kinds of images. "
-            f"Numbers at the right count out-of-distribution images; in distribution are {best['n']:,}."
+            f"Numbers at the right count out-of-distribution images. In-distribution images: {best['n']:,}."
             f"{_rest(drawn, [r for r in known if r['slice'] in slices], 'value')}",
             f"Highest: {best['model']} by {score_name(best['score'])}, {best['value']:.3f}.",
             compose(panels, columns=2),

@@ -90,33 +90,34 @@ def find_label_issues(
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
     confirmed_labels
-        Label sets from raters, used instead of those of the data set. Raters' answers are combined with the
-        evidence of models.
+        Label sets from raters, used instead of the label sets of the data set. Raters' answers are combined
+        with the evidence from models.
     no_confirmed_labels
         Ignore the raters' answers.
     min_doubtful
-        Minimum score of a doubtful label, from 0 to 1; without original labels, also of a missing label.
+        Minimum score of a doubtful label and, without original labels, of a missing label.
     min_missing
-        Minimum score of a missing label, from 0 to 1.
+        Minimum score of a missing label.
     min_together
-        Minimum share of the images of each class that have both labels, for two classes to be merged.
+        Two classes are proposed for merging if at least this share of the images of each class has both
+        labels.
     min_confused
-        Minimum share of the images of each class that are predicted as the other class, for two classes to be
-        merged.
+        Two classes are proposed for merging if at least this share of the images of each class is predicted
+        as the other class.
     embeddings
         Folder with embeddings of the images, written by manyhot predict --embeddings.
     index
         Folder with embeddings of labelled images, written in the same way, in which to search for similar
         images; by default the folder of `embeddings`.
     embeddings_model
-        Name of the model to take embeddings from, if the folder has embeddings of several models.
+        Name of the model whose embeddings are used, if the folder has embeddings from several models.
     similar
         The table ``similar``, with the nearest images of any class first; used instead of embeddings.
     neighbours
         The images listed in `similar`, with their original labels; by default the images of `labels`.
     reading
-        How files are read. A list or array with one class per image contains original labels, with -1 for
-        none.
+        How files are read. A list or array with one class per image is read as original labels; -1 stands for
+        a missing label.
 
     Returns
     -------
@@ -133,11 +134,12 @@ def find_label_issues(
 
     Notes
     -----
-    A model that was trained on these images has learned their labels, including the wrong ones. This cannot
-    be checked here.
+    A model that was trained on these images has learned their labels, including the wrong ones. This function
+    cannot check whether a model was trained on them.
 
-    Without original labels, the label sets are checked: a doubtful label is a class of a label set that may
-    be wrong, in ``class_a``, and a missing label a class that may be missing from it, in ``class_b``.
+    Without original labels, the label sets are checked. A doubtful label is a class of a label set that may
+    be wrong; it is in ``class_a``. A missing label is a class that may be missing from a label set; it is in
+    ``class_b``.
 
     Examples
     --------
@@ -265,7 +267,7 @@ def _notes(ensemble: Ensemble) -> list[str]:
     more = f" and {len(ranks) - 3:,} more" if len(ranks) > 3 else ""
     who = f"{', '.join(ranks[:3])}{more} {'has' if len(ranks) == 1 else 'have'}"
     return [
-        f"{who} no probabilities, so only the top class of each model counts, and confident learning is "
+        f"{who} no probabilities, so only the top class of each model is used, and confident learning is "
         "skipped"
     ]
 
@@ -293,7 +295,11 @@ def _near(
     if nearest is None or not n:
         return None if nearest is None else nearest.classes, alone, evidence.notes
     note = f"{n:,} of {len(alone):,} images have a label that no other searched image has"
-    return nearest.classes, alone, [*evidence.notes, f"{note}, so neighbours are no evidence about it"]
+    return (
+        nearest.classes,
+        alone,
+        [*evidence.notes, f"{note}, so neighbours are no evidence about this label"],
+    )
 
 
 def _alone(images: Images, searched: Images) -> npt.NDArray[np.bool_]:
@@ -307,7 +313,7 @@ def _alone(images: Images, searched: Images) -> npt.NDArray[np.bool_]:
 
 
 def original_images(source: Source) -> Images | None:
-    """Return the images with their original labels; None if there are only label sets, which are checked."""
+    """Return the images with their original labels, or None if there are only label sets."""
     labels, images = source.labels, source.images
     if labels is not None and "label" in labels.table.column_names:
         own = Images(labels.table.select(["image_id", "label"]), labels.name)
@@ -358,8 +364,8 @@ def _find_in_sets(
 
 
 ONLY_SETS = (
-    "there are no original labels, so each class of the label sets is checked, with one minimum score for "
-    "wrong and for missing classes"
+    "there are no original labels, so each class of the label sets is checked, with the same minimum score "
+    "for wrong and missing classes"
 )
 """The note on label sets that are checked."""
 

@@ -22,7 +22,8 @@ def draw_error_kinds(models: Sequence[Sequence[Row]]) -> tuple[Figure, ...]:
         return ()
     rows = [row for of_model in models for row in of_model]
     shares = "; ".join(f"{r['model']}, {r['kind']}: {percent(r['share'], 1)}" for r in rows)
-    panels = [_kinds(f"errors-{i}", of_model, len(models)) for i, of_model in enumerate(models)]
+    ends = [100 * row[end] for row in rows for end in ("lo", "hi")]  # one axis for all panels
+    panels = [_kinds(f"errors-{i}", of_model, len(models), ends) for i, of_model in enumerate(models)]
     names = ("dataset", "model", "kind", "errors", "share", "lo", "hi", "n_sorted")
     figure = Figure(
         "errors-kinds",
@@ -37,7 +38,7 @@ def draw_error_kinds(models: Sequence[Sequence[Row]]) -> tuple[Figure, ...]:
     return (figure,)
 
 
-def _kinds(name: str, rows: Sequence[Row], n_panels: int) -> Panel:
+def _kinds(name: str, rows: Sequence[Row], n_panels: int, ends: Sequence[float]) -> Panel:
     sheet: Sheet = {
         "label": [r["kind"] for r in rows],
         "x": [100 * r["share"] for r in rows],
@@ -49,6 +50,7 @@ def _kinds(name: str, rows: Sequence[Row], n_panels: int) -> Panel:
         name,
         sheet,
         axis="Share of the errors (%)",
+        also=ends,
         title=rows[0]["model"] if n_panels > 1 else "",
         tips=[("", "label"), ("Share", "x", "1", " %", "inner_lo", "inner_hi"), ("Errors", "text")],
         width=440 if n_panels == 1 else 300,
@@ -56,7 +58,7 @@ def _kinds(name: str, rows: Sequence[Row], n_panels: int) -> Panel:
 
 
 def draw_label_pairs(pairs: Sequence[Row], n_all: int) -> tuple[Figure, ...]:
-    """Plot the pairs of classes that most doubtful labels are about."""
+    """Plot the pairs of classes with the most doubtful labels."""
     if not pairs:
         return ()
     sheet: Sheet = {
@@ -72,8 +74,8 @@ def draw_label_pairs(pairs: Sequence[Row], n_all: int) -> tuple[Figure, ...]:
         "labels-pairs",
         "labels",
         "",
-        "What doubtful labels are taken for",
-        f"The {len(pairs):,} most frequent of {n_all:,} pairs: the label, and the class that is suggested.",
+        "Labels that may be wrong, and the classes suggested instead",
+        f"The {len(pairs):,} most frequent of {n_all:,} pairs of a label and the class suggested instead.",
         f"First: {pairs[0]['pair']}, {pairs[0]['n']:,} images.",
         compose([panel]),
         pa.Table.from_pylist(list(pairs)),
@@ -86,7 +88,7 @@ FEWEST_IN_BIN = 10
 
 
 def draw_reliability(before: Row, best: Row, bins: Sequence[Row]) -> tuple[Figure, ...]:
-    """Plot the reliability of a model as it is, and after the best recalibration if there is one."""
+    """Plot the reliability of a model before any recalibration and, if there is one, after the best."""
     keys = ("dataset", "model", "method", "fitted_to")
     panels, drawn = [], list[Row]()
     name = f"calibration-{slug(before['dataset'])}-{slug(before['model'])}"
@@ -103,8 +105,9 @@ def draw_reliability(before: Row, best: Row, bins: Sequence[Row]) -> tuple[Figur
         "trust",
         before["dataset"],
         f"Reliability of {before['model']}, {title_of(before['dataset'])}",
-        "A point is a bin of held-out images: their mean confidence, and the share on which the top class is "
-        "right. Its bar is a 95 % interval, and its size is the number of images. Below the dashed line, the "
+        "A point shows the mean confidence of a bin of held-out images, and the share of these on which the "
+        "top class is right. Bars are 95 % intervals, and larger points are bins of more images. Below the "
+        "dashed line, the "
         f"model is too confident. Bins of fewer than {FEWEST_IN_BIN} images are left out.",
         f"Calibration error {before['value']:.3f} as it is, {best['value']:.3f} at best.",
         compose(panels),

@@ -38,16 +38,16 @@ NAME_COLUMNS = {"label": "label_name", "class_a": "name_a", "class_b": "name_b"}
 
 @dataclass(frozen=True, eq=False)
 class Findings(DiagnosisResult):
-    """Findings on images or classes: their table, their page, and a gallery of the first.
+    """Findings on images or classes: their table, their page, and a gallery of the first findings.
 
     Attributes
     ----------
     table : pyarrow.Table
         The table ``findings``.
     sources : tuple of Source
-        The data sets, whose photographs the gallery shows.
+        The data sets whose photographs the gallery shows.
     hints : list of str
-        What `write` could not do, and how to make it possible.
+        Notes on what `write` could not do, and how to make it possible.
     """
 
     NAMES = ("findings",)
@@ -89,7 +89,7 @@ class Findings(DiagnosisResult):
 
 
 def with_names(findings: pa.Table, classes: ClassList | None) -> pa.Table:
-    """Return the findings with the names of their classes; null where no class list is known."""
+    """Return the findings with the names of their classes, which are null if the class list is unknown."""
     names = pa.array(classes.names if classes else (), pa.string())
     for column, name in NAME_COLUMNS.items():
         if column in findings.column_names:
@@ -99,7 +99,7 @@ def with_names(findings: pa.Table, classes: ClassList | None) -> pa.Table:
 
 
 def first_findings(findings: pa.Table, score: str, most: int = FIRST_FINDINGS) -> list[Row]:
-    """Return the first findings on images, the highest score first; findings without one keep their order."""
+    """Return the first findings on images, highest score first; findings without a score keep their order."""
     on_images = findings.filter(pc.is_valid(findings["image_id"]))
     order = pc.sort_indices(on_images, sort_keys=[(score, "descending")])
     rows: list[Row] = on_images.take(order[:most]).to_pylist()
@@ -148,7 +148,7 @@ def name_of_class(row: Row, column: str) -> str:
 
 
 def image_links(folder: Path) -> Callable[[Row], str] | None:
-    """Return a function from a finding to its image's address in a gallery; None without a gallery.
+    """Return a function that returns the address of a finding's image in the gallery; None without a gallery.
 
     Addresses are relative to a page in ``report/``. An address is empty if the gallery does not show the
     image.
@@ -174,12 +174,12 @@ def write_first_gallery(
     *,
     of_all_models: bool = False,
 ) -> tuple[list[Path], str]:
-    """Write a gallery of the images of the first findings, or return how to get one.
+    """Write a gallery of the images of the first findings, or return a hint on how to get one.
 
     Parameters
     ----------
     sources : sequence of Source
-        The data sets; a gallery shows one.
+        The data sets. A gallery shows only one data set.
     rows : sequence of Row
         The first findings.
     findings : pyarrow.Table
@@ -199,7 +199,7 @@ def write_first_gallery(
         if "--images" in run.call.split():
             return [], NO_PLACES
         call = f": {run.call} --images FILE" if run.call else " as `images`"
-        return [], f"for a gallery of these images, pass a table with their photographs{call}"
+        return [], f"to get a gallery of these images, pass a table with their photographs{call}"
     ids = list(dict.fromkeys(row["image_id"] for row in rows))
     models = {row["model"] for row in rows if row.get("model")}
     shown = findings.filter(pc.is_in(findings["image_id"], pa.array(ids, pa.string())))

@@ -93,37 +93,39 @@ def diagnose_groups(
 
     No annotations are needed. Groups are defined by the pixels (frames, tags, bands, text, pasted objects,
     brightness, tint, sharpness, size), the files (format, compression, camera, source), metadata, other
-    classes of the label sets, objects, and clusters of embeddings. Images of a class are compared with others
-    of the same class. The p-values are corrected for the whole search.
+    classes of the label sets, objects, and clusters of embeddings. Images of a class are compared with other
+    images of the same class. The p-values are corrected for the whole search.
 
     Parameters
     ----------
     labels
         Label sets; or a campaign, a folder written by predict, or the name of a data set. Photographs are
-        read once, from the locations in the images table (`images`). Their statistics are stored next to this
-        table.
+        read once, from the locations in the images table (`images`). The statistics of the photographs are
+        stored next to this table.
     predictions
         Files or folders of predictions. Without predictions, only properties associated with labels are
         listed.
     metadata
-        A table with the column image_id. Each other column defines groups: by value, or, for measurements,
-        the images with the lowest and the highest values.
+        A table with the column image_id. Each other column defines groups: one for each value or, for
+        measurements, one of the images with the lowest values and one of the images with the highest.
     objects
-        Objects in the images, from annotations or from a detector, as for diagnose shortcuts. Images with and
-        without each object are groups.
+        Objects in the images, from annotations or from a detector, as for diagnose shortcuts. For each
+        object, the images with it and the images without it are two groups.
     embeddings
-        Folder with embeddings of the images, written by manyhot predict --embeddings; by default, that of the
-        labels, if it has any.
+        Folder with embeddings of the images, written by manyhot predict --embeddings; by default, the folder
+        of the labels, if it contains embeddings.
     min_images
-        Minimum number of images inside a group, and outside it.
+        Minimum number of images inside a group, and minimum number outside it.
     min_difference
-        Minimum difference between the shares inside and outside a group, from 0 to 1.
+        Minimum difference between the shares that are compared, such as the error rates inside and outside a
+        group.
     min_confidence
-        Minimum confidence of an error to count as one with a high confidence.
+        Minimum confidence at which an error counts as an error with a high confidence.
     permutations
-        Number of permutations of the outcomes.
+        Number of permutations of the outcomes, to compute p-values.
     seed
-        Seed for the permutations, the clusters, and the half of the images that is searched for patterns.
+        Seed for the permutations, the clusters, and the choice of the half of the images that is searched for
+        patterns.
 
     Returns
     -------
@@ -188,7 +190,7 @@ class _Evidence:
         return {path.name: sha256(path) for path in paths if path.is_file()}
 
     def columns(self, labels: Labels) -> pa.Table | None:
-        """Return the metadata of the images, row by row."""
+        """Return the metadata of the images, one row for each image."""
         table = self.metadata
         if isinstance(table, str | os.PathLike):
             table = read_images(table)
@@ -219,7 +221,7 @@ class _Evidence:
             return embedded_in(labels) if is_folder else None
         if (found := embedded_in(self.embeddings)) is None:
             raise InputError(
-                "The folder holds no embeddings.",
+                "The folder contains no embeddings.",
                 where=self.embeddings,
                 allowed="a folder written by manyhot predict --embeddings",
                 do="predict these images again with manyhot predict --embeddings",
@@ -270,7 +272,7 @@ class _Search:
 
     @property
     def seen(self) -> Bools:
-        """The half of the images that is searched for patterns."""
+        """Whether each image is in the half of the images that is searched for patterns."""
         return unseen_half(len(self.sets), self.settings.seed)
 
     def _measure(self, cache: Path | None, run: Run) -> None:
@@ -290,7 +292,7 @@ class _Search:
         if lost:
             reason = self.measured.table["skipped"].drop_null()[0].as_py()
             self.notes.append(
-                f"{lost:,} of {len(self.sets):,} photographs were not measured, the first because: {reason}"
+                f"{lost:,} of {len(self.sets):,} photographs were not measured; first reason: {reason}"
             )
 
     def _group(self, labels: LabelsLike, evidence: _Evidence) -> None:
@@ -333,7 +335,7 @@ class _Search:
         return f", {100 * count.max() / len(own):.0f} % {self.names[int(count.argmax())]}"
 
     def findings(self, reading: Reading, run: Run) -> list[GroupFinding]:
-        """Return the properties associated with labels, and the groups on which each model is worse."""
+        """Return the properties associated with labels, and the groups on which one of the models is weak."""
         own = label_outcomes(self.stratum, self.sets.n_classes, self.settings.min_images)
         found = self._find(
             None,
@@ -382,7 +384,7 @@ class _Search:
         return marked_images(findings, self.labels, classes, self.measured.is_measured.tolist())
 
     def statistics(self, findings: Sequence[GroupFinding]) -> pa.Table:
-        """Return the table of the statistics of all images, with the groups of each."""
+        """Return the table of the statistics of all images, with the groups of each image."""
         names: list[list[str]] = [[] for _ in range(len(self.sets))]
         for finding in findings:
             for i in np.flatnonzero(finding.inside).tolist():

@@ -68,7 +68,7 @@ class Mark:
     name : str
         Such as ``green frame``.
     inside : ndarray of bool, shape (n,)
-        The images that have it.
+        Whether each image has the mark.
     boxes : callable
         Function that returns the boxes of the mark in the image of a row, as fractions of width and height,
         shape (k, 4).
@@ -93,9 +93,9 @@ class ImageGroup:
         The words after "images", such as ``with a green frame``.
     inside : ndarray of bool, shape (n,)
     is_searched : bool
-        Whether labels or predictions of some images were used to define it.
+        Whether labels or predictions of some images were used to define the group.
     mark : Mark, optional
-        The mark that the images of the group have, or lack, if its place is known.
+        The mark that all images of the group have, or that all of them lack; None if its place is unknown.
     """
 
     kind: str
@@ -107,7 +107,7 @@ class ImageGroup:
 
 
 def without(group: ImageGroup, among: Bools) -> ImageGroup:
-    """Return the other images of `among`."""
+    """Return the group of the images of `among` that are not in the group."""
     phrase = (
         group.phrase.replace("with ", "without ", 1)
         if group.phrase.startswith("with ")
@@ -122,7 +122,7 @@ def without(group: ImageGroup, among: Bools) -> ImageGroup:
 
 
 def measured_groups(images: MeasuredImages) -> Iterator[ImageGroup]:
-    """Yield groups by the statistics of the photographs."""
+    """Yield groups that are defined by the statistics of the photographs."""
     yield from _frames(images)
     letters = ImageGroup(
         "text", "text-like edges", "with text-like edges", images.values("letters") >= LETTERS
@@ -221,7 +221,7 @@ def _short(value: float) -> str:
 
 
 def value_groups(column: pa.ChunkedArray, kind: str, name: str, phrase: str) -> Iterator[ImageGroup]:
-    """Yield the images with each value of a text column; none if all values are equal or most are unique."""
+    """Yield the group of each value that some images share; no group if there are too many such values."""
     values = column.cast(pa.string()).combine_chunks()
     counts = pc.value_counts(values.drop_null())
     shared = [c["values"].as_py() for c in counts if 1 < c["counts"].as_py() < len(values)]
@@ -233,7 +233,7 @@ def value_groups(column: pa.ChunkedArray, kind: str, name: str, phrase: str) -> 
 
 
 def source_groups(uris: Sequence[str | None], label: Ints) -> Iterator[ImageGroup]:
-    """Yield the images of each folder or archive, unless a folder stands for a class."""
+    """Yield the images of each folder or archive, unless each folder contains a single class."""
     places = ["" if uri is None else uri.rpartition("#")[0] or uri.rpartition("/")[0] for uri in uris]
     names, at = np.unique(places, return_inverse=True)
     labels_a_place = [len(np.unique(label[at == i])) for i in range(min(len(names), _MOST_VALUES + 1))]
@@ -247,7 +247,7 @@ def source_groups(uris: Sequence[str | None], label: Ints) -> Iterator[ImageGrou
 
 
 def metadata_groups(table: pa.Table) -> Iterator[ImageGroup]:
-    """Yield groups by the columns of a table whose rows are the images."""
+    """Yield groups that are defined by the columns of a table with one row per image."""
     for name in table.column_names:
         column = table[name]
         if pa.types.is_floating(column.type) or (pa.types.is_integer(column.type) and _is_measure(column)):
@@ -262,7 +262,7 @@ def _is_measure(column: pa.ChunkedArray) -> bool:
 
 
 def presence_groups(present: Bools, among: Bools, kind: str, names: Sequence[str]) -> Iterator[ImageGroup]:
-    """Yield the images with and without each object; `present` has shape (n, objects)."""
+    """Yield the images with each object and the images without it; `present` has shape (n, objects)."""
     for at in np.flatnonzero(present.any(axis=0)).tolist():
         phrase = f"that also show {names[at]}" if kind == "label" else f"with {_a(names[at])}"
         group = ImageGroup(
@@ -276,7 +276,7 @@ def presence_groups(present: Bools, among: Bools, kind: str, names: Sequence[str
 
 
 def other_labels(sets: LabelSets, stratum: Ints) -> Bools:
-    """Return the valid classes of images other than the class within which they are compared."""
+    """Return the valid classes of each image, except the class within which the image is compared."""
     valid = sets.state == YES
     present = np.zeros((len(sets), sets.n_classes), bool)
     present[sets.rows[valid], sets.classes[valid]] = True
@@ -291,7 +291,7 @@ def other_labels(sets: LabelSets, stratum: Ints) -> Bools:
 def cluster_groups(
     vectors: npt.NDArray[np.floating], rows: Ints, n: int, describe: Callable[[Bools], str], seed: int
 ) -> Iterator[ImageGroup]:
-    """Yield clusters of embeddings, by k-means of their directions.
+    """Yield clusters of embeddings, found by k-means on their directions.
 
     Parameters
     ----------
@@ -332,7 +332,7 @@ def cluster_groups(
 
 @dataclass(frozen=True, eq=False)
 class PatternSearch:
-    """Finds patterns that recur in the chosen images and are rare in others.
+    """Finds patterns that recur in the chosen images and are rare in the other images.
 
     Attributes
     ----------
@@ -353,7 +353,7 @@ class PatternSearch:
     patches: Patches = None  # type: ignore[assignment]
 
     def groups(self, chosen: Bools, others: Bools, min_images: int) -> Iterator[ImageGroup]:
-        """Yield the images with a pattern that chosen images share, at one place or at changing places."""
+        """Yield the images with a pattern that chosen images share, at the same or at different places."""
         usable = self.seen & self.images.is_measured
         own, outside = np.flatnonzero(chosen & usable), np.flatnonzero(others & usable)
         if min(len(own), len(outside)) < min_images:

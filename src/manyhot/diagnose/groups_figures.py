@@ -25,7 +25,7 @@ _WHAT = {
 
 
 def draw_group_differences(rows: Sequence[Row]) -> list[Figure]:
-    """Plot the difference between the shares inside and outside of the first groups."""
+    """Plot the difference between the shares inside and outside each of the first groups."""
     drawn = list(rows[:DRAWN_GROUPS])
     if not drawn:
         return []
@@ -59,9 +59,10 @@ def draw_group_differences(rows: Sequence[Row]) -> list[Figure]:
             "groups",
             "",
             "How much groups differ from other images",
-            "A dot is the share of images with the event inside the group minus the share outside; for "
-            "labels, the share of images of the class that are in the group minus that of others. Bars are "
-            f"95 % intervals, not corrected for the search.{rest}",
+            "A dot is the share of images with the event inside the group minus the share outside. For "
+            "labels, it is the share of images with the label that are in the group minus the share of "
+            "images with other labels that are. Bars are 95 % intervals, not corrected for the search."
+            f"{rest}",
             f"First: {labels[0]}, {middle['text'][0]}.",
             compose([panel]),
             pa.Table.from_pylist(drawn),

@@ -43,7 +43,7 @@ _FEWEST_EVENTS = 5
 
 @dataclass(frozen=True)
 class GroupSettings:
-    """Which groups are found; see `manyhot.diagnose_groups`."""
+    """Settings that determine which groups are found; see `manyhot.diagnose_groups`."""
 
     min_images: int
     min_difference: float
@@ -54,7 +54,7 @@ class GroupSettings:
 
 @dataclass(frozen=True, eq=False)
 class NamedOutcome:
-    """An outcome, with the class that it is about, or -1."""
+    """An outcome, and the class that it is about, or -1 if it is not about a class."""
 
     kind: str
     class_id: int
@@ -74,9 +74,9 @@ def model_outcomes(
     stratum : ndarray of int, shape (n,)
         The class within which each image is compared.
     min_images : int
-        Minimum number of images of a class for outcomes of this class.
+        Minimum number of images of a class for outcomes about this class.
     min_confidence : float
-        Minimum confidence of an error to count as one with a high confidence.
+        Minimum confidence at which an error counts as an error with a high confidence.
     """
     sets, n = case.labels, len(stratum)
     scored, wrong, top = sets.scored, ~case.hit[:, 0], case.top[:, 0]
@@ -103,7 +103,7 @@ def model_outcomes(
 
 
 def label_outcomes(stratum: Ints, n_classes: int, min_images: int) -> list[NamedOutcome]:
-    """Return an outcome for each label: whether an image has it. All images form one stratum."""
+    """Return an outcome for each label: whether an image has this label. All images form one stratum."""
     counted = stratum >= 0
     count = np.bincount(stratum[counted], minlength=n_classes)
     nothing = np.zeros(len(stratum), np.int64)
@@ -125,13 +125,13 @@ class GroupFinding:
     Attributes
     ----------
     row : dict
-        Its row of the table ``groups``, without data set and model.
+        The row of the group in the table ``groups``, without data set and model.
     inside : ndarray of bool, shape (n,)
         The images of the group.
     examples : ndarray of int
-        Images to show, with the event first.
+        Images to show, those with the event first.
     n_events : int
-        Number of the examples with the event.
+        Number of examples with the event.
     mark : Mark, optional
         As in `ImageGroup`.
     """
@@ -315,29 +315,33 @@ def _examples(counted: Bools, event: Bools, seed: int) -> tuple[Ints, int]:
 
 def group_sentence(row: RowDict, phrase: str, min_confidence: float) -> str:
     """Return what was found, in one sentence."""
-    n, events, outside = row["n"], row["events"], f"{100 * row['share_outside']:.0f} %"
-    name, right = row["class_name"], f"{100 * (1 - row['share_outside']):.0f} %"
+    n, name = f"{row['n']:,}", row["class_name"]
+    inside, outside = (f"{100 * row[share]:.0f} %" for share in ("share", "share_outside"))
+    right, right_outside = (f"{100 * (1 - row[share]):.0f} %" for share in ("share", "share_outside"))
     if row["outcome"] == "error":
-        return f"Images {phrase}: {n - events:,} of {n:,} right, others {right}."
+        return f"Images {phrase}: {right} of {n} are right, compared with {right_outside} of other images."
     if row["outcome"] == "sure_error":
         wrong = f"wrong with a confidence of {min_confidence:g} or more"
-        return f"Images {phrase}: {events:,} of {n:,} are {wrong}, others {outside}."
+        return f"Images {phrase}: {inside} of {n} are {wrong}, compared with {outside} of other images."
     if row["outcome"] == "called":
-        return f"Images {phrase}, without {name}: {events:,} of {n:,} are called {name}, others {outside}."
+        where = f"Images of other classes {phrase}"
+        return f"{where}: {inside} of {n} are predicted as {name}, compared with {outside} of the rest."
     if row["outcome"] == "missed":
-        return f"Images of {name} {phrase}: {n - events:,} of {n:,} right, other images of {name} {right}."
-    return f"{events:,} of {n:,} images of {name} are images {phrase}, others {outside}."
+        own = f"images of {name}"
+        return f"I{own[1:]} {phrase}: {right} of {n} are right, compared with {right_outside} of other {own}."
+    are = f"{inside} of {n} images of {name} are images {phrase}"
+    return f"{are}, compared with {outside} of images with other labels."
 
 
 def unseen_half(n: int, seed: int) -> Bools:
-    """Return the half of the images that is searched for patterns."""
+    """Return whether each image is in the half that is searched for patterns."""
     seen = np.zeros(n, bool)
     seen[np.random.default_rng([seed, 1]).permutation(n)[: n // 2]] = True
     return seen
 
 
 def stratum_of(sets: LabelSets) -> Ints:
-    """Return the class within which each image is compared: its label, its first valid class, or -1."""
+    """Return the class within which each image is compared: its label, else its first valid class, or -1."""
     first = np.where(sets.scored, sets.first, NO_LABEL)
     return np.where(sets.labelled, sets.label, first).astype(np.int64)
 

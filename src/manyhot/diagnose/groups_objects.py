@@ -49,7 +49,7 @@ def forget_marks(folder: Path) -> None:
 def marked_images(
     findings: Sequence[GroupFinding], labels: Labels, classes: ClassList | None, measured: Sequence[bool]
 ) -> MarkedImages | None:
-    """Return the frames, tags and bands of findings with the images that have them; None without any.
+    """Return the frames, tags and bands of findings with the images that have them; None if there are none.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def marked_images(
     labels : Labels
     classes : ClassList, optional
     measured : sequence of bool, length n
-        Whether each photograph was measured; the marks of the others are unknown.
+        Whether each photograph was measured; the marks of a photograph that was not measured are unknown.
     """
     marks = list({f.mark.name: f.mark for f in findings if f.mark is not None}.values())
     if not marks:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from manyhot.diagnose.groups_attributes import GROUP_KINDS
 from manyhot.diagnose.groups_findings import OUTCOMES, GroupFinding
 from manyhot.diagnose.groups_objects import LABELS, OBJECTS, MarkedImages, forget_marks
 from manyhot.diagnose.page import DiagnosisResult, forget_pictures
+from manyhot.diagnose.shortcut_marks import step_without
 from manyhot.errors import MissingExtraError
 from manyhot.evaluate.gallery import find_photographs
 from manyhot.files import atomic_write
@@ -55,14 +55,15 @@ declare_table(
     (
         INT(
             "group",
-            "number of the finding, from 1; for each data set, those of labels come after those of models",
+            "number of the finding, from 1; for each data set, findings about models come first, then "
+            "findings about labels",
         ),
         TEXT("dataset", "the data set"),
         TEXT.nullable("model", "the model; null for an association of images with labels"),
         TEXT(
             "outcome",
-            "what is more frequent in the group: errors; errors with a high confidence; images without the "
-            "class that are predicted as it; errors on the images of the class; or images with the label",
+            "what is more frequent in the group: errors; errors with a high confidence; predictions of the "
+            "class on images without it; errors on the images of the class; or images with the label",
             values=OUTCOMES,
         ),
         INT.nullable("class_id", "the class; null for errors of all classes"),
@@ -71,7 +72,7 @@ declare_table(
         TEXT("name", "name of the group, as in the column groups of images"),
         TEXT("sentence", "what was found"),
         COUNT("n_images", "images of the group"),
-        COUNT("n", "images of the group that count for the outcome; for a label, images with the label"),
+        COUNT("n", "images of the group to which the outcome applies; for a label, images with the label"),
         COUNT(
             "events",
             "images of the group with the event, such as an error; for a label, images with the label that "
@@ -79,13 +80,16 @@ declare_table(
         ),
         REAL("share", "events divided by n"),
         *bounds("lo", "hi", f"{ITS} (Wilson)", column=REAL),
-        COUNT("n_outside", "other images that count for the outcome; for a label, images with another label"),
-        COUNT("events_outside", "other images with the event; for a label, other images in the group"),
+        COUNT(
+            "n_outside", "other images to which the outcome applies; for a label, images with another label"
+        ),
+        COUNT(
+            "events_outside",
+            "other images with the event; for a label, images with another label that are in the group",
+        ),
         REAL("share_outside", "events_outside divided by n_outside"),
         *bounds("lo_outside", "hi_outside", f"{ITS} (Wilson)", column=REAL),
-        REAL.nullable(
-            "expected", "share that is expected because of the classes of the images; null for a label"
-        ),
+        REAL.nullable("expected", "share expected from the classes of the images alone; null for a label"),
         REAL("difference", "share minus share_outside"),
         *bounds(
             "difference_lo", "difference_hi", f"{ITS} (Newcombe), not corrected for the search", column=REAL
@@ -121,9 +125,10 @@ class WeakGroups(DiagnosisResult):
         An images table with the statistics of the photographs (`STATISTICS`) and the names of the groups of
         each image, for use as slices.
     sources : tuple of Source
-        The data sets, whose photographs are shown.
+        The data sets whose photographs are shown.
     marks : MarkedImages, optional
-        The frames, tags and bands of the findings as objects, and label sets with them, for `mitigate`.
+        The frames, tags and bands of the findings as objects, and label sets that contain them as classes,
+        for `mitigate`.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -137,7 +142,7 @@ class WeakGroups(DiagnosisResult):
     marks: MarkedImages | None = field(default=None, repr=False)
 
     def lines(self) -> Iterator[str]:
-        """Yield the answer, and the first findings of models and of labels."""
+        """Yield the answer, and the first findings about models and about labels."""
         rows = self.groups.to_pylist()
         yield from groups_answer(rows, self.metadata)
         for part, title in _parts(rows):
@@ -179,7 +184,7 @@ def groups_result(
     settings: Mapping[str, object],
     marks: MarkedImages | None = None,
 ) -> WeakGroups:
-    """Return the tables of findings: of models first, those with the clearest difference first."""
+    """Return the tables of findings: findings about models first, the clearest difference first."""
     ordered = sorted(findings, key=lambda f: (f.row["model"] is None, -f.row["difference_lo"]))
     ids = {source.name: part["image_id"] for source, part in zip(sources, measured, strict=True)}
     groups = [{"group": i, **f.row} for i, f in enumerate(ordered, 1)]
@@ -260,7 +265,7 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
             f"because fewer than {least} images of the class lack the property: {names}."
         )
     yield (
-        "Corrected for the search: if nothing were related, each list would be empty in "
+        "The lists are corrected for the search: if nothing were related, each list would be empty in "
         f"{1 - FAMILY_WISE:.0%} of searches (Westfall and Young)."
     )
 
@@ -286,14 +291,13 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     if "groups" not in named:
         return None
     rows, about = rows_of(named, "groups"), tables.metadata(named["groups"])
-    first, *rest = groups_answer(rows, about)
-    lead = (
-        first,
-        " ".join(rest),
-        "Errors in a group are compared with those on other images of the same classes, and properties of a "
-        "label with those of all other images. A p-value is the share of random permutations in which any "
-        "group of the whole search differs at least as much. Marks and pasted objects are searched on one "
-        "half of the images, and counted on the other.",
+    *lead, corrected = groups_answer(rows, about)
+    method = (
+        corrected,
+        "Errors in a group are compared with errors on other images of the same classes. Properties of "
+        "images with a label are compared with properties of all other images. A p-value is the share of "
+        "random permutations in which any group of the whole search differs at least this much. Marks and "
+        "pasted objects are searched for on one half of the images, and counted on the other half.",
     )
     has_models = about.get("models", "0") != "0"
     listings = [
@@ -305,11 +309,12 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
         "groups",
         "Groups",
         "Which groups of images a model is worse on" if has_models else _TITLES[True],
-        lead,
+        tuple(lead),
         figures,
         tuple(listings),
         albums,
         _to_mitigate(rows, folder.name) if (folder / OBJECTS).is_file() else None,
+        method=method,
     )
 
 
@@ -320,12 +325,9 @@ def _to_mitigate(rows: Sequence[Row], folder: str) -> NextStep | None:
     first = next((r for r in marks if r["outcome"] in ("called", "label")), None)
     if first is None:
         return None
-    pair = shlex.quote(f"{first['class_name']}:{first['name']}")
-    return NextStep(
-        f"fit a head that does not depend on the {first['name']}, whose boxes are in {OBJECTS}.",
-        f"manyhot mitigate IMAGES --objects {folder}/{OBJECTS} --labels {folder}/{LABELS} --model NAME "
-        f"--pair {pair}",
-    )
+    boxes = f"the {first['name']}, whose boxes are in {OBJECTS}"
+    objects, labels = (f"{folder}/{name}" for name in (OBJECTS, LABELS))
+    return step_without(first["class_name"], first["name"], boxes, objects, labels)
 
 
 _HEADS = (

@@ -37,7 +37,7 @@ _PART = 2048  # images in a file, which is what an interrupted run loses
 _CAMERA, _SOFTWARE = 0x0110, 0x0131  # tags of EXIF
 
 STATISTICS = {
-    "skipped": "the reason why the photograph was not measured; null if it was",
+    "skipped": "the reason why the photograph was not measured; null if it was measured",
     "width": "width of the file's image, in pixels",
     "height": "height of the file's image, in pixels",
     "bytes_per_pixel": "size of the file divided by the number of pixels",
@@ -46,9 +46,9 @@ STATISTICS = {
     "software": "software by EXIF",
     "brightness": "mean brightness (BT.601), from 0 to 1",
     "contrast": "standard deviation of the brightness, from 0 to 1",
-    "saturation": "mean difference between the largest and smallest channel, from 0 to 1",
-    "sharpness": "decimal logarithm of the variance of the Laplacian, relative to that of the brightness",
-    "border_brightness": "mean brightness of the border, a tenth of the short side",
+    "saturation": "mean difference between a pixel's largest and smallest colour channel, from 0 to 1",
+    "sharpness": "decimal logarithm of the Laplacian's variance divided by the variance of the brightness",
+    "border_brightness": "mean brightness of the border, whose width is a tenth of the short side",
     "blue": "mean colour difference Cb: positive is blue, negative is yellow",
     "red": "mean colour difference Cr: positive is red, negative is green or cyan",
     "border_blue": "the same as blue, for the border",
@@ -78,12 +78,12 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, eq=False)
 class MeasuredImages:
-    """The statistics of images, row by row.
+    """The statistics of images, one row per image.
 
     Attributes
     ----------
     table : pyarrow.Table
-        A row for each image, in the order of the images.
+        One row per image, in the order of the images.
     thumbnails : ndarray of uint8, shape (n, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)
         Square thumbnails; black if a photograph could not be read.
     n_cached : int
@@ -98,29 +98,29 @@ class MeasuredImages:
         return len(self.table)
 
     def values(self, name: str) -> npt.NDArray[np.float64]:
-        """Return a column of numbers; NaN if the photograph could not be read."""
+        """Return a column of numbers, which are NaN for photographs that could not be read."""
         column = pc.fill_null(self.table[name].cast(pa.float64()), float("nan"))
         return np.asarray(column.to_numpy())
 
     @property
     def is_measured(self) -> npt.NDArray[np.bool_]:
-        """Which photographs could be read."""
+        """Whether each photograph could be read."""
         return np.asarray(pc.is_null(self.table["skipped"]).to_numpy(zero_copy_only=False))
 
 
 def measure_images(
     image_id: pa.Array, uris: Sequence[str | None], cache: Path | None, run: Run = QUIET
 ) -> MeasuredImages:
-    """Return the statistics of photographs. Those that an earlier run measured are not read again.
+    """Return the statistics of photographs. Photographs that an earlier run measured are not read again.
 
     Parameters
     ----------
     image_id : pyarrow.Array of string
     uris : sequence of str or None
-        Where each photograph is.
+        Location of each photograph.
     cache : Path, optional
-        Folder of the images table; statistics are kept in its folder ``statistics``. An interrupted run
-        loses the last 2,048 images at most.
+        Folder of the images table; statistics are stored in its subfolder ``statistics``. If None, they are
+        not stored. An interrupted run loses the statistics of at most the last 2,048 images.
     run : Run
 
     Raises

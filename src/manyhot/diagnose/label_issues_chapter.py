@@ -65,7 +65,7 @@ def label_issues_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | N
 
 
 def label_issues_sentence(n: int, models: Sequence[str], counts: dict[str, int]) -> str:
-    """Return how many labels may be wrong or missing, of how many images, and who suggests it."""
+    """Return a sentence on how many labels may be wrong or missing, and according to which models."""
     by = models[0] if len(models) == 1 else counted(len(models), "model")
     doubtful, missing, merges = (counts[kind] for kind in (DOUBTFUL, MISSING, MERGES))
     share = f" ({percent(doubtful / n, 1)})" if n else ""

@@ -129,7 +129,7 @@ class LabelIssues(Findings):
         yield ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the count of each kind, as manyhot diagnose labels --json; the findings are in the table."""
+        """Return the number of findings of each kind, as printed by manyhot diagnose labels --json."""
         return {
             "counts": {kind: self.count(kind) for kind in ISSUES},
             "models": self.models,

@@ -50,7 +50,7 @@ class MapAgreement:
     image : int
         Number of the image.
     value : float
-        Rank correlation of the two maps; NaN if one of them is constant.
+        Rank correlation of the two maps; NaN if either map is constant.
     layers, of_layers : int, optional
         Number of last layers with shuffled weights, and number of layers with weights.
     """
@@ -110,7 +110,8 @@ def summarise(maps: pa.Table, *, resamples: int = RESAMPLES, seed: int = 0) -> p
     maps : pyarrow.Table
         The table of this name.
     resamples : int
-        Number of bootstrap resamples of images; all maps of an image stay together. 0 for no intervals.
+        Number of bootstrap resamples of images; 0 for no intervals. All maps of an image are resampled
+        together.
     seed : int
     """
     groups: dict[tuple[str, str, str], list[RowDict]] = defaultdict(list)
@@ -166,10 +167,10 @@ def _mean_of(rows: Sequence[RowDict], metric: str, resamples: int, seed: int) ->
 def mean_over_images(
     values: Floats, image: npt.NDArray[np.integer], resamples: int, seed: int
 ) -> tuple[Floats, Floats, Floats]:
-    """Return the means of columns, with intervals over images. The rows of an image stay together.
+    """Return the means of columns, with intervals over images. The rows of an image are resampled together.
 
-    With fewer than `manyhot.core.ratio_intervals.IMAGES_FOR_PERCENTILES` images, the intervals are by the
-    jackknife, and otherwise percentiles of resamples.
+    With fewer than `manyhot.core.ratio_intervals.IMAGES_FOR_PERCENTILES` images, the intervals are computed
+    by the jackknife. Otherwise, they are percentiles of resamples.
 
     Parameters
     ----------
@@ -204,7 +205,7 @@ def mean_over_images(
 
 
 def alike(one: HeatMap, other: HeatMap) -> float:
-    """Return the rank correlation of two maps; NaN if one is constant."""
+    """Return the rank correlation of two maps; NaN if either map is constant."""
     return rank_correlation(one, other)
 
 
@@ -258,9 +259,9 @@ class Checked:
     crop : ndarray of uint8, shape (3, height, width)
     classes : sequence of int
     valid : frozenset of int
-        Those in the label set.
+        The classes that are in the label set.
     maps : sequence of ndarray of float32, shape (k, h, w)
-        Maps over the crop, for each method and class.
+        The maps of the classes over the crop, one array for each method.
     """
 
     crop: npt.NDArray[np.uint8]
@@ -277,7 +278,7 @@ class Sanity:
     ----------
     explainers : sequence of Explainer
     most : int
-        Number of images.
+        Maximum number of images.
     run : Run
         Progress.
     """

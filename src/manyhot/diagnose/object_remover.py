@@ -57,7 +57,7 @@ class ObjectRemover:
         return RunProgress(self.run, "predicting with and without objects")
 
     def predict_originals(self, expected: Mapping[int, frozenset[str]]) -> Predictions:
-        """Return the predictions of the original images; `expected` (images to alter) is for progress."""
+        """Return the predictions of the original images; `expected`, the images to alter, is for progress."""
         n = self.source.n
         more = 2 * len(self.fills) * sum(map(len, expected.values()))
         self.progress.total = None if n is None else n + more
@@ -69,7 +69,7 @@ class ObjectRemover:
         return found
 
     def predict_altered(self, images: Mapping[int, frozenset[str]]) -> dict[Change, Predictions | None]:
-        """Return the predictions of images with each companion removed; None if no image can be altered."""
+        """Return the predictions of the altered images for each change; None if no image can be altered."""
         mark = fingerprint(self.objects)
         for companion, image_ids in images.items():
             for fill in self.fills:
@@ -123,7 +123,7 @@ class ObjectRemover:
         outside = int(np.count_nonzero(~boxes_that_fit(self.objects)))
         yield len(absent), f"images that have labels or objects but are not in the source: {_some(absent)}"
         yield len(unread), f"images that cannot be read: {_some(sorted(unread))}"
-        yield unknown, f"images without labels or objects, which do not count: {unknown:,}"
+        yield unknown, f"images that are skipped because they have no labels or objects: {unknown:,}"
         yield outside, f"objects skipped because their box is empty or outside the image: {outside:,}"
         for control in (False, True):
             yield from self._not_altered(control)

@@ -48,23 +48,23 @@ declare_table(
         TEXT("model", "the model"),
         TEXT(
             "score",
-            "the probability of the top class, minus the entropy, minus the mutual information of an "
-            "average, or the log of the summed exponentials of logits",
+            "the probability of the top class, the negative entropy, the negative mutual information of an "
+            "average of models, or the log of the summed exponentials of logits",
             values=OOD_SCORES,
         ),
         TEXT(
             "slice",
             "which out-of-distribution images: all, those that show no class of the model according to their "
-            "label sets, or those that show some",
+            "label sets, or those that show at least one",
             values=SLICES,
         ),
         TEXT(
             "measure",
-            "the area under the ROC curve, or the share of out-of-distribution images that are accepted "
-            "where 95 % of in-distribution images are",
+            "the area under the ROC curve, or the share of out-of-distribution images that are accepted at "
+            "the threshold that accepts 95 % of in-distribution images",
             values=OOD_MEASURES,
         ),
-        REAL("value", "its value; NaN if a kind of images is missing"),
+        REAL("value", "value of the measure; NaN without in-distribution or out-of-distribution images"),
         *bounds("lo", "hi", f"{ITS}, NaN without one", column=REAL),
         COUNT("n", "number of in-distribution images: those with a non-empty label set"),
         COUNT("n_ood", "number of out-of-distribution images"),
@@ -74,7 +74,7 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class OutOfDistribution(DiagnosisResult):
-    """How well models tell images of their classes from others.
+    """How well models tell images of their classes from other images.
 
     Attributes
     ----------
@@ -139,9 +139,9 @@ def diagnose_ood(
 ) -> OutOfDistribution:
     """Measure how well confidence tells out-of-distribution images from images of the model's classes.
 
-    Label sets determine which images count. In-distribution images have a valid class. Out-of-distribution
-    images may also show a class of the model. Confidence in such a class is not an error, so the measures are
-    computed with and without these images.
+    Label sets determine which images are used. In-distribution images have at least one valid class.
+    Out-of-distribution images may also show a class of the model. Confidence in such a class is not an error,
+    so the measures are computed with and without these images.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def diagnose_ood(
         Label sets of the out-of-distribution images, over the classes of the model. A set is empty if the
         image shows none of them.
     ood_predictions
-        Files or folders of predictions of the out-of-distribution images, by the same models.
+        Files or folders of predictions of the out-of-distribution images, from the same models.
     seed
         Seed for the intervals of FPR95.
 
@@ -276,7 +276,7 @@ def _notes_on_sets(outside: list[ScoredModel]) -> Iterator[str]:
     for name, _, _, sets in outside:
         unclear = int(np.count_nonzero(sets.usable & (sets.accepted > 0) & (sets.size == 0)))
         if unclear:
-            yield f"{name}: {unclear:,} images show only unclear classes, and count in the slice all only"
+            yield f"{name}: {unclear:,} images show only unclear classes, so they are only in the slice all"
         asked = np.bincount(sets.rows, minlength=len(sets))
         open_images = int(np.count_nonzero(_slices(sets)["no class"] & (asked < sets.n_classes)))
         if open_images and sets.asked_known and not sets.complete:
@@ -290,7 +290,7 @@ def _notes_on_sets(outside: list[ScoredModel]) -> Iterator[str]:
     "chapter",
     "ood",
     next=NextStep(
-        "let raters decide which of the other images show a class of the model.",
+        "let raters decide which of the out-of-distribution images show a class of the model.",
         "manyhot init CAMPAIGN --images IMAGES --predictions FOLDER",
     ),
 )
@@ -304,16 +304,18 @@ def ood_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
         ColumnHead("Score", number=False),
         ColumnHead("Other images", number=False, title="Which out-of-distribution images"),
         ColumnHead("AUROC"),
-        ColumnHead("FPR95", title="Share of other images accepted where 95 % of in-distribution images are"),
+        ColumnHead(
+            "FPR95", title="Share of other images accepted if 95 % of in-distribution images are accepted"
+        ),
         ColumnHead("Images"),
         ColumnHead("In distribution"),
         ColumnHead("Data sets", number=False),
     )
     lead = (
         *_separation_in_short(rows),
-        "Some out-of-distribution images may show a class of the model according to their label sets, and "
-        "confidence in them is not an error. The rows “no class” leave these images out. The rows “all” are "
-        "those that a benchmark without label sets would report.",
+        "Some out-of-distribution images may show a class of the model according to their label sets. A high "
+        "confidence on these images is not an error. The rows “no class” leave these images out. The rows "
+        "“all” are those that a benchmark without label sets would report.",
     )
     table = listing("ood-by-score", "Separation by score", heads, _by_measure(rows), _listed)
     figures = _draw(rows) if draw else ()
@@ -332,13 +334,17 @@ def _separation_in_short(rows: list[Row]) -> Iterator[str]:
     known = [r for r in rows if r["measure"] == "auroc" and r["value"] == r["value"]]
     part = next((p for p in ("no class", "all") if any(r["slice"] == p for r in known)), None)
     if part is None:
-        yield "There are too few images of one kind for any value."
+        yield "There are too few in-distribution or out-of-distribution images to compute the AUROC."
         return
     best = max((r for r in known if r["slice"] == part), key=lambda r: float(r["value"]))
     same = ("dataset", "ood_dataset", "model", "score")
     whole = next(r for r in known if r["slice"] == "all" and all(r[c] == best[c] for c in same))
     which = " that show no class of the model" if part == "no class" else ""
-    more = f"; with all {whole['n_ood']:,}, it is {_cell(whole)}" if whole["n_ood"] > best["n_ood"] else ""
+    more = (
+        f"; for all {whole['n_ood']:,} images, this AUROC is {_cell(whole)}"
+        if whole["n_ood"] > best["n_ood"]
+        else ""
+    )
     yield (
         f"The highest AUROC is {_cell(best)}, by the {best['score'].replace('_', ' ')} of {best['model']}, "
         f"for {best['n_ood']:,} images of {title_of(best['ood_dataset'])}{which} against {best['n']:,} "

@@ -34,7 +34,8 @@ def write_diagnosis_page(folder: Path, title: str = "") -> Path:
     """Write ``report/index.html`` with all diagnoses that have tables in a folder, and return its path.
 
     Pictures are embedded in the page. If the extra ``report`` is not installed, the page has no figures and
-    explains why. The title is, by default, that of the chapter, or lists the chapters.
+    explains why. By default, the title is that of the only chapter or, if there are several, a list of the
+    chapters.
 
     Raises
     ------
@@ -111,7 +112,7 @@ class DrawnReport(Result):
 
 @command("report", examples=("manyhot report imagenet",))
 def report_folder(folder: Annotated[PathLike, Shown("FOLDER")], *, title: str = "") -> DrawnReport:
-    """Draw the report of a folder again, as an HTML page with separate files of its figures and tables.
+    """Draw the report of a folder again, as an HTML page with separate files for its figures and tables.
 
     Figures are saved as SVG and PNG, for light and for dark backgrounds, and as CSV. Tables are saved as CSV,
     Markdown and LaTeX.
@@ -189,7 +190,7 @@ def write_diagnosis(out: PathLike, title: str = "") -> Path:
 
 
 def draw_beside(out: PathLike) -> list[Path]:
-    """Draw the page of a diagnosis beside its tables, unless the report there is that of evaluate."""
+    """Draw the page of a diagnosis beside its tables, unless the folder was written by evaluate."""
     return [] if (Path(out) / "results.parquet").exists() else [write_diagnosis(out)]
 
 

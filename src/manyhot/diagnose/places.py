@@ -52,7 +52,7 @@ class Place:
     scores : dict
         The `Score` of each model, by metric.
     samples : dict
-        Resampled values, shape (R,), of each model that has them, by metric.
+        Resampled values, shape (R,), of each model that has resampled values, by metric.
     kind : str, optional
         Kind of corruption; None for a data set, and for the mean over all kinds.
     severity : int, optional
@@ -77,7 +77,7 @@ class Place:
                 yield {**self.where, "metric": metric, "model": model, **score._asdict()}
 
     def matrix(self, metric: str, models: Sequence[str]) -> Floats | None:
-        """Return resampled values, shape (M, R), or None if a model has none."""
+        """Return resampled values, shape (M, R), or None if a model has no resampled values."""
         samples = self.samples.get(metric, {})
         if not all(model in samples for model in models):
             return None

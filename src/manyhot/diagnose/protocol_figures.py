@@ -13,7 +13,7 @@ from manyhot.report.chapter import percent
 from manyhot.report.figure import Figure
 from manyhot.tables import Row
 
-_SEVERAL = "Share of the label sets with a class that have two or more, with 95 % intervals."
+_SEVERAL = "Share of the non-empty label sets that have two or more classes, with 95 % intervals."
 
 
 def draw_protocols(sets: Sequence[Row], accuracy: Sequence[Row]) -> list[Figure]:

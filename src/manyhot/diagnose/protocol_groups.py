@@ -44,7 +44,7 @@ class LabelProtocol:
     name : str
     labels : Labels
     source : Source
-        Where they are from.
+        Where the label sets come from.
     """
 
     name: str
@@ -87,7 +87,7 @@ class ProtocolGroup:
     Attributes
     ----------
     name : str
-        `ALL_SETS`, or the names of two label sets.
+        `ALL_SETS`, or the names of two protocols.
     names : tuple of str, length P
     image_id : pyarrow.Array of string, shape (n,)
     sets : tuple of LabelSets
@@ -102,7 +102,7 @@ class ProtocolGroup:
 
     @classmethod
     def of(cls, name: str, protocols: Sequence[LabelProtocol]) -> ProtocolGroup | None:
-        """Return the images that the given protocols share; None if they share none."""
+        """Return the images that these protocols share; None if they share none."""
         ids = [p.labels.image_id for p in protocols]
         shared = reduce(lambda a, b: a.filter(pc.is_in(a, b)), ids)
         if not len(shared):
@@ -118,7 +118,7 @@ class ProtocolGroup:
 
     @property
     def label(self) -> npt.NDArray[np.int32]:
-        """The original label by the first protocol that has one, shape (n,)."""
+        """The original label of each image, from the first protocol that has one, shape (n,)."""
         return reduce(lambda a, b: np.where(a == NO_LABEL, b, a), (s.label for s in self.sets))
 
     def take(self, chosen: Bools) -> ProtocolGroup:
@@ -130,7 +130,7 @@ class ProtocolGroup:
         )
 
     def slices(self) -> Iterator[tuple[str, ProtocolGroup]]:
-        """Yield all usable images and, if these differ, the images that people saw in each protocol."""
+        """Yield all usable images and, if people saw only some of them in every protocol, these images."""
         usable = self.take(np.logical_and.reduce([s.usable for s in self.sets]))
         yield "all", usable
         rated = np.logical_and.reduce(usable.rated)
@@ -139,12 +139,12 @@ class ProtocolGroup:
 
 
 def open_protocols(labels: Any, reading: Reading, run: Run) -> list[LabelProtocol]:
-    """Return the label sets that are passed to a call, with the image ids of the first label sets.
+    """Return the label sets that are passed, with image ids in the form of the first label sets.
 
     Raises
     ------
     UsageError
-        If there is only one, or a name of a data set is passed.
+        If only one is passed, or the option for the name of a data set is used.
     MatchError
         If their class lists differ.
     InputError
@@ -266,7 +266,7 @@ def _check_labels(table: pa.Table, name: str, other: LabelProtocol) -> None:
 
 
 def groups_of(protocols: Sequence[LabelProtocol]) -> tuple[list[ProtocolGroup], list[str]]:
-    """Return the images shared by all protocols and by each two, and notes on those that share none.
+    """Return the images shared by all protocols and by each pair, and notes on pairs that share none.
 
     Raises
     ------

@@ -54,7 +54,7 @@ FEWEST_FOR_MEANS = 30
 
 @dataclass
 class ProtocolTables:
-    """The rows of all tables, group by group."""
+    """The rows of all tables, which are added one group at a time."""
 
     resamples: int
     seed: int
@@ -71,7 +71,7 @@ class ProtocolTables:
             ]
 
     def add_agreement(self, group: ProtocolGroup) -> None:
-        """Add how the label sets agree, and which labels each of them lacks."""
+        """Add rows on how the label sets agree, and which labels each of them lacks."""
         for name, part in group.slices():
             of = {"group": group.name, "slice": name}
             # Nobody answered about images that people did not see, so the slice of the others is the same.
@@ -87,7 +87,7 @@ class ProtocolTables:
             self.rows["protocol_agreement"] += [{**of, **row} for row in measures]
 
     def add_models(self, group: ProtocolGroup, top: TopClasses) -> None:
-        """Add how the results of models depend on the protocol."""
+        """Add rows on how the results of models depend on the protocol."""
         _, part = next(group.slices())
         predicted, classes = predicted_in(part, top)
         label = part.label

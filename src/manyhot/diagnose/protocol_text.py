@@ -39,7 +39,7 @@ _VARIANCE = ("images of", "models", "protocols", "both", "n")
 
 
 def protocol_sentences(rows: TableRows) -> Iterator[list[str]]:
-    """Yield, for every two label sets, how they agree and how the results of models differ between them."""
+    """Yield, for each pair of label sets, how they agree and how models' results differ between them."""
     pairs = dict.fromkeys(r["group"] for r in rows["protocol_agreement"] if r["measure"] == "equal")
     for group in pairs:
         yield [*_set_sentences(rows, group), *_model_sentences(rows, group)]
@@ -50,14 +50,15 @@ def _set_sentences(rows: TableRows, group: str) -> Iterator[str]:
         r["measure"]: r for r in rows["protocol_agreement"] if r["group"] == group and r["slice"] == "all"
     }
     equal, apart = measures["equal"], measures["several_difference"]
-    yield f"{group}: {_share(equal)} of {equal['n']:,} images have the same label set in both."
+    yield f"{group}: {_share(equal)} of {equal['n']:,} images have the same label set in both protocols."
     sizes = [r for r in rows["protocol_sets"] if r["group"] == group and r["slice"] == "all"]
     if apart["n"]:
         (a, a_share), (b, b_share) = ((r["labels"], percent(r["several"], 1)) for r in sizes)
         change = in_points(apart["value"], apart["lo"], apart["hi"], 1)
         yield (
-            f"{a_share} of the label sets by {a} and {b_share} of those by {b} have two or more classes; on "
-            f"the {apart['n']:,} images with a label set in both, this share changes by {change} points."
+            f"{a_share} of the label sets by {a} and {b_share} of the label sets by {b} have two or more "
+            f"classes; on the {apart['n']:,} images with a label set in both, this share changes by {change} "
+            "points from the first to the second."
         )
 
 
@@ -75,7 +76,7 @@ def _model_sentences(rows: TableRows, group: str) -> Iterator[str]:
         surely = f"{row['surely']:,}" if row["surely"] else "none"
         yield (
             f"Kendall's tau of their ranks is {_tau(row)}; {row['swapped']:,} of {row['pairs']:,} pairs of "
-            f"models change places, {surely} of them significantly (both differences have p < 0.05 with "
+            f"models change places, {surely} of them beyond noise (p < 0.05 for both differences, with "
             "Holm's correction)."
         )
 
@@ -195,11 +196,11 @@ def _number(row: Row | None) -> str:
     "protocol_sets",
     tables=PROTOCOL_TABLES,
     next=NextStep(
-        "merge the label sets, with the conflicts listed.", "manyhot aggregate --sources NAME --sources NAME"
+        "merge the label sets, and list their conflicts.", "manyhot aggregate --sources NAME --sources NAME"
     ),
 )
 def protocols_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return the chapter about protocols, or None without their tables."""
+    """Return the chapter about protocols, or None if their tables are missing."""
     rows = {name: rows_of(named, name) for name in PROTOCOL_TABLES}
     if not rows["protocol_sets"]:
         return None
@@ -225,7 +226,7 @@ def protocols_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
         *(text for first, *rest in answers for text in (first, " ".join(rest)) if text),
         "The label sets are about the same images, so all differences are due to how they were made: who "
         "was asked, about which classes, and how answers were combined. Images that a protocol left out are "
-        "left out here, too. They are rarely a random sample.",
+        "left out here, too. Such images are rarely a random sample.",
     )
     shown = tuple(one for one in listings if one.rows)
     figures = _draw(rows) if draw else ()

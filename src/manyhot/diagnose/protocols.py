@@ -29,7 +29,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import schema
 from manyhot.tables.definitions import COUNT, INT, REAL, TEXT, bounds, declare_table, interval
 
-_GROUP = TEXT("group", "the label sets whose shared images count: all of them, or the names of two")
+_GROUP = TEXT("group", "the label sets whose shared images are counted: all of them, or the names of two")
 _SLICE = TEXT("slice", "all images, or those that people saw in each protocol", values=("all", "rated"))
 _TWO = (TEXT("labels_a", "the first label sets"), TEXT("labels_b", "the second label sets"))
 _BY_TWO = (
@@ -37,7 +37,7 @@ _BY_TWO = (
     TEXT("by_a", "the first protocol: label sets, or the original label"),
     TEXT("by_b", "the second protocol"),
 )
-_OVER = "its 95 % interval over images; null without one"
+_OVER = "its 95 % interval over images; null if there is none"
 
 declare_table(
     "protocol_sets",
@@ -48,11 +48,14 @@ declare_table(
         COUNT("images", "number of usable images"),
         REAL.nullable("asked", "mean number of classes asked about; null if only valid classes are recorded"),
         COUNT("n_empty", "images without a valid class"),
-        REAL("mean_size", "mean number of classes in the other label sets"),
+        REAL("mean_size", "mean number of classes in the non-empty label sets"),
         *interval(
-            "several", "share of these with two or more classes", "its 95 % interval (Wilson)", value=REAL
+            "several",
+            "share of the non-empty label sets that have two or more classes",
+            "its 95 % interval (Wilson)",
+            value=REAL,
         ),
-        COUNT("n", "label sets with a class"),
+        COUNT("n", "number of non-empty label sets"),
     ),
 )
 
@@ -66,7 +69,7 @@ declare_table(
             "a relation of two label sets, their Jaccard index, the difference of the shares of sets with "
             "two or more classes (second minus first), or agreement as between raters",
         ),
-        REAL("value", "its share of images, or its value"),
+        REAL("value", "share of images with the relation, or value of another measure"),
         *bounds("lo", "hi", _OVER),
         COUNT("n", "number of images; for agreement as between raters, number of questions or sheets"),
     ),
@@ -105,10 +108,13 @@ declare_table(
         _GROUP,
         TEXT("by", "the protocol: label sets, or the original label"),
         TEXT.nullable("model", "the model; null for the mean over models"),
-        REAL("value", "share of the images on which its top class is right"),
+        REAL("value", "share of the images on which the model's top class is right"),
         *bounds("lo", "hi", _OVER),
-        INT.nullable("rank", "its rank by this protocol; ties share a rank; null for the mean"),
-        COUNT("n", "images with a label set in each protocol, and with a label if any image has one"),
+        INT.nullable("rank", "the model's rank by this protocol; ties share a rank; null for the mean"),
+        COUNT(
+            "n",
+            "number of images with a label set in each protocol and, if any image has one, an original label",
+        ),
     ),
 )
 
@@ -117,8 +123,15 @@ declare_table(
     (
         *_BY_TWO,
         TEXT.nullable("model", "the model; null for the mean over models"),
-        *interval("difference", "accuracy by the second protocol minus that by the first", _OVER, value=REAL),
-        REAL("errors", "number of errors by the first protocol; in the row of the mean, their mean"),
+        *interval(
+            "difference",
+            "accuracy by the second protocol minus accuracy by the first protocol",
+            _OVER,
+            value=REAL,
+        ),
+        REAL(
+            "errors", "number of errors by the first protocol; in the row of the mean, the mean over models"
+        ),
         *interval("right", "share of these errors that are right by the second protocol", _OVER, value=REAL),
         COUNT("n", "number of images"),
     ),
@@ -145,7 +158,7 @@ declare_table(
         TEXT("model_b", "the model that is better by the second protocol"),
         REAL("difference_a", "value of model_b minus value of model_a by the first protocol"),
         REAL("difference_b", "the same by the second protocol"),
-        REAL("p_adjusted", "p that they change places, with Holm's correction over all pairs of models"),
+        REAL("p_adjusted", "p-value of the swap, with Holm's correction over all pairs of models"),
         COUNT("n", "number of images"),
     ),
 )
@@ -156,7 +169,7 @@ declare_table(
         _GROUP,
         TEXT("component", "what accuracy varies with", values=COMPONENTS),
         *interval("sd", "standard deviation of accuracy without the noise of the images", _OVER, value=REAL),
-        REAL("share", "share of the sum of the three variances"),
+        REAL("share", "share of this component in the sum of the three variances"),
         COUNT("n", "number of images"),
     ),
 )
@@ -214,12 +227,13 @@ def diagnose_protocols(
     """Compare label sets of the same images, and measure how accuracy and ranks depend on the protocol.
 
     Label sets are compared like raters who label the same images: image by image, and on the classes that
-    both asked about. With predictions, each model is evaluated by each protocol on the same images.
+    raters were asked about for both label sets. With predictions, each model is evaluated under each protocol
+    on the same images.
 
     Parameters
     ----------
     labels
-        Two or more label sets of the same images: names of data sets, such as imagenet-val, campaigns, or
+        Two or more label sets of the same images: names of data sets (such as imagenet-val), campaigns or
         files; in Python also tables and arrays, in a list or in a mapping of names to label sets.
     predictions
         Files or folders of predictions; by default the published predictions of the first label sets that
@@ -286,5 +300,5 @@ def _notes(top: TopClasses | None, protocols: Sequence[LabelProtocol]) -> list[s
     said = ["image_id", "classes", "state"]
     for a, b in itertools.combinations(protocols, 2):
         if a.labels.table.select(said).equals(b.labels.table.select(said)):
-            notes.append(f"{a.name} and {b.name} are the same label sets: benchmarks can share theirs")
+            notes.append(f"{a.name} and {b.name} are the same: benchmarks can share label sets")
     return notes

@@ -74,9 +74,9 @@ declare_table(
         *_COPY,
         TEXT("metric", "a registered name"),
         REAL("value", "value of the metric; in rows of means, the mean over kinds or severities"),
-        *bounds("lo", "hi", "its 95 % interval, null without one"),
-        COUNT("n", "number of images that count; in rows of means, the minimum"),
-        COUNT("n_skipped", "number of images that do not count; in rows of means, the maximum"),
+        *bounds("lo", "hi", "its 95 % interval; null if there is none"),
+        COUNT("n", "number of images that the metric counts; in rows of means, the minimum"),
+        COUNT("n_skipped", "number of images that the metric skips; in rows of means, the maximum"),
     ),
 )
 
@@ -121,7 +121,7 @@ declare_table(
             _OVER_IMAGES,
             value=REAL,
         ),
-        TEXT.nullable("baseline", "the model that gives the errors to divide by; null if there is none"),
+        TEXT.nullable("baseline", "the model whose errors are the denominator; null if there is none"),
         *interval("ce", "corruption error; the mean over kinds is the mCE", _OVER_IMAGES),
         *interval(
             "relative", "relative corruption error, computed from the increase in errors", _OVER_IMAGES
@@ -140,8 +140,8 @@ class Robustness(DiagnosisResult):
     Attributes
     ----------
     robustness, losses, corruption_errors : pyarrow.Table
-        The tables with these names; see `manyhot.tables.TABLES` for their columns. The last is empty if there
-        are no corruptions.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns. `corruption_errors` is
+        empty if there are no corruptions.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -235,7 +235,7 @@ def diagnose_robustness(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Robustness:
-    """Measure what models lose between data sets, and what share of the loss is due to missing labels.
+    """Measure how much models lose between data sets, and what share of the loss is due to missing labels.
 
     Models are evaluated under original labels and under label sets, on the images that have both.
 
@@ -250,9 +250,9 @@ def diagnose_robustness(
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
         Each data set uses the predictions for its images.
     base
-        Name of the data set to compare the others with; by default the first. Data sets with a subset of
-        ImageNet's classes are compared with ImageNet's images of the same classes, if these are among the
-        data sets.
+        Name of the data set to compare the other data sets with; by default the first. Data sets with a
+        subset of ImageNet's classes are compared with ImageNet's images of the same classes, if these images
+        are among the data sets.
     without
         Patterns of names of models to leave out, such as 'fv_*'.
     resamples
@@ -299,7 +299,7 @@ def diagnose_robustness(
         raise InputError(
             "No two data sets have a model and a metric in common.",
             got=", ".join(p.dataset for p in places),
-            allowed=f"models with the same name, under {' or '.join(COMPARED_METRICS)}",
+            allowed=f"models with the same name, and the metric {' or '.join(COMPARED_METRICS)}",
         )
     found = Robustness.from_places(places, rows, (), [*notes, *_notes(pairs, rows), *_protocols(rows)])
     return replace(found, metadata={"seed": str(seed)}, inputs=inputs)
@@ -336,10 +336,10 @@ def judge_place(
 
 
 def judged_alike(labels: Labels) -> tuple[Labels, tuple[str, ...]]:
-    """Return the images with both an original label and a valid class, and notes about the others.
+    """Return the images with both an original label and a valid class, and notes about the other images.
 
-    Images without a valid class are hard. If they counted only under original labels, they would cause a loss
-    that does not occur under label sets.
+    Images without a valid class are hard. If they were counted only under original labels, they would cause a
+    loss that does not occur under label sets.
     """
     sets = label_sets(labels)
     labelled = sets.label != NO_LABEL
@@ -411,15 +411,15 @@ def _protocols(rows: Sequence[Row]) -> Iterator[str]:
     if not shared:
         return
     if any(r["share"] is not None and r["share_lo"] is None for r in rows):
-        few = f"shares of fewer than {FEWEST_OF_SHARE} images"
-        yield f"there are no intervals of {few}: they would be too narrow"
+        few = f"shares over fewer than {FEWEST_OF_SHARE} images"
+        yield f"{few} have no intervals, because these would be too narrow"
     text = (
         "shares due to missing labels assume that the label sets of both data sets were made in the same way"
     )
     named = [d for d in dict.fromkeys(d for pair in shared for d in pair) if d in LABEL_SET_PROTOCOLS]
     if len({LABEL_SET_PROTOCOLS[d] for d in named}) > 1:
         makers = " and ".join(sorted(f"{LABEL_SET_PROTOCOLS[d]} ({d})" for d in named))
-        text += f", but those of {makers} were not, so part of each share is due to the protocol"
+        text += f", but the label sets of {makers} were not, so part of each share is due to the protocol"
     yield text
 
 

@@ -50,8 +50,8 @@ declare_table(
         COUNT("n_fitted", "number of images with a label set on which the threshold was chosen"),
         INT.nullable(
             "n_needed",
-            "number of images that would certify a threshold at the measured precisions; null if one was "
-            "certified, or if the precision is too low at every threshold",
+            "number of images that would certify a threshold at the measured precisions; null if a threshold "
+            "was certified, or if the precision is too low at every threshold",
         ),
         COUNT("n", "number of held-out images with a label set and a prediction set that is not empty"),
         COUNT("n_empty", "number of held-out images with a label set and an empty prediction set"),
@@ -59,7 +59,7 @@ declare_table(
         *bounds("lo", "hi", f"{ITS} (jackknife)", column=REAL),
         *interval(
             "recall",
-            "mean share of valid classes that are in the prediction set, over all n + n_empty",
+            "mean share of valid classes that are in the prediction set, over all n + n_empty images",
             f"{ITS} (jackknife)",
             value=REAL,
             ends=REAL,
@@ -135,11 +135,11 @@ def diagnose_sets(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> PreciseSets:
-    """Choose prediction sets with a guaranteed precision, and measure them on other images.
+    """Choose prediction sets with a guaranteed precision, and evaluate them on other images.
 
     A prediction set contains the classes whose probability is at least a threshold. The command chooses the
     lowest threshold for which tests on some of the images guarantee that the expected share of valid classes
-    in a set is at least the precision. It measures the sets on the other images. The models must not have
+    in a set is at least the precision. The sets are measured on the other images. The models must not have
     been trained on these images.
 
     Parameters
@@ -151,12 +151,12 @@ def diagnose_sets(
         Files or folders of predictions, used instead of those of the campaign or folder. Models without
         probabilities are skipped.
     precision
-        Lowest expected share of valid classes in a set; above 0, below 1.
+        Minimum expected share of valid classes in a set; above 0 and below 1.
     delta
-        Permitted probability that the expected share is lower, because the images to fit on are not
-        representative.
+        Permitted probability that the expected share is lower than the precision because the images used for
+        fitting are not representative.
     fit
-        Share of images to choose the threshold on; the sets are measured on the other images.
+        Share of images on which the threshold is chosen; the sets are measured on the other images.
     seed
         Seed for the split.
 
@@ -234,7 +234,7 @@ class _Chooser:
     def _why_none(self, result: Certified, n_fitted: int) -> str:
         said = f"no threshold is certified for a precision of {self.precision:g} with {n_fitted:,} images"
         if result.n_needed is None:
-            return f"{said}; more images would not help, because it is not reached at any threshold"
+            return f"{said}; more images would not help, because no threshold reaches this precision"
         return f"{said}; about {result.n_needed:,} are needed at the measured precision"
 
 
@@ -269,7 +269,7 @@ def _measured(case: Case, chosen: Bools, threshold: float) -> Row:
     ),
 )
 def precise_sets_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return the chapter about prediction sets with a guaranteed precision, or None without their table."""
+    """Return the chapter about prediction sets with a guaranteed precision, or None without a table."""
     rows = rows_of(named, "precise_sets")
     if not rows:
         return None

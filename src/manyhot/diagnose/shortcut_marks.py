@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from manyhot.report.chapter import testable
+from manyhot.report.chapter import NextStep, testable
 from manyhot.report.text import counted
 from manyhot.tables import Row, RowDict
 
@@ -26,7 +27,7 @@ _NAMED = 5  # Marked pairs that the first sentence names.
 
 
 def with_marks(rows: Iterable[Row], min_lost: float) -> list[RowDict]:
-    """Return rows of ``shortcuts`` with the mark of their pair, for all fills together."""
+    """Return rows of ``shortcuts`` with the mark of their pair, which depends on all fills of the pair."""
     rows = list(rows)
     pairs: dict[PairKey, list[Row]] = {}
     for row in rows:
@@ -38,8 +39,9 @@ def with_marks(rows: Iterable[Row], min_lost: float) -> list[RowDict]:
 def mark_of(rows: Sequence[Row], min_lost: float) -> str | None:
     """Return why a pair is marked, based on its rows for each fill; None if it is not marked.
 
-    One fill is enough to mark a pair. Gaps need no altered images, so they mark a pair even if the companion
-    could not be removed; the lower end of the interval must be at least `MIN_GAP`.
+    One fill is enough to mark a pair. A gap also marks a pair if the lower end of its interval is at least
+    `MIN_GAP`. Gaps are measured on original images, so they can mark a pair even if the companion could not
+    be removed.
     """
     lost = [r for r in rows if (r.get("lost") or 0.0) >= min_lost]
     if any(r.get("shortcut") and testable(r) for r in lost):
@@ -57,7 +59,8 @@ TESTED, NO_CONTROL, NO_CONTROL_NEEDED = "", "no control possible", "no control n
 def outcomes(rows: Sequence[Row], min_lost: float) -> dict[PairKey, str]:
     """Return, for each pair, `TESTED`, `NO_CONTROL`, or the reason why nothing was removed from its images.
 
-    A marked pair is tested, even if only its gaps mark it. Without a mark, each fill must have been tested.
+    A marked pair counts as tested, even if only its gaps mark it. A pair without a mark counts as tested if
+    each fill was tested.
     """
     pairs: dict[PairKey, list[Row]] = {}
     for row in rows:
@@ -88,7 +91,7 @@ def about_control(row: Row, min_lost: float) -> str:
 def conclusion(rows: Sequence[Row], min_lost: float) -> list[str]:
     """Return the sentences of the answer: how many tested pairs are marked, and why.
 
-    Tested pairs are followed by the number of those without a possible control. The remaining pairs are in
+    The last sentence is about the pairs for which no control is possible. All other pairs are counted in
     `untested_lines`, so that each pair is counted once.
     """
     found = outcomes(rows, min_lost)
@@ -117,7 +120,7 @@ def untested_lines(rows: Sequence[Row], min_lost: float) -> Iterator[str]:
 
 
 def pair_key(row: Row) -> PairKey:
-    """Return the model and classes that identify a pair, whatever the fill."""
+    """Return the model and the two classes, which identify a pair for all fills."""
     return row["model"], row["main"], row["companion"]
 
 
@@ -127,8 +130,28 @@ def _gaps(row: Row) -> list[str]:
 
 def _marked(r: Row) -> str:
     """Return a marked pair with the numbers that mark it."""
-    control = ", no control possible" if "," in r["mark"] else ""
-    lost = f"{100 * r['lost']:.0f} % lost by {r['fill']}{control}" if r["mark"].startswith("lost") else ""
-    gaps = ", ".join(f"{name.replace('_', ' ')} {100 * r[name]:+.0f}" for name in _gaps(r))
-    why = "; ".join(filter(None, (lost, gaps and f"{gaps} points")))
-    return f"{r['main_name']} without {r['companion_name']}: {why}."
+    main, companion, why = r["main_name"], r["companion_name"], []
+    if r["mark"].startswith("lost"):
+        has_control = testable(r) and r["control_lost"] is not None
+        control = f"{100 * r['control_lost']:.0f} % in the control" if has_control else NO_CONTROL
+        lost = f"{100 * r['lost']:.0f} % of {counted(r['n'], 'image')} ({r['fill']}; {control})"
+        why.append(f"without {companion}, {main} is no longer predicted on {lost}")
+    more = {"recall_gap": "recall is {} higher", "hallucination_gap": "false positives are {} more frequent"}
+    why += [f"{more[gap].format(_points(r, gap))} with {companion}" for gap in _gaps(r)]
+    return f"{main} and {companion}: {'; '.join(why)}."
+
+
+def _points(r: Row, gap: str) -> str:
+    value, lo, hi = (f"{100 * r[gap + end]:.0f}" for end in ("", "_lo", "_hi"))
+    return f"{value} points ({lo} to {hi})"
+
+
+def step_without(main: str, companion: str, named: str, objects: str = "FILE", labels: str = "") -> NextStep:
+    """Return how to fit a head that does not depend on a companion, which is `named` in the sentence."""
+    pair = shlex.quote(f"{main}:{companion}")
+    command = (
+        f"manyhot mitigate IMAGES --objects {objects} --labels {labels} --model NAME --pair {pair}"
+        if labels
+        else f"manyhot mitigate IMAGES --objects {objects} --model NAME --pair {pair}"
+    )
+    return NextStep(f"fit a head that does not depend on {named}.", command)

@@ -67,7 +67,7 @@ class Pair:
 
 
 def named_pairs(texts: Iterable[str], classes: ClassList) -> list[tuple[int, int]]:
-    """Return the pairs of classes that are written as ``main:companion``, by key or name.
+    """Return pairs of classes from texts such as ``main:companion``, which contain keys or names.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def find_pairs(
     min_images: int = MIN_IMAGES,
     only: Sequence[tuple[int, int]] = (),
 ) -> list[Pair]:
-    """Return the pairs of classes that occur together in images, with the reason if a pair is not tested.
+    """Return the pairs of classes that occur together, with the reason why a pair is not tested, if any.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def judge_shortcuts(
     Parameters
     ----------
     states : States
-        States of classes in the images. Images without a prediction do not count.
+        States of classes in the images. Images without a prediction are ignored.
     pairs : sequence of Pair
     before : Predictions
         Dense predictions of the original images.
@@ -199,7 +199,7 @@ def judge_shortcuts(
     all_notes = list(notes)
     if lost := len(states.image_id) - len(predicted.image_id):
         all_notes.append(
-            f"{lost:,} images with labels or objects do not count, because they were not predicted"
+            f"{lost:,} images with labels or objects are skipped, because they have no prediction"
         )
     return Shortcuts(
         pa.Table.from_pylist(ordered, schema=schema("shortcuts")),
@@ -258,7 +258,7 @@ class _Judge:
         return f"p >= {self.criteria.probability:g}" if is_probability else "best class"
 
     def rows(self, pair: Pair) -> Iterator[RowDict]:
-        """Yield a row for each fill with which the companion is removed."""
+        """Yield one row of the table for each fill."""
         counts = self.states.splits[:, pair.main, pair.companion].tolist()
         names = self.states.classes.names
         row: RowDict = {
@@ -280,7 +280,7 @@ class _Judge:
             yield row | {"fill": fill} | ({} if pair.why_not else self._flips(pair, splits, fill))
 
     def examples(self, rows: Sequence[RowDict]) -> Iterator[RowDict]:
-        """Yield examples of the first pairs: images on which the class is lost, then other flips."""
+        """Yield examples of the first pairs: images on which the main class is lost, then other flips."""
         for row in [r for r in rows if r["skipped"] is None][:PAIRS_WITH_EXAMPLES]:
             yield from self._examples(row)
 

@@ -67,9 +67,10 @@ def diagnose_shortcuts(
 ) -> Shortcuts:
     """Remove objects from images, and count how many predictions of other classes change.
 
-    Each pair of classes is tested on the images that show both. The result is compared with a control, in
-    which a region of the same shape is filled elsewhere. A pair is also marked if results on original images
-    with and without the companion differ clearly. A run that was stopped resumes when it is started again.
+    Each pair of classes is tested on the images that show both classes. The result is compared with a
+    control, in which a region of the same shape is filled elsewhere. A pair is also marked as a shortcut if
+    results on original images with and without the companion differ clearly. A run that was stopped resumes
+    when it is started again.
 
     Parameters
     ----------
@@ -90,18 +91,19 @@ def diagnose_shortcuts(
     pair
         Pair of classes to test, as MAIN:COMPANION by key or name, such as horse:person; by default all pairs.
     fill
-        How to fill the place of the companion: grey or inpaint. By default both, and one fill is enough to
-        mark a pair.
+        How to fill the place of the companion: grey or inpaint. By default, both are used, and a pair is
+        marked if either shows a shortcut.
     min_images
         Minimum number of images with both classes for a pair to be tested.
     min_lost
         Minimum share of images on which the main class is lost for a pair to be called a shortcut.
     probability
-        Lowest probability at which a class counts as predicted. For logits, the top class counts.
+        Minimum probability at which a class counts as predicted (if scores are not probabilities, only the
+        top class counts as predicted).
     resamples
         Number of bootstrap resamples for average precision; 0 for no intervals.
     seed
-        Seed for the places of controls and of the bootstrap.
+        Seed for the places of controls and for the bootstrap.
     engine
         Inference engine, as for predict: auto, torch, openvino or onnx.
 

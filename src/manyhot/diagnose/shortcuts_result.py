@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from manyhot.diagnose.shortcut_marks import (
     conclusion,
     outcomes,
     pair_key,
+    step_without,
     untested_lines,
     with_marks,
 )
@@ -102,7 +104,8 @@ declare_table(
         COUNT.nullable("n_control", "number of the n images that have room for a control"),
         *interval(
             "control",
-            "share of the n_control images that flip if a region of the same shape is filled elsewhere",
+            "share of the n_control images on which the prediction of main changes if a region of the same "
+            "shape is filled elsewhere",
             _WILSON,
         ),
         *interval(
@@ -116,7 +119,7 @@ declare_table(
         REAL.nullable(
             "lo",
             "lower end of the 95 % interval of excess (Newcombe, paired); marked pairs come first, and rows "
-            "are sorted by this column, those of pairs without a control by lost_lo",
+            "are sorted by this column or, for pairs without a control, by lost_lo",
         ),
         REAL.nullable("hi", "upper end of the 95 % interval of excess (Newcombe, paired)"),
         FLAG.nullable(
@@ -126,8 +129,8 @@ declare_table(
         ),
         TEXT.optional(
             "mark",
-            "why the pair is marked, for all fills together (one fill is enough); null if it is not. A gap "
-            f"marks a pair if its lower end is at least {MIN_GAP:g}",
+            "why the pair is marked, for all fills together (one fill is enough); null if it is not marked. "
+            f"A gap marks a pair if its lower end is at least {MIN_GAP:g}",
             values=SHORTCUT_MARKS,
         ),
         REAL.nullable("predicted_both", "recall of main on images with both classes"),
@@ -182,9 +185,13 @@ declare_table(
 )
 
 
+_WIDTH = 100
+"""Columns of the terminal, as wide as the table of pairs."""
+
+
 @dataclass(frozen=True, eq=False)
 class Shortcuts(DiagnosisResult):
-    """Share of predictions of a class that change without a second class, for pairs of classes, and examples.
+    """For pairs of classes: how often predictions of one change when the other is removed, and examples.
 
     Attributes
     ----------
@@ -207,8 +214,8 @@ class Shortcuts(DiagnosisResult):
         """The numbers of tested pairs and of shortcuts for each fill, with mean shares of flips and losses.
 
         Also included are the median share of flips, the means for controls, the number of pairs for which no
-        control is possible, how many of these lose at least `min_lost`, and the largest share lost among
-        them.
+        control is possible, the number of these pairs that lose at least `min_lost`, and the largest share
+        that one of these pairs loses.
         """
         tested = self.shortcuts.filter(pc.is_null(self.shortcuts["skipped"]))
         rows = []
@@ -238,7 +245,8 @@ class Shortcuts(DiagnosisResult):
         """Yield the answer, a summary, the first pairs, and the reasons why other pairs were not tested."""
         rows = with_marks(self.shortcuts.to_pylist(), self.min_lost)
         tested = [r for r in rows if r["skipped"] is None]
-        yield from conclusion(rows, self.min_lost)
+        for said in conclusion(rows, self.min_lost):
+            yield from textwrap.wrap(said, _WIDTH, subsequent_indent="  ")
         if tested:
             yield from self._tested_lines(tested)
         yield from untested_lines(rows, self.min_lost)
@@ -265,7 +273,7 @@ class Shortcuts(DiagnosisResult):
         return f"{one['fill']}: {counted(one['pairs'], 'pair')}, {flips}, {lost}; {marked}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return pairs and summary without examples, as manyhot diagnose shortcuts --json."""
+        """Return pairs and summary without examples, as printed by manyhot diagnose shortcuts --json."""
         rows = super().to_json()
         return {"shortcuts": rows["shortcuts"], "summary": self.summary, "notes": self.notes}
 
@@ -297,18 +305,12 @@ def _share(row: Row, name: str) -> str:
     return f"{value:.0f}% ({lo:.0f}–{hi:.0f})"
 
 
-STEP_WITHOUT_MARK = NextStep(
-    "look for shortcuts that have no boxes.", "manyhot diagnose groups DATASET --predictions FOLDER"
-)
-
-
 @register(
     "chapter",
     "shortcuts",
     tables=("shortcuts", "shortcut_examples"),
     next=NextStep(
-        "fit the last layer again, without the shortcut.",
-        "manyhot mitigate IMAGES --objects FILE --model NAME --pair CLASS:COMPANION",
+        "look for shortcuts that have no boxes.", "manyhot diagnose groups DATASET --predictions FOLDER"
     ),
 )
 def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
@@ -318,27 +320,36 @@ def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
     min_lost = _threshold(named["shortcuts"])
     rows = with_marks(rows_of(named, "shortcuts"), min_lost)
     tested = [r for r in rows if r["skipped"] is None and testable(r)]
-    lead = (
-        f"{' '.join(conclusion(rows, min_lost))}{_clearest(tested)}",
-        *_untested(rows, min_lost),
+    marked = [r for r in rows if r["mark"]]
+    answer = f"{' '.join(conclusion(rows, min_lost))}{'' if marked else _clearest(tested)}"
+    method = (
         "A pair is marked if, without the second class, the first is no longer predicted on at least "
         f"{percent(min_lost)} of the images, and on more of them than in the control (95 % interval of the "
         "difference above 0). In the control, a region of the same shape is filled elsewhere, because any "
         "change to an image flips some predictions. If no control is possible, the loss alone marks a pair, "
         "and the mark states this. A gap between original images with and without the second class also "
         f"marks a pair if its interval is above {100 * MIN_GAP:.0f} points. With several fills, one is "
-        "enough to mark a pair.",
+        "enough to mark a pair."
     )
     return Chapter(
         "shortcuts",
         "Shortcuts",
         "Which predictions depend on other objects in the image",
-        lead,
+        (answer, *_untested(rows, min_lost)),
         tuple(_draw_shortcuts(named["shortcuts"])) if draw else (),
         tuple(_flip_tables(rows, min_lost)),
         tuple(_albums(rows_of(named, "shortcut_examples"), folder)),
-        None if any(r["mark"] for r in rows) else STEP_WITHOUT_MARK,
+        next=_next(marked),
+        method=(method,),
     )
+
+
+def _next(marked: Sequence[Row]) -> NextStep | None:
+    """Return how to remove the first shortcut, or None for the step of the chapter."""
+    if not marked:
+        return None
+    main, companion = marked[0]["main_name"], marked[0]["companion_name"]
+    return step_without(main, companion, f"{companion} to predict {main}")
 
 
 def _untested(rows: Sequence[Row], min_lost: float) -> Iterator[str]:
@@ -356,7 +367,8 @@ def _clearest(tested: Sequence[Row]) -> str:
     lost, control = shares
     return (
         f" The clearest loss: without {r['companion_name']}, {r['main_name']} is no longer predicted on "
-        f"{lost} of {counted(r['n'], 'image')}, and in the control on {control} of {r['n_control']:,}."
+        f"{lost} of {counted(r['n'], 'image')}. The control has the same effect on {control} of "
+        f"{r['n_control']:,} images."
     )
 
 
@@ -379,7 +391,7 @@ _FLIPS = (
     ColumnHead(
         "Control",
         title="Share of images on which the class is no longer predicted if a region of the same shape is "
-        "filled elsewhere, and the number of images with room for this region if some have none",
+        "filled elsewhere, and the number of images with room for this region if some have no room",
     ),
     ColumnHead(
         "Difference, points",

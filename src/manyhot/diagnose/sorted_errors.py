@@ -31,14 +31,14 @@ class ModelErrors:
         Number of images evaluated, and number of aligned images that are not usable, or lack a label or a
         prediction.
     n_errors : int
-        Number of errors of any confidence.
+        Number of errors, whatever their confidence.
     counts : dict of str to int
         Number of sorted errors, by kind.
     severity : float
         Mean height of the lowest common ancestor of the predicted class and the closest valid class, over the
-        sorted errors for which it is known; NaN if there are none.
+        sorted errors for which this height is known; NaN if there are none.
     n_severity : int
-        Number of these errors.
+        Number of errors over which `severity` is averaged.
     """
 
     dataset: str
@@ -87,8 +87,9 @@ class SortedErrors(Findings):
     min_confidence : float or None
         Only errors with a confidence above this value were sorted.
     superclasses : {"given", "class list", "WordNet", "confusions", "none"}
-        The origin of the superclasses: the argument, the class list, WordNet by the names of the classes, or
-        clusters of classes that the models confuse. Several data sets may differ: "WordNet, none".
+        The origin of the superclasses: the argument, the class list, WordNet (looked up by class name), or
+        clusters of classes that the models confuse. If data sets have different origins, all are listed, such
+        as "WordNet, none".
     sources, hints
         As in `Findings`.
     notes, metadata, inputs
@@ -153,7 +154,7 @@ class SortedErrors(Findings):
         return (model.model, f"{model.n:,}", f"{model.n_errors:,}", *sorted_errors, *percent)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the counts per model, as manyhot diagnose errors --json; the findings are in the table."""
+        """Return the counts for each model, as printed by manyhot diagnose errors --json."""
         return {
             "event": self.event,
             "min_confidence": self.min_confidence,
@@ -208,7 +209,7 @@ class SortedErrors(Findings):
 
 def _severity_line(model: ModelErrors) -> str:
     return (
-        f"{model.model}: mean severity {model.severity:.2f} of {model.n_severity:,} errors (height of the "
+        f"{model.model}: mean severity {model.severity:.2f} over {model.n_severity:,} errors (height of the "
         "lowest common ancestor)"
     )
 

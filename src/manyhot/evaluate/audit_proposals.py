@@ -27,13 +27,13 @@ _LEAST_P = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class ModelProposals:
-    """Label sets that most models propose, both with all models and with one model left out.
+    """Label sets that most models propose, with all models or with one model left out.
 
     Attributes
     ----------
     choices : ModelChoices
     labels : Labels
-        The label sets that all models propose, with the original labels.
+        The label sets that all models together propose, with the original labels.
     odds : ndarray of float32, shape (N, C), optional
         The sum of `standard_odds` over the models; None if a model lacks scores for some classes or images.
     """
@@ -47,16 +47,16 @@ class ModelProposals:
         return label_sets(self.labels)
 
     def without(self, model: str) -> LabelSets:
-        """Return the label sets that the other models propose."""
+        """Return the label sets that all models except `model` propose."""
         return self.choices.sets(self._sets.label, model)
 
     def features(self, own: Floats32) -> list[AnyFloats] | None:
-        """Return the `standard_odds` of a model, and the mean over the other models; None if unknown."""
+        """Return the `standard_odds` of a model and their mean over the other models; None without `odds`."""
         return None if self.odds is None else [own, (self.odds - own) / (len(self.choices.pairs) - 1)]
 
 
 def standard_odds(scores: AnyFloats, kind: str) -> Floats32:
-    """Return log odds of probabilities, or other scores, standardised to mean 0 and deviation 1.
+    """Return the log odds of probabilities, or scores of another kind, with mean 0 and standard deviation 1.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def propose_by_models(source: Source) -> ModelProposals:
     """Return the label sets that the models of a data set propose for its images.
 
     A model chooses its top class. If its scores are probabilities or logits of all classes and there are no
-    original labels, it chooses all classes with a probability of at least 0.5.
+    original labels, it instead chooses all classes with a probability of at least 0.5.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def _as_labels(sets: LabelSets, ids: pa.Array, name: str, like: Predictions) -> 
 
 
 class ProposalBalance:
-    """Whether proposed label sets fit the audited images as well as all images.
+    """A check whether proposed label sets fit the audited images and all images equally well.
 
     Parameters
     ----------
@@ -174,14 +174,16 @@ class ProposalBalance:
         self._found: dict[str, tuple[float, str]] = {}
 
     def add(self, model: str, metric: str, ratio: Ratio) -> None:
-        """Compare the first metric of a model on the proposed label sets, on audited and all images."""
+        """Compare a model's first metric, by the proposals, between audited and all images."""
         if model in self._found or ratio.stratum is not None or not ratio.den.any():
             return
         value, sample = ratio.value(), self._sample
         p = balance_p(ratio.num - value * ratio.den, sample)
         num, den = (sample.weights @ x[sample.images] for x in (ratio.num, ratio.den))
         on_audited = num / den if den else np.nan
-        text = f"{metric} of {model} {100 * on_audited:.2f} % on them, {100 * value:.2f} % on all"
+        text = (
+            f"{metric} of {model}: {100 * on_audited:.2f} % on the audited, {100 * value:.2f} % on all images"
+        )
         self._found[model] = p, text
 
     def check(self, dataset: str) -> None:
@@ -190,7 +192,7 @@ class ProposalBalance:
         Raises
         ------
         InputError
-            If the p-value of `balance_p` of a model is below `IMPLAUSIBLE`, divided by the number of models.
+            If `balance_p` of a model is below `IMPLAUSIBLE` divided by the number of models.
         """
         p, text = min(self._found.values(), default=(1.0, ""))
         limit = IMPLAUSIBLE / max(len(self._found), 1)

@@ -57,7 +57,7 @@ Estimator = Literal["ppi++", "difference", "sample"]
 
 @dataclass(frozen=True, repr=False)
 class Audit(Flattened):
-    """People's label sets for a random sample of the images; they correct values on proposed label sets.
+    """People's label sets for a random sample of the images, which correct values on proposed label sets.
 
     Attributes
     ----------
@@ -66,15 +66,15 @@ class Audit(Flattened):
         aggregate, a campaign, or votes, which are combined by the default method. The label sets of all
         images then count only as proposals, and values on people's label sets are estimated.
     sample
-        Table audit_sample with the images that were drawn, and their probabilities; by default, that of the
-        campaign.
+        Table audit_sample with the images that were drawn, and their probabilities; by default, the table of
+        the campaign.
     proposed
         Proposed label sets of all images, if they are not those of DATASET: a labels table, in which p can be
         the probability of each class, or any other format of label sets.
     proposed_by
-        Where the proposed label sets come from: labels (those of DATASET, such as original labels, or in a
-        file of their own), or models (for each model, the classes that most of the other models predict). The
-        default is labels if there are any.
+        Where the proposed label sets come from: labels (those of DATASET, such as original labels, or those
+        in `proposed`), or models (for each model, the classes that most of the other models predict). The
+        default is labels if there are any, and otherwise models.
     estimator
         How people's and proposed label sets are combined: ppi++ (proposals are weighted by their quality),
         difference (proposals have full weight), or sample (only the audited images are used).
@@ -82,8 +82,8 @@ class Audit(Flattened):
         Compute intervals for the population that the images come from, and not only for these images.
     blind_stop
         State that an audit stopped early for a reason that does not depend on its results, such as a
-        deadline. Its intervals are then ordinary ones. By default, they are wider, so that they are valid at
-        every number of answers.
+        deadline. Its intervals are then ordinary ones. By default, an audit that stopped early has wider
+        intervals, which are valid at every number of answers.
     """
 
     audited: Annotated[Any, Shown("LABELS")] = None
@@ -96,12 +96,12 @@ class Audit(Flattened):
 
     @property
     def is_requested(self) -> bool:
-        """Whether there is an audit.
+        """Whether an audit is requested.
 
         Raises
         ------
         UsageError
-            If there is a sample, or another option, without audited label sets.
+            If a sample or another option is passed without audited label sets.
         """
         check_one_of(self.estimator, ESTIMATORS, "There is no such estimator.", where="`estimator`")
         if self.audited is None and self.sample is not None:
@@ -118,14 +118,14 @@ class Audit(Flattened):
             )
         if self.proposed is not None and self.proposed_by == "models":
             raise UsageError(
-                "Label sets are proposed by a file or by models.",
+                "Label sets can be proposed by a file or by models, but not by both.",
                 got="`proposed` and `proposed_by` models",
                 do="leave out one of them",
             )
         return self.audited is not None
 
     def open_sample(self) -> tuple[DrawnSample, dict[str, str]]:
-        """Return the sample, and the sha256 of its file by name; raise the errors of `read_audit_sample`.
+        """Return the sample, and the sha256 of its file by name; also raise errors of `read_audit_sample`.
 
         Raises
         ------
@@ -145,7 +145,7 @@ class Audit(Flattened):
 
     @property
     def folder(self) -> Path | None:
-        """The folder of people's answers; None if the answers are not in a file."""
+        """The folder of people's answers; None if the answers are not in a file or folder."""
         if not isinstance(self.audited, str | os.PathLike):
             return None
         path = Path(self.audited)
@@ -171,20 +171,20 @@ NO_AUDIT = Audit()
 
 @dataclass(frozen=True, eq=False)
 class AuditedImages:
-    """The images of a sample that people answered, and how they were drawn.
+    """The images of a sample about which people answered, and how the sample was drawn.
 
     Attributes
     ----------
     people : LabelSets
         People's label sets of the n audited images, with the original labels of the data set.
     sample : AuditSample
-        The audited images among those of the data set, in the same order.
+        The places of the audited images among all images of the data set, in the same order as `people`.
     audit : Audit
     drawn : DrawnSample
     inputs : Mapping of str to str
-        The sha256 of the files, by name.
+        The sha256 of each file, by its name.
     models : ModelProposals, optional
-        The label sets that models propose for one another; None if labels propose them.
+        The label sets that models propose for one another; None if the proposals are labels.
     votes : str
         Description of the votes that people's label sets were made from; empty if label sets were passed.
     questions : AuditQuestions
@@ -215,20 +215,20 @@ class AuditedImages:
 
     @cached_property
     def weights(self) -> Floats:
-        """The number of images that each audited image stands for, shape (N,); 0 for others."""
+        """The number of images that each audited image represents, shape (N,); 0 for images not audited."""
         found = np.zeros(len(self.sample.design))
         found[self.sample.images] = self.sample.weights * len(found)
         return found
 
     @property
     def planned(self) -> int | None:
-        """The number of drawn images if results may have decided to stop earlier; None otherwise."""
+        """The number of drawn images if an audit may have stopped early because of its results; else None."""
         stopped = not self.audit.blind_stop and len(self.sample) < len(self.drawn)
         return len(self.drawn) if stopped else None
 
     @property
     def quantile(self) -> float | None:
-        """Half-width of intervals in standard errors; None for the half-width by Student's t."""
+        """Half-width of intervals in standard errors; None for a quantile of Student's t."""
         return None if self.planned is None else sequence_quantile(len(self.sample), self.planned)
 
     def estimate(
@@ -259,7 +259,7 @@ class AuditedImages:
         )
         if self.quantile is not None:
             text += (
-                "; because the audit stopped early, they are valid at all numbers of answers, and "
+                "; because the audit stopped early, the intervals are valid at all numbers of answers, and "
                 f"{self.quantile / QUANTILE:.1f} times as wide; pass `blind_stop` if the stop did not depend "
                 "on results"
             )
@@ -268,14 +268,14 @@ class AuditedImages:
     def _raters(self) -> str:
         """Return what intervals say about raters."""
         if not self.draws:
-            return "for answers as they are"
+            return "with answers taken as they are"
         return (
             f"over images and raters: values are means over {len(self.draws):,} draws of people's label sets "
             "from their probabilities, which are assumed to be right"
         )
 
     def described(self, evaluation: Evaluation, dataset: str) -> Evaluation:
-        """Return an evaluation whose first notes describe the estimates and the bias of proposals alone."""
+        """Return an evaluation whose first notes describe the estimates, and the bias of proposals alone."""
         asked = estimand_note(self.people, self.sample.weights, dataset)
         unseen = self._unseen_notes(evaluation.results, dataset)
         alone = _alone_notes(evaluation.results, dataset)
@@ -300,8 +300,8 @@ class AuditedImages:
         if unseen := self.people.n_classes - len(np.unique(self.people.classes[self.people.state == YES])):
             text = (
                 f"{unseen:,} of {self.people.n_classes:,} classes have no positives in the sample; "
-                f"{MAP_MACRO} assumes that other images have positives, as models predict; leave out classes "
-                "that no image shows"
+                f"{MAP_MACRO} assumes that other images show these classes, as models predict; leave out "
+                "classes that no image shows"
             )
             yield Note(dataset, "", "unseen", unseen, text)
 
@@ -347,7 +347,7 @@ def open_audit(
     reading, run
         As in `manyhot.evaluate`.
     draws, seed : int
-        Number of draws of people's label sets, and their seed.
+        Number of draws of people's label sets, and the seed of these draws.
 
     Returns
     -------
@@ -408,7 +408,7 @@ def _check_classes(labels: Labels, people: Labels) -> None:
     hashes = {t.class_hash for t in (labels, people)} - {""}
     if labels.n_classes != people.n_classes or len(hashes) > 1:
         raise MatchError(
-            "The audited label sets have another class list than the proposed ones.",
+            "The audited and the proposed label sets have different class lists.",
             where=people.name or "`audited`",
             got=f"{people.n_classes:,} classes, class list {people.class_hash or 'unknown'}",
             allowed=f"{labels.n_classes:,} classes, class list {labels.class_hash or 'unknown'}",

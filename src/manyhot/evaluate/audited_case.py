@@ -13,17 +13,17 @@ from manyhot.evaluate.audited import AuditedImages
 
 @dataclass(frozen=True)
 class AuditedCase:
-    """The images that a model predicts, and the audited ones among them.
+    """The images that a model predicts, and the audited images among them.
 
     Attributes
     ----------
     all_images : Case
     all_rows : ndarray of int
-        Their rows in the data set.
+        The rows of all these images in the data set.
     audited : Case
         The audited images, with people's label sets.
     rows : ndarray of int, shape (m,)
-        Their rows among the audited images.
+        The rows of these images among all audited images.
     draws : list of LabelSets
         Draws of people's label sets for the audited images.
     """
@@ -36,7 +36,7 @@ class AuditedCase:
 
     @classmethod
     def of(cls, case: Case, rows: npt.NDArray[np.int64], images: AuditedImages) -> AuditedCase:
-        """Return the case of a model; `rows` are those of its images in the data set."""
+        """Return the audited case of a model; `rows` are the rows of its images in the data set."""
         place = np.full(len(images.sample.design), -1)
         place[rows] = np.arange(len(rows))
         at = place[images.sample.images]
@@ -48,5 +48,5 @@ class AuditedCase:
 
     @property
     def drawn(self) -> list[Case]:
-        """The audited images with each draw of people's label sets or, without draws, with the label sets."""
+        """The audited images with each draw of people's label sets, or once with these sets without draws."""
         return [self.audited.with_labels(sets) for sets in self.draws] or [self.audited]

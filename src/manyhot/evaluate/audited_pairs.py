@@ -29,7 +29,7 @@ _BLOCK = 4_000_000
 
 
 class AuditedPairs:
-    """The values of many models, from which pairs of models and data sets are compared.
+    """The values of many models, for comparisons between models and between data sets.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class AuditedPairs:
         self._top: dict[str, Ints] = {}
 
     def count(self, model: str, metric: str, scored: Bools, top: Ints | None = None) -> None:
-        """Add the images that may count for a model, shape (N,), and its top classes on the audited ones."""
+        """Add the images that may count for a model, shape (N,), and its top classes on audited images."""
         self._counted.add(model, metric, scored)
         if top is not None and len(top) == len(self._images.sample):
             self._top[model] = np.array(top)
@@ -67,7 +67,7 @@ class AuditedPairs:
         doubt: str,
         i: int = 0,
     ) -> None:
-        """Add the value at place i of an estimate, and why it has no interval; empty if it has one.
+        """Add value i of an estimate. `doubt` is the reason why it has no interval; empty if it has one.
 
         `draws` contains the contributions of images on each draw of people's label sets.
         """
@@ -90,7 +90,7 @@ class AuditedPairs:
             self.doubts.setdefault(doubt, []).append(key[1])
 
     def samples(self, dataset: str, rows: Sequence[Number]) -> pa.Table:
-        """Return the samples table; values that no answer changes are the same in each resample.
+        """Return the samples table. Values that do not depend on answers are the same in each resample.
 
         Parameters
         ----------

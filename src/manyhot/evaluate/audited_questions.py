@@ -48,7 +48,7 @@ class AuditQuestions:
     Attributes
     ----------
     probability : ndarray of float32, shape (n, C), optional
-        The probability of each question, and 0 if it was not asked; None if all classes were asked about.
+        The probability of each question, 0 if it was not asked; None if people were asked about all classes.
     are_drawn : bool
         Whether questions were drawn with these probabilities rather than chosen by a rule.
     """
@@ -63,8 +63,8 @@ class AuditQuestions:
             return ""
         asked, n_classes = np.count_nonzero(self.probability), self.probability.shape[1]
         return (
-            f"people were asked about {asked / len(self.probability):.1f} of {n_classes:,} classes of an "
-            "image, and the others may be valid, too: draw the questions with the design classes"
+            f"people were asked about {asked / len(self.probability):.1f} of {n_classes:,} classes per image "
+            "on average, and other classes may be valid, too: draw the questions with the design classes"
         )
 
 
@@ -129,7 +129,7 @@ def _probabilities(proposals: pa.Table, asked: Floats32, image_id: pa.Array, pat
 
 
 def is_unknown(metric: Entry, case: Case) -> tuple[Bools, Bools]:
-    """Return the images with an unasked class that decides the metric, and all images that the metric counts.
+    """Return the images on which an unasked class decides the metric, and all images that the metric counts.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def is_unknown(metric: Entry, case: Case) -> tuple[Bools, Bools]:
 
 
 def unasked_share(metric: Entry, case: Case, weights: Floats) -> float:
-    """Return the share of the judged images with an unasked class that decides the metric.
+    """Return the share of the counted images on which an unasked class decides the metric.
 
     Shares up to `MOST_UNASKED` count as 0. Parameters are as in `AskedClasses.is_judged`.
     """
@@ -202,14 +202,14 @@ class AskedClasses:
     Attributes
     ----------
     shares : dict of str to dict of str to float
-        By metric and model: the share of the audited images on which a class that decides the metric is
-        unknown. Only shares above `MOST_UNASKED` are included.
+        By metric and model: the share of the audited images on which it is unknown whether a class that
+        decides the metric is valid. Only shares above `MOST_UNASKED` are included.
     """
 
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def is_judged(self, model: str, metric: Entry, case: Case, weights: Floats) -> bool:
-        """Return whether people's answers suffice for a metric of a model; if not, store its share.
+        """Return whether people's answers suffice for a metric of a model. If not, store it in `shares`.
 
         Parameters
         ----------
@@ -226,10 +226,10 @@ class AskedClasses:
         return not share
 
     def error(self, name: str) -> InputError:
-        """Return the error for results that would lack a metric altogether."""
+        """Return the error to raise if a metric has no results at all."""
         extent = _extent(self.shares[name].values())
         return InputError(
-            f"{name} cannot be audited: people were not asked about classes that decide it.",
+            f"{name} cannot be audited: people were not asked about classes on which it depends.",
             where=", ".join(self.shares[name]),
             got=f"unknown classes on {extent} of the audited images",
             allowed=f"at most {100 * MOST_UNASKED:.0f} %",
@@ -237,12 +237,12 @@ class AskedClasses:
         )
 
     def check(self, rows: Sequence[Number]) -> None:
-        """Raise the error of the first metric if no metric has an estimate."""
+        """Raise the error for the first metric in `shares` if no metric has an estimate."""
         if self.shares and all(row.estimator is None for row in rows if row.slice == ALL):
             raise self.error(next(iter(self.shares)))
 
     def notes(self, dataset: str) -> Iterator[Note]:
-        """Yield notes on the metrics that are left out, one for all metrics with the same models."""
+        """Yield notes on metrics that are left out: one note for all metrics that lack the same models."""
         by_models: dict[tuple[str, ...], list[str]] = {}
         for metric, shares in self.shares.items():
             by_models.setdefault(tuple(shares), []).append(metric)
@@ -250,8 +250,8 @@ class AskedClasses:
             extent = _extent([self.shares[m][model] for m in metrics for model in models])
             of = models[0] if len(models) == 1 else f"{len(models):,} models"
             text = (
-                f"{', '.join(metrics)} of {of} left out: people were not asked about classes that decide "
-                f"them on {extent} of the audited images; {_DO}"
+                f"left out: {', '.join(metrics)} of {of}, because people were not asked about classes on "
+                f"which these metrics depend, on {extent} of the audited images; {_DO}"
             )
             yield Note(dataset, "", "not_asked", len(models), text)
 
@@ -276,14 +276,15 @@ def estimand_note(people: LabelSets, weights: npt.NDArray[np.float64], dataset: 
     empty = people.usable & (people.size == 0)
     share = 100 * float(weights @ empty) / (float(weights @ people.usable) or 1.0)
     if not people.asked_known:
-        text = "it is not recorded which classes people were asked about; all others count as not valid"
+        text = "it is not recorded which classes people were asked about; unlisted classes count as not valid"
     else:
         text = "values are for images on which at least one class that people were asked about is valid"
         if (np.diff(people.indptr) < people.n_classes).any():
             text += ", and other classes count as not valid"
     if share:
         text += (
-            f"; on {share:.1f} % of the audited images, none is; if other classes are valid on them, real1 "
-            f"over all images with a valid class is lower by up to {share:.1f} % of the value"
+            f"; on {share:.1f} % of the audited images, no class was found valid; if other classes are valid "
+            "on these images, real1 over all images with a valid class is lower by up to "
+            f"{share:.1f} % of the value"
         )
     return Note(dataset, "", "asked", int(np.count_nonzero(empty)), text)

@@ -39,7 +39,7 @@ def draw_people(
     sample : AuditSample
     draws, seed : int
     name : str
-        The owner of these label sets, for messages.
+        The name of these label sets in messages.
     methods : collection of str
         The aggregators that produced people's label sets.
 
@@ -83,13 +83,13 @@ def _adjusted(people: LabelSets, proposed: LabelSets) -> LabelSets:
 
 
 class RaterShares:
-    """The uncertainty due to raters: its share of the variance, and how much draws change values."""
+    """The uncertainty due to raters: its share of the variance, and how much draws change the values."""
 
     def __init__(self) -> None:
         self._found: dict[str, list[tuple[float, float]]] = {}
 
     def add(self, metric: str, drawn: AuditedEstimate, fixed: AuditedEstimate) -> None:
-        """Add the value of a model on all images: over draws, and on people's label sets without draws."""
+        """Add a model's estimates on all images: over draws, and on people's label sets without draws."""
         assert drawn.rater_share is not None
         values = float(drawn.rater_share[0]), float(fixed.value[0] - drawn.value[0])
         self._found.setdefault(metric, []).append(values)

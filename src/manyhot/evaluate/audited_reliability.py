@@ -30,12 +30,12 @@ _EDGES = np.array([(0.0, 1.0), *((b / BINS, (b + 1) / BINS) for b in range(BINS)
 def audited_reliability(images: AuditedImages, dataset: str, model: str, case: AuditedCase) -> Iterator[Row]:
     """Yield rows of the reliability table: all images, then each bin of confidence.
 
-    A bin is left out if fewer than `FEWEST_CASES` audited images in it count, unless all images were audited.
+    A bin is left out if fewer than `FEWEST_CASES` audited images count in it, unless all images were audited.
     In the remaining bins, accuracies on label sets have an interval even if people and proposals hardly ever
     disagree (`reserve` of `manyhot.core.audited.estimate`). The exception is a bin in which fewer than
     `FEWEST_LEFT` images were not audited, because its estimates are not nearly normal. If all images were
-    audited, accuracies are exact and have no interval. For original labels, only the images that count are
-    uncertain, so accuracies often have no interval.
+    audited, accuracies are exact and have no interval. For original labels, the only uncertainty is which
+    images count, so accuracies often have no interval.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class _Bins:
         self.almost_whole = (left > 0) & (left < FEWEST_LEFT) & (not images.audit.population)
 
     def ratios(self, case: Case, event: str, rows: npt.NDArray[np.int64]) -> list[Ratio]:
-        """Return the mean confidence of images, and the share with a correct top class, as estimates."""
+        """Return two estimates: the mean confidence, and the share of images with a correct top class."""
         n = self.inside.shape[1] if case is not self._case.all_images else len(self._images.sample.design)
         outcomes = both_events(case).get(event)
         counts, confidence, right = np.zeros(n, bool), np.zeros(n), np.zeros(n, bool)

@@ -52,7 +52,7 @@ TOO_FEW_PAIRS = "too few audited images to see which classes have images without
 
 
 class Auditor:
-    """Estimates the values of many models on people's label sets, one metric of one model at a time.
+    """Estimates values of many models on people's label sets, one metric of one model at a time.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ class Auditor:
     slices : Slices
         Slices of all images, by the proposed label sets.
     bootstrap : Bootstrap
-        The bootstrap of these slices. Comparisons between data sets and of ranks use resampled values;
-        without resamples, there are no intervals and no pairs.
+        The bootstrap of these slices. Comparisons of data sets and of ranks use resampled values; without
+        resamples, there are no intervals and no pairs.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class Auditor:
         ----------
         case : Case
         rows : ndarray of int, shape (m,)
-            The rows of its images in the data set.
+            The rows of the images of the case in the data set.
         """
         return self._audited(case, rows).audited
 
@@ -115,9 +115,9 @@ class Auditor:
     def judged(
         self, model: str, metrics: Sequence[Entry], case: Case, rows: npt.NDArray[np.int64]
     ) -> list[Entry]:
-        """Return the metrics that can be computed from people's answers; `asked` stores the others.
+        """Return the metrics that can be computed from people's answers; `asked` stores the other metrics.
 
-        Macro average precision always has an estimate, but no interval if a rule chose the questions.
+        Macro average precision always has an estimate. It has no interval if a rule chose the questions.
         """
         own = self._audited(case, rows)
         weights = self.images.sample.weights[own.rows]
@@ -132,7 +132,7 @@ class Auditor:
     def reliability(
         self, dataset: str, model: str, case: Case, rows: npt.NDArray[np.int64]
     ) -> tuple[list[Row], str]:
-        """Return the rows of the reliability table of a model, and a text on any problem, otherwise empty.
+        """Return a model's reliability rows, and a message describing any problem, or an empty string.
 
         Parameters
         ----------
@@ -159,7 +159,7 @@ class Auditor:
         rows: npt.NDArray[np.int64],
         proposed: Iterable[Number],
     ) -> Iterator[Number]:
-        """Yield the estimates of a metric of a model in place of its values on the proposed label sets.
+        """Yield the estimates of a model's metric, to replace its values on the proposed label sets.
 
         Parameters
         ----------
@@ -238,7 +238,7 @@ class Auditor:
     def average_precision(self, number: Number, case: Case, rows: npt.NDArray[np.int64]) -> Number | None:
         """Return the estimate of macro average precision on all images.
 
-        It is None if a model does not predict all images, or if an image is not usable.
+        The result is None if a model does not predict all images, or if an image is not usable.
 
         Parameters
         ----------
@@ -347,7 +347,7 @@ NOT_WHOLE = "some images have no prediction or are not usable"
 
 
 def unaudited(metric: Entry, images: AuditedImages) -> str:
-    """Return why a metric cannot be audited; empty if it can."""
+    """Return the reason why a metric cannot be audited, or an empty string."""
     if metric.name.endswith("_unasked") or metric.name == "errors_asked":
         return "the classes that raters are asked about differ in an audit"
     if metric.name == MAP_MACRO and images.audit.estimator == "sample":

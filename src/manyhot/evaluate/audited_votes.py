@@ -21,9 +21,9 @@ from manyhot.tables.votes import votes_from_table
 
 
 def open_answers(audited: Any, reading: Reading, run: Run) -> tuple[Source, str]:
-    """Return people's label sets, and a text about the votes from which they were made.
+    """Return people's label sets, and a text that describes the votes from which they were made.
 
-    Votes are combined by the default method. The text is empty for label sets.
+    Votes are combined by the default method. The text is empty if `audited` contains label sets.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def open_answers(audited: Any, reading: Reading, run: Run) -> tuple[Source, str]
     Raises
     ------
     ManyhotError
-        If they cannot be read, or if each vote is for one of all classes.
+        If `audited` cannot be read, or if each vote chooses one of all classes.
     """
     votes = _votes_in(audited, reading)
     if votes is None:
@@ -44,7 +44,7 @@ def open_answers(audited: Any, reading: Reading, run: Run) -> tuple[Source, str]
     labels = combined_votes(votes)
     text = (
         f"; people's label sets are the {len(votes):,} answers of {votes.n_raters:,} raters in {votes.name}, "
-        f"combined by the method {METHOD} as by manyhot aggregate"
+        f"combined by the method {METHOD}, as in manyhot aggregate"
     )
     inputs = {votes.name: sha256(audited)} if isinstance(audited, str | os.PathLike) else {}
     return Source(labels.name, labels, classes=labels.class_list, inputs=inputs), text
@@ -66,12 +66,12 @@ def _votes_in(audited: Any, reading: Reading) -> Votes | None:
 
 
 def with_proposed(source: Source, proposed: Any, reading: Reading, run: Run) -> Source:
-    """Return a data set with other label sets, which are only proposals.
+    """Return a data set whose label sets are replaced by proposals.
 
     Raises
     ------
     ManyhotError
-        If they cannot be read, or if their ids do not match those of the data set.
+        If the proposals cannot be read, or if their ids do not match those of the data set.
     """
     (found,) = open_labels(proposed, reading=reading, run=run)
     labels = found.sets()

@@ -13,7 +13,7 @@ from manyhot.tables.arrays import label_sets
 
 
 def chance_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> Iterator[Note]:
-    """Yield a note with the values by chance, if all models were evaluated on all images with label sets."""
+    """Yield a note with the values expected by chance, if each model predicts all images with label sets."""
     table = evaluation.results.filter(pc.equal(evaluation.results["slice"], "all"))
     images = {
         m: table.filter(pc.equal(table["metric"], m))["n"].unique().to_pylist() for m in RANKING_METRICS

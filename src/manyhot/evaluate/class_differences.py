@@ -42,11 +42,11 @@ declare_table(
         REAL("ap_model", "average precision of the second model"),
         *interval(
             "difference",
-            "average precision of the second model minus that of the first",
-            f"{ITS} over images; null for classes on fewer than {FEWEST_POSITIVES} images",
+            "average precision of the second model minus average precision of the first model",
+            f"{ITS} over images; null for classes that are valid on fewer than {FEWEST_POSITIVES} images",
             value=REAL,
         ),
-        REAL("p", "two-sided p of the difference; NaN for the same classes"),
+        REAL("p", "two-sided p-value of the difference; NaN for classes without an interval"),
         REAL("p_adjusted", "p-value, corrected by Holm's method over the tested classes"),
         COUNT("n", "number of images"),
     ),
@@ -56,7 +56,7 @@ declare_table(
 def difference_table(
     dataset: str, names: tuple[str, str], cases: tuple[Case, Case], classes: ClassList | None
 ) -> pa.Table:
-    """Return the differences of two models with scores over all classes, on the same images."""
+    """Return the table of differences between two models with scores over all classes on the same images."""
     found = class_differences(*cases)
     n = len(found.p)
     keys = classes.keys if classes is not None and len(classes) == n else [str(i) for i in range(n)]
@@ -82,15 +82,15 @@ def difference_table(
 
 @dataclass(frozen=True, eq=False)
 class ClassVerdict:
-    """The classes on which one of two models is better.
+    """The classes on which two models were compared, and what the comparison shows.
 
     Attributes
     ----------
     tested, untested : tuple of Row
-        The classes with an interval, lowest p first, and the others, those on the most images first.
+        The classes with an interval, lowest p first, and the classes without an interval, most images first.
     sentences : tuple of str
-        Sentences about the classes on which the models differ, the tested classes, and the number of classes
-        on which each model has the higher average precision.
+        Sentences about the classes on which the models differ, about the tested classes, and about the number
+        of classes on which each model has the higher average precision.
     """
 
     tested: tuple[Row, ...]
@@ -99,7 +99,7 @@ class ClassVerdict:
 
     @property
     def shown(self) -> tuple[Row, ...]:
-        """The tested and untested classes to show: all, or the first ones if there are many."""
+        """The tested and untested classes to show: all, or the first of each if there are many."""
         if len(self.tested) + len(self.untested) <= MOST_IN_ALL:
             return (*self.tested, *self.untested)
         return (*self.tested[:MOST_CLASSES], *self.untested[:MOST_UNTESTED])
@@ -112,20 +112,20 @@ class ClassVerdict:
 
     @property
     def more(self) -> str:
-        """A text on where to find all classes; empty if all are shown."""
+        """A text that says where to find all classes; empty if all are shown."""
         n = len(self.tested) + len(self.untested)
         return f"All {n:,} classes are in class_differences.csv" if n > len(self.shown) else ""
 
     @property
     def method(self) -> str:
-        """A text on which values are corrected for the number of classes."""
+        """A text that says which values are corrected for the number of classes; empty if none was tested."""
         if not self.tested:
             return ""
         return f"intervals uncorrected, p corrected by Holm over {_counted(len(self.tested))}"
 
 
 def class_verdict(table: pa.Table) -> ClassVerdict | None:
-    """Return the classes on which two models differ; None if no image shows any class.
+    """Return the comparison of two models by class; None if no class is valid for any image.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ HEADS = ("difference", "95 %", "p (Holm)")
 
 
 def class_lines(table: pa.Table) -> Iterator[str]:
-    """Yield the classes on which two models differ, the number of untested classes, and the wins."""
+    """Yield a table of classes, and sentences on which models differ, on untested classes, and on wins."""
     found = class_verdict(table)
     if found is None:
         return
@@ -218,8 +218,8 @@ def _balance(rows: Sequence[Row]) -> str:
     equal = len(rows) - ahead - behind
     included = "" if all(map(is_tested, rows)) else ", untested classes included"
     return (
-        f"{model} has the higher AP on {ahead:,} of the {_counted(len(rows))}, {reference} on {behind:,}"
-        f"{f'; equal on {equal:,}' if equal else ''} (a count{included}, not a test)."
+        f"{model} has the higher AP on {ahead:,} of the {_counted(len(rows))}, and {reference} on {behind:,}"
+        f"{f'; the APs are equal on {equal:,}' if equal else ''} (a count{included}, not a test)."
     )
 
 

@@ -42,9 +42,9 @@ FEW_STRATA = 8
 class ImageValues:
     """The values of one metric of one model, for each image of the labels table.
 
-    For a share of a set of images that differs between models, such as their errors, the interval is computed
-    `by_wilson`, because sharing resamples with other models would gain nothing. `scale` is that of other
-    intervals without resamples.
+    If a metric is a share of images that differ between models, such as each model's errors, its interval is
+    computed `by_wilson`, because sharing resamples with other models would gain nothing. `scale` is the scale
+    of all other intervals that use no resamples.
     """
 
     model: str
@@ -103,7 +103,7 @@ class ImageValues:
         return self.num.dtype == bool and self.den.dtype == bool and self.stratum is None
 
     def stratum_is_class(self, label: npt.NDArray[np.integer]) -> bool:
-        """Whether the metric is a plain proportion within a class, because it has no other strata."""
+        """Whether the metric is a plain proportion within each class, because its only strata are classes."""
         return self.stratum is None or bool((self.stratum == label)[self.scored].all())
 
     def _class_numbers(
@@ -124,7 +124,7 @@ class ImageValues:
 
 
 def has_few_strata(stratum: npt.NDArray[np.integer]) -> bool:
-    """Return whether there are so few strata that each can be resampled separately."""
+    """Return whether strata are so few that each can be resampled separately."""
     return int(stratum.max(initial=0)) < FEW_STRATA
 
 
@@ -196,7 +196,7 @@ def stack(waiting: Sequence[_Waiting]) -> tuple[ValueColumns, ValueColumns, npt.
 
 
 def grouped(waiting: Iterable[_Waiting], *, by_den: bool) -> list[list[_Waiting]]:
-    """Group metrics that share resamples, with the same strata and, if `by_den`, the same denominators."""
+    """Group metrics that share resamples: same strata and, if `by_den`, same denominators."""
     groups: dict[tuple[int, int], list[_Waiting]] = {}
     for one in waiting:
         groups.setdefault((id(one.den) if by_den else 0, id(one.stratum)), []).append(one)
@@ -221,7 +221,7 @@ class CountedImages:
         self._keys[metric, model] = key
 
     def groups(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.intp]:
-        """Return a number for each model, the same for models that count the same images, shape (M,)."""
+        """Return group numbers of models, shape (M,). Models that count the same images share a number."""
         groups: npt.NDArray[np.intp] = np.unique(
             [self._keys[metric, m] for m in models], return_inverse=True
         )[1]
@@ -236,7 +236,7 @@ class CountedImages:
     ) -> npt.NDArray[np.int64]:
         """Return the number of images that count for both models of each pair, shape (M, M).
 
-        With weights of the images, shape (n,), it is the rounded sum of the weights.
+        With weights of the images, shape (n,), return the rounded sum of the weights of these images instead.
         """
         keys = [self._keys[metric, m] for m in models]
         distinct = list(dict.fromkeys(keys))
@@ -264,7 +264,7 @@ def samples_table(dataset: str, samples: Mapping[Key, npt.NDArray[np.float32]], 
 
 
 class Sampler:
-    """A joint bootstrap of the metrics of many models, with the values for comparing pairs of models.
+    """A joint bootstrap of the metrics of many models, which keeps the values for comparing pairs of models.
 
     Parameters
     ----------
@@ -285,11 +285,11 @@ class Sampler:
 
     @property
     def is_full(self) -> bool:
-        """Whether so much waits that more would take much memory: resamples are drawn once for all of it."""
+        """Whether the waiting metrics should be resampled now, because more would take much memory."""
         return len(self._models) >= _BATCH and self._bytes >= _BATCH_BYTES
 
     def add(self, column: ImageValues) -> str:
-        """Add a metric of a model, to be resampled together with others.
+        """Add a metric of a model, to be resampled together with other metrics.
 
         Returns
         -------
@@ -344,7 +344,8 @@ class Sampler:
         ----------
         model, metric : str
         changes : ndarray of float64, shape (m,)
-            Change of the value if each scored image is left out; NaN if the metric has no interval.
+            For each scored image, the change of the value if the image is left out; NaN if the metric has no
+            interval.
         rows : ndarray of int64, shape (m,)
             The rows of these images in the labels table.
         """
@@ -425,7 +426,7 @@ class Sampler:
         ----------
         dataset : str
         values : Mapping
-            The value of each model, metric and slice, in the order of the models.
+            The value for each model, metric and slice, in the order of the models.
         """
         judged = dict.fromkeys(model for model, *_ in values)
         sampled = (metric for _, metric, _ in self._samples)

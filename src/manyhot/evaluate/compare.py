@@ -74,22 +74,22 @@ def compare(
 ) -> Comparison:
     """Compare models on the same images, or results between data sets and metrics.
 
-    With `labels`, the arguments are predictions. Two models are compared under each metric: the value of the
-    second minus that of the first, with its interval and p. With more models, those within noise of the best
-    are listed. Only images that all models predict are used.
+    With `labels`, the arguments are predictions. For two models, each metric's difference, the value of the
+    second model minus that of the first, is shown with its interval and p. With more models, the models
+    within noise of the best are listed. Only images that all models predict are used.
 
     Without `labels`, the arguments are results. The first data set is the reference. The drop to each other
-    data set is shown for every accuracy that was computed on both. Within each data set, top1 is compared
-    with the headline metrics on label sets, and models are compared if pairs of them were tested. The command
-    manyhot report draws the tables.
+    data set is shown for every accuracy that was computed on both data sets. Within each data set, top1 is
+    compared with the headline metrics on label sets, and models are compared if pairs of them were tested.
+    The command manyhot report draws the tables.
 
     Parameters
     ----------
     *results
         Results to compare: folders written by manyhot evaluate, results as Parquet or CSV, CSV files of timm,
         or timm-results; in Python also tables and evaluations. With `labels`, pass predictions instead: files
-        or folders; in Python also tables, arrays, or a mapping of names to these. If `labels` is a benchmark,
-        the default is its published predictions.
+        or folders; in Python also tables, arrays, or a mapping of names to tables or arrays. If `labels` is a
+        benchmark, the default is its published predictions.
     labels
         Label sets to evaluate the models on, in any form that evaluate takes.
     metrics
@@ -97,13 +97,13 @@ def compare(
         better; otherwise, the first metric decides.
     fail_if_worse
         Exit with code 7 if the second of two models is worse than the first by more than this margin, that
-        is, if the whole 95 % interval of its loss is above the margin. The margin is in points, or in the
-        unit of the deciding metric.
+        is, if the whole 95 % interval of its loss is above the margin. The margin is in points if the
+        deciding metric is a share, and otherwise in the unit of this metric.
     summary
         File to write with the comparison of the models as Markdown, for a pull request.
     without
-        Patterns of names of models to leave out, such as 'fv_*'; by default the models that the benchmark
-        leaves out.
+        Patterns of names of models to leave out, such as 'fv_*'. The default is the list of models that the
+        benchmark leaves out.
     families
         CSV file with the columns model and family, for models with names that do not imply the family; in
         Python also a mapping.
@@ -111,18 +111,19 @@ def compare(
         Two groups of models to compare at equal accuracy on the first data set: 'results' if each of the two
         arguments is a group; COLUMN=VALUE, such as family=vit, to compare the models with this value in the
         table models with all others; or a CSV file with the columns model and group. In Python, also a
-        mapping. With groups, results may contain values of different models on the same data set.
+        mapping. With groups, several of the results may contain the same data set, with values of different
+        models.
     best_from
-        Minimum value, between 0 and 1, for a model to count as one of the best. A second line is fitted to
-        these models.
+        Within each data set, a second line is fitted to the best models. The best models have at least this
+        value of the first of two compared metrics, such as top1.
     resamples
-        With `labels`, number of bootstrap resamples of images; 0 for no intervals over images.
+        With `labels`, number of bootstrap resamples of the images; 0 for no intervals over images.
     seed
         Seed for the bootstrap.
     error_consistency
         With `labels`, also show how often models fail on the same images: the error consistency of every two
         models by original labels and by label sets, a map of the models, and the gain of a majority vote of
-        three models. The report shows them.
+        three models. The report shows these results, too.
     ends
         Further pairs of places to compare, each place as (dataset, metric, slice).
 
@@ -133,10 +134,10 @@ def compare(
     Raises
     ------
     InputError
-        If there are no results, a pattern matches no model, or an option is out of range; with labels, as in
-        `manyhot.evaluate`, and if there are fewer than two models.
+        If there are no results, a pattern matches no model, or an option is out of range. With `labels`, also
+        as in `manyhot.evaluate`, or if there are fewer than two models.
     UsageError
-        If predictions are passed without labels, or `fail_if_worse` without two models.
+        If predictions are passed without `labels`, or if `fail_if_worse` is set and there are not two models.
     MatchError
         If two of the results contain the same values, a place in `ends` is in none of the results, `families`
         contains none of the models, or no image is predicted by all models.
@@ -147,7 +148,7 @@ def compare(
     -----
     For results of a benchmark, the comparisons that the benchmark defines are added. A comparison needs at
     least two models with a value at both places. imagenet-a and imagenet-r are compared with ImageNet's
-    images of the same classes, if models were evaluated on these.
+    images of the same classes, if models were evaluated on these images.
 
     Examples
     --------
@@ -208,7 +209,7 @@ def _check_results(
     if metrics is not None or reading != READING or error_consistency:
         got = "`error_consistency`" if error_consistency else "how files are read"
         raise UsageError(
-            "Options of predictions need label sets.",
+            "Options for predictions can only be used with label sets.",
             got="`metrics`" if metrics is not None else got,
             do="pass `labels`, or leave the options out",
         )
@@ -316,7 +317,7 @@ class SharedImages:
     source : Source
     labels : Labels
     names : tuple of str
-        Names of the models; for files with the same name, with their folders.
+        Names of the models. If files have the same name, the names of their models include the folder.
     counts : tuple of int
         How many of the labelled images each model predicts.
     """
@@ -370,21 +371,21 @@ class SharedImages:
         return (model for model in self.models() if model.model in names)
 
     def notes(self) -> Iterator[str]:
-        """Yield a note if some models predict images that others do not."""
+        """Yield a note if some models predict images that other models do not."""
         n, n_labelled = len(self.labels), len(self.source.sets())
         if n != n_labelled:
             lacking = [
                 (m, n_labelled - c) for m, c in zip(self.names, self.counts, strict=True) if c < n_labelled
             ]
             each = ", ".join(f"{k:,} have no prediction by {m}" for m, k in lacking[:5])
-            more = f", and others none by {len(lacking) - 5} more models" if len(lacking) > 5 else ""
+            more = f", and others lack one by {len(lacking) - 5} more models" if len(lacking) > 5 else ""
             yield (
-                f"{self.source.name}: {n:,} of {n_labelled:,} labelled images are compared, those that all "
+                f"{self.source.name}: {n:,} of {n_labelled:,} labelled images are compared: those that all "
                 f"models predict ({each}{more})"
             )
 
     def counted(self, notes: Iterable[Note]) -> Iterator[Note]:
-        """Yield the notes, in which images without labels are only those that never had any.
+        """Yield the notes, but count as unlabelled only the images that the data set has no labels for.
 
         Labels of images that some models do not predict were left out before the evaluation.
         """

@@ -88,9 +88,9 @@ class Comparison(Result):
     sources : tuple of Path
         Files and folders that were read; `write` does not overwrite them.
     margin : float, optional
-        The margin by which the second of two models must not be worse, if one was passed.
+        The margin of `fail_if_worse`, if it was passed.
     is_worse : bool
-        Whether the second model is worse by more than this margin.
+        Whether the second of two models is worse than the first by more than `margin`.
     classes : pyarrow.Table, optional
         The table ``class_differences``, for two models with scores over all classes.
     consistency : ConsistencyTables, optional
@@ -131,8 +131,9 @@ class Comparison(Result):
         """Return the printed comparison of models as a polars.DataFrame, with one row per pair and metric.
 
         The columns are those of ``differences`` in `to_json`: `difference` is the value of model_b minus that
-        of model_a, with its 95 % interval (lo, hi), p and n. With more than two models, each is compared with
-        the best, and p is adjusted by Holm's method. The differences of classes are the table `classes`.
+        of model_a, with its 95 % interval (lo, hi), p and n. With more than two models, each model is
+        compared with the best, and p is adjusted by Holm's method. Differences by class are in the table
+        `classes`.
         """
         import polars as pl
 
@@ -159,7 +160,7 @@ class Comparison(Result):
 
     @property
     def answers(self) -> list[str]:
-        """Sentences on which of two models is better, or which are within noise of the best, per data set."""
+        """One sentence per data set: which of two models is better, or which are within noise of the best."""
         return list(conclusions(self.results).values())
 
     @property
@@ -195,7 +196,7 @@ class Comparison(Result):
         yield "To draw figures from these tables: manyhot report FOLDER"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the rows of the tables; for drops, the means over models."""
+        """Return the rows of the tables. For drops, only the means over models are returned."""
         rows = {name: getattr(self, name).to_pylist() for name in ("fits", "ranks", "sensitivity")}
         found = [d.to_json() for name in self.results.datasets for d in differences(self.results, name)]
         judged = {} if self.margin is None else {"fail_if_worse": self.margin, "is_worse": self.is_worse}
@@ -257,7 +258,7 @@ class Comparison(Result):
         ----------
         metric : str
         x, y : str, optional
-            Names of the data sets, needed if several comparisons match.
+            Names of the data sets. They are needed if several comparisons match.
         slice_x, slice_y : str
             Names of the slices, such as ``annotation=*`` and ``n_objects>=2``.
 
@@ -299,7 +300,7 @@ def compare_results(
     groups: Groups | None = None,
     run: Run = QUIET,
 ) -> Comparison:
-    """Compare models between data sets and metrics; parameters and errors are those of `manyhot.compare`."""
+    """Compare models between data sets and metrics. Parameters and errors are those of `manyhot.compare`."""
     arguments = [read_source(argument, run) for argument in flattened(results)]
     parts = [part for argument in arguments for part in argument]
     own_ends, own_without = _of_benchmarks(parts)

@@ -75,12 +75,13 @@ declare_table(
         *bounds(
             "lo",
             "hi",
-            f"{ITS} (Wilson; in an audit, by its estimator; null for fewer than 30 images, or if answers "
-            f"hardly change the value)",
+            f"{ITS} (Wilson; in an audit, by the audit's estimator; null for fewer than 30 images, or if "
+            f"answers hardly change the value)",
         ),
         COUNT(
             "n",
-            "number of images in the bin that have a non-empty label set, and a label if any image has one",
+            "number of images in the bin that have a non-empty label set and, if any image has one, an "
+            "original label",
         ),
         *AUDITED,
     ),
@@ -102,7 +103,7 @@ declare_table(
 
 @dataclass(frozen=True)
 class Conformal:
-    """Prediction sets of one model: how they were chosen, and how they perform on other images.
+    """Prediction sets of one model: how they were chosen, and their coverage and size on other images.
 
     Attributes
     ----------
@@ -110,10 +111,11 @@ class Conformal:
         Name of the model, and what a set must contain: the original ``label``, ``one`` class of the label
         set, or ``all`` of its classes.
     alpha, threshold : float
-        Share of images whose set may lack what it should contain, and lowest probability of a class in a set.
+        Maximum share of images whose set lacks what it should contain, and minimum probability of the classes
+        in a set.
     n_fitted, n, n_skipped : int
         Number of images used for fitting, number of images used for evaluation, and number of held-out images
-        without labels to cover.
+        that were skipped because they have no label to cover.
     coverage, lo, hi : float
         Coverage on the images used for evaluation, with its 95 % Wilson interval.
     mean_size, mean_size_lo, mean_size_hi : float
@@ -152,7 +154,7 @@ def calibrate(
     seed: int = 0,
     reading: Reading = READING,
 ) -> Predictions:
-    """Recalibrate a model on some images and return its predictions for the others.
+    """Recalibrate a model on some images and return its predictions for the other images.
 
     Parameters
     ----------
@@ -170,7 +172,7 @@ def calibrate(
         What counts as correct: only the original label (``labels``), or any class of the label set
         (``sets``). The fit maximises the likelihood that `nll` or `nll_mass` measures.
     fit : float
-        Share of images to fit on, above 0 and below 1.
+        Share of the images to fit on, above 0 and below 1.
     seed : int
         Seed for choosing the images to fit on.
 
@@ -182,10 +184,10 @@ def calibrate(
     Raises
     ------
     InputError
-        If the method needs other scores than the predictions have, no image to fit on has labels, or there
-        are several data sets or models.
+        If the predictions lack the scores that the method needs, if none of the images to fit on has labels,
+        or if there are several data sets or models.
     MatchError
-        If labels and predictions share no image, or are over different class lists.
+        If labels and predictions share no image, or have different class lists.
     """
     check_method(method, to)
     sets, model = _only_model(labels, predictions, reading)
@@ -213,7 +215,7 @@ def _only_model(
     if len(found) != 1:
         names = ", ".join(f"{model.model} on {source.name}" for source, model in found)
         raise InputError(
-            "Calibration and prediction sets are those of one model on one data set.",
+            "Calibration and prediction sets are computed for one model on one data set.",
             got=names or "no predictions",
             allowed="one model",
             do="pass one model, or calibrate several with diagnose_calibration" if found else None,
@@ -258,7 +260,7 @@ class Split:
         return int(np.count_nonzero(sets.labelled if to == "labels" else sets.scored))
 
     def recalibrated(self, method: str, to: str) -> tuple[Predictions, float | None]:
-        """Return recalibrated predictions for the other images, and the temperature or None.
+        """Return recalibrated predictions for the other images, and the temperature; None if there is none.
 
         Raises
         ------
@@ -312,7 +314,7 @@ def conformal(
     seed: int = 0,
     reading: Reading = READING,
 ) -> Conformal:
-    """Choose split-conformal prediction sets on some images, and measure their coverage on the others.
+    """Choose split-conformal prediction sets on some images, and measure their coverage on the other images.
 
     Parameters
     ----------
@@ -323,20 +325,20 @@ def conformal(
         or of sufficiently many top classes.
     cover : str
         What a set must contain: the original ``label``, ``one`` class of the label set, or ``all`` of its
-        classes. If labels have probabilities, also a class drawn in proportion to them (``drawn``), or all
-        classes of a drawn label set (``drawn_all``).
+        classes. If labels have probabilities, also a class drawn in proportion to its probability
+        (``drawn``), or all classes of a label set drawn from the probabilities (``drawn_all``).
     alpha : float
-        Share of images whose prediction set may lack what it should contain.
+        Maximum share of images whose prediction set lacks what it should contain.
     draws : int
-        Labels drawn for each image to fit on, for ``drawn`` and ``drawn_all``.
+        Number of labels or label sets drawn for each image to fit on, for ``drawn`` and ``drawn_all``.
     fit, seed, reading
         As in `calibrate`.
 
     Raises
     ------
     InputError
-        If there are no probabilities or labels, prediction sets could contain classes that the predictions
-        do not list, or there are several data sets or models.
+        If there are no probabilities or no labels, if prediction sets could contain classes that the
+        predictions do not list, or if there are several data sets or models.
     MatchError
         As in `calibrate`.
     """
@@ -354,9 +356,9 @@ def choose_sets(
     seed: int,
     draws: int = DRAWS,
 ) -> Conformal:
-    """Choose prediction sets on the chosen images of a case, and measure them on the others.
+    """Choose prediction sets on some images of a case, and measure their coverage on the other images.
 
-    Parameters and errors are those of `conformal`; `parts` are those of `split_for_sets`.
+    Parameters and errors are those of `conformal`; `parts` is what `split_for_sets` returns.
     """
     case, chosen = parts
     counts, fitted = countable(case, cover), np.flatnonzero(chosen)
@@ -393,7 +395,7 @@ def _share(hits: npt.NDArray[Any]) -> tuple[float, float, float]:
 
 
 def drawn_share(shares: npt.NDArray[Any]) -> tuple[float, float, float]:
-    """Return a mean of shares and its jackknife interval, or Wilson's interval if all shares are equal."""
+    """Return a mean of shares and its jackknife interval, or its Wilson interval if all shares are equal."""
     mean, n = float(shares.mean()), len(shares)
     if not np.ptp(shares):
         lo, hi = proportion_interval([mean * n], [n])
@@ -404,7 +406,7 @@ def drawn_share(shares: npt.NDArray[Any]) -> tuple[float, float, float]:
 def split_for_sets(
     labels: Labels, predictions: Predictions, *, fit: float, seed: int
 ) -> tuple[Case, npt.NDArray[np.bool_]]:
-    """Return the images of a model with probabilities, and those on which to choose prediction sets.
+    """Return a model's images with probabilities, and a mask of the images on which to choose sets.
 
     Raises
     ------
@@ -514,7 +516,7 @@ Row = Mapping[str, Any]
 
 
 def events_of(case: Case) -> tuple[str, ...]:
-    """Return the events that make the top class right; only that of label sets without original labels."""
+    """Return the events that make the top class right: only ``set`` if there are no original labels."""
     return EVENTS if case.labels.labelled.any() else EVENTS[1:]
 
 
@@ -591,15 +593,15 @@ class Pictured:
     def add(
         self, model: str, case: Case, audited: Callable[[Case], tuple[list[Row], str]] | None = None
     ) -> str:
-        """Add a model, and return a text on what is wrong with its confidences; empty if nothing is.
+        """Add a model, and return a message describing a problem with its confidences, or an empty string.
 
         Parameters
         ----------
         model : str
         case : Case
         audited : callable, optional
-            Function that returns the rows of the reliability table of an audit, which has no curves, and what
-            is wrong.
+            Function that returns the rows of the reliability table of an audit, and a message describing any
+            problem. An audit has no curves.
         """
         (metric,) = entries_of([CALIBRATION])
         case, wrong = case_for(metric, case), ""

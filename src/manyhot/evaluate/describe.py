@@ -58,8 +58,8 @@ declare_table(
         ),
         COUNT.optional(
             "unclear",
-            "number of pairs that raters were asked about and did not agree on; null if only valid classes "
-            "are recorded",
+            "number of pairs that raters were asked about and did not agree on or could not decide; null if "
+            "only valid classes are recorded",
         ),
         COUNT(
             "labels", "number of valid (image, class) pairs, including those of images that no rater has seen"
@@ -78,7 +78,7 @@ declare_table(
             "least one valid class",
         ),
         *bounds("original_valid_lo", "original_valid_hi", f"{ITS} (Wilson)", column=REAL.optional),
-        COUNT.optional("original_valid_n", "number of images behind original_valid"),
+        COUNT.optional("original_valid_n", "number of images over which original_valid is computed"),
         TEXT.nullable("method", "how the label sets were made"),
         TEXT.optional("licence", "licence of the labels, from the catalogue"),
         TEXT.optional("citation", "publication to cite, from the catalogue"),
@@ -150,7 +150,7 @@ class Description(Result):
         return cls(*tables, inputs=inputs or {})
 
     def to_json(self) -> dict[str, Any]:
-        """Return the rows of all tables except `rejected`, which has one row per image; NaN is null."""
+        """Return the rows of all tables except `rejected`, which has one row per image. NaN becomes null."""
         rows = super().to_json()
         return {name: rows[name] for name in self.NAMES if name != "rejected"}
 
@@ -171,7 +171,7 @@ class Description(Result):
             yield ""
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the tables, and their figures if the extra ``report`` is installed; see `Result.write`."""
+        """Write the tables and, if the extra ``report`` is installed, their figures; see `Result.write`."""
         written = write_tables(self.tables, out, call=run.call, inputs=self.inputs)
         return [*written, *save_label_figures(self.tables, out)]
 
@@ -252,8 +252,8 @@ def describe_tables(
     ----------
     labels : Labels
     classes : ClassList, optional
-        Class list with names; by default the class list that the labels refer to. If there is none, class ids
-        are used as names.
+        Class list with names; by default the class list to which the labels refer. Without a class list,
+        class ids are used as names.
     dataset : str
         Name of the data set; by default the name of the labels.
     licence, citation, home : str, optional

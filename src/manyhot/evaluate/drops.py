@@ -65,7 +65,7 @@ declare_table(
         ),
         COUNT("n_x", "number of images counted at x; for the mean, the minimum over models"),
         COUNT("n_y", "number of images counted at y; for the mean, the minimum over models"),
-        COUNT("n_models", "models averaged, 1 for one"),
+        COUNT("n_models", "number of models averaged; 1 for a single model"),
     ),
 )
 
@@ -126,7 +126,7 @@ END = ("dataset", "metric", "slice")
 
 
 class Comparer:
-    """A comparison of pairs of places, which collects the rows of the tables.
+    """Compares pairs of places, and collects the rows of the tables of the comparison.
 
     Parameters
     ----------
@@ -251,7 +251,7 @@ class _Both:
                 yield self.ends | {"models": name, "scale": scale} | _line_columns(line)
 
     def drops(self) -> list[dict[str, Any]]:
-        """Return rows of the drops table: for the mean over models, and for each model."""
+        """Return rows of the drops table: one for the mean over models, and one for each model."""
         (x, *_, nx), (y, *_, ny) = self.at_x, self.at_y
         drop = x - y
         spread = None if self.samples is None else self.samples[0] - self.samples[1]
@@ -296,7 +296,7 @@ class _Both:
         }
 
     def swaps(self, p_x: Floats, p_y: Floats) -> pa.Table:
-        """Return the pairs that change order. `p_x` and `p_y` are p_adjusted of all pairs, shape (M, M)."""
+        """Return the pairs that change order; `p_x`, `p_y` contain p_adjusted for all pairs, shape (M, M)."""
         x, y = self.at_x[0], self.at_y[0]
         a, b = np.nonzero((np.subtract.outer(x, x) > 0) & (np.subtract.outer(y, y) < 0))
         names, p_x, p_y = pa.array(self.models, pa.string()), p_x[a, b], p_y[a, b]

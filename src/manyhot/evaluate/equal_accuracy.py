@@ -37,13 +37,13 @@ declare_table(
     "equal_accuracy",
     (
         *END_COLUMNS,
-        TEXT("group_a", "the first group of models, with which the second is compared"),
+        TEXT("group_a", "the first group of models, with which the second group is compared"),
         TEXT("group_b", "the second group"),
         TEXT("method", "how the value of the first group at the same x is estimated", values=EQUAL_METHODS),
         REAL.nullable(
-            "at", "value at x at which the groups are compared; null for the mean over models of the second"
+            "at", "value at x at which the groups are compared; null for the mean over models of group_b"
         ),
-        REAL("value_x", "value at x; for the mean, the average over these models"),
+        REAL("value_x", "value at x; for the mean, the average over the models of group_b"),
         REAL("value_a", "value at y of the first group at the same values of x"),
         REAL("value_b", "value at y of the second group"),
         *interval(
@@ -51,12 +51,12 @@ declare_table(
         ),
         REAL("from_x", "lowest value at x at which both groups have models"),
         REAL("to_x", "highest value at x at which both groups have models"),
-        COUNT("n_a", "models of the first group that count"),
-        COUNT("n_b", "models of the second group that count"),
-        COUNT("families_a", "families of these models of the first group"),
-        COUNT("families_b", "families of these models of the second group"),
-        COUNT("n_pairs", "pairs of a model of each group"),
-        COUNT("n_swapped", "pairs in a different order at y than at x"),
+        COUNT("n_a", "number of models of the first group that are used"),
+        COUNT("n_b", "number of models of the second group that are used"),
+        COUNT("families_a", "number of families of the n_a models"),
+        COUNT("families_b", "number of families of the n_b models"),
+        COUNT("n_pairs", "number of pairs of one model from each group"),
+        COUNT("n_swapped", "number of pairs in a different order at y than at x"),
     ),
 )
 
@@ -72,7 +72,7 @@ class EqualAccuracy:
     table : pyarrow.Table
         The table ``equal_accuracy``; see `manyhot.tables.TABLES` for its columns.
     groups : Mapping of str to str
-        The group of each model that is in one.
+        The group of each model that belongs to a group.
     notes : tuple of str
         What was left out.
     """
@@ -82,7 +82,7 @@ class EqualAccuracy:
     notes: tuple[str, ...] = ()
 
     def with_groups(self, models: pa.Table) -> pa.Table:
-        """Return the models table with the column `group`."""
+        """Return the models table with the added or replaced column `group`."""
         names = [self.groups.get(model) for model in models["model"].to_pylist()]
         others = models.drop_columns(["group"] if "group" in models.column_names else [])
         return others.append_column("group", pa.array(names, pa.string()))
@@ -107,7 +107,7 @@ def equal_title(row: Row) -> str:
     """Return what is compared, as a title."""
     return (
         f"{row['group_b']} (second) compared with {row['group_a']} (first) at equal {row['metric_x']} on "
-        f"{row['dataset_x']}: points, means over models of the second"
+        f"{row['dataset_x']}: points, means over models of the second group"
     )
 
 
@@ -127,7 +127,7 @@ def equal_cells(row: Row) -> tuple[str, ...]:
 
 
 def group_names(groups: Groups, results: Results, arguments: Sequence[Sequence[Results]]) -> dict[str, str]:
-    """Return the group of each model of joined results, the first group first.
+    """Return the group of each model of joined results, with the models of the first group first.
 
     Raises
     ------
@@ -221,7 +221,8 @@ def compare_groups(results: Results, groups: Mapping[str, str]) -> EqualAccuracy
     Raises
     ------
     MatchError
-        If both groups have values on the first data set only, or nowhere at the same accuracy.
+        If there is no second data set with values of both groups, or if the groups have no accuracy in
+        common.
     """
     names = tuple(dict.fromkeys(groups.values()))
     rows, apart, notes = list[dict[str, Any]](), list[str](), list[str]()
@@ -243,16 +244,16 @@ def compare_groups(results: Results, groups: Mapping[str, str]) -> EqualAccuracy
                 f"{100 * side.x.min():.1f} to {100 * side.x.max():.1f} % for {name}"
                 for side, name in zip(sides, names, strict=True)
             )
-            apart.append(f"{x[1]} on {x[0]} is {spans}, of the models with a value on {y[0]}")
+            apart.append(f"{x[1]} on {x[0]} is {spans}, among models with a value on {y[0]}")
     if not rows:
         raise MatchError(
-            "The groups have no accuracy in common.",
+            "The accuracies of the groups do not overlap enough.",
             where=results.name or None,
             got=apart[0],
             allowed="five models of each group within 5 points of accuracy",
             do="compare groups that overlap in accuracy",
         )
-    notes += [f"no accuracy in common: {text}" for text in apart]
+    notes += [f"accuracies do not overlap enough: {text}" for text in apart]
     left_out = len(results.table["model"].unique()) - len(groups)
     if left_out:
         notes.append(f"{left_out:,} models are in neither group")

@@ -33,14 +33,15 @@ declare_table(
         TEXT("model_b", "the second model"),
         *interval(
             "kappa",
-            "error consistency: Cohen's kappa of being right; NaN if both are always right, or never",
-            f"{ITS} by the bootstrap over images; null without one",
+            "error consistency: Cohen's kappa of being right; NaN if both models are right on all images, or "
+            "both on none",
+            f"{ITS} by the bootstrap over images; null if there is none",
             value=REAL,
         ),
         COUNT("both_right", "images on which both models are right"),
-        COUNT("only_a", "images on which only the first is right"),
-        COUNT("only_b", "images on which only the second is right"),
-        COUNT("both_wrong", "images on which both are wrong"),
+        COUNT("only_a", "images on which only the first model is right"),
+        COUNT("only_b", "images on which only the second model is right"),
+        COUNT("both_wrong", "images on which both models are wrong"),
         COUNT("n", "number of images"),
     ),
 )
@@ -56,8 +57,8 @@ declare_table(
         ),
         *interval(
             "difference",
-            "the mean by real1 minus that by top1; null if there is only one metric",
-            f"{ITS} over images; null without one",
+            "the mean by real1 minus the mean by top1; null if there is only one metric",
+            f"{ITS} over images; null if there is none",
             value=REAL.nullable,
         ),
         COUNT("all_right", "images on which all models are right"),
@@ -72,9 +73,9 @@ declare_table(
         *_WHOSE,
         TEXT("model", "the model"),
         TEXT("family", "its family of architectures"),
-        REAL("x", "its place on a map on which models with the same errors are close"),
-        REAL("y", "the second coordinate"),
-        REAL("value", "its value of the metric on these images"),
+        REAL("x", "first coordinate on a map on which models with similar errors are close"),
+        REAL("y", "second coordinate on the map"),
+        REAL("value", "the model's value of the metric on these images"),
         COUNT("n", "number of images"),
     ),
 )
@@ -83,15 +84,15 @@ declare_table(
     "majority_votes",
     (
         *_WHOSE,
-        TEXT("model", "the best model, whose class counts if the others disagree"),
+        TEXT("model", "the best model, whose class is the vote if all three models disagree"),
         TEXT("model_a", "the second model"),
         TEXT("model_b", "the third model"),
-        REAL("kappa", "mean error consistency of the three, on the images they were chosen on"),
-        REAL("chosen_gain", "gain on the images they were chosen on, which is too high"),
+        REAL("kappa", "mean error consistency of the three models, on the images for choosing them"),
+        REAL("chosen_gain", "gain on the images for choosing the models; it is too high"),
         *interval(
             "gain",
-            "value of the vote minus that of the best model, on the other images",
-            f"{ITS}; null without one",
+            "value of the vote minus value of the best model, on the other images",
+            f"{ITS}; null if there is none",
             value=REAL,
         ),
         COUNT("n", "number of these other images"),
@@ -146,18 +147,18 @@ def judge_consistency(
 ) -> ConsistencyTables:
     """Return how consistent the errors of models are.
 
-    If there are both original labels and label sets, only images with both count, so that the two can be
-    compared.
+    If there are both original labels and label sets, only images with both count, so that the results by
+    original labels and by label sets can be compared.
 
     Parameters
     ----------
     source : Source
         A data set whose models predict the same images.
     resamples, seed : int
-        Options of the bootstrap over images. The seed also divides the images into those for choosing
-        majority votes and those for evaluating them.
+        Options of the bootstrap over images. The seed also determines how the images are divided into one
+        part for choosing majority votes and one for evaluating them.
     families : Mapping of str to str
-        Families of models whose names do not imply them.
+        Families of the models whose names do not imply the family.
     trust_order : bool
         As in `manyhot.evaluate`.
 
@@ -264,8 +265,8 @@ def mean_sentences(dataset: str, rows: Sequence[Row], label: Naming = str) -> It
         apart = f", {_text(row, 'difference', '+.3f')} compared with {label('top1')}" if _has_two(row) else ""
         yield (
             f"{start}: {_text(row, 'kappa')} on average over {row['pairs']:,} pairs of {row['models']:,} "
-            f"models{apart} (n {row['n']:,}); all are right on {row['all_right']:,} images, none on "
-            f"{row['none_right']:,}."
+            f"models{apart} (n {row['n']:,}); all models are right on {row['all_right']:,} images, and none "
+            f"is right on {row['none_right']:,}."
         )
 
 
@@ -275,7 +276,7 @@ def _has_two(row: Row) -> bool:
 
 
 def shown_pairs(rows: Sequence[Row], most: int) -> list[Row]:
-    """Return the most and least similar pairs by the last metric, best first; all if there are few pairs."""
+    """Return the most and least similar pairs by the last metric, most similar first; all if few."""
     defined = [r for r in rows if r["metric"] == rows[-1]["metric"] and not math.isnan(r["kappa"])]
     ordered = sorted(defined, key=lambda r: -r["kappa"])
     return ordered if len(ordered) <= 2 * most else [*ordered[:most], *ordered[-most:]]
@@ -302,20 +303,20 @@ def pair_cells(row: Row) -> tuple[str, ...]:
 
 
 def vote_sentences(rows: Sequence[Row], label: Naming = str) -> Iterator[str]:
-    """Yield the gain of the majority vote that was best on the images for choosing votes, by each metric."""
+    """Yield, for each metric, the gain of the majority vote that was best on the images for choosing."""
     for metric in dict.fromkeys(row["metric"] for row in rows):
         row = next(r for r in rows if r["metric"] == metric)
         trio = (
             f"{row['model']}, the best model by {label(metric)}, with {row['model_a']} and {row['model_b']}"
         )
         yield (
-            f"A majority vote of {trio} changes its value by {gain_text(row)} points on the {row['n']:,} "
-            "images on which it was not chosen."
+            f"The majority vote of {trio} gains {gain_text(row)} points over the best model on the "
+            f"{row['n']:,} images that were not used to choose the vote."
         )
 
 
 def gain_text(row: Row) -> str:
-    """Return the gain of a vote in points, with its interval."""
+    """Return the gain of a majority vote in points, with its interval if there is one."""
     gain, lo, hi = (
         None if row[c] is None else f"{100 * row[c]:+.2f}" for c in ("gain", "gain_lo", "gain_hi")
     )

@@ -33,13 +33,17 @@ declare_table(
         REAL("accuracy_x", "accuracy at x"),
         REAL("accuracy_y", "accuracy at y"),
         *interval("accuracy_difference", "accuracy_y minus accuracy_x", _OVER_IMAGES, value=REAL),
-        *interval("error_ratio_x", "error on the images divided by the error on all, at x", _OVER_IMAGES),
-        *interval("error_ratio_y", "error on the images divided by the error on all, at y", _OVER_IMAGES),
+        *interval(
+            "error_ratio_x", "error on the images divided by the error on all images, at x", _OVER_IMAGES
+        ),
+        *interval(
+            "error_ratio_y", "error on the images divided by the error on all images, at y", _OVER_IMAGES
+        ),
         *interval("error_ratio_difference", "error_ratio_y minus error_ratio_x", _OVER_IMAGES),
         *bounds("lo_models", "hi_models", "95 % interval of the mean difference, over families of models"),
         COUNT("n_x", "number of images counted at x; for the mean, the minimum over models"),
         COUNT("n_y", "number of images counted at y; for the mean, the minimum over models"),
-        COUNT("n_models", "models averaged, 1 for one"),
+        COUNT("n_models", "number of models averaged; 1 for a single model"),
     ),
 )
 
@@ -56,7 +60,7 @@ class _Values:
     scale: Scale = "plain"
 
     def columns(self, name: str, n: Sequence[int]) -> Iterator[dict[str, float | None]]:
-        """Yield the columns of the mean over models, and of each model."""
+        """Yield the columns of each row: first the mean over models, then each model."""
         images = np.array([min(n), *n])
         values = np.array([self.values.mean(), *self.values])
         samples = np.vstack([self.samples.mean(axis=0), self.samples])
@@ -68,14 +72,15 @@ class _Values:
 
 
 def error_ratios(results: Results, whole: str) -> pa.Table:
-    """Return the table ``error_ratios``, for each model and for each slice by the column of `whole`.
+    """Return the table ``error_ratios``, with each model and the mean, for slices by the column of `whole`.
 
     Parameters
     ----------
     results : Results
         With resampled values, for the intervals.
     whole : str
-        The slice whose error is 1, such as ``factor=average``. Without it, the table is empty.
+        The slice whose error ratio is 1, such as ``factor=average``. If the results lack this slice, the
+        table is empty.
     """
     column = f"{whole.partition('=')[0]}="
     rows = [

@@ -87,7 +87,7 @@ class Entrants:
     ----------
     benchmark : Benchmark
     sets : list of Fetched
-        Its data sets.
+        The data sets of the benchmark.
     own : list of Predictions
         The user's own models with predictions for images of any of these data sets.
     misfits : SkippedFiles
@@ -179,7 +179,7 @@ def _check_files(predictions: Sequence[object]) -> None:
     for one in predictions:
         if not isinstance(one, Predictions | str | os.PathLike):
             raise UsageError(
-                "Predictions of a benchmark name their images, which arrays and frames do not.",
+                "Predictions for a benchmark must name their images, but arrays and frames do not.",
                 where="`predictions`",
                 got=type(one).__name__,
                 allowed="paths of files, or tables: mh.Predictions(image_id, model, scores=scores)",
@@ -248,8 +248,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate models on label sets and compare pairs of models, with a report.
 
-    On a benchmark, your own models are evaluated together with the published models, each on the data sets
-    for which it has predictions.
+    On a benchmark, your own models are evaluated together with the published models. Each model is evaluated
+    on the data sets for which it has predictions.
 
     Parameters
     ----------
@@ -260,13 +260,14 @@ def evaluate(
         Files and folders of predictions; or the name of one data set, such as imagenet-val, to evaluate its
         published models on label sets in a file.
     metrics
-        Name of a metric, or a call string such as 'jaccard(threshold=0.5)'. By default all rank metrics, and
-        all score metrics for models with scores of all classes.
+        Name of a metric, or a call string such as 'jaccard(threshold=0.5)'. By default, all rank metrics and,
+        for models with scores of all classes, all score metrics.
     slices
-        Additional subsets of images: class=KEY, or class for all classes; or by columns of the images table:
-        COLUMN for all its values, COLUMN=VALUE, 'COLUMN>=NUMBER', or COLUMN=* for images with a value.
+        Additional subsets of images to evaluate: by original label (class=KEY, or class for all classes), or
+        by a column of the images table (COLUMN for all its values, COLUMN=VALUE, 'COLUMN>=NUMBER', or
+        COLUMN=* for images with a value).
     resamples
-        Number of bootstrap resamples; 0 for no intervals and no pairs, even of metrics that need no
+        Number of bootstrap resamples; 0 for no intervals and no pairs, even for metrics that need no
         resamples.
     seed
         Seed for the bootstrap.
@@ -276,10 +277,11 @@ def evaluate(
         none.
     posterior
         Number of draws of label sets from the probabilities of the labels, such as 200, for intervals over
-        raters and images; with audited, number of draws of people's label sets, such as 20. 0 for none.
+        both raters and images. With `audited`, number of draws of people's label sets, such as 20. 0 for
+        none.
     gallery
-        Maximum number of images for a gallery in the report, if photographs are available; 0 for no gallery.
-        The default is 1000.
+        Maximum number of images in the gallery of the report, which needs photographs. The default is 1000,
+        and with 0 there is no gallery.
     audit
         People's label sets of a random sample of the images.
 
@@ -292,8 +294,8 @@ def evaluate(
     InputError
         If there are no predictions, a file cannot be read, or an option is out of range.
     MatchError
-        If labels and a model share no image or are over different class lists, if frames have different
-        classes, or if your own models have no predictions for any data set of the benchmark.
+        If labels and a model share no image or have different class lists, if frames have different classes,
+        or if your own models have no predictions for any data set of the benchmark.
     OrderError
         If rows or classes seem to be in a different order than declared.
     UnknownNameError
@@ -303,10 +305,10 @@ def evaluate(
     -----
     In Python, `labels` can also be a table, a list of classes per image, a multi-hot matrix or frame of shape
     (n, C), or one class per image, of shape (n,). `predictions` can also be tables, arrays or frames, or a
-    mapping of model names to these. Integers of shape (n, k) are classes with the best first, and floats of
-    shape (n, C) are scores. Frames are matched by their index or a column of ids, which is named as in files,
-    and by the names of their columns; images that only the labels or only the predictions contain are counted
-    in a note. Arrays are matched by position.
+    mapping of model names to tables, arrays or frames. Integers of shape (n, k) are classes with the best
+    first, and floats of shape (n, C) are scores. The rows of frames are matched by their index or by a column
+    of ids with the same name as in files, and their columns by name. A note counts the images that only the
+    labels or only the predictions contain. Arrays are matched by position.
 
     Examples
     --------
@@ -407,7 +409,7 @@ def _check_auditable(benchmark: Benchmark | None, labels: object, map_resamples:
     """Raise an error for options that an audit does not have."""
     if benchmark is not None:
         raise UsageError(
-            "A benchmark has people's label sets of all images.",
+            "A benchmark already has people's label sets of all images.",
             got=f"{labels} with `audited`",
             do="pass proposed label sets of all images in a file, or leave out `audited` and `sample`",
         )

@@ -64,12 +64,12 @@ class WrittenGallery(Result):
     n_absent: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return the numbers of images and of absent photographs, the models and the notes."""
+        """Return the number of images, the number of absent photographs, the models and the notes."""
         shown = {"images": len(self.gallery), "absent": self.n_absent, "models": self.gallery.models}
         return {**shown, "notes": self.gallery.notes}
 
     def lines(self) -> Iterator[str]:
-        """Yield the numbers of images and of models."""
+        """Yield the number of images and the number of models."""
         n_models = len(self.gallery.models)
         yield f"{len(self.gallery):,} images, {n_models} model{'s' * (n_models != 1)}"
 
@@ -92,23 +92,23 @@ def build_gallery(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> WrittenGallery:
-    """Write a gallery for the browser with images, their label sets, predictions and similar images.
+    """Write a gallery for the browser: images with their label sets, predictions and similar images.
 
     Parameters
     ----------
     labels
         Name of a data set, such as imagenet-val; or a campaign, a folder written by predict or detect, or a
-        file of label sets. The photographs are those of the images table, or of `images`, which is a table
-        with the column uri or a folder written by predict.
+        file of label sets. The photographs are those of the images table or of `images`: a table with the
+        column uri, or a folder written by predict.
     predictions
-        Files or folders of predictions, used instead of the published predictions or those of the campaign or
-        folder.
+        Files or folders of predictions, used instead of the published predictions or the predictions in the
+        campaign or folder.
     embeddings
         Folder with embeddings of the same images, written by manyhot predict --embeddings, in which to search
         for similar images; by default the folder of the predictions.
     findings
-        Findings on the images, to filter by: the table findings written by diagnose errors, or a table with
-        the columns image_id and finding, or image_id and group.
+        Findings by which the images can be filtered: the table findings written by diagnose errors, or a
+        table with the columns image_id and finding, or image_id and group.
     title
         Title of the gallery; by default the name of the data set.
     out
@@ -123,7 +123,7 @@ def build_gallery(
     InputError
         If a file cannot be read, no photograph can be shown, or `out` is an input folder.
     MatchError
-        If a model has no predictions for these images, or has predictions over another class list.
+        If a model has no predictions for these images, or has another class list.
     MissingExtraError
         If Pillow is not installed.
     """
@@ -182,7 +182,7 @@ def report_gallery(
         Files of predictions. If there are embeddings next to the predictions of a model, they are used to
         find similar images.
     models : callable
-        Yields the predictions in `files`, with the ids of the labels.
+        Function that yields the predictions in `files`, with the image ids of the labels.
     classes : ClassList, optional
     dataset : str
         Name of the data set in the results.
@@ -209,7 +209,7 @@ def photographed(source: Source) -> bool:
 
 
 def with_photographs(source: Source, predictions: PredictionsLike, reading: Reading) -> Source:
-    """Return a data set with the locations of photographs from the folder of predictions, if it has none."""
+    """Return the data set; if it lacks locations of photographs, with those in the predictions' folder."""
     given = predictions if isinstance(predictions, list | tuple) else [predictions]
     paths = [Path(p) for p in given if isinstance(p, str | os.PathLike)]
     ids = next((t.image_id for t in (source.labels, source.images) if t is not None), None)
@@ -395,9 +395,9 @@ def _similar(
 def find_photographs(uris: Sequence[str | None]) -> Iterator[tuple[int, Opener]]:
     """Yield the position of each image in `uris`, and a function that reads its bytes.
 
-    Files come first. Each archive or table is then listed once and read in its own order, up to the last
-    photograph that is needed. If a photograph cannot be found, calling its function raises an error with the
-    reason.
+    Photographs in files of their own come first. Each archive or table is then listed once and read in its
+    own order, up to the last photograph that is needed. If a photograph cannot be found, calling its function
+    raises an error with the reason.
     """
     from manyhot.report.pictures import opener
 

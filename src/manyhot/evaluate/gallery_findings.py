@@ -19,7 +19,7 @@ FindingsLike = Annotated[Any, Shown("FILE")]
 
 
 def read_image_findings(findings: FindingsLike) -> pa.Table:
-    """Return findings on images: those of ``diagnose errors``, or of a table with a column of findings.
+    """Return findings on images, from ``diagnose errors`` or from a table with a column of findings.
 
     Raises
     ------

@@ -88,7 +88,7 @@ def _few(p: Predictions, shown: Images) -> Predictions:
 
 
 def classes_to_show(image_id: pa.Array, models: Sequence[ShownModel], shown: Images) -> npt.NDArray[np.int32]:
-    """Return the classes of each image that have a row, each once, filled up with -1.
+    """Return the classes that have a row in the view of each image, without repeats, padded with -1.
 
     These are the classes that any model predicts, and the original label.
     """

@@ -55,7 +55,7 @@ from manyhot.tables.skipped_files import fitting_models
 
 @dataclass(frozen=True)
 class Resampling:
-    """Options of the bootstrap, which are parameters of `manyhot.evaluate`."""
+    """Options of the bootstrap and of draws; they are parameters of `manyhot.evaluate`."""
 
     resamples: int = RESAMPLES
     seed: int = 0
@@ -71,7 +71,7 @@ DEFAULT = Resampling()
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeOptions:
-    """How models are judged, on any data set.
+    """Options for evaluating models, which are the same for all data sets.
 
     Attributes
     ----------
@@ -82,11 +82,13 @@ class JudgeOptions:
         Whether to evaluate predictions even if their rows or classes seem to be in a different order than
         declared.
     per_class : bool
-        Whether to evaluate each class of models with scores of all classes, if there are no original labels.
+        Whether to evaluate each class separately, for models with scores of all classes, if there are no
+        original labels.
     keep_undefined : bool
         Whether a metric that cannot be computed for a model has an undefined value instead of no value.
     audit : AuditedImages, optional
-        People's label sets of a random sample of the images, which correct values on those of the data set.
+        People's label sets of a random sample of the images, which correct values on the label sets of the
+        data set.
     """
 
     metrics: Sequence[str] | None = None
@@ -106,16 +108,16 @@ def judge_models(source: Source, options: JudgeOptions, *, run: Run = QUIET) -> 
     Parameters
     ----------
     source : Source
-        Its images table can have original labels, if the label sets have none, and columns to slice by.
-        Models that do not match are collected in its `misfits`, and skipped with a note.
+        The data set. Its images table can have original labels, if the label sets have none, and columns to
+        slice by. Models that do not match are skipped with a note, and collected in `source.misfits`.
     options : JudgeOptions
     run : Run
-        Progress over models; the last step is that of intervals and pairs.
+        Reports progress over models. The last step computes intervals and pairs.
 
     Raises
     ------
     MatchError
-        If labels and a model share no image, or are over different class lists.
+        If labels and a model share no image, or have different class lists.
     OrderError
         If rows or classes seem to be in a different order than declared.
     UnknownNameError
@@ -140,7 +142,7 @@ def judge_models(source: Source, options: JudgeOptions, *, run: Run = QUIET) -> 
 
 
 def unmatched_note(dataset: str, model: str, kind: str, n: int, matched: int) -> Note:
-    """Return the note on n images that only the predictions, or only the labels have."""
+    """Return the note on n images that only the predictions or only the labels contain."""
     what = {
         "predictions_unmatched": "predicted images have no labels",
         "labels_unmatched": "labelled images have no prediction",

@@ -64,12 +64,12 @@ class LabelKinds(Result):
     counts : dict of str to int
         Number of images of each kind.
     annotated, several_counted : int
-        Number of images in which raters counted objects, and number of those with two or more objects; 0 if
-        no rater counted objects.
+        Number of images in which raters counted objects, and number of these images with two or more objects;
+        0 if no rater counted objects.
     synonyms : list of (str, str, int, int)
-        Names of two classes that are near-synonyms, and the numbers of images with both and with either. Only
-        images on which raters were asked about both classes count. Sorted by the number of images with both,
-        largest first.
+        For each pair of near-synonyms: the names of the two classes, the number of images with both, and the
+        number of images with either. Only images on which raters were asked about both classes count. Pairs
+        are sorted by the number of images with both, largest first.
     check : ndarray of int64, shape (2, 2)
         Number of images with two or more labels in which raters counted objects. Rows are one and several
         objects by the raters' count, and columns are one and several objects by the labels.
@@ -174,8 +174,8 @@ def find_label_kinds(
     rules
         Thresholds of the kinds; see `manyhot.core.label_kinds.Rules`.
     reading
-        How files are read. The class list provides the hierarchy. Without a hierarchy, labels of one object
-        are joined only by confusion.
+        How files are read. The class list provides the hierarchy. Without a hierarchy, only confusion joins
+        labels of one object.
 
     Returns
     -------
@@ -187,7 +187,7 @@ def find_label_kinds(
         If there are no predictions, predictions have only one class per image, or the column n_objects does
         not contain counts.
     MatchError
-        If labels and predictions are over different class lists.
+        If labels and predictions have different class lists.
     """
     sources = list(open_inputs(labels, predictions, reading=reading, run=run))
     if len(sources) > 1:

@@ -50,7 +50,7 @@ class Leaderboard(Result):
         return {"leaderboard": self.ranked}
 
     def text(self, to: Format, path: Path | None = None) -> str:
-        """Return the leaderboard as text, and write it to `path` if given.
+        """Return the leaderboard as text, and write it to `path` if a path is passed.
 
         Parameters
         ----------
@@ -110,11 +110,11 @@ def leaderboard(
     Parameters
     ----------
     results
-        Folders, files or timm-results, as for compare; by default timm-results.
+        Folders or files of results, or timm-results, as for compare; by default timm-results.
     by
-        Metric to rank by; by default real1, or else the first headline metric that the data set has.
+        Metric to rank by; by default real1 or, if the data set has no real1, its first headline metric.
     dataset
-        Name of the data set to rank on; by default the first.
+        Name of the data set to rank on; by default the first data set of the results.
     top
         Maximum number of models to show; 0 for all.
     to

@@ -29,11 +29,11 @@ class ModelAnswers:
     sets : LabelSets
         The label sets of these images.
     rows : ndarray of int, shape (n,)
-        Their rows in the label sets of the data set.
+        The rows of these images in the label sets of the data set.
     top : ndarray of int32, shape (n, M)
     right : Mapping of str to ndarray of bool, shape (n, M)
-        Whether the top class is right, by metric: top1 (original label) and real1 (label set), if there are
-        any.
+        Whether the top class is right, by metric: top1 if there are original labels, and real1 if there are
+        label sets.
     """
 
     models: tuple[str, ...]
@@ -48,7 +48,7 @@ class ModelAnswers:
         """Read the models of a data set.
 
         Only images that all models predict count. If there are both original labels and label sets, only
-        images with both count, so that the two can be compared.
+        images with both count, so that top1 and real1 can be compared.
 
         Raises
         ------

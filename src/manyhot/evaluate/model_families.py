@@ -15,7 +15,7 @@ from manyhot.tables import Results, one_chunk
 
 
 def family_namer(results: Results, families: PathLike | Mapping[str, str] | None) -> Callable[[str], str]:
-    """Return a function that finds a model's family in `families`, in the models table, or by its name."""
+    """Return a function that finds a model's family: in `families`, the models table, or else its name."""
     own = families if isinstance(families, Mapping) else read_model_column(families, "family", "families")
     models = results.table["model"].unique().to_pylist()
     if own and not set(own) & set(models):
@@ -31,7 +31,7 @@ def family_namer(results: Results, families: PathLike | Mapping[str, str] | None
 
 
 def read_model_column(path: PathLike | None, name: str, plural: str) -> dict[str, str]:
-    """Return a column of a CSV file by model: ``family``, or another column.
+    """Return the values of a column of a CSV file, such as ``family``, by model.
 
     Raises
     ------

@@ -28,10 +28,10 @@ def write_tables(
     inputs: Mapping[str, str],
     results: pa.Table | None = None,
 ) -> list[Path]:
-    """Write tables that have rows as Parquet and CSV, and remove other tables of an earlier run.
+    """Write each table that has rows as Parquet and CSV, and remove other tables of an earlier run.
 
-    If `results` is given, each table stores a hash of them, so that tables of different runs in one folder
-    are detected.
+    If `results` is passed, each table stores a hash of the results, so that tables of different runs in one
+    folder are detected.
     """
     from manyhot.evaluate.report.report_tables import MADE
     from manyhot.report.export import to_csv
@@ -70,7 +70,7 @@ def write_own_classes(lists: Iterable[ClassList | None], out: PathLike) -> list[
 
 
 def clear_report(out: PathLike, keep: Collection[Path] = ()) -> None:
-    """Remove the report of an earlier run, and the figures and tables saved next to it, except `keep`."""
+    """Remove the report of an earlier run, and the figures and tables next to it, except files in `keep`."""
     report = Path(out) / "report"
     saved = (path for name in ("figures", "tables") for path in (report / name).glob("*.*"))
     for path in (report / "index.html", *(path for path in saved if path.suffix in _SAVED)):
@@ -94,14 +94,14 @@ def write_numbers(
     about: Mapping[str, str],
     thresholds: pa.Table | None = None,
 ) -> list[Path]:
-    """Write results, and pairs and samples if there are any; remove those of an earlier run.
+    """Write results, and pairs and samples if there are any. Remove pairs and samples of an earlier run.
 
     Parameters
     ----------
     results : Results
     out : path-like
     call, inputs, about
-        Metadata of the results. Pairs and samples refer to the results instead.
+        Metadata of the results. Pairs and samples store a hash of the results instead of `about`.
     thresholds : pyarrow.Table, optional
         Results on label sets at other thresholds.
     """

@@ -43,7 +43,7 @@ class Difference:
         The values of the reference and of the model.
     difference : float
     lo, hi, p : float, optional
-        The 95 % interval over images and the two-sided p; None if there are no resamples.
+        The 95 % interval over images, and the two-sided p; None if there are no resamples.
     n : int
         Number of images that count for both.
     same_images : bool
@@ -76,7 +76,7 @@ class Difference:
         return (ends[0], ends[1]) if self.metric.lower_is_better else (-ends[1], -ends[0])
 
     def to_json(self) -> dict[str, Any]:
-        """Return names and numbers, with undefined ones as null."""
+        """Return names and numbers; undefined numbers become null."""
         a, b = (value.value for value in self.values)
         row = {"dataset": self.dataset, "metric": self.metric.name, "model_a": self.reference}
         row |= {"model_b": self.model}
@@ -103,15 +103,15 @@ def differences(results: Results, dataset: str) -> list[Difference]:
 
 
 def to_best(results: Results, dataset: str) -> tuple[str, list[Difference]]:
-    """Return the best model by the leading metric, and how the others differ from it, the best first.
+    """Return the best model by the leading metric, and the other models' differences from it, best first.
 
-    Only models that were evaluated on the same images as the best are among them. Each p is adjusted by
-    Holm's method for the number of these comparisons.
+    Only models that were evaluated on the same images as the best model are compared with it. Each p is
+    adjusted by Holm's method for the number of these comparisons.
 
     Notes
     -----
-    Comparisons with the best of the sample are those of Hsu 1984, doi 10.1214/aos/1176346797, here with
-    Holm's correction instead of a common critical value.
+    Comparisons with the best model of the sample follow Hsu 1984, doi 10.1214/aos/1176346797, but with Holm's
+    correction instead of a common critical value.
     """
     metric = leading_metric(results, dataset)
     end = (dataset, metric, "all")
@@ -199,7 +199,7 @@ def answer(pair: Difference, *, by_label: bool = False) -> str:
     ----------
     pair : Difference
     by_label : bool
-        Whether to call the metric by its label, as the tables of a page do, instead of its name.
+        Whether the sentence uses the metric's label, as the tables of a page do, instead of its name.
     """
     a, b, metric, n = pair.reference, pair.model, pair.metric, f"n {pair.n:,}"
     name = metric.label if by_label else metric.name
@@ -243,7 +243,7 @@ def noise_line(best: str, pairs: Sequence[Difference]) -> str:
 
 
 def verdict_line(pair: Difference, margin: float) -> str:
-    """Return one sentence on whether the model is worse than the reference by more than a margin."""
+    """Return one sentence that says whether a model is worse than the reference by more than a margin."""
     loss = _loss(pair)
     size, span = _number(pair.metric, margin), f"95 % interval {_span(pair.metric, *loss)}"
     if loss[0] > margin:
@@ -260,7 +260,7 @@ def is_worse(pair: Difference, margin: float) -> bool:
     ----------
     pair : Difference
     margin : float
-        In points, or in the unit of a metric that is not a share.
+        The margin in points or, for a metric that is not a share, in the metric's unit.
 
     Raises
     ------
@@ -282,12 +282,12 @@ def _loss(pair: Difference) -> tuple[float, float]:
 
 
 def check_two(results: Results) -> list[Difference]:
-    """Return the difference of the leading metric on each data set.
+    """Return, for each data set, the difference between its two models under the leading metric.
 
     Raises
     ------
     UsageError
-        If a data set has another number of models than two.
+        If the number of models on a data set is not two.
     """
     found = []
     for dataset in results.datasets:
@@ -347,13 +347,13 @@ def _skipped_line(pairs: Sequence[Difference]) -> Iterator[str]:
 
 
 def leading_of(pairs: Sequence[Difference]) -> Difference:
-    """Return the difference of the leading metric of two models."""
+    """Return the difference between two models under the leading metric."""
     names = [d.metric.name for d in pairs]
     return pairs[names.index("real1") if "real1" in names else 0]
 
 
 def best_lines(results: Results, dataset: str) -> Iterator[str]:
-    """Yield the differences between all models and the best, and which of them are within noise."""
+    """Yield the differences between all models and the best, and a sentence on which are within noise."""
     best, found = to_best(results, dataset)
     line = noise_line(best, found)
     if not line:
@@ -369,7 +369,7 @@ def best_lines(results: Results, dataset: str) -> Iterator[str]:
 def pair_lines(results: Results) -> Iterator[str]:
     """Yield the comparison of two models, or of all models with the best, for each data set.
 
-    Models of several data sets are only compared if pairs of them were tested.
+    With several data sets, models are compared only if pairs of models were tested.
     """
     yield from spaced(*(_lines_on(results, dataset) for dataset in results.datasets))
 
@@ -386,7 +386,7 @@ def _two(results: Results, dataset: str) -> list[Difference]:
 
 
 def shown_differences(results: Results) -> list[Difference]:
-    """Return the differences whose tables are printed: of two models under each metric, or to the best."""
+    """Return the printed differences: between two models by metric, or between each model and the best."""
     rows = list[Difference]()
     for dataset in results.datasets:
         two = _two(results, dataset)
@@ -395,7 +395,7 @@ def shown_differences(results: Results) -> list[Difference]:
 
 
 def conclusions(results: Results) -> dict[str, str]:
-    """Return which model is better, or which are within noise, for each data set with tested pairs."""
+    """Return a sentence per data set with tested pairs: which model is better, or which are within noise."""
     found = {}
     for dataset in results.datasets:
         two = differences(results, dataset)

@@ -51,8 +51,8 @@ declare_table(
         TEXT("metric", "a registered name, with its options"),
         TEXT("model_a", "the model of the pair that was passed first"),
         TEXT("model_b", "the other model"),
-        REAL("difference_fixed", "value of model_b minus that of model_a on the label sets as they are"),
-        REAL("difference", "mean over the draws of the value of model_b minus that of model_a"),
+        REAL("difference_fixed", "value of model_b minus value of model_a on the label sets as they are"),
+        REAL("difference", "mean over the draws of the value of model_b minus the value of model_a"),
         *bounds("lo", "hi", _BOTH),
         REAL("above", "share of draws of label sets and images in which model_b has the higher value"),
         REAL("above_raters", "the same share, but over draws of the label sets only"),
@@ -68,7 +68,7 @@ declare_table(
 
 @dataclass
 class Posterior:
-    """Draws of label sets, on which models are evaluated one by one.
+    """Draws of label sets, on which models are evaluated one model at a time.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Posterior:
     draws : int
         Number of draws S.
     resamples : int
-        Number of resamples of the images R. Resample r is evaluated on draw ``r % S``, so that the values
+        Number R of resamples of the images. Resample r is evaluated on draw ``r % S``, so that the values
         vary over raters and images together. Metrics that are not ratios have S resamples.
     seed : int
     """
@@ -111,9 +111,9 @@ class Posterior:
         model : str
         case : Case
         metrics : sequence of Entry
-            Metrics of original labels or of shares of votes are left out.
+            The metrics to evaluate. Metrics of original labels and of shares of votes are left out.
         rows : ndarray of int64, shape (n,)
-            The rows of the images of the case in the label sets.
+            The rows of the label sets that belong to the images of the case.
         """
         judged = [m for m in metrics if depends_on_sets(m) and not m.about.get("votes")]
         cases = {m.name: case_for(m, case) for m in judged}
@@ -138,7 +138,7 @@ class Posterior:
         return drawn
 
     def tables(self, pairs: pa.Table) -> dict[str, pa.Table]:
-        """Return the tables ``posterior`` and ``posterior_pairs``; `pairs` are those on the fixed sets."""
+        """Return the tables ``posterior`` and ``posterior_pairs``; `pairs` is the table on the fixed sets."""
         rows = [
             {"dataset": self.dataset, "model": model, "metric": metric, **samples.row()}
             for (metric, model), samples in self._values.items()
@@ -169,7 +169,7 @@ class _Samples:
     n: list[int] = field(default_factory=list)
 
     def add(self, estimate: Any, weights: Floats) -> None:
-        """Add the values on one draw: over all images, and with the weights of resamples, shape (r, n)."""
+        """Add the values on one draw: over all images, and on resamples with `weights`, shape (r, n)."""
         self.is_pooled = isinstance(estimate, Pooled)
         self.raters.append(estimate.value())
         self.both.append(weighted_values(estimate, weights[:1] if self.is_pooled else weights))
@@ -244,7 +244,7 @@ def _fixed(pairs: pa.Table) -> dict[tuple[str, str, str], bool]:
 
 
 def posterior_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
-    """Yield, for each data set, how many pairs of models the headline metrics still decide."""
+    """Yield, for each data set, how many pairs the headline metrics decide, with and without draws."""
     pairs = tables["posterior_pairs"].to_pylist() if tables else []
     known = [p for p in pairs if p["metric"] in headline() and p["difference"] == p["difference"]]
     labels: dict[tuple[str, int, int, int], list[str]] = {}

@@ -34,7 +34,7 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
     ----------
     results : Results
     by : str
-        Metric to rank by; by default ``real1``, or else the first headline metric that the data set has.
+        Metric to rank by; by default ``real1`` or, if the data set has no real1, its first headline metric.
     dataset : str
         Name of the data set; by default the first.
 
@@ -44,9 +44,9 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
         One row per model, the best first. The columns are ``rank`` (ties share a rank), ``best_rank`` (1 plus
         the number of models that are better beyond noise; null if no pairs were tested), ``model``, the
         columns of the models table, the value, ``lo``, ``hi`` and ``n`` of the metric, and the values under
-        other metrics and on other data sets, as ``DATASET METRIC``. The minimum and maximum number of images
-        of each column are in the schema's metadata under ``manyhot.images``. Models that were evaluated on
-        different images than most models come last and have no rank.
+        other metrics and on other data sets in columns named ``DATASET METRIC``. The schema's metadata
+        contains the minimum and maximum number of images of each column under ``manyhot.images``. Models that
+        were evaluated on different images than most models come last and have no rank.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def image_groups(results: Results, end: End) -> list[list[str]]:
     """Return the models of a data set in groups that were evaluated on the same images.
 
     Models with the same number of images, including skipped images, are assumed to be evaluated on the same
-    images, unless they were resampled and could not be paired.
+    images. Exceptions are models that were resampled but could not be paired.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def image_groups(results: Results, end: End) -> list[list[str]]:
 
 
 def narrow(ranked: pa.Table, *, others: int = 3) -> pa.Table:
-    """Return a leaderboard that fits on a page, with the metric, top-1 accuracy and a few other data sets.
+    """Return a leaderboard narrow enough for a page: the metric, top-1 accuracy and a few other data sets.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ declare_table(
         TEXT("dataset_x", "the data set on the x axis"),
         TEXT("dataset_y", "the data set on the y axis"),
         TEXT("metric", "a registered name, with its options"),
-        TEXT("analysis", "how the data are changed; as published if they are not", values=ANALYSES),
+        TEXT("analysis", "how the data are changed; as published if they are not changed", values=ANALYSES),
         REAL.nullable(
             "threshold", "threshold on the probability of the labels at x; null for the published threshold"
         ),
@@ -265,7 +265,7 @@ def sensitivity(
     thresholds: Results | None,
     family: Callable[[str], str],
 ) -> pa.Table:
-    """Return the sensitivity table, which compares the first data set with each of the others.
+    """Return the sensitivity table, which compares the first data set with each other data set.
 
     Parameters
     ----------
@@ -279,11 +279,11 @@ def sensitivity(
     Notes
     -----
     The analysis *as published* changes nothing. *not empty* leaves out images with an empty set. The analyses
-    that weight sizes also leave out these images, and should therefore be compared with *not empty*. *sizes
-    of y* weights the values at x for each set size by the frequency of that size at y, and *sizes of x* does
-    the reverse. *rated at x* uses only images that raters checked, and *rated, sizes of y* combines it with
-    *sizes of y*. *threshold at x* uses another threshold of the labels' probability. Metrics of label sets
-    always leave out empty sets, so they have no row *not empty*.
+    that weight set sizes also leave out these images, so compare them with *not empty*. *sizes of y* weights
+    the values at x for each set size by the frequency of that size at y, and *sizes of x* does the reverse.
+    *rated at x* uses only images that raters checked, and *rated, sizes of y* combines *rated at x* with
+    *sizes of y*. *threshold at x* uses another threshold of the labels' probability. Metrics on label sets
+    always leave out images with an empty set, so they have no row *not empty*.
     """
     values = results.values_at | (thresholds.values_at if thresholds is not None else {})
     first, *others = results.datasets

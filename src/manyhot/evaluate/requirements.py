@@ -51,7 +51,7 @@ class Unmet:
     why : str
         The reason, as a clause.
     do : str
-        What to do about it; empty if nothing helps.
+        What the user can do; empty if nothing helps.
     """
 
     kind: str
@@ -60,12 +60,12 @@ class Unmet:
     do: str = ""
 
     def note(self, *, undefined: bool = False) -> str:
-        """Return the text of a note for results in which the metrics are skipped, or undefined."""
+        """Return the text of a note that the metrics are skipped or, with `undefined`, undefined."""
         do = f"; {self.do}" if self.do else ""
         return f"{', '.join(self.names)} {'undefined' if undefined else 'skipped'}: {self.why}{do}"
 
     def error(self, where: str) -> InputError:
-        """Return the error for results that would lack these metrics altogether."""
+        """Return the error to raise if no model has values of these metrics."""
         names = f"{', '.join(self.names)} cannot be computed"
         return InputError(f"{names}: {self.why}.", where=where, do=self.do or None)
 
@@ -119,14 +119,14 @@ def depends_on_sets(metric: Entry) -> bool:
 def case_for(metric: Entry, case: Case) -> Case:
     """Return the case with the probabilities that a metric needs, such as those of independent classes.
 
-    A metric with the option `link` chooses for itself.
+    A metric with the option `link` makes this choice itself.
     """
     is_confidence = metric.about.get("needs") in ("confidence", "probabilities") and not _has_link(metric)
     return case.independent if is_confidence and case.kind == "logit" and link_of(case) == "sigmoid" else case
 
 
 def link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
-    """Yield notes on how logits were converted into probabilities, if this depends on the data."""
+    """Yield notes on how logits were converted into probabilities, if the conversion depends on the data."""
     if case.kind != "logit":
         return
     thresholds = [m for m in metrics if _has_link(m) and _need(m) == "probabilities"]
@@ -153,17 +153,17 @@ def _has_link(metric: Entry) -> bool:
 
 
 def option_of(metric: Entry, name: str) -> Any:
-    """Return the value of an option in a call string; None if it is not set."""
+    """Return the value of an option in the metric's call string; None if it is not set."""
     return getattr(metric.function, "keywords", {}).get(name)
 
 
 def entries_of(specs: Sequence[str]) -> list[Entry]:
-    """Return the metrics of names and call strings, each once.
+    """Return the metrics for names and call strings, without repeats.
 
     Raises
     ------
     InputError
-        If there are none, or if a metric lacks an option that has no default.
+        If `specs` is empty, or if a metric lacks an option that has no default.
     UnknownNameError
         If a metric is not registered.
     """
@@ -186,16 +186,16 @@ def entries_of(specs: Sequence[str]) -> list[Entry]:
 
 
 def depth_of(metrics: Sequence[Entry]) -> int:
-    """Return the number of top classes that the metrics need, regardless of the size of the label sets."""
+    """Return the number of top classes that the metrics need; large label sets may need more."""
     return max([5, *(int(option_of(m, "k") or 0) for m in metrics)])
 
 
 def default_entries(case: Case) -> list[Entry]:
     """Return the metrics that are computed by default.
 
-    Dense scores of images without original labels get the metrics of multi-label classification. In all other
-    cases, rank metrics are computed and, for dense scores, also score metrics. If raters chose one class per
-    image, probabilities are also compared with the shares of their votes.
+    If predictions are dense scores and there are no original labels, the metrics are those of multi-label
+    classification. In all other cases, rank metrics are computed and, for dense scores, also score metrics.
+    If raters chose one class per image, probabilities are also compared with the shares of their votes.
     """
     dense, labels = case.scores is not None, case.labels
     if dense and not (labels.exclusive or labels.labelled.any()):

@@ -75,7 +75,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Note:
-    """A caveat about the results of a model, such as images without labels."""
+    """A note about the results of a model, such as the number of images without labels."""
 
     dataset: str
     model: str
@@ -93,7 +93,7 @@ class Evaluation(Result):
     results, pairs, samples : pyarrow.Table
         The tables with these names; see `manyhot.tables.TABLES` for their columns.
     model_notes : tuple of Note
-        Caveats about the results of models. `notes` are the same caveats, grouped.
+        Notes about the results of single models. `notes` contains the same notes, grouped.
     confidence : Mapping of str to pyarrow.Table
         The tables ``reliability`` and ``risk_coverage``; empty if no model has confidences.
     per_class : Mapping of str to pyarrow.Table
@@ -171,7 +171,7 @@ class Evaluation(Result):
         ).with_notes([note for p in parts for note in p.model_notes])
 
     def renamed(self, names: Mapping[str, str]) -> Evaluation:
-        """Return the evaluation with other names of the parameters in its notes; see `Result.renamed`."""
+        """Return the evaluation with the parameters in its notes renamed; see `Result.renamed`."""
         model_notes = tuple(
             replace(note, text=rename_parameters(note.text, names)) for note in self.model_notes
         )
@@ -208,7 +208,7 @@ class Evaluation(Result):
     def value(
         self, metric: str, *, model: str | None = None, dataset: str | None = None, slice: str = "all"
     ) -> float:
-        """Return one number, by the name of its metric or another name of it, such as ``mAP``.
+        """Return one value. The metric is given by its name or by an alias, such as ``mAP``.
 
         Raises
         ------
@@ -253,7 +253,7 @@ class Evaluation(Result):
         return f"{''.join(map(block_html, blocks))}{paragraphs}<ul>{notes}</ul>"
 
     def as_results(self, name: str = "") -> Results:
-        """Return the results in the form that comparisons read; messages refer to the results by `name`."""
+        """Return the results in the form that comparisons read; messages call the results `name`."""
         metadata = {f"manyhot.{key}": value for key, value in self.metadata.items()}
         return Results(self.results.replace_schema_metadata(metadata), self.pairs, self.samples, name=name)
 
@@ -295,7 +295,7 @@ class Evaluation(Result):
         out : path-like
             A folder.
         run : Run
-            The run, whose command line is stored in the metadata.
+            The run. Its command line is stored in the metadata.
 
         Raises
         ------

@@ -48,7 +48,7 @@ class Slices:
         so they have no masks.
     class_names : tuple of str
     standing : int
-        Number of slices that are always made, which come first in `names`.
+        Number of slices that are made without being requested. They come first in `names`.
     """
 
     names: tuple[str, ...]
@@ -58,7 +58,7 @@ class Slices:
     standing: int = 1
 
     def with_class_masks(self, sets: LabelSets) -> Slices:
-        """Return slices in which classes of original labels have masks, like other slices."""
+        """Return the slices with masks for the slices by original label, too."""
         masks = sets.label == np.array(self.classes, np.int32)[:, None]
         names = self.names + self.class_names
         return replace(self, names=names, masks=np.vstack([self.masks, masks]), classes=(), class_names=())
@@ -112,7 +112,7 @@ def make_slices(
 
 
 def slices_by_size(sets: LabelSets) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return the images of each slice by the size of the label set."""
+    """Return a mask of the images of each slice by the size of the label set."""
     return {n: (sets.size >= low) & (sets.size <= (high or sets.n_classes)) for n, low, high in _SIZES}
 
 
@@ -319,7 +319,7 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
 
 
 def score_doubts(case: Case, classes: ClassList | None) -> Iterator[str]:
-    """Yield what is suspicious about scores of all classes, without being an error."""
+    """Yield messages about scores of all classes that look suspicious but are no error."""
     relation = relate(case, {})
     if relation is not None and relation.is_chance:
         yield (

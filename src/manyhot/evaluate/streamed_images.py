@@ -35,17 +35,17 @@ class StreamedImages:
     Attributes
     ----------
     tables : list of pyarrow.Table
-        Ids if there are any, original labels and label sets, one table per batch.
+        Ids (if there are any), original labels and label sets; one table per batch.
     predicted : list of ndarray, shape (b, k) of int or (b, C) of float
-        The best classes or the scores of the same images.
+        The best classes or the scores for the same images; one array per batch.
     classes : ClassList, optional
-        The classes if batches name them: frames, and tables with a class list.
+        The class list, if a batch names the classes: a frame, or a table with a class list.
     class_hash : str
-        The hash of the class list, which may be that of the evaluator; empty if classes are numbers.
+        The hash of the class list of the batches or of the evaluator; empty if classes are numbers.
     asked_known, complete : bool
-        As in `Labels`, of all batches.
+        As in `Labels`, for all batches together.
     merged : bool
-        Whether the batches are those of several evaluators, whose order is arbitrary.
+        Whether the batches come from several evaluators, so that their order is arbitrary.
     """
 
     tables: list[pa.Table] = field(default_factory=list)
@@ -75,7 +75,7 @@ class StreamedImages:
         return cls([table], [predicted], asked_known=labels.asked_known, complete=labels.complete)
 
     def over(self, classes: ClassList | None, *, is_own: bool) -> StreamedImages:
-        """Return the images with their class list, or only with its hash if the list is not their own."""
+        """Return the images with a class list or, if it is not their own, only with its hash."""
         class_hash = "" if classes is None else classes.hash
         return replace(self, classes=classes if is_own else None, class_hash=class_hash)
 
@@ -85,7 +85,7 @@ class StreamedImages:
         return bool(self.tables) and "image_id" in self.tables[0].column_names
 
     def add(self, other: StreamedImages, where: str) -> None:
-        """Add the batches of another object, which stands for `where` in messages.
+        """Add the batches of another object, which messages call `where`.
 
         Raises
         ------
@@ -133,7 +133,7 @@ class StreamedImages:
             )
 
     def joined(self) -> StreamedImages:
-        """Return the images as one batch. Ranks are cut to the length of the shortest ones."""
+        """Return the images as one batch. Lists of top classes are cut to the length of the shortest list."""
         if len(self.tables) == 1:
             return self
         width = min(p.shape[1] for p in self.predicted)
@@ -143,22 +143,23 @@ class StreamedImages:
         return replace(self, tables=[table], predicted=[predicted])
 
     def numbered(self) -> StreamedImages:
-        """Return the images as one batch without ids, which may repeat."""
+        """Return the images as one batch without their ids, because ids may repeat."""
         images = self.joined()
         names = [name for name in images.tables[0].column_names if name != "image_id"]
         return replace(images, tables=[images.tables[0].select(names)])
 
     def distinct(self) -> tuple[StreamedImages, int, int]:
-        """Return the images in an order that does not depend on merging, each id once.
+        """Return the images, each id once, in an order that does not depend on merging.
 
         Returns
         -------
         StreamedImages
-            By id. Without ids, merged images are ordered by their contents, and others are unchanged.
+            The images by id. Without ids, merged images are sorted by their contents, and images that were
+            not merged keep their order.
         int
             Number of rows left out because an earlier one has the same id.
         int
-            Number of images with several different predictions; one of them is used.
+            Number of images with several different predictions, only one of which is used.
 
         Raises
         ------
@@ -194,7 +195,7 @@ class StreamedImages:
     def to_bytes(self) -> bytes | None:
         """Return the images as an Arrow stream: the columns of the labels, and ``predicted``.
 
-        Without images, return None: PyTorch does not load empty bytes with ``weights_only=True``.
+        Without images, return None, because PyTorch does not load empty bytes with ``weights_only=True``.
         """
         if not self.tables:
             return None
@@ -218,12 +219,12 @@ class StreamedImages:
 
     @classmethod
     def from_bytes(cls, data: bytes | None) -> StreamedImages:
-        """Return the images of streams, one after another, which may have classes out of range.
+        """Return the images of concatenated streams. Their classes may be out of range.
 
         Raises
         ------
         InputError
-            If a stream is damaged, or streams do not fit together, as in `add`.
+            If a stream is damaged, or if `add` rejects a stream.
         """
         images, at = cls(), 0
         if data is None:
@@ -260,7 +261,7 @@ class StreamedImages:
 
 
 def read_ids(ids: Any) -> pa.Array:
-    """Return ids of images, texts or numbers, as texts."""
+    """Return ids of images, which may be strings or numbers, as strings."""
     values = on_host(ids)
     values = values.tolist() if hasattr(values, "tolist") else list(values)
     return pa.array(map(str, values), pa.string())
@@ -292,7 +293,7 @@ def _digest(data: bytes) -> int:
 
 
 def some_names(classes: ClassList | None) -> str:
-    """Return the first few classes for a message, or an empty text without a class list."""
+    """Return the first few classes for a message, or an empty string without a class list."""
     keys = classes.keys if classes else ()
     return ", ".join(keys[:5]) + (", …" if len(keys) > 5 else "")
 

@@ -50,8 +50,8 @@ class Evaluator:
     ----------
     classes : path, ClassList or sequence of str, optional
         The class list, as in `evaluate`: names in the order of the columns of scores, a file, or the name of
-        a built-in list. Labels and ranks in batches can then be names, and columns of frames and class lists
-        of tables are joined to it by name.
+        a built-in list. Labels and top classes in batches can then be names. Columns of frames and class
+        lists of tables are matched to the class list by name.
     n_classes : int
         Number of classes, if `classes` is not passed. The first table of labels with a class list, or the
         first frame, then names the classes.
@@ -61,16 +61,16 @@ class Evaluator:
     resamples : int
         Number of bootstrap resamples in `compute`; 0 for no intervals.
     model : str
-        Its name in the results.
+        Name of the model in the results.
     scores : {"logit", "probability", "cosine", "none"}, optional
-        The kind of scores, as in `Reading`.
+        Kind of the scores, as in `Reading`.
     score_kind : str
         The former name of `scores`.
 
     Raises
     ------
     InputError
-        If there is neither `classes` nor `n_classes`, or if they differ.
+        If there is neither `classes` nor `n_classes`, or if the two disagree.
 
     Examples
     --------
@@ -119,18 +119,18 @@ class Evaluator:
         ----------
         predictions : array or tensor, shape (b, C) of float or (b, k) of int
             Scores over all classes, or classes with the best first. Frames are matched as in `evaluate`, and
-            the names of columns also apply to later batches.
+            the names of their columns also apply to later batches.
         labels, label
             As in `as_labels`; or a frame with a row per image and a column with lists of names.
         ids : sequence of str or int, shape (b,), optional
             Ids of the images, for all batches or for none. An image that is added more than once, for example
             because a distributed sampler pads the data set, counts once. Without ids, every row is an image
-            of its own. The index of a frame only matches the rows of a batch.
+            of its own. The index of a frame is not an id: it only matches the rows within a batch.
 
         Raises
         ------
         InputError
-            If the batch is malformed, or if a name is not in the class list. In this case it is not added.
+            If the batch is malformed, or if a name is not in the class list. The batch is then not added.
         MatchError
             If the classes of a table or the columns of a frame are not those of the evaluator.
         """
@@ -173,18 +173,19 @@ class Evaluator:
     def merge(self, *others: Evaluator) -> None:
         """Add the batches of other evaluators, for example those of other processes.
 
-        The order of merging does not change results. Without ids, merged images are ordered by their labels
+        The order of merging does not change results: without ids, merged images are sorted by their labels
         and predictions, so that sums are the same to the last digit.
 
         Parameters
         ----------
         *others : Evaluator
-            Evaluators with the same `classes` or `n_classes`, `metrics` and `scores`. They are not changed.
+            Evaluators with the same `metrics` and `scores`, and the same `classes` or `n_classes`. They are
+            not changed.
 
         Raises
         ------
         InputError
-            If the settings differ, or only one of two evaluators has ids. In this case nothing is added.
+            If the settings differ, or if some evaluators have ids and others do not. Nothing is then added.
         MatchError
             If the class lists of their tables or the columns of their frames differ.
 
@@ -211,16 +212,16 @@ class Evaluator:
         return both
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the settings and the images as numbers, texts and bytes.
+        """Return the settings and the images as numbers, strings and bytes.
 
-        The state can be pickled, sent to other processes, and saved with ``torch.save``, also for
-        ``torch.load(weights_only=True)``.
+        The state can be pickled, sent to other processes, and saved with ``torch.save``. It can be loaded
+        with ``torch.load(weights_only=True)``.
 
         Returns
         -------
         dict
-            ``version``, ``n_classes``, ``classes`` (keys, or None), ``metrics``, ``scores``, and ``images``:
-            an Arrow stream with one row per image, or None without images.
+            The keys ``version``, ``n_classes``, ``classes`` (keys, or None), ``metrics``, ``scores``, and
+            ``images`` (an Arrow stream with one row per image, or None without images).
         """
         return {"version": STATE_VERSION, **self._settings(), "images": self._images.to_bytes()}
 
@@ -230,12 +231,12 @@ class Evaluator:
         Parameters
         ----------
         state : mapping
-            What `state_dict` returned, from an evaluator with the same settings.
+            Return value of `state_dict` of an evaluator with the same settings.
 
         Raises
         ------
         InputError
-            If the settings differ, or the state is damaged. In this case the evaluator is unchanged.
+            If the settings differ, or the state is damaged. The evaluator is then unchanged.
         """
         own = ("version", *self._settings(), "images")
         if not isinstance(state, Mapping) or set(state) != set(own):
@@ -251,7 +252,7 @@ class Evaluator:
                 got=f"version {state['version']}",
                 allowed=f"version {STATE_VERSION}",
             )
-        self._check_settings(state, "The state is that of an evaluator with different settings.")
+        self._check_settings(state, "The state belongs to an evaluator with different settings.")
         images = StreamedImages.from_bytes(state["images"])
         self._check_list(images)
         if images.tables:
@@ -261,16 +262,18 @@ class Evaluator:
     def as_torch_metric(self, metric: str | None = None, **options: Any) -> Any:
         """Return a metric of torchmetrics with the settings of this evaluator, for Lightning.
 
-        It can be part of a ``MetricCollection``, and be moved and saved with a module. Its `update` is that
-        of the evaluator. Its `compute` returns a dict of scalars over the images of all processes, or one
-        scalar if `metric` is given. Its attribute `evaluation` is the `Evaluation` of the last `compute`,
-        with the number of images behind each value.
+        The torchmetrics metric can be part of a ``MetricCollection``, and can be moved and saved with a
+        module. Its `update` takes the same arguments as that of the evaluator. Its `compute` returns a dict
+        of scalars over the images of all processes, or one scalar if `metric` is passed. Its attribute
+        `evaluation` is the `Evaluation` of the last call of `compute`, with the number of images of each
+        value.
 
         Parameters
         ----------
         metric : str, optional
-            One of `metrics`, which `compute` returns. Lightning then logs the metric itself and resets it
-            after each epoch: ``self.log("mAP", metric)``.
+            The one of the evaluator's `metrics` whose value `compute` returns; by default, all of them. With
+            one metric, Lightning logs the object itself and resets it after each epoch: ``self.log("mAP",
+            metric)``.
         **options
             Options of ``torchmetrics.Metric``, such as ``dist_sync_on_step``.
 
@@ -306,7 +309,7 @@ class Evaluator:
                 "The evaluator does not compute this metric.",
                 got=name,
                 allowed=", ".join(own),
-                do="create the evaluator with it among `metrics`",
+                do="create the evaluator with this metric in `metrics`",
             )
         return name
 
@@ -371,7 +374,7 @@ class Evaluator:
         own = self.classes or images.classes
         if images.tables and images.class_hash != (own.hash if own else ""):
             raise InputError(
-                "The images of the state are over another class list than the evaluator.",
+                "The images of the state have a different class list from the evaluator.",
                 got=f"class list {images.class_hash}" if images.class_hash else "no class list",
                 allowed=f"class list {own.hash}: {some_names(own)}" if own else "no class list",
                 do="create all evaluators with the same classes, metrics and scores",

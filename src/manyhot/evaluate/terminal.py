@@ -20,14 +20,14 @@ from manyhot.tables.result_tables import headline
 
 
 def shown_metrics(results: Results) -> list[str]:
-    """Return the metrics that a terminal shows: all up to seven, otherwise the headline metrics."""
+    """Return the metrics that a terminal shows: all if there are at most seven, else the headline metrics."""
     every = list(dict.fromkeys(results.table["metric"].to_pylist()))
     usual = [m for m in headline() if m in every]
     return every if len(every) <= 7 else usual if len(usual) > 1 else every[:7]
 
 
 def leading_metric(results: Results, dataset: str) -> str:
-    """Return the metric by which models are ranked: real1, or else the first that the data set has."""
+    """Return the metric by which models are ranked: real1 or, without it, the data set's first metric."""
     shown = shown_metrics(results)
     by = ("real1", *shown) if "real1" in shown else shown
     own = (metric for name, metric, slice in results.values_at if (name, slice) == (dataset, "all"))
@@ -36,7 +36,7 @@ def leading_metric(results: Results, dataset: str) -> str:
 
 @dataclass(frozen=True)
 class Block:
-    """Models of a data set that were evaluated on the same images; or models that are not ranked.
+    """Models of a data set that were evaluated on the same images, or models that are not ranked.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ def headline_blocks(
     most : int
         Number of models to show.
     unmatched : Mapping
-        By data set and model, how many images have no prediction or no label.
+        By data set and model: a text that says how many images have no prediction or no label.
     """
     about = json.loads(results.about["metrics"])
     shown, skipped, audited = (
@@ -98,7 +98,7 @@ FARTHER_END = "±: to the farther end of the 95 % interval"
 
 
 def headline_lines(blocks: Iterable[Block], below: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
-    """Yield the lines of blocks; `below` is a sentence to print below the models of a data set."""
+    """Yield the lines of blocks; `below` maps each data set to a sentence to print below its models."""
     has_intervals = False
     for dataset, of_dataset in itertools.groupby(blocks, key=lambda block: block.dataset):
         for block in of_dataset:
@@ -277,7 +277,7 @@ def spaced(*parts: Iterable[str]) -> Iterator[str]:
 
 
 def change_lines(drops: Sequence[Row]) -> Iterator[str]:
-    """Yield mean drops between data sets and slices; metrics of one data set are already shown."""
+    """Yield mean drops between data sets and slices, without those between metrics on the same images."""
     changed = [
         r
         for r in drops
@@ -289,7 +289,7 @@ def change_lines(drops: Sequence[Row]) -> Iterator[str]:
 
 
 def apart_lines(results: Results, ranks: pa.Table) -> Iterator[str]:
-    """Yield sentences about data sets that share too few models with the first to be compared with it."""
+    """Yield sentences about data sets that share too few models with the first data set to be compared."""
     ends = zip(ranks["dataset_x"].to_pylist(), ranks["dataset_y"].to_pylist(), strict=True)
     compared = {name for x, y in ends if x != y for name in (x, y)}
     models: dict[str, set[str]] = {}

@@ -44,14 +44,15 @@ class TorchMetric(Metric):
     evaluator : Evaluator
         The evaluator whose settings are used. Its images are not used.
     metric : str, optional
-        The name of the metric whose value `compute` returns; by default, all of them.
+        The name of the metric whose value `compute` returns; by default, `compute` returns the values of all
+        metrics.
     **options
         Options of ``torchmetrics.Metric``, such as ``dist_sync_on_step``.
 
     Attributes
     ----------
     evaluation : Evaluation, optional
-        The results of the last call of `compute`, with the number of images behind each value, intervals and
+        The results of the last call of `compute`, with the number of images of each value, intervals and
         notes; None before the first call.
     """
 
@@ -81,7 +82,7 @@ class TorchMetric(Metric):
         Raises
         ------
         InputError
-            If the batch is malformed. In this case it is not added.
+            If the batch is malformed. It is then not added.
         """
         evaluator = self._fresh()
         evaluator.update(predictions, labels, label, ids=ids)
@@ -90,7 +91,7 @@ class TorchMetric(Metric):
         self.batches.append(torch.from_numpy(data).to(self.device))
 
     def compute(self) -> dict[str, torch.Tensor] | torch.Tensor:
-        """Return the value of the metric, or a dict with that of each, over the images of all processes.
+        """Return the metric, or a dict with the value of each metric, over the images of all processes.
 
         Raises
         ------

@@ -48,7 +48,7 @@ MAX_GALLERY = 1000
 
 @dataclass(frozen=True, eq=False)
 class JudgedData:
-    """A data set that models were evaluated on, as the report describes and shows it.
+    """A data set that models were evaluated on, with what the report needs to describe and show it.
 
     Attributes
     ----------
@@ -57,16 +57,17 @@ class JudgedData:
     images : Images, optional
         Images table with the locations of photographs.
     rows : Images, path-like or iterable of ids, optional
-        Table or list of the image of each row, for files that contain only arrays.
+        Table or list that names the image of each row, for files that contain only arrays.
     classes : ClassList, optional
     files : tuple of Path
         Files of the models' predictions; empty if predictions were not read from files.
     match : str
         How ids are matched.
     source : Mapping of str to str
-        Licence, citation and home page of published labels.
+        Licence, citation and home page of the labels, if they are published.
     is_proposed : bool
-        Whether the label sets are proposals that an audit corrects, and are not described or shown.
+        Whether the label sets are proposals that an audit corrects. The report does not describe or show
+        them.
     """
 
     name: str
@@ -121,7 +122,7 @@ def page_pictures(judged: JudgedData) -> Pictures | None:
 
 
 def write_class_pictures(judged: JudgedData, per_class: Mapping[str, pa.Table], out: Path) -> list[Path]:
-    """Write the photographs of the worst classes of the best model; nothing without photographs.
+    """Write the photographs of the best model's worst classes. Without photographs, write nothing.
 
     Raises
     ------
@@ -195,7 +196,7 @@ def write_report_gallery(
 
 
 def error_in_a_line(error: ManyhotError) -> str:
-    """Return the reason for an error as one line."""
+    """Return an error and its details as one line."""
     reasons = [str(error.details[key]) for key in ("where", "got", "do") if error.details[key]]
     return f"{error.what.rstrip('.')}: {'; '.join(reasons)}"
 

@@ -397,7 +397,7 @@ def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
         if not inside:
             detected = path / "predictions"  # as manyhot detect writes them
             raise InputError(
-                "The folder holds no predictions.",
+                "The folder contains no predictions.",
                 where=path,
                 allowed=", ".join(_suffixes("predictions")),
                 do=f"pass {detected}"
@@ -498,9 +498,9 @@ def _entry_of(format: str, holds: str, path: Path) -> registry.Entry:
     entry = registry.get("format", format)
     if entry.about["holds"] != holds:
         raise InputError(
-            f"The format {format!r} does not hold {holds}.",
+            f"The format {format!r} does not contain {holds}.",
             where=path,
-            got=f"{format}, which holds {entry.about['holds']}",
+            got=f"{format}, which contains {entry.about['holds']}",
             allowed="; ".join(_described(holds)),
         )
     if not is_utf8(path):
@@ -535,7 +535,7 @@ def _unreadable(path: Path, holds: str) -> InputError:
         columns, do = _columns(path, holds)
         got = f"no known format with suffix {path.suffix or 'none'!r}{columns}"
     return InputError(
-        f"The {'folder' if path.is_dir() else 'file'} does not hold {holds}.",
+        f"The {'folder' if path.is_dir() else 'file'} does not contain {holds}.",
         where=path,
         got=got,
         allowed=_needs(path, holds),

@@ -211,7 +211,7 @@ def _column_classes(
         return classes, np.arange(n)
     if len(names) != n:
         raise InputError(
-            "The array of classes does not match the columns.",
+            "The numbers of class names and of columns differ.",
             where=path,
             got=f"{len(names):,} names",
             allowed=f"{n:,}",
@@ -350,7 +350,7 @@ def _main_array(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[str
     names = [n for n in numeric if n in SCORES] or [n for n in numeric if n in RANKS] or list(numeric)
     if len(names) != 1:
         raise InputError(
-            "The array of predictions is ambiguous." if names else "The file holds no array of numbers.",
+            "The array of predictions is ambiguous." if names else "The file contains no array of numbers.",
             where=path,
             got=", ".join(arrays) or "no arrays",
             allowed=f"one of {', '.join([*RANKS, *SCORES])}",

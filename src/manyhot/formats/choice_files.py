@@ -188,7 +188,7 @@ def _items(content: Any, path: Path) -> Iterable[tuple[str, Any]]:
             "The file does not contain answers of raters.",
             where=path,
             got=cut_for_message(repr(content)),
-            allowed='an object of images, each an object of raters, such as {"0": {"ann": 3}}',
+            allowed='an object that maps each image to the choices of its raters, such as {"0": {"ann": 3}}',
         )
     return content.items()
 
@@ -199,7 +199,7 @@ def _wide(path: Path) -> bool:
     Raises
     ------
     InputError
-        If the columns hold numbers, which may be classes or counts.
+        If the columns contain numbers, which may be classes or counts.
     """
     if declared(path) or image_name_column(column_names(path)) is None or len(column_names(path)) < 3:
         return False
@@ -249,7 +249,7 @@ def column_of_images(frame: pl.DataFrame, path: Path) -> str:
             "The table does not name its images.",
             where=path,
             got=f"the columns {', '.join(frame.columns[:8])}",
-            allowed="a column image_id, and others",
+            allowed="a column image_id, and at least one other column",
             do="rename the column with the names of the images to image_id",
         )
     return column

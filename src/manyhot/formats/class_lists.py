@@ -45,7 +45,7 @@ def read_class_list(path: Path) -> ClassList:
         raise InputError("A class has no key.", where=f"{path}, row {frame['key'].is_null().arg_true()[0]}")
     if "class_id" in frame.columns and frame["class_id"].to_list() != list(range(len(frame))):
         raise InputError(
-            "The column 'class_id' of a class list does not count the rows from 0.",
+            "The column 'class_id' of a class list does not number the rows from 0.",
             where=path,
             got=", ".join(map(str, frame["class_id"][:5])),
             allowed="0, 1, 2, …",

@@ -55,7 +55,8 @@ def _has_decimal_commas(column: pl.Series, path: Path, *, is_sample: bool) -> bo
             "The commas in a column may be decimal commas or thousands separators.",
             where=f"{path}, column {column.name.strip()}",
             got=with_comma[0],
-            allowed="numbers with decimal points, such as 0.5, or with decimal commas and no thousands",
+            allowed="numbers with decimal points, such as 0.5, or with decimal commas and no thousands "
+            "separators",
             do="write the numbers with decimal points",
         )
     return True

@@ -92,7 +92,7 @@ def _content(path: Path) -> tuple[list[str], dict[str, Any]]:
         raise InputError(
             "The file is not a classification data set of FiftyOne.",
             where=path,
-            allowed="an object with 'labels', an object, and 'classes', a list of names or null",
+            allowed="an object in which 'labels' is an object, and 'classes' a list of names or null",
         )
     names = content.get("classes") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -250,7 +250,7 @@ def _label_in(entry: Any, where: str) -> NamedScore | None:
             "An entry is not a label.",
             where=where,
             got=cut_for_message(repr(entry)),
-            allowed="an object with 'label', a text, and 'confidence', a number or null",
+            allowed="an object in which 'label' is a text, and 'confidence' a number or null",
         )
     return label, math.nan if confidence is None else float(confidence)
 
@@ -288,7 +288,7 @@ def write_fiftyone_tags(
     """
     if not samples:
         raise InputError(
-            "Tags are added to samples that FiftyOne exported.",
+            "Tags can be added only to samples that FiftyOne exported.",
             where=path,
             do="pass them in `to`: \"fiftyone-samples(samples='export/samples.json')\"",
         )

@@ -154,7 +154,7 @@ def check_columns(frame: pl.DataFrame, path: Path) -> None:
 
     for column, kind in frame.schema.items():
         if "\0" in column:
-            raise InputError("The name of a column holds a NUL.", where=path, got=repr(column))
+            raise InputError("The name of a column contains a NUL.", where=path, got=repr(column))
         if kind not in (pl.Int128, pl.UInt128):
             continue
         values = frame[column]

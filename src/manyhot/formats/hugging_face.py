@@ -209,7 +209,7 @@ def _chosen(features: list[_Feature], column: str, path: Path) -> tuple[_Feature
     candidates = [f for f in features if f.column == column] if column else lists or features
     if len(candidates) != 1:
         raise InputError(
-            "The column of labels is ambiguous." if candidates else "No column holds class labels.",
+            "The column of labels is ambiguous." if candidates else "No column contains class labels.",
             where=path,
             got=column or ", ".join(f.column for f in candidates) or None,
             allowed=", ".join(f.column for f in features) or None,

@@ -150,7 +150,9 @@ class _Page:
 
 def _pages_of_labels(labels: Labels, names: Sequence[str], by: str | int | None) -> list[_Page]:
     if by is not None and not is_whole(by) and not (isinstance(by, str) and by):
-        raise InputError("The option 'by' is not a rater.", got=repr(by), allowed="a number or a name")
+        raise InputError(
+            "The value of the option 'by' is not a rater.", got=repr(by), allowed="a number or a name"
+        )
     columns = labels.table.select(["image_id", "classes", "state"]).to_pydict()
     version = _version(labels)
     pages = []

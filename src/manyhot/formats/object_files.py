@@ -97,7 +97,7 @@ def _classes(frame: pl.DataFrame, path: Path) -> ClassList:
             "The classes of the objects have no names.",
             where=path,
             got=", ".join(frame.columns),
-            allowed="a column class; or `classes`",
+            allowed="a column class, or a class list passed as `classes`",
         )
     keys = frame["class"].cast(pl.String)
     if "class_id" not in frame.columns:

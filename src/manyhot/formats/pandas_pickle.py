@@ -174,7 +174,7 @@ def _read(
             "The pickle was not read, because it is larger than any published pickle.",
             where=path,
             got=f"{path.stat().st_size / 2**20:,.0f} MiB",
-            allowed=f"{MAX_PICKLE_BYTES / 2**20:.0f} MiB",
+            allowed=f"up to {MAX_PICKLE_BYTES / 2**20:.0f} MiB",
         )
     try:
         return build(_Reader(io.BytesIO(skip(path.read_bytes()))).load())

@@ -117,7 +117,9 @@ def write_real(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
     """
     if classes_of_table(labels, classes or class_list()).hash != class_list().hash:
         raise InputError(
-            "real.json holds classes of ImageNet-1k.", where=path, got=f"{labels.n_classes:,} classes"
+            "real.json can contain only classes of ImageNet-1k.",
+            where=path,
+            got=f"{labels.n_classes:,} classes",
         )
     lengths, flat, _ = with_state(labels)
     sets = lists_of(lengths, flat.tolist())

@@ -67,8 +67,8 @@ def read_tfds_multilabel(path: Path, *, classes: ClassList | None, images: str =
     """Shankar et al.'s ``human_accuracy_v3.0.0.json``, or rows of TFDS's ``imagenet2012_multilabel``.
 
     Correct classes have the state *yes*, wrong classes *no*, and unclear classes *unclear*. A class in
-    several of these lists has the state of the first of correct, unclear and wrong. Problematic images are
-    not usable. The rows of TFDS contain original labels, but the JSON does not.
+    several of these lists gets the state of the first list in the order correct, unclear, wrong. Problematic
+    images are not usable. The rows of TFDS contain original labels, but the JSON does not.
 
     Parameters
     ----------
@@ -102,7 +102,8 @@ def _annotations(path: Path, classes: ClassList, images: str) -> pa.Table:
         raise InputError(
             f"The file has no images of {'the validation set' if images == 'validation' else 'ImageNetV2'}.",
             where=path,
-            do=f"read the others with format=\"tfds-multilabel(images='{_IMAGES[images == 'validation']}')\"",
+            do="read its other images with "
+            f"format=\"tfds-multilabel(images='{_IMAGES[images == 'validation']}')\"",
         )
     per_image = [_states(annotated[n], f"{path}, image {n}") for n in names]
     keys = pa.array([key for states in per_image for key in states], pa.string())
@@ -277,7 +278,7 @@ def write_tfds_multilabel(labels: Labels, path: Path, classes: ClassList | None)
     own = classes_of_table(labels, classes or class_list())
     if own.hash != class_list().hash:
         got = f"{labels.n_classes:,} classes"
-        raise InputError("The layout holds classes of ImageNet-1k.", where=path, got=got)
+        raise InputError("The layout supports only classes of ImageNet-1k.", where=path, got=got)
     lists = {}
     for column, state in _COLUMNS.items():
         lengths, flat, _ = with_state(labels, state)

@@ -225,7 +225,7 @@ def _has_texts(path: Path, column: str) -> bool:
     needs="model, metric, value and n",
 )
 def read_results_table(path: Path, *, dataset: str | None = None) -> Results:
-    """A results table of ``manyhot evaluate``, or its folder with the tables pairs, samples and models.
+    """A results table of ``manyhot evaluate``, or a results folder with the tables pairs, samples and models.
 
     Parameters
     ----------
@@ -446,7 +446,7 @@ def _of_numbers(table: pa.Table, path: Path) -> pa.Table:
         kind = table[name].type if name in table.column_names else pa.int32()
         item = kind.value_type if pa.types.is_list(kind) else kind
         if not (pa.types.is_integer(item) or pa.types.is_floating(item)):
-            raise InputError(f"The column {name!r} does not hold numbers.", where=path, got=kind)
+            raise InputError(f"The column {name!r} does not contain numbers.", where=path, got=kind)
     if "classes" not in table.column_names:
         return table
     at = table.column_names.index("classes")
@@ -521,7 +521,7 @@ def keys_of_numbers(values: pl.Series, classes: ClassList | None, path: Path) ->
     raise InputError(
         "The numbers may be keys of classes or positions in the class list.",
         where=f"{path}, column {values.name}",
-        got=f"{odd}, the key of one class and the position of another, as are all other numbers",
+        got=f"{odd}, for example, which is the key of one class and the position of another",
         do="write the names of the classes instead",
     )
 

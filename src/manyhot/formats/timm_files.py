@@ -152,7 +152,7 @@ def _families(frame: pl.DataFrame, path: Path) -> dict[str, list[str]]:
     for columns in families.values():
         columns.sort(key=lambda c: int(c.rpartition("_")[2]) if re.search(r"_\d+$", c) else 0)
     if not families.keys() - {"filename"}:
-        raise InputError("The table holds no predictions.", where=path, got=", ".join(frame.columns))
+        raise InputError("The table contains no predictions.", where=path, got=", ".join(frame.columns))
     return families
 
 

@@ -153,7 +153,7 @@ def _check_ids(frame: pl.DataFrame, path: Path) -> None:
         kind = frame[name].dtype if name in frame.columns else pl.String()
         if not (kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum, pl.Binary, pl.Null)):
             raise InputError(
-                f"The column {name!r} does not hold names.",
+                f"The column {name!r} does not contain names.",
                 where=path,
                 got=kind,
                 allowed="texts or whole numbers",

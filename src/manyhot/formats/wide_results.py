@@ -234,7 +234,7 @@ def read_peychev_results(path: Path, *, dataset: str | None = None) -> Results:
     """Top-1 and multi-label accuracy of 962 networks by Peychev et al., in percent.
 
     Multi-label accuracy is computed on the 18,692 validation images of Shankar et al. that are not
-    problematic. They form the data set ``imagenet-multilabel``. `manyhot compare` compares the two
+    problematic. These images form the data set ``imagenet-multilabel``. `manyhot compare` compares the two
     accuracies.
 
     References

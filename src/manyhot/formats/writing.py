@@ -106,7 +106,7 @@ def save(
     entry = registry.get("writer", to)
     if holds not in entry.about["holds"]:
         raise InputError(
-            f"The format {entry.name!r} does not hold {holds}.",
+            f"The format {entry.name!r} does not contain {holds}.",
             where=path,
             allowed=f"{holds} as {', '.join(_writers_of(holds)) or '.parquet or .csv, without `to`'}",
         )

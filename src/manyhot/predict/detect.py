@@ -69,7 +69,7 @@ class DetectedObjects(Result):
     seconds: float
 
     def lines(self) -> Iterator[str]:
-        """Yield the numbers of images and of objects, and those of each class."""
+        """Yield the numbers of images and objects, in total and for each class."""
         speed = (
             f" in {self.seconds:.1f} s, {self.n / self.seconds:,.0f}/s" if self.seconds else ", already done"
         )
@@ -90,7 +90,7 @@ class DetectedObjects(Result):
         return counts
 
     def to_json(self) -> dict[str, Any]:
-        """Return the numbers of images and of objects, and those of each class."""
+        """Return the numbers of images and objects, in total and for each class."""
         return {
             "model": self.model,
             "images": self.n,
@@ -157,7 +157,7 @@ def find_objects(
         If the source does not exist or contains no image that can be decoded, or if an option is out of
         range.
     MatchError
-        If the folder holds the objects of another run, or the detector has none of the classes.
+        If the folder contains the objects from another run, or the detector has none of the classes.
     UnknownNameError
         If the detector does not exist.
     FetchError, ChecksumError

@@ -140,7 +140,7 @@ def detect_source(
     Raises
     ------
     MatchError
-        If the folder holds another run.
+        If the folder contains another run.
     InputError
         If no image can be decoded.
     OutputError

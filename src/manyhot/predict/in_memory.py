@@ -228,8 +228,8 @@ def predict_loader(
     Raises
     ------
     InputError
-        If the ids of the images are unknown, if their number differs from that of the images, or if the
-        module does not return logits.
+        If the ids of the images are unknown, if the numbers of ids and images differ, or if the module
+        does not return logits.
     """
     torch: Any = required("torch", "Predicting with a module")
     if not isinstance(module, torch.nn.Module):
@@ -263,7 +263,7 @@ def predict_loader(
             if progress is not None:
                 progress(len(names), total)
     if network is None:
-        raise InputError("The loader holds no batches.")
+        raise InputError("The loader yields no batches.")
     if ids is not None and ids != "number" and len(ids) > len(names):
         raise InputError("There are more ids than images.", got=f"{len(ids):,}", allowed=f"{len(names):,}")
     if class_names:
@@ -313,7 +313,7 @@ def _taken(batch: Any) -> tuple[Any, list[int | None] | None, list[str] | None]:
     if isinstance(batch, Mapping):
         images = next((batch[k] for k in ("image", "images", "pixel_values") if k in batch), None)
         if images is None:
-            raise InputError("A batch holds no images.", got=", ".join(map(str, batch)), allowed="image")
+            raise InputError("A batch contains no images.", got=", ".join(map(str, batch)), allowed="image")
         return images, _label_numbers(batch.get("label")), _texts(batch.get("image_id"))
     if isinstance(batch, list | tuple):
         return (

@@ -29,7 +29,7 @@ class MatchedClasses:
     Attributes
     ----------
     own, classes : ClassList
-        The classes of the detector, and those of the data set.
+        The classes of the detector, and the classes of the data set.
     class_of : ndarray of int64, shape (C,)
         For each class of the detector, the class of the data set, or `NO_CLASS`.
     """
@@ -54,7 +54,7 @@ class MatchedClasses:
         return len(self.covered) < int(np.count_nonzero(self.class_of != NO_CLASS))
 
     def notes(self) -> Iterator[str]:
-        """Yield notes on the classes that have another name, and on those that are not matched."""
+        """Yield notes on classes with a different name, and on classes that are not matched."""
         if self.own is self.classes:
             return
         pairs = [(i, int(t)) for i, t in enumerate(self.class_of) if t != NO_CLASS]
@@ -64,7 +64,7 @@ class MatchedClasses:
             if _plain(self.own.names[i]) != _plain(self.classes.names[t])
         ]
         if renamed:
-            yield f"classes with another name in the data set: {', '.join(renamed)}"
+            yield f"classes of the detector with a different name in the data set: {', '.join(renamed)}"
         lacking = [
             self.classes.names[t] for t in sorted(set(range(len(self.classes))) - {t for _, t in pairs})
         ]
@@ -116,7 +116,7 @@ def match_classes(own: ClassList, classes: ClassList, path: Path | None = None) 
     class_of = np.array([listed.get(i, by_name.find(own, i)) for i in range(len(own))], np.int64)
     if (class_of == NO_CLASS).all():
         raise MatchError(
-            "The detector has none of the classes.",
+            "The detector has none of the classes of the data set.",
             where=own.name,
             got=_some(list(classes.names)),
             allowed=f"names such as {_some(list(own.names))}",

@@ -400,7 +400,7 @@ class Checkup(Result):
         if extras:
             packages.insert(0, f'"manyhot[{",".join(extras)}]"')
         if packages:
-            yield f"to install all that is missing: pip install {' '.join(packages)}"
+            yield f"to install everything that is missing: pip install {' '.join(packages)}"
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the checks as mappings."""

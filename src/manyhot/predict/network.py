@@ -96,7 +96,7 @@ class Preprocessing:
 
     @property
     def crop(self) -> Preprocessing:
-        """The settings that determine the pixels: all but the normalisation, whose mean colours a border."""
+        """The settings that determine the pixels: all except mean and std, plus the colour of a border."""
         mean = self.mean if self.mode == "border" else IMAGENET_MEAN
         return replace(self, mean=mean, std=IMAGENET_STD)
 

@@ -75,7 +75,7 @@ class Identity:
         what = next((name for name, value in own.items() if recorded.get(name) != value), "")
         if what:
             raise MatchError(
-                f"The folder holds predictions of another run, which differs in {what}.",
+                f"The folder contains predictions from another run with a different {what}.",
                 where=path,
                 got=recorded.get(what, "not recorded"),
                 allowed=own[what],
@@ -109,7 +109,7 @@ class PartFiles:
         Raises
         ------
         MatchError
-            If the folder holds parts of another run.
+            If the folder contains parts from another run.
         """
         missing = []
         for part in source.parts:
@@ -126,7 +126,7 @@ class PartFiles:
         Raises
         ------
         MatchError
-            If the folder holds predictions of another run.
+            If the folder contains predictions from another run.
         """
         if not self.final.exists():
             return False
@@ -317,7 +317,8 @@ def check_output_folder(out: Path, identity: Identity) -> None:
         about = metadata(schema)
         if about.get("source") != identity.source:
             raise MatchError(
-                "The folder holds a table of other images, or of the same images with other labels.",
+                "The folder contains a table of different images, or of the same images with different "
+                "labels.",
                 where=path,
                 do="choose another `out`",
             )
@@ -332,7 +333,7 @@ def check_output_folder(out: Path, identity: Identity) -> None:
     path = out / SKIPPED
     if path.exists() and path.read_bytes()[:99].split(b"\n")[0] != ",".join(_SKIPPED).encode():
         raise MatchError(
-            "The folder holds a file that manyhot did not write.", where=path, do="choose another `out`"
+            "The folder contains a file that manyhot did not write.", where=path, do="choose another `out`"
         )
 
 

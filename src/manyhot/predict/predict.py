@@ -117,8 +117,8 @@ def predict(
         CSV file with one original label for each image. Label sets, such as those of COCO, are passed to
         evaluate instead.
     classes
-        Class list of the data set, if it differs from that of the model; also a JSON file of COCO, for its
-        categories.
+        Class list of the data set, if it differs from the class list of the model. It can be a JSON file of
+        COCO, whose categories are then the classes.
     top
         Number of top classes to keep: 20 by default, or 5 if the classes of one image are printed.
     dense
@@ -151,7 +151,7 @@ def predict(
         If the source does not exist, if it contains no image, two images with the same id or no image that
         can be decoded, or if an option is out of range.
     MatchError
-        If the folder holds predictions of another run, or if a model lacks some of the classes.
+        If the folder contains predictions from another run, or if a model lacks some of the classes.
     UnknownNameError
         If the model or the engine does not exist.
     MissingExtraError

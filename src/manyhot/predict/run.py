@@ -291,7 +291,7 @@ def prepare_run(
     Raises
     ------
     MatchError
-        If the folder holds predictions of another run, or the model lacks some of the classes.
+        If the folder contains predictions from another run, or the model lacks some of the classes.
     UnknownNameError, MissingExtraError, InputError
         See `choose_engine`.
     """
@@ -360,7 +360,7 @@ def _check_apart(source: ImageSource, out: Path) -> None:
         raise InputError(
             "The output folder is inside the folder of the image tables.",
             where=out,
-            got=f"the Parquet files in {source.uri} as the source",
+            got=f"Parquet files in {source.uri}, which are the source",
             do="choose an `out` outside that folder",
         )
 
@@ -376,13 +376,13 @@ def run(
 ) -> PredictedModel:
     """Predict the images of a source with a model, and write the predictions to a folder.
 
-    The parts of an earlier run of the same command are kept. If `choice` is that of an earlier run of the
-    same network, its engine is reused.
+    The parts of an earlier run of the same command are kept. If `choice` is the choice of an earlier run of
+    the same network, its engine is reused.
 
     Raises
     ------
     MatchError
-        If the folder holds predictions of another run, or the model lacks some of the classes.
+        If the folder contains predictions from another run, or the model lacks some of the classes.
     InputError, SourceLostError
         See `score_parts`.
     OutputError

@@ -161,7 +161,8 @@ def score_together(
     scorers : sequence of Scorer
         Scorers whose engines use the same number of threads.
     seconds : sequence of Seconds, optional
-        The times of each network, to which those of this call are added. Shared steps are divided equally.
+        The times of each network, to which the times of this call are added. Shared steps are divided
+        equally.
     progress : callable, optional
         Called with the number of images done since the last call.
 

@@ -72,7 +72,7 @@ def predict_models(
     """Predict the images of a source with each of several models, and yield the outcomes.
 
     Models with up to `WEIGHTS_AT_ONCE` bytes of weights predict at the same time, so that each image is
-    decoded once for them. If a model fails, the others continue.
+    decoded once for them. If a model fails, the other models continue.
 
     Raises
     ------

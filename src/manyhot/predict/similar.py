@@ -158,7 +158,7 @@ def similar(
     neighbours: Annotated[int, AtLeast(1), Was("-k")] = 10,
     run: Run = QUIET,
 ) -> Similar:
-    """Find the most similar images by embedding, for each class that an image may show.
+    """For each class that an image may show, find the images with the most similar embeddings.
 
     The class of an image in the index is its original label. An image is never its own neighbour.
 
@@ -170,9 +170,9 @@ def similar(
         Folder of the query images, written in the same way. By default, the images of the index are the
         queries.
     embeddings_model
-        Name of the model that computed the embeddings, if the folder holds embeddings of several models.
+        Name of the model that computed the embeddings, if the folder contains embeddings of several models.
     among
-        Images to search: those of the top predicted classes, of the original label, or of any class.
+        Classes whose images are searched: the top predicted classes, the original label, or any class.
     top
         Number of predicted classes to search per image. If fewer classes are stored, all are searched.
     neighbours
@@ -268,7 +268,7 @@ def _class_notes(
     if empty.any():
         missing = np.setdiff1d(pairs[empty, 1], labels)
         notes.append(
-            f"{np.count_nonzero(empty):,} of {len(pairs):,} rows are empty, because the index holds no "
+            f"{np.count_nonzero(empty):,} of {len(pairs):,} rows are empty, because the index contains no "
             f"other image of the class{_named(missing)}"
         )
     unlabelled = int(np.count_nonzero(labels == NO_LABEL))
@@ -364,7 +364,7 @@ def neighbours_of(
         Folders written by ``manyhot predict --embeddings`` with the same model. By default, the index is the
         folder of the queries.
     model : str
-        Name of the model that computed the embeddings, if `queries` holds embeddings of several models.
+        Name of the model that computed the embeddings, if `queries` contains embeddings of several models.
 
     Raises
     ------
@@ -387,7 +387,7 @@ class _Files:
 
     @classmethod
     def of(cls, folder: PathLike, model: str) -> _Files:
-        """Return the files of a model. The name can be empty if the folder holds files of one model only."""
+        """Return the files of a model. The name can be empty if the folder has files of one model only."""
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(
@@ -438,14 +438,14 @@ def _chosen(folder: Path, files: list[_Files], model: str) -> _Files:
     names = [f.model for f in files]
     if not files:
         raise InputError(
-            "The folder holds no embeddings.",
+            "The folder contains no embeddings.",
             where=folder,
             allowed=f"files in {EMBEDDINGS_FOLDER}/ with the names of the predictions",
             do="predict these images again with manyhot predict --embeddings",
         )
     if not model and len(files) > 1:
         raise InputError(
-            "The folder holds embeddings of several models.",
+            "The folder contains embeddings of several models.",
             where=folder,
             got=", ".join(names),
             allowed="one of them",
@@ -455,7 +455,7 @@ def _chosen(folder: Path, files: list[_Files], model: str) -> _Files:
     if not fitting:
         near = difflib.get_close_matches(model, names, n=1)
         raise InputError(
-            f"The folder holds no embeddings of {model!r}.",
+            f"The folder contains no embeddings of {model!r}.",
             where=folder,
             allowed=", ".join(names),
             do=f"did you mean {near[0]!r}?"
@@ -479,7 +479,7 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
 
 
 def embedded_in(folder: PathLike) -> Embedded | None:
-    """Return the embeddings of the first model in a folder, or None if the folder holds none."""
+    """Return the embeddings of the first model in a folder, or None if the folder contains none."""
     found = _with_embeddings(Path(folder))
     return found[0].read() if found else None
 
@@ -520,7 +520,7 @@ def read_embeddings(folder: PathLike, model: str = "") -> Embedded:
     ----------
     folder : path-like
     model : str
-        Name of the model that computed the embeddings, if the folder holds embeddings of several models.
+        Name of the model that computed the embeddings, if the folder contains embeddings of several models.
 
     Raises
     ------

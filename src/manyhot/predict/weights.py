@@ -88,7 +88,7 @@ class Head:
                 allowed="0 or more, below 1",
             )
         if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
-            raise InputError("A head holds values that are not finite.")
+            raise InputError("A head contains values that are not finite.")
 
     def __repr__(self) -> str:
         return f"<Head {self.loss} over {len(self.classes)} classes on {self.backbone}, {self.n:,} images>"

@@ -104,44 +104,47 @@ def aggregate(
     Parameters
     ----------
     votes
-        Votes in any format, the folder of a campaign, or imagenet-real, a published set that is downloaded.
+        Votes in any format, the folder of a campaign, or imagenet-real for published votes, which are
+        downloaded.
     golden
-        Experts' answers; by default, those of the campaign. Some methods learn from them. They also serve to
-        choose a threshold by precision or recall, and to measure the quality of raters.
+        Experts' answers; by default, those of the campaign. Some methods learn from these answers. They are
+        also used to choose a threshold by precision or recall, and to measure the quality of raters.
     images
         Images table with original labels; by default, that of the campaign. Images without votes keep their
         original label, with `rated` false.
     sources
-        Label sets of the same images to merge instead of votes: files in any format, campaigns, benchmarks,
-        imagenet-real, imagenet-multilabel, tsipras or imagenet-mistakes. Each source has one vote on each
-        question that it was asked. Sources joined by + count as one.
+        Label sets of the same images, to be merged instead of votes: files in any format, campaigns,
+        benchmarks, imagenet-real, imagenet-multilabel, tsipras or imagenet-mistakes. Each source has one vote
+        on each question that it was asked. Sources joined by + count as one source.
     method
         Name of an aggregator, or a call string such as "majority(maybe='half')".
     threshold
-        Minimum probability of a valid class. By default, that of the method: 0.8 for methods that estimate
-        probabilities, as in ReaL, and 0.5 for methods that compute shares.
+        Minimum probability of a valid class; by default 0.8 for methods that estimate probabilities, as in
+        ReaL, and 0.5 for methods that compute shares.
     min_precision
-        Choose the lowest threshold with at least this precision on golden questions.
+        Choose the lowest threshold at which precision on golden questions is at least this value.
     min_recall
-        Choose the highest threshold with at least this recall on golden questions.
+        Choose the highest threshold at which recall on golden questions is at least this value.
     unclear_from
-        Minimum probability of an unclear class, at most the threshold. By default, no class is unclear.
+        Minimum probability of an unclear class, which must not exceed the threshold; by default, no class is
+        unclear.
     original_classes
         Classes for which golden-bayes counts the original label as a rater, such as 0-397. By default, all
         classes.
     refined
-        How to use decisions on disagreements. With decides, a decision overrides the method, and maybe means
-        unclear. With counts, it counts as one more answer. With ignored, it has no effect.
+        How to use decisions on disagreements. With decides, a decision overrides the method, and the decision
+        maybe means unclear. With counts, a decision counts as one more answer. With ignored, it has no
+        effect.
     history
         Labels, or their table matrices, from an earlier campaign with the same kind of votes. The answers of
         that campaign count as earlier answers of the same raters, so that good raters are trusted from the
         first answer.
     start
-        Labels, or their table matrices, of an earlier fit to some of these votes, if raters chose one of all
-        classes. The method starts from this fit and then fits all votes.
+        Labels, or their table matrices, from an earlier fit to some of these votes, if raters chose one of
+        all classes. The method starts from this fit and then fits all votes.
     resamples
-        Number of resamples of the golden images, for the intervals of precision and recall if a threshold is
-        chosen on these images. At most 200 are used. 0 skips all intervals.
+        Number of resamples of the golden images (at most 200 are used), for the intervals of precision and
+        recall if a threshold is chosen on these images; 0 for no intervals at all.
     seed
         Seed for drawing the resamples and for splitting the golden images.
 
@@ -153,7 +156,7 @@ def aggregate(
     Raises
     ------
     InputError
-        Golden answers are needed but missing, an option is out of range, or sources contradict each other
+        If golden answers are needed but missing, an option is out of range, or sources contradict each other
         about original labels.
     MatchError
         If some votes are on images that are not in `images`, or the tables have different class lists.
@@ -217,7 +220,7 @@ def _check_no_votes(votes: VotesLike, format: str | None) -> None:
     extra = {"votes": votes, "format": format}
     if any(value is not None for value in extra.values()):
         raise UsageError(
-            "Label sets are merged without votes.",
+            "Label sets and votes cannot be merged.",
             got=" and ".join(f"`{name}`" for name, value in extra.items() if value is not None),
             do="pass `sources` only, or votes only",
         )

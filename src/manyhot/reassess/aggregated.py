@@ -40,15 +40,15 @@ class Aggregated(Result):
     method : str
         The call string of the aggregator.
     threshold, unclear_from : float
-        Minimum probability of a valid class, and minimum probability of an unclear one. They are equal if no
-        class can be unclear.
+        Minimum probability of a valid class, and minimum probability of an unclear class. They are equal if
+        no class can be unclear.
     raters : pyarrow.Table
         The table ``raters``.
     curve : pyarrow.Table
         The table ``curve``, with precision and recall on golden questions. Empty if there are no golden
         answers.
     matrices : pyarrow.Table
-        The table ``matrices``. Empty if it is unknown who gave the votes.
+        The table ``matrices``. Empty if the raters are unknown.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -92,7 +92,7 @@ class Aggregated(Result):
         asked = f"of {n['raters']:,} raters on {n['questions']:,} questions about {n['rated']:,} images"
         if self.votes.kind:
             who = "unknown raters" if self.votes.kind == COUNTED_CLASS else f"{n['raters']:,} raters"
-            asked = f"of {who} on {n['rated']:,} images, each for one class of {self.votes.n_classes:,}"
+            asked = f"of {who} on {n['rated']:,} images, each for one of {self.votes.n_classes:,} classes"
         with_any = n["images"] - n["empty"]
         on = f"on {with_any:,} of {n['images']:,} images, {n['multi']:,} with two or more"
         facts = [("votes", f"{n['votes']:,}", asked), ("labels", f"{n['labels']:,}", on)]

@@ -31,7 +31,7 @@ def decision_notes(refined: Refined | None, how: Decisions) -> Iterator[str]:
 def fit_notes(
     votes: Votes, answers: Answers, result: Aggregate, method: str, threshold: float
 ) -> Iterator[str]:
-    """Yield notes on what is missing to learn from the answers, and where a fit contradicts them."""
+    """Yield notes on why a fit cannot learn from the answers, and on where it contradicts them."""
     if not result.iterations or len(np.unique(answers.rater)) == 1:
         return
     yield from _missing(votes, answers, result, method)
@@ -51,13 +51,13 @@ def _missing(votes: Votes, answers: Answers, result: Aggregate, method: str) -> 
     n_shared = int(np.count_nonzero(shared))
     if n_shared and (counts.max(1) == n_answers)[shared].all():
         yield (
-            f"raters agree on all {n_shared:,} questions that two or more answered, so {method} cannot learn "
-            "how often they err, and p is too close to 0 or 1 if they err together"
+            f"raters agree on all {n_shared:,} questions that two or more raters answered, so {method} "
+            "cannot learn how often raters err; if they err together, p is too close to 0 or 1"
         )
     if _chance(result) >= _MANY:
         yield (
-            "raters agree on the same questions hardly more often than by chance, so their answers cannot "
-            f"decide, and p is pulled towards 0.5 (weight of chance {_chance(result):.2f}): ask other "
+            "raters agree on the same questions hardly more often than by chance, so their answers are "
+            f"inconclusive, and p is pulled towards 0.5 (weight of chance {_chance(result):.2f}): ask other "
             "raters, or add golden questions and use golden-bayes"
         )
     yield from _alike(votes, answers)
@@ -71,9 +71,8 @@ def _alike(votes: Votes, answers: Answers) -> Iterator[str]:
         names = [str(votes.rater_id[int(r)].as_py()) for r in np.flatnonzero(alike)]
         listed = ", ".join(names[:10]) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
         yield (
-            f"some raters gave one and the same answer to each of their questions, at least {_FEWEST}, so "
-            f"their "
-            f"answers carry little information: {listed}"
+            f"some raters gave the same answer to all of their questions (at least {_FEWEST} per rater), so "
+            f"their answers carry little information: {listed}"
         )
 
 
@@ -119,7 +118,7 @@ def golden_notes(
     if not result.converged:
         yield f"stopped after {result.iterations:,} iterations, before it converged"
     if len(np.unique(votes.rater)) == 1:
-        alone = "there is only one rater, so the answers cannot be compared with those of others"
+        alone = "there is only one rater, so the answers cannot be compared with those of another rater"
         if result.iterations:  # raters cannot be compared
             alone += (
                 ", and the method cannot estimate the quality of the rater; majority takes answers at "
@@ -133,10 +132,12 @@ def golden_notes(
         return
     tied = int(np.count_nonzero(2 * experts.yes == experts.experts))
     if tied:
-        yield f"experts are equally divided on {tied:,} golden questions; their true answer counts as no"
+        yield f"experts are equally divided on {tied:,} golden questions, whose true answer is taken to be no"
     unasked = int(np.count_nonzero(experts.truth() & (experts.asked < 0)))
     if unasked:
-        yield f"{unasked:,} golden questions with the true answer yes have no votes; recall leaves them out"
+        yield (
+            f"{unasked:,} golden questions with the true answer yes have no votes and are left out of recall"
+        )
     if crossed:
         yield crossed
     if entry.about.get("needs") == "golden" and golden.raters is None:

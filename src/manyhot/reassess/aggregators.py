@@ -10,7 +10,7 @@ from manyhot.tables.votes import COUNTED_CLASS
 
 
 def check_method_name(method: str) -> None:
-    """Raise an error, before votes are read, if the method does not exist for any kind of votes."""
+    """Raise an error, before votes are read, if no kind of votes has a method of this name."""
     try:
         registry.get("aggregator", method)
     except ManyhotError:
@@ -23,7 +23,7 @@ def check_method_name(method: str) -> None:
 def aggregator_of(method: str, votes: Votes) -> registry.Entry:
     """Return the method for this kind of votes.
 
-    Counts of votes do not show how good raters are, so the default method for them is the share of votes.
+    Counts of votes do not show how good raters are, so the default method for counts is the share of votes.
 
     Raises
     ------

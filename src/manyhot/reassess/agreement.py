@@ -102,7 +102,7 @@ class Agreement(Result):
     Attributes
     ----------
     agreement, raters, rater_pairs, confusion : pyarrow.Table
-        The tables of these names; see `manyhot.tables.TABLES`.
+        The tables with these names; see `manyhot.tables.TABLES`.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -169,17 +169,18 @@ def agreement(
     reading: VotesReading = VOTES_READING,
     run: Run = QUIET,
 ) -> Agreement:
-    """Measure agreement between raters, their quality on golden questions, and suspicious answers.
+    """Measure agreement between raters and their quality on golden questions, and flag suspicious raters.
 
     Parameters
     ----------
     votes
-        Votes in any format, the folder of a campaign, or imagenet-real, a published set that is downloaded.
+        Votes in any format, the folder of a campaign, or imagenet-real for published votes, which are
+        downloaded.
     golden
         Experts' answers; by default, those of the campaign.
     resamples
         Number of bootstrap resamples: of images for measures of agreement, and of raters and images for means
-        over raters; 0 skips the intervals.
+        over raters; 0 for no intervals.
     seed
         Seed for the bootstrap.
 
@@ -192,7 +193,7 @@ def agreement(
     InputError
         If a number is out of range, or a campaign has no votes yet.
     MatchError
-        Votes and golden answers have different class lists.
+        If votes and golden answers have different class lists.
     """
     check_draws(resamples, seed)
     source = open_votes(votes, golden, reading=reading, on_progress=run.on_progress)
@@ -288,9 +289,12 @@ def _notes(answers: Answers, golden: GoldenAnswers | None, raters: pa.Table) -> 
     if answers.counts().sum(1).max(initial=0) < 2:
         yield "no question was answered by two raters, so agreement cannot be measured"
     if golden is None:
-        yield "there are no golden answers, so raters are compared with the majority of the others"
+        yield "there are no golden answers, so raters are compared with the majority of the other raters"
     elif not len(golden.answers):
-        yield "no rater answered a golden question, so raters are compared with the majority of the others"
+        yield (
+            "no rater answered a golden question, so raters are compared with the majority of the other "
+            "raters"
+        )
     elif not golden.truth().any():
         yield "no golden question has the true answer yes, so sensitivity is undefined"
     else:

@@ -56,7 +56,7 @@ class Annotation:
     ----------
     campaign : Campaign
     store : Store
-        Its database.
+        The database of the campaign.
     app : FastAPI
     notes : tuple of str
         Notes for the owner.
@@ -151,8 +151,8 @@ def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]
     again = f"move {DATABASE} away and start again"
     if too_late:
         yield (
-            "the examples that were passed have no effect: annotation began with others. To use the new "
-            f"ones, export the votes, {again}"
+            "the examples that were passed have no effect, because annotation began with different ones. "
+            f"To use the new examples, export the votes, {again}"
         )
     asked, with_examples = store.count_examples()
     if with_examples * 2 < asked:
@@ -212,8 +212,8 @@ def annotate(
 ) -> EndedAnnotation:
     """Let raters answer the questions of a campaign in the browser.
 
-    The server runs until Ctrl-C. Options that are passed also change a campaign that has already begun. All
-    other settings are on the owner's page.
+    The server runs until Ctrl-C. Options that are passed also change a campaign that has already begun,
+    unless stated otherwise. All other settings are on the owner's page.
 
     Parameters
     ----------
@@ -308,7 +308,7 @@ def _ready_lines(campaign: Campaign, notes: Sequence[str], host: str, address: s
     if not _is_loopback(host):
         yield (
             f"Note: the server listens on {host}, so everyone who can reach this machine can connect. "
-            "Without HTTPS, others on the network can read links and passwords."
+            "Without HTTPS, other people on the network can read links and passwords."
         )
 
 

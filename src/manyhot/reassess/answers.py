@@ -129,9 +129,9 @@ class VotesSource:
     original_classes : str
         The classes for which the original label counts as a rater; all classes if empty.
     notes : tuple of str
-        How the images were matched with the votes, if their ids differ.
+        Notes on how images were matched with votes, if the ids differ.
     keep_unasked : bool
-        Whether an original label that was not asked about also stays valid on images with votes.
+        Whether the original label of an image with votes stays valid if no rater was asked about it.
     """
 
     votes: Votes
@@ -151,7 +151,7 @@ class VotesSource:
         return path if path is not None and path.is_file() else None
 
     def proposer(self) -> str:
-        """Return the rule of the campaign's proposals; empty if raters answered other questions, too."""
+        """Return the rule of the campaign's proposals; empty if raters also answered other questions."""
         path = self.proposals()
         if path is None:
             return ""
@@ -195,7 +195,7 @@ def open_votes(
     Raises
     ------
     FormatError, InputError, MatchError
-        An input cannot be read, or a campaign has no votes yet.
+        If an input cannot be read, or a campaign has no votes yet.
     """
     classes = reading.classes
     _check_number(classes)
@@ -369,7 +369,8 @@ def as_arrow(table: Any, name: str) -> pa.Table:
 
     Raises
     ------
-    InputError        The value is not a table.
+    InputError
+        If the value is not a table.
     """
     try:
         converted = _as_table(table)
@@ -453,7 +454,7 @@ def golden_of(golden: Golden, votes: Votes, images: Images | None = None) -> Gol
     Raises
     ------
     MatchError
-        Votes and golden answers have different class lists.
+        If votes and golden answers have different class lists.
     """
     experts, raters = golden.experts, golden.raters or votes
     _check_same_classes(votes, experts)

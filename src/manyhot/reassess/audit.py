@@ -87,7 +87,7 @@ class DrawnAudit(Result):
     sample : DrawnSample
         The drawn images, and the probability of every image of the population.
     n_questions : int
-        Number of (image, class) pairs about the drawn images that people are asked about.
+        Number of (image, class) pairs of the drawn images that people are asked about.
     n_golden : int
         Number of further images, for golden questions.
     raters : int
@@ -176,17 +176,17 @@ def audit(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> DrawnAudit:
-    """Draw a random sample of images for people to label, with recorded probabilities, as a campaign.
+    """Draw a random sample of images, with recorded probabilities, as a campaign for people to label.
 
     The folder is a campaign like any other, which manyhot annotate opens. It contains the drawn images, the
-    questions about them, and `audit_sample.parquet`, from which metrics on people's label sets of all images
-    can be estimated. The folder appears only when it is complete; repeating the same call changes nothing.
+    questions about them, and `audit_sample.parquet`, which is needed to estimate metrics over all images. The
+    folder appears only when it is complete; repeating the same call changes nothing.
 
     Parameters
     ----------
     labels
-        Images to draw from: a campaign, a folder of photographs or one written by manyhot predict, an images
-        table, label sets that models propose, or a benchmark data set. Original labels are not needed.
+        Images to draw from: a campaign, a folder of photographs, a folder written by manyhot predict, an
+        images table, label sets that models propose, or a benchmark data set. Original labels are not needed.
     predictions
         Files or folders of predictions, instead of those of the campaign, folder or benchmark. Each model
         must predict all images.
@@ -207,15 +207,15 @@ def audit(
         default 'union(k=5)', or 'union' with the design classes. If predictions list fewer than five classes,
         k is smaller. The original label and the classes of label sets that are passed are always asked about.
     golden_images
-        Number of further images for golden questions, drawn at random from those outside the sample. They
-        form a campaign for an expert in the folder golden of the audit.
+        Number of further images for golden questions, drawn at random from those outside the sample and
+        written to the subfolder golden as a campaign for an expert.
     raters
         Number of answers per question, to compute the hours of work.
     seconds
         Seconds per question, to compute the hours of work; the default is an assumption.
     seed
-        Seed for the draw, which is recorded; by default, a random one. Do not try several seeds: a sample
-        that was selected is not random.
+        Seed for the draw. Do not try several seeds: a sample that was selected among several is not random.
+        The seed is recorded and, by default, drawn at random.
 
     Returns
     -------
@@ -229,7 +229,7 @@ def audit(
         If there are fewer images than `size`, the design needs other predictions, the rule learns from label
         sets, or the folder holds other files.
     MatchError
-        Predictions have a different class list or lack images.
+        If predictions have a different class list or lack images.
     """
     entry = None if rule is None else _rule(rule)
     if questions is not None and design != "classes":
@@ -266,7 +266,9 @@ def audit(
     return replace(made, is_new=True, written=(campaign.folder,))
 
 
-_DRAWN = "choose another folder; a sample is never replaced, because a sample that was selected is not random"
+_DRAWN = (
+    "choose another folder; a sample is never replaced, because one chosen from several samples is not random"
+)
 
 
 @dataclass(frozen=True)
@@ -301,7 +303,7 @@ class _AuditContent:
         return dict(zip(self.ensemble.names, map(float, found), strict=True))
 
     def write(self, home: Campaign, golden: Ints) -> tuple[str, ...]:
-        """Write the tables to the folder of a campaign; golden images also to a campaign inside it."""
+        """Write the tables to the folder of a campaign; golden images also to a campaign in a subfolder."""
         self._write(home, np.sort(np.concatenate([self.rows, golden])))
         write_audit_sample(self.drawn, home.path("audit_sample"), call=home.call, inputs=home.inputs)
         if len(golden):
@@ -474,8 +476,8 @@ def _notes(drawn: DrawnSample, design: Preference, ensemble: Ensemble) -> Iterat
         yield f"the design {design!r} gives all images the same probability: models do not differ"
     elif design == "differences" and len(ensemble.names) == 2:
         yield (
-            "this sample is made for the difference of the two models; values of a single model are less "
-            "precise than with a uniform sample"
+            "this sample is designed to estimate the difference between the two models; values of a single "
+            "model are less precise than with a uniform sample"
         )
 
 

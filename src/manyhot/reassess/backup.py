@@ -46,7 +46,7 @@ class Manifest:
     revision : str
         The revision of the database's tables.
     counts : dict of str to int
-        Rows of each table.
+        Number of rows of each table.
     files : dict of str to str
         The SHA-256 hash of each file, by name.
     version : str
@@ -140,7 +140,7 @@ class RestoredCampaign(Result):
     ----------
     campaign : Campaign
     database : str, optional
-        The address of its database; None for a file in the folder.
+        The address of the campaign's database; None for a file in the folder.
     written
         The folder.
     """
@@ -176,7 +176,7 @@ def restore_campaign(
     file
         The backup, a zip file.
     campaign
-        Folder to make: new or empty.
+        Folder of the restored campaign, which must be new or empty.
     database
         Address of an empty database, such as postgresql://HOST/NAME; by default, a file in the campaign
         folder.

@@ -76,7 +76,7 @@ class DataCard(Result):
         Parameters
         ----------
         out : path-like
-            A file, or a folder, to which ``README.md`` is written.
+            A file, or a folder in which to write ``README.md``.
         run : Run
             Not used, because the card depends only on its inputs.
         """
@@ -205,7 +205,8 @@ def card_text(
     named : bool
         Whether to show the ids of raters. By default, raters get numbers, since an id may be a name.
     sections : Mapping of str to str, optional
-        Sections of merged label sets, by title. They replace those about raters and those of the same title.
+        Sections of merged label sets, by title. They replace the sections about raters and sections with the
+        same title.
 
     Returns
     -------
@@ -215,7 +216,7 @@ def card_text(
     Raises
     ------
     InputError
-        If the description is of several data sets, or the agreement table is invalid.
+        If the description contains several data sets, or the agreement table is invalid.
 
     References
     ----------

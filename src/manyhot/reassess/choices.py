@@ -28,7 +28,7 @@ class AggregatedChoices:
         `p` of each question of `votes`. `matrices` holds the accuracy of each rater as the probability of a
         yes to the right class; all other entries are NaN.
     matrices : pyarrow.Table
-        The table ``matrices``; empty if it is unknown who gave the votes.
+        The table ``matrices``; empty if the raters are unknown.
     """
 
     votes: Votes
@@ -39,7 +39,7 @@ class AggregatedChoices:
 def aggregate_choices(
     votes: Votes, entry: registry.Entry, history: History | None = None, start: History | None = None
 ) -> AggregatedChoices:
-    """Return the probability of each class that a rater chose for an image, and of others that are likely.
+    """Return the probability of each class that a rater chose for an image, and of other likely classes.
 
     Parameters
     ----------

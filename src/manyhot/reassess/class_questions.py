@@ -31,7 +31,7 @@ class DrawnQuestions:
     seed: int
 
     def added_to(self, proposed: Proposed, rows: Ints) -> Proposed:
-        """Return the questions about some images, including drawn ones, with their probabilities as scores.
+        """Return the proposed and the drawn questions about these images, with their probabilities as scores.
 
         A question that a rule proposes has the probability 1. The draw for an image does not depend on the
         other images.

@@ -48,14 +48,14 @@ def ensemble_of(
         Collects the models that are skipped because they do not match. If None, the first such model raises
         an error.
     labelled : bool
-        False if images need no original labels; those that they have are ignored.
+        Whether images need original labels. If False, any original labels are ignored.
 
     Raises
     ------
     InputError
-        Images have no original labels, two predictions are from the same model, or no model matches.
+        If images have no original labels, two predictions are from the same model, or no model matches.
     MatchError
-        Predictions have a different class list or lack images, or no label set belongs to these images.
+        If predictions have a different class list or lack images, or no label set belongs to these images.
     """
     _check_names(predictions)
     label = _original_labels(images, n_classes) if labelled else np.full(len(images), NO_LABEL, np.int32)
@@ -67,7 +67,7 @@ def ensemble_of(
 
 
 def golden_labels(golden: pa.Table, n_classes: int, class_hash: str, name: str) -> Labels:
-    """Return label sets from experts' answers: the classes to which more than half of them said yes.
+    """Return label sets from experts' answers: the classes to which more than half of the experts said yes.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Export votes and remarks of the app as tables of the campaign: `manyhot export`."""
+"""Export votes and remarks from the app as tables in the campaign: `manyhot export`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def export_votes(
     golden: Annotated[PathLike | None, Shown("FILE")] = None,
     run: Run = QUIET,
 ) -> ExportedVotes:
-    """Write the votes and remarks of the annotation app as tables of the campaign.
+    """Write the votes and remarks from the annotation app as tables in the campaign.
 
     Each answer is a row, including answers that were changed later. Only a rater's last answer to a question,
     by answered_at, counts.
@@ -60,8 +60,8 @@ def export_votes(
         Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
         folder.
     golden
-        Also write the answers as golden answers of experts to this file, such as golden.parquet of another
-        campaign.
+        Also write the answers to this file, as golden answers of experts; for example, to golden.parquet of
+        another campaign.
 
     Returns
     -------

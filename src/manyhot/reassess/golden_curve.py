@@ -65,7 +65,7 @@ def unclear_level(unclear_from: float | None, threshold: float) -> float:
     Raises
     ------
     InputError
-        If it is above the threshold.
+        If `unclear_from` is above the threshold.
     """
     unclear = threshold if unclear_from is None else unclear_from
     if unclear > threshold:
@@ -81,7 +81,7 @@ def unclear_level(unclear_from: float | None, threshold: float) -> float:
 def golden_curve(
     result: Aggregate, experts: GoldenAnswers | None, votes: Votes, threshold: float, resamples: int
 ) -> Curve | None:
-    """Return precision and recall on the golden questions that raters answered, if there are experts."""
+    """Return precision and recall on the golden questions that raters answered; None without experts."""
     if experts is None:
         return None
     asked = experts.asked >= 0
@@ -127,7 +127,7 @@ def cross_fitted_note(
     )
     how = (
         f"estimated on each tenth of the {found.n_images:,} golden images with a threshold chosen on the "
-        "others"
+        "other nine tenths"
     )
     return f"{chosen}; expect {' and '.join(values)} on other questions, {how}"
 

@@ -94,14 +94,14 @@ def init_campaign(
     folder
         Folder of the campaign: a new or empty folder, or a campaign that was created from the same files.
     images
-        Images, with original labels if there are any: a table in any format, a folder of photographs or one
-        written by manyhot predict, or a benchmark data set, such as imagenet-val.
+        Images, with original labels if there are any: a table in any format, a folder of photographs, a
+        folder written by manyhot predict, or a benchmark data set, such as imagenet-val.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r. By default, the built-in list that is named in the metadata of the images or
         predictions.
     predictions
-        Files and folders of predictions, or a benchmark data set. Several values are allowed.
+        Files or folders of predictions, or a benchmark data set.
     rows
         Image ids of the rows of array files: a data-set JSON, CSV or Parquet file, or a list of ids.
     scores
@@ -119,9 +119,9 @@ def init_campaign(
     Raises
     ------
     InputError
-        If the folder holds other files, or a file cannot be read.
+        If the folder contains other files, or a file cannot be read.
     MatchError
-        Images, classes and predictions do not match.
+        If images, classes and predictions do not match.
     OutputError
         If the folder cannot be written.
     """
@@ -269,7 +269,7 @@ def standing_campaign(campaign: Campaign, do: str = _ANOTHER) -> Campaign | None
     standing = Campaign.read(folder)
     if not standing.same_as(campaign):
         raise InputError(
-            "The folder holds another campaign.",
+            "The folder contains another campaign.",
             where=folder,
             got=f"made by: {standing.call or 'unknown'}" + _changed(standing, campaign),
             allowed="the same images, classes and predictions, or a new folder",
@@ -435,7 +435,7 @@ def find_images(uris: Iterable[str], root: Path) -> dict[str, str]:
             f"{len(missing):,} of {len(found) + len(missing):,} images are not at the new location.",
             where=root,
             got=f"no {PurePosixPath(missing[0]).name}, formerly at {missing[0]}",
-            do="pass the folder or archive that holds all of them",
+            do="pass the folder or archive that contains all of them",
         )
     return found
 

@@ -30,7 +30,7 @@ class Invitations(Result):
     already_invited: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the link of each new name, and the names that keep theirs."""
+        """Return the link of each new name, and the names that keep their links."""
         return {"links": dict(self.links), "already_invited": list(self.already_invited)}
 
     def lines(self) -> Iterator[str]:
@@ -87,7 +87,7 @@ def invite_raters(
     Raises
     ------
     InputError
-        If annotation has not begun, or the name belongs to an owner.
+        If annotation has not begun, or a name is already used in the other role (rater or owner).
     """
     role: Literal["rater", "owner"] = "owner" if owner else "rater"
     with open_store(Campaign.read(campaign), database) as store:

@@ -41,7 +41,7 @@ class PublishedSource:
     Attributes
     ----------
     files : tuple of str
-        Files of the entry, each with label sets; the first that answers a question counts.
+        Files of the entry, each with label sets; for each question, the first file that answers it is used.
     beside : tuple of str
         Further files that the reader needs.
     format : str, optional
@@ -49,7 +49,8 @@ class PublishedSource:
     images : tuple of str, optional
         Catalogue entry and file of the original labels.
     only_yes : bool
-        Whether only *yes* is an answer: raters chose one class of several that can be valid.
+        Whether only *yes* counts as an answer, because raters chose among classes of which several can be
+        valid.
     question : str
         What raters were asked.
     """
@@ -94,16 +95,16 @@ PUBLISHED_SOURCES: Mapping[str, PublishedSource] = {
 
 @dataclass(frozen=True, eq=False)
 class LabelSource:
-    """What one source says.
+    """The label sets and answers of one source.
 
     Attributes
     ----------
     name : str
     images : polars.DataFrame
-        The columns image_id, label (null if unknown) and usable, a row for each image of the label sets.
+        The columns image_id, label (null if unknown) and usable, with a row for each image of the label sets.
     answers : polars.DataFrame
-        The columns image_id, class_id and answer (0 no, 1 maybe, 2 yes), a row for each question that the
-        source was asked about a usable image.
+        The columns image_id, class_id and answer (0 no, 1 maybe, 2 yes), with a row for each question that
+        the source was asked about a usable image.
     labels : Labels
         The label sets; if several sources are joined, those of the first.
     question : str
@@ -162,7 +163,7 @@ def open_label_sources(
         If there are fewer than two sources, one is passed twice or has no answers, or two have different
         original labels of an image.
     MatchError
-        If sources have different class lists, or if the images of one are in no other.
+        If sources have different class lists, or a source has no image in common with any other source.
     """
     if isinstance(sources, str | os.PathLike) or len(sources) < 2:
         raise InputError(
@@ -230,7 +231,7 @@ def _opened(number: int, source: Any, reading: Reading, run: Run) -> _Part:
     found = list(open_labels(source, reading=reading, run=run))
     if len(found) != 1:
         raise InputError(
-            "A source is one data set.",
+            "A source must be a single data set.",
             where=source,
             got=", ".join(one.name for one in found),
             do="pass one of them",

@@ -64,9 +64,13 @@ declare_table(
         TEXT("image_id", "as in images"),
         INT("class_id", "as in classes"),
         INT.nullable("label", "the original label of the image; null if unknown"),
-        REAL("p", "share of the asked sources that say yes; for other methods, the probability"),
+        REAL(
+            "p",
+            "with the method source-share, the share of the asked sources that say yes; otherwise, the "
+            "probability",
+        ),
         TEXT("state", "state of the class in the merged label set", values=STATES),
-        FLAG("conflict", "whether one source says yes and another no"),
+        FLAG("conflict", "whether one source says yes and another says no"),
         TEXTS("yes", "sources that say yes"),
         TEXTS("unclear", "sources that say unclear"),
         TEXTS("no", "sources that say no"),
@@ -88,7 +92,7 @@ declare_table(
         COUNT("unclear", "pairs to which the source says unclear"),
         COUNT("no", "pairs to which the source says no"),
         COUNT("shared", "pairs that another source answers, too"),
-        COUNT("conflicts", "pairs to which the source says yes and another source no, or vice versa"),
+        COUNT("conflicts", "pairs for which the source says yes and another source says no, or vice versa"),
         TEXT.nullable("asked", "what the raters of the source were asked; null if unknown"),
         TEXT.nullable("licence", "licence of the labels, from the catalogue; null if unknown"),
         TEXT.nullable("citation", "publication to cite, from the catalogue; null if unknown"),
@@ -99,7 +103,10 @@ declare_table(
     "held_out",
     (
         TEXT("source", "the source whose answers are predicted"),
-        TEXT("others", f"the source that predicts them, or {_OTHERS!r}, the majority of the other sources"),
+        TEXT(
+            "others",
+            f"the source that predicts the answers, or {_OTHERS!r}, the majority of the other sources",
+        ),
         TEXT("measure", "precision, recall, specificity or kappa; see `manyhot.core.source_agreement`"),
         REAL.nullable("value", "the value; null if undefined"),
         *bounds("lo", "hi", f"{ITS} over images"),
@@ -135,7 +142,7 @@ class MergedLabels(Aggregated):
     version: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the counts, the rule, the sources, how well others predict each, and the notes."""
+        """Return the counts, the rule, the sources, how well sources predict each other, and the notes."""
         rows = {name: getattr(self, name).to_pylist() for name in ("sources", "held_out")}
         return {**super().to_json(), **self._conflicts(), **rows, "version": self.version}
 
@@ -168,7 +175,7 @@ class MergedLabels(Aggregated):
         )
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the labels and, next to them, the answers of the sources, the sources, and how they agree.
+        """Write the labels and, next to them, tables of the sources, of their answers and of their agreement.
 
         The files are ``labels.parquet``, ``labels-answers.parquet``, ``labels-sources.csv`` and
         ``labels-held-out.csv``. `out` is a folder or the path of the labels file.
@@ -231,7 +238,8 @@ def votes_of_sources(
     Raises
     ------
     InputError, MatchError
-        If golden answers or images cannot be read, or `images` has other original labels.
+        If golden answers or images cannot be read, or the original labels in `images` differ from those of
+        the sources.
     """
     answers = pl.concat(one.answers.with_columns(rater_id=pl.lit(one.name)) for one in sources)
     names = pl.Series(ANSWERS).to_arrow()

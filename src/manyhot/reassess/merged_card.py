@@ -111,7 +111,7 @@ def _agreement(held_out: Sequence[Row]) -> str:
     if not rows:
         return "Not measured."
     head = ("source", "predicted by", "measure", "value", "95 % interval", "n")
-    return f"How well the answers of other sources predict those of a source.\n\n{markdown_table(head, rows)}"
+    return f"How well the other sources predict the answers of a source.\n\n{markdown_table(head, rows)}"
 
 
 def _rights(sources: Sequence[Row], licence: str | None) -> str:

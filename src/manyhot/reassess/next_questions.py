@@ -82,7 +82,7 @@ class NextQuestions(Result):
     questions : pyarrow.Table
         The table ``questions``, with the questions to ask in order.
     n_questions : int
-        All of them.
+        Number of questions.
     n_full : int
         Number of questions that get no more answers, because they have the maximum number of answers, are
         decided, or were answered by this rater.
@@ -169,33 +169,34 @@ def next_questions(
     reading: VotesReading = VOTES_READING,
     run: Run = QUIET,
 ) -> NextQuestions:
-    """Rank the questions that most need another answer, and count the settled ones.
+    """Rank the questions that most need another answer, and count the settled questions.
 
     Parameters
     ----------
     votes
-        Votes in any format, the folder of a campaign, or imagenet-real, a published set that is downloaded.
+        Votes in any format, the folder of a campaign, or imagenet-real for published votes, which are
+        downloaded.
     budget
-        Number of answers to ask for now, one per question; which questions are open or settled does not
-        depend on it.
+        Number of answers to ask for now, one per question; it does not affect which questions are open or
+        settled.
     by
         Ranking of the questions: expected change of the state by further answers, entropy of the probability,
         or disagreement of the answers.
     max_answers
         Maximum number of answers per question, including existing ones.
     settled
-        Maximum probability that further answers change the state of a settled question. With 0, a question is
+        Maximum probability that further answers change the state of a settled question; with 0, a question is
         settled only if further answers cannot change its state.
     rater
         Id of the rater who will answer. Questions that this rater answered are left out, and further answers
         are assumed to be as good as this rater's. By default, they are assumed to be as good as those of the
         average rater, weighted by the number of answers.
     proposals
-        Proposals table, so that unanswered questions are ranked, too; by default, that of the campaign.
+        Proposals table, so that unanswered questions are ranked, too; by default, the table of the campaign.
     golden
         Experts' answers; by default, those of the campaign.
     images
-        Images table with original labels, which golden-bayes counts as a rater; by default, that of the
+        Images table with original labels, which golden-bayes counts as a rater; by default, the table of the
         campaign.
     method
         An aggregator that learns how raters answer: golden-bayes, auto, dawid-skene or one-coin. By default,
@@ -215,7 +216,7 @@ def next_questions(
     InputError
         If the method does not learn how raters answer, or a number is out of range.
     MatchError
-        Proposals and votes have different class lists.
+        If proposals and votes have different class lists.
     UnknownNameError
         If the ranking or the rater does not exist.
     """
@@ -273,8 +274,8 @@ def _notes(matrix: Floats, rater: str, method: str, golden: Golden | None, asked
         source = f", estimated from {len(golden_of(golden, asked).answers):,} answers to golden questions"
     yield (
         f"{f'an answer of {rater}' if rater else 'an average answer'} hardly depends on whether the class is "
-        f"present (informedness {informedness:.2f}{source}), so more answers of this quality would decide "
-        "little, and settled states may be wrong; see manyhot agreement"
+        f"present (informedness {informedness:.2f}{source}), so more answers of this quality would be of "
+        "little use, and settled states may be wrong; see manyhot agreement"
     )
 
 

@@ -61,7 +61,7 @@ class PlannedDesign:
         ``ppi++`` or ``sample``.
     variance : DesignVariance
     differences : ndarray of float64, shape (K,), optional
-        The differences of the pairs of models.
+        The differences between the two models of each pair.
     """
 
     question: str
@@ -78,11 +78,11 @@ class Pilot:
     Attributes
     ----------
     source : str
-        Where it is from.
+        Where the variances come from.
     n_images : int
         Number of images of the data set.
     questions : float
-        Questions about each image.
+        Mean number of questions per image.
     n_models : int
     models : tuple of str
         Names of the models, if they are known.
@@ -91,7 +91,7 @@ class Pilot:
     n_answered : int
         Number of answered images; 0 without an audit.
     inputs : Mapping of str to str
-        The sha256 of the files that were read.
+        SHA-256 hashes of the files that were read.
     """
 
     source: str
@@ -120,9 +120,10 @@ class UnansweredImages:
     differing : float, optional
         Largest share of images on which any two models differ; None for fewer than two models.
     questions : float, optional
-        Questions about each image: the top five classes of the models, and the original label.
+        Mean number of questions per image, which are about the top five classes of the models and the
+        original label.
     inputs : Mapping of str to str
-        The sha256 of the files that were read.
+        SHA-256 hashes of the files that were read.
     """
 
     n_images: int = N_IMAGES
@@ -134,7 +135,7 @@ class UnansweredImages:
 
     @classmethod
     def read(cls, place: PathLike, reading: Reading, run: Run) -> UnansweredImages:
-        """Count the images of a data set, and where models differ, if there are predictions.
+        """Count the images of a data set and, if there are predictions, the images on which models differ.
 
         Raises
         ------
@@ -162,7 +163,8 @@ class UnansweredImages:
         new = (np.diff(asked, axis=1) > 0).sum(axis=1) + (asked[:, 0] != NO_LABEL)
         about = f"{place}: {len(images):,} images"
         if shares:
-            about += f", and {len(ensemble.names)} models, which differ on up to {max(shares):.0%} of them"
+            most_different = f"{max(shares):.0%} of the images"
+            about += f", and {len(ensemble.names)} models, whose top classes differ on up to {most_different}"
         most = max(shares, default=None)
         return cls(len(images), about, ensemble.names, most, float(new.mean()), dict(source.inputs))
 

@@ -54,7 +54,7 @@ _DESIGN = (
 )
 _PRECISION = (
     REAL("half_width", "half-width of the 95 % interval, for the model or pair with the widest interval"),
-    REAL.nullable("share", "for ranks: expected share of the pairs of models that are decided"),
+    REAL.nullable("share", "for ranks: expected share of the pairs of models whose order is decided"),
     REAL.nullable("power", "for a difference: probability that its interval does not contain 0"),
 )
 
@@ -67,9 +67,12 @@ declare_table(
         REAL("answers", "answers of all raters"),
         REAL("hours", "hours of all raters"),
         *_PRECISION,
-        REAL.nullable("half_width_low", "after a pilot: lower end of the half-widths of 80 % of such audits"),
         REAL.nullable(
-            "half_width_high", "after a pilot: upper end of the half-widths of 80 % of such audits"
+            "half_width_low", "after a pilot: lower end of the range of the half-width in 80 % of such audits"
+        ),
+        REAL.nullable(
+            "half_width_high",
+            "after a pilot: upper end of the range of the half-width in 80 % of such audits",
         ),
         REAL.nullable("detectable", "smallest difference that is decided with the requested power"),
     ),
@@ -79,17 +82,17 @@ declare_table("plan_curve", (*_DESIGN, *_PRECISION))
 
 @dataclass(frozen=True, eq=False)
 class AuditPlan(Result):
-    """How many images people must answer, by design.
+    """How many images people must answer with each design.
 
     Attributes
     ----------
     plan, curve : pyarrow.Table
-        The tables ``plan``, with a row for each design, the one with the fewest images first, and
-        ``plan_curve``, with the precision by the number of images.
+        The table ``plan`` has a row for each design, the design with the fewest images first. The table
+        ``plan_curve`` has the precision for different numbers of images.
     goal : str
         The goal of the plan, as a sentence.
     source : str
-        Where the variances are from.
+        Where the variances come from.
     command : str
         The command that draws the images of the first row.
     notes, metadata, inputs
@@ -171,7 +174,7 @@ def plan_audit(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> AuditPlan:
-    """Compute how many images people must label to decide a question, and the hours that this takes.
+    """Compute how many images people must label to decide a question, and how many hours this takes.
 
     Pass one question: a width, a difference, a drop, ranks, or the hours that are available. Shares are from
     0 to 1: 0.02 is 2 points.
@@ -179,40 +182,41 @@ def plan_audit(
     Parameters
     ----------
     pilot
-        Folder of an audit whose answers were aggregated (labels.parquet), from which variances are estimated.
-        Any other data set, such as a folder of photographs or of predictions, only provides its number of
-        images and the disagreement of its models. The variances are then those of 67 published models and
-        ReaL's answers.
+        Folder of an audit whose answers were aggregated (labels.parquet); variances are estimated from these
+        answers. Any other data set, such as a folder of photographs or of predictions, provides only the
+        number of images and the disagreement between models. The variances are then those of 67 published
+        models and ReaL's answers.
     width
         Half-width of the interval for the accuracy of a model on label sets (real1).
     difference
-        True difference of the accuracies of two models that is decided with the requested power. With a pilot
-        of more than two models, this applies to each pair.
+        True difference between the accuracies of two models (or of each pair of models in the pilot) that the
+        audit must decide with the requested power.
     drop
-        True difference of the accuracies of one model on two data sets that is decided, with an audit of each
-        data set.
+        True difference between the accuracies of one model on two data sets that must be decided, with an
+        audit of each data set.
     ranks
-        Expected share of the pairs of models that are decided, to rank many models.
+        To rank many models: expected share of the pairs of models that are decided.
     hours
-        Hours of work of all raters together, to compute what can be decided with them.
+        Total hours of work of all raters, to compute what can be decided in this time.
     power
-        Probability that a difference is decided: its 95 % interval does not contain 0.
+        Probability that a difference is decided (that its 95 % interval does not contain 0).
     n_images
         Number of images of the data set; by default that of the pilot or the folder, or 50,000.
     n_models
-        Without a pilot: number of models that propose label sets; by default those in the folder, or 3, or 10
-        for ranks. The nearest of 2, 3, 10 and 67 is used.
+        Without a pilot: number of models that propose label sets (the nearest of 2, 3, 10 and 67 is used); by
+        default, the number of models in the folder or, if there are none, 10 for ranks and 3 for other
+        questions.
     accuracy
         Without a pilot: expected accuracy of the model; 0.83 by default.
     differing
         Without a pilot: share of the images on which the top classes of the two models differ, which is known
-        before anybody answers; by default that of the models in the folder that differ most, or 0.22.
+        before raters answer; by default, the largest such share among the models in the folder, or 0.22.
     proposed_by
         Where the proposed label sets come from: labels (original labels), or models (for each model, the
         classes that most of the other models predict).
     questions
-        Number of questions per image; by default that of the pilot, or that of as many models on ReaL's
-        images.
+        Number of questions per image; by default, that of the pilot or of the models in the folder or,
+        without these, that of as many models on ReaL's images.
     raters
         Number of answers per question.
     seconds

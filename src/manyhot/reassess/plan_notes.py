@@ -21,8 +21,8 @@ NEARLY_ALL = 0.9
 """Share of the images from which a sample saves little."""
 
 NO_PILOT = (
-    "without a pilot, widths are those of data like ImageNet: on CIFAR-10 and PASCAL VOC, intervals were 0.4 "
-    "to 1.1 times as wide as planned (median), so let people answer a pilot of 250 images"
+    "without a pilot, widths assume data like ImageNet: on CIFAR-10 and PASCAL VOC, the median interval was "
+    "0.4 to 1.1 times as wide as planned, so let people answer a pilot of 250 images first"
 )
 """`benchmarks/audit_plans.py` has the figures."""
 
@@ -33,7 +33,7 @@ FEWEST_ANSWERED = 250
 def plan_notes(
     goal: PlanGoal, arms: Sequence[PlannedDesign], rows: Sequence[Row], basis: Pilot
 ) -> Iterator[str]:
-    """Yield what to know about a plan.
+    """Yield notes on a plan.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def _doubts(arms: Sequence[PlannedDesign], basis: Pilot) -> Iterator[str]:
         yield (
             f"the pilot is too small for a reliable width of {', '.join(few)}: the variance comes from only "
             f"{least:.0f} of its {basis.n_answered:,} images, and {FEWEST_EFFECTIVE} are needed. In 8 of 10 "
-            f"such audits, the width of the interval is in the brackets; {enough}"
+            f"such audits, the width of the interval is within the range in brackets; {enough}"
         )
 
 
@@ -95,8 +95,8 @@ def _savings(goal: PlanGoal, rows: Sequence[Row], basis: Pilot) -> Iterator[str]
     plain = next(r for r in rows if r["estimator"] == "sample" and r["question"] == first["question"])
     if goal != "hours" and plain["images"] <= AS_GOOD * first["images"]:
         yield (
-            f"a plain sample of {plain['images']:,} images is as good as any design: label sets proposed by "
-            f"models save {1 - first['images'] / plain['images']:.0%} of the images"
+            f"a plain sample of {plain['images']:,} images is about as good as the best design: label sets "
+            f"proposed by models save only {1 - first['images'] / plain['images']:.0%} of the images"
         )
     if first["images"] >= NEARLY_ALL * basis.n_images:
         yield f"a sample saves little: {first['images']:,} of {basis.n_images:,} images are needed"
@@ -106,4 +106,4 @@ def _savings(goal: PlanGoal, rows: Sequence[Row], basis: Pilot) -> Iterator[str]
             f"and proposals disagree, and their coverage was tested only from {FEWEST_ANSWERED} images on"
         )
     if goal == "ranks":
-        yield "pairs are decided one by one, without a correction for their number"
+        yield "pairs are decided one by one, without a correction for the number of pairs"

@@ -122,7 +122,7 @@ class Proposals(Result):
     raters : int
         Number of answers per question.
     expected : Expected or None
-        None if no label set is known.
+        Recall and precision; None if no label set is known.
     about : Mapping
         Report of the rule's search.
     notes, metadata, inputs
@@ -154,7 +154,7 @@ class Proposals(Result):
 
     @property
     def n_asked(self) -> int:
-        """Images with questions."""
+        """Number of images with questions."""
         return self.n_images - self.n_left_out
 
     @property
@@ -203,7 +203,7 @@ class Proposals(Result):
         if fitted:
             yield f"on the images of the search: {', '.join(f'{k} {v:.1%}' for k, v in fitted.items())}"
         if not len(self):
-            yield "no image has questions; to ask about all images, set `leave_out` to nothing"
+            yield "no image has questions; to ask about all images, set `leave_out` to 'nothing'"
         if self.expected is None:
             yield (
                 "recall and precision are unknown; to estimate them, pass label sets of some images with "
@@ -290,8 +290,8 @@ def propose(
     Parameters
     ----------
     labels
-        Images: a campaign, a folder of photographs or one written by manyhot predict, an images table, or a
-        benchmark data set. Original labels, if there are any, are always proposed.
+        Images: a campaign, a folder of photographs, a folder written by manyhot predict, an images table, or
+        a benchmark data set. Original labels, if there are any, are always proposed.
     predictions
         Files or folders of predictions, instead of those of the campaign, folder or benchmark. Each model
         must predict all images.
@@ -299,8 +299,8 @@ def propose(
         Name of a rule, or a call string such as 'union(threshold=0.1)'. The command 'manyhot proposers' lists
         the rules.
     known_labels
-        Label sets of some images, or golden answers. They serve to estimate recall and precision, and to fit
-        rules that learn. Unrated images are left out. By default, golden.parquet of the campaign.
+        Label sets of some images, or golden answers. They are used to estimate recall and precision, and to
+        fit rules that learn. Unrated images are left out. By default, golden.parquet of the campaign.
     leave_out
         Images not to ask about: those whose only proposal is the original label (proposals), those whose
         original label is the top class of every model (models), or none (nothing).
@@ -309,7 +309,7 @@ def propose(
     raters
         Number of answers per question, to compute the hours of work.
     resamples
-        Number of bootstrap resamples of the images with known label sets; 0 skips the intervals.
+        Number of bootstrap resamples of the images with known label sets; 0 for no intervals.
     seed
         Seed for the bootstrap.
 
@@ -322,9 +322,9 @@ def propose(
     UnknownNameError
         If there is no such rule.
     InputError
-        An original label is out of range, there are no predictions, or the rule cannot use them.
+        If an original label is out of range, there are no predictions, or the rule cannot use them.
     MatchError
-        Predictions have a different class list or lack images, or no label set belongs to these images.
+        If predictions have a different class list or lack images, or no label set belongs to these images.
     """
     entry = get("proposer", rule)
     check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="`leave_out`")
@@ -484,7 +484,7 @@ def _expected(c: Coverage, rule: Entry, resamples: int, seed: int) -> Expected:
 
 
 def share_interval(num: Floats32, den: Floats32, samples: Floats32) -> ShareInterval:
-    """Return a ratio of sums with its interval by resamples or, for few images, by the jackknife."""
+    """Return a ratio of sums and its interval, from resamples or, for few images, by the jackknife."""
     ratio = Ratio(num.astype(np.float64), den.astype(np.float64), den > 0)
     value, n = ratio.value(), int(np.count_nonzero(den))
     if not len(samples):

@@ -41,7 +41,7 @@ _KINDS = ("answers yes, maybe and no", "choices of one class of all")
 
 
 def check_history(votes: Votes, entry: registry.Entry, history: TableLike, start: TableLike) -> None:
-    """Raise an error if earlier answers are passed to a method, or with votes, that cannot use them."""
+    """Raise an error if the method or the kind of votes cannot be combined with earlier answers."""
     if start is not None and not votes.kind:
         raise InputError(
             "`start` needs votes in which raters choose one of all classes.",
@@ -63,7 +63,7 @@ def check_history(votes: Votes, entry: registry.Entry, history: TableLike, start
 
 
 def history_table(counts: History, votes: Votes) -> pa.Table:
-    """Return the table ``matrices`` of the raters of votes."""
+    """Return the table ``matrices`` for the raters of the votes."""
     keys = pa.array(_keys(votes), pa.string())
     enough = counts.n >= SMALLEST_COUNT
     columns = {
@@ -95,8 +95,8 @@ def history_of(source: TableLike, votes: Votes, argument: str) -> History | None
     Raises
     ------
     InputError
-        If this is not the table ``matrices``, is of another kind of votes, or has no rater in common with
-        the votes.
+        If the source is not the table ``matrices``, contains another kind of votes, or has no rater in common
+        with `votes`.
     """
     if source is None:
         return None
@@ -193,7 +193,7 @@ def _no_matrices(path: Path, entry: registry.Entry, argument: str) -> InputError
     holds, folder = entry.about["holds"], shlex.quote(f"{path.stem}-aggregated")
     line = f"manyhot aggregate {shlex.quote(str(path))} --out {folder}"
     return InputError(
-        "The file does not hold the result of an earlier aggregation.",
+        "The file does not contain the result of an earlier aggregation.",
         where=path,
         got=f"{holds} ({entry.name})",
         allowed="the folder or the labels that manyhot aggregate wrote, or the table matrices beside them",

@@ -32,8 +32,8 @@ FLAGS = {
     "spammer": f"informedness and the upper end of its interval below {quality.SPAMMER:g}, with at least "
     f"{quality.FEWEST_GOLDEN} answers to questions of each truth",
     "copier": f"at least {quality.FEWEST_ERRORS} questions on which at least one of two raters disagrees "
-    f"with the majority of the others; on at least {quality.COPIER:.0%} of these, both disagree and give "
-    "the same answer",
+    f"with the majority of the other raters; on at least {quality.COPIER:.0%} of these, both disagree and "
+    "give the same answer",
     "too fast": f"less than {quality.TOO_FAST:.0%} of the median rater's time per answer, on at least "
     f"{quality.FEWEST_PAGES} pages",
 }
@@ -104,7 +104,7 @@ def raters_table(
     result : Aggregate, optional
         Result of an aggregator, with its estimates of the quality of raters.
     pairs : RaterPairs, optional
-        Result of `manyhot.core.raters.rater_pairs`, which is called by default.
+        Result of `manyhot.core.raters.rater_pairs`, which is called if this is None.
     """
     counts = answers.of_raters()
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -220,9 +220,10 @@ SHOWN_RATERS = 20
 
 
 def rater_lines(raters: Sequence[Mapping[str, Any]], most: int = SHOWN_RATERS) -> Iterator[str]:
-    """Yield the raters by ascending informedness, with their measures; those without informedness last.
+    """Yield the raters by ascending informedness, with their measures; raters without informedness last.
 
-    Among more than `most` raters, those measured on golden questions are shown if there are any.
+    If there are more than `most` raters, only raters measured on golden questions are shown, if there are
+    any.
     """
     ranked = sorted((r for r in raters if r["informedness"] is not None), key=lambda r: r["informedness"])
     shown: list[Mapping[str, Any] | None] = [*ranked, *(r for r in raters if r["informedness"] is None)]
@@ -239,7 +240,7 @@ def rater_lines(raters: Sequence[Mapping[str, Any]], most: int = SHOWN_RATERS) -
     yield from table_lines(tuple(head[i] for i in used), [tuple(row[i] for i in used) for row in rows])
     if len(raters) > most:
         n = f"{sum(r is not None for r in shown)} of {len(raters):,}"
-        yield f"{n} raters are shown: the least and the most informative ones; `out` writes all"
+        yield f"{n} raters are shown: the least and the most informative ones; `out` writes all raters"
 
 
 def _is_on_golden(r: Mapping[str, Any]) -> bool:

@@ -65,7 +65,7 @@ class AuditInProgress:
     proposed : ndarray of float64, shape (M,)
         The mean of `chosen` over all images of the population.
     power : float or "tuned"
-        As in `manyhot.core.audited.estimate`; 0 if predictions are missing, which `chosen` needs.
+        As in `manyhot.core.audited.estimate`; 0 if predictions that `chosen` needs are missing.
     notes : tuple of str
         Notes on models that are not shown, and on predictions that are missing.
     """
@@ -82,7 +82,7 @@ class AuditInProgress:
 
     @classmethod
     def read(cls, home: Campaign, classes: ClassList) -> AuditInProgress | None:
-        """Read the audit of a campaign; None if it is not one, or has no predictions."""
+        """Read the audit of a campaign; None if the campaign is not an audit, or has no predictions."""
         path = home.path("audit_sample")
         if not path.is_file():
             return None

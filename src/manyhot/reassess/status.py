@@ -76,7 +76,7 @@ class CampaignStatus(Result):
         return about | {"next": self.next_step, "command": self.command}
 
     def lines(self) -> Iterator[str]:
-        """Yield the finished steps, the next one, and its command."""
+        """Yield the finished steps, the next step, and its command."""
         rows = [
             (s.name, "done" if s.done else "–", f"{s.count:,} {s.what}" if s.count is not None else s.what)
             for s in self.stages
@@ -93,7 +93,7 @@ def campaign_status(campaign: CampaignFolder, *, database: DatabaseAddress = Non
     Parameters
     ----------
     campaign
-        Folder of the campaign. For most files, only the footer is read, which contains the number of rows.
+        Folder of the campaign. For most files, only the footer, which contains the number of rows, is read.
     database
         Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
         folder.

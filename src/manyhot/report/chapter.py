@@ -92,6 +92,8 @@ class Chapter:
     next : NextStep, optional
     gallery : str
         What the gallery in the folder shows; empty if there is no gallery.
+    method : tuple of str
+        Paragraphs about how the results were computed, at the end of the page.
     """
 
     anchor: str
@@ -103,6 +105,7 @@ class Chapter:
     albums: tuple[Album, ...] = ()
     next: NextStep | None = None
     gallery: str = ""
+    method: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,18 +138,18 @@ class Diagnosis:
 
 
 def chapter_tables() -> list[str]:
-    """Return the tables of all chapters: the `tables` of each chapter, by default the table with its name."""
+    """Return the names of the tables of all chapters. By default, a chapter has one table of its own name."""
     entries = (get("chapter", name) for name in names("chapter"))
     return [table for entry in entries for table in entry.about.get("tables", (entry.name,))]
 
 
 def has_diagnosis(folder: Path) -> bool:
-    """Return whether a folder holds any of the tables."""
+    """Return whether a folder contains any table of a chapter."""
     return any((folder / f"{name}.parquet").is_file() for name in chapter_tables())
 
 
 def read_diagnosis(folder: Path) -> dict[str, pa.Table]:
-    """Return the tables of `chapter_tables` that a folder holds.
+    """Return the tables of `chapter_tables` that a folder contains.
 
     Raises
     ------
@@ -192,7 +195,7 @@ def listing(
     folded: bool = False,
     link: Callable[[Row], str] | None = None,
 ) -> Listing:
-    """Return a table of the first `MOST_ROWS` rows, whose first cells have the addresses of `link`.
+    """Return a table of the first `MOST_ROWS` rows, whose first cells link to the addresses from `link`.
 
     Empty columns are left out. A text column with the same value in all rows becomes a sentence above the
     table.

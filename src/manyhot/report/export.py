@@ -153,7 +153,7 @@ def check_no_file(folder: Path) -> None:
 
 
 def undrawn() -> str:
-    """Return a text on which packages for figures are missing and how to install them; empty if none are."""
+    """Return which packages for figures are missing and how to install them; empty if none is missing."""
     missing = [name for name in ("altair", "vl_convert") if importlib.util.find_spec(name) is None]
     return f'{" and ".join(missing)} missing; pip install "manyhot[report]"' if missing else ""
 

@@ -37,7 +37,7 @@ class Figure:
     dataset : str
         The data set that the figure shows; empty if it shows several.
     title : str
-        Short and plain.
+        A short, plain title.
     caption : str
         Explanation of the axes, the marks and the intervals.
     alt : str
@@ -63,7 +63,7 @@ class Figure:
 
     @property
     def panels(self) -> tuple[Spec, ...]:
-        """The panels, each a complete specification, which a page arranges in rows."""
+        """The panels, each as a complete specification. A page arranges the panels in rows."""
         shared = {key: self.spec[key] for key in ("$schema", "config", "params") if key in self.spec}
         return tuple({**shared, **panel, "datasets": self._used(panel)} for panel in self.spec["concat"])
 

@@ -105,8 +105,8 @@ class Gallery:
     names : mapping of int to str
         The name of each class that occurs in the gallery.
     similar_by : str
-        The model whose embeddings determine which images are similar; empty if a fixed choice of images is
-        shown.
+        The model whose embeddings determine which images are similar; empty if the same images are shown next
+        to every image.
     findings : tuple of str
         All findings that do not depend on a model, without duplicates.
     call : str
@@ -152,7 +152,7 @@ def make_gallery(
         Images table whose column ``uri`` contains paths to local files. The class of an image is its original
         label.
     labels : Labels, optional
-        Without labels, predictions are compared with the original labels only.
+        Without label sets, predictions are compared only with original labels.
     predictions : sequence of Predictions
     classes : ClassList, optional
         Class list with the names of the classes. Without it, classes are shown by number.
@@ -163,7 +163,7 @@ def make_gallery(
         The table ``similar``, with the nearest neighbours of each image in each class. Without it, up to
         `SIMILAR` images of each class are chosen evenly over the data set and shown next to every image.
     similar_by : str
-        The model of these embeddings.
+        The model whose embeddings determined the nearest neighbours in `similar`.
     findings : sequence of pyarrow.Table
         Tables ``findings`` with the kinds of errors of each model, and tables with other findings on images
         in one of the columns `FINDING_COLUMNS`.

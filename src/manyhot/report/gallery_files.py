@@ -333,7 +333,7 @@ class GalleryLink:
     title : str
         The data set that the gallery shows.
     ids : frozenset of str
-        Its images.
+        Ids of the images in the gallery.
     counts : mapping of str to mapping of str to int
         For each model, the number of images with each verdict of `manyhot.report.gallery.TOP_VERDICTS`.
     confident : mapping of str to mapping of str to int

@@ -46,7 +46,7 @@ def _basis(shots: Sequence[Shot]) -> str:
     by_set = any(shot.is_rated for shot in shots)
     by_label = any(not shot.is_rated and shot.label is not None for shot in shots)
     if by_set and by_label:
-        return "By the label set or, for images that no rater has seen, the label"
+        return "By the label set or, for images that no rater has seen, by the label"
     return "By the label set" if by_set else "By the label" if by_label else ""
 
 

@@ -30,15 +30,15 @@ OF_IMAGES = (
 class NextStep(NamedTuple):
     """What to do after a diagnosis: a sentence, and the command.
 
-    A chapter registers its step as `next`. In the command, DATASET stands for labels, IMAGES for images, and
-    a word in capital letters after an option for the value of that option.
+    A chapter registers its step as `next`. In the command, DATASET stands for labels, IMAGES stands for
+    images, and a word in capital letters after an option stands for the value of that option.
     """
 
     text: str
     command: str
 
     def after(self, call: str) -> NextStep:
-        """Return the step with the data and the options of a call; unknown ones keep their placeholders."""
+        """Return the step with the data and the options of a call; placeholders of unknown values remain."""
         own_command, options = _parsed(call)
         of_images = own_command in OF_IMAGES
         place = re.search(r"^[a-z ]+ (IMAGES|DATASET)\b", self.command)

@@ -81,7 +81,7 @@ def absent(reason: str) -> Opener:
 def decoded(pillow: Any, read: Opener, side: int) -> tuple[Any, str]:
     """Return an upright RGB photograph whose longer side has at most `side` pixels, or None and the reason.
 
-    All metadata except the colour profile, in ``info``, are removed.
+    All metadata are removed except the colour profile, which is in ``info``.
     """
     try:
         data = read()

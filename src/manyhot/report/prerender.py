@@ -203,7 +203,7 @@ RENDERER_ADDRESSES = 75_000_000_000
 
 
 def start_renderer() -> None:
-    """Start the renderer in a thread: its first drawing takes half a second longer than others."""
+    """Start the renderer in a thread, as its first drawing takes half a second longer than later ones."""
     with contextlib.suppress(ManyhotError):
         point = json.dumps({"data": {"values": [{}]}, "mark": "point"})
         convert = _converter().vegalite_to_svg

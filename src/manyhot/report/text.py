@@ -137,7 +137,7 @@ def ordinal(n: int) -> str:
 
 
 def listed(names: Sequence[str], most: int) -> str:
-    """Return names as a list in a sentence; if there are too many, the first and the number of others."""
+    """Return names as a list in a sentence; if there are too many, the first names and how many follow."""
     if len(names) > most:
         return f"{', '.join(names[: most - 1])} and {len(names) - most + 1:,} more"
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
@@ -225,7 +225,7 @@ def points(value: float, metric: Metric) -> str:
 
 
 def ends(interval: Ends, metric: Metric | None = None, decimals: int = 2, *, sign: int = 1) -> str:
-    """Return ``10.5 to 10.9``; empty if an end is undefined. `sign` -1 negates the interval."""
+    """Return ``10.5 to 10.9``; empty if an end is undefined. If `sign` is -1, the interval is negated."""
     lo, hi = interval
     if lo is None or hi is None or not (is_defined(lo) and is_defined(hi)):
         return ""

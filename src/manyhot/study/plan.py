@@ -400,7 +400,9 @@ def _mark(out: Path, smoke: bool) -> None:
             )
         return
     if any(path.name != ".lock" for path in out.iterdir()):
-        raise MatchError("The folder contains other files.", where=out, do="choose another folder with `out`")
+        raise MatchError(
+            "The folder contains files, but no studies.", where=out, do="choose another folder with `out`"
+        )
     write_text(mark, json.dumps({"smoke": smoke}) + "\n")
 
 

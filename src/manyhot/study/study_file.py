@@ -78,7 +78,7 @@ def read_opening(path: Path) -> Opening:
     absent = [name for name in OPENING if not parts.get(name)]
     if absent:
         raise InputError(
-            "The docstring of the file lacks paragraphs.",
+            "The docstring of the file lacks some paragraphs.",
             where=path,
             got=f"no {', no '.join(absent)}",
             allowed=", ".join(f"{name}: …" for name in OPENING),

@@ -244,7 +244,7 @@ def means_table(study: Study, measurements: Measurements) -> pa.Table:
 
 
 def cell_of(measurements: Sequence[Measurement], images: str) -> SeedValues:
-    """Return the values at each seed, with their resamples if all have them."""
+    """Return the values at each seed, with their resamples if all values have some."""
     values = np.array([m.value for m in measurements])
     replicates = [m.replicates for m in measurements if m.replicates is not None]
     return SeedValues(values, np.stack(replicates) if len(replicates) == len(measurements) else None, images)

@@ -140,7 +140,7 @@ def as_tables(
 ) -> tuple[Labels, list[Predictions]]:
     """Return labels and predictions as tables; arrays are matched by position, frames by ids and names.
 
-    `rows` are the images of the rows of arrays. Without them, these are `ids` if `labels` is a table.
+    `rows` contains the image of each row of arrays. By default, it is `ids` if `labels` is a table.
     """
     tables, parts = read_models(predictions)
     parts = [_in_rows(part, rows) for part in parts]
@@ -305,7 +305,7 @@ def in_class_order(
 
 
 def list_of_columns(names: Sequence[str]) -> ClassList:
-    """Return the class list of columns: ImageNet-1k if these are all its classes, else the sorted names."""
+    """Return the class list of columns: ImageNet-1k if they name all its classes, else the sorted names."""
     imagenet = class_list()
     if {imagenet.find(name) for name in names} == set(range(len(imagenet))) and len(names) == len(imagenet):
         return imagenet

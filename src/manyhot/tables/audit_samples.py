@@ -162,7 +162,7 @@ def draw_sample(
     seed : int
     strata : pyarrow.Array of string, shape (N,), optional
     random : {"sha256", "numpy"}
-        The source of the random numbers. ``numpy`` repeats a draw of an earlier version.
+        The source of the random numbers. ``numpy`` repeats a draw by an earlier version of manyhot.
 
     Raises
     ------

@@ -130,12 +130,12 @@ class ChoiceColumns:
         at, who = divmod(int(twice[0]), len(raters))
         chosen = dict.fromkeys(self.classes.keys[c] for c in self.class_id[cells == twice[0]])
         raise MatchError(
-            "A rater chooses more than one class of an image.",
+            "A rater chose more than one class for an image.",
             where=f"{self.name or 'votes'}, image {images[at]}"
             + (f", and {len(twice) - 1:,} more" if len(twice) > 1 else ""),
             got=f"rater {raters[who]}: {', '.join(list(chosen)[:5])}" + ", twice" * (len(chosen) == 1),
             allowed="one class per rater and image",
-            do="remove the others, or, if raters chose sets of classes, use the format choices(several=True)",
+            do="keep one class, or, if raters chose sets of classes, use the format choices(several=True)",
         )
 
 

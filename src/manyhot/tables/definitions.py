@@ -246,7 +246,9 @@ _declared: dict[str, tuple[Column, ...]] = {
         FLOAT32("y1", "upper end, as a fraction of the height"),
         FLOAT32("x2", "right end; the box is half-open"),
         FLOAT32("y2", "lower end"),
-        FLAG("ignore", "whether the object is difficult or a crowd, and counts as neither label nor error"),
+        FLAG(
+            "ignore", "whether the object is difficult or a crowd, so that it is neither a label nor an error"
+        ),
         TEXT.optional("class", "key of the class"),
         FLOAT32.optional("score", "score of a detector; not stored for objects that people annotated"),
         OUTLINES.optional("polygons", "outlines, each x, y, x, y, … as fractions of width and height"),

@@ -119,7 +119,7 @@ def check_unique(ids: pa.Array, where: str) -> None:
 
 
 def check_range(classes: Ints, rows: Ints, ids: pa.Array, n_classes: int, where: str) -> None:
-    """Raise an error for classes outside 0 to n_classes - 1, which are in the images at positions `rows`."""
+    """Raise an error for classes outside 0 to n_classes - 1. `rows` contains the position of their images."""
     if not classes.size or (classes.min() >= 0 and classes.max() < n_classes):
         return
     # NumPy turns a null into NaN, for which all comparisons are false.

@@ -43,7 +43,7 @@ MATCHED_SHARE = 0.5
 """A way is taken if it matches at least this share of the smaller file's ids."""
 
 _EXTENSION = r"([^/])\.[A-Za-z][A-Za-z0-9]{1,4}$"
-_DO = "in both files, include the folders that distinguish the images in each id"
+_DO = "in both files, include in each id the folders that distinguish the images"
 _NORMAL = ((r"^(\./+)+", ""), (r"/(\./+)+", "/"), (r"([^:/])/{2,}", r"\1/"), (r"(?s)^.*/$", ""))
 _DEPTH = 100
 """Folders that are removed at most; the paths of file systems have fewer."""
@@ -184,7 +184,7 @@ def match_ids(
     ----------
     left, right : pyarrow.Array of string
     left_name, right_name : str
-        What messages call them.
+        Names of the two columns in messages.
     match : str
         ``auto``; ``exact``; what to ignore: ``path`` (one id is the end of the other), ``name`` (all
         folders), ``stem`` (extensions), ``case``, or several of them joined by ``+``; or a folder such as

@@ -52,7 +52,8 @@ class Labels:
         the rest is the probability of all other classes.
     complete : bool
         Whether each class that is not listed was answered no, as in a matrix of 0 and 1. In memory, the zeros
-        are not stored, since 50,000 images and 1,000 classes have 50 million. Files contain them.
+        are not stored, because 50,000 images and 1,000 classes have 50 million cells. Files contain
+        the zeros.
     """
 
     table: pa.Table

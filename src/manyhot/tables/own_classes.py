@@ -143,8 +143,8 @@ class JoinedClasses:
             return ""
         order = "order of the labels' classes" if self.columns.is_complete else "sorted order of their names"
         return (
-            f"without names, the classes of scores are taken in the {order}: {_some(self.columns.keys)}; "
-            "pass `classes` if the columns have another order"
+            f"the columns of scores have no names, so they are assumed to be in the {order}: "
+            f"{_some(self.columns.keys)}; pass `classes` if the columns are in another order"
         )
 
     def _in_columns(self, model: Predictions, columns: ClassList) -> Predictions:

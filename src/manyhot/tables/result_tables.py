@@ -224,7 +224,7 @@ INTERVALS = {
     "jackknife": "computed by the jackknife over images",
     "score": "Wilson's, because there are few images, or few of them are right or wrong",
     "resampled": "computed by a bootstrap over images around the value; any p-values are from the jackknife",
-    "audit": "from the design of the audit, for the value if people had answered all images",
+    "audit": "from the design of the audit, for the value that people's answers on all images would give",
     "wilson": "Wilson's intervals, without p-values",
 }
 """How intervals over images are computed. The metadata of results name the method of each metric."""
@@ -290,7 +290,7 @@ def headline() -> list[str]:
 
 
 def accuracies(*judged_on: str) -> list[str]:
-    """Return the accuracies that compare data sets; with `judged_on`, only those on these labels."""
+    """Return the accuracies that compare data sets, by default on all labels, otherwise on `judged_on`."""
     allowed = judged_on or (ORIGINAL_LABELS, LABEL_SETS)
     names = (e.name for e in registry.entries("metric") if e.about.get("judged_on") in allowed)
     return sorted(names, key=reading_order)

@@ -395,10 +395,11 @@ def _twice(votes: Votes, who: str, vote: int, n: int, timed: bool) -> MatchError
     question = int(votes.question[vote])
     image, class_id = votes.image_id[question], votes.class_id[question]
     return MatchError(
-        f"{'An expert' if who == 'expert' else 'A rater'} answers a question twice.",
+        f"{'An expert' if who == 'expert' else 'A rater'} answered a question twice.",
         where=f"{votes.name or 'votes'}, image {image}, class {class_id}"
         + (f" and {n - 1:,} more" if n > 1 else ""),
         got=f"{who} {votes.rater_id[int(votes.rater[vote])]}" + (", with the same round and time" * timed),
-        allowed=f"one answer of each {who} to each question, or `round` or `answered_at` for the order",
+        allowed=f"one answer per {who} and question, or a column `round` or `answered_at` that gives their "
+        "order",
         do="remove one of the answers",
     )

@@ -99,11 +99,11 @@ def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
     """Check the common properties of metrics; raise an AssertionError that names a violated property.
 
     The order of images and the numbering of classes do not matter. A weight is equivalent to repetition, and
-    a weight of 0 to removal. What leaving out each image changes, if the metric gives it for its interval, is
-    the change of the value, if only to first order. Scaling all weights changes nothing, unless the metric is
-    registered as `depends_on_n`. Inputs are not changed. Undefined values are NaN with an n of 0. No value is
-    better than that of perfect predictions, which have independent scores per class if the metric is
-    registered as `each_class`, and are the probabilities of the labels if it is registered as `votes`. A
+    a weight of 0 to removal. If the metric returns, for its interval, the change of the value without each
+    image, these changes are right, at least to first order. Scaling all weights changes nothing, unless the
+    metric is registered as `depends_on_n`. Inputs are not changed. Undefined values are NaN with an n of 0.
+    No value is better than that of perfect predictions, which have independent scores per class if the metric
+    is registered as `each_class`, and are the probabilities of the labels if it is registered as `votes`. A
     metric that is registered as `original_only` does not change with label sets.
 
     Parameters
@@ -170,7 +170,7 @@ def _check_left_out(entry: Entry, estimate: Estimate, rng: np.random.Generator) 
     defined = ~np.isnan(changes)
     error = np.linalg.norm((found - changes)[defined])
     same = np.array_equal(defined, ~np.isnan(found))
-    wrong = f"{entry.name}: `left_out` is not what leaving out images changes"
+    wrong = f"{entry.name}: `left_out` differs from the change when an image is left out"
     assert same, wrong
     assert error <= 0.2 * np.linalg.norm(changes[defined]) + 1e-9, wrong
 
@@ -476,8 +476,8 @@ def _check_pairs(entry: Entry, ensemble: Ensemble, pairs: Pairs) -> None:
     assert (pairs.n_models >= 0).all(), f"{entry.name}: fewer than no models"
     assert (pairs.n_models <= len(ensemble.names)).all(), f"{entry.name}: more models than there are"
     again = entry(ensemble)
-    assert np.array_equal(again.keys(ensemble.n_classes), keys), f"{entry.name} is not the same at each call"
-    assert np.array_equal(again.score, pairs.score), f"{entry.name}: scores are not the same at each call"
+    assert np.array_equal(again.keys(ensemble.n_classes), keys), f"{entry.name} differs between calls"
+    assert np.array_equal(again.score, pairs.score), f"{entry.name}: scores differ between calls"
 
 
 def _check_label(entry: Entry, ensemble: Ensemble) -> None:

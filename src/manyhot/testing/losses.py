@@ -270,9 +270,9 @@ def _random_sets(rng: np.random.Generator, n: int, c: int) -> LabelSets:
 def check_rule(rule: str | Entry, *, seed: int = 0) -> None:
     """Check the common properties of error rules; raise an AssertionError that names a violated property.
 
-    Each error is judged independently of other errors and of their order. The numbering of classes does not
-    matter. Inputs are not changed. A deciding class is returned only for errors that match. Without errors,
-    there is no verdict. A rule declares all inputs that it uses.
+    The verdict on an error does not depend on other errors or on the order of errors. The numbering of
+    classes does not matter. Inputs are not changed. A deciding class is returned only for errors that match.
+    Without errors, there is no verdict. A rule declares all inputs that it uses.
 
     Parameters
     ----------
@@ -306,10 +306,10 @@ def _check_alone(entry: Entry, errors: Errors, verdict: RuleMatch, rng: np.rando
     some = rng.permutation(len(errors))[: len(errors) // 2]
     part = entry(errors.take(some))
     assert np.array_equal(part.fits, verdict.fits[some]), (
-        f"{entry.name}: an error is not judged independently of others"
+        f"{entry.name}: whether the rule matches an error depends on other errors"
     )
     assert np.array_equal(part.because, verdict.because[some]), (
-        f"{entry.name}: an error is not judged independently of others"
+        f"{entry.name}: the deciding class of an error depends on other errors"
     )
 
 

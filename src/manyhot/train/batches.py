@@ -221,7 +221,7 @@ class Loader:
                 raise InputError(
                     "None of the images in a lane of a batch can be decoded.",
                     got=f"{self.name(row)}: {self.views.skipped[row]}",
-                    do="check that the source holds images",
+                    do="check that the source contains images",
                 )
             batch.copy(good, at)
         return batch

@@ -136,7 +136,7 @@ def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
     for name, value in flat(identity).items():
         if found.get(name) != value:
             raise MatchError(
-                f"The folder holds another run, which differs in {name}.",
+                f"The folder contains another run, which differs in {name}.",
                 where=path,
                 got=found.get(name, "nothing known"),
                 allowed=value,

@@ -119,7 +119,7 @@ def check_same_step(fabric: Any, step: int, out: object) -> None:
     Raises
     ------
     InputError
-        If they do: the first process writes the checkpoints, and all must read them.
+        If processes resume from different steps. The first process writes the checkpoints that all must read.
     """
     if fabric.world_size == 1:
         return

@@ -100,7 +100,7 @@ class Normalise:
 def copied(batches: Iterable[Batch], device: torch.device) -> Iterator[tuple[Batch, Tensor]]:
     """Yield batches, and their images on a device.
 
-    On a GPU, they are copied in a stream of their own, while the network computes the step before. The images
+    On a GPU, images are copied in a separate stream, while the network computes the previous step. The images
     must be in pinned memory.
     """
     if device.type != "cuda":

@@ -44,7 +44,7 @@ Loss = Callable[[Any, Any, Any], Any]
 
 @dataclass(frozen=True, eq=False)
 class Invariance:
-    """A change that a class must not depend on: that of the features when images are altered.
+    """The change of the features when images are altered, on which the logit of a class must not depend.
 
     With differences d, it adds half the strength times the mean of (w · d)² to the loss, where w are the
     weights of the class: the logit of the class should change as little as possible. This is Tikhonov's
@@ -55,7 +55,7 @@ class Invariance:
     ----------
     class_id : int
     differences : ndarray of float, shape (k, D)
-        Features of altered images minus those of the originals.
+        Features of altered images minus the features of the originals.
     strength : float
     """
 
@@ -109,7 +109,7 @@ def fit_softmax(
         Starting point of the fit, if a penalty is set. It makes the fit faster if little has changed, and
         does not change the result.
     invariances : sequence of Invariance
-        What classes must not depend on. The penalty is chosen without it.
+        What classes must not depend on. The penalty is chosen without the invariances.
 
     Raises
     ------

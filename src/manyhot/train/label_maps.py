@@ -177,7 +177,7 @@ def read_maps(path: str | os.PathLike[str]) -> LabelMaps:
         blocks = [_block(reader.get_batch(i), shape) for i in range(reader.num_record_batches)]
     except (pa.ArrowInvalid, KeyError, ValueError) as error:
         raise InputError(
-            "The file holds no label maps.", where=path, do="create some with: manyhot label-maps"
+            "The file contains no label maps.", where=path, do="create some with: manyhot label-maps"
         ) from error
     keys = [str(k) for k in told["classes"]["keys"]]
     return LabelMaps(from_keys(keys, told["classes"]["name"]), shape[1:], blocks, told["about"])
@@ -297,7 +297,7 @@ def localised(path: str | os.PathLike[str], image_ids: Sequence[str], classes: C
     Raises
     ------
     InputError
-        If the file holds no label maps.
+        If the file contains no label maps.
     MatchError
         If the maps have other classes or are of other images.
     """
@@ -368,7 +368,10 @@ def _released(file: Path) -> npt.NDArray[np.float32]:
     if not isinstance(found, Tensor) or found.ndim != 4 or len(found) != 2:
         got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
         raise InputError(
-            "The file holds no label map of ReLabel.", where=file, got=got, allowed="shape (2, k, side, side)"
+            "The file contains no label map of ReLabel.",
+            where=file,
+            got=got,
+            allowed="shape (2, k, side, side)",
         )
     array: npt.NDArray[np.float32] = found.float().numpy()
     return array
@@ -393,7 +396,7 @@ def compute_label_maps(
     k : int
         Number of classes to keep per location.
     size : int, optional
-        Height and width of the images in pixels. By default, those of the network.
+        Height and width of the images in pixels. By default, the input size of the network.
     batch : int
     skip : callable
         Called with the id of an image that cannot be read, and the reason.

@@ -245,7 +245,7 @@ HELD_OUT_SHARE = 0.3
 
 
 class HeldOut(NamedTuple):
-    """Held-out images, which are those of a table or a random share."""
+    """Held-out images: the images that a table holds out, or a random share."""
 
     test: Mapping[str, bool] | None
     share: float

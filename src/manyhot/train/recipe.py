@@ -119,7 +119,7 @@ class Recipe:
         The dropout rate before the classifier, and the rate at which residual branches are dropped, as in
         timm.
     size : int, optional
-        Height and width of the images in pixels. By default, those of the network.
+        Height and width of the images in pixels. By default, the input size of the network.
     augment : str
         ``crop`` for random resized crops and horizontal flips, ``mirror`` for horizontal flips only, or
         ``none``.

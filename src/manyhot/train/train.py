@@ -247,7 +247,7 @@ def _validation(
     own, other = (t.class_hash or f"{t.n_classes} classes" for t in (found, trained))
     if own != other:
         raise MatchError(
-            "The labels to evaluate on have other classes than those to train on.",
+            "The labels for evaluation and for training have different classes.",
             where=labels,
             got=own,
             allowed=other,
@@ -262,7 +262,7 @@ def _validation(
 
 
 def selected(labels: LabelSets, recipe: Recipe, ends: str) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """Return the rows that a recipe trains on, and notes on the others.
+    """Return the rows that a recipe trains on, and notes on the other rows.
 
     Raises
     ------

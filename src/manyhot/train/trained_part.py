@@ -159,7 +159,7 @@ def _of_features(inputs: PartInputs, order: Everything, stages: Stages, rest: An
         raise InputError(
             "None of the images can be decoded.",
             got=f"{inputs.ids[order.rows[0]]}: {reasons[0]}",
-            do="check that the source holds images",
+            do="check that the source contains images",
         )
     feed = FeatureFeed(features, np.array(order.rows), good, inputs.plan(len(good)), inputs.fabric.device)
     skipped = {order.rows[i]: why for i, why in enumerate(reasons) if why}

@@ -70,7 +70,7 @@ def label_maps(
     top
         Number of top classes to keep per location.
     size
-        Height and width of the images in pixels, by default those of the network.
+        Height and width of the images in pixels, by default the input size of the network.
     classes
         Class list of the model, if it has no classes of its own: a file with one key per line, a table with
         the columns key and name, or imagenet1k, imagenet-a or imagenet-r.

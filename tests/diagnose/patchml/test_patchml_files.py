@@ -192,7 +192,7 @@ def test_what_cannot_be_used_is_told_and_counted(photographs):
         "it fills the image": 1,
         "not an image of a known format": 1,
         "smaller than 8 pixels": 1,
-        "the images do not hold it": 1,
+        "the images do not contain it": 1,
     }
     told = pl.read_csv("out/skipped.csv")
     assert told["image_id"].to_list() == [
@@ -263,7 +263,7 @@ def test_objects_are_looked_for_until_none_is_left(photographs):
 def test_what_has_no_room_is_an_error_that_ends():
     assert refused(n_images=3, objects_per_image=(5, 5), scale=(0.6, 0.6), overlap=(0, 0)) == (
         "The objects do not fit into an image.\n"
-        "  got:     5 objects at a scale from 0.6, 0 to 0 of one covered\n"
+        "  got:     5 objects at a scale from 0.6, 0 to 0 of an object covered\n"
         "  allowed: 5 objects always fit if the scale starts at 0.33 or less and the overlap starts at 0\n"
         "  do:      use fewer objects, a smaller scale or a larger overlap"
     )

@@ -89,7 +89,7 @@ def test_a_box_of_another_does_not_keep_what_a_mask_tells_of_the_class(pixels):
 
 def test_what_cannot_be_removed(pixels):
     covered = made(("a", PERSON, 2, 2, 12, 12), ("a", HORSE, 0, 4, 30, 20))
-    assert changed(covered, pixels) == "hidden by other objects: 80% of it would remain"
+    assert changed(covered, pixels) == "hidden by other objects: 80% of the object would remain"
     whole = made(("a", PERSON, 0, 0, 30, 20), ("a", HORSE, 0, 0, 4, 3))
     assert changed(whole, pixels) == "it fills the image: 98% of the image would be covered"
     outside = made(("a", PERSON, 40, 2, 50, 12), ("a", HORSE, 0, 4, 8, 9))

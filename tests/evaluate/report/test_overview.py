@@ -238,7 +238,7 @@ def best(*values, pairs=None, **options):
 
 def test_the_best_model():
     told = "m0 is best of 3 models by Top-1 on val: 70.0 % (95 % interval 69.0 to 71.0, n 100); "
-    untested = "whether others differ from it beyond noise was not tested."
+    untested = "whether other models differ from it beyond noise was not tested."
     assert best(0.7, 0.6, 0.5) == ("70.0 %", told + untested)
     names = ("m0", "m1", "m2")
     one = pairs_table("val", names, ("top1",))
@@ -255,8 +255,8 @@ def test_the_best_model():
 
 def test_the_best_of_equals_and_the_only_one():
     assert best(0.7, 0.7, 0.5, half=None)[1] == (
-        "m0 and m1 are best of 3 models by Top-1 on val: 70.0 % (n 100); whether others differ from m0 "
-        "beyond noise was not tested."
+        "m0 and m1 are best of 3 models by Top-1 on val: 70.0 % (n 100); whether other models differ from "
+        "m0 beyond noise was not tested."
     )
     assert best(0.7, math.nan)[1] == (
         "m0 is the only model with a value: 70.0 % (95 % interval 69.0 to 71.0, n 100) by Top-1 on val."

@@ -41,7 +41,7 @@ def test_opens_with_what_was_judged(page):
     about = page.all("section", "dataset")[0].one("p", "about").text
     assert about == (
         "6 models, 1,000 images. Skipped images: 40 by ReaL, MLA, Variable top-k and ASMA. "
-        "Undefined on this data set, because no images count: ReaL (unasked)."
+        "Metrics that are undefined here, because they count no images: ReaL (unasked)."
     )
 
 
@@ -206,7 +206,7 @@ def test_the_data_card_says_what_is_not_known(page):
         "val: raters checked 600 of 1,000 images, and were asked about 4,000 (image, class) pairs, of "
         "which 1,200 are valid. Another 100 labels are on images that no rater has seen.",
         "v2: 400 images; the source does not record which of them raters checked. Negative answers are not "
-        "recorded, so raters may not have been asked about a class that is not in a set.",
+        "recorded, so raters may not have been asked about a class that is not in a label set.",
     ]
 
 
@@ -389,7 +389,7 @@ def test_nothing_but_undefined_numbers(write):
     page = parse(write(results_table([number("val", "m", "real1", "all", math.nan, 0, 7)])))
     assert [row.one("b").text for row in table_of(page).one("tbody").all("tr")] == ["m"]
     about = page.one("section", "dataset").one("p", "about").text
-    assert "Undefined on this data set, because no images count: ReaL." in about
+    assert "Metrics that are undefined here, because they count no images: ReaL." in about
 
 
 def test_a_number_without_interval_says_so(write):
@@ -434,7 +434,7 @@ def test_many_models_leave_columns_to_the_csv(write, monkeypatch):
     rows = some_rows() + [number("val", m, k, "all", 0.5, 10) for m in MODELS for k in ("top5", "real5")]
     page = parse(write(results_table(rows)))
     assert (
-        "Not shown for lack of space, but in results.csv: ReaL top-5."
+        "Metrics that are not shown for lack of space, but are in results.csv: ReaL top-5."
         in page.one("section", "dataset").one("p", "about").text
     )
     assert not page.all("th", data_k="real5")

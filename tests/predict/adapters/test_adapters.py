@@ -724,7 +724,7 @@ def test_a_module_that_needs_another_package_says_how_to_install_it(tmp_path, mo
         ),
         (
             "python:mine:load",
-            "The function is called without arguments, but it needs some.\n  where:   python:mine:load\n"
+            "The function requires arguments, but is called without any.\n  where:   python:mine:load\n"
             "  got:     name\n"
             "  do:      name a function without arguments, such as def large(): return load('large')",
         ),

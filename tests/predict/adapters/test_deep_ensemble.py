@@ -236,7 +236,7 @@ def test_heads_in_files_that_match_a_pattern(photos, tmp_path):
         assert (found.uncertainty.mutual_information > 0).all()
     nothing = f"head:{tmp_path}/heads/other*.safetensors"
     assert refused(lambda: find_model(f"ensemble:{nothing}")) == (
-        f"No file of a model matches the pattern.\n  got:     {nothing}\n  allowed: a pattern of files"
+        f"No model file matches the pattern.\n  got:     {nothing}\n  allowed: a pattern that matches files"
     )
 
 
@@ -365,7 +365,7 @@ def test_members_must_be_alike(build):
         "  allowed: one valid class, as a"
     )
     assert refused(lambda: build(a, network("b", score_kind="cosine"))) == (
-        "Models of an ensemble are averaged as probabilities, which this model does not have.\n"
+        "Models of an ensemble are averaged as probabilities, but this model has none.\n"
         "  where:   b\n"
         "  got:     scores of kind cosine\n"
         "  allowed: logits or probabilities"

@@ -153,7 +153,7 @@ def test_what_has_no_dropout(made):
     assert "  got:     no module of PyTorch\n" in refused(lambda: made(files))
     cosine = network(Means(torch.nn.Dropout(RATE)), "cosine")
     assert refused(lambda: made(cosine)) == (
-        "Passes with dropout are averaged as probabilities, which this model does not have.\n"
+        "Passes with dropout are averaged as probabilities, but this model has none.\n"
         "  where:   own\n"
         "  got:     scores of kind cosine\n"
         "  allowed: logits or probabilities"

@@ -156,7 +156,7 @@ BROKEN = {
     "not finite": (
         header(),
         np.full(8, np.nan, "<f4").tobytes(),
-        "A head holds values that are not finite.",
+        "A head contains values that are not finite.",
     ),
 }
 
@@ -202,7 +202,7 @@ def test_another_name(tmp_path):
         ),
         (
             "python:backbones:callable(size=8)",
-            "A head cannot be put on this model, because its penultimate features are unknown.\n"
+            "A head cannot be put on this model, because the model's penultimate features are unknown.\n"
             "  where:   mine.safetensors\n  got:     python/backbones.callable",
         ),
         (
@@ -213,7 +213,7 @@ def test_another_name(tmp_path):
         ),
         (
             "python:backbones:softened(size=8)",
-            "A head cannot be put on this model, because other layers follow its classifier.\n"
+            "A head cannot be put on this model, because other layers follow the model's classifier.\n"
             "  where:   mine.safetensors\n  got:     python/backbones.softened",
         ),
         (3, "The option 'backbone' is a text.\n  got:     3\n  allowed: backbone='NAME'"),

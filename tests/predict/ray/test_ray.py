@@ -161,7 +161,7 @@ def test_a_part_that_kills_its_workers(cluster, source, tmp_path, monkeypatch):
     assert str(error.value) == (
         "A part of the source kills each worker that predicts it.\n"
         "  where:   part 00000 of in, from in/00000.jpg on\n"
-        "  got:     1 workers died, with deadly on own\n"
+        "  got:     1 workers died while running deadly on own\n"
         "  do:      reduce `workers`, so that each has more memory; to see the failure without Ray, "
         "run the part with `shard`=0/1"
     )

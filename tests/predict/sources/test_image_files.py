@@ -108,7 +108,7 @@ def test_no_images(tmp_path):
     with pytest.raises(InputError) as error:
         open_image_folder(str(tmp_path))
     assert str(error.value) == (
-        f"The folder holds no images.\n  where:   {tmp_path}\n  allowed: files ending in {EXTENSIONS}"
+        f"The folder contains no images.\n  where:   {tmp_path}\n  allowed: files ending in {EXTENSIONS}"
     )
 
 
@@ -116,7 +116,7 @@ def test_no_images_but_archives(tmp_path):
     with pytest.raises(InputError) as error:
         open_source(touch(tmp_path, "val.zip", "readme.md"))
     assert str(error.value) == (
-        "The folder holds no images.\n"
+        "The folder contains no images.\n"
         f"  where:   {tmp_path}\n"
         "  got:     2 other files, such as readme.md\n"
         f"  allowed: files ending in {EXTENSIONS}\n"

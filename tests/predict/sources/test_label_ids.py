@@ -48,7 +48,7 @@ def test_ambiguous_ids(folder):
         "An id of sets matches several ids of the source.\n"
         "  got:     a/1.jpg and b/1.jpg for 1.jpg\n"
         "  allowed: ids that differ in more than leading folders\n"
-        "  do:      in both files, include the folders that distinguish the images in each id"
+        "  do:      in both files, include in each id the folders that distinguish the images"
     )
 
 

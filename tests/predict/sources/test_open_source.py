@@ -207,7 +207,7 @@ def test_a_pattern_of_images(tmp_path):
     (tmp_path / "a.jpg").touch()
     (tmp_path / "b.jpg").touch()
     assert refusal(f"{tmp_path}/*.jpg") == (
-        "The pattern matches files other than tar archives or Parquet.\n"
+        "The pattern matches files other than tar archives and Parquet files.\n"
         f"  where:   {tmp_path}/*.jpg\n"
         f"  got:     2 files, such as {tmp_path}/a.jpg\n"
         f"  allowed: {KINDS_ALLOWED}\n"
@@ -225,7 +225,7 @@ def test_no_known_kind(tmp_path, name, do):
 
 def test_an_empty_folder(tmp_path):
     assert refusal(tmp_path) == (
-        "The folder holds no images.\n"
+        "The folder contains no images.\n"
         f"  where:   {tmp_path}\n"
         f"  allowed: files ending in {', '.join(EXTENSIONS)}"
     )

@@ -163,7 +163,7 @@ def test_which_column_holds_images(tmp_path, columns, found):
 def test_several_columns_that_may_hold_images(tmp_path):
     path = write(tmp_path / "x.parquet", left=[b"1"], right=[b"2"], label=[3])
     assert refusal(path) == (
-        "Several columns may hold the images.\n"
+        "Several columns may contain the images.\n"
         f"  where:   {path}\n"
         "  got:     left, right\n"
         "  allowed: one column of bytes, or one named image, img, jpeg, jpg, png, bytes, content\n"
@@ -174,7 +174,7 @@ def test_several_columns_that_may_hold_images(tmp_path):
 def test_no_column_of_images(tmp_path):
     path = write(tmp_path / "x.parquet", image=["a.jpg"], label=[3])
     assert refusal(path) == (
-        "No column holds images.\n"
+        "No column contains images.\n"
         f"  where:   {path}\n"
         "  got:     image, label\n"
         "  allowed: a column of bytes, or of structs of bytes and path"
@@ -324,4 +324,4 @@ def test_a_column_name_that_is_not_utf8(tmp_path):
 def test_images_in_a_column_without_a_name(tmp_path):
     images = pa.array([{"bytes": b"1", "path": "1.jpg"}])
     pq.write_table(pa.Table.from_arrays([images], names=[""]), tmp_path / "x.parquet")
-    assert refusal(tmp_path / "x.parquet").startswith("No column holds images.\n")
+    assert refusal(tmp_path / "x.parquet").startswith("No column contains images.\n")

@@ -244,7 +244,9 @@ def test_a_bucket_that_is_not_there(s3):
         "  do:      check the address and your credentials; for https, pass a list of images "
         "instead of a folder"
     )
-    assert refusal("s3://photos/val").startswith("The folder holds no images.\n  where:   s3://photos/val\n")
+    assert refusal("s3://photos/val").startswith(
+        "The folder contains no images.\n  where:   s3://photos/val\n"
+    )
     assert refusal("s3://photos/val.csv") == "The file does not exist.\n  where:   s3://photos/val.csv"
     assert refusal("s3://photos/0.tar").startswith(
         "The file cannot be opened.\n  where:   s3://photos/0.tar\n"

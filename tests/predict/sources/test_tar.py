@@ -247,7 +247,7 @@ def test_archives_one_after_the_other(tmp_path, pack):
     path = tmp_path / ("x.tar" if pack is bytes else "x.tar.gz")
     path.write_bytes(b"".join(map(pack, two)))
     assert refusal(path) == (
-        "The file holds several concatenated archives.\n"
+        "The file contains several concatenated archives.\n"
         f"  where:   {path}\n"
         "  do:      pass them one by one, or join them with tar --concatenate"
     )
@@ -295,7 +295,7 @@ def test_no_archive(tmp_path, ending, said):
 def test_an_archive_without_images(tmp_path, ending):
     path = write_tar(tmp_path / f"x.{ending}", [("a.txt", b"1")], "w:gz" if ending == "tar.gz" else "w")
     assert refusal(path) == (
-        f"The archive holds no images.\n  where:   {path}\n  allowed: files ending in {EXTENSIONS}"
+        f"The archive contains no images.\n  where:   {path}\n  allowed: files ending in {EXTENSIONS}"
     )
 
 

@@ -383,7 +383,7 @@ def test_the_command(treated):
     # Of about 100 images each, more than 1.2 times as many are called red with a square: no all-clear.
     said = "a shortcut was present, and it is not gone, but only partly gone with uncapped augmentation"
     assert first.startswith(
-        f"red and square, colours, softmax: {said}. Images without red are called red on "
+        f"red and square, colours, softmax: {said}. Images without red are called red in "
     )
     assert "red, with and without square; colours, softmax; 300 images held out" in done.stdout
     page = Path("out/report/index.html").read_text(encoding="utf-8")
@@ -422,7 +422,7 @@ def test_heads_are_printed_with_the_images_of_each_number():
     found = Mitigation(frame.select(names).to_arrow().cast(schema("mitigation")))
     assert list(found.lines()) == [
         "horse and person, net: a shortcut was present. Whether it is gone with sets is not judged: the "
-        "held-out images do not decide it.",
+        "held-out images are inconclusive.",
         "",
         "horse, with and without person; net; 100 images held out",
         "                             none   sets  images",

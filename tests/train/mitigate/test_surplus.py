@@ -131,12 +131,12 @@ def test_folds_divide_each_split():
 def test_the_note_says_what_was_chosen():
     one, other = surplus_notes({"dog:tag, softmax": 1.5, "dog:tag, label sets": None})
     assert one == (
-        "dog:tag, softmax, without caps: altered images with the companion alone count 1.5 times as often as "
-        "balance requires, the least that is enough on images that heads were not fitted on"
+        "dog:tag, softmax, without caps: altered images with the companion alone count 1.5 times as often "
+        "as balance requires, the smallest factor that suffices on images that heads were not fitted on"
     )
     assert other == (
         "dog:tag, label sets, without caps: altered images with the companion alone count as often as "
-        "balance requires, because up to 6 times as many would not be enough on images that heads were not "
+        "balance requires, because even 6 times as often would not suffice on images that heads were not "
         "fitted on"
     )
 

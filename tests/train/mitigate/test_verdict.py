@@ -127,7 +127,7 @@ def test_one_image_that_is_lost_is_no_shortcut():
     assert removal_verdict(clean, None, counts) == "not judged"
     missing = what_is_missing(clean, counts, ("dog", "frame"))
     assert missing == (
-        "2.1 % lose the class without the companion, which may be due to the hole itself. "
+        "2.1 % of images lose the class without the companion, which may be due to the hole itself. "
         "Add images, or hold out more (--held-out)."
     )
     surely = clean | metrics(lost=(0.3, 0.19, 0.44))
@@ -160,16 +160,17 @@ def test_the_first_sentence():
     capped = rows("augmentation", "replaced by the fill", 0.77, 0.0, 0.8, 0.483)
     whole = rows("uncapped augmentation", "gone", 0.031, 0.029, 0.02, 0.7)
     numbers = (
-        "Images without dog are called dog on 3.1 % of 100 with frame (79.0 % before), and on 2.9 % of 100 "
-        "without frame. Recall gap 2 (1 to 3) points. Top-1 70.0 % (48.0 % before)."
+        "Images without dog are called dog in 3.1 % of 100 cases with frame (79.0 % before), and in 2.9 % "
+        "of 100 cases without frame. Recall gap 2 (1 to 3) points. Top-1 70.0 % (48.0 % before)."
     )
     head = "dog and frame, net, softmax: "
     start = f"{head}a shortcut was present, and it is "
     assert list(sentences(none + capped + whole)) == [f"{start}gone with uncapped augmentation. {numbers}"]
     (said,) = sentences(none + capped)
     assert said.startswith(
-        f"{start}not gone, but replaced by the fill with augmentation: less is lost under the fill that "
-        "was fitted on, but not on original images. Images without dog are called dog on 77.0 % of 100"
+        f"{start}not gone, but replaced by the fill with augmentation: fewer images lose the class under "
+        "the fill that the head was fitted on, but more than half of the shortcut is left. Images without "
+        "dog are called dog in 77.0 % of 100"
     )
     (said,) = sentences(none)
     assert said.startswith(f"{start}not gone, because no treatment is possible. ")
@@ -182,7 +183,7 @@ def test_the_first_sentence():
     assert said.startswith(f"{start}not gone, but only partly gone with augmentation. ")
     (said,) = sentences(none + unknown)
     undecided = (
-        "is not judged: the held-out images do not decide it. Images without dog are called dog on 20.0 %"
+        "is not judged: the held-out images are inconclusive. Images without dog are called dog in 20.0 %"
     )
     assert said.startswith(f"{head}a shortcut was present. Whether it is gone with augmentation {undecided}")
 
@@ -267,8 +268,8 @@ def test_what_is_missing_if_the_head_without_treatment_is_not_judged():
     assert removal_verdict(measured, None, ALL) == "not judged"
     assert removal_verdict(measured, measured, ALL) == "not judged"  # nor is the treated one: none was there
     assert what_is_missing(measured, ALL, ("dog", "frame")) == (
-        "images without dog are called dog on 4.0 % with frame and on 3.0 % without it, more than 1.2 times "
-        "as often. Add images, or hold out more (--held-out)."
+        "images without dog are called dog more than 1.2 times as often with frame (4.0 %) as without frame "
+        "(3.0 %). Add images, or hold out more (--held-out)."
     )
 
 

@@ -394,7 +394,7 @@ CASES = [
         "segmentation",
         {"masks": "wild-masks"},
         InputError,
-        "A mask holds a value that is not a class.\n"
+        "A mask contains a value that is not a class.\n"
         "  where:   wild-masks: 00.png\n"
         "  got:     7\n"
         "  allowed: 0 for background, 1 to 2, 255 for void\n"

@@ -59,13 +59,13 @@ def share(k: float, n: int) -> Measured:
 
 
 class Published:
-    """Data that measures share. Each data set is loaded once; if loading fails, it is not tried again.
+    """Data used by several measures. Each data set is loaded once; if loading fails, it is not tried again.
 
     Attributes
     ----------
     run : Run
     inputs : dict of str to str
-        The SHA-256 hash of each file that was read, by name.
+        SHA-256 hashes of the files that were read, by file name.
     """
 
     def __init__(self, run: Run) -> None:
@@ -101,12 +101,12 @@ def imagenet(published: Published) -> _Rows:
 
 
 def imagenet_x(published: Published) -> _Rows:
-    """Evaluate them on images of each factor."""
+    """Evaluate the published predictions on images of each factor."""
     return _evaluated(published, "imagenet-x", "top1")
 
 
 def multilabel(published: Published) -> _Rows:
-    """Evaluate them on the labels of Shankar et al."""
+    """Evaluate the published predictions on the labels of Shankar et al."""
     return _evaluated(published, "multilabel", "mla")
 
 
@@ -225,7 +225,7 @@ def multilabel_images(published: Published, subject: str) -> Measured:
 
 
 def peychev_errors(published: Published, subject: str, *, kind: str) -> Measured:
-    """Errors of a model, of one kind or all."""
+    """Number of errors of a model: those of one kind, or all."""
     counts = published(sorted_errors)[subject]
     n = multilabel_images(published, subject).n
     return Measured(sum(counts.values()) if kind == "errors" else counts[kind], n)
@@ -247,7 +247,7 @@ def factor_ratio(published: Published, subject: str, *, model: str) -> Measured:
 
 
 def real_share(published: Published, subject: str) -> Measured:
-    """Share of ReaL's images with several labels, with none, or that were not rated."""
+    """Share of ReaL's images that have several labels, have no label, or were not rated."""
     card = published(cards)[V1]
     k = {"several": card["multi"], "none": card["empty"], "unrated": card["images"] - card["rated"]}
     return share(k[subject], card["images"])
@@ -260,7 +260,7 @@ def multilabelfy_share(published: Published, subject: str) -> Measured:
 
 
 def several_of_labelled(published: Published, subject: str) -> Measured:
-    """Share of images with several labels among the images with any label."""
+    """Share of images with several labels among the images with at least one label."""
     card = published(cards)[subject]
     return share(card["multi"], card["images"] - card["empty"])
 
@@ -286,13 +286,13 @@ def imagenet_m(published: Published, subject: str) -> Measured:
 
 
 def confirmed_errors(published: Published, subject: str) -> Measured:
-    """Candidates for which fewer than three of five people chose the given label."""
+    """Number of candidates for which fewer than three of five people chose the given label."""
     rows = published(_file("label-errors", f"{subject}_mturk.json", _json))
     return Measured(sum(row["mturk"].get("given", 0) < 3 for row in rows), len(rows))
 
 
 def people_right(published: Published, subject: str) -> Measured:
-    """Share of CIFAR-10H's answers that are the label."""
+    """Share of CIFAR-10H's answers that agree with the label."""
     counts = published(_file("cifar-10h", "cifar10h-counts.npy", np.load))
     labels = "cifar10_test_set_original_labels.npy"
     label = published(_file("label-errors", labels, np.load)).astype(np.int64)
@@ -314,17 +314,17 @@ def _testbed(published: Published, model: str, setting: str) -> float:
 
 
 def testbed_top1(published: Published, subject: str) -> Measured:
-    """Top-1 accuracy on ImageNet's validation set by imagenet-testbed."""
+    """Top-1 accuracy on ImageNet's validation set, as published by imagenet-testbed."""
     return share(_testbed(published, subject, "val") * 50_000, 50_000)
 
 
 def testbed_error(published: Published, subject: str) -> Measured:
-    """Top-1 error by imagenet-testbed."""
+    """Top-1 error, as published by imagenet-testbed."""
     return testbed_top1(published, subject).complement
 
 
 def corruption_error(published: Published, subject: str) -> Measured:
-    """Mean corruption error by imagenet-testbed's accuracies on ImageNet-C's files."""
+    """Mean corruption error, computed from imagenet-testbed's accuracies on ImageNet-C's files."""
     settings = [[f"imagenet-c.{c}.{s}_on-disk" for s in range(1, 6)] for c in ALEXNET]
     errors = np.array([[1 - _testbed(published, subject, s) for s in row] for row in settings])
     return Measured(float(corruption_errors(errors, np.array(list(ALEXNET.values()))).mean()), 50_000)
@@ -338,12 +338,12 @@ def _openclip(published: Published, subject: str) -> dict[str, str]:
 
 
 def openclip_top1(published: Published, subject: str) -> Measured:
-    """Zero-shot top-1 accuracy on ImageNet's validation set by open_clip."""
+    """Zero-shot top-1 accuracy on ImageNet's validation set, as published by open_clip."""
     return share(float(_openclip(published, subject)["ImageNet 1k"]) * 50_000, 50_000)
 
 
 def openclip_average(published: Published, subject: str) -> Measured:
-    """Mean of open_clip's values over its 38 data sets, which follow five columns about the model."""
+    """Mean of open_clip's values over its 38 data sets, which are in the columns after the first five."""
     values = [float(value) for value in list(_openclip(published, subject).values())[5:]]
     return Measured(float(np.mean(values)), len(values))
 

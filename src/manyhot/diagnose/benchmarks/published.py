@@ -20,7 +20,7 @@ BASES = ("images", "tables")
 
 @dataclass(frozen=True)
 class PublishedEntry:
-    """Numbers of a table, a figure or a sentence of a publication.
+    """Numbers from a table, a figure or a sentence of a publication.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class PublishedEntry:
         The publication, and where in it the numbers are.
     year : int
     address, read_at : str
-        Address of the publication, and where the numbers were read.
+        Address of the publication, and the source from which the numbers were copied.
     quantity, unit, of : str
         The measured quantity, its unit ("%", "points" or none), and what n counts.
     basis : str
@@ -89,7 +89,7 @@ def _pairs(text: str) -> dict[str, str]:
 
 
 def select_entries(patterns: Sequence[str]) -> tuple[PublishedEntry, ...]:
-    """Return the entries whose names match any of the patterns; all without patterns.
+    """Return the entries whose names match any of the patterns, or all entries if there are no patterns.
 
     Raises
     ------

@@ -38,7 +38,7 @@ declare_table(
         TEXT("place", "where in the publication the number is"),
         TEXT("read_at", "where it was read"),
         TEXT("quantity", "what the number is"),
-        TEXT.nullable("subject", "the model or group; null if the entry is about one number"),
+        TEXT.nullable("subject", "the model or group; null if the entry has only one number"),
         TEXT("basis", "the source of our value: answers about images, or another table", values=BASES),
         TEXT("unit", "the unit of the numbers; empty if they have none"),
         TEXT("published", "the published number, as it was printed"),
@@ -47,9 +47,14 @@ declare_table(
         COUNT.nullable("n", "what our value is counted over"),
         TEXT("counted", "what n counts, such as images"),
         REAL.nullable("difference", "our value minus the published one"),
-        REAL.nullable("tolerance", "the largest difference for the verdict close; null if it must be equal"),
+        REAL.nullable(
+            "tolerance", "the largest difference for the verdict close; null if the values must be equal"
+        ),
         TEXT("verdict", "how our value agrees with the published one", values=VERDICTS),
-        TEXT("reason", "why the values differ, or why ours could not be computed; empty if they are equal"),
+        TEXT(
+            "reason",
+            "why the values differ, or why our value could not be computed; empty if the values are equal",
+        ),
         TEXT("command", "the command that computes it"),
     ),
 )
@@ -57,7 +62,7 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class Benchmarks(Result):
-    """Published numbers beside ours.
+    """Published numbers next to our values.
 
     Attributes
     ----------
@@ -77,7 +82,7 @@ class Benchmarks(Result):
         return int("different" in self.benchmarks["verdict"].to_pylist())
 
     def lines(self) -> Iterator[str]:
-        """Yield a line for each entry, and how many numbers agree."""
+        """Yield a line for each entry, and the number of values that agree."""
         rows = self.benchmarks.to_pylist()
         head = ("name", "numbers", "equal", "farthest", "published", "ours", "n", "verdict")
         yield from table_lines(head, [_cells(summary) for summary in summaries(rows)])
@@ -134,7 +139,7 @@ def _cells(summary: Summary) -> tuple[str, ...]:
 
 
 def shown_value(row: Row) -> str:
-    """Return our value with as many digits as the published one, or one more if the rounded values differ."""
+    """Return our value with as many digits as the published value, or one more if the two then differ."""
     if row["value"] is None:
         return "–"
     digits = len(row["published"].partition(".")[2])
@@ -155,10 +160,10 @@ def run_benchmarks(
     list_only: Annotated[bool, OptionName("--list")] = False,
     run: Run = QUIET,
 ) -> Benchmarks:
-    """Compute published numbers again, and show them next to the published ones.
+    """Recompute published numbers, and compare the results with the published values.
 
-    The numbers are those of tables and figures about ImageNet and label sets. Data that are not in the cache
-    are downloaded. The command fails if a number that should be equal differs, or if a number differs by more
+    The numbers come from tables and figures about ImageNet and label sets. Data that are not in the cache are
+    downloaded. The command fails if a number that should be equal differs, or if a number differs by more
     than its tolerance. Numbers whose data are missing are listed, with the reason.
 
     Parameters

@@ -54,7 +54,7 @@ class Patch:
     image_id: str = ""
 
     def scaled(self, longest: int) -> Patch:
-        """Return the patch with a long side of this many pixels."""
+        """Return the patch, scaled to a long side of `longest` pixels."""
         cv2 = required("cv2", "Scaling patches", '"manyhot[diagnose]"')
         height, width = self.mask.shape
         factor = longest / max(height, width)
@@ -144,7 +144,7 @@ class Layout:
 def lay_out(
     patches: Sequence[Patch], size: int, scale: Span, overlap: Span, rng: np.random.Generator
 ) -> Layout | None:
-    """Return a layout with every patch inside the image, or None if there is none.
+    """Return a layout with every patch inside the image, or None if no layout is found.
 
     Parameters
     ----------
@@ -152,18 +152,20 @@ def lay_out(
     size : int
         Width and height of the image.
     scale : (float, float)
-        Range of the long side of a patch, as a share of the side of the image; drawn uniformly for each
-        patch.
+        Minimum and maximum length of the long side of a patch, as a share of the side of the image. The
+        length is drawn uniformly for each patch.
     overlap : (float, float)
-        Range of the share of the most covered patch that other patches cover; 0 for a single patch.
+        Minimum and maximum share of the most covered patch that other patches cover. A single patch is never
+        covered.
     rng : Generator
 
     Notes
     -----
     Patches are placed one after another in random order, each at a random position where it covers no more
-    than allowed. If the last patch must cover more, its distance from another patch is found by bisection. If
-    patches do not fit, sizes and positions are drawn again, and in the end patches are placed at the smallest
-    scale in the cells of a grid. Several thousand positions are tried.
+    than allowed. If the overlap would otherwise be too small, the last patch is placed over another patch, at
+    a distance that is found by bisection. If the patches do not fit, sizes and positions are drawn again.
+    Several thousand positions are tried. If no attempt succeeds and no minimum overlap is required, the
+    patches are placed at the smallest scale in the cells of a grid.
     """
     for attempt in range(_ATTEMPTS):
         span = scale if attempt < _AT_LEAST_SCALE else (scale[0], scale[0])
@@ -192,7 +194,7 @@ class _Ground:
         self._seen: list[int] = []
 
     def add(self, patch: Patch, rng: np.random.Generator, *, last: bool) -> bool:
-        """Place a patch on top of the others, and return whether there was an allowed position."""
+        """Place a patch on top of the other patches, and return whether there was an allowed position."""
         most = [self.size - side for side in patch.mask.shape[::-1]]
         if min(most) < 0:
             return False
@@ -367,11 +369,12 @@ def deal_evenly(
     sizes : (int, int)
         Minimum and maximum number of classes per image; the number is drawn uniformly.
     classes : sequence of int
-        The classes to choose from, at least as many as the maximum.
+        The classes to choose from. There must be at least as many as the maximum number per image.
     rng : Generator
     pairs : sequence of (int, int)
-        Pairs of classes; each image has one of them. All pairs are equally frequent, and other classes are
-        added until the image has its number of classes, which is then at least 2.
+        Pairs of classes; each image has the classes of one pair. All pairs are equally frequent, and other
+        classes are added until the image has the number of classes that was drawn for it. With pairs, this
+        number must be at least 2.
 
     Notes
     -----

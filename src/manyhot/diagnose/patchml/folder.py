@@ -198,7 +198,7 @@ def check_folder(out: Path) -> None:
 
 @contextmanager
 def beside(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder inside `out`, from which files can be renamed into place; remove it."""
+    """Yield a temporary folder inside `out`, from which files can be renamed into place; then remove it."""
     part = None
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -217,7 +217,7 @@ def beside(out: Path) -> Iterator[Path]:
 
 
 def swap(part: Path, out: Path) -> None:
-    """Replace earlier pictures by complete new ones."""
+    """Replace earlier pictures with complete new ones."""
     (out / COMPLETE).unlink(missing_ok=True)
     if (out / "images").exists():
         (out / "images").rename(part / "old")
@@ -262,7 +262,7 @@ class PatchSettings(Flattened):
     to
         Format of the images.
     seed
-        Seed for all random choices. The same seed gives the same files.
+        Seed for all random choices; the same seed gives the same files.
     overlap
         Share of the most covered object that other objects hide, as a number or a range, from 0 to 0.5.
     scale
@@ -363,7 +363,7 @@ class PatchSettings(Flattened):
 def no_room(n: int, s: PatchSettings) -> InputError:
     """Return the error for n objects that do not fit into an image."""
     fits = int(100 * fits_always(n)) / 100
-    covered = f"{s.overlaps[0]:g} to {s.overlaps[1]:g} of one covered"
+    covered = f"{s.overlaps[0]:g} to {s.overlaps[1]:g} of an object covered"
     return InputError(
         "The objects do not fit into an image.",
         got=f"{n} objects at a scale from {s.scales[0]:g}, {covered}",

@@ -29,7 +29,7 @@ _LARGEST = 1 << 14
 _AHEAD = 32
 OUTSIDE = "its box is empty or outside the image"
 IGNORED = "ignored: too difficult, or a crowd"
-ABSENT = "the images do not hold it"
+ABSENT = "the images do not contain it"
 
 
 @dataclass
@@ -105,12 +105,12 @@ class Material:
         self._find_backgrounds()
 
     def sets(self, classes: Sequence[int]) -> list[list[int]]:
-        """Return which of some classes occur in each photograph that has enough of them for an image.
+        """Return which of these classes occur in each photograph that shows enough of them for an image.
 
         Raises
         ------
         InputError
-            If there is none.
+            If there is no such photograph.
         """
         usable, fewest = (
             ~self.objects.ignore & np.isin(self.objects.class_id, classes),

@@ -59,7 +59,7 @@ class PatchML(Result):
     Attributes
     ----------
     n : int
-        Images.
+        Number of images.
     patches : dict of str to int
         Number of different objects that are available, by class key.
     skipped : dict of str to int
@@ -122,7 +122,7 @@ def patchml(
     workers: Count | None = None,
     run: Run = QUIET,
 ) -> PatchML:
-    """Compose images of objects cut out of photographs, without context and with exact label sets.
+    """Compose images from objects cut out of photographs, without context and with exact label sets.
 
     The command writes images/, images.parquet, labels.parquet, objects.parquet, classes.txt, skipped.csv and
     patchml.json. The files of an earlier run are replaced when all new files are complete.
@@ -130,7 +130,7 @@ def patchml(
     Parameters
     ----------
     images
-        Photographs, as the images for predict.
+        Photographs, as for predict.
     objects
         Locations of objects in the photographs: a table with one box per row, a COCO JSON file, or a Pascal
         VOC folder.
@@ -145,7 +145,7 @@ def patchml(
     classes
         Class list of the objects, for files that do not name one.
     workers
-        Number of threads; by default one per core. It does not affect the files.
+        Number of threads, which does not affect the files; by default one per core.
 
     Returns
     -------

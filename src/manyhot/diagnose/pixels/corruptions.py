@@ -76,7 +76,7 @@ class Corruption:
     severity : int
     seed : int
     only : frozenset of str, optional
-        Ids of the images to alter; other images are left out. By default all.
+        Ids of the images to alter; other images are left out. By default, all images are altered.
     """
 
     kind: str
@@ -126,7 +126,7 @@ def corruption(kind: str, severity: int, seed: int = 0, only: frozenset[str] | N
     severity : int
         1 to 5.
     seed : int
-        From 0.
+        0 or more.
     only : frozenset of str, optional
         Ids of the images to alter; by default all.
 
@@ -137,7 +137,7 @@ def corruption(kind: str, severity: int, seed: int = 0, only: frozenset[str] | N
     InputError
         If the severity or the seed is out of range.
     MissingExtraError
-        imagecorruptions-imaug is not installed.
+        If imagecorruptions-imaug is not installed.
     """
     check_kind(kind)
     allowed = (0,) if kind == CLEAN else SEVERITIES

@@ -37,8 +37,8 @@ class Region:
     box : tuple of int
         Left, top, right and bottom in pixels, clipped to the image. Right and bottom are exclusive.
     mask : ndarray of bool, shape (height, width)
-        Pixels of the object, where they are known. From a semantic mask of the class, only pixels in the box
-        are used.
+        Pixels of the object, if they are known. From a semantic mask of the class, only pixels in the box are
+        used.
     known_by : str
         ``mask``, ``polygons`` or ``box``.
     row : int
@@ -276,7 +276,7 @@ def enlarged(pixels: Pixels) -> Pixels:
 
 
 def highest(heat_map: npt.NDArray[np.floating]) -> tuple[float, float]:
-    """Return the column and row of the maximum as fractions; the mean if there are several maxima."""
+    """Return the column and row of the maximum as fractions, or their mean over several maxima."""
     rows, columns = np.nonzero(heat_map == np.nanmax(heat_map))
     return (columns.mean() + 0.5) / heat_map.shape[1], (rows.mean() + 0.5) / heat_map.shape[0]
 
@@ -343,7 +343,7 @@ def write_picture(path: Path, pixels: npt.NDArray[np.uint8]) -> Path:
     Raises
     ------
     OutputError
-        If it cannot be written.
+        If the file cannot be written.
     """
     image = required("PIL.Image", "Writing pictures").fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((LONG_SIDE, LONG_SIDE))

@@ -41,7 +41,8 @@ class Removal:
     """An `Alteration` that removes the objects of a class from images.
 
     The boxes of the objects are filled, except for the pixels of all other objects. A control fills a region
-    of the same shape elsewhere instead, at the place where it overlaps objects as little as possible.
+    of the same shape elsewhere instead, at the place where this region overlaps objects as little as
+    possible.
 
     Attributes
     ----------
@@ -69,7 +70,7 @@ class Removal:
 
     @property
     def key(self) -> str:
-        """What distinguishes its pixels from others."""
+        """What distinguishes its pixels from those of other alterations."""
         what = (self.companion, self.fill, self.control, self.seed if self.control else "", self.objects_hash)
         return f"removal {what} {_digest(i.encode() for i in sorted(self.images))}"
 
@@ -120,14 +121,14 @@ def removed(regions: Regions, companion: int, key: str) -> Mask | str:
     region = regions.boxes_of(companion) & ~other_objects(regions, companion)
     removed_share = np.count_nonzero(region & there) / np.count_nonzero(there)
     if removed_share < MIN_REMOVED:
-        return f"hidden by other objects: {1 - removed_share:.0%} of it would remain"
+        return f"hidden by other objects: {1 - removed_share:.0%} of the object would remain"
     if region.mean() > MAX_FILLED:
         return f"it fills the image: {region.mean():.0%} of the image would be covered"
     return region
 
 
 def other_objects(regions: Regions, companion: int) -> Mask:
-    """Return the pixels of other objects; if only a box is known, without the known pixels of the class."""
+    """Return the pixels of other objects. Boxes without a mask exclude the known pixels of the class."""
     there = np.zeros(regions.shape, bool)
     boxes = np.zeros(regions.shape, bool)
     own = np.zeros(regions.shape, bool)
@@ -143,7 +144,7 @@ def other_objects(regions: Regions, companion: int) -> Mask:
 def filled(pixels: Pixels, region: Mask, fill: str, objects: Mask) -> Pixels:
     """Return a copy of an image with a region filled.
 
-    Inpainting uses only the background, if there is any. Otherwise, the colours of adjacent objects would run
+    Inpainting uses only the background, if there is any, because the colours of adjacent objects would run
     into the region and dissolve the outlines of these objects.
 
     Parameters
@@ -158,7 +159,7 @@ def filled(pixels: Pixels, region: Mask, fill: str, objects: Mask) -> Pixels:
     Raises
     ------
     MissingExtraError
-        Inpainting needs OpenCV.
+        If OpenCV, which inpainting needs, is not installed.
     """
     if fill == "inpaint":
         return _inpainted(pixels, region, objects)
@@ -254,9 +255,10 @@ def cuttings(objects: Objects, class_id: int, image_id: str, pixels: Pixels) -> 
 class Pasting:
     """An `Alteration` that pastes the objects of another image into each image.
 
-    The other image is chosen by the id of the image and the seed. All its objects are pasted, such as the
-    four boxes of a frame, or two balls. Each object is pasted at its original place and size, as fractions of
-    the image. It keeps its aspect ratio, unless it extends from border to border, as a frame or a band does.
+    The choice of the other image depends on the id of the image and on the seed. All its objects are pasted,
+    such as the four boxes of a frame, or two balls. Each object is pasted at its original place and size, as
+    fractions of the image. It keeps its aspect ratio, unless it extends from border to border, as a frame or
+    a band does.
 
     Attributes
     ----------
@@ -278,7 +280,7 @@ class Pasting:
 
     @property
     def key(self) -> str:
-        """What distinguishes its pixels from others."""
+        """What distinguishes its pixels from those of other alterations."""
         donors = (c.image_id.encode() + c.pixels.tobytes() + c.mask.tobytes() for c in self.cuttings)
         what = f"{self.fill or 'all objects of a donor'} {self.seed}"
         return f"pasting {what} {_digest([*donors, *map(str.encode, sorted(self.images))])}"

@@ -35,7 +35,7 @@ _WHY = {
 
 
 def goal_text(table: pa.Table) -> str:
-    """Return what the thresholds of a table ``class_results`` were chosen for."""
+    """Return the goal for which the thresholds in a table ``class_results`` were chosen."""
     about = tables.metadata(table)
     return _GOALS[about.get("goal", "f1")].format(percent(float(about.get("at", "nan"))))
 
@@ -63,7 +63,7 @@ def _worst_in_short(results: pa.Table) -> Iterator[str]:
         worst = worst_first(rows)[0]
         yield (
             f"On {title_of(dataset)}, the mean average precision of {model} is {percent(value, 1)} over "
-            f"{n:,} classes. The lowest is that of {worst['name']}: "
+            f"{n:,} classes. The lowest average precision is that of {worst['name']}: "
             f"{with_ends(worst['ap'], worst['ap_lo'], worst['ap_hi'])} on "
             f"{counted(worst['n_positives'], 'image')} with the class."
         )
@@ -88,9 +88,9 @@ def _unasked(results: pa.Table) -> Iterator[str]:
 
 
 def chapter_listings(named: Tables, anchors: Anchors, *, folded: bool = False) -> tuple[Listing, ...]:
-    """Return the tables of classes and of confusions, for the best models of each data set.
+    """Return the tables of classes and of confusions for the best models of each data set.
 
-    The classes of the best model are not folded, unless `folded`.
+    The table of classes of the best model is folded only if `folded` is true.
     """
     points = _points_note(named["class_results"])
     models, found = of_models(named["class_results"]), list[Listing]()
@@ -134,7 +134,7 @@ def _of_model(
             confused,
             _pair_cells,
             note="On images on which the present class is missed, the wrong prediction may replace it; on "
-            "the others, both are predicted.",
+            "the other images, both classes are predicted.",
             folded=True,
         )
 
@@ -214,7 +214,7 @@ def _pair_cells(r: Row) -> tuple[str, ...]:
 
 
 def terminal_lines(class_results: pa.Table, class_means: pa.Table) -> Iterator[str]:
-    """Yield the metrics over classes and the classes with the lowest average precision of each model."""
+    """Yield, for each model, the metrics over classes and the classes with the lowest average precision."""
     goal = goal_text(class_results)
     means = of_models(class_means)
     for (dataset, model), rows in of_models(class_results).items():

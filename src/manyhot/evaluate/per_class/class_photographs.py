@@ -99,7 +99,7 @@ def write_albums(albums: Sequence[Album], path: Path) -> list[Path]:
 
 
 def read_albums(path: Path) -> tuple[Album, ...]:
-    """Read the albums that `write_albums` wrote; none if there is no file.
+    """Read the albums that `write_albums` wrote; empty if there is no file.
 
     Raises
     ------

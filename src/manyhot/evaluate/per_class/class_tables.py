@@ -57,8 +57,8 @@ declare_table(
         REAL("threshold", "lowest score at which the class is predicted, on the scale of the scores"),
         *interval(
             "precision",
-            "share of predicted images on which the class is valid, with the threshold of each fold chosen "
-            "on the other folds",
+            "share of the images on which the class is predicted that show it, with the threshold of each "
+            "fold chosen on the other folds",
             f"{ITS} (Wilson)",
             value=REAL,
         ),
@@ -104,8 +104,8 @@ declare_table(
         INT("class_id", "the class"),
         TEXT("name", "name of the class"),
         TEXT("curve", "the curve", values=CURVE_KINDS),
-        REAL("x", "recall of a precision-recall curve, and false positive rate of a ROC curve"),
-        REAL("y", "precision of a precision-recall curve, and recall of a ROC curve"),
+        REAL("x", "recall of a precision-recall curve, or false positive rate of a ROC curve"),
+        REAL("y", "precision of a precision-recall curve, or recall of a ROC curve"),
         REAL.nullable("threshold", "the threshold of the point; null for points between thresholds"),
     ),
 )
@@ -168,10 +168,10 @@ class ClassTables:
         self._names = np.array(self.classes.names if self.classes else ids, object)
 
     def add(self, model: str, case: Case, n_unmatched: int = 0) -> bool:
-        """Add a model, which has no prediction of `n_unmatched` images, and return whether it could be added.
+        """Add a model that has no predictions for `n_unmatched` images; return whether it could be added.
 
-        Models without dense scores cannot be added. No model can be added if the settings are `masked` and
-        the label sets do not record which classes were answered no.
+        Models without dense scores cannot be added. If the setting `masked` is true and the label sets do not
+        record *no* answers, no model can be added.
         """
         s = self.settings
         rng = np.random.default_rng(s.seed)
@@ -311,7 +311,7 @@ def _table(name: str, columns: Mapping[str, Any]) -> pa.Table:
 
 
 def of_models(table: pa.Table) -> dict[tuple[str, str], list[Row]]:
-    """Return the rows of each data set and model, in the order of the table."""
+    """Return the rows by data set and model, in the order of the table."""
     parts: dict[tuple[str, str], list[Row]] = {}
     for row in table.to_pylist():
         parts.setdefault((row["dataset"], row["model"]), []).append(row)
@@ -319,14 +319,14 @@ def of_models(table: pa.Table) -> dict[tuple[str, str], list[Row]]:
 
 
 def worst_first(rows: Sequence[Row]) -> list[Row]:
-    """Return classes by average precision, the lowest first, and those without any positive last."""
+    """Return classes by average precision, lowest first; classes without positives come last."""
     return sorted(
         rows, key=lambda r: (r["ap"] != r["ap"], r["ap"] if r["ap"] == r["ap"] else 0, r["class_id"])
     )
 
 
 def mean_ap(rows: Sequence[Row]) -> tuple[float, int]:
-    """Return the mean average precision over the classes that have one, and their number."""
+    """Return mean average precision over the classes that have one, and the number of these classes."""
     values = [r["ap"] for r in rows if not math.isnan(r["ap"])]
     return (float(np.mean(values)) if values else float("nan")), len(values)
 

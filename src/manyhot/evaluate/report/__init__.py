@@ -90,7 +90,7 @@ class Report:
     lead : str
         The first sentence, up to the names of the data sets.
     two_models : tuple of TwoModels
-        If there are two models: which of them is better.
+        Which of two models is better; empty if there are more models.
     findings : tuple of Finding
     datasets : tuple of DataSet
     sections : tuple of Section
@@ -125,12 +125,12 @@ class Report:
 
     @property
     def audits(self) -> tuple[str, ...]:
-        """How values were estimated, as sentences, if people's label sets are those of a sample."""
+        """Sentences on how an audit estimated values from people's label sets; empty without an audit."""
         return tuple(f"{n.text[0].upper()}{n.text[1:]}." for n in self.notes if n.kind in ("audit", "alone"))
 
     @property
     def n_models(self) -> int:
-        """The number of models of the data set with the most models."""
+        """The largest number of models on a data set."""
         return max(len(dataset.models) for dataset in self.datasets)
 
     @property
@@ -316,7 +316,7 @@ def _figures(tables: ReportTables, own: Collection[str]) -> tuple[tuple[Figure, 
 
 
 def render(report: Report, figures: FigurePage | None = None, *, beside: bool = False) -> str:
-    """Return the page as text; `figures` is the value that `prepare` returns for the report's figures."""
+    """Return the page as text; `figures` is what `prepare` returned for the report's figures."""
     drawn = [_draw(dataset) for dataset in report.datasets]
     css, js = asset("report.css"), asset("report.js")
     alive = figures is not None and bool(report.figures)

@@ -30,7 +30,7 @@ EXPLANATION = (
 def consistency_part(
     tables: ReportTables, shared: Shared
 ) -> tuple[tuple[str, ...], str, tuple[Listing, ...]]:
-    """Return the answers as sentences, no warning, and for each data set tables of pairs and of votes."""
+    """Return sentences, no warning, and tables of pairs and of majority votes for each data set."""
 
     def label(metric: str) -> str:
         return shared.named(metric).label
@@ -87,10 +87,8 @@ def _votes(dataset: str, rows: Sequence[Row], shared: Shared) -> Iterator[Listin
         ColumnHead("Best model", number=False),
         ColumnHead("with", number=False),
         ColumnHead("and", number=False),
-        ColumnHead("Kappa", title="Mean error consistency of the three"),
-        ColumnHead(
-            "Chosen by", title="Gain in points on the images on which the vote was chosen, which is too high"
-        ),
+        ColumnHead("Kappa", title="Mean error consistency of the three models"),
+        ColumnHead("Chosen by", title="Gain in points on the images for choosing the vote; it is too high"),
         ColumnHead("Gain", title="In points on the other images, with its 95 % interval"),
         ColumnHead("n"),
     )
@@ -108,7 +106,8 @@ def _votes(dataset: str, rows: Sequence[Row], shared: Shared) -> Iterator[Listin
         for row in rows
     )
     note = (
-        "The class on which two of the three models agree counts; if all differ, that of the best model. "
+        "The vote is the class on which at least two of the three models agree or, if all three differ, the "
+        "class of the best model. "
         "Votes were chosen on one half of the images, and the gain was measured on the other half."
     )
     title = f"Majority votes, {title_of(dataset)}"

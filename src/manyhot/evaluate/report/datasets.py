@@ -63,7 +63,7 @@ class Model:
         Position of the model in `DataSet.models`; other attributes of the data set use the same order.
     name : str
     own : bool
-        Whether it is one of the user's own models, which are highlighted.
+        Whether the model is one of the user's own models, which are highlighted.
     look : int, optional
         Number of the colour of the model, from 0 to `LOOKS` - 1; None if it has no colour of its own.
     images : int
@@ -79,7 +79,7 @@ class Model:
 
 @dataclass(frozen=True)
 class MetricColumn:
-    """A metric over all images, with one value per model; `shown` if it is visible by default."""
+    """A metric over all images, with one value per model; `shown` is true if it is visible by default."""
 
     metric: Metric
     shown: bool
@@ -118,9 +118,9 @@ class Differences:
     states: npt.NDArray[np.uint8]
 
     def runs(self) -> list[str]:
-        """Return the upper triangle in `order`, one text per row; ``3=60!`` is 3 the same, then 60 different.
+        """Return the upper triangle in `order`, one text per row; ``3=60!`` is 3 `SAME`, then 60 `DIFFERENT`.
 
-        Models that do not differ are close together in this order, so a row takes about ten characters.
+        In this order, models that do not differ are close together, so a row takes about ten characters.
         """
         ordered = self.states[np.ix_(self.order, self.order)]
         return [_runs(ordered[i, i + 1 :].tolist()) for i in range(len(self.order))]
@@ -128,7 +128,7 @@ class Differences:
 
 @dataclass(frozen=True)
 class Rank:
-    """The rank of a model among the models with a value. Rank 1 is the best, and ties share a rank."""
+    """The rank of a model among the models that have a value. The best rank is 1, and ties share a rank."""
 
     metric: Metric
     value: str
@@ -140,8 +140,8 @@ class Rank:
 class Standing:
     """The ranks of one of the user's own models.
 
-    `same` are the models that do not differ from it by the metric `compared`, which is None if there are no
-    pairs.
+    `same` contains the models that do not differ from it beyond noise by the metric `compared`. This metric
+    is None if there are no pairs.
     """
 
     model: Model
@@ -440,12 +440,12 @@ def draw_column(column: MetricColumn, models: Sequence[Model]) -> DrawnColumn:
 
 
 def first_rows(data: DataSet) -> list[Model]:
-    """Return the models that are written as HTML: the best, and all of the user's own models."""
+    """Return the models that are written as HTML: the `FIRST` ones, and all of the user's own models."""
     return [model for model in data.models if model.index < FIRST or model.own]
 
 
 def pack(data: DataSet, columns: Sequence[DrawnColumn], names: Mapping[str, int]) -> dict[str, Any]:
-    """Return a data set for the page's script: models by position in `names`, columns and comparisons."""
+    """Return a data set for the page's script: positions of models in `names`, columns and comparisons."""
     return {
         "name": data.name,
         "anchor": data.anchor,
@@ -464,7 +464,7 @@ def pack(data: DataSet, columns: Sequence[DrawnColumn], names: Mapping[str, int]
 
 
 def same(values: Sequence[Any]) -> Any:
-    """Return a single value if all are equal, as is usual for n, and otherwise all values."""
+    """Return a single value if all values are equal, as n usually is; otherwise return all values."""
     return values[0] if values and all(v == values[0] for v in values) else list(values)
 
 

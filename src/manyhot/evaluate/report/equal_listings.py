@@ -11,13 +11,13 @@ from manyhot.report.text import ends, title_of, with_minus
 _NOTE = (
     "Means over the models of the second group, in points. Local regression compares each of these models "
     "with the models of the first group within 5 points of its accuracy. The logit line is fitted to the "
-    "whole first group, so the difference from it is effective robustness. Intervals are over families of "
-    "models of both groups."
+    "whole first group, so the difference from this line is effective robustness. Intervals are over "
+    "families of models of both groups."
 )
 
 
 def equal_listings(table: pa.Table, shared: Shared) -> list[Listing]:
-    """Return the mean differences of the groups; nothing if no groups were compared."""
+    """Return the tables of mean differences between the groups; none if no groups were compared."""
     rows = table.filter(pc.is_null(table["at"])).to_pylist()
     if not rows:
         return []
@@ -30,7 +30,7 @@ def equal_listings(table: pa.Table, shared: Shared) -> list[Listing]:
         ColumnHead(second),
         ColumnHead("Difference", title="With its 95 % interval over families of models"),
         ColumnHead("Models", title="In the first and in the second group"),
-        ColumnHead("Accuracy", title=f"On {title_of(x)}, in percent: where both groups have models"),
+        ColumnHead("Accuracy", title=f"Range on {title_of(x)} in which both groups have models, in percent"),
     )
     entries = []
     for row in rows:

@@ -81,7 +81,7 @@ def _ratios_of(dataset: str, rows: Sequence[Row], shared: Shared) -> Listing:
         cells = (slice_label(row["slice"]), model, f"{row['n_x']:,} and {row['n_y']:,}", *numbers)
         entries.append(ListingRow(cells, row["model"] in shared.own))
     title = f"Error ratios, {title_of(dataset)}"
-    note = f"The error on the images divided by the error on {slice_label(rows[0]['whole'])}."
+    note = f"The error on a group divided by the error on {slice_label(rows[0]['whole'])}."
     return Listing(
         shared.anchors("groups", "ratios", dataset), title, heads, tuple(entries), note, folded=True
     )

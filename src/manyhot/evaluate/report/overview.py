@@ -74,11 +74,11 @@ class Finding:
     kind : str
         ``objects``, ``shift``, ``saturation``, ``ranks``, ``errors`` or ``best``.
     figure, about : str
-        The number of the finding, which is shown in large type, and its meaning.
+        The main number of the finding, which is shown in large type, and its meaning.
     sentence, caution : str
         The finding as a full sentence, and a caveat.
     section, where : str
-        Anchor and title of the section with the numbers.
+        Anchor and title of the section that contains the numbers.
     see : str
         Address of the images in the gallery, if there is one.
     """
@@ -382,7 +382,7 @@ def _rivals(data: DataSet, leader: Model, leaders: Sequence[Model]) -> str:
     comparison = data.comparisons.get(data.primary.name)
     it = "it" if len(leaders) == 1 else leader.name
     if comparison is None:
-        return f"whether others differ from {it} beyond noise was not tested"
+        return f"whether other models differ from {it} beyond noise was not tested"
     others = [i for i in comparison.order if i != leader.index]
     states = {
         state: [data.models[i].name for i in others if comparison.states[leader.index, i] == state]
@@ -392,7 +392,7 @@ def _rivals(data: DataSet, leader: Model, leaders: Sequence[Model]) -> str:
         return f"beyond noise, {it} does not differ from {listed(states[SAME], 4)}"
     compared = "that it was compared with " if states[UNKNOWN] else ""
     if len(states[UNKNOWN]) == len(others):
-        return f"whether others differ from {it} beyond noise was not tested"
+        return f"whether other models differ from {it} beyond noise was not tested"
     return f"every other model {compared}differs from {it} beyond noise"
 
 

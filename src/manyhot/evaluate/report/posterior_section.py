@@ -31,7 +31,7 @@ def posterior_part(tables: ReportTables, shared: Shared) -> tuple[tuple[str, ...
 
 
 def headline_rows(tables: ReportTables) -> list[Row]:
-    """Return the rows of the metrics that are shown first; those of all metrics if there is none."""
+    """Return the rows of the headline metrics, or of all metrics if there is no headline metric."""
     rows = [row for row in tables["posterior"].to_pylist() if row["value"] == row["value"]]
     first = [row for row in rows if row["metric"] in headline()]
     return first or rows

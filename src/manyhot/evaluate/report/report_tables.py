@@ -53,7 +53,7 @@ class ReportTables:
     ----------
     results : pyarrow.Table
     beside : Mapping of str to pyarrow.Table
-        Further tables by the names in `BESIDE`. If a table is missing, its part of the report is left out.
+        Further tables by name, from `BESIDE`. If a table is missing, its part of the report is left out.
     """
 
     results: pa.Table
@@ -72,12 +72,12 @@ class ReportTables:
 
     @cached_property
     def has_trends(self) -> bool:
-        """Whether there are enough models for fitted lines, ranks and kinds of models."""
+        """Whether there are enough models to show fitted lines, ranks and kinds of models."""
         return len(pc.unique(self.results["model"])) >= FEWEST_MODELS
 
     @cached_property
     def is_by_class(self) -> bool:
-        """Whether the page begins with the classes of one or two models."""
+        """Whether the page begins with results by class, for one or two models."""
         return not self.has_trends and self["class_results"].num_rows > 0
 
     @cached_property

@@ -58,7 +58,7 @@ class Section:
         Paragraphs at the start of the part, and a highlighted warning.
     listings : tuple of Listing
     figures : tuple of Figure
-        Figures of the part. In the part `Models`, figures about one data set are shown with this data set.
+        Figures of the part. In the part `Models`, a figure about one data set is shown with this data set.
     albums : tuple of Album
         Photographs of classes.
     """
@@ -89,9 +89,9 @@ def build_sections(
 ) -> tuple[Section, ...]:
     """Return the parts for which the tables have data.
 
-    The caution about protocols is shown once, in the first part that needs it, unless it was shown earlier on
-    the page (`is_cautioned`). The page of a comparison (`is_comparison`) begins with the comparison, and a
-    page about classes begins with the classes.
+    The warning about protocols is shown once, in the first part that needs it. It is not repeated if the page
+    already shows it (`is_cautioned`). The page of a comparison (`is_comparison`) begins with the comparison,
+    and a page about classes begins with the classes.
     """
     text = {
         "labels": _labels(tables, shared, are_pairs_drawn=any(f.name == "class-pairs" for f in figures)),
@@ -174,8 +174,7 @@ def _asked(card: Row) -> str:
     if card["asked"] is None:
         return (
             f"{name}: {rated}. Negative answers are not recorded, so raters may not have been asked about a "
-            "class "
-            "that is not in a set."
+            "class that is not in a label set."
         )
     unasked = card["labels"] - card["confirmed"]
     are = "is" if unasked == 1 else "are"

@@ -32,7 +32,7 @@ class TwoModels:
 
 
 def compare_two(tables: ReportTables, datasets: Sequence[DataSet], anchors: Anchors) -> tuple[TwoModels, ...]:
-    """Return which of two models is better on each data set; nothing if there are more models than two."""
+    """Return which of two models is better on each data set; empty if a data set has more than two models."""
     if any(len(data.models) > 2 for data in datasets):
         return ()
     results = Results(tables.results, tables["pairs"])

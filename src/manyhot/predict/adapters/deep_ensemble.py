@@ -37,7 +37,7 @@ def ensemble_network(
         As in `manyhot.predict.models.find_model`.
     name : str
         Name of the ensemble in tables, after ``ensemble/``. The default is the name of the first model and
-        the number of the others.
+        the number of other models.
     multilabel : bool, optional
         Whether several classes can be valid together, so that the probability of a class is the sigmoid of
         its logit. The default is the value that the files of the models record, or False if they record none.
@@ -126,7 +126,7 @@ def check_member(network: Network, what: str) -> None:
     """
     if network.score_kind not in ("logit", "probability"):
         raise InputError(
-            f"{what} are averaged as probabilities, which this model does not have.",
+            f"{what} are averaged as probabilities, but this model has none.",
             where=network.name,
             got=f"scores of kind {network.score_kind}",
             allowed="logits or probabilities",
@@ -266,5 +266,7 @@ def _matching(spec: str) -> list[str]:
         return [spec]
     paths = sorted(Path(place.anchor or ".").glob(str(place.relative_to(place.anchor))))
     if not paths:
-        raise InputError("No file of a model matches the pattern.", got=spec, allowed="a pattern of files")
+        raise InputError(
+            "No model file matches the pattern.", got=spec, allowed="a pattern that matches files"
+        )
     return [f"{family}:{path}{bracket}{options}" for path in paths]

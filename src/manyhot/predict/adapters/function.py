@@ -44,9 +44,9 @@ def python_network(
     scores : str
         Kind of the scores: ``logit``, or ``probability`` if the network ends in a softmax.
     preprocessing : mapping
-        Options of preprocessing. A network of timm keeps its own by default. For all others, the defaults are
-        size 224, crop_pct 0.875, bicubic interpolation, and ImageNet's mean and std, and a note lists the
-        assumed values.
+        Options of preprocessing. A network of timm keeps its own preprocessing by default. For all other
+        models, the defaults are size 224, crop_pct 0.875, bicubic interpolation, and ImageNet's mean and std,
+        and a note lists the assumed values.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def _check_no_arguments(function: Any, where: str) -> None:
     ]
     if needed:
         raise InputError(
-            "The function is called without arguments, but it needs some.",
+            "The function requires arguments, but is called without any.",
             where=where,
             got=", ".join(needed),
             do="name a function without arguments, such as def large(): return load('large')",

@@ -103,7 +103,7 @@ def open_clip_network(
 
 
 def read_templates(templates: PathLike | Sequence[str]) -> tuple[str, ...]:
-    """Return templates as sentences with ``{}``: those of a name in `TEMPLATES`, of a file, or as passed.
+    """Return sentences with ``{}`` from a name in `TEMPLATES`, from a file, or from a list of sentences.
 
     Raises
     ------

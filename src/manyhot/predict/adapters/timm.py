@@ -39,9 +39,9 @@ def timm_network(
         A local file with weights that replaces the published ones; ``none`` for random weights, always the
         same, to try out commands without a download.
     num_classes : int, optional
-        Number of classes of the checkpoint, if it differs from that of the network in timm.
+        Number of classes of the checkpoint, if it differs from the network's number of classes in timm.
     size : int, optional
-        Height and width of the input in pixels. By default, those of the weights.
+        Height and width of the input in pixels. By default, the input size of the weights.
     backbone : bool
         Whether to accept weights without a classifier, too, such as self-supervised ones. The network then
         returns a single, meaningless score; only its features are useful.

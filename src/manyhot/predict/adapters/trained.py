@@ -83,7 +83,7 @@ def with_head(backbone: Network, head: Head, name: str, where: object = None) ->
 
     if backbone.module is None or not backbone.head:
         raise InputError(
-            "A head cannot be put on this model, because its penultimate features are unknown.",
+            "A head cannot be put on this model, because the model's penultimate features are unknown.",
             where=where or name,
             got=backbone.name,
         )
@@ -102,7 +102,7 @@ def with_head(backbone: Network, head: Head, name: str, where: object = None) ->
             out = module(torch.zeros(1, 3, *backbone.preprocessing.size))
         if not torch.equal(out, layer(seen[0])):
             raise InputError(
-                "A head cannot be put on this model, because other layers follow its classifier.",
+                "A head cannot be put on this model, because other layers follow the model's classifier.",
                 where=where or name,
                 got=backbone.name,
             )

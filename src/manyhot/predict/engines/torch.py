@@ -89,7 +89,7 @@ def torch_engine(
         raise InputError(
             "PyTorch cannot run networks from ONNX or OpenVINO files.",
             where=network.name,
-            allowed="`engine`=onnx for ONNX files, `engine`=openvino for both",
+            allowed="`engine`=openvino for either kind of file, or `engine`=onnx for ONNX files",
         )
     on = device()
     head = network.head if features else ""

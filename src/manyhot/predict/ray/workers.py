@@ -54,7 +54,7 @@ class WorkerShare:
 def worker_share(
     machines: Sequence[Mapping[str, float]], network: Network, engine: str = "auto", limit: int | None = None
 ) -> WorkerShare:
-    """Return one Ray worker per GPU if the network runs on GPUs, or else per `WIDEST` cores of a machine.
+    """Return one Ray worker per GPU if the network runs on GPUs, else one per `WIDEST` cores of a machine.
 
     Parameters
     ----------
@@ -284,7 +284,7 @@ class WorkerPool:
         return InputError(
             "A part of the source kills each worker that predicts it.",
             where=f"part {part.name} of {self._source.uri}, from {first} on",
-            got=f"{task.deaths} workers died, with {model.network.name} on {model.engine}",
+            got=f"{task.deaths} workers died while running {model.network.name} on {model.engine}",
             do="reduce `workers`, so that each has more memory; to see the failure without Ray, run the part"
             f" with `shard`={names.index(part.name)}/{len(names)}",
         )

@@ -101,7 +101,7 @@ def _open_files(where: str, paths: Sequence[str], labels: Mapping[str, str] | No
     if paths == [where]:
         return open_list(where, [(PurePosixPath(where).name, None)], labels)
     raise InputError(
-        "The pattern matches files other than tar archives or Parquet.",
+        "The pattern matches files other than tar archives and Parquet files.",
         where=where,
         got=f"{len(paths):,} files, such as {paths[0]}",
         allowed=_KINDS,

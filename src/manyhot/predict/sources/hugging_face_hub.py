@@ -161,8 +161,8 @@ def open_saved(where: str, labels: Mapping[str, str] | None = None) -> ImageSour
     Raises
     ------
     InputError
-        If the folder contains several splits or is incomplete, if no column holds images, if an image has no
-        id, or if two images have the same id.
+        If the folder contains several splits or is incomplete, if no column contains images, if an image has
+        no id, or if two images have the same id.
     """
     folder = _split(where.rstrip("/"))
     files = _data_files(folder)
@@ -192,7 +192,7 @@ def open_hub(where: str, labels: Mapping[str, str] | None = None) -> ImageSource
     MissingExtraError
         If ``datasets`` is not installed.
     InputError
-        If no data set is named, if the data set cannot be loaded or has several splits, if no column holds
+        If no data set is named, if the data set cannot be loaded or has several splits, if no column contains
         images, if an image has no id, or if two images have the same id.
     """
     name, _, split = where.removeprefix(PREFIX).partition(":")

@@ -92,7 +92,7 @@ def find_columns(schema: pa.Schema, features: Mapping[str, Any], where: object) 
     Raises
     ------
     InputError
-        If no column holds images, if several columns could, or if two have the same name.
+        If no column contains images, if several columns could, or if two columns have the same name.
     """
     check_columns_once(schema.names, where)
     image = _image_column(schema, where)
@@ -270,7 +270,7 @@ def _image_column(schema: pa.Schema, where: object) -> str:
     found: list[str] = [field.name for field in schema if field.name and _is_image(field.type)]
     if not found:
         raise InputError(
-            "No column holds images.",
+            "No column contains images.",
             where=where,
             got=", ".join(schema.names),
             allowed="a column of bytes, or of structs of bytes and path",
@@ -278,7 +278,7 @@ def _image_column(schema: pa.Schema, where: object) -> str:
     best = [name for wanted in IMAGE_COLUMNS for name in found if name.lower() == wanted]
     if len(found) > 1 and not best:
         raise InputError(
-            "Several columns may hold the images.",
+            "Several columns may contain the images.",
             where=where,
             got=", ".join(found),
             allowed="one column of bytes, or one named " + ", ".join(IMAGE_COLUMNS),

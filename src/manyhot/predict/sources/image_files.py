@@ -152,7 +152,7 @@ def open_list(
     entries : sequence of (str, str or None)
         Path or address of each image, and its label.
     labels : Mapping of str to str, optional
-        Labels that replace those of the list.
+        Labels that replace the labels in the list.
 
     Raises
     ------
@@ -282,7 +282,7 @@ def _no_images(folder: str, files: Collection[str]) -> InputError:
     if ".zip" in shards:
         do = "unpack the .zip files"
     return InputError(
-        "The folder holds no images.",
+        "The folder contains no images.",
         where=folder,
         got=f"{len(files):,} other files, such as {min(files)}" if files else None,
         allowed="files ending in " + ", ".join(EXTENSIONS),

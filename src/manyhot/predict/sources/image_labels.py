@@ -140,7 +140,7 @@ class Labelled:
 def with_labels(
     source: ImageSource, labels: Mapping[str, str] | None, ids: Sequence[Sequence[str]] | None = None
 ) -> ImageSource:
-    """Return a source with its labels replaced by those of a table, if there is one.
+    """Return a source with its labels replaced by the labels in a table, if there is one.
 
     Parameters
     ----------

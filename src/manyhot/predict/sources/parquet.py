@@ -143,8 +143,8 @@ def open_parquet(
     Raises
     ------
     InputError
-        If a file does not exist or is incomplete, if no column holds images or several columns could, if an
-        image has no id, or if two images have the same id.
+        If a file does not exist or is incomplete, if no column contains images or several columns could, if
+        an image has no id, or if two images have the same id.
     """
     found = expand(where) if files is None else list(files)
     columns = _columns(found[0])

@@ -69,7 +69,7 @@ class SourcePart(Protocol):
         ...
 
     def items(self) -> Iterator[tuple[Item, ImageReader]]:
-        """Yield each image with a function that reads it, which may be called in another thread."""
+        """Yield each image with a function that reads it. Another thread may call the function."""
         ...
 
     def key(self) -> str:
@@ -203,7 +203,7 @@ class Alteration(Protocol):
         ...
 
     def wants(self, image_id: str) -> bool:
-        """Return whether an image is altered. Other images are left out without a note."""
+        """Return whether an image is altered. Images that are not altered are left out without a note."""
         ...
 
     def __call__(self, image_id: str, pixels: Pixels) -> Pixels | str:

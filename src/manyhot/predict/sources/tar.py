@@ -350,7 +350,7 @@ def _check_end(path: str, file: IO[bytes]) -> None:
     """Raise an error if archives are concatenated: readers silently stop at the end of the first."""
     if file.read(1 << 20).lstrip(b"\0")[257:262] == b"ustar":
         raise InputError(
-            "The file holds several concatenated archives.",
+            "The file contains several concatenated archives.",
             where=path,
             do="pass them one by one, or join them with tar --concatenate",
         )
@@ -529,7 +529,7 @@ def _in_json(text: str, place: str) -> str | None:
 
 def _no_images(where: str) -> InputError:
     return InputError(
-        "The archive holds no images.", where=where, allowed="files ending in " + ", ".join(EXTENSIONS)
+        "The archive contains no images.", where=where, allowed="files ending in " + ", ".join(EXTENSIONS)
     )
 
 

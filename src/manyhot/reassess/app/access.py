@@ -34,7 +34,7 @@ class Reach:
     Attributes
     ----------
     address : str
-        Public address, such as ``https://rate.example.org``; if empty, that of each request.
+        Public address, such as ``https://rate.example.org``; if empty, the address of each request is used.
     names : frozenset of str, optional
         Allowed host names of the machine, in lower case; None allows any. Numeric addresses are always
         allowed, because another site cannot use one as its own name.
@@ -59,7 +59,7 @@ class Reach:
         Parameters
         ----------
         host : str
-            Address that it listens on.
+            Address that the app listens on.
         address : str, optional
             Public address.
         names : iterable of str
@@ -101,7 +101,7 @@ class Reach:
         )
 
     def client(self, peer: str, forwarded: str) -> str:
-        """Return the client's address (for IPv6, its network): the last one that is not a trusted proxy's.
+        """Return the client's address: the last that is not a trusted proxy's. For IPv6, return its network.
 
         Parameters
         ----------
@@ -295,9 +295,9 @@ class Buckets:
     limit : (float, float)
         Number of tokens added per second, and capacity of a bucket.
     most : int
-        Maximum number of buckets; full ones are removed first.
+        Maximum number of buckets; full buckets are removed first.
     clock : callable
-        Seconds.
+        Returns the time in seconds.
     """
 
     def __init__(

@@ -36,7 +36,10 @@ def create_app(
 
     Parameters
     ----------
-    store : Store        A filled database. classes : ClassList cache : Path
+    store : Store
+        A filled database.
+    classes : ClassList
+    cache : Path
         Folder for resized images.
     title : str
         The name of the campaign.

@@ -50,7 +50,7 @@ class VersionedFiles(StaticFiles):
         self.version = hashlib.sha256(content).hexdigest()[:16]
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """Return a file; one of another version is not cached."""
+        """Return a file. If another version was requested, browsers do not cache it."""
         version, _, name = path.partition(os.sep)
         response = await super().get_response(name, scope)
         # A page that is older than the server asks for files as they were: it gets today's, but keeps none.
@@ -84,7 +84,7 @@ class Context:
     status : CachedValue of JudgedCampaign
         Progress of the campaign, and the quality of its answers.
     ready : CachedValue of None
-        Whether the database can be written: if not, its error.
+        Raises an error if the database cannot be written to.
     """
 
     store: Store
@@ -130,7 +130,7 @@ class Context:
 
     @cached_property
     def cookie(self) -> str:
-        """The name of the session cookie, with the campaign's id: apps on one host share cookies."""
+        """The name of the session cookie, with the campaign's id, because apps on one host share cookies."""
         # Browsers take what begins so from this host alone, and by https alone.
         return (
             "__Host-" if self.reach.address.startswith("https://") else ""
@@ -243,7 +243,7 @@ _LAST = "\U0010ffff"
 
 
 class Search:
-    """Search for classes whose texts contain words that begin like those of a query.
+    """Search for classes whose texts contain words that begin with the words of a query.
 
     Matches in names rank first, followed by matches in synonyms, hypernyms and definitions. Since
     hypernyms are searched too, *dog* finds all breeds. Among ties, the shorter name comes first. A plural

@@ -80,7 +80,7 @@ class PictureCache:
         return self._once(path, lambda: (self._shrunk(uri, SIDES[size]), True))[0]
 
     def strip(self, uris: Sequence[str]) -> tuple[bytes, bool]:
-        """Return one JPEG of `TILES` images, grey if they are unreadable, and whether all are readable."""
+        """Return one JPEG of `TILES` images, with unreadable images in grey, and whether all are readable."""
         return self._once(self._path("strip", "\n".join(uris)), lambda: self._joined(uris))
 
     def has_strip(self, uris: Sequence[str]) -> bool:

@@ -78,7 +78,7 @@ class JudgedCampaign:
     audit: RunningAudit | None = None
 
     def pages_to_decide(self) -> list[int]:
-        """Return the undecided pages on which raters disagree, in the order of asking."""
+        """Return the undecided pages on which raters disagree, in the order in which they are asked about."""
         return [page for page, _ in self.counts.disputes if page not in self.decided_since]
 
     @classmethod
@@ -198,7 +198,7 @@ class CachedValue(Generic[T]):
         return running.result()
 
     def recent(self) -> T:
-        """Return the value or, if that takes more than a moment, an older one; wait only if there is none."""
+        """Return the value or, if that takes more than a moment, an older value; wait only if none exists."""
         running = self._refresh()
         if running is not None and self._value is not None:
             wait([running], _QUICK)

@@ -14,9 +14,10 @@ class RunningInterval:
     name : str
         A model, or the two models that are compared.
     value, lo, hi : float
-        The ends are NaN if there is no interval.
+        The value, and the ends of its interval; the ends are NaN if there is no interval.
     is_pair : bool
-        Whether the value is a difference of two models. The intervals of all differences hold jointly.
+        Whether the value is a difference between two models. The intervals of all differences are
+        simultaneous.
     """
 
     name: str
@@ -32,7 +33,7 @@ class RunningInterval:
 
     @property
     def half_width(self) -> float:
-        """Distance to the farther end of the interval; NaN if there is none."""
+        """Distance from the value to the farther end of the interval; NaN if there is no interval."""
         return max(self.hi - self.value, self.value - self.lo)
 
 

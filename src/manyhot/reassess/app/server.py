@@ -126,12 +126,12 @@ def database_option(database: str | None) -> str:
 
 
 def web_extra() -> Any:
-    """Return `manyhot.reassess.app`, after checking its packages.
+    """Return `manyhot.reassess.app`, after checking that the packages it needs are installed.
 
     Raises
     ------
     MissingExtraError
-        They are not installed.
+        If they are not installed.
     """
     try:
         from manyhot.reassess import app

@@ -78,7 +78,7 @@
     $("beside").textContent = alone
       ? "The gallery contains no other images of these classes."
       : data.similarBy
-        ? `Each row shows the images of its class that are most similar to the photograph, by the embeddings of ${data.similarBy}.`
+        ? `Each row shows the images of its class that are most similar to the photograph, according to the embeddings of ${data.similarBy}.`
         : "Each row shows examples of its class.";
   }
 

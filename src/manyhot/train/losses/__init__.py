@@ -105,7 +105,7 @@ def cross(z: Tensor, p: Tensor) -> Tensor:
 
 
 def unobserved(targets: Targets) -> Tensor:
-    """Return the cells of unobserved classes, except those of weight 0."""
+    """Return the cells of unobserved classes, except cells of weight 0."""
     none = targets.p == 0
     return none if targets.weight is None else none & (targets.weight > 0)
 

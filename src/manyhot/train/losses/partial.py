@@ -359,8 +359,8 @@ def asymmetric(
 ) -> Tensor:
     """Focal loss with separate exponents for valid and absent classes; easy absent classes are ignored.
 
-    The loss is the mean over cells and not their sum, and its gradient is that of the whole formula. In
-    contrast, the training code of the paper treats the focal weights as constants.
+    The loss is the mean over cells and not their sum, and its gradient is the gradient of the whole
+    formula. In contrast, the training code of the paper treats the focal weights as constants.
 
     Parameters
     ----------

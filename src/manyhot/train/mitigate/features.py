@@ -141,11 +141,11 @@ class FeatureExtractor:
 
 @dataclass(frozen=True, eq=False)
 class BoxRemoval(Removal):
-    """A `Removal` that fills the whole boxes of a class that is known by boxes alone.
+    """A `Removal` that fills the whole boxes of a class if only its boxes are known.
 
-    A tag or a text lies on other objects. `Removal` leaves the pixels of these as they are, and with them the
-    part of the companion that a head is fitted on. No more than half of another object is filled: then, only
-    what lies beside it is.
+    A tag or a text lies on other objects. `Removal` does not change the pixels of other objects, so a part of
+    the companion would remain for a head to be fitted on. If a box covers more than half of another object,
+    only the pixels beside that object are filled.
     """
 
     @property
@@ -286,8 +286,8 @@ class ImageFeatures:
     ) -> Altered:
         """Return at most n images of a selection with the objects of a class pasted into each.
 
-        Objects of images to fit on are pasted into these, and those of held-out images into held-out images.
-        With a fill, their pixels are filled instead.
+        Objects from images to fit on are pasted into images to fit on, and objects from held-out images into
+        held-out images. With a fill, the pixels of the objects are filled instead.
         """
         rows = np.flatnonzero(inside)
         rng = np.random.default_rng([self.seed, class_id, len(rows)])

@@ -109,8 +109,8 @@ class HeadFitter:
         Whether altered images are capped as published; see `manyhot.core.companion_effects.plan`. If caps
         leave a part of the dependence, heads without caps are also fitted.
     surpluses : dict of str to float
-        How many times images count in heads without caps that show the companion alone, by pair and labels;
-        None if nothing tried is enough.
+        Factor on the weight of images that show the companion alone, in heads without caps, by pair and
+        labels; None if no factor that was tried is enough.
     """
 
     images: ImageFeatures
@@ -120,7 +120,7 @@ class HeadFitter:
     _made: dict[tuple[Pair, str], _Group] = field(default_factory=dict)
 
     def treatments(self, pairs: Sequence[Pair], pair: Pair) -> dict[str, Treatment]:
-        """Return the treatments of a pair and, with several pairs, those of all pairs in one head."""
+        """Return the treatments of a pair, and of all pairs in one head if there are several pairs."""
         known, found = self.images.labels, dict[str, Treatment]()
         if self.capped and (own := self.added(pair, True)[0]):
             found[CAPPED] = Treatment([(pair, a) for a in own])
@@ -137,8 +137,9 @@ class HeadFitter:
     def uncapped(self, pairs: Sequence[Pair]) -> Treatment:
         """Return the altered images of pairs, without caps.
 
-        A companion of the whole image is imitated less well than an object is pasted: where it was taken
-        from images, a part of it stays. Images with it are therefore replaced, not only outnumbered.
+        A companion that covers the whole image, such as a tint, is imitated less well than an object is
+        pasted: removing the companion leaves a part of it. Images with such a companion are therefore
+        replaced, not only outnumbered.
         """
         groups = [(one, a) for one in pairs for a in self.added(one, False)[0]]
         restored = any(a.main and not a.companion for _, a in groups)
@@ -328,7 +329,8 @@ class HeadFitter:
     def invariances(self, treatment: Treatment) -> list[Invariance]:
         """Return what heads of a treatment must not depend on: companions that are pasted in, or removed.
 
-        Removed ones are used only if none is pasted, because a part of the class may be removed with them.
+        Removed companions are used only if none is pasted in, because a part of the class may be removed with
+        a companion.
         """
         found = []
         for pair in dict.fromkeys(pair for pair, _ in treatment.groups) if treatment.invariant else ():

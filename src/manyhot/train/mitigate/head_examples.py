@@ -31,13 +31,13 @@ declare_table(
         TEXT("main_name", "name of main"),
         TEXT("companion_name", "name of companion"),
         TEXT("model", "as in mitigation"),
-        TEXT("treatment", "treatment of the head that score_treated is of"),
+        TEXT("treatment", "treatment of the head that gives score_treated"),
         TEXT("image_id", "id of a held-out image"),
         TEXT("alteration", "how the companion was altered", values=("removed", "pasted")),
         REAL("score_untreated", "probability of main on the image, without treatment"),
-        REAL("score_treated", "the same of the treated head"),
+        REAL("score_treated", "the same for the treated head"),
         REAL("altered_untreated", "probability of main on the altered image, without treatment"),
-        REAL("altered_treated", "the same of the treated head"),
+        REAL("altered_treated", "the same for the treated head"),
         TEXT.optional("before", "path of a picture of the image, relative to the folder of the table"),
         TEXT.optional("after", "path of a picture of the altered image"),
     ),
@@ -108,7 +108,7 @@ def albums(tables_by_name: Chapters, folder: Path) -> tuple[Album, ...]:
         Album(
             f"heads-{i}",
             f"{main} and {companion}, {model}",
-            f"Below each held-out image is the probability of {main} without treatment, and with "
+            f"Below each held-out image are the probabilities of {main} without treatment and with "
             f"{rows[0]['treatment']}. If the shortcut is gone, the second probability stays the same when "
             "the companion is removed or pasted in.",
             tuple(_strip(row, folder) for row in rows),

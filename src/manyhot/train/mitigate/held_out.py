@@ -239,7 +239,7 @@ class MitigationRows:
         measured: Mapping[str, HeldOutMetric],
         untreated: Mapping[str, HeldOutMetric] | None,
     ) -> None:
-        """Add the metrics of a head, and their differences from those of the untreated head."""
+        """Add the metrics of a head, and their differences from the metrics of the untreated head."""
         for metric, m in measured.items():
             row = self.about | columns | {"metric": metric, "n": m.estimated.n}
             row |= {"value": m.estimated.value, "lo": m.estimated.lo, "hi": m.estimated.hi}

@@ -123,7 +123,8 @@ def mitigate(
         evaluate heads.
     uncapped
         Add as many altered images as independence requires, without the published caps on their number. By
-        default, heads are fitted with caps and, if the caps leave a part of the dependence, also without.
+        default, heads are fitted with caps and, if the caps leave a part of the dependence, also without
+        caps.
     training_set
         Folder for a training set, with which manyhot train can train a whole network. It contains the images
         to fit on and their altered copies of all pairs, without caps, with their label sets.
@@ -370,7 +371,7 @@ def _notes(images: ImageFeatures, states: States) -> Iterator[str]:
     """Yield what was skipped."""
     lost = len(states.image_id) - len(images.labels.names)
     if lost:
-        yield f"{lost:,} images with labels or objects were not predicted and do not count"
+        yield f"{lost:,} images with labels or objects were not predicted and are not counted"
     if not images.labels.labelled:
         yield "there are no original labels, so heads are fitted to label sets only"
     yield from images.predict.skipped

@@ -18,9 +18,9 @@ SURPLUS_FOLDS = 2
 def smallest_surplus(gap: Callable[[float], float]) -> float | None:
     """Return the smallest of `SURPLUSES` at which a gap is not above 0, or None if none is enough.
 
-    None is enough where the companion is imitated badly. The largest would then only teach that the companion
-    speaks against the class: with 6 for horses beside persons, the accuracy on images without persons fell
-    from 81 to 66 %.
+    No value is enough if the companion is imitated badly. The largest value would then only teach that the
+    companion speaks against the class: with 6 for horses beside persons, the accuracy on images without
+    persons fell from 81 to 66 %.
     """
     return next((surplus for surplus in SURPLUSES if gap(surplus) <= 0), None)
 
@@ -39,7 +39,10 @@ def surplus_notes(surpluses: Mapping[str, float | None]) -> Iterator[str]:
         count = f"{name}, without caps: altered images with the companion alone count"
         judged = "on images that heads were not fitted on"
         if surplus is None:
-            tried = f"up to {SURPLUSES[-1]:g} times as many would not be enough"
+            tried = f"even {SURPLUSES[-1]:g} times as often would not suffice"
             yield f"{count} as often as balance requires, because {tried} {judged}"
         else:
-            yield f"{count} {surplus:g} times as often as balance requires, the least that is enough {judged}"
+            yield (
+                f"{count} {surplus:g} times as often as balance requires, the smallest factor that suffices "
+                f"{judged}"
+            )

@@ -29,7 +29,7 @@ def write_training_set(fitter: HeadFitter, treatment: Treatment, out: Path, *, c
     """Write the images to fit on and their altered copies, and the label sets of both.
 
     An image or altered image that counts for w images is written w times. A fraction is rounded up with a
-    probability equal to it, so that the expected loss is the weighted loss.
+    probability equal to the fraction, so that the expected loss is the weighted loss.
     """
     images, known = fitter.images, fitter.images.labels
     groups = [a for _, a in treatment.groups]

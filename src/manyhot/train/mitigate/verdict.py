@@ -68,8 +68,8 @@ def removal_verdict(
     on images with the class, which may be missed without the companion. Both are measured on original
     images, if each split has `MIN_JUDGED` of them. Otherwise, the first is measured on images with the
     companion pasted in, unless the head was fitted on such images, and the second by the fill that was not
-    fitted on. No head is `GONE` whose accuracy on images without the companion is surely lower than that of
-    the untreated head.
+    fitted on. A head is not `GONE` if its accuracy on images without the companion is surely lower than the
+    accuracy of the untreated head.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def what_is_missing(
     ]
     often = [_often(metrics, *names)] if sign > 0 and _called_more_often(metrics, judges) else []
     hole = [_perhaps_the_hole(metrics)] if "lost" in judges and metrics["lost"].estimated.lo > 0 else []
-    what = "; ".join([*few, *wide, *often, *hole]) or "the held-out images do not decide it"
+    what = "; ".join([*few, *wide, *often, *hole]) or "the held-out images are inconclusive"
     return f"{what}. Add {'such images' if few else 'images'}, or hold out more (--held-out)."
 
 
@@ -195,14 +195,14 @@ def _too_wide(name: str, hi: float, most: float) -> str:
 
 def _perhaps_the_hole(metrics: Mapping[str, HeldOutMetric]) -> str:
     lost = percent(metrics["lost"].estimated.value, 1)
-    return f"{lost} lose the class without the companion, which may be due to the hole itself"
+    return f"{lost} of images lose the class without the companion, which may be due to the hole itself"
 
 
 def _often(metrics: Mapping[str, HeldOutMetric], main: str, companion: str) -> str:
     one, other = (percent(metrics[name].estimated.value, 1) for name in ("called_with", "called_without"))
     return (
-        f"images without {main} are called {main} on {one} with {companion} and on {other} without it, "
-        f"more than {RATIO:g} times as often"
+        f"images without {main} are called {main} more than {RATIO:g} times as often with {companion} "
+        f"({one}) as without {companion} ({other})"
     )
 
 
@@ -257,7 +257,8 @@ _ORDER = (GONE, NOT_JUDGED, PARTLY, REPLACED, NOT_GONE)  # of the last three, a 
 def sentences(rows: Sequence[Row]) -> Iterator[str]:
     """Yield a sentence for each pair and model of a table ``mitigation``: whether its shortcut is gone.
 
-    Heads fitted to label sets have their own, because label sets alone may make or remove a shortcut.
+    Heads fitted to label sets have their own sentences, because label sets alone may create or remove a
+    shortcut.
     """
     for (main, companion, model), treatments in _by_head(rows).items():
         yield f"{main} and {companion}, {model}: {_sentence(main, companion, treatments)}"
@@ -286,9 +287,9 @@ def _by_head(rows: Sequence[Row]) -> dict[tuple[str, str, str], dict[str, dict[s
 def best_treatment(rows: Sequence[Row]) -> str:
     """Return the treatment with the best verdict among the rows of a pair and model; empty if there is none.
 
-    Among equal verdicts, it is the one with the smallest sum of those gaps that have the sign of the
-    untreated head's, because these are the shortcut; if none is left, the one that calls the fewest images
-    with the companion the class.
+    Among treatments with the same verdict, the one with the smallest sum of gaps is returned. Only gaps with
+    the sign of the untreated head's gaps are added, because only these are due to the shortcut. Ties are
+    broken by the share of images with the companion that are called the class.
     """
     treatments: dict[str, dict[str, Row]] = {}
     for row in rows:
@@ -320,7 +321,7 @@ def _verdict(own: Mapping[str, Row]) -> str:
 
 def _missing(own: Mapping[str, Row]) -> str:
     """Return what is missing to judge a head, without the last full stop; earlier tables do not say it."""
-    return (next(iter(own.values())).get("missing") or "the held-out images do not decide it").rstrip(".")
+    return (next(iter(own.values())).get("missing") or "the held-out images are inconclusive").rstrip(".")
 
 
 def _sentence(main: str, companion: str, treatments: Mapping[str, Mapping[str, Row]]) -> str:
@@ -338,8 +339,8 @@ def _sentence(main: str, companion: str, treatments: Mapping[str, Mapping[str, R
     text = {
         GONE: f", and it is gone with {best}.",
         PARTLY: f", and it is not gone, but only partly gone with {best}.",
-        REPLACED: f", and it is not gone, but replaced by the fill with {best}: less is lost under the fill "
-        "that was fitted on, but not on original images.",
+        REPLACED: f", and it is not gone, but replaced by the fill with {best}: fewer images lose the class "
+        "under the fill that the head was fitted on, but more than half of the shortcut is left.",
         NOT_GONE: f", and it is not gone with {best}.",
         NOT_JUDGED: f". Whether it is gone with {best} is not judged: {_missing(own)}.",
     }[_verdict(own)]
@@ -364,9 +365,9 @@ def _evidence(
     if {"called_with", "called_without"} <= own.keys():
         with_it, without = own["called_with"], own["called_without"]
         found.append(
-            f"Images without {main} are called {main} on {percent(with_it['value'], 1)} of "
-            f"{with_it['n']:,} with {companion}{_before(start, 'called_with')}, and on "
-            f"{percent(without['value'], 1)} of {without['n']:,} without {companion}."
+            f"Images without {main} are called {main} in {percent(with_it['value'], 1)} of "
+            f"{with_it['n']:,} cases with {companion}{_before(start, 'called_with')}, and in "
+            f"{percent(without['value'], 1)} of {without['n']:,} cases without {companion}."
         )
     if "recall_gap" in own:
         gap = own["recall_gap"]

@@ -206,7 +206,7 @@ class _Masks:
         most = int(mask[mask != VOID].max(initial=0))
         if most >= len(self.keys):
             raise InputError(
-                "A mask holds a value that is not a class.",
+                "A mask contains a value that is not a class.",
                 where=f"{self.where}: {name}",
                 got=most,
                 allowed=f"0 for background, 1 to {len(self.keys) - 1}, 255 for void",

@@ -303,7 +303,7 @@ def fit_head(
         The images to fit on.
     settings : DetectionSettings or SegmentationSettings
     seed : int
-        Seed for the order and of mirroring.
+        Seed for the order and the mirroring.
     progress : callable, optional
 
     Raises

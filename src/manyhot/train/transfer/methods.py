@@ -31,7 +31,7 @@ class ProbeSettings:
 
 @dataclass(frozen=True)
 class ShotSettings:
-    """Settings of few-shot probes: images per class, number of draws, and penalty (0 for 1 / images)."""
+    """Settings of few-shot probes: images per class, draws, and penalty (0 for 1 / number of images)."""
 
     shots: tuple[int, ...] = (1, 2, 5, 10)
     draws: int = 10

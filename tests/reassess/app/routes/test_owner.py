@@ -197,8 +197,8 @@ def test_numbers_while_it_runs(store, owner):
     assert "answers 12 changed answers 1" in said
     assert "12 answers by 2 raters in the last hour." in said
     assert (
-        "2 pages to decide Raters disagree on 5 classes with at least 2 answers. Disagreements that have "
-        "been decided: 0." in said
+        "2 pages to decide Raters disagree on 5 classes (only classes with at least 2 answers are "
+        "considered). Disagreements that have been decided: 0." in said
     )
     assert "about 1 min at the pace of the last 1 min (12 answers)" in said
 
@@ -472,7 +472,7 @@ def test_names_that_come_again_keep_their_links(store, owner):
     guest.post(link)
     page = send(owner, "/owner/invite", names="ann\nbob\ncem")
     assert re.findall(r'<th scope="row">(\w+)</th><td><code>', page.text) == ["cem"]
-    assert "Raters who were invited before keep their earlier links: ann, bob." in text_of(page)
+    assert "These raters were invited before and keep their earlier links: ann, bob." in text_of(page)
     assert guest.get("/").status_code == 200
     assert guest.get(link).status_code == 200
     assert owner.get("/owner/invite").url.path == "/owner"

@@ -434,7 +434,7 @@ def test_a_database_of_something_else_is_left_alone(empty_url):
     with pytest.raises(InputError) as raised:
         Store(empty_url)
     assert str(raised.value) == (
-        "The database holds tables of another program.\n"
+        "The database contains tables of another program.\n"
         f"  where:   {empty_url}\n"
         "  got:     images\n"
         "  do:      use a separate database for this campaign"

@@ -381,7 +381,7 @@ def test_what_is_called_a_link_becomes_no_link(backup, tmp_path):
 def test_broken_or_hostile(backup, tmp_path, change, got):
     message = restored(rewritten(backup, change), tmp_path)
     if got is None:
-        assert message.startswith("The backup holds unexpected tables.\n  got:     votes\n")
+        assert message.startswith("The backup contains unexpected tables.\n  got:     votes\n")
     else:
         assert message.startswith("The backup is broken.")
         assert f"  got:     {got}" in message
@@ -461,7 +461,7 @@ def test_images_that_are_not_all_there_change_nothing(campaign, tmp_path):
         "1 of 4 images are not at the new location.\n"
         f"  where:   {tmp_path / 'photos'}\n"
         f"  got:     no photo3.png, formerly at {tmp_path / 'photos' / 'kind1' / 'photo3.png'}\n"
-        "  do:      pass the folder or archive that holds all of them"
+        "  do:      pass the folder or archive that contains all of them"
     )
     with open_annotation(campaign) as open_:
         assert open_.store.places() == before

@@ -54,7 +54,7 @@ LABELS = 190
 
 
 def columns(name: str, sheet: Sheet, *, x_title: str, top: float, title: str, tips: Sequence[Tip]) -> Panel:
-    """Return vertical bars with ``label`` on the axis, ``value`` up to `top`, and ``text`` above each bar."""
+    """Return vertical bars of ``value``, with ``label`` below and ``text`` above; the axis ends at `top`."""
     base: Any = alt.Chart(data(name)).encode(
         alt.X(
             field="label",
@@ -75,7 +75,7 @@ def columns(name: str, sheet: Sheet, *, x_title: str, top: float, title: str, ti
 def bars(
     name: str, sheet: Sheet, *, x_title: str, top: float, title: str, tips: Sequence[Tip], width: int = 300
 ) -> Panel:
-    """Return horizontal bars with ``label`` above each, ``value`` up to `top`, and ``text`` at the end."""
+    """Return horizontal bars of ``value``: ``label`` above, ``text`` at the end; the axis ends at `top`."""
     rows = alt.Y(
         "label:N", sort=list(sheet["label"]), axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0)
     )
@@ -112,7 +112,7 @@ def strips(
     above: bool = False,
     row: int = ROW,
 ) -> Panel:
-    """Return one strip per category, with faint models and their bold mean or median.
+    """Return one strip per category, in which models are faint and their mean or median is bold.
 
     Parameters
     ----------
@@ -121,8 +121,8 @@ def strips(
     models : Sheet
         Columns ``model``, ``label`` and ``x``; empty if only the middles are known.
     middles : Sheet
-        Columns ``label``, ``x``, ``text``, and the ends of two intervals: ``lo`` and ``hi``, and ``inner_lo``
-        and ``inner_hi``. The inner interval is drawn thick.
+        Columns ``label``, ``x`` and ``text``, and the ends of two intervals: ``lo`` and ``hi`` of the outer
+        one, and ``inner_lo`` and ``inner_hi`` of the inner one, which is drawn thick.
     x : Side
     title, tips, width
     zero : bool
@@ -130,7 +130,7 @@ def strips(
     above : bool
         Whether to write the names of categories above the marks instead of at the left.
     row : int
-        Height of a row whose name is at the left.
+        Height of a row, in pixels, if its name is at the left.
     """
     y = _rows(middles["label"], above=above)
     models, beyond = _inside(plain(models, "lo", "hi"), x.domain)
@@ -209,7 +209,7 @@ def dots(
     tips: Sequence[Tip] = (),
     width: int = 400,
 ) -> Panel:
-    """Return a dot with one or two intervals for each category, whose name is above it.
+    """Return a dot with one or two intervals for each category, with the name of the category above the dot.
 
     Parameters
     ----------
@@ -220,11 +220,11 @@ def dots(
     axis : str
         Title of the axis.
     percent : bool
-        Whether values are in percent, so that the axis ends at 0 and 100.
+        Whether values are in percent, so that the axis does not extend beyond 0 and 100.
     line : float, optional
         Reference value, drawn as a dashed line.
     also : sequence of float
-        Further values that the axis contains, such as those of another panel.
+        Further values that the axis must contain, such as the values of another panel.
     title, tips, width
     """
     ends = (v for end in ("x", "lo", "hi", "inner_lo", "inner_hi") for v in middles.get(end, ()))
@@ -252,8 +252,8 @@ class Group:
     ----------
     title : str
     sheet : Sheet
-        Columns ``label``, ``x``, ``lo`` and ``hi``, and ``first`` and ``second``, which are written at the
-        right.
+        Columns ``label``, ``x``, ``lo`` and ``hi``, and the columns ``first`` and ``second``, whose text is
+        written at the right.
     level : float, optional
         Reference value of the rows, which is drawn as a dashed line through all of them.
     """
@@ -273,7 +273,7 @@ def groups(
     tips: Sequence[Tip],
     width: int = 420,
 ) -> Panel:
-    """Return dots with intervals by groups of rows on one axis, with `heads` above the right columns."""
+    """Return dots with intervals on one axis, in groups of rows; `heads` are above the right columns."""
     rows, titles = _listed(parts)
     y = alt.Y(
         field="row",
@@ -347,15 +347,15 @@ def lines(
     models : Sheet
         Columns ``model``, ``step``, ``y`` and, if there are intervals, ``lo`` and ``hi``.
     middle : Sheet
-        Columns ``step``, ``y`` and ``text``, which is written next to each point; empty for none.
+        Columns ``step``, ``y`` and ``text``, which is written next to each point; empty for no middle line.
     steps : sequence of str
-        Labels of the axis in order, in which ``|`` is a line break.
+        Labels of the axis, in order. In a label, ``|`` is a line break.
     y : Side
     x_title
     own : sequence of str
         The user's own models, which are named at the right.
     few : sequence of str
-        All models, if there are so few that all are named.
+        All models if there are so few that all are named; otherwise empty.
     title, tips, width, height
     """
     named = {**dict.fromkeys(few), **dict.fromkeys(own)}

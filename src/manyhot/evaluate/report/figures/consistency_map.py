@@ -22,7 +22,7 @@ _ROOM = 0.06
 
 
 def draw_consistency(frames: Frames) -> list[Figure]:
-    """Return a map for each data set, by its last metric: label sets, if there are any."""
+    """Return a map for each data set by its last metric, which is real1 if there are label sets."""
     last: dict[str, list[Row]] = {}
     for row in frames.tables["model_map"].to_pylist():
         rows = last.setdefault(row["dataset"], [])

@@ -112,8 +112,8 @@ def real_by_top1(frames: Frames, dataset: str) -> Figure | None:
         dataset,
         f"What a point of top-1 accuracy is worth on label sets, {title_of(dataset)}",
         "Each point is a model. The slope of the least-squares line, with its 95 % interval over families of "
-        "models, is the gain in ReaL accuracy for a point of top-1 accuracy. Below one, part of a gain on "
-        "original labels is not a gain on label sets." + beyond_said(panels),
+        "models, is the gain in ReaL accuracy for a point of top-1 accuracy. If the slope is below one, part "
+        "of a gain on original labels is not a gain on label sets." + beyond_said(panels),
         f"Points of ReaL accuracy per point of top-1 accuracy. {said}.",
         compose(panels, frames.own),
         _with_lines(both.drop("x_n", "y_n"), found).to_arrow(),
@@ -188,7 +188,7 @@ def label_errors(frames: Frames, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         f"How many of the remaining errors are errors of the labels, {title_of(dataset)}",
-        f"{points_said(both.height, 'the 95 % intervals')} In these top-1 errors, the top class is in the "
+        f"{points_said(both.height, 'the 95 % intervals')} In an error of the label, the top class is in the "
         "label set: the label, not the model, is wrong or incomplete." + beyond_said([panel]),
         f"Among the errors of {best['model']}, the most accurate model ({100 * best['x']:.1f} %), "
         f"{100 * best['y']:.1f} % are in the label set.",
@@ -239,7 +239,7 @@ def by_parameters(frames: Frames, dataset: str) -> Figure | None:
 
 
 def by_groups(frames: Frames, dataset: str) -> Figure | None:
-    """Plot accuracy by pretraining data, image size and family, each ordered by the median."""
+    """Plot accuracy by pretraining data, by image size and by family, each ordered by the median."""
     metric, rows = _with_models(frames, dataset)
     panels = []
     for name, title in _GROUPS.items():
@@ -320,7 +320,8 @@ SIDE = 320
 def draw_trust(frames: Frames) -> list[Figure]:
     """Return the figures of the section, one per model.
 
-    Without original labels there is nothing to compare label sets with, and only audits are drawn.
+    If a data set has no original labels, there is nothing to compare label sets with, so only audits are
+    drawn.
     """
     table, drawn = frames["reliability"], list[Figure]()
     compared = pl.col("event") == "label"
@@ -371,9 +372,9 @@ def _caption(overall: Mapping[str, Mapping[str, Any]], n_models: int, *, has_cur
         if audited is not None
         else "",
         "Reliability: images are grouped by confidence into 15 bins of equal width. A point shows the "
-        "mean confidence of a bin and its share of correct images, its bar is a 95 % interval, and its "
-        "size is the number of images. Below the dashed line, the model is overconfident.",
-        "Risk: the curve shows the share of errors among the most confident images, as fewer are kept."
+        "mean confidence and the share of correct images of a bin. Bars are 95 % intervals, and larger "
+        "points are bins of more images. Below the dashed line, the model is overconfident.",
+        "Risk: the curve shows the share of errors among the most confident images, as fewer images are kept."
         if has_curve
         else "",
         "The distance between the two colours is due to missing labels." if has_labels else "",

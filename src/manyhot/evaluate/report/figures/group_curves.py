@@ -33,7 +33,7 @@ GROUP_HUES = ("mark", "ochre")
 
 
 def draw_equal_accuracy(frames: Frames) -> list[Figure]:
-    """Return a figure with a panel for each data set and metric, of those that come first."""
+    """Return a figure with a panel for each of the first few data sets and metrics."""
     rows = frames["equal_accuracy"]
     if rows.is_empty():
         return []

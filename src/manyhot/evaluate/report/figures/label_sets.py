@@ -261,7 +261,7 @@ def draw_labels(frames: Frames) -> list[Figure]:
 
 
 def set_sizes(frames: Frames) -> Figure | None:
-    """Plot the share of images with none, one, two, … labels, with one panel per data set."""
+    """Plot the share of images with no, one, two, … labels, with one panel per data set."""
     table = frames["set_sizes"]
     if table.is_empty():
         return None

@@ -100,14 +100,14 @@ def compose(panels: Sequence[Panel], own: Iterable[str] = (), *, columns: int = 
 
 
 def plain(sheet: Sheet, *ends: str) -> Sheet:
-    """Return a sheet without its intervals if they would be too small to see; this halves the page."""
+    """Return a sheet. With many models, it has no intervals: too small to see, they would double the page."""
     if len(set(sheet.get("model", ()))) <= CROSSES:
         return sheet
     return {name: values for name, values in sheet.items() if name not in ends}
 
 
 def beyond_said(panels: Sequence[Panel]) -> str:
-    """Return a sentence about the models that are not drawn, or an empty text if all are drawn."""
+    """Return a sentence about the models that are not drawn, or an empty string if all are drawn."""
     names = sorted({name for panel in panels for name in panel.beyond})
     if not names:
         return ""
@@ -116,7 +116,7 @@ def beyond_said(panels: Sequence[Panel]) -> str:
 
 
 def line_said(panel: Panel) -> Panel:
-    """Return a panel whose subtitle says that its line is also fitted to models outside its axes."""
+    """Return a panel. If models are outside its axes, its subtitle says that they are part of the fit."""
     if not panel.beyond:
         return panel
     title = dict(panel.title) if isinstance(panel.title, Mapping) else {"text": panel.title}
@@ -132,7 +132,7 @@ def points_said(n: int, cross: str) -> str:
 
 
 def own_said(own: Sequence[str], text: str) -> str:
-    """Return a sentence about the user's own models, to append to others; empty if there are none."""
+    """Return a sentence about the user's own models, to append to a text; empty without own models."""
     return f" {text}" if own else ""
 
 
@@ -169,7 +169,7 @@ def pinned() -> alt.ExprRef:
 
 
 def badges(base: Any, *, dx: float = 0, dy: float = 0) -> list[Any]:
-    """Return the numbers of pinned models on their marks; their names are below the figure.
+    """Return charts that draw the numbers of pinned models on their marks; their names are below the figure.
 
     Names on the marks would overlap each other and other text, and would be cut off at the edges.
     """
@@ -234,7 +234,7 @@ def _hoisted(layers: list[Spec]) -> Spec:
 
 
 class Frames:
-    """The tables as frames, which are made once, with queries that several figures share.
+    """The tables as frames, each of which is made once, and the queries that several figures share.
 
     Parameters
     ----------
@@ -282,7 +282,7 @@ class Frames:
         return rows.sort("model")
 
     def both(self, x: tuple[str, ...], y: tuple[str, ...]) -> pl.DataFrame:
-        """Return models with a value at x and y: ``model``, ``x``, ``x_lo``, ``x_hi``, ``y``, … and n.
+        """Return models with values at x and y: ``model``, ``x``, ``x_lo``, ``x_hi``, ``x_n`` and those of y.
 
         Parameters
         ----------
@@ -296,7 +296,7 @@ class Frames:
         )
 
     def fit(self, x: tuple[str, str], y: tuple[str, str], scale: str, models: str) -> dict[str, Any] | None:
-        """Return the line fitted on all images between two data sets and metrics, on a scale."""
+        """Return the fit on a scale between two data sets and metrics over all images; None without a fit."""
         rows = self["fits"].filter(
             (pl.col("dataset_x") == x[0])
             & (pl.col("metric_x") == x[1])
@@ -348,7 +348,7 @@ def signed(value: float, decimals: int = 1) -> str:
 
 
 def shortened(name: str, most: int) -> str:
-    """Return a name shortened to `most` characters: its start and its end, which distinguish versions."""
+    """Return a name shortened to `most` characters by cutting its middle; the ends tell versions apart."""
     return name if len(name) <= most else f"{name[: most - 14]}…{name[-13:]}"
 
 

@@ -46,7 +46,7 @@ def place_names(
     *,
     own: Mapping[str, PanelPoint] | None = None,
 ) -> dict[str, tuple[str, PanelPoint]]:
-    """Return the names that fit into the panel, placed greedily in an order, and their centres.
+    """Return the names that fit into the panel and their centres; names are placed greedily in `order`.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ DOTS = 20
 
 
 def draw_posterior(frames: Frames) -> list[Figure]:
-    """Return a figure of the first metric for each data set."""
+    """Return, for each data set, a figure of its first metric."""
     found: dict[str, list[Row]] = {}
     for row in headline_rows(frames.tables):
         rows = found.setdefault(row["dataset"], [])
@@ -47,7 +47,7 @@ def _figure(dataset: str, rows: Sequence[Row]) -> Figure:
         dataset,
         f"{named.label} under the posterior, {title_of(dataset)}",
         "A dot is the mean over the draws of label sets. Thin bars are 95 % intervals over raters and "
-        f"images, thick bars over raters alone.{rest}",
+        f"images, and thick bars are 95 % intervals over raters alone.{rest}",
         f"Best: {drawn[0]['model']}, {named.text(drawn[0]['value'], 2)}{named.unit}.",
         compose([dots(name, middle, axis=axis, percent=named.percent, tips=tips)]),
         pa.Table.from_pylist(list(rows)),

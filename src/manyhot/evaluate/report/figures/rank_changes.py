@@ -71,7 +71,7 @@ def draw_ranks(frames: Frames) -> list[Figure]:
 
 
 def order_agreement(frames: Frames) -> Figure | None:
-    """Plot Kendall's tau between columns, as a matrix if most pairs are known, otherwise as a list."""
+    """Plot Kendall's tau between columns: as a matrix if most pairs are known, otherwise as a list."""
     rows = frames["ranks"].filter(
         (pl.col("slice_x") == "all") & (pl.col("slice_y") == "all") & pl.col("tau").is_finite()
     )

@@ -39,9 +39,9 @@ def _figure(frames: Frames, rows: pl.DataFrame) -> Figure:
         "groups",
         whole["dataset"],
         f"Errors by group of images, relative to all, {title_of(whole['dataset'])}",
-        f"The error ratio is the error on the images divided by the error on {slice_label(whole['whole'])} "
-        f"({n_all}), which is the dashed line. {'Each faint tick is a model. ' * (n > 1)}The dot is {dot}, "
-        "with its 95 % interval over images.",
+        f"The error ratio is the error on a group divided by the error on {slice_label(whole['whole'])} "
+        f"({n_all}); the dashed line is a ratio of 1. {'Each faint tick is a model. ' * (n > 1)}The dot is "
+        f"{dot}, with its 95 % interval over images.",
         _summary(means, labels),
         compose(panels, frames.own, columns=2),
         rows.to_arrow(),
@@ -76,4 +76,4 @@ def _summary(means: pl.DataFrame, labels: list[str]) -> str:
         f"{slice_label(r['slice'])} {r['error_ratio_x']:.2f} and {r['error_ratio_y']:.2f}"
         for r in most.iter_rows(named=True)
     )
-    return f"Highest error ratios by {labels[0]}, and the same by {labels[1]}: {listed}."
+    return f"Highest error ratios by {labels[0]}, and ratios of the same groups by {labels[1]}: {listed}."

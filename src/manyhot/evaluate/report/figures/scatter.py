@@ -110,12 +110,12 @@ class Side:
     log: bool = False
 
     def at(self, value: float, length: float) -> float:
-        """Return where a value is on an axis of this length."""
+        """Return the position of a value on an axis of this length."""
         lo, hi, v = (math.log(e) if self.log else e for e in (*self.domain, value))
         return (v - lo) / (hi - lo) * length if hi > lo else length / 2  # all models have one value
 
     def value(self, at: float, length: float) -> float:
-        """Return the value at a place of an axis of this length."""
+        """Return the value at a position on an axis of this length."""
         lo, hi = (math.log(e) if self.log else e for e in self.domain)
         v = lo + at / length * (hi - lo)
         return math.exp(v) if self.log else v
@@ -139,7 +139,7 @@ class Side:
 
 
 def plain_side(title: Sequence[str], values: Iterable[float | None], *, percent: bool = True) -> Side:
-    """Return an axis over all values with some room, with ticks at round numbers."""
+    """Return an axis over all values, with some room at its ends and ticks at round numbers."""
     known = [v for v in values if v is not None]
     axis = Axis.over(known, percent=percent)
     room = ROOM * (max(known) - min(known)) if known else 0.0
@@ -170,14 +170,14 @@ def log_side(title: Sequence[str], values: Sequence[float]) -> Side:
 
 
 def typical(values: Iterable[float | None]) -> list[float]:
-    """Return the range of values that an axis must show; see `manyhot.report.figure.fences`."""
+    """Return the values that an axis must show; see `manyhot.report.figure.fences`."""
     known = [v for v in values if v is not None]
     low, high = fences(known)
     return [v for v in known if low <= v <= high]
 
 
 def shown(values: Iterable[float | None]) -> list[float]:
-    """Return the values that an axis shows: all, or only the typical ones if outliers would squeeze them."""
+    """Return the values that an axis shows: all, or only `typical` ones if outliers would squeeze these."""
     known = [v for v in values if v is not None]
     near = typical(known)
     squeezed = near and max(near) - min(near) < SQUEEZED * (max(known) - min(known))
@@ -185,7 +185,7 @@ def shown(values: Iterable[float | None]) -> list[float]:
 
 
 def shown_both(sheet: Sheet) -> tuple[list[float], list[float]]:
-    """Return the values that both axes show, without points that are outside one axis; see `shown`.
+    """Return the values that each axis shows, without points that are outside either axis; see `shown`.
 
     Intervals are included if they are drawn.
     """
@@ -237,8 +237,8 @@ def scatter(
     own : sequence of str
         The user's own models, all of which are named.
     first : sequence of str
-        Models that are named first, by default those at the ends of both axes. Other models are named if
-        there is room.
+        Models that are named first; by default, the models at the ends of both axes. Other models are named
+        if there is room.
     groups : Mapping of str to str, optional
         The colour of each value of the column ``group``, in the order of the legend.
     width, height : int

@@ -111,7 +111,7 @@ def _metrics(rows: pl.DataFrame) -> list[str]:
 
 
 def accuracy_figure(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
-    """Plot accuracy on the second data set against that on the first, with one panel per metric.
+    """Plot accuracy on the second data set against accuracy on the first, with one panel per metric.
 
     The axes are those on which the points come closest to straight lines.
     """
@@ -219,7 +219,7 @@ def _drawn(
 
 
 def mean_drops(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
-    """Plot the mean drop of each metric with both intervals, drawn over the drops of individual models."""
+    """Plot the mean drop by each metric, its intervals over images and over families, and models' drops."""
     means = rows.filter(pl.col("model").is_null())
     if means.is_empty():
         return None
@@ -289,7 +289,7 @@ def _with_interval(drop: float, lo: float | None, hi: float | None) -> str:
 
 
 def robustness_figure(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
-    """Plot how much better each model is on the second data set than the fit to all models predicts."""
+    """Plot each model's distance above the fit to all models, on the second data set."""
     each = rows.filter(pl.col("model").is_not_null() & pl.col("above_fit").is_not_null())
     if each.is_empty():
         return None
@@ -348,7 +348,7 @@ def _extremes(rows: pl.DataFrame) -> list[str]:
 
 
 def sensitivity_figure(frames: Frames, x: str, y: str) -> Figure | None:
-    """Plot the mean drop under each way of making the label sets comparable."""
+    """Plot the mean drop under each sensitivity analysis."""
     rows = frames["sensitivity"].filter((pl.col("dataset_x") == x) & (pl.col("dataset_y") == y))
     if rows.is_empty():
         return None

@@ -162,7 +162,7 @@ class Memory:
         return data
 
     def put(self, name: str, data: bytes) -> None:
-        """Store a file, replacing the least recently requested ones."""
+        """Store a file, and remove the least recently requested files if there are too many bytes."""
         self._used += len(data) - len(self._files.pop(name, b""))
         self._files[name] = data
         while self._used > self._most:

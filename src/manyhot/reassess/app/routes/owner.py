@@ -188,7 +188,7 @@ def post_invitations(
 ) -> Response:
     """Invite raters, one name per line, and show the links, which the database does not store.
 
-    Raters who have a link keep it. With `file`, the links are a CSV file.
+    Raters who have a link keep it. With `file`, the new links are returned as a CSV file.
     """
     unique = list(dict.fromkeys(line.strip() for line in names.splitlines() if line.strip()))
     if len(unique) > MOST_INVITED:
@@ -214,7 +214,7 @@ def post_invitations(
 
 @owner_routes.get("/invite")
 def after_invitations(owner: VisitingOwner) -> Response:
-    """Show the owner's page: links are shown only once."""
+    """Show the owner's page without the links, which are shown only once."""
     return _back()
 
 
@@ -225,7 +225,7 @@ def change_raters(
     act: Annotated[Literal["stop", "go-on", "leave-out", "count-again"], Form()],
     rater: Annotated[list[int], Form(max_length=MOST_INVITED)],
 ) -> Response:
-    """Stop raters, let them continue, leave their answers out, or count these again."""
+    """Stop raters, let them continue, leave out their answers, or count their answers again."""
     acts = {
         "stop": context.store.stop,
         "go-on": context.store.let_go_on,
@@ -263,7 +263,7 @@ def change_rater(
     max_pages: Annotated[str, Form(pattern=r"^\d{0,7}$")] = "",
     refines: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Give a rater a new link, stop the rater or the invitation, let the rater continue, or change rights."""
+    """Give a rater a new link, stop or revoke the rater, let the rater continue, or change the rights."""
     rater = next((r for r in context.store.raters() if r.id == rater_id and not r.is_owner), None)
     if rater is None:
         raise HTTPException(404, "This rater does not exist.")

@@ -180,7 +180,7 @@ def _completion(context: Context, rater: Rater, reason: str) -> Completion | Non
 
 @rating_routes.get("/back", responses={404: {"description": "no earlier page"}})
 def back(context: ContextDep, rater: CurrentRater, before: _Key | None = None) -> Page:
-    """Return the latest finished page, or the latest before `before`, so that answers can be changed."""
+    """Return the latest finished page, or the latest page before `before`, so that answers can be changed."""
     visit = context.store.last_done(rater, before)
     if visit is None:
         raise HTTPException(404, "No earlier page exists.")
@@ -208,7 +208,7 @@ def classes(
     q: Annotated[str, Query(max_length=100)] = "",
     page: _Key | None = None,
 ) -> list[ClassMatch]:
-    """Search classes by name, synonym, hypernym and definition; a page's image is not among the examples."""
+    """Search classes by name, synonym, hypernym and definition; the examples exclude the image of `page`."""
     found = context.search.get()(q)[:FOUND]
     image = (context.store.image_name(rater, page) if page else None) or ""
     own = bool(context.store.which_are_examples([image]))
@@ -254,8 +254,8 @@ def fair_examples(
     """Return the positions of the example images of each class that are shown next to an image.
 
     An image is never shown as an example next to itself. If it is an example of a class, every other class
-    also loses one example, drawn with the image as seed. The number of examples thus reveals nothing about
-    the original label.
+    also loses one example, chosen at random with the image and the class as seed. The number of examples thus
+    reveals nothing about the original label.
     """
     found: dict[int, list[int]] = {}
     for class_id, images in examples.items():

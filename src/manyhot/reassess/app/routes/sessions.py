@@ -18,7 +18,7 @@ _FormText = Annotated[str, Form(max_length=1000)]
 
 @sessions_routes.get("/join/{token}", response_class=HTMLResponse)
 def invitation(request: Request, token: str, context: ContextDep) -> Response:
-    """Show the welcome page to an invited rater. No session begins yet: mail programs may open the link."""
+    """Show the welcome page to an invited rater, without a session, as mail programs may open the link."""
     rater = _invited(context, token)
     if _needs_password(context, rater):
         return _ask_password(request, context, rater, token)
@@ -34,7 +34,7 @@ def accept_invitation(
     again: _FormText = "",
     consent: _FormText = "",
 ) -> Response:
-    """Begin a session; an owner sets a password first, after which the link is invalid."""
+    """Begin a session. An owner first sets a password; then the link becomes invalid."""
     rater = _invited(context, token)
     if not _needs_password(context, rater):
         if not rater.is_owner and not _agreed(context, consent):
@@ -67,7 +67,7 @@ def crowd_invitation(request: Request, token: str, context: ContextDep) -> Respo
 def accept_crowd_invitation(
     request: Request, token: str, context: ContextDep, participant: _FormText = "", consent: _FormText = ""
 ) -> Response:
-    """Begin the session of a participant; the same link and id always lead to the same answers."""
+    """Begin the session of a participant; the same link and id always lead to the same rater."""
     if not _agreed(context, consent):
         return _welcome(request, context, f"/crowd/{token}", wrong=_AGREE, participant=participant)
     try:
@@ -126,7 +126,7 @@ def home(request: Request, context: ContextDep, rater: SessionRater) -> Response
 
 @sessions_routes.get("/offline.js")
 def service_worker(context: ContextDep) -> Response:
-    """Return the script that shows the rater's page without a connection; its address is its scope."""
+    """Return the script that shows the rater's page without a connection; its address sets its scope."""
     return FileResponse(context.static_folder / "offline.js", media_type="text/javascript")
 
 

@@ -78,7 +78,7 @@ export function missing(page, onChosen, onUnlisted) {
   }
 
   function howMany(n) {
-    if (n >= MOST_FOUND) return `These are the first ${n} classes. Type more to find others.`;
+    if (n >= MOST_FOUND) return `The first ${n} classes are shown. Type more to narrow the search.`;
     return `${n || "No"} ${n === 1 ? "class" : "classes"} found.`;
   }
 
@@ -100,7 +100,7 @@ export function missing(page, onChosen, onUnlisted) {
   function other(text) {
     const item = document.importNode($("class-match").content, true).firstElementChild;
     item.querySelector("b").textContent = "None of these";
-    item.querySelector("p").textContent = `Add “${text}” as a comment: it is in the image, but it is not among the classes found.`;
+    item.querySelector("p").textContent = `Add “${text}” as a comment, because it is in the image but not among the classes found.`;
     return choice(item, () => onUnlisted(text));
   }
 

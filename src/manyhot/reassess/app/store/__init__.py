@@ -139,7 +139,8 @@ class Store:
     def fit_slots(self) -> None:
         """Fit the number of slots of each page to the number of raters, without blocking new answers.
 
-        After one second, a thread continues the work. Call this method again after a restart.
+        If the work takes longer than one second, a thread continues it. Call this method again after a
+        restart.
         """
         if self._fit_slots(until=time.monotonic() + _FIT_SECONDS):
             threading.Thread(target=self._fit_slots, name="manyhot-slots", daemon=True).start()
@@ -179,7 +180,7 @@ class Store:
         )
 
     def revoke(self, rater_id: int) -> None:
-        """End a rater's invitation and sessions; answers are kept, and open pages go to others."""
+        """End a rater's invitation and sessions; answers are kept, and open pages go to other raters."""
 
         def change(connection: sa.Connection) -> None:
             accounts.revoke(connection, rater_id)
@@ -196,11 +197,11 @@ class Store:
         self._change(lambda c: pages.stop(c, rater_id))
 
     def leave_out(self, rater_id: int) -> None:
-        """Stop a rater, whose answers no longer count, and ask others; see `pages.leave_out`."""
+        """Stop a rater, leave the answers out, and ask other raters instead; see `pages.leave_out`."""
         self._change(lambda c: pages.leave_out(c, rater_id))
 
     def count_again(self, rater_id: int) -> None:
-        """Let the answers of a rater count again; others may have answered the same questions since."""
+        """Let the answers of a rater count again; other raters may have answered the same questions since."""
         self._change(lambda c: accounts.count_again(c, rater_id))
 
     def let_go_on(self, rater_id: int) -> None:
@@ -208,7 +209,7 @@ class Store:
         self._change(lambda c: accounts.let_go_on(c, rater_id))
 
     def change_rater(self, rater_id: int, *, refines: bool, max_pages: int | None) -> None:
-        """Set whether a rater decides where others disagree, and the rater's maximum number of pages."""
+        """Set whether a rater decides where raters disagree, and the rater's maximum number of pages."""
         self._change(lambda c: accounts.change(c, rater_id, refines=refines, max_pages=max_pages))
 
     def owners(self) -> list[tuple[str, bool]]:
@@ -364,7 +365,7 @@ class Store:
         return self._database.read(lambda c: c.scalar(query))
 
     def which_are_examples(self, names: Collection[str]) -> set[str]:
-        """Return the named images that are examples of a class."""
+        """Return those of the named images that are examples of a class."""
         name = schema.examples.c.name
         query = sa.select(name).where(name.in_(names)).distinct()
         return set(self._database.read(lambda c: c.scalars(query).all()))
@@ -380,14 +381,14 @@ class Store:
         return self._database.read(fill.count_examples)
 
     def source(self) -> str:
-        """Return the sha256 of the proposals."""
+        """Return the SHA-256 hash of the proposals."""
         return str(self._database.read(lambda c: settings.get_value(c, "source")))
 
     def examples(self, class_ids: Collection[int]) -> dict[int, list[tuple[int, str]]]:
-        """Return the positions and image_ids of the example images of some classes, by position.
+        """Return the positions and image_ids of the example images of each class, in the order of positions.
 
-        They never change and are cached, because reading those of four pages takes as long as everything
-        else.
+        Example images never change. They are cached, because reading the examples for four pages takes as
+        long as everything else.
         """
         known = self._examples
         if not known.keys() >= set(class_ids):

@@ -63,14 +63,14 @@ class Rater:
     state : str
         active, stopped, revoked, or `ANSWERS_LEFT_OUT`.
     refines : bool
-        Whether this rater decides where others disagree.
+        Whether this rater decides where raters disagree.
     qualified : bool, optional
         Whether the rater answered the first golden pages well enough, or the owner let the rater continue;
-        None before that.
+        None if this is not known yet.
     stopped_for : str, optional
         Why the app stopped the rater.
     judged_from : int
-        Number of a visit: the quality and speed of later visits are checked while the rater works.
+        Number of a visit. Only the visits after it are checked for quality and speed while the rater works.
     """
 
     id: int
@@ -92,7 +92,7 @@ class Rater:
 
     @property
     def may_refine(self) -> bool:
-        """Whether this rater decides where others disagree."""
+        """Whether this rater may decide where raters disagree."""
         return self.state == "active" and (self.is_owner or self.refines)
 
 
@@ -110,7 +110,8 @@ def invite(
 ) -> str:
     """Add a rater, or replace a rater's invitation with a new one; return the token of the invitation.
 
-    A new invitation of the same rater ends the old one and its sessions. A stopped rater remains stopped.
+    A new invitation ends the rater's old invitation and, unless `keep_sessions` is set, its sessions. A
+    stopped rater remains stopped.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ def invite(
     max_pages : int, optional
         Maximum number of pages of this rater, instead of the campaign's setting.
     refines : bool, optional
-        Whether the rater decides where others disagree. None keeps the current setting; for a new rater, it
+        Whether the rater decides where raters disagree. None keeps the current setting; for a new rater, it
         means no.
     keep_sessions : bool
         Whether the sessions of the old invitation remain valid.
@@ -243,7 +244,7 @@ def set_password(connection: sa.Connection, token: str, password_hash: str) -> R
 
 
 def find_password(connection: sa.Connection, name: str) -> tuple[Rater, str] | None:
-    """Return an owner with a password, by name, and the password's hash."""
+    """Return the owner with this name, and the hash of the owner's password; None if either is missing."""
     table = schema.raters
     rater = _rater(connection, table.c.name == name, table.c.role == "owner", table.c.password.is_not(None))
     if rater is None:

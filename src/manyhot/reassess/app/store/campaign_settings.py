@@ -58,14 +58,15 @@ class CampaignSettings:
         Number of golden pages that each rater answers first.
     least_informedness : float
         Minimum informedness on golden questions after the first golden pages, and on the latest
-        `golden_latest` golden pages. Raters below it are stopped.
+        `golden_latest` golden pages. Raters below this minimum are stopped.
     golden_every : int
         After the first golden pages, a page is golden with a probability of 1 / `golden_every`. With 0, there
         are no further golden pages.
     golden_latest : int
         Number of latest golden pages on which informedness is checked again; 0 for no such check.
     least_seconds : float
-        Raters whose last 20 pages took less than this time per page are stopped; 0 for no such check.
+        Minimum time per page, in seconds. Raters whose last 20 pages took less are stopped; 0 for no such
+        check.
     refine_from : int
         Number of answers that a question needs before it can be decided; 0 means `raters`.
     show_label : bool
@@ -171,7 +172,7 @@ def read_settings(connection: sa.Connection) -> CampaignSettings:
 
 
 def read_with(connection: sa.Connection, rater: Rater) -> tuple[Rater, CampaignSettings]:
-    """Return a rater and the current settings, after pending changes."""
+    """Return the current state of a rater, and the current settings."""
     raters, settings = read_with_all(connection, [rater])
     return raters[rater.id], settings
 
@@ -179,7 +180,7 @@ def read_with(connection: sa.Connection, rater: Rater) -> tuple[Rater, CampaignS
 def read_with_all(
     connection: sa.Connection, raters: Iterable[Rater]
 ) -> tuple[dict[int, Rater], CampaignSettings]:
-    """Return all raters by number, and the current settings."""
+    """Return the current state of these raters, by number, and the current settings."""
     rows = connection.execute(_BOTH, {"ids": padded(sorted({rater.id for rater in raters}))}).all()
     return {row[0]: Rater(*row[:-1]) for row in rows}, _settings(rows[0][-1])
 

@@ -36,7 +36,7 @@ def join_crowd(connection: sa.Connection, token: str, participant: str) -> Rater
     Raises
     ------
     InputError
-        If the participant has no valid number, was revoked, or all places are taken.
+        If the participant's number is not valid, the participant was revoked, or all places are taken.
     """
     if not is_link(connection, token):
         return None

@@ -138,7 +138,8 @@ class Database:
         Parameters
         ----------
         change : callable
-            Its second argument returns whether other changes are waiting. If so, the change should end soon.
+            Its second argument is a function that returns whether other changes are waiting. If so, the
+            change should end soon.
         """
         waits = self._queue.empty
         return self._begin(lambda c, _: [change(c, lambda: not waits())], None, is_last=True).result()
@@ -149,8 +150,8 @@ class Database:
         Parameters
         ----------
         change : callable
-            Called with the items of all current callers; returns a result for each. If it fails, it is called
-            for each item alone.
+            Called with the items of all current callers; returns a result for each item. If it fails, it is
+            called again for each item separately.
         item : object
         """
         return self._begin(change, item, is_last=False)
@@ -367,7 +368,7 @@ def restore_database(
     counts : Mapping of str to int
         Number of rows per table.
     before_commit : callable
-        Called last, before the commit; an error undoes everything.
+        Called last, before the commit. If it raises an error, everything is undone.
 
     Raises
     ------
@@ -383,7 +384,7 @@ def restore_database(
         tables = [t for t in known.sorted_tables if t.name in schema.metadata.tables]
         if {t.name for t in tables} != set(counts):
             raise InputError(
-                "The backup holds unexpected tables.",
+                "The backup contains unexpected tables.",
                 got=", ".join(sorted(counts)),
                 allowed=", ".join(sorted(t.name for t in tables)),
             )

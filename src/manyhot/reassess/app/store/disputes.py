@@ -37,7 +37,7 @@ class Contested:
     answers : tuple of RaterAnswer
         Answers of round 0, by rater.
     decision : RaterAnswer, optional
-        The last one of round 1.
+        The last answer of round 1.
     """
 
     class_id: int
@@ -63,7 +63,7 @@ class Dispute:
     label : int, optional
         The original label.
     classes : tuple of Contested
-        Those that differ first.
+        The classes of the page; those on which raters differ come first.
     remarks : tuple of (int, str, str or None, int or None)
         The number and the name of the rater, the text, and the missing class of each remark.
     """
@@ -112,7 +112,8 @@ def find_dispute(connection: sa.Connection, page: int) -> Dispute | None:
 def begin(connection: sa.Connection, rater: Rater, page: int) -> Visit | None:
     """Let a rater decide on a page; None if there is nothing to decide, or another rater has it open.
 
-    A rater reserves only one page at a time, so others can decide on pages that this rater viewed earlier.
+    A rater reserves only one page at a time, so other raters can decide on pages that this rater viewed
+    earlier.
     """
     give_back(connection)
     rater, settings = read_with(connection, rater)

@@ -128,7 +128,7 @@ def take_stock(connection: sa.Connection) -> None:
 
 
 def padded(values: Iterable[T]) -> list[T]:
-    """Return values padded with copies of the last one, so that fewer different statements are prepared."""
+    """Return values padded with copies of the last value, so that fewer different statements are prepared."""
     found = list(values)
     return found + found[-1:] * ((1 << max(len(found) - 1, 0).bit_length()) - len(found))
 
@@ -263,7 +263,7 @@ class PostgresConnection(pg8000.Connection):  # type: ignore[misc]
     unix_sock : str, optional
         Path of a Unix socket, used in place of `host` and `port`.
     **options
-        The error of pg8000.
+        Options of `pg8000.Connection`.
 
     Raises
     ------

@@ -43,9 +43,10 @@ class ImageQuestions:
     classes : tuple of int
         The proposed classes.
     golden : Mapping of int to bool
-        For each class that experts were asked about, whether more than half of them said yes.
+        For each class that experts were asked about, whether more than half of the experts said yes.
     place : int
-        Images with a lower place are asked about first; those with the same place, in a random order.
+        Images with a lower place are asked about first; images with the same place are asked about in random
+        order.
     """
 
     image_id: str
@@ -82,7 +83,7 @@ def fill(
         Best examples of each class first.
     settings : CampaignSettings
     source : str
-        The SHA-256 hash of the proposals, which never changes.
+        The SHA-256 hash of the proposals. It never changes.
     """
     if get_value(connection, "source") is not None:
         return False
@@ -121,7 +122,7 @@ def _count_examples(connection: sa.Connection) -> tuple[int, int]:
 
 
 def examples_of(connection: sa.Connection, class_ids: Collection[int]) -> dict[int, list[tuple[int, str]]]:
-    """Return the positions and image_ids of the example images of classes, by position."""
+    """Return the positions and image_ids of the example images of each class, in the order of positions."""
     table = schema.examples
     query = sa.select(table.c.class_id, table.c.position, table.c.name).where(table.c.class_id.in_(class_ids))
     found: dict[int, list[tuple[int, str]]] = {class_id: [] for class_id in class_ids}
@@ -175,7 +176,7 @@ class _Columns:
         self._pages.append(count)
 
     def tables(self) -> Iterator[tuple[sa.Table, pa.Table]]:
-        """Yield the rows of each table, in the order in which they refer to each other."""
+        """Yield the rows of each table, after the rows of the tables that it refers to."""
         self._flush()
         per_image, size = np.array(self._pages, np.int64), np.array(self._size, np.int64)
         mixed = np.lexsort((np.array(self._hash, np.uint64), np.array(self._place, np.int64)))

@@ -36,11 +36,11 @@ class GoldenCounts:
 
     @property
     def informedness(self) -> float | None:
-        """How well answers separate true yes and no: 0 for guessing, 1 if perfect; None if either is missing.
+        """How well answers separate true yes and no: 0 for guessing, 1 if perfect, None if either is missing.
 
-        The probability that an answer to a question whose true answer is yes is higher than an answer to a
-        question whose true answer is no, minus the probability that it is lower. The table ``raters``
-        contains the same measure.
+        The rater's answers to two questions are compared, one whose true answer is yes and one whose true
+        answer is no. The value is the probability that the first answer is higher (no < maybe < yes) minus
+        the probability that it is lower. The table ``raters`` contains the same measure.
         """
         n_no, n_yes = sum(self.under_no), sum(self.under_yes)
         if not n_no or not n_yes:
@@ -77,8 +77,8 @@ def judge_rater(connection: sa.Connection, rater: Rater, settings: CampaignSetti
     """Return whether a rater qualifies after the first golden pages; None if too early or already decided.
 
     The rater continues if there are no golden pages, or if all answered golden questions have the same true
-    answer. A page that was skipped because its image could not be shown does not count; the owner decides
-    about raters who skip all pages.
+    answer. Pages that were skipped because the image could not be shown are not counted. A rater who skips
+    all golden pages is stopped, and the owner decides whether the rater continues.
     """
     if not is_pending(rater, settings) or rater.is_owner:
         return None
@@ -99,7 +99,7 @@ def is_pending(rater: Rater, settings: CampaignSettings) -> bool:
 
 
 def is_due(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool:
-    """Return whether the next page is a golden one.
+    """Return whether the next page is a golden page.
 
     After the first golden pages, golden pages appear at random, so that raters cannot predict them. Repeated
     calls for the same rater and page return the same result.
@@ -119,7 +119,7 @@ def is_due(connection: sa.Connection, rater: Rater, settings: CampaignSettings) 
 def next_golden_page(connection: sa.Connection, rater: Rater) -> int | None:
     """Return the next golden page for a rater, in a different order for each rater; None if none is left.
 
-    If the order were the same for all, raters could tell each other which pages come first.
+    If the order were the same for all raters, they could tell each other which pages come first.
     """
     page_id = _GOLDEN_PAGES.c.page_id
     seen = sa.exists().where(_VISITS.c.page_id == page_id, _VISITS.c.rater_id == rater.id)
@@ -167,7 +167,7 @@ def why_to_stop(connection: sa.Connection, rater: Rater, settings: CampaignSetti
 def count_golden(
     connection: sa.Connection, rater_id: int, visits: Collection[int] | None = None
 ) -> GoldenCounts:
-    """Count a rater's last answer to each golden question, in some visits, without decisions."""
+    """Count a rater's last answers to golden questions in these visits, or in all, without decisions."""
     votes, golden = schema.votes, schema.golden
     query = (
         sa.select(votes.c.question_id, votes.c.answer, golden.c.truth)

@@ -57,7 +57,7 @@ class Queue:
 
 
 def fill_queues(connection: sa.Connection, raters: Sequence[Rater]) -> list[Queue]:
-    """Assign pages to raters until each has `PAGES_AHEAD` open ones, and return these."""
+    """Assign pages to raters until each has `PAGES_AHEAD` open pages, and return the open pages."""
     known, settings = read_with_all(connection, raters)
     give_back(connection)
     values = {"raters": padded(known)}
@@ -129,7 +129,7 @@ def give_back(connection: sa.Connection) -> None:
 
 
 def stop(connection: sa.Connection, rater_id: int, why: str | None = None) -> None:
-    """Stop a rater; open pages go to others immediately."""
+    """Stop a rater; open pages go to other raters immediately."""
     connection.execute(
         schema.raters.update()
         .where(schema.raters.c.id == rater_id, schema.raters.c.state == "active")
@@ -139,7 +139,7 @@ def stop(connection: sa.Connection, rater_id: int, why: str | None = None) -> No
 
 
 def leave_out(connection: sa.Connection, rater_id: int) -> None:
-    """Stop a rater and ask others what the rater answered; the answers are stored, but do not count."""
+    """Stop a rater and ask other raters the same questions; the answers stay stored, but do not count."""
     table = schema.raters
     connection.execute(table.update().where(table.c.id == rater_id).values(state=ANSWERS_LEFT_OUT))
     give_back_of(connection, rater_id)
@@ -158,7 +158,7 @@ def give_back_of(connection: sa.Connection, rater_id: int) -> None:
 
 
 def is_to_renew(visit: Visit, settings: CampaignSettings) -> bool:
-    """Return whether an answer should `renew` its page: the first answer, and then one every few minutes."""
+    """Return whether an answer should `renew` its page: the first answer does, then one every few minutes."""
     return not visit.answers or visit.expires_at < _until(settings) - settings.lease_minutes * MINUTE / 20
 
 
@@ -172,7 +172,7 @@ def renew(connection: sa.Connection, rater_id: int, settings: CampaignSettings) 
 
 
 def reopen_page(connection: sa.Connection, visit: Visit, settings: CampaignSettings) -> bool:
-    """Let a rater continue a page that was given back; return False if others took it over or finished it.
+    """Let a rater continue a page that was given back; return False if others took over or finished it.
 
     A question is not asked again if another rater has since answered it in the same slot, or if this rater
     answered it in another slot.

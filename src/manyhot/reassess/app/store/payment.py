@@ -24,13 +24,13 @@ class RaterWork:
     ----------
     rater, state : str
     pages : int
-        Finished pages, golden pages included, without decisions on disagreements.
+        Number of finished pages, including golden pages, without decisions on disagreements.
     accepted : int
-        The same number, or 0 if the rater's answers are left out or the rater did not qualify.
+        The same number as `pages`, or 0 if the rater's answers are left out or the rater did not qualify.
     seconds : float
-        Time from the opening of each page to its last answer, up to `MOST_SECONDS` a page.
+        Total time from the opening of each page to its last answer, with at most `MOST_SECONDS` per page.
     golden : int
-        Answered golden questions.
+        Number of answered golden questions.
     informedness : float, optional
         Informedness on golden questions.
     """

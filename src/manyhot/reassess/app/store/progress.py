@@ -99,7 +99,7 @@ class RaterCount:
 
 @dataclass(frozen=True, eq=False)
 class VoteCounts:
-    """A state of the votes.
+    """Counts of the votes at one time.
 
     Attributes
     ----------
@@ -107,7 +107,8 @@ class VoteCounts:
     raters : dict of int to RaterCount
         By the number of the rater.
     disputes : list of (int, int)
-        Pages to decide, in the order of asking, each with the number of classes on which raters disagree.
+        Pages to decide, in the order in which they are asked about, each with the number of classes on which
+        raters disagree.
     at : int
         Time of counting.
     """
@@ -211,7 +212,7 @@ class VoteTally:
         self._parts: list[_Ints] = []
 
     def read(self, connection: sa.Connection) -> VoteSnapshot:
-        """Read new votes, and return all so far."""
+        """Read new votes, and return all votes so far."""
         with self._lock:
             if not self._campaign.last_page:
                 self._campaign = _Campaign.read(connection)
@@ -268,7 +269,7 @@ class VoteSnapshot:
 
     @cached_property
     def counting(self) -> _Ints:
-        """The votes of round 0 of raters whose answers count."""
+        """The votes of round 0 by raters whose answers count."""
         return np.flatnonzero((self._column("round") == 0) & ~np.isin(self._column("rater"), self.left_out))
 
     @cached_property

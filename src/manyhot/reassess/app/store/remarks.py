@@ -34,7 +34,7 @@ class Remark:
 def latest(
     connection: sa.Connection, *, missing: int | None = None, before: int | None = None
 ) -> list[Remark]:
-    """Return `REMARKS_PER_PAGE` remarks, newest first.
+    """Return up to `REMARKS_PER_PAGE` remarks, newest first.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def latest(
     missing : int, optional
         Only remarks that report this class as missing.
     before : int, optional
-        Only remarks older than the one with this number.
+        Only remarks that are older than the remark with this number.
     """
     r, raters, images, pages = _REMARKS, schema.raters, schema.images, schema.pages
     query = (

@@ -266,7 +266,7 @@ def create_tables(
 
 
 def version(connection: sa.Connection) -> str | None:
-    """Return the revision of a database's tables; None if there is none."""
+    """Return the revision of a database's tables; None if it has none."""
     if not sa.inspect(connection).has_table(_VERSION):
         return None
     found: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {_VERSION}"))  # noqa: S608
@@ -304,7 +304,7 @@ def _check(connection: sa.Connection, config: Config, where: str) -> None:
     strange = sorted(set(sa.inspect(connection).get_table_names()) & set(metadata.tables))
     if strange:
         raise InputError(
-            "The database holds tables of another program.",
+            "The database contains tables of another program.",
             where=where,
             got=", ".join(strange),
             do="use a separate database for this campaign",

@@ -46,9 +46,9 @@ class Vote:
     main : bool
         Whether the class is the main object.
     age : int
-        Microseconds since the answer was given. Without a connection, answers are sent later.
+        Microseconds between the answer and its submission. Without a connection, answers are sent later.
     seen : int, optional
-        Microseconds for which the page had been visible by then.
+        Microseconds for which the page had been visible when the answer was given.
     """
 
     key: str
@@ -62,7 +62,7 @@ class Vote:
 
 @dataclass(frozen=True)
 class NewRemark:
-    """A comment, or a class missing from those asked about.
+    """A comment, or a class that is missing from the classes asked about.
 
     Attributes
     ----------
@@ -307,7 +307,7 @@ def _insert(dialect: str, table: sa.Table) -> ReturningInsert[tuple[int]]:
 
 
 def all_votes(connection: sa.Connection) -> Iterable[sa.Row[tuple[object, ...]]]:
-    """Yield votes that count, by arrival: image, class, rater, answer, main, page, times, round."""
+    """Yield votes that count, in order of arrival: image, class, rater, answer, main, page, times, round."""
     v, q, p = schema.votes, schema.questions, schema.pages
     return connection.execute(
         sa.select(

@@ -52,10 +52,10 @@ class Visit:
     state : str
         open, done or returned.
     round : int
-        0 for answers, and 1 for decisions on the answers of others.
+        0 for answers, and 1 for decisions on other raters' answers.
     shown_at : int
-        Time at which the visit was opened; after the first answer, time at which the rater first saw the
-        page.
+        Time at which the visit was opened. After the first answer, this is the time at which the rater first
+        saw the page.
     expires_at : int
         Time at which the page is given back unless an answer arrives earlier.
     slot : int, optional
@@ -83,7 +83,7 @@ class Visit:
 
 
 def find_visits(connection: sa.Connection, ids: Sequence[int]) -> dict[int, Visit]:
-    """Return existing visits by their numbers, in this order."""
+    """Return the visits with these numbers that exist, in the order of `ids`."""
     if not ids:
         return {}
     found = {visit.id: visit for visit in _find(connection, _BY_ID, {"ids": padded(ids)})}
@@ -97,7 +97,7 @@ def find_visit(connection: sa.Connection, rater: Rater, key: str) -> Visit | Non
 
 
 def find_by_keys(connection: sa.Connection, keys: Collection[str]) -> dict[str, Visit]:
-    """Return existing visits of any raters by their keys."""
+    """Return the visits with these keys that exist, of all raters."""
     return (
         {visit.key: visit for visit in _find(connection, _BY_KEY, {"keys": padded(sorted(keys))})}
         if keys
@@ -145,7 +145,7 @@ def image_name(connection: sa.Connection, rater: Rater, key: str) -> str | None:
 
 
 def last_done(connection: sa.Connection, rater: Rater, before: str | None = None) -> Visit | None:
-    """Return the rater's latest finished visit, or the latest before the rater's visit `before`."""
+    """Return the rater's latest finished visit, or the latest one before the visit `before`."""
     query = sa.select(_VISITS.c.id).where(
         _VISITS.c.rater_id == rater.id, _VISITS.c.state == "done", _VISITS.c.round == 0
     )
@@ -156,7 +156,7 @@ def last_done(connection: sa.Connection, rater: Rater, before: str | None = None
 
 
 def count_visits(connection: sa.Connection, rater: Rater, *states: str) -> int:
-    """Return a rater's number of visits in some states, without decisions on disagreements."""
+    """Return the number of a rater's visits in these states, without decisions on disagreements."""
     return connection.execute(
         sa.select(sa.func.count()).where(
             _VISITS.c.rater_id == rater.id, _VISITS.c.state.in_(states), _VISITS.c.round == 0

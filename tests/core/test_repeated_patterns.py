@@ -97,6 +97,14 @@ def test_boxes_of_a_frame_of_two_lines_are_around_both():
     assert not covered[5:-5, 5:-5].any()
 
 
+def test_a_frame_ends_at_the_ring_of_which_less_than_half_belongs_to_it():
+    where = np.ones((THUMBNAIL_SIDE, THUMBNAIL_SIDE), bool)
+    where[3:-3, 3:-3] = False
+    where[3:-3, 3] = where[3, 3:8] = True  # a side and a part of the next: 28 % of the fourth ring
+    found = FixedPattern(where, np.zeros(3), True, np.ones(2))
+    assert found.boxes[0] * THUMBNAIL_SIDE == pytest.approx([0, 0, THUMBNAIL_SIDE, 4])
+
+
 def test_a_translucent_band_is_found_by_its_edge(pictures):
     made = pictures.astype(float)
     made[:N, 40:] = 0.5 * made[:N, 40:] + 127

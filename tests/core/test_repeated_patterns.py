@@ -102,7 +102,8 @@ def test_a_frame_ends_at_the_ring_of_which_less_than_half_belongs_to_it():
     where[3:-3, 3:-3] = False
     where[3:-3, 3] = where[3, 3:8] = True  # a side and a part of the next: 28 % of the fourth ring
     found = FixedPattern(where, np.zeros(3), True, np.ones(2))
-    assert found.boxes[0] * THUMBNAIL_SIDE == pytest.approx([0, 0, THUMBNAIL_SIDE, 4])
+    expected = [(0, 0, 48, 4), (0, 44, 48, 48), (0, 4, 4, 44), (44, 4, 48, 44)]
+    assert found.boxes * THUMBNAIL_SIDE == pytest.approx(np.array(expected))
 
 
 def test_a_translucent_band_is_found_by_its_edge(pictures):

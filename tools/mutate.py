@@ -25,6 +25,7 @@ import ast
 import copy
 import hashlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -220,10 +221,11 @@ class Repository:
     def words(self, mutant: Mutant) -> dict[str, float]:
         """Return the names of the changed function and of what calls it, with weights: 1, 1/4, 1/16, 1/64."""
         weights = dict.fromkeys((n for n in mutant.within if not n.startswith("__")), 1.0)
-        latest = set(weights)
+        # A method called `of` or `run` would lead to half of all code.
+        latest = self._rare(set(weights)) or set(weights)
         for weight in (1 / 4, 1 / 16, 1 / 64):
             latest = {n for n, words in self._definitions.items() if n not in weights and words & latest}
-            weights |= dict.fromkeys(latest, weight)
+            weights |= dict.fromkeys(latest := self._rare(latest), weight)
         return weights
 
     def likely_tests(self, mutant: Mutant, words: Mapping[str, float]) -> list[str]:
@@ -235,9 +237,19 @@ class Repository:
         for file in sorted((self.root / "tests").rglob("test_*.py")):
             value = sum(weight for word, weight in words.items() if word in _words(file))
             value += any(s in _text(file) for s in said)
-            value += (value > 0) + 1e-6 if file.parent == (self.root / "tests" / mutant.file).parent else 0
+            if file.parent == (self.root / "tests" / mutant.file).parent:
+                alike = os.path.commonprefix([f"test_{name}", file.stem])  # noqa: RUF071  of characters
+                value += (value > 0) + 1e-6 + len(alike) / 10
             values[str(file.relative_to(self.root))] = value
         return sorted((f for f in values if values[f]), key=lambda f: (-values[f], f))
+
+    def _rare(self, names: set[str]) -> set[str]:
+        """Return those of some names that few definitions contain."""
+        return {n for n in names if self._n_uses[n] <= max(10, len(self._definitions) // 100)}
+
+    @cached_property
+    def _n_uses(self) -> Counter[str]:
+        return Counter(word for words in self._definitions.values() for word in words)
 
     @cached_property
     def _definitions(self) -> dict[str, frozenset[str]]:
@@ -245,13 +257,15 @@ class Repository:
         found: dict[str, frozenset[str]] = {}
         for file in sorted((self.root / self.package).rglob("*.py")):
             source = _text(file)
+            lines = source.splitlines()  # `ast.get_source_segment` would split the file for each definition
             for node in ast.parse(source).body:
                 names: list[str] = []
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                     names = [node.name]
                 elif isinstance(node, ast.Assign):
                     names = [target.id for target in node.targets if isinstance(target, ast.Name)]
-                words = {*re.findall(r"\w+", ast.get_source_segment(source, node) or ""), *names}
+                code = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+                words = {*re.findall(r"\w+", code), *names}
                 names += [name.value for name in _registered(node)]
                 for name in names:
                     found[name] = found.get(name, frozenset()) | words

@@ -396,6 +396,15 @@ def test_a_history_settles_that_answers_are_not_random():
     assert after_bad >= alone > 0.2
 
 
+def test_answers_at_chance_tell_little_of_how_often_classes_are_valid():
+    rng = np.random.default_rng(0)
+    question, rater = np.repeat(np.arange(40), 3), np.tile(np.arange(3), 40)
+    answers = Answers(question, rater, np.where(rng.random(120) < 0.15, 2, 0).astype(np.int8), 40, 3)
+    found = auto(answers)
+    assert found.weights["chance"] > 0.2
+    assert (abs(found.prior - 0.5) <= (1 - found.weights["chance"]) / 2).all()  # 1/2, as far as at chance
+
+
 def test_expected_answers_are_those_of_the_truths_of_the_fit():
     answers, _ = next(campaigns(n=400, raters=10, votes=5))
     found = dawid_skene(answers, tolerance=1e-10)

@@ -77,6 +77,15 @@ def test_without_smoothing_they_are_the_plain_algorithms(method, tied, seed, blo
     assert result.log_likelihood == pytest.approx(likelihood, abs=1e-7)
 
 
+def test_a_rater_of_one_vote_has_an_accuracy():
+    _, few = draw(0)
+    votes = (np.append(old, new) for old, new in ((few.image, 0), (few.rater, few.n_raters), (few.chosen, 1)))
+    choices = Choices(*votes, few.n_images, few.n_raters + 1, few.n_classes)
+    result = one_coin(choices, smoothing=0, iterations=20, tolerance=0)
+    expected, _ = by_loops(choices, result.iterations, tied=True)
+    np.testing.assert_allclose(result.p, expected[result.image, result.class_id], atol=1e-7)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("method", ["DawidSkene", "OneCoinDawidSkene"])
 def test_crowd_kit(method):

@@ -80,6 +80,10 @@ def test_calibration_against_votes(exclusive):
     bins = np.minimum((confidence.astype(np.float32) * 15).astype(int), 14)
     gaps = [abs((confidence - share)[bins == b].sum()) for b in range(15)]
     assert ece_votes(case).value() == pytest.approx(sum(gaps) / len(q), rel=1e-5)
+    # A confidence of 1 is in the last bin, in which gaps of both signs add up.
+    sure = np.array([[200.0, 0, 0], [np.log(0.97 / 0.03), 0, -200]], np.float32)
+    last = case_of(np.array([[3, 1, 0], [4, 0, 0]]), sure)
+    assert ece_votes(last).value() == pytest.approx((0.25 - 0.03) / 2, rel=1e-5)
     # With one vote per image, it is the calibration error against label sets.
     one = case_of(np.eye(C, dtype=int)[best] * 3, np.log(p).astype(np.float32))
     assert ece_votes(one).value() == pytest.approx(get("metric", "ece_set")(one).value())

@@ -115,6 +115,23 @@ def test_a_class_that_no_image_has_is_never_suspected():
     assert not suspected_cells(q.astype(float), given, limits)[:, 1:].any()
 
 
+def test_what_raters_say_is_listed_whatever_models_say():
+    given, q = made(6)
+    image, class_id = np.argwhere(~given & (q < 0.1))[0]
+    answers = LabelSets(
+        C,
+        (np.arange(N + 1) > image).astype(np.int64),
+        np.array([class_id], np.int32),
+        np.array([YES], np.uint8),
+        np.full(N, NO_LABEL, np.int32),
+        np.ones(N, bool),
+        p=np.ones(1, np.float32),
+        n_votes=np.full(1, 5, np.float32),
+    )
+    found = [find_set_issues(models(given, q), a).missing for a in (None, answers)]
+    assert [(image, class_id) in zip(f.image, f.class_id, strict=True) for f in found] == [False, True]
+
+
 def test_several_raters_count_as_far_as_they_know():
     rng = np.random.default_rng(5)
     given, q = made(5)

@@ -148,6 +148,15 @@ def test_cross_fitted_values_are_those_of_thresholds_chosen_on_other_images(data
     assert found.n_images == 60
 
 
+def test_a_goal_with_few_expected_errors_has_no_interval(data):
+    """Of some 80 questions above the threshold of a precision of 0.98, 1.6 would be errors."""
+    _, truth, image = data
+    p = np.where(truth, 0.8, 0.2) + np.random.default_rng(1).normal(0, 0.12, 300)
+    found = cross_fit(p, truth, image, "precision", 0.98, resamples=100, rng=np.random.default_rng(3))
+    assert np.isnan(found.precision[1:]).all()
+    assert found.recall[1] < found.recall[0] < found.recall[2]
+
+
 @pytest.mark.parametrize("n", [40, 155])
 def test_cross_fitted_intervals_hold(n):
     """200 data sets of seven questions an image, by the binomial's bound of 99.9 %."""

@@ -149,6 +149,8 @@ def test_without_label_sets_what_they_explain_is_unknown():
     assert set(made.difficulty_groups["metric"].to_pylist()) == {"top1"}
     assert made.difficulty_groups["right_by_set"].null_count == made.difficulty_groups.num_rows
     assert made.difficulty["right_real1"].null_count == 6
+    assert "no model is right by the original label" in str(made)
+    assert "label sets" not in str(made)
 
 
 @pytest.mark.slow

@@ -375,6 +375,23 @@ def test_labels_of_other_data_sets_are_compared_by_the_class_list(tmp_path):
         assert len(pairs) == 3
 
 
+def test_label_sets_are_compared_where_there_are_no_labels(tmp_path):
+    data = saved(photograph(0))
+    pq.write_table(pa.table({"image_id": ["x", "y"], "jpeg": [data] * 2}), tmp_path / "images.parquet")
+    (tmp_path / "classes.txt").write_text("a\nb\nc\n")
+    states = "x,0,yes\nx,1,no\nx,2,yes\ny,0,no\ny,1,yes\n"
+    (tmp_path / "labels.csv").write_text(f"image_id,class_id,state\n{states}")
+    found = diagnose_duplicates(
+        tmp_path / "images.parquet",
+        labels=tmp_path / "labels.csv",
+        classes=tmp_path / "classes.txt",
+        out=tmp_path / "out",
+        pictures=0,
+    )
+    (pair,) = found.duplicate_pairs.to_pylist()
+    assert (pair["label_a"], pair["label_b"], pair["conflict"]) == ("a, c", "b", True)
+
+
 def test_large_groups_and_images_without_labels(tmp_path):
     data = saved(photograph(0))
     pq.write_table(pa.table({"image_id": list("abcdefgh"), "jpeg": [data] * 8}), tmp_path / "images.parquet")

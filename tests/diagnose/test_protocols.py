@@ -12,6 +12,7 @@ import pytest
 from manyhot import Reading, diagnose_protocols, read_labels
 from manyhot.data import catalog
 from manyhot.diagnose.page import write_diagnosis_page
+from manyhot.diagnose.protocol_figures import draw_protocols
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.tables.array_inputs import as_labels
 from report_pages import parse
@@ -68,6 +69,9 @@ def test_accuracy_by_each_protocol_is_on_the_same_images(found):
     assert values["ours", "a"] == (pytest.approx(3 / 5), 50)
     assert values["theirs", "a"] == (pytest.approx(4 / 5), 50)
     assert values["ours", "b"] == (pytest.approx(4 / 5), 50)
+    ranks = {(r["by"], r["model"]): r["rank"] for r in rows(found.protocol_accuracy)}
+    assert [ranks["ours", name] for name in (None, "a", "b")] == [None, 2, 1]
+    assert [ranks["theirs", name] for name in (None, "a", "b")] == [None, 1, 1]  # equally right
     (mean,) = rows(found.protocol_errors, by_a="ours", by_b="theirs").copy()[:1]
     assert mean["model"] is None
     assert mean["difference"] == pytest.approx(((4 - 3) + (4 - 4)) / 5 / 2)
@@ -118,6 +122,12 @@ def test_the_answer_comes_first_on_the_terminal_and_the_page(found, tmp_path):
     assert first in page.text
     assert "How one protocol judges the labels of another" in page.text
     assert page.all("figure")
+
+
+def test_the_figure_shows_each_model(found):
+    (figure,) = draw_protocols(found.protocol_sets.to_pylist(), found.protocol_accuracy.to_pylist())
+    values = [row for rows in figure.spec["datasets"].values() for row in rows]
+    assert {row["model"] for row in values if "model" in row} == {"a", "b"}
 
 
 def test_label_sets_that_record_noes_agree_as_raters_do(tmp_path):

@@ -14,6 +14,7 @@ from manyhot.classes import class_list
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, OrderError, UnknownNameError, UsageError
 from manyhot.evaluate import columns
+from manyhot.run import Run
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.array_inputs import as_labels
 
@@ -22,6 +23,14 @@ def message(make, kind):
     with pytest.raises(kind) as error:
         make()
     return str(error.value)
+
+
+def test_progress_counts_the_models_and_ends_with_the_intervals():
+    labels, steps = as_labels([[0], [1]], n_classes=2), []
+    models = {name: np.array([[0], [1]]) for name in "ab"}
+    run = Run(on_progress=lambda what, *step: steps.append(step) if what.startswith("evaluating") else None)
+    evaluate(labels, models, reading=Reading(n_classes=2, trust_order=True), resamples=0, run=run)
+    assert steps == [(1, 3), (2, 3), (3, 3)]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from manyhot.classes import from_keys
 from manyhot.data.inputs import Reading, open_labels
 from manyhot.errors import InputError
 from manyhot.tables.array_inputs import as_labels
+from manyhot.tables.label_values import are_counts
 from manyhot.tables.labels import write_labels
 
 NAMES = ["cat", "dog", "fox"]
@@ -33,6 +34,13 @@ def check(labels, p, n_votes=None):
     assert ("n_votes" in table.column_names) == (n_votes is not None)
     if n_votes is not None:
         assert table["n_votes"].to_pylist() == n_votes
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_one_class_an_image_is_no_count(tmp_path, suffix):
+    assert not are_counts(np.eye(3))
+    labels = read_labels(write(tmp_path / f"l.{suffix}", np.eye(3, dtype=int)))
+    assert "n_votes" not in labels.table.column_names
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

@@ -107,6 +107,15 @@ def test_annotations_without_an_end(tmp_path, message, kind):
     )
 
 
+@pytest.mark.parametrize("far", [2**32, -(2**32)])
+def test_a_number_far_out_of_range_is_no_class(far, tmp_path, message):
+    """Of 32 bits, both would be 0."""
+    np.save(tmp_path / "m.npy", np.array([[1, far]]))
+    (tmp_path / "rows.txt").write_text("a\n")
+    text = message(lambda: read_predictions(tmp_path / "m.npy", rows=tmp_path / "rows.txt"))
+    assert text.startswith("A class is out of range.\n")
+
+
 def test_full_rankings_take_linear_time(tmp_path, message):
     """All pairs of 1,000 columns were compared, which took longer than anything else of `evaluate`."""
     path = tmp_path / "m.npy"

@@ -226,6 +226,7 @@ def compared():
                 "confirmed": 1200,
                 "method": "ReaL",
                 "licence": "Apache-2.0",
+                "home": "example.org/real",
             },
             {"dataset": "v2", **card, "images": 400, "labelled": 400},
         ),

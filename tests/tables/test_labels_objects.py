@@ -2,8 +2,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from manyhot.classes import from_keys
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import Images, Labels, Predictions, align, check_same_classes, predictions_from_table
+from manyhot.tables.labels import class_list_from_metadata
 
 
 def ids(*names):
@@ -34,6 +36,20 @@ def test_class_out_of_range():
         "  got:     3\n"
         "  allowed: 0 to 2\n"
         "  do:      check the class list of the file"
+    )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"keys": "[]", "names": "[]"}, {"names": '["x"]'}, {"keys": '["b", "a"]'}, {"keys": "{"}],
+)
+def test_a_damaged_class_list_is_refused(damage):
+    about = {"keys": '["a", "b"]', "names": '["x", "y"]', "classes": from_keys(["a", "b"]).hash}
+    assert class_list_from_metadata(about, "L").names == ("x", "y")
+    assert message(InputError, lambda: class_list_from_metadata(about | damage, "L")) == (
+        "The class list in the metadata of the file is damaged.\n"
+        "  where:   L\n"
+        "  do:      create or download it again"
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.nn.modules import module as module_hooks
 
 import trainings
 from manyhot import predict_in_memory, read_labels
@@ -180,7 +181,11 @@ def test_a_loss_of_whole_batches_is_told_to_see_parts(train):
 
 def test_a_batch_in_parts_gives_what_it_gives_whole(train):
     settings = {**trainings.NO_NORM, "optimiser": "sgd", "lr": 0.05, "mixup": 0.3}
-    same(train("whole", **settings), train("parts", **settings, accumulate=3), rtol=1e-3, atol=1e-5)
+    whole, sizes = train("whole", **settings), set()
+    with module_hooks.register_module_forward_pre_hook(lambda module, x: sizes.add(len(x[0]))):
+        parts = train("parts", **settings, accumulate=3)
+    same(whole, parts, rtol=1e-3, atol=1e-5)
+    assert max(sizes) == 3  # of 8, which fits where the whole batch does not
 
 
 def test_bf16_is_near(train):

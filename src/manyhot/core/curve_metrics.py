@@ -177,9 +177,7 @@ def _precision_changes(curve: RankingCurve) -> CellChanges:
     negative = _at_or_below(gain * hits / fewer - old) / p
     with np.errstate(invalid="ignore", divide="ignore"):
         moved = _at_or_below(gain * (hits - 1) / fewer - old) - (hits - 1) / fewer
-        positive = (old.sum() + moved) / (p - 1) - old.sum() / p
-    if p <= 1:
-        positive = np.full(len(gain), np.nan)
+        positive = (old.sum() + moved) / (p - 1) - old.sum() / p  # NaN for the only positive
     return CellChanges(np.append(np.repeat(negative, 2), 0.0), positive)
 
 

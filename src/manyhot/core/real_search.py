@@ -183,7 +183,7 @@ def _exhaustive(p: Proposing, codes: Sequence[Codes], recall: float, how: str) -
         m = p.measure(unions)
         precision = np.where(m.recall >= recall, m.precision, -1)
         top = np.flatnonzero(precision == precision.max())
-        if precision[top[0]] < 0 or (best is not None and precision[top[0]] < best.precision):
+        if best is not None and precision[top[0]] < best.precision:
             continue
         fewest = top[np.argmin((chosen[top] > 0).sum(1))]
         choice = ModelChoice(chosen[fewest], float(m.recall[fewest]), float(precision[fewest]), how)

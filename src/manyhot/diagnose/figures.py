@@ -35,6 +35,8 @@ DRAWN_PAIRS = 20
 
 
 _ROW_HEIGHT = 26
+_PAIR_LABELS = LABELS + 60
+"""Pixels of the names of two classes."""
 CELL = (46, 24)
 
 
@@ -98,7 +100,7 @@ def _pairs(name: str, sheet: Sheet, threshold: float) -> Panel:
         type="nominal",
         sort=list(sheet["label"]),
         title=None,
-        axis=alt.Axis(labelLimit=LABELS + 60, labelColor=ink("ink"), grid=False),
+        axis=alt.Axis(labelLimit=_PAIR_LABELS, labelColor=ink("ink"), grid=False),
     )
     base: Any = alt.Chart(data(name)).encode(y)
     line: Any = alt.Chart(data(f"{name}-threshold"))

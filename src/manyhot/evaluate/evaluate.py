@@ -433,9 +433,9 @@ def _together(judging: Sequence[Callable[[], Evaluation]]) -> list[Evaluation]:
     pool = ThreadPoolExecutor(2)
     try:
         with one_blas_thread():
-            return [future.result() for future in [pool.submit(judge) for judge in judging]]
+            return list(pool.map(lambda judge: judge(), judging))  # after an error, no further one begins
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=False)
 
 
 def _at_thresholds(

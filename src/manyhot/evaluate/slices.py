@@ -265,9 +265,9 @@ def ascends(rows: npt.NDArray[np.int64]) -> bool:
 
 def _sorted_places(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return the places that sort distinct rows, in linear time: it is done for each model."""
-    place = np.full(rows.max(initial=-1) + 1, -1)
+    place = np.full(rows.max(initial=0) + 1, len(rows))
     place[rows] = np.arange(len(rows))
-    return place[place >= 0]
+    return place[place < len(rows)]
 
 
 def _check_top_range(top: npt.NDArray[np.integer], sets: LabelSets, predictions: Predictions) -> None:

@@ -108,7 +108,7 @@ def raters_table(
         Result of `manyhot.core.raters.rater_pairs`, which is called if this is None.
     """
     counts = answers.of_raters()
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    share = counts / np.maximum(counts.sum(1)[:, None], 1)
     alike, others = agreement_with_others(answers, votes.image)
     on_golden = None if golden is None else golden_quality(golden)
     informedness, suspicious = _informedness(peer_quality(answers, votes.image), on_golden)

@@ -294,10 +294,9 @@ class _Run:
         self.optimiser.zero_grad()
         total = torch.zeros((), device=self.fabric.device)
         for start, end in itertools.pairwise(cuts):
-            whole = parts == 1
-            x, own = (fed.x, targets) if whole else (fed.x[start:end], _part(targets, start, end))
             with self.fabric.no_backward_sync(self.module, enabled=end < n):
-                value = self.loss(self.module(x), own) * ((end - start) / n)
+                logits = self.module(fed.x[start:end])
+                value = self.loss(logits, _part(targets, start, end)) * ((end - start) / n)
                 self.fabric.backward(value)
             total += value.detach()
         if self.recipe.clip:

@@ -286,6 +286,10 @@ def test_what_has_no_room_is_an_error_that_ends():
             "  allowed: 0.05 to 1, with the smaller number first",
         ),
         ({"size": 8}, "This cannot be the size of images.\n  got:     8\n  allowed: 32 to 4,096"),
+        (
+            {"min_size": 3},
+            "This cannot be the least size of an object.\n  got:     3\n  allowed: 4 to 4,096",
+        ),
         ({"cut": "circle"}, "There is no such cut.\n  got:     circle\n  allowed: box or mask"),
         (
             {"overlap": (0.2, 0.4)},

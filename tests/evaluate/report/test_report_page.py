@@ -198,7 +198,8 @@ def test_the_data_card_says_what_is_not_known(page):
     card = {row[0]: row[1:] for row in texts(page, "labels-card")}
     assert card["Checked by raters"] == ["600", "not recorded"]
     assert card["Licence"] == ["Apache-2.0", "–"]
-    assert "From" not in card
+    assert card["From"] == ["example.org/real", "–"]
+    assert "Cite" not in card
     lead = [
         p.text for p in page.one("section", id="labels").children if not isinstance(p, str) and p.tag == "p"
     ]

@@ -766,6 +766,7 @@ def test_models_by_patterns():
     eva = list_models("eva02*").models
     assert len(eva) > 5
     assert all(m.name.startswith("timm/eva02") for m in eva)
+    assert list_models("va02").models == eva
     assert [m.name for m in list_models("torchvision/resnet50.*").models] == [
         "torchvision/resnet50.IMAGENET1K_V1",
         "torchvision/resnet50.IMAGENET1K_V2",

@@ -49,6 +49,8 @@ def test_accents_case_and_plurals_make_no_difference():
 def test_a_word_that_is_spelled_nearly_alike():
     assert found("chery") == ["cherry"]
     assert found("tabyb cat") == ["tabby cat"]
+    assert found("spreadin") == ["pâté"]
+    assert found("spreading") == []  # three letters more than a word
     assert found("zeppelin") == []
 
 

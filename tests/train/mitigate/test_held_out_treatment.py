@@ -6,7 +6,14 @@ import pytest
 from manyhot.classes import from_keys
 from manyhot.core.companion_effects import BalancePlan, Estimated
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
-from manyhot.train.mitigate.held_out import Added, HeldOutMetric, MitigationLabels, _predicted, treatment_note
+from manyhot.train.mitigate.held_out import (
+    Added,
+    AlteredScores,
+    HeldOutMetric,
+    MitigationLabels,
+    _predicted,
+    treatment_note,
+)
 
 HORSE, PERSON, DOG = range(3)
 PAIR = (HORSE, PERSON)
@@ -76,6 +83,19 @@ def test_where_no_image_changes_the_change_has_an_interval_all_the_same():
     hits = np.zeros(10, bool)
     one = HeldOutMetric(Estimated(0.0, 0.0, 0.28, 10), np.zeros(5), hits)
     assert one.less(one) == pytest.approx((0, -0.2775, 0.2775), abs=1e-4)
+
+
+def test_what_changes_where_the_companion_is_removed():
+    """Of four horses, two are no longer recognised, one is now, and one stays as it was."""
+    state = np.full((4, 3), YES, np.uint8)
+    classes = from_keys(("horse", "person", "dog"))
+    known = MitigationLabels(list("abcd"), state, np.zeros(4, int), np.ones(4, bool), classes)
+    before, after = ([[p, 0, 0] for p in horse] for horse in ((0.9, 0.9, 0.9, 0.1), (0.1, 0.9, 0.1, 0.9)))
+    nothing = AlteredScores(np.zeros((0, 3)), np.zeros(0, np.intp))
+    names = ("fitted", "pasted", "pasted on the class", "filled on the class")
+    judged = dict.fromkeys(names, nothing) | {"other": AlteredScores(np.array(after), np.arange(4))}
+    found = known.held_out(0, 10).measure(np.array(before), judged, False, PAIR)
+    assert {name: found[name].estimated.value for name in ("lost", "flips")} == {"lost": 0.5, "flips": 0.75}
 
 
 def test_half_a_probability_predicts_a_class_and_so_does_the_top_class():

@@ -223,6 +223,7 @@ def test_a_training_set_for_whole_networks(treated):
     images = pl.read_parquet("set/images.parquet")
     labels = pl.read_parquet("set/labels.parquet")
     assert images["image_id"].to_list() == labels["image_id"].to_list()
+    assert labels["rated"].all()
     original = {path.name: path.read_bytes() for path in Path("photos").iterdir()}
     split = pl.read_csv("split.csv")
     fitted = set(split.filter(pl.col("split") == "train")["image_id"])

@@ -97,10 +97,9 @@ def with_head(backbone: Network, head: Head, name: str, where: object = None) ->
         _check(inputs[0], head, backbone, where or name)
         seen.append(inputs[0])
 
-    hook = layer.register_forward_pre_hook(look)
     with torch.inference_mode():
-        out = module(torch.zeros(1, 3, *backbone.preprocessing.size))
-        hook.remove()
+        with layer.register_forward_pre_hook(look):
+            out = module(torch.zeros(1, 3, *backbone.preprocessing.size))
         if not torch.equal(out, layer(seen[0])):
             raise InputError(
                 "A head cannot be put on this model, because other layers follow the model's classifier.",

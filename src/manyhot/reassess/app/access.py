@@ -267,6 +267,10 @@ GUESS_RATE = (1 / 30, 20.0)
 """Passwords for one name, from wherever: 2,900 a day."""
 
 
+_MAX_SESSIONS = 20_000
+"""Sessions whose limits are their own: the oldest are forgotten first."""
+
+
 AT_ONCE = 16
 """Requests of one session under way at once; browsers have six."""
 
@@ -356,7 +360,7 @@ class Limits:
         with self._lock:
             self._tokens[session] = None
             self._tokens.move_to_end(session)
-            if len(self._tokens) > 20_000:
+            if len(self._tokens) > _MAX_SESSIONS:
                 self._tokens.popitem(last=False)
 
     def knows(self, session: str) -> bool:

@@ -30,6 +30,8 @@ from manyhot.reassess.app.store import CampaignSettings, Rater, Store
 
 _HERE = Path(__file__).parent
 NO_SESSION = "Open your invitation link to continue."
+_COUNT_PAGES_EVERY = 60
+"""Seconds for which the number of pages is cached: it changes only if a later `annotate` adds some."""
 _CACHE_FOR_GOOD = "public, max-age=31536000, immutable"
 
 
@@ -103,7 +105,8 @@ class Context:
     def __post_init__(self) -> None:
         # Here, and not when first asked for: from Python 3.12 on threads that ask at once would make several.
         self.search = CachedValue(lambda: Search(self.classes), math.inf)
-        self.left, self.pages = CachedValue(self.store.count_free), CachedValue(self.store.count_pages, 60)
+        self.left = CachedValue(self.store.count_free)
+        self.pages = CachedValue(self.store.count_pages, _COUNT_PAGES_EVERY)
         self.ready = CachedValue(self.store.write_something)  # anyone may ask
         self.settings = CachedValue(self.store.settings)
         self.status = CachedValue(lambda: JudgedCampaign.of(self.store, self.classes, self.callbacks), 2)

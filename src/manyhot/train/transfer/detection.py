@@ -200,7 +200,7 @@ def coco_metrics(
     """
     coco = required("faster_coco_eval", "COCO's metrics", '"manyhot[train]"')
     truth = coco.COCO(_dataset(there, n_classes))
-    evaluated = coco.COCOeval_faster(truth, truth.loadRes(_results(detected)), "bbox", separate_eval=True)
+    evaluated = coco.COCOeval_faster(truth, truth.loadRes(_results(detected)), "bbox")
     evaluated.evaluate()
     evaluated.accumulate()
     precision, recall = (evaluated.eval[k] for k in ("precision", "recall"))

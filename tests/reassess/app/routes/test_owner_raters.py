@@ -2,12 +2,14 @@
 
 import csv
 import io
+import math
 import re
 
 import pytest
 from fastapi.testclient import TestClient
 
 from manyhot.reassess.app import create_app
+from manyhot.reassess.app.routes.owner import _place
 from stores import answer, classes, filled, rater
 
 PASSWORD = "correct horse"
@@ -54,6 +56,12 @@ def test_raters_are_searched_sorted_and_shown_in_parts(store, owner):
     assert "No rater matches the search." in owner.get("/owner?q=none").text
     for strange in ("start=-1", "start=999999999", "start=x", "sort=x", "start=" + "9" * 50):
         assert owner.get(f"/owner?{strange}").status_code == 200
+
+
+def test_raters_without_a_value_come_last():
+    values = {"a": None, "b": 0.9, "c": math.nan, "d": 0.2}
+    people = [{"name": name, "quality": {"agreement": value}} for name, value in values.items()]
+    assert [p["name"] for p in sorted(people, key=lambda p: _place(p, "agreement"))] == ["d", "b", "a", "c"]
 
 
 def test_raters_are_stopped_and_left_out_together(store, owner):

@@ -30,6 +30,18 @@ def test_fewer_raters_and_more_again_ask_nobody_too_much(url, pass_time):
     store.close()
 
 
+def test_a_slot_with_answers_is_kept_for_when_more_raters_are_wanted(url):
+    store = filled(url, pages=1, classes=2, raters=2)
+    visits = [(who, store.queue(who).visits[0]) for who in (rater(store, "ann"), rater(store, "bob"))]
+    for part, (who, visit) in enumerate(visits):
+        answer(store, who, visit, [part])
+        store.stop(who.id)  # each leaves a slot with one answer
+    for wanted in (1, 2):
+        store.change_settings(raters=wanted)
+        assert store.count_free() == wanted
+    store.close()
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_whatever_the_owner_wants_meanwhile(url, pass_time, seed):
     """As in `test_store_assigning`, with another number of raters every now and then."""

@@ -111,8 +111,8 @@ def to_best(results: Results, dataset: str) -> tuple[str, list[Difference]]:
     """Return the best model by the leading metric, and the other models' differences from it, best first.
 
     If models were compared with a reference, the reference takes the place of the best model. Only models
-    that were evaluated on the same images are compared. Each p is adjusted by Holm's method for the number of these
-    comparisons.
+    that were evaluated on the same images are compared. Each p is adjusted by Holm's method for the number of
+    these comparisons.
 
     Notes
     -----

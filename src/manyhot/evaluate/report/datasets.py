@@ -143,7 +143,8 @@ class Standing:
     """The ranks of one of the user's own models.
 
     `same` contains the models that do not differ from it beyond noise by the metric `compared`. This metric
-    is None if there are no pairs. `n_untested` is the number of models whose difference from it has no p-value.
+    is None if there are no pairs. `n_untested` is the number of models whose difference from it has
+    no p-value.
     """
 
     model: Model

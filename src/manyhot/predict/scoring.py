@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import itertools
 import queue
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.core.array_types import Bools
 from manyhot.core.sets import top_k
 from manyhot.core.uncertainty import uncertainty_of
 from manyhot.errors import InputError
@@ -21,7 +23,7 @@ from manyhot.predict.decode import decode
 from manyhot.predict.engines import Engine
 from manyhot.predict.engines.torch import threads_given_back
 from manyhot.predict.network import Bytes, Float32Array, Network, Preprocessing
-from manyhot.predict.sources import ImageReader, Item, SourceLostError, SourcePart
+from manyhot.predict.sources import ImageReader, Item, PartsTogether, SourceLostError, SourcePart
 from manyhot.tables.predictions import uncertainty_columns
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 
 
 Ids = npt.NDArray[np.intp]
+
+_FULL = 8
+"""Originals of a bundle of altered images. Some of VOC's images cannot be altered, and 11 % of the places in
+batches of two images were empty; of the 20 to 32 images of 8 originals, at most one batch is not full."""
 
 
 @dataclass
@@ -115,20 +121,68 @@ class _Batch:
     uncertainty: Mapping[str, Float32Array]
     features: npt.NDArray[np.float16] | None
 
+    def of(self, own: Bools) -> _Batch:
+        """Return some of the images."""
+        if own.all():
+            return self
+        scored = own[[not reason for reason in self.reasons]]
 
-def _batches(parts: Sequence[SourcePart], size: int) -> Iterator[tuple[int, int, list[Any]]]:
-    """Yield number of the part, number of the batch in it, and its images; an empty batch ends a part."""
-    for number, part in enumerate(parts):
-        items = part.items()
+        def rows(values: Any) -> Any:
+            return None if values is None else values[scored]
+
+        return _Batch(
+            [*itertools.compress(self.items, own)],
+            [*itertools.compress(self.sizes, own)],
+            [*itertools.compress(self.reasons, own)],
+            rows(self.classes),
+            rows(self.scores),
+            rows(self.logsumexp),
+            {name: rows(values) for name, values in self.uncertainty.items()},
+            rows(self.features),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Bundle:
+    """Images for one thread: the next ones of a part, or of all parts that alter the same images.
+
+    Attributes
+    ----------
+    first, count : int
+        Number of the first of these parts, and how many they are.
+    batch : int
+        Number of the bundle in its parts.
+    images : list of (int, (Item, ImageReader))
+        The part of each image, counted from `first`, and the image. Those of one original follow each other,
+        so that it is decoded once. Without images, the parts end.
+    """
+
+    first: int
+    count: int
+    batch: int
+    images: list[tuple[int, tuple[Item, ImageReader]]]
+
+
+def _bundles(groups: Sequence[PartsTogether], size: int) -> Iterator[_Bundle]:
+    """Yield the images of parts, up to `size` originals at a time, or more if the engine's batches are small.
+
+    Alterations skip some images. With `_FULL` originals, only the last batch of a bundle is not full.
+    """
+    first = 0
+    for group in groups:
+        count, images = len(group.parts), group.images()
+        originals = max(_FULL, size // count) if count > 1 else size
         for batch in itertools.count():
-            images = list(itertools.islice(items, size))
-            yield number, batch, images
-            if not images:
+            own = [*itertools.chain.from_iterable(itertools.islice(images, originals))]
+            ends = not own
+            yield _Bundle(first, count, batch, own)  # which the thread empties
+            if ends:
                 break
+        first += count
 
 
 def score_parts(
-    parts: Sequence[SourcePart],
+    parts: Sequence[SourcePart | PartsTogether],
     network: Network,
     engine: Engine,
     keep: Keep,
@@ -143,7 +197,7 @@ def score_parts(
 
 
 def score_together(
-    parts: Sequence[SourcePart],
+    parts: Sequence[SourcePart | PartsTogether],
     scorers: Sequence[Scorer],
     *,
     seconds: Sequence[Seconds] | None = None,
@@ -157,7 +211,8 @@ def score_together(
 
     Parameters
     ----------
-    parts : sequence of SourcePart
+    parts : sequence of SourcePart or PartsTogether
+        Each of the parts that are read together is yielded on its own.
     scorers : sequence of Scorer
         Scorers whose engines use the same number of threads.
     seconds : sequence of Seconds, optional
@@ -179,21 +234,23 @@ def score_together(
         If the scores of a network are NaN.
     """
     (n_workers,) = {scorer.engine.workers for scorer in scorers}
-    batches = _batches(parts, min(scorer.engine.batch for scorer in scorers))
+    groups = [part if isinstance(part, PartsTogether) else PartsTogether((part,)) for part in parts]
+    single = [part for group in groups for part in group.parts]
+    bundles = _bundles(groups, min(scorer.engine.batch for scorer in scorers))
     lock = threading.Lock()
     done, stop = queue.Queue[Any](64), threading.Event()
 
-    def take() -> tuple[int, int, list[Any]] | None:
+    def take() -> _Bundle | None:
         with lock:
-            return next(batches, None)
+            return next(bundles, None)
 
     def work() -> None:
         own = [Seconds() for _ in scorers]
         try:
             while not stop.is_set() and (taken := take()) is not None:
-                number, batch, images = taken
-                result = _scored(images, scorers, own, stop) if images else None
-                _put(done, (number, batch, result), stop)
+                result = _scored(taken, scorers, own, stop) if taken.images else None
+                for part in range(taken.count):
+                    _put(done, (taken.first + part, taken.batch, result and result[part]), stop)
         except BaseException as error:
             _put(done, error, stop)
         _put(done, own, stop)
@@ -204,7 +261,7 @@ def score_together(
         for worker in workers:
             worker.start()
         try:
-            yield from _collected(done, parts, len(workers), len(scorers), seconds, progress)
+            yield from _collected(done, single, len(workers), len(scorers), seconds, progress)
         finally:
             stop.set()
             _join(workers)
@@ -260,21 +317,22 @@ def _collected(
 
 
 def _scored(
-    images: Sequence[tuple[Item, ImageReader]],
-    scorers: Sequence[Scorer],
-    seconds: Sequence[Seconds],
-    stop: threading.Event,
-) -> list[_Batch] | None:
-    """Return the scores of a batch by each network; None if the run has stopped."""
+    bundle: _Bundle, scorers: Sequence[Scorer], seconds: Sequence[Seconds], stop: threading.Event
+) -> list[list[_Batch]] | None:
+    """Return the scores of each part of a bundle by each network; None if the run has stopped."""
     crops: dict[Preprocessing, list[Any]] = {s.network.preprocessing.crop: [] for s in scorers}
+    items = [item for _, (item, _) in bundle.images]
     sizes: list[tuple[int, int] | None] = []
     reasons: list[str] = []
     shared = Seconds()
-    for _, read in images:
+    readers = collections.deque(read for _, (_, read) in bundle.images)
+    number = np.array([part for part, _ in bundle.images])
+    bundle.images.clear()  # readers of altered images share the pixels of their original
+    while readers:
         if stop.is_set():
             return None
         begun = time.perf_counter()
-        data = read_image(read)
+        data = read_image(readers.popleft())
         took = time.perf_counter()
         shared.read += took - begun
         image = decode(data) if isinstance(data, bytes) else data
@@ -289,31 +347,34 @@ def _scored(
         shared.decode += time.perf_counter() - took
     for own in seconds:
         own.add(Seconds(shared.read / len(scorers), shared.decode / len(scorers)))
-    items = [item for item, _ in images]
-    if not any(crops.values()):
-        return [_Batch(items, sizes, reasons, None, None, None, {}, None) for _ in scorers]
-    stacked = {crop: np.stack(pixels) for crop, pixels in crops.items()}
-    batches = []
+    stacked = {crop: np.stack(pixels) for crop, pixels in crops.items() if pixels}
+    together = []
     for scorer, own in zip(scorers, seconds, strict=True):
         begun = time.perf_counter()
-        cropped = stacked[scorer.network.preprocessing.crop]
-        batches.append(_Batch(items, sizes, reasons, *_scores(scorer, cropped, items, reasons)))
+        scores = _scores(scorer, stacked.get(scorer.network.preprocessing.crop), items, reasons)
+        together.append(_Batch(items, sizes, reasons, *scores))
         own.model += time.perf_counter() - begun
-    return batches
+    return [[batch.of(number == part) for batch in together] for part in range(bundle.count)]
 
 
-def _scores(
-    scorer: Scorer, pixels: Bytes, items: Sequence[Item], reasons: Sequence[str]
-) -> tuple[
+_Scores = tuple[
     npt.NDArray[np.int32] | None,
-    Float32Array,
+    Float32Array | None,
     Float32Array | None,
     dict[str, Float32Array],
     npt.NDArray[np.float16] | None,
-]:
-    """Return classes, scores, logsumexp, uncertainty and features of the images of a batch."""
-    network, keep = scorer.network, scorer.keep
-    logits, features = scorer.engine(pixels)
+]
+
+
+def _scores(scorer: Scorer, pixels: Bytes | None, items: Sequence[Item], reasons: Sequence[str]) -> _Scores:
+    """Return classes, scores, logsumexp, uncertainty and features of the images of a bundle."""
+    network, keep, size = scorer.network, scorer.keep, scorer.engine.batch
+    if pixels is None:
+        return None, None, None, {}, None
+    made = [scorer.engine(pixels[i : i + size]) for i in range(0, len(pixels), size)]
+    logits = np.concatenate([one for one, _ in made])
+    more = [two for _, two in made if two is not None]
+    features = np.concatenate(more) if more else None
     uris = [item.uri for item, reason in zip(items, reasons, strict=True) if not reason]
     kept = select_scores(logits, network, keep, uris)
     uncertainty: dict[str, Float32Array] = {}

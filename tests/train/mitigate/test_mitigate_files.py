@@ -383,12 +383,12 @@ def test_the_command(treated):
     first = next(line for line in done.stdout.splitlines() if line.startswith("red and square"))
     # Of about 100 images each, more than 1.2 times as many are called red with a square: no all-clear.
     said = "a shortcut was present, and it is not gone, but only partly gone with uncapped augmentation"
-    assert first.startswith(
-        f"red and square, colours, softmax: {said}. Images without red are called red in "
-    )
+    assert first.startswith(f"red and square, colours, softmax: {said}: images without red are called red ")
+    assert " times as often with square as without it (" in first
+    assert first.count(", and at most 1.2 times is allowed. Images without red are called red in ") == 1
     assert "red, with and without square; colours, softmax; 300 images held out" in done.stdout
     page = Path("out/report/index.html").read_text(encoding="utf-8")
-    assert said in page
+    assert f"{said}: images without red are called red " in page
     assert "collect images of each class without the other, and fit again." in page
     assert "augmentation" in done.stdout
     assert (
@@ -409,7 +409,7 @@ def test_heads_are_printed_with_the_images_of_each_number():
         "hi": None,
         "head": "",
         "verdict": "not judged",
-        "missing": None,
+        "reason": "too few images.",
     }
     row |= dict.fromkeys(("change", "change_lo", "change_hi"))
     rows = [
@@ -422,8 +422,8 @@ def test_heads_are_printed_with_the_images_of_each_number():
     names = schema("mitigation").names
     found = Mitigation(frame.select(names).to_arrow().cast(schema("mitigation")))
     assert list(found.lines()) == [
-        "horse and person, net: a shortcut was present. Whether it is gone with sets is not judged: the "
-        "held-out images are inconclusive.",
+        "horse and person, net: a shortcut was present. Whether it is gone with sets is not judged: too few "
+        "images.",
         "",
         "horse, with and without person; net; 100 images held out",
         "                             none   sets  images",

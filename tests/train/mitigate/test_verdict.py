@@ -8,9 +8,9 @@ from manyhot.train.mitigate.held_out import HeldOutMetric
 from manyhot.train.mitigate.verdict import (
     all_gone,
     best_treatment,
+    reason_of,
     removal_verdict,
     sentences,
-    what_is_missing,
 )
 
 ALL = (50, 50, 500, 500)
@@ -125,7 +125,7 @@ def test_one_image_that_is_lost_is_no_shortcut():
     counts = (47, 7, 200, 200)
     clean = told((-0.1, -0.3, 0.3), (0.0, -0.01, 0.01)) | metrics(lost=(0.021, 0.001, 0.111))
     assert removal_verdict(clean, None, counts) == "not judged"
-    missing = what_is_missing(clean, counts, ("dog", "frame"))
+    missing = reason_of("not judged", clean, None, counts, ("dog", "frame"))
     assert missing == (
         "2.1 % of images lose the class without the companion, which may be due to the hole itself. "
         "Add images, or hold out more (--held-out)."
@@ -150,14 +150,15 @@ def row(treatment, verdict, metric, value, n=100):
     )
 
 
-def rows(treatment, verdict, with_it, without, gap, top1):
+def rows(treatment, verdict, with_it, without, gap, top1, reason=None):
     values = {"called_with": with_it, "called_without": without, "recall_gap": gap, "top1": top1}
-    return [row(treatment, verdict, metric, value) for metric, value in values.items()]
+    return [row(treatment, verdict, metric, value) | {"reason": reason} for metric, value in values.items()]
 
 
 def test_the_first_sentence():
     none = rows("none", "present", 0.79, 0.0, 0.9, 0.48)
-    capped = rows("augmentation", "replaced by the fill", 0.77, 0.0, 0.8, 0.483)
+    replaced = "less is lost under the fill that was fitted on, but not on original images"
+    capped = rows("augmentation", "replaced by the fill", 0.77, 0.0, 0.8, 0.483, replaced)
     whole = rows("uncapped augmentation", "gone", 0.031, 0.029, 0.02, 0.7)
     numbers = (
         "Images without dog are called dog in 3.1 % of 100 cases with frame (79.0 % before), and in 2.9 % "
@@ -168,23 +169,21 @@ def test_the_first_sentence():
     assert list(sentences(none + capped + whole)) == [f"{start}gone with uncapped augmentation. {numbers}"]
     (said,) = sentences(none + capped)
     assert said.startswith(
-        f"{start}not gone, but replaced by the fill with augmentation: fewer images lose the class under "
-        "the fill that the head was fitted on, but more than half of the shortcut is left. Images without "
-        "dog are called dog in 77.0 % of 100"
+        f"{start}not gone, but replaced by the fill with augmentation: {replaced}. "
+        "Images without dog are called dog in 77.0 % of 100"
     )
     (said,) = sentences(none)
     assert said.startswith(f"{start}not gone, because no treatment is possible. ")
     absent = rows("none", "not present", 0.03, 0.03, 0.0, 0.7)
     (said,) = sentences(absent + whole)
     assert said.startswith("dog and frame, net, softmax: the head without treatment shows no shortcut. ")
-    partly = rows("augmentation", "partly gone", 0.2, 0.03, 0.3, 0.6)
-    unknown = rows("augmentation", "not judged", 0.2, 0.03, 0.3, 0.6)
+    partly = rows("augmentation", "partly gone", 0.2, 0.03, 0.3, 0.6, "dog is predicted more often")
+    unknown = rows("augmentation", "not judged", 0.2, 0.03, 0.3, 0.6, "too few.")
     (said,) = sentences(none + partly)
-    assert said.startswith(f"{start}not gone, but only partly gone with augmentation. ")
+    why = "with augmentation: dog is predicted more often. Images without dog"
+    assert said.startswith(f"{start}not gone, but only partly gone {why}")
     (said,) = sentences(none + unknown)
-    undecided = (
-        "is not judged: the held-out images are inconclusive. Images without dog are called dog in 20.0 %"
-    )
+    undecided = "is not judged: too few. Images without dog are called dog in 20.0 %"
     assert said.startswith(f"{head}a shortcut was present. Whether it is gone with augmentation {undecided}")
 
 
@@ -206,8 +205,8 @@ def test_among_equal_verdicts_what_is_left_of_the_shortcut_decides():
 def test_the_first_sentence_is_about_a_treated_head():
     """Neither head is judged, and the untreated one has smaller gaps: the sentence is about the other."""
     few = "3 held-out images show frame without dog, and 10 are needed. Add such images."
-    none = [r | {"missing": few} for r in rows("none", "not judged", 0.0, 0.04, 0.0, 0.9)]
-    treated = [r | {"missing": few} for r in rows("augmentation", "not judged", 0.0, 0.04, 0.1, 0.9)]
+    none = [r | {"reason": few} for r in rows("none", "not judged", 0.0, 0.04, 0.0, 0.9)]
+    treated = [r | {"reason": few} for r in rows("augmentation", "not judged", 0.0, 0.04, 0.1, 0.9)]
     (said,) = sentences(none + treated)
     head = "dog and frame, net, softmax: whether a shortcut was present"
     assert said.startswith(f"{head}, and whether it is gone with augmentation, is not judged: {few} Images ")
@@ -216,8 +215,10 @@ def test_the_first_sentence_is_about_a_treated_head():
     assert said.startswith(f"{head} is not judged: {few} No treatment is possible. Images ")
     (said,) = sentences(none + rows("augmentation", "gone", 0.03, 0.03, 0.0, 0.9))
     assert said.startswith(f"{head} is not judged: {few} With augmentation, there is none. Images ")
-    (said,) = sentences(none + rows("augmentation", "not gone", 0.9, 0.03, 0.9, 0.9))
-    assert said.startswith(f"{head} is not judged: {few} With augmentation, there is one. Images ")
+    (said,) = sentences(none + rows("augmentation", "not gone", 0.9, 0.03, 0.9, 0.9, "dog is missed"))
+    assert said.startswith(
+        f"{head} is not judged: {few} With augmentation, it is not gone: dog is missed. Images "
+    )
 
 
 @pytest.mark.parametrize(
@@ -259,7 +260,7 @@ def test_the_first_sentence_is_about_a_treated_head():
 def test_what_is_missing(recall, hallucination, called, counts, missing):
     measured = told(recall, hallucination, called)
     assert removal_verdict(measured, DEPENDS, counts) == "not judged"
-    said = what_is_missing(measured, counts, ("dog", "frame"))
+    said = reason_of("not judged", measured, DEPENDS, counts, ("dog", "frame"))
     assert said == f"{missing}, or hold out more (--held-out)."
 
 
@@ -267,9 +268,9 @@ def test_what_is_missing_if_the_head_without_treatment_is_not_judged():
     measured = told((0.02, -0.1, 0.14), (0.01, -0.01, 0.03), (0.04, 0.03))
     assert removal_verdict(measured, None, ALL) == "not judged"
     assert removal_verdict(measured, measured, ALL) == "not judged"  # nor is the treated one: none was there
-    assert what_is_missing(measured, ALL, ("dog", "frame")) == (
-        "images without dog are called dog more than 1.2 times as often with frame (4.0 %) as without frame "
-        "(3.0 %). Add images, or hold out more (--held-out)."
+    assert reason_of("not judged", measured, None, ALL, ("dog", "frame")) == (
+        "images without dog are called dog 1.33 times as often with frame as without it (4.0 % and 3.0 %), "
+        "and at most 1.2 times is allowed. Add images, or hold out more (--held-out)."
     )
 
 
@@ -279,3 +280,96 @@ def test_the_next_step_depends_on_what_is_left():
     assert not all_gone(none + gone + [r | {"main_name": "cat"} for r in none])
     assert all_gone(rows("none", "not present", 0.1, 0.1, 0.1, 0.9))
     assert not all_gone(none + rows("augmentation", "not judged", 0.1, 0.1, 0.1, 0.9))
+
+
+SMALL = told((0.02, -0.1, 0.14), (0.0, -0.01, 0.01))
+OTHERS = "images without dog are called dog"
+GAP = "dog is predicted {} often on its images with frame than without (recall gap {} points)"
+
+
+@pytest.mark.parametrize(
+    ("measured", "counts", "verdict", "reason"),
+    [
+        (
+            told((0.02, -0.1, 0.14), (0.013, -0.002, 0.02), (0.015, 0.002)),
+            ALL,
+            "partly gone",
+            f"{OTHERS} 7.5 times as often with frame as without it (1.5 % and 0.2 %), and at most 1.2 times "
+            "is allowed",
+        ),
+        (
+            told((0.02, -0.1, 0.14), (0.01, -0.002, 0.02), (0.01, 0.0)),
+            ALL,
+            "partly gone",
+            f"{OTHERS} on 1.0 % with frame, and on none without it",
+        ),
+        (
+            told((0.2, 0.05, 0.35), (0.0, -0.01, 0.01)),
+            ALL,
+            "partly gone",
+            GAP.format("more", "20.0 (5.0 to 35.0)"),
+        ),
+        (
+            told((-0.4, -0.5, -0.3), (0.0, -0.01, 0.01)),
+            ALL,
+            "partly gone",
+            GAP.format("less", "−40.0 (−50.0 to −30.0)"),
+        ),
+        (
+            told((0.8, 0.7, 0.9), (0.78, 0.7, 0.83), (0.78, 0.0)),
+            ALL,
+            "not gone",
+            f"{OTHERS} more often with frame than without (hallucination gap 78.0 (70.0 to 83.0) points); "
+            f"{GAP.format('more', '80.0 (70.0 to 90.0)')}; {OTHERS} on 78.0 % with frame, and on none "
+            "without it",
+        ),
+        (
+            SMALL | metrics(pasted_recall_gap=(-0.1, -0.15, -0.04)),
+            ALL,
+            "partly gone",
+            "dog is predicted less often on its images after frame is pasted in (recall gap with a pasted "
+            "companion −10.0 (−15.0 to −4.0) points)",
+        ),
+        (
+            metrics(pasted_gap=(0.05, 0.02, 0.08), recall_gap=(0.02, -0.1, 0.14)),
+            (50, 50, 0, 500),
+            "partly gone",
+            f"{OTHERS} more often after frame is pasted in (gap with a pasted companion 5.0 (2.0 to 8.0) "
+            "points)",
+        ),
+        (
+            metrics(hallucination_gap=(0.0, -0.01, 0.01), lost=(0.3, 0.19, 0.44), **rates(0.03, 0.03)),
+            (50, 0, 500, 500),
+            "partly gone",
+            "dog is lost without frame on more images than any hole costs, 5 % (share lost without the "
+            "companion 30.0 (19.0 to 44.0) %)",
+        ),
+        (SMALL, ALL, "gone", ""),
+    ],
+)
+def test_the_reason_of_a_verdict(measured, counts, verdict, reason):
+    """Both gaps of the first contain 0; all others have the interval that decides."""
+    before = DEPENDS | metrics(pasted_gap=(0.8, 0.7, 0.9), lost=(0.9, 0.8, 0.95))
+    before |= metrics(pasted_recall_gap=(0.9, 0.8, 0.95))
+    assert removal_verdict(measured, before, counts) == verdict
+    assert reason_of(verdict, measured, before, counts, ("dog", "frame")) == reason
+
+
+def test_the_reason_if_only_the_fill_was_learnt_or_the_accuracy_is_lower():
+    before = DEPENDS | metrics(np.ones(40, bool), lost_fitted=(1.0, 0.9, 1.0))
+    after = told((0.83, 0.7, 0.9), (0.78, 0.7, 0.83), (0.78, 0.0))
+    after |= metrics(np.zeros(40, bool), lost_fitted=(0.0, 0.0, 0.1))
+    verdict = removal_verdict(after, before, ALL)
+    reason = reason_of(verdict, after, before, ALL, ("dog", "frame"))
+    assert verdict == "replaced by the fill"
+    assert reason.startswith(
+        f"less is lost under the fill that was fitted on, but not on original images; {OTHERS} more often"
+    )
+
+    def right(n):
+        hits = np.arange(100) < n
+        return {"accuracy_without": HeldOutMetric(Estimated(n / 100, 0, 1, 100), np.zeros(3), hits)}
+
+    # Newcombe's paired interval, his method 10, of 80 and 70 of 100 where all 70 are among the 80.
+    said = reason_of("partly gone", SMALL | right(70), DEPENDS | right(80), ALL, ("dog", "frame"))
+    assert said.startswith("the accuracy on images without frame is lower than without treatment (−10.0 (−")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -68,7 +70,7 @@ class Removal:
     seed: int = 0
     objects_hash: str = ""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What distinguishes its pixels from those of other alterations."""
         what = (self.companion, self.fill, self.control, self.seed if self.control else "", self.objects_hash)
@@ -83,25 +85,63 @@ class Removal:
 
         The part of the reason before the colon is the same for many images.
         """
-        regions = find_regions(self.objects, image_id, pixels.shape[1], pixels.shape[0])
-        if isinstance(regions, str):
-            return f"masks that do not fit: {regions}"
-        region = removed(regions, self.companion, self.objects.keys[self.companion])
-        if self.control and not isinstance(region, str):
-            region = self._elsewhere(image_id, regions, region)
-        if isinstance(region, str):
-            return region
-        return filled(
-            pixels, region, self.fill, regions.of(self.companion) | other_objects(regions, self.companion)
-        )
+        place = _latest_place(self.objects, self.companion, self.seed, image_id, pixels.shape[:2])
+        region = place.control if self.control else place.removed
+        return region if isinstance(region, str) else filled(pixels, region, self.fill, place.all_objects)
 
-    def _elsewhere(self, image_id: str, regions: Regions, region: Mask) -> Mask | str:
-        rng = np.random.default_rng([self.seed, zlib.crc32(image_id.encode()), self.companion])
+
+@dataclass(eq=False)
+class _Place:
+    """Where the objects of a class are in an image, and where their control is; or the reason why nowhere."""
+
+    objects: Objects
+    companion: int
+    seed: int
+    image_id: str
+    shape: tuple[int, int]
+
+    @cached_property
+    def regions(self) -> Regions | str:
+        return find_regions(self.objects, self.image_id, self.shape[1], self.shape[0])
+
+    @cached_property
+    def removed(self) -> Mask | str:
+        if isinstance(self.regions, str):
+            return f"masks that do not fit: {self.regions}"
+        return removed(self.regions, self.companion, self.objects.keys[self.companion])
+
+    @cached_property
+    def all_objects(self) -> Mask:
+        assert isinstance(self.regions, Regions)
+        return self.regions.of(self.companion) | self._others
+
+    @cached_property
+    def _others(self) -> Mask:
+        assert isinstance(self.regions, Regions)
+        return other_objects(self.regions, self.companion)
+
+    @cached_property
+    def control(self) -> Mask | str:
+        region, regions = self.removed, self.regions
+        if isinstance(region, str) or isinstance(regions, str):
+            return str(region)
+        rng = np.random.default_rng([self.seed, zlib.crc32(self.image_id.encode()), self.companion])
         taken = regions.of(self.companion) | region | regions.beside(self.companion)
         way = place_control(region, taken, rng)
         if way is None:
             return "no room for a control: objects are everywhere"
-        return moved(region, *way) & ~other_objects(regions, self.companion)
+        return moved(region, *way) & ~self._others
+
+
+_LATEST = threading.local()
+
+
+def _latest_place(*where: Any) -> _Place:
+    """Return a place. Each thread remembers its latest: fills and controls of an image follow each other."""
+    if getattr(_LATEST, "where", None) != where:
+        _LATEST.where, _LATEST.place = where, _Place(*where)
+    place: _Place = _LATEST.place
+    return place
 
 
 def removed(regions: Regions, companion: int, key: str) -> Mask | str:

@@ -255,14 +255,50 @@ class _AlteredPart:
 def _altered(item: Item, read: ImageReader, alteration: Alteration) -> Tensor | str:
     import torch
 
-    data = read()
-    image = decode(data) if isinstance(data, bytes) else data
+    image = _decoded(read)
     if isinstance(image, str):
         return image
     made = alteration(item.image_id, image.permute(1, 2, 0).numpy())
     if isinstance(made, str):
         return made
     return torch.from_numpy(np.ascontiguousarray(made)).permute(2, 0, 1).contiguous()
+
+
+def _decoded(read: ImageReader) -> Tensor | str:
+    data = read()
+    return decode(data) if isinstance(data, bytes) else data
+
+
+@dataclass(frozen=True)
+class PartsTogether:
+    """Parts that are read together: one, or several that alter the same images.
+
+    Attributes
+    ----------
+    parts : tuple of SourcePart
+    """
+
+    parts: tuple[SourcePart, ...]
+
+    def images(self) -> Iterator[list[tuple[int, tuple[Item, ImageReader]]]]:
+        """Yield each image with the number of its part; of altered images, all that have the same original.
+
+        The original is read and decoded once, by the first that is read.
+        """
+        altered = [part for part in self.parts if isinstance(part, _AlteredPart)]
+        if not altered:
+            for image in self.parts[0].items():
+                yield [(0, image)]
+            return
+        for item, read in altered[0].part.items():
+            original = functools.cache(functools.partial(_decoded, read))
+            own: list[tuple[int, tuple[Item, ImageReader]]] = [
+                (number, (item, functools.partial(_altered, item, original, part.alteration)))
+                for number, part in enumerate(altered)
+                if part.alteration.wants(item.image_id)
+            ]
+            if own:
+                yield own
 
 
 def select_images(source: ImageSource, ids: Collection[str]) -> ImageSource:

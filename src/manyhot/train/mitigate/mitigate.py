@@ -48,7 +48,7 @@ from manyhot.train.mitigate.held_out import (
 from manyhot.train.mitigate.mitigation_result import Mitigation
 from manyhot.train.mitigate.surplus import surplus_notes
 from manyhot.train.mitigate.training_set import write_training_set
-from manyhot.train.mitigate.verdict import NOT_JUDGED, best_treatment, removal_verdict, what_is_missing
+from manyhot.train.mitigate.verdict import best_treatment, reason_of, removal_verdict
 from manyhot.train.order import HeldOut, HeldOutShare, held_out_of
 
 HeadLoss = Literal["softmax", "sigmoid"]
@@ -317,17 +317,15 @@ def _verdict(
     measured: dict[str, HeldOutMetric],
     untreated: dict[str, HeldOutMetric] | None,
 ) -> dict[str, str]:
-    """Return the verdict on a head and, if it is not judged, what is missing."""
+    """Return the verdict on a head, and its reason if there is a shortcut or may be one."""
     known = fitter.images.labels
     splits = known.splits(pair)[known.held]
     counts = np.bincount(splits[splits >= 0], minlength=4).tolist()
     how = {"pasted": fitter.pasted(pair), "negative": known.plan(pair, True).before < 0}
     verdict = removal_verdict(measured, untreated, counts, **how)
-    if verdict != NOT_JUDGED:
-        return {"verdict": verdict}
-    names = known.classes.names
-    missing = what_is_missing(measured, counts, (names[pair[0]], names[pair[1]]), **how)
-    return {"verdict": verdict, "missing": missing}
+    main, companion = (known.classes.names[c] for c in pair)
+    reason = reason_of(verdict, measured, untreated, counts, (main, companion), **how)
+    return {"verdict": verdict} | ({"reason": reason} if reason else {})
 
 
 def _stem(loss: str, treatment: str, keys: Sequence[str]) -> str:

@@ -53,7 +53,11 @@ declare_table(
             "whether the shortcut is gone, the same for all metrics of the head",
             values=REMOVAL_VERDICTS,
         ),
-        TEXT.optional("missing", "if the verdict is *not judged*, what is missing and what to do; else null"),
+        TEXT.optional(
+            "reason",
+            "what decides the verdict: what is left or, if it is *not judged*, what is missing and what to "
+            "do; null if the shortcut is gone or was not present",
+        ),
         TEXT("metric", "what is measured", values=tuple(METRIC_LABELS)),
         REAL("value", "on images held out"),
         *bounds("lo", "hi", "95 % interval of the value, null without one"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from manyhot.report.chapter import in_points, percent
 from manyhot.tables import Row
@@ -83,80 +85,138 @@ def removal_verdict(
     negative : bool
         Whether the companion is rarer with the class than without it, so that effects are below 0.
     """
-    names = _judges(metrics, counts, pasted, negative)
-    sign = -1 if negative else 1
-    effects = {name: _ends(metrics[name], sign) for name in names}
-    below = _OVERSHOT if untreated is None else 0.0
-    depends = any(
-        lo > (_HOLE if name == "lost" else 0)
-        or hi < (min(below, _DISTRACTED) if name == "pasted_recall_gap" else below)
-        for name, (_, lo, hi) in effects.items()
-    )
-    often = sign > 0 and _called_more_often(metrics, names)
-    if untreated is not None and not depends and _accuracy_lost(metrics, untreated)[2] < 0:
+    found = _Effects(metrics, untreated, counts, pasted, negative)
+    if untreated is not None and not found.sure and found.accuracy[2] < 0:
         return PARTLY
-    if not depends and not (often and untreated is not None and _present(untreated, counts, pasted)):
-        short = not (_OTHERS & {*names} and _MISSED & {*names})
-        short |= any(hi > _most(metrics, name) for name, (_, _, hi) in effects.items())
-        if short or often or ("lost" in effects and effects["lost"][1] > 0):
-            return NOT_JUDGED
-        return GONE if untreated is not None else ABSENT
+    if not found.sure and not (found.often and found.was_present):
+        return NOT_JUDGED if [*found.undecided("", "")] else GONE if untreated is not None else ABSENT
     if untreated is None:
         return PRESENT
-    left = sum(max(value, 0.0) for value, _, _ in effects.values())
-    before = sum(max(sign * untreated[n].estimated.value, 0.0) for n in names if n in untreated)
-    if left <= before / 2:
+    left = sum(max(value, 0.0) for value, _, _ in found.ends.values())
+    if left <= found.before / 2:
         return PARTLY
     return REPLACED if _taught_the_fill(metrics, untreated) else NOT_GONE
 
 
-def _accuracy_lost(
-    metrics: Mapping[str, HeldOutMetric], untreated: Mapping[str, HeldOutMetric]
-) -> tuple[float, float, float]:
-    """Return the change of the accuracy on images without the companion, and the ends of its interval."""
-    name = "accuracy_without"
-    return metrics[name].less(untreated[name]) if {name} <= metrics.keys() & untreated.keys() else (0, 0, 0)
+@dataclass(frozen=True, eq=False)
+class _Effects:
+    """The effects of a companion on a head, and the reasons for a verdict; see `removal_verdict`."""
 
+    metrics: Mapping[str, HeldOutMetric]
+    untreated: Mapping[str, HeldOutMetric] | None
+    counts: Sequence[int]
+    pasted: bool
+    negative: bool
 
-def _present(untreated: Mapping[str, HeldOutMetric], counts: Sequence[int], pasted: bool) -> bool:
-    return removal_verdict(untreated, None, counts, pasted=pasted) == PRESENT
+    @cached_property
+    def sign(self) -> int:
+        return -1 if self.negative else 1
+
+    @cached_property
+    def ends(self) -> dict[str, tuple[float, float, float]]:
+        """Each effect with its interval; effects of a shortcut are above 0."""
+        names = _judges(self.metrics, self.counts, self.pasted, self.negative)
+        return {name: _ends(self.metrics[name], self.sign) for name in names}
+
+    @cached_property
+    def sure(self) -> list[str]:
+        """The effects whose interval shows that the head depends on the companion."""
+        below = _OVERSHOT if self.untreated is None else 0.0
+        return [
+            name
+            for name, (_, lo, hi) in self.ends.items()
+            if lo > (_HOLE if name == "lost" else 0)
+            or hi < (min(below, _DISTRACTED) if name == "pasted_recall_gap" else below)
+        ]
+
+    @cached_property
+    def often(self) -> bool:
+        """Whether the companion makes images be called the class more often than `RATIO` times."""
+        if self.sign < 0 or "hallucination_gap" not in self.ends:
+            return False
+        one, other = (self.metrics[name].estimated.value for name in ("called_with", "called_without"))
+        return one > RATIO * other
+
+    @cached_property
+    def accuracy(self) -> tuple[float, float, float]:
+        """The change of the accuracy on images without the companion, and the ends of its interval."""
+        name, before = "accuracy_without", self.untreated or {}
+        there = {name} <= self.metrics.keys() & before.keys()
+        return self.metrics[name].less(before[name]) if there else (0, 0, 0)
+
+    @cached_property
+    def before(self) -> float:
+        """The sum of the same effects on the head without treatment."""
+        before = self.untreated or {}
+        return sum(max(self.sign * before[n].estimated.value, 0.0) for n in self.ends if n in before)
+
+    @cached_property
+    def was_present(self) -> bool:
+        before = self.untreated
+        return (
+            before is not None and removal_verdict(before, None, self.counts, pasted=self.pasted) == PRESENT
+        )
+
+    def left(self, main: str, companion: str) -> Iterator[str]:
+        """Yield what shows that the head depends on the companion or, if nothing does, what else is wrong."""
+        for name in self.sure:
+            yield _surely(name, self.metrics[name], main, companion)
+        if self.often:
+            yield _often(self.metrics, main, companion)
+        if not self.sure and self.accuracy[2] < 0:
+            change = f"{in_points(*self.accuracy, 1)} points"
+            yield f"the accuracy on images without {companion} is lower than without treatment ({change})"
+
+    def undecided(self, main: str, companion: str) -> Iterator[str]:
+        """Yield why held-out images do not decide, if no effect is sure."""
+        few = list(_few([*self.ends], self.counts, main, companion))
+        yield from few
+        for name, (_, _, hi) in self.ends.items():
+            if hi > (most := _most(self.metrics, name)):
+                yield _too_wide(name, hi, most)
+        if self.often:
+            yield _often(self.metrics, main, companion)
+        if "lost" in self.ends and self.metrics["lost"].estimated.lo > 0:
+            yield _perhaps_the_hole(self.metrics)
+        if not few and not (_OTHERS & self.ends.keys() and _MISSED & self.ends.keys()):
+            yield "the held-out images do not decide it"
 
 
 def _most(metrics: Mapping[str, HeldOutMetric], name: str) -> float:
     """Return the upper end of an interval that is narrow enough."""
-    doubled = name in ("hallucination_gap", "pasted_gap") and "called_without" in metrics
+    doubled = name in _OTHERS and "called_without" in metrics
     return max(MAX_UPPER_END[name], metrics["called_without"].estimated.value if doubled else 0.0)
 
 
-def what_is_missing(
+def reason_of(
+    verdict: str,
     metrics: Mapping[str, HeldOutMetric],
+    untreated: Mapping[str, HeldOutMetric] | None,
     counts: Sequence[int],
     names: tuple[str, str],
     *,
     pasted: bool = False,
     negative: bool = False,
 ) -> str:
-    """Return why a head is `NOT_JUDGED`, and what to do about it.
+    """Return what decides a verdict: what is left or, if it is `NOT_JUDGED`, what is missing and what to do.
 
     Parameters
     ----------
-    metrics, counts, pasted, negative
+    verdict : str
+        The value of `removal_verdict`. If there is no shortcut, the reason is empty.
+    metrics, untreated, counts, pasted, negative
         As in `removal_verdict`.
     names : tuple of str
         Names of the class and the companion.
     """
-    judges = _judges(metrics, counts, pasted, negative)
-    few = list(_few(judges, counts, *names))
-    sign = -1 if negative else 1
-    wide = [
-        _too_wide(name, hi, most)
-        for name in judges
-        if (hi := _ends(metrics[name], sign)[2]) > (most := _most(metrics, name))
-    ]
-    often = [_often(metrics, *names)] if sign > 0 and _called_more_often(metrics, judges) else []
-    hole = [_perhaps_the_hole(metrics)] if "lost" in judges and metrics["lost"].estimated.lo > 0 else []
-    what = "; ".join([*few, *wide, *often, *hole]) or "the held-out images are inconclusive"
-    return f"{what}. Add {'such images' if few else 'images'}, or hold out more (--held-out)."
+    found = _Effects(metrics, untreated, counts, pasted, negative)
+    if verdict in (GONE, ABSENT):
+        return ""
+    if verdict == NOT_JUDGED:
+        such = "such " if [*_few([*found.ends], counts, *names)] else ""
+        what = "; ".join(found.undecided(*names))
+        return f"{what}. Add {such}images, or hold out more (--held-out)."
+    return "; ".join([*([FILL_TAUGHT] if verdict == REPLACED else []), *found.left(*names)])
 
 
 def _few(judges: Sequence[str], counts: Sequence[int], main: str, companion: str) -> Iterator[str]:
@@ -176,19 +236,45 @@ def _few(judges: Sequence[str], counts: Sequence[int], main: str, companion: str
             yield f"{n:,} {shown} {what}, and {MIN_JUDGED} are needed"
 
 
+FILL_TAUGHT = "less is lost under the fill that was fitted on, but not on original images"
+
 _JUDGES = {
-    "recall_gap": "recall gap",
-    "hallucination_gap": "hallucination gap",
-    "pasted_gap": "gap with a pasted companion",
-    "pasted_recall_gap": "recall gap with a pasted companion",
-    "lost": "share lost without the companion",
+    "recall_gap": (
+        "recall gap",
+        "{main} is predicted {more} often on its images with {companion} than without",
+    ),
+    "hallucination_gap": (
+        "hallucination gap",
+        "images without {main} are called {main} {more} often with {companion} than without",
+    ),
+    "pasted_gap": (
+        "gap with a pasted companion",
+        "images without {main} are called {main} {more} often after {companion} is pasted in",
+    ),
+    "pasted_recall_gap": (
+        "recall gap with a pasted companion",
+        "{main} is predicted {more} often on its images after {companion} is pasted in",
+    ),
+    "lost": (
+        "share lost without the companion",
+        f"{{main}} is lost without {{companion}} on more images than any hole costs, {percent(_HOLE)}",
+    ),
 }
+"""The name of each effect, and what it means if it is sure."""
+
+
+def _surely(name: str, metric: HeldOutMetric, main: str, companion: str) -> str:
+    """Return which effect of the companion is surely there, with its interval."""
+    label, means = _JUDGES[name]
+    m = metric.estimated
+    said = means.format(main=main, companion=companion, more="more" if m.value > 0 else "less")
+    return f"{said} ({label} {in_points(m.value, m.lo, m.hi, 1)}{' %' if name == 'lost' else ' points'})"
 
 
 def _too_wide(name: str, hi: float, most: float) -> str:
     unit = "%" if name == "lost" else "points"
     return (
-        f"the interval of the {_JUDGES[name]} reaches {100 * hi:.1f} {unit}, and at most {100 * most:.3g} "
+        f"the interval of the {_JUDGES[name][0]} reaches {100 * hi:.1f} {unit}, and at most {100 * most:.3g} "
         f"{unit} are allowed"
     )
 
@@ -199,10 +285,13 @@ def _perhaps_the_hole(metrics: Mapping[str, HeldOutMetric]) -> str:
 
 
 def _often(metrics: Mapping[str, HeldOutMetric], main: str, companion: str) -> str:
-    one, other = (percent(metrics[name].estimated.value, 1) for name in ("called_with", "called_without"))
+    one, other = (metrics[name].estimated.value for name in ("called_with", "called_without"))
+    said = f"images without {main} are called {main}"
+    if not other:
+        return f"{said} on {percent(one, 1)} with {companion}, and on none without it"
     return (
-        f"images without {main} are called {main} more than {RATIO:g} times as often with {companion} "
-        f"({one}) as without {companion} ({other})"
+        f"{said} {one / other:.3g} times as often with {companion} as without it "
+        f"({percent(one, 1)} and {percent(other, 1)}), and at most {RATIO:g} times is allowed"
     )
 
 
@@ -235,14 +324,6 @@ def _enough(metrics: Mapping[str, HeldOutMetric], name: str) -> bool:
 def _ends(metric: HeldOutMetric, sign: int) -> tuple[float, float, float]:
     m = metric.estimated
     return (m.value, m.lo, m.hi) if sign > 0 else (-m.value, -m.hi, -m.lo)
-
-
-def _called_more_often(metrics: Mapping[str, HeldOutMetric], names: Sequence[str]) -> bool:
-    """Return whether the companion makes images be called the class more often than `RATIO` times."""
-    if "hallucination_gap" not in names:
-        return False
-    one, other = (metrics[name].estimated.value for name in ("called_with", "called_without"))
-    return one > RATIO * other
 
 
 def _taught_the_fill(metrics: Mapping[str, HeldOutMetric], untreated: Mapping[str, HeldOutMetric]) -> bool:
@@ -319,9 +400,13 @@ def _verdict(own: Mapping[str, Row]) -> str:
     return str(next(iter(own.values())).get("verdict"))
 
 
-def _missing(own: Mapping[str, Row]) -> str:
-    """Return what is missing to judge a head, without the last full stop; earlier tables do not say it."""
-    return (next(iter(own.values())).get("missing") or "the held-out images are inconclusive").rstrip(".")
+def _reason(own: Mapping[str, Row]) -> str:
+    """Return what decides the verdict on a head, without the last full stop; earlier tables do not say it."""
+    return (next(iter(own.values())).get("reason") or "").rstrip(".")
+
+
+def _after(mark: str, reason: str) -> str:
+    return f"{mark}{reason}." if reason else "."
 
 
 def _sentence(main: str, companion: str, treatments: Mapping[str, Mapping[str, Row]]) -> str:
@@ -337,24 +422,25 @@ def _sentence(main: str, companion: str, treatments: Mapping[str, Mapping[str, R
     if not best:
         return f"a shortcut was present, and it is not gone, because no treatment is possible. {shown}"
     text = {
-        GONE: f", and it is gone with {best}.",
-        PARTLY: f", and it is not gone, but only partly gone with {best}.",
-        REPLACED: f", and it is not gone, but replaced by the fill with {best}: fewer images lose the class "
-        "under the fill that the head was fitted on, but more than half of the shortcut is left.",
-        NOT_GONE: f", and it is not gone with {best}.",
-        NOT_JUDGED: f". Whether it is gone with {best} is not judged: {_missing(own)}.",
+        GONE: f", and it is gone with {best}",
+        PARTLY: f", and it is not gone, but only partly gone with {best}",
+        REPLACED: f", and it is not gone, but replaced by the fill with {best}",
+        NOT_GONE: f", and it is not gone with {best}",
+        NOT_JUDGED: f". Whether it is gone with {best} is not judged",
     }[_verdict(own)]
-    return f"a shortcut was present{text} {shown}".rstrip()
+    return f"a shortcut was present{text}{_after(': ', _reason(own))} {shown}".rstrip()
 
 
 def _perhaps(best: str, own: Mapping[str, Row], start: Mapping[str, Row]) -> str:
     """Return what is said if the head without treatment is not judged."""
     if best and _verdict(own) == NOT_JUDGED:
         both = f"whether a shortcut was present, and whether it is gone with {best}"
-        return f"{both}, is not judged: {_missing(own)}."
-    after = f"With {best}, there is {'none' if _verdict(own) == GONE else 'one'}."
+        return f"{both}, is not judged{_after(': ', _reason(own))}"
+    after = f"With {best}, " + ("there is none." if _verdict(own) == GONE else f"it is {_verdict(own)}")
+    if best and _verdict(own) != GONE:
+        after += _after(": ", _reason(own))
     after = after if best else "No treatment is possible."
-    return f"whether a shortcut was present is not judged: {_missing(start)}. {after}"
+    return f"whether a shortcut was present is not judged{_after(': ', _reason(start))} {after}"
 
 
 def _evidence(

@@ -27,6 +27,9 @@ FEWEST_FAMILIES = 5
 _MOST = 10_000_000
 """Maximum number of pairs of models in all resamples of an interval of tau."""
 
+_VALUES = 1_000_000
+"""Resampled values of models that are ordered at a time: 50 MB."""
+
 _IMAGES_AT_ONCE = 4096
 """Images per block of a product: 5 MB of float64 of 67 models twice."""
 
@@ -286,15 +289,68 @@ def _tau(agreed: Floats, in_x: Floats, in_y: Floats) -> Floats:
 
 
 def _resampled_taus(x: AnyFloats, y: AnyFloats) -> Floats:
-    a, b = np.triu_indices(len(x), 1)
-    # The standard deviation of 100 resamples has an error of 7 %, enough for 1,500 models, where each takes
-    # 10 ms.
-    taus = np.empty(min(x.shape[1], max(100, _MOST // max(len(a), 1))))
-    for r in range(len(taus)):
-        signs_x, signs_y = np.sign(x[a, r] - x[b, r]), np.sign(y[a, r] - y[b, r])
-        ties = np.count_nonzero(signs_x) * np.count_nonzero(signs_y)
-        taus[r] = signs_x @ signs_y / np.sqrt(ties) if ties else np.nan
+    m, n_pairs = len(x), len(x) * (len(x) - 1) // 2
+    # The standard deviation of 100 resamples has an error of 7 %.
+    n = min(x.shape[1], max(100, _MOST // max(n_pairs, 1)))
+    blocks = [slice(start, min(start + _VALUES // m + 1, n)) for start in range(0, n, _VALUES // m + 1)]
+    return np.concatenate([_taus(x[:, rows].T, y[:, rows].T) for rows in blocks])
+
+
+def _taus(x: AnyFloats, y: AnyFloats) -> Floats:
+    """Return tau-b of each row of x and y, shape (R, M), in M log(M)^2 steps; NaN if a value is NaN.
+
+    References
+    ----------
+    Knight 1966, doi 10.1080/01621459.1966.10480879.
+    """
+    undefined = (np.isnan(x) | np.isnan(y)).any(axis=1)
+    order = np.lexsort((y, x), axis=-1)
+    x, y = (np.take_along_axis(v, order, axis=1) for v in (x, y))
+    by_y = np.argsort(y, axis=1, kind="stable")
+    new_x, new_y = _begins(x), _begins(np.take_along_axis(y, by_y, axis=1))
+    ranks = np.empty(y.shape, np.int64)
+    np.put_along_axis(ranks, by_y, np.cumsum(new_y, axis=1), axis=1)
+    n_pairs = x.shape[1] * (x.shape[1] - 1) // 2
+    in_x, in_y = n_pairs - _n_tied(new_x), n_pairs - _n_tied(new_y)
+    agreed = in_x + in_y - n_pairs + _n_tied(new_x | _begins(y)) - 2 * _inversions(ranks)
+    taus: Floats = _tau(agreed, in_x, in_y)
+    taus[undefined] = np.nan
     return taus
+
+
+def _begins(values: AnyFloats) -> Bools:
+    """Return where runs of equal values begin in each row."""
+    begins = np.ones(values.shape, bool)
+    begins[:, 1:] = values[:, 1:] != values[:, :-1]
+    return begins
+
+
+def _n_tied(begins: Bools) -> Ints:
+    """Return the number of pairs of each row that are in the same run."""
+    place = np.arange(begins.shape[1])
+    return np.asarray((place - np.maximum.accumulate(np.where(begins, place, 0), axis=1)).sum(axis=1))
+
+
+def _inversions(ranks: Ints) -> Ints:
+    """Return the number of pairs of each row whose first value is greater, by sorting ever longer parts."""
+    r, m = ranks.shape
+    size, most = 1 << max(m - 1, 0).bit_length(), m + 1
+    parts = np.full((r, size), most)
+    parts[:, :m] = ranks
+    found = np.zeros(r, np.int64)
+    width = 1
+    while width < size:
+        parts = parts.reshape(-1, 2 * width)
+        # Each part is moved above the one before it, so that one search is enough for all.
+        shift = np.arange(len(parts))[:, None]
+        left, right = (half + shift * (most + 1) for half in (parts[:, :width], parts[:, width:]))
+        below = (
+            np.searchsorted(left.ravel(), right.ravel(), side="right").reshape(right.shape) - shift * width
+        )
+        found += (width - below).reshape(r, -1).sum(axis=1)
+        parts = np.sort(parts, axis=1)
+        width *= 2
+    return found
 
 
 @dataclass(frozen=True)

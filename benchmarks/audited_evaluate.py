@@ -39,6 +39,7 @@ from manyhot.core.audit_samples import AuditDesign, uniform_design
 from manyhot.core.resampling import Bootstrap
 from manyhot.evaluate.audited import Audit, AuditedImages
 from manyhot.evaluate.audited_values import Auditor
+from manyhot.evaluate.compared_pairs import ComparedPairs
 from manyhot.evaluate.slices import ALL, Slices
 from manyhot.tables.arrays import label_sets
 
@@ -180,7 +181,7 @@ class Simulation:
         audit = Audit(proposed_by=self.cell.proposed_by, estimator=self.cell.estimator, blind_stop=True)
         people = self._people.take(sample.images)
         images = AuditedImages(people, sample, audit, self._drawn, models=self._models)
-        auditor, rows = Auditor(images, self._slices, self._labels.image_id, self._bootstrap), []
+        auditor, rows = Auditor(images, self._slices, self.proposals.image_id, self._bootstrap), []
         for name, inputs in self._calls:
             found = getattr(auditor, name)(*inputs)
             rows += [found] if name == "average_precision" else found
@@ -188,7 +189,8 @@ class Simulation:
             {name: [getattr(row, name) for row in rows] for name in (*KEYS, *OF_VALUE)},
             infer_schema_length=None,
         )
-        pairs = [*auditor.pairs.rows("", list(dict.fromkeys(row.model for row in rows)))]
+        models = list(dict.fromkeys(row.model for row in rows))
+        pairs = [*auditor.pairs.rows("", models, ComparedPairs())]
         if not pairs:
             return values, pl.DataFrame()
         columns = (*PAIR, "slice", *OF_PAIR)

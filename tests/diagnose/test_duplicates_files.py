@@ -404,7 +404,7 @@ def test_large_groups_and_images_without_labels(tmp_path):
     assert len(found.duplicate_pairs) == 7
     page = (tmp_path / "out/report/index.html").read_text()
     assert "Group 1, 6 of 8 images" in page
-    assert "--slice repeated=false" in page
+    assert "<span>--slice</span> <span>repeated=false</span>" in page
     assert "between=false" not in page
 
 

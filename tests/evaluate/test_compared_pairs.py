@@ -362,7 +362,7 @@ def test_the_page_says_what_is_not_compared(judged, data, tmp_path, monkeypatch)
     assert "it differs beyond noise from every other model that it was compared with." in text
     text = page(judged["none"], tmp_path / "none")
     assert "No pairs of models are compared." in text
-    assert "whether others differ from it beyond noise was not tested" in text
+    assert "whether other models differ from it beyond noise was not tested" in text
     monkeypatch.setattr(compared_pairs, "MAX_COMPARED", 4)
     text = page(judge(data), tmp_path / "default")
     assert "no pairs of models are compared, because 5 models are more than 4" in text.lower()

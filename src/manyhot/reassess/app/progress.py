@@ -202,7 +202,7 @@ class CachedValue(Generic[T]):
         running = self._refresh()
         if running is not None and self._value is not None:
             wait([running], _QUICK)
-        value = self._value
+        value = self._value or running  # not yet another one, if this one ended in an error meanwhile
         return self.get() if value is None else value.result()
 
     def peek(self, seconds: float | None = None) -> T | None:

@@ -245,5 +245,7 @@ def test_an_error_that_chance_explains_needs_more_images():
         "With so few images, even a calibrated model would have an error of about 0.13, so more images are "
         "needed."
     )
+    rounded = [bins[0] | {"confidence": 1 + 1e-7}, bins[0] | {"n": 0, "confidence": float("nan")}]
+    assert len([*calibration_answer([row], rounded)]) == 2
     many = [bins[0] | {"n": 1000}]
     assert len([*calibration_answer([row | {"n": 1000}], many)]) == 2

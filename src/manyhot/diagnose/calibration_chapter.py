@@ -100,10 +100,9 @@ def _by_chance(bins: Sequence[Row]) -> float:
 
     The mean absolute deviation of a share p of n images is about sqrt(2 p (1 - p) / (pi n)).
     """
-    spread = (
-        b["n"] * math.sqrt(2 * b["confidence"] * (1 - b["confidence"]) / (math.pi * b["n"])) for b in bins
-    )
-    return float(sum(spread) / max(sum(b["n"] for b in bins), 1))
+    filled = [(b["n"], min(b["confidence"], 1.0)) for b in bins if b["n"]]  # rounding may exceed 1
+    spread = sum(math.sqrt(2 * p * (1 - p) * n / math.pi) for n, p in filled)
+    return float(spread / max(sum(n for n, _ in filled), 1))
 
 
 def called(row: Row) -> str:

@@ -163,8 +163,8 @@ def test_help_says_what_the_docstring_says(run):
     text = " ".join(run("--help").output.replace("│", " ").split())
     for words in (
         "Add numbers. They are added up. Example: manyhot add 1",
-        "--times N How often each counts; 1 or more. [default: 1]",
-        "--share NUMBER How much of it; above 0 to 1.",
+        "--times N How often each counts. Allowed: 1 or more. [default: 1]",
+        "--share NUMBER How much of it. Allowed: above 0 to 1. [default: 1.0]",
         "Numbers. Repeat for more.",
         "--loud Whether to shout.",
         "plus|minus",

@@ -97,7 +97,7 @@ def test_an_option_of_evaluate_is_one_parameter_with_its_sentence(copy):
     )
     path.write_text(text.replace("    gallery\n", "    folds\n        Number of folds.\n    gallery\n", 1))
     shown = " ".join(run("evaluate", "--help").stdout.split())
-    assert "--folds N Number of folds; 1 or more. [default: 5]" in shown.replace("│ ", "")
+    assert "--folds N Number of folds. Allowed: 1 or more. [default: 5]" in shown.replace("│ ", "")
     inputs = ("labels.parquet", "--predictions", "small.parquet")
     assert run("evaluate", *inputs, "--folds", "0").returncode == 2
     assert run("evaluate", *inputs, "--folds", "2", "--out", "found").returncode == 0

@@ -49,6 +49,14 @@ def test_the_interval_of_a_share_holds_near_1(n):
     assert held.mean() > 0.95
 
 
+def test_wilson_of_none_and_of_all_ends_at_0_and_1():
+    n = np.arange(1, 3000)
+    low, high = wilson_interval(0, n)[0], wilson_interval(n, n)[1]
+    assert not low.any()
+    assert not np.signbit(low).any()  # a page would print -0.0
+    assert (high == 1).all()
+
+
 def test_wilson_of_nothing_is_undefined():
     assert np.isnan(wilson_interval(0, 0)).all()
 

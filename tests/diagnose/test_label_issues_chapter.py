@@ -38,10 +38,10 @@ def page(tmp_path):
 
 def test_the_answer_and_the_next_step_come_first(page):
     assert page.startswith(
-        "Which labels may be wrong or missing On 50 labelled images, 5 labels may be wrong (10.0 %) and 1 "
-        "may be missing, and 1 pair of classes may be one class, according to net. These are suggestions, "
-        "with the strongest evidence first. A model that was trained on these images repeats their wrong "
-        "labels. Next: let people decide about these images. "
+        "Which labels may be wrong or missing On 50 labelled images of pets, 5 labels may be wrong (10.0 %) "
+        "and 1 may be missing, and 1 pair of classes may be one class, according to net. These are "
+        "suggestions, with the strongest evidence first. A model that was trained on these images repeats "
+        "their wrong labels. Next: let people decide about these images. "
         "manyhot init CAMPAIGN --images IMAGES --predictions FOLDER Labels that may be wrong, and the "
         "classes suggested instead"
     )

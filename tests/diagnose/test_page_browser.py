@@ -66,8 +66,8 @@ def test_labels(mirror, monkeypatch, opened, tmp_path):
         tmp_path / "report" / "index.html",
         "Which labels may be wrong or missing",
         # As on the page *Label issues*.
-        "On 50,000 labelled images, 11,255 labels may be wrong (22.5 %) and 14,668 may be missing, and 13 "
-        "pairs of classes may be one class, according to 67 models.",
+        "On 50,000 labelled images of ImageNet validation, 11,255 labels may be wrong (22.5 %) and 14,668 "
+        "may be missing, and 13 pairs of classes may be one class, according to 67 models.",
     )
 
 

@@ -138,9 +138,11 @@ def _on_terminal(text: str, options: Mapping[str, str]) -> str:
 
 
 def _help(parameter: Parameter) -> str:
-    ranges = [str(m) for m in metadata_of(parameter.hint) if isinstance(m, AtLeast | Between)]
-    text = parameter.text.removesuffix(".") + f"; {ranges[0]}." if ranges else parameter.text
-    return f"{text} Repeat for more." if _kind(parameter)[1] and not _is_argument(parameter) else text
+    parts = [parameter.text]
+    if _kind(parameter)[1] and not _is_argument(parameter):
+        parts.append("Repeat for more.")
+    parts += [f"Allowed: {m}." for m in metadata_of(parameter.hint) if isinstance(m, AtLeast | Between)]
+    return " ".join(parts)
 
 
 def _former(parameters: Sequence[Parameter]) -> dict[str, tuple[str, Parameter]]:

@@ -31,8 +31,8 @@ def wilson_interval(k: npt.ArrayLike, n: npt.ArrayLike, effect: npt.ArrayLike = 
         centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
         half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
         low, high = np.where(n > 0, centre - half, np.nan), np.where(n > 0, centre + half, np.nan)
-    # At k = 0 and k = n, the ends are exactly 0 and 1, despite rounding.
-    return np.where(k == 0, np.minimum(low, 0.0), low), np.where(k == n, np.maximum(high, 1.0), high)
+    # At k = 0 and k = n, the ends are exactly 0 and 1, which rounding would miss.
+    return np.where((k == 0) & (n > 0), 0.0, low), np.where((k == n) & (n > 0), 1.0, high)
 
 
 def proportion_interval(k: npt.ArrayLike, n: npt.ArrayLike) -> tuple[Floats, Floats]:

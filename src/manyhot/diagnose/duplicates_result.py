@@ -353,9 +353,10 @@ def _albums(rows: Sequence[Row], pairs: Sequence[Row], folder: Path) -> Iterator
         rest = f", {len(shown):,} of {len(images):,} images" if len(shown) < len(images) else ""
         title = f"Group {group:,}{', mirrored' if group in mirrored else ''}{rest}"
         strips[anchor] += [Strip(title, shown)] if shown else []
-    for anchor, title, text in _ALBUMS:
-        if strips[anchor]:
-            yield Album(f"duplicates-{anchor}", title, text, tuple(strips[anchor]))
+    shown_albums = [album for album in _ALBUMS if strips[album[0]]]
+    for anchor, title, text in shown_albums:
+        alone = len(shown_albums) == 1 and not text
+        yield Album(f"duplicates-{anchor}", "Groups" if alone else title, text, tuple(strips[anchor]))
 
 
 def _picture(row: Row, folder: Path) -> StripPicture:

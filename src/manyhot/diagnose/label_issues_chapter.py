@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ from manyhot.registry import register
 from manyhot.report.chapter import Chapter, NextStep, Tables, listing, percent
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, Listing
-from manyhot.report.text import counted
+from manyhot.report.text import counted, listed, title_of
 from manyhot.tables import Row
 
 MOST_CLASS_PAIRS = 10
@@ -24,6 +24,9 @@ MOST_CLASS_PAIRS = 10
 
 MOST_FIRST = 20
 """Rows of the tables of images."""
+
+MOST_NAMED = 3
+"""Data sets that the first sentence names."""
 
 
 @register(
@@ -54,7 +57,7 @@ def label_issues_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | N
         "Labels",
         "Which labels may be wrong or missing",
         (
-            label_issues_sentence(n, models, {kind: len(t) for kind, t in by_kind.items()}),
+            label_issues_sentence(n, models, by_kind),
             "These are suggestions, with the strongest evidence first. A model that was trained on these "
             "images repeats their wrong labels.",
         ),
@@ -64,14 +67,16 @@ def label_issues_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | N
     )
 
 
-def label_issues_sentence(n: int, models: Sequence[str], counts: dict[str, int]) -> str:
-    """Return a sentence on how many labels may be wrong or missing, and according to which models."""
+def label_issues_sentence(n: int, models: Sequence[str], by_kind: Mapping[str, pa.Table]) -> str:
+    """Return a sentence on how many labels may be wrong or missing, where, and according to which models."""
     by = models[0] if len(models) == 1 else counted(len(models), "model")
-    doubtful, missing, merges = (counts[kind] for kind in (DOUBTFUL, MISSING, MERGES))
+    doubtful, missing, merges = (len(by_kind[kind]) for kind in (DOUBTFUL, MISSING, MERGES))
+    names = dict.fromkeys(name for t in by_kind.values() for name in t["dataset"].to_pylist() if name)
+    where = f" of {listed([*map(title_of, names)], MOST_NAMED)}" if names else ""
     share = f" ({percent(doubtful / n, 1)})" if n else ""
     pairs = f", and {counted(merges, 'pair')} of classes may be one class" if merges else ""
     return (
-        f"On {counted(n, 'labelled image')}, {counted(doubtful, 'label')} may be wrong{share} and "
+        f"On {counted(n, 'labelled image')}{where}, {counted(doubtful, 'label')} may be wrong{share} and "
         f"{missing:,} may be missing{pairs}, according to {by}."
     )
 

@@ -1,6 +1,9 @@
-"""Comparing and showing: `manyhot compare timm-results`, and the report of 67 and of 1,556 models.
+"""Comparing and showing: `manyhot compare timm-results`, and the report of 67, of 1,556 and of more models.
 
-    python benchmarks/compare.py
+    python benchmarks/compare.py [--models 5000]
+
+--models evaluates so many models on 500 images instead, and shows what it takes to judge them, to write the
+results and to open the report, once, in CPU seconds and peak memory of this process.
 
 Wall seconds of whole processes and of drawing alone, on all cores; the report is opened in Chromium where
 there is one: seconds to its load event and to the first text, from its own clock, and the longest task that
@@ -9,7 +12,9 @@ kept the page from answering. No peer draws such a report; the bars are those of
 
 from __future__ import annotations
 
+import argparse
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -18,6 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from common import RUNS, quiet
 
 BAR_COMPARE_S, BAR_REPORT_S, BAR_OPEN_S, BAR_MB = 3, 5, 1, 6
@@ -62,6 +68,31 @@ def drawing(folder):
     return time.perf_counter() - begun
 
 
+def many_models(n_models, folder, *, n=500, n_classes=10):
+    """Evaluate models that are right on 30 to 90 % of the images, and write their report."""
+    import manyhot
+
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, n_classes, n)
+    models = {}
+    for i in range(n_models):
+        best = np.where(rng.random(n) < rng.uniform(0.3, 0.9), label, (label + 1) % n_classes)
+        models[f"model{i:04d}"] = np.stack([(best + k) % n_classes for k in (0, 1, 2, 3, 5)], axis=1)
+    reading = manyhot.Reading(label=label.tolist(), n_classes=n_classes, dataset="drawn", trust_order=True)
+    sets = [[k] for k in label.tolist()]
+    evaluation, spent = timed(lambda: manyhot.evaluate(sets, models, reading=reading))
+    show(f"{n_models:,} models × {n} images, judged", spent, "s")
+    _, spent = timed(lambda: evaluation.write(folder))
+    show("  written, with the report", spent, "s")
+    show("  peak memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2, "GB")
+
+
+def timed(work):
+    begun = time.process_time()
+    made = work()
+    return made, time.process_time() - begun
+
+
 def opened(path):
     """Return load, first paint and longest task in milliseconds, medians over fresh pages."""
     from playwright.sync_api import sync_playwright
@@ -83,9 +114,28 @@ def show(what, value, unit, bar=None):
     print(f"{what:44} {value:8.2f} {unit:4}" + (f" wanted: under {bar} {unit}" if bar else ""))
 
 
+def show_page(page, what):
+    """Print the size of a page and how soon a browser shows it."""
+    show(f"report of {what}, size", page.stat().st_size / 1e6, "MB", BAR_MB)
+    if shutil.which("chromium"):
+        load, paint, longest = opened(page)
+        show("  load event in Chromium", load / 1000, "s", BAR_OPEN_S)
+        show("  first text", paint / 1000, "s", BAR_OPEN_S)
+        show("  longest task in the first 1.5 s", longest / 1000, "s", BAR_OPEN_S)
+
+
 def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", type=int)
+    n_models = parser.parse_args().models
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if n_models:
+            many_models(n_models, folder)
+            show_page(folder / "report" / "index.html", f"{n_models:,} models")
+            return
         command("compare", "timm-results", "--out", str(folder / "timm"))
         walls = [command("compare", "timm-results", "--out", str(folder / "timm")) for _ in range(RUNS)]
         command("evaluate", "imagenet", "--out", str(folder / "imagenet"))
@@ -104,13 +154,7 @@ def main():
             drawing(folder / run)
             taken = statistics.median(drawing(folder / run) for _ in range(RUNS))
             show(f"report of {what}", taken, "s", bar)
-        page = folder / "timm" / "report" / "index.html"
-        show("report of 1,556 models, size", page.stat().st_size / 1e6, "MB", BAR_MB)
-        if shutil.which("chromium"):
-            load, paint, longest = opened(page)
-            show("  load event in Chromium", load / 1000, "s", BAR_OPEN_S)
-            show("  first text", paint / 1000, "s", BAR_OPEN_S)
-            show("  longest task in the first 1.5 s", longest / 1000, "s", BAR_OPEN_S)
+        show_page(folder / "timm" / "report" / "index.html", "1,556 models")
 
 
 if __name__ == "__main__":

@@ -48,6 +48,33 @@ def votes(rows, n_raters=None):
     return Answers(question, rater, answer.astype(np.int8), question.max() + 1, n_raters or rater.max() + 1)
 
 
+def test_auto_takes_the_answers_of_two_raters_at_face_value():
+    """By Bayes' rule, with answers that are right in nine of ten cases, and as many yes as no."""
+    agreed, split = [(0, 0, YES), (0, 1, YES)], [(1, 0, YES), (1, 1, NO)]
+    done = auto(votes([*agreed, *split, (2, 0, YES), (3, 0, MAYBE), (3, 1, NO)]))
+    np.testing.assert_allclose(done.p, [0.81 / (0.81 + 0.01), 0.5, 0.9, 0.1])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_of_two_raters_guesses(seed):
+    """The labels are as good as the share of yes says, and no label contradicts both raters."""
+    rng = np.random.default_rng(seed)
+    truth, question, rater = rng.random(300) < 0.4, np.repeat(np.arange(300), 2), np.tile([0, 1], 300)
+    yes = np.where(rater == 0, truth[question] ^ (rng.random(600) < 0.03), rng.random(600) < 0.3)
+    answers = Answers(question, rater, np.where(yes, YES, NO).astype(np.int8), 300, 2)
+    valid, share = auto(answers).p >= 0.8, yes_share(answers).p
+    np.testing.assert_array_equal(valid, share == 1)
+    assert (valid == truth).mean() > 0.65
+    third = Answers(
+        np.append(question, np.arange(300)),
+        np.append(rater, np.full(300, 2)),
+        np.append(answers.answer, np.where(truth, YES, NO)).astype(np.int8),
+        300,
+        3,
+    )
+    assert ((auto(third).p >= 0.8) == truth).mean() > 0.95  # with a third, the guesser is found out
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("spec", SPECS)
 def test_aggregator(spec, seed):

@@ -417,6 +417,19 @@ def run(*arguments):
     return done
 
 
+def test_a_campaign_is_aggregated_again(campaign):
+    """New answers have come in: all files are replaced, but not those that are read."""
+    first = sorted(mh.aggregate(campaign).write(campaign / "labels.parquet"))
+    again = ["aggregate", str(campaign), "--out", str(campaign)]
+    done = CliRunner().invoke(cli.app, [*again, "--method", "majority"])
+    assert done.exit_code == 0, done.output
+    assert sorted(campaign.glob("labels*")) == first
+    assert tables.metadata(tables.read(first[-1], "labels").schema)["method"] == "majority"
+    history = campaign / "labels-matrices.parquet"
+    done = CliRunner().invoke(cli.app, [*again, "--history", str(history)])
+    assert "The output would overwrite an input." in str(done.exception)
+
+
 def test_command_lines(campaign, tmp_path):
     out = tmp_path / "labels.parquet"
     done = run("aggregate", campaign, "--out", out, "--method", "yes-share", "--resamples", 10)

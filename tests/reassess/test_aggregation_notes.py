@@ -25,13 +25,17 @@ def votes_of(rows, **changes):
 
 
 ALONE = (
-    "there is only one rater, so the answers cannot be compared with those of another rater, and the "
-    "method cannot "
-    "estimate the quality of the rater; majority takes answers at face value"
+    "there is only one rater, and how good raters are can be learnt from the answers of 3 or more, and "
+    "answers are taken at face value"
+)
+TWO = ALONE.replace("there is only one rater", "there are only two raters")
+SPLIT = (
+    "the raters disagree on 2 of the 3 questions that both answered: p is 0.5 there, and the class is not "
+    "valid; `unclear_from` 0.5 makes it unclear"
 )
 UNCOMPARED = (
-    "no question was answered by two raters, so auto cannot compare raters, and its estimates are "
-    "unreliable; majority takes answers at face value"
+    "no question was answered by two raters, so how good raters are cannot be learnt, and answers are taken "
+    "at face value"
 )
 AGREED = (
     "raters agree on all 6 questions that two or more raters answered, so auto cannot learn how often "
@@ -64,12 +68,20 @@ def careful_rows(n, raters, skill=0.9):
     ("rows", "notes"),
     [
         (["y", "n", "y", "n"], (ALONE,)),
-        (["y ", " n", "n ", " y"], (UNCOMPARED,)),
+        (["yy", "ny", "yn", "y "], (TWO, SPLIT)),
+        (["y  ", " n ", "n  ", "  y"], (UNCOMPARED,)),
         (["yyy", "nnn", "yyy", "nnn", "yyy", "nnn"], (AGREED,)),
         (careful_rows(60, 3), ()),
         ([row + "n" for row in careful_rows(60, 3)], (ALIKE,)),
     ],
-    ids=["one rater", "one vote a question", "no disagreement", "careful", "one says no to all"],
+    ids=[
+        "one rater",
+        "two raters",
+        "one vote a question",
+        "all agree",
+        "careful",
+        "one says no to all",
+    ],
 )
 def test_what_is_missing_to_learn_from_answers(rows, notes):
     assert mh.aggregate(votes_of(rows)).notes == notes

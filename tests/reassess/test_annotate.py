@@ -1,5 +1,7 @@
 """A campaign into the app and out of it again."""
 
+import os
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,6 +9,7 @@ import pytest
 from PIL import Image
 
 from manyhot import tables
+from manyhot.data.convert import convert
 from manyhot.errors import InputError
 from manyhot.formats import read_votes
 from manyhot.reassess.aggregate import aggregate
@@ -123,6 +126,37 @@ def test_status_knows_what_is_not_exported(campaign):
     status = campaign_status(campaign)
     assert status.command.startswith(f"manyhot aggregate {campaign}")
     assert not status.notes
+
+
+def test_votes_of_another_tool_are_kept(campaign, tmp_path):
+    """Neither `export` nor `convert` removes the other's answers."""
+    rows = "image_id,class_id,rater_id,answer\n1.png,0,vendor-1,yes\n2.png,0,vendor-2,no\n"
+    (tmp_path / "vendor.csv").write_text(rows)
+    target = campaign / "votes.parquet"
+    convert(tmp_path / "vendor.csv", target)
+    with open_annotation(campaign, settings=CampaignSettings(raters=1)) as annotation:
+        answer_all(annotation.store, "ann", yes=0)
+    assert campaign_status(campaign).notes == (
+        "annotation.sqlite contains 12 answers that are not in votes.parquet yet",
+    )
+    for _ in range(2):
+        assert export_votes(campaign).notes == ("2 votes of raters who are not in the app were kept",)
+        assert len(pq.read_table(target)) == 14
+    assert not campaign_status(campaign).notes
+    before = target.read_bytes()
+    with pytest.raises(InputError, match="would replace answers from the annotation app"):
+        convert(tmp_path / "vendor.csv", target)
+    assert target.read_bytes() == before
+
+
+def test_label_sets_that_are_older_than_the_votes(campaign):
+    with open_annotation(campaign, settings=CampaignSettings(raters=1)) as annotation:
+        answer_all(annotation.store, "ann", yes=0)
+    export_votes(campaign)
+    aggregate(campaign).write(campaign / "labels.parquet")
+    assert campaign_status(campaign).command.startswith("manyhot evaluate ")
+    os.utime(campaign / "labels.parquet", (0, 0))
+    assert campaign_status(campaign).command == f"manyhot aggregate {campaign}"
 
 
 def test_what_the_owner_should_know(campaign):

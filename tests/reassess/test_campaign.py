@@ -368,21 +368,20 @@ def test_the_way_of_a_campaign(photos):
     tables.write(pa.table(votes | {"rater_id": ["r", "r"]}), "camp/votes.parquet", "votes")
     assert told()[1:] == (
         "aggregate the answers",
-        "manyhot aggregate camp --method majority --out camp/labels.parquet",
+        "manyhot aggregate camp",
     )
     three = {"image_id": ["b.jpg"] * 3, "class_id": pa.array([1] * 3, pa.int32()), "answer": ["yes"] * 3}
     tables.write(pa.table(three | {"rater_id": ["r", "s", "t"]}), "camp/votes.parquet", "votes")
-    assert told()[2] == "manyhot aggregate camp --method auto --out camp/labels.parquet"
+    assert told()[2] == "manyhot aggregate camp"
     tables.write(pa.table(votes | {"rater_id": ["r", "r"]}), "camp/votes.parquet", "votes")
     tables.write(pa.table(votes | {"expert_id": ["e", "e"]}), "camp/golden.parquet", "golden")
-    assert told()[2] == "manyhot aggregate camp --method golden-bayes --out camp/labels.parquet"
+    assert told()[2] == "manyhot aggregate camp --method golden-bayes"
     labels = {"image_id": ["b.jpg"], "usable": [True], "classes": [[1]], "state": [["yes"]]}
     tables.write(pa.table(labels), "camp/labels.parquet", "labels")
     assert told() == (
         {"images": 4, "predictions": 2, "proposals": 4, "votes": 2, "golden": 2, "labels": 1},
         "judge models on the label sets",
-        "manyhot evaluate camp/labels.parquet --predictions camp/predictions "
-        "--images camp/images.parquet --out camp/results",
+        "manyhot evaluate camp --out camp/results",
     )
     report = Path("camp/results/report/index.html")
     report.parent.mkdir(parents=True)

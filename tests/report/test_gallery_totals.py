@@ -62,12 +62,13 @@ def test_by_the_label_set():
     images = Images(pa.table({"image_id": ids, "uri": ids, "label": label}))
     pair = [model("first", FIRST), model("second", SECOND)]
     assert totals_sentence(make_gallery(images, given, pair)) == (
-        f"{MIXED}, first is right on 7 of 12 images (3 wrong, 1 unclear, 1 not asked); "
-        "second is right on 9 of 12 images (2 wrong, 1 not predicted)."
+        f"{MIXED}, first is right on 7 of 11 images (2 wrong, 1 unclear, 1 not asked); "
+        "second is right on 9 of 11 images (1 wrong, 1 not predicted). 1 image has no valid class."
     )
     seen = Images(images.table.filter(given.table["rated"]))
     assert totals_sentence(make_gallery(seen, given, pair[:1])) == (
-        "By the label set, first is right on 6 of 11 images (3 wrong, 1 unclear, 1 not asked)."
+        "By the label set, first is right on 6 of 10 images (2 wrong, 1 unclear, 1 not asked). "
+        "1 image has no valid class."
     )
 
 
@@ -75,5 +76,5 @@ def test_the_page_begins_with_it(tmp_path):
     """Names of models are text, and may look like a placeholder."""
     write_gallery(small_gallery(tmp_path, image, title="{{ n }}"), tmp_path / "g")
     page = (tmp_path / "g" / "index.html").read_text(encoding="utf-8")
-    assert f'<p id="overall">{MIXED}, first/&lt;b&gt;model is right on 7 of 12 images (3 wrong' in page
+    assert f'<p id="overall">{MIXED}, first/&lt;b&gt;model is right on 7 of 11 images (2 wrong' in page
     assert "<h1>{{ n }} <small>12 images</small></h1>" in page

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import expit, logsumexp, softmax
 
 from manyhot.core.aggregation import Aggregate
-from manyhot.core.answers import Answers, GoldenAnswers
+from manyhot.core.answers import MAYBE, N_ANSWERS, Answers, GoldenAnswers
 from manyhot.core.array_types import Floats
 from manyhot.core.expectation_maximisation import Fit
 from manyhot.core.rater_models import RaterModel, chance, history_gain
@@ -55,6 +55,16 @@ power of `UNTIED` with n questions, and 1 with at most `FEW`.
 By chance, Dawid-Skene is often more likely on a few hundred questions of which half are hard, as if raters
 missed many classes. Where they do, its evidence grows in proportion to n and outweighs the odds.
 """
+
+FEWEST_RATERS = 3
+"""Number of raters from which `auto` learns how good they are.
+
+The answers of two have fewer patterns than their qualities and the share of yes have values: two raters of
+whom one guesses look like two who agree by chance (Hui & Walter 1980, doi 10.2307/2530508).
+"""
+
+FACE_VALUE = 0.9
+"""Probability that an answer of one or two raters is right, for `auto`; one yes makes a class valid."""
 
 NEGLIGIBLE = 0.01
 """`auto` leaves out a model with a smaller weight."""
@@ -185,6 +195,10 @@ def auto(
     likelihood of the answers to each question as if the models had been fitted without the question. With
     more than 50,000 questions, they are compared on evenly spaced questions.
 
+    The quality of one or two raters cannot be learnt from their answers, nor that of more raters if no
+    question was answered twice. Without the raters' history, these answers are taken at face value: each yes
+    or no is right with a probability of `FACE_VALUE`, and raters who disagree give 0.5.
+
     The mean is compared with a model called chance, in which answers do not depend on the truth. If the mean
     does not predict held-out answers better than chance, probabilities are shrunk towards 0.5.
 
@@ -207,11 +221,34 @@ def auto(
     `EVIDENCE`.
     """
     _check_options(answers, None, iterations)
+    if answers.history is None and not _comparable(answers):
+        return _at_face_value(answers)
     compared = _Compared.of(answers, CANDIDATES, iterations, tolerance)
     by_chance, at_chance = chance(compared.some)
     gain = compared.stands_for * float((compared.mixed() - at_chance).sum()) + history_gain(answers)
     result = _mean([(weight, model.aggregate(fit)) for weight, model, fit in compared.fits()])
     return _with_chance(result, compared.weights, by_chance, answers, float(expit(_log_odds(answers) - gain)))
+
+
+def _comparable(answers: Answers) -> bool:
+    """Return whether the quality of raters can be learnt from the answers of others to the same questions."""
+    return len(np.unique(answers.rater)) >= FEWEST_RATERS and answers.counts().sum(1).max() > 1
+
+
+def _at_face_value(answers: Answers) -> Aggregate:
+    """Return probabilities for raters of equal quality, and for as many yes as no."""
+    of_answer = answers.of_raters().sum(0) + 1.0
+    maybe = of_answer[MAYBE] / of_answer.sum()
+    row = np.array([1 - FACE_VALUE, 0.0, FACE_VALUE]) * (1 - maybe)
+    row[MAYBE] = maybe
+    matrix = np.stack([row[::-1], row])
+    logs = answers.counts() @ np.log(matrix).T
+    posterior = softmax(logs, axis=1)
+    likelihood = float((logsumexp(logs, axis=1) - np.log(2)).sum())
+    counts = np.zeros((answers.n_raters, 2, N_ANSWERS))
+    np.add.at(counts.transpose(0, 2, 1), (answers.rater, answers.answer), posterior[answers.question])
+    matrices, prior = np.broadcast_to(matrix, counts.shape).copy(), np.full(2, 0.5)
+    return Aggregate(posterior[:, 1], matrices, prior, log_likelihood=likelihood, counts=counts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,6 +32,7 @@ from manyhot.parameters import Shown
 from manyhot.registry import get, names
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
+from manyhot.tables.votes import count_app_answers
 
 _TABLES = ("labels", "predictions", "images", "results", "findings", "proposals", "votes", "golden")
 
@@ -140,6 +141,7 @@ def convert(
         saved = save(content, target, to, holds=holds, classes=class_list)
     else:
         check_place(target, holds)
+        _check_answers(target, holds)
         saved = Saved((_write(holds, content, source, target, rows, long, run.call),))
     left_out = (*_left_out(content), *saved.left_out)
     notes = (f"{target.name} does not contain {', '.join(left_out)}",) if left_out else ()
@@ -150,6 +152,19 @@ def _of_campaign(*paths: Path) -> Path | None:
     """Return the class list of the first of these folders that is a campaign."""
     beside = [p / "classes.parquet" for p in paths if (p / tables.DESCRIPTION).is_file()]
     return next((path for path in beside if path.is_file()), None)
+
+
+def _check_answers(target: Path, holds: str) -> None:
+    """Raise an error if answers from the annotation app would be lost."""
+    if holds != "votes" or not target.is_file() or not (target.parent / tables.DESCRIPTION).is_file():
+        return
+    if n := count_app_answers(target):
+        raise InputError(
+            "The output would replace answers from the annotation app.",
+            where=target,
+            got=f"{n:,} answers",
+            do=f"remove the file, convert, and run: manyhot export {target.parent}, which keeps both",
+        )
 
 
 def _write(

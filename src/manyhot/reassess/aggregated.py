@@ -138,8 +138,9 @@ class Aggregated(Result):
     def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
         """Raise an error if `write` would overwrite an input or another table."""
         files = _files(out)
-        for path in files.values():
-            check_apart(sources_of(sources, ("labels",)), path)
+        made = {"labels", *(path.stem for name, path in files.items() if name != "labels")}
+        for path in files.values():  # in a campaign, those of the last time are replaced
+            check_apart(sources_of(sources, made), path)
         check_place(files["labels"], "labels")
 
     def _counts(self) -> dict[str, int]:

@@ -10,8 +10,9 @@ import numpy as np
 from manyhot import registry
 from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import NO, YES, Answers, GoldenAnswers
-from manyhot.core.dawid_skene import CHANCE
+from manyhot.core.dawid_skene import CHANCE, FEWEST_RATERS
 from manyhot.tables import Golden, Refined, Votes
+from manyhot.tables.vote_labels import METHOD
 
 Decisions = Literal["decides", "counts", "ignored"]
 """How decisions on disagreements affect the label sets."""
@@ -32,11 +33,30 @@ def fit_notes(
     votes: Votes, answers: Answers, result: Aggregate, method: str, threshold: float
 ) -> Iterator[str]:
     """Yield notes on why a fit cannot learn from the answers, and on where it contradicts them."""
+    if method.startswith(METHOD) and not result.iterations:
+        yield from _at_face_value(answers, threshold)
     if not result.iterations or len(np.unique(answers.rater)) == 1:
         return
     yield from _missing(votes, answers, result, method)
     if _chance(result) < _MANY:
         yield from _contradictions(answers, result, method, threshold)
+
+
+def _at_face_value(answers: Answers, threshold: float) -> Iterator[str]:
+    """Yield why answers are taken at face value, and what follows where raters disagree."""
+    n_raters, counts = len(np.unique(answers.rater)), answers.counts()
+    who = "there is only one rater" if n_raters == 1 else "there are only two raters"
+    why = f"{who}, and how good raters are can be learnt from the answers of {FEWEST_RATERS} or more"
+    if n_raters >= FEWEST_RATERS:
+        why = "no question was answered by two raters, so how good raters are cannot be learnt"
+    yield f"{why}, and answers are taken at face value"
+    n_split = int(np.count_nonzero((counts[:, YES] > 0) & (counts[:, NO] > 0)))
+    if n_split and threshold > 0.5:
+        yield (
+            f"the raters disagree on {n_split:,} of the {np.count_nonzero(counts.sum(1) > 1):,} questions "
+            "that both answered: p is 0.5 there, and the class is not valid; `unclear_from` 0.5 makes it "
+            "unclear"
+        )
 
 
 def _chance(result: Aggregate) -> float:
@@ -117,7 +137,7 @@ def golden_notes(
     """Yield notes on what is missing for a fit, or for precision and recall on golden questions."""
     if not result.converged:
         yield f"stopped after {result.iterations:,} iterations, before it converged"
-    if len(np.unique(votes.rater)) == 1:
+    if len(np.unique(votes.rater)) == 1 and not entry.name.startswith(METHOD):
         alone = "there is only one rater, so the answers cannot be compared with those of another rater"
         if result.iterations:  # raters cannot be compared
             alone += (

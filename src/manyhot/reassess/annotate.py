@@ -130,7 +130,7 @@ def open_annotation(
                 title=campaign.folder.resolve().name,
                 callbacks=web.AppCallbacks(
                     judge=partial(agreement, resamples=_RESAMPLES),
-                    export=lambda folder: write_answers(store, campaign, folder),
+                    export=lambda folder: write_answers(store, campaign, folder)[0],
                     audit=None if audit is None else audit.intervals,
                     alone=alone,
                 ),

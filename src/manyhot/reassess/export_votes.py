@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +14,7 @@ from pyarrow import compute as pc
 
 from manyhot import tables
 from manyhot.command import command
+from manyhot.errors import MatchError
 from manyhot.files import sha256
 from manyhot.formats.writing import PathLike, check_place
 from manyhot.parameters import Shown
@@ -25,6 +26,7 @@ from manyhot.tables import ANSWERS, Campaign, Golden, votes_from_table, write_go
 
 if TYPE_CHECKING:
     from manyhot.reassess.app.store import Store
+    from manyhot.reassess.app.store.accounts import Rater
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,7 @@ def export_votes(
     """Write the votes and remarks from the annotation app as tables in the campaign.
 
     Each answer is a row, including answers that were changed later. Only a rater's last answer to a question,
-    by answered_at, counts.
+    by answered_at, counts. Votes of raters who are not in the app, such as those of another tool, are kept.
 
     Parameters
     ----------
@@ -76,30 +78,70 @@ def export_votes(
     if golden is not None:
         check_place(Path(golden), "golden")
     with open_store(home, database) as store:
-        written = write_answers(store, home, home.folder, run.call)
+        written, kept = write_answers(store, home, home.folder, run.call)
     if golden is not None:
         votes = votes_from_table(tables.read(written[0], "votes"), name=written[0].name)
         inputs = {written[0].name: sha256(written[0])}
         written.append(write_golden(Golden(votes), golden, call=run.call, inputs=inputs))
-    return ExportedVotes(written=tuple(written))
+    whose = f"{kept:,} votes of raters who are not in the app were kept"
+    return ExportedVotes(written=tuple(written), notes=(whose,) if kept else ())
 
 
-def write_answers(store: Store, campaign: Campaign, folder: Path, call: str = "") -> list[Path]:
-    """Write votes, and remarks if there are any, to a folder."""
+def write_answers(store: Store, campaign: Campaign, folder: Path, call: str = "") -> tuple[list[Path], int]:
+    """Write votes, and remarks if there are any, to a folder.
+
+    Votes that are already in the folder are kept if their raters are not in the app.
+
+    Returns
+    -------
+    written : list of Path
+    kept : int
+        Number of votes that were kept.
+    """
+    from manyhot.reassess.app.store.accounts import all_raters
     from manyhot.reassess.app.store.submissions import all_remarks, all_votes
 
     votes, remarks = store.read_all(all_votes), store.read_all(all_remarks)
+    others = _votes_of_others(folder / campaign.path("votes").name, store.read_all(all_raters), campaign)
     about = {
         "n_classes": str(campaign.n_classes),
         "classes": campaign.class_hash,
         "name": campaign.folder.resolve().name,
     }
     inputs = {"proposals.parquet": sha256(campaign.path("proposals"))}
-    parts = {"votes": _votes_table(votes)} | ({"remarks": _remarks_table(remarks)} if remarks else {})
-    return [
+    table = pa.concat_tables([*others, _votes_table(votes)], promote_options="default")
+    parts = {"votes": table} | ({"remarks": _remarks_table(remarks)} if remarks else {})
+    written = [
         tables.write(table, folder / campaign.path(name).name, name, call=call, inputs=inputs, about=about)
         for name, table in parts.items()
     ]
+    return written, sum(map(len, others))
+
+
+def _votes_of_others(path: Path, raters: Sequence[Rater], campaign: Campaign) -> list[pa.Table]:
+    """Return the votes in a file whose raters are not in the app, if there are any.
+
+    Raises
+    ------
+    MatchError
+        If these votes are over another class list.
+    """
+    if not path.is_file():
+        return []
+    table = tables.read(path, "votes")
+    others = table.filter(
+        pc.invert(pc.is_in(table["rater_id"], pa.array([r.name for r in raters], pa.string())))
+    )
+    classes = tables.metadata(table.schema).get("classes", campaign.class_hash)
+    if len(others) and classes != campaign.class_hash:
+        raise MatchError(
+            "The votes of raters who are not in the app are over another class list.",
+            where=path,
+            got=f"{len(others):,} votes over class list {classes[:12]}",
+            allowed=f"class list {campaign.class_hash[:12]}",
+            do="move this file out of the campaign, and export again",
+        )
+    return [others.replace_schema_metadata(None)] if len(others) else []
 
 
 def _votes_table(rows: Iterable[Any]) -> pa.Table:

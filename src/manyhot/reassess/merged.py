@@ -195,8 +195,10 @@ class MergedLabels(Aggregated):
     def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
         """Raise an error if `write` would overwrite an input."""
         super().check_out(out, sources)
-        for path in _files(out).values():
-            check_apart(sources_of(sources, ("labels",)), path)
+        files = _files(out)
+        made = {path.stem for name, path in files.items() if name != "labels"}
+        for path in files.values():
+            check_apart(sources_of(sources, made), path)
 
     def _conflicts(self) -> dict[str, int]:
         both = self.source_answers.filter(self.source_answers["conflict"])

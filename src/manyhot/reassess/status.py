@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
-from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from manyhot import tables
@@ -24,14 +23,11 @@ from manyhot.reassess.app.server import DATABASE, DatabaseAddress, database_opti
 from manyhot.reassess.app.vote_count import count_votes, count_votes_at
 from manyhot.result import Result
 from manyhot.tables import Campaign
-from manyhot.tables.vote_labels import METHOD
+from manyhot.tables.votes import count_app_answers
 
 CampaignFolder = Annotated[PathLike, Shown("CAMPAIGN")]
 
 STAGES = ("images", "predictions", "proposals", "votes", "golden", "labels")
-
-_ENOUGH_RATERS = 2
-"""Minimum number of raters whose answers can be compared."""
 
 
 @dataclass(frozen=True)
@@ -195,13 +191,13 @@ def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, 
         return f"ask raters the questions, or put answers into {folder}/votes.parquet", (
             f"manyhot annotate {folder}"
         )
-    if not stages["labels"].done:
-        method = "golden-bayes" if stages["golden"].done else _method(campaign)
-        return "aggregate the answers", (
-            f"manyhot aggregate {folder} --method {method} --out {folder}/labels.parquet"
-        )
+    votes, labels = campaign.path("votes"), campaign.path("labels")
+    if not stages["labels"].done or labels.stat().st_mtime < votes.stat().st_mtime:
+        method = " --method golden-bayes" if stages["golden"].done else ""
+        again = ", because the label sets are older" if stages["labels"].done else ""
+        return f"aggregate the answers{again}", f"manyhot aggregate {folder}{method}"
     is_audit = campaign.path("audit_sample").is_file()
-    report, labels = campaign.folder / "results" / "report" / "index.html", campaign.path("labels")
+    report = campaign.folder / "results" / "report" / "index.html"
     is_judged = report.is_file() and report.stat().st_mtime >= labels.stat().st_mtime
     if is_audit and is_judged:
         return "look at the report, and see how many more images a question needs", (
@@ -213,10 +209,7 @@ def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, 
         )
     if is_judged:
         return "look at the report", f"python -m webbrowser {folder}/results/report/index.html"
-    return "judge models on the label sets", (
-        f"manyhot evaluate {folder}/labels.parquet --predictions {folder}/predictions "
-        f"--images {folder}/images.parquet --out {folder}/results"
-    )
+    return "judge models on the label sets", f"manyhot evaluate {folder} --out {folder}/results"
 
 
 _OF_A_DRAW = frozenset(
@@ -241,16 +234,6 @@ def _population(campaign: Campaign) -> str:
     return shlex.join(shared)
 
 
-def _method(campaign: Campaign) -> str:
-    """Return the suggested method to aggregate votes: a fit needs answers that can be compared."""
-    with pq.ParquetFile(campaign.path("votes")) as file:
-        votes = file.read([n for n in file.schema_arrow.names if n in ("rater_id", "round")])
-    if "round" in votes.column_names:  # decisions are no independent answers
-        votes = votes.filter(pc.equal(pc.fill_null(votes["round"], 0), 0))
-    raters = pc.unique(votes["rater_id"]) if "rater_id" in votes.column_names else []
-    return METHOD if len(raters) >= _ENOUGH_RATERS else "majority"
-
-
 def _answers_to_export(campaign: Campaign, votes: Stage, database: str | None) -> int:
     """Return the number of answers in the app that are not in the votes table."""
     if database is not None:
@@ -259,7 +242,7 @@ def _answers_to_export(campaign: Campaign, votes: Stage, database: str | None) -
     else:
         path = campaign.folder / DATABASE
         there = count_votes(path) if path.is_file() else None
-    return max((there or 0) - (votes.count or 0), 0)
+    return max((there or 0) - (count_app_answers(campaign.path("votes")) if votes.done else 0), 0)
 
 
 def _source(campaign: Campaign) -> str:

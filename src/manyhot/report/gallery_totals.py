@@ -24,21 +24,31 @@ _LEFT = ("wrong", "unclear", "not asked", "without labels", "not predicted")
 
 
 def totals_sentence(gallery: Gallery) -> str:
-    """Return a sentence with the number of images on which each model is right; empty without models."""
-    shots, models = gallery.shots, gallery.models
+    """Return a sentence with the number of images on which each model is right; empty without models.
+
+    As for real1, images whose raters found no valid class are left out.
+    """
+    models = gallery.models
+    shots = [shot for shot in gallery.shots if not _is_empty(shot)]
     if not shots or not models:
         return ""
-    basis = _basis(shots)
+    basis, n_empty = _basis(shots), len(gallery.shots) - len(shots)
+    without = f" {n_empty:,} image{'s have' if n_empty > 1 else ' has'} no valid class." if n_empty else ""
     if not basis:
         return "The images have no original labels, and no rater has seen them."
     counts = [Counter(_OUTCOMES[shot.verdicts[m]] for shot in shots) for m in range(len(models))]
     n = f"{len(shots):,} image{'s' * (len(shots) != 1)}"
     if len(models) > MOST:
-        return f"{basis}, {_range(models, [of['right'] for of in counts])} of {n}."
+        return f"{basis}, {_range(models, [of['right'] for of in counts])} of {n}.{without}"
     each = [
         f"{m} is right on {of['right']:,} of {n}{_left(of)}" for m, of in zip(models, counts, strict=True)
     ]
-    return f"{basis}, {'; '.join(each)}."
+    return f"{basis}, {'; '.join(each)}.{without}"
+
+
+def _is_empty(shot: Shot) -> bool:
+    """Return whether raters found no class of an image valid."""
+    return shot.is_rated and all(state != "yes" for _, state in shot.label_set)
 
 
 def _basis(shots: Sequence[Shot]) -> str:

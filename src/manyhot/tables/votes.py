@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
 from manyhot.core.answers import ANSWERS
@@ -267,6 +268,14 @@ def write_golden(
 ) -> Path:
     """Write experts' answers to a Parquet file."""
     return write(golden.to_table(), path, "golden", call=call, inputs=inputs, about=golden.experts.about())
+
+
+def count_app_answers(path: Path) -> int:
+    """Return the number of votes in a Parquet file that have a page: the answers of the annotation app."""
+    with pq.ParquetFile(path) as file:
+        if "page_id" not in file.schema_arrow.names:
+            return 0
+        return len(file.read(["page_id"])["page_id"].drop_null())
 
 
 def find_questions(asked: Votes, among: Votes) -> npt.NDArray[np.int64]:

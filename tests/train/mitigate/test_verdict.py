@@ -101,6 +101,45 @@ def test_without_counterexamples_pasted_objects_and_the_other_fill_judge(counts)
         assert removal_verdict(clean, DEPENDS, counts, pasted=True) == "not judged"
 
 
+FEW = (50, 9, 4, 300)
+"""Held-out images, too few of which show one of the two alone."""
+
+
+@pytest.mark.parametrize(
+    ("gap", "pasted", "verdict"),
+    [
+        ((0.116, 0.067, 0.176), False, "not gone"),
+        ((-0.006, -0.01, 0.01), False, "gone"),
+        # What heads were fitted on shows a dependence that is left, but never that there is none.
+        ((0.05, 0.02, 0.09), True, "partly gone"),
+        ((0.16, 0.1, 0.2), True, "not gone"),
+        ((-0.006, -0.01, 0.01), True, "not judged"),
+    ],
+)
+def test_images_like_those_that_a_head_was_fitted_on_only_show_what_is_left(gap, pasted, verdict):
+    lost = metrics(lost=(0.02, -0.01, 0.06))
+    before = lost | metrics(pasted_gap=(0.17, 0.12, 0.24))
+    assert removal_verdict(before, None, FEW) == "present"
+    assert removal_verdict(lost | metrics(pasted_gap=gap), before, FEW, pasted=pasted) == verdict
+
+
+def test_without_enough_images_the_treatment_with_the_least_effect_of_pasting_is_described():
+    rows = [
+        {"treatment": treatment, "metric": name, "value": value, "n": n, "verdict": verdict}
+        for treatment, verdict, hallucination, pasted in (
+            ("none", "present", 0.0, 0.12),
+            ("reweighting", "not judged", -0.2, 0.08),
+            ("uncapped augmentation", "not judged", 0.0, -0.006),
+        )
+        for name, value, n in (
+            ("called_with", 0.0, 4),
+            ("hallucination_gap", hallucination, 304),
+            ("pasted_gap", pasted, 150),
+        )
+    ]
+    assert best_treatment(rows) == "uncapped augmentation"
+
+
 @pytest.mark.parametrize(
     ("gap", "verdict"),
     [

@@ -301,7 +301,9 @@ def _judged(
                 made[treatment] = head
                 measured = _measured(images, judge, head, pair)
                 named = {"model": f"{about['model']}, {loss}", "treatment": treatment}
-                named |= _verdict(fitter, pair, measured, untreated.get(base_of(treatment)))
+                added = treatments.get(treatment.removeprefix(f"{SETS} and "))
+                pasted = added is not None and bool(added.pasted)
+                named |= _verdict(fitter, pair, measured, untreated.get(base_of(treatment)), pasted)
                 named["head"] = f"heads/{stem}.safetensors"
                 rows.add(about | of | named, measured, next(iter(untreated.values()), None))
                 untreated.setdefault(base_of(treatment), measured)
@@ -316,12 +318,13 @@ def _verdict(
     pair: Pair,
     measured: dict[str, HeldOutMetric],
     untreated: dict[str, HeldOutMetric] | None,
+    pasted: bool,
 ) -> dict[str, str]:
     """Return the verdict on a head, and its reason if there is a shortcut or may be one."""
     known = fitter.images.labels
     splits = known.splits(pair)[known.held]
     counts = np.bincount(splits[splits >= 0], minlength=4).tolist()
-    how = {"pasted": fitter.pasted(pair), "negative": known.plan(pair, True).before < 0}
+    how = {"pasted": pasted, "negative": known.plan(pair, True).before < 0}
     verdict = removal_verdict(measured, untreated, counts, **how)
     main, companion = (known.classes.names[c] for c in pair)
     reason = reason_of(verdict, measured, untreated, counts, (main, companion), **how)

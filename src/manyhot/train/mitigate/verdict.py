@@ -69,8 +69,9 @@ def removal_verdict(
     Two effects of the companion are judged: on images without the class, which may be called the class; and
     on images with the class, which may be missed without the companion. Both are measured on original
     images, if each split has `MIN_JUDGED` of them. Otherwise, the first is measured on images with the
-    companion pasted in, unless the head was fitted on such images, and the second by the fill that was not
-    fitted on. A head is not `GONE` if its accuracy on images without the companion is surely lower than the
+    companion pasted in, and the second by the fill that was not fitted on. A head that was fitted on images
+    with the companion pasted in may be shown to depend on it by such images, but never to be without the
+    shortcut. A head is not `GONE` if its accuracy on images without the companion is surely lower than the
     accuracy of the untreated head.
 
     Parameters
@@ -92,7 +93,7 @@ def removal_verdict(
         return NOT_JUDGED if [*found.undecided("", "")] else GONE if untreated is not None else ABSENT
     if untreated is None:
         return PRESENT
-    left = sum(max(value, 0.0) for value, _, _ in found.ends.values())
+    left = sum(max(value, 0.0) for value, _, _ in (*found.ends.values(), *found.fitted.values()))
     if left <= found.before / 2:
         return PARTLY
     return REPLACED if _taught_the_fill(metrics, untreated) else NOT_GONE
@@ -119,10 +120,18 @@ class _Effects:
         return {name: _ends(self.metrics[name], self.sign) for name in names}
 
     @cached_property
+    def fitted(self) -> dict[str, tuple[float, float, float]]:
+        """The effect on pasted images of a head fitted on such images, if nothing else shows this effect."""
+        name = "pasted_gap"
+        if not self.pasted or self.sign < 0 or _OTHERS & self.ends.keys() or not _enough(self.metrics, name):
+            return {}
+        return {name: _ends(self.metrics[name], self.sign)}
+
+    @cached_property
     def sure(self) -> list[str]:
         """The effects whose interval shows that the head depends on the companion."""
         below = _OVERSHOT if self.untreated is None else 0.0
-        return [
+        return [name for name, (_, lo, _) in self.fitted.items() if lo > 0] + [
             name
             for name, (_, lo, hi) in self.ends.items()
             if lo > (_HOLE if name == "lost" else 0)
@@ -148,14 +157,13 @@ class _Effects:
     def before(self) -> float:
         """The sum of the same effects on the head without treatment."""
         before = self.untreated or {}
-        return sum(max(self.sign * before[n].estimated.value, 0.0) for n in self.ends if n in before)
+        judged = [name for name in (*self.ends, *self.fitted) if name in before]
+        return sum(max(self.sign * before[name].estimated.value, 0.0) for name in judged)
 
     @cached_property
     def was_present(self) -> bool:
         before = self.untreated
-        return (
-            before is not None and removal_verdict(before, None, self.counts, pasted=self.pasted) == PRESENT
-        )
+        return before is not None and removal_verdict(before, None, self.counts) == PRESENT
 
     def left(self, main: str, companion: str) -> Iterator[str]:
         """Yield what shows that the head depends on the companion or, if nothing does, what else is wrong."""
@@ -380,7 +388,9 @@ def best_treatment(rows: Sequence[Row]) -> str:
 
 def _best(treatments: Mapping[str, Mapping[str, Row]]) -> str:
     def gaps(own: Mapping[str, Row]) -> list[float]:
-        return [own[gap]["value"] for gap in ("recall_gap", "hallucination_gap") if gap in own]
+        few = "called_with" not in own or own["called_with"]["n"] < MIN_JUDGED
+        other = "pasted_gap" if few and "pasted_gap" in own else "hallucination_gap"
+        return [own[gap]["value"] for gap in ("recall_gap", other) if gap in own]
 
     # A companion may speak against the class. That it hides some images of the class is not enough.
     start = next(iter(treatments.values()), {})

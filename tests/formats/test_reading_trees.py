@@ -28,7 +28,7 @@ def test_folders_by_word_net_id(tmp_path):
     assert labels.table["image_id"].to_pylist() == ["a.png", "c.jpg", "b.JPEG"]
     assert labels.table["label"].to_pylist() == [0, 0, 1]
     assert labels.table["classes"].to_pylist() == [[0], [0], [1]]
-    assert "rated" not in labels.table.column_names
+    assert labels.table["rated"].to_pylist() == [False] * 3
     assert labels.class_hash == class_list().hash
     assert detect(tmp_path).name == "image-folder"
 

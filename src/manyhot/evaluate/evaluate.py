@@ -51,7 +51,6 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions
 from manyhot.tables.arrays import at_threshold
 from manyhot.tables.image_ids import AUTO, match_ids
-from manyhot.tables.result_tables import ORIGINAL_LABELS, accuracies
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 
@@ -377,9 +376,6 @@ def _judged(
     """Judge the models of one data set."""
     files = dict[str, Path]()
     labels, audited = (source.sets(), None) if opened is None else opened(source)
-    if labels.are_original and options.metrics is None and audited is None:
-        # On original labels alone, metrics of label sets would say the same again.
-        options = replace(options, metrics=accuracies(ORIGINAL_LABELS))
     source, slices = with_published_columns(source, options.slices, match=reading.match)
     published = source.published
     slices += [s for s in published.slices if s not in slices] if published else []

@@ -51,7 +51,7 @@ from manyhot.registry import Entry
 from manyhot.run import QUIET, Run
 from manyhot.tables import Alignment, Predictions, align, check_same_classes
 from manyhot.tables.arrays import label_sets
-from manyhot.tables.result_tables import describe_metric
+from manyhot.tables.result_tables import ORIGINAL_LABELS, accuracies, describe_metric
 from manyhot.tables.skipped_files import fitting_models
 
 
@@ -128,6 +128,9 @@ def judge_models(source: Source, options: JudgeOptions, *, run: Run = QUIET) -> 
     UnknownNameError
         If a metric is not registered.
     """
+    if options.metrics is None and options.audit is None and labels_of(source).are_original:
+        # On original labels alone, metrics of label sets would say the same again.
+        options = replace(options, metrics=accuracies(ORIGINAL_LABELS))
     judge, misfits, done = Judge(source, options), source.misfits, 0
 
     def progress(done: int) -> None:

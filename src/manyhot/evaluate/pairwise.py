@@ -225,9 +225,10 @@ def answer(pair: Difference, *, by_label: bool = False) -> str:
     lo, hi = pair.loss
     if lo <= 0 <= hi:
         ends = tuple(metric.draw(end) for end in pair.interval or ())
-        return (
-            f"No difference between {a} and {b} can be shown: {_signed(pair)} of {name} {_doubt(pair, ends)}."
-        )
+        numbers = f"{_signed(pair)} of {name} {_doubt(pair, ends)}"
+        if pair.p is not None and pair.p < NOISE:  # it has an approximation of its own
+            return f"Whether {a} and {b} differ is borderline: {numbers}."
+        return f"No difference between {a} and {b} can be shown: {numbers}."
     ends = (lo, hi) if lo > 0 else (-hi, -lo)
     size = _number(metric, abs(metric.draw(pair.difference)))
     word = "worse" if lo > 0 else "better"

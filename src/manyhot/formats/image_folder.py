@@ -33,9 +33,10 @@ def _matches(path: Path) -> bool:
 def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
     """A folder with one folder of images per class, named after its WordNet id, class name or number.
 
-    The label set of an image contains the class of its folder. `rated` is null, because it is unknown whether
-    a rater has seen the image. Folders named by numbers are sorted as numbers. If they were sorted as text,
-    10 would come before 2, and most images of ImageNetV2 would get a wrong label.
+    The label set of an image contains the class of its folder, as does its original label. `rated` is false,
+    as in other files of single labels: no rater said whether other classes are valid, too. Folders named by
+    numbers are sorted as numbers. If they were sorted as text, 10 would come before 2, and most images of
+    ImageNetV2 would get a wrong label.
 
     References
     ----------
@@ -60,6 +61,7 @@ def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
         {
             "image_id": pa.array(_ids(names, by_folder), pa.string()),
             "label": pa.array(label),
+            "rated": constant(False, n, pa.bool_()),
             "usable": constant(True, n, pa.bool_()),
             "classes": ragged(np.ones(n, np.int64), pa.array(label)),
             "state": ragged(np.ones(n, np.int64), constant("yes", n, pa.string())),

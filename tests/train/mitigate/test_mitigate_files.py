@@ -4,10 +4,12 @@ import io
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score
@@ -18,6 +20,7 @@ import trainings
 from manyhot import cli, predict_in_memory, tables
 from manyhot.diagnose.shortcuts import diagnose_shortcuts
 from manyhot.errors import InputError, MatchError
+from manyhot.formats import read_classes, read_labels
 from manyhot.predict.models import find_model
 from manyhot.predict.weights import write_head
 from manyhot.run import Run
@@ -275,6 +278,28 @@ def test_without_original_labels(place):
         "  do:      remove the pair, or lower `min_images`"
     )
     assert not Path("none").exists()
+
+
+def test_label_sets_that_only_say_yes_of_a_class_fit_no_head(place):
+    """Where labels come from `diagnose groups`, only the pair is known to be absent from images."""
+    labels = read_labels("labels.parquet", classes=read_classes("classes.txt"))
+    pair = [labels.class_list.keys.index(key) for key in ("red", "square")]
+    rows = labels.table.to_pylist()
+    for row in rows:
+        known = [(c, s) for c, s in zip(row["classes"], row["state"], strict=True) if s == "yes" or c in pair]
+        row["classes"], row["state"] = [c for c, _ in known], [s for _, s in known]
+    said = pa.Table.from_pylist(rows, labels.table.schema)
+    tables.write_labels(replace(labels, table=said), "one-sided.parquet")
+    found = mitigate(
+        "photos",
+        "objects.parquet",
+        out="one-sided",
+        pairs=["red:square"],
+        losses=["sigmoid"],
+        **GIVEN | {"labels": "one-sided.parquet", "resamples": 0},
+    )
+    assert not any("label sets" in t for t in found.mitigation["treatment"].to_pylist())
+    assert any(note.startswith("no head is fitted to label sets, because") for note in found.notes)
 
 
 def test_a_softmax_needs_original_labels(place):

@@ -11,7 +11,7 @@ from numpy import typing as npt
 
 from manyhot.core.array_types import Bools
 from manyhot.core.companion_effects import NO_SPLIT, balanced_amounts, balancing, independent, split_by_pair
-from manyhot.core.sets import NO_LABEL, UNCLEAR, YES
+from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
 from manyhot.predict.weights import Head
 from manyhot.train.heads import Invariance, fit_sigmoid, fit_softmax
 from manyhot.train.mitigate.features import FILLED, PASTED, Altered, Features, ImageFeatures, file_slug
@@ -155,12 +155,21 @@ class HeadFitter:
             for name, treatment in treatments.items():
                 yield name, self._treated_softmax(treatment)
             return
-        for name in (NONE, SETS):
-            if name == SETS or self.images.labels.labelled:
-                yield name, self._sigmoids[name]
-                for how, treatment in treatments.items():
-                    treated = how if name == NONE else f"{SETS} and {how}"
-                    yield treated, self._treated_sigmoids(treatment, name == SETS)
+        for name in [NONE] * self.images.labels.labelled + [SETS] * (not self.one_sided):
+            yield name, self._sigmoids[name]
+            for how, treatment in treatments.items():
+                treated = how if name == NONE else f"{SETS} and {how}"
+                yield treated, self._treated_sigmoids(treatment, name == SETS)
+
+    @cached_property
+    def one_sided(self) -> int:
+        """Number of classes for which a head on label sets would only see images with the class.
+
+        It is 0 without original labels, because there is no other head then.
+        """
+        known = self.images.labels
+        state = known.state[known.fitting]
+        return int(known.labelled and np.count_nonzero((state == YES).any(0) & ~(state == NO).any(0)))
 
     def added(self, pair: Pair, capped: bool) -> tuple[list[Added], str]:
         """Return the altered images of a pair, and a note about them."""

@@ -310,6 +310,11 @@ def _judged(
             if best := best_treatment(rows.rows[first:]):
                 start = made[base_of(best)]
                 compared.append(Compared(pair, f"{about['model']}, {loss}", best, start, made[best]))
+    if "sigmoid" in losses and (n := fitter.one_sided):
+        notes.append(
+            f"no head is fitted to label sets, because they state of no image that it lacks one of {n:,} "
+            "classes; heads are fitted to original labels"
+        )
     return [*rows.rows], [*notes, *surplus_notes(fitter.surpluses)], compared
 
 

@@ -22,9 +22,9 @@ from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.cells import Cells
 from manyhot.core.resampled_statistics import (
     Counts,
-    MeansOverFewStrata,
     MeansOverStrata,
     Ratios,
+    RatiosWanted,
     Statistic,
     ValueMatrix,
 )
@@ -41,6 +41,9 @@ _ROWS = 512
 
 _NETWORK = 512
 """Values up to which NumPy sorts float32 without partitioning them."""
+
+_DRAWN = 65_536
+"""Drawn images that are counted at a time: half a megabyte."""
 
 _TILE = 4096
 """Images that are transposed at a time."""
@@ -125,9 +128,7 @@ class Bootstrap:
         ndarray of float32, shape (S, R, m)
             NaN if no images of a resample count.
         """
-        statistic = Ratios.of(self.cells, self.resamples, num, den, den_of)
-        self.resample(statistic)
-        return statistic.samples
+        return self._ratios(num, den, den_of)
 
     def means_over_few_strata(
         self, num: ValueMatrix, den: ValueMatrix, den_of: npt.NDArray[np.intp], stratum: Ints
@@ -146,9 +147,19 @@ class Bootstrap:
         -------
         ndarray of float32, shape (S, R, m)
         """
-        statistic = MeansOverFewStrata.of(self.masks, self.resamples, num, den, den_of, stratum)
+        return self._ratios(num, den, den_of, stratum)
+
+    def _ratios(
+        self,
+        num: ValueMatrix,
+        den: ValueMatrix,
+        den_of: npt.NDArray[np.intp],
+        stratum: Ints | None = None,
+    ) -> Floats32:
+        wanted = RatiosWanted(np.arange(len(den_of)), den_of, stratum)
+        statistic = Ratios.of(self.cells, self.resamples, num, den, [wanted])
         self.resample(statistic)
-        return statistic.samples
+        return statistic.means[0].samples
 
     def means_over_strata(
         self, num: ValueMatrix, den: Floats32 | Bools, stratum: Ints, slices: Collection[int] | None = None
@@ -173,7 +184,7 @@ class Bootstrap:
         -------
         ndarray of float32, shape (S, R, m)
         """
-        statistic = MeansOverStrata.of(self.masks, self.cells, self.resamples, num, den, stratum, slices)
+        statistic = MeansOverStrata.of(self.masks, self.resamples, num, den, stratum, slices)
         self.resample(statistic)
         return statistic.samples
 
@@ -186,9 +197,12 @@ def draw_counts(n: int, resamples: int, rng: np.random.Generator) -> npt.NDArray
     ndarray of uint8, shape (resamples, n)
         The probability that an image is drawn more than 255 times is below 1e-500.
     """
-    counts = np.empty((resamples, n), np.uint8)
+    counts = np.zeros((resamples, n), np.uint8)
     for row in counts:
-        row[:] = np.bincount(rng.integers(0, n, n, np.int32), minlength=n)
+        drawn = rng.integers(0, n, n, np.int32)
+        # A fifth of the time of numpy.bincount, whose counts take eight bytes each and miss the cache.
+        for start in range(0, n, _DRAWN):
+            np.add.at(row, drawn[start : start + _DRAWN].astype(np.intp), np.uint8(1))
     return counts
 
 

@@ -61,6 +61,12 @@ class Cells:
         return counts
 
     @cached_property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """The number of images in each slice, shape (S,)."""
+        sizes: npt.NDArray[np.int64] = np.bitwise_count(self.packed).sum(1, dtype=np.int64)
+        return sizes
+
+    @cached_property
     def _counted(self) -> deque[tuple[Bools, npt.NDArray[np.int64]]]:
         return deque(maxlen=8)
 

@@ -26,6 +26,9 @@ from manyhot.core.share_intervals import proportion_interval
 IMAGES_FOR_PERCENTILES = 200
 """Minimum number of images for percentiles of resamples."""
 
+_MOST_KINDS = 4
+"""Counters per image up to which distinct images are counted in cells: classes of right and wrong images."""
+
 FEWEST_CASES = 30
 """Minimum number of images on which a share is right, and on which it is wrong, for percentiles, and of
 images for intervals on the log scale."""
@@ -129,7 +132,7 @@ def intervals_in_cells(
         return lo, hi
     distinct, scored, at = _distinct(ratio)
     n_kinds, n_cells = len(distinct[0]), cells.member.shape[1]
-    if n_kinds * n_cells > len(ratio.num):  # most images differ
+    if n_kinds * n_cells > _MOST_KINDS * len(ratio.num):  # most images differ
         lo[selected], hi[selected] = ratio_intervals(ratio, masks[selected], scale=scale)
         return lo, hi
     where = cells.cell[scored] * n_kinds + at

@@ -79,12 +79,12 @@ class ImageValues:
         """Yield the metric's value in every slice; `rows` are the aligned images."""
         values = cells.value(self.ratio)
         n = cells.count(self.scored)
-        ends = iter(_wilson_ends(values, n) if self.by_wilson else [(None, None)] * len(n))
-        aligned = cells.count(np.bincount(rows, minlength=len(sets)) > 0)
-        for name, value, counted, of in zip(slices.names, values, n, aligned, strict=True):
-            low, high = next(ends)
-            counts = (int(counted), int(of - counted))
-            yield Number(dataset, self.model, self.metric, name, float(value), low, high, *counts)
+        ends = _wilson_ends(values, n) if self.by_wilson else [(None, None)] * len(n)
+        is_whole = len(rows) == len(sets)
+        aligned = cells.sizes if is_whole else cells.count(np.bincount(rows, minlength=len(sets)) > 0)
+        columns = (slices.names, values.tolist(), ends, n.tolist(), (aligned - n).tolist())
+        for name, value, (low, high), counted, skipped in zip(*columns, strict=True):
+            yield Number(dataset, self.model, self.metric, name, value, low, high, counted, skipped)
         if slices.classes:
             yield from self._class_numbers(dataset, slices, sets, rows)
 

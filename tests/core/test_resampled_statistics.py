@@ -5,7 +5,7 @@ from manyhot.core import resampled_statistics, resampling
 from manyhot.core.cells import Cells
 from manyhot.core.estimates import Ratio
 from manyhot.core.ratio_intervals import intervals_in_cells, ratio_intervals
-from manyhot.core.resampled_statistics import Ratios, RatiosWanted, ValueColumns
+from manyhot.core.resampled_statistics import MeansOf, Ratios, ValueColumns
 from manyhot.core.resampling import Bootstrap
 
 N = 700
@@ -56,7 +56,7 @@ def test_few_strata_of_some_slices_are_those_of_all(data):
     masks, num, den, stratum = data
     arguments = (ValueColumns(num), den[:, None].astype(np.float32), np.zeros(3, int), stratum)
     bootstrap = Bootstrap(masks, 300, seed=3)
-    wanted = [RatiosWanted(np.arange(3), *arguments[2:], [2])]
+    wanted = [MeansOf(np.arange(3), *arguments[2:], [2])]
     some = Ratios.of(bootstrap.cells, 300, *arguments[:2], wanted)
     bootstrap.resample(some)
     (found,) = some.means

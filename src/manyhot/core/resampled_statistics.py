@@ -6,8 +6,9 @@ so that no matrix of all images, metrics and models has to be in memory.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -21,17 +22,21 @@ from manyhot.core.distinct_values import Coded
 Counts = npt.NDArray[np.uint8]
 """How often each image was drawn, with images as rows: those of some images are read as they are stored."""
 
-_IMAGES = 65_536
-"""Images per block of a product: 32 MB of the counts of 125 resamples in float32."""
+_IMAGES = 32_768
+"""Images per block of a product: 16 MB of the counts of 125 resamples in float32."""
 
 _KEPT = 100_000_000
 """Bytes of values up to which they are sorted only once, not for each block of resamples."""
 
 
+Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""``map`` of Python or of a pool of threads: calls a function for each item, with results in order."""
+
+
 class Statistic(Protocol):
     """A statistic under resamples."""
 
-    def fill(self, rows: slice, counts: Counts) -> None:
+    def fill(self, rows: slice, counts: Counts, each: Each = map) -> None:
         """Compute the statistic for a batch of resamples; `counts` has shape (n, resamples in the batch)."""
 
 
@@ -82,7 +87,7 @@ def _blocks(start: int, stop: int) -> Iterator[slice]:
         yield slice(first, min(first + _IMAGES, stop))
 
 
-class RatiosWanted(NamedTuple):
+class MeansOf(NamedTuple):
     """Ratios of some numerators and denominators, or their means over few strata.
 
     Attributes
@@ -125,35 +130,39 @@ class Ratios:
 
     @classmethod
     def of(
-        cls, cells: Cells, resamples: int, num: ValueMatrix, den: ValueMatrix, wanted: Sequence[RatiosWanted]
+        cls, cells: Cells, resamples: int, num: ValueMatrix, den: ValueMatrix, means_of: Sequence[MeansOf]
     ) -> Ratios:
         """Return the statistics before they are filled."""
         cell, images, edges = cells.cell, cells.order, cells.edges
-        for stratum in {id(w.stratum): w.stratum for w in wanted if w.stratum is not None}.values():
+        for stratum in {id(w.stratum): w.stratum for w in means_of if w.stratum is not None}.values():
             # Often, slices split the images by stratum already: then, nothing changes.
             _, cell = np.unique(cell * (int(stratum.max(initial=0)) + 1) + stratum, return_inverse=True)
             images = np.argsort(cell, kind="stable")
             edges = np.append(0, np.cumsum(np.bincount(cell)))
         first = images[edges[:-1]]
         member = cells.member[:, cells.cell[first]].astype(np.float32)
-        means = [_MeansOfCells.of(one, member, first, resamples) for one in wanted]
+        means = [_MeansOfCells.of(one, member, first, resamples) for one in means_of]
         return cls(images, edges, _Sorted(num, images), _Sorted(den, images), means)
 
-    def fill(self, rows: slice, counts: Counts) -> None:
+    def fill(self, rows: slice, counts: Counts, each: Each = map) -> None:
         """Compute the ratios under some of the resamples."""
-        sums = self._sums(counts)
+        sums = self._sums(counts, each)
         for means in self.means:
             means.fill(rows, *sums)
 
-    def _sums(self, counts: Counts) -> list[Floats32]:
+    def _sums(self, counts: Counts, each: Each) -> list[Floats32]:
         """Return the sums of numerators and denominators within each cell, shape (K, resamples, ·)."""
         values, shape = (self.num, self.den), (len(self.edges) - 1, counts.shape[1])
         by_cell = [np.zeros((*shape, v.width), np.float32) for v in values]
-        for k, (start, stop) in enumerate(pairwise(self.edges)):
-            for block in _blocks(start, stop):
-                drawn = counts[self.images[block]].T.astype(np.float32)
-                for sums, v in zip(by_cell, values, strict=True):
-                    sums[k] += drawn @ v[block]
+        cells = [(k, b) for k, ends in enumerate(pairwise(self.edges)) for b in _blocks(*ends)]
+
+        def products(cell: tuple[int, slice]) -> list[Floats32]:
+            drawn = counts[self.images[cell[1]]].T.astype(np.float32)
+            return [drawn @ v[cell[1]] for v in values]
+
+        for (k, _), found in zip(cells, each(products, cells), strict=True):
+            for sums, more in zip(by_cell, found, strict=True):
+                sums[k] += more
         return by_cell
 
 
@@ -164,26 +173,26 @@ class _MeansOfCells:
     Without strata, `members` has one element. `samples` has the shape (S, R, m).
     """
 
-    wanted: RatiosWanted
+    means_of: MeansOf
     members: list[Floats32]
     slices: Ints
     samples: Floats32
 
     @classmethod
-    def of(cls, wanted: RatiosWanted, member: Floats32, first: Ints, resamples: int) -> _MeansOfCells:
+    def of(cls, means_of: MeansOf, member: Floats32, first: Ints, resamples: int) -> _MeansOfCells:
         """Return the means before they are filled; `first` is an image of each cell."""
-        slices = np.arange(len(member)) if wanted.slices is None else np.array([*wanted.slices], int)
+        slices = np.arange(len(member)) if means_of.slices is None else np.array([*means_of.slices], int)
         members = [member[slices]]
-        if wanted.stratum is not None:
-            stratum = wanted.stratum[first]
+        if means_of.stratum is not None:
+            stratum = means_of.stratum[first]
             members = [member[slices] * (stratum == value) for value in np.unique(stratum)]
-        samples = np.full((len(member), resamples, len(wanted.num_of)), np.nan, np.float32)
-        return cls(wanted, members, slices, samples)
+        samples = np.full((len(member), resamples, len(means_of.num_of)), np.nan, np.float32)
+        return cls(means_of, members, slices, samples)
 
     def fill(self, rows: slice, num: Floats32, den: Floats32) -> None:
         """Compute the means under some of the resamples, from sums within cells."""
-        if not np.array_equal(self.wanted.num_of, np.arange(num.shape[2])):
-            num = num[:, :, self.wanted.num_of]
+        if not np.array_equal(self.means_of.num_of, np.arange(num.shape[2])):
+            num = num[:, :, self.means_of.num_of]
         if len(self.members) == 1:
             self.samples[self.slices, rows] = self._ratios(self.members[0], num, den)
             return
@@ -201,7 +210,7 @@ class _MeansOfCells:
         """Return the ratios of a stratum in each slice; NaN if no image counts."""
         sums, weights = np.tensordot(member, num, axes=1), np.tensordot(member, den, axes=1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.divide(sums, weights[:, :, self.wanted.den_of], out=sums)
+            return np.divide(sums, weights[:, :, self.means_of.den_of], out=sums)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,10 +247,10 @@ class MeansOverStrata:
                 parts.append(_Part(s, images, edges, _Sorted(ValueColumns([*columns, den]), images)))
         return cls(parts, samples)
 
-    def fill(self, rows: slice, counts: Counts) -> None:
+    def fill(self, rows: slice, counts: Counts, each: Each = map) -> None:
         """Compute the means under some of the resamples."""
         for part in self.parts:
-            self.samples[part.place, rows] = part.means(counts)
+            self.samples[part.place, rows] = part.means(counts, each)
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,20 +265,27 @@ class _Part:
     edges: Ints
     values: _Sorted
 
-    def means(self, counts: Counts) -> Floats:
+    def means(self, counts: Counts, each: Each) -> Floats:
         """Return means over strata, shape (resamples, m)."""
+        parts = each(partial(self._sums, counts), self._strata())
+        total, n_filled = (sum(part) for part in zip(*parts, strict=True))
+        with np.errstate(invalid="ignore"):
+            means: Floats = total / n_filled[:, None]
+        return means
+
+    def _sums(self, counts: Counts, strata: tuple[slice, list[int]]) -> tuple[Floats, Ints]:
+        """Return the sums of the ratios of some strata, and the number of those in which images count."""
+        block, edges = strata
         total = np.zeros((counts.shape[1], self.values.width - 1))
         n_filled = np.zeros(counts.shape[1], np.int64)
-        for block, edges in self._strata():
-            drawn, values = counts[self.images[block]].T.astype(np.float32), self.values[block]
-            for start, stop in pairwise(edges):
-                sums = drawn[:, start:stop] @ values[start:stop]
-                filled = sums[:, -1] > 0
-                n_filled += filled
-                sums[:, -1] = np.where(filled, sums[:, -1], 1)  # without images, numerators are 0
-                total += sums[:, :-1] / sums[:, -1:]
-        with np.errstate(invalid="ignore"):
-            return total / n_filled[:, None]
+        drawn, values = counts[self.images[block]].T.astype(np.float32), self.values[block]
+        for start, stop in pairwise(edges):
+            sums = drawn[:, start:stop] @ values[start:stop]
+            filled = sums[:, -1] > 0
+            n_filled += filled
+            sums[:, -1] = np.where(filled, sums[:, -1], 1)  # without images, numerators are 0
+            total += sums[:, :-1] / sums[:, -1:]
+        return total, n_filled
 
     def _strata(self) -> Iterator[tuple[slice, list[int]]]:
         """Yield blocks of whole strata, and the edges of the strata within each block."""

@@ -7,7 +7,6 @@ are computed in one call from the same resamples, so differences of models are p
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,9 +21,9 @@ from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.cells import Cells
 from manyhot.core.resampled_statistics import (
     Counts,
+    MeansOf,
     MeansOverStrata,
     Ratios,
-    RatiosWanted,
     Statistic,
     ValueMatrix,
 )
@@ -96,18 +95,22 @@ class Bootstrap:
         """Compute statistics in one pass over the resamples; with many images, each pass draws them again."""
         many = self.masks.shape[1] * self.resamples > _KEPT
 
-        def fill(rows: slice, counts: Counts) -> None:
-            for statistic in statistics:
-                statistic.fill(rows, counts)
+        # Threads share the images of a block of many images, and otherwise the blocks of resamples.
+        with (
+            one_blas_thread(),
+            ThreadPoolExecutor(THREADS) as pool,
+            ThreadPoolExecutor(1 if many else THREADS) as fillers,
+        ):
 
-        # One block of many images at a time, which BLAS multiplies with all cores.
-        blas = contextlib.nullcontext() if many else one_blas_thread()
-        with blas, ThreadPoolExecutor(1 if many else THREADS) as pool:
+            def fill(rows: slice, counts: Counts) -> None:
+                for statistic in statistics:
+                    statistic.fill(rows, counts, pool.map if many else map)
+
             waiting = deque[Future[None]]()
             for rows, counts in self._draw() if many else self._drawn:
                 if many and waiting:  # so that two blocks are in memory: one is drawn, one is used
                     waiting.popleft().result()
-                waiting.append(pool.submit(fill, rows, counts))
+                waiting.append(fillers.submit(fill, rows, counts))
             for future in waiting:
                 future.result()
 
@@ -156,8 +159,8 @@ class Bootstrap:
         den_of: npt.NDArray[np.intp],
         stratum: Ints | None = None,
     ) -> Floats32:
-        wanted = RatiosWanted(np.arange(len(den_of)), den_of, stratum)
-        statistic = Ratios.of(self.cells, self.resamples, num, den, [wanted])
+        means_of = MeansOf(np.arange(len(den_of)), den_of, stratum)
+        statistic = Ratios.of(self.cells, self.resamples, num, den, [means_of])
         self.resample(statistic)
         return statistic.means[0].samples
 

@@ -18,7 +18,7 @@ from manyhot.core.ratio_intervals import (
     have_percentiles,
     intervals_in_cells,
 )
-from manyhot.core.resampled_statistics import MeansOverStrata, Ratios, RatiosWanted, Statistic, ValueColumns
+from manyhot.core.resampled_statistics import MeansOf, MeansOverStrata, Ratios, Statistic, ValueColumns
 from manyhot.core.resampling import Bootstrap, percentile_interval
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.core.share_intervals import proportion_interval
@@ -309,8 +309,8 @@ class Sampler:
         nums = {id(w.num): w.num for group in groups for w in group}
         dens = {id(w.den): w.den for group in groups for w in group}
         num_at, den_at = ({key: place for place, key in enumerate(values)} for values in (nums, dens))
-        wanted = [
-            RatiosWanted(
+        means_of = [
+            MeansOf(
                 np.array([num_at[id(w.num)] for w in group]),
                 np.array([den_at[id(w.den)] for w in group]),
                 group[0].stratum,
@@ -319,7 +319,7 @@ class Sampler:
             for group in groups
         ]
         num, den = ValueColumns([*nums.values()]), ValueColumns([compact(values) for values in dens.values()])
-        return Ratios.of(self._bootstrap.cells, self._bootstrap.resamples, num, den, wanted)
+        return Ratios.of(self._bootstrap.cells, self._bootstrap.resamples, num, den, means_of)
 
     def _over_strata(self, group: Sequence[_Waiting]) -> MeansOverStrata:
         """Return what resamples metrics with the same strata, of which there are many."""

@@ -61,6 +61,10 @@ class Result:
         """Yield what a terminal shows."""
         raise NotImplementedError
 
+    def stream(self, run: Run) -> Self:
+        """Report as events what should be seen before the result is written; `lines` then leaves it out."""
+        return self
+
     def to_json(self) -> Any:
         """Return the object that ``--json`` prints: the rows of each table (NaN as null) and the notes."""
         rows = {name: [_finite(row) for row in t.to_pylist()] for name, t in self.tables.items()}

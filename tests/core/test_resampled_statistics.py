@@ -5,7 +5,7 @@ from manyhot.core import resampled_statistics, resampling
 from manyhot.core.cells import Cells
 from manyhot.core.estimates import Ratio
 from manyhot.core.ratio_intervals import intervals_in_cells, ratio_intervals
-from manyhot.core.resampled_statistics import MeansOverFewStrata, ValueColumns
+from manyhot.core.resampled_statistics import MeansOf, Ratios, ValueColumns
 from manyhot.core.resampling import Bootstrap
 
 N = 700
@@ -56,10 +56,12 @@ def test_few_strata_of_some_slices_are_those_of_all(data):
     masks, num, den, stratum = data
     arguments = (ValueColumns(num), den[:, None].astype(np.float32), np.zeros(3, int), stratum)
     bootstrap = Bootstrap(masks, 300, seed=3)
-    some = MeansOverFewStrata.of(masks, 300, *arguments, [2])
+    wanted = [MeansOf(np.arange(3), *arguments[2:], [2])]
+    some = Ratios.of(bootstrap.cells, 300, *arguments[:2], wanted)
     bootstrap.resample(some)
-    np.testing.assert_array_equal(some.samples[2], bootstrap.means_over_few_strata(*arguments)[2])
-    assert np.isnan(some.samples[:2]).all()
+    (found,) = some.means
+    np.testing.assert_array_equal(found.samples[2], bootstrap.means_over_few_strata(*arguments)[2])
+    assert np.isnan(found.samples[:2]).all()
 
 
 @pytest.mark.parametrize("n_slices", [1, 8, 9, 16, 17, 30])

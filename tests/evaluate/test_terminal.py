@@ -6,7 +6,9 @@ import pytest
 
 from forking import commands
 from manyhot import Leaderboard
+from manyhot import evaluate as evaluate_arrays
 from manyhot.evaluate.ranks import rank_models
+from manyhot.run import QUIET, Run
 from manyhot.tables import Results, schema
 
 IDS = [f"{i:02d}.jpg" for i in range(20)]
@@ -166,3 +168,12 @@ def test_a_comparison(folder):
         "metric   drop  95 % over images  95 % over families  models  images",
         "top1    25.00                 –                   –       2  90 → 70",
     ]
+
+
+def test_the_table_of_models_is_reported_once():
+    found = evaluate_arrays([[0, 1], [2]], [[1, 0], [0, 2]], n_classes=3, resamples=0)
+    reported = list[str]()
+    shown = found.stream(Run(on_event=lambda kind, values: reported.append(values["text"])))
+    assert reported
+    assert [*reported, *shown.lines()] == list(found.lines())
+    assert list(found.stream(QUIET).lines()) == list(found.lines())

@@ -192,7 +192,7 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
             with show_run(as_json, streams=about.streams) as (on_progress, on_event):
                 run = Run(call(), on_progress, on_event)
                 result = function(*several, **arguments, **({"run": run} if takes_run else {}))
-                result = result.renamed(options)
+                result = result.renamed(options).stream(run)
                 written = result.written if out is None else result.write(out, run=run)
         except ManyhotError as error:
             raise error.renamed(options) from error.__cause__

@@ -135,7 +135,7 @@ def _lines(kind: str, values: dict[str, Any]) -> Iterator[str]:
         yield from _chosen(values)
     elif kind in ("done", "answer"):
         yield from values[kind].lines()
-    elif kind in ("note", "failures"):
+    elif kind in ("note", "failures", "line"):
         yield values["text"]
     elif kind == "step":
         yield _step(values)

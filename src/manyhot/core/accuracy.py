@@ -158,11 +158,10 @@ def variable_topk(case: Case, *, exact: bool = False) -> Ratio:
     ----------
     Anzaku et al. 2024, arXiv 2412.18409.
     """
-    hits, scored = _hits_in_variable_top(case)
     if exact:
+        hits, scored = case.once(_hits_in_variable_top)
         return mean_over(np.equal(hits, case.labels.size), scored)
-    share = hits / case.labels.divisor
-    return Ratio(np.multiply(share, scored, out=share), scored, scored)
+    return case.once(_share_in_variable_top)
 
 
 @register(
@@ -319,15 +318,17 @@ def mla_unasked(case: Case) -> Estimate:
 @register("metric", "variable_topk_unasked", better="lower", label="Variable top-k (unasked)", default=True)
 def variable_topk_unasked(case: Case) -> Ratio:
     """Share of the wrong classes in the variable top k that no rater was asked about."""
+    return case.once(_unasked_in_variable_top)
+
+
+def _unasked_in_variable_top(case: Case) -> Ratio:
     if not case.labels.asked_known:
         return undefined(len(case.labels))
-    hits, scored = _hits_in_variable_top(case)
+    hits, scored = case.once(_hits_in_variable_top)
     listed = case.to_depth(_largest(case))
     misses = np.where(scored, case.labels.size - hits, 0).astype(np.float64)
-    unasked = (
-        ((listed.state == NOT_ASKED) & case.labels.within_size(listed.top.shape[1])).sum(1).astype(np.float64)
-    )
-    return Ratio(np.where(scored, unasked, 0.0), misses, scored & (misses > 0))
+    unasked = _count((listed.state == NOT_ASKED) & case.labels.within_size(listed.top.shape[1]))
+    return Ratio(np.where(scored, unasked, 0).astype(np.float64), misses, scored & (misses > 0))
 
 
 @register("metric", "asma_unasked", better="lower", label="ASMA (unasked)", default=True)
@@ -380,6 +381,12 @@ def _hits_in_variable_top(case: Case) -> tuple[Ints, Bools]:
     return _count(listed.hit & case.labels.within_size(listed.top.shape[1])), scored
 
 
+def _share_in_variable_top(case: Case) -> Ratio:
+    hits, scored = case.once(_hits_in_variable_top)
+    share = hits / case.labels.divisor
+    return Ratio(np.multiply(share, scored, out=share), scored, scored)
+
+
 def _largest(case: Case) -> int:
     """Return the size of the largest label set, 1 at least."""
     return int(case.labels.size.max(initial=1))
@@ -388,4 +395,4 @@ def _largest(case: Case) -> int:
 def _unasked(case: Case, miss: Bools, k: int) -> Estimate:
     if not case.labels.asked_known:
         return undefined(len(case.labels))
-    return mean_over((case.to_depth(k).state[:, :k] == NOT_ASKED).any(1), miss)
+    return mean_over(np.logical_or.reduce(case.to_depth(k).state[:, :k] == NOT_ASKED, axis=1), miss)

@@ -61,6 +61,12 @@ class Cells:
         return counts
 
     @cached_property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """The number of images in each slice, shape (S,)."""
+        sizes: npt.NDArray[np.int64] = np.bitwise_count(self.packed).sum(1, dtype=np.int64)
+        return sizes
+
+    @cached_property
     def _counted(self) -> deque[tuple[Bools, npt.NDArray[np.int64]]]:
         return deque(maxlen=8)
 
@@ -79,10 +85,18 @@ class Cells:
         if ratio.stratum is None:
             return (self.member @ np.add.reduceat(values[self.order], self.edges[:-1]))[None]
         k = self.member.shape[1]
-        stratum = np.where(ratio.scored, ratio.stratum, 0)
-        at, n_strata = stratum * k + self.cell, max(int(stratum.max(initial=0)) + 1, n_strata)
+        if not (self._split and self._split[0][0] is ratio):  # numerators come just before denominators
+            stratum = np.where(ratio.scored, ratio.stratum, 0)
+            self._split.append((ratio, stratum * k + self.cell, int(stratum.max(initial=0)) + 1))
+        _, at, n = self._split[0]
+        n_strata = max(n, n_strata)
         sums: Floats = np.bincount(at, values, n_strata * k).reshape(n_strata, k) @ self.member.T
         return sums
+
+    @cached_property
+    def _split(self) -> deque[tuple[Ratio, npt.NDArray[np.intp], int]]:
+        """The stratum and the cell of each image as one number, for the last ratio."""
+        return deque(maxlen=1)
 
 
 def _pack(flags: Bools) -> npt.NDArray[np.uint64]:

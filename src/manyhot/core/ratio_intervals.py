@@ -26,6 +26,9 @@ from manyhot.core.share_intervals import proportion_interval
 IMAGES_FOR_PERCENTILES = 200
 """Minimum number of images for percentiles of resamples."""
 
+_MOST_KINDS = 4
+"""Counters per image up to which distinct images are counted in cells: classes of right and wrong images."""
+
 FEWEST_CASES = 30
 """Minimum number of images on which a share is right, and on which it is wrong, for percentiles, and of
 images for intervals on the log scale."""
@@ -127,9 +130,10 @@ def intervals_in_cells(
         right, n = (cells.count(flags.astype(bool, copy=False))[selected] for flags in (ratio.num, ratio.den))
         lo[selected], hi[selected] = proportion_interval(right, n)
         return lo, hi
-    distinct, scored, at = _distinct(ratio)
+    # Often, only slices of few images are selected.
+    distinct, scored, at = _distinct(ratio, np.any(cells.member[selected], axis=0)[cells.cell])
     n_kinds, n_cells = len(distinct[0]), cells.member.shape[1]
-    if n_kinds * n_cells > len(ratio.num):  # most images differ
+    if n_kinds * n_cells > _MOST_KINDS * len(ratio.num):  # most images differ
         lo[selected], hi[selected] = ratio_intervals(ratio, masks[selected], scale=scale)
         return lo, hi
     where = cells.cell[scored] * n_kinds + at
@@ -219,12 +223,12 @@ def changes_without(ratio: Ratio, inside: Bools | None = None) -> Floats:
     return _value_and_changes(*_floats(ratio, scored), stratum[scored])[1]
 
 
-def _distinct(ratio: Ratio) -> tuple[tuple[Floats, Floats, Ints], Ints, Ints]:
+def _distinct(ratio: Ratio, inside: Bools | None = None) -> tuple[tuple[Floats, Floats, Ints], Ints, Ints]:
     """Return the k distinct numerators, denominators and strata, and which of them each scored image has.
 
     Often, fewer than a hundred of 50,000 images differ, so that a slice costs only the counting of them.
     """
-    scored = np.flatnonzero(ratio.scored)
+    scored = np.flatnonzero(ratio.scored if inside is None else ratio.scored & inside)
     stratum = np.zeros(len(scored), np.intp) if ratio.stratum is None else ratio.stratum[scored]
     at = stratum
     for values in (ratio.num[scored], ratio.den[scored]):

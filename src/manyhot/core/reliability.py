@@ -153,7 +153,7 @@ class Outcomes:
     @cached_property
     def _groups(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]:
         """The images by descending confidence, and the start and the confidence of each group."""
-        order = np.argsort(-self.confidence, kind="stable")
+        order = np.argsort(-self.confidence)  # the order of equal confidences does not matter
         ordered = self.confidence[order]
         start = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
         return order, start, ordered[start]

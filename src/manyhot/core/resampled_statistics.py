@@ -6,32 +6,37 @@ so that no matrix of all images, metrics and models has to be in memory.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.array_types import Bools, Floats32, Ints
+from manyhot.core.array_types import Bools, Floats, Floats32, Ints
 from manyhot.core.cells import Cells
 from manyhot.core.distinct_values import Coded
 
 Counts = npt.NDArray[np.uint8]
 """How often each image was drawn, with images as rows: those of some images are read as they are stored."""
 
-_IMAGES = 65_536
-"""Images per block of a product: 32 MB of the counts of 125 resamples in float32."""
+_IMAGES = 32_768
+"""Images per block of a product: 16 MB of the counts of 125 resamples in float32."""
 
 _KEPT = 100_000_000
 """Bytes of values up to which they are sorted only once, not for each block of resamples."""
 
 
+Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""``map`` of Python or of a pool of threads: calls a function for each item, with results in order."""
+
+
 class Statistic(Protocol):
     """A statistic under resamples."""
 
-    def fill(self, rows: slice, counts: Counts) -> None:
+    def fill(self, rows: slice, counts: Counts, each: Each = map) -> None:
         """Compute the statistic for a batch of resamples; `counts` has shape (n, resamples in the batch)."""
 
 
@@ -82,129 +87,142 @@ def _blocks(start: int, stop: int) -> Iterator[slice]:
         yield slice(first, min(first + _IMAGES, stop))
 
 
-@dataclass(frozen=True, eq=False)
-class Ratios:
-    """Ratios of sums of some images within slices; see `manyhot.core.resampling.Bootstrap.ratios`.
+class MeansOf(NamedTuple):
+    """Ratios of some numerators and denominators, or their means over few strata.
 
     Attributes
     ----------
-    images : ndarray of int, shape (i,)
-        The images by cell.
-    edges, member
+    num_of, den_of : ndarray of int, shape (m,)
+        The columns of the numerators and of the denominators.
+    stratum : ndarray of int, shape (n,), optional
+    slices : collection of int, optional
+        The slices to resample. By default, all. Values of other slices are NaN.
+    """
+
+    num_of: npt.NDArray[np.intp]
+    den_of: npt.NDArray[np.intp]
+    stratum: Ints | None = None
+    slices: Collection[int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Ratios:
+    """Ratios of sums within slices, and means over few strata of such ratios, from sums within cells.
+
+    Numerators and denominators are multiplied with the resamples only once, even if several means need them.
+
+    Attributes
+    ----------
+    images : ndarray of int, shape (n,)
+        The images by cell. Cells are split by stratum.
+    edges : ndarray of int, shape (K + 1,)
         As those of `Cells`.
     num, den
         The values of `images`, in the same order.
-    den_of : ndarray of int, shape (m,)
-    samples : ndarray of float32, shape (S, R, m)
+    means : list of _MeansOfCells
     """
 
     images: Ints
     edges: Ints
-    member: Floats32
     num: _Sorted
     den: _Sorted
-    den_of: npt.NDArray[np.intp]
-    samples: Floats32
+    means: list[_MeansOfCells]
 
     @classmethod
     def of(
-        cls,
-        cells: Cells,
-        resamples: int,
-        num: ValueMatrix,
-        den: ValueMatrix,
-        den_of: npt.NDArray[np.intp],
-        images: Ints | None = None,
+        cls, cells: Cells, resamples: int, num: ValueMatrix, den: ValueMatrix, means_of: Sequence[MeansOf]
     ) -> Ratios:
-        """Return the statistic before it is filled; `images` are the images of the cells, by default all."""
-        images = cells.order if images is None else images[cells.order]
-        values = _Sorted(num, images), _Sorted(den, images)
-        samples = np.empty((len(cells.member), resamples, values[0].width), np.float32)
-        return cls(images, cells.edges, cells.member.astype(np.float32), *values, den_of, samples)
+        """Return the statistics before they are filled."""
+        cell, images, edges = cells.cell, cells.order, cells.edges
+        for stratum in {id(w.stratum): w.stratum for w in means_of if w.stratum is not None}.values():
+            # Often, slices split the images by stratum already: then, nothing changes.
+            _, cell = np.unique(cell * (int(stratum.max(initial=0)) + 1) + stratum, return_inverse=True)
+            images = np.argsort(cell, kind="stable")
+            edges = np.append(0, np.cumsum(np.bincount(cell)))
+        first = images[edges[:-1]]
+        member = cells.member[:, cells.cell[first]].astype(np.float32)
+        means = [_MeansOfCells.of(one, member, first, resamples) for one in means_of]
+        return cls(images, edges, _Sorted(num, images), _Sorted(den, images), means)
 
-    def fill(self, rows: slice, counts: Counts) -> None:
+    def fill(self, rows: slice, counts: Counts, each: Each = map) -> None:
         """Compute the ratios under some of the resamples."""
-        self.samples[:, rows] = self.under(counts)
+        sums = self._sums(counts, each)
+        for means in self.means:
+            means.fill(rows, *sums)
 
-    def under(self, counts: Counts) -> Floats32:
-        """Return the ratios under resamples, shape (S, resamples, m)."""
-        num, den = self._sums(counts)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.divide(num, den[:, :, self.den_of], out=num)
-
-    def _sums(self, counts: Counts) -> list[Floats32]:
-        """Return the sums of numerators and denominators within each slice, shape (S, resamples, ·)."""
+    def _sums(self, counts: Counts, each: Each) -> list[Floats32]:
+        """Return the sums of numerators and denominators within each cell, shape (K, resamples, ·)."""
         values, shape = (self.num, self.den), (len(self.edges) - 1, counts.shape[1])
         by_cell = [np.zeros((*shape, v.width), np.float32) for v in values]
-        for k, (start, stop) in enumerate(pairwise(self.edges)):
-            for block in _blocks(start, stop):
-                drawn = counts[self.images[block]].T.astype(np.float32)
-                for sums, v in zip(by_cell, values, strict=True):
-                    sums[k] += drawn @ v[block]
-        return [np.tensordot(self.member, sums, axes=1) for sums in by_cell]
+        cells = [(k, b) for k, ends in enumerate(pairwise(self.edges)) for b in _blocks(*ends)]
+
+        def products(cell: tuple[int, slice]) -> list[Floats32]:
+            drawn = counts[self.images[cell[1]]].T.astype(np.float32)
+            return [drawn @ v[cell[1]] for v in values]
+
+        for (k, _), found in zip(cells, each(products, cells), strict=True):
+            for sums, more in zip(by_cell, found, strict=True):
+                sums[k] += more
+        return by_cell
 
 
 @dataclass(frozen=True, eq=False)
-class MeansOverFewStrata:
-    """Means over few strata; see `manyhot.core.resampling.Bootstrap.means_over_few_strata`."""
+class _MeansOfCells:
+    """Means over strata of ratios; `members` says which cells are in each slice and stratum, shape (G, s, K).
 
-    strata: list[Ratios]
-    samples: Floats32
+    Without strata, `members` has one element. `samples` has the shape (S, R, m).
+    """
+
+    means_of: MeansOf
+    members: list[Floats32]
     slices: Ints
+    samples: Floats32
 
     @classmethod
-    def of(
-        cls,
-        masks: Bools,
-        resamples: int,
-        num: ValueMatrix,
-        den: ValueMatrix,
-        den_of: npt.NDArray[np.intp],
-        stratum: Ints,
-        slices: Collection[int] | None = None,
-    ) -> MeansOverFewStrata:
-        """Return the statistic before it is filled, for all slices or for some of them."""
-        strata = []
-        for value in np.unique(stratum):
-            images = np.flatnonzero(stratum == value)
-            cells = Cells.of(masks[:, images])
-            strata.append(Ratios.of(cells, 0, num, den, den_of, images))
-        samples = np.full((len(masks), resamples, len(_columns(num))), np.nan, np.float32)
-        return cls(strata, samples, np.arange(len(masks)) if slices is None else np.array([*slices], int))
+    def of(cls, means_of: MeansOf, member: Floats32, first: Ints, resamples: int) -> _MeansOfCells:
+        """Return the means before they are filled; `first` is an image of each cell."""
+        slices = np.arange(len(member)) if means_of.slices is None else np.array([*means_of.slices], int)
+        members = [member[slices]]
+        if means_of.stratum is not None:
+            stratum = means_of.stratum[first]
+            members = [member[slices] * (stratum == value) for value in np.unique(stratum)]
+        samples = np.full((len(member), resamples, len(means_of.num_of)), np.nan, np.float32)
+        return cls(means_of, members, slices, samples)
 
-    def fill(self, rows: slice, counts: Counts) -> None:
-        """Compute the means under some of the resamples."""
-        shape = (len(self.slices), counts.shape[1], self.samples.shape[2])
+    def fill(self, rows: slice, num: Floats32, den: Floats32) -> None:
+        """Compute the means under some of the resamples, from sums within cells."""
+        if not np.array_equal(self.means_of.num_of, np.arange(num.shape[2])):
+            num = num[:, :, self.means_of.num_of]
+        if len(self.members) == 1:
+            self.samples[self.slices, rows] = self._ratios(self.members[0], num, den)
+            return
+        shape = (len(self.slices), *num.shape[1:])
         total, filled = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
-        for stratum in self.strata:
-            ratios = stratum.under(counts)[self.slices]
+        for member in self.members:
+            ratios = self._ratios(member, num, den)
             defined = ~np.isnan(ratios)
             filled += defined
             np.add(total, ratios, out=total, where=defined)
         with np.errstate(invalid="ignore"):
             self.samples[self.slices, rows] = np.divide(total, filled, out=total)
 
+    def _ratios(self, member: Floats32, num: Floats32, den: Floats32) -> Floats32:
+        """Return the ratios of a stratum in each slice; NaN if no image counts."""
+        sums, weights = np.tensordot(member, num, axes=1), np.tensordot(member, den, axes=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.divide(sums, weights[:, :, self.means_of.den_of], out=sums)
+
 
 @dataclass(frozen=True, eq=False)
 class MeansOverStrata:
     """Means over many strata; see `manyhot.core.resampling.Bootstrap.means_over_strata`.
 
-    Images are sorted by stratum and, within it, by cell; a group is a cell of a stratum.
-
     Attributes
     ----------
-    order : ndarray of int, shape (n,)
-    den : ndarray of float32, shape (n,)
-        The denominators in this order.
-    groups : list of sparse matrices of float32, shape (G, b)
-        1 if an image is in a group, for each block of images.
     parts : list of _Part
     samples : ndarray of float32, shape (S, R, m)
     """
 
-    order: Ints
-    den: Floats32
-    groups: list[Any]
     parts: list[_Part]
     samples: Floats32
 
@@ -212,7 +230,6 @@ class MeansOverStrata:
     def of(
         cls,
         masks: Bools,
-        cells: Cells,
         resamples: int,
         num: ValueMatrix,
         den: npt.NDArray[Any],
@@ -220,57 +237,61 @@ class MeansOverStrata:
         slices: Collection[int] | None = None,
     ) -> MeansOverStrata:
         """Return the statistic before it is filled, for all slices or for some of them."""
-        order = np.lexsort((cells.cell, stratum))
-        key = stratum[order].astype(np.int64) * cells.member.shape[1] + cells.cell[order]
-        _, edges, group = np.unique(key, return_index=True, return_inverse=True)
-        _, dense = np.unique(stratum[order], return_inverse=True)
-        member = cells.member[:, cells.cell[order][edges]] > 0
-        groups = [_membership(group[block], len(edges)) for block in _blocks(0, len(order))]
+        columns, order = _columns(num), np.argsort(stratum, kind="stable")
+        samples = np.full((len(masks), resamples, len(columns)), np.nan, np.float32)
         parts = []
         for s in range(len(masks)) if slices is None else slices:
-            images = np.flatnonzero(masks[s][order])
+            images = order[masks[s][order]]
             if len(images):
-                strata = _membership(dense[edges], int(dense.max(initial=-1)) + 1, member[s])
-                values = _Sorted(num, order[images])
-                parts.append(_Part(s, order[images], dense[images], strata, values))
-        samples = np.full((len(masks), resamples, len(_columns(num))), np.nan, np.float32)
-        return cls(order, den[order].astype(np.float32), groups, parts, samples)
+                edges = np.flatnonzero(np.diff(stratum[images], prepend=-1, append=-1))
+                parts.append(_Part(s, images, edges, _Sorted(ValueColumns([*columns, den]), images)))
+        return cls(parts, samples)
 
-    def fill(self, rows: slice, counts: Counts) -> None:
+    def fill(self, rows: slice, counts: Counts, each: Each = map) -> None:
         """Compute the means under some of the resamples."""
-        blocks = zip(self.groups, _blocks(0, len(self.order)), strict=True)
-        sums = sum(g @ (counts[self.order[b]] * self.den[b, None]) for g, b in blocks)
         for part in self.parts:
-            self.samples[part.slice, rows] = part.means(counts, np.asarray(sums))
+            self.samples[part.place, rows] = part.means(counts, each)
 
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """A slice of images sorted by stratum: the images, their strata, and the matrix that sums groups."""
+    """A slice of images sorted by stratum; stratum k is ``images[edges[k]:edges[k + 1]]``.
 
-    slice: int
+    The last of `values` are the denominators.
+    """
+
+    place: int
     images: Ints
-    stratum: Ints
-    strata: Any
-    num: _Sorted
+    edges: Ints
+    values: _Sorted
 
-    def means(self, counts: Counts, sums: Floats32) -> Floats32:
-        """Return means over strata, shape (resamples, m), from the sums of denominators by group."""
-        den = self.strata @ sums
-        filled = den > 0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            scale = (np.where(filled, 1 / den, 0) / np.count_nonzero(filled, axis=0)).astype(np.float32)
-        means = np.zeros((counts.shape[1], self.num.width), np.float32)
-        for block in _blocks(0, len(self.images)):
-            shares = scale[self.stratum[block]]
-            shares *= counts[self.images[block]]
-            means += shares.T @ self.num[block]
+    def means(self, counts: Counts, each: Each) -> Floats:
+        """Return means over strata, shape (resamples, m)."""
+        parts = each(partial(self._sums, counts), self._strata())
+        total, n_filled = (sum(part) for part in zip(*parts, strict=True))
+        with np.errstate(invalid="ignore"):
+            means: Floats = total / n_filled[:, None]
         return means
 
+    def _sums(self, counts: Counts, strata: tuple[slice, list[int]]) -> tuple[Floats, Ints]:
+        """Return the sums of the ratios of some strata, and the number of those in which images count."""
+        block, edges = strata
+        total = np.zeros((counts.shape[1], self.values.width - 1))
+        n_filled = np.zeros(counts.shape[1], np.int64)
+        drawn, values = counts[self.images[block]].T.astype(np.float32), self.values[block]
+        for start, stop in pairwise(edges):
+            sums = drawn[:, start:stop] @ values[start:stop]
+            filled = sums[:, -1] > 0
+            n_filled += filled
+            sums[:, -1] = np.where(filled, sums[:, -1], 1)  # without images, numerators are 0
+            total += sums[:, :-1] / sums[:, -1:]
+        return total, n_filled
 
-def _membership(part: Ints, n: int, inside: Bools | None = None) -> Any:
-    """Return a sparse matrix that sums the elements of each of n parts, restricted to `inside`."""
-    from scipy.sparse import csr_array
-
-    ones = np.ones(len(part), np.float32) if inside is None else inside.astype(np.float32)
-    return csr_array((ones, (part.ravel(), np.arange(len(part)))), shape=(n, len(part)))
+    def _strata(self) -> Iterator[tuple[slice, list[int]]]:
+        """Yield blocks of whole strata, and the edges of the strata within each block."""
+        first = 0
+        while first < len(self.edges) - 1:
+            last = max(first + 1, int(np.searchsorted(self.edges, self.edges[first] + _IMAGES, "right")) - 1)
+            edges = self.edges[first : last + 1]
+            yield slice(int(edges[0]), int(edges[-1])), (edges - edges[0]).tolist()
+            first = last

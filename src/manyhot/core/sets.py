@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy import typing as npt
@@ -22,6 +22,8 @@ from manyhot.core.softmax import (
 from manyhot.core.top_classes import FEW_PLACES, best_by_keys, few_best
 from manyhot.core.uncertainty import Uncertainty
 from manyhot.errors import InputError
+
+Computed = TypeVar("Computed")
 
 NOT_ASKED, NO, UNCLEAR, YES = range(4)
 """States of an (image, class) pair. *Not asked is not no.*"""
@@ -263,7 +265,8 @@ class LabelSets:
         width = self._packed.shape[1]
         index = classes.astype(np.int32) >> 2
         index += np.arange(len(self), dtype=np.int32)[:, None] * np.int32(width)
-        state = self._packed.ravel().take(index, mode="clip")
+        # Column by column, as predictions are stored: sums over ranks then take a tenth of the time.
+        state = self._packed.ravel().take(index.T, mode="clip").T
         state >>= ((classes & 3) << 1).astype(np.uint8)
         state &= 3
         return state
@@ -430,6 +433,16 @@ class Case:
 
     @cached_property
     def _depths(self) -> dict[int, Case]:
+        return {}
+
+    def once(self, compute: Callable[[Case], Computed]) -> Computed:
+        """Return what a function computes from the case. It is kept, because several metrics need it."""
+        if compute not in self._computed:
+            self._computed[compute] = compute(self)
+        return self._computed[compute]  # type: ignore[no-any-return]
+
+    @cached_property
+    def _computed(self) -> dict[Callable[[Case], Any], Any]:
         return {}
 
     @cached_property

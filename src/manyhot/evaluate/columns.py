@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from manyhot.core.ratio_intervals import (
     have_percentiles,
     intervals_in_cells,
 )
-from manyhot.core.resampled_statistics import MeansOverFewStrata, MeansOverStrata, Ratios, ValueColumns
+from manyhot.core.resampled_statistics import MeansOf, MeansOverStrata, Ratios, Statistic, ValueColumns
 from manyhot.core.resampling import Bootstrap, percentile_interval
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.core.share_intervals import proportion_interval
@@ -27,7 +27,7 @@ from manyhot.evaluate.sampled_pairs import Key, SampledPairs
 from manyhot.evaluate.slices import ALL, Slices
 from manyhot.tables.result_tables import accuracies
 
-_BATCH, _BATCH_BYTES = 64, 100_000_000
+_BATCH, _BATCH_BYTES = 80, 100_000_000
 """Fewest models resampled together, and fewest bytes of their values and resampled values."""
 
 FEW_STRATA = 8
@@ -79,12 +79,12 @@ class ImageValues:
         """Yield the metric's value in every slice; `rows` are the aligned images."""
         values = cells.value(self.ratio)
         n = cells.count(self.scored)
-        ends = iter(_wilson_ends(values, n) if self.by_wilson else [(None, None)] * len(n))
-        aligned = cells.count(np.bincount(rows, minlength=len(sets)) > 0)
-        for name, value, counted, of in zip(slices.names, values, n, aligned, strict=True):
-            low, high = next(ends)
-            counts = (int(counted), int(of - counted))
-            yield Number(dataset, self.model, self.metric, name, float(value), low, high, *counts)
+        ends = _wilson_ends(values, n) if self.by_wilson else [(None, None)] * len(n)
+        is_whole = len(rows) == len(sets)
+        aligned = cells.sizes if is_whole else cells.count(np.bincount(rows, minlength=len(sets)) > 0)
+        columns = (slices.names, values.tolist(), ends, n.tolist(), (aligned - n).tolist())
+        for name, value, (low, high), counted, skipped in zip(*columns, strict=True):
+            yield Number(dataset, self.model, self.metric, name, value, low, high, counted, skipped)
         if slices.classes:
             yield from self._class_numbers(dataset, slices, sets, rows)
 
@@ -179,20 +179,8 @@ class _Shared:
         return array
 
 
-def stack(waiting: Sequence[_Waiting]) -> tuple[ValueColumns, ValueColumns, npt.NDArray[np.intp]]:
-    """Return numerators, distinct denominators, and the denominator of each numerator."""
-    dens = {id(w.den): w.den for w in waiting}
-    places = {key: place for place, key in enumerate(dens)}
-    den_of = np.array([places[id(w.den)] for w in waiting], np.intp)
-    return (
-        ValueColumns([w.num for w in waiting]),
-        ValueColumns([compact(den) for den in dens.values()]),
-        den_of,
-    )
-
-
-def grouped(waiting: Iterable[_Waiting], *, by_den: bool) -> list[list[_Waiting]]:
-    """Group metrics that share resamples: same strata and, if `by_den`, same denominators."""
+def by_stratum(waiting: Iterable[_Waiting], *, by_den: bool = False) -> list[list[_Waiting]]:
+    """Group metrics with the same strata and, if `by_den`, the same denominators."""
     groups: dict[tuple[int, int], list[_Waiting]] = {}
     for one in waiting:
         groups.setdefault((id(one.den) if by_den else 0, id(one.stratum)), []).append(one)
@@ -216,6 +204,7 @@ class Sampler:
         self._waiting: list[_Waiting] = []
         self._models, self._bytes = set[str](), 0
         self._shared, self._strata = _Shared(), _Shared()
+        self._last: tuple[npt.NDArray[Any], npt.NDArray[Any] | Coded] = (np.empty(0), np.empty(0))
 
     @property
     def is_full(self) -> bool:
@@ -260,12 +249,18 @@ class Sampler:
         return _Waiting(
             column.model,
             column.metric,
-            compact(column.num),
+            self._compacted(column.num),
             self._shared(column.den),
             None if column.stratum is None else self._strata(column.stratum),
             np.array(ends),
             percentiles,
         )
+
+    def _compacted(self, values: npt.NDArray[Any]) -> npt.NDArray[Any] | Coded:
+        """Return compact values; metrics in succession, such as ASMA, may share them."""
+        if values is not self._last[0]:
+            self._last = (values, compact(values))
+        return self._last[1]
 
     def add_changes(
         self,
@@ -292,36 +287,46 @@ class Sampler:
 
     def intervals(self) -> dict[Key, tuple[float, float]]:
         """Resample the metrics added since the last call, and return intervals by model, metric and slice."""
-        drawn = list(self._statistics())
-        self._bootstrap.resample(*(statistic for _, statistic in drawn))
+        statistics, drawn = list[Statistic](), list[tuple[list[_Waiting], npt.NDArray[np.float32]]]()
+        if few := by_stratum(w for w in self._waiting if w.stratum is None or has_few_strata(w.stratum)):
+            ratios = self._ratios(few)
+            statistics.append(ratios)
+            drawn += zip(few, (means.samples for means in ratios.means), strict=True)
+        many = (w for w in self._waiting if w.stratum is not None and not has_few_strata(w.stratum))
+        for group in by_stratum(many, by_den=True):
+            means = self._over_strata(group)
+            statistics.append(means)
+            drawn.append((group, means.samples))
+        self._bootstrap.resample(*statistics)
         self._waiting, self._models, self._bytes = [], set(), 0
         intervals: dict[Key, tuple[float, float]] = {}
-        for columns, statistic in drawn:
-            intervals |= self._ends(columns, statistic.samples)
+        for columns, samples in drawn:
+            intervals |= self._ends(columns, samples)
         return intervals
 
-    def _statistics(
-        self,
-    ) -> Iterator[tuple[list[_Waiting], Ratios | MeansOverFewStrata | MeansOverStrata]]:
-        """Yield groups of metrics with what is computed from their resamples."""
-        cells, masks, r = self._bootstrap.cells, self._slices.masks, self._bootstrap.resamples
-        if plain := [w for w in self._waiting if w.stratum is None]:
-            yield plain, Ratios.of(cells, r, *stack(plain))
-        few = [w for w in self._waiting if w.stratum is not None and has_few_strata(w.stratum)]
-        for group in grouped(few, by_den=False):
-            assert group[0].stratum is not None
-            yield (
-                group,
-                MeansOverFewStrata.of(masks, r, *stack(group), group[0].stratum, self._resampled(group)),
+    def _ratios(self, groups: Sequence[list[_Waiting]]) -> Ratios:
+        """Return what resamples groups without strata, or with few; values that they share stand once."""
+        nums = {id(w.num): w.num for group in groups for w in group}
+        dens = {id(w.den): w.den for group in groups for w in group}
+        num_at, den_at = ({key: place for place, key in enumerate(values)} for values in (nums, dens))
+        means_of = [
+            MeansOf(
+                np.array([num_at[id(w.num)] for w in group]),
+                np.array([den_at[id(w.den)] for w in group]),
+                group[0].stratum,
+                None if group[0].stratum is None else self._resampled(group),
             )
-        many = [w for w in self._waiting if w.stratum is not None and not has_few_strata(w.stratum)]
-        for group in grouped(many, by_den=True):
-            num, stratum = ValueColumns([w.num for w in group]), group[0].stratum
-            assert stratum is not None
-            yield (
-                group,
-                MeansOverStrata.of(masks, cells, r, num, group[0].den, stratum, self._resampled(group)),
-            )
+            for group in groups
+        ]
+        num, den = ValueColumns([*nums.values()]), ValueColumns([compact(values) for values in dens.values()])
+        return Ratios.of(self._bootstrap.cells, self._bootstrap.resamples, num, den, means_of)
+
+    def _over_strata(self, group: Sequence[_Waiting]) -> MeansOverStrata:
+        """Return what resamples metrics with the same strata, of which there are many."""
+        num, (first, *_) = ValueColumns([w.num for w in group]), group
+        assert first.stratum is not None
+        masks, r = self._slices.masks, self._bootstrap.resamples
+        return MeansOverStrata.of(masks, r, num, first.den, first.stratum, self._resampled(group))
 
     def _resampled(self, columns: Sequence[_Waiting]) -> list[int]:
         """Return the slices of which comparisons need resamples; intervals of means over strata do not."""

@@ -43,7 +43,7 @@ from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.judge import JudgeOptions, Resampling, judge_models
 from manyhot.evaluate.ranks import ANALYSED_METRICS
 from manyhot.evaluate.results import Evaluation
-from manyhot.evaluate.write import JudgedData
+from manyhot.evaluate.write import JudgedData, prepare_page
 from manyhot.files import sha256
 from manyhot.formats import prediction_files, read_predictions
 from manyhot.parameters import RESAMPLES, AtLeast, Between, OptionName, Resamples, Seed, Shown, Was
@@ -353,6 +353,8 @@ def evaluate(
         _judged, options=options, opened=opened if audit.is_requested else None, reading=reading, run=run
     )
     thresholds: list[Evaluation] = []
+    if run.on_event is not None:  # a command, which then writes a report
+        prepare_page()
     if entrants is None or entrants.own or entrants.misfits.remarks:
         # One by one as they are read: notes on the user's own files belong to the data set at hand.
         parts = [judged(source) for source in sources]

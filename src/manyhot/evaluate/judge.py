@@ -478,12 +478,12 @@ class Judge:
     def _add_intervals(self) -> None:
         """Draw the intervals of the models added since the last time."""
         intervals, without = self._sampler.intervals(), dict[str, dict[str, list[str]]]()
-        for i, number in enumerate(self._rows):
+        for number in self._rows:
             ends = (
                 intervals.get((number.model, number.metric, number.slice)) if not number.estimator else None
             )
-            if ends and number.n and not np.isnan(ends).any():
-                self._rows[i] = replace(number, lo=ends[0], hi=ends[1])
+            if ends and number.n and ends[0] <= ends[1]:  # neither is NaN
+                number.lo, number.hi = ends
             elif ends and number.n and number.slice == ALL:
                 skewed = number.n < FEWEST_CASES and describe_metric(number.metric).get("unit") != "share"
                 reasons = without.setdefault(number.model, {})

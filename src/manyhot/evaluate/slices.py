@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -292,7 +293,7 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
     ------
     OrderError
     """
-    orders = _class_orders(case)
+    orders = _class_orders(case.labels.n_classes)
     # Rows in the order of the predictions' file: a wrong row order is an order of that file.
     rows = slice(None) if ascends(alignment.right) else _sorted_places(alignment.right)
     found = explain_order(
@@ -339,8 +340,9 @@ def score_doubts(case: Case, classes: ClassList | None) -> Iterator[str]:
         )
 
 
-def _class_orders(case: Case) -> dict[str, npt.NDArray[np.int32]]:
-    orders = {name: order(case.labels.n_classes) for name, order in CLASS_ORDERS.items()}
+@cache
+def _class_orders(n_classes: int) -> dict[str, npt.NDArray[np.int32]]:
+    orders = {name: order(n_classes) for name, order in CLASS_ORDERS.items()}
     return {name: order for name, order in orders.items() if order is not None}
 
 

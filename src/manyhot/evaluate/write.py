@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import itertools
 import json
 import re
 import shlex
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -212,6 +215,18 @@ def _photographed(judged: JudgedData) -> Images | None:
     known, _ = with_ids_like(known, judged.labels.image_id, other_name="the labels", match=judged.match)
     table = known.table.filter(pc.is_in(known.image_id, judged.labels.image_id))
     return Images(table, known.name) if len(table) else None
+
+
+def prepare_page() -> None:
+    """Start the renderer, and import what draws, while something else is computed: together 1.3 CPU s."""
+    from manyhot.report.prerender import start_renderer
+
+    def load() -> None:
+        with contextlib.suppress(ImportError):  # the page says what is missing
+            importlib.import_module("manyhot.evaluate.report.figures.panel")
+
+    start_renderer()
+    threading.Thread(target=load).start()
 
 
 def write_page(folder: PathLike, *, beside: bool, title: str = "") -> Path:

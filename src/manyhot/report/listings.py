@@ -131,7 +131,8 @@ def list_drops(
 ) -> Listing:
     """Return the drops of a metric between two places: the mean over models, then the user's own models."""
     anchor = shared.anchors(section, "drops", _places(rows[0]))
-    ordered = sorted(rows, key=lambda r: (reading_order(r["metric_x"]), pair_of_images(r), r["model"] or ""))
+    order = {name: reading_order(name) for name in {r["metric_x"] for r in rows}}
+    ordered = sorted(rows, key=lambda r: (order[r["metric_x"]], pair_of_images(r), r["model"] or ""))
     heads, entries = without_empty(_DROPS, [_drop(r, shared, anchor) for r in ordered])
     return Listing(anchor, title, heads, entries, folded=folded)
 

@@ -9,6 +9,7 @@ import json
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -50,6 +51,9 @@ _UNDRAWN = re.compile(r"\\\\|\\u00[01][0-9a-f]|\\u007f|\\u202[89]|\\uffff|\\ufff
 backslash."""
 
 _drawn: WeakKeyDictionary[Figure, tuple[str, ...]] = WeakKeyDictionary()
+
+_started: dict[int, tuple[Mapping[str, Any], Future[list[str]]]] = {}
+"""Drawings that were started, by the identity of the specification, which is kept for that."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ def prepare(figures: Sequence[Figure]) -> FigurePage:
 
 def draw_inline(figures: Sequence[Figure]) -> dict[str, DrawnFigure]:
     """Return each figure's panels as inline SVG, by name, for a page without scripts."""
+    for figure in figures:
+        start_drawing(figure)
     open_ones = (figure for figure in figures if not figure.folded)
     rows = [row for _, run in groupby(open_ones, lambda figure: figure.section) for row in _rows(run)]
     rows += [[(figure, _width(figure))] for figure in figures if figure.folded]
@@ -141,13 +147,24 @@ def style() -> str:
     return theme.style() + _asset("figures.css")
 
 
+def start_drawing(figure: Figure) -> None:
+    """Draw the panels in a thread; the renderer needs no lock of Python."""
+    if figure in _drawn or id(figure.spec) in _started:
+        return
+    convert, panels = _converter().vegalite_to_svg, [_drawable(panel) for panel in figure.panels]
+    pool = ThreadPoolExecutor(1)
+    drawing = pool.submit(lambda: [convert(panel, allowed_base_urls=[]) for panel in panels])
+    _started[id(figure.spec)] = (figure.spec, drawing)
+    pool.shutdown(wait=False)
+
+
 def draw_panels(figure: Figure) -> tuple[str, ...]:
     """Return the minified SVG of each panel, with colours as CSS variables. Drawings are cached."""
     if figure not in _drawn:
-        convert = _converter().vegalite_to_svg
+        start_drawing(figure)
+        _, drawing = _started.pop(id(figure.spec))
         _drawn[figure] = tuple(
-            lean(_numbered(convert(_drawable(panel), allowed_base_urls=[])), f"{figure.name}-{i}")
-            for i, panel in enumerate(figure.panels)
+            lean(_numbered(panel), f"{figure.name}-{i}") for i, panel in enumerate(drawing.result())
         )
     return _drawn[figure]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from manyhot.errors import MissingExtraError
+from manyhot.errors import ManyhotError, MissingExtraError
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.figure import Figure
 
@@ -58,9 +59,19 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
             draw_shift,
             *of_many,
         )
-        drawn = tuple(figure for draw in sections for figure in draw(frames))
+        drawn = [figure for draw in sections for figure in _started(draw(frames))]
     secondary = _beside_many_shifts(drawn)
     return tuple(replace(f, folded=f.name in secondary or _is_secondary(f, tables)) for f in drawn)
+
+
+def _started(figures: Iterable[Figure]) -> Iterator[Figure]:
+    """Yield figures that are drawn while the next ones are composed."""
+    from manyhot.report.prerender import start_drawing
+
+    for figure in figures:
+        with contextlib.suppress(ManyhotError):  # the drawing itself raises it
+            start_drawing(figure)
+        yield figure
 
 
 MANY_SHIFTS = 2

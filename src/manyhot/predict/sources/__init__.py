@@ -21,9 +21,10 @@ from manyhot.predict.sources.source import (
     ImageReader,
     ImageSource,
     Item,
-    PartsTogether,
     SourcePart,
     alter_images,
+    images_together,
+    original_part,
     select_images,
 )
 from manyhot.predict.sources.tar import is_tar, open_tars
@@ -37,12 +38,13 @@ __all__ = [
     "ImagesLike",
     "Item",
     "LabelLookup",
-    "PartsTogether",
     "SourceLostError",
     "SourcePart",
     "alter_images",
+    "images_together",
     "is_one_image",
     "open_source",
+    "original_part",
     "select_images",
 ]
 

@@ -23,9 +23,8 @@ from manyhot.formats import read_predictions
 from manyhot.predict.decode import decode
 from manyhot.predict.engines import EngineChoice
 from manyhot.predict.network import Network
-from manyhot.predict.parts import NoneLeftError
 from manyhot.predict.run import ModelRun, PredictSettings, predict_runs, prepare_run
-from manyhot.predict.sources.source import ImageSource, alter_images
+from manyhot.predict.sources.source import ImageSource, NoneLeftError, alter_images
 from manyhot.run import Run
 from manyhot.tables import Objects, Predictions, predictions_file_name
 from manyhot.tables.arrays import States, boxes_that_fit

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from manyhot.classes import ClassList
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError
 from manyhot.predict.decode import decode
 from manyhot.predict.engines import EngineChoice, EnginePrecision, choose_engine
 from manyhot.predict.network import Bytes, Network
@@ -76,32 +76,6 @@ class PredictSettings:
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise InputError(f"`{name}` is out of range.", got=count, allowed="1 or more")
-
-
-def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, Any] | None:
-    """Return the index of each class of a data set in a network's output; None if class lists are equal.
-
-    Raises
-    ------
-    MatchError
-        If the network lacks some of the classes.
-    """
-    if classes is None or classes.hash == network.classes.hash:
-        return None
-    known = {key: i for i, key in enumerate(network.classes.keys)}
-    missing = [key for key in classes.keys if key not in known]
-    if missing:
-        do = "choose a model that has them"
-        if len(missing) < len(classes):
-            do += f", or pass a class list without {'it' if len(missing) == 1 else 'them'} as `classes`"
-        raise MatchError(
-            "The model lacks some classes of the data set.",
-            where=network.name,
-            got=f"{len(missing):,} of {len(classes):,} unknown, such as {missing[0]}",
-            allowed=f"the {len(known):,} keys of {network.classes.name}, such as {next(iter(known))}",
-            do=do,
-        )
-    return np.array([known[key] for key in classes.keys])
 
 
 def sample(source: ImageSource, network: Network, n: int = SAMPLE) -> Bytes:
@@ -309,7 +283,7 @@ def prepare_run(
         for note in network.notes:
             tell("note", {"model": network.name, "text": note})
     classes = settings.classes or network.classes
-    keep = Keep(settings.top, columns_of(network, settings.classes))
+    keep = Keep(settings.top, network.columns_of(settings.classes))
     _check_apart(source, out)
     parts = PartFiles(out, network.name)
     before = parts.first()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from manyhot.errors import InputError
 
@@ -109,6 +109,25 @@ class ImageSource:
     def shard(self, index: int, of: int) -> ImageSource:
         """Return every `of`-th part, starting with part `index` (0 … of - 1)."""
         return ImageSource(self.uri, self.parts[index::of], self.strict)
+
+
+class NoneLeftError(InputError):
+    """All images of a source were skipped."""
+
+    def __init__(self, *args: Any, skipped: Sequence[Mapping[str, str]] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.skipped = [*skipped]
+
+    @classmethod
+    def of(cls, where: str, skipped: Sequence[Mapping[str, str]]) -> NoneLeftError:
+        """Return the error for a source, given the id, the address and the reason of each skipped image."""
+        more = f"; and {len(skipped) - 1:,} more" if skipped[1:] else ""
+        return cls(
+            "None of the images could be decoded.",
+            where=where,
+            got=f"{skipped[0]['uri']}: {skipped[0]['reason']}{more}" if skipped else "no images",
+            skipped=skipped,
+        )
 
 
 def part_ranges(n: int, size: int = PART_SIZE) -> Iterator[tuple[str, int, int]]:

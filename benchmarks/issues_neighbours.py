@@ -29,7 +29,8 @@ from PIL import Image, ImageDraw  # noqa: E402
 from sklearn.metrics import average_precision_score  # noqa: E402
 
 import manyhot  # noqa: E402
-from manyhot.predict.similar import Embedded, similar  # noqa: E402
+from manyhot.predict.embeddings import Embedded  # noqa: E402
+from manyhot.predict.similar import similar  # noqa: E402
 
 FOLDS, SEEDS, SHARE, STRENGTH = 5, 3, 0.05, (3e-3,)
 NEAR = {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"}

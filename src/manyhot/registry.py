@@ -91,7 +91,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
     "chapter": (
         "manyhot.diagnose.shortcuts_result",
         "manyhot.diagnose.explanations",
-        "manyhot.diagnose.companions",
+        "manyhot.diagnose.companions_chapter",
         "manyhot.diagnose.robustness_chapter",
         "manyhot.diagnose.calibration_chapter",
         "manyhot.diagnose.errors_chapter",

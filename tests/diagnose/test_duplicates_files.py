@@ -20,7 +20,7 @@ from manyhot import cli, tables
 from manyhot.diagnose import duplicate_images
 from manyhot.diagnose.duplicates import diagnose_duplicates
 from manyhot.errors import InputError, MatchError
-from manyhot.predict.similar import EMBEDDINGS_FOLDER
+from manyhot.predict.embeddings import EMBEDDINGS_FOLDER
 from manyhot.tables.predictions import write_predictions as write_table
 
 N = 12

@@ -21,7 +21,8 @@ from manyhot.diagnose.evidence import COLLAPSED, listed_ids
 from manyhot.diagnose.sorted_errors import SortedErrors
 from manyhot.errors import InputError
 from manyhot.formats.tsipras import read_superclasses
-from manyhot.predict.similar import Embedded, similar
+from manyhot.predict.embeddings import Embedded
+from manyhot.predict.similar import similar
 from manyhot.run import Run
 from manyhot.tables.array_inputs import as_labels
 

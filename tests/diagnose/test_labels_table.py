@@ -8,7 +8,8 @@ import manyhot
 from manyhot.data.inputs import Reading
 from manyhot.diagnose.label_issues_table import ISSUES, LabelIssues
 from manyhot.errors import InputError, MatchError
-from manyhot.predict.similar import Embedded, similar
+from manyhot.predict.embeddings import Embedded
+from manyhot.predict.similar import similar
 from manyhot.tables import Images, Predictions
 from manyhot.tables.array_inputs import as_labels
 

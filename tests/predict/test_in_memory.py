@@ -269,9 +269,10 @@ def test_an_image_that_vanishes_while_running(folder, tint):
     source = open_source(str(folder))
     gone.unlink()
     from manyhot.predict.engines import build_engine
-    from manyhot.predict.scoring import Keep, score_parts
+    from manyhot.predict.scoring import Keep, Scorer, score_parts
 
-    (part,) = score_parts(source.parts, tint, build_engine("auto", tint), Keep())
+    scorer = Scorer(tint, build_engine("auto", tint), Keep())
+    ((part,),) = score_parts([[(part, scorer)] for part in source.parts])
     assert (
         dict(zip((i.image_id for i in part.items), part.reasons, strict=True))["r.png"]
         == "the file no longer exists"

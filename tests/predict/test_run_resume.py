@@ -130,7 +130,7 @@ def test_a_shard_without_images_that_ends_last(few, tint, tmp_path, undisturbed)
     idle = prepare_run(opened(few), tint, out, PredictSettings(shard=(4, 5)))
     for i in range(3):
         job = prepare_run(opened(few), tint, out, PredictSettings(shard=(i, 5)))
-        for scored in score_parts(job.missing, tint, job.choice.engine, job.keep):
+        for (scored,) in score_parts([[(part, job.scorer)] for part in job.missing]):
             job.write(scored)
     done = idle.finish("a call")
     assert (done.merged.n, done.merged.n_skipped) == (45, 1)
@@ -254,7 +254,7 @@ def test_shards_of_other_settings_at_once(few, tint, tmp_path):
     job = prepare_run(opened(few), tint, out, PredictSettings(shard=(1, 3), top=3))
     go(few, tint, out, shard=(0, 3))
     go(few, tint, out, shard=(2, 3))
-    for scored in score_parts(job.missing, tint, job.choice.engine, job.keep):
+    for (scored,) in score_parts([[(part, job.scorer)] for part in job.missing]):
         job.write(scored)
     with pytest.raises(MatchError) as error:
         job.finish()

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manyhot.errors import InputError, MatchError
-from manyhot.predict.similar import Embedded, similar
+from manyhot.predict.embeddings import Embedded
+from manyhot.predict.similar import similar
 from manyhot.tables import TABLES, Images, Predictions, check
 
 

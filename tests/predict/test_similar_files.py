@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from manyhot import cli, tables
 from manyhot.errors import InputError, OutputError
 from manyhot.files import sha256
-from manyhot.predict.similar import Embedded, neighbours_of, similar
+from manyhot.predict.embeddings import Embedded
+from manyhot.predict.similar import neighbours_of, similar
 from manyhot.run import Run
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
-from manyhot import tables
 from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
@@ -30,14 +28,8 @@ from manyhot.data.inputs import (
 )
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
-from manyhot.evaluate.drops import BEYOND_NOISE
 from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
 from manyhot.parameters import AtLeast, Count, Probability, Was
-from manyhot.registry import register
-from manyhot.report.chapter import Chapter, NextStep, Tables, in_points, listing, percent, rows_of, with_ends
-from manyhot.report.figure import Figure
-from manyhot.report.listings import ColumnHead
-from manyhot.report.text import counted, title_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Row, schema
 from manyhot.tables.arrays import label_sets
@@ -207,7 +199,7 @@ def diagnose_companions(
     The same k is used for all images. If k were the size of each image's label set, classes would be easier
     to find in images with companions.
     """
-    parts, inputs, found_if = [], dict[str, str](), _FoundIf(k, probability)
+    parts, inputs, found_if = [], dict[str, str](), FoundIf(k, probability)
     for source in open_inputs(labels, predictions, reading=reading, run=run):
         sets = labels_of(source)
         classes = source.classes or class_list_of(sets.class_hash)
@@ -231,14 +223,14 @@ def diagnose_companions(
     return Companions(table, min_images, notes=notes, metadata=metadata, inputs=inputs)
 
 
-_ONE_FOUND = (
+ONE_FOUND = (
     "only one of two valid classes can be the top class, so a lower recall with the companion is to be "
     "expected"
 )
 
 
 @dataclass(frozen=True)
-class _FoundIf:
+class FoundIf:
     """When a class counts as found."""
 
     k: int
@@ -257,7 +249,7 @@ class _Judge:
     labels: Labels
     names: Sequence[str]
     dataset: str
-    found_if: _FoundIf
+    found_if: FoundIf
     min_images: int
     labelled: bool
     unasked: bool
@@ -333,7 +325,7 @@ class _Judge:
                 "a companion that is not listed"
             )
         if self.found_if.k == 1 and self.found_if.probability is None:
-            yield f"with k = 1, {_ONE_FOUND}"
+            yield f"with k = 1, {ONE_FOUND}"
         if self._without:
             yield (
                 f"{self.dataset}: models without probabilities of all classes are left out: "
@@ -473,105 +465,4 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{100 * row['difference']:+.0f} ({100 * row['lo']:+.0f} to {100 * row['hi']:+.0f})",
         f"{row['p_adjusted']:.2g}" if row["p_adjusted"] >= 1e-4 else "< 0.0001",
         f"{row['n_with']:,} and {row['n_without']:,}",
-    )
-
-
-@register(
-    "chapter",
-    "companions",
-    next=NextStep(
-        "remove the companion from images, and count how many predictions change.",
-        "manyhot diagnose shortcuts IMAGES --objects FILE --model NAME",
-    ),
-)
-def companions_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return the chapter about recall with companions, or None if there is no table ``companions``."""
-    rows = rows_of(named, "companions")
-    if not rows:
-        return None
-    tested = [r for r in rows if r["model"] is None and r["p_adjusted"] is not None]
-    means = sorted(tested, key=lambda r: (r["p_adjusted"], -abs(r["difference"])))
-    heads = (
-        ColumnHead("Class", number=False),
-        ColumnHead("Companion", number=False),
-        ColumnHead("Data set", number=False),
-        ColumnHead("Images with both"),
-        ColumnHead(
-            "Lift", title="Number of images with both classes, divided by the number expected by chance"
-        ),
-        ColumnHead("Recall with"),
-        ColumnHead("Recall without"),
-        ColumnHead("Difference, points"),
-        ColumnHead("p adjusted"),
-    )
-    lead = (
-        *_companion_answers(means),
-        f"{_definition(named['companions'])}A difference does not prove that a model uses the companion, "
-        "because images with the companion also differ in other ways. The difference shows which pairs to "
-        "test.",
-        *_without_comparison(named["companions"], len(tested)),
-    )
-    table = listing("recall-by-companion", "Recall by companion", heads, means, _companion)
-    figures = tuple(_draw_companions(means)) if draw else ()
-    return Chapter("companions", "Companions", _TITLE, lead, figures, (table,))
-
-
-def _definition(table: pa.Table) -> str:
-    """Return when a class counts as found, and what this means for images of several classes."""
-    found = tables.metadata(table).get("found", "")
-    if found == str(_FoundIf(1, None)):
-        return f"A class is found if it is the top class: {_ONE_FOUND}. "
-    return f"A class is found if it is {found}. " if found.startswith("among") else ""
-
-
-_TITLE = "Recall of classes with and without a companion"
-
-
-def _companion_answers(means: Sequence[Row]) -> list[str]:
-    """Return in how many pairs recall depends on the companion, and in which most."""
-    if not means:
-        return []
-    signs = [r["difference"] > 0 for r in means if r["p_adjusted"] < BEYOND_NOISE]
-    first = means[0]
-    return [
-        f"Tested pairs of classes: {len(means):,}. With its companion, the class is found more often in "
-        f"{sum(signs):,} and less often in {len(signs) - sum(signs):,} of these pairs (adjusted p below "
-        f"{BEYOND_NOISE}). "
-        f"The clearest difference is on {title_of(first['dataset'])}: {first['main_name']} is found in "
-        f"{percent(first['recall_with'])} of {first['n_with']:,} images with {first['companion_name']}, and "
-        f"in {percent(first['recall_without'])} of {first['n_without']:,} images without it "
-        f"({counted(first['n_models'], 'model')})."
-    ]
-
-
-def _draw_companions(means: Sequence[Row]) -> list[Figure]:
-    from manyhot.diagnose.figures import draw_companions
-
-    return draw_companions(means)
-
-
-def _without_comparison(table: pa.Table, n_tested: int) -> tuple[str, ...]:
-    """Return how many pairs on enough images could not be tested."""
-    least = int(tables.metadata(table).get("least", 0))
-    rows = (r for r in table.to_pylist() if r["model"] is None and r["n_models"])
-    n = sum(r["both"] >= least for r in rows) - n_tested if least else 0
-    if not n:
-        return ()
-    return (
-        f"{counted(n, 'pair')} could not be tested, because no images with the companion, or no images "
-        "without it, are available.",
-    )
-
-
-def _companion(r: Row) -> tuple[str, ...]:
-    p = r["p_adjusted"]
-    return (
-        r["main_name"],
-        r["companion_name"],
-        title_of(r["dataset"]),
-        f"{r['both']:,}",
-        f"{r['lift']:,.1f}",
-        *(with_ends(r[s], r.get(f"{s}_lo"), r.get(f"{s}_hi")) for s in ("recall_with", "recall_without")),
-        in_points(r["difference"], r["lo"], r["hi"]),
-        "" if p is None or p != p else ("<0.001" if p < 0.001 else f"{p:.3f}"),
     )

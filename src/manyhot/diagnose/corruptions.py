@@ -30,10 +30,11 @@ from manyhot.files import sha256
 from manyhot.formats import detect, read_classes, read_images, read_labels, read_predictions
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import RESAMPLES, Address, Between, Count, Repeated, Resamples, Seed, Shown, Was
+from manyhot.predict.engines import EngineChoice
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
-from manyhot.predict.run import PredictSettings
-from manyhot.predict.run import run as predict_source
+from manyhot.predict.run import ModelRun, PredictSettings, predict_runs, prepare_run
+from manyhot.predict.several import networks_together
 from manyhot.predict.sources import open_source
 from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.predict.sources.source import ImageSource, alter_images
@@ -138,9 +139,10 @@ def diagnose_corruptions(
     copies = [replace(c, only=taken) for c in copies]
     top = None if dense else PredictSettings.top
     settings = PredictSettings(top, engine, workers=workers, batch=batch, classes=class_list)
-    progress = RunProgress(run, "corrupting and predicting", len(taken) * len(copies) * len(networks))
-    for network in networks:
-        _predict_copies(opened, network, copies, out, settings, judging, progress)
+    groups = [*networks_together(networks)]
+    progress = RunProgress(run, "corrupting and predicting", len(taken) * len(copies) * len(groups))
+    for group in groups:
+        _predict_copies(opened, group, copies, out, settings, judging, progress)
     judged, single = judging.labels_of(out / CLEAN, taken)
     found = judge_corruptions(
         judged,
@@ -262,27 +264,36 @@ def _single(path: Path, classes: ClassList) -> Labels:
 
 def _predict_copies(
     source: ImageSource,
-    network: Network,
+    networks: Sequence[Network],
     copies: Sequence[Corruption],
     out: Path,
     settings: PredictSettings,
     judging: _JudgingLabels,
     progress: RunProgress,
 ) -> None:
-    """Predict all copies with one model; what an earlier run predicted is kept."""
-    choice = None
-    for copy in copies:
-        folder = out / copy.folder
+    """Predict all copies with several models; what an earlier run predicted is kept."""
+    own = {network.name: settings for network in networks}
+    choices: dict[str, EngineChoice | None] = {}
+
+    def prepared(copy: Corruption) -> Iterator[ModelRun]:
         altered = alter_images(source, copy)
-        done = predict_source(
-            altered, network, folder, settings, progress.run.call, progress.progress_only, choice
-        )
-        choice = choice or done.choice
-        if copy.kind == CLEAN:
-            judging.check(folder, network.name)
+        for network in networks:
+            name, tell = network.name, progress.progress_only
+            job = prepare_run(altered, network, out / copy.folder, own[name], tell, choices.get(name))
+            choices[name] = choices.get(name) or job.choice
+            yield job
+
+    for some in (copies[:1], copies[1:]):
+        jobs = [[*prepared(copy)] for copy in some]
+        left = [copy for copy, runs in zip(some, jobs, strict=True) if any(job.missing for job in runs)]
+        progress.add(sum(len(copy.only or ()) for copy in some if copy not in left))
+        for job in predict_runs([job for runs in jobs for job in runs], progress.progress_only):
+            job.finish(progress.run.call)
+        progress.add(sum(len(copy.only or ()) for copy in left))
+        for name in own if some[0].kind == CLEAN else ():
+            judging.check(out / CLEAN, name)
             # A resumed run uses the same engine: others differ in the last digits.
-            settings = replace(settings, engine=_engine(folder, network.name))
-        progress.add(len(copy.only or ()))
+            own[name] = replace(settings, engine=_engine(out / CLEAN, name))
 
 
 def _engine(folder: Path, model: str) -> str:

@@ -23,7 +23,7 @@ from manyhot.core.image_alignment import GreyImages, ImageAlignment, align_image
 from manyhot.core.nearest import NOBODY
 from manyhot.diagnose.duplicate_images import ImageSignatures
 from manyhot.errors import InputError, MatchError
-from manyhot.predict.similar import Embedded
+from manyhot.predict.embeddings import Embedded
 from manyhot.predict.sources import ImageSource, Item
 from manyhot.run import Run
 

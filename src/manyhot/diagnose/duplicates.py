@@ -34,7 +34,7 @@ from manyhot.diagnose.page import forget_pictures
 from manyhot.errors import InputError
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Address, AtLeast, OptionName, Probability, Shown
-from manyhot.predict.similar import read_embeddings
+from manyhot.predict.embeddings import read_embeddings
 from manyhot.predict.sources import ImageSource, Item, open_source
 from manyhot.run import QUIET, Run
 from manyhot.tables import Row, RowDict, schema

@@ -56,7 +56,7 @@ from manyhot.files import sha256
 from manyhot.formats import read_images, read_objects
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import AtLeast, Count, Probability, Seed, Share, Shown
-from manyhot.predict.similar import Embedded, embedded_in
+from manyhot.predict.embeddings import Embedded, embedded_in
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Labels, Objects
 from manyhot.tables.arrays import boxes_that_fit, label_sets

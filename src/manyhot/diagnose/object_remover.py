@@ -20,13 +20,11 @@ from manyhot.diagnose.page import RunProgress
 from manyhot.diagnose.pixels.regions import write_picture
 from manyhot.diagnose.pixels.removal import Removal, fingerprint
 from manyhot.formats import read_predictions
-from manyhot.predict.alterations import predict_alterations
 from manyhot.predict.decode import decode
 from manyhot.predict.engines import EngineChoice
 from manyhot.predict.network import Network
-from manyhot.predict.parts import NoneLeftError
-from manyhot.predict.run import ModelRun, PredictSettings, predict_together, prepare_run
-from manyhot.predict.sources.source import ImageSource, alter_images
+from manyhot.predict.run import ModelRun, PredictSettings, predict_runs, prepare_run
+from manyhot.predict.sources.source import ImageSource, NoneLeftError, alter_images
 from manyhot.run import Run
 from manyhot.tables import Objects, Predictions, predictions_file_name
 from manyhot.tables.arrays import States, boxes_that_fit
@@ -61,8 +59,7 @@ class ObjectRemover:
         n = self.source.n
         more = 2 * len(self.fills) * sum(map(len, expected.values()))
         self.progress.total = None if n is None else n + more
-        job = self._prepared(None)
-        predict_together([job], self.progress)
+        (job,) = predict_runs([self._prepared(None)], self.progress)
         found = self._finished(None, job)
         assert found is not None
         self.progress.add(self._count(None, found))
@@ -83,12 +80,9 @@ class ObjectRemover:
                     )
         self.progress.total = self.progress.done + sum(len(r.images) for r in self.removals.values())
         jobs = {change: self._prepared(change) for change in self.removals}
-        groups = [
-            [job for change, job in jobs.items() if change.companion == companion] for companion in images
-        ]
         change_of = {id(job): change for change, job in jobs.items()}
         found: dict[Change, Predictions | None] = {}
-        for job in predict_alterations(groups, self.progress):
+        for job in predict_runs([*jobs.values()], self.progress):
             change = change_of[id(job)]
             found[change] = self._finished(change, job)
             if not job.missing:

@@ -6,7 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from manyhot.report.chapter import NextStep, testable
+from manyhot.report.chapter import NextStep, testable, with_ends
 from manyhot.report.text import counted
 from manyhot.tables import Row, RowDict
 
@@ -110,6 +110,20 @@ def conclusion(rows: Sequence[Row], min_lost: float) -> list[str]:
             f"{counted(unknown, 'other pair' if n else 'pair')} cannot be tested: no control is possible."
         )
     return said
+
+
+def clearest_loss(tested: Sequence[Row]) -> str:
+    """Return the pair with the clearest loss beyond the control; rows are sorted by it."""
+    if not tested:
+        return ""
+    r = tested[0]
+    shares = (with_ends(r[name], r[f"{name}_lo"], r[f"{name}_hi"]) for name in ("lost", "control_lost"))
+    lost, control = shares
+    return (
+        f" The clearest loss: without {r['companion_name']}, {r['main_name']} is no longer predicted on "
+        f"{lost} of {counted(r['n'], 'image')}. The control has the same effect on {control} of "
+        f"{r['n_control']:,} images."
+    )
 
 
 def untested_lines(rows: Sequence[Row], min_lost: float) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -27,6 +28,7 @@ from manyhot.core.companion_effects import (
     split_by_pair,
 )
 from manyhot.core.sets import YES
+from manyhot.core.threads import THREADS, one_blas_thread
 from manyhot.diagnose.object_remover import Change
 from manyhot.diagnose.shortcut_marks import MIN_LOST, with_marks
 from manyhot.diagnose.shortcuts_result import FILLS, Shortcuts
@@ -191,10 +193,11 @@ def judge_shortcuts(
     criteria = _Criteria(probability, min_lost, min_images)
     judge = _Judge(predicted, before, after, classes, fills, criteria, drawn)
     rows: list[RowDict] = []
-    for done, pair in enumerate(pairs, 1):
-        rows += judge.rows(pair)
-        if run.on_progress:
-            run.on_progress("testing pairs", done, len(pairs))
+    with one_blas_thread(), ThreadPoolExecutor(THREADS) as pool:
+        for done, own in enumerate(pool.map(lambda pair: [*judge.rows(pair)], pairs), 1):
+            rows += own
+            if run.on_progress:
+                run.on_progress("testing pairs", done, len(pairs))
     ordered = _in_order(with_marks(rows, min_lost))
     all_notes = list(notes)
     if lost := len(states.image_id) - len(predicted.image_id):
@@ -285,11 +288,12 @@ class _Judge:
             yield from self._examples(row)
 
     def _output(self, change: Change | None, main: int) -> _ClassOutput:
-        if (change, main) not in self._cache:
+        output = self._cache.get((change, main))  # another thread may empty it
+        if output is None:
             if len(self._cache) >= _REMEMBERED:
                 self._cache.clear()
-            self._cache[change, main] = self._look_up(change, main)
-        return self._cache[change, main]
+            output = self._cache[change, main] = self._look_up(change, main)
+        return output
 
     def _look_up(self, change: Change | None, main: int) -> _ClassOutput:
         predictions = self.before if change is None else self.after.get(change)

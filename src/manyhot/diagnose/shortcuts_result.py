@@ -23,6 +23,7 @@ from manyhot.diagnose.shortcut_marks import (
     SHORTCUT_MARKS,
     TESTED,
     about_control,
+    clearest_loss,
     conclusion,
     outcomes,
     pair_key,
@@ -321,7 +322,7 @@ def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
     rows = with_marks(rows_of(named, "shortcuts"), min_lost)
     tested = [r for r in rows if r["skipped"] is None and testable(r)]
     marked = [r for r in rows if r["mark"]]
-    answer = f"{' '.join(conclusion(rows, min_lost))}{'' if marked else _clearest(tested)}"
+    answer = f"{' '.join(conclusion(rows, min_lost))}{'' if marked else clearest_loss(tested)}"
     method = (
         "A pair is marked if, without the second class, the first is no longer predicted on at least "
         f"{percent(min_lost)} of the images, and on more of them than in the control (95 % interval of the "
@@ -356,20 +357,6 @@ def _untested(rows: Sequence[Row], min_lost: float) -> Iterator[str]:
     """Yield one paragraph that counts the pairs from whose images nothing was removed, if there are any."""
     if lines := "; ".join(untested_lines(rows, min_lost)):
         yield f"{lines[0].upper()}{lines[1:]}."
-
-
-def _clearest(tested: Sequence[Row]) -> str:
-    """Return the pair with the clearest loss beyond the control; rows are sorted by it."""
-    if not tested:
-        return ""
-    r = tested[0]
-    shares = (with_ends(r[name], r[f"{name}_lo"], r[f"{name}_hi"]) for name in ("lost", "control_lost"))
-    lost, control = shares
-    return (
-        f" The clearest loss: without {r['companion_name']}, {r['main_name']} is no longer predicted on "
-        f"{lost} of {counted(r['n'], 'image')}. The control has the same effect on {control} of "
-        f"{r['n_control']:,} images."
-    )
 
 
 def _threshold(table: pa.Table) -> float:

@@ -32,7 +32,8 @@ from manyhot.evaluate.gallery_models import ShownModel, check_alike, classes_to_
 from manyhot.formats import read_images
 from manyhot.formats.writing import PathLike, check_apart, images_file
 from manyhot.parameters import Repeated, Shown
-from manyhot.predict.similar import Embedded, embedded_in, similar
+from manyhot.predict.embeddings import Embedded, embedded_in
+from manyhot.predict.similar import similar
 from manyhot.predict.sources import open_source
 from manyhot.result import Result
 from manyhot.run import QUIET, Progress, Run

@@ -28,7 +28,6 @@ from manyhot.predict.parts import (
     IMAGES,
     SKIPPED,
     Identity,
-    NoneLeftError,
     PartFiles,
     check_output_folder,
     clean,
@@ -37,7 +36,7 @@ from manyhot.predict.parts import (
     remove,
 )
 from manyhot.predict.scoring import read_image
-from manyhot.predict.sources import ImageReader, ImageSource, Item, SourcePart
+from manyhot.predict.sources import ImageReader, ImageSource, Item, NoneLeftError, SourcePart
 from manyhot.run import Run
 from manyhot.tables import (
     STATES,

@@ -19,10 +19,9 @@ from manyhot.formats.writing import PathLike
 from manyhot.predict.engines import Trial, precision_of
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
-from manyhot.predict.parts import NoneLeftError
-from manyhot.predict.run import TOP_CLASSES, PredictSettings, choose_for, columns_of
-from manyhot.predict.scoring import Keep, Scored, score_parts, select_scores
-from manyhot.predict.sources import ImagesLike, LabelLookup, open_source
+from manyhot.predict.run import TOP_CLASSES, PredictSettings, choose_for
+from manyhot.predict.scoring import Keep, Scored, Scorer, score_parts, select_scores
+from manyhot.predict.sources import ImagesLike, LabelLookup, NoneLeftError, open_source
 from manyhot.tables import Images, Predictions
 from manyhot.tables.image_ids import first_unique, normal_ids
 from manyhot.tables.own_classes import own_list
@@ -108,8 +107,9 @@ def predict_in_memory(
     source = open_source(images, labels=labels)
     choice = choose_for(source, network, settings)
     on_batch = _counter(progress, source.n)
-    keep = Keep(top, columns_of(network, classes))
-    scored = list(score_parts(source.parts, network, choice.engine, keep, progress=on_batch))
+    scorer = Scorer(network, choice.engine, Keep(top, network.columns_of(classes)))
+    groups = [[(part, scorer)] for part in source.parts]
+    scored = [own for (own,) in score_parts(groups, progress=on_batch)]
     return _predicted(scored, network, classes or network.classes, source.strict, str(images), choice.trials)
 
 

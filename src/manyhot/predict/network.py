@@ -16,7 +16,7 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import AnyFloats
-from manyhot.errors import InputError
+from manyhot.errors import InputError, MatchError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -299,6 +299,31 @@ class Network:
     multilabel: bool = False
     about: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def columns_of(self, classes: ClassList | None) -> npt.NDArray[np.intp] | None:
+        """Return the index of each class of a data set in the output; None if the class lists are equal.
+
+        Raises
+        ------
+        MatchError
+            If the network lacks some of the classes.
+        """
+        if classes is None or classes.hash == self.classes.hash:
+            return None
+        known = {key: i for i, key in enumerate(self.classes.keys)}
+        missing = [key for key in classes.keys if key not in known]
+        if missing:
+            do = "choose a model that has them"
+            if len(missing) < len(classes):
+                do += f", or pass a class list without {'it' if len(missing) == 1 else 'them'} as `classes`"
+            raise MatchError(
+                "The model lacks some classes of the data set.",
+                where=self.name,
+                got=f"{len(missing):,} of {len(classes):,} unknown, such as {missing[0]}",
+                allowed=f"the {len(known):,} keys of {self.classes.name}, such as {next(iter(known))}",
+                do=do,
+            )
+        return np.array([known[key] for key in classes.keys])
 
 
 def normalised(module: Any, preprocessing: Preprocessing, head: str = "") -> Any:

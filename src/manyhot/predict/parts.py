@@ -25,7 +25,7 @@ from pyarrow import parquet as pq
 from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.files import atomic_write, write_refused, write_text
 from manyhot.predict.scoring import Scored
-from manyhot.predict.sources import ImageSource, LabelLookup, SourcePart
+from manyhot.predict.sources import ImageSource, LabelLookup, NoneLeftError, SourcePart
 from manyhot.tables import metadata, predictions_file_name, read, schema, write, write_stream
 
 PARTS_FOLDER = ".parts"
@@ -242,25 +242,6 @@ def _lists(rows: Any) -> pa.ListArray:
 
 IMAGES, SKIPPED, LOCK = "images.parquet", "skipped.csv", ".lock"
 _SKIPPED = ("image_id", "uri", "reason", "model")
-
-
-class NoneLeftError(InputError):
-    """All images of a source were skipped."""
-
-    def __init__(self, *args: Any, skipped: Sequence[Mapping[str, str]] = (), **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.skipped = [*skipped]
-
-    @classmethod
-    def of(cls, where: str, skipped: Sequence[Mapping[str, str]]) -> NoneLeftError:
-        """Return the error for a source, given the id, the address and the reason of each skipped image."""
-        more = f"; and {len(skipped) - 1:,} more" if skipped[1:] else ""
-        return cls(
-            "None of the images could be decoded.",
-            where=where,
-            got=f"{skipped[0]['uri']}: {skipped[0]['reason']}{more}" if skipped else "no images",
-            skipped=skipped,
-        )
 
 
 @dataclass(frozen=True)

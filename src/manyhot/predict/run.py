@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from manyhot.classes import ClassList
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError
 from manyhot.predict.decode import decode
 from manyhot.predict.engines import EngineChoice, EnginePrecision, choose_engine
 from manyhot.predict.network import Bytes, Network
@@ -29,8 +29,8 @@ from manyhot.predict.parts import (
     tidy,
 )
 from manyhot.predict.predicted_model import PredictedModel
-from manyhot.predict.scoring import Keep, Scored, Scorer, Seconds, score_together
-from manyhot.predict.sources import ImageSource, LabelLookup, SourcePart
+from manyhot.predict.scoring import Keep, Scored, Scorer, Seconds, score_parts
+from manyhot.predict.sources import ImageSource, LabelLookup, SourcePart, original_part
 from manyhot.predict.sources.image_labels import Labelled
 from manyhot.predict.sources.parquet import ParquetRows
 from manyhot.predict.sources.remote import is_remote
@@ -43,6 +43,9 @@ SAMPLE = 32
 
 TOP_CLASSES = 20
 """The number of top classes that are kept by default."""
+
+ALTERED_AT_ONCE = 8
+"""Alterations of an image that are predicted together: a killed run loses a part of each."""
 
 
 @dataclass(frozen=True)
@@ -73,32 +76,6 @@ class PredictSettings:
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise InputError(f"`{name}` is out of range.", got=count, allowed="1 or more")
-
-
-def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, Any] | None:
-    """Return the index of each class of a data set in a network's output; None if class lists are equal.
-
-    Raises
-    ------
-    MatchError
-        If the network lacks some of the classes.
-    """
-    if classes is None or classes.hash == network.classes.hash:
-        return None
-    known = {key: i for i, key in enumerate(network.classes.keys)}
-    missing = [key for key in classes.keys if key not in known]
-    if missing:
-        do = "choose a model that has them"
-        if len(missing) < len(classes):
-            do += f", or pass a class list without {'it' if len(missing) == 1 else 'them'} as `classes`"
-        raise MatchError(
-            "The model lacks some classes of the data set.",
-            where=network.name,
-            got=f"{len(missing):,} of {len(classes):,} unknown, such as {missing[0]}",
-            allowed=f"the {len(known):,} keys of {network.classes.name}, such as {next(iter(known))}",
-            do=do,
-        )
-    return np.array([known[key] for key in classes.keys])
 
 
 def sample(source: ImageSource, network: Network, n: int = SAMPLE) -> Bytes:
@@ -196,6 +173,12 @@ class ModelRun:
     def to_do(self) -> int | None:
         """The number of images that remain to be predicted; None if unknown before reading."""
         return ImageSource(self.source.uri, self.missing).n
+
+    @functools.cached_property
+    def scorer(self) -> Scorer:
+        """What scores the images of the run, if an engine was chosen."""
+        assert self.choice is not None
+        return Scorer(self.network, self.choice.engine, self.keep, self.seconds)
 
     def start(self) -> None:
         """Start the clock before the first image is scored."""
@@ -300,7 +283,7 @@ def prepare_run(
         for note in network.notes:
             tell("note", {"model": network.name, "text": note})
     classes = settings.classes or network.classes
-    keep = Keep(settings.top, columns_of(network, settings.classes))
+    keep = Keep(settings.top, network.columns_of(settings.classes))
     _check_apart(source, out)
     parts = PartFiles(out, network.name)
     before = parts.first()
@@ -383,53 +366,80 @@ def run(
     ------
     MatchError
         If the folder contains predictions from another run, or the model lacks some of the classes.
+    InputError, SourceLostError, OutputError
+        See `predict_runs`.
+    """
+    job = prepare_run(source, network, out, settings, notify, choice)
+    (done,) = predict_runs([job], notify or (lambda *_: None))
+    return done.finish(call)
+
+
+def predict_runs(jobs: Sequence[ModelRun], tell: OnEvent) -> Iterator[ModelRun]:
+    """Predict what remains of several runs, and write the parts.
+
+    The runs are of several networks, of several alterations of a source, or both. Each image is decoded once
+    for all networks and for up to `ALTERED_AT_ONCE` alterations, and no core waits between runs.
+
+    Parameters
+    ----------
+    jobs : sequence of ModelRun
+        Runs over the same source, or over sources that alter the same one.
+    tell : callable
+        Receives progress events.
+
+    Yields
+    ------
+    ModelRun
+        Each run, as soon as all its parts are written.
+
+    Raises
+    ------
     InputError, SourceLostError
         See `score_parts`.
     OutputError
         If the disk is full, or the folder cannot be written to.
     """
-    job = prepare_run(source, network, out, settings, notify, choice)
-    predict_together([job], notify or (lambda *_: None))
-    return job.finish(call)
-
-
-def predict_together(jobs: Sequence[ModelRun], tell: OnEvent) -> None:
-    """Predict what remains of several runs over the same source, and write the parts.
-
-    Runs with the same remaining parts and equally many threads per engine decode each image only once.
-
-    Raises
-    ------
-    InputError, SourceLostError
-        See `score_together`.
-    OutputError
-        If the disk is full, or the folder cannot be written to.
-    """
-    alike: dict[Any, list[ModelRun]] = {}
+    by_threads: dict[int, list[ModelRun]] = {}
     for job in jobs:
-        if job.choice is not None:
-            key = (tuple(map(id, job.missing)), job.choice.engine.workers)
-            alike.setdefault(key, []).append(job)
-    for group in alike.values():
-        _predict(group, tell)
+        if job.choice is None:
+            yield job
+        else:
+            by_threads.setdefault(job.choice.engine.workers, []).append(job)
+    for alike in by_threads.values():
+        yield from _predicted(alike, tell)
 
 
-def _predict(jobs: Sequence[ModelRun], tell: OnEvent) -> None:
-    n = 0
+def _predicted(jobs: Sequence[ModelRun], tell: OnEvent) -> Iterator[ModelRun]:
+    """Predict runs whose engines use the same number of threads."""
+    groups = [*_groups(jobs)]
+    last = {id(job): part for group in groups for job, part in group}
+    names, n = list(dict.fromkeys(job.network.name for job in jobs)), 0
 
     def progress(done: int) -> None:
         nonlocal n
         n += done
-        tell("progress", {**jobs[0].progress(n), "models": [job.network.name for job in jobs]})
+        tell("progress", {**jobs[0].progress(n), "models": names})
 
     for job in jobs:
-        job.others = len(jobs) - 1
+        job.others = len(names) - 1
         job.start()
-    scorers = [Scorer(job.network, job.choice.engine, job.keep) for job in jobs if job.choice]
-    seconds = [job.seconds for job in jobs]
-    for part in score_together(jobs[0].missing, scorers, seconds=seconds, progress=progress):
-        for job, scored in zip(jobs, part, strict=True):
-            job.write(scored)
+    parts = [[(part, job.scorer) for job, part in group] for group in groups]
+    for group, scored in zip(groups, score_parts(parts, progress=progress), strict=True):
+        for (job, part), own in zip(group, scored, strict=True):
+            job.write(own)
+            if part is last[id(job)]:
+                yield job
+
+
+def _groups(jobs: Sequence[ModelRun]) -> Iterator[list[tuple[ModelRun, SourcePart]]]:
+    """Yield the missing parts of runs; those of the same images are one group."""
+    sources = iter(dict.fromkeys(id(job.source) for job in jobs))
+    while some := {*itertools.islice(sources, ALTERED_AT_ONCE)}:
+        groups: dict[int, list[tuple[ModelRun, SourcePart]]] = {}
+        for job in jobs:
+            for part in job.missing if id(job.source) in some else ():
+                groups.setdefault(id(original_part(part)), []).append((job, part))
+        yield from groups.values()
 
 
 def _identity(

@@ -9,13 +9,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.array_types import Bools
 from manyhot.core.sets import top_k
 from manyhot.core.uncertainty import uncertainty_of
 from manyhot.errors import InputError
@@ -23,7 +22,7 @@ from manyhot.predict.decode import decode
 from manyhot.predict.engines import Engine
 from manyhot.predict.engines.torch import threads_given_back
 from manyhot.predict.network import Bytes, Float32Array, Network, Preprocessing
-from manyhot.predict.sources import ImageReader, Item, PartsTogether, SourceLostError, SourcePart
+from manyhot.predict.sources import ImageReader, Item, SourceLostError, SourcePart, images_together
 from manyhot.tables.predictions import uncertainty_columns
 
 if TYPE_CHECKING:
@@ -103,128 +102,99 @@ class Keep:
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """A network, the engine that runs it, and the scores to keep."""
+    """A network, the engine that runs it, the scores to keep, and the time that they took so far."""
 
     network: Network
     engine: Engine
     keep: Keep
+    seconds: Seconds = field(default_factory=Seconds)
+
+
+PartScorer = tuple[SourcePart, Scorer]
+"""A part of a source, and the network that scores it."""
+
+
+class _Image(NamedTuple):
+    part: int
+    item: Item
+    size: tuple[int, int] | None
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    items: list[Item]
-    sizes: list[tuple[int, int] | None]
-    reasons: list[str]
-    classes: npt.NDArray[np.int32] | None
-    scores: Float32Array | None
-    logsumexp: Float32Array | None
-    uncertainty: Mapping[str, Float32Array]
-    features: npt.NDArray[np.float16] | None
-
-    def of(self, own: Bools) -> _Batch:
-        """Return some of the images."""
-        if own.all():
-            return self
-        scored = own[[not reason for reason in self.reasons]]
-
-        def rows(values: Any) -> Any:
-            return None if values is None else values[scored]
-
-        return _Batch(
-            [*itertools.compress(self.items, own)],
-            [*itertools.compress(self.sizes, own)],
-            [*itertools.compress(self.reasons, own)],
-            rows(self.classes),
-            rows(self.scores),
-            rows(self.logsumexp),
-            {name: rows(values) for name, values in self.uncertainty.items()},
-            rows(self.features),
-        )
+    seconds: Seconds
+    images: Sequence[_Image]
+    classes: npt.NDArray[np.int32] | None = None
+    scores: Float32Array | None = None
+    logsumexp: Float32Array | None = None
+    uncertainty: Mapping[str, Float32Array] = field(default_factory=dict)
+    features: npt.NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class _Bundle:
-    """Images for one thread: the next ones of a part, or of all parts that alter the same images.
+    """Images for one thread: the next ones of a group.
 
     Attributes
     ----------
-    first, count : int
-        Number of the first of these parts, and how many they are.
-    batch : int
-        Number of the bundle in its parts.
-    images : list of (int, (Item, ImageReader))
-        The part of each image, counted from `first`, and the image. Those of one original follow each other,
-        so that it is decoded once. Without images, the parts end.
+    group, number : int
+        Number of the group, and of the bundle in the group.
+    scorers : sequence of (int, Scorer)
+        The number of the part that each scores, and the scorers of the group.
+    images : list of (int, Item, ImageReader)
+        The number of the part of each image, and the image. Those of one original follow each other, so that
+        it is decoded once. Without images, the group ends.
+    n : int
+        The number of images.
     """
 
-    first: int
-    count: int
-    batch: int
-    images: list[tuple[int, tuple[Item, ImageReader]]]
+    group: int
+    number: int
+    scorers: Sequence[tuple[int, Scorer]]
+    images: list[tuple[int, Item, ImageReader]]
+    n: int
 
 
-def _bundles(groups: Sequence[PartsTogether], size: int) -> Iterator[_Bundle]:
-    """Yield the images of parts, up to `size` originals at a time, or more if the engine's batches are small.
+def _bundles(groups: Sequence[Sequence[PartScorer]]) -> Iterator[_Bundle]:
+    """Yield the images of groups, as many originals at a time as fill the smallest batch of the engines.
 
     Alterations skip some images. With `_FULL` originals, only the last batch of a bundle is not full.
     """
-    first = 0
-    for group in groups:
-        count, images = len(group.parts), group.images()
-        originals = max(_FULL, size // count) if count > 1 else size
-        for batch in itertools.count():
-            own = [*itertools.chain.from_iterable(itertools.islice(images, originals))]
-            ends = not own
-            yield _Bundle(first, count, batch, own)  # which the thread empties
-            if ends:
+    for group, own in enumerate(groups):
+        parts = {id(part): part for part, _ in own}
+        scorers = [([*parts].index(id(part)), scorer) for part, scorer in own]
+        images = images_together([*parts.values()])
+        originals = min(scorer.engine.batch for _, scorer in own)
+        if len(parts) > 1:
+            originals = max(_FULL, originals // len(parts))
+        for number in itertools.count():
+            following = [*itertools.chain.from_iterable(itertools.islice(images, originals))]
+            yield _Bundle(group, number, scorers, following, n := len(following))
+            if not n:
                 break
-        first += count
 
 
 def score_parts(
-    parts: Sequence[SourcePart | PartsTogether],
-    network: Network,
-    engine: Engine,
-    keep: Keep,
-    *,
-    seconds: Seconds | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> Iterator[Scored]:
-    """Score the images of parts with one network; see `score_together`."""
-    scorer = Scorer(network, engine, keep)
-    own = [seconds or Seconds()]
-    return (scored for (scored,) in score_together(parts, [scorer], seconds=own, progress=progress))
-
-
-def score_together(
-    parts: Sequence[SourcePart | PartsTogether],
-    scorers: Sequence[Scorer],
-    *,
-    seconds: Sequence[Seconds] | None = None,
-    progress: Callable[[int], None] | None = None,
+    groups: Sequence[Sequence[PartScorer]], *, progress: Callable[[int], None] | None = None
 ) -> Iterator[list[Scored]]:
-    """Score the images of parts with several networks, and yield each part when it is complete.
+    """Score the images of parts, and yield the scores of each group when it is complete.
 
     Each thread processes a batch from reading to the top classes, so that no core waits for another and only
-    the batches in progress are in memory. An image is read and decoded once for all networks, and resized
-    once for those with the same crop.
+    the batches in progress are in memory. In a group, an image is read and decoded once, altered once, and
+    resized once for networks with the same crop, and the batches of an engine are filled together.
 
     Parameters
     ----------
-    parts : sequence of SourcePart or PartsTogether
-        Each of the parts that are read together is yielded on its own.
-    scorers : sequence of Scorer
-        Scorers whose engines use the same number of threads.
-    seconds : sequence of Seconds, optional
-        The times of each network, to which the times of this call are added. Shared steps are divided
-        equally.
+    groups : sequence of sequence of (SourcePart, Scorer)
+        Each group consists of the same part, or of parts that alter the same images.
     progress : callable, optional
-        Called with the number of images done since the last call.
+        Called with the number of images done since the last call; altered images count on their own.
 
     Yields
     ------
     list of Scored
-        The scores of a part by each network.
+        The scores of each part of a group.
 
     Raises
     ------
@@ -233,11 +203,7 @@ def score_together(
     InputError
         If the scores of a network are NaN.
     """
-    (n_workers,) = {scorer.engine.workers for scorer in scorers}
-    groups = [part if isinstance(part, PartsTogether) else PartsTogether((part,)) for part in parts]
-    single = [part for group in groups for part in group.parts]
-    bundles = _bundles(groups, min(scorer.engine.batch for scorer in scorers))
-    lock = threading.Lock()
+    bundles, lock = _bundles(groups), threading.Lock()
     done, stop = queue.Queue[Any](64), threading.Event()
 
     def take() -> _Bundle | None:
@@ -245,23 +211,20 @@ def score_together(
             return next(bundles, None)
 
     def work() -> None:
-        own = [Seconds() for _ in scorers]
         try:
-            while not stop.is_set() and (taken := take()) is not None:
-                result = _scored(taken, scorers, own, stop) if taken.images else None
-                for part in range(taken.count):
-                    _put(done, (taken.first + part, taken.batch, result and result[part]), stop)
+            while not stop.is_set() and (bundle := take()) is not None:
+                _put(done, (bundle, _scored(bundle, stop) if bundle.n else None), stop)
         except BaseException as error:
             _put(done, error, stop)
-        _put(done, own, stop)
 
+    n_workers = min((scorer.engine.workers for group in groups for _, scorer in group), default=0)
     # Daemon threads: an engine cannot be interrupted in a batch, and Ctrl-C must not wait for it.
     workers = [threading.Thread(target=work, daemon=True) for _ in range(n_workers)]
     with threads_given_back():
         for worker in workers:
             worker.start()
         try:
-            yield from _collected(done, single, len(workers), len(scorers), seconds, progress)
+            yield from _collected(done, groups, progress)
         finally:
             stop.set()
             _join(workers)
@@ -282,105 +245,99 @@ def _put(done: queue.Queue[Any], result: Any, stop: threading.Event) -> None:
 
 
 def _collected(
-    done: queue.Queue[Any],
-    parts: Sequence[SourcePart],
-    running: int,
-    n_networks: int,
-    seconds: Sequence[Seconds] | None,
-    progress: Callable[[int], None] | None,
+    done: queue.Queue[Any], groups: Sequence[Sequence[PartScorer]], progress: Callable[[int], None] | None
 ) -> Iterator[list[Scored]]:
-    """Join batches into parts, and yield the parts in order."""
-    open_: dict[int, dict[int, list[_Batch]]] = {}
+    """Join the batches of each part, and yield the groups in order."""
+    found: dict[int, dict[int, list[_Batch]]] = collections.defaultdict(dict)
     sizes: dict[int, int] = {}
-    following = 0
-    while running:
-        got = done.get()
-        if isinstance(got, BaseException):
-            raise got
-        if isinstance(got, list):  # the times of a thread that has ended
-            running -= 1
-            for total, one in zip(seconds or (), got, strict=False):
-                total.add(one)
-            continue
-        number, batch, result = got
-        if result is None:
-            sizes[number] = batch
-        else:
-            open_.setdefault(number, {})[batch] = result
+    for group, parts in enumerate(groups):
+        while len(found[group]) != sizes.get(group):
+            got = done.get()
+            if isinstance(got, BaseException):
+                raise got
+            bundle, batches = got
+            if batches is None:
+                sizes[bundle.group] = bundle.number
+                continue
+            found[bundle.group][bundle.number] = batches
+            for (_, scorer), batch in zip(groups[bundle.group], batches, strict=True):
+                scorer.seconds.add(batch.seconds)
             if progress is not None:
-                progress(len(result[0].items))
-        while following in sizes and len(open_.get(following, {})) == sizes[following]:
-            batches = open_.pop(following, {})
-            own = [[batches[i][k] for i in range(len(batches))] for k in range(n_networks)]
-            yield [_joined(parts[following], one) for one in own]
-            following += 1
+                progress(bundle.n)
+        own = found.pop(group)
+        yield [_joined(part, [own[i][k] for i in range(len(own))]) for k, (part, _) in enumerate(parts)]
 
 
-def _scored(
-    bundle: _Bundle, scorers: Sequence[Scorer], seconds: Sequence[Seconds], stop: threading.Event
-) -> list[list[_Batch]] | None:
-    """Return the scores of each part of a bundle by each network; None if the run has stopped."""
-    crops: dict[Preprocessing, list[Any]] = {s.network.preprocessing.crop: [] for s in scorers}
-    items = [item for _, (item, _) in bundle.images]
-    sizes: list[tuple[int, int] | None] = []
-    reasons: list[str] = []
-    shared = Seconds()
-    readers = collections.deque(read for _, (_, read) in bundle.images)
-    number = np.array([part for part, _ in bundle.images])
+def _scored(bundle: _Bundle, stop: threading.Event) -> list[_Batch] | None:
+    """Return the scores of a bundle by each scorer; None if the run has stopped."""
+    read = _read(bundle, stop)
+    if read is None:
+        return None
+    images, crops, shared = read
+    parts = np.array([image.part for image in images if not image.reason])
+    outputs: dict[int, tuple[npt.NDArray[np.intp], Float32Array, Float32Array | None]] = {}
+    batches = []
+    for part, scorer in bundle.scorers:
+        begun = time.perf_counter()
+        batch = _Batch(replace(shared), [image for image in images if image.part == part])
+        if id(scorer.engine) not in outputs:
+            inside = np.isin(parts, [p for p, other in bundle.scorers if other.engine is scorer.engine])
+            pixels = crops[scorer.network.preprocessing.crop][inside]
+            outputs[id(scorer.engine)] = parts[inside], *_outputs(scorer.engine, pixels)
+        part_of, scores, more = outputs[id(scorer.engine)]
+        own = part_of == part
+        if own.any():
+            batch = _with_scores(batch, scorer, scores[own], None if more is None else more[own])
+        batch.seconds.model = time.perf_counter() - begun
+        batches.append(batch)
+    return batches
+
+
+def _read(
+    bundle: _Bundle, stop: threading.Event
+) -> tuple[list[_Image], dict[Preprocessing, Bytes], Seconds] | None:
+    """Return the images of a bundle, their crops, and the times; None if the run has stopped."""
+    crops: dict[Preprocessing, list[Bytes]] = {s.network.preprocessing.crop: [] for _, s in bundle.scorers}
+    images, seconds = list[_Image](), Seconds()
+    waiting = collections.deque(bundle.images)
     bundle.images.clear()  # readers of altered images share the pixels of their original
-    while readers:
+    while waiting:
         if stop.is_set():
             return None
+        part, item, read = waiting.popleft()
         begun = time.perf_counter()
-        data = read_image(readers.popleft())
+        data = read_image(read)
         took = time.perf_counter()
-        shared.read += took - begun
         image = decode(data) if isinstance(data, bytes) else data
         if isinstance(image, str):
-            sizes.append(None)
-            reasons.append(image)
+            images.append(_Image(part, item, None, image))
         else:
-            sizes.append((image.shape[2], image.shape[1]))
-            reasons.append("")
+            images.append(_Image(part, item, (image.shape[2], image.shape[1]), ""))
             for crop, pixels in crops.items():
                 pixels.append(crop(image).numpy())
-        shared.decode += time.perf_counter() - took
-    for own in seconds:
-        own.add(Seconds(shared.read / len(scorers), shared.decode / len(scorers)))
-    stacked = {crop: np.stack(pixels) for crop, pixels in crops.items() if pixels}
-    together = []
-    for scorer, own in zip(scorers, seconds, strict=True):
-        begun = time.perf_counter()
-        scores = _scores(scorer, stacked.get(scorer.network.preprocessing.crop), items, reasons)
-        together.append(_Batch(items, sizes, reasons, *scores))
-        own.model += time.perf_counter() - begun
-    return [[batch.of(number == part) for batch in together] for part in range(bundle.count)]
+        seconds.read += (took - begun) / len(bundle.scorers)  # shared equally
+        seconds.decode += (time.perf_counter() - took) / len(bundle.scorers)
+    return images, {crop: np.array(pixels) for crop, pixels in crops.items()}, seconds
 
 
-_Scores = tuple[
-    npt.NDArray[np.int32] | None,
-    Float32Array | None,
-    Float32Array | None,
-    dict[str, Float32Array],
-    npt.NDArray[np.float16] | None,
-]
-
-
-def _scores(scorer: Scorer, pixels: Bytes | None, items: Sequence[Item], reasons: Sequence[str]) -> _Scores:
-    """Return classes, scores, logsumexp, uncertainty and features of the images of a bundle."""
-    network, keep, size = scorer.network, scorer.keep, scorer.engine.batch
-    if pixels is None:
-        return None, None, None, {}, None
-    made = [scorer.engine(pixels[i : i + size]) for i in range(0, len(pixels), size)]
-    logits = np.concatenate([one for one, _ in made])
+def _outputs(engine: Engine, pixels: Bytes) -> tuple[Float32Array, Float32Array | None]:
+    """Return what an engine returns for any number of images."""
+    if not len(pixels):
+        return np.empty((0, 0), np.float32), None
+    made = [engine(pixels[i : i + engine.batch]) for i in range(0, len(pixels), engine.batch)]
     more = [two for _, two in made if two is not None]
-    features = np.concatenate(more) if more else None
-    uris = [item.uri for item, reason in zip(items, reasons, strict=True) if not reason]
-    kept = select_scores(logits, network, keep, uris)
-    uncertainty: dict[str, Float32Array] = {}
-    if network.members is not None and features is not None:
-        uncertainty, features = _uncertainty(logits, features, network, keep, kept[0]), None
-    return (*kept, uncertainty, _half(features))
+    return np.concatenate([one for one, _ in made]), np.concatenate(more) if more else None
+
+
+def _with_scores(
+    batch: _Batch, scorer: Scorer, scores: Float32Array, features: Float32Array | None
+) -> _Batch:
+    """Return a batch with the scores that are kept, and with the uncertainty or the features."""
+    network, keep = scorer.network, scorer.keep
+    kept = select_scores(scores, network, keep, [i.item.uri for i in batch.images if not i.reason])
+    if network.members is None or features is None:
+        return _Batch(batch.seconds, batch.images, *kept, features=_half(features))
+    return _Batch(batch.seconds, batch.images, *kept, _uncertainty(scores, features, network, keep, kept[0]))
 
 
 def read_image(read: ImageReader) -> bytes | str | Tensor:
@@ -450,13 +407,14 @@ def _joined(part: SourcePart, batches: Sequence[_Batch]) -> Scored:
         found = [getattr(b, name) for b in batches if getattr(b, name) is not None]
         return np.concatenate(found) if found else None
 
+    images = [image for b in batches for image in b.images]
     scores = rows("scores")
     names = dict.fromkeys(name for b in batches for name in b.uncertainty)
     return Scored(
         part,
-        [item for b in batches for item in b.items],
-        [size for b in batches for size in b.sizes],
-        [reason for b in batches for reason in b.reasons],
+        [image.item for image in images],
+        [image.size for image in images],
+        [image.reason for image in images],
         rows("classes"),
         np.empty((0, 0), np.float32) if scores is None else scores,
         rows("logsumexp"),

@@ -11,7 +11,7 @@ from manyhot.formats.reading import reading
 from manyhot.predict.models import find_model, list_models
 from manyhot.predict.network import Network
 from manyhot.predict.predicted_model import PredictedModel
-from manyhot.predict.run import ModelRun, PredictSettings, predict_together, prepare_run
+from manyhot.predict.run import ModelRun, PredictSettings, predict_runs, prepare_run
 from manyhot.predict.sources import ImageSource, SourceLostError
 from manyhot.run import OnEvent
 
@@ -91,6 +91,17 @@ def predict_models(
             yield outcome
 
 
+def networks_together(networks: Sequence[Network]) -> Iterator[list[Network]]:
+    """Yield networks with up to `WEIGHTS_AT_ONCE` bytes of weights, in order."""
+    group: list[Network] = []
+    for network in networks:
+        if group and sum(map(_weights, [*group, network])) > WEIGHTS_AT_ONCE:
+            yield group
+            group = []
+        group.append(network)
+    yield group
+
+
 def _groups(
     source: ImageSource, names: Sequence[str], out: Path, settings: PredictSettings, tell: OnEvent
 ) -> Iterator[list[ModelRun] | tuple[FailedModel]]:
@@ -127,7 +138,7 @@ def _predicted(
 ) -> Iterator[Outcome]:
     """Predict with models at the same time, or if one fails, with one after the other."""
     try:
-        predict_together(group, tell)
+        list(predict_runs(group, tell))
     except _FATAL:
         raise
     except ManyhotError as error:

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
-from pyarrow import parquet as pq
 
-from manyhot import tables
 from manyhot.command import command
 from manyhot.core.nearest import NOBODY, Neighbours, nearest, nearest_by_class
-from manyhot.core.sets import NO_LABEL, top_k
+from manyhot.core.sets import NO_LABEL
 from manyhot.errors import InputError, MatchError
-from manyhot.files import sha256
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, Count, Shown, Was
+from manyhot.predict.embeddings import ClassIds, Embedded, EmbeddingFiles
 from manyhot.result import Result
 from manyhot.run import QUIET, Progress, Run
-from manyhot.tables import Images, Predictions, metadata
+from manyhot.tables import Images, metadata
 from manyhot.tables.definitions import FLOATS32, INT, TEXT, TEXTS, declare_table
 
 CLASS_CHOICES = ("predicted", "label", "any")
 """Which images are searched: those of the predicted classes, of the original label, or of any class."""
-
-ClassIds = npt.NDArray[np.integer]
 
 declare_table(
     "similar",
@@ -42,67 +36,6 @@ declare_table(
         FLOATS32("similarity", "cosine similarity of the embeddings of the image and each neighbour"),
     ),
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Embedded:
-    """The embeddings of images by one model, with its predictions and the original labels.
-
-    Attributes
-    ----------
-    predictions : Predictions
-    vectors : ndarray of float16 or float32, shape (n, D)
-        The embeddings. Row i belongs to row i of the predictions. The array can be memory-mapped.
-    images : Images, optional
-        Their original labels.
-    name : str
-        For messages.
-
-    Raises
-    ------
-    InputError
-        If the number of embeddings differs from the number of predictions.
-    """
-
-    predictions: Predictions
-    vectors: npt.NDArray[np.floating]
-    images: Images | None = None
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        if self.vectors.ndim != 2 or len(self.vectors) != len(self):
-            raise InputError(
-                "The number of embeddings differs from the number of predictions.",
-                where=self.name or None,
-                got=f"{self.predictions.model}: {_shape(self.vectors)}",
-                allowed=f"{len(self):,} rows, one per row of the predictions",
-                do="predict these images again with manyhot predict --embeddings",
-            )
-
-    def __len__(self) -> int:
-        return len(self.predictions)
-
-    @property
-    def image_id(self) -> pa.Array:
-        """The ids of the images."""
-        return self.predictions.image_id
-
-    def labels(self) -> npt.NDArray[np.int64]:
-        """Return the original label of each image, shape (n,); -1 if there is none."""
-        if self.images is None or self.images.label is None:
-            return np.full(len(self), NO_LABEL, np.int64)
-        at = pc.index_in(self.image_id, self.images.image_id)
-        found: npt.NDArray[np.int64] = (
-            pc.fill_null(self.images.label.take(at), NO_LABEL).to_numpy().astype(np.int64)
-        )
-        return found
-
-    def best(self, top: int) -> ClassIds:
-        """Return the top predicted classes, best first, shape (n, at most top). -1 pads short lists."""
-        if self.predictions.classes is not None:
-            return self.predictions.classes[:, :top]
-        assert self.predictions.scores is not None
-        return top_k(self.predictions.scores, top)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,13 +127,13 @@ def similar(
         raise InputError("This choice does not exist.", got=among, allowed=", ".join(CLASS_CHOICES))
     inputs = dict[str, str]()
     if not isinstance(index, Embedded):
-        files = _Files.of(index, embeddings_model)
+        files = EmbeddingFiles.of(index, embeddings_model)
         inputs = files.hashes()
         index, embeddings_model = files.read(), files.model
     if queries is None:
         queries = index
     elif not isinstance(queries, Embedded):
-        asked = _Files.of(queries, embeddings_model or index.predictions.model)
+        asked = EmbeddingFiles.of(queries, embeddings_model or index.predictions.model)
         inputs = asked.hashes("queries/") | inputs
         queries = asked.read()
     found = _search(index, queries, among, top, neighbours, run.on_progress)
@@ -345,14 +278,6 @@ def _label_hash(side: Embedded) -> str:
     return about.get("classes") or side.predictions.class_hash
 
 
-def _shape(vectors: npt.NDArray[np.floating]) -> str:
-    return f"{len(vectors):,} rows" if vectors.ndim == 2 else f"an array of shape {vectors.shape}"
-
-
-EMBEDDINGS_FOLDER = "embeddings"
-"""Beside the predictions; its files have the same names."""
-
-
 def neighbours_of(
     queries: PathLike, index: PathLike | None, progress: Progress | None = None, *, model: str = ""
 ) -> tuple[pa.Table, Images | None]:
@@ -371,117 +296,9 @@ def neighbours_of(
     InputError
         As in `similar`.
     """
-    asked = _Files.of(queries, model).read()
-    searched = asked if index is None else _Files.of(index, asked.predictions.model).read()
+    asked = EmbeddingFiles.of(queries, model).read()
+    searched = asked if index is None else EmbeddingFiles.of(index, asked.predictions.model).read()
     return _search(searched, asked, "any", 1, 10, progress).table, searched.images
-
-
-@dataclass(frozen=True)
-class _Files:
-    """The files of one model in a folder."""
-
-    model: str
-    predictions: Path
-    vectors: Path
-    images: Path
-
-    @classmethod
-    def of(cls, folder: PathLike, model: str) -> _Files:
-        """Return the files of a model. The name can be empty if the folder has files of one model only."""
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise InputError(
-                "This is a file, not a folder." if folder.exists() else "The folder does not exist.",
-                where=folder,
-                allowed="a folder written by manyhot predict --embeddings",
-            )
-        return _chosen(folder, _with_embeddings(folder), model)
-
-    def all(self) -> list[Path]:
-        """Return the existing files."""
-        return [f for f in (self.predictions, self.vectors, self.images) if f.exists()]
-
-    def hashes(self, before: str = "") -> dict[str, str]:
-        """Return the SHA-256 hash of each file by its name in the folder."""
-        root = self.predictions.parent
-        return {before + file.relative_to(root).as_posix(): sha256(file) for file in self.all()}
-
-    def read(self) -> Embedded:
-        """Read the predictions and the images, and memory-map the embeddings."""
-        predictions = tables.predictions_from_table(
-            tables.read(self.predictions, "predictions"), model=self.model, source=str(self.predictions)
-        )
-        images = None
-        if self.images.exists():
-            images = tables.Images(tables.read(self.images, "images"), str(self.images))
-        return Embedded(predictions, _mapped(self.vectors), images, str(self.predictions.parent))
-
-
-def _with_embeddings(folder: Path) -> list[_Files]:
-    found = []
-    for vectors in sorted((folder / EMBEDDINGS_FOLDER).glob("*.npy")):
-        predictions = folder / f"{vectors.name.removesuffix('.npy')}.parquet"
-        if predictions.exists():
-            found.append(_Files(_model_of(predictions), predictions, vectors, folder / "images.parquet"))
-    return found
-
-
-def _model_of(predictions: Path) -> str:
-    try:
-        name = tables.metadata(pq.read_schema(predictions)).get("model")
-    except (pa.ArrowInvalid, OSError):
-        name = None  # reading it will say what is wrong, if it is the model that is asked for
-    return name or predictions.stem.replace("--", "/")
-
-
-def _chosen(folder: Path, files: list[_Files], model: str) -> _Files:
-    names = [f.model for f in files]
-    if not files:
-        raise InputError(
-            "The folder contains no embeddings.",
-            where=folder,
-            allowed=f"files in {EMBEDDINGS_FOLDER}/ with the names of the predictions",
-            do="predict these images again with manyhot predict --embeddings",
-        )
-    if not model and len(files) > 1:
-        raise InputError(
-            "The folder contains embeddings of several models.",
-            where=folder,
-            got=", ".join(names),
-            allowed="one of them",
-            do=f"choose one, such as `embeddings_model`={names[0]}",
-        )
-    fitting = [f for f in files if model in ("", f.model, f.predictions.stem)]
-    if not fitting:
-        near = difflib.get_close_matches(model, names, n=1)
-        raise InputError(
-            f"The folder contains no embeddings of {model!r}.",
-            where=folder,
-            allowed=", ".join(names),
-            do=f"did you mean {near[0]!r}?"
-            if near
-            else "name one of these, or predict with this model: manyhot predict --embeddings",
-        )
-    return fitting[0]
-
-
-def _mapped(path: Path) -> npt.NDArray[Any]:
-    try:
-        vectors: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(
-            "The file is not a complete array of embeddings.",
-            where=path,
-            got=str(error).partition("\n")[0],
-            do="predict these images again with manyhot predict --embeddings",
-        ) from error
-    return vectors
-
-
-def embedded_in(folder: PathLike) -> Embedded | None:
-    """Return the embeddings of the first model in a folder, or None if the folder contains none."""
-    found = _with_embeddings(Path(folder))
-    return found[0].read() if found else None
 
 
 def similar_images(
@@ -511,20 +328,3 @@ def similar_images(
             do="pass embeddings of the images, too",
         )
     return {}
-
-
-def read_embeddings(folder: PathLike, model: str = "") -> Embedded:
-    """Return the embeddings in a folder written by ``manyhot predict --embeddings``.
-
-    Parameters
-    ----------
-    folder : path-like
-    model : str
-        Name of the model that computed the embeddings, if the folder contains embeddings of several models.
-
-    Raises
-    ------
-    InputError
-        As in `similar`.
-    """
-    return _Files.of(folder, model).read()

@@ -112,7 +112,7 @@ class Corruption:
         height, width = pixels.shape[:2]
         if min(height, width) < MIN_SIDE:
             return f"{width} x {height} pixels: corruptions need at least {MIN_SIDE} pixels per side"
-        picture = crop(pixels)
+        picture = _latest_crop(pixels)
         return picture if self.kind == CLEAN else _corrupted(picture, self, image_id)
 
 
@@ -191,6 +191,14 @@ def crop(pixels: Bytes) -> Bytes:
     return np.ascontiguousarray(resized[top : top + SIDE, left : left + SIDE])
 
 
+def _latest_crop(pixels: Bytes) -> Bytes:
+    """Return the `crop` of an image. Each thread remembers its latest: copies follow each other."""
+    if getattr(_latest, "pixels", None) is not pixels:
+        _latest.pixels, _latest.crop = pixels, crop(pixels)
+    found: Bytes = _latest.crop
+    return found
+
+
 def _corrupted(picture: Bytes, how: Corruption, image_id: str) -> Bytes:
     from PIL import Image
 
@@ -224,8 +232,8 @@ def chosen(image_ids: Iterable[str], n: int, seed: int = 0) -> frozenset[str]:
     return frozenset(sorted(image_ids, key=lambda name: (_digest([str(seed), name]), name))[:n])
 
 
-_drawn = threading.local()
-"""The random numbers of each thread."""
+_drawn, _latest = threading.local(), threading.local()
+"""The random numbers of each thread, and its latest image."""
 
 
 class _NumPy:

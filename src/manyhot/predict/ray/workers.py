@@ -21,7 +21,7 @@ from manyhot.predict.engines.openvino import engine_from_export
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.run import PredictSettings
-from manyhot.predict.scoring import Keep, Scored, Seconds, score_parts
+from manyhot.predict.scoring import Keep, Scored, Scorer, Seconds, score_parts
 from manyhot.predict.sources import ImageSource, SourcePart
 
 ATTEMPTS = 3
@@ -171,9 +171,9 @@ class Worker:
                 self._built.popitem(last=False)
             self._built[number] = model.build()
         self._built.move_to_end(number)
-        seconds = Seconds()
-        (scored,) = score_parts([part], *self._built[number], model.keep, seconds=seconds)
-        return scored, seconds
+        scorer = Scorer(*self._built[number], model.keep)
+        ((scored,),) = score_parts([[(part, scorer)]])
+        return scored, scorer.seconds
 
 
 @dataclass

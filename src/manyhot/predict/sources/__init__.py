@@ -21,9 +21,11 @@ from manyhot.predict.sources.source import (
     ImageReader,
     ImageSource,
     Item,
-    PartsTogether,
+    NoneLeftError,
     SourcePart,
     alter_images,
+    images_together,
+    original_part,
     select_images,
 )
 from manyhot.predict.sources.tar import is_tar, open_tars
@@ -37,12 +39,14 @@ __all__ = [
     "ImagesLike",
     "Item",
     "LabelLookup",
-    "PartsTogether",
+    "NoneLeftError",
     "SourceLostError",
     "SourcePart",
     "alter_images",
+    "images_together",
     "is_one_image",
     "open_source",
+    "original_part",
     "select_images",
 ]
 

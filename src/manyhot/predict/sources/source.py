@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from manyhot.errors import InputError
 
@@ -109,6 +109,25 @@ class ImageSource:
     def shard(self, index: int, of: int) -> ImageSource:
         """Return every `of`-th part, starting with part `index` (0 … of - 1)."""
         return ImageSource(self.uri, self.parts[index::of], self.strict)
+
+
+class NoneLeftError(InputError):
+    """All images of a source were skipped."""
+
+    def __init__(self, *args: Any, skipped: Sequence[Mapping[str, str]] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.skipped = [*skipped]
+
+    @classmethod
+    def of(cls, where: str, skipped: Sequence[Mapping[str, str]]) -> NoneLeftError:
+        """Return the error for a source, given the id, the address and the reason of each skipped image."""
+        more = f"; and {len(skipped) - 1:,} more" if skipped[1:] else ""
+        return cls(
+            "None of the images could be decoded.",
+            where=where,
+            got=f"{skipped[0]['uri']}: {skipped[0]['reason']}{more}" if skipped else "no images",
+            skipped=skipped,
+        )
 
 
 def part_ranges(n: int, size: int = PART_SIZE) -> Iterator[tuple[str, int, int]]:
@@ -244,61 +263,49 @@ class _AlteredPart:
         return None  # known only after reading
 
     def items(self) -> Iterator[tuple[Item, ImageReader]]:
-        for item, read in self.part.items():
-            if self.alteration.wants(item.image_id):
-                yield item, functools.partial(_altered, item, read, self.alteration)
+        return ((item, read) for images in images_together([self]) for _, item, read in images)
 
     def key(self) -> str:
         return f"{self.part.key()} {self.alteration.key}"
 
 
-def _altered(item: Item, read: ImageReader, alteration: Alteration) -> Tensor | str:
+def original_part(part: SourcePart) -> SourcePart:
+    """Return the part that another alters, or a part that alters none."""
+    return part.part if isinstance(part, _AlteredPart) else part
+
+
+def images_together(parts: Sequence[SourcePart]) -> Iterator[list[tuple[int, Item, ImageReader]]]:
+    """Yield the images of a part, or of parts that alter the same images.
+
+    The images of one original are a list, each with the number of its part. The original is read and decoded
+    once, by the first that is read.
+    """
+    for item, read in original_part(parts[0]).items():
+        original = functools.cache(functools.partial(_pixels, read))
+        own: list[tuple[int, Item, ImageReader]] = []
+        for number, part in enumerate(parts):
+            if not isinstance(part, _AlteredPart):
+                own.append((number, item, read))
+            elif part.alteration.wants(item.image_id):
+                own.append((number, item, functools.partial(_altered, item, original, part.alteration)))
+        if own:
+            yield own
+
+
+def _altered(item: Item, read: Callable[[], Pixels | str], alteration: Alteration) -> Tensor | str:
     import torch
 
-    image = _decoded(read)
-    if isinstance(image, str):
-        return image
-    made = alteration(item.image_id, image.permute(1, 2, 0).numpy())
+    image = read()
+    made = image if isinstance(image, str) else alteration(item.image_id, image)
     if isinstance(made, str):
         return made
     return torch.from_numpy(np.ascontiguousarray(made)).permute(2, 0, 1).contiguous()
 
 
-def _decoded(read: ImageReader) -> Tensor | str:
+def _pixels(read: ImageReader) -> Pixels | str:
     data = read()
-    return decode(data) if isinstance(data, bytes) else data
-
-
-@dataclass(frozen=True)
-class PartsTogether:
-    """Parts that are read together: one, or several that alter the same images.
-
-    Attributes
-    ----------
-    parts : tuple of SourcePart
-    """
-
-    parts: tuple[SourcePart, ...]
-
-    def images(self) -> Iterator[list[tuple[int, tuple[Item, ImageReader]]]]:
-        """Yield each image with the number of its part; of altered images, all that have the same original.
-
-        The original is read and decoded once, by the first that is read.
-        """
-        altered = [part for part in self.parts if isinstance(part, _AlteredPart)]
-        if not altered:
-            for image in self.parts[0].items():
-                yield [(0, image)]
-            return
-        for item, read in altered[0].part.items():
-            original = functools.cache(functools.partial(_decoded, read))
-            own: list[tuple[int, tuple[Item, ImageReader]]] = [
-                (number, (item, functools.partial(_altered, item, original, part.alteration)))
-                for number, part in enumerate(altered)
-                if part.alteration.wants(item.image_id)
-            ]
-            if own:
-                yield own
+    image = decode(data) if isinstance(data, bytes) else data
+    return image if isinstance(image, str) else image.permute(1, 2, 0).numpy()
 
 
 def select_images(source: ImageSource, ids: Collection[str]) -> ImageSource:

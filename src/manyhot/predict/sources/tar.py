@@ -6,17 +6,14 @@ import bz2
 import functools
 import gzip
 import itertools
-import json
 import lzma
 import os
-import re
 import tarfile
 from array import array
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Self, cast
+from typing import IO, BinaryIO, Self, cast
 
 from manyhot.errors import InputError
 from manyhot.predict.sources.image_files import folder_label
@@ -44,14 +41,11 @@ from manyhot.predict.sources.source import (
     short_hash,
     too_large,
 )
+from manyhot.predict.sources.tar_labels import Member, MembersBeside, class_of_archive, label_beside, stem_of
 from manyhot.tables.image_ids import first_unique
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 """Suffixes of archives."""
-
-
-_KEYS = ("wnid", "label", "cls", "class", "fine_label", "class_id")
-"""Keys of labels in the JSON beside an image, by preference."""
 
 
 _LABEL_BYTES = 1 << 20
@@ -68,7 +62,6 @@ _UNREAD = {
     _SPARSE: "a sparse file (tar --sparse), which is not read",
 }
 
-_Member = tuple[tarfile.TarInfo, bytes | None]
 _CUT_OFF = ("unexpected end", "empty header", "truncated")
 _BROKEN = (tarfile.TarError, EOFError, OSError, lzma.LZMAError, ValueError)
 
@@ -356,7 +349,7 @@ def _check_end(path: str, file: IO[bytes]) -> None:
         )
 
 
-def _members(tar: tarfile.TarFile, with_data: bool) -> Iterator[_Member]:
+def _members(tar: tarfile.TarFile, with_data: bool) -> Iterator[Member]:
     """Yield the relevant members, with their bytes if these are needed now or cannot be read later."""
     while (member := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # it would come to hold all headers, 1 kB each
@@ -386,16 +379,16 @@ def _sample(name: str) -> str:
     return folder + slash + base.partition(".")[0]
 
 
-def _pieces(members: Iterable[_Member], most: int) -> Iterator[list[_Member]]:
+def _pieces(members: Iterable[Member], most: int) -> Iterator[list[Member]]:
     """Yield the members of a sample in pieces, between names: whole, or at most about `most` bytes at once.
 
     The frames of a video, ``clip.000001.jpg`` and so on, have the name of one sample, and the bytes of a
     stream are held until the sample ends.
     """
-    piece: list[_Member] = []
+    piece: list[Member] = []
     held = 0
     for member, data in members:
-        if most and held > most and _stem(piece[-1]) != _stem((member, data)):
+        if most and held > most and stem_of(piece[-1]) != stem_of((member, data)):
             yield piece
             piece, held = [], 0
         piece.append((member, data))
@@ -403,16 +396,16 @@ def _pieces(members: Iterable[_Member], most: int) -> Iterator[list[_Member]]:
     yield piece
 
 
-def _of_samples(archive: str, name: str, pieces: Iterable[list[_Member]]) -> Iterator[_Image]:
+def _of_samples(archive: str, name: str, pieces: Iterable[list[Member]]) -> Iterator[_Image]:
     """Yield the images in the pieces of a sample. A label of the whole sample is in the first."""
-    shared: list[_Member] = []
+    shared: list[Member] = []
     plain = False
     for i, piece in enumerate(pieces):
-        own = [m for m in piece if _stem(m) == name and not _is_image(m)]
+        own = [m for m in piece if stem_of(m) == name and not _is_image(m)]
         here = [m for m in piece if not _is_image(m) or not plain or _is_plain(m)]
         has_images = any(map(_is_image, here))
-        late: list[_Member] = [] if not i else own if has_images else here
-        if _label_beside(archive, late) is not None:
+        late: list[Member] = [] if not i else own if has_images else here
+        if label_beside(archive, late) is not None:
             raise _alone(archive, late[0][0].name)
         if has_images or not i:
             yield from _of_sample(archive, shared + here)
@@ -420,15 +413,11 @@ def _of_samples(archive: str, name: str, pieces: Iterable[list[_Member]]) -> Ite
         plain = plain or any(_is_plain(m) for m in piece if _is_image(m) and shared)
 
 
-def _stem(member: _Member) -> str:
-    return member[0].name.rpartition(".")[0]
-
-
-def _is_image(member: _Member) -> bool:
+def _is_image(member: Member) -> bool:
     return member[0].name.lower().endswith(EXTENSIONS)
 
 
-def _is_plain(member: _Member) -> bool:
+def _is_plain(member: Member) -> bool:
     return member[0].name.rpartition("/")[2].count(".") == 1
 
 
@@ -442,17 +431,17 @@ def _alone(archive: str, label: str) -> InputError:
     )
 
 
-def _of_sample(archive: str, members: Sequence[_Member]) -> Iterator[_Image]:
+def _of_sample(archive: str, members: Sequence[Member]) -> Iterator[_Image]:
     images = [m for m in members if _is_image(m)]
-    others = _Beside(m for m in members if not _is_image(m))
+    others = MembersBeside(m for m in members if not _is_image(m))
     first = "" if images or not others.all else others.all[0][0].name
-    if first.endswith(".cls") and _label_beside(archive, others.all) is not None:
+    if first.endswith(".cls") and label_beside(archive, others.all) is not None:
         raise _alone(archive, first)
     # Beside 7.jpg and 7.cls, 7.mask.png is not an image of its own; without them, photo.1.jpg is a name.
     plain = [m for m in images if _is_plain(m)] if others.all else []
     for member, data in plain or images:
-        label = _label_beside(archive, others.of(member.name))
-        own = folder_label(member.name) or _class_of_archive(archive)
+        label = label_beside(archive, others.of(member.name))
+        own = folder_label(member.name) or class_of_archive(archive)
         yield _Image(
             member.name,
             _offset(member),
@@ -467,64 +456,6 @@ def _offset(member: tarfile.TarInfo) -> int:
     if not member.isreg():
         return _LINK
     return _SPARSE if member.issparse() else member.offset_data
-
-
-class _Beside:
-    """The members of a sample that are no images, by name: a sample may have thousands."""
-
-    def __init__(self, members: Iterable[_Member]) -> None:
-        self.all = list(members)
-        self._ordered = sorted(self.all, key=_stem)
-        self._stems = [_stem(member) for member in self._ordered]
-        self._lengths = sorted({len(stem) for stem in self._stems})
-
-    def of(self, image: str) -> list[_Member]:
-        """Return the members that may label an image, best first: 7.cls for 7.seg.jpg, but not 8.cls."""
-        own = image.rpartition(".")[0]
-        shorter = [own[:n] for n in self._lengths if f"{own}."[n : n + 1] == "."]
-        found = [m for stem in shorter for m in self._between(stem, f"{stem}\0")]
-        found += self._between(f"{own}.", f"{own}/")  # "/" follows "." among characters
-        return sorted(found, key=lambda m: (abs(len(_stem(m)) - len(own)), m[0].name))
-
-    def _between(self, first: str, end: str) -> list[_Member]:
-        return self._ordered[bisect_left(self._stems, first) : bisect_left(self._stems, end)]
-
-
-def _class_of_archive(archive: str) -> str | None:
-    """Return the WordNet id in the name of one of ImageNet's archives, one per class; numbers name shards."""
-    found = re.fullmatch(r"(n\d{8})\.t.*", archive.rpartition("/")[2])
-    return found[1] if found else None
-
-
-def _label_beside(archive: str, members: Iterable[_Member]) -> str | None:
-    """Return the first label in the members of a sample."""
-    for member, data in members:
-        ending = member.name.lower().rpartition(".")[2]
-        if data is not None and ending in ("cls", "json"):
-            place = f"{archive}/{member.name}"
-            text = _text(data, place)
-            label = text if ending == "cls" else _in_json(text, place)
-            if label is not None:
-                return label or None
-    return None
-
-
-def _text(data: bytes, place: str) -> str:
-    try:
-        return data.decode().strip()
-    except UnicodeDecodeError as error:
-        raise InputError("A label is not text.", where=place, got=str(error), allowed="UTF-8") from error
-
-
-def _in_json(text: str, place: str) -> str | None:
-    try:
-        content: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError("This is not JSON.", where=place, got=str(error)) from error
-    if isinstance(content, int) and not isinstance(content, bool):
-        return str(content)
-    values = (content.get(key) for key in _KEYS) if isinstance(content, dict) else ()
-    return next((str(v) for v in values if isinstance(v, str | int) and not isinstance(v, bool)), None)
 
 
 def _no_images(where: str) -> InputError:

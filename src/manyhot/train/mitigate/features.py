@@ -37,12 +37,10 @@ from manyhot.formats import read_predictions
 from manyhot.predict.decode import decode
 from manyhot.predict.engines import EngineChoice
 from manyhot.predict.network import Network
-from manyhot.predict.parts import NoneLeftError
-from manyhot.predict.run import PredictSettings
-from manyhot.predict.run import run as predict_source
-from manyhot.predict.sources.source import ImageSource, alter_images
+from manyhot.predict.run import ModelRun, PredictSettings, predict_runs, prepare_run
+from manyhot.predict.sources.source import ImageSource, NoneLeftError, alter_images
 from manyhot.run import Run
-from manyhot.tables import Objects, predictions_file_name
+from manyhot.tables import Objects
 from manyhot.train.mitigate.held_out import MitigationLabels, Pair
 from manyhot.train.mitigate.looks import Look, LookChange
 
@@ -90,32 +88,37 @@ class FeatureExtractor:
 
     def __call__(self, name: str, source: ImageSource | None = None) -> tuple[pa.Array, Features]:
         """Return ids and features."""
+        return self.together({name: source or self.source})[name]
+
+    def together(self, sources: Mapping[str, ImageSource]) -> dict[str, tuple[pa.Array, Features]]:
+        """Return ids and features of several sources, which alter the same images."""
+        jobs = {name: self._prepared(name, source) for name, source in sources.items()}
+        for _ in predict_runs([*jobs.values()], self.progress):
+            pass
+        found = {name: self._finished(name, job) for name, job in jobs.items()}
+        self.progress.add(sum(len(ids) for ids, _ in found.values()))
+        return found
+
+    def _prepared(self, name: str, source: ImageSource) -> ModelRun:
         folder = self.out / "predictions" / name
+        job = prepare_run(source, self.network, folder, self.settings, self.progress, self.choice)
+        self.choice = job.choice or self.choice
+        return job
+
+    def _finished(self, name: str, job: ModelRun) -> tuple[pa.Array, Features]:
         try:
-            done = predict_source(
-                source or self.source,
-                self.network,
-                folder,
-                self.settings,
-                self.run.call,
-                self.progress,
-                self.choice,
-            )
+            job.finish(self.run.call)
         except NoneLeftError as error:
-            if source is None:
+            if job.source is self.source:
                 raise
             self._note(name, [row["reason"] for row in error.skipped])
             return pa.array([], pa.string()), np.empty((0, 0), np.float16)
-        self.choice = done.choice or self.choice
-        file_name = Path(predictions_file_name(self.network.name))
+        path, features = job.parts.final, job.parts.features
         # The same engine for all images, whenever an earlier run ended.
-        engine = tables.metadata(pq.read_schema(folder / file_name))["engine"]
-        self.settings = replace(self.settings, engine=engine)
-        with (folder / "skipped.csv").open(newline="", encoding="utf-8") as file:
+        self.settings = replace(self.settings, engine=tables.metadata(pq.read_schema(path))["engine"])
+        with (path.parent / "skipped.csv").open(newline="", encoding="utf-8") as file:
             self._note(name, [row["reason"] for row in csv.DictReader(file)])
-        ids = read_predictions(folder / file_name).image_id
-        self.progress.add(len(ids))
-        return ids, np.load(folder / "embeddings" / file_name.with_suffix(".npy"))
+        return read_predictions(path).image_id, np.load(features)
 
     def _note(self, name: str, reasons: Sequence[str]) -> None:
         first = [reason.partition(":")[0] for reason in reasons]
@@ -206,7 +209,7 @@ class ImageFeatures:
         return next(fill for fill in FILLS if fill != self.fill)
 
     def prepare(self, pairs: Sequence[Pair]) -> None:
-        """Remove companions and main classes from images with both, one class and fill per run."""
+        """Remove companions and main classes from images with both."""
         image_ids: dict[tuple[int, str], set[str]] = {}
         companions = {companion for _, companion in pairs}
         for main, companion in pairs:
@@ -222,12 +225,14 @@ class ImageFeatures:
                 if class_id in self.predict.objects.class_id:
                     image_ids.setdefault((class_id, fill), set()).update(self._ids(rows))
         self.predict.expect(sum(map(len, image_ids.values())))
+        runs: dict[str, Removal] = {}
         for (class_id, fill), ids in image_ids.items():
             fitted = class_id in companions and fill == self.fill
-            removal = (BoxRemoval if fitted else Removal)(
+            runs[f"without-{self._key(class_id)}-{fill}"] = (BoxRemoval if fitted else Removal)(
                 self.predict.objects, class_id, fill, False, frozenset(ids), self.seed, self._fingerprint
             )
-            self._removed[class_id, fill] = self._run(f"without-{self._key(class_id)}-{fill}", removal)
+        for removal, altered in zip(runs.values(), self._run_together(runs), strict=True):
+            self._removed[removal.companion, removal.fill] = altered
 
     def _ids(self, rows: npt.NDArray[np.bool_]) -> Iterator[str]:
         return (self.labels.names[i] for i in np.flatnonzero(rows).tolist())
@@ -236,8 +241,14 @@ class ImageFeatures:
         return f"{class_id}-{file_slug(self.labels.classes.keys[class_id])}"
 
     def _run(self, name: str, alteration: Any) -> Altered:
-        ids, features = self.predict(name, alter_images(self.predict.source, alteration))
-        return Altered(np.array([self._row_of[i] for i in ids.to_pylist()], np.intp), features, alteration)
+        return next(self._run_together({name: alteration}))
+
+    def _run_together(self, alterations: Mapping[str, Any]) -> Iterator[Altered]:
+        """Yield the images that were altered in each way; the names are those of folders."""
+        sources = {name: alter_images(self.predict.source, how) for name, how in alterations.items()}
+        for name, (ids, features) in self.predict.together(sources).items():
+            rows = np.array([self._row_of[i] for i in ids.to_pylist()], np.intp)
+            yield Altered(rows, features, alterations[name])
 
     @cached_property
     def whole(self) -> frozenset[int]:

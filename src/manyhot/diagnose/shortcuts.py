@@ -24,8 +24,13 @@ from manyhot.diagnose.shortcut_pairs import (
 )
 from manyhot.diagnose.shortcuts_result import FILLS, Shortcuts
 from manyhot.errors import InputError, MatchError
-from manyhot.files import sha256
-from manyhot.formats import read_classes, read_labels_or_originals, read_objects
+from manyhot.files import hashes_of
+from manyhot.formats import (
+    ClassNamesLike,
+    open_class_list,
+    read_labels_or_originals,
+    read_objects,
+)
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import RESAMPLES, Address, Count, Probability, Resamples, Seed, Shown, Was
 from manyhot.predict.models import find_model
@@ -54,7 +59,7 @@ def diagnose_shortcuts(
     out: Annotated[PathLike, Shown("FOLDER")] = "shortcuts",
     masks: Annotated[PathLike | None, Shown("FOLDER")] = None,
     labels: Annotated[PathLike | None, Shown("FILE")] = None,
-    classes: Annotated[PathLike | None, Shown("FILE")] = None,
+    classes: ClassNamesLike | None = None,
     pair: Annotated[Sequence[str], Shown("PAIR")] = (),
     fill: Sequence[Literal["grey", "inpaint"]] = FILLS,
     min_images: Annotated[Count, Was("--least")] = MIN_IMAGES,
@@ -121,7 +126,7 @@ def diagnose_shortcuts(
     _check_outside(images, out)
     files = (objects, masks, labels, classes)
     Shortcuts.check_out(out, [images, *files])
-    class_list = None if classes is None else read_classes(classes)
+    class_list = open_class_list(classes)
     found = read_objects(objects, classes=class_list, masks=masks)
     known = class_list or from_keys(found.keys, found.name)
     source = open_source(images)
@@ -158,7 +163,7 @@ def diagnose_shortcuts(
         result,
         shortcut_examples=remover.draw(result.shortcut_examples),
         metadata={"seed": str(seed), "least": str(min_images), "threshold": f"{min_lost:g}"},
-        inputs={Path(p).name: sha256(p) for p in files if p and Path(p).is_file()},
+        inputs=hashes_of(files),
     )
     return replace(result, written=tuple(result.write(out, run=run)))
 

@@ -41,6 +41,7 @@ from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.run import QUIET, Run
 from manyhot.tables import Objects, Predictions
 from manyhot.tables.arrays import States, states_of_labels, states_of_objects
+from manyhot.tables.own_classes import are_numbers
 
 
 @command(
@@ -215,6 +216,17 @@ def _states(
     return states_of_labels(sets, classes), (like.text,) if like.n else ()
 
 
+def _to_name_classes(network: Network) -> str | None:
+    """Return what to do about a model whose classes are only numbers."""
+    if not are_numbers(network.classes.keys):
+        return None
+    file = Path(network.file).name or "model.onnx"
+    return (
+        f"the classes of the model are 0 to {len(network.classes) - 1}: name them in the order of its "
+        f"outputs, as in \"onnx:{file}(classes='classes.txt')\""
+    )
+
+
 def _check_any(pairs: Sequence[Pair], min_images: int, network: Network) -> None:
     if any(pair.why_not in ("", NO_OBJECTS) for pair in pairs):
         return
@@ -226,5 +238,5 @@ def _check_any(pairs: Sequence[Pair], min_images: int, network: Network) -> None
         got="; ".join(f"{n:,} pairs: {why}" for why, n in reasons.items()) or "no two classes in one image",
         allowed=f"at least {min_images:,} images that show both a main class that the model has and a "
         "companion with objects",
-        do=f"`min_images`={most} would test some" if most else None,
+        do=f"`min_images`={most} would test some" if most else _to_name_classes(network),
     )

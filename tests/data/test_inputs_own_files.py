@@ -240,6 +240,22 @@ def test_names_in_rows_do_not_depend_on_the_order_of_columns():
     )
 
 
+@pytest.mark.parametrize("form", ["series", "frame", "column", "folders"])
+def test_labels_without_answers_say_nothing_about_classes_that_were_not_asked(form, photos):
+    series = pd.Series(NAMES, IDS, name="label")
+    labels = {
+        "series": series,
+        "frame": series.to_frame(),
+        "column": series.rename_axis("file").reset_index(),
+        "folders": "photos",
+    }
+    found = mh.evaluate(labels[form], MODELS, scores="logit", metrics=["real1", "real1_unasked"], resamples=0)
+    rows = found.to_pandas().query("slice == 'all'").set_index(["metric", "model"])
+    assert (rows.loc["real1", "n"] == 60).all()
+    assert (rows.loc["real1_unasked", "n"] == 0).all()
+    assert rows.loc["real1_unasked", "value"].isna().all()
+
+
 def test_class_folders_keep_their_names_for_models_in_memory(photos):
     check("photos", "original")
     assert names_of(mh.compare(MODELS, labels="photos", scores="logit", resamples=0)) == set(CLASSES)

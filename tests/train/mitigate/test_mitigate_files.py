@@ -360,6 +360,14 @@ def test_what_cannot_be(options, message):
     assert not Path("none").exists()
 
 
+def test_the_split_is_read_before_anything_else():
+    Path("split.csv").write_text("file,label\n0000.png,red\n")
+    with pytest.raises(InputError, match="The table has no split"):
+        mitigate(
+            "absent", "absent.parquet", out="none", **GIVEN | {"pairs": ["red:square"], "split": "split.csv"}
+        )
+
+
 def test_objects_of_other_images():
     objects = tables.read(Path("objects.parquet"), "objects").to_pandas()
     objects.assign(image_id="x" + objects["image_id"]).to_csv("elsewhere.csv", index=False)

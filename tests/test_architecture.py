@@ -158,6 +158,13 @@ def test_a_room_does_not_hide_the_function_of_its_name(name):
     assert done.stdout.strip() == "True"
 
 
+@pytest.mark.parametrize("before", ["", "import manyhot; manyhot.predict; "])
+def test_a_file_of_a_room_is_imported_by_its_full_name(before):
+    code = f"{before}import manyhot.predict.network as n; print(n.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "manyhot.predict.network"
+
+
 def test_unknown_public_name():
     with pytest.raises(AttributeError) as error:
         manyhot.evalute  # noqa: B018

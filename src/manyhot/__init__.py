@@ -22,8 +22,23 @@ class _Package(ModuleType):
     """Rooms called like a public function, such as `evaluate`, do not hide it once they are imported."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in _HOME or not isinstance(value, ModuleType):
-            super().__setattr__(name, value)
+        if name in _HOME and isinstance(value, ModuleType):
+            value.__class__ = _Room
+            return
+        room = sys.modules.get(f"{__name__}.{name}")
+        if isinstance(room, _Room):
+            vars(value).update((n, file) for n, file in vars(room).items() if isinstance(file, ModuleType))
+        super().__setattr__(name, value)
+
+
+class _Room(ModuleType):
+    """Its files are attributes of the function, too: ``import manyhot.predict.network as n`` looks there."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        function = vars(sys.modules[__package__]).get(self.__name__.rpartition(".")[2])
+        if function is not None and isinstance(value, ModuleType):
+            vars(function)[name] = value
 
 
 sys.modules[__name__].__class__ = _Package

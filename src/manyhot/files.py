@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from manyhot.errors import ManyhotError, OutputError
@@ -161,6 +161,12 @@ def sha256(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 hash of a file as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hashes_of(files: Iterable[object]) -> dict[str, str]:
+    """Return the SHA-256 hash of each file, by file name. Objects that are not files are ignored."""
+    paths = (Path(f) for f in files if isinstance(f, str | os.PathLike))
+    return {path.name: sha256(path) for path in paths if path.is_file()}
 
 
 def _settle(part: Path, path: Path) -> None:

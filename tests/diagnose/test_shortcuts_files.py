@@ -46,6 +46,11 @@ def lazy():
     return Network("lazy", known, SEEN, forward=forward, score_kind="probability")
 
 
+def numbered():
+    "Knows its classes by numbers alone, as an ONNX file does."
+    return Network("numbered", from_keys("012"), SEEN, forward=shares)
+
+
 def honest():
     "Says what there is the most of; trees it does not know."
     def forward(images):
@@ -416,6 +421,13 @@ def refused(error=InputError, **options):
     with pytest.raises(error) as raised:
         diagnose(**options)
     return str(raised.value)
+
+
+def test_a_model_whose_classes_have_no_names():
+    assert refused(model="numbered").endswith(
+        "  do:      the classes of the model are 0 to 2: name them in the order of its outputs, as in "
+        "\"onnx:model.onnx(classes='classes.txt')\""
+    )
 
 
 def test_what_is_refused():

@@ -19,7 +19,8 @@ from manyhot.formats.tabular import write_csv
 from manyhot.tables import Images, Predictions
 
 LABEL_FORMATS = (
-    "chen (.tsv .txt); coco-labels (.json); fiftyone (.json); fiftyone-samples (.json folder); "
+    "campaign (folder); chen (.tsv .txt); coco-labels (.json); fiftyone (.json); "
+    "fiftyone-samples (.json folder); "
     "hf-labels (folder .parquet); image-folder (folder); imagenet-mistakes-labels (.json); "
     "indicator (.csv .tsv .parquet); label-lists (.csv .tsv .parquet .json .jsonl); "
     "labels-table (.parquet .csv .tsv); multilabel-csv (.csv); multilabelfy (.json); "

@@ -109,7 +109,8 @@ def test_folder_of_no_kind(tmp_path, message):
     )
     assert message(lambda: read_images(tmp_path)) == (
         f"The folder does not contain images.\n  where:   {tmp_path}\n  got:     a folder of no known "
-        "format\n  allowed: photographs: images in the folder itself; other suffixes: .csv, .json, .jsonl, "
+        "format\n  allowed: photographs: images in the folder itself, or in one folder per class; other "
+        "suffixes: .csv, .json, .jsonl, "
         ".parquet, "
         ".pkl, .tsv, .txt"
     )

@@ -9,6 +9,7 @@ import pytest
 from manyhot import read_golden, read_votes, write_golden, write_votes
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import InputError, ManyhotError, MatchError
+from manyhot.reassess.answers import open_votes
 from manyhot.tables import Images, find_questions, votes_from_table
 
 VAL = [f"ILSVRC2012_val_{i:08d}.JPEG" for i in (1, 2)]
@@ -159,6 +160,26 @@ def test_questions_are_found_by_image_and_class():
             assert (votes.image_id[int(at)].as_py(), int(votes.class_id[at])) == question
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (["Yes", " NO ", "maybe", "yes"], ["yes", "no", "maybe", "yes"]),
+        (["TRUE", "False", "maybe", "true"], ["yes", "no", "maybe", "yes"]),
+        ([1, 0, 0, 1], ["yes", "no", "no", "yes"]),
+        ([True, False, False, True], ["yes", "no", "no", "yes"]),
+    ],
+)
+def test_answers_of_other_tools(tmp_path, written, read):
+    expected = sorted(zip(*(ROWS | {"answer": read}).values(), strict=True))
+    assert rows(read_votes(as_csv(tmp_path / "v.csv", ROWS | {"answer": written}))) == expected
+    assert rows(open_votes(pl.DataFrame(ROWS | {"answer": written})).votes) == expected
+
+
+def test_one_number_alone_is_no_answer(tmp_path):
+    with pytest.raises(InputError, match="'1' in 4 of 4 rows"):
+        read_votes(as_csv(tmp_path / "v.csv", ROWS | {"answer": [1] * 4}))
+
+
 # Bad input: whole messages.
 
 
@@ -169,13 +190,15 @@ def crowd_kit(path, task, label="yes"):
 BAD = {
     "unknown answers": (
         lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"answer": ["yes", "1", "dunno", "no"]})),
-        "A value is not an answer.\n  where:   {folder}/v.csv\n  got:     '1' in 2 of 4 rows\n"
-        "  allowed: no, maybe, yes\n  do:      use these words; numbers are not interpreted",
+        "A value is not an answer.\n  where:   {folder}/v.csv\n  got:     '1' in 1, 'dunno' in 1 of 4 rows\n"
+        "  allowed: no, maybe, yes\n"
+        "  do:      use these words; true and false, or 1 and 0 if all rows are one of both, are also read",
     ),
     "answers as numbers": (
-        lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"answer": [1, 0, 0, 1]})),
-        "A value is not an answer.\n  where:   {folder}/v.csv\n  got:     '1' in 4 of 4 rows\n"
-        "  allowed: no, maybe, yes\n  do:      use these words; numbers are not interpreted",
+        lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"answer": [1, 0, 2, 1]})),
+        "A value is not an answer.\n  where:   {folder}/v.csv\n  got:     "
+        "'1' in 2, '0' in 1, '2' in 1 of 4 rows\n  allowed: no, maybe, yes\n"
+        "  do:      use these words; true and false, or 1 and 0 if all rows are one of both, are also read",
     ),
     "an unknown class": (
         lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"class_id": [3, 1000, 3, 3]})),
@@ -230,7 +253,8 @@ BAD = {
             as_csv(p / "k.csv", {"task": ["a.jpg:1"] * 2, "worker": ["w", "v"], "label": ["yes", "cat"]})
         ),
         "A value is not an answer.\n  where:   {folder}/k.csv\n  got:     'cat' in 1 of 2 rows\n"
-        "  allowed: no, maybe, yes\n  do:      use these words; numbers are not interpreted",
+        "  allowed: no, maybe, yes\n"
+        "  do:      use these words; true and false, or 1 and 0 if all rows are one of both, are also read",
     ),
     "no votes": (
         lambda p: read_votes(as_csv(p / "v.csv", {k: [] for k in ROWS})),

@@ -73,7 +73,7 @@ def test_labels_of_a_table(folder, tint, tmp_path):
         predict_in_memory(folder, tint, labels=tmp_path / "labels.csv")
     assert str(error.value) == (
         "A label is not in the class list.\n"
-        f"  where:   {folder}\n"
+        f"  where:   {tmp_path / 'labels.csv'}\n"
         "  got:     mauve\n"
         "  allowed: keys, names and numbers of the 4 classes of own classes\n"
         "  do:      pass the class list of these labels as `classes`"

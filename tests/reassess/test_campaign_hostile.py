@@ -408,7 +408,7 @@ def test_a_number_of_classes_that_is_none(classes):
     assert error_of(mh.agreement, pa.table(VOTES), classes=classes) == (
         "This is neither a class list nor a number of classes.\n"
         f"  where:   `classes`\n  got:     {classes!r}\n"
-        "  allowed: a file, a class list, or a whole number of at least 1"
+        "  allowed: a file, a class list, a list of names, or a whole number of at least 1"
     )
 
 

@@ -11,12 +11,13 @@ import pyarrow as pa
 
 from manyhot import tables
 from manyhot.command import command
-from manyhot.data.data_sets import Reading, open_class_list
+from manyhot.data.data_sets import Reading
 from manyhot.errors import InputError
-from manyhot.files import sha256
+from manyhot.files import hashes_of
 from manyhot.formats import (
+    ClassNamesLike,
     detect,
-    read_classes,
+    open_class_list,
     read_findings,
     read_golden,
     read_images,
@@ -84,7 +85,7 @@ def convert(
     target: PathLike,
     *,
     rows: Annotated[PathLike | None, Shown("FILE")] = None,
-    classes: Annotated[PathLike | None, Shown("FILE")] = None,
+    classes: ClassNamesLike | None = None,
     scores: tables.ScoreKind | None = None,
     format: str | None = None,
     to: str | None = None,
@@ -135,7 +136,7 @@ def convert(
     check_apart([source, rows, classes, *_around(source, to)], target)
     if source.is_dir() and target.exists():
         check_apart([target], source, {target.stem})
-    class_list = read_classes(classes) if classes else None
+    class_list = open_class_list(classes)
     holds, content = _read_any(source, Reading(rows=rows, classes=class_list, scores=scores), format)
     if to is not None:
         saved = save(content, target, to, holds=holds, classes=class_list)
@@ -173,7 +174,7 @@ def _write(
     table, about = _table_of(holds, content)
     if target.suffix.lower() == ".csv":
         return write_csv(table, target, long=long)
-    inputs = {f.name: sha256(f) for f in (Path(f) for f in (source, rows) if f) if f.is_file()}
+    inputs = hashes_of((source, rows))
     return tables.write(table, target, holds, call=call, inputs=inputs, about=about)
 
 

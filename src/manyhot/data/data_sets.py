@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from manyhot.classes import ClassList, class_list, from_keys
+from manyhot.classes import ClassList, class_list
 from manyhot.data.benchmarks import (
     BENCHMARKS,
     BenchmarkData,
@@ -22,14 +22,16 @@ from manyhot.data.benchmarks import (
     data_set,
     same_name_note,
 )
+from manyhot.data.table_inputs import images_of_table
 from manyhot.errors import InputError, UsageError
 from manyhot.files import near_paths, sha256
 from manyhot.formats import (
+    ClassNamesLike,
     RowsLike,
     detect,
     holds_images_alone,
+    open_class_list,
     prediction_files,
-    read_classes,
     read_images,
     read_labels,
     read_predictions,
@@ -37,8 +39,9 @@ from manyhot.formats import (
 )
 from manyhot.formats.writing import PathLike, Progress, images_file
 from manyhot.parameters import Flattened, PythonOnly, Shown, Was
-from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, ScoreKind
+from manyhot.tables import Campaign, Images, Labels, Predictions, ScoreKind
 from manyhot.tables.arrays import single_labels
+from manyhot.tables.campaign_folder import is_campaign, no_label_sets
 from manyhot.tables.image_ids import AUTO
 from manyhot.tables.label_values import LabelValues
 from manyhot.tables.labels import with_ids_like
@@ -47,8 +50,8 @@ from manyhot.tables.skipped_files import SkippedFiles
 _Reader = Callable[[], Iterator[Predictions]]
 
 
-ClassNamesLike = Annotated[PathLike | ClassList | Sequence[str], Shown("FILE")]
-"""A class list: its file, its keys, or the name of a built-in list."""
+ImagesTableLike = Annotated[PathLike | Images | Any, Shown("FILE")]
+"""An images table: its file or folder, or a data frame with its columns."""
 
 ModelPatterns = Annotated[Sequence[str], Shown("NAME")]
 """Patterns of names, such as ``resnet*``."""
@@ -66,7 +69,7 @@ class Reading(Flattened):
         File with the image of each row of arrays: one id per line, CSV, Parquet, data-set JSON, or the label
         sets if they are in the same order. In Python, also the ids in a list, an array or an index.
     images
-        Images table with original labels.
+        Images table with original labels. In Python, also a data frame.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r. In Python, also a list of names. By default, the names in the files.
@@ -94,7 +97,7 @@ class Reading(Flattened):
 
     models: Annotated[ModelPatterns, Was("--model")] = ()
     rows: RowsLike | None = None
-    images: PathLike | Images | None = None
+    images: ImagesTableLike | None = None
     classes: ClassNamesLike | None = None
     dataset: str = ""
     trust_order: bool = False
@@ -202,11 +205,7 @@ class Source:
         if self.labels is not None:
             return self.labels
         if self.campaign is not None:
-            raise InputError(
-                "The campaign has no label sets yet.",
-                where=self.campaign.folder,
-                do=f"make them from its votes: manyhot aggregate {self.campaign.folder}",
-            )
+            raise no_label_sets(self.campaign.folder)
         assert self.images is not None
         images = Images(self.images.table, self.name)
         return original_alone(images, self.classes, lambda: next(self.models()))
@@ -232,7 +231,7 @@ def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
         yield from (published_source(d, asked) for d in benchmark.datasets)
     elif (found := data_set(source)) is not None:
         yield published_source(found, asked)
-    elif (path / DESCRIPTION).is_file():
+    elif is_campaign(path):
         yield _campaign(Campaign.read(path), asked)
     elif path.exists():
         yield _files(path, asked)
@@ -332,10 +331,9 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
 
 def _files(path: Path, asked: Asked) -> Source:
     classes = open_class_list(asked.reading.classes)
-    # A folder with label sets is judged on them, never in silence on the original labels beside them.
     sets, table = path / "labels.parquet", images_file(path)
     shown = table if table != path else None
-    table = sets if sets.is_file() else table
+    table = data_file(path)
     given = asked.predictions or ([path] if table != path else [])
     if not given and path.is_file() and detect(path, ("predictions",)) is not None:
         raise InputError(
@@ -391,6 +389,13 @@ def _named_or_own(
     return models, n, misfits
 
 
+def data_file(path: Path) -> Path:
+    """Return the label sets in a folder that predict wrote, otherwise its images; other paths unchanged."""
+    # A folder with label sets is judged on them, never in silence on the original labels beside them.
+    sets = path / "labels.parquet"
+    return sets if sets.is_file() else images_file(path)
+
+
 def _to_predict(path: Path) -> str:
     """Return what to do if there are no predictions."""
     if not (path.is_dir() and holds_images_alone(path)):
@@ -444,9 +449,19 @@ def distinct_names(models: Iterable[tuple[str, str]]) -> list[str]:
     raise AssertionError  # for the type checker
 
 
-def open_images(images: PathLike | Images | None, classes: ClassList | None) -> Images | None:
-    """Return an images table, which is read if it is in a file."""
-    return images if isinstance(images, Images | None) else read_images(images_file(images), classes=classes)
+def open_images(images: ImagesTableLike | None, classes: ClassList | None) -> Images | None:
+    """Return an images table, which is read if it is in a file or a data frame.
+
+    Raises
+    ------
+    InputError
+        As `read_images` does, and if `images` is none of these.
+    """
+    if isinstance(images, Images | None):
+        return images
+    if isinstance(images, str | os.PathLike):
+        return read_images(images_file(images), classes=classes)
+    return images_of_table(images, classes)
 
 
 def labelled_like(images: Images | None, own: Images, match: str) -> Images:
@@ -456,12 +471,3 @@ def labelled_like(images: Images | None, own: Images, match: str) -> Images:
     images, _ = with_ids_like(images, own.image_id, other_name=own.name, match=match)
     bare = images.table.drop_columns("label") if images.label is not None else images.table
     return replace(replace(images, table=bare).with_labels(own), class_list=own.class_list)
-
-
-def open_class_list(classes: ClassNamesLike | None) -> ClassList | None:
-    """Return a class list from a file, the name of a built-in list, a list of names, or a class list."""
-    if isinstance(classes, ClassList | None):
-        return classes
-    if isinstance(classes, str | os.PathLike):
-        return read_classes(classes)
-    return from_keys([str(key) for key in classes])

@@ -16,20 +16,21 @@ from manyhot.data.data_sets import READING as READING
 from manyhot.data.data_sets import (
     Asked,
     Source,
+    data_file,
     labelled_like,
     no_such_data,
-    open_class_list,
     open_images,
     own_models,
     published_source,
     sources,
 )
 from manyhot.data.data_sets import Reading as Reading
-from manyhot.data.table_inputs import labels_of_table, tables_of_frames
+from manyhot.data.table_inputs import labels_in, labels_of_table, tables_of_frames
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import (
     holds_images_alone,
+    open_class_list,
     prediction_files,
     read_images,
     read_labels,
@@ -37,8 +38,9 @@ from manyhot.formats import (
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Repeated, Shown
 from manyhot.run import QUIET, Run
-from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, metadata
+from manyhot.tables import Campaign, Images, Labels, Predictions, metadata
 from manyhot.tables.array_inputs import as_predictions, as_tables
+from manyhot.tables.campaign_folder import is_campaign
 from manyhot.tables.image_ids import check_match
 from manyhot.tables.labels import sorted_by_id, with_ids_like
 from manyhot.tables.own_classes import JoinedClasses, join_classes, own_list
@@ -179,11 +181,11 @@ def _matched(source: Source, match: str) -> Source:
 
 
 def _labels_alone(path: Path, reading: Reading) -> Source:
-    """Return the label sets of a file or a campaign."""
+    """Return the label sets of a file, a campaign, or a folder that predict wrote."""
     if not path.exists():
         raise no_such_data(path)
-    campaign = Campaign.read(path) if (path / DESCRIPTION).is_file() else None
-    file = campaign.path("labels") if campaign else path
+    campaign = Campaign.read(path) if is_campaign(path) else None
+    file = campaign.path("labels") if campaign else data_file(path)
     classes = open_class_list(reading.classes or (campaign.path("classes") if campaign else None))
     is_images = file.is_file() and holds_images_alone(file)
     read = partial(read_labels, classes=classes, rows=reading.rows, label_values=reading.label_values)
@@ -201,24 +203,24 @@ def _labels_alone(path: Path, reading: Reading) -> Source:
 
 def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     """Return a data set whose labels or predictions are in memory."""
-    classes, kind = open_class_list(reading.classes), reading.kind_of_arrays
+    labels = labels_in(labels)
+    kind, is_file = reading.kind_of_arrays, isinstance(labels, str | os.PathLike)
+    classes = open_class_list(reading.classes)
+    found = _labels_alone(Path(labels), reading) if is_file else Source("", None, classes=classes)
+    classes, campaign, ids = found.classes, found.campaign, None
+    images = found.images if is_file else open_images(reading.images, classes)
     n_classes = reading.n_classes or (len(classes) if classes else 0)
-    images, ids = open_images(reading.images, classes), None
     rows = reading.row_images(classes)
     row_ids = None if rows is None else rows.image_id
     models = tables_of_frames(predictions, classes, kind)
-    if isinstance(labels, str | os.PathLike):
-        labels = (
-            read_images(labels, classes=classes)
-            if holds_images_alone(labels)
-            else read_labels(labels, classes=classes, rows=rows, label_values=reading.label_values)
-        )
+    if is_file:
+        labels = images if found.labels is None else found.labels
     elif (read := labels_of_table(labels, classes)) is not None:
         # The rows of arrays beside a frame are its rows.
         ids = read.image_id if len(read) == len(labels) else None
         labels = read
     if isinstance(labels, Images):
-        labels, images = None, labelled_like(images, labels, reading.match)
+        labels, images = None, images if is_file else labelled_like(images, labels, reading.match)
         if not _are_tables(models):
             ids = images.image_id
             models = as_predictions(models, n_classes=n_classes, ids=ids, score_kind=kind, rows=row_ids)
@@ -226,10 +228,10 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
         size, values = n_classes or None, reading.label_values
         labels, models = as_tables(labels, models, size, reading.label, kind, classes, ids, values, row_ids)
     table = images if labels is None else labels
-    name = reading.dataset or (table.name if table is not None else "") or "labels"
+    name = reading.dataset or found.name or (table.name if table is not None else "") or "labels"
     n = len(models) if isinstance(models, list) else 0
     again = _first_again(models) if isinstance(models, Iterator) else lambda: iter(models)
-    return Source(name, labels, images, classes, again, n)
+    return Source(name, labels, images, classes, again, n, found.inputs, campaign=campaign)
 
 
 def _are_tables(models: Any) -> bool:

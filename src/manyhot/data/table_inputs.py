@@ -14,8 +14,11 @@ from pyarrow import parquet as pq
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats import holds_images_alone, read_images, read_labels, read_predictions
-from manyhot.formats.headers import class_name_column, image_name_column
-from manyhot.tables import Images, Labels, Predictions
+from manyhot.formats.headers import ID_NEEDS, class_name_column, image_name_column
+from manyhot.formats.reading import image_ids, reading
+from manyhot.formats.writing import PathLike
+from manyhot.tables import Images, Labels, Predictions, one_chunk
+from manyhot.tables.frames import check_unique
 
 _Table = TypeVar("_Table", Labels | Images, Predictions)
 
@@ -44,6 +47,32 @@ def labels_of_table(labels: Any, classes: ClassList | None) -> Labels | Images |
         return read(path, classes=classes)
 
     return _through_file(table, "labels", read)
+
+
+def labels_in(values: Any) -> Any:
+    """Return the label sets in the result of a function, such as aggregate; anything else is unchanged."""
+    found = getattr(values, "labels", values)
+    return found if isinstance(found, Labels) else values
+
+
+def images_of_table(images: Any, classes: ClassList | None) -> Images:
+    """Return an images table from a frame with its columns.
+
+    Raises
+    ------
+    InputError
+        If it is not a frame with a column of ids, and as `read_images` does.
+    """
+    table = _arrow_table(images, image_name_column)
+    if table is None:
+        columns = getattr(images, "columns", None)
+        got = type(images).__name__ if columns is None else f"the columns {', '.join(map(str, columns))}"
+        raise InputError(
+            "`images` is not a table of images.",
+            got=got,
+            allowed=f"a file, a folder, an images table, or a data frame with the column {ID_NEEDS}",
+        )
+    return _through_file(table, "images", lambda path: read_images(path, classes=classes))
 
 
 def tables_of_frames(predictions: Any, classes: ClassList | None, scores: str) -> Any:
@@ -133,3 +162,37 @@ def _through_file(table: pa.Table, name: str, read: Callable[[Path], _Table]) ->
             return read(path)
         except InputError as error:
             raise error.with_text(str(path), name) from error
+
+
+def read_splits(path: PathLike) -> dict[str, str | None]:
+    """Return the split of each image in a table, None for images without a split.
+
+    Other columns are not read, so that they cannot be wrong.
+
+    Raises
+    ------
+    InputError
+        If the file does not exist, or has no column with the names of images, or no column ``split``.
+    MatchError
+        If an image is listed twice.
+    """
+    from manyhot.formats.tabular import column_names, read_frame
+
+    file = Path(path)
+    if not file.is_file():
+        raise InputError("The file does not exist.", where=path)
+    with reading(file):
+        names = column_names(file)
+        ids = image_name_column(names)
+        if ids is None or "split" not in names:
+            raise InputError(
+                "The table has no split.",
+                where=path,
+                got=", ".join(names),
+                allowed=f"a table with the column {ID_NEEDS}, and the column split",
+            )
+        rows = pa.table(read_frame(file, [ids, "split"]).select(ids, "split"))
+    named = image_ids(one_chunk(rows[ids]), f"{path}, column {ids}")
+    check_unique(named, str(path))
+    splits = rows["split"].to_pylist()
+    return {i: None if s is None else str(s) for i, s in zip(named.to_pylist(), splits, strict=True)}

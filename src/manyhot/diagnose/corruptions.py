@@ -26,8 +26,15 @@ from manyhot.diagnose.robustness import (
 )
 from manyhot.errors import MatchError
 from manyhot.evaluate.judge import Resampling
-from manyhot.files import sha256
-from manyhot.formats import detect, read_classes, read_images, read_labels, read_predictions
+from manyhot.files import hashes_of
+from manyhot.formats import (
+    ClassNamesLike,
+    detect,
+    open_class_list,
+    read_images,
+    read_labels,
+    read_predictions,
+)
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import RESAMPLES, Address, Between, Count, Repeated, Resamples, Seed, Shown, Was
 from manyhot.predict.engines import EngineChoice
@@ -58,7 +65,7 @@ def diagnose_corruptions(
     out: Annotated[PathLike, Shown("FOLDER")] = "corruptions",
     labels: Annotated[PathLike | None, Shown("FILE")] = None,
     images: Annotated[PathLike | None, Shown("FILE")] = None,
-    classes: Annotated[PathLike | None, Shown("FILE")] = None,
+    classes: ClassNamesLike | None = None,
     corruption: Annotated[Sequence[str], Shown("NAME"), Was("--kind")] = (),
     severity: Annotated[Sequence[int], Between(1, 5)] = (),
     limit: Count | None = None,
@@ -125,7 +132,7 @@ def diagnose_corruptions(
     files = (labels, images, classes)
     Corruptions.check_out(out, files)
     copies = _copies(corruption, severity, seed)
-    class_list = read_classes(classes) if classes else None
+    class_list = open_class_list(classes)
     names = [model] if isinstance(model, str) else dict.fromkeys(model)
     networks = [_seeing_all(find_model(name, class_list)) for name in names]
     over = class_list or networks[0].classes
@@ -159,7 +166,7 @@ def diagnose_corruptions(
         found,
         notes=(*own, *notes, *_skipped(out / CLEAN), *found.notes),
         metadata={"seed": str(seed)},
-        inputs={Path(p).name: sha256(p) for p in files if p and Path(p).is_file()},
+        inputs=hashes_of(files),
     )
     return replace(found, written=tuple(found.write(out, run=run)))
 

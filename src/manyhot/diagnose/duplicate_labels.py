@@ -8,15 +8,15 @@ from pathlib import Path, PurePosixPath
 
 from manyhot.classes import ClassList, class_list_of
 from manyhot.core.sets import NO_LABEL, YES
-from manyhot.data.data_sets import Source, open_class_list
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import LabelsLike, Reading, open_inputs, open_labels
+from manyhot.data.table_inputs import read_splits
 from manyhot.diagnose.duplicate_images import ImageSignatures
 from manyhot.diagnose.duplicates_accuracy import RightAnswers
-from manyhot.errors import InputError
 from manyhot.evaluate.model_answers import ModelAnswers
 from manyhot.evaluate.slices import labels_of
 from manyhot.files import sha256
-from manyhot.formats import read_images
+from manyhot.formats import open_class_list
 from manyhot.formats.writing import PathLike
 from manyhot.predict.sources import ImageSource
 from manyhot.predict.sources.label_ids import labels_of_source
@@ -134,16 +134,7 @@ def _answers(source: Source, run: Run) -> RightAnswers:
 
 
 def _splits(path: PathLike) -> Names:
-    images = read_images(path)
-    if "split" not in images.table.column_names:
-        raise InputError(
-            "The table has no splits.",
-            where=path,
-            got=", ".join(images.table.column_names),
-            allowed="the columns image_id and split",
-        )
-    pairs = zip(images.image_id.to_pylist(), images.table["split"].to_pylist(), strict=True)
-    return {image_id: split for image_id, split in pairs if split is not None}
+    return {image_id: split for image_id, split in read_splits(path).items() if split is not None}
 
 
 def _class_ids(labels: Labels) -> Mapping[str, int]:

@@ -32,6 +32,7 @@ from manyhot.diagnose.duplicates_accuracy import WITHOUT, accuracy_without_dupli
 from manyhot.diagnose.duplicates_result import DUPLICATES_FOLDER, Duplicates
 from manyhot.diagnose.page import forget_pictures
 from manyhot.errors import InputError
+from manyhot.formats import ClassNamesLike
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Address, AtLeast, OptionName, Probability, Shown
 from manyhot.predict.embeddings import read_embeddings
@@ -64,7 +65,7 @@ def diagnose_duplicates(
     labels: Annotated[LabelsLike | None, Shown("DATASET")] = None,
     predictions: PredictionsLike = (),
     models: ModelPatterns = (),
-    classes: Annotated[PathLike | None, Shown("FILE")] = None,
+    classes: ClassNamesLike | None = None,
     min_similarity: Probability = MIN_SIMILARITY,
     pictures: Annotated[int, AtLeast(0)] = 24,
     run: Run = QUIET,
@@ -84,7 +85,7 @@ def diagnose_duplicates(
     out
         Folder to write to. It is created if it does not exist.
     splits
-        Table with the columns image_id and split, if the images belong to several splits.
+        Table with a column of image names and the column split, if the images belong to several splits.
     embeddings
         Folders written by 'manyhot predict --embeddings': first the folder for `images`, then those for
         `others`, in the same order. If they are passed, only images with similar embeddings are read and

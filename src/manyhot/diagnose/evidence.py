@@ -27,7 +27,7 @@ from manyhot.data import catalog
 from manyhot.data.data_sets import Source
 from manyhot.diagnose.class_tree import class_tree
 from manyhot.errors import InputError, MatchError
-from manyhot.files import sha256
+from manyhot.files import hashes_of
 from manyhot.formats import detect, read_findings, read_images, read_labels, read_objects
 from manyhot.formats.tsipras import read_superclasses
 from manyhot.formats.writing import PathLike
@@ -125,8 +125,7 @@ class EvidenceFiles:
     def hashes(self) -> dict[str, str]:
         """Return the SHA-256 hash of each file by name."""
         places = (self.superclasses, self.cooccurrence_labels, self.non_prototypical)
-        paths = [Path(p) for p in places if isinstance(p, str | os.PathLike)]
-        return {path.name: sha256(path) for path in paths if path.is_file()}
+        return hashes_of(places)
 
     def read_superclasses(
         self, n_classes: int, classes: ClassList | None

@@ -26,8 +26,8 @@ from manyhot.diagnose.localisation import Checked, Sanity, measure, summarise
 from manyhot.diagnose.page import forget_pictures
 from manyhot.diagnose.pixels.regions import Regions, enlarged, find_regions, highest, overlay, write_picture
 from manyhot.errors import InputError
-from manyhot.files import atomic_write, sha256
-from manyhot.formats import read_classes
+from manyhot.files import atomic_write, hashes_of
+from manyhot.formats import ClassNamesLike, open_class_list
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import RESAMPLES, Address, AtLeast, Count, OptionName, Resamples, Seed, Shown
 from manyhot.predict.decode import decode
@@ -58,7 +58,7 @@ def explain(
     objects: Annotated[PathLike | None, Shown("FILE")] = None,
     masks: Annotated[PathLike | None, Shown("FOLDER")] = None,
     labels: Annotated[PathLike | None, Shown("FILE")] = None,
-    classes: Annotated[PathLike | None, Shown("FILE")] = None,
+    classes: ClassNamesLike | None = None,
     class_: Annotated[Sequence[str], Shown("KEY")] = (),
     ids: Annotated[Sequence[str], OptionName("--id"), Shown("ID")] = (),
     limit: Count | None = None,
@@ -138,7 +138,7 @@ def explain(
     out = Path(out)
     files = (objects, masks, labels, classes)
     Explanations.check_out(out, [images, *files])
-    class_list = None if classes is None else read_classes(classes)
+    class_list = open_class_list(classes)
     network = find_model(model, class_list)
     explainers = _explainers(network, method, layer, batch)
     facts = ImageFacts.read(network, class_list, objects, masks, labels, source := open_source(images))
@@ -156,7 +156,7 @@ def explain(
         sanity.table(_name(images), resamples, seed),
         notes=tuple(job.notes()),
         metadata={"seed": str(seed)},
-        inputs={Path(p).name: sha256(p) for p in files if p and Path(p).is_file()},
+        inputs=hashes_of(files),
     )
     *written, page = result.write(out, run=run)
     return replace(result, written=(*written, *job.write_skipped(), page))

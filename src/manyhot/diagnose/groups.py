@@ -52,7 +52,7 @@ from manyhot.diagnose.image_statistics import STATISTICS, MeasuredImages, measur
 from manyhot.errors import InputError
 from manyhot.evaluate.gallery import photographed, with_photographs
 from manyhot.evaluate.slices import labels_of, model_cases
-from manyhot.files import sha256
+from manyhot.files import hashes_of
 from manyhot.formats import read_images, read_objects
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import AtLeast, Count, Probability, Seed, Share, Shown
@@ -186,8 +186,7 @@ class _Evidence:
     reading: Reading
 
     def hashes(self) -> dict[str, str]:
-        paths = (Path(p) for p in (self.metadata, self.objects) if isinstance(p, str | os.PathLike))
-        return {path.name: sha256(path) for path in paths if path.is_file()}
+        return hashes_of((self.metadata, self.objects))
 
     def columns(self, labels: Labels) -> pa.Table | None:
         """Return the metadata of the images, one row for each image."""

@@ -24,8 +24,13 @@ from manyhot.diagnose.shortcut_pairs import (
 )
 from manyhot.diagnose.shortcuts_result import FILLS, Shortcuts
 from manyhot.errors import InputError, MatchError
-from manyhot.files import sha256
-from manyhot.formats import read_classes, read_labels_or_originals, read_objects
+from manyhot.files import hashes_of
+from manyhot.formats import (
+    ClassNamesLike,
+    open_class_list,
+    read_labels_or_originals,
+    read_objects,
+)
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import RESAMPLES, Address, Count, Probability, Resamples, Seed, Shown, Was
 from manyhot.predict.models import find_model
@@ -36,6 +41,7 @@ from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.run import QUIET, Run
 from manyhot.tables import Objects, Predictions
 from manyhot.tables.arrays import States, states_of_labels, states_of_objects
+from manyhot.tables.own_classes import are_numbers
 
 
 @command(
@@ -54,7 +60,7 @@ def diagnose_shortcuts(
     out: Annotated[PathLike, Shown("FOLDER")] = "shortcuts",
     masks: Annotated[PathLike | None, Shown("FOLDER")] = None,
     labels: Annotated[PathLike | None, Shown("FILE")] = None,
-    classes: Annotated[PathLike | None, Shown("FILE")] = None,
+    classes: ClassNamesLike | None = None,
     pair: Annotated[Sequence[str], Shown("PAIR")] = (),
     fill: Sequence[Literal["grey", "inpaint"]] = FILLS,
     min_images: Annotated[Count, Was("--least")] = MIN_IMAGES,
@@ -121,7 +127,7 @@ def diagnose_shortcuts(
     _check_outside(images, out)
     files = (objects, masks, labels, classes)
     Shortcuts.check_out(out, [images, *files])
-    class_list = None if classes is None else read_classes(classes)
+    class_list = open_class_list(classes)
     found = read_objects(objects, classes=class_list, masks=masks)
     known = class_list or from_keys(found.keys, found.name)
     source = open_source(images)
@@ -158,7 +164,7 @@ def diagnose_shortcuts(
         result,
         shortcut_examples=remover.draw(result.shortcut_examples),
         metadata={"seed": str(seed), "least": str(min_images), "threshold": f"{min_lost:g}"},
-        inputs={Path(p).name: sha256(p) for p in files if p and Path(p).is_file()},
+        inputs=hashes_of(files),
     )
     return replace(result, written=tuple(result.write(out, run=run)))
 
@@ -210,6 +216,17 @@ def _states(
     return states_of_labels(sets, classes), (like.text,) if like.n else ()
 
 
+def _to_name_classes(network: Network) -> str | None:
+    """Return what to do about a model whose classes are only numbers."""
+    if not are_numbers(network.classes.keys):
+        return None
+    file = Path(network.file).name or "model.onnx"
+    return (
+        f"the classes of the model are 0 to {len(network.classes) - 1}: name them in the order of its "
+        f"outputs, as in \"onnx:{file}(classes='classes.txt')\""
+    )
+
+
 def _check_any(pairs: Sequence[Pair], min_images: int, network: Network) -> None:
     if any(pair.why_not in ("", NO_OBJECTS) for pair in pairs):
         return
@@ -221,5 +238,5 @@ def _check_any(pairs: Sequence[Pair], min_images: int, network: Network) -> None
         got="; ".join(f"{n:,} pairs: {why}" for why, n in reasons.items()) or "no two classes in one image",
         allowed=f"at least {min_images:,} images that show both a main class that the model has and a "
         "companion with objects",
-        do=f"`min_images`={most} would test some" if most else None,
+        do=f"`min_images`={most} would test some" if most else _to_name_classes(network),
     )

@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from manyhot.data.data_sets import Source, open_class_list
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import Reading, open_labels
 from manyhot.files import sha256
-from manyhot.formats import detect, read_votes
+from manyhot.formats import detect, open_class_list, read_votes
 from manyhot.run import Run
 from manyhot.tables import Votes
 from manyhot.tables.labels import with_ids_like

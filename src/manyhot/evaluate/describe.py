@@ -24,6 +24,7 @@ from manyhot.data.inputs import LabelsLike, Reading, open_labels
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.outputs import save_label_figures, write_tables
 from manyhot.evaluate.slices import labels_of
+from manyhot.formats import ClassNamesLike
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown, Was
 from manyhot.result import Result
@@ -184,7 +185,7 @@ class Description(Result):
 def describe(
     *labels: LabelsLike,
     images: Annotated[PathLike | Images | None, Shown("FILE"), Was("--rows")] = None,
-    classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
+    classes: ClassNamesLike | None = None,
     dataset: str = "",
     run: Run = QUIET,
 ) -> Description:

@@ -11,7 +11,6 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list_of
 from manyhot.core.sets import top_k
-from manyhot.data.data_sets import ClassNamesLike, open_class_list
 from manyhot.data.inputs import Reading
 from manyhot.data.table_inputs import labels_of_table
 from manyhot.errors import InputError
@@ -20,6 +19,7 @@ from manyhot.evaluate.requirements import depth_of
 from manyhot.evaluate.results import Evaluation, Note
 from manyhot.evaluate.streamed_images import StreamedImages, read_ids, some_names
 from manyhot.extras import required
+from manyhot.formats import ClassNamesLike, open_class_list
 from manyhot.registry import get
 from manyhot.tables import FramePart, Labels, Predictions, ScoreKind, align_rows, read_frame_part
 from manyhot.tables.array_inputs import (

@@ -11,7 +11,7 @@ numbers in the file are.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar
 import pyarrow as pa
 
 from manyhot import registry
-from manyhot.classes import BUILT_IN_CLASSES, ClassList, class_list
+from manyhot.classes import BUILT_IN_CLASSES, ClassList, class_list, from_keys
 from manyhot.errors import InputError
 from manyhot.files import is_utf8, near_paths
 from manyhot.formats.headers import check_encoding
@@ -52,6 +52,9 @@ _OPTIONAL = ("rows", "label_values")
 """Options that only some readers of a kind of file have."""
 
 PathLike = str | os.PathLike[str]
+
+ClassNamesLike = Annotated[PathLike | ClassList | Sequence[str], Shown("FILE")]
+"""A class list: its file, its keys, or the name of a built-in list."""
 
 RowsLike = Annotated[PathLike | Images | Iterable[object], Shown("FILE")]
 """The image of each row of an array: ids, or a file of them."""
@@ -94,7 +97,7 @@ def read_labels(
     rows = None if rows is None else read_rows(rows, classes=classes)
     labels = _read(path, "labels", format, classes=classes, rows=rows, label_values=label_values)
     assert isinstance(labels, Labels)
-    return _with_list(labels, classes)
+    return _with_list(labels, classes, path)
 
 
 def read_labels_or_originals(path: PathLike, *, classes: ClassList | None = None) -> Labels:
@@ -125,9 +128,11 @@ def read_images(path: PathLike, *, classes: ClassList | None = None, format: str
     InputError
         As in `read_labels`.
     """
+    from manyhot.formats.campaign_labels import with_campaign_list
+
     images = _read(path, "images", format, classes=classes)
     assert isinstance(images, Images)
-    return images
+    return images if classes is not None else with_campaign_list(images, Path(path))
 
 
 def read_predictions(
@@ -161,7 +166,7 @@ def read_predictions(
     rows = None if rows is None else read_rows(rows, classes=classes)
     predictions = _read(path, "predictions", format, classes=classes, rows=rows, scores=scores)
     assert isinstance(predictions, Predictions)
-    return _with_list(predictions if scores is None else predictions.declared(scores), classes)
+    return _with_list(predictions if scores is None else predictions.declared(scores), classes, path)
 
 
 def read_rows(rows: RowsLike, *, classes: ClassList | None = None) -> Images:
@@ -196,9 +201,13 @@ def read_rows(rows: RowsLike, *, classes: ClassList | None = None) -> Images:
     return read_images(rows, classes=classes)
 
 
-def _with_list(table: _Table, classes: ClassList | None) -> _Table:
-    """Return a table with the class list that was passed, if it is not a built-in one."""
-    own = None if classes is None or table.class_hash != classes.hash else own_list(classes)
+def _with_list(table: _Table, classes: ClassList | None, path: PathLike) -> _Table:
+    """Return a table with the class list that was passed, or with that of its campaign, unless built-in."""
+    from manyhot.formats.campaign_labels import with_campaign_list
+
+    if classes is None:
+        return with_campaign_list(table, Path(path))
+    own = None if table.class_hash != classes.hash else own_list(classes)
     return table if own is None else replace(table, class_list=own)
 
 
@@ -355,6 +364,15 @@ def read_classes(name_or_path: PathLike) -> ClassList:
     return classes
 
 
+def open_class_list(classes: ClassNamesLike | None) -> ClassList | None:
+    """Return a class list from a file, the name of a built-in list, a list of names, or a class list."""
+    if isinstance(classes, ClassList | None):
+        return classes
+    if isinstance(classes, str | os.PathLike):
+        return read_classes(classes)
+    return from_keys([str(key) for key in classes])
+
+
 def detect(
     path: PathLike, holds: Iterable[str] = HOLDS, *, property: str = "matches"
 ) -> registry.Entry | None:
@@ -375,6 +393,12 @@ def detect(
 def holds_images_alone(path: PathLike) -> bool:
     """Return whether a file contains images but no labels; false if it contains neither."""
     return detect(path, ("labels",)) is None and detect(path, ("images",)) is not None
+
+
+def holds_photographs(path: PathLike) -> bool:
+    """Return whether a folder contains images, in class folders or without labels."""
+    found = detect(path, ("labels", "images"))
+    return found is not None and found.name in ("image-folder", "photographs")
 
 
 def prediction_files(paths: Iterable[PathLike]) -> list[Path]:

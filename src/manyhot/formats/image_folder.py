@@ -13,7 +13,7 @@ from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.reading import FOLDER, as_numbers, constant, ragged
 from manyhot.registry import register
-from manyhot.tables import Images, Labels
+from manyhot.tables import DESCRIPTION, Images, Labels
 from manyhot.tables.image_ids import first_unique
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -23,9 +23,14 @@ SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "tes
 """Names of folders that are splits of a data set if a folder holds no others, in lower or upper case."""
 
 
+def _is_output(path: Path) -> bool:
+    """Return whether a folder is an evaluation or a campaign, with figures in folders."""
+    return any((path / name).exists() for name in ("results.parquet", DESCRIPTION))
+
+
 def _matches(path: Path) -> bool:
-    if (path / "results.parquet").exists():
-        return False  # the output of an evaluation, with figures in folders
+    if _is_output(path):
+        return False
     return any(True for name in _class_folders(path) for _ in _images(os.path.join(path, name)))  # noqa: PTH118
 
 
@@ -42,19 +47,8 @@ def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
     ----------
     ``torchvision.datasets.ImageFolder``. For the order of numbers: modestyachts/ImageNetV2, issues 4 and 10.
     """
-    names = _class_folders(path)
-    above = (os.path.realpath(path),)
-    by_folder = [sorted(_images(os.path.join(path, name), "", above)) for name in names]  # noqa: PTH118
-    for name in (*names, *(image for images in by_folder for image in images)):
-        _check_utf8(name, path)
-    _check_no_splits(path, [name for name, images in zip(names, by_folder, strict=True) if images])
-    if not any(by_folder):
-        raise InputError(
-            "The folder contains no folders of images.",
-            where=path,
-            allowed=f"one folder per class, with {', '.join(SUFFIXES)}",
-        )
-    ids, class_hash, n_classes = _class_ids(names, classes, path)
+    names, by_folder = _class_images(path)
+    ids, class_hash, n_classes, own = _class_ids(names, classes, path)
     label = np.repeat(np.array(ids, np.int32), [len(images) for images in by_folder])
     n = len(label)
     table = pa.table(
@@ -68,11 +62,11 @@ def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
             "method": constant("ImageFolder", n, pa.string()),
         }
     )
-    return Labels(table, n_classes, class_hash, asked_known=False, name=path.resolve().name)
+    return Labels(table, n_classes, class_hash, asked_known=False, name=path.resolve().name, class_list=own)
 
 
 def _holds_photographs(path: Path) -> bool:
-    if (path / "results.parquet").exists():
+    if _is_output(path):
         return False
     with os.scandir(path) as entries:
         return any(_is_image(entry) for entry in entries)
@@ -84,21 +78,47 @@ def _holds_photographs(path: Path) -> bool:
     holds="images",
     suffixes=(FOLDER,),
     matches=_holds_photographs,
-    needs="images in the folder itself",
+    explicit=_matches,
+    needs="images in the folder itself, or in one folder per class",
 )
 def read_photographs(path: Path, *, classes: ClassList | None) -> Images:
-    """A folder of images without class folders, which therefore have no labels.
+    """A folder of images. Images in class folders have labels, unless no folder is named after a class.
 
     Ids and addresses are the same as in ``manyhot predict``: file names, or paths in the folder if two images
     have the same file name.
     """
+    if not _holds_photographs(path):
+        return _labelled_photographs(path, classes)
     paths = sorted(_images(os.fspath(path)))
     for image in paths:
         _check_utf8(image, path)
+    return Images(_photographs(path, paths), path.resolve().name)
+
+
+def _photographs(path: Path, paths: list[str]) -> pa.Table:
+    """Return the ids and addresses of images in a folder from their paths in it."""
     ids = first_unique([image.rpartition("/")[2] for image in paths], paths)
     uris = [os.path.join(path, image) for image in paths]  # noqa: PTH118
-    table = pa.table({"image_id": pa.array(ids, pa.string()), "uri": pa.array(uris, pa.string())})
-    return Images(table, path.resolve().name)
+    return pa.table({"image_id": pa.array(ids, pa.string()), "uri": pa.array(uris, pa.string())})
+
+
+def _labelled_photographs(path: Path, classes: ClassList | None) -> Images:
+    """Return the images of class folders."""
+    names, by_folder = _class_images(path)
+    paths = [f"{name}/{image}" for name, images in zip(names, by_folder, strict=True) for image in images]
+    table, name = _photographs(path, paths), path.resolve().name
+    if (
+        classes is not None
+        and not any(classes.find(name) is not None for name in names)
+        and as_numbers(names) is None
+    ):
+        return Images(table, name)  # such as folders of days or cameras
+    ids, class_hash, _, own = _class_ids(names, classes, path)
+    label = np.repeat(np.array(ids, np.int32), [len(images) for images in by_folder])
+    table = table.append_column("label", pa.array(label))
+    if class_hash:
+        table = table.replace_schema_metadata({"manyhot.classes": class_hash})
+    return Images(table, name, class_list=own)
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
@@ -114,6 +134,23 @@ def _class_folders(path: Path) -> list[str]:
     if counted is None:
         return sorted(names)
     return [name for _, name in sorted(zip(counted, names, strict=True))]
+
+
+def _class_images(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Return the names of the folders in a folder, and the paths of the images in each of them."""
+    names = _class_folders(path)
+    above = (os.path.realpath(path),)
+    by_folder = [sorted(_images(os.path.join(path, name), "", above)) for name in names]  # noqa: PTH118
+    for name in (*names, *(image for images in by_folder for image in images)):
+        _check_utf8(name, path)
+    _check_no_splits(path, [name for name, images in zip(names, by_folder, strict=True) if images])
+    if not any(by_folder):
+        raise InputError(
+            "The folder contains no folders of images.",
+            where=path,
+            allowed=f"one folder per class, with {', '.join(SUFFIXES)}",
+        )
+    return names, by_folder
 
 
 def _ids(names: list[str], by_folder: list[list[str]]) -> Sequence[str]:
@@ -172,22 +209,27 @@ def _check_no_splits(path: Path, names: list[str]) -> None:
         )
 
 
-def _class_ids(names: list[str], classes: ClassList | None, path: Path) -> tuple[list[int], str, int]:
-    """Return the class of each folder, and the hash and the length of their class list."""
+def _class_ids(
+    names: list[str], classes: ClassList | None, path: Path
+) -> tuple[list[int], str, int, ClassList | None]:
+    """Return the class of each folder, the hash and the length of their class list, and their own list.
+
+    Numbers name no classes.
+    """
     counted = as_numbers(names)
     if classes is not None:
-        return [_index(name, classes, path) for name in names], classes.hash, len(classes)
+        return [_index(name, classes, path) for name in names], classes.hash, len(classes), None
     imagenet = class_list()
     if counted == list(range(len(imagenet))):
         # As many folders as ImageNet-1k has classes; whether they are its classes is unknown.
-        return counted, "", len(imagenet)
+        return counted, "", len(imagenet), None
     if counted is None:
         try:
-            return [imagenet.index(name) for name in names], imagenet.hash, len(imagenet)
+            return [imagenet.index(name) for name in names], imagenet.hash, len(imagenet), None
         except ManyhotError:
             pass
     own = from_keys(names, path.name)
-    return list(range(len(own))), own.hash, len(own)
+    return list(range(len(own))), own.hash, len(own), own if counted is None else None
 
 
 def _index(name: str, classes: ClassList, path: Path) -> int:

@@ -52,7 +52,6 @@ from manyhot.tables import (
     read_results_folder,
 )
 from manyhot.tables import metadata as table_metadata
-from manyhot.tables.labels import class_list_from_metadata
 from manyhot.tables.own_classes import list_of_names, own_list
 
 _LIST_COLUMNS = {
@@ -177,43 +176,6 @@ def read_predictions_table(
     arrow = arrow.replace_schema_metadata(about)
     predictions = predictions_from_table(arrow, model=path.stem, source=str(path))
     return replace(predictions, class_list=classes and own_list(classes), assumed=classes is None)
-
-
-@register(
-    "format",
-    "images-table",
-    holds="images",
-    suffixes=(*TABLE_SUFFIXES, ".txt"),
-    matches=_matches("images"),
-    needs="image_id and, for original labels, label",
-)
-def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
-    """An images table with ``image_id`` and optionally ``label``, or a text file with one id per line."""
-    if path.suffix.lower() == ".parquet" and not _has_texts(path, "label"):
-        own = read_own(path, "images")
-        return Images(own, path.stem, class_list_from_metadata(table_metadata(own), path.stem))
-    frame = read_frame(path)
-    if "label" in frame.columns and isinstance(frame["label"].dtype, pl.Categorical | pl.Enum):
-        frame = frame.with_columns(pl.col("label").cast(pl.String))
-    if "label" in frame.columns:
-        frame = frame.with_columns(label=keys_of_numbers(frame["label"], classes, path))
-    if "label" in frame.columns and frame["label"].dtype == pl.String:
-        classes, _ = named_list(frame.select("label"), classes, path.stem)
-        frame = frame.with_columns(label=class_indices(frame["label"], classes, path))
-    table = _arrow(frame, "images")
-    return Images(table, name=path.stem, class_list=classes and own_list(classes))
-
-
-def _has_texts(path: Path, column: str) -> bool:
-    """Return whether a column of a Parquet file contains texts, such as names of classes."""
-    with reading(path):
-        schema = pq.read_schema(path)
-    kind = schema.field(column).type if column in schema.names else pa.null()
-    return str(kind.value_type if pa.types.is_dictionary(kind) else kind) in (
-        "string",
-        "large_string",
-        "string_view",
-    )
 
 
 @register(

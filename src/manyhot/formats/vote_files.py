@@ -135,7 +135,8 @@ def indexed_answers(frame: pl.DataFrame, classes: ClassList | None, path: Path) 
 
     If classes are names, the metadata contain their class list.
     """
-    _check_answers(frame, path)
+    frame = frame.with_columns(answer=plain_answers(frame["answer"]))
+    _check_answers(frame["answer"], path)
     about = {}
     if frame["class_id"].dtype == pl.String:
         classes, _ = named_list(frame.select("class_id"), classes, path.stem)
@@ -160,17 +161,38 @@ def _check_ids(frame: pl.DataFrame, path: Path) -> None:
             )
 
 
-def _check_answers(frame: pl.DataFrame, path: Path) -> None:
-    answer = frame["answer"].cast(pl.String)
-    strange = answer.filter(answer.is_null() | ~answer.is_in(ANSWERS))
-    if len(strange):
-        raise InputError(
-            "A value is not an answer.",
-            where=path,
-            got=f"{cut_for_message(repr(strange[0]))} in {len(strange):,} of {len(answer):,} rows",
-            allowed=", ".join(ANSWERS),
-            do="use these words; numbers are not interpreted",
-        )
+_WORDS = {"true": "yes", "false": "no", "y": "yes", "n": "no"}
+_NUMBERS = {"1": "yes", "0": "no"}
+
+
+def plain_answers(answer: pl.Series) -> pl.Series:
+    """Return answers of other tools as `ANSWERS`, in any case and with spaces; other values are unchanged.
+
+    1 and 0 are *yes* and *no* only if both occur and no other value does: a single number, or three numbers,
+    may have another meaning.
+    """
+    texts = answer.cast(pl.String)
+    plain = texts.str.strip_chars().str.to_lowercase()
+    meant = _NUMBERS if set(plain.drop_nulls()) == set(_NUMBERS) else _WORDS
+    known = {**meant, **{answer: answer for answer in ANSWERS}}
+    return plain.replace_strict(known, default=texts).rename("answer")
+
+
+def _check_answers(answer: pl.Series, path: Path) -> None:
+    counts = answer.filter(answer.is_null() | ~answer.is_in(ANSWERS)).value_counts(sort=True)
+    if not len(counts):
+        return
+    shown = [
+        f"{cut_for_message(repr(value))} in {n:,}"
+        for value, n in counts.sort("count", "answer", descending=[True, False]).head(3).iter_rows()
+    ]
+    raise InputError(
+        "A value is not an answer.",
+        where=path,
+        got=f"{', '.join(shown)}{', …' * (len(counts) > len(shown))} of {len(answer):,} rows",
+        allowed=", ".join(ANSWERS),
+        do="use these words; true and false, or 1 and 0 if all rows are one of both, are also read",
+    )
 
 
 def _escaped(text: str) -> str:

@@ -14,8 +14,8 @@ from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.errors import InputError
-from manyhot.files import sha256
-from manyhot.formats import read_classes
+from manyhot.files import hashes_of
+from manyhot.formats import ClassNamesLike, open_class_list
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Probability, Shown
 from manyhot.predict.detected_parts import (
@@ -117,7 +117,7 @@ def find_objects(
     model: Annotated[str, Shown("NAME")] = "objectron-ssd",
     *,
     out: Annotated[PathLike, Shown("FOLDER")] = "detected",
-    classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
+    classes: ClassNamesLike | None = None,
     class_map: Annotated[PathLike | None, Shown("FILE")] = None,
     min_score: Probability = MIN_SCORE,
     min_unclear: Probability = MIN_UNCLEAR,
@@ -176,7 +176,7 @@ def find_objects(
     if class_map is not None and classes is None:
         raise InputError("`class_map` needs the class list of the data set.", do="also pass `classes`")
     source, detector = open_source(images), find_detector(model)
-    own = classes if isinstance(classes, ClassList | None) else read_classes(classes)
+    own = open_class_list(classes)
     matched = (
         MatchedClasses.same(detector.classes)
         if own is None
@@ -186,7 +186,7 @@ def find_objects(
     settings = DetectSettings(matched, min_score, min_unclear)
     seconds = detect_source(source, detector, files, settings, run)
     found = read_detected(files)
-    inputs = {Path(p).name: sha256(Path(p)) for p in (classes, class_map) if isinstance(p, str | Path)}
+    inputs = hashes_of((classes, class_map))
     return DetectedObjects(
         detector.name,
         matched.classes,

@@ -21,7 +21,7 @@ from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.run import TOP_CLASSES, PredictSettings, choose_for
 from manyhot.predict.scoring import Keep, Scored, Scorer, score_parts, select_scores
-from manyhot.predict.sources import ImagesLike, LabelLookup, NoneLeftError, open_source
+from manyhot.predict.sources import ImagesLike, ImageSource, LabelLookup, NoneLeftError, open_source
 from manyhot.tables import Images, Predictions
 from manyhot.tables.image_ids import first_unique, normal_ids
 from manyhot.tables.own_classes import own_list
@@ -110,7 +110,7 @@ def predict_in_memory(
     scorer = Scorer(network, choice.engine, Keep(top, network.columns_of(classes)))
     groups = [[(part, scorer)] for part in source.parts]
     scored = [own for (own,) in score_parts(groups, progress=on_batch)]
-    return _predicted(scored, network, classes or network.classes, source.strict, str(images), choice.trials)
+    return _predicted(scored, network, classes or network.classes, source, choice.trials)
 
 
 def _counter(
@@ -132,8 +132,7 @@ def _predicted(
     scored: Iterable[Scored],
     network: Network,
     classes: ClassList,
-    strict: bool,
-    where: str,
+    source: ImageSource,
     trials: tuple[Trial, ...],
 ) -> Predicted:
     parts = list(scored)
@@ -145,8 +144,9 @@ def _predicted(
     skipped = tuple(Skipped(item.image_id, item.uri, why) for item, _, why in rows if why)
     good = [(item, size) for item, size, why in rows if not why]
     if not good:
-        raise NoneLeftError.of(where, [vars(image) for image in skipped])
-    labels = LabelLookup(classes, strict, where).all(item.label for item, _ in good)
+        raise NoneLeftError.of(source.uri, [vars(image) for image in skipped])
+    find = LabelLookup(classes, source.strict, source.labelled_by or source.uri)
+    labels = find.all(item.label for item, _ in good)
     images = image_table(
         [item.image_id for item, _ in good], labels, [item.uri for item, _ in good], [s for _, s in good]
     )

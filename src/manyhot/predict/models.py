@@ -26,6 +26,7 @@ from manyhot.core.threads import cores
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import EXTRAS, required
 from manyhot.files import sha256
+from manyhot.formats import open_class_list
 from manyhot.parameters import Positional
 from manyhot.predict.adapters.timm import is_classifier
 from manyhot.predict.engines import ENGINES
@@ -47,7 +48,8 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
         followed by its argument, such as ``timm/resnet50.a1_in1k``, ``torchvision/resnet50``,
         ``open_clip/ViT-B-32/laion2b_s34b_b79k``, ``onnx:model.onnx``, ``openvino:model.xml``,
         ``python:package.module:function`` or ``head:mine.safetensors``. Options follow in brackets, as in
-        ``onnx:model.onnx(size=224, mean=0.5, std=0.5)``.
+        ``onnx:model.onnx(size=224, mean=0.5, std=0.5)``. The option ``classes`` names the classes of a model
+        that has none of its own, as in ``onnx:model.onnx(classes='classes.txt')``.
     classes : ClassList, optional
         The classes of the data set, for models that have no classes of their own.
     **more
@@ -70,7 +72,7 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
         options = _with_preprocessing(options)
     unknown = [option for option in options if option not in taken]
     if unknown:
-        allowed = [o for o in taken if o not in ("classes", "preprocessing")]
+        allowed = [o for o in taken if o != "preprocessing"]
         allowed += PREPROCESSING_OPTIONS if "preprocessing" in taken else ()
         raise InputError(
             f"The model {family or name!r} has no option {unknown[0]!r}.",
@@ -78,7 +80,7 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
             allowed=", ".join(allowed) or "no options",
         )
     if "classes" in taken:
-        options["classes"] = classes
+        options["classes"] = open_class_list(options.get("classes")) or classes
     options |= {name: value for name, value in more.items() if name in taken}
     network: Network = entry(rest, **options) if family else entry(**options)
     return _marked(network)

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.errors import ManyhotError, UsageError
-from manyhot.formats import read_classes
+from manyhot.formats import ClassNamesLike, open_class_list
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Count, OptionName, Repeated, Shown
 from manyhot.predict.adapters.open_clip import read_templates
@@ -86,7 +85,7 @@ def predict(
     *,
     out: Annotated[PathLike | None, Shown("FOLDER")] = None,
     labels: Annotated[PathLike | None, Shown("FILE")] = None,
-    classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
+    classes: ClassNamesLike | None = None,
     top: Count | None = None,
     dense: bool = False,
     embeddings: bool = False,
@@ -164,7 +163,7 @@ def predict(
     if dense and top is not None:
         raise UsageError("`top` and `dense` exclude each other.", got=f"top={top} and dense")
     names = names_of([model] if isinstance(model, str) else model)
-    class_list = classes if isinstance(classes, ClassList | None) else read_classes(classes)
+    class_list = open_class_list(classes)
     on_ray = engine_of(engine)
     settings = PredictSettings(
         top=None if dense else top or TOP_CLASSES,

@@ -167,7 +167,7 @@ class ModelRun:
     @functools.cached_property
     def labels(self) -> LabelLookup:
         """Converts the source's labels to classes."""
-        return LabelLookup(self.classes, self.source.strict, self.source.uri)
+        return LabelLookup(self.classes, self.source.strict, self.source.labelled_by or self.source.uri)
 
     @functools.cached_property
     def to_do(self) -> int | None:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,10 +22,16 @@ from manyhot.core.answers import YES, Answers, GoldenAnswers
 from manyhot.data import catalog
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
-from manyhot.formats import read_classes, read_golden, read_images, read_votes
+from manyhot.formats import (
+    ClassNamesLike,
+    open_class_list,
+    read_golden,
+    read_images,
+    read_votes,
+)
 from manyhot.formats.choice_files import choice_columns, votes_of_frame
 from manyhot.formats.tabular import declared
-from manyhot.formats.vote_files import indexed_answers
+from manyhot.formats.vote_files import indexed_answers, plain_answers
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Flattened, Shown, is_whole
 from manyhot.run import Progress as OnProgress
@@ -41,7 +47,7 @@ VotesLike = Annotated[Any, Shown("VOTES")]
 TableLike = Annotated[Any, Shown("FILE")]
 """A table or a frame, or the file that holds it."""
 
-ClassesLike = Annotated[PathLike | ClassList | int | None, Shown("FILE")]
+ClassesLike = Annotated[ClassNamesLike | int | None, Shown("FILE")]
 """A class list, its file or name, or the number of classes."""
 
 OriginalClasses = Annotated[str | Collection[int] | None, Shown("CLASSES")]
@@ -209,7 +215,7 @@ def open_votes(
         classes = _beside(folder, "classes") if classes is None else classes
     paths = (folder / "votes.parquet" if folder else votes, golden, images, classes)
     files = [Path(p) for p in paths if isinstance(p, str | os.PathLike)]
-    listed = read_classes(classes) if isinstance(classes, str | os.PathLike) else classes
+    listed = classes if is_whole(classes) else open_class_list(classes)
     read, notes = _votes(votes, listed, reading.format), tuple[str, ...]()
     notes += _kind_notes(read)
     listed = read.class_list if listed is None else listed
@@ -329,11 +335,13 @@ def images_like(images: TableLike, classes: ClassList | int | None) -> Images:
 def _check_number(classes: object) -> None:
     if isinstance(classes, str | os.PathLike | ClassList | None) or (is_whole(classes) and classes >= 1):
         return
+    if isinstance(classes, Sequence) and all(isinstance(name, str) for name in classes):
+        return
     raise InputError(
         "This is neither a class list nor a number of classes.",
         where="`classes`",
         got=repr(classes),
-        allowed="a file, a class list, or a whole number of at least 1",
+        allowed="a file, a class list, a list of names, or a whole number of at least 1",
     )
 
 
@@ -350,9 +358,18 @@ def _numbered(path: PathLike, table: str, classes: ClassList | int | None) -> Cl
 def _with_ids(table: pa.Table, name: str, classes: ClassList | int | None) -> pa.Table:
     """Return a table with ids of classes in place of names."""
     if "class_id" not in table.column_names or not pa.types.is_string(table["class_id"].type):
-        return table
+        return _with_answers(table)
     listed = classes if isinstance(classes, ClassList) else None
     return indexed_answers(pl.DataFrame(table), listed, Path(name))
+
+
+def _with_answers(table: pa.Table) -> pa.Table:
+    """Return a table with answers in manyhot's words."""
+    kind = table["answer"].type if "answer" in table.column_names else pa.list_(pa.null())
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind):
+        return table
+    answers = plain_answers(pl.Series(table["answer"])).to_arrow().cast(pa.string())
+    return table.set_column(table.column_names.index("answer"), "answer", answers)
 
 
 def _class_count(table: pa.Table, classes: ClassList | int | None) -> tuple[int, str]:

@@ -21,6 +21,7 @@ from manyhot.data.inputs import LabelsLike, Reading, open_labels
 from manyhot.errors import InputError
 from manyhot.evaluate.describe import Description, describe_source
 from manyhot.files import sha256, write_text
+from manyhot.formats import ClassNamesLike
 from manyhot.formats.reading import reading as reading_file
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import Shown
@@ -109,7 +110,7 @@ def data_card(
     licence: str | None = None,
     named: bool = False,
     images: Annotated[PathLike | Images | None, Shown("FILE")] = None,
-    classes: Annotated[PathLike | None, Shown("FILE")] = None,
+    classes: ClassNamesLike | None = None,
     dataset: str = "",
     run: Run = QUIET,
 ) -> DataCard:
@@ -387,7 +388,7 @@ def _labels_file(labels: LabelsLike, source: Source) -> Path | None:
 def _answers(
     votes: VotesLike | None,
     labels: Path | None,
-    classes: PathLike | None,
+    classes: ClassNamesLike | None,
     is_measured: bool,
     run: Run,
 ) -> tuple[Votes | None, pa.Table | None]:

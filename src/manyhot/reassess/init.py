@@ -20,8 +20,15 @@ from manyhot.classes import BUILT_IN_CLASSES, ClassList, class_list, class_list_
 from manyhot.command import command
 from manyhot.data.benchmarks import Fetched, data_set
 from manyhot.errors import InputError, MatchError, OutputError
-from manyhot.files import sha256, write_refused
-from manyhot.formats import holds_images_alone, prediction_files, read_classes, read_images, read_predictions
+from manyhot.files import hashes_of, sha256, write_refused
+from manyhot.formats import (
+    ClassNamesLike,
+    holds_photographs,
+    open_class_list,
+    prediction_files,
+    read_images,
+    read_predictions,
+)
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
 from manyhot.reassess.status import CampaignStatus, campaign_status, file_metadata
@@ -77,7 +84,7 @@ def init_campaign(
     folder: Annotated[PathLike, Shown("DIR")],
     *,
     images: Annotated[PathLike, Shown("FILE")],
-    classes: Annotated[PathLike | None, Shown("FILE")] = None,
+    classes: ClassNamesLike | None = None,
     predictions: Annotated[Sequence[PathLike], Shown("FILE")] = (),
     rows: Annotated[PathLike | None, Shown("FILE")] = None,
     scores: ScoreKind | None = None,
@@ -128,9 +135,7 @@ def init_campaign(
     check_match(match)
     target, listed = Path(folder), _class_list(classes, images, predictions)
     sources = _Inputs.of(images, predictions, rows, listed, scores)
-    inputs = sources.inputs | (
-        {f"classes/{Path(classes).name}": sha256(classes)} if classes and Path(classes).is_file() else {}
-    )
+    inputs = sources.inputs | {f"classes/{name}": digest for name, digest in hashes_of((classes,)).items()}
     campaign = Campaign(target, listed.name, listed.hash, len(listed), len(sources.images), run.call, inputs)
     if (standing := standing_campaign(campaign)) is not None:
         return InitialCampaign(standing, False, campaign_status(target))
@@ -198,10 +203,12 @@ class _Inputs:
         return cls(table, tuple(own), inputs)
 
 
-def _class_list(classes: PathLike | None, images: PathLike, predictions: Sequence[PathLike]) -> ClassList:
+def _class_list(
+    classes: ClassNamesLike | None, images: PathLike, predictions: Sequence[PathLike]
+) -> ClassList:
     """Return the class list, by default the built-in one of the first file that names one."""
-    if classes is not None:
-        return read_classes(classes)
+    if (given := open_class_list(classes)) is not None:
+        return given
     for source in (images, *predictions):
         if data_set(source) is not None:
             return class_list()
@@ -231,9 +238,11 @@ def _read_images(place: PathLike, classes: ClassList) -> tuple[Images, dict[str,
         return fetched.rows, dict(fetched.inputs)
     path = Path(place)
     if path.is_dir():
-        if not (path / "images.parquet").is_file() and holds_images_alone(path):
+        if not (path / "images.parquet").is_file() and holds_photographs(path):
             images = read_images(path, classes=classes)
-            listed = "\n".join(images.image_id.to_pylist())
+            label = [] if images.label is None else [images.label.to_pylist()]
+            rows = zip(images.image_id.to_pylist(), *label, strict=True)
+            listed = "\n".join(" ".join(map(str, row)) for row in rows)
             return images, {f"images/{images.name}": hashlib.sha256(listed.encode()).hexdigest()}
         if not (path / "images.parquet").is_file():
             raise InputError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from manyhot.console import fact_lines, table_lines
 from manyhot.core.answers import ANSWERS, MAYBE, NO, SILENT, YES
 from manyhot.core.array_types import Bools
 from manyhot.core.source_agreement import SourceAnswers, conflicting, held_out_measures
-from manyhot.files import sha256
+from manyhot.files import hashes_of
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.reassess.aggregated import Aggregated, labels_path
@@ -263,12 +262,11 @@ def votes_of_sources(
         whole = shown.with_labels(whole)
     inputs = {name: digest for one in sources for name, digest in one.inputs.items()}
     votes = replace(votes, class_list=first.class_list)
-    files = [Path(p) for p in (golden, images) if isinstance(p, str | os.PathLike)]
     return VotesSource(
         votes,
         None if golden is None else golden_like(golden, first.class_list),
         whole,
-        inputs={**inputs, **{p.name: sha256(p) for p in files if p.is_file()}},
+        inputs={**inputs, **hashes_of((golden, images))},
         name="merged",
         notes=notes,
         keep_unasked=True,

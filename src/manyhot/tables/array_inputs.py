@@ -290,7 +290,10 @@ def in_class_order(
     """
     own = classes
     if classes is None:
-        parts, names = align_columns(parts)
+        named = [p for p in parts if not (p.names is None and has_texts(p.values))]
+        aligned, names = align_columns(named)  # names in rows do not depend on the order of columns
+        found = iter(aligned)
+        parts = [next(found) if p in named else p for p in parts]
         if names is None:
             return list(parts), None
         own = list_of_columns(names) if sort else from_keys(names, "columns")

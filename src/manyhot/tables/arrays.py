@@ -106,7 +106,7 @@ def single_labels(images: Images, n_classes: int, class_hash: str = "") -> Label
         "classes": pa.ListArray.from_arrays(offsets, valid),
         "state": pa.ListArray.from_arrays(offsets, pa.repeat("yes", len(valid))),
     }
-    return Labels(pa.table(columns), n_classes, class_hash, asked_known=True, name=images.name)
+    return Labels(pa.table(columns), n_classes, class_hash, asked_known=False, name=images.name)
 
 
 def at_threshold(labels: Labels, threshold: float) -> Labels:

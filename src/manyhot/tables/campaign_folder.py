@@ -101,6 +101,20 @@ class Campaign:
         return (self.class_hash, dict(self.inputs)) == (other.class_hash, dict(other.inputs))
 
 
+def is_campaign(path: Path) -> bool:
+    """Return whether a folder is a campaign."""
+    return (path / DESCRIPTION).is_file()
+
+
+def no_label_sets(folder: Path) -> InputError:
+    """Return the error for a campaign whose votes were not aggregated yet."""
+    return InputError(
+        "The campaign has no label sets yet.",
+        where=folder,
+        do=f"make them from its votes: manyhot aggregate {folder}",
+    )
+
+
 def _described(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_each_once)

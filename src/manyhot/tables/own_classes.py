@@ -176,7 +176,7 @@ class JoinedClasses:
                 got=_some(absent),
                 allowed=f"the {len(self.classes):,} classes of {self.classes.name}",
                 do=_NAME_CLASSES
-                if _are_numbers(own.keys)
+                if are_numbers(own.keys)
                 else "pass the list of all classes as `classes`, or leave these out of the predictions",
             )
         return np.array([-1 if i is None else i for i in at], np.int32)
@@ -258,7 +258,7 @@ def _check_common(lists: Sequence[ClassList], model: ClassList, predictions: Pre
         where=predictions.source or None,
         got=_some(model.keys),
         allowed=f"{_some(lists[0].keys)}, as in {lists[0].name or 'the labels'}",
-        do=_NAME_CLASSES if _are_numbers(model.keys) else "pass predictions of these classes",
+        do=_NAME_CLASSES if are_numbers(model.keys) else "pass predictions of these classes",
     )
 
 
@@ -268,7 +268,8 @@ _NAME_CLASSES = (
 )
 
 
-def _are_numbers(keys: Sequence[str]) -> bool:
+def are_numbers(keys: Sequence[str]) -> bool:
+    """Return whether classes have no names, only their numbers."""
     return list(keys) == [str(i) for i in range(len(keys))]
 
 

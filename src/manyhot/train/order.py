@@ -6,18 +6,21 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, NamedTuple, Protocol
 
 import numpy as np
+import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.classes import ClassList
+from manyhot.data.table_inputs import read_splits
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Between, Shown
 from manyhot.predict.sources import ImageReader, ImageSource, SourcePart
 from manyhot.predict.sources.parquet import ParquetRows
+from manyhot.tables.frames import examples
+from manyhot.tables.image_ids import ids_like, without_option
 
 Sample = tuple[int, ImageReader]
 """An image: its row in the labels, and its reader."""
@@ -254,8 +257,25 @@ class HeldOut(NamedTuple):
     def of(self, ids: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Return which of the given images are held out."""
         if self.test is not None:
-            return np.array([self.test.get(i, False) for i in ids], bool)
+            test = _by_ids(self.test, ids)
+            return np.array([test.get(i, False) for i in ids], bool)
         return np.random.default_rng([self.seed, len(ids)]).random(len(ids)) < self.share
+
+
+def _by_ids(test: Mapping[str, bool], ids: Sequence[str]) -> Mapping[str, bool]:
+    """Return which images are held out by their ids, if a table of splits writes all of them differently."""
+    if not ids or any(i in test for i in ids):
+        return test
+    own, others = pa.array(test, pa.string()), pa.array(ids, pa.string())
+    with without_option():
+        like = ids_like(own, others, name="the split", other_name="the images")
+    if not like.n:
+        raise MatchError(
+            "None of the images is in the table of splits.",
+            got=f"splits of images such as {examples(own)}",
+            allowed=f"images such as {examples(others)}",
+        )
+    return dict(zip(like.ids.to_pylist(), test.values(), strict=True))
 
 
 def held_out_of(path: PathLike | None, share: float, seed: int) -> HeldOut:
@@ -276,27 +296,13 @@ def held_out_of(path: PathLike | None, share: float, seed: int) -> HeldOut:
             got=f"split {path} and held-out share {share:g}",
             do="omit `held_out`: the images of the split test are held out",
         )
-    import polars as pl
-
-    file = Path(path)
-    if not file.is_file():
-        raise InputError("The file does not exist.", where=path)
-    table = pl.scan_parquet(file) if file.suffix == ".parquet" else pl.scan_csv(file)
-    names = table.collect_schema().names()
-    if not {"image_id", "split"} <= set(names):
-        raise InputError(
-            "The table has no split.",
-            where=path,
-            got=", ".join(names),
-            allowed="a table with the columns image_id and split",
-        )
-    rows = table.select("image_id", "split").collect()
-    test = {str(i): s == "test" for i, s in rows.iter_rows()}
+    splits = read_splits(path)
+    test = {image_id: split == "test" for image_id, split in splits.items()}
     if not any(test.values()):
         raise InputError(
             "No image is held out.",
             where=path,
-            got=", ".join(sorted({str(s) for s in rows["split"].unique()})),
+            got=", ".join(sorted(map(str, set(splits.values())))),
             allowed="a split named test",
         )
     return HeldOut(test, share, seed)

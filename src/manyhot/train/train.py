@@ -19,7 +19,7 @@ from manyhot.command import command
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
-from manyhot.formats import read_classes, read_labels_or_originals
+from manyhot.formats import ClassNamesLike, open_class_list, read_labels_or_originals
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import NO_SETTINGS, Address, AtLeast, OptionName, Settings, Shown
 from manyhot.predict.sources import ImagesLike, open_source
@@ -87,7 +87,7 @@ def train(
     val: Annotated[PathLike | None, Address(), Shown("IMAGES")] = None,
     features: Annotated[PathLike | None, Shown("FOLDER")] = None,
     save_every: Annotated[float, AtLeast(0)] = SAVE_EVERY,
-    classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
+    classes: ClassNamesLike | None = None,
     run: Run = QUIET,
 ) -> TrainResult:
     """Train a network on label sets. A stopped run resumes when it is started again.
@@ -135,7 +135,7 @@ def train(
     out = Path(out)
     check_apart([images, labels, val, val_labels], out)
     plan = _recipe(recipe, settings)
-    class_list = classes if isinstance(classes, ClassList | None) else read_classes(classes)
+    class_list = open_class_list(classes)
     source = open_source(images)
     found, matched = labels_of_source(read_labels_or_originals(labels, classes=class_list), source)
     sets, names = label_sets(found), _classes(found, class_list)

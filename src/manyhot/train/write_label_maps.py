@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.formats import read_classes
+from manyhot.formats import ClassNamesLike, open_class_list
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import AtLeast, Count, Shown, Was
 from manyhot.predict.models import find_model
@@ -52,7 +51,7 @@ def label_maps(
     out: Annotated[PathLike, Shown("FILE")] = "maps.arrow",
     top: Annotated[int, AtLeast(1), Was("--k")] = 5,
     size: Count | None = None,
-    classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
+    classes: ClassNamesLike | None = None,
     run: Run = QUIET,
 ) -> LabelMapsResult:
     """Write a network's predictions at each location in each image, as targets for training on crops.
@@ -91,7 +90,7 @@ def label_maps(
     if out.suffix != ".arrow":
         raise InputError("The file of label maps must end in .arrow.", got=out)
     check_apart([images, classes], out)
-    network = find_model(model, classes if isinstance(classes, ClassList | None) else read_classes(classes))
+    network = find_model(model, open_class_list(classes))
     source = open_source(images)
     total = sum(part.n or 0 for part in source.parts)
     skipped: list[tuple[str, str]] = []

@@ -319,6 +319,15 @@ def onnx_file(tmp_path, small, require):
     return path
 
 
+def test_the_name_of_a_model_names_its_classes(onnx_file, tmp_path):
+    names = list("gfedcba")
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    spec = f"onnx:{onnx_file}(classes={str(tmp_path / 'classes.txt')!r})"
+    assert find_model(spec).classes.keys == tuple(names)
+    # The class list of a call may be another, such as that of objects.
+    assert find_model(spec, from_keys([*names, "h"])).classes.keys == tuple(names)
+
+
 @pytest.mark.parametrize("engine", ["onnx", "openvino", "auto"])
 def test_an_onnx_file(onnx_file, photo, small, engine):
     network = find_model(f"onnx:{onnx_file}(mean=0.5, std=0.25, crop_pct=1.0)")

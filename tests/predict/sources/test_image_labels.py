@@ -50,7 +50,10 @@ def test_tabs(tmp_path):
     assert read_table(table(tmp_path, "path\tlabel\na.jpg\t7\n", "labels.tsv")) == [("a.jpg", "7")]
 
 
-IDS = "image_id, file_name, filename, file, path, image, uri, url, id, __key__"
+IDS = (
+    "image_id, filename, file_name, fname, file, filepath, path, image, image_path, image_name, image_index, "
+    "imageid, img, uri, url, id, __key__"
+)
 
 
 @pytest.mark.parametrize(

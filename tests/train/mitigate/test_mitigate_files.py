@@ -369,7 +369,7 @@ def test_a_companion_that_is_beside_the_class_too_seldom():
             {"split": "labels.parquet"},
             "The table has no split.\n  where:   labels.parquet\n"
             "  got:     image_id, label, rated, usable, classes, state\n"
-            "  allowed: a table with the columns image_id and split",
+            "  allowed: a table with the column image_id, filename, path or id, and the column split",
         ),
         (
             {"split": "train.csv"},
@@ -383,6 +383,14 @@ def test_what_cannot_be(options, message):
         mitigate("photos", "objects.parquet", out="none", **GIVEN | {"pairs": ["red:square"]} | options)
     assert str(error.value) == message
     assert not Path("none").exists()
+
+
+def test_the_split_is_read_before_anything_else():
+    Path("split.csv").write_text("file,label\n0000.png,red\n")
+    with pytest.raises(InputError, match="The table has no split"):
+        mitigate(
+            "absent", "absent.parquet", out="none", **GIVEN | {"pairs": ["red:square"], "split": "split.csv"}
+        )
 
 
 def test_objects_of_other_images():

@@ -41,8 +41,8 @@ from manyhot.diagnose.patchml.folder import (
 from manyhot.diagnose.patchml.material import Material
 from manyhot.diagnose.pixels.removal import GREY
 from manyhot.errors import InputError
-from manyhot.files import sha256
-from manyhot.formats import read_classes, read_objects
+from manyhot.files import hashes_of
+from manyhot.formats import ClassNamesLike, open_class_list, read_objects
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import NO_SETTINGS, Address, Count, Settings, Shown
 from manyhot.result import Result
@@ -118,7 +118,7 @@ def patchml(
     settings: PatchSettings = PatchSettings(),  # noqa: B008  it is frozen
     more_settings: Settings = NO_SETTINGS,
     masks: Annotated[PathLike | None, Shown("FOLDER")] = None,
-    classes: Annotated[PathLike | None, Shown("FILE")] = None,
+    classes: ClassNamesLike | None = None,
     workers: Count | None = None,
     run: Run = QUIET,
 ) -> PatchML:
@@ -159,16 +159,16 @@ def patchml(
         If the folder contains other files, or a file cannot be written.
     """
     out, chosen = Path(out), with_settings(settings, more_settings)
-    files = [p for p in (objects, masks, classes) if p]
+    files = (objects, masks, classes)
     check_apart([images, *files], out)
     check_folder(out)
-    table = read_objects(objects, classes=None if classes is None else read_classes(classes), masks=masks)
+    table = read_objects(objects, classes=open_class_list(classes), masks=masks)
     material = Material(chosen, table, workers or 0, run.on_progress)
     material.read(images)
     dealt = _deal(material)
     with beside(out) as part:
         pictures = _compose_all(material, dealt, part / "images", out / "images")
-        inputs = {Path(p).name: sha256(p) for p in files if Path(p).is_file()}
+        inputs = hashes_of(files)
         write_composed(pictures, table, part, call=run.call, inputs=inputs)
         write_skipped(material.skipped, table, part / "skipped.csv")
         result = replace(_result(material, len(pictures)), inputs=inputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -84,17 +85,21 @@ def open_source(
     MissingExtraError
         If a package that the source needs is not installed.
     """
-    place = os.fspath(where)
     given = None if labels is None else read_image_labels(labels)
+    source = _opened(os.fspath(where), given)
+    return source if labels is None else replace(source, labelled_by=os.fspath(labels))
+
+
+def _opened(place: str, labels: Mapping[str, str] | None) -> ImageSource:
     if place.startswith(PREFIX):
-        return open_hub(place, given)
+        return open_hub(place, labels)
     if is_pattern(place):
-        return _open_files(place, expand(place), given)
+        return _open_files(place, expand(place), labels)
     if not is_remote(place):
         _check(Path(place))
     if _is_file(place):
-        return _open_files(place, [place], given)
-    return _open_folder(place, given)
+        return _open_files(place, [place], labels)
+    return _open_folder(place, labels)
 
 
 def _open_files(where: str, paths: Sequence[str], labels: Mapping[str, str] | None) -> ImageSource:

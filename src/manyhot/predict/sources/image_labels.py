@@ -16,9 +16,10 @@ from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.predict.sources.remote import fetch_bytes, first_line, is_remote, unquoted, without_query
 from manyhot.predict.sources.source import EXTENSIONS, ImageReader, ImageSource, Item, SourcePart, short_hash
+from manyhot.tables.id_columns import IMAGE_NAME_COLUMNS, first_column, fold_name
 from manyhot.tables.image_ids import ids_like, normal_ids, without_option
 
-_ID_COLUMNS = ("image_id", "file_name", "filename", "file", "path", "image", "uri", "url", "id", "__key__")
+_ID_COLUMNS = (*IMAGE_NAME_COLUMNS[: IMAGE_NAME_COLUMNS.index("id")], "uri", "url", "id", "__key__")
 _LABEL_COLUMNS = ("wnid", "label", "class", "cls", "fine_label", "key", "class_id", "target")
 """Names of columns, by preference. A WordNet id is safer than a number, which may index another list."""
 
@@ -218,15 +219,15 @@ def _table(where: str | os.PathLike[str]) -> tuple[list[ListedImage], bool]:
 
 def _columns(rows: Iterator[list[str]], where: object) -> tuple[list[ListedImage], bool]:
     heads = [head.strip() for head in next(rows, [])]
-    name = _first(_ID_COLUMNS, heads)
-    if name is None:
+    found = first_column(heads, _ID_COLUMNS)
+    if found is None:
         raise InputError(
             "No column names the images.",
             where=where,
             got=", ".join(heads) or "nothing",
             allowed=", ".join(_ID_COLUMNS),
         )
-    return list(_rows(rows, heads, name, where)), heads[name].lower() == _ID_COLUMNS[0]
+    return list(_rows(rows, heads, heads.index(found), where)), fold_name(found) == _ID_COLUMNS[0]
 
 
 def _line(line: str) -> ListedImage:

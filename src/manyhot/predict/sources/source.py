@@ -89,11 +89,14 @@ class ImageSource:
     strict : bool
         Whether to raise an error if the label of an image is not one of the classes, as for tables of labels.
         Otherwise, the image has no label, as for folders.
+    labelled_by : str
+        The table that replaces the labels of the source; empty if there is none.
     """
 
     uri: str
     parts: tuple[SourcePart, ...]
     strict: bool = False
+    labelled_by: str = ""
 
     @property
     def n(self) -> int | None:
@@ -108,7 +111,7 @@ class ImageSource:
 
     def shard(self, index: int, of: int) -> ImageSource:
         """Return every `of`-th part, starting with part `index` (0 … of - 1)."""
-        return ImageSource(self.uri, self.parts[index::of], self.strict)
+        return replace(self, parts=self.parts[index::of])
 
 
 class NoneLeftError(InputError):
@@ -246,7 +249,7 @@ def alter_images(source: ImageSource, alteration: Alteration) -> ImageSource:
     alteration : Alteration
     """
     parts = tuple(_AlteredPart(part, alteration) for part in source.parts)
-    return ImageSource(source.uri, parts, source.strict)
+    return replace(source, parts=parts)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +20,13 @@ from manyhot.diagnose.shortcut_pairs import MIN_IMAGES, named_pairs
 from manyhot.diagnose.shortcuts_result import FILLS
 from manyhot.errors import InputError, MatchError
 from manyhot.extras import required
-from manyhot.files import sha256
-from manyhot.formats import read_classes, read_labels_or_originals, read_objects
+from manyhot.files import hashes_of
+from manyhot.formats import (
+    ClassNamesLike,
+    open_class_list,
+    read_labels_or_originals,
+    read_objects,
+)
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.parameters import RESAMPLES, AtLeast, OptionName, Resamples, Seed, Shown, Was
 from manyhot.predict.models import find_model, is_published
@@ -71,7 +75,7 @@ def mitigate(
     out: Annotated[PathLike, Shown("FOLDER")] = "mitigation",
     masks: Annotated[PathLike | None, Shown("FOLDER")] = None,
     labels: Annotated[PathLike | None, Shown("FILE")] = None,
-    classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
+    classes: ClassNamesLike | None = None,
     split: Annotated[PathLike | None, Shown("FILE")] = None,
     held_out: HeldOutShare = 0.3,
     losses: Annotated[Sequence[HeadLoss], OptionName("--loss")] = LOSSES,
@@ -113,7 +117,7 @@ def mitigate(
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r.
     split
-        Table with the columns image_id and split. Images of the split test are held out.
+        Table with a column of image names and the column split. Images of the split test are held out.
     held_out
         Share of the images that is held out, chosen by the seed, if there is no split.
     losses
@@ -147,20 +151,21 @@ def mitigate(
         If the input is invalid, or if no pair can be treated.
     """
     out = Path(out)
-    required("torch", "The model")  # before anything is read
+    held = held_out_of(split, held_out, seed)
+    required("torch", "The model")  # before images are read
     _check_options(losses, fill, pairs)
     files = [objects, masks, labels, classes, split]
     check_apart([images, *files], out, Mitigation.NAMES)
     check_place(out / "mitigation.parquet", "mitigation")
     if training_set is not None:
         check_apart([images, *files], Path(training_set))
-    given = classes if isinstance(classes, ClassList | None) else read_classes(classes)
+    given = open_class_list(classes)
     found = read_objects(objects, classes=given, masks=masks)
     class_list = given or from_keys(found.keys, found.name)
     source = open_source(images)
     given_labels, matched = _labels_read(labels, class_list, source)
     states, label = states_and_labels(found, given_labels, class_list)
-    asked, held = named_pairs(pairs, class_list), held_out_of(split, held_out, seed)
+    asked = named_pairs(pairs, class_list)
     for listed in _listed_ids(source):  # before features are computed
         _check_objects(found, source.uri, listed)
         _check_fit(_labels_of(listed, states, label, held)[0], asked, losses, min_images)
@@ -192,13 +197,12 @@ def mitigate(
     )
     forget_pictures(out, "mitigation_examples", ("before", "after"), HEAD_EXAMPLES_FOLDER)
     shown = write_examples(features, compared, out)
-    paths = (Path(f) for f in files if isinstance(f, str | os.PathLike))
     result = Mitigation(
         pa.Table.from_pylist(rows, schema=schema("mitigation")),
         pa.Table.from_pylist(shown, schema=schema("mitigation_examples")),
         notes=(*filter(None, [matched]), *_notes(features, states), *notes, *_how_to_use(model, heads)),
         metadata={"seed": str(seed)},
-        inputs={path.name: sha256(path) for path in paths if path.is_file()},
+        inputs=hashes_of(files),
     )
     *written, page = result.write(out, run=run)
     if training_set is not None:

@@ -17,7 +17,12 @@ from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.results import Note
 from manyhot.files import write_text
-from manyhot.formats import read_classes, read_labels_or_originals, read_objects
+from manyhot.formats import (
+    ClassNamesLike,
+    open_class_list,
+    read_labels_or_originals,
+    read_objects,
+)
 from manyhot.formats.writing import PathLike
 from manyhot.predict.models import find_backbone, model_of_head
 from manyhot.predict.network import Network
@@ -174,7 +179,7 @@ class TransferInputs:
         labels: PathLike | None,
         objects: PathLike | None,
         masks: PathLike | None,
-        classes: PathLike | ClassList | None,
+        classes: ClassNamesLike | None,
     ) -> TransferInputs:
         """Read what a method needs.
 
@@ -183,7 +188,7 @@ class TransferInputs:
         InputError
             If a required input is missing.
         """
-        class_list = classes if isinstance(classes, ClassList | None) else read_classes(classes)
+        class_list = open_class_list(classes)
         _check_inputs(method, labels, objects, masks, class_list)
         found = None if objects is None else read_objects(objects, classes=class_list)
         own = None if labels is None else read_labels_or_originals(labels, classes=class_list)

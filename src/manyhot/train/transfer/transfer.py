@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
-from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.errors import InputError
-from manyhot.files import sha256
-from manyhot.formats import read_predictions
+from manyhot.files import hashes_of
+from manyhot.formats import ClassNamesLike, read_predictions
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.parameters import (
     NO_SETTINGS,
@@ -79,7 +77,7 @@ def transfer(
     labels: Annotated[PathLike | None, Shown("FILE")] = None,
     objects: Annotated[PathLike | None, Shown("FILE")] = None,
     masks: Annotated[PathLike | None, Shown("FOLDER")] = None,
-    classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
+    classes: ClassNamesLike | None = None,
     split: Annotated[PathLike | None, Shown("FILE")] = None,
     held_out: HeldOutShare = HELD_OUT_SHARE,
     settings: Settings = NO_SETTINGS,
@@ -118,8 +116,8 @@ def transfer(
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r.
     split
-        Table with the columns image_id and split. Images of the split test are evaluated, and all others are
-        used for fitting.
+        Table with a column of image names and the column split. Images of the split test are evaluated, and
+        all others are used for fitting.
     held_out
         Share of the images that is evaluated, chosen by the seed, if there is no split.
     settings
@@ -157,13 +155,14 @@ def transfer(
     files = [labels, objects, masks, classes, split]
     check_apart([images, *files], out, TransferResult.NAMES)
     check_place(out / "results.parquet", "results")
+    held = held_out_of(split, held_out, seed)
     request = TransferRequest(
         source=open_source(images),
         models=models,
         out=out,
         method=method,
         settings=method_settings,
-        held=held_out_of(split, held_out, seed),
+        held=held,
         seed=seed,
         resamples=resamples,
         engine=engine,
@@ -172,9 +171,7 @@ def transfer(
     )
     data = TransferInputs.read(method, labels=labels, objects=objects, masks=masks, classes=classes)
     data = data.matched(request)
-    paths = [Path(f) for f in files if isinstance(f, str | os.PathLike)]
-    inputs = {path.name: sha256(path) for path in paths if path.is_file()}
-    result = replace(_transferred(request, data), heads=tuple(request.heads), inputs=inputs)
+    result = replace(_transferred(request, data), heads=tuple(request.heads), inputs=hashes_of(files))
     return replace(result, written=(*result.write(out, run=run), *request.written))
 
 

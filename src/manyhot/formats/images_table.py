@@ -1,0 +1,106 @@
+"""Images, with their original labels, as Parquet and CSV, and plain lists of ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from manyhot.classes import ClassList
+from manyhot.formats.headers import ID_NEEDS, image_name_column
+from manyhot.formats.reading import reading, with_image_ids
+from manyhot.formats.tabular import (
+    TABLE_SUFFIXES,
+    class_indices,
+    column_names,
+    declared,
+    keys_of_numbers,
+    named_list,
+    possible_tables,
+    read_frame,
+    read_own,
+    with_small_offsets,
+)
+from manyhot.registry import register
+from manyhot.tables import Images, metadata
+from manyhot.tables.id_columns import first_column
+from manyhot.tables.labels import class_list_from_metadata
+from manyhot.tables.own_classes import own_list
+
+_ADDRESS_COLUMNS = ("path", "filepath", "image_path")
+"""Columns with the addresses of images, by preference. They may contain the names of images, too."""
+
+
+def _matches(path: Path) -> bool:
+    own = declared(path)
+    return own == "images" if own else "images" in possible_tables(column_names(path))
+
+
+def _may_be_images(path: Path) -> bool:
+    """Return whether a table that is passed as images has names of images, and is no other kind of table."""
+    from manyhot.formats import detect
+
+    if image_name_column(column_names(path)) is None:
+        return False
+    found = detect(path)
+    return found is None or found.name == "label-lists"
+
+
+@register(
+    "format",
+    "images-table",
+    holds="images",
+    suffixes=(*TABLE_SUFFIXES, ".txt"),
+    matches=_matches,
+    explicit=_may_be_images,
+    needs=f"{ID_NEEDS} and, for original labels, label",
+)
+def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
+    """An images table with ``image_id`` and optionally ``label``, or a text file with one id per line.
+
+    As in files of labels, the names of images may also be in another column, such as ``file``. If there is no
+    column ``uri``, it is read from a column ``path``, ``filepath`` or ``image_path``.
+    """
+    is_own = declared(path) or not _renamed_columns(column_names(path))
+    if path.suffix.lower() == ".parquet" and is_own and not _has_texts(path, "label"):
+        own = read_own(path, "images")
+        return Images(own, path.stem, class_list_from_metadata(metadata(own), path.stem))
+    frame = _with_images_columns(read_frame(path))
+    if "label" in frame.columns and isinstance(frame["label"].dtype, pl.Categorical | pl.Enum):
+        frame = frame.with_columns(pl.col("label").cast(pl.String))
+    if "label" in frame.columns:
+        frame = frame.with_columns(label=keys_of_numbers(frame["label"], classes, path))
+    if "label" in frame.columns and frame["label"].dtype == pl.String:
+        classes, _ = named_list(frame.select("label"), classes, path.stem)
+        frame = frame.with_columns(label=class_indices(frame["label"], classes, path))
+    frame = frame.with_columns(pl.col("image_id").cast(pl.String))
+    table = with_image_ids(with_small_offsets(frame.to_arrow()))
+    return Images(table, name=path.stem, class_list=classes and own_list(classes))
+
+
+def _renamed_columns(names: Sequence[str]) -> dict[str, str]:
+    """Return the columns ``image_id`` and ``uri`` that a table of images calls otherwise, with its names."""
+    ids, address = image_name_column(names), first_column(names, _ADDRESS_COLUMNS)
+    found = {"image_id": ids, "uri": address}
+    return {name: column for name, column in found.items() if column is not None and name not in names}
+
+
+def _with_images_columns(frame: pl.DataFrame) -> pl.DataFrame:
+    renamed = _renamed_columns(frame.columns)
+    columns = [pl.col(column).cast(pl.String).alias(name) for name, column in renamed.items()]
+    return frame.select(*columns, pl.exclude(*renamed.values()) if renamed else pl.all())
+
+
+def _has_texts(path: Path, column: str) -> bool:
+    """Return whether a column of a Parquet file contains texts, such as names of classes."""
+    with reading(path):
+        schema = pq.read_schema(path)
+    kind = schema.field(column).type if column in schema.names else pa.null()
+    return str(kind.value_type if pa.types.is_dictionary(kind) else kind) in (
+        "string",
+        "large_string",
+        "string_view",
+    )

@@ -51,13 +51,18 @@ FOREIGN_IN_CORE = {"numpy", "scipy", "threadpoolctl"}
 
 
 @functools.cache
+def read(path):
+    """Return the imported modules of a file, those for the type checker only included, and its texts."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    return tuple(_imports(nodes)), tuple(_texts(nodes))
+
+
 def imports(path):
-    """Return the imported modules of a file, those for the type checker only included."""
-    return tuple(_imports(path))
+    return read(path)[0]
 
 
-def _imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+def _imports(nodes):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -217,9 +222,8 @@ SPELLS_OPTIONS = {
 """Files with texts that name an option, and why; all others name the parameter, in backticks."""
 
 
-def texts(path):
+def _texts(nodes):
     """Yield the line and the text of each string of a file that is not a docstring or a declaration."""
-    nodes = list(ast.walk(ast.parse(path.read_text())))
     aside = set()
     for node in nodes:
         called = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
@@ -241,7 +245,7 @@ def texts(path):
 
 def options_in(path):
     """Yield the options that texts of a file name, and their lines, except in whole command lines."""
-    for line, text in texts(path):
+    for line, text in read(path)[1]:
         for option in OPTION.finditer(text):
             if not COMMAND_LINE.search(text[: option.start()]):
                 yield f"{line}: {option[0]}"

@@ -1,10 +1,7 @@
 """A feature is added in few places: the examples of docs/architecture.md, in a copy of the package."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +9,7 @@ import polars as pl
 import pytest
 
 import manyhot
+from forking import LIBRARIES, MAIN, Forks
 from manyhot.tables import write_labels, write_predictions
 from manyhot.tables.array_inputs import as_labels, as_predictions
 
@@ -22,8 +20,26 @@ BLOCK = re.compile(
 )
 
 
+COPIED = f"""
+import sys
+sys.path.insert(0, "src")
+for name in [name for name in sys.modules if name.partition(".")[0] == "manyhot"]:
+    del sys.modules[name]
+{MAIN}
+"""
+"""Runs the command line of a copy in a process that has imported other packages, and perhaps the original."""
+
+
+@pytest.fixture(scope="module")
+def libraries():
+    """Return what forks a process that has imported other packages: half the time of a new one."""
+    forks = Forks(LIBRARIES)
+    yield forks
+    forks.close()
+
+
 @pytest.fixture
-def copy(tmp_path):
+def copy(tmp_path, libraries):
     """Return a copy of the package, two models and label sets, and a function that runs its command line."""
     source = tmp_path / "src" / "manyhot"
     # With the bytecode that is there: compiling the package takes each process as long as all that it does.
@@ -32,10 +48,8 @@ def copy(tmp_path):
     (small,) = as_predictions({"small": np.array([[0, 1], [0, 1], [0, 2], [1, 2]])}, n_classes=3)
     write_predictions(small, tmp_path / "small.parquet")
 
-    def run(*words):
-        environment = os.environ | {"PYTHONPATH": str(tmp_path / "src"), "PYTHONDONTWRITEBYTECODE": ""}
-        command = [sys.executable, "-m", "manyhot", *words]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    def run(*words, code=0):
+        return libraries.run(*words, code=code, cwd=tmp_path, script=COPIED)
 
     return source, run
 
@@ -55,8 +69,7 @@ def test_a_diagnosis_is_two_files_and_a_line_of_the_index(copy):
         )
     )
     inputs = ("labels.parquet", "--predictions", "small.parquet")
-    done = run("diagnose", "recall", *inputs, "--out", "found")
-    assert done.returncode == 0, done.stderr
+    run("diagnose", "recall", *inputs, "--out", "found")
     rows = pl.read_parquet(source.parents[1] / "found" / "class_recall.parquet")
     assert rows["class_id"].to_list() == [0, 1]
     assert rows["recall"].to_list() == [1.0, 1 / 3]
@@ -80,8 +93,7 @@ def test_a_metric_with_label_and_unit_is_one_function(copy):
     path = source / "core" / "accuracy.py"
     path.write_text(path.read_text() + METRIC)
     inputs = ("labels.parquet", "--predictions", "small.parquet")
-    done = run("evaluate", *inputs, "--out", "found")
-    assert done.returncode == 0, done.stderr
+    run("evaluate", *inputs, "--out", "found")
     rows = pl.read_csv(source.parents[1] / "found" / "results.csv").filter(metric="second_rank", slice="all")
     assert rows["value"].to_list() == [0.25]
     page = (source.parents[1] / "found" / "report" / "index.html").read_text()
@@ -99,5 +111,5 @@ def test_an_option_of_evaluate_is_one_parameter_with_its_sentence(copy):
     shown = " ".join(run("evaluate", "--help").stdout.split())
     assert "--folds N Number of folds. Allowed: 1 or more. [default: 5]" in shown.replace("│ ", "")
     inputs = ("labels.parquet", "--predictions", "small.parquet")
-    assert run("evaluate", *inputs, "--folds", "0").returncode == 2
-    assert run("evaluate", *inputs, "--folds", "2", "--out", "found").returncode == 0
+    run("evaluate", *inputs, "--folds", "0", code=2)
+    run("evaluate", *inputs, "--folds", "2", "--out", "found")

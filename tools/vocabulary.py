@@ -19,7 +19,7 @@ import functools
 import gc
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,11 +119,11 @@ class Text:
     is_docs: bool
 
 
-def texts(path: Path) -> Iterator[Text]:
-    """Yield what people read in a file."""
+def texts(path: Path, nodes: Sequence[ast.AST] | None = None) -> Iterator[Text]:
+    """Yield what people read in a file; `nodes` are those of a file that was parsed already."""
     source = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
-        yield from _strings(ast.parse(source))
+        yield from _strings([*ast.walk(ast.parse(source))] if nodes is None else nodes)
     elif path.suffix == ".md":
         yield Text(1, without_code(source), True)
     else:
@@ -137,8 +137,7 @@ def without_code(markdown: str) -> str:
     return re.sub(r"`[^`]+`", lambda span: "`" + "\n" * span[0].count("\n"), blank)
 
 
-def _strings(tree: ast.AST) -> Iterator[Text]:
-    nodes = list(ast.walk(tree))
+def _strings(nodes: Sequence[ast.AST]) -> Iterator[Text]:
     docs = {id(n.value) for n in nodes if isinstance(n, ast.Expr)}
     inside = {id(part) for n in nodes if isinstance(n, ast.JoinedStr) for part in ast.walk(n)}
     for node in nodes:
@@ -160,11 +159,11 @@ ANY = _pattern("|".join([*PHRASES, *(rf"\b(?:{w})\b" for w in WORDS)]), re.IGNOR
 """What most texts have nothing of; it takes a tenth of the time of trying each."""
 
 
-def phrases(path: Path) -> Iterator[tuple[int, str]]:
+def phrases(path: Path, nodes: Sequence[ast.AST] | None = None) -> Iterator[tuple[int, str]]:
     """Yield the line of each word and phrase in a file, and what to say instead."""
     name = path.as_posix()
     words = {_pattern(rf"\b(?:{w})\b", re.IGNORECASE): w for w in WORDS if not re.search(EXEMPT[w], name)}
-    for piece in texts(path):
+    for piece in texts(path, nodes):
         if not ANY.search(piece.text):
             continue
         for pattern, say in (
@@ -175,9 +174,8 @@ def phrases(path: Path) -> Iterator[tuple[int, str]]:
                 yield piece.line + piece.text.count("\n", 0, match.start()), f"{shown!r}: say {say}"
 
 
-def names(package: Path) -> Iterator[tuple[Path, int, str]]:
+def names(package: Path, code: measure.Code) -> Iterator[tuple[Path, int, str]]:
     """Yield the file and line of each name without content, or with several meanings."""
-    code = measure.read_code(package)
     for kind, module, name, line in (*measure.empty_names(code), *_columns(code)):
         yield package / code.files[module], line, f"the {kind} {name!r} does not say what it is"
     for several in measure.ambiguous(code).values():
@@ -209,12 +207,17 @@ def files(paths: Iterable[Path]) -> list[Path]:
 
 def check(paths: Iterable[Path], *, parts: Iterable[str] = ("names", "phrases")) -> list[str]:
     """Return a line for each finding in files and in folders."""
-    read = files(paths)
-    found = [(path, *at) for path in read for at in phrases(path)] if "phrases" in parts else []
+    read, package = files(paths), REPO / "src" / "manyhot"
+    gc.disable()  # looking for garbage among the trees of all files takes longer than the check
+    nodes: dict[Path, Sequence[ast.AST]] = {}
+    found = []
     if "names" in parts and any(path.suffix == ".py" for path in read):
-        gc.disable()  # looking for garbage among the trees of all files takes longer than the check
-        found += [entry for entry in names(REPO / "src" / "manyhot") if entry[0] in set(read)]
-        gc.enable()
+        code = measure.read_code(package)
+        nodes = {package / code.files[module]: of_file for module, of_file in code.nodes.items()}
+        found += [entry for entry in names(package, code) if entry[0] in set(read)]
+    if "phrases" in parts:
+        found += [(path, *at) for path in read for at in phrases(path, nodes.get(path))]
+    gc.enable()
     return [f"{_short(path)}:{line}: {what}" for path, line, what in sorted(found)]
 
 

@@ -241,7 +241,8 @@ def _run(
     for number in range(3):
         os.dup2(null, number)
     events = _Events(pipe, tests, words, seconds)
-    options = ["-x", "-m", "not gpu", "-p", "no:xdist", "-p", "no:cacheprovider"]
+    # The plug-in of Schemathesis takes each fork half a second to import.
+    options = ["-x", "-m", "not gpu", "-p", "no:xdist", "-p", "no:cacheprovider", "-p", "no:schemathesis"]
     # Plug-ins that packages bring, whose assertions need no words.
     options += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
     code = 1

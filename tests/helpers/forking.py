@@ -32,7 +32,7 @@ MAIN = "from manyhot.cli import main; main()"
 COMMAND_LINE = ("encodings.utf_8_sig", "manyhot.cli", "manyhot.cli.build", "manyhot.cli.events")
 """What the command line imports itself."""
 
-CORE = (
+LIBRARIES = (
     "altair",
     "vl_convert",
     "pandas",
@@ -42,6 +42,11 @@ CORE = (
     "rich.pager",
     "rich.table",
     "typer._adapters",
+)
+"""What most commands import of other packages."""
+
+CORE = (
+    *LIBRARIES,
     *COMMAND_LINE,
     "manyhot.report",
     *(
@@ -228,7 +233,8 @@ if __name__ == "__main__":
         templates = pages.environment()
         for name in templates.list_templates(extensions=["html"]):
             templates.get_template(name)
-    sys.modules["manyhot.cli.events"].LINE_EVERY_S = math.inf  # no progress, however busy the machine is
+    if events := sys.modules.get("manyhot.cli.events"):
+        events.LINE_EVERY_S = math.inf  # no progress, however busy the machine is
     gc.collect()
     gc.freeze()  # what is shared stays so, and no fork collects it when it ends
     gc.enable()

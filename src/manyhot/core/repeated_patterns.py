@@ -32,6 +32,7 @@ _SAME, _STEP = 20, 6  # of 255: colours that count as one; gradients that count 
 _SMALLEST = 6  # pixels of a pattern, of 48 x 48
 _MOST = 400  # images of each side that patterns are found on
 _PATCH, _STRIDE = 6, 2
+_SAMPLE = 31  # every so many patches of a thumbnail, from which directions are computed
 _SEEDS, _DIRECTIONS = 5, 24
 _FIRST, _SECOND = (16, 32), (60, 150)  # images of the group and elsewhere: for all patches, and for the best
 _BEST, _PROMISING = 50, 0.3  # patches that are compared again, and their excess on the first images
@@ -213,7 +214,7 @@ class Patches:
     def of(cls, thumbnails: Thumbnails, rng: np.random.Generator) -> Patches:
         """Return patches of thumbnails, with directions from a sample of the thumbnails."""
         few = rng.permutation(len(thumbnails))[:100]
-        sample = np.concatenate([_all(thumbnails[i])[::31] for i in few])
+        sample = np.concatenate([_some(thumbnails[i], _SAMPLE) for i in few])
         mean = sample.mean(axis=0)
         axes = np.linalg.svd(sample - mean, full_matrices=False)[2]
         return cls(thumbnails, mean, axes[:_DIRECTIONS].T.copy())
@@ -294,7 +295,17 @@ def _separation(
     return best, at
 
 
+def _windows(thumbnail: Thumbnails) -> Thumbnails:
+    return np.lib.stride_tricks.sliding_window_view(thumbnail, (_PATCH, _PATCH), axis=(0, 1))
+
+
 def _all(thumbnail: Thumbnails) -> Floats32:
     """Return all patches of a thumbnail, shape (p, 3 * patch * patch)."""
-    view = np.lib.stride_tricks.sliding_window_view(thumbnail, (_PATCH, _PATCH), axis=(0, 1))
-    return view.reshape(-1, 3 * _PATCH**2).astype(np.float32)
+    return _windows(thumbnail).reshape(-1, 3 * _PATCH**2).astype(np.float32)
+
+
+def _some(thumbnail: Thumbnails, step: int) -> Floats32:
+    """Return every `step`-th of all patches, without the others."""
+    windows = _windows(thumbnail)
+    at = np.unravel_index(np.arange(0, windows.shape[0] * windows.shape[1], step), windows.shape[:2])
+    return windows[at].reshape(-1, 3 * _PATCH**2).astype(np.float32)

@@ -99,8 +99,9 @@ def test_log_in_and_out(store, owner):
     assert owner.post("/owner/login", data={"name": "owner", "password": PASSWORD}).url.path == "/owner"
 
 
-def test_the_database_keeps_no_password_and_no_token(store, client, tmp_path, real_hasher, monkeypatch):
-    monkeypatch.setattr(accounts, "_HASHER", real_hasher)
+def test_the_database_keeps_no_password_and_no_token(store, client, tmp_path, real_hashes, monkeypatch):
+    for name, value in real_hashes.items():
+        monkeypatch.setattr(accounts, name, value)
     store.set_password(store.invite("owner", role="owner"), PASSWORD)
     store.invite("ann")
     for file in tmp_path.glob("db.sqlite*"):

@@ -1,8 +1,10 @@
 """Answers that come at once are stored as if they had come one after the other."""
 
+import functools
 import itertools
 import random
 import secrets
+import tempfile
 from types import SimpleNamespace
 
 import pytest
@@ -76,16 +78,28 @@ def work(store, rng, at_once):
     return told
 
 
+@functools.cache
+def one_after_the_other(seed):
+    """Return how it ends in SQLite, with which each database is compared."""
+    with tempfile.TemporaryDirectory() as folder:
+        return end(f"sqlite:///{folder}/other.sqlite", seed, at_once=False)
+
+
+def end(url, seed, *, at_once):
+    store = filled(url, pages=12, classes=4, raters=2)
+    told = work(store, random.Random(seed), at_once)
+    found = told, rows(store)
+    store.close()
+    return found
+
+
 @pytest.mark.parametrize("seed", range(6))
-def test_at_once_as_one_after_the_other(url, tmp_path, the_same_twice, seed):
-    ends = []
-    for at_once, address in ((True, url), (False, f"sqlite:///{tmp_path}/other.sqlite")):
-        the_same_twice()
-        store = filled(address, pages=12, classes=4, raters=2)
-        ends.append((work(store, random.Random(seed), at_once), rows(store)))
-        store.close()
-    assert ends[0] == ends[1]
-    assert len(ends[0][1][0]) > 50
+def test_at_once_as_one_after_the_other(url, the_same_twice, seed):
+    the_same_twice()
+    found = end(url, seed, at_once=True)
+    the_same_twice()
+    assert found == one_after_the_other(seed)
+    assert len(found[1][0]) > 50
 
 
 def test_a_key_that_is_used_for_all_classes_answers_one(url):

@@ -43,6 +43,7 @@ from manyhot.diagnose.evidence import ErrorEvidence, EvidenceFiles
 from manyhot.diagnose.first_findings import with_names
 from manyhot.diagnose.sorted_errors import ModelErrors, SortedErrors
 from manyhot.errors import InputError
+from manyhot.evaluate.gallery import with_photographs
 from manyhot.evaluate.slices import case_of, check_order
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Between, PythonOnly, Shown, Was
@@ -160,7 +161,8 @@ def diagnose_errors(
         superclasses, collapsed_pairs, cooccurrence_labels, non_prototypical, (similar, neighbours)
     )
     parts, inputs = [], dict[str, str]()
-    for source in open_inputs(labels, predictions, reading=reading, run=run):
+    for opened in open_inputs(labels, predictions, reading=reading, run=run):
+        source = with_photographs(opened, predictions, reading)
         parts.append(_sort_source(source, settings, files, run))
         inputs |= source.inputs
     return SortedErrors.concat(parts, inputs | files.hashes())

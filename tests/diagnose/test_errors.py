@@ -175,6 +175,11 @@ def test_nothing_is_together():
     assert found.skipped_rules["valid-label"] == (
         "no rater was asked about a class other than the original labels"
     )
+    assert (
+        "an error may be a wrong or missing label, whatever its kind: the kinds cannot show it, because only "
+        "the original labels are known. To list the labels that may be wrong or missing: manyhot diagnose "
+        "labels DATASET --predictions FOLDER"
+    ) in found.notes
     assert list(found.models[0].counts) == ["model-failure"]
 
 

@@ -1,6 +1,7 @@
 """The page about errors says first how many there are, and of which kinds."""
 
 import re
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -80,6 +81,19 @@ def test_several_models_and_a_minimum_confidence(tmp_path):
         "Next: find groups of images on which the model fails. manyhot diagnose groups DATASET "
         "--predictions FOLDER" in said
     )
+
+
+def test_errors_on_single_labels_may_be_wrong_labels(tmp_path):
+    """The kinds cannot show it: without answers of raters, such an error is a failure of the model."""
+    result = found(["model-failure"] * 4, ModelErrors("pets", "net", 40, 0, 9, {"model-failure": 4}))
+    about = {**result.metadata, "min_confidence": "0.9", "skipped_rules": '{"valid-label": "nobody asked"}'}
+    call = "manyhot diagnose errors labels.csv --predictions net.parquet --min-confidence 0.9"
+    said = words(replace(result, metadata=about).write(tmp_path, run=Run(call))[-1])
+    assert (
+        "100 % model-failure. An error with a confidence above 0.9 may be a wrong or missing label, whatever "
+        "its kind: the kinds cannot show it, because only the original labels are known. The kind" in said
+    )
+    assert "Next: list the labels that may be wrong or missing. manyhot diagnose labels labels.csv" in said
 
 
 def test_a_model_without_errors(tmp_path):

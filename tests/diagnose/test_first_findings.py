@@ -1,5 +1,6 @@
 """The first findings: on the terminal, as CSV, and as a gallery of exactly their images."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -72,6 +73,48 @@ def test_a_gallery_shows_exactly_the_first(own, command):
     table = pl.read_csv("diag/findings.csv")
     assert table.height == N
     assert table["name_b"].unique().to_list() == ["dog"]
+
+
+def test_examples_of_a_class_are_images_with_this_label(own):
+    """All findings are on cats; the dogs shown next to them are none of the findings."""
+    ids = [*own, *(f"dog{i}" for i in range(12))]
+    for i in range(12):
+        Path(f"dog{i}.png").write_bytes(Path("i00.png").read_bytes())
+    best = np.array([[1, 0]] * len(ids))
+    scores = np.tile(np.array([0.9, 0.1], np.float32), (len(ids), 1))
+    given = tables.Predictions(pa.array(ids), "net", best, scores, score_kind="probability", n_classes=3)
+    tables.write_predictions(given, "net.parquet")
+    label = ["cat"] * N + ["dog"] * 12
+    rows = [f"{i},{Path(i).absolute()}.png,{c}" for i, c in zip(ids, label, strict=True)]
+    Path("images.csv").write_text("\n".join(["image_id,uri,label", *rows]))
+    rows = [f"{i},{c},{c}" for i, c in zip(ids, label, strict=True)]
+    Path("labels.csv").write_text("\n".join(["image_id,label,classes", *rows]))
+    run("errors", "--images", "images.csv", "--out", "diag")
+    index = json.loads(Path("diag/gallery/data/index.js").read_text().partition("(")[2][:-3])
+    details = json.loads(Path("diag/gallery/data/0.js").read_text().partition("(")[2][:-3])["images"]
+    assert index["shown"] == 10
+    assert index["members"] == {"0": N, "1": 12}
+    assert set(read_gallery_link(Path("diag")).ids) == set(index["ids"][:10]) <= set(own)
+    for detail in details[:10]:
+        shown = {c: [index["ids"][row] for row in rows] for c, rows in detail["similar"].items()}
+        assert [len(shown[c]) for c in "01"] == [4, 4]
+        assert all(i in own for i in shown["0"])
+        assert all(i.startswith("dog") for i in shown["1"])
+    assert "net is right on 0 of 10 images" in Path("diag/gallery/index.html").read_text()
+
+
+@pytest.mark.parametrize("command", ["errors", "labels"])
+def test_the_photographs_are_those_that_predict_lists(own, command):
+    """The folder of the predictions contains their images table."""
+    Path("predictions").mkdir()
+    Path("net.parquet").rename("predictions/net.parquet")
+    pl.read_csv("images.csv").drop("label").write_parquet("predictions/images.parquet")
+    options = ["--no-confirmed-labels", "--min-missing", "1"] if command == "labels" else []
+    words = ["diagnose", command, "labels.csv", "--predictions", "predictions", "--classes", "classes.txt"]
+    done = CliRunner().invoke(cli.app, [*words, "--out", "diag", *options])
+    assert done.exit_code == 0, done.output
+    assert "--images FILE" not in done.stdout
+    assert set(read_gallery_link(Path("diag")).ids) == set(own[::-1][:10])
 
 
 @pytest.mark.parametrize("command", ["errors", "labels"])

@@ -30,6 +30,7 @@ from manyhot.data.inputs import (
 from manyhot.diagnose.evidence import ErrorEvidence, EvidenceFiles
 from manyhot.diagnose.first_findings import write_first_gallery
 from manyhot.diagnose.page import DiagnosisResult
+from manyhot.evaluate.gallery import with_photographs
 from manyhot.evaluate.model_answers import ModelAnswers
 from manyhot.evaluate.slices import ALL, labels_of, make_slices
 from manyhot.formats.writing import PathLike
@@ -206,7 +207,8 @@ def diagnose_difficulty(
         As in `manyhot.evaluate`.
     """
     images, groups, notes, inputs = list[pa.Table](), list[Row](), list[str](), dict[str, str]()
-    sources = list(open_inputs(labels, predictions, reading=reading, run=run))
+    opened = open_inputs(labels, predictions, reading=reading, run=run)
+    sources = [with_photographs(source, predictions, reading) for source in opened]
     for source in sources:
         answers = ModelAnswers.of(source, trust_order=reading.trust_order, run=run)
         classes = source.classes or class_list_of(labels_of(source).class_hash)

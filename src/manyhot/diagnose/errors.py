@@ -41,8 +41,9 @@ from manyhot.data.inputs import (
 )
 from manyhot.diagnose.evidence import ErrorEvidence, EvidenceFiles
 from manyhot.diagnose.first_findings import with_names
-from manyhot.diagnose.sorted_errors import ModelErrors, SortedErrors
+from manyhot.diagnose.sorted_errors import LABELS, ModelErrors, SortedErrors, wrong_labels_sentence
 from manyhot.errors import InputError
+from manyhot.evaluate.gallery import with_photographs
 from manyhot.evaluate.slices import case_of, check_order
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Between, PythonOnly, Shown, Was
@@ -152,7 +153,7 @@ def diagnose_errors(
     """
     if event not in ("label", "set"):
         raise InputError("There is no such event.", got=event, allowed="label, set")
-    settings = _Settings(event, min_confidence, _entries(rules), reading.trust_order)
+    settings = _Settings(event, min_confidence, _entries(rules), reading.trust_order, run.call)
     if similar is None:
         nearest = similar_images(embeddings, index, embeddings_model, run.on_progress)
         similar, neighbours = nearest.get("similar"), nearest.get("neighbours", neighbours)
@@ -160,7 +161,8 @@ def diagnose_errors(
         superclasses, collapsed_pairs, cooccurrence_labels, non_prototypical, (similar, neighbours)
     )
     parts, inputs = [], dict[str, str]()
-    for source in open_inputs(labels, predictions, reading=reading, run=run):
+    for opened in open_inputs(labels, predictions, reading=reading, run=run):
+        source = with_photographs(opened, predictions, reading)
         parts.append(_sort_source(source, settings, files, run))
         inputs |= source.inputs
     return SortedErrors.concat(parts, inputs | files.hashes())
@@ -188,6 +190,7 @@ class _Settings:
     min_confidence: float | None
     rules: Sequence[Entry]
     trust_order: bool
+    call: str
 
 
 def _entries(rules: Sequence[str]) -> list[Entry]:
@@ -332,7 +335,7 @@ class _Sorter:
             notes=(
                 *notes,
                 *self._notes,
-                *self._unasked(table),
+                *self._unasked(table, skipped),
                 *self._cautions(table),
                 *_on_confusions(table, skipped),
                 *_on_empty_sets(table),
@@ -345,10 +348,13 @@ class _Sorter:
         named = [(_kind(rule), rule.about.get("caution")) for rule in self.settings.rules]
         return [f"{kind} finds {caution}" for kind, caution in named if caution and kind in kinds]
 
-    def _unasked(self, table: pa.Table) -> list[str]:
+    def _unasked(self, table: pa.Table, skipped: Collection[str]) -> list[str]:
         """Return how many errors may be missing labels, given what people were asked."""
         if not len(table):
             return []
+        if wrong := wrong_labels_sentence(skipped, self.settings.min_confidence):
+            step = LABELS.after(self.settings.call)
+            return [f"{wrong[0].lower()}{wrong[1:]} To {step.text[:-1]}: {step.command}"]
         if not self.labels.asked_known:
             return [
                 "the labels do not record which classes raters were asked about, so errors of any kind "

@@ -12,6 +12,7 @@ import pyarrow as pa
 from manyhot import tables
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.diagnose.first_findings import first_findings, image_links, name_of_class
+from manyhot.diagnose.sorted_errors import LABELS, wrong_labels_sentence
 from manyhot.registry import get, is_registered, register
 from manyhot.report.chapter import Chapter, NextStep, Tables, listing, percent, with_ends
 from manyhot.report.figure import Figure
@@ -25,14 +26,11 @@ MOST_MODELS = 3
 MOST_FIRST = 20
 """Rows of the table of the first errors."""
 
-_LABELS = NextStep(
-    "list the labels that may be wrong or missing.", "manyhot diagnose labels DATASET --predictions FOLDER"
-)
 _COMPANIONS = NextStep(
     "find classes whose recall depends on a companion.",
     "manyhot diagnose companions DATASET --predictions FOLDER",
 )
-NEXT = {"valid-label": _LABELS, "unclear": _LABELS, "co-occurrence": _COMPANIONS}
+NEXT = {"valid-label": LABELS, "unclear": LABELS, "co-occurrence": _COMPANIONS}
 """The next step by the most frequent kind of error; that of the chapter for the other kinds."""
 
 _AGAINST = {"label": "the original label", "set": "the label set"}
@@ -56,14 +54,15 @@ def errors_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     models = sorted(json.loads(about["models"]), key=lambda m: m["n_errors"] / max(m["n"], 1))
     rows = [row for model in models for row in _kind_rows(model)]
     link = image_links(folder)
+    wrong = wrong_labels_sentence(json.loads(about["skipped_rules"]), json.loads(about["min_confidence"]))
     return Chapter(
         "errors",
         "Errors",
         "What the errors are",
-        (_answer(models, about), _how(about)),
+        tuple(filter(None, (_answer(models, about), wrong * bool(rows), _how(about)))),
         _draw(rows) if draw else (),
         (_kinds(rows), _first(named["findings"], link)),
-        next=_next(models),
+        next=LABELS if wrong and rows else _next(models),
         gallery="See the errors of the highest confidence." if link else "",
     )
 

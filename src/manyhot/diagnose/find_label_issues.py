@@ -31,6 +31,7 @@ from manyhot.data.inputs import (
 from manyhot.diagnose.evidence import ErrorEvidence
 from manyhot.diagnose.label_issues_table import LabelIssues, issues_table
 from manyhot.errors import InputError
+from manyhot.evaluate.gallery import with_photographs
 from manyhot.files import sha256
 from manyhot.formats import read_labels
 from manyhot.formats.writing import PathLike
@@ -158,7 +159,8 @@ def find_label_issues(
         nearest = similar_images(embeddings, index, embeddings_model, run.on_progress)
         similar, neighbours = nearest.get("similar"), nearest.get("neighbours", neighbours)
     parts, inputs = [], dict[str, str]()
-    for source in open_inputs(labels, predictions, reading=reading, run=run):
+    for opened in open_inputs(labels, predictions, reading=reading, run=run):
+        source = with_photographs(opened, predictions, reading)
         is_original = source.labels is not None and source.labels.are_original
         votes = None if no_confirmed_labels or is_original else source.labels
         if confirmed_labels is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,22 @@ from manyhot.diagnose.first_findings import Findings, finding_lines
 from manyhot.errors import InputError
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart
+from manyhot.report.next_step import NextStep
+
+LABELS = NextStep(
+    "list the labels that may be wrong or missing.", "manyhot diagnose labels DATASET --predictions FOLDER"
+)
+
+
+def wrong_labels_sentence(skipped_rules: Collection[str], min_confidence: float | None) -> str:
+    """Return that errors may be wrong labels, if only original labels are known; else an empty text."""
+    if "valid-label" not in skipped_rules:
+        return ""
+    which = "An error" if min_confidence is None else f"An error with a confidence above {min_confidence:g}"
+    return (
+        f"{which} may be a wrong or missing label, whatever its kind: the kinds cannot show it, because only "
+        "the original labels are known."
+    )
 
 
 @dataclass(frozen=True)

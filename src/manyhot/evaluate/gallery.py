@@ -43,7 +43,7 @@ from manyhot.tables.labels import with_ids_like
 from manyhot.tables.skipped_files import SkippedFiles
 
 if TYPE_CHECKING:
-    from manyhot.report.gallery import Gallery
+    from manyhot.report.gallery import ClassExamples, Gallery
     from manyhot.report.pictures import Opener
 
 
@@ -262,14 +262,34 @@ def write_gallery_of(
     MissingExtraError
         If Pillow is not installed.
     """
+    from manyhot.report.gallery import ClassExamples
+
     every = _images_of(source, source.name)
-    at = pc.index_in(pa.array(image_ids, pa.string()), every.image_id).drop_null()
-    images = Images(every.table.take(at), every.name)
+    label = [None] * len(every) if every.label is None else every.label.to_pylist()
+    examples = ClassExamples.of(every.image_id.to_pylist(), label)
+    first = _only(every, image_ids)
+    # Which classes have a row is only known with the predictions, so examples of all classes are read.
+    several = _only(every, [*image_ids, *itertools.chain(*examples.ids.values())])
     named = (model for model in source.models() if not models or model.model in models)
-    chosen = shown_models(source.labels, itertools.islice(named, len(models) or most), images, SkippedFiles())
+    few = itertools.islice(named, len(models) or most)
+    chosen = shown_models(source.labels, few, several, SkippedFiles())
+    # Without any original label, no class has examples.
+    classes = () if every.label is None else np.unique(classes_to_show(first.image_id, chosen, several))
+    beside = itertools.chain(*(examples.ids.get(int(c), ()) for c in classes))
+    images = _only(every, [*first.image_id.to_pylist(), *beside])
+    at = pc.index_in(images.image_id, several.image_id).to_pylist()
+    chosen = [replace(m, label_places=[m.label_places[i] for i in at]) for m in chosen]
     given = () if findings is None else (findings,)
-    gallery = _gallery(source, images, chosen, None, given, run.call, None)
+    gallery = _gallery(
+        source, images, chosen, None, given, run.call, None, (examples, len(images) - len(first))
+    )
     return _written(gallery, out, None)
+
+
+def _only(images: Images, ids: Sequence[str]) -> Images:
+    """Return the images with these ids, in their order; unknown and repeated ids are left out."""
+    at = pc.index_in(pa.array(list(dict.fromkeys(ids)), pa.string()), images.image_id).drop_null()
+    return Images(images.table.take(at), images.name)
 
 
 REPORT = "../index.html"
@@ -290,6 +310,7 @@ def _gallery(
     findings: Sequence[pa.Table],
     call: str,
     progress: Progress | None,
+    examples: tuple[ClassExamples | None, int] = (None, 0),
 ) -> Gallery:
     from manyhot.report.gallery import make_gallery
 
@@ -303,6 +324,8 @@ def _gallery(
         label_places=[model.label_places for model in models],
         similar=near,
         similar_by="" if beside is None or near is None else beside.predictions.model,
+        examples=examples[0],
+        n_examples=examples[1],
         findings=findings,
         title=source.name,
         call=call,

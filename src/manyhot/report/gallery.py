@@ -94,6 +94,38 @@ class Shot:
 
 
 @dataclass(frozen=True)
+class ClassExamples:
+    """Images of each class, chosen evenly over a data set: one more than is shown next to an image.
+
+    Attributes
+    ----------
+    ids : mapping of int to tuple of str
+        The ids of the images of each class.
+    n : mapping of int to int
+        The number of images with each class as their original label.
+    """
+
+    ids: Mapping[int, tuple[str, ...]]
+    n: Mapping[int, int]
+
+    @classmethod
+    def of(cls, ids: Sequence[str], labels: Sequence[int | None]) -> ClassExamples:
+        """Choose the examples of each class among all images of a data set, by their original labels."""
+        members: dict[int, list[str]] = {}
+        for image_id, label in zip(ids, labels, strict=True):
+            if label is not None:
+                members.setdefault(label, []).append(image_id)
+        return cls(
+            {c: _spread(own) for c, own in members.items()}, {c: len(own) for c, own in members.items()}
+        )
+
+
+def _spread(members: Sequence[str]) -> tuple[str, ...]:
+    step = max(1, len(members) / (SIMILAR + 1))
+    return tuple(members[int(j * step)] for j in range(min(len(members), SIMILAR + 1)))
+
+
+@dataclass(frozen=True)
 class Gallery:
     """All images of a gallery, in the order of the images table.
 
@@ -104,6 +136,10 @@ class Gallery:
     shots : tuple of Shot
     names : mapping of int to str
         The name of each class that occurs in the gallery.
+    n_members : mapping of int to int
+        The number of images of the data set with each class as their original label.
+    n_examples : int
+        The last `n_examples` images are only shown next to others, as examples of their classes.
     similar_by : str
         The model whose embeddings determine which images are similar; empty if the same images are shown next
         to every image.
@@ -120,14 +156,16 @@ class Gallery:
     models: tuple[str, ...]
     shots: tuple[Shot, ...]
     names: Mapping[int, str]
+    n_members: Mapping[int, int]
     similar_by: str = ""
     findings: tuple[str, ...] = ()
     call: str = ""
     report: str = ""
     notes: tuple[str, ...] = ()
+    n_examples: int = 0
 
     def __len__(self) -> int:
-        return len(self.shots)
+        return len(self.shots) - self.n_examples
 
 
 def make_gallery(
@@ -139,6 +177,8 @@ def make_gallery(
     label_places: Sequence[LabelPlaces] | None = None,
     similar: pa.Table | None = None,
     similar_by: str = "",
+    examples: ClassExamples | None = None,
+    n_examples: int = 0,
     findings: Sequence[pa.Table] = (),
     title: str = "",
     call: str = "",
@@ -164,6 +204,11 @@ def make_gallery(
         `SIMILAR` images of each class are chosen evenly over the data set and shown next to every image.
     similar_by : str
         The model whose embeddings determined the nearest neighbours in `similar`.
+    examples : ClassExamples, optional
+        Images of each class, if `images` are only some of a data set; by default, they are chosen among
+        `images`.
+    n_examples : int
+        Number of images at the end of `images` that are only shown next to others, as examples.
     findings : sequence of pyarrow.Table
         Tables ``findings`` with the kinds of errors of each model, and tables with other findings on images
         in one of the columns `FINDING_COLUMNS`.
@@ -184,7 +229,8 @@ def make_gallery(
     best = [best_classes(images, p) for p in predictions]
     ids = images.image_id.to_pylist()
     models = tuple(p.model for p in predictions)
-    choose = _chooser(ids, rows, similar)
+    examples = ClassExamples.of(ids, label) if examples is None else examples
+    choose = _chooser(ids, examples, similar)
     kinds, found = _findings(findings, models, ids)
     texts = tuple(sorted({text for of in found.values() for text in of}))
     number = {text: n for n, text in enumerate(texts)}
@@ -212,7 +258,19 @@ def make_gallery(
                 tuple(number[text] for text in found.get(image_id, ())),
             )
         )
-    return Gallery(title, models, tuple(shots), _names(shots, classes), similar_by, texts, call, report)
+    names = _names(shots, classes)
+    return Gallery(
+        title,
+        models,
+        tuple(shots),
+        names,
+        examples.n,
+        similar_by,
+        texts,
+        call,
+        report,
+        n_examples=n_examples,
+    )
 
 
 def verdict(best: int | None, row: LabelRow) -> str:
@@ -236,35 +294,31 @@ class _SimilarImages:
     """Chooses the images that are shown beside a class."""
 
     def __init__(
-        self, rows: Sequence[LabelRow], near: Mapping[tuple[int, int], Sequence[int]] | None
+        self,
+        at: Mapping[str, int],
+        examples: ClassExamples,
+        near: Mapping[tuple[int, int], Sequence[int]] | None,
     ) -> None:
         self.near = near
-        self.members: dict[int, list[int]] = {}
-        for i, row in enumerate(rows):
-            if row.label is not None:
-                self.members.setdefault(row.label, []).append(i)
+        self.members = {c: [at[i] for i in ids if i in at] for c, ids in examples.ids.items()}
 
     def __call__(self, image: int, class_id: int) -> tuple[int, ...]:
         if self.near is not None and (image, class_id) in self.near:
             return tuple(self.near[image, class_id][:SIMILAR])
-        members = self.members.get(class_id, [])
-        # One more than is shown, because the image itself may be among them.
-        step = max(1, len(members) / (SIMILAR + 1))
-        spread = dict.fromkeys(members[int(j * step)] for j in range(min(len(members), SIMILAR + 1)))
-        return tuple(i for i in spread if i != image)[:SIMILAR]
+        return tuple(i for i in self.members.get(class_id, ()) if i != image)[:SIMILAR]
 
 
-def _chooser(ids: Sequence[str], rows: Sequence[LabelRow], similar: pa.Table | None) -> _SimilarImages:
-    if similar is None:
-        return _SimilarImages(rows, None)
+def _chooser(ids: Sequence[str], examples: ClassExamples, similar: pa.Table | None) -> _SimilarImages:
     at = {image_id: i for i, image_id in enumerate(ids)}
+    if similar is None:
+        return _SimilarImages(at, examples, None)
     near = {}
     for row in similar.select(["image_id", "class_id", "neighbours"]).to_pylist():
         if row["image_id"] in at and row["class_id"] is not None:
             i = at[row["image_id"]]
             near[i, row["class_id"]] = [at[n] for n in row["neighbours"] if n in at and at[n] != i]
     check_shared(bool(near), "similar images", similar, ids)
-    return _SimilarImages(rows, near)
+    return _SimilarImages(at, examples, near)
 
 
 def _findings(

@@ -86,7 +86,7 @@ def write_gallery(
     _check_place(out)
     read = in_files([s.uri for s in gallery.shots]) if photographs is None else photographs
     with _beside(out) as part:
-        shown = _write_photographs(pillow, read, len(gallery), part, progress)
+        shown = _write_photographs(pillow, read, len(gallery.shots), part, progress)
         _check_any(gallery, shown)
         names = _write_data(gallery, shown, part)
         _write(part / "gallery.css", _template("gallery.css"))
@@ -211,9 +211,9 @@ def _write_photograph(pillow: Any, read: Opener, out: Path, name: str) -> _Shown
 
 
 def _check_any(gallery: Gallery, shown: Sequence[_Shown]) -> None:
-    if len(gallery) and all(isinstance(result, str) for result in shown):
+    if shown and all(isinstance(result, str) for result in shown):
         raise InputError(
-            f"None of the {len(gallery):,} photographs can be shown.",
+            f"None of the {len(shown):,} photographs can be shown.",
             where=gallery.shots[0].uri,
             got=shown[0],
             do=(
@@ -271,6 +271,8 @@ def _index(gallery: Gallery, photographs: Sequence[_Shown]) -> dict[str, Any]:
         "part": PART,
         "largest": LARGEST,
         "whole": WHOLE,
+        "shown": len(gallery),
+        "members": {str(c): n for c, n in gallery.n_members.items() if c in gallery.names},
         "ids": [s.image_id for s in shots],
         "labels": [s.label for s in shots],
         "sets": [[c for c, state in s.label_set if state == "yes"] for s in shots],
@@ -365,10 +367,10 @@ def read_gallery_link(report: Path) -> GalleryLink | None:
         index = json.loads(text.removeprefix(f"{CALL}index(").removesuffix(");\n"))
         link = GalleryLink(
             index["title"],
-            frozenset(index["ids"]),
+            frozenset(index["ids"][: index["shown"]]),
             _counts(index, 0),
             _counts(index, CONFIDENT * index["whole"]),
-            any(index["known"]),
+            any(index["known"][: index["shown"]]),
         )
     except (OSError, ValueError, LookupError, TypeError):
         return None
@@ -376,7 +378,7 @@ def read_gallery_link(report: Path) -> GalleryLink | None:
 
 
 def _counts(index: Mapping[str, Any], above: float) -> dict[str, Counter[str]]:
-    rows = list(zip(index["judged"], index["sure"], strict=True))
+    rows = list(zip(index["judged"], index["sure"], strict=True))[: index["shown"]]
     return {
         model: Counter(
             index["verdicts"][int(judged[m])] for judged, sure in rows if not above or (sure[m] or 0) > above

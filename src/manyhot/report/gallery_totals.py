@@ -29,10 +29,11 @@ def totals_sentence(gallery: Gallery) -> str:
     As for real1, images whose raters found no valid class are left out.
     """
     models = gallery.models
-    shots = [shot for shot in gallery.shots if not _is_empty(shot)]
+    every = gallery.shots[: len(gallery)]
+    shots = [shot for shot in every if not _is_empty(shot)]
     if not shots or not models:
         return ""
-    basis, n_empty = _basis(shots), len(gallery.shots) - len(shots)
+    basis, n_empty = _basis(shots), len(every) - len(shots)
     without = f" {n_empty:,} image{'s have' if n_empty > 1 else ' has'} no valid class." if n_empty else ""
     if not basis:
         return "The images have no original labels, and no rater has seen them."

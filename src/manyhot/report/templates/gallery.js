@@ -39,8 +39,6 @@ const manyhotGallery = (() => {
     page.data = data = given;
     data.absent = new Set(data.absent);
     data.place = new Map(data.ids.map((id, i) => [id, i]));
-    data.members = new Map(); // class → images with this label
-    data.labels.forEach((c) => data.members.set(c, (data.members.get(c) ?? 0) + 1));
     fillFilters();
     begins.forEach((begin) => begin());
     read();
@@ -77,7 +75,7 @@ const manyhotGallery = (() => {
     data.models.forEach((m) => add("model", m, m));
     $("by-model").hidden = data.models.length < 2;
     [...$("show").options].find((o) => o.value === "disagree").hidden = data.models.length < 2;
-    const sizes = new Set(data.sets.map((s, i) => (data.known[i] ? Math.min(s.length, 4) : -1)));
+    const sizes = new Set(data.sets.slice(0, data.shown).map((s, i) => (data.known[i] ? Math.min(s.length, 4) : -1)));
     [0, 1, 2, 3, 4].filter((n) => sizes.has(n)).forEach((n) => add("size", String(n), ["empty", "1 class", "2 classes", "3 classes", "4 and more"][n]));
     $("size").parentElement.hidden = ![0, 1, 2, 3, 4].some((n) => sizes.has(n));
     for (const option of $("show").options) {
@@ -114,6 +112,8 @@ const manyhotGallery = (() => {
     const asked = (state.show && state.show !== "disagree") || above || state.kind || state.model;
     fits = (i, m) => models.includes(m) && one(i, m);
     const shows = (i) => {
+      // What is there only as an example of its class is shown alone, if it is asked for.
+      if (i >= data.shown && (state.view || data.ids[i] !== state.image)) return false;
       if (state.size && !(data.known[i] && Math.min(data.sets[i].length, 4) === Number(state.size))) return false;
       if (state.finding && !data.found[i].includes(finding)) return false;
       if (state.pick && page.picked.has(data.ids[i]) !== (state.pick === "in")) return false;

@@ -212,7 +212,7 @@
   // Images of a class, and what is to be said where there are few.
   function likeness(i, told, c) {
     const label = c === data.labels[i], rows = told.similar[c] ?? [], there = rows.filter((row) => !data.absent.has(row));
-    const others = (data.members.get(c) ?? 0) - label;
+    const others = (data.members[c] ?? 0) - label;
     const itself = !others && label && !data.absent.has(i);
     const thumbs = make("div", { className: "thumbs" }, ...(itself ? [i] : there).map((row) => thumb(row, `${names(c)}: ${data.ids[row]}`)));
     const remark = make("small", { className: "few", textContent: few(label, others, rows.length, there.length) });

@@ -10,6 +10,7 @@ import manyhot
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.predict.network import Network
 from manyhot.predict.several import names_of
+from manyhot.predict.sources import open_source
 from manyhot.run import Run
 from small_models import COLOURS, SMALL, mean_colour
 
@@ -98,6 +99,22 @@ def test_the_error_of_a_model_is_raised_if_no_model_can_predict(networks, folder
         manyhot.predict(folder, "broken", out=tmp_path / "out")
     with pytest.raises(InputError, match="NaN scores"):
         manyhot.predict(folder, ["broken", "worse"], out=tmp_path / "out")
+
+
+def test_progress_counts_the_images_of_the_run_with_most_to_do(networks, folder, tmp_path, monkeypatch):
+    """After an earlier run has predicted one of the two parts with the first model."""
+    sources = importlib.import_module("manyhot.predict.sources.image_files")
+    monkeypatch.setattr(sources, "part_ranges", lambda n: [("00000", 0, 2), ("00001", 2, n)])
+    run_module = importlib.import_module("manyhot.predict.run")
+    jobs = []
+    source = open_source(folder)
+    for network in networks.values():
+        jobs.append(run_module.prepare_run(source, network, tmp_path / "out", run_module.PredictSettings()))
+    jobs[0].missing = jobs[0].missing[:1]
+    events = []
+    list(run_module.predict_runs(jobs, lambda _, values: events.append(values)))
+    assert [event["of"] for event in events] == [4] * len(events)
+    assert events[-1]["images"] == 4
 
 
 def test_large_models_predict_one_after_the_other(networks, folder, tmp_path, monkeypatch):

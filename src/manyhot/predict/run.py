@@ -414,11 +414,12 @@ def _predicted(jobs: Sequence[ModelRun], tell: OnEvent) -> Iterator[ModelRun]:
     groups = [*_groups(jobs)]
     last = {id(job): part for group in groups for job, part in group}
     names, n = list(dict.fromkeys(job.network.name for job in jobs)), 0
+    longest = max(jobs, key=lambda job: len(job.missing))  # an earlier run may have predicted most of others
 
     def progress(done: int) -> None:
         nonlocal n
         n += done
-        tell("progress", {**jobs[0].progress(n), "models": names})
+        tell("progress", {**longest.progress(n), "models": names})
 
     for job in jobs:
         job.others = len(names) - 1

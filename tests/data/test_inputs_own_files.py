@@ -275,6 +275,10 @@ def test_images_in_memory():
     found = mh.evaluate(
         pd.Series(NAMES, IDS), MODELS, images=frame, slices=["camera"], scores="logit", resamples=0
     )
+    made = init_campaign("camp", images=frame, classes=CLASSES)
+    assert tables.read("camp/images.parquet", "images")["label"].to_pylist() == LABEL.tolist()
+    assert not init_campaign("camp", images=frame, classes=CLASSES).is_new
+    assert made.is_new
     assert {"camera=x", "camera=y"} <= set(found.to_pandas()["slice"])
     with pytest.raises(InputError) as error:
         mh.evaluate(pd.Series(NAMES, IDS), MODELS, images=frame[["camera"]], scores="logit")

@@ -69,7 +69,7 @@ class Reading(Flattened):
         File with the image of each row of arrays: one id per line, CSV, Parquet, data-set JSON, or the label
         sets if they are in the same order. In Python, also the ids in a list, an array or an index.
     images
-        Images table with original labels. In Python, also a data frame.
+        Images table with original labels, or a folder of images. In Python, also a data frame.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r. In Python, also a list of names. By default, the names in the files.

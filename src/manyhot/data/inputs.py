@@ -220,7 +220,7 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
         ids = read.image_id if len(read) == len(labels) else None
         labels = read
     if isinstance(labels, Images):
-        labels, images = None, images if is_file else labelled_like(images, labels, reading.match)
+        labels, images = None, labels if is_file else labelled_like(images, labels, reading.match)
         if not _are_tables(models):
             ids = images.image_id
             models = as_predictions(models, n_classes=n_classes, ids=ids, score_kind=kind, rows=row_ids)

@@ -72,7 +72,9 @@ def images_of_table(images: Any, classes: ClassList | None) -> Images:
             got=got,
             allowed=f"a file, a folder, an images table, or a data frame with the column {ID_NEEDS}",
         )
-    return _through_file(table, "images", lambda path: read_images(path, classes=classes))
+    found = _through_file(table, "images", lambda path: read_images(path, classes=classes))
+    assert isinstance(found, Images)
+    return found
 
 
 def tables_of_frames(predictions: Any, classes: ClassList | None, scores: str) -> Any:

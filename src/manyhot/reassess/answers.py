@@ -215,7 +215,7 @@ def open_votes(
         classes = _beside(folder, "classes") if classes is None else classes
     paths = (folder / "votes.parquet" if folder else votes, golden, images, classes)
     files = [Path(p) for p in paths if isinstance(p, str | os.PathLike)]
-    listed = classes if is_whole(classes) else open_class_list(classes)
+    listed = classes if isinstance(classes, int | np.integer) else open_class_list(classes)
     read, notes = _votes(votes, listed, reading.format), tuple[str, ...]()
     notes += _kind_notes(read)
     listed = read.class_list if listed is None else listed

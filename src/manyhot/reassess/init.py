@@ -19,6 +19,7 @@ from manyhot import tables
 from manyhot.classes import BUILT_IN_CLASSES, ClassList, class_list, class_list_of
 from manyhot.command import command
 from manyhot.data.benchmarks import Fetched, data_set
+from manyhot.data.data_sets import ImagesTableLike, open_images
 from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.files import hashes_of, sha256, write_refused
 from manyhot.formats import (
@@ -83,7 +84,7 @@ class InitialCampaign(Result):
 def init_campaign(
     folder: Annotated[PathLike, Shown("DIR")],
     *,
-    images: Annotated[PathLike, Shown("FILE")],
+    images: ImagesTableLike,
     classes: ClassNamesLike | None = None,
     predictions: Annotated[Sequence[PathLike], Shown("FILE")] = (),
     rows: Annotated[PathLike | None, Shown("FILE")] = None,
@@ -102,7 +103,8 @@ def init_campaign(
         Folder of the campaign: a new or empty folder, or a campaign that was created from the same files.
     images
         Images, with original labels if there are any: a table in any format, a folder of photographs, a
-        folder written by manyhot predict, or a benchmark data set, such as imagenet-val.
+        folder written by manyhot predict, or a benchmark data set, such as imagenet-val. In Python, also a
+        data frame.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r. By default, the built-in list that is named in the metadata of the images or
@@ -182,7 +184,7 @@ class _Inputs:
     @classmethod
     def of(
         cls,
-        images: PathLike,
+        images: ImagesTableLike,
         predictions: Sequence[PathLike],
         rows: PathLike | None,
         classes: ClassList,
@@ -204,23 +206,24 @@ class _Inputs:
 
 
 def _class_list(
-    classes: ClassNamesLike | None, images: PathLike, predictions: Sequence[PathLike]
+    classes: ClassNamesLike | None, images: ImagesTableLike, predictions: Sequence[PathLike]
 ) -> ClassList:
     """Return the class list, by default the built-in one of the first file that names one."""
     if (given := open_class_list(classes)) is not None:
         return given
-    for source in (images, *predictions):
+    is_file = isinstance(images, str | os.PathLike)
+    for source in (*([images] if is_file else []), *predictions):
         if data_set(source) is not None:
             return class_list()
         folder = Path(source)
         for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else [folder]:
             if (named := class_list_of(file_metadata(path).get("classes", ""))) is not None:
                 return named
-    if not Path(images).exists():
+    if is_file and not Path(images).exists():
         read_images(images)  # which says so
     raise InputError(
         "The class list is unknown.",
-        where=str(images),
+        where=str(images) if is_file else "`images`",
         got="no file that names a built-in class list",
         allowed=f"a file with one key per line, or {', '.join(BUILT_IN_CLASSES)}",
         do="pass it with `classes`",
@@ -233,17 +236,18 @@ def _fetched(name: PathLike) -> Fetched | None:
     return None if published is None else published.fetch()
 
 
-def _read_images(place: PathLike, classes: ClassList) -> tuple[Images, dict[str, str]]:
+def _read_images(place: ImagesTableLike, classes: ClassList) -> tuple[Images, dict[str, str]]:
+    if not isinstance(place, str | os.PathLike):
+        images = open_images(place, classes)
+        assert images is not None
+        return images, _listed(images)
     if (fetched := _fetched(place)) is not None:
         return fetched.rows, dict(fetched.inputs)
     path = Path(place)
     if path.is_dir():
         if not (path / "images.parquet").is_file() and holds_photographs(path):
             images = read_images(path, classes=classes)
-            label = [] if images.label is None else [images.label.to_pylist()]
-            rows = zip(images.image_id.to_pylist(), *label, strict=True)
-            listed = "\n".join(" ".join(map(str, row)) for row in rows)
-            return images, {f"images/{images.name}": hashlib.sha256(listed.encode()).hexdigest()}
+            return images, _listed(images)
         if not (path / "images.parquet").is_file():
             raise InputError(
                 "The folder contains no images table.",
@@ -254,6 +258,14 @@ def _read_images(place: PathLike, classes: ClassList) -> tuple[Images, dict[str,
             )
         path = path / "images.parquet"
     return read_images(path, classes=classes), {f"images/{path.name}": sha256(path)}
+
+
+def _listed(images: Images) -> dict[str, str]:
+    """Return a hash of the ids and labels of images that are in no file, as the hash of a file."""
+    label = [] if images.label is None else [images.label.to_pylist()]
+    rows = zip(images.image_id.to_pylist(), *label, strict=True)
+    listed = "\n".join(" ".join(map(str, row)) for row in rows)
+    return {f"images/{images.name}": hashlib.sha256(listed.encode()).hexdigest()}
 
 
 _ANOTHER = (

@@ -161,7 +161,7 @@ class TransferInputs:
     labels : Labels, optional
     objects : Objects, optional
     masks : Path, optional
-    class_file : path-like or ClassList, optional
+    class_file : path-like, ClassList or list of str, optional
         The class list, as passed.
     """
 
@@ -169,7 +169,7 @@ class TransferInputs:
     labels: Labels | None
     objects: Objects | None
     masks: Path | None
-    class_file: PathLike | ClassList | None
+    class_file: ClassNamesLike | None
 
     @classmethod
     def read(

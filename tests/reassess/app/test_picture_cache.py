@@ -92,6 +92,19 @@ def test_what_is_transparent_is_white(made, tmp_path):
     assert colour(shown(made, path)).tolist() == [255, 255, 255]
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_what_is_half_transparent_is_mixed_with_white(made, tmp_path, mode):
+    bands = np.random.default_rng(0).integers(0, 256, (600, 800, len(mode)), np.uint8)
+    image = PIL.Image.fromarray(bands).resize((800, 600), box=(0, 0, 8, 6))
+    path = saved(tmp_path / "a.png", image)
+    colours, alpha = (np.asarray(image.convert(m), float) for m in ("RGBA", "LA"))
+    share = alpha[..., 1:] / 255
+    white = PIL.Image.fromarray(np.uint8(colours[..., :3] * share + 255 * (1 - share) + 0.5))
+    white.thumbnail((256, 256), PIL.Image.Resampling.LANCZOS)
+    found = np.asarray(shown(made, path).convert("RGB"), float)
+    assert np.abs(found - np.asarray(white, float)).mean() < 2
+
+
 def test_turned_as_the_camera_says_and_nothing_else_of_its_notes(made, tmp_path):
     image = plain(size=(40, 20))
     exif = PIL.Image.Exif()
@@ -446,10 +459,20 @@ def test_a_file_of_an_earlier_version_with_its_comment_is_made_anew(made, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("mode", "name", "fine"), [("RGB", "a.png", False), ("L", "a.png", True), ("RGB", "a.jpg", True)]
+    ("mode", "name", "fine"),
+    [
+        ("RGB", "a.png", False),
+        ("P", "a.png", False),
+        ("P", "a.gif", False),
+        ("1", "a.png", False),
+        ("L", "a.png", True),
+        ("RGB", "a.jpg", True),
+    ],
 )
 def test_what_takes_too_much_memory_is_not_decoded(tmp_path, mode, name, fine):
-    PIL.Image.new(mode, (6000, 6000)).save(tmp_path / name)  # 108 MB in three bands
+    PIL.Image.new(mode, (6000, 6000)).save(
+        tmp_path / name
+    )  # 108 MB in the three bands of a palette's colours
     pictures = PictureCache(tmp_path / "cache")
     if fine:
         assert pictures.read(str(tmp_path / name), "small")

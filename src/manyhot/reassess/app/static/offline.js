@@ -3,7 +3,11 @@
 
 const CACHE = "manyhot-page";
 
-self.addEventListener("install", () => self.skipWaiting());
+self.addEventListener("install", (event) => {
+  self.skipWaiting();
+  // The page that is open now was loaded before there was a worker.
+  event.waitUntil(caches.open(CACHE).then((cache) => cache.add("/")).catch(() => {}));
+});
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 self.addEventListener("fetch", (event) => {
   const { request } = event;

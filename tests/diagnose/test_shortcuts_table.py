@@ -196,6 +196,23 @@ def test_a_pair_without_controls_is_not_called_clean():
     assert "grey: no control is possible for 3 pairs; 2 lost 40% or more, the most 90.0%" in told.lines()
 
 
+def test_a_sure_loss_below_the_threshold_is_no_all_clear():
+    """A tag on dogs: 12 % of them are lost without it, and none in the control."""
+    row = {"model": "net", "main": 0, "main_name": "dog", "companion_name": "tag", "mark": None, "n": 69}
+    row |= {"skipped": None, "lost": 0.12, "lost_hi": 0.2, "control_lost": 0.0, "n_control": 69, "lo": 0.04}
+    said = (
+        "lose{} predictions beyond the control, but on fewer than 40 % of the images; most clearly, without "
+        "tag, dog is no longer predicted on 12 % of 69 images, and on 0 % in the control."
+    )
+    assert conclusion([row | {"companion": 1}], 0.4) == [
+        "Marked as shortcuts: 0 of 1 pair.",
+        f"1 pair {said.format('s')}",
+    ]
+    two = [row | {"companion": 1}, row | {"companion": 2, "companion_name": "band", "lo": 0.01}]
+    assert conclusion(two, 0.4)[1] == f"2 pairs {said.format('')}"
+    assert len(conclusion([row | {"companion": 1, "lo": -0.01}], 0.4)) == 1
+
+
 def test_a_loss_that_is_surely_small_needs_no_control():
     """What is lost beyond a control is at most what is lost: its interval up to 0.39 says enough."""
     row = {"model": "net", "main": 0, "companion": 1, "n_control": 0, "lost": 0.1, "mark": None}

@@ -105,11 +105,34 @@ def conclusion(rows: Sequence[Row], min_lost: float) -> list[str]:
     said += [_marked(r) for r in [*marked.values()][:_NAMED]]
     if len(marked) > _NAMED:
         said.append(f"And {len(marked) - _NAMED:,} more.")
+    if small := smaller_losses(rows):
+        said.append(_smaller(small, len(marked), min_lost))
     if unknown:
         said.append(
             f"{counted(unknown, 'other pair' if n else 'pair')} cannot be tested: no control is possible."
         )
     return said
+
+
+def smaller_losses(rows: Sequence[Row]) -> list[Row]:
+    """Return a row of each pair without a mark that surely loses more than its control, clearest first."""
+    found: dict[PairKey, Row] = {}
+    for r in sorted(rows, key=lambda r: -(r.get("lo") or 0.0)):
+        if not r["mark"] and (r.get("lo") or 0.0) > 0 and testable(r):
+            found.setdefault(pair_key(r), r)
+    return [*found.values()]
+
+
+def _smaller(rows: Sequence[Row], n_marked: int, min_lost: float) -> str:
+    """Return how many pairs only stay below the threshold, with the clearest of them."""
+    r, more = rows[0], "more " if n_marked else ""
+    which = f"{len(rows):,} {more}pair{'s lose' if len(rows) > 1 else ' loses'}"
+    return (
+        f"{which} predictions beyond the control, but on fewer than {100 * min_lost:.3g} % of the images; "
+        f"most clearly, without {r['companion_name']}, {r['main_name']} is no longer predicted on "
+        f"{100 * r['lost']:.0f} % of {counted(r['n'], 'image')}, and on {100 * r['control_lost']:.0f} % in "
+        "the control."
+    )
 
 
 def clearest_loss(tested: Sequence[Row]) -> str:

@@ -27,6 +27,7 @@ from manyhot.diagnose.shortcut_marks import (
     conclusion,
     outcomes,
     pair_key,
+    smaller_losses,
     step_without,
     untested_lines,
     with_marks,
@@ -322,7 +323,8 @@ def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
     rows = with_marks(rows_of(named, "shortcuts"), min_lost)
     tested = [r for r in rows if r["skipped"] is None and testable(r)]
     marked = [r for r in rows if r["mark"]]
-    answer = f"{' '.join(conclusion(rows, min_lost))}{'' if marked else clearest_loss(tested)}"
+    small = smaller_losses(rows)
+    answer = f"{' '.join(conclusion(rows, min_lost))}{'' if marked or small else clearest_loss(tested)}"
     method = (
         "A pair is marked if, without the second class, the first is no longer predicted on at least "
         f"{percent(min_lost)} of the images, and on more of them than in the control (95 % interval of the "
@@ -340,7 +342,7 @@ def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
         tuple(_draw_shortcuts(named["shortcuts"])) if draw else (),
         tuple(_flip_tables(rows, min_lost)),
         tuple(_albums(rows_of(named, "shortcut_examples"), folder)),
-        next=_next(marked),
+        next=_next(marked or small),
         method=(method,),
     )
 

@@ -211,19 +211,19 @@ def _class_list(
     """Return the class list, by default the built-in one of the first file that names one."""
     if (given := open_class_list(classes)) is not None:
         return given
-    is_file = isinstance(images, str | os.PathLike)
-    for source in (*([images] if is_file else []), *predictions):
+    file: PathLike | None = images if isinstance(images, str | os.PathLike) else None
+    for source in (*([] if file is None else [file]), *predictions):
         if data_set(source) is not None:
             return class_list()
         folder = Path(source)
         for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else [folder]:
             if (named := class_list_of(file_metadata(path).get("classes", ""))) is not None:
                 return named
-    if is_file and not Path(images).exists():
-        read_images(images)  # which says so
+    if file is not None and not Path(file).exists():
+        read_images(file)  # which says so
     raise InputError(
         "The class list is unknown.",
-        where=str(images) if is_file else "`images`",
+        where="`images`" if file is None else str(file),
         got="no file that names a built-in class list",
         allowed=f"a file with one key per line, or {', '.join(BUILT_IN_CLASSES)}",
         do="pass it with `classes`",

@@ -225,6 +225,13 @@ def test_groups_show_the_median_and_the_range(page):
     assert rows[-1][:3] == ["superclass organism", "10", "80.0"]
 
 
+def test_groups_show_each_of_few_models_with_its_interval(write):
+    rows = texts(parse(write(results_table(some_rows(models=("a", "b"))))), "groups-val")
+    assert rows[0][:4] == ["Images", "Model", "n", "Top-1 %"]
+    assert [row[:2] for row in rows[1:3]] == [["one label", "a"], ["one label", "b"]]
+    assert all(re.fullmatch(r"[\d.]+ \([\d.]+ to [\d.]+\)", row[3]) for row in rows[1:3])
+
+
 def test_macro_metrics_are_not_shown_by_group(write):
     """A macro metric is a mean over the classes of a group, and these differ from group to group."""
     page = parse(write(results_table(some_rows(metrics=("map_macro", "map_image")))))

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.core.jackknife import FEWEST_POSITIVES
-from manyhot.evaluate.report.datasets import DataSet
+from manyhot.evaluate.report.datasets import DataSet, MetricColumn
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.listings import (
     ColumnHead,
@@ -108,6 +108,8 @@ def _range_of(data: DataSet, sliced: pa.Table) -> str:
     if len(rows) < 2:
         return ""
     low, high = (pick(rows, key=lambda r: r["value"]) for pick in (min, max))
+    if low["value"] == high["value"]:
+        return ""
     column = data.column(m.name)
     decimals = column.decimals if column else 1
     said = [
@@ -129,43 +131,65 @@ def _is_comparable(m: Metric) -> bool:
     return not m.name.endswith("_macro")
 
 
+MOST_NAMED = 3
+"""Number of models up to which the values of each are shown by group."""
+
+
 def _group(data: DataSet, sliced: pa.Table, shared: Shared) -> Listing | None:
-    """Return the values of all models by group: the median, and the range in brackets."""
+    """Return the values by group, of each model or, for many models, the median and the range in brackets."""
     shown = [c for c in data.columns if c.shown]
     columns = [c for c in shown if _is_comparable(c.metric)]
     where = pc.and_(
         pc.equal(sliced["dataset"], data.name),
         pc.is_in(sliced["metric"], pa.array([c.metric.name for c in columns], pa.string())),
     )
-    rows = sliced.filter(where)
-    found: dict[str, dict[str, list[tuple[float, int]]]] = {}
-    names = (rows[c].to_pylist() for c in ("slice", "metric", "value", "n"))
-    for group, name, value, n in zip(*names, strict=True):
-        if value == value:
-            found.setdefault(group, {}).setdefault(name, []).append((value, n))
+    is_few = len(data.models) <= MOST_NAMED
+    each = is_few and len(data.models) > 1
+    found: dict[tuple[str, str], dict[str, list[Row]]] = {}
+    for row in sliced.filter(where).to_pylist():
+        if row["value"] == row["value"]:
+            key = (row["slice"], row["model"] if each else "")
+            found.setdefault(key, {}).setdefault(row["metric"], []).append(row)
     if not found:
         return None
+    groups = {group: at for at, group in enumerate(dict.fromkeys(group for group, _ in found))}
+    models = {model.name: at for at, model in enumerate(data.models)}
     entries = []
-    for group, by_metric in found.items():
-        cells = [slice_label(group), count_range(n for values in by_metric.values() for _, n in values)]
-        for c in columns:
-            values = [value for value, _ in by_metric.get(c.metric.name, ())]
-            middle = c.metric.text(median(values), c.decimals) if values else "–"
-            cells.append(f"{middle} ({span(values, c.metric, 1)})" if len(values) > 1 else middle)
+    for group, model in sorted(found, key=lambda key: (groups[key[0]], models.get(key[1], 0))):
+        by_metric = found[group, model]
+        cells = [slice_label(group), *[model] * each]
+        cells.append(count_range(row["n"] for rows in by_metric.values() for row in rows))
+        cells += [_in_cell(by_metric.get(c.metric.name, ()), c, is_few) for c in columns]
         entries.append(ListingRow(tuple(cells)))
     heads = (
         ColumnHead("Images", number=False),
+        *[ColumnHead("Model", number=False)] * each,
         ColumnHead("n"),
         *(ColumnHead(f"{c.metric.label}{c.metric.unit}", title=c.metric.definition) for c in columns),
     )
-    note = (
-        "Values are medians over models, with the lowest and the highest value in brackets."
-        if len(data.models) > 1
-        else ""
-    )
+    many = "Values are medians over models, with the lowest and the highest value in brackets."
+    has_ends = any("(" in cell for entry in entries for cell in entry.cells[2:])
+    single = "95 % intervals are in brackets." if has_ends else ""
+    note = single if is_few else many
     note = " ".join(filter(None, (note, _left_out([c.metric for c in shown if c not in columns]))))
     title = f"By group of images, {title_of(data.name)}"
     return Listing(shared.anchors("groups", data.name), title, heads, tuple(entries), note, folded=True)
+
+
+def _in_cell(rows: Sequence[Row], column: MetricColumn, has_ends: bool) -> str:
+    """Return a value with its interval, or the median of several with their range."""
+    values, m = [row["value"] for row in rows], column.metric
+    if not values:
+        return "–"
+    middle = m.text(median(values), column.decimals)
+    if len(values) > 1:
+        return f"{middle} ({span(values, m, 1)})"
+    lo, hi = rows[0]["lo"], rows[0]["hi"]
+    return (
+        middle
+        if not has_ends or lo is None or hi is None
+        else f"{middle} ({m.text(lo, 1)} to {m.text(hi, 1)})"
+    )
 
 
 def _left_out(metrics: Sequence[Metric]) -> str:

@@ -207,7 +207,7 @@ def _check_ranges(function: Callable[..., Any], args: Sequence[Any], options: Ma
     groups = _flattened(function)
     for name, hint in hints_of(function).items():
         if name in bound and name in groups:
-            fields = hints_of(groups[name])  # type: ignore[arg-type]  # a class is hashable
+            fields = hints_of(groups[name])  # type: ignore[arg-type]
             for field in dataclasses.fields(groups[name]):  # type: ignore[arg-type]
                 _check_range(field.name, fields[field.name], getattr(bound[name], field.name))
         elif name in bound:

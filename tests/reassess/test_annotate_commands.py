@@ -159,11 +159,16 @@ def test_to_qualify_raters_need_golden_questions(campaign, served):
     result = CliRunner().invoke(cli.app, ["annotate", campaign, "--qualify", "3"])
     assert "Raters cannot qualify: the campaign has no golden pages." in str(result.exception)
     Path("camp/golden.csv").write_text("image_id,class_id,expert_id,answer\na.png,0,x,yes\n")
-    run("annotate", campaign, "--qualify", "1")  # nothing was fixed by the first attempt
+    said = run("annotate", campaign, "--qualify", "1")  # nothing was fixed by the first attempt
+    assert "Note: all raters qualify, because all golden questions have the same true answer." in said
+    assert "instead of" not in said
     store = Store("sqlite:///camp/annotation.sqlite")
     assert store.settings().qualify == 1
     assert store.count_pages() == 1  # apart from the golden one
     store.close()
+    assert "Note: raters qualify on 1 golden page instead of 3: there are no more." in run(
+        "annotate", campaign, "--qualify", "3"
+    )
 
 
 def test_invite_prints_a_link_for_each(campaign, served):

@@ -277,6 +277,7 @@ def annotate(
         notes = [*annotation.notes, *_too_late(annotation.store, changes.pop("per_page", None))]
         if changes:
             annotation.store.change_settings(**changes)
+        notes += _on_qualifying(annotation.store)
 
         def ready(at: str) -> None:
             reached = _reached(address or at).rstrip("/")
@@ -299,6 +300,16 @@ def _too_late(store: Store, per_page: int | None) -> Iterator[str]:
             f"the number of classes per page has no effect: annotation began with {fixed}. To change it, "
             f"export the votes, move {DATABASE} away and start again"
         )
+
+
+def _on_qualifying(store: Store) -> Iterator[str]:
+    """Yield notes if golden pages are too few, or of one truth only, to find out who qualifies."""
+    qualify, (pages, truths) = store.settings().qualify, store.count_golden_pages()
+    if 0 < pages < qualify:
+        several = "s" if pages > 1 else ""
+        yield f"raters qualify on {pages} golden page{several} instead of {qualify}: there are no more"
+    if qualify and truths == 1:
+        yield "all raters qualify, because all golden questions have the same true answer"
 
 
 def _ready_lines(campaign: Campaign, notes: Sequence[str], host: str, address: str) -> Iterator[str]:

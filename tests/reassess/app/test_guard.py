@@ -221,9 +221,10 @@ def test_what_is_wrong_is_told_without_what_was_sent(app):
 # Too much, too slow, too often.
 
 
-def test_long_addresses_and_large_bodies(app):
+def test_long_addresses_headers_and_bodies(app):
     client = local(app)
     assert client.get("/api/classes?q=" + "a" * 5000).status_code == 414
+    assert client.get("/", headers={"x-long": "a" * 40_000}).status_code == 431
     assert client.post("/owner/login", content=b"x" * 300_000).status_code == 413
     parts = (b"x" * 100_000 for _ in range(4))  # no length is told
     answer = client.post("/api/answers", content=parts, headers={"content-type": "application/json"})

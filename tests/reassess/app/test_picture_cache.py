@@ -481,8 +481,8 @@ def test_what_takes_too_much_memory_is_not_decoded(tmp_path, mode, name, fine):
         pictures.read(str(tmp_path / name), "small")
 
 
-def test_strips_that_were_never_made_are_limited(tmp_path):
-    """One rater who asks for those of all classes would take most of a core."""
+def test_images_that_were_never_made_are_limited(tmp_path):
+    """One rater who asks for the examples of all classes would take most of a core."""
     PIL.Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     store = Store(f"sqlite:///{tmp_path}/db.sqlite")
     shown = [Example(c, f"{c}.png", str(tmp_path / "a.png")) for c in range(3)]
@@ -491,14 +491,22 @@ def test_strips_that_were_never_made_are_limited(tmp_path):
         [ImageQuestions("a.png", str(tmp_path / "a.png"), 0, (0, 1, 2))], shown, CampaignSettings(), "x"
     )
     app = create_app(store, classes(), tmp_path / "cache", title="x")
-    app.state.context.limits.images = Buckets((0.001, 120.0))
+    app.state.context.limits.made = Buckets((0.001, 120.0))
     with TestClient(app) as client:
-        client.post(f"/join/{store.invite('ann')}")
+        invitation = store.invite("ann")
+        client.post(f"/join/{invitation}")
         address = app.state.context.strip_address
         assert [client.get(address(c)).status_code for c in (0, 0, 1, 2)] == [200, 200, 200, 429]
         assert client.get(address(2)).headers["retry-after"].isdigit()
+        again = TestClient(app)
+        again.post(f"/join/{invitation}")
+        assert again.get(address(2)).status_code == 429  # another session of the same rater
+        image = app.state.context.image_address(1)
+        assert client.get(f"{image}/large").status_code == 429
         bob = TestClient(app)
         bob.post(f"/join/{store.invite('bob')}")
         assert bob.get(address(2)).status_code == 200
         assert client.get(address(2)).status_code == 200  # made by now
+        assert bob.get(f"{image}/large").status_code == 200
+        assert client.get(f"{image}/large").status_code == 200
     store.close()

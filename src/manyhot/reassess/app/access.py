@@ -348,7 +348,7 @@ class Limits:
             Buckets(IMAGE_RATE),
             Buckets(STRANGER_RATE),
         )
-        self.sent = Buckets(SENT_RATE)
+        self.made, self.sent = Buckets(IMAGE_RATE), Buckets(SENT_RATE)
         self._logins, self._guesses = Buckets(LOGIN_RATE), Buckets(GUESS_RATE)
         self._tokens: OrderedDict[str, None] = OrderedDict()
         self._under_way: Counter[str] = Counter()

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from manyhot.reassess.app.access import SEARCH_COST
+from manyhot.reassess.app.access import MAX_HEAD, SEARCH_COST
 from manyhot.reassess.app.context import Context
 
 MAX_BODY = 256 << 10
@@ -99,6 +99,8 @@ class Guard:
         """Return the headers of a request that is for us."""
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_TARGET:
             raise RefusedError(414, "The address is too long.")
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEAD:  # that came at once
+            raise RefusedError(431, "The headers are too long.")
         sent: dict[str, str] = {}
         for name, value in scope["headers"]:
             key = name.decode("latin-1").lower()

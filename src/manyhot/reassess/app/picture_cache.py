@@ -83,6 +83,10 @@ class PictureCache:
         """Return one JPEG of `TILES` images, with unreadable images in grey, and whether all are readable."""
         return self._once(self._path("strip", "\n".join(uris)), lambda: self._joined(uris))
 
+    def has_image(self, uri: str, size: str) -> bool:
+        """Return whether an image was made in a size of `SIDES` before."""
+        return self._path(str(SIDES[size]), uri).is_file()
+
     def has_strip(self, uris: Sequence[str]) -> bool:
         """Return whether a strip was made before."""
         return self._path("strip", "\n".join(uris)).is_file()

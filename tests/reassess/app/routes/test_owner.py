@@ -485,7 +485,8 @@ def test_links_as_a_file(store, owner):
     assert made.headers["content-type"] == "text/csv; charset=utf-8"
     assert made.headers["content-disposition"] == 'attachment; filename="links.csv"'
     rows = list(csv.DictReader(io.StringIO(made.text)))
-    assert [row["rater"] for row in rows] == ["cem", '"d", e']
+    assert [row["rater"] for row in rows] == ["cem", '"d", e', "ann"]
+    assert rows[2]["link"] == ""  # she keeps the one that she has
     assert TestClient(owner.app).get(rows[1]["link"]).status_code == 200
 
 

@@ -107,6 +107,7 @@ def test_a_phone_by_touch(tmp_path, visit):
         ann.row(1).locator(".main").tap()
         ann.row(0).locator(".examples").tap()
         ann.page.locator("#enlarged").get_by_text("a cat with stripes").wait_for()
+        assert not ann.page.locator("#hint").is_visible()  # the examples would cover half of it
         ann.page.get_by_role("button", name="Close the examples").tap()
         ann.page.get_by_role("button", name="Next", exact=True).tap()
         ann.settle()

@@ -40,8 +40,8 @@ MEMORY = 64 << 20
 """Bytes of images that are kept: 1,000 strips."""
 
 
-NEW_STRIP_COST = 50.0
-"""A strip that has to be made first counts as this many images: it takes a core 40 ms."""
+NEW_STRIP_COST, NEW_IMAGE_COST = 50.0, 25.0
+"""Images as which a strip and an image count that have to be made first: they take a core 40 ms and more."""
 
 
 _THREADS = 8
@@ -60,7 +60,7 @@ class ImageServer:
     def __init__(self, app: ASGIApp, context: Context) -> None:
         self._app, self._context = app, context
         self._memory = Memory(MEMORY)
-        self._sessions: dict[str, float] = {}
+        self._sessions: dict[str, tuple[float, int]] = {}
         self._threads = CapacityLimiter(_THREADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,7 +83,7 @@ class ImageServer:
             return _refused(405, "Images are read-only.")
         sent = dict(scope["headers"])
         cookies = sent.get(b"cookie", b"").decode("latin-1")
-        if not await self._is_rater(cookies):
+        if (rater := await self._rater(cookies)) is None:
             return _refused(401, NO_SESSION)
         if self._context.campaign_id not in (asked["id"], asked["of"], asked["with"]):
             return _refused(404, "This image does not exist.")
@@ -93,7 +93,7 @@ class ImageServer:
         if image is not None:
             return image
         try:
-            read = partial(self._read, asked, cookies)
+            read = partial(self._read, asked, rater)
             data, whole = await to_thread.run_sync(read, limiter=self._threads)
         except _TooManyError as error:
             refused = _refused(429, "Too many requests; try again in a moment.")
@@ -106,41 +106,49 @@ class ImageServer:
         self._memory.put(asked[0], data)
         return data
 
-    async def _is_rater(self, cookies: str) -> bool:
-        if self._sessions.get(cookies, 0.0) > time.monotonic():
-            return True
+    async def _rater(self, cookies: str) -> int | None:
+        """Return the number of the rater of a request; None without a session."""
+        until, known = self._sessions.get(cookies, (0.0, 0))
+        if until > time.monotonic():
+            return known
         token = cookie_parser(cookies).get(self._context.cookie)
-        if not token or await to_thread.run_sync(self._context.store.of_session, token) is None:
+        rater = await to_thread.run_sync(self._context.store.of_session, token) if token else None
+        if token is None or rater is None:
             self._sessions.pop(cookies, None)
-            return False
+            return None
         if len(self._sessions) >= _SESSIONS:
             self._sessions.clear()
         self._context.limits.know(token)
         if len(cookies) < 1000:  # whoever sends long ones does not fill the memory
-            self._sessions[cookies] = time.monotonic() + SESSION_SECONDS
-        return True
+            self._sessions[cookies] = time.monotonic() + SESSION_SECONDS, rater.id
+        return rater.id
 
-    def _read(self, asked: re.Match[str], cookies: str) -> tuple[bytes, bool]:
+    def _read(self, asked: re.Match[str], rater: int) -> tuple[bytes, bool]:
         """Return an image, and whether it is complete."""
         store, pictures = self._context.store, self._context.pictures
         if asked["strip"]:
             uris = store.example_places(int(asked["strip"]), TILES)
             if uris:
                 if not pictures.has_strip(uris):
-                    token = cookie_parser(cookies).get(self._context.cookie, "")
-                    if wait := self._context.limits.images.take(token, NEW_STRIP_COST):
-                        raise _TooManyError(wait)
+                    self._count_new(rater, NEW_STRIP_COST)
                 return pictures.strip(uris)
         else:
             number, position = asked["image"], asked["position"]
             uri = store.image(int(number)) if number else store.example(int(asked["class"]), int(position))
             if uri is not None:
+                if not pictures.has_image(uri, asked["size"]):
+                    self._count_new(rater, NEW_IMAGE_COST)
                 return pictures.read(uri, asked["size"]), True
         raise ManyhotError("This image does not exist.")
 
+    def _count_new(self, rater: int, cost: float) -> None:
+        """Count an image that has to be made, by rater: one person can have many sessions."""
+        if wait := self._context.limits.made.take(str(rater), cost):
+            raise _TooManyError(wait)
+
 
 class _TooManyError(Exception):
-    """A session asks for too much that has to be made first."""
+    """A rater asks for too much that has to be made first."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)

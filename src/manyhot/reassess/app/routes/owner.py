@@ -188,7 +188,8 @@ def post_invitations(
 ) -> Response:
     """Invite raters, one name per line, and show the links, which the database does not store.
 
-    Raters who have a link keep it. With `file`, the new links are returned as a CSV file.
+    Raters who have a link keep it. With `file`, the new links are returned as a CSV file, in which these
+    raters have no link.
     """
     unique = list(dict.fromkeys(line.strip() for line in names.splitlines() if line.strip()))
     if len(unique) > MOST_INVITED:
@@ -206,9 +207,9 @@ def post_invitations(
             wrong = _message(error)
             continue
         links.append((name, _link(request, context, token)))
-    if file and not wrong:
-        return _csv("links.csv", ("rater", "link"), links)
     kept = [name for name in unique if name in known]
+    if file and not wrong:
+        return _csv("links.csv", ("rater", "link"), [*links, *((name, "") for name in kept)])
     return _overview(request, context, owner, links=links, already_invited=kept, wrong=wrong)
 
 

@@ -380,6 +380,10 @@ class Store:
         """Return the number of classes asked about, and how many of them have at least two example images."""
         return self._database.read(fill.count_examples)
 
+    def count_golden_pages(self) -> tuple[int, int]:
+        """Return the number of golden pages, and the number of different true answers on them."""
+        return self._database.read(golden.count_golden_pages)
+
     def source(self) -> str:
         """Return the SHA-256 hash of the proposals."""
         return str(self._database.read(lambda c: settings.get_value(c, "source")))

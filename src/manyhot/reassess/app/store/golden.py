@@ -73,6 +73,13 @@ def check_golden(connection: sa.Connection, settings: CampaignSettings) -> None:
         )
 
 
+def count_golden_pages(connection: sa.Connection) -> tuple[int, int]:
+    """Return the number of golden pages, and the number of different true answers on them."""
+    pages = sa.select(sa.func.count()).select_from(_GOLDEN_PAGES)
+    truths = sa.select(sa.func.count(sa.distinct(schema.golden.c.truth)))
+    return connection.execute(pages).scalar_one(), connection.execute(truths).scalar_one()
+
+
 def judge_rater(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool | None:
     """Return whether a rater qualifies after the first golden pages; None if too early or already decided.
 

@@ -130,11 +130,11 @@ def test_the_label_sets_of_a_campaign_have_its_class_list(camp):
     tables.write_predictions(predictions, "camp/predictions/m.parquet")
     assert read_predictions("camp/predictions/m.parquet").class_list.keys == tuple(CLASSES)
     Path("camp/labels.parquet").rename("labels.parquet")
-    assert read_labels("labels.parquet").class_list is None  # elsewhere
+    assert read_labels("labels.parquet").class_list.keys == tuple(CLASSES)  # it has a copy
     Path("labels.parquet").rename("camp/labels.parquet")
     other = pd.DataFrame({"class_id": range(3), "key": ["x", "y", "z"], "name": ["x", "y", "z"]})
     other.to_parquet("camp/classes.parquet")
-    assert read_labels("camp/labels.parquet").class_list is None  # another list
+    assert read_predictions("camp/predictions/m.parquet").class_list is None  # another list
 
 
 @pytest.mark.parametrize("labelled", [True, False])

@@ -64,6 +64,7 @@ from manyhot.reassess.raters import raters_table
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Votes, schema
 from manyhot.tables.audit_samples import read_audit_sample
+from manyhot.tables.own_classes import own_list
 from manyhot.tables.vote_labels import METHOD, answers_of, labels_of_votes
 from manyhot.tables.votes import COUNTED_CLASS
 
@@ -267,7 +268,8 @@ class _Fit:
         metadata = _about(result, method, threshold, unclear) | ({"proposer": proposer} if proposer else {})
         fitted = votes, result, method, threshold, unclear
         about_raters = raters, curve_table(measured), self.matrices
-        labels = _of_sample(labels, source.folder)
+        own = None if source.classes is None else own_list(source.classes)
+        labels = _of_sample(labels if own is None else replace(labels, class_list=own), source.folder)
         return Aggregated(labels, *fitted, *about_raters, notes=notes, metadata=metadata)
 
 

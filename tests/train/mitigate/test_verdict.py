@@ -140,6 +140,33 @@ def test_without_enough_images_the_treatment_with_the_least_effect_of_pasting_is
     assert best_treatment(rows) == "uncapped augmentation"
 
 
+def test_the_sentence_names_what_pasting_shows_if_too_few_images_show_the_companion_alone():
+    rows = [
+        {
+            "main_name": "dog",
+            "companion_name": "tag",
+            "model": "net",
+            "treatment": treatment,
+            "verdict": verdict,
+        }
+        | {"metric": name, "value": value, "lo": lo, "hi": hi, "n": n}
+        for treatment, verdict, gap in (
+            ("none", "present", (0.174, 0.116, 0.242)),
+            ("augmentation", "not judged", (0.026, -0.005, 0.066)),
+        )
+        for name, (value, lo, hi), n in (
+            ("called_with", (0.0, 0.0, 0.66), 2),
+            ("called_without", (0.019, 0.005, 0.055), 155),
+            ("pasted_gap", gap, 155),
+        )
+    ]
+    (said,) = sentences(rows)
+    assert said.endswith(
+        "If tag is pasted into 155 images without dog, dog is predicted more often by 2.6 (−0.5 to 6.6) "
+        "points, before by 17.4 (11.6 to 24.2)."
+    )
+
+
 @pytest.mark.parametrize(
     ("gap", "verdict"),
     [

@@ -388,8 +388,7 @@ def best_treatment(rows: Sequence[Row]) -> str:
 
 def _best(treatments: Mapping[str, Mapping[str, Row]]) -> str:
     def gaps(own: Mapping[str, Row]) -> list[float]:
-        few = "called_with" not in own or own["called_with"]["n"] < MIN_JUDGED
-        other = "pasted_gap" if few and "pasted_gap" in own else "hallucination_gap"
+        other = "pasted_gap" if _few_with(own) and "pasted_gap" in own else "hallucination_gap"
         return [own[gap]["value"] for gap in ("recall_gap", other) if gap in own]
 
     # A companion may speak against the class. That it hides some images of the class is not enough.
@@ -404,6 +403,11 @@ def _best(treatments: Mapping[str, Mapping[str, Row]]) -> str:
 
     treated = [n for n, own in treatments.items() if n != base_of(n) and _verdict(own) in _ORDER]
     return min(treated, key=place, default="")
+
+
+def _few_with(own: Mapping[str, Row]) -> bool:
+    """Return whether too few held-out images show the companion alone."""
+    return "called_with" not in own or own["called_with"]["n"] < MIN_JUDGED
 
 
 def _verdict(own: Mapping[str, Row]) -> str:
@@ -458,7 +462,14 @@ def _evidence(
 ) -> str:
     """Return how often other images are called the class, the recall gap, and the accuracy."""
     found = []
-    if {"called_with", "called_without"} <= own.keys():
+    if _few_with(own) and "pasted_gap" in own:
+        gap, before = own["pasted_gap"], (start or {}).get("pasted_gap")
+        earlier = f", before by {in_points(before['value'], before['lo'], before['hi'], 1)}" if before else ""
+        found.append(
+            f"If {companion} is pasted into {gap['n']:,} images without {main}, {main} is predicted more "
+            f"often by {in_points(gap['value'], gap['lo'], gap['hi'], 1)} points{earlier}."
+        )
+    elif {"called_with", "called_without"} <= own.keys():
         with_it, without = own["called_with"], own["called_without"]
         found.append(
             f"Images without {main} are called {main} in {percent(with_it['value'], 1)} of "

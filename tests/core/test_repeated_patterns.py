@@ -88,7 +88,7 @@ def test_boxes_of_a_frame_of_two_lines_are_around_both():
     where[1:-1, 1:-1] = False
     where[2:-2, 2:-2] = True
     where[3:-3, 3:-3] = False
-    found = FixedPattern(where, np.zeros(3), True, np.ones(2))
+    found = FixedPattern(where, np.zeros(3), True, np.ones(2), np.ones((2, 2)))
     assert found.is_frame
     covered = np.zeros_like(where)
     for x1, y1, x2, y2 in (found.boxes * THUMBNAIL_SIDE).round().astype(int):
@@ -101,7 +101,7 @@ def test_a_frame_ends_at_the_ring_of_which_less_than_half_belongs_to_it():
     where = np.ones((THUMBNAIL_SIDE, THUMBNAIL_SIDE), bool)
     where[3:-3, 3:-3] = False
     where[3:-3, 3] = where[3, 3:8] = True  # a side and a part of the next: 28 % of the fourth ring
-    found = FixedPattern(where, np.zeros(3), True, np.ones(2))
+    found = FixedPattern(where, np.zeros(3), True, np.ones(2), np.ones((2, 2)))
     expected = [(0, 0, 48, 4), (0, 44, 48, 48), (0, 4, 4, 44), (44, 4, 48, 44)]
     assert found.boxes * THUMBNAIL_SIDE == pytest.approx(np.array(expected))
 

@@ -309,6 +309,9 @@ def test_calibration_of_events_that_are_not_of_the_same_images():
     table = frame.select(schema("calibration").names).to_arrow().cast(schema("calibration"))
     found = Calibration(table, schema("prediction_sets").empty_table())
     assert list(found.lines()) == [
+        "The confidence of net is wrong by 0.100 on average (ECE), measured on 30 held-out images of mine; "
+        "no method makes it smaller. A prediction is right if its top class is the original label.",
+        "",
         "mine, net: fitted on 5 images, evaluated on 40 others",
         "",
         "right if the top class is the original label",
@@ -320,6 +323,20 @@ def test_calibration_of_events_that_are_not_of_the_same_images():
         "as it is  80.0%    –    –      –",
         "",
     ]
+
+
+def test_with_single_labels_each_result_is_printed_once(model):
+    labels, net = model
+    label = labels.table["label"].to_numpy()
+    single = as_labels([[int(c)] for c in label], n_classes=C, label=label)
+    names = single.table.set_column(0, "image_id", labels.image_id)
+    found = diagnose_calibration(replace(single, table=names), [net], methods=["isotonic"], resamples=0)
+    lines = list(found.lines())
+    assert lines[0].startswith("The confidence of net is wrong by ")
+    firsts = [line.split("  ")[0] for line in lines]
+    for name in ("as it is", "isotonic (labels)", "the original label"):
+        assert firsts.count(name) == 1
+    assert not any("(sets)" in line or "label set" in line for line in lines)
 
 
 def test_images_without_a_prediction_are_counted(model):

@@ -130,6 +130,8 @@ def test_the_command_prints_a_table_that_fits():
     done = run("labels.parquet", "--predictions", "net.parquet", "--resamples", "50")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
+    assert lines[0].startswith("The confidence of net is wrong by ")  # as on the page
+    lines = lines[2:]
     assert max(map(len, lines)) <= 100
     assert lines[0] == "labels, net: fitted on 100 images, evaluated on 100 others"
     assert "right if the top class is the original label: 100 of 100 images" in lines

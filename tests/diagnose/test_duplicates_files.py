@@ -22,6 +22,7 @@ from manyhot.diagnose.duplicates import diagnose_duplicates
 from manyhot.errors import InputError, MatchError
 from manyhot.predict.embeddings import EMBEDDINGS_FOLDER
 from manyhot.tables.predictions import write_predictions as write_table
+from report_pages import parse
 
 N = 12
 
@@ -253,6 +254,24 @@ def test_splits_and_repeated_images(tmp_path):
         "between": False,
         "conflict": False,
     }
+    page = parse((tmp_path / "out/report/index.html").read_text(encoding="utf-8"))
+    assert "--images out/images.parquet --slice between=false" in page.text
+    (tmp_path / "labels.csv").write_text("image_id,label\n" + "".join(f"{i}.jpg,a\n" for i in "0123x"))
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    found = diagnose_duplicates(
+        folder,
+        splits=splits,
+        labels=tmp_path / "labels.csv",
+        predictions=[write_predictions(tmp_path / "net.parquet", ["0.jpg", "1.jpg", "x.jpg"], [0, 1, 0])],
+        classes=tmp_path / "classes.txt",
+        out=tmp_path / "out",
+    )
+    mixed = (
+        "The accuracy below is that on the images of all splits together (train, val), including images that "
+        "a model may have been trained on."
+    )
+    assert mixed in list(found.lines())
+    assert mixed in " ".join((tmp_path / "out/report/index.html").read_text(encoding="utf-8").split())
     splits.write_text("image_id,label\n0.jpg,1\n")
     with pytest.raises(InputError) as error:
         diagnose_duplicates(folder, splits=splits, out=tmp_path / "out")

@@ -18,9 +18,11 @@ from typer.testing import CliRunner
 from manyhot import cli, tables
 from manyhot.classes import from_keys
 from manyhot.diagnose.explain import explain
+from manyhot.diagnose.explanations import explanations_answer
 from manyhot.errors import InputError, MatchError, UnknownNameError
 from manyhot.predict.network import Network, Preprocessing
 from manyhot.run import Run
+from report_pages import parse
 
 KEYS = ("red", "green", "blue")
 SQUARES = {
@@ -228,7 +230,10 @@ def test_classes_and_images_can_be_chosen():
     ]
     found, _ = explained(class_=["blue"], objects=None, ids=["green.png", "gone.png", "torn.png"])
     assert [(r["image_id"], r["rank"]) for r in found.maps.to_pylist()] == [("green.png", 2)]
-    assert found.notes[1] == "1 of the images named with `ids` are not explained: gone.png"
+    because = "1 of the images named with `ids` are not explained, because"
+    assert found.notes[1] == f"{because} there are no such images: gone.png"
+    found, _ = explained(class_=["blue"], ids=["green.png", "both.png"])
+    assert f"{because} their label sets do not contain each class of `class_`: green.png" in found.notes
     found, _ = explained(limit=1)
     assert found.maps["image_id"].unique().to_pylist() == ["both.png"]
 
@@ -324,14 +329,54 @@ def test_what_is_refused():
     )
 
 
+def place(metric, value, chance, n=30, part="class=dog"):
+    about = {"model": "net", "method": "gradcam", "slice": part, "metric": metric, "n": n, "n_images": n}
+    return about | {
+        "value": value,
+        "lo": None,
+        "hi": None,
+        "by_chance": chance,
+        "centre": 0.1,
+        "n_skipped": 0,
+    }
+
+
+def test_the_clearest_object_comes_first():
+    """Without boxes of dogs, only what their maps show of other classes is known."""
+    nothing = float("nan")
+    other = place("pointing_other", 0.6, 0.08)
+    rows = [place("pointing", nothing, nothing, 0, "all"), place("pointing", nothing, nothing, 0), other]
+    said = (
+        "For net and gradcam, the highest point of the map of dog is on an object of another class in 60 % "
+        "of 30 maps, compared with 8 % by chance."
+    )
+    assert explanations_answer(rows) == [said]
+    assert explanations_answer([place("pointing_other", 0.1, 0.08)]) == []
+    assert explanations_answer([place("pointing_other", 1.0, 0.05, 1)]) == []
+    own = place("pointing", 0.3, 0.2, 30, "all") | {"excess_lo": None}
+    assert explanations_answer([own, other])[0] == said
+    clear = own | {"value": 0.9}
+    assert explanations_answer([clear, other])[1] == said
+
+
+def test_several_methods_are_named_under_their_maps():
+    explained(pictures=1, method=["gradcam", "saliency"])
+    page = parse(Path("out/report/index.html").read_text())
+    assert "red, gradcam" in page.text
+    assert "red, saliency" in page.text
+
+
 def test_the_command_prints_what_it_found():
     words = ["explain", "photos", "--model", MODEL, "--objects", "boxes.parquet", "--classes", "classes.txt"]
     done = CliRunner().invoke(cli.app, [*words, "--check", "2", "--resamples", "20", "--out", "out"])
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert lines[0] == "colours: 4 maps of 3 images"
-    assert lines[2] == "objects: 3 maps, 1 not measured"
-    cells = lines[4].split()
+    assert lines[2].startswith(
+        "For colours and gradcam, the highest point of the map is on the object in 100 %"
+    )
+    assert lines[4] == "objects: 3 maps, 1 not measured"
+    cells = lines[6].split()
     assert cells[:6] == ["gradcam", "highest", "point", "on", "the", "object"]
     assert " ".join(cells[6:]) == "1.000 0.062 0.333 +0.667 (-1.000 to +1.000) 3"
     assert "difficult objects: small, and not alone: 2 maps" in lines

@@ -27,4 +27,5 @@ HALF = THUMBNAIL_SIDE // 2
 def test_a_pattern_is_named_by_its_place(rows, columns, name):
     where = np.zeros((THUMBNAIL_SIDE, THUMBNAIL_SIDE), bool)
     where[rows, columns] = True
-    assert _place(FixedPattern(where, np.zeros(3), False, np.zeros(1))) == (name, f"with a {name}")
+    pattern = FixedPattern(where, np.zeros(3), False, np.zeros(1), np.ones((1, 2)))
+    assert _place(pattern) == (name, f"with a {name}")

@@ -28,6 +28,9 @@ AGREEING = 0.4
 REPEATED = 0.5
 """The same, for a patch that recurs at changing places. Natural images of a class reach 0.41."""
 
+AGREES = 0.5
+"""Share of the pixels of a pattern on which an image with the pattern agrees with it."""
+
 _SAME, _STEP = 20, 6  # of 255: colours that count as one; gradients that count as an edge
 _SMALLEST = 6  # pixels of a pattern, of 48 x 48
 _MOST = 400  # images of each side that patterns are found on
@@ -55,12 +58,16 @@ class FixedPattern:
         Whether the pattern consists mostly of a single colour.
     score : ndarray of float, shape (n,)
         Share of the pattern's pixels on which each image agrees with the pattern.
+    stretch : ndarray of float, shape (n, 2)
+        Width and height of the pattern in each image, relative to that in the images on which it was found,
+        as shares of the image. They differ where the pattern keeps its pixels, and images differ in size.
     """
 
     where: Bools
     colour: Floats
     is_flat: bool
     score: Floats
+    stretch: Floats
 
     @property
     def is_frame(self) -> bool:
@@ -82,6 +89,46 @@ class FixedPattern:
         rows, columns = np.flatnonzero(self.where.any(axis=1)), np.flatnonzero(self.where.any(axis=0))
         ends = np.array([[columns[0] - 1, rows[0] - 1, columns[-1] + 2, rows[-1] + 2]]) / THUMBNAIL_SIDE
         return np.asarray(ends.clip(0, 1), np.float64)
+
+    def boxes_in(self, image: int) -> Floats:
+        """The boxes in one image, where each edge keeps its distance in pixels from the nearest side."""
+        return from_sides(self.boxes, np.tile(self.stretch[image], 2), 1.0)
+
+
+def from_sides(at: Floats, stretch: Floats, length: float) -> Floats:
+    """Return places from 0 to `length` whose distances from the nearest side are multiplied by `stretch`."""
+    first = at < length / 2
+    return np.where(first, at * stretch, length - (length - at) * stretch).clip(0, length)
+
+
+def keep_pixels(thumbnails: Thumbnails, stretch: Floats) -> Thumbnails:
+    """Return thumbnails in which a distance from a side is the same number of pixels in all photographs.
+
+    The thumbnails of photographs of several shapes are square, so a tag at a fixed distance from a corner is
+    at different places in them. Each half of a side is measured from its own end, so that the four corners
+    are aligned at once; the middles are not.
+
+    Parameters
+    ----------
+    thumbnails : ndarray of uint8, shape (n, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)
+    stretch : ndarray of float, shape (n, 2)
+        Width and height of the reference, divided by those of each photograph.
+    """
+    if (stretch == 1).all():
+        return thumbnails
+    centres, last = np.arange(THUMBNAIL_SIDE) + 0.5, THUMBNAIL_SIDE - 1
+    made = np.asarray(thumbnails, np.float32)
+    for axis in (0, 1):
+        at = (from_sides(centres[None], stretch[:, axis, None], THUMBNAIL_SIDE) - 0.5).clip(0, last)
+        low = np.floor(at).astype(np.int64)
+        share = (at - low).astype(np.float32)
+        # Columns follow the width, rows the height.
+        shape = (len(made), 1, -1, 1) if axis == 0 else (len(made), -1, 1, 1)
+        first, second = (
+            np.take_along_axis(made, i.reshape(shape), 2 - axis) for i in (low, np.minimum(low + 1, last))
+        )
+        made = first + share.reshape(shape) * (second - first)
+    return np.rint(made).astype(np.uint8)
 
 
 def _ring_at(where: Bools, depth: int) -> float:
@@ -105,33 +152,78 @@ def frame_boxes(across: float, down: float) -> Floats:
     )
 
 
-def find_fixed_pattern(thumbnails: Thumbnails, group: Ints, elsewhere: Ints) -> FixedPattern | None:
+def find_fixed_pattern(
+    thumbnails: Thumbnails, group: Ints, elsewhere: Ints, size: Floats | None = None
+) -> FixedPattern | None:
     """Return the pattern that images of a group share at the same location, or None if there is none.
+
+    The same location is the same part of the image or, if sizes are given, the same distance in pixels from
+    the sides.
 
     Parameters
     ----------
     thumbnails : ndarray of uint8, shape (n, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)
     group, elsewhere : ndarray of int
         Rows of images of the group and of other images. The first 400 of each are used.
+    size : ndarray of float, shape (n, 2), optional
+        Width and height of each photograph, in pixels.
     """
     group, elsewhere = group[:_MOST], elsewhere[:_MOST]
-    own, other = thumbnails[group], thumbnails[elsewhere]
+    ways = [np.ones((len(thumbnails), 2))]
+    if size is not None and not np.allclose(stretch := _stretch(size, group), 1):
+        ways.insert(0, stretch)
+    found = []
+    for stretch in ways:
+        own, other = (keep_pixels(thumbnails[rows], stretch[rows]) for rows in (group, elsewhere))
+        if (shared := _shared(own, other)) is not None:
+            found.append(shared.in_all(thumbnails, stretch))
+    # Of two ways, the one that tells more images of the group from others.
+    shares = [[(f.score[rows] >= AGREES).mean() for rows in (group, elsewhere)] for f in found]
+    return max(zip(shares, found, strict=True), key=lambda of: of[0][0] - of[0][1], default=(None, None))[1]
+
+
+def _stretch(size: Floats, among: Ints) -> Floats:
+    """Return the median size of some photographs divided by that of each one; 1 if a size is unknown."""
+    known = np.isfinite(size).all(axis=1)
+    among = among[known[among]]
+    if not len(among):
+        return np.ones(size.shape)
+    return np.where(known[:, None], np.median(size[among], axis=0) / np.maximum(size, 1), 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Shared:
+    """What images of a group share at one place."""
+
+    where: Bools
+    typical: Floats
+    coloured: Bools
+    sign: npt.NDArray[np.int8]
+
+    def in_all(self, thumbnails: Thumbnails, stretch: Floats) -> FixedPattern:
+        """Return the pattern with its score on all images."""
+        score = [
+            _match(
+                keep_pixels(thumbnails[rows], stretch[rows]),
+                *(self.where, self.typical, self.coloured, self.sign),
+            )
+            for rows in np.array_split(np.arange(len(thumbnails)), len(thumbnails) // 512 + 1)
+        ]
+        coloured, where = self.coloured, self.where
+        colour = np.median(self.typical[coloured if coloured.any() else where], axis=0)
+        near = np.abs(self.typical[where] - colour).max(axis=-1) <= 2 * _SAME
+        is_flat = bool(coloured.sum() > where.sum() / 2 and near.mean() > 0.8)
+        return FixedPattern(where, colour, is_flat, np.concatenate(score), stretch)
+
+
+def _shared(own: Thumbnails, other: Thumbnails) -> _Shared | None:
     typical = np.median(own, axis=0)
     excess = _agreement(own, typical) - _agreement(other, typical)
     sign, edges = _edges(own, other)
     where = _connected(np.maximum(excess, edges) > AGREEING)
     if not where.any():
         return None
-    coloured = where & (excess > AGREEING)
-    colour = np.median(typical[coloured if coloured.any() else where], axis=0)
-    score = np.concatenate(
-        [
-            _match(part, where, typical, coloured, sign)
-            for part in np.array_split(thumbnails, len(thumbnails) // 512 + 1)
-        ]
-    )
-    near = np.abs(typical[where] - colour).max(axis=-1) <= 2 * _SAME
-    return FixedPattern(where, colour, bool(coloured.sum() > where.sum() / 2 and near.mean() > 0.8), score)
+    return _Shared(where, typical, where & (excess > AGREEING), sign)
 
 
 def _connected(where: Bools) -> Bools:

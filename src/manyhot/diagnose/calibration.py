@@ -24,7 +24,7 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
-from manyhot.diagnose.calibration_chapter import HELD, called
+from manyhot.diagnose.calibration_chapter import HELD, calibration_answer, called
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.confidence import (
@@ -160,14 +160,21 @@ class Calibration(DiagnosisResult):
     calibration_bins: pa.Table = field(default_factory=lambda: schema("calibration_bins").empty_table())
 
     def lines(self) -> Iterator[str]:
-        """Yield, for each model, the effect of recalibration and the prediction sets."""
+        """Yield the answer and, for each model, the effect of recalibration and the prediction sets."""
         models: dict[tuple[str, str], list[Row]] = {}
-        for row in self.calibration.to_pylist():
+        every, sets = self.calibration.to_pylist(), self.prediction_sets.to_pylist()
+        for row in every:
             models.setdefault((row["dataset"], row["model"]), []).append(row)
-        sets = self.prediction_sets.to_pylist()
+        if answer := " ".join(calibration_answer(every, self.calibration_bins.to_pylist())):
+            yield from (answer, "")
         for (dataset, model), rows in models.items():
-            yield from _model_lines(dataset, model, rows)
-            yield from _set_lines([r for r in sets if (r["dataset"], r["model"]) == (dataset, model)])
+            own = [r for r in sets if (r["dataset"], r["model"]) == (dataset, model)]
+            # With single labels, each result would be printed twice.
+            if single := _same_for_sets(rows):
+                rows = [r for r in rows if r["fitted_to"] != "sets"]
+                own = [r for r in own if r["cover"] == "label"] or own
+            yield from _model_lines(dataset, model, rows, list(MEASURES)[: 1 if single else None])
+            yield from _set_lines(own)
 
 
 @command(
@@ -425,15 +432,28 @@ def _reason(error: InputError) -> str:
 _RIGHT = {"label": "the original label", "set": "in the label set"}
 
 
-def _model_lines(dataset: str, model: str, rows: Sequence[Row]) -> Iterator[str]:
-    """Yield what a terminal shows of a model."""
+def _same_for_sets(rows: Sequence[Row]) -> bool:
+    """Return whether all results by label sets are those by original labels, of which there are some."""
+    value = {(r["method"], r["fitted_to"], r["metric"]): r["value"] for r in rows if r["value"] == r["value"]}
+    sets_of = dict(zip(MEASURES["label"], MEASURES["set"], strict=True))
+    by_label = {key: v for key, v in value.items() if key[2] in sets_of}
+    others = (("labels", "sets"), ("sets", "labels"), (None, None))
+    return bool(by_label) and all(
+        v == value.get((method, fitted, sets_of[metric])) == value.get((method, dict(others)[fitted], metric))
+        for (method, fitted, metric), v in by_label.items()
+    )
+
+
+def _model_lines(dataset: str, model: str, rows: Sequence[Row], events: Sequence[str]) -> Iterator[str]:
+    """Yield what a terminal shows of a model, by each event that counts as right."""
     n, fitted = rows[0]["n"] + rows[0]["n_skipped"], max(r["n_fitted"] for r in rows)
     without = f"; {absent:,} without a prediction" if (absent := rows[0]["n_unmatched"]) else ""
     yield f"{dataset}, {model}: fitted on {fitted:,} images, evaluated on {n:,} others{without}"
     versions: dict[str, dict[str, Row]] = {}
     for row in rows:
         versions.setdefault(called(row), {})[row["metric"]] = row
-    for event, metrics in MEASURES.items():
+    for event in events:
+        metrics = MEASURES[event]
         own = {name: [of[m] for m in metrics if _cell(of.get(m)) != "–"] for name, of in versions.items()}
         of_event = {row["n"] for of in own.values() for row in of}
         same = len(of_event) < 2

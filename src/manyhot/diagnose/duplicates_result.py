@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +156,7 @@ class Duplicates(DiagnosisResult):
         if len(pairs) > PRINTED_PAIRS:
             yield f"… and {len(pairs) - PRINTED_PAIRS:,} more pairs in the table"
         if accuracy := self.duplicate_accuracy.to_pylist():
-            yield ""
+            yield from ("", *_on_splits(self.duplicates.to_pylist(), accuracy))
             yield from table_lines(_ACCURACY, [_accuracy_cells(row) for row in accuracy])
 
     def to_json(self) -> dict[str, Any]:
@@ -255,9 +256,22 @@ _REPEATED = NextStep(
 )
 
 
-def _next(counts: dict[str, int]) -> NextStep | None:
+def _next(counts: dict[str, int], folder: str) -> NextStep | None:
     """Return the next step if there are duplicates; None for that of the chapter."""
-    return _LEAKS if counts["groups_between"] else _REPEATED if counts["repeated"] else None
+    step = _LEAKS if counts["groups_between"] else _REPEATED if counts["repeated"] else None
+    own = shlex.quote(f"{folder}/images.parquet")
+    return step and step._replace(command=step.command.replace("duplicates/images.parquet", own))
+
+
+def _on_splits(rows: Sequence[Row], accuracy: Sequence[Row]) -> list[str]:
+    """Return a sentence on which splits the accuracy is of, if there are several."""
+    splits = sorted({row["split"] for row in rows if row["split"]})
+    if len(splits) < 2 or not accuracy:
+        return []
+    return [
+        f"The accuracy below is that on the images of all splits together ({', '.join(splits)}), including "
+        "images that a model may have been trained on."
+    ]
 
 
 @register(
@@ -278,6 +292,7 @@ def duplicates_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
     lead = [duplicates_sentence({"images": max(n, len(rows)), **counts})]
     if pairs:
         lead.append(_CONFIRMED)
+    lead += _on_splits(rows, rows_of(named, "duplicate_accuracy"))
     listings = (_accuracy(rows_of(named, "duplicate_accuracy")), _kinds(pairs), _pairs(pairs))
     return Chapter(
         "duplicates",
@@ -287,7 +302,7 @@ def duplicates_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
         (),
         tuple(t for t in listings if t.rows),
         tuple(_albums(rows, pairs, folder)),
-        next=_next(counts),
+        next=_next(counts, folder.name),
     )
 
 

@@ -270,6 +270,7 @@ class _Job:
     run: Run
     skipped: list[dict[str, str]] = field(default_factory=list)
     explained: set[str] = field(default_factory=set)
+    unshown: set[str] = field(default_factory=set)
     beyond: int = 0
 
     def rows(self, dataset: str) -> Iterator[RowDict]:
@@ -297,6 +298,7 @@ class _Job:
                 return
             states = self.facts.states_of(item.image_id)
             if not self.choice.includes(item.image_id, states, self.facts.states is not None):
+                self.unshown |= self.choice.ids & {item.image_id}
                 continue
             data = read_image(read)
             pixels = decode(data) if isinstance(data, bytes) else data
@@ -376,9 +378,16 @@ class _Job:
         yield from self.facts.notes
         reasons = Counter(row["reason"] for row in self.skipped)
         yield from (f"{n:,} images cannot be read: {why}" for why, n in reasons.most_common())
-        missing = sorted(self.choice.ids - self.explained - {row["image_id"] for row in self.skipped})
-        if missing:
-            yield f"{len(missing):,} of the images named with `ids` are not explained: {_some(missing)}"
+        missing = self.choice.ids - self.explained - {row["image_id"] for row in self.skipped}
+        full = len(self.explained) == self.choice.limit
+        why = "`limit` was reached" if full else "there are no such images"
+        for ids, reason in (
+            (self.unshown, "their label sets do not contain each class of `class_`"),
+            (missing - self.unshown, why),
+        ):
+            if ids:
+                named = f"{len(ids):,} of the images named with `ids`"
+                yield f"{named} are not explained, because {reason}: {_some(sorted(ids))}"
         if self.facts.states is not None:
             keys = self.facts.states.classes.keys
             unknown = [k for i, k in enumerate(keys) if i not in self.facts.common]

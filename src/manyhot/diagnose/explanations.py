@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from manyhot.console import table_lines
+from manyhot.core.share_intervals import wilson_interval
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.registry import register
 from manyhot.report.chapter import (
@@ -184,11 +185,13 @@ class Explanations(DiagnosisResult):
         return {name: table for name in self.NAMES if (table := getattr(self, name)).num_rows}
 
     def lines(self) -> Iterator[str]:
-        """Yield measures of how well maps point at objects, and the sanity checks."""
+        """Yield the answer, measures of how well maps point at objects, and the sanity checks."""
         maps = self.maps.to_pylist()
         images = len({row["image_id"] for row in maps})
         yield f"{maps[0]['model']}: {len(maps):,} maps of {images:,} images"
         measured = self.localisation.to_pylist()
+        for sentence in explanations_answer(measured):
+            yield from ("", sentence)
         whole, difficult = ([r for r in measured if r["slice"] == part] for part in ("all", "difficult"))
         yield from _measure_lines(whole, "objects")
         if [r["n"] for r in difficult] != [r["n"] for r in whole]:
@@ -204,10 +207,14 @@ class Explanations(DiagnosisResult):
 def _measure_lines(rows: Sequence[Row], objects: str) -> Iterator[str]:
     if not rows:
         return
-    one, same = rows[0], len({r["n"] for r in rows}) == 1
-    skipped = f", {one['n_skipped']:,} not measured" if one["n_skipped"] else ""
+    # Of a class without objects in the file, only the measures on other objects are known.
+    n, n_skipped, rows = rows[0]["n"], rows[0]["n_skipped"], [r for r in rows if r["n"]]
+    same = len({r["n"] for r in rows}) == 1
+    skipped = f", {n_skipped:,} not measured" if n_skipped else ""
     yield ""
-    yield (f"{objects}: {one['n']:,} maps{skipped}")
+    yield (f"{objects}: {n:,} maps{skipped}")
+    if not rows:
+        return
     head = ("method", "measure", "maps", "chance", "centre", "maps minus centre", *(() if same else ("n",)))
     cells = [
         (
@@ -300,7 +307,7 @@ def explanations_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | N
     if not maps:
         return None
     lead = (
-        *_pointing(rows_of(named, "localisation")),
+        *explanations_answer(rows_of(named, "localisation")),
         "The maps show which regions support a class. These regions are bright, and the rest is dark. The "
         "amber line encloses values above half of the maximum, the white line encloses the object, and "
         "the cross marks the maximum. Objects are often at the centre of photographs, so a map is useful "
@@ -338,6 +345,38 @@ def explanations_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | N
     )
 
 
+def explanations_answer(rows: Sequence[Row]) -> list[str]:
+    """Return what maps point at: first what they point at most clearly more often than by chance."""
+    own, other = list(_pointing(rows)), list(_pointing_other(rows))
+    beyond = [max((_beyond_chance(r) for r in rows if r["metric"] == m), default=0) for m in _POINTING]
+    return [*other, *own] if beyond[1] > beyond[0] else [*own, *other]
+
+
+_POINTING = ("pointing", "pointing_other")
+_FEWEST_IMAGES = 5  # of a statement about a class
+
+
+def _beyond_chance(row: Row) -> float:
+    """Return by how much a share exceeds chance; 0 if Wilson's interval over the images does not."""
+    n = row["n_images"]
+    if n < _FEWEST_IMAGES or wilson_interval(row["value"] * n, n)[0] <= row["by_chance"]:
+        return 0.0
+    return float(row["value"] - row["by_chance"])
+
+
+def _pointing_other(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield of which class maps point at objects of other classes, where this is clearly not chance."""
+    known = [r for r in rows if r["metric"] == "pointing_other" and r["slice"].startswith("class=")]
+    best = max(known, key=_beyond_chance, default=None)
+    if best is not None and _beyond_chance(best):
+        yield (
+            f"For {best['model']} and {best['method']}, the highest point of the map of "
+            f"{best['slice'].removeprefix('class=')} is on an object of another class in "
+            f"{with_ends(best['value'], best['lo'], best['hi'])} of {best['n']:,} maps, compared with "
+            f"{percent(best['by_chance'])} by chance."
+        )
+
+
 def _pointing(rows: Sequence[Row]) -> Iterator[str]:
     """Yield how often the highest point of a map is on an object, for the method that does best."""
     known = [r for r in rows if r["metric"] == "pointing" and r["slice"] == "all" and r["n"]]
@@ -355,8 +394,8 @@ def _pointing(rows: Sequence[Row]) -> Iterator[str]:
 
 def _places(named: Tables) -> list[Row]:
     """Return how well maps point at objects; for single classes only the highest point."""
-    rows = rows_of(named, "localisation")
-    return [r for r in rows if r["slice"] in ("all", "difficult") or (r["metric"] == "pointing" and r["n"])]
+    rows = [r for r in rows_of(named, "localisation") if r["n"]]
+    return [r for r in rows if r["slice"] in ("all", "difficult") or r["metric"] in _POINTING]
 
 
 _COMPARED = {"image": "another image", "class": "another class of the image"}
@@ -385,6 +424,7 @@ def _check(r: Row) -> tuple[str, ...]:
 def _looks(maps: Sequence[Row], folder: Path) -> list[Album]:
     """Return the photographs with pictures of maps, the classes of each side by side."""
     images: dict[str, list[Row]] = {}
+    several_methods = len({row["method"] for row in maps}) > 1
     for row in maps:
         if row.get("file"):
             images.setdefault(row["image_id"], []).append(row)
@@ -393,7 +433,8 @@ def _looks(maps: Sequence[Row], folder: Path) -> list[Album]:
     for image_id, rows in several[:MOST_IMAGES]:
         photo = next((r["photo"] for r in rows if r.get("photo")), None)
         shown = [picture(folder, photo, "original")] if photo else []
-        shown += [picture(folder, r["file"], r["class_name"], _score_of(r)) for r in rows]
+        names = (f"{r['class_name']}, {r['method']}" if several_methods else r["class_name"] for r in rows)
+        shown += [picture(folder, r["file"], name, _score_of(r)) for name, r in zip(names, rows, strict=True)]
         strips.append(Strip(image_id, tuple(shown)))
     rest = len(images) - len(strips)
     text = f"{rest:,} more images are in the folder of this page." if rest else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -341,10 +341,17 @@ class _Search:
             own,
             self._patterns([(o.outcome.event, o.outcome.counts & ~o.outcome.event) for o in own], run),
         )
-        by_label = self._patterns_of_labels
+        # They were found without any prediction, so all images may show what a model makes of them.
+        by_label = [replace(pattern, is_searched=False) for pattern in self._patterns_of_labels]
+        associated = list(dict.fromkeys(f.row["class_id"] for f in found))
         for model in model_cases(self.source, depth=1, trust_order=reading.trust_order, run=run):
             outcomes = model_outcomes(
-                model.case, model.rows, self.stratum, self.settings.min_images, self.settings.min_confidence
+                model.case,
+                model.rows,
+                self.stratum,
+                self.settings.min_images,
+                self.settings.min_confidence,
+                associated,
             )
             self.n_models += 1
             called = [o.outcome for o in outcomes if o.kind == "called"]

@@ -14,6 +14,7 @@ from pyarrow import compute as pc
 from manyhot.core.array_types import Bools, Floats, Ints
 from manyhot.core.image_statistics import LETTERS, TINTS, colour_name, tint_towards
 from manyhot.core.repeated_patterns import (
+    AGREES,
     THUMBNAIL_SIDE,
     FixedPattern,
     Patches,
@@ -52,7 +53,6 @@ TAIL_SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 """Shares of the images that the groups of a measurement contain, from the low and from the high end."""
 
 _FRAME = 0.5  # of `find_frame`; of 400 photographs of CIFAR-10, none has more than 0.28
-_AGREES = 0.5  # of the pixels of a pattern
 _MOST_VALUES = 200  # of a column: more are measurements or names of images
 _OWN_CLUSTERS, _MOST_CLUSTERS = 50, 50  # images a cluster, at least on average; clusters
 _FITTED = 20_000  # embeddings that clusters are fitted to
@@ -358,11 +358,12 @@ class PatternSearch:
         own, outside = np.flatnonzero(chosen & usable), np.flatnonzero(others & usable)
         if min(len(own), len(outside)) < min_images:
             return
-        fixed = find_fixed_pattern(self.images.thumbnails, own, outside)
+        size = np.stack([self.images.values("width"), self.images.values("height")], axis=1)
+        fixed = find_fixed_pattern(self.images.thumbnails, own, outside, size)
         if fixed is not None:
             name, phrase = _place(fixed)
-            inside, boxes = fixed.score >= _AGREES, fixed.boxes
-            mark = Mark(name, inside, lambda _: boxes)
+            inside = fixed.score >= AGREES
+            mark = Mark(name, inside, fixed.boxes_in)
             group = ImageGroup("frame" if fixed.is_frame else "mark", name, phrase, inside, True, mark)
             yield from (group, without(group, self.images.is_measured))
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,7 +62,12 @@ class NamedOutcome:
 
 
 def model_outcomes(
-    case: Case, rows: npt.NDArray[np.intp], stratum: Ints, min_images: int, min_confidence: float
+    case: Case,
+    rows: npt.NDArray[np.intp],
+    stratum: Ints,
+    min_images: int,
+    min_confidence: float,
+    associated: Collection[int] = (),
 ) -> list[NamedOutcome]:
     """Return the outcomes in which a model can be worse in a group; arrays cover all images of the data set.
 
@@ -77,6 +82,9 @@ def model_outcomes(
         Minimum number of images of a class for outcomes about this class.
     min_confidence : float
         Minimum confidence at which an error counts as an error with a high confidence.
+    associated : collection of int
+        Classes with which properties of images are associated. Whether they are predicted on other images is
+        an outcome even if this is rare.
     """
     sets, n = case.labels, len(stratum)
     scored, wrong, top = sets.scored, ~case.hit[:, 0], case.top[:, 0]
@@ -92,7 +100,8 @@ def model_outcomes(
         sure = wrong & scored & (case.confidence >= min_confidence)
         found.append(NamedOutcome("sure_error", NO_LABEL, Outcome(spread(sure), counted, stratum)))
     called = np.bincount(top[wrong & scored & (top >= 0)], minlength=sets.n_classes)
-    for c in _most_frequent(called, _FEWEST_EVENTS):
+    more = (int(c) for c in associated if called[c])
+    for c in dict.fromkeys([*_most_frequent(called, _FEWEST_EVENTS), *more]):
         others = scored & (sets.state_of(np.full((len(sets), 1), c))[:, 0] < UNCLEAR)
         found.append(NamedOutcome("called", c, Outcome(spread(others & (top == c)), spread(others), stratum)))
     own = stratum[rows]
@@ -284,6 +293,7 @@ def _finding(
         "kind": of.kind,
         "name": of.name,
         "n_images": int(of.inside.sum()),
+        "n_other": _n_other(table, of) if outcome.class_id >= 0 else None,
         **{"n": n, "events": events, "share": events / n, "lo": lo, "hi": hi},
         **{
             "n_outside": n_outside,
@@ -301,6 +311,13 @@ def _finding(
     counted = outcome.outcome.counts & of.inside & ~(seen & of.is_searched)
     examples, n_events = _examples(counted, outcome.outcome.event, settings.seed)
     return GroupFinding(row, of.inside, examples, n_events, of.mark)
+
+
+def _n_other(table: _Table, group: ImageGroup) -> int:
+    """Return the number of images of other classes in a group."""
+    of = table.outcome.outcome
+    other = ~of.event if table.of_labels else of.stratum != table.outcome.class_id
+    return int((group.inside & of.counts & other).sum())
 
 
 def _examples(counted: Bools, event: Bools, seed: int) -> tuple[Ints, int]:
@@ -329,6 +346,13 @@ def group_sentence(row: RowDict, phrase: str, min_confidence: float) -> str:
     if row["outcome"] == "missed":
         own = f"images of {name}"
         return f"I{own[1:]} {phrase}: {right} of {n} are right, compared with {right_outside} of other {own}."
+    if row["kind"] in ("mark", "patch") and not row["name"].startswith("no "):
+        mark = phrase.removeprefix("with ")
+        found = f"{mark[0].upper()}{mark[1:]} was found on {row['events']:,} of the {n} images of {name}"
+        return (
+            f"{found} that were counted ({inside}), compared with {outside} of images with other labels. "
+            "It may be missed where it is turned or moved."
+        )
     are = f"{inside} of {n} images of {name} are images {phrase}"
     return f"{are}, compared with {outside} of images with other labels."
 

@@ -72,6 +72,9 @@ declare_table(
         TEXT("name", "name of the group, as in the column groups of images"),
         TEXT("sentence", "what was found"),
         COUNT("n_images", "images of the group"),
+        COUNT.optional(
+            "n_other", "images of the group that do not show the class; null for errors of all classes"
+        ),
         COUNT("n", "images of the group to which the outcome applies; for a label, images with the label"),
         COUNT(
             "events",
@@ -129,6 +132,8 @@ class WeakGroups(DiagnosisResult):
     marks : MarkedImages, optional
         The frames, tags and bands of the findings as objects, and label sets that contain them as classes,
         for `mitigate`.
+    place : list of str
+        The folder and the command line of the last `write`, for the next step.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -140,6 +145,7 @@ class WeakGroups(DiagnosisResult):
     images: pa.Table
     sources: tuple[Source, ...] = field(default=(), repr=False)
     marks: MarkedImages | None = field(default=None, repr=False)
+    place: list[str] = field(default_factory=lambda: ["groups", ""], repr=False)
 
     def lines(self) -> Iterator[str]:
         """Yield the answer, and the first findings about models and about labels."""
@@ -154,7 +160,9 @@ class WeakGroups(DiagnosisResult):
                 yield f"{row['group']:3}  {row['sentence']} ({p}{also})"
             if len(part) > _PRINTED:
                 yield f"     … and {len(part) - _PRINTED:,} more in the table"
-        if self.marks is not None and (step := _to_mitigate(rows, "groups")):
+        folder, call = self.place
+        if self.marks is not None and (step := _to_mitigate(rows, folder)):
+            step = step.after(call)
             yield ""
             yield f"next: {step.text[:-1]}: {step.command}"
 
@@ -166,6 +174,7 @@ class WeakGroups(DiagnosisResult):
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write photographs of the first groups, the tables, the objects and the page."""
         folder = Path(out)
+        self.place[:] = [str(folder), run.call]
         forget_marks(folder)
         own = [] if self.marks is None else self.marks.write(folder, run)
         forget_pictures(folder, "group_examples", ("photograph",), GROUP_EXAMPLES)
@@ -250,23 +259,32 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
     judged = (
         f"{counted(worse, 'group') if worse else 'no groups'} on which a model is worse" if n_models else ""
     )
-    of_labels = f"{n or 'no'} {'property' if n == 1 else 'properties'} of images associated with labels"
-    counts = ", and ".join(filter(None, (judged, of_labels)))
+    associated = f"{n or 'no'} {'property' if n == 1 else 'properties'} of images associated with labels"
+    counts = ", and ".join(filter(None, (judged, associated)))
     among = f" among {n_images:,} images" if n_images else ""
     found = f"Found{among}: {counts}."
     clearest = _clearest(rows)["sentence"] if rows else ""
     # What is asked is about models, where there are any.
     yield " ".join(filter(None, (clearest, found) if worse or not n_models else (found, clearest)))
-    bound = [r for r in rows if r["model"] is None and r["n"] - r["events"] < least]
+    of_labels = (r for r in rows if r["model"] is None and r.get("n_other") is not None)
+    bound = [r for r in of_labels if r["n_other"] < least]
     if n_models and bound:
-        names = listed(list(dict.fromkeys(f"{r['name']} ({r['class_name']})" for r in bound)), 3)
-        yield (
-            f"Whether a model depends on {len(bound):,} of these properties cannot be tested, "
-            f"because fewer than {least} images of the class lack the property: {names}."
-        )
+        yield _untested(bound, least)
     yield (
         "The lists are corrected for the search: if nothing were related, each list would be empty in "
         f"{1 - FAMILY_WISE:.0%} of searches (Westfall and Young)."
+    )
+
+
+def _untested(rows: Sequence[Row], least: int) -> str:
+    """Return what cannot be tested, how many images that would take, and what to do instead."""
+    each = dict.fromkeys(f"{r['name']} ({r['class_name']}, {r['n_other']:,})" for r in rows)
+    marks = any(r["kind"] in ("frame", "mark") for r in rows)
+    instead = ", or paste the mark into images with manyhot mitigate, as in the command below" * marks
+    return (
+        f"Whether a model predicts a class because of {len(rows):,} of these properties cannot be tested, "
+        f"because fewer than {least} images of other classes have the property: {listed(list(each), 3)}. Add "
+        f"such images{instead}."
     )
 
 

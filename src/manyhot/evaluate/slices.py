@@ -236,6 +236,7 @@ def _equal(column: str, value: str, values: pa.Array) -> dict[str, npt.NDArray[n
 def case_of(sets: LabelSets, predictions: Predictions, alignment: Alignment, depth: int) -> Case:
     """Return predictions and label sets of aligned images, with the top `depth` classes of dense scores."""
     in_order = len(alignment.right) == len(predictions) and ascends(alignment.right)
+    predictions = predictions.in_full()
 
     def name(row: int) -> str:
         image = predictions.image_id[int(alignment.right[row])]

@@ -94,6 +94,19 @@ class Predictions:
         """Whether `scores` covers all classes."""
         return self.classes is None
 
+    def in_full(self) -> Predictions:
+        """Return the predictions with dense scores, if each list contains all classes with their scores."""
+        if self.classes is None or self.scores is None or not len(self):
+            return self
+        if self.classes.shape[1] != self.n_classes or self.classes.min() < 0:
+            return self
+        order = np.argsort(self.classes, axis=1)  # each class once: its place in the list
+        unsure = self.uncertainty
+        if unsure is not None and unsure.by_class is not None:
+            unsure = replace(unsure, by_class=np.take_along_axis(unsure.by_class, order, axis=1))
+        scores = np.take_along_axis(self.scores, order, axis=1)
+        return replace(self, classes=None, scores=scores, logsumexp=None, uncertainty=unsure)
+
     def declared(self, kind: str) -> Predictions:
         """Return the predictions with the kind of their scores set. Rank-only predictions are unchanged.
 

@@ -116,7 +116,7 @@ def keep_pixels(thumbnails: Thumbnails, stretch: Floats) -> Thumbnails:
     """
     if (stretch == 1).all():
         return thumbnails
-    centres, last = np.arange(THUMBNAIL_SIDE) + 0.5, THUMBNAIL_SIDE - 1
+    centres, last = np.arange(0.5, THUMBNAIL_SIDE, dtype=np.float64), THUMBNAIL_SIDE - 1
     made = np.asarray(thumbnails, np.float32)
     for axis in (0, 1):
         at = (from_sides(centres[None], stretch[:, axis, None], THUMBNAIL_SIDE) - 0.5).clip(0, last)
@@ -184,7 +184,7 @@ def find_fixed_pattern(
 
 def _stretch(size: Floats, among: Ints) -> Floats:
     """Return the median size of some photographs divided by that of each one; 1 if a size is unknown."""
-    known = np.isfinite(size).all(axis=1)
+    known = np.asarray(np.isfinite(size).all(axis=1))
     among = among[known[among]]
     if not len(among):
         return np.ones(size.shape)

@@ -41,7 +41,7 @@ from manyhot.data.inputs import (
 )
 from manyhot.diagnose.evidence import ErrorEvidence, EvidenceFiles
 from manyhot.diagnose.first_findings import with_names
-from manyhot.diagnose.sorted_errors import LABELS, ModelErrors, SortedErrors, wrong_labels_sentence
+from manyhot.diagnose.sorted_errors import LIST_LABEL_ISSUES, ModelErrors, SortedErrors, wrong_labels_sentence
 from manyhot.errors import InputError
 from manyhot.evaluate.gallery import with_photographs
 from manyhot.evaluate.slices import case_of, check_order
@@ -353,7 +353,7 @@ class _Sorter:
         if not len(table):
             return []
         if wrong := wrong_labels_sentence(skipped, self.settings.min_confidence):
-            step = LABELS.after(self.settings.call)
+            step = LIST_LABEL_ISSUES.after(self.settings.call)
             return [f"{wrong[0].lower()}{wrong[1:]} To {step.text[:-1]}: {step.command}"]
         if not self.labels.asked_known:
             return [

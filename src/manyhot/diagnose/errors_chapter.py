@@ -12,7 +12,7 @@ import pyarrow as pa
 from manyhot import tables
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.diagnose.first_findings import first_findings, image_links, name_of_class
-from manyhot.diagnose.sorted_errors import LABELS, wrong_labels_sentence
+from manyhot.diagnose.sorted_errors import LIST_LABEL_ISSUES, wrong_labels_sentence
 from manyhot.registry import get, is_registered, register
 from manyhot.report.chapter import Chapter, NextStep, Tables, listing, percent, with_ends
 from manyhot.report.figure import Figure
@@ -30,7 +30,7 @@ _COMPANIONS = NextStep(
     "find classes whose recall depends on a companion.",
     "manyhot diagnose companions DATASET --predictions FOLDER",
 )
-NEXT = {"valid-label": LABELS, "unclear": LABELS, "co-occurrence": _COMPANIONS}
+NEXT = {"valid-label": LIST_LABEL_ISSUES, "unclear": LIST_LABEL_ISSUES, "co-occurrence": _COMPANIONS}
 """The next step by the most frequent kind of error; that of the chapter for the other kinds."""
 
 _AGAINST = {"label": "the original label", "set": "the label set"}
@@ -62,7 +62,7 @@ def errors_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
         tuple(filter(None, (_answer(models, about), wrong * bool(rows), _how(about)))),
         _draw(rows) if draw else (),
         (_kinds(rows), _first(named["findings"], link)),
-        next=LABELS if wrong and rows else _next(models),
+        next=LIST_LABEL_ISSUES if wrong and rows else _next(models),
         gallery="See the errors of the highest confidence." if link else "",
     )
 

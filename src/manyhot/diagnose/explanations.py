@@ -348,7 +348,12 @@ def explanations_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | N
 def explanations_answer(rows: Sequence[Row]) -> list[str]:
     """Return what maps point at: first what they point at most clearly more often than by chance."""
     own, other = list(_pointing(rows)), list(_pointing_other(rows))
-    beyond = [max((_beyond_chance(r) for r in rows if r["metric"] == m), default=0) for m in _POINTING]
+    # The sentence on own objects is about all maps, that on other objects about those of one class.
+    places = ([r for r in rows if r["slice"] == "all"], rows)
+    beyond = [
+        max((_beyond_chance(r) for r in of if r["metric"] == metric), default=0)
+        for metric, of in zip(_POINTING, places, strict=True)
+    ]
     return [*other, *own] if beyond[1] > beyond[0] else [*own, *other]
 
 

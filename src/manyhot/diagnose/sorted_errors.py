@@ -20,7 +20,7 @@ from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.report.next_step import NextStep
 
-LABELS = NextStep(
+LIST_LABEL_ISSUES = NextStep(
     "list the labels that may be wrong or missing.", "manyhot diagnose labels DATASET --predictions FOLDER"
 )
 

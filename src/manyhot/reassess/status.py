@@ -193,9 +193,10 @@ def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, 
         )
     votes, labels = campaign.path("votes"), campaign.path("labels")
     if not stages["labels"].done or labels.stat().st_mtime < votes.stat().st_mtime:
-        method = " --method golden-bayes" if stages["golden"].done else ""
         again = ", because the label sets are older" if stages["labels"].done else ""
-        return f"aggregate the answers{again}", f"manyhot aggregate {folder}{method}"
+        by_golden = f"manyhot aggregate {folder} --method golden-bayes"
+        command = by_golden if stages["golden"].done else f"manyhot aggregate {folder}"
+        return f"aggregate the answers{again}", command
     is_audit = campaign.path("audit_sample").is_file()
     report = campaign.folder / "results" / "report" / "index.html"
     is_judged = report.is_file() and report.stat().st_mtime >= labels.stat().st_mtime

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Self, cast
 
 from manyhot.errors import InputError
+from manyhot.files import is_utf8
 from manyhot.predict.sources.image_files import folder_label
 from manyhot.predict.sources.image_labels import base_name, with_labels
 from manyhot.predict.sources.remote import (
@@ -524,7 +525,10 @@ def _in_json(text: str, place: str) -> str | None:
     if isinstance(content, int) and not isinstance(content, bool):
         return str(content)
     values = (content.get(key) for key in _KEYS) if isinstance(content, dict) else ()
-    return next((str(v) for v in values if isinstance(v, str | int) and not isinstance(v, bool)), None)
+    label = next((str(v) for v in values if isinstance(v, str | int) and not isinstance(v, bool)), None)
+    if label is not None and not is_utf8(label):
+        raise InputError("A label is not text.", where=place, got=repr(label), allowed="UTF-8")
+    return label
 
 
 def _no_images(where: str) -> InputError:

@@ -10,6 +10,7 @@ import pytest
 
 from manyhot import tables
 from manyhot.formats import read_images, read_labels, read_objects, read_predictions, read_votes
+from manyhot.tables import predictions
 
 TWICE = (
     "Two columns of the table have the same name.\n  where:   {}\n  got:     {!r}\n"
@@ -124,6 +125,7 @@ def test_full_rankings_take_linear_time(tmp_path, message):
     rows.write_text("".join(f"{i}\n" for i in range(len(ranking))))
     np.save(path, ranking)
     assert len(read_predictions(path, rows=read_images(rows))) == 2_000
+    assert len(list(predictions._repeated(ranking))) == 2  # passes over the places, not 499,500
     ranking[1_999, 700] = ranking[1_999, 3]
     np.save(path, ranking)
     found = message(lambda: read_predictions(path, rows=read_images(rows)))

@@ -16,6 +16,7 @@ from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.predict.sources.remote import fetch_bytes, first_line, is_remote, unquoted, without_query
 from manyhot.predict.sources.source import EXTENSIONS, ImageReader, ImageSource, Item, SourcePart, short_hash
+from manyhot.tables.id_columns import check_columns_once
 from manyhot.tables.image_ids import ids_like, normal_ids, without_option
 
 _ID_COLUMNS = ("image_id", "file_name", "filename", "file", "path", "image", "uri", "url", "id", "__key__")
@@ -218,6 +219,7 @@ def _table(where: str | os.PathLike[str]) -> tuple[list[ListedImage], bool]:
 
 def _columns(rows: Iterator[list[str]], where: object) -> tuple[list[ListedImage], bool]:
     heads = [head.strip() for head in next(rows, [])]
+    check_columns_once(filter(None, heads), where)
     name = _first(_ID_COLUMNS, heads)
     if name is None:
         raise InputError(

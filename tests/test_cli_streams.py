@@ -147,6 +147,14 @@ def test_a_folder_that_is_not_utf8_is_refused_before_any_work(small):
     )
 
 
+@pytest.mark.parametrize("own", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}])
+def test_characters_that_a_stream_cannot_encode(own):
+    code = "from manyhot.cli import streams; streams.open_streams(); print('5 \\xb11')"
+    env = os.environ | {"PYTHONUTF8": "0"} | own
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, env=env)
+    assert (found.returncode, found.stdout, found.stderr) == (0, b"5 \\xb11\n", b"")
+
+
 HALF_WRITTEN = """
 import sys, time
 from pathlib import Path

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from manyhot.errors import ManyhotError, OutputError
+from manyhot.errors import InputError, ManyhotError, OutputError
 
 
 @contextlib.contextmanager
@@ -118,6 +118,22 @@ def is_utf8(path: str | os.PathLike[str]) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def check_has_end(path: Path) -> None:
+    """Raise an error for a pipe, which is waited for when it is opened, and for a device.
+
+    Raises
+    ------
+    InputError
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(
+            "This is not a regular file.",
+            where=path,
+            got="a pipe, socket or device",
+            do="write its content to a file",
+        )
 
 
 def near_paths(path: Path, n: int = 1) -> list[str]:

@@ -274,6 +274,13 @@ def test_no_preference_without_probabilities():
     assert np.isnan(estimate.value())
 
 
+def test_no_preference_where_it_is_unknown_who_was_asked():
+    """The probability of a class that nobody was asked about is not one of raters."""
+    case = errors_by_hand()
+    estimate = get("metric", "preferred_errors")(Case(replace(case.labels, asked_known=False), case.top))
+    assert np.isnan(estimate.value())
+
+
 def test_probability_of_a_class():
     labels = errors_by_hand().labels
     found = labels.p_of(np.array([1, 1, 0, 2, -1, 0, 1, 1, 0]))

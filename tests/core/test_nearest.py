@@ -253,6 +253,17 @@ ERRORS = {
         "  do:      take both from the same model",
     ),
     "k": (lambda: nearest(A, B, 0), "k must be at least 1.\n  got:     0"),
+    "k, by class": (
+        lambda: nearest_by_class(A, np.array([[0, 0]]), B, np.zeros(4, int), 0),
+        "k must be at least 1.\n  got:     0",
+    ),
+    "length, by class": (
+        lambda: nearest_by_class(A, np.array([[0, 0]]), B[:, :2], np.zeros(4, int), 1),
+        "The vectors of queries and index differ in length.\n"
+        "  got:     3 and 2\n"
+        "  allowed: vectors of the same length\n"
+        "  do:      take both from the same model",
+    ),
     "own": (
         lambda: nearest(A, B, 1, own=np.array([0, 4])),
         "The row numbers of the queries in the index are not valid.\n"

@@ -110,6 +110,8 @@ def test_ranks_speak_alone_where_a_model_has_nothing_more(images):
     ]
     many = find(images, [ranks(*LABEL, model=f"m{i}") for i in range(5)])
     assert many.notes[0].startswith("m0, m1, m2 and 2 more have no probabilities, so only ")
+    three = find(images, [ranks(*LABEL, model=f"m{i}") for i in range(3)])
+    assert three.notes[0].startswith("m0, m1, m2 have no probabilities, so only ")
 
 
 def test_logits_and_short_lists(images):
@@ -195,6 +197,10 @@ def test_neighbours_say_nothing_of_a_label_that_none_of_them_can_have():
     found = find(images, [dense()], similar=there, neighbours=other, min_doubtful=0)
     by = dict(told(found.of_kind("doubtful-label"), "image_id", "neighbours"))
     assert by == {**dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), 0.5), "d.jpg": None, "f.jpg": None}
+    assert any("no other searched image" in note for note in found.notes)
+    every = Images(pa.table({"image_id": ["x", "y", "z"], "label": pa.array([0, 1, 2], pa.int32())}), "index")
+    found = find(images, [dense()], similar=there, neighbours=every, min_doubtful=0)
+    assert not any("no other searched image" in note for note in found.notes)
 
 
 def test_arrays_are_enough():

@@ -232,6 +232,18 @@ def test_what_is_refused(base, names, error, text):
     assert str(found.value) == text
 
 
+@pytest.mark.parametrize(("n_base", "n_other"), [(50, 0), (0, 50)])
+def test_one_data_set_without_resamples(n_base, n_other):
+    """Differences then have no interval."""
+    parts = [
+        results("x", 30, 0, 1.0, "x", resamples=n_base),
+        results("y", 30, 1, 1.0, "y", resamples=n_other),
+    ]
+    losses = diagnose_robustness(parts).losses.to_pylist()
+    assert losses
+    assert all(row["loss"] is not None and row["lo"] is None for row in losses)
+
+
 def test_nothing_in_common_is_refused_or_told():
     one = results("x", 30, 1, 1.0, "x", ("a",), resamples=0)
     other = results("y", 30, 2, 1.0, "y", ("b",), resamples=0)

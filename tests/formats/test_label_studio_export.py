@@ -321,6 +321,11 @@ BROKEN = {
         f"This is not a time.\n  where:   {ONE}\n  got:     created_at '0001-01-01T00:00:01Z'\n"
         "  allowed: ISO 8601 with a time zone, such as 2021-03-09T22:16:08.728353Z",
     ),
+    "after the calendar, in UTC": (
+        put("created_at", "9999-12-31T23:59:59-14:00"),
+        f"This is not a time.\n  where:   {ONE}\n  got:     created_at '9999-12-31T23:59:59-14:00'\n"
+        "  allowed: ISO 8601 with a time zone, such as 2021-03-09T22:16:08.728353Z",
+    ),
     "negative seconds": (
         put("lead_time", -1),
         f"The lead time is not a number of seconds.\n  where:   {ONE}\n  got:     -1\n  allowed: 0 or more",

@@ -2,6 +2,7 @@
 
 import json
 import os
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,8 @@ import pytest
 
 from manyhot import tables
 from manyhot.formats import read_images, read_labels, read_objects, read_predictions, read_votes
+from manyhot.predict.sources import open_source
+from manyhot.tables import predictions
 
 TWICE = (
     "Two columns of the table have the same name.\n  where:   {}\n  got:     {!r}\n"
@@ -39,6 +42,34 @@ def test_a_column_twice(tmp_path, message):
     assert message(lambda: read_labels(path)) == TWICE.format(path, "label")
     with_twin(path, {"image_id": ["a"], "label": [1]}, "label")
     assert message(lambda: read_images(path)) == TWICE.format(path, "label")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_parquet_that_polars_cannot_hold(tmp_path, message, nested):
+    path = tmp_path / "x.parquet"
+    columns = {"image_id": ["a"], "class_id": [1], "score": [0.5]}
+    pq.write_table(pa.table(columns | {"no\0te": [1]}), path)
+    found = message(lambda: read_predictions(path))
+    assert found == f"The name of a column contains a NUL.\n  where:   {path}\n  got:     'no\\x00te'"
+    large = pa.array([Decimal(1)], pa.decimal256(50, 0))
+    column = pa.ListArray.from_arrays([0, 1], large) if nested else large
+    pq.write_table(pa.table(columns | {"x": column}), path)
+    assert message(lambda: read_predictions(path)) == (
+        f"A number is too large.\n  where:   {path}\n  got:     decimal256(50, 0)\n"
+        "  allowed: numbers of 128 bits"
+    )
+
+
+@pytest.mark.parametrize("columns", ["image_id,label,label", "image_id,image_id,label"])
+def test_a_column_of_text_twice(tmp_path, message, columns):
+    """The first of the two was read, without a word."""
+    path = tmp_path / "x.csv"
+    path.write_text(f"{columns}\na,1,2\n")
+    name = "label" if columns.endswith("label,label") else "image_id"
+    assert message(lambda: read_images(path)) == TWICE.format(path, name)
+    assert message(lambda: open_source(path)) == TWICE.format(path, name)
+    path.write_text("image_id,label,,\na,1,,\n")  # as spreadsheets write empty columns
+    assert len(read_images(path)) == 1
 
 
 @pytest.mark.parametrize("columns", [["filename", {}, "prob"], ["filename", 1]])
@@ -124,6 +155,7 @@ def test_full_rankings_take_linear_time(tmp_path, message):
     rows.write_text("".join(f"{i}\n" for i in range(len(ranking))))
     np.save(path, ranking)
     assert len(read_predictions(path, rows=read_images(rows))) == 2_000
+    assert len(list(predictions._repeated(ranking))) == 2  # passes over the places, not 499,500
     ranking[1_999, 700] = ranking[1_999, 3]
     np.save(path, ranking)
     found = message(lambda: read_predictions(path, rows=read_images(rows)))

@@ -329,17 +329,24 @@ def test_the_bytes_given_are_left_as_they_are():
     assert data == before
 
 
-def with_scans(count, size, after=b""):
-    """Return a progressive JPEG whose first scan is repeated."""
+@pytest.mark.parametrize("n", range(4, 10))
+def test_a_jpeg_that_is_cut_within_the_header_of_its_frame(n):
+    data = encoded(Image.new("RGB", (64, 48), "red"), "jpg")
+    assert decode(data[: data.index(b"\xff\xc0") + n]) == "cannot be decoded: Truncated File Read"
+
+
+def with_scans(count, size, after=b"", before=b""):
+    """Return a progressive JPEG whose first scan is repeated, each time with the bytes before it."""
     data = encoded(Image.new("RGB", (64, 48), "red"), "jpg", progressive=True)
     frame, scan = data.index(b"\xff\xc2"), data.index(b"\xff\xda")
     head = data[: frame + 5] + struct.pack(">HH", *size) + data[frame + 9 : scan]
-    return head + data[scan:-2] * count + b"\xff\xd9" + after
+    return head + (before + data[scan:-2]) * count + b"\xff\xd9" + after
 
 
-def test_a_jpeg_of_many_scans():
+@pytest.mark.parametrize("before", [b"", b"\xff", b"\xff\x01", b"\xff\xfe\x00\x02"])
+def test_a_jpeg_of_many_scans(before):
     """1 MB of 500 scans of 7,000 x 7,000 pixels was decoded for half a minute, and could not be stopped."""
-    assert decode(with_scans(101, (7000, 7000))) == "a JPEG of more than 100 scans"
+    assert decode(with_scans(101, (7000, 7000), before=before)) == "a JPEG of more than 100 scans"
 
 
 def test_scans_after_the_end_of_a_jpeg_are_not_counted():

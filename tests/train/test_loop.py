@@ -158,6 +158,7 @@ def test_a_network_is_cut_where_a_layer_begins():
     stages.train()
     assert not module.layer3.training
     assert module.layer4.training
+    assert module.training  # in which timm drops features
     assert {n.partition(".")[0] for n, p in module.named_parameters() if p.requires_grad} == {"layer4", "fc"}
     module.eval()
     x = torch.randn(2, 3, 32, 32)

@@ -58,6 +58,10 @@ def test_recipes_run(shards, recipe, tmp_path):
         ("epochs = " + "9" * 5000, "Exceeds the limit (4300 digits) for integer string conversion"),
         ("a = " + "[" * 10_000, "maximum recursion depth exceeded"),
         ("a." * 25_000 + "a = 1", "50,005 bytes"),
+        ("a." * 7_000 + "a = 1", "maximum recursion depth exceeded"),
+        ("a = 0x" + "f" * 14_000, "Exceeds the limit (4300 digits) for integer string conversion"),
+        ("epochs = 0x" + "f" * 400, "a number of more than 64 bits"),
+        ("epochs = 9223372036854775808", "a number of more than 64 bits"),
     ],
 )
 def test_hostile_recipes(tmp_path, text, said):

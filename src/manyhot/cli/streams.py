@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -13,10 +14,11 @@ STOPPED: list[int] = []
 
 
 def open_streams() -> None:
-    """Let closed standard streams lead nowhere.
+    """Let closed standard streams lead nowhere, and escape characters that a stream cannot encode.
 
     Python has no object for a closed stream, and the next file that is opened gets the number of the stream.
-    What a library prints would then be written into this file, such as a table.
+    What a library prints would then be written into this file, such as a table. In the C locale, a stream may
+    be limited to ASCII, and ± would end the command.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -26,6 +28,9 @@ def open_streams() -> None:
         if getattr(sys, name) is None:
             stream = open(os.devnull, "w" if number else "r", encoding="utf-8")  # noqa: SIM115, PTH123
             setattr(sys, name, stream)
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
 
 
 def end_in_order() -> None:

@@ -21,7 +21,7 @@ import pyarrow as pa
 from manyhot import registry
 from manyhot.classes import BUILT_IN_CLASSES, ClassList, class_list, from_keys
 from manyhot.errors import InputError
-from manyhot.files import is_utf8, near_paths
+from manyhot.files import check_has_end, is_utf8, near_paths
 from manyhot.formats.headers import check_encoding
 from manyhot.formats.reading import FOLDER, check_whole, reading
 from manyhot.parameters import Shown
@@ -492,13 +492,7 @@ def _check_there(path: Path, holds: str) -> None:
     if path.is_dir() and FOLDER not in _suffixes(holds):
         raise InputError("This is a folder, not a file.", where=path)
     if path.exists():
-        if not path.is_dir() and not path.is_file():
-            raise InputError(
-                "This is not a regular file.",
-                where=path,
-                got="a pipe, socket or device",
-                do="write its content to a file",
-            )
+        check_has_end(path)
         check_encoding(path)
         if path.suffix.lower() == ".parquet":
             from manyhot.formats.tabular import column_names  # with polars, which no import may load

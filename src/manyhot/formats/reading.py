@@ -101,7 +101,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     Raises
     ------
     InputError
-        If the file is truncated or damaged, or if two columns have the same name.
+        If the file is truncated or damaged, if two columns have the same name, or if a number is too large.
     """
     with reading(path):
         file = pq.ParquetFile(path)
@@ -110,15 +110,17 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         table = file.read(columns=columns)
         table.validate(full=True)
         for kind in table.schema.types:
-            _check_names(kind)
+            _check_type(kind, path)
         # Without metadata, which may be damaged, too.
         return pa.Table.from_arrays(table.columns, names=table.column_names)
 
 
-def _check_names(kind: pa.DataType) -> None:
+def _check_type(kind: pa.DataType, path: Path) -> None:
+    if pa.types.is_decimal256(kind):  # on which polars aborts, too
+        raise InputError("A number is too large.", where=path, got=str(kind), allowed="numbers of 128 bits")
     for inner in (kind.field(i) for i in range(kind.num_fields)):
         inner.name.encode()  # Arrow decodes a name only when it is accessed.
-        _check_names(inner.type)
+        _check_type(inner.type, path)
 
 
 def check_whole(path: Path) -> None:

@@ -52,6 +52,7 @@ from manyhot.tables import (
     read_results_folder,
 )
 from manyhot.tables import metadata as table_metadata
+from manyhot.tables.id_columns import check_columns_once
 from manyhot.tables.own_classes import list_of_names, own_list
 
 _LIST_COLUMNS = {
@@ -345,6 +346,7 @@ def read_frame(
             )
         header = raw_header(path)
         check_width(header, path)
+        check_columns_once(filter(str.strip, header), path)
         names = {c: pl.String for c in header if fold_name(c) in _NAMES}
         separator = separator_of(path)
         frame = _read_text(path, separator, names, most_rows)

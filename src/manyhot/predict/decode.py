@@ -26,7 +26,8 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _MAX_ASPECT = 100
 _LARGE, _ONE_AT_A_TIME = 50_000_000, threading.Lock()
 _JPEG, _FRAMES = b"\xff\xd8\xff", frozenset(b"\xc0\xc1\xc2")
-_SCAN, _END, _MARKER = b"\xff\xda", b"\xff\xd9", re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_SCAN, _END, _MARKER = b"\xff\xda", b"\xff\xd9", re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
+"""01 and D0 to D7 have no length: two bytes after them would be taken for one, which hid 65 kB of scans."""
 _MOST_SCANS = 100
 """Scans of a JPEG: encoders write 1, or about 10 if it is progressive."""
 _BEFORE = frozenset([0xC4, 0xDB, 0xDD, *range(0xE0, 0xFF)])

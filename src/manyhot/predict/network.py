@@ -174,12 +174,12 @@ class Preprocessing:
             self,
             mode=options.get("mode", self.mode),
             interpolation=options.get("interpolation", self.interpolation),
-            mean=_channels("mean", options.get("mean", self.mean)),
-            std=_channels("std", options.get("std", self.std)),
+            mean=channels("mean", options.get("mean", self.mean)),
+            std=channels("std", options.get("std", self.std)),
         )
         if "size" not in options and "crop_pct" not in options:
             return changed
-        size = _pair(options.get("size", self.size))
+        size = sides(options.get("size", self.size))
         crop_pct = options.get("crop_pct", self.size[0] / self.scale[0])
         if not (isinstance(crop_pct, int | float) and 0 < crop_pct <= 2):
             raise InputError(
@@ -207,21 +207,22 @@ def from_timm(config: Mapping[str, Any]) -> Preprocessing:
     InputError
         If the network does not take three channels.
     """
-    channels, *sides = config["input_size"]
-    if channels != 3:
-        raise InputError("The network does not take RGB images.", got=f"{channels} channels", allowed="3")
-    size = (int(sides[0]), int(sides[1]))
+    depth, *found = config["input_size"]
+    if depth != 3:
+        raise InputError("The network does not take RGB images.", got=f"{depth} channels", allowed="3")
+    size = sides(found)
     return Preprocessing(
         size,
         scaled(size, config.get("crop_pct") or CROP_PCT),
         config.get("crop_mode") or "center",
         config.get("interpolation") or "bicubic",
-        _channels("mean", config.get("mean", IMAGENET_MEAN)),
-        _channels("std", config.get("std", IMAGENET_STD)),
+        channels("mean", config.get("mean", IMAGENET_MEAN)),
+        channels("std", config.get("std", IMAGENET_STD)),
     )
 
 
-def _channels(name: str, value: Any) -> tuple[float, ...]:
+def channels(name: str, value: Any) -> tuple[float, ...]:
+    """Return one number per channel; raise an error for what cannot be a mean or a standard deviation."""
     values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
     # For pixels from 0 to 255 they would be above 1, and a network also answers on black images.
     if (
@@ -237,15 +238,16 @@ def _channels(name: str, value: Any) -> tuple[float, ...]:
     return tuple(float(v) for v in values)
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
-    if len(sides) != 2 or not all(isinstance(v, int) and v > 0 for v in sides):
+def sides(value: Any) -> tuple[int, int]:
+    """Return height and width; raise an error for what is neither a side length nor a pair of them."""
+    pair = tuple(value) if isinstance(value, list | tuple) else (value, value)
+    if len(pair) != 2 or not all(isinstance(v, int) and v > 0 for v in pair):
         raise InputError(
             "`size` must be one side length, or a height and a width, in pixels.",
             got=value,
             allowed="such as 224",
         )
-    return sides[0], sides[1]
+    return pair[0], pair[1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,7 +35,7 @@ def fold_name(column: str) -> str:
 
 
 def check_columns_once(columns: Iterable[str], where: object) -> None:
-    """Raise an error if two columns have the same name. Parquet allows this, but neither can be selected."""
+    """Raise an error if two columns have the same name: neither, or only the first, can be selected."""
     name, count = next(iter(Counter(columns).most_common(1)), ("", 0))
     if count > 1:
         raise InputError(

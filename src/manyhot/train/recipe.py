@@ -277,6 +277,9 @@ def _fits(value: Any, kind: type, none: bool) -> bool:
 _LARGEST = 1 << 14
 """Bytes of a recipe; one with all settings has 1,000."""
 
+_LARGE = 1 << 63
+"""Integers of TOML have 64 bits."""
+
 
 def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the settings of a TOML file.
@@ -292,6 +295,10 @@ def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         if file.stat().st_size > _LARGEST:  # 50,000 dotted keys take 20 s
             raise ValueError(f"{file.stat().st_size:,} bytes")
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        found = tomllib.loads(file.read_text(encoding="utf-8"))
+        repr(found)  # Dotted keys nest without recursion, and hexadecimal digits have no limit.
+        if any(isinstance(value, int) and not -_LARGE <= value < _LARGE for value in found.values()):
+            raise ValueError("a number of more than 64 bits")
+        return found
     except (ValueError, RecursionError) as error:  # of TOML, UTF-8, a number of over 4,300 digits, or nesting
         raise InputError("The recipe is not TOML.", where=path, got=error) from error

@@ -162,6 +162,29 @@ def test_preprocessing_that_nobody_knows(tmp_path, module):
     )
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"size": "x"},
+        {"size": [224, 0]},
+        {"scale": [256]},
+        {"mean": ["a"] * 3},
+        {"mean": [0.5] * 2},
+        {"std": [0] * 3},
+    ],
+)
+def test_preprocessing_that_is_none(tmp_path, module, changed):
+    path = write_trained(made(module, preprocessing=changed), tmp_path / "a.safetensors")
+    (name,) = changed
+    assert refused(path).startswith("`size` must be" if name in ("size", "scale") else f"`{name}` must be")
+
+
+@pytest.mark.parametrize("option", [{"img_size": []}, {"img_size": -1}, {"drop_rate": 9}])
+def test_options_that_the_architecture_refuses(tmp_path, module, option):
+    path = write_trained(made(module, architecture="test_vit", options=option), tmp_path / "a.safetensors")
+    assert refused(path).startswith("The weights of a trained network do not match its architecture.\n")
+
+
 def test_weights_of_another_architecture(tmp_path, module):
     path = write_trained(made(module, architecture="test_vit"), tmp_path / "a.safetensors")
     message = refused(path)

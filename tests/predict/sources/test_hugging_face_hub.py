@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manyhot.errors import InputError, MissingExtraError
+from manyhot.errors import FetchError, InputError, MissingExtraError
 from manyhot.predict.sources import SourceLostError, open_source
 from source_kinds import expected, image_table, listed, write_folder, write_parquet
 
@@ -173,6 +173,15 @@ def test_rows_without_names_are_numbered(tmp_path, datasets, images):
     found = listed(open_source(f"hf:{tmp_path}:train"))
     assert [name for name, _, _ in found] == [f"{tmp_path.name}-train-{i:06}" for i in range(30)]
     assert [data for _, _, data in found] == [i.data for i in images]
+
+
+def test_a_hub_that_does_not_respond(datasets, monkeypatch):
+    def refuse(name, split):
+        raise ConnectionError("Couldn't reach 'owner/name' on the Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(FetchError, match=r"^The data set cannot be loaded\."):
+        open_source("hf:owner/name")
 
 
 def test_a_name_that_cannot_be_loaded(tmp_path, datasets):

@@ -1,6 +1,7 @@
 """What holds for sources of every kind."""
 
 import importlib.util
+import os
 import pickle
 from dataclasses import replace
 
@@ -221,6 +222,23 @@ def test_no_known_kind(tmp_path, name, do):
     assert refusal(tmp_path / name) == (
         f"This kind of source cannot be read.\n  where:   {tmp_path}/{name}\n  allowed: {KINDS_ALLOWED}{do}"
     )
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.tar.gz", "x.parquet", "x.csv", "x.txt"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_files_without_an_end(tmp_path, name, kind):
+    """A pipe is waited for when it is opened, and the end of a device was sought for ever."""
+    path = tmp_path / name
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    for where in (path, tmp_path, tmp_path / "x*"):
+        if where == tmp_path and path.suffix in (".csv", ".txt"):
+            continue  # no image in the folder
+        with pytest.raises(InputError) as error:
+            open_source(where)
+        assert str(error.value) == (
+            f"This is not a regular file.\n  where:   {path}\n  got:     a pipe, socket or device\n"
+            "  do:      write its content to a file"
+        )
 
 
 def test_an_empty_folder(tmp_path):

@@ -136,6 +136,14 @@ def test_the_names_of_class_labels(tmp_path):
     )
 
 
+def test_names_that_are_no_text(tmp_path):
+    """JSON may contain half of a character; tables cannot, so the numbers remain."""
+    described = {"species": {"_type": "ClassLabel", "names": ["cat", "\ud800"]}, "image": {"_type": "Image"}}
+    source = open_source(write(tmp_path / "x.parquet", described, image=[b"1"], species=[1], id=["a"]))
+    assert [label for _, label in rows(source)] == [None]
+    assert source.fingerprint
+
+
 def test_imagenet_as_hugging_face_names_its_classes(tmp_path):
     known = class_list()
     names = [", ".join(dict.fromkeys((n, *s))) for n, s in zip(known.names, known.synonyms, strict=True)]

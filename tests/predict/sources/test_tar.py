@@ -348,6 +348,10 @@ def test_labels_apart_from_their_images(tmp_path):
             ("a.cls", b"\xff"),
             "A label is not text.\n  where:   {}/a.cls\n  got:     'utf-8' codec can't decode",
         ),
+        (
+            ("a.json", b'{"label": "\\ud800"}'),
+            "A label is not text.\n  where:   {}/a.json\n  got:     '\\ud800'\n  allowed: UTF-8",
+        ),
     ],
 )
 def test_labels_that_cannot_be_read(tmp_path, member, message):

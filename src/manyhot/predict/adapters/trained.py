@@ -10,7 +10,7 @@ from typing import Any
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import required
 from manyhot.predict.adapters.timm import head_of
-from manyhot.predict.network import Network, Preprocessing
+from manyhot.predict.network import Network, Preprocessing, channels, sides
 from manyhot.predict.weights import Head, Trained, error_line, read_head, read_trained, with_backbone
 from manyhot.registry import register
 
@@ -181,7 +181,7 @@ def _preprocessing(trained: Trained, where: object) -> Preprocessing:
     listed = trained.preprocessing.items()
     told: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in listed}
     try:
-        return Preprocessing(**told)
+        found = Preprocessing(**told)
     except TypeError as error:
         raise InputError(
             "The file of a trained network does not record the preprocessing.",
@@ -189,6 +189,13 @@ def _preprocessing(trained: Trained, where: object) -> Preprocessing:
             got=error_line(error),
             do="read it with the version of manyhot that wrote it",
         ) from error
+    return replace(
+        found,
+        size=sides(found.size),
+        scale=sides(found.scale),
+        mean=channels("mean", found.mean),
+        std=channels("std", found.std),
+    )
 
 
 def built(trained: Trained, where: object) -> Any:
@@ -204,7 +211,7 @@ def built(trained: Trained, where: object) -> Any:
     try:
         module = timm.create_model(trained.architecture, num_classes=len(trained.classes), **trained.options)
         module.load_state_dict(dict(trained.weights))
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError, LookupError) as error:
         raise InputError(
             "The weights of a trained network do not match its architecture.",
             where=where,

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 from manyhot.errors import InputError
-from manyhot.files import near_paths
+from manyhot.files import check_has_end, near_paths
 from manyhot.parameters import Address, Shown
 from manyhot.predict.sources.hugging_face_hub import PREFIX, is_saved, open_hub, open_saved
 from manyhot.predict.sources.image_files import Files, list_files, open_image_folder, open_list
@@ -103,6 +103,9 @@ def _opened(place: str, labels: Mapping[str, str] | None) -> ImageSource:
 
 
 def _open_files(where: str, paths: Sequence[str], labels: Mapping[str, str] | None) -> ImageSource:
+    for path in paths:
+        if not is_remote(path):
+            check_has_end(Path(path))
     if all(map(is_tar, paths)):
         return open_tars(where, labels, paths)
     if all(map(is_parquet, paths)):

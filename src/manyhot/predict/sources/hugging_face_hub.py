@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from manyhot.errors import InputError
+from manyhot.errors import FetchError, InputError
 from manyhot.extras import required
 from manyhot.predict.sources.image_columns import (
     Columns,
@@ -191,6 +191,8 @@ def open_hub(where: str, labels: Mapping[str, str] | None = None) -> ImageSource
     ------
     MissingExtraError
         If ``datasets`` is not installed.
+    FetchError
+        If the hub does not respond.
     InputError
         If no data set is named, if the data set cannot be loaded or has several splits, if no column contains
         images, if an image has no id, or if two images have the same id.
@@ -238,7 +240,9 @@ def _loaded(where: str, name: str, split: str) -> Any:
     try:
         found = datasets.load_dataset(name, split=split or None)
     except Exception as error:
-        raise InputError(
+        # datasets raises an error of its own if the hub answers that there is no such data set.
+        kind = FetchError if isinstance(error, ConnectionError) else InputError
+        raise kind(
             "The data set cannot be loaded.",
             where=where,
             got=first_line(error),

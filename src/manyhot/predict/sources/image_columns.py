@@ -13,6 +13,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import class_list
 from manyhot.errors import InputError
+from manyhot.files import is_utf8
 from manyhot.predict.sources.image_labels import base_name, with_labels
 from manyhot.predict.sources.remote import fetch_bytes
 from manyhot.predict.sources.source import (
@@ -317,8 +318,8 @@ def _label_column(schema: pa.Schema, features: Mapping[str, Any]) -> str:
 def _class_names(feature: Any) -> tuple[str, ...]:
     if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel":
         return ()
-    names = feature.get("names")
-    return _imagenet_keys(tuple(map(str, names))) if isinstance(names, list) else ()
+    names = tuple(map(str, found)) if isinstance(found := feature.get("names"), list) else ()
+    return _imagenet_keys(names) if all(map(is_utf8, names)) else ()
 
 
 @functools.cache

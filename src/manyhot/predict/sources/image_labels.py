@@ -16,7 +16,7 @@ from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.predict.sources.remote import fetch_bytes, first_line, is_remote, unquoted, without_query
 from manyhot.predict.sources.source import EXTENSIONS, ImageReader, ImageSource, Item, SourcePart, short_hash
-from manyhot.tables.id_columns import IMAGE_NAME_COLUMNS, first_column, fold_name
+from manyhot.tables.id_columns import IMAGE_NAME_COLUMNS, check_columns_once, first_column, fold_name
 from manyhot.tables.image_ids import ids_like, normal_ids, without_option
 
 _ID_COLUMNS = (*IMAGE_NAME_COLUMNS[: IMAGE_NAME_COLUMNS.index("id")], "uri", "url", "id", "__key__")
@@ -219,6 +219,7 @@ def _table(where: str | os.PathLike[str]) -> tuple[list[ListedImage], bool]:
 
 def _columns(rows: Iterator[list[str]], where: object) -> tuple[list[ListedImage], bool]:
     heads = [head.strip() for head in next(rows, [])]
+    check_columns_once(filter(None, heads), where)
     found = first_column(heads, _ID_COLUMNS)
     if found is None:
         raise InputError(

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from manyhot.errors import InputError
+from manyhot.files import is_utf8
 
 _KEYS = ("wnid", "label", "cls", "class", "fine_label", "class_id")
 """Keys of labels in the JSON beside an image, by preference."""
@@ -78,4 +79,7 @@ def _in_json(text: str, place: str) -> str | None:
     if isinstance(content, int) and not isinstance(content, bool):
         return str(content)
     values = (content.get(key) for key in _KEYS) if isinstance(content, dict) else ()
-    return next((str(v) for v in values if isinstance(v, str | int) and not isinstance(v, bool)), None)
+    label = next((str(v) for v in values if isinstance(v, str | int) and not isinstance(v, bool)), None)
+    if label is not None and not is_utf8(label):
+        raise InputError("A label is not text.", where=place, got=repr(label), allowed="UTF-8")
+    return label

@@ -49,6 +49,15 @@ def test_listings_with_closed_streams(tmp_path, redirection):
     assert ("real1" in found.stdout) == (redirection != ">&-")
 
 
+@pytest.mark.parametrize(("reader", "code"), [("| head -n 1", 0), ("| true", 0), ("> /dev/full", 6)])
+def test_files_are_written_whoever_reads(small, reader, code):
+    """The tables are shown before the files are written: a reader that leaves does not keep them back."""
+    found = shell(small, f'{{ "$@"; echo $? >code; }} {reader}', *EVALUATE, "--resamples", "0")
+    assert (small / "code").read_text().strip() == str(code)
+    assert "Traceback" not in found.stderr
+    assert (small / "results" / "report" / "index.html").is_file()
+
+
 @pytest.mark.slow
 def test_few_open_files(small):
     """A file that cannot be opened, or a panic of the renderer of figures, in words of another language."""

@@ -68,6 +68,8 @@ def main() -> None:
         if _is_interrupt(error):
             sys.stderr.write("Interrupted; no file was left half-written.\n")
             _leave(128 + streams.STOPPED[0] if streams.STOPPED else 130)
+        if _reader_left(error):
+            _leave(0)
         known = missing_extra(error) or _panic(error)
         if known is None:
             raise
@@ -102,6 +104,12 @@ def _is_interrupt(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _reader_left(error: BaseException) -> bool:
+    """Return whether Typer ended because nobody reads standard output any more, as in ``| head``."""
+    cause = error.__context__
+    return isinstance(error, SystemExit) and isinstance(cause, OSError) and cause.errno == errno.EPIPE
 
 
 def _leave(code: int) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import json
 import os
@@ -192,7 +193,9 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
             with show_run(as_json, streams=about.streams) as (on_progress, on_event):
                 run = Run(call(), on_progress, on_event)
                 result = function(*several, **arguments, **({"run": run} if takes_run else {}))
-                result = result.renamed(options).stream(run)
+                result = result.renamed(options)
+                with contextlib.suppress(OSError):  # nobody reads on, or the stream is full: files come first
+                    result = result.stream(run)
                 written = result.written if out is None else result.write(out, run=run)
         except ManyhotError as error:
             raise error.renamed(options) from error.__cause__

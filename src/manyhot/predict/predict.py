@@ -129,7 +129,7 @@ def predict(
         per line, openai for OpenAI's 80 sentences (the default), or simple for 7 of them. In Python, it can
         also be a list of sentences.
     engine
-        auto uses the fastest engine with the same predictions. Other choices are torch, openvino and onnx,
+        auto uses a fast engine with the same predictions. Other choices are torch, openvino and onnx,
         and ray or ray:ENGINE for a cluster.
     precision
         f32, bf16 or f16. bf16 and f16 are faster on some processors but change predictions.

@@ -101,11 +101,40 @@ def test_few_images_stay_with_torch(network, images):
     ] * others
 
 
-def test_auto_takes_the_fastest_with_the_same_answers(network, images):
+def test_auto_takes_engines_with_the_same_answers(network, images):
     choice = choose_engine("auto", network, images, 10_000_000)
-    rates = {t.engine: t.rate for t in choice.trials if not t.why_not}
-    assert choice.engine.name == max(rates, key=rates.get)
+    assert choice.engine.name in [t.engine for t in choice.trials if not t.why_not]
     assert all(t.disagreement == 0 and t.difference < 1e-3 for t in choice.trials if not t.why_not)
+
+
+@pytest.mark.parametrize(
+    ("rates", "taken"),
+    [
+        ({"torch": 10, "openvino": 20, "onnx": 21}, "openvino"),  # as good as equal: a stopwatch would toss
+        ({"torch": 14, "openvino": 10, "onnx": 9}, "openvino"),
+        ({"torch": 16, "openvino": 10, "onnx": 9}, "torch"),
+        ({"torch": 10, "openvino": 20, "onnx": 31}, "onnx"),
+    ],
+)
+def test_only_an_engine_that_is_clearly_faster_replaces_a_preferred_one(
+    network, images, monkeypatch, rates, taken
+):
+    module = __import__("manyhot.predict.engines.choose", fromlist=["_rate"])
+    monkeypatch.setattr(module, "_rate", lambda engine, images: float(rates[engine.name]))
+    monkeypatch.setattr(module, "installed", lambda name: name in rates)
+    assert choose_engine("auto", network, images, 10_000_000).engine.name == taken
+
+
+def test_how_few_images_stay_with_torch_does_not_depend_on_the_machine(network, images, monkeypatch):
+    module = __import__("manyhot.predict.engines.choose", fromlist=["time"])
+    operations = module._operations(network, images)
+    assert operations > 0
+    border = module.PAYS_S["openvino"] * module.SPEED / operations
+    monkeypatch.setattr(module, "installed", lambda name: name in ("torch", "openvino"))
+    slow = iter(range(0, 1_000_000, 1_000))  # each look at the clock is a thousand seconds later
+    monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(slow)))
+    few = choose_engine("auto", network, images, int(border * 0.9))
+    assert [t.why_not for t in few.trials] == ["", module.TOO_FEW]
 
 
 def test_pytorch_keeps_the_threads_that_it_had(network, images, tmp_path):
@@ -238,6 +267,8 @@ def test_an_engine_is_tried_where_it_pays(n, tried, network, images, monkeypatch
     """By what is left to do at the rate of the best so far: torch needs 4, 8 and 300 s here."""
     rates = {"torch": 100, "openvino": 400, "onnx": 150}
     patched(monkeypatch, {name: Slow(name, rate) for name, rate in rates.items()})
+    module = __import__("manyhot.predict.engines.choose", fromlist=["_operations"])
+    monkeypatch.setattr(module, "_operations", lambda *_: 0.0)  # as for a network that PyTorch cannot count
     choice = choose_engine("auto", network, images, n)
     assert [t.engine for t in choice.trials if not t.why_not] == tried
     assert choice.engine.name == ("torch" if len(tried) == 1 else "openvino")

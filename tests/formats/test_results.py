@@ -273,7 +273,7 @@ def test_results_are_no_labels(evaluated, message):
     assert message(lambda: read_labels(folder / "results.csv", format="results-table")).startswith(
         "The format 'results-table' does not contain labels.\n"
         f"  where:   {folder / 'results.csv'}\n  got:     results-table, which contains results\n"
-        "  allowed: chen ("
+        "  allowed: campaign ("
     )
 
 

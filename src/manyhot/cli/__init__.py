@@ -29,6 +29,8 @@ GARBAGE = 50_000
 """Number of new containers before Python looks for circles among them. At 700, its default, the modules that
 a command imports are looked through hundreds of times: 0.25 s of `evaluate imagenet-x`."""
 
+MORE_OPEN_FILES = "allow more open files, for example with: ulimit -n 256"
+
 LEAST_ADDRESSES = 3_000_000_000
 """Bytes of addresses that commands need: evaluating three images reserves 2.8 GB, and uses 0.3 GB."""
 
@@ -94,7 +96,7 @@ def _panic(error: BaseException) -> ManyhotError | None:
     if in_rust := re.search(r'message: "([^"]+)"', reason):
         reason = in_rust[1]
     few_files = cancelled or "open files" in reason
-    do = "allow more open files, for example with: ulimit -n 256" if few_files else None
+    do = MORE_OPEN_FILES if few_files else None
     return OutputError("A library cannot work in this environment.", got=reason, do=do)
 
 
@@ -126,6 +128,10 @@ def _leave(code: int) -> NoReturn:
 def _refused(error: OSError) -> int:
     """Say what the system refused, and return the exit code."""
     what = error.strerror or str(error)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return _complain(
+            OutputError("A library cannot work in this environment.", got=what, do=MORE_OPEN_FILES)
+        )
     if error.filename is None and error.errno in (errno.ENOSPC, errno.EPIPE, errno.EBADF, errno.EIO):
         # Files raise errors of our own; this is standard output: full, or nobody reads on.
         sys.stderr.write(f"Error: Cannot write to standard output: {what}.\n")

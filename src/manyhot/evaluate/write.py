@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import shlex
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -217,9 +218,22 @@ def _photographed(judged: JudgedData) -> Images | None:
     return Images(table, known.name) if len(table) else None
 
 
+FEW_OPEN_FILES = 64
+"""Files that a process may open, below which nothing is prepared early."""
+
+
 def prepare_page() -> None:
-    """Start the renderer, and import what draws, while something else is computed: together 1.3 CPU s."""
+    """Start the renderer, and import what draws, while something else is computed: together 1.3 CPU s.
+
+    It opens files, of which a process that may open few needs all to read its input.
+    """
     from manyhot.report.prerender import start_renderer
+
+    if sys.platform != "win32":
+        import resource
+
+        if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < FEW_OPEN_FILES:
+            return
 
     def load() -> None:
         with contextlib.suppress(ImportError):  # the page says what is missing

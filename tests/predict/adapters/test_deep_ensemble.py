@@ -400,5 +400,5 @@ def test_options_of_members(photos):
     assert refused(lambda: find_model(f"ensemble:{first},{second}")) == (
         "The model 'ensemble' has no option 'size'.\n"
         f"  got:     ensemble:{first},{second}\n"
-        "  allowed: name, multilabel"
+        "  allowed: classes, name, multilabel"
     )

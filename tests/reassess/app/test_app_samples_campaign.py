@@ -223,7 +223,7 @@ def check_votes(folder, said, decided):
 
 
 def check_labels(folder, rows, said, decided):
-    """Half of two say yes, or somebody decided; images that nobody rated have their original label."""
+    """One of two says yes and none no, or somebody decided; images not rated have their original label."""
     labels, names = pl.read_parquet(folder / "campaign/labels.parquet"), names_of(folder)
     rated = {image for image, _ in said[0]}
     assert len(rated) == PAGES
@@ -232,7 +232,8 @@ def check_labels(folder, rows, said, decided):
     for image in rated:
         wanted[image] = set()
     for key in said[0]:
-        if decided.get(key, "yes" in (said[0][key], said[1][key])):
+        answers = {said[0][key], said[1][key]}
+        if decided.get(key, "yes" in answers and "no" not in answers):
             wanted[key[0]].add(key[1])
     sets = {
         row["image_id"]: {c for c, s in zip(row["classes"], row["state"], strict=True) if s == "yes"}

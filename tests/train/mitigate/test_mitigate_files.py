@@ -386,11 +386,10 @@ def test_what_cannot_be(options, message):
 
 
 def test_the_split_is_read_before_anything_else():
-    Path("split.csv").write_text("file,label\n0000.png,red\n")
+    Path("no-split.csv").write_text("file,label\n0000.png,red\n")
+    given = GIVEN | {"pairs": ["red:square"], "split": "no-split.csv"}
     with pytest.raises(InputError, match="The table has no split"):
-        mitigate(
-            "absent", "absent.parquet", out="none", **GIVEN | {"pairs": ["red:square"], "split": "split.csv"}
-        )
+        mitigate("absent", "absent.parquet", out="none", **given)
 
 
 def test_objects_of_other_images():

@@ -391,13 +391,21 @@ def test_the_way_of_a_campaign(photos):
     assert told()[1] == "judge models on the label sets"
 
 
-def test_the_folder_of_the_images_is_in_the_command(photos):
-    images = pa.table(
-        {"image_id": IDS, "uri": [f"my photos/{i}" for i in IDS], "label": pa.array(range(4), pa.int32())}
-    )
+@pytest.mark.parametrize(
+    ("folders", "named"),
+    [
+        (["my photos"] * 4, "'my photos'"),
+        (["my photos/cat", "my photos/cat", "my photos/dog", "my photos/dog"], "'my photos'"),
+        (["one/cat", "one/cat", "two/cat", "two/dog"], "IMAGES"),
+    ],
+    ids=["one folder", "class folders", "several folders"],
+)
+def test_the_folder_of_the_images_is_in_the_command(photos, folders, named):
+    uris = [f"{folder}/{name}" for folder, name in zip(folders, IDS, strict=True)]
+    images = pa.table({"image_id": IDS, "uri": uris, "label": pa.array(range(4), pa.int32())})
     tables.write(images, "images.parquet", "images")
     make(images="images.parquet", predictions=[])
-    assert campaign_status("camp").command.startswith("manyhot predict 'my photos' --model ")
+    assert campaign_status("camp").command.startswith(f"manyhot predict {named} --model ")
 
 
 def test_models_that_came_or_went_after_the_proposals(photos):

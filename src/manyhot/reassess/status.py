@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
+from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from manyhot import tables
@@ -247,15 +248,17 @@ def _answers_to_export(campaign: Campaign, votes: Stage, database: str | None) -
 
 
 def _source(campaign: Campaign) -> str:
-    """Return the folder of the images for a command, or a placeholder if there are several."""
+    """Return the folder of the images, or of their class folders; a placeholder if there are several."""
     try:
         images = tables.read(campaign.path("images"), "images")
     except InputError:
         return "IMAGES"
     if "uri" not in images.column_names:
         return "IMAGES"
-    parents = {str(Path(uri).parent) for uri in images["uri"].drop_null()[:1000].to_pylist()}
-    return shlex.quote(parents.pop()) if len(parents) == 1 else "IMAGES"
+    folders = pc.unique(pc.replace_substring_regex(images["uri"].drop_null(), r"[^/\\]+$", "")).to_pylist()
+    found = {str(Path(folder)) for folder in folders}
+    found = found if len(found) < 2 else {str(Path(folder).parent) for folder in found}
+    return shlex.quote(found.pop()) if len(found) == 1 else "IMAGES"
 
 
 def file_metadata(path: Path) -> dict[str, str]:

@@ -33,7 +33,7 @@ from manyhot.tables import Labels, Predictions, RowDict
 NOT_CORRUPTED = ("clean", 0)
 """Kind and severity of the original images."""
 
-MOST_SHOWN = 3
+MOST_PRINTED = 3
 """Metrics that a terminal shows, the headline metrics first: more do not fit."""
 
 BASELINE = "alexnet"
@@ -66,7 +66,7 @@ class Corruptions(Robustness):
         }
         for model in dict.fromkeys(r["model"] for r in losses if r["model"] is not None):
             rows = [r for r in losses if r["model"] == model and r["severity"] is None]
-            metrics = list(dict.fromkeys(r["metric"] for r in rows))[:MOST_SHOWN]
+            metrics = list(dict.fromkeys(r["metric"] for r in rows))[:MOST_PRINTED]
             images = _counts(clean[model, m]["n"] for m in metrics)
             yield f"{rows[0]['dataset']}, {model}: {images} original images"
             yield ", ".join(_clean_score(clean[model, m]) for m in metrics)

@@ -147,6 +147,9 @@ def test_votes_of_another_tool_are_kept(campaign, tmp_path):
     with pytest.raises(InputError, match="would replace answers from the annotation app"):
         convert(tmp_path / "vendor.csv", target)
     assert target.read_bytes() == before
+    target.write_bytes(before[:300])  # broken, so that nothing is lost
+    convert(tmp_path / "vendor.csv", target)
+    assert len(pq.read_table(target)) == 2
 
 
 def test_label_sets_that_are_older_than_the_votes(campaign):

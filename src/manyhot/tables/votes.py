@@ -271,11 +271,17 @@ def write_golden(
 
 
 def count_app_answers(path: Path) -> int:
-    """Return the number of votes in a Parquet file that have a page: the answers of the annotation app."""
-    with pq.ParquetFile(path) as file:
-        if "page_id" not in file.schema_arrow.names:
-            return 0
-        return len(file.read(["page_id"])["page_id"].drop_null())
+    """Return the number of votes in a Parquet file that have a page: the answers of the annotation app.
+
+    A file that cannot be read has none.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            if "page_id" not in file.schema_arrow.names:
+                return 0
+            return len(file.read(["page_id"])["page_id"].drop_null())
+    except (pa.ArrowException, OSError):
+        return 0
 
 
 def find_questions(asked: Votes, among: Votes) -> npt.NDArray[np.int64]:

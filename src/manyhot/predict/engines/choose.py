@@ -201,10 +201,10 @@ def _fastest(
 ) -> EngineChoice:
     trials: list[Trial] = []
     engines: dict[str, Engine] = {}
-    candidates = _candidates(network)
+    candidates, counted = _candidates(network), 0.0 if n is None else _estimate(network, images, 0.0)
     for name in candidates:
         rate = max((trial.rate for trial in trials if trial.engine in engines), default=NAN)
-        if n is not None and n * _estimate(network, images, 1 / rate) < PAYS_S.get(name, 0.0):
+        if n is not None and n * (counted or 1 / rate) < PAYS_S.get(name, 0.0):
             trials.append(Trial(name, NAN, None, None, 0.0, TOO_FEW))
             continue
         engine, trial = _tried(made, name, images, reference, must=not engines and name == candidates[-1])

@@ -18,15 +18,18 @@ from manyhot.command import command
 from manyhot.data.benchmarks import HasResults, ResultsLike, flattened
 from manyhot.data.data_sets import Source, distinct_names
 from manyhot.data.inputs import READING, LabelsLike, Reading, open_inputs
+from manyhot.data.published_columns import with_published_columns
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.class_differences import difference_table
 from manyhot.evaluate.compared_pairs import CompareWith, check_reference
 from manyhot.evaluate.comparison import Comparison, compare_results
+from manyhot.evaluate.comparison_markdown import markdown
 from manyhot.evaluate.error_consistency import ConsistencyTables, judge_consistency
 from manyhot.evaluate.judge import JudgeOptions, Resampling, judge_models, unmatched_note
-from manyhot.evaluate.pairwise import check_two, is_worse, markdown
+from manyhot.evaluate.pairwise import check_two, is_worse
 from manyhot.evaluate.results import Evaluation, Note
+from manyhot.evaluate.slice_pairs import with_slice_pairs
 from manyhot.evaluate.slices import model_cases
 from manyhot.files import atomic_write
 from manyhot.formats import detect
@@ -60,6 +63,7 @@ def compare(
     *results: ResultsLike,
     labels: Annotated[LabelsLike | None, Shown("DATASET")] = None,
     metrics: Annotated[Sequence[str] | None, Shown("METRIC"), OptionName("--metric")] = None,
+    slices: Annotated[Sequence[str], Shown("SLICE"), OptionName("--slice")] = (),
     fail_if_worse: Annotated[float, AtLeast(0)] | None = None,
     summary: Annotated[PathLike | None, Shown("FILE")] = None,
     without: Annotated[Sequence[str], Shown("NAME")] = (),
@@ -97,6 +101,9 @@ def compare(
     metrics
         Name of a metric, as for evaluate. If real1 is among the metrics, it decides which model is
         better; otherwise, the first metric decides.
+    slices
+        With `labels`, subsets of the images on which models are compared, too, as for evaluate, such as
+        n_labels, class=KEY, or a column of the images table.
     fail_if_worse
         Exit with code 7 if the second of two models is worse than the first by more than this margin, that
         is, if the whole 95 % interval of its loss is above the margin. The margin is in points if the
@@ -166,12 +173,13 @@ def compare(
     evaluation, shared, resampling = None, list[SharedImages](), Resampling(resamples, seed)
     options = JudgeOptions(
         metrics=metrics,
+        slices=(slices,) if isinstance(slices, str) else tuple(slices),
         resampling=resampling,
         trust_order=reading.trust_order,
         compare_with=compare_with,
     )
     if labels is None:
-        _check_results(results, metrics, reading, error_consistency, compare_with)
+        _check_results(results, options, reading, error_consistency)
     else:
         evaluation, shared = _evaluated(labels, results, options, reading, run)
         check_reference(compare_with, evaluation.results["model"].unique().to_pylist())
@@ -209,11 +217,7 @@ def _with_summary(comparison: Comparison, path: Path) -> Comparison:
 
 
 def _check_results(
-    results: Sequence[Any],
-    metrics: object,
-    reading: Reading,
-    error_consistency: bool,
-    compare_with: str | None,
+    results: Sequence[Any], options: JudgeOptions, reading: Reading, error_consistency: bool
 ) -> None:
     """Raise an error for predictions, or for options of predictions, without labels to evaluate them on."""
     for passed in flattened(results):
@@ -221,16 +225,17 @@ def _check_results(
             where = passed if isinstance(passed, str | os.PathLike) else type(passed).__name__
             do = "pass label sets for them with `labels`"
             raise UsageError("These are predictions, not results.", where=where, do=do)
-    options = {
-        "`metrics`": metrics is not None,
-        "`compare_with`": compare_with is not None,
+    passed_options = {
+        "`metrics`": options.metrics is not None,
+        "`slices`": bool(options.slices),
+        "`compare_with`": options.compare_with is not None,
         "`error_consistency`": error_consistency,
         "how files are read": reading != READING,
     }
-    if any(options.values()):
+    if any(passed_options.values()):
         raise UsageError(
             "Options for predictions can only be used with label sets.",
-            got=next(name for name, passed in options.items() if passed),
+            got=next(name for name, passed in passed_options.items() if passed),
             do="pass `labels`, or leave the options out",
         )
 
@@ -272,12 +277,15 @@ def _evaluated(
     parts, errors, compared = list[Evaluation](), list[MatchError](), list[SharedImages]()
     for source in open_inputs(labels, _as_predictions(predictions), reading=reading, run=run):
         source.misfits.n_files = 1  # one that cannot be read is an error: it was named to be compared
+        source, slices = with_published_columns(source, options.slices, match=reading.match)
         try:
             shared = SharedImages.of(source)
         except MatchError as error:  # of a benchmark's data sets, models may predict only one
             errors.append(error)
             continue
-        evaluation = judge_models(replace(source, labels=shared.labels, models=shared.models), options)
+        judged = replace(source, labels=shared.labels, models=shared.models)
+        sliced = replace(options, slices=tuple(slices))
+        evaluation = with_slice_pairs(judge_models(judged, sliced), judged, sliced)
         chance = chance_notes(evaluation, shared.labels, source.name)
         counted = shared.counted(evaluation.model_notes)
         evaluation = replace(evaluation, model_notes=()).with_notes([*counted, *chance])

@@ -27,6 +27,9 @@ _LISTED = 10
 KEY = "compared_pairs"
 """Metadata of results: which pairs are compared, by data set, as JSON."""
 
+DISJOINT = "disjoint_slices"
+"""Key of the metadata: for each data set, the columns of which no two slices share an image, as JSON."""
+
 
 def reference_of(compare_with: str | None) -> str:
     """Return the model that all others are compared with; empty without one."""
@@ -123,7 +126,7 @@ class ComparedPairs:
 def joined_about(
     parts: Iterable[tuple[Mapping[str, str], Iterable[str]]], *, several_models: bool = False
 ) -> dict[str, str]:
-    """Return the metadata of joined results: which pairs are compared on each data set.
+    """Return the metadata of joined results: which pairs are compared on each data set, and on which slices.
 
     Parameters
     ----------
@@ -132,10 +135,12 @@ def joined_about(
     several_models : bool
         Whether several parts may contain different models on the same data set.
     """
-    joined = dict[str, ComparedPairs]()
+    joined, disjoint = dict[str, ComparedPairs](), dict[str, list[str]]()
     for about, datasets in parts:
+        disjoint |= json.loads(about.get(DISJOINT, "{}"))
         for dataset in datasets:
             own = ComparedPairs.of(about, dataset)
             is_same = dataset not in joined or (joined[dataset] == own and not several_models)
             joined[dataset] = own if is_same else ComparedPairs("some")
-    return {KEY: json.dumps({dataset: asdict(compared) for dataset, compared in joined.items()})}
+    about = {KEY: json.dumps({dataset: asdict(compared) for dataset, compared in joined.items()})}
+    return about | ({DISJOINT: json.dumps(disjoint)} if disjoint else {})

@@ -21,7 +21,7 @@ from manyhot.core.comparison import holm
 from manyhot.data.benchmarks import ResultsLike, flattened, open_thresholds, read_source
 from manyhot.errors import InputError
 from manyhot.evaluate.class_differences import class_lines
-from manyhot.evaluate.compared_pairs import KEY
+from manyhot.evaluate.compared_pairs import DISJOINT, KEY
 from manyhot.evaluate.drops import END, Comparer
 from manyhot.evaluate.equal_accuracy import EqualAccuracy, Groups, compare_groups, group_names
 from manyhot.evaluate.error_consistency import ConsistencyTables
@@ -29,6 +29,7 @@ from manyhot.evaluate.joined_results import join
 from manyhot.evaluate.model_families import family_namer, with_families
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
 from manyhot.evaluate.pairwise import (
+    Difference,
     check_two,
     conclusions,
     differences,
@@ -37,6 +38,7 @@ from manyhot.evaluate.pairwise import (
     verdict_line,
 )
 from manyhot.evaluate.ranks import sensitivity
+from manyhot.evaluate.slice_differences import by_slice, lines_by_slice
 from manyhot.evaluate.terminal import (
     apart_lines,
     drop_lines,
@@ -55,10 +57,10 @@ from manyhot.tables.result_tables import LABEL_SETS, accuracies, headline
 REFERENCES = {"imagenet-a": "imagenet-val-a-classes", "imagenet-r": "imagenet-val-r-classes"}
 """Data sets of some of ImageNet's classes, and its images of the same classes, to compare them with."""
 
-_KEPT = ("metrics", "own", "notes", "classes", "resamples", "seed", "compared", "sources", KEY)
+_KEPT = ("metrics", "own", "notes", "classes", "resamples", "seed", "compared", "sources", KEY, DISJOINT)
 """What the metadata of compared results keeps of theirs."""
 
-_TEXTS = ("dataset", "metric", "model_a", "model_b")
+_TEXTS = ("dataset", "metric", "model_a", "model_b", "slice")
 _NUMBERS = ("a", "b", "difference", "lo", "hi", "p")
 DIFFERENCES = pa.schema(
     [*((c, pa.string()) for c in _TEXTS), *((c, pa.float64()) for c in _NUMBERS), ("n", pa.int64())]
@@ -152,7 +154,12 @@ class Comparison(Result):
 
     @property
     def _differences(self) -> pa.Table:
-        return pa.Table.from_pylist([d.to_json() for d in shown_differences(self.results)], DIFFERENCES)
+        shown = [*shown_differences(self.results), *self._by_slice]
+        return pa.Table.from_pylist([d.to_json() for d in shown], DIFFERENCES)
+
+    @property
+    def _by_slice(self) -> list[Difference]:
+        return [d for name in self.results.datasets for d in by_slice(self.results, name)]
 
     @property
     def mean_drops(self) -> list[dict[str, Any]]:
@@ -186,7 +193,9 @@ class Comparison(Result):
         by_class = [] if self.classes is None else class_lines(self.classes)
         consistent = [] if self.consistency is None else ["", *self.consistency.lines()]
         equal = [] if self.equal is None else list(self.equal.lines())
-        answered = [*pair_lines(self.results), *verdicts, *by_class, *consistent]
+        on_slices = list(spaced(*(lines_by_slice(self.results, name) for name in self.results.datasets)))
+        sliced = ["", *on_slices] if on_slices else []
+        answered = [*pair_lines(self.results), *verdicts, *sliced, *by_class, *consistent]
         if self._is_pair:
             yield from answered
             return
@@ -200,6 +209,7 @@ class Comparison(Result):
         """Return the rows of the tables. For drops, only the means over models are returned."""
         rows = {name: getattr(self, name).to_pylist() for name in ("fits", "ranks", "sensitivity")}
         found = [d.to_json() for name in self.results.datasets for d in differences(self.results, name)]
+        found += [d.to_json() for d in self._by_slice]
         judged = {} if self.margin is None else {"fail_if_worse": self.margin, "is_worse": self.is_worse}
         made = {"differences": found, "answers": self.answers, **judged}
         if self.consistency is not None:

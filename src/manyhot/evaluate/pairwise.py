@@ -1,4 +1,4 @@
-"""Is one model better than another? Paired differences, the sentence that answers, and its Markdown.
+"""Is one model better than another? Paired differences, and the sentence that answers.
 
 A difference is shown if its 95 % interval excludes 0. The interval is over images, from resamples that both
 models share, so that it is narrower than the intervals of the two values suggest.
@@ -7,7 +7,6 @@ models share, so that it is narrower than the intervals of the two values sugges
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,12 +16,13 @@ from pyarrow import compute as pc
 
 from manyhot.console import table_lines
 from manyhot.core.comparison import holm
-from manyhot.errors import InputError, UsageError, printable
+from manyhot.errors import InputError, UsageError
 from manyhot.evaluate.compared_pairs import ComparedPairs
 from manyhot.evaluate.ranks import image_groups
+from manyhot.evaluate.slices import ALL
 from manyhot.evaluate.terminal import leading_metric, shown_metrics, spaced
 from manyhot.report.text import Metric, metrics_of
-from manyhot.tables import ModelValue, Results
+from manyhot.tables import End, ModelValue, Results
 
 NOISE = 0.05
 """Minimum p, after Holm's correction, for a model to be within noise of the best."""
@@ -49,6 +49,7 @@ class Difference:
         Number of images that count for both.
     same_images : bool
         Whether both models were evaluated on the same images. If not, there is no difference.
+    slice : str
     """
 
     dataset: str
@@ -62,6 +63,7 @@ class Difference:
     p: float | None
     n: int
     same_images: bool = True
+    slice: str = ALL
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -80,7 +82,7 @@ class Difference:
         """Return names and numbers; undefined numbers become null."""
         a, b = (value.value for value in self.values)
         row = {"dataset": self.dataset, "metric": self.metric.name, "model_a": self.reference}
-        row |= {"model_b": self.model}
+        row |= {"model_b": self.model, "slice": self.slice}
         numbers = {"a": a, "b": b, "difference": self.difference, "lo": self.lo, "hi": self.hi, "p": self.p}
         return {**row, **{k: None if v != v else v for k, v in numbers.items()}, "n": self.n}
 
@@ -90,16 +92,20 @@ def differences(results: Results, dataset: str) -> list[Difference]:
 
     The list is empty unless there are two models.
     """
-    models = _models(results, dataset)
+    return differences_at(results, [(dataset, metric, ALL) for metric in shown_metrics(results)])
+
+
+def differences_at(results: Results, ends: Sequence[End]) -> list[Difference]:
+    """Return the differences of two models at ends of one data set; empty unless there are two models."""
+    models = _models(results, ends[0][0]) if ends else []
     if len(models) != 2:
         return []
-    ends = [(dataset, metric, "all") for metric in shown_metrics(results)]
     shared = [end for end in ends if set(models) <= set(results.values_at.get(end, {}))]
     return [
         _difference(
             results,
             _pairs_at(results, end, models[0]),
-            end[:2],
+            end,
             *models,
             same=_same_images(results, end, models),
         )
@@ -107,12 +113,18 @@ def differences(results: Results, dataset: str) -> list[Difference]:
     ]
 
 
-def to_best(results: Results, dataset: str) -> tuple[str, list[Difference]]:
+def with_holm(pairs: Sequence[Difference]) -> list[Difference]:
+    """Return differences with each p adjusted by Holm's method for their number."""
+    adjusted = holm(np.array([math.nan if d.p is None else d.p for d in pairs]))
+    return [replace(d, p=None if math.isnan(p) else float(p)) for d, p in zip(pairs, adjusted, strict=True)]
+
+
+def to_best(results: Results, dataset: str, name: str = ALL) -> tuple[str, list[Difference]]:
     """Return the best model by the leading metric, and the other models' differences from it, best first.
 
     If models were compared with a reference, the reference takes the place of the best model. Only models
     that were evaluated on the same images are compared. Each p is adjusted by Holm's method for the number of
-    these comparisons.
+    these comparisons. By default, all images are compared; `name` is that of a slice.
 
     Notes
     -----
@@ -120,7 +132,7 @@ def to_best(results: Results, dataset: str) -> tuple[str, list[Difference]]:
     correction instead of a common critical value.
     """
     metric = leading_metric(results, dataset)
-    end = (dataset, metric, "all")
+    end = (dataset, metric, name)
     sign = 1 if metrics_of(results.table)(metric).lower_is_better else -1
     groups = image_groups(results, end)
     reference = ComparedPairs.of(results.about, dataset).reference
@@ -132,11 +144,7 @@ def to_best(results: Results, dataset: str) -> tuple[str, list[Difference]]:
     if not pairs:  # published results have no pairs, but up to 1,556 models
         return "", []
     others = (model for model in ranked if model != base)
-    found = [_difference(results, pairs, (dataset, metric), base, model) for model in others]
-    adjusted = holm(np.array([math.nan if d.p is None else d.p for d in found]))
-    return base, [
-        replace(d, p=None if math.isnan(p) else float(p)) for d, p in zip(found, adjusted, strict=True)
-    ]
+    return base, with_holm([_difference(results, pairs, end, base, model) for model in others])
 
 
 def _models(results: Results, dataset: str) -> list[str]:
@@ -148,15 +156,14 @@ def _models(results: Results, dataset: str) -> list[str]:
 def _difference(
     results: Results,
     pairs: Mapping[frozenset[str], Mapping[str, Any]],
-    at: tuple[str, str],
+    end: End,
     reference: str,
     model: str,
     *,
     same: bool = True,
 ) -> Difference:
-    """Return the difference of two models under a metric on a data set."""
-    dataset, metric = at
-    values = results.values_at[dataset, metric, "all"]
+    """Return the difference of two models at an end."""
+    (dataset, metric, name), values = end, results.values_at[end]
     a, b = values[reference], values[model]
     row = pairs.get(frozenset((reference, model)), {})
     lo, hi, p = (_defined(row.get(name)) for name in ("lo", "hi", "p"))
@@ -168,8 +175,9 @@ def _difference(
     if lo is not None and hi is not None and reverse:
         lo, hi = -hi, -lo
     n = int(row.get("n", min(a.n, b.n)))
+    described = metrics_of(results.table)(metric)
     return Difference(
-        dataset, metrics_of(results.table)(metric), reference, model, (a, b), difference, lo, hi, p, n, same
+        dataset, described, reference, model, (a, b), difference, lo, hi, p, n, same, slice=name
     )
 
 
@@ -182,7 +190,7 @@ def _is_reversed(row: Mapping[str, Any], reference: str, difference: float) -> b
     return bool(product < 0 or (product == 0 and row["model_a"] != reference))
 
 
-def _same_images(results: Results, end: tuple[str, str, str], models: Sequence[str]) -> bool:
+def _same_images(results: Results, end: End, models: Sequence[str]) -> bool:
     return any(set(models) <= set(group) for group in image_groups(results, end))
 
 
@@ -190,9 +198,7 @@ def _defined(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
 
-def _pairs_at(
-    results: Results, end: tuple[str, str, str], model: str
-) -> Mapping[frozenset[str], Mapping[str, Any]]:
+def _pairs_at(results: Results, end: End, model: str) -> Mapping[frozenset[str], Mapping[str, Any]]:
     """Return the rows of the pairs table of one model at an end, by the two models."""
     table = results.pairs
     table = table.filter(pc.or_(pc.equal(table["model_a"], model), pc.equal(table["model_b"], model)))
@@ -237,7 +243,7 @@ def answer(pair: Difference, *, by_label: bool = False) -> str:
 
 def _doubt(pair: Difference, ends: Sequence[float]) -> str:
     """Return the interval, p and n of a difference in brackets."""
-    p = "" if pair.p is None else f"p {_p(pair.p).replace('<', '< ')}, "
+    p = "" if pair.p is None else f"p {p_text(pair.p).replace('<', '< ')}, "
     return f"(95 % interval {_span(pair.metric, *ends)}, {p}n {pair.n:,})"
 
 
@@ -343,7 +349,7 @@ def cells(pair: Difference) -> tuple[str, ...]:
         *(_value(metric, value.value) for value in pair.values),
         _difference_cell(pair),
         "–" if span is None else _span(metric, *map(metric.draw, span)),
-        _p(pair.p),
+        p_text(pair.p),
         f"{pair.n:,}" if pair.same_images else " / ".join(f"{value.n:,}" for value in pair.values),
     )
 
@@ -438,44 +444,6 @@ def conclusions(results: Results) -> dict[str, str]:
     return {dataset: line for dataset, line in found.items() if line}
 
 
-def markdown(results: Results, margin: float | None, notes: Sequence[str] = ()) -> str:
-    """Return the comparison of two models as Markdown, for the summary of a pull request.
-
-    Parameters
-    ----------
-    results : Results
-    margin : float, optional
-        The margin of `is_worse`; None for no verdict.
-    notes : sequence of str
-        Remarks below the table.
-    """
-    lines: list[str] = []
-    for dataset in results.datasets:
-        found = differences(results, dataset)
-        if not found:
-            line = noise_line(*to_best(results, dataset))
-            lines += [f"### {_escaped(dataset)}", "", _escaped(line) or "No models were compared.", ""]
-            continue
-        leading = leading_of(found)
-        lines += [f"### {_escaped(dataset)}: {_escaped(answer(leading))}", ""]
-        lines += [_escaped(verdict_line(leading, margin)), ""] if margin is not None else []
-        minus = f"difference ({leading.model} − {leading.reference})"
-        head = ("metric", leading.reference, leading.model, minus, "95 %", "p", "n")
-        lines += [_row(head), f"| --- |{' ---: |' * 6}"]
-        lines += [_row((d.metric.name, *cells(d))) for d in found]
-        lines.append("")
-    return "\n".join([*lines, *(f"Note: {_escaped(note)}." for note in notes)]).rstrip() + "\n"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(_escaped, cells))} |"
-
-
-def _escaped(text: str) -> str:
-    """Return a text that Markdown and HTML show as it is; names may come from anywhere."""
-    return re.sub(r"([\\`*\[\]|<>&~])", r"\\\1", printable(text))
-
-
 def _decimals(metric: Metric) -> int:
     return 2 if metric.percent else 4
 
@@ -497,7 +465,8 @@ def _value(metric: Metric, value: float) -> str:
     return metric.text(value, _decimals(metric)) + ("%" if metric.percent and math.isfinite(value) else "")
 
 
-def _p(p: float | None) -> str:
+def p_text(p: float | None) -> str:
+    """Return a p as text."""
     if p is None:
         return "–"
     return f"{p:.3f}" if p >= 0.001 else "<0.001"

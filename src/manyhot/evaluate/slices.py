@@ -86,7 +86,7 @@ def make_slices(
     requested : iterable of str
         Slices by original label: ``class=KEY``, or ``class`` for all classes. Slices by a column of the
         images table: ``COLUMN`` for all its values, ``COLUMN=VALUE``, ``COLUMN=*`` for images with a value,
-        ``COLUMN>=NUMBER`` or ``COLUMN<=NUMBER``.
+        ``COLUMN>=NUMBER`` or ``COLUMN<=NUMBER``. Default slices, such as ``n_labels``, are not made again.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def make_slices(
     found |= rated | _sizes_of_rated(found, rated) | _superclasses(sets, classes)
     standing, class_ids = len(found), list[int]()
     for spec in requested:
-        if spec in found:
+        if any(is_requested(name, (spec,)) for name in found):
             continue
         column, sign, value = _parse(spec)
         if column == "class" and sign in ("", "="):
@@ -163,6 +163,16 @@ def _class_ids(value: str, sets: LabelSets, classes: ClassList | None) -> list[i
             do="pass the class list with `classes` to use keys and names",
         )
     return [int(value)]
+
+
+def is_requested(name: str, requested: Iterable[str]) -> bool:
+    """Return whether a slice is requested, by its own name or by that of its column."""
+    return any(name == spec or column_of(name) == spec for spec in requested)
+
+
+def column_of(name: str) -> str:
+    """Return the column of a slice, such as ``n_labels``."""
+    return _parse(name)[0]
 
 
 def _parse(spec: str) -> tuple[str, str, str]:

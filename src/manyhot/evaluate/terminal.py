@@ -15,6 +15,7 @@ from pyarrow import compute as pc
 
 from manyhot.console import table_lines
 from manyhot.evaluate.ranks import PROTOCOL_WARNING, image_groups
+from manyhot.evaluate.slices import is_requested
 from manyhot.tables import ModelValue, Results, Row
 from manyhot.tables.result_tables import headline
 
@@ -122,7 +123,7 @@ def slice_lines(results: Results, requested: Collection[str]) -> Iterator[str]:
     for dataset in results.datasets:
         at = leading_metric(results, dataset)
         own = [(s, of) for (name, m, s), of in results.values_at.items() if (name, m) == (dataset, at)]
-        asked = [(s, of) for s, of in own if any(s == r or s.startswith(f"{r}=") for r in requested)]
+        asked = [(s, of) for s, of in own if is_requested(s, requested)]
         if not asked:
             continue
         models = list(results.values_at[dataset, at, "all"])[:_SLICED_MODELS]

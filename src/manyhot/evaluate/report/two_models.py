@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 from pyarrow import compute as pc
@@ -16,6 +16,7 @@ from manyhot.evaluate.class_differences import class_cells, class_verdict
 from manyhot.evaluate.pairwise import Difference, answer, cells, differences, leading_of
 from manyhot.evaluate.report.datasets import DataSet
 from manyhot.evaluate.report.report_tables import ReportTables
+from manyhot.evaluate.slice_differences import by_slice, slice_sentences
 from manyhot.report.listings import ColumnHead, Listing, ListingRow
 from manyhot.report.page import Anchors
 from manyhot.report.text import metrics_of, title_of
@@ -24,10 +25,11 @@ from manyhot.tables import Results
 
 @dataclass(frozen=True, eq=False)
 class TwoModels:
-    """Which of two models is better on a data set: in a sentence, by metric, and by class."""
+    """Which of two models is better on a data set: in a sentence, by metric, by slice, and by class."""
 
     sentence: str
     table: Listing
+    slices: Listing | None = None
     classes: Listing | None = None
 
 
@@ -40,7 +42,11 @@ def compare_two(tables: ReportTables, datasets: Sequence[DataSet], anchors: Anch
     defined = [pairs for pairs in found if pairs and _is_defined(leading_of(pairs))]
     notes = json.loads(tables.about.get("notes", "[]"))
     chance = {n["dataset"]: _labelled(n["text"], results) for n in notes if n["kind"] == CHANCE}
-    return tuple(_verdict(pairs, tables["class_differences"], chance, anchors) for pairs in defined)
+    verdicts = (_verdict(pairs, tables["class_differences"], chance, anchors) for pairs in defined)
+    return tuple(
+        replace(verdict, slices=_by_slice(results, pairs[0].dataset, anchors))
+        for verdict, pairs in zip(verdicts, defined, strict=True)
+    )
 
 
 def _labelled(text: str, results: Results) -> str:
@@ -60,21 +66,37 @@ def _verdict(
 ) -> TwoModels:
     """Return the sentence, and the tables by metric and by class: all of the second model minus the first."""
     first = pairs[0]
-    heads = (
-        ColumnHead("Metric", number=False),
-        ColumnHead(first.reference),
-        ColumnHead(first.model),
-        ColumnHead("Difference", title="In percentage points if the metric is a share"),
-        ColumnHead("95 % interval"),
-        ColumnHead("p", title="Two-sided, for the paired difference"),
-        ColumnHead("n"),
-    )
+    heads = _heads("Metric", first, ColumnHead("p", title="Two-sided, for the paired difference"))
     rows = tuple(ListingRow((pair.metric.label, *_typeset(cells(pair)))) for pair in pairs)
     title = f"{first.model} compared with {first.reference}, {title_of(first.dataset)}"
     note = f"Differences are {first.model} minus {first.reference}, in points if the metric is a share."
     note += chance.get(first.dataset, "")
     table = Listing(anchors("verdict", first.dataset), title, heads, rows, note)
-    return TwoModels(answer(leading_of(pairs), by_label=True), table, _by_class(by_class, first, anchors))
+    sentence = answer(leading_of(pairs), by_label=True)
+    return TwoModels(sentence, table, classes=_by_class(by_class, first, anchors))
+
+
+def _heads(what: str, pair: Difference, p: ColumnHead) -> tuple[ColumnHead, ...]:
+    return (
+        ColumnHead(what, number=False),
+        ColumnHead(pair.reference),
+        ColumnHead(pair.model),
+        ColumnHead("Difference", title="In percentage points if the metric is a share"),
+        ColumnHead("95 % interval"),
+        p,
+        ColumnHead("n"),
+    )
+
+
+def _by_slice(results: Results, dataset: str, anchors: Anchors) -> Listing | None:
+    """Return the differences of the leading metric by slice; None if models were not compared on slices."""
+    pairs = by_slice(results, dataset)
+    if not pairs:
+        return None
+    p = ColumnHead("p (Holm)", title="Two-sided, by Holm's method over the slices")
+    rows = tuple(ListingRow((pair.slice, *_typeset(cells(pair)))) for pair in pairs)
+    title, note = f"{pairs[0].metric.label} by slice", " ".join(slice_sentences(results, pairs))
+    return Listing(anchors("verdict-slices", dataset), title, _heads("Slice", pairs[0], p), rows, note)
 
 
 def _typeset(texts: Sequence[str]) -> tuple[str, ...]:

@@ -1,0 +1,122 @@
+"""Is one model better than another on each slice of the images? Differences, and sentences that answer."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from pyarrow import compute as pc
+from scipy.special import ndtri
+
+from manyhot.console import table_lines
+from manyhot.core.heterogeneity import cochran_q
+from manyhot.core.resampling import LEVEL
+from manyhot.evaluate.compared_pairs import DISJOINT
+from manyhot.evaluate.pairwise import (
+    NOISE,
+    Difference,
+    cells,
+    differences_at,
+    p_text,
+    to_best,
+    with_holm,
+)
+from manyhot.evaluate.slices import ALL, column_of
+from manyhot.evaluate.terminal import leading_metric
+from manyhot.tables import Results
+
+
+def sliced(results: Results, dataset: str) -> list[str]:
+    """Return the slices of a data set on which models are compared."""
+    pairs = results.pairs
+    names: list[str] = pairs.filter(pc.equal(pairs["dataset"], dataset))["slice"].unique().to_pylist()
+    return [name for name in names if name != ALL]
+
+
+def by_slice(results: Results, dataset: str) -> list[Difference]:
+    """Return the differences of the leading metric between the second model and the first on each slice.
+
+    Each p is adjusted by Holm's method for the number of slices. The list is empty unless there are two
+    models that are compared on slices.
+    """
+    names = sliced(results, dataset)
+    metric = leading_metric(results, dataset) if names else ""
+    return with_holm(differences_at(results, [(dataset, metric, name) for name in names]))
+
+
+def lines_by_slice(results: Results, dataset: str) -> Iterator[str]:
+    """Yield the comparison of two models, or of all models with the best, on each slice."""
+    pairs = by_slice(results, dataset)
+    if pairs:
+        yield f"{dataset}: {pairs[0].metric.name} on each slice"
+        head = ("slice", pairs[0].reference, pairs[0].model, "difference", "95 %", "p (Holm)", "n")
+        yield from table_lines(head, [(pair.slice, *cells(pair)) for pair in pairs])
+        yield from slice_sentences(results, pairs)
+        return
+    rows = [row for name in sliced(results, dataset) if (row := _best_row(results, dataset, name))]
+    if rows:
+        metric = leading_metric(results, dataset)
+        yield f"{dataset}: the best model by {metric} on each slice, and which others are within noise"
+        yield from table_lines(("slice", "best", metric, "within noise", "worse", "n"), rows)
+
+
+def _best_row(results: Results, dataset: str, name: str) -> tuple[str, ...]:
+    """Return the best model on a slice and how many others are within noise; empty if none were compared."""
+    best, found = to_best(results, dataset, name)
+    tested = [pair for pair in found if pair.p is not None]
+    if not tested:
+        return ()
+    n_near = sum(pair.p >= NOISE for pair in tested if pair.p is not None)
+    value, n = cells(found[0])[0], f"{found[0].values[0].n:,}"
+    return name, best, value, f"{n_near:,}", f"{len(tested) - n_near:,}", n
+
+
+def slice_sentences(results: Results, pairs: Sequence[Difference]) -> Iterator[str]:
+    """Yield on which slices one of two models is better, and whether the difference depends on the slice."""
+    better = defaultdict[str, list[str]](list)
+    for pair in pairs:
+        if pair.p is not None and pair.p < NOISE and pair.loss is not None:
+            better[pair.reference if pair.loss[0] > 0 else pair.model].append(pair.slice)
+    for model, names in better.items():
+        yield f"{model} is better on {', '.join(names)}."
+    known = [pair.slice for pair in pairs if pair.p is not None]
+    if not better:
+        yield (
+            f"No difference can be shown on any of {len(known):,} slices."
+            if known
+            else ("No slice has enough images for a test.")
+        )
+    elif open_slices := [name for name in known if not any(name in names for names in better.values())]:
+        yield f"No difference can be shown on {', '.join(open_slices)}."
+    if known and (untested := [pair.slice for pair in pairs if pair.p is None]):
+        yield f"Not tested, because too few images tell the models apart: {', '.join(untested)}."
+    disjoint = json.loads(results.about.get(DISJOINT, "{}")).get(pairs[0].dataset, [])
+    for column in disjoint:
+        yield from _dependence(column, [pair for pair in pairs if column_of(pair.slice) == column])
+
+
+def _dependence(column: str, pairs: Sequence[Difference]) -> Iterator[str]:
+    """Yield whether the difference depends on a column; nothing if fewer than two of its slices were tested.
+
+    Notes
+    -----
+    That one difference excludes 0 and another does not is no evidence that they differ; see Gelman and Stern
+    2006, doi 10.1198/000313006X152649.
+    """
+    tested = [pair for pair in pairs if pair.p is not None and pair.interval is not None]
+    if len(tested) < 2:
+        return
+    errors = np.diff([pair.interval for pair in tested])[:, 0] / (2 * ndtri((1 + LEVEL) / 2))
+    values = np.array([pair.difference for pair in tested])
+    found = cochran_q(values, errors**2, np.full(len(tested), np.inf))
+    if math.isnan(found.p):  # an interval without width
+        return
+    which = "" if len(tested) == len(pairs) else f"{len(tested):,} of {len(pairs):,} slices, "
+    how = f"({which}Cochran's Q {found.q:.2f}, p {p_text(found.p).replace('<', '< ')})"
+    if found.p < NOISE:
+        yield f"The difference depends on {column} {how}."
+    else:
+        yield f"It cannot be shown that the difference depends on {column} {how}."

@@ -1,0 +1,169 @@
+"""Models compared on slices of the images: against paired tests of the slice's images alone."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+
+from forking import commands
+from manyhot import Reading, compare, evaluate
+from manyhot.errors import InputError, UsageError
+from manyhot.evaluate.slice_differences import by_slice, sliced
+from manyhot.evaluate.write import write_page
+from report_pages import parse
+
+N = 600
+IDS = [f"{i}.jpg" for i in range(N)]
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Return images at night and by day, and two models of which the second is better at night."""
+    rng = np.random.default_rng(3)
+    night = rng.random(N) < 0.4
+    right = {"old": rng.random(N) < 0.6, "new": rng.random(N) < np.where(night, 0.85, 0.6)}
+    images = {"image_id": IDS, "time": np.where(night, "night", "day"), "lamps": rng.integers(0, 9, N)}
+    return night, right, pd.DataFrame(images)
+
+
+def predicted(right):
+    return {
+        name: pd.DataFrame(np.stack([r, ~r], 1).astype(float), IDS, ["cat", "dog"])
+        for name, r in right.items()
+    }
+
+
+def labels():
+    return pd.DataFrame(np.tile([1, 0], (N, 1)), IDS, ["cat", "dog"])
+
+
+def compared(data, slices, right=None, **options):
+    _, models, images = data
+    reading = Reading(images=images, dataset="mine", trust_order=True)
+    return compare(
+        predicted(right or models),
+        labels=labels(),
+        metrics=["real1"],
+        slices=slices,
+        reading=reading,
+        **options,
+    )
+
+
+def paired(right, mask):
+    """Return the difference on some images, and its standard error."""
+    change = right["new"][mask].astype(float) - right["old"][mask]
+    return change.mean(), change.std() / np.sqrt(mask.sum())
+
+
+def test_a_slice_is_compared_as_its_images_alone(data):
+    night, right, _ = data
+    day, dark = by_slice(compared(data, ["time"], resamples=2000).results, "mine")
+    assert (day.slice, dark.slice) == ("time=day", "time=night")
+    for found, mask in ((day, ~night), (dark, night)):
+        change, error = paired(right, mask)
+        assert found.difference == pytest.approx(change)
+        assert found.n == mask.sum()
+        assert found.interval == pytest.approx((change - 1.96 * error, change + 1.96 * error), abs=8e-3)
+    # Holm's method: the smaller of two p counts twice.
+    p = [2 * norm.sf(abs(change) / error) for change, error in (paired(right, ~night), paired(right, night))]
+    assert (day.p, dark.p) == pytest.approx((p[0], 2 * p[1]))
+
+
+def test_it_is_said_where_a_model_is_better_and_whether_that_depends_on_the_column(data):
+    lines = list(compared(data, "time").lines())
+    at = lines.index("mine: real1 on each slice")
+    assert [line.split()[0] for line in lines[at + 1 : at + 4]] == ["slice", "time=day", "time=night"]
+    assert lines[at + 4 : at + 6] == [
+        "new is better on time=night.",
+        "No difference can be shown on time=day.",
+    ]
+    (day, day_error), (dark, dark_error) = (paired(data[1], mask) for mask in (~data[0], data[0]))
+    z = (dark - day) / np.hypot(day_error, dark_error)
+    found = re.fullmatch(r"The difference depends on time \(Cochran's Q (.+), p < 0\.001\)\.", lines[at + 6])
+    assert float(found[1]) == pytest.approx(z**2, rel=0.03)  # of two slices, Q is the square of z
+    assert 2 * norm.sf(abs(z)) < 0.001
+
+
+def test_without_evidence_nothing_depends_on_a_column(data):
+    rng = np.random.default_rng(5)
+    right = {"old": rng.random(N) < 0.6, "new": rng.random(N) < 0.8}
+    lines = list(compared(data, "time", right).lines())
+    assert any(line.startswith("It cannot be shown that the difference depends on time (") for line in lines)
+
+
+def test_slices_that_may_share_images_are_not_tested_against_each_other(data):
+    _, _, images = data
+    tags = images.assign(tags=[["a", "b"] if i % 3 else ["a"] for i in range(N)])
+    found = compared((*data[:2], tags), ["tags", "lamps>=2", "lamps>=4"])
+    assert sliced(found.results, "mine") == ["tags=a", "tags=b", "lamps>=2", "lamps>=4"]
+    assert not [line for line in found.lines() if "depend" in line]
+
+
+def test_default_slices_are_compared_on_request(data):
+    night, models, images = data
+    sets = labels()
+    sets.loc[night, "dog"] = 1
+    reading = Reading(images=images, dataset="mine", trust_order=True)
+    found = compare(predicted(models), labels=sets, metrics=["real1"], slices="n_labels", reading=reading)
+    one, two = by_slice(found.results, "mine")
+    assert (one.slice, two.slice) == ("n_labels=1", "n_labels=2")
+    assert (one.n, two.n) == ((~night).sum(), night.sum())
+    assert two.difference == 0  # both classes are right
+    lines = list(evaluate(sets, predicted(models), slices="n_labels", reading=reading).lines())
+    assert any(line.startswith("n_labels=2 ") for line in lines)
+
+
+def test_with_more_models_each_slice_has_its_best(data):
+    night, right, _ = data
+    lines = list(compared(data, "time", {**right, "also": ~night | right["new"]}).lines())
+    at = lines.index("mine: the best model by real1 on each slice, and which others are within noise")
+    rows = {line.split()[0]: line.split()[1:] for line in lines[at + 2 : at + 4]}
+    assert rows["time=day"] == ["also", "100.00%", "0", "2", str((~night).sum())]
+    assert rows["time=night"][0] in ("new", "also")
+    assert rows["time=night"][2:4] == ["1", "1"]
+
+
+def test_a_slice_without_differences_is_not_better_for_anyone(data):
+    _, right, images = data
+    rare = images.assign(time=["fog"] * 3 + images["time"].tolist()[3:])
+    same = {"old": right["old"], "new": right["new"].copy()}
+    same["new"][:3] = same["old"][:3]
+    made = compared((*data[:2], rare), "time", same)
+    found = {pair.slice: pair for pair in by_slice(made.results, "mine")}
+    assert (found["time=fog"].difference, found["time=fog"].n) == (0, 3)
+    assert not any("better" in line and "fog" in line for line in made.lines())
+
+
+def test_rows_of_slices_are_in_the_frame_the_json_the_page_and_the_summary(data, tmp_path):
+    found = compared(data, "time", summary=tmp_path / "summary.md")
+    assert found.to_polars()["slice"].to_list() == ["all", "time=day", "time=night"]
+    assert [row["slice"] for row in found.to_json()["differences"]] == ["all", "time=day", "time=night"]
+    assert "| time=night |" in (tmp_path / "summary.md").read_text()
+    found.write(tmp_path / "out")
+    page = parse(write_page(tmp_path / "out", beside=False).read_text())
+    assert "time=night" in page.text
+    assert "The difference depends on time" in page.text
+
+
+def test_slices_need_labels_and_columns(data, tmp_path):
+    with pytest.raises(InputError, match="no slice 'weather'"):
+        compared(data, "weather")
+    compared(data, ()).write(tmp_path / "out")
+    with pytest.raises(UsageError, match="can only be used with label sets"):
+        compare(tmp_path / "out", slices="time")
+
+
+def test_the_command_prints_slices(data, tmp_path):
+    _, right, images = data
+    images.to_csv(tmp_path / "images.csv", index=False)
+    labels().rename_axis("image_id").to_csv(tmp_path / "labels.csv")
+    for name, frame in predicted(right).items():
+        frame.rename_axis("image_id").to_csv(tmp_path / f"{name}.csv")
+    words = "old.csv new.csv --labels labels.csv --images images.csv --slice time --metric real1 --json"
+    done = commands.run("compare", *words.split(), cwd=tmp_path)
+    rows = json.loads(done.stdout)["differences"]
+    assert [row["slice"] for row in rows] == ["all", "time=day", "time=night"]

@@ -1,7 +1,9 @@
 """What is wrong with the input of a training, in whole messages."""
 
+import csv
 import errno
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +16,9 @@ from typer.testing import CliRunner
 import trainings
 from manyhot import cli
 from manyhot.classes import from_keys
+from manyhot.cli import events
 from manyhot.errors import InputError, ManyhotError, MatchError, OutputError, UnknownNameError
+from manyhot.predict.weights import read_trained
 from manyhot.run import Run
 from manyhot.tables import Labels, write_labels
 from manyhot.train import loop
@@ -122,6 +126,43 @@ def test_labels_of_some_other_images_are_counted(train, folder):
     trainings.labels(folder / "some.parquet", 20)
     _, told = train("some.parquet")
     assert told == ["4 of 20 images with labels are not in the source"]
+
+
+def test_class_folders_are_labels(folder, tmp_path):
+    """As where people keep single labels: one folder per class for training, and one for validation."""
+    for i, path in enumerate(sorted((folder / "images").iterdir())):
+        split = tmp_path / ("val" if i % 4 == 0 else "train") / "abc"[i % 3]
+        split.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, split)
+    settings = {**trainings.TINY, "epochs": 1, "batch": 4, "teach": "label", "loss": "softmax"}
+    words = {"val": tmp_path / "val", "val_labels": tmp_path / "val", "settings": settings}
+    made = [
+        train_module.train(tmp_path / "train", tmp_path / "train", out=tmp_path / out, **words)
+        for out in ("one", "two")
+    ]
+    assert [*read_trained(made[0].network).classes.keys] == ["a", "b", "c"]
+    rows = list(csv.DictReader((tmp_path / "one/log.csv").read_text().splitlines()))
+    assert 0 <= float(rows[0]["val_top1"]) <= 1
+    # Other labels are another run, also in a folder.
+    moved = next((tmp_path / "train/a").iterdir())
+    moved.rename(tmp_path / "train/b" / moved.name)
+    with pytest.raises(InputError, match="another run"):
+        train_module.train(tmp_path / "train", tmp_path / "train", out=tmp_path / "one", **words)
+
+
+def test_original_labels_are_asked_for(train, folder):
+    trainings.labels(folder / "sets.parquet", 16, label=pa.array([None] * 16, pa.int32()))
+    assert message(InputError, train, "sets.parquet", teach="label", loss="softmax") == (
+        "There are no original labels to train on.\n"
+        "  got:     label sets alone\n"
+        "  do:      pass labels that contain the original labels, such as the folder with one folder per "
+        "class, or set `teach` to 'sets'"
+    )
+
+
+def test_a_metric_without_labels_is_not_printed():
+    values = {"epoch": 3, "loss": 0.5, "val_top1": float("nan"), "val_real1": 0.25}
+    assert list(events._lines("epoch", values)) == ["epoch 3: loss 0.5000, real1 0.250"]
 
 
 def test_empty_sets(train, folder):

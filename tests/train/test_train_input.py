@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
+import timm
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
@@ -148,6 +149,41 @@ def test_class_folders_are_labels(folder, tmp_path):
     moved.rename(tmp_path / "train/b" / moved.name)
     with pytest.raises(InputError, match="another run"):
         train_module.train(tmp_path / "train", tmp_path / "train", out=tmp_path / "one", **words)
+
+
+def test_training_starts_from_an_own_checkpoint(train, tmp_path):
+    """As timm's train.py writes it; a head of as many classes is kept, and one of others begins anew."""
+    torch.manual_seed(5)
+    own = timm.create_model("test_resnet", num_classes=3).state_dict()
+    torch.save({"state_dict": own, "epoch": 3}, tmp_path / "own.pth.tar")
+    torch.save(timm.create_model("test_resnet", num_classes=9).state_dict(), tmp_path / "nine.pth")
+    settings = {"lr": 1e-12, "schedule": "constant", "weight_decay": 0.0}
+    path, told = train(weights=str(tmp_path / "own.pth.tar"), out="own", **settings)
+    assert told == []
+    made = load_file(path)
+    for name in ("conv1.0.weight", "fc.weight"):  # a step this small changes nothing that float32 shows
+        torch.testing.assert_close(made[name], own[name], atol=1e-6, rtol=0)
+    _, told = train(weights=str(tmp_path / "nine.pth"), out="nine", **settings)
+    assert told == ["nine.pth has another number of classes, so the head is initialised again"]
+
+
+def test_a_checkpoint_of_another_network(train, tmp_path):
+    torch.save(timm.create_model("test_vit", num_classes=3).state_dict(), tmp_path / "vit.pth")
+    text = message(InputError, train, weights=str(tmp_path / "vit.pth"))
+    assert text.startswith("The weights cannot be loaded into the network.\n")
+    assert "allowed: a file of an earlier run, or a state dict of test_resnet" in text
+
+
+def test_pairs_that_nobody_was_asked_about_are_counted(train, folder):
+    rows = [["yes", "no"] if i % 2 else ["no", "yes"] for i in range(16)]
+    asked = pa.array([[0, 1]] * 16, pa.list_(pa.int32()))
+    trainings.labels(folder / "asked.parquet", 16, classes=asked, state=rows)
+    _, told = train("asked.parquet", out="asked", loss="bce")
+    assert told == [
+        "16 of 48 (image, class) pairs, which nobody was asked about, are trained as absent; set `not_asked` "
+        "to 'mask' to leave them out"
+    ]
+    assert train("asked.parquet", out="masked", loss="bce", not_asked="mask")[1] == []
 
 
 def test_original_labels_are_asked_for(train, folder):

@@ -17,7 +17,7 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.command import command
-from manyhot.core.sets import NO_LABEL, LabelSets
+from manyhot.core.sets import NO, NO_LABEL, LabelSets
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import ClassNamesLike, open_class_list, read_labels_or_originals
@@ -302,7 +302,19 @@ def selected(labels: LabelSets, recipe: Recipe, ends: str) -> tuple[npt.NDArray[
             got=", ".join(_left_out(labels, empty, skips)) or "no labels",
             do="set `empty` to 'no' to train on images without a class" if empty.any() else None,
         )
-    return rows, list(_left_out(labels, empty, skips))
+    return rows, [*_left_out(labels, empty, skips), *_not_asked(labels.take(rows), recipe, ends)]
+
+
+def _not_asked(labels: LabelSets, recipe: Recipe, ends: str) -> Iterator[str]:
+    """Yield how many pairs count as absent although others were asked about and these were not."""
+    asks = recipe.teach == "sets" and ends == "sigmoid" and recipe.not_asked == "no" and not labels.complete
+    n = len(labels) * labels.n_classes - len(labels.state)
+    if asks and n and (labels.state == NO).any():
+        pairs = f"{n:,} of {len(labels) * labels.n_classes:,} (image, class) pairs"
+        yield (
+            f"{pairs}, which nobody was asked about, are trained as absent; set `not_asked` to 'mask' to "
+            "leave them out"
+        )
 
 
 def _empty(labels: LabelSets, recipe: Recipe) -> npt.NDArray[np.bool_]:

@@ -281,6 +281,8 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
 def is_text(array: npt.NDArray[np.str_]) -> bool:
     """Return whether all characters are valid, because NumPy accepts any 32 bits as a character."""
     points = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).ravel().view(np.uint32)
+    if points.max(initial=0) < 0xD800:  # nearly all texts
+        return True
     return not ((points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))).any()
 
 

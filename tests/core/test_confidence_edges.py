@@ -48,3 +48,20 @@ def test_stored_edges_are_in_the_bin_that_starts_with_them(bins):
     found = outcomes.equal_width(np.ones(bins - 1), bins)
     assert found.weight.tolist() == [0, *[1] * (bins - 1)]
     assert found.mean_gap() == pytest.approx(np.abs(confidence - right).mean())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_counts_by_confidence_are_those_of_an_order(dtype):
+    rng = np.random.default_rng(0)
+    p = rng.random(500).astype(dtype).astype(float)
+    p[rng.random(500) < 0.5] = rng.choice([0.0, 1.0, np.float32(0.3), 1e-45], 500)[rng.random(500) < 0.5][:1]
+    outcomes = Outcomes(np.arange(500), p, rng.random(500) < p)
+    ranked, counted = outcomes.ranked(np.ones(500)), outcomes.counted()
+    for name in ("confidence", "weight", "right"):
+        np.testing.assert_array_equal(getattr(counted, name), getattr(ranked, name))
+    for bins in (1, 15):
+        plain, shared = outcomes.equal_width(np.ones(500), bins), outcomes.in_bins(bins)
+        for name in ("weight", "confidence", "right"):
+            np.testing.assert_array_equal(getattr(shared, name), getattr(plain, name))
+    other = outcomes.with_right(~outcomes.right)
+    assert other.in_bins(15).right.sum() == 500 - outcomes.right.sum()

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from manyhot.core.ranked_cells import EdgeTable
+from manyhot.core.ranked_cells import EdgeTable, rank_cells
+from manyhot.core.ranked_positives import rank_positives
+from manyhot.core.sets import Case, LabelSets
 
 
 def scores_of_kind(kind, rng):
@@ -48,3 +50,30 @@ def test_places_among_edges_are_those_of_a_binary_search(kind, by_bits, size):
     table = EdgeTable.of(edges) if by_bits is None else EdgeTable._on(edges, by_bits)
     expected = np.searchsorted(edges, scores, side="right")
     assert (table.n_at_or_below(scores) == expected).all()
+
+
+def runs_by_comparing(column, positive):
+    """Return, for each score, twice the distinct scores above it, plus 1 if it is one of them."""
+    distinct = sorted(set(positive.tolist()))
+    return [2 * sum(d > s for d in distinct) + (s in distinct) for s in column.tolist()]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("infinite", [0, 0.2])
+def test_the_runs_of_a_class_are_those_of_comparisons(dtype, infinite):
+    rng = np.random.default_rng(3)
+    scores = rng.normal(size=(400, 3)).round(1).astype(dtype)
+    scores[rng.random(scores.shape) < infinite] = np.inf
+    scores[rng.random(scores.shape) < infinite] = -np.inf
+    scores[rng.random(scores.shape) < 0.2] = -0.0
+    scores[:4, 0] = [0.0, -0.0, 6e-8, -6e-8]
+    usable = rng.random(400) < 0.9
+    labels = LabelSets.from_lists(rng.integers(0, 3, (400, 1)), 3, usable=usable)
+    case = Case(labels, np.zeros((400, 1), np.int32), scores)
+    cells = rank_cells(case, rank_positives(case, "class"))
+    for c, one in enumerate(cells.classes):
+        positive = scores[usable & (labels.first == c), c]
+        expected = runs_by_comparing(scores[:, c], positive)
+        assert one.run[usable].tolist() == np.array(expected)[usable].tolist()
+        assert (one.run[~usable] == one.n_runs - 1).all()
+        assert one.n_runs == 2 * len(set(positive.tolist())) + 1

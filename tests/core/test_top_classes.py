@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from manyhot.core.ranked_cells import _ascending
 from manyhot.core.sets import Case, LabelSets, top_k
 from manyhot.registry import get
 
@@ -21,13 +20,6 @@ def test_top_classes_are_those_of_a_sort(dtype, k, infinite):
     scores[rng.random(scores.shape) < infinite] = -np.inf
     scores[rng.random(scores.shape) < 0.1] = -0.0
     np.testing.assert_array_equal(top_k(scores, k, block=64), by_sorting(scores, k))
-
-
-def test_scores_of_16_bits_are_sorted_as_numbers():
-    rng = np.random.default_rng(0)
-    score = np.concatenate([rng.normal(size=2000), [np.inf, -np.inf, 0.0, -0.0, 6e-8, -6e-8]])
-    score = rng.permutation(score).astype(np.float16).astype(np.float32)
-    np.testing.assert_array_equal(score[_ascending(score, halves=True)], np.sort(score))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ import pytest
 
 from evaluated import evaluated
 from manyhot import compare, evaluate
+from manyhot.errors import UnknownNameError
 from manyhot.evaluate.describe import describe
+from manyhot.run import Run
 
 
 def read(table, folder):
@@ -153,6 +155,35 @@ def test_a_benchmarks_name_wins_over_a_folder_called_like_it(mirror, tmp_path, m
     (tmp_path / "imagenet" / "report").mkdir(parents=True)
     description = describe("imagenet")
     assert description.datasets["dataset"].to_pylist() == ["imagenet-val", "imagenetv2-matched-frequency"]
+
+
+def shown_models(**options):
+    """Return the events that an evaluation reports, and its result."""
+    lines = list[str]()
+    run = Run(on_event=lambda kind, values: lines.append(values["text"]))
+    return lines, lambda: evaluate("imagenet", metrics=["top1"], resamples=0, run=run, **options)
+
+
+def test_the_models_of_a_data_set_are_shown_when_it_is_judged(mirror, monkeypatch):
+    """The smaller data set first; the result keeps its order, and nothing is shown twice."""
+    monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
+    lines, judge = shown_models(models=["resnet50", "vgg16"])
+    found = judge()
+    titles = [line for line in lines if "models" in line]
+    assert [title.partition(":")[0] for title in titles] == [V2, V1]
+    assert found.results["dataset"].unique().to_pylist() == [V1, V2]
+    rest = [*found.stream(Run(on_event=lambda kind, values: None)).lines()]
+    quiet = [*evaluate("imagenet", metrics=["top1"], resamples=0, models=["resnet50", "vgg16"]).lines()]
+    assert sorted([*lines, *rest]) == sorted(quiet)
+    assert not set(titles) & set(rest)
+
+
+def test_no_models_are_shown_before_an_error(mirror, monkeypatch):
+    monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
+    lines, judge = shown_models(models=["resnet50", "vgg16"], compare_with="absent")
+    with pytest.raises(UnknownNameError):
+        judge()
+    assert lines == []
 
 
 # What docs/guides/evaluate/comparison.md says came out.

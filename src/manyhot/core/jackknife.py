@@ -104,17 +104,27 @@ def jackknife_error(changes: Floats, counts: Floats | None = None) -> tuple[floa
         number is small if a few images, such as the positives of a rare class, cause most of the variance.
 
     """
-    weights = np.ones(len(changes)) if counts is None else counts
-    n = float(weights.sum())
-    if n < 2:
-        return float("nan"), float("nan")
-    some = weights > 0
-    changes, weights = changes[some], weights[some]
-    squares = (changes - weights @ changes / n) ** 2
-    total = float(weights @ squares)
-    fourth = float(weights @ squares**2)
-    df = min(2 * total**2 / fourth, n - 1) if fourth > 0 else float("nan")
-    return float(np.sqrt(total * (n - 1) / n)), df
+    counts = np.ones(len(changes)) if counts is None else counts
+    errors, df = jackknife_errors_of(changes[None], counts[None])
+    return float(errors[0]), float(df[0])
+
+
+def jackknife_errors_of(changes: Floats, counts: Floats) -> tuple[Floats, Floats]:
+    """Return the standard errors and degrees of freedom of S values, shape (S,); see `jackknife_error`.
+
+    Parameters
+    ----------
+    changes, counts : ndarray of float64, shape (S, n)
+    """
+    n = counts.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        changes = np.where(counts > 0, changes, 0.0)
+        squares = (changes - (np.einsum("sn,sn->s", counts, changes) / n)[:, None]) ** 2
+        total = np.einsum("sn,sn->s", counts, squares)
+        fourth = np.einsum("sn,sn,sn->s", counts, squares, squares)
+        df = np.where(fourth > 0, np.minimum(2 * total**2 / fourth, n - 1), np.nan)
+        errors = np.sqrt(total * (n - 1) / n)
+    return np.where(n < 2, np.nan, errors), np.where(n < 2, np.nan, df)
 
 
 def jackknife_ends(value: float, error: float, df: float, *, scale: Scale = "logit") -> tuple[float, float]:

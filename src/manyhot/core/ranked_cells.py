@@ -11,8 +11,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Protocol
+from functools import cache, cached_property
+from typing import Any, Protocol
 
 import numpy as np
 from numpy import typing as npt
@@ -101,10 +101,10 @@ class RankedCells(Protocol):
 def rank_cells(case: Case, positives: RankedPositives) -> RankedCells:
     """Rank the cells of the groups of `positives`, which are classes or all cells."""
     if positives.asked is not None:
-        return Walks(len(case.labels), None, [*_walks_asked(positives)])
+        return Walks(len(case.labels), [*_walks_asked(positives)])
     if positives.by == "all":
         return _rank_all(case, positives)
-    return Walks(len(case.labels), positives.cells > 0, [*_walks_in_class(case, positives)])
+    return CellsByClass(positives.cells > 0, [*_runs_of_classes(case, positives)])
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Walk:
 
     Attributes
     ----------
-    images : ndarray of uint16 or larger, shape (cells,)
+    images : ndarray of int, shape (cells,)
         The image of each cell.
     lengths : ndarray of int, shape (2 K + 1,)
         The number of cells in each run.
@@ -138,45 +138,95 @@ class Walk:
 
 @dataclass(frozen=True)
 class Walks:
-    """The ranked cells of several groups, such as classes.
+    """The ranked cells of several groups, such as classes, of which each has its own images.
 
     Attributes
     ----------
     n : int
         Number of images.
-    others : ndarray of bool, shape (n,), or None
-        The images with a cell in every group. Most of their cells are in the last run and are not listed.
-        None if all cells are listed.
     walks : list of Walk
     """
 
     n: int
-    others: npt.NDArray[np.bool_] | None
     walks: list[Walk]
 
     def curves(self, weights: Weights | None) -> list[RankingCurve]:
         """Return the curve of each group under weights of the images."""
         w = np.ones(self.n) if weights is None else np.asarray(weights, np.float64)
-        every = 0.0 if self.others is None else float(w[self.others].sum())
-        return [self._curve(walk, w, every) for walk in self.walks]
-
-    def _curve(self, walk: Walk, w: Floats, every: float) -> RankingCurve:
-        weight = walk.sums(w)
-        if self.others is not None:
-            weight[-1] = max(every - weight.sum(), 0.0)
-        return RankingCurve(weight, _gain(walk.place, w.take(walk.positive_images), len(weight) // 2))
+        return [
+            RankingCurve(
+                weight := walk.sums(w), _gain(walk.place, w.take(walk.positive_images), len(weight) // 2)
+            )
+            for walk in self.walks
+        ]
 
     def sum_by_image(self, changes: Sequence[CellChanges]) -> Floats:
         """Return the sum of the changes over the cells of each image, shape (n,)."""
-        total, of_others = np.zeros(self.n), 0.0
+        total = np.zeros(self.n)
         for walk, change in zip(self.walks, changes, strict=True):
-            by_run = change.negative
-            if self.others is not None:  # all cells change by that of the last run, and listed cells by more
-                of_others += by_run[-1]
-                by_run = by_run - by_run[-1]
-            np.add.at(total, walk.images.astype(np.intp), np.repeat(by_run, walk.lengths))
+            np.add.at(total, walk.images.astype(np.intp), np.repeat(change.negative, walk.lengths))
             np.add.at(total, walk.positive_images, (change.positive - change.negative[1::2])[walk.place])
-        return total if self.others is None else total + of_others * self.others
+        return total
+
+
+@dataclass(frozen=True)
+class ClassRuns:
+    """The cells of a class, one for each image.
+
+    Attributes
+    ----------
+    run : ndarray of uint8 or larger, shape (n,)
+        The run of the cell of each image; the last run for images that are not usable.
+    n_runs : int
+    positive_images, place : ndarray of int, shape (m,)
+        As in `Walk`.
+    """
+
+    run: Ints
+    n_runs: int
+    positive_images: Ints
+    place: Ints
+
+
+@dataclass(frozen=True)
+class CellsByClass:
+    """All cells of usable images, ranked within each class.
+
+    Attributes
+    ----------
+    usable : ndarray of bool, shape (n,)
+    classes : list of ClassRuns
+    """
+
+    usable: npt.NDArray[np.bool_]
+    classes: list[ClassRuns]
+
+    def curves(self, weights: Weights | None) -> list[RankingCurve]:
+        """Return the curve of each class under weights of the images."""
+        w = self.usable.astype(np.float64)
+        if weights is not None:
+            w *= np.asarray(weights, np.float64)
+        # Images with a weight of 0 are left out, and those with a weight of 1 are counted.
+        images, is_counted = np.flatnonzero(w), weights is None or np.asarray(weights).dtype == bool
+        of_images = None if is_counted else w[images]
+        return [self._curve(one, images, of_images, w) for one in self.classes]
+
+    @staticmethod
+    def _curve(one: ClassRuns, images: Ints, of_images: Floats | None, w: Floats) -> RankingCurve:
+        run = one.run if len(images) == len(one.run) else one.run.take(images)
+        weight = np.bincount(run, of_images, minlength=one.n_runs).astype(np.float64)
+        return RankingCurve(weight, _gain(one.place, w.take(one.positive_images), one.n_runs // 2))
+
+    def sum_by_image(self, changes: Sequence[CellChanges]) -> Floats:
+        """Return the sum of the changes over the cells of each image, shape (n,)."""
+        total, of_last = np.zeros(len(self.usable)), 0.0
+        for one, change in zip(self.classes, changes, strict=True):
+            # Most cells are in the last run: all change by that of the last run, and the others by more.
+            last = change.negative[-1]
+            of_last += last
+            total += (change.negative - last).take(one.run)
+            np.add.at(total, one.positive_images, (change.positive - change.negative[1::2])[one.place])
+        return total + of_last * self.usable
 
 
 @dataclass(frozen=True)
@@ -250,23 +300,56 @@ def _walks_asked(positives: RankedPositives) -> Iterator[Walk]:
         yield _walk(image[start:stop], score[start:stop], positives.image[part], positives.score[part])
 
 
-def _walks_in_class(case: Case, positives: RankedPositives) -> Iterator[Walk]:
-    small, halves = np.min_scalar_type(len(case.labels) - 1), scores_of(case).dtype == np.float16
-    for part, column in class_columns(case, positives.group):
-        images = np.flatnonzero((column >= positives.score[part][-1]) & case.labels.usable)
-        score = column[images]
-        best_first = _ascending(score, halves=halves)[::-1]
-        yield _walk(
-            images[best_first].astype(small), score[best_first], positives.image[part], positives.score[part]
-        )
+def _runs_of_classes(case: Case, positives: RankedPositives) -> Iterator[ClassRuns]:
+    """Yield the runs of each class with positives. A byte is enough for the runs of 127 distinct scores."""
+    scores = scores_of(case)
+    halves = scores.dtype == np.float16
+    columns = class_columns(case, positives.group, scores.view(np.uint16) if halves else scores)
+    for part, column in columns:
+        score = positives.score[part]
+        new = np.append(True, score[1:] != score[:-1])
+        distinct, n_runs = score[new][::-1], 2 * int(np.count_nonzero(new)) + 1
+        small = np.min_scalar_type(n_runs - 1)
+        find = _runs_of_halves if halves else _runs_of_scores
+        run = find(column, distinct, small)
+        run[~case.labels.usable] = n_runs - 1
+        yield ClassRuns(run, n_runs, positives.image[part], np.cumsum(new) - 1)
 
 
-def _ascending(score: AnyFloats, *, halves: bool) -> Ints:
-    """Return the order of scores; those of float16 are sorted as integers, in a fifth of the time."""
-    if not halves:
-        return np.argsort(score)
-    bits = (score.astype(np.float16) + np.float16(0)).view(np.int16)  # -0 becomes 0
-    return np.argsort(np.where(bits < 0, bits ^ np.int16(0x7FFF), bits), kind="stable")
+def _runs_of_scores(scores: AnyFloats, distinct: AnyFloats, dtype: np.dtype[Any]) -> Ints:
+    """Return the run of each score, given the distinct scores of the positives in ascending order."""
+    last = 2 * len(distinct)
+    run = np.full(len(scores), last, dtype)
+    # Cells below the lowest positive need no search: with informative scores, three quarters.
+    above = np.flatnonzero(scores >= distinct[0])
+    run[above] = last - np.searchsorted(_with_next(distinct), scores[above], side="right")
+    return run
+
+
+def _with_next(distinct: AnyFloats) -> AnyFloats:
+    """Return ascending scores, each with what follows it; nothing follows an infinite score."""
+    finite = distinct[distinct < np.inf]
+    edges = np.stack([finite, np.nextafter(finite, np.inf, dtype=finite.dtype)], axis=1).ravel()
+    return np.append(edges, distinct[len(finite) :])
+
+
+def _runs_of_halves(bits: Ints, distinct: AnyFloats, dtype: np.dtype[Any]) -> Ints:
+    """Return the run of each score of 16 bits from a table of all their runs, in a tenth of the time."""
+    places = _place_of_bits().take((distinct.astype(np.float16) + np.float16(0)).view(np.uint16))
+    lengths = np.ones(2 * len(places) + 1, np.intp)
+    lengths[::2] = np.diff(places, prepend=-1, append=2**16) - 1
+    by_place = np.repeat(np.arange(len(lengths))[::-1].astype(dtype), lengths)
+    return by_place.take(_place_of_bits()).take(bits)
+
+
+@cache
+def _place_of_bits() -> Ints:
+    """Return the place of each number of 16 bits among all, shape (65536,); the two zeros are equal."""
+    bits = np.arange(2**16)
+    place = np.where(bits < 2**15, bits + 2**15, 2**16 - 1 - bits)
+    place[2**15] = place[0]
+    place[(bits & 0x7FFF) > 0x7C00] = 0  # no number
+    return place
 
 
 _BINS, _BINS_PER_EDGE = 2**20, 256
@@ -355,12 +438,10 @@ def _rank_all(case: Case, positives: RankedPositives) -> Places:
     """Find the run of each cell, by a search among the distinct scores and what follows each of them."""
     scores = scores_of(case)
     distinct, place = np.unique(positives.score, return_inverse=True)
-    finite = distinct[distinct < np.inf]
-    # Runs are counted from the lowest here; nothing follows an infinite score.
-    edges = np.stack([finite, np.nextafter(finite, np.inf, dtype=finite.dtype)], axis=1).ravel()
-    edges = np.append(edges, distinct[len(finite) :])
     n_runs = 2 * len(distinct) + 1
-    run, places = np.empty(scores.shape, np.min_scalar_type(n_runs - 1)), EdgeTable.of(edges)
+    # Runs are counted from the lowest here.
+    run = np.empty(scores.shape, np.min_scalar_type(n_runs - 1))
+    places = EdgeTable.of(_with_next(distinct))
     for start in range(0, len(scores), ROWS):
         block = places.n_at_or_below(comparable(scores[start : start + ROWS]))
         run[start : start + ROWS] = n_runs - 1 - block

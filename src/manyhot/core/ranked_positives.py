@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy import typing as npt
@@ -100,13 +100,17 @@ def rank_positives(case: Case, by: Group, *, masked: bool = False) -> RankedPosi
     )
 
 
-def class_columns(case: Case, classes: Ints) -> Iterator[tuple[slice, AnyFloats]]:
+def class_columns(
+    case: Case, classes: Ints, scores: npt.NDArray[Any] | None = None
+) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
     """Yield the slice of each class in the ascending `classes`, with its scores.
 
-    The scores, shape (n,), are contiguous. The next step overwrites them.
+    The scores, shape (n,), are contiguous. The next step overwrites them. With `scores`, shape (n, C), they
+    are taken from there as they are, and not as float32 or float64.
     """
-    scores = scores_of(case)
-    copy = np.empty((CLASSES_AT_ONCE, len(scores)), np.result_type(scores.dtype, np.float32))
+    dtype = np.result_type(scores_of(case).dtype, np.float32) if scores is None else scores.dtype
+    scores = scores_of(case) if scores is None else scores
+    copy = np.empty((CLASSES_AT_ONCE, len(scores)), dtype)
     edges = np.searchsorted(classes, np.arange(case.labels.n_classes + 1))
     for first in range(0, case.labels.n_classes, CLASSES_AT_ONCE):
         last = min(first + CLASSES_AT_ONCE, case.labels.n_classes)

@@ -35,7 +35,7 @@ from manyhot.core.curve_metrics import (
 )
 from manyhot.core.estimates import Estimate, mean_over, undefined
 from manyhot.core.jackknife import FEWEST_POSITIVES, jackknife_ends, jackknife_error
-from manyhot.core.ranked_cells import Walks, rank_cells
+from manyhot.core.ranked_cells import CellsByClass, rank_cells
 from manyhot.core.ranked_positives import Group, RankedPositives, rank_positives
 from manyhot.core.sets import Case
 from manyhot.registry import register
@@ -417,10 +417,10 @@ def _changes_by_class(case: Case) -> Iterator[tuple[int, float, int, Floats]]:
     ranked = rank_positives(case, "class")
     if ranked is None:
         return
-    walks = rank_cells(case, ranked)
-    assert isinstance(walks, Walks)
-    for i, walk in zip(np.unique(ranked.group), walks.walks, strict=True):
-        one = replace(walks, walks=[walk])
+    cells = rank_cells(case, ranked)
+    assert isinstance(cells, CellsByClass)
+    for i, of_class in zip(np.unique(ranked.group), cells.classes, strict=True):
+        one = replace(cells, classes=[of_class])
         (curve,) = one.curves(None)
         changes = left_out(AVERAGE_PRECISION, one, None)
         yield int(i), AVERAGE_PRECISION.value(curve), int(curve.positives), changes

@@ -8,8 +8,9 @@ predictions are right. ``benchmarks/interval_coverage.py`` shows the coverage.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -19,7 +20,7 @@ from manyhot.core.cells import Cells
 from manyhot.core.comparison import PairTable, holm
 from manyhot.core.distinct_values import distinct_values
 from manyhot.core.estimates import Ratio
-from manyhot.core.jackknife import Scale, jackknife_ends, jackknife_error, resampled_interval
+from manyhot.core.jackknife import Scale, jackknife_ends, jackknife_errors_of, resampled_interval
 from manyhot.core.resampling import LEVEL, percentile_interval
 from manyhot.core.share_intervals import proportion_interval
 
@@ -28,6 +29,9 @@ IMAGES_FOR_PERCENTILES = 200
 
 _MOST_KINDS = 4
 """Counters per image up to which distinct images are counted in cells: classes of right and wrong images."""
+
+_AT_ONCE = 200_000
+"""Kinds of images times slices whose changes are computed at a time."""
 
 FEWEST_CASES = 30
 """Minimum number of images on which a share is right, and on which it is wrong, for percentiles, and of
@@ -146,14 +150,15 @@ def _ends(
     distinct: tuple[Floats, Floats, Ints], counts: Iterable[Ints | Floats], scale: Scale
 ) -> tuple[Floats, Floats]:
     """Return the intervals of distinct images that each occur with some counts, for each slice."""
-    ends = []
-    for kinds in counts:
-        n = kinds.astype(np.float64)
-        if scale == "log" and n.sum() < FEWEST_CASES:
-            ends.append((np.nan, np.nan))
-        else:
-            value, changes = _value_and_changes(*distinct, n)
-            ends.append(jackknife_ends(value, *jackknife_error(changes, n), scale=scale))
+    size = max(1, _AT_ONCE // max(1, len(distinct[0])))
+    slices, ends = iter(counts), []
+    while some := list(islice(slices, size)):
+        n = np.array(some, np.float64)
+        values, changes = _values_and_changes(*distinct, n)
+        errors, df = jackknife_errors_of(changes, n)
+        if scale == "log":
+            errors[n.sum(axis=1) < FEWEST_CASES] = np.nan
+        ends += [jackknife_ends(*one, scale=scale) for one in zip(values, errors, df, strict=True)]
     lo, hi = np.array(ends).T
     return lo, hi
 
@@ -220,7 +225,9 @@ def changes_without(ratio: Ratio, inside: Bools | None = None) -> Floats:
     """
     scored = ratio.scored if inside is None else ratio.scored & inside
     stratum = np.zeros(len(scored), np.intp) if ratio.stratum is None else ratio.stratum
-    return _value_and_changes(*_floats(ratio, scored), stratum[scored])[1]
+    num, den = _floats(ratio, scored)
+    _, (changes,) = _values_and_changes(num, den, stratum[scored], np.ones((1, len(num))))
+    return np.asarray(changes)
 
 
 def _distinct(ratio: Ratio, inside: Bools | None = None) -> tuple[tuple[Floats, Floats, Ints], Ints, Ints]:
@@ -253,23 +260,42 @@ def _floats(ratio: Ratio, at: Bools | Ints) -> tuple[Floats, Floats]:
     return ratio.num[at].astype(np.float64), ratio.den[at].astype(np.float64)
 
 
-def _value_and_changes(
-    num: Floats, den: Floats, group: Ints, counts: Floats | float = 1.0
-) -> tuple[float, Floats]:
-    """Return the ratio of images with some counts, and the change if one image of each kind is left out."""
-    above, below = np.bincount(group, counts * num), np.bincount(group, counts * den)
+def _values_and_changes(num: Floats, den: Floats, group: Ints, counts: Floats) -> tuple[list[float], Floats]:
+    """Return the ratio of images with some counts, and the change if one image of each kind is left out.
+
+    Parameters
+    ----------
+    num, den, group : ndarray, shape (k,)
+        The kinds of images.
+    counts : ndarray of float64, shape (S, k)
+        How many images of each kind are in each of S slices.
+
+    Returns
+    -------
+    values : list of float, length S
+    changes : ndarray of float64, shape (S, k)
+    """
+    member = _sums_by(group)
+    above, below = member(counts * num), member(counts * den)
     filled = below > 0
-    n_filled = np.count_nonzero(filled)
+    n_filled = np.count_nonzero(filled, axis=1)[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = np.where(filled, above / below, 0.0)
-        dropped = (shares.sum() - shares) / (n_filled - 1) - shares.sum() / n_filled
-        sums = below[group]
+        total = shares.sum(axis=1, keepdims=True)
+        dropped = np.where(filled, (total - shares) / (n_filled - 1) - total / n_filled, 0.0)
+        values = (total / n_filled)[:, 0].tolist()
+        sums = below[:, group]
         rest = sums - den
-        changes = ((above[group] - num) / rest - shares[group]) / n_filled
+        changes = ((above[:, group] - num) / rest - shares[:, group]) / n_filled
     # By rounding, the sum without the only image of a stratum is not exactly 0.
-    alone = np.flatnonzero(rest <= 1e-12 * sums)
-    changes[alone] = np.where(filled, dropped, 0.0)[group[alone]]
-    return float(np.mean(shares[filled])) if n_filled else float("nan"), changes
+    changes = np.where(rest <= 1e-12 * sums, dropped[:, group], changes)
+    return values, changes
+
+
+def _sums_by(group: Ints) -> Callable[[Floats], Floats]:
+    """Return what adds up values, shape (S, k), by group, shape (S, G)."""
+    n = int(group.max(initial=-1)) + 1
+    return lambda values: np.array([np.bincount(group, of_slice, n) for of_slice in values])
 
 
 def with_few_apart(pairs: PairTable, first: Ints, second: Ints, n: int) -> PairTable:

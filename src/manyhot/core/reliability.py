@@ -7,7 +7,7 @@ Weights are numbers of images. All measures are computed over groups of equal co
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -107,6 +107,39 @@ class Outcomes:
     image: Ints
     confidence: Floats
     right: Bools
+    _binned: dict[int, tuple[npt.NDArray[np.intp], Floats, Floats]] = field(default_factory=dict, repr=False)
+
+    def with_right(self, right: Bools) -> Outcomes:
+        """Return the same confidences with another correctness. What does not depend on it is shared."""
+        return replace(self, right=right)
+
+    def in_bins(self, bins: int) -> Bins:
+        """Return the bins of `equal_width` under equal weights."""
+        if bins not in self._binned:
+            at = bin_of(self.confidence, bins)
+            weight = np.bincount(at, minlength=bins).astype(np.float64)
+            confidence: Floats = np.bincount(at, self.confidence, bins).astype(np.float64)
+            self._binned[bins] = (at, weight, confidence)
+        at, weight, confidence = self._binned[bins]
+        return Bins(weight, confidence, np.bincount(at[self.right], minlength=bins).astype(np.float64))
+
+    def counted(self) -> Ranked:
+        """Return the groups of `ranked` under equal weights, without an order of the images.
+
+        Confidences between 0 and 1 in single precision are 30 bits. With a bit for the correctness, they are
+        sorted as integers, in a tenth of the time.
+        """
+        single = self.confidence.astype(np.float32)
+        is_single = (single == self.confidence).all() and single.max(initial=0) <= 1
+        if not (len(single) and is_single and single.min() >= 0):
+            return self.ranked(np.ones(len(self.image)))
+        keys = (single + np.float32(0)).view(np.uint32) << np.uint32(1) | self.right
+        keys = np.sort(keys)[::-1]
+        groups = keys >> np.uint32(1)
+        start = np.flatnonzero(np.append(True, groups[1:] != groups[:-1]))
+        weight = np.diff(np.append(start, len(keys))).astype(np.float64)
+        right = np.add.reduceat((keys & np.uint32(1)).astype(np.float64), start)
+        return Ranked(groups[start].view(np.float32).astype(np.float64), weight, right)
 
     def weigh(self, weights: Weights | None) -> Floats:
         """Return the weights of the m images, from weights of all n."""

@@ -30,6 +30,12 @@ from manyhot.tables.result_tables import accuracies
 _BATCH, _BATCH_BYTES = 80, 100_000_000
 """Fewest models resampled together, and fewest bytes of their values and resampled values."""
 
+
+def models_at_once() -> int:
+    """Return the fewest models that are resampled together."""
+    return _BATCH
+
+
 FEW_STRATA = 8
 """Strata up to which each is resampled on its own: set sizes, not classes."""
 

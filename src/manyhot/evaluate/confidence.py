@@ -6,7 +6,7 @@ Also the data of reliability diagrams and risk-coverage curves.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -533,15 +533,15 @@ def both_events(case: Case) -> dict[str, Outcomes]:
     if not len(image):
         return {}
     right = {"label": case.is_label, "set": case.hit}
-    return {event: Outcomes(image, case.confidence[image], right[event][image, 0]) for event in events}
+    outcomes = Outcomes(image, case.confidence[image], right[events[0]][image, 0])
+    return {event: outcomes.with_right(right[event][image, 0]) for event in events}
 
 
 def reliability_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -> Iterator[Row]:
     """Yield rows of the reliability table: all images, then each non-empty bin of confidence."""
     for event, outcomes in events.items():
-        weights = np.ones(len(outcomes.image))
         for bins in (1, BINS):
-            found = outcomes.equal_width(weights, bins)
+            found = outcomes.in_bins(bins)
             lo, hi = proportion_interval(found.right, found.weight)
             for b in np.flatnonzero(found.weight):
                 yield {
@@ -561,7 +561,7 @@ def reliability_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -
 def curve_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -> Iterator[Row]:
     """Yield rows of the risk_coverage table: at most `POINTS` per event, the last for all images."""
     for event, outcomes in events.items():
-        ranked = outcomes.ranked(np.ones(len(outcomes.image)))
+        ranked = outcomes.counted()
         kept = np.round(np.cumsum(ranked.weight)).astype(np.int64)
         # The first threshold at or above each hundredth: equals are kept or left out together.
         at = np.unique(np.searchsorted(ranked.coverage, _grid() - 1e-12))
@@ -616,6 +616,15 @@ class Pictured:
         except InputError as error:
             wrong = f"{error.what[0].lower()}{error.what[1:-1]}"
         return wrong and f"its confidences are not drawn: {wrong}"
+
+    def of_models(self, models: Collection[str]) -> list[list[Row]]:
+        """Return the rows of both tables of some models."""
+        return [[row for row in rows if row["model"] in models] for rows in (self._reliability, self._curve)]
+
+    def restore(self, rows: Sequence[Sequence[Row]]) -> None:
+        """Add what `of_models` returned."""
+        self._reliability += rows[0]
+        self._curve += rows[1]
 
     def tables(self) -> dict[str, pa.Table]:
         """Return the tables by name; empty if no model has confidences."""

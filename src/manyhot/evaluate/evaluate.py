@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from manyhot.data import catalog
 from manyhot.data.benchmarks import (
     BENCHMARKS,
     Benchmark,
+    BenchmarkData,
     Fetched,
     benchmark_named,
     data_set,
@@ -38,12 +40,12 @@ from manyhot.data.published_columns import with_published_columns
 from manyhot.errors import MatchError, UnknownNameError, UsageError
 from manyhot.evaluate.audited import NO_AUDIT, Audit, AuditedImages, open_audit
 from manyhot.evaluate.chance import chance_notes
-from manyhot.evaluate.compared_pairs import CompareWith, check_reference
+from manyhot.evaluate.compared_pairs import CompareWith, check_reference, reference_of
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.judge import JudgeOptions, Resampling, judge_models
 from manyhot.evaluate.ranks import ANALYSED_METRICS
 from manyhot.evaluate.results import Evaluation
-from manyhot.evaluate.write import JudgedData, prepare_page
+from manyhot.evaluate.write import JudgedData, load_figures, prepare_renderer
 from manyhot.files import sha256
 from manyhot.formats import prediction_files, read_predictions
 from manyhot.parameters import RESAMPLES, AtLeast, Between, OptionName, Resamples, Seed, Shown, Was
@@ -86,8 +88,8 @@ class Entrants:
     Attributes
     ----------
     benchmark : Benchmark
-    sets : list of Fetched
-        The data sets of the benchmark.
+    fetch : callable
+        Returns a data set with the models to evaluate. It is fetched and read on the first call.
     own : list of Predictions
         The user's own models with predictions for images of any of these data sets.
     misfits : SkippedFiles
@@ -97,14 +99,14 @@ class Entrants:
     """
 
     benchmark: Benchmark
-    sets: list[Fetched]
+    fetch: Callable[[BenchmarkData], Fetched]
     own: list[Predictions]
     misfits: SkippedFiles
     match: str = AUTO
 
     @classmethod
     def open(cls, benchmark: Benchmark, predictions: Any, reading: Reading, run: Run) -> Entrants:
-        """Fetch the data sets, and read the user's own models.
+        """Read the user's own models. The data sets are fetched when they are needed.
 
         Raises
         ------
@@ -119,16 +121,29 @@ class Entrants:
         misfits = SkippedFiles(len(files))
         read = partial(read_predictions, rows=reading.rows, scores=reading.scores)
         own = tables + list(misfits.reading(files, read))
-        sets = [d.fetch(run.on_progress) for d in benchmark.datasets]
-        fitting = fitting_models(own, partial(_check_own, sets=sets, match=reading.match), misfits)
+        fetch = cache(partial(BenchmarkData.fetch, progress=run.on_progress))
+
+        @cache
+        def chosen(dataset: BenchmarkData) -> Fetched:
+            fetched = fetch(dataset)
+            return replace(fetched, files=tuple(p for p in fetched.files if reading.fits(p.stem)))
+
+        entrants = cls(benchmark, chosen, own, misfits, reading.match)
+        if not (own or reading.models):
+            return entrants
+        fitting = fitting_models(own, partial(_check_own, sets=entrants.sets, match=reading.match), misfits)
         own = [p for p, _ in fitting if reading.fits(p.model)]
-        published = {path.stem for fetched in sets for path in fetched.files}
+        published = {path.stem for dataset in benchmark.datasets for path in fetch(dataset).files}
         # One's own resnet50 is another than the published one.
         own = [replace(p, model=f"own/{p.model}") if p.model in published else p for p in own]
-        chosen = [replace(f, files=tuple(p for p in f.files if reading.fits(p.stem))) for f in sets]
         if reading.models:
-            reading.check_some([*own, *(p for f in chosen for p in f.files)], sorted(published))
-        return cls(benchmark, chosen, own, misfits, reading.match)
+            reading.check_some([*own, *(p for f in entrants.sets for p in f.files)], sorted(published))
+        return replace(entrants, own=own)
+
+    @property
+    def sets(self) -> list[Fetched]:
+        """The data sets of the benchmark."""
+        return [self.fetch(dataset) for dataset in self.benchmark.datasets]
 
     def entering(self, fetched: Fetched) -> list[Predictions]:
         """Return the user's own models with predictions for images of a data set."""
@@ -153,13 +168,12 @@ class Entrants:
         self.misfits.check_left(len(judged))
         return judged
 
-    def to_judge_again(self, own: Sequence[Predictions]) -> Iterator[tuple[Fetched, list[Predictions]]]:
-        """Yield data sets that are also evaluated at other thresholds, with their models."""
+    def judged_again(self, dataset: BenchmarkData, own: Sequence[Predictions]) -> list[Predictions]:
+        """Return the models of a data set that are also evaluated at other thresholds."""
         # One that is skipped on a data set may be judged on another.
         everywhere = [p for p in own if p.source not in self.misfits.errors]
-        for fetched in self.sets:
-            if fetched.about.thresholds:
-                yield fetched, [*fetched.published, *self._covering(everywhere, fetched)]
+        fetched = self.fetch(dataset)
+        return [*fetched.published, *self._covering(everywhere, fetched)]
 
     def sources(self) -> list[dict[str, Any]]:
         """Return the titles, licences, citations and notes of the published data."""
@@ -187,21 +201,21 @@ def _check_files(predictions: Sequence[object]) -> None:
             )
 
 
-def benchmark_sources(entrants: Entrants) -> Iterator[Source]:
-    """Yield the data sets of a benchmark, each with its published models and the user's own models for it."""
-    for fetched in entrants.sets:
-        own = entrants.entering(fetched)
-        yield Source(
-            fetched.name,
-            fetched.labels,
-            fetched.images,
-            class_list(),
-            partial(fetched.models, own),
-            len(fetched.files) + len(own),
-            dict(fetched.inputs),
-            entrants.misfits,
-            fetched.about,
-        )
+def benchmark_source(entrants: Entrants, dataset: BenchmarkData) -> Source:
+    """Return a data set of a benchmark with its published models and the user's own models for it."""
+    fetched = entrants.fetch(dataset)
+    own = entrants.entering(fetched)
+    return Source(
+        fetched.name,
+        fetched.labels,
+        fetched.images,
+        class_list(),
+        partial(fetched.models, own),
+        len(fetched.files) + len(own),
+        dict(fetched.inputs),
+        entrants.misfits,
+        fetched.about,
+    )
 
 
 def _check_own(predictions: Predictions, sets: Sequence[Fetched], match: str) -> None:
@@ -333,11 +347,6 @@ def evaluate(
     entrants = None if benchmark is None else Entrants.open(benchmark, predictions, reading, run)
     if isinstance(predictions, Iterator) and audit.is_requested:
         predictions = list(predictions)  # models that propose label sets for one another are read twice
-    sources = (
-        open_inputs(labels, predictions, unlabelled=audit.is_requested, reading=reading, run=run)
-        if entrants is None
-        else benchmark_sources(entrants)
-    )
     if entrants is not None and (note := same_name_note(labels)):
         entrants.misfits.remarks.append(note)
     options = JudgeOptions(
@@ -352,16 +361,16 @@ def evaluate(
     judged = partial(
         _judged, options=options, opened=opened if audit.is_requested else None, reading=reading, run=run
     )
-    thresholds: list[Evaluation] = []
     if run.on_event is not None:  # a command, which then writes a report
-        prepare_page()
-    if entrants is None or entrants.own or entrants.misfits.remarks:
-        # One by one as they are read: notes on the user's own files belong to the data set at hand.
-        parts = [judged(source) for source in sources]
+        prepare_renderer()
+    own = () if entrants is None else tuple(p.model for p in entrants.own)
+    shown = Shows(run, reference_of(compare_with), own)
+    thresholds: list[Evaluation] = []
+    if entrants is None:
+        sources = open_inputs(labels, predictions, unlabelled=audit.is_requested, reading=reading, run=run)
+        parts = [shown(judged(source)) for source in sources]
     else:
-        judging = [partial(judged, source) for source in sources]
-        found = _together([*judging, *_at_thresholds(entrants, (), run)])
-        parts, thresholds = found[: len(judging)], found[len(judging) :]
+        parts, thresholds = _judged_benchmark(entrants, judged, shown, run)
     together = Evaluation.concat(parts) if len(parts) > 1 else parts[0]
     check_reference(compare_with, together.results["model"].unique().to_pylist())
     evaluation = replace(together, gallery=gallery, slices=options.slices)
@@ -426,12 +435,65 @@ def _check_auditable(benchmark: Benchmark | None, labels: object, map_resamples:
         )
 
 
-def _together(judging: Sequence[Callable[[], Evaluation]]) -> list[Evaluation]:
-    """Judge data sets, two at a time."""
+@dataclass
+class Shows:
+    """Shows the models of each data set as soon as it is judged; what draws is imported after the first.
+
+    Attributes
+    ----------
+    run : Run
+    reference : str
+        The model that all others are compared with, which must be on one of the data sets.
+    own : tuple of str
+        The user's own models of a benchmark, of which one must be on one of the data sets.
+    """
+
+    run: Run
+    reference: str
+    own: tuple[str, ...]
+    _are_sure: bool = True
+
+    def __call__(self, part: Evaluation) -> Evaluation:
+        """Show the models of a data set, unless an error may still take the place of all of them."""
+        if self.run.on_event is None:
+            return part
+        models = set(part.results["model"].unique().to_pylist())
+        self._are_sure &= {self.reference} <= {*models, ""} and (
+            not self.own or not models.isdisjoint(self.own)
+        )
+        with contextlib.suppress(OSError):  # nobody reads on: files come first
+            part = replace(part, own=self.own).show_models(self.run) if self._are_sure else part
+        load_figures()
+        return part
+
+
+def _judged_benchmark(
+    entrants: Entrants, judged: Callable[[Source], Evaluation], shown: Shows, run: Run
+) -> tuple[list[Evaluation], list[Evaluation]]:
+    """Judge the data sets of a benchmark, and those that are judged again at other thresholds."""
+    datasets = entrants.benchmark.datasets
+    if entrants.own or entrants.misfits.remarks:
+        # One by one as they are read: notes on the user's own files belong to the data set at hand.
+        return [shown(judged(benchmark_source(entrants, dataset))) for dataset in datasets], []
+    # The smallest first and alone, so that its models are shown after two seconds and not after five.
+    first, *others = sorted(datasets, key=lambda d: catalog.catalog_entry(d.predictions).size)
+    judging = [partial(lambda d: judged(benchmark_source(entrants, d)), dataset) for dataset in others]
+    with one_blas_thread():
+        parts = {first: shown(judged(benchmark_source(entrants, first)))}
+        found = _together([*judging, *_at_thresholds(entrants, (), run)], [shown] * len(others))
+    parts |= zip(others, found, strict=False)
+    return [parts[dataset] for dataset in datasets], found[len(others) :]
+
+
+def _together(
+    judging: Sequence[Callable[[], Evaluation]], shown: Sequence[Callable[[Evaluation], Evaluation]] = ()
+) -> list[Evaluation]:
+    """Judge data sets, two at a time, and show the first of them, each as soon as those before it are."""
     pool = ThreadPoolExecutor(2)
     try:
         with one_blas_thread():
-            return list(pool.map(lambda judge: judge(), judging))  # after an error, no further one begins
+            found = pool.map(lambda judge: judge(), judging)  # after an error, no further one begins
+            return [*(show(next(found)) for show in shown), *found]
     finally:
         pool.shutdown(wait=False)
 
@@ -443,14 +505,17 @@ def _at_thresholds(
     # The order of the models was checked on the published label sets.
     options = JudgeOptions(metrics=ANALYSED_METRICS, resampling=Resampling(0), trust_order=True)
 
-    def judge(fetched: Fetched, models: Sequence[Predictions], threshold: float) -> Evaluation:
-        name, labels = f"{fetched.name} p>={threshold:g}", at_threshold(fetched.labels, threshold)
-        source = Source(name, labels, models=partial(iter, models), n=len(models))
+    models_of = cache(partial(entrants.judged_again, own=own))
+
+    def judge(dataset: BenchmarkData, threshold: float) -> Evaluation:
+        labels, models = entrants.fetch(dataset).labels, models_of(dataset)
+        name = f"{dataset.name} p>={threshold:g}"
+        source = Source(name, at_threshold(labels, threshold), models=partial(iter, models), n=len(models))
         return judge_models(source, options, run=run)
 
-    for fetched, models in entrants.to_judge_again(own):
-        for threshold in fetched.about.thresholds:
-            yield partial(judge, fetched, models, threshold)
+    for dataset in entrants.benchmark.datasets:
+        for threshold in dataset.thresholds:
+            yield partial(judge, dataset, threshold)
 
 
 def _among_published(

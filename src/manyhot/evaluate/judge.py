@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +21,18 @@ from manyhot.data.data_sets import Source
 from manyhot.errors import InputError
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
 from manyhot.evaluate.audited_values import NO_SUMS, NOT_WHOLE, Auditor, unaudited
-from manyhot.evaluate.columns import ImageValues, Sampler
+from manyhot.evaluate.columns import ImageValues, Sampler, models_at_once
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, may_compare, reference_of
 from manyhot.evaluate.confidence import Pictured, Row
+from manyhot.evaluate.judged_batches import (
+    JudgedBatch,
+    KeptBatches,
+    OtherModelsError,
+    error_from_json,
+    error_to_json,
+    has_own_metrics,
+    run_key,
+)
 from manyhot.evaluate.per_class.class_tables import ClassTables
 from manyhot.evaluate.posterior import Posterior
 from manyhot.evaluate.requirements import (
@@ -131,15 +141,47 @@ def judge_models(source: Source, options: JudgeOptions, *, run: Run = QUIET) -> 
     if options.metrics is None and options.audit is None and labels_of(source).are_original:
         # On original labels alone, metrics of label sets would say the same again.
         options = replace(options, metrics=accuracies(ORIGINAL_LABELS))
-    judge, misfits, done = Judge(source, options), source.misfits, 0
+    judge = Judge(source, options)
+    cache = (
+        KeptBatches(judge.key) if run.call and source.n >= models_at_once() and judge.can_be_kept else None
+    )
+    if cache is None:
+        return _judged(judge, source, run)
+    misfits = copy.deepcopy(vars(source.misfits))
+    while True:
+        try:
+            evaluation = _judged(judge, source, run, cache)
+        except OtherModelsError as error:
+            vars(source.misfits).update({name: copy.copy(value) for name, value in misfits.items()})
+            judge, cache = Judge(source, options), KeptBatches(judge.key)
+            cache.cut(error.place)
+        else:
+            cache.remove()
+            return evaluation
+
+
+def _judged(judge: Judge, source: Source, run: Run, cache: KeptBatches | None = None) -> Evaluation:
+    """Evaluate the models, except for those that an interrupted run has judged."""
+    misfits, done = source.misfits, 0
 
     def progress(done: int) -> None:
         if run.on_progress:
             run.on_progress(f"evaluating on {source.name}", done, max(source.n + 1, done))
 
+    for batch in cache.batches if cache else ():
+        judge.restore(batch)
     for done, (model, fitted) in enumerate(fitting_models(source.models(), judge.fit, misfits), 1):
-        judge.add(model, *fitted)
+        known = cache and cache.hash_of(model)
+        if not (cache and known and cache.check(done - 1, known)):
+            judge.add(model, *fitted)
+            if cache and known:
+                cache.add(known)
+                if judge.is_batch:
+                    cache.keep(judge.batch())
         progress(done)
+        del model, fitted  # dense scores, which the resamples of all models do not need
+    if cache:
+        cache.check(done, None)
     evaluation = judge.finish()
     progress(done + 1)
     name = source.name
@@ -199,6 +241,7 @@ class Judge:
         self._rows, self._notes, self._models = list[Number](), list[Note](), list[str]()
         self._doubts, self._intervals = dict[str, list[str]](), dict[str, str]()
         self._skipped = dict[str, InputError]()
+        self._n_batched, self._kept = 0, (0, 0, 0)
         self._last: tuple[pa.Array, Alignment, LabelSets] | None = None
 
     def fit(self, predictions: Predictions) -> tuple[Case, Alignment]:
@@ -262,6 +305,69 @@ class Judge:
             self._pairs.stop()
         if self._sampler.is_full:
             self._add_intervals()
+            self._n_batched = len(self._models)
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether batches of models can be cache: not with draws of label sets, nor results of each class."""
+        by_class = self._per_class is not None and not self._sets.labelled.any()
+        return not (self._auditor or self._posterior or by_class or has_own_metrics())
+
+    @property
+    def key(self) -> str:
+        """A hash of the labels, the slices and the options."""
+        sets, slices, options, labels = self._sets, self._slices, self._options, self._labels
+        about = {
+            "dataset": self._dataset,
+            "classes": (sets.n_classes, labels.class_hash, getattr(labels.class_list, "hash", "")),
+            "flags": (sets.asked_known, sets.exclusive, sets.complete),
+            "slices": (slices.names, slices.standing, slices.class_names, options.slices),
+            "metrics": None if self._requested is None else [metric.name for metric in self._requested],
+            "options": (options.trust_order, options.keep_undefined, options.per_class),
+            "pairs": options.compare_with,
+            "resampling": asdict(self._resampling),
+        }
+        arrays = (sets.indptr, sets.classes, sets.state, sets.label, sets.usable, sets.p, sets.n_votes)
+        masks = (np.packbits(slices.masks), np.asarray(slices.classes))
+        return run_key(about, (*arrays, *masks), labels.image_id)
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether the intervals of all models are there, because a batch of them was just resampled."""
+        return self._n_batched == len(self._models) > 0
+
+    def batch(self) -> JudgedBatch:
+        """Return what the last batch of models gave, for `restore`."""
+        rows, notes, models = self._kept
+        self._kept = (len(self._rows), len(self._notes), len(self._models))
+        names = self._models[models:]
+        batch = self._pairs.of_models(frozenset(names))
+        batch.about |= {
+            "notes": [astuple(note) for note in self._notes[notes:]],
+            "judged": names,
+            "intervals": self._intervals,
+            "lacking": {name: error_to_json(error) for name, error in self._skipped.items()},
+            "pictured": self._pictured.of_models(frozenset(names)),
+        }
+        batch.add_rows(self._rows[rows:])
+        return batch
+
+    def restore(self, batch: JudgedBatch) -> None:
+        """Add what a batch of models gave in an interrupted run."""
+        about = batch.about
+        self._rows += batch.restored_rows(Number)
+        self._notes += [Note(*note) for note in about["notes"]]
+        self._models += about["judged"]
+        self._intervals |= about["intervals"]
+        self._skipped |= {name: error_from_json(error) for name, error in about["lacking"].items()}
+        self._pictured.restore(about["pictured"])
+        self._pairs.restore(batch)
+        if not may_compare(self._options.compare_with, len(self._models)):
+            self._pairs.stop()
+        self._kept, self._n_batched = (
+            (len(self._rows), len(self._notes), len(self._models)),
+            len(self._models),
+        )
 
     def finish(self) -> Evaluation:
         """Return the results of all added models, with intervals and pairs."""

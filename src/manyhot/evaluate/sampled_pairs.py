@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ from manyhot.core.comparison import (
 )
 from manyhot.core.ratio_intervals import with_few_apart, with_none_apart
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs
+from manyhot.evaluate.judged_batches import JudgedBatch
 from manyhot.evaluate.results import pair_rows
 from manyhot.evaluate.slices import ALL
 from manyhot.tables import schema
@@ -55,6 +56,20 @@ class CountedImages:
         key = hashlib.blake2b(np.packbits(scored).tobytes(), digest_size=16).digest()
         self._masks.setdefault(key, scored)
         self._keys[metric, model] = key
+
+    def of_models(self, models: Collection[str]) -> tuple[list[list[str]], dict[str, npt.NDArray[np.uint8]]]:
+        """Return metric, model and key of each set of images of some models, and the sets by key, as bits."""
+        keys = [[metric, m, key.hex()] for (metric, m), key in self._keys.items() if m in models]
+        return keys, {key: np.packbits(self._masks[bytes.fromhex(key)]) for _, _, key in keys}
+
+    def restore(self, keys: Sequence[Sequence[str]], masks: Mapping[str, npt.NDArray[np.uint8]]) -> None:
+        """Add what `of_models` returned."""
+        for metric, model, key in keys:
+            self._keys[metric, model] = bytes.fromhex(key)
+        for key, bits in masks.items():
+            self._masks.setdefault(
+                bytes.fromhex(key), np.unpackbits(bits, count=len(self._image_id)).astype(bool)
+            )
 
     def groups(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.intp]:
         """Return a number for each model, the same for models that count the same images, shape (M,)."""
@@ -154,6 +169,43 @@ class SampledPairs:
         for values in (self._right, self._changes, self._errors):
             values.clear()
 
+    def of_models(self, models: Collection[str]) -> JudgedBatch:
+        """Return what was collected of some models, for `restore`."""
+        keys, masks = self._counted.of_models(models)
+        samples = {key: values for key, values in self._samples.items() if key[0] in models}
+        right, changes = (
+            {k: v for k, v in of.items() if k[1] in models} for of in (self._right, self._changes)
+        )
+        errors = [[*pair, *ends] for pair, ends in self._errors.items() if pair[1] in models]
+        about = {
+            "counted": keys,
+            "samples": [*samples],
+            "right": [*right],
+            "changes": [*changes],
+            "errors": errors,
+        }
+        arrays: dict[str, npt.NDArray[Any]] = {f"mask-{key}": bits for key, bits in masks.items()}
+        for name, values in (("samples", samples), ("right", right)):
+            arrays[name] = np.stack([*values.values()]) if values else np.empty(0)
+        arrays |= {f"changes-{i}": values for i, values in enumerate(changes.values())}
+        return JudgedBatch(about, arrays)
+
+    def restore(self, batch: JudgedBatch) -> None:
+        """Add what `of_models` returned."""
+        about, arrays = batch.about, batch.arrays
+        masks = {n.removeprefix("mask-"): bits for n, bits in arrays.items() if n.startswith("mask-")}
+        self._counted.restore(about["counted"], masks)
+        for i, (model, metric, name) in enumerate(about["samples"]):
+            self._samples[model, metric, name] = arrays["samples"][i]
+        for i, (metric, model) in enumerate(about["right"]):
+            self._right[metric, model] = arrays["right"][i]
+        for i, (metric, model) in enumerate(about["changes"]):
+            self._changes[metric, model] = arrays[f"changes-{i}"]
+        for metric, model, error, df in about["errors"]:
+            self._errors[metric, model] = error, df
+        for metric in {metric for metric, _ in self._changes}:
+            self._compare_waiting(metric)
+
     def count(self, model: str, metric: str, scored: Bools) -> None:
         """Add the images that count, shape (n,)."""
         self._counted.add(model, metric, scored)
@@ -168,6 +220,10 @@ class SampledPairs:
         if not self.is_collecting:
             return
         self._changes[metric, model] = changes.astype(np.float32)
+        self._compare_waiting(metric)
+
+    def _compare_waiting(self, metric: str) -> None:
+        """Compare models with the reference, once it is there, and forget their changes."""
         if (metric, self._reference) in self._changes:
             waiting = [m for name, m in self._changes if name == metric and m != self._reference]
             for other in waiting:

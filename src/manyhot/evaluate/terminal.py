@@ -100,15 +100,11 @@ FARTHER_END = "±: to the farther end of the 95 % interval"
 
 def headline_lines(blocks: Iterable[Block], below: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
     """Yield the lines of blocks; `below` maps each data set to a sentence to print below its models."""
-    has_intervals = False
     for dataset, of_dataset in itertools.groupby(blocks, key=lambda block: block.dataset):
         for block in of_dataset:
             yield block.title
             yield from table_lines(block.head, block.rows)
-            has_intervals |= has_interval(block)
         yield from [below[dataset]] if dataset in below else []
-    if has_intervals:
-        yield FARTHER_END
 
 
 _SLICES = 12

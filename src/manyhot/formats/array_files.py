@@ -21,7 +21,7 @@ from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.image_ids import normal_ids
 from manyhot.tables.label_values import are_counts, columns_of_values, values_kind
-from manyhot.tables.unpacked import check_archive
+from manyhot.tables.unpacked import check_archive, check_dense
 
 RANKS = ("classes", "indices", "topk", "top_k", "preds", "predictions")
 SCORES = {
@@ -76,6 +76,8 @@ def read_npy(
 
     The shape is (n, k) or (n, C). Row i belongs to the image in row i of `rows`.
     """
+    size = path.stat().st_size
+    check_dense(path, f"an array of {size / 1e9:,.1f} GB", size)
     return _predictions(path, load_array(path), classes, rows, scores)
 
 
@@ -281,6 +283,8 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
 def is_text(array: npt.NDArray[np.str_]) -> bool:
     """Return whether all characters are valid, because NumPy accepts any 32 bits as a character."""
     points = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).ravel().view(np.uint32)
+    if points.max(initial=0) < 0xD800:  # nearly all texts
+        return True
     return not ((points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))).any()
 
 

@@ -56,12 +56,13 @@ def read_imagenetv2(path: Path, *, classes: ClassList | None) -> Images:
 
 
 def _is_pair(pair: Any) -> bool:
-    return isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
+    return type(pair) is list and len(pair) == 2 and type(pair[0]) is type(pair[1]) is str
 
 
 def image_id(name: str) -> str:
     """Return the base name of an image; a name without suffix gets the suffix ``.jpeg``."""
-    name = name.replace("\\", "/").rpartition("/")[2]
+    if "/" in name or "\\" in name:
+        name = name.replace("\\", "/").rpartition("/")[2]
     return name if "." in name else f"{name}.jpeg"
 
 
@@ -86,7 +87,7 @@ def read_multilabelfy(path: Path, *, classes: ClassList | None) -> Labels:
     sets = load_json(path)
     if not isinstance(sets, dict) or not all(isinstance(s, list) for s in sets.values()):
         raise InputError("The file is not Multilabelfy's mapping of images to lists of classes.", where=path)
-    ids = [Path(name).name for name in sets]
+    ids = [Path(name).name if "/" in name or "\\" in name else name for name in sets]
     return labels_of_sets(
         ids, list(sets.values()), classes, path, rated=True, method="Multilabelfy", name="Multilabelfy"
     )

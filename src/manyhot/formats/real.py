@@ -79,9 +79,10 @@ def labels_of_sets(
     """Return labels from one list of valid classes per image. The default class list is ``imagenet1k``."""
     classes = classes or class_list()
     n = len(classes)
+    index = {str(c): c for c in range(n)}
     checked = [
         # To check each class by itself takes 0.3 s for ReaL.
-        s if all(type(c) is int and 0 <= c < n for c in s) else _indices(s, n, f"{path}, image {i}")
+        s if all(type(c) is int and 0 <= c < n for c in s) else _indices(s, index, f"{path}, image {i}")
         for i, s in zip(ids, sets, strict=True)
     ]
     lengths = np.fromiter(map(len, checked), np.int32, len(checked))
@@ -100,8 +101,12 @@ def labels_of_sets(
     return Labels(table, n, classes.hash, asked_known=False, name=name)
 
 
-def _indices(values: list[Any], n: int, where: str) -> list[int]:
-    return [class_index(value, n, where) for value in values]
+def _indices(values: list[Any], index: dict[str, int], where: str) -> list[int]:
+    """Return classes, given as numbers or texts; `index` contains the usual texts."""
+    return [
+        index[value] if type(value) is str and value in index else class_index(value, len(index), where)
+        for value in values
+    ]
 
 
 @register("writer", "real", holds=("labels",), suffixes=(".json",), keeps=())
@@ -238,13 +243,13 @@ def image_rows(path: Path, names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]
         If a name is not the name of an image of ImageNet's validation set.
     """
     # The digits as code points: parsing 184,962 strings would take longer than the rest.
-    wide = names.astype(f"U{len(_PREFIX) + 8 + len(_SUFFIX)}")
-    points = wide.view(np.uint32).reshape(len(names), -1).astype(np.int64)
+    wide = np.ascontiguousarray(names).astype(f"U{len(_PREFIX) + 8 + len(_SUFFIX)}", copy=False)
+    points = wide.view(np.uint32).reshape(len(names), -1)
     start, stop = len(_PREFIX), len(_PREFIX) + 8
-    digits = points[:, start:stop] - ord("0")
+    digits = points[:, start:stop].astype(np.int64) - ord("0")
     row = digits @ 10 ** np.arange(7, -1, -1) - 1
-    frame = np.array([ord(c) for c in _PREFIX + _SUFFIX])
-    fits = (np.delete(points, np.s_[start:stop], axis=1) == frame).all(1)
+    before, after = (np.array([ord(c) for c in text], np.uint32) for text in (_PREFIX, _SUFFIX))
+    fits = (points[:, :start] == before).all(1) & (points[:, stop:] == after).all(1)
     fits &= (digits >= 0).all(1) & (digits <= 9).all(1) & (row >= 0) & (row < N_IMAGES)
     if not fits.all() or names.dtype.itemsize > wide.dtype.itemsize:
         raise InputError(
@@ -264,9 +269,27 @@ def classes_of_digits(path: Path, names: npt.NDArray[np.str_], n_classes: int) -
     InputError
         If a text is not a class.
     """
+    if (numbers := _whole_numbers(names)) is not None and (numbers < n_classes).all():
+        return numbers
     unique, at = np.unique(names, return_inverse=True)
     ids = np.array([class_index(str(name), n_classes, str(path)) for name in unique], np.int64)
     return ids[at]
+
+
+def _whole_numbers(names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64] | None:
+    """Return numbers from texts of up to nine digits, in a tenth of the time of sorting; None for others."""
+    points = np.ascontiguousarray(names).view(np.uint32).reshape(len(names), -1)
+    points = points[:, : int(np.flatnonzero(points.any(0)).max(initial=-1)) + 1]
+    if not 0 < points.shape[1] <= 9:
+        return None
+    numbers, ended = np.zeros(len(names), np.int64), np.zeros(len(names), bool)
+    for place, column in enumerate(points.T):
+        ended |= column == 0
+        is_digit = (column >= ord("0")) & (column <= ord("9"))
+        if not (is_digit | ended if place else is_digit).all() or (ended & (column != 0)).any():
+            return None
+        numbers = np.where(ended, numbers, numbers * 10 + column.astype(np.int64) - ord("0"))
+    return numbers
 
 
 def _released(path: Path, classes: ClassList) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

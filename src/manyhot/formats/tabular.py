@@ -49,6 +49,7 @@ from manyhot.tables import (
     metadata_number,
     predictions_from_table,
     read,
+    read_dense,
     read_results_folder,
 )
 from manyhot.tables import metadata as table_metadata
@@ -164,6 +165,9 @@ def read_predictions_table(
     """A predictions table with lists, one row per image, or in long form: ``class_id`` and rank or score."""
     own = path.suffix.lower() == ".parquet" and not {"classes", "class_id"} & set(column_names(path))
     if own or declared(path):
+        _check_numbers(path)
+        if (dense := read_dense(path, model=path.stem)) is not None:
+            return dense
         return predictions_from_table(read_own(path, "predictions"), model=path.stem, source=str(path))
     frame = read_frame(path)
     table = (
@@ -254,11 +258,16 @@ def read_own(path: Path, table: str) -> pa.Table:
     InputError
         If the file or its metadata is damaged.
     """
+    _check_numbers(path)
+    return read(path, table)
+
+
+def _check_numbers(path: Path) -> None:
+    """Check the numbers in the metadata of a Parquet file."""
     with reading(path):
         about = table_metadata(pq.read_schema(path))
     for key in ("schema", "n_classes"):
         metadata_number(about, key, path)
-    return read(path, table)
 
 
 def write_csv(table: pa.Table, path: str | os.PathLike[str], *, long: bool = False) -> Path:

@@ -7,12 +7,12 @@ import hashlib
 import html
 import json
 import re
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from importlib.util import find_spec
 from itertools import groupby
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,6 +23,7 @@ from manyhot.errors import ManyhotError, MissingExtraError, OutputError
 from manyhot.extras import check_addresses
 from manyhot.files import cache_folder, write_text
 from manyhot.report import figure as theme
+from manyhot.report import renderer
 from manyhot.report import svg as letters
 from manyhot.report.figure import Figure, Spec
 from manyhot.report.svg import lean
@@ -148,14 +149,23 @@ def style() -> str:
 
 
 def start_drawing(figure: Figure) -> None:
-    """Draw the panels in a thread; the renderer needs no lock of Python."""
+    """Draw the panels in a thread, or in the process that draws, if there is one."""
     if figure in _drawn or id(figure.spec) in _started:
         return
-    convert, panels = _converter().vegalite_to_svg, [_drawable(panel) for panel in figure.panels]
+    panels = [_drawable(panel) for panel in figure.panels]
+    if renderer.running() is None:
+        _converter()  # whose absence is an error here
     pool = ThreadPoolExecutor(1)
-    drawing = pool.submit(lambda: [convert(panel, allowed_base_urls=[]) for panel in panels])
-    _started[id(figure.spec)] = (figure.spec, drawing)
+    _started[id(figure.spec)] = (figure.spec, pool.submit(_draw, panels))
     pool.shutdown(wait=False)
+
+
+def _draw(panels: Sequence[str]) -> list[str]:
+    process = renderer.running()
+    if process is not None and (drawn := process.draw(panels)) is not None:
+        return drawn
+    convert = _converter().vegalite_to_svg
+    return [convert(panel, allowed_base_urls=[]) for panel in panels]
 
 
 def draw_panels(figure: Figure) -> tuple[str, ...]:
@@ -213,24 +223,16 @@ def to_png(svg: str) -> bytes:
     return bytes(_converter().svg_to_png(svg, scale=min(round(PICTURE / max(_size(svg)[0], 1), 2), 3)))
 
 
-_FEW_FILES = 64
-
 RENDERER_ADDRESSES = 75_000_000_000
 """Bytes of addresses that drawing needs: V8 reserves 70 GB, and uses 0.1 GB."""
 
 
 def start_renderer() -> None:
-    """Start the renderer in a thread, as its first drawing takes half a second longer than later ones."""
+    """Start the process that draws, if figures can be drawn."""
     with contextlib.suppress(ManyhotError):
-        point = json.dumps({"data": {"values": [{}]}, "mark": "point"})
-        convert = _converter().vegalite_to_svg
-
-        def draw() -> None:
-            with contextlib.suppress(BaseException):  # a panic in Rust, which the next drawing reports
-                convert(point, allowed_base_urls=[])
-
-        # No daemon: Python must not end while the renderer is at work.
-        threading.Thread(target=draw).start()
+        check_addresses(RENDERER_ADDRESSES, "the renderer of figures")
+        if find_spec("vl_convert") is not None:
+            renderer.start()
 
 
 def _converter() -> Any:

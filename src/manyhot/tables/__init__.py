@@ -28,6 +28,7 @@ from manyhot.tables.predictions import (
     list_matrix,
     predictions_file_name,
     predictions_from_table,
+    read_dense,
     write_predictions,
 )
 from manyhot.tables.result_tables import (
@@ -103,6 +104,7 @@ __all__ = [
     "predictions_file_name",
     "predictions_from_table",
     "read",
+    "read_dense",
     "read_folder",
     "read_frame_part",
     "read_results_folder",

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
@@ -21,7 +22,8 @@ from manyhot.errors import InputError, MatchError
 from manyhot.parameters import check_one_of
 from manyhot.tables.frames import check_range, check_unique, one_chunk
 from manyhot.tables.labels import Labels, class_list_from_metadata, keys_in_metadata
-from manyhot.tables.schemas import metadata, write
+from manyhot.tables.schemas import metadata, read_in_blocks, write
+from manyhot.tables.unpacked import check_dense
 
 ScoreKind = Literal["logit", "probability", "cosine", "none"]
 """Kinds of predicted scores. ``none`` only ranks classes."""
@@ -236,12 +238,68 @@ def check_class_list(predictions: Predictions, n_classes: int, class_hash: str, 
         )
 
 
-def predictions_from_table(table: pa.Table, *, model: str, source: str = "") -> Predictions:
-    """Return predictions from a checked table and its metadata."""
+def read_dense(path: str | os.PathLike[str], *, model: str) -> Predictions | None:
+    """Read a predictions table with many dense scores and nothing else in blocks; None for other tables.
+
+    Arrow needs five times the memory of the scores, and 1.6 times the CPU seconds, to read them at once.
+
+    Raises
+    ------
+    InputError
+        As in `manyhot.tables.read`.
+    """
+    described = pq.read_metadata(path)
+    names, n = described.schema.to_arrow_schema().names, described.num_rows
+    is_list = "scores" in names and pa.types.is_list(described.schema.to_arrow_schema().field("scores").type)
+    if set(names) != {"image_id", "scores"} or not (n and is_list):
+        return None
+    width = _n_values(described) // n
+    if n * width < _MANY_SCORES:
+        return None
+    itemsize = described.schema.to_arrow_schema().field("scores").type.value_type.byte_width
+    needed = n * width * (itemsize + _RANK_BYTES)
+    check_dense(Path(path), f"{n:,} images × {width:,} classes", needed)
+    ids, scores, start = [], np.empty(0), 0
+    table = None
+    for table in read_in_blocks(path, "predictions", _ROWS):
+        _check_no_null_items(table, str(path))
+        block = list_matrix(table["scores"], -np.inf)
+        scores = scores if start else np.empty((n, width), block.dtype)
+        if block.shape[1] != width:
+            return None  # lists of different lengths
+        scores[start : start + len(block)] = block
+        ids.append(one_chunk(table["image_id"]))
+        start += len(block)
+    assert table is not None  # for the type checker
+    pa.default_memory_pool().release_unused()
+    whole = pa.table({"image_id": pa.concat_arrays(ids)}, metadata=table.schema.metadata)
+    return predictions_from_table(whole, model=model, source=str(path), scores=scores)
+
+
+_ROWS, _MANY_SCORES = 1024, 4_000_000
+"""Images of dense scores per block, and scores above which they are read in blocks."""
+
+_RANK_BYTES = 2
+"""Bytes of a score's rank among the positives of its class, which metrics need beside the score."""
+
+
+def _n_values(described: pq.FileMetaData) -> int:
+    """Return the number of dense scores in a file."""
+    at = next(
+        i for i in range(described.num_columns) if described.schema.column(i).path.startswith("scores.")
+    )
+    groups = (described.row_group(i) for i in range(described.num_row_groups))
+    return sum(group.column(at).num_values for group in groups)
+
+
+def predictions_from_table(
+    table: pa.Table, *, model: str, source: str = "", scores: AnyFloats | None = None
+) -> Predictions:
+    """Return predictions from a checked table and its metadata; `scores` if they are not in the table."""
     about = metadata(table)
     _check_no_null_items(table, source or model)
     classes = list_matrix(table["classes"], -1) if "classes" in table.column_names else None
-    scores = list_matrix(table["scores"], -np.inf) if "scores" in table.column_names else None
+    scores = list_matrix(table["scores"], -np.inf) if "scores" in table.column_names else scores
     return Predictions(
         one_chunk(table["image_id"]),
         about.get("model") or model,

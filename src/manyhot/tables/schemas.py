@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +140,41 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
     InputError
         If the file is not a Parquet file, is truncated, contains another table or has a later schema.
     """
-    if Path(path).is_dir():
-        raise InputError("This is a folder, not a file.", where=path)
-    try:
+    with _whole_file(path):
         # Without partitioning: a folder named a=1 is not a column.
         check_parquet(Path(path), pq.read_metadata(path))
         table = pq.read_table(path, partitioning=None)
         about = metadata(table)
+    _check_about(about, name, path)
+    return check(table, name, where=path)
+
+
+def read_in_blocks(path: str | os.PathLike[str], name: str, rows: int) -> Iterator[pa.Table]:
+    """Read a table in blocks of rows, each checked as by `read`, in the memory of a block.
+
+    Raises
+    ------
+    InputError
+        As in `read`.
+    """
+    with _whole_file(path), pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+        check_parquet(Path(path), file.metadata)
+        _check_about(metadata(file.schema_arrow), name, path)
+        for batch in file.iter_batches(rows, use_threads=False):
+            yield check(pa.Table.from_batches([batch]), name, where=path)
+
+
+_BUFFER = 2**20
+"""Bytes of a column that are read at a time. Otherwise, Arrow reads all of a column."""
+
+
+@contextlib.contextmanager
+def _whole_file(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise the same errors for all files that are not complete."""
+    if Path(path).is_dir():
+        raise InputError("This is a folder, not a file.", where=path)
+    try:
+        yield
     except FileNotFoundError as error:
         raise InputError("The file does not exist.", where=path) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -155,6 +184,10 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
             got=str(error).partition("\n")[0],
             do="create or download it again",
         ) from error
+
+
+def _check_about(about: Mapping[str, str], name: str, path: str | os.PathLike[str]) -> None:
+    """Check that the metadata of a file are those of a table that this version reads."""
     if about.get("table", name) != name:
         raise InputError("The file contains a different table.", where=path, got=about["table"], allowed=name)
     if metadata_number(about, "schema", path) > SCHEMA_VERSION:
@@ -165,7 +198,6 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
             allowed=f"schema {SCHEMA_VERSION} and earlier",
             do="upgrade manyhot",
         )
-    return check(table, name, where=path)
 
 
 def metadata(table: pa.Table | pa.Schema) -> dict[str, str]:

@@ -180,6 +180,7 @@ def fitting_models(
             continue
         names.add(model.model)
         yield model, fitted
+        del model, fitted  # before the next one is read: dense scores are large
     misfits.check_left(len(names))
 
 

@@ -1,8 +1,9 @@
-"""How much memory a file needs according to its header, which is checked before any memory is taken."""
+"""How much memory a file needs, and how much there is: checked before any memory is taken."""
 
 from __future__ import annotations
 
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -40,6 +41,46 @@ def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
     InputError
     """
     _check(path, sum(member.file_size for member in archive.infolist()))
+
+
+def check_dense(path: Path, scores: str, needed: int) -> None:
+    """Raise an error if predictions, of which only dense scores are so large, need more memory than is free.
+
+    Parameters
+    ----------
+    path : Path
+    scores : str
+        How many scores there are, for the message.
+    needed : int
+        Bytes that would be allocated.
+
+    Raises
+    ------
+    InputError
+    """
+    free = free_memory()
+    if needed > free:
+        raise InputError(
+            "The scores of all classes need more memory than is free.",
+            where=path,
+            got=f"{scores}, for which {needed / 1e9:,.1f} GB would be allocated",
+            allowed=f"at most {free / 1e9:,.1f} GB, which are free",
+            do="keep the best classes of each image, as manyhot predict does without --dense",
+        )
+
+
+def free_memory() -> int:
+    """Return the free memory of the machine or the container, in bytes."""
+    about = Path("/proc/meminfo")
+    if not about.is_file():
+        if not hasattr(os, "sysconf"):
+            return sys.maxsize
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+    lines = (line.split() for line in about.read_text().splitlines())
+    free = next(int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    return min(free, int(text)) if text.isdecimal() else free
 
 
 def _check(path: Path, needed: int) -> None:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -30,6 +28,7 @@ from manyhot.predict.network import Preprocessing
 from manyhot.predict.sources import Files, ImageReader, ImageSource, SourcePart
 from manyhot.predict.sources.source import failing_reader, reader_of, short_hash
 from manyhot.predict.sources.tar import TarSlice
+from manyhot.tables.unpacked import free_memory
 from manyhot.train.augment import augmented
 from manyhot.train.devices import local_processes, own_cores
 from manyhot.train.order import BatchPlan, Everything, ImageOrder, Sample, Shards, none_found
@@ -269,19 +268,7 @@ def _ahead(items: Iterator[_T], reader: ThreadPoolExecutor) -> Iterator[_T]:
 
 def memory_share() -> int:
     """Return the memory for each process of the run on this machine, in bytes."""
-    return int(MEMORY_SHARE * _free() / local_processes())
-
-
-def _free() -> int:
-    """Return the free memory of the machine or the container, in bytes."""
-    about = Path("/proc/meminfo")
-    if not about.is_file():
-        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
-    lines = (line.split() for line in about.read_text().splitlines())
-    free = next(int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else "max"
-    return min(free, int(text)) if text.isdecimal() else free
+    return int(MEMORY_SHARE * free_memory() / local_processes())
 
 
 def collect_images(

@@ -1,0 +1,223 @@
+"""What batches of judged models gave, kept in the cache, so that an interrupted run goes on after them.
+
+Predictions are read and matched again, which takes a tenth of the time, and their contents are compared with
+those that were judged. Batches are kept if there are many models, in files that contain no code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy import typing as npt
+
+from manyhot._version import __version__
+from manyhot.errors import InputError, MatchError, OrderError, OutputError, UsageError
+from manyhot.files import atomic_write, cache_folder
+from manyhot.registry import entries
+from manyhot.tables import Predictions
+
+JUDGED_FOLDER = "judged"
+"""The folder in the cache."""
+
+_DAYS = 7
+"""Days after which batches of a run that nobody repeated are removed."""
+
+Restored = TypeVar("Restored")
+
+_ERRORS = {kind.__name__: kind for kind in (InputError, MatchError, OrderError, UsageError)}
+
+
+@dataclass
+class JudgedBatch:
+    """What a batch of models gave.
+
+    Attributes
+    ----------
+    about : dict of str
+        Rows and notes, as JSON stores them.
+    arrays : dict of str to ndarray
+    models : list of list of str
+        The name and the hash of the predictions of each model, in order.
+    """
+
+    about: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    models: list[list[str]] = field(default_factory=list)
+
+    def add_rows(self, rows: Sequence[Any]) -> None:
+        """Add rows with slots. Real numbers become arrays, because JSON does not keep the sign of NaN."""
+        columns = {name: [getattr(row, name) for row in rows] for name in type(rows[0]).__slots__}
+        real = [n for n, values in columns.items() if any(isinstance(v, float) for v in values)]
+        self.about |= {"rows": {n: v for n, v in columns.items() if n not in real}, "real": real}
+        self.arrays["real"] = np.array([[0 if v is None else v for v in columns[n]] for n in real])
+        self.arrays["none"] = np.array([[v is None for v in columns[n]] for n in real])
+
+    def restored_rows(self, kind: Callable[..., Restored]) -> list[Restored]:
+        """Return the rows that `add_rows` added."""
+        columns, numbers = dict(self.about["rows"]), (self.arrays["real"], self.arrays["none"])
+        for name, values, none in zip(self.about["real"], *numbers, strict=True):
+            columns[name] = [None if n else v for v, n in zip(values.tolist(), none.tolist(), strict=True)]
+        return [kind(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+class OtherModelsError(Exception):
+    """The models are not those that an interrupted run judged; `place` is the first that differs."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__(place)
+        self.place = place
+
+
+class KeptBatches:
+    """The batches of one run in the cache.
+
+    Parameters
+    ----------
+    key : str
+        A hash of everything but the models: labels, slices, options and versions.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._folder = cache_folder() / JUDGED_FOLDER / key
+        self.batches = list[JudgedBatch]()
+        self._read()
+        self._new: list[list[str]] = []
+        self._ids: tuple[pa.Array, bytes] | None = None
+
+    @property
+    def models(self) -> list[list[str]]:
+        """The name and the hash of each model that was judged."""
+        return [model for batch in self.batches for model in batch.models]
+
+    def check(self, place: int, model: list[str] | None) -> bool:
+        """Return whether the model at this place was judged; raise an error if it was another one."""
+        models = self.models
+        if place >= len(models):
+            return False
+        if models[place] != model:
+            raise OtherModelsError(place)
+        return True
+
+    def cut(self, place: int) -> None:
+        """Forget the batch with the model at this place, and those after it."""
+        n, left = 0, list[JudgedBatch]()
+        for batch in self.batches:
+            n += len(batch.models)
+            if n > place:
+                break
+            left.append(batch)
+        self.batches = left
+        self._new = []
+
+    def add(self, model: list[str]) -> None:
+        """Add a model to the batch at hand."""
+        self._new.append(model)
+
+    def keep(self, batch: JudgedBatch) -> None:
+        """Write the batch at hand. Without a cache that can be written to, nothing is kept."""
+        batch.models, self._new = self._new, []
+        path = self._path(len(self.batches))
+        self.batches.append(JudgedBatch(models=batch.models))  # its rows are in memory already
+        with contextlib.suppress(OutputError, OSError, TypeError):
+            content = json.dumps({"about": batch.about, "models": batch.models}).encode()
+            arrays: dict[str, Any] = {"about": np.frombuffer(content, np.uint8), **batch.arrays}
+            with atomic_write(path) as part, part.open("wb") as file:
+                np.savez(file, **arrays)
+
+    def remove(self) -> None:
+        """Remove the batches of this run, and those of runs that were interrupted long ago."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for other in self._folder.parent.iterdir():
+                if time.time() - other.stat().st_mtime > _DAYS * 86_400:
+                    shutil.rmtree(other, ignore_errors=True)
+
+    def hash_of(self, predictions: Predictions) -> list[str]:
+        """Return the name of a model and a hash of its predictions."""
+        if self._ids is None or not self._ids[0].equals(predictions.image_id):
+            self._ids = predictions.image_id, hash_of_ids(predictions.image_id)
+        about = {**predictions.about(), "model": predictions.model, "source": predictions.source}
+        unsure = predictions.uncertainty
+        arrays = [predictions.classes, predictions.scores, predictions.logsumexp]
+        arrays += [] if unsure is None else [unsure.entropy, unsure.mutual_information, unsure.by_class]
+        return [predictions.model, hash_of_arrays(arrays, self._ids[1], json.dumps(about))]
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:04d}.npz"
+
+    def _read(self) -> None:
+        """Read the batches that are there, up to the first that is missing or damaged."""
+        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            while (path := self._path(len(self.batches))).is_file():
+                self.batches.append(read_batch(path.read_bytes()))
+
+
+def read_batch(content: bytes) -> JudgedBatch:
+    """Return a batch from the content of its file."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    told = json.loads(arrays.pop("about").tobytes())
+    return JudgedBatch(told["about"], arrays, told["models"])
+
+
+def run_key(about: Any, arrays: Iterable[npt.NDArray[Any] | None], ids: pa.Array) -> str:
+    """Return the hash of a run, from all that its results depend on except for the models."""
+    versions = {"manyhot": __version__, "numpy": np.__version__}
+    return hash_of_arrays(
+        arrays, hash_of_ids(ids), json.dumps([about, versions], sort_keys=True, default=str)
+    )
+
+
+def has_own_metrics() -> bool:
+    """Return whether metrics of other packages are registered, whose code may have changed."""
+    return any(not entry.function.__module__.startswith("manyhot.") for entry in entries("metric"))
+
+
+def hash_of_ids(ids: pa.Array) -> bytes:
+    """Return a hash of image ids in their order."""
+    digest = hashlib.blake2b(digest_size=16)
+    whole = pa.concat_arrays([ids]) if ids.offset else ids
+    digest.update(f"{ids.type} {len(ids)}".encode())
+    lengths = pc.binary_length(whole).to_numpy(zero_copy_only=False)
+    digest.update(np.ascontiguousarray(lengths).data)
+    digest.update(memoryview(whole.buffers()[2])[: int(lengths.sum())])
+    return digest.digest()
+
+
+def hash_of_arrays(arrays: Iterable[npt.NDArray[Any] | None], *more: bytes | str) -> str:
+    """Return a hash of arrays, with their types and shapes, and of further content."""
+    digest = hashlib.blake2b(digest_size=16)
+    for content in more:
+        text = content.encode() if isinstance(content, str) else content
+        digest.update(f"{len(text)}:".encode() + text)
+    for array in arrays:
+        if array is None:
+            digest.update(b"none")
+            continue
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array.T if array.flags.f_contiguous else array).data)
+    return digest.hexdigest()
+
+
+def error_to_json(error: InputError) -> list[Any]:
+    """Return an error as JSON stores it."""
+    return [type(error).__name__, error.what, {k: v and str(v) for k, v in error.details.items()}]
+
+
+def error_from_json(stored: Sequence[Any]) -> InputError:
+    """Return the error of `error_to_json`."""
+    kind, what, details = stored
+    return _ERRORS.get(kind, InputError)(what, **details)

@@ -11,7 +11,8 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from manyhot import read_labels, read_predictions
 from manyhot.classes import class_list, from_keys
 from manyhot.data.inputs import open_inputs
-from manyhot.formats import detect, prediction_files
+from manyhot.formats import detect
+from manyhot.formats.prediction_folders import prediction_files
 from manyhot.tables.labels import with_zeros
 
 IDS = ["a.jpg", "b.jpg", "c.jpg"]

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from manyhot import read_findings, read_images, read_labels, read_predictions
-from manyhot.formats import prediction_files, read_classes
+from manyhot.formats import read_classes
+from manyhot.formats.prediction_folders import prediction_files
 from manyhot.formats.reading import reading
 from manyhot.tables import Images, Labels, write_labels
 

@@ -251,9 +251,11 @@ def test_json_of_another_shape(tmp_path, message, text, read, said):
         (
             "c.txt",
             b"caf\xe9\n",
-            "The file was not read, because it is not in UTF-8.\n  where:   {}, line 1\n  got:     byte 0xe9; as "
-            "Latin-1 or Windows-1252, the text is …café…\n  allowed: text in UTF-8\n  do:      save it as UTF-8, "
-            "for example as 'CSV UTF-8' in Excel, or with iconv -f CP1252 -t UTF-8",
+            "The file was not read, because it is not in UTF-8.\n  where:   {}, line 1\n"
+            "  got:     byte 0xe9; as Latin-1 or Windows-1252, the text is …café…\n"
+            "  allowed: text in UTF-8\n"
+            "  do:      save it as UTF-8, for example as 'CSV UTF-8' in Excel, or with iconv "
+            "-f CP1252 -t UTF-8",
         ),
         ("c.csv", b"key,name\na,b\n,c\n", "A class has no key.\n  where:   {}, row 1"),
     ],

@@ -94,9 +94,15 @@ def _matches(path: Path) -> bool:
         return bool(folded & set(_NESTED))
     if "image_id" in names and set(names) & {"class_id", "classes"}:
         return False  # a table of manyhot
-    if first_column(names, _CLASS_COLUMNS) and first_column(names, tuple(_KINDS)):
+    if are_lists(names):
         return True
     return path.suffix.lower() == ".parquet" and _nested_column(pq.read_schema(path)) is not None
+
+
+def are_lists(columns: Iterable[str]) -> bool:
+    """Return whether the columns of a table include those of classes and of their scores."""
+    names = list(columns)
+    return bool(first_column(names, _CLASS_COLUMNS) and first_column(names, tuple(_KINDS)))
 
 
 def _nested_column(schema: pa.Schema) -> str | None:

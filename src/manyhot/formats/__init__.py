@@ -192,7 +192,9 @@ def read_rows(rows: RowsLike, *, classes: ClassList | None = None) -> Images:
     if not isinstance(rows, str | os.PathLike):
         return Images(pa.table({"image_id": row_ids(rows)}), "`rows`")
     if not Path(rows).exists():
-        raise absent(Path(rows), do="set `rows` to the file with the image id of each row of the predictions")
+        raise no_such_file(
+            Path(rows), do="set `rows` to the file with the image id of each row of the predictions"
+        )
     if detect(rows, ("images",)) is None and detect(rows, ("labels",)) is not None:
         labels = _read(rows, "labels", None, classes=classes)
         return Images(labels.table.select(["image_id"]), labels.name)
@@ -471,10 +473,10 @@ def _check_there(path: Path, holds: str) -> None:
         for e in registry.entries("format")
         if path.name in e.about.get("absent", ())
     ]
-    raise absent(path, why[0] if why else None)
+    raise no_such_file(path, why[0] if why else None)
 
 
-def absent(path: Path, got: str | None = None, do: str | None = None) -> InputError:
+def no_such_file(path: Path, got: str | None = None, do: str | None = None) -> InputError:
     """Return the error for a path that does not exist."""
     do = next((f"did you mean {near!r}?" for near in near_paths(path)), do)
     return InputError("The file does not exist.", where=path, got=got, do=do)

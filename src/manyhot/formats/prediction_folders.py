@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from manyhot.errors import InputError
-from manyhot.formats import PathLike, absent, detect, suffixes_of
+from manyhot.formats import PathLike, detect, no_such_file, suffixes_of
 from manyhot.formats.reading import reading
 
 SKIPPED = "skipped.csv"
@@ -61,7 +61,7 @@ def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
     files: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
-            raise absent(path)
+            raise no_such_file(path)
         if not path.is_dir():
             files.append(path)
             continue

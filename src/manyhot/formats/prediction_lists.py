@@ -56,7 +56,10 @@ _KINDS = SCORES | {
 }
 """The kind of scores by the name of their column or key."""
 
-_NESTED = ("predictions", "preds", "outputs", *_KINDS)
+_SCORES = tuple(name for name in _KINDS if name != "rank")
+"""Names of scores, of which the highest is best."""
+
+_NESTED = ("predictions", "preds", "outputs", *_SCORES)
 """Keys and columns with the classes and scores of an image together, by preference."""
 
 _OTHER_TABLES = frozenset(
@@ -211,7 +214,7 @@ def _unnested(
     kind = _KINDS.get(fold_name(nested), "score")
     if isinstance(inner, pl.Struct):
         fields = [field.name for field in inner.fields]
-        own, score = first_column(fields, _CLASS_COLUMNS), first_column(fields, tuple(_KINDS))
+        own, score = first_column(fields, _CLASS_COLUMNS), first_column(fields, _SCORES)
         if own is None or score is None:
             raise InputError(
                 "The column of predictions has no classes or scores.",
@@ -265,11 +268,11 @@ def _of_json(path: Path) -> tuple[pl.DataFrame, str]:
     return pl.DataFrame({"image_id": ids, "class_id": column, "scores": values}), kind
 
 
-def _is_unnamed(entry: Mapping[str, Any], found: Any) -> bool:
+def _is_unnamed(entry: Mapping[str, Any], scores: Any) -> bool:
     """Return whether the scores of an entry are a list without classes."""
-    if not isinstance(found, list) or first_column(entry, _CLASS_COLUMNS):
+    if not isinstance(scores, list) or first_column(entry, _CLASS_COLUMNS):
         return False
-    return bool(found) and not any(isinstance(value, dict) for value in found)
+    return bool(scores) and not any(isinstance(value, dict) for value in scores)
 
 
 def _entries(path: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
@@ -302,14 +305,14 @@ def _image_and_scores(entry: Mapping[str, Any], where: str) -> tuple[str, str]:
     return str(entry[ids]), score
 
 
-def _pairs(entry: Mapping[str, Any], found: Any, where: str) -> Iterator[tuple[Any, Any]]:
+def _pairs(entry: Mapping[str, Any], scores: Any, where: str) -> Iterator[tuple[Any, Any]]:
     """Yield the classes of an entry with their scores."""
-    if isinstance(found, dict):
-        yield from found.items()
+    if isinstance(scores, dict):
+        yield from scores.items()
         return
-    if isinstance(found, list) and all(isinstance(one, dict) for one in found):
-        for one in found:
-            name, score = first_column(one, _CLASS_COLUMNS), first_column(one, tuple(_KINDS))
+    if isinstance(scores, list) and all(isinstance(one, dict) for one in scores):
+        for one in scores:
+            name, score = first_column(one, _CLASS_COLUMNS), first_column(one, _SCORES)
             if name is None or score is None:
                 raise InputError(
                     "A prediction has no class or no score.",
@@ -321,11 +324,11 @@ def _pairs(entry: Mapping[str, Any], found: Any, where: str) -> Iterator[tuple[A
         return
     label = first_column(entry, _CLASS_COLUMNS)
     names = None if label is None else entry[label]
-    if not isinstance(names, list) and not isinstance(found, list):
-        names, found = [names], [found]
-    if not isinstance(names, list) or not isinstance(found, list) or len(names) != len(found):
+    if not isinstance(names, list) and not isinstance(scores, list):
+        names, scores = [names], [scores]
+    if not isinstance(names, list) or not isinstance(scores, list) or len(names) != len(scores):
         raise _lengths(where)
-    yield from zip(names, found, strict=True)
+    yield from zip(names, scores, strict=True)
 
 
 def _class(name: Any, where: str) -> str | int:

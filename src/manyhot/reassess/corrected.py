@@ -108,12 +108,12 @@ def open_corrected(
     return with_zeros(sets), reading
 
 
-def correct_labels(found: Aggregated, labels: Labels) -> CorrectedLabels:
+def correct_labels(aggregated: Aggregated, labels: Labels) -> CorrectedLabels:
     """Return label sets in which the classes that raters were asked about have the state of their answers.
 
     Parameters
     ----------
-    found : Aggregated
+    aggregated : Aggregated
         The answers, combined.
     labels : Labels
         The label sets to correct.
@@ -125,11 +125,11 @@ def correct_labels(found: Aggregated, labels: Labels) -> CorrectedLabels:
     MatchError
         If the class lists differ, or raters answered about other images.
     """
-    _check_alike(found, labels)
+    _check_alike(aggregated, labels)
     name = labels.name or "the label sets"
     with without_option():
-        answered, like = with_ids_like(found.labels, labels.image_id, other_name=name)
-    asked = _pairs(pl.DataFrame(answered.table).filter("rated"), found.method)
+        answered, like = with_ids_like(aggregated.labels, labels.image_id, other_name=name)
+    asked = _pairs(pl.DataFrame(answered.table).filter("rated"), aggregated.method)
     images = pl.DataFrame(labels.table)
     other = asked.join(images, on="image_id", how="anti")["image_id"].unique(maintain_order=True)
     if len(other):
@@ -145,21 +145,22 @@ def correct_labels(found: Aggregated, labels: Labels) -> CorrectedLabels:
     changes = asked.select(*_PAIR, pl.col("state").alias("after")).join(
         own.select(*_PAIR, pl.col("state").alias("before")), on=_PAIR, how="left"
     )
-    corrected = replace(labels, table=_table(images, pl.concat([kept, asked]), found.method))
+    table = _table(images, pl.concat([kept, asked]), aggregated.method)
+    corrected = replace(labels, table=table, exclusive=False)
     notes = (f"{answered.name or 'votes'}: {like.text}",) if like.n else ()
-    values = {f.name: getattr(found, f.name) for f in fields(found)}
+    values = {f.name: getattr(aggregated, f.name) for f in fields(aggregated)}
     return CorrectedLabels(
-        **values | {"labels": corrected, "notes": (*found.notes, *notes)},
+        **values | {"labels": corrected, "notes": (*aggregated.notes, *notes)},
         corrected=name,
         changes=changes.select(*_PAIR, "before", "after").to_arrow(),
         n_kept=int(kept["state"].eq(_YES).sum()),
     )
 
 
-def _check_alike(found: Aggregated, labels: Labels) -> None:
+def _check_alike(aggregated: Aggregated, labels: Labels) -> None:
     """Raise an error for votes that do not answer questions about single classes, or of other classes."""
-    votes = found.labels
-    if found.votes.kind:
+    votes = aggregated.labels
+    if aggregated.votes.kind:
         raise InputError(
             "Votes for one class of all cannot correct label sets.",
             where=votes.name or None,

@@ -21,7 +21,7 @@ from manyhot.run import Run
 from manyhot.tables import Images
 from manyhot.tables.image_ids import ids_like
 
-RULE = "findings"
+FINDINGS_RULE = "findings"
 """What a proposals table calls questions about findings."""
 
 _CLASSES = {"class_a": "name_a", "class_b": "name_b"}
@@ -135,7 +135,9 @@ def _of_column(frame: pl.DataFrame, column: str, name: str, classes: ClassList |
         class_id.alias("class_id"),
         (pl.col("score") if "score" in frame.columns else pl.lit(None)).cast(pl.Float32).alias("score"),
         n_models.cast(pl.Int32).alias("n_models"),
-        (pl.col("kind") if "kind" in frame.columns else pl.lit(RULE)).cast(pl.String).alias("source"),
+        (pl.col("kind") if "kind" in frame.columns else pl.lit(FINDINGS_RULE))
+        .cast(pl.String)
+        .alias("source"),
     )
 
 

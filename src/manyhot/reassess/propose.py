@@ -49,7 +49,7 @@ from manyhot.parameters import (
     check_one_of,
 )
 from manyhot.reassess.ensemble import ensemble_of, golden_labels
-from manyhot.reassess.finding_questions import RULE, input_of, open_to_ask, questions_of_findings
+from manyhot.reassess.finding_questions import FINDINGS_RULE, input_of, open_to_ask, questions_of_findings
 from manyhot.registry import Entry, get
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
@@ -206,7 +206,7 @@ class Proposals(Result):
             yield f"on the images of the search: {', '.join(f'{k} {v:.1%}' for k, v in fitted.items())}"
         if not len(self):
             yield "no image has questions; to ask about all images, set `leave_out` to 'nothing'"
-        if self.expected is None and self.rule != RULE:
+        if self.expected is None and self.rule != FINDINGS_RULE:
             yield (
                 "recall and precision are unknown; to estimate them, pass label sets of some images with "
                 "`known_labels`"
@@ -399,7 +399,7 @@ def _of_findings(
     n_left_out = len(images) - len(pc.unique(table["image_id"]))
     inputs = source.inputs | input_of(findings)
     made = Proposals(
-        table, RULE, len(images), n_left_out, (), seconds, raters, None, notes=notes, inputs=inputs
+        table, FINDINGS_RULE, len(images), n_left_out, (), seconds, raters, None, notes=notes, inputs=inputs
     )
     return dataclasses.replace(made, metadata=_metadata(made, n_classes, classes.hash if classes else ""))
 

@@ -96,6 +96,7 @@ def test_what_the_label_sets_record_is_kept(sets, tmp_path):
     assert found.table["label"].to_pylist() == [0, 3, None, None]
     assert found.table["p"].to_pylist()[0] == pytest.approx([0.8, 0.9])  # sorted by class
     assert found.table["method"].to_pylist() == [None, None, "auto", None]
+    assert found.name == "sets-corrected"
     assert not found.asked_known  # nobody looked for the other classes
 
 

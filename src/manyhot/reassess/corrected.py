@@ -146,7 +146,9 @@ def correct_labels(aggregated: Aggregated, labels: Labels) -> CorrectedLabels:
         own.select(*_PAIR, pl.col("state").alias("before")), on=_PAIR, how="left"
     )
     table = _table(images, pl.concat([kept, asked]), aggregated.method)
-    corrected = replace(labels, table=table, exclusive=False)
+    # Results on both can be compared only if the names of the data sets differ.
+    own_name = f"{labels.name}-corrected" if labels.name else "corrected"
+    corrected = replace(labels, table=table, name=own_name, exclusive=False)
     notes = (f"{answered.name or 'votes'}: {like.text}",) if like.n else ()
     values = {f.name: getattr(aggregated, f.name) for f in fields(aggregated)}
     return CorrectedLabels(

@@ -167,8 +167,9 @@ def test_every_file_of_a_folder_that_may_be_predictions_is_named(tmp_path):
     np.save(tmp_path / "model" / "logits.npy", SCORES)
     np.save(tmp_path / "embeddings" / "net.npy", SCORES)
     (tmp_path / "skipped.csv").write_text("image_id,uri,reason\n")
-    assert [path.name for path in prediction_files([tmp_path])] == ["top.csv"]
-    listed = "\n".join(unread_notes([tmp_path], {"labels.csv"}))
+    files = prediction_files([tmp_path])
+    assert [path.name for path in files] == ["top.csv"]
+    listed = "\n".join(unread_notes([tmp_path], files, {"labels.csv"}))
     for name in ("hard.csv", "net.pt;", "net.pkl", "net.joblib", "net.feather", "odd.json", ": model;"):
         assert name in listed
     assert (

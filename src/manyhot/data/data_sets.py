@@ -418,7 +418,7 @@ def own_models(
     files = prediction_files(predictions)
     misfits = SkippedFiles(len(files))
     others = (p for p in (reading.rows, reading.images, reading.classes) if isinstance(p, str | os.PathLike))
-    misfits.remarks += unread_notes(predictions, {*inputs, *(Path(p).name for p in others)})
+    misfits.remarks += unread_notes(predictions, files, {*inputs, *(Path(p).name for p in others)})
     # Of files that are called alike, the folders tell the models apart, unless their metadata name them.
     default_names = dict(
         zip(map(str, files), distinct_names((normal_name(f.stem), str(f)) for f in files), strict=True)

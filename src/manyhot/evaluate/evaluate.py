@@ -118,7 +118,7 @@ class Entrants:
         paths = [p for p in listed if not isinstance(p, Predictions)]
         files = prediction_files(paths) if paths else []
         misfits = SkippedFiles(len(files))
-        misfits.remarks += unread_notes(paths)
+        misfits.remarks += unread_notes(paths, files)
         read = partial(read_predictions, rows=reading.rows, scores=reading.scores)
         own = tables + list(misfits.reading(files, read))
         sets = [d.fetch(run.on_progress) for d in benchmark.datasets]

@@ -81,15 +81,24 @@ def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def unread_notes(paths: Iterable[PathLike], read: Collection[str] = ()) -> list[str]:
+def unread_notes(
+    paths: Iterable[PathLike], files: Collection[Path], others: Collection[str] = ()
+) -> list[str]:
     """Return a note for each reason for which files of the folders in `paths` are not read as predictions.
 
     Files that may be predictions are named, and others are counted. Files that manyhot writes beside
-    predictions, hidden files, and files called as in `read`, which the call reads as something else, are left
-    out.
+    predictions, and hidden files, are left out.
+
+    Parameters
+    ----------
+    paths : iterable of path-like
+    files : collection of Path
+        The files that `prediction_files` returned for `paths`.
+    others : collection of str
+        Names of files that the call reads as something else.
     """
-    folders = [path for path in map(Path, paths) if path.is_dir()]
-    return [f"{folder}: {note}" for folder in folders for note in _notes(folder, _inside(folder), read)]
+    folders, files = [path for path in map(Path, paths) if path.is_dir()], frozenset(files)
+    return [f"{folder}: {note}" for folder in folders for note in _notes(folder, files, others)]
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -97,20 +106,20 @@ def _inside(folder: Path) -> list[Path]:
         return [p for p in sorted(folder.iterdir()) if p.is_file() and detect(p, ("predictions",))]
 
 
-def _notes(folder: Path, inside: Collection[Path], read: Collection[str] = ()) -> list[str]:
-    by_reason, others = dict[tuple[str, str], list[str]](), list[str]()
+def _notes(folder: Path, inside: Collection[Path], others: Collection[str] = ()) -> list[str]:
+    by_reason, plain = dict[tuple[str, str], list[str]](), list[str]()
     with reading(folder):
-        left = [p for p in sorted(folder.iterdir()) if p not in inside and p.name not in read]
+        left = [p for p in sorted(folder.iterdir()) if p not in inside and p.name not in others]
     for path in left:
         if path.name.startswith(".") or path.name == SKIPPED:
             continue
         if (reason := _reason(path)) is None:
-            others.append(path.suffix.lower() or "no suffix")
+            plain.append(path.suffix.lower() or "no suffix")
         elif reason[0]:
             by_reason.setdefault(reason, []).append(path.name)
     notes = [f"not read, because they {why}: {_named(names)}; {do}" for (why, do), names in by_reason.items()]
-    if others:
-        kinds = ", ".join(f"{n} {suffix}" for suffix, n in sorted(Counter(others).items()))
+    if plain:
+        kinds = ", ".join(f"{n} {suffix}" for suffix, n in sorted(Counter(plain).items()))
         notes.append(f"not read, because they are neither tables nor arrays: {kinds}")
     return notes
 

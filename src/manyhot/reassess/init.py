@@ -143,7 +143,8 @@ def init_campaign(
         return InitialCampaign(standing, False, campaign_status(target))
     _check_images(sources.images, listed)
     notes = create_campaign(campaign, lambda part: _fill(part, sources, listed, match))
-    notes += tuple(unread_notes(place for place in predictions if data_set(place) is None))
+    files = [path for _, path in sources.predictions if path is not None]
+    notes += tuple(unread_notes((place for place in predictions if data_set(place) is None), files))
     return InitialCampaign(campaign, True, campaign_status(target), notes=notes, written=(target,))
 
 

@@ -103,6 +103,7 @@ from manyhot.reassess.backup import backup_campaign as backup_campaign
 from manyhot.reassess.backup import restore_campaign as restore_campaign
 from manyhot.reassess.card import DataCard as DataCard
 from manyhot.reassess.card import data_card as data_card
+from manyhot.reassess.corrected import CorrectedLabels as CorrectedLabels
 from manyhot.reassess.export_votes import export_votes as export_votes
 from manyhot.reassess.init import init_campaign as init_campaign
 from manyhot.reassess.invite import invite_raters as invite_raters

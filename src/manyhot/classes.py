@@ -18,6 +18,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -113,11 +114,11 @@ class ClassList:
     def hash(self) -> str:
         """The hash that identifies the class list in files: 16 hexadecimal digits.
 
-        The hash is the beginning of the SHA-256 hash of the keys in order, one per line. Names and
-        definitions are not hashed, because they do not change class ids. 64 bits are enough to detect mix-ups
-        and short enough to compare by eye.
+        The hash is the beginning of the SHA-256 hash of the keys in order, one per line, in Unicode form
+        NFC. Names and definitions are not hashed, because they do not change class ids. 64 bits are enough to
+        detect mix-ups and short enough to compare by eye.
         """
-        return hashlib.sha256("\n".join(self.keys).encode()).hexdigest()[:16]
+        return hashlib.sha256(normal_name("\n".join(self.keys)).encode()).hexdigest()[:16]
 
     @cached_property
     def superclass(self) -> npt.NDArray[np.int8]:
@@ -139,7 +140,8 @@ class ClassList:
         """Return the class id of a key, a name or a synonym.
 
         The text is looked up among the keys, then among the names. The next look-ups ignore case and read
-        underscores as spaces: first among the names, then among names and synonyms.
+        underscores as spaces: first among the names, then among names and synonyms. Unicode forms, such as
+        *é* as one or two characters, are equal.
 
         Raises
         ------
@@ -181,15 +183,17 @@ class ClassList:
 
     def _lookup(self, text: str) -> Collection[int]:
         keys, names, folded_names, folded_all = self._by_name
+        text = normal_name(text)
         folded = _fold(text)
         return keys.get(text) or names.get(text) or folded_names.get(folded) or folded_all.get(folded, ())
 
     @cached_property
     def _by_name(self) -> tuple[Mapping[str, Collection[int]], ...]:
-        names = list(enumerate(self.names))
-        synonyms = [(i, synonym) for i, own in enumerate(self.synonyms) for synonym in own]
+        keys = enumerate(map(normal_name, self.keys))
+        names = list(enumerate(map(normal_name, self.names)))
+        synonyms = [(i, normal_name(synonym)) for i, own in enumerate(self.synonyms) for synonym in own]
         folded = [(i, _fold(name)) for i, name in [*names, *synonyms]]
-        return tuple(map(_group, (enumerate(self.keys), names, folded[: len(names)], folded)))
+        return tuple(map(_group, (keys, names, folded[: len(names)], folded)))
 
     def _ambiguous(self, text: str, ids: Collection[int]) -> InputError:
         candidates = ", ".join(f"{self.names[i]} ({self.keys[i]}, class {i})" for i in sorted(ids))
@@ -294,7 +298,7 @@ def classes_seen(names: Iterable[str], name: str = "own classes") -> ClassList:
     InputError
         As in `from_keys`.
     """
-    return replace(from_keys(sorted(set(names)), name), is_complete=False)
+    return replace(from_keys(sorted(set(map(normal_name, names))), name), is_complete=False)
 
 
 def to_json(classes: ClassList) -> dict[str, Any]:
@@ -366,6 +370,14 @@ def _check_characters(text: str, where: str) -> None:
 def _superclass(path: tuple[str, ...]) -> int:
     ids = {step.partition(" ")[0] for step in path}
     return 0 if _ORGANISM in ids else 1 if _ARTIFACT in ids else 2
+
+
+def normal_name(text: str) -> str:
+    """Return a name in Unicode form NFC, in which names of classes and models are compared.
+
+    macOS writes *é* in the names of files as two characters, most other systems as one.
+    """
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _fold(text: str) -> str:
@@ -450,7 +462,7 @@ def family_of(model: str) -> str:
     for family, pattern in _FAMILIES:
         if re.match(pattern, bare):
             return family
-    start = re.match(r"[a-z]+(?=v\d)|[a-z]+", bare)
+    start = re.match(r"[^\W\d_]+(?=v\d)|[^\W\d_]+", bare)
     return start.group() if start else name
 
 
@@ -472,4 +484,4 @@ def pretraining_of(model: str) -> str:
 
 
 def _architecture(model: str) -> str:
-    return model.partition("@")[0].partition(".")[0].lower()
+    return normal_name(model).partition("@")[0].partition(".")[0].lower()

@@ -3,6 +3,7 @@
 import json
 import os
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -13,7 +14,7 @@ from manyhot.classes import from_keys
 from manyhot.data import catalog
 from manyhot.data.convert import convert
 from manyhot.errors import InputError
-from manyhot.formats import read_golden, read_labels, read_proposals, read_votes
+from manyhot.formats import read_golden, read_labels, read_predictions, read_proposals, read_votes
 from manyhot.reassess.aggregate import aggregate
 from manyhot.reassess.card import data_card
 from manyhot.tables import Labels, write
@@ -62,18 +63,22 @@ def message(make):
 
 def test_one_line_says_what_is_left_out(files):
     done = manyhot("convert", "labels.parquet", "hub", "--to", "hf-labels", "--classes", "classes.txt")
-    assert done.stdout == "wrote hub/data/train-00000-of-00001.parquet\n"
+    assert done.stdout == "labels: 2 images\nwrote hub/data/train-00000-of-00001.parquet\n"
     assert done.stderr == "Note: hub does not contain classes answered no, unclear classes, p.\n"
     done = manyhot(
         "convert", "labels.parquet", "t.json", "--to", "label-studio", "--classes", "classes.txt", "--json"
     )
-    assert json.loads(done.stdout) == {"written": ["t.json", "t.xml"], "left_out": ["original labels", "p"]}
+    assert json.loads(done.stdout) == {
+        "written": ["t.json", "t.xml"],
+        "holds": "labels",
+        "left_out": ["original labels", "p"],
+    }
     assert done.stderr == ""
 
 
 def test_our_own_files_leave_nothing_out(files):
     done = manyhot("convert", "labels.parquet", "labels.csv")
-    assert (done.stdout, done.stderr) == ("wrote labels.csv\n", "")
+    assert (done.stdout, done.stderr) == ("labels: 2 images\nwrote labels.csv\n", "")
 
 
 def test_what_other_tools_got_is_read_back(files):
@@ -185,7 +190,7 @@ def test_a_campaign_from_proposals_to_a_card(files, campaign):
     manyhot("aggregate", "pets", "--method", "majority")
     assert read_labels("pets/labels.parquet").table["state"].to_pylist() == [["no", "yes"], ["yes"]]
     done = manyhot("convert", "pets/labels.parquet", "hub", "--to", "hf-labels")
-    assert done.stdout.splitlines()[0].startswith("wrote hub/")
+    assert done.stdout.splitlines()[1].startswith("wrote hub/")
     assert manyhot("card", "pets", "--out", "hub").stdout.endswith("wrote hub/README.md\n")
     card = (files / "hub" / "README.md").read_text(encoding="utf-8")
     for line in (
@@ -238,3 +243,35 @@ def test_what_golden_answers_leave_out_is_said(files, mirror):
     saved = convert(found["golden.npz"], "g.json", to="label-studio-golden", classes="imagenet1k")
     assert saved.left_out == ("raters' answers to golden questions",)
     assert len(read_golden("g.json")) == 1135
+
+
+def test_options_of_predictions_decide_that_it_is_predictions(files):
+    (files / "hard.csv").write_text("image_id,cat,dog\na.jpg,1,0\nb.jpg,0,1\n")
+    assert convert("hard.csv", "l.parquet").holds == "labels"  # which is also possible
+    done = manyhot("convert", "hard.csv", "p.parquet", "--scores", "probability")
+    assert done.stdout == (
+        "predictions: 2 images, all classes, model p, scores probability\nwrote p.parquet\n"
+    )
+    assert read_predictions("p.parquet").scores.tolist() == [[1, 0], [0, 1]]
+    assert manyhot("convert", "labels.parquet", "x.parquet", "--scores", "logit", code=3).stderr.startswith(
+        "Error: The file does not contain predictions."
+    )
+    assert "--model=m" in manyhot("convert", "labels.parquet", "x.parquet", "--model", "m", code=2).stderr
+
+
+def test_the_model_is_named_after_the_new_file(files):
+    for team in ("aachen", "bonn"):
+        (files / team).mkdir()
+        np.save(files / team / "logits.npy", np.eye(2, 3, dtype=np.float32))
+        options = {"rows": "rows.txt", "scores": "logit", "classes": "classes.txt"}
+        (files / "rows.txt").write_text("a.jpg\nb.jpg\n")
+        convert(f"{team}/logits.npy", f"nets/{team}.parquet", **options)
+    assert [read_predictions(f"nets/{team}.parquet").model for team in ("aachen", "bonn")] == [
+        "aachen",
+        "bonn",
+    ]
+    convert("nets/bonn.parquet", "again.parquet")
+    assert read_predictions("again.parquet").model == "bonn"  # as its source declares
+    convert("nets/bonn.parquet", "third.parquet", model="köln")
+    convert("third.parquet", "fourth.parquet")  # which the file declares
+    assert read_predictions("fourth.parquet").model == "köln"

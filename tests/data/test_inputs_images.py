@@ -1,10 +1,12 @@
 """Original labels in one table, and the places of the photographs in another."""
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from pyarrow import csv
 
+import manyhot as mh
 from manyhot.data.inputs import Reading, open_inputs, open_labels
 from manyhot.errors import InputError
 from manyhot.formats import read_labels_or_originals
@@ -52,3 +54,29 @@ def test_original_labels_are_label_sets_that_nobody_rated(files):
 def test_images_without_labels_are_refused_as_before(files):
     with pytest.raises(InputError, match="The file does not contain labels"):
         read_labels_or_originals(files[1])
+
+
+def test_ids_in_the_index_and_models_of_several_forms():
+    """Labels accept ids in the index; images and mixed models do, too, with the results of separate files."""
+    ids = pd.Index([f"{i}.jpg" for i in range(6)], name="datei")
+    labels = pd.DataFrame({"cat": [1, 0, 1, 0, 1, 1], "dog": [0, 1, 1, 1, 0, 0]}, ids)
+    scores = pd.DataFrame({"dog": [0.1, 0.8, 0.3, 0.2, 0.6, 0.1], "cat": [0.9, 0.3, 0.2, 0.7, 0.5, 0.4]}, ids)
+    images = pd.DataFrame({"label": ["cat", "dog", "dog", "dog", "cat", "cat"], "time": list("aabbab")}, ids)
+    rows = [(i, c, scores.loc[i, c]) for i in ids for c in scores]
+    long = pd.DataFrame(rows, columns=["image", "class", "score"])
+
+    def values(predictions, images):
+        found = mh.evaluate(labels, predictions, images=images, resamples=0, metrics=["top1", "real1"])
+        return {
+            (r["model"], r["metric"]): r["value"] for r in found.results.to_pylist() if r["slice"] == "all"
+        }
+
+    reading = images.reset_index(names="image_id")
+    alone = values({"wide": scores}, reading)
+    assert alone["wide", "top1"] == pytest.approx(np.mean([1, 1, 1, 0, 0, 1]))
+    assert values({"wide": scores}, images) == alone
+    both = values({"wide": scores, "long": long}, images)
+    for metric in ("top1", "real1"):
+        assert both["long", metric] == both["wide", metric] == alone["wide", metric]
+    with pytest.raises(InputError, match="others are arrays without image ids"):
+        values({"long": long, "array": scores.to_numpy()}, images)

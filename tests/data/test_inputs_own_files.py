@@ -284,5 +284,6 @@ def test_images_in_memory():
         mh.evaluate(pd.Series(NAMES, IDS), MODELS, images=frame[["camera"]], scores="logit")
     assert str(error.value) == (
         "`images` is not a table of images.\n  got:     the columns camera\n  allowed: a file, a folder, an "
-        "images table, or a data frame with the column image_id, filename, path or id"
+        "images table, or a data frame with the column image_id, filename, path or id or with the ids as its "
+        "index"
     )

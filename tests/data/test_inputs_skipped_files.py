@@ -239,7 +239,8 @@ def test_two_models_of_one_name_are_an_error_all_the_same():
         evaluated(files("a", "b", "c"))
     assert str(error.value) == (
         "Two models have the same name.\n  where:   models/c.parquet\n  got:     a\n"
-        "  do:      rename the file, or the model in its metadata"
+        "  do:      rename the file; if the file itself names its model: manyhot convert FILE NEW.parquet "
+        "--model NAME"
     )
 
 

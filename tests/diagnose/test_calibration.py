@@ -274,7 +274,8 @@ def test_two_models_of_one_name(model):
     assert str(error.value) == (
         "Two models have the same name.\n"
         "  got:     net\n"
-        "  do:      rename the file, or the model in its metadata"
+        "  do:      rename the file; if the file itself names its model: manyhot convert FILE NEW.parquet "
+        "--model NAME"
     )
 
 

@@ -492,7 +492,8 @@ def test_what_does_not_belong_together(labels):
     assert message(MatchError, lambda: sort(labels, [ranks(1), ranks(1)])) == (
         "Two models have the same name.\n"
         "  got:     m\n"
-        "  do:      rename the file, or the model in its metadata"
+        "  do:      rename the file; if the file itself names its model: manyhot convert FILE NEW.parquet "
+        "--model NAME"
     )
     assert message(MatchError, lambda: sort(labels, [ranks(1)], classes=class_list())) == (
         "The class list does not match the labels.\n"

@@ -285,7 +285,8 @@ def test_two_models_of_one_name():
         "Two models have the same name.\n"
         "  where:   second.npy\n"
         "  got:     m\n"
-        "  do:      rename the file, or the model in its metadata"
+        "  do:      rename the file; if the file itself names its model: manyhot convert FILE NEW.parquet "
+        "--model NAME"
     )
 
 

@@ -14,7 +14,8 @@ import pytest
 from manyhot import read_images, read_labels, read_predictions, tables
 from manyhot.classes import class_list
 from manyhot.errors import InputError, UnknownNameError
-from manyhot.formats import detect, prediction_files, read_classes
+from manyhot.formats import detect, read_classes
+from manyhot.formats.prediction_folders import prediction_files
 from manyhot.formats.tabular import write_csv
 from manyhot.tables import Images, Predictions
 
@@ -413,7 +414,7 @@ def test_folders_are_searched_and_other_tables_passed_over(tmp_path, rows):
 def test_folder_without_predictions(tmp_path):
     assert message(lambda: prediction_files([tmp_path])) == (
         f"The folder contains no predictions.\n  where:   {tmp_path}\n"
-        "  allowed: .csv, .json, .npy, .npz, .parquet, .tsv\n"
+        "  allowed: .csv, .json, .jsonl, .npy, .npz, .parquet, .tsv\n"
         "  do:      make them with manyhot predict IMAGES --model NAME --out FOLDER"
     )
     (tmp_path / "predictions").mkdir()  # as manyhot detect writes them

@@ -14,7 +14,8 @@ from manyhot.classes import class_list, from_keys
 from manyhot.data.convert import convert
 from manyhot.data.inputs import open_inputs
 from manyhot.errors import InputError
-from manyhot.formats import detect, prediction_files
+from manyhot.formats import detect
+from manyhot.formats.prediction_folders import prediction_files
 from manyhot.tables.labels import with_zeros
 
 IDS = ["a.jpg", "b.jpg", "c.jpg"]

@@ -14,7 +14,8 @@ import pytest
 from manyhot import read_labels, read_predictions
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import InputError
-from manyhot.formats import detect, prediction_files
+from manyhot.formats import detect
+from manyhot.formats.prediction_folders import prediction_files
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from manyhot import read_findings, read_images, read_labels, read_predictions
-from manyhot.formats import prediction_files, read_classes
+from manyhot.formats import read_classes
+from manyhot.formats.prediction_folders import prediction_files
 from manyhot.formats.reading import reading
 from manyhot.tables import Images, Labels, write_labels
 
@@ -250,8 +251,11 @@ def test_json_of_another_shape(tmp_path, message, text, read, said):
         (
             "c.txt",
             b"caf\xe9\n",
-            "The file cannot be read.\n  where:   {}\n  got:     'utf-8' codec can't decode "
-            "byte 0xe9 in position 3: invalid continuation byte\n  do:      create or download it again",
+            "The file was not read, because it is not in UTF-8.\n  where:   {}, line 1\n"
+            "  got:     byte 0xe9; as Latin-1 or Windows-1252, the text is …café…\n"
+            "  allowed: text in UTF-8\n"
+            "  do:      save it as UTF-8, for example as 'CSV UTF-8' in Excel, or with iconv "
+            "-f CP1252 -t UTF-8",
         ),
         ("c.csv", b"key,name\na,b\n,c\n", "A class has no key.\n  where:   {}, row 1"),
     ],

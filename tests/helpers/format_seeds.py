@@ -162,6 +162,22 @@ FILES = {
         parquet({"path": IDS, "cat": [1.0, 0, -1], "dog": [True, None, False]}),
     ),
     "scores.csv": (read_predictions, text("image_id;cat;dog\na;0.25;1e-3\nb;1;0\n")),
+    "top.csv": (read_predictions, text("image,class,score\na,cat,0.5\na,dog,0.25\nb,dog,1\n")),
+    "top.jsonl": (
+        read_predictions,
+        text(
+            '{"image": "a", "labels": ["cat", "dog"], "scores": [0.5, 0.25]}\n'
+            '{"image": "b", "labels": ["dog"], "scores": [1.0]}\n'
+        ),
+    ),
+    "top.json": (
+        read_predictions,
+        text('[{"image": "a", "predictions": [{"label": "cat", "score": 0.5}]}]'),
+    ),
+    "top.parquet": (
+        read_predictions,
+        parquet({"image": IDS, "labels": [["cat", "dog"]] * 3, "scores": [[0.5, 0.25]] * 3}),
+    ),
     "scores.parquet": (read_predictions, parquet({"image_id": IDS, "cat": [0.5, 1, 2], "dog": [0.25, 1, 2]})),
     "lists.csv": (read_labels, text("image,tags,split\na.jpg,cat;caf\u00e9,x\nb.jpg,,y\n")),
     "one each.csv": (read_labels, text("file,label\na.jpg,cat\na.jpg,dog\nb.jpg,\n")),

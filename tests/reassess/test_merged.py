@@ -299,7 +299,8 @@ def test_one_source_is_no_merge():
         "  got:     one\n"
         "  allowed: label sets in any format, campaigns, benchmarks, imagenet-real, imagenet-multilabel, "
         "tsipras, imagenet-mistakes\n"
-        "  do:      pass another source, too"
+        "  do:      pass another source, too; to correct label sets with answers: manyhot aggregate CAMPAIGN "
+        "--labels FILE"
     )
 
 

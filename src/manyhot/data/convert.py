@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import pyarrow as pa
 
 from manyhot import tables
+from manyhot.classes import normal_name
 from manyhot.command import command
 from manyhot.data.data_sets import Reading
-from manyhot.errors import InputError
+from manyhot.errors import InputError, UsageError
 from manyhot.files import hashes_of
 from manyhot.formats import (
     ClassNamesLike,
@@ -27,7 +28,7 @@ from manyhot.formats import (
     read_results,
     read_votes,
 )
-from manyhot.formats.tabular import write_csv
+from manyhot.formats.tabular import declared, write_csv
 from manyhot.formats.writing import PathLike, Saved, check_apart, check_place, save
 from manyhot.parameters import Shown
 from manyhot.registry import get, names
@@ -54,21 +55,27 @@ class Converted(Result):
 
     Attributes
     ----------
+    holds : str
+        The kind of table that was written, such as labels or predictions.
     left_out : tuple of str
         Content of the source that is missing from the written files.
+    what : str
+        What was written, in words.
     notes, written
         As in `Result`.
     """
 
+    holds: str
     left_out: tuple[str, ...]
+    what: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content that is missing from the written files."""
-        return {"left_out": self.left_out}
+        """Return the kind of table, and the content that is missing from the written files."""
+        return {"holds": self.holds, "left_out": self.left_out}
 
     def lines(self) -> Iterator[str]:
-        """Yield nothing: the terminal lists the files."""
-        yield from ()
+        """Yield what was written; the terminal lists the files."""
+        yield f"{self.holds}: {self.what}"
 
 
 @command(
@@ -90,6 +97,7 @@ def convert(
     format: str | None = None,
     to: str | None = None,
     long: bool = False,
+    model: str = "",
     run: Run = QUIET,
 ) -> Converted:
     """Convert a file in any supported format to Parquet, CSV or the format of another tool.
@@ -110,7 +118,7 @@ def convert(
         target.
     scores
         Kind of the scores, if the file does not declare it: logit, probability, cosine, or none (they only
-        rank classes).
+        rank classes). The source is then read as predictions, even if it contains only 0 and 1.
     format
         Format of the source, or a call string such as 'chen(threshold=0.9)'. By default, it is detected.
     to
@@ -119,6 +127,9 @@ def convert(
         'hf-labels(split="validation")'.
     long
         Write CSV with one row for each (image, class) pair.
+    model
+        Name of the model of predictions. By default, the name in the source or, if it contains none, the name
+        of the target.
 
     Returns
     -------
@@ -127,7 +138,8 @@ def convert(
     Raises
     ------
     InputError
-        If the format of the source is unknown, or if the suffix of the target is not supported.
+        If the format of the source is unknown, if the suffix of the target is not supported, or if an option
+        does not fit the content of the source.
     """
     source, target = Path(source), Path(target)
     _check_target(target, to, long)
@@ -138,6 +150,7 @@ def convert(
         check_apart([target], source, {target.stem})
     class_list = open_class_list(classes)
     holds, content = _read_any(source, Reading(rows=rows, classes=class_list, scores=scores), format)
+    content = _named(content, model, source, target)
     if to is not None:
         saved = save(content, target, to, holds=holds, classes=class_list)
     else:
@@ -146,7 +159,28 @@ def convert(
         saved = Saved((_write(holds, content, source, target, rows, long, run.call),))
     left_out = (*_left_out(content), *saved.left_out)
     notes = (f"{target.name} does not contain {', '.join(left_out)}",) if left_out else ()
-    return Converted(left_out, notes=notes, written=saved.files)
+    return Converted(holds, left_out, _what(content), notes=notes, written=saved.files)
+
+
+def _named(content: _Content, model: str, source: Path, target: Path) -> _Content:
+    """Return predictions with the name of their model; anything else is unchanged."""
+    if isinstance(content, tables.Predictions):
+        # Sources of many teams are called logits.npy; only their conversion has a name that tells them apart.
+        is_default = content.model == normal_name(source.stem) and not declared(source)
+        return replace(content, model=model or (target.stem if is_default else content.model))
+    if model:
+        raise UsageError("Only predictions have the name of a model.", where=source, got=f"`model`={model}")
+    return content
+
+
+def _what(content: _Content) -> str:
+    """Return the number of rows of a table and, for predictions, the model, for the terminal."""
+    if isinstance(content, tables.Predictions):
+        kind = "all classes" if content.is_dense else "best classes"
+        return f"{len(content):,} images, {kind}, model {content.model}, scores {content.score_kind}"
+    if isinstance(content, tables.Labels | tables.Images):
+        return f"{len(content):,} images"
+    return f"{len(_table_of('', content)[0]):,} rows"
 
 
 def _of_campaign(*paths: Path) -> Path | None:
@@ -201,6 +235,8 @@ def _read_any(source: Path, reading: Reading, format: str | None) -> tuple[str, 
     classes = open_class_list(reading.classes)
     entry = get("format", format) if format else detect(source, _TABLES) if source.exists() else None
     holds = entry.about["holds"] if entry else "labels"
+    if reading.scores is not None:  # which only predictions have; a table of 0 and 1 may be either
+        holds = "predictions"
     if holds == "predictions":
         return holds, read_predictions(
             source, rows=reading.rows, classes=classes, scores=reading.scores, format=format

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from manyhot.classes import ClassList, class_list
+from manyhot.classes import ClassList, class_list, normal_name
 from manyhot.data.benchmarks import (
     BENCHMARKS,
     BenchmarkData,
@@ -31,12 +31,12 @@ from manyhot.formats import (
     detect,
     holds_images_alone,
     open_class_list,
-    prediction_files,
     read_images,
     read_labels,
     read_predictions,
     read_rows,
 )
+from manyhot.formats.prediction_folders import prediction_files, unread_notes
 from manyhot.formats.writing import PathLike, Progress, images_file
 from manyhot.parameters import Flattened, PythonOnly, Shown, Was
 from manyhot.tables import Campaign, Images, Labels, Predictions, ScoreKind
@@ -118,7 +118,8 @@ class Reading(Flattened):
 
     def fits(self, model: str) -> bool:
         """Return whether a model is selected."""
-        return not self.models or any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models)
+        name = normal_name(model)
+        return not self.models or any(fnmatch.fnmatchcase(name, normal_name(p)) for p in self.models)
 
     def check_some(self, files: Sequence[object], names: Sequence[str]) -> None:
         """Raise an error if no model matches the patterns."""
@@ -285,9 +286,7 @@ def published_source(dataset: BenchmarkData, asked: Asked) -> Source:
     inputs = dict(fetched.inputs)
     if asked.predictions:
         rows = asked.reading.row_images() or fetched.rows
-        models, n, misfits = own_models(
-            prediction_files(asked.predictions), rows, class_list(), asked.reading, inputs
-        )
+        models, n, misfits = own_models(asked.predictions, rows, class_list(), asked.reading, inputs)
     else:
         models, n, misfits = _published_models(fetched, asked.reading)
     images = open_images(asked.reading.images, class_list()) or fetched.images
@@ -313,9 +312,8 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
             allowed="one table of predictions per model, as manyhot predict writes them",
             do=f"predict its images: manyhot predict IMAGES --model NAME --out {own}",
         )
-    files = prediction_files(asked.predictions or [own])
     rows = asked.reading.row_images(classes)
-    models, n, misfits = own_models(files, rows, classes, asked.reading, inputs)
+    models, n, misfits = own_models(asked.predictions or [own], rows, classes, asked.reading, inputs)
     return Source(
         campaign.folder.resolve().name,
         read_labels(labels, classes=classes) if labels.is_file() else None,
@@ -380,7 +378,7 @@ def _named_or_own(
     """Return the published models of the data set that `predictions` names; otherwise as `own_models`."""
     named = data_set(predictions[0]) if len(predictions) == 1 else None
     if named is None:
-        return own_models(prediction_files(predictions), rows, classes, asked.reading, inputs)
+        return own_models(predictions, rows, classes, asked.reading, inputs)
     fetched = named.fetch(asked.progress)
     read = {named.rows, *(f.name for f in fetched.files)}  # not its label sets
     inputs |= {name: digest for name, digest in fetched.inputs.items() if Path(name).name in read}
@@ -406,22 +404,31 @@ def _to_predict(path: Path) -> str:
 
 
 def own_models(
-    files: Sequence[Path],
+    predictions: Sequence[PathLike],
     rows: Images | None,
     classes: ClassList | None,
     reading: Reading,
     inputs: dict[str, str],
 ) -> tuple[_Reader, int, SkippedFiles]:
-    """Return a reader of the user's models, the number of files, and the skipped files."""
+    """Return a reader of the user's models, the number of files, and the skipped files.
+
+    `inputs` contains the other files of the call, which are no predictions even if they are in a folder of
+    predictions.
+    """
+    files = prediction_files(predictions)
     misfits = SkippedFiles(len(files))
+    others = (p for p in (reading.rows, reading.images, reading.classes) if isinstance(p, str | os.PathLike))
+    misfits.remarks += unread_notes(predictions, files, {*inputs, *(Path(p).name for p in others)})
     # Of files that are called alike, the folders tell the models apart, unless their metadata name them.
-    default_names = dict(zip(map(str, files), distinct_names((f.stem, str(f)) for f in files), strict=True))
+    default_names = dict(
+        zip(map(str, files), distinct_names((normal_name(f.stem), str(f)) for f in files), strict=True)
+    )
 
     def read() -> Iterator[Predictions]:
         names, fitting = [], []
         one = partial(read_predictions, rows=rows, classes=classes, scores=reading.scores)
         for found in misfits.reading(files, one):
-            if found.model == Path(found.source).stem:
+            if found.model == normal_name(Path(found.source).stem):
                 found = replace(found, model=default_names.get(found.source, found.model))
             names.append(found.model)
             if reading.fits(found.model):

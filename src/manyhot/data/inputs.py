@@ -31,7 +31,6 @@ from manyhot.files import sha256
 from manyhot.formats import (
     holds_images_alone,
     open_class_list,
-    prediction_files,
     read_images,
     read_labels,
 )
@@ -122,9 +121,7 @@ def _with_models(labels: LabelsLike, predictions: Any, reading: Reading, *, in_f
     if in_files and predictions:
         source = _in_memory(labels, {}, reading)
         rows = reading.row_images(source.classes)
-        read, n, misfits = own_models(
-            prediction_files(predictions), rows, source.classes, reading, source.inputs
-        )
+        read, n, misfits = own_models(predictions, rows, source.classes, reading, source.inputs)
         return over_one_list(replace(source, models=read, n=n, misfits=misfits))
     source = _in_memory(labels, predictions, reading)
     fitting = replace(source, models=lambda: (m for m in source.models() if reading.fits(m.model)))

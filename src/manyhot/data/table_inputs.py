@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats import holds_images_alone, read_images, read_labels, read_predictions
 from manyhot.formats.headers import ID_NEEDS, class_name_column, image_name_column
+from manyhot.formats.prediction_lists import are_lists
 from manyhot.formats.reading import image_ids, reading
 from manyhot.formats.writing import PathLike
 from manyhot.tables import Images, Labels, Predictions, one_chunk
@@ -63,14 +65,15 @@ def images_of_table(images: Any, classes: ClassList | None) -> Images:
     InputError
         If it is not a frame with a column of ids, and as `read_images` does.
     """
-    table = _arrow_table(images, image_name_column)
+    table = _arrow_table(images, lambda names: "image_id")  # in a column or in the index
     if table is None:
         columns = getattr(images, "columns", None)
         got = type(images).__name__ if columns is None else f"the columns {', '.join(map(str, columns))}"
         raise InputError(
             "`images` is not a table of images.",
             got=got,
-            allowed=f"a file, a folder, an images table, or a data frame with the column {ID_NEEDS}",
+            allowed=f"a file, a folder, an images table, or a data frame with the column {ID_NEEDS} or with "
+            "the ids as its index",
         )
     found = _through_file(table, "images", lambda path: read_images(path, classes=classes))
     assert isinstance(found, Images)
@@ -81,12 +84,13 @@ def tables_of_frames(predictions: Any, classes: ClassList | None, scores: str) -
     """Return predictions as a list of tables if they are frames with the columns of a predictions file.
 
     Such a frame has columns with image ids, with classes, and with scores or ranks. A single table of
-    predictions is also returned as a list. Anything else is unchanged.
+    predictions is also returned as a list. Frames with one column of scores per class are unchanged, unless
+    other models are tables. Anything else is unchanged.
 
     Raises
     ------
     InputError
-        As `read_predictions` does.
+        As `read_predictions` does, and if some models are tables and others are arrays.
     """
     if (alone := _predicted(predictions)) is not None:
         return [alone]
@@ -94,8 +98,18 @@ def tables_of_frames(predictions: Any, classes: ClassList | None, scores: str) -
         return [found if (found := _predicted(p)) is not None else p for p in predictions]
     named = predictions if isinstance(predictions, Mapping) else {"model": predictions}
     tables = [_named_table(name, values, classes, scores) for name, values in named.items()]
-    read = [table for table in tables if table is not None]
-    return read if read and len(read) == len(tables) else predictions
+    if all(table is None for table in tables):
+        return predictions
+    whole = partial(_predictions_of_table, classes=classes, scores=scores, is_wide=True)
+    both = zip(named.items(), tables, strict=True)
+    read = {name: whole(name, values) if table is None else table for (name, values), table in both}
+    if None in read.values():
+        raise InputError(
+            "Some predictions are tables of images, and others are arrays without image ids.",
+            got=f"arrays of {', '.join(name for name, table in read.items() if table is None)}",
+            do="pass each array as a frame with the image ids as its index and the classes as its columns",
+        )
+    return list(read.values())
 
 
 def _predicted(values: Any) -> Predictions | None:
@@ -111,9 +125,15 @@ def _named_table(name: str, values: Any, classes: ClassList | None, scores: str)
 
 
 def _predictions_of_table(
-    model: str, values: Any, classes: ClassList | None, scores: str
+    model: str, values: Any, classes: ClassList | None, scores: str, *, is_wide: bool = False
 ) -> Predictions | None:
-    table = _arrow_table(values, lambda names: next((c for c in _OF_PREDICTIONS if c in names), None))
+    """Return predictions from a frame; `is_wide` allows one column of scores per class."""
+
+    def marker(names: Sequence[str]) -> str | None:
+        is_any = is_wide or are_lists(names) or any(c in names for c in _OF_PREDICTIONS)
+        return names[0] if names and is_any else None
+
+    table = _arrow_table(values, marker)
     if table is None:
         return None
     return _through_file(table, model, lambda path: read_predictions(path, classes=classes, scores=scores))

@@ -47,7 +47,8 @@ from manyhot.evaluate.ranks import ANALYSED_METRICS
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.write import JudgedData, load_figures, prepare_renderer
 from manyhot.files import sha256
-from manyhot.formats import prediction_files, read_predictions
+from manyhot.formats import read_predictions
+from manyhot.formats.prediction_folders import prediction_files, unread_notes
 from manyhot.parameters import RESAMPLES, AtLeast, Between, OptionName, Resamples, Seed, Shown, Was
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions
@@ -119,6 +120,7 @@ class Entrants:
         paths = [p for p in listed if not isinstance(p, Predictions)]
         files = prediction_files(paths) if paths else []
         misfits = SkippedFiles(len(files))
+        misfits.remarks += unread_notes(paths, files)
         read = partial(read_predictions, rows=reading.rows, scores=reading.scores)
         own = tables + list(misfits.reading(files, read))
         fetch = cache(partial(BenchmarkData.fetch, progress=run.on_progress))

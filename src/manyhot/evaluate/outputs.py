@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from manyhot import tables
 from manyhot.classes import ClassList
-from manyhot.errors import MissingExtraError
+from manyhot.errors import InputError, MissingExtraError
 from manyhot.files import atomic_write
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike
@@ -83,6 +83,34 @@ def clear_gallery(out: PathLike) -> None:
     from manyhot.report.gallery_files import remove_gallery
 
     remove_gallery(Path(out) / "report" / "gallery")
+
+
+def note_on_replaced(results: pa.Table, out: PathLike) -> str:
+    """Return a note on models or data sets of an earlier run that new results lack; empty without any."""
+    path = Path(out) / "results.parquet"
+    try:
+        earlier = tables.read(path, "results") if path.is_file() else results
+    except InputError:
+        return ""  # it cannot be read, so nothing is lost
+    for column in ("model", "dataset"):
+        new = results[column].unique().to_pylist()
+        lost = [name for name in earlier[column].unique().to_pylist() if name not in new]
+        if lost:
+            what = "of" if column == "model" else "on"
+            return (
+                f"the earlier results in {out} were replaced, and those {what} {_some(lost)} are gone; to "
+                "keep the results of several runs, write each to a folder of its own"
+            )
+    return ""
+
+
+_MOST_NAMED = 10
+"""Maximum number of names in a note."""
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_MOST_NAMED])
+    return shown if len(names) <= _MOST_NAMED else f"{shown}, … ({len(names):,} in all)"
 
 
 def write_numbers(

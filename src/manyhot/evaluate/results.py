@@ -24,6 +24,7 @@ from manyhot.evaluate.error_ratios import error_ratios, ratio_lines
 from manyhot.evaluate.outputs import (
     clear_gallery,
     clear_report,
+    note_on_replaced,
     write_numbers,
     write_own_classes,
     write_tables,
@@ -346,6 +347,8 @@ class Evaluation(Result):
             prepare_renderer()
             load_figures()
         notes = json.dumps([dataclasses.asdict(n) for n in self.model_notes])
+        replaced = note_on_replaced(self.results, out)
+        self._page_notes[:] = [replaced] if replaced else []
         written = write_numbers(
             self.as_results(),
             out,
@@ -369,7 +372,6 @@ class Evaluation(Result):
         """Write the pictures and the gallery of the report; note what it lacks for want of photographs."""
         from manyhot.report.pictures import write_pictures
 
-        self._page_notes.clear()
         pictures, pictured, gallery = None, list[Path](), list[Path]()
         for judged in self.judged if len(self.judged) == 1 and not self.judged[0].is_proposed else ():
             try:

@@ -193,7 +193,7 @@ def read_rows(rows: RowsLike, *, classes: ClassList | None = None) -> Images:
     if not isinstance(rows, str | os.PathLike):
         return Images(pa.table({"image_id": row_ids(rows)}), "`rows`")
     if not Path(rows).exists():
-        raise _absent(
+        raise no_such_file(
             Path(rows), do="set `rows` to the file with the image id of each row of the predictions"
         )
     if detect(rows, ("images",)) is None and detect(rows, ("labels",)) is not None:
@@ -402,37 +402,6 @@ def holds_photographs(path: PathLike) -> bool:
     return found is not None and found.name in ("image-folder", "photographs")
 
 
-def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
-    """Return the files in `paths`. A folder is replaced by the prediction files that it contains.
-
-    Raises
-    ------
-    InputError
-        If a path does not exist, or if a folder contains no predictions.
-    """
-    files: list[Path] = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise _absent(path)
-        if not path.is_dir():
-            files.append(path)
-            continue
-        with reading(path):
-            inside = [p for p in sorted(path.iterdir()) if p.is_file() and detect(p, ("predictions",))]
-        if not inside:
-            detected = path / "predictions"  # as manyhot detect writes them
-            raise InputError(
-                "The folder contains no predictions.",
-                where=path,
-                allowed=", ".join(_suffixes("predictions")),
-                do=f"pass {detected}"
-                if detected.is_dir()
-                else "make them with manyhot predict IMAGES --model NAME --out FOLDER",
-            )
-        files += inside
-    return list(dict.fromkeys(files))
-
-
 def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any:
     path = Path(path)
     with reading(path):
@@ -490,7 +459,7 @@ def _check_there(path: Path, holds: str) -> None:
             got=repr(os.fsencode(path)),
             do="rename it",
         )
-    if path.is_dir() and FOLDER not in _suffixes(holds):
+    if path.is_dir() and FOLDER not in suffixes_of(holds):
         raise InputError("This is a folder, not a file.", where=path)
     if path.exists():
         check_has_end(path)
@@ -505,10 +474,11 @@ def _check_there(path: Path, holds: str) -> None:
         for e in registry.entries("format")
         if path.name in e.about.get("absent", ())
     ]
-    raise _absent(path, why[0] if why else None)
+    raise no_such_file(path, why[0] if why else None)
 
 
-def _absent(path: Path, got: str | None = None, do: str | None = None) -> InputError:
+def no_such_file(path: Path, got: str | None = None, do: str | None = None) -> InputError:
+    """Return the error for a path that does not exist."""
     do = next((f"did you mean {near!r}?" for near in near_paths(path)), do)
     return InputError("The file does not exist.", where=path, got=got, do=do)
 
@@ -587,7 +557,7 @@ def _needs(path: Path, holds: str) -> str:
     same = [e for e in entries if suffix in e.about["suffixes"]]
     if not same:
         return "; ".join(_described(holds))
-    others = [s for s in _suffixes(holds) if s != suffix]
+    others = [s for s in suffixes_of(holds) if s != suffix]
     needs = [f"{e.name}: {e.about['needs']}" if "needs" in e.about else e.name for e in same]
     return "; ".join([*needs, *([f"other suffixes: {', '.join(others)}"] if others else [])])
 
@@ -600,7 +570,8 @@ def _described(holds: str) -> list[str]:
     )
 
 
-def _suffixes(holds: str) -> list[str]:
+def suffixes_of(holds: str) -> list[str]:
+    """Return the suffixes of files with labels, predictions or anything else in `HOLDS`."""
     return sorted(
         {s for e in registry.entries("format") if e.about["holds"] == holds for s in e.about["suffixes"]}
     )

@@ -86,9 +86,10 @@ def ids_of_values(names: Collection[str], classes: ClassList | None, path: Path)
     if len(ids) == len(names):
         return ClassIds(ids, len(imagenet), imagenet.hash, assumed=not set(names) <= set(imagenet.keys))
     own = list_of_names(names, path.stem)[0]
-    if own.hash == imagenet.hash:  # such as "tench" and 1000, which is none of its classes
-        return ClassIds({name: _required(name, lookup, own, path) for name in names}, len(own), own.hash)
-    return ids_of_list(own)
+    # Such as "tench" and 1000, which is none of its classes; the keys of other lists are the names.
+    lookup = lookup if own.hash == imagenet.hash else own.find
+    ids = {name: _required(name, lookup, own, path) for name in names}
+    return ClassIds(ids, len(own), own.hash, own_list(own))
 
 
 def lookup_in(classes: ClassList) -> Lookup:

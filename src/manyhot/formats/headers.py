@@ -133,19 +133,40 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 """First bytes of texts in UTF-16, or of UTF-32, which no spreadsheet writes."""
 
 
+_TEXTS = (".csv", ".tsv", ".txt")
+
+
 def check_encoding(path: Path) -> None:
-    """Raise an error for text in UTF-16, such as Excel's "Unicode Text"."""
+    """Raise an error for text in UTF-16, such as Excel's "Unicode Text", or a first line not in UTF-8."""
     if not path.is_file():
         return
     with path.open("rb") as file:
-        start = file.read(2)
-    if start in _UTF16:
+        start = file.read(4)
+    if start.startswith(_UTF16):
         raise InputError(
             "The file was not read, because it is in UTF-16.",
             where=path,
             allowed="text in UTF-8",
             do="save it as UTF-8, for example as 'CSV UTF-8' in Excel, or with iconv -f UTF-16 -t UTF-8",
         )
+    if path.suffix.lower() in _TEXTS and not start.startswith(_PACKED):
+        with path.open("rb") as file:
+            check_utf8(file.readline(_LONGEST), path)
+
+
+def check_utf8(line: bytes, path: Path, number: int = 1) -> None:
+    """Raise an error for a line that is not UTF-8, which says how it reads in the encoding of Windows."""
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        around = line[max(0, error.start - 20) : error.start + 20].decode("cp1252", "replace")
+        raise InputError(
+            "The file was not read, because it is not in UTF-8.",
+            where=f"{path}, line {number:,}",
+            got=f"byte {line[error.start]:#04x}; as Latin-1 or Windows-1252, the text is …{around.strip()}…",
+            allowed="text in UTF-8",
+            do="save it as UTF-8, for example as 'CSV UTF-8' in Excel, or with iconv -f CP1252 -t UTF-8",
+        ) from error
 
 
 def check_columns(frame: pl.DataFrame, path: Path) -> None:

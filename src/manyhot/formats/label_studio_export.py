@@ -23,7 +23,7 @@ from manyhot.parameters import is_number, is_whole
 from manyhot.registry import register
 from manyhot.tables import Golden, Votes, golden_from_table, schema, votes_from_table
 
-_WORDS = ('"annotations"', '"annotation_id"', '"predictions"', '"completed_by"', '"data"')
+_WORDS = ('"annotations"', '"annotation_id"', '"completed_by"', '"data"')
 
 _COLUMNS = ("image_id", "class_id", "rater_id", "answer", "page_id", "shown_at", "answered_at")
 

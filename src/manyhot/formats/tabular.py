@@ -30,6 +30,7 @@ from manyhot.formats.headers import (
     IMAGE_NAME_COLUMNS,
     check_columns,
     check_packed,
+    check_utf8,
     check_width,
     fold_name,
     raw_header,
@@ -171,11 +172,18 @@ def read_predictions_table(
         return predictions_from_table(read_own(path, "predictions"), model=path.stem, source=str(path))
     frame = read_frame(path)
     table = (
-        _predictions_long(frame, path) if "class_id" in frame.columns else _with_lists(frame, "predictions")
+        predictions_long(frame, path) if "class_id" in frame.columns else _with_lists(frame, "predictions")
     )
+    return predictions_of_frame(table, path, classes, scores or "score")
+
+
+def predictions_of_frame(
+    table: pl.DataFrame, path: Path, classes: ClassList | None, score_kind: str
+) -> Predictions:
+    """Return predictions from a frame with lists of classes, which are numbers, keys or names."""
     classes, _ = named_list(table, classes, path.stem)
     arrow = _of_numbers(_arrow(_indexed(table, classes, path), "predictions"), path)
-    about = {b"manyhot.scores": (scores or "score").encode()} if "scores" in arrow.column_names else {}
+    about = {b"manyhot.scores": score_kind.encode()} if "scores" in arrow.column_names else {}
     n_classes, key = size_and_hash(classes)
     about |= {b"manyhot.n_classes": b"%d" % n_classes, b"manyhot.classes": key.encode()}
     arrow = arrow.replace_schema_metadata(about)
@@ -366,6 +374,10 @@ def read_frame(
             frame = with_decimal_points(frame, path, skip, is_sample=most_rows is not None)
         return frame.rename({c: c.strip() for c in frame.columns})
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+        if path.suffix.lower() != ".parquet":
+            with path.open("rb") as file:
+                for number, line in enumerate(file, 1):
+                    check_utf8(line, path, number)
         raise InputError(
             "The file cannot be read as a table.", where=path, got=str(error).partition("\n")[0]
         ) from error
@@ -394,7 +406,8 @@ def _labels_long(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _predictions_long(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+def predictions_long(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Return the rows of a long table as lists, one row per image, best class first."""
     frame = frame.rename({"score": "scores"}) if "score" in frame.columns else frame
     if "rank" in frame.columns:
         by, descending = "rank", False

@@ -26,6 +26,7 @@ from manyhot.parameters import (
     Resamples,
     Seed,
     Share,
+    Shown,
     Was,
     check_one_of,
 )
@@ -44,6 +45,7 @@ from manyhot.reassess.answers import (
     open_votes,
 )
 from manyhot.reassess.choices import aggregate_choices
+from manyhot.reassess.corrected import UNCLEAR_FROM, correct_labels, open_corrected
 from manyhot.reassess.golden_curve import (
     chosen_threshold,
     cross_fitted_note,
@@ -75,6 +77,7 @@ from manyhot.tables.votes import COUNTED_CLASS
         "manyhot aggregate imagenet-real --method golden-bayes --out labels.parquet",
         "manyhot aggregate campaign",
         "manyhot aggregate --sources imagenet-real --sources tsipras --out merged.parquet",
+        "manyhot aggregate campaign --labels labels.csv --out corrected.parquet",
     ),
     out=InCampaign("votes", "labels.parquet"),
 )
@@ -84,6 +87,7 @@ def aggregate(
     images: TableLike = None,
     *,
     sources: SourcesLike = (),
+    labels: Annotated[Any, Shown("FILE")] = None,
     method: str = METHOD,
     threshold: Probability | None = None,
     min_precision: Annotated[Probability | None, Was("--precision")] = None,
@@ -117,6 +121,9 @@ def aggregate(
         Label sets of the same images, to be merged instead of votes: files in any format, campaigns,
         benchmarks, imagenet-real, imagenet-multilabel, tsipras or imagenet-mistakes. Each source has one vote
         on each question that it was asked. Sources joined by + count as one source.
+    labels
+        Label sets that the answers correct: a class that raters were asked about gets the state of their
+        answers, and all other classes keep their state.
     method
         Name of an aggregator, or a call string such as "majority(maybe='half')".
     threshold
@@ -127,8 +134,8 @@ def aggregate(
     min_recall
         Choose the highest threshold at which recall on golden questions is at least this value.
     unclear_from
-        Minimum probability of an unclear class, which must not exceed the threshold; by default, no class is
-        unclear.
+        Minimum probability of an unclear class, which must not exceed the threshold. By default, no class is
+        unclear or, with `labels`, it is 0.5, so that a class is unclear if raters disagree.
     original_classes
         Classes for which golden-bayes counts the original label as a rater, such as 0-397. By default, all
         classes.
@@ -152,7 +159,8 @@ def aggregate(
     Returns
     -------
     Aggregated
-        With `sources`, a `manyhot.MergedLabels`, which also has tables about the sources.
+        With `sources`, a `manyhot.MergedLabels`, which also has tables about the sources. With `labels`, the
+        corrected label sets.
 
     Raises
     ------
@@ -183,6 +191,13 @@ def aggregate(
             "Only one of these options may set the threshold.", got=" and ".join(named), allowed="one of them"
         )
     merged: list[LabelSource] = []
+    before = None
+    if labels is not None and sources:
+        raise UsageError(
+            "Label sets are either merged or corrected.", got="`sources` and `labels`", do="pass one of them"
+        )
+    if labels is not None and votes is not None:
+        before, reading = open_corrected(labels, votes, reading, run)
     if sources:
         _check_no_votes(votes, reading.format)
         of_labels = Reading(classes=None if isinstance(reading.classes, int) else reading.classes)
@@ -208,11 +223,15 @@ def aggregate(
     chosen = chosen_threshold(min_precision, min_recall, measured, default)
     if unclear_from is None and not named:
         unclear_from = entry.about.get("unclear_from")
+        if unclear_from is None and before is not None:
+            unclear_from = min(UNCLEAR_FROM, default)
     crossed = cross_fitted_note(
         fit.result, fit.experts, fit.votes, min_precision, min_recall, resamples, seed
     )
     found = fit.aggregated(unclear_level(unclear_from, chosen), chosen, measured, refined, crossed)
     found = replace(found, inputs={**source.inputs, **history_files(history, start)})
+    if before is not None:
+        return correct_labels(found, before)
     return merge_sources(found, merged) if merged else found
 
 

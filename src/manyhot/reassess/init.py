@@ -26,10 +26,10 @@ from manyhot.formats import (
     ClassNamesLike,
     holds_photographs,
     open_class_list,
-    prediction_files,
     read_images,
     read_predictions,
 )
+from manyhot.formats.prediction_folders import prediction_files, unread_notes
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
 from manyhot.reassess.status import CampaignStatus, campaign_status, file_metadata
@@ -143,6 +143,8 @@ def init_campaign(
         return InitialCampaign(standing, False, campaign_status(target))
     _check_images(sources.images, listed)
     notes = create_campaign(campaign, lambda part: _fill(part, sources, listed, match))
+    files = [path for _, path in sources.predictions if path is not None]
+    notes += tuple(unread_notes((place for place in predictions if data_set(place) is None), files))
     return InitialCampaign(campaign, True, campaign_status(target), notes=notes, written=(target,))
 
 

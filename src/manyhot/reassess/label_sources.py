@@ -171,7 +171,8 @@ def open_label_sources(
             where="`sources`",
             got="one",
             allowed=f"label sets in any format, campaigns, benchmarks, {', '.join(PUBLISHED_SOURCES)}",
-            do="pass another source, too",
+            do="pass another source, too; to correct label sets with answers: manyhot aggregate CAMPAIGN "
+            "--labels FILE",
         )
     parts = [part for number, one in enumerate(sources) for part in _parts(number, one, reading, run)]
     _check_class_lists(parts)

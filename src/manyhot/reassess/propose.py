@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
+from pyarrow import compute as pc
 
 from manyhot import tables
 from manyhot.classes import ClassList
@@ -32,7 +33,7 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.files import sha256
 from manyhot.formats import detect, read_golden, read_labels
 from manyhot.formats.writing import PathLike
@@ -48,6 +49,7 @@ from manyhot.parameters import (
     check_one_of,
 )
 from manyhot.reassess.ensemble import ensemble_of, golden_labels
+from manyhot.reassess.finding_questions import FINDINGS_RULE, input_of, open_to_ask, questions_of_findings
 from manyhot.registry import Entry, get
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
@@ -187,7 +189,7 @@ class Proposals(Result):
 
     def lines(self) -> Iterator[str]:
         """Yield the number of questions, their cost, and the expected recall."""
-        yield f"{self.rule}, {len(self.models)} models"
+        yield f"{self.rule}, {len(self.models)} models" if self.models else self.rule
         each = f", {len(self) / self.n_asked:.2f} an image" if self.n_asked else ""
         cost = f"{self.raters} answers each, {self.seconds:g} seconds an answer"
         facts = [
@@ -204,7 +206,7 @@ class Proposals(Result):
             yield f"on the images of the search: {', '.join(f'{k} {v:.1%}' for k, v in fitted.items())}"
         if not len(self):
             yield "no image has questions; to ask about all images, set `leave_out` to 'nothing'"
-        if self.expected is None:
+        if self.expected is None and self.rule != FINDINGS_RULE:
             yield (
                 "recall and precision are unknown; to estimate them, pass label sets of some images with "
                 "`known_labels`"
@@ -268,6 +270,7 @@ def _expected_facts(expected: Expected | None) -> Iterator[tuple[str, str, str]]
     examples=(
         "manyhot propose campaign --rule 'union(threshold=0.1)'",
         "manyhot propose campaign --rule real-search --known-labels labels.parquet",
+        "manyhot propose campaign --findings label-issues",
     ),
     out=InCampaign("labels", "proposals.parquet"),
 )
@@ -276,6 +279,7 @@ def propose(
     predictions: PredictionsLike = (),
     rule: str = "union",
     *,
+    findings: Annotated[Any, Shown("FOLDER")] = None,
     known_labels: Annotated[Any, Shown("FILE"), Was("--known")] = None,
     leave_out: LeaveOut = "proposals",
     seconds: Positive = SECONDS,
@@ -298,6 +302,10 @@ def propose(
     rule
         Name of a rule, or a call string such as 'union(threshold=0.1)'. The command 'manyhot proposers' lists
         the rules.
+    findings
+        Findings of manyhot diagnose labels: their folder, or a Parquet or CSV file with some of them. The
+        questions are then about the classes in the findings, instead of those that a rule proposes, and need
+        no predictions.
     known_labels
         Label sets of some images, or golden answers. They are used to estimate recall and precision, and to
         fit rules that learn. Unrated images are left out. By default, golden.parquet of the campaign.
@@ -326,6 +334,8 @@ def propose(
     MatchError
         If predictions have a different class list or lack images, or no label set belongs to these images.
     """
+    if findings is not None:
+        return _of_findings(labels, predictions, findings, known_labels, seconds, raters, reading, run)
     entry = get("proposer", rule)
     check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="`leave_out`")
     opened = open_inputs(labels, predictions, unlabelled=True, reading=reading, run=run)
@@ -362,6 +372,36 @@ def propose(
         inputs=inputs | {k: v for k, v in source.inputs.items() if k != "labels.parquet"},
     )
     return dataclasses.replace(made, metadata=_metadata(made, n_classes, class_hash))
+
+
+def _of_findings(
+    labels: LabelsLike,
+    predictions: PredictionsLike,
+    findings: Any,
+    known_labels: Any,
+    seconds: float,
+    raters: int,
+    reading: Reading,
+    run: Run,
+) -> Proposals:
+    """Return questions about the findings of a diagnosis."""
+    extra = {"predictions": len(predictions) > 0, "known_labels": known_labels is not None}
+    if any(extra.values()):
+        raise UsageError(
+            "Questions about findings need neither predictions nor known labels.",
+            got=" and ".join(f"`{name}`" for name, is_passed in extra.items() if is_passed),
+            do="leave them out, or leave out `findings`",
+        )
+    source, classes = open_to_ask(labels, reading, run)
+    images = source_images(source)
+    table, notes = questions_of_findings(images, findings, classes, reading.match)
+    n_classes = len(classes) if classes else reading.n_classes or source.sets().n_classes
+    n_left_out = len(images) - len(pc.unique(table["image_id"]))
+    inputs = source.inputs | input_of(findings)
+    made = Proposals(
+        table, FINDINGS_RULE, len(images), n_left_out, (), seconds, raters, None, notes=notes, inputs=inputs
+    )
+    return dataclasses.replace(made, metadata=_metadata(made, n_classes, classes.hash if classes else ""))
 
 
 def only_source(sources: Iterator[Source], what: str = "Proposals can be made") -> Source:

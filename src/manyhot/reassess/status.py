@@ -179,7 +179,7 @@ def _notes(campaign: Campaign, models: Sequence[str]) -> Iterator[str]:
 
 def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, str]:
     folder = shlex.quote(str(campaign.folder))
-    if not stages["predictions"].done:
+    if not stages["predictions"].done and not stages["proposals"].done:
         return "predict the images with several models", (
             f"manyhot predict {_source(campaign)} --model efficientnet-lite0 "
             f"--classes {folder}/classes.parquet --out {folder}/predictions"

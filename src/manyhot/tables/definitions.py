@@ -143,7 +143,8 @@ _declared: dict[str, tuple[Column, ...]] = {
         INT("class_id", "as in classes"),
         REAL("score", "score from the rule that proposed the class"),
         INT("n_models", "number of models that proposed the class"),
-        TEXT("source", "the rule"),
+        TEXT("source", "the rule; for questions about findings, their kind"),
+        TEXT.optional("class_name", "name of the class, in questions about findings"),
     ),
     "votes": (
         TEXT("image_id", "as in images"),

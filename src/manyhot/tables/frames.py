@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manyhot.classes import normal_name
 from manyhot.core.array_types import Ints
 from manyhot.errors import InputError, MatchError
 from manyhot.tables.id_columns import image_name_column
@@ -194,7 +195,7 @@ def read_frame_part(values: Any, where: str) -> FramePart:
         column = np.asarray(values[name]).tolist()
         columns = [c for c in columns if c != name]
         values = values.select(columns) if callable(getattr(values, "select", None)) else values[columns]
-    array, names = _numbered(_array(values), tuple(map(str, columns)))
+    array, names = _numbered(_array(values), tuple(normal_name(str(c)) for c in columns))
     part = FramePart(array, where, names=names)
     if column is not None:
         return replace(part, ids=_ids(column, where))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manyhot.classes import ClassList
+from manyhot.classes import ClassList, normal_name
 from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
 from manyhot.core.softmax import SLACK, not_a_probability
 from manyhot.core.uncertainty import Uncertainty
@@ -82,6 +82,7 @@ class Predictions:
             object.__setattr__(self, "image_id", one_chunk(self.image_id))
         if self.classes is not None:
             object.__setattr__(self, "classes", _compact(self.classes))
+        object.__setattr__(self, "model", normal_name(self.model))
         _check_predictions(self)
 
     def __len__(self) -> int:

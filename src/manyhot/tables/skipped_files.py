@@ -197,5 +197,6 @@ def check_other_name(predictions: Predictions, names: Collection[str]) -> None:
             "Two models have the same name.",
             where=predictions.source or None,
             got=predictions.model,
-            do="rename the file, or the model in its metadata",
+            do="rename the file; if the file itself names its model: manyhot convert FILE NEW.parquet "
+            "--model NAME",
         )

@@ -1,0 +1,350 @@
+"""Predictions as classes with scores: one row per image and class, JSON, JSON lines, and columns of lists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from manyhot.classes import ClassList
+from manyhot.errors import InputError
+from manyhot.formats.array_files import SCORES
+from manyhot.formats.headers import (
+    CLASS_NAME_COLUMNS,
+    ID_NEEDS,
+    IMAGE_NAME_COLUMNS,
+    fold_name,
+    image_name_column,
+)
+from manyhot.formats.reading import cut_for_message, head, image_ids, load_json, parse_json
+from manyhot.formats.tabular import (
+    column_names,
+    declared,
+    keys_of_numbers,
+    predictions_long,
+    predictions_of_frame,
+    read_frame,
+)
+from manyhot.parameters import is_whole
+from manyhot.registry import register
+from manyhot.tables import Images, Predictions
+from manyhot.tables.id_columns import first_column
+
+_CLASS_COLUMNS = (
+    "class_id",
+    "class_ids",
+    *CLASS_NAME_COLUMNS,
+    *("prediction", "predicted_class", "predicted_label", "pred"),
+)
+"""Columns and keys with predicted classes, by preference."""
+
+_KINDS = SCORES | {
+    "score": "score",
+    "confidence": "score",
+    "confidences": "score",
+    "logit": "logit",
+    "probability": "probability",
+    "prob": "probability",
+    "rank": "none",
+}
+"""The kind of scores by the name of their column or key."""
+
+_SCORES = tuple(name for name in _KINDS if name != "rank")
+"""Names of scores, of which the highest is best."""
+
+_NESTED = ("predictions", "preds", "outputs", *_SCORES)
+"""Keys and columns with the classes and scores of an image together, by preference."""
+
+_OTHER_TABLES = frozenset(
+    (
+        *("rater_id", "expert_id", "worker", "n_models", "answer", "state", "usable", "rated", "n_votes"),
+        *("x1", "xmin", "bbox", "bboxes", "labelname", "metric", "model", "logsumexp"),
+        *("annotations", "completed_by", "data", "samples", "info", "categories", "findings"),
+    )
+)
+"""Columns and keys of votes, label sets, objects, results, and the tables of manyhot."""
+
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+
+_KEY = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:')
+
+_NEEDS = f"{ID_NEEDS}, class and score"
+
+_Row = tuple[str, Any, float]
+
+
+def _matches(path: Path) -> bool:
+    if path.suffix.lower() in (".json", ".jsonl"):
+        start = head(path)
+        if re.match(r"(\[\s*)?\{", start) is None:
+            return False
+        names: Sequence[str] = _KEY.findall(start)
+    elif declared(path):
+        return False
+    else:
+        names = column_names(path)
+    folded = {fold_name(name) for name in names}
+    if not folded & set(IMAGE_NAME_COLUMNS) or folded & _OTHER_TABLES:
+        return False
+    if path.suffix.lower() in (".json", ".jsonl"):
+        return bool(folded & set(_NESTED))
+    if "image_id" in names and set(names) & {"class_id", "classes"}:
+        return False  # a table of manyhot
+    if are_lists(names):
+        return True
+    return path.suffix.lower() == ".parquet" and _nested_column(pq.read_schema(path)) is not None
+
+
+def are_lists(columns: Iterable[str]) -> bool:
+    """Return whether the columns of a table include those of classes and of their scores."""
+    names = list(columns)
+    return bool(first_column(names, _CLASS_COLUMNS) and first_column(names, tuple(_KINDS)))
+
+
+def _nested_column(schema: pa.Schema) -> str | None:
+    """Return the column of Parquet with lists of scores, or of objects with a class and a score."""
+    lists = [f.name for f in schema if any(is_list(f.type) for is_list in _LISTS)]
+    return first_column(lists, _NESTED)
+
+
+@register(
+    "format",
+    "prediction-lists",
+    holds="predictions",
+    suffixes=(".csv", ".tsv", ".parquet", ".json", ".jsonl"),
+    matches=_matches,
+    needs=_NEEDS,
+)
+def read_prediction_lists(
+    path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
+) -> Predictions:
+    """Classes with scores: a table with a row for each image and class, JSON, JSON lines, or lists.
+
+    In JSON and Parquet, the classes and scores of an image are two lists, a list of objects with a class and
+    a score, an object of scores by class, or a list of the scores of all classes. If all classes of each
+    image have scores, the scores are dense. The model is named after the file.
+    """
+    if path.suffix.lower() in (".json", ".jsonl"):
+        found, kind = _of_json(path)
+    else:
+        found, kind = _of_table(path)
+    ids = image_ids(found["image_id"].cast(pl.String).to_arrow(), f"{path}, the names of the images")
+    found = found.with_columns(image_id=pl.Series(ids))
+    kind = scores or kind
+    if "class_id" not in found.columns:
+        return _dense(found, path, classes, kind)
+    if found["class_id"].null_count():
+        raise InputError("A row has no class.", where=path, allowed=_NEEDS)
+    found = found.with_columns(class_id=keys_of_numbers(found["class_id"], classes, path))
+    predictions = predictions_of_frame(predictions_long(found, path), path, classes, kind)
+    return predictions if predictions.assumed else _in_full(predictions)
+
+
+def _in_full(predictions: Predictions) -> Predictions:
+    """Return dense scores if each image has all classes of the list, which the file then names completely."""
+    own, full = predictions.class_list, predictions.in_full()
+    if own is None or not full.is_dense:
+        return full
+    return replace(full, class_list=replace(own, is_complete=True))
+
+
+def _dense(frame: pl.DataFrame, path: Path, classes: ClassList | None, kind: str) -> Predictions:
+    lengths = frame["scores"].list.len()
+    if lengths.null_count() or lengths.n_unique() != 1:
+        raise InputError(
+            "Lists of scores without classes differ in length.",
+            where=path,
+            got=" and ".join(map(str, sorted(lengths.unique().to_list(), key=str)[:2])),
+            allowed="one score for each class, in the same order",
+        )
+    n = int(lengths[0])
+    values = frame["scores"].explode(empty_as_null=False).cast(pl.Float32, strict=False).to_numpy()
+    return Predictions(
+        frame["image_id"].to_arrow().cast(pa.string()),
+        path.stem,
+        scores=values.reshape(len(frame), n),
+        score_kind=kind,
+        n_classes=len(classes) if classes else n,
+        class_hash=classes.hash if classes else "",
+        source=str(path),
+    )
+
+
+def _of_table(path: Path) -> tuple[pl.DataFrame, str]:
+    """Return the columns image_id, class_id and scores of a table, and the kind of its scores."""
+    names = column_names(path)
+    ids = image_name_column(names)
+    label, score = first_column(names, _CLASS_COLUMNS), first_column(names, tuple(_KINDS))
+    nested = _nested_column(pq.read_schema(path)) if path.suffix.lower() == ".parquet" else None
+    if ids is None or (nested is None and None in (label, score)):
+        raise InputError(
+            "The table has no images, classes or scores.",
+            where=path,
+            got=", ".join(map(cut_for_message, names[:8])),
+            allowed=_NEEDS,
+        )
+    columns = [c for c in dict.fromkeys((ids, label, nested or score)) if c is not None]
+    frame = read_frame(path, columns if path.suffix.lower() == ".parquet" else None).select(columns)
+    if nested is not None:
+        return _unnested(frame, path, ids, label, nested)
+    assert label is not None
+    assert score is not None
+    kind = _KINDS[fold_name(score)]
+    chosen = frame.select(
+        pl.col(ids).alias("image_id"),
+        pl.col(label).alias("class_id"),
+        pl.col(score).alias("rank" if fold_name(score) == "rank" else "scores"),
+    )
+    return chosen, kind
+
+
+def _unnested(
+    frame: pl.DataFrame, path: Path, ids: str, label: str | None, nested: str
+) -> tuple[pl.DataFrame, str]:
+    """Return columns of lists as rows, or dense lists of scores as they are."""
+    named = frame.rename({ids: "image_id", nested: "scores"})
+    inner = frame.schema[nested].inner  # type: ignore[attr-defined]
+    kind = _KINDS.get(fold_name(nested), "score")
+    if isinstance(inner, pl.Struct):
+        fields = [field.name for field in inner.fields]
+        own, score = first_column(fields, _CLASS_COLUMNS), first_column(fields, _SCORES)
+        if own is None or score is None:
+            raise InputError(
+                "The column of predictions has no classes or scores.",
+                where=f"{path}, column {nested}",
+                got=", ".join(map(cut_for_message, fields)),
+                allowed="a class, such as label, and a score",
+            )
+        rows = named.explode("scores", empty_as_null=False).select(
+            "image_id",
+            pl.col("scores").struct.field(own).alias("class_id"),
+            pl.col("scores").struct.field(score).alias("scores"),
+        )
+        return rows, _KINDS[fold_name(score)]
+    if label is None or not isinstance(frame.schema[label], pl.List):
+        return named.select("image_id", "scores"), kind
+    lists = named.rename({label: "class_id"})
+    if not (lists["class_id"].list.len() == lists["scores"].list.len()).all():
+        raise _lengths(path)
+    return lists.select("image_id", "class_id", "scores").explode(
+        "class_id", "scores", empty_as_null=False
+    ), kind
+
+
+def _lengths(where: object) -> InputError:
+    return InputError("The lists of classes and scores differ in length.", where=where)
+
+
+def _of_json(path: Path) -> tuple[pl.DataFrame, str]:
+    """Return the columns image_id, class_id and scores of JSON, or image_id and dense scores."""
+    ids, names, values, dense, kinds = [], [], [], [], set[str]()
+    for entry, where in _entries(path):
+        image, score = _image_and_scores(entry, where)
+        kinds.add(_KINDS.get(fold_name(score), "score"))
+        found = entry[score]
+        if _is_unnamed(entry, found):
+            ids.append(image)
+            dense.append([_number(value, where) for value in found])
+            continue
+        for name, value in _pairs(entry, found, where):
+            ids.append(image)
+            names.append(_class(name, where))
+            values.append(_number(value, where))
+    kind = kinds.pop() if len(kinds) == 1 else "score"
+    if dense and names:
+        raise InputError("Some entries name the classes of the scores, others do not.", where=path)
+    if dense:
+        return pl.DataFrame({"image_id": ids, "scores": dense}), kind
+    # Numbers are ids or keys, as in a table; with texts among them, all are names.
+    texts = any(isinstance(name, str) for name in names)
+    column = pl.Series([str(n) for n in names] if texts else names, dtype=pl.String if texts else pl.Int64)
+    return pl.DataFrame({"image_id": ids, "class_id": column, "scores": values}), kind
+
+
+def _is_unnamed(entry: Mapping[str, Any], scores: Any) -> bool:
+    """Return whether the scores of an entry are a list without classes."""
+    if not isinstance(scores, list) or first_column(entry, _CLASS_COLUMNS):
+        return False
+    return bool(scores) and not any(isinstance(value, dict) for value in scores)
+
+
+def _entries(path: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Yield the objects of JSON lines or of a list, each with its place."""
+    listed: Iterable[tuple[Any, str]]
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix.lower() == ".jsonl" or re.match(r"\{.*\}[ \t]*\r?\n\s*\{", text):
+        lines = [(line, f"{path}, line {n}") for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+        listed = ((parse_json(line, where), where) for line, where in lines)
+    else:
+        content = load_json(path)
+        content = content if isinstance(content, list) else [content]
+        listed = ((entry, f"{path}, entry {n}") for n, entry in enumerate(content))
+    for entry, where in listed:
+        if not isinstance(entry, dict):
+            raise InputError("This is not an object.", where=where, got=cut_for_message(repr(entry)))
+        yield entry, where
+
+
+def _image_and_scores(entry: Mapping[str, Any], where: str) -> tuple[str, str]:
+    """Return the name of the image of an entry, and the key of its scores."""
+    ids, score = image_name_column(entry), first_column(entry, _NESTED)
+    if ids is None or score is None or not isinstance(entry[ids], str | int):
+        raise InputError(
+            "The entry does not contain the name of an image and its scores.",
+            where=where,
+            got=cut_for_message(", ".join(entry)),
+            allowed='an object such as {"image": "a.jpg", "labels": ["cat"], "scores": [0.9]}',
+        )
+    return str(entry[ids]), score
+
+
+def _pairs(entry: Mapping[str, Any], scores: Any, where: str) -> Iterator[tuple[Any, Any]]:
+    """Yield the classes of an entry with their scores."""
+    if isinstance(scores, dict):
+        yield from scores.items()
+        return
+    if isinstance(scores, list) and all(isinstance(one, dict) for one in scores):
+        for one in scores:
+            name, score = first_column(one, _CLASS_COLUMNS), first_column(one, _SCORES)
+            if name is None or score is None:
+                raise InputError(
+                    "A prediction has no class or no score.",
+                    where=where,
+                    got=cut_for_message(", ".join(one)),
+                    allowed='an object such as {"label": "cat", "score": 0.9}',
+                )
+            yield one[name], one[score]
+        return
+    label = first_column(entry, _CLASS_COLUMNS)
+    names = None if label is None else entry[label]
+    if not isinstance(names, list) and not isinstance(scores, list):
+        names, scores = [names], [scores]
+    if not isinstance(names, list) or not isinstance(scores, list) or len(names) != len(scores):
+        raise _lengths(where)
+    yield from zip(names, scores, strict=True)
+
+
+def _class(name: Any, where: str) -> str | int:
+    if isinstance(name, str) or (is_whole(name) and 0 <= name < 2**31):
+        return name
+    raise InputError(
+        "This is not a class.",
+        where=where,
+        got=cut_for_message(repr(name)),
+        allowed="a name or a whole number",
+    )
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(
+            "This is not a score.", where=where, got=cut_for_message(repr(value)), allowed="a number"
+        )
+    return float(np.float32(value)) if abs(value) < 1e38 else float("inf") * (1 if value > 0 else -1)

@@ -1,0 +1,160 @@
+"""Questions about the findings of a diagnosis, such as labels that may be wrong or missing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from manyhot.classes import ClassList, class_list_of
+from manyhot.data.inputs import LabelsLike, Reading, open_labels
+from manyhot.errors import InputError, MatchError
+from manyhot.files import sha256
+from manyhot.formats import read_findings
+from manyhot.formats.headers import fold_name
+from manyhot.formats.tabular import read_frame
+from manyhot.reassess.answers import as_arrow
+from manyhot.run import Run
+from manyhot.tables import Images
+from manyhot.tables.image_ids import ids_like
+
+FINDINGS_RULE = "findings"
+"""What a proposals table calls questions about findings."""
+
+_CLASSES = {"class_a": "name_a", "class_b": "name_b"}
+"""The columns of findings with the classes to ask about, and those with their names."""
+
+
+def questions_of_findings(
+    images: Images, findings: Any, classes: ClassList | None, match: str
+) -> tuple[pa.Table, tuple[str, ...]]:
+    """Return a question about each class in findings on images, as the table ``proposals``, and notes.
+
+    Classes are found by their names, so that the findings may number them differently.
+
+    Raises
+    ------
+    InputError
+        If the table has no findings on images, or a class is not in the class list.
+    MatchError
+        If no finding is about these images.
+    """
+    frame = _frame(findings)
+    parts = [_of_column(frame, column, name, classes) for column, name in _CLASSES.items()]
+    pairs = pl.concat(parts).sort("score", descending=True, maintain_order=True)
+    pairs = pairs.unique(["image_id", "class_id"], keep="first", maintain_order=True)
+    ids = ids_like(
+        pairs["image_id"].to_arrow().cast(pa.string()),
+        images.image_id,
+        name="the findings",
+        other_name=images.name or "the images",
+        match=match,
+    )
+    pairs = pairs.with_columns(image_id=pl.Series(ids.ids))
+    there = pl.DataFrame({"image_id": pl.Series(images.image_id)})
+    own = pairs.join(there, on="image_id", how="semi", maintain_order="left")
+    if not len(own):
+        raise MatchError(
+            "No finding is about these images.",
+            where="`findings`",
+            got=f"ids such as {pairs['image_id'][0]}" if len(pairs) else "no findings on images",
+            allowed=f"ids such as {images.image_id[0]}",
+        )
+    notes = [f"the findings: {ids.text}"] if ids.n else []
+    if n := len(pairs) - len(own):
+        notes.append(f"{n:,} findings are about other images, and no questions")
+    table = own.to_arrow().cast(_SCHEMA)
+    if classes is not None:
+        table = table.append_column("class_name", pa.array(classes.names).take(table["class_id"]))
+    return table, tuple(notes)
+
+
+_SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("class_id", pa.int32()),
+        ("score", pa.float32()),
+        ("n_models", pa.int32()),
+        ("source", pa.string()),
+    ]
+)
+
+
+def _frame(findings: Any) -> pl.DataFrame:
+    """Return findings from a folder of `manyhot diagnose`, a file, a result or a table of any library."""
+    if isinstance(findings, str | os.PathLike):
+        path = findings_file(findings)
+        frame = pl.DataFrame(read_findings(path)) if path.suffix.lower() == ".parquet" else read_frame(path)
+    else:
+        frame = pl.DataFrame(as_arrow(getattr(findings, "table", findings), "findings"))
+    frame = frame.rename({c: fold_name(c) for c in frame.columns})
+    if "image_id" not in frame.columns or not set(_CLASSES) & set(frame.columns):
+        raise InputError(
+            "These are not findings on images.",
+            where="`findings`",
+            got=", ".join(frame.columns[:8]),
+            allowed="the table findings of manyhot diagnose, with image_id, class_a and class_b",
+        )
+    return frame.with_columns(pl.col("image_id").cast(pl.String)).drop_nulls("image_id")
+
+
+def findings_file(findings: str | os.PathLike[str]) -> Path:
+    """Return the findings in a folder that `manyhot diagnose` wrote, or the file itself."""
+    path = Path(findings)
+    return path / "findings.parquet" if path.is_dir() else path
+
+
+def _of_column(frame: pl.DataFrame, column: str, name: str, classes: ClassList | None) -> pl.DataFrame:
+    """Return the questions about the classes in one column of findings."""
+    if column not in frame.columns:
+        return pl.DataFrame(schema=pl.Schema(_SCHEMA))
+    named = name in frame.columns and frame[name].dtype == pl.String
+    chosen = frame.drop_nulls(column)
+    if named and classes is not None:
+        texts = chosen[name].drop_nulls().unique().to_list()
+        absent = [text for text in texts if classes.find(text) is None]
+        if absent:
+            raise InputError(
+                "A class of the findings is not in the class list.",
+                where=f"`findings`, column {name}",
+                got=absent[0],
+                allowed=f"the {len(classes):,} classes of {classes.name}",
+                do="pass the class list with which the findings were made as `classes`",
+            )
+        ids = {text: classes.index(text) for text in texts}
+        by_name = pl.col(name).replace_strict(ids, default=None, return_dtype=pl.Int32)
+        class_id = pl.coalesce(by_name, pl.col(column).cast(pl.Int32))
+    else:
+        class_id = pl.col(column).cast(pl.Int32)
+    n_models = pl.col("n_models").fill_null(0) if "n_models" in frame.columns else pl.lit(0)
+    return chosen.select(
+        "image_id",
+        class_id.alias("class_id"),
+        (pl.col("score") if "score" in frame.columns else pl.lit(None)).cast(pl.Float32).alias("score"),
+        n_models.cast(pl.Int32).alias("n_models"),
+        (pl.col("kind") if "kind" in frame.columns else pl.lit(FINDINGS_RULE))
+        .cast(pl.String)
+        .alias("source"),
+    )
+
+
+def open_to_ask(labels: LabelsLike, reading: Reading, run: Run) -> tuple[Any, ClassList | None]:
+    """Return the only data set of a call, whose predictions are not needed, and its class list."""
+    source, *more = open_labels(labels, reading=reading, run=run)
+    if more:
+        names = ", ".join(one.name for one in (source, *more))
+        raise InputError("Questions can be about only one data set.", got=names, allowed="one of them")
+    sets = source.labels
+    own = source.classes or (sets.class_list or class_list_of(sets.class_hash) if sets is not None else None)
+    return source, own
+
+
+def input_of(findings: Any) -> dict[str, str]:
+    """Return the hash of the file of findings, by its name."""
+    if not isinstance(findings, str | os.PathLike):
+        return {}
+    path = findings_file(findings)
+    return {path.name: sha256(path)} if path.is_file() else {}

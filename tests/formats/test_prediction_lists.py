@@ -1,0 +1,219 @@
+"""Predictions as classes with scores, and the files of a folder that are not read."""
+
+import json
+import unicodedata
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from manyhot import read_labels, read_predictions
+from manyhot.classes import family_of, from_keys
+from manyhot.errors import InputError
+from manyhot.formats import detect
+from manyhot.formats.prediction_folders import prediction_files, unread_notes
+
+CLASSES = from_keys(["Auto", "Kätzchen", "Große Uhr"])
+IDS = ["a.jpg", "b.jpg"]
+SCORES = np.array([[0.75, 0.125, 0.5], [0.25, 1, 0]], np.float32)
+TOP = [["Auto", "Große Uhr"], ["Kätzchen", "Auto"]]
+"""The two best classes of each image."""
+
+
+def of(row, name):
+    return float(SCORES[row, CLASSES.keys.index(name)])
+
+
+def long_rows(names=TOP):
+    return [(IDS[i], name, of(i, name)) for i, listed in enumerate(names) for name in listed]
+
+
+def lines(path, entries):
+    path.write_text("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries))
+    return path
+
+
+def top_files(folder):
+    """Yield files with the two best classes of each image, in the forms that people send."""
+    rows = long_rows()
+    for columns in (
+        ("image", "class", "score"),
+        ("filename", "label", "confidence"),
+        ("path", "pred", "prob"),
+    ):
+        path = folder / f"{columns[1]}.csv"
+        pd.DataFrame([rows[i] for i in (1, 0, 3, 2)], columns=columns).to_csv(
+            path, index=False
+        )  # worst first
+        yield path
+    path = folder / "long.parquet"
+    pd.DataFrame(rows, columns=("image", "class", "score")).to_parquet(path)
+    yield path
+    both = [(IDS[i], names, [of(i, n) for n in names]) for i, names in enumerate(TOP)]
+    path = folder / "lists.parquet"
+    pl.DataFrame(both, ("image", "labels", "scores"), orient="row").write_parquet(path)
+    yield path
+    yield lines(
+        folder / "lists.jsonl", [dict(zip(("file_name", "labels", "scores"), b, strict=True)) for b in both]
+    )
+    yield lines(folder / "rows.jsonl", [dict(zip(("image", "label", "score"), r, strict=True)) for r in rows])
+    nested = [
+        {"image": i, "predictions": [{"label": n, "score": s} for n, s in zip(names, scores, strict=True)]}
+        for i, names, scores in both
+    ]
+    yield lines(folder / "pipeline.jsonl", nested)
+    (folder / "pipeline.json").write_text(json.dumps(nested))
+    yield folder / "pipeline.json"
+    pl.DataFrame(nested).write_parquet(folder / "pipeline.parquet")
+    yield folder / "pipeline.parquet"
+    yield lines(
+        folder / "objects.jsonl",
+        [{"image": i, "scores": dict(zip(n, s, strict=True))} for i, n, s in both],
+    )
+
+
+def test_the_best_classes_of_each_image(tmp_path):
+    n = 0
+    for path in top_files(tmp_path):
+        assert detect(path).about["holds"] == "predictions", path
+        for classes in (None, CLASSES):
+            found = read_predictions(path, classes=classes)
+            keys = (found.class_list or CLASSES).keys
+            assert found.image_id.to_pylist() == IDS, path
+            assert [[keys[c] for c in row] for row in found.classes] == TOP, path
+            assert found.scores.tolist() == [[of(i, name) for name in TOP[i]] for i in range(2)], path
+            assert found.model == path.stem
+        n += 1
+    assert n == 11
+
+
+def test_all_classes_of_each_image_are_dense(tmp_path):
+    every = [list(CLASSES.keys)] * 2
+    pd.DataFrame(long_rows(every), columns=["image", "class", "score"]).to_csv(
+        tmp_path / "m.csv", index=False
+    )
+    found = read_predictions(tmp_path / "m.csv", classes=CLASSES)
+    assert found.is_dense
+    assert found.scores.tolist() == SCORES.tolist()
+    own = read_predictions(tmp_path / "m.csv")  # its names, sorted
+    order = [CLASSES.keys.index(key) for key in own.class_list.keys]
+    assert own.scores.tolist() == SCORES[:, order].tolist()
+    assert own.class_list.is_complete
+
+
+def test_scores_without_classes_are_in_the_order_of_the_list(tmp_path):
+    pl.DataFrame({"image_id": IDS, "logits": SCORES.tolist()}).write_parquet(tmp_path / "m.parquet")
+    lines(
+        tmp_path / "m.jsonl",
+        [{"image": i, "logits": row} for i, row in zip(IDS, SCORES.tolist(), strict=True)],
+    )
+    for name in ("m.parquet", "m.jsonl"):
+        found = read_predictions(tmp_path / name, classes=CLASSES)
+        assert found.scores.tolist() == SCORES.tolist()
+        assert (found.score_kind, found.class_hash) == ("logit", CLASSES.hash)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            {"image": "a", "labels": ["x"], "scores": [1, 2]},
+            "The lists of classes and scores differ in length.",
+        ),
+        ({"image": "a", "labels": ["x"], "scores": ["y"]}, "This is not a score."),
+        ({"image": "a", "labels": [0.5], "scores": [1]}, "This is not a class."),
+        ({"image": "a", "predictions": [{"label": "x"}]}, "A prediction has no class or no score."),
+        ({"image": ["a"], "scores": {"x": 1}}, "does not contain the name of an image and its scores."),
+    ],
+)
+def test_entries_that_cannot_be_read(tmp_path, entry, message):
+    path = lines(tmp_path / "m.jsonl", [{"image": "first", "scores": {"x": 1.0}}, entry])
+    with pytest.raises(InputError, match=message) as error:
+        read_predictions(path)
+    assert "line 2" in str(error.value)
+
+
+def test_label_sets_and_votes_are_no_predictions(tmp_path):
+    (tmp_path / "l.csv").write_text("image,class\na.jpg,Auto\n")
+    (tmp_path / "v.csv").write_text("image_id,class_id,rater_id,answer,score\na.jpg,Auto,x,yes,1\n")
+    (tmp_path / "b.json").write_text(
+        '[{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5}]'
+    )
+    for name in ("l.csv", "v.csv", "b.json"):
+        assert detect(tmp_path / name, ("predictions",)) is None
+    assert len(read_labels(tmp_path / "l.csv")) == 1
+
+
+def test_every_file_of_a_folder_that_may_be_predictions_is_named(tmp_path):
+    pd.DataFrame(long_rows(), columns=["image", "class", "score"]).to_csv(tmp_path / "top.csv", index=False)
+    states = (tmp_path / "hard.csv", tmp_path / "labels.csv")
+    for path in states:
+        path.write_text("image_id,Auto,Uhr\na.jpg,1,0\n")
+    for name in (
+        "net.pt",
+        "net.pkl",
+        "net.joblib",
+        "net.feather",
+        "README.md",
+        "classes.txt",
+        "p.png",
+        ".DS_Store",
+    ):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "odd.json").write_text('{"a": 1}')
+    for folder in ("model", "figures", "embeddings"):
+        (tmp_path / folder).mkdir()
+    np.save(tmp_path / "model" / "logits.npy", SCORES)
+    np.save(tmp_path / "embeddings" / "net.npy", SCORES)
+    (tmp_path / "skipped.csv").write_text("image_id,uri,reason\n")
+    files = prediction_files([tmp_path])
+    assert [path.name for path in files] == ["top.csv"]
+    listed = "\n".join(unread_notes([tmp_path], files, {"labels.csv"}))
+    for name in ("hard.csv", "net.pt;", "net.pkl", "net.joblib", "net.feather", "odd.json", ": model;"):
+        assert name in listed
+    assert (
+        f"{tmp_path}: not read, because they are neither tables nor arrays: 1 .md, 1 .png, 1 .txt" in listed
+    )
+    for name in ("top.csv", "labels.csv", "skipped.csv", "DS_Store", "figures", "embeddings"):
+        assert name not in listed
+    # A table of 0 and 1 is read if it is passed itself.
+    assert read_predictions(states[0]).scores.tolist() == [[1, 0]]
+    (tmp_path / "top.csv").unlink()
+    with pytest.raises(InputError, match=r"contains no predictions.*\n.*\n.*got:.*net.pt"):
+        prediction_files([tmp_path])
+
+
+def test_unicode_forms_of_names_are_equal(tmp_path):
+    decomposed = [unicodedata.normalize("NFD", key) for key in CLASSES.keys]
+    assert from_keys(decomposed).hash == CLASSES.hash
+    frame = pd.DataFrame(SCORES, index=pd.Index(IDS, name="image"), columns=decomposed)
+    frame.to_csv(tmp_path / unicodedata.normalize("NFD", "köln.csv"))
+    (path,) = tmp_path.iterdir()
+    found = read_predictions(path, classes=CLASSES)
+    assert found.scores.tolist() == SCORES.tolist()
+    assert found.model == unicodedata.normalize("NFC", "köln")
+    (tmp_path / "l.csv").write_text("image,label\n" + f"a.jpg,{decomposed[1]}\nb.jpg,{CLASSES.keys[1]}\n")
+    assert read_labels(tmp_path / "l.csv").class_list.keys == (CLASSES.keys[1],)
+
+
+def test_families_have_letters_of_any_alphabet():
+    assert family_of("köln_swin") == family_of(unicodedata.normalize("NFD", "köln_swin")) == "köln"
+    assert (family_of("xcit_s12"), family_of("convv2_x")) == ("xcit", "conv")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("image,Kätzchen\na,1\n", 1), ("image,class\na,b\nc,Kätzchen\n", 3)]
+)
+def test_text_in_another_encoding_is_named(tmp_path, text, line):
+    path = tmp_path / "l.csv"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError) as error:
+        read_labels(path)
+    around = text.splitlines()[line - 1]
+    assert str(error.value) == (
+        f"The file was not read, because it is not in UTF-8.\n  where:   {path}, line {line}\n"
+        f"  got:     byte 0xe4; as Latin-1 or Windows-1252, the text is …{around}…\n"
+        "  allowed: text in UTF-8\n"
+        "  do:      save it as UTF-8, for example as 'CSV UTF-8' in Excel, or with iconv -f CP1252 -t UTF-8"
+    )

@@ -260,16 +260,22 @@ def noise_line(best: str, pairs: Sequence[Difference]) -> str:
     near = [d.model for d in tested if d.p is not None and d.p >= NOISE]
     far = [d for d in tested if d.p is not None and d.p < NOISE]
     how = f"paired differences of {metric.name}, {n:,} comparisons, Holm's correction"
-    more = f" and {len(near) - 8:,} more" if len(near) > 8 else ""
-    listed = f"{', '.join(near[:8])}{more}"
+    untested = [d.model for d in pairs if d.p is None]
+    how += f"; not compared, because they have no p: {_listed(untested)}" if untested else ""
     if _has_better(pairs):
         n_better = sum(d.difference < 0 if metric.lower_is_better else d.difference > 0 for d in far)
         counts = f"{n_better:,} better and {len(far) - n_better:,} worse"
-        return f"Compared with {best}: {counts} beyond noise; within noise: {listed or 'none'} ({how})."
+        return f"Compared with {best}: {counts} beyond noise; within noise: {_listed(near)} ({how})."
     if not near:
-        others = "all others" if n == len(pairs) else "all others that it was compared with"
+        others = f"{n:,} of {len(pairs):,} others" if untested else "all others"
         return f"{best} is better than {others} beyond noise ({how})."
-    return f"Within noise of the best, {best}: {listed} ({how})."
+    return f"Within noise of the best, {best}: {_listed(near)} ({how})."
+
+
+def _listed(models: Sequence[str], most: int = 8) -> str:
+    """Return names of models as text."""
+    more = f" and {len(models) - most:,} more" if len(models) > most else ""
+    return f"{', '.join(models[:most])}{more}" if models else "none"
 
 
 def _has_better(pairs: Sequence[Difference]) -> bool:

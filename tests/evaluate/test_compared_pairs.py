@@ -1,6 +1,7 @@
 """Comparisons of all pairs, of no pairs, and with a reference: tables, ranks, sentences and pages."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -254,7 +255,7 @@ def test_the_sentence_counts_models_that_are_better_and_worse(judged):
     assert [d.model for d in found] == ["best", "near", "first", "last"]
     assert noise_line(base, found) == (
         "Compared with mid: 1 better and 2 worse beyond noise; within noise: near "
-        "(paired differences of real1, 4 comparisons, Holm's correction)."
+        "(paired differences of real1, Holm's correction for these 4 comparisons)."
     )
     assert noise_line(base, found) in list(judged["mid"].lines())
 
@@ -264,16 +265,16 @@ def test_a_reference_that_is_the_best_is_the_best(data, judged):
     line = noise_line(*to_best(found.as_results(), "mine"))
     assert line == noise_line(*to_best(judged["all"].as_results(), "mine"))
     assert line == (
-        "best is better than all others beyond noise (paired differences of real1, 4 comparisons, "
-        "Holm's correction)."
+        "best is better than all others beyond noise (paired differences of real1, Holm's correction for "
+        "these 4 comparisons)."
     )
 
 
 def test_models_that_were_not_tested_are_not_among_all_others(judged):
     base, found = to_best(judged["all"].as_results(), "mine")
     assert noise_line(base, [*found[:-1], replace(found[-1], p=None)]) == (
-        "best is better than 3 of 4 others beyond noise (paired differences of real1, 3 comparisons, "
-        f"Holm's correction; not compared, because they have no p: {found[-1].model})."
+        "best is better than 3 of 4 others beyond noise (paired differences of real1, Holm's correction for "
+        f"these 3 comparisons; not compared, because they have no p: {found[-1].model})."
     )
 
 
@@ -352,6 +353,24 @@ def test_written_results_are_read_again(judged, name, tmp_path):
 def page(evaluation, folder):
     evaluation.write(folder)
     return parse((folder / "report" / "index.html").read_text(encoding="utf-8")).text
+
+
+def test_the_page_ranks_the_models_that_the_terminal_ranks(data, tmp_path):
+    """A model of other images was third on the page, and *not ranked* on the terminal."""
+    labels, models = on(np.arange(N), data)
+    models[1] = predicted("near", np.arange(3, N), data[1])
+    found = evaluate(labels, models, metrics=["real1"], resamples=50, reading=READING)
+    rows = parse_rows(found, tmp_path)
+    leaderboard = rank_models(found.as_results())
+    ranks = zip(leaderboard["model"].to_pylist(), leaderboard["rank"].to_pylist(), strict=True)
+    assert rows == [(name, str(rank or "")) for name, rank in ranks]
+    assert rows[-1] == ("near", "")
+
+
+def parse_rows(found, folder):
+    found.write(folder)
+    text = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    return [(name, rank) for rank, name in re.findall(r'<th scope="row"><i>(.*?)</i> <b>(.*?)</b>', text)]
 
 
 def test_the_page_says_what_is_not_compared(judged, data, tmp_path, monkeypatch):

@@ -470,6 +470,16 @@ def test_multi_label_data_get_the_metrics_of_multi_label_classification():
     assert softmaxed.results["value"][0].as_py() == pytest.approx(reference)
 
 
+def test_it_is_said_why_the_default_metrics_of_models_differ():
+    y, scores, reading = multi_label()
+    found = evaluate(y, {"dense": scores, "lists": np.argsort(-scores)[:, :5]}, resamples=0, reading=reading)
+    assert found.notes[0] == (
+        "labels: because there are no original labels, the default metrics of models with scores of all "
+        "classes (1) are mAP and F1, and those of the others (1) are rank metrics; to compare all of them, "
+        "pass `metrics`, such as real1"
+    )
+
+
 def test_metrics_that_need_a_declared_kind_are_skipped_by_default():
     y, scores, _ = multi_label()
     found = evaluate(y, scores, resamples=0)

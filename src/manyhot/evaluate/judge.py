@@ -30,6 +30,7 @@ from manyhot.evaluate.requirements import (
     default_entries,
     depends_on_sets,
     depth_of,
+    different_defaults,
     entries_of,
     link_notes,
     unmet,
@@ -144,6 +145,8 @@ def judge_models(source: Source, options: JudgeOptions, *, run: Run = QUIET) -> 
     progress(done + 1)
     name = source.name
     remarks = [Note(name, "", "classes", 0, text) for text in misfits.new_remarks()]
+    if options.metrics is None and (text := different_defaults(evaluation.results)):
+        remarks.append(Note(name, "", "metrics", 0, text))
     matched = [Note(name, model, "matched", n, text) for model, n, text in misfits.new_matched()]
     skipped = [Note(name, model, "skipped", 0, text) for model, text in misfits.new()]
     return evaluation.with_notes([*remarks, *matched, *skipped])

@@ -18,9 +18,9 @@ from manyhot.console import table_lines
 from manyhot.core.comparison import holm
 from manyhot.errors import InputError, UsageError
 from manyhot.evaluate.compared_pairs import ComparedPairs
-from manyhot.evaluate.ranks import image_groups
+from manyhot.evaluate.ranks import image_groups, leading_metric, shown_metrics
 from manyhot.evaluate.slices import ALL
-from manyhot.evaluate.terminal import leading_metric, shown_metrics, spaced
+from manyhot.evaluate.terminal import some_names, spaced
 from manyhot.report.text import Metric, metrics_of
 from manyhot.tables import End, ModelValue, Results
 
@@ -259,23 +259,18 @@ def noise_line(best: str, pairs: Sequence[Difference]) -> str:
     metric, n = pairs[0].metric, len(tested)
     near = [d.model for d in tested if d.p is not None and d.p >= NOISE]
     far = [d for d in tested if d.p is not None and d.p < NOISE]
-    how = f"paired differences of {metric.name}, {n:,} comparisons, Holm's correction"
+    how = f"paired differences of {metric.name}, Holm's correction for these {n:,} comparisons"
     untested = [d.model for d in pairs if d.p is None]
-    how += f"; not compared, because they have no p: {_listed(untested)}" if untested else ""
+    how += f"; not compared, because they have no p: {some_names(untested)}" if untested else ""
     if _has_better(pairs):
         n_better = sum(d.difference < 0 if metric.lower_is_better else d.difference > 0 for d in far)
         counts = f"{n_better:,} better and {len(far) - n_better:,} worse"
-        return f"Compared with {best}: {counts} beyond noise; within noise: {_listed(near)} ({how})."
+        within = some_names(near) or "none"
+        return f"Compared with {best}: {counts} beyond noise; within noise: {within} ({how})."
     if not near:
         others = f"{n:,} of {len(pairs):,} others" if untested else "all others"
         return f"{best} is better than {others} beyond noise ({how})."
-    return f"Within noise of the best, {best}: {_listed(near)} ({how})."
-
-
-def _listed(models: Sequence[str], most: int = 8) -> str:
-    """Return names of models as text."""
-    more = f" and {len(models) - most:,} more" if len(models) > most else ""
-    return f"{', '.join(models[:most])}{more}" if models else "none"
+    return f"Within noise of the best, {best}: {some_names(near)} ({how})."
 
 
 def _has_better(pairs: Sequence[Difference]) -> bool:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
 
 from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import Case
@@ -202,6 +204,20 @@ def default_entries(case: Case) -> list[Entry]:
         return entries_of(default_metrics(dense=True, labelled=False))
     votes = vote_metrics() if labels.exclusive and _add_up(case) else []
     return entries_of(default_metrics(dense=False) + (default_metrics(dense=True) if dense else []) + votes)
+
+
+def different_defaults(results: pa.Table) -> str:
+    """Return why models have different metrics by default, as a note; empty if they have the same ones."""
+    has_ranks = pc.equal(results["metric"], "real1")
+    ranks = set(results["model"].filter(has_ranks).to_pylist())
+    n_dense = len(set(results["model"].to_pylist()) - ranks)
+    if not (ranks and n_dense):
+        return ""
+    return (
+        "because there are no original labels, the default metrics of models with scores of all classes "
+        f"({n_dense:,}) are mAP and F1, and those of the others ({len(ranks):,}) are rank metrics; to "
+        "compare all of them, pass `metrics`, such as real1"
+    )
 
 
 def _add_up(case: Case) -> bool:

@@ -377,7 +377,8 @@ def _described(judged: Sequence[JudgedData]) -> Iterator[tuple[str, list[pa.Tabl
 def _grouped(notes: Sequence[Note], most: int = 5) -> Iterator[str]:
     """Yield notes for a terminal: what holds of several models of a data set once, skipped ones last."""
     models: dict[tuple[str, str], list[str]] = {}
-    for note in (n for n in notes if n.kind != "skipped"):
+    # Why models have different metrics comes first: only the first notes are shown.
+    for note in sorted((n for n in notes if n.kind != "skipped"), key=lambda n: n.kind != "metrics"):
         models.setdefault((note.dataset, note.text), []).append(note.model)
     for (dataset, text), names in list(models.items())[:most]:
         yield f"{_place(dataset, names[0] if len(names) == 1 else f'{len(names):,} models')}: {text}"

@@ -227,9 +227,15 @@ def _flat(values: pa.Array) -> pa.Array:
     return pc.list_flatten(values) if pa.types.is_list(values.type) else values
 
 
+def natural_order(value: str) -> tuple[tuple[str, float], ...]:
+    """Return the sort key of a value: numbers in it are ordered by size, so that 2 comes before 10."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", value)
+    return tuple((text, float(number)) for text, number in zip(parts[::2], [*parts[1::2], "-1"], strict=True))
+
+
 def _equal(column: str, value: str, values: pa.Array) -> dict[str, npt.NDArray[np.bool_]]:
     text = _flat(values).cast(pa.string())
-    wanted = [value] if value else sorted(v for v in pc.unique(text).to_pylist() if v is not None)
+    wanted = [value] if value else sorted(pc.unique(text.drop_null()).to_pylist(), key=natural_order)
     if len(wanted) > MAX_VALUES:
         raise InputError(
             f"The column {column!r} has too many values to slice by.",

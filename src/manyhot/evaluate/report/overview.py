@@ -356,7 +356,7 @@ def _defined(column: MetricColumn, data: DataSet) -> list[tuple[Value, Model]]:
 def _best(data: DataSet) -> list[Finding]:
     """Return the best models of a data set, and those that do not differ from them."""
     column = data.column(data.primary.name)
-    values = _defined(column, data) if column else []
+    values = [e for e in _defined(column, data) if e[1].is_ranked] if column else []
     if column is None or not values:
         return []
     (first, leader), m = values[0], data.primary

@@ -30,10 +30,10 @@ from manyhot.evaluate.requirements import (
     default_entries,
     depends_on_sets,
     depth_of,
-    different_defaults,
     entries_of,
     link_notes,
     unmet,
+    what_differs,
 )
 from manyhot.evaluate.results import Evaluation, Note, Number
 from manyhot.evaluate.sampled_pairs import SampledPairs
@@ -145,8 +145,9 @@ def judge_models(source: Source, options: JudgeOptions, *, run: Run = QUIET) -> 
     progress(done + 1)
     name = source.name
     remarks = [Note(name, "", "classes", 0, text) for text in misfits.new_remarks()]
-    if options.metrics is None and (text := different_defaults(evaluation.results)):
-        remarks.append(Note(name, "", "metrics", 0, text))
+    links = ((note.model, note.text) for note in evaluation.model_notes if note.kind == "link")
+    apart = what_differs(evaluation.results, links, is_default=options.metrics is None)
+    remarks += (Note(name, "", "models", 0, text) for text in apart)
     matched = [Note(name, model, "matched", n, text) for model, n, text in misfits.new_matched()]
     skipped = [Note(name, model, "skipped", 0, text) for model, text in misfits.new()]
     return evaluation.with_notes([*remarks, *matched, *skipped])

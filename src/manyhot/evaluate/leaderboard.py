@@ -16,7 +16,7 @@ from manyhot.data.benchmarks import ResultsLike, flattened, open_results
 from manyhot.errors import InputError
 from manyhot.evaluate.joined_results import join
 from manyhot.evaluate.ranks import narrow, rank_models
-from manyhot.evaluate.terminal import some_names, span_text
+from manyhot.evaluate.terminal import first_names, span_text
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import AtLeast, Positional, Shown, Was
 from manyhot.report.export import for_paper, write_text_table
@@ -177,7 +177,7 @@ def ranked_lines(shown: pa.Table) -> Iterator[str]:
         )
     if without["models"]:
         do = f"; to rank by {without['metric']}: manyhot leaderboard RESULTS --by {without['metric']}"
-        names = some_names(without["models"])
+        names = first_names(without["models"])
         yield f"without {by}: {names}{do if without['metric'] else ''}"
 
 

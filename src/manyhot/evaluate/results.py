@@ -377,8 +377,9 @@ def _described(judged: Sequence[JudgedData]) -> Iterator[tuple[str, list[pa.Tabl
 def _grouped(notes: Sequence[Note], most: int = 5) -> Iterator[str]:
     """Yield notes for a terminal: what holds of several models of a data set once, skipped ones last."""
     models: dict[tuple[str, str], list[str]] = {}
-    # Why models have different metrics comes first: only the first notes are shown.
-    for note in sorted((n for n in notes if n.kind != "skipped"), key=lambda n: n.kind != "metrics"):
+    # What models differ in comes first: only the first notes are shown.
+    shown = (n for n in notes if n.kind != "skipped")
+    for note in sorted(shown, key=lambda n: n.kind != "models"):
         models.setdefault((note.dataset, note.text), []).append(note.model)
     for (dataset, text), names in list(models.items())[:most]:
         yield f"{_place(dataset, names[0] if len(names) == 1 else f'{len(names):,} models')}: {text}"

@@ -265,7 +265,7 @@ def case_of(sets: LabelSets, predictions: Predictions, alignment: Alignment, dep
         assert predictions.scores is not None
         scores = predictions.scores if in_order else predictions.scores[alignment.right]
         best = np.asfortranarray(top_k(scores, depth))
-        return Case(sets, best, scores, kind, name=name, uncertainty=uncertainty)
+        return Case(sets, best, scores, kind, None, name, uncertainty, predictions.link)
     assert predictions.classes is not None
     # Rows of the transpose keep it column-major.
     top = predictions.classes if in_order else predictions.classes.T.take(alignment.right, axis=1).T

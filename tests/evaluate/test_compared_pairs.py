@@ -441,3 +441,63 @@ def test_the_command_names_the_option(data, tmp_path):
     failed = commands.run(*call, "--compare-with", "bst", cwd=tmp_path, code=2)
     assert "--compare-with" in failed.stderr
     assert "did you mean 'best'?" in failed.stderr
+
+
+def relabelled(data, **options):
+    """Return results on old and on corrected labels of the same images, and which images are right."""
+    label, models = data
+    rng = np.random.default_rng(8)
+    new = np.where(rng.random(N) < 0.1, (label + 1) % C, label)
+    found = {
+        name: evaluate(
+            [[k] for k in labels.tolist()],
+            models,
+            metrics=["top1", "real1"],
+            reading=replace(READING, label=label.tolist(), dataset=name),
+            **{"resamples": 1000, **options.get(name, {})},
+        )
+        for name, labels in (("old", label), ("new", new))
+    }
+    right = {name: scores.argmax(1)[:, None] == np.stack([label, new], 1) for name, scores in models.items()}
+    return found, right
+
+
+def drop_rows(found, metric):
+    drops = compare(found["old"], found["new"]).drops.to_pylist()
+    own = [r for r in drops if r["metric_x"] == r["metric_y"] == metric]
+    return {r["model"]: r for r in own if r["dataset_x"] != r["dataset_y"]}
+
+
+def test_old_and_new_labels_of_the_same_images_are_compared_on_the_same_resamples(data):
+    """The interval of the change was that of independent images: ±2.09 points where nothing changed."""
+    found, right = relabelled(data)
+    same = drop_rows(found, "top1")
+    assert {(r["drop"], r["lo"], r["hi"]) for r in same.values()} == {(0, 0, 0)}
+    rows = drop_rows(found, "real1")
+    for model, both in right.items():
+        change = both[:, 0].astype(float) - both[:, 1]
+        error = change.std() / np.sqrt(N)
+        assert rows[model]["drop"] == pytest.approx(change.mean())
+        ends = (change.mean() - 1.96 * error, change.mean() + 1.96 * error)
+        assert (rows[model]["lo"], rows[model]["hi"]) == pytest.approx(ends, abs=0.2 * error)
+
+
+@pytest.mark.parametrize("options", [{"seed": 1}, {"resamples": 999}])
+def test_other_resamples_of_the_same_images_are_not_paired(data, options):
+    found, _ = relabelled(data, new=options)
+    row = drop_rows(found, "top1")["mid"]
+    p = SHARES["mid"]
+    assert row["hi"] - row["lo"] == pytest.approx(2 * 1.96 * np.sqrt(2 * p * (1 - p) / N), rel=0.15)
+
+
+def test_it_is_said_why_data_sets_without_accuracies_are_not_compared(data):
+    label, models = data
+    y = np.eye(C, dtype=int)[label]
+    found = [
+        evaluate(y, models, metrics=["map_macro"], resamples=0, reading=replace(READING, dataset=name))
+        for name in ("old", "new")
+    ]
+    assert (
+        "old and new have 5 models in common and are not compared, because no accuracy, such as real1, is "
+        "known of both."
+    ) in list(compare(*found).lines())

@@ -21,7 +21,13 @@ from manyhot.errors import InputError
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
 from manyhot.evaluate.audited_values import NO_SUMS, NOT_WHOLE, Auditor, unaudited
 from manyhot.evaluate.columns import ImageValues, Sampler
-from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, may_compare, reference_of
+from manyhot.evaluate.compared_pairs import (
+    NO_PAIRS,
+    ComparedPairs,
+    drawn_images,
+    may_compare,
+    reference_of,
+)
 from manyhot.evaluate.confidence import Pictured, Row
 from manyhot.evaluate.per_class.class_tables import ClassTables
 from manyhot.evaluate.posterior import Posterior
@@ -295,7 +301,10 @@ class Judge:
         compared = self._compared()
         pairs = [*self._pairs.rows(self._dataset, values, compared)]
         samples = self._pairs.samples(self._dataset)
-        if self._auditor is not None:
+        if self._auditor is None:
+            ids, seed = self._labels.image_id, self._resampling.seed
+            about |= drawn_images(self._dataset, ids, self._bootstrap.resamples, seed)
+        else:
             audited = self._auditor.pairs
             pairs += audited.rows(self._dataset, list(dict.fromkeys(n.model for n in self._rows)), compared)
             samples = pa.concat_tables([samples, audited.samples(self._dataset, self._rows)])

@@ -330,7 +330,8 @@ def apart_lines(results: Results, ranks: pa.Table) -> Iterator[str]:
         if dataset not in compared:
             n = len(models[first] & models[dataset])
             shared = f"{n or 'no'} model{'' if n == 1 else 's'}"
-            yield f"{first} and {dataset} have {shared} in common and are not compared."
+            why = ", because no accuracy, such as real1, is known of both" if n > 1 else ""
+            yield f"{first} and {dataset} have {shared} in common and are not compared{why}."
 
 
 _ANALYSES = {

@@ -86,12 +86,6 @@ class Leaderboard(Result):
             ranked_lines(narrow(self.ranked)) if self.to == "table" else self.text(self.to).splitlines()
         )
 
-    def to_polars(self) -> Any:
-        """Return the table as a polars.DataFrame."""
-        import polars as pl
-
-        return pl.from_arrow(self.ranked)
-
 
 @command(
     "leaderboard",

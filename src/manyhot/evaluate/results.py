@@ -52,7 +52,7 @@ from manyhot.evaluate.write import (
 )
 from manyhot.formats.writing import PathLike
 from manyhot.registry import canonical
-from manyhot.result import Result, as_pandas
+from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Results, schema
 
@@ -195,22 +195,6 @@ class Evaluation(Result):
     def __repr__(self) -> str:
         counts = [len(self.results[c].unique()) for c in ("model", "dataset", "metric")]
         return "Evaluation({} models, {} data sets, {} metrics: {:,} numbers)".format(*counts, len(self))
-
-    def to_polars(self) -> Any:
-        """Return the results as a polars.DataFrame."""
-        import polars as pl
-
-        return pl.from_arrow(self.results)
-
-    def to_pandas(self) -> Any:
-        """Return the results as a pandas.DataFrame.
-
-        Raises
-        ------
-        MissingExtraError
-            If pandas is not installed.
-        """
-        return as_pandas(self.results)
 
     def value(
         self, metric: str, *, model: str | None = None, dataset: str | None = None, slice: str = "all"

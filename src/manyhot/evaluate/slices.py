@@ -18,6 +18,7 @@ from pyarrow import compute as pc
 from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList
 from manyhot.core.order_check import are_probabilities, constant_scores, explain_order, relate
 from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
+from manyhot.core.tied_classes import tied_tops
 from manyhot.data.data_sets import Source
 from manyhot.errors import InputError, OrderError
 from manyhot.run import QUIET, Run
@@ -336,8 +337,19 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
         )
 
 
+MANY_TIES = 0.01
+"""Share of images with a tied top class from which on a note says so."""
+
+
 def score_doubts(case: Case, classes: ClassList | None) -> Iterator[str]:
     """Yield messages about scores of all classes that look suspicious but are no error."""
+    ties = tied_tops(case)
+    if ties is not None and ties.share >= MANY_TIES:
+        yield (
+            f"the highest score belongs to several classes on {ties.share:.1%} of {ties.n:,} images, and "
+            f"the first of them is taken: real1 is {ties.real1:.1%}, and {ties.expected:.1%} on average if "
+            "one of them is drawn"
+        )
     relation = relate(case, {})
     if relation is not None and relation.is_chance:
         yield (

@@ -57,6 +57,27 @@ class Result:
         """The tables by name."""
         return {name: getattr(self, name) for name in self.NAMES}
 
+    @property
+    def _frame(self) -> pa.Table:
+        """The table that `to_polars` and `to_pandas` return: by default the first."""
+        return next(iter(self.tables.values()))
+
+    def to_polars(self) -> Any:
+        """Return the main table as a polars.DataFrame; `tables` contains all tables."""
+        import polars as pl
+
+        return pl.from_arrow(self._frame)
+
+    def to_pandas(self) -> Any:
+        """Return the main table as a pandas.DataFrame; `tables` contains all tables.
+
+        Raises
+        ------
+        MissingExtraError
+            If pandas is not installed.
+        """
+        return as_pandas(self._frame)
+
     def lines(self) -> Iterator[str]:
         """Yield what a terminal shows."""
         raise NotImplementedError

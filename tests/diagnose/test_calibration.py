@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from scipy.special import softmax
+from scipy.special import expit, softmax
 from sklearn.metrics import brier_score_loss, log_loss
 
 from manyhot import Predictions, calibrate, conformal, diagnose_calibration
@@ -18,6 +18,7 @@ from manyhot.tables import check, schema
 from manyhot.tables.array_inputs import as_labels
 
 N, C = 600, 5
+SOFTMAX = "confidences are the softmax of the logits of net; to declare another, pass `links`"
 KINDS = [(m, to) for m in ("temperature", "vector", "isotonic") for to in ("labels", "sets")]
 
 
@@ -57,6 +58,7 @@ def test_every_method_is_judged_on_both_events(found):
     assert table.num_rows == len(methods) * len(metrics)
     assert {r["metric"] for r in table.to_pylist()} == metrics
     assert found.notes == (
+        SOFTMAX,
         "net: no interval of ece, ece_set: chance increases a calibration error, and each resample increases "
         "it further",
     )
@@ -165,7 +167,63 @@ def test_ranks_have_no_confidence(model):
     )
     found = diagnose_calibration(labels, [ranks[0], net], methods=["isotonic"], resamples=0)
     assert found.calibration["model"].unique().to_pylist() == ["net"]
-    assert found.notes == ("left out, because they have no confidences: r0",)
+    assert found.notes == (SOFTMAX, "left out, because they have no confidences: r0")
+
+
+def multi_label(seed=3, n=400, c=24):
+    """Return label sets, original labels, and the logits of a network that was trained with sigmoids."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-3.5, 1.5, size=(n, c)).astype(np.float32)
+    sets = [np.flatnonzero(row).tolist() for row in rng.random((n, c)) < 1 / (1 + np.exp(-logits))]
+    label = np.array([classes[0] if classes else -1 for classes in sets])
+    return as_labels(sets, n_classes=c, label=label), as_labels(sets, n_classes=c), logits
+
+
+@pytest.mark.parametrize("is_labelled", [True, False])
+def test_logits_of_a_sigmoid_network_are_judged_as_its_sigmoids(is_labelled):
+    """ECE was 0.234 for the logits and 0.082 for the sigmoids, and logits without labels were skipped."""
+    labels = multi_label()[not is_labelled]
+    logits, options = multi_label()[2], {"methods": ["isotonic"], "resamples": 0}
+    net = Predictions(labels.image_id, "net", scores=logits, score_kind="logit", n_classes=logits.shape[1])
+    sigmoids = replace(net, scores=expit(logits), score_kind="probability")
+    found, expected = (diagnose_calibration(labels, [p], **options) for p in (net, sigmoids))
+    for table in ("calibration", "prediction_sets"):
+        assert repr(getattr(found, table).to_pylist()) == repr(getattr(expected, table).to_pylist())
+    assert found.notes == (SOFTMAX.replace("softmax", "sigmoid"), *expected.notes)
+
+
+def test_a_declared_link_is_used_for_the_models_it_names():
+    labels, _, logits = multi_label()
+    net = Predictions(labels.image_id, "net", scores=logits, score_kind="logit", n_classes=logits.shape[1])
+    models, options = [net, replace(net, model="other")], {"methods": ["isotonic"], "resamples": 0}
+    found = diagnose_calibration(labels, models, reading=Reading(links="net=softmax"), **options)
+    assert found.notes[:3] == (
+        "confidences are the sigmoid of the logits of other; to declare another, pass `links`",
+        SOFTMAX,
+        "calibration errors of sigmoids and of softmax confidences are not comparable",
+    )
+    in_file = diagnose_calibration(labels, [replace(net, link="softmax")], **options)
+    declared = [r for r in found.calibration.to_pylist() if r["model"] == "net"]
+    assert repr(in_file.calibration.to_pylist()) == repr(declared)
+    with pytest.raises(InputError, match="Networks turn logits into probabilities in another way"):
+        Reading(links="net=logistic")
+
+
+def test_more_than_three_models_are_one_table_the_best_calibrated_first(model):
+    labels, net = model
+    models = [replace(net, model=f"x{scale}", scores=net.scores * scale) for scale in (2, 0.5, 1, 0.1)]
+    found = diagnose_calibration(labels, models, methods=["temperature"], resamples=0)
+    lines = list(found.lines())
+    rows = [r for r in found.calibration.to_pylist() if (r["metric"], r["method"]) == ("ece_set", "none")]
+    ece = {r["model"]: r["value"] for r in rows}
+    names = sorted(ece, key=ece.get)
+    assert lines[0].startswith(
+        f"The confidence of 4 models is wrong by {ece[names[0]]:.3f} ({names[0]}) to {ece[names[-1]]:.3f} "
+        f"({names[-1]}) on average (ECE), and by at most "
+    )
+    assert lines[2].split("  ")[0] == "model"
+    assert [line.split()[:2] for line in lines[3:7]] == [[name, f"{ece[name]:.3f}"] for name in names]
+    assert len(lines) == 8
 
 
 def test_sigmoids_have_no_temperature(model):
@@ -204,8 +262,8 @@ def test_few_images(model):
     few = np.arange(1, 7)
     some = replace(net, image_id=net.image_id.take(pa.array(few)), scores=net.scores[few])
     found = diagnose_calibration(labels, [some], methods=["isotonic"], resamples=0)
-    assert found.notes[0] == "net: 594 of 600 images have no prediction and were left out"
-    assert found.notes[1] == (
+    assert found.notes[1] == "net: 594 of 600 images have no prediction and were left out"
+    assert found.notes[2] == (
         "net, prediction sets (cover label): each set contains all classes, because an alpha of 0.1 needs "
         "at least 9 images to fit on, and there are only 3"
     )

@@ -1,5 +1,7 @@
 """Label issues as tables: what is said of each, what is not known, and bad input."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -279,7 +281,7 @@ ONLY_SETS = (
 
 def test_label_sets_without_original_labels():
     reading = Reading(scores="probability")
-    found = manyhot.find_label_issues(SETS, {"net": SIGMOIDS}, reading=reading)
+    found = manyhot.find_label_issues(SETS, {"net": SIGMOIDS}, min_doubtful=0.5, reading=reading)
     names = ("image_id", "class_a", "class_b", "rank", "confident_class")
     assert told(found.of_kind("doubtful-label"), *names) == [
         ("1", 0, None, 1, None),
@@ -293,8 +295,34 @@ def test_label_sets_without_original_labels():
     matrix = np.zeros((6, 3), int)
     for row, classes in enumerate(SETS):
         matrix[row, classes] = 1
-    same = manyhot.find_label_issues(matrix, {"net": SIGMOIDS}, reading=reading)
+    same = manyhot.find_label_issues(matrix, {"net": SIGMOIDS}, min_doubtful=0.5, reading=reading)
     assert told(same.table, "kind", *names) == told(found.table, "kind", *names)
+
+
+def test_by_default_what_confident_learning_suspects_in_label_sets():
+    """Models that are not confident made 987 of 1,561 labels doubtful, of which 60 were wrong."""
+    reading, names = Reading(scores="probability"), ("kind", "image_id", "confident_class")
+    found = manyhot.find_label_issues(SETS, {"net": SIGMOIDS}, reading=reading)
+    every = manyhot.find_label_issues(SETS, {"net": SIGMOIDS}, min_doubtful=0, reading=reading)
+    issues = [row for row in told(every.table, *names) if row[2] is not None]
+    assert told(found.table, *names) == issues
+    assert len(issues) == 2
+    assert found.notes[1] == (
+        "only labels that confident learning suspects are listed; to list all from a minimum score on, pass "
+        "`min_doubtful`, such as 0.5"
+    )
+
+
+def test_given_label_sets_are_checked_beside_original_labels():
+    """A column of labels made it propose classes that were in the label sets."""
+    images = Images(
+        pa.table({"image_id": list("012345"), "label": pa.array([s[0] for s in SETS], pa.int32())})
+    )
+    reading = Reading(scores="probability")
+    alone = manyhot.find_label_issues(SETS, {"net": SIGMOIDS}, reading=reading)
+    beside = manyhot.find_label_issues(SETS, {"net": SIGMOIDS}, reading=replace(reading, images=images))
+    assert beside.table.to_pylist() == alone.table.to_pylist()
+    assert beside.notes[0].startswith("each class of the label sets is checked, and not the original labels")
 
 
 def test_label_sets_with_several_raters():

@@ -181,7 +181,7 @@ def test_models_within_noise_of_the_best(models):
     line = noise_line(best, found)
     assert line == (
         "Within noise of the best, new: other "
-        "(paired differences of real1, 2 comparisons, Holm's correction)."
+        "(paired differences of real1, Holm's correction for these 2 comparisons)."
     )
     assert line in list(made.lines())
     assert line in list(evaluate(SETS, models, metrics=["real1"], reading=READING).lines())

@@ -1,6 +1,7 @@
 """Comparisons of all pairs, of no pairs, and with a reference: tables, ranks, sentences and pages."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -254,7 +255,7 @@ def test_the_sentence_counts_models_that_are_better_and_worse(judged):
     assert [d.model for d in found] == ["best", "near", "first", "last"]
     assert noise_line(base, found) == (
         "Compared with mid: 1 better and 2 worse beyond noise; within noise: near "
-        "(paired differences of real1, 4 comparisons, Holm's correction)."
+        "(paired differences of real1, Holm's correction for these 4 comparisons)."
     )
     assert noise_line(base, found) in list(judged["mid"].lines())
 
@@ -264,15 +265,16 @@ def test_a_reference_that_is_the_best_is_the_best(data, judged):
     line = noise_line(*to_best(found.as_results(), "mine"))
     assert line == noise_line(*to_best(judged["all"].as_results(), "mine"))
     assert line == (
-        "best is better than all others beyond noise (paired differences of real1, 4 comparisons, "
-        "Holm's correction)."
+        "best is better than all others beyond noise (paired differences of real1, Holm's correction for "
+        "these 4 comparisons)."
     )
 
 
 def test_models_that_were_not_tested_are_not_among_all_others(judged):
     base, found = to_best(judged["all"].as_results(), "mine")
-    assert noise_line(base, [*found[:-1], replace(found[-1], p=None)]).startswith(
-        "best is better than all others that it was compared with beyond noise"
+    assert noise_line(base, [*found[:-1], replace(found[-1], p=None)]) == (
+        "best is better than 3 of 4 others beyond noise (paired differences of real1, Holm's correction for "
+        f"these 3 comparisons; not compared, because they have no p: {found[-1].model})."
     )
 
 
@@ -353,13 +355,32 @@ def page(evaluation, folder):
     return parse((folder / "report" / "index.html").read_text(encoding="utf-8")).text
 
 
+def test_the_page_ranks_the_models_that_the_terminal_ranks(data, tmp_path):
+    """A model of other images was third on the page, and *not ranked* on the terminal."""
+    labels, models = on(np.arange(N), data)
+    models[1] = predicted("near", np.arange(3, N), data[1])
+    found = evaluate(labels, models, metrics=["real1"], resamples=50, reading=READING)
+    rows = parse_rows(found, tmp_path)
+    leaderboard = rank_models(found.as_results())
+    ranks = zip(leaderboard["model"].to_pylist(), leaderboard["rank"].to_pylist(), strict=True)
+    assert rows == [(name, str(rank or "")) for name, rank in ranks]
+    assert rows[-1] == ("near", "")
+
+
+def parse_rows(found, folder):
+    found.write(folder)
+    text = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    return [(name, rank) for rank, name in re.findall(r'<th scope="row"><i>(.*?)</i> <b>(.*?)</b>', text)]
+
+
 def test_the_page_says_what_is_not_compared(judged, data, tmp_path, monkeypatch):
     own = replace(judged["mid"], own=("near", "first"))
     text = page(own, tmp_path / "mid")
     assert "Models are compared only with mid." in text
     assert "near on Mine is 3rd of 5" in text or "near on mine is 3rd of 5" in text
     assert "it does not differ beyond noise from mid, and was not compared with 3 others." in text
-    assert "it differs beyond noise from every other model that it was compared with." in text
+    apart = "from every other model that it was compared with, and was not compared with 3 others."
+    assert f"it differs beyond noise {apart}" in text
     text = page(judged["none"], tmp_path / "none")
     assert "No pairs of models are compared." in text
     assert "whether other models differ from it beyond noise was not tested" in text
@@ -420,3 +441,63 @@ def test_the_command_names_the_option(data, tmp_path):
     failed = commands.run(*call, "--compare-with", "bst", cwd=tmp_path, code=2)
     assert "--compare-with" in failed.stderr
     assert "did you mean 'best'?" in failed.stderr
+
+
+def relabelled(data, **options):
+    """Return results on old and on corrected labels of the same images, and which images are right."""
+    label, models = data
+    rng = np.random.default_rng(8)
+    new = np.where(rng.random(N) < 0.1, (label + 1) % C, label)
+    found = {
+        name: evaluate(
+            [[k] for k in labels.tolist()],
+            models,
+            metrics=["top1", "real1"],
+            reading=replace(READING, label=label.tolist(), dataset=name),
+            **{"resamples": 1000, **options.get(name, {})},
+        )
+        for name, labels in (("old", label), ("new", new))
+    }
+    right = {name: scores.argmax(1)[:, None] == np.stack([label, new], 1) for name, scores in models.items()}
+    return found, right
+
+
+def drop_rows(found, metric):
+    drops = compare(found["old"], found["new"]).drops.to_pylist()
+    own = [r for r in drops if r["metric_x"] == r["metric_y"] == metric]
+    return {r["model"]: r for r in own if r["dataset_x"] != r["dataset_y"]}
+
+
+def test_old_and_new_labels_of_the_same_images_are_compared_on_the_same_resamples(data):
+    """The interval of the change was that of independent images: ±2.09 points where nothing changed."""
+    found, right = relabelled(data)
+    same = drop_rows(found, "top1")
+    assert {(r["drop"], r["lo"], r["hi"]) for r in same.values()} == {(0, 0, 0)}
+    rows = drop_rows(found, "real1")
+    for model, both in right.items():
+        change = both[:, 0].astype(float) - both[:, 1]
+        error = change.std() / np.sqrt(N)
+        assert rows[model]["drop"] == pytest.approx(change.mean())
+        ends = (change.mean() - 1.96 * error, change.mean() + 1.96 * error)
+        assert (rows[model]["lo"], rows[model]["hi"]) == pytest.approx(ends, abs=0.2 * error)
+
+
+@pytest.mark.parametrize("options", [{"seed": 1}, {"resamples": 999}])
+def test_other_resamples_of_the_same_images_are_not_paired(data, options):
+    found, _ = relabelled(data, new=options)
+    row = drop_rows(found, "top1")["mid"]
+    p = SHARES["mid"]
+    assert row["hi"] - row["lo"] == pytest.approx(2 * 1.96 * np.sqrt(2 * p * (1 - p) / N), rel=0.15)
+
+
+def test_it_is_said_why_data_sets_without_accuracies_are_not_compared(data):
+    label, models = data
+    y = np.eye(C, dtype=int)[label]
+    found = [
+        evaluate(y, models, metrics=["map_macro"], resamples=0, reading=replace(READING, dataset=name))
+        for name in ("old", "new")
+    ]
+    assert (
+        "old and new have 5 models in common and are not compared, because no accuracy, such as real1, is "
+        "known of both."
+    ) in list(compare(*found).lines())

@@ -15,7 +15,7 @@ from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, OrderError, UnknownNameError, UsageError
 from manyhot.evaluate import columns
 from manyhot.run import Run
-from manyhot.tables import Images, Labels, Predictions
+from manyhot.tables import Images, Labels, Predictions, write_predictions
 from manyhot.tables.array_inputs import as_labels
 
 
@@ -455,6 +455,64 @@ def multi_label(kind="logit", n=60, c=6):
     return (scores + rng.normal(size=(n, c)) > 1).astype(int), scores, Reading(scores=kind)
 
 
+SOFTMAX = (
+    "the probability of a class is the softmax of its logit, because its sigmoids do not add up to about the "
+    "number of classes; if the network was trained with sigmoids, pass `links`"
+)
+
+
+def sigmoid_network(n=300, c=24):
+    """Return label sets, original labels and the logits of a network that was trained with sigmoids."""
+    rng = np.random.default_rng(5)
+    scores = rng.normal(-3.5, 1.5, size=(n, c))
+    y = (rng.random((n, c)) < expit(scores)).astype(int)
+    return y, np.where(y.any(axis=1), y.argmax(axis=1), -1), scores
+
+
+def test_the_link_of_a_sigmoid_network_does_not_depend_on_original_labels():
+    """F1 fell from 53.0 to 26.6 % when images with a column of labels were passed."""
+    y, label, scores = sigmoid_network()
+    reading, options = Reading(scores="logit"), {"metrics": ["f1_macro", "ece_set"], "resamples": 0}
+    alone = evaluate(y, scores, reading=reading, **options)
+    labelled = evaluate(y, scores, reading=replace(reading, label=label), **options)
+    for metric in options["metrics"]:
+        assert labelled.value(metric) == alone.value(metric)
+    (note,) = labelled.notes
+    assert note == (
+        "labels, model: f1_macro, ece_set: the probability of a class is the sigmoid of its logit, because "
+        "the sigmoids of an image add up to about its number of classes; if the network was trained with a "
+        "softmax, pass `links`"
+    )
+
+
+def test_shifted_logits_are_those_of_a_softmax():
+    y, label, scores = sigmoid_network()
+    reading = Reading(scores="logit", label=label)
+    found = evaluate(y, scores + 3.5, metrics=["ece_set"], resamples=0, reading=reading)
+    p = evaluate(y, softmax(scores, axis=1), metrics=["ece_set"], resamples=0, scores="probability")
+    assert found.value("ece_set") == pytest.approx(p.value("ece_set"), abs=1e-5)
+
+
+def test_links_of_some_models_are_declared_and_not_comparable_with_others():
+    y, label, scores = sigmoid_network()
+    reading = Reading(scores="logit", label=label, links=["b=softmax"])
+    found = evaluate(y, {"a": scores, "b": scores}, metrics=["ece_set"], resamples=0, reading=reading)
+    p = evaluate(y, softmax(scores, axis=1), metrics=["ece_set"], resamples=0, scores="probability")
+    assert found.value("ece_set", model="b") == pytest.approx(p.value("ece_set"), abs=1e-5)
+    assert found.value("ece_set", model="a") != found.value("ece_set", model="b")
+    assert found.notes[0] == (
+        "labels: metrics of probabilities are not comparable across links: the probabilities of 1 models are "
+        "sigmoids, and those of 1 a softmax; to declare how networks were trained, pass `links`"
+    )
+
+
+def test_a_declared_link_is_stored_in_the_file(tmp_path):
+    scores = sigmoid_network()[2].astype(np.float32)
+    ids = pa.array([f"{i}.jpg" for i in range(len(scores))])
+    net = Predictions(ids, "net", scores=scores, score_kind="logit", n_classes=24, link="sigmoid")
+    assert read_predictions(write_predictions(net, tmp_path / "net.parquet")).link == "sigmoid"
+
+
 def test_multi_label_data_get_the_metrics_of_multi_label_classification():
     y, scores, reading = multi_label()
     found = evaluate(y, scores, resamples=0, reading=reading)
@@ -469,6 +527,16 @@ def test_multi_label_data_get_the_metrics_of_multi_label_classification():
     softmaxed = evaluate(y, scores, metrics=["f1_macro(link='softmax')"], resamples=0, reading=reading)
     reference = f1_score(y, softmax(scores, axis=1) >= 0.5, average="macro", zero_division=np.nan)
     assert softmaxed.results["value"][0].as_py() == pytest.approx(reference)
+
+
+def test_it_is_said_why_the_default_metrics_of_models_differ():
+    y, scores, reading = multi_label()
+    found = evaluate(y, {"dense": scores, "lists": np.argsort(-scores)[:, :5]}, resamples=0, reading=reading)
+    assert found.notes[0] == (
+        "labels: because there are no original labels, the default metrics of models with scores of all "
+        "classes (1) are mAP and F1, and those of the others (1) are rank metrics; to compare all of them, "
+        "pass `metrics`, such as real1"
+    )
 
 
 def test_metrics_that_need_a_declared_kind_are_skipped_by_default():
@@ -507,18 +575,17 @@ def test_a_confidence_of_logits_with_original_labels_remains_a_softmax():
     best, rows = scores.argmax(axis=1), np.flatnonzero(y.any(axis=1))
     p = softmax(scores, axis=1)[rows, best[rows]]
     assert found.value("brier_set") == pytest.approx(brier_score_loss(y[rows, best[rows]], p))
-    assert found.notes == ()
+    assert found.notes == (f"labels, model: brier_set: {SOFTMAX}",)
 
 
 def test_a_likelihood_of_logits_without_original_labels_is_refused():
     y, scores, reading = multi_label()
     made = lambda: evaluate(y, scores, metrics=["nll_mass"], resamples=0, reading=reading)  # noqa: E731
     assert message(made, InputError) == (
-        "nll_mass cannot be computed: without original labels, the probability of a class is the sigmoid of "
-        "its logit, and the probabilities of an image do not add up to 1.\n"
+        "nll_mass cannot be computed: the probability of a class is the sigmoid of its logit, and the "
+        "probabilities of an image do not add up to 1.\n"
         "  where:   model\n"
-        "  do:      if the classes exclude one another, pass original labels or probabilities that add up "
-        "to 1"
+        "  do:      if the network was trained with a softmax, pass `links`, such as softmax"
     )
     p = softmax(scores.astype(np.float64), axis=1)
     known = evaluate(y, p, metrics=["nll_mass"], resamples=0, scores="probability").value("nll_mass")
@@ -658,6 +725,7 @@ def test_without_confidence_a_note_says_what_is_missing():
     every = "without probabilities or logits of all classes"
     declare = "declare their kind with `scores`"
     assert [(n.model, n.kind, n.text) for n in judged.model_notes] == [
+        ("dense", "link", f"ece, brier_set, nll: {SOFTMAX}"),
         ("list", "needs_probabilities", f"nll skipped: the predictions are lists of top classes, {every}"),
         ("logits alone", "needs_confidence", f"ece, brier_set skipped: {alone}, {lack}"),
         ("logits alone", "needs_probabilities", f"nll skipped: {alone}, {every}"),

@@ -3,6 +3,7 @@
 import pyarrow as pa
 import pytest
 
+from manyhot import Leaderboard, aggregate, find_label_issues
 from manyhot.errors import MatchError
 from manyhot.evaluate.ranks import narrow, rank_models
 from manyhot.tables import Results, schema
@@ -78,3 +79,15 @@ def test_a_metric_that_is_not_there():
     with pytest.raises(MatchError) as error:
         rank_models(make(VALUES), dataset="b")
     assert str(error.value) == "There is no data set 'b' in the results.\n  allowed: a"
+
+
+def test_every_result_is_a_frame():
+    """Some results had no to_pandas, which an AttributeError said."""
+    board = Leaderboard(rank_models(make(VALUES)))
+    names = board.ranked["model"].to_pylist()
+    assert board.to_pandas()["model"].tolist() == board.to_polars()["model"].to_list() == names
+    issues = find_label_issues([0, 1], [[0.9, 0.1], [0.8, 0.2]], scores="probability")
+    assert issues.to_pandas()["image_id"].tolist() == issues.table["image_id"].to_pylist()
+    answers = {"class_id": [0, 1], "rater_id": ["x", "x"], "answer": ["yes", "no"]}
+    votes = pa.table({"image_id": ["a", "b"], **answers})
+    assert aggregate(votes, classes=["cat", "dog"]).to_pandas()["image_id"].tolist() == ["a", "b"]

@@ -88,6 +88,19 @@ def test_it_is_said_where_a_model_is_better_and_whether_that_depends_on_the_colu
     assert 2 * norm.sf(abs(z)) < 0.001
 
 
+def test_the_slices_of_the_best_models_are_shown_in_the_order_of_numbers():
+    names = [f"m{i}" for i in range(7)]
+    right = {name: np.arange(N) < 60 * (i + 3) for i, name in enumerate(names)}
+    images = pd.DataFrame({"image_id": IDS, "lamps": np.array([1, 2, 10])[np.arange(N) % 3]})
+    reading = Reading(images=images, dataset="mine", trust_order=True)
+    options = {"metrics": ["real1"], "slices": ["lamps"], "resamples": 0}
+    made = evaluate(labels(), predicted(right), reading=reading, **options)
+    lines = list(made.lines())
+    at = lines.index("mine: real1 on each slice, best 5 of 7 models")
+    assert lines[at + 1].split() == ["slice", *names[:1:-1], "images"]
+    assert [line.split()[0] for line in lines[at + 2 : at + 5]] == ["lamps=1", "lamps=2", "lamps=10"]
+
+
 def test_without_evidence_nothing_depends_on_a_column(data):
     rng = np.random.default_rng(5)
     right = {"old": rng.random(N) < 0.6, "new": rng.random(N) < 0.8}

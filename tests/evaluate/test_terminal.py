@@ -1,5 +1,7 @@
 """What a terminal shows of numbers has their n, and the interval where there is one."""
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,7 +9,8 @@ import pytest
 from forking import commands
 from manyhot import Leaderboard
 from manyhot import evaluate as evaluate_arrays
-from manyhot.evaluate.ranks import rank_models
+from manyhot.evaluate.ranks import leading_metric, rank_models
+from manyhot.evaluate.terminal import headline_blocks, headline_lines
 from manyhot.run import QUIET, Run
 from manyhot.tables import Results, schema
 
@@ -154,6 +157,50 @@ def test_a_leaderboard():
         "images: mine top1 10 to 2,100",
         "without a rank: 1 evaluated on other images",
     ]
+
+
+def test_models_without_the_leading_metric_are_shown_and_counted():
+    """real1, which only one of three models had, hid the other two."""
+    rows = [("one", "map_macro", 0.6), ("two", "map_macro", 0.7), ("ranks", "real1", 0.8)]
+    made = results([(*row, None, None, 20) for row in rows])
+    about = {"manyhot.metrics": json.dumps({m: {"better": "higher", "unit": "share"} for _, m, _ in rows})}
+    made = Results(made.table.replace_schema_metadata(about))
+    lines = list(headline_lines(headline_blocks(made)))
+    assert lines == [
+        "mine: 2 of 3 models, best 2 by map_macro",
+        "   model   map_macro",
+        "   images         20",
+        "1  two        70.00%",
+        "2  one        60.00%",
+        "mine, without map_macro: 1 model by real1",
+        "   model    real1",
+        "   images      20",
+        "1  ranks   80.00%",
+    ]
+    assert list(Leaderboard(rank_models(made)).lines()) == [
+        "2 of 3 models, the best by mine map_macro first",
+        "rank  model  mine map_macro   n",
+        "   1  two            70.00%  20",
+        "   2  one            60.00%  20",
+        "without map_macro: ranks; to rank by real1: manyhot leaderboard RESULTS --by real1",
+    ]
+    by_ranks = Leaderboard(rank_models(made, by="real1"))
+    assert next(iter(by_ranks.lines())) == "1 of 3 models, the best by mine real1 first"
+
+
+def test_a_leading_metric_that_few_models_lack_stays():
+    rows = [("one", "top1", 0.6), ("two", "top1", 0.7), ("one", "real1", 0.8), ("two", "real1", 0.8)]
+    made = results([(*row, None, None, 20) for row in [*rows, ("three", "top1", 0.9)]])
+    assert leading_metric(made, "mine") == "real1"
+    assert leading_metric(made, "mine", ["three"]) == "top1"
+
+
+def test_a_shortened_leaderboard_counts_all_models():
+    rows = [(name, "real1", value, None, None, 20) for name, value in (("one", 0.9), ("two", 0.8))]
+    ranked = rank_models(results([*rows, ("lucky", "real1", 1.0, None, None, 4)]))
+    lines = list(Leaderboard(ranked.slice(0, 1)).lines())
+    assert lines[0] == "1 of 3 models, the best by mine real1 first"
+    assert lines[-1] == "without a rank: 1 evaluated on other images, of which 1 are not shown"
 
 
 def test_a_comparison(folder):

@@ -11,7 +11,7 @@ import math
 import numbers
 
 import numpy as np
-from scipy.special import logit
+from scipy.special import expit, logit
 
 from manyhot.core.answered_cells import scores_of
 from manyhot.core.array_types import AnyFloats, Ints
@@ -31,8 +31,9 @@ def link_of(case: Case, link: str = "auto") -> str:
     case : Case
     link : str
         One of `LINKS`. It applies only to logits, because the link of other scores is fixed. With ``auto``,
-        the softmax is used if images have an original label or if raters chose one class per image. Sigmoids
-        are used if there are only label sets.
+        the link that was declared for the predictions is used. If none was declared, the softmax is used if
+        raters chose one class per image, and sigmoids if there are only label sets. If images have an
+        original label, the softmax is used, unless `sigmoids_fit`.
 
     Raises
     ------
@@ -46,7 +47,37 @@ def link_of(case: Case, link: str = "auto") -> str:
         return link
     if case.kind != "logit":
         return "identity"
-    return "softmax" if case.labels.exclusive or case.labels.labelled.any() else "sigmoid"
+    if case.link:
+        return case.link
+    if case.labels.exclusive:
+        return "softmax"
+    return "softmax" if case.labels.labelled.any() and not case.once(sigmoids_fit) else "sigmoid"
+
+
+def sigmoids_fit(case: Case) -> bool:
+    """Return whether the logits are those of a network that was trained with sigmoids, as far as they show.
+
+    The sigmoids of an image add up to about its number of classes if a network was trained with them, because
+    the loss makes the mean of each sigmoid that of its targets. A softmax does not change if all logits of an
+    image are shifted, so nothing keeps them low: their mean is near 0, and the sigmoids add up to a large
+    share of the classes. Sigmoids fit if they add up to at most `MOST_SIGMOIDS` times the mean number of
+    valid classes, and to at most a quarter of all classes. Label sets of one class need no sigmoids.
+    """
+    sets, scores = case.labels, case.scores
+    size = sets.size[sets.usable]
+    if scores is None or not (size > 1).any():
+        return False
+    seen = scores[:: max(1, len(scores) // IMAGES_SEEN)]
+    total = float(expit(seen, dtype=np.float32).sum(axis=1, dtype=np.float64).mean())
+    return total <= min(MOST_SIGMOIDS * float(size.mean()), sets.n_classes / 4)
+
+
+MOST_SIGMOIDS = 3
+"""Sum of the sigmoids of an image, in multiples of its number of valid classes, up to which they fit. It was
+0.7 to 2.4 for seven sigmoid networks with 40 classes, some of them badly calibrated."""
+
+IMAGES_SEEN = 1024
+"""Images on which sigmoids are added up: their mean does not need all."""
 
 
 def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats | None:

@@ -388,6 +388,9 @@ class Case:
         Returns the name of the image in a row, for messages.
     uncertainty : Uncertainty, optional
         The uncertainty of the images, if the predictions are averages.
+    link : str
+        How the network turns logits into probabilities, ``softmax`` or ``sigmoid``; empty if nobody declared
+        it. See `manyhot.core.score_threshold.link_of`.
     """
 
     labels: LabelSets
@@ -397,6 +400,7 @@ class Case:
     listed: AnyFloats | None = None
     name: Callable[[int], str] = "row {}".format
     uncertainty: Uncertainty | None = None
+    link: str = ""
 
     @classmethod
     def from_scores(cls, labels: LabelSets, scores: AnyFloats, *, k: int = 20, kind: str = "none") -> Case:

@@ -38,7 +38,7 @@ from manyhot.formats import (
 )
 from manyhot.formats.prediction_folders import prediction_files, unread_notes
 from manyhot.formats.writing import PathLike, Progress, images_file
-from manyhot.parameters import Flattened, PythonOnly, Shown, Was
+from manyhot.parameters import Flattened, PythonOnly, Shown, Was, check_one_of
 from manyhot.tables import Campaign, Images, Labels, Predictions, ScoreKind
 from manyhot.tables.arrays import single_labels
 from manyhot.tables.campaign_folder import is_campaign, no_label_sets
@@ -88,6 +88,11 @@ class Reading(Flattened):
     scores
         Kind of the scores, if the file does not declare it: logit, probability, cosine, or none (they only
         rank classes).
+    links
+        How networks turn logits into probabilities, if the files do not declare it: softmax or sigmoid, or
+        NAME=sigmoid for models whose names match a pattern, such as 'resnet*=sigmoid'. By default, sigmoids
+        are used without original labels, and otherwise if label sets have several classes and the sigmoids
+        of an image add up to about their number.
     label_values
         Meaning of the numbers in labels with one column per class, if it is ambiguous: states (0, 1 and -1),
         counts of votes, shares of votes, or p (probabilities of classes that can be valid together).
@@ -105,6 +110,7 @@ class Reading(Flattened):
     label: Annotated[Any, PythonOnly()] = None
     n_classes: Annotated[int, PythonOnly()] = 0
     scores: ScoreKind | None = None
+    links: Annotated[Sequence[str], Shown("LINK")] = ()
     label_values: LabelValues | None = None
     score_kind: Annotated[str, PythonOnly()] = field(default="", repr=False)
 
@@ -116,10 +122,28 @@ class Reading(Flattened):
         if self.rows is not None and not isinstance(self.rows, str | os.PathLike):
             object.__setattr__(self, "rows", read_rows(self.rows))  # an iterator can be read only once
 
+        if isinstance(self.links, str):
+            object.__setattr__(self, "links", (self.links,))
+        for spec in self.links:
+            check_one_of(
+                spec.rpartition("=")[2],
+                ("softmax", "sigmoid"),
+                "Networks turn logits into probabilities in another way.",
+                where="`links`",
+            )
+
     def fits(self, model: str) -> bool:
         """Return whether a model is selected."""
         name = normal_name(model)
         return not self.models or any(fnmatch.fnmatchcase(name, normal_name(p)) for p in self.models)
+
+    def linked(self, predictions: Predictions) -> Predictions:
+        """Return the predictions with the link that was declared for them."""
+        for spec in self.links:
+            pattern, _, link = spec.rpartition("=")
+            if fnmatch.fnmatchcase(predictions.model, pattern or "*"):
+                return replace(predictions, link=link)
+        return predictions
 
     def check_some(self, files: Sequence[object], names: Sequence[str]) -> None:
         """Raise an error if no model matches the patterns."""

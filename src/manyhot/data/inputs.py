@@ -98,7 +98,7 @@ def open_inputs(
     else:
         opened = iter([_with_models(labels, given, reading, in_files=in_files)])
     for source in opened:
-        yield _matched(source, reading.match)
+        yield _matched(_linked(source, reading), reading.match)
 
 
 def _in_files(labels: PathLike, asked: Asked) -> Iterator[Source]:
@@ -157,6 +157,13 @@ def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QU
         found = [over_one_list(_labels_alone(Path(labels), reading), alone=True)]
     for source in found:
         yield _matched(replace(source, name=reading.dataset or source.name), reading.match)
+
+
+def _linked(source: Source, reading: Reading) -> Source:
+    """Return a data set whose predictions have the links that the call declares."""
+    if not reading.links:
+        return source
+    return replace(source, models=lambda: map(reading.linked, source.models()))
 
 
 def _matched(source: Source, match: str) -> Source:

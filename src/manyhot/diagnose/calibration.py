@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Annotated, Any
 
+import numpy as np
 import pyarrow as pa
 
 from manyhot.command import command
-from manyhot.console import counts, table_lines
+from manyhot.console import table_lines
 from manyhot.core.calibration import RANGE, check_softmax
 from manyhot.core.conformal import COVERS, DRAWN, check_alpha
+from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import Case
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
@@ -24,7 +26,13 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
-from manyhot.diagnose.calibration_chapter import HELD, calibration_answer, called
+from manyhot.diagnose.calibration_chapter import (
+    BY_ERROR,
+    MOST_DRAWN,
+    by_error,
+    calibration_answer,
+)
+from manyhot.diagnose.calibration_lines import MEASURES, model_lines, same_for_sets, set_lines
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.confidence import (
@@ -42,6 +50,7 @@ from manyhot.evaluate.confidence import (
 from manyhot.evaluate.judge import JudgeOptions, Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of
+from manyhot.evaluate.terminal import first_names
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Was
 from manyhot.run import QUIET, Run
 from manyhot.run import Progress as OnProgress
@@ -49,12 +58,6 @@ from manyhot.tables import Labels, Predictions, Row, schema
 from manyhot.tables.arrays import label_sets, probabilities
 from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table, interval
 from manyhot.tables.skipped_files import fitting_models
-
-MEASURES = {
-    "label": ("top1", "ece", "nll", "brier"),
-    "set": ("real1", "ece_set", "nll_mass", "brier_set"),
-}
-"""By the event that counts as right: accuracy, calibration error, likelihood, Brier score."""
 
 MOST_RESAMPLES = 200
 """For intervals of the calibration error, which bins the images again in each resample."""
@@ -165,16 +168,21 @@ class Calibration(DiagnosisResult):
         every, sets = self.calibration.to_pylist(), self.prediction_sets.to_pylist()
         for row in every:
             models.setdefault((row["dataset"], row["model"]), []).append(row)
-        if answer := " ".join(calibration_answer(every, self.calibration_bins.to_pylist())):
+        bins = self.calibration_bins.to_pylist()
+        if answer := " ".join(calibration_answer(every, bins)):
             yield from (answer, "")
+        if len(models) > MOST_DRAWN:
+            yield from table_lines(BY_ERROR, by_error(every, bins))
+            yield "All metrics and prediction sets of each model are in the tables and on the page."
+            return
         for (dataset, model), rows in models.items():
             own = [r for r in sets if (r["dataset"], r["model"]) == (dataset, model)]
             # With single labels, each result would be printed twice.
-            if single := _same_for_sets(rows):
+            if single := same_for_sets(rows):
                 rows = [r for r in rows if r["fitted_to"] != "sets"]
                 own = [r for r in own if r["cover"] == "label"] or own
-            yield from _model_lines(dataset, model, rows, list(MEASURES)[: 1 if single else None])
-            yield from _set_lines(own)
+            yield from model_lines(dataset, model, rows, list(MEASURES)[: 1 if single else None])
+            yield from set_lines(own)
 
 
 @command(
@@ -290,7 +298,9 @@ class _Judge:
     _rows: list[Row] = field(default_factory=list)
     _sets: list[Row] = field(default_factory=list)
     _bins: list[Row] = field(default_factory=list)
-    _notes: list[str] = field(default_factory=list)
+    _notes: list[tuple[str, str, str, str]] = field(default_factory=list)
+    """The model of a note and its part, the text, and what was found, which differs between models."""
+    _links: dict[str, list[str]] = field(default_factory=dict)
 
     def judged(self, source: Source) -> Calibration:
         """Return the tables of all models of a data set."""
@@ -306,17 +316,32 @@ class _Judge:
 
     def add(self, model: Predictions) -> None:
         parts = self.split(model)
+        if (link := link_of(parts.rest)) == "sigmoid":
+            # As if the file contained these probabilities: scaling needs a softmax.
+            assert model.scores is not None  # for the type checker
+            from scipy.special import expit
+
+            scores = expit(model.scores, dtype=np.float32)
+            model = replace(model.in_full(), scores=scores, score_kind="probability")
+            parts = self.split(model)
+        elif link == "softmax":
+            parts = replace(parts, predictions=replace(parts.predictions, link=link))
         if parts.rest.confidence is None:
             self._without.append(model.model)
             return
+        self._links.setdefault(link, []).append(model.model)
         absent = len(self.labels) - len(parts.fitted.labels) - len(parts.rest.labels)
         if absent:
             self._notes.append(
-                f"{model.model}: {absent:,} of {len(self.labels):,} images have no prediction and were "
-                "left out"
+                (
+                    model.model,
+                    "",
+                    f"{absent:,} of {len(self.labels):,} images have no prediction and were left out",
+                    "",
+                )
             )
         about: dict[str, Row] = {}
-        refused: dict[str, list[str]] = {}
+        refused: _Refused = {}
         versions = partial(self._versions, parts, about, refused)
         judged = judge_models(
             Source(self.dataset, self.labels, models=versions),
@@ -329,9 +354,9 @@ class _Judge:
         for cover in (*COVERS, *drawn):
             self._cover(model, cover, refused)
         own = [n for n in judged.model_notes if n.model == model.model]
-        said = [n.text for n in own if n.kind.startswith("needs") or n.kind == "no_interval"]
-        said += [f"no {', no '.join(what)}: {why}" for why, what in refused.items()]
-        self._notes += [f"{model.model}: {text}" for text in said]
+        said = [(n.text, "") for n in own if n.kind.startswith("needs") or n.kind == "no_interval"]
+        said += [(f"no {', no '.join(what)}: {why}", got) for (why, got), what in refused.items()]
+        self._notes += [(model.model, "", text, got) for text, got in said]
 
     def check_any(self) -> None:
         """Raise an error if no model of the data sets has confidences."""
@@ -353,13 +378,32 @@ class _Judge:
                 f"{self.dataset}: every label set contains only the original label, so the results for "
                 "label sets and for original labels are the same"
             )
-        yield from self._notes
+        yield from self._link_notes()
+        for (part, text), found in self._grouped().items():
+            (model, got), n = found[0], len(found)
+            yield f"{n:,} models{part}: {text}" if n > 1 else f"{model}{part}: {text}{got}"
         if self._without:
             yield f"left out, because they have no confidences: {self._skipped()}"
 
-    def _versions(
-        self, parts: Split, about: dict[str, Row], refused: dict[str, list[str]]
-    ) -> Iterator[Predictions]:
+    def _link_notes(self) -> Iterator[str]:
+        """Yield how confidences follow from logits, and that the confidences of two links differ."""
+        is_open = bool((label_sets(self.labels).size > 1).any())  # otherwise a softmax needs no words
+        for link in ("sigmoid", "softmax") if is_open or "sigmoid" in self._links else ():
+            if link not in self._links:
+                continue
+            names = first_names(self._links[link])
+            yield f"confidences are the {link} of the logits of {names}; to declare another, pass `links`"
+        if {"sigmoid", "softmax"} <= set(self._links):
+            yield "calibration errors of sigmoids and of softmax confidences are not comparable"
+
+    def _grouped(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
+        """Return the models of each note, with what was found."""
+        models: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for model, part, text, got in self._notes:
+            models.setdefault((part, text), []).append((model, got))
+        return models
+
+    def _versions(self, parts: Split, about: dict[str, Row], refused: _Refused) -> Iterator[Predictions]:
         """Yield the predictions as they were, and recalibrated; record in `about` what was done to each."""
         name = parts.predictions.model
         about[name] = {"method": "none", "n_fitted": 0}
@@ -375,14 +419,19 @@ class _Judge:
                 continue
             if temperature is not None and not _LOWEST < temperature < _HIGHEST:
                 self._notes.append(
-                    f"{name}, {method} ({to}): the temperature {temperature:g} is at an end of the searched "
-                    "range; this happens if there are no errors or if confidence is uninformative"
+                    (
+                        name,
+                        f", {method} ({to})",
+                        f"the temperature {temperature:g} is at an end of the searched range; this happens "
+                        "if there are no errors or if confidence is uninformative",
+                        "",
+                    )
                 )
             made = {"method": method, "fitted_to": to, "temperature": temperature}
             about[recalibrated.model] = {**made, "n_fitted": parts.n_fitted(to)}
             yield recalibrated
 
-    def _cover(self, model: Predictions, cover: str, refused: dict[str, list[str]]) -> None:
+    def _cover(self, model: Predictions, cover: str, refused: _Refused) -> None:
         try:
             found = self.choose_sets(self.split_for_sets(model), model.model, cover=cover)
         except InputError as error:
@@ -391,14 +440,18 @@ class _Judge:
         n_needed = math.ceil(1 / found.alpha - 1 - 1e-9)
         if found.n_fitted < n_needed:
             self._notes.append(
-                f"{model.model}, prediction sets (cover {cover}): each set contains all classes, because an "
-                f"alpha of {found.alpha:g} needs at least {n_needed:,} images to fit on, and there are only "
-                f"{found.n_fitted:,}"
+                (
+                    model.model,
+                    f", prediction sets (cover {cover})",
+                    f"each set contains all classes, because an alpha of {found.alpha:g} needs at least "
+                    f"{n_needed:,} images to fit on, and there are only {found.n_fitted:,}",
+                    "",
+                )
             )
         self._sets.append({"dataset": self.dataset, **asdict(found)})
 
 
-def _metrics(case: Case, refused: dict[str, list[str]]) -> list[str]:
+def _metrics(case: Case, refused: _Refused) -> list[str]:
     """Return what is measured; sigmoids have no likelihood of an image."""
     found = [metric for measures in MEASURES.values() for metric in measures]
     if case.scores is None or case.kind != "probability":
@@ -424,95 +477,11 @@ def _bin_rows(judged: Evaluation, model: str, about: Mapping[str, Row]) -> Itera
             yield {**row, "model": model, "method": of["method"], "fitted_to": of.get("fitted_to")}
 
 
-def _reason(error: InputError) -> str:
+def _reason(error: InputError) -> tuple[str, str]:
+    """Return why something is missing, and what was found in brackets."""
     got = error.details["got"]
-    return error.what[0].lower() + error.what[1:].rstrip(".") + (f" ({got})" if got else "")
+    return error.what[0].lower() + error.what[1:].rstrip("."), f" ({got})" if got else ""
 
 
-_RIGHT = {"label": "the original label", "set": "in the label set"}
-
-
-def _same_for_sets(rows: Sequence[Row]) -> bool:
-    """Return whether all results by label sets are those by original labels, of which there are some."""
-    value = {(r["method"], r["fitted_to"], r["metric"]): r["value"] for r in rows if r["value"] == r["value"]}
-    sets_of = dict(zip(MEASURES["label"], MEASURES["set"], strict=True))
-    by_label = {key: v for key, v in value.items() if key[2] in sets_of}
-    others = (("labels", "sets"), ("sets", "labels"), (None, None))
-    return bool(by_label) and all(
-        v == value.get((method, fitted, sets_of[metric])) == value.get((method, dict(others)[fitted], metric))
-        for (method, fitted, metric), v in by_label.items()
-    )
-
-
-def _model_lines(dataset: str, model: str, rows: Sequence[Row], events: Sequence[str]) -> Iterator[str]:
-    """Yield what a terminal shows of a model, by each event that counts as right."""
-    n, fitted = rows[0]["n"] + rows[0]["n_skipped"], max(r["n_fitted"] for r in rows)
-    without = f"; {absent:,} without a prediction" if (absent := rows[0]["n_unmatched"]) else ""
-    yield f"{dataset}, {model}: fitted on {fitted:,} images, evaluated on {n:,} others{without}"
-    versions: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        versions.setdefault(called(row), {})[row["metric"]] = row
-    for event in events:
-        metrics = MEASURES[event]
-        own = {name: [of[m] for m in metrics if _cell(of.get(m)) != "–"] for name, of in versions.items()}
-        of_event = {row["n"] for of in own.values() for row in of}
-        same = len(of_event) < 2
-        images = f": {counts(of_event) or 0} of {n:,} images" if same else ""
-        yield ""
-        yield f"right if the top class is {_RIGHT[event]}{images}"
-        cells = [
-            (
-                name,
-                *(_cell(versions[name].get(m)) for m in metrics),
-                *(() if same else (counts(r["n"] for r in of),)),
-            )
-            for name, of in own.items()
-        ]
-        yield from table_lines(("", "right", "ECE", "NLL", "Brier", *(() if same else ("images",))), cells)
-    yield ""
-    fits = {r["fitted_to"]: r for r in rows if r["temperature"] is not None}
-    if fits:
-        texts = (f"{r['temperature']:.2f} ({to}, {r['n_fitted']:,} images)" for to, r in fits.items())
-        yield f"temperatures: {', '.join(texts)}"
-        yield ""
-
-
-def _cell(row: Row | None) -> str:
-    if row is None or row["value"] != row["value"]:
-        return "–"
-    if row["metric"] in ("top1", "real1"):
-        # Short, so that a row fits into 100 columns; the farther end, as an interval near 1 is longer below.
-        ends = (row["value"] - row["lo"], row["hi"] - row["value"]) if row["lo"] is not None else ()
-        return f"{row['value']:.1%}" + (f" ±{100 * max(ends):.1f}" if ends else "")
-    value, lo, hi = (None if row[k] is None else _number(row[k]) for k in ("value", "lo", "hi"))
-    return f"{value}" if lo is None else f"{value} ({lo}–{hi})"
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}" if value < 10 else f"{value:.4g}"
-
-
-def _set_lines(rows: Sequence[Row]) -> Iterator[str]:
-    if not rows:
-        return
-    cells = [
-        (
-            HELD[r["cover"]],
-            f"{1 - r['alpha']:.1%}",
-            f"{r['coverage']:.1%} ({r['lo']:.1%} to {r['hi']:.1%})",
-            _size(r),
-            f"{r['share_empty']:.1%} ({100 * r['share_empty_lo']:.1f}–{100 * r['share_empty_hi']:.1f})",
-            f"{r['n']:,}",
-        )
-        for r in rows
-    ]
-    yield from table_lines(("sets that hold", "target", "measured", "mean size", "empty", "images"), cells)
-    if skipped := max(r["n_skipped"] for r in rows):
-        yield f"up to {skipped:,} held-out images have no labels to cover"
-    yield ""
-
-
-def _size(row: Row) -> str:
-    lo, hi = row["mean_size_lo"], row["mean_size_hi"]
-    ends = "" if lo is None or lo != lo else f" ({lo:,.2f}–{hi:,.2f})"
-    return f"{row['mean_size']:,.2f}{ends}"
+_Refused = dict[tuple[str, str], list[str]]
+"""What cannot be computed, by the reason and by what was found."""

@@ -57,7 +57,10 @@ def judged_models(rows: Sequence[Row]) -> Iterator[Judged]:
 def calibration_answer(rows: Sequence[Row], bins: Sequence[Row] = ()) -> Iterator[str]:
     """Yield the calibration error of each model before recalibration and after the best method."""
     metrics, by_chance = dict[str, None](), list[float]()
-    for metric, before, best, n_methods in judged_models(rows):
+    judged = list(judged_models(rows))
+    if len(judged) > MOST_DRAWN:
+        yield _overview(judged)
+    for metric, before, best, n_methods in judged:
         metrics[metric] = None
         after = (
             "no method makes it smaller"
@@ -65,11 +68,12 @@ def calibration_answer(rows: Sequence[Row], bins: Sequence[Row] = ()) -> Iterato
             else f"{best['value']:.3f} after {called(best)}, the best of {n_methods:,}"
         )
         own = _bins_of(metric, before, bins)
-        yield (
-            f"The confidence of {before['model']} is wrong by {before['value']:.3f} on average"
-            f"{_direction(before, own)} (ECE), measured on {before['n']:,} held-out images of "
-            f"{title_of(before['dataset'])}; {after}."
-        )
+        if len(judged) <= MOST_DRAWN:
+            yield (
+                f"The confidence of {before['model']} is wrong by {before['value']:.3f} on average"
+                f"{_direction(before, own)} (ECE), measured on {before['n']:,} held-out images of "
+                f"{title_of(before['dataset'])}; {after}."
+            )
         if (chance := _by_chance(own)) > before["value"] / 2:
             by_chance.append(chance)
     if by_chance:
@@ -80,6 +84,38 @@ def calibration_answer(rows: Sequence[Row], bins: Sequence[Row] = ()) -> Iterato
     rights = " or ".join(CALIBRATION_ERRORS[metric] for metric in metrics)
     if rights:
         yield f"A prediction is right if its top class is {rights}."
+
+
+def _overview(judged: Sequence[Judged]) -> str:
+    """Return the smallest and the largest calibration error of several models, as a sentence."""
+    low, *_, high = sorted((j.before for j in judged), key=lambda r: float(r["value"]))
+    best = max(float(j.best["value"]) for j in judged)
+    return (
+        f"The confidence of {len(judged):,} models is wrong by {low['value']:.3f} ({low['model']}) to "
+        f"{high['value']:.3f} ({high['model']}) on average (ECE), and by at most {best:.3f} after the best "
+        "recalibration of each."
+    )
+
+
+BY_ERROR = ("model", "ECE (95 %)", "confidence", "after the best recalibration", "images", "data set")
+"""The columns of `by_error`."""
+
+
+def by_error(rows: Sequence[Row], bins: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Return the calibration error of each model, the smallest first."""
+    judged = sorted(judged_models(rows), key=lambda j: float(j.before["value"]))
+    return [
+        (
+            before["model"],
+            f"{before['value']:.3f}"
+            + ("" if before["lo"] is None else f" ({before['lo']:.3f}–{before['hi']:.3f})"),
+            _direction(before, _bins_of(metric, before, bins)).removeprefix(", ") or "–",
+            "–" if best is before else f"{best['value']:.3f}, {called(best)}",
+            f"{before['n']:,}",
+            title_of(before["dataset"]),
+        )
+        for metric, before, best, _ in judged
+    ]
 
 
 def _bins_of(metric: str, before: Row, bins: Sequence[Row]) -> list[Row]:
@@ -132,9 +168,21 @@ def calibration_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | No
         "separated from wrong ones.",
     )
     sets = rows_of(named, "prediction_sets") if "prediction_sets" in named else []
-    tables = (_measured(rows), *([_sets(sets)] if sets else []))
+    models = by_error(rows, bins)
+    by_model = [_by_model(models)] if len(models) > 1 else []
+    tables = (*by_model, _measured(rows), *([_sets(sets)] if sets else []))
     figures = _draw(rows, bins) if draw else ()
     return Chapter("calibration", "Calibration", "Does confidence match accuracy?", lead, figures, tables)
+
+
+def _by_model(models: Sequence[tuple[str, ...]]) -> Listing:
+    heads = tuple(
+        ColumnHead(head[0].upper() + head[1:], number=head in ("ECE (95 %)", "images")) for head in BY_ERROR
+    )
+    rows = [dict(zip(BY_ERROR, cells, strict=True)) for cells in models]
+    return listing(
+        "calibration-models", "Models by calibration error", heads, rows, lambda r: tuple(r.values())
+    )
 
 
 def _draw(rows: Sequence[Row], bins: Sequence[Row]) -> tuple[Figure, ...]:

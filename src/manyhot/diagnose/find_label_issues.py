@@ -39,14 +39,14 @@ from manyhot.parameters import PythonOnly, Share, Shown, Was
 from manyhot.predict.similar import similar_images
 from manyhot.reassess.ensemble import ensemble_of, known_sets
 from manyhot.run import QUIET, Run
-from manyhot.tables import Images, Labels, Predictions
+from manyhot.tables import Images, Labels, Predictions, metadata
 from manyhot.tables.arrays import label_sets, single_labels
 from manyhot.tables.labels import with_ids_like
 
 
 @dataclass(frozen=True)
 class _Thresholds:
-    doubtful: float
+    doubtful: float | None
     missing: float
     together: float
     confused: float
@@ -66,7 +66,7 @@ def find_label_issues(
     *,
     confirmed_labels: Annotated[PathLike | Labels | None, Shown("FILE"), Was("--votes")] = None,
     no_confirmed_labels: Annotated[bool, Was("--no-votes")] = False,
-    min_doubtful: Annotated[Share, Was("--doubtful")] = 0.5,
+    min_doubtful: Annotated[Share | None, Was("--doubtful")] = None,
     min_missing: Annotated[Share, Was("--missing")] = 0.2,
     min_together: Annotated[Share, Was("--together")] = 0.7,
     min_confused: Annotated[Share, Was("--confused")] = 0.2,
@@ -81,7 +81,8 @@ def find_label_issues(
     """Rank doubtful labels, missing labels, and pairs of classes that may be the same class.
 
     The evidence consists of predictions, similar images and raters' answers. The models must not have been
-    trained on these images. Without original labels, each class of the label sets is checked.
+    trained on these images. Without original labels, each class of the label sets is checked, and also if the
+    label sets are no raters' answers and the original labels are in another file.
 
     Parameters
     ----------
@@ -96,7 +97,8 @@ def find_label_issues(
     no_confirmed_labels
         Ignore the raters' answers.
     min_doubtful
-        Minimum score of a doubtful label and, without original labels, of a missing label.
+        Minimum score of a doubtful label and, if label sets are checked, of a missing label; by default 0.5
+        or, if label sets are checked, all labels that confident learning suspects.
     min_missing
         Minimum score of a missing label.
     min_together
@@ -207,7 +209,7 @@ def _find(
         predictions.append(model)
         if run.on_progress:
             run.on_progress(f"reading predictions on {source.name}", done, source.n)
-    images = original_images(source)
+    images = None if _are_given_sets(source) else original_images(source)
     if images is None:
         return _find_in_sets(source, predictions, votes, neighbours, thresholds, n_classes)
     ensemble = _ensemble(source, images, predictions, n_classes, votes)
@@ -220,7 +222,7 @@ def _find(
         ensemble,
         near,
         alone,
-        doubtful=thresholds.doubtful,
+        doubtful=LIKELIER_WRONG if thresholds.doubtful is None else thresholds.doubtful,
         missing=thresholds.missing,
         name=lambda row: f"image {images.image_id[row]}",
     )
@@ -342,15 +344,20 @@ def _find_in_sets(
     unrated = [c for c in ("rated",) if c in labels.table.column_names]
     given = replace(labels, table=labels.table.drop_columns(unrated))
     ensemble = _ensemble(source, images, predictions, n_classes, given, labelled=False)
+    answers, least = _answers(images, ensemble, labels, votes), thresholds.doubtful
+    if least is None:  # 1: only what confident learning suspects, whatever the calibration of the models
+        least = 1.0 if answers is None and uses_probabilities(ensemble) else LIKELIER_WRONG
     issues = find_set_issues(
         ensemble,
-        _answers(images, ensemble, labels, votes),
-        doubtful=thresholds.doubtful,
-        missing=thresholds.doubtful,
+        answers,
+        doubtful=least,
+        missing=least,
         name=lambda row: f"image {images.image_id[row]}",
     )
     merges = find_merges(ensemble, together=thresholds.together, confused=thresholds.confused)
-    notes = [*source.misfits.notes(), *_notes(ensemble), ONLY_SETS]
+    notes = [*source.misfits.notes(), *_notes(ensemble), GIVEN_SETS if _are_given_sets(source) else ONLY_SETS]
+    if least == 1 and thresholds.doubtful is None:
+        notes.append(SUSPECTED)
     if neighbours.similar is not None:
         notes.append("similar images are no evidence about label sets, so they are not used")
     if issues.n_skipped:
@@ -370,6 +377,34 @@ ONLY_SETS = (
     "for wrong and missing classes"
 )
 """The note on label sets that are checked."""
+
+GIVEN_SETS = (
+    "each class of the label sets is checked, and not the original labels, because the label sets are no "
+    "raters' answers about these; to check the original labels, pass only the images table"
+)
+"""The note on label sets that are checked although original labels are known."""
+
+SUSPECTED = (
+    "only labels that confident learning suspects are listed; to list all from a minimum score on, pass "
+    "`min_doubtful`, such as 0.5"
+)
+
+LIKELIER_WRONG = 0.5
+"""Score from which on a label is more likely wrong than right, if the models are calibrated."""
+
+
+def _are_given_sets(source: Source) -> bool:
+    """Return whether a file contains label sets that are data of their own, and not raters' answers.
+
+    Their original labels are in another table, and some of them have several classes.
+    """
+    labels = source.labels
+    if labels is None or source.published is not None or source.campaign is not None:
+        return False
+    # A table that manyhot wrote contains what raters answered about the original labels.
+    if {"label", "rated", "p"} & set(labels.table.column_names) or "version" in metadata(labels.table):
+        return False
+    return _are_labelled(source.images) and bool((label_sets(labels).size > 1).any())
 
 
 def _answers(images: Images, ensemble: Ensemble, labels: Labels, votes: Labels | None) -> LabelSets | None:

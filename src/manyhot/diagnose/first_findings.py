@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-import polars as pl
 import pyarrow as pa
 from pyarrow import compute as pc
 
@@ -69,10 +68,6 @@ class Findings(DiagnosisResult):
     def first(self) -> list[Row]:
         """The first ten findings on images, the highest score or confidence first."""
         return first_findings(self.table, self.SCORE)
-
-    def to_polars(self) -> pl.DataFrame:
-        """Return the findings as a polars.DataFrame."""
-        return pl.DataFrame(self.table)
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the findings and, if `out` is a folder, their page and, with photographs, a gallery."""

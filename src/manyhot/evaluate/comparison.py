@@ -21,7 +21,7 @@ from manyhot.core.comparison import holm
 from manyhot.data.benchmarks import ResultsLike, flattened, open_thresholds, read_source
 from manyhot.errors import InputError
 from manyhot.evaluate.class_differences import class_lines
-from manyhot.evaluate.compared_pairs import DISJOINT, KEY
+from manyhot.evaluate.compared_pairs import DISJOINT, DRAWN, KEY
 from manyhot.evaluate.drops import END, Comparer
 from manyhot.evaluate.equal_accuracy import EqualAccuracy, Groups, compare_groups, group_names
 from manyhot.evaluate.error_consistency import ConsistencyTables
@@ -57,7 +57,19 @@ from manyhot.tables.result_tables import LABEL_SETS, accuracies, headline
 REFERENCES = {"imagenet-a": "imagenet-val-a-classes", "imagenet-r": "imagenet-val-r-classes"}
 """Data sets of some of ImageNet's classes, and its images of the same classes, to compare them with."""
 
-_KEPT = ("metrics", "own", "notes", "classes", "resamples", "seed", "compared", "sources", KEY, DISJOINT)
+_KEPT = (
+    "metrics",
+    "own",
+    "notes",
+    "classes",
+    "resamples",
+    "seed",
+    "compared",
+    "sources",
+    KEY,
+    DISJOINT,
+    DRAWN,
+)
 """What the metadata of compared results keeps of theirs."""
 
 _TEXTS = ("dataset", "metric", "model_a", "model_b", "slice")

@@ -277,7 +277,7 @@ class Split:
         wanted = (FitLabels.of_labels if to == "labels" else FitLabels.of_sets)(self.fitted.labels)
         scaling = (fit_temperature_of_all if method == "temperature" else fit_vector)(self.fitted, wanted)
         scores = scaling.apply(self.rest).scores
-        found = replace(new, scores=scores, score_kind="logit", classes=None)
+        found = replace(new, scores=scores, score_kind="logit", classes=None, link="softmax")
         return found, scaling.temperature if method == "temperature" else None
 
 
@@ -463,7 +463,7 @@ def _take(case: Case, rows: npt.NDArray[np.intp]) -> Case:
     def name(row: int) -> str:
         return case.name(int(rows[row]))
 
-    return Case(case.labels.take(rows), case.top[rows], scores, case.kind, listed, name)
+    return Case(case.labels.take(rows), case.top[rows], scores, case.kind, listed, name, link=case.link)
 
 
 def _rows_of(predictions: Predictions, rows: npt.NDArray[np.int64]) -> Predictions:

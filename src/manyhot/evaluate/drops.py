@@ -7,6 +7,7 @@ labels.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +22,7 @@ from manyhot.core.comparison import NO_INTERVAL, Families, FittedLine, above_lin
 from manyhot.core.ratio_intervals import FEWEST_CASES, sampled_interval
 from manyhot.core.share_intervals import difference_interval
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.compared_pairs import ComparedPairs
+from manyhot.evaluate.compared_pairs import DRAWN, ComparedPairs
 from manyhot.tables import End, ModelValue, Results, list_matrix, schema
 from manyhot.tables.definitions import COUNT, FLAG, ITS, REAL, TEXT, bounds, declare_table, interval
 from manyhot.tables.result_tables import accuracies
@@ -158,7 +159,8 @@ class Comparer:
             return
         families = Families.of([self.family(m) for m in models])
         nx, ny = (np.array([at[m] for m in models], np.float64).T for at in (at_x, at_y))
-        both = _Both(x, y, models, nx, ny, families, self._paired_samples(x, y, models))
+        paired = self._are_paired(x, y)
+        both = _Both(x, y, models, nx, ny, families, self._samples(x, y, models, paired), paired)
         for scale in SCALES:
             self._rows["fits"] += both.fits(scale, self.best_from)
         self._rows["drops"] += both.drops()
@@ -190,7 +192,16 @@ class Comparer:
                 )
         return {m: number for m, number in numbers if np.isfinite(number.value)}
 
-    def _paired_samples(self, x: End, y: End, models: Sequence[str]) -> tuple[Floats, Floats] | None:
+    def _are_paired(self, x: End, y: End) -> bool:
+        """Return whether resample r is the same images at both ends.
+
+        It is on one data set, and on two with the same images in the same order and the same seed, such as
+        old and new labels.
+        """
+        drawn = json.loads(self.results.about.get(DRAWN, "{}"))
+        return x[0] == y[0] or (bool(drawn.get(x[0])) and drawn.get(x[0]) == drawn.get(y[0]))
+
+    def _samples(self, x: End, y: End, models: Sequence[str], paired: bool) -> tuple[Floats, Floats] | None:
         """Return resampled values at both ends, each shape (M, R), or None where a model has none."""
         rows = [[self.results.sample_rows.get(end, {}).get(m, -1) for m in models] for end in (x, y)]
         if min(map(min, rows)) < 0:
@@ -199,9 +210,8 @@ class Comparer:
         at_x, at_y = (list_matrix(values.take(pa.array(r)), np.nan).astype(np.float64) for r in rows)
         r = min(at_x.shape[1], at_y.shape[1])
         at_x, at_y = at_x[:, :r], at_y[:, :r]
-        # On one data set resample r is the same images at both ends. On two it is drawn from one stream of
-        # random numbers: moved by one it is not.
-        return at_x, at_y if x[0] == y[0] else np.roll(at_y, 1, axis=1)
+        # Resamples of other images are drawn from one stream of random numbers: moved by one they are not.
+        return at_x, at_y if paired else np.roll(at_y, 1, axis=1)
 
     def _swapped(self, both: _Both) -> pa.Table | None:
         """Return the pairs that change order, the better at x first; None unless all pairs were tested."""
@@ -222,7 +232,7 @@ class _Both:
     """Models with a value at both ends.
 
     `at_x` and `at_y` hold value, lo, hi and n of each model, shape (4, M); `samples` their resampled values,
-    each of shape (M, R), where there are any.
+    each of shape (M, R), where there are any; `paired` states whether these are of the same images.
     """
 
     x: End
@@ -232,6 +242,7 @@ class _Both:
     at_y: Floats
     families: Families
     samples: tuple[Floats, Floats] | None
+    paired: bool
 
     @property
     def ends(self) -> dict[str, str]:
@@ -276,7 +287,7 @@ class _Both:
             rows = zip(drop.tolist(), spread, n.tolist(), strict=True)
             lo, hi = zip(*(_over_images(*row) for row in rows), strict=True)
             return np.array(lo), np.array(hi)
-        if self.x[0] == self.y[0]:
+        if self.paired:
             nothing = np.full(len(self.models), np.nan)
             return nothing, nothing
         return difference_interval(self.at_x[:3], self.at_y[:3])

@@ -277,8 +277,9 @@ def evaluate(
         Files and folders of predictions; or the name of one data set, such as imagenet-val, to evaluate its
         published models on label sets in a file.
     metrics
-        Name of a metric, or a call string such as 'jaccard(threshold=0.5)'. By default, all rank metrics and,
-        for models with scores of all classes, all score metrics.
+        Name of a metric, or a call string such as 'jaccard(threshold=0.5)'. By default, rank metrics, and
+        score metrics for models with scores of all classes; if there are no original labels, these models get
+        only mAP and F1.
     slices
         Additional subsets of images to evaluate: by original label (class=KEY, or class for all classes), or
         by a column of the images table (COLUMN for all its values, COLUMN=VALUE, 'COLUMN>=NUMBER', or

@@ -22,7 +22,13 @@ from manyhot.errors import InputError
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
 from manyhot.evaluate.audited_values import NO_SUMS, NOT_WHOLE, Auditor, unaudited
 from manyhot.evaluate.columns import ImageValues, Sampler, models_at_once
-from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, may_compare, reference_of
+from manyhot.evaluate.compared_pairs import (
+    NO_PAIRS,
+    ComparedPairs,
+    drawn_images,
+    may_compare,
+    reference_of,
+)
 from manyhot.evaluate.confidence import Pictured, Row
 from manyhot.evaluate.judged_batches import (
     JudgedBatch,
@@ -43,6 +49,7 @@ from manyhot.evaluate.requirements import (
     entries_of,
     link_notes,
     unmet,
+    what_differs,
 )
 from manyhot.evaluate.results import Evaluation, Note, Number
 from manyhot.evaluate.sampled_pairs import SampledPairs
@@ -186,6 +193,9 @@ def _judged(judge: Judge, source: Source, run: Run, cache: KeptBatches | None = 
     progress(done + 1)
     name = source.name
     remarks = [Note(name, "", "classes", 0, text) for text in misfits.new_remarks()]
+    links = ((note.model, note.text) for note in evaluation.model_notes if note.kind == "link")
+    apart = what_differs(evaluation.results, links, is_default=options.metrics is None)
+    remarks += (Note(name, "", "models", 0, text) for text in apart)
     matched = [Note(name, model, "matched", n, text) for model, n, text in misfits.new_matched()]
     skipped = [Note(name, model, "skipped", 0, text) for model, text in misfits.new()]
     return evaluation.with_notes([*remarks, *matched, *skipped])
@@ -397,7 +407,10 @@ class Judge:
         compared = self._compared()
         pairs = [*self._pairs.rows(self._dataset, values, compared)]
         samples = self._pairs.samples(self._dataset)
-        if self._auditor is not None:
+        if self._auditor is None:
+            ids, seed = self._labels.image_id, self._resampling.seed
+            about |= drawn_images(self._dataset, ids, self._bootstrap.resamples, seed)
+        else:
             audited = self._auditor.pairs
             pairs += audited.rows(self._dataset, list(dict.fromkeys(n.model for n in self._rows)), compared)
             samples = pa.concat_tables([samples, audited.samples(self._dataset, self._rows)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 
 from manyhot.command import command
+from manyhot.console import table_lines
 from manyhot.data.benchmarks import ResultsLike, flattened, open_results
 from manyhot.errors import InputError
 from manyhot.evaluate.joined_results import join
 from manyhot.evaluate.ranks import narrow, rank_models
-from manyhot.evaluate.terminal import ranked_lines
+from manyhot.evaluate.terminal import first_names, span_text
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import AtLeast, Positional, Shown, Was
 from manyhot.report.export import for_paper, write_text_table
@@ -84,12 +86,6 @@ class Leaderboard(Result):
             ranked_lines(narrow(self.ranked)) if self.to == "table" else self.text(self.to).splitlines()
         )
 
-    def to_polars(self) -> Any:
-        """Return the table as a polars.DataFrame."""
-        import polars as pl
-
-        return pl.from_arrow(self.ranked)
-
 
 @command(
     "leaderboard",
@@ -112,7 +108,7 @@ def leaderboard(
     results
         Folders or files of results, or timm-results, as for compare; by default timm-results.
     by
-        Metric to rank by; by default real1 or, if the data set has no real1, its first headline metric.
+        Metric to rank by; by default real1 or, if most models have no real1, the first metric that most have.
     dataset
         Name of the data set to rank on; by default the first data set of the results.
     top
@@ -141,3 +137,51 @@ def leaderboard(
     ranked = rank_models(join(open_results(results, run)), by=by, dataset=dataset)
     board = Leaderboard(ranked.slice(0, top) if top else ranked, to)
     return board if out is None else replace(board, written=tuple(board.write(out)))
+
+
+def ranked_lines(shown: pa.Table) -> Iterator[str]:
+    """Yield a narrow leaderboard."""
+    value = shown.column_names[shown.column_names.index("lo") - 1]
+    columns = [c for c in shown.column_names if c not in ("lo", "hi")]
+    rows = []
+    for r in shown.to_pylist():
+        cells = {c: _cell(c, r[c]) for c in columns}
+        if r["lo"] is not None:
+            cells[value] += f" ({span_text(r['lo'], r['hi'])})"
+        rows.append(tuple(cells.values()))
+    about = {k.decode().removeprefix("manyhot."): json.loads(v) for k, v in shown.schema.metadata.items()}
+    n, without, by = about["models"], about["without"], value.rpartition(" ")[2]
+    counts = " of ".join(f"{k:,}" for k in dict.fromkeys((len(shown), n + len(without["models"]))))
+    yield f"{counts} model{'' if counts == '1' else 's'}, the best by {value} first"
+    yield from table_lines(tuple("best rank" if c == "best_rank" else c for c in columns), rows)
+    images = about["images"]
+    others = (f"{c} {_images(*images[c])}" for c in columns if c in images and c != value)
+    if listed := "; ".join(others):
+        yield f"images: {listed}"
+    if "best_rank" in columns:
+        yield (
+            "best rank: 1 plus the number of models that are better beyond noise, that is with p below 0.05 "
+            f"after Holm's correction for all {about['pairs']:,} pairs of models"
+        )
+    if about["unranked"]:
+        hidden = about["unranked"] - shown["rank"].null_count
+        yield (
+            f"without a rank: {about['unranked']:,} evaluated on other images"
+            f"{f', of which {hidden:,} are not shown' if hidden else ''}"
+        )
+    if without["models"]:
+        do = f"; to rank by {without['metric']}: manyhot leaderboard RESULTS --by {without['metric']}"
+        names = first_names(without["models"])
+        yield f"without {by}: {names}{do if without['metric'] else ''}"
+
+
+def _images(fewest: int, most: int) -> str:
+    return f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None or value != value:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.2%}" if " " in column else f"{value:.4g} M"
+    return f"{value:,}" if column == "n" else str(value)

@@ -18,9 +18,9 @@ from manyhot.console import table_lines
 from manyhot.core.comparison import holm
 from manyhot.errors import InputError, UsageError
 from manyhot.evaluate.compared_pairs import ComparedPairs
-from manyhot.evaluate.ranks import image_groups
+from manyhot.evaluate.ranks import image_groups, leading_metric, shown_metrics
 from manyhot.evaluate.slices import ALL
-from manyhot.evaluate.terminal import leading_metric, shown_metrics, spaced
+from manyhot.evaluate.terminal import first_names, spaced
 from manyhot.report.text import Metric, metrics_of
 from manyhot.tables import End, ModelValue, Results
 
@@ -259,17 +259,18 @@ def noise_line(best: str, pairs: Sequence[Difference]) -> str:
     metric, n = pairs[0].metric, len(tested)
     near = [d.model for d in tested if d.p is not None and d.p >= NOISE]
     far = [d for d in tested if d.p is not None and d.p < NOISE]
-    how = f"paired differences of {metric.name}, {n:,} comparisons, Holm's correction"
-    more = f" and {len(near) - 8:,} more" if len(near) > 8 else ""
-    listed = f"{', '.join(near[:8])}{more}"
+    how = f"paired differences of {metric.name}, Holm's correction for these {n:,} comparisons"
+    untested = [d.model for d in pairs if d.p is None]
+    how += f"; not compared, because they have no p: {first_names(untested)}" if untested else ""
     if _has_better(pairs):
         n_better = sum(d.difference < 0 if metric.lower_is_better else d.difference > 0 for d in far)
         counts = f"{n_better:,} better and {len(far) - n_better:,} worse"
-        return f"Compared with {best}: {counts} beyond noise; within noise: {listed or 'none'} ({how})."
+        within = first_names(near) or "none"
+        return f"Compared with {best}: {counts} beyond noise; within noise: {within} ({how})."
     if not near:
-        others = "all others" if n == len(pairs) else "all others that it was compared with"
+        others = f"{n:,} of {len(pairs):,} others" if untested else "all others"
         return f"{best} is better than {others} beyond noise ({how})."
-    return f"Within noise of the best, {best}: {listed} ({how})."
+    return f"Within noise of the best, {best}: {first_names(near)} ({how})."
 
 
 def _has_better(pairs: Sequence[Difference]) -> bool:

@@ -8,9 +8,10 @@ correction. Nor are rated images a random sample: ReaL asked about those on whic
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,63 @@ from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_t
 from manyhot.tables.result_tables import accuracies, headline
 
 
+def shown_metrics(results: Results, dataset: str = "", models: Collection[str] | None = None) -> list[str]:
+    """Return the metrics that a terminal shows: all if there are at most seven, else the headline metrics.
+
+    Parameters
+    ----------
+    results : Results
+    dataset : str
+    models : collection of str, optional
+        Models of the data set; metrics without a value of any of them are left out.
+    """
+    every = list(dict.fromkeys(results.table["metric"].to_pylist()))
+    if models is not None:
+        every = [m for m in every if any(x in results.values_at.get((dataset, m, "all"), {}) for x in models)]
+    usual = [m for m in headline() if m in every]
+    return every if len(every) <= 7 else usual if len(usual) > 1 else every[:7]
+
+
+def leading_metric(results: Results, dataset: str, models: Collection[str] | None = None) -> str:
+    """Return the metric by which models are ranked.
+
+    Parameters
+    ----------
+    results : Results
+    dataset : str
+    models : collection of str, optional
+        Models of the data set; by default all. Without original labels, some of them may have other metrics
+        than the others.
+
+    Returns
+    -------
+    str
+        See `first_of_most`. ``real1`` comes first, and then the metrics that are shown.
+    """
+    among = dataset_models(results, dataset) if models is None else models
+    values = {
+        m: of for (name, m, slice), of in results.values_at.items() if (name, slice) == (dataset, "all")
+    }
+    shown = shown_metrics(results)
+    order = [
+        m for m in ("real1", *shown, *headline(), *values) if m in values and (m != "real1" or m in shown)
+    ]
+    return first_of_most({m: sum(model in values[m] for model in among) for m in order}, len(among))
+
+
+def first_of_most(counts: Mapping[str, int], n_models: int) -> str:
+    """Return the first metric that more than half of the models have or, without one, that most have."""
+    usual = (metric for metric, n in counts.items() if 2 * n > n_models)
+    return next(usual, max(counts, key=lambda metric: counts[metric], default=""))
+
+
+def dataset_models(results: Results, dataset: str) -> list[str]:
+    """Return the models that have a value on all images of a data set, in the order of the results."""
+    ends = ((name, slice) == (dataset, "all") for name, _, slice in results.values_at)
+    values = itertools.compress(results.values_at.values(), ends)
+    return list(dict.fromkeys(model for of in values for model in of))
+
+
 def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Table:
     """Rank models by a metric on a data set.
 
@@ -35,7 +93,8 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
     ----------
     results : Results
     by : str
-        Metric to rank by; by default ``real1`` or, if the data set has no real1, its first headline metric.
+        Metric to rank by; by default ``real1`` or, if most models have no real1, the first metric that more
+        than half of them have.
     dataset : str
         Name of the data set; by default the first.
 
@@ -46,8 +105,10 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
         the number of models that are better beyond noise; null unless all pairs were tested), ``model``, the
         columns of the models table, the value, ``lo``, ``hi`` and ``n`` of the metric, and the values under
         other metrics and on other data sets in columns named ``DATASET METRIC``. The schema's metadata
-        contains the minimum and maximum number of images of each column under ``manyhot.images``. Models that
-        were evaluated on different images than most models come last and have no rank.
+        contains, as JSON, the minimum and maximum number of images of each column (``manyhot.images``), the
+        numbers of models, of those without a rank, and of tested pairs (``manyhot.models``,
+        ``manyhot.unranked``, ``manyhot.pairs``), and the models without a value (``manyhot.without``). Models
+        that were evaluated on different images than most models come last and have no rank.
 
     Raises
     ------
@@ -81,7 +142,20 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
         and end[2] == "all"
         and (of := [numbers[m].n for m in models if m in numbers])
     }
-    return pa.table(columns).replace_schema_metadata({"manyhot.images": json.dumps(images)})
+    without = [m for m in dataset_models(results, end[0]) if m not in at]
+    instead = leading_metric(results, end[0], without) if without else ""
+    without = [m for m in dataset_models(results, end[0]) if m not in at]
+    instead = leading_metric(results, end[0], without) if without else ""
+    tested = _at(results.pairs, end)["p_adjusted"]
+    about = {
+        "images": images,
+        "models": len(models),
+        "unranked": len(none),
+        "pairs": len(tested) - tested.null_count,
+        "without": {"models": without, "metric": instead if instead != end[1] else ""},
+    }
+    metadata = {f"manyhot.{key}": json.dumps(value) for key, value in about.items()}
+    return pa.table(columns).replace_schema_metadata(metadata)
 
 
 def image_groups(results: Results, end: End) -> list[list[str]]:
@@ -125,8 +199,12 @@ def _different_images(results: Results, end: End) -> Callable[[str, str], bool]:
         digests = dict(zip(models, samples["images"].to_pylist(), strict=True))
         if any(digests.values()):
             return lambda a, b: None not in (x := digests.get(a), y := digests.get(b)) and x != y
-    sampled, tested = set(models), _at(results.pairs, end)
-    tested = tested.filter(pc.is_finite(tested["difference"]))
+    sampled, pairs = set(models), _at(results.pairs, end)
+    tested = pairs.filter(pc.is_finite(pairs["difference"]))
+    if not sampled and results.values_at:  # pages are drawn without samples; an undefined difference tells
+        undefined = pairs.filter(pc.invert(pc.is_finite(pairs["difference"])))
+        apart = set(zip(undefined["model_a"].to_pylist(), undefined["model_b"].to_pylist(), strict=True))
+        return lambda a, b: bool(apart & {(a, b), (b, a)})
     paired = set(zip(tested["model_a"].to_pylist(), tested["model_b"].to_pylist(), strict=True))
     return lambda a, b: {a, b} <= sampled and not paired & {(a, b), (b, a)}
 
@@ -162,7 +240,7 @@ def _end(results: Results, by: str, dataset: str) -> End:
             allowed=", ".join(results.datasets),
         )
     metrics = {m: None for d, m, s in results.values_at if d == dataset and s == "all"}
-    metric = by or next((m for m in ("real1", *headline()) if m in metrics), next(iter(metrics), ""))
+    metric = by or leading_metric(results, dataset)
     if metric not in metrics:
         raise MatchError(
             f"There are no values of {metric or 'any metric'} on {dataset}.",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
 
 from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import Case
@@ -104,10 +106,10 @@ def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Ite
 
 
 _INDEPENDENT = (
-    "without original labels, the probability of a class is the sigmoid of its logit, and the probabilities "
-    "of an image do not add up to 1"
+    "the probability of a class is the sigmoid of its logit, and the probabilities of an image do not add up "
+    "to 1"
 )
-_IF_EXCLUSIVE = "if the classes exclude one another, pass original labels or probabilities that add up to 1"
+_IF_EXCLUSIVE = "if the network was trained with a softmax, pass `links`, such as softmax"
 
 
 def depends_on_sets(metric: Entry) -> bool:
@@ -133,13 +135,49 @@ def link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
     by_link: dict[str, list[str]] = {}
     for metric in thresholds:
         by_link.setdefault(link_of(case, option_of(metric, "link") or "auto"), []).append(metric.name)
-    if not (case.labels.exclusive or case.labels.labelled.any()):
+    own, is_open = link_of(case), not case.labels.exclusive and bool((case.labels.size > 1).any())
+    if own and (is_open or own == "sigmoid"):
         needs = ("confidence", "probabilities")
         names = [m.name for m in metrics if m not in thresholds and _need(m) in needs]
-        by_link["sigmoid"] = by_link.get("sigmoid", []) + names
+        by_link[own] = by_link.get(own, []) + names
     for link, names in by_link.items():
+        why = _WHY_LINK.get(link, "") if is_open and case.labels.labelled.any() and not case.link else ""
         if names:
-            yield f"{', '.join(names)}: the probability of a class is the {link} of its logit"
+            yield f"{', '.join(names)}: the probability of a class is the {link} of its logit{why}"
+
+
+_WHY_LINK = {
+    "sigmoid": ", because the sigmoids of an image add up to about its number of classes; if the network was "
+    "trained with a softmax, pass `links`",
+    "softmax": ", because its sigmoids do not add up to about the number of classes; if the network was "
+    "trained with sigmoids, pass `links`",
+}
+"""Why logits are converted in this way if label sets have several classes and there are original labels."""
+
+
+def what_differs(results: pa.Table, notes: Iterable[tuple[str, str]], *, is_default: bool) -> Iterator[str]:
+    """Yield notes on what models differ in: their default metrics, and how logits become probabilities.
+
+    `notes` are the models and texts of `link_notes`; `is_default` is false if metrics were selected.
+    """
+    if is_default and (text := _different_defaults(results)):
+        yield text
+    yield from _across_links(notes)
+
+
+def _across_links(notes: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield a note if probabilities of some models are sigmoids and those of others a softmax."""
+    models: dict[str, dict[str, None]] = {"sigmoid": {}, "softmax": {}}
+    for model, text in notes:
+        for link, names in models.items():
+            if f"is the {link} of its logit" in text:
+                names[model] = None
+    if all(models.values()) and models["sigmoid"] != models["softmax"]:
+        yield (
+            "metrics of probabilities are not comparable across links: the probabilities of "
+            f"{len(models['sigmoid']):,} models are sigmoids, and those of {len(models['softmax']):,} a "
+            "softmax; to declare how networks were trained, pass `links`"
+        )
 
 
 def _need(metric: Entry) -> str | None:
@@ -202,6 +240,20 @@ def default_entries(case: Case) -> list[Entry]:
         return entries_of(default_metrics(dense=True, labelled=False))
     votes = vote_metrics() if labels.exclusive and _add_up(case) else []
     return entries_of(default_metrics(dense=False) + (default_metrics(dense=True) if dense else []) + votes)
+
+
+def _different_defaults(results: pa.Table) -> str:
+    """Return why models have different metrics by default, as a note; empty if they have the same ones."""
+    has_ranks = pc.equal(results["metric"], "real1")
+    ranks = set(results["model"].filter(has_ranks).to_pylist())
+    n_dense = len(set(results["model"].to_pylist()) - ranks)
+    if not (ranks and n_dense):
+        return ""
+    return (
+        "because there are no original labels, the default metrics of models with scores of all classes "
+        f"({n_dense:,}) are mAP and F1, and those of the others ({len(ranks):,}) are rank metrics; to "
+        "compare all of them, pass `metrics`, such as real1"
+    )
 
 
 def _add_up(case: Case) -> bool:

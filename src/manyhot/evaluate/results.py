@@ -55,7 +55,7 @@ from manyhot.evaluate.write import (
 )
 from manyhot.formats.writing import PathLike
 from manyhot.registry import canonical
-from manyhot.result import Result, as_pandas
+from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Results, schema
 
@@ -201,22 +201,6 @@ class Evaluation(Result):
     def __repr__(self) -> str:
         counts = [len(self.results[c].unique()) for c in ("model", "dataset", "metric")]
         return "Evaluation({} models, {} data sets, {} metrics: {:,} numbers)".format(*counts, len(self))
-
-    def to_polars(self) -> Any:
-        """Return the results as a polars.DataFrame."""
-        import polars as pl
-
-        return pl.from_arrow(self.results)
-
-    def to_pandas(self) -> Any:
-        """Return the results as a pandas.DataFrame.
-
-        Raises
-        ------
-        MissingExtraError
-            If pandas is not installed.
-        """
-        return as_pandas(self.results)
 
     def value(
         self, metric: str, *, model: str | None = None, dataset: str | None = None, slice: str = "all"
@@ -404,7 +388,9 @@ def _described(judged: Sequence[JudgedData]) -> Iterator[tuple[str, list[pa.Tabl
 def _grouped(notes: Sequence[Note], most: int = 5) -> Iterator[str]:
     """Yield notes for a terminal: what holds of several models of a data set once, skipped ones last."""
     models: dict[tuple[str, str], list[str]] = {}
-    for note in (n for n in notes if n.kind != "skipped"):
+    # What models differ in comes first: only the first notes are shown.
+    shown = (n for n in notes if n.kind != "skipped")
+    for note in sorted(shown, key=lambda n: n.kind != "models"):
         models.setdefault((note.dataset, note.text), []).append(note.model)
     for (dataset, text), names in list(models.items())[:most]:
         yield f"{_place(dataset, names[0] if len(names) == 1 else f'{len(names):,} models')}: {text}"

@@ -24,8 +24,8 @@ from manyhot.evaluate.pairwise import (
     to_best,
     with_holm,
 )
+from manyhot.evaluate.ranks import leading_metric
 from manyhot.evaluate.slices import ALL, column_of
-from manyhot.evaluate.terminal import leading_metric
 from manyhot.tables import Results
 
 

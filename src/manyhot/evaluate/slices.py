@@ -18,6 +18,7 @@ from pyarrow import compute as pc
 from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList
 from manyhot.core.order_check import are_probabilities, constant_scores, explain_order, relate
 from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
+from manyhot.core.tied_classes import tied_tops
 from manyhot.data.data_sets import Source
 from manyhot.errors import InputError, OrderError
 from manyhot.run import QUIET, Run
@@ -227,9 +228,15 @@ def _flat(values: pa.Array) -> pa.Array:
     return pc.list_flatten(values) if pa.types.is_list(values.type) else values
 
 
+def natural_order(value: str) -> tuple[tuple[str, float], ...]:
+    """Return the sort key of a value: numbers in it are ordered by size, so that 2 comes before 10."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", value)
+    return tuple((text, float(number)) for text, number in zip(parts[::2], [*parts[1::2], "-1"], strict=True))
+
+
 def _equal(column: str, value: str, values: pa.Array) -> dict[str, npt.NDArray[np.bool_]]:
     text = _flat(values).cast(pa.string())
-    wanted = [value] if value else sorted(v for v in pc.unique(text).to_pylist() if v is not None)
+    wanted = [value] if value else sorted(pc.unique(text.drop_null()).to_pylist(), key=natural_order)
     if len(wanted) > MAX_VALUES:
         raise InputError(
             f"The column {column!r} has too many values to slice by.",
@@ -259,7 +266,7 @@ def case_of(sets: LabelSets, predictions: Predictions, alignment: Alignment, dep
         assert predictions.scores is not None
         scores = predictions.scores if in_order else predictions.scores[alignment.right]
         best = np.asfortranarray(top_k(scores, depth))
-        return Case(sets, best, scores, kind, name=name, uncertainty=uncertainty)
+        return Case(sets, best, scores, kind, None, name, uncertainty, predictions.link)
     assert predictions.classes is not None
     # Rows of the transpose keep it column-major.
     top = predictions.classes if in_order else predictions.classes.T.take(alignment.right, axis=1).T
@@ -330,8 +337,19 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
         )
 
 
+MANY_TIES = 0.01
+"""Share of images with a tied top class from which on a note says so."""
+
+
 def score_doubts(case: Case, classes: ClassList | None) -> Iterator[str]:
     """Yield messages about scores of all classes that look suspicious but are no error."""
+    ties = tied_tops(case)
+    if ties is not None and ties.share >= MANY_TIES:
+        yield (
+            f"the highest score belongs to several classes on {ties.share:.1%} of {ties.n:,} images, and "
+            f"the first of them is taken: real1 is {ties.real1:.1%}, and {ties.expected:.1%} on average if "
+            "one of them is drawn"
+        )
     relation = relate(case, {})
     if relation is not None and relation.is_chance:
         yield (

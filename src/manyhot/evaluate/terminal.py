@@ -14,25 +14,15 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.console import table_lines
-from manyhot.evaluate.ranks import PROTOCOL_WARNING, image_groups
+from manyhot.evaluate.ranks import (
+    PROTOCOL_WARNING,
+    dataset_models,
+    image_groups,
+    leading_metric,
+    shown_metrics,
+)
 from manyhot.evaluate.slices import is_requested
 from manyhot.tables import ModelValue, Results, Row
-from manyhot.tables.result_tables import headline
-
-
-def shown_metrics(results: Results) -> list[str]:
-    """Return the metrics that a terminal shows: all if there are at most seven, else the headline metrics."""
-    every = list(dict.fromkeys(results.table["metric"].to_pylist()))
-    usual = [m for m in headline() if m in every]
-    return every if len(every) <= 7 else usual if len(usual) > 1 else every[:7]
-
-
-def leading_metric(results: Results, dataset: str) -> str:
-    """Return the metric by which models are ranked: real1 or, without it, the data set's first metric."""
-    shown = shown_metrics(results)
-    by = ("real1", *shown) if "real1" in shown else shown
-    own = (metric for name, metric, slice in results.values_at if (name, slice) == (dataset, "all"))
-    return next(str(m) for m in (*by, *own) if results.values_at.get((dataset, m, "all")))
 
 
 @dataclass(frozen=True)
@@ -72,26 +62,71 @@ def headline_blocks(
     unmatched : Mapping
         By data set and model: a text that says how many images have no prediction or no label.
     """
-    about = json.loads(results.about["metrics"])
-    shown, skipped, audited = (
-        shown_metrics(results),
-        _counts(results, "n_skipped"),
-        _counts(results, "n_audited"),
-    )
     for dataset in results.datasets:
-        columns = {m: results.values_at.get((dataset, m, "all"), {}) for m in shown}
-        unasked = {m: results.values_at.get((dataset, f"{m}_unasked", "all"), {}) for m in shown}
+        every = dataset_models(results, dataset)
         at = leading_metric(results, dataset)
-        groups = image_groups(results, (dataset, at, "all"))
-        alone = [model for group in groups if len(group) == 1 < len(groups) for model in group]
-        for group in [*(g for g in groups if g[0] not in alone), *([alone] if alone else [])]:
-            is_ranked = group is not alone
-            best = _best(group, columns[at], about[at]["better"], most, own, is_ranked)
-            title = _title(dataset, len(group), min(most, len(group)), at, is_ranked, group is groups[0])
-            lacking = unmatched.get((dataset, group[0])) if is_ranked or len(group) == 1 else None
-            counts = [{m: of.get((dataset, m), {}) for m in shown} for of in (skipped, audited)]
-            rows = _rows(best, columns, about, unasked, counts)
-            yield Block(dataset, f"{title}; {lacking}" if lacking else title, ("", "model", *shown), rows)
+        models, without = every, ""
+        while models:  # those without the leading metric have one of their own
+            ranked = results.values_at[dataset, at, "all"]
+            having = [m for m in models if m in ranked]
+            title = _Title(dataset, at, without, len(every) if len(having) < len(every) else 0)
+            yield from _blocks_by(results, having, title, own, most, unmatched)
+            models, without = [m for m in models if m not in ranked], without or at
+            at = leading_metric(results, dataset, models) if models else ""
+
+
+@dataclass(frozen=True)
+class _Title:
+    """What titles of blocks say: the metric to rank by, the one that the models lack, and how many there are.
+
+    `n_models` is 0 if all models of the data set have the metric.
+    """
+
+    dataset: str
+    by: str
+    without: str
+    n_models: int
+
+    def text(self, n: int, shown: int, *, is_ranked: bool, is_first: bool) -> str:
+        """Return the title of a block of n models."""
+        of = f" of {self.n_models:,}" if self.n_models and not self.without else ""
+        models = f"{n:,}{of} model{'' if n == 1 and not of else 's'}"
+        place = f"{self.dataset}, without {self.without}" if self.without else self.dataset
+        if not is_ranked:
+            return f"{place}, not ranked: {models}, {'' if n == 1 else 'each '}evaluated on other images"
+        best = "" if n == 1 else f", best {shown}"
+        among = "" if is_first else ", evaluated on other images and ranked separately"
+        return f"{place}: {models}{best} by {self.by}{among}"
+
+
+def _blocks_by(
+    results: Results,
+    models: Collection[str],
+    title: _Title,
+    own: Collection[str],
+    most: int,
+    unmatched: Mapping[tuple[str, str], str],
+) -> Iterator[Block]:
+    """Yield blocks of models that have the metric of the title."""
+    about = json.loads(results.about["metrics"])
+    dataset, at = title.dataset, title.by
+    shown = shown_metrics(results, dataset, models if title.n_models else None)
+    columns = {m: results.values_at.get((dataset, m, "all"), {}) for m in shown}
+    unasked = {m: results.values_at.get((dataset, f"{m}_unasked", "all"), {}) for m in shown}
+    found = ([m for m in group if m in models] for group in image_groups(results, (dataset, at, "all")))
+    groups = [group for group in found if group]
+    alone = [model for group in groups if len(group) == 1 < len(groups) for model in group]
+    counts = [
+        {m: of.get((dataset, m), {}) for m in shown}
+        for of in (_counts(results, "n_skipped"), _counts(results, "n_audited"))
+    ]
+    for group in [*(g for g in groups if g[0] not in alone), *([alone] if alone else [])]:
+        is_ranked = group is not alone
+        best = _best(group, columns[at], about[at]["better"], most, own, is_ranked)
+        text = title.text(len(group), min(most, len(group)), is_ranked=is_ranked, is_first=group is groups[0])
+        lacking = unmatched.get((dataset, group[0])) if is_ranked or len(group) == 1 else None
+        rows = _rows(best, columns, about, unasked, counts)
+        yield Block(dataset, f"{text}; {lacking}" if lacking else text, ("", "model", *shown), rows)
 
 
 FARTHER_END = "±: to the farther end of the 95 % interval"
@@ -114,7 +149,7 @@ _SLICED_MODELS = 5
 
 
 def slice_lines(results: Results, requested: Collection[str]) -> Iterator[str]:
-    """Yield the leading metric of the first models on the slices that were requested."""
+    """Yield the leading metric of the best models on the slices that were requested."""
     about = json.loads(results.about["metrics"])
     for dataset in results.datasets:
         at = leading_metric(results, dataset)
@@ -122,8 +157,11 @@ def slice_lines(results: Results, requested: Collection[str]) -> Iterator[str]:
         asked = [(s, of) for s, of in own if is_requested(s, requested)]
         if not asked:
             continue
-        models = list(results.values_at[dataset, at, "all"])[:_SLICED_MODELS]
-        yield f"{dataset}: {at} on each slice"
+        values = results.values_at[dataset, at, "all"]
+        ranked = _best(list(values), values, about[at]["better"], _SLICED_MODELS, (), is_ranked=True)
+        models = [model for _, model in ranked]
+        best = f", best {len(models)} of {len(values):,} models" if len(models) < len(values) else ""
+        yield f"{dataset}: {at} on each slice{best}"
         rows = []
         for name, of in asked[:_SLICES]:
             n = next((f"{of[m].n:,}" for m in models if m in of), "–")
@@ -167,15 +205,6 @@ def _best(
     ordered = sorted(group, key=cost) if is_ranked else group
     best = [(i, m) for i, m in enumerate(ordered, 1) if i <= most or m in own]
     return [(str(i) if is_ranked else "", m) for i, m in best]
-
-
-def _title(dataset: str, n: int, shown: int, by: str, is_ranked: bool, is_first: bool) -> str:
-    models = "1 model" if n == 1 else f"{n:,} models"
-    if not is_ranked:
-        return f"{dataset}, not ranked: {models}, {'' if n == 1 else 'each '}evaluated on other images"
-    best = "" if n == 1 else f", best {shown}"
-    among = "" if is_first else ", evaluated on other images and ranked separately"
-    return f"{dataset}: {models}{best} by {by}{among}"
 
 
 def _rows(
@@ -297,7 +326,8 @@ def apart_lines(results: Results, ranks: pa.Table) -> Iterator[str]:
         if dataset not in compared:
             n = len(models[first] & models[dataset])
             shared = f"{n or 'no'} model{'' if n == 1 else 's'}"
-            yield f"{first} and {dataset} have {shared} in common and are not compared."
+            why = ", because no accuracy, such as real1, is known of both" if n > 1 else ""
+            yield f"{first} and {dataset} have {shared} in common and are not compared{why}."
 
 
 _ANALYSES = {
@@ -320,7 +350,7 @@ def sensitivity_lines(rows: Sequence[Row]) -> Iterator[str]:
             r["metric"],
             _ANALYSES[r["analysis"]] + ("" if r["threshold"] is None else f" {r['threshold']:g}"),
             _points(r["drop"]),
-            _span(r["lo_models"], r["hi_models"]),
+            span_text(r["lo_models"], r["hi_models"]),
             f"{r['multi_x']:.1%} → {r['multi_y']:.1%}",
             f"{r['n_x']:,} → {r['n_y']:,}",
         )
@@ -342,8 +372,8 @@ def drop_lines(drops: Sequence[Row]) -> Iterator[str]:
             (
                 _between(r),
                 _points(r["drop"]),
-                _span(r["lo"], r["hi"]),
-                _span(r["lo_models"], r["hi_models"]),
+                span_text(r["lo"], r["hi"]),
+                span_text(r["lo_models"], r["hi_models"]),
                 str(r["n_models"]),
                 f"{r['n_x']:,} → {r['n_y']:,}",
             )
@@ -369,7 +399,7 @@ def fit_lines(fits: Sequence[Row]) -> Iterator[str]:
             *_ends(r),
             r["models"],
             f"{r['slope']:.3f}",
-            _span(r["slope_lo"], r["slope_hi"], 1, 3),
+            span_text(r["slope_lo"], r["slope_hi"], 1, 3),
             _number(r["r2"]),
             str(r["n"]),
         )
@@ -417,37 +447,12 @@ def _points(value: float | None) -> str:
     return "–" if value is None else f"{value * 100:.2f}"
 
 
-def _span(lo: float | None, hi: float | None, scale: int = 100, digits: int = 2) -> str:
+def span_text(lo: float | None, hi: float | None, scale: int = 100, digits: int = 2) -> str:
+    """Return the ends of an interval as text; a dash without an interval."""
     return "–" if lo is None or hi is None else f"{lo * scale:.{digits}f} to {hi * scale:.{digits}f}"
 
 
-def ranked_lines(shown: pa.Table) -> Iterator[str]:
-    """Yield a narrow leaderboard."""
-    value = shown.column_names[shown.column_names.index("lo") - 1]
-    columns = [c for c in shown.column_names if c not in ("lo", "hi")]
-    rows = []
-    for r in shown.to_pylist():
-        cells = {c: _cell(c, r[c]) for c in columns}
-        if r["lo"] is not None:
-            cells[value] += f" ({_span(r['lo'], r['hi'])})"
-        rows.append(tuple(cells.values()))
-    yield (f"{len(shown):,} models, the best by {value} first")
-    yield from table_lines(tuple(c.replace("_", " ") for c in columns), rows)
-    images = json.loads(shown.schema.metadata[b"manyhot.images"])
-    others = (f"{c} {_images(*images[c])}" for c in columns if c in images and c != value)
-    if listed := "; ".join(others):
-        yield (f"images: {listed}")
-    if n := shown["rank"].null_count:
-        yield (f"without a rank: {n:,} evaluated on other images")
-
-
-def _images(fewest: int, most: int) -> str:
-    return f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
-
-
-def _cell(column: str, value: Any) -> str:
-    if value is None or value != value:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.2%}" if " " in column else f"{value:.4g} M"
-    return f"{value:,}" if column == "n" else str(value)
+def first_names(names: Sequence[str], most: int = 8) -> str:
+    """Return names as text: the first ones, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"

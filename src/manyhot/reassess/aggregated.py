@@ -97,7 +97,9 @@ class Aggregated(Result):
         on = f"on {with_any:,} of {n['images']:,} images, {n['multi']:,} with two or more"
         facts = [("votes", f"{n['votes']:,}", asked), ("labels", f"{n['labels']:,}", on)]
         if n["unrated"]:
-            facts.append(("not rated", f"{n['unrated']:,}", "images, which have their original label"))
+            has = "label" in self.labels.table.column_names
+            which = "images, which have their original label" if has else "images, which have no label set"
+            facts.append(("not rated", f"{n['unrated']:,}", which))
         facts.append(("threshold", f"{self.threshold:g}", f"{self.method}, {_course(self.result)}"))
         yield from fact_lines([*facts, *self._golden_facts()])
         if self.result.weights is not None:

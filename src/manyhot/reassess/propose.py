@@ -164,12 +164,6 @@ class Proposals(Result):
         """Total hours of all raters."""
         return len(self) * self.raters * self.seconds / 3600
 
-    def to_polars(self) -> Any:
-        """Return the table as a polars.DataFrame."""
-        import polars as pl
-
-        return pl.from_arrow(self.table)
-
     def to_json(self) -> dict[str, Any]:
         """Return the rule, its cost and expected recall, and the notes."""
         values = {

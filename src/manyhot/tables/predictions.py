@@ -61,6 +61,8 @@ class Predictions:
         Whether the number of classes of ImageNet-1k is only assumed, as in `Labels`.
     uncertainty : Uncertainty, optional
         The uncertainty of averaged predictions, such as those of an ensemble.
+    link : {"", "softmax", "sigmoid"}
+        How the network turns logits into probabilities; empty if nobody declared it.
     """
 
     image_id: pa.Array
@@ -76,6 +78,7 @@ class Predictions:
     class_list: ClassList | None = None
     assumed: bool = False
     uncertainty: Uncertainty | None = None
+    link: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.image_id, pa.ChunkedArray):  # a column of a table
@@ -180,6 +183,7 @@ class Predictions:
             "scores": self.score_kind,
             "n_classes": str(self.n_classes),
             "classes": self.class_hash,
+            **({"link": self.link} if self.link else {}),
             **keys_in_metadata(self.class_list),
         }
 
@@ -312,6 +316,7 @@ def predictions_from_table(
         about.get("classes", ""),
         source,
         class_list=class_list_from_metadata(about, source or model),
+        link=about.get("link", ""),
         uncertainty=uncertainty_from_columns(
             {
                 name: list_matrix(table[name], np.nan)

@@ -247,7 +247,7 @@ def test_the_best_model():
     assert best(0.7, 0.6, 0.5, pairs=none)[1] == told + "every other model differs from it beyond noise."
     some = pairs_table("val", names, ("top1",), p=lambda i, j: None if j == 2 else 0.001)
     assert best(0.7, 0.6, 0.5, pairs=some)[1] == (
-        told + "every other model that it was compared with differs from it beyond noise."
+        told + "1 of 2 other models differs from it beyond noise, and m2 was not compared with it."
     )
     unknown = pairs_table("val", names, ("top1",), p=lambda i, j: None)
     assert best(0.7, 0.6, 0.5, pairs=unknown)[1] == told + untested

@@ -42,7 +42,10 @@ declare_table(
     (
         TEXT("dataset", "the data set"),
         TEXT("model", "the model"),
-        INT("class_id", "the class"),
+        INT(
+            "class_id",
+            "the class: its place in the class list, which may have another order than columns of labels",
+        ),
         TEXT("key", "key of the class"),
         TEXT("name", "name of the class"),
         COUNT("n_positives", "number of images on which the class is valid"),

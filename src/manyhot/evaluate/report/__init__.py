@@ -347,7 +347,7 @@ class Drawn:
     """A data set, laid out for the page.
 
     `columns` are all columns, `shown` are the columns that are visible by default, and `rows` are the first
-    models with their cells in the visible columns.
+    models with their cells in the visible columns. `unranked` are the names of models without ranks.
     """
 
     data: DataSet
@@ -356,6 +356,7 @@ class Drawn:
     columns: tuple[DrawnColumn, ...]
     shown: tuple[DrawnColumn, ...]
     rows: tuple[tuple[Model, str, tuple[Cell, ...]], ...]
+    unranked: tuple[str, ...]
 
 
 def _draw(data: DataSet) -> Drawn:
@@ -366,7 +367,10 @@ def _draw(data: DataSet) -> Drawn:
     rows = tuple(
         (m, str(places[m.index] or ""), tuple(c.cell(m.index) for c in shown)) for m in first_rows(data)
     )
-    return Drawn(data, count_range(m.images for m in data.models), _skips(data), columns, shown, rows)
+    unranked = tuple(m.name for m in data.models if not m.is_ranked)
+    return Drawn(
+        data, count_range(m.images for m in data.models), _skips(data), columns, shown, rows, unranked
+    )
 
 
 def _data(drawn: Sequence[Drawn]) -> Markup:

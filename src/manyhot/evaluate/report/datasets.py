@@ -21,10 +21,11 @@ from pyarrow import compute as pc
 from manyhot.errors import InputError
 from manyhot.evaluate.compared_pairs import ComparedPairs
 from manyhot.evaluate.drops import BEYOND_NOISE
+from manyhot.evaluate.ranks import first_of_most, image_groups
 from manyhot.report.figure import Axis, fences, tick_text
 from manyhot.report.page import Anchors
 from manyhot.report.text import Metric, Named, count_range, is_defined, metrics_of
-from manyhot.tables import metadata
+from manyhot.tables import Results, metadata
 from manyhot.tables.result_tables import headline, reading_order
 
 MAX_CELLS = 60_000
@@ -70,6 +71,8 @@ class Model:
         Number of the colour of the model, from 0 to `LOOKS` - 1; None if it has no colour of its own.
     images : int
         Number of images that the model was evaluated on, including skipped images.
+    is_ranked : bool
+        Whether the model was evaluated on the same images as most models; if not, it has no ranks.
     """
 
     index: int
@@ -77,16 +80,21 @@ class Model:
     own: bool
     look: int | None
     images: int
+    is_ranked: bool = True
 
 
 @dataclass(frozen=True)
 class MetricColumn:
-    """A metric over all images, with one value per model; `shown` is true if it is visible by default."""
+    """A metric over all images, with one value per model; `shown` is true if it is visible by default.
+
+    `unranked` are the indices of the models without ranks.
+    """
 
     metric: Metric
     shown: bool
     decimals: int
     values: tuple[Value | None, ...]
+    unranked: frozenset[int] = frozenset()
 
     def in_full(self, value: Value) -> str:
         """Return a value as it is written in a sentence, with its interval and n."""
@@ -97,7 +105,8 @@ class MetricColumn:
 
     def places(self) -> tuple[int | None, ...]:
         """Return the rank of each model, from 1; ties share a rank, and undefined values have none."""
-        badness = [_badness(self.metric, v) for v in self.values]
+        ranked = [None if i in self.unranked else v for i, v in enumerate(self.values)]
+        badness = [_badness(self.metric, v) for v in ranked]
         place: dict[float, int] = {}
         for i, bad in enumerate(sorted(badness), 1):
             place.setdefault(bad, i)
@@ -203,7 +212,7 @@ def build_datasets(
         values.setdefault(name, {})
     n_rows = sum(len({m for of in by_metric.values() for m in of}) for by_metric in values.values())
     return tuple(
-        _dataset(name, by_metric, pairs, own, n_rows, named, anchors, ComparedPairs.of(about, name))
+        _dataset(name, by_metric, results, pairs, own, n_rows, named, anchors, ComparedPairs.of(about, name))
         for name, by_metric in values.items()
         if by_metric
     )
@@ -237,6 +246,7 @@ def _values_by_model(results: pa.Table) -> _Values:
 def _dataset(
     name: str,
     values: Mapping[str, Mapping[str, Value]],
+    results: pa.Table,
     pairs: pa.Table,
     highlight: tuple[str, ...],
     n_rows: int,
@@ -245,9 +255,9 @@ def _dataset(
     compared: ComparedPairs,
 ) -> DataSet:
     defined = sorted((m for m, v in values.items() if any(e.finite for e in v.values())), key=reading_order)
-    kept, shown = _choose(defined, n_rows)
-    primary = named("real1" if "real1" in kept else (kept or sorted(values, key=reading_order))[0])
-    models = _ranked(values, primary, highlight)
+    kept, shown = _choose(values, defined, n_rows)
+    primary = named(_primary(values, kept or sorted(values, key=reading_order)))
+    models = _ranked(values, primary, highlight, _main_group(name, primary.name, results, pairs))
     decimals = 2 if max((m.images for m in models), default=0) >= 10_000 else 1
     columns = tuple(_column(named(m), m in shown, decimals, values[m], models) for m in kept)
     comparisons = _comparisons(name, pairs, columns, models)
@@ -267,26 +277,54 @@ def _dataset(
     )
 
 
-def _choose(defined: Sequence[str], n_rows: int) -> tuple[list[str], list[str]]:
+def _primary(values: Mapping[str, Mapping[str, Value]], metrics: Sequence[str]) -> str:
+    """Return the metric by which models are sorted, as on a terminal."""
+    order = sorted(metrics, key=lambda m: m != "real1")
+    return first_of_most({m: len(values[m]) for m in order}, len({m for of in values.values() for m in of}))
+
+
+def _main_group(dataset: str, metric: str, results: pa.Table, pairs: pa.Table) -> frozenset[str]:
+    """Return the models that were evaluated on the same images as most models, which are ranked."""
+    groups = image_groups(Results(results, pairs), (dataset, metric, "all"))
+    return frozenset(groups[0] if groups else ())
+
+
+def _choose(
+    values: Mapping[str, Mapping[str, Value]], defined: Sequence[str], n_rows: int
+) -> tuple[list[str], list[str]]:
+    """Return the metrics of the page and those that are visible by default: also those of most models."""
     shown = [m for m in defined if m in headline()]
     if len(shown) < 3:
         shown = list(defined[:6])
+    if defined and (primary := _primary(values, defined)) not in shown:
+        shown = [*[m for m in defined if len(values[m]) >= len(values[primary])][:6], *shown]
     others = [m for m in defined if m not in shown]
     room = max(MAX_CELLS // max(n_rows, 1) - len(shown), 0)
     return [*shown, *others[:room]], shown
 
 
 def _ranked(
-    over_all: Mapping[str, Mapping[str, Value]], primary: Metric, highlight: tuple[str, ...]
+    over_all: Mapping[str, Mapping[str, Value]],
+    primary: Metric,
+    highlight: tuple[str, ...],
+    group: frozenset[str],
 ) -> tuple[Model, ...]:
     images: dict[str, int] = {}
     for values in over_all.values():
         for model, value in values.items():
             images.setdefault(model, value.n + value.n_skipped)
     best = over_all.get(primary.name, {})
-    names = sorted(sorted(images), key=lambda m: _badness(primary, best.get(m)))
+    lacking = {m for m in images if m not in best}  # these may have ranks by other metrics
+    names = sorted(sorted(images), key=lambda m: (m not in group, _badness(primary, best.get(m))))
     return tuple(
-        Model(i, name, name in highlight, _look(i, name, len(names), highlight), images[name])
+        Model(
+            i,
+            name,
+            name in highlight,
+            _look(i, name, len(names), highlight),
+            images[name],
+            name in group or name in lacking,
+        )
         for i, name in enumerate(names)
     )
 
@@ -307,7 +345,11 @@ def _column(
     metric: Metric, shown: bool, decimals: int, values: Mapping[str, Value], models: Sequence[Model]
 ) -> MetricColumn:
     return MetricColumn(
-        metric, shown, decimals if metric.percent else 3, tuple(values.get(m.name) for m in models)
+        metric,
+        shown,
+        decimals if metric.percent else 3,
+        tuple(values.get(m.name) for m in models),
+        frozenset(m.index for m in models if not m.is_ranked),
     )
 
 
@@ -361,13 +403,12 @@ def _standing(
 
 
 def _rank(model: Model, column: MetricColumn) -> Rank | None:
-    own = column.values[model.index]
-    if own is None or not own.finite:
+    own, places = column.values[model.index], column.places()
+    place = places[model.index]
+    if own is None or place is None:
         return None
-    all_of = [_badness(column.metric, v) for v in column.values if v is not None and v.finite]
-    better = sum(b < _badness(column.metric, own) for b in all_of)
     text = column.metric.text(own.value, column.decimals) + column.metric.unit
-    return Rank(column.metric, text, better + 1, len(all_of))
+    return Rank(column.metric, text, place, len(places) - places.count(None))
 
 
 FIRST = 100

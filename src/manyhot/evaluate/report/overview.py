@@ -356,7 +356,7 @@ def _defined(column: MetricColumn, data: DataSet) -> list[tuple[Value, Model]]:
 def _best(data: DataSet) -> list[Finding]:
     """Return the best models of a data set, and those that do not differ from them."""
     column = data.column(data.primary.name)
-    values = _defined(column, data) if column else []
+    values = [e for e in _defined(column, data) if e[1].is_ranked] if column else []
     if column is None or not values:
         return []
     (first, leader), m = values[0], data.primary
@@ -392,10 +392,16 @@ def _rivals(data: DataSet, leader: Model, leaders: Sequence[Model]) -> str:
     if states[SAME]:
         untested = f", and was not compared with {n_untested:,} others" if n_untested else ""
         return f"beyond noise, {it} does not differ from {listed(states[SAME], 4)}{untested}"
-    compared = "that it was compared with " if n_untested else ""
     if n_untested == len(others):
         return f"whether other models differ from {it} beyond noise was not tested"
-    return f"every other model {compared}differs from {it} beyond noise"
+    if not n_untested:
+        return f"every other model differs from {it} beyond noise"
+    n = len(others) - n_untested
+    differ = "differs" if n == 1 else "differ"
+    return (
+        f"{n:,} of {len(others):,} other models {differ} from {it} beyond noise, and "
+        f"{listed(states[UNKNOWN], 4)} {'was' if n_untested == 1 else 'were'} not compared with {it}"
+    )
 
 
 def _means(drops: pa.Table) -> list[Row]:

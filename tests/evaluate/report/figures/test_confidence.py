@@ -4,6 +4,7 @@ import json
 
 import pyarrow as pa
 import pytest
+from pyarrow import compute as pc
 
 import figure_tables as given
 from manyhot.evaluate.report.report_tables import ReportTables
@@ -40,6 +41,18 @@ def test_at_most_three_models_own_ones_first():
     assert drawn(own=["delta"])[0].name == "trust-val-delta"
     assert "3 of 4 models with confidences are drawn." in drawn()[0].caption
     assert "are drawn" not in drawn(models=["alpha"])[0].caption
+
+
+def test_a_model_without_bins_has_no_figure():
+    """With few audited images, a model may have values over all images, but no bin with enough of them."""
+    made = tables()
+    bins = made["reliability"]
+    alpha = pc.and_(pc.equal(bins["model"], "alpha"), pc.greater(bins["from"], 0))
+    made["reliability"] = bins.filter(pc.invert(alpha))
+    given_tables = given.everything()
+    all_tables = ReportTables(given_tables.results, {**given_tables.beside, **made})
+    found = [f for f in draw_figures(all_tables) if f.section == "trust"]
+    assert [f.name for f in found] == ["trust-val-beta", "trust-val-gamma", "trust-val-delta"]
 
 
 def test_both_events_are_in_one_picture():

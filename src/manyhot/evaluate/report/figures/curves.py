@@ -312,6 +312,9 @@ MOST = 3
 
 
 NAMES = {"label": "original label", "set": "label set"}
+_WHOLE = (pl.col("from") == 0) & (pl.col("to") == 1)
+"""The row of all images among the bins of a model."""
+
 IS = {"label": "the original label", "set": "in the label set"}
 HUES = {"label": "mark", "set": "own"}
 SIDE = 320
@@ -321,14 +324,15 @@ def draw_trust(frames: Frames) -> list[Figure]:
     """Return the figures of the section, one per model.
 
     If a data set has no original labels, there is nothing to compare label sets with, so only audits are
-    drawn.
+    drawn. A model of an audit may have no bin with enough audited images; it has no figure.
     """
     table, drawn = frames["reliability"], list[Figure]()
     compared = pl.col("event") == "label"
     compared |= pl.col("estimator").is_not_null() if "estimator" in table.columns else False
     table = table.filter(compared.any().over("dataset"))
     for dataset in table["dataset"].unique(maintain_order=True).to_list():
-        models = table.filter(pl.col("dataset") == dataset)["model"].unique(maintain_order=True).to_list()
+        bins = table.filter((pl.col("dataset") == dataset) & ~_WHOLE)
+        models = bins["model"].unique(maintain_order=True).to_list()
         chosen = sorted(models, key=lambda m: m not in frames.own)[:MOST]
         drawn += [_confidence(frames, dataset, model, len(models)) for model in chosen]
     return drawn
@@ -339,9 +343,8 @@ def _confidence(frames: Frames, dataset: str, model: str, n_models: int) -> Figu
     of = (pl.col("dataset") == dataset) & (pl.col("model") == model)
     rows = frames["reliability"].filter(of)
     curve = frames["risk_coverage"].filter(of)
-    whole = (pl.col("from") == 0) & (pl.col("to") == 1)
-    overall = {r["event"]: r for r in rows.filter(whole).iter_rows(named=True)}
-    bins = rows.filter(~whole)
+    overall = {r["event"]: r for r in rows.filter(_WHOLE).iter_rows(named=True)}
+    bins = rows.filter(~_WHOLE)
     name = f"trust-{slug(dataset)}-{slug(model)}"
     panels = [
         reliability_panel(f"{name}-bins", bins),
@@ -443,7 +446,7 @@ def _names(
     there = [event for event in HUES if event in events]
     sheet: Sheet = {
         "across": [x.domain[1] * across] * len(there),
-        "high": [y.domain[1] * line for line in lines[-len(there) :]],
+        "high": [y.domain[1] * line for line in lines[len(lines) - len(there) :]],
         "event": [NAMES[event] for event in there],
     }
     layers = []

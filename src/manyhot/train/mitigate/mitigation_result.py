@@ -18,7 +18,8 @@ from manyhot.tables import schema
 from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table, interval
 from manyhot.train.mitigate.fitting import TREATMENTS
 from manyhot.train.mitigate.head_examples import albums
-from manyhot.train.mitigate.verdict import REMOVAL_VERDICTS, all_gone, sentences
+from manyhot.train.mitigate.removal_sentences import all_gone, sentences
+from manyhot.train.mitigate.verdict import REMOVAL_VERDICTS
 
 METRIC_LABELS = {
     "lost": "Lost without the companion",
@@ -30,11 +31,16 @@ METRIC_LABELS = {
     "hallucination_gap": "Hallucination gap",
     "pasted_gap": "Companion pasted, gap",
     "pasted_recall_gap": "Companion pasted on the class, gap",
+    "called_pasted": "Others called the class, companion pasted",
+    "called_patched": "… patch pasted",
+    "patched_gap": "Gap between the two",
+    "patched_recall_gap": "Recall gap, companion or patch",
     "ap": "Average precision",
     "ap_balanced": "Average precision, balanced",
     "top1": "Top-1, original labels",
     "real1": "ReaL accuracy, label sets",
     "accuracy_without": "Accuracy without the companion",
+    "accuracy_patched": "… or with a patch on it",
     "map": "Mean average precision",
 }
 

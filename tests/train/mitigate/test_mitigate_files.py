@@ -292,7 +292,7 @@ def test_without_counterexamples_pasting_says_what_images_with_the_companion_sho
         assert rows[treatment, "called_pasted"]["value"] == pytest.approx(truth, abs=0.1)
         without = np.mean(best[test & ~square & (label != 0)] == 0)
         assert rows[treatment, "called_without"]["value"] == pytest.approx(without)
-    assert "square of other held-out images is pasted in" in next(found.lines())
+    assert "With square of other held-out images pasted in, " in next(found.lines())
 
 
 def test_without_original_labels(place):

@@ -118,9 +118,10 @@ def test_images_like_those_that_a_head_was_fitted_on_only_show_what_is_left(gap,
     assert removal_verdict(lost | metrics(pasted_gap=gap), before, FEW, pasted=pasted) == verdict
 
 
-def by_patches(gap, recall=(0.02, -0.08, 0.12), pasted=0.03, without=0.03, **more):
+def by_patches(gap, recall=(0.02, -0.08, 0.12), pasted=0.03, without=0.03, patched=0.03, **more):
     """What is measured if companions of other held-out images and patches judge."""
     called = metrics(called_pasted=(pasted, 0, 1), called_without=(without, 0, 1))
+    called |= metrics(called_patched=(patched, 0, 1))
     return called | metrics(patched_gap=gap, patched_recall_gap=recall, lost=(0.1, 0.06, 0.2), **more)
 
 
@@ -135,8 +136,9 @@ WITH_TAG = by_patches((0.6, 0.5, 0.7), (0.7, 0.6, 0.8), 0.6, 0.0)
         (by_patches((0.05, 0.02, 0.08), pasted=0.08), "partly gone"),
         (by_patches((0.5, 0.4, 0.6), (0.6, 0.5, 0.7), 0.5), "not gone"),
         (by_patches((0.0, -0.01, 0.01), (0.1, 0.01, 0.2)), "partly gone"),
-        # The patch may itself resemble the class: images as they are count, too.
-        (by_patches((-0.01, -0.02, 0.01), pasted=0.04), "partly gone"),
+        # The patch may itself resemble the class, or hide it: 1.33 times as often as without, or as with it.
+        (by_patches((-0.01, -0.02, 0.01), pasted=0.04, patched=0.05), "partly gone"),
+        (by_patches((0.01, -0.01, 0.02), pasted=0.04, without=0.05), "partly gone"),
         (by_patches((-0.03, -0.05, -0.01)), "gone"),
         (by_patches((-0.03, -0.05, -0.01), pasted_gap=(-0.03, -0.05, -0.01)), "partly gone"),
         (by_patches((0.0, -0.04, 0.04)), "not judged"),
@@ -157,9 +159,13 @@ def test_copies_that_do_not_act_on_the_untreated_head_show_nothing():
     )
 
 
-def test_original_images_come_before_patches():
+def test_original_images_come_before_patches_of_which_the_narrower_interval_decides():
     clean = told((0.02, -0.1, 0.14), (0.0, -0.01, 0.01)) | by_patches((0.5, 0.4, 0.6))
     assert removal_verdict(clean, DEPENDS, ALL) == "gone"
+    counts, after = (17, 14, 2, 155), by_patches((0.0, -0.01, 0.01))
+    wide, surely = metrics(recall_gap=(0.17, -0.11, 0.44)), metrics(recall_gap=(0.3, 0.1, 0.5))
+    assert removal_verdict(after | wide, WITH_TAG, counts, pasted=True) == "gone"
+    assert removal_verdict(after | surely, WITH_TAG, counts, pasted=True) == "partly gone"
 
 
 @pytest.mark.parametrize(("n", "verdict"), [(795, "gone"), (750, "partly gone")])

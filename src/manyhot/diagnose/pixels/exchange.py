@@ -16,9 +16,9 @@ from manyhot.diagnose.pixels.removal import (
     MAX_FILLED,
     Cutting,
     Pixels,
+    at_its_place,
     by_donor,
     digest,
-    placed,
     removed,
 )
 from manyhot.extras import required
@@ -89,7 +89,7 @@ class Exchange:
         made, there = pixels.copy(), np.zeros((height, width), bool)
         pasted = []
         for cutting in donors[int(rng.integers(len(donors)))]:
-            picture, mask = placed(cutting, width, height)
+            picture, mask = at_its_place(cutting, width, height)
             pasted.append((picture, mask))
             there |= mask
         region = own | there

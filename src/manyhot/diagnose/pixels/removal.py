@@ -340,7 +340,7 @@ class Pasting:
         rng = np.random.default_rng([self.seed, zlib.crc32(image_id.encode())])
         found, there = pixels.copy(), np.zeros((height, width), bool)
         for cutting in self._donors[int(rng.integers(len(self._donors)))]:
-            made, own = placed(cutting, width, height)
+            made, own = at_its_place(cutting, width, height)
             found[own] = made[own]
             there |= own
         regions = find_regions(self.objects, image_id, width, height)
@@ -360,7 +360,7 @@ def by_donor(cuttings: Sequence[Cutting]) -> Sequence[Sequence[Cutting]]:
     return [*donors.values()]
 
 
-def placed(cutting: Cutting, width: int, height: int) -> tuple[Pixels, Mask]:
+def at_its_place(cutting: Cutting, width: int, height: int) -> tuple[Pixels, Mask]:
     """Return an object at its place in an image of this size, and which pixels are its own."""
     pil = required("PIL.Image", "Pasting objects")
     high, wide = cutting.mask.shape

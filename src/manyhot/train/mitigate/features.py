@@ -61,7 +61,7 @@ AVERAGED = 200
 JUDGED = 200
 """Maximum number of held-out images into which objects are pasted."""
 
-EXCHANGED = 400
+EXCHANGED = 800
 """Maximum number of held-out images of each split in which companions are exchanged."""
 
 PATCHES = 50
@@ -345,8 +345,8 @@ class ImageFeatures:
     def exchanged(self, pair: Pair) -> Mapping[tuple[int, str], Altered]:
         """Return held-out images with companions exchanged, by split and by what `Exchange` shows.
 
-        Of images with neither class, one version has the companion of another held-out image and one has a
-        patch of other content; images with both are also shown with their own companion.
+        An image with neither class has two versions: with the companion of another held-out image, and with
+        a patch of other content. An image with both has a third: with its own companion.
         """
         if pair not in self._exchanged:
             self._exchanged[pair] = self._exchange(pair)

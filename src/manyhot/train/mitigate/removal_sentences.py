@@ -146,10 +146,9 @@ def _evidence(
     if _few_with(own) and "patched_gap" in own:
         pasted, patched = own["called_pasted"], own["called_patched"]
         found.append(
-            f"Images without {main} are called {main} in {percent(pasted['value'], 1)} of "
-            f"{pasted['n']:,} cases after {companion} of other held-out images is pasted in"
-            f"{_before(start, 'called_pasted')}, and in {percent(patched['value'], 1)} after a patch of "
-            "other content is."
+            f"With {companion} of other held-out images pasted in, {percent(pasted['value'], 1)} of "
+            f"{pasted['n']:,} images without {main} are called {main}{_before(start, 'called_pasted')}; with "
+            f"a patch of other content, {percent(patched['value'], 1)}."
         )
     elif _few_with(own) and "pasted_gap" in own:
         gap, before = own["pasted_gap"], (start or {}).get("pasted_gap")

@@ -174,10 +174,17 @@ class _Effects:
 
     @cached_property
     def _called(self) -> tuple[str, ...]:
-        """How often images without the class are called it with the companion, and without it."""
+        """How often images without the class are called it with the companion, and without it.
+
+        What is pasted hides a part of the image, which makes any head call it the class less often. So does a
+        patch: pasted companions are compared with the rarer of both.
+        """
         with_it = {"hallucination_gap": "called_with", "patched_gap": "called_pasted"}
         names = [name for gap, name in with_it.items() if gap in self.ends]
-        return (*names, "called_without") if names and "called_without" in self.metrics else ()
+        without = ["called_without", *(["called_patched"] if names == ["called_pasted"] else [])]
+        there = [name for name in without if name in self.metrics]
+        rarest = min(there, key=lambda name: self.metrics[name].estimated.value, default="")
+        return (*names, rarest) if names and rarest else ()
 
     @cached_property
     def accuracy(self) -> tuple[float, float, float]:
@@ -222,8 +229,9 @@ class _Effects:
         """Yield why held-out images do not decide, if no effect is sure."""
         few = list(_few([*self.ends], self.counts, main, companion))
         yield from few
+        instead = {"recall_gap"} if "patched_recall_gap" in self.ends else set()
         for name, (_, _, hi) in self.ends.items():
-            if hi > (most := _most(self.metrics, name)):
+            if name not in instead and hi > (most := _most(self.metrics, name)):
                 yield _too_wide(name, hi, most)
         if self.often:
             yield _often(self.metrics, self._called, main, companion)
@@ -361,11 +369,12 @@ def _perhaps_the_hole(metrics: Mapping[str, HeldOutMetric]) -> str:
 def _often(metrics: Mapping[str, HeldOutMetric], called: Sequence[str], main: str, companion: str) -> str:
     one, other = (metrics[name].estimated.value for name in called)
     said = f"images without {main} are called {main}"
-    companion = f"a pasted {companion}" if called[0] == "called_pasted" else companion
+    with_it = f"a pasted {companion}" if called[0] == "called_pasted" else companion
+    without = "with a patch" if called[1] == "called_patched" else "without it"
     if not other:
-        return f"{said} on {percent(one, 1)} with {companion}, and on none without it"
+        return f"{said} on {percent(one, 1)} with {with_it}, and on none {without}"
     return (
-        f"{said} {one / other:.3g} times as often with {companion} as without it "
+        f"{said} {one / other:.3g} times as often with {with_it} as {without} "
         f"({percent(one, 1)} and {percent(other, 1)}), and at most {RATIO:g} times is allowed"
     )
 
@@ -385,11 +394,12 @@ def _judges(
         found.append("patched_gap")
     elif not pasted and _enough(metrics, "pasted_gap"):
         found.append("pasted_gap")
+    # Patches on the same images show smaller effects than the few images without the companion.
+    if patched := _enough(metrics, "patched_recall_gap"):
+        found.append("patched_recall_gap")
     if min(both, main_only) >= MIN_JUDGED:
         found.append("recall_gap")
-    elif _enough(metrics, "patched_recall_gap"):
-        found.append("patched_recall_gap")
-    elif _enough(metrics, "lost"):
+    elif not patched and _enough(metrics, "lost"):
         found.append("lost")
     if not negative and _enough(metrics, "pasted_recall_gap"):
         found.append("pasted_recall_gap")

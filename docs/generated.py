@@ -704,6 +704,8 @@ def _planted_counts(path: Path) -> str:
     said = sum(row["verdict"] in ("partly gone", "replaced by the fill", "not gone") for row in left)
     gone = sum(row["verdict"] == "gone" and row["removed"] == "True" for row in own)
     false = "; ".join(f"{r['data']}, {r['kind']}" for r in own if r["false_all_clear"] == "True") or "none"
+    by_ratio = [row for row in rows if row["method"] == "clean" and row["kind"] != "natural"]
+    chance = f"{sum(int(row['floor']) for row in by_ratio)} of {10 * len(by_ratio)}"
     peers = ("deep feature reweighting", "group DRO", "plain retraining")
     removed = [sum(r["removed"] == "True" for r in rows if r["method"] == peer) for peer in peers]
     return (
@@ -712,7 +714,9 @@ def _planted_counts(path: Path) -> str:
         f"`mitigate` removes {', '.join(by_data)}; of the {len(left)} others, the first sentence says of "
         f"{said} that the shortcut is not gone. It says *gone* of {gone} that are removed. False all-clears: "
         f"{false}. Removed by peers: "
-        f"{', '.join(f'{n} by {name}' for name, n in zip(peers, removed, strict=True))}."
+        f"{', '.join(f'{n} by {name}' for name, n in zip(peers, removed, strict=True))}. Other clean "
+        "heads, from which nothing has to be removed, do not meet the rule of the ratio and the accuracy in "
+        f"{chance} cases."
     )
 
 

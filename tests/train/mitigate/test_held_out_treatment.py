@@ -7,6 +7,7 @@ from manyhot.classes import from_keys
 from manyhot.core.companion_effects import BOTH, NEITHER, BalancePlan, Estimated, Resampled
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
 from manyhot.diagnose.pixels.exchange import OTHER, OWN, PATCH
+from manyhot.train.mitigate.fitting import treatment_note
 from manyhot.train.mitigate.held_out import (
     Added,
     AlteredScores,
@@ -14,7 +15,6 @@ from manyhot.train.mitigate.held_out import (
     HeldOutMetric,
     MitigationLabels,
     _predicted,
-    treatment_note,
 )
 
 HORSE, PERSON, DOG = range(3)
@@ -136,6 +136,7 @@ def test_what_exchanged_companions_show():
         "called_patched": 0.25,
         "patched_gap": 0.25,
         "patched_recall_gap": 0.25,
+        "copied_logit": pytest.approx(1.0),
         "accuracy_patched": 6 / 8,
     }
     faithful = given | {(BOTH, OTHER): given[BOTH, OWN]}

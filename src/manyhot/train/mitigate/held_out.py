@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy import typing as npt
+from scipy.special import stdtrit
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Floats
@@ -170,16 +171,29 @@ class HeldOutImages:
         called = {key: _predicted(own, pair[0], best) for key, own in found.items()}
         margins = {key: _margin(own, pair[0], best) for key, own in found.items()}
         # A pasted companion may be a poor copy. How much less it acts is seen beside the image's own.
-        less = np.mean(margins[BOTH, OWN] - margins[BOTH, OTHER]) if len(rows[BOTH]) else 0.0
-        called[NEITHER, OTHER] = margins[NEITHER, OTHER] + max(less, 0.0) >= 0
+        copied = self._mean(margins[BOTH, OWN] - margins[BOTH, OTHER], rows[BOTH])
+        called[NEITHER, OTHER] = margins[NEITHER, OTHER] + np.fmax(copied.estimated.value, 0.0) >= 0
         metrics = {
             "called_pasted": self._share(called[NEITHER, OTHER], rows[NEITHER]),
             "called_patched": self._share(called[NEITHER, PATCH], rows[NEITHER]),
             "patched_gap": self._paired(called[NEITHER, OTHER], called[NEITHER, PATCH], rows[NEITHER]),
             "patched_recall_gap": self._paired(called[BOTH, OWN], called[BOTH, PATCH], rows[BOTH]),
+            "copied_logit": copied,
             "accuracy_patched": self._accuracy_patched(p, found[BOTH, PATCH], rows[BOTH], best, pair),
         }
         return {name: m for name, m in metrics.items() if not np.isnan(m.estimated.value)}
+
+    def _mean(self, values: Floats, rows: npt.NDArray[np.intp]) -> HeldOutMetric:
+        """Return a mean with Student's interval."""
+        n = len(values)
+        if n < 2:
+            return HeldOutMetric(Estimated(np.nan, np.nan, np.nan, n), np.empty(0))
+        value, error = float(values.mean()), values.std(ddof=1) / n**0.5
+        half = float(stdtrit(n - 1, 0.975) * error)
+        weights = self._counts[:, rows]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            samples = np.asarray(weights @ values / weights.sum(1), np.float64)
+        return HeldOutMetric(Estimated(value, value - half, value + half, n), samples)
 
     def _accuracy_patched(
         self, p: Floats, patched: Floats, rows: npt.NDArray[np.intp], best: bool, pair: tuple[int, int]
@@ -473,21 +487,3 @@ class MitigationLabels(SplitLabels):
                     allowed=f"at least {min_images:,} to fit on, 1 held out",
                     do="remove the pair, or lower `min_images`",
                 )
-
-
-def treatment_note(names: Sequence[str], todo: BalancePlan, added: Sequence[Added]) -> str:
-    """Return a note about the images that were added for a pair."""
-    start = (
-        f"{':'.join(names)}: the frequency of the companion with the class minus its frequency without the "
-        f"class is {todo.before:+.3f}"
-    )
-    if not added:
-        return f"{start}, and no images were added"
-    groups = [
-        f"{len(a.rows):,} altered images {'with' if a.main else 'without'} the class count as "
-        f"{a.weight * len(a.rows):,.0f}"
-        for a in added
-    ]
-    if len(added) < 2:
-        return f"{start}; {groups[0]}, and no other altered images can be made"
-    return f"{start}; {', '.join(groups)}"

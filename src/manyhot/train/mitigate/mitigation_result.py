@@ -35,6 +35,7 @@ METRIC_LABELS = {
     "called_patched": "… patch pasted",
     "patched_gap": "Gap between the two",
     "patched_recall_gap": "Recall gap, companion or patch",
+    "copied_logit": "Logit, own minus pasted companion",
     "ap": "Average precision",
     "ap_balanced": "Average precision, balanced",
     "top1": "Top-1, original labels",
@@ -133,6 +134,8 @@ def _model_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _cell(row: Row) -> str:
+    if row["metric"].endswith("_logit"):
+        return f"{row['value']:+.2f} ({row['lo']:+.2f} to {row['hi']:+.2f})"
     gap = row["metric"].endswith("_gap")
     value, lo, hi = (
         None if row[k] is None else f"{100 * row[k]:{'+' if gap else ''}.1f}" for k in ("value", "lo", "hi")

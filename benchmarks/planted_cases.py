@@ -58,7 +58,7 @@ from manyhot.predict.run import PredictSettings, run  # noqa: E402
 from manyhot.predict.sources import open_source  # noqa: E402
 from manyhot.predict.weights import Head, read_head, write_head  # noqa: E402
 from manyhot.train.heads import fit_sigmoid, fit_softmax  # noqa: E402
-from manyhot.train.mitigate.verdict import best_treatment  # noqa: E402
+from manyhot.train.mitigate.removal_sentences import best_treatment  # noqa: E402
 
 SPEC = planted_backbone.SPEC
 TABLE = Path(__file__).with_suffix(".csv")
@@ -181,8 +181,24 @@ def is_removed(kind: str, told: dict, reference: dict) -> bool:
 
 def mitigated(planted: Planted, loss: str) -> tuple[dict[str, Head], str, str]:
     """Return the heads of ``mitigate`` without treatment and with the best, its verdict and its treatment."""
+    folder, result = planted.folder, mitigation(planted, loss)
+    print("\n".join(line for line in result.lines() if "shortcut" in line), flush=True)
+    label_sets = loss == "sigmoid"
+    own = [r for r in result.mitigation.to_pylist() if r["treatment"].startswith("label sets") == label_sets]
+    by_head = {r["treatment"]: r for r in own}
+    start, *treated = by_head
+    best = best_treatment(own) if treated else start
+    heads = {
+        "start": read_head(folder / "mitigation" / by_head[start]["head"]),
+        "best": read_head(folder / "mitigation" / by_head[best]["head"]),
+    }
+    return heads, by_head[best]["verdict"], best
+
+
+def mitigation(planted: Planted, loss: str) -> manyhot.Mitigation:
+    """Return what ``mitigate`` makes of a case."""
     folder, keys = planted.folder, planted.classes.keys
-    result = manyhot.mitigate(
+    return manyhot.mitigate(
         folder / "images.parquet",
         folder / "objects.parquet",
         out=folder / "mitigation",
@@ -195,17 +211,6 @@ def mitigated(planted: Planted, loss: str) -> tuple[dict[str, Head], str, str]:
         engine="torch",
         resamples=0,
     )
-    print("\n".join(line for line in result.lines() if "shortcut" in line), flush=True)
-    label_sets = loss == "sigmoid"
-    own = [r for r in result.mitigation.to_pylist() if r["treatment"].startswith("label sets") == label_sets]
-    by_head = {r["treatment"]: r for r in own}
-    start, *treated = by_head
-    best = best_treatment(own) if treated else start
-    heads = {
-        "start": read_head(folder / "mitigation" / by_head[start]["head"]),
-        "best": read_head(folder / "mitigation" / by_head[best]["head"]),
-    }
-    return heads, by_head[best]["verdict"], best
 
 
 @dataclass(frozen=True)
@@ -338,12 +343,12 @@ def group_dro(planted: Planted, base: Head, x, rows, group, steps=300, rate=0.01
 # What is said of them.
 
 
-def measures(planted: Planted, features: Features, head: Head) -> dict:
-    """Return how often held-out images are called the class in each split, both gaps, and the accuracy.
+def measures(planted: Planted, features: Features, head: Head, part: str = "test") -> dict:
+    """Return how often images of a part are called the class in each split, both gaps, and the accuracy.
 
     All images are in two splits, with the companion and without it, unless it is a natural one.
     """
-    rows = rows_of(planted, "test")
+    rows = rows_of(planted, part)
     own, chosen = planted.photos.state[rows, planted.main], planted.chosen[rows]
     parts = [(matrix(planted, features.planted, rows), chosen)]
     parts += [(matrix(planted, features.flipped, rows), ~chosen)] if features.flipped else []

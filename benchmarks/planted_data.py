@@ -188,14 +188,14 @@ class Photos:
 
 
 @cache
-def cifar10(main: str, seed: int = 0) -> Photos:
-    """Return 800 training images, 200 for validation and all 2,000 for testing."""
+def cifar10(main: str, seed: int = 0, more: int = 0) -> Photos:
+    """Return 800 training images, 200 or more for validation and all 2,000 for testing."""
     known = pq.read_table(DATA / "cifar10" / "cifar10_subset.parquet")
     rng = np.random.default_rng([seed, 10])
     split = np.array(known["split"].to_pylist())
     own, test = (rng.permutation(np.flatnonzero(split == s)) for s in ("train", "test"))
-    rows = np.concatenate([own[:1000], test])
-    part = np.repeat(["train", "val", "test"], [800, 200, len(test)])
+    rows = np.concatenate([own[: 1000 + more], test])
+    part = np.repeat(["train", "val", "test"], [800, 200 + more, len(test)])
     label = known["label"].to_numpy()[rows].astype(np.int32)
     ids, data = (known[c].take(rows).to_pylist() for c in ("image_id", "jpeg"))
     state = np.eye(len(CIFAR10), dtype=bool)[label]
@@ -203,8 +203,11 @@ def cifar10(main: str, seed: int = 0) -> Photos:
 
 
 @cache
-def voc(main: str, seed: int = 0) -> Photos:
-    """Return photographs of VOC: 120 of the class and 600 others to train on, 200 and 1,095 held out."""
+def voc(main: str, seed: int = 0, more: int = 0) -> Photos:
+    """Return photographs of VOC: 120 of the class and 600 others to train on, 200 and 1,095 held out.
+
+    With `more`, as many others that are not trained on are added to the 200.
+    """
     columns = ["image_id", "split", "labels", "label_largest", "jpeg"]
     known = pq.read_table(DATA / "voc" / "images.parquet", columns=columns)
     split = np.array(known["split"].to_pylist())
@@ -217,8 +220,10 @@ def voc(main: str, seed: int = 0) -> Photos:
         "test": (split == "test", None),
     }
     chosen = {name: rng.permutation(np.flatnonzero(rows))[:n] for name, (rows, n) in parts.items()}
+    spare = np.setdiff1d(np.flatnonzero(split != "test"), np.concatenate([*chosen.values()]))
+    chosen["more"] = rng.permutation(spare)[:more]
     rows = np.concatenate([*chosen.values()])
-    part = np.repeat(["train", "train", "val", "test"], [len(c) for c in chosen.values()])
+    part = np.repeat(["train", "train", "val", "test", "val"], [len(c) for c in chosen.values()])
     label = np.array([VOC.index(k) for k in known["label_largest"].to_pylist()], np.int32)[rows]
     state = np.array([[key in sets[i] for key in VOC] for i in rows])
     ids, data = (known[c].take(rows).to_pylist() for c in ("image_id", "jpeg"))
@@ -255,8 +260,14 @@ class Planted:
     used: np.ndarray
 
 
-def plant(folder: Path, photos: Photos, main: str, kind: str, seed: int = 0) -> Planted:
-    """Plant a companion, and write images, boxes, label sets and classes."""
+def plant(
+    folder: Path, photos: Photos, main: str, kind: str, seed: int = 0, few: tuple[int, int] | None = None
+) -> Planted:
+    """Plant a companion, and write images, boxes, label sets and classes.
+
+    With `few`, so many held-out images show the class without the companion, and so many the companion
+    without the class; otherwise, half of the images of each class have it.
+    """
     what = KINDS[kind]
     natural = what.paint is None
     keys = photos.keys if natural else (*photos.keys, what.name)
@@ -270,6 +281,14 @@ def plant(folder: Path, photos: Photos, main: str, kind: str, seed: int = 0) -> 
     else:
         chosen = rng.random(len(own)) < np.where(train, what.share * own, 0.5)
         used = np.ones(len(own), bool)
+    if few is not None:
+        for of_class, n in zip((True, False), few, strict=True):
+            rows = np.flatnonzero((photos.part == "test") & (own == of_class))
+            if natural:
+                rows = rows[chosen[rows] != of_class]
+                used[rows[n:]] = False
+            else:
+                chosen[rows] = (np.arange(len(rows)) < n) ^ of_class
     planted = Planted(folder, photos, m, c, classes, chosen, used)
     if not (folder / "classes.txt").exists():  # files that are written anew are another source
         _write(planted, what, seed)
@@ -280,8 +299,8 @@ def _write(planted: Planted, what: Kind, seed: int) -> None:
     folder, photos = planted.folder, planted.photos
     folder.mkdir(parents=True, exist_ok=True)
     shown, flipped, boxes = list(photos.data), list(photos.data), {}
-    test = photos.part == "test"
-    for i in np.flatnonzero(planted.chosen | test).tolist() if what.paint else []:
+    test, val = (photos.part == part for part in ("test", "val"))
+    for i in np.flatnonzero(planted.chosen | test | val).tolist() if what.paint else []:
         rng = np.random.default_rng([seed, zlib.crc32(photos.ids[i].encode())])
         with Image.open(io.BytesIO(photos.data[i])) as image:
             image, own = what.paint(image.convert("RGB"), rng)
@@ -292,7 +311,8 @@ def _write(planted: Planted, what: Kind, seed: int) -> None:
             boxes[photos.ids[i]] = own
     for name, data, rows in (
         ("images", shown, planted.used & (photos.part != "val")),
-        ("val", shown, photos.part == "val"),
+        ("val", shown, val),
+        ("val-flipped", flipped, val),
         ("held-out", shown, test),
         ("clean", photos.data, photos.part == "train"),
         ("flipped", flipped, test),

@@ -197,14 +197,18 @@ def weighted_average_precision(score: AnyFloats, positive: Bools, weights: AnyFl
         NaN if no positive has a positive weight.
     """
     order = np.argsort(-score, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+    last = np.append(np.diff(score[order]) != 0, True)
+    ends, group = np.flatnonzero(last), np.cumsum(last) - last
+    # Recall grows only at scores of positives, which are few: a quarter of the time of all scores.
+    hit = np.flatnonzero(positive[order])
+    final = np.append(np.diff(group[hit]) != 0, True)[: len(hit)]
     w = weights[:, order]
-    hits = np.cumsum(w * positive[order], axis=1)[:, ends]
-    seen = np.cumsum(w, axis=1)[:, ends]
+    hits = np.cumsum(w[:, hit], axis=1)[:, final]
+    seen = np.cumsum(w, axis=1)[:, ends[group[hit[final]]]]
     gained = np.diff(hits, axis=1, prepend=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         precision = np.where(gained > 0, hits / seen, 0)
-        return np.asarray((gained * precision).sum(1) / hits[:, -1], np.float64)
+        return np.asarray((gained * precision).sum(1) / hits[:, -1:].sum(1), np.float64)
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 
 from manyhot.classes import from_keys
-from manyhot.core.companion_effects import BalancePlan, Estimated
+from manyhot.core.companion_effects import BOTH, NEITHER, BalancePlan, Estimated, Resampled
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
+from manyhot.diagnose.pixels.exchange import OTHER, OWN, PATCH
+from manyhot.train.mitigate.fitting import treatment_note
 from manyhot.train.mitigate.held_out import (
     Added,
     AlteredScores,
+    HeldOutImages,
     HeldOutMetric,
     MitigationLabels,
     _predicted,
-    treatment_note,
 )
 
 HORSE, PERSON, DOG = range(3)
@@ -103,3 +105,41 @@ def test_half_a_probability_predicts_a_class_and_so_does_the_top_class():
     p = np.array([[0.5, 0.6, 0], [np.nextafter(0.5, 0), 0.1, 0], [np.nextafter(0.5, 1), 0, 0]])
     assert _predicted(p, HORSE, best=False).tolist() == [True, False, True]
     assert _predicted(p, HORSE, best=True).tolist() == [False, True, True]
+
+
+def test_what_exchanged_companions_show():
+    """Four dogs with a tag and four other images: logits are given, and what is called a dog counted by hand.
+
+    On the dogs, a pasted tag acts one logit less than their own. With it, two of the four others are dogs.
+    """
+    dog = [-0.5, 0.5, 1.5, 2.5]
+    shown = {
+        (BOTH, OWN): np.array(dog),
+        (BOTH, OTHER): np.array(dog) - 1,
+        (BOTH, PATCH): np.array([-1.0, -1.0, 1.0, 1.0]),
+        (NEITHER, OTHER): np.array([-3.0, -2.0, -0.5, 0.5]),
+        (NEITHER, PATCH): np.array([-3.0, -3.0, -3.0, 0.5]),
+    }
+    state = np.array([[YES, YES, NO]] * 4 + [[NO, NO, YES]] * 4, np.uint8)
+    held_out = HeldOutImages(state, np.repeat([0, 2], 4), Resampled.of(8, 0, 0))
+
+    def scores(logits, start):
+        own = 1 / (1 + np.exp(-logits))
+        order = np.array([2, 0, 3, 1])  # in any order
+        return AlteredScores(np.stack([own, 0 * own, 1 - own], 1)[order], start + order)
+
+    given = {key: scores(logits, 0 if key[0] == BOTH else 4) for key, logits in shown.items()}
+    p = np.tile([0.1, 0.0, 0.9], (8, 1))
+    told = held_out.exchanged(p, given, False, (0, 1))
+    assert {name: m.estimated.value for name, m in told.items()} == {
+        "called_pasted": 0.5,
+        "called_patched": 0.25,
+        "patched_gap": 0.25,
+        "patched_recall_gap": 0.25,
+        "copied_logit": pytest.approx(1.0),
+        "accuracy_patched": 6 / 8,
+    }
+    faithful = given | {(BOTH, OTHER): given[BOTH, OWN]}
+    assert held_out.exchanged(p, faithful, False, (0, 1))["called_pasted"].estimated.value == 0.25
+    best = held_out.exchanged(p, given, True, (0, 1))  # the top class has a probability of a half, too
+    assert best["called_pasted"].estimated.value == 0.5

@@ -34,6 +34,11 @@ MODEL = "python:backbones:colours"
 FILES = {"labels": "labels.parquet", "classes": "classes.txt"}
 GIVEN = FILES | {"split": "split.csv", "model": MODEL, "engine": "torch", "resamples": 40}
 
+NO_ENDS = {"resamples": 0}
+BY_PATCHES = {"called_pasted", "called_patched", "patched_gap", "patched_recall_gap"}
+BY_PATCHES |= {"copied_logit", "accuracy_patched"}
+"""Measured only if too few images show one of the two classes alone."""
+
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
 
@@ -161,7 +166,7 @@ def test_the_table_of_a_pair(treated):
         for t in (*treated_by, start)
         if not (labels and t == start)
     } | {("colours, sigmoid", "label sets")}
-    assert {metric for *_, metric in rows} == set(METRIC_LABELS)
+    assert {metric for *_, metric in rows} == set(METRIC_LABELS) - BY_PATCHES
     for (model, treatment, metric), row in rows.items():
         assert row["lo"] <= row["value"] <= row["hi"]
         if treatment == "none":
@@ -264,6 +269,34 @@ def test_run_again_it_predicts_nothing_and_writes_the_same(treated):
     )
     assert told == []
     assert {path: path.read_bytes() for path in written} == before
+
+
+def test_without_counterexamples_pasting_says_what_images_with_the_companion_show(place):
+    """Held-out images that show one of the two alone are left out, and then tell what is true."""
+    ids, label, test, square = place
+    alone = test & ((label == 0) != square)
+    Path("few").mkdir()
+    for i in ids[~alone]:
+        (Path("few") / i).symlink_to(Path("..") / "photos" / i)
+    found = mitigate(
+        "few", "objects.parquet", out="few-out", pairs=["red:square"], losses=["softmax"], **GIVEN | NO_ENDS
+    )
+    rows = {(r["treatment"], r["metric"]): r for r in found.mitigation.to_pylist()}
+    assert {metric for _, metric in rows} >= BY_PATCHES
+    verdicts = {treatment: r["verdict"] for (treatment, _), r in rows.items()}
+    assert verdicts["none"] == "present"
+    shown = {i: k for k, i in enumerate(ids)}
+    for treatment in verdicts:
+        model = f"head:few-out/{rows[treatment, 'called_pasted']['head']}(backbone='{MODEL}')"
+        made = predict_in_memory("photos", model, top=None, engine="torch").predictions
+        order = np.array([shown[i] for i in made.image_id.to_pylist()])
+        best = np.empty(len(ids), int)
+        best[order] = made.scores.argmax(1)
+        truth = np.mean(best[alone & square] == 0)  # blue and green images with a square, never seen
+        assert rows[treatment, "called_pasted"]["value"] == pytest.approx(truth, abs=0.1)
+        without = np.mean(best[test & ~square & (label != 0)] == 0)
+        assert rows[treatment, "called_without"]["value"] == pytest.approx(without)
+    assert "With square of other held-out images pasted in, " in next(found.lines())
 
 
 def test_without_original_labels(place):

@@ -5,13 +5,8 @@ import pytest
 
 from manyhot.core.companion_effects import Estimated
 from manyhot.train.mitigate.held_out import HeldOutMetric
-from manyhot.train.mitigate.verdict import (
-    all_gone,
-    best_treatment,
-    reason_of,
-    removal_verdict,
-    sentences,
-)
+from manyhot.train.mitigate.removal_sentences import all_gone, best_treatment, sentences
+from manyhot.train.mitigate.verdict import reason_of, removal_verdict
 
 ALL = (50, 50, 500, 500)
 
@@ -121,6 +116,79 @@ def test_images_like_those_that_a_head_was_fitted_on_only_show_what_is_left(gap,
     before = lost | metrics(pasted_gap=(0.17, 0.12, 0.24))
     assert removal_verdict(before, None, FEW) == "present"
     assert removal_verdict(lost | metrics(pasted_gap=gap), before, FEW, pasted=pasted) == verdict
+
+
+def by_patches(gap, recall=(0.02, -0.08, 0.12), pasted=0.03, without=0.03, patched=0.03, **more):
+    """What is measured if companions of other held-out images and patches judge."""
+    called = metrics(called_pasted=(pasted, 0, 1), called_without=(without, 0, 1))
+    called |= metrics(called_patched=(patched, 0, 1))
+    return called | metrics(patched_gap=gap, patched_recall_gap=recall, lost=(0.1, 0.06, 0.2), **more)
+
+
+WITH_TAG = by_patches((0.6, 0.5, 0.7), (0.7, 0.6, 0.8), 0.6, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("after", "verdict"),
+    [
+        # A hole loses 10 % of the images of the class; a patch of other content instead of the tag, 2 %.
+        (by_patches((0.0, -0.01, 0.01)), "gone"),
+        (by_patches((0.05, 0.02, 0.08), pasted=0.08), "partly gone"),
+        (by_patches((0.5, 0.4, 0.6), (0.6, 0.5, 0.7), 0.5), "not gone"),
+        (by_patches((0.0, -0.01, 0.01), (0.1, 0.01, 0.2)), "partly gone"),
+        # The patch may itself resemble the class, or hide it: 1.33 times as often as without, or as with it.
+        (by_patches((-0.01, -0.02, 0.01), pasted=0.04, patched=0.05), "partly gone"),
+        (by_patches((0.01, -0.01, 0.02), pasted=0.04, without=0.05), "partly gone"),
+        (by_patches((-0.03, -0.05, -0.01)), "gone"),
+        (by_patches((-0.03, -0.05, -0.01), pasted_gap=(-0.03, -0.05, -0.01)), "partly gone"),
+        (by_patches((0.0, -0.04, 0.04)), "not judged"),
+    ],
+)
+def test_without_counterexamples_companions_of_held_out_images_and_patches_judge(after, verdict):
+    assert removal_verdict(WITH_TAG, None, FEW) == "present"
+    assert removal_verdict(after, WITH_TAG, FEW, pasted=True) == verdict
+
+
+def test_copies_that_do_not_act_on_the_untreated_head_show_nothing():
+    before = by_patches((0.0, -0.01, 0.01), (0.7, 0.6, 0.8))
+    after = by_patches((0.0, -0.01, 0.01))
+    assert removal_verdict(before, None, FEW) == "present"
+    assert removal_verdict(after, before, FEW, pasted=True) == "not judged"
+    assert reason_of("not judged", after, before, FEW, ("dog", "tag"), pasted=True) == (
+        "tag pasted in hardly changes the head without treatment. Add images, or hold out more (--held-out)."
+    )
+
+
+def test_copies_that_act_less_than_the_companions_of_the_images_show_too_little():
+    """A half transparent band: what is pasted hides what a real one lets through."""
+    after = by_patches((0.0, -0.01, 0.01))
+    faithful, poor = metrics(copied_logit=(0.2, -0.1, 0.5)), metrics(copied_logit=(0.36, 0.23, 0.49))
+    assert removal_verdict(after | faithful, WITH_TAG, FEW, pasted=True) == "gone"
+    assert removal_verdict(after | poor, WITH_TAG, FEW, pasted=True) == "not judged"
+    assert removal_verdict(WITH_TAG | poor, None, FEW) == "present"
+    left = by_patches((0.05, 0.02, 0.08), pasted=0.08) | poor
+    assert removal_verdict(left, WITH_TAG, FEW, pasted=True) == "partly gone"
+
+
+def test_original_images_come_before_patches_of_which_the_narrower_interval_decides():
+    clean = told((0.02, -0.1, 0.14), (0.0, -0.01, 0.01)) | by_patches((0.5, 0.4, 0.6))
+    assert removal_verdict(clean, DEPENDS, ALL) == "gone"
+    counts, after = (17, 14, 2, 155), by_patches((0.0, -0.01, 0.01))
+    wide, surely = metrics(recall_gap=(0.17, -0.11, 0.44)), metrics(recall_gap=(0.3, 0.1, 0.5))
+    assert removal_verdict(after | wide, WITH_TAG, counts, pasted=True) == "gone"
+    assert removal_verdict(after | surely, WITH_TAG, counts, pasted=True) == "partly gone"
+
+
+@pytest.mark.parametrize(("n", "verdict"), [(795, "gone"), (750, "partly gone")])
+def test_an_accuracy_that_is_surely_more_than_two_points_lower_is_no_all_clear(n, verdict):
+    """Of 1,000 images, 800 before; Newcombe's paired interval of 750 ends at -3.6 points."""
+
+    def right(n):
+        hits = np.arange(1000) < n
+        return {"accuracy_patched": HeldOutMetric(Estimated(n / 1000, 0, 1, 1000), np.zeros(3), hits)}
+
+    after, before = by_patches((0.0, -0.01, 0.01)) | right(n), WITH_TAG | right(800)
+    assert removal_verdict(after, before, FEW, pasted=True) == verdict
 
 
 def test_without_enough_images_the_treatment_with_the_least_effect_of_pasting_is_described():

@@ -74,7 +74,7 @@ class Removal:
     def key(self) -> str:
         """What distinguishes its pixels from those of other alterations."""
         what = (self.companion, self.fill, self.control, self.seed if self.control else "", self.objects_hash)
-        return f"removal {what} {_digest(i.encode() for i in sorted(self.images))}"
+        return f"removal {what} {digest(i.encode() for i in sorted(self.images))}"
 
     def wants(self, image_id: str) -> bool:
         """Return whether an image is altered."""
@@ -224,7 +224,7 @@ def fingerprint(objects: Objects) -> str:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     masks = (image.encode() + _bytes(mask) for image, mask in sorted(objects.semantic.items()))
-    return _digest([objects.class_hash.encode(), sink.getvalue().to_pybytes(), *masks])
+    return digest([objects.class_hash.encode(), sink.getvalue().to_pybytes(), *masks])
 
 
 def _bytes(mask: bytes | Path) -> bytes:
@@ -234,7 +234,8 @@ def _bytes(mask: bytes | Path) -> bytes:
         return b""
 
 
-def _digest(parts: Iterable[bytes]) -> str:
+def digest(parts: Iterable[bytes]) -> str:
+    """Return a hash of parts, as 16 hexadecimal digits."""
     found = hashlib.sha256()
     for part in parts:
         found.update(hashlib.sha256(part).digest())
@@ -323,14 +324,11 @@ class Pasting:
         """What distinguishes its pixels from those of other alterations."""
         donors = (c.image_id.encode() + c.pixels.tobytes() + c.mask.tobytes() for c in self.cuttings)
         what = f"{self.fill or 'all objects of a donor'} {self.seed}"
-        return f"pasting {what} {_digest([*donors, *map(str.encode, sorted(self.images))])}"
+        return f"pasting {what} {digest([*donors, *map(str.encode, sorted(self.images))])}"
 
     @cached_property
     def _donors(self) -> Sequence[Sequence[Cutting]]:
-        donors: dict[str, list[Cutting]] = {}
-        for cutting in self.cuttings:
-            donors.setdefault(cutting.image_id, []).append(cutting)
-        return [*donors.values()]
+        return by_donor(self.cuttings)
 
     def wants(self, image_id: str) -> bool:
         """Return whether an image is altered."""
@@ -342,7 +340,7 @@ class Pasting:
         rng = np.random.default_rng([self.seed, zlib.crc32(image_id.encode())])
         found, there = pixels.copy(), np.zeros((height, width), bool)
         for cutting in self._donors[int(rng.integers(len(self._donors)))]:
-            made, own = _placed(cutting, width, height)
+            made, own = at_its_place(cutting, width, height)
             found[own] = made[own]
             there |= own
         regions = find_regions(self.objects, image_id, width, height)
@@ -354,7 +352,15 @@ class Pasting:
         return filled(pixels, there, self.fill, there) if self.fill else found
 
 
-def _placed(cutting: Cutting, width: int, height: int) -> tuple[Pixels, Mask]:
+def by_donor(cuttings: Sequence[Cutting]) -> Sequence[Sequence[Cutting]]:
+    """Return the objects of each image that objects were cut out of."""
+    donors: dict[str, list[Cutting]] = {}
+    for cutting in cuttings:
+        donors.setdefault(cutting.image_id, []).append(cutting)
+    return [*donors.values()]
+
+
+def at_its_place(cutting: Cutting, width: int, height: int) -> tuple[Pixels, Mask]:
     """Return an object at its place in an image of this size, and which pixels are its own."""
     pil = required("PIL.Image", "Pasting objects")
     high, wide = cutting.mask.shape

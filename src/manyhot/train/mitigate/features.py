@@ -17,9 +17,10 @@ from numpy import typing as npt
 from pyarrow import parquet as pq
 
 from manyhot import tables
-from manyhot.core.companion_effects import NEITHER
+from manyhot.core.companion_effects import BOTH, NEITHER
 from manyhot.core.sets import NO, YES
 from manyhot.diagnose.page import RunProgress
+from manyhot.diagnose.pixels.exchange import OTHER, OWN, PATCH, Exchange
 from manyhot.diagnose.pixels.regions import Region, find_regions
 from manyhot.diagnose.pixels.removal import (
     LARGEST_SHARE,
@@ -33,6 +34,7 @@ from manyhot.diagnose.pixels.removal import (
     fingerprint,
 )
 from manyhot.diagnose.shortcuts_result import FILLS
+from manyhot.extras import required
 from manyhot.formats import read_predictions
 from manyhot.predict.decode import decode
 from manyhot.predict.engines import EngineChoice
@@ -58,6 +60,14 @@ AVERAGED = 200
 
 JUDGED = 200
 """Maximum number of held-out images into which objects are pasted."""
+
+EXCHANGED = 800
+"""Maximum number of held-out images of each split in which companions are exchanged."""
+
+PATCHES = 50
+"""Photographs from which patches of other content are taken."""
+
+_PATCH_SIDE = 640  # Longer side to which these photographs are shrunk: all are in memory.
 
 
 Features = npt.NDArray[np.float16]
@@ -194,6 +204,7 @@ class ImageFeatures:
     _changed: dict[Pair, Altered] = field(default_factory=dict)
     _looks: dict[int, tuple[Look, Look]] = field(default_factory=dict)
     _pasted: dict[tuple[Pair, int, str], Altered] = field(default_factory=dict)
+    _exchanged: dict[Pair, dict[tuple[int, str], Altered]] = field(default_factory=dict)
 
     @cached_property
     def _row_of(self) -> Mapping[str, int]:
@@ -330,6 +341,57 @@ class ImageFeatures:
             name = f"held-out-{which}-{file_slug(self.labels.classes.keys[pair[0]])}"
             self._pasted[pair, split, fill] = self.pasted(pair[1], inside, JUDGED, name, fill=fill)
         return self._pasted[pair, split, fill]
+
+    def exchanged(self, pair: Pair) -> Mapping[tuple[int, str], Altered]:
+        """Return held-out images with companions exchanged, by split and by what `Exchange` shows.
+
+        An image with neither class has two versions: with the companion of another held-out image, and with
+        a patch of other content. An image with both has a third: with its own companion.
+        """
+        if pair not in self._exchanged:
+            self._exchanged[pair] = self._exchange(pair)
+        return self._exchanged[pair]
+
+    def _exchange(self, pair: Pair) -> dict[tuple[int, str], Altered]:
+        known, (main, companion) = self.labels, pair
+        held = {split: known.held & (known.splits(pair) == split) for split in (NEITHER, BOTH)}
+        donors = [] if companion in self.whole else self._donors(companion, True)
+        patches = self._patches(held[NEITHER]) if donors else []
+        if not patches:
+            return {}
+        found = dict[tuple[int, str], Altered]()
+        for split, shown in ((NEITHER, (OTHER, PATCH)), (BOTH, (OWN, OTHER, PATCH))):
+            rows = self._some(held[split], EXCHANGED, split, companion)
+            images = frozenset(known.names[i] for i in rows.tolist())
+            self.predict.expect(len(shown) * len(images))
+            name = f"held-out-{split}-{file_slug(known.classes.keys[main])}-{self._key(companion)}"
+            runs = {
+                f"{name}-{how}": Exchange(
+                    self.predict.objects, companion, donors, patches, images, how, self.seed
+                )
+                for how in shown
+            }
+            made = self._run_together(runs)
+            found |= {
+                (split, how): altered if len(altered.rows) else self._nothing
+                for how, altered in zip(shown, made, strict=True)
+            }
+        return found
+
+    def _some(self, inside: npt.NDArray[np.bool_], n: int, *seed: int) -> npt.NDArray[np.intp]:
+        """Return at most n rows of a selection, drawn at random."""
+        rows = np.flatnonzero(inside)
+        return np.random.default_rng([self.seed, *seed]).permutation(rows)[:n]
+
+    def _patches(self, inside: npt.NDArray[np.bool_]) -> list[Pixels]:
+        """Return some photographs of a selection, shrunk."""
+        pil = required("PIL.Image", "Pasting objects")
+        rows, patches = self._some(inside, PATCHES, 0), list[Pixels]()
+        for _, pixels in self.predict.pixels(frozenset(self.labels.names[i] for i in rows.tolist())):
+            picture = pil.fromarray(pixels)
+            picture.thumbnail((_PATCH_SIDE, _PATCH_SIDE))
+            patches.append(np.asarray(picture))
+        return patches
 
     def _donors(self, class_id: int, held: bool) -> list[Cutting]:
         """Return objects of a class in images to fit on, or in held-out ones."""

@@ -10,12 +10,19 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import Bools
-from manyhot.core.companion_effects import NO_SPLIT, balanced_amounts, balancing, independent, split_by_pair
+from manyhot.core.companion_effects import (
+    NO_SPLIT,
+    BalancePlan,
+    balanced_amounts,
+    balancing,
+    independent,
+    split_by_pair,
+)
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
 from manyhot.predict.weights import Head
 from manyhot.train.heads import Invariance, fit_sigmoid, fit_softmax
 from manyhot.train.mitigate.features import FILLED, PASTED, Altered, Features, ImageFeatures, file_slug
-from manyhot.train.mitigate.held_out import Added, Pair, treatment_note
+from manyhot.train.mitigate.held_out import Added, Pair
 from manyhot.train.mitigate.surplus import SURPLUS_FOLDS, folds, smallest_surplus
 
 NONE, SETS = "none", "label sets"
@@ -378,3 +385,21 @@ class HeadFitter:
             return weights
         state = known.states(treatment.groups, sets=True)
         return independent([split_by_pair(*state[:, list(pair)].T) for pair in pairs], weights)
+
+
+def treatment_note(names: Sequence[str], todo: BalancePlan, added: Sequence[Added]) -> str:
+    """Return a note about the images that were added for a pair."""
+    start = (
+        f"{':'.join(names)}: the frequency of the companion with the class minus its frequency without the "
+        f"class is {todo.before:+.3f}"
+    )
+    if not added:
+        return f"{start}, and no images were added"
+    groups = [
+        f"{len(a.rows):,} altered images {'with' if a.main else 'without'} the class count as "
+        f"{a.weight * len(a.rows):,.0f}"
+        for a in added
+    ]
+    if len(added) < 2:
+        return f"{start}; {groups[0]}, and no other altered images can be made"
+    return f"{start}; {', '.join(groups)}"

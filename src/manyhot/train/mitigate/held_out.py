@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy import typing as npt
+from scipy.special import stdtrit
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Floats
@@ -32,6 +34,7 @@ from manyhot.core.companion_effects import (
 from manyhot.core.jackknife import resampled_interval
 from manyhot.core.ratio_intervals import sampled_interval
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
+from manyhot.diagnose.pixels.exchange import OTHER, OWN, PATCH
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import Labels, Objects, Row
 from manyhot.tables.arrays import States, original_labels, states_of_labels, states_of_objects
@@ -72,6 +75,11 @@ class AlteredScores:
 
     p: Floats
     rows: npt.NDArray[np.intp]
+
+    def of(self, rows: npt.NDArray[np.intp]) -> Floats:
+        """Return the probabilities for some of the originals, which are sorted."""
+        order = np.argsort(self.rows)
+        return self.p[order][np.isin(self.rows[order], rows)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +150,64 @@ class HeldOutImages:
         metrics["accuracy_without"] = self._without_companion(*rows_right, splits)
         metrics["map"] = self._map(p)
         return {name: m for name, m in metrics.items() if not np.isnan(m.estimated.value)}
+
+    def exchanged(
+        self, p: Floats, shown: Mapping[tuple[int, str], AlteredScores], best: bool, pair: tuple[int, int]
+    ) -> dict[str, HeldOutMetric]:
+        """Return the metrics of a head on images in which companions were exchanged.
+
+        Parameters
+        ----------
+        p : ndarray of float, shape (n, C)
+            Probabilities of the head for the images as they are.
+        shown : mapping of (int, str) to AlteredScores
+            As returned by `ImageFeatures.exchanged`.
+        best, pair
+            As in `measure`.
+        """
+        versions = {split: [own.rows for (of, _), own in shown.items() if of == split] for split, _ in shown}
+        rows = {split: functools.reduce(np.intersect1d, of) for split, of in versions.items()}
+        found = {(split, how): own.of(rows[split]) for (split, how), own in shown.items()}
+        called = {key: _predicted(own, pair[0], best) for key, own in found.items()}
+        margins = {key: _margin(own, pair[0], best) for key, own in found.items()}
+        # A pasted companion may be a poor copy. How much less it acts is seen beside the image's own.
+        copied = self._mean(margins[BOTH, OWN] - margins[BOTH, OTHER], rows[BOTH])
+        called[NEITHER, OTHER] = margins[NEITHER, OTHER] + np.fmax(copied.estimated.value, 0.0) >= 0
+        metrics = {
+            "called_pasted": self._share(called[NEITHER, OTHER], rows[NEITHER]),
+            "called_patched": self._share(called[NEITHER, PATCH], rows[NEITHER]),
+            "patched_gap": self._paired(called[NEITHER, OTHER], called[NEITHER, PATCH], rows[NEITHER]),
+            "patched_recall_gap": self._paired(called[BOTH, OWN], called[BOTH, PATCH], rows[BOTH]),
+            "copied_logit": copied,
+            "accuracy_patched": self._accuracy_patched(p, found[BOTH, PATCH], rows[BOTH], best, pair),
+        }
+        return {name: m for name, m in metrics.items() if not np.isnan(m.estimated.value)}
+
+    def _mean(self, values: Floats, rows: npt.NDArray[np.intp]) -> HeldOutMetric:
+        """Return a mean with Student's interval."""
+        n = len(values)
+        if n < 2:
+            return HeldOutMetric(Estimated(np.nan, np.nan, np.nan, n), np.empty(0))
+        value, error = float(values.mean()), values.std(ddof=1) / n**0.5
+        half = float(stdtrit(n - 1, 0.975) * error)
+        weights = self._counts[:, rows]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            samples = np.asarray(weights @ values / weights.sum(1), np.float64)
+        return HeldOutMetric(Estimated(value, value - half, value + half, n), samples)
+
+    def _accuracy_patched(
+        self, p: Floats, patched: Floats, rows: npt.NDArray[np.intp], best: bool, pair: tuple[int, int]
+    ) -> HeldOutMetric:
+        """Return the accuracy on images without the companion, and on those where a patch covers it."""
+        without = p.copy()
+        without[rows] = patched
+        splits = split_by_pair(*self.state[:, list(pair)].T)
+        inside = np.isin(splits, (MAIN_ONLY, NEITHER))
+        inside[rows] = True
+        top = without.argmax(1)
+        known = self.label != NO_LABEL if best else (self.state == YES).any(1)
+        right = top == self.label if best else self.state[np.arange(len(top)), top] == YES
+        return self._share(right[inside & known], np.flatnonzero(inside & known))
 
     def _gaps(self, predicted: Bools, splits: npt.NDArray[np.int8]) -> dict[str, HeldOutMetric]:
         """Return both gaps, and how often images without the class are called it."""
@@ -223,6 +289,13 @@ class HeldOutImages:
 
 def _predicted(p: Floats, main: int, best: bool) -> Bools:
     return np.asarray(p.argmax(1) == main if best else p[:, main] >= _THRESHOLD)
+
+
+def _margin(p: Floats, main: int, best: bool) -> Floats:
+    """Return by how much the logit of a class exceeds what it is predicted from."""
+    p = np.maximum(p, np.finfo(np.float64).tiny)
+    other = np.delete(p, main, axis=1).max(axis=1) if best else np.maximum(1 - p[:, main], 1e-300)
+    return np.asarray(np.log(p[:, main]) - np.log(other))
 
 
 @dataclass
@@ -341,6 +414,13 @@ class MitigationLabels(SplitLabels):
         """Return the split of a pair to which each image belongs; see `split_by_pair`."""
         return split_by_pair(*self.state[:, list(pair)].T)
 
+    def counts(self, pair: Pair) -> list[int]:
+        """Return the number of held-out images in each split of a pair."""
+        splits = self.splits(pair)[self.held]
+        return [
+            int(np.count_nonzero(splits == which)) for which in (BOTH, MAIN_ONLY, COMPANION_ONLY, NEITHER)
+        ]
+
     def both(self, pair: Pair) -> Bools:
         """Return the images that show both classes of the pair."""
         return np.asarray(self.splits(pair) == BOTH)
@@ -407,21 +487,3 @@ class MitigationLabels(SplitLabels):
                     allowed=f"at least {min_images:,} to fit on, 1 held out",
                     do="remove the pair, or lower `min_images`",
                 )
-
-
-def treatment_note(names: Sequence[str], todo: BalancePlan, added: Sequence[Added]) -> str:
-    """Return a note about the images that were added for a pair."""
-    start = (
-        f"{':'.join(names)}: the frequency of the companion with the class minus its frequency without the "
-        f"class is {todo.before:+.3f}"
-    )
-    if not added:
-        return f"{start}, and no images were added"
-    groups = [
-        f"{len(a.rows):,} altered images {'with' if a.main else 'without'} the class count as "
-        f"{a.weight * len(a.rows):,.0f}"
-        for a in added
-    ]
-    if len(added) < 2:
-        return f"{start}; {groups[0]}, and no other altered images can be made"
-    return f"{start}; {', '.join(groups)}"

@@ -50,9 +50,10 @@ from manyhot.train.mitigate.held_out import (
     states_and_labels,
 )
 from manyhot.train.mitigate.mitigation_result import Mitigation
+from manyhot.train.mitigate.removal_sentences import best_treatment
 from manyhot.train.mitigate.surplus import surplus_notes
 from manyhot.train.mitigate.training_set import write_training_set
-from manyhot.train.mitigate.verdict import best_treatment, reason_of, removal_verdict
+from manyhot.train.mitigate.verdict import few_images, reason_of, removal_verdict
 from manyhot.train.order import HeldOut, HeldOutShare, held_out_of
 
 HeadLoss = Literal["softmax", "sigmoid"]
@@ -331,8 +332,7 @@ def _verdict(
 ) -> dict[str, str]:
     """Return the verdict on a head, and its reason if there is a shortcut or may be one."""
     known = fitter.images.labels
-    splits = known.splits(pair)[known.held]
-    counts = np.bincount(splits[splits >= 0], minlength=4).tolist()
+    counts = known.counts(pair)
     how = {"pasted": pasted, "negative": known.plan(pair, True).before < 0}
     verdict = removal_verdict(measured, untreated, counts, **how)
     main, companion = (known.classes.names[c] for c in pair)
@@ -362,8 +362,14 @@ def _measured(
         name: AlteredScores(head.probabilities(made.features), place[made.rows])
         for name, made in altered.items()
     }
-    p = head.probabilities(images.features[known.held])
-    return judge.measure(p, judged, head.loss == "softmax", pair)
+    p, best = head.probabilities(images.features[known.held]), head.loss == "softmax"
+    metrics = judge.measure(p, judged, best, pair)
+    if not few_images(known.counts(pair)) or not (shown := images.exchanged(pair)):
+        return metrics
+    versions = {
+        key: AlteredScores(head.probabilities(made.features), place[made.rows]) for key, made in shown.items()
+    }
+    return metrics | judge.exchanged(p, versions, best, pair)
 
 
 def _how_to_use(model: str, heads: Iterable[Path]) -> Iterator[str]:

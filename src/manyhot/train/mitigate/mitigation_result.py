@@ -18,7 +18,8 @@ from manyhot.tables import schema
 from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table, interval
 from manyhot.train.mitigate.fitting import TREATMENTS
 from manyhot.train.mitigate.head_examples import albums
-from manyhot.train.mitigate.verdict import REMOVAL_VERDICTS, all_gone, sentences
+from manyhot.train.mitigate.removal_sentences import all_gone, sentences
+from manyhot.train.mitigate.verdict import REMOVAL_VERDICTS
 
 METRIC_LABELS = {
     "lost": "Lost without the companion",
@@ -30,11 +31,17 @@ METRIC_LABELS = {
     "hallucination_gap": "Hallucination gap",
     "pasted_gap": "Companion pasted, gap",
     "pasted_recall_gap": "Companion pasted on the class, gap",
+    "called_pasted": "Others called the class, companion pasted",
+    "called_patched": "… patch pasted",
+    "patched_gap": "Gap between the two",
+    "patched_recall_gap": "Recall gap, companion or patch",
+    "copied_logit": "Logit, own minus pasted companion",
     "ap": "Average precision",
     "ap_balanced": "Average precision, balanced",
     "top1": "Top-1, original labels",
     "real1": "ReaL accuracy, label sets",
     "accuracy_without": "Accuracy without the companion",
+    "accuracy_patched": "… or with a patch on it",
     "map": "Mean average precision",
 }
 
@@ -127,6 +134,8 @@ def _model_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _cell(row: Row) -> str:
+    if row["metric"].endswith("_logit"):
+        return f"{row['value']:+.2f} ({row['lo']:+.2f} to {row['hi']:+.2f})"
     gap = row["metric"].endswith("_gap")
     value, lo, hi = (
         None if row[k] is None else f"{100 * row[k]:{'+' if gap else ''}.1f}" for k in ("value", "lo", "hi")

@@ -1,4 +1,4 @@
-"""Whether a shortcut is gone, judged by what a head was not fitted on, and the sentence that says so."""
+"""Whether a shortcut is gone, judged by what a head was not fitted on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from manyhot.report.chapter import in_points, percent
-from manyhot.tables import Row
-from manyhot.train.mitigate.fitting import NONE, base_of
 from manyhot.train.mitigate.held_out import HeldOutMetric
 
 PRESENT, ABSENT, GONE, PARTLY, REPLACED, NOT_GONE, NOT_JUDGED = REMOVAL_VERDICTS = (
@@ -34,18 +32,20 @@ MAX_UPPER_END = {
     "hallucination_gap": 0.02,
     "pasted_gap": 0.02,
     "pasted_recall_gap": 0.3,
+    "patched_gap": 0.02,
+    "patched_recall_gap": 0.3,
     "lost": 0.3,
 }
 """Upper ends of intervals from which too few images are held out to call a shortcut gone.
 
-Those of the two gaps of images without the class may also reach the share of such images that is called the
+Those of the gaps of images without the class may also reach the share of such images that is called the
 class without the companion: then the companion at most doubles it.
 """
 
-_OTHERS = {"hallucination_gap", "pasted_gap"}
+_OTHERS = {"hallucination_gap", "patched_gap", "pasted_gap"}
 """Metrics of images without the class. One of them is needed to judge, and one of `_MISSED`."""
 
-_MISSED = {"recall_gap", "lost"}
+_MISSED = {"recall_gap", "patched_recall_gap", "lost"}
 """Metrics of images of the class."""
 
 _OVERSHOT = -0.1  # Without treatment, a gap surely below this is a dependence: what hides a class is none.
@@ -54,6 +54,20 @@ _HOLE = (
 )
 _DISTRACTED = -0.02
 """An object distracts from the class on some images, even where it hides no more than the fill."""
+
+_COST = -0.02
+"""A patch hides a part of the image, which may cost so much accuracy."""
+
+
+def few_images(counts: Sequence[int]) -> bool:
+    """Return whether original held-out images cannot judge both effects of a companion.
+
+    Parameters
+    ----------
+    counts : sequence of int
+        As in `removal_verdict`.
+    """
+    return min(counts) < MIN_JUDGED
 
 
 def removal_verdict(
@@ -87,7 +101,7 @@ def removal_verdict(
         Whether the companion is rarer with the class than without it, so that effects are below 0.
     """
     found = _Effects(metrics, untreated, counts, pasted, negative)
-    if untreated is not None and not found.sure and found.accuracy[2] < 0:
+    if untreated is not None and not found.sure and found.costs:
         return PARTLY
     if not found.sure and not (found.often and found.was_present):
         return NOT_JUDGED if [*found.undecided("", "")] else GONE if untreated is not None else ABSENT
@@ -135,23 +149,59 @@ class _Effects:
             name
             for name, (_, lo, hi) in self.ends.items()
             if lo > (_HOLE if name == "lost" else 0)
-            or hi < (min(below, _DISTRACTED) if name == "pasted_recall_gap" else below)
+            or (
+                hi < (min(below, _DISTRACTED) if name == "pasted_recall_gap" else below)
+                and not (name == "patched_gap" and self._hardly_below)
+            )
         ]
+
+    @cached_property
+    def _hardly_below(self) -> bool:
+        """Whether pasted companions do not surely make the class rarer than on the images as they are.
+
+        A patch of other content may itself resemble the class.
+        """
+        name = "pasted_gap"
+        return name not in self.metrics or _ends(self.metrics[name], self.sign)[2] >= 0
 
     @cached_property
     def often(self) -> bool:
         """Whether the companion makes images be called the class more often than `RATIO` times."""
-        if self.sign < 0 or "hallucination_gap" not in self.ends:
+        if self.sign < 0 or not self._called:
             return False
-        one, other = (self.metrics[name].estimated.value for name in ("called_with", "called_without"))
+        one, other = (self.metrics[name].estimated.value for name in self._called)
         return one > RATIO * other
+
+    @cached_property
+    def _called(self) -> tuple[str, ...]:
+        """How often images without the class are called it with the companion, and without it.
+
+        What is pasted hides a part of the image, which makes any head call it the class less often. So does a
+        patch: pasted companions are compared with the rarer of both.
+        """
+        with_it = {"hallucination_gap": "called_with", "patched_gap": "called_pasted"}
+        names = [name for gap, name in with_it.items() if gap in self.ends]
+        without = ["called_without", *(["called_patched"] if names == ["called_pasted"] else [])]
+        there = [name for name in without if name in self.metrics]
+        rarest = min(there, key=lambda name: self.metrics[name].estimated.value, default="")
+        return (*names, rarest) if names and rarest else ()
 
     @cached_property
     def accuracy(self) -> tuple[float, float, float]:
         """The change of the accuracy on images without the companion, and the ends of its interval."""
-        name, before = "accuracy_without", self.untreated or {}
-        there = {name} <= self.metrics.keys() & before.keys()
-        return self.metrics[name].less(before[name]) if there else (0, 0, 0)
+        before = self.untreated or {}
+        there = {self._accuracy} <= self.metrics.keys() & before.keys()
+        return self.metrics[self._accuracy].less(before[self._accuracy]) if there else (0, 0, 0)
+
+    @property
+    def _accuracy(self) -> str:
+        """The metric; hardly any of the images without the companion may be of the class."""
+        return "accuracy_patched" if "patched_recall_gap" in self.ends else "accuracy_without"
+
+    @property
+    def costs(self) -> bool:
+        """Whether the accuracy on images without the companion is surely too low."""
+        return self.accuracy[2] < (_COST if self._accuracy == "accuracy_patched" else 0)
 
     @cached_property
     def before(self) -> float:
@@ -170,8 +220,8 @@ class _Effects:
         for name in self.sure:
             yield _surely(name, self.metrics[name], main, companion)
         if self.often:
-            yield _often(self.metrics, main, companion)
-        if not self.sure and self.accuracy[2] < 0:
+            yield _often(self.metrics, self._called, main, companion)
+        if not self.sure and self.costs:
             change = f"{in_points(*self.accuracy, 1)} points"
             yield f"the accuracy on images without {companion} is lower than without treatment ({change})"
 
@@ -179,15 +229,32 @@ class _Effects:
         """Yield why held-out images do not decide, if no effect is sure."""
         few = list(_few([*self.ends], self.counts, main, companion))
         yield from few
+        instead = {"recall_gap"} if "patched_recall_gap" in self.ends else set()
         for name, (_, _, hi) in self.ends.items():
-            if hi > (most := _most(self.metrics, name)):
+            if name not in instead and hi > (most := _most(self.metrics, name)):
                 yield _too_wide(name, hi, most)
         if self.often:
-            yield _often(self.metrics, main, companion)
+            yield _often(self.metrics, self._called, main, companion)
+        if "patched_gap" in self.ends:
+            yield from self._poor_copies(companion)
         if "lost" in self.ends and self.metrics["lost"].estimated.lo > 0:
             yield _perhaps_the_hole(self.metrics)
         if not few and not (_OTHERS & self.ends.keys() and _MISSED & self.ends.keys()):
             yield "the held-out images do not decide it"
+
+    def _poor_copies(self, companion: str) -> Iterator[str]:
+        """Yield why companions that were pasted in may not act as real ones do."""
+        copied = self.metrics.get("copied_logit")
+        if copied is not None and self.untreated is not None and _ends(copied, self.sign)[1] > 0:
+            yield f"{companion} of other images acts less than the images' own, so that it shows too little"
+        before = (self.untreated or {}).get("patched_gap")
+        if before is not None and _ends(before, self.sign)[1] <= 0:
+            yield f"{companion} pasted in hardly changes the head without treatment"
+
+
+def _values(metric: HeldOutMetric) -> tuple[float, float, float]:
+    m = metric.estimated
+    return m.value, m.lo, m.hi
 
 
 def _most(metrics: Mapping[str, HeldOutMetric], name: str) -> float:
@@ -259,6 +326,16 @@ _JUDGES = {
         "gap with a pasted companion",
         "images without {main} are called {main} {more} often after {companion} is pasted in",
     ),
+    "patched_gap": (
+        "gap from a patch",
+        "images without {main} are called {main} {more} often with {companion} of another image pasted in "
+        "than with a patch of other content",
+    ),
+    "patched_recall_gap": (
+        "recall gap from a patch",
+        "{main} is predicted {more} often on its images with {companion} than with a patch of other content "
+        "on it",
+    ),
     "pasted_recall_gap": (
         "recall gap with a pasted companion",
         "{main} is predicted {more} often on its images after {companion} is pasted in",
@@ -292,13 +369,15 @@ def _perhaps_the_hole(metrics: Mapping[str, HeldOutMetric]) -> str:
     return f"{lost} of images lose the class without the companion, which may be due to the hole itself"
 
 
-def _often(metrics: Mapping[str, HeldOutMetric], main: str, companion: str) -> str:
-    one, other = (metrics[name].estimated.value for name in ("called_with", "called_without"))
+def _often(metrics: Mapping[str, HeldOutMetric], called: Sequence[str], main: str, companion: str) -> str:
+    one, other = (metrics[name].estimated.value for name in called)
     said = f"images without {main} are called {main}"
+    with_it = f"a pasted {companion}" if called[0] == "called_pasted" else companion
+    without = "with a patch" if called[1] == "called_patched" else "without it"
     if not other:
-        return f"{said} on {percent(one, 1)} with {companion}, and on none without it"
+        return f"{said} on {percent(one, 1)} with {with_it}, and on none {without}"
     return (
-        f"{said} {one / other:.3g} times as often with {companion} as without it "
+        f"{said} {one / other:.3g} times as often with {with_it} as {without} "
         f"({percent(one, 1)} and {percent(other, 1)}), and at most {RATIO:g} times is allowed"
     )
 
@@ -314,11 +393,16 @@ def _judges(
     found = []
     if min(companion_only, neither) >= MIN_JUDGED:
         found.append("hallucination_gap")
+    elif _enough(metrics, "patched_gap"):
+        found.append("patched_gap")
     elif not pasted and _enough(metrics, "pasted_gap"):
         found.append("pasted_gap")
+    # Patches on the same images show smaller effects than the few images without the companion.
+    if patched := _enough(metrics, "patched_recall_gap"):
+        found.append("patched_recall_gap")
     if min(both, main_only) >= MIN_JUDGED:
         found.append("recall_gap")
-    elif _enough(metrics, "lost"):
+    elif not patched and _enough(metrics, "lost"):
         found.append("lost")
     if not negative and _enough(metrics, "pasted_recall_gap"):
         found.append("pasted_recall_gap")
@@ -330,165 +414,11 @@ def _enough(metrics: Mapping[str, HeldOutMetric], name: str) -> bool:
 
 
 def _ends(metric: HeldOutMetric, sign: int) -> tuple[float, float, float]:
-    m = metric.estimated
-    return (m.value, m.lo, m.hi) if sign > 0 else (-m.value, -m.hi, -m.lo)
+    value, lo, hi = _values(metric)
+    return (value, lo, hi) if sign > 0 else (-value, -hi, -lo)
 
 
 def _taught_the_fill(metrics: Mapping[str, HeldOutMetric], untreated: Mapping[str, HeldOutMetric]) -> bool:
     """Return whether less is lost by the fill that was fitted on."""
     name = "lost_fitted"
     return name in metrics and name in untreated and metrics[name].less(untreated[name])[2] < 0
-
-
-_ORDER = (GONE, NOT_JUDGED, PARTLY, REPLACED, NOT_GONE)  # of the last three, a part is surely left
-
-
-def sentences(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield a sentence for each pair and model of a table ``mitigation``: whether its shortcut is gone.
-
-    Heads fitted to label sets have their own sentences, because label sets alone may create or remove a
-    shortcut.
-    """
-    for (main, companion, model), treatments in _by_head(rows).items():
-        yield f"{main} and {companion}, {model}: {_sentence(main, companion, treatments)}"
-
-
-def all_gone(rows: Sequence[Row]) -> bool:
-    """Return whether each pair of a table ``mitigation`` has a head without the shortcut."""
-    gone: dict[tuple[str, str], bool] = {}
-    for (*pair, _), treatments in _by_head(rows).items():
-        found = {_verdict(own) for own in treatments.values()}
-        key = (pair[0], pair[1])
-        gone[key] = gone.get(key, False) or bool(found & {GONE, ABSENT})
-    return all(gone.values())
-
-
-def _by_head(rows: Sequence[Row]) -> dict[tuple[str, str, str], dict[str, dict[str, Row]]]:
-    """Return the rows of each pair and model by treatment and metric; heads of label sets are apart."""
-    heads: dict[tuple[str, str, str], dict[str, dict[str, Row]]] = {}
-    for row in rows:
-        labels = "" if base_of(row["treatment"]) == NONE else " on label sets"
-        pair = (row["main_name"], row["companion_name"], f"{row['model']}{labels}")
-        heads.setdefault(pair, {}).setdefault(row["treatment"], {})[row["metric"]] = row
-    return heads
-
-
-def best_treatment(rows: Sequence[Row]) -> str:
-    """Return the treatment with the best verdict among the rows of a pair and model; empty if there is none.
-
-    Among treatments with the same verdict, the one with the smallest sum of gaps is returned. Only gaps with
-    the sign of the untreated head's gaps are added, because only these are due to the shortcut. Ties are
-    broken by the share of images with the companion that are called the class.
-    """
-    treatments: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        treatments.setdefault(row["treatment"], {})[row["metric"]] = row
-    return _best(treatments)
-
-
-def _best(treatments: Mapping[str, Mapping[str, Row]]) -> str:
-    def gaps(own: Mapping[str, Row]) -> list[float]:
-        other = "pasted_gap" if _few_with(own) and "pasted_gap" in own else "hallucination_gap"
-        return [own[gap]["value"] for gap in ("recall_gap", other) if gap in own]
-
-    # A companion may speak against the class. That it hides some images of the class is not enough.
-    start = next(iter(treatments.values()), {})
-    sign = -1 if start and _verdict(start) == PRESENT and sum(gaps(start)) < 0 else 1
-
-    def place(name: str) -> tuple[int, float, float]:
-        own = treatments[name]
-        left = sum(max(sign * gap, 0) for gap in gaps(own))
-        called = own["called_with"]["value"] if "called_with" in own else 0.0
-        return _ORDER.index(_verdict(own)), left, sign * called
-
-    treated = [n for n, own in treatments.items() if n != base_of(n) and _verdict(own) in _ORDER]
-    return min(treated, key=place, default="")
-
-
-def _few_with(own: Mapping[str, Row]) -> bool:
-    """Return whether too few held-out images show the companion alone."""
-    return "called_with" not in own or own["called_with"]["n"] < MIN_JUDGED
-
-
-def _verdict(own: Mapping[str, Row]) -> str:
-    return str(next(iter(own.values())).get("verdict"))
-
-
-def _reason(own: Mapping[str, Row]) -> str:
-    """Return what decides the verdict on a head, without the last full stop; earlier tables do not say it."""
-    return (next(iter(own.values())).get("reason") or "").rstrip(".")
-
-
-def _after(mark: str, reason: str) -> str:
-    return f"{mark}{reason}." if reason else "."
-
-
-def _sentence(main: str, companion: str, treatments: Mapping[str, Mapping[str, Row]]) -> str:
-    """Return whether there was a shortcut, and whether it is gone with the best treatment."""
-    best, start = _best(treatments), treatments[next(iter(treatments))]
-    own = treatments.get(best, start)
-    shown = _evidence(main, companion, own, start if best else None)
-    if _verdict(start) == ABSENT:
-        shown = _evidence(main, companion, start)
-        return f"the head without treatment shows no shortcut. {shown}"
-    if _verdict(start) == NOT_JUDGED:
-        return f"{_perhaps(best, own, start)} {shown}".rstrip()
-    if not best:
-        return f"a shortcut was present, and it is not gone, because no treatment is possible. {shown}"
-    text = {
-        GONE: f", and it is gone with {best}",
-        PARTLY: f", and it is not gone, but only partly gone with {best}",
-        REPLACED: f", and it is not gone, but replaced by the fill with {best}",
-        NOT_GONE: f", and it is not gone with {best}",
-        NOT_JUDGED: f". Whether it is gone with {best} is not judged",
-    }[_verdict(own)]
-    return f"a shortcut was present{text}{_after(': ', _reason(own))} {shown}".rstrip()
-
-
-def _perhaps(best: str, own: Mapping[str, Row], start: Mapping[str, Row]) -> str:
-    """Return what is said if the head without treatment is not judged."""
-    if best and _verdict(own) == NOT_JUDGED:
-        both = f"whether a shortcut was present, and whether it is gone with {best}"
-        return f"{both}, is not judged{_after(': ', _reason(own))}"
-    after = f"With {best}, " + ("there is none." if _verdict(own) == GONE else f"it is {_verdict(own)}")
-    if best and _verdict(own) != GONE:
-        after += _after(": ", _reason(own))
-    after = after if best else "No treatment is possible."
-    return f"whether a shortcut was present is not judged{_after(': ', _reason(start))} {after}"
-
-
-def _evidence(
-    main: str, companion: str, own: Mapping[str, Row], start: Mapping[str, Row] | None = None
-) -> str:
-    """Return how often other images are called the class, the recall gap, and the accuracy."""
-    found = []
-    if _few_with(own) and "pasted_gap" in own:
-        gap, before = own["pasted_gap"], (start or {}).get("pasted_gap")
-        earlier = f", before by {in_points(before['value'], before['lo'], before['hi'], 1)}" if before else ""
-        found.append(
-            f"If {companion} is pasted into {gap['n']:,} images without {main}, {main} is predicted more "
-            f"often by {in_points(gap['value'], gap['lo'], gap['hi'], 1)} points{earlier}."
-        )
-    elif {"called_with", "called_without"} <= own.keys():
-        with_it, without = own["called_with"], own["called_without"]
-        found.append(
-            f"Images without {main} are called {main} in {percent(with_it['value'], 1)} of "
-            f"{with_it['n']:,} cases with {companion}{_before(start, 'called_with')}, and in "
-            f"{percent(without['value'], 1)} of {without['n']:,} cases without {companion}."
-        )
-    if "recall_gap" in own:
-        gap = own["recall_gap"]
-        found.append(f"Recall gap {in_points(gap['value'], gap['lo'], gap['hi'])} points.")
-    name = "top1" if "top1" in own else "real1"
-    if name in own:
-        label = {"top1": "Top-1", "real1": "ReaL accuracy"}[name]
-        found.append(f"{label} {percent(own[name]['value'], 1)}{_before(start, name)}.")
-    name = "accuracy_without"
-    if start and {name} <= own.keys() & start.keys() and own[name]["value"] < start[name]["value"]:
-        shown = f"{percent(own[name]['value'], 1)}{_before(start, name)}"
-        found.append(f"On images without {companion}, the accuracy is {shown}.")
-    return " ".join(found)
-
-
-def _before(start: Mapping[str, Row] | None, name: str) -> str:
-    return f" ({percent(start[name]['value'], 1)} before)" if start and name in start else ""

@@ -680,7 +680,8 @@ def planted_few() -> str:
         "only two held-out images show the companion without the class, and four show the class without the "
         "companion. Heads are then used on fresh photographs, which no command has seen, each with the real "
         f"companion and without it. Cases run so far with the present rules: {cases}, with {len(rows)} "
-        "heads, none of which was used to choose a rule. The table counts heads by their verdict and by whether the "
+        "heads, none of which was used to choose a rule. The table counts heads by their verdict "
+        "and by whether the "
         "shortcut is *removed*, by the rule given there:"
     )
     wrong = sum(row["false_all_clear"] == "True" for row in first)
@@ -688,7 +689,8 @@ def planted_few() -> str:
         f"False all-clears (*gone* or *not present*, but not removed): {false} of {len(rows)} heads. The "
         "share of fresh images of other classes with the real companion for which a head predicts the class "
         f"differs from `called_pasted` by {median(off):.1f} points in the median, and by {max(off):.1f} at "
-        f"most. With earlier rules, {wrong} of {len(first)} heads were false all-clears (`planted_few_first.csv`), both "
+        f"most. With earlier rules, {wrong} of {len(first)} heads were false all-clears "
+        "(`planted_few_first.csv`), both "
         "with a half transparent band, and the rules were changed."
     )
     return "\n\n".join([lead, _grid(("verdict", "removed", "not removed"), cells), said])

@@ -132,6 +132,7 @@ from manyhot.tables.votes import write_golden as write_golden
 from manyhot.tables.votes import write_votes as write_votes
 from manyhot.train.heads import fit_sigmoid as fit_sigmoid
 from manyhot.train.heads import fit_softmax as fit_softmax
+from manyhot.train.loss import loss as loss
 from manyhot.train.mitigate.mitigate import mitigate as mitigate
 from manyhot.train.mitigate.mitigation_result import Mitigation as Mitigation
 from manyhot.train.train import TrainResult as TrainResult

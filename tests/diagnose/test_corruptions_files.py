@@ -107,6 +107,16 @@ def test_what_is_assumed_of_a_model_is_a_note():
     assert found.notes[0] == "tint: preprocessing assumed"
 
 
+def test_models_of_one_name():
+    same = "python:seeing:assuming"
+    with pytest.raises(InputError, match=r"Two models have the same name\.\n  got:     tint"):
+        diagnose((TINT, same))
+    assert not Path("out").exists()
+    found, _ = diagnose((TINT, f"{same}(name='mine/2')"), corruption=["fog"], severity=[1])
+    assert set(found.robustness["model"].to_pylist()) == {"tint", "mine/2"}
+    assert Path("out/fog-1/mine--2.parquet").is_file()
+
+
 def test_folders_and_tables():
     found, written = diagnose((TINT, BLIND), baseline="tint", call="manyhot …")
     folders = ("clean", "fog-1", "fog-4", "pixelate-1", "pixelate-4", "report")

@@ -28,6 +28,7 @@ from manyhot.formats import (
     read_results,
     read_votes,
 )
+from manyhot.formats.prediction_columns import missing_from_csv, write_predictions_csv
 from manyhot.formats.tabular import declared, write_csv
 from manyhot.formats.writing import PathLike, Saved, check_apart, check_place, save
 from manyhot.parameters import Shown
@@ -126,7 +127,8 @@ def convert(
         label-studio-golden, fiftyone or fiftyone-samples, or a call string such as
         'hf-labels(split="validation")'.
     long
-        Write CSV with one row for each (image, class) pair.
+        Write CSV with one row for each (image, class) pair. Other CSV of predictions with scores of all
+        classes has one column per class.
     model
         Name of the model of predictions. By default, the name in the source or, if it contains none, the name
         of the target.
@@ -156,7 +158,7 @@ def convert(
     else:
         check_place(target, holds)
         _check_answers(target, holds)
-        saved = Saved((_write(holds, content, source, target, rows, long, run.call),))
+        saved = _write(holds, content, source, target, Reading(rows=rows, classes=class_list), long, run.call)
     left_out = (*_left_out(content), *saved.left_out)
     notes = (f"{target.name} does not contain {', '.join(left_out)}",) if left_out else ()
     return Converted(holds, left_out, _what(content), notes=notes, written=saved.files)
@@ -203,13 +205,18 @@ def _check_answers(target: Path, holds: str) -> None:
 
 
 def _write(
-    holds: str, content: _Content, source: Path, target: Path, rows: PathLike | None, long: bool, call: str
-) -> Path:
+    holds: str, content: _Content, source: Path, target: Path, reading: Reading, long: bool, call: str
+) -> Saved:
+    is_csv = target.suffix.lower() == ".csv"
+    if is_csv and isinstance(content, tables.Predictions):
+        classes = open_class_list(reading.classes)
+        path = write_predictions_csv(content, target, classes=classes, long=long)
+        return Saved((path,), missing_from_csv(content, long=long))
     table, about = _table_of(holds, content)
-    if target.suffix.lower() == ".csv":
-        return write_csv(table, target, long=long)
-    inputs = hashes_of((source, rows))
-    return tables.write(table, target, holds, call=call, inputs=inputs, about=about)
+    if is_csv:
+        return Saved((write_csv(table, target, long=long),))
+    inputs = hashes_of((source, reading.rows))
+    return Saved((tables.write(table, target, holds, call=call, inputs=inputs, about=about),))
 
 
 def _around(source: Path, to: str | None) -> list[Path]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import itertools
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -45,6 +44,7 @@ from manyhot.tables.campaign_folder import is_campaign, no_label_sets
 from manyhot.tables.image_ids import AUTO
 from manyhot.tables.label_values import LabelValues
 from manyhot.tables.labels import with_ids_like
+from manyhot.tables.predictions import distinct_names
 from manyhot.tables.skipped_files import SkippedFiles
 
 _Reader = Callable[[], Iterator[Predictions]]
@@ -463,21 +463,6 @@ def own_models(
         reading.check_some(fitting, names)
 
     return read, len(files), misfits
-
-
-def distinct_names(models: Iterable[tuple[str, str]]) -> list[str]:
-    """Return unique names of models. Models with equal names are named with their folders."""
-    listed = list(models)
-    names = [name for name, _ in listed]
-    for depth in itertools.count(1):
-        if len(set(names)) == len(names) or depth > 8:
-            return names
-        twice = {name for name in names if names.count(name) > 1}
-        names = [
-            "/".join([*Path(file).parts[-depth - 1 : -1], own]) if name in twice and file else name
-            for name, (own, file) in zip(names, listed, strict=True)
-        ]
-    raise AssertionError  # for the type checker
 
 
 def open_images(images: ImagesTableLike | None, classes: ClassList | None) -> Images | None:

@@ -38,6 +38,7 @@ from manyhot.formats import (
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import RESAMPLES, Address, Between, Count, Repeated, Resamples, Seed, Shown, Was
 from manyhot.predict.engines import EngineChoice
+from manyhot.predict.model_names import check_names_differ, distinct_models
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.run import ModelRun, PredictSettings, predict_runs, prepare_run
@@ -133,8 +134,9 @@ def diagnose_corruptions(
     Corruptions.check_out(out, files)
     copies = _copies(corruption, severity, seed)
     class_list = open_class_list(classes)
-    names = [model] if isinstance(model, str) else dict.fromkeys(model)
+    names = distinct_models([model] if isinstance(model, str) else dict.fromkeys(model))
     networks = [_seeing_all(find_model(name, class_list)) for name in names]
+    check_names_differ([network.name for network in networks])
     over = class_list or networks[0].classes
     find_baseline(baseline, [network.name for network in networks], over.hash)
     sets = _sets_file(labels)

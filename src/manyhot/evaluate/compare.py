@@ -16,7 +16,7 @@ from pyarrow import compute as pc
 from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.data.benchmarks import HasResults, ResultsLike, flattened
-from manyhot.data.data_sets import Source, distinct_names
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, Reading, open_inputs
 from manyhot.data.published_columns import with_published_columns
 from manyhot.errors import InputError, MatchError, UsageError
@@ -46,6 +46,7 @@ from manyhot.parameters import (
 )
 from manyhot.run import QUIET, Run
 from manyhot.tables import End, Labels, Predictions, Results
+from manyhot.tables.predictions import distinct_names
 
 
 @command(

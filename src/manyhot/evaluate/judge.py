@@ -194,7 +194,7 @@ def _judged(judge: Judge, source: Source, run: Run, cache: KeptBatches | None = 
     name = source.name
     remarks = [Note(name, "", "classes", 0, text) for text in misfits.new_remarks()]
     links = ((note.model, note.text) for note in evaluation.model_notes if note.kind == "link")
-    apart = what_differs(evaluation.results, links, is_default=options.metrics is None)
+    apart = what_differs(evaluation.results, links, is_default=judge.has_default_metrics)
     remarks += (Note(name, "", "models", 0, text) for text in apart)
     matched = [Note(name, model, "matched", n, text) for model, n, text in misfits.new_matched()]
     skipped = [Note(name, model, "skipped", 0, text) for model, text in misfits.new()]
@@ -253,6 +253,11 @@ class Judge:
         self._skipped = dict[str, InputError]()
         self._n_batched, self._kept = 0, (0, 0, 0)
         self._last: tuple[pa.Array, Alignment, LabelSets] | None = None
+
+    @property
+    def has_default_metrics(self) -> bool:
+        """Whether the default metrics of each model are computed, because none were selected."""
+        return self._requested is None
 
     def fit(self, predictions: Predictions) -> tuple[Case, Alignment]:
         """Match a model to the labels.

@@ -163,7 +163,7 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
 def read_predictions_table(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
 ) -> Predictions:
-    """A predictions table with lists, one row per image, or in long form: ``class_id`` and rank or score."""
+    """A predictions table with lists, or in long form: ``class_id`` or ``class``, and rank or score."""
     own = path.suffix.lower() == ".parquet" and not {"classes", "class_id"} & set(column_names(path))
     if own or declared(path):
         _check_numbers(path)
@@ -171,6 +171,8 @@ def read_predictions_table(
             return dense
         return predictions_from_table(read_own(path, "predictions"), model=path.stem, source=str(path))
     frame = read_frame(path)
+    if "class" in frame.columns and not {"class_id", "classes"} & set(frame.columns):
+        frame = frame.rename({"class": "class_id"})
     table = (
         predictions_long(frame, path) if "class_id" in frame.columns else _with_lists(frame, "predictions")
     )

@@ -50,7 +50,8 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
         ``open_clip/ViT-B-32/laion2b_s34b_b79k``, ``onnx:model.onnx``, ``openvino:model.xml``,
         ``python:package.module:function`` or ``head:mine.safetensors``. Options follow in brackets, as in
         ``onnx:model.onnx(size=224, mean=0.5, std=0.5)``. The option ``classes`` of any model names its
-        classes in the order of its outputs, as in ``onnx:model.onnx(classes='classes.txt')``.
+        classes in the order of its outputs, as in ``onnx:model.onnx(classes='classes.txt')``. The option
+        ``name`` of any model is its name in tables and files.
     classes : ClassList, optional
         The classes of the data set. A model with as many outputs, but without names for them, has these
         classes in this order.
@@ -67,18 +68,20 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
     MissingExtraError
         If a package that the model needs is not installed.
     """
-    name, options = _split(spec)
-    family, rest = _family(name)
+    name, options = split_model(spec)
+    family, rest = family_of_model(name)
     entry = _entry(family or name, spec)
     taken = registry.options_of(entry)
     if "preprocessing" in taken:
         options = _with_preprocessing(options)
+    title = "" if "name" in taken else _checked_name(options.pop("name", None), spec)
     own = open_class_list(options.pop("classes", None))
     unknown = [option for option in options if option not in taken]
     if unknown:
         allowed = [o for o in taken if o != "preprocessing"]
         allowed += PREPROCESSING_OPTIONS if "preprocessing" in taken else ()
         allowed += [] if "classes" in taken else ["classes"]
+        allowed += [] if "name" in taken else ["name"]
         raise InputError(
             f"The model {family or name!r} has no option {unknown[0]!r}.",
             got=spec,
@@ -88,7 +91,16 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
         options["classes"] = own or classes
     options |= {name: value for name, value in more.items() if name in taken}
     network: Network = entry(rest, **options) if family else entry(**options)
-    return _marked(_named(network, own, classes))
+    network = _marked(_named(network, own, classes))
+    return replace(network, name=title) if title else network
+
+
+def _checked_name(name: Any, spec: str) -> str:
+    if name is None:
+        return ""
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise InputError("The name of a model is a text of one line.", got=spec, allowed="name='mine'")
+    return name.strip()
 
 
 def _named(network: Network, own: ClassList | None, classes: ClassList | None) -> Network:
@@ -136,8 +148,8 @@ def is_published(spec: str) -> bool:
     """
     if len(spec) > _LONGEST:
         return False
-    name, options = _split(spec)
-    family, rest = _family(name)
+    name, options = split_model(spec)
+    family, rest = family_of_model(name)
     about = _entry(family or name, spec).about
     plain = re.fullmatch(about.get("published", ""), rest) is not None if family else "form" not in about
     return plain and all(isinstance(value, int | float) for value in options.values())
@@ -214,7 +226,7 @@ def _entry(name: str, spec: str) -> registry.Entry:
         ) from None
 
 
-def _family(name: str) -> tuple[str, str]:
+def family_of_model(name: str) -> tuple[str, str]:
     """Return the family of a model and the rest of its name; empty for a model without a family."""
     for family, form in families().items():
         head = form[: len(family) + 1]
@@ -226,7 +238,7 @@ def _family(name: str) -> tuple[str, str]:
     return "", name
 
 
-def _split(spec: str) -> tuple[str, dict[str, Any]]:
+def split_model(spec: str) -> tuple[str, dict[str, Any]]:
     """Return the name and the options in brackets after it; the name of a file may also have brackets."""
     spec = spec.strip()
     if "(" not in spec or not spec.endswith(")"):

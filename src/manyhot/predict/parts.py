@@ -79,8 +79,15 @@ class Identity:
                 where=path,
                 got=recorded.get(what, "not recorded"),
                 allowed=own[what],
-                do="choose another `out`, or delete these files",
+                do="choose another `out`, or delete these files"
+                + (
+                    "; if two models of this call have this name, name one: MODEL(name='mine')"
+                    * (what == "weights")
+                ),
             )
+
+
+_NAMED = "; if other weights were predicted in the same call, name these, as in MODEL(name='mine')"
 
 
 class PartFiles:

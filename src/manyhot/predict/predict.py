@@ -14,6 +14,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.parameters import Count, OptionName, Repeated, Shown
 from manyhot.predict.adapters.open_clip import read_templates
 from manyhot.predict.engines.engine import precision_of
+from manyhot.predict.model_names import distinct_models
 from manyhot.predict.one_image import Answer, answer_for
 from manyhot.predict.parts import IMAGES
 from manyhot.predict.predicted_model import PredictedModel
@@ -165,7 +166,7 @@ def predict(
     """
     if dense and top is not None:
         raise UsageError("`top` and `dense` exclude each other.", got=f"top={top} and dense")
-    names = names_of([model] if isinstance(model, str) else model)
+    names = distinct_models(names_of([model] if isinstance(model, str) else model))
     class_list = open_class_list(classes)
     on_ray = engine_of(engine)
     settings = PredictSettings(

@@ -351,6 +351,12 @@ _LONGEST = 200
 """Characters; PyTorch names every missing key of a network."""
 
 
+def file_without_suffix(path: str) -> Path:
+    """Return the absolute path of a file without its suffix; its last part is the name of the model."""
+    file = Path(path).absolute()
+    return file.parent / file.stem
+
+
 def error_line(error: BaseException) -> str:
     """Return the most informative line of a message: neither a heading nor a location in a library's code."""
     # errors, threads, etc

@@ -16,7 +16,6 @@ from pyarrow import compute as pc
 
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS, is_published_name
-from manyhot.data.data_sets import distinct_names
 from manyhot.data.inputs import LabelsLike, Reading, open_labels
 from manyhot.errors import InputError, MatchError
 from manyhot.files import near_paths, sha256
@@ -29,6 +28,7 @@ from manyhot.tables.definitions import STATES
 from manyhot.tables.frames import examples
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like, with_zeros
+from manyhot.tables.predictions import distinct_names
 
 SourcesLike = Annotated[Sequence[LabelsLike], Shown("LABELS"), Repeated()]
 """Label sets, each as a table, a file, a campaign or a published name; names joined by + are one source."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -203,6 +203,21 @@ def write_predictions(predictions: Predictions, path: str | os.PathLike[str], *,
 def predictions_file_name(model: str) -> str:
     """Return the file name of a model's predictions, in which ``/`` becomes ``--``."""
     return model.replace("/", "--") + ".parquet"
+
+
+def distinct_names(models: Iterable[tuple[str, str]]) -> list[str]:
+    """Return unique names of models. Models with equal names are named with their folders."""
+    listed = list(models)
+    names = [name for name, _ in listed]
+    for depth in itertools.count(1):
+        if len(set(names)) == len(names) or depth > 8:
+            return names
+        twice = {name for name in names if names.count(name) > 1}
+        names = [
+            "/".join([*Path(file).parts[-depth - 1 : -1], own]) if name in twice and file else name
+            for name, (own, file) in zip(names, listed, strict=True)
+        ]
+    raise AssertionError  # for the type checker
 
 
 def check_same_classes(labels: Labels, predictions: Predictions) -> None:

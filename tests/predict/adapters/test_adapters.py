@@ -747,7 +747,7 @@ def test_a_module_that_needs_another_package_says_how_to_install_it(tmp_path, mo
         (
             "python:mine:net(sise=96)",
             "The model 'python' has no option 'sise'.\n  got:     python:mine:net(sise=96)\n"
-            "  allowed: classes, scores, size, crop_pct, mode, interpolation, mean, std",
+            "  allowed: classes, scores, size, crop_pct, mode, interpolation, mean, std, name",
         ),
         (
             "python:mine:net(size)",

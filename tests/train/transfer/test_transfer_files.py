@@ -458,12 +458,16 @@ def test_an_image_that_cannot_be_decoded_is_left_out_and_told(method, more):
 def test_backbones_of_one_name():
     Path("copy").mkdir()
     Path("copy/resnet.safetensors").write_bytes(Path("resnet.safetensors").read_bytes())
+    found = judged("same-names", "knn", [MODEL, "trained:copy/resnet.safetensors"], settings={"k": 3})
+    names = set(found.results["model"].to_pylist())
+    assert len(names) == 2
+    assert any("copy/resnet" in name for name in names)
     with pytest.raises(InputError) as caught:
-        judged("same-names", "knn", [MODEL, "trained:copy/resnet.safetensors"], settings={"k": 3})
+        judged("one-name", "knn", [f"{MODEL}(name='a')", f"{MODEL}(name='a' )"], settings={"k": 3})
     assert str(caught.value) == (
-        "Two backbones have the same name.\n"
-        "  got:     trained/resnet\n"
-        "  do:      rename the folder of one, or pass names in Python: model={'mine': …}"
+        "Two models have the same name.\n"
+        "  got:     a\n"
+        "  do:      leave one out, or name it, as in trained:FILE(name='mine')"
     )
 
 

@@ -14,7 +14,7 @@ from manyhot.classes import ClassList, of_outputs
 from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.predict.network import CROP_PCT, PREPROCESSING_OPTIONS, Network, Preprocessing
-from manyhot.predict.weights import error_line
+from manyhot.predict.weights import error_line, file_without_suffix
 from manyhot.registry import register
 
 _RESIZED = {
@@ -97,7 +97,11 @@ _FLOATS = ("tensor(float)", "tensor(float16)", "f32", "f16")
 
 
 @register(
-    "model", "onnx", form="onnx:FILE", classes="the class list that is passed, or ImageNet-1k for 1,000"
+    "model",
+    "onnx",
+    form="onnx:FILE",
+    classes="the class list that is passed, or ImageNet-1k for 1,000",
+    place=file_without_suffix,
 )
 def onnx_network(
     path: str, *, classes: ClassList | None = None, scores: str = "logit", preprocessing: Mapping[str, Any]
@@ -138,6 +142,7 @@ def onnx_network(
     "openvino",
     form="openvino:FILE",
     classes="the class list that is passed, or ImageNet-1k for 1,000",
+    place=file_without_suffix,
 )
 def openvino_network(
     path: str, *, classes: ClassList | None = None, scores: str = "logit", preprocessing: Mapping[str, Any]
@@ -202,7 +207,7 @@ def _network(
             "The network takes images of another size.", where=path, got=wanted.size, allowed=sides
         )
     network = Network(
-        f"{kind}/{Path(path).stem}",
+        f"{kind}/{file_without_suffix(path).name}",
         _classes(path, out[1], classes),
         wanted,
         file=path,

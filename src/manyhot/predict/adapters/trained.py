@@ -11,14 +11,22 @@ from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import required
 from manyhot.predict.adapters.timm import head_of
 from manyhot.predict.network import Network, Preprocessing, channels, sides
-from manyhot.predict.weights import Head, Trained, error_line, read_head, read_trained, with_backbone
+from manyhot.predict.weights import (
+    Head,
+    Trained,
+    error_line,
+    file_without_suffix,
+    read_head,
+    read_trained,
+    with_backbone,
+)
 from manyhot.registry import register
 
 TIMM_OPTIONS = ("img_size", "drop_rate", "drop_path_rate")
 """Arguments of ``timm.create_model`` that a file may give, besides the name and the number of classes."""
 
 
-@register("model", "head", form="head:FILE", classes="of the file")
+@register("model", "head", form="head:FILE", classes="of the file", place=file_without_suffix)
 def head_network(path: str, *, backbone: str = "") -> Network:
     """Load a backbone with a linear head, fitted by manyhot, as its classifier.
 
@@ -66,7 +74,7 @@ def head_network(path: str, *, backbone: str = "") -> Network:
             allowed=", ".join(published_names()),
             do=f"if you trust this backbone, pass it explicitly: {with_backbone(path, name)}",
         )
-    made = with_head(network, head, f"head/{Path(path).stem}", path)
+    made = with_head(network, head, f"head/{file_without_suffix(path).name}", path)
     return replace(made, backbone=f"{name} {network.about['weights']}")
 
 
@@ -141,7 +149,13 @@ def _check(features: Any, head: Head, backbone: Network, where: object) -> None:
         )
 
 
-@register("model", "trained", form="trained:FILE", classes="of the file")
+def place_of_trained(path: str) -> Path:
+    """Return a path whose last part identifies the run: the folder, if the file is ``model.safetensors``."""
+    file = file_without_suffix(path)
+    return Path(path).resolve().parent if file.name == "model" else file
+
+
+@register("model", "trained", form="trained:FILE", classes="of the file", place=place_of_trained)
 def trained_network(path: str) -> Network:
     """Load a network that was trained by ``manyhot train``.
 
@@ -166,7 +180,7 @@ def trained_network(path: str) -> Network:
         module, kind = torch.nn.Sequential(module, torch.nn.Sigmoid()), "probability"
     head = head_of(module[0] if kind == "probability" else module)
     return Network(
-        _name(path),
+        f"trained/{place_of_trained(path).name}",
         found.classes,
         _preprocessing(found, path),
         module.eval(),
@@ -231,9 +245,3 @@ def _check_trained(timm: Any, trained: Trained, where: object) -> None:
             got=f"{trained.architecture} with {strange[0]}" if strange else trained.architecture,
             allowed=f"a name in timm, with the options {', '.join(TIMM_OPTIONS)}",
         )
-
-
-def _name(path: str) -> str:
-    """Return a name that identifies the run: that of the folder, if the file is ``model.safetensors``."""
-    file = Path(path)
-    return f"trained/{file.resolve().parent.name if file.stem == 'model' else file.stem}"

@@ -24,6 +24,7 @@ from manyhot.formats import (
     read_objects,
 )
 from manyhot.formats.writing import PathLike
+from manyhot.predict.model_names import check_names_differ, distinct_models
 from manyhot.predict.models import find_backbone, model_of_head
 from manyhot.predict.network import Network
 from manyhot.predict.sources.label_ids import labels_of_source
@@ -98,17 +99,13 @@ class TransferRequest:
 
     def networks(self) -> Iterator[tuple[str, Network]]:
         """Yield the model name of each backbone, as in ``--model``, and its network."""
-        seen: set[str] = set()
-        for name, spec in self.models.items():
-            network = find_backbone(spec or name)
+        seen: list[str] = []
+        specs = distinct_models(spec or name for name, spec in self.models.items())
+        for (name, spec), distinct in zip(self.models.items(), specs, strict=True):
+            network = find_backbone(distinct)
             network = replace(network, name=name) if spec else network
-            if network.name in seen:
-                raise InputError(
-                    "Two backbones have the same name.",
-                    got=network.name,
-                    do="rename the folder of one, or pass names in Python: model={'mine': …}",
-                )
-            seen.add(network.name)
+            seen.append(network.name)
+            check_names_differ(seen)
             yield spec or name, network
 
     def note(self, kind: str, n: int, text: str, model: str = "") -> None:

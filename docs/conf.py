@@ -1,7 +1,7 @@
 """Sphinx configuration: MyST pages, parts generated from the code, formulas without JavaScript.
 
-A line ``<!-- generated: NAME -->`` of a page is replaced by what the function NAME of ``generated.py``
-returns.
+A line of a page that ends in ``<!-- generated: NAME -->`` is replaced by what the function NAME of
+``generated.py`` returns.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ html_show_sphinx = False
 html_use_index = False
 html_theme_options = {"top_of_page_buttons": []}
 
-MARKER = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+MARKER = re.compile(r"^.*<!-- generated: (\w+) -->$", re.MULTILINE)
 
 
 def insert_generated(_: Sphinx, __: str, source: list[str]) -> None:

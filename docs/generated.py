@@ -1,7 +1,8 @@
 """The parts of the documentation that are read off the code, as Markdown.
 
-Each public function is inserted where a page says ``<!-- generated: NAME -->``; ``conf.py`` does it when the
-site is built and ``tests/test_docs.py`` reads the same text. Nothing here imports Sphinx.
+Each public function is inserted in place of a line of a page that ends in ``<!-- generated: NAME -->``:
+``conf.py`` does it when the site is built, and ``tests/test_docs.py`` reads the same text. Nothing here
+imports Sphinx. ``python docs/generated.py NAME`` prints a part, for readers of the Markdown.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 import inspect
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -940,3 +942,7 @@ def _grid(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
     return "\n".join([line(head), line("---" for _ in head), *map(line, rows)])
+
+
+if __name__ == "__main__":
+    print(globals()[sys.argv[1]]())

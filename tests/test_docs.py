@@ -47,7 +47,7 @@ PATHS = {p.stem: p for p in PAGES}
 """Pages by the name of their file, which no two share."""
 BESIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/demo/README.md")
 PROSE = [*PAGES, *(REPO / name for name in BESIDE)]
-MARKER = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+MARKER = re.compile(r"^.*<!-- generated: (\w+) -->$", re.MULTILINE)
 SHELLS = ("console", "sh", "bash", "shell")
 
 

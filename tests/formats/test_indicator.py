@@ -1,6 +1,7 @@
 """One column per class: 0 and 1 are labels, fractions are scores, and other columns are neither."""
 
 import csv
+import shlex
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,9 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 from manyhot import read_labels, read_predictions
 from manyhot.classes import class_list, from_keys
+from manyhot.data.convert import convert
 from manyhot.data.inputs import open_inputs
+from manyhot.errors import InputError
 from manyhot.formats import detect
 from manyhot.formats.prediction_folders import prediction_files
 from manyhot.tables.labels import with_zeros
@@ -180,7 +183,7 @@ def test_columns_that_leave_it_open(tmp_path, message):
         "The column of a class contains values other than 0 and 1.\n"
         f"  where:   {path}, column dog\n"
         "  got:     3 in 1 of 20 cells\n"
-        "  allowed: 1, 0, -1 or nothing\n"
+        "  allowed: 1, 0, -1 or nothing; or yes, no, maybe or nothing\n"
         "  do:      correct them, or pass a class list without this column as `classes`"
     )
     assert message(lambda: read_labels(path)) == refused
@@ -197,7 +200,7 @@ def test_columns_that_leave_it_open(tmp_path, message):
     assert message(lambda: read_labels(path, classes=from_keys(("cat", "dog")))) == (
         "The column of a class does not contain numbers.\n"
         f"  where:   {path}, column cat\n"
-        "  allowed: 1, 0, -1 or nothing"
+        "  allowed: 1, 0, -1 or nothing; or yes, no, maybe or nothing"
     )
     assert message(lambda: read_labels(path, classes=from_keys(("horse",), "mine"))) == (
         "No column is named after a class of the class list.\n"
@@ -291,7 +294,7 @@ def test_fractions_in_later_rows(tmp_path, message):
     assert message(lambda: read_labels(path)) == (
         f"No column contains only 0 and 1.\n  where:   {path}\n"
         "  got:     image_id (text), cat (numbers), dog (numbers)\n"
-        "  allowed: one column per class with 1, 0, -1 or nothing"
+        "  allowed: one column per class with 1, 0, -1 or nothing; or yes, no, maybe or nothing"
     )
     assert read_predictions(path).scores[-1].tolist() == [0.5, 0.25]
 
@@ -386,3 +389,26 @@ def test_complete_labels_over_a_longer_class_list(tmp_path, monkeypatch):
     (source,) = open_inputs("l.csv", "s.csv")
     assert not source.labels.complete
     assert [len(c) for c in source.labels.table["classes"].to_pylist()] == [2, 2, 2]
+
+
+def test_cells_in_words(tmp_path):
+    """The words of manyhot's own tables, as colleagues fill in a sheet: an empty cell was not asked about."""
+    path = tmp_path / "sheet.csv"
+    path.write_text("file,bus,car,cat\na.jpg,yes,No,maybe\nb.jpg,,YES,no\n")
+    labels = read_labels(path)
+    assert labels.class_list.keys == ("bus", "car", "cat")
+    rows = labels.table.select(["classes", "state"]).to_pylist()
+    answers = [dict(zip(row["classes"], row["state"], strict=True)) for row in rows]
+    assert answers == [{0: "yes", 1: "no", 2: "unclear"}, {1: "yes", 2: "no"}]
+
+
+def test_fractions_as_labels_lead_to_what_reads_them(tmp_path):
+    path = tmp_path / "soft labels.csv"
+    path.write_text("file,bus,car\na.jpg,1,0.5\nb.jpg,0.5,0\nc.jpg,0,1\n")
+    with pytest.raises(InputError) as error:
+        read_labels(path)
+    command = str(error.value).partition("manyhot ")[2]
+    words = shlex.split(command)
+    assert words[:3] == ["convert", "soft labels.csv", "labels.parquet"]
+    convert(path, tmp_path / words[2], format=words[4])
+    assert read_labels(tmp_path / "labels.parquet").table["p"].to_pylist() == [[1, 0.5], [0.5, 0], [0, 1]]

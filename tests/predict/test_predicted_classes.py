@@ -12,6 +12,8 @@ from PIL import Image
 import manyhot
 from manyhot.classes import from_keys
 from manyhot.data.inputs import Reading, open_inputs, open_labels
+from manyhot.errors import InputError, MatchError
+from manyhot.formats import read_predictions
 from manyhot.predict.network import Preprocessing
 from manyhot.predict.predict import predict
 from manyhot.predict.weights import Head, Trained, write_head, write_trained
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::Deprec
 
 NAMES = ("tabby cat", "dog", "sofa")
 CLASSES = replace(from_keys(("k3", "k1", "k2"), "pets"), names=NAMES)
+FILE = "timm--test_resnet.parquet"
 SEEN = Preprocessing((32, 32), (32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
 
 
@@ -149,3 +152,56 @@ def test_labels_that_are_no_classes_of_the_model_are_noted(place):
         "the images have labels, such as wolf, but these are not classes of the model and are not written; "
         "manyhot transfer --method probe fits a model of these classes",
     )
+
+
+@pytest.fixture
+def unnamed(place):
+    """A checkpoint of timm, which contains no class names, and class folders of what it predicts."""
+    import torch
+
+    torch.manual_seed(3)
+    net = timm.create_model("test_resnet", num_classes=3)
+    torch.save({"state_dict": net.state_dict()}, place / "own.pth.tar")
+    for i, key in enumerate(("cat", "cow", "dog")):
+        (place / "val" / key).mkdir(parents=True)
+        (place / f"photos/{i}.png").rename(place / f"val/{key}/{i}.png")
+    (place / "names.txt").write_text("cat\ncow\ndog\n")
+    return "timm/test_resnet(checkpoint='own.pth.tar', num_classes=3)"
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_the_outputs_of_an_own_checkpoint_are_named(unnamed, place, within):
+    if within:
+        spec, classes = unnamed.replace(")", ", classes='names.txt')"), None
+    else:
+        spec, classes = unnamed, "names.txt"
+    predict("val", spec, out="named", classes=classes, engine="torch", dense=True)
+    predict("val", unnamed, out="numbered", engine="torch", dense=True)
+    named, numbered = (read_predictions(f"{path}/{FILE}") for path in ("named", "numbered"))
+    assert named.class_list.keys == ("cat", "cow", "dog")
+    assert numbered.class_list.keys == ("0", "1", "2")
+    np.testing.assert_array_equal(named.scores, numbered.scores)  # the order of the outputs is kept
+    assert len(manyhot.evaluate("val", "named", metrics=["top1"])) > 0
+
+
+def test_an_own_checkpoint_without_names_asks_for_them(unnamed, place):
+    noted = predict("val", unnamed, out="numbered", engine="torch").notes
+    assert any("if the model predicts these classes, name them with `classes`" in note for note in noted)
+    with pytest.raises(MatchError, match="no class in common"):
+        manyhot.evaluate("val", "numbered")
+
+
+def test_a_list_of_other_outputs_is_refused(unnamed, place):
+    (place / "two.txt").write_text("cat\ndog\n")
+    with pytest.raises(InputError, match=r"does not name all outputs[^$]*2 classes in two"):
+        predict("val", unnamed.replace(")", ", classes='two.txt')"), out="named")
+    with pytest.raises(MatchError, match="its 3 outputs have no names: pass as many classes, in their order"):
+        predict("val", unnamed, out="named", classes="two.txt")
+
+
+def test_the_option_also_names_the_outputs_that_imagenet_would(place):
+    (place / "thousand.txt").write_text("".join(f"thing {i}\n" for i in range(1000)))
+    spec = "timm/test_resnet(checkpoint='none', classes='thousand.txt')"
+    predict("photos", spec, out="named", engine="torch")
+    found = read_predictions(f"named/{FILE}")
+    assert found.class_list.keys[:2] == ("thing 0", "thing 1")

@@ -76,6 +76,37 @@ def test_smoke_runs_are_small_have_two_seeds_and_a_folder_of_their_own(given, tr
     )
 
 
+def test_intervals_over_seeds_alone_are_named(given, trainer):
+    """Without resamples there is no error over images, and not an error of 0."""
+
+    def take(run):
+        return [dataclasses.replace(m, replicates=None) for m in toys.take(run)]
+
+    measures = (RunMeasure("bare", "Judged.", take, (toys.METRIC,)),)
+    answer, _ = given(study(measures=measures))
+    (doubt,) = answer.doubts
+    assert doubt.startswith(
+        "map: measured without resamples of the images, so intervals are over seeds alone"
+    )
+    assert f"Note: {doubt}." in answer.lines()
+    assert doubt in answer.page.read_text()
+    assert set(answer.effects["error_images"].to_pylist()) == {None}
+    whole, _ = given(study(name="whole"))
+    assert not whole.doubts
+    assert None not in whole.effects["error_images"].to_pylist()
+
+
+def test_undefined_values_are_counted(given, trainer):
+    """Where nothing is known of a claim, the answer says how many runs were measured, and what they gave."""
+
+    def take(run):
+        return [Measurement("map", float("nan"), 0)]
+
+    measures = (RunMeasure("judged", "Judged.", take, (toys.METRIC,)),)
+    answer, _ = given(study(measures=measures))
+    assert answer.doubts == ("map is undefined in 18 of 18 measurements (n 0)",)
+
+
 def test_two_studies_at_once_share_a_folder_and_no_data_set(given, trainer, tmp_path):
     (tmp_path / "out/runs/voc").mkdir(parents=True)
     (tmp_path / "out/grid.json").write_text('{"smoke": false}')

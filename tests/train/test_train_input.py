@@ -1,11 +1,14 @@
 """What is wrong with the input of a training, in whole messages."""
 
+import csv
 import errno
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import timm
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
@@ -14,7 +17,9 @@ from typer.testing import CliRunner
 import trainings
 from manyhot import cli
 from manyhot.classes import from_keys
+from manyhot.cli import events
 from manyhot.errors import InputError, ManyhotError, MatchError, OutputError, UnknownNameError
+from manyhot.predict.weights import read_trained
 from manyhot.run import Run
 from manyhot.tables import Labels, write_labels
 from manyhot.train import loop
@@ -122,6 +127,78 @@ def test_labels_of_some_other_images_are_counted(train, folder):
     trainings.labels(folder / "some.parquet", 20)
     _, told = train("some.parquet")
     assert told == ["4 of 20 images with labels are not in the source"]
+
+
+def test_class_folders_are_labels(folder, tmp_path):
+    """As where people keep single labels: one folder per class for training, and one for validation."""
+    for i, path in enumerate(sorted((folder / "images").iterdir())):
+        split = tmp_path / ("val" if i % 4 == 0 else "train") / "abc"[i % 3]
+        split.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, split)
+    settings = {**trainings.TINY, "epochs": 1, "batch": 4, "teach": "label", "loss": "softmax"}
+    words = {"val": tmp_path / "val", "val_labels": tmp_path / "val", "settings": settings}
+    made = [
+        train_module.train(tmp_path / "train", tmp_path / "train", out=tmp_path / out, **words)
+        for out in ("one", "two")
+    ]
+    assert [*read_trained(made[0].network).classes.keys] == ["a", "b", "c"]
+    rows = list(csv.DictReader((tmp_path / "one/log.csv").read_text().splitlines()))
+    assert 0 <= float(rows[0]["val_top1"]) <= 1
+    # Other labels are another run, also in a folder.
+    moved = next((tmp_path / "train/a").iterdir())
+    moved.rename(tmp_path / "train/b" / moved.name)
+    with pytest.raises(InputError, match="another run"):
+        train_module.train(tmp_path / "train", tmp_path / "train", out=tmp_path / "one", **words)
+
+
+def test_training_starts_from_an_own_checkpoint(train, tmp_path):
+    """As timm's train.py writes it; a head of as many classes is kept, and one of others begins anew."""
+    torch.manual_seed(5)
+    own = timm.create_model("test_resnet", num_classes=3).state_dict()
+    torch.save({"state_dict": own, "epoch": 3}, tmp_path / "own.pth.tar")
+    torch.save(timm.create_model("test_resnet", num_classes=9).state_dict(), tmp_path / "nine.pth")
+    settings = {"lr": 1e-12, "schedule": "constant", "weight_decay": 0.0}
+    path, told = train(weights=str(tmp_path / "own.pth.tar"), out="own", **settings)
+    assert told == []
+    made = load_file(path)
+    for name in ("conv1.0.weight", "fc.weight"):  # a step this small changes nothing that float32 shows
+        torch.testing.assert_close(made[name], own[name], atol=1e-6, rtol=0)
+    _, told = train(weights=str(tmp_path / "nine.pth"), out="nine", **settings)
+    assert told == ["nine.pth has another number of classes, so the head is initialised again"]
+
+
+def test_a_checkpoint_of_another_network(train, tmp_path):
+    torch.save(timm.create_model("test_vit", num_classes=3).state_dict(), tmp_path / "vit.pth")
+    text = message(InputError, train, weights=str(tmp_path / "vit.pth"))
+    assert text.startswith("The weights cannot be loaded into the network.\n")
+    assert "allowed: a file of an earlier run, or a state dict of test_resnet" in text
+
+
+def test_pairs_that_nobody_was_asked_about_are_counted(train, folder):
+    rows = [["yes", "no"] if i % 2 else ["no", "yes"] for i in range(16)]
+    asked = pa.array([[0, 1]] * 16, pa.list_(pa.int32()))
+    trainings.labels(folder / "asked.parquet", 16, classes=asked, state=rows)
+    _, told = train("asked.parquet", out="asked", loss="bce")
+    assert told == [
+        "16 of 48 (image, class) pairs, which nobody was asked about, are trained as absent; set `not_asked` "
+        "to 'mask' to leave them out"
+    ]
+    assert train("asked.parquet", out="masked", loss="bce", not_asked="mask")[1] == []
+
+
+def test_original_labels_are_asked_for(train, folder):
+    trainings.labels(folder / "sets.parquet", 16, label=pa.array([None] * 16, pa.int32()))
+    assert message(InputError, train, "sets.parquet", teach="label", loss="softmax") == (
+        "There are no original labels to train on.\n"
+        "  got:     label sets alone\n"
+        "  do:      pass labels that contain the original labels, such as the folder with one folder per "
+        "class, or set `teach` to 'sets'"
+    )
+
+
+def test_a_metric_without_labels_is_not_printed():
+    values = {"epoch": 3, "loss": 0.5, "val_top1": float("nan"), "val_real1": 0.25}
+    assert list(events._lines("epoch", values)) == ["epoch 3: loss 0.5000, real1 0.250"]
 
 
 def test_empty_sets(train, folder):

@@ -144,9 +144,11 @@ def _lines(kind: str, values: dict[str, Any]) -> Iterator[str]:
 
 
 def _epoch(values: dict[str, Any]) -> str:
-    """Return an epoch of training in words."""
+    """Return an epoch of training in words, without metrics that are not defined for the labels."""
     judged = (
-        f", {name.removeprefix('val_')} {v:.3f}" for name, v in values.items() if name.startswith("val_")
+        f", {name.removeprefix('val_')} {v:.3f}"
+        for name, v in values.items()
+        if name.startswith("val_") and not math.isnan(v)
     )
     return f"epoch {values['epoch']}: loss {values['loss']:.4f}{''.join(judged)}"
 

@@ -11,6 +11,7 @@ numbers in the file are.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -517,6 +518,10 @@ def _unreadable(path: Path, holds: str) -> InputError:
         got = f"{other.about['holds']} ({other.name}){columns}"
         # Images without original labels are a table in which the columns of labels were not recognised.
         do = None if columns and " label (" not in columns else f"pass it as {other.about['holds']}"
+        if do and holds == "labels" and other.name == "score-columns":
+            file, values = shlex.quote(path.name), "indicator(label_values='p')"
+            do += "; if the numbers are the share of people who see a class, convert the file: "
+            do += f'manyhot convert {file} labels.parquet --format "{values}"'
     elif path.is_dir():
         got, do = "a folder of no known format", None
     else:

@@ -39,9 +39,14 @@ from manyhot.tables.label_values import LABEL_VALUES, are_counts, columns_of_val
 
 _MEANINGS = {"unclear": UNCLEAR, "not asked": NOT_ASKED, "no": NO}
 
-_CELL = "1, 0, -1 or nothing"
+_CELL = "1, 0, -1 or nothing; or yes, no, maybe or nothing"
 
-_TEXTS = {"true": 1.0, "false": 0.0} | dict.fromkeys(("", "nan", "na", "n/a", "null", "none"), np.nan)
+_TEXTS = {
+    **dict.fromkeys(("true", "yes", "y"), 1.0),
+    **dict.fromkeys(("false", "no", "n"), 0.0),
+    **dict.fromkeys(("maybe", "unclear"), -1.0),
+    **dict.fromkeys(("", "nan", "na", "n/a", "null", "none"), np.nan),
+}
 """Texts in the cells of a class, in lower case; other cells must be numbers."""
 
 _PREFIXES = ("label_", "labels_", "class_", "classes_", "tag_", "tags_", "category_", "target_", "y_")

@@ -33,6 +33,7 @@ from manyhot.predict.engines import ENGINES
 from manyhot.predict.network import PREPROCESSING_OPTIONS, Network
 from manyhot.predict.weights import with_backbone
 from manyhot.result import Result
+from manyhot.tables.own_classes import are_numbers
 
 _LONGEST = 200
 """Characters of a name that can be one of published weights; a longer one is not parsed."""
@@ -48,10 +49,11 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
         followed by its argument, such as ``timm/resnet50.a1_in1k``, ``torchvision/resnet50``,
         ``open_clip/ViT-B-32/laion2b_s34b_b79k``, ``onnx:model.onnx``, ``openvino:model.xml``,
         ``python:package.module:function`` or ``head:mine.safetensors``. Options follow in brackets, as in
-        ``onnx:model.onnx(size=224, mean=0.5, std=0.5)``. The option ``classes`` names the classes of a model
-        that has none of its own, as in ``onnx:model.onnx(classes='classes.txt')``.
+        ``onnx:model.onnx(size=224, mean=0.5, std=0.5)``. The option ``classes`` of any model names its
+        classes in the order of its outputs, as in ``onnx:model.onnx(classes='classes.txt')``.
     classes : ClassList, optional
-        The classes of the data set, for models that have no classes of their own.
+        The classes of the data set. A model with as many outputs, but without names for them, has these
+        classes in this order.
     **more
         Further options of the family.
 
@@ -60,7 +62,8 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
     UnknownNameError
         If the model does not exist.
     InputError
-        If the model does not have an option, or cannot be built.
+        If the model does not have an option, or cannot be built, or if its option ``classes`` is not a list
+        of all its outputs.
     MissingExtraError
         If a package that the model needs is not installed.
     """
@@ -70,20 +73,37 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
     taken = registry.options_of(entry)
     if "preprocessing" in taken:
         options = _with_preprocessing(options)
+    own = open_class_list(options.pop("classes", None))
     unknown = [option for option in options if option not in taken]
     if unknown:
         allowed = [o for o in taken if o != "preprocessing"]
         allowed += PREPROCESSING_OPTIONS if "preprocessing" in taken else ()
+        allowed += [] if "classes" in taken else ["classes"]
         raise InputError(
             f"The model {family or name!r} has no option {unknown[0]!r}.",
             got=spec,
             allowed=", ".join(allowed) or "no options",
         )
     if "classes" in taken:
-        options["classes"] = open_class_list(options.get("classes")) or classes
+        options["classes"] = own or classes
     options |= {name: value for name, value in more.items() if name in taken}
     network: Network = entry(rest, **options) if family else entry(**options)
-    return _marked(network)
+    return _marked(_named(network, own, classes))
+
+
+def _named(network: Network, own: ClassList | None, classes: ClassList | None) -> Network:
+    """Return a network with names for its outputs: its own if there are any, or those of the data set."""
+    n = len(network.classes)
+    if own is not None and len(own) != n:
+        raise InputError(
+            "The class list does not name all outputs of the model.",
+            where=network.name,
+            got=f"{len(own):,} classes in {own.name}",
+            allowed=f"{n:,}, in the order of the outputs",
+        )
+    fits = classes is not None and len(classes) == n and are_numbers(network.classes.keys)
+    named = own or (classes if fits else None)
+    return network if named is None else replace(network, classes=named)
 
 
 def find_backbone(spec: str) -> Network:

@@ -17,6 +17,7 @@ from numpy import typing as npt
 from manyhot.classes import ClassList
 from manyhot.core.array_types import AnyFloats
 from manyhot.errors import InputError, MatchError
+from manyhot.tables.own_classes import are_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -316,7 +317,9 @@ class Network:
         missing = [key for key in classes.keys if key not in known]
         if missing:
             do = "choose a model that has them"
-            if len(missing) < len(classes):
+            if are_numbers(self.classes.keys):
+                do = f"its {len(known):,} outputs have no names: pass as many classes, in their order"
+            elif len(missing) < len(classes):
                 do += f", or pass a class list without {'it' if len(missing) == 1 else 'them'} as `classes`"
             raise MatchError(
                 "The model lacks some classes of the data set.",

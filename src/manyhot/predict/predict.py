@@ -23,6 +23,9 @@ from manyhot.predict.several import FailedModel, names_of, predict_models
 from manyhot.predict.sources import ImagesLike, ImageSource, is_one_image, open_source
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
+from manyhot.tables import metadata
+from manyhot.tables.labels import class_list_from_metadata
+from manyhot.tables.own_classes import are_numbers
 
 DEFAULT_FOLDER = "predictions"
 """Where predictions are written by default."""
@@ -243,9 +246,17 @@ def _unlabelled(source: ImageSource, done: Sequence[PredictedModel]) -> Iterator
     if first in (None, Path(source.uri).name):  # a folder without folders of classes
         yield "the images have no labels; manyhot audit draws a sample of them for people to label"
     else:
+        tables = [path for path in done[0].files if path.suffix == ".parquet"]
+        own = (class_list_from_metadata(metadata(pq.read_schema(p)), p.name) for p in tables)
+        unnamed = any(classes is not None and are_numbers(classes.keys) for classes in own)
+        do = (
+            "if the model predicts these classes, name them with `classes`, in the order of its outputs"
+            if unnamed
+            else "manyhot transfer --method probe fits a model of these classes"
+        )
         yield (
-            f"the images have labels, such as {first}, but these are not classes of the model and are not "
-            "written; manyhot transfer --method probe fits a model of these classes"
+            f"the images have labels, such as {first}, but these are not "
+            f"{'names' if unnamed else 'classes'} of the model and are not written; {do}"
         )
 
 

@@ -217,6 +217,20 @@ def write_trained(trained: Trained, path: str | os.PathLike[str]) -> Path:
     return _write(path, "A trained network", "torch", _TRAINED, about, arrays)
 
 
+def is_trained(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is a network trained by manyhot, or cannot be read as a checkpoint of others."""
+    if not Path(path).is_file():
+        return True
+    if Path(path).suffix != ".safetensors":
+        return False
+    safetensors = required("safetensors", "A trained network")
+    try:
+        with safetensors.safe_open(Path(path), framework="np") as file:
+            return _TRAINED in (file.metadata() or {})
+    except (OSError, safetensors.SafetensorError):
+        return True
+
+
 def read_trained(path: str | os.PathLike[str]) -> Trained:
     """Read a network.
 

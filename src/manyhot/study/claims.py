@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +77,10 @@ declare_table(
         REAL.nullable("d", "effect in units of the standard deviation over seeds, with Hedges' correction"),
         REAL.nullable("wins", "share of seeds for which the arm is better; a tie counts one half"),
         REAL.nullable("error_seeds", "standard error over seeds"),
-        REAL.nullable("error_images", "standard error over images, 0 without resamples"),
+        REAL.nullable(
+            "error_images",
+            "standard error over images; null without resamples, if the interval is over seeds alone",
+        ),
         REAL.nullable("df", "degrees of freedom of the interval"),
         COUNT("n_seeds", "number of differences at equal seeds"),
         COUNT("n_pairs", "number of averaged pairs of data set and network"),
@@ -200,9 +203,8 @@ def effects_table(study: Study, measurements: Measurements, differences: pa.Tabl
     differences : pyarrow.Table
         Table ``differences``. Only its variances over images are used.
     """
-    images = {
-        (row["claim"], row["dataset"], row["network"]): _over_images(row) for row in differences.to_pylist()
-    }
+    variances = {(row["claim"], row["dataset"], row["network"]): row for row in differences.to_pylist()}
+    images = {key: _over_images(row) for key, row in variances.items()}
     compared = {claim.name: paired_values(claim, study, measurements) for claim in study.claims}
     pooled = {
         name: effect_of([pair.cell for pair in own], images[name, None, None])
@@ -217,6 +219,10 @@ def effects_table(study: Study, measurements: Measurements, differences: pa.Tabl
         rows = [_effect(claim, [pair], effect) for pair, effect in zip(own, single, strict=True)]
         row = _effect(claim, own, pooled.get(claim.name), adjusted[claim.name], single)
         n_claims = len(adjusted_with(claim, study.claims))
+        for one in (row, *rows):
+            variance = variances.get((claim.name, one["dataset"], one["network"]))
+            if variance is not None and variance["variance_images"] is None:
+                one["error_images"] = None
         row["sentence"] = sentence(claim, [row, *rows], study_metrics(study), n_claims)
         made += [row, *rows]
     return pa.Table.from_pylist(made, tables.schema("effects"))
@@ -283,3 +289,22 @@ def _effect(
 
 def _mean(sides: Sequence[Sequence[Measurement]]) -> float:
     return float(np.mean([np.mean([m.value for m in side]) for side in sides]))
+
+
+def doubts(study: Study, measurements: Measurements) -> Iterator[str]:
+    """Yield why claims have no effect although their runs were measured, or an interval over seeds alone."""
+    undefined, alone = dict[str, str](), list[str]()
+    for metric in dict.fromkeys(claim.metric for claim in study.claims):
+        own = [row.measurement for _, row in measurements.rows if row.measurement.metric == metric]
+        bad = [m for m in own if math.isnan(m.value)]
+        if bad:
+            undefined[metric] = f"{metric} is undefined in {len(bad):,} of {len(own):,} measurements"
+            undefined[metric] += f" (n {min(m.n for m in bad):,})"
+        if own and len(bad) < len(own) and all(m.replicates is None for m in own):
+            alone.append(metric)
+    yield from undefined.values()
+    if alone:
+        yield (
+            f"{', '.join(alone)}: measured without resamples of the images, so intervals are over seeds "
+            "alone and are too short for other images"
+        )

@@ -80,7 +80,8 @@ def draw_effects(effects: pa.Table, metrics: Mapping[str, Metric]) -> list[Figur
             "Marks show differences at equal seeds. To the right of zero, the first side is better. Orange "
             "marks show the mean over all pairs of data set and network. The verdict is based on this mean "
             "unless pairs contradict each other. Blue marks show single pairs. Bars are 95 % intervals over "
-            "seeds and images. The grey band is the margin, which was fixed beforehand.",
+            "seeds and, if they were resampled, images. The grey band is the margin, which was fixed "
+            "beforehand.",
             f"{counted(len(pooled), 'claim')}: {told}.",
             compose(panels, columns=2),
             effects,
@@ -224,7 +225,7 @@ def _seeds(
         place[0],
         f"Every seed, {place[0]}, {place[1]}",
         "Blue marks show each network. Dark marks show the mean over networks, with its 95 % interval over "
-        "seeds and images.",
+        "seeds and, if they were resampled, images.",
         f"{counted(len(arms), 'arm')} in {counted(len(panels), 'metric')}, as in the table of results.",
         compose(panels),
         pa.Table.from_pylist([r for r in points if r["metric"] in shown]),

@@ -265,8 +265,9 @@ def _counts(rows: Iterable[EffectRow]) -> str:
     found = list(rows)
     seeds, n = (sorted({r[c] for r in found}) for c in ("n_seeds", "n"))
     of = (" to ".join(f"{v:,}" for v in dict.fromkeys((c[0], c[-1]))) for c in (seeds, n))
-    return "Mean over {} seeds ± half the width of its 95 % interval over seeds and images; n = {}.".format(
-        *of
+    return (
+        "Mean over {} seeds ± half the width of its 95 % interval over seeds and, if they were resampled, "
+        "images; n = {}.".format(*of)
     )
 
 

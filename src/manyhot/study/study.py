@@ -19,7 +19,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, OptionName, Positional, Repeated, Shown
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.study.claims import differences_table, effects_table
+from manyhot.study.claims import differences_table, doubts, effects_table
 from manyhot.study.plan import Study, StudyRun, chosen_runs, open_study_folder, runs_of, with_seeds
 from manyhot.study.runner import Runner, StepEvent, Undone, run_name
 from manyhot.study.study_file import Opening, read_opening, read_study
@@ -44,6 +44,8 @@ class StudyAnswer:
         Number of these that failed.
     page : Path
     written : tuple of Path
+    doubts : tuple of str
+        Metrics that are undefined, and metrics with intervals over seeds alone.
     """
 
     study: Study
@@ -53,6 +55,7 @@ class StudyAnswer:
     failed: int
     page: Path
     written: tuple[Path, ...]
+    doubts: tuple[str, ...] = ()
 
     @property
     def sentences(self) -> list[str]:
@@ -65,6 +68,7 @@ class StudyAnswer:
         yield from (f"- {text}" for text in self.sentences)
         if len(self.study.grid.seeds) < 5:
             yield f"Intervals over {len(self.study.grid.seeds)} seeds are rough."
+        yield from (f"Note: {doubt}." for doubt in self.doubts)
 
     def to_json(self) -> dict[str, Any]:
         """Return the question, the verdicts, the number of failed steps and the files."""
@@ -73,6 +77,7 @@ class StudyAnswer:
             "question": self.study.question,
             "verdicts": self.sentences,
             "failed": self.failed,
+            "doubts": list(self.doubts),
             "written": [str(path) for path in self.written],
         }
 
@@ -235,8 +240,11 @@ def _answered(
     written = _write(made, out / "results" / study.name, run.call)
     from manyhot.study.page import write_study_page
 
-    page = write_study_page(study, opening, made, runs, undone, out, smoke=smoke, call=run.call)
-    return StudyAnswer(study, opening, made["effects"], tuple(undone), len(failed), page, (*written, page))
+    found = tuple(doubts(study, measurements))
+    shown = replace(study, limits=(*found, *study.limits))
+    page = write_study_page(shown, opening, made, runs, undone, out, smoke=smoke, call=run.call)
+    files = (*written, page)
+    return StudyAnswer(study, opening, made["effects"], tuple(undone), len(failed), page, files, found)
 
 
 def _left_out(every: Sequence[StudyRun], runs: Sequence[StudyRun]) -> list[Undone]:

@@ -17,7 +17,7 @@ from manyhot.extras import required
 from manyhot.predict.adapters.timm import RANDOM, check_network
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Preprocessing, from_timm, scaled
-from manyhot.predict.weights import Trained, error_line, hub_or_cache, read_trained
+from manyhot.predict.weights import Trained, error_line, hub_or_cache, is_trained, read_trained
 from manyhot.train.recipe import Recipe
 
 _TIMM = "timm/"
@@ -79,7 +79,9 @@ def start_of(recipe: Recipe, classes: ClassList) -> Start:
     start.module.requires_grad_(True)
     if recipe.weights in ("published", "none"):
         return start
-    return _continued(start, read_trained(recipe.weights), recipe, classes)
+    if is_trained(recipe.weights):
+        return _continued(start, read_trained(recipe.weights), recipe, classes)
+    return _from_checkpoint(start, recipe, timm)
 
 
 def _of_timm(timm: Any, recipe: Recipe, n: int) -> Start:
@@ -152,6 +154,24 @@ def _continued(start: Start, trained: Trained, recipe: Recipe, classes: ClassLis
         ) from error
     size: Any = {} if recipe.size else {k: tuple(trained.preprocessing[k]) for k in ("size", "scale")}
     return replace(start, preprocessing=replace(start.preprocessing, **size), notes=notes)
+
+
+def _from_checkpoint(start: Start, recipe: Recipe, timm: Any) -> Start:
+    """Load a checkpoint of timm or PyTorch; a head of another size is initialised again."""
+    own, head, name = start.module.state_dict(), _head_names(start.module), Path(recipe.weights).name
+    try:
+        weights = timm.models.load_state_dict(recipe.weights, weights_only=True)
+        other = [k for k, v in weights.items() if k.startswith(head) and v.shape != own[k].shape]
+        start.module.load_state_dict({k: own[k] if k in other else v for k, v in weights.items()})
+    except Exception as error:  # of pickle, safetensors, PyTorch or timm
+        raise InputError(
+            "The weights cannot be loaded into the network.",
+            where=recipe.weights,
+            got=error_line(error),
+            allowed=f"a file of an earlier run, or a state dict of {start.architecture}",
+        ) from error
+    text = f"{name} has another number of classes, so the head is initialised again"
+    return replace(start, notes=(*start.notes, text)) if other else start
 
 
 def _head_names(module: Any) -> tuple[str, ...]:

@@ -72,7 +72,8 @@ class Recipe:
     model : str
         A timm network, such as ``timm/resnet50``, or a packaged one, such as ``efficientnet-lite0``.
     weights : str
-        ``published`` for the published weights, ``none`` for random weights, or the file of an earlier run.
+        ``published`` for the published weights, ``none`` for random weights, or a file: the network of an
+        earlier run, or a checkpoint of timm or PyTorch for the same architecture.
     trained_from : str
         The first layer that is trained, such as ``blocks.6``. Earlier layers keep their weights. If empty,
         all layers are trained.

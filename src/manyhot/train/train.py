@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.command import command
-from manyhot.core.sets import NO_LABEL, LabelSets
+from manyhot.core.sets import NO, NO_LABEL, LabelSets
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import ClassNamesLike, open_class_list, read_labels_or_originals
@@ -78,12 +79,12 @@ class TrainResult(Result):
 )
 def train(
     images: ImagesLike,
-    labels: Annotated[PathLike, OptionName("--labels"), Shown("FILE")],
+    labels: Annotated[PathLike, OptionName("--labels"), Shown("DATASET")],
     *,
     out: Annotated[PathLike, Shown("FOLDER")] = "training",
     recipe: Annotated[PathLike | Mapping[str, Any] | Recipe | None, Shown("FILE")] = None,
     settings: Settings = NO_SETTINGS,
-    val_labels: Annotated[PathLike | None, Shown("FILE")] = None,
+    val_labels: Annotated[PathLike | None, Shown("DATASET")] = None,
     val: Annotated[PathLike | None, Address(), Shown("IMAGES")] = None,
     features: Annotated[PathLike | None, Shown("FOLDER")] = None,
     save_every: Annotated[float, AtLeast(0)] = SAVE_EVERY,
@@ -100,13 +101,14 @@ def train(
     images
         Images, as for predict.
     labels
-        Label sets of the images to train on. Images without labels are left out.
+        Label sets of the images to train on, or a folder with one folder per class. Images without labels are
+        left out.
     out
         Folder to write to. It is created if it does not exist.
     recipe
         TOML file with settings. All settings have defaults.
     settings
-        Setting that overrides the recipe, as NAME=VALUE.
+        Setting that overrides the recipe, as NAME=VALUE, such as lr=0.1; a wrong name lists all settings.
     val_labels
         Label sets of the images on which the network is evaluated after each epoch.
     val
@@ -150,7 +152,7 @@ def train(
     order, missing = _images(source, found, rows, out, plan)
     identity = {
         "recipe": plan.to_dict(),
-        "labels": sha256(labels),
+        "labels": _digest(labels, found),
         "classes": names.hash,
         "source": source.fingerprint,
         "order": order.name,
@@ -196,6 +198,15 @@ def _local_teacher(plan: Recipe, labels: Labels, classes: ClassList, ends: str) 
     return localised(plan.maps, labels.image_id.to_pylist(), classes)
 
 
+def _digest(path: PathLike, labels: Labels) -> str:
+    """Return a hash of a file of labels, or of the labels in a folder."""
+    if not Path(path).is_dir():
+        return sha256(path)
+    columns = [name for name in ("image_id", "label", "classes") if name in labels.table.column_names]
+    rows = zip(*(labels.table[name].to_pylist() for name in columns), strict=True)
+    return hashlib.sha256(json.dumps([labels.class_hash, *rows]).encode()).hexdigest()
+
+
 def _recipe(recipe: PathLike | Mapping[str, Any] | Recipe | None, settings: Mapping[str, Any]) -> Recipe:
     """Return the recipe with settings that replace its own."""
     if isinstance(recipe, Recipe):
@@ -206,8 +217,8 @@ def _recipe(recipe: PathLike | Mapping[str, Any] | Recipe | None, settings: Mapp
 
 def _classes(labels: Labels, class_list: ClassList | None) -> ClassList:
     """Return the class list of the labels; their numbers if it is unknown."""
-    known = class_list_of(labels.class_hash) if labels.class_hash else None
-    return class_list or known or from_keys([str(i) for i in range(labels.n_classes)], labels.name)
+    known = class_list or labels.class_list or class_list_of(labels.class_hash)
+    return known or from_keys([str(i) for i in range(labels.n_classes)], labels.name)
 
 
 def _images(
@@ -269,6 +280,13 @@ def selected(labels: LabelSets, recipe: Recipe, ends: str) -> tuple[npt.NDArray[
     InputError
         If no row is left, or if a softmax would have to learn from images without a class.
     """
+    if recipe.teach == "label" and not labels.labelled.any():
+        raise InputError(
+            "There are no original labels to train on.",
+            got="label sets alone",
+            do="pass labels that contain the original labels, such as the folder with one folder per class, "
+            "or set `teach` to 'sets'",
+        )
     empty = labels.usable & _empty(labels, recipe)
     skips = recipe.empty == "skip" or recipe.teach == "label"
     if ends == "softmax" and not skips and empty.any():
@@ -284,7 +302,19 @@ def selected(labels: LabelSets, recipe: Recipe, ends: str) -> tuple[npt.NDArray[
             got=", ".join(_left_out(labels, empty, skips)) or "no labels",
             do="set `empty` to 'no' to train on images without a class" if empty.any() else None,
         )
-    return rows, list(_left_out(labels, empty, skips))
+    return rows, [*_left_out(labels, empty, skips), *_not_asked(labels.take(rows), recipe, ends)]
+
+
+def _not_asked(labels: LabelSets, recipe: Recipe, ends: str) -> Iterator[str]:
+    """Yield how many pairs count as absent although others were asked about and these were not."""
+    asks = recipe.teach == "sets" and ends == "sigmoid" and recipe.not_asked == "no" and not labels.complete
+    n = len(labels) * labels.n_classes - len(labels.state)
+    if asks and n and (labels.state == NO).any():
+        pairs = f"{n:,} of {len(labels) * labels.n_classes:,} (image, class) pairs"
+        yield (
+            f"{pairs}, which nobody was asked about, are trained as absent; set `not_asked` to 'mask' to "
+            "leave them out"
+        )
 
 
 def _empty(labels: LabelSets, recipe: Recipe) -> npt.NDArray[np.bool_]:

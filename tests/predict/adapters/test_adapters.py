@@ -71,6 +71,35 @@ def test_a_folder_in_the_hubs_format(tmp_path, photo, small):
     assert said.embeddings.shape == (3, 96)
 
 
+class Harm:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_weights_that_would_run_code_are_refused(tmp_path, small, within, monkeypatch):
+    """Also by versions of timm that unpickle unless told otherwise: what they are told is looked at."""
+    told = []
+    load = timm.models.load_checkpoint
+    monkeypatch.setattr(timm.models, "load_checkpoint", lambda *a, **k: told.append(k) or load(*a, **k))
+    spec = f"timm/test_resnet(checkpoint='{tmp_path / 'own.pth'}', num_classes=7)"
+    if within:
+        options = {"model_config": {"num_classes": 7}, "safe_serialization": False}
+        timm.models.save_for_hf(small, tmp_path / "hub", **options)
+        spec = f"timm/local-dir:{tmp_path / 'hub'}"
+    file = tmp_path / ("hub/pytorch_model.bin" if within else "own.pth")
+    torch.save({**small.state_dict(), "harm": Harm(tmp_path / "harmed")}, file)
+    with pytest.raises(InputError, match="cannot be loaded"):
+        find_model(spec)
+    assert not (tmp_path / "harmed").exists()
+    assert told == ([] if within else [{"weights_only": True}])
+
+
 def test_a_checkpoint(tmp_path, photo, small):
     torch.save(small.state_dict(), tmp_path / "small.pth")
     network = find_model(f"timm/test_resnet(checkpoint={str(tmp_path / 'small.pth')!r}, num_classes=7)")

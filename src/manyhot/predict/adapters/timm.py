@@ -181,7 +181,10 @@ def _created(timm: Any, name: str, checkpoint: str, num_classes: int | None, siz
             if checkpoint == RANDOM:
                 return _random(timm, name, options)
             # Without pretrained=True, even a local folder silently gives random weights.
-            return timm.create_model(name, pretrained=not checkpoint, checkpoint_path=checkpoint, **options)
+            module = timm.create_model(name, pretrained=not checkpoint, **options)
+            if checkpoint:  # timm before 1.0.26 unpickles whatever a file contains, unless told otherwise
+                timm.models.load_checkpoint(module, checkpoint, weights_only=True)
+            return module
         except TypeError as error:
             raise InputError(
                 "The network does not take these options.", where=name, got=error_line(error)

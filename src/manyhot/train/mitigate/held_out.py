@@ -170,9 +170,10 @@ class HeldOutImages:
         found = {(split, how): own.of(rows[split]) for (split, how), own in shown.items()}
         called = {key: _predicted(own, pair[0], best) for key, own in found.items()}
         margins = {key: _margin(own, pair[0], best) for key, own in found.items()}
-        # A pasted companion may be a poor copy. How much less it acts is seen beside the image's own.
+        # A pasted companion may be a poor copy. How much less it acts is seen beside the image's own, at most by
+        # the upper end of the interval.
         copied = self._mean(margins[BOTH, OWN] - margins[BOTH, OTHER], rows[BOTH])
-        called[NEITHER, OTHER] = margins[NEITHER, OTHER] + np.fmax(copied.estimated.value, 0.0) >= 0
+        called[NEITHER, OTHER] = margins[NEITHER, OTHER] + np.fmax(copied.estimated.hi, 0.0) >= 0
         metrics = {
             "called_pasted": self._share(called[NEITHER, OTHER], rows[NEITHER]),
             "called_patched": self._share(called[NEITHER, PATCH], rows[NEITHER]),

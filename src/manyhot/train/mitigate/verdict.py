@@ -244,9 +244,6 @@ class _Effects:
 
     def _poor_copies(self, companion: str) -> Iterator[str]:
         """Yield why companions that were pasted in may not act as real ones do."""
-        copied = self.metrics.get("copied_logit")
-        if copied is not None and self.untreated is not None and _ends(copied, self.sign)[1] > 0:
-            yield f"{companion} of other images acts less than the images' own, so that it shows too little"
         before = (self.untreated or {}).get("patched_gap")
         if before is not None and _ends(before, self.sign)[1] <= 0:
             yield f"{companion} pasted in hardly changes the head without treatment"

@@ -40,8 +40,11 @@ DRAWN_IMAGES = "drawn_images"
 def drawn_images(dataset: str, image_id: pa.Array, resamples: int, seed: int) -> dict[str, str]:
     """Return the metadata of results on one data set that says which images each resample contains.
 
-    On two data sets with the same hash, resample r contains the same images, whatever their labels are.
+    On two data sets with the same hash, resample r contains the same images, whatever their labels are. It is
+    empty without resamples.
     """
+    if not resamples:
+        return {}
     text = "\n".join([str(resamples), str(seed), *image_id.to_pylist()])
     return {DRAWN_IMAGES: json.dumps({dataset: hashlib.blake2b(text.encode(), digest_size=8).hexdigest()})}
 

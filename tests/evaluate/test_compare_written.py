@@ -21,6 +21,7 @@ from manyhot import (
 )
 from manyhot.cli import app
 from manyhot.errors import InputError, MatchError, OutputError
+from manyhot.evaluate.terminal import drop_lines
 from manyhot.run import Run
 from manyhot.tables import metadata
 
@@ -411,3 +412,17 @@ def test_notes_and_metrics_of_all_results_are_kept(two, tmp_path):
         "first/results.parquet",
         "second/results.parquet",
     }
+
+
+def test_metrics_of_the_same_images_differ_and_lose_nothing():
+    """top1 → real1 lost −20.23 points."""
+    ends = {"dataset_x": "a", "dataset_y": "a", "slice_x": "all", "slice_y": "all", "n_models": 24}
+    row = {**ends, "metric_x": "top1", "metric_y": "real1", "n_x": 800, "n_y": 800, "drop": -0.2}
+    row |= {"lo": -0.21, "hi": -0.18, "lo_models": -0.23, "hi_models": -0.17}
+    assert [" ".join(line.split()) for line in drop_lines([row])] == [
+        "a: differences in points, means over models",
+        "metric difference 95 % over images 95 % over families models images",
+        "real1 minus top1 20.00 18.00 to 21.00 17.00 to 23.00 24 800 → 800",
+    ]
+    lost = {**row, "dataset_y": "b", "metric_y": "top1", "drop": 0.2, "lo": 0.18, "hi": 0.21}
+    assert next(iter(drop_lines([lost]))) == "a → b: points lost, means over models"

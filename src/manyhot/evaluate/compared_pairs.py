@@ -33,17 +33,20 @@ KEY = "compared_pairs"
 DISJOINT = "disjoint_slices"
 """Key of the metadata: for each data set, the columns of which no two slices share an image, as JSON."""
 
-DRAWN = "drawn_images"
+DRAWN_IMAGES = "drawn_images"
 """Key of the metadata: for each data set, a hash of its images in order and of their resamples, as JSON."""
 
 
 def drawn_images(dataset: str, image_id: pa.Array, resamples: int, seed: int) -> dict[str, str]:
     """Return the metadata of results on one data set that says which images each resample contains.
 
-    On two data sets with the same hash, resample r contains the same images, whatever their labels are.
+    On two data sets with the same hash, resample r contains the same images, whatever their labels are. It is
+    empty without resamples.
     """
+    if not resamples:
+        return {}
     text = "\n".join([str(resamples), str(seed), *image_id.to_pylist()])
-    return {DRAWN: json.dumps({dataset: hashlib.blake2b(text.encode(), digest_size=8).hexdigest()})}
+    return {DRAWN_IMAGES: json.dumps({dataset: hashlib.blake2b(text.encode(), digest_size=8).hexdigest()})}
 
 
 def reference_of(compare_with: str | None) -> str:
@@ -154,7 +157,7 @@ def joined_about(
     drawn = dict[str, str]()
     for about, datasets in parts:
         disjoint |= json.loads(about.get(DISJOINT, "{}"))
-        own_draws = json.loads(about.get(DRAWN, "{}"))
+        own_draws = json.loads(about.get(DRAWN_IMAGES, "{}"))
         for dataset in datasets:
             draw = own_draws.get(dataset, "")
             drawn[dataset] = draw if drawn.get(dataset, draw) == draw else ""
@@ -162,5 +165,5 @@ def joined_about(
             is_same = dataset not in joined or (joined[dataset] == own and not several_models)
             joined[dataset] = own if is_same else ComparedPairs("some")
     about = {KEY: json.dumps({dataset: asdict(compared) for dataset, compared in joined.items()})}
-    about |= {DRAWN: json.dumps(drawn)} if any(drawn.values()) else {}
+    about |= {DRAWN_IMAGES: json.dumps(drawn)} if any(drawn.values()) else {}
     return about | ({DISJOINT: json.dumps(disjoint)} if disjoint else {})

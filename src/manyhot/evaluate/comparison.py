@@ -21,7 +21,7 @@ from manyhot.core.comparison import holm
 from manyhot.data.benchmarks import ResultsLike, flattened, open_thresholds, read_source
 from manyhot.errors import InputError
 from manyhot.evaluate.class_differences import class_lines
-from manyhot.evaluate.compared_pairs import DISJOINT, DRAWN, KEY
+from manyhot.evaluate.compared_pairs import DISJOINT, DRAWN_IMAGES, KEY
 from manyhot.evaluate.drops import END, Comparer
 from manyhot.evaluate.equal_accuracy import EqualAccuracy, Groups, compare_groups, group_names
 from manyhot.evaluate.error_consistency import ConsistencyTables
@@ -68,7 +68,7 @@ _KEPT = (
     "sources",
     KEY,
     DISJOINT,
-    DRAWN,
+    DRAWN_IMAGES,
 )
 """What the metadata of compared results keeps of theirs."""
 

@@ -22,7 +22,7 @@ from manyhot.core.comparison import NO_INTERVAL, Families, FittedLine, above_lin
 from manyhot.core.ratio_intervals import FEWEST_CASES, sampled_interval
 from manyhot.core.share_intervals import difference_interval
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.compared_pairs import DRAWN, ComparedPairs
+from manyhot.evaluate.compared_pairs import DRAWN_IMAGES, ComparedPairs
 from manyhot.tables import End, ModelValue, Results, list_matrix, schema
 from manyhot.tables.definitions import COUNT, FLAG, ITS, REAL, TEXT, bounds, declare_table, interval
 from manyhot.tables.result_tables import accuracies
@@ -198,7 +198,7 @@ class Comparer:
         It is on one data set, and on two with the same images in the same order and the same seed, such as
         old and new labels.
         """
-        drawn = json.loads(self.results.about.get(DRAWN, "{}"))
+        drawn = json.loads(self.results.about.get(DRAWN_IMAGES, "{}"))
         return x[0] == y[0] or (bool(drawn.get(x[0])) and drawn.get(x[0]) == drawn.get(y[0]))
 
     def _samples(self, x: End, y: End, models: Sequence[str], paired: bool) -> tuple[Floats, Floats] | None:

@@ -362,32 +362,51 @@ def sensitivity_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def drop_lines(drops: Sequence[Row]) -> Iterator[str]:
-    """Yield the points that models lose on average between data sets."""
-    places = list(dict.fromkeys((r["dataset_x"], r["dataset_y"]) for r in drops))
-    for i, (x, y) in enumerate(places):
+    """Yield the points that models lose on average between data sets, and differences between metrics."""
+    places = dict.fromkeys((r["dataset_x"], r["dataset_y"], _is_of_metrics(r)) for r in drops)
+    for i, (x, y, of_metrics) in enumerate(places):
         if i:
             yield ""
-        yield (f"{x if x == y else f'{x} → {y}'}: points lost, means over models")
+        what = "differences in points" if of_metrics else "points lost"
+        yield f"{x if x == y else f'{x} → {y}'}: {what}, means over models"
         rows = [
             (
                 _between(r),
-                _points(r["drop"]),
-                span_text(r["lo"], r["hi"]),
-                span_text(r["lo_models"], r["hi_models"]),
+                *_changed(r, -1 if of_metrics else 1),
                 str(r["n_models"]),
                 f"{r['n_x']:,} → {r['n_y']:,}",
             )
             for r in drops
-            if (r["dataset_x"], r["dataset_y"]) == (x, y)
+            if (r["dataset_x"], r["dataset_y"], _is_of_metrics(r)) == (x, y, of_metrics)
         ]
-        head = ("metric", "drop", "95 % over images", "95 % over families", "models", "images")
+        change = "difference" if of_metrics else "drop"
+        head = ("metric", change, "95 % over images", "95 % over families", "models", "images")
         yield from table_lines(head, rows)
+
+
+def _is_of_metrics(row: Row) -> bool:
+    """Return whether both ends are the same images under two metrics, so that nothing was lost."""
+    same = all(row[f"{end}_x"] == row[f"{end}_y"] for end in ("dataset", "slice"))
+    return same and row["metric_x"] != row["metric_y"]
+
+
+def _changed(row: Row, sign: int) -> tuple[str, str, str]:
+    """Return a drop with both intervals; with -1 as sign, by how much y is higher."""
+    drop, lo, hi, lo_models, hi_models = (
+        None if row[name] is None else sign * row[name]
+        for name in ("drop", "lo", "hi", "lo_models", "hi_models")
+    )
+    if sign < 0:
+        lo, hi, lo_models, hi_models = hi, lo, hi_models, lo_models
+    return _points(drop), span_text(lo, hi), span_text(lo_models, hi_models)
 
 
 def _between(row: Row) -> str:
     """Return metric and slice of both ends, what they share once."""
     (metric_x, slice_x), (metric_y, slice_y) = ((row[f"metric_{e}"], row[f"slice_{e}"]) for e in "xy")
     metrics = metric_x if metric_x == metric_y else f"{metric_x} → {metric_y}"
+    if _is_of_metrics(row):
+        metrics = f"{metric_y} minus {metric_x}"
     slices = slice_x if slice_x == slice_y else f"{slice_x} → {slice_y}"
     return metrics if slices == "all" else f"{metrics} [{slices}]"
 

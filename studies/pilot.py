@@ -17,12 +17,12 @@ from pathlib import Path
 
 from arms import SETS, SINGLE
 from grid import GRID
-from measuring.judged import Judged, scores_of
+from measuring.judged import scores_of
 from networks import engine_of
 from seeing import seen
 
 from manyhot import read_labels
-from manyhot.study import Arm, Net, StudyRun
+from manyhot.study import Arm, Judged, Net, StudyRun
 from manyhot.tables.arrays import label_sets
 from manyhot.train.train import train
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from manyhot.study import Measurement, RunMeasure, StudyMetric, StudyRun
-from measuring.judged import Judged
+from measuring.judged import judged_test
 
 METRICS = (
     StudyMetric("top1", "accuracy by label", percent=True),
@@ -18,7 +18,7 @@ METRICS = (
 
 def take(run: StudyRun) -> Iterator[Measurement]:
     """Judge the test images."""
-    yield from Judged.of(run).measured([m.name for m in METRICS])
+    yield from judged_test(run).measured([m.name for m in METRICS])
 
 
 ACCURACY = RunMeasure("accuracy", "Accuracy on the test images, by label and by label set.", take, METRICS)

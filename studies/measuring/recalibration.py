@@ -12,8 +12,8 @@ from manyhot.core.calibration import fit_isotonic
 from manyhot.core.reliability import against_label, against_set
 from manyhot.core.sets import Case
 from manyhot.registry import get
-from manyhot.study import Measurement, RunMeasure, StudyMetric, StudyRun
-from measuring.judged import Judged, estimated
+from manyhot.study import Measurement, RunMeasure, StudyMetric, StudyRun, estimated
+from measuring.judged import judged_test, judged_val
 
 _RIGHT = {"label": ("label", against_label), "set": ("label set", against_set)}
 """What counts as right, in words, and how it is found."""
@@ -31,7 +31,7 @@ METRICS = tuple(
 
 def take(run: StudyRun) -> Iterator[Measurement]:
     """Recalibrate on ``val``, judge on the test images."""
-    fitted, judged = Judged.of_val(run).case, Judged.of(run).case
+    fitted, judged = judged_val(run).case, judged_test(run).case
     for to, (_, right) in _RIGHT.items():
         outcomes = right(fitted)
         assert outcomes is not None

@@ -20,9 +20,9 @@ from manyhot.core.companion_effects import (
     weighted_average_precision,
 )
 from manyhot.formats import read_classes
-from manyhot.study import Measurement, RunMeasure, StudyMetric, StudyRun
+from manyhot.study import Judged, Measurement, RunMeasure, StudyMetric, StudyRun, replicate_counts
 from manyhot.tables.arrays import label_sets
-from measuring.judged import Floats, Judged, counts, predictions, scores_of
+from measuring.judged import Floats, judged_test, predictions, probabilities, scores_of
 
 PAIRS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "voc9": (
@@ -93,7 +93,7 @@ def _corrupted(run: StudyRun) -> Iterator[Measurement]:
 
 def _shortcuts(run: StudyRun) -> Iterator[Measurement]:
     """Average over pairs; of gaps the absolute value, as Plumb et al. 2022 (SPIRE) take it."""
-    judged, classes = Judged.of(run), read_classes(run.classes)
+    judged, classes = judged_test(run), read_classes(run.classes)
     numbers = [(classes.keys.index(main), classes.keys.index(other)) for main, other in PAIRS[run.data_set]]
     each = [_pair(judged, main, companion) for main, companion in numbers]
     for name in each[0]:
@@ -117,9 +117,9 @@ def _pair(judged: Judged, main: int, companion: int) -> dict[str, Floats]:
     splits = split_by_pair(*judged.labels.state_of(columns).T)
     score, there = judged.scores[:, main], (splits == BOTH) | (splits == MAIN_ONLY)
     if judged.kind == "logit":
-        score = judged.probabilities[:, main]
+        score = probabilities(judged.scores, judged.kind)[:, main]
     found = score >= np.sort(score)[-max(int(there.sum()), 1)]
-    weights = np.concatenate([np.ones((1, n)), counts(n)])
+    weights = np.concatenate([np.ones((1, n)), replicate_counts(n)])
     shares = [_share(found, splits == which, weights) for which in (BOTH, MAIN_ONLY, COMPANION_ONLY, NEITHER)]
     inside = splits != NO_SPLIT
     known, weights = (score[inside], there[inside]), weights[:, inside]

@@ -13,8 +13,8 @@ from scipy.stats import rankdata
 from manyhot.core.estimates import mean_over
 from manyhot.core.sets import Case, LabelSets
 from manyhot.registry import get
-from manyhot.study import Measurement, RunMeasure, StudyMetric, StudyRun
-from measuring.judged import Floats, Judged, estimated, predictions, probabilities, scores_of
+from manyhot.study import Judged, Measurement, RunMeasure, StudyMetric, StudyRun, estimated
+from measuring.judged import Floats, judged_test, predictions, probabilities, scores_of
 
 _BOTH = {
     "ece": "calibration error",
@@ -49,7 +49,7 @@ METRICS = (
 
 def take(run: StudyRun) -> Iterator[Measurement]:
     """Judge the test images, and tell them from images of unknown classes."""
-    judged = Judged.of(run)
+    judged = judged_test(run)
     for name in (*_BOTH, "error_auroc"):
         yield from judged.measured([name, f"{name}_set"])
     yield from _too_sure(judged)

@@ -31,7 +31,8 @@ from data_sets import CIFAR_SETS, VOC9, cifar_sets, voc9  # noqa: E402
 from data_sets.compositions import Pair, compose  # noqa: E402
 from data_sets.written import VARIABLE  # noqa: E402
 from measuring import robustness, uncertainty  # noqa: E402
-from measuring.judged import Judged  # noqa: E402
+
+from manyhot.study import Judged  # noqa: E402
 
 COLOURS = np.array(
     [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255], [255, 0, 255]], np.uint8

@@ -255,6 +255,24 @@ def test_numbers_in_words():
     assert [p_value(0.01234), p_value(0.0002)] == ["= 0.012", "< 0.001"]
 
 
+def test_a_page_without_results_has_no_heading_of_results(given, trainer):
+    def undefined(run):
+        return [Measurement("map", np.nan, 0)]
+
+    measures = (RunMeasure("judged", "Judged.", undefined, (toys.METRIC,)),)
+    page = given(study(measures=measures))[0].page.read_text()
+    assert 'href="#results"' not in page
+    assert ">Results<" not in page
+    page = given(study())[0].page.read_text()
+    assert 'href="#results"' in page
+
+
+def test_panels_of_seeds_are_in_rows(given, trainer):
+    """Beside their text, six panels were a column of 250 pixels."""
+    page = given(study())[0].page.read_text()
+    assert page.index("main .fig.lone:not(#forest) { display: block; }") < page.index("</style>")
+
+
 def test_the_page_tells_what_the_tables_hold_and_is_the_same_each_time(given, trainer, tmp_path):
     answer, _ = given(study(), call="manyhot study toy.py --out out")
     text = answer.page.read_text()

@@ -344,17 +344,20 @@ def test_damaged_checkpoints(train, tmp_path, monkeypatch):
     assert told[0].endswith("), so the run resumes from the previous checkpoint")
 
 
-def test_another_run_in_the_folder(train, tmp_path):
+def test_another_run_in_the_folder(train, tmp_path, monkeypatch):
     path, _ = train()
     written = path.stat().st_mtime_ns
-    train()  # finished: returns at once
+    monkeypatch.setattr("manyhot.train.loop.started", None)
+    train()  # finished: returns without Fabric
     assert path.stat().st_mtime_ns == written
+    monkeypatch.setattr("manyhot.train.train.open_source", None)  # settings are compared before
     assert message(MatchError, train, lr=0.5) == (
         "The folder contains another run, which differs in setting lr.\n"
         f"  where:   {tmp_path / 'out' / 'run.json'}\n"
         "  got:     0.001\n"
         "  allowed: 0.5\n"
-        "  do:      choose another `out`, or delete the folder"
+        "  do:      choose another `out`, or delete the folder; to train this network further, set "
+        f"weights={path}"
     )
 
 

@@ -66,7 +66,7 @@ class Predicted:
 
 
 def predict_in_memory(
-    images: ImagesLike,
+    images: ImagesLike | ImageSource,
     model: str | Network,
     *,
     top: int | None = TOP_CLASSES,
@@ -86,7 +86,7 @@ def predict_in_memory(
 
     Parameters
     ----------
-    images : path-like
+    images : path-like or ImageSource
         A folder of images, or any other source of `manyhot.predict`.
     model : str or Network
         A network, or the name of a model, such as ``efficientnet-lite0`` or ``timm/resnet50.a1_in1k``.
@@ -104,7 +104,7 @@ def predict_in_memory(
     """
     settings = PredictSettings(top, engine, precision_of(precision), embeddings, workers=workers, batch=batch)
     network = model if isinstance(model, Network) else find_model(model, classes)
-    source = open_source(images, labels=labels)
+    source = images if isinstance(images, ImageSource) else open_source(images, labels=labels)
     choice = choose_for(source, network, settings)
     on_batch = _counter(progress, source.n)
     scorer = Scorer(network, choice.engine, Keep(top, network.columns_of(classes)))

@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING
 from manyhot.extras import lazily
 
 if TYPE_CHECKING:
+    from manyhot.study.judged import Judged, estimated, replicate_counts
+    from manyhot.study.measures import (
+        accuracy_measure,
+        calibration_measure,
+        corruption_measure,
+        study_metric,
+        transfer_measure,
+    )
+    from manyhot.study.own_data import own_data
     from manyhot.study.plan import (
         Across,
         Arm,
@@ -33,6 +42,7 @@ __all__ = [
     "Arm",
     "Claim",
     "Grid",
+    "Judged",
     "Measurement",
     "Net",
     "Opening",
@@ -44,12 +54,32 @@ __all__ = [
     "StudyDataSet",
     "StudyMetric",
     "StudyRun",
+    "accuracy_measure",
+    "calibration_measure",
+    "corruption_measure",
+    "estimated",
+    "own_data",
     "read_study",
+    "replicate_counts",
     "run_studies",
+    "study_metric",
+    "transfer_measure",
 ]
 
 _HOME = {
     **dict.fromkeys(__all__, "manyhot.study.plan"),
+    **dict.fromkeys(("Judged", "estimated", "replicate_counts"), "manyhot.study.judged"),
+    **dict.fromkeys(
+        (
+            "accuracy_measure",
+            "calibration_measure",
+            "corruption_measure",
+            "study_metric",
+            "transfer_measure",
+        ),
+        "manyhot.study.measures",
+    ),
+    "own_data": "manyhot.study.own_data",
     **dict.fromkeys(("StudyAnswer", "StudyAnswers", "run_studies"), "manyhot.study.study"),
     **dict.fromkeys(("Opening", "read_study"), "manyhot.study.study_file"),
 }

@@ -99,6 +99,10 @@ class StudyDataSet:
     planted: tuple[str, ...] = ()
 
 
+def _own_labels(run: StudyRun) -> Path:
+    return run.labels("train")
+
+
 @dataclass(frozen=True)
 class Arm:
     """A training condition: the labels of the training images, and the loss.
@@ -108,7 +112,7 @@ class Arm:
     name, about : str
     labels : callable
         ``labels(run)`` returns the file with the label sets of the training images. This is a file of the
-        data set, or a file that the function writes to ``run.folder``.
+        data set, or a file that the function writes to ``run.folder``. By default, ``run.labels("train")``.
     settings : Mapping
         Settings of the recipe: ``teach``, ``loss``, …
     wants : tuple of str
@@ -120,7 +124,7 @@ class Arm:
 
     name: str
     about: str
-    labels: Callable[[StudyRun], Path]
+    labels: Callable[[StudyRun], Path] = _own_labels
     settings: Mapping[str, Any] = field(default_factory=dict)
     wants: tuple[str, ...] = ()
     version: int = 1

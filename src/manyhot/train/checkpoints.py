@@ -30,6 +30,9 @@ CHECKPOINTS = "checkpoints"
 RUN = "run.json"
 """The file that identifies a run."""
 
+MODEL = "model.safetensors"
+"""The trained network in the folder of a run."""
+
 EVERY_STEPS = 20
 """Steps between two points of a curve."""
 
@@ -140,8 +143,15 @@ def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
                 where=path,
                 got=found.get(name, "nothing known"),
                 allowed=value,
-                do="choose another `out`, or delete the folder",
+                do=_another_folder(out, name),
             )
+
+
+def _another_folder(out: Path, name: str) -> str:
+    network = out / MODEL
+    if not network.is_file() or not name.startswith("setting "):
+        return "choose another `out`, or delete the folder"
+    return f"choose another `out`, or delete the folder; to train this network further, set weights={network}"
 
 
 def write_identity(out: Path, identity: Mapping[str, Any]) -> None:

@@ -131,12 +131,14 @@ def train(
     ManyhotError
         If the input is invalid.
     """
+    from manyhot.train.checkpoints import check_identity
     from manyhot.train.loop import TrainingJob, fit
     from manyhot.train.losses import loss_of
 
     out = Path(out)
     check_apart([images, labels, val, val_labels], out)
     plan = _recipe(recipe, settings)
+    check_identity(out, {"recipe": plan.to_dict()})  # before images are listed
     class_list = open_class_list(classes)
     source = open_source(images)
     found, matched = labels_of_source(read_labels_or_originals(labels, classes=class_list), source)

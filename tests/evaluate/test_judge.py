@@ -5,8 +5,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from pyarrow import compute as pc
-from scipy.special import expit, softmax
+from scipy.special import expit, log_softmax, softmax
 from scipy.stats import binomtest
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, f1_score
 
 from manyhot import evaluate, read_images, read_labels, read_predictions
@@ -491,6 +492,21 @@ def test_shifted_logits_are_those_of_a_softmax():
     found = evaluate(y, scores + 3.5, metrics=["ece_set"], resamples=0, reading=reading)
     p = evaluate(y, softmax(scores, axis=1), metrics=["ece_set"], resamples=0, scores="probability")
     assert found.value("ece_set") == pytest.approx(p.value("ece_set"), abs=1e-5)
+
+
+@pytest.mark.parametrize("c", [5, 8, 20, 60])
+def test_a_softmax_network_is_not_taken_for_one_with_sigmoids(c):
+    """Its single label is one of an image's classes; also if it gives logarithms of probabilities."""
+    rng = np.random.default_rng(c)
+    label = rng.integers(0, c, 40 * c)
+    x = 3 * np.eye(c)[label] + rng.normal(size=(len(label), c))
+    y = np.eye(c, dtype=int)[label]
+    y[np.arange(len(label)), rng.integers(0, c, len(label))] = 1
+    scores = LogisticRegression(max_iter=2000).fit(x, label).decision_function(x)
+    reading, options = Reading(scores="logit", label=label), {"metrics": ["ece_set"], "resamples": 0}
+    p = evaluate(y, softmax(scores, axis=1), scores="probability", **options).value("ece_set")
+    for logits in (scores, log_softmax(scores, axis=1)):
+        assert evaluate(y, logits, reading=reading, **options).value("ece_set") == pytest.approx(p, abs=1e-5)
 
 
 def test_links_of_some_models_are_declared_and_not_comparable_with_others():

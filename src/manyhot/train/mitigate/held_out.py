@@ -170,8 +170,8 @@ class HeldOutImages:
         found = {(split, how): own.of(rows[split]) for (split, how), own in shown.items()}
         called = {key: _predicted(own, pair[0], best) for key, own in found.items()}
         margins = {key: _margin(own, pair[0], best) for key, own in found.items()}
-        # A pasted companion may be a poor copy. How much less it acts is seen beside the image's own; the upper
-        # end of that interval counts.
+        # A pasted companion may be a poor copy. How much less it acts is seen beside the image's own: the
+        # upper end of that interval counts.
         copied = self._mean(margins[BOTH, OWN] - margins[BOTH, OTHER], rows[BOTH])
         called[NEITHER, OTHER] = margins[NEITHER, OTHER] + np.fmax(copied.estimated.hi, 0.0) >= 0
         metrics = {

@@ -79,12 +79,12 @@ class TrainResult(Result):
 )
 def train(
     images: ImagesLike,
-    labels: Annotated[PathLike, OptionName("--labels"), Shown("DATASET")],
+    labels: Annotated[PathLike, OptionName("--labels"), Shown("FILE")],
     *,
     out: Annotated[PathLike, Shown("FOLDER")] = "training",
     recipe: Annotated[PathLike | Mapping[str, Any] | Recipe | None, Shown("FILE")] = None,
     settings: Settings = NO_SETTINGS,
-    val_labels: Annotated[PathLike | None, Shown("DATASET")] = None,
+    val_labels: Annotated[PathLike | None, Shown("FILE")] = None,
     val: Annotated[PathLike | None, Address(), Shown("IMAGES")] = None,
     features: Annotated[PathLike | None, Shown("FOLDER")] = None,
     save_every: Annotated[float, AtLeast(0)] = SAVE_EVERY,

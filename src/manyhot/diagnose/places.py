@@ -143,7 +143,7 @@ def finite(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(value)
 
 
-FEW_MODELS = 3
+MODELS_COMPARED = 3
 """Models that are compared with each other, and described one by one instead of by their mean."""
 
 FEWEST_OF_SHARE = 500
@@ -249,7 +249,7 @@ def loss_differences(base: Place, place: Place) -> Iterator[str]:
     """
     losses = {metric: _Loss.between(base, place, metric, paired=True) for metric in COMPARED_METRICS}
     models = next((loss.models for loss in losses.values() if loss.models), ())
-    for one, other in itertools.combinations(models, 2) if len(models) <= FEW_MODELS else ():
+    for one, other in itertools.combinations(models, 2) if len(models) <= MODELS_COMPARED else ():
         found = [(metric, loss.beyond(one, other)) for metric, loss in losses.items()]
         known = [(metric, ends) for metric, ends in found if ends is not None and np.isfinite(ends).all()]
         if not known:

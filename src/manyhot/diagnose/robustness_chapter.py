@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from manyhot.diagnose.places import FEW_MODELS
+from manyhot.diagnose.places import MODELS_COMPARED
 from manyhot.registry import register
 from manyhot.report.chapter import (
     Chapter,
@@ -69,7 +69,7 @@ MOST_ANSWERS = 4
 def _answers(rows: Sequence[Row]) -> list[str]:
     """Return what is lost at each destination, in a sentence each."""
     answers = []
-    for of_one in _by_destination(_told(rows)).values():
+    for of_one in _by_destination(_rows_to_describe(rows)).values():
         first, *others = sorted(of_one, key=lambda r: r["metric"] != "top1")
         text = f"{_way(first)}, {_who(first)} lost {_lost(first)}"
         known = [r for r in others if r["share"] is not None and r["share"] == r["share"]]
@@ -79,12 +79,12 @@ def _answers(rows: Sequence[Row]) -> list[str]:
     return answers[:MOST_ANSWERS]
 
 
-def _told(rows: Sequence[Row]) -> list[Row]:
+def _rows_to_describe(rows: Sequence[Row]) -> list[Row]:
     """Return the means over models; under corruption, each of a few models."""
     means, models = ([r for r in rows if (r["model"] is None) == is_mean] for is_mean in (True, False))
     if not means:
         return list(rows)
-    few = len({r["model"] for r in models}) <= FEW_MODELS
+    few = len({r["model"] for r in models}) <= MODELS_COMPARED
     each = [r for r in models if r["base"] == r["dataset"] and r["kind"] is None] if few else []
     return each + [r for r in means if not each or r["base"] != r["dataset"] or r["kind"] is not None]
 

@@ -22,7 +22,7 @@ from networks import engine_of
 from seeing import seen
 
 from manyhot import read_labels
-from manyhot.study import Arm, Judged, Net, StudyRun
+from manyhot.study import Arm, JudgedRun, Net, StudyRun
 from manyhot.tables.arrays import label_sets
 from manyhot.train.train import train
 
@@ -68,7 +68,7 @@ def _tried(run: StudyRun, net: Net, arm: Arm, settings: dict[str, float]) -> lis
         features=run.data.parents[1] / "features",
     ).network
     found = seen(model, run.images("val"), run.folder / "val", engine_of(run))
-    judged = Judged(label_sets(read_labels(run.labels("val"))), scores_of(found), found.score_kind)
+    judged = JudgedRun(label_sets(read_labels(run.labels("val"))), scores_of(found), found.score_kind)
     return [measured.value for measured in judged.measured(METRICS)]
 
 

@@ -9,20 +9,20 @@ from scipy.special import softmax
 from seeing import seen
 
 from manyhot import Predictions
-from manyhot.study import Judged, StudyRun
+from manyhot.study import JudgedRun, StudyRun
 
 Floats = npt.NDArray[np.float64]
 
 
-def judged_test(run: StudyRun) -> Judged:
+def judged_test(run: StudyRun) -> JudgedRun:
     """Return the scores of the test images."""
-    return Judged.matched(run.labels("test"), predictions(run))
+    return JudgedRun.matched(run.labels("test"), predictions(run))
 
 
-def judged_val(run: StudyRun) -> Judged:
+def judged_val(run: StudyRun) -> JudgedRun:
     """Return those of the images that a network may be fitted to in some other way, ``val``."""
     found = seen(run.model, run.images("val"), run.folder / "predictions" / "val", engine_of(run))
-    return Judged.matched(run.labels("val"), found)
+    return JudgedRun.matched(run.labels("val"), found)
 
 
 def predictions(run: StudyRun) -> Predictions:

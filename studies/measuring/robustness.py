@@ -20,7 +20,7 @@ from manyhot.core.companion_effects import (
     weighted_average_precision,
 )
 from manyhot.formats import read_classes
-from manyhot.study import Judged, Measurement, RunMeasure, StudyMetric, StudyRun, replicate_counts
+from manyhot.study import JudgedRun, Measurement, RunMeasure, StudyMetric, StudyRun, replicate_counts
 from manyhot.tables.arrays import label_sets
 from measuring.judged import Floats, judged_test, predictions, probabilities, scores_of
 
@@ -79,7 +79,7 @@ def _corrupted(run: StudyRun) -> Iterator[Measurement]:
     for copy in sorted(set(copies.tolist()) - {"", UNKNOWN.rstrip(":")}):
         rows = np.flatnonzero(copies == copy)
         at = pc.index_in(ids.take(rows), labels.image_id).to_numpy()
-        judged = Judged(label_sets(labels).take(at), scores_of(found)[rows], found.score_kind)
+        judged = JudgedRun(label_sets(labels).take(at), scores_of(found)[rows], found.score_kind)
         each[copy] = {m.metric: m for m in judged.measured(list(_JUDGED))}
     clean = each.pop(CLEAN)
     for metric in _JUDGED:
@@ -106,7 +106,7 @@ def _shortcuts(run: StudyRun) -> Iterator[Measurement]:
         yield Measurement(name, float(value), len(judged.labels), replicates=replicates)
 
 
-def _pair(judged: Judged, main: int, companion: int) -> dict[str, Floats]:
+def _pair(judged: JudgedRun, main: int, companion: int) -> dict[str, Floats]:
     """Return values of a pair, each followed by its replicates, shape (1 + R,).
 
     A class is found in as many images as hold it, those with its highest scores: a rule that is the same for

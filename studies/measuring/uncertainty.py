@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from manyhot.core.estimates import mean_over
 from manyhot.core.sets import Case, LabelSets
 from manyhot.registry import get
-from manyhot.study import Judged, Measurement, RunMeasure, StudyMetric, StudyRun, estimated
+from manyhot.study import JudgedRun, Measurement, RunMeasure, StudyMetric, StudyRun, estimated
 from measuring.judged import Floats, judged_test, predictions, probabilities, scores_of
 
 _BOTH = {
@@ -99,7 +99,7 @@ def _as_shares(score: Floats) -> np.ndarray:
     return (rankdata(score) / len(score))[:, None]
 
 
-def _too_sure(judged: Judged) -> Iterator[Measurement]:
+def _too_sure(judged: JudgedRun) -> Iterator[Measurement]:
     case, labels = judged.case, judged.labels
     assert case.confidence is not None
     for name, right, scored in (
@@ -109,7 +109,7 @@ def _too_sure(judged: Judged) -> Iterator[Measurement]:
         yield estimated(name, mean_over(case.confidence - right, scored))
 
 
-def _swapped(judged: Judged, known: Mapping[str, Floats]) -> Iterator[Measurement]:
+def _swapped(judged: JudgedRun, known: Mapping[str, Floats]) -> Iterator[Measurement]:
     """Compare the order of the scores by how well they find errors: by label and set, and on other images."""
     cases = [Case(judged.labels, judged.case.top[:, :1], listed=_as_shares(known[s])) for s in SCORES]
     by = [

@@ -1,6 +1,7 @@
 """Losses between places, and shares of them, against a bootstrap of our own and by hand."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,9 @@ from manyhot.core.share_intervals import difference_interval
 from manyhot.data.data_sets import Source
 from manyhot.diagnose import robustness
 from manyhot.diagnose.corruption_losses import judge_corruptions
+from manyhot.diagnose.places import Place, Score, loss_differences
 from manyhot.diagnose.robustness import diagnose_robustness, judge_place, judged_alike
+from manyhot.diagnose.robustness_chapter import _answers
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.judge import Resampling
 
@@ -404,3 +407,46 @@ def test_a_published_name_wins_over_a_folder_of_results(tmp_path, monkeypatch):
     (tmp_path / "imagenet" / "results.parquet").touch()
     assert robustness._holds_results("./imagenet")
     assert not robustness._holds_results("imagenet")
+
+
+def test_losses_of_two_models_are_compared_on_the_same_images():
+    """The interval is that of paired differences, which two intervals side by side would not give."""
+    rng = np.random.default_rng(3)
+    n = 400
+    shares = {("a", 0): 0.9, ("a", 1): 0.6, ("b", 0): 0.9}
+    hits = {key: rng.random(n) < share for key, share in shares.items()}
+    hits["b", 1] = hits["a", 1] | (rng.random(n) < 0.15)
+    drawn = rng.integers(0, n, (2000, n))
+
+    def place(copy, kind):
+        scores = {m: Score(float(hits[m, copy].mean()), None, None, n, 0) for m in "ba"}
+        samples = {m: hits[m, copy][drawn].mean(1) for m in "ab"}
+        return Place("photos", {"real1": scores}, {"real1": samples}, kind)
+
+    (text,) = loss_differences(place(0, "clean"), place(1, None))
+    lost = {m: hits[m, 0].astype(float) - hits[m, 1] for m in "ab"}
+    each = 100 * (lost["a"] - lost["b"])
+    half = 1.96 * each.std() / np.sqrt(n)
+    start = "points that a loses beyond b, on average over corruptions of the same images: "
+    found = re.fullmatch(rf"{start}([\d.]+) \((−?[\d.]+) to ([\d.]+)\) by real1", text)
+    value, lo, hi = (float(number.replace("−", "-")) for number in found.groups())
+    assert value == pytest.approx(each.mean(), abs=0.051)
+    assert (value - lo, hi - value) == pytest.approx((half, half), rel=0.1, abs=0.1)
+
+
+def test_the_page_of_few_models_has_a_sentence_for_each():
+    row = dict.fromkeys(("kind", "lo", "hi", "share", "share_lo", "share_hi"))
+    row |= {"base": "photos", "dataset": "photos", "n": 90, "n_models": 1, "loss": 0.04}
+    each = [
+        {**row, "model": model, "metric": metric, "loss": loss, "share": share}
+        for model, of_top1 in (("one", 0.25), ("two", -0.5))
+        for metric, loss, share in (("top1", 0.04, None), ("real1", 0.04 * (1 - of_top1), of_top1))
+    ]
+    means = [{**row, "model": None, "n_models": 2, "metric": m} for m in ("top1", "real1")]
+    start = "On photos under all kinds of corruption"
+    assert _answers([*means, *each]) == [
+        f"{start}, one lost 4.0 points by Top-1, and 3.0 points by ReaL: 25 % of the loss of Top-1 is due to "
+        "missing labels (90 images).",
+        f"{start}, two lost 4.0 points by Top-1, and 6.0 points by ReaL: missing labels do not explain the "
+        "loss (90 images).",
+    ]

@@ -13,14 +13,14 @@ from sklearn.metrics import average_precision_score
 from manyhot import as_labels, read_labels
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.study import (
-    Judged,
+    JudgedRun,
     accuracy_measure,
     corruption_measure,
     own_data,
     replicate_counts,
     run_studies,
 )
-from manyhot.study.measures import _losses
+from manyhot.study.ready_measures import _losses
 from manyhot.tables.arrays import label_sets
 
 pytest.importorskip("torch")
@@ -87,13 +87,13 @@ def test_replicates_are_the_metric_on_resamples_of_the_images():
     scores, hot = rng.random((40, 3)).astype(np.float32), rng.random((40, 3)) < 0.5
     hot[:, 0] |= ~hot.any(axis=1)
     labels = as_labels(hot.astype(int), n_classes=3)
-    judged = Judged(label_sets(labels), scores, "probability")
+    judged = JudgedRun(label_sets(labels), scores, "probability")
     (found,) = judged.measured(["map_macro"])
     assert found.value == pytest.approx(average_precision_score(hot, scores))
     for counts, value in list(zip(replicate_counts(40), found.replicates, strict=True))[:5]:
         rows = np.repeat(np.arange(40), counts)
         assert value == pytest.approx(average_precision_score(hot[rows], scores[rows]))
-    worse = [*Judged(label_sets(labels), 1 - scores, "probability").measured(["map_macro"])]
+    worse = [*JudgedRun(label_sets(labels), 1 - scores, "probability").measured(["map_macro"])]
     corrupted, lost = _losses([found], [worse, worse])
     assert (corrupted.metric, lost.metric) == ("corrupted_map_macro", "lost_map_macro")
     assert lost.value == pytest.approx(found.value - average_precision_score(hot, 1 - scores))

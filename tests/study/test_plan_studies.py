@@ -32,7 +32,7 @@ from data_sets.compositions import Pair, compose  # noqa: E402
 from data_sets.written import VARIABLE  # noqa: E402
 from measuring import robustness, uncertainty  # noqa: E402
 
-from manyhot.study import Judged  # noqa: E402
+from manyhot.study import JudgedRun  # noqa: E402
 
 COLOURS = np.array(
     [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255], [255, 0, 255]], np.uint8
@@ -257,12 +257,12 @@ def test_gaps_of_a_class_that_is_found_beside_its_companion_only():
     none = np.zeros(10, np.int32)
     sets = LabelSets(2, np.arange(0, 21, 2), np.tile([0, 1], 10), state, none, none == 0, True)
     scores = np.array([[0.9, 0]] * 4 + [[0.1, 0]] * 2 + [[0.8, 0]] + [[0.2, 0]] * 3, np.float32)
-    found = robustness._pair(Judged(sets, scores, "probability"), 0, 1)
+    found = robustness._pair(JudgedRun(sets, scores, "probability"), 0, 1)
     # Six images hold the class: the five highest scores, and three that are equal, are found.
     assert found["recall_gap"][0] == 1
     assert found["hallucination_gap"][0] == 0
     strict = np.array([[0.9, 0]] * 4 + [[0.1, 0]] * 2 + [[0.8, 0]] + [[0.3, 0]] + [[0.2, 0]] * 2, np.float32)
-    found = robustness._pair(Judged(sets, strict, "probability"), 0, 1)
+    found = robustness._pair(JudgedRun(sets, strict, "probability"), 0, 1)
     assert found["hallucination_gap"][0] == pytest.approx(1 - 1 / 3)
 
 

@@ -15,7 +15,7 @@ from manyhot.core.comparison import NO_INTERVAL
 from manyhot.core.corruption_errors import ALEXNET, ALEXNET_CLEAN, corruption_errors, relative_errors
 from manyhot.core.ratio_intervals import sampled_interval
 from manyhot.data.data_sets import Source
-from manyhot.diagnose.places import SINGLE, Place, average, finite, loss_rows, places_of
+from manyhot.diagnose.places import SINGLE, Place, average, finite, loss_differences, loss_rows, places_of
 from manyhot.diagnose.robustness import (
     Robustness,
     judge_place,
@@ -226,7 +226,9 @@ class _Corrupted:
         ends = [everywhere, *means, *copies]
         lost = [row for place in ends for row in loss_rows(clean, place, paired=True)]
         errors = [row for metric in ERRORS for row in self._errors(metric)]
-        return Corruptions.from_places([clean, *ends], lost, errors, [*notes, *self._notes()])
+        return Corruptions.from_places(
+            [clean, *ends], lost, errors, [*notes, *loss_differences(clean, everywhere), *self._notes()]
+        )
 
     @property
     def _kinds(self) -> list[str]:

@@ -6,6 +6,7 @@ under label sets is not an error of the model: a label was missing.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from manyhot.core.comparison import NO_INTERVAL
 from manyhot.core.corruption_errors import missing_share
 from manyhot.core.ratio_intervals import sampled_interval
 from manyhot.core.share_intervals import difference_interval
+from manyhot.report.chapter import in_points
 from manyhot.tables import Results, RowDict, list_matrix
 
 SINGLE = "top1"
@@ -141,6 +143,9 @@ def finite(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(value)
 
 
+MODELS_COMPARED = 3
+"""Models that are compared with each other, and described one by one instead of by their mean."""
+
 FEWEST_OF_SHARE = 500
 """Minimum number of images for an interval of the share of a loss: with 20 to 100, it holds in 87 to 92 %."""
 
@@ -178,6 +183,15 @@ class _Loss:
             return _Loss([""], value, None, nothing, nothing, self.n)
         samples = self.samples.mean(0, keepdims=True)
         return _Loss([""], value, samples, *_ends(value, samples, min(self.n)), self.n)
+
+    def beyond(self, one: str, other: str) -> tuple[float, float, float] | None:
+        """Return how much more a model loses than another, with its interval; None without resamples."""
+        if self.samples is None or not {one, other} <= set(self.models):
+            return None
+        i, j = self.models.index(one), self.models.index(other)
+        value, drawn = self.value[[i]] - self.value[[j]], self.samples[[i]] - self.samples[[j]]
+        lo, hi = _ends(value, drawn, min(self.n))
+        return float(value[0]), float(lo[0]), float(hi[0])
 
     def shares(self, single: _Loss) -> tuple[Floats, Floats, Floats]:
         """Return the share of the loss `single` that is due to missing labels, with its interval."""
@@ -226,6 +240,26 @@ def loss_rows(base: Place, place: Place, *, paired: bool) -> Iterator[RowDict]:
             means.append({**where, **mean, "model": None, "n_models": len(loss.models)})
         each += [{**where, **row} for row in _rows(loss, single)]
     yield from (*means, *each)
+
+
+def loss_differences(base: Place, place: Place) -> Iterator[str]:
+    """Yield how much more each of a few models loses than another, as sentences with paired intervals.
+
+    Both places have the same images, which are resampled together for both models.
+    """
+    losses = {metric: _Loss.between(base, place, metric, paired=True) for metric in COMPARED_METRICS}
+    models = next((loss.models for loss in losses.values() if loss.models), ())
+    for one, other in itertools.combinations(models, 2) if len(models) <= MODELS_COMPARED else ():
+        found = [(metric, loss.beyond(one, other)) for metric, loss in losses.items()]
+        known = [(metric, ends) for metric, ends in found if ends is not None and np.isfinite(ends).all()]
+        if not known:
+            continue
+        if known[0][1][0] < 0:
+            one, other = other, one
+            known = [(metric, (-value, -hi, -lo)) for metric, (value, lo, hi) in known]
+        points = ", ".join(f"{in_points(*ends, 1)} by {metric}" for metric, ends in known)
+        where = "on average over corruptions of the same images"
+        yield f"points that {one} loses beyond {other}, {where}: {points}"
 
 
 def _rows(loss: _Loss, single: _Loss | None) -> Iterator[RowDict]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from manyhot.diagnose.places import MODELS_COMPARED
 from manyhot.registry import register
 from manyhot.report.chapter import (
     Chapter,
@@ -68,28 +69,48 @@ MOST_ANSWERS = 4
 def _answers(rows: Sequence[Row]) -> list[str]:
     """Return what is lost at each destination, in a sentence each."""
     answers = []
-    for of_one in _by_destination(_means(rows)).values():
+    for of_one in _by_destination(_rows_to_describe(rows)).values():
         first, *others = sorted(of_one, key=lambda r: r["metric"] != "top1")
-        text = f"From {title_of(first['base'])} to {_destination(first)}, {_who(first)} lost {_lost(first)}"
+        text = f"{_way(first)}, {_who(first)} lost {_lost(first)}"
         known = [r for r in others if r["share"] is not None and r["share"] == r["share"]]
         if first["metric"] == "top1" and known:
-            row = known[0]
-            share = with_ends(row["share"], row["share_lo"], row["share_hi"])
-            text += f", and {_lost(row)}: {share} of the loss of {_label('top1')} is due to missing labels"
+            text += f", and {_lost(known[0])}: {_missing(known[0])}"
         answers.append(f"{text} ({first['n']:,} images).")
     return answers[:MOST_ANSWERS]
 
 
-def _means(rows: Sequence[Row]) -> list[Row]:
-    """Return the means over models, or the rows of the only model."""
-    means = [r for r in rows if r["model"] is None]
-    return means or list(rows)
+def _rows_to_describe(rows: Sequence[Row]) -> list[Row]:
+    """Return the means over models; under corruption, each of a few models."""
+    means, models = ([r for r in rows if (r["model"] is None) == is_mean] for is_mean in (True, False))
+    if not means:
+        return list(rows)
+    few = len({r["model"] for r in models}) <= MODELS_COMPARED
+    each = [r for r in models if r["base"] == r["dataset"] and r["kind"] is None] if few else []
+    return each + [r for r in means if not each or r["base"] != r["dataset"] or r["kind"] is not None]
 
 
-def _by_destination(rows: Iterable[Row]) -> dict[Destination, list[Row]]:
-    found: dict[Destination, list[Row]] = {}
+def _way(r: Row) -> str:
+    if r["base"] != r["dataset"]:
+        return f"From {title_of(r['base'])} to {_destination(r)}"
+    return f"On {title_of(r['dataset'])} under {_corruption(r)}"
+
+
+def _corruption(r: Row) -> str:
+    return "all kinds of corruption" if r["kind"] is None else f"the corruption {r['kind'].replace('_', ' ')}"
+
+
+def _missing(r: Row) -> str:
+    """Return how much of a loss missing labels explain; a share below 0 is none."""
+    if r["share"] < 0:
+        return "missing labels do not explain the loss"
+    share = with_ends(r["share"], r["share_lo"], r["share_hi"])
+    return f"{share} of the loss of {_label('top1')} is due to missing labels"
+
+
+def _by_destination(rows: Iterable[Row]) -> dict[tuple[Destination, str | None], list[Row]]:
+    found: dict[tuple[Destination, str | None], list[Row]] = {}
     for r in rows:
-        found.setdefault((r["base"], r["dataset"], r["kind"]), []).append(r)
+        found.setdefault(((r["base"], r["dataset"], r["kind"]), r["model"]), []).append(r)
     return found
 
 

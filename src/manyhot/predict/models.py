@@ -63,8 +63,7 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
     UnknownNameError
         If the model does not exist.
     InputError
-        If the model does not have an option, or cannot be built, or if its option ``classes`` is not a list
-        of all its outputs.
+        If the model lacks an option or cannot be built, or if ``classes`` does not list all its outputs.
     MissingExtraError
         If a package that the model needs is not installed.
     """
@@ -80,8 +79,7 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
     if unknown:
         allowed = [o for o in taken if o != "preprocessing"]
         allowed += PREPROCESSING_OPTIONS if "preprocessing" in taken else ()
-        allowed += [] if "classes" in taken else ["classes"]
-        allowed += [] if "name" in taken else ["name"]
+        allowed += [option for option in ("classes", "name") if option not in taken]
         raise InputError(
             f"The model {family or name!r} has no option {unknown[0]!r}.",
             got=spec,
@@ -92,15 +90,13 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
     options |= {name: value for name, value in more.items() if name in taken}
     network: Network = entry(rest, **options) if family else entry(**options)
     network = _marked(_named(network, own, classes))
-    return replace(network, name=title) if title else network
+    return replace(network, name=title or network.name)
 
 
 def _checked_name(name: Any, spec: str) -> str:
-    if name is None:
-        return ""
-    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+    if name is not None and not (isinstance(name, str) and name.strip() and name.isprintable()):
         raise InputError("The name of a model is a text of one line.", got=spec, allowed="name='mine'")
-    return name.strip()
+    return (name or "").strip()
 
 
 def _named(network: Network, own: ClassList | None, classes: ClassList | None) -> Network:

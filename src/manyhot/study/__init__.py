@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING
 from manyhot.extras import lazily
 
 if TYPE_CHECKING:
-    from manyhot.study.judged import Judged, estimated, replicate_counts
-    from manyhot.study.measures import (
-        accuracy_measure,
-        calibration_measure,
-        corruption_measure,
-        study_metric,
-        transfer_measure,
-    )
+    from manyhot.study.judged_run import JudgedRun, estimated, replicate_counts
     from manyhot.study.own_data import own_data
     from manyhot.study.plan import (
         Across,
@@ -34,6 +27,13 @@ if TYPE_CHECKING:
         StudyMetric,
         StudyRun,
     )
+    from manyhot.study.ready_measures import (
+        accuracy_measure,
+        calibration_measure,
+        corruption_measure,
+        study_metric,
+        transfer_measure,
+    )
     from manyhot.study.study import StudyAnswer, StudyAnswers, run_studies
     from manyhot.study.study_file import Opening, read_study
 
@@ -42,7 +42,7 @@ __all__ = [
     "Arm",
     "Claim",
     "Grid",
-    "Judged",
+    "JudgedRun",
     "Measurement",
     "Net",
     "Opening",
@@ -68,7 +68,7 @@ __all__ = [
 
 _HOME = {
     **dict.fromkeys(__all__, "manyhot.study.plan"),
-    **dict.fromkeys(("Judged", "estimated", "replicate_counts"), "manyhot.study.judged"),
+    **dict.fromkeys(("JudgedRun", "estimated", "replicate_counts"), "manyhot.study.judged_run"),
     **dict.fromkeys(
         (
             "accuracy_measure",
@@ -77,7 +77,7 @@ _HOME = {
             "study_metric",
             "transfer_measure",
         ),
-        "manyhot.study.measures",
+        "manyhot.study.ready_measures",
     ),
     "own_data": "manyhot.study.own_data",
     **dict.fromkeys(("StudyAnswer", "StudyAnswers", "run_studies"), "manyhot.study.study"),

@@ -14,12 +14,12 @@ from manyhot.predict.in_memory import predict_in_memory
 from manyhot.predict.models import find_model
 from manyhot.predict.sources import alter_images, open_source
 from manyhot.registry import get
-from manyhot.study.judged import REPLICATES, Judged
+from manyhot.study.judged_run import REPLICATES, JudgedRun
 from manyhot.study.plan import Measurement, RunMeasure, StudyMetric, StudyRun
 from manyhot.tables.result_tables import describe_metric
 
-ACCURACY = ("top1", "real1", "map_macro")
-CALIBRATION = ("ece", "ece_set", "brier_set")
+DEFAULT_METRICS = ("top1", "real1", "map_macro")
+CALIBRATION_METRICS = ("ece", "ece_set", "brier_set")
 
 
 def accuracy_measure(
@@ -40,10 +40,10 @@ def accuracy_measure(
     version : int
         As in `RunMeasure`.
     """
-    names = metrics or ACCURACY
+    names = metrics or DEFAULT_METRICS
 
     def take(run: StudyRun) -> Iterator[Measurement]:
-        yield from Judged.of(run, split, engine).measured(names)
+        yield from JudgedRun.of(run, split, engine).measured(names)
 
     about = f"Metrics of the {split} images."
     return RunMeasure(name, about, take, tuple(map(study_metric, names)), version)
@@ -61,7 +61,7 @@ def calibration_measure(
     name, split, engine, version
         As in `accuracy_measure`.
     """
-    names = metrics or CALIBRATION
+    names = metrics or CALIBRATION_METRICS
     return accuracy_measure(*names, name=name, split=split, engine=engine, version=version)
 
 
@@ -89,7 +89,7 @@ def corruption_measure(
     """
     from manyhot.diagnose.pixels.corruptions import CLEAN, corruption
 
-    names = metrics or ACCURACY
+    names = metrics or DEFAULT_METRICS
     copies = [corruption(CLEAN, 0), *(corruption(kind, s) for kind in corruptions for s in severities)]
 
     def take(run: StudyRun) -> Iterator[Measurement]:
@@ -105,7 +105,7 @@ def corruption_measure(
         for copy in copies[: 2 if run.smoke else None]:
             altered = alter_images(source, copy)
             found = predict_in_memory(altered, network, top=None, classes=classes, engine=engine)
-            each.append([*Judged.matched(labels, found.predictions).measured(names)])
+            each.append([*JudgedRun.matched(labels, found.predictions).measured(names)])
         yield from _losses(each[0], each[1:])
 
     shown = tuple(map(study_metric, names))

@@ -28,7 +28,7 @@ REPLICATES = 100
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class JudgedRun:
     """Scores of n images over C classes, and their label sets.
 
     Attributes
@@ -44,7 +44,7 @@ class Judged:
     kind: str
 
     @classmethod
-    def of(cls, run: StudyRun, split: str = "test", engine: str = "torch") -> Judged:
+    def of(cls, run: StudyRun, split: str = "test", engine: str = "torch") -> JudgedRun:
         """Predict the images of a split with the network of a run."""
         found = predict_in_memory(
             run.images(split),
@@ -56,7 +56,7 @@ class Judged:
         return cls.matched(run.labels(split), found.predictions)
 
     @classmethod
-    def matched(cls, labels: Path | Labels, predictions: Predictions) -> Judged:
+    def matched(cls, labels: Path | Labels, predictions: Predictions) -> JudgedRun:
         """Join dense predictions with label sets, in the order of the labels.
 
         Raises

@@ -139,6 +139,11 @@ def test_what_exchanged_companions_show():
         "copied_logit": pytest.approx(1.0),
         "accuracy_patched": 6 / 8,
     }
+    # Copies that act 0 and 2 logits less: the upper end, 1 + 3.182 * 1.155 / 2, counts, not the mean.
+    uneven = given | {(BOTH, OTHER): scores(np.array(dog) - [0, 0, 2, 2], 0)}
+    found = held_out.exchanged(p, uneven, False, (0, 1))
+    assert found["copied_logit"].estimated.hi == pytest.approx(2.84, abs=5e-3)
+    assert found["called_pasted"].estimated.value == 0.75
     faithful = given | {(BOTH, OTHER): given[BOTH, OWN]}
     assert held_out.exchanged(p, faithful, False, (0, 1))["called_pasted"].estimated.value == 0.25
     best = held_out.exchanged(p, given, True, (0, 1))  # the top class has a probability of a half, too

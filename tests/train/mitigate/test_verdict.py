@@ -159,17 +159,6 @@ def test_copies_that_do_not_act_on_the_untreated_head_show_nothing():
     )
 
 
-def test_copies_that_act_less_than_the_companions_of_the_images_show_too_little():
-    """A half transparent band: what is pasted hides what a real one lets through."""
-    after = by_patches((0.0, -0.01, 0.01))
-    faithful, poor = metrics(copied_logit=(0.2, -0.1, 0.5)), metrics(copied_logit=(0.36, 0.23, 0.49))
-    assert removal_verdict(after | faithful, WITH_TAG, FEW, pasted=True) == "gone"
-    assert removal_verdict(after | poor, WITH_TAG, FEW, pasted=True) == "not judged"
-    assert removal_verdict(WITH_TAG | poor, None, FEW) == "present"
-    left = by_patches((0.05, 0.02, 0.08), pasted=0.08) | poor
-    assert removal_verdict(left, WITH_TAG, FEW, pasted=True) == "partly gone"
-
-
 def test_original_images_come_before_patches_of_which_the_narrower_interval_decides():
     clean = told((0.02, -0.1, 0.14), (0.0, -0.01, 0.01)) | by_patches((0.5, 0.4, 0.6))
     assert removal_verdict(clean, DEPENDS, ALL) == "gone"

@@ -1,5 +1,6 @@
 """Leaderboards from small results."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -86,7 +87,7 @@ def test_every_result_is_a_frame():
     board = Leaderboard(rank_models(make(VALUES)))
     names = board.ranked["model"].to_pylist()
     assert board.to_pandas()["model"].tolist() == board.to_polars()["model"].to_list() == names
-    issues = find_label_issues([0, 1], [[0.9, 0.1], [0.8, 0.2]], scores="probability")
+    issues = find_label_issues([0, 1], np.array([[0.9, 0.1], [0.8, 0.2]]), scores="probability")
     assert issues.to_pandas()["image_id"].tolist() == issues.table["image_id"].to_pylist()
     answers = {"class_id": [0, 1], "rater_id": ["x", "x"], "answer": ["yes", "no"]}
     votes = pa.table({"image_id": ["a", "b"], **answers})

@@ -131,7 +131,7 @@ def findings(sets, tmp_path):
     )
     scores.to_csv(tmp_path / "net.csv")
     reading = mh.Reading(scores="probability", classes=order)
-    mh.find_label_issues(sets, [tmp_path / "net.csv"], reading=reading).write(folder)
+    mh.find_label_issues(sets, [tmp_path / "net.csv"], min_doubtful=0.5, reading=reading).write(folder)
     return folder
 
 
@@ -183,6 +183,16 @@ def test_from_findings_to_corrected_label_sets(sets, findings, tmp_path):
     again = mh.read_labels(tmp_path / "corrected.parquet")
     assert states(again) == states(found.labels)
     assert json.dumps(found.to_json()["corrections"])
+
+
+def test_no_findings_are_no_questions(sets, tmp_path):
+    """Neither a result nor the folder that it wrote."""
+    scores = pd.DataFrame(np.eye(4) * 0.9 + 0.02, [f"{x}.jpg" for x in "abcd"], CLASSES)
+    none = mh.find_label_issues(sets, {"net": scores}, min_doubtful=1, min_missing=1, scores="probability")
+    none.write(tmp_path / "none")
+    for findings in (none, tmp_path / "none"):
+        with pytest.raises(InputError, match="There are no findings to ask about"):
+            propose(sets, findings=findings, reading=mh.Reading(classes=CLASSES))
 
 
 def test_findings_that_cannot_be_asked_about(sets, findings, tmp_path):

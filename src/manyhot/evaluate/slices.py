@@ -337,14 +337,14 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
         )
 
 
-MANY_TIES = 0.01
-"""Share of images with a tied top class from which on a note says so."""
+TIES_MATTER = 0.0005
+"""Difference that the order of tied classes makes to an accuracy from which on a note says so."""
 
 
 def score_doubts(case: Case, classes: ClassList | None) -> Iterator[str]:
     """Yield messages about scores of all classes that look suspicious but are no error."""
     ties = tied_tops(case)
-    if ties is not None and ties.share >= MANY_TIES:
+    if ties is not None and abs(ties.real1 - ties.expected) >= TIES_MATTER:
         yield (
             f"the highest score belongs to several classes on {ties.share:.1%} of {ties.n:,} images, and "
             f"the first of them is taken: real1 is {ties.real1:.1%}, and {ties.expected:.1%} on average if "

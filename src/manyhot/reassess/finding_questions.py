@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList, class_list_of
 from manyhot.data.inputs import LabelsLike, Reading, open_labels
@@ -87,6 +88,8 @@ def _frame(findings: Any) -> pl.DataFrame:
     """Return findings from a folder of `manyhot diagnose`, a file, a result or a table of any library."""
     if isinstance(findings, str | os.PathLike):
         path = findings_file(findings)
+        if path.suffix.lower() == ".parquet" and path.is_file() and not pq.read_metadata(path).num_rows:
+            raise _no_findings(path)
         frame = pl.DataFrame(read_findings(path)) if path.suffix.lower() == ".parquet" else read_frame(path)
     else:
         frame = pl.DataFrame(as_arrow(getattr(findings, "table", findings), "findings"))
@@ -98,7 +101,17 @@ def _frame(findings: Any) -> pl.DataFrame:
             got=", ".join(frame.columns[:8]),
             allowed="the table findings of manyhot diagnose, with image_id, class_a and class_b",
         )
+    if not len(frame):
+        raise _no_findings("`findings`")
     return frame.with_columns(pl.col("image_id").cast(pl.String)).drop_nulls("image_id")
+
+
+def _no_findings(where: object) -> InputError:
+    return InputError(
+        "There are no findings to ask about.",
+        where=where,
+        do="pass a lower `min_doubtful` to manyhot diagnose labels",
+    )
 
 
 def findings_file(findings: str | os.PathLike[str]) -> Path:

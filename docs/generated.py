@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import inspect
 import re
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -675,16 +676,17 @@ def planted_few() -> str:
         (verdict, *(str(counts[verdict, removed]) for removed in ("True", "False"))) for verdict in verdicts
     ]
     cases = len({(row["data"], row["kind"], row["main"], row["seed"]) for row in rows})
+    drawn = dict.fromkeys((row["data"], row["main"], row["seed"]) for row in rows)
+    chosen = "; ".join(f"`--data {data} --class {main} --seed {seed}`" for data, main, seed in drawn)
     false = sum(row["false_all_clear"] == "True" for row in rows)
     off = [100 * abs(float(r["estimated"]) - float(r["called_with"])) for r in rows if r["estimated"]]
     lead = (
         "`python benchmarks/planted_few.py out` plants companions as [below](#ten-kinds-of-shortcuts), but "
         "only two held-out images show the companion without the class, and four show the class without the "
         "companion. Heads are then used on fresh photographs, which no command has seen, each with the real "
-        f"companion and without it. Cases run so far with the present rules: {cases}, with {len(rows)} "
-        "heads, none of which was used to choose a rule. The table counts heads by their verdict "
-        "and by whether the "
-        "shortcut is *removed*, by the rule given there:"
+        f"companion and without it. Cases run so far with the present rules: {cases} ({chosen}), with "
+        f"{len(rows)} heads, none of which was used to choose a rule. The table counts heads by their "
+        "verdict and by whether the shortcut is *removed*, by the rule given there:"
     )
     wrong = sum(row["false_all_clear"] == "True" for row in first)
     said = (
@@ -987,4 +989,5 @@ def _grid(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a pager may close the pipe
     print(globals()[sys.argv[1]]())

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from scipy.stats import norm
 from forking import commands
 from manyhot import Reading, compare, evaluate
 from manyhot.errors import InputError, UsageError
-from manyhot.evaluate.slice_differences import by_slice, sliced
+from manyhot.evaluate.slice_differences import by_slice, slice_sentences, sliced
 from manyhot.evaluate.write import write_page
 from report_pages import parse
 
@@ -106,6 +107,16 @@ def test_without_evidence_nothing_depends_on_a_column(data):
     right = {"old": rng.random(N) < 0.6, "new": rng.random(N) < 0.8}
     lines = list(compared(data, "time", right).lines())
     assert any(line.startswith("It cannot be shown that the difference depends on time (") for line in lines)
+
+
+@pytest.mark.parametrize(("lower_is_better", "better"), [(False, "old"), (True, "new")])
+def test_the_difference_says_which_model_is_better(data, lower_is_better, better):
+    """Not an end of the interval, which is computed in another way than p and may lie beyond 0."""
+    found = compared(data, "time").results
+    day, dark = by_slice(found, "mine")
+    lower = replace(day.metric, lower_is_better=lower_is_better)
+    pairs = [replace(day, difference=-0.05, lo=-0.101, hi=0.001, p=0.049, metric=lower), replace(dark, p=0.5)]
+    assert next(slice_sentences(found, pairs)) == f"{better} is better on time=day."
 
 
 def test_slices_that_may_share_images_are_not_tested_against_each_other(data):

@@ -78,17 +78,17 @@ def slice_sentences(results: Results, pairs: Sequence[Difference]) -> Iterator[s
     """Yield on which slices one of two models is better, and whether the difference depends on the slice."""
     better = defaultdict[str, list[str]](list)
     for pair in pairs:
-        if pair.p is not None and pair.p < NOISE and pair.loss is not None:
-            better[pair.reference if pair.loss[0] > 0 else pair.model].append(pair.slice)
+        if pair.p is not None and pair.p < NOISE:
+            # The difference decides the side: p and the interval are computed in different ways, so that the
+            # interval may contain 0.
+            is_better = (pair.difference > 0) != pair.metric.lower_is_better
+            better[pair.model if is_better else pair.reference].append(pair.slice)
     for model, names in better.items():
         yield f"{model} is better on {', '.join(names)}."
     known = [pair.slice for pair in pairs if pair.p is not None]
     if not better:
-        yield (
-            f"No difference can be shown on any of {len(known):,} slices."
-            if known
-            else ("No slice has enough images for a test.")
-        )
+        any_slice = "the slice" if len(known) == 1 else f"any of {len(known):,} slices"
+        yield f"No difference can be shown on {any_slice}." if known else "No slice can be tested."
     elif open_slices := [name for name in known if not any(name in names for names in better.values())]:
         yield f"No difference can be shown on {', '.join(open_slices)}."
     if known and (untested := [pair.slice for pair in pairs if pair.p is None]):

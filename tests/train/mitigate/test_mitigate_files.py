@@ -447,13 +447,17 @@ def test_the_command(treated):
     assert done.exit_code == 0, done.output
     first = next(line for line in done.stdout.splitlines() if line.startswith("red and square"))
     # Of about 100 images each, more than 1.2 times as many are called red with a square: no all-clear.
-    said = "a shortcut was present, and it is not gone, but only partly gone with uncapped augmentation"
-    assert first.startswith(f"red and square, colours, softmax: {said}: images without red are called red ")
-    assert " times as often with square as without it (" in first
-    assert first.count(", and at most 1.2 times is allowed. Images without red are called red in ") == 1
+    said = "it is at least partly gone, but not surely fully, with uncapped augmentation"
+    assert first.startswith(
+        f"red and square, colours, softmax: a shortcut was present, and {said}: the hallucination gap, "
+    )
+    assert (
+        first.count(" are too few to show whether any of it is left. Images without red are called red in ")
+        == 1
+    )
     assert "red, with and without square; colours, softmax; 300 images held out" in done.stdout
     page = Path("out/report/index.html").read_text(encoding="utf-8")
-    assert f"{said}: images without red are called red " in page
+    assert f"{said}: the hallucination gap, " in page
     assert "collect images of each class without the other, and fit again." in page
     assert "augmentation" in done.stdout
     assert (

@@ -16,6 +16,7 @@ from manyhot.train.mitigate.verdict import (
     PARTLY,
     PRESENT,
     REPLACED,
+    TOO_FEW,
 )
 
 _ORDER = (GONE, NOT_JUDGED, PARTLY, REPLACED, NOT_GONE)  # of the last three, a part is surely left
@@ -116,9 +117,11 @@ def _sentence(main: str, companion: str, treatments: Mapping[str, Mapping[str, R
         return f"{_perhaps(best, own, start)} {shown}".rstrip()
     if not best:
         return f"a shortcut was present, and it is not gone, because no treatment is possible. {shown}"
+    perhaps = _reason(own).endswith(TOO_FEW)
+    partly = "at least partly gone, but not surely fully," if perhaps else "not gone, but only partly gone"
     text = {
         GONE: f", and it is gone with {best}",
-        PARTLY: f", and it is not gone, but only partly gone with {best}",
+        PARTLY: f", and it is {partly} with {best}",
         REPLACED: f", and it is not gone, but replaced by the fill with {best}",
         NOT_GONE: f", and it is not gone with {best}",
         NOT_JUDGED: f". Whether it is gone with {best} is not judged",

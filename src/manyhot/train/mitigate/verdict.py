@@ -219,11 +219,22 @@ class _Effects:
         """Yield what shows that the head depends on the companion or, if nothing does, what else is wrong."""
         for name in self.sure:
             yield _surely(name, self.metrics[name], main, companion)
-        if self.often:
+        if self.often and not self.sure:
+            yield self._at_most
+        elif self.often:
             yield _often(self.metrics, self._called, main, companion)
         if not self.sure and self.costs:
             change = f"{in_points(*self.accuracy, 1)} points"
             yield f"the accuracy on images without {companion} is lower than without treatment ({change})"
+
+    @property
+    def _at_most(self) -> str:
+        """How much of the effect on images without the class may be left, if not surely any is."""
+        (name,) = _OTHERS & self.ends.keys()
+        before = self.sign * (self.untreated or {})[name].estimated.value
+        change = f"{100 * before:.1f} points before, is now at most {100 * self.ends[name][2]:.1f} points"
+        n = self.metrics[self._called[0]].estimated.n
+        return f"the {_JUDGES[name][0]}, {change}, and {n:,} images are {TOO_FEW}"
 
     def undecided(self, main: str, companion: str) -> Iterator[str]:
         """Yield why held-out images do not decide, if no effect is sure."""
@@ -307,6 +318,9 @@ def _few(judges: Sequence[str], counts: Sequence[int], main: str, companion: str
             shown = "held-out image shows" if n == 1 else "held-out images show"
             yield f"{n:,} {shown} {what}, and {MIN_JUDGED} are needed"
 
+
+TOO_FEW = "too few to show whether any of it is left"
+"""Ends the reason if nothing is surely left of a shortcut."""
 
 FILL_TAUGHT = "less is lost under the fill that was fitted on, but not on original images"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from manyhot.core.score_threshold import LINKS, least_of, least_score, link_of
+from manyhot.core.score_threshold import LINKS, confidence_of, least_of, least_score, link_of
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
 
@@ -31,6 +31,13 @@ def test_logits_have_a_softmax_where_images_have_an_original_label():
     assert link_of(case_with("logit")) == "sigmoid"
     assert link_of(case_with("logit", label=[1] * 40)) == "softmax"
     assert link_of(case_with("logit", label=[1] * 40), "sigmoid") == "sigmoid"
+
+
+def test_the_confidence_follows_the_link():
+    case = case_with("logit")
+    assert np.allclose(confidence_of(case), expit(case.scores.astype(float)).max(1))
+    assert np.allclose(confidence_of(replace(case, link="softmax")), softmax(case.scores, axis=1).max(1))
+    assert confidence_of(case_with("cosine")) is None
 
 
 @pytest.mark.parametrize("link", LINKS)

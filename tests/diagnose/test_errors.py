@@ -377,6 +377,25 @@ def test_confidence_is_the_softmax_however_it_is_given():
             assert np.allclose(confidence.to_numpy(), p.max(1), rtol=1e-5)
 
 
+def test_the_confidence_of_a_network_with_sigmoids(labels):
+    """With a softmax, the first would have 0.5, and no error would be confident."""
+    logits = np.full((2, 5), -3.0, np.float32)
+    logits[0, 1:3], logits[1, 3:] = (4.0, 3.9), 1.0
+    given = Predictions(IDS[:2], "m", scores=logits, score_kind="logit")
+    softmax = sort(labels, [given], min_confidence=0.9)
+    assert len(softmax) == 0
+    declared = diagnose_errors(labels, [given], min_confidence=0.9, reading=Reading(links="sigmoid"))
+    assert told(declared, "image_id", "confidence") == [("0.jpg", pytest.approx(1 / (1 + np.exp(-4))))]
+    assert not [note for note in declared.notes if "sigmoid" in note]
+    unlabelled = replace(labels, table=labels.table.drop_columns(["label"]))
+    found = sort(unlabelled, [given], event="set", min_confidence=0.9)
+    assert told(found, "image_id", "confidence") == told(declared, "image_id", "confidence")
+    assert (
+        "m: the confidence is the sigmoid of the top logit; if the network was trained with a softmax, pass "
+        "`links`"
+    ) in found.notes
+
+
 def with_confidence(best, confidence, **options):
     classes = np.stack([best, (np.array(best) + 1) % 5], axis=1)
     p = np.stack([confidence, 1 - np.array(confidence)], axis=1).astype(np.float32)

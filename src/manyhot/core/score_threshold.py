@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import expit, logit, logsumexp
 
 from manyhot.core.answered_cells import scores_of
-from manyhot.core.array_types import AnyFloats, Ints
+from manyhot.core.array_types import AnyFloats, Floats, Ints
 from manyhot.core.sets import Case
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
@@ -52,6 +52,15 @@ def link_of(case: Case, link: str = "auto") -> str:
     if case.labels.exclusive:
         return "softmax"
     return "softmax" if case.labels.labelled.any() and not case.once(sigmoids_fit) else "sigmoid"
+
+
+def confidence_of(case: Case) -> Floats | None:
+    """Return the probability of the top class by the link of the case, shape (n,); None if it is unknown."""
+    if case.scores is None or case.kind != "logit" or link_of(case) != "sigmoid":
+        return case.confidence
+    best = case.top[:, 0]
+    found = expit(case.scores[np.arange(len(best)), np.maximum(best, 0)].astype(np.float64))
+    return np.where(best >= 0, found, 0.0)
 
 
 def sigmoids_fit(case: Case) -> bool:

@@ -30,6 +30,7 @@ from manyhot.core.error_kinds import (
     severity_of,
     sort_errors,
 )
+from manyhot.core.score_threshold import confidence_of, link_of
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
@@ -256,6 +257,11 @@ class _Sorter:
     def add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
         """Collect the errors of one model. They are sorted after the confusions of all models are counted."""
         self._note_unmatched(predictions.model, alignment)
+        if case.kind == "logit" and not case.link and link_of(case) == "sigmoid":
+            self._notes.append(
+                f"{predictions.model}: the confidence is the sigmoid of the top logit; if the network was "
+                "trained with a softmax, pass `links`"
+            )
         judged = self._judged[alignment.left] & (case.top[:, 0] >= 0)
         wrong = judged & ~(case.is_label if self.settings.event == "label" else case.hit)[:, 0]
         if self._confusions is not None:
@@ -298,7 +304,8 @@ class _Sorter:
 
     def _errors(self, case: Case, alignment: Alignment, wrong: npt.NDArray[np.bool_]) -> Errors:
         """Return the errors above the least confidence, or all of them without one."""
-        confidence = np.full(len(wrong), np.nan) if case.confidence is None else case.confidence
+        known = confidence_of(case)
+        confidence = np.full(len(wrong), np.nan) if known is None else known
         least = self.settings.min_confidence
         kept = np.flatnonzero(wrong if least is None else wrong & (confidence > least))
         return Errors(

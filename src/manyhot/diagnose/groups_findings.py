@@ -10,6 +10,7 @@ from numpy import typing as npt
 
 from manyhot.core.array_types import Bools, Ints
 from manyhot.core.group_search import FAMILY_WISE, Groups, GroupSearch, Outcome, explain_away, search_groups
+from manyhot.core.score_threshold import confidence_of
 from manyhot.core.sets import NO_LABEL, UNCLEAR, Case, LabelSets
 from manyhot.core.share_intervals import difference_of_shares, wilson_interval
 from manyhot.diagnose.groups_attributes import GROUP_KINDS, OVERLAYS, ImageGroup, Mark
@@ -96,8 +97,9 @@ def model_outcomes(
 
     counted = spread(scored)
     found = [NamedOutcome("error", NO_LABEL, Outcome(spread(wrong & scored), counted, stratum))]
-    if case.confidence is not None:
-        sure = wrong & scored & (case.confidence >= min_confidence)
+    confidence = confidence_of(case)
+    if confidence is not None:
+        sure = wrong & scored & (confidence >= min_confidence)
         found.append(NamedOutcome("sure_error", NO_LABEL, Outcome(spread(sure), counted, stratum)))
     called = np.bincount(top[wrong & scored & (top >= 0)], minlength=sets.n_classes)
     more = (int(c) for c in associated if called[c])

@@ -63,6 +63,11 @@ def answer_all(store, name, yes):
     return given
 
 
+def read_rows(path, *columns):
+    """Return some columns of a table as tuples."""
+    return list(zip(*(pq.read_table(path)[name].to_pylist() for name in columns), strict=True))
+
+
 def test_from_the_campaign_to_labels_with_a_decision(campaign):
     with open_annotation(campaign, settings=CampaignSettings(raters=2)) as annotation:
         store = annotation.store
@@ -169,9 +174,40 @@ def test_what_the_owner_should_know(campaign):
     propose(campaign, rule="top-k(k=1)").write(campaign)
     with open_annotation(campaign) as annotation:
         assert annotation.notes == (
-            "the proposals have changed since annotation began; the app still uses the earlier proposals. "
-            "To ask about the new proposals, export the votes and move annotation.sqlite away",
+            "8 questions are no longer among the proposals, and the app still asks them. To ask only about "
+            "the proposals, export the votes and move annotation.sqlite away",
         )
+
+
+def test_questions_that_are_proposed_later_are_added(campaign):
+    """Raters go on: nothing that they answered is asked again."""
+    (campaign / "proposals.parquet").unlink()
+    propose(campaign, rule="top-k(k=1)").write(campaign)  # of two images, the label is another class
+    with open_annotation(campaign, settings=CampaignSettings(raters=2)) as annotation:
+        assert answer_all(annotation.store, "ann", yes=0) == 4
+    export_votes(campaign)
+    answered = read_rows(campaign / "votes.parquet", "image_id", "class_id")
+    (campaign / "proposals.parquet").unlink()
+    propose(campaign, rule="top-k(k=3)").write(campaign)
+    with open_annotation(campaign) as annotation:
+        store = annotation.store
+        assert annotation.notes == (
+            "8 questions about 4 images were added, which are new among the proposals",
+        )
+        ann = next(r for r in store.raters() if r.name == "ann")
+        seen = []
+        while visits := store.queue(ann).visits:
+            for c in visits[0].shown:
+                seen.append((visits[0].name, c))
+                store.store(ann, [Vote(f"more-{len(seen):05d}", visits[0].key, c, 0)])
+        assert sorted([*answered, *seen]) == [(f"{n}.png", c) for n in range(4) for c in range(3)]
+        assert answer_all(store, "bob", yes=0) == 12
+        progress = store.votes().count(2, 0).progress
+        assert (progress.questions, progress.questions_done, progress.missing) == (12, 12, 0)
+    with open_annotation(campaign) as annotation:
+        assert annotation.notes == ()
+    export_votes(campaign)
+    assert len(read_votes(campaign / "votes.parquet")) == 24
 
 
 def test_the_owner_hears_of_classes_without_examples(campaign, tmp_path):

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from manyhot.command import command
 from manyhot.console import say
-from manyhot.files import sha256
 from manyhot.formats import read_classes, read_images
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Between, Shown, Was
@@ -29,7 +28,7 @@ from manyhot.reassess.app.server import (
     serve,
     web_extra,
 )
-from manyhot.reassess.begin_annotation import begin_annotation, differ, example_images
+from manyhot.reassess.begin_annotation import add_questions, begin_annotation, differ, example_images
 from manyhot.reassess.export_votes import write_answers
 from manyhot.reassess.init import find_images
 from manyhot.reassess.running_audit import AuditInProgress
@@ -111,11 +110,13 @@ def open_annotation(
     classes = read_classes(campaign.path("classes"))
     store = web.Store(address_of(campaign, database))
     try:
-        too_late = False
+        notes, too_late = list[str](), False
         if not store.is_filled():
             begin_annotation(web, store, campaign, classes, examples, settings or web.CampaignSettings())
-        elif examples is not None:
-            too_late = differ(store, example_images(web, read_images(examples, classes=classes)))
+        else:
+            notes += add_questions(web, store, campaign, classes)
+            if examples is not None:
+                too_late = differ(store, example_images(web, read_images(examples, classes=classes)))
         if image_folder is not None:
             store.move_images(find_images(store.places(), Path(image_folder)))
         store.fit_slots()  # if the app ended before all pages had as many as raters are wanted
@@ -136,18 +137,13 @@ def open_annotation(
                 ),
                 reach=reach,
             ),
-            tuple(_notes(campaign, store, too_late=too_late)),
+            (*notes, *_notes(store, too_late=too_late)),
         )
     finally:
         store.close()
 
 
-def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]:
-    if store.source() != sha256(campaign.path("proposals")):
-        yield (
-            "the proposals have changed since annotation began; the app still uses the earlier proposals. To "
-            f"ask about the new proposals, export the votes and move {DATABASE} away"
-        )
+def _notes(store: Store, *, too_late: bool) -> Iterator[str]:
     again = f"move {DATABASE} away and start again"
     if too_late:
         yield (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import read_golden, read_images
 from manyhot.formats.writing import PathLike
+from manyhot.reassess.app.server import DATABASE
 from manyhot.reassess.ensemble import golden_labels
 from manyhot.tables import Campaign, Images
 from manyhot.tables.audit_samples import read_audit_sample
@@ -43,26 +45,77 @@ def begin_annotation(
     InputError
         If the campaign has no proposals, its images table has no paths, or raters cannot qualify.
     """
-    proposals = campaign.path("proposals")
-    if not proposals.is_file():
+    _check_proposed(campaign)
+    images, chosen = _images_and_examples(web, campaign, classes, examples)
+    store.fill(
+        _asked(web, campaign, classes, images, partial(_proposals, campaign)),
+        chosen,
+        settings,
+        sha256(campaign.path("proposals")),
+    )
+
+
+def add_questions(web: Any, store: Store, campaign: Campaign, classes: ClassList) -> Iterator[str]:
+    """Add the questions that came to a campaign after its annotation began; yield notes for the owner.
+
+    Questions that are no longer among the proposals remain, because raters may have answered them.
+    """
+    digest = sha256(campaign.path("proposals")) if campaign.path("proposals").is_file() else ""
+    known = store.source()
+    if digest in ("", known):
+        return
+    proposals = _proposals(campaign)
+    counts = {}
+
+    def choose(asked: pa.Table) -> tuple[Iterable[ImageQuestions], Iterable[Example], str]:
+        new = proposals.join(asked, ["image_id", "class_id"], join_type="left anti")
+        counts["gone"] = len(asked) + len(new) - len(proposals)
+        counts["new"], counts["images"] = len(new), len(pc.unique(new["image_id"]))
+        images, examples = _images_and_examples(web, campaign, classes, None)
+        # The notes below are repeated while there is a reason for them.
+        source = known if counts["gone"] else digest
+        return _asked(web, campaign, classes, images, lambda: new), examples, source
+
+    store.add(choose)
+    if counts["new"]:
+        yield (
+            f"{counts['new']:,} questions about {counts['images']:,} images were added, which are new among "
+            "the proposals"
+        )
+    if counts["gone"]:
+        yield (
+            f"{counts['gone']:,} questions are no longer among the proposals, and the app still asks them. "
+            f"To ask only about the proposals, export the votes and move {DATABASE} away"
+        )
+
+
+def _check_proposed(campaign: Campaign) -> None:
+    if not campaign.path("proposals").is_file():
         raise InputError(
             "The campaign has no proposals yet.",
             where=campaign.folder,
             got="no proposals.parquet in it",
             do=f"propose the classes to ask about: manyhot propose {campaign.folder}",
         )
+
+
+def _proposals(campaign: Campaign) -> pa.Table:
+    """Return the columns ``image_id`` and ``class_id`` of the proposals."""
+    return tables.read(campaign.path("proposals"), "proposals").select(["image_id", "class_id"])
+
+
+def _images_and_examples(
+    web: Any, campaign: Campaign, classes: ClassList, examples: PathLike | None
+) -> tuple[Images, Iterator[Example]]:
+    """Return the images of a campaign, and the example images of each class."""
     images = read_images(campaign.path("images"), classes=classes)
     pa.default_memory_pool().release_unused()  # of 1.28 million images, 380 MB
     if examples is None and campaign.path("examples").is_file():
         examples = campaign.path("examples")
-    shown = images if examples is None else read_images(examples, classes=classes)
-    chosen = example_images(web, shown)
-    store.fill(
-        _asked(web, campaign, classes, images),
-        chosen if shown is images else _with_known_names(web, list(chosen), images),
-        settings,
-        sha256(proposals),
-    )
+    if examples is None:
+        return images, example_images(web, images)
+    chosen = list(example_images(web, read_images(examples, classes=classes)))
+    return images, _with_known_names(web, chosen, images)
 
 
 def _with_known_names(web: Any, examples: Sequence[Example], images: Images) -> Iterator[Example]:
@@ -112,9 +165,11 @@ _CHUNK = 10_000
 """Images that are Python objects at once."""
 
 
-def _asked(web: Any, campaign: Campaign, classes: ClassList, images: Images) -> Iterator[ImageQuestions]:
-    """Yield the images of the proposals, some at a time: a training set has a million."""
-    proposals = tables.read(campaign.path("proposals"), "proposals").select(["image_id", "class_id"])
+def _asked(
+    web: Any, campaign: Campaign, classes: ClassList, images: Images, read: Callable[[], pa.Table]
+) -> Iterator[ImageQuestions]:
+    """Yield the images of some proposals, some at a time: a training set has a million."""
+    proposals = read()
     pa.default_memory_pool().release_unused()
     columns = _places(images)
     place = pc.index_in(proposals["image_id"], value_set=columns["image_id"].combine_chunks())

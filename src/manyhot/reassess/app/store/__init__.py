@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import pyarrow as pa
 import sqlalchemy as sa
 
 from manyhot.errors import OutputError
@@ -125,6 +126,16 @@ class Store:
     ) -> bool:
         """Put a campaign into an empty database; see `fill.fill`."""
         return self._database.write(lambda c: fill.fill(c, asked, examples, settings, source))
+
+    def add(
+        self, choose: Callable[[pa.Table], tuple[Iterable[ImageQuestions], Iterable[Example], str]]
+    ) -> None:
+        """Add questions that the database does not hold yet; see `fill.add`.
+
+        `choose` returns the arguments of `fill.add`, given the columns ``image_id`` and ``class_id`` of all
+        questions. Nobody else adds questions in the meantime.
+        """
+        self._database.write(lambda c: fill.add(c, *choose(fill.questions_asked(c))))
 
     def settings(self) -> CampaignSettings:
         """Return the current settings."""

@@ -1,4 +1,4 @@
-"""Fill the database once from the tables of a campaign."""
+"""Fill the database from the tables of a campaign, and add the questions that came to it later."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import hashlib
 import random
 import secrets
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -21,6 +22,7 @@ from manyhot.reassess.app.store.campaign_settings import (
     change_settings,
     get_value,
     put_value,
+    read_settings,
 )
 from manyhot.reassess.app.store.golden import check_golden
 
@@ -83,31 +85,78 @@ def fill(
         Best examples of each class first.
     settings : CampaignSettings
     source : str
-        The SHA-256 hash of the proposals. It never changes.
+        The SHA-256 hash of the proposals.
     """
     if get_value(connection, "source") is not None:
         return False
-    put_value(connection, "source", source)
     put_value(connection, "id", secrets.token_hex(8))
     change_settings(connection, **settings.__dict__)
-    columns = _Columns(settings.per_page)
+    add(connection, asked, examples, source)
+    check_golden(connection, settings)
+    return True
+
+
+def add(
+    connection: sa.Connection, asked: Iterable[ImageQuestions], examples: Iterable[Example], source: str
+) -> None:
+    """Add questions that the database does not hold yet; they come after those that it holds.
+
+    Images that are there get further pages, and classes without example images get some.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+    asked : iterable of ImageQuestions
+        Only with classes that were not asked about.
+    examples, source
+        As in `fill`.
+    """
+    settings = read_settings(connection)
+    last = {table: connection.scalar(sa.select(sa.func.max(table.c.id))) or 0 for table in _NUMBERED}
+    columns = _Columns(settings.per_page, last, partial(_image_numbers, connection))
     for about in asked:
         columns.add(about)
     for table, rows in columns.tables():
         engines.insert_rows(connection, table, rows)
-    engines.insert_rows(connection, schema.examples, _numbered(examples))
-    check_golden(connection, settings)
+    shown = set(connection.scalars(sa.select(schema.examples.c.class_id).distinct()))
+    fresh = (example for example in examples if example.class_id not in shown)
+    engines.insert_rows(connection, schema.examples, _rows_of(fresh))
     for _ in range(settings.raters):
-        slots.add_slots(connection)
+        slots.add_slots(connection, schema.pages.c.id > last[schema.pages])
+    put_value(connection, "source", source)
     put_value(connection, "examples", _count_examples(connection))
     engines.take_stock(connection)
-    return True
+
+
+_NUMBERED = (schema.images, schema.pages, schema.questions)
+
+
+def _image_numbers(connection: sa.Connection, names: Sequence[str]) -> dict[str, int]:
+    """Return the numbers of the images that the database holds."""
+    table = schema.images
+    found = connection.execute(sa.select(table.c.name, table.c.id).where(table.c.name.in_(names)))
+    return {row.name: row.id for row in found}
+
+
+def questions_asked(connection: sa.Connection) -> pa.Table:
+    """Return the columns ``image_id`` and ``class_id`` of all questions."""
+    on_pages = schema.questions.join(schema.pages).join(schema.images)
+    query = sa.select(schema.images.c.name, schema.questions.c.class_id).select_from(on_pages)
+    parts = [_ASKED.empty_table()]
+    for rows in connection.execute(query.execution_options(yield_per=_CHUNK)).partitions():
+        columns = zip(*rows, strict=True)
+        arrays = [pa.array(c, field.type) for c, field in zip(columns, _ASKED, strict=True)]
+        parts.append(pa.table(arrays, schema=_ASKED))
+    return pa.concat_tables(parts)
+
+
+_ASKED = pa.schema([("image_id", pa.string()), ("class_id", pa.int32())])
 
 
 def count_examples(connection: sa.Connection) -> tuple[int, int]:
     """Return the number of classes asked about, and how many of them have at least two example images.
 
-    Neither number ever changes. Counting takes seconds if there are millions of questions.
+    Neither changes unless questions are added. Counting takes seconds if there are millions of questions.
     """
     known = get_value(connection, "examples")
     asked, with_two = _count_examples(connection) if known is None else known
@@ -151,11 +200,19 @@ class _Columns:
     would tell the original label. A campaign that ends early has so asked about a fair part of the images.
     """
 
-    def __init__(self, per_page: int) -> None:
+    def __init__(
+        self,
+        per_page: int,
+        last: Mapping[sa.Table, int],
+        numbers: Callable[[Sequence[str]], Mapping[str, int]],
+    ) -> None:
+        """Continue after the last numbers of each table; `numbers` are those of images that are there."""
+        self._last, self._numbers = last, numbers
         self._per_page = per_page
         self._images: list[pa.RecordBatch] = []
         self._waiting: list[tuple[str, str, int | None]] = []
         self._place, self._hash, self._pages = array("q"), array("Q"), array("i")  # of each image
+        self._known = array("q")  # the number of each image; 0 if it is new
         self._size, self._golden = array("i"), array("b")  # of each page
         self._class, self._truth = array("i"), array("b")  # of each question; the truth is -1 if unknown
 
@@ -182,29 +239,40 @@ class _Columns:
         mixed = np.lexsort((np.array(self._hash, np.uint64), np.array(self._place, np.int64)))
         pages = _segments(per_image, mixed)
         questions = _segments(size, pages)
+        known = np.array(self._known, np.int64)[mixed]
+        new = known == 0
         images = pa.Table.from_batches(self._images, _IMAGES)
-        yield schema.images, pa.table({"id": _count_up(len(mixed)), **_taken(images, mixed)})
+        fresh = self._count_up(schema.images, int(new.sum()))
+        yield schema.images, pa.table({"id": fresh, **_taken(images, mixed[new])})
+        known[new] = fresh
+        numbers = self._count_up(schema.pages, len(pages))
         yield (
             schema.pages,
             pa.table(
                 {
-                    "id": _count_up(len(pages)),
-                    "image_id": np.repeat(_count_up(len(mixed)), per_image[mixed]),
-                    "position": _count_up(len(pages)),
+                    "id": numbers,
+                    "image_id": np.repeat(known, per_image[mixed]),
+                    "position": numbers,
                     "golden": np.array(self._golden, bool)[pages],
                 }
             ),
         )
-        numbers = _count_up(len(questions))
-        of_page = np.repeat(_count_up(len(pages)), size[pages])
+        of_page = np.repeat(numbers, size[pages])
+        numbers = self._count_up(schema.questions, len(questions))
         classes = np.array(self._class, np.int32)[questions]
         yield schema.questions, pa.table({"id": numbers, "page_id": of_page, "class_id": classes})
         truth = np.array(self._truth, np.int8)[questions]
         rated = truth >= 0
         yield schema.golden, pa.table({"question_id": numbers[rated], "truth": truth[rated] == 1})
 
+    def _count_up(self, table: sa.Table, n: int) -> _Ints:
+        """Return the next numbers of a table; pages are asked about in the order of their numbers."""
+        return self._last[table] + np.arange(1, n + 1)
+
     def _flush(self) -> None:
         columns = list(zip(*self._waiting, strict=True)) or [(), (), ()]
+        there = self._numbers(columns[0]) if self._last[schema.images] else {}
+        self._known.extend(there.get(name, 0) for name in columns[0])
         arrays = [pa.array(column, field.type) for column, field in zip(columns, _IMAGES, strict=True)]
         self._images.append(pa.record_batch(arrays, schema=_IMAGES))
         self._waiting.clear()
@@ -212,10 +280,6 @@ class _Columns:
 
 _IMAGES = pa.schema([("name", pa.large_string()), ("uri", pa.large_string()), ("label", pa.int32())])
 _Ints = npt.NDArray[np.int64]
-
-
-def _count_up(n: int) -> _Ints:
-    return np.arange(1, n + 1)
 
 
 def _segments(lengths: _Ints, order: _Ints) -> _Ints:
@@ -245,7 +309,7 @@ def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def _numbered(examples: Iterable[Example]) -> pa.Table:
+def _rows_of(examples: Iterable[Example]) -> pa.Table:
     counts: dict[int, int] = {}
     rows = []
     for example in examples:

@@ -175,7 +175,7 @@ _ARE_PAGES = _PAGES.c.id.in_(sa.bindparam("pages", expanding=True))
 
 @dataclass(frozen=True)
 class _Campaign:
-    """What stays as it is: the numbers of images, pages and questions, without golden ones, and the truth."""
+    """Numbers of images, pages and questions, without golden ones, and the truth, until some are added."""
 
     images: int
     pages: int
@@ -208,17 +208,16 @@ class VoteTally:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._campaign = _Campaign(0, 0, 0, 0, {})
+        self._questions = _Questions.of([np.empty(0, np.int64)] * 6, pa.array([], pa.string()))
         self._last = 0
         self._parts: list[_Ints] = []
 
     def read(self, connection: sa.Connection) -> VoteSnapshot:
         """Read new votes, and return all votes so far."""
         with self._lock:
-            if not self._campaign.last_page:
-                self._campaign = _Campaign.read(connection)
-                self._questions = _Questions.read(connection, _ARE_GOLDEN)
-                self._pages = np.zeros(self._campaign.last_page + 1, bool)
-                self._pages[self._questions.page] = True
+            last = self._campaign.last_page
+            if not last or last < connection.scalar(_LAST_PAGE):
+                self._begin(connection)
             new: list[_Questions] = []
             for *part, pages in _new_votes(connection, self._last):
                 new += self._on_new_pages(connection, pages)
@@ -235,6 +234,13 @@ class VoteTally:
             names = {r.id: r.name for r in raters}
             return VoteSnapshot(self._campaign, self._questions, votes, names, left_out)
 
+    def _begin(self, connection: sa.Connection) -> None:
+        """Read what stays as it is, at first and after another process has added questions."""
+        self._campaign, self._last, self._parts = _Campaign.read(connection), 0, []
+        self._questions = _Questions.read(connection, _ARE_GOLDEN)
+        self._pages = np.zeros(self._campaign.last_page + 1, bool)
+        self._pages[self._questions.page] = True
+
     def _on_new_pages(self, connection: sa.Connection, pages: _Ints) -> Iterator[_Questions]:
         """Yield the questions of pages that had no votes before."""
         missing = np.unique(pages[~self._pages[pages]])
@@ -244,6 +250,7 @@ class VoteTally:
             self._pages[some] = True
 
 
+_LAST_PAGE = sa.select(sa.func.max(_PAGES.c.id))
 _COLUMNS = ("id", "question", "rater", "answer", "round", "visit", "shown_at", "answered_at")
 
 

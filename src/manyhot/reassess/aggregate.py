@@ -32,15 +32,13 @@ from manyhot.parameters import (
 )
 from manyhot.reassess.aggregated import Aggregated
 from manyhot.reassess.aggregation_notes import Decisions, decision_notes, fit_notes, golden_notes
-from manyhot.reassess.aggregators import aggregator_of, check_method_name
+from manyhot.reassess.aggregators import OriginalClasses, aggregator_of, check_method_name, class_ids
 from manyhot.reassess.answers import (
     VOTES_READING,
-    OriginalClasses,
     TableLike,
     VotesLike,
     VotesReading,
     VotesSource,
-    class_ids,
     golden_of,
     open_votes,
 )

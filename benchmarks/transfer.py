@@ -37,7 +37,7 @@ from manyhot.core.sets import NO, YES  # noqa: E402
 from manyhot.diagnose.pixels.regions import read_mask  # noqa: E402
 from manyhot.predict.decode import decode  # noqa: E402
 from manyhot.predict.models import find_model  # noqa: E402
-from manyhot.train.transfer.by_maps import count_pixels, fit_segmenter  # noqa: E402
+from manyhot.train.transfer.by_maps import boxes_of, count_pixels, fit_segmenter  # noqa: E402
 from manyhot.train.transfer.detection import coco_metrics, detect_objects, fit_detector  # noqa: E402
 from manyhot.train.transfer.feature_maps import Backbone, CachedMaps, LiveMaps, compute_maps  # noqa: E402  # noqa: E402
 from manyhot.train.transfer.methods import (  # noqa: E402
@@ -45,7 +45,6 @@ from manyhot.train.transfer.methods import (  # noqa: E402
     SegmentationSettings,
     knn_scores,
 )
-from manyhot.train.transfer.tally import boxes_of  # noqa: E402
 
 VOC = common.REPO.parent / "shared" / "data" / "voc"
 KEYS = [

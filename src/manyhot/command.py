@@ -49,6 +49,18 @@ class Verb(Protocol[P, R_co]):
     def __call__(self, *args: Any, audited: object, **options: Any) -> R_co: ...
 
 
+class OpenVerb(Protocol[P, R_co]):
+    """A `Verb` with settings of its own, whose fields type checkers cannot list."""
+
+    __name__: str
+
+    @overload
+    def __call__(self, *args: P.args, **options: P.kwargs) -> R_co: ...
+
+    @overload
+    def __call__(self, *args: Any, **options: Any) -> R_co: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Declaration:
     """What `command` was told; see its parameters."""
@@ -102,15 +114,20 @@ def command(
     return declare
 
 
-def takes_fields(function: Callable[P, R]) -> Verb[P, R]:
-    """Let a public function other than a command take the fields of its `Flattened` parameter as keywords."""
+def takes_fields(function: Callable[P, R]) -> OpenVerb[P, R]:
+    """Let a public function take the fields of its `Flattened` parameter as keywords.
+
+    A command takes them anyway; for type checkers, it then takes those of its own settings, too.
+    """
+    if hasattr(function, "declaration"):
+        return typing.cast(OpenVerb[P, R], function)
 
     @functools.wraps(function)
     def together(*args: P.args, **options: P.kwargs) -> R:
         return function(*args, **_gathered(function, options))
 
     _show_fields(together, function)
-    return typing.cast(Verb[P, R], together)
+    return typing.cast(OpenVerb[P, R], together)
 
 
 def _show_fields(shown: Callable[..., Any], function: Callable[..., Any]) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from manyhot.classes import class_list, class_list_of
+from manyhot.command import takes_fields
 from manyhot.console import table_lines
 from manyhot.core.array_types import Floats
 from manyhot.core.comparison import NO_INTERVAL
@@ -26,7 +27,7 @@ from manyhot.diagnose.robustness import (
 )
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.judge import Resampling
-from manyhot.parameters import RESAMPLES
+from manyhot.parameters import RESAMPLES, Flattened, Resamples, Seed
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions, RowDict
 
@@ -44,6 +45,25 @@ ERRORS = (SINGLE, "real1")
 
 Copy = tuple[str, int]
 """Kind and severity."""
+
+
+@dataclass(frozen=True, repr=False)
+class CorruptionDraws(Flattened):
+    """Random draws; each resample consists of the same images in all copies.
+
+    Attributes
+    ----------
+    resamples
+        Number of bootstrap resamples; 0 for no intervals and no shares.
+    seed
+        Seed for the corruptions, the choice of images and the bootstrap.
+    """
+
+    resamples: Resamples = RESAMPLES
+    seed: Seed = 0
+
+
+CORRUPTION_DRAWS = CorruptionDraws()
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,13 +137,13 @@ def _counts(n_images: Iterable[int]) -> str:
     return " / ".join(f"{n:,}" for n in (counts[:1] if len(set(counts)) == 1 else counts))
 
 
+@takes_fields
 def judge_corruptions(
     labels: Labels,
     copies: Mapping[Copy, Iterable[Predictions]],
     *,
     baseline: str = "",
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    draws: CorruptionDraws = CORRUPTION_DRAWS,
     dataset: str = "",
     single: bool = False,
     trust_order: bool = False,
@@ -140,12 +160,12 @@ def judge_corruptions(
         The model by whose errors the errors of each model are divided. `BASELINE` stands for AlexNet's
         published errors and is the default if the classes are those of ImageNet-1k. Without a baseline,
         errors are averaged and not divided.
-    resamples, seed, trust_order
-        As in `manyhot.evaluate`. Each resample consists of the same images in all copies.
     dataset : str
         Name of the data set; by default the name of the labels.
     single : bool
         Whether to use only original labels and no label sets.
+    trust_order : bool
+        As in `manyhot.evaluate`.
     run : Run
         Progress over copies.
 
@@ -176,7 +196,7 @@ def judge_corruptions(
         judged = judge_place(
             Source(name, alike, models=partial(iter, copies[copy])),
             single=single,
-            resampling=Resampling(resamples, seed),
+            resampling=Resampling(draws.resamples, draws.seed),
             trust_order=trust_order or copy != NOT_CORRUPTED,
         )
         all_notes += [f"{n.model}: {n.text}" for n in judged.model_notes if n.kind == "labels_unmatched"]

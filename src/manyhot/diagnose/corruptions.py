@@ -15,9 +15,15 @@ from pyarrow import compute as pc
 
 from manyhot import tables
 from manyhot.classes import ClassList
-from manyhot.command import command
+from manyhot.command import command, takes_fields
 from manyhot.data.data_sets import Source
-from manyhot.diagnose.corruption_losses import Corruptions, find_baseline, judge_corruptions
+from manyhot.diagnose.corruption_losses import (
+    CORRUPTION_DRAWS,
+    CorruptionDraws,
+    Corruptions,
+    find_baseline,
+    judge_corruptions,
+)
 from manyhot.diagnose.page import RunProgress
 from manyhot.diagnose.pixels.corruptions import CLEAN, KINDS, SEVERITIES, Corruption, chosen, corruption
 from manyhot.diagnose.robustness import (
@@ -36,7 +42,7 @@ from manyhot.formats import (
     read_predictions,
 )
 from manyhot.formats.writing import PathLike, images_file
-from manyhot.parameters import RESAMPLES, Address, Between, Count, Repeated, Resamples, Seed, Shown, Was
+from manyhot.parameters import Address, Between, Count, Repeated, Shown, Was
 from manyhot.predict.engines import EngineChoice
 from manyhot.predict.model_names import check_names_differ, distinct_models
 from manyhot.predict.models import find_model
@@ -52,6 +58,7 @@ from manyhot.tables.arrays import single_labels
 from manyhot.tables.predictions import predictions_file_name
 
 
+@takes_fields
 @command(
     "diagnose corruptions",
     examples=(
@@ -75,8 +82,7 @@ def diagnose_corruptions(
     engine: str = "auto",
     workers: Count | None = None,
     batch: Count | None = None,
-    resamples: Resamples = RESAMPLES,
-    seed: Seed = 0,
+    draws: CorruptionDraws = CORRUPTION_DRAWS,
     run: Run = QUIET,
 ) -> Corruptions:
     """Corrupt images as in ImageNet-C, and measure models' losses and the share due to missing labels.
@@ -115,10 +121,6 @@ def diagnose_corruptions(
         Number of threads; by default one per core.
     batch
         Number of images per batch; the default depends on the engine.
-    resamples
-        Number of bootstrap resamples; 0 for no intervals and no shares.
-    seed
-        Seed for the corruptions, the choice of images and the bootstrap.
 
     Returns
     -------
@@ -132,7 +134,7 @@ def diagnose_corruptions(
     out = Path(out)
     files = (labels, images, classes)
     Corruptions.check_out(out, files)
-    copies = _copies(corruption, severity, seed)
+    copies = _copies(corruption, severity, draws.seed)
     class_list = open_class_list(classes)
     names = distinct_models([model] if isinstance(model, str) else dict.fromkeys(model))
     networks = [_seeing_all(find_model(name, class_list)) for name in names]
@@ -143,7 +145,7 @@ def diagnose_corruptions(
     # A CSV that is neither label sets nor images holds the label of each image, as manyhot predict reads it.
     opened = open_source(source, labels=labels if sets is None else None)
     judging, matched = _JudgingLabels.read(sets, images, over).matched(opened)
-    taken, notes = judging.take(_listed(opened), limit, seed)
+    taken, notes = judging.take(_listed(opened), limit, draws.seed)
     notes = (*matched, *notes)
     copies = [replace(c, only=taken) for c in copies]
     top = None if dense else PredictSettings.top
@@ -157,8 +159,7 @@ def diagnose_corruptions(
         judged,
         {(c.kind, c.severity): _read(out / c.folder, [n.name for n in networks]) for c in copies},
         baseline=baseline,
-        resamples=resamples,
-        seed=seed,
+        draws=draws,
         dataset=judged.name if sets else Path(source).stem,
         single=single,
         run=run,
@@ -167,7 +168,7 @@ def diagnose_corruptions(
     found = replace(
         found,
         notes=(*own, *notes, *_skipped(out / CLEAN), *found.notes),
-        metadata={"seed": str(seed)},
+        metadata={"seed": str(draws.seed)},
         inputs=hashes_of(files),
     )
     return replace(found, written=tuple(found.write(out, run=run)))

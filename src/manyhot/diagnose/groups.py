@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list_of
-from manyhot.command import command
+from manyhot.command import command, takes_fields
 from manyhot.core.array_types import Bools, Ints
 from manyhot.core.sets import LabelSets
 from manyhot.data.data_sets import Source
@@ -36,6 +36,7 @@ from manyhot.diagnose.groups_attributes import (
     source_groups,
 )
 from manyhot.diagnose.groups_findings import (
+    GROUP_SETTINGS,
     GroupFinding,
     GroupSettings,
     NamedOutcome,
@@ -55,17 +56,15 @@ from manyhot.evaluate.slices import labels_of, model_cases
 from manyhot.files import hashes_of
 from manyhot.formats import read_images, read_objects
 from manyhot.formats.writing import PathLike, images_file
-from manyhot.parameters import AtLeast, Count, Probability, Seed, Share, Shown
+from manyhot.parameters import Shown
 from manyhot.predict.embeddings import Embedded, embedded_in
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Labels, Objects
 from manyhot.tables.arrays import boxes_that_fit, label_sets
 from manyhot.tables.image_ids import ids_like
 
-MIN_IMAGES = 25
-"""Images that a group must have, and the rest, to be tested."""
 
-
+@takes_fields
 @command(
     "diagnose groups",
     out="groups",
@@ -81,11 +80,7 @@ def diagnose_groups(
     metadata: Annotated[PathLike | Images | None, Shown("FILE")] = None,
     objects: Annotated[PathLike | Objects | None, Shown("FILE")] = None,
     embeddings: Annotated[PathLike | None, Shown("FOLDER")] = None,
-    min_images: Count = MIN_IMAGES,
-    min_difference: Share = 0.05,
-    min_confidence: Probability = 0.9,
-    permutations: Annotated[int, AtLeast(100)] = 1000,
-    seed: Seed = 0,
+    settings: GroupSettings = GROUP_SETTINGS,
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> WeakGroups:
@@ -114,18 +109,6 @@ def diagnose_groups(
     embeddings
         Folder with embeddings of the images, written by manyhot predict --embeddings; by default, the folder
         of the labels, if it contains embeddings.
-    min_images
-        Minimum number of images inside a group, and minimum number outside it.
-    min_difference
-        Minimum difference between the shares that are compared, such as the error rates inside and outside a
-        group.
-    min_confidence
-        Minimum confidence at which an error counts as an error with a high confidence.
-    permutations
-        Number of permutations of the outcomes, to compute p-values.
-    seed
-        Seed for the permutations, the clusters, and the choice of the half of the images that is searched for
-        patterns.
 
     Returns
     -------
@@ -138,7 +121,6 @@ def diagnose_groups(
     MatchError, OrderError
         As in `manyhot.evaluate`.
     """
-    settings = GroupSettings(min_images, min_difference, min_confidence, permutations, seed)
     evidence = _Evidence(metadata, objects, embeddings, reading)
     findings, measured, notes, inputs = list[GroupFinding](), list[pa.Table](), list[str](), dict[str, str]()
     n_models = 0

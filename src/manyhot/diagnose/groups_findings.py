@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 from numpy import typing as npt
@@ -14,6 +15,7 @@ from manyhot.core.score_threshold import confidence_of
 from manyhot.core.sets import NO_LABEL, UNCLEAR, Case, LabelSets
 from manyhot.core.share_intervals import difference_of_shares, wilson_interval
 from manyhot.diagnose.groups_attributes import GROUP_KINDS, OVERLAYS, ImageGroup, Mark
+from manyhot.parameters import AtLeast, Count, Flattened, Probability, Seed, Share
 from manyhot.tables import RowDict
 
 OUTCOMES = ("error", "sure_error", "called", "missed", "label")
@@ -42,15 +44,34 @@ _MOST_CANDIDATES = 60  # groups of an outcome that are compared with each other
 _FEWEST_EVENTS = 5
 
 
-@dataclass(frozen=True)
-class GroupSettings:
-    """Settings that determine which groups are found; see `manyhot.diagnose_groups`."""
+@dataclass(frozen=True, repr=False)
+class GroupSettings(Flattened):
+    """Settings that determine which groups are found.
 
-    min_images: int
-    min_difference: float
-    min_confidence: float
-    permutations: int
-    seed: int
+    Attributes
+    ----------
+    min_images
+        Minimum number of images inside a group, and minimum number outside it.
+    min_difference
+        Minimum difference between the shares that are compared, such as the error rates inside and outside a
+        group.
+    min_confidence
+        Minimum confidence at which an error counts as an error with a high confidence.
+    permutations
+        Number of permutations of the outcomes, to compute p-values.
+    seed
+        Seed for the permutations, the clusters, and the choice of the half of the images that is searched for
+        patterns.
+    """
+
+    min_images: Count = 25
+    min_difference: Share = 0.05
+    min_confidence: Probability = 0.9
+    permutations: Annotated[int, AtLeast(100)] = 1000
+    seed: Seed = 0
+
+
+GROUP_SETTINGS = GroupSettings()
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList
+from manyhot.command import takes_fields
 from manyhot.core.array_types import Bools, Floats
 from manyhot.core.companion_effects import (
     BOTH,
@@ -33,7 +35,7 @@ from manyhot.diagnose.object_remover import Change
 from manyhot.diagnose.shortcut_marks import MIN_LOST, with_marks
 from manyhot.diagnose.shortcuts_result import FILLS, Shortcuts
 from manyhot.errors import InputError
-from manyhot.parameters import RESAMPLES
+from manyhot.parameters import RESAMPLES, Count, Flattened, Probability, Resamples, Seed, Was
 from manyhot.report.chapter import testable
 from manyhot.run import QUIET, Run
 from manyhot.tables import Predictions, RowDict, schema
@@ -46,6 +48,35 @@ NO_OBJECTS = "the companion has no objects"
 """Why a pair can be judged by its gaps alone: there is nothing to remove."""
 
 PAIRS_WITH_EXAMPLES, EXAMPLES_PER_PAIR = 10, 6
+
+
+@dataclass(frozen=True, repr=False)
+class ShortcutSettings(Flattened):
+    """Settings that determine which pairs are tested, and which of them are shortcuts.
+
+    Attributes
+    ----------
+    min_images
+        Minimum number of images with both classes for a pair to be tested.
+    min_lost
+        Minimum share of images on which the main class is lost for a pair to be called a shortcut.
+    probability
+        Minimum probability at which a class counts as predicted (if scores are not probabilities, only the
+        top class counts as predicted).
+    resamples
+        Number of bootstrap resamples for average precision; 0 for no intervals.
+    seed
+        Seed for the places of controls and for the bootstrap.
+    """
+
+    min_images: Annotated[Count, Was("--least")] = MIN_IMAGES
+    min_lost: Annotated[Probability, Was("--threshold")] = MIN_LOST
+    probability: Annotated[Probability, Was("--at")] = 0.5
+    resamples: Resamples = RESAMPLES
+    seed: Seed = 0
+
+
+SHORTCUT_SETTINGS = ShortcutSettings()
 
 _REMEMBERED = 100  # Outputs of the model for a class in all images: 9 bytes each.
 
@@ -145,6 +176,7 @@ def images_to_alter(states: States, pairs: Sequence[Pair]) -> dict[int, frozense
     }
 
 
+@takes_fields
 def judge_shortcuts(
     states: States,
     pairs: Sequence[Pair],
@@ -153,11 +185,7 @@ def judge_shortcuts(
     classes: ClassList,
     *,
     fills: Sequence[str] = FILLS,
-    probability: float = 0.5,
-    min_lost: float = MIN_LOST,
-    min_images: int = MIN_IMAGES,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    settings: ShortcutSettings = SHORTCUT_SETTINGS,
     notes: Sequence[str] = (),
     run: Run = QUIET,
 ) -> Shortcuts:
@@ -176,8 +204,6 @@ def judge_shortcuts(
         Class list of the predictions.
     fills : sequence of str
         What companions were replaced with.
-    probability, min_lost, min_images, resamples, seed
-        As in `manyhot.diagnose_shortcuts`.
     notes : sequence of str
         Notes about what was skipped.
     run : Run
@@ -189,16 +215,15 @@ def judge_shortcuts(
         The result. Examples are selected but do not have pictures yet.
     """
     predicted = states.of(before.image_id)
-    drawn = Resampled.of(len(predicted.image_id), resamples, seed)
-    criteria = _Criteria(probability, min_lost, min_images)
-    judge = _Judge(predicted, before, after, classes, fills, criteria, drawn)
+    drawn = Resampled.of(len(predicted.image_id), settings.resamples, settings.seed)
+    judge = _Judge(predicted, before, after, classes, fills, settings, drawn)
     rows: list[RowDict] = []
     with one_blas_thread(), ThreadPoolExecutor(THREADS) as pool:
         for done, own in enumerate(pool.map(lambda pair: [*judge.rows(pair)], pairs), 1):
             rows += own
             if run.on_progress:
                 run.on_progress("testing pairs", done, len(pairs))
-    ordered = _in_order(with_marks(rows, min_lost))
+    ordered = _in_order(with_marks(rows, settings.min_lost))
     all_notes = list(notes)
     if lost := len(states.image_id) - len(predicted.image_id):
         all_notes.append(
@@ -207,7 +232,7 @@ def judge_shortcuts(
     return Shortcuts(
         pa.Table.from_pylist(ordered, schema=schema("shortcuts")),
         pa.Table.from_pylist(list(judge.examples(ordered)), schema=schema("shortcut_examples")),
-        min_lost,
+        settings.min_lost,
         notes=tuple(all_notes),
     )
 
@@ -234,13 +259,6 @@ class _ClassOutput:
         return ~np.isnan(self.score)
 
 
-@dataclass(frozen=True)
-class _Criteria:
-    probability: float
-    min_lost: float
-    min_images: int
-
-
 @dataclass(eq=False)
 class _Judge:
     """Judges pairs; the parameters are those of `judge_shortcuts`."""
@@ -250,7 +268,7 @@ class _Judge:
     after: Mapping[Change, Predictions | None]
     classes: ClassList
     fills: Sequence[str]
-    criteria: _Criteria
+    settings: ShortcutSettings
     drawn: Resampled
     _cache: dict[tuple[Change | None, int], _ClassOutput] = field(default_factory=dict)
 
@@ -258,7 +276,7 @@ class _Judge:
     def decision(self) -> str:
         """When a class counts as predicted."""
         is_probability = self.before.score_kind == "probability"
-        return f"p >= {self.criteria.probability:g}" if is_probability else "best class"
+        return f"p >= {self.settings.probability:g}" if is_probability else "best class"
 
     def rows(self, pair: Pair) -> Iterator[RowDict]:
         """Yield one row of the table for each fill."""
@@ -312,7 +330,7 @@ class _Judge:
         scores = predictions.scores
         assert scores is not None
         if predictions.score_kind == "probability":
-            return np.asarray(scores[:, column] >= self.criteria.probability)
+            return np.asarray(scores[:, column] >= self.settings.probability)
         return np.asarray(scores.argmax(1) == column)
 
     def _flips(self, pair: Pair, splits: npt.NDArray[np.int8], fill: str) -> RowDict:
@@ -321,8 +339,8 @@ class _Judge:
         gone, control = (self._output(Change(pair.companion, fill, c), pair.main) for c in (False, True))
         inside = np.flatnonzero((splits == BOTH) & gone.exists)
         row: RowDict = {"n": len(inside), "n_control": 0}
-        if len(inside) < self.criteria.min_images:
-            return row | {"skipped": f"fewer than {self.criteria.min_images:,} images could be altered"}
+        if len(inside) < self.settings.min_images:
+            return row | {"skipped": f"fewer than {self.settings.min_images:,} images could be altered"}
         lost = share_with_interval((before.predicted & ~gone.predicted)[inside])
         row |= _columns(
             share_with_interval((before.predicted != gone.predicted)[inside]), "flips", "flips_lo", "flips_hi"
@@ -337,7 +355,7 @@ class _Judge:
         row |= _columns(share_with_interval(away[1]), "control_lost", "control_lost_lo", "control_lost_hi")
         row |= _columns(more, "excess", "lo", "hi")
         if testable(row):
-            row["shortcut"] = bool(lost.value >= self.criteria.min_lost and more.lo > 0)
+            row["shortcut"] = bool(lost.value >= self.settings.min_lost and more.lo > 0)
         return row
 
     def _beside(self, pair: Pair, splits: npt.NDArray[np.int8]) -> RowDict:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from manyhot.classes import ClassList, from_keys
-from manyhot.command import command
+from manyhot.command import command, takes_fields
 from manyhot.diagnose.object_remover import EXAMPLES_FOLDER, ObjectRemover
 from manyhot.diagnose.page import forget_pictures
-from manyhot.diagnose.shortcut_marks import MIN_LOST
 from manyhot.diagnose.shortcut_pairs import (
-    MIN_IMAGES,
     NO_OBJECTS,
+    SHORTCUT_SETTINGS,
     Pair,
+    ShortcutSettings,
     find_pairs,
     images_to_alter,
     judge_shortcuts,
@@ -32,7 +32,7 @@ from manyhot.formats import (
     read_objects,
 )
 from manyhot.formats.writing import PathLike
-from manyhot.parameters import RESAMPLES, Address, Count, Probability, Resamples, Seed, Shown, Was
+from manyhot.parameters import Address, Shown
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.run import PredictSettings
@@ -44,6 +44,7 @@ from manyhot.tables.arrays import States, states_of_labels, states_of_objects
 from manyhot.tables.own_classes import are_numbers
 
 
+@takes_fields
 @command(
     "diagnose shortcuts",
     examples=(
@@ -63,11 +64,7 @@ def diagnose_shortcuts(
     classes: ClassNamesLike | None = None,
     pair: Annotated[Sequence[str], Shown("PAIR")] = (),
     fill: Sequence[Literal["grey", "inpaint"]] = FILLS,
-    min_images: Annotated[Count, Was("--least")] = MIN_IMAGES,
-    min_lost: Annotated[Probability, Was("--threshold")] = MIN_LOST,
-    probability: Annotated[Probability, Was("--at")] = 0.5,
-    resamples: Resamples = RESAMPLES,
-    seed: Seed = 0,
+    settings: ShortcutSettings = SHORTCUT_SETTINGS,
     engine: str = "auto",
     run: Run = QUIET,
 ) -> Shortcuts:
@@ -99,17 +96,6 @@ def diagnose_shortcuts(
     fill
         How to fill the place of the companion: grey or inpaint. By default, both are used, and a pair is
         marked if either shows a shortcut.
-    min_images
-        Minimum number of images with both classes for a pair to be tested.
-    min_lost
-        Minimum share of images on which the main class is lost for a pair to be called a shortcut.
-    probability
-        Minimum probability at which a class counts as predicted (if scores are not probabilities, only the
-        top class counts as predicted).
-    resamples
-        Number of bootstrap resamples for average precision; 0 for no intervals.
-    seed
-        Seed for the places of controls and for the bootstrap.
     engine
         Inference engine, as for predict: auto, torch, openvino or onnx.
 
@@ -134,12 +120,13 @@ def diagnose_shortcuts(
     states, matched = _states(found, labels, known, source)
     only = named_pairs(pair, known)
     network = find_model(model, class_list)
-    remover = ObjectRemover(source, network, found, out, PredictSettings(None, engine), fills, seed, run)
+    dense = PredictSettings(None, engine)
+    remover = ObjectRemover(source, network, found, out, dense, fills, settings.seed, run)
 
     def testable_pairs(states: States) -> list[Pair]:
         removable = found.class_id.tolist()
-        pairs = find_pairs(states, network.classes, removable, min_images=min_images, only=only)
-        _check_any(pairs, min_images, network)
+        pairs = find_pairs(states, network.classes, removable, min_images=settings.min_images, only=only)
+        _check_any(pairs, settings.min_images, network)
         return pairs
 
     before, seen, pairs = _predict_originals(remover, states, testable_pairs)
@@ -151,11 +138,7 @@ def diagnose_shortcuts(
         after,
         network.classes,
         fills=fills,
-        probability=probability,
-        min_lost=min_lost,
-        min_images=min_images,
-        resamples=resamples,
-        seed=seed,
+        settings=settings,
         notes=(*matched, *remover.notes(states, before)),
         run=run,
     )
@@ -163,7 +146,11 @@ def diagnose_shortcuts(
     result = replace(
         result,
         shortcut_examples=remover.draw(result.shortcut_examples),
-        metadata={"seed": str(seed), "least": str(min_images), "threshold": f"{min_lost:g}"},
+        metadata={
+            "seed": str(settings.seed),
+            "least": str(settings.min_images),
+            "threshold": f"{settings.min_lost:g}",
+        },
         inputs=hashes_of(files),
     )
     return replace(result, written=tuple(result.write(out, run=run)))

@@ -32,26 +32,25 @@ from manyhot.parameters import (
 )
 from manyhot.reassess.aggregated import Aggregated
 from manyhot.reassess.aggregation_notes import Decisions, decision_notes, fit_notes, golden_notes
-from manyhot.reassess.aggregators import aggregator_of, check_method_name
+from manyhot.reassess.aggregators import OriginalClasses, aggregator_of, check_method_name, class_ids
 from manyhot.reassess.answers import (
     VOTES_READING,
-    OriginalClasses,
     TableLike,
     VotesLike,
     VotesReading,
     VotesSource,
-    class_ids,
     golden_of,
     open_votes,
 )
 from manyhot.reassess.choices import aggregate_choices
 from manyhot.reassess.corrected import UNCLEAR_FROM, correct_labels, open_corrected
 from manyhot.reassess.golden_curve import (
+    Levels,
     chosen_threshold,
     cross_fitted_note,
     curve_table,
     golden_curve,
-    unclear_level,
+    levels_of,
 )
 from manyhot.reassess.label_sources import LabelSource, SourcesLike, open_label_sources
 from manyhot.reassess.merged import SOURCE_METHOD, merge_sources, votes_of_sources
@@ -228,7 +227,7 @@ def aggregate(
     crossed = cross_fitted_note(
         fit.result, fit.experts, fit.votes, min_precision, min_recall, resamples, seed
     )
-    found = fit.aggregated(unclear_level(unclear_from, chosen), chosen, measured, refined, crossed)
+    found = fit.aggregated(levels_of(unclear_from, chosen), measured, refined, crossed)
     found = replace(found, inputs={**source.inputs, **history_files(history, start)})
     if before is not None:
         return correct_labels(found, before)
@@ -259,9 +258,9 @@ class _Fit:
     matrices: pa.Table
 
     def aggregated(
-        self, unclear: float, threshold: float, measured: Curve | None, refined: Decisions, crossed: str
+        self, levels: Levels, measured: Curve | None, refined: Decisions, crossed: str
     ) -> Aggregated:
-        """Return the label sets at these thresholds, the other tables, and the notes."""
+        """Return the label sets at these levels, the other tables, and the notes."""
         source, votes, answers, result = self.source, self.votes, self.answers, self.result
         method, proposer = self.entry.name, self.source.proposer()
         labels = labels_of_votes(
@@ -269,7 +268,7 @@ class _Fit:
             source.images,
             answers,
             result.p,
-            levels=(unclear, threshold),
+            levels=levels,
             decided=votes.refined if refined == "decides" else None,
             method=method,
             name=source.name or votes.name,
@@ -280,16 +279,15 @@ class _Fit:
             raters = raters_table(votes, answers, self.experts, result)
         notes = (
             *source.notes,
-            *fit_notes(votes, answers, result, method, threshold),
+            *fit_notes(votes, answers, result, method, levels.threshold),
             *golden_notes(votes, result, self.experts, source.golden, self.entry, crossed=crossed),
             *decision_notes(votes.refined, refined),
         )
-        metadata = _about(result, method, threshold, unclear) | ({"proposer": proposer} if proposer else {})
-        fitted = votes, result, method, threshold, unclear
-        about_raters = raters, curve_table(measured), self.matrices
+        metadata = _about(result, method, levels) | ({"proposer": proposer} if proposer else {})
+        fitted = votes, result, method, levels, raters, curve_table(measured), self.matrices
         own = None if source.classes is None else own_list(source.classes)
         labels = _of_sample(labels if own is None else replace(labels, class_list=own), source.folder)
-        return Aggregated(labels, *fitted, *about_raters, notes=notes, metadata=metadata)
+        return Aggregated(labels, *fitted, notes=notes, metadata=metadata)
 
 
 def _fit(
@@ -316,12 +314,12 @@ def _fit(
     return _Fit(source, votes, answers, experts, entry, result, matrices)
 
 
-def _about(result: Aggregate, method: str, threshold: float, unclear_from: float) -> dict[str, str]:
+def _about(result: Aggregate, method: str, levels: Levels) -> dict[str, str]:
     """Return the fit for the metadata of the labels file."""
     values: dict[str, Any] = {
         "method": method,
-        "threshold": threshold,
-        "unclear_from": unclear_from,
+        "threshold": levels.threshold,
+        "unclear_from": levels.unclear_from,
         "iterations": result.iterations,
         "converged": result.converged,
         "log_likelihood": None if np.isnan(result.log_likelihood) else result.log_likelihood,

@@ -19,6 +19,7 @@ from manyhot.core.answers import YES
 from manyhot.errors import InputError
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
+from manyhot.reassess.golden_curve import Levels
 from manyhot.reassess.raters import decimal_text, flag_lines, interval_text
 from manyhot.result import Result, sources_of
 from manyhot.run import QUIET, Run
@@ -39,9 +40,8 @@ class Aggregated(Result):
         raters.
     method : str
         The call string of the aggregator.
-    threshold, unclear_from : float
-        Minimum probability of a valid class, and minimum probability of an unclear class. They are equal if
-        no class can be unclear.
+    levels : Levels
+        Minimum probabilities of an unclear and of a valid class, `unclear_from` and `threshold`.
     raters : pyarrow.Table
         The table ``raters``.
     curve : pyarrow.Table
@@ -63,8 +63,7 @@ class Aggregated(Result):
     votes: Votes
     result: Aggregate
     method: str
-    threshold: float
-    unclear_from: float
+    levels: Levels
     raters: pa.Table
     curve: pa.Table
     matrices: pa.Table
@@ -73,6 +72,16 @@ class Aggregated(Result):
     def tables(self) -> dict[str, pa.Table]:
         """The tables by name."""
         return {name: self.labels.table if name == "labels" else getattr(self, name) for name in self.NAMES}
+
+    @property
+    def threshold(self) -> float:
+        """Minimum probability of a valid class."""
+        return self.levels.threshold
+
+    @property
+    def unclear_from(self) -> float:
+        """Minimum probability of an unclear class."""
+        return self.levels.unclear_from
 
     @property
     def p(self) -> npt.NDArray[np.float64]:

@@ -1,12 +1,23 @@
-"""Which method aggregates votes: one for answers yes, maybe and no, or one for choices of one class."""
+"""Which method aggregates votes: one for answers yes, maybe and no, or one for choices of one class.
+
+Also the classes for which a method counts the original label as a rater.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
+from typing import Annotated
+
 from manyhot import registry
 from manyhot.errors import InputError, ManyhotError, UnknownNameError
+from manyhot.parameters import Shown, is_whole
 from manyhot.tables import Votes
 from manyhot.tables.vote_labels import METHOD
 from manyhot.tables.votes import COUNTED_CLASS
+
+OriginalClasses = Annotated[str | Collection[int] | None, Shown("CLASSES")]
+"""Class ids, or a text such as ``0-397,500``."""
 
 
 def check_method_name(method: str) -> None:
@@ -53,3 +64,40 @@ def aggregator_of(method: str, votes: Votes) -> registry.Entry:
         allowed=f"for {asks[kind]}: {', '.join(registry.names(kind))}",
         do="choose one of these methods",
     )
+
+
+def class_ids(classes: str | Collection[int], n_classes: int) -> frozenset[int]:
+    """Return class ids from a list of ids or a text such as ``0-397, 500``.
+
+    Raises
+    ------
+    InputError
+        If the value does not have one of these forms, or contains a class that does not exist.
+    """
+    if isinstance(classes, str):
+        ids = _ranges(classes, n_classes)
+        example, got = "ids and ranges from 0 to {}, such as 0-397 or 0-9,20", classes
+    else:
+        listed = list(classes) if isinstance(classes, Collection) else [classes]
+        wrong = [c for c in listed if not is_whole(c) or not 0 <= c < n_classes]
+        ids = None if wrong or not isinstance(classes, Collection) else frozenset(listed)
+        example, got = "ids from 0 to {}, such as [0, 1]", repr(wrong[0] if wrong else classes)
+    if ids is None:
+        raise InputError(
+            "This is not a list of classes.",
+            where="`original_classes`",
+            got=got,
+            allowed=f"class {example.format(n_classes - 1)}",
+        )
+    return ids
+
+
+def _ranges(text: str, n_classes: int) -> frozenset[int] | None:
+    ids: set[int] = set()
+    for part in text.split(","):
+        ends = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
+        if not first <= last < n_classes:
+            return None
+        ids.update(range(first, last + 1))
+    return frozenset(ids)

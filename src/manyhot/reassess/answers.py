@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,9 +48,6 @@ TableLike = Annotated[Any, Shown("FILE")]
 
 ClassesLike = Annotated[ClassNamesLike | int | None, Shown("FILE")]
 """A class list, its file or name, or the number of classes."""
-
-OriginalClasses = Annotated[str | Collection[int] | None, Shown("CLASSES")]
-"""Class ids, or a text such as ``0-397,500``."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -424,43 +420,6 @@ def _as_table(table: Any) -> pa.Table:
 
 
 # Votes as arrays.
-
-
-def class_ids(classes: str | Collection[int], n_classes: int) -> frozenset[int]:
-    """Return class ids from a list of ids or a text such as ``0-397, 500``.
-
-    Raises
-    ------
-    InputError
-        If the value does not have one of these forms, or contains a class that does not exist.
-    """
-    if isinstance(classes, str):
-        ids = _ranges(classes, n_classes)
-        example, got = "ids and ranges from 0 to {}, such as 0-397 or 0-9,20", classes
-    else:
-        listed = list(classes) if isinstance(classes, Collection) else [classes]
-        wrong = [c for c in listed if not is_whole(c) or not 0 <= c < n_classes]
-        ids = None if wrong or not isinstance(classes, Collection) else frozenset(listed)
-        example, got = "ids from 0 to {}, such as [0, 1]", repr(wrong[0] if wrong else classes)
-    if ids is None:
-        raise InputError(
-            "This is not a list of classes.",
-            where="`original_classes`",
-            got=got,
-            allowed=f"class {example.format(n_classes - 1)}",
-        )
-    return ids
-
-
-def _ranges(text: str, n_classes: int) -> frozenset[int] | None:
-    ids: set[int] = set()
-    for part in text.split(","):
-        ends = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
-        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
-        if not first <= last < n_classes:
-            return None
-        ids.update(range(first, last + 1))
-    return frozenset(ids)
 
 
 def golden_of(golden: Golden, votes: Votes, images: Images | None = None) -> GoldenAnswers:

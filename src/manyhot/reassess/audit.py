@@ -39,16 +39,9 @@ from manyhot.errors import InputError, UsageError
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, Count, Positive, Seed, Shown
 from manyhot.reassess.class_questions import DrawnQuestions, class_design_of
-from manyhot.reassess.ensemble import ensemble_of
+from manyhot.reassess.ensemble import ensemble_of, has_labels, only_source, read_models, source_images
 from manyhot.reassess.init import class_table, create_campaign, standing_campaign
-from manyhot.reassess.propose import (
-    RATERS,
-    SECONDS,
-    has_labels,
-    only_source,
-    proposals_table,
-    source_images,
-)
+from manyhot.reassess.propose import RATERS, SECONDS, proposals_table
 from manyhot.registry import Entry, get
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
@@ -240,8 +233,8 @@ def audit(
         )
     questions = questions or QUESTIONS_PER_IMAGE
     opened = open_inputs(labels, predictions, unlabelled=True, reading=reading, run=run)
-    source = only_source(opened, "An audit is drawn")
-    images, read = source_images(source), _read(source, run)
+    source = only_source(opened, "An audit is drawn for")
+    images, read = source_images(source), read_models(source, run)
     classes = _classes(source, read)
     ensemble = _ensemble(images, read, classes, source)
     depth = 1 if design == "classes" else min(N_ASKED, *(top.shape[1] for top in ensemble.top))
@@ -369,22 +362,13 @@ def _rule(rule: str) -> Entry:
     return entry
 
 
-def _read(source: Source, run: Run) -> list[Predictions]:
-    read = []
-    for n, model in enumerate(source.models(), 1):
-        read.append(model)
-        if run.on_progress:
-            run.on_progress("reading predictions", n, source.n)
+def _classes(source: Source, read: Sequence[Predictions]) -> ClassList:
+    """Return the class list of a data set or its predictions."""
     if not read:
         raise InputError(
             "There are no predictions from which to choose the classes to ask about.",
             do="predict the images with at least one model",
         )
-    return read
-
-
-def _classes(source: Source, read: Sequence[Predictions]) -> ClassList:
-    """Return the class list of a data set or its predictions."""
     hashes = [p.class_hash for p in read]
     lists = (source.classes, *(p.class_list for p in read), *map(class_list_of, hashes))
     found = next((c for c in lists if c is not None), None)

@@ -1,9 +1,11 @@
-"""The `Ensemble` of all models, built from images, predictions and known label sets for the rules."""
+"""The only data set of a call, and the `Ensemble` of its models and known label sets for the rules."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,15 +13,81 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
+from manyhot.classes import ClassList
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.sets import NO_LABEL, LabelSets, top_k
+from manyhot.data.benchmarks import data_set
+from manyhot.data.data_sets import Source
 from manyhot.errors import InputError, MatchError
-from manyhot.tables import Images, Labels, Predictions, align, check_class_list, one_chunk
+from manyhot.files import sha256
+from manyhot.formats import detect, read_golden, read_labels
+from manyhot.run import Run
+from manyhot.tables import (
+    DESCRIPTION,
+    Campaign,
+    Golden,
+    Images,
+    Labels,
+    Predictions,
+    align,
+    check_class_list,
+    one_chunk,
+)
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 DEPTH = 20
 """Number of top classes taken from scores over all classes."""
+
+
+def only_source(sources: Iterator[Source], what: str) -> Source:
+    """Return the only data set of a call."""
+    source, *more = sources
+    if more:
+        names = [s.name for s in (source, *more)]
+        raise InputError(f"{what} only one data set.", got=", ".join(names), allowed="one of them")
+    return source
+
+
+def source_images(source: Source) -> Images:
+    """Return the images of a data set with their original labels."""
+    if source.campaign is not None and source.images is not None and source.classes is not None:
+        _check_described(source.campaign, source.images, source.classes)
+        return Images(source.images.table, "the campaign")
+    if source.images is not None:
+        return source.images
+    assert source.labels is not None
+    columns = [n for n in ("image_id", "label") if n in source.labels.table.column_names]
+    return Images(source.labels.table.select(columns), source.name)
+
+
+def read_models(source: Source, run: Run) -> list[Predictions]:
+    """Return the predictions of all models of a data set."""
+    read = []
+    for n, model in enumerate(source.models(), 1):
+        read.append(model)
+        if run.on_progress:
+            run.on_progress("reading predictions", n, source.n)
+    return read
+
+
+def has_labels(images: Images) -> bool:
+    """Return whether any image has an original label."""
+    return images.label is not None and images.label.null_count < len(images.label)
+
+
+def _check_described(home: Campaign, images: Images, classes: ClassList) -> None:
+    """Raise an error if the description of a campaign does not match its images and classes."""
+    described = (home.class_hash, home.n_classes, home.n_images)
+    actual = (classes.hash, len(classes), len(images))
+    if described != actual:
+        raise MatchError(
+            "The description of the campaign does not match its classes and images.",
+            where=home.folder / DESCRIPTION,
+            got=f"class list {described[0]} of {described[1]:,} classes, {described[2]:,} images",
+            allowed=f"class list {actual[0]} of {actual[1]:,} classes, {actual[2]:,} images",
+            do="restore the changed files, or create the campaign again in another folder",
+        )
 
 
 def ensemble_of(
@@ -64,6 +132,46 @@ def ensemble_of(
     top, scores, probabilities = (tuple(column) for column in zip(*arrays.values(), strict=True))
     sets = None if known_labels is None else known_sets(images, known_labels, n_classes, class_hash)
     return Ensemble(n_classes, tuple(arrays), top, scores, probabilities, label, sets)
+
+
+def open_known_sets(
+    source: Source, known_labels: Any, n_classes: int, class_hash: str
+) -> tuple[Labels | None, dict[str, str]]:
+    """Return known label sets, and the hash of each file that was read besides the source's.
+
+    Raises
+    ------
+    InputError
+        If `known_labels` contains no label sets.
+    """
+    home, classes, inputs = source.campaign, source.classes, dict[str, str]()
+    if home is not None:
+        inputs[home.path("classes").name] = sha256(home.path("classes"))
+        if known_labels is None and home.path("golden").exists():
+            known_labels = home.path("golden")
+    if isinstance(known_labels, Labels | None):
+        return known_labels, inputs
+    if isinstance(known_labels, str | os.PathLike):
+        if (published := data_set(known_labels)) is not None:
+            return published.fetch().labels, inputs
+        path = Path(known_labels)
+        entry = detect(path, ("labels", "golden")) if path.exists() else None
+        is_golden = entry is not None and entry.about["holds"] == "golden"
+        file = path / "golden.parquet" if is_golden and path.is_dir() else path
+        inputs |= {file.name: sha256(file)} if file.is_file() else {}
+        if not is_golden:
+            return read_labels(path, classes=classes), inputs
+        known_labels, name = read_golden(path, classes=classes), path.name
+    elif isinstance(known_labels, Golden):
+        name = known_labels.experts.name or "golden"
+    else:
+        raise InputError(
+            "These are not label sets.",
+            where="`known_labels`",
+            got=type(known_labels).__name__,
+            allowed="a file, or the result of manyhot.read_labels or manyhot.read_golden",
+        )
+    return golden_labels(known_labels.to_table(), n_classes, class_hash, name), inputs
 
 
 def golden_labels(golden: pa.Table, n_classes: int, class_hash: str, name: str) -> Labels:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList, class_list_of
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import LabelsLike, Reading, open_labels
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
@@ -18,6 +19,7 @@ from manyhot.formats import read_findings
 from manyhot.formats.headers import fold_name
 from manyhot.formats.tabular import read_frame
 from manyhot.reassess.answers import as_arrow
+from manyhot.reassess.ensemble import only_source
 from manyhot.run import Run
 from manyhot.tables import Images
 from manyhot.tables.image_ids import ids_like
@@ -154,12 +156,9 @@ def _of_column(frame: pl.DataFrame, column: str, name: str, classes: ClassList |
     )
 
 
-def open_to_ask(labels: LabelsLike, reading: Reading, run: Run) -> tuple[Any, ClassList | None]:
+def open_to_ask(labels: LabelsLike, reading: Reading, run: Run) -> tuple[Source, ClassList | None]:
     """Return the only data set of a call, whose predictions are not needed, and its class list."""
-    source, *more = open_labels(labels, reading=reading, run=run)
-    if more:
-        names = ", ".join(one.name for one in (source, *more))
-        raise InputError("Questions can be about only one data set.", got=names, allowed="one of them")
+    source = only_source(open_labels(labels, reading=reading, run=run), "Questions can be about")
     sets = source.labels
     own = source.classes or (sets.class_list or class_list_of(sets.class_hash) if sets is not None else None)
     return source, own

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
 
@@ -59,8 +61,15 @@ def chosen_threshold(
     return measured.for_precision(precision) if precision is not None else measured.for_recall(recall or 0.0)
 
 
-def unclear_level(unclear_from: float | None, threshold: float) -> float:
-    """Return the minimum probability of an unclear class; by default, it is the threshold.
+class Levels(NamedTuple):
+    """Minimum probabilities of an unclear and of a valid class; equal if no class can be unclear."""
+
+    unclear_from: float
+    threshold: float
+
+
+def levels_of(unclear_from: float | None, threshold: float) -> Levels:
+    """Return the levels; by default, no class can be unclear.
 
     Raises
     ------
@@ -75,7 +84,7 @@ def unclear_level(unclear_from: float | None, threshold: float) -> float:
             got=repr(unclear),
             allowed=f"0 to {threshold:g}, the threshold",
         )
-    return unclear
+    return Levels(unclear, threshold)
 
 
 def golden_curve(

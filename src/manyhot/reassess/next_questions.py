@@ -39,9 +39,9 @@ from manyhot.formats import read_proposals
 from manyhot.parameters import Between, Count, InCampaign, Probability
 from manyhot.reassess.aggregate import aggregate
 from manyhot.reassess.aggregated import Aggregated
+from manyhot.reassess.aggregators import OriginalClasses
 from manyhot.reassess.answers import (
     VOTES_READING,
-    OriginalClasses,
     TableLike,
     VotesLike,
     VotesReading,

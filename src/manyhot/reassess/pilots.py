@@ -31,8 +31,7 @@ from manyhot.errors import InputError
 from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
 from manyhot.formats import holds_images_alone, read_images
 from manyhot.formats.writing import PathLike, images_file
-from manyhot.reassess.ensemble import ensemble_of
-from manyhot.reassess.propose import has_labels, only_source, source_images
+from manyhot.reassess.ensemble import ensemble_of, has_labels, only_source, source_images
 from manyhot.run import Run
 from manyhot.tables import Campaign, Labels
 from manyhot.tables.audit_samples import DrawnSample, read_audit_sample
@@ -147,7 +146,7 @@ class UnansweredImages:
             images = read_images(path)
             return cls(len(images), f"{place}: {len(images):,} images")
         opened = open_inputs(place, unlabelled=True, reading=reading, run=run)
-        source = only_source(opened, "A plan is made")
+        source = only_source(opened, "A plan is made for")
         images, read = source_images(source), list(source.models())
         size = len(source.classes) if source.classes else max(p.n_classes for p in read)
         labelled = has_labels(images)
@@ -262,7 +261,7 @@ def read_pilot(folder: PathLike, proposed_by: str, reading: Reading, run: Run) -
             do="plan without a pilot, or draw one: manyhot audit LABELS --size 250 --out pilot",
         )
     drawn = read_audit_sample(path)
-    source = only_source(open_inputs(home.folder, reading=reading, run=run), "A plan is made")
+    source = only_source(open_inputs(home.folder, reading=reading, run=run), "A plan is made for")
     answered = _Answered.of(list(model_cases(source, run=run)), labels_of(source), drawn, str(home.folder))
     return answered.pilot(drawn, proposed_by, _questions(home), dict(source.inputs))
 

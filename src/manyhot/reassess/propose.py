@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +23,6 @@ from manyhot.core.estimates import Ratio
 from manyhot.core.proposals import Coverage, Proposed, apply_rule, count_coverage, held_out
 from manyhot.core.ratio_intervals import IMAGES_FOR_PERCENTILES, ratio_interval, sampled_interval
 from manyhot.core.resampling import Bootstrap
-from manyhot.data.benchmarks import data_set
-from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
@@ -33,9 +30,7 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
-from manyhot.errors import InputError, MatchError, UsageError
-from manyhot.files import sha256
-from manyhot.formats import detect, read_golden, read_labels
+from manyhot.errors import InputError, UsageError
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import (
     RESAMPLES,
@@ -48,12 +43,19 @@ from manyhot.parameters import (
     Was,
     check_one_of,
 )
-from manyhot.reassess.ensemble import ensemble_of, golden_labels
+from manyhot.reassess.ensemble import (
+    ensemble_of,
+    has_labels,
+    only_source,
+    open_known_sets,
+    read_models,
+    source_images,
+)
 from manyhot.reassess.finding_questions import FINDINGS_RULE, input_of, open_to_ask, questions_of_findings
 from manyhot.registry import Entry, get
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables import Campaign, Golden, Images, Labels, Predictions
+from manyhot.tables import Images, Predictions
 
 SECONDS = 5.0
 """Seconds that a rater takes for one question: an assumption, since neither ReaL nor Multilabelfy publishes a
@@ -137,10 +139,10 @@ class Proposals(Result):
     rule: str
     n_images: int
     n_left_out: int
-    models: tuple[str, ...]
-    seconds: float
-    raters: int
-    expected: Expected | None
+    models: tuple[str, ...] = ()
+    seconds: float = SECONDS
+    raters: int = RATERS
+    expected: Expected | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -329,19 +331,16 @@ def propose(
         If predictions have a different class list or lack images, or no label set belongs to these images.
     """
     if findings is not None:
-        return _of_findings(labels, predictions, findings, known_labels, seconds, raters, reading, run)
+        _check_alone(predictions, known_labels)
+        made = _of_findings(labels, findings, reading, run)
+        return _with_cost(made, seconds, raters)
     entry = get("proposer", rule)
     check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="`leave_out`")
     opened = open_inputs(labels, predictions, unlabelled=True, reading=reading, run=run)
-    source = only_source(opened)
-    images = source_images(source)
-    read = []
-    for n, model in enumerate(source.models(), 1):
-        read.append(model)
-        if run.on_progress:
-            run.on_progress("reading predictions", n, source.n)
+    source = only_source(opened, "Proposals can be made for")
+    images, read = source_images(source), read_models(source, run)
     n_classes, class_hash = _class_list(source.classes, read, reading.n_classes)
-    known, inputs = _known_sets(source, known_labels, n_classes, class_hash)
+    known, inputs = open_known_sets(source, known_labels, n_classes, class_hash)
     ensemble = ensemble_of(
         images, read, n_classes, class_hash, known, source.misfits, labelled=has_labels(images)
     )
@@ -351,34 +350,23 @@ def propose(
         coverage = held_out(ensemble, entry, leave_out=leave_out)
     elif known is not None:
         coverage = count_coverage(ensemble, proposed)
-    expected = None if coverage is None else _expected(coverage, entry, resamples, seed)
     made = Proposals(
         proposals_table(images, proposed, entry.name),
         entry.name,
         len(ensemble),
         int(np.count_nonzero(proposed.left_out)),
         ensemble.names,
-        seconds,
-        raters,
-        expected,
-        dict(proposed.pairs.about),
+        expected=None if coverage is None else _expected(coverage, entry, resamples, seed),
+        about=dict(proposed.pairs.about),
         notes=tuple(source.misfits.notes()),
         inputs=inputs | {k: v for k, v in source.inputs.items() if k != "labels.parquet"},
+        metadata={"n_classes": str(n_classes), "classes": class_hash},
     )
-    return dataclasses.replace(made, metadata=_metadata(made, n_classes, class_hash))
+    return _with_cost(made, seconds, raters)
 
 
-def _of_findings(
-    labels: LabelsLike,
-    predictions: PredictionsLike,
-    findings: Any,
-    known_labels: Any,
-    seconds: float,
-    raters: int,
-    reading: Reading,
-    run: Run,
-) -> Proposals:
-    """Return questions about the findings of a diagnosis."""
+def _check_alone(predictions: PredictionsLike, known_labels: Any) -> None:
+    """Raise an error for inputs that questions about findings do not use."""
     extra = {"predictions": len(predictions) > 0, "known_labels": known_labels is not None}
     if any(extra.values()):
         raise UsageError(
@@ -386,56 +374,23 @@ def _of_findings(
             got=" and ".join(f"`{name}`" for name, is_passed in extra.items() if is_passed),
             do="leave them out, or leave out `findings`",
         )
+
+
+def _of_findings(labels: LabelsLike, findings: Any, reading: Reading, run: Run) -> Proposals:
+    """Return questions about the findings of a diagnosis."""
     source, classes = open_to_ask(labels, reading, run)
     images = source_images(source)
     table, notes = questions_of_findings(images, findings, classes, reading.match)
     n_classes = len(classes) if classes else reading.n_classes or source.sets().n_classes
-    n_left_out = len(images) - len(pc.unique(table["image_id"]))
-    inputs = source.inputs | input_of(findings)
-    made = Proposals(
-        table, FINDINGS_RULE, len(images), n_left_out, (), seconds, raters, None, notes=notes, inputs=inputs
+    return Proposals(
+        table,
+        FINDINGS_RULE,
+        len(images),
+        len(images) - len(pc.unique(table["image_id"])),
+        notes=notes,
+        inputs=source.inputs | input_of(findings),
+        metadata={"n_classes": str(n_classes), "classes": classes.hash if classes else ""},
     )
-    return dataclasses.replace(made, metadata=_metadata(made, n_classes, classes.hash if classes else ""))
-
-
-def only_source(sources: Iterator[Source], what: str = "Proposals can be made") -> Source:
-    """Return the only data set of a call."""
-    source, *more = sources
-    if more:
-        names = [s.name for s in (source, *more)]
-        raise InputError(f"{what} for only one data set.", got=", ".join(names), allowed="one of them")
-    return source
-
-
-def source_images(source: Source) -> Images:
-    """Return the images of a data set with their original labels."""
-    if source.campaign is not None and source.images is not None and source.classes is not None:
-        _check_described(source.campaign, source.images, source.classes)
-        return Images(source.images.table, "the campaign")
-    if source.images is not None:
-        return source.images
-    assert source.labels is not None
-    columns = [n for n in ("image_id", "label") if n in source.labels.table.column_names]
-    return Images(source.labels.table.select(columns), source.name)
-
-
-def has_labels(images: Images) -> bool:
-    """Return whether any image has an original label."""
-    return images.label is not None and images.label.null_count < len(images.label)
-
-
-def _check_described(home: Campaign, images: Images, classes: ClassList) -> None:
-    """Raise an error if the description of a campaign does not match its images and classes."""
-    described = (home.class_hash, home.n_classes, home.n_images)
-    actual = (classes.hash, len(classes), len(images))
-    if described != actual:
-        raise MatchError(
-            "The description of the campaign does not match its classes and images.",
-            where=home.folder / tables.DESCRIPTION,
-            got=f"class list {described[0]} of {described[1]:,} classes, {described[2]:,} images",
-            allowed=f"class list {actual[0]} of {actual[1]:,} classes, {actual[2]:,} images",
-            do="restore the changed files, or create the campaign again in another folder",
-        )
 
 
 def _class_list(classes: ClassList | None, models: list[Predictions], n_classes: int) -> tuple[int, str]:
@@ -450,40 +405,6 @@ def _class_list(classes: ClassList | None, models: list[Predictions], n_classes:
     if not n_classes:
         raise InputError("The number of classes is not known.", do="pass the class list")
     return n_classes, next((p.class_hash for p in models if p.class_hash), "")
-
-
-def _known_sets(
-    source: Source, known_labels: Any, n_classes: int, class_hash: str
-) -> tuple[Labels | None, dict[str, str]]:
-    """Return known label sets, and the hash of each file that was read besides the source's."""
-    home, classes, inputs = source.campaign, source.classes, dict[str, str]()
-    if home is not None:
-        inputs[home.path("classes").name] = sha256(home.path("classes"))
-        if known_labels is None and home.path("golden").exists():
-            known_labels = home.path("golden")
-    if isinstance(known_labels, Labels | None):
-        return known_labels, inputs
-    if isinstance(known_labels, str | os.PathLike):
-        if (published := data_set(known_labels)) is not None:
-            return published.fetch().labels, inputs
-        path = Path(known_labels)
-        entry = detect(path, ("labels", "golden")) if path.exists() else None
-        is_golden = entry is not None and entry.about["holds"] == "golden"
-        file = path / "golden.parquet" if is_golden and path.is_dir() else path
-        inputs |= {file.name: sha256(file)} if file.is_file() else {}
-        if not is_golden:
-            return read_labels(path, classes=classes), inputs
-        known_labels, name = read_golden(path, classes=classes), path.name
-    elif isinstance(known_labels, Golden):
-        name = known_labels.experts.name or "golden"
-    else:
-        raise InputError(
-            "These are not label sets.",
-            where="`known_labels`",
-            got=type(known_labels).__name__,
-            allowed="a file, or the result of manyhot.read_labels or manyhot.read_golden",
-        )
-    return golden_labels(known_labels.to_table(), n_classes, class_hash, name), inputs
 
 
 def proposals_table(images: Images, proposed: Proposed, rule: str) -> pa.Table:
@@ -528,8 +449,9 @@ def share_interval(num: Floats32, den: Floats32, samples: Floats32) -> ShareInte
     return ShareInterval(value, *sampled_interval(value, samples, n))
 
 
-def _metadata(made: Proposals, n_classes: int, class_hash: str) -> dict[str, str]:
-    """Return the metadata of the file."""
+def _with_cost(made: Proposals, seconds: float, raters: int) -> Proposals:
+    """Return proposals with their cost, and the metadata of their file."""
+    made = dataclasses.replace(made, seconds=seconds, raters=raters)
     cost = {
         "images": made.n_images,
         "left_out": made.n_left_out,
@@ -537,11 +459,11 @@ def _metadata(made: Proposals, n_classes: int, class_hash: str) -> dict[str, str
         "raters": made.raters,
         "hours": made.hours,
     }
-    return {
-        "n_classes": str(n_classes),
-        "classes": class_hash,
+    metadata = {
+        **made.metadata,
         "models": "\n".join(made.models),
         "rule": json.dumps({"rule": made.rule, **made.about}),
         "cost": json.dumps(cost),
         "expected": json.dumps(None if made.expected is None else dataclasses.asdict(made.expected)),
     }
+    return dataclasses.replace(made, metadata=metadata)

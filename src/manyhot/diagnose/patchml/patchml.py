@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from manyhot.command import command
+from manyhot.command import command, takes_fields
 from manyhot.console import table_lines
 from manyhot.diagnose.patchml.compose import (
     Layout,
@@ -94,6 +94,7 @@ class PatchML(Result):
         }
 
 
+@takes_fields
 @command(
     "patchml",
     examples=(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.detection import VOID
+from manyhot.core.detection import VOID, Boxes
 from manyhot.diagnose.pixels.regions import read_mask
 from manyhot.errors import InputError
 from manyhot.formats import read_masks
@@ -20,7 +20,7 @@ from manyhot.predict.network import Network
 from manyhot.predict.scoring import read_image
 from manyhot.predict.sources import ImageReader
 from manyhot.predict.sources.source import ImageSource
-from manyhot.tables import predictions_file_name
+from manyhot.tables import Objects, predictions_file_name
 from manyhot.train.transfer.methods import DetectionSettings, SegmentationSettings
 from manyhot.train.transfer.request import TransferInputs, TransferRequest, labelled_images
 from manyhot.train.transfer.tally import (
@@ -28,9 +28,7 @@ from manyhot.train.transfer.tally import (
     ResampledMetric,
     TransferResult,
     TransferTally,
-    boxes_of,
     check_classes,
-    counts_of,
 )
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ from manyhot.train.transfer.feature_maps import (
 
 def by_maps(request: TransferRequest, inputs: TransferInputs) -> TransferResult:
     """Fit and evaluate detectors or segmentation heads."""
-    judge = _Boxes(request, inputs) if request.method == "detection" else _Masks(request, inputs)
+    judge = _Boxes(request, inputs) if request.method.name == "detection" else _Masks(request, inputs)
     images = _Images.read(request, judge.image_ids())
     judge.prepare(images)
     tally = request.tally(int(images.held.sum()))
@@ -67,6 +65,20 @@ def by_maps(request: TransferRequest, inputs: TransferInputs) -> TransferResult:
             shutil.rmtree(place, ignore_errors=True)
     shutil.rmtree(request.out / "maps", ignore_errors=True)
     return tally.finish(request.notes)
+
+
+def boxes_of(objects: Objects, image_id: str) -> Boxes:
+    """Return the objects of an image that have boxes overlapping the image."""
+    rows = objects.rows(image_id)
+    box = np.clip(objects.boxes[rows], 0, 1)
+    fits = (box[:, :2] < box[:, 2:]).all(1)
+    return Boxes(box[fits], objects.class_id[rows][fits], None, objects.ignore[rows][fits])
+
+
+def counts_of(boxes: Sequence[Boxes], n_classes: int) -> npt.NDArray[np.int64]:
+    """Return the number of objects of each class, without ignored ones, shape (C,)."""
+    found = [b.class_id[~b.ignore] for b in boxes if b.ignore is not None]
+    return np.bincount(np.concatenate([np.empty(0, int), *found]), minlength=n_classes).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +131,12 @@ def _fed(
 
     from manyhot.train.transfer.feature_maps import Backbone, CachedMaps, LiveMaps, compute_maps
 
-    settings = request.settings
+    settings = request.method.settings
     assert isinstance(settings, DetectionSettings | SegmentationSettings)
     backbone = Backbone(network, settings.size or None)
     request.note("layers", 0, f"maps of {backbone.description}", network.name)
     squeezed = (backbone.preprocessing(images.pixels(row)) for row in range(len(images.names)))
-    if request.train_backbone:
+    if request.method.train_backbone:
         held = torch.stack(list(squeezed))
         return backbone, LiveMaps(backbone.requires_grad_(True), lambda rows: held[torch.from_numpy(rows)])
     maps = compute_maps(
@@ -167,8 +179,8 @@ class _Boxes:
             np.flatnonzero(~images.held),
             self.boxes,
             n,
-            settings=self.request.settings_as(DetectionSettings),
-            seed=self.request.seed,
+            settings=self.request.method.settings_as(DetectionSettings),
+            seed=self.request.resampling.seed,
             progress=self.request.on_epoch(model),
         )
         there, found = [self.boxes[row] for row in held], detect_objects(detector, feed, held)
@@ -227,8 +239,8 @@ class _Masks:
             np.flatnonzero(~images.held),
             self.masks,
             n,
-            settings=self.request.settings_as(SegmentationSettings),
-            seed=self.request.seed,
+            settings=self.request.method.settings_as(SegmentationSettings),
+            seed=self.request.resampling.seed,
             progress=self.request.on_epoch(model),
         )
         return tally.draws.segmented(count_pixels(head, feed, held, self.masks, n), self.keys)

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +102,43 @@ MethodSettings = (
     | SegmentationSettings
     | dict[str, Any]
 )
+
+
+_Settings = TypeVar("_Settings")
+
+
+@dataclass(frozen=True)
+class TransferMethod:
+    """A method of transfer and its settings; for ``fine-tune``, those of a recipe."""
+
+    name: str
+    settings: MethodSettings
+    train_backbone: bool
+
+    @classmethod
+    def of(cls, name: str, settings: Mapping[str, Any], train_backbone: bool) -> TransferMethod:
+        """Return a method with checked settings.
+
+        Raises
+        ------
+        UnknownNameError, InputError
+            As in `settings_of`, or if the method has no backbone to train.
+        """
+        made = cls(name, settings_of(name, settings), train_backbone)
+        if train_backbone and name not in ("detection", "segmentation"):
+            raise InputError(
+                f"`train_backbone` is not an option of the method {name}.",
+                allowed="detection, segmentation",
+                do="use the method fine-tune"
+                if name != "fine-tune"
+                else "remove it: fine-tune trains the backbone",
+            )
+        return made
+
+    def settings_as(self, kind: type[_Settings]) -> _Settings:
+        """Return the settings, checked to be of a type."""
+        assert isinstance(self.settings, kind)
+        return self.settings
 
 
 def settings_of(method: str, settings: Mapping[str, Any]) -> MethodSettings:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.errors import InputError, MatchError
+from manyhot.evaluate.judge import Resampling
 from manyhot.evaluate.results import Note
 from manyhot.files import write_text
 from manyhot.formats import (
@@ -35,18 +36,16 @@ from manyhot.tables import Labels, Objects, predictions_file_name, write_labels
 from manyhot.tables.arrays import States, original_labels, states_of_labels
 from manyhot.train.mitigate.held_out import states_and_labels
 from manyhot.train.order import HeldOut
-from manyhot.train.transfer.methods import MethodSettings
+from manyhot.train.transfer.methods import TransferMethod
 from manyhot.train.transfer.tally import Draws, TransferLabels, TransferTally
 
 SPLIT = "split.csv"
 """The table of the images that were held out, and those that heads were fitted on."""
 
-_Settings = TypeVar("_Settings")
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TransferRequest:
-    """The settings of `manyhot.transfer`, and the notes on its result.
+    """The checked settings of `manyhot.transfer`, and the notes on its result.
 
     Attributes
     ----------
@@ -55,15 +54,11 @@ class TransferRequest:
         The model of each backbone, as in ``manyhot predict --model``, by the name of the backbone. Empty if
         the model equals the name.
     out : Path
-    method : str
-        One of `manyhot.train.transfer.methods.TRANSFER_METHODS`.
-    settings : object
-        Settings of the method; for ``fine-tune``, the settings of a recipe.
+    method : TransferMethod
     held : HeldOut
-    seed, resamples : int
+    resampling : Resampling
     engine : str
     run : Run
-    train_backbone : bool
     notes : list of Note
     heads : list of str
         The names of the heads that were written, as in ``manyhot predict --model``.
@@ -74,22 +69,14 @@ class TransferRequest:
     source: ImageSource
     models: Mapping[str, str]
     out: Path
-    method: str
-    settings: MethodSettings
+    method: TransferMethod
     held: HeldOut
-    seed: int
-    resamples: int
+    resampling: Resampling
     engine: str
     run: Run
-    train_backbone: bool
     notes: list[Note] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
     written: list[Path] = field(default_factory=list)
-
-    def settings_as(self, kind: type[_Settings]) -> _Settings:
-        """Return the settings, checked to be of a type."""
-        assert isinstance(self.settings, kind)
-        return self.settings
 
     @property
     def dataset(self) -> str:
@@ -135,7 +122,8 @@ class TransferRequest:
 
     def tally(self, n: int) -> TransferTally:
         """Return an empty table of results on the n images held out."""
-        return TransferTally(self.dataset, self.method, n, Draws(n, self.resamples, self.seed))
+        draws = Draws(n, self.resampling.resamples, self.resampling.seed)
+        return TransferTally(self.dataset, self.method.name, n, draws)
 
     def on_maps(self, model: str) -> Callable[[int, int], None]:
         """Return a callback for the progress of computing feature maps."""

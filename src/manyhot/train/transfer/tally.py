@@ -31,7 +31,7 @@ from manyhot.parameters import check_draws
 from manyhot.registry import get
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables import Objects, Row, results_digest
+from manyhot.tables import Row, results_digest
 from manyhot.tables.arrays import States
 from manyhot.tables.result_tables import describe_metric
 from manyhot.train.order import SplitLabels
@@ -155,20 +155,6 @@ def check_classes(fitted: npt.NDArray[np.int64], judged: npt.NDArray[np.int64], 
             got=", ".join(missing[:5]) + (f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""),
             do="remove them from the labels, or choose another split",
         )
-
-
-def boxes_of(objects: Objects, image_id: str) -> Boxes:
-    """Return the objects of an image that have boxes overlapping the image."""
-    rows = objects.rows(image_id)
-    box = np.clip(objects.boxes[rows], 0, 1)
-    fits = (box[:, :2] < box[:, 2:]).all(1)
-    return Boxes(box[fits], objects.class_id[rows][fits], None, objects.ignore[rows][fits])
-
-
-def counts_of(boxes: Sequence[Boxes], n_classes: int) -> npt.NDArray[np.int64]:
-    """Return the number of objects of each class, without ignored ones, shape (C,)."""
-    found = [b.class_id[~b.ignore] for b in boxes if b.ignore is not None]
-    return np.bincount(np.concatenate([np.empty(0, int), *found]), minlength=n_classes).astype(np.int64)
 
 
 MetricSlice = tuple[str, str]

@@ -14,6 +14,7 @@ from numpy import typing as npt
 
 from manyhot.command import command
 from manyhot.errors import InputError
+from manyhot.evaluate.judge import Resampling
 from manyhot.files import hashes_of
 from manyhot.formats import ClassNamesLike, read_predictions
 from manyhot.formats.writing import PathLike, check_apart, check_place
@@ -39,7 +40,7 @@ from manyhot.tables import predictions_file_name
 from manyhot.tables.arrays import States
 from manyhot.train.order import HELD_OUT_SHARE, HeldOutShare, held_out_of
 from manyhot.train.train import train
-from manyhot.train.transfer.methods import NeighbourSettings, ProbeSettings, ShotSettings, settings_of
+from manyhot.train.transfer.methods import NeighbourSettings, ProbeSettings, ShotSettings, TransferMethod
 from manyhot.train.transfer.request import TransferInputs, TransferRequest, labelled_images
 from manyhot.train.transfer.tally import (
     Draws,
@@ -142,15 +143,7 @@ def transfer(
         If the input is invalid.
     """
     out = Path(out)
-    method_settings = settings_of(method, settings)
-    if train_backbone and method not in ("detection", "segmentation"):
-        raise InputError(
-            f"`train_backbone` is not an option of the method {method}.",
-            allowed="detection, segmentation",
-            do="use the method fine-tune"
-            if method != "fine-tune"
-            else "remove it: fine-tune trains the backbone",
-        )
+    checked = TransferMethod.of(method, settings, train_backbone)
     models = _models(model)
     files = [labels, objects, masks, classes, split]
     check_apart([images, *files], out, TransferResult.NAMES)
@@ -160,14 +153,11 @@ def transfer(
         source=open_source(images),
         models=models,
         out=out,
-        method=method,
-        settings=method_settings,
+        method=checked,
         held=held,
-        seed=seed,
-        resamples=resamples,
+        resampling=Resampling(resamples, seed),
         engine=engine,
         run=run,
-        train_backbone=train_backbone,
     )
     data = TransferInputs.read(method, labels=labels, objects=objects, masks=masks, classes=classes)
     data = data.matched(request)
@@ -188,11 +178,11 @@ def _models(model: str | Sequence[str] | Mapping[str, str]) -> Mapping[str, str]
 
 
 def _transferred(request: TransferRequest, inputs: TransferInputs) -> TransferResult:
-    if request.method in ("detection", "segmentation"):
+    if request.method.name in ("detection", "segmentation"):
         from manyhot.train.transfer.by_maps import by_maps
 
         return by_maps(request, inputs)
-    if request.method == "fine-tune":
+    if request.method.name == "fine-tune":
         return _by_tuning(request, inputs)
     return _by_features(request, inputs)
 
@@ -200,18 +190,18 @@ def _transferred(request: TransferRequest, inputs: TransferInputs) -> TransferRe
 def _by_features(request: TransferRequest, inputs: TransferInputs) -> TransferResult:
     """Fit and evaluate heads on features."""
     states, label = inputs.states()
-    by_label = request.method != "multilabel"
+    by_label = request.method.name != "multilabel"
     tally: TransferTally | None = None
     for spec, network in request.networks():
         ids, features = _features(request, network, states.image_id)
         order = np.argsort(ids)
         labels = _labels(request, states, label, [ids[i] for i in order], by_label)
         tally = tally or request.tally(int(labels.held.sum()))
-        scored, head = _FITTED[request.method](request, labels, features[order], spec)
+        scored, head = _FITTED[request.method.name](request, labels, features[order], spec)
         if head is not None:
             request.keep(head, network.name, labels)
         metrics = _METRICS["label" if by_label else "sets"]
-        tally.results[network.name] = _measured(tally.draws, labels, scored, metrics, request.seed)
+        tally.results[network.name] = _measured(tally.draws, labels, scored, metrics)
     assert tally is not None
     return tally.finish(request.notes)
 
@@ -262,7 +252,7 @@ Fitted = tuple[Scored, Head | None]
 def _by_neighbours(request: TransferRequest, labels: TransferLabels, x: Features, _: str) -> Fitted:
     from manyhot.train.transfer.methods import knn_scores
 
-    settings = request.settings_as(NeighbourSettings)
+    settings = request.method.settings_as(NeighbourSettings)
     fit = ~labels.held & labels.labelled
     scores = knn_scores(
         x[fit],
@@ -278,7 +268,7 @@ def _by_neighbours(request: TransferRequest, labels: TransferLabels, x: Features
 def _by_probe(request: TransferRequest, labels: TransferLabels, x: Features, spec: str) -> Fitted:
     from manyhot.train.heads import fit_softmax
 
-    penalty = request.settings_as(ProbeSettings).penalty or None
+    penalty = request.method.settings_as(ProbeSettings).penalty or None
     fit = ~labels.held & labels.labelled
     head = fit_softmax(x[fit], labels.label[fit], labels.classes, spec, penalty=penalty)
     return {"": [head.logits(x[labels.held])]}, head
@@ -287,7 +277,7 @@ def _by_probe(request: TransferRequest, labels: TransferLabels, x: Features, spe
 def _by_sets(request: TransferRequest, labels: TransferLabels, x: Features, spec: str) -> Fitted:
     from manyhot.train.heads import fit_sigmoid
 
-    penalty = request.settings_as(ProbeSettings).penalty or None
+    penalty = request.method.settings_as(ProbeSettings).penalty or None
     fit = ~labels.held
     head = fit_sigmoid(x[fit], labels.state[fit], labels.classes, spec, penalty=penalty)
     return {"": [head.logits(x[labels.held])]}, head
@@ -297,7 +287,7 @@ def _by_shots(request: TransferRequest, labels: TransferLabels, x: Features, spe
     from manyhot.train.heads import fit_softmax
     from manyhot.train.transfer.methods import draw_shots
 
-    settings = request.settings_as(ShotSettings)
+    settings = request.method.settings_as(ShotSettings)
     fit = np.flatnonzero(~labels.held & labels.labelled)
     there = np.bincount(labels.label[fit], minlength=len(labels.classes))
     classes = np.flatnonzero(there)
@@ -312,7 +302,7 @@ def _by_shots(request: TransferRequest, labels: TransferLabels, x: Features, spe
                 f"{', '.join(few)}",
             )
         for draw in range(settings.draws):
-            rng = np.random.default_rng([request.seed, shots, draw])
+            rng = np.random.default_rng([request.resampling.seed, shots, draw])
             rows = fit[draw_shots(labels.label[fit], classes, shots, rng)]
             penalty = settings.penalty or 1 / len(rows)
             head = fit_softmax(x[rows], labels.label[rows], labels.classes, spec, penalty=penalty)
@@ -329,14 +319,14 @@ _FITTED: Mapping[str, Callable[[TransferRequest, TransferLabels, Features, str],
 
 
 def _measured(
-    draws: Draws, labels: TransferLabels, scored: Scored, metrics: Sequence[str], seed: int
+    draws: Draws, labels: TransferLabels, scored: Scored, metrics: Sequence[str]
 ) -> dict[MetricSlice, ResampledMetric]:
     judged, found = labels.judged, {}
     for options, scores in scored.items():
         each = [draws.classified(judged, s.astype(np.float32), metrics) for s in scores]
         for metric, where in each[0]:
             of = [one[metric, where] for one in each]
-            found[f"{metric}{options}", where] = of[0] if len(of) == 1 else mean_of_draws(of, seed)
+            found[f"{metric}{options}", where] = of[0] if len(of) == 1 else mean_of_draws(of, draws.seed)
     return found
 
 
@@ -344,7 +334,13 @@ def _by_tuning(request: TransferRequest, inputs: TransferInputs) -> TransferResu
     """Fine-tune each backbone, by the loop of ``manyhot train``, and evaluate it."""
     from manyhot.train.networks import recipe_from
 
-    plan = {"teach": "label", "epochs": 10, "lr": 3e-4, "seed": request.seed, **request.settings_as(dict)}
+    plan = {
+        "teach": "label",
+        "epochs": 10,
+        "lr": 3e-4,
+        "seed": request.resampling.seed,
+        **request.method.settings_as(dict),
+    }
     by_label = plan["teach"] == "label"
     states, label = inputs.states()
     source = labelled_images(request, states.image_id.to_pylist())
@@ -367,7 +363,7 @@ def _by_tuning(request: TransferRequest, inputs: TransferInputs) -> TransferResu
             request, replace(find_model(f"trained:{tuned.network}"), name=network.name), held, folder
         )
         metrics = _METRICS["label" if by_label else "sets"]
-        tally.results[network.name] = _measured(tally.draws, labels, {"": [scores]}, metrics, request.seed)
+        tally.results[network.name] = _measured(tally.draws, labels, {"": [scores]}, metrics)
     return tally.finish(request.notes)
 
 

@@ -1,6 +1,7 @@
 """A campaign into the app and out of it again."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ from PIL import Image
 
 from manyhot import tables
 from manyhot.data.convert import convert
-from manyhot.errors import InputError
+from manyhot.errors import InputError, MatchError
 from manyhot.formats import read_votes
 from manyhot.reassess.aggregate import aggregate
 from manyhot.reassess.annotate import open_annotation
@@ -133,6 +134,27 @@ def test_status_knows_what_is_not_exported(campaign):
     assert not status.notes
 
 
+def test_status_counts_by_rater(campaign, tmp_path):
+    """Other tools number their pages, too; answers that were left out are not waiting."""
+    rows = [f"{n}.png,{c},vendor-{n},yes,p{n}" for n in range(4) for c in range(3)]
+    (tmp_path / "vendor.csv").write_text("\n".join(["image_id,class_id,rater_id,answer,page_id", *rows]))
+    convert(tmp_path / "vendor.csv", campaign / "votes.parquet")
+    held = "annotation.sqlite contains {} answers that are not in votes.parquet yet"
+    with open_annotation(campaign, settings=CampaignSettings(raters=2)) as annotation:
+        answer_all(annotation.store, "ann", yes=0)
+        answer_all(annotation.store, "bob", yes=0)
+        assert campaign_status(campaign).notes == (held.format(24),)
+        export_votes(campaign)
+        assert campaign_status(campaign).notes == ()
+        bob = next(r for r in annotation.store.raters() if r.name == "bob")
+        annotation.store.leave_out(bob.id)
+        assert campaign_status(campaign).notes == ()
+        answer_all(annotation.store, "cem", yes=0)
+        assert campaign_status(campaign).notes == (held.format(12),)
+    export_votes(campaign)
+    assert campaign_status(campaign).notes == ()
+
+
 def test_votes_of_another_tool_are_kept(campaign, tmp_path):
     """Neither `export` nor `convert` removes the other's answers."""
     rows = "image_id,class_id,rater_id,answer\n1.png,0,vendor-1,yes\n2.png,0,vendor-2,no\n"
@@ -208,6 +230,56 @@ def test_questions_that_are_proposed_later_are_added(campaign):
         assert annotation.notes == ()
     export_votes(campaign)
     assert len(read_votes(campaign / "votes.parquet")) == 24
+
+
+def test_a_class_and_images_are_added_while_raters_answer(campaign, tmp_path):
+    """The votes so far stay valid, and raters go on with what is new."""
+    with open_annotation(campaign, settings=CampaignSettings(raters=1)) as annotation:
+        assert answer_all(annotation.store, "ann", yes=0) == 12
+    export_votes(campaign)
+    Path("classes.csv").write_text(CLASSES + "n3,eel\n")
+    images = pq.read_table("images.parquet").to_pylist()
+    Image.new("RGB", (40, 30)).save("new.png")
+    new = {"image_id": "new.png", "uri": str(tmp_path / "new.png"), "label": 3}
+    pq.write_table(pa.Table.from_pylist([*images[2:], new]), "more.parquet")
+    for _ in range(2):  # an interrupted call can be repeated
+        made = init_campaign("camp", images="more.parquet", classes="classes.csv", add=True)
+    assert (made.campaign.n_images, made.campaign.n_classes) == (5, 4)
+    assert made.notes == (
+        "0 images and 0 classes were added",
+        "2 images of the campaign were not passed, and remain",
+    )
+    propose("camp", rule="all-classes").write("camp")
+    with open_annotation(campaign) as annotation:
+        assert annotation.notes[0] == (
+            "8 questions about 5 images were added, which are new among the proposals"
+        )
+        ann, given = next(r for r in annotation.store.raters() if r.name == "ann"), []
+        while visits := annotation.store.queue(ann).visits:
+            given += [(visits[0].name, c) for c in visits[0].shown]
+            votes = [Vote(f"later-{visits[0].key}-{c}", visits[0].key, c, 2) for c in visits[0].shown]
+            annotation.store.store(ann, votes)
+        assert sorted(given) == [*((f"{n}.png", 3) for n in range(4)), *(("new.png", c) for c in range(4))]
+    export_votes(campaign)
+    found = aggregate(campaign, method="majority", resamples=0).labels
+    sets = dict(zip(*(found.table[name].to_pylist() for name in ("image_id", "classes")), strict=True))
+    assert sets == {f"{n}.png": [0, 1, 2, 3] for n in range(4)} | {"new.png": [0, 1, 2, 3]}
+    assert found.class_hash == made.campaign.class_hash
+
+
+def test_classes_in_another_order_are_not_added(campaign):
+    before = (campaign / "campaign.json").read_bytes()
+    Path("classes.csv").write_text("key,name\nn0,tench\nn2,shark\nn1,goldfish\nn3,eel\n")
+    with pytest.raises(MatchError) as error:
+        init_campaign("camp", images="images.parquet", classes="classes.csv", add=True)
+    assert str(error.value) == (
+        "The classes of the campaign are not the first classes of the list.\n"
+        f"  where:   {Path('camp/classes.parquet')}\n"
+        "  got:     class 1 is n1 in the campaign and n2 in the list\n"
+        "  allowed: the classes of the campaign in the same order, and new classes after them\n"
+        "  do:      put new classes at the end of the list"
+    )
+    assert (campaign / "campaign.json").read_bytes() == before
 
 
 def test_the_owner_hears_of_classes_without_examples(campaign, tmp_path):

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from manyhot import cli, tables
 from manyhot.classes import class_list
-from manyhot.errors import InputError, ManyhotError, MatchError, OutputError
+from manyhot.data.inputs import Reading
+from manyhot.errors import InputError, ManyhotError, MatchError, OutputError, UsageError
 from manyhot.formats import read_golden, read_predictions
 from manyhot.reassess.init import init_campaign
 from manyhot.reassess.propose import propose
@@ -160,8 +161,8 @@ def test_another_campaign_is_not_written_over(photos):
         "  where:   camp\n"
         "  got:     made by: manyhot init camp\n"
         "  allowed: the same images, classes and predictions, or a new folder\n"
-        "  do:      choose another folder; to add models, put their predictions into the folder "
-        "predictions of the campaign"
+        "  do:      choose another folder; to add images or classes, pass `add`; to add models, put their "
+        "predictions into the folder predictions of the campaign"
     )
     assert contents("camp") == before
 
@@ -350,9 +351,9 @@ def test_the_way_of_a_campaign(photos):
     nothing = {"predictions": 0, "proposals": None, "votes": None, "labels": None}
     assert told() == (
         {"images": 4} | nothing,
-        "predict the images with several models",
-        "manyhot predict IMAGES --model efficientnet-lite0 "
-        "--classes camp/classes.parquet --out camp/predictions",
+        "predict the images with a model of these classes; without one, ask raters about all 5 classes",
+        "manyhot predict IMAGES --model NAME --classes camp/classes.parquet --out camp/predictions\n"
+        "manyhot propose camp --rule all-classes",
     )
     shutil.copy("models/two.parquet", "camp/predictions")
     shutil.copy("models/timm--one.parquet", "camp/predictions")
@@ -499,24 +500,65 @@ def test_no_predictions_yet(photos):
         "The campaign contains no predictions.\n"
         "  where:   camp/predictions\n"
         "  allowed: one table of predictions per model, as manyhot predict writes them\n"
-        "  do:      predict its images: manyhot predict IMAGES --model NAME --out camp/predictions"
+        "  do:      predict its images: manyhot predict IMAGES --model NAME --out camp/predictions. To ask "
+        "raters about all classes, propose with the `rule` all-classes, which needs no predictions"
     )
+
+
+def test_all_classes_without_a_model(photos):
+    """A class list of one's own, which no published model knows."""
+    campaign, _ = make(predictions=[])
+    status = campaign_status("camp")
+    assert status.next_step.endswith("; without one, ask raters about all 5 classes")
+    assert status.command.endswith("/predictions\nmanyhot propose camp --rule all-classes")
+    found = propose("camp", rule="all-classes")
+    images = tables.read(Path("camp/images.parquet"), "images")["image_id"].to_pylist()
+    n = campaign.n_classes
+    rows = found.table.to_pylist()
+    assert [(r["image_id"], r["class_id"]) for r in rows] == [(i, c) for i in images for c in range(n)]
+    assert {(r["n_models"], r["source"]) for r in rows} == {(0, "all-classes")}
+    assert (found.n_left_out, found.models) == (0, ())
+    found.write("camp")
+    assert campaign_status("camp").command == "manyhot annotate camp"
+    with pytest.raises(UsageError, match=r"The rule all-classes needs no predictions\."):
+        propose("camp", ["models"], rule="all-classes")
 
 
 def test_proposals_that_people_answer_stay(photos):
     make()
     propose("camp").write("camp")
+    propose("camp", rule='top-k(k=2, model="two")').write("camp")  # nobody answers yet
+    standing = set(questions("camp/proposals.parquet"))
     shutil.copy("camp/proposals.parquet", "camp/votes.parquet")
+    fewer = set(questions(propose("camp").table))
     done = CliRunner().invoke(cli.app, ["propose", "camp"])
     message = (
-        "Raters are already answering these proposals.\n"
+        "Raters are already answering the proposals of this campaign.\n"
         "  where:   camp/proposals.parquet\n"
-        "  got:     votes.parquet next to it\n"
-        "  do:      write the new proposals to another file with "
+        f"  got:     {len(standing - fewer)} of {len(standing)} questions are not among the new proposals\n"
+        "  do:      pass {add} to keep them, or write the new proposals to another file with {out}"
     )
-    assert str(done.exception) == f"{message}--out"
-    assert error_of(propose("camp").write, "camp") == f"{message}`out`"
+    assert str(done.exception) == message.format(add="--add", out="--out")
+    assert error_of(propose("camp").write, "camp") == message.format(add="`add`", out="`out`")
     assert propose("camp").write("more.parquet") == [Path("more.parquet")]
+    more = propose("camp", rule="union(k=2)", add=True)
+    new = set(questions(propose("camp", rule="union(k=2)").table)) - standing
+    assert more.notes[-1] == f"{len(new)} questions were added to the {len(standing)} of the campaign"
+    more.write("camp")
+    assert set(questions("camp/proposals.parquet")) == standing | new
+    assert len(questions("camp/proposals.parquet")) == len(standing | new)
+    assert error_of(propose, "photos.csv", ["models"], add=True, reading=Reading(classes="classes.txt")) == (
+        "There are no proposals to which new ones can be added.\n"
+        "  where:   `labels`\n"
+        "  allowed: a campaign with proposals.parquet\n"
+        "  do:      leave out `add`"
+    )
+
+
+def questions(table):
+    """Return the questions of a table ``proposals``, or of its file."""
+    table = tables.read(Path(table), "proposals") if isinstance(table, str) else table
+    return list(zip(table["image_id"].to_pylist(), table["class_id"].to_pylist(), strict=True))
 
 
 def test_other_kinds_of_files(photos):
@@ -540,6 +582,6 @@ def test_an_unknown_rule(photos):
     make()
     assert error_of(propose, "camp", rule="unoin", kind=ManyhotError) == (
         "There is no proposer 'unoin'.\n"
-        "  allowed: union, top-k, real-search, mean-probability, label-errors\n"
+        "  allowed: union, all-classes, top-k, real-search, mean-probability, label-errors\n"
         "  do:      did you mean 'union'?"
     )

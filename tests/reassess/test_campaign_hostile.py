@@ -226,8 +226,8 @@ def test_status_where_images_are_broken(camp):
     shutil.rmtree(camp / "predictions")
     (camp / "images.parquet").write_bytes(b"PAR1")
     assert campaign_status(camp).command == (
-        "manyhot predict IMAGES --model efficientnet-lite0 --classes camp/classes.parquet "
-        "--out camp/predictions"
+        "manyhot predict IMAGES --model NAME --classes camp/classes.parquet --out camp/predictions\n"
+        "manyhot propose camp --rule all-classes"
     )
 
 
@@ -238,8 +238,8 @@ def test_the_files_that_changed_are_named(camp):
         "The folder contains another campaign.\n  where:   camp\n"
         "  got:     made by: unknown; changed since: images/photos.csv\n"
         "  allowed: the same images, classes and predictions, or a new folder\n"
-        "  do:      choose another folder; to add models, put their predictions into the folder "
-        "predictions of the campaign"
+        "  do:      choose another folder; to add images or classes, pass `add`; to add models, put their "
+        "predictions into the folder predictions of the campaign"
     )
 
 

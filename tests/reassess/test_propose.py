@@ -198,7 +198,7 @@ def test_a_label_that_does_not_exist():
 def test_no_predictions():
     assert error_of(images(), []) == (
         "There are no predictions from which to propose labels.\n"
-        "  do:      predict the images with at least one model"
+        "  do:      predict the images with at least one model, or use the `rule` all-classes"
     )
 
 

@@ -254,6 +254,14 @@ def union(
     return count_models(chosen, ensemble.n_classes)
 
 
+@register("proposer", "all-classes", models=False)
+def propose_all(ensemble: Ensemble) -> Pairs:
+    """All classes for all images, without predictions: for short class lists that no model knows."""
+    n, c = len(ensemble), ensemble.n_classes
+    image, class_id = np.divmod(np.arange(n * c, dtype=np.int64), max(c, 1))
+    return Pairs(image, class_id.astype(np.int32), np.zeros(n * c), np.zeros(n * c, np.int32))
+
+
 @register("proposer", "top-k")
 def propose_top_k(ensemble: Ensemble, *, k: int = 20, model: str = "") -> Pairs:
     """The top k classes of one model, such as the 20 of EVA-02 that Multilabelfy shows raters.

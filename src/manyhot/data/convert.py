@@ -195,7 +195,7 @@ def _check_answers(target: Path, holds: str) -> None:
     """Raise an error if answers from the annotation app would be lost."""
     if holds != "votes" or not target.is_file() or not (target.parent / tables.DESCRIPTION).is_file():
         return
-    if n := count_app_answers(target):
+    if n := sum(count_app_answers(target).values()):
         raise InputError(
             "The output would replace answers from the annotation app.",
             where=target,

@@ -38,9 +38,10 @@ from manyhot.data.inputs import (
 from manyhot.errors import InputError, UsageError
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, Count, Positive, Seed, Shown
+from manyhot.reassess.additions import class_table
 from manyhot.reassess.class_questions import DrawnQuestions, class_design_of
 from manyhot.reassess.ensemble import ensemble_of, has_labels, only_source, read_models, source_images
-from manyhot.reassess.init import class_table, create_campaign, standing_campaign
+from manyhot.reassess.init import create_campaign, standing_campaign
 from manyhot.reassess.propose import RATERS, SECONDS, proposals_table
 from manyhot.registry import Entry, get
 from manyhot.result import Result

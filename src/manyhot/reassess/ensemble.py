@@ -129,7 +129,8 @@ def ensemble_of(
     label = _original_labels(images, n_classes) if labelled else np.full(len(images), NO_LABEL, np.int32)
     fitted = fitting_models(predictions, lambda p: _arrays(images, p, n_classes, class_hash), misfits)
     arrays = {p.model: columns for p, columns in fitted}
-    top, scores, probabilities = (tuple(column) for column in zip(*arrays.values(), strict=True))
+    columns = zip(*arrays.values(), strict=True) if arrays else [()] * 3
+    top, scores, probabilities = (tuple(column) for column in columns)
     sets = None if known_labels is None else known_sets(images, known_labels, n_classes, class_hash)
     return Ensemble(n_classes, tuple(arrays), top, scores, probabilities, label, sets)
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
-import pyarrow as pa
-
 from manyhot import tables
 from manyhot.classes import BUILT_IN_CLASSES, ClassList, class_list, class_list_of
 from manyhot.command import command
@@ -32,6 +30,7 @@ from manyhot.formats import (
 from manyhot.formats.prediction_folders import prediction_files, unread_notes
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
+from manyhot.reassess.additions import add_to_campaign, class_table
 from manyhot.reassess.status import CampaignStatus, campaign_status, file_metadata
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
@@ -68,7 +67,8 @@ class InitialCampaign(Result):
 
     def lines(self) -> Iterator[str]:
         """Yield a line on whether the campaign was created, and its status."""
-        what = "made the campaign" if self.is_new else "nothing to do, this is the campaign"
+        same = "this is the campaign" if self.notes else "nothing to do, this is the campaign"
+        what = "made the campaign" if self.is_new else same
         over = f"{self.campaign.n_classes:,} classes of {self.campaign.classes}"
         yield f"{what} {self.campaign.folder}, over the {over}"
         yield from self.status.lines()
@@ -90,12 +90,13 @@ def init_campaign(
     rows: Annotated[PathLike | None, Shown("FILE")] = None,
     scores: ScoreKind | None = None,
     match: str = AUTO,
+    add: bool = False,
     run: Run = QUIET,
 ) -> InitialCampaign:
     """Create a campaign: a folder with the images, classes and predictions that all further steps use.
 
     The folder appears only when it is complete. Repeating the same call changes nothing, and another campaign
-    is never overwritten.
+    is never overwritten. Images and classes can be added while raters answer.
 
     Parameters
     ----------
@@ -120,6 +121,8 @@ def init_campaign(
         How ids of images and predictions are matched if they differ: auto, exact, path (one is the end of the
         other), name (without folders), stem (without extension), case, several joined by +, or a leading
         folder to remove, such as val/.
+    add
+        Add the images, and the classes at the end of the list, to a campaign that exists.
 
     Returns
     -------
@@ -139,9 +142,12 @@ def init_campaign(
     sources = _Inputs.of(images, predictions, rows, listed, scores)
     inputs = sources.inputs | {f"classes/{name}": digest for name, digest in hashes_of((classes,)).items()}
     campaign = Campaign(target, listed.name, listed.hash, len(listed), len(sources.images), run.call, inputs)
+    _check_images(sources.images, listed)
+    if add:
+        changed, notes = add_to_campaign(Campaign.read(target), campaign, sources.images, listed)
+        return InitialCampaign(changed, False, campaign_status(target), notes=notes)
     if (standing := standing_campaign(campaign)) is not None:
         return InitialCampaign(standing, False, campaign_status(target))
-    _check_images(sources.images, listed)
     notes = create_campaign(campaign, lambda part: _fill(part, sources, listed, match))
     files = [path for _, path in sources.predictions if path is not None]
     notes += tuple(unread_notes((place for place in predictions if data_set(place) is None), files))
@@ -271,7 +277,8 @@ def _listed(images: Images) -> dict[str, str]:
 
 
 _ANOTHER = (
-    "choose another folder; to add models, put their predictions into the folder predictions of the campaign"
+    "choose another folder; to add images or classes, pass `add`; to add models, put their predictions into "
+    "the folder predictions of the campaign"
 )
 
 
@@ -368,21 +375,6 @@ def _check_predictions(predictions: Predictions, classes: ClassList, written: di
             do="remove one of them",
         )
     written[model] = source
-
-
-def class_table(classes: ClassList) -> pa.Table:
-    """Return a class list as the table ``classes``."""
-    kind = pa.list_(pa.string())
-    return pa.table(
-        {
-            "class_id": pa.array(range(len(classes)), pa.int32()),
-            "key": pa.array(classes.keys, pa.string()),
-            "name": pa.array(classes.names, pa.string()),
-            "synonyms": pa.array(list(map(list, classes.synonyms)), kind),
-            "definition": pa.array(classes.definitions, pa.string()),
-            "hypernyms": pa.array(list(map(list, classes.hypernyms)), kind),
-        }
-    )
 
 
 def _settle(part: Path, folder: Path) -> None:

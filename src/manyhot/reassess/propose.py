@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -23,6 +23,7 @@ from manyhot.core.estimates import Ratio
 from manyhot.core.proposals import Coverage, Proposed, apply_rule, count_coverage, held_out
 from manyhot.core.ratio_intervals import IMAGES_FOR_PERCENTILES, ratio_interval, sampled_interval
 from manyhot.core.resampling import Bootstrap
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
@@ -209,23 +210,20 @@ class Proposals(Result):
             )
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the table as `Result.write` does, unless raters have begun to answer the proposals in it."""
+        """Write the table as `Result.write` does, unless raters have begun to answer others in its place."""
         self.check_out(out, ())
-        return super().write(out, run=run)
-
-    @classmethod
-    def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
-        """Raise an error as `Result.check_out` does, or if raters are already answering the proposals."""
-        super().check_out(out, sources)
-        target = cls._paths(out, "proposals")[0]
+        target = self._paths(out, "proposals")[0]
         is_own = target.name == "proposals.parquet" and (target.parent / tables.DESCRIPTION).is_file()
         if is_own and target.exists() and (target.parent / "votes.parquet").exists():
-            raise InputError(
-                "Raters are already answering these proposals.",
-                where=target,
-                got="votes.parquet next to it",
-                do="write the new proposals to another file with `out`",
-            )
+            standing = tables.read(target, "proposals").select(_KEYS)
+            if lost := len(standing.join(self.table.select(_KEYS), _KEYS, join_type="left anti")):
+                raise InputError(
+                    "Raters are already answering the proposals of this campaign.",
+                    where=target,
+                    got=f"{lost:,} of {len(standing):,} questions are not among the new proposals",
+                    do="pass `add` to keep them, or write the new proposals to another file with `out`",
+                )
+        return super().write(out, run=run)
 
 
 def _without_nan(value: Any) -> Any:
@@ -267,6 +265,7 @@ def _expected_facts(expected: Expected | None) -> Iterator[tuple[str, str, str]]
         "manyhot propose campaign --rule 'union(threshold=0.1)'",
         "manyhot propose campaign --rule real-search --known-labels labels.parquet",
         "manyhot propose campaign --findings label-issues",
+        "manyhot propose campaign --rule all-classes",
     ),
     out=InCampaign("labels", "proposals.parquet"),
 )
@@ -278,6 +277,7 @@ def propose(
     findings: Annotated[Any, Shown("FOLDER")] = None,
     known_labels: Annotated[Any, Shown("FILE"), Was("--known")] = None,
     leave_out: LeaveOut = "proposals",
+    add: bool = False,
     seconds: Positive = SECONDS,
     raters: Count = RATERS,
     resamples: Resamples = RESAMPLES,
@@ -297,7 +297,7 @@ def propose(
         must predict all images.
     rule
         Name of a rule, or a call string such as 'union(threshold=0.1)'. The command 'manyhot proposers' lists
-        the rules.
+        the rules; all-classes needs no predictions.
     findings
         Findings of manyhot diagnose labels: their folder, or a Parquet or CSV file with some of them. The
         questions are then about the classes in the findings, instead of those that a rule proposes, and need
@@ -308,6 +308,9 @@ def propose(
     leave_out
         Images not to ask about: those whose only proposal is the original label (proposals), those whose
         original label is the top class of every model (models), or none (nothing).
+    add
+        Keep the proposals of the campaign and add those that are new. The app asks about them after it is
+        started again.
     seconds
         Seconds per question, to compute the hours of work; the default is an assumption.
     raters
@@ -331,15 +334,21 @@ def propose(
         If predictions have a different class list or lack images, or no label set belongs to these images.
     """
     if findings is not None:
-        _check_alone(predictions, known_labels)
-        made = _of_findings(labels, findings, reading, run)
-        return _with_cost(made, seconds, raters)
+        need = "Questions about findings need neither predictions nor known labels."
+        _check_alone(need, predictions=predictions, known_labels=known_labels)
+        source, made = _of_findings(labels, findings, reading, run)
+        return _finished(made, seconds, raters, source if add else None)
     entry = get("proposer", rule)
     check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="`leave_out`")
-    opened = open_inputs(labels, predictions, unlabelled=True, reading=reading, run=run)
-    source = only_source(opened, "Proposals can be made for")
-    images, read = source_images(source), read_models(source, run)
-    n_classes, class_hash = _class_list(source.classes, read, reading.n_classes)
+    if uses_models := entry.about.get("models", True):
+        opened = open_inputs(labels, predictions, unlabelled=True, reading=reading, run=run)
+        source = only_source(opened, "Proposals can be made for")
+        images, read, classes = source_images(source), read_models(source, run), source.classes
+    else:
+        _check_alone(f"The rule {entry.name} needs no predictions.", predictions=predictions)
+        source, classes = open_to_ask(labels, reading, run)
+        images, read = source_images(source), []
+    n_classes, class_hash = _class_list(classes, read, reading.n_classes, uses_models=uses_models)
     known, inputs = open_known_sets(source, known_labels, n_classes, class_hash)
     ensemble = ensemble_of(
         images, read, n_classes, class_hash, known, source.misfits, labelled=has_labels(images)
@@ -362,27 +371,23 @@ def propose(
         inputs=inputs | {k: v for k, v in source.inputs.items() if k != "labels.parquet"},
         metadata={"n_classes": str(n_classes), "classes": class_hash},
     )
-    return _with_cost(made, seconds, raters)
+    return _finished(made, seconds, raters, source if add else None)
 
 
-def _check_alone(predictions: PredictionsLike, known_labels: Any) -> None:
-    """Raise an error for inputs that questions about findings do not use."""
-    extra = {"predictions": len(predictions) > 0, "known_labels": known_labels is not None}
-    if any(extra.values()):
-        raise UsageError(
-            "Questions about findings need neither predictions nor known labels.",
-            got=" and ".join(f"`{name}`" for name, is_passed in extra.items() if is_passed),
-            do="leave them out, or leave out `findings`",
-        )
+def _check_alone(need: str, **inputs: Any) -> None:
+    """Raise an error for inputs that are not used."""
+    extra = [f"`{name}`" for name, value in inputs.items() if value is not None and len(value)]
+    if extra:
+        raise UsageError(need, got=" and ".join(extra), do="leave them out")
 
 
-def _of_findings(labels: LabelsLike, findings: Any, reading: Reading, run: Run) -> Proposals:
+def _of_findings(labels: LabelsLike, findings: Any, reading: Reading, run: Run) -> tuple[Source, Proposals]:
     """Return questions about the findings of a diagnosis."""
     source, classes = open_to_ask(labels, reading, run)
     images = source_images(source)
     table, notes = questions_of_findings(images, findings, classes, reading.match)
     n_classes = len(classes) if classes else reading.n_classes or source.sets().n_classes
-    return Proposals(
+    return source, Proposals(
         table,
         FINDINGS_RULE,
         len(images),
@@ -393,15 +398,17 @@ def _of_findings(labels: LabelsLike, findings: Any, reading: Reading, run: Run) 
     )
 
 
-def _class_list(classes: ClassList | None, models: list[Predictions], n_classes: int) -> tuple[int, str]:
-    if not models:
+def _class_list(
+    classes: ClassList | None, models: list[Predictions], n_classes: int, *, uses_models: bool
+) -> tuple[int, str]:
+    if uses_models and not models:
         raise InputError(
             "There are no predictions from which to propose labels.",
-            do="predict the images with at least one model",
+            do="predict the images with at least one model, or use the `rule` all-classes",
         )
     if classes is not None:
         return len(classes), classes.hash
-    n_classes = n_classes or max(p.n_classes for p in models)
+    n_classes = n_classes or max((p.n_classes for p in models), default=0)
     if not n_classes:
         raise InputError("The number of classes is not known.", do="pass the class list")
     return n_classes, next((p.class_hash for p in models if p.class_hash), "")
@@ -449,9 +456,11 @@ def share_interval(num: Floats32, den: Floats32, samples: Floats32) -> ShareInte
     return ShareInterval(value, *sampled_interval(value, samples, n))
 
 
-def _with_cost(made: Proposals, seconds: float, raters: int) -> Proposals:
-    """Return proposals with their cost, and the metadata of their file."""
+def _finished(made: Proposals, seconds: float, raters: int, source: Source | None) -> Proposals:
+    """Return proposals with their cost, and the metadata of their file; with a source, also what it has."""
     made = dataclasses.replace(made, seconds=seconds, raters=raters)
+    if source is not None:
+        made = _added(made, source)
     cost = {
         "images": made.n_images,
         "left_out": made.n_left_out,
@@ -467,3 +476,26 @@ def _with_cost(made: Proposals, seconds: float, raters: int) -> Proposals:
         "expected": json.dumps(None if made.expected is None else dataclasses.asdict(made.expected)),
     }
     return dataclasses.replace(made, metadata=metadata)
+
+
+def _added(made: Proposals, source: Source) -> Proposals:
+    """Return the proposals of a campaign and those that are new."""
+    path = None if source.campaign is None else source.campaign.path("proposals")
+    if path is None or not path.is_file():
+        raise InputError(
+            "There are no proposals to which new ones can be added.",
+            where=path or "`labels`",
+            allowed="a campaign with proposals.parquet",
+            do="leave out `add`",
+        )
+    standing = tables.read(path, "proposals")
+    new = made.table.join(standing.select(_KEYS), _KEYS, join_type="left anti").sort_by(
+        [(key, "ascending") for key in _KEYS]
+    )
+    note = f"{len(new):,} questions were added to the {len(standing):,} of the campaign"
+    table = pa.concat_tables([standing.replace_schema_metadata(None), new], promote_options="default")
+    n_left_out = made.n_images - len(pc.unique(table["image_id"]))
+    return dataclasses.replace(made, table=table, n_left_out=n_left_out, notes=(*made.notes, note))
+
+
+_KEYS = ["image_id", "class_id"]

@@ -13,6 +13,7 @@ from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from manyhot import tables
+from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.errors import InputError
@@ -180,10 +181,16 @@ def _notes(campaign: Campaign, models: Sequence[str]) -> Iterator[str]:
 def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, str]:
     folder = shlex.quote(str(campaign.folder))
     if not stages["predictions"].done and not stages["proposals"].done:
-        return "predict the images with several models", (
-            f"manyhot predict {_source(campaign)} --model efficientnet-lite0 "
+        is_own = class_list_of(campaign.class_hash) is None  # no published model is known to have its classes
+        predict = (
+            f"manyhot predict {_source(campaign)} --model {'NAME' if is_own else 'efficientnet-lite0'} "
             f"--classes {folder}/classes.parquet --out {folder}/predictions"
         )
+        if is_own:
+            ask = f"without one, ask raters about all {campaign.n_classes:,} classes"
+            every = f"manyhot propose {folder} --rule all-classes"
+            return f"predict the images with a model of these classes; {ask}", f"{predict}\n{every}"
+        return "predict the images with several models", predict
     if not stages["proposals"].done:
         return "propose the classes to ask about", f"manyhot propose {folder}"
     if new:
@@ -237,14 +244,18 @@ def _population(campaign: Campaign) -> str:
 
 
 def _answers_to_export(campaign: Campaign, votes: Stage, database: str | None) -> int:
-    """Return the number of answers in the app that are not in the votes table."""
+    """Return the number of answers in the app that are not in the votes table.
+
+    The table may also hold votes of other tools, whose raters are not in the app.
+    """
     if database is not None:
         web_extra()
         there = count_votes_at(database)
     else:
         path = campaign.folder / DATABASE
-        there = count_votes(path) if path.is_file() else None
-    return max((there or 0) - (count_app_answers(campaign.path("votes")) if votes.done else 0), 0)
+        there = count_votes(path) if path.is_file() else {}
+    exported = count_app_answers(campaign.path("votes")) if votes.done and there else {}
+    return sum(max(n - exported.get(name, 0), 0) for name, n in there.items())
 
 
 def _source(campaign: Campaign) -> str:

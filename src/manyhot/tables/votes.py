@@ -270,18 +270,20 @@ def write_golden(
     return write(golden.to_table(), path, "golden", call=call, inputs=inputs, about=golden.experts.about())
 
 
-def count_app_answers(path: Path) -> int:
-    """Return the number of votes in a Parquet file that have a page: the answers of the annotation app.
+def count_app_answers(path: Path) -> dict[str, int]:
+    """Return the number of votes of each rater in a Parquet file that have a page, as all of the app have.
 
     A file that cannot be read has none.
     """
     try:
         with pq.ParquetFile(path) as file:
             if "page_id" not in file.schema_arrow.names:
-                return 0
-            return len(file.read(["page_id"])["page_id"].drop_null())
+                return {}
+            table = file.read(["rater_id", "page_id"])
     except (pa.ArrowException, OSError):
-        return 0
+        return {}
+    counts = table.filter(pc.is_valid(table["page_id"]))["rater_id"].value_counts().to_pylist()
+    return {row["values"]: row["counts"] for row in counts}
 
 
 def find_questions(asked: Votes, among: Votes) -> npt.NDArray[np.int64]:

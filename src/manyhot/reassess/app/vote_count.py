@@ -6,18 +6,28 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+_COUNT = """
+SELECT raters.name, COUNT(*) FROM votes JOIN raters ON raters.id = votes.rater_id
+WHERE raters.state <> 'left out' GROUP BY raters.name
+UNION ALL
+SELECT raters.name, COUNT(*) FROM raters JOIN votes ON raters.id = votes.rater_id
+JOIN visits ON visits.id = votes.visit_id
+WHERE raters.state = 'left out' AND visits.round > 0 GROUP BY raters.name
+"""
+"""The votes that `manyhot export` writes: of raters whose answers are left out, only their decisions."""
 
-def count_votes(path: Path) -> int | None:
-    """Return the number of votes in a SQLite file of the app; None if the file is not of this kind."""
+
+def count_votes(path: Path) -> dict[str, int]:
+    """Return the number of votes of each rater in a SQLite file; empty if it is not of the app."""
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            return int(connection.execute("SELECT COUNT(*) FROM votes").fetchone()[0])
+            return dict(connection.execute(_COUNT).fetchall())
     except sqlite3.Error:
-        return None
+        return {}
 
 
-def count_votes_at(address: str) -> int | None:
-    """Return the number of votes in the database of the app at an address; None if the database is empty.
+def count_votes_at(address: str) -> dict[str, int]:
+    """Return the number of votes of each rater in the database of the app at an address.
 
     Raises
     ------
@@ -36,9 +46,8 @@ def count_votes_at(address: str) -> int | None:
     try:
         with engine.connect() as connection:
             if not sa.inspect(connection).has_table(schema.votes.name):
-                return None
-            count = sa.select(sa.func.count()).select_from(schema.votes)
-            return int(connection.execute(count).scalar_one())
+                return {}
+            return {row[0]: row[1] for row in connection.execute(sa.text(_COUNT))}
     except sa.exc.SQLAlchemyError as error:
         raise engines.trouble(engine, error) or error from error
     finally:

@@ -1,0 +1,121 @@
+"""Images and classes that are added to a campaign while raters answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import compute as pc
+
+from manyhot import tables
+from manyhot.classes import ClassList
+from manyhot.errors import InputError, MatchError
+from manyhot.files import atomic_write
+from manyhot.formats import read_classes
+from manyhot.tables import Campaign, Images
+
+_OVER_CLASSES = ("proposals", "votes", "golden", "labels")
+"""Tables whose class ids stay valid if classes are added at the end of the list."""
+
+
+def add_to_campaign(
+    standing: Campaign, new: Campaign, images: Images, classes: ClassList
+) -> tuple[Campaign, tuple[str, ...]]:
+    """Add new images and classes to the files of a campaign; return its description, and notes.
+
+    Images of the campaign remain if they are not among `images`. A call that is interrupted can be repeated.
+
+    Raises
+    ------
+    InputError
+        If the campaign is an audit.
+    MatchError
+        If the classes of the campaign are not the first of `classes`, in the same order.
+    """
+    if standing.path("audit_sample").is_file():
+        raise InputError(
+            "Nothing can be added to an audit, whose images are a random sample.",
+            where=standing.folder,
+            do="leave out `add`",
+        )
+    before = read_classes(standing.path("classes"))
+    if classes.keys[: standing.n_classes] != before.keys[: standing.n_classes]:
+        raise MatchError(
+            "The classes of the campaign are not the first classes of the list.",
+            where=standing.path("classes"),
+            got=_first_difference(before, classes),
+            allowed="the classes of the campaign in the same order, and new classes after them",
+            do="put new classes at the end of the list",
+        )
+    table = tables.read(standing.path("images"), "images")
+    added = images.table.filter(pc.invert(pc.is_in(images.image_id, table["image_id"].combine_chunks())))
+    whole = pa.concat_tables(
+        [table.replace_schema_metadata(None), added.replace_schema_metadata(None)], promote_options="default"
+    )
+    changed = replace(
+        standing,
+        classes=classes.name,
+        class_hash=classes.hash,
+        n_classes=len(classes),
+        n_images=len(whole),
+        inputs={**standing.inputs, **new.inputs},
+    )
+    about = {"classes": classes.hash, "n_classes": str(len(classes))}
+    inputs = changed.inputs
+    tables.write(class_table(classes), changed.path("classes"), "classes", call=new.call, inputs=inputs)
+    tables.write(whole, changed.path("images"), "images", call=new.call, inputs=inputs, about=about)
+    for name in _OVER_CLASSES:
+        _number_classes(changed, name)
+    changed.write()
+    return changed, tuple(_notes(standing, changed, len(table), images))
+
+
+def _first_difference(before: ClassList, after: ClassList) -> str:
+    pairs = enumerate(zip(before.keys, (*after.keys, *[None] * len(before)), strict=False))
+    place, (old, new) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
+    return f"class {place} is {old} in the campaign and {'missing' if new is None else new} in the list"
+
+
+def _number_classes(campaign: Campaign, name: str) -> None:
+    """Write the class list into the metadata of a table; the class ids in it remain."""
+    path = campaign.path(name)
+    if not path.is_file():
+        return
+    table = pq.read_table(path)
+    about = dict(table.schema.metadata or {})
+    about |= {
+        b"manyhot.classes": campaign.class_hash.encode(),
+        b"manyhot.n_classes": str(campaign.n_classes).encode(),
+    }
+    with atomic_write(path) as part:
+        pq.write_table(table.replace_schema_metadata(about), part, compression="zstd")
+
+
+def _notes(before: Campaign, after: Campaign, n_images: int, images: Images) -> Iterator[str]:
+    more, classes = after.n_images - n_images, after.n_classes - before.n_classes
+    yield f"{more:,} images and {classes:,} classes were added"
+    if absent := after.n_images - len(images):
+        yield f"{absent:,} images of the campaign were not passed, and remain"
+    has_models = any(after.path("predictions").glob("*.parquet"))
+    if has_models and (more or classes):
+        yield (
+            "the predictions of the campaign lack what was added: predict again, or propose with the `rule` "
+            "all-classes"
+        )
+
+
+def class_table(classes: ClassList) -> pa.Table:
+    """Return a class list as the table ``classes``."""
+    kind = pa.list_(pa.string())
+    return pa.table(
+        {
+            "class_id": pa.array(range(len(classes)), pa.int32()),
+            "key": pa.array(classes.keys, pa.string()),
+            "name": pa.array(classes.names, pa.string()),
+            "synonyms": pa.array(list(map(list, classes.synonyms)), kind),
+            "definition": pa.array(classes.definitions, pa.string()),
+            "hypernyms": pa.array(list(map(list, classes.hypernyms)), kind),
+        }
+    )

@@ -14,6 +14,7 @@ from manyhot.data.convert import convert
 from manyhot.errors import InputError, MatchError
 from manyhot.formats import read_votes
 from manyhot.reassess.aggregate import aggregate
+from manyhot.reassess.agreement import agreement
 from manyhot.reassess.annotate import open_annotation
 from manyhot.reassess.app import CampaignSettings
 from manyhot.reassess.app.store import NewRemark, Vote
@@ -132,6 +133,33 @@ def test_status_knows_what_is_not_exported(campaign):
     status = campaign_status(campaign)
     assert status.command.startswith(f"manyhot aggregate {campaign}")
     assert not status.notes
+
+
+def test_ids_of_another_tool_become_those_of_the_campaign(campaign, tmp_path):
+    """Otherwise the same image would be there under two ids, and `aggregate` would refuse one of them."""
+    rows = [f"photos/{n}.png,{c},vendor,{'yes' if c else 'no'}" for n in range(4) for c in range(3)]
+    (tmp_path / "vendor.csv").write_text("\n".join(["image_id,class_id,rater_id,answer", *rows]))
+    convert(tmp_path / "vendor.csv", campaign / "votes.parquet")
+    with open_annotation(campaign, settings=CampaignSettings(raters=1)) as annotation:
+        answer_all(annotation.store, "ann", yes=1)
+    export_votes(campaign)
+    rows = read_rows(campaign / "votes.parquet", "image_id", "class_id", "rater_id")
+    assert sorted(rows) == [(f"{n}.png", c, r) for n in range(4) for c in range(3) for r in ("ann", "vendor")]
+    assert len(aggregate(campaign, method="majority", resamples=0).labels) == 4
+
+
+def test_golden_answers_in_a_csv_file_are_read_everywhere(campaign):
+    rows = [f"{n}.png,{c},me,{'yes' if c == 0 else 'no'}" for n in range(4) for c in range(3)]
+    (campaign / "golden.csv").write_text("\n".join(["image_id,class_id,expert_id,answer", *rows]))
+    assert campaign_status(campaign).to_json()["stages"]["golden"]["count"] == 12
+    with open_annotation(campaign, settings=CampaignSettings(raters=1)) as annotation:
+        assert annotation.store.count_golden_pages() == (4, 2)
+        answer_all(annotation.store, "ann", yes=0)
+    export_votes(campaign)
+    found = agreement(campaign, resamples=0)
+    assert "there are no golden answers" not in " ".join(found.notes)
+    assert {row["golden"] for row in found.raters.to_pylist()} == {12}
+    assert campaign_status(campaign).command == f"manyhot aggregate {campaign} --method golden-bayes"
 
 
 def test_status_counts_by_rater(campaign, tmp_path):

@@ -81,7 +81,7 @@ def _first_difference(before: ClassList, after: ClassList) -> str:
 def _number_classes(campaign: Campaign, name: str) -> None:
     """Write the class list into the metadata of a table; the class ids in it remain."""
     path = campaign.path(name)
-    if not path.is_file():
+    if not path.is_file() or path.suffix != ".parquet":
         return
     table = pq.read_table(path)
     about = dict(table.schema.metadata or {})

@@ -35,6 +35,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.parameters import Flattened, Shown, is_whole
 from manyhot.run import Progress as OnProgress
 from manyhot.tables import Golden, Images, Votes, find_questions, golden_from_table, votes_from_table
+from manyhot.tables.campaign_folder import campaign_file
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like
 from manyhot.tables.vote_labels import original_answers
@@ -274,7 +275,7 @@ def _check_campaign(folder: Path) -> None:
 
 
 def _beside(folder: Path, table: str) -> Path | None:
-    path = folder / f"{table}.parquet"
+    path = campaign_file(folder, table)
     return path if path.exists() else None
 
 

@@ -225,9 +225,8 @@ def _rows(columns: pa.Table) -> Iterator[tuple[str, str, int | None]]:
 
 
 def _golden(campaign: Campaign, classes: ClassList) -> dict[str, dict[int, bool]]:
-    places = (campaign.path("golden"), campaign.path("golden").with_suffix(".csv"))
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
+    path = campaign.path("golden")
+    if not path.is_file():
         return {}
     truths: dict[str, dict[int, bool]] = {}
     table = golden_labels(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy import typing as npt
 from pyarrow import compute as pc
 
@@ -23,6 +24,7 @@ from manyhot.reassess.status import CampaignFolder
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import ANSWERS, Campaign, Golden, votes_from_table, write_golden
+from manyhot.tables.image_ids import ids_like, without_option
 
 if TYPE_CHECKING:
     from manyhot.reassess.app.store import Store
@@ -121,6 +123,8 @@ def write_answers(store: Store, campaign: Campaign, folder: Path, call: str = ""
 def _votes_of_others(path: Path, raters: Sequence[Rater], campaign: Campaign) -> list[pa.Table]:
     """Return the votes in a file whose raters are not in the app, if there are any.
 
+    Their images get the ids of the campaign, which other tools may write with leading folders.
+
     Raises
     ------
     MatchError
@@ -132,8 +136,10 @@ def _votes_of_others(path: Path, raters: Sequence[Rater], campaign: Campaign) ->
     others = table.filter(
         pc.invert(pc.is_in(table["rater_id"], pa.array([r.name for r in raters], pa.string())))
     )
+    if not len(others):
+        return []
     classes = tables.metadata(table.schema).get("classes", campaign.class_hash)
-    if len(others) and classes != campaign.class_hash:
+    if classes != campaign.class_hash:
         raise MatchError(
             "The votes of raters who are not in the app are over another class list.",
             where=path,
@@ -141,7 +147,13 @@ def _votes_of_others(path: Path, raters: Sequence[Rater], campaign: Campaign) ->
             allowed=f"class list {campaign.class_hash[:12]}",
             do="move this file out of the campaign, and export again",
         )
-    return [others.replace_schema_metadata(None)] if len(others) else []
+    images = pq.read_table(campaign.path("images"), columns=["image_id"])["image_id"].combine_chunks()
+    encoded = others["image_id"].combine_chunks().dictionary_encode()
+    with without_option():
+        like = ids_like(encoded.dictionary, images, name=path.name, other_name="the campaign")
+    place = others.column_names.index("image_id")
+    others = others.set_column(place, "image_id", like.ids.take(encoded.indices))
+    return [others.replace_schema_metadata(None)]
 
 
 def _votes_table(rows: Iterable[Any]) -> pa.Table:

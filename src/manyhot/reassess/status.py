@@ -17,7 +17,7 @@ from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.errors import InputError
-from manyhot.formats import detect
+from manyhot.formats import detect, read_classes, read_golden
 from manyhot.formats.reading import check_whole
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
@@ -157,6 +157,9 @@ def _stage(campaign: Campaign, name: str) -> Stage:
     path = campaign.path(name)
     if not path.is_file():
         return Stage(name, None, "none yet")
+    if path.suffix == ".csv":
+        golden = read_golden(path, classes=read_classes(campaign.path("classes")))
+        return Stage(name, len(golden.to_table()), _COUNTED[name])
     try:
         return Stage(name, pq.read_metadata(path).num_rows, _COUNTED[name])
     except (pa.ArrowException, OSError):

@@ -8,7 +8,7 @@
     predictions/           one table per model
     proposals.parquet      the questions
     votes.parquet          the raters' answers
-    golden.parquet         the experts' answers
+    golden.parquet         the experts' answers; or golden.csv
     remarks.parquet        the raters' remarks
     labels.parquet         the label sets
     audit_sample.parquet   of an audit: the probability of every image that could be drawn
@@ -94,11 +94,20 @@ class Campaign:
 
     def path(self, table: str) -> Path:
         """Return the path of a table. For predictions, this is a folder."""
-        return self.folder / (table if table == "predictions" else f"{table}.parquet")
+        return campaign_file(self.folder, table)
 
     def same_as(self, other: Campaign) -> bool:
         """Return whether both campaigns were made from the same files."""
         return (self.class_hash, dict(self.inputs)) == (other.class_hash, dict(other.inputs))
+
+
+def campaign_file(folder: Path, table: str) -> Path:
+    """Return the path of a table of a campaign; golden answers may also be in a CSV file."""
+    if table == "predictions":
+        return folder / table
+    path = folder / f"{table}.parquet"
+    by_hand = path.with_suffix(".csv")
+    return by_hand if table == "golden" and not path.is_file() and by_hand.is_file() else path
 
 
 def is_campaign(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from manyhot.reassess.app.store import pages
 from raters_page import make, served, until, visitors
 
 # A laptop that sleeps: the page's clock stands still, that of the machine goes on.
@@ -97,3 +98,22 @@ def test_a_clock_that_is_set_by_a_day_while_answers_wait(campaign, visit):
     ann.press("Enter")
     ann.sent()
     until(lambda: len(campaign.votes()) == 3)
+
+
+@pytest.mark.parametrize(
+    ("stopped_for", "said"),
+    [
+        ("too fast", "You answered faster than this campaign allows."),
+        ("golden pages", "Your answers to the latest test images differ too much from those of experts."),
+        (None, "The owner of the campaign has stopped your work."),
+    ],
+)
+def test_who_is_stopped_reads_why(campaign, visit, stopped_for, said):
+    ann = visit(campaign.link())
+    ann.settle()
+    (rater,) = (r for r in campaign.store.raters() if not r.is_owner)
+    campaign.store._database.write(lambda c: pages.stop(c, rater.id, stopped_for))
+    ann.page.reload()
+    until(lambda: ann.page.inner_text("#reason").startswith(said))
+    assert ann.page.inner_text("#empty-title") == "Stopped"
+    assert ann.page.inner_text("#progress-text") == "0 of 0"

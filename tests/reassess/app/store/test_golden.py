@@ -34,7 +34,8 @@ def test_who_skips_in_part_does_not_get_around_it(url):
     for visit in store.queue(ann).visits:
         answer(store, ann, visit, [1], NO)
         skip(store, ann, visit)
-    assert store.queue(ann).reason == "stopped"
+    queue = store.queue(ann)
+    assert (queue.reason, queue.stopped_for) == ("stopped", "not qualified")
     assert qualified(store) is False
     store.close()
 
@@ -103,7 +104,8 @@ def test_who_answers_faster_than_people_is_stopped(url, pass_time):
         done += 1
     assert done == 21
     assert state(store, fast) == ("stopped", "too fast")
-    assert store.queue(fast).reason == "stopped"
+    queue = store.queue(fast)
+    assert (queue.reason, queue.stopped_for) == ("stopped", "too fast")
     store.let_go_on(fast.id)
     assert store.queue(fast).visits
     store.close()

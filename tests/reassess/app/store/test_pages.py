@@ -200,7 +200,8 @@ def test_pages_of_who_must_go_go_to_others_at_once(url, end):
     assert len(store.queue(bob).visits) == 2
     late = answer(store, ann, visit, visit.shown)
     assert set(late.refused.values()) == {"you were asked to stop"}
-    assert store.queue(ann).reason == "stopped"
+    queue = store.queue(ann)
+    assert (queue.reason, queue.stopped_for) == ("stopped", "")  # by the owner
     store.close()
 
 

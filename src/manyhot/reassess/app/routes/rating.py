@@ -142,6 +142,7 @@ class PageQueue(BaseModel):
     reason: str
     done: int
     left: int
+    stopped_for: str = ""
     completion: Completion | None = None
 
 
@@ -166,6 +167,7 @@ def queue(context: ContextDep, rater: CurrentRater) -> PageQueue:
         reason=found.reason,
         done=found.done,
         left=left,
+        stopped_for=found.stopped_for,
         completion=_completion(context, rater, found.reason),
     )
 

@@ -71,7 +71,7 @@ async function fetchPages() {
   if (trail.forward()) show();
   else if (!queue.reason) later(SOON_MS); // what closes its pages is on the way
   else {
-    empty(queue.reason);
+    empty(queue.stopped_for || queue.reason);
     messages.completion(queue.completion);
     later(POLL_MS);
   }

@@ -18,13 +18,19 @@ const EMPTY = {
   paused: ["Paused", "The campaign is paused. This page will continue automatically when the campaign is resumed."],
   closed: ["Closed", "The campaign is closed. Thank you for your answers."],
   limit: ["All done", "You have rated all the images assigned to you. Thank you."],
-  stopped: ["Please wait", "Ask the owner of the campaign how to continue."],
+  stopped: ["Stopped", "The owner of the campaign has stopped your work. Your answers are stored."],
+  "not qualified": ["Stopped", "Your answers to the first test images differ too much from those of experts. Your answers are stored. Ask the owner of the campaign whether you can continue."],
+  "golden pages": ["Stopped", "Your answers to the latest test images differ too much from those of experts. Your answers are stored. Ask the owner of the campaign whether you can continue."],
+  "too fast": ["Stopped", "You answered faster than this campaign allows. Your answers are stored. Ask the owner of the campaign whether you can continue."],
   offline: ["No connection", "More images will load when the connection is back."],
   server: ["The server is not responding", "More images will load when the server responds again."],
   busy: ["The server is busy", "More images will load shortly."],
   session: ["Your session has ended", "Open your invitation link again in this browser to continue."],
   elsewhere: ["Opened in another tab", "Reload this page to continue."],
 };
+
+// After these, no more images come, whatever was expected before.
+const ENDS = new Set(["finished", "closed", "limit", "stopped", "not qualified", "golden pages", "too fast"]);
 
 // For screen readers.
 export function announce(text) { $("say").textContent = text; }
@@ -134,6 +140,10 @@ export class Messages {
 
   empty(reason) {
     const [title, text] = EMPTY[reason] ?? ["", reason];
+    if (ENDS.has(reason)) {
+      this.left = 0;
+      this.progress();
+    }
     if ($("reason").textContent === text) return;
     $("empty-title").textContent = title;
     $("reason").textContent = text;

@@ -49,11 +49,14 @@ class Queue:
         Why there are no visits: finished, paused, closed, stopped or limit; empty otherwise.
     done : int
         Number of pages that the rater has finished.
+    stopped_for : str
+        Why the app stopped the rater: too fast, golden pages, or not qualified; empty if the owner did.
     """
 
     visits: list[Visit]
     reason: str
     done: int
+    stopped_for: str = ""
 
 
 def fill_queues(connection: sa.Connection, raters: Sequence[Rater]) -> list[Queue]:
@@ -69,13 +72,29 @@ def fill_queues(connection: sa.Connection, raters: Sequence[Rater]) -> list[Queu
     }
     visits = find_visits(connection, [visit for ids in open_ids.values() for visit in ids])
     done = {who: int(n) for who, n in connection.execute(_COUNT_DONE, values)}
+    why = _stopped_for(connection, [number for number, reason in reasons.items() if reason == "stopped"])
     queues = {
         number: Queue(
-            [visits[i] for i in ids if i in visits], "" if ids else reasons[number], done.get(number, 0)
+            [visits[i] for i in ids if i in visits],
+            "" if ids else reasons[number],
+            done.get(number, 0),
+            why.get(number, ""),
         )
         for number, ids in open_ids.items()
     }
     return [queues[rater.id] for rater in raters]
+
+
+def _stopped_for(connection: sa.Connection, raters: Sequence[int]) -> dict[int, str]:
+    """Return why the app stopped raters, as far as it did."""
+    if not raters:
+        return {}
+    table = schema.raters
+    query = sa.select(table.c.id, table.c.stopped_for, table.c.qualified).where(table.c.id.in_(raters))
+    return {
+        row.id: row.stopped_for or ("not qualified" if row.qualified is False else "")
+        for row in connection.execute(query)
+    }
 
 
 _OF_RATERS = _VISITS.c.rater_id.in_(sa.bindparam("raters", expanding=True)) & (_VISITS.c.round == 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -72,6 +73,8 @@ def required(module: str, what: str, install: str = '"manyhot[models]"') -> Any:
     MissingExtraError
         If the module is not installed.
     """
+    if module in _REPORTS_UNLESS:
+        os.environ.setdefault(_REPORTS_UNLESS[module], "1")
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -80,6 +83,10 @@ def required(module: str, what: str, install: str = '"manyhot[models]"') -> Any:
             got=error,
             do=f"pip install {install}",
         ) from error
+
+
+_REPORTS_UNLESS = {"onnxruntime": "ORT_DISABLE_TELEMETRY"}
+"""Libraries that report to their makers from the moment of their import, and the variable that forbids it."""
 
 
 def check_addresses(least: int, what: str) -> None:

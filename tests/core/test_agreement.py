@@ -6,7 +6,7 @@ import krippendorff
 import numpy as np
 import pytest
 from scipy.special import expit, logit
-from scipy.stats import binom, t, ttest_1samp
+from scipy.stats import binom, binomtest, t, ttest_1samp
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from manyhot.core.agreement import SET_MEASURES, VOTE_MEASURES, measure_answers, measure_sets
@@ -207,9 +207,19 @@ def test_quality_by_hand():
     value, lo, hi = found.informedness()
     # Of four pairs of answers three are the right way round and one is equal.
     assert value.tolist() == [3 / 4, 0]
-    assert (lo[1], hi[1]) == (0, 0)
+    assert -1 < lo[1] < 0 < hi[1] < 1
     assert lo[0] < 3 / 4 < hi[0]
     assert not found.spammers().any()  # too few to say
+
+
+def test_a_faultless_rater_is_not_sure_to_be_faultless():
+    """Eight images of each truth, two questions on each: the interval has no width by variances alone."""
+    truth, image = np.repeat([0, 1], 16), np.arange(32) // 2
+    found = golden_quality(golden([(q, 0, 2 * t) for q, t in enumerate(truth)], truth, image))
+    value, lo, hi = found.informedness()
+    least = binomtest(8, 8).proportion_ci(method="wilson").low
+    assert (value[0], hi[0]) == (1, 1)
+    assert lo[0] == pytest.approx(1 - np.sqrt(2) * (1 - least))
 
 
 def test_informedness_is_twice_the_area_under_the_curve_less_one():

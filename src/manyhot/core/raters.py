@@ -15,7 +15,7 @@ from manyhot.core.answers import N_ANSWERS, YES, Answers, GoldenAnswers
 from manyhot.core.array_types import Bools, Floats, Ints
 from manyhot.core.jackknife import resampled_interval
 from manyhot.core.resampling import LEVEL, draw_counts
-from manyhot.core.share_intervals import clustered_interval, totals
+from manyhot.core.share_intervals import clustered_interval, totals, wilson_interval
 
 SPAMMER, FEWEST_GOLDEN = 0.2, 10
 """Maximum informedness of a spammer, and minimum number of answers under each truth to judge a rater."""
@@ -115,17 +115,22 @@ class Quality:
         et al. 1988 to clustered data. Here, the clusters are images. The interval uses Student's t with n - 1
         degrees of freedom, where n is the number of images with the truth yes or the number with the truth
         no, whichever is smaller.
+
+        This interval has no width if all answers under each truth are the same, as those of a faultless
+        rater. Then, the squares of the lengths of Wilson's intervals of both shares, over images, are added,
+        as in `manyhot.core.share_intervals.difference_interval`.
         """
         shares = _share(self.counts, self.counts.sum(2, keepdims=True))
         above, below = _net_share_below(shares[:, 0]), -_net_share_below(shares[:, 1])
         value = informedness_of(shares)
         with np.errstate(invalid="ignore", divide="ignore"):
             variance, images = self._variance(above - value[:, None], below - value[:, None])
-            half = stdtrit(np.maximum(images - 1, 0), (1 + LEVEL) / 2) * np.sqrt(variance)
+            half = stdtrit(np.maximum(images.min(0) - 1, 0), (1 + LEVEL) / 2) * np.sqrt(variance)
+            half = np.where(variance > 0, half, np.hypot(*(1 - wilson_interval(images, images)[0])))
         return value, np.maximum(value - half, -1), np.minimum(value + half, 1)
 
     def _variance(self, above: Floats, below: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """Return the variance of informedness from centred components of answers, and the fewest images."""
+        """Return the variance of informedness from centred components of answers, and the images by truth."""
         n_yes = self.n_yes
         of_yes = (self.parts[:, 1] * above[self.rater]).sum(1) / n_yes[self.rater]
         of_no = (self.parts[:, 0] * below[self.rater]).sum(1) / (self.n - n_yes)[self.rater]
@@ -139,7 +144,7 @@ class Quality:
         ):
             images = np.bincount(self.rater[there], minlength=len(variance))
             variance += np.bincount(self.rater, one * other, len(variance)) * images / (images - 1)
-        return np.maximum(variance, 0), np.minimum(*of)
+        return np.maximum(variance, 0), np.stack(of)
 
     def spammers(self) -> Bools:
         """Return the raters whose answers are uninformative: the interval of informedness is below `SPAMMER`.

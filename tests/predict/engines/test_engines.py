@@ -1,7 +1,10 @@
 """Every engine gives the answers of PyTorch; the fastest that does is taken."""
 
 import functools
+import os
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -342,3 +345,17 @@ def test_an_onnx_file_that_cannot_run(images, tmp_path, require):
     assert error.value.what == "ONNX Runtime cannot run the network."
     assert error.value.details["where"] == "onnx/net"
     assert "768" in error.value.details["got"]
+
+
+def test_onnx_runtime_reports_nothing():
+    """Wheels such as those of 1.32 report from their import on, and warn if they cannot store who they are."""
+    code = (
+        "import os; from manyhot.extras import required; required('onnxruntime', 'The engine', 'x'); "
+        "print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
+    nowhere = {**os.environ, "HOME": "/proc/none", "XDG_CACHE_HOME": "/proc/none"}
+    nowhere.pop("ORT_DISABLE_TELEMETRY", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=nowhere, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")

@@ -348,7 +348,7 @@ def test_an_onnx_file_that_cannot_run(images, tmp_path, require):
 
 
 def test_onnx_runtime_reports_nothing():
-    """Wheels such as those of 1.32 report from their import on, and warn if they cannot store who they are."""
+    """Wheels such as 1.32 report from their import on, and warn if they cannot store who they are."""
     code = (
         "import os; from manyhot.extras import required; required('onnxruntime', 'The engine', 'x'); "
         "print(os.environ['ORT_DISABLE_TELEMETRY'])"

@@ -310,6 +310,30 @@ def test_classes_in_another_order_are_not_added(campaign):
     assert (campaign / "campaign.json").read_bytes() == before
 
 
+def test_a_campaign_on_another_machine(campaign, tmp_path):
+    """Examples may be in another folder than the images."""
+    Path("examples").mkdir()
+    Image.new("RGB", (40, 30)).save("examples/e.png")
+    shown = {"image_id": ["e.png"], "uri": [str(tmp_path / "examples/e.png")], "label": [0]}
+    pq.write_table(pa.table(shown), "examples.parquet")
+    with open_annotation(campaign, examples="examples.parquet") as annotation:
+        assert not [note for note in annotation.notes if "exist" in note]
+    Path("moved").mkdir()
+    for n in range(4):
+        (tmp_path / f"{n}.png").rename(tmp_path / f"moved/{n}.png")
+    with open_annotation(campaign) as annotation:
+        assert annotation.notes[0] == (
+            f"4 of 4 images that were looked for do not exist, such as {tmp_path / '0.png'}. If images were "
+            "moved, pass `image_folder`"
+        )
+    with open_annotation(campaign, image_folder="moved") as annotation:
+        assert annotation.notes[0] == (
+            "1 example images are not in the image folder, and remain where they were"
+        )
+        assert annotation.store.places() == [str(tmp_path / f"moved/{n}.png") for n in range(4)]
+        assert annotation.store.other_example_places() == [str(tmp_path / "examples/e.png")]
+
+
 def test_the_owner_hears_of_classes_without_examples(campaign, tmp_path):
     alone = {"image_id": ["x.png"], "uri": [str(tmp_path / "0.png")], "label": pa.array([0], pa.int32())}
     pq.write_table(pa.table(alone), "others.parquet")

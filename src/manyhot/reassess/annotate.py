@@ -118,7 +118,14 @@ def open_annotation(
             if examples is not None:
                 too_late = differ(store, example_images(web, read_images(examples, classes=classes)))
         if image_folder is not None:
-            store.move_images(find_images(store.places(), Path(image_folder)))
+            others = store.other_example_places()
+            there = find_images(others, Path(image_folder), all_there=False)
+            store.move_images(find_images(store.places(), Path(image_folder)) | there)
+            if left := len(others) - len(there):
+                notes.append(
+                    f"{left:,} example images are not in the image folder, and remain where they were"
+                )
+        notes += _on_moved(store)
         store.fit_slots()  # if the app ended before all pages had as many as raters are wanted
         audit = AuditInProgress.read(campaign, classes)
         yield Annotation(
@@ -141,6 +148,23 @@ def open_annotation(
         )
     finally:
         store.close()
+
+
+_LOOKED_AT = 50
+"""Images whose files are looked for at the start."""
+
+
+def _on_moved(store: Store) -> Iterator[str]:
+    """Yield a note if files of images do not exist; those at addresses are not looked for."""
+    local = (place.removeprefix("file://") for place in store.places(_LOOKED_AT))
+    places = [Path(place) for place in local if "://" not in place]
+    # In an archive, the path goes on behind the file.
+    gone = [p for p in places if not p.exists() and not any(parent.is_file() for parent in p.parents)]
+    if gone:
+        yield (
+            f"{len(gone):,} of {len(places):,} images that were looked for do not exist, such as {gone[0]}. "
+            "If images were moved, pass `image_folder`"
+        )
 
 
 def _notes(store: Store, *, too_late: bool) -> Iterator[str]:

@@ -415,7 +415,7 @@ def _umask() -> int:
     return umask
 
 
-def find_images(uris: Iterable[str], root: Path) -> dict[str, str]:
+def find_images(uris: Iterable[str], root: Path, *, all_there: bool = True) -> dict[str, str]:
     """Return a mapping from the old to the new location of each image.
 
     The longest end of the old path that exists under the new root is used. For ``/old/val/n01440764/a.jpg``,
@@ -426,6 +426,8 @@ def find_images(uris: Iterable[str], root: Path) -> dict[str, str]:
     uris : iterable of str
     root : Path
         A folder, or a tar archive.
+    all_there : bool
+        Whether an image that is not under the root is an error; otherwise, it is left out.
 
     Raises
     ------
@@ -445,7 +447,7 @@ def find_images(uris: Iterable[str], root: Path) -> dict[str, str]:
                 break
         else:
             missing.append(uri)
-    if missing:
+    if missing and all_there:
         raise InputError(
             f"{len(missing):,} of {len(found) + len(missing):,} images are not at the new location.",
             where=root,

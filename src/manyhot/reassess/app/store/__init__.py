@@ -109,9 +109,13 @@ class Store:
         """Write to the database; raise an error if that is not possible."""
         self._database.write(lambda c: settings.put_value(c, "ready", now()))
 
-    def places(self) -> list[str]:
-        """Return the distinct locations of images and example images."""
-        return self._database.read(fill.image_places)
+    def places(self, most: int | None = None) -> list[str]:
+        """Return the distinct locations of images, or of some of them."""
+        return self._database.read(lambda c: fill.image_places(c, most))
+
+    def other_example_places(self) -> list[str]:
+        """Return the distinct locations of example images that are not images of the campaign."""
+        return self._database.read(fill.other_example_places)
 
     def move_images(self, places: Mapping[str, str]) -> None:
         """Update the locations of images."""

@@ -180,10 +180,17 @@ def examples_of(connection: sa.Connection, class_ids: Collection[int]) -> dict[i
     return found
 
 
-def image_places(connection: sa.Connection) -> list[str]:
-    """Return the distinct locations of images and example images."""
-    found = sa.union(sa.select(schema.images.c.uri), sa.select(schema.examples.c.uri)).subquery()
-    return list(connection.scalars(sa.select(found.c.uri).order_by(found.c.uri)))
+def image_places(connection: sa.Connection, most: int | None = None) -> list[str]:
+    """Return the distinct locations of images, or of some of them."""
+    place = schema.images.c.uri
+    return list(connection.scalars(sa.select(place).distinct().order_by(place).limit(most)))
+
+
+def other_example_places(connection: sa.Connection) -> list[str]:
+    """Return the distinct locations of example images that are not images of the campaign."""
+    place = schema.examples.c.uri
+    own = sa.exists().where(schema.images.c.uri == place)
+    return list(connection.scalars(sa.select(place).distinct().where(~own).order_by(place)))
 
 
 def move(connection: sa.Connection, places: Mapping[str, str]) -> None:

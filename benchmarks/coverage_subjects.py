@@ -239,7 +239,7 @@ def shares(n, rng):
 @subject("drops.lo", "losses.lo", "robustness.lo")
 def drops(n, rng):
     """Yield drops within one data set, and between two of n images."""
-    from manyhot.evaluate.comparison import compare_results
+    from manyhot.evaluate.comparison import compare_results, join_results
     from manyhot.tables import Results
 
     found = []
@@ -253,7 +253,7 @@ def drops(n, rng):
         evaluation = judged(labels, predictions, ("top1", "real1", "mla"), 0)
         found.append(Results(evaluation.results, evaluation.pairs, evaluation.samples, name=name))
     nan = float("nan")
-    for r in compare_results(found).drops.to_pylist():
+    for r in compare_results(join_results(found)).drops.to_pylist():
         if r["model"] in ("a", None):
             lo, hi = (nan if r[e] is None else r[e] for e in ("lo", "hi"))
             place = "within" if r["dataset_x"] == r["dataset_y"] else "between"

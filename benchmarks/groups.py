@@ -45,6 +45,7 @@ from manyhot.diagnose.groups import diagnose_groups  # noqa: E402
 from manyhot.diagnose.groups_attributes import measured_groups  # noqa: E402
 from manyhot.diagnose.groups_findings import GroupSettings, find_groups, label_outcomes  # noqa: E402
 from manyhot.diagnose.image_statistics import measure_images  # noqa: E402
+from manyhot.predict.engines import EngineOptions  # noqa: E402
 from manyhot.predict.models import find_model  # noqa: E402
 from manyhot.predict.run import PredictSettings, run  # noqa: E402
 from manyhot.predict.sources import open_source  # noqa: E402
@@ -282,7 +283,7 @@ def features_of(table: pa.Table, out: Path) -> np.ndarray:
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "images.parquet").exists():
         pq.write_table(table, out / "images.parquet")
-    settings = PredictSettings(1, "openvino", embeddings=True)
+    settings = PredictSettings(1, "openvino", EngineOptions(features=True))
     run(open_source(out / "images.parquet"), find_model(BACKBONE), out / "predicted", settings)
     ids = manyhot.read_predictions(out / "predicted" / f"{BACKBONE}.parquet").image_id.to_pylist()
     row = {image: i for i, image in enumerate(ids)}

@@ -37,6 +37,7 @@ from manyhot import tables  # noqa: E402
 from manyhot.classes import from_keys  # noqa: E402
 from manyhot.core.share_intervals import wilson_interval  # noqa: E402
 from manyhot.diagnose.shortcuts import diagnose_shortcuts  # noqa: E402
+from manyhot.predict.engines import EngineOptions  # noqa: E402
 from manyhot.predict.models import find_model  # noqa: E402
 from manyhot.predict.run import PredictSettings, run  # noqa: E402
 from manyhot.predict.sources import open_source  # noqa: E402
@@ -209,7 +210,7 @@ def fit_control(out: Path, known: pa.Table, main: str) -> None:
         open_source(out / "clean.parquet"),
         find_model(BACKBONE),
         out / "clean",
-        PredictSettings(1, embeddings=True),
+        PredictSettings(1, engine_options=EngineOptions(features=True)),
     )
     original = out / "mitigation" / "predictions" / "original"
     place = {image: row for row, image in enumerate(ids(original))}

@@ -53,6 +53,7 @@ from manyhot.core.companion_effects import (  # noqa: E402
     paired_difference,
 )
 from manyhot.core.sets import NO, YES  # noqa: E402
+from manyhot.predict.engines import EngineOptions  # noqa: E402
 from manyhot.predict.models import find_model  # noqa: E402
 from manyhot.predict.run import PredictSettings, run  # noqa: E402
 from manyhot.predict.sources import open_source  # noqa: E402
@@ -232,7 +233,7 @@ class Features:
 
 def predicted(folder: Path, name: str) -> dict[str, np.ndarray]:
     source, to = open_source(folder / f"{name}.parquet"), folder / f"features-{name}"
-    run(source, find_model(SPEC), to, PredictSettings(1, "torch", embeddings=True))
+    run(source, find_model(SPEC), to, PredictSettings(1, "torch", EngineOptions(features=True)))
     return read(to)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from manyhot import tables
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, MatchError, UnknownNameError
+from manyhot.predict.engines import EngineOptions
 from manyhot.predict.in_memory import predict_in_memory
 from manyhot.predict.run import PredictSettings, run
 from manyhot.predict.scoring import _logsumexp
@@ -232,7 +233,7 @@ def test_files_hold_what_memory_does(folder, tint, tmp_path, top):
 
 def test_same_images_same_bytes(many, tint, tmp_path):
     for name in ("a", "b"):
-        into(many, tint, tmp_path / name, workers=2)
+        into(many, tint, tmp_path / name, engine_options=EngineOptions(workers=2))
     for file in ("tint.parquet", "images.parquet", "skipped.csv"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 

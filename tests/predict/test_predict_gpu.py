@@ -9,7 +9,7 @@ import torch
 import gpus
 from manyhot import Evaluator
 from manyhot.classes import from_keys
-from manyhot.predict.engines import build_engine
+from manyhot.predict.engines import EngineOptions, build_engine
 from manyhot.predict.engines.engine import EnginePrecision
 from manyhot.predict.network import Network, Preprocessing
 
@@ -36,7 +36,7 @@ def images():
 
 
 def outputs(name, network, images, **options):
-    engine = build_engine(name, network, features=True, workers=2, **options)
+    engine = build_engine(name, network, EngineOptions(features=True, workers=2, **options))
     return [np.concatenate(parts) for parts in zip(*map(engine, np.split(images, 3)), strict=True)]
 
 
@@ -80,13 +80,13 @@ def test_a_batch_that_does_not_fit_is_halved(network, images, gpu):
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(2e9 / total)
     try:
-        engine = build_engine("torch", network, workers=1, batch=768)
+        engine = build_engine("torch", network, EngineOptions(workers=1, batch=768))
         logits, _ = engine(large)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert engine.fits[0] < 768
     with gpus.on_the_cpu():
-        own, _ = build_engine("torch", network, workers=1, batch=8)(large[::96])
+        own, _ = build_engine("torch", network, EngineOptions(workers=1, batch=8))(large[::96])
     np.testing.assert_allclose(logits[::96], own, rtol=1e-3, atol=1e-3)
 
 

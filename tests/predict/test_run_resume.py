@@ -20,6 +20,7 @@ from PIL import Image
 from forking import predictions
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, MatchError, OutputError
+from manyhot.predict.engines import EngineOptions
 from manyhot.predict.parts import PartFiles
 from manyhot.predict.run import PredictSettings, prepare_run, run
 from manyhot.predict.scoring import score_parts
@@ -98,7 +99,13 @@ def test_progress_and_rate_are_of_this_run(few, tint, tmp_path):
     out, told = tmp_path / "out", []
     go(few, tint, out, shard=(1, 3))
     begun = time.perf_counter()
-    done = go(few, tint, out, lambda kind, event: kind == "progress" and told.append(event), batch=5)
+    done = go(
+        few,
+        tint,
+        out,
+        lambda kind, event: kind == "progress" and told.append(event),
+        engine_options=EngineOptions(batch=5),
+    )
     took = time.perf_counter() - begun
     assert [(t["images"], t["of"]) for t in told] == [(n, 26) for n in (5, 10, 15, 20, 25, 26)]
     for t in told:

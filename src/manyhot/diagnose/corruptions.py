@@ -43,7 +43,7 @@ from manyhot.formats import (
 )
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Address, Between, Count, Repeated, Shown, Was
-from manyhot.predict.engines import EngineChoice
+from manyhot.predict.engines import EngineChoice, EngineOptions
 from manyhot.predict.model_names import check_names_differ, distinct_models
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
@@ -149,7 +149,7 @@ def diagnose_corruptions(
     notes = (*matched, *notes)
     copies = [replace(c, only=taken) for c in copies]
     top = None if dense else PredictSettings.top
-    settings = PredictSettings(top, engine, workers=workers, batch=batch, classes=class_list)
+    settings = PredictSettings(top, engine, EngineOptions(workers=workers, batch=batch), classes=class_list)
     groups = [*networks_together(networks)]
     progress = RunProgress(run, "corrupting and predicting", len(taken) * len(copies) * len(groups))
     for group in groups:

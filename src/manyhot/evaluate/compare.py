@@ -23,7 +23,7 @@ from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.class_differences import difference_table
 from manyhot.evaluate.compared_pairs import CompareWith, check_reference
-from manyhot.evaluate.comparison import Comparison, compare_results
+from manyhot.evaluate.comparison import BEST_FROM, Comparison, compare_results, join_results
 from manyhot.evaluate.comparison_markdown import markdown
 from manyhot.evaluate.error_consistency import ConsistencyTables, judge_consistency
 from manyhot.evaluate.judge import JudgeOptions, Resampling, judge_models, unmatched_note
@@ -70,7 +70,7 @@ def compare(
     without: Annotated[Sequence[str], Shown("NAME")] = (),
     families: Annotated[PathLike | Mapping[str, str] | None, Shown("FILE")] = None,
     groups: Annotated[PathLike | Mapping[str, str] | None, Shown("GROUPS")] = None,
-    best_from: Annotated[float, Between(0, 1, "()")] = 0.85,
+    best_from: Annotated[float, Between(0, 1, "()")] = BEST_FROM,
     resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
     compare_with: CompareWith = None,
@@ -184,15 +184,9 @@ def compare(
     else:
         evaluation, shared = _evaluated(labels, results, options, reading, run)
         check_reference(compare_with, evaluation.results["model"].unique().to_pylist())
-    found = compare_results(
-        results if evaluation is None else evaluation,
-        without=without,
-        families=families,
-        best_from=best_from,
-        ends=ends,
-        groups=groups,
-        run=run,
-    )
+    passed, several = results if evaluation is None else evaluation, groups is not None
+    joined = join_results(passed, without=without, several_models=several, run=run)
+    found = compare_results(joined, families=families, best_from=best_from, ends=ends, groups=groups)
     if evaluation is not None:
         found = replace(
             found,

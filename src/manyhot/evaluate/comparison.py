@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -81,6 +81,9 @@ DIFFERENCES = pa.schema(
 
 WORSE = 7
 """Exit code of a comparison in which the second model is worse by more than the margin."""
+
+BEST_FROM = 0.85
+"""Value of a metric from which a model is among the best, to which a second line is fitted."""
 
 _DESCRIBED = ("datasets", "set_sizes", "class_pairs", "rejected")
 """Tables of label sets in a folder of results."""
@@ -313,36 +316,53 @@ def _place(row: Mapping[str, Any], side: str) -> str:
     return str(row[f"dataset_{side}"]) + ("" if chosen == "all" else f" [{chosen}]")
 
 
-def compare_results(
-    results: ResultsLike,
-    *,
-    without: Sequence[str] = (),
-    families: PathLike | Mapping[str, str] | None = None,
-    best_from: float = 0.85,
-    ends: Sequence[tuple[End, End]] = (),
-    groups: Groups | None = None,
-    run: Run = QUIET,
-) -> Comparison:
-    """Compare models between data sets and metrics. Parameters and errors are those of `manyhot.compare`."""
-    arguments = [read_source(argument, run) for argument in flattened(results)]
+class JoinedResults(NamedTuple):
+    """Results to compare; `arguments` and `results` hold them apart and joined, without some models."""
+
+    passed: ResultsLike
+    arguments: list[list[Results]]
+    results: Results
+    thresholds: tuple[Results | None, Results | None]  # of all models, and without some
+    ends: list[tuple[End, End]]  # that benchmarks define
+
+
+def join_results(
+    passed: ResultsLike, *, without: Sequence[str] = (), several_models: bool = False, run: Run = QUIET
+) -> JoinedResults:
+    """Read results, and leave models out; `several_models` is as in `join`. Errors: see `manyhot.compare`."""
+    arguments = [read_source(argument, run) for argument in flattened(passed)]
     parts = [part for argument in arguments for part in argument]
-    own_ends, own_without = _of_benchmarks(parts)
+    ends, own_without = _of_benchmarks(parts)
     left_out = without or own_without
-    together = join(parts, several_models=groups is not None).without(left_out, missing_ok=not without)
+    together = join(parts, several_models=several_models).without(left_out, missing_ok=not without)
     if not len(together):
         raise InputError("No model is left to compare.", got=", ".join(left_out) or None)
     if left_out:
         together = replace(together, pairs=_adjusted(together.pairs))
+    thresholds = open_thresholds(passed)
+    others = None if thresholds is None else thresholds.without(left_out, missing_ok=not without)
+    return JoinedResults(passed, arguments, together, (thresholds, others), ends)
+
+
+def compare_results(
+    joined: JoinedResults,
+    *,
+    families: PathLike | Mapping[str, str] | None = None,
+    best_from: float = BEST_FROM,
+    ends: Sequence[tuple[End, End]] = (),
+    groups: Groups | None = None,
+) -> Comparison:
+    """Compare models between data sets and metrics; see `manyhot.compare`."""
+    together, (thresholds, others) = joined.results, joined.thresholds
     comparer = Comparer(together, family_namer(together, families), best_from)
-    for x, y in dict.fromkeys([*_shifts(together), *_within(together), *own_ends, *ends]):
+    for x, y in dict.fromkeys([*_shifts(together), *_within(together), *joined.ends, *ends]):
         comparer.add(x, y)
     together = replace(together, models=with_families(together, comparer.family))
-    equal = None if groups is None else compare_groups(together, group_names(groups, together, arguments))
-    if equal is not None:
+    equal = None
+    if groups is not None:
+        equal = compare_groups(together, group_names(groups, together, joined.arguments))
         together = replace(together, models=equal.with_groups(together.models))
-    paths = [Path(r) for r in flattened(results) if isinstance(r, str | os.PathLike)]
-    thresholds = open_thresholds(results)
-    others = None if thresholds is None else thresholds.without(left_out, missing_ok=not without)
+    paths = [Path(r) for r in flattened(joined.passed) if isinstance(r, str | os.PathLike)]
     return Comparison(
         together,
         **comparer.tables(),

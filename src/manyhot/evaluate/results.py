@@ -19,7 +19,7 @@ from manyhot.core.array_types import Ints
 from manyhot.core.comparison import PairTable
 from manyhot.errors import InputError, MissingExtraError, rename_parameters
 from manyhot.evaluate.compared_pairs import joined_about
-from manyhot.evaluate.comparison import Comparison, compare_results
+from manyhot.evaluate.comparison import Comparison, compare_results, join_results
 from manyhot.evaluate.error_ratios import error_ratios, ratio_lines
 from manyhot.evaluate.outputs import (
     clear_gallery,
@@ -263,7 +263,7 @@ class Evaluation(Result):
     @cached_property
     def comparison(self) -> Comparison:
         """The comparison of models between data sets, and between metrics of each data set."""
-        return compare_results(self)
+        return compare_results(join_results(self))
 
     @cached_property
     def error_ratios(self) -> pa.Table:

@@ -16,7 +16,7 @@ from manyhot.classes import ClassList, class_list, from_keys, of_outputs
 from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.formats.writing import PathLike
-from manyhot.predict.engines import Trial, precision_of
+from manyhot.predict.engines import EngineOptions, Trial, precision_of
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.run import TOP_CLASSES, PredictSettings, choose_for
@@ -102,7 +102,9 @@ def predict_in_memory(
     ManyhotError
         As in `manyhot.predict`.
     """
-    settings = PredictSettings(top, engine, precision_of(precision), embeddings, workers=workers, batch=batch)
+    settings = PredictSettings(
+        top, engine, EngineOptions(precision_of(precision), embeddings, workers, batch)
+    )
     network = model if isinstance(model, Network) else find_model(model, classes)
     source = images if isinstance(images, ImageSource) else open_source(images, labels=labels)
     choice = choose_for(source, network, settings)

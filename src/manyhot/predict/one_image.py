@@ -58,14 +58,14 @@ def answer_for(image: ImagesLike, name: str, settings: PredictSettings, top: int
     ManyhotError
         As in `manyhot.predict`.
     """
-    network = find_model(name, settings.classes, **settings.options)
+    network = find_model(name, settings.classes, **settings.model_options)
     found = predict_in_memory(
         image,
         network,
         top=min(top or BEST_SHOWN, len(settings.classes or network.classes)),
         classes=settings.classes,
         engine=settings.engine,
-        precision=settings.precision.value,
+        precision=settings.engine_options.precision.value,
         workers=1,
     )
     classes, predictions = settings.classes or network.classes, found.predictions

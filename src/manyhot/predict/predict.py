@@ -13,7 +13,7 @@ from manyhot.formats import ClassNamesLike, open_class_list
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Count, OptionName, Repeated, Shown
 from manyhot.predict.adapters.open_clip import read_templates
-from manyhot.predict.engines.engine import precision_of
+from manyhot.predict.engines.engine import EngineOptions, precision_of
 from manyhot.predict.model_names import distinct_models
 from manyhot.predict.one_image import Answer, answer_for
 from manyhot.predict.parts import IMAGES
@@ -172,13 +172,10 @@ def predict(
     settings = PredictSettings(
         top=None if dense else top or TOP_CLASSES,
         engine=on_ray or engine,
-        precision=precision_of(precision),
-        embeddings=embeddings,
+        engine_options=EngineOptions(precision_of(precision), embeddings, workers, batch),
         shard=_shard(shard),
-        workers=workers,
-        batch=batch,
         classes=class_list,
-        templates=_sentences(names, templates),
+        model_options=_sentences(names, templates),
     )
     plain = not (dense or embeddings or labels or on_ray)
     if out is None and plain and is_one_image(images):
@@ -223,17 +220,17 @@ def _failure(failed: FailedModel) -> str:
     return f"{failed.model} failed: {failed.error.in_a_line()}"
 
 
-def _sentences(names: Sequence[str], templates: PathLike | Sequence[str] | None) -> tuple[str, ...] | None:
-    """Return the templates, read once for all models and machines."""
+def _sentences(names: Sequence[str], templates: PathLike | Sequence[str] | None) -> dict[str, Any]:
+    """Return the templates as an option of models, read once for all models and machines."""
     if templates is None:
-        return None
+        return {}
     if not any(name.strip().startswith("open_clip/") for name in names):
         raise UsageError(
             "None of the models compares images with sentences.",
             got=", ".join(names),
             allowed="`templates` for models named open_clip/ARCH/PRETRAINED",
         )
-    return read_templates(templates)
+    return {"templates": read_templates(templates)}
 
 
 def _unlabelled(source: ImageSource, done: Sequence[PredictedModel]) -> Iterator[str]:

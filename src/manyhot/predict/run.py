@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.predict.decode import decode
-from manyhot.predict.engines import EngineChoice, EnginePrecision, choose_engine
+from manyhot.predict.engines import ENGINE_OPTIONS, EngineChoice, EngineOptions, choose_engine
 from manyhot.predict.network import Bytes, Network
 from manyhot.predict.parts import (
     Identity,
@@ -52,30 +52,19 @@ ALTERED_AT_ONCE = 8
 class PredictSettings:
     """The checked settings of `manyhot.predict`.
 
-    If `top` is None, the scores of all classes are kept. If `templates` is None, models use their own
-    templates.
+    If `top` is None, the scores of all classes are kept. `model_options` are for models that have them.
     """
 
     top: int | None = TOP_CLASSES
     engine: str = "auto"
-    precision: EnginePrecision = EnginePrecision.f32
-    embeddings: bool = False
+    engine_options: EngineOptions = ENGINE_OPTIONS
     shard: tuple[int, int] = (0, 1)
-    workers: int | None = None
-    batch: int | None = None
     classes: ClassList | None = None
-    templates: tuple[str, ...] | None = None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options of models that have them."""
-        return {} if self.templates is None else {"templates": self.templates}
+    model_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("top", "workers", "batch"):
-            count = getattr(self, name)
-            if count is not None and count < 1:
-                raise InputError(f"`{name}` is out of range.", got=count, allowed="1 or more")
+        if self.top is not None and self.top < 1:
+            raise InputError("`top` is out of range.", got=self.top, allowed="1 or more")
 
 
 def sample(source: ImageSource, network: Network, n: int = SAMPLE) -> Bytes:
@@ -107,16 +96,8 @@ def choose_for(source: ImageSource, network: Network, settings: PredictSettings)
     UnknownNameError, MissingExtraError, InputError
         See `choose_engine`.
     """
-    return choose_engine(
-        settings.engine,
-        network,
-        sample(source, network),
-        source.n,
-        precision=settings.precision,
-        features=settings.embeddings,
-        workers=settings.workers,
-        batch=settings.batch,
-    )
+    images = sample(source, network)
+    return choose_engine(settings.engine, network, images, source.n, settings.engine_options)
 
 
 @dataclass
@@ -451,9 +432,9 @@ def _identity(
         network.name,
         network.about.get("weights", ""),
         engine,
-        settings.precision.value,
+        settings.engine_options.precision.value,
         settings.top,
-        settings.embeddings,
+        settings.engine_options.features,
         classes.hash,
         network.preprocessing.to_dict(),
     )

@@ -110,7 +110,7 @@ def _groups(
     taken = 0
     for name in names:
         try:
-            network = find_model(name, settings.classes, **settings.options)
+            network = find_model(name, settings.classes, **settings.model_options)
             more = _weights(network)
             # Of two models of one name, the second must find the predictions of the first, to be refused.
             again = network.name in {job.network.name for job in group}

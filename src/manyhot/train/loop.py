@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,8 +23,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from manyhot.classes import ClassList
-from manyhot.core.sets import LabelSets
 from manyhot.errors import InputError, ManyhotError
 from manyhot.files import alone, atomic_write
 from manyhot.predict.weights import Trained, write_trained
@@ -46,10 +44,9 @@ from manyhot.train.feeds import Fed
 from manyhot.train.losses import loss_of, made_memory
 from manyhot.train.networks import start_of
 from manyhot.train.optimisers import averaged, optimiser_of, rate
-from manyhot.train.order import ImageOrder
 from manyhot.train.recipe import Recipe
 from manyhot.train.targets import Targets, Teacher, teacher
-from manyhot.train.trained_part import PartInputs, Validation, check_best, is_better, parts_of
+from manyhot.train.trained_part import PartInputs, TrainingData, Validation, check_best, is_better, parts_of
 
 FEATURES = "features"
 """The folder of features in that of a run, until it is done: outputs of the layers that are not trained."""
@@ -61,39 +58,25 @@ class TrainingJob:
 
     Attributes
     ----------
-    data : ImageOrder
-    labels : LabelSets
-        The labels to which the rows of `data` refer.
-    classes : ClassList
+    data : TrainingData
     recipe : Recipe
     out : Path
-    ids : sequence of str
-        Names of the images, by row.
     save_every : float
         Seconds between two checkpoints.
     validation : Validation, optional
     identity : Mapping of str to Any
         Identity of the run, which consists of its recipe, labels, classes and source.
-    taught : Teacher, optional
-        The training targets. By default, they are made from `labels`.
-    features : Path, optional
-        A folder for features that several runs share.
     run : Run
     notes : list of str
         The first lines of the log.
     """
 
-    data: ImageOrder
-    labels: LabelSets
-    classes: ClassList
+    data: TrainingData
     recipe: Recipe
     out: Path
-    ids: Sequence[str]
     save_every: float
     validation: Validation | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
-    taught: Any = None
-    features: Path | None = None
     run: Run = QUIET
     notes: list[str] = field(default_factory=list)
 
@@ -142,17 +125,15 @@ class _Run:
         self.job, self.fabric, self.recipe = job, fabric, job.recipe
         self.checkpoints = Checkpoints(job.out)
         torch.manual_seed(job.recipe.seed)
-        self.start = start_of(job.recipe, job.classes)
+        self.start = start_of(job.recipe, job.data.classes)
         self.loss, self.taught, self.memory = self._loss_parts()
         self.parts = parts_of(
             PartInputs(
-                order=job.data,
+                data=job.data,
                 recipe=job.recipe,
                 start=self.start,
                 fabric=fabric,
                 validation=job.validation,
-                features=job.features or job.out / FEATURES,
-                ids=job.ids,
                 on_progress=self._progress,
             )
         )
@@ -182,8 +163,8 @@ class _Run:
                 got=f"{recipe.named_loss}, mixup {recipe.mixup}, cutmix {recipe.cutmix}",
                 do="set `mixup` and `cutmix` to 0, or use another loss",
             )
-        taught = self.job.taught or teacher(
-            self.job.labels, recipe.teach, ends=loss.about["ends"], not_asked=recipe.not_asked
+        taught = self.job.data.taught or teacher(
+            self.job.data.labels, recipe.teach, ends=loss.about["ends"], not_asked=recipe.not_asked
         )
         return loss, taught, made_memory(loss, taught, recipe.seed)
 
@@ -260,7 +241,7 @@ class _Run:
                 self.unread = _Unread(own, self._mean(own), fed.batch, self.step, lr)
                 self.step += 1
                 yield lr
-            write_skipped_images(self.job.out, self.job.ids, self.parts.skipped, self.plan.rank)
+            write_skipped_images(self.job.out, self.job.data.ids, self.parts.skipped, self.plan.rank)
 
     def _mean(self, loss: Tensor) -> Tensor:
         """Return the mean over all processes, so that all stop if the loss of one is not finite."""
@@ -316,7 +297,7 @@ class _Run:
 
     def _stop(self, last: _Unread) -> None:
         """Save the batch whose loss is not finite."""
-        out, ids, loss = self.job.out, self.job.ids, float(last.own)
+        out, ids, loss = self.job.out, self.job.data.ids, float(last.own)
         name = "bad-batch.npz" if self.plan.rank == 0 else f"bad-batch-{self.plan.rank}.npz"
         if math.isfinite(loss):
             raise InputError(
@@ -420,7 +401,7 @@ class _Run:
         trained = Trained(
             architecture=self.start.architecture,
             options=self.start.options,
-            classes=self.job.classes,
+            classes=self.job.data.classes,
             ends=self.loss.about["ends"],
             preprocessing=self.start.preprocessing.to_dict(),
             weights=weights,

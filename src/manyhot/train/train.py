@@ -132,8 +132,9 @@ def train(
         If the input is invalid.
     """
     from manyhot.train.checkpoints import check_identity
-    from manyhot.train.loop import TrainingJob, fit
+    from manyhot.train.loop import FEATURES, TrainingJob, fit
     from manyhot.train.losses import loss_of
+    from manyhot.train.trained_part import TrainingData
 
     out = Path(out)
     check_apart([images, labels, val, val_labels], out)
@@ -162,17 +163,20 @@ def train(
     if plan.maps:
         identity["maps"] = sha256(plan.maps)
     validation, matched_val = _validation(val or images, val_labels, class_list, found)
-    job = TrainingJob(
-        data=order,
+    data = TrainingData(
+        order=order,
         labels=sets,
         classes=names,
+        ids=found.image_id.to_pylist(),
+        features=out / FEATURES if features is None else Path(features),
+        taught=taught,
+    )
+    job = TrainingJob(
+        data=data,
         recipe=plan,
         out=out,
-        ids=found.image_id.to_pylist(),
         validation=validation,
         identity=identity,
-        taught=taught,
-        features=None if features is None else Path(features),
         save_every=save_every,
         run=run,
         notes=[*filter(None, (matched.text, matched_val)), *notes, *missing],

@@ -14,6 +14,7 @@ from numpy import typing as npt
 from torch import Tensor
 
 from manyhot import registry
+from manyhot.classes import ClassList
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.predict.sources import ImageReader
@@ -75,32 +76,52 @@ class TrainingParts:
     note: str = ""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainingData:
+    """Images to train on, and their labels.
+
+    Attributes
+    ----------
+    order : ImageOrder
+    labels : LabelSets
+        The labels to which the rows of `order` refer.
+    classes : ClassList
+    ids : sequence of str
+        Names of the images, by row.
+    features : Path
+        A folder for features of the images, which several runs can share.
+    taught : Teacher, optional
+        The training targets. By default, they are made from `labels`.
+    """
+
+    order: ImageOrder
+    labels: LabelSets
+    classes: ClassList
+    ids: Sequence[str]
+    features: Path
+    taught: Any = None
+
+
 @dataclass(frozen=True, eq=False)
 class PartInputs:
     """The inputs from which the trained part and its feed are built.
 
     Attributes
     ----------
-    order : ImageOrder
+    data : TrainingData
     recipe : Recipe
     start : Start
     fabric : lightning_fabric.Fabric
     validation : Validation, optional
-    features : Path
-        The folder of features.
-    ids : sequence of str
-        Names of the images, by row.
     on_progress : callable
         Called with the number of images with features, and the number of all images.
     """
 
-    order: ImageOrder
+    data: TrainingData
     recipe: Recipe
     start: Start
     fabric: Any
     validation: Validation | None
-    features: Path
-    ids: Sequence[str]
     on_progress: Any
 
     def plan(self, n: int) -> Any:
@@ -126,7 +147,7 @@ def parts_of(inputs: PartInputs) -> TrainingParts:
     stages.freeze()
     stages.train()
     still = not (recipe.augment == "crop" or recipe.alters or recipe.mixup or recipe.cutmix)
-    if not recipe.trained_from or not still or not isinstance(inputs.order, Everything):
+    if not recipe.trained_from or not still or not isinstance(inputs.data.order, Everything):
         return _of_images(inputs, stages)
     rest = stages.rest()
     if rest is None:
@@ -134,17 +155,17 @@ def parts_of(inputs: PartInputs) -> TrainingParts:
             f"the network cannot be cut at {recipe.trained_from}, so earlier layers are computed in each step"
         )
         return replace(_of_images(inputs, stages), note=note)
-    return _of_features(inputs, inputs.order, stages, rest)
+    return _of_features(inputs, inputs.data.order, stages, rest)
 
 
 def _of_images(inputs: PartInputs, stages: Stages) -> TrainingParts:
-    start, recipe = inputs.start, inputs.recipe
+    start, recipe, data = inputs.start, inputs.recipe, inputs.data
     # Shards move to other processes in each epoch, which would look for their images in vain.
-    budget = 0 if isinstance(inputs.order, Shards) else memory_share()
+    budget = 0 if isinstance(data.order, Shards) else memory_share()
     views = Views(recipe, start.preprocessing, budget)
     normalise = Normalise(start.preprocessing, inputs.fabric.device)
     pinned = inputs.fabric.device.type == "cuda"
-    loader = Loader(inputs.order, inputs.plan(inputs.order.n), views, inputs.ids.__getitem__, pinned)
+    loader = Loader(data.order, inputs.plan(data.order.n), views, data.ids.__getitem__, pinned)
     feed = ImageFeed(loader, recipe, normalise)
     validator = None if inputs.validation is None else _ImageValidator(inputs, inputs.validation)
     return TrainingParts(stages, stages.module, feed, views.skipped, validator)
@@ -158,7 +179,7 @@ def _of_features(inputs: PartInputs, order: Everything, stages: Stages, rest: An
     if not len(good):
         raise InputError(
             "None of the images can be decoded.",
-            got=f"{inputs.ids[order.rows[0]]}: {reasons[0]}",
+            got=f"{inputs.data.ids[order.rows[0]]}: {reasons[0]}",
             do="check that the source contains images",
         )
     feed = FeatureFeed(features, np.array(order.rows), good, inputs.plan(len(good)), inputs.fabric.device)
@@ -184,7 +205,7 @@ def _features(
     fabric, preprocessing, recipe = inputs.fabric, inputs.start.preprocessing, inputs.recipe
     half = recipe.precision != "32-true"
     key = key_of(stages.before(), recipe.trained_from, preprocessing, views, half, data)
-    path = inputs.features / key
+    path = inputs.data.features / key
 
     def compute(images: Tensor) -> Tensor:
         with torch.inference_mode(), fabric.autocast():

@@ -18,7 +18,7 @@ from manyhot.core.sets import NO, YES  # noqa: E402
 from manyhot.errors import InputError  # noqa: E402
 from manyhot.predict.adapters.deep_ensemble import ensemble_network  # noqa: E402
 from manyhot.predict.adapters.dropout import dropout_network, pass_masks, switch_on  # noqa: E402
-from manyhot.predict.engines import build_engine  # noqa: E402
+from manyhot.predict.engines import EngineOptions, build_engine  # noqa: E402
 from manyhot.predict.models import find_model  # noqa: E402
 from manyhot.predict.network import Network, Preprocessing, normalised  # noqa: E402
 from manyhot.predict.weights import Head, write_head  # noqa: E402
@@ -262,7 +262,7 @@ def member_by_member(specs, pixels):
     """Return the probabilities of each model, which runs all of its own network in batches of four."""
     for name in specs:
         found = find_model(name)
-        engine = build_engine("torch", found, workers=1)
+        engine = build_engine("torch", found, EngineOptions(workers=1))
         scores = np.concatenate([engine(pixels[i : i + 4])[0] for i in range(0, len(pixels), 4)])
         exact = scores.astype(np.float64)
         yield softmax(exact, axis=1) if found.score_kind == "logit" else exact

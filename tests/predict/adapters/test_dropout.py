@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from manyhot.classes import from_keys  # noqa: E402
 from manyhot.errors import InputError  # noqa: E402
 from manyhot.predict.adapters.dropout import dropout_network, switch_on  # noqa: E402
-from manyhot.predict.engines import build_engine  # noqa: E402
+from manyhot.predict.engines import EngineOptions, build_engine  # noqa: E402
 from manyhot.predict.models import find_model  # noqa: E402
 from manyhot.predict.network import Network, Preprocessing  # noqa: E402
 
@@ -117,8 +117,10 @@ def test_probabilities_are_averaged_as_they_are(made):
 
 def test_batches_do_not_matter_and_seeds_do(made):
     net, pixels = made(network(Means(torch.nn.Dropout(RATE))), passes=3), images(9)
-    whole = build_engine("auto", net, batch=9)(pixels)[0]
-    parts = np.concatenate([build_engine("auto", net, batch=2)(pixels[i : i + 2])[0] for i in range(0, 9, 2)])
+    whole = build_engine("auto", net, EngineOptions(batch=9))(pixels)[0]
+    parts = np.concatenate(
+        [build_engine("auto", net, EngineOptions(batch=2))(pixels[i : i + 2])[0] for i in range(0, 9, 2)]
+    )
     assert parts == pytest.approx(whole, abs=1e-6)
     state = torch.get_rng_state()
     net.forward(pixels)

@@ -16,7 +16,14 @@ from PIL import Image
 
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, MissingExtraError, UnknownNameError
-from manyhot.predict.engines import ENGINES, EnginePrecision, build_engine, choose_engine, installed
+from manyhot.predict.engines import (
+    ENGINES,
+    EngineOptions,
+    EnginePrecision,
+    build_engine,
+    choose_engine,
+    installed,
+)
 from manyhot.predict.engines import choose_engine as _choose  # noqa: F401
 from manyhot.predict.engines import engine as engine_module
 from manyhot.predict.engines import torch as torch_engine
@@ -64,7 +71,7 @@ def parts(engine, images):
 def test_gives_the_logits_and_features_of_torch(name, network, images, require):
     require(installed(name), ENGINES[name].module)
     logits, features = by_hand(network, images)
-    engine = build_engine(name, network, features=True)
+    engine = build_engine(name, network, EngineOptions(features=True))
     got = parts(engine, images)
     assert [g.dtype for g in got] == [np.float32, np.float32]
     np.testing.assert_allclose(got[0], logits, atol=2e-4)
@@ -89,7 +96,7 @@ def test_half_precision_only_on_request(network, images, require):
     exact = choose_engine("openvino", network, images, 11)
     assert exact.trial.difference < 1e-3
     assert exact.engine.precision is EnginePrecision.f32
-    coarse = choose_engine("openvino", network, images, 11, precision=EnginePrecision.bf16)
+    coarse = choose_engine("openvino", network, images, 11, EngineOptions(precision=EnginePrecision.bf16))
     assert coarse.engine.precision is EnginePrecision.bf16
     # Where the processor cannot, OpenVINO computes in f32; nothing is worse than bf16's 8 bits.
     assert coarse.trial.difference < 0.05 * np.abs(by_hand(network, images)[0]).max() + 0.05
@@ -222,7 +229,7 @@ def test_an_engine_that_is_not_installed(network, monkeypatch):
 def test_features_that_nobody_knows(images):
     network = Network("own", CLASSES, Preprocessing((32, 32), (32, 32)), torch.nn.Flatten())
     with pytest.raises(InputError) as error:
-        build_engine("torch", network, features=True)
+        build_engine("torch", network, EngineOptions(features=True))
     assert str(error.value) == (
         "The penultimate features of this model are unknown.\n"
         "  where:   own\n"

@@ -10,7 +10,7 @@ from torch import nn
 
 from manyhot.classes import from_keys
 from manyhot.errors import InputError
-from manyhot.predict.engines import build_engine
+from manyhot.predict.engines import EngineOptions, build_engine
 from manyhot.predict.engines.torch import full_precision
 from manyhot.predict.network import Network, Preprocessing
 
@@ -34,7 +34,7 @@ class Small(nn.Module):
 def engine_of(module, features=False):
     preprocessing = Preprocessing((8, 8), (8, 8), mean=(0.5,) * 3, std=(0.25,) * 3)
     network = Network("small", from_keys(["a", "b"]), preprocessing, module.eval(), "head")
-    return build_engine("torch", network, features=features, workers=1, batch=32)
+    return build_engine("torch", network, EngineOptions(features=features, workers=1, batch=32))
 
 
 def images(n):

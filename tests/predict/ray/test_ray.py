@@ -19,6 +19,7 @@ from forking import predictions
 from manyhot._version import __version__
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.predict import ray as on_ray
+from manyhot.predict.engines import EngineOptions
 from manyhot.predict.models import find_model
 from manyhot.predict.ray import run_on_ray, workers
 from manyhot.predict.ray.workers import RemoteModel
@@ -157,7 +158,12 @@ def test_two_models_and_a_worker_that_is_killed(cluster, source, place, tmp_path
 def test_a_part_that_kills_its_workers(cluster, source, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "ATTEMPTS", 1)
     with pytest.raises(InputError) as error:
-        spread(ImageSource("in", source.parts[:1]), ["deadly"], tmp_path / "ray", workers=1)
+        spread(
+            ImageSource("in", source.parts[:1]),
+            ["deadly"],
+            tmp_path / "ray",
+            engine_options=EngineOptions(workers=1),
+        )
     assert str(error.value) == (
         "A part of the source kills each worker that predicts it.\n"
         "  where:   part 00000 of in, from in/00000.jpg on\n"
@@ -179,7 +185,7 @@ def test_a_storage_that_is_lost(cluster, source, tmp_path, place):
 
     try:
         with pytest.raises(SourceLostError) as error:
-            spread(source, ["tint"], tmp_path / "ray", lose, workers=1)
+            spread(source, ["tint"], tmp_path / "ray", lose, engine_options=EngineOptions(workers=1))
     finally:
         (place / "away").rename(place / "in")
     assert str(error.value) == (
@@ -198,11 +204,11 @@ def test_an_error_that_nobody_foresaw(cluster, source, tmp_path):
     """As it was raised, with where it came from; an error that cannot be sent is named."""
     one = ImageSource("in", source.parts[:1])
     with pytest.raises(RuntimeError) as error:
-        spread(one, ["failing"], tmp_path, workers=1)
+        spread(one, ["failing"], tmp_path, engine_options=EngineOptions(workers=1))
     assert str(error.value) == "out of something"
     assert "mine.py" in str(error.value.__cause__)
     with pytest.raises(cluster.exceptions.RayError) as unsent:
-        spread(one, ["unsent"], tmp_path, workers=1)
+        spread(one, ["unsent"], tmp_path, engine_options=EngineOptions(workers=1))
     assert "LockedError: out of something else" in str(unsent.value.__cause__)
 
 
@@ -272,13 +278,14 @@ def test_a_driver_that_is_killed(place, source, tmp_path, require):
     code = (
         "import sys; sys.path.insert(0, '.')\n"
         "from pathlib import Path\n"
+        "from manyhot.predict.engines import EngineOptions\n"
         "from manyhot.predict.run import PredictSettings\n"
         "from manyhot.predict.ray import run_on_ray\n"
         "from manyhot.predict.sources import Files, ImageSource\n"
         "paths = tuple(f'{i:05}.jpg' for i in range(150))\n"
         "parts = tuple(Files(f'{i:05}', 'in', paths[50 * i :][:50]) for i in range(3))\n"
         f"run_on_ray(ImageSource('in', parts), ['python:mine:slow'], Path({str(tmp_path / 'ray')!r}),"
-        " PredictSettings(workers=1), 'a call')\n"
+        " PredictSettings(engine_options=EngineOptions(workers=1)), 'a call')\n"
     )
     driver = predictions.start(folder=tmp_path, script=code)
     until = time.monotonic() + 60

@@ -15,7 +15,7 @@ from manyhot.classes import ClassList
 from manyhot.core.array_types import AnyFloats
 from manyhot.core.uncertainty import Average, member_probabilities
 from manyhot.errors import InputError
-from manyhot.predict.engines import Engine, build_engine, installed
+from manyhot.predict.engines import Engine, EngineOptions, build_engine, installed
 from manyhot.predict.network import Bytes, Float32Array, Network
 from manyhot.registry import register
 
@@ -207,7 +207,7 @@ def _scorers(networks: Sequence[Network]) -> Iterator[Scorer]:
 def _engine(network: Network, *, features: bool = False) -> Engine:
     """Return PyTorch, or an engine of files; models are called one after the other, with all cores."""
     engine = "torch" if not network.file else "openvino" if installed("openvino") else "onnx"
-    return build_engine(engine, network, features=features, workers=1)
+    return build_engine(engine, network, EngineOptions(features=features, workers=1))
 
 
 def _alone(engine: Engine) -> Scorer:

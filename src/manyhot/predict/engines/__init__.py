@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from manyhot.predict.engines.choose import EngineChoice, Trial, choose_engine
 from manyhot.predict.engines.engine import (
+    ENGINE_OPTIONS,
     ENGINES,
     Engine,
+    EngineOptions,
     EnginePrecision,
     build_engine,
     installed,
@@ -14,8 +16,10 @@ from manyhot.predict.engines.engine import (
 
 __all__ = [
     "ENGINES",
+    "ENGINE_OPTIONS",
     "Engine",
     "EngineChoice",
+    "EngineOptions",
     "EnginePrecision",
     "Trial",
     "build_engine",

@@ -16,7 +16,14 @@ import numpy as np
 
 from manyhot.errors import InputError, ManyhotError
 from manyhot.predict.engines import torch
-from manyhot.predict.engines.engine import Engine, EnginePrecision, build_engine, installed
+from manyhot.predict.engines.engine import (
+    ENGINE_OPTIONS,
+    Engine,
+    EngineOptions,
+    EnginePrecision,
+    build_engine,
+    installed,
+)
 from manyhot.predict.network import Bytes, Float32Array, Network
 
 NAN = float("nan")
@@ -92,11 +99,7 @@ def choose_engine(
     network: Network,
     images: Bytes,
     n: int | None,
-    *,
-    precision: EnginePrecision = EnginePrecision.f32,
-    features: bool = False,
-    workers: int | None = None,
-    batch: int | None = None,
+    options: EngineOptions = ENGINE_OPTIONS,
 ) -> EngineChoice:
     """Return the engine to use.
 
@@ -110,8 +113,7 @@ def choose_engine(
         Cropped images on which the engines are timed and compared.
     n : int, optional
         Number of images to predict.
-    precision, features, workers, batch
-        As in `build_engine`.
+    options : EngineOptions
 
     Raises
     ------
@@ -128,12 +130,12 @@ def choose_engine(
             "returns",
         )
 
-    def made(engine: str, kind: EnginePrecision = precision) -> Engine:
-        return build_engine(engine, network, precision=kind, features=features, workers=workers, batch=batch)
+    def made(engine: str, kind: EnginePrecision = options.precision) -> Engine:
+        return build_engine(engine, network, replace(options, precision=kind))
 
     if network.forward is not None:
         return _single(made(name), images, None)
-    if name == "auto" and (short := _short(made, network, images, n, precision)):
+    if name == "auto" and (short := _short(made, network, images, n, options.precision)):
         return short
     reference = None
     if network.module is not None:

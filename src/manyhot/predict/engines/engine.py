@@ -40,6 +40,34 @@ def precision_of(name: str) -> EnginePrecision:
 
 
 @dataclass(frozen=True)
+class EngineOptions:
+    """How an engine runs a network.
+
+    Attributes
+    ----------
+    precision : EnginePrecision
+    features : bool
+        Whether to also return penultimate features.
+    workers, batch : int, optional
+        The number of threads, by default one per core, and the number of images per call.
+    """
+
+    precision: EnginePrecision = EnginePrecision.f32
+    features: bool = False
+    workers: int | None = None
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "batch"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise InputError(f"`{name}` is out of range.", got=count, allowed="1 or more")
+
+
+ENGINE_OPTIONS = EngineOptions()
+
+
+@dataclass(frozen=True)
 class EnginePackage:
     """The module that an engine needs, and the package that installs it."""
 
@@ -100,15 +128,7 @@ def installed(name: str) -> bool:
     return importlib.util.find_spec(ENGINES[name].module) is not None
 
 
-def build_engine(
-    name: str,
-    network: Network,
-    *,
-    precision: EnginePrecision = EnginePrecision.f32,
-    features: bool = False,
-    workers: int | None = None,
-    batch: int | None = None,
-) -> Engine:
+def build_engine(name: str, network: Network, options: EngineOptions = ENGINE_OPTIONS) -> Engine:
     """Return an engine that runs a network.
 
     Parameters
@@ -116,11 +136,7 @@ def build_engine(
     name : str
         One of `ENGINES`, or ``own`` for a model that runs without an engine.
     network : Network
-    precision : EnginePrecision
-    features : bool
-        Whether to also return penultimate features.
-    workers, batch : int, optional
-        The number of threads, by default one per core, and the number of images per call.
+    options : EngineOptions
 
     Raises
     ------
@@ -132,7 +148,7 @@ def build_engine(
         If the engine cannot run this network, or cannot run it in this precision.
     """
     if network.forward is not None:
-        return _own(network, name, features, batch)
+        return _own(network, name, options)
     if name not in ENGINES:
         raise UnknownNameError(f"There is no engine {name!r}.", allowed=f"auto, {', '.join(ENGINES)}, ray")
     if not installed(name):
@@ -141,7 +157,7 @@ def build_engine(
             got=f"no module {ENGINES[name].module}",
             do=f"pip install {ENGINES[name].install}",
         )
-    if features and not network.head:
+    if options.features and not network.head:
         raise InputError(
             "The penultimate features of this model are unknown.",
             where=network.name,
@@ -149,7 +165,9 @@ def build_engine(
         )
     module = importlib.import_module(f"manyhot.predict.engines.{'torch' if name == 'compile' else name}")
     make = module.compile_engine if name == "compile" else getattr(module, f"{name}_engine")
-    engine: Engine = make(network, precision, features, workers or cores(), batch)
+    engine: Engine = make(
+        network, options.precision, options.features, options.workers or cores(), options.batch
+    )
     return engine
 
 
@@ -183,12 +201,12 @@ class _Own:
         return scores, information
 
 
-def _own(network: Network, name: str, features: bool, batch: int | None) -> Engine:
-    if name not in ("auto", "own", "torch") or features:
+def _own(network: Network, name: str, options: EngineOptions) -> Engine:
+    if name not in ("auto", "own", "torch") or options.features:
         raise InputError(
             "This model runs its own code, without an engine.",
             where=network.name,
-            got="`embeddings`" if features else f"`engine`={name}",
+            got="`embeddings`" if options.features else f"`engine`={name}",
             allowed="scores only, with `engine`=auto",
         )
-    return _Own(network, batch or 8)
+    return _Own(network, options.batch or 8)

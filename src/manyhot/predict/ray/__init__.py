@@ -80,9 +80,9 @@ def run_on_ray(
             raise _given_twice(spec)
     runs: list[ModelRun] = []
     models: list[RemoteModel] = []
-    with connected(ray, settings.workers) as connect, contextlib.ExitStack() as at_end:
+    with connected(ray, settings.engine_options.workers) as connect, contextlib.ExitStack() as at_end:
         for spec in specs:
-            network = find_model(spec, settings.classes, **settings.options)
+            network = find_model(spec, settings.classes, **settings.model_options)
             if any(run.network.name == network.name for run in runs):
                 raise _given_twice(spec)
             if not runs:
@@ -103,7 +103,7 @@ def _pool(
 ) -> contextlib.closing[WorkerPool]:
     """Return workers that start while the first engine is chosen: it takes as long."""
     machines = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
-    share = worker_share(machines, network, settings.engine, settings.workers)
+    share = worker_share(machines, network, settings.engine, settings.engine_options.workers)
     pool = WorkerPool(ray, source, share, models * len(source.parts))
     if settings.engine == "auto":
         pool.wait()  # they would be in the way of what is timed

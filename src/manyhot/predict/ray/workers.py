@@ -123,15 +123,16 @@ class RemoteModel:
     def _built(self) -> tuple[Network, Engine]:
         torch = required("torch", "A Ray worker")
         torch.set_num_threads(1)  # as without Ray; another order of summation rounds differently
-        precision, features = self.settings.precision, self.settings.embeddings
+        options = replace(self.settings.engine_options, workers=self.workers, batch=self.batch)
         if self.exported is not None:
             import ray
 
             exported = ray.get(self.exported)
-            return self.network, engine_from_export(exported, precision, features, self.workers, self.batch)
-        network = find_model(self.spec, self.settings.classes, **self.settings.options)
-        options: dict[str, Any] = {"workers": self.workers, "batch": self.batch}
-        return network, build_engine(self.engine, network, precision=precision, features=features, **options)
+            return self.network, engine_from_export(
+                exported, options.precision, options.features, self.workers, self.batch
+            )
+        network = find_model(self.spec, self.settings.classes, **self.settings.model_options)
+        return network, build_engine(self.engine, network, options)
 
 
 def _described(network: Network) -> str:

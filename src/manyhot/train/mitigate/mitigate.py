@@ -29,6 +29,7 @@ from manyhot.formats import (
 )
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.parameters import RESAMPLES, AtLeast, OptionName, Resamples, Seed, Shown, Was
+from manyhot.predict.engines import EngineOptions
 from manyhot.predict.models import find_model, is_published
 from manyhot.predict.run import PredictSettings
 from manyhot.predict.sources import ImagesLike, ImageSource, open_source
@@ -170,7 +171,7 @@ def mitigate(
     for listed in _listed_ids(source):  # before features are computed
         _check_objects(found, source.uri, listed)
         _check_fit(_labels_of(listed, states, label, held)[0], asked, losses, min_images)
-    settings = PredictSettings(1, engine, embeddings=True)
+    settings = PredictSettings(1, engine, EngineOptions(features=True))
     network = find_model(model, given)
     backbone = FeatureExtractor(
         source=source, network=network, objects=found, out=out, settings=settings, run=run

@@ -28,6 +28,7 @@ from manyhot.parameters import (
     Settings,
     Shown,
 )
+from manyhot.predict.engines import EngineOptions
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.run import PredictSettings
@@ -214,7 +215,7 @@ def _features(request: TransferRequest, network: Network, image_ids: pa.Array) -
         source,
         network,
         folder,
-        PredictSettings(1, request.engine, embeddings=True),
+        PredictSettings(1, request.engine, EngineOptions(features=True)),
         request.run.call,
         request.run.on_event,
     )

@@ -40,7 +40,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, Count, Positive, Seed, Shown
 from manyhot.reassess.additions import class_table
 from manyhot.reassess.class_questions import DrawnQuestions, class_design_of
-from manyhot.reassess.ensemble import ensemble_of, has_labels, only_source, read_models, source_images
+from manyhot.reassess.ensemble import ensemble_of, has_labels, only_source, predictions_of, source_images
 from manyhot.reassess.init import create_campaign, standing_campaign
 from manyhot.reassess.propose import RATERS, SECONDS, proposals_table
 from manyhot.registry import Entry, get
@@ -235,7 +235,7 @@ def audit(
     questions = questions or QUESTIONS_PER_IMAGE
     opened = open_inputs(labels, predictions, unlabelled=True, reading=reading, run=run)
     source = only_source(opened, "An audit is drawn for")
-    images, read = source_images(source), read_models(source, run)
+    images, read = source_images(source), predictions_of(source, run)
     classes = _classes(source, read)
     ensemble = _ensemble(images, read, classes, source)
     depth = 1 if design == "classes" else min(N_ASKED, *(top.shape[1] for top in ensemble.top))

@@ -61,7 +61,7 @@ def source_images(source: Source) -> Images:
     return Images(source.labels.table.select(columns), source.name)
 
 
-def read_models(source: Source, run: Run) -> list[Predictions]:
+def predictions_of(source: Source, run: Run) -> list[Predictions]:
     """Return the predictions of all models of a data set."""
     read = []
     for n, model in enumerate(source.models(), 1):

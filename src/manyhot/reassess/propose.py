@@ -49,7 +49,7 @@ from manyhot.reassess.ensemble import (
     has_labels,
     only_source,
     open_known_sets,
-    read_models,
+    predictions_of,
     source_images,
 )
 from manyhot.reassess.finding_questions import FINDINGS_RULE, input_of, open_to_ask, questions_of_findings
@@ -343,7 +343,7 @@ def propose(
     if uses_models := entry.about.get("models", True):
         opened = open_inputs(labels, predictions, unlabelled=True, reading=reading, run=run)
         source = only_source(opened, "Proposals can be made for")
-        images, read, classes = source_images(source), read_models(source, run), source.classes
+        images, read, classes = source_images(source), predictions_of(source, run), source.classes
     else:
         _check_alone(f"The rule {entry.name} needs no predictions.", predictions=predictions)
         source, classes = open_to_ask(labels, reading, run)

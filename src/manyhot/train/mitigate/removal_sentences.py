@@ -11,12 +11,12 @@ from manyhot.train.mitigate.verdict import (
     ABSENT,
     GONE,
     MIN_JUDGED,
+    NONE_SHOWN,
     NOT_GONE,
     NOT_JUDGED,
     PARTLY,
     PRESENT,
     REPLACED,
-    TOO_FEW,
 )
 
 _ORDER = (GONE, NOT_JUDGED, PARTLY, REPLACED, NOT_GONE)  # of the last three, a part is surely left
@@ -117,7 +117,7 @@ def _sentence(main: str, companion: str, treatments: Mapping[str, Mapping[str, R
         return f"{_perhaps(best, own, start)} {shown}".rstrip()
     if not best:
         return f"a shortcut was present, and it is not gone, because no treatment is possible. {shown}"
-    perhaps = _reason(own).endswith(TOO_FEW)
+    perhaps = _reason(own).endswith(NONE_SHOWN)
     partly = "at least partly gone, but not surely fully," if perhaps else "not gone, but only partly gone"
     text = {
         GONE: f", and it is gone with {best}",

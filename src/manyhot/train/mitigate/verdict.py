@@ -234,7 +234,7 @@ class _Effects:
         before = self.sign * (self.untreated or {})[name].estimated.value
         change = f"{100 * before:.1f} points before, is now at most {100 * self.ends[name][2]:.1f} points"
         n = self.metrics[self._called[0]].estimated.n
-        return f"the {_JUDGES[name][0]}, {change}, and {n:,} images are {TOO_FEW}"
+        return f"the {_JUDGES[name][0]}, {change}, and {n:,} images are {NONE_SHOWN}"
 
     def undecided(self, main: str, companion: str) -> Iterator[str]:
         """Yield why held-out images do not decide, if no effect is sure."""
@@ -319,7 +319,7 @@ def _few(judges: Sequence[str], counts: Sequence[int], main: str, companion: str
             yield f"{n:,} {shown} {what}, and {MIN_JUDGED} are needed"
 
 
-TOO_FEW = "too few to show whether any of it is left"
+NONE_SHOWN = "too few to show whether any of it is left"
 """Ends the reason if nothing is surely left of a shortcut."""
 
 FILL_TAUGHT = "less is lost under the fill that was fitted on, but not on original images"

@@ -211,10 +211,10 @@ class _Columns:
         self,
         per_page: int,
         last: Mapping[sa.Table, int],
-        numbers: Callable[[Sequence[str]], Mapping[str, int]],
+        known_images: Callable[[Sequence[str]], Mapping[str, int]],
     ) -> None:
-        """Continue after the last numbers of each table; `numbers` are those of images that are there."""
-        self._last, self._numbers = last, numbers
+        """Continue after the last numbers of each table; `known_images` returns those of images."""
+        self._last, self._known_images = last, known_images
         self._per_page = per_page
         self._images: list[pa.RecordBatch] = []
         self._waiting: list[tuple[str, str, int | None]] = []
@@ -278,7 +278,7 @@ class _Columns:
 
     def _flush(self) -> None:
         columns = list(zip(*self._waiting, strict=True)) or [(), (), ()]
-        there = self._numbers(columns[0]) if self._last[schema.images] else {}
+        there = self._known_images(columns[0]) if self._last[schema.images] else {}
         self._known.extend(there.get(name, 0) for name in columns[0])
         arrays = [pa.array(column, field.type) for column, field in zip(columns, _IMAGES, strict=True)]
         self._images.append(pa.record_batch(arrays, schema=_IMAGES))

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import pyarrow.parquet as pq
+
 from manyhot.command import command
 from manyhot.console import say
 from manyhot.formats import read_classes, read_images
@@ -113,6 +115,7 @@ def open_annotation(
         notes, too_late = list[str](), False
         if not store.is_filled():
             begin_annotation(web, store, campaign, classes, examples, settings or web.CampaignSettings())
+            notes += _on_earlier_votes(campaign)
         else:
             notes += add_questions(web, store, campaign, classes)
             if examples is not None:
@@ -148,6 +151,17 @@ def open_annotation(
         )
     finally:
         store.close()
+
+
+def _on_earlier_votes(campaign: Campaign) -> Iterator[str]:
+    """Yield a note if raters answered before annotation began, as in another tool."""
+    path = campaign.path("votes")
+    if path.is_file():
+        n = pq.read_metadata(path).num_rows
+        yield (
+            f"{path.name} contains {n:,} earlier votes, which `manyhot export` keeps. The app asks all "
+            "questions nevertheless, because it does not know these raters"
+        )
 
 
 _LOOKED_AT = 50

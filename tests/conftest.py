@@ -267,14 +267,14 @@ def published(mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 @pytest.fixture(scope="module", autouse=True)
 def _drawn_once(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let each figure be drawn once in a run, except by the tests of drawing, in folders called report."""
+    """Let each figure be drawn once in a run, except by the tests of drawing."""
     try:
         import vl_convert
     except ImportError:  # no figures
         yield
         return
     with pytest.MonkeyPatch.context() as patch:
-        if "report" not in request.path.relative_to(HERE).parts:
+        if not request.path.is_relative_to(HERE / "report") and request.path.parent.name != "figures":
             for name in drawings.DRAWERS:
                 patch.setattr(vl_convert, name, drawings.kept(getattr(vl_convert, name)))
         yield

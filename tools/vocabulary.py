@@ -155,8 +155,12 @@ def _pattern(text: str, flags: int = 0) -> re.Pattern[str]:
 
 
 _PHRASES = {_pattern(text): say for text, say in PHRASES.items()}
-ANY = _pattern("|".join([*PHRASES, *(rf"\b(?:{w})\b" for w in WORDS)]), re.IGNORECASE)
-"""What most texts have nothing of; it takes a tenth of the time of trying each."""
+_STARTS = re.sub(r"(^|\|)\\b", r"\1", "|".join([*PHRASES, f"(?i:(?:{'|'.join(WORDS)})\\b)"]))
+ANY = _pattern(rf"\b(?:{_STARTS})")
+"""What most texts have nothing of: one pattern over all texts takes a twelfth of the time of each over each.
+
+It asks once whether a word starts, and case counts as in each: *of* is in a fifth of all texts, *Of* in none.
+"""
 
 
 def phrases(path: Path, nodes: Sequence[ast.AST] | None = None) -> Iterator[tuple[int, str]]:
@@ -192,10 +196,12 @@ def _columns(code: measure.Code) -> Iterator[tuple[str, str, str, int]]:
     """Yield columns without content: first strings in calls of ``Column`` or, in `tables/`, in any call."""
     for module, call in measure.every(code, ast.Call):
         first = call.args[0] if call.args else None
+        if not isinstance(first, ast.Constant) or first.value not in measure.EMPTY:
+            continue
         function = ast.unparse(call.func)
         typed = function.partition(".")[0].isupper()  # REAL("value", …) or REAL.nullable("value", …)
         declares = typed or "/tables/" in f"/{code.files[module]}" or function.endswith("Column")
-        if declares and isinstance(first, ast.Constant) and first.value in measure.EMPTY:
+        if declares:
             yield "column", module, first.value, call.lineno
 
 

@@ -57,9 +57,12 @@ def again(published, factors, model):
     right = top == published.label
     valid = np.array([t in s for t, s in zip(top, published.real, strict=True)])
     has_set = np.array([bool(s) for s in published.real])
+    images = {name: np.zeros(len(top), bool) for name in ("average", *FACTORS)}
+    for i, n in enumerate(published.names):
+        for name in factors.get(n) or ():
+            images[name][i] = True
     found = {}
-    for name in ("average", *FACTORS):
-        inside = np.array([name in (factors.get(n) or ()) for n in published.names])
+    for name, inside in images.items():
         found["top1", name] = right[inside].mean(), int(inside.sum())
         found["real1", name] = valid[inside & has_set].mean(), int((inside & has_set).sum())
     return found

@@ -33,7 +33,7 @@ from audited_tables import RankTally, Tally, write_summary
 from common import quiet
 
 from manyhot.core.audit_cross_fitting import cross_fitted, least_squares
-from manyhot.core.audit_resamples import bootstrap_interval
+from manyhot.core.audit_draws import bootstrap_interval
 from manyhot.core.audit_samples import active_design, stratified_design, uniform_design
 from manyhot.core.audit_sequence import sequence_quantile
 from manyhot.core.audited import (

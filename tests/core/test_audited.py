@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from audits import coverage, images
-from manyhot.core.audit_resamples import bootstrap_interval
+from manyhot.core.audit_draws import bootstrap_interval
 from manyhot.core.audit_samples import (
     AuditDesign,
     AuditSample,

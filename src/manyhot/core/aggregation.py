@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.answers import MAYBE, N_ANSWERS, NO, SILENT, YES, Answers, GoldenAnswers
+from manyhot.core.answers import MAYBE, N_ANSWERS, NO, SILENT, YES, Answers, GoldenAnswers, History
 from manyhot.core.array_types import Bools, Floats
-from manyhot.core.rater_history import History
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
 from manyhot.registry import register

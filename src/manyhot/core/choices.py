@@ -13,12 +13,11 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.aggregation import TINY, vote_blocks
-from manyhot.core.answers import check_numbers
+from manyhot.core.answers import History, check_numbers
 from manyhot.core.array_types import Floats, Ints
 from manyhot.core.choice_candidates import Candidates, candidates_of, count_sorted, fit_candidates
 from manyhot.core.choice_comparison import held_out_by_accuracy, held_out_by_matrices, predicts_better
 from manyhot.core.expectation_maximisation import Fit, Patterns, maximise
-from manyhot.core.rater_history import History
 from manyhot.core.rater_prior import shrunk_rows
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of

@@ -25,11 +25,11 @@ from numpy import typing as npt
 from scipy.special import stdtr
 
 from manyhot.core.array_types import Floats
-from manyhot.core.auroc import auroc_micro
 from manyhot.core.curve_metrics import (
     AUROC,
     AVERAGE_PRECISION,
     INTERPOLATED_PRECISION,
+    auroc_micro,
     left_out,
     mean_over_groups,
 )

@@ -28,7 +28,7 @@ from manyhot.formats import (
     read_results,
     read_votes,
 )
-from manyhot.formats.prediction_columns import missing_from_csv, write_predictions_csv
+from manyhot.formats.prediction_lists import missing_from_csv, write_predictions_csv
 from manyhot.formats.tabular import declared, write_csv
 from manyhot.formats.writing import PathLike, Saved, check_apart, check_place, save
 from manyhot.parameters import Shown

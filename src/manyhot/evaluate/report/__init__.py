@@ -15,7 +15,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from manyhot.core.random_ranking import CHANCE
+from manyhot.core.curve_metrics import CHANCE
 from manyhot.errors import MissingExtraError
 from manyhot.evaluate.report.datasets import (
     Cell,

@@ -11,9 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from manyhot.core.array_types import Bools, Ints
+from manyhot.core.array_types import Bools, Ints, Positions
 from manyhot.core.estimates import Estimate, Ratio, mean_over, undefined
 from manyhot.core.sets import NOT_ASKED, UNCLEAR, YES, Case
 from manyhot.core.softmax import ROWS
@@ -184,11 +183,6 @@ def asma(case: Case, *, exact: bool = False) -> Estimate:
 
     The authors have not confirmed this formula.
 
-    Parameters
-    ----------
-    exact : bool
-        As in `variable_topk`.
-
     References
     ----------
     Anzaku et al. 2025, arXiv 2412.18409v2.
@@ -343,9 +337,9 @@ def asma_unasked(case: Case) -> Estimate:
     return Ratio(plain.num, plain.den, plain.scored, size_group(case.labels.size))
 
 
-def size_group(size: Ints) -> npt.NDArray[np.intp]:
+def size_group(size: Ints) -> Positions:
     """Return 0, 1, 2 or 3 for label sets of 1, 2, 3 or at least 4 classes, and 0 for empty sets."""
-    group: npt.NDArray[np.intp] = np.clip(size, 1, SIZE_GROUPS).astype(np.intp) - 1
+    group: Positions = np.clip(size, 1, SIZE_GROUPS).astype(np.intp) - 1
     return group
 
 

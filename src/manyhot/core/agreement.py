@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 from scipy.special import stdtrit
 
 from manyhot.core.answers import N_ANSWERS, YES, Answers
-from manyhot.core.array_types import Floats, Ints
+from manyhot.core.array_types import Floats, Ints, Ints64
 from manyhot.core.choices import Choices
 from manyhot.core.resampling import LEVEL
 
@@ -39,7 +39,6 @@ class VoteMeasure:
 
     Attributes
     ----------
-    name : str
     value, lo, hi : float
         The value and its 95 % interval over images; NaN if undefined.
     n, n_skipped : int
@@ -60,7 +59,6 @@ def measure_answers(answers: Answers, image: Ints, *, intervals: bool = True) ->
 
     Parameters
     ----------
-    answers : Answers
     image : ndarray of int, shape (Q,)
         The image of each question.
     intervals : bool
@@ -90,7 +88,7 @@ def measure_answers(answers: Answers, image: Ints, *, intervals: bool = True) ->
     ]
 
 
-def _features(counts: npt.NDArray[np.int64]) -> Floats:
+def _features(counts: Ints64) -> Floats:
     """Return the features to sum over questions: 7 numbers, and the 9 coincidences of two answers."""
     total = counts.sum(1)
     pairs = total * (total - 1)
@@ -130,11 +128,7 @@ def _ordinal(each: Floats) -> Floats:
 
 
 def measure_sets(
-    answers: Answers,
-    image: Ints,
-    class_id: Ints,
-    *,
-    intervals: bool = True,
+    answers: Answers, image: Ints, class_id: Ints, *, intervals: bool = True
 ) -> list[VoteMeasure]:
     """Return `SET_MEASURES`: Krippendorff's alpha for the sets of classes to which raters answered yes.
 
@@ -143,7 +137,6 @@ def measure_sets(
 
     Parameters
     ----------
-    answers : Answers
     image, class_id : ndarray of int, shape (Q,)
         The image and the class of each question.
     intervals : bool
@@ -191,8 +184,8 @@ class _Sheets:
     """
 
     sets: csr_array
-    start: npt.NDArray[np.int64]
-    raters: npt.NDArray[np.int64]
+    start: Ints64
+    raters: Ints64
     image: Ints
     n_skipped: int
 
@@ -218,7 +211,7 @@ class _Sheets:
         of_sheet = image[asked][first][several]
         return cls(sets, start, size[several], of_sheet, int(np.count_nonzero(~several)))
 
-    def observed(self) -> tuple[Floats, npt.NDArray[np.int64]]:
+    def observed(self) -> tuple[Floats, Ints64]:
         """Return sums over each sheet's sets of the mean distance to its other sets, and numbers of sets."""
         total = np.zeros((len(self.start), len(SET_MEASURES)))
         for count in np.unique(self.raters):
@@ -231,7 +224,7 @@ class _Sheets:
                 total[sheets] += 2 * distances.sum(1) / (count - 1)
         return total, self.raters
 
-    def _distances(self, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> Floats:
+    def _distances(self, a: Ints64, b: Ints64) -> Floats:
         both = self.sets[a].multiply(self.sets[b]).sum(1)
         size = self.sets.sum(1)
         return 1 - _similarity(both, size[a], size[b])
@@ -267,7 +260,7 @@ def _similarity(both: Floats, a: Floats, b: Floats) -> Floats:
     return np.stack([jaccard, jaccard * monotone], 1)
 
 
-def _within(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _within(lengths: Ints64) -> Ints64:
     """Return 0, 1, … within each group of these lengths."""
     ends = np.cumsum(lengths)
     return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
@@ -317,7 +310,6 @@ def measure_choices(choices: Choices, *, intervals: bool = True) -> list[VoteMea
 
     Parameters
     ----------
-    choices : Choices
     intervals : bool
         Whether to compute intervals, as in `manyhot.core.agreement.measure_answers`.
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.array_types import Bools, Floats, Ints, Ints8, Ints64
 from manyhot.errors import InputError
 
 ANSWERS = ("no", "maybe", "yes")
@@ -55,10 +54,10 @@ class Answers:
 
     question: Ints
     rater: Ints
-    answer: npt.NDArray[np.int8]
+    answer: Ints8
     n_questions: int
     n_raters: int
-    original: npt.NDArray[np.int8] | None = None
+    original: Ints8 | None = None
     group: Ints | None = None
     history: History | None = None
 
@@ -88,12 +87,12 @@ class Answers:
         """Return the number of questions with answers."""
         return int(np.count_nonzero(np.bincount(self.question)))
 
-    def counts(self) -> npt.NDArray[np.int64]:
+    def counts(self) -> Ints64:
         """Return how many raters gave each answer to each question, shape (Q, 3)."""
         cells = self.question.astype(np.int64) * N_ANSWERS + self.answer
         return np.bincount(cells, minlength=self.n_questions * N_ANSWERS).reshape(-1, N_ANSWERS)
 
-    def of_raters(self) -> npt.NDArray[np.int64]:
+    def of_raters(self) -> Ints64:
         """Return how often each rater gave each answer, shape (R, 3)."""
         cells = self.rater.astype(np.int64) * N_ANSWERS + self.answer
         return np.bincount(cells, minlength=self.n_raters * N_ANSWERS).reshape(-1, N_ANSWERS)
@@ -117,9 +116,9 @@ class GoldenAnswers:
     """
 
     answers: Answers
-    yes: npt.NDArray[np.int64]
-    experts: npt.NDArray[np.int64]
-    asked: npt.NDArray[np.int64]
+    yes: Ints64
+    experts: Ints64
+    asked: Ints64
     image: Ints | None = None
 
     def __len__(self) -> int:

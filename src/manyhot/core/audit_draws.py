@@ -159,8 +159,6 @@ def bootstrap_interval(
     ----------
     values, sample, power, population
         As in `estimate`.
-    rng : numpy.random.Generator
-    resamples : int
 
     Returns
     -------

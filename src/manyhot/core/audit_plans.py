@@ -100,7 +100,6 @@ class DesignVariance:
         ----------
         n : float or ndarray, shape (K,)
             Number of audited images.
-        n_images : int
         share : float
             The share of the intervals. The default gives the median half-width. The result accounts for the
             uncertainty of the variance after the pilot.

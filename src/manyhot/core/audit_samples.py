@@ -137,7 +137,6 @@ class AuditSample:
 
     Parameters
     ----------
-    design : AuditDesign
     images : ndarray of int, shape (n,)
         The audited images, in the order in which they are answered.
 
@@ -354,7 +353,6 @@ def sample_p(sample: AuditSample, groups: Ints | None = None) -> float:
 
     Parameters
     ----------
-    sample : AuditSample
     groups : ndarray of int, shape (N,), optional
         Groups of images to compare, such as classes or files. By default, ten groups of neighbouring images.
         Groups with fewer than five expected audited images are merged.
@@ -421,7 +419,6 @@ def balance_p(values: AnyFloats, sample: AuditSample) -> float:
     ----------
     values : ndarray of float, shape (N,)
         Values of all images, such as whether a model's top class is in the proposed label set.
-    sample : AuditSample
 
     Returns
     -------

@@ -130,7 +130,6 @@ def linearised_means(audited: AnyFloats, proposed: AnyFloats, sample: AuditSampl
         Values of the audited images under people's label sets, in the order of ``sample.images``.
     proposed : ndarray of float, shape (N, M)
         Values of all images under the proposed label sets.
-    sample : AuditSample
     """
     check_rows(len(audited), len(proposed), sample)
     mean = proposed.mean(axis=0, dtype=np.float64)
@@ -149,7 +148,6 @@ def linearised_ratios(
         ``sample.images``.
     proposed : sequence of M Ratio
         The metric of each model on all images under the proposed label sets.
-    sample : AuditSample
 
     Notes
     -----
@@ -185,8 +183,6 @@ def linearised_slices(
 
     Parameters
     ----------
-    audited, proposed : Ratio
-    sample : AuditSample
     inside : ndarray of bool, shape (S, n)
         The audited images of each slice. A slice may depend on people's answers, for example on the size of
         the label set.
@@ -362,8 +358,6 @@ def estimate(
 
     Parameters
     ----------
-    values : LinearisedValues
-    sample : AuditSample
     power : float or "tuned"
         The weight λ of the proposed label sets (see the top of this module): 0 for none, 1 for the difference
         estimator, and ``tuned`` for the weight from 0 to 1 with the smallest estimated variance.
@@ -430,7 +424,6 @@ def reserve_of(size: Floats, members: Bools, sample: AuditSample, *, population:
         The contribution of an image to the residual if people and proposals disagree on it.
     members : ndarray of bool, shape (M, N)
         The images of each slice.
-    sample : AuditSample
     population : bool
         As in `estimate`.
     """

@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from scipy.special import gammaincinv
 
 from manyhot.core.answered_cells import AnsweredCells, answered_cells
-from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
 from manyhot.core.cooccurrence import ClassPairs
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.label_issues import check_least
@@ -47,11 +47,11 @@ class Confusions:
         Number of images on which each class is predicted but not valid.
     """
 
-    predicted: npt.NDArray[np.int64]
-    present: npt.NDArray[np.int64]
-    n: npt.NDArray[np.int64]
-    n_instead: npt.NDArray[np.int64]
-    n_wrong: npt.NDArray[np.int64]
+    predicted: Ints64
+    present: Ints64
+    n: Ints64
+    n_instead: Ints64
+    n_wrong: Ints64
 
 
 def confused_classes(case: Case, points: OperatingPoints, *, most: int = MOST_CONFUSIONS) -> Confusions:
@@ -130,7 +130,7 @@ def _wrong_by_class(
         yield int(class_id), wrong.astype(np.float64)
 
 
-def _largest(counts: Floats, most: int) -> npt.NDArray[np.intp]:
+def _largest(counts: Floats, most: int) -> Positions:
     """Return the places of the largest counts above 0, at most `most`; the first of equal counts."""
     order = np.argsort(-counts, kind="stable")[:most]
     return order[counts[order] > 0]
@@ -177,8 +177,8 @@ class ConfusionCounts:
         Number of predictions for images of each class.
     """
 
-    confused: npt.NDArray[np.int64]
-    images: npt.NDArray[np.int64]
+    confused: Ints64
+    images: Ints64
 
     @classmethod
     def none(cls, n_classes: int) -> ConfusionCounts:
@@ -203,7 +203,7 @@ def only_classes(sets: LabelSets) -> Ints:
     return np.where(sets.label != NO_LABEL, sets.label, only)
 
 
-def confusion_clusters(confused: Ints, images: Ints, *, ratio: float = MIN_RATIO) -> npt.NDArray[np.int64]:
+def confusion_clusters(confused: Ints, images: Ints, *, ratio: float = MIN_RATIO) -> Ints64:
     """Return the cluster of each class, shape (C,), or -1 for a class that is in no cluster.
 
     Clusters are joined by average linkage as long as the mean similarity of their classes is at least
@@ -299,7 +299,6 @@ def find_merges(
 
     Parameters
     ----------
-    ensemble : Ensemble
     together : float
         Minimum share of the images of each class that have both labels.
     confused : float

@@ -27,7 +27,7 @@ import numpy as np
 from numpy import typing as npt
 from scipy.special import digamma
 
-from manyhot.core.array_types import Floats
+from manyhot.core.array_types import Bools, Floats, Positions
 from manyhot.core.estimates import Estimate, Pooled, Weights, undefined
 from manyhot.core.jackknife import FEWEST_POSITIVES, doubt_of, jackknife_error
 from manyhot.core.ranked_cells import CellChanges, RankedCells, RankingCurve, rank_cells
@@ -74,14 +74,13 @@ class CurveMetric:
 def mean_over_groups(
     metric: CurveMetric,
     rank: Callable[[], RankedCells],
-    scored: npt.NDArray[np.bool_],
+    scored: Bools,
     plain: Callable[[], float] | None = None,
 ) -> Pooled:
     """Return the mean of a metric over the groups in which it is defined, as an estimate.
 
     Parameters
     ----------
-    metric : CurveMetric
     rank : callable
         Returns the ranked cells.
     scored : ndarray of bool, shape (n,)
@@ -104,7 +103,7 @@ def mean_over_groups(
     )
 
 
-def _few_images(scored: npt.NDArray[np.bool_], inside: Weights | None) -> str:
+def _few_images(scored: Bools, inside: Weights | None) -> str:
     """Return why too few images have no interval: the positives of one image are no independent cases."""
     n = np.count_nonzero(scored if inside is None else scored & (np.asarray(inside, np.float64) > 0))
     return f"there are fewer than {FEWEST_POSITIVES} images" if n < FEWEST_POSITIVES else ""
@@ -207,7 +206,7 @@ def _steps(curve: RankingCurve) -> tuple[Floats, Floats, Floats]:
     return hits, hits / depth, depth
 
 
-def _first_at(hits: Floats, positives: float) -> npt.NDArray[np.intp]:
+def _first_at(hits: Floats, positives: float) -> Positions:
     """Return the first place at which each recall of so many positives is reached, shape (11,)."""
     return np.searchsorted(hits, RECALLS * positives - _ROUNDING * max(positives, 0.0))
 
@@ -228,9 +227,7 @@ def _interpolated_changes(curve: RankingCurve) -> CellChanges:
     return CellChanges(np.append(np.repeat(negative[at], 2), 0.0), positive[np.minimum(at, size - 1)])
 
 
-def _best_without(
-    precision: Floats, moved: Floats, start: npt.NDArray[np.intp], later: npt.NDArray[np.intp]
-) -> Floats:
+def _best_without(precision: Floats, moved: Floats, start: Positions, later: Positions) -> Floats:
     """Return the value if a cell at each place, or below all places, is left out, shape (K + 1,).
 
     Places above the cell have the same `precision` as before, and places at and below it have `moved`. Each
@@ -313,11 +310,6 @@ def auroc_micro(case: Case, *, masked: bool = False) -> Estimate:
     """Area under the ROC curve of one ranking of all (image, class) pairs.
 
     Scores of different images and classes are compared. Ties count half.
-
-    Parameters
-    ----------
-    masked : bool
-        As in `auroc_macro`.
 
     References
     ----------

@@ -22,7 +22,7 @@ import numpy as np
 from numpy import typing as npt
 from scipy.ndimage import distance_transform_edt
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Mask
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Ints64, Mask
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 """Minimum intersection over union of a right box, as in COCO."""
@@ -153,7 +153,6 @@ def box_average_precision(matched: Matched, weights: npt.ArrayLike | None = None
 
     Parameters
     ----------
-    matched : Matched
     weights : array-like, shape (R, n), optional
         How often each image counts in each of R resamples. By default, each image counts once.
 
@@ -183,14 +182,13 @@ def _precision(matched: Matched, weights: Floats) -> Floats:
     return precision
 
 
-def pixel_counts(labelled: Ints, predicted: Ints, n_classes: int) -> npt.NDArray[np.int64]:
+def pixel_counts(labelled: Ints, predicted: Ints, n_classes: int) -> Ints64:
     """Return the number of pixels of each class in both masks, in the first mask, and in the second mask.
 
     Parameters
     ----------
     labelled, predicted : ndarray of int, shape (height, width)
         The masks. Pixels that are `VOID` in `labelled` do not count.
-    n_classes : int
 
     Returns
     -------
@@ -202,7 +200,7 @@ def pixel_counts(labelled: Ints, predicted: Ints, n_classes: int) -> npt.NDArray
     return np.stack([np.bincount(part, minlength=n_classes) for part in parts]).astype(np.int64)
 
 
-def class_overlaps(counts: npt.NDArray[np.int64], weights: npt.ArrayLike | None = None) -> Floats:
+def class_overlaps(counts: Ints64, weights: npt.ArrayLike | None = None) -> Floats:
     """Return the intersection over union of each class, over the pixels of all images.
 
     Parameters

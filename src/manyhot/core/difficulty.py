@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.array_types import Bools, Floats, Ints, Positions
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, Case
 
 DIFFICULTIES = {
@@ -25,7 +24,7 @@ DIFFICULTIES = {
 _QUARTERS = (0.25, 0.75)
 
 
-def difficulty_of(right: Bools) -> npt.NDArray[np.intp]:
+def difficulty_of(right: Bools) -> Positions:
     """Return the kind of each image as a position in `DIFFICULTIES`, shape (n,).
 
     Parameters
@@ -43,7 +42,7 @@ def difficulty_of(right: Bools) -> npt.NDArray[np.intp]:
     return kinds.astype(np.intp)
 
 
-def typical_images(right: Ints, models: int, agreed: Floats, most: int) -> dict[str, npt.NDArray[np.intp]]:
+def typical_images(right: Ints, models: int, agreed: Floats, most: int) -> dict[str, Positions]:
     """Return images of three kinds: no model is right, the models are divided, or all models are right.
 
     Parameters
@@ -112,7 +111,6 @@ def extreme_images(case: Case, class_id: int, n: int) -> tuple[Ints, Ints]:
     ----------
     case : Case
         With scores of all classes.
-    class_id : int
     n : int
         Maximum number of images of each kind.
 

@@ -63,7 +63,6 @@ class Effect:
 
     Attributes
     ----------
-    value : float
     lo, hi : float
         95 % interval; NaN if a cell has a single seed or if there is no variation. A lack of variation means
         that there are too few seeds or images, not that the value is certain.
@@ -248,7 +247,6 @@ def verdict_of(
 
     Parameters
     ----------
-    effect : Effect
     margin : float
         The smallest difference that matters.
     p_adjusted : float, optional

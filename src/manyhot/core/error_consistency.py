@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy import typing as npt
 from scipy.special import ndtri
 
-from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.array_types import Bools, Floats, Ints, Positions
 from manyhot.core.resampling import LEVEL, percentile_interval, student_interval
 from manyhot.core.sets import NO_LABEL
 
@@ -72,7 +71,7 @@ class ErrorConsistency:
         return total
 
     @cached_property
-    def pairs(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    def pairs(self) -> tuple[Positions, Positions]:
         """The first and the second model of each of P pairs, each of shape (P,)."""
         return np.triu_indices(self.right.shape[1], 1)
 

@@ -8,9 +8,8 @@ given the votes. If raters share a mistake, neither the probabilities nor the dr
 from __future__ import annotations
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.array_types import Floats
+from manyhot.core.array_types import Bools, Floats
 from manyhot.core.estimates import Estimate, Ratio
 from manyhot.core.sets import NO, YES, LabelSets
 
@@ -22,7 +21,6 @@ def draw_sets(sets: LabelSets, rng: np.random.Generator) -> LabelSets:
     ----------
     sets : LabelSets
         Label sets with probabilities. Classes without a probability keep their state.
-    rng : numpy.random.Generator
 
     Returns
     -------
@@ -36,7 +34,7 @@ def draw_sets(sets: LabelSets, rng: np.random.Generator) -> LabelSets:
     return sets.with_states(np.where(there, np.where(yes, YES, NO), sets.state).astype(np.uint8))
 
 
-def _one_of(sets: LabelSets, p: Floats, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+def _one_of(sets: LabelSets, p: Floats, rng: np.random.Generator) -> Bools:
     """Return whether each entry is the class drawn for its image, with probabilities in proportion to p."""
     total = np.concatenate([[0.0], np.cumsum(p)])
     start, stop = total[sets.indptr[:-1]], total[sets.indptr[1:]]
@@ -54,7 +52,6 @@ def weighted_values(estimate: Estimate, weights: Floats) -> Floats:
 
     Parameters
     ----------
-    estimate : Estimate
     weights : ndarray of float64, shape (R, n)
 
     Returns

@@ -15,7 +15,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.answered_cells import AnsweredCells, answered_cells, comparable, scores_of
-from manyhot.core.array_types import AnyFloats, Ints
+from manyhot.core.array_types import AnyFloats, Ints, Positions
 from manyhot.core.sets import Case
 
 ROWS = 256
@@ -121,16 +121,16 @@ def class_columns(
                 yield slice(edges[c], edges[c + 1]), copy[c - first]
 
 
-def _at_or_above(group: Ints, score: AnyFloats) -> npt.NDArray[np.intp]:
+def _at_or_above(group: Ints, score: AnyFloats) -> Positions:
     """Return the number of cells in the group of each cell with at least its score, sorted by both."""
     new_group = np.append(True, group[1:] != group[:-1])
     new_score = new_group | np.append(True, score[1:] != score[:-1])
-    start: npt.NDArray[np.intp] = np.flatnonzero(new_group)[np.cumsum(new_group) - 1]
-    end: npt.NDArray[np.intp] = np.append(np.flatnonzero(new_score)[1:], len(score))[np.cumsum(new_score) - 1]
+    start: Positions = np.flatnonzero(new_group)[np.cumsum(new_group) - 1]
+    end: Positions = np.append(np.flatnonzero(new_score)[1:], len(score))[np.cumsum(new_score) - 1]
     return end - start
 
 
-def _depth_in_image(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]:
+def _depth_in_image(case: Case, positive: AnsweredCells) -> Positions:
     # Summing bools into the smallest type that can hold the count is twice as fast as into int64.
     depth = np.empty(len(positive.score), np.intp)
     count = np.min_scalar_type(case.labels.n_classes)
@@ -141,7 +141,7 @@ def _depth_in_image(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]
     return depth
 
 
-def _depth_in_class(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]:
+def _depth_in_class(case: Case, positive: AnsweredCells) -> Positions:
     # Cells below the lowest positive of a class never count: with informative scores, a quarter remains to be
     # sorted (0.23 s, not 1.0 s), and finding the few positives among these is fast.
     depth = np.empty(len(positive.score), np.intp)
@@ -153,7 +153,7 @@ def _depth_in_class(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]
     return depth
 
 
-def _depth_in_all(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]:
+def _depth_in_all(case: Case, positive: AnsweredCells) -> Positions:
     # Sorting 256 rows at once and searching all positives in them limits the memory to two blocks.
     scores, usable = scores_of(case), case.labels.usable
     distinct, place = np.unique(positive.score, return_inverse=True)

@@ -11,10 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy import typing as npt
 from scipy.special import gammaln
 
-from manyhot.core.array_types import Floats, Ints
+from manyhot.core.array_types import Floats, Ints, Positions
 
 STRENGTHS = 2.0 ** np.arange(0, 11)
 """Strengths of the prior among which the estimate averages, in answers."""
@@ -117,12 +116,7 @@ class RaterPrior:
         return matrices
 
     def without(
-        self,
-        counts: Floats,
-        rater: Ints,
-        row: npt.NDArray[np.intp],
-        answer: npt.NDArray[np.intp],
-        posterior: Floats,
+        self, counts: Floats, rater: Ints, row: Positions, answer: Positions, posterior: Floats
     ) -> Floats:
         """Return the probability of each of m answers under T truths, as if the answer had not been counted.
 

@@ -69,7 +69,6 @@ def ratio_interval(
 
     Parameters
     ----------
-    ratio : Ratio
     inside : ndarray of bool, shape (n,), optional
         The images of a slice; by default all.
     scale
@@ -92,7 +91,6 @@ def ratio_intervals(ratio: Ratio, masks: Bools, *, scale: Scale = "logit") -> tu
 
     Parameters
     ----------
-    ratio : Ratio
     masks : ndarray of bool, shape (S, n)
     scale
         As in `ratio_interval`.
@@ -119,7 +117,6 @@ def intervals_in_cells(
 
     Parameters
     ----------
-    ratio : Ratio
     masks : ndarray of bool, shape (S, n)
     cells : Cells
         The cells of the masks. Images are counted once in each cell instead of in each slice.
@@ -173,7 +170,6 @@ def sampled_interval(
 
     Parameters
     ----------
-    value : float
     samples : ndarray of float, shape (R,)
         NaN is ignored.
     n : int
@@ -214,7 +210,6 @@ def changes_without(ratio: Ratio, inside: Bools | None = None) -> Floats:
 
     Parameters
     ----------
-    ratio : Ratio
     inside : ndarray of bool, shape (n,), optional
         The images of a slice; by default all.
 
@@ -303,7 +298,6 @@ def with_few_apart(pairs: PairTable, first: Ints, second: Ints, n: int) -> PairT
 
     Parameters
     ----------
-    pairs : PairTable
     first, second : ndarray of int, shape (P,)
         Number of images on which only the first, and only the second model is right, as `only_one_right`
         returns them.
@@ -329,7 +323,6 @@ def with_none_apart(pairs: PairTable, n: Ints) -> PairTable:
 
     Parameters
     ----------
-    pairs : PairTable
     n : ndarray of int, shape (P,)
         Number of images on which two models are compared.
 

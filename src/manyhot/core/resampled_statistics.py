@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.array_types import Bools, Floats, Floats32, Ints
+from manyhot.core.array_types import Bools, Bytes, Floats, Floats32, Ints, Positions
 from manyhot.core.cells import Cells
 
 Counts = npt.NDArray[np.uint8]
@@ -100,8 +100,8 @@ class MeansOf(NamedTuple):
         The slices to resample. By default, all. Values of other slices are NaN.
     """
 
-    num_of: npt.NDArray[np.intp]
-    den_of: npt.NDArray[np.intp]
+    num_of: Positions
+    den_of: Positions
     stratum: Ints | None = None
     slices: Collection[int] | None = None
 
@@ -339,7 +339,7 @@ class Coded:
         The value of each code.
     """
 
-    codes: npt.NDArray[np.uint8]
+    codes: Bytes
     table: Floats32
 
     @property

@@ -17,7 +17,7 @@ import numpy as np
 from numpy import typing as npt
 from scipy.special import stdtrit
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Bytes, Floats, Floats32, Ints, Positions
 from manyhot.core.cells import Cells
 from manyhot.core.resampled_statistics import (
     Counts,
@@ -114,7 +114,7 @@ class Bootstrap:
             for future in waiting:
                 future.result()
 
-    def ratios(self, num: ValueMatrix, den: ValueMatrix, den_of: npt.NDArray[np.intp]) -> Floats32:
+    def ratios(self, num: ValueMatrix, den: ValueMatrix, den_of: Positions) -> Floats32:
         """Return resampled ratios of sums.
 
         Parameters
@@ -134,7 +134,7 @@ class Bootstrap:
         return self._ratios(num, den, den_of)
 
     def means_over_few_strata(
-        self, num: ValueMatrix, den: ValueMatrix, den_of: npt.NDArray[np.intp], stratum: Ints
+        self, num: ValueMatrix, den: ValueMatrix, den_of: Positions, stratum: Ints
     ) -> Floats32:
         """Return the result of `means_over_strata` for few strata, with separate sums for each stratum.
 
@@ -153,11 +153,7 @@ class Bootstrap:
         return self._ratios(num, den, den_of, stratum)
 
     def _ratios(
-        self,
-        num: ValueMatrix,
-        den: ValueMatrix,
-        den_of: npt.NDArray[np.intp],
-        stratum: Ints | None = None,
+        self, num: ValueMatrix, den: ValueMatrix, den_of: Positions, stratum: Ints | None = None
     ) -> Floats32:
         means_of = MeansOf(np.arange(len(den_of)), den_of, stratum)
         statistic = Ratios.of(self.cells, self.resamples, num, den, [means_of])
@@ -192,7 +188,7 @@ class Bootstrap:
         return statistic.samples
 
 
-def draw_counts(n: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+def draw_counts(n: int, resamples: int, rng: np.random.Generator) -> Bytes:
     """Draw n images with replacement `resamples` times and count how often each was drawn.
 
     Returns

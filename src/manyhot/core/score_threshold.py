@@ -28,7 +28,6 @@ def link_of(case: Case, link: str = "auto") -> str:
 
     Parameters
     ----------
-    case : Case
     link : str
         One of `LINKS`. It applies only to logits, because the link of other scores is fixed. With ``auto``,
         the link that was declared for the predictions is used. If none was declared, the softmax is used if
@@ -89,7 +88,6 @@ def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats |
 
     Parameters
     ----------
-    case : Case
     threshold : float
         A probability; with the link ``identity``, a score.
     link : str

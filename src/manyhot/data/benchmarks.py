@@ -31,7 +31,6 @@ class BenchmarkData:
 
     Attributes
     ----------
-    name : str
     labels : tuple of str
         Entry and file of the label sets.
     predictions, rows : str

@@ -186,7 +186,6 @@ class Source:
 
     Attributes
     ----------
-    name : str
     labels : Labels, optional
         Label sets; None if there are none.
     images : Images, optional
@@ -244,7 +243,6 @@ def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
     source : path-like
         A benchmark or one of its data sets; a campaign; a folder written by ``manyhot predict``; label sets
         or an images table, in any format.
-    asked : Asked
 
     Raises
     ------
@@ -282,7 +280,6 @@ def original_alone(images: Images, classes: ClassList | None, first: Callable[[]
 
     Parameters
     ----------
-    images : Images
     classes : ClassList, optional
     first : callable
         Returns predictions, which determine the number of classes if there is no class list.

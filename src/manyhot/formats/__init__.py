@@ -148,7 +148,6 @@ def read_predictions(
 
     Parameters
     ----------
-    path : path-like
     rows : Images, path-like or iterable of ids, optional
         The image of each row, for files that contain only arrays.
     classes : ClassList, optional
@@ -323,7 +322,6 @@ def read_masks(path: PathLike, images: Iterable[str]) -> dict[str, bytes | Path]
 
     Parameters
     ----------
-    path : path-like
     images : iterable of str
         Ids of the images.
 

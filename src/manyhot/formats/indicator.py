@@ -15,10 +15,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy import typing as npt
 
 from manyhot.classes import ClassList
-from manyhot.core.array_types import Floats
+from manyhot.core.array_types import Bytes, Floats
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR
 from manyhot.errors import InputError
 from manyhot.formats.class_names import ClassIds, ids_of_columns, lookup_in
@@ -75,7 +74,6 @@ class _ValueColumn:
 
     Attributes
     ----------
-    name : str
     values : ndarray of float64, shape (n,)
         NaN in empty cells; without elements if the column does not contain numbers.
     is_whole, is_text : bool
@@ -441,7 +439,7 @@ def _check_states(column: _ValueColumn, path: Path) -> None:
         )
 
 
-def _check_minus_one(state: npt.NDArray[np.uint8], columns: Sequence[_ValueColumn], path: Path) -> None:
+def _check_minus_one(state: Bytes, columns: Sequence[_ValueColumn], path: Path) -> None:
     """Raise an error if all classes that are not yes would be unclear, as in CelebA, where -1 means no."""
     has_others = any(((column.values == 0) | np.isnan(column.values)).any() for column in columns)
     if not has_others and (state == UNCLEAR).any():

@@ -12,10 +12,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list
-from manyhot.core.array_types import Bools
+from manyhot.core.array_types import Bools, Ints64
 from manyhot.errors import InputError
 from manyhot.formats.class_names import ids_of_values, lookup_in
 from manyhot.formats.headers import (
@@ -69,7 +68,7 @@ class NamedLabels:
     """
 
     image_id: pa.Array
-    lengths: npt.NDArray[np.int64]
+    lengths: Ints64
     names: pa.Array
     usable: Bools
     is_single: bool = False
@@ -87,9 +86,7 @@ def labels_of_names(
 
     Parameters
     ----------
-    named : NamedLabels
     classes : ClassList, optional
-    path : Path
     p : pyarrow.Array of float32, shape (m,), optional
         The probability of each name.
     declared : ClassList, optional
@@ -248,7 +245,7 @@ def _splitter(column: str, cells: Sequence[str], classes: ClassList | None, sepa
     return lambda cell: [cell]
 
 
-def _split_cells(cells: pa.Array, split: Splitter) -> tuple[npt.NDArray[np.int64], pa.Array]:
+def _split_cells(cells: pa.Array, split: Splitter) -> tuple[Ints64, pa.Array]:
     """Return the number of names of each cell, and the names. A name that a cell repeats counts once."""
     encoded = cells.dictionary_encode()
     items = [list(_items(cell, split)) for cell in encoded.dictionary.to_pylist()]

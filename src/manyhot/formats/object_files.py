@@ -39,16 +39,12 @@ _IGNORE = ("ignore", "difficult", "crowd", "iscrowd")
 _MASKS = ("mask_png", "mask")
 
 
-def _matches_table(path: Path) -> bool:
-    return declared(path) == "objects" or {"image_id", *_BOX} <= set(column_names(path))
-
-
 @register(
     "format",
     "objects-table",
     holds="objects",
     suffixes=TABLE_SUFFIXES,
-    matches=_matches_table,
+    matches=lambda path: declared(path) == "objects" or {"image_id", *_BOX} <= set(column_names(path)),
     needs="image_id, class or class_id, x1, y1, x2 and y2",
 )
 def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:

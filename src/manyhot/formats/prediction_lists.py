@@ -367,8 +367,6 @@ def write_predictions_csv(
 
     Parameters
     ----------
-    predictions : Predictions
-    path : path-like
     classes : ClassList, optional
         The class list; by default that of the predictions.
     long : bool

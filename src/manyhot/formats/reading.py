@@ -23,6 +23,7 @@ from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList, class_list, from_keys
+from manyhot.core.array_types import Bytes, Ints32, Ints64
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, ManyhotError
 from manyhot.tables import STATES, one_chunk
@@ -94,7 +95,6 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
     Parameters
     ----------
-    path : Path
     columns : sequence of str, optional
         The columns to read; by default, all.
 
@@ -209,9 +209,7 @@ def with_image_ids(table: pa.Table, ids: Callable[[pa.Array], pa.Array] = normal
     return table.set_column(table.column_names.index("image_id"), "image_id", ids)
 
 
-def class_lists(
-    column: pa.ChunkedArray, where: str, n_classes: int
-) -> tuple[npt.NDArray[np.int64], pa.Array]:
+def class_lists(column: pa.ChunkedArray, where: str, n_classes: int) -> tuple[Ints64, pa.Array]:
     """Return the lengths and the classes of the lists in a column. A null is an empty list.
 
     Raises
@@ -258,22 +256,20 @@ def _no_classes(where: str, got: str, allowed: str) -> InputError:
     return InputError("These are not classes.", where=where, got=got, allowed=allowed)
 
 
-def states_of_values(
-    values: npt.NDArray[Any], minus_one: int = UNCLEAR, empty: int = NOT_ASKED
-) -> npt.NDArray[np.uint8]:
+def states_of_values(values: npt.NDArray[Any], minus_one: int = UNCLEAR, empty: int = NOT_ASKED) -> Bytes:
     """Return the states *yes* for 1, *no* for 0, `minus_one` for -1, and `empty` for anything else."""
-    states: npt.NDArray[np.uint8] = np.select(
-        [values == 1, values == 0, values == -1], [YES, NO, minus_one], empty
-    ).astype(np.uint8)
+    states: Bytes = np.select([values == 1, values == 0, values == -1], [YES, NO, minus_one], empty).astype(
+        np.uint8
+    )
     return states
 
 
-def records_no(state: npt.NDArray[np.uint8]) -> bool:
+def records_no(state: Bytes) -> bool:
     """Return whether a matrix of states records *no* answers: some cell is *no*, or all cells are *yes*."""
     return bool((state == NO).any() or (state == YES).all())
 
 
-def state_columns(state: npt.NDArray[np.uint8]) -> dict[str, pa.Array]:
+def state_columns(state: Bytes) -> dict[str, pa.Array]:
     """Return the columns ``classes`` and ``state`` of a matrix of states, shape (n, C).
 
     The columns do not contain classes that were not asked about.
@@ -287,7 +283,7 @@ def state_columns(state: npt.NDArray[np.uint8]) -> dict[str, pa.Array]:
     }
 
 
-def stored_states(state: npt.NDArray[np.uint8]) -> tuple[dict[str, pa.Array], bool, bool]:
+def stored_states(state: Bytes) -> tuple[dict[str, pa.Array], bool, bool]:
     """Return the columns of a matrix of states, whether it records *no* answers, and whether it is complete.
 
     The matrix is complete if all cells are *yes* or *no*. The columns then contain only *yes*, because all
@@ -335,9 +331,7 @@ def as_numbers(names: Sequence[str]) -> list[int] | None:
     return [int(name) for name in names]
 
 
-def classes_of_names(
-    names: Sequence[str], classes: ClassList | None, path: Path
-) -> tuple[ClassList, npt.NDArray[np.int32]]:
+def classes_of_names(names: Sequence[str], classes: ClassList | None, path: Path) -> tuple[ClassList, Ints32]:
     """Return the class list for the names in a file, and the class id of each name.
 
     Without `classes`, the class list is ImageNet-1k if all names are names of its classes. Otherwise, it

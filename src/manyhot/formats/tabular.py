@@ -285,8 +285,6 @@ def write_csv(table: pa.Table, path: str | os.PathLike[str], *, long: bool = Fal
 
     Parameters
     ----------
-    table : pyarrow.Table
-    path : path-like
     long : bool
         Write one row per (image, class) pair instead of one row per image.
     """
@@ -345,7 +343,6 @@ def read_frame(
 
     Parameters
     ----------
-    path : Path
     columns : sequence of str, optional
         The columns to read from Parquet; by default, all.
     most_rows : int, optional

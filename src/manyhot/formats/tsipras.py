@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list
+from manyhot.core.array_types import Ints64
 from manyhot.errors import InputError
 from manyhot.formats.pandas_pickle import Frame, load_frame, load_groups
 from manyhot.formats.reading import class_index, constant, cut_for_message, load_json, only_by_name, ragged
@@ -154,7 +154,7 @@ def _joined(table: pa.Table, beside: Path) -> pa.Table:
     return pa.table({"image_id": info.index, "annotation": _annotations(info, beside), **joined})
 
 
-def _whole_numbers(frame: Frame, column: str, path: Path) -> npt.NDArray[np.int64]:
+def _whole_numbers(frame: Frame, column: str, path: Path) -> Ints64:
     values = frame.columns[column]
     if values.dtype.kind != "i":
         raise InputError("A column does not contain integers.", where=path, got=f"{column}: {values.dtype}")

@@ -83,7 +83,6 @@ class Chapter:
 
     Attributes
     ----------
-    anchor, short, title : str
     lead : tuple of str
         Introductory paragraphs.
     figures : tuple of Figure
@@ -114,10 +113,8 @@ class Diagnosis:
 
     Attributes
     ----------
-    title : str
     calls : tuple of str
         The commands that wrote the tables.
-    version : str
     chapters : tuple of Chapter
     notes : tuple of str
     undrawn : str

@@ -46,7 +46,6 @@ class Shot:
 
     Attributes
     ----------
-    image_id : str
     uri : str, optional
         Address of the photograph.
     label : int, optional
@@ -131,7 +130,6 @@ class Gallery:
 
     Attributes
     ----------
-    title : str
     models : tuple of str
     shots : tuple of Shot
     names : mapping of int to str
@@ -145,7 +143,6 @@ class Gallery:
         to every image.
     findings : tuple of str
         All findings that do not depend on a model, without duplicates.
-    call : str
     report : str
         Address of the report to which the gallery belongs; empty if there is none.
     notes : tuple of str
@@ -212,7 +209,6 @@ def make_gallery(
     findings : sequence of pyarrow.Table
         Tables ``findings`` with the kinds of errors of each model, and tables with other findings on images
         in one of the columns `FINDING_COLUMNS`.
-    title, call, report : str
 
     Returns
     -------

@@ -66,8 +66,6 @@ def write_gallery(
 
     Parameters
     ----------
-    gallery : Gallery
-    out : Path
     photographs : Photographs, optional
         The photographs to read. By default, each is read from its own file.
     progress : callable, optional

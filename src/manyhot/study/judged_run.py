@@ -8,9 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.array_types import Floats
+from manyhot.core.array_types import Bytes, Floats, Floats32
 from manyhot.core.estimates import Estimate, Ratio
 from manyhot.core.resampling import draw_counts
 from manyhot.core.sets import Case, LabelSets
@@ -40,7 +39,7 @@ class JudgedRun:
     """
 
     labels: LabelSets
-    scores: npt.NDArray[np.float32]
+    scores: Floats32
     kind: str
 
     @classmethod
@@ -88,7 +87,7 @@ class JudgedRun:
             yield estimated(name, get("metric", name)(self.case), where)
 
 
-def replicate_counts(n: int) -> npt.NDArray[np.uint8]:
+def replicate_counts(n: int) -> Bytes:
     """Return how often each of n images is drawn in each replicate, shape (R, n).
 
     The counts depend on n alone, so all runs of a data set and all metrics have the same resamples.

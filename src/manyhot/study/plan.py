@@ -10,12 +10,12 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from manyhot.core.array_types import Floats
 from manyhot.errors import InputError, MatchError
 from manyhot.files import alone, write_text
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy import typing as npt
+    pass
 
 ALL = "all"
 
@@ -194,7 +194,7 @@ class Measurement:
     value: float
     n: int
     slice: str = ALL
-    replicates: npt.NDArray[np.float64] | None = None
+    replicates: Floats | None = None
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,8 @@ class DrawnSample:
         The probability of each image, and the drawn images in the order in which they are answered.
     design : str
         One of `AUDIT_DESIGNS`.
-    seed : int
     strata : pyarrow.Array of string, shape (N,), optional
         The stratum of each image.
-    name : str
     random : {"sha256", "numpy"}
         Where the random numbers are from.
     """
@@ -159,7 +157,6 @@ def draw_sample(
         within each stratum if there are strata.
     design : str
         One of `AUDIT_DESIGNS`.
-    seed : int
     strata : pyarrow.Array of string, shape (N,), optional
     random : {"sha256", "numpy"}
         The source of the random numbers. ``numpy`` repeats a draw by an earlier version of manyhot.
@@ -185,7 +182,6 @@ def random_order(image_id: pa.Array, seed: int, purpose: str) -> Ints:
     ----------
     image_id : pyarrow.Array of string, shape (N,)
         In ascending order.
-    seed : int
     purpose : str
         A word. Orders for different purposes are independent of each other.
     """

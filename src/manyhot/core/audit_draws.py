@@ -25,8 +25,7 @@ from scipy.special import expit, logit
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats
 from manyhot.core.audit_samples import AuditSample
-from manyhot.core.audited import AuditedEstimate, LinearisedValues, Power, estimate
-from manyhot.core.resampling import percentile_interval
+from manyhot.core.audited import AuditedEstimate, LinearisedValues
 
 FEWEST_DRAWS = 2
 """Draws from which their variance is known."""
@@ -125,7 +124,7 @@ def resampled_draws(
     ----------
     draws : sequence of M LinearisedValues
     sample, weight, rng, resamples, population
-        As in `manyhot.core.audit_draws.resampled_values`.
+        As in `resampled_values`.
     """
     m, found = len(draws), np.empty((resamples, len(weight)))
     for i, values in enumerate(draws):
@@ -144,39 +143,6 @@ _CHUNK = 100
 """Resamples per block: 40 MB for 50,000 audited images."""
 
 
-def bootstrap_interval(
-    values: LinearisedValues,
-    sample: AuditSample,
-    *,
-    rng: np.random.Generator,
-    resamples: int = 1000,
-    power: Power = "tuned",
-    population: bool = False,
-) -> tuple[Floats, Floats]:
-    """Return the percentile intervals of the values over resamples of the audited images.
-
-    Parameters
-    ----------
-    values, sample, power, population
-        As in `estimate`.
-
-    Returns
-    -------
-    lo, hi : ndarray of float64, shape (M,)
-
-    Notes
-    -----
-    In each stratum, n_h - 1 images are drawn with replacement from the audited images. An image that was
-    drawn m times has the weight ``w (1 + (1 - p)**0.5 (m n_h / (n_h - 1) - 1))``, so that the variance is V
-    (Rao and Wu 1988, doi 10.1080/01621459.1988.10478591). For the population, p is set to 0, and the mean of
-    the proposed values over all images also varies, as a mean of N values. All resamples use the λ of the
-    sample.
-    """
-    weight = estimate(values, sample, power=power).power
-    drawn = resampled_values(values, sample, weight, rng=rng, resamples=resamples, population=population)
-    return percentile_interval(drawn.T)
-
-
 def resampled_values(
     values: LinearisedValues,
     sample: AuditSample,
@@ -186,7 +152,15 @@ def resampled_values(
     resamples: int,
     population: bool = False,
 ) -> Floats:
-    """Return the values in each resample of `bootstrap_interval`, shape (R, M); `weight` is λ, shape (M,)."""
+    """Return the values over resamples of the audited images, shape (R, M); `weight` is λ, shape (M,).
+
+    Notes
+    -----
+    In each stratum, n_h - 1 images are drawn with replacement from the audited images. An image that was
+    drawn m times has the weight ``w (1 + (1 - p)**0.5 (m n_h / (n_h - 1) - 1))``, so that the variance is V
+    (Rao and Wu 1988, doi 10.1080/01621459.1988.10478591). For the population, p is set to 0, and the mean of
+    the proposed values over all images also varies, as a mean of N values.
+    """
     residual = values.audited - weight * values.proposed
     proposed = weight * (values.proposed - sample.weights @ values.proposed)
     n, means = len(sample), np.empty((resamples, residual.shape[1]))

@@ -262,14 +262,6 @@ def compare_orders(
     return RankAgreement(tau, images, models, len(x) * (len(x) - 1) // 2, n_swapped)
 
 
-def percentile_ends(samples: AnyFloats) -> tuple[float, float]:
-    """Return the percentile interval of samples, shape (R,), ignoring NaN; NaN if all samples are NaN."""
-    if np.isnan(samples).all():
-        return NO_INTERVAL
-    lo, hi = percentile_interval(samples[None])
-    return float(lo[0]), float(hi[0])
-
-
 def _line(x: Floats, y: Floats, sums: Callable[[Floats], Floats]) -> tuple[Floats, Floats]:
     """Return slope and intercept from sums over models; NaN if all have the same value at x."""
     # Centred at the means of all models, to avoid cancellation.

@@ -144,31 +144,6 @@ def suspected_cells(q: Floats, in_set: Bools, limits: Floats) -> Bools:
     return suspected
 
 
-def image_quality(quality: Floats, alpha: float = 0.8) -> Floats:
-    """Return one score of each image's label set from the scores of its classes, shape (n,).
-
-    Parameters
-    ----------
-    quality : ndarray of float64, shape (n, C)
-        Self-confidence of each class: q if it is in the label set, otherwise 1 - q.
-    alpha : float
-        Weight of the next lower score.
-
-    Notes
-    -----
-    This is the exponential moving average of the scores in descending order, as in cleanlab. The class with
-    the lowest score has the largest weight.
-
-    References
-    ----------
-    Thyagarajan et al. 2022, arXiv 2211.13895.
-    """
-    ordered = -np.sort(-quality, axis=1)
-    weight = alpha * (1 - alpha) ** np.arange(quality.shape[1])[::-1]
-    weight[0] /= alpha
-    return np.asarray(ordered @ weight)
-
-
 def _states(sets: LabelSets) -> Bytes:
     dense = np.full((len(sets), sets.n_classes), NOT_ASKED, np.uint8)
     dense[sets.rows, sets.classes] = sets.state

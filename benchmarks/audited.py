@@ -33,7 +33,6 @@ from audited_tables import RankTally, Tally, write_summary
 from common import quiet
 
 from manyhot.core.audit_cross_fitting import cross_fitted, least_squares
-from manyhot.core.audit_draws import resampled_values
 from manyhot.core.audit_samples import active_design, stratified_design, uniform_design
 from manyhot.core.audit_sequence import sequence_quantile
 from manyhot.core.audited import (
@@ -41,6 +40,7 @@ from manyhot.core.audited import (
     LinearisedValues,
     estimate,
 )
+from manyhot.core.posterior import resampled_values
 from manyhot.core.resampling import percentile_interval
 
 SIZES = (100, 250, 500, 1000, 2000)

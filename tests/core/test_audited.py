@@ -8,7 +8,6 @@ import pytest
 from scipy import stats
 
 from audits import coverage, images
-from manyhot.core.audit_draws import resampled_values
 from manyhot.core.audit_samples import (
     AuditDesign,
     AuditSample,
@@ -26,6 +25,7 @@ from manyhot.core.audited import (
     reserve_of,
 )
 from manyhot.core.estimates import Ratio, mean_over
+from manyhot.core.posterior import resampled_values
 from manyhot.core.resampling import percentile_interval
 from manyhot.errors import InputError
 

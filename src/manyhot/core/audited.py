@@ -283,7 +283,7 @@ class AuditedEstimate:
         Degrees of freedom of the part of the errors that is due to the sample. By default, errors are due to
         the sample alone.
     rater_share : ndarray of float64, shape (M,), optional
-        Share of the squared errors that is due to raters; see `manyhot.core.audit_draws`.
+        Share of the squared errors that is due to raters; see `manyhot.core.posterior`.
     """
 
     value: Floats

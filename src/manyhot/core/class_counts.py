@@ -18,9 +18,8 @@ from functools import cached_property
 
 import numpy as np
 
-from manyhot.core.answered_cells import AnsweredCells, answered_cells
 from manyhot.core.array_types import AnyFloats, Floats, Ints
-from manyhot.core.ranked_positives import class_columns
+from manyhot.core.ranked_positives import AnsweredCells, answered_cells, class_columns
 from manyhot.core.sets import Case
 
 

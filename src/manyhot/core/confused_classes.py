@@ -14,13 +14,12 @@ from numpy import typing as npt
 from scipy.sparse import csr_array
 from scipy.special import gammaincinv
 
-from manyhot.core.answered_cells import AnsweredCells, answered_cells
 from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
 from manyhot.core.cooccurrence import ClassPairs
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.label_issues import check_least
 from manyhot.core.operating_points import OperatingPoints
-from manyhot.core.ranked_positives import class_columns
+from manyhot.core.ranked_positives import AnsweredCells, answered_cells, class_columns
 from manyhot.core.resampling import LEVEL
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, Case, LabelSets
 

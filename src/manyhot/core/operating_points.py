@@ -16,9 +16,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from manyhot.core.answered_cells import answered_cells
 from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
 from manyhot.core.class_counts import ClassCounts, counts_by_class
+from manyhot.core.ranked_positives import answered_cells
 from manyhot.core.sets import Case, LabelSets
 from manyhot.core.share_intervals import wilson_interval
 from manyhot.errors import InputError

@@ -16,10 +16,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from manyhot.core.answered_cells import comparable, scores_of
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Ints32
 from manyhot.core.estimates import Weights
-from manyhot.core.ranked_positives import ROWS, RankedPositives, class_columns
+from manyhot.core.ranked_positives import ROWS, RankedPositives, class_columns, comparable, scores_of
 from manyhot.core.sets import Case
 
 _ROUNDING = 1e-12

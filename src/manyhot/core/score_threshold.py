@@ -13,8 +13,8 @@ import numbers
 import numpy as np
 from scipy.special import expit, logit, logsumexp
 
-from manyhot.core.answered_cells import scores_of
 from manyhot.core.array_types import AnyFloats, Ints
+from manyhot.core.ranked_positives import scores_of
 from manyhot.core.sets import Case
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of

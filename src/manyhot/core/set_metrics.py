@@ -18,11 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from manyhot.core.answered_cells import AnsweredCells, answered_cells, comparable, scores_of
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights, mean_over, undefined
 from manyhot.core.jackknife import doubt_of
-from manyhot.core.ranked_positives import ROWS
+from manyhot.core.ranked_positives import ROWS, AnsweredCells, answered_cells, comparable, scores_of
 from manyhot.core.score_threshold import least_of, least_score
 from manyhot.core.sets import Case
 from manyhot.errors import InputError

@@ -29,8 +29,7 @@ from manyhot.parameters import Shown
 from manyhot.registry import options_of
 from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Results, Votes
 from manyhot.tables.arrays import LABEL_A_SAMPLE, single_labels
-from manyhot.tables.id_columns import check_columns_once
-from manyhot.tables.image_ids import row_ids
+from manyhot.tables.image_ids import check_columns_once, row_ids
 from manyhot.tables.label_values import LabelValues
 from manyhot.tables.own_classes import own_list
 

@@ -41,7 +41,7 @@ from manyhot.formats.tabular import (
 from manyhot.parameters import is_whole
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions
-from manyhot.tables.id_columns import first_column
+from manyhot.tables.image_ids import first_column
 
 _CLASS_COLUMNS = (
     "class_id",

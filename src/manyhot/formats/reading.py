@@ -27,8 +27,7 @@ from manyhot.core.array_types import Bytes, Ints32, Ints64
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, ManyhotError
 from manyhot.tables import STATES, one_chunk
-from manyhot.tables.id_columns import check_columns_once
-from manyhot.tables.image_ids import normal_ids
+from manyhot.tables.image_ids import check_columns_once, normal_ids
 from manyhot.tables.unpacked import check_parquet
 
 _KINDS = {".parquet": "Parquet", ".npy": "NumPy", ".npz": "NumPy"}

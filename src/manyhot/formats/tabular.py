@@ -54,7 +54,7 @@ from manyhot.tables import (
     read_results_folder,
 )
 from manyhot.tables import metadata as table_metadata
-from manyhot.tables.id_columns import check_columns_once
+from manyhot.tables.image_ids import check_columns_once
 from manyhot.tables.own_classes import list_of_names, own_list
 
 _LIST_COLUMNS = {

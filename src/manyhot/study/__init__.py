@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from manyhot.extras import lazily
 
 if TYPE_CHECKING:
-    from manyhot.study.judged_run import JudgedRun, estimated, replicate_counts
     from manyhot.study.own_data import own_data
     from manyhot.study.plan import (
         Across,
@@ -28,9 +27,12 @@ if TYPE_CHECKING:
         StudyRun,
     )
     from manyhot.study.ready_measures import (
+        JudgedRun,
         accuracy_measure,
         calibration_measure,
         corruption_measure,
+        estimated,
+        replicate_counts,
         study_metric,
         transfer_measure,
     )
@@ -68,7 +70,7 @@ __all__ = [
 
 _HOME = {
     **dict.fromkeys(__all__, "manyhot.study.plan"),
-    **dict.fromkeys(("JudgedRun", "estimated", "replicate_counts"), "manyhot.study.judged_run"),
+    **dict.fromkeys(("JudgedRun", "estimated", "replicate_counts"), "manyhot.study.ready_measures"),
     **dict.fromkeys(
         (
             "accuracy_measure",

@@ -10,12 +10,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from manyhot.core.array_types import Floats
 from manyhot.errors import InputError, MatchError
 from manyhot.files import alone, write_text
 
 if TYPE_CHECKING:
-    pass
+    from manyhot.core.array_types import Floats
 
 ALL = "all"
 

@@ -19,8 +19,7 @@ import pyarrow.compute as pc
 from manyhot.classes import normal_name
 from manyhot.core.array_types import Ints, Ints64
 from manyhot.errors import InputError, MatchError
-from manyhot.tables.id_columns import image_name_column
-from manyhot.tables.image_ids import nearest_way
+from manyhot.tables.image_ids import image_name_column, nearest_way
 
 
 @dataclass(frozen=True)

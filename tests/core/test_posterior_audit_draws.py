@@ -7,9 +7,9 @@ import pytest
 from scipy.special import expit, logit
 
 from audits import images
-from manyhot.core.audit_draws import adjusted_probabilities, combined, resampled_draws
 from manyhot.core.audit_samples import active_design, uniform_design
 from manyhot.core.audited import estimate, linearised_means
+from manyhot.core.posterior import adjusted_probabilities, combined, resampled_draws
 
 
 def drawn(p, f, sample, m, rng, power=0.0):

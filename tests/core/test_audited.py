@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from audits import coverage, images
+from audits import coverage, images, linearised_means
 from manyhot.core.audit_samples import (
     AuditDesign,
     AuditSample,
@@ -20,7 +20,6 @@ from manyhot.core.audited import (
     TOO_FEW_LEFT,
     TOO_HEAVY,
     estimate,
-    linearised_means,
     linearised_ratios,
     reserve_of,
 )

@@ -121,21 +121,6 @@ class LinearisedValues:
         return LinearisedValues(*(x[..., first] - x[..., second] for x in self.parts), is_difference=True)
 
 
-def linearised_means(audited: AnyFloats, proposed: AnyFloats, sample: AuditSample) -> LinearisedValues:
-    """Return the contributions to means over all images.
-
-    Parameters
-    ----------
-    audited : ndarray of float, shape (n, M)
-        Values of the audited images under people's label sets, in the order of ``sample.images``.
-    proposed : ndarray of float, shape (N, M)
-        Values of all images under the proposed label sets.
-    """
-    check_rows(len(audited), len(proposed), sample)
-    mean = proposed.mean(axis=0, dtype=np.float64)
-    return LinearisedValues(audited, proposed[sample.images], mean, np.zeros(len(mean)), mean)
-
-
 def linearised_ratios(
     audited: Sequence[Ratio], proposed: Sequence[Ratio], sample: AuditSample
 ) -> LinearisedValues:

@@ -15,7 +15,7 @@ import numpy as np
 
 from manyhot.core.aggregation import TINY, vote_blocks
 from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
-from manyhot.core.rater_prior import shrunk_rows
+from manyhot.core.rater_prior import RaterPrior
 
 _RIGHT, _WRONG = 4.0, 1.0
 """Choices of all raters together before any vote: they are better than chance."""
@@ -204,7 +204,7 @@ def _accuracies(counts: Floats, smoothing: float | None) -> Floats:
     pooled = pooled_accuracy(counts)
     pooled /= pooled.sum()
     if smoothing is None:
-        return shrunk_rows(counts[:, None], pooled[None])[:, 0, 0]
+        return RaterPrior.of(counts[:, None], pooled[None]).matrices(counts[:, None])[:, 0, 0]
     rows = counts + smoothing * pooled
     total = rows.sum(1)
     return np.where(total > 0, rows[:, 0] / np.maximum(total, TINY), 0.5)

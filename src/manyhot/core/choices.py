@@ -17,7 +17,7 @@ from manyhot.core.array_types import Floats, Ints, Ints64
 from manyhot.core.choice_candidates import Candidates, candidates_of, count_sorted, fit_candidates
 from manyhot.core.choice_comparison import held_out_by_accuracy, held_out_by_matrices, predicts_better
 from manyhot.core.expectation_maximisation import Fit, Patterns, maximise
-from manyhot.core.rater_prior import shrunk_rows
+from manyhot.core.rater_prior import RaterPrior
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -376,7 +376,7 @@ def _matrices(counts: Floats, smoothing: float | None) -> Floats:
     pooled = _pooled(counts)
     pooled /= pooled.sum(1, keepdims=True)
     if smoothing is None:
-        return shrunk_rows(counts, pooled)
+        return RaterPrior.of(counts, pooled).matrices(counts)
     rows = counts + smoothing * pooled
     total = rows.sum(2, keepdims=True)
     return np.asarray(np.where(total > 0, rows / np.maximum(total, TINY), 1 / counts.shape[1]))

@@ -152,14 +152,6 @@ class RaterPrior:
         return probability
 
 
-def shrunk_rows(counts: Floats, pooled: Floats, opposite: Floats | None = None) -> Floats:
-    """Return the expected matrices of raters under the hierarchical prior, shape (R, K, A).
-
-    The parameters are those of `RaterPrior.of`.
-    """
-    return RaterPrior.of(counts, pooled, opposite).matrices(counts)
-
-
 def _strength(counts: Floats, pooled: Floats, anyhow: Floats) -> float:
     """Return the strength of the prior in answers: the exponential of its expected logarithm."""
     counts = counts[:: len(counts) // _MOST + 1]

@@ -216,7 +216,12 @@ class _MeansOfCells:
 
 @dataclass(frozen=True, eq=False)
 class MeansOverStrata:
-    """Means over many strata; see `manyhot.core.resampling.Bootstrap.means_over_strata`.
+    """Resampled means over many strata of ratios of sums, whose numerators share a denominator.
+
+    Images are drawn from all images, and the metric is applied to the resample. Strata without drawn images
+    are left out, as in `Ratio.value`. Resampling within strata would give the same interval for large strata:
+    with 50 images per class, the variance differs by 2 %. For a slice with one image per class, it would give
+    no interval.
 
     Attributes
     ----------

@@ -489,13 +489,6 @@ def _entry_of(format: str, holds: str, path: Path) -> registry.Entry:
             got=f"{format}, which contains {entry.about['holds']}",
             allowed="; ".join(_described(holds)),
         )
-    if not is_utf8(path):
-        raise InputError(
-            "The name of a file or folder is not UTF-8.",
-            where=path,
-            got=repr(os.fsencode(path)),
-            do="rename it",
-        )
     if path.is_dir() and FOLDER not in entry.about["suffixes"]:
         raise InputError("This is a folder, not a file.", where=path)
     return entry

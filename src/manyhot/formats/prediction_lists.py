@@ -83,8 +83,6 @@ _KEY = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:')
 
 _NEEDS = f"{ID_NEEDS}, class and score"
 
-_Row = tuple[str, Any, float]
-
 
 def _matches(path: Path) -> bool:
     if path.suffix.lower() in (".json", ".jsonl"):

@@ -93,7 +93,7 @@ class DrawnSample:
         """
         shared = count_shared(image_id, self.image_id)
         if (shared, len(image_id)) != (len(self.image_id), len(self.image_id)):
-            raise self._other_images(image_id, name, shared)
+            raise self._other_images(image_id, name)
         rows = pc.index_in(image_id, self.image_id).to_numpy()
         place = np.empty(len(rows), np.intp)
         place[rows] = np.arange(len(rows))
@@ -101,7 +101,7 @@ class DrawnSample:
         design = AuditDesign(self.sample.design.probability[rows], None if stratum is None else stratum[rows])
         return AuditSample(design, place[self.sample.images])
 
-    def _other_images(self, image_id: pa.Array, name: str, shared: int) -> MatchError:
+    def _other_images(self, image_id: pa.Array, name: str) -> MatchError:
         extra = image_id.filter(pc.invert(pc.is_in(image_id, self.image_id)))
         absent = self.image_id.filter(pc.invert(pc.is_in(self.image_id, image_id)))
         parts = (("could never be drawn", extra), (f"are not in {name}", absent))

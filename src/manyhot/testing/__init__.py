@@ -126,7 +126,7 @@ def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
     _check_weights(entry, case, estimate, rng)
     _check_left_out(entry, estimate, rng)
     _check_permutations(entry, case, estimate, rng)
-    _check_best(entry, case, estimate, rng)
+    _check_best(entry, estimate, rng)
     _check_undefined(entry, case, rng)
     if entry.about.get("original_only"):
         _check_original_only(entry, case, estimate, rng)
@@ -193,7 +193,7 @@ def _check_permutations(entry: Entry, case: Case, estimate: Estimate, rng: np.ra
     )
 
 
-def _check_best(entry: Entry, case: Case, estimate: Estimate, rng: np.random.Generator) -> None:
+def _check_best(entry: Entry, estimate: Estimate, rng: np.random.Generator) -> None:
     votes, each_class = entry.about.get("votes", False), entry.about.get("each_class", False)
     perfect = voted_case(rng) if votes else perfect_case(rng, each_class=each_class)
     best, value = entry(perfect).value(None), estimate.value(None)

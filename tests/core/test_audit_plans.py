@@ -8,7 +8,6 @@ from scipy.stats import norm, poisson, t
 from audits import images, linearised_means
 from manyhot.core.audit_designs import SmallDesign, count_apart, count_audited, design_by_models, small_design
 from manyhot.core.audit_plans import (
-    QUANTILE,
     DesignVariance,
     _smallest,
     decided,
@@ -20,6 +19,7 @@ from manyhot.core.audit_plans import (
 )
 from manyhot.core.audit_samples import AuditDesign, stratified_design, uniform_design
 from manyhot.core.audited import estimate
+from manyhot.core.resampling import QUANTILE
 from manyhot.errors import InputError
 
 N = 4000

@@ -27,11 +27,8 @@ from scipy.special import fdtri, ndtr, ndtri, stdtrit
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.audit_designs import SmallDesign, count_apart, count_audited
 from manyhot.core.audited import FEWEST_EFFECTIVE, Power
-from manyhot.core.resampling import LEVEL
+from manyhot.core.resampling import LEVEL, QUANTILE
 from manyhot.errors import InputError
-
-QUANTILE = float(ndtri((1 + LEVEL) / 2))
-"""Half the width of an interval in standard errors by the normal distribution."""
 
 SURE = 0.95
 """Share of the planned samples that would have an interval if images that make up a variance had residuals

@@ -384,13 +384,8 @@ def sample_p(sample: AuditSample, groups: Ints | None = None) -> float:
     return float(gammaincc((np.count_nonzero(some) - 1) / 2, statistic / 2))
 
 
-def check_sample(sample: AuditSample, groups: Ints | None = None) -> None:
+def check_sample(sample: AuditSample) -> None:
     """Raise an error if a sample was not drawn with the recorded probabilities.
-
-    Parameters
-    ----------
-    sample, groups
-        As in `sample_p`.
 
     Raises
     ------
@@ -398,7 +393,7 @@ def check_sample(sample: AuditSample, groups: Ints | None = None) -> None:
         If `sample_p` is below `IMPLAUSIBLE`. Among samples that were drawn as recorded, one in 10,000 is
         rejected.
     """
-    p = sample_p(sample, groups)
+    p = sample_p(sample)
     if p < IMPLAUSIBLE:
         raise InputError(
             "The audited images were not drawn with the recorded probabilities.",

@@ -18,7 +18,7 @@ from scipy.special import expit, logit, ndtr, ndtri, stdtr, stdtrit
 
 from manyhot.core.array_types import AnyFloats, Bools, Bytes, Floats, Floats32, Ints, Ints64, Positions
 from manyhot.core.jackknife import resampled_interval
-from manyhot.core.resampling import LEVEL, percentile_interval
+from manyhot.core.resampling import LEVEL, QUANTILE, percentile_interval
 from manyhot.core.threads import each_in_threads
 
 FEWEST_FAMILIES = 5
@@ -420,8 +420,7 @@ def compare_pairs(
 
 
 def _difference_ends(difference: Floats, errors: Floats, df: Floats) -> tuple[Floats, Floats]:
-    normal = float(ndtri((1 + LEVEL) / 2))
-    half = np.where(np.isinf(df), normal, stdtrit(df, (1 + LEVEL) / 2)) * errors
+    half = np.where(np.isinf(df), QUANTILE, stdtrit(df, (1 + LEVEL) / 2)) * errors
     return difference - half, difference + half
 
 

@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.special import gammainc, gammaincc, ndtr, ndtri, pdtr
+from scipy.special import gammainc, gammaincc, ndtr, pdtr
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Ints64, Positions
-from manyhot.core.resampling import LEVEL
+from manyhot.core.resampling import LEVEL, QUANTILE
 from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets, pairs_within
 
 Bounds = tuple[Floats, Floats, Floats]
 """Values and both ends of their 95 % intervals, each of shape (p,)."""
-
-_Z = float(ndtri((1 + LEVEL) / 2))
 
 
 @dataclass(frozen=True)
@@ -211,7 +209,7 @@ def difference_of_means(n: AnyFloats, sums: AnyFloats, squares: AnyFloats) -> Bo
     centre = (sums + 1) / (n + 2)
     variance = np.maximum((squares + 1) / (n + 2) - centre**2, 0) / (n + 2)
     value, apart = means[0] - means[1], centre[0] - centre[1]
-    half = np.where(np.isnan(value), np.nan, _Z * np.sqrt(variance.sum(axis=0)))
+    half = np.where(np.isnan(value), np.nan, QUANTILE * np.sqrt(variance.sum(axis=0)))
     return value, np.maximum(apart - half, -1), np.minimum(apart + half, 1)
 
 
@@ -263,5 +261,5 @@ def _smaller_tail(z: Floats, skew: Floats) -> Floats:
 
 
 def _exp_interval(value: Floats, variance: Floats) -> Bounds:
-    apart = np.exp(_Z * np.sqrt(np.maximum(variance, 0)))
+    apart = np.exp(QUANTILE * np.sqrt(np.maximum(variance, 0)))
     return value, value / apart, value * apart

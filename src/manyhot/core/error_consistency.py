@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import ndtri
 
 from manyhot.core.array_types import Bools, Floats, Ints, Positions
-from manyhot.core.resampling import LEVEL, percentile_interval, student_interval
+from manyhot.core.resampling import QUANTILE, percentile_interval, student_interval
 from manyhot.core.sets import NO_LABEL
 
 FEWEST_OF_EACH = 30
@@ -28,8 +27,6 @@ FEWEST_APART = 10
 
 _BLOCK = 1024
 """Pairs of models whose tables are resampled together: 16 MB with 1,000 resamples."""
-
-_Z = float(ndtri((1 + LEVEL) / 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +142,7 @@ class ErrorConsistency:
         """Return the ends of a normal interval from the influence of each image."""
         if not self._is_often_both.all():
             return float("nan"), float("nan")
-        half = _Z * float(np.sqrt((influence**2).sum())) / self.n
+        half = QUANTILE * float(np.sqrt((influence**2).sum())) / self.n
         return value - half, value + half
 
     @cached_property

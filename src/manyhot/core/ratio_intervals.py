@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import islice
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.cells import Cells
@@ -21,7 +21,7 @@ from manyhot.core.comparison import PairTable, holm
 from manyhot.core.estimates import Ratio
 from manyhot.core.jackknife import Scale, jackknife_ends, jackknife_errors_of, resampled_interval
 from manyhot.core.resampled_statistics import distinct_values
-from manyhot.core.resampling import LEVEL, percentile_interval
+from manyhot.core.resampling import QUANTILE, percentile_interval
 from manyhot.core.share_intervals import proportion_interval
 
 IMAGES_FOR_PERCENTILES = 200
@@ -341,7 +341,7 @@ def _with_one_more_each(pairs: PairTable, where: Bools, first: Ints, second: Int
     more, less = (second + 1) / (n + 2), (first + 1) / (n + 2)
     difference = more - less
     error = np.sqrt((more + less - difference**2) / (n + 2))
-    half = ndtri((1 + LEVEL) / 2) * error
+    half = QUANTILE * error
     where = where & ~np.isnan(pairs.difference)
     lo = np.where(where, np.maximum(difference - half, -1), pairs.lo)
     hi = np.where(where, np.minimum(difference + half, 1), pairs.hi)

@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy import typing as npt
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from manyhot.core.array_types import AnyFloats, Bools, Bytes, Floats, Floats32, Positions
 from manyhot.core.cells import Cells
@@ -30,6 +30,9 @@ from manyhot.core.threads import THREADS, each_in_threads, one_blas_thread
 
 LEVEL = 0.95
 """Coverage of all intervals."""
+
+QUANTILE = float(ndtri((1 + LEVEL) / 2))
+"""Half of an interval in standard errors, if the distribution is normal."""
 
 _CHUNK, _CHUNK_BYTES = 125, 100_000_000
 """Most resamples per block, and most counts: fewer resamples of more than 800,000 images."""

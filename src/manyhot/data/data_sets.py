@@ -36,8 +36,9 @@ from manyhot.formats import (
     read_rows,
 )
 from manyhot.formats.prediction_folders import prediction_files, unread_notes
-from manyhot.formats.writing import PathLike, Progress, images_file
+from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Flattened, PythonOnly, Shown, Was, check_one_of
+from manyhot.run import Progress
 from manyhot.tables import Campaign, Images, Labels, Predictions, ScoreKind
 from manyhot.tables.arrays import single_labels
 from manyhot.tables.campaign_folder import is_campaign, no_label_sets

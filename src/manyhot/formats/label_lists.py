@@ -27,7 +27,16 @@ from manyhot.formats.headers import (
     image_name_column,
     is_plural,
 )
-from manyhot.formats.reading import constant, cut_for_message, head, image_ids, load_json, parse_json, ragged
+from manyhot.formats.reading import (
+    JSON_KEY,
+    constant,
+    cut_for_message,
+    head,
+    image_ids,
+    load_json,
+    parse_json,
+    ragged,
+)
 from manyhot.formats.tabular import column_names, declared, possible_tables, read_frame
 from manyhot.parameters import is_whole
 from manyhot.registry import register
@@ -292,8 +301,6 @@ def _grouped(named: NamedLabels) -> NamedLabels:
 _ENTRY = re.compile(r'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*(\[\s*("|\]|-?\d)|")')
 """The beginning of an object of names by image."""
 
-_KEY = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:')
-
 _OTHER_KEYS = frozenset(
     (
         "annotations",
@@ -312,7 +319,7 @@ _OTHER_KEYS = frozenset(
 def _matches_json(start: str) -> bool:
     if re.match(r"\[?\s*\{", start) is None:
         return False
-    keys = {fold_name(key) for key in _KEY.findall(start)}
+    keys = {fold_name(key) for key in JSON_KEY.findall(start)}
     if keys & set(IMAGE_NAME_COLUMNS) and keys & set(CLASS_NAME_COLUMNS):
         return not keys & _OTHER_KEYS
     return _ENTRY.match(start) is not None

@@ -28,7 +28,15 @@ from manyhot.formats.headers import (
     fold_name,
     image_name_column,
 )
-from manyhot.formats.reading import cut_for_message, head, image_ids, load_json, parse_json
+from manyhot.formats.reading import (
+    JSON_KEY,
+    LIST_TYPES,
+    cut_for_message,
+    head,
+    image_ids,
+    load_json,
+    parse_json,
+)
 from manyhot.formats.tabular import (
     column_names,
     declared,
@@ -77,10 +85,6 @@ _OTHER_TABLES = frozenset(
 )
 """Columns and keys of votes, label sets, objects, results, and the tables of manyhot."""
 
-_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-
-_KEY = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:')
-
 _NEEDS = f"{ID_NEEDS}, class and score"
 
 
@@ -89,7 +93,7 @@ def _matches(path: Path) -> bool:
         start = head(path)
         if re.match(r"(\[\s*)?\{", start) is None:
             return False
-        names: Sequence[str] = _KEY.findall(start)
+        names: Sequence[str] = JSON_KEY.findall(start)
     elif declared(path):
         return False
     else:
@@ -114,7 +118,7 @@ def are_lists(columns: Iterable[str]) -> bool:
 
 def _nested_column(schema: pa.Schema) -> str | None:
     """Return the column of Parquet with lists of scores, or of objects with a class and a score."""
-    lists = [f.name for f in schema if any(is_list(f.type) for is_list in _LISTS)]
+    lists = [f.name for f in schema if any(is_list(f.type) for is_list in LIST_TYPES)]
     return first_column(lists, _NESTED)
 
 

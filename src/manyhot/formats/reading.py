@@ -147,7 +147,7 @@ FOLDER = "folder"
 
 _SAME = 0.99
 
-_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+LIST_TYPES = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 def ragged(lengths: npt.ArrayLike, values: pa.Array) -> pa.ListArray:
@@ -217,7 +217,7 @@ def class_lists(column: pa.ChunkedArray, where: str, n_classes: int) -> tuple[In
         If the column does not contain lists. See also `class_id_column`.
     """
     lists = one_chunk(column)
-    if not any(is_kind(lists.type) for is_kind in _LISTS):
+    if not any(is_kind(lists.type) for is_kind in LIST_TYPES):
         raise _no_classes(where, f"a column of {lists.type}", f"lists of whole numbers, 0 to {n_classes - 1}")
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
     return lengths, class_id_column(pc.list_flatten(lists), where, n_classes)
@@ -376,6 +376,8 @@ HEAD_BYTES = 4096
 """Number of bytes that are read to recognise a file."""
 
 _DIGITS = 38
+
+JSON_KEY = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:')
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 

@@ -319,7 +319,3 @@ def _resolved(path: PathLike) -> Path:
         return Path(path).resolve()
     except (RuntimeError, OSError) as error:  # links that lead to themselves
         raise InputError("The path cannot be resolved.", where=path, got=error) from error
-
-
-Progress = Callable[[str, int, int], None]
-"""Called with the name of the work, the amount that is done, and the total."""

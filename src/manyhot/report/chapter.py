@@ -23,7 +23,7 @@ from manyhot.commands import COMMANDS
 from manyhot.registry import get, names
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, Listing, ListingRow
-from manyhot.tables import Row as Row  # handed on until its users import it from tables
+from manyhot.tables import Row
 from manyhot.tables.definitions import CONTROLS
 
 MAX_PAIRS = 10

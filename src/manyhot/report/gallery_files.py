@@ -14,11 +14,10 @@ import shutil
 import tempfile
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -30,7 +29,9 @@ from manyhot.errors import InputError, OutputError
 from manyhot.files import write_refused
 from manyhot.report.gallery import LARGEST, TOP_VERDICTS, Gallery, Shot
 from manyhot.report.gallery_labels import LabelPlace
+from manyhot.report.page import asset
 from manyhot.report.pictures import Opener, Photographs, decoded, in_files, load_pillow
+from manyhot.run import Progress
 
 PART = 100
 """Images per part of the data: about 60 kB, read in 5 ms."""
@@ -50,7 +51,6 @@ _SCRIPTS = ("gallery.js", "gallery_image.js", "gallery_grid.js", "gallery_select
 _FILES = ("gallery.css", "gallery.js", "index.html")
 INDEX, CALL, _UNFINISHED = "data/index.js", "manyhotGallery.", ".unfinished-"
 CLASS_STATES = ("yes", "unclear", "no", "not asked", "unrecorded")
-Progress = Callable[[str, int, int], None]
 
 
 def write_gallery(
@@ -86,8 +86,8 @@ def write_gallery(
         shown = _write_photographs(pillow, read, len(gallery.shots), part, progress)
         _check_any(gallery, shown)
         names = _write_data(gallery, shown, part)
-        _write(part / "gallery.css", _template("gallery.css"))
-        _write(part / "gallery.js", "".join(map(_template, _SCRIPTS)))
+        _write(part / "gallery.css", asset("gallery.css"))
+        _write(part / "gallery.js", "".join(map(asset, _SCRIPTS)))
         _write(part / "index.html", _page(gallery))
         _swap(part, out)
     return [out / name for name in (*reversed(_FILES), *names)]
@@ -229,11 +229,7 @@ def _page(gallery: Gallery) -> str:
         "overall": str(escape(totals_sentence(gallery))),
     }
     # In one pass: titles and names of models might contain another placeholder.
-    return re.sub(r"\{\{ (\w+) \}\}", lambda match: values[match[1]], _template("gallery.html"))
-
-
-def _template(name: str) -> str:
-    return (files("manyhot.report") / "templates" / name).read_text(encoding="utf-8")
+    return re.sub(r"\{\{ (\w+) \}\}", lambda match: values[match[1]], asset("gallery.html"))
 
 
 def _write_data(gallery: Gallery, photographs: Sequence[_Shown], out: Path) -> list[str]:

@@ -65,6 +65,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.images_table",
         "manyhot.formats.class_lists",
         "manyhot.formats.vote_files",
+        "manyhot.formats.campaign_labels",
         "manyhot.formats.choice_files",
         "manyhot.formats.choice_counts",
         "manyhot.formats.object_files",

@@ -128,7 +128,7 @@ def read_images(path: PathLike, *, classes: ClassList | None = None, format: str
     InputError
         As in `read_labels`.
     """
-    from manyhot.formats.class_lists import with_campaign_list
+    from manyhot.formats.campaign_labels import with_campaign_list
 
     images = _read(path, "images", format, classes=classes)
     assert isinstance(images, Images)
@@ -202,7 +202,7 @@ def read_rows(rows: RowsLike, *, classes: ClassList | None = None) -> Images:
 
 def _with_list(table: _Table, classes: ClassList | None, path: PathLike) -> _Table:
     """Return a table with the class list that was passed, or with that of its campaign, unless built-in."""
-    from manyhot.formats.class_lists import with_campaign_list
+    from manyhot.formats.campaign_labels import with_campaign_list
 
     if classes is None:
         return with_campaign_list(table, Path(path))

@@ -1,23 +1,17 @@
-"""Class lists of users' own data sets and of campaigns, and the label sets of campaigns."""
+"""Class lists of users' own data sets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import polars as pl
 
-from manyhot.classes import ClassList, class_list_of, from_keys
+from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError
 from manyhot.formats.object_files import categories_of_coco, entries_of_coco, load_coco, matches_coco
-from manyhot.formats.reading import FOLDER, reading
-from manyhot.formats.tabular import column_names, read_frame, read_labels_table
+from manyhot.formats.tabular import column_names, read_frame
 from manyhot.registry import register
-from manyhot.tables import DESCRIPTION, Images, Labels, Predictions, metadata
-from manyhot.tables.campaign_folder import is_campaign, no_label_sets
-from manyhot.tables.labels import class_list_metadata
 
 _OPEN_IMAGES = {"LabelName": "key", "DisplayName": "name"}
 """Columns of Open Images' class descriptions."""
@@ -117,52 +111,3 @@ def _split(cell: object) -> Iterator[str]:
     for part in parts:
         if part is not None and (text := str(part).strip()):
             yield text
-
-
-_Table = TypeVar("_Table", Labels, Images, Predictions)
-
-
-@register(
-    "format",
-    "campaign",
-    holds="labels",
-    suffixes=(FOLDER,),
-    matches=is_campaign,
-    needs=f"{DESCRIPTION} and labels.parquet",
-)
-def read_campaign_labels(path: Path, *, classes: ClassList | None) -> Labels:
-    """The label sets of a campaign: ``labels.parquet`` in its folder, over its class list."""
-    file = path / "labels.parquet"
-    if not file.is_file():
-        raise no_label_sets(path)
-    with reading(file):
-        labels = with_campaign_list(read_labels_table(file, classes=classes), file)
-    return replace(labels, name=path.resolve().name)
-
-
-def with_campaign_list(table: _Table, path: Path) -> _Table:
-    """Return a table of a campaign's folder with the campaign's class list, of which it names only the hash.
-
-    A file elsewhere, or over another list, is unchanged.
-    """
-    declared = metadata(table.table).get("classes", "") if isinstance(table, Images) else table.class_hash
-    if table.class_list is not None or not declared or class_list_of(declared) is not None:
-        return table
-    for folder in path.resolve().parents[:2]:  # predictions are one folder deeper
-        listed = folder / "classes.parquet"
-        if not (is_campaign(folder) and listed.is_file()):
-            continue
-        with reading(listed):
-            classes = read_class_list(listed)
-        if classes.hash == declared:
-            named = replace(table, class_list=classes)
-            return named if isinstance(named, Predictions) else _declaring(named, classes)
-    return table
-
-
-def _declaring(table: _Table, classes: ClassList) -> _Table:
-    """Return a table whose metadata contain the class list, so that its order is kept."""
-    assert not isinstance(table, Predictions)
-    about = table.table.schema.metadata or {}
-    keys = {key.encode(): value.encode() for key, value in class_list_metadata(classes).items()}
-    return replace(table, table=table.table.replace_schema_metadata({**about, **keys}))

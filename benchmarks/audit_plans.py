@@ -3,7 +3,7 @@
     python benchmarks/audit_plans.py [--cache FOLDER] variances
     python benchmarks/audit_plans.py [--cache FOLDER] widths [--data real voc …] [--trials 60] [--out FILE]
 
-``variances`` prints `manyhot.core.audit_variances`: from 67 published models and people's answers about all
+``variances`` prints `manyhot.core.audit_plans`: from 67 published models and people's answers about all
 50,000 images, the variance of accuracy and of differences by design and number of models, relative to that
 of a plain sample. ``widths`` plans from a pilot, or from these variances, draws as many images as planned,
 and compares the width of the interval with the one that the plan promises for this number, which is narrower

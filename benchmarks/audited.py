@@ -33,7 +33,6 @@ from audited_tables import RankTally, Tally, write_summary
 from common import quiet
 
 from manyhot.core.audit_cross_fitting import cross_fitted, least_squares
-from manyhot.core.audit_resamples import bootstrap_interval
 from manyhot.core.audit_samples import active_design, stratified_design, uniform_design
 from manyhot.core.audit_sequence import sequence_quantile
 from manyhot.core.audited import (
@@ -41,6 +40,8 @@ from manyhot.core.audited import (
     LinearisedValues,
     estimate,
 )
+from manyhot.core.posterior import resampled_values
+from manyhot.core.resampling import percentile_interval
 
 SIZES = (100, 250, 500, 1000, 2000)
 MAIN = (250, 1000)
@@ -259,7 +260,7 @@ def simulate(values, metric, n, block, chosen=None):
             found = estimate(linear[key], sample, power=power)
             if metric == "bootstrap":
                 rng = np.random.default_rng([n, draw, 8])
-                ends = bootstrap_interval(linear[key], sample, rng=rng, resamples=RESAMPLES, power=power)
+                ends = bootstrap_interval(linear[key], sample, rng, power=power)
                 found = WithEnds(**vars(found), ends=ends)
             elif metric == "sequence":
                 found = WithEnds(**vars(found), ends=common_ends(values, proposals, sample, power))
@@ -278,6 +279,13 @@ def _as_lists(tallies):
         " | ".join(map(str, arm)): [{k: np.atleast_1d(v).tolist() for k, v in t.sums.items()} for t in found]
         for arm, found in tallies.items()
     }
+
+
+def bootstrap_interval(values, sample, rng, *, power="tuned", population=False):
+    """Return the percentile interval of the values over resamples of the audited images."""
+    weight = estimate(values, sample, power=power).power
+    drawn = resampled_values(values, sample, weight, rng=rng, resamples=RESAMPLES, population=population)
+    return percentile_interval(drawn.T)
 
 
 def simulate_population(values, n, block):
@@ -300,9 +308,7 @@ def simulate_population(values, n, block):
                 found = estimate(of, sample, population=True, same=same if tally else None)
                 if name == "bootstrap":
                     resampling = np.random.default_rng([n, draw, 8])
-                    ends = bootstrap_interval(
-                        of, sample, rng=resampling, resamples=RESAMPLES, population=True
-                    )
+                    ends = bootstrap_interval(of, sample, resampling, population=True)
                     found = WithEnds(**vars(found), ends=ends)
                 tallies[arm][tally].add(found, scale)
     return _as_lists(tallies)

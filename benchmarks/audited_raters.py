@@ -26,10 +26,10 @@ from audited_data import arrays
 from common import quiet
 
 from manyhot.core.answers import YES, Answers
-from manyhot.core.audit_draws import adjusted_probabilities, combined
 from manyhot.core.audit_samples import uniform_design
 from manyhot.core.audited import estimate, linearised_ratios
 from manyhot.core.estimates import Ratio
+from manyhot.core.posterior import adjusted_probabilities, combined
 from manyhot.registry import get
 
 N_IMAGES, IMAGES, N_MODELS, DEPTH, DRAWS, THRESHOLD = 5000, 1000, 3, 5, 20, 0.8

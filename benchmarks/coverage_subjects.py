@@ -887,8 +887,7 @@ def protocols(n, rng):
     "majority_votes.gain_lo",
 )
 def error_consistency(n, rng):
-    from manyhot.core.error_consistency import ErrorConsistency
-    from manyhot.core.majority_votes import best_votes
+    from manyhot.core.error_consistency import ErrorConsistency, best_votes
 
     # Images are hard for all models, and label sets forgive errors that the models share.
     hard, own = rng.standard_normal((n, 1)), rng.standard_normal((n, 4))

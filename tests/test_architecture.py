@@ -215,7 +215,7 @@ SPELLS_OPTIONS = {
     "reassess/annotate.py": "lines of the terminal about manyhot annotate",
     "report/figure.py": "variables of CSS",
     "report/prerender.py": "variables of CSS",
-    "report/next_step.py": "turns the command line of a run into the next one",
+    "report/chapter.py": "turns the command line of a run into the next one",
     "evaluate/report/__init__.py": "an option of the next command",
     "formats/timm_files.py": "options of timm's scripts",
 }

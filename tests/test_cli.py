@@ -89,7 +89,7 @@ def test_json(run, small):
     ]
     assert [(n["model"], n["text"]) for n in told["notes"]] == [
         ("two", "lrap skipped: the predictions are ranks, without scores over all classes"),
-        ("", "a ranking at random has lrap 37.1%"),  # of tests/core/test_random_ranking.py
+        ("", "a ranking at random has lrap 37.1%"),  # of tests/core/test_curve_metrics_random.py
     ]
     assert "out/report/index.html" in [p.replace("\\", "/") for p in told["written"]]
 

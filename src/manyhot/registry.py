@@ -35,7 +35,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
     "metric": (
         "manyhot.core.accuracy",
         "manyhot.core.ranking",
-        "manyhot.core.auroc",
+        "manyhot.core.curve_metrics",
         "manyhot.core.set_metrics",
         "manyhot.core.confidence_metrics",
         "manyhot.core.selective_prediction",
@@ -54,7 +54,6 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.annotations",
         "manyhot.formats.image_folder",
         "manyhot.formats.tsipras",
-        "manyhot.formats.tsipras_selected",
         "manyhot.formats.imagenet_x",
         "manyhot.formats.array_files",
         "manyhot.formats.timm_files",

@@ -15,9 +15,8 @@ from manyhot.core.aggregation import (
     majority,
     yes_share,
 )
-from manyhot.core.answers import MAYBE, NO, SILENT, YES, Answers, GoldenAnswers
+from manyhot.core.answers import MAYBE, NO, SILENT, YES, Answers, GoldenAnswers, History
 from manyhot.core.dawid_skene import auto, dawid_skene, model_log_odds, one_coin
-from manyhot.core.rater_history import History
 from manyhot.core.rater_models import RaterModel
 from manyhot.errors import InputError
 from manyhot.registry import get, names

@@ -5,10 +5,9 @@ import pytest
 from scipy.stats import f as f_distribution
 from scipy.stats import norm, poisson, t
 
-from audits import images
+from audits import images, linearised_means
 from manyhot.core.audit_designs import SmallDesign, count_apart, count_audited, design_by_models, small_design
 from manyhot.core.audit_plans import (
-    QUANTILE,
     DesignVariance,
     _smallest,
     decided,
@@ -19,7 +18,8 @@ from manyhot.core.audit_plans import (
     power_of,
 )
 from manyhot.core.audit_samples import AuditDesign, stratified_design, uniform_design
-from manyhot.core.audited import estimate, linearised_means
+from manyhot.core.audited import estimate
+from manyhot.core.resampling import QUANTILE
 from manyhot.errors import InputError
 
 N = 4000

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from audits import coverage, images
-from manyhot.core.audit_resamples import bootstrap_interval
+from audits import coverage, images, linearised_means
 from manyhot.core.audit_samples import (
     AuditDesign,
     AuditSample,
@@ -21,11 +20,12 @@ from manyhot.core.audited import (
     TOO_FEW_LEFT,
     TOO_HEAVY,
     estimate,
-    linearised_means,
     linearised_ratios,
     reserve_of,
 )
 from manyhot.core.estimates import Ratio, mean_over
+from manyhot.core.posterior import resampled_values
+from manyhot.core.resampling import percentile_interval
 from manyhot.errors import InputError
 
 
@@ -409,7 +409,9 @@ def test_the_bootstrap_has_the_errors_of_the_design(population):
         sample = design.draw(rng)
         values = linearised_means(y[sample.images], f, sample)
         found = estimate(values, sample, population=population)
-        lo, hi = bootstrap_interval(values, sample, rng=rng, resamples=4000, population=population)
+        power = estimate(values, sample).power
+        drawn = resampled_values(values, sample, power, rng=rng, resamples=4000, population=population)
+        lo, hi = percentile_interval(drawn.T)
         assert (hi - lo) / (2 * 1.96 * found.error) == pytest.approx(np.ones(3), abs=0.05)
         assert (lo + hi) / 2 == pytest.approx(found.value, abs=0.004)
 

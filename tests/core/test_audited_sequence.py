@@ -5,9 +5,10 @@ import pytest
 from scipy import integrate, optimize, stats
 from scipy.special import lambertw
 
+from audits import linearised_means
 from manyhot.core.audit_samples import active_design
 from manyhot.core.audit_sequence import sequence_p, sequence_quantile
-from manyhot.core.audited import estimate, linearised_means
+from manyhot.core.audited import estimate
 from manyhot.errors import InputError
 
 

@@ -7,12 +7,12 @@ import pytest
 
 from manyhot.core import aggregation
 from manyhot.core import choices as methods
+from manyhot.core.answers import History
 from manyhot.core.choices import Choices, expected_choices
 from manyhot.core.choices import choice_auto as auto
 from manyhot.core.choices import choice_dawid_skene as dawid_skene
 from manyhot.core.choices import choice_majority as majority
 from manyhot.core.choices import choice_one_coin as one_coin
-from manyhot.core.rater_history import History
 from manyhot.errors import InputError
 from manyhot.registry import get, names
 

@@ -14,10 +14,8 @@ from manyhot.core.comparison import (
     jackknife_errors,
     only_one_right,
     pairs_of,
-    percentile_ends,
     to_scale,
 )
-from manyhot.core.resampling import percentile_interval
 
 RNG = np.random.default_rng(7)
 M = 30
@@ -166,12 +164,6 @@ def test_the_interval_of_tau_over_images_is_as_wide_as_its_resamples(families, d
     half = t.ppf(0.975, 14) * np.std(taus, ddof=1) * np.sqrt(15 / 14)
     order = compare_orders(X, Y, families, samples_x, samples_y, n=15)
     assert order.images == (pytest.approx(order.tau - half), pytest.approx(min(order.tau + half, 1)))
-
-
-def test_the_interval_of_nothing_is_nan():
-    assert np.isnan(percentile_ends(np.empty(0))).all()
-    values = RNG.random(50)
-    assert percentile_ends(values) == tuple(float(e[0]) for e in percentile_interval(values[None]))
 
 
 def test_jackknife_errors_are_those_of_the_differences():

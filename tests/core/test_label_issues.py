@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from made_up_models import ensemble
+from manyhot.core.confused_classes import find_merges
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.label_issues import find_issues, ties_broken
-from manyhot.core.merge_classes import find_merges
 from manyhot.core.rater_weights import within_unit
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, LabelSets, top_k
 from manyhot.errors import InputError

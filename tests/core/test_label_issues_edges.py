@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from made_up_models import ensemble
+from manyhot.core.confused_classes import find_merges
 from manyhot.core.label_issues import find_issues
-from manyhot.core.merge_classes import find_merges
 from manyhot.core.sets import NO, YES, LabelSets
 
 

@@ -14,7 +14,7 @@ from sklearn.metrics import (
 )
 
 import manyhot.core.operating_points as module
-from manyhot.core.class_curves import class_curves
+from manyhot.core.class_counts import class_curves
 from manyhot.core.operating_points import GOALS, REASONS, operating_points
 from manyhot.core.sets import NO, YES, Case, LabelSets
 from manyhot.errors import InputError

@@ -7,6 +7,7 @@ from manyhot.core.estimates import Ratio
 from manyhot.core.ratio_intervals import intervals_in_cells, ratio_intervals
 from manyhot.core.resampled_statistics import MeansOf, Ratios, ValueColumns
 from manyhot.core.resampling import Bootstrap
+from resamples import means_over_few_strata, means_over_strata
 
 N = 700
 
@@ -26,8 +27,8 @@ def samples(data, given):
     dens, den_of = den[:, None].astype(np.float32), np.zeros(3, int)
     bootstrap = Bootstrap(masks, 300, seed=3)
     yield bootstrap.ratios(num, dens, den_of)
-    yield bootstrap.means_over_few_strata(num, dens, den_of, stratum)
-    yield bootstrap.means_over_strata(num, den, stratum)
+    yield means_over_few_strata(bootstrap, num, dens, den_of, stratum)
+    yield means_over_strata(bootstrap, num, den, stratum)
 
 
 def test_columns_are_a_matrix(data):
@@ -60,7 +61,7 @@ def test_few_strata_of_some_slices_are_those_of_all(data):
     some = Ratios.of(bootstrap.cells, 300, *arguments[:2], wanted)
     bootstrap.resample(some)
     (found,) = some.means
-    np.testing.assert_array_equal(found.samples[2], bootstrap.means_over_few_strata(*arguments)[2])
+    np.testing.assert_array_equal(found.samples[2], means_over_few_strata(bootstrap, *arguments)[2])
     assert np.isnan(found.samples[:2]).all()
 
 

@@ -16,6 +16,7 @@ from manyhot.core.resampling import (
     percentile_interval,
     student_interval,
 )
+from resamples import means_over_few_strata, means_over_strata
 
 N = 400
 
@@ -46,7 +47,7 @@ def test_means_over_strata_are_the_metric_under_its_counts(data):
     masks, num, den, _ = data
     # Many small strata: some have no image in a slice, some none in a resample.
     stratum = np.random.default_rng(1).integers(0, 90, N)
-    samples = Bootstrap(masks, 200, seed=3).means_over_strata(num[:, 1:], den[:, 1], stratum)
+    samples = means_over_strata(Bootstrap(masks, 200, seed=3), num[:, 1:], den[:, 1], stratum)
     counts = draw_counts(N, 200, np.random.default_rng([3, N]))
     for s, mask in enumerate(masks):
         for m in range(2):
@@ -57,8 +58,8 @@ def test_means_over_strata_are_the_metric_under_its_counts(data):
 def test_means_over_strata_of_some_slices_are_those_of_all(data):
     masks, num, den, _ = data
     stratum = np.random.default_rng(1).integers(0, 90, N)
-    samples = Bootstrap(masks, 200, seed=3).means_over_strata(num, den[:, 0], stratum)
-    found = Bootstrap(masks, 200, seed=3).means_over_strata(num, den[:, 0], stratum, [1])
+    samples = means_over_strata(Bootstrap(masks, 200, seed=3), num, den[:, 0], stratum)
+    found = means_over_strata(Bootstrap(masks, 200, seed=3), num, den[:, 0], stratum, [1])
     np.testing.assert_array_equal(found[1], samples[1])
     assert len(masks) > 1
     assert np.isnan(np.delete(found, 1, axis=0)).all()
@@ -68,7 +69,7 @@ def test_means_over_few_strata_are_the_metric_under_its_counts(data):
     masks, num, den, den_of = data
     # Three strata, one of two images that most resamples lack; numerators with different denominators.
     stratum = np.where(np.arange(N) < 2, 2, np.random.default_rng(1).integers(0, 2, N))
-    samples = Bootstrap(masks, 200, seed=3).means_over_few_strata(num, den, den_of, stratum)
+    samples = means_over_few_strata(Bootstrap(masks, 200, seed=3), num, den, den_of, stratum)
     counts = draw_counts(N, 200, np.random.default_rng([3, N]))
     for s, mask in enumerate(masks):
         for m in range(3):

@@ -8,7 +8,7 @@ import pytest
 
 from made_up_models import C, ensemble
 from manyhot.core.rater_weights import rater_evidence
-from manyhot.core.set_issues import find_set_issues, image_quality, set_thresholds, suspected_cells
+from manyhot.core.set_issues import find_set_issues, set_thresholds, suspected_cells
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, LabelSets
 
 N = 200
@@ -48,10 +48,7 @@ def test_the_set_and_the_scores_are_those_of_cleanlab(require, seed):
         find_label_issues,
         find_multilabel_issues_per_class,
     )
-    from cleanlab.multilabel_classification.rank import (
-        get_label_quality_scores,
-        get_label_quality_scores_per_class,
-    )
+    from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class
 
     given, q = made(seed, rounded=seed % 2 == 1)
     lists, p = [np.flatnonzero(row).tolist() for row in given], q.astype(np.float64)
@@ -68,7 +65,6 @@ def test_the_set_and_the_scores_are_those_of_cleanlab(require, seed):
     for part in (issues.doubtful, issues.missing):
         quality[part.image, part.class_id] = 1 - part.score
     np.testing.assert_allclose(quality, get_label_quality_scores_per_class(lists, p), atol=1e-9)
-    np.testing.assert_allclose(image_quality(quality), get_label_quality_scores(lists, p), atol=1e-9)
 
 
 def test_kinds_order_and_counts():

@@ -11,8 +11,7 @@ from scipy import stats
 
 from audits import IDS, N_CLASSES, World
 from manyhot import evaluate
-from manyhot.core.audit_draws import adjusted_probabilities
-from manyhot.core.posterior import draw_sets
+from manyhot.core.posterior import adjusted_probabilities, draw_sets
 from manyhot.errors import InputError, UsageError
 from manyhot.tables import Labels, Predictions
 from manyhot.tables.arrays import label_sets

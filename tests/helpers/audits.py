@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot import evaluate
+from manyhot.core.audited import LinearisedValues, check_rows
 from manyhot.tables import Labels, Predictions
 from manyhot.tables.audit_samples import draw_sample
 
@@ -14,6 +15,13 @@ def images(n_images, seed=0, models=3):
     rng = np.random.default_rng(seed)
     proposed = rng.beta(2, 0.7, (n_images, models))
     return (rng.random((n_images, models)) < 0.1 + 0.8 * proposed).astype(float), proposed
+
+
+def linearised_means(audited, proposed, sample):
+    """Return the contributions to means over all images, of audited images (n, M) and of all (N, M)."""
+    check_rows(len(audited), len(proposed), sample)
+    mean = proposed.mean(axis=0, dtype=np.float64)
+    return LinearisedValues(audited, proposed[sample.images], mean, np.zeros(len(mean)), mean)
 
 
 def coverage(design, interval, truth, draws=1500):

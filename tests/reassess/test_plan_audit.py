@@ -13,7 +13,7 @@ from scipy.stats import norm, t
 from typer.testing import CliRunner
 
 from manyhot import Labels, cli, tables, write_labels
-from manyhot.core import audit_variances as published
+from manyhot.core import audit_plans as published
 from manyhot.errors import InputError, UsageError
 from manyhot.reassess.audit import audit
 from manyhot.reassess.plan_audit import plan_audit as plan

@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 
 from manyhot import Evaluator, evaluate, registry
-from manyhot.core.class_curves import class_curves
+from manyhot.core.class_counts import class_curves
 from manyhot.core.cooccurrence import CompanionImages
 from manyhot.core.label_kinds import share_together
 from manyhot.core.operating_points import operating_points

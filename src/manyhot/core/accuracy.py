@@ -2,16 +2,20 @@
 
 Each takes a `Case` and returns an `Estimate`. An image with fewer predicted classes than a metric needs is
 skipped and counted as skipped.
+
+`tied_tops` says how much the order of tied classes matters, of which the lowest is taken.
 """
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from dataclasses import dataclass
 
-from manyhot.core.array_types import Bools, Ints
+import numpy as np
+
+from manyhot.core.array_types import Bools, Ints, Positions
 from manyhot.core.estimates import Estimate, Ratio, mean_over, undefined
 from manyhot.core.sets import NOT_ASKED, UNCLEAR, YES, Case
+from manyhot.core.softmax import ROWS
 from manyhot.parameters import check_count
 from manyhot.registry import register
 
@@ -179,11 +183,6 @@ def asma(case: Case, *, exact: bool = False) -> Estimate:
 
     The authors have not confirmed this formula.
 
-    Parameters
-    ----------
-    exact : bool
-        As in `variable_topk`.
-
     References
     ----------
     Anzaku et al. 2025, arXiv 2412.18409v2.
@@ -338,9 +337,9 @@ def asma_unasked(case: Case) -> Estimate:
     return Ratio(plain.num, plain.den, plain.scored, size_group(case.labels.size))
 
 
-def size_group(size: Ints) -> npt.NDArray[np.intp]:
+def size_group(size: Ints) -> Positions:
     """Return 0, 1, 2 or 3 for label sets of 1, 2, 3 or at least 4 classes, and 0 for empty sets."""
-    group: npt.NDArray[np.intp] = np.clip(size, 1, SIZE_GROUPS).astype(np.intp) - 1
+    group: Positions = np.clip(size, 1, SIZE_GROUPS).astype(np.intp) - 1
     return group
 
 
@@ -396,3 +395,51 @@ def _unasked(case: Case, miss: Bools, k: int) -> Estimate:
     if not case.labels.asked_known:
         return undefined(len(case.labels))
     return mean_over(np.logical_or.reduce(case.to_depth(k).state[:, :k] == NOT_ASKED, axis=1), miss)
+
+
+@dataclass(frozen=True)
+class TiedTops:
+    """How much the order of tied classes matters.
+
+    Attributes
+    ----------
+    share : float
+        Share of the images whose highest score belongs to several classes.
+    real1 : float
+        ``real1`` with the lowest of the tied classes, as it is computed.
+    expected : float
+        The mean of ``real1`` if one of the tied classes is drawn at random.
+    n : int
+        Number of images that count.
+    """
+
+    share: float
+    real1: float
+    expected: float
+    n: int
+
+
+def tied_tops(case: Case) -> TiedTops | None:
+    """Return how much the order of tied classes matters; None without scores of all classes or label sets.
+
+    The expectation is exact: with t tied classes, of which h are valid, it is the mean of h / t over images.
+    """
+    sets, scores = case.labels, case.scores
+    if scores is None or not sets.scored.any():
+        return None
+    best = np.empty(len(scores), scores.dtype)
+    n_tied = np.empty(len(scores), np.int64)
+    for start in range(0, len(scores), ROWS):
+        part = slice(start, start + ROWS)
+        best[part] = scores[part].max(axis=1)
+        n_tied[part] = np.count_nonzero(scores[part] == best[part, None], axis=1)
+    valid = sets.state == YES
+    rows, classes = sets.rows[valid], sets.classes[valid]
+    n_valid = np.bincount(rows[scores[rows, classes] == best[rows]], minlength=len(scores))
+    at = sets.scored
+    return TiedTops(
+        float((n_tied[at] > 1).mean()),
+        float(case.hit[at, 0].mean()),
+        float((n_valid[at] / n_tied[at]).mean()),
+        int(np.count_nonzero(at)),
+    )

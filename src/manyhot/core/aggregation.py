@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.answers import MAYBE, N_ANSWERS, NO, SILENT, YES, Answers, GoldenAnswers
-from manyhot.core.array_types import Bools, Floats
-from manyhot.core.rater_history import History
+from manyhot.core.answers import MAYBE, N_ANSWERS, NO, SILENT, YES, Answers, GoldenAnswers, History
+from manyhot.core.array_types import Bools, Floats, Ints64
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -46,7 +45,6 @@ class Aggregate:
         Probability of each truth.
     iterations : int
         Number of iterations; 0 for methods without iterations.
-    converged : bool
     log_likelihood : float
         Natural logarithm of the likelihood of the answers under `matrices` and `prior`; NaN if the method has
         none.
@@ -236,7 +234,7 @@ def golden_matrices(answers: Answers, truth: Bools, smoothing: float = 0.0) -> F
     return matrices
 
 
-def golden_counts(answers: Answers, truth: Bools) -> npt.NDArray[np.int64]:
+def golden_counts(answers: Answers, truth: Bools) -> Ints64:
     """Return how often each rater gave each answer under each truth, shape (R, 2, 3)."""
     cells = (answers.rater.astype(np.int64) * 2 + truth[answers.question]) * N_ANSWERS + answers.answer
     size = answers.n_raters * 2 * N_ANSWERS

@@ -1,6 +1,8 @@
 """Agreement of raters: pairwise agreement, Fleiss' kappa, and Krippendorff's alpha of answers and label sets.
 
 Each measure is a function of sums over images, so that leaving out each image gives all intervals.
+
+Raters who chose one class of K agree over all classes, not only over those that a rater chose.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from scipy.sparse import csr_array
 from scipy.special import stdtrit
 
 from manyhot.core.answers import N_ANSWERS, YES, Answers
-from manyhot.core.array_types import Floats, Ints
+from manyhot.core.array_types import Floats, Ints, Ints64
+from manyhot.core.choices import Choices
 from manyhot.core.resampling import LEVEL
 
 VOTE_MEASURES = ("pairwise", "fleiss_kappa", "alpha_nominal", "alpha_ordinal")
@@ -36,7 +39,6 @@ class VoteMeasure:
 
     Attributes
     ----------
-    name : str
     value, lo, hi : float
         The value and its 95 % interval over images; NaN if undefined.
     n, n_skipped : int
@@ -57,7 +59,6 @@ def measure_answers(answers: Answers, image: Ints, *, intervals: bool = True) ->
 
     Parameters
     ----------
-    answers : Answers
     image : ndarray of int, shape (Q,)
         The image of each question.
     intervals : bool
@@ -87,7 +88,7 @@ def measure_answers(answers: Answers, image: Ints, *, intervals: bool = True) ->
     ]
 
 
-def _features(counts: npt.NDArray[np.int64]) -> Floats:
+def _features(counts: Ints64) -> Floats:
     """Return the features to sum over questions: 7 numbers, and the 9 coincidences of two answers."""
     total = counts.sum(1)
     pairs = total * (total - 1)
@@ -127,11 +128,7 @@ def _ordinal(each: Floats) -> Floats:
 
 
 def measure_sets(
-    answers: Answers,
-    image: Ints,
-    class_id: Ints,
-    *,
-    intervals: bool = True,
+    answers: Answers, image: Ints, class_id: Ints, *, intervals: bool = True
 ) -> list[VoteMeasure]:
     """Return `SET_MEASURES`: Krippendorff's alpha for the sets of classes to which raters answered yes.
 
@@ -140,7 +137,6 @@ def measure_sets(
 
     Parameters
     ----------
-    answers : Answers
     image, class_id : ndarray of int, shape (Q,)
         The image and the class of each question.
     intervals : bool
@@ -188,8 +184,8 @@ class _Sheets:
     """
 
     sets: csr_array
-    start: npt.NDArray[np.int64]
-    raters: npt.NDArray[np.int64]
+    start: Ints64
+    raters: Ints64
     image: Ints
     n_skipped: int
 
@@ -215,7 +211,7 @@ class _Sheets:
         of_sheet = image[asked][first][several]
         return cls(sets, start, size[several], of_sheet, int(np.count_nonzero(~several)))
 
-    def observed(self) -> tuple[Floats, npt.NDArray[np.int64]]:
+    def observed(self) -> tuple[Floats, Ints64]:
         """Return sums over each sheet's sets of the mean distance to its other sets, and numbers of sets."""
         total = np.zeros((len(self.start), len(SET_MEASURES)))
         for count in np.unique(self.raters):
@@ -228,7 +224,7 @@ class _Sheets:
                 total[sheets] += 2 * distances.sum(1) / (count - 1)
         return total, self.raters
 
-    def _distances(self, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> Floats:
+    def _distances(self, a: Ints64, b: Ints64) -> Floats:
         both = self.sets[a].multiply(self.sets[b]).sum(1)
         size = self.sets.sum(1)
         return 1 - _similarity(both, size[a], size[b])
@@ -264,7 +260,7 @@ def _similarity(both: Floats, a: Floats, b: Floats) -> Floats:
     return np.stack([jaccard, jaccard * monotone], 1)
 
 
-def _within(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _within(lengths: Ints64) -> Ints64:
     """Return 0, 1, … within each group of these lengths."""
     ends = np.cumsum(lengths)
     return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
@@ -307,3 +303,54 @@ def agreement_ends(values: Floats, without: Floats) -> tuple[Floats, Floats]:
     error = np.sqrt((n - 1) / n * ((without - without.mean(1, keepdims=True)) ** 2).sum(1))
     half = stdtrit(n - 1, (1 + LEVEL) / 2) * np.where(error > 0, error, np.nan)
     return values - half, np.minimum(values + half, 1)
+
+
+def measure_choices(choices: Choices, *, intervals: bool = True) -> list[VoteMeasure]:
+    """Return `VOTE_MEASURES` of choices. ``alpha_ordinal`` is NaN, because classes have no order.
+
+    Parameters
+    ----------
+    intervals : bool
+        Whether to compute intervals, as in `manyhot.core.agreement.measure_answers`.
+
+    Notes
+    -----
+    An image is a question with K answers. A choice is a set with one element, so ``alpha_jaccard`` and
+    ``alpha_masi`` of `manyhot.core.agreement.measure_sets` equal ``alpha_nominal``.
+
+    References
+    ----------
+    Fleiss 1971, doi 10.1037/h0031619. Krippendorff 2011, Computing Krippendorff's Alpha-Reliability.
+    """
+    n_votes = choices.n_votes()
+    several = n_votes > 1
+    of = choices.candidates()
+    here = several[of.image]
+    image, class_id, n = of.image[here], of.class_id[here], of.n[here]
+    each = np.bincount(class_id, n, of.n_classes)
+    same = np.bincount(image, n * (n - 1), of.n_images)[several]
+    # What the sum of squared numbers of votes of each class loses without an image.
+    squares = np.bincount(image, (2 * each[class_id] - n) * n, of.n_images)[several]
+    total = n_votes[several].astype(np.float64)
+    pairs = total * (total - 1)
+    rows = np.stack([same, pairs, same / pairs, np.ones(len(total)), same / (total - 1), total], 1)
+    sums = np.append(rows.sum(0), (each**2).sum())
+    values = _measures(sums)
+    lo, hi = np.full_like(values, np.nan), np.full_like(values, np.nan)
+    if intervals:
+        lo, hi = agreement_ends(values, _measures(sums - np.column_stack([rows, squares])))
+    skipped = int(np.count_nonzero(n_votes == 1))
+    return [
+        VoteMeasure(name, float(value), float(low), float(high), len(total), skipped)
+        for name, value, low, high in zip(VOTE_MEASURES, values, lo, hi, strict=True)
+    ]
+
+
+def _measures(sums: Floats) -> Floats:
+    """Return the measures, shape (M, …), from sums, shape (…, 7)."""
+    same, pairs, shares, n, alike, total, squares = np.moveaxis(sums, -1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        chance = squares / total**2
+        kappa = (shares / n - chance) / (1 - chance)
+        nominal = 1 - (total - 1) * (total - alike) / (total**2 - squares)
+        return np.stack([same / pairs, kappa, nominal, np.full_like(nominal, np.nan)])

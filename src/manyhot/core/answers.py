@@ -1,14 +1,12 @@
-"""Raters' answers as arrays, and the golden questions that experts also answered."""
+"""Raters' answers as arrays: new ones, earlier ones, and golden questions that experts also answered."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from manyhot.core.array_types import Bools, Ints
-from manyhot.core.rater_history import History
+from manyhot.core.array_types import Bools, Floats, Ints, Ints8, Ints64
 from manyhot.errors import InputError
 
 ANSWERS = ("no", "maybe", "yes")
@@ -56,10 +54,10 @@ class Answers:
 
     question: Ints
     rater: Ints
-    answer: npt.NDArray[np.int8]
+    answer: Ints8
     n_questions: int
     n_raters: int
-    original: npt.NDArray[np.int8] | None = None
+    original: Ints8 | None = None
     group: Ints | None = None
     history: History | None = None
 
@@ -89,12 +87,12 @@ class Answers:
         """Return the number of questions with answers."""
         return int(np.count_nonzero(np.bincount(self.question)))
 
-    def counts(self) -> npt.NDArray[np.int64]:
+    def counts(self) -> Ints64:
         """Return how many raters gave each answer to each question, shape (Q, 3)."""
         cells = self.question.astype(np.int64) * N_ANSWERS + self.answer
         return np.bincount(cells, minlength=self.n_questions * N_ANSWERS).reshape(-1, N_ANSWERS)
 
-    def of_raters(self) -> npt.NDArray[np.int64]:
+    def of_raters(self) -> Ints64:
         """Return how often each rater gave each answer, shape (R, 3)."""
         cells = self.rater.astype(np.int64) * N_ANSWERS + self.answer
         return np.bincount(cells, minlength=self.n_raters * N_ANSWERS).reshape(-1, N_ANSWERS)
@@ -118,9 +116,9 @@ class GoldenAnswers:
     """
 
     answers: Answers
-    yes: npt.NDArray[np.int64]
-    experts: npt.NDArray[np.int64]
-    asked: npt.NDArray[np.int64]
+    yes: Ints64
+    experts: Ints64
+    asked: Ints64
     image: Ints | None = None
 
     def __len__(self) -> int:
@@ -155,3 +153,41 @@ def _check_once(answers: Answers) -> None:
             got=f"rater {rater}, question {question}" + (f" and {len(twice) - 1:,} more" * (len(twice) > 1)),
             allowed="at most one answer per rater and question",
         )
+
+
+@dataclass(frozen=True)
+class History:
+    """Earlier answers of raters, by the expected truth.
+
+    Classes are both truths and possible choices. For questions with the answers no, maybe and yes, the codes
+    of answers take the place of classes, and the truth is no or yes.
+
+    Attributes
+    ----------
+    rater, truth, chosen : ndarray of int, shape (h,)
+    n : ndarray of float64, shape (h,)
+        Expected number of times that the rater chose the class `chosen` when the right class was `truth`.
+    """
+
+    rater: Ints
+    truth: Ints
+    chosen: Ints
+    n: Floats
+
+    @classmethod
+    def of_matrices(cls, counts: Floats) -> History:
+        """Return the history with these numbers, shape (R, K, K), without zeros."""
+        rater, truth, chosen = np.nonzero(counts)
+        return cls(rater, truth, chosen, counts[rater, truth, chosen])
+
+    def matrices(self, n_raters: int, n_classes: int) -> Floats:
+        """Return the numbers as matrices, shape (R, K, K)."""
+        cells = (self.rater.astype(np.int64) * n_classes + self.truth) * n_classes + self.chosen
+        counts = np.bincount(cells, self.n, n_raters * n_classes**2).astype(np.float64)
+        return counts.reshape(n_raters, n_classes, n_classes)
+
+    def right_wrong(self, n_raters: int) -> Floats:
+        """Return how often each rater was right and wrong, shape (R, 2)."""
+        cells = self.rater.astype(np.int64) * 2 + (self.truth != self.chosen)
+        counts = np.bincount(cells, self.n, n_raters * 2).astype(np.float64)
+        return counts.reshape(n_raters, 2)

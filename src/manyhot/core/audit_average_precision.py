@@ -102,7 +102,6 @@ def audited_average_precision(
         The proposed label sets of all images.
     scores : ndarray of float, shape (N, C)
         The model's scores of all images.
-    sample : AuditSample
     features : sequence of ndarray of float, shape (N, C), optional
         Features of the regression, such as log odds of this and other models. By default, the scores and the
         proposed label sets. Without features, the regression estimates only how often each class is valid.
@@ -148,7 +147,6 @@ class _ClassPrecision:
 
     Attributes
     ----------
-    value : float
     residual : ndarray of float64, shape (n,)
         What leaving out each audited image changes, times the probability of the image.
     influence : ndarray of float64, shape (N,)

@@ -50,7 +50,6 @@ class ClassDesign:
 
     Attributes
     ----------
-    design : AuditDesign
     asked : ndarray of float32, shape (N, C)
         The probability that people are asked about a class of an audited image.
     """

@@ -37,9 +37,6 @@ def cross_fitted(
         shape (M,).
     audited : ndarray of float, shape (n, M)
         Values of the audited images under people's label sets.
-    sample : AuditSample
-    folds : int
-    rng : numpy.random.Generator
 
     References
     ----------

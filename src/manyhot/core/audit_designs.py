@@ -53,7 +53,6 @@ class ModelDesign:
 
     Attributes
     ----------
-    design : AuditDesign
     kind : str
         ``uniform``, ``stratified`` or ``active``.
     strata : tuple of str

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from manyhot.core.array_types import AnyFloats, Bools, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Ints, Ints32, Ints64
 from manyhot.core.sets import NO_LABEL, YES, LabelSets
 
 LEAST_P = 0.5
@@ -25,21 +24,20 @@ class ModelChoices:
 
     Parameters
     ----------
-    n_images, n_classes : int
     pairs : mapping of str to ndarray of int64
         For each model, the chosen (image, class) pairs as ``image * n_classes + class``, ascending.
     """
 
     n_images: int
     n_classes: int
-    pairs: Mapping[str, npt.NDArray[np.int64]]
+    pairs: Mapping[str, Ints64]
 
     def __post_init__(self) -> None:
         every, counts = np.unique(np.concatenate([*self.pairs.values()]), return_counts=True)
         object.__setattr__(self, "_every", every)
         object.__setattr__(self, "_counts", counts)
 
-    def sets(self, label: npt.NDArray[np.int32], without: str = "") -> LabelSets:
+    def sets(self, label: Ints32, without: str = "") -> LabelSets:
         """Return the label sets that most models propose.
 
         The label set of an image contains the classes that at least half of the models choose, and always the
@@ -82,9 +80,7 @@ def _first_of_most(image: Ints, counts: Ints) -> Bools:
     return found
 
 
-def chosen_pairs(
-    rows: Ints, top: Ints, n_classes: int, probabilities: AnyFloats | None = None
-) -> npt.NDArray[np.int64]:
+def chosen_pairs(rows: Ints, top: Ints, n_classes: int, probabilities: AnyFloats | None = None) -> Ints64:
     """Return the (image, class) pairs that one model chooses, as in `ModelChoices`.
 
     Parameters
@@ -93,7 +89,6 @@ def chosen_pairs(
         The image of each prediction.
     top : ndarray of int, shape (m,)
         The top classes, which are chosen if there are no probabilities; `NO_LABEL` if there is none.
-    n_classes : int
     probabilities : ndarray of float, shape (m, C), optional
         Probabilities of classes that can be valid together. Classes with at least `LEAST_P` are chosen.
     """

@@ -137,7 +137,6 @@ class AuditSample:
 
     Parameters
     ----------
-    design : AuditDesign
     images : ndarray of int, shape (n,)
         The audited images, in the order in which they are answered.
 
@@ -354,7 +353,6 @@ def sample_p(sample: AuditSample, groups: Ints | None = None) -> float:
 
     Parameters
     ----------
-    sample : AuditSample
     groups : ndarray of int, shape (N,), optional
         Groups of images to compare, such as classes or files. By default, ten groups of neighbouring images.
         Groups with fewer than five expected audited images are merged.
@@ -386,13 +384,8 @@ def sample_p(sample: AuditSample, groups: Ints | None = None) -> float:
     return float(gammaincc((np.count_nonzero(some) - 1) / 2, statistic / 2))
 
 
-def check_sample(sample: AuditSample, groups: Ints | None = None) -> None:
+def check_sample(sample: AuditSample) -> None:
     """Raise an error if a sample was not drawn with the recorded probabilities.
-
-    Parameters
-    ----------
-    sample, groups
-        As in `sample_p`.
 
     Raises
     ------
@@ -400,7 +393,7 @@ def check_sample(sample: AuditSample, groups: Ints | None = None) -> None:
         If `sample_p` is below `IMPLAUSIBLE`. Among samples that were drawn as recorded, one in 10,000 is
         rejected.
     """
-    p = sample_p(sample, groups)
+    p = sample_p(sample)
     if p < IMPLAUSIBLE:
         raise InputError(
             "The audited images were not drawn with the recorded probabilities.",
@@ -421,7 +414,6 @@ def balance_p(values: AnyFloats, sample: AuditSample) -> float:
     ----------
     values : ndarray of float, shape (N,)
         Values of all images, such as whether a model's top class is in the proposed label set.
-    sample : AuditSample
 
     Returns
     -------

@@ -74,7 +74,6 @@ def subtract_products(
         ``(den - expected den) / E``, whose mean over all images of a stratum, divided by N, is δ_g.
     stratum : ndarray of int, shape (n,)
     weights : ndarray of float64, shape (n,)
-    n_strata, n_images : int
 
     Returns
     -------

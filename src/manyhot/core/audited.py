@@ -121,22 +121,6 @@ class LinearisedValues:
         return LinearisedValues(*(x[..., first] - x[..., second] for x in self.parts), is_difference=True)
 
 
-def linearised_means(audited: AnyFloats, proposed: AnyFloats, sample: AuditSample) -> LinearisedValues:
-    """Return the contributions to means over all images.
-
-    Parameters
-    ----------
-    audited : ndarray of float, shape (n, M)
-        Values of the audited images under people's label sets, in the order of ``sample.images``.
-    proposed : ndarray of float, shape (N, M)
-        Values of all images under the proposed label sets.
-    sample : AuditSample
-    """
-    check_rows(len(audited), len(proposed), sample)
-    mean = proposed.mean(axis=0, dtype=np.float64)
-    return LinearisedValues(audited, proposed[sample.images], mean, np.zeros(len(mean)), mean)
-
-
 def linearised_ratios(
     audited: Sequence[Ratio], proposed: Sequence[Ratio], sample: AuditSample
 ) -> LinearisedValues:
@@ -149,7 +133,6 @@ def linearised_ratios(
         ``sample.images``.
     proposed : sequence of M Ratio
         The metric of each model on all images under the proposed label sets.
-    sample : AuditSample
 
     Notes
     -----
@@ -185,8 +168,6 @@ def linearised_slices(
 
     Parameters
     ----------
-    audited, proposed : Ratio
-    sample : AuditSample
     inside : ndarray of bool, shape (S, n)
         The audited images of each slice. A slice may depend on people's answers, for example on the size of
         the label set.
@@ -287,7 +268,7 @@ class AuditedEstimate:
         Degrees of freedom of the part of the errors that is due to the sample. By default, errors are due to
         the sample alone.
     rater_share : ndarray of float64, shape (M,), optional
-        Share of the squared errors that is due to raters; see `manyhot.core.audit_draws`.
+        Share of the squared errors that is due to raters; see `manyhot.core.posterior`.
     """
 
     value: Floats
@@ -362,8 +343,6 @@ def estimate(
 
     Parameters
     ----------
-    values : LinearisedValues
-    sample : AuditSample
     power : float or "tuned"
         The weight λ of the proposed label sets (see the top of this module): 0 for none, 1 for the difference
         estimator, and ``tuned`` for the weight from 0 to 1 with the smallest estimated variance.
@@ -430,7 +409,6 @@ def reserve_of(size: Floats, members: Bools, sample: AuditSample, *, population:
         The contribution of an image to the residual if people and proposals disagree on it.
     members : ndarray of bool, shape (M, N)
         The images of each slice.
-    sample : AuditSample
     population : bool
         As in `estimate`.
     """

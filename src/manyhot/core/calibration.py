@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints, Ints64, Positions
 from manyhot.core.sets import NO_LABEL, YES, Case, LabelSets
 from manyhot.core.softmax import ROWS, check_possible, check_sums, log_probability
 from manyhot.errors import InputError
@@ -51,7 +50,7 @@ class Tail:
 
     listed: Floats
     other: Floats
-    n_other: npt.NDArray[np.int64]
+    n_other: Ints64
 
     @classmethod
     def of(cls, top: Ints, probability: AnyFloats, n_classes: int) -> Tail:
@@ -195,7 +194,7 @@ class FitLabels:
         return self.image[self._start]
 
     @cached_property
-    def _start(self) -> npt.NDArray[np.intp]:
+    def _start(self) -> Positions:
         return np.flatnonzero(np.diff(self.image, prepend=-1))
 
     def shares(self, logits: Floats) -> tuple[Floats, float]:

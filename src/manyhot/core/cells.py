@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.array_types import Bools, Floats
+from manyhot.core.array_types import Bools, Bytes, Floats, Ints64, Positions
 from manyhot.core.estimates import Ratio
 
 
@@ -32,9 +32,9 @@ class Cells:
         The slices as bits.
     """
 
-    cell: npt.NDArray[np.intp]
-    order: npt.NDArray[np.intp]
-    edges: npt.NDArray[np.intp]
+    cell: Positions
+    order: Positions
+    edges: Positions
     member: Floats
     packed: npt.NDArray[np.uint64]
 
@@ -49,25 +49,25 @@ class Cells:
         narrow = cell.astype(np.uint16) if len(size) <= 65_536 else cell
         return cls(cell, np.argsort(narrow, kind="stable"), edges, member, _pack(masks))
 
-    def count(self, flags: Bools) -> npt.NDArray[np.int64]:
+    def count(self, flags: Bools) -> Ints64:
         """Return how many of the n flags are set in each slice, shape (S,)."""
         # Models share the same array of denominators, so the last few counts are cached.
         for counted, cached in self._counted:
             if counted is flags:
                 return cached
         # Counting bits of 64 images at a time is twenty times faster than adding them by cell.
-        counts: npt.NDArray[np.int64] = np.bitwise_count(self.packed & _pack(flags)).sum(1, dtype=np.int64)
+        counts: Ints64 = np.bitwise_count(self.packed & _pack(flags)).sum(1, dtype=np.int64)
         self._counted.append((flags, counts))
         return counts
 
     @cached_property
-    def sizes(self) -> npt.NDArray[np.int64]:
+    def sizes(self) -> Ints64:
         """The number of images in each slice, shape (S,)."""
-        sizes: npt.NDArray[np.int64] = np.bitwise_count(self.packed).sum(1, dtype=np.int64)
+        sizes: Ints64 = np.bitwise_count(self.packed).sum(1, dtype=np.int64)
         return sizes
 
     @cached_property
-    def _counted(self) -> deque[tuple[Bools, npt.NDArray[np.int64]]]:
+    def _counted(self) -> deque[tuple[Bools, Ints64]]:
         return deque(maxlen=8)
 
     def value(self, ratio: Ratio) -> Floats:
@@ -94,7 +94,7 @@ class Cells:
         return sums
 
     @cached_property
-    def _split(self) -> deque[tuple[Ratio, npt.NDArray[np.intp], int]]:
+    def _split(self) -> deque[tuple[Ratio, Positions, int]]:
         """The stratum and the cell of each image as one number, for the last ratio."""
         return deque(maxlen=1)
 
@@ -107,7 +107,7 @@ def _pack(flags: Bools) -> npt.NDArray[np.uint64]:
     return padded.view(np.uint64)
 
 
-def _distinct(packed: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.intp]]:
+def _distinct(packed: Bytes) -> tuple[Bytes, Positions]:
     """Return the distinct columns in ascending order, and which of them each column is."""
     if len(packed) > 2:
         patterns, cell = np.unique(packed, axis=1, return_inverse=True)

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy import typing as npt
 
 from manyhot.core.aggregation import TINY, vote_blocks
-from manyhot.core.array_types import Floats, Ints
-from manyhot.core.rater_prior import shrunk_rows
+from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
+from manyhot.core.rater_prior import RaterPrior
 
 _RIGHT, _WRONG = 4.0, 1.0
 """Choices of all raters together before any vote: they are better than chance."""
@@ -35,11 +34,10 @@ class Candidates:
         Image and class of each candidate, sorted.
     n : ndarray of float64, shape (c,)
         Number of votes for each candidate. Votes are in the order of candidates.
-    n_images, n_classes : int
     """
 
-    image: npt.NDArray[np.int64]
-    class_id: npt.NDArray[np.int64]
+    image: Ints64
+    class_id: Ints64
     n: Floats
     n_images: int
     n_classes: int
@@ -57,7 +55,7 @@ class Candidates:
             part = Candidates(image, self.class_id[at], self.n[at], n_images, self.n_classes)
             yield CandidateBlock(images, at, votes, part)
 
-    def of_votes(self) -> npt.NDArray[np.intp]:
+    def of_votes(self) -> Positions:
         """Return the candidate that each vote chose, shape (m,)."""
         return np.repeat(np.arange(len(self.n)), self.n.astype(np.intp))
 
@@ -91,9 +89,6 @@ class Fitted:
         probability of all other classes.
     accuracy : ndarray of float64, shape (R,)
     prior : ndarray of float64, shape (K,)
-    iterations : int
-    converged : bool
-    log_likelihood : float
     counts : ndarray of float64, shape (R, 2)
         Expected number of right and wrong choices of each rater, including earlier choices.
     rest : ndarray of float64, shape (N,)
@@ -116,7 +111,7 @@ class Fitted:
     errors: SameErrors | PooledErrors
 
 
-def run_starts(*columns: Ints) -> npt.NDArray[np.intp]:
+def run_starts(*columns: Ints) -> Positions:
     """Return the rows of sorted columns that differ from the row before."""
     differs = np.zeros(len(columns[0]), bool)
     differs[:1] = True
@@ -125,7 +120,7 @@ def run_starts(*columns: Ints) -> npt.NDArray[np.intp]:
     return np.flatnonzero(differs)
 
 
-def count_sorted(values: Ints, n: int) -> npt.NDArray[np.int64]:
+def count_sorted(values: Ints, n: int) -> Ints64:
     """Return how often each of 0 to n - 1 occurs in sorted values, with less memory than `numpy.bincount`."""
     first, counts = run_starts(values), np.zeros(n, np.int64)
     counts[values[first]] = np.diff(first, append=len(values))
@@ -154,7 +149,6 @@ def fit_candidates(
 
     Parameters
     ----------
-    of : Candidates
     rater : ndarray of int, shape (m,)
     before : ndarray of float64, shape (R, 2)
         Earlier right and wrong choices of each rater, which are added to the expected choices.
@@ -210,20 +204,14 @@ def _accuracies(counts: Floats, smoothing: float | None) -> Floats:
     pooled = pooled_accuracy(counts)
     pooled /= pooled.sum()
     if smoothing is None:
-        return shrunk_rows(counts[:, None], pooled[None])[:, 0, 0]
+        return RaterPrior.of(counts[:, None], pooled[None]).matrices(counts[:, None])[:, 0, 0]
     rows = counts + smoothing * pooled
     total = rows.sum(1)
     return np.where(total > 0, rows[:, 0] / np.maximum(total, TINY), 0.5)
 
 
 def _prior(
-    of: Candidates,
-    p: Floats,
-    rest: Floats,
-    outside: Floats,
-    prior: Floats,
-    voted: npt.NDArray[np.bool_],
-    added: float,
+    of: Candidates, p: Floats, rest: Floats, outside: Floats, prior: Floats, voted: Bools, added: float
 ) -> Floats:
     """Return the share of each class; `added` images have all classes alike."""
     # A class that nobody chose for an image gets its share, by the last prior, of what is left.
@@ -256,7 +244,6 @@ def candidate_posteriors(
 
     Parameters
     ----------
-    of : Candidates
     right, wrong : ndarray of float64, shape (m,)
         Log-probability that each vote is right, and that each vote is wrong.
     prior, outside : ndarray of float64, shapes (c,) and (N,)

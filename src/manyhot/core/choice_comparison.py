@@ -114,9 +114,7 @@ def held_out_by_accuracy(of: Candidates, rater: Ints, fit: Fitted) -> Floats:
 
     Parameters
     ----------
-    of : Candidates
     rater : ndarray of int, shape (m,)
-    fit : Fitted
 
     Returns
     -------

@@ -2,7 +2,7 @@
 
 Aggregators of choices have the names of those of yes and no answers. `choice_dawid_skene` estimates a K × K
 matrix for each rater where memory allows, and otherwise one matrix of all raters and one accuracy per rater
-(`manyhot.core.choice_candidates`).
+(`manyhot.core.choice_candidates`). Options of the same name are those of `choice_dawid_skene`.
 """
 
 from __future__ import annotations
@@ -10,16 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy import typing as npt
 
 from manyhot.core.aggregation import TINY, vote_blocks
-from manyhot.core.answers import check_numbers
-from manyhot.core.array_types import Floats, Ints
+from manyhot.core.answers import History, check_numbers
+from manyhot.core.array_types import Floats, Ints, Ints64
 from manyhot.core.choice_candidates import Candidates, candidates_of, count_sorted, fit_candidates
 from manyhot.core.choice_comparison import held_out_by_accuracy, held_out_by_matrices, predicts_better
 from manyhot.core.expectation_maximisation import Fit, Patterns, maximise
-from manyhot.core.rater_history import History
-from manyhot.core.rater_prior import shrunk_rows
+from manyhot.core.rater_prior import RaterPrior
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -96,7 +94,7 @@ class Choices:
         del cells
         self._sort()
 
-    def _cells(self, *digits: tuple[int, Ints]) -> npt.NDArray[np.int64]:
+    def _cells(self, *digits: tuple[int, Ints]) -> Ints64:
         """Return numbers of which the image is the first digit, followed by others with their bases."""
         cells = self.image.astype(np.int64)
         for base, digit in digits:  # in place, as there may be many votes
@@ -114,7 +112,7 @@ class Choices:
     def __len__(self) -> int:
         return len(self.chosen)
 
-    def n_votes(self) -> npt.NDArray[np.int64]:
+    def n_votes(self) -> Ints64:
         """Return the number of votes on each image, shape (N,)."""
         return count_sorted(self.image, self.n_images)
 
@@ -142,9 +140,6 @@ class ChosenClasses:
         Probability of each choice of each rater given the right class.
     prior : ndarray of float64, shape (K,), optional
         Probability of each class.
-    iterations : int
-    converged : bool
-    log_likelihood : float
     held_out : ndarray of float64, shape (N,), optional
         If `auto` compared models, the log-likelihood of the votes on each image under the model fitted
         without the image.
@@ -152,8 +147,8 @@ class ChosenClasses:
         1 for the method that `auto` chose, and 0 for the other methods.
     """
 
-    image: npt.NDArray[np.int64]
-    class_id: npt.NDArray[np.int64]
+    image: Ints64
+    class_id: Ints64
     p: Floats
     method: str
     accuracy: Floats | None = None
@@ -199,11 +194,6 @@ def choice_one_coin(
     tolerance: float = 1e-7,
 ) -> ChosenClasses:
     """One-coin model: each rater has one probability of being right, and otherwise chooses any other class.
-
-    Parameters
-    ----------
-    smoothing, iterations, tolerance
-        As in `choice_dawid_skene`.
 
     Raises
     ------
@@ -280,11 +270,6 @@ def choice_auto(
     in closed form from a single fit to all images (`manyhot.core.choice_comparison`). A model is better if
     the difference is more than its standard error over images. The result does not depend on names or on the
     order of votes.
-
-    Parameters
-    ----------
-    iterations, tolerance
-        As in `choice_dawid_skene`.
 
     Raises
     ------
@@ -391,7 +376,7 @@ def _matrices(counts: Floats, smoothing: float | None) -> Floats:
     pooled = _pooled(counts)
     pooled /= pooled.sum(1, keepdims=True)
     if smoothing is None:
-        return shrunk_rows(counts, pooled)
+        return RaterPrior.of(counts, pooled).matrices(counts)
     rows = counts + smoothing * pooled
     total = rows.sum(2, keepdims=True)
     return np.asarray(np.where(total > 0, rows / np.maximum(total, TINY), 1 / counts.shape[1]))

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.array_types import Ints
+from manyhot.core.array_types import Ints, Ints32, Ints64
 
 NO_ANCESTOR = -1
 """The height of the lowest common ancestor of classes that have none."""
@@ -30,8 +29,8 @@ class Hierarchy:
         A description of the source of the tree; empty if the tree is part of the class list.
     """
 
-    down: npt.NDArray[np.int32]
-    beneath: npt.NDArray[np.int64]
+    down: Ints32
+    beneath: Ints64
     n_counted: int
     source: str = ""
 
@@ -61,7 +60,7 @@ class Hierarchy:
             row[: len(path)] = [number[step] for step in reversed(path)]
         return cls(down, np.bincount(down[down >= 0], minlength=len(number)), len(paths))
 
-    def group_size(self, a: Ints, b: Ints) -> npt.NDArray[np.int64]:
+    def group_size(self, a: Ints, b: Ints) -> Ints64:
         """Return the number of classes below the lowest common ancestor of two classes, shape (p,).
 
         The result is 1 if both are the same class, and more than `n_counted` if there is no common ancestor.
@@ -74,7 +73,7 @@ class Hierarchy:
         size = np.where(shared > 0, self.beneath[np.maximum(lowest, 0)], self.n_counted + 1)
         return np.asarray(np.where(a == b, 1, size)[back], np.int64)
 
-    def height(self, a: Ints, b: Ints) -> npt.NDArray[np.int64]:
+    def height(self, a: Ints, b: Ints) -> Ints64:
         """Return the height of the lowest common ancestor of two classes above the lower of them, shape (p,).
 
         The height is 0 for the same class, 1 if one class is the parent of the other or both have the same

@@ -16,9 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Bytes, Floats, Floats32, Ints, Ints8, Ints64, Positions
 from manyhot.core.jackknife import resampled_interval
 from manyhot.core.resampling import draw_counts
 from manyhot.core.sets import NO, YES
@@ -56,7 +55,7 @@ class Estimated:
     n: int
 
 
-def split_by_pair(main: Ints, companion: Ints) -> npt.NDArray[np.int8]:
+def split_by_pair(main: Ints, companion: Ints) -> Ints8:
     """Return the split of each image according to the states of a pair of classes.
 
     Parameters
@@ -109,7 +108,7 @@ def _correlation(one: Bools, other: Bools) -> float:
     return shared / spread**0.5 if spread else 0.0
 
 
-def gap(predicted: Bools, splits: npt.NDArray[np.int8], one: int, other: int) -> Estimated:
+def gap(predicted: Bools, splits: Ints8, one: int, other: int) -> Estimated:
     """Return the difference between two splits in the share of images for which a class is predicted.
 
     For `BOTH` and `MAIN_ONLY`, the absolute value is the recall gap of Plumb et al. 2022 (SPIRE). For
@@ -127,7 +126,7 @@ def gap(predicted: Bools, splits: npt.NDArray[np.int8], one: int, other: int) ->
     return Estimated(value, lo, hi, int(images.sum()))
 
 
-def balancing(splits: npt.NDArray[np.int8], counts: AnyFloats) -> AnyFloats:
+def balancing(splits: Ints8, counts: AnyFloats) -> AnyFloats:
     """Return weights under which a companion is independent of the main class.
 
     Under these weights, half of the images with the main class and half of the images without it contain the
@@ -154,7 +153,7 @@ def balancing(splits: npt.NDArray[np.int8], counts: AnyFloats) -> AnyFloats:
     return np.asarray(counts * np.where(splits >= 0, factor[:, splits], 0))
 
 
-def independent(splits: Sequence[npt.NDArray[np.int8]], weights: Floats, rounds: int = 50) -> Floats:
+def independent(splits: Sequence[Ints8], weights: Floats, rounds: int = 50) -> Floats:
     """Return weights under which each of several companions is independent of its class.
 
     The weights are found by iterative proportional fitting (Deming and Stephan 1940). For one pair after the
@@ -229,14 +228,14 @@ class Resampled:
         How often each image was drawn.
     """
 
-    counts: npt.NDArray[np.uint8]
+    counts: Bytes
 
     @classmethod
     def of(cls, n: int, resamples: int, seed: int) -> Resampled:
         """Draw n images `resamples` times."""
         return cls(draw_counts(n, resamples, np.random.default_rng([seed, n])))
 
-    def precision(self, score: AnyFloats, splits: npt.NDArray[np.int8]) -> PairPrecision:
+    def precision(self, score: AnyFloats, splits: Ints8) -> PairPrecision:
         """Return a class's average precision on the original and the balanced distribution, with intervals.
 
         Parameters
@@ -260,7 +259,7 @@ class Resampled:
         as_is, balanced = (Estimated(float(v), lo, hi, n) for v, (lo, hi) in zip(value, ends, strict=True))
         return PairPrecision(as_is, balanced)
 
-    def _parts(self, inside: npt.NDArray[np.intp]) -> Iterator[Floats32]:
+    def _parts(self, inside: Positions) -> Iterator[Floats32]:
         for start in range(0, len(self.counts), _CHUNK):
             yield self.counts[start : start + _CHUNK, inside].astype(np.float32)
 
@@ -277,7 +276,6 @@ def place_control(removed: Bools, taken: Bools, rng: np.random.Generator) -> tup
         The region; not empty.
     taken : ndarray of bool, shape (h, w)
         All objects, including the object in the region.
-    rng : Generator
 
     Returns
     -------
@@ -307,7 +305,7 @@ def moved(region: Bools, down: int, aside: int) -> Bools:
     return shifted
 
 
-def _covered(taken: Bools, shape: Bools) -> npt.NDArray[np.int64]:
+def _covered(taken: Bools, shape: Bools) -> Ints64:
     """Return the number of taken pixels that a shape covers at each place within the image."""
     from scipy import fft
 
@@ -332,7 +330,7 @@ def _inside(region: Bools, across: int, way: int) -> int:
     return min(max(way, -first), int(region.shape[0 if across else 1]) - last)
 
 
-def rank(difference_lo: Floats, value: Floats) -> npt.NDArray[np.intp]:
+def rank(difference_lo: Floats, value: Floats) -> Positions:
     """Return the order of pairs by the lower interval end of the difference from the control, descending.
 
     Pairs with few images have wide intervals and therefore do not come first. Ties are broken by value. NaN

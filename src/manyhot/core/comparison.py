@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit, ndtr, ndtri, stdtr, stdtrit
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Bytes, Floats, Floats32, Ints, Ints64, Positions
 from manyhot.core.jackknife import resampled_interval
-from manyhot.core.resampling import LEVEL, percentile_interval
+from manyhot.core.resampling import LEVEL, QUANTILE, percentile_interval
 from manyhot.core.threads import each_in_threads
 
 FEWEST_FAMILIES = 5
@@ -126,7 +126,7 @@ class Families:
     1965, Survey Sampling.
     """
 
-    index: npt.NDArray[np.intp]
+    index: Positions
 
     @classmethod
     def of(cls, names: Sequence[str]) -> Families:
@@ -262,14 +262,6 @@ def compare_orders(
     return RankAgreement(tau, images, models, len(x) * (len(x) - 1) // 2, n_swapped)
 
 
-def percentile_ends(samples: AnyFloats) -> tuple[float, float]:
-    """Return the percentile interval of samples, shape (R,), ignoring NaN; NaN if all samples are NaN."""
-    if np.isnan(samples).all():
-        return NO_INTERVAL
-    lo, hi = percentile_interval(samples[None])
-    return float(lo[0]), float(hi[0])
-
-
 def _line(x: Floats, y: Floats, sums: Callable[[Floats], Floats]) -> tuple[Floats, Floats]:
     """Return slope and intercept from sums over models; NaN if all have the same value at x."""
     # Centred at the means of all models, to avoid cancellation.
@@ -357,8 +349,8 @@ def _inversions(ranks: Ints) -> Ints:
 class PairTable:
     """P pairs of models, as in `pairs_of`; each array has shape (P,). `difference` is b minus a."""
 
-    a: npt.NDArray[np.intp]
-    b: npt.NDArray[np.intp]
+    a: Positions
+    b: Positions
     difference: Floats
     lo: Floats
     hi: Floats
@@ -366,9 +358,7 @@ class PairTable:
     p_adjusted: Floats
 
 
-def pairs_of(
-    n_models: int, reference: int | None = None
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def pairs_of(n_models: int, reference: int | None = None) -> tuple[Positions, Positions]:
     """Return both models of all pairs with a < b; with a reference, a is the reference, and b each other."""
     if reference is None:
         return np.triu_indices(n_models, 1)
@@ -430,8 +420,7 @@ def compare_pairs(
 
 
 def _difference_ends(difference: Floats, errors: Floats, df: Floats) -> tuple[Floats, Floats]:
-    normal = float(ndtri((1 + LEVEL) / 2))
-    half = np.where(np.isinf(df), normal, stdtrit(df, (1 + LEVEL) / 2)) * errors
+    half = np.where(np.isinf(df), QUANTILE, stdtrit(df, (1 + LEVEL) / 2)) * errors
     return difference - half, difference + half
 
 
@@ -439,9 +428,7 @@ def _lower_tail(z: Floats, df: Floats) -> Floats:
     return np.asarray(np.where(np.isinf(df), ndtr(z), stdtr(df, z)))
 
 
-def _sampled_ends(
-    samples: AnyFloats, a: npt.NDArray[np.intp], b: npt.NDArray[np.intp]
-) -> tuple[Floats, Floats]:
+def _sampled_ends(samples: AnyFloats, a: Positions, b: Positions) -> tuple[Floats, Floats]:
     lo, hi = np.empty(len(a)), np.empty(len(a))
 
     def fill(block: slice) -> None:
@@ -489,7 +476,7 @@ def jackknife_errors(changes: Floats32) -> tuple[Floats, Floats]:
         )
 
 
-def only_right(right: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+def only_right(right: Bytes) -> Ints64:
     """Return the number of images on which only the first of two models is right, shape (M, M).
 
     Parameters
@@ -501,9 +488,7 @@ def only_right(right: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return np.asarray(np.diag(both)[:, None] - both)
 
 
-def only_one_right(
-    right: npt.NDArray[np.uint8], reference: int | None = None
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def only_one_right(right: Bytes, reference: int | None = None) -> tuple[Ints64, Ints64]:
     """Return the number of images on which only a, and only b of pairs of models is right, each shape (P,).
 
     Parameters
@@ -522,18 +507,17 @@ def only_one_right(
     return every - both[b], (own - both)[b]
 
 
-def _both_right(right: npt.NDArray[np.uint8], row: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+def _both_right(right: Bytes, row: Bytes) -> Ints64:
     return np.asarray(np.bitwise_count(right & row).sum(1, dtype=np.int64))
 
 
-def paired_errors(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], n: int) -> Floats:
+def paired_errors(first: Ints64, second: Ints64, n: int) -> Floats:
     """Return the standard errors of the differences between pairs of shares of the same n images.
 
     Parameters
     ----------
     first, second : ndarray of int64
         Number of images on which only the first, and only the second model is right.
-    n : int
 
     Notes
     -----

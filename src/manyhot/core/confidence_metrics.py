@@ -2,7 +2,7 @@
 
 The *confidence* is the probability of the top class. A prediction is *right* if that class is the original
 label or, for metrics ending in ``_set``, if it is in the label set. The former count the images of `top1`,
-the latter those of `real1`.
+the latter those of `real1`. Options are those of the metric without ``_set``; `bins` is that of `ece`.
 
 Lists of top classes suffice if their probabilities are known; those of logits follow from the ``logsumexp``
 over all classes. Otherwise, as for predictions with ranks only, all metrics here are undefined (NaN with n
@@ -15,9 +15,8 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Positions
 from manyhot.core.estimates import Estimate, Pooled, Weights, mean_over, undefined
 from manyhot.core.reliability import (
     BINS,
@@ -68,13 +67,7 @@ def ece(case: Case, *, bins: int = BINS) -> Estimate:
 
 @register("metric", "ece_set", better="lower", label="ECE (set)", needs="confidence")
 def ece_set(case: Case, *, bins: int = BINS) -> Estimate:
-    """Expected calibration error against label sets, in bins of equal width.
-
-    Parameters
-    ----------
-    bins : int
-        As in `ece`.
-    """
+    """Expected calibration error against label sets, in bins of equal width."""
     return _binned(case, against_set, Outcomes.equal_width, bins, Bins.mean_gap)
 
 
@@ -101,13 +94,7 @@ def ece_mass(case: Case, *, bins: int = BINS) -> Estimate:
 
 @register("metric", "ece_mass_set", better="lower", label="ECE (equal mass, set)", needs="confidence")
 def ece_mass_set(case: Case, *, bins: int = BINS) -> Estimate:
-    """Expected calibration error against label sets, in bins with equal numbers of images.
-
-    Parameters
-    ----------
-    bins : int
-        As in `ece_mass`.
-    """
+    """Expected calibration error against label sets, in bins with equal numbers of images."""
     return _binned(case, against_set, Outcomes.equal_mass, bins, Bins.mean_gap)
 
 
@@ -151,24 +138,13 @@ def ece_debiased(case: Case, *, bins: int = BINS) -> Estimate:
     depends_on_n=True,
 )
 def ece_debiased_set(case: Case, *, bins: int = BINS) -> Estimate:
-    """Debiased calibration error against label sets: root mean squared gap, corrected for sampling bias.
-
-    Parameters
-    ----------
-    bins : int
-        As in `ece_debiased`.
-    """
+    """Debiased calibration error against label sets: root mean squared gap, corrected for sampling bias."""
     return _binned(case, against_set, Outcomes.equal_mass, bins, Bins.debiased_gap)
 
 
 @register("metric", "mce", better="lower", label="MCE", needs="confidence", original_only=True)
 def mce(case: Case, *, bins: int = BINS) -> Estimate:
     """Maximum calibration error: the largest gap between confidence and top-1 accuracy of any bin.
-
-    Parameters
-    ----------
-    bins : int
-        As in `ece`.
 
     References
     ----------
@@ -179,13 +155,7 @@ def mce(case: Case, *, bins: int = BINS) -> Estimate:
 
 @register("metric", "mce_set", better="lower", label="MCE (set)", needs="confidence")
 def mce_set(case: Case, *, bins: int = BINS) -> Estimate:
-    """Maximum calibration error against label sets: the largest gap of any bin.
-
-    Parameters
-    ----------
-    bins : int
-        As in `ece`.
-    """
+    """Maximum calibration error against label sets: the largest gap of any bin."""
     return _binned(case, against_set, Outcomes.equal_width, bins, Bins.largest_gap)
 
 
@@ -417,13 +387,7 @@ def classwise_ece_set(case: Case, *, bins: int = BINS) -> Estimate:
     return _by_class(case, labels.scored, labels.rows[chosen], labels.classes[chosen], bins)
 
 
-def _by_class(
-    case: Case,
-    scored: Bools,
-    image: Ints,
-    classes: Ints,
-    bins: int,
-) -> Estimate:
+def _by_class(case: Case, scored: Bools, image: Ints, classes: Ints, bins: int) -> Estimate:
     """Return the class-wise error if these (image, class) cells of scored images are right, and no others.
 
     Nearly all probabilities are in the lowest bin. Only the few cells above it are stored; the sum of the
@@ -448,9 +412,7 @@ def _by_class(
     return Pooled(value, scored, biased=NOT_RESAMPLED)
 
 
-def _above(
-    case: Case, scored: Bools, bins: int
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats, Floats]:
+def _above(case: Case, scored: Bools, bins: int) -> tuple[Positions, Positions, Floats, Floats]:
     """Return the cells of scored images above the lowest bin, and the sum of all cells of each class.
 
     The cells are three arrays: the image, the bin and the class as one number, and the probability.

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.array_types import Floats, Ints
+from manyhot.core.array_types import Floats, Ints, Ints32, Ints64
 from manyhot.core.calibration import calibrated, fit_temperature, set_target
 from manyhot.core.ensembles import Ensemble, Pairs, count_models, mean_probabilities
 from manyhot.core.proposals import RECALL, check_known, label_is_valid, states
@@ -92,7 +91,7 @@ def suspected_errors(ensemble: Ensemble) -> Pairs:
     return Pairs(image, likely[image], p[image] - own[image], np.asarray(agreeing, np.int32))
 
 
-def cleanlab_classes(ensemble: Ensemble) -> npt.NDArray[np.int32]:
+def cleanlab_classes(ensemble: Ensemble) -> Ints32:
     """Return classes to replace the labels that cleanlab's ``filter_by="confident_learning"`` suspects.
 
     Returns
@@ -129,7 +128,7 @@ CLOSE = 1e-6
 """Difference of probabilities that cleanlab takes for none."""
 
 
-def confident_not_given(probability: Floats, limits: Floats, label: Ints) -> npt.NDArray[np.int32]:
+def confident_not_given(probability: Floats, limits: Floats, label: Ints) -> Ints32:
     """Return the class by which cleanlab's confident learning replaces each label, or `NO_LABEL`.
 
     Parameters
@@ -176,7 +175,7 @@ def class_thresholds(own: Floats, label: Ints, n_classes: int) -> Floats:
         return np.where(count > 0, np.bincount(label, own, n_classes) / np.maximum(count, 1), np.inf)
 
 
-def confident_classes(probability: Floats, limits: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
+def confident_classes(probability: Floats, limits: Floats) -> tuple[Ints64, Floats]:
     """Return the most probable class that reaches its threshold, or `NO_LABEL`, and its probability.
 
     Parameters
@@ -242,9 +241,7 @@ def _scores_of(ensemble: Ensemble, temperatures: Floats, pairs: Pairs) -> Floats
     return score
 
 
-def _count_alone(
-    ensemble: Ensemble, temperatures: Floats, pairs: Pairs, threshold: float
-) -> npt.NDArray[np.int32]:
+def _count_alone(ensemble: Ensemble, temperatures: Floats, pairs: Pairs, threshold: float) -> Ints32:
     """Return the number of models whose own probability of each pair reaches the threshold."""
     chosen = []
     for m, t in enumerate(temperatures):
@@ -257,7 +254,7 @@ def _count_alone(
     return counts
 
 
-def _single(label: npt.NDArray[np.int32], n_classes: int) -> LabelSets:
+def _single(label: Ints32, n_classes: int) -> LabelSets:
     """Return label sets with only the original label."""
     n = len(label)
     yes, usable = np.full(n, YES, np.uint8), np.ones(n, bool)

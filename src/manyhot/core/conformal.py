@@ -20,7 +20,7 @@ import numpy as np
 from numpy import typing as npt
 from scipy.special import bdtr, expit, xlogy
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Ints64
 from manyhot.core.sets import NO_LABEL, YES, Case, LabelSets
 from manyhot.core.softmax import check_lists
 from manyhot.errors import InputError
@@ -55,7 +55,7 @@ class Covered:
     """
 
     covered: Bools | Floats
-    size: npt.NDArray[np.int64]
+    size: Ints64
 
 
 def countable(case: Case, cover: str) -> Bools:
@@ -86,7 +86,6 @@ def fit_threshold(case: Case, images: Ints, *, cover: str, alpha: float) -> floa
 
     Parameters
     ----------
-    case : Case
     images : ndarray of int
         Images to fit on. Images without labels to cover are left out.
     cover : str
@@ -248,7 +247,6 @@ def certify_precision(
 
     Parameters
     ----------
-    case : Case
     images : ndarray of int
         Images to fit on. Images without a label set are left out.
     precision, delta : float
@@ -295,7 +293,6 @@ def count_in_sets(case: Case, thresholds: Floats) -> tuple[Ints, Ints]:
 
     Parameters
     ----------
-    case : Case
     thresholds : ndarray of float, shape (T,)
         In ascending order.
     """
@@ -314,7 +311,7 @@ def count_in_sets(case: Case, thresholds: Floats) -> tuple[Ints, Ints]:
     return size, valid
 
 
-def _at_least(rows: Ints, p: AnyFloats, n: int, thresholds: Floats) -> npt.NDArray[np.int64]:
+def _at_least(rows: Ints, p: AnyFloats, n: int, thresholds: Floats) -> Ints64:
     """Return for each row how many of its values are at least each threshold, shape (n, T)."""
     width = len(thresholds) + 1
     passed = np.searchsorted(thresholds, p, side="right")
@@ -408,7 +405,6 @@ def fit_threshold_to_draws(
         The miscoverage rate, above 0 and below 1.
     draws : int
         Number m of draws for each image, at least 1.
-    rng : numpy.random.Generator
 
     Raises
     ------

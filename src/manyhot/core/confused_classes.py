@@ -1,4 +1,8 @@
-"""What is predicted wrongly beside what is present, at the thresholds of `manyhot.core.operating_points`."""
+"""What is predicted wrongly beside what is present, at the thresholds of `manyhot.core.operating_points`.
+
+Clusters of classes that models confuse serve as superclasses where none are known. Pairs of classes that are
+valid together, or confused in both directions, may be two names for one thing.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import typing as npt
 from scipy.sparse import csr_array
+from scipy.special import gammaincinv
 
-from manyhot.core.answered_cells import AnsweredCells, answered_cells
-from manyhot.core.array_types import Floats
+from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
+from manyhot.core.cooccurrence import ClassPairs
+from manyhot.core.ensembles import Ensemble
+from manyhot.core.label_issues import check_least
 from manyhot.core.operating_points import OperatingPoints
-from manyhot.core.ranked_positives import class_columns
-from manyhot.core.sets import Case
+from manyhot.core.ranked_positives import AnsweredCells, answered_cells, class_columns
+from manyhot.core.resampling import LEVEL
+from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, Case, LabelSets
 
 MOST_CONFUSIONS = 400
 """Maximum number of pairs of classes in each ranking of `confused_classes`."""
@@ -38,11 +46,11 @@ class Confusions:
         Number of images on which each class is predicted but not valid.
     """
 
-    predicted: npt.NDArray[np.int64]
-    present: npt.NDArray[np.int64]
-    n: npt.NDArray[np.int64]
-    n_instead: npt.NDArray[np.int64]
-    n_wrong: npt.NDArray[np.int64]
+    predicted: Ints64
+    present: Ints64
+    n: Ints64
+    n_instead: Ints64
+    n_wrong: Ints64
 
 
 def confused_classes(case: Case, points: OperatingPoints, *, most: int = MOST_CONFUSIONS) -> Confusions:
@@ -121,7 +129,7 @@ def _wrong_by_class(
         yield int(class_id), wrong.astype(np.float64)
 
 
-def _largest(counts: Floats, most: int) -> npt.NDArray[np.intp]:
+def _largest(counts: Floats, most: int) -> Positions:
     """Return the places of the largest counts above 0, at most `most`; the first of equal counts."""
     order = np.argsort(-counts, kind="stable")[:most]
     return order[counts[order] > 0]
@@ -142,3 +150,224 @@ def _joined(pairs: Floats, n_only_missed: Floats, n_alone: Floats, n_wrong: Floa
     rows = rows[:, np.lexsort((rows[1], rows[0], -rows[2], -rows[3]))]
     predicted, present, n, n_instead = rows
     return Confusions(predicted, present, n, n_instead, n_wrong.astype(np.int64))
+
+
+MIN_RATIO = 2.0
+"""How many times as often as classes on average the classes of a cluster must be confused.
+
+On PASCAL VOC, 1.5 and 2 give the same clusters from 940 errors of four heads: *bus, car, train*, *cat, dog*
+and *cow, horse, sheep*. With 3, *train* is alone.
+"""
+
+MOST_CLUSTERED_CLASSES = 5000
+"""Maximum number of classes. Linkage needs the similarities of all pairs, 100 MB for 5,000 classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class ConfusionCounts:
+    """How often models predict each class for images of each other class.
+
+    Attributes
+    ----------
+    confused : ndarray of int64, shape (C, C)
+        Each row is a class of images: the original label or, without one, the only valid class. Valid and
+        unclear predictions are not confusions.
+    images : ndarray of int64, shape (C,)
+        Number of predictions for images of each class.
+    """
+
+    confused: Ints64
+    images: Ints64
+
+    @classmethod
+    def none(cls, n_classes: int) -> ConfusionCounts:
+        """Return counts of 0."""
+        return cls(np.zeros((n_classes, n_classes), np.int64), np.zeros(n_classes, np.int64))
+
+    def add(self, case: Case) -> None:
+        """Add the predictions of one model."""
+        of, best = only_classes(case.labels), case.top[:, 0]
+        judged = (of != NO_LABEL) & (best >= 0) & case.labels.usable
+        wrong: Bools = judged & (best != of) & (case.state[:, 0] < UNCLEAR)
+        np.add.at(self.confused, (of[wrong], best[wrong]), 1)
+        np.add.at(self.images, of[judged], 1)
+
+
+def only_classes(sets: LabelSets) -> Ints:
+    """Return the original label of each image or, without one, its only valid class, shape (n,)."""
+    valid = sets.state == YES
+    only = np.full(len(sets), NO_LABEL)
+    only[sets.rows[valid]] = sets.classes[valid]
+    only[sets.size != 1] = NO_LABEL
+    return np.where(sets.label != NO_LABEL, sets.label, only)
+
+
+def confusion_clusters(confused: Ints, images: Ints, *, ratio: float = MIN_RATIO) -> Ints64:
+    """Return the cluster of each class, shape (C,), or -1 for a class that is in no cluster.
+
+    Clusters are joined by average linkage as long as the mean similarity of their classes is at least
+    `ratio`.
+
+    Parameters
+    ----------
+    confused : ndarray of int, shape (C, C)
+        Number of times that the column's class was predicted for images of the row's class. The diagonal is
+        ignored.
+    images : ndarray of int, shape (C,)
+        Number of predictions for images of each class.
+    ratio : float
+        Minimum similarity; see `confusion_similarity`.
+
+    References
+    ----------
+    Sokal & Michener, A statistical method for evaluating systematic relationships, University of Kansas
+    Science Bulletin 38, 1958 (average linkage).
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    n_classes = len(images)
+    none = np.full(n_classes, -1)
+    if not 2 <= n_classes <= MOST_CLUSTERED_CLASSES:
+        return none
+    similarity = confusion_similarity(confused, images)[np.triu_indices(n_classes, 1)]
+    largest = similarity.max()
+    if largest < ratio:
+        return none
+    # Linkage needs distances; average linkage of largest - similarity is that of the similarities.
+    tree = linkage(largest - similarity, method="average")
+    member = fcluster(tree, largest - ratio, criterion="distance")
+    joined = np.flatnonzero(np.bincount(member)[member] > 1)
+    _, first, cluster = np.unique(member[joined], return_index=True, return_inverse=True)
+    none[joined] = np.argsort(np.argsort(first))[cluster]  # numbered by their first classes
+    return none
+
+
+def confusion_similarity(confused: Ints, images: Ints) -> Floats:
+    """Return a lower bound on how often two classes are confused, relative to the average, shape (C, C).
+
+    The number of times that either class is predicted for the other class has an interval (Garwood 1936, for
+    Poisson counts). The result is the lower end of this interval, divided by the number expected if all pairs
+    of classes were confused equally often. The intervals of all pairs are valid simultaneously at 95 %
+    (Bonferroni). This prevents false similarities due to the search for the most confused of many pairs.
+    """
+    counts = np.where(np.eye(len(images), dtype=bool), 0, confused)
+    rate = counts.sum() / max(images.sum() * (len(images) - 1), 1)
+    expected = rate * (images[:, None] + images[None, :])
+    both = counts + counts.T
+    n_pairs = max(len(images) * (len(images) - 1) / 2, 1)
+    lower = np.where(both > 0, gammaincinv(np.maximum(both, 1), (1 - LEVEL) / 2 / n_pairs), 0)
+    return np.asarray(lower / np.where(expected > 0, expected, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Merges:
+    """Pairs of classes with ``a < b`` that may be duplicates, by descending score.
+
+    Attributes
+    ----------
+    a, b : ndarray of int64, shape (m,)
+    score : ndarray of float64, shape (m,)
+        The maximum of `together` and twice the minimum of `a_as_b` and `b_as_a`; at most 1.
+    together : ndarray of float64, shape (m,)
+        Share of the images with the more frequent label that have both labels. NaN if a label has no images.
+    a_as_b, b_as_a : ndarray of float64, shape (m,)
+        Among the images labelled with one class, the share that models predict as the other, averaged over
+        models. NaN if no image has the label.
+    n_together, n_a, n_b : ndarray of int64, shape (m,)
+        Number of images with both labels, number of images labelled a, and number of images labelled b.
+    """
+
+    a: Ints
+    b: Ints
+    score: Floats
+    together: Floats
+    a_as_b: Floats
+    b_as_a: Floats
+    n_together: Ints
+    n_a: Ints
+    n_b: Ints
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+
+def find_merges(
+    ensemble: Ensemble, *, together: float = 0.7, confused: float = 0.2, images: int = 5
+) -> Merges:
+    """Find pairs of classes that should be merged.
+
+    Parameters
+    ----------
+    together : float
+        Minimum share of the images of each class that have both labels.
+    confused : float
+        Minimum share of the images of each class that models predict as the other class. For a model that
+        guesses between two names of one class, the share is one half.
+    images : int
+        Minimum number of images with both labels for `together`, and minimum number of images with each label
+        for `confused`.
+    """
+    check_least(together=together, confused=confused)
+    c, label = ensemble.n_classes, ensemble.label
+    labelled = np.flatnonzero(label != NO_LABEL)
+    n_label = np.bincount(label[labelled], minlength=c)
+    keys, share = _confusions(ensemble, labelled, n_label)
+    both, count, n_yes = _co_labelled(ensemble.label_sets, c)
+    low, high = np.divmod(keys, c)
+    pairs = np.unique(np.concatenate([both, np.minimum(low, high) * c + np.maximum(low, high)]))
+    a, b = np.divmod(pairs, c)
+    forth, back = _looked_up(keys, share, a * c + b), _looked_up(keys, share, b * c + a)
+    n_both = _looked_up(both, count, pairs)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        overlap = np.where(
+            np.minimum(n_yes[a], n_yes[b]) > 0, n_both / np.maximum(n_yes[a], n_yes[b]), np.nan
+        )
+    forth, back = np.where(n_label[a] > 0, forth, np.nan), np.where(n_label[b] > 0, back, np.nan)
+    mixed = np.where(np.minimum(n_label[a], n_label[b]) >= images, np.minimum(forth, back), 0)
+    often = np.where(n_both >= images, np.nan_to_num(overlap), 0)
+    score = np.maximum(often, np.minimum(2 * mixed, 1))
+    keep = np.flatnonzero((often >= together) | (mixed >= confused))
+    keep = keep[np.lexsort((pairs[keep], -score[keep]))]
+    return Merges(
+        a[keep],
+        b[keep],
+        score[keep],
+        overlap[keep],
+        forth[keep],
+        back[keep],
+        n_both[keep].astype(np.int64),
+        n_label[a[keep]],
+        n_label[b[keep]],
+    )
+
+
+def _confusions(ensemble: Ensemble, labelled: Ints, n_label: Ints) -> tuple[Ints, Floats]:
+    """Return keys ``label * C + top class`` of wrong predictions, and their mean share of images."""
+    c, label = ensemble.n_classes, ensemble.label[labelled].astype(np.int64)
+    parts = []
+    for top in ensemble.top:
+        best = top[labelled, 0].astype(np.int64)
+        wrong = (best >= 0) & (best != label)
+        parts.append(label[wrong] * c + best[wrong])
+    keys, count = np.unique(np.concatenate([np.empty(0, np.int64), *parts]), return_counts=True)
+    return keys, count / n_label[keys // c] / max(len(parts), 1)
+
+
+def _co_labelled(sets: LabelSets | None, n_classes: int) -> tuple[Ints, Ints, Ints]:
+    """Return keys of pairs that are valid together, their numbers of images, and those of each class."""
+    if sets is None:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.zeros(n_classes, np.int64)
+    yes = (sets.state == YES) & sets.usable[sets.rows]
+    pairs = ClassPairs.of(sets)
+    n_images = np.bincount(sets.classes[yes], minlength=n_classes)
+    return pairs.keys[pairs.company], pairs.both[pairs.company], n_images
+
+
+def _looked_up(keys: Ints, values: npt.NDArray[np.number], queries: Ints) -> Floats:
+    """Return the value of each query among the ascending keys; 0 if it is not a key."""
+    result = np.zeros(len(queries))
+    if len(keys):
+        at = np.minimum(np.searchsorted(keys, queries), len(keys) - 1)
+        there = keys[at] == queries
+        result[there] = values[at[there]]
+    return result

@@ -7,18 +7,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy import typing as npt
 from scipy.sparse import csr_array
-from scipy.special import gammainc, gammaincc, ndtr, ndtri, pdtr
+from scipy.special import gammainc, gammaincc, ndtr, pdtr
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
-from manyhot.core.resampling import LEVEL
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Ints64, Positions
+from manyhot.core.resampling import LEVEL, QUANTILE
 from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets, pairs_within
 
 Bounds = tuple[Floats, Floats, Floats]
 """Values and both ends of their 95 % intervals, each of shape (p,)."""
-
-_Z = float(ndtri((1 + LEVEL) / 2))
 
 
 @dataclass(frozen=True)
@@ -37,10 +34,10 @@ class ClassPairs:
         Number of usable images with a non-empty label set.
     """
 
-    a: npt.NDArray[np.int64]
-    b: npt.NDArray[np.int64]
-    both: npt.NDArray[np.int64]
-    images: npt.NDArray[np.int64]
+    a: Ints64
+    b: Ints64
+    both: Ints64
+    images: Ints64
     n: int
 
     @classmethod
@@ -65,11 +62,11 @@ class ClassPairs:
         return np.asarray(self.both * self.n >= self.images[self.a] * self.images[self.b])
 
     @cached_property
-    def keys(self) -> npt.NDArray[np.int64]:
+    def keys(self) -> Ints64:
         """The pairs as ``a * C + b``, ascending."""
         return self.a * len(self.images) + self.b
 
-    def places(self, one: Ints, other: Ints) -> npt.NDArray[np.int64]:
+    def places(self, one: Ints, other: Ints) -> Ints64:
         """Return the position of each pair of classes, in any order; -1 if no image has both classes."""
         key = np.minimum(one, other).astype(np.int64) * len(self.images) + np.maximum(one, other)
         place = np.searchsorted(self.keys, key)
@@ -87,7 +84,7 @@ class ClassPairs:
         return _exp_interval(value, variance)
 
     @cached_property
-    def rare(self) -> npt.NDArray[np.int64]:
+    def rare(self) -> Ints64:
         """The pairs that are valid together clearly less often than expected by chance, as ``a * C + b``.
 
         The number of images with both classes of such a pair is in the lower tail (2.5 %) of the Poisson
@@ -140,29 +137,22 @@ class CompanionImages:
         unclear, even if no rater was asked about it.
     """
 
-    main: npt.NDArray[np.int64]
-    companion: npt.NDArray[np.int64]
-    rows: npt.NDArray[np.int64]
-    classes: npt.NDArray[np.int64]
+    main: Ints64
+    companion: Ints64
+    rows: Ints64
+    classes: Ints64
     companions: Any
     others: Any
     rest: bool
 
     @classmethod
     def of(
-        cls,
-        sets: LabelSets,
-        main: npt.NDArray[np.int64],
-        companion: npt.NDArray[np.int64],
-        *,
-        labelled: bool = False,
-        rest: bool = False,
+        cls, sets: LabelSets, main: Ints64, companion: Ints64, *, labelled: bool = False, rest: bool = False
     ) -> CompanionImages:
         """Look up the images of ordered pairs of classes.
 
         Parameters
         ----------
-        sets : LabelSets
         main, companion : ndarray of int64, shape (p,)
         labelled : bool
             Use only the images whose original label is the main class.
@@ -219,7 +209,7 @@ def difference_of_means(n: AnyFloats, sums: AnyFloats, squares: AnyFloats) -> Bo
     centre = (sums + 1) / (n + 2)
     variance = np.maximum((squares + 1) / (n + 2) - centre**2, 0) / (n + 2)
     value, apart = means[0] - means[1], centre[0] - centre[1]
-    half = np.where(np.isnan(value), np.nan, _Z * np.sqrt(variance.sum(axis=0)))
+    half = np.where(np.isnan(value), np.nan, QUANTILE * np.sqrt(variance.sum(axis=0)))
     return value, np.maximum(apart - half, -1), np.minimum(apart + half, 1)
 
 
@@ -255,7 +245,7 @@ def permutation_p(n: AnyFloats, sums: AnyFloats, powers: AnyFloats) -> Floats:
     return np.where((n == 0).any(axis=0), np.nan, np.where(spread > 1e-12, p, 1.0))
 
 
-def _indicator(sets: LabelSets, entries: npt.NDArray[np.intp]) -> Any:
+def _indicator(sets: LabelSets, entries: Positions) -> Any:
     """Return a sparse matrix with 1 at the image and class of each entry, shape (n, C)."""
     at = (sets.rows[entries], sets.classes[entries])
     return csr_array((np.ones(len(entries)), at), shape=(len(sets), sets.n_classes))
@@ -271,5 +261,5 @@ def _smaller_tail(z: Floats, skew: Floats) -> Floats:
 
 
 def _exp_interval(value: Floats, variance: Floats) -> Bounds:
-    apart = np.exp(_Z * np.sqrt(np.maximum(variance, 0)))
+    apart = np.exp(QUANTILE * np.sqrt(np.maximum(variance, 0)))
     return value, value / apart, value * apart

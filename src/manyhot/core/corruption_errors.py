@@ -1,4 +1,4 @@
-"""The mean corruption error, and the share of a loss of accuracy that is due to missing labels.
+"""The mean corruption error, the share of a loss that is due to missing labels, and ratios of errors.
 
 A model is evaluated on images and on corrupted copies of them, by several corruptions at several severities.
 Some corruptions are harder than others for all models, so errors are divided by those of a baseline,
@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.array_types import Floats
+from manyhot.core.array_types import AnyFloats, Floats
 from manyhot.core.resampling import percentile_interval
 
 ALEXNET = {
@@ -121,3 +121,20 @@ def missing_share(
         lo, hi = percentile_interval(1 - multi_samples / single_samples)
         share = (1 - multi / single, lo, hi)
     return tuple(np.where(clear, values, np.nan) for values in share)  # type: ignore[return-value]
+
+
+def error_ratio(part: AnyFloats, whole: AnyFloats) -> Floats:
+    """Return the error on a part of the images divided by the error on all; NaN if there are no errors.
+
+    Parameters
+    ----------
+    part, whole : ndarray of float
+        Accuracies on the part and on all images, of the same shape.
+
+    References
+    ----------
+    Idrissi et al. 2023, arXiv 2211.01866: ``(1 - accuracy(factor)) / (1 - accuracy)``.
+    """
+    errors = 1 - np.asarray(whole, np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(errors > 0, (1 - np.asarray(part, np.float64)) / errors, np.nan)

@@ -6,6 +6,9 @@ an image at once; the changes for its cells are added up, which is correct to fi
 An image that holds the only positive of a class takes the class out of the mean. That counts, too: the class
 might as well have been missing.
 
+Positives, negatives and `masked` are those of `manyhot.core.ranking`. Only the order of the scores matters.
+`random_average_precision` is what a ranking at random reaches, without which a value says little.
+
 References
 ----------
 Quenouille 1956, doi 10.2307/2332914, and Efron and Stein 1981, doi 10.1214/aos/1176345462, for the jackknife;
@@ -22,11 +25,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy import typing as npt
+from scipy.special import digamma
 
-from manyhot.core.array_types import Floats
-from manyhot.core.estimates import Pooled, Weights
+from manyhot.core.array_types import Bools, Floats, Positions
+from manyhot.core.estimates import Estimate, Pooled, Weights, undefined
 from manyhot.core.jackknife import FEWEST_POSITIVES, doubt_of, jackknife_error
-from manyhot.core.ranked_cells import CellChanges, RankedCells, RankingCurve
+from manyhot.core.ranked_cells import CellChanges, RankedCells, RankingCurve, rank_cells
+from manyhot.core.ranked_positives import Group, rank_positives
+from manyhot.core.sets import YES, Case, LabelSets
+from manyhot.registry import register
 
 RECALLS = np.arange(11) / 10
 """The recalls of the 11-point average precision."""
@@ -67,14 +74,13 @@ class CurveMetric:
 def mean_over_groups(
     metric: CurveMetric,
     rank: Callable[[], RankedCells],
-    scored: npt.NDArray[np.bool_],
+    scored: Bools,
     plain: Callable[[], float] | None = None,
 ) -> Pooled:
     """Return the mean of a metric over the groups in which it is defined, as an estimate.
 
     Parameters
     ----------
-    metric : CurveMetric
     rank : callable
         Returns the ranked cells.
     scored : ndarray of bool, shape (n,)
@@ -97,7 +103,7 @@ def mean_over_groups(
     )
 
 
-def _few_images(scored: npt.NDArray[np.bool_], inside: Weights | None) -> str:
+def _few_images(scored: Bools, inside: Weights | None) -> str:
     """Return why too few images have no interval: the positives of one image are no independent cases."""
     n = np.count_nonzero(scored if inside is None else scored & (np.asarray(inside, np.float64) > 0))
     return f"there are fewer than {FEWEST_POSITIVES} images" if n < FEWEST_POSITIVES else ""
@@ -200,7 +206,7 @@ def _steps(curve: RankingCurve) -> tuple[Floats, Floats, Floats]:
     return hits, hits / depth, depth
 
 
-def _first_at(hits: Floats, positives: float) -> npt.NDArray[np.intp]:
+def _first_at(hits: Floats, positives: float) -> Positions:
     """Return the first place at which each recall of so many positives is reached, shape (11,)."""
     return np.searchsorted(hits, RECALLS * positives - _ROUNDING * max(positives, 0.0))
 
@@ -221,9 +227,7 @@ def _interpolated_changes(curve: RankingCurve) -> CellChanges:
     return CellChanges(np.append(np.repeat(negative[at], 2), 0.0), positive[np.minimum(at, size - 1)])
 
 
-def _best_without(
-    precision: Floats, moved: Floats, start: npt.NDArray[np.intp], later: npt.NDArray[np.intp]
-) -> Floats:
+def _best_without(precision: Floats, moved: Floats, start: Positions, later: Positions) -> Floats:
     """Return the value if a cell at each place, or below all places, is left out, shape (K + 1,).
 
     Places above the cell have the same `precision` as before, and places at and below it have `moved`. Each
@@ -265,3 +269,100 @@ def _auroc_changes(curve: RankingCurve) -> CellChanges:
 
 
 AUROC = CurveMetric(_auroc_value, _auroc_changes, needs_negatives=True)
+
+
+@register(
+    "metric",
+    "auroc_macro",
+    also=("auroc", "auc", "roc_auc", "roc_auc_score"),
+    better="higher",
+    label="AUROC (macro)",
+    needs="scores",
+)
+def auroc_macro(case: Case, *, masked: bool = False) -> Estimate:
+    """Area under the ROC curve of each class over the images, averaged over the classes.
+
+    The area of a class is the probability that an image with it has a higher score than one without it.
+    Ties count half.
+
+    Parameters
+    ----------
+    masked : bool
+        Ignore unclear cells and cells that no rater was asked about.
+
+    References
+    ----------
+    ``sklearn.metrics.roc_auc_score``. The interval follows DeLong, DeLong and Clarke-Pearson 1988, doi
+    10.2307/2531595, with the deviations that are described in `manyhot.core.curve_metrics`.
+
+    Notes
+    -----
+    `n` is the number of images.
+
+    Deviation: a class without positives or without negatives under the weights does not count. scikit-learn's
+    macro average is then undefined.
+    """
+    return _auroc(case, "class", masked)
+
+
+@register("metric", "auroc_micro", better="higher", label="AUROC (micro)", needs="scores")
+def auroc_micro(case: Case, *, masked: bool = False) -> Estimate:
+    """Area under the ROC curve of one ranking of all (image, class) pairs.
+
+    Scores of different images and classes are compared. Ties count half.
+
+    References
+    ----------
+    ``sklearn.metrics.roc_auc_score`` with ``average="micro"``.
+    """
+    return _auroc(case, "all", masked)
+
+
+def _auroc(case: Case, by: Group, masked: bool) -> Estimate:
+    ranked = rank_positives(case, by, masked=masked)
+    if ranked is None:
+        return undefined(len(case.labels))
+    return mean_over_groups(AUROC, lambda: rank_cells(case, ranked), ranked.cells > 0)
+
+
+CHANCE = "chance"
+"""The kind of notes with expected values."""
+
+RANKING_METRICS = ("map_macro", "map_micro", "map_image", "lrap")
+"""The metrics that have an expected value: means of average precision."""
+
+
+def random_average_precision(n_positives: npt.ArrayLike, n: int) -> Floats:
+    """Return the expected average precision of `n_positives` positives among n places in a random order.
+
+    This value is above the share of positives, especially for short lists: for 1 positive among 20 places, it
+    is 0.18 and not 0.05.
+
+    Notes
+    -----
+    Bestgen 2015, doi 10.1515/pralin-2015-0007: with H = 1 + 1/2 + … + 1/n, it is
+    ((n_positives - 1) / (n - 1) (n - H) + H) / n.
+    """
+    harmonic = digamma(n + 1) - digamma(1)
+    share = (np.asarray(n_positives, np.float64) - 1) / max(n - 1, 1)
+    return np.asarray((share * (n - harmonic) + harmonic) / n)
+
+
+def random_values(sets: LabelSets) -> dict[str, tuple[float, int]]:
+    """Return the expected value of each metric of average precision, and the number of images.
+
+    Means are taken as in the metrics, over the classes or images with positives. For an order without ties,
+    LRAP is the mean average precision of images.
+    """
+    is_positive = (sets.state == YES) & sets.usable[sets.rows]
+    of_classes = np.bincount(sets.classes[is_positive], minlength=sets.n_classes)
+    of_images = np.bincount(sets.rows[is_positive], minlength=len(sets))
+    n, total = int(sets.usable.sum()), int(is_positive.sum())
+    if not total:
+        return {}
+    in_image = float(random_average_precision(of_images[of_images > 0], sets.n_classes).mean())
+    found = {
+        "map_macro": (float(random_average_precision(of_classes[of_classes > 0], n).mean()), n),
+        "map_micro": (float(random_average_precision(total, n * sets.n_classes)), n),
+    }
+    return found | dict.fromkeys(("map_image", "lrap"), (in_image, int((of_images > 0).sum())))

@@ -3,7 +3,7 @@
 A rater has one confusion matrix for all classes, because with 1,000 classes no rater answers enough
 questions about each. Matrices are drawn towards that of all raters, and the share of questions with the
 truth yes in each class towards that in all classes, as strongly as the answers say
-(`manyhot.core.rater_prior`).
+(`manyhot.core.rater_prior`). Options of the same name are those of `dawid_skene`.
 """
 
 from __future__ import annotations
@@ -182,11 +182,7 @@ def one_coin(
 
 @register("aggregator", "auto", threshold=0.8, history=True)
 def auto(
-    answers: Answers,
-    golden: GoldenAnswers | None = None,
-    *,
-    iterations: int = 1000,
-    tolerance: float = 1e-7,
+    answers: Answers, golden: GoldenAnswers | None = None, *, iterations: int = 1000, tolerance: float = 1e-7
 ) -> Aggregate:
     """Mean of three models, weighted by evidence: Dawid-Skene and one-coin with hard questions, and one-coin.
 
@@ -201,11 +197,6 @@ def auto(
 
     The mean is compared with a model called chance, in which answers do not depend on the truth. If the mean
     does not predict held-out answers better than chance, probabilities are shrunk towards 0.5.
-
-    Parameters
-    ----------
-    iterations, tolerance
-        As in `dawid_skene`.
 
     Raises
     ------

@@ -3,6 +3,10 @@
 Average precision is that of COCO, and equals ``faster-coco-eval``. In contrast to it, boxes are matched only
 once for a thousand resamples, which only repeat the counting.
 
+Anchors of single-shot detectors and their boxes follow section 2.2 of W. Liu et al., SSD: Single Shot
+MultiBox Detector, ECCV 2016, arXiv 1512.02325, and MediaPipe's ``SsdAnchorsCalculator`` and
+``TfLiteTensorsToDetectionsCalculator``.
+
 References
 ----------
 Lin et al. 2014, Microsoft COCO, arXiv 1405.0312; ``COCOeval`` of pycocotools.
@@ -10,14 +14,15 @@ Lin et al. 2014, Microsoft COCO, arXiv 1405.0312; ``COCOeval`` of pycocotools.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy import typing as npt
 from scipy.ndimage import distance_transform_edt
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Mask
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Ints64, Mask
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 """Minimum intersection over union of a right box, as in COCO."""
@@ -148,7 +153,6 @@ def box_average_precision(matched: Matched, weights: npt.ArrayLike | None = None
 
     Parameters
     ----------
-    matched : Matched
     weights : array-like, shape (R, n), optional
         How often each image counts in each of R resamples. By default, each image counts once.
 
@@ -178,14 +182,13 @@ def _precision(matched: Matched, weights: Floats) -> Floats:
     return precision
 
 
-def pixel_counts(labelled: Ints, predicted: Ints, n_classes: int) -> npt.NDArray[np.int64]:
+def pixel_counts(labelled: Ints, predicted: Ints, n_classes: int) -> Ints64:
     """Return the number of pixels of each class in both masks, in the first mask, and in the second mask.
 
     Parameters
     ----------
     labelled, predicted : ndarray of int, shape (height, width)
         The masks. Pixels that are `VOID` in `labelled` do not count.
-    n_classes : int
 
     Returns
     -------
@@ -197,7 +200,7 @@ def pixel_counts(labelled: Ints, predicted: Ints, n_classes: int) -> npt.NDArray
     return np.stack([np.bincount(part, minlength=n_classes) for part in parts]).astype(np.int64)
 
 
-def class_overlaps(counts: npt.NDArray[np.int64], weights: npt.ArrayLike | None = None) -> Floats:
+def class_overlaps(counts: Ints64, weights: npt.ArrayLike | None = None) -> Floats:
     """Return the intersection over union of each class, over the pixels of all images.
 
     Parameters
@@ -364,3 +367,80 @@ def _ranks(values: HeatMap) -> Floats:
     last = np.cumsum(counts)
     ranks: Floats = (last - (counts - 1) / 2)[place]
     return ranks
+
+
+_LOWEST = 0.1
+"""Scale of the first anchor of the lowest layer, which has three anchors instead of six."""
+
+
+@dataclass(frozen=True)
+class AnchorLayout:
+    """The layers of a single-shot detector.
+
+    Attributes
+    ----------
+    side : int
+        Side of the input, in pixels.
+    strides : tuple of int
+        Distance between anchors in each layer, in pixels, starting with the lowest layer.
+    scales : tuple of float
+        Side of the anchors in the lowest and the highest layer, as a share of the input. The scales of the
+        layers in between are evenly spaced.
+    ratios : tuple of float
+        Width divided by height.
+    """
+
+    side: int = 300
+    strides: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
+    scales: tuple[float, float] = (0.2, 0.95)
+    ratios: tuple[float, ...] = (1.0, 2.0, 0.5, 3.0, 0.3333)
+
+    def anchors(self) -> Floats:
+        """Return the centre and the size of each anchor, as y, x, height and width, shape (n, 4).
+
+        All values are shares of the input. The lowest layer has three anchors at each location. Every other
+        layer has one anchor per ratio, and a square anchor whose scale is between the scales of this layer
+        and the next.
+        """
+        return np.concatenate([self._layer(*layer) for layer in self._shapes()])
+
+    def _shapes(self) -> Iterator[tuple[int, list[tuple[float, float]]]]:
+        """Yield the stride of each layer, and the ratio and the scale of its anchors."""
+        scales = [*np.linspace(*self.scales, len(self.strides)).tolist(), 1.0]
+        for i, stride in enumerate(self.strides):
+            own, following = scales[i], scales[i + 1]
+            if i == 0:
+                yield stride, [(1.0, _LOWEST), (2.0, own), (0.5, own)]
+            else:
+                yield stride, [*((ratio, own) for ratio in self.ratios), (1.0, math.sqrt(own * following))]
+
+    def _layer(self, stride: int, shapes: Sequence[tuple[float, float]]) -> Floats:
+        cells = math.ceil(self.side / stride)
+        centre = (np.arange(cells) + 0.5) / cells
+        sizes = np.array([(scale / math.sqrt(ratio), scale * math.sqrt(ratio)) for ratio, scale in shapes])
+        y, x, shape = np.meshgrid(centre, centre, np.arange(len(shapes)), indexing="ij")
+        placed: Floats = np.concatenate([np.stack([y, x], -1), sizes[shape]], axis=-1)
+        return placed.reshape(-1, 4)
+
+
+BOX_SCALES = (10.0, 10.0, 5.0, 5.0)
+"""By what the predicted centre and size are divided, in the order y, x, height, width."""
+
+
+def boxes_from_anchors(offsets: npt.ArrayLike, anchors: Floats) -> Floats:
+    """Return boxes as left, top, right and bottom, clipped to the image, shape (n, 4).
+
+    Parameters
+    ----------
+    offsets : array-like of float, shape (n, 4)
+        Centre y and x, and the logarithms of height and width, all relative to the size of the anchor and
+        multiplied by `BOX_SCALES`.
+    anchors : ndarray of float, shape (n, 4)
+        See `AnchorLayout.anchors`.
+    """
+    scaled = np.asarray(offsets, np.float64) / BOX_SCALES
+    centre = scaled[:, :2] * anchors[:, 2:] + anchors[:, :2]
+    half = np.exp(scaled[:, 2:]) * anchors[:, 2:] / 2
+    corners = np.concatenate([centre - half, centre + half], axis=1)[:, [1, 0, 3, 2]]
+    boxes: Floats = np.clip(corners, 0, 1)
+    return boxes

@@ -1,14 +1,16 @@
-"""How difficult images are for many models: how many of them are right, and what they answer most often."""
+"""How difficult images are for many models: how many of them are right, and what they answer most often.
+
+Also the images on which a model ranks a class worst: the highest of the wrong, and the lowest of the valid.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.array_types import Bools, Floats, Ints
-from manyhot.core.sets import NO_LABEL
+from manyhot.core.array_types import Bools, Floats, Ints, Positions
+from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, Case
 
 DIFFICULTIES = {
     "none": "no model is right",
@@ -22,7 +24,7 @@ DIFFICULTIES = {
 _QUARTERS = (0.25, 0.75)
 
 
-def difficulty_of(right: Bools) -> npt.NDArray[np.intp]:
+def difficulty_of(right: Bools) -> Positions:
     """Return the kind of each image as a position in `DIFFICULTIES`, shape (n,).
 
     Parameters
@@ -40,7 +42,7 @@ def difficulty_of(right: Bools) -> npt.NDArray[np.intp]:
     return kinds.astype(np.intp)
 
 
-def typical_images(right: Ints, models: int, agreed: Floats, most: int) -> dict[str, npt.NDArray[np.intp]]:
+def typical_images(right: Ints, models: int, agreed: Floats, most: int) -> dict[str, Positions]:
     """Return images of three kinds: no model is right, the models are divided, or all models are right.
 
     Parameters
@@ -100,3 +102,32 @@ class CommonAnswers:
         order = np.lexsort((classes, -lengths, rows))
         first = order[np.searchsorted(rows[order], np.arange(n))]
         return cls(np.where(lengths[first] > 0, classes[first], NO_LABEL), lengths[first] / m)
+
+
+def extreme_images(case: Case, class_id: int, n: int) -> tuple[Ints, Ints]:
+    """Return the usable images with the worst wrong predictions and the worst misses of a class.
+
+    Parameters
+    ----------
+    case : Case
+        With scores of all classes.
+    n : int
+        Maximum number of images of each kind.
+
+    Returns
+    -------
+    wrong, missed : ndarray of int
+        Images on which the class is neither valid nor unclear, highest score first, and images on which it is
+        valid, lowest score first. If scores are equal, the earlier image comes first.
+    """
+    sets = case.labels
+    assert case.scores is not None
+    scores, asked = case.scores[:, class_id], sets.classes == class_id
+    accepted = sets.rows[asked & (sets.state >= UNCLEAR)]
+    valid = sets.rows[asked & (sets.state == YES)]
+    without = np.setdiff1d(np.flatnonzero(sets.usable), accepted)
+    valid = np.unique(valid[sets.usable[valid]])
+    return (
+        without[np.argsort(-scores[without].astype(np.float64), kind="stable")[:n]],
+        valid[np.argsort(scores[valid], kind="stable")[:n]],
+    )

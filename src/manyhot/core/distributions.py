@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy import typing as npt
 from scipy.special import entr
 
 from manyhot.core.array_types import Bools, Floats, Ints
@@ -36,7 +35,6 @@ class _Truth:
         The probability, or the share of the votes. Those of an image add up to 1 if classes are exclusive.
     scored : ndarray of bool, shape (n,)
         Whether an image counts: it is usable, and any of its classes has a probability.
-    exclusive : bool
     """
 
     image: Ints
@@ -238,11 +236,6 @@ def ece_votes(case: Case, *, bins: int = BINS) -> Estimate:
 
     Images on which raters were not asked about the top class are skipped.
 
-    Parameters
-    ----------
-    bins : int
-        As in `ece`.
-
     References
     ----------
     Guo et al. 2017, arXiv 1706.04599, equation 3, with the share of votes instead of correctness.
@@ -295,7 +288,7 @@ def _row_sums(case: Case, measure: Callable[[Floats], Floats]) -> Floats:
     return np.concatenate([np.empty(0), *parts])
 
 
-def _correlation(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], scored: Bools) -> Pooled:
+def _correlation(x: Floats, y: Floats, scored: Bools) -> Pooled:
     """Return Pearson's correlation over the scored images, with what leaving out each image changes."""
     some = scored if scored.any() else np.ones(len(scored), bool)
     x, y = x - x[some].mean(), y - y[some].mean()  # so that sums of squares lose no digits

@@ -23,7 +23,7 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.image_alignment import Frames, GreyImages, resampling
 from manyhot.core.nearest import NOBODY, SearchProgress, nearest
 
@@ -120,9 +120,7 @@ _NO_CONTRAST = 1.0
 
 
 def candidates_by_hash(
-    thumbnails: GreyImages,
-    progress: SearchProgress | None = None,
-    frames: Sequence[int] = range(len(FRAMES)),
+    thumbnails: GreyImages, progress: SearchProgress | None = None, frames: Sequence[int] = range(len(FRAMES))
 ) -> DuplicateCandidates:
     """Return the pairs of images with similar hashes, with the most similar part of each pair.
 
@@ -135,7 +133,7 @@ def candidates_by_hash(
         Rows of `FRAMES`: the parts by whose hashes images are searched.
     """
     whole = image_hashes(thumbnails)
-    found = list[npt.NDArray[np.float64]]()
+    found = list[Floats]()
     for done, frame in enumerate(frames, 1):
         queries = image_hashes(thumbnails, frame) if frame else whole
         query, row, similarity = _similar_hashes(queries, whole)
@@ -204,7 +202,7 @@ def candidates_among(thumbnails: GreyImages, pairs: Ints) -> DuplicateCandidates
     return _with_frames(first, second, frame)
 
 
-def _best(rows: npt.NDArray[np.float64]) -> DuplicateCandidates:
+def _best(rows: Floats) -> DuplicateCandidates:
     """Return the most similar row of each pair; rows are first, second, frame and similarity."""
     pair = np.sort(rows[:, :2], axis=1)
     order = np.lexsort((-rows[:, 3], pair[:, 1], pair[:, 0]))

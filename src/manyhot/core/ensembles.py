@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Ints32, Ints64, Positions
 from manyhot.core.calibration import Tail, calibrated
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.errors import InputError
@@ -50,14 +49,14 @@ class Ensemble:
     top: tuple[Ints, ...]
     scores: tuple[AnyFloats | None, ...]
     probabilities: tuple[AnyFloats | None, ...]
-    label: npt.NDArray[np.int32]
+    label: Ints32
     label_sets: LabelSets | None = None
 
     def __len__(self) -> int:
         return len(self.label)
 
     @property
-    def known_images(self) -> npt.NDArray[np.intp]:
+    def known_images(self) -> Positions:
         """The images whose label sets are known, in ascending order."""
         return np.empty(0, np.intp) if self.label_sets is None else np.flatnonzero(self.label_sets.usable)
 
@@ -136,16 +135,16 @@ class Pairs:
         Metadata of the rule, such as the models and thresholds that it chose.
     """
 
-    image: npt.NDArray[np.int64]
-    class_id: npt.NDArray[np.int32]
+    image: Ints64
+    class_id: Ints32
     score: Floats
-    n_models: npt.NDArray[np.int32]
+    n_models: Ints32
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.image)
 
-    def keys(self, n_classes: int) -> npt.NDArray[np.int64]:
+    def keys(self, n_classes: int) -> Ints64:
         """Return one ascending number per pair, shape (m,)."""
         return self.image * n_classes + self.class_id
 
@@ -167,7 +166,6 @@ def count_models(chosen: Sequence[Ints], n_classes: int) -> Pairs:
     ----------
     chosen : sequence of M ndarray of int, shapes (n, k)
         The classes that each model chooses, without duplicates in a row. `NO_LABEL` stands for no choice.
-    n_classes : int
     """
     blocks = [*_counted(chosen, n_classes)]
     image, class_id, counts = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
@@ -197,9 +195,7 @@ def mean_probabilities(ensemble: Ensemble, temperatures: Floats) -> Iterator[tup
         yield start, (table[:, :-1] + shares) / len(listed_p)
 
 
-def _counted(
-    chosen: Sequence[Ints], n_classes: int
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
+def _counted(chosen: Sequence[Ints], n_classes: int) -> Iterator[tuple[Ints64, Ints32, Ints32]]:
     """Yield image, class and number of models of each pair that any model chooses, block by block."""
     for start, stop in _blocks(len(chosen[0]), n_classes):
         table = np.zeros((stop - start, n_classes + 1), np.uint16)
@@ -218,7 +214,7 @@ def _blocks(n: int, n_classes: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, n)
 
 
-def _cells(top: Ints, n_classes: int) -> npt.NDArray[np.int64]:
+def _cells(top: Ints, n_classes: int) -> Ints64:
     """Return the position of each entry in a flat table of C + 1 columns, with `NO_LABEL` in the last."""
     columns = np.where(top == NO_LABEL, n_classes, top).astype(np.int64)
     columns += np.arange(len(top), dtype=np.int64)[:, None] * (n_classes + 1)

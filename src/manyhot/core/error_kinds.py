@@ -14,9 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Bytes, Floats, Floats32, Ints, Ints8, Ints32, Ints64
 from manyhot.core.class_hierarchy import NO_ANCESTOR, Hierarchy
 from manyhot.core.cooccurrence import ClassPairs
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
@@ -112,9 +111,9 @@ class ErrorContext:
     """
 
     n_classes: int
-    label: npt.NDArray[np.int32]
-    indptr: npt.NDArray[np.int64]
-    valid: npt.NDArray[np.int32]
+    label: Ints32
+    indptr: Ints64
+    valid: Ints32
     others: bool | None = None
     hierarchy: Hierarchy | None = None
     groups: Ints | None = None
@@ -173,9 +172,9 @@ class Errors:
     """
 
     context: ErrorContext
-    image: npt.NDArray[np.int64]
-    predicted: npt.NDArray[np.int32]
-    state: npt.NDArray[np.uint8]
+    image: Ints64
+    predicted: Ints32
+    state: Bytes
     confidence: Floats32
 
     def __len__(self) -> int:
@@ -191,13 +190,13 @@ class Errors:
             confidence=self.confidence[rows],
         )
 
-    def originals(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    def originals(self) -> tuple[Ints64, Ints32]:
         """Return the original label of each error that has one, as rows and classes, both of shape (m,)."""
         label = self.context.label[self.image]
         rows = np.flatnonzero(label != NO_LABEL)
         return rows, label[rows]
 
-    def against(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    def against(self) -> tuple[Ints64, Ints32]:
         """Return the classes with which each error is compared, as rows and classes, both of shape (m,)."""
         start = self.context.indptr[self.image]
         count = self.context.indptr[self.image + 1] - start
@@ -219,7 +218,7 @@ class RuleMatch:
     """
 
     fits: Bools
-    because: npt.NDArray[np.int32]
+    because: Ints32
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,8 +233,8 @@ class Sorted:
         As in `RuleMatch`.
     """
 
-    kind: npt.NDArray[np.int8]
-    because: npt.NDArray[np.int32]
+    kind: Ints8
+    because: Ints32
 
 
 def sort_errors(errors: Errors, rules: Sequence[Entry]) -> Sorted:
@@ -243,7 +242,6 @@ def sort_errors(errors: Errors, rules: Sequence[Entry]) -> Sorted:
 
     Parameters
     ----------
-    errors : Errors
     rules : sequence of Entry
         Registered rules.
     """
@@ -265,7 +263,7 @@ def lacking(context: ErrorContext, rule: Entry) -> list[str]:
     return [need for need in rule.about.get("needs", ()) if context.lacks(need)]
 
 
-def severity_of(errors: Errors) -> npt.NDArray[np.int64]:
+def severity_of(errors: Errors) -> Ints64:
     """Return the distance of the predicted class from the closest valid class, shape (e,).
 
     The distance is the height of the lowest common ancestor (`Hierarchy.height`): 0 if the prediction is

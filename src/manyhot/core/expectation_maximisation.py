@@ -18,7 +18,7 @@ from numpy import typing as npt
 from scipy.sparse import csc_array, csr_array
 
 from manyhot.core.aggregation import TINY, vote_blocks
-from manyhot.core.array_types import Floats, Ints
+from manyhot.core.array_types import Floats, Ints, Ints32, Ints64, Positions
 from manyhot.core.rater_prior import shrunk_shares
 
 BLOCK = 32_768
@@ -43,9 +43,6 @@ class Fit:
         Probability of each answer of each rater under each truth.
     prior : ndarray of float64, shape (K,)
         Prior probability of each truth, over all questions.
-    iterations : int
-    converged : bool
-    log_likelihood : float
     counts : ndarray of float64, shape (S, K)
         Expected number of times that each symbol was used under each truth.
     shares : ndarray of float64, shape (G, K)
@@ -78,14 +75,13 @@ class Patterns:
         The group of each pattern; questions of a group share the prior probability of each truth.
     pattern : ndarray of int, shape (Q,)
         The pattern of each question.
-    n_symbols, n_groups : int
     """
 
-    symbols: npt.NDArray[np.int32]
-    ends: npt.NDArray[np.int64]
+    symbols: Ints32
+    ends: Ints64
     weight: Floats
-    group: npt.NDArray[np.intp]
-    pattern: npt.NDArray[np.intp]
+    group: Positions
+    pattern: Positions
     n_symbols: int
     n_groups: int
 
@@ -122,7 +118,7 @@ class Patterns:
         return blocks
 
 
-def _by_question(question: Ints, symbol: Ints, n_symbols: int) -> npt.NDArray[np.int32]:
+def _by_question(question: Ints, symbol: Ints, n_symbols: int) -> Ints32:
     """Return the symbols sorted by question."""
     if (question[1:] >= question[:-1]).all():
         return np.asarray(symbol, np.int32)
@@ -132,12 +128,8 @@ def _by_question(question: Ints, symbol: Ints, n_symbols: int) -> npt.NDArray[np
 
 
 def _same_votes(
-    symbols: npt.NDArray[np.int32],
-    ends: npt.NDArray[np.int64],
-    n_symbols: int,
-    group: npt.NDArray[np.intp],
-    n_groups: int,
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    symbols: Ints32, ends: Ints64, n_symbols: int, group: Positions, n_groups: int
+) -> tuple[Positions, Positions, Positions]:
     """Return the first question of each pattern, the pattern of each question, and the patterns' sizes.
 
     A pattern is identified by the sum of random 64-bit numbers, one per symbol and one per group. The
@@ -173,7 +165,6 @@ def maximise(
 
     Parameters
     ----------
-    patterns : Patterns
     start : ndarray, shape (Q, K), or tuple of ndarray
         Initial posteriors, up to a factor per row, or the matrices and the prior of an earlier fit.
     estimate : callable

@@ -18,9 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 
 FAMILY_WISE = 0.05
 """Family-wise error rate: the chance that any group of a search is reported if outcomes are unrelated to
@@ -74,7 +73,7 @@ class Counts:
     expected: Floats
     variance: Floats
 
-    def statistic(self, events: npt.NDArray[np.floating] | None = None) -> Floats:
+    def statistic(self, events: AnyFloats | None = None) -> Floats:
         """Return the excess of events over expectation in standard deviations, shape (m,) or (m, r).
 
         This is the signed root of the deviance of a Poisson count, scaled to the variance within strata. For
@@ -182,9 +181,7 @@ def search_groups(
 
     Parameters
     ----------
-    groups : Groups
     outcomes : sequence of Outcome
-    rng : numpy.random.Generator
     permutations : int
         Number of permutations. The smallest possible p is 1 / (permutations + 1).
     min_images : int
@@ -250,13 +247,13 @@ def _permuted(event: Bools, stratum: Ints, times: int, rng: np.random.Generator)
     return made
 
 
-def _sums(inside: npt.NDArray[np.float32], drawn: Bools) -> npt.NDArray[np.float32]:
+def _sums(inside: Floats32, drawn: Bools) -> Floats32:
     """Return the events in each group, shape (m, times)."""
     if drawn[0].mean() >= _SPARSE:
         return inside @ drawn.T.astype(np.float32)
     from scipy.sparse import csr_array
 
-    found: npt.NDArray[np.float32] = (csr_array(drawn.astype(np.float32)) @ inside.T).T
+    found: Floats32 = (csr_array(drawn.astype(np.float32)) @ inside.T).T
     return found
 
 
@@ -265,8 +262,6 @@ def explain_away(groups: Groups, outcome: Outcome, order: Ints, critical: float)
 
     Parameters
     ----------
-    groups : Groups
-    outcome : Outcome
     order : ndarray of int
         The groups to consider, the best explanation first.
     critical : float

@@ -91,7 +91,7 @@ def _align(moving: Floats32, fixed: Floats32, frames: Frames) -> ImageAlignment:
     return ImageAlignment(frames, correlation, _overlap(frames))
 
 
-def resampling(frames: npt.NDArray[np.float32]) -> Floats32:
+def resampling(frames: Floats32) -> Floats32:
     """Return the matrices that resample rows of pixels linearly, shape (m, GREY_SIDE, GREY_SIDE).
 
     Parameters

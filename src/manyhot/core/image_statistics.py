@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.array_types import Floats32
+from manyhot.core.array_types import Bools, Floats, Floats32
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -83,7 +83,7 @@ def light_and_colour(pixels: Pixels) -> dict[str, float]:
     }
 
 
-def border_mask(height: int, width: int) -> npt.NDArray[np.bool_]:
+def border_mask(height: int, width: int) -> Bools:
     """Return which pixels belong to the border."""
     deep = max(1, round(BORDER * min(height, width)))
     ring = np.ones((height, width), bool)
@@ -114,7 +114,7 @@ def find_frame(pixels: Pixels) -> ColourFrame:
     )
 
 
-def _ring(same: npt.NDArray[np.bool_], depth: int) -> list[float]:
+def _ring(same: Bools, depth: int) -> list[float]:
     """Return the share of pixels of one colour on each side of a ring."""
     rows, columns = (slice(depth, size - depth) for size in same.shape)
     sides = (same[depth, columns], same[-1 - depth, columns], same[rows, depth], same[rows, -1 - depth])
@@ -135,7 +135,7 @@ def letter_density(pixels: Pixels) -> float:
     return float(np.minimum(up, down).max(initial=0.0))
 
 
-def _window_means(flags: npt.NDArray[np.bool_], h: int, w: int) -> npt.NDArray[np.float64]:
+def _window_means(flags: Bools, h: int, w: int) -> Floats:
     total = np.zeros((flags.shape[0] + 1, flags.shape[1] + 1))
     total[1:, 1:] = flags.cumsum(0).cumsum(1)
     return (total[h:, w:] - total[:-h, w:] - total[h:, :-w] + total[:-h, :-w]) / (h * w)
@@ -168,7 +168,7 @@ def colour_name(colour: npt.ArrayLike) -> str:
     return list(COLOUR_NAMES)[int(distance.argmin())]
 
 
-def tint_towards(hue: str, blue: npt.ArrayLike, red: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def tint_towards(hue: str, blue: npt.ArrayLike, red: npt.ArrayLike) -> Floats:
     """Return the component of a tint in the direction of a hue. `blue` and `red` are means of Cb and Cr."""
     r, g, b = COLOUR_NAMES[hue]
     light = float(_LUMA @ np.array([r, g, b], np.float32))

@@ -191,7 +191,6 @@ def resampled_interval(
 
     Parameters
     ----------
-    value : float
     samples : ndarray of float64, shape (R,)
         NaN is ignored.
     n : float

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.array_types import Bools, Floats, Floats32, Ints
+from manyhot.core.array_types import Bools, Floats, Floats32, Ints, Ints32
 from manyhot.core.confident_learning import cleanlab_classes
 from manyhot.core.ensembles import Ensemble, mean_probabilities
 from manyhot.core.rater_weights import combined_evidence, corrected_evidence, rater_evidence
@@ -71,7 +70,6 @@ class IssueLists:
 
     Attributes
     ----------
-    doubtful, missing : Issues
     n, n_skipped : int
         Number of images with an original label and evidence from models or neighbours, and number of all
         other images.
@@ -183,7 +181,7 @@ class _Block:
     """
 
     start: int
-    label: npt.NDArray[np.int32]
+    label: Ints32
     models: Floats
     near: Floats | None
 

@@ -12,11 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy import typing as npt
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.array_types import Bools, Floats, Ints, Ints8, Ints64
 from manyhot.core.sets import YES, LabelSets, pairs_within
 
 LABEL_KINDS = ("one", "several-objects", "ambiguous", "near-synonyms")
@@ -67,8 +66,8 @@ class ImageKinds:
         object.
     """
 
-    kind: npt.NDArray[np.int8]
-    apart: npt.NDArray[np.int64]
+    kind: Ints8
+    apart: Ints64
 
 
 def mutual_confusion(tops: Iterable[Ints], n_classes: int) -> Floats:
@@ -94,7 +93,7 @@ def mutual_confusion(tops: Iterable[Ints], n_classes: int) -> Floats:
     return np.asarray(np.minimum(share, share.T))
 
 
-def hierarchy_distance(paths: Sequence[Sequence[str]], a: Ints, b: Ints) -> npt.NDArray[np.int64]:
+def hierarchy_distance(paths: Sequence[Sequence[str]], a: Ints, b: Ints) -> Ints64:
     """Return the number of steps from class a to class b via their lowest common ancestor, shape (p,).
 
     Two classes with the same hypernym are two steps apart. The result is `FAR` if there is no common
@@ -119,7 +118,7 @@ def hierarchy_distance(paths: Sequence[Sequence[str]], a: Ints, b: Ints) -> npt.
 
 def share_together(
     sets: LabelSets,
-) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:
+) -> tuple[Ints64, Floats, Ints64]:
     """Return pairs of classes, with the share of images that have both labels among images with either.
 
     Only usable images on which raters were asked about both classes count. If it is unknown which classes
@@ -147,7 +146,7 @@ def share_together(
     return pair, both / np.maximum(images, 1), images
 
 
-def _share_of_all(sets: LabelSets) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:
+def _share_of_all(sets: LabelSets) -> tuple[Ints64, Floats, Ints64]:
     """Return what `share_together` does if raters were asked about every class on every image."""
     yes = (sets.state == YES) & sets.usable[sets.rows]
     shape = (len(sets), sets.n_classes)
@@ -160,7 +159,7 @@ def _share_of_all(sets: LabelSets) -> tuple[npt.NDArray[np.int64], Floats, npt.N
 
 def near_synonyms(
     sets: LabelSets, confusion: Floats, rules: Rules | None = None
-) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:
+) -> tuple[Ints64, Floats, Ints64]:
     """Return the pairs of classes that are near-synonyms, in the form of `share_together`.
 
     Parameters
@@ -217,12 +216,7 @@ def image_kinds(
     return ImageKinds(_decide(np.bincount(rows, minlength=len(sets)), apart, named_apart, n_objects), apart)
 
 
-def _decide(
-    size: npt.NDArray[np.int64],
-    apart: npt.NDArray[np.int64],
-    named_apart: npt.NDArray[np.int64],
-    n_objects: Ints | None,
-) -> npt.NDArray[np.int8]:
+def _decide(size: Ints64, apart: Ints64, named_apart: Ints64, n_objects: Ints | None) -> Ints8:
     one, several, ambiguous, synonyms = range(len(LABEL_KINDS))
     objects = apart if n_objects is None else np.where(n_objects == UNKNOWN, apart, n_objects)
     kind = np.where(named_apart == 1, synonyms, ambiguous)
@@ -231,13 +225,7 @@ def _decide(
     return np.where(objects > 1, several, kind).astype(np.int8)
 
 
-def _groups(
-    rows: npt.NDArray[np.int64],
-    i: npt.NDArray[np.int64],
-    j: npt.NDArray[np.int64],
-    joined: Bools,
-    n: int,
-) -> npt.NDArray[np.int64]:
+def _groups(rows: Ints64, i: Ints64, j: Ints64, joined: Bools, n: int) -> Ints64:
     """Return the number of connected groups of each image's entries, shape (n,)."""
     edges = (np.ones(np.count_nonzero(joined), bool), (i[joined], j[joined]))
     _, group = connected_components(coo_array(edges, shape=(len(rows), len(rows))), directed=False)
@@ -246,6 +234,6 @@ def _groups(
     return np.bincount(rows[first], minlength=n)
 
 
-def _pair(a: Ints, b: Ints, n_classes: int) -> npt.NDArray[np.int64]:
+def _pair(a: Ints, b: Ints, n_classes: int) -> Ints64:
     low, high = np.minimum(a, b).astype(np.int64), np.maximum(a, b)
     return np.asarray(low * n_classes + high, np.int64)

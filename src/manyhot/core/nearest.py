@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints, Positions
 from manyhot.errors import InputError
 from manyhot.parameters import check_count
 
@@ -320,7 +320,7 @@ class _Shortlist:
         floor = kth - np.float32(2 * self.margin)
         self.floor[query] = np.maximum(self.floor[query], floor)
 
-    def _order(self, order: npt.NDArray[np.intp]) -> None:
+    def _order(self, order: Positions) -> None:
         self.query, self.row, self.score = self.query[order], self.row[order], self.score[order]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy import typing as npt
 from scipy.special import entr, expit, gammaln, logit
 
-from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
 from manyhot.errors import InputError
 from manyhot.parameters import check_share
 
@@ -197,7 +197,7 @@ def settled(
     return np.asarray(done)
 
 
-def choose_questions(score: Floats, budget: int, open_: Bools | None = None) -> npt.NDArray[np.intp]:
+def choose_questions(score: Floats, budget: int, open_: Bools | None = None) -> Positions:
     """Return the questions to ask next, by descending score. Ties remain in their original order.
 
     Parameters
@@ -271,7 +271,7 @@ class AnswerOutcomes:
         return np.asarray(expit(-odds) * absent + expit(odds) * present)
 
 
-def _compositions(n: int, kinds: int) -> npt.NDArray[np.int64]:
+def _compositions(n: int, kinds: int) -> Ints64:
     """Return all ways to write n as an ordered sum of `kinds` counts, shape (K, kinds)."""
     grid: npt.NDArray[Any] = np.indices((n + 1,) * (kinds - 1)).reshape(kinds - 1, -1).T
     grid = grid[grid.sum(1) <= n]

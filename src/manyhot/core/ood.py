@@ -116,7 +116,6 @@ def fpr_at_tpr(inside: Floats, outside: Floats, rng: np.random.Generator) -> Sep
     ----------
     inside, outside
         As in `auroc`.
-    rng : numpy.random.Generator
 
     Notes
     -----

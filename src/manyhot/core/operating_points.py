@@ -15,11 +15,10 @@ from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.answered_cells import answered_cells
-from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
 from manyhot.core.class_counts import ClassCounts, counts_by_class
+from manyhot.core.ranked_positives import answered_cells
 from manyhot.core.sets import Case, LabelSets
 from manyhot.core.share_intervals import wilson_interval
 from manyhot.errors import InputError
@@ -64,24 +63,23 @@ class OperatingPoints:
         share under fixed thresholds; at least 1.
     reason : ndarray of int64, shape (C,)
         The reason why numbers are undefined, as a position in `REASONS`; -1 if all are defined.
-    masked : bool
     """
 
-    n_positives: npt.NDArray[np.int64]
-    n_negatives: npt.NDArray[np.int64]
+    n_positives: Ints64
+    n_negatives: Ints64
     ap: Floats
     auroc: Floats
     threshold: Floats
-    fold: npt.NDArray[np.int64]
+    fold: Ints64
     fold_threshold: Floats
-    n_predicted: npt.NDArray[np.int64]
-    n_right: npt.NDArray[np.int64]
+    n_predicted: Ints64
+    n_right: Ints64
     effect: Floats
-    reason: npt.NDArray[np.int64]
+    reason: Ints64
     masked: bool
 
     @cached_property
-    def fitted(self) -> npt.NDArray[np.intp]:
+    def fitted(self) -> Positions:
         """The classes that have a threshold, ascending."""
         return np.flatnonzero(~np.isnan(self.threshold))
 
@@ -115,7 +113,7 @@ class OperatingPoints:
         value, lo, hi = self._share(self.n_positives + self.n_predicted - self.n_right, self.effect[2])
         return 2 * value / (1 + value), 2 * lo / (1 + lo), 2 * hi / (1 + hi)
 
-    def _share(self, n: npt.NDArray[np.int64], effect: Floats) -> tuple[Floats, Floats, Floats]:
+    def _share(self, n: Ints64, effect: Floats) -> tuple[Floats, Floats, Floats]:
         n = np.where(np.isnan(self.threshold), 0, n)
         with np.errstate(invalid="ignore"):
             return (self.n_right / np.where(n, n, np.nan), *wilson_interval(self.n_right, n, effect))
@@ -134,7 +132,6 @@ def operating_points(
 
     Parameters
     ----------
-    case : Case
     goal : str
         The criterion for the threshold. ``f1``: the highest threshold with the largest F1. ``precision``: the
         lowest threshold with at least the precision `at`, and therefore the highest recall. ``recall``: the
@@ -207,14 +204,14 @@ def check_goal(goal: str, at: float | None) -> None:
         check_share(at, f"The {goal} to reach is not a share.")
 
 
-def _draw_folds(usable: Bools, n_folds: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def _draw_folds(usable: Bools, n_folds: int, rng: np.random.Generator) -> Ints64:
     fold = np.full(len(usable), -1, np.int64)
     fold[usable] = rng.permutation(np.count_nonzero(usable)) % n_folds
     return fold
 
 
-def _empty(labels: LabelSets, fold: npt.NDArray[np.int64], n_folds: int, masked: bool) -> OperatingPoints:
-    def counts() -> npt.NDArray[np.int64]:
+def _empty(labels: LabelSets, fold: Ints64, n_folds: int, masked: bool) -> OperatingPoints:
+    def counts() -> Ints64:
         return np.zeros(labels.n_classes, np.int64)
 
     def values() -> Floats:
@@ -261,9 +258,7 @@ def _fit(
     points.effect[:, class_id] = _design_effects(counts, right, predicted, goal, at, rng)
 
 
-def _cross_fit(
-    hits: Ints, depth: Ints, goal: Goal, at: float
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _cross_fit(hits: Ints, depth: Ints, goal: Goal, at: float) -> tuple[Positions, Ints64, Ints64]:
     """Choose the threshold of each fold on the other folds, and add up what they predict.
 
     Parameters
@@ -318,13 +313,13 @@ def _shares(right: Ints, predicted: Ints, positives: Ints) -> tuple[Floats, Floa
     return right / np.maximum(n, 1), n
 
 
-def _choose(hits: Ints, depth: Ints, goal: Goal, at: float) -> npt.NDArray[np.intp]:
+def _choose(hits: Ints, depth: Ints, goal: Goal, at: float) -> Positions:
     """Return the place of the threshold that each row chooses, shape (rows,); -1 if none reaches the goal."""
     # Not the scores of other rows' positives: a threshold must not depend on the images it is evaluated on.
     own = np.diff(hits, axis=1, prepend=0) > 0
     n_positives = hits[:, -1:]
     if goal == "f1":
-        best: npt.NDArray[np.intp] = np.argmax(np.where(own, hits / (depth + n_positives), -1), axis=1)
+        best: Positions = np.argmax(np.where(own, hits / (depth + n_positives), -1), axis=1)
         return best
     with np.errstate(invalid="ignore"):
         share = hits / (depth if goal == "precision" else n_positives)

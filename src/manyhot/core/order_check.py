@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.array_types import Bools, Floats32, Ints
+from manyhot.core.array_types import Bools, Floats32, Ints, Positions
 from manyhot.core.sets import YES, Case, LabelSets
 
 _SUSPICIOUS = 0.05
@@ -32,7 +31,7 @@ def explain_order(
     label: Ints,
     *,
     n_classes: int,
-    by_name: Callable[[], npt.NDArray[np.intp]],
+    by_name: Callable[[], Positions],
     class_orders: Mapping[str, Ints],
 ) -> str | None:
     """Return the probable order of predictions if it differs from the declared order.
@@ -74,7 +73,7 @@ def explain_order(
 
 
 def _trials(
-    top1: Ints, label: Ints, by_name: npt.NDArray[np.intp], class_orders: Mapping[str, Ints]
+    top1: Ints, label: Ints, by_name: Positions, class_orders: Mapping[str, Ints]
 ) -> Iterator[tuple[str, float]]:
     labelled = label >= 0
     if labelled.all():

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.array_types import AnyFloats, Bools, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Bytes, Ints, Ints64, Positions
 from manyhot.core.ensembles import Ensemble, Pairs, count_models
 from manyhot.core.real_search import ModelChoice, Proposing, search
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES, LabelSets
@@ -71,11 +71,11 @@ class Coverage:
     answer. These questions count as not valid.
     """
 
-    labels: npt.NDArray[np.int64]
-    proposed: npt.NDArray[np.int64]
-    questions: npt.NDArray[np.int64]
-    valid: npt.NDArray[np.int64]
-    unasked: npt.NDArray[np.int64]
+    labels: Ints64
+    proposed: Ints64
+    questions: Ints64
+    valid: Ints64
+    unasked: Ints64
 
 
 def apply_rule(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals") -> Proposed:
@@ -83,7 +83,6 @@ def apply_rule(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals") 
 
     Parameters
     ----------
-    ensemble : Ensemble
     rule : callable
         A registered proposer with bound options.
     leave_out : str
@@ -187,7 +186,7 @@ def with_pairs(proposed: Proposed, image: Ints, class_id: Ints, n_classes: int) 
     return Proposed(joined, label_only, left_out)
 
 
-def among(values: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> Bools:
+def among(values: Ints64, keys: Ints64) -> Bools:
     """Return whether each value is among the ascending keys."""
     if not len(keys):
         return np.zeros(len(values), bool)
@@ -195,7 +194,7 @@ def among(values: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> Bools:
     return np.asarray(keys[at] == values)
 
 
-def states(label_sets: LabelSets, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+def states(label_sets: LabelSets, keys: Ints64) -> Bytes:
     """Return the state of each pair of the ascending keys; `NOT_ASKED` if it is unknown."""
     listed = np.full(len(keys), label_sets.unlisted, np.uint8)
     theirs = label_sets.rows * label_sets.n_classes + label_sets.classes
@@ -459,7 +458,7 @@ def _proposing(sub: Ensemble, limits: list[list[float]], by: str) -> Proposing:
     return Proposing.of(models, n_labels=int(sub.label_sets.size.sum()), n_given=n_valid)
 
 
-def _ranks(groups: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+def _ranks(groups: npt.NDArray[Any]) -> Positions:
     """Return the position of each element when sorted by group."""
     ranks = np.empty(len(groups), np.intp)
     ranks[np.argsort(groups, kind="stable")] = np.arange(len(groups))
@@ -467,13 +466,8 @@ def _ranks(groups: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
 
 
 def _first_level(
-    sub: Ensemble,
-    m: int,
-    by: str,
-    limits: list[float],
-    rows: npt.NDArray[np.intp],
-    places: npt.NDArray[np.intp],
-) -> npt.NDArray[np.intp]:
+    sub: Ensemble, m: int, by: str, limits: list[float], rows: Positions, places: Positions
+) -> Positions:
     """Return the highest threshold at which a model proposes the class at each place of its lists."""
     if by == "rank":
         return np.searchsorted(limits, places + 1)

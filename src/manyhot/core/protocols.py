@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy import typing as npt
 from scipy.special import ndtr
 
 from manyhot.core.answers import NO as ANSWERED_NO
 from manyhot.core.answers import Answers
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints, Ints8, Ints64, Positions
 from manyhot.core.comparison import holm, only_right, paired_errors
 from manyhot.core.resampling import Bootstrap
 from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets
@@ -46,9 +45,9 @@ class SetOverlap:
         The number of classes in the first set, in the second set and in both sets.
     """
 
-    a: npt.NDArray[np.int64]
-    b: npt.NDArray[np.int64]
-    both: npt.NDArray[np.int64]
+    a: Ints64
+    b: Ints64
+    both: Ints64
 
     @classmethod
     def of(cls, a: LabelSets, b: LabelSets) -> SetOverlap:
@@ -58,7 +57,7 @@ class SetOverlap:
         return cls(a.size, b.size, np.bincount(shared, minlength=len(a)))
 
     @property
-    def relation(self) -> npt.NDArray[np.intp]:
+    def relation(self) -> Positions:
         """The relation of the two sets of each image, as a position in `RELATIONS`, shape (n,)."""
         a, b, both = self.a, self.b, self.both
         cases = [(a == b) & (a == both), a == 0, b == 0, both == 0, both == a, both == b]
@@ -73,7 +72,7 @@ class SetOverlap:
         return np.where(union > 0, self.both / np.maximum(union, 1), 1.0)
 
 
-def _keys(sets: LabelSets, state: int) -> npt.NDArray[np.int64]:
+def _keys(sets: LabelSets, state: int) -> Ints64:
     """Return the (image, class) pairs with a state as numbers, shape (m,)."""
     at = sets.state == state
     return np.asarray(sets.rows[at] * sets.n_classes + sets.classes[at], np.int64)
@@ -85,7 +84,6 @@ class SharedAnswers:
 
     Attributes
     ----------
-    answers : Answers
     image, class_id : ndarray of int, shape (Q,)
         The image and the class of each question.
     """
@@ -121,7 +119,7 @@ class SharedAnswers:
         return cls(answers, keys // sets[0].n_classes, keys % sets[0].n_classes)
 
 
-_Asked = tuple[npt.NDArray[np.int64], npt.NDArray[np.int8]]
+_Asked = tuple[Ints64, Ints8]
 
 
 def _asked(sets: LabelSets, rated: Bools) -> _Asked:
@@ -131,7 +129,7 @@ def _asked(sets: LabelSets, rated: Bools) -> _Asked:
     return sets.rows[at] * sets.n_classes + sets.classes[at], (sets.state[at] - NO).astype(np.int8)
 
 
-def _completed(asked: _Asked, keys: npt.NDArray[np.int64]) -> _Asked:
+def _completed(asked: _Asked, keys: Ints64) -> _Asked:
     """Return the answers of a complete protocol to all of some questions: no where nothing is listed."""
     new = np.setdiff1d(keys, asked[0], assume_unique=True)
     noes = np.full(len(new), ANSWERED_NO, np.int8)
@@ -143,7 +141,7 @@ def records_noes(sets: LabelSets) -> bool:
     return bool(sets.complete or (sets.state == NO).any())
 
 
-def states_by_other(a: LabelSets, b: LabelSets, chosen: Bools | None = None) -> npt.NDArray[np.int64]:
+def states_by_other(a: LabelSets, b: LabelSets, chosen: Bools | None = None) -> Ints64:
     """Count the states of the first protocol's labels in the second protocol, shape (n, 5).
 
     Parameters
@@ -165,7 +163,7 @@ def states_by_other(a: LabelSets, b: LabelSets, chosen: Bools | None = None) -> 
     return np.bincount(rows * 5 + place, minlength=len(a) * 5).reshape(-1, 5)
 
 
-def missed_beside(a: LabelSets, b: LabelSets) -> tuple[Ints, Ints, npt.NDArray[np.int64]]:
+def missed_beside(a: LabelSets, b: LabelSets) -> tuple[Ints, Ints, Ints64]:
     """Count pairs of a label of the first protocol alone and a label of the second, on the same image.
 
     Returns
@@ -233,7 +231,7 @@ class RightBy:
             shares = right.sum(axis=0) / wrong.sum(axis=0)
         return shares, self._resampled(right, wrong, np.arange(right.shape[1]))
 
-    def _resampled(self, num: Bools, den: Bools, den_of: npt.NDArray[np.intp]) -> Floats32:
+    def _resampled(self, num: Bools, den: Bools, den_of: Positions) -> Floats32:
         """Return resampled ratios, shape (m, R)."""
         ratios = self._bootstrap.ratios(num.astype(np.float32), den.astype(np.float32), den_of)[0]
         return np.ascontiguousarray(ratios.T)
@@ -266,8 +264,8 @@ class Swaps:
         p-value of the swap, with Holm's correction over all pairs of models; see `swaps_between`.
     """
 
-    a: npt.NDArray[np.intp]
-    b: npt.NDArray[np.intp]
+    a: Positions
+    b: Positions
     difference_a: Floats
     difference_b: Floats
     p_adjusted: Floats

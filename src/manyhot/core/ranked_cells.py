@@ -15,12 +15,10 @@ from functools import cache, cached_property
 from typing import Any, Protocol
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.answered_cells import comparable, scores_of
-from manyhot.core.array_types import AnyFloats, Floats, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Ints32
 from manyhot.core.estimates import Weights
-from manyhot.core.ranked_positives import ROWS, RankedPositives, class_columns
+from manyhot.core.ranked_positives import ROWS, RankedPositives, class_columns, comparable, scores_of
 from manyhot.core.sets import Case
 
 _ROUNDING = 1e-12
@@ -177,7 +175,6 @@ class ClassRuns:
     ----------
     run : ndarray of uint8 or larger, shape (n,)
         The run of the cell of each image; the last run for images that are not usable.
-    n_runs : int
     positive_images, place : ndarray of int, shape (m,)
         As in `Walk`.
     """
@@ -198,7 +195,7 @@ class CellsByClass:
     classes : list of ClassRuns
     """
 
-    usable: npt.NDArray[np.bool_]
+    usable: Bools
     classes: list[ClassRuns]
 
     def curves(self, weights: Weights | None) -> list[RankingCurve]:
@@ -238,13 +235,12 @@ class Places:
     run : ndarray of uint16 or larger, shape (n, C)
         The run of each cell.
     usable : ndarray of bool, shape (n,)
-    n_runs : int
     positive_images, place : ndarray of int, shape (m,)
         As in `Walk`.
     """
 
     run: Ints
-    usable: npt.NDArray[np.bool_]
+    usable: Bools
     n_runs: int
     positive_images: Ints
     place: Ints
@@ -380,7 +376,7 @@ class EdgeTable:
     by_bits: bool
     lowest: float
     scale: float
-    table: npt.NDArray[np.int32]
+    table: Ints32
 
     @property
     def n_bins(self) -> int:

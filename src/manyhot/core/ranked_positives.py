@@ -14,9 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.answered_cells import AnsweredCells, answered_cells, comparable, scores_of
-from manyhot.core.array_types import AnyFloats, Ints
-from manyhot.core.sets import Case
+from manyhot.core.array_types import AnyFloats, Bools, Ints, Positions
+from manyhot.core.sets import NO, YES, Case
+from manyhot.errors import InputError
 
 ROWS = 256
 """Images per block: 1 MB of float32 scores of 1,000 classes fits the second-level cache."""
@@ -121,16 +121,16 @@ def class_columns(
                 yield slice(edges[c], edges[c + 1]), copy[c - first]
 
 
-def _at_or_above(group: Ints, score: AnyFloats) -> npt.NDArray[np.intp]:
+def _at_or_above(group: Ints, score: AnyFloats) -> Positions:
     """Return the number of cells in the group of each cell with at least its score, sorted by both."""
     new_group = np.append(True, group[1:] != group[:-1])
     new_score = new_group | np.append(True, score[1:] != score[:-1])
-    start: npt.NDArray[np.intp] = np.flatnonzero(new_group)[np.cumsum(new_group) - 1]
-    end: npt.NDArray[np.intp] = np.append(np.flatnonzero(new_score)[1:], len(score))[np.cumsum(new_score) - 1]
+    start: Positions = np.flatnonzero(new_group)[np.cumsum(new_group) - 1]
+    end: Positions = np.append(np.flatnonzero(new_score)[1:], len(score))[np.cumsum(new_score) - 1]
     return end - start
 
 
-def _depth_in_image(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]:
+def _depth_in_image(case: Case, positive: AnsweredCells) -> Positions:
     # Summing bools into the smallest type that can hold the count is twice as fast as into int64.
     depth = np.empty(len(positive.score), np.intp)
     count = np.min_scalar_type(case.labels.n_classes)
@@ -141,7 +141,7 @@ def _depth_in_image(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]
     return depth
 
 
-def _depth_in_class(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]:
+def _depth_in_class(case: Case, positive: AnsweredCells) -> Positions:
     # Cells below the lowest positive of a class never count: with informative scores, a quarter remains to be
     # sorted (0.23 s, not 1.0 s), and finding the few positives among these is fast.
     depth = np.empty(len(positive.score), np.intp)
@@ -153,7 +153,7 @@ def _depth_in_class(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]
     return depth
 
 
-def _depth_in_all(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]:
+def _depth_in_all(case: Case, positive: AnsweredCells) -> Positions:
     # Sorting 256 rows at once and searching all positives in them limits the memory to two blocks.
     scores, usable = scores_of(case), case.labels.usable
     distinct, place = np.unique(positive.score, return_inverse=True)
@@ -164,3 +164,67 @@ def _depth_in_all(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]:
         above.sort()
         depth += len(above) - np.searchsorted(above, distinct)
     return depth[place]
+
+
+@dataclass(frozen=True)
+class AnsweredCells:
+    """The (image, class) cells of usable images with state yes or no.
+
+    Attributes
+    ----------
+    image, classes : ndarray of int, shape (m,)
+        The image and the class of each cell.
+    score : ndarray of float, shape (m,)
+        The model's score.
+    yes : ndarray of bool, shape (m,)
+        Whether the cell is a positive.
+    """
+
+    image: Ints
+    classes: Ints
+    score: AnyFloats
+    yes: Bools
+
+    def __getitem__(self, chosen: Bools | Ints) -> AnsweredCells:
+        return AnsweredCells(self.image[chosen], self.classes[chosen], self.score[chosen], self.yes[chosen])
+
+
+def answered_cells(case: Case) -> AnsweredCells:
+    """Return the cells of usable images with state yes or no.
+
+    Raises
+    ------
+    InputError
+        If the scores do not have one row per image and one column per class, or if the score of a returned
+        cell is NaN. Other cells are not checked.
+    """
+    labels, scores = case.labels, case.scores
+    if scores is None or scores.shape != (len(labels), labels.n_classes):
+        raise InputError(
+            "The scores do not fit the label sets.",
+            got="no scores" if scores is None else f"scores of shape {scores.shape}",
+            allowed=f"shape {(len(labels), labels.n_classes)}: one row per image, one column per class",
+        )
+    answered = np.flatnonzero(((labels.state == YES) | (labels.state == NO)) & labels.usable[labels.rows])
+    image, classes = labels.rows[answered], labels.classes[answered]
+    cells = AnsweredCells(image, classes, comparable(scores[image, classes]), labels.state[answered] == YES)
+    missing = np.isnan(cells.score)
+    if missing.any():
+        raise InputError(
+            f"The scores of {missing.sum()} answered cells are NaN.",
+            where=f"first in row {image[missing][0]}, class {classes[missing][0]}",
+            allowed="any number except NaN",
+            do="fix the overflow in the model, or exclude these images by setting usable to False",
+        )
+    return cells
+
+
+def scores_of(case: Case) -> AnyFloats:
+    """Return the scores of a case with scores."""
+    assert case.scores is not None  # for the type checker
+    return case.scores
+
+
+def comparable(scores: AnyFloats) -> AnyFloats:
+    """Return float16 scores as float32, which NumPy compares and sorts with SIMD in the same order."""
+    return scores.astype(np.float32) if scores.dtype == np.float16 else scores

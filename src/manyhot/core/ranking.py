@@ -21,15 +21,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy import typing as npt
 from scipy.special import stdtr
 
-from manyhot.core.array_types import Floats
-from manyhot.core.auroc import auroc_micro
+from manyhot.core.array_types import Floats, Ints64
 from manyhot.core.curve_metrics import (
     AUROC,
     AVERAGE_PRECISION,
     INTERPOLATED_PRECISION,
+    auroc_micro,
     left_out,
     mean_over_groups,
 )
@@ -92,11 +91,6 @@ def map_micro(case: Case, *, masked: bool = False) -> Estimate:
 
     Scores of different images and classes are compared.
 
-    Parameters
-    ----------
-    masked : bool
-        As in `map_macro`.
-
     References
     ----------
     ``sklearn.metrics.average_precision_score`` with ``average="micro"``.
@@ -115,11 +109,6 @@ def map_11point(case: Case, *, masked: bool = False) -> Estimate:
     """Interpolated average precision of each class at 11 recalls, averaged over the classes.
 
     The precision at a recall of 0, 0.1, …, 1 is the highest precision at this or a higher recall.
-
-    Parameters
-    ----------
-    masked : bool
-        As in `map_macro`.
 
     References
     ----------
@@ -152,11 +141,6 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
     """Average precision of each image over the classes, averaged over the images.
 
     Images with an empty label set are skipped.
-
-    Parameters
-    ----------
-    masked : bool
-        As in `map_macro`.
 
     References
     ----------
@@ -191,11 +175,6 @@ def lrap(case: Case, *, masked: bool = False) -> Estimate:
     """Label ranking average precision: mean share of valid classes among classes at or above a valid class.
 
     Images without positives or without negatives are skipped.
-
-    Parameters
-    ----------
-    masked : bool
-        As in `map_macro`.
 
     References
     ----------
@@ -264,11 +243,6 @@ def ranking_loss(case: Case, *, masked: bool = False) -> Estimate:
 
     A tie counts as an error. Images without positives or without negatives are skipped.
 
-    Parameters
-    ----------
-    masked : bool
-        As in `map_macro`.
-
     References
     ----------
     Tsoumakas, Katakis and Vlahavas 2010, Mining multi-label data, doi 10.1007/978-0-387-09823-4_34;
@@ -294,7 +268,6 @@ def curve_means(case: Case, *, masked: bool = False) -> dict[str, Estimate]:
 
     Parameters
     ----------
-    case : Case
     masked : bool
         As in `map_macro`.
     """
@@ -328,7 +301,7 @@ class ClassPrecision:
     """
 
     value: Floats
-    n_positives: npt.NDArray[np.int64]
+    n_positives: Ints64
     error: Floats
     lo: Floats
     hi: Floats
@@ -341,7 +314,6 @@ def class_precision(case: Case, masked: bool = False) -> ClassPrecision:
 
     Parameters
     ----------
-    case : Case
     masked : bool
         As in `map_macro`.
 
@@ -381,7 +353,7 @@ class ClassDifferences:
     """
 
     values: Floats
-    n_positives: npt.NDArray[np.int64]
+    n_positives: Ints64
     lo: Floats
     hi: Floats
     p: Floats

@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy import typing as npt
 from scipy.special import logsumexp
 
 from manyhot.core.aggregation import TINY, Aggregate
 from manyhot.core.answers import MAYBE, N_ANSWERS, NO, YES, Answers
-from manyhot.core.array_types import Floats, Ints
+from manyhot.core.array_types import AnyFloats, Floats, Floats32, Ints
 from manyhot.core.expectation_maximisation import Fit, Patterns, maximise
 from manyhot.core.rater_prior import CENTRE, RaterPrior, log_marginal
 
@@ -42,7 +41,6 @@ class RaterModel:
 
     Attributes
     ----------
-    answers : Answers
     answer : ndarray of int, shape (m,)
         The code of each vote, from 0 to A - 1, if the model treats maybe as another answer.
     start : ndarray of float, shape (Q, T)
@@ -60,7 +58,7 @@ class RaterModel:
 
     answers: Answers
     answer: Ints
-    start: npt.NDArray[np.floating]
+    start: AnyFloats
     n_answers: int = N_ANSWERS
     tied: bool = False
     hard: Floats | None = None
@@ -242,14 +240,14 @@ def history_gain(answers: Answers) -> float:
     return float(gain.sum())
 
 
-def _halved(counts: Ints) -> npt.NDArray[np.float32]:
+def _halved(counts: Ints) -> Floats32:
     """Return the numbers of no and yes answers to each question, with a maybe as half of each."""
-    start: npt.NDArray[np.float32] = counts[:, [NO, YES]].astype(np.float32)
+    start: Floats32 = counts[:, [NO, YES]].astype(np.float32)
     start += counts[:, [MAYBE]].astype(np.float32) / 2
     return start
 
 
-def _with_hard(start: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _with_hard(start: Floats32) -> Floats32:
     """Return initial posteriors with one more truth: the question is hard."""
     share = start / np.maximum(start.sum(1, keepdims=True), np.float32(0.5))
     hard = (1 - np.abs(share[:, -1] - share[:, 0])) / 2

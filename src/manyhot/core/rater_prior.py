@@ -11,10 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy import typing as npt
 from scipy.special import gammaln
 
-from manyhot.core.array_types import Floats, Ints
+from manyhot.core.array_types import Floats, Ints, Positions
 
 STRENGTHS = 2.0 ** np.arange(0, 11)
 """Strengths of the prior among which the estimate averages, in answers."""
@@ -117,12 +116,7 @@ class RaterPrior:
         return matrices
 
     def without(
-        self,
-        counts: Floats,
-        rater: Ints,
-        row: npt.NDArray[np.intp],
-        answer: npt.NDArray[np.intp],
-        posterior: Floats,
+        self, counts: Floats, rater: Ints, row: Positions, answer: Positions, posterior: Floats
     ) -> Floats:
         """Return the probability of each of m answers under T truths, as if the answer had not been counted.
 
@@ -156,14 +150,6 @@ class RaterPrior:
         kind /= kind.sum(0)
         probability: Floats = (kind[:, None] * of_kinds).sum(0)
         return probability
-
-
-def shrunk_rows(counts: Floats, pooled: Floats, opposite: Floats | None = None) -> Floats:
-    """Return the expected matrices of raters under the hierarchical prior, shape (R, K, A).
-
-    The parameters are those of `RaterPrior.of`.
-    """
-    return RaterPrior.of(counts, pooled, opposite).matrices(counts)
 
 
 def _strength(counts: Floats, pooled: Floats, anyhow: Floats) -> float:

@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 
 from manyhot.core.agreement import VoteMeasure
 from manyhot.core.answers import N_ANSWERS, YES, Answers, GoldenAnswers
-from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.array_types import Bools, Floats, Ints, Ints8, Ints64
 from manyhot.core.jackknife import resampled_interval
 from manyhot.core.resampling import LEVEL, draw_counts
 from manyhot.core.share_intervals import clustered_interval, totals, wilson_interval
@@ -42,20 +42,13 @@ class Quality:
         The same as `counts`, for each part.
     """
 
-    counts: npt.NDArray[np.int64]
-    rater: npt.NDArray[np.int64]
-    image: npt.NDArray[np.int64]
-    parts: npt.NDArray[np.int64]
+    counts: Ints64
+    rater: Ints64
+    image: Ints64
+    parts: Ints64
 
     @classmethod
-    def of(
-        cls,
-        rater: Ints,
-        image: Ints,
-        truth: Bools,
-        answer: npt.NDArray[np.int8],
-        n_raters: int,
-    ) -> Quality:
+    def of(cls, rater: Ints, image: Ints, truth: Bools, answer: Ints8, n_raters: int) -> Quality:
         """Return the counts of answers, from arrays of shape (m,)."""
         n_images = int(image.max(initial=0)) + 1
         keys, part = np.unique(rater.astype(np.int64) * n_images + image, return_inverse=True)
@@ -66,12 +59,12 @@ class Quality:
         return cls(counts.reshape(-1, 2, N_ANSWERS), *np.divmod(keys, n_images), parts)
 
     @property
-    def n(self) -> npt.NDArray[np.int64]:
+    def n(self) -> Ints64:
         """Number of answers of each rater, shape (R,)."""
         return np.asarray(self.counts.sum((1, 2)))
 
     @property
-    def n_yes(self) -> npt.NDArray[np.int64]:
+    def n_yes(self) -> Ints64:
         """Number of answers of each rater to questions whose truth is yes, shape (R,)."""
         return np.asarray(self.counts[:, 1].sum(1))
 
@@ -129,7 +122,7 @@ class Quality:
             half = np.where(variance > 0, half, np.hypot(*(1 - wilson_interval(images, images)[0])))
         return value, np.maximum(value - half, -1), np.minimum(value + half, 1)
 
-    def _variance(self, above: Floats, below: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
+    def _variance(self, above: Floats, below: Floats) -> tuple[Floats, Ints64]:
         """Return the variance of informedness from centred components of answers, and the images by truth."""
         n_yes = self.n_yes
         of_yes = (self.parts[:, 1] * above[self.rater]).sum(1) / n_yes[self.rater]
@@ -171,7 +164,6 @@ def peer_quality(answers: Answers, image: Ints | None = None) -> Quality:
 
     Parameters
     ----------
-    answers : Answers
     image : ndarray of int, shape (Q,), optional
         The image of each question; by default, each question has its own image.
     """
@@ -194,10 +186,8 @@ def golden_measures(golden: GoldenAnswers, *, resamples: int, rng: np.random.Gen
 
     Parameters
     ----------
-    golden : GoldenAnswers
     resamples : int
         Number of resamples; 0 for no intervals.
-    rng : numpy.random.Generator
 
     Notes
     -----
@@ -280,13 +270,13 @@ class RaterPairs:
         least two other raters and without a tie count.
     """
 
-    a: npt.NDArray[np.int64]
-    b: npt.NDArray[np.int64]
-    n: npt.NDArray[np.int64]
+    a: Ints64
+    b: Ints64
+    n: Ints64
     agreement: Floats
     kappa: Floats
-    wrong: npt.NDArray[np.int64]
-    same_wrong: npt.NDArray[np.int64]
+    wrong: Ints64
+    same_wrong: Ints64
 
     def copiers(self) -> Bools:
         """Return the pairs of raters that often make the same errors.
@@ -323,9 +313,7 @@ def rater_pairs(answers: Answers) -> RaterPairs:
     return RaterPairs(a, b, n.astype(np.int64), agreement, kappa, wrong, same)
 
 
-def _errors(
-    answers: Answers, pairs: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _errors(answers: Answers, pairs: Ints64) -> tuple[Ints64, Ints64]:
     """Return the numbers of questions with an error of either rater, and with the same error of both."""
     wrong, same = np.zeros(len(pairs), np.int64), np.zeros(len(pairs), np.int64)
     order = np.lexsort((answers.rater, answers.question))
@@ -344,9 +332,7 @@ def _errors(
     return wrong, same
 
 
-def _against(
-    counts: npt.NDArray[np.int64], a: npt.NDArray[np.int8], b: npt.NDArray[np.int8]
-) -> tuple[Bools, Bools]:
+def _against(counts: Ints64, a: Ints8, b: Ints8) -> tuple[Bools, Bools]:
     """Return where a or b disagrees with the majority of the others, and where both do with equal answers."""
     rows = np.arange(len(counts))
     others = counts.copy()
@@ -359,7 +345,7 @@ def _against(
 
 def agreement_with_others(
     answers: Answers, image: Ints | None = None
-) -> tuple[tuple[Floats, Floats, Floats], npt.NDArray[np.int64]]:
+) -> tuple[tuple[Floats, Floats, Floats], Ints64]:
     """Return the share of other raters' answers that equal a rater's own, and the number of other answers.
 
     The share has a 95 % interval over images, as in `Quality.share`. `image` is the image of each question.
@@ -377,7 +363,7 @@ def agreement_with_others(
     return (_share(k, n), *clustered_interval(num, den, total)), n.astype(np.int64)
 
 
-def too_fast(seconds: Floats, pages: npt.NDArray[np.int64]) -> Bools:
+def too_fast(seconds: Floats, pages: Ints64) -> Bools:
     """Return the raters who took less than `TOO_FAST` of the median time, over at least `FEWEST_PAGES` pages.
 
     Parameters

@@ -13,15 +13,15 @@ from dataclasses import replace
 from itertools import islice
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.cells import Cells
 from manyhot.core.comparison import PairTable, holm
-from manyhot.core.distinct_values import distinct_values
 from manyhot.core.estimates import Ratio
 from manyhot.core.jackknife import Scale, jackknife_ends, jackknife_errors_of, resampled_interval
-from manyhot.core.resampling import LEVEL, percentile_interval
+from manyhot.core.resampled_statistics import distinct_values
+from manyhot.core.resampling import QUANTILE, percentile_interval
 from manyhot.core.share_intervals import proportion_interval
 
 IMAGES_FOR_PERCENTILES = 200
@@ -69,7 +69,6 @@ def ratio_interval(
 
     Parameters
     ----------
-    ratio : Ratio
     inside : ndarray of bool, shape (n,), optional
         The images of a slice; by default all.
     scale
@@ -92,7 +91,6 @@ def ratio_intervals(ratio: Ratio, masks: Bools, *, scale: Scale = "logit") -> tu
 
     Parameters
     ----------
-    ratio : Ratio
     masks : ndarray of bool, shape (S, n)
     scale
         As in `ratio_interval`.
@@ -119,7 +117,6 @@ def intervals_in_cells(
 
     Parameters
     ----------
-    ratio : Ratio
     masks : ndarray of bool, shape (S, n)
     cells : Cells
         The cells of the masks. Images are counted once in each cell instead of in each slice.
@@ -173,7 +170,6 @@ def sampled_interval(
 
     Parameters
     ----------
-    value : float
     samples : ndarray of float, shape (R,)
         NaN is ignored.
     n : int
@@ -214,7 +210,6 @@ def changes_without(ratio: Ratio, inside: Bools | None = None) -> Floats:
 
     Parameters
     ----------
-    ratio : Ratio
     inside : ndarray of bool, shape (n,), optional
         The images of a slice; by default all.
 
@@ -303,7 +298,6 @@ def with_few_apart(pairs: PairTable, first: Ints, second: Ints, n: int) -> PairT
 
     Parameters
     ----------
-    pairs : PairTable
     first, second : ndarray of int, shape (P,)
         Number of images on which only the first, and only the second model is right, as `only_one_right`
         returns them.
@@ -329,7 +323,6 @@ def with_none_apart(pairs: PairTable, n: Ints) -> PairTable:
 
     Parameters
     ----------
-    pairs : PairTable
     n : ndarray of int, shape (P,)
         Number of images on which two models are compared.
 
@@ -348,7 +341,7 @@ def _with_one_more_each(pairs: PairTable, where: Bools, first: Ints, second: Int
     more, less = (second + 1) / (n + 2), (first + 1) / (n + 2)
     difference = more - less
     error = np.sqrt((more + less - difference**2) / (n + 2))
-    half = ndtri((1 + LEVEL) / 2) * error
+    half = QUANTILE * error
     where = where & ~np.isnan(pairs.difference)
     lo = np.where(where, np.maximum(difference - half, -1), pairs.lo)
     hi = np.where(where, np.minimum(difference + half, 1), pairs.hi)

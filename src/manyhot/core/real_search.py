@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.array_types import Bools, Floats
+from manyhot.core.array_types import Bools, Floats, Ints64
 
 Bits = npt.NDArray[np.uint64]
 
@@ -91,8 +91,8 @@ class UnionCounts:
     """Recall, number of valid questions and number of questions, each of shape (N,)."""
 
     recall: Floats
-    valid: npt.NDArray[np.int64]
-    asked: npt.NDArray[np.int64]
+    valid: Ints64
+    asked: Ints64
 
     @property
     def precision(self) -> Floats:
@@ -136,8 +136,6 @@ def search(p: Proposing, recall: float, *, budget: int = BUDGET) -> ModelChoice 
 
     Parameters
     ----------
-    p : Proposing
-    recall : float
     budget : int
         Maximum cost of an exhaustive search.
 

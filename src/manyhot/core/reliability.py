@@ -11,9 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
-from manyhot.core.array_types import Bools, Floats, Floats32, Ints
+from manyhot.core.array_types import Bools, Floats, Floats32, Ints, Positions
 from manyhot.core.estimates import Weights
 from manyhot.core.sets import Case
 
@@ -26,7 +25,7 @@ to 2,000 images of a calibrated model, intervals from ``2 * value - samples`` co
 many images in 41 to 51 % of data sets (``docs/explanation/intervals.md``)."""
 
 
-def bin_of(p: Floats, bins: int) -> npt.NDArray[np.intp]:
+def bin_of(p: Floats, bins: int) -> Positions:
     """Return the bin of equal width of each probability, compared in float32 as in torchmetrics.
 
     In float64, a stored float32 of 0.9 is 0.89999998, which is below the lower end of its bin.
@@ -56,7 +55,7 @@ class Bins:
     right: Floats
 
     @classmethod
-    def of(cls, at: npt.NDArray[np.intp], bins: int, *values: Floats) -> Bins:
+    def of(cls, at: Positions, bins: int, *values: Floats) -> Bins:
         """Return the sums of weight, confidence and right in each bin."""
         return cls(*(np.bincount(at, v, minlength=bins).astype(np.float64) for v in values))
 
@@ -107,7 +106,7 @@ class Outcomes:
     image: Ints
     confidence: Floats
     right: Bools
-    _binned: dict[int, tuple[npt.NDArray[np.intp], Floats, Floats]] = field(default_factory=dict, repr=False)
+    _binned: dict[int, tuple[Positions, Floats, Floats]] = field(default_factory=dict, repr=False)
 
     def with_right(self, right: Bools) -> Outcomes:
         """Return the same confidences with another correctness. What does not depend on it is shared."""
@@ -184,7 +183,7 @@ class Outcomes:
         return np.asarray(np.where(self.right, values[0, group], values[1, group]))
 
     @cached_property
-    def _groups(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]:
+    def _groups(self) -> tuple[Positions, Positions, Floats]:
         """The images by descending confidence, and the start and the confidence of each group."""
         order = np.argsort(-self.confidence)  # the order of equal confidences does not matter
         ordered = self.confidence[order]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy import typing as npt
 from scipy import ndimage
 
-from manyhot.core.array_types import Bools, Floats, Floats32, Ints
+from manyhot.core.array_types import Bools, Floats, Floats32, Ints, Ints8
 
 THUMBNAIL_SIDE = 48
 """Pixels of the sides of thumbnails, which are square whatever the shape of the image."""
@@ -198,7 +198,7 @@ class _Shared:
     where: Bools
     typical: Floats
     coloured: Bools
-    sign: npt.NDArray[np.int8]
+    sign: Ints8
 
     def in_all(self, thumbnails: Thumbnails, stretch: Floats) -> FixedPattern:
         """Return the pattern with its score on all images."""
@@ -246,7 +246,7 @@ def _gradients(images: Thumbnails) -> Floats32:
     return found
 
 
-def _edges(own: Thumbnails, other: Thumbnails) -> tuple[npt.NDArray[np.int8], Floats]:
+def _edges(own: Thumbnails, other: Thumbnails) -> tuple[Ints8, Floats]:
     """Return the signs of the edges that a group shares, and by how much it shares them more often.
 
     The signs have shape (2, THUMBNAIL_SIDE, THUMBNAIL_SIDE): for differences to the right and downwards.
@@ -258,9 +258,7 @@ def _edges(own: Thumbnails, other: Thumbnails) -> tuple[npt.NDArray[np.int8], Fl
     return sign.astype(np.int8), np.maximum(rising, falling).max(axis=0)
 
 
-def _match(
-    part: Thumbnails, where: Bools, typical: Floats, coloured: Bools, sign: npt.NDArray[np.int8]
-) -> Floats:
+def _match(part: Thumbnails, where: Bools, typical: Floats, coloured: Bools, sign: Ints8) -> Floats:
     """Return the share of pixels on which each image agrees with a pattern."""
     same = np.abs(part.astype(np.int16) - typical).max(axis=-1) <= _SAME
     steps = _gradients(part) * sign
@@ -334,7 +332,6 @@ def find_repeated_patch(
 
     Parameters
     ----------
-    patches : Patches
     group, elsewhere : ndarray of int
         Rows of images of the group and of other images.
     rng : numpy.random.Generator

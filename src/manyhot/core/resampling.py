@@ -8,21 +8,20 @@ are computed in one call from the same resamples, so differences of models are p
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy import typing as npt
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Bytes, Floats, Floats32, Positions
 from manyhot.core.cells import Cells
 from manyhot.core.resampled_statistics import (
     Counts,
     MeansOf,
-    MeansOverStrata,
     Ratios,
     Statistic,
     ValueMatrix,
@@ -31,6 +30,9 @@ from manyhot.core.threads import THREADS, each_in_threads, one_blas_thread
 
 LEVEL = 0.95
 """Coverage of all intervals."""
+
+QUANTILE = float(ndtri((1 + LEVEL) / 2))
+"""Half of an interval in standard errors, if the distribution is normal."""
 
 _CHUNK, _CHUNK_BYTES = 125, 100_000_000
 """Most resamples per block, and most counts: fewer resamples of more than 800,000 images."""
@@ -114,7 +116,7 @@ class Bootstrap:
             for future in waiting:
                 future.result()
 
-    def ratios(self, num: ValueMatrix, den: ValueMatrix, den_of: npt.NDArray[np.intp]) -> Floats32:
+    def ratios(self, num: ValueMatrix, den: ValueMatrix, den_of: Positions) -> Floats32:
         """Return resampled ratios of sums.
 
         Parameters
@@ -131,68 +133,12 @@ class Bootstrap:
         ndarray of float32, shape (S, R, m)
             NaN if no images of a resample count.
         """
-        return self._ratios(num, den, den_of)
-
-    def means_over_few_strata(
-        self, num: ValueMatrix, den: ValueMatrix, den_of: npt.NDArray[np.intp], stratum: Ints
-    ) -> Floats32:
-        """Return the result of `means_over_strata` for few strata, with separate sums for each stratum.
-
-        As in `ratios`, each numerator may have its own denominator.
-
-        Parameters
-        ----------
-        num, den, den_of
-            As in `ratios`.
-        stratum : ndarray of int, shape (n,)
-
-        Returns
-        -------
-        ndarray of float32, shape (S, R, m)
-        """
-        return self._ratios(num, den, den_of, stratum)
-
-    def _ratios(
-        self,
-        num: ValueMatrix,
-        den: ValueMatrix,
-        den_of: npt.NDArray[np.intp],
-        stratum: Ints | None = None,
-    ) -> Floats32:
-        means_of = MeansOf(np.arange(len(den_of)), den_of, stratum)
-        statistic = Ratios.of(self.cells, self.resamples, num, den, [means_of])
+        statistic = Ratios.of(self.cells, self.resamples, num, den, [MeansOf(np.arange(len(den_of)), den_of)])
         self.resample(statistic)
         return statistic.means[0].samples
 
-    def means_over_strata(
-        self, num: ValueMatrix, den: Floats32 | Bools, stratum: Ints, slices: Collection[int] | None = None
-    ) -> Floats32:
-        """Return resampled means over strata of ratios of sums.
 
-        Images are drawn from all images, and the metric is applied to the resample. Strata without drawn
-        images are left out, as in `Ratio.value`. Resampling within strata would give the same interval for
-        large strata: with 50 images per class, the variance differs by 2 %. For a slice with one image per
-        class, it would give no interval.
-
-        Parameters
-        ----------
-        num : ndarray of float32, shape (n, m), or ValueColumns
-        den : ndarray of float32 or bool, shape (n,)
-            Shared by the m numerators.
-        stratum : ndarray of int, shape (n,)
-        slices : collection of int, optional
-            The slices to resample. By default, all. Values of other slices are NaN.
-
-        Returns
-        -------
-        ndarray of float32, shape (S, R, m)
-        """
-        statistic = MeansOverStrata.of(self.masks, self.resamples, num, den, stratum, slices)
-        self.resample(statistic)
-        return statistic.samples
-
-
-def draw_counts(n: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+def draw_counts(n: int, resamples: int, rng: np.random.Generator) -> Bytes:
     """Draw n images with replacement `resamples` times and count how often each was drawn.
 
     Returns

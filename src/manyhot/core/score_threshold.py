@@ -13,8 +13,8 @@ import numbers
 import numpy as np
 from scipy.special import expit, logit, logsumexp
 
-from manyhot.core.answered_cells import scores_of
 from manyhot.core.array_types import AnyFloats, Floats, Ints
+from manyhot.core.ranked_positives import scores_of
 from manyhot.core.sets import Case
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
@@ -28,7 +28,6 @@ def link_of(case: Case, link: str = "auto") -> str:
 
     Parameters
     ----------
-    case : Case
     link : str
         One of `LINKS`. It applies only to logits, because the link of other scores is fixed. With ``auto``,
         the link that was declared for the predictions is used. If none was declared, the softmax is used if
@@ -98,7 +97,6 @@ def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats |
 
     Parameters
     ----------
-    case : Case
     threshold : float
         A probability; with the link ``identity``, a score.
     link : str

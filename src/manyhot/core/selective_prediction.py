@@ -1,8 +1,8 @@
 """Metrics of selective prediction: whether errors have low confidence, against labels or label sets.
 
-The terms are those of `manyhot.core.confidence_metrics`. All metrics here depend on the order of the images
-by confidence. They have an interval by the jackknife: one pass over the ranked images gives what leaving out
-each image changes.
+The terms are those of `manyhot.core.confidence_metrics`, and options are those of the metric without
+``_set``. All metrics here depend on the order of the images by confidence. They have an interval by the
+jackknife: one pass over the ranked images gives what leaving out each image changes.
 """
 
 from __future__ import annotations
@@ -87,13 +87,7 @@ def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
     needs="confidence",
 )
 def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
-    """Accuracy against label sets on the most confident images. Their share of all images is fixed.
-
-    Parameters
-    ----------
-    coverage : float
-        As in `accuracy_at_coverage`.
-    """
+    """Accuracy against label sets on the most confident images. Their share of all images is fixed."""
     return _accuracy_at(case, against_set, coverage)
 
 

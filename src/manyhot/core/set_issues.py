@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.array_types import Bools, Bytes, Floats, Ints
 from manyhot.core.confident_learning import CLOSE
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.label_issues import (
@@ -25,7 +24,7 @@ from manyhot.core.label_issues import (
 from manyhot.core.rater_weights import corrected_evidence, rater_evidence
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES, LabelSets
 
-_Part = tuple[Ints, Ints, Floats, Bools, npt.NDArray[np.uint8]]
+_Part = tuple[Ints, Ints, Floats, Bools, Bytes]
 """Row, class, probability, whether confident learning suspects the cell, and its state."""
 
 MINIMUM = 0.5
@@ -145,44 +144,14 @@ def suspected_cells(q: Floats, in_set: Bools, limits: Floats) -> Bools:
     return suspected
 
 
-def image_quality(quality: Floats, alpha: float = 0.8) -> Floats:
-    """Return one score of each image's label set from the scores of its classes, shape (n,).
-
-    Parameters
-    ----------
-    quality : ndarray of float64, shape (n, C)
-        Self-confidence of each class: q if it is in the label set, otherwise 1 - q.
-    alpha : float
-        Weight of the next lower score.
-
-    Notes
-    -----
-    This is the exponential moving average of the scores in descending order, as in cleanlab. The class with
-    the lowest score has the largest weight.
-
-    References
-    ----------
-    Thyagarajan et al. 2022, arXiv 2211.13895.
-    """
-    ordered = -np.sort(-quality, axis=1)
-    weight = alpha * (1 - alpha) ** np.arange(quality.shape[1])[::-1]
-    weight[0] /= alpha
-    return np.asarray(ordered @ weight)
-
-
-def _states(sets: LabelSets) -> npt.NDArray[np.uint8]:
+def _states(sets: LabelSets) -> Bytes:
     dense = np.full((len(sets), sets.n_classes), NOT_ASKED, np.uint8)
     dense[sets.rows, sets.classes] = sets.state
     return dense
 
 
 def _cells(
-    start: int,
-    q: Floats,
-    state: npt.NDArray[np.uint8],
-    limits: Floats | None,
-    least: float,
-    asked: Bools | None,
+    start: int, q: Floats, state: Bytes, limits: Floats | None, least: float, asked: Bools | None
 ) -> _Part:
     """Return the cells of a block that may be issues, by models or raters."""
     in_set = state == YES

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from manyhot.core.answered_cells import AnsweredCells, answered_cells, comparable, scores_of
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights, mean_over, undefined
 from manyhot.core.jackknife import doubt_of
-from manyhot.core.ranked_positives import ROWS
+from manyhot.core.ranked_positives import ROWS, AnsweredCells, answered_cells, comparable, scores_of
 from manyhot.core.score_threshold import least_of, least_score
 from manyhot.core.sets import Case
 from manyhot.errors import InputError
@@ -132,11 +131,6 @@ def jaccard(
 def hamming(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False) -> Estimate:
     """Hamming loss: share of the (image, class) pairs of all images that are predicted wrongly.
 
-    Parameters
-    ----------
-    threshold, link, masked
-        As in `subset_accuracy`.
-
     References
     ----------
     ``sklearn.metrics.hamming_loss``.
@@ -160,11 +154,6 @@ def hamming(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: b
 )
 def f1_micro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False) -> Estimate:
     """F1 score over all (image, class) pairs: 2 TP / (2 TP + FP + FN).
-
-    Parameters
-    ----------
-    threshold, link, masked
-        As in `subset_accuracy`.
 
     References
     ----------
@@ -194,11 +183,6 @@ def f1_micro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: 
 )
 def f1_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False) -> Estimate:
     """F1 score of each class over the images, 2 TP / (2 TP + FP + FN), averaged over the classes.
-
-    Parameters
-    ----------
-    threshold, link, masked
-        As in `subset_accuracy`.
 
     References
     ----------
@@ -232,7 +216,6 @@ class _PredictedCells:
 
     Attributes
     ----------
-    case : Case
     hit, positive : tuple of two ndarrays of int
         The images and the classes of the predicted positives, and of all positives.
     predicted : list of such tuples

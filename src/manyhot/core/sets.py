@@ -10,7 +10,17 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
+from manyhot.core.array_types import (
+    AnyFloats,
+    Bools,
+    Bytes,
+    Floats,
+    Floats32,
+    Ints,
+    Ints32,
+    Ints64,
+    Positions,
+)
 from manyhot.core.softmax import (
     blocks,
     check_possible,
@@ -77,10 +87,10 @@ class LabelSets:
     """
 
     n_classes: int
-    indptr: npt.NDArray[np.int64]
-    classes: npt.NDArray[np.int32]
-    state: npt.NDArray[np.uint8]
-    label: npt.NDArray[np.int32]
+    indptr: Ints64
+    classes: Ints32
+    state: Bytes
+    label: Ints32
     usable: Bools
     asked_known: bool = False
     p: Floats32 | None = None
@@ -120,12 +130,12 @@ class LabelSets:
         )
 
     @cached_property
-    def rows(self) -> npt.NDArray[np.int64]:
+    def rows(self) -> Ints64:
         """The image of each entry of `classes`, shape (m,)."""
         return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.indptr))
 
     @cached_property
-    def size(self) -> npt.NDArray[np.int64]:
+    def size(self) -> Ints64:
         """The number of classes in each label set, shape (n,)."""
         return np.bincount(self.rows[self.state == YES], minlength=len(self))
 
@@ -135,7 +145,7 @@ class LabelSets:
         return np.maximum(self.size, 1).astype(np.float64)
 
     @cached_property
-    def accepted(self) -> npt.NDArray[np.int64]:
+    def accepted(self) -> Ints64:
         """The number of classes with state yes or unclear for each image, shape (n,)."""
         return np.bincount(self.rows[self.state >= UNCLEAR], minlength=len(self))
 
@@ -151,12 +161,12 @@ class LabelSets:
         return self.usable & (self.size > 0)
 
     @cached_property
-    def comparable_label(self) -> npt.NDArray[np.int32]:
+    def comparable_label(self) -> Ints32:
         """The original label, shape (n,); a number that differs from every prediction if there is none."""
         return np.where(self.label == NO_LABEL, _NO_CLASS, self.label).astype(np.int32)
 
     @cached_property
-    def first(self) -> npt.NDArray[np.int32]:
+    def first(self) -> Ints32:
         """The first class of each label set, shape (n,); a negative number for empty sets."""
         yes = self.state == YES
         first = np.full(len(self), _NO_CLASS, np.int32)
@@ -164,7 +174,7 @@ class LabelSets:
         return first
 
     @cached_property
-    def _others(self) -> tuple[npt.NDArray[np.int64], list[npt.NDArray[np.int32]]]:
+    def _others(self) -> tuple[Ints64, list[Ints32]]:
         """Images with several classes, largest set first, and their second, third, … classes."""
         yes = self.state == YES
         rows = np.flatnonzero(self.size > 1)
@@ -201,7 +211,7 @@ class LabelSets:
         return {}
 
     @cached_property
-    def _packed(self) -> npt.NDArray[np.uint8]:
+    def _packed(self) -> Bytes:
         # Two bits per pair: 12.5 MB for 50,000 × 1,000 fit the cache; a byte per pair, 50 MB, does not.
         packed = np.zeros((len(self), -(-self.n_classes // 4)), np.uint8)
         np.bitwise_or.at(
@@ -230,9 +240,7 @@ class LabelSets:
             hits[rows[np.flatnonzero(right)], place] = True
         return hits
 
-    def _comparable(
-        self, dtype: np.dtype[Any]
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], list[npt.NDArray[Any]]]:
+    def _comparable(self, dtype: np.dtype[Any]) -> tuple[npt.NDArray[Any], Ints64, list[npt.NDArray[Any]]]:
         """Return the first class of each set, and the others, in the type of the predictions."""
         if dtype not in self._cast:
             rows, others = self._others
@@ -242,10 +250,10 @@ class LabelSets:
     @cached_property
     def _cast(
         self,
-    ) -> dict[np.dtype[Any], tuple[npt.NDArray[Any], npt.NDArray[np.int64], list[npt.NDArray[Any]]]]:
+    ) -> dict[np.dtype[Any], tuple[npt.NDArray[Any], Ints64, list[npt.NDArray[Any]]]]:
         return {}
 
-    def state_of(self, classes: Ints) -> npt.NDArray[np.uint8]:
+    def state_of(self, classes: Ints) -> Bytes:
         """Return the state of `classes` on each image.
 
         Parameters
@@ -261,7 +269,7 @@ class LabelSets:
             state[classes < 0] = NOT_ASKED
         return state
 
-    def _packed_states(self, classes: Ints) -> npt.NDArray[np.uint8]:
+    def _packed_states(self, classes: Ints) -> Bytes:
         width = self._packed.shape[1]
         index = classes.astype(np.int32) >> 2
         index += np.arange(len(self), dtype=np.int32)[:, None] * np.int32(width)
@@ -271,7 +279,7 @@ class LabelSets:
         state &= 3
         return state
 
-    def _compared_states(self, classes: Ints) -> npt.NDArray[np.uint8]:
+    def _compared_states(self, classes: Ints) -> Bytes:
         """Return the states by comparing `classes` with the first class of each image, then the second."""
         state, lengths, rows = np.zeros(classes.shape, np.uint8), np.diff(self.indptr), np.arange(len(self))
         for place in range(int(lengths.max(initial=0))):
@@ -314,7 +322,7 @@ class LabelSets:
         return found
 
     @cached_property
-    def _by_pair(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
+    def _by_pair(self) -> tuple[Ints64, Positions]:
         """Each (image, class) pair as one number, ascending, and its entry in `classes`."""
         pairs = self.rows * self.n_classes + self.classes
         entries = np.argsort(pairs, kind="stable")
@@ -339,7 +347,7 @@ class LabelSets:
             None if self.n_votes is None else self.n_votes[entries],
         )
 
-    def with_states(self, state: npt.NDArray[np.uint8]) -> LabelSets:
+    def with_states(self, state: Bytes) -> LabelSets:
         """Return label sets of the same images and classes with other states, shape (m,)."""
         changed = replace(self, state=state)
         changed.__dict__["rows"] = self.rows  # the same for all draws of states
@@ -524,7 +532,7 @@ class Case:
         return log_totals(self.scores, best, self.name)
 
     @cached_property
-    def state(self) -> npt.NDArray[np.uint8]:
+    def state(self) -> Bytes:
         """The state of each predicted class, shape (n, k)."""
         return self.labels.state_of(self.top)
 
@@ -534,7 +542,7 @@ class Case:
         return self.labels.hits(self.top)
 
     @cached_property
-    def length(self) -> npt.NDArray[np.intp] | None:
+    def length(self) -> Positions | None:
         """The number of predicted classes of each image, shape (n,); None if all lists are full."""
         filled = self.top >= 0
         return None if filled.all() else np.count_nonzero(filled, axis=1)
@@ -554,7 +562,7 @@ class Case:
         return same
 
 
-def pairs_within(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def pairs_within(rows: Ints64) -> tuple[Ints64, Ints64]:
     """Return the entries of all pairs within a row, as two arrays of shape (p,).
 
     `rows` must be in ascending order.
@@ -570,7 +578,7 @@ def pairs_within(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], np
     return first, second
 
 
-def top_k(scores: AnyFloats, k: int, *, block: int = 1024) -> npt.NDArray[np.int32]:
+def top_k(scores: AnyFloats, k: int, *, block: int = 1024) -> Ints32:
     """Return the top k classes of each row, best first. Among equal scores, the lower class comes first.
 
     Parameters

@@ -9,7 +9,7 @@ import numpy as np
 from numpy import typing as npt
 from scipy.special import gammaincinv, ndtri, stdtrit
 
-from manyhot.core.array_types import Floats, Ints
+from manyhot.core.array_types import Floats, Ints, Ints64
 from manyhot.core.resampling import LEVEL
 
 
@@ -85,9 +85,7 @@ def difference_interval(
     return vx - vy - below, vx - vy + above
 
 
-def difference_of_shares(
-    hits: npt.NDArray[np.int64], images: npt.NDArray[np.int64]
-) -> tuple[Floats, Floats, Floats]:
+def difference_of_shares(hits: Ints64, images: Ints64) -> tuple[Floats, Floats, Floats]:
     """Return the first row's share minus the second row's share, with its interval; NaN without images.
 
     Parameters

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.array_types import Bools, Floats, Floats32, Ints
+from manyhot.core.array_types import Bools, Floats, Floats32, Ints, Ints64, Positions
 from manyhot.core.share_intervals import clustered_interval, effective_interval
 from manyhot.errors import InputError
 from manyhot.parameters import check_share
@@ -61,8 +60,8 @@ class Curve:
     recall: Floats
     recall_lo: Floats
     recall_hi: Floats
-    n_above: npt.NDArray[np.int64]
-    n_right: npt.NDArray[np.int64]
+    n_above: Ints64
+    n_right: Ints64
     n_yes: int
     n_questions: int
     n_images: int
@@ -115,12 +114,7 @@ class Curve:
 
 
 def curve(
-    p: Floats,
-    truth: Bools,
-    image: Ints,
-    *,
-    intervals: bool = True,
-    thresholds: Sequence[float] = (),
+    p: Floats, truth: Bools, image: Ints, *, intervals: bool = True, thresholds: Sequence[float] = ()
 ) -> Curve:
     """Return precision and recall with the probability of each golden question as the threshold.
 
@@ -184,7 +178,6 @@ class CrossFitted:
     ----------
     precision, recall : tuple of float
         The value, and the ends of its interval; NaN if undefined.
-    n_images : int
     """
 
     precision: tuple[float, float, float]
@@ -274,7 +267,7 @@ class _Questions:
     goal: GoldenGoal
     least: float
 
-    def cross_fitted(self, weights: Floats32) -> tuple[Floats, Floats, npt.NDArray[np.intp]]:
+    def cross_fitted(self, weights: Floats32) -> tuple[Floats, Floats, Positions]:
         """Return the counts at the other folds' thresholds under weights of images, shape (R, n).
 
         Returns
@@ -309,7 +302,7 @@ class _Questions:
             actual = self.right.sum(axis=0)[chosen] / total[:, chosen]
             return np.where(chosen < 0, np.nan, right / of - actual)
 
-    def _choose(self, above: Floats, right: Floats, yes: Floats) -> npt.NDArray[np.intp]:
+    def _choose(self, above: Floats, right: Floats, yes: Floats) -> Positions:
         """Return the place of the threshold for the goal, shape (…); -1 if none reaches it."""
         there = -np.diff(above, axis=-1, append=0) > 0
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -323,11 +316,11 @@ class _Questions:
         return np.where(reached.any(axis=-1), place, -1)
 
 
-def _at_or_above(p: Floats, threshold: Floats) -> npt.NDArray[np.int64]:
+def _at_or_above(p: Floats, threshold: Floats) -> Ints64:
     return len(p) - np.searchsorted(np.sort(p), threshold)
 
 
-def _by_image(p: Floats, row: npt.NDArray[np.intp], threshold: Floats, n: int) -> Floats32:
+def _by_image(p: Floats, row: Positions, threshold: Floats, n: int) -> Floats32:
     """Return the number of questions of each image at or above each threshold, shape (n, T)."""
     size = len(threshold) + 1
     level = np.searchsorted(threshold, p, side="right")

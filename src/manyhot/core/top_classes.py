@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.array_types import AnyFloats
+from manyhot.core.array_types import AnyFloats, Ints32
 
 FEW_PLACES = 6
 """Places up to which the best classes are searched one after another, five times as fast as a sort."""
 
 
-def few_best(scores: AnyFloats, k: int) -> npt.NDArray[np.int32]:
+def few_best(scores: AnyFloats, k: int) -> Ints32:
     """Return the top k classes of a block of rows by looking for the highest score k times."""
     rows, left = np.arange(len(scores)), scores.astype(np.float32)  # a copy
     best = np.empty((len(scores), k), np.int32)
@@ -23,7 +22,7 @@ def few_best(scores: AnyFloats, k: int) -> npt.NDArray[np.int32]:
     return best
 
 
-def best_by_keys(scores: AnyFloats, best: npt.NDArray[np.int32], block: int) -> npt.NDArray[np.int32]:
+def best_by_keys(scores: AnyFloats, best: Ints32, block: int) -> Ints32:
     """Fill in the top classes of each row by sorting scores and classes as one number."""
     (n, n_classes), k = scores.shape, best.shape[1]
     reverse = np.arange(n_classes - 1, -1, -1, dtype=np.int64)
@@ -36,7 +35,7 @@ def best_by_keys(scores: AnyFloats, best: npt.NDArray[np.int32], block: int) -> 
     return best
 
 
-def _ordered_int(scores: AnyFloats) -> npt.NDArray[np.int32]:
+def _ordered_int(scores: AnyFloats) -> Ints32:
     # Positive floats have the order of their bits; negative ones the reverse. Adding 0 makes -0.0 equal to
     # 0.0.
     bits = (scores.astype(np.float32) + np.float32(0)).view(np.int32)

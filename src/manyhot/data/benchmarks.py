@@ -19,9 +19,9 @@ from manyhot.errors import InputError
 from manyhot.formats import read_images, read_labels, read_predictions, read_results
 from manyhot.formats.imagenet_x import AVERAGE, FACTORS, PROTOTYPES
 from manyhot.formats.timm_files import with_pretraining
-from manyhot.formats.writing import PathLike, Progress
+from manyhot.formats.writing import PathLike
 from manyhot.parameters import Repeated, Shown
-from manyhot.run import QUIET, Run
+from manyhot.run import QUIET, Progress, Run
 from manyhot.tables import End, Images, Labels, Predictions, Results, read_thresholds
 
 
@@ -31,7 +31,6 @@ class BenchmarkData:
 
     Attributes
     ----------
-    name : str
     labels : tuple of str
         Entry and file of the label sets.
     predictions, rows : str

@@ -28,7 +28,7 @@ from manyhot.formats import (
     read_results,
     read_votes,
 )
-from manyhot.formats.prediction_columns import missing_from_csv, write_predictions_csv
+from manyhot.formats.prediction_lists import missing_from_csv, write_predictions_csv
 from manyhot.formats.tabular import declared, write_csv
 from manyhot.formats.writing import PathLike, Saved, check_apart, check_place, save
 from manyhot.parameters import Shown
@@ -182,7 +182,7 @@ def _what(content: _Content) -> str:
         return f"{len(content):,} images, {kind}, model {content.model}, scores {content.score_kind}"
     if isinstance(content, tables.Labels | tables.Images):
         return f"{len(content):,} images"
-    return f"{len(_table_of('', content)[0]):,} rows"
+    return f"{len(_table_of(content)[0]):,} rows"
 
 
 def _of_campaign(*paths: Path) -> Path | None:
@@ -212,7 +212,7 @@ def _write(
         classes = open_class_list(reading.classes)
         path = write_predictions_csv(content, target, classes=classes, long=long)
         return Saved((path,), missing_from_csv(content, long=long))
-    table, about = _table_of(holds, content)
+    table, about = _table_of(content)
     if is_csv:
         return Saved((write_csv(table, target, long=long),))
     inputs = hashes_of((source, reading.rows))
@@ -263,7 +263,7 @@ def _read_any(source: Path, reading: Reading, format: str | None) -> tuple[str, 
     return "labels", read_labels(source, classes=classes, format=format)
 
 
-def _table_of(holds: str, content: _Content) -> tuple[pa.Table, Mapping[str, str]]:
+def _table_of(content: _Content) -> tuple[pa.Table, Mapping[str, str]]:
     """Return the table itself, and what its metadata must say."""
     if isinstance(content, tables.Predictions | tables.Votes):
         return content.to_table(), content.about()

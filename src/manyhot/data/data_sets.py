@@ -36,8 +36,9 @@ from manyhot.formats import (
     read_rows,
 )
 from manyhot.formats.prediction_folders import prediction_files, unread_notes
-from manyhot.formats.writing import PathLike, Progress, images_file
+from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Flattened, PythonOnly, Shown, Was, check_one_of
+from manyhot.run import Progress
 from manyhot.tables import Campaign, Images, Labels, Predictions, ScoreKind
 from manyhot.tables.arrays import single_labels
 from manyhot.tables.campaign_folder import is_campaign, no_label_sets
@@ -186,7 +187,6 @@ class Source:
 
     Attributes
     ----------
-    name : str
     labels : Labels, optional
         Label sets; None if there are none.
     images : Images, optional
@@ -244,7 +244,6 @@ def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
     source : path-like
         A benchmark or one of its data sets; a campaign; a folder written by ``manyhot predict``; label sets
         or an images table, in any format.
-    asked : Asked
 
     Raises
     ------
@@ -282,7 +281,6 @@ def original_alone(images: Images, classes: ClassList | None, first: Callable[[]
 
     Parameters
     ----------
-    images : Images
     classes : ClassList, optional
     first : callable
         Returns predictions, which determine the number of classes if there is no class list.

@@ -28,7 +28,6 @@ def with_published_columns(
 
     Parameters
     ----------
-    source : Source
     slices : sequence of str
         As in `manyhot.evaluate`.
     match : str

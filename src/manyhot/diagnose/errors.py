@@ -14,7 +14,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
-from manyhot.core.confusion_clusters import (
+from manyhot.core.confused_classes import (
     MIN_RATIO,
     MOST_CLUSTERED_CLASSES,
     ConfusionCounts,

@@ -15,9 +15,9 @@ from pyarrow import compute as pc
 
 from manyhot.classes import class_list_of
 from manyhot.command import command
+from manyhot.core.confused_classes import find_merges
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.label_issues import find_issues, uses_probabilities
-from manyhot.core.merge_classes import find_merges
 from manyhot.core.set_issues import find_set_issues
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.data.data_sets import Source

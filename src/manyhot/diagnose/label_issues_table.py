@@ -13,8 +13,8 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList
 from manyhot.console import table_lines
+from manyhot.core.confused_classes import Merges
 from manyhot.core.label_issues import IssueLists, Issues
-from manyhot.core.merge_classes import Merges
 from manyhot.core.sets import NO_LABEL
 from manyhot.data.data_sets import Source
 from manyhot.diagnose.first_findings import (

@@ -18,7 +18,7 @@ from manyhot.diagnose.first_findings import Findings, finding_lines
 from manyhot.errors import InputError
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart
-from manyhot.report.next_step import NextStep
+from manyhot.report.chapter import NextStep
 
 LIST_LABEL_ISSUES = NextStep(
     "list the labels that may be wrong or missing.", "manyhot diagnose labels DATASET --predictions FOLDER"

@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.core.array_types import Bools, Floats
-from manyhot.core.audit_plans import QUANTILE
 from manyhot.core.audit_samples import AuditSample, check_sample
 from manyhot.core.audit_sequence import sequence_quantile
 from manyhot.core.audited import AuditedEstimate, LinearisedValues, Power, estimate
+from manyhot.core.resampling import QUANTILE
 from manyhot.core.sets import YES, LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import Reading

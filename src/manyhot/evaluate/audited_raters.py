@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from manyhot.core.audit_draws import FEWEST_DRAWS, adjusted_probabilities
 from manyhot.core.audit_samples import AuditSample
 from manyhot.core.audited import AuditedEstimate
-from manyhot.core.posterior import draw_sets
+from manyhot.core.posterior import FEWEST_DRAWS, adjusted_probabilities, draw_sets
 from manyhot.core.sets import YES, LabelSets
 from manyhot.errors import UsageError
 from manyhot.evaluate.posterior import check_probabilities

@@ -12,7 +12,6 @@ from numpy import typing as npt
 
 from manyhot.core.array_types import AnyFloats, Bools, Ints
 from manyhot.core.audit_average_precision import audited_average_precision, doubt_of_classes
-from manyhot.core.audit_draws import combined
 from manyhot.core.audit_strata import has_pairs
 from manyhot.core.audited import (
     FEWEST_EFFECTIVE,
@@ -23,6 +22,7 @@ from manyhot.core.audited import (
 )
 from manyhot.core.estimates import Estimate, Ratio
 from manyhot.core.jackknife import Scale
+from manyhot.core.posterior import combined
 from manyhot.core.ratio_intervals import FEWEST_CASES
 from manyhot.core.resampling import Bootstrap
 from manyhot.core.sets import Case, LabelSets

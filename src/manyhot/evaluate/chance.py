@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pyarrow import compute as pc
 
-from manyhot.core.random_ranking import CHANCE, RANKING_METRICS, random_values
+from manyhot.core.curve_metrics import CHANCE, RANKING_METRICS, random_values
 from manyhot.evaluate.results import Evaluation, Note
 from manyhot.tables import Labels
 from manyhot.tables.arrays import label_sets

@@ -10,7 +10,6 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.cells import Cells
-from manyhot.core.distinct_values import Coded, compact
 from manyhot.core.estimates import Ratio
 from manyhot.core.jackknife import Scale
 from manyhot.core.ratio_intervals import (
@@ -18,7 +17,15 @@ from manyhot.core.ratio_intervals import (
     have_percentiles,
     intervals_in_cells,
 )
-from manyhot.core.resampled_statistics import MeansOf, MeansOverStrata, Ratios, Statistic, ValueColumns
+from manyhot.core.resampled_statistics import (
+    Coded,
+    MeansOf,
+    MeansOverStrata,
+    Ratios,
+    Statistic,
+    ValueColumns,
+    compact,
+)
 from manyhot.core.resampling import Bootstrap, percentile_interval
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.core.share_intervals import proportion_interval

@@ -11,8 +11,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import family_of
 from manyhot.console import table_lines
-from manyhot.core.error_consistency import ErrorConsistency, map_of_models
-from manyhot.core.majority_votes import MajorityVote, best_votes
+from manyhot.core.error_consistency import ErrorConsistency, MajorityVote, best_votes, map_of_models
 from manyhot.data.data_sets import Source
 from manyhot.evaluate.model_answers import ModelAnswers
 from manyhot.tables import Row, schema

@@ -13,7 +13,7 @@ from manyhot.classes import family_of
 from manyhot.console import table_lines
 from manyhot.core.array_types import Floats
 from manyhot.core.comparison import NO_INTERVAL, Families
-from manyhot.core.error_ratio import error_ratio
+from manyhot.core.corruption_errors import error_ratio
 from manyhot.core.jackknife import Scale
 from manyhot.core.ratio_intervals import FEWEST_CASES, sampled_intervals
 from manyhot.tables import End, Results, Row, list_matrix, schema

@@ -12,7 +12,7 @@ from manyhot.errors import InputError
 from manyhot.formats import read_findings
 from manyhot.formats.tabular import TABLE_SUFFIXES, column_names, declared, read_frame
 from manyhot.parameters import Shown
-from manyhot.report.gallery_findings import FINDING_COLUMNS
+from manyhot.report.gallery import FINDING_COLUMNS
 
 FindingsLike = Annotated[Any, Shown("FILE")]
 """A file of findings on images, or their table."""

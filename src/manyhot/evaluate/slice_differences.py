@@ -12,7 +12,7 @@ from pyarrow import compute as pc
 from scipy.special import ndtri
 
 from manyhot.console import table_lines
-from manyhot.core.heterogeneity import cochran_q
+from manyhot.core.effects import cochran_q
 from manyhot.core.resampling import LEVEL
 from manyhot.evaluate.compared_pairs import DISJOINT
 from manyhot.evaluate.pairwise import (

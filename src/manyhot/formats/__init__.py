@@ -29,8 +29,7 @@ from manyhot.parameters import Shown
 from manyhot.registry import options_of
 from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Results, Votes
 from manyhot.tables.arrays import LABEL_A_SAMPLE, single_labels
-from manyhot.tables.id_columns import check_columns_once
-from manyhot.tables.image_ids import row_ids
+from manyhot.tables.image_ids import check_columns_once, row_ids
 from manyhot.tables.label_values import LabelValues
 from manyhot.tables.own_classes import own_list
 
@@ -148,7 +147,6 @@ def read_predictions(
 
     Parameters
     ----------
-    path : path-like
     rows : Images, path-like or iterable of ids, optional
         The image of each row, for files that contain only arrays.
     classes : ClassList, optional
@@ -323,7 +321,6 @@ def read_masks(path: PathLike, images: Iterable[str]) -> dict[str, bytes | Path]
 
     Parameters
     ----------
-    path : path-like
     images : iterable of str
         Ids of the images.
 
@@ -491,13 +488,6 @@ def _entry_of(format: str, holds: str, path: Path) -> registry.Entry:
             where=path,
             got=f"{format}, which contains {entry.about['holds']}",
             allowed="; ".join(_described(holds)),
-        )
-    if not is_utf8(path):
-        raise InputError(
-            "The name of a file or folder is not UTF-8.",
-            where=path,
-            got=repr(os.fsencode(path)),
-            do="rename it",
         )
     if path.is_dir() and FOLDER not in entry.about["suffixes"]:
         raise InputError("This is a folder, not a file.", where=path)

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy import typing as npt
 
 from manyhot.classes import ClassList, from_keys
+from manyhot.core.array_types import Bytes
 from manyhot.core.sets import NO, NOT_ASKED
 from manyhot.errors import InputError
 from manyhot.formats.class_names import ids_of_values
@@ -68,7 +68,7 @@ def read_coco_labels(path: Path, *, classes: ClassList | None) -> Labels:
     return _labels(objects, names, own, verified, path.stem, is_own=classes is None)
 
 
-def _verified(content: dict[str, Any], classes: ClassList) -> npt.NDArray[np.uint8]:
+def _verified(content: dict[str, Any], classes: ClassList) -> Bytes:
     """Return the states without objects, shape (n, C)."""
     images = content["images"]
     is_partial = any(_NEGATIVE in image for image in images)
@@ -102,25 +102,16 @@ def read_voc_labels(path: Path, *, classes: ClassList | None) -> Labels:
 
 
 def _labels(
-    objects: Objects,
-    names: Sequence[str],
-    classes: ClassList,
-    verified: npt.NDArray[np.uint8],
-    name: str,
-    *,
-    is_own: bool,
+    objects: Objects, names: Sequence[str], classes: ClassList, verified: Bytes, name: str, *, is_own: bool
 ) -> Labels:
     """Return label sets of all images, also of those without objects.
 
     Parameters
     ----------
-    objects : Objects
     names : sequence of str, length n
         The images.
-    classes : ClassList
     verified : ndarray of uint8, shape (n, C)
         The states of classes without objects.
-    name : str
     is_own : bool
         Whether `classes` is the class list of the file.
     """
@@ -145,16 +136,12 @@ _OPEN_IMAGES = {"imageid": "image_id", "labelname": "name", "confidence": "p", "
 _MACHINE = "machine"
 
 
-def _matches_open_images(path: Path) -> bool:
-    return {"imageid", "labelname"} <= {fold_name(name) for name in column_names(path)}
-
-
 @register(
     "format",
     "open-images",
     holds="labels",
     suffixes=TABLE_SUFFIXES,
-    matches=_matches_open_images,
+    matches=lambda path: {"imageid", "labelname"} <= {fold_name(name) for name in column_names(path)},
     needs="ImageID, LabelName and Confidence",
 )
 def read_open_images(

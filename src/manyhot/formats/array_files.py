@@ -15,8 +15,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list, from_keys
+from manyhot.core.array_types import Ints32, Ints64
 from manyhot.errors import InputError, ManyhotError
-from manyhot.formats.reading import broken, incomplete, states_of_values, stored_states
+from manyhot.formats.reading import broken, incomplete, only_by_name, states_of_values, stored_states
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.image_ids import normal_ids
@@ -64,10 +65,6 @@ def _npz_matches(path: Path) -> bool:
     return not names >= {"tensor", "info"} and not (names & set(LABEL_ARRAYS) and not names & set(SCORES))
 
 
-def _npz_holds_labels(path: Path) -> bool:
-    return bool(members(path) & set(LABEL_ARRAYS))
-
-
 @register("format", "npy", holds="predictions", suffixes=(".npy",), matches=_always)
 def read_npy(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
@@ -92,10 +89,6 @@ def read_npz(
     return _predictions(path, load_array(path), classes, rows, scores)
 
 
-def _never(_: Path) -> bool:
-    return False
-
-
 def _holds_counts(path: Path) -> bool:
     try:
         values = load_array(path)[""]
@@ -109,17 +102,13 @@ def _holds_counts(path: Path) -> bool:
     "npy-labels",
     holds="labels",
     suffixes=(".npy",),
-    matches=_never,
+    matches=only_by_name,
     explicit=_holds_counts,
     numbers=_always,
     needs="a matrix of counts or shares of votes",
 )
 def read_npy_labels(
-    path: Path,
-    *,
-    classes: ClassList | None,
-    rows: Images | None = None,
-    label_values: str | None = None,
+    path: Path, *, classes: ClassList | None, rows: Images | None = None, label_values: str | None = None
 ) -> Labels:
     """A matrix with one row per image and one column per class: 0 and 1, or votes as in `indicator`.
 
@@ -138,13 +127,15 @@ def read_npy_labels(
     return _labels_of_matrix(path, values, ids, {}, classes, label_values)
 
 
-@register("format", "npz-labels", holds="labels", suffixes=(".npz",), matches=_npz_holds_labels)
+@register(
+    "format",
+    "npz-labels",
+    holds="labels",
+    suffixes=(".npz",),
+    matches=lambda path: bool(members(path) & set(LABEL_ARRAYS)),
+)
 def read_npz_labels(
-    path: Path,
-    *,
-    classes: ClassList | None,
-    rows: Images | None = None,
-    label_values: str | None = None,
+    path: Path, *, classes: ClassList | None, rows: Images | None = None, label_values: str | None = None
 ) -> Labels:
     """A matrix of 0 and 1 named ``labels`` or ``y``, with the arrays ``image_id`` and ``classes``.
 
@@ -202,7 +193,7 @@ def _labels_of_matrix(
 
 def _column_classes(
     path: Path, arrays: Mapping[str, npt.NDArray[Any]], n: int, classes: ClassList | None
-) -> tuple[ClassList | None, npt.NDArray[np.int64]]:
+) -> tuple[ClassList | None, Ints64]:
     """Return the classes of the columns of a matrix, and the column of each class.
 
     The class list is `classes`, otherwise that of the file, in the order of its columns.
@@ -343,9 +334,9 @@ def _dense(
     )
 
 
-def _as_int32(array: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+def _as_int32(array: npt.NDArray[Any]) -> Ints32:
     # Out-of-range values must not wrap around into valid ones.
-    narrow: npt.NDArray[np.int32] = np.clip(array, -(2**31), 2**31 - 1).astype(np.int32)
+    narrow: Ints32 = np.clip(array, -(2**31), 2**31 - 1).astype(np.int32)
     return narrow
 
 

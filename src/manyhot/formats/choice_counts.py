@@ -10,9 +10,11 @@ import polars as pl
 from numpy import typing as npt
 
 from manyhot.classes import ClassList, from_keys
+from manyhot.core.array_types import Floats, Ints64
 from manyhot.errors import InputError
 from manyhot.formats.array_files import load_array
 from manyhot.formats.choice_files import column_of_images, columns_of_votes
+from manyhot.formats.reading import only_by_name
 from manyhot.formats.tabular import TABLE_SUFFIXES, class_indices, read_frame
 from manyhot.registry import register
 from manyhot.tables import Votes
@@ -30,7 +32,7 @@ _SUMS = 1e-3
     "counts",
     holds="votes",
     suffixes=(*TABLE_SUFFIXES, ".npy"),
-    matches=lambda _: False,
+    matches=only_by_name,
     explicit=lambda path: path.suffix.lower() == ".npy",
     needs="image_id and one column per class",
 )
@@ -81,7 +83,7 @@ def read_counts(path: Path, *, classes: ClassList | None, votes: int = 0) -> Vot
     ).to_votes()
 
 
-def _matrix(values: npt.NDArray[Any], path: Path) -> npt.NDArray[np.float64]:
+def _matrix(values: npt.NDArray[Any], path: Path) -> Floats:
     if values.ndim != 2 or values.dtype.kind not in "iuf":
         raise InputError(
             "The array does not contain counts.",
@@ -92,7 +94,7 @@ def _matrix(values: npt.NDArray[Any], path: Path) -> npt.NDArray[np.float64]:
     return values.astype(np.float64)
 
 
-def _whole(counts: npt.NDArray[np.float64], votes: int, path: Path) -> npt.NDArray[np.int64]:
+def _whole(counts: Floats, votes: int, path: Path) -> Ints64:
     """Return counts as whole numbers; shares are multiplied by the number of votes."""
     if votes:
         sums = counts.sum(1)
@@ -123,7 +125,7 @@ def _whole(counts: npt.NDArray[np.float64], votes: int, path: Path) -> npt.NDArr
     return counts.astype(np.int64)
 
 
-def _check_total(counts: npt.NDArray[np.int64], path: Path) -> None:
+def _check_total(counts: Ints64, path: Path) -> None:
     total, most = int(counts.sum()), int(counts.sum(1).max(initial=0))
     if total > MOST_COUNTED or most > MOST_OF_IMAGE:
         raise InputError(
@@ -135,7 +137,7 @@ def _check_total(counts: npt.NDArray[np.int64], path: Path) -> None:
         )
 
 
-def _check_near_whole(counts: npt.NDArray[np.float64], votes: int, path: Path) -> None:
+def _check_near_whole(counts: Floats, votes: int, path: Path) -> None:
     off = np.abs(counts - np.rint(counts))
     if (off > 0.1).any():
         row, column = np.argwhere(off > 0.1)[0]
@@ -161,5 +163,5 @@ def _list_of_columns(keys: list[str] | None, n: int, classes: ClassList | None, 
     return classes
 
 
-def _places(keys: list[str], classes: ClassList, path: Path) -> npt.NDArray[np.int64]:
+def _places(keys: list[str], classes: ClassList, path: Path) -> Ints64:
     return class_indices(pl.Series(keys), classes, path).to_numpy().astype(np.int64)

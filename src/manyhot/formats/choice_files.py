@@ -14,10 +14,11 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list, classes_seen, from_keys
 from manyhot.core.answers import ANSWERS
+from manyhot.core.array_types import Ints64
 from manyhot.errors import InputError
 from manyhot.formats.array_files import load_array, members
 from manyhot.formats.headers import fold_name, image_name_column
-from manyhot.formats.reading import cut_for_message, head, load_json, with_image_ids
+from manyhot.formats.reading import cut_for_message, head, load_json, only_by_name, with_image_ids
 from manyhot.formats.tabular import (
     TABLE_SUFFIXES,
     class_indices,
@@ -220,7 +221,7 @@ def _wide(path: Path) -> bool:
     "rater-columns",
     holds="votes",
     suffixes=TABLE_SUFFIXES,
-    matches=lambda _: False,
+    matches=only_by_name,
     explicit=_wide,
     needs="image_id and one column per rater",
 )
@@ -437,7 +438,7 @@ def _class_list(values: pl.Series, classes: ClassList | None, path: Path) -> Cla
 def columns_of_votes(
     image: npt.NDArray[Any],
     rater: npt.NDArray[Any],
-    class_id: npt.NDArray[np.int64],
+    class_id: Ints64,
     classes: ClassList,
     path: Path,
     kind: str = ONE_CLASS,

@@ -21,7 +21,6 @@ class ClassIds:
     Attributes
     ----------
     ids : Mapping of str to int
-    n_classes : int
     class_hash : str
         The hash of the class list; empty if unknown.
     class_list : ClassList, optional

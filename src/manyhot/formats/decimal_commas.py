@@ -24,8 +24,6 @@ def with_decimal_points(
 
     Parameters
     ----------
-    frame : polars.DataFrame
-    path : Path
     skip : collection of str
         Columns with texts, such as ids and lists of classes.
     is_sample : bool

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manyhot.errors import InputError
-from manyhot.tables.id_columns import IMAGE_NAME_COLUMNS as IMAGE_NAME_COLUMNS
-from manyhot.tables.id_columns import first_column
-from manyhot.tables.id_columns import fold_name as fold_name
-from manyhot.tables.id_columns import image_name_column as image_name_column
+from manyhot.tables.image_ids import IMAGE_NAME_COLUMNS as IMAGE_NAME_COLUMNS
+from manyhot.tables.image_ids import first_column
+from manyhot.tables.image_ids import fold_name as fold_name
+from manyhot.tables.image_ids import image_name_column as image_name_column
 
 if TYPE_CHECKING:
     import polars as pl

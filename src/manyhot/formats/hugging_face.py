@@ -34,7 +34,7 @@ from manyhot.formats.reading import (
 from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names, usable, with_state
 from manyhot.registry import register
 from manyhot.tables import Labels, one_chunk
-from manyhot.tables.id_columns import check_columns_once
+from manyhot.tables.image_ids import check_columns_once
 from manyhot.tables.own_classes import own_list
 
 ID_FEATURES = ("image_id", "file_name", "filename", "path")

@@ -35,11 +35,13 @@ _COLUMNS = pa.schema(
 )
 
 
-def _matches(path: Path) -> bool:
-    return all(f'"{name}"' in head(path) for name in ("file_name", "class", *FACTORS[-2:]))
-
-
-@register("format", "imagenet-x", holds="images", suffixes=(".jsonl",), matches=_matches)
+@register(
+    "format",
+    "imagenet-x",
+    holds="images",
+    suffixes=(".jsonl",),
+    matches=lambda path: all(f'"{name}"' in head(path) for name in ("file_name", "class", *FACTORS[-2:])),
+)
 def read_imagenet_x(path: Path, *, classes: ClassList | None) -> Images:
     """ImageNet-X's ``imagenet_x_val_top_factor.jsonl`` and similar files, as images with a list of factors.
 

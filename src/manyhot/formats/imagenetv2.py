@@ -19,11 +19,13 @@ from manyhot.registry import register
 from manyhot.tables import Images, Labels
 
 
-def _matches_imagenetv2(path: Path) -> bool:
-    return '"image_filenames"' in head(path)
-
-
-@register("format", "imagenetv2", holds="images", suffixes=(".json",), matches=_matches_imagenetv2)
+@register(
+    "format",
+    "imagenetv2",
+    holds="images",
+    suffixes=(".json",),
+    matches=lambda path: '"image_filenames"' in head(path),
+)
 def read_imagenetv2(path: Path, *, classes: ClassList | None) -> Images:
     """ImageNetV2's data-set JSON. ``image_filenames`` lists (name, WordNet id) pairs in the order of rows.
 

@@ -26,7 +26,7 @@ from manyhot.formats.tabular import (
 )
 from manyhot.registry import register
 from manyhot.tables import Images, metadata
-from manyhot.tables.id_columns import first_column
+from manyhot.tables.image_ids import first_column
 from manyhot.tables.labels import class_list_from_metadata
 from manyhot.tables.own_classes import own_list
 

@@ -6,7 +6,7 @@ The columns name the classes. Columns with other content, such as a patient's ag
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy import typing as npt
 
 from manyhot.classes import ClassList
-from manyhot.core.array_types import Floats
+from manyhot.core.array_types import Bytes, Floats
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR
 from manyhot.errors import InputError
 from manyhot.formats.class_names import ClassIds, ids_of_columns, lookup_in
@@ -75,7 +74,6 @@ class _ValueColumn:
 
     Attributes
     ----------
-    name : str
     values : ndarray of float64, shape (n,)
         NaN in empty cells; without elements if the column does not contain numbers.
     is_whole, is_text : bool
@@ -193,32 +191,22 @@ def _read_frame(path: Path, *, most_rows: int | None = None) -> pl.DataFrame:
     return read_frame(path, [f.name for f in pq.read_schema(path) if not any(is_(f.type) for is_ in nested)])
 
 
-def _holds_labels(path: Path) -> bool:
-    try:
-        columns = _candidates(path)
-    except InputError:
-        return True  # The reader reports what is wrong.
-    if _hold_counts(_number_columns(columns)):
-        return True
+def _recognised(by: Callable[[list[_ValueColumn]], bool], *, damaged: bool) -> Callable[[Path], bool]:
+    """Return a function that tests the columns of a file; `damaged` if the reader reports what is wrong."""
+
+    def matches(path: Path) -> bool:
+        try:
+            return by(_candidates(path))
+        except InputError:
+            return damaged
+
+    return matches
+
+
+def _hold_labels(columns: list[_ValueColumn]) -> bool:
     # A column of metadata may contain fractions, and all scores of a rare class may be 0.
-    return sum(c.holds_states for c in columns) > sum(c.holds_scores for c in columns)
-
-
-def _holds_counts(path: Path) -> bool:
-    """Return whether a table contains counts of votes."""
-    try:
-        columns = _number_columns(_candidates(path))
-    except InputError:
-        return False
-    return _hold_counts(columns)
-
-
-def _may_hold_numbers(path: Path) -> bool:
-    """Return whether a table, of which the caller says what its numbers are, has columns of numbers."""
-    try:
-        return bool(_number_columns(_candidates(path)))
-    except InputError:
-        return True  # The reader reports what is wrong.
+    more_states = sum(c.holds_states for c in columns) > sum(c.holds_scores for c in columns)
+    return more_states or _hold_counts(_number_columns(columns))
 
 
 def _number_columns(columns: Sequence[_ValueColumn]) -> list[_ValueColumn]:
@@ -229,21 +217,13 @@ def _matrix(columns: Sequence[_ValueColumn]) -> Floats:
     return np.stack([c.values for c in columns], axis=1)
 
 
-def _holds_scores(path: Path) -> bool:
-    try:
-        columns = _candidates(path)
-    except InputError:
-        return False
+def _hold_scores(columns: list[_ValueColumn]) -> bool:
     n_scores = sum(c.holds_scores for c in columns)
     return len(columns) > 1 and n_scores > 0 and n_scores >= sum(c.holds_states for c in columns)
 
 
-def _may_hold_scores(path: Path) -> bool:
+def _may_hold_scores(columns: list[_ValueColumn]) -> bool:
     """Return whether a table that is passed as predictions has columns of scores; 0 and 1 are scores, too."""
-    try:
-        columns = _candidates(path)
-    except InputError:
-        return False
     return any(c.holds_scores or (c.holds_states and (c.values >= 0).all()) for c in columns)
 
 
@@ -252,9 +232,9 @@ def _may_hold_scores(path: Path) -> bool:
     "indicator",
     holds="labels",
     suffixes=_SUFFIXES,
-    matches=_holds_labels,
-    explicit=_holds_counts,
-    numbers=_may_hold_numbers,
+    matches=_recognised(_hold_labels, damaged=True),
+    explicit=_recognised(lambda columns: _hold_counts(_number_columns(columns)), damaged=False),
+    numbers=_recognised(lambda columns: bool(_number_columns(columns)), damaged=True),
     needs=f"{ID_NEEDS}, and one column of 0 and 1 per class",
 )
 def read_indicator(
@@ -296,8 +276,9 @@ def read_indicator(
     for name, value in (("minus_one", minus_one), ("empty", empty)):
         check_one_of(value, _MEANINGS, f"The option {name!r} is not a state.", where=path)
     columns, image_id = _read_columns(path, prefix)
-    kind = label_values or ("counts" if _are_counts(columns, classes, path) else "states")
-    check_one_of(kind, LABEL_VALUES, "There is no such kind of label values.", where=path)
+    check_one_of(label_values or "states", LABEL_VALUES, "There is no such kind of label values.", where=path)
+    named = _number_columns(columns) if classes is None else _columns_of_classes(columns, classes, path)[0]
+    kind = label_values or ("counts" if _hold_counts(named) else "states")
     if classes is None:
         chosen = _label_columns(columns, prefix, path) if kind == "states" else _number_columns(columns)
         names = _without_prefix([c.name for c in chosen], prefix)
@@ -329,12 +310,6 @@ def read_indicator(
         class_list=own.class_list,
         complete=complete,
     )
-
-
-def _are_counts(columns: Sequence[_ValueColumn], classes: ClassList | None, path: Path) -> bool:
-    """Return whether the columns of classes certainly contain counts of votes."""
-    chosen = _number_columns(columns) if classes is None else _columns_of_classes(columns, classes, path)[0]
-    return _hold_counts(chosen)
 
 
 def _hold_counts(columns: Sequence[_ValueColumn]) -> bool:
@@ -441,7 +416,7 @@ def _check_states(column: _ValueColumn, path: Path) -> None:
         )
 
 
-def _check_minus_one(state: npt.NDArray[np.uint8], columns: Sequence[_ValueColumn], path: Path) -> None:
+def _check_minus_one(state: Bytes, columns: Sequence[_ValueColumn], path: Path) -> None:
     """Raise an error if all classes that are not yes would be unclear, as in CelebA, where -1 means no."""
     has_others = any(((column.values == 0) | np.isnan(column.values)).any() for column in columns)
     if not has_others and (state == UNCLEAR).any():
@@ -457,8 +432,8 @@ def _check_minus_one(state: npt.NDArray[np.uint8], columns: Sequence[_ValueColum
     "score-columns",
     holds="predictions",
     suffixes=_SUFFIXES,
-    matches=_holds_scores,
-    explicit=_may_hold_scores,
+    matches=_recognised(_hold_scores, damaged=False),
+    explicit=_recognised(_may_hold_scores, damaged=False),
     needs=f"{ID_NEEDS}, and one column of scores per class",
 )
 def read_score_columns(

@@ -12,10 +12,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list
-from manyhot.core.array_types import Bools
+from manyhot.core.array_types import Bools, Ints64
 from manyhot.errors import InputError
 from manyhot.formats.class_names import ids_of_values, lookup_in
 from manyhot.formats.headers import (
@@ -28,7 +27,16 @@ from manyhot.formats.headers import (
     image_name_column,
     is_plural,
 )
-from manyhot.formats.reading import constant, cut_for_message, head, image_ids, load_json, parse_json, ragged
+from manyhot.formats.reading import (
+    JSON_KEY,
+    constant,
+    cut_for_message,
+    head,
+    image_ids,
+    load_json,
+    parse_json,
+    ragged,
+)
 from manyhot.formats.tabular import column_names, declared, possible_tables, read_frame
 from manyhot.parameters import is_whole
 from manyhot.registry import register
@@ -69,7 +77,7 @@ class NamedLabels:
     """
 
     image_id: pa.Array
-    lengths: npt.NDArray[np.int64]
+    lengths: Ints64
     names: pa.Array
     usable: Bools
     is_single: bool = False
@@ -87,9 +95,7 @@ def labels_of_names(
 
     Parameters
     ----------
-    named : NamedLabels
     classes : ClassList, optional
-    path : Path
     p : pyarrow.Array of float32, shape (m,), optional
         The probability of each name.
     declared : ClassList, optional
@@ -248,7 +254,7 @@ def _splitter(column: str, cells: Sequence[str], classes: ClassList | None, sepa
     return lambda cell: [cell]
 
 
-def _split_cells(cells: pa.Array, split: Splitter) -> tuple[npt.NDArray[np.int64], pa.Array]:
+def _split_cells(cells: pa.Array, split: Splitter) -> tuple[Ints64, pa.Array]:
     """Return the number of names of each cell, and the names. A name that a cell repeats counts once."""
     encoded = cells.dictionary_encode()
     items = [list(_items(cell, split)) for cell in encoded.dictionary.to_pylist()]
@@ -295,8 +301,6 @@ def _grouped(named: NamedLabels) -> NamedLabels:
 _ENTRY = re.compile(r'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*(\[\s*("|\]|-?\d)|")')
 """The beginning of an object of names by image."""
 
-_KEY = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:')
-
 _OTHER_KEYS = frozenset(
     (
         "annotations",
@@ -315,7 +319,7 @@ _OTHER_KEYS = frozenset(
 def _matches_json(start: str) -> bool:
     if re.match(r"\[?\s*\{", start) is None:
         return False
-    keys = {fold_name(key) for key in _KEY.findall(start)}
+    keys = {fold_name(key) for key in JSON_KEY.findall(start)}
     if keys & set(IMAGE_NAME_COLUMNS) and keys & set(CLASS_NAME_COLUMNS):
         return not keys & _OTHER_KEYS
     return _ENTRY.match(start) is not None

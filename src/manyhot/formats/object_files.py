@@ -30,17 +30,11 @@ from manyhot.formats.tabular import (
 )
 from manyhot.registry import register
 from manyhot.tables import Objects, check, metadata
-from manyhot.tables.labels import class_list_from_metadata
-
-_BOX = ("x1", "y1", "x2", "y2")
+from manyhot.tables.labels import BOX, class_list_from_metadata
 
 _IGNORE = ("ignore", "difficult", "crowd", "iscrowd")
 
 _MASKS = ("mask_png", "mask")
-
-
-def _matches_table(path: Path) -> bool:
-    return declared(path) == "objects" or {"image_id", *_BOX} <= set(column_names(path))
 
 
 @register(
@@ -48,7 +42,7 @@ def _matches_table(path: Path) -> bool:
     "objects-table",
     holds="objects",
     suffixes=TABLE_SUFFIXES,
-    matches=_matches_table,
+    matches=lambda path: declared(path) == "objects" or {"image_id", *BOX} <= set(column_names(path)),
     needs="image_id, class or class_id, x1, y1, x2 and y2",
 )
 def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
@@ -76,7 +70,7 @@ def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
         pl.col("image_id").cast(pl.String),
         class_id=ids,
         ignore=pl.any_horizontal(marks) if marks else pl.lit(False),
-        **{c: pl.col(c).cast(pl.Float32) for c in _BOX},
+        **{c: pl.col(c).cast(pl.Float32) for c in BOX},
     )
     table = frame.to_arrow()
     # Objects are joined with the images of a source, which are named in the same way.
@@ -114,7 +108,7 @@ def _classes(frame: pl.DataFrame, path: Path) -> ClassList:
 
 def objects_of_table(table: pa.Table, classes: ClassList, path: Path, **more: Any) -> Objects:
     """Return the objects of a table with at least the required columns."""
-    names = ("image_id", "class_id", *_BOX, "ignore", "score", "polygons", "mask")
+    names = ("image_id", "class_id", *BOX, "ignore", "score", "polygons", "mask")
     table = with_small_offsets(table.select([n for n in names if n in table.column_names]))
     checked = check(table, "objects", where=str(path))
     return Objects(checked, classes.keys, classes.hash, name=path.stem, **more)

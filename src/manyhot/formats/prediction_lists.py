@@ -1,7 +1,11 @@
-"""Predictions as classes with scores: one row per image and class, JSON, JSON lines, and columns of lists."""
+"""Predictions as classes with scores: one row per image and class, JSON, JSON lines, and columns of lists.
+
+As CSV, predictions are written with class names: one column of scores per class, or one row per pair.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,8 +17,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manyhot.classes import ClassList
+from manyhot.classes import ClassList, class_list, class_list_of
 from manyhot.errors import InputError
+from manyhot.files import atomic_write
 from manyhot.formats.array_files import SCORES
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,
@@ -23,7 +28,15 @@ from manyhot.formats.headers import (
     fold_name,
     image_name_column,
 )
-from manyhot.formats.reading import cut_for_message, head, image_ids, load_json, parse_json
+from manyhot.formats.reading import (
+    JSON_KEY,
+    LIST_TYPES,
+    cut_for_message,
+    head,
+    image_ids,
+    load_json,
+    parse_json,
+)
 from manyhot.formats.tabular import (
     column_names,
     declared,
@@ -31,11 +44,12 @@ from manyhot.formats.tabular import (
     predictions_long,
     predictions_of_frame,
     read_frame,
+    write_csv,
 )
 from manyhot.parameters import is_whole
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions
-from manyhot.tables.id_columns import first_column
+from manyhot.tables.image_ids import first_column
 
 _CLASS_COLUMNS = (
     "class_id",
@@ -71,13 +85,7 @@ _OTHER_TABLES = frozenset(
 )
 """Columns and keys of votes, label sets, objects, results, and the tables of manyhot."""
 
-_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-
-_KEY = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:')
-
 _NEEDS = f"{ID_NEEDS}, class and score"
-
-_Row = tuple[str, Any, float]
 
 
 def _matches(path: Path) -> bool:
@@ -85,7 +93,7 @@ def _matches(path: Path) -> bool:
         start = head(path)
         if re.match(r"(\[\s*)?\{", start) is None:
             return False
-        names: Sequence[str] = _KEY.findall(start)
+        names: Sequence[str] = JSON_KEY.findall(start)
     elif declared(path):
         return False
     else:
@@ -110,7 +118,7 @@ def are_lists(columns: Iterable[str]) -> bool:
 
 def _nested_column(schema: pa.Schema) -> str | None:
     """Return the column of Parquet with lists of scores, or of objects with a class and a score."""
-    lists = [f.name for f in schema if any(is_list(f.type) for is_list in _LISTS)]
+    lists = [f.name for f in schema if any(is_list(f.type) for is_list in LIST_TYPES)]
     return first_column(lists, _NESTED)
 
 
@@ -348,3 +356,75 @@ def _number(value: Any, where: str) -> float:
             "This is not a score.", where=where, got=cut_for_message(repr(value)), allowed="a number"
         )
     return float(np.float32(value)) if abs(value) < 1e38 else float("inf") * (1 if value > 0 else -1)
+
+
+def write_predictions_csv(
+    predictions: Predictions,
+    path: str | os.PathLike[str],
+    *,
+    classes: ClassList | None = None,
+    long: bool = False,
+) -> Path:
+    """Write predictions as CSV, atomically: dense ones with one column per class, others with lists.
+
+    Parameters
+    ----------
+    classes : ClassList, optional
+        The class list; by default that of the predictions.
+    long : bool
+        Write one row per (image, class) pair, best first: ``image_id``, ``class``, ``score`` and ``rank``.
+    """
+    if not (long or predictions.is_dense):
+        return write_csv(predictions.to_table(), path)
+    names = _names(predictions, classes)
+    frame = _rows_of_pairs(predictions, names) if long else _columns(predictions, names)
+    with atomic_write(path) as part:
+        frame.write_csv(part)
+    return Path(path)
+
+
+def missing_from_csv(predictions: Predictions, *, long: bool) -> tuple[str, ...]:
+    """Return what `write_predictions_csv` does not write."""
+    kind = predictions.score_kind
+    missing = [] if kind in ("none", "score") else [f"the kind of its scores ({kind})"]
+    if predictions.uncertainty is not None and (long or predictions.is_dense):
+        missing.append("the uncertainty")
+    return tuple(missing)
+
+
+def _names(predictions: Predictions, classes: ClassList | None) -> tuple[str, ...] | None:
+    """Return the names of the classes, from which the file is read over the same list; None if unknown.
+
+    Other lists than ImageNet-1k are read from their keys, which are the names of most of them.
+    """
+    own = classes or predictions.class_list or class_list_of(predictions.class_hash)
+    if own is None:
+        return None
+    return own.names if own.hash == class_list().hash else own.keys
+
+
+def _columns(predictions: Predictions, names: tuple[str, ...] | None) -> pl.DataFrame:
+    scores = predictions.scores
+    assert scores is not None
+    columns = names or tuple(map(str, range(scores.shape[1])))
+    ids = pl.DataFrame({"image_id": predictions.image_id.to_pylist()}, schema={"image_id": pl.String})
+    return ids.hstack(pl.from_numpy(np.asarray(scores, np.float32), schema=list(columns)))
+
+
+def _rows_of_pairs(predictions: Predictions, names: tuple[str, ...] | None) -> pl.DataFrame:
+    top, scores = predictions.classes, predictions.scores
+    if top is None:
+        assert scores is not None
+        top = np.argsort(-scores, axis=1, kind="stable")  # equal scores in the order of the classes
+        scores = np.take_along_axis(scores, top, axis=1)
+    filled = top >= 0
+    rows, places = np.nonzero(filled)
+    chosen = top[filled]
+    ids = np.asarray(predictions.image_id.to_pylist(), object)
+    columns = {"image_id": ids[rows], "class": chosen if names is None else np.asarray(names, object)[chosen]}
+    if scores is not None:
+        columns["score"] = scores[filled]
+    columns["rank"] = places + 1
+    if predictions.logsumexp is not None:
+        columns["logsumexp"] = predictions.logsumexp[rows]
+    return pl.DataFrame(columns)

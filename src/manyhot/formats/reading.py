@@ -23,11 +23,11 @@ from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList, class_list, from_keys
+from manyhot.core.array_types import Bytes, Ints32, Ints64
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, ManyhotError
 from manyhot.tables import STATES, one_chunk
-from manyhot.tables.id_columns import check_columns_once
-from manyhot.tables.image_ids import normal_ids
+from manyhot.tables.image_ids import check_columns_once, normal_ids
 from manyhot.tables.unpacked import check_parquet
 
 _KINDS = {".parquet": "Parquet", ".npy": "NumPy", ".npz": "NumPy"}
@@ -94,7 +94,6 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
     Parameters
     ----------
-    path : Path
     columns : sequence of str, optional
         The columns to read; by default, all.
 
@@ -148,7 +147,7 @@ FOLDER = "folder"
 
 _SAME = 0.99
 
-_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+LIST_TYPES = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 def ragged(lengths: npt.ArrayLike, values: pa.Array) -> pa.ListArray:
@@ -209,9 +208,7 @@ def with_image_ids(table: pa.Table, ids: Callable[[pa.Array], pa.Array] = normal
     return table.set_column(table.column_names.index("image_id"), "image_id", ids)
 
 
-def class_lists(
-    column: pa.ChunkedArray, where: str, n_classes: int
-) -> tuple[npt.NDArray[np.int64], pa.Array]:
+def class_lists(column: pa.ChunkedArray, where: str, n_classes: int) -> tuple[Ints64, pa.Array]:
     """Return the lengths and the classes of the lists in a column. A null is an empty list.
 
     Raises
@@ -220,7 +217,7 @@ def class_lists(
         If the column does not contain lists. See also `class_id_column`.
     """
     lists = one_chunk(column)
-    if not any(is_kind(lists.type) for is_kind in _LISTS):
+    if not any(is_kind(lists.type) for is_kind in LIST_TYPES):
         raise _no_classes(where, f"a column of {lists.type}", f"lists of whole numbers, 0 to {n_classes - 1}")
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
     return lengths, class_id_column(pc.list_flatten(lists), where, n_classes)
@@ -258,22 +255,20 @@ def _no_classes(where: str, got: str, allowed: str) -> InputError:
     return InputError("These are not classes.", where=where, got=got, allowed=allowed)
 
 
-def states_of_values(
-    values: npt.NDArray[Any], minus_one: int = UNCLEAR, empty: int = NOT_ASKED
-) -> npt.NDArray[np.uint8]:
+def states_of_values(values: npt.NDArray[Any], minus_one: int = UNCLEAR, empty: int = NOT_ASKED) -> Bytes:
     """Return the states *yes* for 1, *no* for 0, `minus_one` for -1, and `empty` for anything else."""
-    states: npt.NDArray[np.uint8] = np.select(
-        [values == 1, values == 0, values == -1], [YES, NO, minus_one], empty
-    ).astype(np.uint8)
+    states: Bytes = np.select([values == 1, values == 0, values == -1], [YES, NO, minus_one], empty).astype(
+        np.uint8
+    )
     return states
 
 
-def records_no(state: npt.NDArray[np.uint8]) -> bool:
+def records_no(state: Bytes) -> bool:
     """Return whether a matrix of states records *no* answers: some cell is *no*, or all cells are *yes*."""
     return bool((state == NO).any() or (state == YES).all())
 
 
-def state_columns(state: npt.NDArray[np.uint8]) -> dict[str, pa.Array]:
+def state_columns(state: Bytes) -> dict[str, pa.Array]:
     """Return the columns ``classes`` and ``state`` of a matrix of states, shape (n, C).
 
     The columns do not contain classes that were not asked about.
@@ -287,7 +282,7 @@ def state_columns(state: npt.NDArray[np.uint8]) -> dict[str, pa.Array]:
     }
 
 
-def stored_states(state: npt.NDArray[np.uint8]) -> tuple[dict[str, pa.Array], bool, bool]:
+def stored_states(state: Bytes) -> tuple[dict[str, pa.Array], bool, bool]:
     """Return the columns of a matrix of states, whether it records *no* answers, and whether it is complete.
 
     The matrix is complete if all cells are *yes* or *no*. The columns then contain only *yes*, because all
@@ -335,9 +330,7 @@ def as_numbers(names: Sequence[str]) -> list[int] | None:
     return [int(name) for name in names]
 
 
-def classes_of_names(
-    names: Sequence[str], classes: ClassList | None, path: Path
-) -> tuple[ClassList, npt.NDArray[np.int32]]:
+def classes_of_names(names: Sequence[str], classes: ClassList | None, path: Path) -> tuple[ClassList, Ints32]:
     """Return the class list for the names in a file, and the class id of each name.
 
     Without `classes`, the class list is ImageNet-1k if all names are names of its classes. Otherwise, it
@@ -383,6 +376,8 @@ HEAD_BYTES = 4096
 """Number of bytes that are read to recognise a file."""
 
 _DIGITS = 38
+
+JSON_KEY = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:')
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 

@@ -19,7 +19,7 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list
-from manyhot.core.array_types import Bools, Floats
+from manyhot.core.array_types import Bools, Floats, Ints8, Ints32, Ints64
 from manyhot.errors import InputError, ManyhotError
 from manyhot.files import write_text
 from manyhot.formats.array_files import damages, is_text, load_array, members
@@ -36,11 +36,13 @@ def _ids() -> list[str]:
     return [f"ILSVRC2012_val_{i:08d}.JPEG" for i in range(1, N_IMAGES + 1)]
 
 
-def _matches_real(path: Path) -> bool:
-    return head(path).replace(" ", "").replace("\n", "").startswith("[[")
-
-
-@register("format", "real", holds="labels", suffixes=(".json",), matches=_matches_real)
+@register(
+    "format",
+    "real",
+    holds="labels",
+    suffixes=(".json",),
+    matches=lambda path: head(path).replace(" ", "").replace("\n", "").startswith("[["),
+)
 def read_real(path: Path, *, classes: ClassList | None) -> Labels:
     """ReaL's ``real.json``, with 50,000 lists of classes in the order of ImageNet's validation files.
 
@@ -161,11 +163,13 @@ VOTES = 5
 _PREFIX, _SUFFIX = "ILSVRC2012_val_", ".JPEG"
 
 
-def _matches_real_scores(path: Path) -> bool:
-    return members(path) == {"tensor", "info"}
-
-
-@register("format", "real-scores", holds="labels", suffixes=(".npz",), matches=_matches_real_scores)
+@register(
+    "format",
+    "real-scores",
+    holds="labels",
+    suffixes=(".npz",),
+    matches=lambda path: members(path) == {"tensor", "info"},
+)
 def read_real_scores(path: Path, *, classes: ClassList | None) -> Labels:
     """ReaL's ``scores.npz``, with the score of each class that was asked about, for 24,889 rated images.
 
@@ -234,7 +238,7 @@ def _questions(path: Path, n_classes: int) -> tuple[npt.NDArray[Any], npt.NDArra
     return image_rows(path, info[:, 0]), classes_of_digits(path, info[:, 1], n_classes), score
 
 
-def image_rows(path: Path, names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+def image_rows(path: Path, names: npt.NDArray[np.str_]) -> Ints64:
     """Return the number (from 0) of each image of ImageNet's validation set.
 
     Raises
@@ -261,7 +265,7 @@ def image_rows(path: Path, names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]
     return row
 
 
-def classes_of_digits(path: Path, names: npt.NDArray[np.str_], n_classes: int) -> npt.NDArray[np.int64]:
+def classes_of_digits(path: Path, names: npt.NDArray[np.str_], n_classes: int) -> Ints64:
     """Return class ids from texts of digits.
 
     Raises
@@ -276,7 +280,7 @@ def classes_of_digits(path: Path, names: npt.NDArray[np.str_], n_classes: int) -
     return ids[at]
 
 
-def _whole_numbers(names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64] | None:
+def _whole_numbers(names: npt.NDArray[np.str_]) -> Ints64 | None:
     """Return numbers from texts of up to nine digits, in a tenth of the time of sorting; None for others."""
     points = np.ascontiguousarray(names).view(np.uint32).reshape(len(names), -1)
     points = points[:, : int(np.flatnonzero(points.any(0)).max(initial=-1)) + 1]
@@ -329,11 +333,13 @@ def _is_golden(path: Path) -> bool:
     return path.name == _EXPERTS and members(path) == _NAMES
 
 
-def _is_votes(path: Path) -> bool:
-    return path.name != _EXPERTS and members(path) == _NAMES
-
-
-@register("format", "real-votes", holds="votes", suffixes=(".npz",), matches=_is_votes)
+@register(
+    "format",
+    "real-votes",
+    holds="votes",
+    suffixes=(".npz",),
+    matches=lambda path: path.name != _EXPERTS and members(path) == _NAMES,
+)
 def read_real_votes(path: Path, *, classes: ClassList | None) -> Votes:
     """ReaL's ``raters.npz``, with 924,810 answers of 85 raters, or ReaL's ``raters_golden.npz``.
 
@@ -419,7 +425,7 @@ def _check_once(path: Path, what: str, keys: npt.NDArray[Any], names: npt.NDArra
 
 def _answers(
     archive: zipfile.ZipFile, path: Path, n_raters: int, n_questions: int
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int8]]:
+) -> tuple[Ints32, Ints32, Ints8]:
     """Return the question, the rater and the answer of each vote."""
     # Closed explicitly: after an error, the generator would keep the file open.
     with closing(_rows(archive, path, (n_raters, n_questions, len(ANSWERS)))) as rows:
@@ -456,7 +462,7 @@ def _header(file: IO[bytes]) -> tuple[Any, bool, np.dtype[Any]]:
     return shape, bool(fortran), dtype
 
 
-def _votes_of(row: Floats, path: Path, rater: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]:
+def _votes_of(row: Floats, path: Path, rater: int) -> tuple[Ints32, Ints8]:
     at = np.flatnonzero(row != 0)
     question, answer = np.divmod(at, len(ANSWERS))
     if (row[at] != 1).any() or (question[1:] == question[:-1]).any():

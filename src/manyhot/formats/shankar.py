@@ -163,16 +163,12 @@ _CSV_COLUMNS = {
 """Columns of the CSV file, and of TFDS's rows: lists are numbers with commas."""
 
 
-def _matches_multilabel_csv(path: Path) -> bool:
-    return set(_CSV_COLUMNS) <= set(column_names(path))
-
-
 @register(
     "format",
     "multilabel-csv",
     holds="labels",
     suffixes=(".csv",),
-    matches=_matches_multilabel_csv,
+    matches=lambda path: set(_CSV_COLUMNS) <= set(column_names(path)),
     needs="id, original_label and proposed_labels",
 )
 def read_multilabel_csv(path: Path, *, classes: ClassList | None) -> Labels:
@@ -327,12 +323,12 @@ CATEGORIES = {
 MISTAKE_SEVERITIES = ("Major", "Minor", "Borderline")
 
 
-def _matches_imagenet_mistakes(path: Path) -> bool:
-    return '"top_prediction"' in head(path)
-
-
 @register(
-    "format", "imagenet-mistakes", holds="findings", suffixes=(".json",), matches=_matches_imagenet_mistakes
+    "format",
+    "imagenet-mistakes",
+    holds="findings",
+    suffixes=(".json",),
+    matches=lambda path: '"top_prediction"' in head(path),
 )
 def read_imagenet_mistakes(path: Path) -> pa.Table:
     """Vasudevan et al.'s ``vit3b_mistakes.json`` and ``greedy_soups_mistakes.json``, as findings *mistake*.

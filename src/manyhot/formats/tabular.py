@@ -54,7 +54,7 @@ from manyhot.tables import (
     read_results_folder,
 )
 from manyhot.tables import metadata as table_metadata
-from manyhot.tables.id_columns import check_columns_once
+from manyhot.tables.image_ids import check_columns_once
 from manyhot.tables.own_classes import list_of_names, own_list
 
 _LIST_COLUMNS = {
@@ -148,7 +148,7 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
     if "state" not in table.columns:
         table = table.with_columns(state=pl.col("classes").list.eval(pl.lit("yes").repeat_by(1).list.first()))
     n_classes, key = size_and_hash(classes)
-    labels = labels_from_table(_arrow(table, "labels"), name=name, n_classes=n_classes, class_hash=key)
+    labels = labels_from_table(_arrow(table), name=name, n_classes=n_classes, class_hash=key)
     return replace(labels, class_list=classes and own_list(classes), assumed=assumed)
 
 
@@ -184,7 +184,7 @@ def predictions_of_frame(
 ) -> Predictions:
     """Return predictions from a frame with lists of classes, which are numbers, keys or names."""
     classes, _ = named_list(table, classes, path.stem)
-    arrow = _of_numbers(_arrow(_indexed(table, classes, path), "predictions"), path)
+    arrow = _of_numbers(_arrow(_indexed(table, classes, path)), path)
     about = {b"manyhot.scores": score_kind.encode()} if "scores" in arrow.column_names else {}
     n_classes, key = size_and_hash(classes)
     about |= {b"manyhot.n_classes": b"%d" % n_classes, b"manyhot.classes": key.encode()}
@@ -257,7 +257,7 @@ def read_proposals_table(path: Path, *, classes: ClassList | None) -> pa.Table:
     frame = read_frame(path)
     if frame["class_id"].dtype == pl.String:
         frame = frame.with_columns(class_id=class_indices(frame["class_id"], classes, path, ids=True))
-    return check(_arrow(frame, "proposals"), "proposals", where=path)
+    return check(_arrow(frame), "proposals", where=path)
 
 
 def read_own(path: Path, table: str) -> pa.Table:
@@ -285,8 +285,6 @@ def write_csv(table: pa.Table, path: str | os.PathLike[str], *, long: bool = Fal
 
     Parameters
     ----------
-    table : pyarrow.Table
-    path : path-like
     long : bool
         Write one row per (image, class) pair instead of one row per image.
     """
@@ -345,7 +343,6 @@ def read_frame(
 
     Parameters
     ----------
-    path : Path
     columns : sequence of str, optional
         The columns to read from Parquet; by default, all.
     most_rows : int, optional
@@ -565,7 +562,7 @@ def _within_int32(digits: str) -> int:
     return max(-(2**31), min(int(digits), 2**31 - 1)) if len(digits.lstrip("-0")) < 20 else 2**31 - 1
 
 
-def _arrow(frame: pl.DataFrame, table: str) -> pa.Table:
+def _arrow(frame: pl.DataFrame) -> pa.Table:
     return with_image_ids(
         with_small_offsets(frame.with_columns(pl.col("image_id").cast(pl.String)).to_arrow())
     )

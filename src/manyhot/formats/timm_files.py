@@ -20,7 +20,7 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list, family_of, pretraining_of
-from manyhot.core.array_types import Floats, Floats32
+from manyhot.core.array_types import Floats, Floats32, Ints32
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.reading import cut_for_message, head, load_json, parse_json, read_parquet, short_ids
@@ -158,7 +158,7 @@ def _families(frame: pl.DataFrame, path: Path) -> dict[str, list[str]]:
 
 def _classes(
     frame: pl.DataFrame, families: dict[str, list[str]], class_list: ClassList, path: Path
-) -> npt.NDArray[np.int32] | None:
+) -> Ints32 | None:
     if "index" in families:
         return _whole(_float_matrix(frame, families["index"], path), class_list, path)
     if "label" in families:
@@ -180,7 +180,7 @@ def _narrow(values: Floats) -> Floats32:
         return values.astype(np.float32)
 
 
-def _whole(values: Floats, class_list: ClassList, path: Path) -> npt.NDArray[np.int32]:
+def _whole(values: Floats, class_list: ClassList, path: Path) -> Ints32:
     # A NaN is not equal to itself. `Predictions` checks 32-bit numbers against the class list.
     bad = values[(values != np.rint(values)) | (np.abs(values) >= 2**31)]
     if len(bad):
@@ -202,9 +202,7 @@ def _strange(values: pl.Series, allowed: str, columns: list[str], path: Path) ->
     )
 
 
-def _looked_up(
-    frame: pl.DataFrame, columns: list[str], class_list: ClassList, path: Path
-) -> npt.NDArray[np.int32]:
+def _looked_up(frame: pl.DataFrame, columns: list[str], class_list: ClassList, path: Path) -> Ints32:
     lists = _lists(frame, columns, _QUOTED)
     texts = lists.explode(empty_as_null=True)
     if texts.dtype != pl.String:
@@ -316,16 +314,12 @@ SETS = {
 _NEEDED = ("model", "top1", "top5")
 
 
-def _matches_timm_results(path: Path) -> bool:
-    return {"model", "top1", "top1_err"} <= set(column_names(path))
-
-
 @register(
     "format",
     "timm-results",
     holds="results",
     suffixes=(".csv",),
-    matches=_matches_timm_results,
+    matches=lambda path: {"model", "top1", "top1_err"} <= set(column_names(path)),
     needs="model, top1 and top1_err",
 )
 def read_timm_results(path: Path, *, dataset: str | None = None) -> Results:
@@ -362,7 +356,6 @@ def with_pretraining(results: Results, metadata: Path) -> Results:
 
     Parameters
     ----------
-    results : Results
     metadata : Path
         timm's ``model_metadata-in1k.csv``, with the columns ``model`` and ``pretrain``.
     """

@@ -16,12 +16,11 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot import registry, tables
 from manyhot.classes import ClassList, class_list, class_list_of
-from manyhot.core.array_types import Floats32
+from manyhot.core.array_types import Floats32, Ints32, Ints64
 from manyhot.errors import InputError, MatchError
 from manyhot.formats.reading import FOLDER
 from manyhot.tables import DESCRIPTION, Golden, Labels, Votes, one_chunk
@@ -190,9 +189,7 @@ def lost_keys(classes: ClassList) -> tuple[str, ...]:
     return () if determined else ("keys of classes",)
 
 
-def with_state(
-    labels: Labels, state: str = "yes"
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Floats32]:
+def with_state(labels: Labels, state: str = "yes") -> tuple[Ints64, Ints32, Floats32]:
     """Return the classes that have a state.
 
     Returns
@@ -212,7 +209,7 @@ def with_state(
     return lengths, classes[chosen], _probabilities(labels, len(classes), rows)[chosen]
 
 
-def _probabilities(labels: Labels, n: int, rows: npt.NDArray[np.int64]) -> Floats32:
+def _probabilities(labels: Labels, n: int, rows: Ints64) -> Floats32:
     p = np.full(n, np.nan, np.float32)
     if "p" in labels.table.column_names:
         column = one_chunk(labels.table["p"])
@@ -222,7 +219,7 @@ def _probabilities(labels: Labels, n: int, rows: npt.NDArray[np.int64]) -> Float
     return p
 
 
-def lists_of(lengths: npt.NDArray[np.int64], values: list[_T]) -> list[list[_T]]:
+def lists_of(lengths: Ints64, values: list[_T]) -> list[list[_T]]:
     """Return values as one list per image."""
     ends = np.cumsum(lengths).tolist()
     return [values[end - n : end] for n, end in zip(lengths.tolist(), ends, strict=True)]
@@ -322,7 +319,3 @@ def _resolved(path: PathLike) -> Path:
         return Path(path).resolve()
     except (RuntimeError, OSError) as error:  # links that lead to themselves
         raise InputError("The path cannot be resolved.", where=path, got=error) from error
-
-
-Progress = Callable[[str, int, int], None]
-"""Called with the name of the work, the amount that is done, and the total."""

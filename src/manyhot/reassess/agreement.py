@@ -13,9 +13,8 @@ from pyarrow import compute as pc
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core import raters as quality
-from manyhot.core.agreement import VoteMeasure, measure_answers, measure_sets
+from manyhot.core.agreement import VoteMeasure, measure_answers, measure_choices, measure_sets
 from manyhot.core.answers import ANSWERS, Answers, GoldenAnswers
-from manyhot.core.choice_agreement import measure_choices
 from manyhot.parameters import RESAMPLES, Resamples, Seed, check_draws
 from manyhot.reassess.answers import VOTES_READING, TableLike, VotesLike, VotesReading, golden_of, open_votes
 from manyhot.reassess.raters import (

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from manyhot import registry
 from manyhot.core.aggregation import Aggregate
+from manyhot.core.answers import History
 from manyhot.core.array_types import Floats
 from manyhot.core.choices import ChosenClasses, expected_choices
-from manyhot.core.rater_history import History
 from manyhot.reassess.rater_history import history_table, with_earlier
 from manyhot.tables import Votes, schema
 from manyhot.tables.choices import choices_of, with_questions

@@ -13,16 +13,18 @@ import pyarrow.compute as pc
 
 from manyhot.core.array_types import Bools, Floats, Ints
 from manyhot.core.audit_designs import N_ASKED, PAIR, Preference, chosen_by_others, small_design
-from manyhot.core.audit_plans import FEWEST_PILOT, DesignVariance, design_variance
-from manyhot.core.audit_variances import (
+from manyhot.core.audit_plans import (
     ACCURACY,
     DIFFERING,
     EFFECTIVE,
     EFFECTS,
+    FEWEST_PILOT,
     PLAIN_ACCURACY,
     PLAIN_DIFFERENCE,
     QUESTIONS,
     VARIANCES,
+    DesignVariance,
+    design_variance,
 )
 from manyhot.core.audited import Power
 from manyhot.core.sets import NO_LABEL
@@ -187,7 +189,7 @@ class UnansweredImages:
 def published_pilot(
     n_models: int, accuracy: float | None, differing: float | None, proposed_by: str
 ) -> Pilot:
-    """Return the variances of 67 published models and ReaL's answers; see `manyhot.core.audit_variances`.
+    """Return the variances of 67 published models and ReaL's answers; see `manyhot.core.audit_plans`.
 
     Parameters
     ----------

@@ -17,13 +17,13 @@ from manyhot.console import table_lines
 from manyhot.core.array_types import Floats
 from manyhot.core.audit_designs import PAIR
 from manyhot.core.audit_plans import (
-    QUANTILE,
     decided,
     detectable,
     error_for_difference,
     images_for_share,
     power_of,
 )
+from manyhot.core.resampling import QUANTILE
 from manyhot.data.inputs import READING, Reading
 from manyhot.errors import MissingExtraError, UsageError
 from manyhot.formats.writing import PathLike

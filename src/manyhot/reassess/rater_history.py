@@ -13,8 +13,7 @@ from pyarrow import compute as pc
 
 from manyhot import registry, tables
 from manyhot.classes import ClassList, class_list_of
-from manyhot.core.answers import ANSWERS
-from manyhot.core.rater_history import History
+from manyhot.core.answers import ANSWERS, History
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import detect

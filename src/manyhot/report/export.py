@@ -18,6 +18,7 @@ from manyhot.errors import OutputError
 from manyhot.files import atomic_write, write_text
 from manyhot.report.figure import FONT, Figure, Scheme, colour, concrete
 from manyhot.report.prerender import draw_whole, to_png
+from manyhot.report.svg import escaped
 from manyhot.report.text import metric
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~])")
@@ -203,7 +204,7 @@ def _write(path: Path, content: bytes) -> Path:
 def _standalone(figure: Figure, svg: str, scheme: Scheme) -> str:
     """Return a drawing with its own background, font, title and description."""
     start, _, rest = svg.partition(">")
-    described = f"<title>{_escaped(figure.title)}</title><desc>{_escaped(figure.alt)}</desc>"
+    described = f"<title>{escaped(figure.title)}</title><desc>{escaped(figure.alt)}</desc>"
     paper = f'<rect width="100%" height="100%" fill="{colour("paper")}"/>'
     return concrete(f'{start} font-family="{FONT}">{described}{paper}{rest}\n', scheme)
 
@@ -212,7 +213,3 @@ def _csv(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     csv.write_csv(table, sink)
     return bytes(sink.getvalue().to_pybytes())
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,4 +1,4 @@
-"""The content of a gallery: images with their label sets, models' predictions and similar images."""
+"""The content of a gallery: images with their label sets, predictions, findings and similar images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from manyhot.classes import ClassList
-from manyhot.report.gallery_findings import check_shared, findings_on, kinds_of_errors
+from manyhot.errors import MatchError
 from manyhot.report.gallery_labels import LabelPlace, LabelPlaces, rows_of_labels
 from manyhot.report.gallery_labels import label_places as places_of
 from manyhot.report.pictures import (
@@ -46,7 +46,6 @@ class Shot:
 
     Attributes
     ----------
-    image_id : str
     uri : str, optional
         Address of the photograph.
     label : int, optional
@@ -131,7 +130,6 @@ class Gallery:
 
     Attributes
     ----------
-    title : str
     models : tuple of str
     shots : tuple of Shot
     names : mapping of int to str
@@ -145,7 +143,6 @@ class Gallery:
         to every image.
     findings : tuple of str
         All findings that do not depend on a model, without duplicates.
-    call : str
     report : str
         Address of the report to which the gallery belongs; empty if there is none.
     notes : tuple of str
@@ -212,7 +209,6 @@ def make_gallery(
     findings : sequence of pyarrow.Table
         Tables ``findings`` with the kinds of errors of each model, and tables with other findings on images
         in one of the columns `FINDING_COLUMNS`.
-    title, call, report : str
 
     Returns
     -------
@@ -335,3 +331,54 @@ def _names(shots: Sequence[Shot], classes: ClassList | None) -> dict[int, str]:
     used = {c for s in shots for c, _ in s.label_set} | {c for s in shots for c in s.states}
     used |= {s.label for s in shots if s.label is not None}
     return {c: class_name(classes, c) for c in sorted(used)}
+
+
+FINDING_COLUMNS = ("finding", "group")
+"""Columns that say in words, or by the number of a group, what was found on an image."""
+
+
+def kinds_of_errors(
+    tables: Sequence[pa.Table], models: Sequence[str], ids: Sequence[str]
+) -> dict[tuple[str, str], str]:
+    """Return the kinds of errors by model and image; errors without a model apply to all models."""
+    shown, kinds = set(ids), dict[tuple[str, str], str]()
+    for table in tables:
+        columns = [c for c in ("kind", "image_id", "model") if c in table.column_names]
+        if finding_column(table) or not {"kind", "image_id"} <= {*columns}:
+            continue
+        for row in table.select(columns).to_pylist():
+            if row["image_id"] in shown:
+                own = row.get("model")
+                kinds |= {(m, row["image_id"]): row["kind"] for m in models if own is None or own == m}
+    return kinds
+
+
+def findings_on(tables: Sequence[pa.Table], ids: Sequence[str]) -> dict[str, list[str]]:
+    """Return the findings on each image as text, without duplicates."""
+    found: dict[str, list[str]] = {image_id: [] for image_id in ids}
+    for table in tables:
+        if (column := finding_column(table)) is None:
+            continue
+        for image_id, value in zip(table["image_id"].to_pylist(), table[column].to_pylist(), strict=True):
+            words = value if column == "finding" or value is None else f"group {value}"
+            if image_id in found and words and words not in found[image_id]:
+                found[image_id].append(str(words))
+    return {image_id: words for image_id, words in found.items() if words}
+
+
+def finding_column(table: pa.Table) -> str | None:
+    """Return the column with findings on images other than kinds of errors; None if there is none."""
+    names = table.column_names
+    return next((c for c in FINDING_COLUMNS if c in names), None) if "image_id" in names else None
+
+
+def check_shared(shared: bool, what: str, table: pa.Table, ids: Sequence[str]) -> None:
+    """Raise an error if findings share no image or model with the gallery."""
+    if not shared:
+        named = "image_id" in table.column_names and table.num_rows
+        raise MatchError(
+            f"The {what} share no image or model with the gallery.",
+            got=f"{what} on {table['image_id'][0].as_py()}" if named else f"{table.num_rows:,} rows",
+            allowed=f"images such as {ids[0]}" if ids else None,
+            do=f"pass {what} of the same images and models",
+        )

@@ -14,11 +14,10 @@ import shutil
 import tempfile
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -30,8 +29,9 @@ from manyhot.errors import InputError, OutputError
 from manyhot.files import write_refused
 from manyhot.report.gallery import LARGEST, TOP_VERDICTS, Gallery, Shot
 from manyhot.report.gallery_labels import LabelPlace
-from manyhot.report.gallery_totals import totals_sentence
+from manyhot.report.page import asset
 from manyhot.report.pictures import Opener, Photographs, decoded, in_files, load_pillow
+from manyhot.run import Progress
 
 PART = 100
 """Images per part of the data: about 60 kB, read in 5 ms."""
@@ -51,7 +51,6 @@ _SCRIPTS = ("gallery.js", "gallery_image.js", "gallery_grid.js", "gallery_select
 _FILES = ("gallery.css", "gallery.js", "index.html")
 INDEX, CALL, _UNFINISHED = "data/index.js", "manyhotGallery.", ".unfinished-"
 CLASS_STATES = ("yes", "unclear", "no", "not asked", "unrecorded")
-Progress = Callable[[str, int, int], None]
 
 
 def write_gallery(
@@ -67,8 +66,6 @@ def write_gallery(
 
     Parameters
     ----------
-    gallery : Gallery
-    out : Path
     photographs : Photographs, optional
         The photographs to read. By default, each is read from its own file.
     progress : callable, optional
@@ -89,8 +86,8 @@ def write_gallery(
         shown = _write_photographs(pillow, read, len(gallery.shots), part, progress)
         _check_any(gallery, shown)
         names = _write_data(gallery, shown, part)
-        _write(part / "gallery.css", _template("gallery.css"))
-        _write(part / "gallery.js", "".join(map(_template, _SCRIPTS)))
+        _write(part / "gallery.css", asset("gallery.css"))
+        _write(part / "gallery.js", "".join(map(asset, _SCRIPTS)))
         _write(part / "index.html", _page(gallery))
         _swap(part, out)
     return [out / name for name in (*reversed(_FILES), *names)]
@@ -232,11 +229,7 @@ def _page(gallery: Gallery) -> str:
         "overall": str(escape(totals_sentence(gallery))),
     }
     # In one pass: titles and names of models might contain another placeholder.
-    return re.sub(r"\{\{ (\w+) \}\}", lambda match: values[match[1]], _template("gallery.html"))
-
-
-def _template(name: str) -> str:
-    return (files("manyhot.report") / "templates" / name).read_text(encoding="utf-8")
+    return re.sub(r"\{\{ (\w+) \}\}", lambda match: values[match[1]], asset("gallery.html"))
 
 
 def _write_data(gallery: Gallery, photographs: Sequence[_Shown], out: Path) -> list[str]:
@@ -385,3 +378,71 @@ def _counts(index: Mapping[str, Any], above: float) -> dict[str, Counter[str]]:
         )
         for m, model in enumerate(index["models"])
     }
+
+
+MOST = 3
+"""Largest number of models that are all named."""
+
+_OUTCOMES = {
+    "right": "right",
+    "valid": "right",
+    "wrong": "wrong",
+    "refuted": "wrong",
+    "unclear": "unclear",
+    "unasked": "not asked",
+    "unknown": "without labels",
+    "none": "not predicted",
+}
+_LEFT = ("wrong", "unclear", "not asked", "without labels", "not predicted")
+
+
+def totals_sentence(gallery: Gallery) -> str:
+    """Return a sentence with the number of images on which each model is right; empty without models.
+
+    As for real1, images whose raters found no valid class are left out.
+    """
+    models = gallery.models
+    every = gallery.shots[: len(gallery)]
+    shots = [shot for shot in every if not _is_empty(shot)]
+    if not shots or not models:
+        return ""
+    basis, n_empty = _basis(shots), len(every) - len(shots)
+    without = f" {n_empty:,} image{'s have' if n_empty > 1 else ' has'} no valid class." if n_empty else ""
+    if not basis:
+        return "The images have no original labels, and no rater has seen them."
+    counts = [Counter(_OUTCOMES[shot.verdicts[m]] for shot in shots) for m in range(len(models))]
+    n = f"{len(shots):,} image{'s' * (len(shots) != 1)}"
+    if len(models) > MOST:
+        return f"{basis}, {_range(models, [of['right'] for of in counts])} of {n}.{without}"
+    each = [
+        f"{m} is right on {of['right']:,} of {n}{_left(of)}" for m, of in zip(models, counts, strict=True)
+    ]
+    return f"{basis}, {'; '.join(each)}.{without}"
+
+
+def _is_empty(shot: Shot) -> bool:
+    """Return whether raters found no class of an image valid."""
+    return shot.is_rated and all(state != "yes" for _, state in shot.label_set)
+
+
+def _basis(shots: Sequence[Shot]) -> str:
+    """Return what right means; empty if nothing is known about any image."""
+    by_set = any(shot.is_rated for shot in shots)
+    by_label = any(not shot.is_rated and shot.label is not None for shot in shots)
+    if by_set and by_label:
+        return "By the label set or, for images that no rater has seen, by the label"
+    return "By the label set" if by_set else "By the label" if by_label else ""
+
+
+def _left(counts: Counter[str]) -> str:
+    """Return the numbers of the other images, in brackets."""
+    parts = ", ".join(f"{counts[outcome]:,} {outcome}" for outcome in _LEFT if counts[outcome])
+    return f" ({parts})" if parts else ""
+
+
+def _range(models: Sequence[str], right: Sequence[int]) -> str:
+    low, high = min(right), max(right)
+    if low == high:
+        return f"each of the {len(models):,} models is right on {low:,}"
+    worst, best = models[right.index(low)], models[right.index(high)]
+    return f"{len(models):,} models are right on {low:,} ({worst}) to {high:,} ({best})"

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy import typing as npt
 
-from manyhot.core.array_types import AnyFloats
+from manyhot.core.array_types import AnyFloats, Ints64
 from manyhot.report.pictures import UNRECORDED, LabelRow, image_values, label_rows
 from manyhot.tables import Images, Labels, Predictions, align
 
@@ -51,7 +50,6 @@ def label_places(images: Images, labels: Sequence[int | None], p: Predictions) -
 
     Parameters
     ----------
-    images : Images
     labels : sequence of int or None, length n
         The original label of each image.
     p : Predictions
@@ -68,7 +66,7 @@ def label_places(images: Images, labels: Sequence[int | None], p: Predictions) -
     return places
 
 
-def _rows(p: Predictions, rows: npt.NDArray[np.int64]) -> Predictions:
+def _rows(p: Predictions, rows: Ints64) -> Predictions:
     return replace(
         p,
         image_id=p.image_id.take(rows),
@@ -79,7 +77,7 @@ def _rows(p: Predictions, rows: npt.NDArray[np.int64]) -> Predictions:
     )
 
 
-def _ranked(p: Predictions, label: npt.NDArray[np.int64]) -> list[LabelPlace | None]:
+def _ranked(p: Predictions, label: Ints64) -> list[LabelPlace | None]:
     """Return the place of one class of each row."""
     confidence = p.confidence()
     if p.classes is None:
@@ -98,9 +96,7 @@ def _ranked(p: Predictions, label: npt.NDArray[np.int64]) -> list[LabelPlace | N
     ]
 
 
-def _in_scores(
-    scores: AnyFloats, label: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _in_scores(scores: AnyFloats, label: Ints64) -> tuple[Ints64, Ints64, Ints64]:
     """Return the rank of each label, its column, and the number of classes; rank 0 if it is no class."""
     n, n_classes = scores.shape
     is_class = (label >= 0) & (label < n_classes)

@@ -43,7 +43,6 @@ class Listing:
 
     Attributes
     ----------
-    anchor, title, note : str
     heads : tuple of ColumnHead
     rows : tuple of ListingRow
     more : str
@@ -71,7 +70,6 @@ class Shared:
         Function that returns the presentation of a metric by its name.
     own : collection of str
         The user's own models.
-    anchors : Anchors
     gallery : GalleryLink, optional
         The gallery in the report's folder.
     """

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.classes import ClassList
-from manyhot.core.array_types import Ints
+from manyhot.core.array_types import Ints, Ints64
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.files import write_text
 from manyhot.tables import Images, Labels, Predictions, align
@@ -169,7 +168,6 @@ class PredictedPicture:
 
     Attributes
     ----------
-    image_id : str
     thumbnail : Thumbnail, optional
     reason : str
         Why there is no thumbnail.
@@ -224,7 +222,6 @@ def make_pictures(
     ----------
     images : Images
         Images table whose column ``uri`` contains paths to local files.
-    labels : Labels
     predictions : sequence of Predictions
     classes : ClassList, optional
         Class list with the names of the classes. Without it, classes are shown by number.
@@ -353,7 +350,7 @@ def best_classes(images: Images, p: Predictions) -> list[list[tuple[int, float |
     return best
 
 
-def _rows(p: Predictions, rows: npt.NDArray[np.int64]) -> Predictions:
+def _rows(p: Predictions, rows: Ints64) -> Predictions:
     # Before `confidence`: a file may hold dense scores of 50,000 images, few of which are shown.
     return replace(
         p,

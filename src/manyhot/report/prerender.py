@@ -89,7 +89,6 @@ class FigurePage:
     script : str
         An inline script that does not evaluate strings as code. The page's Content-Security-Policy must
         contain its hash.
-    style : str
     """
 
     drawn: Mapping[str, DrawnFigure]

@@ -204,7 +204,7 @@ def _rounded(text: str) -> str:
 
 def _text(element: ET.Element) -> Iterable[str]:
     if element.text:
-        yield _escaped(element.text)
+        yield escaped(element.text)
     for child in element:
         _strip(child)
         yield _tag(child, "".join(_text(child)), "")
@@ -224,10 +224,11 @@ def _value(name: str, value: str, prefix: str) -> str:
     numeric = name in ("d", "transform", "x", "y", "dy", "width", "height", "stroke-width", "opacity")
     if name.endswith("opacity"):
         return f"{float(value):.2g}"
-    return _rounded(value) if numeric else _escaped(value).replace('"', "&quot;")
+    return _rounded(value) if numeric else escaped(value).replace('"', "&quot;")
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return a text for the content of an element."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

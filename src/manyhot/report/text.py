@@ -23,8 +23,6 @@ class Metric:
     ----------
     name : str
         The name in the results table.
-    label, definition : str
-    lower_is_better : bool
     percent : bool
         Whether the metric is a share and is shown in percent. Values of other metrics are plain numbers.
     short, axis : str
@@ -69,7 +67,6 @@ def metric(name: str, metadata: Mapping[str, Mapping[str, str]] | None = None) -
 
     Parameters
     ----------
-    name : str
     metadata : Mapping, optional
         Metadata of the results: ``interval`` of all metrics; ``label``, ``definition``, ``better`` and
         ``unit`` of metrics that are not registered.

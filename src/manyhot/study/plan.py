@@ -14,8 +14,7 @@ from manyhot.errors import InputError, MatchError
 from manyhot.files import alone, write_text
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy import typing as npt
+    from manyhot.core.array_types import Floats
 
 ALL = "all"
 
@@ -194,7 +193,7 @@ class Measurement:
     value: float
     n: int
     slice: str = ALL
-    replicates: npt.NDArray[np.float64] | None = None
+    replicates: Floats | None = None
 
 
 @dataclass(frozen=True)

@@ -5,118 +5,58 @@ versions of the schema and of manyhot, the call that made it, and the hashes of 
 list. It contains no times, so that the same inputs give the same bytes.
 """
 
-from manyhot.core.answers import ANSWERS
-from manyhot.tables.campaign_folder import DESCRIPTION, Campaign
-from manyhot.tables.definitions import STATES, TABLES, Column
-from manyhot.tables.frames import (
-    Alignment,
-    FramePart,
-    align,
-    align_columns,
-    align_rows,
-    count_shared,
-    one_chunk,
-    read_frame_part,
-)
-from manyhot.tables.labels import Images, Labels, Objects, labels_from_table, write_labels, write_objects
-from manyhot.tables.predictions import (
-    SCORE_KINDS,
-    Predictions,
-    ScoreKind,
-    check_class_list,
-    check_same_classes,
-    list_matrix,
-    predictions_file_name,
-    predictions_from_table,
-    read_dense,
-    write_predictions,
-)
-from manyhot.tables.result_tables import (
-    End,
-    ModelValue,
-    Results,
-    read_folder,
-    read_results_folder,
-    read_thresholds,
-    results_digest,
-)
-from manyhot.tables.schemas import (
-    SCHEMA_VERSION,
-    Row,
-    RowDict,
-    check,
-    metadata,
-    metadata_number,
-    read,
-    schema,
-    write,
-    write_stream,
-)
-from manyhot.tables.votes import (
-    Golden,
-    Refined,
-    Votes,
-    find_questions,
-    golden_from_table,
-    votes_from_table,
-    write_golden,
-    write_votes,
-)
-
-__all__ = [
-    "ANSWERS",
-    "DESCRIPTION",
-    "SCHEMA_VERSION",
-    "SCORE_KINDS",
-    "STATES",
-    "TABLES",
-    "Alignment",
-    "Campaign",
-    "Column",
-    "End",
-    "FramePart",
-    "Golden",
-    "Images",
-    "Labels",
-    "ModelValue",
-    "Objects",
-    "Predictions",
-    "Refined",
-    "Results",
-    "Row",
-    "RowDict",
-    "ScoreKind",
-    "Votes",
-    "align",
-    "align_columns",
-    "align_rows",
-    "check",
-    "check_class_list",
-    "check_same_classes",
-    "count_shared",
-    "find_questions",
-    "golden_from_table",
-    "labels_from_table",
-    "list_matrix",
-    "metadata",
-    "metadata_number",
-    "one_chunk",
-    "predictions_file_name",
-    "predictions_from_table",
-    "read",
-    "read_dense",
-    "read_folder",
-    "read_frame_part",
-    "read_results_folder",
-    "read_thresholds",
-    "results_digest",
-    "schema",
-    "votes_from_table",
-    "write",
-    "write_golden",
-    "write_labels",
-    "write_objects",
-    "write_predictions",
-    "write_stream",
-    "write_votes",
-]
+from manyhot.core.answers import ANSWERS as ANSWERS
+from manyhot.tables.campaign_folder import DESCRIPTION as DESCRIPTION
+from manyhot.tables.campaign_folder import Campaign as Campaign
+from manyhot.tables.definitions import STATES as STATES
+from manyhot.tables.definitions import TABLES as TABLES
+from manyhot.tables.definitions import Column as Column
+from manyhot.tables.frames import Alignment as Alignment
+from manyhot.tables.frames import FramePart as FramePart
+from manyhot.tables.frames import align as align
+from manyhot.tables.frames import align_columns as align_columns
+from manyhot.tables.frames import align_rows as align_rows
+from manyhot.tables.frames import count_shared as count_shared
+from manyhot.tables.frames import one_chunk as one_chunk
+from manyhot.tables.frames import read_frame_part as read_frame_part
+from manyhot.tables.labels import Images as Images
+from manyhot.tables.labels import Labels as Labels
+from manyhot.tables.labels import Objects as Objects
+from manyhot.tables.labels import labels_from_table as labels_from_table
+from manyhot.tables.labels import write_labels as write_labels
+from manyhot.tables.labels import write_objects as write_objects
+from manyhot.tables.predictions import SCORE_KINDS as SCORE_KINDS
+from manyhot.tables.predictions import Predictions as Predictions
+from manyhot.tables.predictions import ScoreKind as ScoreKind
+from manyhot.tables.predictions import check_class_list as check_class_list
+from manyhot.tables.predictions import check_same_classes as check_same_classes
+from manyhot.tables.predictions import list_matrix as list_matrix
+from manyhot.tables.predictions import predictions_file_name as predictions_file_name
+from manyhot.tables.predictions import predictions_from_table as predictions_from_table
+from manyhot.tables.predictions import read_dense as read_dense
+from manyhot.tables.predictions import write_predictions as write_predictions
+from manyhot.tables.result_tables import End as End
+from manyhot.tables.result_tables import ModelValue as ModelValue
+from manyhot.tables.result_tables import Results as Results
+from manyhot.tables.result_tables import read_folder as read_folder
+from manyhot.tables.result_tables import read_results_folder as read_results_folder
+from manyhot.tables.result_tables import read_thresholds as read_thresholds
+from manyhot.tables.result_tables import results_digest as results_digest
+from manyhot.tables.schemas import SCHEMA_VERSION as SCHEMA_VERSION
+from manyhot.tables.schemas import Row as Row
+from manyhot.tables.schemas import RowDict as RowDict
+from manyhot.tables.schemas import check as check
+from manyhot.tables.schemas import metadata as metadata
+from manyhot.tables.schemas import metadata_number as metadata_number
+from manyhot.tables.schemas import read as read
+from manyhot.tables.schemas import schema as schema
+from manyhot.tables.schemas import write as write
+from manyhot.tables.schemas import write_stream as write_stream
+from manyhot.tables.votes import Golden as Golden
+from manyhot.tables.votes import Refined as Refined
+from manyhot.tables.votes import Votes as Votes
+from manyhot.tables.votes import find_questions as find_questions
+from manyhot.tables.votes import golden_from_table as golden_from_table
+from manyhot.tables.votes import votes_from_table as votes_from_table
+from manyhot.tables.votes import write_golden as write_golden
+from manyhot.tables.votes import write_votes as write_votes

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list, class_list_of, from_keys
-from manyhot.core.array_types import Ints
+from manyhot.core.array_types import Ints, Ints32
 from manyhot.core.sets import NO
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import (
@@ -448,7 +447,7 @@ def label_column(label: Any, n: int) -> pa.Array:
     return pc.if_else(pc.equal(column, -1), pa.scalar(None, pa.int32()), column)
 
 
-def _narrow(classes: Ints) -> npt.NDArray[np.int32]:
+def _narrow(classes: Ints) -> Ints32:
     # Values out of range must not wrap around into a class.
-    narrow: npt.NDArray[np.int32] = np.clip(classes, -(2**31), 2**31 - 1).astype(np.int32)
+    narrow: Ints32 = np.clip(classes, -(2**31), 2**31 - 1).astype(np.int32)
     return narrow

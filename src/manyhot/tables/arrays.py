@@ -7,11 +7,10 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList
-from manyhot.core.array_types import Bools, Floats32
+from manyhot.core.array_types import Bools, Bytes, Floats32, Ints32, Ints64
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES, LabelSets
 from manyhot.errors import InputError
 from manyhot.tables import (
@@ -71,12 +70,12 @@ LABEL_A_SAMPLE = (
 """What to do with images without labels."""
 
 
-def original_labels(labels: Labels) -> npt.NDArray[np.int32]:
+def original_labels(labels: Labels) -> Ints32:
     """Return the original label of each image, shape (n,); `NO_LABEL` if unknown."""
     if "label" not in labels.table.column_names:
         return np.full(len(labels), NO_LABEL, np.int32)
     filled = pc.fill_null(labels.table["label"], NO_LABEL)
-    label: npt.NDArray[np.int32] = one_chunk(filled).to_numpy().astype(np.int32)
+    label: Ints32 = one_chunk(filled).to_numpy().astype(np.int32)
     return label
 
 
@@ -144,11 +143,10 @@ class States:
     image_id : pyarrow.Array of string, shape (n,)
     state : ndarray of uint8, shape (n, C)
         `YES`, `NO`, `UNCLEAR` or `NOT_ASKED`.
-    classes : ClassList
     """
 
     image_id: pa.Array
-    state: npt.NDArray[np.uint8]
+    state: Bytes
     classes: ClassList
 
     def of(self, images: pa.Array) -> States:
@@ -161,7 +159,7 @@ class States:
         )
 
     @cached_property
-    def splits(self) -> npt.NDArray[np.int64]:
+    def splits(self) -> Ints64:
         """Number of images in each of the four splits, for each (main, companion) pair, shape (4, C, C)."""
         # BLAS multiplies floats, which are exact below 2^24 images.
         flags = [(self.state == value).astype(np.float32) for value in (YES, NO)]

@@ -54,10 +54,8 @@ class DrawnSample:
         The probability of each image, and the drawn images in the order in which they are answered.
     design : str
         One of `AUDIT_DESIGNS`.
-    seed : int
     strata : pyarrow.Array of string, shape (N,), optional
         The stratum of each image.
-    name : str
     random : {"sha256", "numpy"}
         Where the random numbers are from.
     """
@@ -95,7 +93,7 @@ class DrawnSample:
         """
         shared = count_shared(image_id, self.image_id)
         if (shared, len(image_id)) != (len(self.image_id), len(self.image_id)):
-            raise self._other_images(image_id, name, shared)
+            raise self._other_images(image_id, name)
         rows = pc.index_in(image_id, self.image_id).to_numpy()
         place = np.empty(len(rows), np.intp)
         place[rows] = np.arange(len(rows))
@@ -103,7 +101,7 @@ class DrawnSample:
         design = AuditDesign(self.sample.design.probability[rows], None if stratum is None else stratum[rows])
         return AuditSample(design, place[self.sample.images])
 
-    def _other_images(self, image_id: pa.Array, name: str, shared: int) -> MatchError:
+    def _other_images(self, image_id: pa.Array, name: str) -> MatchError:
         extra = image_id.filter(pc.invert(pc.is_in(image_id, self.image_id)))
         absent = self.image_id.filter(pc.invert(pc.is_in(self.image_id, image_id)))
         parts = (("could never be drawn", extra), (f"are not in {name}", absent))
@@ -159,7 +157,6 @@ def draw_sample(
         within each stratum if there are strata.
     design : str
         One of `AUDIT_DESIGNS`.
-    seed : int
     strata : pyarrow.Array of string, shape (N,), optional
     random : {"sha256", "numpy"}
         The source of the random numbers. ``numpy`` repeats a draw by an earlier version of manyhot.
@@ -185,7 +182,6 @@ def random_order(image_id: pa.Array, seed: int, purpose: str) -> Ints:
     ----------
     image_id : pyarrow.Array of string, shape (N,)
         In ascending order.
-    seed : int
     purpose : str
         A word. Orders for different purposes are independent of each other.
     """

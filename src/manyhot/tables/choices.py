@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-from numpy import typing as npt
 
 from manyhot.classes import ClassList
 from manyhot.core.answers import NO, YES
-from manyhot.core.array_types import Ints
+from manyhot.core.array_types import Ints, Ints8
 from manyhot.core.choices import Choices
 from manyhot.errors import InputError, MatchError
 from manyhot.tables.own_classes import own_list
@@ -29,8 +28,6 @@ class ChoiceColumns:
     ----------
     image_id, rater_id : pyarrow.ChunkedArray of string, shape (m,)
     class_id : ndarray of int, shape (m,)
-    classes : ClassList
-    name : str
     kind : str
         `ONE_CLASS`, or `COUNTED_CLASS` if it is unknown who gave the votes.
     left_out : tuple of str
@@ -97,13 +94,7 @@ class ChoiceColumns:
         return replace(self._votes(images, raters, *arrays, pairs), kind="")
 
     def _votes(
-        self,
-        images: pa.Array,
-        raters: pa.Array,
-        question: Ints,
-        rater: Ints,
-        answer: npt.NDArray[np.int8],
-        pairs: Ints,
+        self, images: pa.Array, raters: pa.Array, question: Ints, rater: Ints, answer: Ints8, pairs: Ints
     ) -> Votes:
         image, class_id = np.divmod(pairs, len(self.classes))
         return Votes(
@@ -196,9 +187,7 @@ def with_questions(votes: Votes, image: Ints, class_id: Ints) -> Votes:
     )
 
 
-def _answers(
-    image: Ints, rater: Ints, chosen: Ints, pairs: Ints, n_classes: int
-) -> tuple[Ints, Ints, npt.NDArray[np.int8]]:
+def _answers(image: Ints, rater: Ints, chosen: Ints, pairs: Ints, n_classes: int) -> tuple[Ints, Ints, Ints8]:
     """Return question, rater and answer of each rater of an image to each of its questions, sorted."""
     question, vote = _questions(image, pairs, n_classes)
     is_yes = pairs[question] % n_classes == chosen[vote]

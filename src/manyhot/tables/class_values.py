@@ -10,6 +10,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.classes import ClassList
+from manyhot.core.array_types import Bytes, Ints64
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError
 from manyhot.tables import FramePart
@@ -34,10 +35,10 @@ class SetArrays:
         Whether unlisted classes are absent, like zeros in a full matrix.
     """
 
-    lengths: npt.NDArray[np.int64]
-    flat: npt.NDArray[np.int64]
-    state: npt.NDArray[np.uint8]
-    single: npt.NDArray[np.int64] | None = None
+    lengths: Ints64
+    flat: Ints64
+    state: Bytes
+    single: Ints64 | None = None
     complete: bool = False
 
 
@@ -214,7 +215,7 @@ def _name(value: Any) -> str:
 class IdLists(list[list[int]]):
     """One list of class ids per row, from names."""
 
-    def padded(self) -> npt.NDArray[np.int64]:
+    def padded(self) -> Ints64:
         """Return the lists as a matrix, with short lists padded with -1."""
         matrix = np.full((len(self), max(map(len, self), default=1) or 1), NO_LABEL, np.int64)
         for row, values in zip(matrix, self, strict=True):
@@ -222,7 +223,7 @@ class IdLists(list[list[int]]):
         return matrix
 
 
-def _ids(values: Any, ids: Mapping[str, int | None]) -> npt.NDArray[np.int64] | IdLists:
+def _ids(values: Any, ids: Mapping[str, int | None]) -> Ints64 | IdLists:
     """Return one id per row, -1 for none, or one list of ids per row."""
 
     def one(name: str) -> int:

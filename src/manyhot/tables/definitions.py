@@ -18,8 +18,6 @@ class Column:
 
     Attributes
     ----------
-    name, doc : str
-    type : pyarrow.DataType
     required : bool
         Whether the table must have the column.
     nullable : bool
@@ -298,7 +296,6 @@ def declare_table(name: str, columns: Sequence[Column], *, renamed: Mapping[str,
 
     Parameters
     ----------
-    name : str
     columns : sequence of Column
     renamed : mapping of str to str, optional
         The current name of each renamed column, by its name in files of earlier versions.

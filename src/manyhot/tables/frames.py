@@ -17,10 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.classes import normal_name
-from manyhot.core.array_types import Ints
+from manyhot.core.array_types import Ints, Ints64
 from manyhot.errors import InputError, MatchError
-from manyhot.tables.id_columns import image_name_column
-from manyhot.tables.image_ids import nearest_way
+from manyhot.tables.image_ids import image_name_column, nearest_way
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ class Alignment:
         Number of rows without a match.
     """
 
-    left: npt.NDArray[np.int64]
-    right: npt.NDArray[np.int64]
+    left: Ints64
+    right: Ints64
     left_only: int
     right_only: int
 

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.classes import ClassList, class_list_of, from_keys
-from manyhot.core.array_types import Bools, Floats
+from manyhot.core.array_types import Bools, Floats, Ints64
 from manyhot.errors import InputError, MatchError
 from manyhot.tables.definitions import STATES
 from manyhot.tables.frames import check_range, check_unique, one_chunk
@@ -433,7 +432,7 @@ class Objects:
         return f"Objects({self.name!r}, {len(self):,} objects in {len(self.images):,} images)"
 
     @cached_property
-    def class_id(self) -> npt.NDArray[np.int64]:
+    def class_id(self) -> Ints64:
         """The class of each object, shape (n,)."""
         return np.asarray(self.table["class_id"].to_numpy(), np.int64)
 
@@ -448,7 +447,7 @@ class Objects:
         return np.asarray(self.table["ignore"].to_numpy(zero_copy_only=False), bool)
 
     @cached_property
-    def images(self) -> Mapping[str, npt.NDArray[np.int64]]:
+    def images(self) -> Mapping[str, Ints64]:
         """The rows of each image, in the order of the table."""
         encoded = pc.dictionary_encode(self.table["image_id"].combine_chunks())
         image = encoded.indices.to_numpy()
@@ -457,7 +456,7 @@ class Objects:
         rows = np.split(order, ends[:-1]) if len(ends) else []
         return dict(zip(encoded.dictionary.to_pylist(), rows, strict=True))
 
-    def rows(self, image_id: str) -> npt.NDArray[np.int64]:
+    def rows(self, image_id: str) -> Ints64:
         """Return the rows of an image; empty if it has no objects."""
         return self.images.get(image_id, np.zeros(0, np.int64))
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list, class_list_of, classes_seen
-from manyhot.core.array_types import Ints
+from manyhot.core.array_types import Ints, Ints32
 from manyhot.errors import MatchError
 from manyhot.tables.frames import one_chunk
 from manyhot.tables.labels import Images, Labels, with_zeros
@@ -49,7 +48,6 @@ class JoinedClasses:
 
     Attributes
     ----------
-    n_classes : int
     classes : ClassList, optional
         None if only the number of classes is known.
     columns : ClassList, optional
@@ -161,9 +159,7 @@ class JoinedClasses:
             do="pass the classes in the order of the columns as `classes`",
         )
 
-    def _positions(
-        self, own: ClassList | None, model: Predictions | None = None
-    ) -> npt.NDArray[np.int32] | None:
+    def _positions(self, own: ClassList | None, model: Predictions | None = None) -> Ints32 | None:
         """Return the joined class of each class of a list; None if they are the same."""
         if own is None or self.classes is None or own.hash == self._hash:
             return None
@@ -193,7 +189,7 @@ class JoinedClasses:
                 do="pass the list of all classes as `classes`",
             )
 
-    def _check_covered(self, at: npt.NDArray[np.int32], model: Predictions) -> None:
+    def _check_covered(self, at: Ints32, model: Predictions) -> None:
         assert self.classes is not None
         missing = sorted(set(range(self.n_classes)) - set(at.tolist()))
         if missing or len(at) != self.n_classes:
@@ -345,7 +341,7 @@ def _list_of(table: Labels | Predictions) -> ClassList | None:
     return table.class_list or class_list_of(table.class_hash)
 
 
-def _with_label(table: pa.Table, at: npt.NDArray[np.int32]) -> pa.Table:
+def _with_label(table: pa.Table, at: Ints32) -> pa.Table:
     if "label" not in table.column_names:
         return table
     label = pa.array(at, pa.int32()).take(one_chunk(table["label"]).cast(pa.int32()))

@@ -460,7 +460,7 @@ def _check_twice(classes: Ints, p: Predictions, where: str) -> None:
 _FEW_PLACES, _BLOCK = 12, 1 << 20
 
 
-def _repeated(classes: Ints) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+def _repeated(classes: Ints) -> Iterator[tuple[int, Bools]]:
     """Yield the first row of a block of rows, and of each row whether a class occurs twice.
 
     Few places are compared column by column: ten comparisons of 50,000 for the usual five; sorting takes

@@ -72,8 +72,6 @@ def write(
 
     Parameters
     ----------
-    table : pyarrow.Table
-    path : path-like
     name : str
         The name of the table.
     call : str

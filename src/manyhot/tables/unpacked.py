@@ -48,7 +48,6 @@ def check_dense(path: Path, scores: str, needed: int) -> None:
 
     Parameters
     ----------
-    path : Path
     scores : str
         How many scores there are, for the message.
     needed : int

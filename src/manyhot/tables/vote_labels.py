@@ -12,6 +12,7 @@ from pyarrow import compute as pc
 
 from manyhot import registry
 from manyhot.core.answers import MAYBE, SILENT, YES, Answers
+from manyhot.core.array_types import Bools, Floats, Ints8, Ints64, Positions
 from manyhot.errors import InputError
 from manyhot.tables.definitions import STATES
 from manyhot.tables.labels import Images, Labels
@@ -28,7 +29,7 @@ def labels_of_votes(
     votes: Votes,
     images: Images | None,
     answers: Answers,
-    p: npt.NDArray[np.float64],
+    p: Floats,
     *,
     levels: tuple[float, float],
     decided: Refined | None,
@@ -40,7 +41,6 @@ def labels_of_votes(
 
     Parameters
     ----------
-    votes : Votes
     images : Images, optional
     answers : Answers
         The votes as arrays.
@@ -96,11 +96,11 @@ def labels_of_votes(
 def _table(
     ids: pa.Array,
     label: pa.Array | None,
-    rated: npt.NDArray[np.bool_],
-    usable: npt.NDArray[np.bool_],
-    lengths: npt.NDArray[np.int64],
+    rated: Bools,
+    usable: Bools,
+    lengths: Ints64,
     lists: dict[str, npt.NDArray[Any]],
-    order: npt.NDArray[np.intp],
+    order: Positions,
     method: str,
 ) -> pa.Table:
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
@@ -126,7 +126,6 @@ def answers_of(
 
     Parameters
     ----------
-    votes : Votes
     images : Images, optional
         With original labels.
     original_classes : collection of int, optional
@@ -145,9 +144,7 @@ def answers_of(
     )
 
 
-def original_answers(
-    votes: Votes, images: Images, classes: Collection[int] | None = None
-) -> npt.NDArray[np.int8] | None:
+def original_answers(votes: Votes, images: Images, classes: Collection[int] | None = None) -> Ints8 | None:
     """Return the answer of the original label to each question; None without labels."""
     if images.label is None:
         return None

@@ -9,14 +9,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
 from manyhot.core.answers import ANSWERS
-from manyhot.core.array_types import Bools
+from manyhot.core.array_types import Bools, Ints8, Ints32, Ints64, Positions
 from manyhot.errors import MatchError
 from manyhot.parameters import check_one_of
 from manyhot.tables.frames import check_range, examples, one_chunk
@@ -48,8 +47,8 @@ class Refined:
         All decisions, as rows of the votes table.
     """
 
-    question: npt.NDArray[np.int32]
-    answer: npt.NDArray[np.int8]
+    question: Ints32
+    answer: Ints8
     rows: pa.Table
 
     def __len__(self) -> int:
@@ -90,11 +89,11 @@ class Votes:
     """
 
     image_id: pa.Array
-    class_id: npt.NDArray[np.int32]
+    class_id: Ints32
     rater_id: pa.Array
-    question: npt.NDArray[np.int32]
-    rater: npt.NDArray[np.int32]
-    answer: npt.NDArray[np.int8]
+    question: Ints32
+    rater: Ints32
+    answer: Ints8
     n_classes: int
     class_hash: str = ""
     name: str = ""
@@ -131,7 +130,7 @@ class Votes:
         return self._encoded.dictionary
 
     @cached_property
-    def image(self) -> npt.NDArray[np.int32]:
+    def image(self) -> Ints32:
         """The position of each question's image in `images`, shape (Q,)."""
         return np.asarray(self._encoded.indices.to_numpy(), np.int32)
 
@@ -286,7 +285,7 @@ def count_app_answers(path: Path) -> dict[str, int]:
     return {row["values"]: row["counts"] for row in counts}
 
 
-def find_questions(asked: Votes, among: Votes) -> npt.NDArray[np.int64]:
+def find_questions(asked: Votes, among: Votes) -> Ints64:
     """Return the position in `among` of each question of `asked`, shape (Q,); -1 if it is not in `among`."""
     image = pc.fill_null(pc.index_in(asked.images, among.images), -1).to_numpy().astype(np.int64)[asked.image]
     n = np.int64(max(asked.n_classes, among.n_classes, 1))
@@ -349,7 +348,7 @@ def _without_decisions(votes: Votes) -> Votes:
     )
 
 
-def numbered(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+def numbered(column: pa.ChunkedArray) -> tuple[pa.Array, Ints64]:
     """Return the sorted distinct texts of a column, and the position of each row's text among them."""
     encoded = pc.dictionary_encode(one_chunk(column))
     order = pc.sort_indices(encoded.dictionary)
@@ -380,7 +379,7 @@ def _last_answers(votes: Votes, who: str) -> Votes:
     )
 
 
-_Times = list[tuple[npt.NDArray[np.int64], Bools]]
+_Times = list[tuple[Ints64, Bools]]
 
 
 def _times(votes: Votes) -> _Times:
@@ -394,7 +393,7 @@ def _times(votes: Votes) -> _Times:
     ]
 
 
-def _is_later(times: _Times, order: npt.NDArray[np.intp]) -> Bools:
+def _is_later(times: _Times, order: Positions) -> Bools:
     """Return whether each vote is known to be later than the one before it in `order`, shape (m - 1,).
 
     The first column in which two votes differ decides; an unknown time differs from all others.

@@ -18,6 +18,7 @@ from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import MAYBE, Answers, GoldenAnswers
 from manyhot.core.answers import NO as NO_ANSWER
 from manyhot.core.answers import YES as YES_ANSWER
+from manyhot.core.array_types import Bools, Ints, Ints8, Ints32
 from manyhot.core.ensembles import Ensemble, Pairs
 from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights
 from manyhot.core.proposals import apply_rule
@@ -125,7 +126,7 @@ def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
     _check_weights(entry, case, estimate, rng)
     _check_left_out(entry, estimate, rng)
     _check_permutations(entry, case, estimate, rng)
-    _check_best(entry, case, estimate, rng)
+    _check_best(entry, estimate, rng)
     _check_undefined(entry, case, rng)
     if entry.about.get("original_only"):
         _check_original_only(entry, case, estimate, rng)
@@ -192,7 +193,7 @@ def _check_permutations(entry: Entry, case: Case, estimate: Estimate, rng: np.ra
     )
 
 
-def _check_best(entry: Entry, case: Case, estimate: Estimate, rng: np.random.Generator) -> None:
+def _check_best(entry: Entry, estimate: Estimate, rng: np.random.Generator) -> None:
     votes, each_class = entry.about.get("votes", False), entry.about.get("each_class", False)
     perfect = voted_case(rng) if votes else perfect_case(rng, each_class=each_class)
     best, value = entry(perfect).value(None), estimate.value(None)
@@ -245,7 +246,7 @@ def voted_case(rng: np.random.Generator) -> Case:
     return Case.from_scores(labels, scores, kind="probability")
 
 
-def _take(case: Case, images: npt.NDArray[np.integer]) -> Case:
+def _take(case: Case, images: Ints) -> Case:
     scores, listed = (None if a is None else a[images] for a in (case.scores, case.listed))
     return Case(case.labels.take(images), case.top[images], scores, case.kind, listed)
 
@@ -259,7 +260,7 @@ def _without_ties(case: Case) -> Case:
     return Case.from_scores(case.labels, scores, kind=case.kind)
 
 
-def _renumber(case: Case, new: npt.NDArray[np.integer]) -> Case:
+def _renumber(case: Case, new: Ints) -> Case:
     labels = case.labels
     label = np.where(labels.label == NO_LABEL, NO_LABEL, new[np.maximum(labels.label, 0)])
     assert case.scores is not None
@@ -284,7 +285,7 @@ def _same(value: float, expected: float, breach: str) -> None:
 
 def random_votes(
     rng: np.random.Generator, *, n: int = 150, raters: int = 9, votes: int = 5, skill: float = 0.8
-) -> tuple[Answers, GoldenAnswers, npt.NDArray[np.bool_]]:
+) -> tuple[Answers, GoldenAnswers, Bools]:
     """Return answers, golden questions answered by the same raters, and the true answers.
 
     Parameters
@@ -339,9 +340,7 @@ def check_aggregator(aggregator: str | Entry, *, seed: int = 0) -> None:
     _check_without_votes(entry, answers, golden)
 
 
-def _draw_answers(
-    truth: npt.NDArray[np.bool_], skill: float, rng: np.random.Generator
-) -> npt.NDArray[np.int8]:
+def _draw_answers(truth: Bools, skill: float, rng: np.random.Generator) -> Ints8:
     u = rng.random(len(truth))
     right, wrong = np.where(truth, YES_ANSWER, NO_ANSWER), np.where(truth, NO_ANSWER, YES_ANSWER)
     return np.select([u < skill, u < (1 + skill) / 2], [right, MAYBE], wrong).astype(np.int8)
@@ -509,11 +508,11 @@ def _same_pairs(pairs: Pairs, moved: Pairs, n_classes: int, breach: str) -> None
     assert np.array_equal(moved.n_models[order], pairs.n_models), f"{breach}, for n_models"
 
 
-def _renumbered(ensemble: Ensemble, new: npt.NDArray[np.integer]) -> Ensemble:
+def _renumbered(ensemble: Ensemble, new: Ints) -> Ensemble:
     known = ensemble.label_sets
     assert known is not None
 
-    def moved(classes: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+    def moved(classes: Ints) -> Ints32:
         return np.where(classes == NO_LABEL, NO_LABEL, new[np.maximum(classes, 0)]).astype(np.int32)
 
     sets = replace(known, classes=moved(known.classes), label=moved(known.label))

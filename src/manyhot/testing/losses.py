@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.core.array_types import Ints, Ints32
 from manyhot.core.class_hierarchy import Hierarchy
 from manyhot.core.cooccurrence import ClassPairs
 from manyhot.core.error_kinds import (
@@ -356,11 +357,11 @@ def _check_needs(entry: Entry, errors: Errors) -> None:
             raise AssertionError(f"{entry.name} uses {need} without declaring it") from error
 
 
-def _moved(classes: npt.NDArray[np.integer], new: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+def _moved(classes: Ints, new: Ints) -> Ints32:
     return np.where(classes < 0, classes, new[np.maximum(classes, 0)]).astype(np.int32)
 
 
-def _moved_pairs(pairs: ClassPairs, new: npt.NDArray[np.integer]) -> ClassPairs:
+def _moved_pairs(pairs: ClassPairs, new: Ints) -> ClassPairs:
     ends = np.sort(new[np.stack([pairs.a, pairs.b])], axis=0)
     order = np.lexsort((ends[1], ends[0]))
     a, b = ends[:, order].astype(np.int64)

@@ -11,7 +11,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from manyhot.core.anchors import AnchorLayout
+from manyhot.core.detection import AnchorLayout
 from manyhot.errors import InputError
 from manyhot.predict.adapters import objectron
 from manyhot.predict.adapters.objectron import CLASSES, class_list_of_objectron, detections_of

@@ -18,8 +18,9 @@ from manyhot.diagnose.patchml.folder import BACKGROUNDS, PatchSettings, colour_o
 from manyhot.diagnose.pixels.regions import Regions, find_regions
 from manyhot.errors import InputError
 from manyhot.extras import required
-from manyhot.formats.writing import PathLike, Progress
+from manyhot.formats.writing import PathLike
 from manyhot.predict.sources import open_source
+from manyhot.run import Progress
 from manyhot.tables import Objects
 
 _PHOTOGRAPHS = 200

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.core.array_types import Ints
-from manyhot.core.extreme_images import extreme_images
+from manyhot.core.difficulty import extreme_images
 from manyhot.core.sets import Case
 from manyhot.errors import InputError
 from manyhot.evaluate.gallery import find_photographs

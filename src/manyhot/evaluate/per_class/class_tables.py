@@ -13,7 +13,7 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Floats
-from manyhot.core.class_curves import class_curves
+from manyhot.core.class_counts import class_curves
 from manyhot.core.confused_classes import NOTHING, confused_classes
 from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.jackknife import UNVARYING, jackknife_interval

@@ -15,7 +15,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from manyhot.core.random_ranking import CHANCE
+from manyhot.core.curve_metrics import CHANCE
 from manyhot.errors import MissingExtraError
 from manyhot.evaluate.report.datasets import (
     Cell,
@@ -34,12 +34,11 @@ from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.evaluate.report.sections import Section, build_sections
 from manyhot.evaluate.report.two_models import TwoModels, compare_two
 from manyhot.files import write_text
-from manyhot.report.chapter import Album
+from manyhot.report.chapter import Album, NextStep
 from manyhot.report.export import save_figures
 from manyhot.report.figure import Figure
 from manyhot.report.gallery_files import GalleryLink, read_gallery_link
 from manyhot.report.listings import Shared
-from manyhot.report.next_step import NextStep
 from manyhot.report.page import Anchors, asset, environment, policy
 from manyhot.report.pictures import TOP, Pictures
 from manyhot.report.prerender import DATA_ID, FigurePage, prepare

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.core.random_ranking import CHANCE, RANKING_METRICS
+from manyhot.core.curve_metrics import CHANCE, RANKING_METRICS
 from manyhot.evaluate.class_differences import class_cells, class_verdict
 from manyhot.evaluate.pairwise import Difference, answer, cells, differences, leading_of
 from manyhot.evaluate.report.datasets import DataSet

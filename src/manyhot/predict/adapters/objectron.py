@@ -26,8 +26,8 @@ import numpy as np
 from scipy.special import expit
 
 from manyhot.classes import ClassList, from_keys
-from manyhot.core.anchors import AnchorLayout, boxes_from_anchors
 from manyhot.core.array_types import AnyFloats, Floats
+from manyhot.core.detection import AnchorLayout, boxes_from_anchors
 from manyhot.core.threads import cores
 from manyhot.data.catalog import fetch_file
 from manyhot.errors import InputError

@@ -26,8 +26,7 @@ from manyhot.predict.sources.source import (
     reader_of,
     short_hash,
 )
-from manyhot.tables.id_columns import check_columns_once
-from manyhot.tables.image_ids import normal_ids
+from manyhot.tables.image_ids import check_columns_once, normal_ids
 
 IMAGE_COLUMNS = ("image", "img", "jpeg", "jpg", "png", "bytes", "content")
 IMAGE_ID_COLUMNS = ("image_id", "file_name", "filename", "path", "id", "__key__")

@@ -16,8 +16,15 @@ from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.predict.sources.remote import fetch_bytes, first_line, is_remote, unquoted, without_query
 from manyhot.predict.sources.source import EXTENSIONS, ImageReader, ImageSource, Item, SourcePart, short_hash
-from manyhot.tables.id_columns import IMAGE_NAME_COLUMNS, check_columns_once, first_column, fold_name
-from manyhot.tables.image_ids import ids_like, normal_ids, without_option
+from manyhot.tables.image_ids import (
+    IMAGE_NAME_COLUMNS,
+    check_columns_once,
+    first_column,
+    fold_name,
+    ids_like,
+    normal_ids,
+    without_option,
+)
 
 _ID_COLUMNS = (*IMAGE_NAME_COLUMNS[: IMAGE_NAME_COLUMNS.index("id")], "uri", "url", "id", "__key__")
 _LABEL_COLUMNS = ("wnid", "label", "class", "cls", "fine_label", "key", "class_id", "target")

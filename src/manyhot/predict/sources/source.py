@@ -18,9 +18,10 @@ from dataclasses import replace
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.formats.image_folder import SUFFIXES
 from manyhot.predict.decode import decode
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+EXTENSIONS = SUFFIXES
 """Suffixes of images, in any case. The bytes decide how they are decoded."""
 
 

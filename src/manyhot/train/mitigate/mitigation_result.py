@@ -12,9 +12,9 @@ import pyarrow as pa
 from manyhot.console import table_lines
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.registry import register
-from manyhot.report.chapter import Chapter, NextStep, Row, Tables, listing, rows_of, with_ends
+from manyhot.report.chapter import Chapter, NextStep, Tables, listing, rows_of, with_ends
 from manyhot.report.listings import ColumnHead, Listing
-from manyhot.tables import schema
+from manyhot.tables import Row, schema
 from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table, interval
 from manyhot.train.mitigate.fitting import TREATMENTS
 from manyhot.train.mitigate.head_examples import albums

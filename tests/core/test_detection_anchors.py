@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from manyhot.core.anchors import BOX_SCALES, AnchorLayout, boxes_from_anchors
+from manyhot.core.detection import BOX_SCALES, AnchorLayout, boxes_from_anchors
 
 
 def test_the_number_of_anchors_is_that_of_the_network():

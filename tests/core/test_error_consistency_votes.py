@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from manyhot.core.majority_votes import MOST_VOTES, best_votes
+from manyhot.core.error_consistency import MOST_VOTES, best_votes
 
 N = 2_000
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from manyhot.core.heterogeneity import cochran_q
+from manyhot.core.effects import cochran_q
 
 
 def cells(*samples):

@@ -6,8 +6,7 @@ import pytest
 
 from gallery_cases import FIRST, SECOND, images_table_of, labels_table, model, small_gallery
 from manyhot.report.gallery import make_gallery
-from manyhot.report.gallery_files import write_gallery
-from manyhot.report.gallery_totals import totals_sentence
+from manyhot.report.gallery_files import totals_sentence, write_gallery
 from manyhot.tables import Images, Predictions
 
 image = pytest.importorskip("PIL.Image")

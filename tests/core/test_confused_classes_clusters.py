@@ -8,7 +8,7 @@ from scipy.stats import chi2
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 
-from manyhot.core.confusion_clusters import (
+from manyhot.core.confused_classes import (
     ConfusionCounts,
     confusion_clusters,
     confusion_similarity,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from audits import images
-from manyhot.core.audit_draws import adjusted_probabilities, combined, resampled_draws
+from audits import images, linearised_means
 from manyhot.core.audit_samples import active_design, uniform_design
-from manyhot.core.audited import estimate, linearised_means
+from manyhot.core.audited import estimate
+from manyhot.core.posterior import adjusted_probabilities, combined, resampled_draws
 
 
 def drawn(p, f, sample, m, rng, power=0.0):

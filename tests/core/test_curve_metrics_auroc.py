@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import roc_auc_score
 
-from manyhot.core.auroc import auroc_macro, auroc_micro
+from manyhot.core.curve_metrics import auroc_macro, auroc_micro
 from manyhot.core.estimates import Estimate
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, YES, Case, LabelSets
 

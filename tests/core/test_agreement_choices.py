@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from manyhot.core.choice_agreement import measure_choices
+from manyhot.core.agreement import measure_choices
 from manyhot.core.choices import Choices
 
 # Krippendorff's example of three raters and 15 units (Content Analysis, 2004; 0 is no answer).

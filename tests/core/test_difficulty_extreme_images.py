@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from manyhot.core.extreme_images import extreme_images
+from manyhot.core.difficulty import extreme_images
 from manyhot.core.sets import NO, UNCLEAR, YES, Case, LabelSets
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from manyhot.core.error_ratio import error_ratio
+from manyhot.core.corruption_errors import error_ratio
 
 
 def test_published_error_ratios_of_resnet50():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from manyhot import evaluate
+from manyhot.core.accuracy import tied_tops
 from manyhot.core.sets import Case
-from manyhot.core.tied_classes import tied_tops
 from manyhot.tables.array_inputs import as_labels
 from manyhot.tables.arrays import label_sets
 

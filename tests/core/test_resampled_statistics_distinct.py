@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from manyhot.core.distinct_values import Coded, compact, distinct_values
+from manyhot.core.resampled_statistics import Coded, compact, distinct_values
 
 
 @pytest.mark.parametrize("n_distinct", [1, 2, 7, 300, 5000])

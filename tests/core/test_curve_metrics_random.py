@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
 from manyhot import as_labels
-from manyhot.core.random_ranking import random_average_precision, random_values
+from manyhot.core.curve_metrics import random_average_precision, random_values
 from manyhot.tables.arrays import label_sets
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from manyhot.report.next_step import NextStep
+from manyhot.report.chapter import NextStep
 
 TABLES = "manyhot diagnose labels DATASET --predictions FOLDER"
 IMAGES = "manyhot mitigate IMAGES --objects FILE --model NAME --pair CLASS:COMPANION"

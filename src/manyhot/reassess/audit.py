@@ -39,7 +39,7 @@ from manyhot.errors import InputError, UsageError
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, Count, Positive, Seed, Shown
 from manyhot.reassess.class_questions import DrawnQuestions, class_design_of
-from manyhot.reassess.ensemble import ensemble_of, has_labels, only_source, read_models, source_images
+from manyhot.reassess.ensemble import ensemble_of, only_source, source_images, source_predictions
 from manyhot.reassess.init import class_table, create_campaign, standing_campaign
 from manyhot.reassess.propose import RATERS, SECONDS, proposals_table
 from manyhot.registry import Entry, get
@@ -234,9 +234,9 @@ def audit(
     questions = questions or QUESTIONS_PER_IMAGE
     opened = open_inputs(labels, predictions, unlabelled=True, reading=reading, run=run)
     source = only_source(opened, "An audit is drawn for")
-    images, read = source_images(source), read_models(source, run)
+    images, read = source_images(source), source_predictions(source, run)
     classes = _classes(source, read)
-    ensemble = _ensemble(images, read, classes, source)
+    ensemble = ensemble_of(images, read, len(classes), classes.hash, None, source.misfits)
     depth = 1 if design == "classes" else min(N_ASKED, *(top.shape[1] for top in ensemble.top))
     entry = entry or _rule("union" if depth == 1 else f"union(k={depth})")
     drawn, asked = _draw(images, ensemble, design, size, *_randomness(Path(out), seed), read, questions)
@@ -389,11 +389,6 @@ def _proposed_sets(source: Source, images: Images) -> LabelSets | None:
         return None
     sets = label_sets(labels)
     return sets.take(pc.index_in(images.image_id, labels.image_id).to_numpy())
-
-
-def _ensemble(images: Images, read: Sequence[Predictions], classes: ClassList, source: Source) -> Ensemble:
-    labelled = has_labels(images)
-    return ensemble_of(images, read, len(classes), classes.hash, None, source.misfits, labelled=labelled)
 
 
 def _draw(

@@ -45,11 +45,10 @@ from manyhot.parameters import (
 )
 from manyhot.reassess.ensemble import (
     ensemble_of,
-    has_labels,
     only_source,
     open_known_sets,
-    read_models,
     source_images,
+    source_predictions,
 )
 from manyhot.reassess.finding_questions import FINDINGS_RULE, input_of, open_to_ask, questions_of_findings
 from manyhot.registry import Entry, get
@@ -338,12 +337,10 @@ def propose(
     check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="`leave_out`")
     opened = open_inputs(labels, predictions, unlabelled=True, reading=reading, run=run)
     source = only_source(opened, "Proposals can be made for")
-    images, read = source_images(source), read_models(source, run)
+    images, read = source_images(source), source_predictions(source, run)
     n_classes, class_hash = _class_list(source.classes, read, reading.n_classes)
     known, inputs = open_known_sets(source, known_labels, n_classes, class_hash)
-    ensemble = ensemble_of(
-        images, read, n_classes, class_hash, known, source.misfits, labelled=has_labels(images)
-    )
+    ensemble = ensemble_of(images, read, n_classes, class_hash, known, source.misfits)
     proposed = apply_rule(ensemble, entry, leave_out=leave_out)
     coverage = None
     if known is not None and entry.about.get("learns"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -47,6 +46,7 @@ from manyhot.predict.engines import EngineChoice, EngineOptions
 from manyhot.predict.model_names import check_names_differ, distinct_models
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
+from manyhot.predict.parts import read_skipped
 from manyhot.predict.run import ModelRun, PredictSettings, predict_runs, prepare_run
 from manyhot.predict.several import networks_together
 from manyhot.predict.sources import open_source
@@ -317,8 +317,7 @@ def _read(folder: Path, models: Sequence[str]) -> Iterator[Predictions]:
 
 def _skipped(folder: Path) -> Iterator[str]:
     """Yield how many images were skipped, and why the first was."""
-    with (folder / "skipped.csv").open(encoding="utf-8", newline="") as file:
-        rows = {row["image_id"]: row["reason"] for row in csv.DictReader(file)}
+    rows = {row["image_id"]: row["reason"] for row in read_skipped(folder)}
     for name, reason in itertools.islice(rows.items(), 1):
         listed = folder / "skipped.csv"
         yield f"skipped images: {len(rows):,}, such as {name} ({reason}); {listed} lists them"

@@ -14,7 +14,7 @@ from manyhot.core.group_search import FAMILY_WISE, Groups, GroupSearch, Outcome,
 from manyhot.core.score_threshold import confidence_of
 from manyhot.core.sets import NO_LABEL, UNCLEAR, Case, LabelSets
 from manyhot.core.share_intervals import difference_of_shares, wilson_interval
-from manyhot.diagnose.groups_attributes import GROUP_KINDS, OVERLAYS, ImageGroup, Mark
+from manyhot.diagnose.groups_attributes import OVERLAYS, ImageGroup, Mark
 from manyhot.parameters import AtLeast, Count, Flattened, Probability, Seed, Share
 from manyhot.tables import RowDict
 
@@ -396,20 +396,3 @@ def stratum_of(sets: LabelSets) -> Ints:
 def of_model(findings: Sequence[GroupFinding], dataset: str, model: str | None) -> list[GroupFinding]:
     """Return findings with data set and model."""
     return [replace(f, row={"dataset": dataset, "model": model, **f.row}) for f in findings]
-
-
-__all__ = [
-    "COVERAGE",
-    "GROUP_KINDS",
-    "OUTCOMES",
-    "PHOTOGRAPHS_EACH",
-    "GroupFinding",
-    "NamedOutcome",
-    "find_groups",
-    "group_sentence",
-    "label_outcomes",
-    "model_outcomes",
-    "of_model",
-    "stratum_of",
-    "unseen_half",
-]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,11 +19,11 @@ from manyhot.diagnose.page import RunProgress
 from manyhot.diagnose.pixels.regions import write_picture
 from manyhot.diagnose.pixels.removal import Removal, fingerprint
 from manyhot.formats import read_predictions
-from manyhot.predict.decode import decode
 from manyhot.predict.engines import EngineChoice
 from manyhot.predict.network import Network
+from manyhot.predict.parts import read_skipped
 from manyhot.predict.run import ModelRun, PredictSettings, predict_runs, prepare_run
-from manyhot.predict.sources.source import ImageSource, NoneLeftError, alter_images
+from manyhot.predict.sources.source import ImageSource, NoneLeftError, alter_images, decoded_images
 from manyhot.run import Run
 from manyhot.tables import Objects, Predictions, predictions_file_name
 from manyhot.tables.arrays import States, boxes_that_fit
@@ -119,9 +118,7 @@ class ObjectRemover:
             self.skipped[change] = [dict(row) for row in error.skipped]
             return None
         path = self._file(self._name(change))
-        self.skipped[change] = [
-            r for r in _read_csv(path.parent / "skipped.csv") if r["model"] == self.network.name
-        ]
+        self.skipped[change] = [r for r in read_skipped(path.parent) if r["model"] == self.network.name]
         return read_predictions(path)
 
     def notes(self, states: States, before: Predictions) -> list[str]:
@@ -158,7 +155,7 @@ class ObjectRemover:
         by_image: dict[str, list[tuple[int, dict[str, Any]]]] = {}
         for number, row in enumerate(rows, 1):
             by_image.setdefault(row["image_id"], []).append((number, row))
-        for image_id, pixels in self._pixels(by_image):
+        for image_id, pixels in decoded_images(self.source, by_image):
             for number, row in by_image[image_id]:
                 self._draw(number, row, pixels)
         return pa.Table.from_pylist(rows, schema=tables.schema("shortcut_examples"))
@@ -175,23 +172,9 @@ class ObjectRemover:
                 row[name] = f"{EXAMPLES_FOLDER}/{number:02}-{pair}-{row['fill']}-{name}.jpg"
                 write_picture(self.out / row[name], picture)
 
-    def _pixels(self, image_ids: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        for part in self.source.parts:
-            for item, read in part.items():
-                if item.image_id in image_ids:
-                    data = read()
-                    image = decode(data) if isinstance(data, bytes) else data
-                    if not isinstance(image, str):
-                        yield item.image_id, image.permute(1, 2, 0).numpy()
-
 
 def _file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text)[:60]
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _some(images: Sequence[str]) -> str:

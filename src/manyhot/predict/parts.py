@@ -359,7 +359,7 @@ def merge(
 
 def merged(parts: PartFiles, identity: Identity) -> Merged:
     """Return the tables that another process merged."""
-    skipped = sum(row["model"] == parts.model for row in _read_skipped(parts.out / SKIPPED))
+    skipped = sum(row["model"] == parts.model for row in read_skipped(parts.out))
     return Merged(_files(parts, identity), pq.read_metadata(parts.final).num_rows, skipped)
 
 
@@ -474,7 +474,7 @@ def _update_images(
 
 
 def _update_skipped(path: Path, skipped: pa.Table, model: str) -> None:
-    rows = [row for row in _read_skipped(path) if row["model"] != model]
+    rows = [row for row in read_skipped(path.parent) if row["model"] != model]
     rows += [{**row, "model": model} for row in skipped.select(["image_id", "uri", "reason"]).to_pylist()]
     text = io.StringIO()
     writer = csv.DictWriter(text, _SKIPPED, lineterminator="\n")
@@ -483,7 +483,8 @@ def _update_skipped(path: Path, skipped: pa.Table, model: str) -> None:
     write_text(path, text.getvalue())
 
 
-def _read_skipped(path: Path) -> Iterator[dict[str, str]]:
-    if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
+def read_skipped(folder: Path) -> Iterator[dict[str, str]]:
+    """Yield the images that models skipped, with the columns image_id, uri, reason and model."""
+    if (folder / SKIPPED).exists():
+        with (folder / SKIPPED).open(newline="", encoding="utf-8") as file:
             yield from csv.DictReader(file)

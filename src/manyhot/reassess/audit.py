@@ -40,7 +40,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, Count, Positive, Seed, Shown
 from manyhot.reassess.additions import class_table
 from manyhot.reassess.class_questions import DrawnQuestions, class_design_of
-from manyhot.reassess.ensemble import ensemble_of, has_labels, only_source, predictions_of, source_images
+from manyhot.reassess.ensemble import ensemble_of, only_source, source_images, source_predictions
 from manyhot.reassess.init import create_campaign, standing_campaign
 from manyhot.reassess.propose import RATERS, SECONDS, proposals_table
 from manyhot.registry import Entry, get
@@ -235,9 +235,9 @@ def audit(
     questions = questions or QUESTIONS_PER_IMAGE
     opened = open_inputs(labels, predictions, unlabelled=True, reading=reading, run=run)
     source = only_source(opened, "An audit is drawn for")
-    images, read = source_images(source), predictions_of(source, run)
+    images, read = source_images(source), source_predictions(source, run)
     classes = _classes(source, read)
-    ensemble = _ensemble(images, read, classes, source)
+    ensemble = ensemble_of(images, read, len(classes), classes.hash, None, source.misfits)
     depth = 1 if design == "classes" else min(N_ASKED, *(top.shape[1] for top in ensemble.top))
     entry = entry or _rule("union" if depth == 1 else f"union(k={depth})")
     drawn, asked = _draw(images, ensemble, design, size, *_randomness(Path(out), seed), read, questions)
@@ -390,11 +390,6 @@ def _proposed_sets(source: Source, images: Images) -> LabelSets | None:
         return None
     sets = label_sets(labels)
     return sets.take(pc.index_in(images.image_id, labels.image_id).to_numpy())
-
-
-def _ensemble(images: Images, read: Sequence[Predictions], classes: ClassList, source: Source) -> Ensemble:
-    labelled = has_labels(images)
-    return ensemble_of(images, read, len(classes), classes.hash, None, source.misfits, labelled=labelled)
 
 
 def _draw(

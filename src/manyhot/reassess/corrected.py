@@ -16,6 +16,7 @@ from manyhot.data.inputs import LabelsLike, Reading, open_labels
 from manyhot.errors import InputError, MatchError
 from manyhot.reassess.aggregated import Aggregated
 from manyhot.reassess.answers import VotesReading
+from manyhot.reassess.ensemble import only_source
 from manyhot.run import Run
 from manyhot.tables import Labels, check
 from manyhot.tables.definitions import STATES
@@ -94,14 +95,7 @@ def open_corrected(
     if classes is None and folder is not None and (folder / "classes.parquet").is_file():
         classes = folder / "classes.parquet"
     of_labels = Reading(classes=None if isinstance(classes, int) else classes)
-    source, *more = open_labels(labels, reading=of_labels, run=run)
-    if more:
-        raise InputError(
-            "Only one data set can be corrected.",
-            where="`labels`",
-            got=", ".join(one.name for one in (source, *more)),
-            allowed="one of them",
-        )
+    source = only_source(open_labels(labels, reading=of_labels, run=run), "Answers can correct")
     sets = source.sets() if source.images is None else source.sets().with_labels(source.images)
     if reading.classes is None and classes is None and sets.class_list is not None:
         reading = replace(reading, classes=sets.class_list)

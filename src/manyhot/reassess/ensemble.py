@@ -61,7 +61,7 @@ def source_images(source: Source) -> Images:
     return Images(source.labels.table.select(columns), source.name)
 
 
-def predictions_of(source: Source, run: Run) -> list[Predictions]:
+def source_predictions(source: Source, run: Run) -> list[Predictions]:
     """Return the predictions of all models of a data set."""
     read = []
     for n, model in enumerate(source.models(), 1):
@@ -98,7 +98,7 @@ def ensemble_of(
     known_labels: Labels | None = None,
     misfits: SkippedFiles | None = None,
     *,
-    labelled: bool = True,
+    labelled: bool | None = None,
 ) -> Ensemble:
     """Return the predictions of all models except skipped ones, with a row for each image.
 
@@ -116,7 +116,7 @@ def ensemble_of(
         Collects the models that are skipped because they do not match. If None, the first such model raises
         an error.
     labelled : bool
-        Whether images need original labels. If False, any original labels are ignored.
+        Whether images need original labels; by default, if any has one. If False, labels are ignored.
 
     Raises
     ------
@@ -126,7 +126,8 @@ def ensemble_of(
         If predictions have a different class list or lack images, or no label set belongs to these images.
     """
     _check_names(predictions)
-    label = _original_labels(images, n_classes) if labelled else np.full(len(images), NO_LABEL, np.int32)
+    needs_labels = has_labels(images) if labelled is None else labelled
+    label = _original_labels(images, n_classes) if needs_labels else np.full(len(images), NO_LABEL, np.int32)
     fitted = fitting_models(predictions, lambda p: _arrays(images, p, n_classes, class_hash), misfits)
     arrays = {p.model: columns for p, columns in fitted}
     columns = zip(*arrays.values(), strict=True) if arrays else [()] * 3

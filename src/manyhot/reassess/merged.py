@@ -297,15 +297,10 @@ def merge_sources(done: Aggregated, sources: Sequence[LabelSource]) -> MergedLab
     version = _version(done.labels, rule, sources)
     held = _held_out_table(done, by_source, [one.name for one in sources])
     rows = {name: json.dumps(table.to_pylist()) for name, table in (("sources", listed), ("held_out", held))}
+    labels = _with_conflicts(_usable(done.labels, sources), answers)
+    about_raters = done.raters, done.curve, done.matrices
     return MergedLabels(
-        _with_conflicts(_usable(done.labels, sources), answers),
-        done.votes,
-        done.result,
-        done.method,
-        done.levels,
-        done.raters,
-        done.curve,
-        done.matrices,
+        *(labels, done.votes, done.result, done.method, done.levels, *about_raters),
         source_answers=answers,
         sources=listed,
         held_out=held,

@@ -152,9 +152,7 @@ class UnansweredImages:
         images, read = source_images(source), list(source.models())
         size = len(source.classes) if source.classes else max(p.n_classes for p in read)
         labelled = has_labels(images)
-        ensemble = ensemble_of(
-            images, read, size, read[0].class_hash, None, source.misfits, labelled=labelled
-        )
+        ensemble = ensemble_of(images, read, size, read[0].class_hash, None, source.misfits)
         best = np.stack([top[:, 0] for top in ensemble.top], axis=1)
         pairs = zip(*np.triu_indices(best.shape[1], 1), strict=True)
         shares = [float((best[:, a] != best[:, b]).mean()) for a, b in pairs]

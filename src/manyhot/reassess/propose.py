@@ -46,11 +46,10 @@ from manyhot.parameters import (
 )
 from manyhot.reassess.ensemble import (
     ensemble_of,
-    has_labels,
     only_source,
     open_known_sets,
-    predictions_of,
     source_images,
+    source_predictions,
 )
 from manyhot.reassess.finding_questions import FINDINGS_RULE, input_of, open_to_ask, questions_of_findings
 from manyhot.registry import Entry, get
@@ -343,16 +342,14 @@ def propose(
     if uses_models := entry.about.get("models", True):
         opened = open_inputs(labels, predictions, unlabelled=True, reading=reading, run=run)
         source = only_source(opened, "Proposals can be made for")
-        images, read, classes = source_images(source), predictions_of(source, run), source.classes
+        images, read, classes = source_images(source), source_predictions(source, run), source.classes
     else:
         _check_alone(f"The rule {entry.name} needs no predictions.", predictions=predictions)
         source, classes = open_to_ask(labels, reading, run)
         images, read = source_images(source), []
     n_classes, class_hash = _class_list(classes, read, reading.n_classes, uses_models=uses_models)
     known, inputs = open_known_sets(source, known_labels, n_classes, class_hash)
-    ensemble = ensemble_of(
-        images, read, n_classes, class_hash, known, source.misfits, labelled=has_labels(images)
-    )
+    ensemble = ensemble_of(images, read, n_classes, class_hash, known, source.misfits)
     proposed = apply_rule(ensemble, entry, leave_out=leave_out)
     coverage = None
     if known is not None and entry.about.get("learns"):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from manyhot.errors import MatchError
+from manyhot.predict.engines import EngineOptions
 from manyhot.predict.network import Network
 from manyhot.predict.run import PredictSettings, run
 from manyhot.predict.sources import open_source
@@ -101,7 +102,7 @@ def test_features_of_parts_that_hold_no_wanted_image(many, settings, tmp_path):
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
     network = Network("flat", COLOURS, SMALL, module.eval(), head="1")
     source = alter_images(open_source(many), Wide((0, 255, 0), ("01099.jpg",)))
-    run(source, network, tmp_path / "a", replace(settings, embeddings=True))
+    run(source, network, tmp_path / "a", replace(settings, engine_options=EngineOptions(features=True)))
     np.testing.assert_array_equal(
         np.load(tmp_path / "a" / "embeddings" / "flat.npy"), np.repeat([[0, 1, 0]], 64, axis=1)
     )

@@ -57,6 +57,11 @@ class EngineOptions:
     workers: int | None = None
     batch: int | None = None
 
+    @property
+    def threads(self) -> int:
+        """The number of threads, which is known."""
+        return self.workers or cores()
+
     def __post_init__(self) -> None:
         for name in ("workers", "batch"):
             count = getattr(self, name)
@@ -165,9 +170,7 @@ def build_engine(name: str, network: Network, options: EngineOptions = ENGINE_OP
         )
     module = importlib.import_module(f"manyhot.predict.engines.{'torch' if name == 'compile' else name}")
     make = module.compile_engine if name == "compile" else getattr(module, f"{name}_engine")
-    engine: Engine = make(
-        network, options.precision, options.features, options.workers or cores(), options.batch
-    )
+    engine: Engine = make(network, options)
     return engine
 
 

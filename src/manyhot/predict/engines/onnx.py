@@ -13,39 +13,41 @@ from numpy import typing as npt
 
 from manyhot.errors import InputError
 from manyhot.extras import required
-from manyhot.predict.engines.engine import Engine, EnginePrecision
+from manyhot.predict.engines.engine import Engine, EngineOptions, EnginePrecision
 from manyhot.predict.network import Bytes, Float32Array, Network, normalised
 
 _BATCH = 4
 
 
-def onnx_engine(
-    network: Network, precision: EnginePrecision, features: bool, workers: int, batch: int | None
-) -> Engine:
+def onnx_engine(network: Network, options: EngineOptions) -> Engine:
     """Return the engine; see `manyhot.predict.engines.build_engine`."""
     ort = required("onnxruntime", "The engine 'onnx'", '"manyhot[onnx]"')
-    if precision is not EnginePrecision.f32:
+    if options.precision is not EnginePrecision.f32:
         raise InputError(
-            "ONNX Runtime computes in f32 here.", where=network.name, got=precision.value, allowed="f32"
+            "ONNX Runtime computes in f32 here.",
+            where=network.name,
+            got=options.precision.value,
+            allowed="f32",
         )
     if network.file and Path(network.file).suffix != ".onnx":
         raise InputError(
             "ONNX Runtime runs ONNX files only.", where=network.file, allowed="`engine`=openvino"
         )
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1  # each worker runs a batch of its own
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    session_options = ort.SessionOptions()
+    session_options.intra_op_num_threads = 1  # each worker runs a batch of its own
+    session_options.inter_op_num_threads = 1
+    session_options.log_severity_level = 3
     providers = ["CPUExecutionProvider"]
     if "CUDAExecutionProvider" in ort.get_available_providers():
         providers.insert(0, "CUDAExecutionProvider")
     # By its path: its weights may be in other files beside it.
-    content = network.file or _exported(network, features, batch or _BATCH)
-    session = ort.InferenceSession(content, options, providers=providers)
+    content = network.file or _exported(network, options.features, options.batch or _BATCH)
+    session = ort.InferenceSession(content, session_options, providers=providers)
     port = session.get_inputs()[0]
     fixed = port.shape[0] if isinstance(port.shape[0], int) else None
     kind = _KINDS[port.type]
-    return _Onnx(session, network, features, workers, fixed or batch or _BATCH, kind, fixed is not None)
+    batch = fixed or options.batch or _BATCH
+    return _Onnx(session, network, options.features, options.threads, batch, kind, fixed is not None)
 
 
 _KINDS: dict[str, Any] = {

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from manyhot.errors import InputError
-from manyhot.predict.engines.engine import Engine, EnginePrecision
+from manyhot.predict.engines.engine import Engine, EngineOptions, EnginePrecision
 from manyhot.predict.network import Bytes, Float32Array, Network, normalised
 
 _BATCH = 2
@@ -30,40 +30,35 @@ def import_openvino() -> Any:
     return openvino
 
 
-def openvino_engine(
-    network: Network, precision: EnginePrecision, features: bool, workers: int, batch: int | None
-) -> Engine:
+def openvino_engine(network: Network, options: EngineOptions) -> Engine:
     """Return the engine; see `manyhot.predict.engines.build_engine`."""
     ov = import_openvino()
-    batch = batch or _BATCH
-    if precision is EnginePrecision.f16:
+    batch, features = options.batch or _BATCH, options.features
+    if options.precision is EnginePrecision.f16:
         raise InputError("OpenVINO does not compute in f16 on CPUs.", where=network.name, allowed="f32, bf16")
     graph = _from_file(ov, network, batch) if network.file else _from_module(ov, network, features, batch)
-    compiled = ov.Core().compile_model(graph, "CPU", cpu_config(precision, workers))
-    return _OpenVino(compiled, precision, features, workers, batch)
+    compiled = ov.Core().compile_model(graph, "CPU", cpu_config(options.precision, options.threads))
+    return _OpenVino(compiled, options.precision, features, options.threads, batch)
 
 
-def engine_from_export(
-    exported: bytes, precision: EnginePrecision, features: bool, workers: int, batch: int
-) -> Engine:
+def engine_from_export(exported: bytes, options: EngineOptions) -> Engine:
     """Return the engine that another process exported, with a number of threads of its own.
 
     EfficientNet-Lite0: 0.1 s, where converting it takes 2.
     """
-    compiled = import_openvino().Core().import_model(exported, "CPU", cpu_config(precision, workers))
-    return _OpenVino(compiled, precision, features, workers, batch)
+    config = cpu_config(options.precision, options.threads)
+    compiled = import_openvino().Core().import_model(exported, "CPU", config)
+    return _OpenVino(compiled, options.precision, options.features, options.threads, options.batch or _BATCH)
 
 
 def cpu_config(precision: EnginePrecision, workers: int) -> dict[str, str]:
     """Return the settings with which a network is compiled for a number of threads."""
     return {
         # By default it computes in bf16 if the processor can, which changes logits by 0.4.
-        # Each process counts cores from the first: two with a thread each had 45 images/s each with it, on
         "INFERENCE_PRECISION_HINT": precision.value,
         "NUM_STREAMS": str(workers),
         "INFERENCE_NUM_THREADS": str(workers),
         "PERFORMANCE_HINT": "THROUGHPUT",
-        # Each process counts cores from the first: two with a thread each had 45 images/s each with it, on
         # Each process counts cores from the first: two processes with one thread each had 45 images/s each
         # with pinning, on the same core, and 82 without.
         "ENABLE_CPU_PINNING": "NO",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from manyhot.errors import InputError
-from manyhot.predict.engines.engine import Engine, EnginePrecision
+from manyhot.predict.engines.engine import Engine, EngineOptions, EnginePrecision
 from manyhot.predict.network import Bytes, Float32Array, Network, normalised
 
 CPU_BATCH, GPU_BATCH = 4, 128
@@ -79,9 +79,7 @@ def threads_given_back() -> Iterator[None]:
             torch.set_num_threads(own)
 
 
-def torch_engine(
-    network: Network, precision: EnginePrecision, features: bool, workers: int, batch: int | None
-) -> Torch:
+def torch_engine(network: Network, options: EngineOptions) -> Torch:
     """Return the engine; see `manyhot.predict.engines.build_engine`."""
     import torch
 
@@ -92,22 +90,20 @@ def torch_engine(
             allowed="`engine`=openvino for either kind of file, or `engine`=onnx for ONNX files",
         )
     on = device()
-    head = network.head if features else ""
+    head = network.head if options.features else ""
     module = normalised(network.module, network.preprocessing, head).to(on)
-    module = module.to(memory_format=torch.channels_last)
+    made = module.to(memory_format=torch.channels_last), options.precision, options.features
     if on == "cpu":
-        return Torch(module, precision, features, workers, batch or CPU_BATCH)
+        return Torch(*made, options.threads, options.batch or CPU_BATCH)
     # One call at a time: a second would only wait. Other threads decode.
-    return Torch(module, precision, features, 2 * workers, batch or GPU_BATCH, on, threading.Lock())
+    return Torch(*made, 2 * options.threads, options.batch or GPU_BATCH, on, threading.Lock())
 
 
-def compile_engine(
-    network: Network, precision: EnginePrecision, features: bool, workers: int, batch: int | None
-) -> Engine:
+def compile_engine(network: Network, options: EngineOptions) -> Engine:
     """Return the engine; see `manyhot.predict.engines.build_engine`."""
     import torch
 
-    eager = torch_engine(network, precision, features, workers, batch)
+    eager = torch_engine(network, options)
     # Each shape would be compiled again.
     engine = replace(eager, module=torch.compile(eager.module), name="compile", one_shape=True)
     # Once, and not in the first batch of each thread.

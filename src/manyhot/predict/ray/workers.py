@@ -127,10 +127,7 @@ class RemoteModel:
         if self.exported is not None:
             import ray
 
-            exported = ray.get(self.exported)
-            return self.network, engine_from_export(
-                exported, options.precision, options.features, self.workers, self.batch
-            )
+            return self.network, engine_from_export(ray.get(self.exported), options)
         network = find_model(self.spec, self.settings.classes, **self.settings.model_options)
         return network, build_engine(self.engine, network, options)
 

@@ -12,44 +12,25 @@ from manyhot.errors import InputError
 from manyhot.files import check_has_end, near_paths
 from manyhot.parameters import Address, Shown
 from manyhot.predict.sources.hugging_face_hub import PREFIX, is_saved, open_hub, open_saved
-from manyhot.predict.sources.image_files import Files, list_files, open_image_folder, open_list
-from manyhot.predict.sources.image_labels import LabelLookup, read_image_labels, read_table
+from manyhot.predict.sources.image_files import Files as Files
+from manyhot.predict.sources.image_files import list_files, open_image_folder, open_list
+from manyhot.predict.sources.image_labels import LabelLookup as LabelLookup
+from manyhot.predict.sources.image_labels import read_image_labels, read_table
 from manyhot.predict.sources.parquet import is_parquet, open_parquet
-from manyhot.predict.sources.remote import SourceLostError, expand, is_pattern, is_remote, without_query
-from manyhot.predict.sources.source import (
-    EXTENSIONS,
-    Alteration,
-    ImageReader,
-    ImageSource,
-    Item,
-    NoneLeftError,
-    SourcePart,
-    alter_images,
-    images_together,
-    original_part,
-    select_images,
-)
+from manyhot.predict.sources.remote import SourceLostError as SourceLostError
+from manyhot.predict.sources.remote import expand, is_pattern, is_remote, without_query
+from manyhot.predict.sources.source import EXTENSIONS as EXTENSIONS
+from manyhot.predict.sources.source import Alteration as Alteration
+from manyhot.predict.sources.source import ImageReader as ImageReader
+from manyhot.predict.sources.source import ImageSource as ImageSource
+from manyhot.predict.sources.source import Item as Item
+from manyhot.predict.sources.source import NoneLeftError as NoneLeftError
+from manyhot.predict.sources.source import SourcePart as SourcePart
+from manyhot.predict.sources.source import alter_images as alter_images
+from manyhot.predict.sources.source import images_together as images_together
+from manyhot.predict.sources.source import original_part as original_part
+from manyhot.predict.sources.source import select_images as select_images
 from manyhot.predict.sources.tar import is_tar, open_tars
-
-__all__ = [
-    "EXTENSIONS",
-    "Alteration",
-    "Files",
-    "ImageReader",
-    "ImageSource",
-    "ImagesLike",
-    "Item",
-    "LabelLookup",
-    "NoneLeftError",
-    "SourceLostError",
-    "SourcePart",
-    "alter_images",
-    "images_together",
-    "is_one_image",
-    "open_source",
-    "original_part",
-    "select_images",
-]
 
 ImagesLike = Annotated[str | os.PathLike[str], Address(), Shown("IMAGES")]
 """Location of images; see `open_source`."""

@@ -254,9 +254,8 @@ def alter_images(source: ImageSource, alteration: Alteration) -> ImageSource:
 
 
 @dataclass(frozen=True)
-class _AlteredPart:
+class _PartOfPart:
     part: SourcePart
-    alteration: Alteration
 
     @property
     def name(self) -> str:
@@ -265,6 +264,11 @@ class _AlteredPart:
     @property
     def n(self) -> int | None:
         return None  # known only after reading
+
+
+@dataclass(frozen=True)
+class _AlteredPart(_PartOfPart):
+    alteration: Alteration
 
     def items(self) -> Iterator[tuple[Item, ImageReader]]:
         return ((item, read) for images in images_together([self]) for _, item, read in images)
@@ -312,6 +316,14 @@ def _pixels(read: ImageReader) -> Pixels | str:
     return image if isinstance(image, str) else image.permute(1, 2, 0).numpy()
 
 
+def decoded_images(source: ImageSource, ids: Collection[str]) -> Iterator[tuple[str, Pixels]]:
+    """Yield the given images with their ids, without those that cannot be decoded."""
+    for part in source.parts:
+        for item, read in part.items():
+            if item.image_id in ids and not isinstance(pixels := _pixels(read), str):
+                yield item.image_id, pixels
+
+
 def select_images(source: ImageSource, ids: Collection[str]) -> ImageSource:
     """Return a source with only the given images and without labels.
 
@@ -323,18 +335,9 @@ def select_images(source: ImageSource, ids: Collection[str]) -> ImageSource:
 
 
 @dataclass(frozen=True)
-class _ChosenPart:
-    part: SourcePart
+class _ChosenPart(_PartOfPart):
     ids: frozenset[str]
     mark: str
-
-    @property
-    def name(self) -> str:
-        return self.part.name
-
-    @property
-    def n(self) -> int | None:
-        return None  # known only after reading
 
     def items(self) -> Iterator[tuple[Item, ImageReader]]:
         for item, read in self.part.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,11 +35,11 @@ from manyhot.diagnose.pixels.removal import (
 from manyhot.diagnose.shortcuts_result import FILLS
 from manyhot.extras import required
 from manyhot.formats import read_predictions
-from manyhot.predict.decode import decode
 from manyhot.predict.engines import EngineChoice
 from manyhot.predict.network import Network
+from manyhot.predict.parts import read_skipped
 from manyhot.predict.run import ModelRun, PredictSettings, predict_runs, prepare_run
-from manyhot.predict.sources.source import ImageSource, NoneLeftError, alter_images
+from manyhot.predict.sources.source import ImageSource, NoneLeftError, alter_images, decoded_images
 from manyhot.run import Run
 from manyhot.tables import Objects
 from manyhot.train.mitigate.held_out import MitigationLabels, Pair
@@ -126,8 +125,7 @@ class FeatureExtractor:
         path, features = job.parts.final, job.parts.features
         # The same engine for all images, whenever an earlier run ended.
         self.settings = replace(self.settings, engine=tables.metadata(pq.read_schema(path))["engine"])
-        with (path.parent / "skipped.csv").open(newline="", encoding="utf-8") as file:
-            self._note(name, [row["reason"] for row in csv.DictReader(file)])
+        self._note(name, [row["reason"] for row in read_skipped(path.parent)])
         return read_predictions(path).image_id, np.load(features)
 
     def _note(self, name: str, reasons: Sequence[str]) -> None:
@@ -136,19 +134,9 @@ class FeatureExtractor:
             f"{name}: {first.count(why):,} images skipped, {why}" for why in dict.fromkeys(first)
         ]
 
-    def pixels(self, image_ids: frozenset[str]) -> Iterator[tuple[str, Pixels]]:
-        """Yield some images, shape (height, width, 3), without those that cannot be decoded."""
-        for part in self.source.parts:
-            for item, read in part.items():
-                if item.image_id in image_ids:
-                    data = read()
-                    image = decode(data) if isinstance(data, bytes) else data
-                    if not isinstance(image, str):
-                        yield item.image_id, image.permute(1, 2, 0).numpy()
-
     def cut_out(self, class_id: int, image_ids: frozenset[str]) -> list[Cutting]:
         """Return all objects of a class in some images."""
-        found = (cuttings(self.objects, class_id, *image) for image in self.pixels(image_ids))
+        found = (cuttings(self.objects, class_id, *image) for image in decoded_images(self.source, image_ids))
         return list(itertools.chain.from_iterable(found))
 
 
@@ -286,7 +274,8 @@ class ImageFeatures:
         """Return the average look of images to fit on that show a companion, or do not."""
         rows = np.flatnonzero((self.labels.state[:, companion] == state) & ~self.labels.held)
         rows = np.random.default_rng([self.seed, companion]).permutation(rows)[:AVERAGED]
-        images = self.predict.pixels(frozenset(self.labels.names[i] for i in rows.tolist()))
+        names = frozenset(self.labels.names[i] for i in rows.tolist())
+        images = decoded_images(self.predict.source, names)
         return Look.of(pixels for _, pixels in images)
 
     def without(self, pair: Pair) -> Altered:
@@ -387,7 +376,8 @@ class ImageFeatures:
         """Return some photographs of a selection, shrunk."""
         pil = required("PIL.Image", "Pasting objects")
         rows, patches = self._some(inside, PATCHES, 0), list[Pixels]()
-        for _, pixels in self.predict.pixels(frozenset(self.labels.names[i] for i in rows.tolist())):
+        names = frozenset(self.labels.names[i] for i in rows.tolist())
+        for _, pixels in decoded_images(self.predict.source, names):
             picture = pil.fromarray(pixels)
             picture.thumbnail((_PATCH_SIDE, _PATCH_SIDE))
             patches.append(np.asarray(picture))

@@ -10,6 +10,7 @@ import numpy as np
 
 from manyhot.core.array_types import Floats
 from manyhot.diagnose.pixels.regions import write_picture
+from manyhot.predict.sources.source import decoded_images
 from manyhot.predict.weights import Head
 from manyhot.report.chapter import Album, Strip, StripPicture, picture, rows_of
 from manyhot.report.chapter import Tables as Chapters
@@ -61,7 +62,7 @@ def write_examples(images: ImageFeatures, compared: Sequence[Compared], out: Pat
     by_image: dict[str, list[tuple[int, RowDict, Altered]]] = {}
     for number, (row, altered) in enumerate(examples, 1):
         by_image.setdefault(row["image_id"], []).append((number, row, altered))
-    for image_id, pixels in images.predict.pixels(frozenset(by_image)):
+    for image_id, pixels in decoded_images(images.predict.source, by_image):
         for number, row, altered in by_image[image_id]:
             for name, shown in (("before", pixels), ("after", altered.alteration(image_id, pixels))):
                 if not isinstance(shown, str):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from manyhot.parameters import (
 from manyhot.predict.engines import EngineOptions
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
+from manyhot.predict.parts import read_skipped
 from manyhot.predict.run import PredictSettings
 from manyhot.predict.run import run as predict_source
 from manyhot.predict.sources import ImagesLike, open_source
@@ -211,17 +211,10 @@ def _features(request: TransferRequest, network: Network, image_ids: pa.Array) -
     """Return ids and features of the images of the source that have labels or objects."""
     folder = request.out / "features"
     source = labelled_images(request, image_ids.to_pylist())
-    predict_source(
-        source,
-        network,
-        folder,
-        PredictSettings(1, request.engine, EngineOptions(features=True)),
-        request.run.call,
-        request.run.on_event,
-    )
+    settings = PredictSettings(1, request.engine, EngineOptions(features=True))
+    predict_source(source, network, folder, settings, request.run.call, request.run.on_event)
     file = Path(predictions_file_name(network.name))
-    with (folder / "skipped.csv").open(newline="", encoding="utf-8") as skipped:
-        request.note_skipped({row["image_id"]: row["reason"] for row in csv.DictReader(skipped)})
+    request.note_skipped({row["image_id"]: row["reason"] for row in read_skipped(folder)})
     ids = read_predictions(folder / file).image_id.to_pylist()
     return ids, np.load(folder / "embeddings" / file.with_suffix(".npy"))
 
@@ -372,15 +365,9 @@ def _scores(
     request: TransferRequest, network: Network, held: Sequence[str], folder: Path
 ) -> npt.NDArray[np.floating]:
     """Return the scores of the test images, in the order of their ids."""
-    where = folder / "predictions"
-    predict_source(
-        select_images(request.source, held),
-        network,
-        where,
-        PredictSettings(None, request.engine),
-        request.run.call,
-        request.run.on_event,
-    )
+    where, source = folder / "predictions", select_images(request.source, held)
+    settings = PredictSettings(None, request.engine)
+    predict_source(source, network, where, settings, request.run.call, request.run.on_event)
     found = read_predictions(where / predictions_file_name(network.name))
     row = {name: i for i, name in enumerate(found.image_id.to_pylist())}
     assert found.scores is not None

@@ -102,14 +102,19 @@ class AnswersReply(BaseModel):
     refused: dict[str, str]
 
 
-class ClassOnPage(BaseModel):
-    """A class as shown on a page."""
+class ClassMatch(BaseModel):
+    """A match of the class search."""
 
     class_id: int
     name: str
     synonyms: list[str]
     definition: str
     examples: list[str]
+
+
+class ClassOnPage(ClassMatch):
+    """A class as shown on a page."""
+
     strip: str
     """All examples in one picture of `TILES` squares."""
     tiles: list[int]
@@ -144,16 +149,6 @@ class PageQueue(BaseModel):
     left: int
     stopped_for: str = ""
     completion: Completion | None = None
-
-
-class ClassMatch(BaseModel):
-    """A match of the class search."""
-
-    class_id: int
-    name: str
-    synonyms: list[str]
-    definition: str
-    examples: list[str]
 
 
 @rating_routes.post("/queue", dependencies=[Depends(check_csrf)])

@@ -34,33 +34,23 @@ from manyhot.reassess.app.store import (
     visits,
 )
 from manyhot.reassess.app.store import campaign_settings as settings
-from manyhot.reassess.app.store.accounts import Rater, Role
-from manyhot.reassess.app.store.campaign_settings import CampaignSettings, change_settings, read_settings
+from manyhot.reassess.app.store.accounts import Rater as Rater
+from manyhot.reassess.app.store.accounts import Role
+from manyhot.reassess.app.store.campaign_settings import CampaignSettings as CampaignSettings
+from manyhot.reassess.app.store.campaign_settings import change_settings, read_settings
 from manyhot.reassess.app.store.database import Database, now
-from manyhot.reassess.app.store.disputes import Dispute
-from manyhot.reassess.app.store.fill import Example, ImageQuestions
-from manyhot.reassess.app.store.pages import Queue
+from manyhot.reassess.app.store.disputes import Dispute as Dispute
+from manyhot.reassess.app.store.fill import Example as Example
+from manyhot.reassess.app.store.fill import ImageQuestions as ImageQuestions
+from manyhot.reassess.app.store.pages import Queue as Queue
 from manyhot.reassess.app.store.payment import RaterWork
-from manyhot.reassess.app.store.progress import VoteSnapshot, VoteTally
-from manyhot.reassess.app.store.remarks import Remark
-from manyhot.reassess.app.store.submissions import NewRemark, Receipt, Vote
-from manyhot.reassess.app.store.visits import Visit
-
-__all__ = [
-    "CampaignSettings",
-    "Dispute",
-    "Example",
-    "ImageQuestions",
-    "NewRemark",
-    "Queue",
-    "Rater",
-    "Receipt",
-    "Remark",
-    "Store",
-    "Visit",
-    "Vote",
-    "VoteSnapshot",
-]
+from manyhot.reassess.app.store.progress import VoteSnapshot as VoteSnapshot
+from manyhot.reassess.app.store.progress import VoteTally
+from manyhot.reassess.app.store.remarks import Remark as Remark
+from manyhot.reassess.app.store.submissions import NewRemark as NewRemark
+from manyhot.reassess.app.store.submissions import Receipt as Receipt
+from manyhot.reassess.app.store.submissions import Vote as Vote
+from manyhot.reassess.app.store.visits import Visit as Visit
 
 T = TypeVar("T")
 _REMEMBER = 2.0

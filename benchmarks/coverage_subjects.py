@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from unittest import mock
 
 import numpy as np
 from scipy.special import expit, ndtr, ndtri, softmax
@@ -146,15 +147,13 @@ def predictions_of(ids, scores):
 def judged(labels, predictions, metrics, seed, resamples=RESAMPLES, slices=None, **options):
     """Return the evaluation of models on all images and on `slices`, but without those of evaluate."""
     from manyhot.data.data_sets import Source
-    from manyhot.evaluate.judge import Judge, JudgeOptions, Resampling
+    from manyhot.evaluate.judge import Judge, JudgeOptions
     from manyhot.evaluate.slices import Slices
 
-    resampling = Resampling(resamples, seed, **options)
-    judge = Judge(
-        Source(labels.name, labels),
-        JudgeOptions(metrics=metrics, resampling=resampling, trust_order=True),
-        slices or Slices(("all",), np.ones((1, len(labels)), bool)),
-    )
+    options = JudgeOptions(metrics=metrics, resamples=resamples, seed=seed, trust_order=True, **options)
+    slices = slices or Slices(("all",), np.ones((1, len(labels)), bool))
+    with mock.patch("manyhot.evaluate.judge.make_slices", return_value=slices):
+        judge = Judge(Source(labels.name, labels), options)
     for model in predictions:
         judge.add(model, *judge.fit(model))
     return judge.finish()

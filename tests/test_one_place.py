@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet
 import pytest
 
 import manyhot
@@ -101,15 +102,22 @@ def test_a_metric_with_label_and_unit_is_one_function(copy):
     assert "Share of images whose second-best class is in the label set" in page
 
 
-def test_an_option_of_evaluate_is_one_parameter_with_its_sentence(copy):
+def test_an_option_of_evaluate_is_one_field_with_its_sentence(copy):
     source, run = copy
-    path = source / "evaluate" / "evaluate.py"
+    path = source / "evaluate" / "options.py"
     text = path.read_text().replace(
-        "    seed: Seed = 0,\n", "    seed: Seed = 0,\n    folds: Annotated[int, AtLeast(1)] = 5,\n", 1
+        "    seed: Seed = 0\n", "    seed: Seed = 0\n    folds: Annotated[int, AtLeast(1)] = 5\n", 1
     )
     path.write_text(text.replace("    gallery\n", "    folds\n        Number of folds.\n    gallery\n", 1))
+    path = source / "evaluate" / "judge.py"  # where an option is used, it is read from the same object
+    text = path.read_text()
+    read = '            "seed": str(self._options.seed),\n'
+    assert read in text
+    path.write_text(text.replace(read, f'{read}            "folds": str(self._options.folds),\n'))
     shown = " ".join(run("evaluate", "--help").stdout.split())
     assert "--folds N Number of folds. Allowed: 1 or more. [default: 5]" in shown.replace("│ ", "")
     inputs = ("labels.parquet", "--predictions", "small.parquet")
     run("evaluate", *inputs, "--folds", "0", code=2)
     run("evaluate", *inputs, "--folds", "2", "--out", "found")
+    found = pyarrow.parquet.read_schema(source.parents[1] / "found" / "results.parquet")
+    assert found.metadata[b"manyhot.folds"] == b"2"

@@ -18,7 +18,8 @@ is a function, class or constant at the top level of a file; a class includes it
   Python imports itself do not count. Against the order are imports of later rooms or others of equal rank.
 - touched: proxies, since no static analysis knows what a change will touch. A file mentions the feature in a
   name, an import or a string that is a name. An option's places are parameters, fields, entries of Parameters
-  and calls that pass it, in what *path* reaches before ``core`` and in other functions named evaluate.
+  and calls that pass it, in the classes of the objects that the command's function takes, in what *path*
+  reaches before ``core``, and in other functions named evaluate.
 - path: the shortest way of ``resamples`` from the command's function to ``core.resampling``, along calls that
   pass it or an object with that field; the classes of such objects and re-exporting packages are on the way.
 - meanings: public names defined in several modules, and names of files. Definitions that refer to one
@@ -163,6 +164,18 @@ def parameters(code: Code, name: Name) -> dict[str, Any]:
     return {key.strip("_"): a for key, a, _ in listed if key not in ("self", "cls")}
 
 
+def lineage(code: Code, name: Name) -> list[Name]:
+    """Return a class and its base classes in the package."""
+    bases = getattr(code.defined[name], "bases", ())
+    found = [target for base in bases if (target := meant(code, name[0], _dotted(base))[0])]
+    return [name, *(member for base in found for member in lineage(code, base))]
+
+
+def inherited(code: Code, name: Name) -> dict[str, tuple[str, Any]]:
+    """Return the parameters of a definition and of its base classes, each with the module that it is in."""
+    return {k: (n[0], p) for n in lineage(code, name)[::-1] for k, p in parameters(code, n).items()}
+
+
 def documented(node: Any) -> list[str]:
     """Return the lines of a docstring's Parameters and Attributes that are not blank."""
     doc = (ast.get_docstring(node) or "") if isinstance(node, Function | ast.ClassDef) else ""
@@ -226,12 +239,12 @@ def holders(
     """Return the classes named in an expression that have a field for an option, or for an object with it."""
     targets = {meant(code, module, d)[0] for n in (ast.walk(node) if node else ()) if (d := _dotted(n))}
     classes = {t for t in targets - by if t and isinstance(code.defined[t], ast.ClassDef)}
-    fields = {c: parameters(code, c) for c in classes}
+    fields = {c: inherited(code, c) for c in classes}
     return {
         c
         for c, own in fields.items()
         if option & own.keys()
-        or any(holders(code, c[0], p.annotation, option, by | {c}) for p in own.values())
+        or any(holders(code, m, p.annotation, option, by | {c}) for m, p in own.values())
     }
 
 
@@ -247,8 +260,8 @@ def passed(code: Code, name: Name, option: frozenset[str]) -> Iterator[tuple[Nam
         values = [*call.args, *(k.value for k in call.keywords)]
         called = call.args[0] if call.args and _dotted(call.func).endswith("partial") else call.func
         target, by = meant(code, name[0], _dotted(called))
-        home, listed = (target[0], parameters(code, target)) if target else ("", {})
-        takes = any(key in option or holders(code, home, p.annotation, option) for key, p in listed.items())
+        listed = inherited(code, target) if target else {}
+        takes = any(key in option or holders(code, m, p.annotation, option) for key, (m, p) in listed.items())
         if target and takes and any(_holds(v, alone | objects, option) for v in values):
             yield target, by, any(_holds(v, alone, option) for v in values)
 
@@ -277,7 +290,10 @@ def option_places(code: Code, option: frozenset[str]) -> Iterator[str]:
     reached = [name for name in ways(code, option) if not name[0].startswith(f"{code.root}.core.")]
     alike = [d for d in code.defined if d[1] == "evaluate"]
     alike = [d for d in alike if {t for t, *_ in passed(code, d, option)} & set(reached)]
-    for name in dict.fromkeys(reached + alike):
+    own = [(n[0], p.annotation) for n in reached[:1] for p in parameters(code, n).values()]
+    classes = sorted({c for module, part in own for c in holders(code, module, part, option)})
+    declaring = [n for c in classes for n in lineage(code, c) if option & parameters(code, n).keys()]
+    for name in dict.fromkeys(declaring + reached + alike):
         heads = [line.partition(":")[0] for line in documented(code.defined[name]) if line[0] != " "]
         kinds = ["parameter"] * bool(option & parameters(code, name).keys())
         kinds += ["doc" for head in heads if option & set(re.findall(r"\w+", head))]

@@ -21,6 +21,7 @@ from manyhot.registry import register
 from manyhot.run import Run
 
 P = ParamSpec("P")
+T = TypeVar("T")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -130,6 +131,35 @@ def takes_fields(function: Callable[P, R]) -> OpenVerb[P, R]:
     return typing.cast(OpenVerb[P, R], together)
 
 
+def called_with(fields: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P, R]]:
+    """Let a function of one dataclass be called with the fields of the dataclass.
+
+    The fields declare the signature: names, types, ranges and defaults. The docstring of the dataclass, or of
+    its bases, has their entries, except those that the docstring of the function has.
+    """
+
+    def declare(function: Callable[[T], R]) -> Callable[P, R]:
+        def called(*args: P.args, **options: P.kwargs) -> R:
+            return function(fields(*args, **options))
+
+        functools.update_wrapper(called, function)
+        del called.__wrapped__  # type: ignore[attr-defined]  # `inspect.unwrap` ends at the fields
+        returned, signature = hints_of(function)["return"], inspect.signature(fields)
+        called.__annotations__ = {**hints_of(fields), "return": returned}
+        called.__signature__ = signature.replace(return_annotation=returned)  # type: ignore[attr-defined]
+        text, before = inspect.getdoc(function), list[str]()
+        bases = [(inspect.getdoc(kind) or "").splitlines() for kind in inspect.getmro(fields)]  # type: ignore[arg-type]
+        for name in signature.parameters if text else ():
+            own = next((lines for lines in bases if _has_entry(lines, name)), None)
+            if own is not None:
+                text = _inserted(text or "", name, own[_entry(own, name)], before)
+            before.append(name)
+        called.__doc__ = text
+        return called
+
+    return declare
+
+
 def _show_fields(shown: Callable[..., Any], function: Callable[..., Any]) -> None:
     """Give a function that `help` shows plain types and the fields of its `Flattened` parameter.
 
@@ -142,7 +172,8 @@ def _show_fields(shown: Callable[..., Any], function: Callable[..., Any]) -> Non
     parameters: list[inspect.Parameter] = []
     for name, parameter in own.items():
         if has_text and (types_of[name] is Run or name in flattened):
-            text = _with_entry(text, name, types_of[name], parameters)
+            entry = [name, f"    {summary_of(types_of[name])}"]  # by default, the summary of its class
+            text = _inserted(text, name, entry, [p.name for p in parameters])
         parameters.append(parameter.replace(annotation=types_of[name]))
         if (kind := flattened.get(name)) is not None:
             inner = typing.get_type_hints(kind)
@@ -159,14 +190,14 @@ def _show_fields(shown: Callable[..., Any], function: Callable[..., Any]) -> Non
         shown.__doc__ = text
 
 
-def _with_entry(text: str, name: str, kind: type, before: Sequence[inspect.Parameter]) -> str:
-    """Return a docstring with an entry for a parameter: by default, the summary of its class."""
+def _inserted(text: str, name: str, entry: Sequence[str], before: Sequence[str]) -> str:
+    """Return a docstring with an entry for a parameter, after those of the parameters before it."""
     lines = text.splitlines()
     if "Parameters" not in lines or _has_entry(lines, name):
         return text
-    last = [p.name for p in before if _has_entry(lines, p.name)][-1:]
+    last = [other for other in before if _has_entry(lines, other)][-1:]
     at = _entry(lines, last[0]).stop if last else lines.index("Parameters") + 2
-    return "\n".join([*lines[:at], name, f"    {summary_of(kind)}", *lines[at:]])
+    return "\n".join([*lines[:at], *entry, *lines[at:]])
 
 
 def _public_fields(kind: type[Flattened]) -> list[dataclasses.Field[Any]]:
@@ -224,11 +255,16 @@ def _check_ranges(function: Callable[..., Any], args: Sequence[Any], options: Ma
     groups = _flattened(function)
     for name, hint in hints_of(function).items():
         if name in bound and name in groups:
-            fields = hints_of(groups[name])  # type: ignore[arg-type]
-            for field in dataclasses.fields(groups[name]):  # type: ignore[arg-type]
-                _check_range(field.name, fields[field.name], getattr(bound[name], field.name))
+            check_fields(bound[name])
         elif name in bound:
             _check_range(name, hint, bound[name])
+
+
+def check_fields(options: Any) -> None:
+    """Raise an error for fields of a dataclass that are out of range, and for other values of numbers."""
+    hints = hints_of(options.__class__)
+    for field in dataclasses.fields(options):
+        _check_range(field.name, hints[field.name], getattr(options, field.name))
 
 
 def _check_range(name: str, hint: Any, value: Any) -> None:

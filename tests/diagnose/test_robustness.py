@@ -18,7 +18,7 @@ from manyhot.diagnose.places import Place, Score, loss_differences
 from manyhot.diagnose.robustness import diagnose_robustness, judge_place, judged_alike
 from manyhot.diagnose.robustness_chapter import _answers
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.judge import Resampling
+from manyhot.evaluate.judge import JudgeOptions
 
 C = 6
 
@@ -47,7 +47,7 @@ def results(dataset, *given, resamples=1000, **options):
 
 def judged(dataset, labels, models, resamples, **options):
     source = Source(dataset, labels, models=lambda: iter(models))
-    return judge_place(source, resampling=Resampling(resamples), **options)
+    return judge_place(source, JudgeOptions(resamples=resamples), **options)
 
 
 def rights(labels, predicted):

@@ -524,6 +524,37 @@ def test_the_way_of_an_object_in_an_object(measure: Measure) -> None:
     assert measured == (4, [f"manyhot.{stop}" for stop in stops])
 
 
+INHERITED = {
+    "command.py": "def command(name): ...",
+    "evaluate.py": """
+        from dataclasses import dataclass
+        from manyhot.command import command
+        from manyhot.core.resampling import draw
+
+        @dataclass
+        class Options:
+            resamples: int = 1000
+
+        @dataclass
+        class Call(Options):
+            labels: object
+
+        @command("evaluate")
+        def evaluate(call: Call):
+            return judge(call)
+
+        def judge(options: Options):
+            return draw(options.resamples)
+        """,
+    "core/resampling.py": "def draw(resamples): ...",
+}
+
+
+def test_places_of_an_option_that_a_call_inherits(measure: Measure) -> None:
+    measured = measure("touched", INHERITED)["places of evaluate --resamples"]
+    assert measured == (2, ["evaluate.py Options parameter", "evaluate.py judge call of draw"])
+
+
 def test_the_way_of_resamples(measure: Measure) -> None:
     measured = measure("path", EVALUATE)
     stops = [

@@ -46,8 +46,8 @@ _NETWORK = 512
 _DRAWN = 65_536
 """Drawn images that are counted at a time: half a megabyte."""
 
-_TILE = 4096
-"""Images that are transposed at a time."""
+_TOGETHER, _TILE = 16, 4096
+"""Resamples and images that are transposed at a time: they fit the cache. No block is in memory twice."""
 
 _KEPT = 160_000_000
 """Bytes of resamples up to which they are kept: 1,000 of 160,000 images."""
@@ -91,7 +91,7 @@ class Bootstrap:
         n = self.masks.shape[1]
         rng = np.random.default_rng([self.seed, n])
         for rows in _chunks(self.resamples, n):
-            yield rows, _by_image(draw_counts(n, rows.stop - rows.start, rng))
+            yield rows, _drawn_by_image(n, rows.stop - rows.start, rng)
 
     def resample(self, *statistics: Statistic) -> None:
         """Compute statistics in one pass over the resamples; with many images, each pass draws them again."""
@@ -155,11 +155,13 @@ def draw_counts(n: int, resamples: int, rng: np.random.Generator) -> Bytes:
     return counts
 
 
-def _by_image(counts: Counts) -> Counts:
-    """Return counts with images as rows."""
-    by_image = np.empty(counts.shape[::-1], np.uint8)
-    for start in range(0, len(by_image), _TILE):  # tiles of half a megabyte fit the cache
-        by_image[start : start + _TILE] = counts[:, start : start + _TILE].T
+def _drawn_by_image(n: int, resamples: int, rng: np.random.Generator) -> Counts:
+    """Return the counts of `draw_counts` with images as rows."""
+    by_image = np.empty((n, resamples), np.uint8)
+    for first in range(0, resamples, _TOGETHER):
+        counts = draw_counts(n, min(_TOGETHER, resamples - first), rng)
+        for start in range(0, n, _TILE):
+            by_image[start : start + _TILE, first : first + len(counts)] = counts[:, start : start + _TILE].T
     return by_image
 
 

@@ -18,7 +18,6 @@ from manyhot.data.download import DownloadProgress
 from manyhot.errors import InputError
 from manyhot.formats import read_images, read_labels, read_predictions, read_results
 from manyhot.formats.imagenet_x import AVERAGE, FACTORS, PROTOTYPES
-from manyhot.formats.timm_files import with_pretraining
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Repeated, Shown
 from manyhot.run import QUIET, Progress, Run
@@ -240,7 +239,8 @@ class Fetched:
 
     def read(self, path: Path) -> Predictions:
         """Read one published model, best class first."""
-        found = read_predictions(path, rows=self.rows)
+        # Named, because to find out which format a file has imports all of them.
+        found = read_predictions(path, rows=self.rows, format="npy")
         if "reversed" in catalog.catalog_entry(self.about.predictions).file(path.name).flags:
             assert found.classes is not None
             return replace(found, classes=found.classes[:, ::-1])
@@ -324,6 +324,8 @@ def read_source(source: Any, run: Run = QUIET) -> list[Results]:
     files = [path for file, path in fetched.items() if file.startswith("results")]
     first = ("results-imagenet", "results-imagenet-real", "results-imagenetv2-matched-frequency")
     ordered = sorted(files, key=lambda p: (first.index(p.stem) if p.stem in first else len(first), p.stem))
+    from manyhot.formats.timm_files import with_pretraining
+
     metadata = catalog.fetch_file("timm-results", "model_metadata-in1k.csv")
     return [replace(with_pretraining(read_results(p), metadata), name=name) for p in ordered]
 

@@ -16,7 +16,6 @@ from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats import holds_images_alone, read_images, read_labels, read_predictions
 from manyhot.formats.headers import ID_NEEDS, class_name_column, image_name_column
-from manyhot.formats.prediction_lists import are_lists
 from manyhot.formats.reading import image_ids, reading
 from manyhot.formats.writing import PathLike
 from manyhot.tables import Images, Labels, Predictions, one_chunk
@@ -128,6 +127,7 @@ def _predictions_of_table(
     model: str, values: Any, classes: ClassList | None, scores: str, *, is_wide: bool = False
 ) -> Predictions | None:
     """Return predictions from a frame; `is_wide` allows one column of scores per class."""
+    from manyhot.formats.prediction_lists import are_lists  # brings polars
 
     def marker(names: Sequence[str]) -> str | None:
         is_any = is_wide or are_lists(names) or any(c in names for c in _OF_PREDICTIONS)

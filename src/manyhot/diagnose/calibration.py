@@ -36,7 +36,6 @@ from manyhot.diagnose.calibration_lines import MEASURES, model_lines, same_for_s
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.confidence import (
-    EVENTS,
     FITTED_TO,
     RECALIBRATIONS,
     Conformal,
@@ -47,7 +46,9 @@ from manyhot.evaluate.confidence import (
     split,
     split_for_sets,
 )
-from manyhot.evaluate.judge import JudgeOptions, Resampling, judge_models
+from manyhot.evaluate.judge import JudgeOptions, judge_models
+from manyhot.evaluate.options import MAX_MAP_RESAMPLES
+from manyhot.evaluate.reliability import EVENTS
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of
 from manyhot.evaluate.terminal import first_names
@@ -58,9 +59,6 @@ from manyhot.tables import Labels, Predictions, Row, schema
 from manyhot.tables.arrays import label_sets, probabilities
 from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table, interval
 from manyhot.tables.skipped_files import fitting_models
-
-MOST_RESAMPLES = 200
-"""For intervals of the calibration error, which bins the images again in each resample."""
 
 _LOWEST, _HIGHEST = RANGE[0] * 1.001, RANGE[1] * 0.999
 """Temperatures beyond are as good as an end of the range."""
@@ -257,7 +255,9 @@ def diagnose_calibration(
             partial(split_for_sets, sets, fit=fit, seed=seed),
             partial(choose_sets, alpha=alpha, seed=seed),
             JudgeOptions(
-                resampling=Resampling(resamples, seed, min(resamples, MOST_RESAMPLES)),
+                resamples=resamples,
+                seed=seed,
+                map_resamples=min(resamples, MAX_MAP_RESAMPLES),
                 keep_undefined=True,
                 trust_order=reading.trust_order,
             ),

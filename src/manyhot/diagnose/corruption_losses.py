@@ -26,7 +26,7 @@ from manyhot.diagnose.robustness import (
     share_missing,
 )
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.judge import Resampling
+from manyhot.evaluate.judge import JudgeOptions
 from manyhot.parameters import RESAMPLES, Flattened, Resamples, Seed
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions, RowDict
@@ -195,9 +195,10 @@ def judge_corruptions(
     for done, copy in enumerate(sorted(copies, key=lambda c: c != NOT_CORRUPTED), 1):
         judged = judge_place(
             Source(name, alike, models=partial(iter, copies[copy])),
+            JudgeOptions(
+                resamples=draws.resamples, seed=draws.seed, trust_order=trust_order or copy != NOT_CORRUPTED
+            ),
             single=single,
-            resampling=Resampling(draws.resamples, draws.seed),
-            trust_order=trust_order or copy != NOT_CORRUPTED,
         )
         all_notes += [f"{n.model}: {n.text}" for n in judged.model_notes if n.kind == "labels_unmatched"]
         places[copy] = places_of(judged.as_results(), *copy)[0]

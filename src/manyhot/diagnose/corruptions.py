@@ -30,7 +30,7 @@ from manyhot.diagnose.robustness import (
     judged_alike,
 )
 from manyhot.errors import MatchError
-from manyhot.evaluate.judge import Resampling
+from manyhot.evaluate.judge import JudgeOptions
 from manyhot.files import hashes_of
 from manyhot.formats import (
     ClassNamesLike,
@@ -265,7 +265,7 @@ class _JudgingLabels:
         """
         labels = _single(clean / "images.parquet", self.classes) if self.labels is None else self.labels
         source = Source("clean", labels, models=partial(_read, clean, [model]))
-        judge_place(source, single=self.single, resampling=Resampling(0))
+        judge_place(source, JudgeOptions(resamples=0), single=self.single)
 
 
 def _single(path: Path, classes: ClassList) -> Labels:

@@ -32,7 +32,7 @@ from manyhot.diagnose.places import (
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.comparison import REFERENCES
 from manyhot.evaluate.joined_results import join
-from manyhot.evaluate.judge import DEFAULT, JudgeOptions, Resampling, judge_models
+from manyhot.evaluate.judge import JudgeOptions, judge_models
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of
 from manyhot.formats import detect
@@ -288,7 +288,8 @@ def diagnose_robustness(
             own = replace(reading, dataset=name) if name else reading
             notes += filter(None, [same_name_note(dataset)])
             for source in open_inputs(dataset, predicted, reading=own, run=run):
-                judged, more = _judge_source(source, Resampling(resamples, seed), reading.trust_order, run)
+                options = JudgeOptions(resamples=resamples, seed=seed, trust_order=reading.trust_order)
+                judged, more = _judge_source(source, options, run)
                 results.append(judged)
                 notes += more
                 inputs |= source.inputs
@@ -306,12 +307,7 @@ def diagnose_robustness(
 
 
 def judge_place(
-    source: Source,
-    *,
-    single: bool = False,
-    resampling: Resampling = DEFAULT,
-    trust_order: bool = False,
-    run: Run = QUIET,
+    source: Source, options: JudgeOptions, *, single: bool = False, run: Run = QUIET
 ) -> Evaluation:
     """Evaluate models under original labels and under label sets.
 
@@ -319,17 +315,16 @@ def judge_place(
     ----------
     source : Source
         See `judged_alike` for its labels.
+    options : JudgeOptions
+        Average precision has at most `MAP_RESAMPLES` resamples.
     single : bool
         Whether to use only original labels and no label sets.
-    resampling : Resampling
-        Average precision has at most `MAP_RESAMPLES` resamples.
-    trust_order : bool
     run : Run
     """
-    options = JudgeOptions(
+    options = replace(
+        options,
         metrics=(SINGLE,) if single else COMPARED_METRICS,
-        resampling=replace(resampling, map_resamples=min(resampling.resamples, MAP_RESAMPLES)),
-        trust_order=trust_order,
+        map_resamples=min(options.resamples, MAP_RESAMPLES),
         keep_undefined=True,
     )
     return judge_models(source, options, run=run)
@@ -444,9 +439,7 @@ def _holds_results(source: object) -> bool:
     return path.is_file() and detect(path, ("labels", "images")) is None
 
 
-def _judge_source(
-    source: Source, resampling: Resampling, trust_order: bool, run: Run
-) -> tuple[Results, list[str]]:
+def _judge_source(source: Source, options: JudgeOptions, run: Run) -> tuple[Results, list[str]]:
     """Return the results of a data set, and notes."""
     single = source.labels is None
     # A campaign without label sets still has original labels.
@@ -454,9 +447,8 @@ def _judge_source(
     alike, notes = (labels, ()) if single else judged_alike(labels)
     judged = judge_place(
         replace(source, labels=alike, images=None, models=partial(_covering, source, labels)),
+        options,
         single=single,
-        resampling=resampling,
-        trust_order=trust_order,
         run=run,
     )
     skipped = [f"{n.model}: {n.text}" for n in judged.model_notes if n.kind == "skipped"]

@@ -123,7 +123,7 @@ class AuditedPairs:
                     for r in rows
                     if r.estimator is None and r.metric in self._compared and (r.slice == ALL)
                 }
-        return samples_table(dataset, drawn, self._resamples, self._counted)
+        return samples_table(dataset, drawn, self._counted)
 
     def rows(self, dataset: str, models: Sequence[str], compared: ComparedPairs) -> Iterator[dict[str, Any]]:
         """Yield the columns of the pairs table for each metric on all images."""

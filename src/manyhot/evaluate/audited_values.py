@@ -32,9 +32,8 @@ from manyhot.evaluate.audited_case import AuditedCase
 from manyhot.evaluate.audited_pairs import AuditedPairs
 from manyhot.evaluate.audited_questions import AskedClasses, unasked_share
 from manyhot.evaluate.audited_raters import RaterShares
-from manyhot.evaluate.audited_reliability import audited_reliability
 from manyhot.evaluate.columns import ImageValues
-from manyhot.evaluate.confidence import CALIBRATION, Row
+from manyhot.evaluate.reliability import CALIBRATION, Row, audited_reliability
 from manyhot.evaluate.requirements import case_for, depends_on_sets, entries_of
 from manyhot.evaluate.results import Number
 from manyhot.evaluate.slices import ALL, BY_SIZE, Slices, slices_by_size
@@ -240,15 +239,16 @@ class Auditor:
             alone=None if np.isnan(number.value) else number.value,
         )
 
-    def average_precision(self, number: Number, case: Case, rows: npt.NDArray[np.int64]) -> Number | None:
+    def average_precision(
+        self, dataset: str, model: str, case: Case, rows: npt.NDArray[np.int64]
+    ) -> Number | None:
         """Return the estimate of macro average precision on all images.
 
         The result is None if a model does not predict all images, or if an image is not usable.
 
         Parameters
         ----------
-        number : Number
-            Model, metric and numbers of images.
+        dataset, model : str
         case, rows
             As in `case`.
         """
@@ -274,9 +274,10 @@ class Auditor:
         few = few or questions.doubt or doubt_of_classes(yes, scores, self.images.sample)
         few = "" if self.images.is_whole and asked is None else few
         doubts = [d or few for d in estimated.doubts()]
-        self.pairs.count(number.model, number.metric, np.ones(len(rows), bool))
-        self.pairs.add((number.model, number.metric, ALL), draws, estimated, doubts[0])
-        number = replace(number, value=float(estimated.alone[0]))
+        self.pairs.count(model, MAP_MACRO, np.ones(len(rows), bool))
+        self.pairs.add((model, MAP_MACRO, ALL), draws, estimated, doubts[0])
+        n, alone = int(np.count_nonzero(case.labels.usable)), float(estimated.alone[0])
+        number = Number(dataset, model, MAP_MACRO, ALL, alone, None, None, n, len(rows) - n)
         ends = self._ends(estimated, "logit", doubts)
         return self._number(number, float(estimated.value[0]), ends, "logit", len(people))
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.cells import Cells
-from manyhot.core.estimates import Ratio
-from manyhot.core.jackknife import Scale
+from manyhot.core.estimates import Pooled, Ratio
+from manyhot.core.jackknife import UNVARYING, Scale, jackknife_interval, resampled_interval
 from manyhot.core.ratio_intervals import (
     changes_without,
     have_percentiles,
@@ -26,9 +26,10 @@ from manyhot.core.resampled_statistics import (
     ValueColumns,
     compact,
 )
-from manyhot.core.resampling import Bootstrap, percentile_interval
+from manyhot.core.resampling import Bootstrap, draw_counts, percentile_interval
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.core.share_intervals import proportion_interval
+from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.results import Number
 from manyhot.evaluate.sampled_pairs import Key, SampledPairs
 from manyhot.evaluate.slices import ALL, Slices
@@ -130,6 +131,75 @@ class ImageValues:
             low, high = (float(e) if np.isfinite(e) else None for e in (lo[i], hi[i]))
             counts = (int(n[i]), int(skipped[i]))
             yield Number(dataset, self.model, self.metric, name, float(value[i]), low, high, *counts)
+
+
+@dataclass(frozen=True)
+class PooledValue:
+    """The value on some images of a metric that is no ratio of sums over images.
+
+    Attributes
+    ----------
+    value : float
+    lo, hi : float, optional
+        The ends of its interval, if it has one.
+    n : int
+        Number of images that count.
+    changes : ndarray of float64
+        The change of the value if each image that counts is left out; NaN if this gives no interval, and
+        empty if there are no changes.
+    interval : str
+        How the interval is computed; empty if there is none.
+    doubts : tuple of str
+        The reasons why there is no interval.
+    """
+
+    value: float
+    lo: float | None
+    hi: float | None
+    n: int
+    changes: npt.NDArray[np.float64]
+    interval: str
+    doubts: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        estimate: Pooled,
+        inside: npt.NDArray[np.bool_],
+        options: EvaluateOptions,
+        scale: Scale,
+        *,
+        may_draw: bool,
+    ) -> PooledValue:
+        """Return the value on the images `inside`; without `may_draw`, its interval uses no resamples."""
+        n = int(np.count_nonzero(estimate.scored & inside))
+        value, r = estimate.value(inside) if n else float("nan"), options.map_resamples if may_draw else 0
+        changes, reason = _left_out(estimate, inside, value) if options.resamples else (np.empty(0), "")
+        ends = jackknife_interval(value, changes, scale=scale)
+        doubts = [reason or UNVARYING] if len(changes) and np.isnan(ends[0]) else []
+        interval = "" if np.isnan(ends[0]) else "jackknife"
+        if r and estimate.biased:
+            doubts.append(estimate.biased)
+            interval = ""
+        elif r:
+            counts = draw_counts(len(inside), r, np.random.default_rng(options.seed))
+            drawn = np.array([estimate.value(c) for c in counts])
+            ends, interval = resampled_interval(value, drawn, n=n, scale=scale), "resampled"
+            doubts += [UNVARYING] if n and np.isnan(ends[0]) and not len(changes) else []
+        lo, hi = (None, None) if np.isnan(ends[0]) else ends
+        return cls(value, lo, hi, n, changes, interval, tuple(doubts))
+
+
+def _left_out(
+    estimate: Pooled, inside: npt.NDArray[np.bool_], value: float
+) -> tuple[npt.NDArray[np.float64], str]:
+    """Return what leaving out each scored image changes; NaN and why, or empty, without interval."""
+    if estimate.left_out is None or np.isnan(value):
+        return np.empty(0), ""
+    scored, reason = estimate.scored & inside, estimate.doubt(inside)
+    if reason:
+        return np.full(np.count_nonzero(scored), np.nan), reason
+    return estimate.left_out(inside)[scored], ""
 
 
 def has_few_strata(stratum: npt.NDArray[np.integer]) -> bool:

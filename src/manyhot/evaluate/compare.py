@@ -18,7 +18,6 @@ from manyhot.command import command
 from manyhot.data.benchmarks import HasResults, ResultsLike, flattened
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, Reading, open_inputs
-from manyhot.data.published_columns import with_published_columns
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.class_differences import difference_table
@@ -26,9 +25,10 @@ from manyhot.evaluate.compared_pairs import CompareWith, check_reference
 from manyhot.evaluate.comparison import BEST_FROM, Comparison, compare_results, join_results
 from manyhot.evaluate.comparison_markdown import markdown
 from manyhot.evaluate.error_consistency import ConsistencyTables, judge_consistency
-from manyhot.evaluate.judge import JudgeOptions, Resampling, judge_models, unmatched_note
+from manyhot.evaluate.judge import JudgeOptions, judge_models
 from manyhot.evaluate.pairwise import check_two, is_worse
-from manyhot.evaluate.results import Evaluation, Note
+from manyhot.evaluate.published_columns import with_published_columns
+from manyhot.evaluate.results import Evaluation, Note, unmatched_note
 from manyhot.evaluate.slice_pairs import with_slice_pairs
 from manyhot.evaluate.slices import model_cases
 from manyhot.files import atomic_write
@@ -171,11 +171,12 @@ def compare(
     >>> print(found.answers[0])
     new is better than old by 25.00 points of real1 (95 % interval 15.73 to 33.29, p < 0.001, n 100).
     """
-    evaluation, shared, resampling = None, list[SharedImages](), Resampling(resamples, seed)
+    evaluation, shared = None, list[SharedImages]()
     options = JudgeOptions(
         metrics=metrics,
-        slices=(slices,) if isinstance(slices, str) else tuple(slices),
-        resampling=resampling,
+        slices=slices,
+        resamples=resamples,
+        seed=seed,
         trust_order=reading.trust_order,
         compare_with=compare_with,
     )
@@ -196,7 +197,7 @@ def compare(
             sources=tuple(Path(p) for p in _listed(results) if isinstance(p, str | os.PathLike)),
         )
         if error_consistency:
-            found = replace(found, consistency=_consistency(shared, found, resampling, reading))
+            found = replace(found, consistency=_consistency(shared, found, options))
     if fail_if_worse is not None:
         worse = [is_worse(difference, fail_if_worse) for difference in check_two(found.results)]
         found = replace(found, margin=fail_if_worse, is_worse=any(worse))
@@ -272,14 +273,13 @@ def _evaluated(
     parts, errors, compared = list[Evaluation](), list[MatchError](), list[SharedImages]()
     for source in open_inputs(labels, _as_predictions(predictions), reading=reading, run=run):
         source.misfits.n_files = 1  # one that cannot be read is an error: it was named to be compared
-        source, slices = with_published_columns(source, options.slices, match=reading.match)
+        source, sliced = with_published_columns(source, options, match=reading.match)
         try:
             shared = SharedImages.of(source)
         except MatchError as error:  # of a benchmark's data sets, models may predict only one
             errors.append(error)
             continue
         judged = replace(source, labels=shared.labels, models=shared.models)
-        sliced = replace(options, slices=tuple(slices))
         evaluation = with_slice_pairs(judge_models(judged, sliced), judged, sliced)
         chance = chance_notes(evaluation, shared.labels, source.name)
         counted = shared.counted(evaluation.model_notes)
@@ -299,7 +299,7 @@ def _evaluated(
 
 
 def _consistency(
-    shared: Sequence[SharedImages], comparison: Comparison, resampling: Resampling, reading: Reading
+    shared: Sequence[SharedImages], comparison: Comparison, options: JudgeOptions
 ) -> ConsistencyTables:
     """Return how consistent the errors of the compared models are."""
     families = dict(
@@ -309,10 +309,10 @@ def _consistency(
         [
             judge_consistency(
                 replace(images.source, labels=images.labels, models=partial(images.only, families)),
-                resamples=resampling.resamples,
-                seed=resampling.seed,
+                resamples=options.resamples,
+                seed=options.seed,
                 families=families,
-                trust_order=reading.trust_order,
+                trust_order=options.trust_order,
             )
             for images in shared
         ]

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import pyarrow as pa
 
+from manyhot.core.resampling import Bootstrap
 from manyhot.errors import UnknownNameError
 from manyhot.parameters import Shown
 
@@ -37,15 +38,15 @@ DRAWN_IMAGES = "drawn_images"
 """Key of the metadata: for each data set, a hash of its images in order and of their resamples, as JSON."""
 
 
-def drawn_images(dataset: str, image_id: pa.Array, resamples: int, seed: int) -> dict[str, str]:
+def drawn_images(dataset: str, image_id: pa.Array, bootstrap: Bootstrap) -> dict[str, str]:
     """Return the metadata of results on one data set that says which images each resample contains.
 
     On two data sets with the same hash, resample r contains the same images, whatever their labels are. It is
     empty without resamples.
     """
-    if not resamples:
+    if not bootstrap.resamples:
         return {}
-    text = "\n".join([str(resamples), str(seed), *image_id.to_pylist()])
+    text = "\n".join([str(bootstrap.resamples), str(bootstrap.seed), *image_id.to_pylist()])
     return {DRAWN_IMAGES: json.dumps({dataset: hashlib.blake2b(text.encode(), digest_size=8).hexdigest()})}
 
 

@@ -23,10 +23,16 @@ from manyhot.errors import InputError
 from manyhot.evaluate.class_differences import class_lines
 from manyhot.evaluate.compared_pairs import DISJOINT, DRAWN_IMAGES, KEY
 from manyhot.evaluate.drops import END, Comparer
-from manyhot.evaluate.equal_accuracy import EqualAccuracy, Groups, compare_groups, group_names
+from manyhot.evaluate.equal_accuracy import (
+    EqualAccuracy,
+    Groups,
+    compare_groups,
+    family_namer,
+    group_names,
+    with_families,
+)
 from manyhot.evaluate.error_consistency import ConsistencyTables
 from manyhot.evaluate.joined_results import join
-from manyhot.evaluate.model_families import family_namer, with_families
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
 from manyhot.evaluate.pairwise import (
     Difference,

@@ -1,13 +1,9 @@
-"""Recalibrated predictions and conformal prediction sets: fitted on some images, applied to the others.
-
-Also the data of reliability diagrams and risk-coverage curves.
-"""
+"""Recalibrated predictions and conformal prediction sets: fitted on some images, applied to the others."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -36,69 +32,20 @@ from manyhot.core.conformal import (
     predict_sets,
 )
 from manyhot.core.jackknife import jackknife_interval
-from manyhot.core.reliability import BINS, Outcomes, against_label, against_set
+from manyhot.core.reliability import against_label, against_set
 from manyhot.core.resampling import student_interval
 from manyhot.core.sets import Case, LabelSets
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import InputError
-from manyhot.evaluate.requirements import case_for, entries_of
 from manyhot.evaluate.slices import case_of, labels_of
-from manyhot.tables import Labels, Predictions, align, check_same_classes, schema
+from manyhot.tables import Labels, Predictions, align, check_same_classes
 from manyhot.tables.arrays import label_sets
-from manyhot.tables.definitions import AUDITED, COUNT, ITS, REAL, TEXT, bounds, declare_table
 
 Recalibration = Literal["temperature", "vector", "isotonic"]
 RECALIBRATIONS: tuple[Recalibration, ...] = get_args(Recalibration)
 FITTED_TO = ("labels", "sets")
 NO_PROBABILITIES = "Prediction sets need probabilities."
-EVENTS = ("label", "set")
-"""What makes the top class right: being the original label, or in the label set."""
-
-CALIBRATION = "ece_set"
-"""The metric whose probabilities, and whose question to people, are those of the reliability table."""
-
-declare_table(
-    "reliability",
-    (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT(
-            "event",
-            "what makes the top class correct: it is the original label, or it is in the label set",
-            values=EVENTS,
-        ),
-        REAL("from", "lower end of the bin; the bin from 0 to 1 contains all images"),
-        REAL("to", "upper end of the bin; only the last bin includes its upper end"),
-        REAL("confidence", "mean probability of the top class"),
-        REAL("right", "share of images with a correct top class"),
-        *bounds(
-            "lo",
-            "hi",
-            f"{ITS} (Wilson; in an audit, by the audit's estimator; null for fewer than 30 images, or if "
-            f"answers hardly change the value)",
-        ),
-        COUNT(
-            "n",
-            "number of images in the bin that have a non-empty label set and, if any image has one, an "
-            "original label",
-        ),
-        *AUDITED,
-    ),
-)
-
-declare_table(
-    "risk_coverage",
-    (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT("event", "as in reliability", values=EVENTS),
-        REAL("confidence", "lowest confidence of the images that are kept"),
-        REAL("coverage", "share of images that are kept"),
-        REAL("risk", "share of errors among the images that are kept"),
-        COUNT("n", "number of images that are kept"),
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -506,131 +453,3 @@ def _isotonic(fitted: Case, rest: Case, to: str) -> dict[str, Any]:
         "scores": found.astype(np.float32)[:, None],
         "score_kind": "probability",
     }
-
-
-POINTS = 100
-"""Maximum number of points of a risk-coverage curve."""
-
-
-Row = Mapping[str, Any]
-
-
-def events_of(case: Case) -> tuple[str, ...]:
-    """Return the events that make the top class right: only ``set`` if there are no original labels."""
-    return EVENTS if case.labels.labelled.any() else EVENTS[1:]
-
-
-def both_events(case: Case) -> dict[str, Outcomes]:
-    """Return confidence and correctness for each event, on the images that count for all of them.
-
-    All events use the same images, so only the labels differ. The result is empty if there are no such
-    images or no confidences.
-    """
-    if case.confidence is None:
-        return {}
-    events, scored = events_of(case), case.labels.scored
-    image = np.flatnonzero(case.reaching(1, scored & case.labels.labelled if "label" in events else scored))
-    if not len(image):
-        return {}
-    right = {"label": case.is_label, "set": case.hit}
-    outcomes = Outcomes(image, case.confidence[image], right[events[0]][image, 0])
-    return {event: outcomes.with_right(right[event][image, 0]) for event in events}
-
-
-def reliability_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -> Iterator[Row]:
-    """Yield rows of the reliability table: all images, then each non-empty bin of confidence."""
-    for event, outcomes in events.items():
-        for bins in (1, BINS):
-            found = outcomes.in_bins(bins)
-            lo, hi = proportion_interval(found.right, found.weight)
-            for b in np.flatnonzero(found.weight):
-                yield {
-                    "dataset": dataset,
-                    "model": model,
-                    "event": event,
-                    "from": b / bins,
-                    "to": (b + 1) / bins,
-                    "confidence": found.confidence[b] / found.weight[b],
-                    "right": found.right[b] / found.weight[b],
-                    "lo": float(lo[b]),
-                    "hi": float(hi[b]),
-                    "n": int(found.weight[b]),
-                }
-
-
-def curve_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -> Iterator[Row]:
-    """Yield rows of the risk_coverage table: at most `POINTS` per event, the last for all images."""
-    for event, outcomes in events.items():
-        ranked = outcomes.counted()
-        kept = np.round(np.cumsum(ranked.weight)).astype(np.int64)
-        # The first threshold at or above each hundredth: equals are kept or left out together.
-        at = np.unique(np.searchsorted(ranked.coverage, _grid() - 1e-12))
-        for g in at[at < len(kept)]:
-            yield {
-                "dataset": dataset,
-                "model": model,
-                "event": event,
-                "confidence": float(ranked.confidence[g]),
-                "coverage": float(ranked.coverage[g]),
-                "risk": float(ranked.risk[g]),
-                "n": int(kept[g]),
-            }
-
-
-@dataclass
-class Pictured:
-    """The tables ``reliability`` and ``risk_coverage``, collected model by model.
-
-    Parameters
-    ----------
-    dataset : str
-    """
-
-    dataset: str
-    _reliability: list[Row] = field(default_factory=list)
-    _curve: list[Row] = field(default_factory=list)
-
-    def add(
-        self, model: str, case: Case, audited: Callable[[Case], tuple[list[Row], str]] | None = None
-    ) -> str:
-        """Add a model, and return a message describing a problem with its confidences, or an empty string.
-
-        Parameters
-        ----------
-        model : str
-        case : Case
-        audited : callable, optional
-            Function that returns the rows of the reliability table of an audit, and a message describing any
-            problem. An audit has no curves.
-        """
-        (metric,) = entries_of([CALIBRATION])
-        case, wrong = case_for(metric, case), ""
-        try:
-            events = both_events(case)
-            if audited is None:
-                self._reliability += reliability_rows(self.dataset, model, events)
-                self._curve += curve_rows(self.dataset, model, events)
-            elif case.confidence is not None:
-                rows, wrong = audited(case)
-                self._reliability += rows
-        except InputError as error:
-            wrong = f"{error.what[0].lower()}{error.what[1:-1]}"
-        return wrong and f"its confidences are not drawn: {wrong}"
-
-    def of_models(self, models: Collection[str]) -> list[list[Row]]:
-        """Return the rows of both tables of some models."""
-        return [[row for row in rows if row["model"] in models] for rows in (self._reliability, self._curve)]
-
-    def restore(self, rows: Sequence[Sequence[Row]]) -> None:
-        """Add what `of_models` returned."""
-        self._reliability += rows[0]
-        self._curve += rows[1]
-
-    def tables(self) -> dict[str, pa.Table]:
-        """Return the tables by name; empty if no model has confidences."""
-        rows, audited = {"reliability": self._reliability, "risk_coverage": self._curve}, not self._curve
-        return {n: pa.Table.from_pylist(r, schema=schema(n, audited=audited)) for n, r in rows.items() if r}
-
-
-def _grid() -> npt.NDArray[np.float64]:
-    return np.arange(1, POINTS + 1) / POINTS

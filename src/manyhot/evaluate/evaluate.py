@@ -6,24 +6,21 @@ import contextlib
 import difflib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import pyarrow as pa
-
-from manyhot.classes import class_list, class_list_of
-from manyhot.command import command
+from manyhot.classes import class_list_of
+from manyhot.command import called_with, command
 from manyhot.core.threads import one_blas_thread
 from manyhot.data import catalog
 from manyhot.data.benchmarks import (
     BENCHMARKS,
     Benchmark,
     BenchmarkData,
-    Fetched,
     benchmark_named,
     data_set,
     same_name_note,
@@ -36,25 +33,22 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
-from manyhot.data.published_columns import with_published_columns
-from manyhot.errors import MatchError, UnknownNameError, UsageError
+from manyhot.errors import UnknownNameError, UsageError
 from manyhot.evaluate.audited import NO_AUDIT, Audit, AuditedImages, open_audit
 from manyhot.evaluate.chance import chance_notes
-from manyhot.evaluate.compared_pairs import CompareWith, check_reference, reference_of
+from manyhot.evaluate.compared_pairs import check_reference, reference_of
 from manyhot.evaluate.describe import rights_of
-from manyhot.evaluate.judge import JudgeOptions, Resampling, judge_models
+from manyhot.evaluate.entrants import Entrants, benchmark_source
+from manyhot.evaluate.judge import JudgeOptions, judge_models
+from manyhot.evaluate.options import EvaluateOptions
+from manyhot.evaluate.published_columns import with_published_columns
 from manyhot.evaluate.ranks import ANALYSED_METRICS
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.write import JudgedData, load_figures, prepare_renderer
-from manyhot.files import sha256
-from manyhot.formats import read_predictions
-from manyhot.formats.prediction_folders import prediction_files, unread_notes
-from manyhot.parameters import RESAMPLES, AtLeast, Between, OptionName, Resamples, Seed, Shown, Was
+from manyhot.parameters import Was
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions
 from manyhot.tables.arrays import at_threshold
-from manyhot.tables.image_ids import AUTO, match_ids
-from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 
 def benchmark_of(labels: object, predictions: object) -> Benchmark | None:
@@ -83,160 +77,14 @@ def benchmark_of(labels: object, predictions: object) -> Benchmark | None:
 
 
 @dataclass(frozen=True, eq=False)
-class Entrants:
-    """The published models of a benchmark, and the user's own models.
+class EvaluateCall(EvaluateOptions):
+    """A call of `evaluate`: its options, the data, how these are read, and how the call runs."""
 
-    Attributes
-    ----------
-    benchmark : Benchmark
-    fetch : callable
-        Returns a data set with the models to evaluate. It is fetched and read on the first call.
-    own : list of Predictions
-        The user's own models with predictions for images of any of these data sets.
-    misfits : SkippedFiles
-        Skipped files of the user's own models.
-    match : str
-        How ids are matched.
-    """
-
-    benchmark: Benchmark
-    fetch: Callable[[BenchmarkData], Fetched]
-    own: list[Predictions]
-    misfits: SkippedFiles
-    match: str = AUTO
-
-    @classmethod
-    def open(cls, benchmark: Benchmark, predictions: Any, reading: Reading, run: Run) -> Entrants:
-        """Read the user's own models. The data sets are fetched when they are needed.
-
-        Raises
-        ------
-        MatchError
-            If the user's own predictions are for none of the data sets.
-        """
-        listed = predictions if isinstance(predictions, list | tuple) else [predictions]
-        _check_files(listed)
-        tables = [p for p in listed if isinstance(p, Predictions)]
-        paths = [p for p in listed if not isinstance(p, Predictions)]
-        files = prediction_files(paths) if paths else []
-        misfits = SkippedFiles(len(files))
-        misfits.remarks += unread_notes(paths, files)
-        read = partial(read_predictions, rows=reading.rows, scores=reading.scores)
-        own = tables + list(misfits.reading(files, read))
-        fetch = cache(partial(BenchmarkData.fetch, progress=run.on_progress))
-
-        @cache
-        def chosen(dataset: BenchmarkData) -> Fetched:
-            fetched = fetch(dataset)
-            return replace(fetched, files=tuple(p for p in fetched.files if reading.fits(p.stem)))
-
-        entrants = cls(benchmark, chosen, own, misfits, reading.match)
-        if not (own or reading.models):
-            return entrants
-        fitting = fitting_models(own, partial(_check_own, sets=entrants.sets, match=reading.match), misfits)
-        own = [p for p, _ in fitting if reading.fits(p.model)]
-        published = {path.stem for dataset in benchmark.datasets for path in fetch(dataset).files}
-        # One's own resnet50 is another than the published one.
-        own = [replace(p, model=f"own/{p.model}") if p.model in published else p for p in own]
-        if reading.models:
-            reading.check_some([*own, *(p for f in entrants.sets for p in f.files)], sorted(published))
-        return replace(entrants, own=own)
-
-    @property
-    def sets(self) -> list[Fetched]:
-        """The data sets of the benchmark."""
-        return [self.fetch(dataset) for dataset in self.benchmark.datasets]
-
-    def entering(self, fetched: Fetched) -> list[Predictions]:
-        """Return the user's own models with predictions for images of a data set."""
-        return self._covering(self.own, fetched)
-
-    def _covering(self, models: Sequence[Predictions], fetched: Fetched) -> list[Predictions]:
-        """Return the models with predictions for images of a data set, with its ids."""
-        matching = self.misfits.matching(models, fetched.labels.image_id, fetched.name, self.match)
-        return [p for p in matching if fetched.covers(p)]
-
-    def judged_in(self, results: pa.Table) -> list[Predictions]:
-        """Return the user's own models that have results.
-
-        Raises
-        ------
-        InputError
-            If none of the user's own models has results. The error is the first that was raised for one of
-            them.
-        """
-        names = set(results["model"].to_pylist())
-        judged = [p for p in self.own if p.model in names]
-        self.misfits.check_left(len(judged))
-        return judged
-
-    def judged_again(self, dataset: BenchmarkData, own: Sequence[Predictions]) -> list[Predictions]:
-        """Return the models of a data set that are also evaluated at other thresholds."""
-        # One that is skipped on a data set may be judged on another.
-        everywhere = [p for p in own if p.source not in self.misfits.errors]
-        fetched = self.fetch(dataset)
-        return [*fetched.published, *self._covering(everywhere, fetched)]
-
-    def sources(self) -> list[dict[str, Any]]:
-        """Return the titles, licences, citations and notes of the published data."""
-        names = [n for d in self.benchmark.datasets for n in (d.labels[0], d.predictions, *d.images[:1])]
-        entries = [catalog.catalog_entry(n) for n in dict.fromkeys(names)]
-        return [
-            {k: getattr(e, k) for k in ("title", "home", "licence", "citation", "notes")} for e in entries
-        ]
-
-    def hashes(self, own: Sequence[Predictions]) -> Mapping[str, str]:
-        """Return the sha256 of the files of the user's own models, by name."""
-        return {Path(p.source).name: sha256(p.source) for p in own if p.source}
-
-
-def _check_files(predictions: Sequence[object]) -> None:
-    """Raise an error for predictions of a benchmark whose images are not known."""
-    for one in predictions:
-        if not isinstance(one, Predictions | str | os.PathLike):
-            raise UsageError(
-                "Predictions for a benchmark must name their images, but arrays and frames do not.",
-                where="`predictions`",
-                got=type(one).__name__,
-                allowed="paths of files, or tables: mh.Predictions(image_id, model, scores=scores)",
-                do="pass the file, and the images of its rows with `rows`",
-            )
-
-
-def benchmark_source(entrants: Entrants, dataset: BenchmarkData) -> Source:
-    """Return a data set of a benchmark with its published models and the user's own models for it."""
-    fetched = entrants.fetch(dataset)
-    own = entrants.entering(fetched)
-    return Source(
-        fetched.name,
-        fetched.labels,
-        fetched.images,
-        class_list(),
-        partial(fetched.models, own),
-        len(fetched.files) + len(own),
-        dict(fetched.inputs),
-        entrants.misfits,
-        fetched.about,
-    )
-
-
-def _check_own(predictions: Predictions, sets: Sequence[Fetched], match: str) -> None:
-    ids, name = predictions.image_id, predictions.model
-    matchings = (
-        match_ids(f.labels.image_id, ids, left_name=f.name, right_name=name, match=match) for f in sets
-    )
-    if not any(map(len, matchings)):
-        raise MatchError(
-            f"{predictions.model} has no predictions for images of the benchmark's data sets.",
-            where=predictions.source,
-            got=f"ids such as {predictions.image_id[0]}",
-            allowed=" or ".join(f"{f.labels.image_id[0]} ({f.name})" for f in sets),
-            do="pass the row order with `rows`, or predict one of these data sets",
-        )
-
-
-MAX_MAP_RESAMPLES = 200
-"""Bound on `map_resamples`: each sorts all scores again."""
+    labels: Annotated[LabelsLike, Was("--labels")]
+    predictions: PredictionsLike = ()
+    audit: Audit = field(default=NO_AUDIT, kw_only=True)
+    reading: Reading = field(default=READING, kw_only=True)
+    run: Run = field(default=QUIET, kw_only=True)
 
 
 @command(
@@ -247,22 +95,8 @@ MAX_MAP_RESAMPLES = 200
         "manyhot evaluate real.json --predictions resnet50.npy --rows rows.json",
     ),
 )
-def evaluate(
-    labels: Annotated[LabelsLike, Was("--labels")],
-    predictions: PredictionsLike = (),
-    *,
-    metrics: Annotated[Sequence[str] | None, Shown("METRIC"), OptionName("--metric")] = None,
-    slices: Annotated[Sequence[str], Shown("SLICE"), OptionName("--slice")] = (),
-    resamples: Resamples = RESAMPLES,
-    seed: Seed = 0,
-    map_resamples: Annotated[int, Between(0, MAX_MAP_RESAMPLES)] = 0,
-    posterior: Annotated[int, AtLeast(0)] = 0,
-    compare_with: CompareWith = None,
-    gallery: Annotated[int, AtLeast(0)] | None = None,
-    audit: Audit = NO_AUDIT,
-    reading: Reading = READING,
-    run: Run = QUIET,
-) -> Evaluation:
+@called_with(EvaluateCall)
+def evaluate(call: EvaluateCall) -> Evaluation:
     """Evaluate models on label sets and compare pairs of models, with a report.
 
     On a benchmark, your own models are evaluated together with the published models. Each model is evaluated
@@ -276,33 +110,6 @@ def evaluate(
     predictions
         Files and folders of predictions; or the name of one data set, such as imagenet-val, to evaluate its
         published models on label sets in a file.
-    metrics
-        Name of a metric, or a call string such as 'jaccard(threshold=0.5)'. By default, rank metrics, and
-        score metrics for models with scores of all classes; if there are no original labels, these models get
-        only mAP and F1.
-    slices
-        Additional subsets of images to evaluate: by original label (class=KEY, or class for all classes), or
-        by a column of the images table (COLUMN for all its values, COLUMN=VALUE, 'COLUMN>=NUMBER', or
-        COLUMN=* for images with a value).
-    resamples
-        Number of bootstrap resamples; 0 for no intervals and no pairs, even for metrics that need no
-        resamples.
-    seed
-        Seed for the bootstrap.
-    map_resamples
-        Number of bootstrap resamples, at most 200, for metrics that are computed again on each resample, such
-        as mAP, AUROC and AURC. Their intervals then come from the bootstrap instead of the jackknife. 0 for
-        none.
-    posterior
-        Number of draws of label sets from the probabilities of the labels, such as 200, for intervals over
-        both raters and images. With `audited`, number of draws of people's label sets, such as 20. 0 for
-        none.
-    compare_with
-        Name of the model that all others are compared with; all to compare all pairs of models, or none. By
-        default, all pairs of up to 300 models are compared, and none of more models.
-    gallery
-        Maximum number of images in the gallery of the report, which needs photographs. The default is 1000,
-        and with 0 there is no gallery.
     audit
         People's label sets of a random sample of the images.
 
@@ -338,62 +145,50 @@ def evaluate(
     >>> found.value("real1")
     0.5
     """
+    labels, predictions, reading, run = call.labels, call.predictions, call.reading, call.run
     benchmark = benchmark_of(labels, predictions)
-    if benchmark is not None and (reading.images or reading.classes or reading.dataset or gallery):
+    if benchmark is not None and (reading.images or reading.classes or reading.dataset or call.gallery):
         raise UsageError(
             "A benchmark has its own labels, images and classes.",
             got=labels,
             do="leave out `images`, `classes`, `dataset` and `gallery`",
         )
-    if audit.is_requested:
-        _check_auditable(benchmark, labels, map_resamples)
+    if call.audit.is_requested:
+        _check_auditable(benchmark, call)
     entrants = None if benchmark is None else Entrants.open(benchmark, predictions, reading, run)
-    if isinstance(predictions, Iterator) and audit.is_requested:
+    if isinstance(predictions, Iterator) and call.audit.is_requested:
         predictions = list(predictions)  # models that propose label sets for one another are read twice
     if entrants is not None and (note := same_name_note(labels)):
         entrants.misfits.remarks.append(note)
-    options = JudgeOptions(
-        metrics=benchmark.metrics if metrics is None and benchmark is not None else metrics,
-        slices=(slices,) if isinstance(slices, str) else tuple(slices),
-        resampling=Resampling(resamples, seed, map_resamples, posterior),
-        trust_order=reading.trust_order,
-        per_class=True,
-        compare_with=compare_with,
-    )
-    opened = partial(open_audit, audit, reading=reading, run=run, draws=posterior, seed=seed)
-    judged = partial(
-        _judged, options=options, opened=opened if audit.is_requested else None, reading=reading, run=run
-    )
+    options = replace(JudgeOptions.of(call), trust_order=reading.trust_order, per_class=True)
+    if benchmark is not None and call.metrics is None:
+        options = replace(options, metrics=benchmark.metrics)
+    judged = partial(_judged, call=call, options=options)
     if run.on_event is not None:  # a command, which then writes a report
         prepare_renderer()
     own = () if entrants is None else tuple(p.model for p in entrants.own)
-    shown = Shows(run, reference_of(compare_with), own)
+    shown = Shows(run, reference_of(call.compare_with), own)
     thresholds: list[Evaluation] = []
     if entrants is None:
-        sources = open_inputs(labels, predictions, unlabelled=audit.is_requested, reading=reading, run=run)
+        asked = call.audit.is_requested
+        sources = open_inputs(labels, predictions, unlabelled=asked, reading=reading, run=run)
         parts = [shown(judged(source)) for source in sources]
     else:
         parts, thresholds = _judged_benchmark(entrants, judged, shown, run)
     together = Evaluation.concat(parts) if len(parts) > 1 else parts[0]
-    check_reference(compare_with, together.results["model"].unique().to_pylist())
-    evaluation = replace(together, gallery=gallery, slices=options.slices)
+    check_reference(call.compare_with, together.results["model"].unique().to_pylist())
+    evaluation = replace(together, options=EvaluateOptions.of(call))
     return evaluation if entrants is None else _among_published(evaluation, thresholds, entrants, run)
 
 
-def _judged(
-    source: Source,
-    options: JudgeOptions,
-    opened: Callable[[Source], tuple[Labels, AuditedImages]] | None,
-    reading: Reading,
-    run: Run,
-) -> Evaluation:
+def _judged(source: Source, call: EvaluateCall, options: JudgeOptions) -> Evaluation:
     """Judge the models of one data set."""
-    files = dict[str, Path]()
-    labels, audited = (source.sets(), None) if opened is None else opened(source)
-    source, slices = with_published_columns(source, options.slices, match=reading.match)
+    files, reading = dict[str, Path](), call.reading
+    labels, audited = _opened(source, call)
+    source, options = with_published_columns(source, options, match=reading.match)
     published = source.published
-    slices += [s for s in published.slices if s not in slices] if published else []
-    options = replace(options, slices=tuple(slices), audit=audited)
+    more = [s for s in published.slices if s not in options.slices] if published else []
+    options = replace(options, slices=[*options.slices, *more], audit=audited)
 
     def models() -> Iterator[Predictions]:
         for model in source.models():
@@ -401,7 +196,7 @@ def _judged(
                 files[model.source] = Path(model.source)
             yield model
 
-    evaluation = judge_models(replace(source, labels=labels, models=models), options, run=run)
+    evaluation = judge_models(replace(source, labels=labels, models=models), options, run=call.run)
     skipped = {Path(name).name for name in source.misfits.errors}
     judged = JudgedData(
         source.name,
@@ -422,15 +217,22 @@ def _judged(
     return replace(evaluation, judged=(judged,), inputs=inputs)
 
 
-def _check_auditable(benchmark: Benchmark | None, labels: object, map_resamples: int) -> None:
+def _opened(source: Source, call: EvaluateCall) -> tuple[Labels, AuditedImages | None]:
+    """Return the label sets to judge on, and the audit of a data set, if one is requested."""
+    if not call.audit.is_requested:
+        return source.sets(), None
+    return open_audit(call.audit, source, call.reading, call.run, draws=call.posterior, seed=call.seed)
+
+
+def _check_auditable(benchmark: Benchmark | None, call: EvaluateCall) -> None:
     """Raise an error for options that an audit does not have."""
     if benchmark is not None:
         raise UsageError(
             "A benchmark already has people's label sets of all images.",
-            got=f"{labels} with `audited`",
+            got=f"{call.labels} with `audited`",
             do="pass proposed label sets of all images in a file, or leave out `audited` and `sample`",
         )
-    if map_resamples:
+    if call.map_resamples:
         raise UsageError(
             "Intervals of an audit come from its design.",
             got="`map_resamples` with `audited`",
@@ -506,7 +308,7 @@ def _at_thresholds(
 ) -> Iterator[Callable[[], Evaluation]]:
     """Yield what judges the models of a benchmark again, on label sets at other thresholds."""
     # The order of the models was checked on the published label sets.
-    options = JudgeOptions(metrics=ANALYSED_METRICS, resampling=Resampling(0), trust_order=True)
+    options = JudgeOptions(metrics=ANALYSED_METRICS, resamples=0, trust_order=True)
 
     models_of = cache(partial(entrants.judged_again, own=own))
 

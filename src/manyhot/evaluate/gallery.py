@@ -27,14 +27,15 @@ from manyhot.data.inputs import (
     open_inputs,
 )
 from manyhot.errors import InputError, ManyhotError
-from manyhot.evaluate.gallery_findings import FindingsLike, read_image_findings
 from manyhot.evaluate.gallery_models import ShownModel, check_alike, classes_to_show, shown_models
-from manyhot.formats import read_images
+from manyhot.formats import read_findings, read_images
+from manyhot.formats.tabular import TABLE_SUFFIXES, column_names, declared, read_frame
 from manyhot.formats.writing import PathLike, check_apart, images_file
 from manyhot.parameters import Repeated, Shown
 from manyhot.predict.embeddings import Embedded, embedded_in
 from manyhot.predict.similar import similar
 from manyhot.predict.sources import open_source
+from manyhot.report.gallery_findings import FINDING_COLUMNS
 from manyhot.result import Result
 from manyhot.run import QUIET, Progress, Run
 from manyhot.tables import Images, Labels, Predictions
@@ -45,6 +46,10 @@ from manyhot.tables.skipped_files import SkippedFiles
 if TYPE_CHECKING:
     from manyhot.report.gallery import ClassExamples, Gallery
     from manyhot.report.pictures import Opener
+
+
+FindingsLike = Annotated[Any, Shown("FILE")]
+"""A file of findings on images, or their table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -459,3 +464,29 @@ def _inside(holder: str, places: Mapping[str, Sequence[int]]) -> Iterator[tuple[
     except ManyhotError as error:
         reason = f"{Path(holder).name}: {error.what[0].lower()}{error.what[1:].rstrip('.')}"
     yield from ((i, absent(reason)) for rows in left.values() for i in rows)
+
+
+def read_image_findings(findings: FindingsLike) -> pa.Table:
+    """Return findings on images, from ``diagnose errors`` or from a table with a column of findings.
+
+    Raises
+    ------
+    InputError
+        If the file is neither.
+    """
+    if not isinstance(findings, str | os.PathLike):
+        return findings
+    path = Path(findings)
+    is_table = path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
+    names = column_names(path) if is_table else []
+    found = [c for c in FINDING_COLUMNS if c in names]
+    if "image_id" in names and found:
+        return read_frame(path).select("image_id", found[0]).to_arrow()
+    if names and declared(path) != "findings":
+        raise InputError(
+            "The table has no findings on images.",
+            where=path,
+            got=f"columns {', '.join(names)}",
+            allowed="image_id, and finding or group; or findings.parquet of manyhot diagnose errors",
+        )
+    return read_findings(path)

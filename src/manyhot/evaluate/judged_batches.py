@@ -14,7 +14,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from numpy import typing as npt
 
 from manyhot._version import __version__
 from manyhot.errors import InputError, MatchError, OrderError, OutputError, UsageError
+from manyhot.evaluate.results import Note, Number
 from manyhot.files import atomic_write, cache_folder
 from manyhot.registry import entries
 from manyhot.tables import Predictions
@@ -71,6 +72,69 @@ class JudgedBatch:
         for name, values, none in zip(self.about["real"], *numbers, strict=True):
             columns[name] = [None if n else v for v, n in zip(values.tolist(), none.tolist(), strict=True)]
         return [kind(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+@dataclass
+class JudgedModels:
+    """What the models judged so far gave.
+
+    Attributes
+    ----------
+    rows : list of Number
+    notes : list of Note
+    models : list of str
+    intervals : dict of str to str
+        How the intervals of each metric are computed.
+    skipped : dict of str to InputError
+        Why metrics were left out, by their names.
+    n_batched : int
+        Number of models when a batch was last resampled.
+    """
+
+    rows: list[Number] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    intervals: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, InputError] = field(default_factory=dict)
+    n_batched: int = 0
+    _stored: tuple[int, int, int] = (0, 0, 0)
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether the intervals of all models are there, because a batch of them was just resampled."""
+        return self.n_batched == len(self.models) > 0
+
+    @property
+    def unkept(self) -> frozenset[str]:
+        """The models since the last batch."""
+        return frozenset(self.models[self._stored[2] :])
+
+    def batch(self, batch: JudgedBatch) -> JudgedBatch:
+        """Return a batch to which what its models gave is added."""
+        rows, notes, models = self._stored
+        batch.about |= {
+            "notes": [astuple(note) for note in self.notes[notes:]],
+            "judged": self.models[models:],
+            "intervals": self.intervals,
+            "lacking": {name: error_to_json(error) for name, error in self.skipped.items()},
+        }
+        batch.add_rows(self.rows[rows:])
+        self._mark()
+        return batch
+
+    def restore(self, batch: JudgedBatch) -> None:
+        """Add what a batch of models gave in an interrupted run."""
+        about = batch.about
+        self.rows += batch.restored_rows(Number)
+        self.notes += [Note(*note) for note in about["notes"]]
+        self.models += about["judged"]
+        self.intervals |= about["intervals"]
+        self.skipped |= {name: error_from_json(error) for name, error in about["lacking"].items()}
+        self.n_batched = len(self.models)
+        self._mark()
+
+    def _mark(self) -> None:
+        self._stored = (len(self.rows), len(self.notes), len(self.models))
 
 
 class OtherModelsError(Exception):

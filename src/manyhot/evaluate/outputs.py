@@ -11,7 +11,6 @@ from manyhot import tables
 from manyhot.classes import ClassList
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.files import atomic_write
-from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike
 from manyhot.tables import Results
 from manyhot.tables.own_classes import own_list
@@ -133,6 +132,8 @@ def write_numbers(
     thresholds : pyarrow.Table, optional
         Results on label sets at other thresholds.
     """
+    from manyhot.formats.tabular import write_csv  # brings polars, which the first results do not need
+
     path = Path(out) / "results.parquet"
     written = [tables.write(results.table, path, "results", call=call, inputs=inputs, about=about)]
     written.append(write_csv(results.table, path.with_suffix(".csv")))

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
+from manyhot.core.jackknife import Scale
 from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import Case
 from manyhot.core.softmax import ROWS, SLACK
@@ -263,3 +264,10 @@ def _add_up(case: Case) -> bool:
     assert case.scores is not None  # for the type checker
     first = case.scores[:ROWS].sum(axis=1, dtype=np.float64)
     return bool((np.abs(first - 1) <= SLACK).all())
+
+
+def scale_of(metric: Entry, other: Scale) -> Scale:
+    """Return the scale of the intervals of a metric: logit of a share."""
+    if metric.about.get("interval") == "correlation":
+        return "correlation"
+    return "logit" if metric.about.get("unit", "share") == "share" else other

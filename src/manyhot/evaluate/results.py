@@ -21,6 +21,7 @@ from manyhot.errors import InputError, MissingExtraError, rename_parameters
 from manyhot.evaluate.compared_pairs import joined_about
 from manyhot.evaluate.comparison import Comparison, compare_results, join_results
 from manyhot.evaluate.error_ratios import error_ratios, ratio_lines
+from manyhot.evaluate.options import DEFAULT, EvaluateOptions
 from manyhot.evaluate.outputs import (
     clear_gallery,
     clear_report,
@@ -57,7 +58,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.registry import canonical
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables import Results, schema
+from manyhot.tables import Alignment, Results, schema
 
 
 @dataclass(slots=True)
@@ -89,6 +90,22 @@ class Note:
     text: str
 
 
+def unmatched_note(dataset: str, model: str, kind: str, n: int, matched: int) -> Note:
+    """Return the note on n images that only the predictions or only the labels contain."""
+    what = {
+        "predictions_unmatched": "predicted images have no labels",
+        "labels_unmatched": "labelled images have no prediction",
+    }[kind]
+    return Note(dataset, model, kind, n, f"{n:,} of {n + matched:,} {what} and were left out")
+
+
+def unmatched_notes(dataset: str, model: str, alignment: Alignment) -> Iterator[Note]:
+    """Yield the notes on the images of a model that did not match."""
+    counts = {"predictions_unmatched": alignment.right_only, "labels_unmatched": alignment.left_only}
+    matched = len(alignment.right)
+    yield from (unmatched_note(dataset, model, kind, n, matched) for kind, n in counts.items() if n)
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation(Result):
     """Results of evaluating models on label sets.
@@ -113,10 +130,8 @@ class Evaluation(Result):
         Names of the user's own models, if there are also published models.
     judged : tuple of Judged
         The data sets, for the report.
-    gallery : int, optional
-        Maximum number of images for a gallery in the report.
-    slices : tuple of str
-        The requested slices, which the terminal shows.
+    options : EvaluateOptions
+        The options of the call. The terminal shows the slices, and the gallery is in the report.
     metadata : Mapping of str to str
         ``metrics`` (descriptions of the metrics, as JSON), ``resamples``, ``seed``, and ``classes`` (the hash
         of the class list).
@@ -137,8 +152,7 @@ class Evaluation(Result):
     thresholds: Evaluation | None = None
     own: tuple[str, ...] = ()
     judged: tuple[JudgedData, ...] = ()
-    gallery: int | None = None
-    slices: tuple[str, ...] = ()
+    options: EvaluateOptions = DEFAULT
     _page_notes: list[str] = field(default_factory=list)
     _shown: frozenset[str] = frozenset()
     _are_explained: bool = False
@@ -275,7 +289,7 @@ class Evaluation(Result):
     def lines(self) -> Iterator[str]:
         """Yield the best models of each data set, the user's own models with ranks, and the mean drops."""
         yield from self._model_lines()
-        yield from slice_lines(self.as_results(), self.slices)
+        yield from slice_lines(self.as_results(), self.options.slices)
         yield from posterior_lines(self.posterior)
         yield from change_lines(self.comparison.drops.to_pylist())
         yield from ratio_lines(self.error_ratios.to_pylist())
@@ -363,7 +377,7 @@ class Evaluation(Result):
                 pictured = write_class_pictures(judged, self.per_class, out)
             except MissingExtraError as error:
                 self._page_notes.append(f"the report has no pictures: {error_in_a_line(error)}")
-            gallery, lacking = write_report_gallery(judged, out / "report", self.gallery, run)
+            gallery, lacking = write_report_gallery(judged, out / "report", self.options.gallery, run)
             self._page_notes.extend([f"the report has no gallery: {lacking}"] if lacking else [])
         if not gallery:
             clear_gallery(out)

@@ -115,12 +115,10 @@ class CountedImages:
         return self._image_id.take(pa.array(self._order))
 
 
-def samples_table(
-    dataset: str, samples: Mapping[Key, Floats32], resamples: int, counted: CountedImages
-) -> pa.Table:
+def samples_table(dataset: str, samples: Mapping[Key, Floats32], counted: CountedImages) -> pa.Table:
     """Return the samples table of resampled values by model, metric and slice."""
     models, metrics, slices = zip(*samples, strict=True) if samples else ((), (), ())
-    offsets = np.arange(len(samples) + 1, dtype=np.int32) * resamples
+    offsets = np.cumsum([0, *map(len, samples.values())], dtype=np.int32)
     flat = np.concatenate([np.empty(0, np.float32), *samples.values()])
     images = [counted.digest(metric, model) if name == ALL else None for model, metric, name in samples]
     columns = {
@@ -141,7 +139,6 @@ class SampledPairs:
     ----------
     image_id : pyarrow.Array
         The ids of all images.
-    resamples : int
     reference : str
         The model that others may be compared with: errors of differences to it are computed at once. Empty if
         all pairs may be compared.
@@ -152,8 +149,8 @@ class SampledPairs:
         Whether pairs may be compared.
     """
 
-    def __init__(self, image_id: pa.Array, resamples: int, reference: str = "") -> None:
-        self._resamples, self._reference = resamples, reference
+    def __init__(self, image_id: pa.Array, reference: str = "") -> None:
+        self._reference = reference
         self._accuracies = frozenset(accuracies())
         self.is_collecting = True
         self._counted = CountedImages(image_id)
@@ -238,7 +235,7 @@ class SampledPairs:
     def samples(self, dataset: str) -> pa.Table:
         """Return the samples table."""
         compared = {key: values for key, values in self._samples.items() if key[1] in self._accuracies}
-        return samples_table(dataset, compared, self._resamples, self._counted)
+        return samples_table(dataset, compared, self._counted)
 
     def rows(
         self, dataset: str, values: Mapping[Key, float], compared: ComparedPairs

@@ -381,7 +381,7 @@ def detect(
     """
     path = Path(path)
     suffix = FOLDER if path.is_dir() else path.suffix.lower()
-    for entry in registry.entries("format"):
+    for entry in registry.each("format"):
         fits = entry.about["holds"] in holds and suffix in entry.about["suffixes"]
         if fits and property in entry.about and entry.about[property](path):
             return entry

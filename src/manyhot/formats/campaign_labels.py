@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from manyhot.classes import ClassList, class_list_of
-from manyhot.formats.class_lists import read_class_list
 from manyhot.formats.reading import FOLDER, reading
-from manyhot.formats.tabular import read_labels_table
 from manyhot.registry import register
 from manyhot.tables import DESCRIPTION, Images, Labels, Predictions, metadata
 from manyhot.tables.campaign_folder import is_campaign, no_label_sets
@@ -28,6 +26,8 @@ _Table = TypeVar("_Table", Labels, Images, Predictions)
 )
 def read_campaign_labels(path: Path, *, classes: ClassList | None) -> Labels:
     """The label sets of a campaign: ``labels.parquet`` in its folder, over its class list."""
+    from manyhot.formats.tabular import read_labels_table  # brings polars
+
     file = path / "labels.parquet"
     if not file.is_file():
         raise no_label_sets(path)
@@ -44,6 +44,8 @@ def with_campaign_list(table: _Table, path: Path) -> _Table:
     declared = metadata(table.table).get("classes", "") if isinstance(table, Images) else table.class_hash
     if table.class_list is not None or not declared or class_list_of(declared) is not None:
         return table
+    from manyhot.formats.class_lists import read_class_list  # brings polars
+
     for folder in path.resolve().parents[:2]:  # predictions are one folder deeper
         listed = folder / "classes.parquet"
         if not (is_campaign(folder) and listed.is_file()):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from manyhot.errors import InputError
 from manyhot.formats import PathLike, detect, no_such_file, suffixes_of
-from manyhot.formats.reading import reading
+from manyhot.formats.reading import declared, reading
 
 SKIPPED = "skipped.csv"
 """The images that predict skipped, in a file beside the predictions."""
@@ -129,8 +129,6 @@ _OWN = ("", "")
 
 def _reason(path: Path) -> tuple[str, str] | None:
     """Return why a file is not read and what to do; no text for a file of manyhot, None for other files."""
-    from manyhot.formats.tabular import declared  # with polars, which no import may load
-
     suffix = path.suffix.lower()
     if path.is_dir():
         return _FOLDERS if path.name != _EMBEDDINGS and _holds_any(path) else _OWN

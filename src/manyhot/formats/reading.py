@@ -26,7 +26,7 @@ from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.core.array_types import Bytes, Ints32, Ints64
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, ManyhotError
-from manyhot.tables import STATES, one_chunk
+from manyhot.tables import STATES, metadata, one_chunk
 from manyhot.tables.image_ids import check_columns_once, normal_ids
 from manyhot.tables.unpacked import check_parquet
 
@@ -54,6 +54,14 @@ def broken() -> tuple[type[Exception], ...]:
         pa.ArrowException,
         pl.exceptions.PolarsError,
     )
+
+
+def declared(path: Path) -> str:
+    """Return the table's name in the metadata of a Parquet file; empty if there is none."""
+    try:
+        return metadata(pq.read_schema(path)).get("table", "") if path.suffix.lower() == ".parquet" else ""
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
+        return ""
 
 
 @contextmanager

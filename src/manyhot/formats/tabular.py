@@ -37,6 +37,7 @@ from manyhot.formats.headers import (
     separator_of,
 )
 from manyhot.formats.reading import FOLDER, cut_for_message, read_parquet, reading, with_image_ids
+from manyhot.formats.reading import declared as declared
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import (
@@ -81,16 +82,6 @@ def column_names(path: Path) -> list[str]:
         return [c.strip() for c in raw_header(path)]
     except (pa.ArrowException, OSError, UnicodeDecodeError):
         return []
-
-
-def declared(path: Path) -> str:
-    """Return the table's name in the metadata of a Parquet file; empty if there is none."""
-    try:
-        return (
-            table_metadata(pq.read_schema(path)).get("table", "") if path.suffix.lower() == ".parquet" else ""
-        )
-    except (pa.ArrowException, OSError, UnicodeDecodeError):
-        return ""
 
 
 def _matches(table: str) -> Callable[[Path], bool]:

@@ -22,7 +22,7 @@ from manyhot import registry, tables
 from manyhot.classes import ClassList, class_list, class_list_of
 from manyhot.core.array_types import Floats32, Ints32, Ints64
 from manyhot.errors import InputError, MatchError
-from manyhot.formats.reading import FOLDER
+from manyhot.formats.reading import FOLDER, declared
 from manyhot.tables import DESCRIPTION, Golden, Labels, Votes, one_chunk
 from manyhot.tables.labels import with_zeros
 
@@ -297,8 +297,6 @@ def check_place(target: PathLike, table: str) -> None:
     InputError
         If the file contains another table, or has the name of another table of a campaign.
     """
-    from manyhot.formats.tabular import declared  # brings polars, which predicting does not need
-
     path = Path(target)
     description = path.parent / tables.DESCRIPTION
     held = declared(path) if path.is_file() else ""

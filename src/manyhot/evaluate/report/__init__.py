@@ -17,17 +17,8 @@ from markupsafe import Markup
 
 from manyhot.core.curve_metrics import CHANCE
 from manyhot.errors import MissingExtraError
-from manyhot.evaluate.report.datasets import (
-    Cell,
-    DataSet,
-    DrawnColumn,
-    MetricColumn,
-    Model,
-    build_datasets,
-    draw_column,
-    first_rows,
-    pack,
-)
+from manyhot.evaluate.report.datasets import DataSet, MetricColumn, Model, build_datasets
+from manyhot.evaluate.report.drawn_columns import Cell, DrawnColumn, draw_column, first_rows, pack
 from manyhot.evaluate.report.figures import draw_figures
 from manyhot.evaluate.report.overview import Finding, findings
 from manyhot.evaluate.report.report_tables import ReportTables

@@ -15,7 +15,6 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.judge import Resampling
 from manyhot.evaluate.results import Note
 from manyhot.files import write_text
 from manyhot.formats import (
@@ -56,7 +55,8 @@ class TransferRequest:
     out : Path
     method : TransferMethod
     held : HeldOut
-    resampling : Resampling
+    draws : Draws
+        Options of the resamples; those of n images are made when n is known.
     engine : str
     run : Run
     notes : list of Note
@@ -71,7 +71,7 @@ class TransferRequest:
     out: Path
     method: TransferMethod
     held: HeldOut
-    resampling: Resampling
+    draws: Draws
     engine: str
     run: Run
     notes: list[Note] = field(default_factory=list)
@@ -122,8 +122,7 @@ class TransferRequest:
 
     def tally(self, n: int) -> TransferTally:
         """Return an empty table of results on the n images held out."""
-        draws = Draws(n, self.resampling.resamples, self.resampling.seed)
-        return TransferTally(self.dataset, self.method.name, n, draws)
+        return TransferTally(self.dataset, self.method.name, n, replace(self.draws, n=n))
 
     def on_maps(self, model: str) -> Callable[[int, int], None]:
         """Return a callback for the progress of computing feature maps."""

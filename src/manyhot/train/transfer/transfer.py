@@ -13,7 +13,6 @@ from numpy import typing as npt
 
 from manyhot.command import command
 from manyhot.errors import InputError
-from manyhot.evaluate.judge import Resampling
 from manyhot.files import hashes_of
 from manyhot.formats import ClassNamesLike, read_predictions
 from manyhot.formats.writing import PathLike, check_apart, check_place
@@ -156,7 +155,7 @@ def transfer(
         out=out,
         method=checked,
         held=held,
-        resampling=Resampling(resamples, seed),
+        draws=Draws(0, resamples, seed),
         engine=engine,
         run=run,
     )

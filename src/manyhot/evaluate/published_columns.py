@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS, BenchmarkData
 from manyhot.data.data_sets import Source
 from manyhot.errors import MatchError
+from manyhot.evaluate.options import EvaluateOptions
 from manyhot.tables import Images, one_chunk
 from manyhot.tables.frames import count_shared, examples, rows_like
 from manyhot.tables.image_ids import AUTO
@@ -19,17 +20,18 @@ PUBLISHED_COLUMNS: dict[str, BenchmarkData] = {"factor": BENCHMARKS["imagenet-x"
 """The data set whose images table has the column."""
 
 
-def with_published_columns(
-    source: Source, slices: Sequence[str], *, match: str = AUTO
-) -> tuple[Source, list[str]]:
-    """Return a data set with the published columns that slices need, and the slices that are possible.
+Options = TypeVar("Options", bound=EvaluateOptions)
+
+
+def with_published_columns(source: Source, options: Options, *, match: str = AUTO) -> tuple[Source, Options]:
+    """Return a data set with the published columns that slices need, and options with the possible slices.
 
     Slices of a published data set whose images lack the columns are omitted, and a remark says so.
 
     Parameters
     ----------
-    slices : sequence of str
-        As in `manyhot.evaluate`.
+    source : Source
+    options : EvaluateOptions
     match : str
         How ids are matched; see `manyhot.tables.image_ids.match_ids`.
 
@@ -45,7 +47,7 @@ def with_published_columns(
         remark = f"the column {name!r} is that of {entry.name} (licence {entry.licence})"
         if source.published == data:
             source.misfits.remarks.append(remark)
-        asked = [s for s in slices if re.split("[<>=]", s)[0] == name]
+        asked = [s for s in options.slices if re.split("[<>=]", s)[0] == name]
         if not asked or (source.images is not None and name in source.images.table.column_names):
             continue
         table = source.images if source.labels is None else source.labels
@@ -56,7 +58,7 @@ def with_published_columns(
             source.inputs.update({f"{entry.name}/{f}": entry.file(f).sha256 for f in data.images[1:]})
             source.misfits.remarks.append(remark)
         elif source.published is not None:
-            slices = [s for s in slices if s not in asked]
+            options = replace(options, slices=[s for s in options.slices if s not in asked])
             remark = (
                 f"{', '.join(asked)} left out: {entry.name} has the column {name!r}, but not for these images"
             )
@@ -68,7 +70,7 @@ def with_published_columns(
                 allowed=f"ids such as {examples(column.image_id)}",
                 do=f"pass an images table that has the column {name!r} as `images`",
             )
-    return source, list(slices)
+    return source, options
 
 
 def _with_column(source: Source, column: Images, name: str) -> Source:

@@ -1,0 +1,184 @@
+"""The models that enter a benchmark: the published ones and the user's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import pyarrow as pa
+
+from manyhot.classes import class_list
+from manyhot.data import catalog
+from manyhot.data.benchmarks import Benchmark, BenchmarkData, Fetched
+from manyhot.data.data_sets import Source
+from manyhot.data.inputs import Reading
+from manyhot.errors import MatchError, UsageError
+from manyhot.files import sha256
+from manyhot.formats import read_predictions
+from manyhot.formats.prediction_folders import prediction_files, unread_notes
+from manyhot.run import Run
+from manyhot.tables import Predictions
+from manyhot.tables.image_ids import AUTO, match_ids
+from manyhot.tables.skipped_files import SkippedFiles, fitting_models
+
+
+@dataclass(frozen=True, eq=False)
+class Entrants:
+    """The published models of a benchmark, and the user's own models.
+
+    Attributes
+    ----------
+    benchmark : Benchmark
+    fetch : callable
+        Returns a data set with the models to evaluate. It is fetched and read on the first call.
+    own : list of Predictions
+        The user's own models with predictions for images of any of these data sets.
+    misfits : SkippedFiles
+        Skipped files of the user's own models.
+    match : str
+        How ids are matched.
+    """
+
+    benchmark: Benchmark
+    fetch: Callable[[BenchmarkData], Fetched]
+    own: list[Predictions]
+    misfits: SkippedFiles
+    match: str = AUTO
+
+    @classmethod
+    def open(cls, benchmark: Benchmark, predictions: Any, reading: Reading, run: Run) -> Entrants:
+        """Read the user's own models. The data sets are fetched when they are needed.
+
+        Raises
+        ------
+        MatchError
+            If the user's own predictions are for none of the data sets.
+        """
+        listed = predictions if isinstance(predictions, list | tuple) else [predictions]
+        _check_files(listed)
+        tables = [p for p in listed if isinstance(p, Predictions)]
+        paths = [p for p in listed if not isinstance(p, Predictions)]
+        files = prediction_files(paths) if paths else []
+        misfits = SkippedFiles(len(files))
+        misfits.remarks += unread_notes(paths, files)
+        read = partial(read_predictions, rows=reading.rows, scores=reading.scores)
+        own = tables + list(misfits.reading(files, read))
+        fetch, alone = cache(partial(BenchmarkData.fetch, progress=run.on_progress)), Lock()
+
+        @cache
+        def chosen(dataset: BenchmarkData) -> Fetched:
+            fetched = fetch(dataset)
+            return replace(fetched, files=tuple(p for p in fetched.files if reading.fits(p.stem)))
+
+        def once(dataset: BenchmarkData) -> Fetched:
+            with alone:  # two threads would read the files of one data set at the same time: 0.5 s
+                return chosen(dataset)
+
+        entrants = cls(benchmark, once, own, misfits, reading.match)
+        if not (own or reading.models):
+            return entrants
+        fitting = fitting_models(own, partial(_check_own, sets=entrants.sets, match=reading.match), misfits)
+        own = [p for p, _ in fitting if reading.fits(p.model)]
+        published = {path.stem for dataset in benchmark.datasets for path in fetch(dataset).files}
+        # One's own resnet50 is another than the published one.
+        own = [replace(p, model=f"own/{p.model}") if p.model in published else p for p in own]
+        if reading.models:
+            reading.check_some([*own, *(p for f in entrants.sets for p in f.files)], sorted(published))
+        return replace(entrants, own=own)
+
+    @property
+    def sets(self) -> list[Fetched]:
+        """The data sets of the benchmark."""
+        return [self.fetch(dataset) for dataset in self.benchmark.datasets]
+
+    def entering(self, fetched: Fetched) -> list[Predictions]:
+        """Return the user's own models with predictions for images of a data set."""
+        return self._covering(self.own, fetched)
+
+    def _covering(self, models: Sequence[Predictions], fetched: Fetched) -> list[Predictions]:
+        """Return the models with predictions for images of a data set, with its ids."""
+        matching = self.misfits.matching(models, fetched.labels.image_id, fetched.name, self.match)
+        return [p for p in matching if fetched.covers(p)]
+
+    def judged_in(self, results: pa.Table) -> list[Predictions]:
+        """Return the user's own models that have results.
+
+        Raises
+        ------
+        InputError
+            If none of the user's own models has results. The error is the first that was raised for one of
+            them.
+        """
+        names = set(results["model"].to_pylist())
+        judged = [p for p in self.own if p.model in names]
+        self.misfits.check_left(len(judged))
+        return judged
+
+    def judged_again(self, dataset: BenchmarkData, own: Sequence[Predictions]) -> list[Predictions]:
+        """Return the models of a data set that are also evaluated at other thresholds."""
+        # One that is skipped on a data set may be judged on another.
+        everywhere = [p for p in own if p.source not in self.misfits.errors]
+        fetched = self.fetch(dataset)
+        return [*fetched.published, *self._covering(everywhere, fetched)]
+
+    def sources(self) -> list[dict[str, Any]]:
+        """Return the titles, licences, citations and notes of the published data."""
+        names = [n for d in self.benchmark.datasets for n in (d.labels[0], d.predictions, *d.images[:1])]
+        entries = [catalog.catalog_entry(n) for n in dict.fromkeys(names)]
+        return [
+            {k: getattr(e, k) for k in ("title", "home", "licence", "citation", "notes")} for e in entries
+        ]
+
+    def hashes(self, own: Sequence[Predictions]) -> Mapping[str, str]:
+        """Return the sha256 of the files of the user's own models, by name."""
+        return {Path(p.source).name: sha256(p.source) for p in own if p.source}
+
+
+def _check_files(predictions: Sequence[object]) -> None:
+    """Raise an error for predictions of a benchmark whose images are not known."""
+    for one in predictions:
+        if not isinstance(one, Predictions | str | os.PathLike):
+            raise UsageError(
+                "Predictions for a benchmark must name their images, but arrays and frames do not.",
+                where="`predictions`",
+                got=type(one).__name__,
+                allowed="paths of files, or tables: mh.Predictions(image_id, model, scores=scores)",
+                do="pass the file, and the images of its rows with `rows`",
+            )
+
+
+def benchmark_source(entrants: Entrants, dataset: BenchmarkData) -> Source:
+    """Return a data set of a benchmark with its published models and the user's own models for it."""
+    fetched = entrants.fetch(dataset)
+    own = entrants.entering(fetched)
+    return Source(
+        fetched.name,
+        fetched.labels,
+        fetched.images,
+        class_list(),
+        partial(fetched.models, own),
+        len(fetched.files) + len(own),
+        dict(fetched.inputs),
+        entrants.misfits,
+        fetched.about,
+    )
+
+
+def _check_own(predictions: Predictions, sets: Sequence[Fetched], match: str) -> None:
+    ids, name = predictions.image_id, predictions.model
+    matchings = (
+        match_ids(f.labels.image_id, ids, left_name=f.name, right_name=name, match=match) for f in sets
+    )
+    if not any(map(len, matchings)):
+        raise MatchError(
+            f"{predictions.model} has no predictions for images of the benchmark's data sets.",
+            where=predictions.source,
+            got=f"ids such as {predictions.image_id[0]}",
+            allowed=" or ".join(f"{f.labels.image_id[0]} ({f.name})" for f in sets),
+            do="pass the row order with `rows`, or predict one of these data sets",
+        )

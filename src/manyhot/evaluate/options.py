@@ -1,0 +1,78 @@
+"""The options of `manyhot.evaluate`: each is declared and documented here, and read from one object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Self
+
+from manyhot.command import check_fields
+from manyhot.core.array_types import Bools
+from manyhot.core.resampling import Bootstrap
+from manyhot.evaluate.compared_pairs import CompareWith
+from manyhot.parameters import RESAMPLES, AtLeast, Between, OptionName, Resamples, Seed, Shown
+
+MAX_MAP_RESAMPLES = 200
+"""Bound on `map_resamples`: each sorts all scores again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Options of `manyhot.evaluate`, which are the same for all data sets.
+
+    Attributes
+    ----------
+    metrics
+        Name of a metric, or a call string such as 'jaccard(threshold=0.5)'. By default, rank metrics, and
+        score metrics for models with scores of all classes; if there are no original labels, these models get
+        only mAP and F1.
+    slices
+        Additional subsets of images to evaluate: by original label (class=KEY, or class for all classes), or
+        by a column of the images table (COLUMN for all its values, COLUMN=VALUE, 'COLUMN>=NUMBER', or
+        COLUMN=* for images with a value).
+    resamples
+        Number of bootstrap resamples; 0 for no intervals and no pairs, even for metrics that need no
+        resamples.
+    seed
+        Seed for the bootstrap.
+    map_resamples
+        Number of bootstrap resamples, at most 200, for metrics that are computed again on each resample, such
+        as mAP, AUROC and AURC. Their intervals then come from the bootstrap instead of the jackknife. 0 for
+        none.
+    posterior
+        Number of draws of label sets from the probabilities of the labels, such as 200, for intervals over
+        both raters and images. With `audited`, number of draws of people's label sets, such as 20. 0 for
+        none.
+    compare_with
+        Name of the model that all others are compared with; all to compare all pairs of models, or none. By
+        default, all pairs of up to 300 models are compared, and none of more models.
+    gallery
+        Maximum number of images in the gallery of the report, which needs photographs. The default is 1000,
+        and with 0 there is no gallery.
+    """
+
+    metrics: Annotated[Sequence[str] | None, Shown("METRIC"), OptionName("--metric")] = None
+    slices: Annotated[Sequence[str], Shown("SLICE"), OptionName("--slice")] = ()
+    resamples: Resamples = RESAMPLES
+    seed: Seed = 0
+    map_resamples: Annotated[int, Between(0, MAX_MAP_RESAMPLES)] = 0
+    posterior: Annotated[int, AtLeast(0)] = 0
+    compare_with: CompareWith = None
+    gallery: Annotated[int, AtLeast(0)] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        slices = (self.slices,) if isinstance(self.slices, str) else tuple(self.slices)
+        object.__setattr__(self, "slices", slices)
+
+    @classmethod
+    def of(cls, options: EvaluateOptions) -> Self:
+        """Return these options alone: without the data of a call, or with further ones at their defaults."""
+        return cls(**{field.name: getattr(options, field.name) for field in fields(EvaluateOptions)})
+
+    def bootstrap(self, masks: Bools) -> Bootstrap:
+        """Return the bootstrap of images in slices, shape (S, n)."""
+        return Bootstrap(masks, self.resamples, self.seed)
+
+
+DEFAULT = EvaluateOptions()

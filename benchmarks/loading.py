@@ -90,7 +90,8 @@ def ours(paths: list[str], size: int, budget: int):
 
     from manyhot.predict.network import Preprocessing
     from manyhot.train.batches import Loader, Views
-    from manyhot.train.feeds import Normalise, keep_memory
+    from manyhot.train.devices import keep_memory
+    from manyhot.train.feeds import Normalise
     from manyhot.train.order import Everything, plan_of
     from manyhot.train.recipe import Recipe
 

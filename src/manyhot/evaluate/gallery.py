@@ -35,7 +35,7 @@ from manyhot.parameters import Repeated, Shown
 from manyhot.predict.embeddings import Embedded, embedded_in
 from manyhot.predict.similar import similar
 from manyhot.predict.sources import open_source
-from manyhot.report.gallery_findings import FINDING_COLUMNS
+from manyhot.report.gallery import FINDING_COLUMNS
 from manyhot.result import Result
 from manyhot.run import QUIET, Progress, Run
 from manyhot.tables import Images, Labels, Predictions

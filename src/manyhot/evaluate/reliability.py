@@ -11,10 +11,10 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.core.array_types import Floats
-from manyhot.core.audit_draws import combined
 from manyhot.core.audited import FEWEST_LEFT, AuditedEstimate, linearised_slices, reserve_of
 from manyhot.core.cells import Cells
 from manyhot.core.estimates import Ratio, mean_over
+from manyhot.core.posterior import combined
 from manyhot.core.ratio_intervals import FEWEST_CASES
 from manyhot.core.reliability import BINS, Outcomes, bin_of
 from manyhot.core.sets import Case

@@ -180,7 +180,7 @@ class _Boxes:
             self.boxes,
             n,
             settings=self.request.method.settings_as(DetectionSettings),
-            seed=self.request.resampling.seed,
+            seed=self.request.draws.seed,
             progress=self.request.on_epoch(model),
         )
         there, found = [self.boxes[row] for row in held], detect_objects(detector, feed, held)
@@ -240,7 +240,7 @@ class _Masks:
             self.masks,
             n,
             settings=self.request.method.settings_as(SegmentationSettings),
-            seed=self.request.resampling.seed,
+            seed=self.request.draws.seed,
             progress=self.request.on_epoch(model),
         )
         return tally.draws.segmented(count_pixels(head, feed, held, self.masks, n), self.keys)

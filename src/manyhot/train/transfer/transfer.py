@@ -295,7 +295,7 @@ def _by_shots(request: TransferRequest, labels: TransferLabels, x: Features, spe
                 f"{', '.join(few)}",
             )
         for draw in range(settings.draws):
-            rng = np.random.default_rng([request.resampling.seed, shots, draw])
+            rng = np.random.default_rng([request.draws.seed, shots, draw])
             rows = fit[draw_shots(labels.label[fit], classes, shots, rng)]
             penalty = settings.penalty or 1 / len(rows)
             head = fit_softmax(x[rows], labels.label[rows], labels.classes, spec, penalty=penalty)
@@ -331,7 +331,7 @@ def _by_tuning(request: TransferRequest, inputs: TransferInputs) -> TransferResu
         "teach": "label",
         "epochs": 10,
         "lr": 3e-4,
-        "seed": request.resampling.seed,
+        "seed": request.draws.seed,
         **request.method.settings_as(dict),
     }
     by_label = plan["teach"] == "label"

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from manyhot.errors import InputError
-from manyhot.formats import read_classes
+from manyhot.formats import read_classes, read_labels, read_votes
 
 
 def coco(folder, *categories):
@@ -39,3 +39,14 @@ def test_categories_in_another_order_than_their_numbers(tmp_path):
         f"  where:   {path}\n  got:     car, person\n  allowed: person, car\n"
         "  do:      pass a file with one name per line, in the order of the classes of the model"
     )
+
+
+def test_readers_take_the_file_or_the_names_of_a_class_list(tmp_path):
+    (tmp_path / "classes.csv").write_text("key,name\nn1,cat\nn2,dog\n")
+    (tmp_path / "labels.csv").write_text("image_id,labels\na.jpg,n1 n2\nb.jpg,n2\n")
+    (tmp_path / "votes.csv").write_text("image_id,class,rater_id,answer\na.jpg,n2,ann,yes\n")
+    for classes in (tmp_path / "classes.csv", str(tmp_path / "classes.csv"), ["n1", "n2"]):
+        labels = read_labels(tmp_path / "labels.csv", classes=classes)
+        assert labels.table["classes"].to_pylist() == [[0, 1], [1]]
+        assert labels.class_list.keys == ("n1", "n2")
+        assert read_votes(tmp_path / "votes.csv", classes=classes).class_id.tolist() == [1]

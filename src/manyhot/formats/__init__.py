@@ -63,7 +63,7 @@ RowsLike = Annotated[PathLike | Images | Iterable[object], Shown("FILE")]
 def read_labels(
     path: PathLike,
     *,
-    classes: ClassList | None = None,
+    classes: ClassNamesLike | None = None,
     format: str | None = None,
     rows: RowsLike | None = None,
     label_values: LabelValues | None = None,
@@ -74,7 +74,7 @@ def read_labels(
     ----------
     path : path-like
         A file, or a folder for formats such as images in class folders and saved data sets.
-    classes : ClassList, optional
+    classes : ClassList, path-like or sequence of str, optional
         The class list of the file. By default, the class list that the file declares. If the file declares
         none, ``imagenet1k`` is used for keys, names and the number of classes, and the class list is recorded
         as unknown.
@@ -100,7 +100,7 @@ def read_labels(
     return _with_list(labels, classes, path)
 
 
-def read_labels_or_originals(path: PathLike, *, classes: ClassList | None = None) -> Labels:
+def read_labels_or_originals(path: PathLike, *, classes: ClassNamesLike | None = None) -> Labels:
     """Read label sets, or an images table with original labels as label sets that are not rated.
 
     Parameters
@@ -114,13 +114,15 @@ def read_labels_or_originals(path: PathLike, *, classes: ClassList | None = None
         As in `read_labels`, and if an images table has no original labels.
     """
     images = read_images(path, classes=classes) if Path(path).exists() and holds_images_alone(path) else None
-    own = None if images is None else images.class_list or classes
+    own = None if images is None else images.class_list or open_class_list(classes)
     if images is None or own is None or images.label is None:
         return read_labels(path, classes=classes)
     return replace(single_labels(images, len(own), own.hash), class_list=images.class_list)
 
 
-def read_images(path: PathLike, *, classes: ClassList | None = None, format: str | None = None) -> Images:
+def read_images(
+    path: PathLike, *, classes: ClassNamesLike | None = None, format: str | None = None
+) -> Images:
     """Read images, or the row order of predictions, from data-set JSON, CSV, Parquet or a list of ids.
 
     Raises
@@ -139,7 +141,7 @@ def read_predictions(
     path: PathLike,
     *,
     rows: RowsLike | None = None,
-    classes: ClassList | None = None,
+    classes: ClassNamesLike | None = None,
     scores: str | None = None,
     format: str | None = None,
 ) -> Predictions:
@@ -149,7 +151,7 @@ def read_predictions(
     ----------
     rows : Images, path-like or iterable of ids, optional
         The image of each row, for files that contain only arrays.
-    classes : ClassList, optional
+    classes : ClassList, path-like or sequence of str, optional
         The class list of the predictions. The default is as in `read_labels`.
     scores : {"logit", "probability", "cosine", "none"}, optional
         The kind of scores, if the file does not declare it.
@@ -168,7 +170,7 @@ def read_predictions(
     return _with_list(predictions if scores is None else predictions.declared(scores), classes, path)
 
 
-def read_rows(rows: RowsLike, *, classes: ClassList | None = None) -> Images:
+def read_rows(rows: RowsLike, *, classes: ClassNamesLike | None = None) -> Images:
     """Return the image of each row of an array.
 
     Parameters
@@ -176,7 +178,7 @@ def read_rows(rows: RowsLike, *, classes: ClassList | None = None) -> Images:
     rows : Images, path-like or iterable of ids
         Ids in a list, an array, an index or a column; or a file of images or label sets whose rows are in the
         same order.
-    classes : ClassList, optional
+    classes : ClassList, path-like or sequence of str, optional
         The class list of a file.
 
     Raises
@@ -200,10 +202,11 @@ def read_rows(rows: RowsLike, *, classes: ClassList | None = None) -> Images:
     return read_images(rows, classes=classes)
 
 
-def _with_list(table: _Table, classes: ClassList | None, path: PathLike) -> _Table:
+def _with_list(table: _Table, classes: ClassNamesLike | None, path: PathLike) -> _Table:
     """Return a table with the class list that was passed, or with that of its campaign, unless built-in."""
     from manyhot.formats.campaign_labels import with_campaign_list
 
+    classes = open_class_list(classes)
     if classes is None:
         return with_campaign_list(table, Path(path))
     own = None if table.class_hash != classes.hash else own_list(classes)
@@ -244,14 +247,14 @@ def read_findings(path: PathLike, *, format: str | None = None) -> pa.Table:
     return _read(path, "findings", format)
 
 
-def read_votes(path: PathLike, *, classes: ClassList | None = None, format: str | None = None) -> Votes:
+def read_votes(path: PathLike, *, classes: ClassNamesLike | None = None, format: str | None = None) -> Votes:
     """Read raters' answers from any registered format.
 
     Parameters
     ----------
     path : path-like
         A file, or a campaign folder with ``votes.parquet``.
-    classes : ClassList, optional
+    classes : ClassList, path-like or sequence of str, optional
         As in `read_labels`.
     format : str, optional
         A registered format, possibly with options, such as ``crowd-kit(separator='|')``. By default, it is
@@ -269,7 +272,9 @@ def read_votes(path: PathLike, *, classes: ClassList | None = None, format: str 
     return votes
 
 
-def read_golden(path: PathLike, *, classes: ClassList | None = None, format: str | None = None) -> Golden:
+def read_golden(
+    path: PathLike, *, classes: ClassNamesLike | None = None, format: str | None = None
+) -> Golden:
     """Read experts' answers from any registered format, with raters' answers if they are in the same folder.
 
     Raises
@@ -285,7 +290,7 @@ def read_golden(path: PathLike, *, classes: ClassList | None = None, format: str
 def read_objects(
     path: PathLike,
     *,
-    classes: ClassList | None = None,
+    classes: ClassNamesLike | None = None,
     masks: PathLike | None = None,
     format: str | None = None,
 ) -> Objects:
@@ -295,7 +300,7 @@ def read_objects(
     ----------
     path : path-like
         An objects table, a table with one box per row, COCO's instances as JSON, or a folder of PASCAL VOC.
-    classes : ClassList, optional
+    classes : ClassList, path-like or sequence of str, optional
         The class list of the returned class ids. By default, the class list of the file.
     masks : path-like, optional
         Semantic masks: a folder of PNGs named after the images, or a table with ``image_id`` and a column of
@@ -335,7 +340,7 @@ def read_masks(path: PathLike, images: Iterable[str]) -> dict[str, bytes | Path]
 
 
 def read_proposals(
-    path: PathLike, *, classes: ClassList | None = None, format: str | None = None
+    path: PathLike, *, classes: ClassNamesLike | None = None, format: str | None = None
 ) -> pa.Table:
     """Read a proposals table from any registered format.
 
@@ -401,6 +406,8 @@ def holds_photographs(path: PathLike) -> bool:
 
 def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any:
     path = Path(path)
+    if "classes" in options:
+        options["classes"] = open_class_list(options["classes"])
     with reading(path):
         _check_there(path, holds)
         if format is None:

@@ -36,10 +36,13 @@ def _matches(table: str, columns: set[str]) -> Callable[[Path], bool]:
         if path.is_dir():
             return (path / f"{table}.parquet").is_file()
         own = declared(path)
-        return own == table if own else columns <= set(column_names(path))
+        return own == table if own else columns <= {_SYNONYMS.get(c, c) for c in column_names(path)}
 
     return matches
 
+
+_SYNONYMS = {"class": "class_id"}
+"""Columns of tables that people write by hand; class ids may be keys and names, too."""
 
 _VOTES = {"image_id", "class_id", "rater_id", "answer"}
 _GOLDEN = {"image_id", "class_id", "expert_id", "answer"}
@@ -127,7 +130,9 @@ def _of_campaign(path: Path, table: str, classes: ClassList | None) -> tuple[Pat
 def _table(path: Path, name: str, classes: ClassList | None) -> pa.Table:
     if declared(path):
         return read_own(path, name)
-    return indexed_answers(read_frame(path), classes, path)
+    frame = read_frame(path)
+    named = {old: new for old, new in _SYNONYMS.items() if old in frame.columns and new not in frame.columns}
+    return indexed_answers(frame.rename(named), classes, path)
 
 
 def indexed_answers(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pa.Table:

@@ -234,6 +234,16 @@ def test_names_that_nobody_knows(labels, tmp_path, message, to):
     assert not list(tmp_path.iterdir())
 
 
+def test_names_that_the_labels_know_are_not_asked_for(tmp_path):
+    """A campaign's label sets contain the names of its classes."""
+    (tmp_path / "labels.csv").write_text("image_id,labels\na.jpg,cat dog\nb.jpg,pot\n")
+    labels = read_labels(tmp_path / "labels.csv", classes=["cat", "dog", "pot"])
+    save(labels, tmp_path / "hub", "hf-labels")
+    back = read_labels(tmp_path / "hub")
+    assert back.class_list.names == ("cat", "dog", "pot")
+    assert back.table["classes"].to_pylist() == [[0, 1], [2]]
+
+
 def test_an_option_of_another_kind(labels, tmp_path, message):
     assert message(lambda: save(labels, tmp_path / "hub", "hf-labels(split=1)", classes=CLASSES)) == (
         "The option 'split' needs a text.\n  got:     hf-labels(split=1)\n  allowed: split='…'"

@@ -111,7 +111,7 @@ def save(
         )
     _check_suffix(entry, path)
     content = with_zeros(content) if isinstance(content, Labels) else content
-    saved = entry(content, path, classes)
+    saved = entry(content, path, classes or getattr(content, "class_list", None))
     assert isinstance(saved, Saved)
     if not isinstance(content, Labels):
         return saved

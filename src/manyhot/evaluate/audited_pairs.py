@@ -18,7 +18,7 @@ from manyhot.core.audited import AuditedEstimate, LinearisedValues, side_by_side
 from manyhot.core.comparison import PairTable, holm, pairs_of
 from manyhot.evaluate.audited import AuditedImages
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs
-from manyhot.evaluate.results import Number, pair_rows
+from manyhot.evaluate.result_rows import Number, pair_rows
 from manyhot.evaluate.sampled_pairs import CountedImages, Key, samples_table
 from manyhot.evaluate.slices import ALL
 from manyhot.tables.result_tables import accuracies
@@ -123,7 +123,7 @@ class AuditedPairs:
                     for r in rows
                     if r.estimator is None and r.metric in self._compared and (r.slice == ALL)
                 }
-        return samples_table(dataset, drawn, self._resamples, self._counted)
+        return samples_table(dataset, drawn, self._counted)
 
     def rows(self, dataset: str, models: Sequence[str], compared: ComparedPairs) -> Iterator[dict[str, Any]]:
         """Yield the columns of the pairs table for each metric on all images."""

@@ -39,6 +39,7 @@ from manyhot.evaluate.judged_batches import (
     has_own_metrics,
     run_key,
 )
+from manyhot.evaluate.judged_on import judged_on
 from manyhot.evaluate.per_class.class_tables import ClassTables
 from manyhot.evaluate.posterior import Posterior
 from manyhot.evaluate.requirements import (
@@ -51,7 +52,8 @@ from manyhot.evaluate.requirements import (
     unmet,
     what_differs,
 )
-from manyhot.evaluate.results import Evaluation, Note, Number
+from manyhot.evaluate.result_rows import Note, Number
+from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.sampled_pairs import SampledPairs
 from manyhot.evaluate.slices import (
     ALL,
@@ -240,7 +242,7 @@ class Judge:
             if not audit.audit.population:  # original labels are known for all of these images
                 resampling = replace(resampling, resamples=0)
         reference = reference_of(options.compare_with)
-        self._pairs = SampledPairs(labels.image_id, resampling.resamples, reference)
+        self._pairs = SampledPairs(labels.image_id, reference)
         self._sampler = Sampler(self._slices, self._bootstrap, self._pairs)
         self._pictured, self._resampling = Pictured(source.name), resampling
         draws = resampling.posterior if audit is None else 0  # the audit draws people's label sets
@@ -415,6 +417,9 @@ class Judge:
         if self._auditor is None:
             ids, seed = self._labels.image_id, self._resampling.seed
             about |= drawn_images(self._dataset, ids, self._bootstrap.resamples, seed)
+            judged = (self._labels, self._sets, self._slices, self._requested)
+            options = asdict(self._resampling) | {"compare_with": self._options.compare_with}
+            about |= judged_on(self._dataset, *judged, options)
         else:
             audited = self._auditor.pairs
             pairs += audited.rows(self._dataset, list(dict.fromkeys(n.model for n in self._rows)), compared)

@@ -88,7 +88,10 @@ ROWS = {
     "results": ("a value of a metric", "`manyhot evaluate` and `manyhot compare`"),
     "pairs": ("a comparison of two models", "`manyhot evaluate` and `manyhot compare`"),
     "models": ("a model and its metadata", "`manyhot evaluate` and `manyhot compare`"),
-    "samples": ("a value on all resamples of the images", "`manyhot evaluate`"),
+    "samples": (
+        "a value on all resamples of the images, and what pairs with models of other results need",
+        "`manyhot evaluate`",
+    ),
     "drops": (
         "a model at two places, or the mean over all models",
         "`manyhot evaluate` and `manyhot compare`",

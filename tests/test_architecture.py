@@ -207,7 +207,7 @@ def test_tests_lie_where_their_modules_lie():
 OPTION = re.compile(r"(?<![\w(-])--[a-z][a-z0-9-]*")
 COMMAND_LINE = re.compile(r"\b(?:manyhot|inference\.py|pip|ray start|tar|torchrun) [^;]*$")
 SPELLS_OPTIONS = {
-    "evaluate/joined_results.py": "turns the command line of evaluate into one of compare",
+    "evaluate/joined_models.py": "turns the command line of evaluate into one of compare",
     "evaluate/write.py": "reads --out from the command line of a run",
     "diagnose/first_findings.py": "adds an option to the command line of a run",
     "reassess/app/server.py": "adds --database to a command line",

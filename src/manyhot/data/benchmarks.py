@@ -295,14 +295,15 @@ def open_results(results: ResultsLike, run: Run = QUIET) -> list[Results]:
     return [part for source in flattened(results) for part in read_source(source, run)]
 
 
-def open_thresholds(results: ResultsLike) -> Results | None:
-    """Return the results at other thresholds from the first evaluation or folder that contains any."""
+def open_thresholds(results: ResultsLike) -> list[Results]:
+    """Return the results at other thresholds from all evaluations and folders that contain any."""
+    found = []
     for source in flattened(results):
         if isinstance(source, HasResults) and source.thresholds is not None:
-            return source.thresholds.as_results()
+            found.append(source.thresholds.as_results())
         if isinstance(source, str | os.PathLike) and (table := read_thresholds(source)) is not None:
-            return table
-    return None
+            found.append(table)
+    return found
 
 
 def read_source(source: Any, run: Run = QUIET) -> list[Results]:

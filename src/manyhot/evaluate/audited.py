@@ -33,7 +33,8 @@ from manyhot.evaluate.audit_proposals import ModelProposals, has_no_labels, prop
 from manyhot.evaluate.audited_questions import ALL_CLASSES, AuditQuestions, audit_questions, estimand_note
 from manyhot.evaluate.audited_raters import draw_people
 from manyhot.evaluate.audited_votes import open_answers, with_proposed
-from manyhot.evaluate.results import Evaluation, Note
+from manyhot.evaluate.result_rows import Note
+from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of
 from manyhot.files import sha256
 from manyhot.parameters import Flattened, Shown, check_one_of

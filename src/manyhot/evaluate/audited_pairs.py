@@ -18,7 +18,7 @@ from manyhot.core.posterior import combined, resampled_draws
 from manyhot.core.resampling import QUANTILE
 from manyhot.evaluate.audited import AuditedImages
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs
-from manyhot.evaluate.results import Number, pair_rows
+from manyhot.evaluate.result_rows import Number, pair_rows
 from manyhot.evaluate.sampled_pairs import CountedImages, Key, samples_table
 from manyhot.evaluate.slices import ALL
 from manyhot.tables.result_tables import accuracies

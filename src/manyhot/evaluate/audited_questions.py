@@ -22,7 +22,7 @@ from manyhot.core.score_threshold import least_score
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.evaluate.requirements import option_of
-from manyhot.evaluate.results import Note, Number
+from manyhot.evaluate.result_rows import Note, Number
 from manyhot.evaluate.slices import ALL
 from manyhot.registry import Entry, options_of
 from manyhot.tables import Campaign

@@ -13,7 +13,7 @@ from manyhot.core.posterior import FEWEST_DRAWS, adjusted_probabilities, draw_se
 from manyhot.core.sets import YES, LabelSets
 from manyhot.errors import UsageError
 from manyhot.evaluate.posterior import check_probabilities
-from manyhot.evaluate.results import Note
+from manyhot.evaluate.result_rows import Note
 from manyhot.tables.result_tables import headline
 
 ONE_PRIOR = ("auto", "dawid-skene", "one-coin")

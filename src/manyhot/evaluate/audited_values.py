@@ -35,7 +35,7 @@ from manyhot.evaluate.audited_raters import RaterShares
 from manyhot.evaluate.columns import ImageValues
 from manyhot.evaluate.reliability import CALIBRATION, Row, audited_reliability
 from manyhot.evaluate.requirements import case_for, depends_on_sets, entries_of
-from manyhot.evaluate.results import Number
+from manyhot.evaluate.result_rows import Number
 from manyhot.evaluate.slices import ALL, BY_SIZE, Slices, slices_by_size
 from manyhot.registry import Entry
 from manyhot.tables.result_tables import accuracies

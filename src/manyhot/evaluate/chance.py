@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pyarrow import compute as pc
 
 from manyhot.core.curve_metrics import CHANCE, RANKING_METRICS, random_values
-from manyhot.evaluate.results import Evaluation, Note
+from manyhot.evaluate.result_rows import Note
+from manyhot.evaluate.results import Evaluation
 from manyhot.tables import Labels
 from manyhot.tables.arrays import label_sets
 

@@ -30,7 +30,7 @@ from manyhot.core.resampling import Bootstrap, draw_counts, percentile_interval
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.evaluate.options import EvaluateOptions
-from manyhot.evaluate.results import Number
+from manyhot.evaluate.result_rows import Number
 from manyhot.evaluate.sampled_pairs import Key, SampledPairs
 from manyhot.evaluate.slices import ALL, Slices
 from manyhot.tables.result_tables import accuracies

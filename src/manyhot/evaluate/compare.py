@@ -28,7 +28,8 @@ from manyhot.evaluate.error_consistency import ConsistencyTables, judge_consiste
 from manyhot.evaluate.judge import JudgeOptions, judge_models
 from manyhot.evaluate.pairwise import check_two, is_worse
 from manyhot.evaluate.published_columns import with_published_columns
-from manyhot.evaluate.results import Evaluation, Note, unmatched_note
+from manyhot.evaluate.result_rows import Note, unmatched_note
+from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slice_pairs import with_slice_pairs
 from manyhot.evaluate.slices import model_cases
 from manyhot.files import atomic_write
@@ -85,9 +86,11 @@ def compare(
     second model minus that of the first, is shown with its interval and p. With more models, the models
     within noise of the best are listed. Only images that all models predict are used.
 
-    Without `labels`, the arguments are results. The first data set is the reference. The drop to each other
-    data set is shown for every accuracy that was computed on both data sets. Within each data set, top1 is
-    compared with the headline metrics on label sets, and models are compared if pairs of them were tested.
+    Without `labels`, the arguments are results. Different models that were evaluated on the same labels with
+    the same options are compared as if one call had evaluated them. The first data set is the reference. The
+    drop to each other data set is shown for every accuracy that was computed on both data sets. Within each
+    data set, top1 is compared with the headline metrics on label sets, and models are compared if pairs of
+    them were tested.
     The command manyhot report draws the tables.
 
     Parameters
@@ -152,8 +155,9 @@ def compare(
     UsageError
         If predictions are passed without `labels`, or if `fail_if_worse` is set and there are not two models.
     MatchError
-        If two of the results contain the same values, a place in `ends` is in none of the results, `families`
-        contains none of the models, or no image is predicted by all models.
+        If two of the results contain models of one data set that were not evaluated in the same way, or a
+        model with different values, a place in `ends` is in none of the results, `families` contains none of
+        the models, or no image is predicted by all models.
     ManyhotError
         If results cannot be read or downloaded.
 

@@ -37,6 +37,9 @@ DISJOINT = "disjoint_slices"
 DRAWN_IMAGES = "drawn_images"
 """Key of the metadata: for each data set, a hash of its images in order and of their resamples, as JSON."""
 
+JUDGED_ON = "judged_on"
+"""Key of the metadata: for each data set, what its models were evaluated on, and how, as JSON."""
+
 
 def drawn_images(dataset: str, image_id: pa.Array, bootstrap: Bootstrap) -> dict[str, str]:
     """Return the metadata of results on one data set that says which images each resample contains.
@@ -155,9 +158,10 @@ def joined_about(
         Whether several parts may contain different models on the same data set.
     """
     joined, disjoint = dict[str, ComparedPairs](), dict[str, list[str]]()
-    drawn = dict[str, str]()
+    drawn, judged = dict[str, str](), dict[str, dict[str, str]]()
     for about, datasets in parts:
         disjoint |= json.loads(about.get(DISJOINT, "{}"))
+        judged = json.loads(about.get(JUDGED_ON, "{}")) | judged
         own_draws = json.loads(about.get(DRAWN_IMAGES, "{}"))
         for dataset in datasets:
             draw = own_draws.get(dataset, "")
@@ -167,4 +171,5 @@ def joined_about(
             joined[dataset] = own if is_same else ComparedPairs("some")
     about = {KEY: json.dumps({dataset: asdict(compared) for dataset, compared in joined.items()})}
     about |= {DRAWN_IMAGES: json.dumps(drawn)} if any(drawn.values()) else {}
+    about |= {JUDGED_ON: json.dumps(judged)} if judged else {}
     return about | ({DISJOINT: json.dumps(disjoint)} if disjoint else {})

@@ -12,17 +12,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot import tables
-from manyhot.core.comparison import holm
 from manyhot.data.benchmarks import ResultsLike, flattened, open_thresholds, read_source
 from manyhot.errors import InputError
 from manyhot.evaluate.class_differences import class_lines
-from manyhot.evaluate.compared_pairs import DISJOINT, DRAWN_IMAGES, KEY
-from manyhot.evaluate.drops import END, Comparer
+from manyhot.evaluate.compared_pairs import DISJOINT, DRAWN_IMAGES, JUDGED_ON, KEY
+from manyhot.evaluate.drops import Comparer
 from manyhot.evaluate.equal_accuracy import (
     EqualAccuracy,
     Groups,
@@ -32,6 +30,7 @@ from manyhot.evaluate.equal_accuracy import (
     with_families,
 )
 from manyhot.evaluate.error_consistency import ConsistencyTables
+from manyhot.evaluate.joined_models import adjusted, join_thresholds
 from manyhot.evaluate.joined_results import join
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
 from manyhot.evaluate.pairwise import (
@@ -75,6 +74,7 @@ _KEPT = (
     KEY,
     DISJOINT,
     DRAWN_IMAGES,
+    JUDGED_ON,
 )
 """What the metadata of compared results keeps of theirs."""
 
@@ -344,8 +344,8 @@ def join_results(
     if not len(together):
         raise InputError("No model is left to compare.", got=", ".join(left_out) or None)
     if left_out:
-        together = replace(together, pairs=_adjusted(together.pairs))
-    thresholds = open_thresholds(passed)
+        together = replace(together, pairs=adjusted(together.pairs))
+    thresholds = join_thresholds(open_thresholds(passed))
     others = None if thresholds is None else thresholds.without(left_out, missing_ok=not without)
     return JoinedResults(passed, arguments, together, (thresholds, others), ends)
 
@@ -383,20 +383,6 @@ def compare_results(
     )
 
 
-def _adjusted(pairs: pa.Table) -> pa.Table:
-    """Return the pairs with Holm's correction repeated over the pairs that are left."""
-    if not len(pairs):
-        return pairs
-    ends = [list(map(str, e)) for e in zip(*(pairs[c].to_pylist() for c in END), strict=True)]
-    _, family = np.unique(np.array(ends), axis=0, return_inverse=True)
-    p = pc.fill_null(pairs["p"], np.nan).to_numpy()
-    adjusted = np.full(len(p), np.nan)
-    for i in range(int(family.max()) + 1):
-        adjusted[family.ravel() == i] = holm(p[family.ravel() == i])
-    at = pairs.column_names.index("p_adjusted")
-    return pairs.set_column(at, "p_adjusted", pa.array(adjusted, pa.float64(), from_pandas=True))
-
-
 def _shifts(results: Results) -> list[tuple[End, End]]:
     have, datasets = results.values_at, results.datasets
     own = {y: x for y, x in REFERENCES.items() if x in datasets and y in datasets}
@@ -421,15 +407,16 @@ def _of_benchmarks(parts: Sequence[Results]) -> tuple[list[tuple[End, End]], lis
 
 def _described(folders: Sequence[Path]) -> dict[str, pa.Table]:
     """Return the tables of label sets in folders of results."""
-    read = {
-        name: [tables.read(p, name) for f in folders if (p := f / f"{name}.parquet").is_file()]
-        for name in _DESCRIBED
-    }
-    return {
-        name: pa.concat_tables([p.replace_schema_metadata() for p in parts])
-        for name, parts in read.items()
-        if parts
-    }
+    described = dict[str, pa.Table]()
+    for name in _DESCRIBED:
+        parts = list[pa.Table]()
+        for path in (folder / f"{name}.parquet" for folder in folders):
+            table = tables.read(path, name).replace_schema_metadata() if path.is_file() else None
+            if table is not None:  # several folders may contain results on the same data set
+                seen = pa.array({d for p in parts for d in p["dataset"].to_pylist()}, pa.string())
+                parts.append(table.filter(pc.invert(pc.is_in(table["dataset"], seen))))
+        described |= {name: pa.concat_tables(parts)} if parts else {}
+    return described
 
 
 def _hash(path: Path) -> tuple[str, str]:

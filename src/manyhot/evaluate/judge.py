@@ -37,6 +37,7 @@ from manyhot.evaluate.judged_batches import (
     has_own_metrics,
     run_key,
 )
+from manyhot.evaluate.judged_on import judged_on
 from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.per_class.class_tables import ClassTables
 from manyhot.evaluate.posterior import Posterior
@@ -52,7 +53,8 @@ from manyhot.evaluate.requirements import (
     unmet,
     what_differs,
 )
-from manyhot.evaluate.results import Evaluation, Note, Number, unmatched_notes
+from manyhot.evaluate.result_rows import Note, Number, unmatched_notes
+from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.sampled_pairs import SampledPairs
 from manyhot.evaluate.slices import (
     ALL,
@@ -339,6 +341,8 @@ class Judge:
         samples = self._pairs.samples(dataset)
         if auditor is None:
             about |= drawn_images(dataset, self._labels.image_id, self._bootstrap)
+            data = (self._labels, self._sets, self._slices, self._requested)
+            about |= judged_on(dataset, *data, self._options)
         else:
             pairs += auditor.pairs.rows(dataset, list(dict.fromkeys(n.model for n in judged.rows)), compared)
             samples = pa.concat_tables([samples, auditor.pairs.samples(dataset, judged.rows)])

@@ -25,7 +25,7 @@ from numpy import typing as npt
 
 from manyhot._version import __version__
 from manyhot.errors import InputError, MatchError, OrderError, OutputError, UsageError
-from manyhot.evaluate.results import Note, Number
+from manyhot.evaluate.result_rows import Note, Number
 from manyhot.files import atomic_write, cache_folder
 from manyhot.registry import entries
 from manyhot.tables import Predictions

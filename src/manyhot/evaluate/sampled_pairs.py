@@ -24,9 +24,9 @@ from manyhot.core.comparison import (
 from manyhot.core.ratio_intervals import with_few_apart, with_none_apart
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs
 from manyhot.evaluate.judged_batches import JudgedBatch
-from manyhot.evaluate.results import pair_rows
+from manyhot.evaluate.result_rows import pair_rows
 from manyhot.evaluate.slices import ALL
-from manyhot.tables import schema
+from manyhot.tables import one_chunk, schema
 from manyhot.tables.result_tables import accuracies, describe_metric
 
 Key = tuple[str, str, str]
@@ -34,6 +34,9 @@ Key = tuple[str, str, str]
 
 _Pair = tuple[str, str]
 """Metric and model."""
+
+_NO_VALUES = np.empty(0, np.float32)
+"""The values of a metric that is not resampled."""
 
 
 class CountedImages:
@@ -50,6 +53,7 @@ class CountedImages:
         self._keys: dict[_Pair, bytes] = {}
         self._masks: dict[bytes, Bools] = {}
         self._digests: dict[bytes, str] = {}
+        self._bits: dict[bytes, bytes] = {}
 
     def add(self, model: str, metric: str, scored: Bools) -> None:
         """Add the images that count, shape (n,)."""
@@ -70,6 +74,13 @@ class CountedImages:
             self._masks.setdefault(
                 bytes.fromhex(key), np.unpackbits(bits, count=len(self._image_id)).astype(bool)
             )
+
+    def bits(self, metric: str, model: str) -> bytes | None:
+        """Return whether each image counts, eight images per byte; None if it is not known."""
+        key = self._keys.get((metric, model))
+        if key is None:
+            return None
+        return self._bits.setdefault(key, np.packbits(self._masks[key]).tobytes())
 
     def groups(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.intp]:
         """Return a number for each model, the same for models that count the same images, shape (M,)."""
@@ -129,7 +140,12 @@ def samples_table(dataset: str, samples: Mapping[Key, Floats32], counted: Counte
         "values": pa.ListArray.from_arrays(offsets, flat),
         "images": pa.array(images, pa.string()),
     }
-    return pa.table(columns, schema=schema("samples"))
+    every = schema("samples")
+    return pa.table({f.name: columns.get(f.name, pa.nulls(len(samples), f.type)) for f in every}, every)
+
+
+def _as_bytes(bits: npt.NDArray[np.uint8] | None) -> bytes | None:
+    return None if bits is None else bits.tobytes()
 
 
 class SampledPairs:
@@ -233,9 +249,42 @@ class SampledPairs:
             self._samples[key] = values
 
     def samples(self, dataset: str) -> pa.Table:
-        """Return the samples table."""
-        compared = {key: values for key, values in self._samples.items() if key[1] in self._accuracies}
-        return samples_table(dataset, compared, self._counted)
+        """Return the samples table, with what `of_samples` needs to compare the models with further ones."""
+        if not self.is_collecting:
+            return samples_table(dataset, self._samples, self._counted)
+        by_changes = ((model, metric, ALL) for metric, model in self._changes)
+        samples = self._samples | {key: self._samples.get(key, _NO_VALUES) for key in by_changes}
+        stored = [(metric, model) if name == ALL else ("", "") for model, metric, name in samples]
+        table = samples_table(dataset, samples, self._counted)
+        columns: dict[str, list[Any]] = {
+            "counted": [self._counted.bits(*pair) for pair in stored],
+            "right": [_as_bytes(self._right.get(pair)) for pair in stored],
+            "changes": [self._changes.get(pair) for pair in stored],
+        }
+        for name, values in columns.items():
+            at = table.column_names.index(name)
+            table = table.set_column(at, table.field(at), pa.array(values, table.field(at).type))
+        return table
+
+    @classmethod
+    def of_samples(cls, samples: pa.Table) -> SampledPairs:
+        """Return what the samples table of one data set contains of models that can be compared."""
+        table = samples.filter(pc.is_valid(samples["counted"])).combine_chunks()
+        values, changes = (one_chunk(table[name]) for name in ("values", "changes"))
+        bits = [(row["counted"], row["right"]) for row in table.select(["counted", "right"]).to_pylist()]
+        n = 8 * max((len(counted) for counted, _ in bits), default=0)
+        pairs = cls(pa.nulls(n, pa.string()))
+        names = zip(*(table[name].to_pylist() for name in ("model", "metric")), strict=True)
+        for i, ((model, metric), (counted, right)) in enumerate(zip(names, bits, strict=True)):
+            scored = np.unpackbits(np.frombuffer(counted, np.uint8)).astype(bool)
+            pairs._counted.add(model, metric, scored)
+            if len(values[i].values):
+                pairs._samples[model, metric, ALL] = values[i].values.to_numpy()
+            if right is not None:
+                pairs._right[metric, model] = np.frombuffer(right, np.uint8)
+            if changes[i].is_valid:
+                pairs._changes[metric, model] = changes[i].values.to_numpy()
+        return pairs
 
     def rows(
         self, dataset: str, values: Mapping[Key, float], compared: ComparedPairs

@@ -16,7 +16,8 @@ from manyhot.data.table_inputs import labels_of_table
 from manyhot.errors import InputError
 from manyhot.evaluate.evaluate import evaluate
 from manyhot.evaluate.requirements import depth_of
-from manyhot.evaluate.results import Evaluation, Note
+from manyhot.evaluate.result_rows import Note
+from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.streamed_images import StreamedImages, read_ids, some_names
 from manyhot.extras import required
 from manyhot.formats import ClassNamesLike, open_class_list

@@ -240,11 +240,28 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT("model", "the model"),
         TEXT("metric", "a registered name, with its options"),
         TEXT("slice", "the slice of images"),
-        FLOATS32("values", "the value in each resample; all rows of a data set share the resamples"),
+        FLOATS32(
+            "values",
+            "the value in each resample; all rows of a data set share the resamples. Empty if the metric is "
+            "not resampled",
+        ),
         TEXT.optional(
             "images",
             "hash of the ids of the images that count, which is the same for models evaluated on the same "
             "images; null for slices, and if unknown",
+        ),
+        BYTES.optional(
+            "counted",
+            "whether each labelled image counts, eight images per byte as in numpy.packbits; null unless "
+            "models of other results can be compared with this one",
+        ),
+        BYTES.optional(
+            "right", "whether each image is in the numerator, in the same form; null unless it is a share"
+        ),
+        FLOATS32.optional(
+            "changes",
+            "change of the value if each image that counts is left out; null unless pairs are compared by "
+            "the jackknife",
         ),
     ),
     "objects": (

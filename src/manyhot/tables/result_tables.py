@@ -139,11 +139,13 @@ class Results:
 
     @cached_property
     def sample_rows(self) -> dict[End, dict[str, int]]:
-        """The row of each model in the samples table, grouped by data set, metric and slice."""
+        """The row of the resampled values of each model, grouped by data set, metric and slice."""
         rows: dict[End, dict[str, int]] = {}
-        models = self.samples["model"].to_pylist()
-        for row, (end, model) in enumerate(zip(_ends(self.samples), models, strict=True)):
-            rows.setdefault(end, {})[model] = row
+        models, n_values = self.samples["model"].to_pylist(), pc.list_value_length(self.samples["values"])
+        keys = zip(_ends(self.samples), models, n_values.to_pylist(), strict=True)
+        for row, (end, model, n) in enumerate(keys):
+            if n:
+                rows.setdefault(end, {})[model] = row
         return rows
 
     @property

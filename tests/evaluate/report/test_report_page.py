@@ -1,6 +1,7 @@
 """What a report says, read from its HTML."""
 
 import base64
+import dataclasses
 import hashlib
 import importlib
 import itertools
@@ -8,8 +9,11 @@ import json
 import math
 import re
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from manyhot import Predictions, Reading, evaluate
 from manyhot.errors import InputError
 from manyhot.evaluate.report import write_report
 from manyhot.evaluate.report.report_tables import ReportTables
@@ -106,6 +110,22 @@ def test_own_models_stand_out(page):
         "By ReaL, it does not differ beyond noise from timm/resnet50 and vgg16."
     )
     assert standing.one("a")["href"] == f"#{own[0]['id']}"
+
+
+@pytest.mark.parametrize("n_models", [1, 2])
+def test_a_report_on_some_of_the_labelled_images_says_so(tmp_path, n_models):
+    ids, label = [f"{i}.jpg" for i in range(40)], [i % 3 for i in range(40)]
+    labels = pa.table({"image_id": ids, "label": label, "classes": [[k] for k in label]})
+    best = np.array([[k, (k + 1) % 3] for k in label], np.int32)
+    models = [Predictions(pa.array(ids[:n]), f"net{n}", classes=best[:n]) for n in (8, 6)[:n_models]]
+    found = evaluate(labels, models, resamples=5, reading=Reading(n_classes=3, dataset="mine"))
+    dataclasses.replace(found, own=("net8",)).write(tmp_path)
+    page = parse((tmp_path / "report" / "index.html").read_text(encoding="utf-8"))
+    fewer = "." if n_models == 1 else " or fewer."
+    described = f" All of these images are described here, but models were evaluated only on 8{fewer}"
+    assert described in page.one("section", id="labels").text
+    if n_models == 1:
+        assert page.one("ul", "standings").text == "net8 on mine has 100.0 % by ReaL and 100.0 % by Top-1."
 
 
 def test_which_models_differ_is_in_the_page(page):

@@ -15,6 +15,7 @@ from manyhot.evaluate.report.groups_section import groups_part
 from manyhot.evaluate.report.overview import PROTOCOLS, TITLES
 from manyhot.evaluate.report.posterior_section import posterior_part
 from manyhot.evaluate.report.report_tables import ReportTables
+from manyhot.evaluate.slices import ALL
 from manyhot.report.chapter import Album
 from manyhot.report.figure import Figure
 from manyhot.report.gallery import LARGEST
@@ -156,7 +157,20 @@ def _labels(tables: ReportTables, shared: Shared, *, are_pairs_drawn: bool) -> _
     listings = [*_cards(cards, shared), *_sizes(tables["set_sizes"], shared)]
     listings += [] if are_pairs_drawn else _class_pairs(tables["class_pairs"], shared)
     listings += _rejected(tables["rejected"], shared)
-    return tuple(_asked(card) for card in cards), "", tuple(listings)
+    lead = tuple(_asked(card) + _evaluated(card, tables.results) for card in cards)
+    return lead, "", tuple(listings)
+
+
+def _evaluated(card: Row, results: pa.Table) -> str:
+    """Return on how many of the described images models were evaluated; empty if on all of them."""
+    is_here = pc.and_(pc.equal(results["dataset"], card["dataset"]), pc.equal(results["slice"], ALL))
+    of = results.filter(is_here)
+    images = pc.unique(pc.add(of["n"], pc.fill_null(of["n_skipped"], 0))).to_pylist()
+    if not images or max(images) >= card["images"]:
+        return ""
+    return f" All of these images are described here, but models were evaluated only on {max(images):,}" + (
+        " or fewer." if len(images) > 1 else "."
+    )
 
 
 def _asked(card: Row) -> str:

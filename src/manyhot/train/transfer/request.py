@@ -15,7 +15,7 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.results import Note
+from manyhot.evaluate.result_rows import Note
 from manyhot.files import write_text
 from manyhot.formats import (
     ClassNamesLike,

@@ -25,7 +25,7 @@ from manyhot.core.ratio_intervals import ratio_interval, with_none_apart
 from manyhot.core.resampling import draw_counts
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES, Case, LabelSets
 from manyhot.errors import InputError
-from manyhot.evaluate.results import Note, Number, pair_rows
+from manyhot.evaluate.result_rows import Note, Number, pair_rows
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import check_draws
 from manyhot.registry import get

@@ -238,7 +238,7 @@ def shares(n, rng):
 @subject("drops.lo", "losses.lo", "robustness.lo")
 def drops(n, rng):
     """Yield drops within one data set, and between two of n images."""
-    from manyhot.evaluate.comparison import compare_results, join_results
+    from manyhot.evaluate.compared_results import compare_results, join_results
     from manyhot.tables import Results
 
     found = []

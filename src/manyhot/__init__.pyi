@@ -54,7 +54,7 @@ from manyhot.diagnose.sorted_errors import SortedErrors as SortedErrors
 from manyhot.errors import ManyhotError as ManyhotError
 from manyhot.evaluate.audited import Audit as Audit
 from manyhot.evaluate.compare import compare as compare
-from manyhot.evaluate.comparison import Comparison as Comparison
+from manyhot.evaluate.compared_results import Comparison as Comparison
 from manyhot.evaluate.confidence import Conformal as Conformal
 from manyhot.evaluate.confidence import calibrate as calibrate
 from manyhot.evaluate.confidence import conformal as conformal

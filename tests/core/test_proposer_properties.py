@@ -9,6 +9,7 @@ from manyhot.testing import check_proposer
 
 SPECS = {
     "union": ["union", "union(k=3)", "union(threshold=0.1)", "union(threshold=1.0, by='score')"],
+    "all-classes": ["all-classes"],
     "top-k": ["top-k(k=5, model='b')", "top-k(k=1, model='d')"],
     "real-search": [f"real-search(recall=0.9, by='{by}')" for by in ("probability", "score", "rank")],
     "mean-probability": ["mean-probability(recall=0.9)", "mean-probability(threshold=0.2)"],

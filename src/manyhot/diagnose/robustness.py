@@ -30,7 +30,7 @@ from manyhot.diagnose.places import (
     places_of,
 )
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.comparison import REFERENCES
+from manyhot.evaluate.compared_results import REFERENCES
 from manyhot.evaluate.joined_results import join
 from manyhot.evaluate.judge import JudgeOptions, judge_models
 from manyhot.evaluate.results import Evaluation

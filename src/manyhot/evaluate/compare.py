@@ -22,7 +22,7 @@ from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.class_differences import difference_table
 from manyhot.evaluate.compared_pairs import CompareWith, check_reference
-from manyhot.evaluate.comparison import BEST_FROM, Comparison, compare_results, join_results
+from manyhot.evaluate.compared_results import BEST_FROM, Comparison, compare_results, join_results
 from manyhot.evaluate.comparison_markdown import markdown
 from manyhot.evaluate.error_consistency import ConsistencyTables, judge_consistency
 from manyhot.evaluate.judge import JudgeOptions, judge_models

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from manyhot.errors import InputError, MissingExtraError, rename_parameters
 from manyhot.evaluate.compared_pairs import joined_about
-from manyhot.evaluate.comparison import Comparison, compare_results, join_results
+from manyhot.evaluate.compared_results import Comparison, compare_results, join_results
 from manyhot.evaluate.error_ratios import error_ratios, ratio_lines
 from manyhot.evaluate.options import DEFAULT, EvaluateOptions
 from manyhot.evaluate.outputs import (

@@ -49,6 +49,8 @@ class Identity:
     classes : str
         Hash of the class list.
     preprocessing : Mapping
+    code : str
+        Names and hashes of the files of a user's own model.
     """
 
     source: str
@@ -60,6 +62,7 @@ class Identity:
     embeddings: bool
     classes: str
     preprocessing: Mapping[str, Any]
+    code: str = ""
 
     def check(self, recorded: Mapping[str, Any], path: Path) -> None:
         """Raise an error if the file is from another run.
@@ -72,6 +75,7 @@ class Identity:
         own = json.loads(json.dumps(self.__dict__))
         if self.engine == "auto":  # whichever it was
             del own["engine"]
+        recorded = {"code": "", **recorded}  # not recorded by earlier versions
         what = next((name for name, value in own.items() if recorded.get(name) != value), "")
         if what:
             raise MatchError(

@@ -456,6 +456,7 @@ def _identity(
         settings.embeddings,
         classes.hash,
         network.preprocessing.to_dict(),
+        network.about.get("code", ""),
     )
 
 

@@ -146,8 +146,24 @@ def _predicted(
             yield FailedModel(group[0].network.name, error)
             return
         for job in group:  # the parts that were written stay
-            again = prepare_run(job.source, job.network, out, settings, None, job.choice)
+            try:
+                again = prepare_run(job.source, job.network, out, settings, None, job.choice)
+            except _FATAL:
+                raise
+            except ManyhotError as own:
+                yield FailedModel(job.network.name, own)
+                continue
             yield from _predicted([again], out, settings, call, tell)
         return
     for job in group:
-        yield job.finish(call)
+        yield _finished(job, call)
+
+
+def _finished(job: ModelRun, call: str) -> Outcome:
+    """Merge the parts of a model; if they do not match, those of the others may."""
+    try:
+        return job.finish(call)
+    except _FATAL:
+        raise
+    except ManyhotError as error:
+        return FailedModel(job.network.name, error)

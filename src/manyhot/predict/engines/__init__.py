@@ -8,6 +8,7 @@ from manyhot.predict.engines.engine import (
     Engine,
     EnginePrecision,
     build_engine,
+    check_outputs,
     installed,
     precision_of,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "EnginePrecision",
     "Trial",
     "build_engine",
+    "check_outputs",
     "choose_engine",
     "installed",
     "precision_of",

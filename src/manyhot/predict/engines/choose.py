@@ -17,6 +17,7 @@ import numpy as np
 from manyhot.errors import InputError, ManyhotError
 from manyhot.predict.engines import torch
 from manyhot.predict.engines.engine import Engine, EnginePrecision, build_engine, installed
+from manyhot.predict.model_code import failures_of
 from manyhot.predict.network import Bytes, Float32Array, Network
 
 NAN = float("nan")
@@ -131,16 +132,17 @@ def choose_engine(
     def made(engine: str, kind: EnginePrecision = precision) -> Engine:
         return build_engine(engine, network, precision=kind, features=features, workers=workers, batch=batch)
 
-    if network.forward is not None:
-        return _single(made(name), images, None)
-    if name == "auto" and (short := _short(made, network, images, n, precision)):
-        return short
-    reference = None
-    if network.module is not None:
-        reference = np.concatenate(_outputs(made("torch", EnginePrecision.f32), images))
-    if name != "auto":
-        return _single(made(name), images, reference)
-    return _fastest(made, network, images, reference, n)
+    with failures_of(network.name):
+        if network.forward is not None:
+            return _single(made(name), images, None)
+        if name == "auto" and (short := _short(made, network, images, n, precision)):
+            return short
+        reference = None
+        if network.module is not None:
+            reference = np.concatenate(_outputs(made("torch", EnginePrecision.f32), images))
+        if name != "auto":
+            return _single(made(name), images, reference)
+        return _fastest(made, network, images, reference, n)
 
 
 def _short(

@@ -3,12 +3,15 @@
 import importlib
 import sys
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import manyhot
-from manyhot.errors import MatchError, UnknownNameError
+from manyhot.errors import InputError, MatchError, UnknownNameError
 from manyhot.files import sha256
+from manyhot.predict.in_memory import predict_in_memory
 from manyhot.predict.models import find_model
 
 pytestmark = pytest.mark.usefixtures("quick_trials")
@@ -51,6 +54,25 @@ def good():
 
 def in_torch():
     return Net(lambda scores: torch.nn.functional.linear(scores, torch.zeros(2, 9)))
+
+class Flips(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Linear(24, 4)
+
+    def features(self, x):
+        return x.mean(2).flatten(1)
+
+    def forward(self, x):
+        return (self.head(self.features(x)) + self.head(self.features(x.flip(-1)))) / 2
+
+def flips():
+    return Flips()
+
+def scripted():
+    from small_models import COLOURS, SMALL
+    from manyhot.predict.network import Network
+    return Network("scripted", COLOURS, SMALL, torch.jit.trace(good(), torch.zeros(1, 3, 8, 8)), head="2")
 
 def calling_exit():
     sys.exit(2)
@@ -189,3 +211,37 @@ def test_a_file_as_the_name_of_a_model_says_how_to_name_it(tmp_path, file, do):
     with pytest.raises(UnknownNameError) as error:
         find_model(str(path))
     assert error.value.details["do"] == do.format(path)
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_embeddings_of_several_calls_of_the_last_layer_are_their_mean(ours, some, engine):
+    """So that the last layer turns the embedding into the logits of the network."""
+    network = find_model(model("flips"))
+    found = predict_in_memory(some, network, top=None, engine=engine, embeddings=True)
+    images = torch.from_numpy(np.stack([np.asarray(Image.open(p)) for p in sorted(some.iterdir())]))
+    pixels = images.permute(0, 3, 1, 2) / 255
+    both = network.module.features(pixels) + network.module.features(pixels.flip(-1))
+    np.testing.assert_allclose(found.embeddings, both / 2, atol=1e-3)  # float16
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_model_without_embeddings_is_predicted_without_them_and_the_others_with(ours, some, tmp_path):
+    specs = ["python:ours:scripted", model("good"), model("late")]
+    found = manyhot.predict(some, specs, out=tmp_path / "out", engine="torch", workers=1, embeddings=True)
+    assert {one.model for one in found.models} == {"scripted", "python/ours.good"}
+    assert [path.name for path in (tmp_path / "out/embeddings").iterdir()] == ["python--ours.good.npy"]
+    assert "scripted: no embeddings, because its penultimate features are unknown" in found.notes
+    with pytest.raises(InputError, match="penultimate features of this model are unknown"):
+        manyhot.predict(some, specs[0], out=tmp_path / "alone", engine="torch", embeddings=True)
+
+
+def test_embeddings_are_not_added_to_predictions(ours, some, tmp_path):
+    scored_shard(some, tmp_path / "out", "0/1")
+    with pytest.raises(MatchError) as error:
+        manyhot.predict(some, model("good"), out=tmp_path / "out", engine="torch", embeddings=True)
+    assert str(error.value) == (
+        "The predictions in the folder have no embeddings.\n"
+        f"  where:   {tmp_path / 'out/python--ours.good.parquet'}\n"
+        "  do:      choose another `out`, in which all images are predicted again, or run the command "
+        "without `embeddings`"
+    )

@@ -77,6 +77,14 @@ class Identity:
             del own["engine"]
         recorded = {"code": "", **recorded}  # not recorded by earlier versions
         what = next((name for name, value in own.items() if recorded.get(name) != value), "")
+        if what == "embeddings":
+            raise MatchError(
+                "The predictions in the folder "
+                f"{'have no embeddings' if self.embeddings else 'were stored with embeddings'}.",
+                where=path,
+                do="choose another `out`, in which all images are predicted again, or run the command "
+                f"{'without' if self.embeddings else 'with'} `embeddings`",
+            )
         if what:
             raise MatchError(
                 f"The folder contains predictions from another run, which differs in {what}.",
@@ -89,9 +97,6 @@ class Identity:
                     * (what == "weights")
                 ),
             )
-
-
-_NAMED = "; if other weights were predicted in the same call, name these, as in MODEL(name='mine')"
 
 
 class PartFiles:

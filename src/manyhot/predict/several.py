@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manyhot.errors import ManyhotError, OutputError, UnknownNameError
@@ -112,12 +112,17 @@ def _groups(
         try:
             network = find_model(name, settings.classes, **settings.options)
             more = _weights(network)
+            own = settings
+            if settings.embeddings and not network.has_features and len(names) > 1:
+                own = replace(settings, embeddings=False)
+                note = f"{network.name}: no embeddings, because its penultimate features are unknown"
+                network = replace(network, notes=(*network.notes, note))
             # Of two models of one name, the second must find the predictions of the first, to be refused.
             again = network.name in {job.network.name for job in group}
             if group and (again or taken + more > WEIGHTS_AT_ONCE):
                 yield group
                 group, taken = [], 0
-            group.append(prepare_run(source, network, out, settings, tell))
+            group.append(prepare_run(source, network, out, own, tell))
             taken += more
         except _FATAL:
             raise
@@ -147,11 +152,12 @@ def _predicted(
             return
         for job in group:  # the parts that were written stay
             try:
-                again = prepare_run(job.source, job.network, out, settings, None, job.choice)
+                own = replace(settings, embeddings=job.identity.embeddings)
+                again = prepare_run(job.source, job.network, out, own, None, job.choice)
             except _FATAL:
                 raise
-            except ManyhotError as own:
-                yield FailedModel(job.network.name, own)
+            except ManyhotError as its_own:
+                yield FailedModel(job.network.name, its_own)
                 continue
             yield from _predicted([again], out, settings, call, tell)
         return

@@ -223,7 +223,8 @@ def test_features_that_nobody_knows(images):
     assert str(error.value) == (
         "The penultimate features of this model are unknown.\n"
         "  where:   own\n"
-        "  do:      predict without `embeddings`"
+        "  do:      predict without `embeddings`, or pass the network as a python:… function that returns a "
+        "torch.nn.Module, or a Network with a head"
     )
 
 

@@ -141,11 +141,12 @@ def build_engine(
             got=f"no module {ENGINES[name].module}",
             do=f"pip install {ENGINES[name].install}",
         )
-    if features and not network.head:
+    if features and not network.has_features:
         raise InputError(
             "The penultimate features of this model are unknown.",
             where=network.name,
-            do="predict without `embeddings`",
+            do="predict without `embeddings`, or pass the network as a python:… function that returns a "
+            "torch.nn.Module, or a Network with a head",
         )
     module = importlib.import_module(f"manyhot.predict.engines.{'torch' if name == 'compile' else name}")
     make = module.compile_engine if name == "compile" else getattr(module, f"{name}_engine")

@@ -70,7 +70,7 @@ def test_the_summary(photos):
     lines = done.stdout.splitlines()
     assert lines.pop(0) == "tint: own f32 on cpu"
     assert lines[0] == "the images have no labels; manyhot audit draws a sample of them for people to label"
-    assert re.fullmatch(r"tint: 40 images in \d+\.\d s, \d+/s", lines[1])
+    assert re.fullmatch(r"tint: 40 images in \d+\.\d s, \d+/s while predicting", lines[1])
     assert lines[2] == "  predicted 39, skipped 1"
     assert re.fullmatch(
         r"  seconds of all threads: read \d+\.\d, decode \d+\.\d, model \d+\.\d, write \d+\.\d", lines[3]

@@ -458,3 +458,18 @@ def test_two_of_one_name_are_found_in_the_end(few, tint, tmp_path):
         "  do:      predict the archives one by one, each with its own `out`, or unpack them: images in "
         "folders and in local .tar files are named by their paths"
     )
+
+
+def test_parts_of_another_user_that_may_not_be_read(few, tint, tmp_path, monkeypatch):
+    """As with umask 077. Root may read everything, so the refusal of the system is made up."""
+
+    def refused(self):
+        raise PermissionError(13, "Permission denied", str(self.folder))
+
+    monkeypatch.setattr("manyhot.predict.parts.PartFiles.first", refused)
+    with pytest.raises(OutputError) as error:
+        go(few, tint, tmp_path / "out")
+    assert str(error.value) == (
+        f"The parts of another user cannot be read.\n  where:   {tmp_path / 'out/.parts/tint'}\n"
+        "  do:      let all users set umask 002, and give the folder a group of them all, with chmod g+rws"
+    )

@@ -64,7 +64,7 @@ ONE = "1 differences that are not meant"
         ("manyhot 0.1.0.dev0", "manyhot VERSION"),
         ("torch 2.13.0", "torch 2.13.0"),
         ('{"call": "manyhot convert \\"a\\" b", "n": 1}', '{"call": "CALL", "n": 1}'),
-        ("net: 16 images in 3.5 s, 1,114/s", "net: 16 images in N s, N/s"),
+        ("net: 16 images in 3.5 s, 1,114/s while predicting", "net: 16 images in N s, N/s while predicting"),
         ("  seconds of all threads: read 0.1, decode 2", "  seconds of all threads:"),
         ("a\nnet: 168 of 1,540 images, 21/s, 0:00:18 left\nb", "a\nb"),
         ("a\nnet: 40 images, 4/s\nb", "a\nb"),

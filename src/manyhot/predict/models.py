@@ -28,8 +28,10 @@ from manyhot.extras import EXTRAS, required
 from manyhot.files import sha256
 from manyhot.formats import open_class_list
 from manyhot.parameters import Positional
+from manyhot.predict.adapters.network_files import name_of_file
 from manyhot.predict.adapters.timm import is_classifier
 from manyhot.predict.engines import ENGINES
+from manyhot.predict.model_code import failures_of
 from manyhot.predict.network import PREPROCESSING_OPTIONS, Network
 from manyhot.predict.weights import with_backbone
 from manyhot.result import Result
@@ -88,8 +90,9 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
     if "classes" in taken:
         options["classes"] = own or classes
     options |= {name: value for name, value in more.items() if name in taken}
-    network: Network = entry(rest, **options) if family else entry(**options)
-    network = _marked(_named(network, own, classes))
+    with failures_of(spec):
+        network: Network = entry(rest, **options) if family else entry(**options)
+        network = _marked(_named(network, own, classes))
     return replace(network, name=title or network.name)
 
 
@@ -172,10 +175,7 @@ def _with_preprocessing(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _marked(network: Network) -> Network:
-    """Record a hash of the weights, so that other weights under the same name count as another run.
-
-    0.03 s for EfficientNet-Lite0, a second for a ViT-L/16.
-    """
+    """Record a hash of the weights: others are another run. 0.03 s for Lite0, a second for a ViT-L/16."""
     digest = hashlib.sha256()
     if network.module is not None:
         _add_weights(digest, network.module)
@@ -213,7 +213,7 @@ def _entry(name: str, spec: str) -> registry.Entry:
     except UnknownNameError:
         known = [n for n in registry.names("model") if n not in families()]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-        do = f"did you mean {' or '.join(map(repr, near))}?" if near else None
+        do = f"did you mean {' or '.join(map(repr, near))}?" if near else name_of_file(name)
         do = (
             do or f"for a model of timm, use timm/{spec}; to search for a name, run manyhot models '*{spec}*'"
         )

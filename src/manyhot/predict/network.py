@@ -277,8 +277,7 @@ class Network:
         Maps cropped images, uint8 of shape (n, 3, height, width), to logits, for a model that runs its own
         code without an engine.
     members : callable, optional
-        Yields the probabilities of each member of an average for cropped images; `forward` returns their
-        mean.
+        Yields the probabilities of each member for cropped images; `forward` returns their mean.
     score_kind : str
         The kind of the scores, such as ``logit``.
     multilabel : bool
@@ -302,6 +301,13 @@ class Network:
     multilabel: bool = False
     about: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def has_features(self) -> bool:
+        """Whether engines can return penultimate features. TorchScript runs no hooks."""
+        import torch
+
+        return bool(self.head) and not isinstance(self.module, torch.jit.ScriptModule)
 
     def columns_of(self, classes: ClassList | None) -> npt.NDArray[np.intp] | None:
         """Return the index of each class of a data set in the output; None if the class lists are equal.
@@ -341,7 +347,11 @@ def normalised(module: Any, preprocessing: Preprocessing, head: str = "") -> Any
 
     import torch
 
-    seen = threading.local()  # several threads may run one module
+    calls = threading.local()  # several threads may run one module
+
+    def look(_: Any, inputs: Any) -> None:
+        if getattr(calls, "features", None) is not None:  # else another engine runs the module
+            calls.features.append(inputs[0])
 
     class Normalised(torch.nn.Module):
         def __init__(self) -> None:
@@ -354,12 +364,15 @@ def normalised(module: Any, preprocessing: Preprocessing, head: str = "") -> Any
             self.register_buffer("scale", scale.float().view(1, 3, 1, 1))
             self.register_buffer("shift", shift.float().view(1, 3, 1, 1))
             if head:
-                layer = self.module.get_submodule(head)
-                layer.register_forward_pre_hook(lambda _, inputs: setattr(seen, "features", inputs[0]))
+                self.module.get_submodule(head).register_forward_pre_hook(look)
 
         def forward(self, images: Any) -> Any:
+            calls.features = [] if head else None
             logits = self.module(images.to(self.scale.dtype) * self.scale + self.shift)
-            return (logits, seen.features) if head else logits
+            if not head:
+                return logits
+            (one, *others), calls.features = calls.features, None
+            return logits, torch.stack([one, *others]).mean(0) if others else one  # of each augmentation
 
     return Normalised().eval().requires_grad_(False)
 

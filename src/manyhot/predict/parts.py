@@ -49,6 +49,8 @@ class Identity:
     classes : str
         Hash of the class list.
     preprocessing : Mapping
+    code : str
+        Names and hashes of the files of a user's own model.
     """
 
     source: str
@@ -60,6 +62,7 @@ class Identity:
     embeddings: bool
     classes: str
     preprocessing: Mapping[str, Any]
+    code: str = ""
 
     def check(self, recorded: Mapping[str, Any], path: Path) -> None:
         """Raise an error if the file is from another run.
@@ -72,7 +75,16 @@ class Identity:
         own = json.loads(json.dumps(self.__dict__))
         if self.engine == "auto":  # whichever it was
             del own["engine"]
+        recorded = {"code": "", **recorded}  # not recorded by earlier versions
         what = next((name for name, value in own.items() if recorded.get(name) != value), "")
+        if what == "embeddings":
+            raise MatchError(
+                "The predictions in the folder "
+                f"{'have no embeddings' if self.embeddings else 'were stored with embeddings'}.",
+                where=path,
+                do="choose another `out`, in which all images are predicted again, or run the command "
+                f"{'without' if self.embeddings else 'with'} `embeddings`",
+            )
         if what:
             raise MatchError(
                 f"The folder contains predictions from another run, which differs in {what}.",
@@ -85,9 +97,6 @@ class Identity:
                     * (what == "weights")
                 ),
             )
-
-
-_NAMED = "; if other weights were predicted in the same call, name these, as in MODEL(name='mine')"
 
 
 class PartFiles:

@@ -84,7 +84,7 @@ class PredictedModel:
             yield f"{self.model}: already predicted, in {self.out}"
             return
         if self.n:
-            speed = f"{self.n:,} images in {self.wall:.1f} s, {self.rate:,.0f}/s"
+            speed = f"{self.n:,} images in {self.wall:.1f} s, {self.rate:,.0f}/s while predicting"
             if self.others:
                 speed += f" beside {self.others} other model{'s'[: self.others - 1]}"
             yield f"{self.model}: {speed}{_difference(self.trials)}"
@@ -106,6 +106,7 @@ def _difference(trials: Sequence[Trial]) -> str:
     chosen = [t for t in trials if not t.why_not and t.difference is not None and t.engine != "torch"]
     if not chosen:
         return ""
-    text = f"; logits differ from PyTorch's by at most {max(t.difference or 0.0 for t in chosen):.2g}"
+    most = max(t.difference or 0.0 for t in chosen)
+    text = f"; on equal pixels, logits differ from PyTorch's by at most {most:.2g}"
     changed = max(t.disagreement or 0.0 for t in chosen)
     return text + (f", and the top class on {changed:.1%} of the images compared" if changed else "")

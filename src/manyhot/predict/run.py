@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from manyhot.classes import ClassList
-from manyhot.errors import InputError
+from manyhot.errors import InputError, OutputError
 from manyhot.predict.decode import decode
 from manyhot.predict.engines import ENGINE_OPTIONS, EngineChoice, EngineOptions, choose_engine
 from manyhot.predict.network import Bytes, Network
@@ -258,6 +258,8 @@ def prepare_run(
         If the folder contains predictions from another run, or the model lacks some of the classes.
     UnknownNameError, MissingExtraError, InputError
         See `choose_engine`.
+    OutputError
+        If the folder cannot be used.
     """
     tell = notify or (lambda *_: None)
     if choice is None:  # otherwise it was reported already
@@ -267,7 +269,7 @@ def prepare_run(
     keep = Keep(settings.top, network.columns_of(settings.classes))
     _check_apart(source, out)
     parts = PartFiles(out, network.name)
-    before = parts.first()
+    before = _first_part(parts)
     name = "own" if network.forward is not None and settings.engine == "torch" else settings.engine
     if before and name == "auto":
         name = str(before[1].get("engine", name))
@@ -291,6 +293,17 @@ def prepare_run(
     identity = _identity(source, network, classes, settings, choice.engine.name)
     tell("model", _start_event(network, choice, own, missing))
     return replace(job, identity=identity, missing=missing, choice=choice)
+
+
+def _first_part(parts: PartFiles) -> tuple[Path, Mapping[str, Any]] | None:
+    try:
+        return parts.first()
+    except PermissionError as error:
+        raise OutputError(
+            "The parts of another user cannot be read.",
+            where=error.filename or parts.folder,
+            do="let all users set umask 002, and give the folder a group of them all, with chmod g+rws",
+        ) from error
 
 
 def _check_labels(job: ModelRun) -> None:
@@ -437,6 +450,7 @@ def _identity(
         settings.engine_options.features,
         classes.hash,
         network.preprocessing.to_dict(),
+        network.about.get("code", ""),
     )
 
 

@@ -19,8 +19,9 @@ from manyhot.core.sets import top_k
 from manyhot.core.uncertainty import uncertainty_of
 from manyhot.errors import InputError
 from manyhot.predict.decode import decode
-from manyhot.predict.engines import Engine
+from manyhot.predict.engines import Engine, check_outputs
 from manyhot.predict.engines.torch import threads_given_back
+from manyhot.predict.model_code import failures_of
 from manyhot.predict.network import Bytes, Float32Array, Network, Preprocessing
 from manyhot.predict.sources import ImageReader, Item, SourceLostError, SourcePart, images_together
 from manyhot.tables.predictions import uncertainty_columns
@@ -275,6 +276,7 @@ def _scored(bundle: _Bundle, stop: threading.Event) -> list[_Batch] | None:
         return None
     images, crops, shared = read
     parts = np.array([image.part for image in images if not image.reason])
+    decoded = [image.item.uri for image in images if not image.reason]
     outputs: dict[int, tuple[npt.NDArray[np.intp], Float32Array, Float32Array | None]] = {}
     batches = []
     for part, scorer in bundle.scorers:
@@ -283,7 +285,8 @@ def _scored(bundle: _Bundle, stop: threading.Event) -> list[_Batch] | None:
         if id(scorer.engine) not in outputs:
             inside = np.isin(parts, [p for p, other in bundle.scorers if other.engine is scorer.engine])
             pixels = crops[scorer.network.preprocessing.crop][inside]
-            outputs[id(scorer.engine)] = parts[inside], *_outputs(scorer.engine, pixels)
+            uris = [uri for uri, is_inside in zip(decoded, inside, strict=True) if is_inside]
+            outputs[id(scorer.engine)] = parts[inside], *_outputs(scorer, pixels, uris)
         part_of, scores, more = outputs[id(scorer.engine)]
         own = part_of == part
         if own.any():
@@ -320,11 +323,23 @@ def _read(
     return images, {crop: np.array(pixels) for crop, pixels in crops.items()}, seconds
 
 
-def _outputs(engine: Engine, pixels: Bytes) -> tuple[Float32Array, Float32Array | None]:
-    """Return what an engine returns for any number of images."""
+def _outputs(scorer: Scorer, pixels: Bytes, uris: Sequence[str]) -> tuple[Float32Array, Float32Array | None]:
+    """Return what an engine returns for any number of images.
+
+    Raises
+    ------
+    ManyhotError
+        If the model fails, or returns another shape. The message names the images of the batch.
+    """
     if not len(pixels):
         return np.empty((0, 0), np.float32), None
-    made = [engine(pixels[i : i + engine.batch]) for i in range(0, len(pixels), engine.batch)]
+    made = []
+    for i in range(0, len(pixels), scorer.engine.batch):
+        batch = slice(i, i + scorer.engine.batch)
+        images = uris[i] if len(uris[batch]) == 1 else f"{len(uris[batch])} images from {uris[i]} on"
+        with failures_of(scorer.network.name, images):
+            made.append(scorer.engine(pixels[batch]))
+        check_outputs(*made[-1], len(uris[batch]), scorer.network, images)
     more = [two for _, two in made if two is not None]
     return np.concatenate([one for one, _ in made]), np.concatenate(more) if more else None
 

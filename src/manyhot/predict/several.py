@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manyhot.errors import ManyhotError, OutputError, UnknownNameError
@@ -112,18 +112,27 @@ def _groups(
         try:
             network = find_model(name, settings.classes, **settings.model_options)
             more = _weights(network)
+            own = settings
+            if settings.engine_options.features and not network.has_features and len(names) > 1:
+                own = _with_features(settings, False)
+                note = f"{network.name}: no embeddings, because its penultimate features are unknown"
+                network = replace(network, notes=(*network.notes, note))
             # Of two models of one name, the second must find the predictions of the first, to be refused.
             again = network.name in {job.network.name for job in group}
             if group and (again or taken + more > WEIGHTS_AT_ONCE):
                 yield group
                 group, taken = [], 0
-            group.append(prepare_run(source, network, out, settings, tell))
+            group.append(prepare_run(source, network, out, own, tell))
             taken += more
         except _FATAL:
             raise
         except ManyhotError as error:
             yield (FailedModel(name, error),)
     yield group
+
+
+def _with_features(settings: PredictSettings, features: bool) -> PredictSettings:
+    return replace(settings, engine_options=replace(settings.engine_options, features=features))
 
 
 def _weights(network: Network) -> int:
@@ -146,8 +155,25 @@ def _predicted(
             yield FailedModel(group[0].network.name, error)
             return
         for job in group:  # the parts that were written stay
-            again = prepare_run(job.source, job.network, out, settings, None, job.choice)
+            try:
+                own = _with_features(settings, job.identity.embeddings)
+                again = prepare_run(job.source, job.network, out, own, None, job.choice)
+            except _FATAL:
+                raise
+            except ManyhotError as its_own:
+                yield FailedModel(job.network.name, its_own)
+                continue
             yield from _predicted([again], out, settings, call, tell)
         return
     for job in group:
-        yield job.finish(call)
+        yield _finished(job, call)
+
+
+def _finished(job: ModelRun, call: str) -> Outcome:
+    """Merge the parts of a model; if they do not match, those of the others may."""
+    try:
+        return job.finish(call)
+    except _FATAL:
+        raise
+    except ManyhotError as error:
+        return FailedModel(job.network.name, error)

@@ -706,7 +706,8 @@ def test_a_module_that_needs_another_package_says_how_to_install_it(tmp_path, mo
         (
             "python:elsewhere:net",
             "There is no such module.\n  got:     python:elsewhere:net\n"
-            "  allowed: a file elsewhere.py in this folder, or an installed package",
+            "  allowed: a file elsewhere.py in this folder or a folder of PYTHONPATH, "
+            "or an installed package",
         ),
         (
             "python:mine:nothing",
@@ -740,9 +741,9 @@ def test_a_module_that_needs_another_package_says_how_to_install_it(tmp_path, mo
         ),
         (
             "python:mine:fixed",
-            "The network cannot process images of 224 × 224 pixels.\n  where:   python/mine.fixed\n"
-            "  got:     mat1 and mat2 shapes cannot be multiplied (1x150528 and 12288x7)\n"
-            "  do:      pass the size of its input, such as …(size=224)",
+            "The network fails on a black image of 224 × 224 pixels.\n  where:   python/mine.fixed\n"
+            "  got:     RuntimeError: mat1 and mat2 shapes cannot be multiplied (1x150528 and 12288x7)\n"
+            "  do:      if it takes images of another size, pass this size, such as …(size=224)",
         ),
         (
             "python:mine:net(sise=96)",

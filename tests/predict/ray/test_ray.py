@@ -18,6 +18,7 @@ import small_models
 from forking import predictions
 from manyhot._version import __version__
 from manyhot.errors import InputError, MissingExtraError
+from manyhot.files import sha256
 from manyhot.predict import ray as on_ray
 from manyhot.predict.engines import EngineOptions
 from manyhot.predict.models import find_model
@@ -200,16 +201,18 @@ def test_a_storage_that_is_lost(cluster, source, tmp_path, place):
 
 
 @pytest.mark.slow
-def test_an_error_that_nobody_foresaw(cluster, source, tmp_path):
-    """As it was raised, with where it came from; an error that cannot be sent is named."""
+@pytest.mark.usefixtures("cluster")
+def test_an_error_that_nobody_foresaw(source, tmp_path):
+    """As an error of the model, with its line, also if the error itself cannot be sent."""
     one = ImageSource("in", source.parts[:1])
-    with pytest.raises(RuntimeError) as error:
-        spread(one, ["failing"], tmp_path, engine_options=EngineOptions(workers=1))
-    assert str(error.value) == "out of something"
-    assert "mine.py" in str(error.value.__cause__)
-    with pytest.raises(cluster.exceptions.RayError) as unsent:
-        spread(one, ["unsent"], tmp_path, engine_options=EngineOptions(workers=1))
-    assert "LockedError: out of something else" in str(unsent.value.__cause__)
+    for name, got in (
+        ("failing", "RuntimeError: out of something ("),
+        ("unsent", "LockedError: out of something else ("),
+    ):
+        with pytest.raises(InputError, match="The model fails") as error:
+            spread(one, [name], tmp_path, engine_options=EngineOptions(workers=1))
+        assert error.value.details["got"].startswith(got)
+        assert "mine.py, line " in error.value.details["got"]
 
 
 def test_another_model_on_a_worker(place):
@@ -217,13 +220,14 @@ def test_another_model_on_a_worker(place):
         "python:mine:other", PredictSettings(), find_model("python:mine:tint"), Keep(), "own", batch=8
     )
     do = "install the same packages, weights and files on all machines"
+    code = f"mine.py {sha256('mine.py')[:16]}"
     with pytest.raises(InputError) as error:
         model.build()
     assert str(error.value) == (
         "A Ray worker has a different model.\n"
         f"  where:   python:mine:other on {platform.node()}\n"
-        f"  got:     other, 4 classes {COLOURS.hash}\n"
-        f"  allowed: tint, 4 classes {COLOURS.hash}\n"
+        f"  got:     other, 4 classes {COLOURS.hash}, code {code}\n"
+        f"  allowed: tint, 4 classes {COLOURS.hash}, code {code}\n"
         f"  do:      {do}"
     )
     with pytest.raises(InputError) as error:

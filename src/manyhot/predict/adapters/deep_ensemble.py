@@ -71,7 +71,8 @@ def ensemble_network(
     is_multilabel = first.multilabel if multilabel is None else multilabel
     members = _members(networks, is_multilabel)
     digest = hashlib.sha256("".join(_weights(n) for n in networks).encode()).hexdigest()[:16]
-    about = {"weights": f"{len(networks)} models {digest}"}
+    codes = dict.fromkeys(filter(None, (network.about.get("code") for network in networks)))
+    about = {"weights": f"{len(networks)} models {digest}", "code": ", ".join(codes)}
     own = name or f"{first.name}+{len(networks) - 1}"
     average = average_network(f"ensemble/{own}", first, members, about, multilabel=is_multilabel)
     return replace(average, notes=(*dict.fromkeys(n for m in networks for n in m.notes), *_same(networks)))

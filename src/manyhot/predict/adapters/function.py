@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from manyhot.classes import ClassList, of_outputs
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.extras import missing_extra, required
 from manyhot.predict.adapters.network_files import checked_scores, with_assumptions
+from manyhot.predict.model_code import code_hash, model_error
 from manyhot.predict.network import Network, Preprocessing, from_timm
-from manyhot.predict.weights import error_line
 from manyhot.registry import register
 
 
@@ -53,10 +53,12 @@ def python_network(
     InputError
         If the function does not exist or fails, or its return value is not a model.
     """
-    made = _called(name)
+    function = _function(name)
+    made = _made(function, name)
     if isinstance(made, Network):
-        return made
+        return _with_code(made, function, made.module or made.forward)
     network = as_network(made, f"python/{name.replace(':', '.')}", classes, scores, preprocessing)
+    network = _with_code(network, function, made)
     if _config(made):
         return network
     return with_assumptions(network, f"python:{name}", preprocessing, source="function")
@@ -116,7 +118,13 @@ def _config(model: Any) -> Any:
     return getattr(model, "pretrained_cfg", None) or None
 
 
-def _called(name: str) -> Any:
+def _with_code(network: Network, function: Any, made: Any) -> Network:
+    """Record the code, so that predictions of changed code count as another run."""
+    return replace(network, about={**network.about, "code": code_hash(function, made)})
+
+
+def _function(name: str) -> Any:
+    """Import a function without arguments."""
     module, _, function = name.partition(":")
     if not function:
         raise InputError(
@@ -133,15 +141,19 @@ def _called(name: str) -> Any:
         raise (missing_extra(error) or _not_installed(name, module, error)) from error
     except (ImportError, AttributeError) as error:
         raise InputError("There is no such function.", got=f"python:{name}", allowed=str(error)) from error
-    except Exception as error:
-        raise _failed("The module", f"python:{name}", error) from error
+    except (Exception, SystemExit) as error:
+        raise model_error("The module fails.", f"python:{name}", error) from error
     _check_no_arguments(found, f"python:{name}")
+    return found
+
+
+def _made(function: Any, name: str) -> Any:
     try:
-        return found()
+        return function()
     except ManyhotError:
         raise
-    except Exception as error:
-        raise _failed("The function", f"python:{name}", error) from error
+    except (Exception, SystemExit) as error:
+        raise model_error("The function fails.", f"python:{name}", error) from error
 
 
 def _not_installed(name: str, module: str, error: ModuleNotFoundError) -> InputError:
@@ -151,7 +163,8 @@ def _not_installed(name: str, module: str, error: ModuleNotFoundError) -> InputE
         return InputError(
             "There is no such module.",
             got=f"python:{name}",
-            allowed=f"a file {module.replace('.', '/')}.py in this folder, or an installed package",
+            allowed=f"a file {module.replace('.', '/')}.py in this folder or a folder of PYTHONPATH, "
+            "or an installed package",
         )
     return InputError(
         f"The module {module} needs {package}, which is not installed.",
@@ -178,17 +191,6 @@ def _check_no_arguments(function: Any, where: str) -> None:
         )
 
 
-def _failed(what: str, where: str, error: Exception) -> ManyhotError:
-    """Return an error with the location in foreign code where it was raised, or with the missing extra."""
-    if (extra := missing_extra(error)) is not None:
-        return extra
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    place = "" if last.filename == __file__ else f" ({last.filename}, line {last.lineno})"
-    return InputError(
-        f"{what} fails.", where=where, got=f"{type(error).__name__}: {error_line(error)}{place}"
-    )
-
-
 def _guarded(model: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
     """Return a callable whose failures are reported as errors of the model."""
 
@@ -196,7 +198,7 @@ def _guarded(model: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
         try:
             return np.asarray(model(images), np.float32)
         except Exception as error:
-            raise _failed("The model", name, error) from error
+            raise model_error("The model fails.", name, error) from error
 
     return forward
 
@@ -211,12 +213,9 @@ def _logits(model: Any, name: str, preprocessing: Preprocessing) -> Any:
             return model(torch.zeros(1, 3, *preprocessing.size, device=device))
     except Exception as error:
         height, width = preprocessing.size
-        raise InputError(
-            f"The network cannot process images of {height} × {width} pixels.",
-            where=name,
-            got=error_line(error),
-            do="pass the size of its input, such as …(size=224)",
-        ) from error
+        what = f"The network fails on a black image of {height} × {width} pixels."
+        do = "if it takes images of another size, pass this size, such as …(size=224)"
+        raise model_error(what, name, error, do=do) from error
 
 
 def _head(model: Any) -> str:

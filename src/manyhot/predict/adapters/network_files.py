@@ -173,6 +173,15 @@ def openvino_network(
     return _network("openvino", path, inputs, _sides(graph.outputs[0]), classes, scores, preprocessing)
 
 
+def name_of_file(path: str) -> str:
+    """Return how to name the model in a file; empty if there is no such file."""
+    if not Path(path).is_file():
+        return ""
+    family = {".onnx": "onnx", ".xml": "openvino"}.get(Path(path).suffix)
+    loaded = "a function that loads it, as python:MODULE:FUNCTION, or for a checkpoint of timm, "
+    return f"use {family}:{path}" if family else f"pass {loaded}timm/NAME(checkpoint={path!r})"
+
+
 def _sides(port: Any) -> list[Any]:
     shape = port.get_partial_shape()
     if shape.rank.is_dynamic:

@@ -123,7 +123,7 @@ def with_head(backbone: Network, head: Head, name: str, where: object = None) ->
         backbone.head,
         score_kind=kind,
         multilabel=kind == "probability",
-        about={"weights": backbone.about.get("weights", "")},
+        about={key: backbone.about.get(key, "") for key in ("weights", "code")},
     )
 
 

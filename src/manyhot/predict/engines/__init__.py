@@ -11,5 +11,6 @@ from manyhot.predict.engines.engine import Engine as Engine
 from manyhot.predict.engines.engine import EngineOptions as EngineOptions
 from manyhot.predict.engines.engine import EnginePrecision as EnginePrecision
 from manyhot.predict.engines.engine import build_engine as build_engine
+from manyhot.predict.engines.engine import check_outputs as check_outputs
 from manyhot.predict.engines.engine import installed as installed
 from manyhot.predict.engines.engine import precision_of as precision_of

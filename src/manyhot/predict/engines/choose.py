@@ -24,6 +24,7 @@ from manyhot.predict.engines.engine import (
     build_engine,
     installed,
 )
+from manyhot.predict.model_code import failures_of
 from manyhot.predict.network import Bytes, Float32Array, Network
 
 NAN = float("nan")
@@ -133,16 +134,17 @@ def choose_engine(
     def made(engine: str, kind: EnginePrecision = options.precision) -> Engine:
         return build_engine(engine, network, replace(options, precision=kind))
 
-    if network.forward is not None:
-        return _single(made(name), images, None)
-    if name == "auto" and (short := _short(made, network, images, n, options.precision)):
-        return short
-    reference = None
-    if network.module is not None:
-        reference = np.concatenate(_outputs(made("torch", EnginePrecision.f32), images))
-    if name != "auto":
-        return _single(made(name), images, reference)
-    return _fastest(made, network, images, reference, n)
+    with failures_of(network.name):
+        if network.forward is not None:
+            return _single(made(name), images, None)
+        if name == "auto" and (short := _short(made, network, images, n, options.precision)):
+            return short
+        reference = None
+        if network.module is not None:
+            reference = np.concatenate(_outputs(made("torch", EnginePrecision.f32), images))
+        if name != "auto":
+            return _single(made(name), images, reference)
+        return _fastest(made, network, images, reference, n)
 
 
 def _short(

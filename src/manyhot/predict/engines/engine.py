@@ -162,11 +162,12 @@ def build_engine(name: str, network: Network, options: EngineOptions = ENGINE_OP
             got=f"no module {ENGINES[name].module}",
             do=f"pip install {ENGINES[name].install}",
         )
-    if options.features and not network.head:
+    if options.features and not network.has_features:
         raise InputError(
             "The penultimate features of this model are unknown.",
             where=network.name,
-            do="predict without `embeddings`",
+            do="predict without `embeddings`, or pass the network as a python:… function that returns a "
+            "torch.nn.Module, or a Network with a head",
         )
     module = importlib.import_module(f"manyhot.predict.engines.{'torch' if name == 'compile' else name}")
     make = module.compile_engine if name == "compile" else getattr(module, f"{name}_engine")
@@ -194,14 +195,34 @@ class _Own:
             average = Average.of(self.network.members(images), multilabel=self.network.multilabel)
             scores = average.mean.astype(np.float32)
             information = average.mutual_information.astype(np.float32)
-        if scores.shape != (len(images), len(self.network.classes)):
-            raise InputError(
-                "The model does not return one score for each image and class.",
-                where=self.network.name,
-                got=f"shape {scores.shape}",
-                allowed=f"shape {(len(images), len(self.network.classes))}",
-            )
+        check_outputs(scores, None, len(images), self.network)
         return scores, information
+
+
+def check_outputs(
+    scores: Float32Array, features: Float32Array | None, n: int, network: Network, images: str = ""
+) -> None:
+    """Raise an error unless there are scores for each image and class, and features for each image.
+
+    Raises
+    ------
+    InputError
+    """
+    where = f"{network.name}, {images}" if images else network.name
+    if scores.shape != (n, len(network.classes)):
+        raise InputError(
+            "The model does not return one score for each image and class.",
+            where=where,
+            got=f"shape {scores.shape}",
+            allowed=f"shape {(n, len(network.classes))}",
+        )
+    if features is not None and len(features) != n:
+        raise InputError(
+            "The layer before which embeddings are taken does not process each image once.",
+            where=where,
+            got=f"{len(features)} rows for {n} images",
+            do="predict without `embeddings`",
+        )
 
 
 def _own(network: Network, name: str, options: EngineOptions) -> Engine:

@@ -134,8 +134,8 @@ class RemoteModel:
 
 def _described(network: Network) -> str:
     classes = f"{network.name}, {len(network.classes):,} classes {network.classes.hash}"
-    weights = network.about.get("weights", "")
-    return f"{classes}, weights {weights}" if weights else classes
+    recorded = [f"{key} {network.about[key]}" for key in ("weights", "code") if network.about.get(key)]
+    return ", ".join([classes, *recorded])
 
 
 def _another(what: str, spec: str, here: str, there: str) -> InputError:

@@ -33,7 +33,7 @@ def correctness():
 
 def ours(right):
     """Return the ends of all intervals: of models and of pairs."""
-    from manyhot.core.comparison import compare_pairs
+    from manyhot.core.model_pairs import compare_pairs
     from manyhot.core.resampling import Bootstrap, percentile_interval
 
     n = len(right)

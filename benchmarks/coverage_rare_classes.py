@@ -86,8 +86,8 @@ def estimates(design, n, rng, names=METRICS):
 
 def by_jackknife(two):
     """Return values, ends of the intervals of two models and of their difference; NaN without interval."""
-    from manyhot.core.comparison import compare_pairs, jackknife_errors
     from manyhot.core.jackknife import jackknife_interval
+    from manyhot.core.model_pairs import compare_pairs, jackknife_errors
 
     values = np.array([e.value(None) for e in two])
     if two[0].doubt(None):
@@ -100,7 +100,7 @@ def by_jackknife(two):
 
 
 def by_bootstrap(two, seed):
-    from manyhot.core.comparison import compare_pairs
+    from manyhot.core.model_pairs import compare_pairs
     from manyhot.core.resampling import Bootstrap, percentile_interval
 
     num, den = (

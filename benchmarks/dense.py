@@ -146,7 +146,7 @@ def with_interval(folder: Path, name: str) -> Call:
 
 def pairs(folder: Path, name: str, models: int = 20) -> Call:
     """Return a call that compares all pairs of models, whose values and changes are there already."""
-    from manyhot.core.comparison import compare_pairs, jackknife_errors, pairs_of
+    from manyhot.core.model_pairs import compare_pairs, jackknife_errors, pairs_of
     from manyhot.registry import get
 
     changes = get("metric", name)(case_of(folder)).left_out(None)

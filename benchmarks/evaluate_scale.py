@@ -154,7 +154,7 @@ def run_command(folder: Path, arguments: list[str]) -> tuple[float, float, float
 
 def compare_all(n_models: int = 670, resamples: int = 1_000, n_metrics: int = 8) -> None:
     """Compare all pairs of models by resampled values, and print CPU and wall seconds."""
-    from manyhot.core.comparison import compare_pairs
+    from manyhot.core.model_pairs import compare_pairs
 
     rng = np.random.default_rng(0)
     values = rng.normal(0.7, 0.05, n_models)

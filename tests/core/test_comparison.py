@@ -4,18 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom, kendalltau, kurtosis, linregress, norm, t, ttest_1samp
 
-from manyhot.core.comparison import (
-    Families,
-    above_line,
-    compare_orders,
-    compare_pairs,
-    fit_line,
-    from_scale,
-    jackknife_errors,
-    only_one_right,
-    pairs_of,
-    to_scale,
-)
+from manyhot.core.comparison import Families, above_line, compare_orders, fit_line, from_scale, to_scale
+from manyhot.core.model_pairs import compare_pairs, jackknife_errors, only_one_right, pairs_of
 
 RNG = np.random.default_rng(7)
 M = 30

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap, ttest_1samp
 
 from manyhot.core.cells import Cells
-from manyhot.core.comparison import compare_pairs, holm, only_right, paired_errors
 from manyhot.core.estimates import Ratio
+from manyhot.core.model_pairs import compare_pairs, holm, only_right, paired_errors
 from manyhot.core.resampling import (
     Bootstrap,
     centred_interval,

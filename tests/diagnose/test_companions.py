@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import false_discovery_control, fisher_exact
 
 from manyhot import Predictions, as_labels, diagnose_companions
-from manyhot.core.comparison import holm
+from manyhot.core.model_pairs import holm
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import check
 

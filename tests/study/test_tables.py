@@ -11,7 +11,7 @@ from scipy import stats
 
 import toys
 from manyhot import tables
-from manyhot.core.comparison import holm
+from manyhot.core.model_pairs import holm
 from manyhot.report import text as drawn
 from manyhot.report.prerender import draw_panels
 from manyhot.study import Measurement, RunMeasure, StudyMetric

@@ -16,7 +16,7 @@ from scipy.special import ndtr
 from manyhot.core.answers import NO as ANSWERED_NO
 from manyhot.core.answers import Answers
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints, Ints8, Ints64, Positions
-from manyhot.core.comparison import holm, only_right, paired_errors
+from manyhot.core.model_pairs import holm, only_right, paired_errors
 from manyhot.core.resampling import Bootstrap
 from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets
 

@@ -17,9 +17,9 @@ from scipy.special import ndtr
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.cells import Cells
-from manyhot.core.comparison import PairTable, holm
 from manyhot.core.estimates import Ratio
 from manyhot.core.jackknife import Scale, jackknife_ends, jackknife_errors_of, resampled_interval
+from manyhot.core.model_pairs import PairTable, holm
 from manyhot.core.resampled_statistics import distinct_values
 from manyhot.core.resampling import QUANTILE, percentile_interval
 from manyhot.core.share_intervals import proportion_interval

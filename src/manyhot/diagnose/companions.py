@@ -15,8 +15,8 @@ from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.array_types import Bools, Floats
-from manyhot.core.comparison import holm
 from manyhot.core.cooccurrence import ClassPairs, CompanionImages, difference_of_means, permutation_p
+from manyhot.core.model_pairs import holm
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (

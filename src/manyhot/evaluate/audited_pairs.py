@@ -13,7 +13,7 @@ from scipy.special import stdtr
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
 from manyhot.core.audit_sequence import sequence_p
 from manyhot.core.audited import AuditedEstimate, LinearisedValues, side_by_side
-from manyhot.core.comparison import PairTable, holm, pairs_of
+from manyhot.core.model_pairs import PairTable, holm, pairs_of
 from manyhot.core.posterior import combined, resampled_draws
 from manyhot.core.resampling import QUANTILE
 from manyhot.evaluate.audited import AuditedImages

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList
 from manyhot.console import table_lines
-from manyhot.core.comparison import holm
 from manyhot.core.jackknife import FEWEST_POSITIVES
+from manyhot.core.model_pairs import holm
 from manyhot.core.ranking import class_differences
 from manyhot.core.sets import Case
 from manyhot.tables import Row, schema

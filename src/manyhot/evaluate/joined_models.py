@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.core.comparison import holm
+from manyhot.core.model_pairs import holm
 from manyhot.errors import MatchError
 from manyhot.evaluate.compared_pairs import ALL_PAIRS, JUDGED_ON, KEY, NO_PAIRS, ComparedPairs
 from manyhot.evaluate.drops import END

@@ -15,7 +15,7 @@ import numpy as np
 from pyarrow import compute as pc
 
 from manyhot.console import table_lines
-from manyhot.core.comparison import holm
+from manyhot.core.model_pairs import holm
 from manyhot.errors import InputError, UsageError
 from manyhot.evaluate.compared_pairs import ComparedPairs
 from manyhot.evaluate.ranks import image_groups, leading_metric, shown_metrics

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from manyhot.core.array_types import Ints
-from manyhot.core.comparison import PairTable
+from manyhot.core.model_pairs import PairTable
 from manyhot.tables import Alignment, schema
 
 

@@ -13,7 +13,7 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
-from manyhot.core.comparison import (
+from manyhot.core.model_pairs import (
     PairTable,
     compare_pairs,
     jackknife_errors,

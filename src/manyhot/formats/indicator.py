@@ -37,7 +37,6 @@ from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.label_values import LABEL_VALUES, are_counts, columns_of_values
 
 _MEANINGS = {"unclear": UNCLEAR, "not asked": NOT_ASKED, "no": NO}
-
 _CELL = "1, 0, -1 or nothing; or yes, no, maybe or nothing"
 
 _TEXTS = {

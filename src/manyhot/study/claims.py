@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from manyhot import tables
-from manyhot.core.comparison import holm
 from manyhot.core.effects import (
     Effect,
     SeedValues,
@@ -23,6 +22,7 @@ from manyhot.core.effects import (
     sum_of,
     verdict_of,
 )
+from manyhot.core.model_pairs import holm
 from manyhot.study.plan import ALL, Claim, Measurement, Study
 from manyhot.study.study_file import study_metrics
 from manyhot.study.tables import Measurements, Place, cell_of, or_null

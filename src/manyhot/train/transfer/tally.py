@@ -17,10 +17,10 @@ from numpy import typing as npt
 from manyhot import tables
 from manyhot.console import table_lines
 from manyhot.core.array_types import Floats
-from manyhot.core.comparison import compare_pairs
 from manyhot.core.detection import Boxes, box_average_precision, class_overlaps, match
 from manyhot.core.estimates import Estimate, Ratio
 from manyhot.core.jackknife import jackknife_ends, jackknife_interval
+from manyhot.core.model_pairs import compare_pairs
 from manyhot.core.ratio_intervals import ratio_interval, with_none_apart
 from manyhot.core.resampling import draw_counts
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES, Case, LabelSets

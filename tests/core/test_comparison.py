@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom, kendalltau, kurtosis, linregress, norm, t, ttest_1samp
+from scipy.stats import binom, kendalltau, linregress, norm, t, ttest_1samp
 
 from manyhot.core.comparison import Families, above_line, compare_orders, fit_line, from_scale, to_scale
-from manyhot.core.model_pairs import compare_pairs, jackknife_errors, only_one_right, pairs_of
 
 RNG = np.random.default_rng(7)
 M = 30
@@ -154,61 +153,3 @@ def test_the_interval_of_tau_over_images_is_as_wide_as_its_resamples(families, d
     half = t.ppf(0.975, 14) * np.std(taus, ddof=1) * np.sqrt(15 / 14)
     order = compare_orders(X, Y, families, samples_x, samples_y, n=15)
     assert order.images == (pytest.approx(order.tau - half), pytest.approx(min(order.tau + half, 1)))
-
-
-def test_jackknife_errors_are_those_of_the_differences():
-    changes = np.random.default_rng(0).normal(1, 0.01, (4, 9000)).astype(np.float32)
-    changes[1] = changes[0]
-    errors, df = jackknife_errors(changes)
-    for a in range(4):
-        for b in range(4):
-            difference = changes[a].astype(float) - changes[b]
-            assert errors[a, b] == pytest.approx(np.sqrt(8999 * difference.var()), abs=1e-9)
-            if errors[a, b] > 0:
-                assert df[a, b] == pytest.approx(2 * 9000 / (kurtosis(difference, fisher=False)), rel=1e-6)
-
-
-def test_pairs_by_errors_have_the_interval_and_the_p_of_the_normal_distribution():
-    values = np.array([0.5, 0.6, 0.6, 0.8])
-    errors = np.array([0.05, 0.05, np.nan, 0.05, np.nan, np.nan])  # the last model has none
-    table = compare_pairs(values, errors=errors)
-    assert table.difference == pytest.approx([0.1, 0.1, 0.3, 0, 0.2, 0.2])
-    known = np.array([0, 1, 3])
-    assert table.lo[known] == pytest.approx(table.difference[known] - norm.ppf(0.975) * 0.05)
-    assert table.hi[known] == pytest.approx(table.difference[known] + norm.ppf(0.975) * 0.05)
-    assert table.p[known] == pytest.approx([2 * norm.sf(2), 2 * norm.sf(2), 1])
-    assert table.p_adjusted[known] == pytest.approx([6 * norm.sf(2), 6 * norm.sf(2), 1])
-    assert np.isnan([table.lo, table.hi, table.p, table.p_adjusted])[:, [2, 4, 5]].all()
-
-
-def test_a_reference_is_compared_with_each_other_model():
-    values, samples = np.array([0.5, 0.6, 0.8, 0.55]), RNG.normal(size=(4, 1000)).astype(np.float32)
-    table = compare_pairs(values, samples, reference=2)
-    assert (table.a.tolist(), table.b.tolist()) == ([2, 2, 2], [0, 1, 3])
-    for i, b in enumerate((0, 1, 3)):
-        change = samples[b] - samples[2]
-        assert table.difference[i] == pytest.approx(values[b] - 0.8)
-        ends = np.quantile(change, [0.025, 0.975]).tolist()
-        assert [table.lo[i], table.hi[i]] == pytest.approx(ends, rel=1e-6)
-        error = change.astype(np.float64).std()
-        assert table.p[i] == pytest.approx(2 * norm.sf(abs(values[b] - 0.8) / error), rel=1e-5)
-    first, second, third = np.sort(table.p)
-    expected = np.maximum.accumulate(np.minimum([3 * first, 2 * second, third], 1))
-    assert np.sort(table.p_adjusted) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("reference", [None, 0, 3])
-def test_images_on_which_one_of_two_models_is_right_are_counted(reference):
-    right = RNG.random((4, 77)) < 0.5
-    a, b = pairs_of(4, reference)
-    first, second = only_one_right(np.packbits(right, axis=1), reference)
-    for i in range(len(a)):
-        assert first[i] == sum(x and not y for x, y in zip(right[a[i]], right[b[i]], strict=True))
-        assert second[i] == sum(y and not x for x, y in zip(right[a[i]], right[b[i]], strict=True))
-
-
-def test_errors_of_differences_are_those_of_the_resampled_differences():
-    values, samples = np.array([0.5, 0.6, 0.8]), RNG.normal(size=(3, 20))
-    table = compare_pairs(values, samples=samples)
-    errors = [(samples[b] - samples[a]).std() for a, b in ((0, 1), (0, 2), (1, 2))]
-    assert table.p == pytest.approx(2 * norm.sf(table.difference / errors))

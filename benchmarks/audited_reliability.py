@@ -42,9 +42,9 @@ class ReliabilitySimulation(Simulation):
     def _record(self) -> None:
         calls, estimated = [], Auditor.reliability
 
-        def recorded(auditor, *inputs):
-            calls.append(inputs)
-            return estimated(auditor, *inputs)
+        def recorded(auditor, dataset, model, case, rows):
+            calls.append((dataset, model, case, rows))
+            return estimated(auditor, dataset, model, case, rows)
 
         with mock.patch.object(Auditor, "reliability", recorded):
             super()._record()

@@ -121,7 +121,7 @@ def test_status_as_json(run):
 
 def test_rules_are_listed(run):
     names = [r["name"] for r in json.loads(run("proposers --json"))]
-    assert names == ["union", "top-k", "real-search", "mean-probability", "label-errors"]
+    assert names == ["union", "all-classes", "top-k", "real-search", "mean-probability", "label-errors"]
     assert "real-search" in run("proposers")
 
 

@@ -295,6 +295,28 @@ def test_a_class_and_images_are_added_while_raters_answer(campaign, tmp_path):
     assert found.class_hash == made.campaign.class_hash
 
 
+def test_images_of_the_same_name_elsewhere_are_not_added_in_silence(campaign, tmp_path):
+    Path("more").mkdir()
+    Image.new("RGB", (40, 30)).save("more/0.png")
+    there = {"image_id": ["0.png", "1.png"], "uri": [str(tmp_path / "more/0.png"), str(tmp_path / "1.png")]}
+    pq.write_table(pa.table(there), "more.parquet")
+    made = init_campaign("camp", images="more.parquet", classes="classes.csv", add=True)
+    assert made.notes[-1] == (
+        "1 images were not added, because the campaign has images of the same name at another location, such "
+        f"as {tmp_path / '0.png'} for {tmp_path / 'more/0.png'}: if they differ, rename them"
+    )
+
+
+def test_a_class_that_is_added_while_the_app_runs_is_in_what_it_exports(campaign):
+    with open_annotation(campaign, settings=CampaignSettings(raters=1)) as annotation:
+        answer_all(annotation.store, "ann", yes=0)
+        Path("classes.csv").write_text(CLASSES + "n3,eel\n")
+        made = init_campaign("camp", images="images.parquet", classes="classes.csv", add=True)
+        annotation.app.state.context.callbacks.export(campaign)
+    about = tables.metadata(pq.read_schema(campaign / "votes.parquet"))
+    assert (about["classes"], about["n_classes"]) == (made.campaign.class_hash, "4")
+
+
 def test_classes_in_another_order_are_not_added(campaign):
     before = (campaign / "campaign.json").read_bytes()
     Path("classes.csv").write_text("key,name\nn0,tench\nn2,shark\nn1,goldfish\nn3,eel\n")

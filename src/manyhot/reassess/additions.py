@@ -69,7 +69,8 @@ def add_to_campaign(
     for name in _OVER_CLASSES:
         _number_classes(changed, name)
     changed.write()
-    return changed, tuple(_notes(standing, changed, len(table), images))
+    notes = (*_notes(standing, changed, len(table), images), *_elsewhere(table, images.table))
+    return changed, notes
 
 
 def _first_difference(before: ClassList, after: ClassList) -> str:
@@ -103,6 +104,22 @@ def _notes(before: Campaign, after: Campaign, n_images: int, images: Images) -> 
         yield (
             "the predictions of the campaign lack what was added: predict again, or propose with the `rule` "
             "all-classes"
+        )
+
+
+def _elsewhere(standing: pa.Table, images: pa.Table) -> Iterator[str]:
+    """Yield a note on images that have the id of an image of the campaign, but are at another location."""
+    if "uri" not in standing.column_names or "uri" not in images.column_names:
+        return
+    columns = ["image_id", "uri"]
+    both = standing.select(columns).join(
+        images.select(columns), "image_id", join_type="inner", right_suffix="_new"
+    )
+    moved = both.filter(pc.not_equal(both["uri"], both["uri_new"])).sort_by("image_id")
+    if len(moved):
+        yield (
+            f"{len(moved):,} images were not added, because the campaign has images of the same name at "
+            f"another location, such as {moved['uri'][0]} for {moved['uri_new'][0]}: if they differ, rename them"
         )
 
 

@@ -141,7 +141,8 @@ def open_annotation(
                 title=campaign.folder.resolve().name,
                 callbacks=web.AppCallbacks(
                     judge=partial(agreement, resamples=_RESAMPLES),
-                    export=lambda folder: write_answers(store, campaign, folder)[0],
+                    # Read again: a class may have been added since.
+                    export=lambda folder: write_answers(store, Campaign.read(campaign.folder), folder)[0],
                     audit=None if audit is None else audit.intervals,
                     alone=alone,
                 ),

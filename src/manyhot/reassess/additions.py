@@ -119,7 +119,8 @@ def _elsewhere(standing: pa.Table, images: pa.Table) -> Iterator[str]:
     if len(moved):
         yield (
             f"{len(moved):,} images were not added, because the campaign has images of the same name at "
-            f"another location, such as {moved['uri'][0]} for {moved['uri_new'][0]}: if they differ, rename them"
+            f"another location, such as {moved['uri'][0]} for {moved['uri_new'][0]}: if they "
+            "differ, rename them"
         )
 
 

@@ -84,7 +84,7 @@ def many_models(n_models, folder, *, n=500, n_classes=10):
     show(f"{n_models:,} models × {n} images, judged", spent, "s")
     _, spent = timed(lambda: evaluation.write(folder))
     show("  written, with the report", spent, "s")
-    show("  peak memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2, "GB")
+    show("  peak memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, "GB")
 
 
 def timed(work):

@@ -95,7 +95,7 @@ def manyhot(*line: object) -> tuple[float, float, float]:
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(os.waitstatus_to_exitcode(status))
-    return usage.ru_utime + usage.ru_stime, time.perf_counter() - begun, usage.ru_maxrss / 2**20
+    return usage.ru_utime + usage.ru_stime, time.perf_counter() - begun, usage.ru_maxrss * 1024 / 1e9
 
 
 def search(folder: Path, sizes: tuple[int, ...] = (12_500, 25_000, 50_000)) -> None:

@@ -149,7 +149,7 @@ def run_command(folder: Path, arguments: list[str]) -> tuple[float, float, float
     cpu, kilobytes, code = json.loads(done.stdout.splitlines()[-1])
     if code:
         sys.exit(done.stderr)
-    return cpu, time.perf_counter() - begun, kilobytes / 1024**2
+    return cpu, time.perf_counter() - begun, kilobytes * 1024 / 1e9
 
 
 def compare_all(n_models: int = 670, resamples: int = 1_000, n_metrics: int = 8) -> None:

@@ -85,7 +85,7 @@ METRIC = '''
 @register("metric", "second_rank", better="higher", label="Second best", unit="share", default=True)
 def second_rank(case: Case) -> Ratio:
     """Share of images whose second-best class is in the label set."""
-    return mean_over(case.hit[:, 1].astype(float), case.labels.scored)
+    return mean_over(case.hit[:, 1:2].any(axis=1), case.reaching(2, case.labels.scored))
 '''
 
 

@@ -38,7 +38,8 @@ def files(tmp_path, monkeypatch):
         "rater_id": ["ann", "bob"],
         "answer": ["yes", "no"],
     }
-    write(pa.table(votes), "votes.parquet", "votes")
+    asked = {"protocol": json.dumps({"Golden pages to qualify": "10", "Instructions": "Count | toys."})}
+    write(pa.table(votes), "votes.parquet", "votes", about=asked)
     write(pa.Table.from_pylist([ROW], tables.schema("agreement")), "agreement.parquet", "agreement")
     (tmp_path / "classes.txt").write_text("cat\ndog\ncup\n")
     return tmp_path
@@ -68,6 +69,9 @@ LINES = (
 )
 
 
+OF_THE_APP = ("| Golden pages to qualify | 10 |", "| Instructions | Count \\| toys. |")
+
+
 def test_the_command_writes_a_card(files):
     done = manyhot(
         *("card", "labels.parquet", "--out", "hub/README.md", "--votes", "votes.parquet"),
@@ -75,7 +79,7 @@ def test_the_command_writes_a_card(files):
     )
     card = (files / "hub" / "README.md").read_text(encoding="utf-8")
     assert done.stdout == f"{card}wrote hub/README.md\n"
-    for line in LINES:
+    for line in (*LINES, *OF_THE_APP):
         assert f"\n{line}\n" in card
     assert "bob" not in card
     again = manyhot("card", "labels.parquet", "--out", "hub", "--named", "--votes", "votes.parquet")

@@ -453,6 +453,11 @@ class Case:
             self._computed[compute] = compute(self)
         return self._computed[compute]  # type: ignore[no-any-return]
 
+    def forget(self) -> None:
+        """Drop what metrics computed from the case; it is computed again if it is needed again."""
+        for kept in (self._computed, self._depths):
+            kept.clear()
+
     @cached_property
     def _computed(self) -> dict[Callable[[Case], Any], Any]:
         return {}

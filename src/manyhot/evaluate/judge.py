@@ -264,6 +264,7 @@ class Judge:
         self._note_doubts(model, len(case.labels))
         if self._per_class is not None and not self._sets.labelled.any():
             self._per_class.add(model, case, len(self._sets) - len(case.labels))
+        case.forget()
         auditor = self._auditor
         bins = None if auditor is None else partial(auditor.reliability, self._dataset, model, rows=rows)
         if wrong := self._pictured.add(model, case, bins):
@@ -321,6 +322,10 @@ class Judge:
                 "There are no predictions to evaluate.", do="pass predictions of at least one model"
             )
         self._check_complete()
+        self._last, self._sets = (
+            None,
+            replace(self._sets),
+        )  # without what models left in them
         auditor, dataset, judged = self._auditor, self._dataset, self._judged
         if auditor is not None:
             auditor.asked.check(judged.rows)
@@ -430,7 +435,9 @@ class Judge:
             self._labels.image_id, predictions.image_id, left_name=name, right_name=predictions.model
         )
         sets = self._sets if not alignment.left_only else self._sets.take(alignment.left)
-        self._last = (predictions.image_id, alignment, sets)
+        # The same ids are not kept twice: those of 1.28 million images are 41 MB.
+        same = predictions.image_id.equals(self._labels.image_id)
+        self._last = (self._labels.image_id if same else predictions.image_id, alignment, sets)
         return alignment, sets
 
     def _judge(

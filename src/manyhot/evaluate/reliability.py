@@ -16,7 +16,7 @@ from manyhot.core.cells import Cells
 from manyhot.core.estimates import Ratio, mean_over
 from manyhot.core.posterior import combined
 from manyhot.core.ratio_intervals import FEWEST_CASES
-from manyhot.core.reliability import BINS, Outcomes, bin_of
+from manyhot.core.reliability import BINS, Outcomes, Ranked, bin_of
 from manyhot.core.sets import Case
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.errors import InputError
@@ -126,20 +126,27 @@ def reliability_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -
 def curve_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -> Iterator[Row]:
     """Yield rows of the risk_coverage table: at most `POINTS` per event, the last for all images."""
     for event, outcomes in events.items():
-        ranked = outcomes.counted()
-        kept = np.round(np.cumsum(ranked.weight)).astype(np.int64)
-        # The first threshold at or above each hundredth: equals are kept or left out together.
-        at = np.unique(np.searchsorted(ranked.coverage, np.arange(1, POINTS + 1) / POINTS - 1e-12))
-        for g in at[at < len(kept)]:
+        for confidence, coverage, risk, kept in zip(*_curve(outcomes.counted()), strict=True):
             yield {
                 "dataset": dataset,
                 "model": model,
                 "event": event,
-                "confidence": float(ranked.confidence[g]),
-                "coverage": float(ranked.coverage[g]),
-                "risk": float(ranked.risk[g]),
-                "n": int(kept[g]),
+                "confidence": float(confidence),
+                "coverage": float(coverage),
+                "risk": float(risk),
+                "n": round(float(kept)),
             }
+
+
+def _curve(ranked: Ranked) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return confidence, coverage, risk and weight at the first threshold at or above each hundredth.
+
+    Images of equal confidence are kept or left out together.
+    """
+    coverage = ranked.coverage
+    at = np.unique(np.searchsorted(coverage, np.arange(1, POINTS + 1) / POINTS - 1e-12))
+    at = at[at < len(coverage)]
+    return ranked.confidence[at], coverage[at], ranked.risk[at], np.cumsum(ranked.weight)[at]
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +22,7 @@ from manyhot.core.model_pairs import (
     pairs_of,
 )
 from manyhot.core.ratio_intervals import with_few_apart, with_none_apart
+from manyhot.core.resampled_statistics import Coded, compact
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs
 from manyhot.evaluate.judged_batches import JudgedBatch
 from manyhot.evaluate.result_rows import pair_rows
@@ -152,6 +153,35 @@ def _as_bytes(bits: npt.NDArray[np.uint8] | None) -> bytes | None:
     return None if bits is None else bits.tobytes()
 
 
+class _CompactValues(MutableMapping[_Pair, Floats32]):
+    """Values of the images by metric and model, kept in a byte each where few of them differ.
+
+    For 1.28 million images, that is 1.3 instead of 5.1 MB.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[_Pair, npt.NDArray[Any] | Coded] = {}
+
+    def __getitem__(self, pair: _Pair) -> Floats32:
+        kept = self._kept[pair]
+        return kept.values() if isinstance(kept, Coded) else kept
+
+    def __setitem__(self, pair: _Pair, values: Floats32) -> None:
+        self._kept[pair] = compact(values)
+
+    def __delitem__(self, pair: _Pair) -> None:
+        del self._kept[pair]
+
+    def __contains__(self, pair: object) -> bool:
+        return pair in self._kept
+
+    def __iter__(self) -> Iterator[_Pair]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
 class SampledPairs:
     """The values of many models, from which pairs of models and data sets are compared.
 
@@ -176,7 +206,7 @@ class SampledPairs:
         self._counted = CountedImages(image_id)
         self._samples: dict[Key, Floats32] = {}
         self._right: dict[_Pair, npt.NDArray[np.uint8]] = {}
-        self._changes: dict[_Pair, Floats32] = {}
+        self._changes = _CompactValues()
         self._errors: dict[_Pair, tuple[float, float]] = {}
 
     def stop(self) -> None:

@@ -101,7 +101,7 @@ def backup_campaign(
     campaign
         Folder of the campaign.
     file
-        The backup, a zip file.
+        The backup, a zip file, which replaces an earlier backup of the same name.
     database
         Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
         folder.
@@ -113,11 +113,13 @@ def backup_campaign(
     Raises
     ------
     InputError
-        If the campaign does not exist or has no database yet, or the name of a file in it cannot be restored.
+        If the campaign does not exist or has no database yet, the name of a file in it cannot be restored, or
+        `file` exists and is not an earlier backup.
     OutputError
         If the file cannot be written.
     """
     home, target = Campaign.read(campaign), Path(file)
+    _check_replaceable(target)
     with open_store(home, database) as store, tempfile.TemporaryDirectory() as made:
         revision, counts = store.backup(Path(made))
         sources = {f"database/{name}.parquet": Path(made, f"{name}.parquet") for name in counts}
@@ -226,6 +228,24 @@ def restore_campaign(
 def _appear(ready: Path, folder: Path) -> None:
     ready.chmod(0o755)
     ready.replace(folder)  # an empty folder may stand there
+
+
+def _check_replaceable(target: Path) -> None:
+    """Raise an error where something other than a backup would be overwritten."""
+    if not target.is_file():
+        return
+    try:
+        with zipfile.ZipFile(target) as archive:
+            is_backup = _ABOUT in archive.NameToInfo
+    except (zipfile.BadZipFile, OSError):
+        is_backup = False
+    if not is_backup:
+        raise InputError(
+            "The file exists and is not a backup of a campaign.",
+            where=target,
+            allowed="a new file, or an earlier backup",
+            do="choose another name",
+        )
 
 
 def _files(folder: Path, target: Path) -> Iterator[tuple[str, Path]]:

@@ -162,7 +162,8 @@ def data_card(
         describe_source(source),
         votes=read_votes,
         agreement=measured if agreement is None else agreement,
-        protocol={key: value for key, value in about.items() if key in _PROTOCOL and value},
+        protocol={key: value for key, value in about.items() if key in _PROTOCOL and value}
+        | _rating_protocol(votes if votes is not None else _made_of(file)),
         licence=licence,
         named=named,
         sections=merged_sections(about, licence),
@@ -400,6 +401,17 @@ def _answers(
         answers, golden = source.votes, source.golden
     measured = measure_agreement(answers, golden).agreement if answers is not None and is_measured else None
     return answers, measured
+
+
+def _rating_protocol(votes: VotesLike | None) -> dict[str, str]:
+    """Return the settings of the campaign in which a file of votes came about, if it says so."""
+    path = Path(votes) if isinstance(votes, str | os.PathLike) else None
+    path = path / "votes.parquet" if path is not None and path.is_dir() else path
+    try:
+        found = json.loads(_about(path).get("protocol") or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return {str(text): str(value) for text, value in found.items()} if isinstance(found, dict) else {}
 
 
 def _made_of(labels: Path | None) -> Path | None:

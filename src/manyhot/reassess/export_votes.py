@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from pyarrow import compute as pc
 from manyhot import tables
 from manyhot.command import command
 from manyhot.errors import MatchError
-from manyhot.files import sha256
+from manyhot.files import sha256, write_text
 from manyhot.formats.writing import PathLike, check_place
 from manyhot.parameters import Shown
 from manyhot.reassess.app.server import DatabaseAddress, open_store
@@ -42,13 +43,18 @@ class ExportedVotes(Result):
 
 @command(
     "export",
-    examples=("manyhot export campaign", "manyhot export audit/golden --golden audit/golden.parquet"),
+    examples=(
+        "manyhot export campaign",
+        "manyhot export campaign --payment payment.csv",
+        "manyhot export audit/golden --golden audit/golden.parquet",
+    ),
 )
 def export_votes(
     campaign: CampaignFolder,
     *,
     database: DatabaseAddress = None,
     golden: Annotated[PathLike | None, Shown("FILE")] = None,
+    payment: Annotated[PathLike | None, Shown("FILE")] = None,
     run: Run = QUIET,
 ) -> ExportedVotes:
     """Write the votes and remarks from the annotation app as tables in the campaign.
@@ -66,6 +72,9 @@ def export_votes(
     golden
         Also write the answers to this file, as golden answers of experts; for example, to golden.parquet of
         another campaign.
+    payment
+        Also write what each rater did to this CSV file: finished and accepted pages, seconds at work, golden
+        questions answered and the informedness on them.
 
     Returns
     -------
@@ -79,14 +88,25 @@ def export_votes(
     home = Campaign.read(campaign)
     if golden is not None:
         check_place(Path(golden), "golden")
+    if payment is not None:
+        check_place(Path(payment), "payment")
     with open_store(home, database) as store:
         written, kept = write_answers(store, home, home.folder, run.call)
+        if payment is not None:
+            written.append(_write_payment(store, Path(payment)))
     if golden is not None:
         votes = votes_from_table(tables.read(written[0], "votes"), name=written[0].name)
         inputs = {written[0].name: sha256(written[0])}
         written.append(write_golden(Golden(votes), golden, call=run.call, inputs=inputs))
     whose = f"{kept:,} votes of raters who are not in the app were kept"
     return ExportedVotes(written=tuple(written), notes=(whose,) if kept else ())
+
+
+def _write_payment(store: Store, path: Path) -> Path:
+    from manyhot.reassess.app.store.payment import payment_csv
+
+    write_text(path, payment_csv(store.payment()))
+    return path
 
 
 def write_answers(store: Store, campaign: Campaign, folder: Path, call: str = "") -> tuple[list[Path], int]:
@@ -101,6 +121,7 @@ def write_answers(store: Store, campaign: Campaign, folder: Path, call: str = ""
         Number of votes that were kept.
     """
     from manyhot.reassess.app.store.accounts import all_raters
+    from manyhot.reassess.app.store.campaign_settings import protocol_of
     from manyhot.reassess.app.store.submissions import all_remarks, all_votes
 
     votes, remarks = store.read_all(all_votes), store.read_all(all_remarks)
@@ -109,6 +130,7 @@ def write_answers(store: Store, campaign: Campaign, folder: Path, call: str = ""
         "n_classes": str(campaign.n_classes),
         "classes": campaign.class_hash,
         "name": campaign.folder.resolve().name,
+        "protocol": json.dumps(protocol_of(store.settings()), ensure_ascii=False),
     }
     inputs = {"proposals.parquet": sha256(campaign.path("proposals"))}
     table = pa.concat_tables([*others, _votes_table(votes)], promote_options="default")

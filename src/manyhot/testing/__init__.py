@@ -19,6 +19,7 @@ from manyhot.core.ensembles import Ensemble, Pairs
 from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights
 from manyhot.core.proposals import apply_rule
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, Case, LabelSets, top_k
+from manyhot.errors import ManyhotError
 from manyhot.registry import Entry, get
 from manyhot.testing.losses import check_loss, check_rule, random_errors
 from manyhot.testing.vote_checks import check_aggregator, random_votes
@@ -101,7 +102,8 @@ def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
     metric is registered as `depends_on_n`. Inputs are not changed. Undefined values are NaN with an n of 0.
     No value is better than that of perfect predictions, which have independent scores per class if the metric
     is registered as `each_class`, and are the probabilities of the labels if it is registered as `votes`. A
-    metric that is registered as `original_only` does not change with label sets.
+    metric that is registered as `original_only` does not change with label sets. A metric
+    that needs several ranks skips images with a single predicted class.
 
     Parameters
     ----------
@@ -124,6 +126,7 @@ def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
     _check_permutations(entry, case, estimate, rng)
     _check_best(entry, estimate, rng)
     _check_undefined(entry, case, rng)
+    _check_short_lists(entry, case)
     if entry.about.get("original_only"):
         _check_original_only(entry, case, estimate, rng)
 
@@ -221,6 +224,19 @@ def _check_undefined(entry: Entry, case: Case, rng: np.random.Generator) -> None
     assert np.isnan(value) or entry.about.get("needs") == "scores", (
         f"{entry.name} has a value without any label"
     )
+
+
+def _check_short_lists(entry: Entry, case: Case) -> None:
+    """Check that a metric skips images with too few predicted classes."""
+    try:
+        estimate = entry(Case(case.labels, case.top[:, :1]))
+    except ManyhotError:
+        return  # it says what it needs
+    except Exception as error:
+        raise AssertionError(
+            f"{entry.name} fails if a model predicts one class per image: {type(error).__name__}: {error}"
+        ) from error
+    assert estimate.scored.shape == (len(case.labels),), f"{entry.name}: `scored` is not one flag per image"
 
 
 def _check_original_only(entry: Entry, case: Case, estimate: Estimate, rng: np.random.Generator) -> None:

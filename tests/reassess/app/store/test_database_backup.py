@@ -1,5 +1,6 @@
 """A campaign in one file, and everything goes on elsewhere."""
 
+import csv
 import json
 import os
 import shutil
@@ -433,6 +434,37 @@ def test_a_backup_within_the_campaign_does_not_hold_the_one_before(campaign, tmp
 
 
 # Images that were moved.
+
+
+def test_only_a_backup_is_replaced(campaign, tmp_path):
+    begin(campaign)
+    images = (campaign / "images.parquet").read_bytes()
+    for wrong in (campaign / "images.parquet", tmp_path / "photos.zip"):
+        if not wrong.exists():
+            with zipfile.ZipFile(wrong, "w") as archive:
+                archive.writestr("a.jpg", b"a")
+        with pytest.raises(InputError, match="The file exists and is not a backup of a campaign"):
+            backup_campaign(campaign, wrong)
+    assert (campaign / "images.parquet").read_bytes() == images
+    for _ in range(2):
+        assert backup_campaign(campaign, tmp_path / "b.zip").manifest.counts["votes"] == 6
+
+
+def test_payment_is_exported_as_on_the_page_of_the_owner(campaign, tmp_path):
+    begin(campaign)
+    done = export_votes(campaign, payment=tmp_path / "payment.csv")
+    assert done.written[-1] == tmp_path / "payment.csv"
+    with (tmp_path / "payment.csv").open(encoding="utf-8", newline="") as file:
+        (ann,) = csv.DictReader(file)
+    assert (ann["rater"], ann["pages"], ann["accepted"], ann["golden"]) == ("ann", "2", "2", "0")
+    about = tables.metadata(pq.read_schema(campaign / "votes.parquet"))
+    protocol = json.loads(about["protocol"])
+    assert protocol["Golden pages to qualify"] == "0"
+    assert protocol["Show raters the original label"] == "no"
+    before = (campaign / "images.parquet").read_bytes()
+    with pytest.raises(InputError, match="reserved for a table other than payment"):
+        export_votes(campaign, payment=campaign / "images.parquet")
+    assert (campaign / "images.parquet").read_bytes() == before
 
 
 def test_images_in_an_archive(campaign, tmp_path):

@@ -7,8 +7,8 @@ import io
 import math
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,7 +32,7 @@ from manyhot.reassess.app.routes.rating import storable
 from manyhot.reassess.app.store import Rater
 from manyhot.reassess.app.store.campaign_settings import OWNER_SETTINGS, CampaignSettings
 from manyhot.reassess.app.store.database import now
-from manyhot.reassess.app.store.payment import RaterWork
+from manyhot.reassess.app.store.payment import payment_csv
 from manyhot.reassess.app.store.remarks import REMARKS_PER_PAGE
 from manyhot.tables import TABLES
 
@@ -209,7 +209,9 @@ def post_invitations(
         links.append((name, _link(request, context, token)))
     kept = [name for name in unique if name in known]
     if file and not wrong:
-        return _csv("links.csv", ("rater", "link"), [*links, *((name, "") for name in kept)])
+        text = io.StringIO()
+        csv.writer(text).writerows([("rater", "link"), *links, *((name, "") for name in kept)])
+        return _download("links.csv", text.getvalue())
     return _overview(request, context, owner, links=links, already_invited=kept, wrong=wrong)
 
 
@@ -250,8 +252,7 @@ def post_crowd_link(request: Request, context: ContextDep, owner: VisitingOwner)
 @owner_routes.get("/payment.csv")
 def export_payment(context: ContextDep, owner: VisitingOwner) -> Response:
     """Return the work of each rater as a CSV file."""
-    columns = [field.name for field in fields(RaterWork)]
-    return _csv("payment.csv", columns, [astuple(work) for work in context.store.payment()])
+    return _download("payment.csv", payment_csv(context.store.payment()))
 
 
 @owner_routes.post("/raters/{rater_id}", dependencies=changing)
@@ -286,11 +287,9 @@ def _link(request: Request, context: Context, token: str) -> str:
     return f"{context.address(request)}/join/{token}"
 
 
-def _csv(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Response:
-    text = io.StringIO()
-    csv.writer(text).writerows([columns, *rows])
+def _download(name: str, text: str) -> Response:
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+    return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 def _back() -> Response:

@@ -156,6 +156,27 @@ OWNER_SETTINGS: Mapping[str, OwnerSetting] = {
 }
 """What the owner can change at any time."""
 
+_PROTOCOL = (
+    "qualify",
+    "least_informedness",
+    "golden_every",
+    "golden_latest",
+    "least_seconds",
+    "show_label",
+    "instructions",
+    "consent",
+)
+"""The settings that say how the answers came about."""
+
+
+def protocol_of(settings: CampaignSettings) -> dict[str, str]:
+    """Return how the answers of a campaign came about, for its data card: the settings by their names."""
+    shown = {OWNER_SETTINGS[name].text: getattr(settings, name) for name in _PROTOCOL}
+    return {
+        text: {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value}" or "none"
+        for text, value in shown.items()
+    }
+
 
 _KEY = "settings"
 _FIELDS = {one.name for one in fields(CampaignSettings)}

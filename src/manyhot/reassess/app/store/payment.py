@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
 
 import sqlalchemy as sa
 
@@ -73,3 +76,10 @@ def rater_work(connection: sa.Connection) -> list[RaterWork]:
                 )
             )
     return found
+
+
+def payment_csv(work: Iterable[RaterWork]) -> str:
+    """Return the work of raters as a CSV file, with a header."""
+    text = io.StringIO()
+    csv.writer(text).writerows([[field.name for field in fields(RaterWork)], *map(astuple, work)])
+    return text.getvalue()

@@ -261,7 +261,7 @@ class Judge:
         self._leave_out(model, pooled)
         if self._posterior:
             self._posterior.add(model, case, metrics, rows)
-        self._note_doubts(model, len(case.labels))
+        self._note_doubts(model, len(case.labels), self._judged.notes)
         if self._per_class is not None and not self._sets.labelled.any():
             self._per_class.add(model, case, len(self._sets) - len(case.labels))
         auditor = self._auditor
@@ -327,6 +327,7 @@ class Judge:
             auditor.balance.check(dataset)
             judged.notes += [*auditor.asked.notes(dataset), *auditor.raters.notes(dataset)]
         self._add_intervals()
+        judged.notes += judged.interval_notes
         metrics = {name: describe_metric(name) for name in dict.fromkeys(r.metric for r in judged.rows)}
         metrics |= {n: metrics[n] | {"interval": i} for n, i in judged.intervals.items() if n in metrics}
         about = {
@@ -337,6 +338,7 @@ class Judge:
         }
         compared = self._compared()
         values = {(n.model, n.metric, n.slice): n.value for n in judged.rows}
+        self._pairs.sort(values)
         pairs = [*self._pairs.rows(dataset, values, compared)]
         samples = self._pairs.samples(dataset)
         if auditor is None:
@@ -473,14 +475,14 @@ class Judge:
                 self._dataset, model, metric.name, name, found.value, found.lo, found.hi, found.n, skipped
             )
 
-    def _note_doubts(self, model: str, n: int) -> None:
+    def _note_doubts(self, model: str, n: int, notes: list[Note]) -> None:
         """Note why metrics have no interval."""
         if self._auditor is not None:
             self._doubts |= self._auditor.pairs.doubts
             self._auditor.pairs.doubts.clear()
         for reason, metrics in self._doubts.items():
             text = f"no interval of {', '.join(metrics)}: {reason}"
-            self._note(model, "no_interval", n, text)
+            notes.append(Note(self._dataset, model, "no_interval", n, text))
         self._doubts.clear()
 
     def _add_intervals(self) -> None:
@@ -497,4 +499,4 @@ class Judge:
                 reasons.setdefault(FEW_IMAGES if skewed else UNVARYING, []).append(number.metric)
         for model, reasons in without.items():
             self._doubts |= reasons
-            self._note_doubts(model, len(self._labels))
+            self._note_doubts(model, len(self._labels), self._judged.interval_notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -251,6 +251,12 @@ class SampledPairs:
         """Add the resampled values of a model, shape (R,)."""
         if self.is_collecting or key[1] in self._accuracies:
             self._samples[key] = values
+
+    def sort(self, keys: Iterable[Key]) -> None:
+        """Put what was collected in the order of `keys`, which does not depend on batches of models."""
+        order = {key: i for i, key in enumerate(keys)}
+        self._samples = dict(sorted(self._samples.items(), key=lambda item: order[item[0]]))
+        self._changes = dict(sorted(self._changes.items(), key=lambda item: order[(*item[0][::-1], ALL)]))
 
     def samples(self, dataset: str) -> pa.Table:
         """Return the samples table, with what `of_samples` needs to compare the models with further ones."""

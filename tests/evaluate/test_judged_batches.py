@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from manyhot import evaluate
-from manyhot.evaluate import columns, judge, judged_batches
+from manyhot.evaluate import columns, judge, judged_batches, judging
 from manyhot.run import Run
 from manyhot.tables import Labels, Predictions, write_labels, write_predictions
 
@@ -160,7 +160,7 @@ def test_a_file_that_cannot_be_used_is_noted_again(folder):
 
 
 def test_few_models_and_calls_from_python_keep_nothing(folder, monkeypatch):
-    monkeypatch.setattr(judge, "KeptBatches", None)
+    monkeypatch.setattr(judging, "KeptBatches", None)
     evaluate("labels.parquet", "models", resamples=50)
     monkeypatch.setattr(columns, "_BATCH", MODELS + 1)
     evaluate("labels.parquet", "models", resamples=50, run=Run("manyhot evaluate"))

@@ -25,6 +25,7 @@ from numpy import typing as npt
 
 from manyhot._version import __version__
 from manyhot.errors import InputError, MatchError, OrderError, OutputError, UsageError
+from manyhot.evaluate.posterior import PosteriorSamples
 from manyhot.evaluate.result_rows import Note, Number
 from manyhot.files import atomic_write, cache_folder
 from manyhot.registry import entries
@@ -52,11 +53,17 @@ class JudgedBatch:
     arrays : dict of str to ndarray
     models : list of list of str
         The name and the hash of the predictions of each model, in order.
+    tables : list of dict
+        The tables of classes of each model.
+    posterior : dict
+        The values on draws of label sets, by metric and model. Batches with these two are not kept in files.
     """
 
     about: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     models: list[list[str]] = field(default_factory=list)
+    tables: list[dict[str, pa.Table]] = field(default_factory=list)
+    posterior: dict[tuple[str, str], PosteriorSamples] = field(default_factory=dict)
 
     def add_rows(self, rows: Sequence[Any]) -> None:
         """Add rows with slots. Real numbers become arrays, because JSON does not keep the sign of NaN."""

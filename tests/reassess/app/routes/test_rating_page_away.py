@@ -50,7 +50,8 @@ def test_an_answer_bears_its_time_though_the_laptop_slept(campaign, visit):
         lambda c: c.exec_driver_sql(f"UPDATE visits SET shown_at = shown_at - {5 * HOUR:.0f}")
     )
     ann.page.context.set_offline(True)
-    with ann.page.expect_event("requestfailed"):  # a request under way when the connection is back would still arrive
+    # A request that is still under way when the connection is back would arrive.
+    with ann.page.expect_event("requestfailed"):
         ann.press("2")
     ann.page.evaluate("window.slept = 3 * 3600e3")
     ann.press("3")

@@ -34,24 +34,24 @@ def test_values_become_whole_numbers(n_distinct, largest):
     assert isinstance(stored, FixedPoint)
     assert stored.itemsize == (1 if n_distinct == 6 else 4)
     images = rng.integers(0, len(values), 1000)
-    found = stored.take(images).numbers()
+    found = stored.take(images).integers()
     assert found.dtype == np.int32
     np.testing.assert_allclose(found * stored.unit, values[images], rtol=0, atol=largest / 2**30)
-    assert np.abs(stored.numbers().astype(object)).max() * len(values) < 2**53
+    assert np.abs(stored.integers().astype(object)).max() * len(values) < 2**53
 
 
 def test_numbers_of_more_images_have_fewer_bits():
     values = np.resize(np.linspace(0, 1, 300), 1 << 24)
     stored = compact(values)
-    assert int(stored.numbers().max()) * len(values) < 2**53
-    np.testing.assert_allclose(stored.numbers()[:300] * stored.unit, values[:300], atol=2**-28)
+    assert int(stored.integers().max()) * len(values) < 2**53
+    np.testing.assert_allclose(stored.integers()[:300] * stored.unit, values[:300], atol=2**-28)
 
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf])
 def test_values_that_are_not_finite_stay(odd):
     values = np.array([0.25, odd, 3.0])
     stored = compact(values)
-    np.testing.assert_allclose(stored.numbers() * stored.unit, values)
+    np.testing.assert_allclose(stored.integers() * stored.unit, values)
 
 
 def test_flags_are_stored_as_they_are():

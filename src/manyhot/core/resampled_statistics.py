@@ -80,16 +80,16 @@ class _Block:
     """Values of b images: flags in float32, and whole numbers in float64; `of` are their columns."""
 
     flags: Floats32
-    numbers: Floats
+    integers: Floats
     of: tuple[list[int], list[int]]
 
     def sums(self, drawn: _Drawn, some: slice = slice(None)) -> Floats32 | Floats:
         """Return the sums under resamples, shape (resamples, m), over all images or some of them."""
         if not self.of[1]:
             return drawn.single[:, some] @ self.flags[some]
-        sums = np.empty((len(drawn.double), self.flags.shape[1] + self.numbers.shape[1]))
+        sums = np.empty((len(drawn.double), self.flags.shape[1] + self.integers.shape[1]))
         sums[:, self.of[0]] = drawn.single[:, some] @ self.flags[some]
-        sums[:, self.of[1]] = drawn.double[:, some] @ self.numbers[some]
+        sums[:, self.of[1]] = drawn.double[:, some] @ self.integers[some]
         return sums
 
 
@@ -119,7 +119,7 @@ class _Sorted:
         for rows, of in zip((flags, numbers), self._of, strict=True):
             for row, column in zip(rows, (self._columns[c] for c in of), strict=True):
                 some = column[block] if images is None else column.take(images)
-                row[:] = some.numbers() if isinstance(some, FixedPoint) else some
+                row[:] = some.integers() if isinstance(some, FixedPoint) else some
         return _Block(flags.T, numbers.T, self._of)
 
 
@@ -422,7 +422,7 @@ class FixedPoint:
         """Return those of a range of images."""
         return FixedPoint(self.codes[images], self.unit, self.table)
 
-    def numbers(self) -> npt.NDArray[Any]:
+    def integers(self) -> npt.NDArray[Any]:
         """Return the whole numbers, shape (n,)."""
         return self.codes if self.table is None else self.table.take(self.codes)
 

@@ -29,7 +29,7 @@ from manyhot.predict.ray.workers import ATTEMPTS, cannot_go_on
 from manyhot.registry import entries
 from manyhot.tables import Alignment, Predictions
 
-STORE = 2 << 30
+OBJECT_STORE = 2 << 30
 """Bytes of the object store of a local cluster: resamples, and the predictions of three tasks."""
 
 TASK_BYTES = 400_000_000
@@ -47,7 +47,7 @@ def on_ray() -> Iterator[OpenJudging]:
         As `manyhot.predict.ray.run_on_ray` does.
     """
     ray = import_ray()
-    with connected(ray, None, STORE) as connect:
+    with connected(ray, None, OBJECT_STORE) as connect:
 
         @contextlib.contextmanager
         def opened(

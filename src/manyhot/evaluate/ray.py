@@ -32,9 +32,10 @@ from manyhot.tables import Alignment, Predictions
 OBJECT_STORE = 2 << 30
 """Bytes of the object store of a local cluster: resamples, and the predictions of three tasks."""
 
-TASK_BYTES = 400_000_000
-"""Bytes of predictions of a task, such as those of 50 models on 128,000 images. With many images, each task
-draws resamples again, which takes as long as judging several models."""
+TASK_MODELS, TASK_BYTES = 16, 400_000_000
+"""Most models of a task, and about the most bytes of their predictions, such as those of six models on 1.28
+million images. With so many images, each task draws the resamples again, which takes as long as judging
+several models."""
 
 
 @contextlib.contextmanager
@@ -83,7 +84,7 @@ class OnRay:
         sent.draw()
         self._sent = ray.put(sent)
         left = (n_models or models_at_once()) - (len(cache.models) if cache else 0)
-        self._most = max(1, -(-left // (2 * self._cpus)))
+        self._most = max(1, min(TASK_MODELS, -(-left // (2 * self._cpus))))
         self._models: list[tuple[str, Any, list[str] | None]] = []
         self._bytes = 0
         self._running: dict[Any, list[Any]] = {}

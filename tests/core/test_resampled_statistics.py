@@ -50,7 +50,31 @@ def test_blocks_do_not_change_values(data, monkeypatch, module, name, value):
     expected = list(samples(data, ValueColumns))
     monkeypatch.setattr(module, name, value)
     for found, other in zip(samples(data, ValueColumns), expected, strict=True):
-        np.testing.assert_allclose(found, other, rtol=1e-5)
+        np.testing.assert_array_equal(found, other)
+
+
+@pytest.mark.parametrize("n", [60, N])
+def test_values_do_not_depend_on_other_columns(n):
+    """To the last digit: one column alone, with its copies, and among others with other strata."""
+    rng = np.random.default_rng(1)
+    masks = np.stack([np.ones(n, bool), rng.random(n) < 0.5])
+    columns = [(rng.random(n) ** 9 * scale).astype(np.float32) for scale in (1, 1e-3, 300)] * 17
+    bootstrap, den = Bootstrap(masks, 200, seed=3), rng.random(n) < 0.9
+    strata = [rng.integers(0, 5, n) for _ in range(2)]
+
+    def found(some, kinds):
+        num = ValueColumns([columns[c] for c in some])
+        every, dens = np.arange(len(some)), np.zeros(len(some), int)
+        means_of = [MeansOf(every, dens, None if kind is None else strata[kind]) for kind in kinds]
+        ratios = Ratios.of(bootstrap.cells, 200, num, ValueColumns([den]), means_of)
+        bootstrap.resample(ratios)
+        over = means_over_strata(bootstrap, num, den, strata[0])
+        return {kind: m.samples for kind, m in zip(kinds, ratios.means, strict=True)} | {"many": over}
+
+    whole = found(range(51), (None, 0, 1))
+    for some, kinds in (((0,), (None,)), ((2,), (0,)), (range(3, 20), (1, None)), ((1, 50), (0, None))):
+        for kind, samples in found(some, kinds).items():
+            np.testing.assert_array_equal(samples, whole[kind][:, :, [*some]])
 
 
 def test_few_strata_of_some_slices_are_those_of_all(data):

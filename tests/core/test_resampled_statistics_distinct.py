@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from manyhot.core.resampled_statistics import Coded, compact, distinct_values
+from manyhot.core.resampled_statistics import FixedPoint, compact, distinct_values
 
 
 @pytest.mark.parametrize("n_distinct", [1, 2, 7, 300, 5000])
@@ -24,18 +24,36 @@ def test_a_value_of_few_images_is_found(rare):
     np.testing.assert_array_equal(found[number], values)
 
 
-def test_many_values_of_few_are_stored_as_bytes():
+@pytest.mark.parametrize("n_distinct", [6, 1000])
+@pytest.mark.parametrize("largest", [1, 3e-20, 250.0])
+def test_values_become_whole_numbers(n_distinct, largest):
+    """Many values of few as bytes."""
     rng = np.random.default_rng(0)
-    values = rng.integers(0, 6, 300_000) / 5
+    values = rng.integers(-n_distinct, n_distinct + 1, 300_000) / n_distinct * largest
     stored = compact(values)
-    assert isinstance(stored, Coded)
+    assert isinstance(stored, FixedPoint)
+    assert stored.itemsize == (1 if n_distinct == 6 else 4)
     images = rng.integers(0, len(values), 1000)
-    np.testing.assert_array_equal(stored.take(images).values(), values[images].astype(np.float32))
+    found = stored.take(images).integers()
+    assert found.dtype == np.int32
+    np.testing.assert_allclose(found * stored.unit, values[images], rtol=0, atol=largest / 2**30)
+    assert np.abs(stored.integers().astype(object)).max() * len(values) < 2**53
 
 
-@pytest.mark.parametrize("values", [np.arange(300_000) / 7, np.arange(10) / 7, np.arange(300_000) % 2 == 0])
-def test_other_values_are_stored_as_they_are(values):
+def test_numbers_of_more_images_have_fewer_bits():
+    values = np.resize(np.linspace(0, 1, 300), 1 << 24)
     stored = compact(values)
-    assert not isinstance(stored, Coded)
-    assert stored.dtype == (bool if values.dtype == bool else np.float32)
-    np.testing.assert_array_equal(stored, values.astype(stored.dtype))
+    assert int(stored.integers().max()) * len(values) < 2**53
+    np.testing.assert_allclose(stored.integers()[:300] * stored.unit, values[:300], atol=2**-28)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_values_that_are_not_finite_stay(odd):
+    values = np.array([0.25, odd, 3.0])
+    stored = compact(values)
+    np.testing.assert_allclose(stored.integers() * stored.unit, values)
+
+
+def test_flags_are_stored_as_they_are():
+    flags = np.arange(300_000) % 2 == 0
+    assert compact(flags) is flags

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from manyhot import evaluate
-from manyhot.evaluate import columns, judge, judged_batches
+from manyhot.evaluate import columns, judge, judged_batches, judging
 from manyhot.run import Run
 from manyhot.tables import Labels, Predictions, write_labels, write_predictions
 
@@ -159,8 +159,29 @@ def test_a_file_that_cannot_be_used_is_noted_again(folder):
     assert found == expected
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_batches_of_any_size_give_the_same(folder, monkeypatch, size):
+    """To the last digit, in the same order: also without an interval, and if models count other images."""
+    label = labels_of()
+    for i in (1, 5):  # always right: f1@3 is the same on all images
+        best = (label[:, None] + np.arange(3)) % C
+        made = Predictions(IDS, f"m{i:02d}", best.astype(np.int32), n_classes=C)
+        write_predictions(made, f"models/m{i:02d}.parquet")
+
+    def judged_in(batch):
+        monkeypatch.setattr(columns, "_BATCH", batch)
+        return evaluate("labels.parquet", "models", resamples=50, metrics=["f1@3", "mla", "aurc", "real1"])
+
+    expected, found = judged_in(MODELS + 1), judged_in(size)
+    assert [n.model for n in expected.model_notes if n.kind == "no_interval"] == ["m01", "m05"]
+    assert found.model_notes == expected.model_notes
+    for name in ("results", "pairs", "samples"):
+        rows, others = (repr(getattr(of, name).to_pylist()) for of in (found, expected))
+        assert rows == others, name
+
+
 def test_few_models_and_calls_from_python_keep_nothing(folder, monkeypatch):
-    monkeypatch.setattr(judge, "KeptBatches", None)
+    monkeypatch.setattr(judging, "KeptBatches", None)
     evaluate("labels.parquet", "models", resamples=50)
     monkeypatch.setattr(columns, "_BATCH", MODELS + 1)
     evaluate("labels.parquet", "models", resamples=50, run=Run("manyhot evaluate"))

@@ -3,28 +3,31 @@
 Each statistic is filled block by block of resamples. Values of many images are read in blocks of images, too,
 so that no matrix of all images, metrics and models has to be in memory.
 
-Values of many images with few distinct values are stored as a byte each.
+Sums are exact, so that the values of a model do not depend on the other models: BLAS adds in an order that
+depends on the number of columns. Flags are added in float32, which is exact up to 2^24. Other values are
+whole numbers of a unit (`FixedPoint`), added in float64, which is exact up to 2^53. Values of many images
+with few distinct values are stored as a byte each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.array_types import Bools, Bytes, Floats, Floats32, Ints, Positions
+from manyhot.core.array_types import Bools, Floats, Floats32, Ints, Positions
 from manyhot.core.cells import Cells
 
 Counts = npt.NDArray[np.uint8]
 """How often each image was drawn, with images as rows: those of some images are read as they are stored."""
 
-_IMAGES = 32_768
-"""Images per block of a product: 16 MB of the counts of 125 resamples in float32."""
+_IMAGES = 16_384
+"""Images per block of a product: 16 MB of the counts of 125 resamples in float64."""
 
 _KEPT = 100_000_000
 """Bytes of values up to which they are sorted only once, not for each block of resamples."""
@@ -47,40 +50,77 @@ class ValueColumns:
 
     Attributes
     ----------
-    arrays : sequence of ndarray, shape (n,), or Coded
+    arrays : sequence of ndarray, shape (n,), or FixedPoint
     """
 
-    arrays: Sequence[npt.NDArray[Any] | Coded]
+    arrays: Sequence[npt.NDArray[Any] | FixedPoint]
 
 
 ValueMatrix = Floats32 | ValueColumns
 """Values of n images for m metrics and models, shape (n, m)."""
 
 
+class _Drawn:
+    """How often some images were drawn, shape (resamples, b), in both precisions."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts.T
+
+    @cached_property
+    def single(self) -> Floats32:
+        return self._counts.astype(np.float32)
+
+    @cached_property
+    def double(self) -> Floats:
+        return self._counts.astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Values of b images: flags in float32, and whole numbers in float64; `of` are their columns."""
+
+    flags: Floats32
+    integers: Floats
+    of: tuple[list[int], list[int]]
+
+    def sums(self, drawn: _Drawn, some: slice = slice(None)) -> Floats32 | Floats:
+        """Return the sums under resamples, shape (resamples, m), over all images or some of them."""
+        if not self.of[1]:
+            return drawn.single[:, some] @ self.flags[some]
+        sums = np.empty((len(drawn.double), self.flags.shape[1] + self.integers.shape[1]))
+        sums[:, self.of[0]] = drawn.single[:, some] @ self.flags[some]
+        sums[:, self.of[1]] = drawn.double[:, some] @ self.integers[some]
+        return sums
+
+
 class _Sorted:
-    """Values of some images in their order, which become blocks of float32."""
+    """Values of some images in their order, which become blocks; `units` are of the sums, shape (m,)."""
 
     def __init__(self, values: ValueMatrix, images: Ints) -> None:
-        columns = _columns(values)
+        arrays = values.arrays if isinstance(values, ValueColumns) else list(values.T)
+        columns = [column if isinstance(column, FixedPoint) else compact(column) for column in arrays]
         self.width = len(columns)
+        fixed = [isinstance(column, FixedPoint) for column in columns]
+        self.units = np.array([column.unit if isinstance(column, FixedPoint) else 1 for column in columns])
+        self._of = ([c for c, is_fixed in enumerate(fixed) if not is_fixed], np.flatnonzero(fixed).tolist())
         # Flags and codes take a byte each, so that the values of 60 models and 50,000 images are sorted once.
         small = len(images) * sum(column.itemsize for column in columns) <= _KEPT
         self._columns = [column.take(images) for column in columns] if small else columns
         self._images = None if small else images
 
-    def __getitem__(self, block: slice) -> Floats32:
-        """Return the values of a block of the images, shape (b, m)."""
-        # A row is a metric and model: its values are written one after another.
+    def __getitem__(self, block: slice) -> _Block:
+        """Return the values of a block of the images."""
         images = None if self._images is None else self._images[block]
-        values = np.empty((self.width, block.stop - block.start), np.float32)
-        for row, column in zip(values, self._columns, strict=True):
-            some = column[block] if images is None else column.take(images)
-            row[:] = some.values() if isinstance(some, Coded) else some
-        return values.T
-
-
-def _columns(values: ValueMatrix) -> Sequence[npt.NDArray[Any] | Coded]:
-    return values.arrays if isinstance(values, ValueColumns) else list(values.T)
+        # A row is a metric and model: its values are written one after another.
+        flags, numbers = (
+            np.empty((len(of), block.stop - block.start), kind)
+            for of, kind in zip(self._of, (np.float32, np.float64), strict=True)
+        )
+        for rows, of in zip((flags, numbers), self._of, strict=True):
+            for row, column in zip(rows, (self._columns[c] for c in of), strict=True):
+                some = column[block] if images is None else column.take(images)
+                row[:] = some.integers() if isinstance(some, FixedPoint) else some
+        return _Block(flags.T, numbers.T, self._of)
 
 
 def _blocks(start: int, stop: int) -> Iterator[slice]:
@@ -141,9 +181,12 @@ class Ratios:
             images = np.argsort(cell, kind="stable")
             edges = np.append(0, np.cumsum(np.bincount(cell)))
         first = images[edges[:-1]]
-        member = cells.member[:, cells.cell[first]].astype(np.float32)
-        means = [_MeansOfCells.of(one, member, first, resamples) for one in means_of]
-        return cls(images, edges, _Sorted(num, images), _Sorted(den, images), means)
+        member, nums, dens = cells.member[:, cells.cell[first]], _Sorted(num, images), _Sorted(den, images)
+        means = [
+            _MeansOfCells.of(one, member, first, resamples, nums.units[one.num_of] / dens.units[one.den_of])
+            for one in means_of
+        ]
+        return cls(images, edges, nums, dens, means)
 
     def fill(self, rows: slice, counts: Counts, each: Each = map) -> None:
         """Compute the ratios under some of the resamples."""
@@ -151,15 +194,15 @@ class Ratios:
         for means in self.means:
             means.fill(rows, *sums)
 
-    def _sums(self, counts: Counts, each: Each) -> list[Floats32]:
+    def _sums(self, counts: Counts, each: Each) -> list[Floats]:
         """Return the sums of numerators and denominators within each cell, shape (K, resamples, ·)."""
         values, shape = (self.num, self.den), (len(self.edges) - 1, counts.shape[1])
-        by_cell = [np.zeros((*shape, v.width), np.float32) for v in values]
+        by_cell = [np.zeros((*shape, v.width)) for v in values]
         cells = [(k, b) for k, ends in enumerate(pairwise(self.edges)) for b in _blocks(*ends)]
 
-        def products(cell: tuple[int, slice]) -> list[Floats32]:
-            drawn = counts[self.images[cell[1]]].T.astype(np.float32)
-            return [drawn @ v[cell[1]] for v in values]
+        def products(cell: tuple[int, slice]) -> list[Floats32 | Floats]:
+            drawn = _Drawn(counts[self.images[cell[1]]])
+            return [v[cell[1]].sums(drawn) for v in values]
 
         for (k, _), found in zip(cells, each(products, cells), strict=True):
             for sums, more in zip(by_cell, found, strict=True):
@@ -171,16 +214,20 @@ class Ratios:
 class _MeansOfCells:
     """Means over strata of ratios; `members` says which cells are in each slice and stratum, shape (G, s, K).
 
-    Without strata, `members` has one element. `samples` has the shape (S, R, m).
+    Without strata, `members` has one element. `samples` has the shape (S, R, m), and `unit` is that of the
+    ratios, shape (m,).
     """
 
     means_of: MeansOf
-    members: list[Floats32]
+    members: list[Floats]
+    unit: Floats
     slices: Ints
     samples: Floats32
 
     @classmethod
-    def of(cls, means_of: MeansOf, member: Floats32, first: Ints, resamples: int) -> _MeansOfCells:
+    def of(
+        cls, means_of: MeansOf, member: Floats, first: Ints, resamples: int, unit: Floats
+    ) -> _MeansOfCells:
         """Return the means before they are filled; `first` is an image of each cell."""
         slices = np.arange(len(member)) if means_of.slices is None else np.array([*means_of.slices], int)
         members = [member[slices]]
@@ -188,9 +235,9 @@ class _MeansOfCells:
             stratum = means_of.stratum[first]
             members = [member[slices] * (stratum == value) for value in np.unique(stratum)]
         samples = np.full((len(member), resamples, len(means_of.num_of)), np.nan, np.float32)
-        return cls(means_of, members, slices, samples)
+        return cls(means_of, members, unit, slices, samples)
 
-    def fill(self, rows: slice, num: Floats32, den: Floats32) -> None:
+    def fill(self, rows: slice, num: Floats, den: Floats) -> None:
         """Compute the means under some of the resamples, from sums within cells."""
         if not np.array_equal(self.means_of.num_of, np.arange(num.shape[2])):
             num = num[:, :, self.means_of.num_of]
@@ -198,7 +245,7 @@ class _MeansOfCells:
             self.samples[self.slices, rows] = self._ratios(self.members[0], num, den)
             return
         shape = (len(self.slices), *num.shape[1:])
-        total, filled = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
+        total, filled = np.zeros(shape), np.zeros(shape, np.uint8)
         for member in self.members:
             ratios = self._ratios(member, num, den)
             defined = ~np.isnan(ratios)
@@ -207,11 +254,13 @@ class _MeansOfCells:
         with np.errstate(invalid="ignore"):
             self.samples[self.slices, rows] = np.divide(total, filled, out=total)
 
-    def _ratios(self, member: Floats32, num: Floats32, den: Floats32) -> Floats32:
+    def _ratios(self, member: Floats, num: Floats, den: Floats) -> Floats:
         """Return the ratios of a stratum in each slice; NaN if no image counts."""
         sums, weights = np.tensordot(member, num, axes=1), np.tensordot(member, den, axes=1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.divide(sums, weights[:, :, self.means_of.den_of], out=sums)
+            sums /= weights[:, :, self.means_of.den_of]
+        sums *= self.unit
+        return sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,14 +292,15 @@ class MeansOverStrata:
         slices: Collection[int] | None = None,
     ) -> MeansOverStrata:
         """Return the statistic before it is filled, for all slices or for some of them."""
-        columns, order = _columns(num), np.argsort(stratum, kind="stable")
+        columns = num.arrays if isinstance(num, ValueColumns) else list(num.T)
+        order, values = np.argsort(stratum, kind="stable"), ValueColumns([*columns, den])
         samples = np.full((len(masks), resamples, len(columns)), np.nan, np.float32)
         parts = []
         for s in range(len(masks)) if slices is None else slices:
             images = order[masks[s][order]]
             if len(images):
                 edges = np.flatnonzero(np.diff(stratum[images], prepend=-1, append=-1))
-                parts.append(_Part(s, images, edges, _Sorted(ValueColumns([*columns, den]), images)))
+                parts.append(_Part(s, images, edges, _Sorted(values, images)))
         return cls(parts, samples)
 
     def fill(self, rows: slice, counts: Counts, each: Each = map) -> None:
@@ -276,7 +326,7 @@ class _Part:
         parts = each(partial(self._sums, counts), self._strata())
         total, n_filled = (sum(part) for part in zip(*parts, strict=True))
         with np.errstate(invalid="ignore"):
-            means: Floats = total / n_filled[:, None]
+            means: Floats = total / n_filled[:, None] * (self.values.units[:-1] / self.values.units[-1])
         return means
 
     def _sums(self, counts: Counts, strata: tuple[slice, list[int]]) -> tuple[Floats, Ints]:
@@ -284,9 +334,9 @@ class _Part:
         block, edges = strata
         total = np.zeros((counts.shape[1], self.values.width - 1))
         n_filled = np.zeros(counts.shape[1], np.int64)
-        drawn, values = counts[self.images[block]].T.astype(np.float32), self.values[block]
+        drawn, values = _Drawn(counts[self.images[block]]), self.values[block]
         for start, stop in pairwise(edges):
-            sums = drawn[:, start:stop] @ values[start:stop]
+            sums = values.sums(drawn, slice(start, stop))
             filled = sums[:, -1] > 0
             n_filled += filled
             sums[:, -1] = np.where(filled, sums[:, -1], 1)  # without images, numerators are 0
@@ -306,10 +356,10 @@ class _Part:
 _SAMPLE = 1000
 """Values that are sorted to find the distinct ones."""
 
-_FEW = 256
+FEW = 256
 """Distinct values up to which they are searched for, and fit into a byte."""
 
-_MANY = 200_000
+MANY = 200_000
 """Images above which values are stored as bytes."""
 
 
@@ -322,7 +372,7 @@ def distinct_values(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Ints]:
     if len(values) > 4 * _SAMPLE:
         distinct = np.unique(values[:: len(values) // _SAMPLE])
         for _ in range(2):
-            if len(distinct) > _FEW:
+            if len(distinct) > FEW:
                 break
             number = np.searchsorted(distinct, values)
             lacking = distinct.take(number, mode="clip") != values
@@ -333,19 +383,26 @@ def distinct_values(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Ints]:
     return found, inverse
 
 
+_BITS, _EXACT_BITS = 30, 53
+"""Bits of a whole number without its sign, and of an exact sum in float64."""
+
+
 @dataclass(frozen=True, eq=False)
-class Coded:
-    """Values of n images, of which few differ.
+class FixedPoint:
+    """Values of n images as whole numbers of a unit, whose sums do not depend on their order.
 
     Attributes
     ----------
-    codes : ndarray of uint8, shape (n,)
-    table : ndarray of float32, shape (256,)
-        The value of each code.
+    codes : ndarray, shape (n,)
+        The numbers; or, if few differ, where they are in `table`, as uint8.
+    unit : float
+        A power of two. No value is changed by more than 2^-31 of the largest.
+    table : ndarray of int32, shape (256,), optional
     """
 
-    codes: Bytes
-    table: Floats32
+    codes: npt.NDArray[Any]
+    unit: float
+    table: npt.NDArray[np.int32] | None = None
 
     @property
     def itemsize(self) -> int:
@@ -357,27 +414,38 @@ class Coded:
         """Bytes of all values."""
         return self.codes.nbytes
 
-    def take(self, images: Ints) -> Coded:
+    def take(self, images: Ints) -> FixedPoint:
         """Return those of some images."""
-        return Coded(self.codes.take(images), self.table)
+        return FixedPoint(self.codes.take(images), self.unit, self.table)
 
-    def __getitem__(self, images: slice) -> Coded:
+    def __getitem__(self, images: slice) -> FixedPoint:
         """Return those of a range of images."""
-        return Coded(self.codes[images], self.table)
+        return FixedPoint(self.codes[images], self.unit, self.table)
 
-    def values(self) -> Floats32:
-        """Return the values, shape (n,)."""
-        return self.table.take(self.codes)
+    def integers(self) -> npt.NDArray[Any]:
+        """Return the whole numbers, shape (n,)."""
+        return self.codes if self.table is None else self.table.take(self.codes)
 
 
-def compact(values: npt.NDArray[Any]) -> npt.NDArray[Any] | Coded:
-    """Return flags as they are, and other values as float32, or as bytes if many values are repeated."""
+def compact(values: npt.NDArray[Any]) -> npt.NDArray[Any] | FixedPoint:
+    """Return flags as they are, and other values in fixed point, as bytes if many values are repeated."""
     if values.dtype == bool:
         return values
-    if len(values) > _MANY:
+    if len(values) > MANY:
         distinct, number = distinct_values(values)
-        if len(distinct) <= _FEW:
-            table = np.zeros(_FEW, np.float32)
-            table[: len(distinct)] = distinct
-            return Coded(number.astype(np.uint8), table)
-    return values.astype(np.float32)
+        if len(distinct) <= FEW:
+            found = _fixed(distinct, len(values))
+            table = np.resize(found.codes, FEW)
+            return FixedPoint(number.astype(np.uint8), found.unit, table)
+    return _fixed(values, len(values))
+
+
+def _fixed(values: npt.NDArray[Any], n: int) -> FixedPoint:
+    """Return values in fixed point, of which n are drawn in each resample."""
+    size = np.abs(values.astype(np.float64))
+    is_finite = np.isfinite(size)
+    exponent = int(np.frexp(size.max(where=is_finite, initial=0))[1])
+    bits = min(_BITS, _EXACT_BITS - n.bit_length())
+    unit = float(np.ldexp(1.0, exponent - bits))
+    numbers = np.rint(values / unit)
+    return FixedPoint(numbers.astype(np.int32) if is_finite.all() else numbers, unit)

@@ -93,9 +93,18 @@ class Bootstrap:
         for rows in _chunks(self.resamples, n):
             yield rows, _drawn_by_image(n, rows.stop - rows.start, rng)
 
+    @property
+    def _are_many(self) -> bool:
+        return bool(self.masks.shape[1] * self.resamples > _KEPT)
+
+    def draw_once(self) -> None:
+        """Draw the resamples that are kept: copies of this object then have them."""
+        if not self._are_many:
+            self._drawn  # noqa: B018
+
     def resample(self, *statistics: Statistic) -> None:
         """Compute statistics in one pass over the resamples; with many images, each pass draws them again."""
-        many = self.masks.shape[1] * self.resamples > _KEPT
+        many = self._are_many
 
         # Threads share the images of a block of many images, and otherwise the blocks of resamples.
         with (

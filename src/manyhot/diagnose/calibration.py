@@ -46,7 +46,8 @@ from manyhot.evaluate.confidence import (
     split,
     split_for_sets,
 )
-from manyhot.evaluate.judge import JudgeOptions, judge_models
+from manyhot.evaluate.judge import JudgeOptions
+from manyhot.evaluate.judging import judge_models
 from manyhot.evaluate.options import MAX_MAP_RESAMPLES
 from manyhot.evaluate.reliability import EVENTS
 from manyhot.evaluate.results import Evaluation

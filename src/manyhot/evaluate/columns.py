@@ -18,7 +18,7 @@ from manyhot.core.ratio_intervals import (
     intervals_in_cells,
 )
 from manyhot.core.resampled_statistics import (
-    Coded,
+    FixedPoint,
     MeansOf,
     MeansOverStrata,
     Ratios,
@@ -239,7 +239,7 @@ class _Waiting:
 
     model: str
     metric: str
-    num: npt.NDArray[Any] | Coded
+    num: npt.NDArray[Any] | FixedPoint
     den: npt.NDArray[Any]
     stratum: npt.NDArray[np.integer] | None
     ends: npt.NDArray[np.float64]
@@ -287,7 +287,7 @@ class Sampler:
         self._waiting: list[_Waiting] = []
         self._models, self._bytes = set[str](), 0
         self._shared, self._strata = _Shared(), _Shared()
-        self._last: tuple[npt.NDArray[Any], npt.NDArray[Any] | Coded] = (np.empty(0), np.empty(0))
+        self._last: tuple[npt.NDArray[Any], npt.NDArray[Any] | FixedPoint] = (np.empty(0), np.empty(0))
 
     @property
     def is_full(self) -> bool:
@@ -339,7 +339,7 @@ class Sampler:
             percentiles,
         )
 
-    def _compacted(self, values: npt.NDArray[Any]) -> npt.NDArray[Any] | Coded:
+    def _compacted(self, values: npt.NDArray[Any]) -> npt.NDArray[Any] | FixedPoint:
         """Return compact values; metrics in succession, such as ASMA, may share them."""
         if values is not self._last[0]:
             self._last = (values, compact(values))
@@ -370,6 +370,8 @@ class Sampler:
 
     def intervals(self) -> dict[Key, tuple[float, float]]:
         """Resample the metrics added since the last call, and return intervals by model, metric and slice."""
+        if not self._waiting:  # resamples of many images would be drawn for nothing
+            return {}
         statistics, drawn = list[Statistic](), list[tuple[list[_Waiting], npt.NDArray[np.float32]]]()
         if few := by_stratum(w for w in self._waiting if w.stratum is None or has_few_strata(w.stratum)):
             ratios = self._ratios(few)

@@ -25,7 +25,8 @@ from manyhot.evaluate.compared_pairs import CompareWith, check_reference
 from manyhot.evaluate.compared_results import BEST_FROM, Comparison, compare_results, join_results
 from manyhot.evaluate.comparison_markdown import markdown
 from manyhot.evaluate.error_consistency import ConsistencyTables, judge_consistency
-from manyhot.evaluate.judge import JudgeOptions, judge_models
+from manyhot.evaluate.judge import JudgeOptions
+from manyhot.evaluate.judging import judge_models
 from manyhot.evaluate.pairwise import check_two, is_worse
 from manyhot.evaluate.published_columns import with_published_columns
 from manyhot.evaluate.result_rows import Note, unmatched_note

@@ -8,10 +8,11 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from manyhot.classes import class_list_of
 from manyhot.command import called_with, command
@@ -39,7 +40,8 @@ from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.compared_pairs import check_reference, reference_of
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.entrants import Entrants, benchmark_source
-from manyhot.evaluate.judge import JudgeOptions, judge_models
+from manyhot.evaluate.judge import JudgeOptions
+from manyhot.evaluate.judging import InTurn, OpenJudging, judge_models
 from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.published_columns import with_published_columns
 from manyhot.evaluate.ranks import ANALYSED_METRICS
@@ -49,6 +51,9 @@ from manyhot.parameters import Was
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions
 from manyhot.tables.arrays import at_threshold
+
+JudgeEngine = Literal["threads", "ray"]
+"""What evaluates models."""
 
 
 def benchmark_of(labels: object, predictions: object) -> Benchmark | None:
@@ -82,6 +87,7 @@ class EvaluateCall(EvaluateOptions):
 
     labels: Annotated[LabelsLike, Was("--labels")]
     predictions: PredictionsLike = ()
+    engine: JudgeEngine = field(default="threads", kw_only=True)
     audit: Audit = field(default=NO_AUDIT, kw_only=True)
     reading: Reading = field(default=READING, kw_only=True)
     run: Run = field(default=QUIET, kw_only=True)
@@ -110,6 +116,9 @@ def evaluate(call: EvaluateCall) -> Evaluation:
     predictions
         Files and folders of predictions; or the name of one data set, such as imagenet-val, to evaluate its
         published models on label sets in a file.
+    engine
+        threads evaluates models in this process, one after another, and ray evaluates them at the same time
+        on a cluster, with the same results.
     audit
         People's label sets of a random sample of the images.
 
@@ -163,25 +172,35 @@ def evaluate(call: EvaluateCall) -> Evaluation:
     options = replace(JudgeOptions.of(call), trust_order=reading.trust_order, per_class=True)
     if benchmark is not None and call.metrics is None:
         options = replace(options, metrics=benchmark.metrics)
-    judged = partial(_judged, call=call, options=options)
     if run.on_event is not None:  # a command, which then writes a report
         prepare_renderer()
     own = () if entrants is None else tuple(p.model for p in entrants.own)
     shown = Shows(run, reference_of(call.compare_with), own)
     thresholds: list[Evaluation] = []
-    if entrants is None:
-        asked = call.audit.is_requested
-        sources = open_inputs(labels, predictions, unlabelled=asked, reading=reading, run=run)
-        parts = [shown(judged(source)) for source in sources]
-    else:
-        parts, thresholds = _judged_benchmark(entrants, judged, shown, run)
+    with _opener(call.engine) as opened:
+        judged = partial(_judged, call=call, options=options, opened=opened)
+        if entrants is None:
+            asked = call.audit.is_requested
+            sources = open_inputs(labels, predictions, unlabelled=asked, reading=reading, run=run)
+            parts = [shown(judged(source)) for source in sources]
+        else:
+            parts, thresholds = _judged_benchmark(entrants, judged, shown, run)
     together = Evaluation.concat(parts) if len(parts) > 1 else parts[0]
     check_reference(call.compare_with, together.results["model"].unique().to_pylist())
     evaluation = replace(together, options=EvaluateOptions.of(call))
     return evaluation if entrants is None else _among_published(evaluation, thresholds, entrants, run)
 
 
-def _judged(source: Source, call: EvaluateCall, options: JudgeOptions) -> Evaluation:
+def _opener(engine: JudgeEngine) -> AbstractContextManager[OpenJudging]:
+    """Return what opens the judging of each data set."""
+    if engine != "ray":
+        return contextlib.nullcontext(InTurn.open)
+    from manyhot.evaluate.ray import on_ray  # which needs what predicts
+
+    return on_ray()
+
+
+def _judged(source: Source, call: EvaluateCall, options: JudgeOptions, opened: OpenJudging) -> Evaluation:
     """Judge the models of one data set."""
     files, reading = dict[str, Path](), call.reading
     labels, audited = _opened(source, call)
@@ -196,7 +215,8 @@ def _judged(source: Source, call: EvaluateCall, options: JudgeOptions) -> Evalua
                 files[model.source] = Path(model.source)
             yield model
 
-    evaluation = judge_models(replace(source, labels=labels, models=models), options, run=call.run)
+    read = replace(source, labels=labels, models=models)
+    evaluation = judge_models(read, options, run=call.run, opened=opened)
     skipped = {Path(name).name for name in source.misfits.errors}
     judged = JudgedData(
         source.name,
@@ -231,6 +251,12 @@ def _check_auditable(benchmark: Benchmark | None, call: EvaluateCall) -> None:
             "A benchmark already has people's label sets of all images.",
             got=f"{call.labels} with `audited`",
             do="pass proposed label sets of all images in a file, or leave out `audited` and `sample`",
+        )
+    if call.engine == "ray":
+        raise UsageError(
+            "An audit is evaluated in one process.",
+            got="`engine` ray with `audited`",
+            do="leave out `engine`",
         )
     if call.map_resamples:
         raise UsageError(

@@ -1,8 +1,7 @@
-"""Judge models on label sets: from labels and predictions to results, pairs and samples."""
+"""Judge the models of a data set one by one: from labels and predictions to results, pairs and samples."""
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,11 +16,12 @@ from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.jackknife import UNVARYING
 from manyhot.core.ratio_intervals import FEW_IMAGES, FEWEST_CASES
 from manyhot.core.sets import Case, LabelSets
+from manyhot.core.threads import one_blas_thread
 from manyhot.data.data_sets import Source
 from manyhot.errors import InputError
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
 from manyhot.evaluate.audited_values import NO_SUMS, NOT_WHOLE, Auditor, unaudited
-from manyhot.evaluate.columns import ImageValues, PooledValue, Sampler, models_at_once
+from manyhot.evaluate.columns import ImageValues, PooledValue, Sampler
 from manyhot.evaluate.compared_pairs import (
     NO_PAIRS,
     ComparedPairs,
@@ -32,8 +32,6 @@ from manyhot.evaluate.compared_pairs import (
 from manyhot.evaluate.judged_batches import (
     JudgedBatch,
     JudgedModels,
-    KeptBatches,
-    OtherModelsError,
     has_own_metrics,
     run_key,
 )
@@ -51,7 +49,6 @@ from manyhot.evaluate.requirements import (
     link_notes,
     scale_of,
     unmet,
-    what_differs,
 )
 from manyhot.evaluate.result_rows import Note, Number, unmatched_notes
 from manyhot.evaluate.results import Evaluation
@@ -66,11 +63,9 @@ from manyhot.evaluate.slices import (
     score_doubts,
 )
 from manyhot.registry import Entry
-from manyhot.run import QUIET, Run
 from manyhot.tables import Alignment, Predictions, align, check_same_classes
 from manyhot.tables.arrays import label_sets
-from manyhot.tables.result_tables import ORIGINAL_LABELS, accuracies, describe_metric
-from manyhot.tables.skipped_files import fitting_models
+from manyhot.tables.result_tables import describe_metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,85 +91,6 @@ class JudgeOptions(EvaluateOptions):
     per_class: bool = False
     keep_undefined: bool = False
     audit: AuditedImages | None = None
-
-
-def judge_models(source: Source, options: JudgeOptions, *, run: Run = QUIET) -> Evaluation:
-    """Evaluate models on the label sets of one data set.
-
-    Predictions are read one model at a time and joined to the labels by image id.
-
-    Parameters
-    ----------
-    source : Source
-        The data set. Its images table can have original labels, if the label sets have none, and columns to
-        slice by. Models that do not match are skipped with a note, and collected in `source.misfits`.
-    options : JudgeOptions
-    run : Run
-        Reports progress over models. The last step computes intervals and pairs.
-
-    Raises
-    ------
-    MatchError
-        If labels and a model share no image, or have different class lists.
-    OrderError
-        If rows or classes seem to be in a different order than declared.
-    UnknownNameError
-        If a metric is not registered.
-    """
-    if options.metrics is None and options.audit is None and labels_of(source).are_original:
-        # On original labels alone, metrics of label sets would say the same again.
-        options = replace(options, metrics=accuracies(ORIGINAL_LABELS))
-    judge = Judge(source, options)
-    may_keep = run.call and source.n >= models_at_once() and judge.can_be_kept
-    cache = KeptBatches(judge.key) if may_keep else None
-    if cache is None:
-        return _judged(judge, source, run)
-    misfits = copy.deepcopy(vars(source.misfits))
-    while True:
-        try:
-            evaluation = _judged(judge, source, run, cache)
-        except OtherModelsError as error:
-            vars(source.misfits).update({name: copy.copy(value) for name, value in misfits.items()})
-            judge, cache = Judge(source, options), KeptBatches(judge.key)
-            cache.cut(error.place)
-        else:
-            cache.remove()
-            return evaluation
-
-
-def _judged(judge: Judge, source: Source, run: Run, cache: KeptBatches | None = None) -> Evaluation:
-    """Evaluate the models, except for those that an interrupted run has judged."""
-    misfits, done = source.misfits, 0
-
-    def progress(done: int) -> None:
-        if run.on_progress:
-            run.on_progress(f"evaluating on {source.name}", done, max(source.n + 1, done))
-
-    for kept in cache.batches if cache else ():
-        judge.restore(kept)
-    for done, (model, fitted) in enumerate(fitting_models(source.models(), judge.fit, misfits), 1):
-        known = cache and cache.hash_of(model)
-        if not (cache and known and cache.check(done - 1, known)):
-            judge.add(model, *fitted)
-            if cache and known:
-                cache.add(known)
-                if (batch := judge.batch()) is not None:
-                    cache.keep(batch)
-        progress(done)
-        del model, fitted  # dense scores, which the resamples of all models do not need
-        pa.default_memory_pool().release_unused()  # 0.3 GB of 1.28 million images, which their reader freed
-    if cache:
-        cache.check(done, None)
-    evaluation = judge.finish()
-    progress(done + 1)
-    name = source.name
-    remarks = [Note(name, "", "classes", 0, text) for text in misfits.new_remarks()]
-    links = ((note.model, note.text) for note in evaluation.model_notes if note.kind == "link")
-    apart = what_differs(evaluation.results, links, is_default=judge.has_default_metrics)
-    remarks += (Note(name, "", "models", 0, text) for text in apart)
-    matched = [Note(name, model, "matched", n, text) for model, n, text in misfits.new_matched()]
-    skipped = [Note(name, model, "skipped", 0, text) for model, text in misfits.new()]
-    return evaluation.with_notes([*remarks, *matched, *skipped])
 
 
 class Judge:
@@ -233,7 +149,16 @@ class Judge:
         return case, alignment
 
     def add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
-        """Evaluate one model that was matched to the labels."""
+        """Evaluate one model that was matched to the labels.
+
+        BLAS with several threads would add in another order on a machine with more cores.
+        """
+        with one_blas_thread():
+            self._add(predictions, case, alignment)
+        if self._sampler.is_full:
+            self.resample()
+
+    def _add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
         model, rows = predictions.model, alignment.left
         self._judged.notes += unmatched_notes(self._dataset, model, alignment)
         if not self._options.trust_order:
@@ -261,7 +186,7 @@ class Judge:
         self._leave_out(model, pooled)
         if self._posterior:
             self._posterior.add(model, case, metrics, rows)
-        self._note_doubts(model, len(case.labels))
+        self._note_doubts(model, len(case.labels), self._judged.notes)
         if self._per_class is not None and not self._sets.labelled.any():
             self._per_class.add(model, case, len(self._sets) - len(case.labels))
         case.forget()
@@ -272,9 +197,15 @@ class Judge:
         self._judged.models.append(model)
         if not may_compare(self._options.compare_with, len(self._judged.models)):
             self._pairs.stop()
-        if self._sampler.is_full:
-            self._add_intervals()
-            self._judged.n_batched = len(self._judged.models)
+
+    def resample(self) -> None:
+        """Compute the intervals of the models added since the last time, which are then a batch."""
+        self._add_intervals()
+        self._judged.n_batched = len(self._judged.models)
+
+    def draw(self) -> None:
+        """Draw what all models share, so that copies of this judge need not, if it fits into memory."""
+        self._bootstrap.draw_once()
 
     @property
     def can_be_kept(self) -> bool:
@@ -305,13 +236,19 @@ class Judge:
         models = self._judged.unkept
         batch = self._judged.batch(self._pairs.of_models(models))
         batch.about["pictured"] = self._pictured.of_models(models)
+        batch.tables = [] if self._per_class is None else self._per_class.parts
+        batch.posterior = self._posterior.values if self._posterior else {}
         return batch
 
     def restore(self, batch: JudgedBatch) -> None:
-        """Add what a batch of models gave in an interrupted run."""
+        """Add what a batch of models gave elsewhere, or in an interrupted run."""
         self._judged.restore(batch)
         self._pictured.restore(batch.about["pictured"])
         self._pairs.restore(batch)
+        if self._per_class is not None:
+            self._per_class.parts += batch.tables
+        if self._posterior:
+            self._posterior.values |= batch.posterior
         if not may_compare(self._options.compare_with, len(self._judged.models)):
             self._pairs.stop()
 
@@ -332,6 +269,7 @@ class Judge:
             auditor.balance.check(dataset)
             judged.notes += [*auditor.asked.notes(dataset), *auditor.raters.notes(dataset)]
         self._add_intervals()
+        judged.notes += judged.interval_notes
         metrics = {name: describe_metric(name) for name in dict.fromkeys(r.metric for r in judged.rows)}
         metrics |= {n: metrics[n] | {"interval": i} for n, i in judged.intervals.items() if n in metrics}
         about = {
@@ -342,6 +280,7 @@ class Judge:
         }
         compared = self._compared()
         values = {(n.model, n.metric, n.slice): n.value for n in judged.rows}
+        self._pairs.sort(values)
         pairs = [*self._pairs.rows(dataset, values, compared)]
         samples = self._pairs.samples(dataset)
         if auditor is None:
@@ -480,14 +419,14 @@ class Judge:
                 self._dataset, model, metric.name, name, found.value, found.lo, found.hi, found.n, skipped
             )
 
-    def _note_doubts(self, model: str, n: int) -> None:
+    def _note_doubts(self, model: str, n: int, notes: list[Note]) -> None:
         """Note why metrics have no interval."""
         if self._auditor is not None:
             self._doubts |= self._auditor.pairs.doubts
             self._auditor.pairs.doubts.clear()
         for reason, metrics in self._doubts.items():
             text = f"no interval of {', '.join(metrics)}: {reason}"
-            self._note(model, "no_interval", n, text)
+            notes.append(Note(self._dataset, model, "no_interval", n, text))
         self._doubts.clear()
 
     def _add_intervals(self) -> None:
@@ -504,4 +443,4 @@ class Judge:
                 reasons.setdefault(FEW_IMAGES if skewed else UNVARYING, []).append(number.metric)
         for model, reasons in without.items():
             self._doubts |= reasons
-            self._note_doubts(model, len(self._labels))
+            self._note_doubts(model, len(self._labels), self._judged.interval_notes)

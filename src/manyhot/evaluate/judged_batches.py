@@ -25,6 +25,7 @@ from numpy import typing as npt
 
 from manyhot._version import __version__
 from manyhot.errors import InputError, MatchError, OrderError, OutputError, UsageError
+from manyhot.evaluate.posterior import PosteriorSamples
 from manyhot.evaluate.result_rows import Note, Number
 from manyhot.files import atomic_write, cache_folder
 from manyhot.registry import entries
@@ -52,11 +53,17 @@ class JudgedBatch:
     arrays : dict of str to ndarray
     models : list of list of str
         The name and the hash of the predictions of each model, in order.
+    tables : list of dict
+        The tables of classes of each model.
+    posterior : dict
+        The values on draws of label sets, by metric and model. Batches with these two are not kept in files.
     """
 
     about: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     models: list[list[str]] = field(default_factory=list)
+    tables: list[dict[str, pa.Table]] = field(default_factory=list)
+    posterior: dict[tuple[str, str], PosteriorSamples] = field(default_factory=dict)
 
     def add_rows(self, rows: Sequence[Any]) -> None:
         """Add rows with slots. Real numbers become arrays, because JSON does not keep the sign of NaN."""
@@ -81,7 +88,9 @@ class JudgedModels:
     Attributes
     ----------
     rows : list of Number
-    notes : list of Note
+    notes, interval_notes : list of Note
+        Those on the intervals of batches come after all others, so that their order does not depend on the
+        batches.
     models : list of str
     intervals : dict of str to str
         How the intervals of each metric are computed.
@@ -93,11 +102,12 @@ class JudgedModels:
 
     rows: list[Number] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    interval_notes: list[Note] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
     intervals: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, InputError] = field(default_factory=dict)
     n_batched: int = 0
-    _stored: tuple[int, int, int] = (0, 0, 0)
+    _stored: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     @property
     def is_batch(self) -> bool:
@@ -107,13 +117,14 @@ class JudgedModels:
     @property
     def unkept(self) -> frozenset[str]:
         """The models since the last batch."""
-        return frozenset(self.models[self._stored[2] :])
+        return frozenset(self.models[self._stored[-1] :])
 
     def batch(self, batch: JudgedBatch) -> JudgedBatch:
         """Return a batch to which what its models gave is added."""
-        rows, notes, models = self._stored
+        rows, notes, interval_notes, models = self._stored
         batch.about |= {
             "notes": [astuple(note) for note in self.notes[notes:]],
+            "interval_notes": [astuple(note) for note in self.interval_notes[interval_notes:]],
             "judged": self.models[models:],
             "intervals": self.intervals,
             "lacking": {name: error_to_json(error) for name, error in self.skipped.items()},
@@ -127,14 +138,16 @@ class JudgedModels:
         about = batch.about
         self.rows += batch.restored_rows(Number)
         self.notes += [Note(*note) for note in about["notes"]]
+        self.interval_notes += [Note(*note) for note in about["interval_notes"]]
         self.models += about["judged"]
         self.intervals |= about["intervals"]
-        self.skipped |= {name: error_from_json(error) for name, error in about["lacking"].items()}
+        for name, error in about["lacking"].items():
+            self.skipped.setdefault(name, error_from_json(error))  # the first is the one that is raised
         self.n_batched = len(self.models)
         self._mark()
 
     def _mark(self) -> None:
-        self._stored = (len(self.rows), len(self.notes), len(self.models))
+        self._stored = (len(self.rows), len(self.notes), len(self.interval_notes), len(self.models))
 
 
 class OtherModelsError(Exception):

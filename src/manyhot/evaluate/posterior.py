@@ -81,6 +81,8 @@ class Posterior:
         Number R of resamples of the images. Resample r is evaluated on draw ``r % S``, so that the values
         vary over raters and images together. Metrics that are not ratios have S resamples.
     seed : int
+    values : dict of tuple of str to PosteriorSamples
+        The values of the models added so far, by metric and model.
     """
 
     dataset: str
@@ -88,7 +90,7 @@ class Posterior:
     draws: int
     resamples: int
     seed: int
-    _values: dict[tuple[str, str], _Samples] = field(default_factory=dict)
+    values: dict[tuple[str, str], PosteriorSamples] = field(default_factory=dict)
     _drawn: dict[int, LabelSets] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -117,7 +119,7 @@ class Posterior:
         """
         judged = [m for m in metrics if depends_on_sets(m) and not m.about.get("votes")]
         cases = {m.name: case_for(m, case) for m in judged}
-        samples = {m.name: _Samples(m(cases[m.name]).value()) for m in judged}
+        samples = {m.name: PosteriorSamples(m(cases[m.name]).value()) for m in judged}
         is_whole = len(rows) == len(self.sets) and bool((rows == np.arange(len(rows))).all())
         for draw in range(self.draws):
             drawn = self._draw(draw)
@@ -126,7 +128,7 @@ class Posterior:
             weights = (counts if is_whole else counts[:, rows]).astype(np.float64)
             for metric in judged:
                 samples[metric.name].add(metric(cases[metric.name].with_labels(labels)), weights)
-        self._values |= {(name, model): of for name, of in samples.items()}
+        self.values |= {(name, model): of for name, of in samples.items()}
 
     def _draw(self, draw: int) -> LabelSets:
         """Return a draw, which is the same for all models."""
@@ -141,7 +143,7 @@ class Posterior:
         """Return the tables ``posterior`` and ``posterior_pairs``; `pairs` is the table on the fixed sets."""
         rows = [
             {"dataset": self.dataset, "model": model, "metric": metric, **samples.row()}
-            for (metric, model), samples in self._values.items()
+            for (metric, model), samples in self.values.items()
         ]
         rows_of_pairs = list(self._pairs(_fixed(pairs), compared))
         return {
@@ -152,16 +154,16 @@ class Posterior:
     def _pairs(
         self, fixed: Mapping[tuple[str, str, str], bool], compared: ComparedPairs
     ) -> Iterator[dict[str, Any]]:
-        for metric in dict.fromkeys(metric for metric, _ in self._values):
-            models = [model for name, model in self._values if name == metric]
+        for metric in dict.fromkeys(metric for metric, _ in self.values):
+            models = [model for name, model in self.values if name == metric]
             for a, b in compared.among(models):
-                pair = _compare(self._values[metric, a], self._values[metric, b])
+                pair = _compare(self.values[metric, a], self.values[metric, b])
                 names = {"dataset": self.dataset, "metric": metric, "model_a": a, "model_b": b}
                 yield {**names, **pair, "decided_fixed": fixed.get((metric, a, b))}
 
 
 @dataclass
-class _Samples:
+class PosteriorSamples:
     """The values of a metric of a model: on the fixed sets, on each draw, and on resamples of each draw."""
 
     fixed: float
@@ -218,7 +220,7 @@ def _ends(samples: Floats, value: float, is_pooled: bool) -> tuple[float | None,
     return float(lo[0]), float(hi[0])
 
 
-def _compare(a: _Samples, b: _Samples) -> dict[str, Any]:
+def _compare(a: PosteriorSamples, b: PosteriorSamples) -> dict[str, Any]:
     """Return the columns of a pair that describe the difference b - a."""
     joint, raters = b.joint - a.joint, np.array(b.raters) - np.array(a.raters)
     defined = raters[~np.isnan(raters)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
-from manyhot.core.array_types import Bools, Floats, Floats32, Ints
+from manyhot.core.array_types import Bools, Bytes, Floats, Floats32, Ints
 from manyhot.core.model_pairs import (
     PairTable,
     compare_pairs,
@@ -22,7 +22,7 @@ from manyhot.core.model_pairs import (
     pairs_of,
 )
 from manyhot.core.ratio_intervals import with_few_apart, with_none_apart
-from manyhot.core.resampled_statistics import Coded, compact
+from manyhot.core.resampled_statistics import FEW, MANY, distinct_values
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs
 from manyhot.evaluate.judged_batches import JudgedBatch
 from manyhot.evaluate.result_rows import pair_rows
@@ -160,14 +160,18 @@ class _CompactValues(MutableMapping[_Pair, Floats32]):
     """
 
     def __init__(self) -> None:
-        self._kept: dict[_Pair, npt.NDArray[Any] | Coded] = {}
+        self._kept: dict[_Pair, Floats32 | tuple[Floats32, Bytes]] = {}
 
     def __getitem__(self, pair: _Pair) -> Floats32:
         kept = self._kept[pair]
-        return kept.values() if isinstance(kept, Coded) else kept
+        return kept[0].take(kept[1]) if isinstance(kept, tuple) else kept
 
     def __setitem__(self, pair: _Pair, values: Floats32) -> None:
-        self._kept[pair] = compact(values)
+        self._kept[pair] = values
+        if len(values) > MANY:
+            distinct, number = distinct_values(values)
+            if len(distinct) <= FEW:
+                self._kept[pair] = distinct, number.astype(np.uint8)
 
     def __delitem__(self, pair: _Pair) -> None:
         del self._kept[pair]
@@ -180,6 +184,10 @@ class _CompactValues(MutableMapping[_Pair, Floats32]):
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def sort(self, key: Callable[[_Pair], int]) -> None:
+        """Put the pairs in order."""
+        self._kept = {pair: self._kept[pair] for pair in sorted(self._kept, key=key)}
 
 
 class SampledPairs:
@@ -281,6 +289,12 @@ class SampledPairs:
         """Add the resampled values of a model, shape (R,)."""
         if self.is_collecting or key[1] in self._accuracies:
             self._samples[key] = values
+
+    def sort(self, keys: Iterable[Key]) -> None:
+        """Put what was collected in the order of `keys`, which does not depend on batches of models."""
+        order = {key: i for i, key in enumerate(keys)}
+        self._samples = dict(sorted(self._samples.items(), key=lambda item: order[item[0]]))
+        self._changes.sort(lambda pair: order[(*pair[::-1], ALL)])
 
     def samples(self, dataset: str) -> pa.Table:
         """Return the samples table, with what `of_samples` needs to compare the models with further ones."""

@@ -156,6 +156,8 @@ class ClassTables:
     settings : PointSettings
     curves : int
         Number of classes with curves.
+    parts : list of dict
+        The tables of each model, by name.
     """
 
     dataset: str
@@ -163,7 +165,7 @@ class ClassTables:
     classes: ClassList | None = None
     settings: PointSettings = field(default_factory=PointSettings)
     curves: int = CURVES
-    _parts: list[dict[str, pa.Table]] = field(default_factory=list)
+    parts: list[dict[str, pa.Table]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         ids = [str(c) for c in range(self.n_classes)]
@@ -188,14 +190,14 @@ class ClassTables:
             "class_means": self._means(case, points, n_unmatched),
         }
         of = {"dataset": self.dataset, "model": model}
-        self._parts.append({name: _table(name, of | columns) for name, columns in made.items()})
+        self.parts.append({name: _table(name, of | columns) for name, columns in made.items()})
         return True
 
     def tables(self) -> dict[str, pa.Table]:
         """Return the tables by name; empty if no model was added."""
-        if not self._parts:
+        if not self.parts:
             return {}
-        return {name: pa.concat_tables([part[name] for part in self._parts]) for name in CLASS_TABLES}
+        return {name: pa.concat_tables([part[name] for part in self.parts]) for name in CLASS_TABLES}
 
     def _results(self, case: Case, points: OperatingPoints) -> dict[str, Any]:
         precision = class_precision(case, masked=points.masked)

@@ -164,14 +164,18 @@ def import_ray() -> Any:
 
 
 @contextlib.contextmanager
-def connected(ray: Any, workers: int | None) -> Iterator[Callable[[], None]]:
-    """Yield a function that waits for the connection to a cluster, and stop a local cluster at the end."""
+def connected(ray: Any, workers: int | None, store: int = STORE) -> Iterator[Callable[[], None]]:
+    """Yield a function that waits for the connection to a cluster, and stop a local cluster at the end.
+
+    A local cluster has an object store of `store` bytes.
+    """
     if ray.is_initialized():  # the caller's, who will close it
         yield lambda: None
         return
     logs = tempfile.TemporaryDirectory(prefix="mh-", dir=_base(), ignore_cleanup_errors=True)
     with logs, ThreadPoolExecutor(1) as beside:
-        connecting = beside.submit(_connect, ray, workers, logs.name)  # 3 s, as importing PyTorch takes
+        # It takes 3 s, as importing PyTorch does.
+        connecting = beside.submit(_connect, ray, workers, store, logs.name)
         try:
             yield connecting.result
         finally:
@@ -179,7 +183,7 @@ def connected(ray: Any, workers: int | None) -> Iterator[Callable[[], None]]:
             ray.shutdown()
 
 
-def _connect(ray: Any, workers: int | None, logs: str) -> None:
+def _connect(ray: Any, workers: int | None, store: int, logs: str) -> None:
     """Connect to the cluster of ``RAY_ADDRESS``, to that of ``ray start``, or start one.
 
     Not to one that another program started for itself, which address="auto" would find.
@@ -194,7 +198,7 @@ def _connect(ray: Any, workers: int | None, logs: str) -> None:
         )
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address in ("", "local") and not _is_one_here():
-        options |= {"address": "local", "num_cpus": workers or cores(), "object_store_memory": STORE}
+        options |= {"address": "local", "num_cpus": workers or cores(), "object_store_memory": store}
         options |= {"include_dashboard": False, "_temp_dir": logs}
     try:
         ray.init(**options)

@@ -1,0 +1,164 @@
+"""Judge all models of a data set, in turn or elsewhere, after those that an interrupted run has judged."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+
+import pyarrow as pa
+
+from manyhot.core.sets import Case
+from manyhot.data.data_sets import Source
+from manyhot.evaluate.columns import models_at_once
+from manyhot.evaluate.judge import Judge, JudgeOptions
+from manyhot.evaluate.judged_batches import KeptBatches, OtherModelsError
+from manyhot.evaluate.requirements import what_differs
+from manyhot.evaluate.result_rows import Note
+from manyhot.evaluate.results import Evaluation
+from manyhot.evaluate.slices import labels_of
+from manyhot.run import QUIET, Run
+from manyhot.tables import Alignment, Predictions
+from manyhot.tables.result_tables import ORIGINAL_LABELS, accuracies
+from manyhot.tables.skipped_files import fitting_models
+
+
+class Judging(Protocol):
+    """What has models judged, and adds the results to a judge in the order of the models."""
+
+    @property
+    def n_waiting(self) -> int:
+        """The number of models that were added but not judged."""
+
+    def add(self, predictions: Predictions, fitted: tuple[Case, Alignment], hashed: list[str] | None) -> None:
+        """Have a model judged; `hashed` is what `KeptBatches.hash_of` returned."""
+
+    def finish(self) -> Iterator[None]:
+        """Judge what is waiting, and yield whenever some models are done."""
+
+
+OpenJudging = Callable[[Judge, JudgeOptions, Source, KeptBatches | None], AbstractContextManager[Judging]]
+"""Opens a `Judging` for a judge; batches of models are kept, if there is where to keep them."""
+
+
+@dataclass(frozen=True)
+class InTurn:
+    """Judges each model in this process, when it is added."""
+
+    judge: Judge
+    cache: KeptBatches | None
+    n_waiting: int = 0
+
+    @classmethod
+    def open(
+        cls, judge: Judge, _options: JudgeOptions, _source: Source, cache: KeptBatches | None
+    ) -> AbstractContextManager[Judging]:
+        """Return it; nothing has to be closed."""
+        return contextlib.nullcontext(cls(judge, cache))
+
+    def add(self, predictions: Predictions, fitted: tuple[Case, Alignment], hashed: list[str] | None) -> None:
+        """Judge a model."""
+        self.judge.add(predictions, *fitted)
+        if self.cache and hashed:
+            self.cache.add(hashed)
+            if (batch := self.judge.batch()) is not None:
+                self.cache.keep(batch)
+
+    def finish(self) -> Iterator[None]:
+        """Do nothing."""
+        return iter(())
+
+
+def judge_models(
+    source: Source, options: JudgeOptions, *, run: Run = QUIET, opened: OpenJudging = InTurn.open
+) -> Evaluation:
+    """Evaluate models on the label sets of one data set.
+
+    Predictions are read one model at a time and joined to the labels by image id.
+
+    Parameters
+    ----------
+    source : Source
+        The data set. Its images table can have original labels, if the label sets have none, and columns to
+        slice by. Models that do not match are skipped with a note, and collected in `source.misfits`.
+    options : JudgeOptions
+    run : Run
+        Reports progress over models. The last step computes intervals and pairs.
+    opened : callable
+        Opens what judges the models, by default one after another in this process.
+
+    Raises
+    ------
+    MatchError
+        If labels and a model share no image, or have different class lists.
+    OrderError
+        If rows or classes seem to be in a different order than declared.
+    UnknownNameError
+        If a metric is not registered.
+    """
+    if options.metrics is None and options.audit is None and labels_of(source).are_original:
+        # On original labels alone, metrics of label sets would say the same again.
+        options = replace(options, metrics=accuracies(ORIGINAL_LABELS))
+    judge = Judge(source, options)
+    may_keep = run.call and source.n >= models_at_once() and judge.can_be_kept
+    cache = KeptBatches(judge.key) if may_keep else None
+    judged = partial(_judged, source=source, options=options, run=run, opened=opened)
+    if cache is None:
+        return judged(judge, None)
+    misfits = copy.deepcopy(vars(source.misfits))
+    while True:
+        try:
+            evaluation = judged(judge, cache)
+        except OtherModelsError as error:
+            vars(source.misfits).update({name: copy.copy(value) for name, value in misfits.items()})
+            judge, cache = Judge(source, options), KeptBatches(judge.key)
+            cache.cut(error.place)
+        else:
+            cache.remove()
+            return evaluation
+
+
+def _judged(
+    judge: Judge,
+    cache: KeptBatches | None,
+    *,
+    source: Source,
+    options: JudgeOptions,
+    run: Run,
+    opened: OpenJudging,
+) -> Evaluation:
+    """Evaluate the models, except for those that an interrupted run has judged."""
+    misfits, done = source.misfits, 0
+
+    def progress(done: int) -> None:
+        if run.on_progress:
+            run.on_progress(f"evaluating on {source.name}", done, max(source.n + 1, done))
+
+    for kept in cache.batches if cache else ():
+        judge.restore(kept)
+    with opened(judge, options, source, cache) as judging:
+        for done, (model, fitted) in enumerate(fitting_models(source.models(), judge.fit, misfits), 1):
+            hashed = cache.hash_of(model) if cache else None
+            if not (cache and hashed and cache.check(done - 1, hashed)):
+                judging.add(model, fitted, hashed)
+            progress(done - judging.n_waiting)
+            del model, fitted  # dense scores, which the resamples of all models do not need
+            pa.default_memory_pool().release_unused()  # 0.3 GB of 1.28 million images, which a reader freed
+        for _ in judging.finish():
+            progress(done - judging.n_waiting)
+    if cache:
+        cache.check(done, None)
+    evaluation = judge.finish()
+    progress(done + 1)
+    name = source.name
+    remarks = [Note(name, "", "classes", 0, text) for text in misfits.new_remarks()]
+    links = ((note.model, note.text) for note in evaluation.model_notes if note.kind == "link")
+    apart = what_differs(evaluation.results, links, is_default=judge.has_default_metrics)
+    remarks += (Note(name, "", "models", 0, text) for text in apart)
+    matched = [Note(name, model, "matched", n, text) for model, n, text in misfits.new_matched()]
+    skipped = [Note(name, model, "skipped", 0, text) for model, text in misfits.new()]
+    return evaluation.with_notes([*remarks, *matched, *skipped])

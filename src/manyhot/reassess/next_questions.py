@@ -277,9 +277,8 @@ def next_questions(
         free[asked.refined.question] = False  # somebody decided
     if home is not None and source.golden is not None:
         golden_rows = find_questions(source.golden.experts, asked)
-        free[golden_rows[golden_rows >= 0]] = (
-            False  # their answers are known, and their pages stay as they are
-        )
+        free[golden_rows[golden_rows >= 0]] = False  # experts answered them
+
     is_settled = _is_settled(odds, matrix, left, threshold=aggregated.threshold, at_most=settled)
     unsettled = free & ~is_settled
     uncertain = is_settled & (np.abs(aggregated.p - 0.5) < abs(aggregated.threshold - 0.5))

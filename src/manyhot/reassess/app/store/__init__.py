@@ -136,8 +136,8 @@ class Store:
     def ask_further(self, wanted: pa.Table) -> FurtherAnswers:
         """Ask one more rater each of some questions, all or none; see `further_answers.ask_further`.
 
-        `wanted` has the columns ``image_id``, ``class_id`` and ``n_votes``, the number of answers that whoever
-        asks knows of, by raters of the app.
+        `wanted` has the columns ``image_id``, ``class_id`` and ``n_votes``, the number of raters of the app
+        whose answers are known to whoever asks.
         """
         found = self._database.read(lambda c: further_answers.find_questions(c, wanted))
         return self._database.write(lambda c: further_answers.ask_further(c, *found))

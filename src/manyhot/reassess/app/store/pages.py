@@ -49,6 +49,8 @@ class Queue:
         Why there are no visits: finished, paused, closed, stopped or limit; empty otherwise.
     done : int
         Number of pages that the rater has finished.
+    whole : int
+        Number of these pages that showed all their classes, and do not come again.
     stopped_for : str
         Why the app stopped the rater: too fast, golden pages, or not qualified; empty if the owner did.
     """
@@ -56,6 +58,7 @@ class Queue:
     visits: list[Visit]
     reason: str
     done: int
+    whole: int
     stopped_for: str = ""
 
 
@@ -71,13 +74,13 @@ def fill_queues(connection: sa.Connection, raters: Sequence[Rater]) -> list[Queu
         number: _fill_queue(connection, rater, settings, open_ids[number]) for number, rater in known.items()
     }
     visits = find_visits(connection, [visit for ids in open_ids.values() for visit in ids])
-    done = {who: int(n) for who, n in connection.execute(_COUNT_DONE, values)}
+    done = {who: (int(n), int(whole)) for who, n, whole in connection.execute(_COUNT_DONE, values)}
     why = _stopped_for(connection, [number for number, reason in reasons.items() if reason == "stopped"])
     queues = {
         number: Queue(
             [visits[i] for i in ids if i in visits],
             "" if ids else reasons[number],
-            done.get(number, 0),
+            *done.get(number, (0, 0)),
             why.get(number, ""),
         )
         for number, ids in open_ids.items()
@@ -104,7 +107,7 @@ _OPEN = (
     .order_by(_VISITS.c.id)
 )
 _COUNT_DONE = (
-    sa.select(_VISITS.c.rater_id, sa.func.count())
+    sa.select(_VISITS.c.rater_id, sa.func.count(), sa.func.count().filter(~_VISITS.c.partial))
     .where(_OF_RATERS, _VISITS.c.state == "done")
     .group_by(_VISITS.c.rater_id)
 )

@@ -122,7 +122,7 @@ class NextQuestions(Result):
     can_ask: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return the numbers of questions that are full, settled, open and asked next."""
+        """Return the numbers of questions that are full, settled, open and asked next, and the notes."""
         return {
             "questions": self.n_questions,
             "full": self.n_full,
@@ -132,6 +132,7 @@ class NextQuestions(Result):
             "asked": len(self.questions),
             "changes": self.changes,
             "added": self.added,
+            "notes": self.notes,
         }
 
     def lines(self) -> Iterator[str]:

@@ -24,7 +24,7 @@ from manyhot.reassess.app.store import (
     database,
     disputes,
     fill,
-    further_answers,
+    further,
     golden,
     pages,
     payment,
@@ -43,7 +43,7 @@ from manyhot.reassess.app.store.database import Database, now
 from manyhot.reassess.app.store.disputes import Dispute as Dispute
 from manyhot.reassess.app.store.fill import Example as Example
 from manyhot.reassess.app.store.fill import ImageQuestions as ImageQuestions
-from manyhot.reassess.app.store.further_answers import FurtherAnswers as FurtherAnswers
+from manyhot.reassess.app.store.further import FurtherAnswers as FurtherAnswers
 from manyhot.reassess.app.store.pages import Queue as Queue
 from manyhot.reassess.app.store.payment import RaterWork
 from manyhot.reassess.app.store.progress import VoteSnapshot as VoteSnapshot
@@ -133,14 +133,14 @@ class Store:
         """
         self._database.write(lambda c: fill.add(c, *choose(fill.questions_asked(c))))
 
-    def ask_further(self, wanted: pa.Table) -> FurtherAnswers:
-        """Ask one more rater each of some questions, all or none; see `further_answers.ask_further`.
+    def ask_further(self, questions: pa.Table) -> FurtherAnswers:
+        """Ask one more rater each of some questions, all or none; see `further.ask_further`.
 
-        `wanted` has the columns ``image_id``, ``class_id`` and ``n_votes``, the number of raters of the app
-        whose answers are known to whoever asks.
+        `questions` has the columns ``image_id``, ``class_id`` and ``n_votes``: how many raters of the app are
+        known to have answered.
         """
-        found = self._database.read(lambda c: further_answers.find_questions(c, wanted))
-        return self._database.write(lambda c: further_answers.ask_further(c, *found))
+        listed = self._database.read(lambda c: further.find_further(c, questions))
+        return self._database.write(lambda c: further.ask_further(c, *listed))
 
     def settings(self) -> CampaignSettings:
         """Return the current settings."""

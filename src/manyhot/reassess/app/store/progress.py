@@ -19,7 +19,7 @@ from numpy import typing as npt
 from manyhot.reassess.app.store import schema
 from manyhot.reassess.app.store.accounts import ANSWERS_LEFT_OUT
 from manyhot.reassess.app.store.database import DAY, MINUTE, now
-from manyhot.reassess.app.store.further_answers import count_further
+from manyhot.reassess.app.store.further import further_to_come
 from manyhot.tables import Golden, Votes
 
 HOUR = 60 * MINUTE
@@ -236,7 +236,7 @@ class VoteTally:
             left_out = np.array([r.id for r in raters if r.state == ANSWERS_LEFT_OUT], np.int64)
             votes = self._parts[0] if self._parts else np.zeros((len(_COLUMNS), 0), np.int64)
             names = {r.id: r.name for r in raters}
-            further = count_further(connection)
+            further = further_to_come(connection)
             return VoteSnapshot(self._campaign, self._questions, votes, names, left_out, further)
 
     def _begin(self, connection: sa.Connection) -> None:

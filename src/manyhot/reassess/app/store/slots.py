@@ -1,6 +1,6 @@
 """Slots: each page has as many as raters are wanted, also after the owner has changed that number.
 
-Slots that ask about some classes of their page only (`further_answers`) are not counted and not changed.
+Slots that ask about some classes of their page only (`further`) are not counted and not changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Further answers: one more rater each is asked single questions, exactly once, whatever happens meanwhile."""
+"""Further answers: one more rater each is asked single questions, once, whatever happens meanwhile."""
 
 import random
 import threading
@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from manyhot.reassess.app.store import NewRemark, Store, further_answers
+from manyhot.reassess.app.store import NewRemark, Store, further
 from stores import NO, YES, answer, answers_by_question, filled, key, rater
 
 
@@ -88,7 +88,11 @@ def test_questions_that_the_first_raters_have_not_answered_wait_already(url):
     answer(store, ann, visit, [0])
     found = store.ask_further(
         wanted(
-            (visit.name, 0, 1), (visit.name, 1, 0), ("golden0.jpg", 0, 0), ("no.jpg", 0, 0), (visit.name, 9, 0)
+            (visit.name, 0, 1),
+            (visit.name, 1, 0),
+            ("golden0.jpg", 0, 0),
+            ("no.jpg", 0, 0),
+            (visit.name, 9, 0),
         )
     )
     assert (found.added, found.waiting, found.golden, found.unknown) == (0, 2, 1, 2)
@@ -186,9 +190,9 @@ def test_all_or_nothing(three, monkeypatch):
         insert(connection, table, rows)
         raise RuntimeError("killed")
 
-    insert = further_answers.engines.insert_rows
+    insert = further.engines.insert_rows
     with monkeypatch.context() as patch:
-        patch.setattr(further_answers.engines, "insert_rows", fail)
+        patch.setattr(further.engines, "insert_rows", fail)
         with pytest.raises(RuntimeError, match="killed"):
             store.ask_further(wanted(("0.jpg", 1, 2), ("1.jpg", 1, 2)))
     assert store.count_free() == 0
@@ -198,7 +202,7 @@ def test_all_or_nothing(three, monkeypatch):
 
 def test_many_questions_come_in_parts(three, monkeypatch):
     store, (*_, cem) = three
-    monkeypatch.setattr(further_answers, "_AT_ONCE", 2)
+    monkeypatch.setattr(further, "_AT_ONCE", 2)
     every = wanted(*((f"{n}.jpg", c, 2) for c in (2, 0, 1) for n in range(3)))
     assert store.ask_further(every).added == 9
     assert store.count_free() >= 3
@@ -263,7 +267,7 @@ def test_queries_use_the_index_of_what_is_free(url):
 
     def plan(connection):
         connection.execute(sa.text("ANALYZE"))
-        return " ".join(str(row) for row in connection.execute(sa.text(explain + further_answers.FURTHER)))
+        return " ".join(str(row) for row in connection.execute(sa.text(explain + further.FURTHER)))
 
     assert "slots_further" in store._database.write(plan)
     store.close()

@@ -23,7 +23,7 @@ _AT_ONCE = 5_000
 
 
 @dataclass(frozen=True)
-class Asked:
+class FurtherQuestion:
     """A question for which one more answer is wanted.
 
     Attributes
@@ -72,7 +72,7 @@ class FurtherAnswers:
     state: str
 
 
-def find_questions(connection: sa.Connection, wanted: pa.Table) -> tuple[list[Asked], int, int]:
+def find_further(connection: sa.Connection, questions: pa.Table) -> tuple[list[FurtherQuestion], int, int]:
     """Return the questions of a table, and how many are on golden pages, and how many do not exist.
 
     Questions never change: they are looked up before the database is locked. Pages are found by a scan (0.4 s
@@ -81,13 +81,12 @@ def find_questions(connection: sa.Connection, wanted: pa.Table) -> tuple[list[As
     Parameters
     ----------
     connection : sqlalchemy.Connection
-    wanted : pyarrow.Table
+    questions : pyarrow.Table
         Columns ``image_id``, ``class_id`` and ``n_votes``.
     """
-    n_of = {(name, c): n for name, c, n in zip(*(c.to_pylist() for c in wanted.columns), strict=True)}
-    names = list(dict.fromkeys(name for name, _ in n_of))
-    found, golden = [], 0
-    for some in _parts(names):
+    n_of = {(name, c): n for name, c, n in zip(*(c.to_pylist() for c in questions.columns), strict=True)}
+    there, golden = list[FurtherQuestion](), 0
+    for some in _parts(list(dict.fromkeys(name for name, _ in n_of))):
         images = sa.select(schema.images.c.id).where(schema.images.c.name.in_(some))
         rows = connection.execute(_FOUND.where(_PAGES.c.image_id.in_(images)))
         for name, class_id, question, page, position, is_golden in rows:
@@ -95,8 +94,8 @@ def find_questions(connection: sa.Connection, wanted: pa.Table) -> tuple[list[As
             if n is not None and is_golden:
                 golden += 1
             elif n is not None:
-                found.append(Asked(question, page, position, class_id, n))
-    return found, golden, len(n_of) - len(found) - golden
+                there.append(FurtherQuestion(question, page, position, class_id, n))
+    return there, golden, len(n_of) - len(there) - golden
 
 
 _FOUND = (
@@ -115,7 +114,7 @@ _FOUND = (
 
 
 def ask_further(
-    connection: sa.Connection, found: Sequence[Asked], golden: int, unknown: int
+    connection: sa.Connection, questions: Sequence[FurtherQuestion], golden: int, unknown: int
 ) -> FurtherAnswers:
     """Ask one more rater each of some questions; skip those that wait for an answer or have newer ones.
 
@@ -124,13 +123,13 @@ def ask_further(
     Parameters
     ----------
     connection : sqlalchemy.Connection
-    found, golden, unknown
-        As returned by `find_questions`.
+    questions, golden, unknown
+        As returned by `find_further`.
     """
     settings = read_settings(connection)
     people = _people(connection)
-    added, waiting, newer, alone = list[Asked](), 0, 0, 0
-    for some in _parts(found):
+    added, waiting, newer, alone = list[FurtherQuestion](), 0, 0, 0
+    for some in _parts(questions):
         answers, slots = _answers(connection, some), _unfinished(connection, {one.page for one in some})
         for one in some:
             of = answers[one.id]
@@ -145,7 +144,7 @@ def ask_further(
     return FurtherAnswers(len(added), waiting, newer, golden, unknown, alone, settings.state)
 
 
-def count_further(connection: sa.Connection) -> int:
+def further_to_come(connection: sa.Connection) -> int:
     """Return the number of further answers that are still to come."""
     return still_to_come(connection.execute(sa.text(FURTHER)).all())
 
@@ -166,7 +165,7 @@ class _Answers:
     everybody: set[int] = field(default_factory=set)
 
 
-def _answers(connection: sa.Connection, asked: Sequence[Asked]) -> defaultdict[int, _Answers]:
+def _answers(connection: sa.Connection, asked: Sequence[FurtherQuestion]) -> defaultdict[int, _Answers]:
     # Plus 0: by its index, SQLite would look up each of the questions in each visit.
     here = (_VOTES.c.question_id + 0).in_([one.id for one in asked])
     query = (
@@ -193,7 +192,7 @@ class _Unfinished:
     classes: Collection[int] | None
     shown: Collection[int]
 
-    def asks(self, one: Asked, answers: _Answers, raters: int) -> bool:
+    def asks(self, one: FurtherQuestion, answers: _Answers, raters: int) -> bool:
         """Return whether somebody is, or will be, asked a question in this slot."""
         if self.id in answers.slots or (self.classes is not None and one.class_id not in self.classes):
             return False
@@ -221,7 +220,7 @@ def _people(connection: sa.Connection) -> set[int]:
     return set(connection.scalars(active))
 
 
-def _add_slots(connection: sa.Connection, added: Sequence[Asked]) -> None:
+def _add_slots(connection: sa.Connection, added: Sequence[FurtherQuestion]) -> None:
     """Add a slot to each page of some questions, for all of them together."""
     classes: dict[tuple[int, int], list[int]] = defaultdict(list)
     for one in added:

@@ -123,7 +123,7 @@ def campaign_status(campaign: CampaignFolder, *, database: DatabaseAddress = Non
     new = _answers_to_export(home, by_name["votes"], there)
     notes = (*wrong, *_new_answers(home, new, database), *_on_further(further), *_notes(home, names))
     next_step, line = _next(home, by_name, new, can_ask=bool(there) and not further)
-    if line.startswith(("manyhot annotate ", "manyhot export ")) or line.endswith(" --ask"):
+    if line.splitlines()[-1].startswith(("manyhot annotate ", "manyhot export ", "manyhot next ")):
         line += database_option(database)
     return CampaignStatus(home, shown, next_step, line, notes=notes)
 

@@ -1,6 +1,7 @@
 """Further answers: one more rater each is asked single questions, once, whatever happens meanwhile."""
 
 import random
+import re
 import threading
 from collections import Counter
 
@@ -134,6 +135,19 @@ def test_a_page_that_is_skipped_does_not_come_back(three):
     assert [store.queue(who).reason for who in (cem, rater(store, "dan"))] == ["finished"] * 2
     assert store.votes().count(2, 0).progress.further == 0
     assert store.ask_further(wanted(("0.jpg", 0, 2))).added == 1  # as with an answer, it can be asked again
+
+
+def test_neither_does_the_rest_of_a_page_of_all_its_classes(url, pass_time):
+    store = filled(url, pages=1, classes=3, raters=1)
+    ann, bob = rater(store, "ann"), rater(store, "bob")
+    (visit,) = store.queue(ann).visits
+    answer(store, ann, visit, visit.shown[:1])
+    pass_time()  # she leaves, and he gets the rest
+    (rest,) = store.queue(bob).visits
+    store.store(bob, [NewRemark(key(), rest.key, "no image", skips=True)])
+    assert store.queue(bob).reason == "finished"
+    assert len(store.payment()) == 1
+    store.close()
 
 
 def test_more_raters_per_question_are_asked_what_has_too_few_answers(three):
@@ -324,4 +338,25 @@ def test_whatever_happens_meanwhile(url, pass_time, seed):
     assert store.count_free() == 0
     found = store.votes().count(raters, 0).progress
     assert (found.missing, found.further) == (0, 0)
+    store.close()
+
+
+def test_no_table_is_scanned_while_raters_are_asked_again(tmp_path):
+    store = filled(f"sqlite:///{tmp_path}/scans.sqlite", pages=30, classes=3, raters=2)
+    people, statements = [rater(store, name) for name in ("ann", "bob", "cem")], {}
+    answer_all(store, *people[:2])
+    engine = store._database._writes
+    sa.event.listen(engine, "before_cursor_execute", lambda c, d, text, *_: statements.setdefault(text))
+    for c in range(3):
+        store.ask_further(wanted(*((f"{n}.jpg", c, 2) for n in range(30))))
+        for who in people:
+            store.queue(who)
+    answer_all(store, people[2])
+    assert {len(names) for names in answers_by_question(store).values()} == {3}
+    assert len(statements) > 20
+    with engine.connect() as connection:
+        for text in [one for one in statements if one.startswith(("SELECT", "UPDATE", "INSERT", "DELETE"))]:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", (0,) * text.count("?")).all()
+            for step in plan:
+                assert not re.match(r"SCAN (pages|questions|slots|images|visits|votes)", step[3]), text
     store.close()

@@ -49,9 +49,11 @@ from manyhot.reassess.answers import (
     golden_of,
     open_votes,
 )
+from manyhot.reassess.app.server import DatabaseAddress
+from manyhot.reassess.further_answers import annotated_campaign, ask_in_app, check_can_ask
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables import STATES, Golden, Votes, check, one_chunk, schema
+from manyhot.tables import STATES, Golden, Votes, check, find_questions, one_chunk, schema
 from manyhot.tables.definitions import INT, REAL, TEXT, declare_table
 from manyhot.tables.vote_labels import METHOD, answers_of
 
@@ -98,6 +100,10 @@ class NextQuestions(Result):
         Expected number of open questions whose state would change if they got all remaining answers.
     max_answers : int
         Maximum number of answers per question.
+    added : int, optional
+        Number of the questions that were added to the pages of raters; None if raters are not asked.
+    can_ask : bool
+        Whether the campaign has an app that can ask the questions.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -112,9 +118,11 @@ class NextQuestions(Result):
     n_open: int
     changes: float
     max_answers: int
+    added: int | None = None
+    can_ask: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return the numbers of questions that are full, settled, open and asked next."""
+        """Return the numbers of questions that are full, settled, open and asked next, and the notes."""
         return {
             "questions": self.n_questions,
             "full": self.n_full,
@@ -123,6 +131,8 @@ class NextQuestions(Result):
             "open": self.n_open,
             "asked": len(self.questions),
             "changes": self.changes,
+            "added": self.added,
+            "notes": self.notes,
         }
 
     def lines(self) -> Iterator[str]:
@@ -140,22 +150,29 @@ class NextQuestions(Result):
                 *([("undecided", f"{self.n_uncertain:,}", undecided)] if self.n_uncertain else []),
                 ("open", f"{self.n_open:,}", f"of which {self.changes:,.1f} are expected to change"),
                 ("asked next", f"{len(self.questions):,}", "one answer each (`budget`)"),
+                *([] if self.added is None else [("added", f"{self.added:,}", _ADDED)]),
             ]
         )
+        if self.can_ask and self.added is None and len(self.questions):
+            yield "next: let the app ask these questions, with `ask`"
         if not self.n_open:
             change = f"`max_answers`={self.max_answers + 3}" if self.n_full else "a lower `settled`"
             yield f"no question is open; to ask on: {change}"
 
 
+_ADDED = "go to one more rater each, who has not answered the question"
+
+
 @command(
     "next",
-    examples=("manyhot next campaign --budget 1000",),
+    examples=("manyhot next campaign --budget 1000", "manyhot next campaign --budget 1000 --ask"),
     out=InCampaign("votes", "next.csv"),
 )
 def next_questions(
     votes: VotesLike,
     *,
     budget: Count,
+    ask: bool = False,
     by: Ranking = "expected-change",
     max_answers: Count = 5,
     settled: Annotated[float, Between(0, 1, ")")] = 0.01,
@@ -166,6 +183,7 @@ def next_questions(
     method: str = "",
     threshold: Probability | None = None,
     original_classes: OriginalClasses = None,
+    database: DatabaseAddress = None,
     reading: VotesReading = VOTES_READING,
     run: Run = QUIET,
 ) -> NextQuestions:
@@ -179,6 +197,9 @@ def next_questions(
     budget
         Number of answers to ask for now, one per question; it does not affect which questions are open or
         settled.
+    ask
+        Ask one more rater each of these questions in the annotation app, which can be running. Export the
+        answers first. Questions that still wait for an answer are not asked twice.
     by
         Ranking of the questions: expected change of the state by further answers, entropy of the probability,
         or disagreement of the answers.
@@ -206,6 +227,9 @@ def next_questions(
     original_classes
         Classes for which golden-bayes counts the original label as a rater, such as 0-397. By default, all
         classes.
+    database
+        Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
+        folder. Used only with `ask`.
 
     Returns
     -------
@@ -214,14 +238,22 @@ def next_questions(
     Raises
     ------
     InputError
-        If the method does not learn how raters answer, or a number is out of range.
+        If the method does not learn how raters answer, a number is out of range, or the questions cannot be
+        asked in the app.
     MatchError
         If proposals and votes have different class lists.
+    MissingExtraError
+        If raters are to be asked, but the extra ``web`` is not installed.
+    OutputError
+        If raters are to be asked, but the database cannot be used.
     UnknownNameError
         If the ranking or the rater does not exist.
     """
     if by not in RANKINGS:
         raise UnknownNameError(f"There is no ranking {by!r}.", allowed=", ".join(RANKINGS))
+    home = annotated_campaign(votes, database)
+    if ask:
+        check_can_ask(votes, rater, database)
     source = open_votes(votes, golden, images, reading=reading, on_progress=run.on_progress)
     inputs, proposals = dict(source.inputs), source.proposals() if proposals is None else proposals
     asked = source.votes
@@ -244,12 +276,16 @@ def next_questions(
     free = (left > 0) & ~_answered(asked, rater)
     if asked.refined is not None:
         free[asked.refined.question] = False  # somebody decided
+    if home is not None and source.golden is not None:
+        golden_rows = find_questions(source.golden.experts, asked)
+        free[golden_rows[golden_rows >= 0]] = False  # experts answered them
+
     is_settled = _is_settled(odds, matrix, left, threshold=aggregated.threshold, at_most=settled)
     unsettled = free & ~is_settled
     uncertain = is_settled & (np.abs(aggregated.p - 0.5) < abs(aggregated.threshold - 0.5))
     score = _scores(by, odds, matrix, left, aggregated.threshold, counts)
     chosen = choose_questions(score, budget, unsettled)
-    return NextQuestions(
+    found = NextQuestions(
         _table(aggregated, chosen, score, counts.sum(1)),
         asked.n_questions,
         int(np.count_nonzero(~free)),
@@ -258,10 +294,15 @@ def next_questions(
         int(np.count_nonzero(unsettled)),
         _changes(odds[unsettled], matrix, left[unsettled], aggregated.threshold),
         max_answers,
+        can_ask=home is not None,
         notes=tuple(_notes(matrix, rater, aggregated.method, source.golden, asked)),
         metadata={"method": aggregated.method, "by": by},
         inputs=inputs,
     )
+    if home is None or not ask:
+        return found
+    added, notes = ask_in_app(home, database, asked, chosen)
+    return replace(found, added=added, notes=(*found.notes, *notes))
 
 
 def _notes(matrix: Floats, rater: str, method: str, golden: Golden | None, asked: Votes) -> Iterator[str]:

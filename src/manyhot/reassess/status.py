@@ -22,7 +22,7 @@ from manyhot.formats.reading import check_whole
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
 from manyhot.reassess.app.server import DATABASE, DatabaseAddress, database_option, web_extra
-from manyhot.reassess.app.vote_count import count_votes, count_votes_at
+from manyhot.reassess.app.vote_count import count_at, count_further, count_votes
 from manyhot.result import Result
 from manyhot.tables import Campaign
 from manyhot.tables.votes import count_app_answers
@@ -119,10 +119,11 @@ def campaign_status(campaign: CampaignFolder, *, database: DatabaseAddress = Non
     ]
     by_name = {stage.name: stage for stage in stages}
     shown = tuple(s for s in stages if s.count is not None or s.name != "golden")
-    new = _answers_to_export(home, by_name["votes"], database)
-    notes = (*wrong, *_new_answers(home, new, database), *_notes(home, names))
-    next_step, line = _next(home, by_name, new)
-    if line.startswith(("manyhot annotate ", "manyhot export ")):
+    there, further = _in_the_app(home, database)
+    new = _answers_to_export(home, by_name["votes"], there)
+    notes = (*wrong, *_new_answers(home, new, database), *_on_further(further), *_notes(home, names))
+    next_step, line = _next(home, by_name, new, can_ask=bool(there) and not further)
+    if line.splitlines()[-1].startswith(("manyhot annotate ", "manyhot export ", "manyhot next ")):
         line += database_option(database)
     return CampaignStatus(home, shown, next_step, line, notes=notes)
 
@@ -172,6 +173,11 @@ def _new_answers(campaign: Campaign, new: int, database: str | None) -> Iterator
         yield f"{held} contains {new:,} answers that are not in {campaign.path('votes').name} yet"
 
 
+def _on_further(further: int) -> Iterator[str]:
+    if further:
+        yield f"{further:,} answers that `manyhot next --ask` asked for are still to come"
+
+
 def _notes(campaign: Campaign, models: Sequence[str]) -> Iterator[str]:
     listed = file_metadata(campaign.path("proposals")).get("models")
     used = set(listed.split("\n")) if listed else set(models)
@@ -181,7 +187,7 @@ def _notes(campaign: Campaign, models: Sequence[str]) -> Iterator[str]:
         yield f"{gone} of the models used for the proposals are no longer in the campaign"
 
 
-def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, str]:
+def _next(campaign: Campaign, stages: dict[str, Stage], new: int, *, can_ask: bool) -> tuple[str, str]:
     folder = shlex.quote(str(campaign.folder))
     if not stages["predictions"].done and not stages["proposals"].done:
         is_own = class_list_of(campaign.class_hash) is None  # no published model is known to have its classes
@@ -221,7 +227,12 @@ def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, 
         )
     if is_judged:
         return "look at the report", f"python -m webbrowser {folder}/results/report/index.html"
-    return "judge models on the label sets", f"manyhot evaluate {folder} --out {folder}/results"
+    judge = f"manyhot evaluate {folder} --out {folder}/results"
+    if can_ask:
+        return "judge models on the label sets, or ask raters again where that may change most", (
+            f"{judge}\nmanyhot next {folder} --budget 1000 --ask"
+        )
+    return "judge models on the label sets", judge
 
 
 _OF_A_DRAW = frozenset(
@@ -246,17 +257,20 @@ def _population(campaign: Campaign) -> str:
     return shlex.join(shared)
 
 
-def _answers_to_export(campaign: Campaign, votes: Stage, database: str | None) -> int:
+def _in_the_app(campaign: Campaign, database: str | None) -> tuple[dict[str, int], int]:
+    """Return the number of answers of each rater in the app, and of further answers still to come."""
+    if database is not None:
+        web_extra()
+        return count_at(database)
+    path = campaign.folder / DATABASE
+    return (count_votes(path), count_further(path)) if path.is_file() else ({}, 0)
+
+
+def _answers_to_export(campaign: Campaign, votes: Stage, there: dict[str, int]) -> int:
     """Return the number of answers in the app that are not in the votes table.
 
     The table may also hold votes of other tools, whose raters are not in the app.
     """
-    if database is not None:
-        web_extra()
-        there = count_votes_at(database)
-    else:
-        path = campaign.folder / DATABASE
-        there = count_votes(path) if path.is_file() else {}
     exported = count_app_answers(campaign.path("votes")) if votes.done and there else {}
     return sum(max(n - exported.get(name, 0), 0) for name, n in there.items())
 

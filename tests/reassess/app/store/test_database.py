@@ -421,7 +421,7 @@ def test_a_database_of_a_later_version_is_refused(url):
         "The database was made by a later version of manyhot.\n"
         f"  where:   {url}\n"
         "  got:     version 9999\n"
-        "  allowed: version 0002 and earlier\n"
+        "  allowed: version 0003 and earlier\n"
         "  do:      upgrade manyhot"
     )
     database.close()
@@ -448,7 +448,7 @@ def test_two_processes_that_start_at_once_migrate_once(empty_url):
     running = [subprocess.Popen([sys.executable, "-c", start, empty_url]) for _ in range(3)]
     assert [process.wait(60) for process in running] == [0, 0, 0]
     database = Database(empty_url)
-    assert database.read(lambda c: c.scalar(sa.text("SELECT version_num FROM alembic_version"))) == "0002"
+    assert database.read(lambda c: c.scalar(sa.text("SELECT version_num FROM alembic_version"))) == "0003"
     database.close()
 
 

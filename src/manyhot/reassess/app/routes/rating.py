@@ -156,7 +156,7 @@ def queue(context: ContextDep, rater: CurrentRater) -> PageQueue:
     """Return the rater's pages: the current one, and the next ones to preload."""
     found = context.store.queue(rater)
     held = len(found.visits)
-    left = min(context.left.recent() + held, max(context.pages.recent() - found.done, held))
+    left = min(context.left.recent() + held, max(context.pages.recent() - found.whole, held))
     return PageQueue(
         pages=_pages(context, found.visits),
         reason=found.reason,

@@ -24,6 +24,7 @@ from manyhot.reassess.app.store import (
     database,
     disputes,
     fill,
+    further,
     golden,
     pages,
     payment,
@@ -42,6 +43,7 @@ from manyhot.reassess.app.store.database import Database, now
 from manyhot.reassess.app.store.disputes import Dispute as Dispute
 from manyhot.reassess.app.store.fill import Example as Example
 from manyhot.reassess.app.store.fill import ImageQuestions as ImageQuestions
+from manyhot.reassess.app.store.further import FurtherAnswers as FurtherAnswers
 from manyhot.reassess.app.store.pages import Queue as Queue
 from manyhot.reassess.app.store.payment import RaterWork
 from manyhot.reassess.app.store.progress import VoteSnapshot as VoteSnapshot
@@ -130,6 +132,15 @@ class Store:
         questions. Nobody else adds questions in the meantime.
         """
         self._database.write(lambda c: fill.add(c, *choose(fill.questions_asked(c))))
+
+    def ask_further(self, questions: pa.Table) -> FurtherAnswers:
+        """Ask one more rater each of some questions, all or none; see `further.ask_further`.
+
+        `questions` has the columns ``image_id``, ``class_id`` and ``n_votes``: how many raters of the app are
+        known to have answered.
+        """
+        listed = self._database.read(lambda c: further.find_further(c, questions))
+        return self._database.write(lambda c: further.ask_further(c, *listed))
 
     def settings(self) -> CampaignSettings:
         """Return the current settings."""
@@ -300,7 +311,7 @@ class Store:
 
     def count_free(self) -> int:
         """Return the number of free slots."""
-        return self._database.read(pages.count_free)
+        return self._database.read(slots.count_free)
 
     def count_pages(self) -> int:
         """Return the number of pages that a rater can be shown."""

@@ -6,7 +6,7 @@ import json
 import random
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,8 @@ class Queue:
         Why there are no visits: finished, paused, closed, stopped or limit; empty otherwise.
     done : int
         Number of pages that the rater has finished.
+    whole : int
+        Number of these pages that showed all their classes, and do not come again.
     stopped_for : str
         Why the app stopped the rater: too fast, golden pages, or not qualified; empty if the owner did.
     """
@@ -56,6 +58,7 @@ class Queue:
     visits: list[Visit]
     reason: str
     done: int
+    whole: int
     stopped_for: str = ""
 
 
@@ -71,13 +74,13 @@ def fill_queues(connection: sa.Connection, raters: Sequence[Rater]) -> list[Queu
         number: _fill_queue(connection, rater, settings, open_ids[number]) for number, rater in known.items()
     }
     visits = find_visits(connection, [visit for ids in open_ids.values() for visit in ids])
-    done = {who: int(n) for who, n in connection.execute(_COUNT_DONE, values)}
+    done = {who: (int(n), int(whole)) for who, n, whole in connection.execute(_COUNT_DONE, values)}
     why = _stopped_for(connection, [number for number, reason in reasons.items() if reason == "stopped"])
     queues = {
         number: Queue(
             [visits[i] for i in ids if i in visits],
             "" if ids else reasons[number],
-            done.get(number, 0),
+            *done.get(number, (0, 0)),
             why.get(number, ""),
         )
         for number, ids in open_ids.items()
@@ -104,7 +107,7 @@ _OPEN = (
     .order_by(_VISITS.c.id)
 )
 _COUNT_DONE = (
-    sa.select(_VISITS.c.rater_id, sa.func.count())
+    sa.select(_VISITS.c.rater_id, sa.func.count(), sa.func.count().filter(~_VISITS.c.partial))
     .where(_OF_RATERS, _VISITS.c.state == "done")
     .group_by(_VISITS.c.rater_id)
 )
@@ -203,7 +206,8 @@ def reopen_page(connection: sa.Connection, visit: Visit, settings: CampaignSetti
         if connection.scalar(sa.select(_VISITS.c.id).where(*mine, _VISITS.c.state == "open")) is not None:
             return False
         taken = _answered(connection, visit.page, visit.slot) | _classes(connection, *mine)
-        taken |= _enough(connection, visit.page, settings)
+        if _own_classes(connection, visit.slot) is None:
+            taken |= _enough(connection, visit.page, settings)
         shown = tuple(c for c in shown if c in visit.answers or c not in taken)
         if set(shown) <= set(visit.answers) or not _hold(connection, visit.slot, visit.id):
             return False
@@ -217,21 +221,16 @@ def reopen_page(connection: sa.Connection, visit: Visit, settings: CampaignSetti
 def finish(connection: sa.Connection, visit: Visit) -> None:
     """Close a visit whose questions are answered.
 
-    If the slot has more questions than this rater could answer, the remaining questions go to another rater.
+    If the slot has more questions than this rater was shown, the remaining questions go to another rater.
     """
     connection.execute(_VISITS.update().where(_VISITS.c.id == visit.id).values(state="done", done_at=now()))
     if visit.slot is not None and visit.partial:
-        rest = set(_asked(connection, visit.page)) - _answered(connection, visit.page, visit.slot)
-        if rest:
+        own = _own_classes(connection, visit.slot)
+        asked = set(_asked(connection, visit.page)) if own is None else own
+        # What was shown counts as done, also if the rater skipped the page: else it would come back at once.
+        if asked - _answered(connection, visit.page, visit.slot) - set(visit.shown):
             held = (_SLOTS.c.id == visit.slot) & (_SLOTS.c.visit_id == visit.id)
             connection.execute(_SLOTS.update().where(held).values(visit_id=None))
-
-
-def count_free(connection: sa.Connection) -> int:
-    """Return the number of free slots."""
-    return connection.execute(
-        sa.select(sa.func.count()).select_from(_SLOTS).where(_SLOTS.c.visit_id.is_(None))
-    ).scalar_one()
 
 
 def open_visit(
@@ -333,33 +332,49 @@ def _left(connection: sa.Connection, rater: Rater) -> list[Visit]:
 
 
 def _take_fresh(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> int | None:
-    while (found := _free_slot(connection, rater)) is not None:
-        slot, page, position = found
-        visit = _take_slot(connection, rater, settings, page, slot, set())
+    while (slot := _free_slot(connection, rater)) is not None:
+        visit = _take_slot(connection, rater, settings, slot, set())
         if visit is not None:
             connection.execute(
-                schema.raters.update().where(schema.raters.c.id == rater.id).values(position=position)
+                schema.raters.update().where(schema.raters.c.id == rater.id).values(position=slot.position)
             )
             return visit
     return None
 
 
-def _free_slot(connection: sa.Connection, rater: Rater) -> tuple[int, int, int] | None:
+_FREE = (
+    sa.select(_SLOTS.c.id, _SLOTS.c.page_id, _SLOTS.c.position, _SLOTS.c.classes)
+    .where(_SLOTS.c.visit_id.is_(None))
+    .order_by(_SLOTS.c.position, _SLOTS.c.id)
+)
+
+
+@dataclass(frozen=True)
+class _FreeSlot:
+    """A slot that nobody holds; `classes` are those that it asks about, None for all of its page."""
+
+    id: int
+    page: int
+    position: int
+    classes: set[int] | None
+
+    @classmethod
+    def of(cls, row: Any) -> _FreeSlot:
+        """Return the slot of a row of `_FREE`."""
+        return cls(row.id, row.page_id, row.position, _classes_of(row.classes))
+
+
+def _free_slot(connection: sa.Connection, rater: Rater) -> _FreeSlot | None:
     """Return the next free slot of a page that the rater has not seen, and look at earlier ones last."""
     seen = sa.exists().where(
         _VISITS.c.page_id == _SLOTS.c.page_id, _VISITS.c.rater_id == rater.id, _VISITS.c.round == 0
     )
     last = connection.scalar(sa.select(schema.raters.c.position).where(schema.raters.c.id == rater.id)) or 0
-    free = (
-        sa.select(_SLOTS.c.id, _SLOTS.c.page_id, _SLOTS.c.position)
-        .where(_SLOTS.c.visit_id.is_(None), ~seen)
-        .order_by(_SLOTS.c.position, _SLOTS.c.id)
-        .limit(1)
-    )
+    free = _FREE.where(~seen).limit(1)
     for part in (_SLOTS.c.position > last, _SLOTS.c.position <= last):
         row = connection.execute(free.where(part)).first()
         if row is not None:
-            return row.id, row.page_id, row.position
+            return _FreeSlot.of(row)
     return None
 
 
@@ -367,44 +382,62 @@ def _take_rest(connection: sa.Connection, rater: Rater, settings: CampaignSettin
     """Open a page again for what the rater has not answered on it, and another slot still asks."""
     part = _VISITS.c.partial | (_VISITS.c.state == "returned")
     seen = sa.select(_VISITS.c.page_id).where(_VISITS.c.rater_id == rater.id, _VISITS.c.round == 0, part)
-    free = sa.select(_SLOTS.c.id, _SLOTS.c.page_id).where(
-        _SLOTS.c.visit_id.is_(None), _SLOTS.c.page_id.in_(seen)
-    )
     here = sa.exists().where(
         _VISITS.c.page_id == _SLOTS.c.page_id, _VISITS.c.rater_id == rater.id, _VISITS.c.state == "open"
     )
-    own: dict[int, set[int]] = {}
-    for slot, page in connection.execute(free.where(~here).order_by(_SLOTS.c.position, _SLOTS.c.id)).all():
-        if page not in own:
-            own[page] = _classes(connection, *_of(page, rater.id))
-        if own[page].issuperset(_asked(connection, page)):
-            continue
-        visit = _take_slot(connection, rater, settings, page, slot, own[page])
-        if visit is not None:
-            return visit
+    free = [_FreeSlot.of(row) for row in connection.execute(_FREE.where(_SLOTS.c.page_id.in_(seen), ~here))]
+    for start in range(0, len(free), _LOOKED_AT):
+        some = free[start : start + _LOOKED_AT]
+        own = _own_answers(connection, rater, {slot.page for slot in some})
+        for slot in some:
+            if own[slot.page].issuperset(slot.classes or _asked(connection, slot.page)):
+                continue
+            visit = _take_slot(connection, rater, settings, slot, own[slot.page])
+            if visit is not None:
+                return visit
     return None
 
 
+_LOOKED_AT = 500
+"""Slots whose pages are looked up together: with further answers, a rater may have seen part of thousands."""
+
+
+def _own_answers(connection: sa.Connection, rater: Rater, pages: Collection[int]) -> dict[int, set[int]]:
+    """Return the classes that a rater answered on each page."""
+    own: dict[int, set[int]] = {page: set() for page in pages}
+    answered = (
+        sa.select(_VISITS.c.page_id, _QUESTIONS.c.class_id)
+        .join(_VOTES, _VOTES.c.visit_id == _VISITS.c.id)
+        .join(_QUESTIONS, _QUESTIONS.c.id == _VOTES.c.question_id)
+        .where(_VISITS.c.page_id.in_(pages), _VISITS.c.rater_id == rater.id, _VISITS.c.round == 0)
+    )
+    for page, class_id in connection.execute(answered):
+        own[page].add(class_id)
+    return own
+
+
 def _take_slot(
-    connection: sa.Connection, rater: Rater, settings: CampaignSettings, page: int, slot: int, own: set[int]
+    connection: sa.Connection, rater: Rater, settings: CampaignSettings, slot: _FreeSlot, own: set[int]
 ) -> int | None:
     """Open a page in a slot, for what neither its earlier holders nor the rater answered."""
-    asked, answered = _asked(connection, page), _answered(connection, page, slot)
-    enough = _enough(connection, page, settings)
+    page, only = slot.page, slot.classes
+    on_page, answered = _asked(connection, page), _answered(connection, page, slot.id)
+    asked = [c for c in on_page if only is None or c in only]
+    enough = _enough(connection, page, settings) if only is None else set[int]()
     classes = [c for c in asked if c not in answered | enough and c not in own]
     if not classes:
         if enough and (answered | enough).issuperset(asked):
-            _hold(connection, slot, PARKED)
+            _hold(connection, slot.id, PARKED)
         elif answered.issuperset(asked):  # nothing is left of it: it is free by mistake
             last = sa.select(sa.func.max(_VISITS.c.id)).where(
-                _VISITS.c.page_id == page, _VISITS.c.slot_id == slot
+                _VISITS.c.page_id == page, _VISITS.c.slot_id == slot.id
             )
-            _hold(connection, slot, connection.execute(last).scalar_one())
+            _hold(connection, slot.id, connection.execute(last).scalar_one())
         return None
     visit = open_visit(
-        connection, rater, settings, page, classes, slot=slot, partial=len(classes) < len(asked)
+        connection, rater, settings, page, classes, slot=slot.id, partial=len(classes) < len(on_page)
     )
-    if _hold(connection, slot, visit):
+    if _hold(connection, slot.id, visit):
         return visit
     connection.execute(_VISITS.delete().where(_VISITS.c.id == visit))
     return None
@@ -413,7 +446,8 @@ def _take_slot(
 def _enough(connection: sa.Connection, page: int, settings: CampaignSettings) -> set[int]:
     """Return the classes of a page that as many raters as are wanted answered, or are looking at.
 
-    Slots see to that by themselves, except where there are more than raters are wanted: once more were.
+    Slots see to that by themselves, except where there are more than raters are wanted: once more were, or
+    some got further answers.
     """
     slots = sa.select(sa.func.count()).where(_SLOTS.c.page_id == page)
     if connection.execute(slots).scalar_one() <= settings.raters:
@@ -437,6 +471,15 @@ def _asked(connection: sa.Connection, page: int) -> list[int]:
     """Return the classes of a page."""
     query = sa.select(_QUESTIONS.c.class_id).where(_QUESTIONS.c.page_id == page)
     return list(connection.scalars(query.order_by(_QUESTIONS.c.id)))
+
+
+def _own_classes(connection: sa.Connection, slot: int) -> set[int] | None:
+    """Return the classes that a slot asks about; None if all of its page."""
+    return _classes_of(connection.scalar(sa.select(_SLOTS.c.classes).where(_SLOTS.c.id == slot)))
+
+
+def _classes_of(text: str | None) -> set[int] | None:
+    return None if text is None else set(json.loads(text))
 
 
 def _answered(connection: sa.Connection, page: int, slot: int) -> set[int]:

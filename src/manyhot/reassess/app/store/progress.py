@@ -19,6 +19,7 @@ from numpy import typing as npt
 from manyhot.reassess.app.store import schema
 from manyhot.reassess.app.store.accounts import ANSWERS_LEFT_OUT
 from manyhot.reassess.app.store.database import DAY, MINUTE, now
+from manyhot.reassess.app.store.further import further_to_come
 from manyhot.tables import Golden, Votes
 
 HOUR = 60 * MINUTE
@@ -51,7 +52,9 @@ class CampaignProgress:
     changed : int
         Number of answers that were changed later.
     missing : int
-        Number of answers still to come.
+        Number of answers still to come, including further answers.
+    further : int
+        Number of further answers still to come: one more rater each is asked single questions.
     last_hour, last_day : int
         Numbers of answers in the last hour and the last day, including answers to golden questions.
     raters_last_hour : int
@@ -78,6 +81,7 @@ class CampaignProgress:
     golden_answers: int
     changed: int
     missing: int
+    further: int
     last_hour: int
     last_day: int
     raters_last_hour: int
@@ -232,7 +236,8 @@ class VoteTally:
             left_out = np.array([r.id for r in raters if r.state == ANSWERS_LEFT_OUT], np.int64)
             votes = self._parts[0] if self._parts else np.zeros((len(_COLUMNS), 0), np.int64)
             names = {r.id: r.name for r in raters}
-            return VoteSnapshot(self._campaign, self._questions, votes, names, left_out)
+            further = further_to_come(connection)
+            return VoteSnapshot(self._campaign, self._questions, votes, names, left_out, further)
 
     def _begin(self, connection: sa.Connection) -> None:
         """Read what stays as it is, at first and after another process has added questions."""
@@ -263,6 +268,7 @@ class VoteSnapshot:
     votes: _Ints
     names: dict[int, str]
     left_out: _Ints
+    further: int = 0
 
     def _column(self, name: str) -> _Ints:
         column: _Ints = self.votes[_COLUMNS.index(name)]
@@ -338,7 +344,8 @@ class VoteSnapshot:
             answers=int(n.sum()),
             golden_answers=len(self.first) - int(n.sum()),
             changed=len(self.counting) - len(self.first),
-            missing=int(np.maximum(raters - n, 0).sum()) + raters * without,
+            missing=int(np.maximum(raters - n, 0).sum()) + raters * without + self.further,
+            further=self.further,
             last_hour=int(recent.sum()),
             last_day=int((answered >= now() - DAY).sum()),
             raters_last_hour=len(np.unique(rater[recent])),

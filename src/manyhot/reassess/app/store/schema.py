@@ -5,7 +5,8 @@ Times are whole microseconds since 1970 in UTC: both databases keep and order th
 A *visit* is a rater's look at a *page*: an image with some of its questions. A page has as many *slots* as
 raters are wanted. A visit holds one slot until it is done. A slot that is given back keeps the answers that
 it got, and who takes it next is asked the rest: each question gets exactly the wanted number of raters, and
-no answer is thrown away. A rater may so have several visits to a page, each to other classes.
+no answer is thrown away. A rater may so have several visits to a page, each to other classes. A slot with
+classes of its own asks about these only: it is for one more answer to each, beyond the wanted number.
 
 Golden pages, whose answers experts gave, have no slots: each rater may see each of them once. Neither have
 visits of round 1, in which one person decides where the raters of a page disagree.
@@ -155,6 +156,7 @@ visits = sa.Table(
     ),
 )
 
+_FURTHER = sa.text("visit_id IS NULL AND classes IS NOT NULL")
 slots = sa.Table(
     "slots",
     metadata,
@@ -162,6 +164,7 @@ slots = sa.Table(
     _to("pages"),
     sa.Column("position", sa.BigInteger, nullable=False, comment="of its page"),
     sa.Column("visit_id", sa.BigInteger, comment="who holds it; null: free"),
+    sa.Column("classes", sa.Text, comment="JSON: class ids to ask about; null: all of the page"),
     sa.Index(
         "slots_free",
         "position",
@@ -169,6 +172,7 @@ slots = sa.Table(
         postgresql_where=sa.text("visit_id IS NULL"),
     ),
     sa.Index("slots_of_page", "page_id"),
+    sa.Index("slots_further", "page_id", sqlite_where=_FURTHER, postgresql_where=_FURTHER),
 )
 
 votes = sa.Table(

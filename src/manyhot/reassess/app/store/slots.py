@@ -1,4 +1,7 @@
-"""Slots: each page has as many as raters are wanted, also after the owner has changed that number."""
+"""Slots: each page has as many as raters are wanted, also after the owner has changed that number.
+
+Slots that ask about some classes of their page only (`further`) are not counted and not changed.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from manyhot.reassess.app.store.campaign_settings import drop_value, get_value, 
 from manyhot.reassess.app.store.pages import PARKED
 
 _VISITS, _SLOTS, _PAGES = schema.visits, schema.slots, schema.pages
+_WHOLE = _SLOTS.c.classes.is_(None)
 _FIT = "fit_slots"
 """Setting: the first page whose slots are not yet as many as raters are wanted."""
 
@@ -24,6 +28,13 @@ def add_slots(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> int:
     pages = sa.select(_PAGES.c.id, _PAGES.c.position).where(~_PAGES.c.golden, *which)
     added = connection.execute(_SLOTS.insert().from_select(["page_id", "position"], pages))
     return added.rowcount
+
+
+def count_free(connection: sa.Connection) -> int:
+    """Return the number of free slots."""
+    return connection.execute(
+        sa.select(sa.func.count()).select_from(_SLOTS).where(_SLOTS.c.visit_id.is_(None))
+    ).scalar_one()
 
 
 def want_slots(connection: sa.Connection) -> None:
@@ -67,9 +78,9 @@ _LAST_PAGE = sa.select(sa.func.max(_PAGES.c.id))
 
 def _fit_some(connection: sa.Connection, count: int, first: int) -> None:
     last = first + _FIT_PAGES - 1
-    here = _SLOTS.c.page_id.between(first, last)
+    here = _SLOTS.c.page_id.between(first, last) & _WHOLE
     connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id == PARKED, here).values(visit_id=None))
-    slots = sa.select(sa.func.count()).where(_SLOTS.c.page_id == _PAGES.c.id).scalar_subquery()
+    slots = sa.select(sa.func.count()).where(_SLOTS.c.page_id == _PAGES.c.id, _WHOLE).scalar_subquery()
     while add_slots(connection, _PAGES.c.id.between(first, last), slots < count):
         pass
     _drop_slots(connection, count, here)

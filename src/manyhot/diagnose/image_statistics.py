@@ -227,7 +227,7 @@ def measure_photograph(pillow: Any, read: Opener) -> dict[str, Any]:
         return {"skipped": f"cannot be read: {error.strerror}" if error.strerror else str(error)}
     except ManyhotError as error:
         return {"skipped": error.what.rstrip(".")}
-    small, reason = decoded(pillow, lambda: data, LONGEST)
+    small, reason = decoded(pillow, lambda: data, LONGEST, windowed=False)
     if small is None:
         return {"skipped": reason}
     pixels = np.asarray(small)

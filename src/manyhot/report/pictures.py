@@ -20,6 +20,7 @@ from manyhot.classes import ClassList
 from manyhot.core.array_types import Ints, Ints64
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.files import write_text
+from manyhot.report.shown_grey import is_negative, shown_grey
 from manyhot.tables import Images, Labels, Predictions, align
 from manyhot.tables.labels import with_zeros
 
@@ -77,10 +78,11 @@ def absent(reason: str) -> Opener:
     return fail
 
 
-def decoded(pillow: Any, read: Opener, side: int) -> tuple[Any, str]:
+def decoded(pillow: Any, read: Opener, side: int, *, windowed: bool = True) -> tuple[Any, str]:
     """Return an upright RGB photograph whose longer side has at most `side` pixels, or None and the reason.
 
-    All metadata are removed except the colour profile, which is in ``info``.
+    All metadata are removed except the colour profile, which is in ``info``. Greyscale of more than 8 bits is
+    windowed for people to look at, by `shown_grey`, or keeps its brightness.
     """
     try:
         data = read()
@@ -89,7 +91,7 @@ def decoded(pillow: Any, read: Opener, side: int) -> tuple[Any, str]:
     except ManyhotError as error:
         return None, error.what.rstrip(".")
     try:
-        return _shrink(pillow, data, side), ""
+        return _shrink(pillow, data, side, windowed), ""
     except Exception as error:
         # Decoders raise many kinds of errors on broken files: OSError, SyntaxError, struct.error, …
         if isinstance(error, pillow.UnidentifiedImageError):
@@ -97,10 +99,12 @@ def decoded(pillow: Any, read: Opener, side: int) -> tuple[Any, str]:
         return None, f"cannot be decoded: {type(error).__name__}"
 
 
-def _shrink(pillow: Any, data: bytes, side: int) -> Any:
+def _shrink(pillow: Any, data: bytes, side: int, windowed: bool) -> Any:
     with pillow.Image.open(io.BytesIO(data)) as image:
         image.draft("RGB", (side, side))
         upright = pillow.ImageOps.exif_transpose(image)
+        if windowed and image.mode[0] in "IF":
+            upright = shown_grey(upright, is_negative(image))
         small = _on_white(pillow, upright)
         profile = image.info.get("icc_profile")
     small.thumbnail((side, side))

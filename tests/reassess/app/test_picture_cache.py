@@ -79,6 +79,14 @@ def test_sixteen_bits_are_not_clipped_to_white(made, tmp_path, ending):
     assert np.abs(colour(shown(made, path)) - 128).max() <= 2
 
 
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_twelve_of_sixteen_bits_are_not_black(made, tmp_path, ending):
+    values = np.linspace(200, 3200, 240 * 180).reshape(180, 240).astype(np.uint16)
+    found = shown(made, saved(tmp_path / f"a.{ending}", PIL.Image.fromarray(values)))
+    greys = np.asarray(found.convert("L"), float)
+    assert np.abs(greys[:, 120] - 255 * (values[:, 120] / 3000 - 200 / 3000)).max() <= 5
+
+
 def test_one_bit_palette_and_grey(made, tmp_path):
     assert colour(shown(made, saved(tmp_path / "a.png", PIL.Image.new("1", (9, 9), 1)))).tolist() == [255] * 3
     grey = colour(shown(made, saved(tmp_path / "b.png", PIL.Image.new("L", (9, 9), 90))))

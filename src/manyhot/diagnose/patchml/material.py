@@ -309,5 +309,5 @@ def _decoded(read: Callable[[], Any]) -> Pixels | str:
     from manyhot.report.pictures import decoded, load_pillow
 
     required("PIL", "PatchML", '"manyhot[diagnose]"')
-    image, reason = decoded(load_pillow(), read, _LARGEST)
+    image, reason = decoded(load_pillow(), read, _LARGEST, windowed=False)
     return reason if image is None else np.asarray(image, np.uint8)

@@ -25,6 +25,7 @@ import PIL.ImageOps
 
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.reassess.app.progress import CachedValue
+from manyhot.report.shown_grey import is_negative, shown_grey
 
 SIDES: Mapping[str, int] = {"small": 256, "large": 1280}
 """Maximum length of the longer side in pixels: of examples, and of the image that is asked about."""
@@ -316,8 +317,8 @@ def _bytes_per_pixel(image: PIL.Image.Image) -> int:
 def _smaller(image: PIL.Image.Image, side: int) -> PIL.Image.Image:
     """Return an image as RGB on white, made smaller before anything else: a copy takes up to 0.4 GB."""
     PIL.ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I"):  # 16 bits a pixel, which `convert` would clip to white
-        image = image.point(lambda v: v * (1 / 256)).convert("L")
+    if image.mode[0] in "IF":  # more than 8 bits a pixel, which `convert` would clip to white
+        image = shown_grey(image, is_negative(image))
     mode = "RGBA" if image.has_transparency_data else "L" if image.mode == "L" else "RGB"
     image = image if image.mode == mode else image.convert(mode)
     image.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)

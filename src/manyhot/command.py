@@ -47,6 +47,9 @@ class Verb(Protocol[P, R_co]):
     def __call__(self, *args: Any, scores: object, **options: Any) -> R_co: ...
 
     @overload
+    def __call__(self, *args: Any, bits: object, **options: Any) -> R_co: ...
+
+    @overload
     def __call__(self, *args: Any, audited: object, **options: Any) -> R_co: ...
 
 

@@ -6,13 +6,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.transforms.v2 import RandomResizedCrop
 from torchvision.transforms.v2 import functional as F
 
 import trainings
 from manyhot.predict.decode import decode
 from manyhot.predict.network import Preprocessing
-from manyhot.predict.sources import open_source
+from manyhot.predict.sources import Decoding, open_source
 from manyhot.train.augment import drawn
 from manyhot.train.batches import (
     Loader,
@@ -21,6 +22,7 @@ from manyhot.train.batches import (
     collect_images,
     cropped_view,
     decoders,
+    opened,
     random_box,
 )
 from manyhot.train.order import Everything, Shards, plan_of, shuffled
@@ -96,6 +98,17 @@ def test_an_image_that_cannot_be_read_takes_no_memory(folder, tmp_path):
         (same / "007.png").unlink()
         with contextlib.nullcontext() if kept else pytest.raises(FileNotFoundError):
             assert order.openers[7]() == (folder / "000.png").read_bytes()
+
+
+@pytest.mark.parametrize("budget", [0, 10**9])
+def test_a_network_is_trained_on_images_with_their_bits(tmp_path, budget):
+    """Whether they are kept in memory or read again: both are decoded when a batch needs them."""
+    values = np.linspace(0, 4000, 120).reshape(10, 12).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    source = open_source(tmp_path, decoding=Decoding(12))
+    order = collect_images(source, {"a.png": 0}, "auto", 1, budget)
+    assert isinstance(order, Everything)
+    assert np.array_equal(opened(order.openers[0])[0], np.round(values / 4095 * 255))
 
 
 def test_a_shuffle_buffer_gives_each_image_once():

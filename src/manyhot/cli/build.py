@@ -40,7 +40,7 @@ from manyhot.parameters import (
     Was,
 )
 from manyhot.result import Result
-from manyhot.run import Run
+from manyhot.run import OnEvent, Run
 
 
 def call() -> str:
@@ -134,6 +134,18 @@ def _parameter(name: str, hint: Any, info: Any, default: Any = inspect.Parameter
     return inspect.Parameter(name, kind, default=default, annotation=Annotated[hint, info])
 
 
+def _with_options(on_event: OnEvent | None, options: Mapping[str, str]) -> OnEvent | None:
+    """Return a listener that receives notes with options in place of parameters."""
+    if on_event is None:
+        return None
+
+    def listen(kind: str, values: dict[str, Any]) -> None:
+        text = {"text": rename_parameters(values["text"], options)} if kind == "note" else {}
+        on_event(kind, values | text)
+
+    return listen
+
+
 def _on_terminal(text: str, options: Mapping[str, str]) -> str:
     """Return a text of a docstring with the parameters of a command as its options."""
     return rename_parameters(text, options).replace("`", "")
@@ -193,7 +205,7 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
             if out is not None:
                 returned.check_out(out, [*several, *_places(parameters, values)])
             with show_run(as_json, streams=about.streams) as (on_progress, on_event):
-                run = Run(call(), on_progress, on_event)
+                run = Run(call(), on_progress, _with_options(on_event, options))
                 result = function(*several, **arguments, **({"run": run} if takes_run else {}))
                 result = result.renamed(options)
                 with contextlib.suppress(OSError):  # nobody reads on, or the stream is full: files come first

@@ -49,7 +49,7 @@ from manyhot.predict.network import Network
 from manyhot.predict.parts import read_skipped
 from manyhot.predict.run import ModelRun, PredictSettings, predict_runs, prepare_run
 from manyhot.predict.several import networks_together
-from manyhot.predict.sources import open_source
+from manyhot.predict.sources import DECODING, Decoding, open_source
 from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.predict.sources.source import ImageSource, alter_images
 from manyhot.run import QUIET, Run
@@ -83,6 +83,7 @@ def diagnose_corruptions(
     workers: Count | None = None,
     batch: Count | None = None,
     draws: CorruptionDraws = CORRUPTION_DRAWS,
+    decoding: Decoding = DECODING,
     run: Run = QUIET,
 ) -> Corruptions:
     """Corrupt images as in ImageNet-C, and measure models' losses and the share due to missing labels.
@@ -143,10 +144,10 @@ def diagnose_corruptions(
     find_baseline(baseline, [network.name for network in networks], over.hash)
     sets = _sets_file(labels)
     # A CSV that is neither label sets nor images holds the label of each image, as manyhot predict reads it.
-    opened = open_source(source, labels=labels if sets is None else None)
+    opened = open_source(source, labels=labels if sets is None else None, decoding=decoding)
     judging, matched = _JudgingLabels.read(sets, images, over).matched(opened)
     taken, notes = judging.take(_listed(opened), limit, draws.seed)
-    notes = (*matched, *notes)
+    notes = (*opened.notes, *matched, *notes)
     copies = [replace(c, only=taken) for c in copies]
     top = None if dense else PredictSettings.top
     settings = PredictSettings(top, engine, EngineOptions(workers=workers, batch=batch), classes=class_list)

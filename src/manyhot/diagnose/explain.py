@@ -34,7 +34,7 @@ from manyhot.predict.decode import decode
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Network, placed
 from manyhot.predict.scoring import read_image
-from manyhot.predict.sources import open_source
+from manyhot.predict.sources import DECODING, Decoding, open_source
 from manyhot.predict.sources.source import ImageSource
 from manyhot.run import QUIET, Run
 from manyhot.tables import RowDict
@@ -69,6 +69,7 @@ def explain(
     batch: Count = 8,
     resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
+    decoding: Decoding = DECODING,
     run: Run = QUIET,
 ) -> Explanations:
     """Map the regions that support each label of an image, and measure whether they lie on the object.
@@ -141,7 +142,9 @@ def explain(
     class_list = open_class_list(classes)
     network = find_model(model, class_list)
     explainers = _explainers(network, method, layer, batch)
-    facts = ImageFacts.read(network, class_list, objects, masks, labels, source := open_source(images))
+    facts = ImageFacts.read(
+        network, class_list, objects, masks, labels, source := open_source(images, decoding=decoding)
+    )
     choice = Choice(tuple(class_of(network, name) for name in class_), frozenset(ids), limit, top)
     sanity = Sanity(explainers, check, run)
     output = _Output(out, pictures, arrays)
@@ -154,7 +157,7 @@ def explain(
         maps,
         summarise(maps, resamples=resamples, seed=seed),
         sanity.table(_name(images), resamples, seed),
-        notes=tuple(job.notes()),
+        notes=(*source.notes, *job.notes()),
         metadata={"seed": str(seed)},
         inputs=hashes_of(files),
     )

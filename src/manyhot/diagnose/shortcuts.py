@@ -36,7 +36,7 @@ from manyhot.parameters import Address, Shown
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.run import PredictSettings
-from manyhot.predict.sources import ImageSource, open_source
+from manyhot.predict.sources import DECODING, Decoding, ImageSource, open_source
 from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.run import QUIET, Run
 from manyhot.tables import Objects, Predictions
@@ -66,6 +66,7 @@ def diagnose_shortcuts(
     fill: Sequence[Literal["grey", "inpaint"]] = FILLS,
     settings: ShortcutSettings = SHORTCUT_SETTINGS,
     engine: str = "auto",
+    decoding: Decoding = DECODING,
     run: Run = QUIET,
 ) -> Shortcuts:
     """Remove objects from images, and count how many predictions of other classes change.
@@ -116,7 +117,7 @@ def diagnose_shortcuts(
     class_list = open_class_list(classes)
     found = read_objects(objects, classes=class_list, masks=masks)
     known = class_list or from_keys(found.keys, found.name)
-    source = open_source(images)
+    source = open_source(images, decoding=decoding)
     states, matched = _states(found, labels, known, source)
     only = named_pairs(pair, known)
     network = find_model(model, class_list)
@@ -139,7 +140,7 @@ def diagnose_shortcuts(
         network.classes,
         fills=fills,
         settings=settings,
-        notes=(*matched, *remover.notes(states, before)),
+        notes=(*source.notes, *matched, *remover.notes(states, before)),
         run=run,
     )
     forget_pictures(out, "shortcut_examples", ("before", "after", "control"), EXAMPLES_FOLDER)

@@ -49,12 +49,33 @@ class _UnfitError(Exception):
     """Pixels that cannot be shown; the message is the reason."""
 
 
+MINMAX = "minmax"
+"""In place of a number of bits: each image is stretched from its lowest to its highest value."""
+
+GreyBits = int | str | None
+"""The bits that greyscale images of more than 8 bits use, `MINMAX`, or None for those of the file format."""
+
+
+class EncodedImage(bytes):
+    """The bytes of an image file, with the bits that its pixels use."""
+
+    bits: GreyBits = None
+
+    @classmethod
+    def of(cls, data: bytes, bits: GreyBits) -> EncodedImage:
+        """Return bytes that `decode` decodes with a number of bits."""
+        image = cls(data)
+        image.bits = bits
+        return image
+
+
 def decode(data: bytes) -> Tensor | str:
     """Decode an image to RGB, or return the reason why it cannot be decoded.
 
     The image is rotated according to its EXIF orientation, transparency becomes white, only the first frame
-    of an animation is used, and 16-bit greyscale is scaled to 8 bits. Colour profiles are ignored, as in timm
-    and torchvision. The format is detected from the bytes and not from the file name.
+    of an animation is used, and greyscale of more than 8 bits is scaled to 8 bits: from the range of the file
+    format, or from that of `EncodedImage.bits`. Colour profiles are ignored, as in timm and torchvision. The
+    format is detected from the bytes and not from the file name.
 
     Returns
     -------
@@ -64,6 +85,7 @@ def decode(data: bytes) -> Tensor | str:
     pil = required("PIL.Image", "Decoding images")
     if not data:
         return "the file is empty"
+    bits = getattr(data, "bits", None)
     _ignore_warnings()
     try:
         if _has_many_scans(data):
@@ -71,7 +93,7 @@ def decode(data: bytes) -> Tensor | str:
         if _is_common_jpeg(data):
             return _jpeg(data)
         with pil.open(io.BytesIO(data), formats=_FORMATS) as image:
-            return _pixels(image, data)
+            return _pixels(image, data, bits)
     except pil.UnidentifiedImageError:
         return "not an image of a known format"
     except pil.DecompressionBombError:
@@ -81,6 +103,20 @@ def decode(data: bytes) -> Tensor | str:
     except Exception as error:
         # Decoders raise many kinds of errors on broken files: OSError, SyntaxError, struct.error, …
         return f"cannot be decoded: {getattr(error, 'strerror', None) or _first_line(error)}"
+
+
+def grey_levels(data: bytes) -> tuple[int, int] | None:
+    """Return the highest value and the white level of an image; None unless it is grey with 9 to 16 bits."""
+    pil = required("PIL.Image", "Decoding images")
+    _ignore_warnings()
+    # Decoders raise many kinds of errors; why an image is skipped is the business of `decode`.
+    with (
+        contextlib.suppress(Exception),
+        pil.open(io.BytesIO(data), formats=("PNG", "TIFF", "PPM")) as image,
+    ):
+        if white := _white_level(image):
+            return int(np.asarray(image).max()), white
+    return None
 
 
 def _is_common_jpeg(data: bytes) -> bool:
@@ -116,7 +152,7 @@ def _has_many_scans(data: bytes) -> bool:
     return scans > _MOST_SCANS
 
 
-def _pixels(image: Image, data: bytes) -> Tensor:
+def _pixels(image: Image, data: bytes, bits: GreyBits) -> Tensor:
     width, height = image.size
     if max(width, height) > _MAX_ASPECT * min(width, height):
         raise _UnfitError(f"{width:,} × {height:,} pixels: longer than {_MAX_ASPECT} times its short side")
@@ -124,7 +160,7 @@ def _pixels(image: Image, data: bytes) -> Tensor:
         if image.format == "JPEG" and image.mode in ("RGB", "L"):
             return _jpeg(data)
         image.load()
-        return _turned(_planes(image), _orientation(image))
+        return _turned(_planes(image, bits), _orientation(image))
 
 
 def _jpeg(data: bytes) -> Tensor:
@@ -143,11 +179,11 @@ def _first_line(error: Exception) -> str:
     return re.sub(r"^.*\.cpp:\d+, ", "", line).strip() or type(error).__name__
 
 
-def _planes(image: Image) -> Tensor:
+def _planes(image: Image, bits: GreyBits) -> Tensor:
     """Return the pixels as RGB, made strip by strip."""
     import torch
 
-    to_rgb, (width, height) = _to_rgb(image), image.size
+    to_rgb, (width, height) = _to_rgb(image, bits), image.size
     planes = torch.empty((3, height, width), dtype=torch.uint8)
     rows = max(1, _STRIP // width)
     for top in range(0, height, rows):
@@ -171,26 +207,56 @@ def _turned(planes: Tensor, orientation: int) -> Tensor:
     return (planes.mT if orientation > 4 else planes).flip(turns[orientation]).contiguous()
 
 
-def _to_rgb(image: Image) -> Callable[[Image], Image]:
+def _to_rgb(image: Image, bits: GreyBits) -> Callable[[Image], Image]:
     """Return the function that converts the pixels of an image to RGB."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+    if level := _white_level(image):
         # Pillow would clip at 255 and make all but the darkest pixels white.
+        low, white = (0.0, float(level)) if bits is None else _range(image, bits)
         tags: Any = getattr(image, "tag_v2", {})
-        white = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
-        return functools.partial(_from_16_bit, white=white, inverted=tags.get(_PHOTOMETRIC) == 0)
+        return functools.partial(_from_grey, low=low, white=white, inverted=tags.get(_PHOTOMETRIC) == 0)
     if image.mode in ("I", "F"):
-        raise _UnfitError(f"pixels of mode {image.mode}, which has no known white level")
+        if bits is None or (image.mode == "F" and bits != MINMAX):
+            raise _UnfitError(f"pixels of mode {image.mode}, which has no known white level")
+        low, white = _range(image, bits)
+        return functools.partial(_from_grey, low=low, white=white, inverted=False)
     return _on_white if image.has_transparency_data else _converted
+
+
+def _white_level(image: Image) -> int:
+    """Return the white level of greyscale of 9 to 16 bits by its file format; 0 for other images."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        tags: Any = getattr(image, "tag_v2", {})
+        return int(2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1)
+    return 0
+
+
+def _range(image: Image, bits: int | str) -> tuple[float, float]:
+    """Return the values that become black and white."""
+    values = np.asarray(image)
+    if bits == MINMAX:
+        values = values[np.isfinite(values)]
+        if not values.size:
+            raise _UnfitError("no pixel is a finite number")
+        return float(values.min()), float(values.max())
+    lowest, highest, white = int(values.min()), int(values.max()), 2 ** int(bits) - 1
+    if lowest < 0 or highest > white:
+        value = lowest if lowest < 0 else highest
+        raise _UnfitError(
+            f"a pixel has the value {value:,}, which is outside the {bits} bits from 0 to {white:,}"
+        )
+    return 0.0, float(white)
 
 
 def _converted(image: Image) -> Image:
     return image.convert("RGB")
 
 
-def _from_16_bit(image: Image, white: int, inverted: bool) -> Image:
+def _from_grey(image: Image, low: float, white: float, inverted: bool) -> Image:
+    """Scale greyscale from `low` to `white` to 8 bits; an image of one value becomes black."""
     pil: Any = required("PIL.Image", "Decoding images")
-    values = np.asarray(image)
-    values = np.round((white - values if inverted else values) * (255 / white))
+    values = np.nan_to_num(np.asarray(image, np.float64), nan=low, posinf=white, neginf=low) - low
+    range_ = white - low
+    values = np.round((range_ - values if inverted else values) * (255 / range_ if range_ else 0))
     grey: Image = pil.fromarray(values.astype(np.uint8))
     return grey.convert("RGB")
 

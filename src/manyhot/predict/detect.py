@@ -26,7 +26,7 @@ from manyhot.predict.detected_parts import (
 )
 from manyhot.predict.detector import LOWEST_SCORE, find_detector
 from manyhot.predict.matched_classes import MatchedClasses, match_classes
-from manyhot.predict.sources import ImagesLike, open_source
+from manyhot.predict.sources import DECODING, Decoding, ImagesLike, open_source
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 
@@ -121,6 +121,7 @@ def find_objects(
     class_map: Annotated[PathLike | None, Shown("FILE")] = None,
     min_score: Probability = MIN_SCORE,
     min_unclear: Probability = MIN_UNCLEAR,
+    decoding: Decoding = DECODING,
     run: Run = QUIET,
 ) -> DetectedObjects:
     """Find objects in images with a detector. A stopped run resumes when it is started again.
@@ -175,7 +176,7 @@ def find_objects(
         )
     if class_map is not None and classes is None:
         raise InputError("`class_map` needs the class list of the data set.", do="also pass `classes`")
-    source, detector = open_source(images), find_detector(model)
+    source, detector = open_source(images, decoding=decoding), find_detector(model)
     own = open_class_list(classes)
     matched = (
         MatchedClasses.same(detector.classes)
@@ -195,7 +196,7 @@ def find_objects(
         len(found.labels),
         found.n_skipped,
         seconds,
-        notes=(*detector.notes, *matched.notes()),
+        notes=(*source.notes, *detector.notes, *matched.notes()),
         inputs=inputs,
         written=files.written,
     )

@@ -21,7 +21,7 @@ from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.run import TOP_CLASSES, PredictSettings, choose_for
 from manyhot.predict.scoring import Keep, Scored, Scorer, score_parts, select_scores
-from manyhot.predict.sources import ImagesLike, ImageSource, LabelLookup, NoneLeftError, open_source
+from manyhot.predict.sources import Decoding, ImagesLike, ImageSource, LabelLookup, NoneLeftError, open_source
 from manyhot.tables import Images, Predictions
 from manyhot.tables.image_ids import first_unique, normal_ids
 from manyhot.tables.own_classes import own_list
@@ -77,6 +77,7 @@ def predict_in_memory(
     embeddings: bool = False,
     workers: int | None = None,
     batch: int | None = None,
+    bits: int | str | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Predicted:
     """Predict the classes of images and return the predictions, without writing files.
@@ -92,7 +93,7 @@ def predict_in_memory(
         A network, or the name of a model, such as ``efficientnet-lite0`` or ``timm/resnet50.a1_in1k``.
     top : int, optional
         Number of top classes to keep. None keeps the scores of all classes.
-    classes, labels, engine, precision, embeddings, workers, batch
+    classes, labels, engine, precision, embeddings, workers, batch, bits
         As in `manyhot.predict`.
     progress : callable, optional
         Called after each batch as ``progress(images done, all images)``.
@@ -106,7 +107,10 @@ def predict_in_memory(
         top, engine, EngineOptions(precision_of(precision), embeddings, workers, batch)
     )
     network = model if isinstance(model, Network) else find_model(model, classes)
-    source = images if isinstance(images, ImageSource) else open_source(images, labels=labels)
+    if isinstance(images, ImageSource):
+        source = images
+    else:
+        source = open_source(images, labels=labels, decoding=Decoding(bits))
     choice = choose_for(source, network, settings)
     on_batch = _counter(progress, source.n)
     scorer = Scorer(network, choice.engine, Keep(top, network.columns_of(classes)))
@@ -176,7 +180,9 @@ def _predicted(
             }
         ),
     )
-    return Predicted(predictions, images, skipped, joined("features"), trials, network.notes)
+    return Predicted(
+        predictions, images, skipped, joined("features"), trials, (*network.notes, *source.notes)
+    )
 
 
 def image_table(

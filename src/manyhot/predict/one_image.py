@@ -9,7 +9,7 @@ from typing import Any
 from manyhot.predict.in_memory import predict_in_memory
 from manyhot.predict.models import find_model
 from manyhot.predict.run import PredictSettings
-from manyhot.predict.sources import ImagesLike
+from manyhot.predict.sources import ImageSource
 
 BEST_SHOWN = 5
 """Number of classes that are shown, unless more or fewer are requested."""
@@ -50,7 +50,7 @@ class Answer:
         return {"model": self.model, "image": self.image, "classes": classes}
 
 
-def answer_for(image: ImagesLike, name: str, settings: PredictSettings, top: int | None) -> Answer:
+def answer_for(source: ImageSource, name: str, settings: PredictSettings, top: int | None) -> Answer:
     """Return the best classes of a model for one image.
 
     Raises
@@ -60,7 +60,7 @@ def answer_for(image: ImagesLike, name: str, settings: PredictSettings, top: int
     """
     network = find_model(name, settings.classes, **settings.model_options)
     found = predict_in_memory(
-        image,
+        source,
         network,
         top=min(top or BEST_SHOWN, len(settings.classes or network.classes)),
         classes=settings.classes,
@@ -76,7 +76,7 @@ def answer_for(image: ImagesLike, name: str, settings: PredictSettings, top: int
     best = predictions.classes[0].tolist()
     return Answer(
         network.name,
-        str(image),
+        source.uri,
         "score" if shares is None else "probability",
         tuple(classes.keys[c] for c in best),
         tuple(classes.names[c] for c in best),

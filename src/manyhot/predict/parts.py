@@ -35,6 +35,9 @@ PARTS_FOLDER = ".parts"
 _IDENTITY, _DIFFERENCE = b"manyhot.part", b"manyhot.difference_from_torch"
 
 
+ALL_BITS = "those of the file format"
+
+
 @dataclass(frozen=True)
 class Identity:
     """The settings that two runs must share for their parts to be merged.
@@ -51,6 +54,8 @@ class Identity:
     preprocessing : Mapping
     code : str
         Names and hashes of the files of a user's own model.
+    bits : str
+        The bits that greyscale images of more than 8 bits use.
     """
 
     source: str
@@ -63,6 +68,7 @@ class Identity:
     classes: str
     preprocessing: Mapping[str, Any]
     code: str = ""
+    bits: str = ALL_BITS
 
     def check(self, recorded: Mapping[str, Any], path: Path) -> None:
         """Raise an error if the file is from another run.
@@ -75,8 +81,9 @@ class Identity:
         own = json.loads(json.dumps(self.__dict__))
         if self.engine == "auto":  # whichever it was
             del own["engine"]
-        recorded = {"code": "", **recorded}  # not recorded by earlier versions
-        what = next((name for name, value in own.items() if recorded.get(name) != value), "")
+        recorded = {"code": "", "bits": ALL_BITS, **recorded}  # not recorded by earlier versions
+        # The fingerprint of the source depends on the bits, too.
+        what = next((name for name in ("bits", *own) if recorded.get(name) != own.get(name)), "")
         if what == "embeddings":
             raise MatchError(
                 "The predictions in the folder "

@@ -21,7 +21,7 @@ from manyhot.predict.predicted_model import PredictedModel
 from manyhot.predict.ray import engine_of, run_on_ray
 from manyhot.predict.run import TOP_CLASSES, PredictSettings
 from manyhot.predict.several import FailedModel, names_of, predict_models
-from manyhot.predict.sources import ImagesLike, ImageSource, is_one_image, open_source
+from manyhot.predict.sources import DECODING, Decoding, ImagesLike, ImageSource, is_one_image, open_source
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import metadata
@@ -99,6 +99,7 @@ def predict(
     shard: Annotated[str, Shown("I/N")] = "0/1",
     workers: Count | None = None,
     batch: Count | None = None,
+    decoding: Decoding = DECODING,
     run: Run = QUIET,
 ) -> PredictResult:
     """Run image classifiers on images. A stopped run resumes when it is started again.
@@ -179,9 +180,11 @@ def predict(
     )
     plain = not (dense or embeddings or labels or on_ray)
     if out is None and plain and is_one_image(images):
-        return _shown(images, names, settings, top, run)
+        return _shown(open_source(images, decoding=decoding), names, settings, top, run)
     out = DEFAULT_FOLDER if out is None else out
-    source = open_source(images, labels=labels)
+    source = open_source(images, labels=labels, decoding=decoding)
+    for note in source.notes:
+        run.event("note", {"model": "", "text": note})
     done: list[PredictedModel] = []
     failed: dict[str, ManyhotError] = {}
     if on_ray:
@@ -199,21 +202,25 @@ def predict(
     written = dict.fromkeys(path for one in done for path in one.files)
     # The tables that the models share come last.
     shared = [path for path in written if path in done[0].shared]
-    notes = dict.fromkeys((*(note for one in done for note in one.notes), *_unlabelled(source, done)))
+    notes = dict.fromkeys(
+        (*source.notes, *(note for one in done for note in one.notes), *_unlabelled(source, done))
+    )
     notes |= dict.fromkeys(_failure(FailedModel(*one)) for one in failed.items())
     written_last = (*(p for p in written if p not in shared), *shared)
     return PredictResult(tuple(done), failed, notes=tuple(notes), written=written_last)
 
 
 def _shown(
-    images: ImagesLike, names: Sequence[str], settings: PredictSettings, top: int | None, run: Run
+    source: ImageSource, names: Sequence[str], settings: PredictSettings, top: int | None, run: Run
 ) -> PredictResult:
     """Return the answers to one image, which are shown as they come."""
+    for note in source.notes:
+        run.event("note", {"model": "", "text": note})
     answers = []
     for name in names:
-        answers.append(answer_for(images, name, settings, top))
+        answers.append(answer_for(source, name, settings, top))
         run.event("answer", {"answer": answers[-1]})
-    return PredictResult((), answers=tuple(answers))
+    return PredictResult((), answers=tuple(answers), notes=source.notes)
 
 
 def _failure(failed: FailedModel) -> str:

@@ -18,6 +18,7 @@ from manyhot.predict.decode import decode
 from manyhot.predict.engines import ENGINE_OPTIONS, EngineChoice, EngineOptions, choose_engine
 from manyhot.predict.network import Bytes, Network
 from manyhot.predict.parts import (
+    ALL_BITS,
     Identity,
     Merged,
     PartFiles,
@@ -30,7 +31,7 @@ from manyhot.predict.parts import (
 )
 from manyhot.predict.predicted_model import PredictedModel
 from manyhot.predict.scoring import Keep, Scored, Scorer, Seconds, score_parts
-from manyhot.predict.sources import ImageSource, LabelLookup, SourcePart, original_part
+from manyhot.predict.sources import ImageSource, LabelLookup, SourcePart, original_part, stored_part
 from manyhot.predict.sources.image_labels import Labelled
 from manyhot.predict.sources.parquet import ParquetRows
 from manyhot.predict.sources.remote import is_remote
@@ -315,8 +316,8 @@ def _check_labels(job: ModelRun) -> None:
         If a label is not a class.
     """
     for part in job.source.parts:
-        if isinstance(part, Labelled):
-            job.labels.all(dict.fromkeys(part.labels.values()))
+        if isinstance(stored := stored_part(part), Labelled):
+            job.labels.all(dict.fromkeys(stored.labels.values()))
 
 
 def _check_apart(source: ImageSource, out: Path) -> None:
@@ -327,7 +328,11 @@ def _check_apart(source: ImageSource, out: Path) -> None:
     InputError
         If the output is a folder of the source, or is inside it.
     """
-    files = {part.place.file for p in source.parts if isinstance(part := getattr(p, "part", p), ParquetRows)}
+    files = {
+        part.place.file
+        for p in source.parts
+        if isinstance(part := getattr(stored_part(p), "part", p), ParquetRows)
+    }
     uri = Path(source.uri)
     if is_remote(source.uri) or not files or uri.is_file():
         return
@@ -451,6 +456,7 @@ def _identity(
         classes.hash,
         network.preprocessing.to_dict(),
         network.about.get("code", ""),
+        str(source.bits or ALL_BITS),
     )
 
 

@@ -25,7 +25,7 @@ from manyhot.errors import InputError
 from manyhot.predict.decode import decode
 from manyhot.predict.engines.torch import threads_given_back
 from manyhot.predict.network import Preprocessing
-from manyhot.predict.sources import Files, ImageReader, ImageSource, SourcePart
+from manyhot.predict.sources import Files, ImageReader, ImageSource, SourcePart, stored_part
 from manyhot.predict.sources.source import failing_reader, reader_of, short_hash
 from manyhot.predict.sources.tar import TarSlice
 from manyhot.tables.unpacked import free_memory
@@ -299,7 +299,11 @@ def collect_images(
     if not tried:
         raise none_found(source.uri, rows)
     fits = sum(tried) / len(tried) * len(rows) <= budget
-    if order == "auto" and not fits and not all(isinstance(part, Files) for part in source.parts):
+    if (
+        order == "auto"
+        and not fits
+        and not all(isinstance(stored_part(part), Files) for part in source.parts)
+    ):
         return Shards(source, rows, buffer)
     found = dict(_labelled_samples(source.parts, rows))
     own = sorted(found)
@@ -316,7 +320,7 @@ def _labelled_samples(parts: tuple[SourcePart, ...], rows: Mapping[str, int]) ->
     for part in parts:
         for item, opener in part.items():
             if (row := rows.get(item.image_id)) is not None:
-                yield row, opener if isinstance(part, Files | TarSlice) else _held(opener)
+                yield row, opener if isinstance(stored_part(part), Files | TarSlice) else _held(opener)
 
 
 def _sizes(source: ImageSource, rows: Mapping[str, int]) -> list[int]:

@@ -17,7 +17,7 @@ from manyhot.data.table_inputs import read_splits
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Between, Shown
-from manyhot.predict.sources import ImageReader, ImageSource, SourcePart
+from manyhot.predict.sources import ImageReader, ImageSource, SourcePart, stored_part
 from manyhot.predict.sources.parquet import ParquetRows
 from manyhot.tables.frames import examples
 from manyhot.tables.image_ids import ids_like, without_option
@@ -224,7 +224,8 @@ def _shards(parts: Sequence[SourcePart]) -> list[list[SourcePart]]:
     """Return the parts that must be read in order, such as those of a row group of Parquet."""
 
     def of(part: SourcePart) -> object:
-        return (part.place.file, part.group) if isinstance(part, ParquetRows) else part.name
+        stored = stored_part(part)
+        return (stored.place.file, stored.group) if isinstance(stored, ParquetRows) else part.name
 
     return [list(group) for _, group in itertools.groupby(parts, of)]
 

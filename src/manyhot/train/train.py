@@ -23,7 +23,7 @@ from manyhot.files import sha256
 from manyhot.formats import ClassNamesLike, open_class_list, read_labels_or_originals
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import NO_SETTINGS, Address, AtLeast, OptionName, Settings, Shown
-from manyhot.predict.sources import ImagesLike, open_source
+from manyhot.predict.sources import DECODING, Decoding, ImagesLike, open_source
 from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.predict.sources.source import ImageSource
 from manyhot.result import Result
@@ -89,6 +89,7 @@ def train(
     features: Annotated[PathLike | None, Shown("FOLDER")] = None,
     save_every: Annotated[float, AtLeast(0)] = SAVE_EVERY,
     classes: ClassNamesLike | None = None,
+    decoding: Decoding = DECODING,
     run: Run = QUIET,
 ) -> TrainResult:
     """Train a network on label sets. A stopped run resumes when it is started again.
@@ -141,7 +142,7 @@ def train(
     plan = _recipe(recipe, settings)
     check_identity(out, {"recipe": plan.to_dict()})  # before images are listed
     class_list = open_class_list(classes)
-    source = open_source(images)
+    source = open_source(images, decoding=decoding)
     found, matched = labels_of_source(read_labels_or_originals(labels, classes=class_list), source)
     sets, names = label_sets(found), _classes(found, class_list)
     ends = loss_of(plan.named_loss).about["ends"]
@@ -162,7 +163,7 @@ def train(
     }
     if plan.maps:
         identity["maps"] = sha256(plan.maps)
-    validation, matched_val = _validation(val or images, val_labels, class_list, found)
+    validation, matched_val = _validation(val or images, val_labels, class_list, found, decoding)
     data = TrainingData(
         order=order,
         labels=sets,
@@ -179,7 +180,7 @@ def train(
         identity=identity,
         save_every=save_every,
         run=run,
-        notes=[*filter(None, (matched.text, matched_val)), *notes, *missing],
+        notes=[*filter(None, (matched.text, matched_val)), *source.notes, *notes, *missing],
     )
     network = fit(job)
     log = network.with_name("log.csv")
@@ -251,7 +252,7 @@ def _earlier_order(out: Path) -> str:
 
 
 def _validation(
-    source: PathLike, labels: PathLike | None, classes: ClassList | None, trained: Labels
+    source: PathLike, labels: PathLike | None, classes: ClassList | None, trained: Labels, decoding: Decoding
 ) -> tuple[Validation | None, str]:
     """Return the images to evaluate on, and how their labels were matched if ids differ."""
     if labels is None:
@@ -270,7 +271,7 @@ def _validation(
             allowed=other,
             do="use the same class list for both",
         )
-    images = open_source(source)
+    images = open_source(source, decoding=decoding)
     found, matched = labels_of_source(found, images)
     wanted = {name: row for row, name in enumerate(found.image_id.to_pylist())}
     order = collect_images(images, wanted, "all", 1, memory_share() // 4)

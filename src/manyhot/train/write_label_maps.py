@@ -15,7 +15,7 @@ from manyhot.formats import ClassNamesLike, open_class_list
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import AtLeast, Count, Shown, Was
 from manyhot.predict.models import find_model
-from manyhot.predict.sources import ImagesLike, open_source
+from manyhot.predict.sources import DECODING, Decoding, ImagesLike, open_source
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 
@@ -52,6 +52,7 @@ def label_maps(
     top: Annotated[int, AtLeast(1), Was("--k")] = 5,
     size: Count | None = None,
     classes: ClassNamesLike | None = None,
+    decoding: Decoding = DECODING,
     run: Run = QUIET,
 ) -> LabelMapsResult:
     """Write a network's predictions at each location in each image, as targets for training on crops.
@@ -91,7 +92,7 @@ def label_maps(
         raise InputError("The file of label maps must end in .arrow.", got=out)
     check_apart([images, classes], out)
     network = find_model(model, open_class_list(classes))
-    source = open_source(images)
+    source = open_source(images, decoding=decoding)
     total = sum(part.n or 0 for part in source.parts)
     skipped: list[tuple[str, str]] = []
     n = 0
@@ -112,4 +113,4 @@ def label_maps(
         written.append(out.with_name(f"{out.stem}-skipped.csv"))
         with atomic_write(written[-1]) as part, part.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("image_id", "reason"), *skipped])
-    return LabelMapsResult(n, written=tuple(written))
+    return LabelMapsResult(n, notes=source.notes, written=tuple(written))

@@ -11,6 +11,8 @@ from typing import Annotated
 from manyhot.errors import InputError
 from manyhot.files import check_has_end, near_paths
 from manyhot.parameters import Address, Shown
+from manyhot.predict.sources.decoding import DECODING as DECODING
+from manyhot.predict.sources.decoding import Decoding as Decoding
 from manyhot.predict.sources.hugging_face_hub import PREFIX, is_saved, open_hub, open_saved
 from manyhot.predict.sources.image_files import Files as Files
 from manyhot.predict.sources.image_files import list_files, open_image_folder, open_list
@@ -30,6 +32,7 @@ from manyhot.predict.sources.source import alter_images as alter_images
 from manyhot.predict.sources.source import images_together as images_together
 from manyhot.predict.sources.source import original_part as original_part
 from manyhot.predict.sources.source import select_images as select_images
+from manyhot.predict.sources.source import stored_part as stored_part
 from manyhot.predict.sources.tar import is_tar, open_tars
 
 ImagesLike = Annotated[str | os.PathLike[str], Address(), Shown("IMAGES")]
@@ -44,7 +47,10 @@ _KINDS = (
 
 
 def open_source(
-    where: str | os.PathLike[str], *, labels: str | os.PathLike[str] | None = None
+    where: str | os.PathLike[str],
+    *,
+    labels: str | os.PathLike[str] | None = None,
+    decoding: Decoding | None = None,
 ) -> ImageSource:
     """List the images of a source.
 
@@ -58,6 +64,8 @@ def open_source(
         addresses that fsspec opens (``s3://``, ``gs://``, ``https://``).
     labels : path-like, optional
         CSV file with the label of each image. These labels replace the labels of the source.
+    decoding : Decoding, optional
+        How models see the images. By default, the levels of images are not looked at.
 
     Raises
     ------
@@ -68,7 +76,8 @@ def open_source(
     """
     given = None if labels is None else read_image_labels(labels)
     source = _opened(os.fspath(where), given)
-    return source if labels is None else replace(source, labelled_by=os.fspath(labels))
+    source = source if labels is None else replace(source, labelled_by=os.fspath(labels))
+    return source if decoding is None else decoding.applied(source)
 
 
 def _opened(place: str, labels: Mapping[str, str] | None) -> ImageSource:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.formats.image_folder import SUFFIXES
-from manyhot.predict.decode import decode
+from manyhot.predict.decode import EncodedImage, GreyBits, decode
 
 EXTENSIONS = SUFFIXES
 """Suffixes of images, in any case. The bytes decide how they are decoded."""
@@ -92,12 +92,18 @@ class ImageSource:
         Otherwise, the image has no label, as for folders.
     labelled_by : str
         The table that replaces the labels of the source; empty if there is none.
+    bits : int or str, optional
+        The bits that greyscale images of more than 8 bits use; see `manyhot.predict.decode.GreyBits`.
+    notes : tuple of str
+        Notes on how the images are listed and decoded.
     """
 
     uri: str
     parts: tuple[SourcePart, ...]
     strict: bool = False
     labelled_by: str = ""
+    bits: GreyBits = None
+    notes: tuple[str, ...] = ()
 
     @property
     def n(self) -> int | None:
@@ -157,7 +163,11 @@ def short_hash(lines: Iterable[str]) -> str:
 
 def reader_of(data: bytes) -> ImageReader:
     """Return a reader of bytes that are in memory."""
-    return functools.partial(bytes, data)
+    return functools.partial(_same, data)
+
+
+def _same(data: bytes) -> bytes:
+    return data
 
 
 def failing_reader(reason: str) -> ImageReader:
@@ -241,18 +251,6 @@ class Alteration(Protocol):
         ...
 
 
-def alter_images(source: ImageSource, alteration: Alteration) -> ImageSource:
-    """Return a source with images that are altered while they are read.
-
-    Parameters
-    ----------
-    source : ImageSource
-    alteration : Alteration
-    """
-    parts = tuple(_AlteredPart(part, alteration) for part in source.parts)
-    return replace(source, parts=parts)
-
-
 @dataclass(frozen=True)
 class _PartOfPart:
     part: SourcePart
@@ -264,6 +262,49 @@ class _PartOfPart:
     @property
     def n(self) -> int | None:
         return None  # known only after reading
+
+
+@dataclass(frozen=True)
+class _GreyPart(_PartOfPart):
+    bits: int | str
+
+    @property
+    def n(self) -> int | None:
+        return self.part.n
+
+    def items(self) -> Iterator[tuple[Item, ImageReader]]:
+        for item, read in self.part.items():
+            yield item, functools.partial(_with_bits, read, self.bits)
+
+    def key(self) -> str:
+        return f"{self.part.key()} {self.bits} bits"
+
+
+def _with_bits(read: ImageReader, bits: int | str) -> bytes | str | Tensor:
+    data = read()
+    return EncodedImage.of(data, bits) if isinstance(data, bytes) else data
+
+
+def decode_with_bits(source: ImageSource, bits: int | str) -> ImageSource:
+    """Return a source whose greyscale images of more than 8 bits are decoded with a number of bits."""
+    return replace(source, parts=tuple(_GreyPart(part, bits) for part in source.parts), bits=bits)
+
+
+def stored_part(part: SourcePart) -> SourcePart:
+    """Return the part as it is stored, whatever the bits with which its images are decoded."""
+    return part.part if isinstance(part, _GreyPart) else part
+
+
+def alter_images(source: ImageSource, alteration: Alteration) -> ImageSource:
+    """Return a source with images that are altered while they are read.
+
+    Parameters
+    ----------
+    source : ImageSource
+    alteration : Alteration
+    """
+    parts = tuple(_AlteredPart(part, alteration) for part in source.parts)
+    return replace(source, parts=parts)
 
 
 @dataclass(frozen=True)
@@ -331,7 +372,8 @@ def select_images(source: ImageSource, ids: Collection[str]) -> ImageSource:
     """
     wanted = frozenset(ids)
     key = short_hash(sorted(wanted))
-    return ImageSource(source.uri, tuple(_ChosenPart(part, wanted, key) for part in source.parts))
+    parts = tuple(_ChosenPart(part, wanted, key) for part in source.parts)
+    return ImageSource(source.uri, parts, bits=source.bits)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from manyhot.parameters import RESAMPLES, AtLeast, OptionName, Resamples, Seed, 
 from manyhot.predict.engines import EngineOptions
 from manyhot.predict.models import find_model, is_published
 from manyhot.predict.run import PredictSettings
-from manyhot.predict.sources import ImagesLike, ImageSource, open_source
+from manyhot.predict.sources import DECODING, Decoding, ImagesLike, ImageSource, open_source
 from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.predict.weights import Head, with_backbone, write_head
 from manyhot.run import QUIET, Run
@@ -88,6 +88,7 @@ def mitigate(
     seed: Seed = 0,
     resamples: Resamples = RESAMPLES,
     engine: str = "auto",
+    decoding: Decoding = DECODING,
     run: Run = QUIET,
 ) -> Mitigation:
     """Fit the last layer with and without treatment of a shortcut, and evaluate both on held-out images.
@@ -164,7 +165,7 @@ def mitigate(
     given = open_class_list(classes)
     found = read_objects(objects, classes=given, masks=masks)
     class_list = given or from_keys(found.keys, found.name)
-    source = open_source(images)
+    source = open_source(images, decoding=decoding)
     given_labels, matched = _labels_read(labels, class_list, source)
     states, label = states_and_labels(found, given_labels, class_list)
     asked = named_pairs(pairs, class_list)
@@ -202,7 +203,13 @@ def mitigate(
     result = Mitigation(
         pa.Table.from_pylist(rows, schema=schema("mitigation")),
         pa.Table.from_pylist(shown, schema=schema("mitigation_examples")),
-        notes=(*filter(None, [matched]), *_notes(features, states), *notes, *_how_to_use(model, heads)),
+        notes=(
+            *filter(None, [matched]),
+            *source.notes,
+            *_notes(features, states),
+            *notes,
+            *_how_to_use(model, heads),
+        ),
         metadata={"seed": str(seed)},
         inputs=hashes_of(files),
     )

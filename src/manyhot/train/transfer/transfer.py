@@ -32,7 +32,7 @@ from manyhot.predict.network import Network
 from manyhot.predict.parts import read_skipped
 from manyhot.predict.run import PredictSettings
 from manyhot.predict.run import run as predict_source
-from manyhot.predict.sources import ImagesLike, open_source
+from manyhot.predict.sources import DECODING, Decoding, ImagesLike, open_source
 from manyhot.predict.sources.source import select_images
 from manyhot.predict.weights import Head
 from manyhot.run import QUIET, Run
@@ -86,6 +86,7 @@ def transfer(
     seed: Seed = 0,
     resamples: Resamples = RESAMPLES,
     engine: str = "auto",
+    decoding: Decoding = DECODING,
     run: Run = QUIET,
 ) -> TransferResult:
     """Evaluate the transfer of backbones to another data set.
@@ -150,7 +151,7 @@ def transfer(
     check_place(out / "results.parquet", "results")
     held = held_out_of(split, held_out, seed)
     request = TransferRequest(
-        source=open_source(images),
+        source=open_source(images, decoding=decoding),
         models=models,
         out=out,
         method=checked,
@@ -159,6 +160,8 @@ def transfer(
         engine=engine,
         run=run,
     )
+    for note in request.source.notes:
+        request.note("images", 0, note)
     data = TransferInputs.read(method, labels=labels, objects=objects, masks=masks, classes=classes)
     data = data.matched(request)
     result = replace(_transferred(request, data), heads=tuple(request.heads), inputs=hashes_of(files))

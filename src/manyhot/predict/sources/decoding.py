@@ -1,0 +1,131 @@
+"""How the images of a source are decoded: the bits of greyscale of more than 8 bits."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, TypeVar
+
+from manyhot.errors import ManyhotError, UsageError
+from manyhot.parameters import Flattened, Shown, is_whole
+from manyhot.predict.decode import MINMAX, GreyBits, grey_levels
+from manyhot.predict.sources.image_files import Files
+from manyhot.predict.sources.remote import is_remote
+from manyhot.predict.sources.source import ImageReader, ImageSource, SourcePart, decode_with_bits
+
+_T = TypeVar("_T")
+
+_EIGHT_BITS = (".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+"""Suffixes of files whose pixels have at most 8 bits: they are not opened."""
+
+_SAMPLE, _PARTS = 64, 16
+"""Images whose levels are looked at, and the parts from which they are taken."""
+
+_REMOTE = 8
+"""Images that are looked at on remote storage, or in archives and tables, which are read from the start."""
+
+
+@dataclass(frozen=True, repr=False)
+class Decoding(Flattened):
+    """How the pixels of images are decoded.
+
+    Attributes
+    ----------
+    bits
+        Number of bits that greyscale images of more than 8 bits use, such as 12: values are divided by
+        2**bits - 1, and images with larger values are skipped. minmax stretches each of these images from its
+        lowest to its highest value instead. By default, all bits of the file format are used, such as 16.
+    """
+
+    bits: Annotated[str | int | None, Shown("N")] = None
+
+    @property
+    def checked(self) -> GreyBits:
+        """The number of bits, `MINMAX` or None.
+
+        Raises
+        ------
+        UsageError
+            If it is something else.
+        """
+        if self.bits is None or self.bits == MINMAX:
+            return self.bits
+        bits = int(self.bits) if isinstance(self.bits, str) and self.bits.isdecimal() else self.bits
+        if not is_whole(bits) or not 1 <= bits <= 32:
+            raise UsageError("`bits` is out of range.", got=self.bits, allowed=f"1 to 32, or {MINMAX}")
+        return bits
+
+    def applied(self, source: ImageSource) -> ImageSource:
+        """Return a source whose images are decoded so, with a note if they use only part of their levels.
+
+        Raises
+        ------
+        UsageError
+            If `bits` is out of range.
+        """
+        if (bits := self.checked) is not None:
+            return decode_with_bits(source, bits)
+        note = levels_note(source)
+        return replace(source, notes=(*source.notes, note)) if note else source
+
+
+DECODING = Decoding()
+
+
+def levels_note(source: ImageSource) -> str:
+    """Return a note if greyscale images of 16 bits use only part of their levels; empty if none does.
+
+    A sample of the images is read. The levels of an image are used in part if its highest value is less than
+    half the white level: 12 of 16 bits are a sixteenth of the range.
+    """
+    highest, dark = 0, list[int]()
+    n, white = 0, 0
+    for value, level in filter(None, map(_levels, _sampled(source))):
+        n, white, highest = n + 1, level, max(value, highest)
+        if 0 < value <= level // 2:
+            dark.append(value)
+    if not dark:
+        return ""
+    most = max(dark)
+    if len(dark) == n:
+        which, do = f"all {n:,}", f"pass `bits` {max(8, most.bit_length())}, or {MINMAX}"
+    else:
+        which, do = f"{len(dark):,} of {n:,}", f"others use up to {highest:,}, so pass `bits` {MINMAX}"
+    return (
+        f"{which} images of more than 8 bits in a sample use at most {most:,} of {white:,} levels, "
+        f"and are dark: {do}"
+    )
+
+
+def _levels(read: ImageReader) -> tuple[int, int] | None:
+    with contextlib.suppress(ManyhotError, OSError):  # it is skipped later, with a reason
+        data = read()
+        return grey_levels(data) if isinstance(data, bytes) else None
+    return None
+
+
+def _sampled(source: ImageSource) -> Iterator[ImageReader]:
+    """Yield readers of images from all parts of files on this machine; of other sources, the first images."""
+    parts = source.parts
+    if all(_is_local(part) for part in parts):
+        chosen = _spread(parts, _PARTS)
+        for part in chosen:
+            own = [read for item, read in part.items() if not item.uri.lower().endswith(_EIGHT_BITS)]
+            yield from _spread(own, -(-_SAMPLE // len(chosen)))
+        return
+    with contextlib.suppress(ManyhotError, OSError):
+        for item, read in itertools.islice(parts[0].items() if parts else (), _REMOTE):
+            if not item.uri.lower().endswith(_EIGHT_BITS):
+                yield read
+
+
+def _is_local(part: SourcePart) -> bool:
+    part = getattr(part, "part", part)  # without its labels
+    return isinstance(part, Files) and not is_remote(part.root) and not any(map(is_remote, part.paths[:1]))
+
+
+def _spread(items: Sequence[_T], n: int) -> list[_T]:
+    """Return up to `n` items at equal distances."""
+    return [items[i * len(items) // n] for i in range(n)] if len(items) > n else [*items]

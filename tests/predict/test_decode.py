@@ -88,13 +88,14 @@ def test_progressive_jpeg():
     [
         (b"", "the file is empty"),
         (b"not a picture", "not an image of a known format"),
+        (b"\0" * 128 + b"DICM" + b"\2\0\0\0", "a DICOM file; convert it to PNG or TIFF"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image of a known format"),
         (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not an image of a known format"),
         (png_header(20_000, 20_000), "more than 178,956,970 pixels"),
         (jpeg_header(20_000, 20_000), "more than 178,956,970 pixels"),
         (png_header(3, 1_000), "3 × 1,000 pixels: longer than 100 times its short side"),
     ],
-    ids=["empty", "text", "eps", "svg", "bomb", "jpeg-bomb", "thin"],
+    ids=["empty", "text", "dicom", "eps", "svg", "bomb", "jpeg-bomb", "thin"],
 )
 def test_why_an_image_is_skipped(data, reason):
     assert decode(data) == reason

@@ -95,7 +95,8 @@ def decode(data: bytes) -> Tensor | str:
         with pil.open(io.BytesIO(data), formats=_FORMATS) as image:
             return _pixels(image, data, bits)
     except pil.UnidentifiedImageError:
-        return "not an image of a known format"
+        is_dicom = data[128:132] == b"DICM"
+        return "a DICOM file; convert it to PNG or TIFF" if is_dicom else "not an image of a known format"
     except pil.DecompressionBombError:
         return f"more than {2 * pil.MAX_IMAGE_PIXELS:,} pixels"
     except _UnfitError as error:

@@ -38,6 +38,33 @@ def test_flat_and_nested_in_order_of_the_path(tmp_path):
     assert source.n == 5
 
 
+def test_a_note_counts_the_files_that_are_not_read_as_images(tmp_path):
+    names = ("a.png", "b.dcm", "c.DCM", "scan/IM0001", "d.heic", ".hidden", "labels.csv", "README", "e.json")
+    source = open_source(touch(tmp_path, *names))
+    assert ids(source) == ["a.png"]
+    assert source.notes == (
+        "4 files are not read as images: 2 .dcm, 1 .heic, 1 without a suffix; "
+        "convert DICOM files to PNG or TIFF",
+    )
+
+
+def test_no_note_on_what_lies_beside_images(tmp_path):
+    names = ("a.png", "labels.csv", "classes.txt", "LICENSE", "README.md", "x.xml", "p.parquet", "e.npy")
+    assert open_source(touch(tmp_path, *names)).notes == ()
+
+
+def test_a_note_on_many_kinds_of_files(tmp_path):
+    names = ("a.png", "b.heic", "c.raw", "d.mp4", "e.svg", "f.psd", "g.psd", "h.a b c", "i.x;y")
+    assert open_source(touch(tmp_path, *names)).notes == (
+        "8 files are not read as images: 2 .psd, 2 without a suffix, 1 .heic, 1 .mp4, 2 of other kinds",
+    )
+
+
+def test_a_folder_of_dicom_files(tmp_path):
+    with pytest.raises(InputError, match=r"do: +convert DICOM files to PNG or TIFF$"):
+        open_source(touch(tmp_path, "a.dcm", "b.dcm"))
+
+
 def test_folders_called_by_numbers_sort_as_numbers(tmp_path):
     touch(tmp_path, *(f"train/{i}/{i}.jpg" for i in (0, 2, 10, 1)))
     assert ids(open_image_folder(str(tmp_path))) == ["0.jpg", "1.jpg", "2.jpg", "10.jpg"]

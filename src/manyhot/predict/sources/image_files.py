@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -137,7 +138,42 @@ def open_image_folder(
         )
         for name, start, end in cuts
     )
-    return with_labels(ImageSource(folder, parts), labels, [ids[start:end] for _, start, end in cuts])
+    note = _other_files_note(found)
+    source = ImageSource(folder, parts, notes=(note,) if note else ())
+    return with_labels(source, labels, [ids[start:end] for _, start, end in cuts])
+
+
+_SIDE_FILES = re.compile(
+    r"\.(csv|tsv|txt|lst|jsonl?|xml|ya?ml|toml|ini|md|rst|html|pdf|log|db|parquet|arrow|np[yz]|mat|xlsx|py"
+    r"|ipynb|sh|md5|sha256)$"
+)
+"""Suffixes of tables, texts and programs that lie beside images."""
+
+_SIDE_NAMES = ("readme", "licen", "copying", "changelog", "checksum", "version", "makefile")
+"""Beginnings of the names of texts without a suffix; scanners write DICOM files without one."""
+
+_DICOM = frozenset((".dcm", ".dicom"))
+_CONVERT_DICOM = "convert DICOM files to PNG or TIFF"
+
+
+def _other_files_note(files: Collection[str]) -> str:
+    """Return a note on the files that are not read as images, without those that lie beside images."""
+    kinds: Counter[str] = Counter()
+    for path in files:
+        name = path.rpartition("/")[2].lower()
+        if name.endswith(EXTENSIONS) or _SIDE_FILES.search(name):
+            continue
+        suffix = os.path.splitext(name)[1]  # noqa: PTH122  # of hundreds of thousands of names
+        if suffix or not name.startswith(_SIDE_NAMES):
+            kinds[suffix if suffix[1:].isalnum() and len(suffix) <= 10 else "without a suffix"] += 1
+    if not kinds:
+        return ""
+    n, most = kinds.total(), sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0]))[:4]
+    more = n - sum(own for _, own in most)
+    listed = [f"{own:,} {kind}" for kind, own in most] + [f"{more:,} of other kinds"] * (more > 0)
+    are = "files are not read as images" if n > 1 else "file is not read as an image"
+    do = f"; {_CONVERT_DICOM}" if _DICOM & {*kinds} else ""
+    return f"{n:,} {are}: {', '.join(listed)}{do}"
 
 
 def open_list(
@@ -281,6 +317,8 @@ def _no_images(folder: str, files: Collection[str]) -> InputError:
     do = f"pass the files themselves, as in {folder.rstrip('/')}/*{shards[0]}" if shards else None
     if ".zip" in shards:
         do = "unpack the .zip files"
+    if any(path.lower().endswith(tuple(_DICOM)) for path in files):
+        do = _CONVERT_DICOM
     return InputError(
         "The folder contains no images.",
         where=folder,

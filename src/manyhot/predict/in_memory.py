@@ -20,12 +20,18 @@ from manyhot.predict.engines import EngineOptions, Trial, precision_of
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.run import TOP_CLASSES, PredictSettings, choose_for
+from manyhot.predict.score_kinds import (
+    OutputKind,
+    assumed_scores,
+    checked_scores,
+    probabilities_note,
+)
 from manyhot.predict.scoring import Keep, Scored, Scorer, score_parts, select_scores
 from manyhot.predict.sources import Decoding, ImagesLike, ImageSource, LabelLookup, NoneLeftError, open_source
 from manyhot.tables import Images, Predictions
 from manyhot.tables.image_ids import first_unique, normal_ids
 from manyhot.tables.own_classes import own_list
-from manyhot.tables.predictions import uncertainty_from_columns
+from manyhot.tables.predictions import SCORES_ASSUMED, uncertainty_from_columns
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,7 @@ def _predicted(
         len(classes),
         classes.hash,
         class_list=own_list(classes),
+        scores_assumed=SCORES_ASSUMED in network.about,
         uncertainty=uncertainty_from_columns(
             {
                 name: np.concatenate([part.uncertainty[name] for part in parts if part.uncertainty])
@@ -180,9 +187,8 @@ def _predicted(
             }
         ),
     )
-    return Predicted(
-        predictions, images, skipped, joined("features"), trials, (*network.notes, *source.notes)
-    )
+    notes = filter(None, (*network.notes, probabilities_note(network, joined("scores")), *source.notes))
+    return Predicted(predictions, images, skipped, joined("features"), trials, tuple(notes))
 
 
 def image_table(
@@ -210,6 +216,7 @@ def predict_loader(
     top: int | None = 20,
     classes: ClassList | Sequence[str] | None = None,
     ids: Sequence[str] | Literal["number"] | None = None,
+    scores: OutputKind = "",
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Predicted:
     """Predict the batches of a loader with a module in evaluation mode, on the device of the module.
@@ -220,7 +227,7 @@ def predict_loader(
     Parameters
     ----------
     module : torch.nn.Module
-        Maps batches of the loader to logits of shape (n, C).
+        Maps batches of the loader to logits, or to other scores, of shape (n, C).
     loader : iterable
         Yields tensors, (images, labels), (images, labels, ids), or mappings with ``image``, ``label`` and
         ``image_id``.
@@ -231,6 +238,9 @@ def predict_loader(
     ids : sequence of str or "number", optional
         Ids of the images in order; ``"number"`` numbers them from 0. By default, they are taken from the
         batches or, if the loader does not shuffle, from the file names of its data set.
+    scores : str
+        Kind of the scores: ``logit``, or ``probability`` if the module ends in a softmax or in sigmoids. By
+        default, logits are assumed.
     progress : callable, optional
 
     Raises
@@ -262,7 +272,7 @@ def predict_loader(
     with _evaluating(module), torch.inference_mode():
         for images, own_labels, own_ids in map(_taken, loader):
             logits = _logits(module(images.to(device)), len(images))
-            network = network or _network(module, logits.shape[1], classes, class_names)
+            network = network or _network(module, logits.shape[1], classes, class_names, scores)
             if ids == "number":
                 own_ids = [str(len(names) + i) for i in range(len(images))]
             names += _named(own_ids, expected, len(names), len(images))
@@ -277,24 +287,26 @@ def predict_loader(
     if class_names:
         find = LabelLookup(network.classes, strict=False, where=network.name)
         labels = [None if label is None else find(class_names[label]) for label in labels]
-    best, scores, logsumexp = zip(*rows, strict=True)
+    best, kept, logsumexp = zip(*rows, strict=True)
     predictions = Predictions(
         image_table(names, labels).image_id,
         network.name,
         None if best[0] is None else np.concatenate(best),
-        np.concatenate(scores),
-        np.concatenate(logsumexp),
-        "logit",
+        np.concatenate(kept),
+        None if logsumexp[0] is None else np.concatenate(logsumexp),
+        network.score_kind,
         len(network.classes),
         network.classes.hash,
         class_list=own_list(network.classes),
+        scores_assumed=SCORES_ASSUMED in network.about,
     )
     is_arbitrary = ids == "number" and hasattr(loader, "dataset") and not _is_in_order(loader)
-    notes = ("the loader may shuffle, so the ids are positions in this run and not in the data set",)
-    return Predicted(predictions, image_table(names, labels), (), notes=notes if is_arbitrary else ())
+    shuffled = "the loader may shuffle, so the ids are positions in this run and not in the data set"
+    notes = (shuffled if is_arbitrary else "", probabilities_note(network, np.concatenate(kept)))
+    return Predicted(predictions, image_table(names, labels), (), notes=tuple(filter(None, notes)))
 
 
-def _network(module: Any, n: int, classes: ClassList | None, names: Sequence[str]) -> Network:
+def _network(module: Any, n: int, classes: ClassList | None, names: Sequence[str], scores: str) -> Network:
     name = str((getattr(module, "pretrained_cfg", None) or {}).get("architecture") or type(module).__name__)
     if classes is not None and len(classes) != n:
         raise InputError(
@@ -306,7 +318,8 @@ def _network(module: Any, n: int, classes: ClassList | None, names: Sequence[str
     if classes is None and len(names) == n and not set(names) <= set(class_list().keys):
         # A module with as many scores as the data set has classes is over these, in this order.
         classes = from_keys(names, f"{n} classes of the loader")
-    return Network(name, classes or of_outputs(n, name), module=module)
+    kind, about = checked_scores(scores), assumed_scores(scores)
+    return Network(name, classes or of_outputs(n, name), module=module, score_kind=kind, about=about)
 
 
 def _class_names(loader: Any) -> list[str]:

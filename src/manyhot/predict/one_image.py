@@ -9,6 +9,7 @@ from typing import Any
 from manyhot.predict.in_memory import predict_in_memory
 from manyhot.predict.models import find_model
 from manyhot.predict.run import PredictSettings
+from manyhot.predict.score_kinds import probabilities_note
 from manyhot.predict.sources import ImageSource
 
 BEST_SHOWN = 5
@@ -28,6 +29,8 @@ class Answer:
     keys, names : tuple of str
         The classes, best first.
     values : tuple of float
+    note : str
+        What is wrong with the values if the kind of the scores is not declared; empty otherwise.
     """
 
     model: str
@@ -36,12 +39,15 @@ class Answer:
     keys: tuple[str, ...]
     names: tuple[str, ...]
     values: tuple[float, ...]
+    note: str = ""
 
     def lines(self) -> Iterator[str]:
         """Yield a line for each class, under the names of the model and the image."""
         yield f"{self.model}, {self.image}:"
         for name, value in zip(self.names, self.values, strict=True):
             yield f"  {f'{100 * value:5.1f} %' if self.unit == 'probability' else f'{value:8.3f}'}  {name}"
+        if self.note:
+            yield self.note
 
     def to_json(self) -> dict[str, Any]:
         """Return the model, the image and the classes."""
@@ -81,4 +87,5 @@ def answer_for(source: ImageSource, name: str, settings: PredictSettings, top: i
         tuple(classes.keys[c] for c in best),
         tuple(classes.names[c] for c in best),
         tuple(values[0].astype(float).tolist()),
+        probabilities_note(network, predictions.scores),
     )

@@ -56,6 +56,8 @@ class Identity:
         Names and hashes of the files of a user's own model.
     bits : str
         The bits that greyscale images of more than 8 bits use.
+    scores : str
+        The kind of the scores.
     """
 
     source: str
@@ -69,6 +71,7 @@ class Identity:
     preprocessing: Mapping[str, Any]
     code: str = ""
     bits: str = ALL_BITS
+    scores: str = "logit"
 
     def check(self, recorded: Mapping[str, Any], path: Path) -> None:
         """Raise an error if the file is from another run.
@@ -81,7 +84,8 @@ class Identity:
         own = json.loads(json.dumps(self.__dict__))
         if self.engine == "auto":  # whichever it was
             del own["engine"]
-        recorded = {"code": "", "bits": ALL_BITS, **recorded}  # not recorded by earlier versions
+        earlier = {"code": "", "bits": ALL_BITS, "scores": self.scores}  # not recorded by earlier versions
+        recorded = {**earlier, **recorded}
         # The fingerprint of the source depends on the bits, too.
         what = next((name for name in ("bits", *own) if recorded.get(name) != own.get(name)), "")
         if what == "embeddings":

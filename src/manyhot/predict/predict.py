@@ -220,7 +220,8 @@ def _shown(
     for name in names:
         answers.append(answer_for(source, name, settings, top))
         run.event("answer", {"answer": answers[-1]})
-    return PredictResult((), answers=tuple(answers), notes=source.notes)
+    notes = dict.fromkeys((*source.notes, *(answer.note for answer in answers if answer.note)))
+    return PredictResult((), answers=tuple(answers), notes=tuple(notes))
 
 
 def _failure(failed: FailedModel) -> str:

@@ -30,6 +30,7 @@ from manyhot.predict.parts import (
     tidy,
 )
 from manyhot.predict.predicted_model import PredictedModel
+from manyhot.predict.score_kinds import probabilities_note
 from manyhot.predict.scoring import Keep, Scored, Scorer, Seconds, score_parts
 from manyhot.predict.sources import ImageSource, LabelLookup, SourcePart, original_part, stored_part
 from manyhot.predict.sources.image_labels import Labelled
@@ -38,6 +39,7 @@ from manyhot.predict.sources.remote import is_remote
 from manyhot.run import OnEvent
 from manyhot.tables.labels import keys_in_metadata
 from manyhot.tables.own_classes import own_list
+from manyhot.tables.predictions import SCORES_ASSUMED
 
 SAMPLE = 32
 """Images that engines are compared on."""
@@ -191,6 +193,8 @@ class ModelRun:
         begun = time.perf_counter()
         difference = self.choice.trial.difference if self.choice else None
         self.parts.write(scored, self.labels, self.identity, difference)
+        if not self.n and (note := probabilities_note(self.network, scored.scores)):
+            self.network = replace(self.network, notes=(*self.network.notes, note))
         self.n += len(scored.items)
         self.scored = time.perf_counter()
         self.seconds.write += self.scored - begun
@@ -426,7 +430,10 @@ def _predicted(jobs: Sequence[ModelRun], tell: OnEvent) -> Iterator[ModelRun]:
     parts = [[(part, job.scorer) for job, part in group] for group in groups]
     for group, scored in zip(groups, score_parts(parts, progress=progress), strict=True):
         for (job, part), own in zip(group, scored, strict=True):
+            before = job.network.notes
             job.write(own)
+            for note in job.network.notes[len(before) :]:
+                tell("note", {"model": job.network.name, "text": note})
             if part is last[id(job)]:
                 yield job
 
@@ -457,6 +464,7 @@ def _identity(
         network.preprocessing.to_dict(),
         network.about.get("code", ""),
         str(source.bits or ALL_BITS),
+        network.score_kind,
     )
 
 
@@ -469,7 +477,11 @@ def _about(network: Network, classes: ClassList, identity: Identity) -> dict[str
         **keys_in_metadata(own_list(classes)),
         "engine": identity.engine,
         "precision": identity.precision,
-        **{key: network.about[key] for key in ("preprocessing_assumed",) if key in network.about},
+        **{
+            key: network.about[key]
+            for key in ("preprocessing_assumed", SCORES_ASSUMED)
+            if key in network.about
+        },
     }
 
 

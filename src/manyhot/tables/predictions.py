@@ -31,6 +31,9 @@ ScoreKind = Literal["logit", "probability", "cosine", "none"]
 SCORE_KINDS = (*get_args(ScoreKind), "score")
 """The kinds, and ``score`` for scores of which nobody declared the kind."""
 
+SCORES_ASSUMED = "scores_assumed"
+"""The metadata of predictions whose scores are taken for logits because nobody declared their kind."""
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
@@ -63,6 +66,8 @@ class Predictions:
         The uncertainty of averaged predictions, such as those of an ensemble.
     link : {"", "softmax", "sigmoid"}
         How the network turns logits into probabilities; empty if nobody declared it.
+    scores_assumed : bool
+        Whether the kind of the scores is only assumed, because nobody declared it.
     """
 
     image_id: pa.Array
@@ -79,6 +84,7 @@ class Predictions:
     assumed: bool = False
     uncertainty: Uncertainty | None = None
     link: str = ""
+    scores_assumed: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.image_id, pa.ChunkedArray):  # a column of a table
@@ -125,7 +131,7 @@ class Predictions:
         """
         if self.scores is None or kind in (self.score_kind, "score"):
             return self
-        if self.score_kind not in ("score", "none"):
+        if self.score_kind not in ("score", "none") and not self.scores_assumed:
             raise InputError(
                 "The predictions declare another kind of scores.",
                 where=self.source or self.model,
@@ -133,7 +139,7 @@ class Predictions:
                 allowed=self.score_kind,
                 do="leave out `scores`, which is for files that do not declare it",
             )
-        return replace(self, score_kind=kind)
+        return replace(self, score_kind=kind, scores_assumed=False)
 
     def confidence(self) -> Floats32 | None:
         """Return the softmax probability of each entry of `scores`, with the same shape; None if unknown.
@@ -184,6 +190,7 @@ class Predictions:
             "n_classes": str(self.n_classes),
             "classes": self.class_hash,
             **({"link": self.link} if self.link else {}),
+            **({SCORES_ASSUMED: "true"} if self.scores_assumed else {}),
             **keys_in_metadata(self.class_list),
         }
 
@@ -332,6 +339,7 @@ def predictions_from_table(
         source,
         class_list=class_list_from_metadata(about, source or model),
         link=about.get("link", ""),
+        scores_assumed=SCORES_ASSUMED in about,
         uncertainty=uncertainty_from_columns(
             {
                 name: list_matrix(table[name], np.nan)

@@ -398,7 +398,7 @@ def test_what_a_file_does_not_say_is_assumed_and_said(file_call):
     assert network.about["preprocessing_assumed"] == "crop_pct, mode, interpolation, mean, std"
     confirmed = find_model(exact)
     assert confirmed.preprocessing == network.preprocessing
-    assert (confirmed.notes, confirmed.about.keys()) == ((), {"weights"})
+    assert (confirmed.notes, confirmed.about.keys()) == ((), {"weights", "scores_assumed"})
 
 
 def test_what_is_given_is_not_assumed(file_call):

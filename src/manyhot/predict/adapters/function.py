@@ -15,9 +15,10 @@ import numpy as np
 from manyhot.classes import ClassList, of_outputs
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.extras import missing_extra, required
-from manyhot.predict.adapters.network_files import checked_scores, with_assumptions
+from manyhot.predict.adapters.network_files import with_assumptions
 from manyhot.predict.model_code import code_hash, model_error
 from manyhot.predict.network import Network, Preprocessing, from_timm
+from manyhot.predict.score_kinds import assumed_scores, checked_scores
 from manyhot.registry import register
 
 
@@ -28,7 +29,7 @@ from manyhot.registry import register
     classes="the class list that is passed, or ImageNet-1k for 1,000",
 )
 def python_network(
-    name: str, *, classes: ClassList | None = None, scores: str = "logit", preprocessing: Mapping[str, Any]
+    name: str, *, classes: ClassList | None = None, scores: str = "", preprocessing: Mapping[str, Any]
 ) -> Network:
     """Load the model that a function returns: a ``Network``, a ``torch.nn.Module`` or a callable.
 
@@ -42,7 +43,8 @@ def python_network(
     classes : ClassList, optional
         Class list of a module or callable. The default is ImageNet-1k if there are 1,000 outputs.
     scores : str
-        Kind of the scores: ``logit``, or ``probability`` if the network ends in a softmax.
+        Kind of the scores: ``logit``, or ``probability`` if the network ends in a softmax or in sigmoids. By
+        default, logits are assumed.
     preprocessing : mapping
         Options of preprocessing. A network of timm keeps its own preprocessing by default. For all other
         models, the defaults are size 224, crop_pct 0.875, bicubic interpolation, and ImageNet's mean and std,
@@ -84,13 +86,13 @@ def as_network(
             allowed="a manyhot.predict.network.Network, a torch.nn.Module or a callable",
         )
     preprocessing = _base(model, name).with_options(options)
-    kind = checked_scores(scores)
+    kind, about = checked_scores(scores), assumed_scores(scores)
     if isinstance(model, torch.nn.Module):
         known = _classes(_logits(model.eval(), name, preprocessing), name, classes)
-        return Network(name, known, preprocessing, model, _head(model), score_kind=kind)
+        return Network(name, known, preprocessing, model, _head(model), score_kind=kind, about=about)
     forward = _guarded(model, name)
     known = _classes(forward(np.zeros((1, 3, *preprocessing.size), np.uint8)), name, classes)
-    return Network(name, known, preprocessing, forward=forward, score_kind=kind)
+    return Network(name, known, preprocessing, forward=forward, score_kind=kind, about=about)
 
 
 def _classes(logits: Any, name: str, classes: ClassList | None) -> ClassList:

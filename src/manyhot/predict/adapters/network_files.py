@@ -14,6 +14,7 @@ from manyhot.classes import ClassList, of_outputs
 from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.predict.network import CROP_PCT, PREPROCESSING_OPTIONS, Network, Preprocessing
+from manyhot.predict.score_kinds import assumed_scores, checked_scores
 from manyhot.predict.weights import error_line, file_without_suffix
 from manyhot.registry import register
 
@@ -104,7 +105,7 @@ _FLOATS = ("tensor(float)", "tensor(float16)", "f32", "f16")
     place=file_without_suffix,
 )
 def onnx_network(
-    path: str, *, classes: ClassList | None = None, scores: str = "logit", preprocessing: Mapping[str, Any]
+    path: str, *, classes: ClassList | None = None, scores: str = "", preprocessing: Mapping[str, Any]
 ) -> Network:
     """Load an ONNX file. The network must take normalised RGB images, floats of shape (n, 3, height, width).
 
@@ -114,7 +115,8 @@ def onnx_network(
     classes : ClassList, optional
         Class list of the output. The default is ImageNet-1k if there are 1,000 outputs.
     scores : str
-        Kind of the scores: ``logit``, or ``probability`` if the network ends in a softmax.
+        Kind of the scores: ``logit``, or ``probability`` if the network ends in a softmax or in sigmoids. By
+        default, logits are assumed.
     preprocessing : mapping
         Options of preprocessing. The defaults are the input size of the network and the values of timm:
         crop_pct 0.875, bicubic interpolation, and ImageNet's mean and std. A note lists the assumed values.
@@ -145,7 +147,7 @@ def onnx_network(
     place=file_without_suffix,
 )
 def openvino_network(
-    path: str, *, classes: ClassList | None = None, scores: str = "logit", preprocessing: Mapping[str, Any]
+    path: str, *, classes: ClassList | None = None, scores: str = "", preprocessing: Mapping[str, Any]
 ) -> Network:
     """Load an OpenVINO network (.xml and .bin file). It must take normalised RGB images.
 
@@ -221,7 +223,7 @@ def _network(
         wanted,
         file=path,
         score_kind=checked_scores(scores),
-        about={"weights": Path(path).name},
+        about={"weights": Path(path).name, **assumed_scores(scores)},
     )
     fixed_size = len(sides) == 2
     return with_assumptions(network, f"{kind}:{path}", options, source="file", fixed_size=fixed_size)
@@ -261,17 +263,3 @@ def _classes(path: str, n: Any, classes: ClassList | None) -> ClassList:
             do="pass the class list as `classes`",
         )
     return of_outputs(n, Path(path).name)
-
-
-def checked_scores(kind: str) -> str:
-    """Check the kind of the scores of a network, and return it.
-
-    Raises
-    ------
-    InputError
-        If the kind does not exist.
-    """
-    allowed = ("logit", "probability", "score")
-    if kind not in allowed:
-        raise InputError("There are no such scores.", got=kind, allowed=", ".join(allowed))
-    return kind

@@ -25,6 +25,7 @@ from manyhot.predict.decode import decode
 from manyhot.predict.detector import ObjectDetector, best_boxes
 from manyhot.predict.matched_classes import NO_CLASS, MatchedClasses
 from manyhot.predict.parts import (
+    ALL_BITS,
     IMAGES,
     SKIPPED,
     Identity,
@@ -81,8 +82,19 @@ class DetectSettings:
         }
         weights = detector.about.get("weights", "")
         classes = self.matched.classes.hash
+        bits = str(source.bits or ALL_BITS)
         return Identity(
-            source.fingerprint, detector.name, weights, "detector", "f32", None, False, classes, settings
+            source.fingerprint,
+            detector.name,
+            weights,
+            "detector",
+            "f32",
+            None,
+            False,
+            classes,
+            settings,
+            bits=bits,
+            scores="probability",
         )
 
 

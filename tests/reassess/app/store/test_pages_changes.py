@@ -134,8 +134,8 @@ def test_an_answer_that_waits_ends_the_part_and_comes_before_the_next(url, monke
     first, second, *_ = store.queue(ann).visits
     events, sent, fit = [], [], slots._fit_some
 
-    def fit_and_answer(connection, count, page):
-        fit(connection, count, page)
+    def fit_and_answer(connection, count, page, whole):
+        fit(connection, count, page, whole)
         events.append(page)
         if page in (3, 4):  # the writer is at work: these wait
             visit = first if page == 3 else second

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from manyhot.reassess.app.store import engines, schema
 from manyhot.reassess.app.store.accounts import ANSWERS_LEFT_OUT, OWNER
-from manyhot.reassess.app.store.campaign_settings import read_settings
+from manyhot.reassess.app.store.campaign_settings import put_value, read_settings
+from manyhot.reassess.app.store.slots import HAS_FURTHER
 from manyhot.reassess.app.vote_count import FURTHER, still_to_come
 
 _PAGES, _QUESTIONS, _RATERS = schema.pages, schema.questions, schema.raters
@@ -140,7 +141,8 @@ def ask_further(
             else:
                 added.append(one)
                 alone += people <= of.everybody
-    _add_slots(connection, added)
+    if added:
+        _add_slots(connection, added)
     return FurtherAnswers(len(added), waiting, newer, golden, unknown, alone, settings.state)
 
 
@@ -232,3 +234,4 @@ def _add_slots(connection: sa.Connection, added: Sequence[FurtherQuestion]) -> N
         "classes": pa.array([json.dumps(sorted(classes[place])) for place in places], pa.string()),
     }
     engines.insert_rows(connection, _SLOTS, pa.table(columns))
+    put_value(connection, HAS_FURTHER, True)

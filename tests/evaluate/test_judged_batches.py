@@ -185,3 +185,9 @@ def test_few_models_and_calls_from_python_keep_nothing(folder, monkeypatch):
     evaluate("labels.parquet", "models", resamples=50)
     monkeypatch.setattr(columns, "_BATCH", MODELS + 1)
     evaluate("labels.parquet", "models", resamples=50, run=Run("manyhot evaluate"))
+
+
+def test_models_without_rows():
+    batch = judged_batches.JudgedBatch()
+    batch.add_rows([])
+    assert batch.restored_rows(dict) == []

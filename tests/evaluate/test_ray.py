@@ -117,6 +117,10 @@ def test_models_that_do_not_fit_are_skipped(folder):
         "models/m02.parquet",
         "models/m04.parquet",
     ]
+    lists = {"m": np.tile(np.arange(3), (N, 1)), "n": np.eye(N, C, dtype=np.float32)}
+    hot = np.eye(C, dtype=int)[np.arange(N) % C]
+    some = on_both(hot, lists, metrics=["map_macro"], reading=Reading(scores="logit"), resamples=0)
+    assert some.results["model"].unique().to_pylist() == ["n"]
     messages = []
     twice = [read_model(folder, 1), read_model(folder, 0), read_model(folder, 1)]
     for engine in ("threads", "ray"):

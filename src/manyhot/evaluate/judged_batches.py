@@ -67,7 +67,8 @@ class JudgedBatch:
 
     def add_rows(self, rows: Sequence[Any]) -> None:
         """Add rows with slots. Real numbers become arrays, because JSON does not keep the sign of NaN."""
-        columns = {name: [getattr(row, name) for row in rows] for name in type(rows[0]).__slots__}
+        names = type(rows[0]).__slots__ if rows else ()  # no metric may have been computed
+        columns = {name: [getattr(row, name) for row in rows] for name in names}
         real = [n for n, values in columns.items() if any(isinstance(v, float) for v in values)]
         self.about |= {"rows": {n: v for n, v in columns.items() if n not in real}, "real": real}
         self.arrays["real"] = np.array([[0 if v is None else v for v in columns[n]] for n in real])

@@ -88,6 +88,7 @@ class OnRay:
         self._models: list[tuple[str, Any, list[str] | None]] = []
         self._bytes = 0
         self._running: dict[Any, list[Any]] = {}
+        self._found: dict[Any, JudgedBatch | Exception] = {}
         self._tasks: deque[tuple[Any, list[tuple[str, list[str] | None]]]] = deque()
         self._task = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1)(judged_batch)
 
@@ -137,7 +138,11 @@ class OnRay:
 
     def _wait(self, tasks: list[Any]) -> None:
         done, _ = self._ray.wait(tasks)
-        for task in done:
+        for task in done:  # fetched at once, because its machine may be lost
+            try:
+                self._found[task] = self._ray.get(task)
+            except self._ray.exceptions.RayError as error:
+                self._found[task] = error
             del self._running[task]
 
     def _restore(self) -> None:
@@ -145,8 +150,10 @@ class OnRay:
         task, models = self._tasks[0]
         if task in self._running:
             self._wait([task])
-        batch = self._batch(task, [name for name, _ in models])
         self._tasks.popleft()
+        batch = self._found.pop(task)
+        if isinstance(batch, Exception):
+            raise self._error(batch, [name for name, _ in models]) from batch
         self._judge.restore(batch)
         if self._cache:
             for _, hashed in models:
@@ -154,22 +161,20 @@ class OnRay:
                     self._cache.add(hashed)
             self._cache.keep(batch)
 
-    def _batch(self, task: Any, models: list[str]) -> JudgedBatch:
+    def _error(self, error: Any, models: list[str]) -> Exception:
+        """Return what to raise for an error of Ray in a task of some models."""
         errors = self._ray.exceptions
-        try:
-            batch: JudgedBatch = self._ray.get(task)
-        except errors.RayTaskError as error:
-            raise error.cause from error
-        except (errors.WorkerCrashedError, errors.OutOfMemoryError) as error:
-            raise InputError(
+        if isinstance(error, errors.RayTaskError):
+            cause: Exception = error.cause  # what the task raised
+            return cause
+        if isinstance(error, errors.WorkerCrashedError | errors.OutOfMemoryError):
+            return InputError(
                 "Each Ray worker that evaluates these models dies.",
                 where=", ".join(models),
                 got=f"{ATTEMPTS} workers died",
                 do="give Ray's workers more memory, or evaluate these models without `engine`",
-            ) from error
-        except errors.RayError as error:
-            raise cannot_go_on(error) from error
-        return batch
+            )
+        return cannot_go_on(error)
 
 
 def judged_batch(packages: dict[str, str], judge: list[Any], models: list[Any]) -> JudgedBatch:

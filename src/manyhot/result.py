@@ -106,7 +106,7 @@ class Result:
         OutputError
             If a file cannot be written. Each file is written completely or not at all.
         """
-        from manyhot.formats.tabular import write_csv  # brings polars, which predicting does not need
+        from manyhot.formats.csv_tables import write_csv  # brings polars, which predicting does not need
 
         about = {"notes": json.dumps(self.notes, ensure_ascii=False), **self.metadata}
         written = []

@@ -125,7 +125,7 @@ def test_label_studios_answers(files):
     )
     done = manyhot("convert", "e.json", "e.csv", "--classes", "classes.txt")
     assert done.stderr == "Note: e.csv does not contain 1 annotations (cancelled).\n"
-    assert (files / "e.csv").read_text().splitlines()[1:] == ["a.jpg,0,3,yes,1", "a.jpg,1,3,no,1"]
+    assert (files / "e.csv").read_text().splitlines()[1:] == ["a.jpg,0,cat,3,yes,1", "a.jpg,1,dog,3,no,1"]
 
 
 def test_proposals_to_label_studio(files):
@@ -229,8 +229,9 @@ def test_of_questions_that_were_not_proposed_no_proposer_is_told(files, campaign
 
 def test_names_of_another_list_are_not_written(files, campaign):
     (files / "alone").mkdir()
-    (campaign / "proposals.parquet").rename("alone/p.parquet")
-    key = CLASSES.hash
+    asked, key = read_proposals(campaign / "proposals.parquet").drop_columns(["class_name"]), CLASSES.hash
+    about = {"classes": key, "n_classes": "3"}  # as earlier versions wrote them
+    tables.write(asked, "alone/p.parquet", "proposals", about=about)
     assert message(lambda: convert("alone/p.parquet", "t.json", to="label-studio")) == (
         "The names of the classes are unknown.\n  where:   t.json\n"
         f"  got:     class list {key} of 3 classes\n  do:      pass the class list as `classes`"

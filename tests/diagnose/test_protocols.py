@@ -251,6 +251,27 @@ def test_other_class_lists_are_refused():
     )
 
 
+def test_the_same_classes_in_another_order_are_joined_by_name(tmp_path):
+    rows = {"a.jpg": "dog yes,cat no", "b.jpg": "cat yes,dog unclear"}
+    sets = {}
+    for name, order in (("ours", ["dog", "cat", "ape"]), ("theirs", ["ape", "cat", "dog"])):
+        lines = [
+            f"{image},{order.index(c)},{c},{state}"
+            for image, text in rows.items()
+            for c, _, state in (pair.partition(" ") for pair in text.split(","))
+        ]
+        # The class that only one row mentions completes the list.
+        lines.append(f"c.jpg,{order.index('ape')},ape,yes")
+        sets[name] = tmp_path / f"{name}.csv"
+        sets[name].write_text("\n".join(["image_id,class_id,class_name,state", *lines]))
+    found = diagnose_protocols(sets)
+    values = {r["measure"]: r["value"] for r in found.protocol_agreement.to_pylist()}
+    assert (values["equal"], values["fleiss_kappa"]) == (1, 1)
+    assert [line for line in found.lines() if line.startswith("kappa")] == [
+        "kappa: Fleiss', over the states yes, unclear and no of the classes that both protocols asked about"
+    ]
+
+
 def test_models_are_chosen_from_predictions():
     with pytest.raises(UsageError) as error:
         diagnose_protocols({"a": OURS, "b": THEIRS}, models=["resnet*"], reading=READING)

@@ -98,6 +98,17 @@ def test_lvis(tmp_path):
             "An entry is not in COCO's format.\n  where:   {}\n  got:     KeyError: 'coco_url'",
         ),
         ({"images": ["a.jpg"]}, "An entry is not in COCO's format.\n  where:   {}\n  got:     TypeError"),
+        (
+            {"annotations": [annotation(7, 99) | {"id": 5}]},
+            "An annotation has an unknown category.\n  where:   {}, annotation 5\n  got:     category_id 99\n"
+            "  allowed: category_id of one of the 3 entries: 63, 18, 21\n"
+            "  do:      remove the annotation, or add its category to the file",
+        ),
+        (
+            {"annotations": [{"id": 5, "image_id": 7, "category_id": 18}]},
+            "An annotation has no box.\n  where:   {}, annotation 5\n  got:     id, image_id, category_id\n"
+            "  allowed: bbox: [left, top, width, height] in pixels",
+        ),
         ({"annotations": [7]}, "An entry is not in COCO's format.\n  where:   {}\n  got:     AttributeError"),
         ({"images": COCO["images"] * 2}, "An image is listed more than once.\n  where:   {}"),
         (

@@ -15,8 +15,8 @@ from manyhot import read_images, read_labels, read_predictions, tables
 from manyhot.classes import class_list
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.formats import detect, read_classes
+from manyhot.formats.csv_tables import write_csv
 from manyhot.formats.prediction_folders import prediction_files
-from manyhot.formats.tabular import write_csv
 from manyhot.tables import Images, Predictions
 
 LABEL_FORMATS = (

@@ -208,7 +208,11 @@ def test_bad_input(tmp_path, voc):
     )
     (tmp_path / "c.json").write_text(json.dumps(COCO | {"images": []}))
     assert error(tmp_path / "c.json") == (
-        f"An entry is not in COCO's format.\n  where:   {tmp_path / 'c.json'}\n  got:     KeyError: 7"
+        "An annotation has an unknown image.\n"
+        f"  where:   {tmp_path / 'c.json'}, annotation without an id\n"
+        "  got:     image_id 7\n"
+        "  allowed: image_id of one of the 0 entries\n"
+        "  do:      remove the annotation, or add its image to the file"
     )
     (tmp_path / "d.json").write_text('{"images": []}')
     assert error(tmp_path / "d.json") == (

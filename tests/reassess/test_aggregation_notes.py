@@ -87,6 +87,21 @@ def test_what_is_missing_to_learn_from_answers(rows, notes):
     assert mh.aggregate(votes_of(rows)).notes == notes
 
 
+@pytest.mark.parametrize("method", ["majority", "yes-share"])
+def test_ties_that_reach_the_threshold_are_counted(method):
+    rows = ["yn ", "ny ", "yyn", "nn ", "y  "]
+    done = mh.aggregate(votes_of(rows), method=method)
+    assert done.labels.table["state"].to_pylist() == [["yes"], ["yes"], ["yes"], ["no"], ["yes"]]
+    assert done.notes == (
+        "the answers to 2 of the 5 questions are ties: p is 0.5 there, which reaches the threshold of 0.5, "
+        "so the class is valid; a `threshold` above 0.5, such as 0.501, requires more than half of the "
+        "answers",
+    )
+    done = mh.aggregate(votes_of(rows), method=method, threshold=0.501)
+    assert done.labels.table["state"].to_pylist() == [["no"], ["no"], ["yes"], ["no"], ["yes"]]
+    assert done.notes == ()
+
+
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
 def test_raters_at_chance_leave_p_in_the_middle(share):
     done = mh.aggregate(votes_of(random_rows(66, 3, share)))

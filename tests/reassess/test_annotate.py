@@ -23,6 +23,7 @@ from manyhot.reassess.init import init_campaign
 from manyhot.reassess.propose import propose
 from manyhot.reassess.status import campaign_status
 from manyhot.run import Run
+from manyhot.tables.labels import class_list_from_metadata
 
 CLASSES = "key,name\nn0,tench\nn1,goldfish\nn2,shark\n"
 
@@ -277,6 +278,8 @@ def test_a_class_and_images_are_added_while_raters_answer(campaign, tmp_path):
         "0 images and 0 classes were added",
         "2 images of the campaign were not passed, and remain",
     )
+    about = tables.metadata(pq.read_schema(campaign / "proposals.parquet"))
+    assert class_list_from_metadata(about, "proposals").names == ("tench", "goldfish", "shark", "eel")
     propose("camp", rule="all-classes").write("camp")
     with open_annotation(campaign) as annotation:
         assert annotation.notes[0] == (

@@ -145,4 +145,5 @@ def test_proposals_are_the_same_from_a_campaign_files_and_tables(run):
     assert tables.table.equals(campaign.table)
     assert set(files.inputs) == {"photos.csv", "classes.txt", "one.csv", "two.csv"}
     run("propose photos.csv --predictions models --classes classes.txt --out mine.csv")
-    assert Path("mine.csv").read_text().splitlines()[0] == "image_id,class_id,score,n_models,source"
+    header = Path("mine.csv").read_text().splitlines()[0]
+    assert header == "image_id,class_id,score,n_models,source,class_name"

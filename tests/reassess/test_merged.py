@@ -361,6 +361,26 @@ def test_another_class_list():
     )
 
 
+def test_sources_with_the_same_classes_in_another_order_are_joined_by_name():
+    rows = [("a.jpg", {0: "yes", 1: "no"}), ("b.jpg", {4: "yes", 5: "no"})]
+    reverse = from_keys(CLASSES.keys[::-1], "reverse")
+    first = replace(label_set("first", rows), class_hash=CLASSES.hash, class_list=CLASSES)
+    turned = [(image, {5 - c: state for c, state in states.items()}) for image, states in rows]
+    turned.append(("c.jpg", {5: "yes"}))
+    second = replace(label_set("second", turned), class_hash=reverse.hash, class_list=reverse)
+    merged = aggregate(sources=[first, second])
+    assert merged.to_json()["conflicts"] == 0
+    assert merged.labels.class_list.keys == CLASSES.keys
+    table = merged.labels.table.to_pylist()
+    assert {r["image_id"]: dict(zip(r["classes"], r["state"], strict=True)) for r in table} == {
+        **dict(rows),
+        "c.jpg": {0: "yes"},
+    }
+    assert [line for line in merged.lines() if line.startswith("kappa")] == [
+        "kappa: Cohen's, over the answers yes and no; pairs that a source calls unclear are left out"
+    ]
+
+
 @pytest.mark.parametrize("column", [{"rated": [False, False]}, {"usable": [False, False]}])
 def test_a_source_without_answers(column):
     first, _ = small()

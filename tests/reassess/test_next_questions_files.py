@@ -49,7 +49,7 @@ def test_campaign(campaign):
     found = next_questions(campaign, budget=10, settled=0.05)
     (written,) = found.write(campaign / "next.csv")
     frame = pl.read_csv(written)
-    assert frame.columns == ["image_id", "class_id", "score", "p", "state", "n_votes"]
+    assert frame.columns == ["image_id", "class_id", "score", "p", "state", "n_votes", "class_name"]
     rows = {r["class_id"]: r for r in frame.iter_rows(named=True)}
     # Class 2 has three noes; the proposal for class 7 has no answer, only the golden share of yes.
     assert set(rows) == {1, 3, 7}

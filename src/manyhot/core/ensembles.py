@@ -36,8 +36,8 @@ class Ensemble:
     top : tuple of ndarray of int, shapes (n, k)
         Top classes, best first. Shorter lists are padded with `NO_LABEL`. Each model has its own k.
     scores, probabilities : tuple of ndarray of float32 or None, shapes (n, k)
-        The score and the softmax probability (over all C classes) of each entry of `top`; None if a model has
-        none.
+        The score and the probability of each entry of `top`, the softmax over all C classes or a sigmoid;
+        None if a model has none.
     label : ndarray of int32, shape (n,)
         The original single label; `NO_LABEL` if there is none.
     label_sets : LabelSets, optional
@@ -193,6 +193,17 @@ def mean_probabilities(ensemble: Ensemble, temperatures: Floats) -> Iterator[tup
             table.ravel()[_cells(top[start:stop], ensemble.n_classes)] += listed - share
             shares += share
         yield start, (table[:, :-1] + shares) / len(listed_p)
+
+
+def pair_probabilities(ensemble: Ensemble, pairs: Pairs) -> Floats | None:
+    """Return the mean probability of each pair over the models, shape (m,); None unless all have any."""
+    if not ensemble.names or any(p is None for p in ensemble.probabilities):
+        return None
+    found = np.empty(len(pairs))
+    for start, mean in mean_probabilities(ensemble, np.ones(len(ensemble.names))):
+        first, last = np.searchsorted(pairs.image, (start, start + len(mean)))
+        found[first:last] = mean[pairs.image[first:last] - start, pairs.class_id[first:last]]
+    return found
 
 
 def _counted(chosen: Sequence[Ints], n_classes: int) -> Iterator[tuple[Ints64, Ints32, Ints32]]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 import pyarrow as pa
 
 from manyhot import tables
-from manyhot.classes import normal_name
+from manyhot.classes import ClassList, class_list_of, normal_name
 from manyhot.command import command
 from manyhot.data.data_sets import Reading
 from manyhot.errors import InputError, UsageError
@@ -28,8 +28,9 @@ from manyhot.formats import (
     read_results,
     read_votes,
 )
+from manyhot.formats.csv_tables import write_csv
 from manyhot.formats.prediction_lists import missing_from_csv, write_predictions_csv
-from manyhot.formats.tabular import declared, write_csv
+from manyhot.formats.tabular import declared
 from manyhot.formats.writing import PathLike, Saved, check_apart, check_place, save
 from manyhot.parameters import Shown
 from manyhot.registry import get, names
@@ -214,9 +215,20 @@ def _write(
         return Saved((path,), missing_from_csv(content, long=long))
     table, about = _table_of(content)
     if is_csv:
-        return Saved((write_csv(table, target, long=long),))
+        named = _list_of(content, open_class_list(reading.classes))
+        return Saved((write_csv(table, target, classes=named, long=long),))
     inputs = hashes_of((source, reading.rows))
     return Saved((tables.write(table, target, holds, call=call, inputs=inputs, about=about),))
+
+
+def _list_of(content: _Content, classes: ClassList | None) -> ClassList | None:
+    """Return the class list of a table, whose names CSV contains; None if it is unknown."""
+    if classes is not None or isinstance(content, pa.Table | tables.Results | tables.Predictions):
+        return classes
+    if isinstance(content, tables.Images):
+        return content.class_list or class_list_of(tables.metadata(content.table).get("classes", ""))
+    own = content.experts if isinstance(content, tables.Golden) else content
+    return own.class_list or class_list_of(own.class_hash)
 
 
 def _around(source: Path, to: str | None) -> list[Path]:

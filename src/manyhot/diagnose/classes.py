@@ -33,7 +33,7 @@ from manyhot.evaluate.per_class.class_tables import (
     of_models,
 )
 from manyhot.evaluate.slices import labels_of, model_cases
-from manyhot.formats.tabular import write_csv
+from manyhot.formats.csv_tables import write_csv
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, OptionName, Probability, Seed
 from manyhot.registry import register

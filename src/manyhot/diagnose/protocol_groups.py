@@ -25,6 +25,7 @@ from manyhot.run import Run
 from manyhot.tables import Labels, one_chunk
 from manyhot.tables.arrays import label_sets, original_labels
 from manyhot.tables.labels import with_ids_like
+from manyhot.tables.own_classes import over_list_of
 
 ALL_SETS = "all label sets"
 """The group of the images that all label sets have, if there are more than two."""
@@ -198,6 +199,7 @@ def _with_one_list(protocols: Sequence[LabelProtocol], match: str) -> list[Label
     first, *others = protocols
     matched = [first]
     for other in others:
+        other = replace(other, labels=over_list_of(other.labels, first.labels))
         _check_classes(first, other)
         labels, _ = with_ids_like(other.labels, first.labels.image_id, other_name=first.name, match=match)
         matched.append(replace(other, labels=labels))

@@ -32,6 +32,7 @@ _RELATIONS = (
     "kappa",
     "n",
 )
+_KAPPA = "kappa: Fleiss', over the states yes, unclear and no of the classes that both protocols asked about"
 _MISSING = ("labels of", "by", "which", *OTHER_STATES, "n")
 _MODELS = ("images of", "by", "then by", "difference", "errors that are right", "n")
 _RANKS = ("images of", "by", "and by", "tau", "change places", "surely", "pairs", "n")
@@ -97,6 +98,8 @@ def protocol_lines(rows: TableRows) -> Iterator[str]:
         if shown:
             yield ""
             yield from table_lines(heads, shown)
+            if heads is _RELATIONS:
+                yield _KAPPA
 
 
 def _size_cells(rows: TableRows) -> Iterator[tuple[str, ...]]:

@@ -16,7 +16,7 @@ from manyhot.core.error_kinds import shares
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.diagnose.first_findings import Findings, finding_lines
 from manyhot.errors import InputError
-from manyhot.formats.tabular import write_csv
+from manyhot.formats.csv_tables import write_csv
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.report.chapter import NextStep
 

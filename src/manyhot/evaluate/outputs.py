@@ -132,7 +132,7 @@ def write_numbers(
     thresholds : pyarrow.Table, optional
         Results on label sets at other thresholds.
     """
-    from manyhot.formats.tabular import write_csv  # brings polars, which the first results do not need
+    from manyhot.formats.csv_tables import write_csv  # brings polars, which the first results do not need
 
     path = Path(out) / "results.parquet"
     written = [tables.write(results.table, path, "results", call=call, inputs=inputs, about=about)]

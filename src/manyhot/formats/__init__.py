@@ -46,7 +46,7 @@ HOLDS = (
     "objects",
 )
 
-_Table = TypeVar("_Table", Labels, Predictions)
+_Table = TypeVar("_Table", Labels, Predictions, Votes)
 
 _OPTIONAL = ("rows", "label_values")
 """Options that only some readers of a kind of file have."""
@@ -269,7 +269,7 @@ def read_votes(path: PathLike, *, classes: ClassNamesLike | None = None, format:
     """
     votes = _read(path, "votes", format, classes=classes)
     assert isinstance(votes, Votes)
-    return votes
+    return _with_list(votes, classes, path)
 
 
 def read_golden(
@@ -284,7 +284,7 @@ def read_golden(
     """
     golden = _read(path, "golden", format, classes=classes)
     assert isinstance(golden, Golden)
-    return golden
+    return replace(golden, experts=_with_list(golden.experts, classes, path))
 
 
 def read_objects(

@@ -35,6 +35,7 @@ from manyhot.registry import register
 from manyhot.tables import Labels, Objects
 from manyhot.tables.arrays import states_of_objects
 from manyhot.tables.frames import check_unique
+from manyhot.tables.labels import declaring
 
 _NEGATIVE = "neg_category_ids"
 
@@ -121,7 +122,7 @@ def _labels(
     state = verified.copy()
     state[rows] = np.where(seen.state == NO, state[rows], seen.state)
     columns = {"image_id": pa.array(names, pa.string()), "usable": constant(True, len(names), pa.bool_())}
-    return Labels(
+    labels = Labels(
         pa.table(columns | state_columns(state)),
         len(classes),
         classes.hash,
@@ -129,6 +130,8 @@ def _labels(
         name=name,
         class_list=classes if is_own else None,
     )
+    # COCO and VOC number their classes themselves, so the order is not that of the sorted names.
+    return declaring(labels, classes) if is_own else labels
 
 
 _OPEN_IMAGES = {"imageid": "image_id", "labelname": "name", "confidence": "p", "source": "source"}

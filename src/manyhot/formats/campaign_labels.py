@@ -9,11 +9,11 @@ from typing import TypeVar
 from manyhot.classes import ClassList, class_list_of
 from manyhot.formats.reading import FOLDER, reading
 from manyhot.registry import register
-from manyhot.tables import DESCRIPTION, Images, Labels, Predictions, metadata
+from manyhot.tables import DESCRIPTION, Images, Labels, Predictions, Votes, metadata
 from manyhot.tables.campaign_folder import is_campaign, no_label_sets
-from manyhot.tables.labels import class_list_metadata
+from manyhot.tables.labels import declaring
 
-_Table = TypeVar("_Table", Labels, Images, Predictions)
+_Table = TypeVar("_Table", Labels, Images, Predictions, Votes)
 
 
 @register(
@@ -54,13 +54,5 @@ def with_campaign_list(table: _Table, path: Path) -> _Table:
             classes = read_class_list(listed)
         if classes.hash == declared:
             named = replace(table, class_list=classes)
-            return named if isinstance(named, Predictions) else _declaring(named, classes)
+            return named if isinstance(named, Predictions | Votes) else declaring(named, classes)
     return table
-
-
-def _declaring(table: _Table, classes: ClassList) -> _Table:
-    """Return a table whose metadata contain the class list, so that its order is kept."""
-    assert not isinstance(table, Predictions)
-    about = table.table.schema.metadata or {}
-    keys = {key.encode(): value.encode() for key, value in class_list_metadata(classes).items()}
-    return replace(table, table=table.table.replace_schema_metadata({**about, **keys}))

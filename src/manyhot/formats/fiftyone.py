@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from manyhot.formats.writing import (
 from manyhot.parameters import check_share, is_whole
 from manyhot.registry import register
 from manyhot.tables import Labels
+from manyhot.tables.own_classes import own_list
 
 _START = re.compile(r'\{\s*("classes"\s*:\s*(null\s*,\s*"labels"|\[\s*")|"labels"\s*:\s*\{)')
 
@@ -83,7 +85,8 @@ def read_fiftyone(path: Path, *, classes: ClassList | None, suffix: str = "") ->
     p = [p for _, p in all_pairs]
     if not all(map(math.isnan, p)):
         columns["p"] = ragged(lengths, pa.array(p, pa.float32()))
-    return Labels(pa.table(columns), len(own), own.hash, asked_known=False, name=path.stem)
+    listed = None if classes is not None else own_list(replace(own, is_complete=bool(names)))
+    return Labels(pa.table(columns), len(own), own.hash, asked_known=False, name=path.stem, class_list=listed)
 
 
 def _content(path: Path) -> tuple[list[str], dict[str, Any]]:

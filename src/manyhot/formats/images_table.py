@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
+from manyhot.formats.class_name_columns import NumberedFrame, numbers_by_name
 from manyhot.formats.headers import ID_NEEDS, image_name_column
 from manyhot.formats.reading import reading, with_image_ids
 from manyhot.formats.tabular import (
@@ -71,6 +73,8 @@ def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
     frame = _with_images_columns(read_frame(path))
     if "label" in frame.columns and isinstance(frame["label"].dtype, pl.Categorical | pl.Enum):
         frame = frame.with_columns(pl.col("label").cast(pl.String))
+    named = _labels_by_name(frame, classes, path)
+    frame, classes = named.frame, named.classes
     if "label" in frame.columns:
         frame = frame.with_columns(label=keys_of_numbers(frame["label"], classes, path))
     if "label" in frame.columns and frame["label"].dtype == pl.String:
@@ -79,6 +83,27 @@ def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
     frame = frame.with_columns(pl.col("image_id").cast(pl.String))
     table = with_image_ids(with_small_offsets(frame.to_arrow()))
     return Images(table, name=path.stem, class_list=classes and own_list(classes))
+
+
+def _labels_by_name(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> NumberedFrame:
+    """Return a table whose labels are those of the names in ``label_name``, unless these name no classes.
+
+    An images table may have any columns, so ``label_name`` may also be a text like any other.
+    """
+    columns = ("label", "label_name")
+    if not set(columns) <= set(frame.columns) or not frame["label"].dtype.is_integer():
+        return NumberedFrame(frame, classes)
+    pairs = frame.select(*columns).filter(pl.col("label").is_not_null()).unique()
+    if classes is None:
+        are_names = (
+            all(pairs[c].n_unique() == len(pairs) for c in columns) and not pairs["label_name"].null_count()
+        )
+    else:
+        are_names = all(name is not None and classes.find(name) is not None for name in pairs["label_name"])
+    if not are_names or pairs["label_name"].dtype != pl.String:
+        return NumberedFrame(frame, classes)
+    found = numbers_by_name(frame.select(*columns), classes, path)
+    return replace(found, frame=frame.with_columns(found.frame["label"]))
 
 
 def _renamed_columns(names: Sequence[str]) -> dict[str, str]:

@@ -16,8 +16,9 @@ from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
+from pyarrow import compute as pc
 
-from manyhot.classes import ClassList
+from manyhot.classes import ClassList, class_list_of
 from manyhot.errors import InputError
 from manyhot.files import write_text
 from manyhot.formats.label_studio_export import LONGEST_SECONDS
@@ -25,6 +26,7 @@ from manyhot.formats.writing import Saved, class_list_for, classes_of_table, uni
 from manyhot.parameters import is_whole
 from manyhot.registry import register
 from manyhot.tables import Golden, Labels, Votes, check, metadata
+from manyhot.tables.labels import class_list_from_metadata
 
 CONFIG = """\
 <View>
@@ -71,7 +73,8 @@ def write_label_studio(
         Address to put before the name of each image. By default, the address at which Label Studio serves
         local files.
     checked : float, optional
-        Minimum score of proposals that are preselected (as a prediction). By default, none are preselected.
+        Minimum probability of proposals that are preselected (as a prediction): their `p` or, without it,
+        their score. By default, none are preselected.
     by : str or int, optional
         Write labels as annotations by this rater instead of predictions.
 
@@ -99,7 +102,7 @@ def write_label_studio(
     elif isinstance(content, Votes):
         pages, lost = _pages_of_votes(content, classes)
     else:
-        names = unique_names(_classes_of_proposals(content, classes, path))
+        names = _names_of_proposals(content, classes, path)
         pages, lost = _pages_of_proposals(content, names, checked, path), ["scores", "n_models"]
     return _write(pages, lost, path, prefix)
 
@@ -257,12 +260,19 @@ def _result(answers: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
     ]
 
 
-def _classes_of_proposals(table: pa.Table, classes: ClassList | None, path: Path) -> ClassList:
+def _names_of_proposals(table: pa.Table, classes: ClassList | None, path: Path) -> Sequence[str]:
+    """Return the names of the classes: those of a class list or, without one, those in the table."""
     about = metadata(table)
     key, n = about.get("classes", ""), int(about.get("n_classes", 0))
     if classes is not None and not key:
-        return classes
-    return class_list_for("proposals", n, key, classes, path.name)
+        return unique_names(classes)
+    own = classes or class_list_from_metadata(about, path.name)
+    if own is None and class_list_of(key) is None and "class_name" in table.column_names:
+        columns = (table[c].to_pylist() for c in ("class_id", "class_name"))
+        named = dict(zip(*columns, strict=True))
+        if None not in named.values() and len({*named.values()}) == len(named):
+            return [named.get(c, str(c)) for c in range(max(named, default=-1) + 1)]
+    return unique_names(class_list_for("proposals", n, key, own, path.name))
 
 
 def _pages_of_proposals(
@@ -272,19 +282,21 @@ def _pages_of_proposals(
         raise InputError("The option 'checked' is not a score.", got=repr(checked), allowed="a number")
     table = check(table, "proposals")
     _check_pairs(table, len(names), path)
-    of_image: dict[str, list[tuple[float, str]]] = {}
+    # The score of a union is the share of models, which is 1 for each class that the only model proposes.
+    p = pc.coalesce(table["p"], table["score"]) if "p" in table.column_names else table["score"]
+    of_image: dict[str, list[tuple[float, str, float]]] = {}
     columns = (table[c].to_pylist() for c in ("image_id", "class_id", "score"))
-    for image, c, score in zip(*columns, strict=True):
-        of_image.setdefault(image, []).append((score, names[c]))
+    for image, c, score, confidence in zip(*columns, p.to_pylist(), strict=True):
+        of_image.setdefault(image, []).append((score, names[c], confidence))
     version = ", ".join(map(str, table["source"].unique()))
     pages = []
-    for image, pairs in of_image.items():
-        best = sorted(pairs, key=lambda pair: -pair[0])
+    for image, asked in of_image.items():
+        best = sorted(asked, key=lambda one: -one[0])
         prediction = None
         if checked is not None:
-            result = _result((name, "yes") for score, name in best if score >= checked)
+            result = _result((name, "yes") for _, name, confidence in best if confidence >= checked)
             prediction = {"model_version": version, "result": result}
-        pages.append(_Page(image, [name for _, name in best], prediction))
+        pages.append(_Page(image, [name for _, name, _ in best], prediction))
     return pages
 
 

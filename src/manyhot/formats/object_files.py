@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 import numpy as np
@@ -18,7 +18,15 @@ from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.errors import InputError, ManyhotError
-from manyhot.formats.reading import FOLDER, head, load_json, reading, short_ids, with_image_ids
+from manyhot.formats.reading import (
+    FOLDER,
+    cut_for_message,
+    head,
+    load_json,
+    reading,
+    short_ids,
+    with_image_ids,
+)
 from manyhot.formats.tabular import (
     TABLE_SUFFIXES,
     class_indices,
@@ -31,6 +39,8 @@ from manyhot.formats.tabular import (
 from manyhot.registry import register
 from manyhot.tables import Objects, check, metadata
 from manyhot.tables.labels import BOX, class_list_from_metadata
+
+_T = TypeVar("_T")
 
 _IGNORE = ("ignore", "difficult", "crowd", "iscrowd")
 
@@ -250,7 +260,7 @@ def _objects(content: dict[str, Any], classes: ClassList | None, path: Path) -> 
     number = {int(c["id"]): own.index(str(c["name"])) for c in categories}
     names = short_ids(pa.array([image_of_coco(i) for i in content["images"]], pa.string()), path).to_pylist()
     images = {int(i["id"]): i | {"file_name": name} for i, name in zip(content["images"], names, strict=True)}
-    rows = [_row(a, images[int(a["image_id"])], number) for a in content["annotations"]]
+    rows = [_row(a, images, number, path) for a in content["annotations"]]
     columns_of_row = ("image_id", "class_id", "x1", "y1", "x2", "y2", "ignore", "polygons")
     types = (pa.string(), pa.int32(), *[pa.float32()] * 4, pa.bool_(), pa.list_(pa.list_(pa.float32())))
     columns = list(zip(*rows, strict=True)) or [()] * len(types)
@@ -258,7 +268,33 @@ def _objects(content: dict[str, Any], classes: ClassList | None, path: Path) -> 
     return objects_of_table(pa.table(arrays, names=list(columns_of_row)), own, path)
 
 
-def _row(about: dict[str, Any], image: dict[str, Any], number: dict[int, int]) -> tuple[Any, ...]:
+def _listed(about: dict[str, Any], key: str, among: Mapping[int, _T], path: Path) -> _T:
+    """Return the image or the category that an annotation names by its number."""
+    value, what = about.get(key), key.removesuffix("_id")
+    if isinstance(value, int | float | str) and (found := among.get(int(value))) is not None:
+        return found
+    some = ", ".join(map(str, list(among)[:5])) + (", …" if len(among) > 5 else "")
+    some = f": {some}" if among else ""
+    raise InputError(
+        f"An annotation has an unknown {what}." if key in about else f"An annotation has no {what}.",
+        where=f"{path}, annotation {about.get('id', 'without an id')}",
+        got=f"{key} {cut_for_message(repr(value))}" if key in about else ", ".join(about),
+        allowed=f"{key} of one of the {len(among):,} entries{some}",
+        do=f"remove the annotation, or add its {what} to the file",
+    )
+
+
+def _row(
+    about: dict[str, Any], images: Mapping[int, dict[str, Any]], number: Mapping[int, int], path: Path
+) -> tuple[Any, ...]:
+    image, category = _listed(about, "image_id", images, path), _listed(about, "category_id", number, path)
+    if "bbox" not in about:
+        raise InputError(
+            "An annotation has no box.",
+            where=f"{path}, annotation {about.get('id', 'without an id')}",
+            got=", ".join(about),
+            allowed="bbox: [left, top, width, height] in pixels",
+        )
     size = np.array([image["width"], image["height"]], float)
     if not ((size > 0) & np.isfinite(size)).all():
         raise ValueError(f"an image of {image['width']} x {image['height']} pixels")
@@ -268,7 +304,7 @@ def _row(about: dict[str, Any], image: dict[str, Any], number: dict[int, int]) -
     polygons = [_fractions(p, size) for p in outlines] if isinstance(outlines, list) and outlines else None
     return (
         image["file_name"],
-        number[int(about["category_id"])],
+        category,
         *box,
         bool(about.get("iscrowd")),
         polygons,

@@ -17,10 +17,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manyhot.classes import ClassList, class_list, class_list_of
+from manyhot.classes import ClassList, class_list_of
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
 from manyhot.formats.array_files import SCORES
+from manyhot.formats.csv_tables import write_csv, written_names
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,
     ID_NEEDS,
@@ -44,7 +45,6 @@ from manyhot.formats.tabular import (
     predictions_long,
     predictions_of_frame,
     read_frame,
-    write_csv,
 )
 from manyhot.parameters import is_whole
 from manyhot.registry import register
@@ -375,8 +375,9 @@ def write_predictions_csv(
         Write one row per (image, class) pair, best first: ``image_id``, ``class``, ``score`` and ``rank``.
     """
     if not (long or predictions.is_dense):
-        return write_csv(predictions.to_table(), path)
-    names = _names(predictions, classes)
+        return write_csv(predictions.to_table(), path, classes=_list_of(predictions, classes))
+    own = _list_of(predictions, classes)
+    names = None if own is None else written_names(own)
     frame = _rows_of_pairs(predictions, names) if long else _columns(predictions, names)
     with atomic_write(path) as part:
         frame.write_csv(part)
@@ -392,15 +393,8 @@ def missing_from_csv(predictions: Predictions, *, long: bool) -> tuple[str, ...]
     return tuple(missing)
 
 
-def _names(predictions: Predictions, classes: ClassList | None) -> tuple[str, ...] | None:
-    """Return the names of the classes, from which the file is read over the same list; None if unknown.
-
-    Other lists than ImageNet-1k are read from their keys, which are the names of most of them.
-    """
-    own = classes or predictions.class_list or class_list_of(predictions.class_hash)
-    if own is None:
-        return None
-    return own.names if own.hash == class_list().hash else own.keys
+def _list_of(predictions: Predictions, classes: ClassList | None) -> ClassList | None:
+    return classes or predictions.class_list or class_list_of(predictions.class_hash)
 
 
 def _columns(predictions: Predictions, names: tuple[str, ...] | None) -> pl.DataFrame:

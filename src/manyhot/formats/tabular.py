@@ -7,9 +7,8 @@ WordNet ids, or names of the class list.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,13 @@ import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
-from manyhot.files import atomic_write
+from manyhot.formats.class_name_columns import (
+    NAMES_BESIDE,
+    check_numbered_names,
+    names_by_number,
+    numbers_by_name,
+)
+from manyhot.formats.csv_tables import LISTS_OF_IMAGES
 from manyhot.formats.decimal_commas import with_decimal_points
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,
@@ -56,6 +61,7 @@ from manyhot.tables import (
 )
 from manyhot.tables import metadata as table_metadata
 from manyhot.tables.image_ids import check_columns_once
+from manyhot.tables.labels import declaring
 from manyhot.tables.own_classes import list_of_names, own_list
 
 _LIST_COLUMNS = {
@@ -64,11 +70,24 @@ _LIST_COLUMNS = {
     "p": pl.Float32,
     "n_votes": pl.Int32,
     "scores": pl.Float32,
+    "class_names": pl.String,
+    "sources": pl.String,
+    "conflicts": pl.Int32,
 }
 
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv")
 
-_NAMES = (*IMAGE_NAME_COLUMNS, "key", "model", "rater_id", "expert_id", "page_id", "task", "worker")
+_NAMES = (
+    *IMAGE_NAME_COLUMNS,
+    *NAMES_BESIDE.values(),
+    "key",
+    "model",
+    "rater_id",
+    "expert_id",
+    "page_id",
+    "task",
+    "worker",
+)
 """Columns of names, even if these look like numbers: 007 is not 7."""
 
 
@@ -131,8 +150,11 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
     if path.suffix.lower() == ".parquet" and declared(path):
         return labels_from_table(read_own(path, "labels"), name=name, n_classes=n_classes, class_hash=key)
     frame = read_frame(path)
-    table = _labels_long(frame) if "class_id" in frame.columns else _with_lists(frame, "labels")
-    classes, assumed = named_list(table, classes, name)
+    is_long = "class_id" in frame.columns
+    frame = _with_lists(frame, LISTS_OF_IMAGES if is_long else _LIST_COLUMNS)
+    numbered = numbers_by_name(frame, classes, path)
+    table = _labels_long(numbered.frame) if is_long else numbered.frame
+    classes, assumed = named_list(table, numbered.classes, name)
     table = _indexed(table, classes, path)
     if "usable" not in table.columns:
         table = table.with_columns(usable=pl.lit(True))
@@ -140,7 +162,8 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
         table = table.with_columns(state=pl.col("classes").list.eval(pl.lit("yes").repeat_by(1).list.first()))
     n_classes, key = size_and_hash(classes)
     labels = labels_from_table(_arrow(table), name=name, n_classes=n_classes, class_hash=key)
-    return replace(labels, class_list=classes and own_list(classes), assumed=assumed)
+    labels = replace(labels, class_list=classes and own_list(classes), assumed=assumed)
+    return declaring(labels, labels.class_list) if numbered.is_own and labels.class_list else labels
 
 
 @register(
@@ -164,10 +187,10 @@ def read_predictions_table(
     frame = read_frame(path)
     if "class" in frame.columns and not {"class_id", "classes"} & set(frame.columns):
         frame = frame.rename({"class": "class_id"})
-    table = (
-        predictions_long(frame, path) if "class_id" in frame.columns else _with_lists(frame, "predictions")
-    )
-    return predictions_of_frame(table, path, classes, scores or "score")
+    is_long = "class_id" in frame.columns
+    numbered = numbers_by_name(frame if is_long else _with_lists(frame, _LIST_COLUMNS), classes, path)
+    table = predictions_long(numbered.frame, path) if is_long else numbered.frame
+    return predictions_of_frame(table, path, numbered.classes, scores or "score")
 
 
 def predictions_of_frame(
@@ -243,9 +266,12 @@ def read_findings_table(path: Path) -> pa.Table:
 )
 def read_proposals_table(path: Path, *, classes: ClassList | None) -> pa.Table:
     """A proposals table. Each row is an image and a class to ask about."""
-    if declared(path):
-        return read_own(path, "proposals")
-    frame = read_frame(path)
+    own = read_own(path, "proposals") if declared(path) else None
+    frame = read_frame(path) if own is None else pl.DataFrame(own)
+    if classes is not None:
+        check_numbered_names(names_by_number(frame), classes, path)
+    if own is not None:
+        return own
     if frame["class_id"].dtype == pl.String:
         frame = frame.with_columns(class_id=class_indices(frame["class_id"], classes, path, ids=True))
     return check(_arrow(frame), "proposals", where=path)
@@ -269,39 +295,6 @@ def _check_numbers(path: Path) -> None:
         about = table_metadata(pq.read_schema(path))
     for key in ("schema", "n_classes"):
         metadata_number(about, key, path)
-
-
-def write_csv(table: pa.Table, path: str | os.PathLike[str], *, long: bool = False) -> Path:
-    """Write a labels or predictions table as CSV, atomically.
-
-    Parameters
-    ----------
-    long : bool
-        Write one row per (image, class) pair instead of one row per image.
-    """
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    lists = [c for c, kind in frame.schema.items() if isinstance(kind, pl.List)]
-    if long and "classes" not in lists:
-        raise InputError("Only tables with a list of classes have a long form.", got=", ".join(frame.columns))
-    if long:
-        frame = _long(frame, lists)
-    else:
-        frame = frame.with_columns(
-            pl.col(c).list.eval(pl.element().cast(pl.String)).list.join(" ") for c in lists
-        )
-    with atomic_write(path) as part:
-        frame.write_csv(part)
-    return Path(path)
-
-
-def _long(frame: pl.DataFrame, lists: list[str]) -> pl.DataFrame:
-    frame = frame.explode(lists, empty_as_null=True).rename(
-        {"classes": "class_id"} | ({"scores": "score"} if "scores" in lists else {})
-    )
-    if "state" not in lists:
-        frame = frame.with_columns(rank=pl.int_range(1, pl.len() + 1).over("image_id"))
-    return frame
 
 
 _INFERRED = 10_000
@@ -373,11 +366,15 @@ def read_frame(
         ) from error
 
 
-def _with_lists(frame: pl.DataFrame, table: str) -> pl.DataFrame:
-    columns = {c.name for c in TABLES[table]}
-    for name, kind in _LIST_COLUMNS.items():
-        if name in frame.columns and name in columns and not isinstance(frame[name].dtype, pl.List):
-            text = frame[name].cast(pl.String).fill_null("")
+def _with_lists(frame: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
+    """Return a table with the lists in these columns, which may be written as text."""
+    for name in columns:
+        if name in frame.columns and not isinstance(frame[name].dtype, pl.List):
+            kind, text = _LIST_COLUMNS[name], frame[name].cast(pl.String).fill_null("")
+            if kind == pl.String and (text.str.starts_with('["') | text.is_in(["", "[]"])).all():
+                decoded = text.replace("", "[]").str.json_decode(pl.List(pl.String))
+                frame = frame.with_columns(decoded.alias(name))
+                continue
             # Names may hold spaces, so spaces separate items only if nothing else does.
             item = r"[^,;|\[\]\"']+" if text.str.contains(r"[,;|]").any() else r"[^\s\[\]\"']+"
             text = text.str.extract_all(item).list.eval(pl.element().str.strip_chars())
@@ -387,7 +384,7 @@ def _with_lists(frame: pl.DataFrame, table: str) -> pl.DataFrame:
 
 def _labels_long(frame: pl.DataFrame) -> pl.DataFrame:
     lists = [c for c in ("state", "p", "n_votes") if c in frame.columns]
-    single = [c for c in ("label", "rated", "usable", "method") if c in frame.columns]
+    single = [c for c in ("label", "rated", "usable", "method", *LISTS_OF_IMAGES) if c in frame.columns]
     asked = pl.col("class_id").is_not_null()
     return frame.group_by("image_id", maintain_order=True).agg(
         *(pl.col(c).first() for c in single),

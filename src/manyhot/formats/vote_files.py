@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +12,7 @@ from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats.choice_files import is_crowd_kit
 from manyhot.formats.class_lists import read_class_list
+from manyhot.formats.class_name_columns import numbers_by_name
 from manyhot.formats.reading import FOLDER, cut_for_message, reading, with_image_ids
 from manyhot.formats.tabular import (
     TABLE_SUFFIXES,
@@ -36,13 +37,20 @@ def _matches(table: str, columns: set[str]) -> Callable[[Path], bool]:
         if path.is_dir():
             return (path / f"{table}.parquet").is_file()
         own = declared(path)
-        return own == table if own else columns <= {_SYNONYMS.get(c, c) for c in column_names(path)}
+        return own == table if own else columns <= {*_with_class_id(column_names(path))}
 
     return matches
 
 
-_SYNONYMS = {"class": "class_id"}
+_SYNONYMS = ("class", "class_name")
 """Columns of tables that people write by hand; class ids may be keys and names, too."""
+
+
+def _with_class_id(columns: Sequence[str]) -> list[str]:
+    """Return names of columns, with the first synonym of ``class_id`` under this name if it is absent."""
+    synonym = None if "class_id" in columns else next((c for c in _SYNONYMS if c in columns), None)
+    return ["class_id" if column == synonym else column for column in columns]
+
 
 _VOTES = {"image_id", "class_id", "rater_id", "answer"}
 _GOLDEN = {"image_id", "class_id", "expert_id", "answer"}
@@ -131,25 +139,26 @@ def _table(path: Path, name: str, classes: ClassList | None) -> pa.Table:
     if declared(path):
         return read_own(path, name)
     frame = read_frame(path)
-    named = {old: new for old, new in _SYNONYMS.items() if old in frame.columns and new not in frame.columns}
-    return indexed_answers(frame.rename(named), classes, path)
+    frame.columns = _with_class_id(frame.columns)
+    return indexed_answers(frame, classes, path)
 
 
 def indexed_answers(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pa.Table:
     """Return the answers in a foreign table, with classes as numbers, and ids and answers as text.
 
-    If classes are names, the metadata contain their class list.
+    If classes are names, or have names beside their numbers, the metadata contain their class list.
     """
+    numbered = numbers_by_name(frame, classes, path)
+    frame, own = numbered.frame, numbered.classes if numbered.is_own else None
     frame = frame.with_columns(answer=plain_answers(frame["answer"]))
     _check_answers(frame["answer"], path)
-    about = {}
     if frame["class_id"].dtype == pl.String:
-        classes, _ = named_list(frame.select("class_id"), classes, path.stem)
-        frame = frame.with_columns(class_id=class_indices(frame["class_id"], classes, path, ids=True))
-        about = {} if classes is None else class_list_metadata(classes)
+        own, _ = named_list(frame.select("class_id"), classes, path.stem)
+        frame = frame.with_columns(class_id=class_indices(frame["class_id"], own, path, ids=True))
     _check_ids(frame, path)
     texts = [c for c in ("rater_id", "expert_id", "answer") if c in frame.columns]
     frame = frame.with_columns(pl.col(c).cast(pl.String) for c in ("image_id", *texts))
+    about = {} if own is None else class_list_metadata(own)
     return with_image_ids(with_small_offsets(frame.to_arrow())).replace_schema_metadata(about)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from manyhot.errors import InputError, MatchError
 from manyhot.files import atomic_write
 from manyhot.formats import read_classes
 from manyhot.tables import Campaign, Images
+from manyhot.tables.labels import class_list_metadata
 
 _OVER_CLASSES = ("proposals", "votes", "golden", "labels")
 """Tables whose class ids stay valid if classes are added at the end of the list."""
@@ -67,7 +69,7 @@ def add_to_campaign(
     tables.write(class_table(classes), changed.path("classes"), "classes", call=new.call, inputs=inputs)
     tables.write(whole, changed.path("images"), "images", call=new.call, inputs=inputs, about=about)
     for name in _OVER_CLASSES:
-        _number_classes(changed, name)
+        _write_class_list(changed.path(name), classes)
     changed.write()
     notes = (*_notes(standing, changed, len(table), images), *_elsewhere(table, images.table))
     return changed, notes
@@ -79,17 +81,14 @@ def _first_difference(before: ClassList, after: ClassList) -> str:
     return f"class {place} is {old} in the campaign and {'missing' if new is None else new} in the list"
 
 
-def _number_classes(campaign: Campaign, name: str) -> None:
+def _write_class_list(path: Path, classes: ClassList) -> None:
     """Write the class list into the metadata of a table; the class ids in it remain."""
-    path = campaign.path(name)
     if not path.is_file() or path.suffix != ".parquet":
         return
     table = pq.read_table(path)
-    about = dict(table.schema.metadata or {})
-    about |= {
-        b"manyhot.classes": campaign.class_hash.encode(),
-        b"manyhot.n_classes": str(campaign.n_classes).encode(),
-    }
+    stale = (b"manyhot.keys", b"manyhot.names")
+    about = {key: value for key, value in (table.schema.metadata or {}).items() if key not in stale}
+    about |= {key.encode(): value.encode() for key, value in class_list_metadata(classes).items()}
     with atomic_write(path) as part:
         pq.write_table(table.replace_schema_metadata(about), part, compression="zstd")
 

@@ -17,7 +17,7 @@ from manyhot.console import fact_lines
 from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import YES
 from manyhot.errors import InputError
-from manyhot.formats.tabular import write_csv
+from manyhot.formats.csv_tables import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.reassess.golden_curve import Levels
 from manyhot.reassess.raters import decimal_text, flag_lines, interval_text

@@ -32,7 +32,9 @@ def decision_notes(refined: Refined | None, how: Decisions) -> Iterator[str]:
 def fit_notes(
     votes: Votes, answers: Answers, result: Aggregate, method: str, threshold: float
 ) -> Iterator[str]:
-    """Yield notes on why a fit cannot learn from the answers, and on where it contradicts them."""
+    """Yield notes on why a fit cannot learn from the answers, on where it contradicts them, and on ties."""
+    if not result.iterations and not votes.kind and not method.startswith(METHOD):
+        yield from _ties(result, threshold)
     if method.startswith(METHOD) and not result.iterations:
         yield from _at_face_value(answers, threshold)
     if not result.iterations or len(np.unique(answers.rater)) == 1:
@@ -40,6 +42,17 @@ def fit_notes(
     yield from _missing(votes, answers, result, method)
     if _chance(result) < _MANY:
         yield from _contradictions(answers, result, method, threshold)
+
+
+def _ties(result: Aggregate, threshold: float) -> Iterator[str]:
+    """Yield on how many questions half of the answers are enough for a valid class."""
+    n_tied = int(np.count_nonzero(result.p == 0.5))
+    if n_tied and threshold == 0.5:
+        yield (
+            f"the answers to {n_tied:,} of the {np.count_nonzero(~np.isnan(result.p)):,} questions are ties: "
+            "p is 0.5 there, which reaches the threshold of 0.5, so the class is valid; a `threshold` above "
+            "0.5, such as 0.501, requires more than half of the answers"
+        )
 
 
 def _at_face_value(answers: Answers, threshold: float) -> Iterator[str]:

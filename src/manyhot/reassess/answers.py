@@ -354,7 +354,8 @@ def _numbered(path: PathLike, table: str, classes: ClassList | int | None) -> Cl
 
 def _with_ids(table: pa.Table, name: str, classes: ClassList | int | None) -> pa.Table:
     """Return a table with ids of classes in place of names."""
-    if "class_id" not in table.column_names or not pa.types.is_string(table["class_id"].type):
+    named = "class_name" in table.column_names
+    if "class_id" not in table.column_names or not (named or pa.types.is_string(table["class_id"].type)):
         return _with_answers(table)
     listed = classes if isinstance(classes, ClassList) else None
     return indexed_answers(pl.DataFrame(table), listed, Path(name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
+from scipy.special import expit
 
 from manyhot.classes import ClassList
 from manyhot.core.ensembles import Ensemble
-from manyhot.core.sets import NO_LABEL, LabelSets, top_k
+from manyhot.core.score_threshold import link_of
+from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
 from manyhot.data.benchmarks import data_set
 from manyhot.data.data_sets import Source
 from manyhot.errors import InputError, MatchError
@@ -33,7 +35,7 @@ from manyhot.tables import (
     check_class_list,
     one_chunk,
 )
-from manyhot.tables.arrays import label_sets
+from manyhot.tables.arrays import label_sets, single_labels
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 DEPTH = 20
@@ -116,7 +118,9 @@ def ensemble_of(
         Collects the models that are skipped because they do not match. If None, the first such model raises
         an error.
     labelled : bool
-        Whether images need original labels; by default, if any has one. If False, labels are ignored.
+        Whether images need original labels; by default, if any has one. If False, labels are ignored. If
+        True, classes exclude one another, so probabilities are the softmax of logits. Otherwise, the link of
+        logits is that of `manyhot.core.score_threshold.link_of`.
 
     Raises
     ------
@@ -128,12 +132,34 @@ def ensemble_of(
     _check_names(predictions)
     needs_labels = has_labels(images) if labelled is None else labelled
     label = _original_labels(images, n_classes) if needs_labels else np.full(len(images), NO_LABEL, np.int32)
-    fitted = fitting_models(predictions, lambda p: _arrays(images, p, n_classes, class_hash), misfits)
+    sets = None if known_labels is None else known_sets(images, known_labels, n_classes, class_hash)
+
+    def link(p: Predictions) -> str:
+        found = p.link or ("softmax" if labelled else _link(images, p, sets, n_classes))
+        remark = f"{p.model}: the probability of a class is the sigmoid of its logit; {_TRAINED}"
+        if misfits is not None and found == "sigmoid" and not p.link and remark not in misfits.remarks:
+            misfits.remarks.append(remark)
+        return found
+
+    fitted = fitting_models(predictions, lambda p: _arrays(images, p, n_classes, class_hash, link), misfits)
     arrays = {p.model: columns for p, columns in fitted}
     columns = zip(*arrays.values(), strict=True) if arrays else [()] * 3
     top, scores, probabilities = (tuple(column) for column in columns)
-    sets = None if known_labels is None else known_sets(images, known_labels, n_classes, class_hash)
     return Ensemble(n_classes, tuple(arrays), top, scores, probabilities, label, sets)
+
+
+_TRAINED = "if the network was trained with a softmax, pass `links`"
+
+
+def _link(images: Images, p: Predictions, sets: LabelSets | None, n_classes: int) -> str:
+    """Return the link of a model's logits that labels and label sets of the images suggest."""
+    if not p.is_dense:
+        return "softmax"  # of all classes, whose sum is stored; it is unknown without it
+    labels = label_sets(single_labels(images, n_classes)) if has_labels(images) else None
+    if sets is None:
+        return "sigmoid" if labels is None else "softmax"
+    sets = sets if labels is None else replace(sets, label=labels.label)
+    return link_of(Case.from_scores(sets, p.scores, k=1, kind=p.score_kind)) if p.scores is not None else ""
 
 
 def open_known_sets(
@@ -231,7 +257,7 @@ def _original_labels(images: Images, n_classes: int) -> npt.NDArray[np.int32]:
 
 
 def _arrays(
-    images: Images, p: Predictions, n_classes: int, class_hash: str
+    images: Images, p: Predictions, n_classes: int, class_hash: str, link: Callable[[Predictions], str]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
     """Return a model's best classes, scores and probabilities, in the order of the images."""
     check_class_list(p, n_classes, class_hash, images.name or "the images")
@@ -255,6 +281,8 @@ def _arrays(
         top = top_k(scores, min(DEPTH, n_classes))
         scores = np.take_along_axis(scores, top, axis=1)
         probabilities = None if probabilities is None else np.take_along_axis(probabilities, top, axis=1)
+    if scores is not None and p.score_kind == "logit" and link(p) == "sigmoid":
+        probabilities = expit(scores, dtype=np.float32)
     if np.array_equal(rows.right, np.arange(len(top))):
         return top, scores, probabilities
     return (

@@ -69,10 +69,19 @@ def questions_of_findings(
     notes = [f"the findings: {ids.text}"] if ids.n else []
     if n := len(pairs) - len(own):
         notes.append(f"{n:,} findings are about other images, and no questions")
-    table = own.to_arrow().cast(_SCHEMA)
-    if classes is not None:
-        table = table.append_column("class_name", pa.array(classes.names).take(table["class_id"]))
-    return table, tuple(notes)
+    if classes is not None and any(_has_other_numbers(frame, *pair, classes) for pair in _CLASSES.items()):
+        notes.append(
+            f"the findings number their classes in another order than {classes.name}, so the classes were "
+            "found by name"
+        )
+    return named_questions(own.to_arrow().cast(_SCHEMA), classes), tuple(notes)
+
+
+def named_questions(table: pa.Table, classes: ClassList | None) -> pa.Table:
+    """Return proposals with the names of their classes, if they are known."""
+    if classes is None:
+        return table
+    return table.append_column("class_name", pa.array(classes.names).take(table["class_id"]))
 
 
 _SCHEMA = pa.schema(
@@ -154,6 +163,14 @@ def _of_column(frame: pl.DataFrame, column: str, name: str, classes: ClassList |
         .cast(pl.String)
         .alias("source"),
     )
+
+
+def _has_other_numbers(frame: pl.DataFrame, column: str, name: str, classes: ClassList) -> bool:
+    """Return whether a class in findings has another number than in a class list."""
+    if not {column, name} <= set(frame.columns) or frame[name].dtype != pl.String:
+        return False
+    pairs = frame.select(pl.col(column).cast(pl.Int32), name).drop_nulls().unique()
+    return any(classes.find(text) != number for number, text in pairs.iter_rows())
 
 
 def open_to_ask(labels: LabelsLike, reading: Reading, run: Run) -> tuple[Source, ClassList | None]:

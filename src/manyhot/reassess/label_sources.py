@@ -28,6 +28,7 @@ from manyhot.tables.definitions import STATES
 from manyhot.tables.frames import examples
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like, with_zeros
+from manyhot.tables.own_classes import over_list_of
 from manyhot.tables.predictions import distinct_names
 
 SourcesLike = Annotated[Sequence[LabelsLike], Shown("LABELS"), Repeated()]
@@ -175,6 +176,7 @@ def open_label_sources(
             "--labels FILE",
         )
     parts = [part for number, one in enumerate(sources) for part in _parts(number, one, reading, run)]
+    parts = _over_one_list(parts)
     _check_class_lists(parts)
     parts, notes = _with_shared_ids(parts)
     names = _names(sources, parts)
@@ -276,6 +278,13 @@ def _question_of(entry: catalog.CatalogEntry | None) -> str:
     """Return what raters were asked for published labels that are read in the same way as the source."""
     source = None if entry is None else PUBLISHED_SOURCES.get(entry.name)
     return "" if source is None or source.format is not None else source.question
+
+
+def _over_one_list(parts: Sequence[_Part]) -> list[_Part]:
+    """Return the parts over the class list of the first that lists all classes, joined by name."""
+    listed = [part.labels for part in parts if part.labels.class_list is not None]
+    first = next((one for one in listed if one.class_list and one.class_list.is_complete), parts[0].labels)
+    return [replace(part, labels=over_list_of(part.labels, first)) for part in parts]
 
 
 def _check_class_lists(parts: Sequence[_Part]) -> None:

@@ -22,7 +22,7 @@ from manyhot.core.answers import ANSWERS, MAYBE, NO, SILENT, YES
 from manyhot.core.array_types import Bools
 from manyhot.core.source_agreement import SourceAnswers, conflicting, held_out_measures
 from manyhot.files import hashes_of
-from manyhot.formats.tabular import write_csv
+from manyhot.formats.csv_tables import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.reassess.aggregated import Aggregated, labels_path
 from manyhot.reassess.answers import TableLike, VotesSource, golden_like, images_like
@@ -172,6 +172,7 @@ class MergedLabels(Aggregated):
                 if _is_summary(row, len(self.sources))
             ],
         )
+        yield "kappa: Cohen's, over the answers yes and no; pairs that a source calls unclear are left out"
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the labels and, next to them, tables of the sources, of their answers and of their agreement.

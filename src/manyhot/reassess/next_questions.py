@@ -16,7 +16,7 @@ from pyarrow import compute as pc
 from scipy.special import logit
 
 from manyhot import tables
-from manyhot.classes import ClassList
+from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import fact_lines
 from manyhot.core.array_types import Floats
@@ -71,6 +71,7 @@ declare_table(
         REAL("p", "probability that the class is in the image, given the answers so far"),
         TEXT("state", "state at this probability and the threshold", values=STATES),
         INT("n_votes", "answers so far"),
+        TEXT.optional("class_name", "name of the class, if it is known"),
     ),
 )
 
@@ -393,6 +394,10 @@ def _table(
 ) -> pa.Table:
     votes, p = aggregated.votes, aggregated.p[chosen]
     states = np.where(p >= aggregated.threshold, "yes", "no")
+    own = votes.class_list or class_list_of(votes.class_hash)
+    names = pa.nulls(len(chosen), pa.string())
+    if own is not None:
+        names = pa.array(own.names).take(pa.array(votes.class_id[chosen]))
     return pa.table(
         {
             "image_id": votes.image_id.take(pa.array(chosen)),
@@ -401,6 +406,7 @@ def _table(
             "p": pa.array(p),
             "state": pa.array(states.astype(object), pa.string()),
             "n_votes": pa.array(n_votes[chosen], pa.int32()),
+            "class_name": names,
         },
         schema=schema("questions"),
     )

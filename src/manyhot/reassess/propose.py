@@ -15,10 +15,11 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot import tables
-from manyhot.classes import ClassList
+from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import fact_lines
 from manyhot.core.array_types import Floats32
+from manyhot.core.ensembles import Ensemble, pair_probabilities
 from manyhot.core.estimates import Ratio
 from manyhot.core.proposals import Coverage, Proposed, apply_rule, count_coverage, held_out
 from manyhot.core.ratio_intervals import IMAGES_FOR_PERCENTILES, ratio_interval, sampled_interval
@@ -51,11 +52,19 @@ from manyhot.reassess.ensemble import (
     source_images,
     source_predictions,
 )
-from manyhot.reassess.finding_questions import FINDINGS_RULE, input_of, open_to_ask, questions_of_findings
+from manyhot.reassess.finding_questions import (
+    FINDINGS_RULE,
+    input_of,
+    named_questions,
+    open_to_ask,
+    questions_of_findings,
+)
 from manyhot.registry import Entry, get
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Predictions
+from manyhot.tables.labels import keys_in_metadata
+from manyhot.tables.own_classes import own_list
 
 SECONDS = 5.0
 """Seconds that a rater takes for one question: an assumption, since neither ReaL nor Multilabelfy publishes a
@@ -356,8 +365,9 @@ def propose(
         coverage = held_out(ensemble, entry, leave_out=leave_out)
     elif known is not None:
         coverage = count_coverage(ensemble, proposed)
+    listed = classes or class_list_of(class_hash)
     made = Proposals(
-        proposals_table(images, proposed, entry.name),
+        _with_p(named_questions(proposals_table(images, proposed, entry.name), listed), ensemble, proposed),
         entry.name,
         len(ensemble),
         int(np.count_nonzero(proposed.left_out)),
@@ -366,7 +376,7 @@ def propose(
         about=dict(proposed.pairs.about),
         notes=tuple(source.misfits.notes()),
         inputs=inputs | {k: v for k, v in source.inputs.items() if k != "labels.parquet"},
-        metadata={"n_classes": str(n_classes), "classes": class_hash},
+        metadata=_about_classes(n_classes, class_hash, listed),
     )
     return _finished(made, seconds, raters, source if add else None)
 
@@ -391,8 +401,14 @@ def _of_findings(labels: LabelsLike, findings: Any, reading: Reading, run: Run) 
         len(images) - len(pc.unique(table["image_id"])),
         notes=notes,
         inputs=source.inputs | input_of(findings),
-        metadata={"n_classes": str(n_classes), "classes": classes.hash if classes else ""},
+        metadata=_about_classes(n_classes, classes.hash if classes else "", classes),
     )
+
+
+def _about_classes(n_classes: int, class_hash: str, classes: ClassList | None) -> dict[str, str]:
+    """Return the metadata of proposals over a class list, with its keys and names unless it is built in."""
+    own = None if classes is None else own_list(classes)
+    return {"n_classes": str(n_classes), "classes": class_hash, **keys_in_metadata(own)}
 
 
 def _class_list(
@@ -425,6 +441,12 @@ def proposals_table(images: Images, proposed: Proposed, rule: str) -> pa.Table:
             "source": source.cast(pa.string()),
         }
     )
+
+
+def _with_p(table: pa.Table, ensemble: Ensemble, proposed: Proposed) -> pa.Table:
+    """Return proposals with the mean probabilities of the models, which scores of a rule need not be."""
+    p = pair_probabilities(ensemble, proposed.pairs)
+    return table if p is None else table.append_column("p", pa.array(p, pa.float32(), from_pandas=True))
 
 
 def _expected(c: Coverage, rule: Entry, resamples: int, seed: int) -> Expected:

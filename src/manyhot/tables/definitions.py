@@ -142,7 +142,8 @@ _declared: dict[str, tuple[Column, ...]] = {
         REAL("score", "score from the rule that proposed the class"),
         INT("n_models", "number of models that proposed the class"),
         TEXT("source", "the rule; for questions about findings, their kind"),
-        TEXT.optional("class_name", "name of the class, in questions about findings"),
+        TEXT.optional("class_name", "name of the class, if it is known"),
+        FLOAT32.optional("p", "mean probability of the class over the models, if all have probabilities"),
     ),
     "votes": (
         TEXT("image_id", "as in images"),

@@ -276,6 +276,13 @@ def class_list_metadata(classes: ClassList) -> dict[str, str]:
     return {f"manyhot.{key}": value for key, value in about.items()}
 
 
+def declaring(table: _Table, classes: ClassList) -> _Table:
+    """Return a table whose metadata contain its class list, so that the order of this list is kept."""
+    about = table.table.schema.metadata or {}
+    keys = {key.encode(): value.encode() for key, value in class_list_metadata(classes).items()}
+    return replace(table, table=table.table.replace_schema_metadata({**about, **keys}))
+
+
 def class_list_from_metadata(about: Mapping[str, str], name: str) -> ClassList | None:
     """Return the own class list in the metadata of a table; None if there is none.
 

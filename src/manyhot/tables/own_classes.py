@@ -52,11 +52,14 @@ class JoinedClasses:
         None if only the number of classes is known.
     columns : ClassList, optional
         The classes of columns that have no names, in their order; `classes` by default.
+    numbered : bool
+        Whether the labels are numbers, which are assumed to be positions in the list of the first model.
     """
 
     n_classes: int
     classes: ClassList | None = None
     columns: ClassList | None = None
+    numbered: bool = False
 
     @property
     def _hash(self) -> str:
@@ -88,6 +91,7 @@ class JoinedClasses:
             offsets = pc.subtract(lists.offsets, lists.offsets[0])
             table = table.set_column(position, "classes", pa.ListArray.from_arrays(offsets, flat))
             table = _with_label(table, at)
+            table = _with_conflicts(table, at)
         return replace(
             labels,
             table=table,
@@ -136,7 +140,13 @@ class JoinedClasses:
         )
 
     def note_on(self, predictions: Predictions) -> str:
-        """Return what is assumed about the columns of a model without class names; empty for other models."""
+        """Return what is assumed about classes without names, of labels or a model; empty if nothing is."""
+        if self.numbered and self.classes is not None:
+            return (
+                "the labels contain numbers of classes and no names, so they are assumed to be positions "
+                f"among the classes of the predictions: {_some(self.classes.keys)}; write the names into the "
+                "labels, or pass `classes` in the order of the numbers"
+            )
         if self.columns is None or _list_of(predictions) is not None:
             return ""
         order = "order of the labels' classes" if self.columns.is_complete else "sorted order of their names"
@@ -212,9 +222,9 @@ def join_classes(
 ) -> JoinedClasses | None:
     """Return the class list that labels, images and predictions share; None if all declare the same list.
 
-    Lists are joined by name and sorted, so that the order of columns does not matter. A list that is stored
-    in a file of manyhot keeps its order. ImageNet-1k is assumed only if all names and numbers are those of
-    its classes, and if the predictions do not contradict it.
+    Lists are joined by name and sorted, so that the order of columns does not matter. A list that numbers its
+    classes, as in files of manyhot and COCO, keeps its order. ImageNet-1k is assumed only if all names and
+    numbers are those of its classes, and if the predictions do not contradict it.
 
     Parameters
     ----------
@@ -278,7 +288,8 @@ def find_class(own: ClassList, i: int, target: ClassList) -> int | None:
 def _of_numbers(labels: Labels, model: ClassList | None, width: int) -> JoinedClasses | None:
     """Return the classes of labels that are numbers: those that the predictions have."""
     if model is not None:
-        return JoinedClasses(len(model), model)
+        is_certain = own_list(model) is None or are_numbers(model.keys)
+        return JoinedClasses(len(model), model, numbered=not is_certain)
     return JoinedClasses(width) if width not in (0, labels.n_classes) else None
 
 
@@ -337,8 +348,31 @@ def _seen(labels: Labels) -> ClassList:
     return classes_seen([imagenet.names[i] for i in {*flat, *label}], labels.name)
 
 
+def over_list_of(labels: Labels, other: Labels) -> Labels:
+    """Return label sets over the class list of others, if both lists name the same classes.
+
+    Otherwise, they are unchanged. A list of names that occur in a file may lack classes of the other list.
+    """
+    own, target = _list_of(labels), _list_of(other)
+    if own is None or target is None or own.hash == target.hash or _not_in(own, target):
+        return labels
+    if own.is_complete and _not_in(target, own):
+        return labels
+    return JoinedClasses(len(target), target).of_labels(labels)
+
+
 def _list_of(table: Labels | Predictions) -> ClassList | None:
     return table.class_list or class_list_of(table.class_hash)
+
+
+def _with_conflicts(table: pa.Table, at: Ints32) -> pa.Table:
+    if "conflicts" not in table.column_names:
+        return table
+    lists = one_chunk(table["conflicts"])
+    flat = pa.array(at[lists.flatten().to_numpy()], pa.int32())
+    offsets = pc.subtract(lists.offsets, lists.offsets[0])
+    column = pa.ListArray.from_arrays(offsets, flat, mask=lists.is_null())
+    return table.set_column(table.column_names.index("conflicts"), "conflicts", column)
 
 
 def _with_label(table: pa.Table, at: Ints32) -> pa.Table:

@@ -252,6 +252,7 @@ def golden_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_h
     own_name = metadata(table).get("name") or name
     lists = class_list_in_metadata(table, n_classes, class_hash, name)
     answers = _encode(check(table, "golden", where=name), "expert_id", own_name, *lists)
+    answers = replace(answers, class_list=class_list_from_metadata(metadata(table), name))
     return Golden(_last_answers(answers, "expert"))
 
 

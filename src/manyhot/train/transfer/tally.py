@@ -381,7 +381,7 @@ class TransferResult(Result):
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the results as Parquet and CSV, the pairs and the samples, and return the paths."""
-        from manyhot.formats.tabular import write_csv
+        from manyhot.formats.csv_tables import write_csv
 
         about = {**self.metadata, "notes": json.dumps([asdict(note) for note in self.model_notes])}
         digest = {"results": results_digest(self.results)}

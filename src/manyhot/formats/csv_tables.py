@@ -1,0 +1,102 @@
+"""Writing tables as CSV, with one row per image or in long form, and with the names of classes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from manyhot.classes import ClassList, class_list
+from manyhot.errors import InputError
+from manyhot.files import atomic_write
+from manyhot.formats.class_name_columns import NAMES_BESIDE
+
+LISTS_OF_IMAGES = ("sources", "conflicts")
+"""Lists of an image that have no item for each of its classes."""
+
+
+def write_csv(
+    table: pa.Table, path: str | os.PathLike[str], *, classes: ClassList | None = None, long: bool = False
+) -> Path:
+    """Write a labels or predictions table as CSV, atomically.
+
+    Parameters
+    ----------
+    classes : ClassList, optional
+        The class list, whose names are written beside the numbers of classes. By default, only the numbers
+        are written.
+    long : bool
+        Write one row per (image, class) pair instead of one row per image.
+    """
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    frame = with_class_names(frame, classes)
+    lists = [c for c, kind in frame.schema.items() if isinstance(kind, pl.List)]
+    if long and "classes" not in lists:
+        raise InputError("Only tables with a list of classes have a long form.", got=", ".join(frame.columns))
+    if long:
+        frame = _long(frame, [c for c in lists if c not in LISTS_OF_IMAGES])
+    frame = text_lists(frame)
+    lists = [c for c, kind in frame.schema.items() if isinstance(kind, pl.List)]
+    frame = frame.with_columns(
+        pl.col(c).list.eval(pl.element().cast(pl.String)).list.join(" ") for c in lists
+    )
+    with atomic_write(path) as part:
+        frame.write_csv(part)
+    return Path(path)
+
+
+def _long(frame: pl.DataFrame, lists: list[str]) -> pl.DataFrame:
+    names = {"classes": "class_id", "class_names": "class_name", "scores": "score"}
+    frame = frame.explode(lists, empty_as_null=True).rename({c: names[c] for c in lists if c in names})
+    if "state" not in lists:
+        frame = frame.with_columns(rank=pl.int_range(1, pl.len() + 1).over("image_id"))
+    return frame
+
+
+def written_names(classes: ClassList) -> tuple[str, ...]:
+    """Return the names of classes in CSV, from which the file is read over the same list.
+
+    Other lists than ImageNet-1k are read from their keys, which are the names of most of them.
+    """
+    return classes.names if classes.hash == class_list().hash else classes.keys
+
+
+def with_class_names(frame: pl.DataFrame, classes: ClassList | None) -> pl.DataFrame:
+    """Return a table with a column of names beside each column of class numbers; unchanged without a list."""
+    if classes is None:
+        return frame
+    names = dict(enumerate(written_names(classes)))
+    for column, name in NAMES_BESIDE.items():
+        if column not in frame.columns or name in frame.columns:
+            continue
+        kind = frame[column].dtype
+        if isinstance(kind, pl.List) and kind.inner.is_integer():
+            named = pl.col(column).list.eval(_replaced(pl.element(), names))
+        elif kind.is_integer():
+            named = _replaced(pl.col(column), names)
+        else:
+            continue
+        at = frame.columns.index(column) + 1
+        frame = frame.insert_column(at, frame.select(named.alias(name)).to_series())
+    return frame
+
+
+def _replaced(values: pl.Expr, names: Mapping[int, str]) -> pl.Expr:
+    return values.replace_strict(names, default=None, return_dtype=pl.String)
+
+
+def text_lists(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a table with lists of names as JSON, because names may contain any separator."""
+    columns = [c for c in ("class_names", "sources") if isinstance(frame.schema.get(c), pl.List)]
+    for column in columns:
+        texts = frame[column].explode(empty_as_null=False).drop_nulls().unique().to_list()
+        quoted = {text: json.dumps(text, ensure_ascii=False) for text in texts}
+        items = pl.element().replace_strict(quoted, default=None, return_dtype=pl.String)
+        joined = pl.col(column).list.eval(items).list.join(", ")
+        frame = frame.with_columns(pl.format("[{}]", joined).alias(column))
+    return frame

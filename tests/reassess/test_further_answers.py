@@ -83,16 +83,16 @@ def test_round_by_round(campaign, url, monkeypatch):
         told = run("next", campaign, "--budget", "2", "--ask")
         assert "added        0  go to one more rater each, who has not answered the question" in told
         again = json.loads(run(*ask))
-        assert "2 questions were not added: they already wait for an answer" in again["notes"]
+        assert "questions that were not added because they already wait for an answer: 2" in again["notes"]
         assert campaign_status(campaign, database=url).notes == (
-            "2 answers that `manyhot next --ask` asked for are still to come",
+            "answers still to come that `manyhot next --ask` asked for: 2",
         )
         assert answer_all(store, "ann", TRUE) == []
         assert answer_all(store, "dan", TRUE) == sorted(UNCLEAR)
         late = json.loads(run(*ask))
         assert (late["added"], store.count_free()) == (0, 0)
-        newer = f"they have newer answers in the app; write them first: manyhot export {campaign}"
-        assert f"2 questions were not added: {newer}" in late["notes"]
+        newer = f"they have newer answers in the app (first, manyhot export {campaign})"
+        assert f"questions that were not added because {newer}: 2" in late["notes"]
         run("export", campaign)
         more = json.loads(run(*ask))
         assert more["added"] == more["asked"]
@@ -131,7 +131,7 @@ def test_golden_questions_new_proposals_and_votes_of_another_tool(campaign, url)
         assert found.added == len(asked) > 0
         again = next_questions(campaign, budget=100, ask=True, database=url, max_answers=9, settled=0)
         assert again.added == 0
-        alone = f"{len(asked):,} of the added questions were answered by all raters; invite others: "
+        alone = f"added questions that all raters have answered: {len(asked)}; invite others: "
         assert f"{alone}manyhot invite {campaign} NAME" in found.notes
         assert set(answer_all(store, "cem", TRUE)) - {(GOLDEN, 0), (GOLDEN, 1)} == set(asked)
 
@@ -149,8 +149,9 @@ def test_questions_that_the_app_does_not_have(campaign, url):
         )
         assert found.added == found.n_open - 1 > 0
         assert found.notes[-3:] == (
-            "1 questions were not added: they are not in the app, which adds new proposals when it starts",
-            f"{found.added} of the added questions were answered by all raters; invite others: "
+            "questions that were not added because they are not in the app, which adds new proposals when it "
+            "starts: 1",
+            f"added questions that all raters have answered: {found.added}; invite others: "
             f"manyhot invite {campaign} NAME",
             "the campaign is closed: raters get the questions when it is resumed",
         )

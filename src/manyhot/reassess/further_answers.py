@@ -92,15 +92,15 @@ def _notes(further: FurtherAnswers, folder: str) -> Iterator[str]:
     """Yield why questions were not added, and why raters may not get them."""
     for n, why in (
         (further.waiting, "already wait for an answer"),
-        (further.newer, f"have newer answers in the app; write them first: manyhot export {folder}"),
+        (further.newer, f"have newer answers in the app (first, manyhot export {folder})"),
         (further.golden, "are golden questions in the app"),
         (further.unknown, "are not in the app, which adds new proposals when it starts"),
     ):
         if n:
-            yield f"{n:,} questions were not added: they {why}"
+            yield f"questions that were not added because they {why}: {n:,}"
     if further.alone:
         yield (
-            f"{further.alone:,} of the added questions were answered by all raters; invite others: "
+            f"added questions that all raters have answered: {further.alone:,}; invite others: "
             f"manyhot invite {folder} NAME"
         )
     if further.added and further.state != "running":

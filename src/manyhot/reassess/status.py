@@ -175,7 +175,7 @@ def _new_answers(campaign: Campaign, new: int, database: str | None) -> Iterator
 
 def _on_further(further: int) -> Iterator[str]:
     if further:
-        yield f"{further:,} answers that `manyhot next --ask` asked for are still to come"
+        yield f"answers still to come that `manyhot next --ask` asked for: {further:,}"
 
 
 def _notes(campaign: Campaign, models: Sequence[str]) -> Iterator[str]:

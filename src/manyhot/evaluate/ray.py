@@ -34,7 +34,7 @@ OBJECT_STORE = 2 << 30
 
 TASK_MODELS, TASK_BYTES = 16, 400_000_000
 """Most models of a task, and about the most bytes of their predictions, such as those of six models on 1.28
-million images. With so many images, each task draws the resamples again, which takes as long as judging
+million images. With this many images, each task draws the resamples again, which takes as long as judging
 several models."""
 
 

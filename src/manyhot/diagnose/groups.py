@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,7 @@ from pyarrow import compute as pc
 from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command, takes_fields
 from manyhot.core.array_types import Bools, Ints
+from manyhot.core.operating_points import operating_points
 from manyhot.core.sets import LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
@@ -25,9 +26,11 @@ from manyhot.data.inputs import (
     open_inputs,
     open_labels,
 )
+from manyhot.diagnose.classes import in_order_of_ids
 from manyhot.diagnose.groups_attributes import (
     ImageGroup,
     PatternSearch,
+    class_groups,
     cluster_groups,
     measured_groups,
     metadata_groups,
@@ -39,20 +42,25 @@ from manyhot.diagnose.groups_findings import (
     GROUP_SETTINGS,
     GroupFinding,
     GroupSettings,
-    NamedOutcome,
     find_groups,
-    label_outcomes,
-    model_outcomes,
     of_model,
-    stratum_of,
     unseen_half,
 )
 from manyhot.diagnose.groups_objects import MarkedImages, marked_images
+from manyhot.diagnose.groups_outcomes import (
+    NamedOutcome,
+    is_multi_label,
+    label_outcomes,
+    model_outcomes,
+    set_outcomes,
+    stratum_of,
+    threshold_outcomes,
+)
 from manyhot.diagnose.groups_result import WeakGroups, groups_result
 from manyhot.diagnose.image_statistics import STATISTICS, MeasuredImages, measure_images
 from manyhot.errors import InputError
 from manyhot.evaluate.gallery import photographed, with_photographs
-from manyhot.evaluate.slices import labels_of, model_cases
+from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
 from manyhot.files import hashes_of
 from manyhot.formats import read_images, read_objects
 from manyhot.formats.writing import PathLike, images_file
@@ -89,7 +97,8 @@ def diagnose_groups(
     No annotations are needed. Groups are defined by the pixels (frames, tags, bands, text, pasted objects,
     brightness, tint, sharpness, size), the files (format, compression, camera, source), metadata, other
     classes of the label sets, objects, and clusters of embeddings. Images of a class are compared with other
-    images of the same class. The p-values are corrected for the whole search.
+    images of the same class; in multi-label data, images with a class are compared with images without it,
+    and a class is predicted at its F1 threshold. The p-values are corrected for the whole search.
 
     Parameters
     ----------
@@ -237,6 +246,10 @@ class _Search:
         cls, source: Source, labels: LabelsLike, evidence: _Evidence, settings: GroupSettings, run: Run
     ) -> _Search:
         table = labels_of(source)
+        if is_multi_label(label_sets(table)):
+            # In the order of ids, thresholds are those of diagnose classes.
+            table = in_order_of_ids(table)
+            source = replace(source, labels=table)
         sets = label_sets(table)
         classes = source.classes or class_list_of(table.class_hash)
         made = cls(source, table, sets, stratum_of(sets), _names(classes, sets.n_classes), settings)
@@ -250,6 +263,11 @@ class _Search:
                 do="pass the folder that manyhot predict wrote as `images`, or a table as `metadata`",
             )
         return made
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether images with a class are compared with images without it, each class by itself."""
+        return is_multi_label(self.sets)
 
     @property
     def seen(self) -> Bools:
@@ -279,17 +297,20 @@ class _Search:
     def _group(self, labels: LabelsLike, evidence: _Evidence) -> None:
         if self.measured is not None and self.images is not None:
             self.groups += measured_groups(self.measured)
-            self.groups += source_groups(self.images.table["uri"].to_pylist(), self.stratum)
+            self.groups += source_groups(self.images.table["uri"].to_pylist(), self._codes())
             known = ("image_id", "uri", "label", "width", "height")
             self.groups += metadata_groups(
                 self.images.table.drop_columns([c for c in known if c in self.images.table.column_names])
             )
-        scored = self.sets.scored
-        self.groups += presence_groups(other_labels(self.sets, self.stratum), scored, "label", self.names)
+        if self.is_multi_label:
+            self.groups += class_groups(self.sets.yes_matrix(), self.sets.usable, self.names)
+        else:
+            own = other_labels(self.sets, self.stratum)
+            self.groups += class_groups(own, self.sets.scored, self.names)
         if (columns := evidence.columns(self.labels)) is not None:
             self.groups += metadata_groups(columns)
         if (present := evidence.present(self.labels)) is not None:
-            self.groups += presence_groups(present[0], present[1], "object", present[2])
+            self.groups += presence_groups(*present)
         if (embedded := evidence.embedded(labels)) is not None:
             self._cluster(embedded)
 
@@ -306,18 +327,28 @@ class _Search:
             vectors, at[at >= 0], len(self.sets), self._contents, self.settings.seed
         )
 
+    def _codes(self) -> Ints:
+        """Return a code of the class, or of the label set, of each image."""
+        if not self.is_multi_label:
+            return self.stratum
+        return np.unique(np.packbits(self.sets.yes_matrix(), axis=1), axis=0, return_inverse=True)[1].ravel()
+
     def _contents(self, inside: Bools) -> str:
         """Return the most frequent class of a cluster."""
-        own = self.stratum[inside]
-        own = own[own >= 0]
-        if not len(own):
-            return ""
-        count = np.bincount(own)
-        return f", {100 * count.max() / len(own):.0f} % {self.names[int(count.argmax())]}"
+        if self.is_multi_label:
+            count, n = self.sets.yes_matrix()[inside].sum(axis=0), int(inside.sum())
+        else:
+            own = self.stratum[inside & (self.stratum >= 0)]
+            count, n = np.bincount(own, minlength=1), len(own)
+        return f", {100 * count.max() / n:.0f} % {self.names[int(count.argmax())]}" if count.max() else ""
 
     def findings(self, reading: Reading, run: Run) -> list[GroupFinding]:
         """Return the properties associated with labels, and the groups on which one of the models is weak."""
-        own = label_outcomes(self.stratum, self.sets.n_classes, self.settings.min_images)
+        least = self.settings.min_images
+        if self.is_multi_label:
+            own = set_outcomes(self.sets, least)
+        else:
+            own = label_outcomes(self.stratum, self.sets.n_classes, least)
         found = self._find(
             None,
             own,
@@ -327,19 +358,35 @@ class _Search:
         by_label = [replace(pattern, is_searched=False) for pattern in self._patterns_of_labels]
         associated = list(dict.fromkeys(f.row["class_id"] for f in found))
         for model in model_cases(self.source, depth=1, trust_order=reading.trust_order, run=run):
-            outcomes = model_outcomes(
-                model.case,
-                model.rows,
-                self.stratum,
-                self.settings.min_images,
-                self.settings.min_confidence,
-                associated,
-            )
+            outcomes = self._outcomes(model, associated)
             self.n_models += 1
             called = [o.outcome for o in outcomes if o.kind == "called"]
             patterns = self._patterns([(o.event, o.counts & ~o.event) for o in called], run)
             found += self._find(model.model, outcomes, [*by_label, *patterns])
         return found
+
+    def _outcomes(self, model: ModelCase, associated: Collection[int]) -> list[NamedOutcome]:
+        """Return the outcomes in which a model can be worse in a group."""
+        case, least = model.case, self.settings.min_images
+        if self.is_multi_label:
+            # The folds, and thus the thresholds, are those of diagnose classes without options.
+            points = operating_points(case, rng=np.random.default_rng(0))
+            if points is not None:
+                return threshold_outcomes(case, points, model.rows, self.stratum, least, associated)
+            self.notes.append(
+                f"{model.model}: there are no scores of all classes, so only the top class of each image is "
+                "compared with its label set"
+            )
+        confidence = self.settings.min_confidence
+        return model_outcomes(
+            case,
+            model.rows,
+            self.stratum,
+            least,
+            confidence,
+            associated,
+            multi_label=self.is_multi_label,
+        )
 
     _patterns_of_labels: list[ImageGroup] = field(default_factory=list)
 

@@ -22,7 +22,7 @@ from manyhot.core.repeated_patterns import (
     find_repeated_patch,
     frame_boxes,
 )
-from manyhot.core.sets import YES, LabelSets
+from manyhot.core.sets import LabelSets
 from manyhot.diagnose.image_statistics import MeasuredImages
 
 GROUP_KINDS = (
@@ -96,6 +96,9 @@ class ImageGroup:
         Whether labels or predictions of some images were used to define the group.
     mark : Mark, optional
         The mark that all images of the group have, or that all of them lack; None if its place is unknown.
+    class_id : int
+        The class that all images of the group show, or that all of them lack; -2 for groups that are not
+        defined by label sets.
     """
 
     kind: str
@@ -104,6 +107,7 @@ class ImageGroup:
     inside: Bools
     is_searched: bool = False
     mark: Mark | None = None
+    class_id: int = -2
 
 
 def without(group: ImageGroup, among: Bools) -> ImageGroup:
@@ -261,25 +265,25 @@ def _is_measure(column: pa.ChunkedArray) -> bool:
     return len(column.unique()) > 20
 
 
-def presence_groups(present: Bools, among: Bools, kind: str, names: Sequence[str]) -> Iterator[ImageGroup]:
+def presence_groups(present: Bools, among: Bools, names: Sequence[str]) -> Iterator[ImageGroup]:
     """Yield the images with each object and the images without it; `present` has shape (n, objects)."""
     for at in np.flatnonzero(present.any(axis=0)).tolist():
-        phrase = f"that also show {names[at]}" if kind == "label" else f"with {_a(names[at])}"
-        group = ImageGroup(
-            kind, names[at] if kind == "object" else f"also {names[at]}", phrase, present[:, at]
-        )
-        if kind == "label":
-            own = f"that do not also show {names[at]}"
-            yield from (group, ImageGroup(kind, f"not also {names[at]}", own, among & ~present[:, at]))
-        else:
-            yield from (group, without(group, among))
+        group = ImageGroup("object", names[at], f"with {_a(names[at])}", present[:, at])
+        yield from (group, without(group, among))
+
+
+def class_groups(shown: Bools, among: Bools, names: Sequence[str]) -> Iterator[ImageGroup]:
+    """Yield the images that also show each class, and those that do not; `shown` has shape (n, classes)."""
+    for at in np.flatnonzero(shown.any(axis=0)).tolist():
+        also, own = f"also {names[at]}", shown[:, at]
+        yield ImageGroup("label", also, f"that also show {names[at]}", own, class_id=at)
+        phrase = f"that do not also show {names[at]}"
+        yield ImageGroup("label", f"not {also}", phrase, among & ~own, class_id=at)
 
 
 def other_labels(sets: LabelSets, stratum: Ints) -> Bools:
     """Return the valid classes of each image, except the class within which the image is compared."""
-    valid = sets.state == YES
-    present = np.zeros((len(sets), sets.n_classes), bool)
-    present[sets.rows[valid], sets.classes[valid]] = True
+    present = sets.yes_matrix()
     has = stratum >= 0
     present[np.flatnonzero(has), stratum[has]] = False
     return present

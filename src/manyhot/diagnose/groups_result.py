@@ -13,8 +13,9 @@ from manyhot import tables
 from manyhot.core.group_search import FAMILY_WISE
 from manyhot.data.data_sets import Source
 from manyhot.diagnose.groups_attributes import GROUP_KINDS
-from manyhot.diagnose.groups_findings import OUTCOMES, GroupFinding
+from manyhot.diagnose.groups_findings import GroupFinding
 from manyhot.diagnose.groups_objects import LABELS, OBJECTS, MarkedImages, forget_marks
+from manyhot.diagnose.groups_outcomes import OUTCOMES
 from manyhot.diagnose.page import DiagnosisResult, forget_pictures
 from manyhot.diagnose.shortcut_marks import step_without
 from manyhot.errors import MissingExtraError
@@ -63,7 +64,8 @@ declare_table(
         TEXT(
             "outcome",
             "what is more frequent in the group: errors; errors with a high confidence; predictions of the "
-            "class on images without it; errors on the images of the class; or images with the label",
+            "class on images without it; errors on the images of the class, or misses of the class in "
+            "multi-label data; or images with the label",
             values=OUTCOMES,
         ),
         INT.nullable("class_id", "the class; null for errors of all classes"),
@@ -84,11 +86,13 @@ declare_table(
         REAL("share", "events divided by n"),
         *bounds("lo", "hi", f"{ITS} (Wilson)", column=REAL),
         COUNT(
-            "n_outside", "other images to which the outcome applies; for a label, images with another label"
+            "n_outside",
+            "other images to which the outcome applies; for a label, images with another label, or images "
+            "without the class in multi-label data",
         ),
         COUNT(
             "events_outside",
-            "other images with the event; for a label, images with another label that are in the group",
+            "other images with the event; for a label, those of n_outside that are in the group",
         ),
         REAL("share_outside", "events_outside divided by n_outside"),
         *bounds("lo_outside", "hi_outside", f"{ITS} (Wilson)", column=REAL),
@@ -156,7 +160,8 @@ class WeakGroups(DiagnosisResult):
             yield f"{title}:"
             for row in part[:_PRINTED]:
                 p = f"p {'<' if row['p'] <= 0.001 else '='} {max(row['p'], 0.001):.3f}"
-                also = f"; also {', '.join(row['also'][:3])}" if row["also"] else ""
+                others = (name.removeprefix("also ") for name in row["also"][:3])
+                also = f"; also {', '.join(others)}" if row["also"] else ""
                 yield f"{row['group']:3}  {row['sentence']} ({p}{also})"
             if len(part) > _PRINTED:
                 yield f"     … and {len(part) - _PRINTED:,} more in the table"
@@ -312,10 +317,12 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     *lead, corrected = groups_answer(rows, about)
     method = (
         corrected,
-        "Errors in a group are compared with errors on other images of the same classes. Properties of "
-        "images with a label are compared with properties of all other images. A p-value is the share of "
-        "random permutations in which any group of the whole search differs at least this much. Marks and "
-        "pasted objects are searched for on one half of the images, and counted on the other half.",
+        "Errors in a group are compared with errors on other images of the same classes; in multi-label "
+        "data, false positives of a class on images without it, and misses on images with it, at the "
+        "threshold with the largest F1 (by cross-fitting). Properties of images with a label are compared "
+        "with properties of all other images. A p-value is the share of random permutations in which any "
+        "group of the whole search differs at least this much. Marks and pasted objects are searched for on "
+        "one half of the images, and counted on the other half.",
     )
     has_models = about.get("models", "0") != "0"
     listings = [

@@ -45,6 +45,7 @@ from manyhot.diagnose.groups_findings import (
     find_groups,
     of_model,
     unseen_half,
+    with_models_in_sentences,
 )
 from manyhot.diagnose.groups_objects import MarkedImages, marked_images
 from manyhot.diagnose.groups_outcomes import (
@@ -132,7 +133,7 @@ def diagnose_groups(
     """
     evidence = _Evidence(metadata, objects, embeddings, reading)
     findings, measured, notes, inputs = list[GroupFinding](), list[pa.Table](), list[str](), dict[str, str]()
-    n_models = 0
+    models = list[str]()
     opened = _sources(labels, predictions, reading, run)
     sources = [with_photographs(source, predictions, reading) for source in opened]
     for source in sources:
@@ -140,18 +141,20 @@ def diagnose_groups(
         own = search.findings(reading, run)
         measured.append(search.statistics(own))
         findings += own
-        n_models += search.n_models
+        models += search.models
         notes += [*search.notes, *source.misfits.notes(source.name)]
         inputs |= source.inputs
     inputs |= evidence.hashes()
     marks = search.marks(findings) if len(sources) == 1 else None
+    if len(set(models)) > 1:
+        findings = with_models_in_sentences(findings)
     return groups_result(
         findings,
         measured,
         sources,
         tuple(dict.fromkeys(notes)),
         inputs,
-        {**vars(settings), "models": n_models, "images": sum(map(len, measured))},
+        {**vars(settings), "models": len(models), "images": sum(map(len, measured))},
         marks,
     )
 
@@ -239,7 +242,7 @@ class _Search:
     measured: MeasuredImages | None = None
     groups: list[ImageGroup] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    n_models: int = 0
+    models: list[str] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -359,7 +362,7 @@ class _Search:
         associated = list(dict.fromkeys(f.row["class_id"] for f in found))
         for model in model_cases(self.source, depth=1, trust_order=reading.trust_order, run=run):
             outcomes = self._outcomes(model, associated)
-            self.n_models += 1
+            self.models.append(model.model)
             called = [o.outcome for o in outcomes if o.kind == "called"]
             patterns = self._patterns([(o.event, o.counts & ~o.event) for o in called], run)
             found += self._find(model.model, outcomes, [*by_label, *patterns])

@@ -53,6 +53,8 @@ TAIL_SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 """Shares of the images that the groups of a measurement contain, from the low and from the high end."""
 
 _FRAME = 0.5  # of `find_frame`; of 400 photographs of CIFAR-10, none has more than 0.28
+_GREY = 1e-6  # tint up to which a photograph is grey; rounding leaves 1e-9 of zero, a level of 255 is 4e-3
+_ROUNDING = 1e-9  # range of values, relative to the largest, up to which they are constant
 _MOST_VALUES = 200  # of a column: more are measurements or names of images
 _OWN_CLUSTERS, _MOST_CLUSTERS = 50, 50  # images a cluster, at least on average; clusters
 _FITTED = 20_000  # embeddings that clusters are fitted to
@@ -185,6 +187,7 @@ def _measurements(images: MeasuredImages) -> Iterator[tuple[str, str, str, str, 
     for place, before in (("", ""), ("border_", "border ")):
         for hue in TINTS:
             towards = tint_towards(hue, value(f"{place}blue"), value(f"{place}red"))
+            towards = np.where(np.abs(towards) < _GREY, 0.0, towards)
             phrase = f"whose border is tinted {hue}" if place else f"tinted {hue}"
             yield "tint", f"{before}tint {hue}", "", phrase, towards
     width, height = value("width"), value("height")
@@ -202,7 +205,7 @@ def _measurements(images: MeasuredImages) -> Iterator[tuple[str, str, str, str, 
 def _by_share(kind: str, name: str, low: str, high: str, values: Floats) -> Iterator[ImageGroup]:
     """Yield the images with the lowest and with the highest values."""
     known = values[np.isfinite(values)]
-    if not len(known):
+    if not len(known) or np.ptp(known) <= _ROUNDING * np.abs(known).max():
         return
     seen = set[int]()
     for share in TAIL_SHARES:

@@ -318,3 +318,11 @@ def unseen_half(n: int, seed: int) -> Bools:
 def of_model(findings: Sequence[GroupFinding], dataset: str, model: str | None) -> list[GroupFinding]:
     """Return findings with data set and model."""
     return [replace(f, row={"dataset": dataset, "model": model, **f.row}) for f in findings]
+
+
+def with_models_in_sentences(findings: Sequence[GroupFinding]) -> list[GroupFinding]:
+    """Return findings whose sentences begin with the name of the model, if they are about a model."""
+    named = ({**f.row, "sentence": f"{f.row['model']}: {f.row['sentence']}"} for f in findings)
+    return [
+        f if f.row["model"] is None else replace(f, row=row) for f, row in zip(findings, named, strict=True)
+    ]

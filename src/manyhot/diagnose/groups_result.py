@@ -296,8 +296,10 @@ def _untested(rows: Sequence[Row], least: int) -> str:
 def _clearest(rows: Sequence[Row]) -> Row:
     """Return the first finding; if images are missed in it, what other images of its group are called."""
     first = rows[0]
-    called = (r for r in rows if r["outcome"] == "called" and r["name"] == first["name"])
-    return next(called, first) if first["outcome"] == "missed" else first
+    if first["outcome"] != "missed":
+        return first
+    alike = (r for r in rows if (r["model"], r["name"]) == (first["model"], first["name"]))
+    return next((r for r in alike if r["outcome"] == "called"), first)
 
 
 @register(

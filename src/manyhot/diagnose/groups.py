@@ -38,6 +38,7 @@ from manyhot.diagnose.groups_attributes import (
     presence_groups,
     source_groups,
 )
+from manyhot.diagnose.groups_clusters import ImageClusters, image_clusters, likely_column
 from manyhot.diagnose.groups_findings import (
     GROUP_SETTINGS,
     GroupFinding,
@@ -89,6 +90,7 @@ def diagnose_groups(
     metadata: Annotated[PathLike | Images | None, Shown("FILE")] = None,
     objects: Annotated[PathLike | Objects | None, Shown("FILE")] = None,
     embeddings: Annotated[PathLike | None, Shown("FOLDER")] = None,
+    clusters: Annotated[str | None, Shown("COLUMN")] = None,
     settings: GroupSettings = GROUP_SETTINGS,
     reading: Reading = READING,
     run: Run = QUIET,
@@ -119,6 +121,10 @@ def diagnose_groups(
     embeddings
         Folder with embeddings of the images, written by manyhot predict --embeddings; by default, the folder
         of the labels, if it contains embeddings.
+    clusters
+        A column of the metadata or of the images table that says which images depend on each other, such as
+        patient_id. Outcomes are then permuted between clusters of the same number of images, and within
+        clusters, to compute p-values; the column defines no groups.
 
     Returns
     -------
@@ -127,11 +133,12 @@ def diagnose_groups(
     Raises
     ------
     InputError
-        If nothing defines groups, or a file cannot be read.
+        If nothing defines groups, a file cannot be read, or an image has no cluster.
     MatchError, OrderError
         As in `manyhot.evaluate`.
     """
-    evidence = _Evidence(metadata, objects, embeddings, reading)
+    evidence = _Evidence(metadata, objects, embeddings, clusters, reading)
+    n_clusters = 0
     findings, measured, notes, inputs = list[GroupFinding](), list[pa.Table](), list[str](), dict[str, str]()
     models = list[str]()
     opened = _sources(labels, predictions, reading, run)
@@ -142,6 +149,7 @@ def diagnose_groups(
         measured.append(search.statistics(own))
         findings += own
         models += search.models
+        n_clusters += 0 if search.clusters is None else search.clusters.n
         notes += [*search.notes, *source.misfits.notes(source.name)]
         inputs |= source.inputs
     inputs |= evidence.hashes()
@@ -154,7 +162,7 @@ def diagnose_groups(
         sources,
         tuple(dict.fromkeys(notes)),
         inputs,
-        {**vars(settings), "models": len(models), "images": sum(map(len, measured))},
+        {**vars(settings), "models": len(models), "images": sum(map(len, measured)), "clusters": n_clusters},
         marks,
     )
 
@@ -177,6 +185,7 @@ class _Evidence:
     metadata: PathLike | Images | None
     objects: PathLike | Objects | None
     embeddings: PathLike | None
+    clusters: str | None
     reading: Reading
 
     def hashes(self) -> dict[str, str]:
@@ -243,6 +252,7 @@ class _Search:
     groups: list[ImageGroup] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
+    clusters: ImageClusters | None = None
 
     @classmethod
     def of(
@@ -256,6 +266,7 @@ class _Search:
         sets = label_sets(table)
         classes = source.classes or class_list_of(table.class_hash)
         made = cls(source, table, sets, stratum_of(sets), _names(classes, sets.n_classes), settings)
+        made._set_clusters(evidence)
         made._measure(_cache(labels, source, evidence.reading), run)
         made._group(labels, evidence)
         if not made.groups:
@@ -275,7 +286,26 @@ class _Search:
     @property
     def seen(self) -> Bools:
         """Whether each image is in the half of the images that is searched for patterns."""
-        return unseen_half(len(self.sets), self.settings.seed)
+        return unseen_half(len(self.sets), self.settings.seed, self._cluster_of_image)
+
+    @property
+    def _cluster_of_image(self) -> Ints | None:
+        return None if self.clusters is None else self.clusters.number
+
+    def _set_clusters(self, evidence: _Evidence) -> None:
+        """Read the clusters; note what they change, or that a column may contain some."""
+        tables = [] if (own := evidence.columns(self.labels)) is None else [own]
+        if self.source.images is not None:
+            at = pc.index_in(self.labels.image_id, self.source.images.image_id)
+            tables.append(self.source.images.table.take(at))
+        if evidence.clusters is not None:
+            self.clusters = image_clusters(evidence.clusters, tables, self.source.name)
+            self.notes.append(f"{self.source.name}: {self.clusters.note()}")
+        elif column := likely_column(tables):
+            self.notes.append(
+                f"{self.source.name}: p-values assume independent images, but values of {column} occur "
+                f"several times: to permute them together, pass {column} as `clusters`"
+            )
 
     def _measure(self, cache: Path | None, run: Run) -> None:
         if self.source.images is None or not photographed(self.source):
@@ -301,7 +331,7 @@ class _Search:
         if self.measured is not None and self.images is not None:
             self.groups += measured_groups(self.measured)
             self.groups += source_groups(self.images.table["uri"].to_pylist(), self._codes())
-            known = ("image_id", "uri", "label", "width", "height")
+            known = ("image_id", "uri", "label", "width", "height", evidence.clusters)
             self.groups += metadata_groups(
                 self.images.table.drop_columns([c for c in known if c in self.images.table.column_names])
             )
@@ -311,7 +341,8 @@ class _Search:
             own = other_labels(self.sets, self.stratum)
             self.groups += class_groups(own, self.sets.scored, self.names)
         if (columns := evidence.columns(self.labels)) is not None:
-            self.groups += metadata_groups(columns)
+            names = [n for n in columns.column_names if n != evidence.clusters]
+            self.groups += metadata_groups(columns.select(names))
         if (present := evidence.present(self.labels)) is not None:
             self.groups += presence_groups(*present)
         if (embedded := evidence.embedded(labels)) is not None:
@@ -398,7 +429,14 @@ class _Search:
     ) -> list[GroupFinding]:
         if model is None:
             self._patterns_of_labels = list(patterns)
-        found = find_groups([*self.groups, *patterns], self.seen, outcomes, self.names, self.settings)
+        found = find_groups(
+            [*self.groups, *patterns],
+            self.seen,
+            outcomes,
+            self.names,
+            self.settings,
+            self._cluster_of_image,
+        )
         return of_model(found, self.source.name, model)
 
     def _patterns(self, pairs: Sequence[tuple[Bools, Bools]], run: Run) -> list[ImageGroup]:

@@ -98,6 +98,7 @@ def find_groups(
     outcomes: Sequence[NamedOutcome],
     names: Sequence[str],
     settings: GroupSettings,
+    cluster: Ints | None = None,
 ) -> list[GroupFinding]:
     """Return the groups in which an outcome is more frequent, the clearest difference first.
 
@@ -110,11 +111,13 @@ def find_groups(
     names : sequence of str
         Names of the classes.
     settings : GroupSettings
+    cluster : ndarray of int, shape (n,), optional
+        The cluster of each image, if images depend on each other.
     """
     if not groups or not outcomes:
         return []
     inside = np.stack([group.inside for group in groups])
-    tested = Groups(inside, np.array([group.is_searched for group in groups]), seen)
+    tested = Groups(inside, np.array([group.is_searched for group in groups]), seen, cluster)
     rng = np.random.default_rng(settings.seed)
     search = search_groups(
         tested,
@@ -308,11 +311,14 @@ def group_sentence(row: RowDict, outcome: NamedOutcome, phrase: str, min_confide
     return f"{inside} of {n} images of {name} are images {phrase}, compared with {others}."
 
 
-def unseen_half(n: int, seed: int) -> Bools:
-    """Return whether each image is in the half that is searched for patterns."""
-    seen = np.zeros(n, bool)
-    seen[np.random.default_rng([seed, 1]).permutation(n)[: n // 2]] = True
-    return seen
+def unseen_half(n: int, seed: int, cluster: Ints | None = None) -> Bools:
+    """Return whether each image is in the half that is searched for patterns; clusters are not divided."""
+    of = np.arange(n) if cluster is None else cluster
+    size = np.bincount(of)
+    order = np.random.default_rng([seed, 1]).permutation(len(size))
+    seen = np.zeros(len(size), bool)
+    seen[order[np.cumsum(size[order]) <= n // 2]] = True
+    return seen[of]
 
 
 def of_model(findings: Sequence[GroupFinding], dataset: str, model: str | None) -> list[GroupFinding]:

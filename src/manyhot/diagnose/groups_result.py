@@ -215,7 +215,11 @@ def groups_result(
         marks,
         notes=notes,
         inputs=inputs,
-        metadata={name: f"{value:g}" for name, value in settings.items() if isinstance(value, int | float)},
+        metadata={
+            name: str(value) if isinstance(value, int) else f"{value:g}"
+            for name, value in settings.items()
+            if isinstance(value, int | float)
+        },
     )
 
 
@@ -275,9 +279,15 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
     bound = [r for r in of_labels if r["n_other"] < least]
     if n_models and bound:
         yield _untested(bound, least)
+    n_clusters = int(about.get("clusters", "0"))
+    over = (
+        f"; images are permuted between and within {n_clusters:,} clusters"
+        if n_clusters
+        else ", provided that images are independent of each other"
+    )
     yield (
         "The lists are corrected for the search: if nothing were related, each list would be empty in "
-        f"{1 - FAMILY_WISE:.0%} of searches (Westfall and Young)."
+        f"{1 - FAMILY_WISE:.0%} of searches (Westfall and Young){over}."
     )
 
 

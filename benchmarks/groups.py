@@ -43,7 +43,8 @@ from manyhot.classes import from_keys  # noqa: E402
 from manyhot.core.share_intervals import wilson_interval  # noqa: E402
 from manyhot.diagnose.groups import diagnose_groups  # noqa: E402
 from manyhot.diagnose.groups_attributes import measured_groups  # noqa: E402
-from manyhot.diagnose.groups_findings import GroupSettings, find_groups, label_outcomes  # noqa: E402
+from manyhot.diagnose.groups_findings import GroupSettings, find_groups  # noqa: E402
+from manyhot.diagnose.groups_outcomes import label_outcomes  # noqa: E402
 from manyhot.diagnose.image_statistics import measure_images  # noqa: E402
 from manyhot.predict.engines import EngineOptions  # noqa: E402
 from manyhot.predict.models import find_model  # noqa: E402

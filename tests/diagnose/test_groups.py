@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,22 @@ def test_metadata_alone_will_do(label):
     assert (west["n"], west["events"]) == ((hospital == "west").sum(), (wrong & (hospital == "west")).sum())
     assert any(name.startswith("dose ≥ 0.") for name in errors)
     assert any("no groups are defined by pixels" in note for note in found.notes)
+
+
+def test_with_several_models_each_sentence_about_one_names_it(label):
+    hospital = np.random.default_rng(3).choice(["north", "south", "west"], N)
+    metadata = Images(pa.table({"image_id": IDS, "hospital": hospital}))
+    wrong = (hospital == "west") & (np.random.default_rng(4).random(N) < 0.6)
+    one, other = predictions_of(label, wrong), replace(predictions_of(label, wrong), model="other")
+    reading = Reading(classes=CLASSES)
+    found = diagnose_groups(
+        labels_of(label), [one, other], metadata=metadata, reading=reading, permutations=200
+    )
+    rows = found.groups.to_pylist()
+    assert {r["model"] for r in rows} == {"net", "other"}
+    assert all(r["sentence"].startswith(f"{r['model']}: I") for r in rows)
+    alone = diagnose_groups(labels_of(label), [one], metadata=metadata, reading=reading, permutations=200)
+    assert all(r["sentence"].startswith("I") for r in alone.groups.to_pylist())
 
 
 def test_a_companion_from_a_table_of_objects_is_named(label):

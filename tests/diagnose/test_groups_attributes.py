@@ -1,10 +1,13 @@
-"""What fixed patterns are called, by their place."""
+"""What fixed patterns are called, by their place, and which measurements define groups."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from PIL import Image
 
 from manyhot.core.repeated_patterns import THUMBNAIL_SIDE, FixedPattern
-from manyhot.diagnose.groups_attributes import _place
+from manyhot.diagnose.groups_attributes import _place, measured_groups, metadata_groups
+from manyhot.diagnose.image_statistics import measure_images
 
 ALL = slice(None)
 HALF = THUMBNAIL_SIDE // 2
@@ -29,3 +32,17 @@ def test_a_pattern_is_named_by_its_place(rows, columns, name):
     where[rows, columns] = True
     pattern = FixedPattern(where, np.zeros(3), False, np.zeros(1), np.ones((1, 2)))
     assert _place(pattern) == (name, f"with a {name}")
+
+
+def test_grey_photographs_have_no_tint_and_constant_columns_no_groups(tmp_path):
+    """The mean colour differences of grey photographs are zero only up to rounding, about 1e-9."""
+    rng = np.random.default_rng(0)
+    uris = [str(tmp_path / f"{i}.png") for i in range(20)]
+    for uri in uris:
+        Image.fromarray(rng.integers(0, 256, (40, 30), dtype=np.uint8)).convert("RGB").save(uri)
+    measured = measure_images(pa.array(uris), uris, None)
+    assert {g.kind for g in measured_groups(measured)} >= {"brightness", "sharpness"}
+    assert not [g.name for g in measured_groups(measured) if g.kind in ("tint", "saturation")]
+    thirds = pa.table({"dose": 0.1 * np.arange(1, 21) / np.arange(1, 21)})
+    assert len(set(thirds["dose"].to_pylist())) > 1
+    assert not list(metadata_groups(thirds))

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
+from manyhot.core.cluster_permutation import permuted_in_clusters
 
 FAMILY_WISE = 0.05
 """Family-wise error rate: the chance that any group of a search is reported if outcomes are unrelated to
@@ -148,11 +149,15 @@ class Groups:
         Groups whose definition depends on the outcomes of some images.
     seen : ndarray of bool, shape (n,)
         The images whose outcomes were used. Searched groups are only tested on other images.
+    cluster : ndarray of int, shape (n,), optional
+        The cluster of each image, if images depend on each other: outcomes are permuted as by
+        `manyhot.core.cluster_permutation.permuted_in_clusters`.
     """
 
     inside: Bools
     searched: Bools
     seen: Bools
+    cluster: Ints | None = None
 
     def parts(self, outcome: Outcome) -> tuple[tuple[Ints, Outcome], tuple[Ints, Outcome]]:
         """Return the groups to test on all images and on unseen images, with the outcomes."""
@@ -202,9 +207,9 @@ def search_groups(
         for at, of in groups.parts(outcome):
             some = at[able[at]]
             if len(some) and of.event[of.counts].any():
-                most = np.maximum(
-                    most, _largest(groups.inside[some], of, _only(count, some), permutations, rng)
-                )
+                own_counts = _only(count, some)
+                largest = _largest(groups.inside[some], of, own_counts, groups.cluster, permutations, rng)
+                most = np.maximum(most, largest)
     ordered = np.sort(most)
     above = permutations - np.searchsorted(ordered, statistic, side="left")
     p = np.where(np.isfinite(statistic), (1 + above) / (permutations + 1), np.nan)
@@ -217,7 +222,12 @@ def _only(count: Counts, groups: Ints) -> Counts:
 
 
 def _largest(
-    inside: Bools, outcome: Outcome, count: Counts, permutations: int, rng: np.random.Generator
+    inside: Bools,
+    outcome: Outcome,
+    count: Counts,
+    cluster: Ints | None,
+    permutations: int,
+    rng: np.random.Generator,
 ) -> Floats:
     """Return the largest statistic of all groups for each permutation of one outcome."""
     kept = np.flatnonzero(outcome.counts)
@@ -226,7 +236,12 @@ def _largest(
     found = []
     for start in range(0, permutations, _AT_ONCE):
         times = min(_AT_ONCE, permutations - start)
-        drawn = _permuted(outcome.event[kept], outcome.stratum[kept], times, rng)
+        if cluster is None:
+            drawn = _permuted(outcome.event[kept], outcome.stratum[kept], times, rng)
+        else:
+            drawn = permuted_in_clusters(
+                outcome.event[kept], outcome.stratum[kept], cluster[kept], times, rng
+            )
         found.append(count.statistic(_sums(members, drawn)).max(axis=0))
     return np.concatenate(found)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,7 @@ from pyarrow import compute as pc
 from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command, takes_fields
 from manyhot.core.array_types import Bools, Ints
+from manyhot.core.operating_points import operating_points
 from manyhot.core.sets import LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
@@ -25,9 +26,11 @@ from manyhot.data.inputs import (
     open_inputs,
     open_labels,
 )
+from manyhot.diagnose.classes import in_order_of_ids
 from manyhot.diagnose.groups_attributes import (
     ImageGroup,
     PatternSearch,
+    class_groups,
     cluster_groups,
     measured_groups,
     metadata_groups,
@@ -35,24 +38,31 @@ from manyhot.diagnose.groups_attributes import (
     presence_groups,
     source_groups,
 )
+from manyhot.diagnose.groups_clusters import ImageClusters, image_clusters, likely_column
 from manyhot.diagnose.groups_findings import (
     GROUP_SETTINGS,
     GroupFinding,
     GroupSettings,
-    NamedOutcome,
     find_groups,
-    label_outcomes,
-    model_outcomes,
     of_model,
-    stratum_of,
     unseen_half,
+    with_models_in_sentences,
 )
 from manyhot.diagnose.groups_objects import MarkedImages, marked_images
+from manyhot.diagnose.groups_outcomes import (
+    NamedOutcome,
+    is_multi_label,
+    label_outcomes,
+    model_outcomes,
+    set_outcomes,
+    stratum_of,
+    threshold_outcomes,
+)
 from manyhot.diagnose.groups_result import WeakGroups, groups_result
 from manyhot.diagnose.image_statistics import STATISTICS, MeasuredImages, measure_images
 from manyhot.errors import InputError
 from manyhot.evaluate.gallery import photographed, with_photographs
-from manyhot.evaluate.slices import labels_of, model_cases
+from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
 from manyhot.files import hashes_of
 from manyhot.formats import read_images, read_objects
 from manyhot.formats.writing import PathLike, images_file
@@ -80,6 +90,7 @@ def diagnose_groups(
     metadata: Annotated[PathLike | Images | None, Shown("FILE")] = None,
     objects: Annotated[PathLike | Objects | None, Shown("FILE")] = None,
     embeddings: Annotated[PathLike | None, Shown("FOLDER")] = None,
+    clusters: Annotated[str | None, Shown("COLUMN")] = None,
     settings: GroupSettings = GROUP_SETTINGS,
     reading: Reading = READING,
     run: Run = QUIET,
@@ -89,7 +100,8 @@ def diagnose_groups(
     No annotations are needed. Groups are defined by the pixels (frames, tags, bands, text, pasted objects,
     brightness, tint, sharpness, size), the files (format, compression, camera, source), metadata, other
     classes of the label sets, objects, and clusters of embeddings. Images of a class are compared with other
-    images of the same class. The p-values are corrected for the whole search.
+    images of the same class; in multi-label data, images with a class are compared with images without it,
+    and a class is predicted at its F1 threshold. The p-values are corrected for the whole search.
 
     Parameters
     ----------
@@ -109,6 +121,10 @@ def diagnose_groups(
     embeddings
         Folder with embeddings of the images, written by manyhot predict --embeddings; by default, the folder
         of the labels, if it contains embeddings.
+    clusters
+        A column of the metadata or of the images table that says which images depend on each other, such as
+        patient_id. Outcomes are then permuted between clusters of the same number of images, and within
+        clusters, to compute p-values; the column defines no groups.
 
     Returns
     -------
@@ -117,13 +133,14 @@ def diagnose_groups(
     Raises
     ------
     InputError
-        If nothing defines groups, or a file cannot be read.
+        If nothing defines groups, a file cannot be read, or an image has no cluster.
     MatchError, OrderError
         As in `manyhot.evaluate`.
     """
-    evidence = _Evidence(metadata, objects, embeddings, reading)
+    evidence = _Evidence(metadata, objects, embeddings, clusters, reading)
+    n_clusters = 0
     findings, measured, notes, inputs = list[GroupFinding](), list[pa.Table](), list[str](), dict[str, str]()
-    n_models = 0
+    models = list[str]()
     opened = _sources(labels, predictions, reading, run)
     sources = [with_photographs(source, predictions, reading) for source in opened]
     for source in sources:
@@ -131,18 +148,21 @@ def diagnose_groups(
         own = search.findings(reading, run)
         measured.append(search.statistics(own))
         findings += own
-        n_models += search.n_models
+        models += search.models
+        n_clusters += 0 if search.clusters is None else search.clusters.n
         notes += [*search.notes, *source.misfits.notes(source.name)]
         inputs |= source.inputs
     inputs |= evidence.hashes()
     marks = search.marks(findings) if len(sources) == 1 else None
+    if len(set(models)) > 1:
+        findings = with_models_in_sentences(findings)
     return groups_result(
         findings,
         measured,
         sources,
         tuple(dict.fromkeys(notes)),
         inputs,
-        {**vars(settings), "models": n_models, "images": sum(map(len, measured))},
+        {**vars(settings), "models": len(models), "images": sum(map(len, measured)), "clusters": n_clusters},
         marks,
     )
 
@@ -165,6 +185,7 @@ class _Evidence:
     metadata: PathLike | Images | None
     objects: PathLike | Objects | None
     embeddings: PathLike | None
+    clusters: str | None
     reading: Reading
 
     def hashes(self) -> dict[str, str]:
@@ -230,16 +251,22 @@ class _Search:
     measured: MeasuredImages | None = None
     groups: list[ImageGroup] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    n_models: int = 0
+    models: list[str] = field(default_factory=list)
+    clusters: ImageClusters | None = None
 
     @classmethod
     def of(
         cls, source: Source, labels: LabelsLike, evidence: _Evidence, settings: GroupSettings, run: Run
     ) -> _Search:
         table = labels_of(source)
+        if is_multi_label(label_sets(table)):
+            # In the order of ids, thresholds are those of diagnose classes.
+            table = in_order_of_ids(table)
+            source = replace(source, labels=table)
         sets = label_sets(table)
         classes = source.classes or class_list_of(table.class_hash)
         made = cls(source, table, sets, stratum_of(sets), _names(classes, sets.n_classes), settings)
+        made._set_clusters(evidence)
         made._measure(_cache(labels, source, evidence.reading), run)
         made._group(labels, evidence)
         if not made.groups:
@@ -252,9 +279,33 @@ class _Search:
         return made
 
     @property
+    def is_multi_label(self) -> bool:
+        """Whether images with a class are compared with images without it, each class by itself."""
+        return is_multi_label(self.sets)
+
+    @property
     def seen(self) -> Bools:
         """Whether each image is in the half of the images that is searched for patterns."""
-        return unseen_half(len(self.sets), self.settings.seed)
+        return unseen_half(len(self.sets), self.settings.seed, self._cluster_of_image)
+
+    @property
+    def _cluster_of_image(self) -> Ints | None:
+        return None if self.clusters is None else self.clusters.number
+
+    def _set_clusters(self, evidence: _Evidence) -> None:
+        """Read the clusters; note what they change, or that a column may contain some."""
+        tables = [] if (own := evidence.columns(self.labels)) is None else [own]
+        if self.source.images is not None:
+            at = pc.index_in(self.labels.image_id, self.source.images.image_id)
+            tables.append(self.source.images.table.take(at))
+        if evidence.clusters is not None:
+            self.clusters = image_clusters(evidence.clusters, tables, self.source.name)
+            self.notes.append(f"{self.source.name}: {self.clusters.note()}")
+        elif column := likely_column(tables):
+            self.notes.append(
+                f"{self.source.name}: p-values assume independent images, but values of {column} occur "
+                f"several times: to permute them together, pass {column} as `clusters`"
+            )
 
     def _measure(self, cache: Path | None, run: Run) -> None:
         if self.source.images is None or not photographed(self.source):
@@ -279,17 +330,21 @@ class _Search:
     def _group(self, labels: LabelsLike, evidence: _Evidence) -> None:
         if self.measured is not None and self.images is not None:
             self.groups += measured_groups(self.measured)
-            self.groups += source_groups(self.images.table["uri"].to_pylist(), self.stratum)
-            known = ("image_id", "uri", "label", "width", "height")
+            self.groups += source_groups(self.images.table["uri"].to_pylist(), self._codes())
+            known = ("image_id", "uri", "label", "width", "height", evidence.clusters)
             self.groups += metadata_groups(
                 self.images.table.drop_columns([c for c in known if c in self.images.table.column_names])
             )
-        scored = self.sets.scored
-        self.groups += presence_groups(other_labels(self.sets, self.stratum), scored, "label", self.names)
+        if self.is_multi_label:
+            self.groups += class_groups(self.sets.yes_matrix(), self.sets.usable, self.names)
+        else:
+            own = other_labels(self.sets, self.stratum)
+            self.groups += class_groups(own, self.sets.scored, self.names)
         if (columns := evidence.columns(self.labels)) is not None:
-            self.groups += metadata_groups(columns)
+            names = [n for n in columns.column_names if n != evidence.clusters]
+            self.groups += metadata_groups(columns.select(names))
         if (present := evidence.present(self.labels)) is not None:
-            self.groups += presence_groups(present[0], present[1], "object", present[2])
+            self.groups += presence_groups(*present)
         if (embedded := evidence.embedded(labels)) is not None:
             self._cluster(embedded)
 
@@ -306,18 +361,28 @@ class _Search:
             vectors, at[at >= 0], len(self.sets), self._contents, self.settings.seed
         )
 
+    def _codes(self) -> Ints:
+        """Return a code of the class, or of the label set, of each image."""
+        if not self.is_multi_label:
+            return self.stratum
+        return np.unique(np.packbits(self.sets.yes_matrix(), axis=1), axis=0, return_inverse=True)[1].ravel()
+
     def _contents(self, inside: Bools) -> str:
         """Return the most frequent class of a cluster."""
-        own = self.stratum[inside]
-        own = own[own >= 0]
-        if not len(own):
-            return ""
-        count = np.bincount(own)
-        return f", {100 * count.max() / len(own):.0f} % {self.names[int(count.argmax())]}"
+        if self.is_multi_label:
+            count, n = self.sets.yes_matrix()[inside].sum(axis=0), int(inside.sum())
+        else:
+            own = self.stratum[inside & (self.stratum >= 0)]
+            count, n = np.bincount(own, minlength=1), len(own)
+        return f", {100 * count.max() / n:.0f} % {self.names[int(count.argmax())]}" if count.max() else ""
 
     def findings(self, reading: Reading, run: Run) -> list[GroupFinding]:
         """Return the properties associated with labels, and the groups on which one of the models is weak."""
-        own = label_outcomes(self.stratum, self.sets.n_classes, self.settings.min_images)
+        least = self.settings.min_images
+        if self.is_multi_label:
+            own = set_outcomes(self.sets, least)
+        else:
+            own = label_outcomes(self.stratum, self.sets.n_classes, least)
         found = self._find(
             None,
             own,
@@ -327,19 +392,35 @@ class _Search:
         by_label = [replace(pattern, is_searched=False) for pattern in self._patterns_of_labels]
         associated = list(dict.fromkeys(f.row["class_id"] for f in found))
         for model in model_cases(self.source, depth=1, trust_order=reading.trust_order, run=run):
-            outcomes = model_outcomes(
-                model.case,
-                model.rows,
-                self.stratum,
-                self.settings.min_images,
-                self.settings.min_confidence,
-                associated,
-            )
-            self.n_models += 1
+            outcomes = self._outcomes(model, associated)
+            self.models.append(model.model)
             called = [o.outcome for o in outcomes if o.kind == "called"]
             patterns = self._patterns([(o.event, o.counts & ~o.event) for o in called], run)
             found += self._find(model.model, outcomes, [*by_label, *patterns])
         return found
+
+    def _outcomes(self, model: ModelCase, associated: Collection[int]) -> list[NamedOutcome]:
+        """Return the outcomes in which a model can be worse in a group."""
+        case, least = model.case, self.settings.min_images
+        if self.is_multi_label:
+            # The folds, and thus the thresholds, are those of diagnose classes without options.
+            points = operating_points(case, rng=np.random.default_rng(0))
+            if points is not None:
+                return threshold_outcomes(case, points, model.rows, self.stratum, least, associated)
+            self.notes.append(
+                f"{model.model}: there are no scores of all classes, so only the top class of each image is "
+                "compared with its label set"
+            )
+        confidence = self.settings.min_confidence
+        return model_outcomes(
+            case,
+            model.rows,
+            self.stratum,
+            least,
+            confidence,
+            associated,
+            multi_label=self.is_multi_label,
+        )
 
     _patterns_of_labels: list[ImageGroup] = field(default_factory=list)
 
@@ -348,7 +429,14 @@ class _Search:
     ) -> list[GroupFinding]:
         if model is None:
             self._patterns_of_labels = list(patterns)
-        found = find_groups([*self.groups, *patterns], self.seen, outcomes, self.names, self.settings)
+        found = find_groups(
+            [*self.groups, *patterns],
+            self.seen,
+            outcomes,
+            self.names,
+            self.settings,
+            self._cluster_of_image,
+        )
         return of_model(found, self.source.name, model)
 
     def _patterns(self, pairs: Sequence[tuple[Bools, Bools]], run: Run) -> list[ImageGroup]:

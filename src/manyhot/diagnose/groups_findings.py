@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -10,17 +10,12 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import Bools, Ints
-from manyhot.core.group_search import FAMILY_WISE, Groups, GroupSearch, Outcome, explain_away, search_groups
-from manyhot.core.score_threshold import confidence_of
-from manyhot.core.sets import NO_LABEL, UNCLEAR, Case, LabelSets
+from manyhot.core.group_search import FAMILY_WISE, Groups, GroupSearch, explain_away, search_groups
 from manyhot.core.share_intervals import difference_of_shares, wilson_interval
 from manyhot.diagnose.groups_attributes import OVERLAYS, ImageGroup, Mark
+from manyhot.diagnose.groups_outcomes import NamedOutcome
 from manyhot.parameters import AtLeast, Count, Flattened, Probability, Seed, Share
 from manyhot.tables import RowDict
-
-OUTCOMES = ("error", "sure_error", "called", "missed", "label")
-"""What is compared: errors; errors with a high confidence; images of other classes that are predicted as a
-class; errors on the images of a class; and images with a label, without any model."""
 
 PHOTOGRAPHS_EACH = 9
 """Photographs of a finding."""
@@ -39,9 +34,7 @@ _PREFERRED = {
 """Factors of the statistic when explanations are ordered: a telling one comes before one that is slightly
 better."""
 
-_MOST_CLASSES = 50  # classes whose images, and whose predictions, are outcomes of their own
 _MOST_CANDIDATES = 60  # groups of an outcome that are compared with each other
-_FEWEST_EVENTS = 5
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,82 +68,6 @@ GROUP_SETTINGS = GroupSettings()
 
 
 @dataclass(frozen=True, eq=False)
-class NamedOutcome:
-    """An outcome, and the class that it is about, or -1 if it is not about a class."""
-
-    kind: str
-    class_id: int
-    outcome: Outcome
-
-
-def model_outcomes(
-    case: Case,
-    rows: npt.NDArray[np.intp],
-    stratum: Ints,
-    min_images: int,
-    min_confidence: float,
-    associated: Collection[int] = (),
-) -> list[NamedOutcome]:
-    """Return the outcomes in which a model can be worse in a group; arrays cover all images of the data set.
-
-    Parameters
-    ----------
-    case : Case
-        Predictions and label sets of the images `rows`.
-    rows : ndarray of int
-    stratum : ndarray of int, shape (n,)
-        The class within which each image is compared.
-    min_images : int
-        Minimum number of images of a class for outcomes about this class.
-    min_confidence : float
-        Minimum confidence at which an error counts as an error with a high confidence.
-    associated : collection of int
-        Classes with which properties of images are associated. Whether they are predicted on other images is
-        an outcome even if this is rare.
-    """
-    sets, n = case.labels, len(stratum)
-    scored, wrong, top = sets.scored, ~case.hit[:, 0], case.top[:, 0]
-
-    def spread(values: npt.NDArray[np.bool_]) -> Bools:
-        made = np.zeros(n, bool)
-        made[rows] = values
-        return made
-
-    counted = spread(scored)
-    found = [NamedOutcome("error", NO_LABEL, Outcome(spread(wrong & scored), counted, stratum))]
-    confidence = confidence_of(case)
-    if confidence is not None:
-        sure = wrong & scored & (confidence >= min_confidence)
-        found.append(NamedOutcome("sure_error", NO_LABEL, Outcome(spread(sure), counted, stratum)))
-    called = np.bincount(top[wrong & scored & (top >= 0)], minlength=sets.n_classes)
-    more = (int(c) for c in associated if called[c])
-    for c in dict.fromkeys([*_most_frequent(called, _FEWEST_EVENTS), *more]):
-        others = scored & (sets.state_of(np.full((len(sets), 1), c))[:, 0] < UNCLEAR)
-        found.append(NamedOutcome("called", c, Outcome(spread(others & (top == c)), spread(others), stratum)))
-    own = stratum[rows]
-    for c in _most_frequent(np.bincount(own[scored & (own >= 0)], minlength=sets.n_classes), 2 * min_images):
-        inside = scored & (own == c)
-        found.append(NamedOutcome("missed", c, Outcome(spread(wrong & inside), spread(inside), stratum)))
-    return found
-
-
-def label_outcomes(stratum: Ints, n_classes: int, min_images: int) -> list[NamedOutcome]:
-    """Return an outcome for each label: whether an image has this label. All images form one stratum."""
-    counted = stratum >= 0
-    count = np.bincount(stratum[counted], minlength=n_classes)
-    nothing = np.zeros(len(stratum), np.int64)
-    return [
-        NamedOutcome("label", c, Outcome(stratum == c, counted, nothing))
-        for c in _most_frequent(count, min_images)
-    ]
-
-
-def _most_frequent(count: Ints, least: int) -> list[int]:
-    order = np.argsort(-count, kind="stable")[:_MOST_CLASSES]
-    return [int(c) for c in order if count[c] >= least]
-
-
-@dataclass(frozen=True, eq=False)
 class GroupFinding:
     """A group in which an outcome is more frequent than elsewhere.
 
@@ -181,6 +98,7 @@ def find_groups(
     outcomes: Sequence[NamedOutcome],
     names: Sequence[str],
     settings: GroupSettings,
+    cluster: Ints | None = None,
 ) -> list[GroupFinding]:
     """Return the groups in which an outcome is more frequent, the clearest difference first.
 
@@ -193,11 +111,13 @@ def find_groups(
     names : sequence of str
         Names of the classes.
     settings : GroupSettings
+    cluster : ndarray of int, shape (n,), optional
+        The cluster of each image, if images depend on each other.
     """
     if not groups or not outcomes:
         return []
     inside = np.stack([group.inside for group in groups])
-    tested = Groups(inside, np.array([group.is_searched for group in groups]), seen)
+    tested = Groups(inside, np.array([group.is_searched for group in groups]), seen, cluster)
     rng = np.random.default_rng(settings.seed)
     search = search_groups(
         tested,
@@ -286,7 +206,12 @@ class _Table:
         able = (p <= FAMILY_WISE) & (difference >= min_difference) & (~is_mark | (held >= COVERAGE))
         if self.of_labels:  # a cluster is a class, more or less, and "not also X" holds for all images of X
             able &= np.array(
-                [g.kind != "cluster" and not g.name.startswith("not also ") for g in self.groups]
+                [
+                    g.kind != "cluster"
+                    and not g.name.startswith("not also ")
+                    and g.class_id != self.outcome.class_id
+                    for g in self.groups
+                ]
             )
         preferred = statistic * np.array([_PREFERRED.get(kind, 1.0) for kind in kinds])
         order = np.argsort(-np.where(able, preferred, -np.inf), kind="stable")[: int(able.sum())]
@@ -330,7 +255,7 @@ def _finding(
         "p": float(table.search.p[table.at, group]),
         "also": also,
     }
-    row["sentence"] = group_sentence(row, of.phrase, settings.min_confidence)
+    row["sentence"] = group_sentence(row, outcome, of.phrase, settings.min_confidence)
     counted = outcome.outcome.counts & of.inside & ~(seen & of.is_searched)
     examples, n_events = _examples(counted, outcome.outcome.event, settings.seed)
     return GroupFinding(row, of.inside, examples, n_events, of.mark)
@@ -339,7 +264,12 @@ def _finding(
 def _n_other(table: _Table, group: ImageGroup) -> int:
     """Return the number of images of other classes in a group."""
     of = table.outcome.outcome
-    other = ~of.event if table.of_labels else of.stratum != table.outcome.class_id
+    if table.of_labels:
+        other = ~of.event
+    elif table.outcome.multi_label:
+        other = np.full(len(of.event), table.outcome.kind == "called")
+    else:
+        other = of.stratum != table.outcome.class_id
     return int((group.inside & of.counts & other).sum())
 
 
@@ -353,46 +283,52 @@ def _examples(counted: Bools, event: Bools, seed: int) -> tuple[Ints, int]:
     return np.concatenate([with_event, rest])[:PHOTOGRAPHS_EACH], len(with_event)
 
 
-def group_sentence(row: RowDict, phrase: str, min_confidence: float) -> str:
+def group_sentence(row: RowDict, outcome: NamedOutcome, phrase: str, min_confidence: float) -> str:
     """Return what was found, in one sentence."""
     n, name = f"{row['n']:,}", row["class_name"]
     inside, outside = (f"{100 * row[share]:.0f} %" for share in ("share", "share_outside"))
     right, right_outside = (f"{100 * (1 - row[share]):.0f} %" for share in ("share", "share_outside"))
+    predicted = f"predicted as {name}{' (at its F1 threshold)' if outcome.has_thresholds else ''}"
     if row["outcome"] == "error":
         return f"Images {phrase}: {right} of {n} are right, compared with {right_outside} of other images."
     if row["outcome"] == "sure_error":
         wrong = f"wrong with a confidence of {min_confidence:g} or more"
         return f"Images {phrase}: {inside} of {n} are {wrong}, compared with {outside} of other images."
     if row["outcome"] == "called":
-        where = f"Images of other classes {phrase}"
-        return f"{where}: {inside} of {n} are predicted as {name}, compared with {outside} of the rest."
+        where = f"Images {f'without {name}' if outcome.multi_label else 'of other classes'} {phrase}"
+        return f"{where}: {inside} of {n} are {predicted}, compared with {outside} of the rest."
     if row["outcome"] == "missed":
-        own = f"images of {name}"
-        return f"I{own[1:]} {phrase}: {right} of {n} are right, compared with {right_outside} of other {own}."
+        own, are = f"images of {name}", predicted if outcome.has_thresholds else "right"
+        return f"I{own[1:]} {phrase}: {right} of {n} are {are}, compared with {right_outside} of other {own}."
+    others = f"{outside} of images {f'without {name}' if outcome.multi_label else 'with other labels'}"
     if row["kind"] in ("mark", "patch") and not row["name"].startswith("no "):
         mark = phrase.removeprefix("with ")
         found = f"{mark[0].upper()}{mark[1:]} was found on {row['events']:,} of the {n} images of {name}"
         return (
-            f"{found} that were counted ({inside}), compared with {outside} of images with other labels. "
-            "It may be missed where it is turned or moved."
+            f"{found} that were counted ({inside}), compared with {others}. It may be missed where it is "
+            "turned or moved."
         )
-    are = f"{inside} of {n} images of {name} are images {phrase}"
-    return f"{are}, compared with {outside} of images with other labels."
+    return f"{inside} of {n} images of {name} are images {phrase}, compared with {others}."
 
 
-def unseen_half(n: int, seed: int) -> Bools:
-    """Return whether each image is in the half that is searched for patterns."""
-    seen = np.zeros(n, bool)
-    seen[np.random.default_rng([seed, 1]).permutation(n)[: n // 2]] = True
-    return seen
-
-
-def stratum_of(sets: LabelSets) -> Ints:
-    """Return the class within which each image is compared: its label, else its first valid class, or -1."""
-    first = np.where(sets.scored, sets.first, NO_LABEL)
-    return np.where(sets.labelled, sets.label, first).astype(np.int64)
+def unseen_half(n: int, seed: int, cluster: Ints | None = None) -> Bools:
+    """Return whether each image is in the half that is searched for patterns; clusters are not divided."""
+    of = np.arange(n) if cluster is None else cluster
+    size = np.bincount(of)
+    order = np.random.default_rng([seed, 1]).permutation(len(size))
+    seen = np.zeros(len(size), bool)
+    seen[order[np.cumsum(size[order]) <= n // 2]] = True
+    return seen[of]
 
 
 def of_model(findings: Sequence[GroupFinding], dataset: str, model: str | None) -> list[GroupFinding]:
     """Return findings with data set and model."""
     return [replace(f, row={"dataset": dataset, "model": model, **f.row}) for f in findings]
+
+
+def with_models_in_sentences(findings: Sequence[GroupFinding]) -> list[GroupFinding]:
+    """Return findings whose sentences begin with the name of the model, if they are about a model."""
+    named = ({**f.row, "sentence": f"{f.row['model']}: {f.row['sentence']}"} for f in findings)
+    return [
+        f if f.row["model"] is None else replace(f, row=row) for f, row in zip(findings, named, strict=True)
+    ]

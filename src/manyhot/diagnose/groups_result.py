@@ -13,8 +13,9 @@ from manyhot import tables
 from manyhot.core.group_search import FAMILY_WISE
 from manyhot.data.data_sets import Source
 from manyhot.diagnose.groups_attributes import GROUP_KINDS
-from manyhot.diagnose.groups_findings import OUTCOMES, GroupFinding
+from manyhot.diagnose.groups_findings import GroupFinding
 from manyhot.diagnose.groups_objects import LABELS, OBJECTS, MarkedImages, forget_marks
+from manyhot.diagnose.groups_outcomes import OUTCOMES
 from manyhot.diagnose.page import DiagnosisResult, forget_pictures
 from manyhot.diagnose.shortcut_marks import step_without
 from manyhot.errors import MissingExtraError
@@ -63,7 +64,8 @@ declare_table(
         TEXT(
             "outcome",
             "what is more frequent in the group: errors; errors with a high confidence; predictions of the "
-            "class on images without it; errors on the images of the class; or images with the label",
+            "class on images without it; errors on the images of the class, or misses of the class in "
+            "multi-label data; or images with the label",
             values=OUTCOMES,
         ),
         INT.nullable("class_id", "the class; null for errors of all classes"),
@@ -84,11 +86,13 @@ declare_table(
         REAL("share", "events divided by n"),
         *bounds("lo", "hi", f"{ITS} (Wilson)", column=REAL),
         COUNT(
-            "n_outside", "other images to which the outcome applies; for a label, images with another label"
+            "n_outside",
+            "other images to which the outcome applies; for a label, images with another label, or images "
+            "without the class in multi-label data",
         ),
         COUNT(
             "events_outside",
-            "other images with the event; for a label, images with another label that are in the group",
+            "other images with the event; for a label, those of n_outside that are in the group",
         ),
         REAL("share_outside", "events_outside divided by n_outside"),
         *bounds("lo_outside", "hi_outside", f"{ITS} (Wilson)", column=REAL),
@@ -156,7 +160,8 @@ class WeakGroups(DiagnosisResult):
             yield f"{title}:"
             for row in part[:_PRINTED]:
                 p = f"p {'<' if row['p'] <= 0.001 else '='} {max(row['p'], 0.001):.3f}"
-                also = f"; also {', '.join(row['also'][:3])}" if row["also"] else ""
+                others = (name.removeprefix("also ") for name in row["also"][:3])
+                also = f"; also {', '.join(others)}" if row["also"] else ""
                 yield f"{row['group']:3}  {row['sentence']} ({p}{also})"
             if len(part) > _PRINTED:
                 yield f"     … and {len(part) - _PRINTED:,} more in the table"
@@ -210,7 +215,11 @@ def groups_result(
         marks,
         notes=notes,
         inputs=inputs,
-        metadata={name: f"{value:g}" for name, value in settings.items() if isinstance(value, int | float)},
+        metadata={
+            name: str(value) if isinstance(value, int) else f"{value:g}"
+            for name, value in settings.items()
+            if isinstance(value, int | float)
+        },
     )
 
 
@@ -270,9 +279,15 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
     bound = [r for r in of_labels if r["n_other"] < least]
     if n_models and bound:
         yield _untested(bound, least)
+    n_clusters = int(about.get("clusters", "0"))
+    over = (
+        f"; images are permuted between and within {n_clusters:,} clusters"
+        if n_clusters
+        else ", provided that images are independent of each other"
+    )
     yield (
         "The lists are corrected for the search: if nothing were related, each list would be empty in "
-        f"{1 - FAMILY_WISE:.0%} of searches (Westfall and Young)."
+        f"{1 - FAMILY_WISE:.0%} of searches (Westfall and Young){over}."
     )
 
 
@@ -291,8 +306,10 @@ def _untested(rows: Sequence[Row], least: int) -> str:
 def _clearest(rows: Sequence[Row]) -> Row:
     """Return the first finding; if images are missed in it, what other images of its group are called."""
     first = rows[0]
-    called = (r for r in rows if r["outcome"] == "called" and r["name"] == first["name"])
-    return next(called, first) if first["outcome"] == "missed" else first
+    if first["outcome"] != "missed":
+        return first
+    alike = (r for r in rows if (r["model"], r["name"]) == (first["model"], first["name"]))
+    return next((r for r in alike if r["outcome"] == "called"), first)
 
 
 @register(
@@ -312,10 +329,12 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     *lead, corrected = groups_answer(rows, about)
     method = (
         corrected,
-        "Errors in a group are compared with errors on other images of the same classes. Properties of "
-        "images with a label are compared with properties of all other images. A p-value is the share of "
-        "random permutations in which any group of the whole search differs at least this much. Marks and "
-        "pasted objects are searched for on one half of the images, and counted on the other half.",
+        "Errors in a group are compared with errors on other images of the same classes; in multi-label "
+        "data, false positives of a class on images without it, and misses on images with it, at the "
+        "threshold with the largest F1 (by cross-fitting). Properties of images with a label are compared "
+        "with properties of all other images. A p-value is the share of random permutations in which any "
+        "group of the whole search differs at least this much. Marks and pasted objects are searched for on "
+        "one half of the images, and counted on the other half.",
     )
     has_models = about.get("models", "0") != "0"
     listings = [

@@ -1,0 +1,131 @@
+"""Groups in multi-label data: each class is compared by itself, against counts from the matrix of labels."""
+
+import csv
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from manyhot import Predictions, diagnose_groups
+from manyhot.tables import Images
+
+N, CLASSES = 400, ("lung", "heart", "fluid", "device")
+IDS = [f"{i:03}.png" for i in range(N)]
+LUNG, HEART, FLUID, DEVICE = range(4)
+
+
+@pytest.fixture(scope="module")
+def states():
+    """Return 1, 0 and -1 of each class; fluid is frequent on images with heart, and half show nothing."""
+    rng = np.random.default_rng(0)
+    states = (rng.random((N, 4)) < [0.2, 0.25, 0.1, 0.4]).astype(int)
+    states[:, FLUID] |= (states[:, HEART] == 1) & (rng.random(N) < 0.6)
+    states[rng.random(N) < 0.4] = 0
+    states[rng.random((N, 4)) < 0.05] = -1
+    return states
+
+
+@pytest.fixture(scope="module")
+def hospital():
+    return np.random.default_rng(1).choice(["north", "south"], N)
+
+
+@pytest.fixture(scope="module")
+def scores(states, hospital):
+    """Return 0.35 for valid classes, less some devices, and for lung on half of the images from the south."""
+    rng = np.random.default_rng(2)
+    yes = states == 1
+    predicted = yes.copy()
+    predicted[:, LUNG] |= (hospital == "south") & (rng.random(N) < 0.5)
+    predicted[:, DEVICE] &= ~((hospital == "north") & (rng.random(N) < 0.6))
+    return np.where(predicted, 0.35, 0.05).astype(np.float32)
+
+
+def asked(states, scores, hospital, folder, classes=range(4), images=range(N), best=None):
+    classes, images = list(classes), list(images)
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image_id", *(CLASSES[c] for c in classes)])
+        writer.writerows([IDS[i], *states[i, classes]] for i in images)
+    ids = pa.array([IDS[i] for i in images])
+    if best is None:
+        about = {"scores": scores[images][:, classes], "score_kind": "probability"}
+    else:
+        about = {"classes": best[:, None]}
+    predictions = Predictions(ids, "net", n_classes=4, **about)
+    metadata = Images(pa.table({"image_id": IDS, "hospital": hospital}))
+    return diagnose_groups(folder / "labels.csv", [predictions], metadata=metadata, permutations=200)
+
+
+@pytest.fixture(scope="module")
+def found(states, scores, hospital, tmp_path_factory):
+    return asked(states, scores, hospital, tmp_path_factory.mktemp("data"))
+
+
+def rows_of(found, outcome):
+    return {(r["class_name"], r["name"]): r for r in found.groups.to_pylist() if r["outcome"] == outcome}
+
+
+def test_companions_are_compared_with_all_images_without_the_class(found, states):
+    rows = rows_of(found, "label")
+    assert {("heart", "also fluid"), ("fluid", "also heart")} <= set(rows)
+    assert not any(class_name == name.removeprefix("also ") for class_name, name in rows)
+    row, fluid = rows["heart", "also fluid"], states[:, FLUID] == 1
+    yes, no = (states[:, HEART] == state for state in (1, 0))
+    assert (row["n"], row["events"]) == (yes.sum(), (yes & fluid).sum())
+    assert (row["n_outside"], row["events_outside"]) == (no.sum(), (no & fluid).sum())
+    assert row["sentence"] == (
+        f"{100 * fluid[yes].mean():.0f} % of {yes.sum()} images of heart are images that also show fluid, "
+        f"compared with {100 * fluid[no].mean():.0f} % of images without heart."
+    )
+
+
+def test_a_class_is_predicted_at_its_f1_threshold(found, states, scores, hospital):
+    """All scores are below 0.5, and the top class of an image says nothing."""
+    (row,) = rows_of(found, "called").values()
+    predicted, south = scores[:, LUNG] > 0.3, hospital == "south"
+    assert (row["class_name"], row["name"]) == ("lung", "hospital south")
+    inside, outside = ((states[:, LUNG] == 0) & images for images in (south, ~south))
+    assert (row["n"], row["events"], row["n_other"]) == (inside.sum(), predicted[inside].sum(), inside.sum())
+    assert (row["n_outside"], row["events_outside"]) == (outside.sum(), 0)
+    assert row["sentence"] == (
+        f"Images without lung with hospital south: {100 * predicted[inside].mean():.0f} % of {inside.sum()} "
+        "are predicted as lung (at its F1 threshold), compared with 0 % of the rest."
+    )
+
+
+def test_a_miss_is_a_valid_class_below_its_threshold(found, states, scores, hospital):
+    (row,) = rows_of(found, "missed").values()
+    predicted, north = scores[:, DEVICE] > 0.3, hospital == "north"
+    inside, outside = ((states[:, DEVICE] == 1) & images for images in (north, ~north))
+    share, other = (100 * predicted[images].mean() for images in (inside, outside))
+    assert (row["n"], row["events"]) == (inside.sum(), (~predicted[inside]).sum())
+    assert row["sentence"] == (
+        f"Images of device with hospital north: {share:.0f} % of {inside.sum()} are predicted as device (at "
+        f"its F1 threshold), compared with {other:.0f} % of other images of device."
+    )
+
+
+def test_the_order_of_classes_and_images_is_nothing(found, states, scores, hospital, tmp_path):
+    order = np.random.default_rng(3).permutation(N)
+    again = asked(states, scores, hospital, tmp_path, classes=(3, 1, 0, 2), images=order)
+    about = ("outcome", "class_name", "name", "n", "events", "n_outside", "events_outside", "sentence")
+    one, other = ({tuple(r[a] for a in about) for r in f.groups.to_pylist()} for f in (found, again))
+    assert one == other
+
+
+def test_models_without_scores_of_all_classes_are_judged_by_their_top_class(states, hospital, tmp_path):
+    rng = np.random.default_rng(4)
+    south = hospital == "south"
+    best = np.where(south & (rng.random(N) < 0.5), LUNG, np.argmax(states, axis=1))
+    found = asked(states, None, hospital, tmp_path, best=best)
+    note = (
+        "net: there are no scores of all classes, so only the top class of each image is compared with its "
+        "label set"
+    )
+    assert note in found.notes
+    scored = (states == 1).any(axis=1)
+    wrong = states[np.arange(N), best] != 1
+    row = rows_of(found, "error")[None, "hospital south"]
+    assert (row["n"], row["events"]) == ((scored & south).sum(), (wrong & scored & south).sum())
+    assert not rows_of(found, "missed")

@@ -261,13 +261,13 @@ def posterior_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
         rows = [row for row in headline_rows(tables["posterior"]) if row["dataset"] == dataset]
         if rows:
             yield f"{dataset}: values under the posterior of the label sets, {rows[0]['draws']:,} draws"
-            yield from table_lines(_HEADS, [*map(_value_cells, rows[:MOST_PRINTED])])
-        if len(rows) > MOST_PRINTED:
-            yield f"the first {MOST_PRINTED} of {len(rows):,}; the table posterior has all of them"
+            yield from table_lines(_HEADS, [*map(_value_cells, rows[:VALUES_PRINTED])])
+        if len(rows) > VALUES_PRINTED:
+            yield f"the first {VALUES_PRINTED} of {len(rows):,}; the table posterior has all of them"
     yield from decided_lines(tables)
 
 
-MOST_PRINTED = 12
+VALUES_PRINTED = 12
 """Values under the posterior that are printed of a data set."""
 
 _HEADS = ("", "model", "metric", "as they are", "posterior, raters and images", "raters alone", "n")

@@ -33,10 +33,11 @@ def _alone(rows: Sequence[Row], shared: Shared) -> Iterator[str]:
     """Yield the first result, where there are no pairs of models."""
     row = rows[0]
     metric = shared.named(row["metric"])
+    value = posterior_interval(metric, row["value"], row["lo"], row["hi"])
     yield (
-        f"{title_of(row['dataset'])}: {metric.label} of {row['model']} is "
-        f"{posterior_interval(metric, row['value'], row['lo'], row['hi'])} under the posterior of the label sets, "
-        f"and {metric.text(row['fixed'], 2)}{metric.unit} on the label sets as they are (n {row['n']:,})."
+        f"{title_of(row['dataset'])}: {metric.label} of {row['model']} is {value} under the posterior of the "
+        f"label sets, and {metric.text(row['fixed'], 2)}{metric.unit} on the label sets as they are (n "
+        f"{row['n']:,})."
     )
 
 

@@ -77,14 +77,14 @@ def class_outcomes(case: Case) -> Iterator[Outcomes]:
     Unusable images and unclear classes are left out. If the label sets do not record *no* answers, a class
     that is not listed counts as not valid.
     """
-    for class_id, state in enumerate(_states(case)):
+    for class_id, state in enumerate(class_states(case)):
         image = np.flatnonzero((state == NO) | (state == YES))
         p = case.probability_of(image, np.full(len(image), class_id))
         p = checked(p, lambda row, image=image: case.name(int(image[row])))  # type: ignore[misc]
         yield Outcomes(image, p, state[image] == YES)
 
 
-def _states(case: Case) -> Iterator[Ints64]:
+def class_states(case: Case) -> Iterator[Ints64]:
     """Yield the state of each class on all images, shape (n,); -1 on images that are not usable."""
     sets = case.labels
     order = np.argsort(sets.classes, kind="stable")
@@ -136,7 +136,7 @@ def class_calibration(case: Case, *, bins: int = BINS, rng: np.random.Generator)
             columns[:, class_id] = _of_class(outcomes, own, rng)
     lo, hi = clustered_interval(yes, cells, lambda values: values.sum(axis=0))
     n_asked, n_yes, n_unclear, n_unasked = (
-        np.array([np.count_nonzero(np.isin(state, these)) for state in _states(case)], np.int64)
+        np.array([np.count_nonzero(np.isin(state, these)) for state in class_states(case)], np.int64)
         for these in ((NO, YES), (YES,), (UNCLEAR,), (NOT_ASKED,))
     )
     predicted, ece, chance, chance_hi, *rest = columns

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +17,7 @@ from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.calibration import RANGE, check_softmax
+from manyhot.core.class_errors import independent_classes
 from manyhot.core.conformal import COVERS, DRAWN, check_alpha
 from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import Case
@@ -301,7 +302,7 @@ class _Judge:
         self._models.append(model.model)
         self._rows += ({**row, "n_unmatched": absent} for row in _metric_rows(judged, model.model, about))
         self._bins += _bin_rows(judged, model.model, about)
-        if parts.rest.kind == "probability" and _NO_SUM in refused.values() and not self._has_labels:
+        if independent_classes(parts.rest) is not None:
             self._add_classes(model)
         drawn = () if probabilities(self.labels) is None else DRAWN
         for cover in (*COVERS, *drawn):
@@ -310,11 +311,6 @@ class _Judge:
         said = [(n.text, "") for n in own if n.kind.startswith("needs") or n.kind == "no_interval"]
         said += [(f"no {', no '.join(what)}: {why}", got) for (why, got), what in refused.items()]
         self._notes += [(model.model, "", text, got) for text, got in said]
-
-    @cached_property
-    def _has_labels(self) -> bool:
-        sets = label_sets(self.labels)
-        return bool(sets.labelled.any()) or sets.exclusive
 
     def _add_classes(self, model: Predictions) -> None:
         """Add the calibration of each class, on all images: nothing is fitted."""
@@ -417,10 +413,6 @@ class _Judge:
         self._sets.append({"dataset": self.dataset, **asdict(found)})
 
 
-_NO_SUM = ["nll", "nll_mass"]
-"""What is not computed of probabilities that do not add up to 1."""
-
-
 def _metrics(case: Case, refused: _Refused) -> list[str]:
     """Return what is measured; sigmoids have no likelihood of an image."""
     found = [metric for measures in MEASURES.values() for metric in measures]
@@ -429,7 +421,7 @@ def _metrics(case: Case, refused: _Refused) -> list[str]:
     try:
         check_softmax(case)
     except InputError as error:
-        refused[_reason(error)] = _NO_SUM
+        refused[_reason(error)] = ["nll", "nll_mass"]
         return [metric for metric in found if not metric.startswith("nll")]
     return found
 

@@ -195,7 +195,7 @@ def _judged(
 ) -> list[dict[str, pa.Table]]:
     """Return the tables of a data set; add the models that were left out to `skipped`."""
     # Folds are drawn by position: in the order of ids, they do not depend on the order of the rows.
-    labels = _in_order_of_ids(labels_of(source))
+    labels = in_order_of_ids(labels_of(source))
     source = replace(source, labels=labels, images=None)
     if settings.masked and not labels.asked_known:
         raise InputError(
@@ -212,7 +212,7 @@ def _judged(
     return [made] if made else []
 
 
-def _in_order_of_ids(labels: Labels) -> Labels:
+def in_order_of_ids(labels: Labels) -> Labels:
     """Return the labels by the length of their ids, then by these, so that 10 comes after 9, as in arrays."""
     keys = pa.table({"length": pc.utf8_length(labels.image_id), "id": labels.image_id})
     order = pc.sort_indices(keys, sort_keys=[("length", "ascending"), ("id", "ascending")])

@@ -109,11 +109,11 @@ def class_errors_answer(counts: Sequence[Row]) -> Iterator[str]:
         if c["not_judged"]:
             yield f"Not judged, as too few images show them: {listed(c['not_judged'], 5)}."
     if counts:
-        masked = " --masked" * counts[0]["masked"]
+        call = "manyhot diagnose classes --masked" if counts[0]["masked"] else "manyhot diagnose classes"
         yield (
-            "A class is predicted from its threshold with the largest F1, chosen on other images (manyhot "
-            f"diagnose classes{masked}). Unclear pairs and those not asked are not judged. Kinds of errors "
-            "are those of top classes, on images with a valid class; pairs are not sorted into kinds."
+            f"A class is predicted from its threshold with the largest F1, chosen on other images ({call}). "
+            "Unclear pairs and those not asked are not judged. Kinds of errors are those of top classes, on "
+            "images with a valid class; pairs are not sorted into kinds."
         )
 
 

@@ -61,6 +61,7 @@ def test_the_page_shows_the_classes(found, tmp_path):
     page = (tmp_path / "report" / "index.html").read_text()
     assert "Each class against its label" in page
     assert "Reliability of the class probabilities of net, rays" in page
+    assert "list the false positives and misses of each class." in page
     # A run that judges no class leaves no table of an earlier one.
     replace(found, class_calibration=found.class_calibration.slice(0, 0)).write(tmp_path)
     assert not list(tmp_path.glob("class_calibration.*"))

@@ -187,8 +187,10 @@ def calibration_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | No
     bins = rows_of(named, "calibration_bins") if "calibration_bins" in named else []
     classes = rows_of(named, "class_calibration") if "class_calibration" in named else []
     shown = judged_by_top_class(rows, classes)
+    answer = list(calibration_answer(rows, bins, classes))
+    first = 2 if classes else len(answer)  # of classes, there is more to be said than a first paragraph holds
     lead = (
-        " ".join(calibration_answer(rows, bins, classes)),
+        *filter(None, (" ".join(answer[:first]), " ".join(answer[first:]))),
         "Methods are fitted on some of the images and evaluated on the others. A small error alone does not "
         "make a good model: likelihood (NLL) and Brier score also measure how well right predictions are "
         "separated from wrong ones.",
@@ -199,7 +201,15 @@ def calibration_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | No
     of_classes = [class_listing(classes)] if classes else []
     tables = (*of_classes, *by_model, _measured(rows), *([_sets(sets)] if sets else []))
     figures = _draw(shown, bins) if draw else ()
-    return Chapter("calibration", "Calibration", "Does confidence match accuracy?", lead, figures, tables)
+    step = _CLASS_ERRORS if classes and not shown else None
+    title = "Does confidence match accuracy?"
+    return Chapter("calibration", "Calibration", title, lead, figures, tables, next=step)
+
+
+_CLASS_ERRORS = NextStep(
+    "list the false positives and misses of each class.",
+    "manyhot diagnose errors DATASET --predictions FOLDER --event set",
+)
 
 
 def _by_model(models: Sequence[tuple[str, ...]]) -> Listing:

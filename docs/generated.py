@@ -169,6 +169,14 @@ ROWS = {
         "`manyhot diagnose calibration`",
     ),
     "prediction_sets": ("a model and what its prediction sets must cover", "`manyhot diagnose calibration`"),
+    "class_errors": (
+        "a class that a model predicts wrongly or misses on an image",
+        "`manyhot diagnose errors --event set`, if there are no original labels",
+    ),
+    "class_calibration": (
+        "a class of a model with probabilities of independent classes",
+        "`manyhot diagnose calibration`, if there are no original labels",
+    ),
     "calibration_bins": (
         "a bin of confidence of a model, original or recalibrated",
         "`manyhot diagnose calibration`",

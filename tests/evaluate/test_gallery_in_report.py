@@ -303,3 +303,28 @@ def test_the_command_names_both_pages(home):
     done = CliRunner().invoke(cli.app, COMMAND)
     assert "gallery: results/report/gallery/index.html\n" in done.output
     assert "report: results/report/index.html\n" in done.output
+
+
+@pytest.mark.parametrize(
+    ("kind", "links"), [("probability", ()), ("logit", ()), ("logit", "net=sigmoid"), ("logit", "softmax")]
+)
+def test_the_gallery_shows_confidences_as_the_call_declares_the_scores(home, kind, links):
+    # A CSV file does not say of what kind its scores are; without original labels, logits are of sigmoids.
+    rng = np.random.default_rng(0)
+    scores = rng.random((6, 3)) if kind == "probability" else rng.normal(size=(6, 3))
+    rows = [",".join([name, *map(str, row)]) for name, row in zip(IDS, scores, strict=True)]
+    Path("net.csv").write_text("\n".join(["image,a,b,c", *rows]))
+    states = [",".join("01"[c in classes] for c in range(3)) for classes in SETS]
+    lines = [f"{name},{state}" for name, state in zip(IDS, states, strict=True)]
+    Path("labels.csv").write_text("\n".join(["image,a,b,c", *lines]))
+    images = pa.table({"image_id": IDS, "uri": [str(home / i) for i in IDS]})
+    reading = Reading(images=tables.Images(images), scores=kind, links=links)
+    evaluate("labels.csv", ["net.csv"], reading=reading).write("results")
+    text = Path("results/report/gallery/data/index.js").read_text()
+    found = json.loads(text[text.index("(") + 1 : text.rindex(")")])
+    expected = scores
+    if kind == "logit":
+        odds = np.exp(scores)
+        expected = odds / odds.sum(1, keepdims=True) if links == "softmax" else odds / (1 + odds)
+    assert [sure / found["whole"] for (sure,) in found["sure"]] == pytest.approx(expected.max(1), abs=1e-4)
+    assert not found["voted"]

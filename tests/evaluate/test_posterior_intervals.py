@@ -9,7 +9,7 @@ import pytest
 from manyhot import evaluate
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError
-from manyhot.evaluate.posterior import posterior_lines
+from manyhot.evaluate.posterior import decided_lines
 from manyhot.evaluate.report.report_tables import read_tables
 
 N = 500
@@ -76,7 +76,7 @@ def test_metrics_with_the_same_pairs_share_a_line_and_undefined_ones_have_none()
     pair = {"dataset": "d", "decided": True, "decided_fixed": True, "difference": 0.1}
     rows = [pair | {"metric": metric} for metric in ("real1", "variable_topk", "mla")]
     rows[2]["difference"] = float("nan")
-    lines = list(posterior_lines({"posterior_pairs": pa.Table.from_pylist(rows)}))
+    lines = list(decided_lines({"posterior_pairs": pa.Table.from_pylist(rows)}))
     assert lines == [
         "d, pairs of models decided by ReaL, Variable top-k: 1 of 1 on the label sets as they are, and 1 of "
         "these under the posterior of the label sets as well"
@@ -130,3 +130,12 @@ def test_the_part_about_one_model(tmp_path):
         f"made up: ReaL of good is {value} % ({lo} to {hi}) under the posterior of the label sets, and "
         f"{fixed} % on the label sets as they are (n {row['n']:,})."
     ) in (tmp_path / "report" / "index.html").read_text()
+    printed = list(found.lines())
+    title = printed.index("made up: values under the posterior of the label sets, 20 draws")
+    assert (
+        printed[title + 2].split()
+        == (
+            f"good real1 {fixed} % {value} % ({lo} to {hi}) {100 * row['lo_raters']:.2f} to "
+            f"{100 * row['hi_raters']:.2f} {row['n']:,}"
+        ).split()
+    )

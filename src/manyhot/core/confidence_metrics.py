@@ -17,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Positions
+from manyhot.core.class_calibration import class_outcomes
 from manyhot.core.estimates import Estimate, Pooled, Weights, mean_over, undefined
 from manyhot.core.reliability import (
     BINS,
@@ -385,6 +386,42 @@ def classwise_ece_set(case: Case, *, bins: int = BINS) -> Estimate:
     labels = case.labels
     chosen = (labels.state == YES) & labels.scored[labels.rows]
     return _by_class(case, labels.scored, labels.rows[chosen], labels.classes[chosen], bins)
+
+
+@register(
+    "metric",
+    "classwise_ece_asked",
+    better="lower",
+    label="Class-wise ECE (all images)",
+    needs="probabilities",
+    each_class=True,
+)
+def classwise_ece_asked(case: Case, *, bins: int = BINS) -> Estimate:
+    """Class-wise calibration error over all images on which a class was asked, even without any valid class.
+
+    Parameters
+    ----------
+    bins : int
+        As in `ece`, for each class.
+
+    Notes
+    -----
+    `classwise_ece_set` counts images with a label set that is not empty, as ReaL does. For classes that can
+    all be absent, this makes calibrated probabilities look too low.
+    """
+    check_bins(bins)
+    if not case.has_probabilities:
+        return undefined(len(case.labels))
+    scored = np.zeros(len(case.labels), bool)
+    for outcomes in class_outcomes(case):  # also checks the probabilities
+        scored[outcomes.image] = True
+
+    def value(weights: Weights | None = None) -> float:
+        weighed = ((outcomes, outcomes.weigh(weights)) for outcomes in class_outcomes(case))
+        gaps = [outcomes.equal_width(w, bins).mean_gap() for outcomes, w in weighed if w.any()]
+        return float(np.mean(gaps)) if gaps else float("nan")
+
+    return Pooled(value, scored, biased=NOT_RESAMPLED)
 
 
 def _by_class(case: Case, scored: Bools, image: Ints, classes: Ints, bins: int) -> Estimate:

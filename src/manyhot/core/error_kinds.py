@@ -340,7 +340,7 @@ def valid_label(errors: Errors, *, unclear: bool = False) -> RuleMatch:
 
 @register("rule", "unclear", needs=("others",))
 def unclear(errors: Errors) -> RuleMatch:
-    """Raters disagree on the predicted class, so it is unknown whether the prediction is an error.
+    """The label is uncertain or raters disagree, so it is unknown whether the prediction is an error.
 
     Peychev et al. count such predictions as valid labels.
     """

@@ -7,14 +7,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 
+from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.calibration import RANGE, check_softmax
+from manyhot.core.class_errors import independent_classes
 from manyhot.core.conformal import COVERS, DRAWN, check_alpha
 from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import Case
@@ -31,7 +34,9 @@ from manyhot.diagnose.calibration_chapter import (
     MOST_DRAWN,
     by_error,
     calibration_answer,
+    judged_by_top_class,
 )
+from manyhot.diagnose.calibration_classes import by_model, calibration_of_classes, class_tables
 from manyhot.diagnose.calibration_lines import MEASURES, model_lines, same_for_sets, set_lines
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
@@ -49,98 +54,19 @@ from manyhot.evaluate.confidence import (
 from manyhot.evaluate.judge import JudgeOptions
 from manyhot.evaluate.judging import judge_models
 from manyhot.evaluate.options import MAX_MAP_RESAMPLES
-from manyhot.evaluate.reliability import EVENTS
 from manyhot.evaluate.results import Evaluation
-from manyhot.evaluate.slices import labels_of
+from manyhot.evaluate.slices import labels_of, model_cases
 from manyhot.evaluate.terminal import first_names
+from manyhot.formats.writing import PathLike
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Was
 from manyhot.run import QUIET, Run
 from manyhot.run import Progress as OnProgress
 from manyhot.tables import Labels, Predictions, Row, schema
 from manyhot.tables.arrays import label_sets, probabilities
-from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table, interval
 from manyhot.tables.skipped_files import fitting_models
 
 _LOWEST, _HIGHEST = RANGE[0] * 1.001, RANGE[1] * 0.999
 """Temperatures beyond are as good as an end of the range."""
-
-declare_table(
-    "calibration",
-    (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT(
-            "method",
-            "the recalibration method; none if the predictions are the original ones",
-            values=("none", *RECALIBRATIONS),
-        ),
-        TEXT.nullable(
-            "fitted_to",
-            "whether the method was fitted to original labels or to label sets; null if there is no method",
-            values=FITTED_TO,
-        ),
-        REAL.nullable(
-            "temperature", "the number by which logits are divided; null for methods without a temperature"
-        ),
-        COUNT("n_fitted", "number of images fitted on"),
-        TEXT("metric", "a registered name"),
-        REAL("value", "value on the held-out images; NaN if undefined"),
-        *bounds("lo", "hi", "its 95 % interval over these images; null if there is none"),
-        COUNT("n", "held-out images that the metric counts"),
-        COUNT("n_skipped", "held-out images that the metric does not count"),
-        COUNT("n_unmatched", "images with labels for which the model has no prediction"),
-    ),
-)
-
-declare_table(
-    "prediction_sets",
-    (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT(
-            "cover",
-            "what a prediction set must contain: the original label, one class of the label set, or all "
-            "classes of the label set; or, if labels have probabilities, a drawn class, or all classes of a "
-            "drawn label set",
-            values=(*COVERS, *DRAWN),
-        ),
-        REAL("alpha", "permitted share of sets without the required classes; coverage should be 1 - alpha"),
-        REAL(
-            "threshold",
-            "lowest probability that a class in a set may have; at 0, each set contains all classes",
-        ),
-        COUNT("n_fitted", "number of images on which the threshold was chosen"),
-        COUNT("n", "number of held-out images, on which the following columns are measured"),
-        COUNT("n_skipped", "number of held-out images without labels to cover"),
-        REAL("coverage", "share of held-out images whose set contains the required classes"),
-        *bounds("lo", "hi", f"{ITS} (Wilson; jackknife for drawn labels)", column=REAL),
-        *interval(
-            "mean_size",
-            "mean number of classes in a set",
-            f"{ITS} (Student's t); NaN if all sets are equally large",
-            value=REAL,
-        ),
-        *interval("share_empty", "share of sets without any class", f"{ITS} (Wilson)", value=REAL),
-    ),
-)
-
-
-declare_table(
-    "calibration_bins",
-    (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT("method", "as in calibration", values=("none", *RECALIBRATIONS)),
-        TEXT.nullable("fitted_to", "as in calibration", values=FITTED_TO),
-        TEXT("event", "as in reliability", values=EVENTS),
-        REAL("from", "lower end of the bin"),
-        REAL("to", "upper end of the bin; only the last bin includes its upper end"),
-        REAL("confidence", "mean probability of the top class"),
-        REAL("right", "share of images with a correct top class"),
-        *bounds("lo", "hi", f"{ITS} (Wilson)"),
-        COUNT("n", "number of held-out images in the bin with a result for every event"),
-    ),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,17 +75,31 @@ class Calibration(DiagnosisResult):
 
     Attributes
     ----------
-    calibration, prediction_sets, calibration_bins : pyarrow.Table
-        The tables with these names; see `manyhot.tables.TABLES` for their columns.
+    calibration, prediction_sets, calibration_bins, class_calibration : pyarrow.Table
+        The tables with these names; see `manyhot.tables.TABLES` for their columns. `class_calibration` is
+        empty unless label sets are all there is, and probabilities are of independent classes.
     notes, metadata, inputs
         As in `Result`.
     """
 
-    NAMES = ("calibration", "prediction_sets", "calibration_bins")
+    NAMES = ("calibration", "prediction_sets", "calibration_bins", "class_calibration")
 
     calibration: pa.Table
     prediction_sets: pa.Table
     calibration_bins: pa.Table = field(default_factory=lambda: schema("calibration_bins").empty_table())
+    class_calibration: pa.Table = field(default_factory=lambda: schema("class_calibration").empty_table())
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables by name, without that of classes if no class was judged."""
+        every = super().tables
+        return every if self.class_calibration.num_rows else dict(list(every.items())[:-1])
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the tables and the page of the folder, and remove a table of classes of an earlier run."""
+        for path in () if self.class_calibration.num_rows else self._paths(out, self.NAMES[-1]):
+            path.unlink(missing_ok=True)
+        return super().write(out, run=run)
 
     def lines(self) -> Iterator[str]:
         """Yield the answer and, for each model, the effect of recalibration and the prediction sets."""
@@ -167,11 +107,14 @@ class Calibration(DiagnosisResult):
         every, sets = self.calibration.to_pylist(), self.prediction_sets.to_pylist()
         for row in every:
             models.setdefault((row["dataset"], row["model"]), []).append(row)
-        bins = self.calibration_bins.to_pylist()
-        if answer := " ".join(calibration_answer(every, bins)):
+        bins, classes = self.calibration_bins.to_pylist(), self.class_calibration.to_pylist()
+        if answer := " ".join(calibration_answer(every, bins, classes)):
             yield from (answer, "")
+        for (dataset, model), of_model in list(by_model(classes).items())[:MOST_DRAWN]:
+            yield from calibration_of_classes(dataset, model, of_model)
+        shown = judged_by_top_class(every, classes)
         if len(models) > MOST_DRAWN:
-            yield from table_lines(BY_ERROR, by_error(every, bins))
+            yield from table_lines(BY_ERROR, by_error(shown, bins)) if shown else ()
             yield "All metrics and prediction sets of each model are in the tables and on the page."
             return
         for (dataset, model), rows in models.items():
@@ -180,7 +123,8 @@ class Calibration(DiagnosisResult):
             if single := same_for_sets(rows):
                 rows = [r for r in rows if r["fitted_to"] != "sets"]
                 own = [r for r in own if r["cover"] == "label"] or own
-            yield from model_lines(dataset, model, rows, list(MEASURES)[: 1 if single else None])
+            if rows[0] in shown:
+                yield from model_lines(dataset, model, rows, list(MEASURES)[: 1 if single else None])
             yield from set_lines(own)
 
 
@@ -205,6 +149,9 @@ def diagnose_calibration(
     run: Run = QUIET,
 ) -> Calibration:
     """Measure how well confidence matches accuracy, before and after recalibration.
+
+    If label sets are all there is, and probabilities are of independent classes, as those of sigmoids, the
+    probability of each class is compared with its label, on all images on which it was asked.
 
     Each method is fitted on some of the images, once to original labels and once to label sets. The original
     and the recalibrated predictions are evaluated on the other images against both kinds of labels.
@@ -263,6 +210,7 @@ def diagnose_calibration(
                 trust_order=reading.trust_order,
             ),
             source.name,
+            source.classes or class_list_of(sets.class_hash),
         )
         parts.append(judge.judged(source))
         inputs |= source.inputs
@@ -270,6 +218,7 @@ def diagnose_calibration(
         pa.concat_tables([part.calibration for part in parts]),
         pa.concat_tables([part.prediction_sets for part in parts]),
         pa.concat_tables([part.calibration_bins for part in parts]),
+        pa.concat_tables([part.class_calibration for part in parts]),
         notes=tuple(note for part in parts for note in part.notes),
         metadata={"fit": json.dumps(fit), "seed": str(seed)},
         inputs=inputs,
@@ -294,11 +243,13 @@ class _Judge:
     choose_sets: Callable[..., Conformal]
     options: JudgeOptions
     dataset: str
+    classes: ClassList | None = None
     _models: list[str] = field(default_factory=list)
     _without: list[str] = field(default_factory=list)
     _rows: list[Row] = field(default_factory=list)
     _sets: list[Row] = field(default_factory=list)
     _bins: list[Row] = field(default_factory=list)
+    _classes: list[Row] = field(default_factory=list)
     _notes: list[tuple[str, str, str, str]] = field(default_factory=list)
     """The model of a note and its part, the text, and what was found, which differs between models."""
     _links: dict[str, list[str]] = field(default_factory=dict)
@@ -312,6 +263,7 @@ class _Judge:
             pa.Table.from_pylist(self._rows, schema=schema("calibration")),
             pa.Table.from_pylist(self._sets, schema=schema("prediction_sets")),
             pa.Table.from_pylist(self._bins, schema=schema("calibration_bins")),
+            pa.Table.from_pylist(self._classes, schema=schema("class_calibration")),
             notes=(*self._all_notes(), *source.misfits.notes(self.dataset)),
         )
 
@@ -351,6 +303,8 @@ class _Judge:
         self._models.append(model.model)
         self._rows += ({**row, "n_unmatched": absent} for row in _metric_rows(judged, model.model, about))
         self._bins += _bin_rows(judged, model.model, about)
+        if independent_classes(parts.rest) is not None:
+            self._add_classes(model)
         drawn = () if probabilities(self.labels) is None else DRAWN
         for cover in (*COVERS, *drawn):
             self._cover(model, cover, refused)
@@ -358,6 +312,14 @@ class _Judge:
         said = [(n.text, "") for n in own if n.kind.startswith("needs") or n.kind == "no_interval"]
         said += [(f"no {', no '.join(what)}: {why}", got) for (why, got), what in refused.items()]
         self._notes += [(model.model, "", text, got) for text, got in said]
+
+    def _add_classes(self, model: Predictions) -> None:
+        """Add the calibration of each class, on all images: nothing is fitted."""
+        source = Source(self.dataset, self.labels, models=lambda: iter([model]))
+        for found in model_cases(source, trust_order=True):
+            rows, bins = class_tables(self.dataset, model.model, found.case, self.classes, self.options.seed)
+            self._classes += rows
+            self._bins += bins
 
     def check_any(self) -> None:
         """Raise an error if no model of the data sets has confidences."""

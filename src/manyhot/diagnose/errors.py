@@ -40,6 +40,7 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
+from manyhot.diagnose.class_errors import errors_by_class
 from manyhot.diagnose.evidence import ErrorEvidence, EvidenceFiles
 from manyhot.diagnose.first_findings import with_names
 from manyhot.diagnose.sorted_errors import LIST_LABEL_ISSUES, ModelErrors, SortedErrors, wrong_labels_sentence
@@ -91,6 +92,10 @@ def diagnose_errors(
     The kinds are a missing label, two classes with the same meaning, a related class such as another breed of
     dog, an object outside the classes, another object next to the labelled one, an unusual view, and a
     failure of the model.
+
+    Against label sets without original labels, the errors of independent classes, such as sigmoids, are pairs
+    of an image and a class: false positives and misses at the threshold of each class with the largest F1, on
+    all images. They are listed, but not sorted into kinds.
 
     Parameters
     ----------
@@ -182,7 +187,11 @@ def _sort_source(source: Source, settings: _Settings, files: EvidenceFiles, run:
         if run.on_progress:
             run.on_progress(f"sorting errors on {source.name}", done, source.n)
     errors = sorter.finish(missing, [*evidence.notes, *source.misfits.notes(source.name)])
-    return replace(errors, table=with_names(errors.table, classes), sources=(source,))
+    errors = replace(errors, table=with_names(errors.table, classes), sources=(source,))
+    if settings.event == "label":
+        return errors
+    pairs, counts = errors_by_class(source, labels)
+    return replace(errors, class_errors=pairs, class_counts=tuple(counts))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from manyhot import tables
 from manyhot.core.share_intervals import proportion_interval
+from manyhot.diagnose.class_errors import class_counts_listing, class_error_listing, class_errors_answer
 from manyhot.diagnose.first_findings import first_findings, image_links, name_of_class
 from manyhot.diagnose.sorted_errors import LIST_LABEL_ISSUES, wrong_labels_sentence
 from manyhot.registry import get, is_registered, register
@@ -39,7 +40,7 @@ _AGAINST = {"label": "the original label", "set": "the label set"}
 @register(
     "chapter",
     "errors",
-    tables=("findings",),
+    tables=("findings", "class_errors"),
     next=NextStep(
         "find groups of images on which the model fails.",
         "manyhot diagnose groups DATASET --predictions FOLDER",
@@ -55,13 +56,19 @@ def errors_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     rows = [row for model in models for row in _kind_rows(model)]
     link = image_links(folder)
     wrong = wrong_labels_sentence(json.loads(about["skipped_rules"]), json.loads(about["min_confidence"]))
+    pairs = named.get("class_errors")
+    of_pairs = json.loads(tables.metadata(pairs).get("counts", "[]")) if pairs is not None else []
+    of_classes = (
+        (class_counts_listing(of_pairs), class_error_listing(pairs, MOST_FIRST, link)) if of_pairs else ()
+    )
+    lead = (" ".join(class_errors_answer(of_pairs)), _answer(models, about), wrong * bool(rows), _how(about))
     return Chapter(
         "errors",
         "Errors",
         "What the errors are",
-        tuple(filter(None, (_answer(models, about), wrong * bool(rows), _how(about)))),
+        tuple(filter(None, lead)),
         _draw(rows) if draw else (),
-        (_kinds(rows), _first(named["findings"], link)),
+        (*of_classes, _kinds(rows), _first(named["findings"], link)),
         next=LIST_LABEL_ISSUES if wrong and rows else _next(models),
         gallery="See the errors of the highest confidence." if link else "",
     )
@@ -141,6 +148,7 @@ def _first(findings: pa.Table, link: Callable[[Row], str] | None) -> Listing:
         ColumnHead("Model", number=False),
     )
     rows = first_findings(findings, "confidence", MOST_FIRST)
+    without = all(r["label"] is None for r in rows)
     return listing(
         "errors-first",
         "Errors of the highest confidence"
@@ -150,7 +158,7 @@ def _first(findings: pa.Table, link: Callable[[Row], str] | None) -> Listing:
         rows,
         lambda r: (
             r["image_id"],
-            name_of_class(r, "label"),
+            "" if without else name_of_class(r, "label"),
             name_of_class(r, "class_b"),
             r["kind"],
             "" if r["confidence"] is None else f"{r['confidence']:.2f}",

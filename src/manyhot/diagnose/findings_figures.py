@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from manyhot.evaluate.report.figures.bars import bars, dots
-from manyhot.evaluate.report.figures.curves import reliability_panel
+from manyhot.evaluate.report.figures.curves import NAMES, reliability_panel
 from manyhot.evaluate.report.figures.panel import Panel, Sheet, compose, slug
 from manyhot.report.chapter import percent
 from manyhot.report.figure import Figure
@@ -87,13 +87,44 @@ FEWEST_IN_BIN = 10
 """Images of a bin that is drawn: the share of fewer says nothing."""
 
 
+def _drawn(row: Row) -> bool:
+    return bool(row["n"] >= FEWEST_IN_BIN and row["event"] in NAMES)
+
+
+def draw_class_reliability(dataset: str, model: str, bins: Sequence[Row]) -> tuple[Figure, ...]:
+    """Plot how often classes are valid by their probability, for all classes of a model together."""
+    own = [
+        {**b, "event": "set"}
+        for b in bins
+        if (b["dataset"], b["model"]) == (dataset, model) and b["n"] >= FEWEST_IN_BIN and b["lo"] is not None
+    ]
+    if not own:
+        return ()
+    name = f"calibration-classes-{slug(dataset)}-{slug(model)}"
+    axes = ("Probability of a class (%)", "Valid (%)")
+    figure = Figure(
+        name,
+        "trust",
+        dataset,
+        f"Reliability of the class probabilities of {model}, {title_of(dataset)}",
+        "A point shows the mean probability of the (image, class) pairs in a bin, and the share of these "
+        "whose class is in the label set. Images without any valid class count. Bars are 95 % intervals, and "
+        "larger points are bins of more pairs. Below the dashed line, probabilities are too high. Bins of "
+        f"fewer than {FEWEST_IN_BIN} pairs are left out.",
+        "; ".join(f"{percent(b['confidence'])}: {percent(b['right'])} valid" for b in own) + ".",
+        compose([reliability_panel(name, pl.DataFrame(own), "All classes", axes=axes)]),
+        pa.Table.from_pylist([{**b, "event": "class"} for b in own]),
+    )
+    return (figure,)
+
+
 def draw_reliability(before: Row, best: Row, bins: Sequence[Row]) -> tuple[Figure, ...]:
     """Plot the reliability of a model before any recalibration and, if there is one, after the best."""
     keys = ("dataset", "model", "method", "fitted_to")
     panels, drawn = [], list[Row]()
     name = f"calibration-{slug(before['dataset'])}-{slug(before['model'])}"
     for place, version in enumerate([before] if best is before else [before, best]):
-        own = [b for b in bins if b["n"] >= FEWEST_IN_BIN and all(b[key] == version[key] for key in keys)]
+        own = [b for b in bins if _drawn(b) and all(b[key] == version[key] for key in keys)]
         if own:
             title = f"After {version['method']} ({version['fitted_to']})" if place else "As it is"
             panels.append(reliability_panel(f"{name}-{place}", pl.DataFrame(own), title))

@@ -69,12 +69,17 @@ class Findings(DiagnosisResult):
         """The first ten findings on images, the highest score or confidence first."""
         return first_findings(self.table, self.SCORE)
 
+    @property
+    def shown(self) -> list[Row]:
+        """The findings whose images the gallery shows."""
+        return self.first
+
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the findings and, if `out` is a folder, their page and, with photographs, a gallery."""
         written = [*Result.write(self, out, run=run), *self.write_beside(out)]
         if self.is_file(out):
             return written
-        gallery, hint = write_first_gallery(self.sources, self.first, self.table, Path(out) / "gallery", run)
+        gallery, hint = write_first_gallery(self.sources, self.shown, self.table, Path(out) / "gallery", run)
         self.hints[:] = [hint] if hint else []
         return [*written, *gallery, *draw_beside(out)]
 
@@ -120,12 +125,13 @@ def finding_lines(rows: Sequence[Row], findings: pa.Table, score: str, other: st
     has_scores = any(r[score] is not None for r in rows)
     total = len(findings) - findings["image_id"].null_count
     yield f"first {len(rows):,} of {total:,}{f', highest {score} first' * has_scores}"
-    heads = ("image", "label", other, "kind", *sorted(several), *((score,) if has_scores else ()))
     label = "label" if "label" in rows[0] else "class_a"
+    labels = (label,) * any(r[label] is not None for r in rows)  # multi-label data may have none
+    heads = ("image", *("label" for _ in labels), other, "kind", *sorted(several), *((score,) * has_scores))
     cells = [
         (
             r["image_id"],
-            name_of_class(r, label),
+            *(name_of_class(r, column) for column in labels),
             name_of_class(r, "class_b"),
             r["kind"],
             *(str(r[c]) for c in sorted(several)),

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
+from manyhot import tables
 from manyhot.console import table_lines
 from manyhot.core.error_kinds import shares
 from manyhot.core.share_intervals import proportion_interval
-from manyhot.diagnose.first_findings import Findings, finding_lines
+from manyhot.diagnose.class_errors import class_error_lines, first_class_errors
+from manyhot.diagnose.first_findings import FIRST_FINDINGS, Findings, finding_lines
 from manyhot.errors import InputError
 from manyhot.formats.csv_tables import write_csv
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.report.chapter import NextStep
+from manyhot.tables import Row, schema
 
 LIST_LABEL_ISSUES = NextStep(
     "list the labels that may be wrong or missing.", "manyhot diagnose labels DATASET --predictions FOLDER"
@@ -106,6 +109,11 @@ class SortedErrors(Findings):
         The origin of the superclasses: the argument, the class list, WordNet (looked up by class name), or
         clusters of classes that the models confuse. If data sets have different origins, all are listed, such
         as "WordNet, none".
+    class_errors : pyarrow.Table
+        The table ``class_errors`` with the false positives and misses of each class, if there are no original
+        labels and probabilities are of independent classes; otherwise empty.
+    class_counts : tuple of dict
+        For each model in `class_errors`, how many pairs were judged.
     sources, hints
         As in `Findings`.
     notes, metadata, inputs
@@ -120,6 +128,8 @@ class SortedErrors(Findings):
     event: str
     min_confidence: float | None
     superclasses: str = "none"
+    class_errors: pa.Table = field(default_factory=lambda: schema("class_errors").empty_table(), repr=False)
+    class_counts: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
         skipped = len(self.skipped_rules)
@@ -148,6 +158,7 @@ class SortedErrors(Findings):
 
     def lines(self) -> Iterator[str]:
         """Yield the share of each kind, the skipped rules, and the errors with the highest confidence."""
+        yield from class_error_lines(self.class_errors, self.class_counts, FIRST_FINDINGS)
         above = () if self.min_confidence is None else (f"above {self.min_confidence:g}",)
         against = "the original label" if self.event == "label" else "the label set"
         for dataset in dict.fromkeys(m.dataset for m in self.models):
@@ -180,18 +191,38 @@ class SortedErrors(Findings):
             "skipped_rules": self.skipped_rules,
             "first": self.first,
             "notes": self.notes,
-        }
+        } | ({"class_errors": self.class_counts} if self.class_counts else {})
+
+    @property
+    def shown(self) -> list[Row]:
+        """The errors whose images the gallery shows: of independent classes, false positives and misses."""
+        return first_class_errors(self.class_errors, FIRST_FINDINGS) if self.class_counts else self.first
 
     def write_beside(self, out: PathLike) -> list[Path]:
         """Write the number of errors of each kind for each model next to the findings."""
-        return [write_csv(counts_table(self), _counts_path(self._paths(out, "findings")[0]))]
+        findings = self._paths(out, "findings")[0]
+        written = [write_csv(counts_table(self), _counts_path(findings))]
+        beside = _class_errors_path(findings, is_file=self.is_file(out))
+        for path in (beside.with_suffix(".parquet"), beside):
+            path.unlink(missing_ok=True)
+        if not self.class_counts:
+            return written
+        if not self.is_file(out):
+            written.append(beside.with_suffix(".parquet"))
+            about = {"counts": json.dumps(self.class_counts, ensure_ascii=False)}
+            tables.write(self.class_errors, written[-1], "class_errors", inputs=self.inputs, about=about)
+        return [*written, write_csv(self.class_errors, beside)]
 
     @classmethod
     def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
         """Raise an error if an input file would be overwritten; see `Result.check_out`."""
         sources = list(sources)
         super().check_out(out, sources)
-        check_apart(sources, _counts_path(cls._paths(out, "findings")[0]))
+        findings = cls._paths(out, "findings")[0]
+        check_apart(sources, _counts_path(findings))
+        beside = _class_errors_path(findings, is_file=cls.is_file(out))
+        check_apart(sources, beside)
+        check_apart(sources, beside.with_suffix(".parquet"))
 
     @classmethod
     def concat(cls, parts: Sequence[SortedErrors], inputs: Mapping[str, str]) -> SortedErrors:
@@ -216,6 +247,8 @@ class SortedErrors(Findings):
             first.event,
             first.min_confidence,
             superclasses,
+            pa.concat_tables([p.class_errors for p in parts]),
+            tuple(counts for p in parts for counts in p.class_counts),
             notes=tuple(f"{name}{note}" for name, p in named for note in p.notes),
             sources=tuple(source for p in parts for source in p.sources),
             metadata=metadata,
@@ -242,6 +275,10 @@ def _ends(count: int, n: int) -> dict[str, float]:
 
 def _counts_path(findings: Path) -> Path:
     return findings.with_name(f"{findings.stem}-counts.csv")
+
+
+def _class_errors_path(findings: Path, *, is_file: bool) -> Path:
+    return findings.with_name(f"{findings.stem}-class-errors.csv" if is_file else "class_errors.csv")
 
 
 def _joined_reasons(parts: Sequence[SortedErrors]) -> dict[str, str]:

@@ -10,9 +10,13 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
+from manyhot.core.score_threshold import link_of
+from manyhot.core.sets import LabelSets
 from manyhot.errors import InputError
+from manyhot.evaluate.slices import case_of
 from manyhot.report.gallery_labels import LabelPlaces, label_places, rows_of_labels
 from manyhot.tables import Images, Labels, Predictions, align, check_class_list
+from manyhot.tables.arrays import label_sets
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 SHOWN_CLASSES = 5
@@ -46,16 +50,32 @@ def shown_models(
         If there are no predictions.
     """
     label = [row.label for row in rows_of_labels(images, labels)]
+    sets = None if labels is None else label_sets(labels)
 
     def shown(model: Predictions) -> ShownModel:
-        if labels is not None:
+        if labels is not None and sets is not None:
             check_class_list(model, labels.n_classes, labels.class_hash, labels.name or "the labels")
+            model = _with_sigmoids(model, labels, sets)
         return ShownModel(_few(model, images), label_places(images, label, model))
 
     found = [model for _, model in fitting_models(models, shown, misfits)]
     if not found:
         raise InputError("There are no predictions to show.")
     return found
+
+
+def _with_sigmoids(p: Predictions, labels: Labels, sets: LabelSets) -> Predictions:
+    """Return the predictions with the probabilities of independent classes, if their logits are of such."""
+    if p.score_kind != "logit" or not p.is_dense:
+        return p
+    aligned = align(labels.image_id, p.image_id, left_name=labels.name or "the labels", right_name=p.model)
+    case = case_of(sets.take(aligned.left), p, aligned, 1)
+    if link_of(case) != "sigmoid":
+        return p
+    from scipy.special import expit
+
+    full = p.in_full()
+    return replace(full, scores=expit(full.scores, dtype=np.float32), score_kind="probability")
 
 
 def check_alike(models: Sequence[ShownModel]) -> None:

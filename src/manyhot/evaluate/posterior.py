@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
+from manyhot.console import table_lines
 from manyhot.core.array_types import Floats
 from manyhot.core.estimates import Pooled
 from manyhot.core.posterior import draw_sets, share_above, weighted_values
@@ -20,7 +21,9 @@ from manyhot.evaluate.compared_pairs import ComparedPairs
 from manyhot.evaluate.requirements import case_for, depends_on_sets
 from manyhot.evaluate.slices import ALL
 from manyhot.registry import Entry
-from manyhot.tables import schema
+from manyhot.report.text import Metric
+from manyhot.report.text import metric as metric_named
+from manyhot.tables import Row, schema
 from manyhot.tables.definitions import COUNT, FLAG, REAL, TEXT, bounds, declare_table
 from manyhot.tables.result_tables import describe_metric, headline
 
@@ -247,7 +250,56 @@ def _fixed(pairs: pa.Table) -> dict[tuple[str, str, str], bool]:
     }
 
 
+def headline_rows(posterior: pa.Table) -> list[Row]:
+    """Return the rows of the headline metrics, or of all metrics if there is no headline metric."""
+    rows = [row for row in posterior.to_pylist() if row["value"] == row["value"]]
+    first = [row for row in rows if row["metric"] in headline()]
+    return first or rows
+
+
 def posterior_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
+    """Yield the values under the posterior of a data set at a time, and how many pairs they decide."""
+    for dataset in tables["posterior"]["dataset"].unique().to_pylist() if tables else ():
+        rows = [row for row in headline_rows(tables["posterior"]) if row["dataset"] == dataset]
+        if rows:
+            yield f"{dataset}: values under the posterior of the label sets, {rows[0]['draws']:,} draws"
+            yield from table_lines(_HEADS, [*map(_value_cells, rows[:VALUES_PRINTED])])
+        if len(rows) > VALUES_PRINTED:
+            yield f"the first {VALUES_PRINTED} of {len(rows):,}; the table posterior has all of them"
+    yield from decided_lines(tables)
+
+
+VALUES_PRINTED = 12
+"""Values under the posterior that are printed of a data set."""
+
+_HEADS = ("", "model", "metric", "as they are", "posterior, raters and images", "raters alone", "n")
+
+
+def _value_cells(row: Row) -> tuple[str, ...]:
+    metric = metric_named(row["metric"])
+    return (
+        "",
+        row["model"],
+        row["metric"],
+        f"{metric.text(row['fixed'], 2)}{metric.unit}",
+        posterior_interval(metric, row["value"], row["lo"], row["hi"]),
+        posterior_ends(metric, row["lo_raters"], row["hi_raters"]) or "–",
+        f"{row['n']:,}",
+    )
+
+
+def posterior_interval(metric: Metric, value: float, lo: float | None, hi: float | None) -> str:
+    """Return a value with its unit and, if there is one, its interval."""
+    ends = posterior_ends(metric, lo, hi)
+    return f"{metric.text(value, 2)}{metric.unit}{f' ({ends})' if ends else ''}"
+
+
+def posterior_ends(metric: Metric, lo: float | None, hi: float | None) -> str:
+    """Return the ends of an interval; an empty text if there is none."""
+    return "" if lo is None or hi is None else f"{metric.text(lo, 2)} to {metric.text(hi, 2)}"
+
+
+def decided_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
     """Yield, for each data set, how many pairs the headline metrics decide, with and without draws."""
     pairs = tables["posterior_pairs"].to_pylist() if tables else []
     known = [p for p in pairs if p["metric"] in headline() and p["difference"] == p["difference"]]

@@ -20,16 +20,15 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList
-from manyhot.data.data_sets import Source
+from manyhot.data.data_sets import READING, Reading, Source
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.evaluate.describe import Description, describe_tables
 from manyhot.evaluate.ranks import narrow, rank_models
 from manyhot.evaluate.slices import model_cases
-from manyhot.formats import RowsLike, read_images, read_predictions, read_rows
+from manyhot.formats import read_images, read_predictions
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.run import Run
 from manyhot.tables import Images, Labels, Predictions, Results
-from manyhot.tables.image_ids import AUTO
 from manyhot.tables.labels import with_ids_like
 from manyhot.tables.own_classes import JoinedClasses
 from manyhot.tables.skipped_files import SkippedFiles
@@ -60,13 +59,11 @@ class JudgedData:
     labels : Labels
     images : Images, optional
         Images table with the locations of photographs.
-    rows : Images, path-like or iterable of ids, optional
-        Table or list that names the image of each row, for files that contain only arrays.
     classes : ClassList, optional
     files : tuple of Path
         Files of the models' predictions; empty if predictions were not read from files.
-    match : str
-        How ids are matched.
+    reading : Reading
+        How the files are read.
     source : Mapping of str to str
         Licence, citation and home page of the labels, if they are published.
     is_proposed : bool
@@ -77,20 +74,20 @@ class JudgedData:
     name: str
     labels: Labels
     images: Images | None = None
-    rows: RowsLike | None = None
     classes: ClassList | None = None
     files: tuple[Path, ...] = ()
-    match: str = AUTO
+    reading: Reading = READING
     source: Mapping[str, str] = field(default_factory=dict)
     is_proposed: bool = False
 
     def models(self) -> Iterator[Predictions]:
         """Yield the predictions in `files`, with the ids and the class list of the labels."""
-        rows = None if self.rows is None else read_rows(self.rows, classes=self.classes)
+        rows, scores = self.reading.row_images(self.classes), self.reading.scores
         skipped = SkippedFiles(len(self.files))
-        read = partial(read_predictions, rows=rows, classes=self.classes)
+        read = partial(read_predictions, rows=rows, classes=self.classes, scores=scores)
         ids, name = self.labels.image_id, self.labels.name or "the labels"
-        found = skipped.matching(skipped.reading(self.files, read), ids, name, self.match)
+        linked = map(self.reading.linked, skipped.reading(self.files, read))
+        found = skipped.matching(linked, ids, name, self.reading.match)
         if self.classes is None:
             return found
         joined = JoinedClasses(len(self.classes), self.classes)
@@ -213,7 +210,9 @@ def _photographed(judged: JudgedData) -> Images | None:
     known = next((t for t in itertools.chain(report_tables, read) if "uri" in t.table.column_names), None)
     if known is None:
         return None
-    known, _ = with_ids_like(known, judged.labels.image_id, other_name="the labels", match=judged.match)
+    known, _ = with_ids_like(
+        known, judged.labels.image_id, other_name="the labels", match=judged.reading.match
+    )
     table = known.table.filter(pc.is_in(known.image_id, judged.labels.image_id))
     return Images(table, known.name) if len(table) else None
 

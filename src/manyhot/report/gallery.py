@@ -147,6 +147,9 @@ class Gallery:
         Address of the report to which the gallery belongs; empty if there is none.
     notes : tuple of str
         Prediction files that were skipped, with the reasons.
+    is_voted : bool
+        Whether the label sets record which images raters have seen, or how many answers they gave. If not, an
+        unclear class is one that the labels call uncertain, as -1 does in CheXpert.
     """
 
     title: str
@@ -160,6 +163,7 @@ class Gallery:
     report: str = ""
     notes: tuple[str, ...] = ()
     n_examples: int = 0
+    is_voted: bool = False
 
     def __len__(self) -> int:
         return len(self.shots) - self.n_examples
@@ -266,6 +270,7 @@ def make_gallery(
         call,
         report,
         n_examples=n_examples,
+        is_voted=labels is not None and not {"rated", "n_votes"}.isdisjoint(labels.table.column_names),
     )
 
 

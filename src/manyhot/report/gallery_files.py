@@ -265,6 +265,7 @@ def _index(gallery: Gallery, photographs: Sequence[_Shown]) -> dict[str, Any]:
         "largest": LARGEST,
         "whole": WHOLE,
         "shown": len(gallery),
+        "voted": gallery.is_voted,
         "members": {str(c): n for c, n in gallery.n_members.items() if c in gallery.names},
         "ids": [s.image_id for s in shots],
         "labels": [s.label for s in shots],

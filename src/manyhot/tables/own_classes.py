@@ -208,7 +208,8 @@ class JoinedClasses:
                 where=model.source or None,
                 got=_some([self.classes.keys[i] for i in missing]),
                 allowed=f"scores for the {self.n_classes:,} classes of {self.classes.name}",
-                do="predict these classes, too, or leave them out of the labels",
+                do="predict these classes, too, or leave them out of the labels; if labels have a column for "
+                "each class, `classes` selects columns: pass the list of the predicted classes",
             )
 
 

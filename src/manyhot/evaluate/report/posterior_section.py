@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from manyhot.evaluate.posterior import posterior_lines
+from manyhot.evaluate.posterior import decided_lines, headline_rows, posterior_ends, posterior_interval
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.listings import ColumnHead, Listing, ListingRow, Shared
-from manyhot.report.text import Metric, title_of
+from manyhot.report.text import title_of
 from manyhot.tables import Row
-from manyhot.tables.result_tables import headline
 
 ABOUT = (
     "Label sets were drawn from the probabilities of their classes, and every metric was computed on each "
@@ -20,31 +19,25 @@ ABOUT = (
 
 def posterior_part(tables: ReportTables, shared: Shared) -> tuple[tuple[str, ...], str, tuple[Listing, ...]]:
     """Return the first sentences, no warning, and a table for each data set."""
-    rows = headline_rows(tables)
+    rows = headline_rows(tables["posterior"])
     if not rows:
         return (), "", ()
     pairs = {"posterior_pairs": tables["posterior_pairs"]}
-    first = [f"{line[0].upper()}{line[1:]}." for line in posterior_lines(pairs)]
+    first = [f"{line[0].upper()}{line[1:]}." for line in decided_lines(pairs)]
     lead = (*(first or _alone(rows, shared)), ABOUT)
     names = dict.fromkeys(row["dataset"] for row in rows)
     return lead, "", tuple(_table(name, [r for r in rows if r["dataset"] == name], shared) for name in names)
-
-
-def headline_rows(tables: ReportTables) -> list[Row]:
-    """Return the rows of the headline metrics, or of all metrics if there is no headline metric."""
-    rows = [row for row in tables["posterior"].to_pylist() if row["value"] == row["value"]]
-    first = [row for row in rows if row["metric"] in headline()]
-    return first or rows
 
 
 def _alone(rows: Sequence[Row], shared: Shared) -> Iterator[str]:
     """Yield the first result, where there are no pairs of models."""
     row = rows[0]
     metric = shared.named(row["metric"])
+    value = posterior_interval(metric, row["value"], row["lo"], row["hi"])
     yield (
-        f"{title_of(row['dataset'])}: {metric.label} of {row['model']} is "
-        f"{_interval(metric, row['value'], row['lo'], row['hi'])} under the posterior of the label sets, and "
-        f"{metric.text(row['fixed'], 2)}{metric.unit} on the label sets as they are (n {row['n']:,})."
+        f"{title_of(row['dataset'])}: {metric.label} of {row['model']} is {value} under the posterior of the "
+        f"label sets, and {metric.text(row['fixed'], 2)}{metric.unit} on the label sets as they are (n "
+        f"{row['n']:,})."
     )
 
 
@@ -70,23 +63,14 @@ FOLDED = 12
 
 def _entry(row: Row, shared: Shared) -> ListingRow:
     metric = shared.named(row["metric"])
-    alone = _ends(metric, row["lo_raters"], row["hi_raters"])
+    alone = posterior_ends(metric, row["lo_raters"], row["hi_raters"])
     cells = (
         row["model"],
         metric.label,
         f"{metric.text(row['fixed'], 2)}{metric.unit}",
-        _interval(metric, row["value"], row["lo"], row["hi"]),
+        posterior_interval(metric, row["value"], row["lo"], row["hi"]),
         alone or "–",
         f"{row['n']:,}",
         f"{row['draws']:,}",
     )
     return ListingRow(cells, row["model"] in shared.own)
-
-
-def _interval(metric: Metric, value: float, lo: float | None, hi: float | None) -> str:
-    ends = _ends(metric, lo, hi)
-    return f"{metric.text(value, 2)}{metric.unit}{f' ({ends})' if ends else ''}"
-
-
-def _ends(metric: Metric, lo: float | None, hi: float | None) -> str:
-    return "" if lo is None or hi is None else f"{metric.text(lo, 2)} to {metric.text(hi, 2)}"

@@ -22,7 +22,7 @@ const manyhotGallery = (() => {
     ["right", "✓", "the original label, valid"],
     ["valid", "◆", "valid, but wrong according to the original label"],
     ["refuted", "!", "the original label, which is not valid according to the raters"],
-    ["unclear", "?", "raters disagree"],
+    ["unclear", "?", "uncertain, or raters disagree"],
     ["wrong", "✕", "not valid"],
     ["plain", "○", "no rater was asked about it"],
   ];

@@ -122,7 +122,7 @@
     return {
       valid: data.sets[i].includes(label) ? "Both are valid." : "It is valid, the label is not.",
       refuted: "Raters found it not valid.",
-      unclear: "Raters disagree about it.",
+      unclear: data.voted ? "Raters disagree about it." : "The label is uncertain.",
       unasked: "No rater was asked about it.",
       wrong: "It is not valid.",
     }[verdict(i, data.top[i].indexOf(c))] ?? "";

@@ -386,12 +386,18 @@ def _caption(overall: Mapping[str, Mapping[str, Any]], n_models: int, *, has_cur
     return " ".join(filter(None, parts))
 
 
-def reliability_panel(name: str, bins: pl.DataFrame, title: str = "Reliability") -> Panel:
+def reliability_panel(
+    name: str,
+    bins: pl.DataFrame,
+    title: str = "Reliability",
+    *,
+    axes: tuple[str, str] = ("Confidence (%)", "Right (%)"),
+) -> Panel:
     """Return the reliability diagram of a model, from its bins in the table ``reliability``."""
     sheet: dict[str, Any] = {"event": [NAMES[e] for e in bins["event"]], "n": column(bins, "n")}
     sheet |= {to: column(bins, of, 100) for to, of in (("x", "confidence"), ("y", "right"))}
     sheet |= {end: column(bins, end, 100) for end in ("lo", "hi")}
-    x, y = Side(["Confidence (%)"], (0, 100)), Side(["Right (%)"], (0, 100))
+    x, y = (Side([axis], (0, 100)) for axis in axes)
     channels = (x.channel(alt.X, "x"), y.channel(alt.Y, "y"))
     ends: Sheet = {"x": [0, 100], "y": [0, 100]}
     equal: Any = alt.Chart(data(f"{name}-equal"))

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from manyhot.evaluate.posterior import headline_rows
 from manyhot.evaluate.report.figures.bars import dots
 from manyhot.evaluate.report.figures.panel import Frames, Sheet, compose, shortened, slug
-from manyhot.evaluate.report.posterior_section import headline_rows
 from manyhot.report.figure import Figure
 from manyhot.report.text import counted, metric, title_of
 from manyhot.tables import Row
@@ -20,7 +20,7 @@ DOTS = 20
 def draw_posterior(frames: Frames) -> list[Figure]:
     """Return, for each data set, a figure of its first metric."""
     found: dict[str, list[Row]] = {}
-    for row in headline_rows(frames.tables):
+    for row in headline_rows(frames.tables["posterior"]):
         rows = found.setdefault(row["dataset"], [])
         if not rows or row["metric"] == rows[0]["metric"]:
             rows.append(row)

@@ -1,0 +1,194 @@
+"""Calibration of each class: its probability against its label, on all images on which it was asked.
+
+The top class says little about sigmoids: it is right more often than its probability says, because it was
+chosen among several, and images without any valid class are left out. Here, an image whose label set is empty
+counts for all classes that were asked and answered *no*.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from manyhot.core.array_types import Floats, Ints64
+from manyhot.core.jackknife import jackknife_ends, jackknife_error
+from manyhot.core.reliability import BINS, Bins, Outcomes, bin_of
+from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES, Case
+from manyhot.core.share_intervals import clustered_interval, difference_interval, proportion_interval
+from manyhot.core.softmax import checked
+
+CHANCE_DRAWS = 1000
+"""Draws of labels from the probabilities of a class."""
+
+FEWEST_FOR_BRIER = 10
+"""Images with, and without, a class from which its Brier score has an interval: a few make most of it."""
+
+Value = tuple[Floats, Floats, Floats]
+"""Values of all classes, and the ends of their intervals; NaN if undefined."""
+
+
+@dataclass(frozen=True)
+class ClassCalibration:
+    """The calibration of C classes.
+
+    Attributes
+    ----------
+    n, n_positives, n_unclear, n_unasked : ndarray of int64, shape (C,)
+        Number of usable images on which the class was answered yes or no, answered yes, is unclear, and was
+        not asked about. Only `n` images count.
+    predicted : ndarray of float64, shape (C,)
+        Mean probability.
+    prevalence, excess, brier : tuple of three ndarrays of float64, shape (C,)
+        Share of images with the class; `predicted` minus this share; and mean squared difference between
+        probability and label. Each with the ends of its interval.
+    ece : ndarray of float64, shape (C,)
+        Calibration error in bins of equal width.
+    chance, chance_hi : ndarray of float64, shape (C,)
+        Mean and 95 % quantile of the calibration error that these probabilities would have if they were
+        right; see `class_calibration`.
+    bins : Bins
+        The bins of all classes together.
+    lo, hi : ndarray of float64, shape (B,)
+        Interval of the share of yes answers in each bin. Cells of one image are not independent.
+    """
+
+    n: Ints64
+    n_positives: Ints64
+    n_unclear: Ints64
+    n_unasked: Ints64
+    predicted: Floats
+    prevalence: Value
+    excess: Value
+    ece: Floats
+    chance: Floats
+    chance_hi: Floats
+    brier: Value
+    bins: Bins
+    lo: Floats
+    hi: Floats
+
+
+def class_outcomes(case: Case) -> Iterator[Outcomes]:
+    """Yield, for each class, its probability and whether it is valid, on the images on which it was asked.
+
+    Unusable images and unclear classes are left out. If the label sets do not record *no* answers, a class
+    that is not listed counts as not valid.
+    """
+    for class_id, state in enumerate(class_states(case)):
+        image = np.flatnonzero((state == NO) | (state == YES))
+        p = case.probability_of(image, np.full(len(image), class_id))
+        p = checked(p, lambda row, image=image: case.name(int(image[row])))  # type: ignore[misc]
+        yield Outcomes(image, p, state[image] == YES)
+
+
+def class_states(case: Case) -> Iterator[Ints64]:
+    """Yield the state of each class on all images, shape (n,); -1 on images that are not usable."""
+    sets = case.labels
+    order = np.argsort(sets.classes, kind="stable")
+    edges = np.searchsorted(sets.classes[order], np.arange(sets.n_classes + 1))
+    for start, end in itertools.pairwise(edges):
+        own = order[start:end]
+        state = np.full(len(sets), sets.unlisted, np.int64)
+        state[sets.rows[own]] = sets.state[own]
+        yield np.where(sets.usable, state, -1)
+
+
+def class_calibration(case: Case, *, bins: int = BINS, rng: np.random.Generator) -> ClassCalibration:
+    """Return the calibration of each class.
+
+    Parameters
+    ----------
+    case : Case
+        Predictions with probabilities of all classes.
+    bins : int
+        Number of bins of equal width, as in `manyhot.core.confidence_metrics.ece`.
+    rng : numpy.random.Generator
+        Draws labels.
+
+    Notes
+    -----
+    Chance increases a calibration error, so it has no interval. Instead, it is compared with the errors of
+    labels that are drawn from the probabilities, in each bin from the binomial distribution with the mean
+    probability of the bin ("consistency resampling"). An error above `chance_hi` shows that a class is not
+    calibrated.
+
+    The interval of `excess` combines those of its two shares, with the correlation of probability and label,
+    so that it does not vanish for a class without positives.
+
+    References
+    ----------
+    Bröcker and Smith 2007, Increasing the Reliability of Reliability Diagrams, doi 10.1175/WAF993.1, for
+    consistency resampling. Brier 1950, doi 10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2.
+    """
+    n, c = len(case.labels), case.labels.n_classes
+    columns = np.full((13, c), np.nan)
+    sums, yes, cells = np.zeros((3, bins)), np.zeros((n, bins)), np.zeros((n, bins))
+    for class_id, outcomes in enumerate(class_outcomes(case)):
+        at = bin_of(outcomes.confidence, bins)
+        own = Bins.of(at, bins, np.ones(len(at)), outcomes.confidence, outcomes.right.astype(np.float64))
+        sums += own.weight, own.confidence, own.right
+        np.add.at(cells, (outcomes.image, at), 1)
+        np.add.at(yes, (outcomes.image, at), outcomes.right)
+        if len(at):
+            columns[:, class_id] = _of_class(outcomes, own, rng)
+    lo, hi = clustered_interval(yes, cells, lambda values: values.sum(axis=0))
+    n_asked, n_yes, n_unclear, n_unasked = (
+        np.array([np.count_nonzero(np.isin(state, these)) for state in class_states(case)], np.int64)
+        for these in ((NO, YES), (YES,), (UNCLEAR,), (NOT_ASKED,))
+    )
+    predicted, ece, chance, chance_hi, *rest = columns
+    prevalence, excess, brier = ((rest[i], rest[i + 1], rest[i + 2]) for i in (0, 3, 6))
+    return ClassCalibration(
+        n_asked,
+        n_yes,
+        n_unclear,
+        n_unasked,
+        predicted,
+        prevalence,
+        excess,
+        ece,
+        chance,
+        chance_hi,
+        brier,
+        Bins(*sums),
+        lo,
+        hi,
+    )
+
+
+def _of_class(outcomes: Outcomes, bins: Bins, rng: np.random.Generator) -> list[float]:
+    p, y = outcomes.confidence, outcomes.right.astype(np.float64)
+    n, n_yes = len(p), int(y.sum())
+    predicted = (p.mean(), *_mean_interval(p))
+    share = (y.mean(), *(float(end) for end in proportion_interval(n_yes, n)))
+    varies = n > 1 and p.std() > 0 and 0 < n_yes < n
+    correlation = float(np.corrcoef(p, y)[0, 1]) if varies else 0.0
+    ends = difference_interval(predicted, share, correlation)
+    squares = (p - y) ** 2
+    enough = min(n_yes, n - n_yes) >= FEWEST_FOR_BRIER
+    brier = (squares.mean(), *(_mean_interval(squares, "logit") if enough else (np.nan, np.nan)))
+    mean = np.minimum(bins.confidence / np.maximum(bins.weight, 1), 1)  # rounding may exceed 1
+    drawn = rng.binomial(bins.weight.astype(np.int64), mean, (CHANCE_DRAWS, len(mean)))
+    errors = np.abs(drawn - bins.confidence).sum(axis=1) / n
+    chance = (errors.mean(), np.quantile(errors, 0.95))
+    return [
+        predicted[0],
+        bins.mean_gap(),
+        *chance,
+        *share,
+        predicted[0] - share[0],
+        *map(float, ends),
+        *brier,
+    ]
+
+
+def _mean_interval(values: Floats, scale: str = "plain") -> tuple[float, float]:
+    """Return the interval of a mean; on the plain scale, a mean that does not vary is exact."""
+    mean = float(values.mean())
+    error, df = jackknife_error((mean - values) / max(len(values) - 1, 1))
+    if scale == "plain" and not error > 0:
+        return mean, mean
+    return jackknife_ends(mean, error, df, scale=scale)  # type: ignore[arg-type]

@@ -1,0 +1,183 @@
+"""What diagnose calibration measures of each class: the table, and what terminal and page show of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from manyhot.classes import ClassList
+from manyhot.console import table_lines
+from manyhot.core.class_calibration import ClassCalibration, class_calibration
+from manyhot.core.reliability import BINS
+from manyhot.core.sets import Case
+from manyhot.diagnose.calibration_tables import EACH_CLASS
+from manyhot.report.chapter import in_points, listing, percent, with_ends
+from manyhot.report.listings import ColumnHead, Listing
+from manyhot.report.text import listed, title_of
+from manyhot.tables import Row
+
+CLASSES_PRINTED = 20
+"""Classes that a terminal shows, those with the largest error in excess of chance."""
+
+
+def class_tables(
+    dataset: str, model: str, case: Case, classes: ClassList | None, seed: int
+) -> tuple[list[Row], list[Row]]:
+    """Return rows of ``class_calibration``, and the bins of all classes for ``calibration_bins``."""
+    found = class_calibration(case, rng=np.random.default_rng(seed))
+    ids = [str(c) for c in range(case.labels.n_classes)]
+    columns = {
+        "class_id": range(len(ids)),
+        "key": classes.keys if classes else ids,
+        "name": classes.names if classes else ids,
+        "predicted": found.predicted,
+        **_ends("prevalence", found.prevalence),
+        **_ends("excess", found.excess),
+        "ece": found.ece,
+        "ece_chance": found.chance,
+        "ece_chance_hi": found.chance_hi,
+        **_ends("brier", found.brier),
+        **{name: getattr(found, name) for name in ("n", "n_positives", "n_unclear", "n_unasked")},
+    }
+    of = {"dataset": dataset, "model": model}
+    rows: list[Row] = [
+        of | dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)
+    ]
+    return rows, list(_bins(of, found))
+
+
+def _ends(name: str, values: tuple[np.ndarray, ...]) -> dict[str, list[float | None]]:
+    value, *ends = values
+    made: dict[str, list[float | None]] = {name: value.tolist()}
+    for end, numbers in zip(("lo", "hi"), ends, strict=True):
+        made[f"{name}_{end}"] = [None if v != v else v for v in numbers.tolist()]
+    return made
+
+
+def _bins(of: Row, measured: ClassCalibration) -> Iterator[Row]:
+    bins = measured.bins
+    for b in np.flatnonzero(bins.weight):
+        n = bins.weight[b]
+        yield {
+            **of,
+            "method": "none",
+            "event": EACH_CLASS,
+            "from": b / BINS,
+            "to": (b + 1) / BINS,
+            "confidence": bins.confidence[b] / n,
+            "right": bins.right[b] / n,
+            "lo": None if np.isnan(measured.lo[b]) else measured.lo[b],
+            "hi": None if np.isnan(measured.hi[b]) else measured.hi[b],
+            "n": int(n),
+        }
+
+
+def by_model(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    """Return the rows of each data set and model, without classes that were asked on no image."""
+    models: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row["n"]:
+            models.setdefault((row["dataset"], row["model"]), []).append(row)
+    return models
+
+
+def classes_answer(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield what is to be said first about the class probabilities of each model."""
+    models = by_model(rows)
+    for (dataset, model), own in models.items():
+        ece, chance = (float(np.mean([r[key] for r in own])) for key in ("ece", "ece_chance"))
+        fewest, most = min(r["n"] for r in own), max(r["n"] for r in own)
+        images = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+        yield (
+            f"The class probabilities of {model} are wrong by {ece:.3f} on average over {len(own):,} classes "
+            f"(class-wise ECE), measured on the {images} images of {title_of(dataset)} on which a class was "
+            f"asked, with and without valid classes; calibrated probabilities would have {chance:.3f} by "
+            "chance."
+        )
+        clear = [r for r in least_calibrated_first(own) if r["ece"] > r["ece_chance_hi"]]
+        names = [f"{r['name']} ({_direction(r)})" for r in clear]
+        yield (
+            f"Not calibrated, beyond chance: {listed(names, 5)}."
+            if names
+            else "No class has an error that chance does not explain."
+        )
+        cells = sum(r[key] for r in own for key in ("n", "n_unclear", "n_unasked"))
+        left_out = {"not asked": "n_unasked", "unclear": "n_unclear"}
+        counts = {what: sum(r[key] for r in own) for what, key in left_out.items()}
+        if parts := [f"{percent(n / cells, 1)} {what}" for what, n in counts.items() if n]:
+            yield f"Left out of all (image, class) pairs, as their label is unknown: {listed(parts, 2)}."
+        if counts["not asked"]:
+            yield _IF_ABSENT
+
+
+_IF_ABSENT = (
+    "If empty cells of the labels mean that a class is absent, convert them first: manyhot convert FILE "
+    "labels.parquet --format \"indicator(empty='no')\"."
+)
+
+
+def least_calibrated_first(rows: Sequence[Row]) -> list[Row]:
+    """Return classes by their calibration error in excess of what chance explains, the largest first."""
+    return sorted(rows, key=lambda r: float(r["ece_chance_hi"] - r["ece"]))
+
+
+def _direction(row: Row) -> str:
+    lo, hi = row["excess_lo"], row["excess_hi"]
+    if lo is None or lo <= 0 <= hi:
+        return f"ECE {row['ece']:.3f}"
+    how = "high" if row["excess"] > 0 else "low"
+    return f"too {how}: {percent(row['predicted'])} predicted, {percent(row['prevalence'])} valid"
+
+
+_HEADS = ("class", "predicted", "valid", "excess, points", "ECE", "by chance, up to", "Brier", "images")
+
+
+def _cells(r: Row, name: str = "name") -> tuple[str, ...]:
+    brier = "" if r["brier_lo"] is None else f" ({r['brier_lo']:.3f} to {r['brier_hi']:.3f})"
+    return (
+        r[name],
+        percent(r["predicted"], 1),
+        with_ends(r["prevalence"], r["prevalence_lo"], r["prevalence_hi"], 1),
+        in_points(r["excess"], r["excess_lo"], r["excess_hi"], 1),
+        f"{r['ece']:.3f}",
+        f"{r['ece_chance_hi']:.3f}",
+        f"{r['brier']:.3f}{brier}",
+        f"{r['n']:,}",
+    )
+
+
+def calibration_of_classes(dataset: str, model: str, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield what a terminal shows of the classes of a model."""
+    yield f"{dataset}, {model}: each class against its label"
+    yield from table_lines(_HEADS, [_cells(r) for r in least_calibrated_first(rows)[:CLASSES_PRINTED]])
+    if len(rows) > CLASSES_PRINTED:
+        yield f"the first {CLASSES_PRINTED} of {len(rows):,}; the table class_calibration has all classes"
+    yield ""
+
+
+def class_listing(rows: Sequence[Row]) -> Listing:
+    """Return the table of the classes of all models on the page."""
+    heads = (
+        *(ColumnHead(head[0].upper() + head[1:], number=head != "class") for head in _HEADS),
+        ColumnHead("Unclear"),
+        ColumnHead("Not asked"),
+        ColumnHead("Model", number=False),
+        ColumnHead("Data set", number=False),
+    )
+    every = [r for own in by_model(rows).values() for r in least_calibrated_first(own)]
+    return listing(
+        "calibration-classes",
+        "Each class against its label",
+        heads,
+        every,
+        lambda r: (
+            *_cells(r),
+            f"{r['n_unclear']:,}",
+            f"{r['n_unasked']:,}",
+            r["model"],
+            title_of(r["dataset"]),
+        ),
+        note="An ECE above the one that chance explains in 95 % of data sets shows that a class is not "
+        "calibrated. Images without any valid class count; unclear classes and those not asked do not.",
+    )

@@ -1,0 +1,128 @@
+"""Calibration by class, compared with plain loops, scikit-learn and simulated probabilities."""
+
+import numpy as np
+import pytest
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import brier_score_loss
+
+from manyhot.core.class_calibration import class_calibration
+from manyhot.core.confidence_metrics import classwise_ece, classwise_ece_asked, classwise_ece_set
+from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES, Case, LabelSets
+
+
+def sets_of(state, usable=None):
+    """Return label sets that record all answers; `state` has shape (n, C)."""
+    n, n_classes = state.shape
+    rows, classes = np.nonzero(state != NOT_ASKED)
+    indptr = np.append(0, np.cumsum(np.bincount(rows, minlength=n)))
+    asked = state[rows, classes].astype(np.uint8)
+    none = np.full(n, -1, np.int32)
+    usable = np.ones(n, bool) if usable is None else usable
+    return LabelSets(n_classes, indptr, classes.astype(np.int32), asked, none, usable, asked_known=True)
+
+
+def case_of(sets, p):
+    return Case.from_scores(sets, p.astype(np.float32), k=1, kind="probability")
+
+
+def found_of(state, p, usable=None):
+    return class_calibration(case_of(sets_of(state, usable), p), rng=np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def answers():
+    rng = np.random.default_rng(1)
+    p = rng.beta(0.4, 1.2, (700, 4))
+    state = np.where(rng.random(p.shape) < p**1.5, YES, NO)
+    state[rng.random(p.shape) < 0.1] = UNCLEAR
+    state[rng.random(p.shape) < 0.2] = NOT_ASKED
+    return state, p.astype(np.float32), rng.random(len(p)) < 0.9
+
+
+def test_numbers_of_each_class_are_those_of_scikit_learn(answers):
+    state, p, usable = answers
+    found = found_of(state, p, usable)
+    for c in range(p.shape[1]):
+        own = usable & np.isin(state[:, c], (NO, YES))
+        y, q = state[own, c] == YES, p[own, c].astype(float)
+        share, mean = calibration_curve(y, q, n_bins=15)
+        counts = np.bincount(np.minimum((q * 15).astype(int), 14), minlength=15)
+        counts = counts[counts > 0]
+        assert found.ece[c] == pytest.approx(counts @ np.abs(share - mean) / len(y))
+        assert found.brier[0][c] == pytest.approx(brier_score_loss(y, q))
+        assert found.predicted[c] == pytest.approx(q.mean())
+        assert found.prevalence[0][c] == pytest.approx(y.mean())
+        assert found.excess[0][c] == pytest.approx(q.mean() - y.mean())
+        assert (found.n[c], found.n_positives[c]) == (len(y), y.sum())
+        assert found.n_unclear[c] == np.count_nonzero(state[usable, c] == UNCLEAR)
+        assert found.n_unasked[c] == np.count_nonzero(state[usable, c] == NOT_ASKED)
+        for values in (found.prevalence, found.excess, found.brier):
+            assert values[1][c] < values[0][c] < values[2][c]
+
+
+def test_bins_of_all_classes_are_those_of_scikit_learn(answers):
+    state, p, usable = answers
+    found = found_of(state, p, usable)
+    own = usable[:, None] & np.isin(state, (NO, YES))
+    share, mean = calibration_curve(state[own] == YES, p[own].astype(float), n_bins=15)
+    filled = found.bins.weight > 0
+    assert found.bins.weight.sum() == np.count_nonzero(own)
+    assert (found.bins.right / found.bins.weight)[filled] == pytest.approx(share)
+    assert (found.bins.confidence / found.bins.weight)[filled] == pytest.approx(mean)
+    assert (found.lo[filled] <= share).all()
+    assert (share <= found.hi[filled]).all()
+
+
+def test_calibrated_sigmoids_are_calibrated_although_images_have_no_class():
+    # The simulation of a reader: 35 % of 20,000 images have none of eight findings.
+    rng = np.random.default_rng(0)
+    p = rng.beta(0.25, 1.8, (20_000, 8))
+    yes = rng.random(p.shape) < p
+    case = case_of(LabelSets.from_lists([np.flatnonzero(row) for row in yes], 8), p)
+    assert np.mean(~yes.any(axis=1)) == pytest.approx(0.35, abs=0.01)
+    assert classwise_ece_asked(case).value(None) == pytest.approx(0.0051, abs=5e-5)
+    assert classwise_ece_set(case).value(None) == pytest.approx(0.0444, abs=5e-5)
+    assert np.count_nonzero(classwise_ece_asked(case).scored) == len(p)
+
+
+def test_the_metric_is_the_mean_of_the_classes_that_were_asked(answers):
+    state, p, usable = answers
+    state = state.copy()
+    state[:, 2] = NOT_ASKED
+    found = found_of(state, p, usable)
+    value = classwise_ece_asked(case_of(sets_of(state, usable), p)).value(None)
+    assert value == pytest.approx(found.ece[[0, 1, 3]].mean())
+    assert np.isnan(found.ece[2])
+    assert found.n[2] == 0
+
+
+def test_with_one_label_on_each_image_it_is_that_of_labels():
+    rng = np.random.default_rng(3)
+    p = rng.dirichlet(np.ones(5), 300)
+    label = rng.integers(0, 5, 300)
+    case = case_of(LabelSets.from_lists([[y] for y in label], 5, label=label), p)
+    assert classwise_ece_asked(case).value(None) == pytest.approx(classwise_ece(case).value(None))
+
+
+def test_chance_and_intervals_hold_in_simulated_data():
+    # Binomial 95 % ranges of 400 data sets: 2.9 to 7.1 % above chance, and 92.9 to 97.1 % covered.
+    above, covered = np.zeros(2), np.zeros(2)
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        p = rng.beta(0.5, [1.5, 9.5], (200, 2))
+        calibrated, low = (np.where(rng.random(p.shape) < q, YES, NO) for q in (p, 0.8 * p))
+        found = class_calibration(case_of(sets_of(calibrated), p), rng=rng)
+        above += found.ece > found.chance_hi
+        _, lo, hi = class_calibration(case_of(sets_of(low), p), rng=rng).excess
+        true = 0.2 * np.array([0.25, 0.05])
+        covered += (lo <= true) & (true <= hi)
+    assert (above / 400 < 0.071).all()
+    assert (covered / 400 > 0.929).all()
+
+
+def test_a_class_without_positives_has_an_interval_that_allows_some():
+    p = np.full((100, 1), 0.02)
+    found = found_of(np.full((100, 1), NO), p)
+    assert found.excess[0][0] == pytest.approx(0.02)
+    assert found.excess[1][0] < 0
+    assert np.isnan(found.brier[1][0])

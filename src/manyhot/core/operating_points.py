@@ -18,6 +18,7 @@ import numpy as np
 
 from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
 from manyhot.core.class_counts import ClassCounts, counts_by_class
+from manyhot.core.clusters import Clusters
 from manyhot.core.ranked_positives import answered_cells
 from manyhot.core.sets import Case, LabelSets
 from manyhot.core.share_intervals import wilson_interval
@@ -127,6 +128,7 @@ def operating_points(
     n_folds: int = FOLDS,
     rng: np.random.Generator,
     masked: bool = False,
+    clusters: Clusters | None = None,
 ) -> OperatingPoints | None:
     """Choose a threshold for each class by cross-fitting, and count the predictions at these thresholds.
 
@@ -144,6 +146,8 @@ def operating_points(
         Draws the folds.
     masked : bool
         Ignore unclear cells and cells that no rater was asked about.
+    clusters : Clusters, optional
+        Clusters of the images, each of which is in a single fold. Intervals do not allow for clusters.
 
     Returns
     -------
@@ -162,7 +166,7 @@ def operating_points(
     if case.scores is None or (masked and not labels.asked_known):
         return None
     masked = labels.leaves_out_cells(masked)
-    points = _empty(labels, _draw_folds(labels.usable, n_folds, rng), n_folds, masked)
+    points = _empty(labels, _draw_folds(labels.usable, n_folds, rng, clusters), n_folds, masked)
     answered = answered_cells(case)
     points.n_positives[:] = np.bincount(answered.classes[answered.yes], minlength=labels.n_classes)
     cells = np.bincount(answered.classes, minlength=labels.n_classes) if masked else labels.usable.sum()
@@ -204,9 +208,12 @@ def check_goal(goal: str, at: float | None) -> None:
         check_share(at, f"The {goal} to reach is not a share.")
 
 
-def _draw_folds(usable: Bools, n_folds: int, rng: np.random.Generator) -> Ints64:
+def _draw_folds(usable: Bools, n_folds: int, rng: np.random.Generator, clusters: Clusters | None) -> Ints64:
     fold = np.full(len(usable), -1, np.int64)
-    fold[usable] = rng.permutation(np.count_nonzero(usable)) % n_folds
+    if clusters is None:
+        fold[usable] = rng.permutation(np.count_nonzero(usable)) % n_folds
+    else:
+        fold[usable] = (rng.permutation(clusters.n) % n_folds)[clusters.number[usable]]
     return fold
 
 

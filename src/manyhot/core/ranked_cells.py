@@ -226,6 +226,15 @@ class CellsByClass:
         return total + of_last * self.usable
 
 
+def each_class(cells: RankedCells) -> Iterator[tuple[RankedCells, Bools]]:
+    """Yield the ranked cells of each class alone, and which images have such a cell, shape (n,)."""
+    if isinstance(cells, CellsByClass):
+        yield from ((replace(cells, classes=[one]), cells.usable) for one in cells.classes)
+    elif isinstance(cells, Walks):
+        for walk in cells.walks:
+            yield replace(cells, walks=[walk]), np.bincount(walk.images, minlength=cells.n) > 0
+
+
 @dataclass(frozen=True)
 class Places:
     """All cells of usable images in one ranking.

@@ -18,23 +18,25 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import stdtr
 
-from manyhot.core.array_types import Floats, Ints64
+from manyhot.core.array_types import Bools, Floats, Ints64
+from manyhot.core.clusters import Clusters
 from manyhot.core.curve_metrics import (
     AUROC,
     AVERAGE_PRECISION,
     INTERPOLATED_PRECISION,
+    CurveMetric,
     auroc_micro,
     left_out,
     mean_over_groups,
 )
 from manyhot.core.estimates import Estimate, mean_over, undefined
 from manyhot.core.jackknife import FEWEST_POSITIVES, jackknife_ends, jackknife_error
-from manyhot.core.ranked_cells import CellsByClass, rank_cells
+from manyhot.core.ranked_cells import RankedCells, RankingCurve, each_class, rank_cells
 from manyhot.core.ranked_positives import Group, RankedPositives, rank_positives
 from manyhot.core.sets import Case
 from manyhot.registry import register
@@ -309,13 +311,16 @@ class ClassPrecision:
     auroc_hi: Floats
 
 
-def class_precision(case: Case, masked: bool = False) -> ClassPrecision:
+def class_precision(case: Case, masked: bool = False, clusters: Clusters | None = None) -> ClassPrecision:
     """Return the average precision of each class, whose mean is `map_macro`.
 
     Parameters
     ----------
     masked : bool
         As in `map_macro`.
+    clusters : Clusters, optional
+        Clusters of the images, of which the jackknife leaves out one at a time. By default, it leaves out one
+        image at a time.
 
     Notes
     -----
@@ -328,14 +333,26 @@ def class_precision(case: Case, masked: bool = False) -> ClassPrecision:
     found = ClassPrecision(np.full(c, np.nan), np.zeros(c, np.int64), *np.full((5, c), np.nan))
     if ranked is None:
         return found
-    for c, curve in zip(np.unique(ranked.group), rank_cells(case, ranked).curves(None), strict=True):
-        value, error, df = AVERAGE_PRECISION.estimate(curve)
+    cells = rank_cells(case, ranked)
+    for c, curve, alone in zip(np.unique(ranked.group), cells.curves(None), each_class(cells), strict=True):
+        value, error, df = _estimate(AVERAGE_PRECISION, curve, alone, clusters)
         found.value[c], found.n_positives[c], found.error[c] = value, curve.positives, error
         if curve.positives >= FEWEST_POSITIVES:
             found.lo[c], found.hi[c] = jackknife_ends(value, error, df)
         if min(curve.positives, curve.negatives) >= FEWEST_POSITIVES:
-            found.auroc_lo[c], found.auroc_hi[c] = jackknife_ends(*AUROC.estimate(curve))
+            found.auroc_lo[c], found.auroc_hi[c] = jackknife_ends(*_estimate(AUROC, curve, alone, clusters))
     return found
+
+
+def _estimate(
+    metric: CurveMetric, curve: RankingCurve, alone: tuple[RankedCells, Bools], clusters: Clusters | None
+) -> tuple[float, float, float]:
+    """Return the value of a class, its standard error and degrees of freedom."""
+    if clusters is None:
+        return metric.estimate(curve)
+    cells, counted = alone
+    changes = left_out(metric, cells, None)[counted]
+    return metric.value(curve), *jackknife_error(clusters.summed(changes, counted))
 
 
 @dataclass(frozen=True, eq=False)
@@ -359,13 +376,15 @@ class ClassDifferences:
     p: Floats
 
 
-def class_differences(first: Case, second: Case) -> ClassDifferences:
+def class_differences(first: Case, second: Case, clusters: Clusters | None = None) -> ClassDifferences:
     """Compare the average precision of each class between two models on the same images.
 
     Parameters
     ----------
     first, second : Case
         The scores of two models for the same images.
+    clusters : Clusters, optional
+        As in `class_precision`.
 
     Notes
     -----
@@ -377,7 +396,9 @@ def class_differences(first: Case, second: Case) -> ClassDifferences:
     pairs = zip(_changes_by_class(first), _changes_by_class(second), strict=True)
     for (i, value, n, changes), (_, other, _, others) in pairs:
         found.values[:, i], found.n_positives[i] = (value, other), n
-        error, df = jackknife_error(others - changes)
+        change = others - changes
+        everything = np.ones(len(change), bool)
+        error, df = jackknife_error(change if clusters is None else clusters.summed(change, everything))
         if n >= FEWEST_POSITIVES and error > 0:
             found.lo[i], found.hi[i] = jackknife_ends(other - value, error, df, scale="plain")
             found.p[i] = 2 * stdtr(df, -abs(other - value) / error)
@@ -389,10 +410,7 @@ def _changes_by_class(case: Case) -> Iterator[tuple[int, float, int, Floats]]:
     ranked = rank_positives(case, "class")
     if ranked is None:
         return
-    cells = rank_cells(case, ranked)
-    assert isinstance(cells, CellsByClass)
-    for i, of_class in zip(np.unique(ranked.group), cells.classes, strict=True):
-        one = replace(cells, classes=[of_class])
+    for i, (one, _) in zip(np.unique(ranked.group), each_class(rank_cells(case, ranked)), strict=True):
         (curve,) = one.curves(None)
         changes = left_out(AVERAGE_PRECISION, one, None)
         yield int(i), AVERAGE_PRECISION.value(curve), int(curve.positives), changes

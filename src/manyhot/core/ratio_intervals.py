@@ -52,13 +52,14 @@ def have_percentiles(ratio: Ratio, cells: Cells, scale: Scale = "logit") -> Bool
         return np.zeros(len(cells.member), bool)
     n = cells.count(ratio.scored)
     enough = n >= IMAGES_FOR_PERCENTILES
-    if _is_share(ratio):
+    if is_share(ratio):
         right = cells.count(ratio.num.astype(bool, copy=False))
         enough &= (right >= FEWEST_CASES) & (n - right >= FEWEST_CASES)
     return np.asarray(enough)
 
 
-def _is_share(ratio: Ratio) -> bool:
+def is_share(ratio: Ratio) -> bool:
+    """Return whether a ratio is a share of images."""
     return ratio.num.dtype == bool and ratio.den.dtype == bool and ratio.stratum is None
 
 
@@ -101,7 +102,7 @@ def ratio_intervals(ratio: Ratio, masks: Bools, *, scale: Scale = "logit") -> tu
     """
     if not len(masks):
         return np.empty(0), np.empty(0)
-    if _is_share(ratio):
+    if is_share(ratio):
         counted = (ratio.den & mask for mask in masks)
         right, n = np.array([(np.count_nonzero(ratio.num & c), np.count_nonzero(c)) for c in counted]).T
         return proportion_interval(right, n)
@@ -127,7 +128,7 @@ def intervals_in_cells(
     lo, hi = np.full((2, len(masks)), np.nan)
     if not selected.any():
         return lo, hi
-    if _is_share(ratio):
+    if is_share(ratio):
         right, n = (cells.count(flags.astype(bool, copy=False))[selected] for flags in (ratio.num, ratio.den))
         lo[selected], hi[selected] = proportion_interval(right, n)
         return lo, hi

@@ -19,6 +19,7 @@ from scipy.special import ndtri, stdtrit
 
 from manyhot.core.array_types import AnyFloats, Bools, Bytes, Floats, Floats32, Positions
 from manyhot.core.cells import Cells
+from manyhot.core.clusters import Clusters
 from manyhot.core.resampled_statistics import (
     Counts,
     MeansOf,
@@ -65,15 +66,23 @@ class Bootstrap:
         Number of resamples R.
     seed : int
         The same seed gives the same resamples of n images for all slices and models.
+    clusters : Clusters, optional
+        Clusters of images, such as patients, which are drawn as a whole. By default, images are drawn.
 
     References
     ----------
-    Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
+    Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13. With clusters: Davison and Hinkley
+    1997, Bootstrap Methods and their Application, section 3.8.
     """
 
     masks: Bools
     resamples: int
     seed: int
+    clusters: Clusters | None = None
+
+    def clusters_at(self, rows: npt.NDArray[np.integer]) -> Clusters | None:
+        """Return the clusters of some of the images; None if images are drawn."""
+        return None if self.clusters is None else self.clusters.take(rows)
 
     @cached_property
     def cells(self) -> Cells:
@@ -88,10 +97,12 @@ class Bootstrap:
         """Yield resamples in blocks."""
         # The number of images is part of the seed: from one stream, resamples of n and of n + 1 images would
         # be correlated.
-        n = self.masks.shape[1]
+        clusters = self.clusters
+        n = self.masks.shape[1] if clusters is None else clusters.n
         rng = np.random.default_rng([self.seed, n])
-        for rows in _chunks(self.resamples, n):
-            yield rows, _drawn_by_image(n, rows.stop - rows.start, rng)
+        for rows in _chunks(self.resamples, self.masks.shape[1]):
+            drawn = _drawn_by_image(n, rows.stop - rows.start, rng)
+            yield rows, drawn if clusters is None else drawn[clusters.number]
 
     @property
     def _are_many(self) -> bool:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList
 from manyhot.console import table_lines
+from manyhot.core.clusters import Clusters
 from manyhot.core.jackknife import FEWEST_POSITIVES
 from manyhot.core.model_pairs import holm
 from manyhot.core.ranking import class_differences
@@ -54,10 +55,14 @@ declare_table(
 
 
 def difference_table(
-    dataset: str, names: tuple[str, str], cases: tuple[Case, Case], classes: ClassList | None
+    dataset: str,
+    names: tuple[str, str],
+    cases: tuple[Case, Case],
+    classes: ClassList | None,
+    clusters: Clusters | None = None,
 ) -> pa.Table:
     """Return the table of differences between two models with scores over all classes on the same images."""
-    found = class_differences(*cases)
+    found = class_differences(*cases, clusters)
     n = len(found.p)
     keys = classes.keys if classes is not None and len(classes) == n else [str(i) for i in range(n)]
     first, second = found.values

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.cells import Cells
+from manyhot.core.cluster_intervals import (
+    changes_without_clusters,
+    cluster_intervals,
+    have_cluster_percentiles,
+)
+from manyhot.core.clusters import Clusters
 from manyhot.core.estimates import Pooled, Ratio
 from manyhot.core.jackknife import UNVARYING, Scale, jackknife_interval, resampled_interval
 from manyhot.core.ratio_intervals import (
@@ -88,12 +93,22 @@ class ImageValues:
         return cls(model, metric, full[0], full[1], full[2], stratum, by_wilson, scale)
 
     def in_slices(
-        self, dataset: str, slices: Slices, cells: Cells, sets: LabelSets, rows: npt.NDArray[np.int64]
+        self,
+        dataset: str,
+        slices: Slices,
+        bootstrap: Bootstrap,
+        sets: LabelSets,
+        rows: npt.NDArray[np.int64],
     ) -> Iterable[Number]:
         """Yield the metric's value in every slice; `rows` are the aligned images."""
+        cells, clusters = bootstrap.cells, bootstrap.clusters
         values = cells.value(self.ratio)
         n = cells.count(self.scored)
-        ends = _wilson_ends(values, n) if self.by_wilson else [(None, None)] * len(n)
+        ends: list[tuple[float | None, float | None]] = [(None, None)] * len(n)
+        if self.by_wilson and clusters is None:
+            ends = _known_ends(*proportion_interval(values * n, n), n)
+        elif self.by_wilson and clusters is not None:
+            ends = _known_ends(*cluster_intervals(self.ratio, slices.masks, clusters, n > 0), n)
         is_whole = len(rows) == len(sets)
         aligned = cells.sizes if is_whole else cells.count(np.bincount(rows, minlength=len(sets)) > 0)
         columns = (slices.names, values.tolist(), ends, n.tolist(), (aligned - n).tolist())
@@ -145,8 +160,8 @@ class PooledValue:
     n : int
         Number of images that count.
     changes : ndarray of float64
-        The change of the value if each image that counts is left out; NaN if this gives no interval, and
-        empty if there are no changes.
+        The change of the value if each image that counts, or each cluster with such images, is left out; NaN
+        if this gives no interval, and empty if there are no changes.
     interval : str
         How the interval is computed; empty if there is none.
     doubts : tuple of str
@@ -170,11 +185,14 @@ class PooledValue:
         scale: Scale,
         *,
         may_draw: bool,
+        clusters: Clusters | None = None,
     ) -> PooledValue:
         """Return the value on the images `inside`; without `may_draw`, its interval uses no resamples."""
         n = int(np.count_nonzero(estimate.scored & inside))
         value, r = estimate.value(inside) if n else float("nan"), options.map_resamples if may_draw else 0
         changes, reason = _left_out(estimate, inside, value) if options.resamples else (np.empty(0), "")
+        if clusters is not None and len(changes):
+            changes = clusters.summed(changes, estimate.scored & inside)
         ends = jackknife_interval(value, changes, scale=scale)
         doubts = [reason or UNVARYING] if len(changes) and np.isnan(ends[0]) else []
         interval = "" if np.isnan(ends[0]) else "jackknife"
@@ -182,12 +200,22 @@ class PooledValue:
             doubts.append(estimate.biased)
             interval = ""
         elif r:
-            counts = draw_counts(len(inside), r, np.random.default_rng(options.seed))
+            counts, units = _drawn(estimate.scored & inside, clusters, r, options.seed)
             drawn = np.array([estimate.value(c) for c in counts])
-            ends, interval = resampled_interval(value, drawn, n=n, scale=scale), "resampled"
+            ends, interval = resampled_interval(value, drawn, n=units, scale=scale), "resampled"
             doubts += [UNVARYING] if n and np.isnan(ends[0]) and not len(changes) else []
         lo, hi = (None, None) if np.isnan(ends[0]) else ends
         return cls(value, lo, hi, n, changes, interval, tuple(doubts))
+
+
+def _drawn(
+    inside: npt.NDArray[np.bool_], clusters: Clusters | None, resamples: int, seed: int
+) -> tuple[npt.NDArray[np.uint8], int]:
+    """Return how often each image is drawn, shape (R, n), and how many images or clusters are inside."""
+    rng = np.random.default_rng(seed)
+    if clusters is None:
+        return draw_counts(len(inside), resamples, rng), int(np.count_nonzero(inside))
+    return draw_counts(clusters.n, resamples, rng)[:, clusters.number], clusters.count(inside)
 
 
 def _left_out(
@@ -207,11 +235,10 @@ def has_few_strata(stratum: npt.NDArray[np.integer]) -> bool:
     return int(stratum.max(initial=0)) < FEW_STRATA
 
 
-def _wilson_ends(
-    values: npt.NDArray[np.float64], n: npt.NDArray[np.int64]
+def _known_ends(
+    lo: npt.NDArray[np.float64], hi: npt.NDArray[np.float64], n: npt.NDArray[np.int64]
 ) -> list[tuple[float | None, float | None]]:
-    lo, hi = proportion_interval(values * n, n)
-    known = n > 0
+    known = (n > 0) & ~np.isnan(lo)
     return [(float(a), float(b)) if k else (None, None) for a, b, k in zip(lo, hi, known, strict=True)]
 
 
@@ -300,15 +327,21 @@ class Sampler:
         Returns
         -------
         str
-            How the interval on all images is computed, a key of `INTERVALS`.
+            How the interval on all images is computed, a key of `INTERVALS` without clusters.
         """
         if column.by_wilson:
             return "wilson"
         model, metric = column.model, column.metric
         self._pairs.count(model, metric, column.scored)
-        percentiles = have_percentiles(column.ratio, self._bootstrap.cells, column.scale)
+        clusters = self._bootstrap.clusters
+        if clusters is None:
+            percentiles = have_percentiles(column.ratio, self._bootstrap.cells, column.scale)
+        else:
+            percentiles = have_cluster_percentiles(column.ratio, self._slices.masks, clusters, column.scale)
         if column.scored.any():
             self._wait(self._to_resample(column, percentiles))
+        if clusters is not None:
+            return self._add_clustered(column, percentiles, clusters)
         if column.is_share:
             self._pairs.add_right(model, metric, column.num)
         if percentiles[0]:
@@ -319,6 +352,20 @@ class Sampler:
             self._pairs.add_changes(model, metric, changes_without(column.ratio))
         return "jackknife"
 
+    def _add_clustered(
+        self, column: ImageValues, percentiles: npt.NDArray[np.bool_], clusters: Clusters
+    ) -> str:
+        """Add what leaving out each cluster changes: pairs of models are compared by it alone.
+
+        McNemar's errors of shares assume independent images.
+        """
+        if column.scored.any() and self._pairs.is_collecting:
+            changes = changes_without_clusters(column.ratio, clusters)
+            self._pairs.add_changes(column.model, column.metric, changes)
+        if percentiles[0]:
+            return "bootstrap"
+        return "score" if column.is_share else "jackknife"
+
     def _wait(self, column: _Waiting) -> None:
         self._waiting.append(column)
         self._models.add(column.model)
@@ -326,9 +373,11 @@ class Sampler:
         self._bytes += column.num.nbytes + resampled
 
     def _to_resample(self, column: ImageValues, percentiles: npt.NDArray[np.bool_]) -> _Waiting:
-        ends = intervals_in_cells(
-            column.ratio, self._slices.masks, self._bootstrap.cells, ~percentiles, scale=column.scale
-        )
+        ratio, masks, cells = column.ratio, self._slices.masks, self._bootstrap.cells
+        if (clusters := self._bootstrap.clusters) is None:
+            ends = intervals_in_cells(ratio, masks, cells, ~percentiles, scale=column.scale)
+        else:
+            ends = cluster_intervals(ratio, masks, clusters, ~percentiles, scale=column.scale)
         return _Waiting(
             column.model,
             column.metric,
@@ -359,14 +408,16 @@ class Sampler:
         model, metric : str
         changes : ndarray of float64, shape (m,)
             For each scored image, the change of the value if the image is left out; NaN if the metric has no
-            interval.
+            interval. With clusters, the changes are those of leaving out each cluster, by number.
         rows : ndarray of int64, shape (m,)
             The rows of these images in the labels table.
         """
         scored = np.bincount(rows, minlength=self._slices.masks.shape[1]) > 0
         self._pairs.count(model, metric, scored)
-        # In the order of the labels, which is the same for all models.
-        self._pairs.add_changes(model, metric, changes[np.argsort(rows, kind="stable")])
+        if self._bootstrap.clusters is None:
+            # In the order of the labels, which is the same for all models.
+            changes = changes[np.argsort(rows, kind="stable")]
+        self._pairs.add_changes(model, metric, changes)
 
     def intervals(self) -> dict[Key, tuple[float, float]]:
         """Resample the metrics added since the last call, and return intervals by model, metric and slice."""

@@ -21,6 +21,7 @@ from manyhot.data.inputs import READING, LabelsLike, Reading, open_inputs
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.class_differences import difference_table
+from manyhot.evaluate.clusters import ClustersLike, cluster_notes, clusters_of
 from manyhot.evaluate.compared_pairs import CompareWith, check_reference
 from manyhot.evaluate.compared_results import BEST_FROM, Comparison, compare_results, join_results
 from manyhot.evaluate.comparison_markdown import markdown
@@ -75,6 +76,7 @@ def compare(
     best_from: Annotated[float, Between(0, 1, "()")] = BEST_FROM,
     resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
+    clusters: ClustersLike | None = None,
     compare_with: CompareWith = None,
     error_consistency: bool = False,
     ends: Annotated[Sequence[tuple[End, End]], PythonOnly()] = (),
@@ -134,6 +136,9 @@ def compare(
         With `labels`, number of bootstrap resamples of the images; 0 for no intervals over images.
     seed
         Seed for the bootstrap.
+    clusters
+        With `labels`, a column of the images table that says which images depend on each other, as for
+        evaluate.
     compare_with
         With `labels`, name of the model that all others are compared with; all to compare all pairs of
         models, or none. By default, all pairs of up to 300 models are compared, and none of more models.
@@ -177,11 +182,18 @@ def compare(
     new is better than old by 25.00 points of real1 (95 % interval 15.73 to 33.29, p < 0.001, n 100).
     """
     evaluation, shared = None, list[SharedImages]()
+    if error_consistency and clusters is not None:
+        raise UsageError(
+            "Intervals of error consistency do not allow for clusters of images.",
+            got="`clusters` with `error_consistency`",
+            do="leave out `error_consistency` or `clusters`",
+        )
     options = JudgeOptions(
         metrics=metrics,
         slices=slices,
         resamples=resamples,
         seed=seed,
+        clusters=clusters,
         trust_order=reading.trust_order,
         compare_with=compare_with,
     )
@@ -229,6 +241,7 @@ def _check_results(
     passed_options = {
         "`metrics`": options.metrics is not None,
         "`slices`": bool(options.slices),
+        "`clusters`": options.clusters is not None,
         "`compare_with`": options.compare_with is not None,
         "`error_consistency`": error_consistency,
         "how files are read": reading != READING,
@@ -288,12 +301,14 @@ def _evaluated(
         evaluation = with_slice_pairs(judge_models(judged, sliced), judged, sliced)
         chance = chance_notes(evaluation, shared.labels, source.name)
         counted = shared.counted(evaluation.model_notes)
-        evaluation = replace(evaluation, model_notes=()).with_notes([*counted, *chance])
+        dependent = cluster_notes(options.clusters, source.name, shared.labels, source.images)
+        notes = [*counted, *chance, *(dependent if options.resamples else ())]
+        evaluation = replace(evaluation, model_notes=()).with_notes(notes)
         classes = source.classes or class_list_of(shared.labels.class_hash)
-        evaluation = replace(evaluation, per_class=_by_class(shared, classes, reading))
-        notes = (*shared.notes(), *evaluation.notes)
+        evaluation = replace(evaluation, per_class=_by_class(shared, classes, options))
+        remarks = (*shared.notes(), *evaluation.notes)
         stored = {**evaluation.metadata, "notes": json.dumps([asdict(n) for n in evaluation.model_notes])}
-        parts.append(replace(evaluation, notes=notes, inputs=dict(source.inputs), metadata=stored))
+        parts.append(replace(evaluation, notes=remarks, inputs=dict(source.inputs), metadata=stored))
         compared.append(shared)
     if not parts:
         raise errors[0]
@@ -324,16 +339,18 @@ def _consistency(
     )
 
 
-def _by_class(shared: SharedImages, classes: ClassList | None, reading: Reading) -> dict[str, pa.Table]:
+def _by_class(shared: SharedImages, classes: ClassList | None, options: JudgeOptions) -> dict[str, pa.Table]:
     """Return the differences of two models by class; nothing for other numbers of models, or for ranks."""
     if len(shared.names) != 2:
         return {}
     source = replace(shared.source, labels=shared.labels, images=None, models=shared.models)
-    first, second = (m.case for m in model_cases(source, trust_order=True))
-    if first.scores is None or second.scores is None:
+    first, second = model_cases(source, trust_order=True)
+    cases, names = (first.case, second.case), (shared.names[0], shared.names[1])
+    if any(case.scores is None for case in cases):
         return {}
-    names = (shared.names[0], shared.names[1])
-    return {"class_differences": difference_table(source.name, names, (first, second), classes)}
+    clusters = clusters_of(options.clusters, shared.labels, shared.source.images)
+    own = clusters and clusters.take(first.rows)
+    return {"class_differences": difference_table(source.name, names, cases, classes, own)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,7 +49,8 @@ def drawn_images(dataset: str, image_id: pa.Array, bootstrap: Bootstrap) -> dict
     """
     if not bootstrap.resamples:
         return {}
-    text = "\n".join([str(bootstrap.resamples), str(bootstrap.seed), *image_id.to_pylist()])
+    clusters = [] if bootstrap.clusters is None else map(str, bootstrap.clusters.number.tolist())
+    text = "\n".join([str(bootstrap.resamples), str(bootstrap.seed), *image_id.to_pylist(), *clusters])
     return {DRAWN_IMAGES: json.dumps({dataset: hashlib.blake2b(text.encode(), digest_size=8).hexdigest()})}
 
 

@@ -37,6 +37,7 @@ from manyhot.data.inputs import (
 from manyhot.errors import UnknownNameError, UsageError
 from manyhot.evaluate.audited import NO_AUDIT, Audit, AuditedImages, open_audit
 from manyhot.evaluate.chance import chance_notes
+from manyhot.evaluate.clusters import cluster_notes
 from manyhot.evaluate.compared_pairs import check_reference, reference_of
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.entrants import Entrants, benchmark_source
@@ -231,9 +232,20 @@ def _judged(source: Source, call: EvaluateCall, options: JudgeOptions, opened: O
     inputs = {name: digest for name, digest in source.inputs.items() if name not in skipped}
     if published is None:
         evaluation = evaluation.with_notes([*chance_notes(evaluation, labels, source.name)])
+    if call.resamples and audited is None:
+        clusters = cluster_notes(call.clusters, source.name, labels, source.images, _by_image(evaluation))
+        evaluation = evaluation.with_notes([*clusters])
     if audited is not None:
         evaluation, inputs = audited.described(evaluation, source.name), {**inputs, **audited.inputs}
     return replace(evaluation, judged=(judged,), inputs=inputs)
+
+
+def _by_image(evaluation: Evaluation) -> Iterator[str]:
+    """Yield whose intervals are over images even if these are in clusters."""
+    if evaluation.per_class:
+        yield "precision, recall and F1 of each class"
+    if any(len(table) for table in evaluation.confidence.values()):
+        yield "bins of confidence"
 
 
 def _opened(source: Source, call: EvaluateCall) -> tuple[Labels, AuditedImages | None]:
@@ -257,12 +269,14 @@ def _check_auditable(benchmark: Benchmark | None, call: EvaluateCall) -> None:
             got="`engine` ray with `audited`",
             do="leave out `engine`",
         )
-    if call.map_resamples:
-        raise UsageError(
-            "Intervals of an audit come from its design.",
-            got="`map_resamples` with `audited`",
-            do="leave out `map_resamples`",
-        )
+    requested = {"map_resamples": call.map_resamples > 0, "clusters": call.clusters is not None}
+    for name, is_requested in requested.items():
+        if is_requested:
+            raise UsageError(
+                "Intervals of an audit come from its design.",
+                got=f"`{name}` with `audited`",
+                do=f"leave out `{name}`",
+            )
 
 
 @dataclass

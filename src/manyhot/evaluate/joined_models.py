@@ -105,7 +105,7 @@ def _two_versions(earlier: Results, part: Results, dataset: str, model: str) -> 
 
 _SHARED_OPTIONS = (
     *("--rows", "--images", "--classes", "--dataset", "--match", "--scores"),
-    *("--metric", "--resamples", "--seed"),
+    *("--metric", "--resamples", "--seed", "--clusters"),
 )
 """Options with a value that evaluate and compare both have."""
 

@@ -35,7 +35,7 @@ from manyhot.evaluate.judged_batches import (
     has_own_metrics,
     run_key,
 )
-from manyhot.evaluate.judged_on import judged_on
+from manyhot.evaluate.judged_on import clusters_key, judged_on
 from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.per_class.class_tables import ClassTables
 from manyhot.evaluate.posterior import Posterior
@@ -104,8 +104,8 @@ class Judge:
         slices = make_slices(labels, sets, images=source.images, classes=classes, requested=options.slices)
         self._dataset, self._labels, self._sets = source.name, labels, sets
         self._requested = None if options.metrics is None else entries_of(options.metrics)
-        self._slices = slices if audit is None else slices.with_class_masks(sets)
-        self._bootstrap = options.bootstrap(self._slices.masks)
+        self._slices = slices if audit is None and options.clusters is None else slices.with_class_masks(sets)
+        self._bootstrap = options.bootstrap(self._slices.masks, labels, source.images)
         self._auditor: Auditor | None = None
         if audit is not None:
             self._auditor = Auditor(audit, self._slices, labels.image_id, self._bootstrap)
@@ -188,7 +188,8 @@ class Judge:
             self._posterior.add(model, case, metrics, rows)
         self._note_doubts(model, len(case.labels), self._judged.notes)
         if self._per_class is not None and not self._sets.labelled.any():
-            self._per_class.add(model, case, len(self._sets) - len(case.labels))
+            n_unmatched, clusters = len(self._sets) - len(case.labels), self._bootstrap.clusters_at(rows)
+            self._per_class.add(model, case, n_unmatched, clusters)
         case.forget()
         auditor = self._auditor
         bins = None if auditor is None else partial(auditor.reliability, self._dataset, model, rows=rows)
@@ -223,7 +224,8 @@ class Judge:
             "flags": (sets.asked_known, sets.exclusive, sets.complete),
             "slices": (slices.names, slices.standing, slices.class_names),
             "metrics": None if self._requested is None else [metric.name for metric in self._requested],
-            "options": asdict(replace(options, metrics=None, gallery=None)),
+            "options": asdict(replace(options, metrics=None, gallery=None, clusters=None)),
+            "clusters": clusters_key(self._bootstrap.clusters),
         }
         arrays = (sets.indptr, sets.classes, sets.state, sets.label, sets.usable, sets.p, sets.n_votes)
         masks = (np.packbits(slices.masks), np.asarray(slices.classes))
@@ -270,10 +272,8 @@ class Judge:
             judged.notes += [*auditor.asked.notes(dataset), *auditor.raters.notes(dataset)]
         self._add_intervals()
         judged.notes += judged.interval_notes
-        metrics = {name: describe_metric(name) for name in dict.fromkeys(r.metric for r in judged.rows)}
-        metrics |= {n: metrics[n] | {"interval": i} for n, i in judged.intervals.items() if n in metrics}
         about = {
-            "metrics": json.dumps(metrics),
+            "metrics": json.dumps(judged.described(by_clusters=self._bootstrap.clusters is not None)),
             "resamples": str(self._bootstrap.resamples),
             "seed": str(self._options.seed),
             "classes": self._labels.class_hash,
@@ -286,7 +286,7 @@ class Judge:
         if auditor is None:
             about |= drawn_images(dataset, self._labels.image_id, self._bootstrap)
             data = (self._labels, self._sets, self._slices, self._requested)
-            about |= judged_on(dataset, *data, self._options)
+            about |= judged_on(dataset, *data, self._options, self._bootstrap.clusters)
         else:
             pairs += auditor.pairs.rows(dataset, list(dict.fromkeys(n.model for n in judged.rows)), compared)
             samples = pa.concat_tables([samples, auditor.pairs.samples(dataset, judged.rows)])
@@ -387,7 +387,7 @@ class Judge:
         by_wilson = bool(self._options.resamples) and metric.about.get("interval") == "wilson"
         scale = scale_of(metric, "log")
         column = ImageValues.spread(model, metric.name, estimate, rows, len(self._sets), by_wilson, scale)
-        numbers = column.in_slices(self._dataset, self._slices, self._bootstrap.cells, self._sets, rows)
+        numbers = column.in_slices(self._dataset, self._slices, self._bootstrap, self._sets, rows)
         if self._auditor is not None:
             numbers = self._auditor.estimates(column, metric, case, rows, numbers)
         if self._auditor is not None and depends_on_sets(metric):
@@ -400,12 +400,12 @@ class Judge:
     def _pooled(
         self, model: str, metric: Entry, estimate: Pooled, rows: npt.NDArray[np.int64]
     ) -> Iterator[Number]:
-        options, scale = self._options, scale_of(metric, "plain")
+        scale, own = scale_of(metric, "plain"), self._bootstrap.clusters_at(rows)
         for name, mask in zip(self._slices.names, self._slices.masks, strict=True):
             if self._auditor is not None and name in BY_SIZE:
                 continue  # people decide which images are inside
             inside = mask[rows]
-            found = PooledValue.of(estimate, inside, options, scale, may_draw=name == ALL)
+            found = PooledValue.of(estimate, inside, self._options, scale, may_draw=name == ALL, clusters=own)
             if name == ALL and len(found.changes):
                 self._sampler.add_changes(model, metric.name, found.changes, rows[estimate.scored & inside])
             for doubt in found.doubts if name == ALL else ():

@@ -30,6 +30,7 @@ from manyhot.evaluate.result_rows import Note, Number
 from manyhot.files import atomic_write, cache_folder
 from manyhot.registry import entries
 from manyhot.tables import Predictions
+from manyhot.tables.result_tables import describe_metric
 
 JUDGED_FOLDER = "judged"
 """The folder in the cache."""
@@ -109,6 +110,13 @@ class JudgedModels:
     skipped: dict[str, InputError] = field(default_factory=dict)
     n_batched: int = 0
     _stored: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def described(self, *, by_clusters: bool) -> dict[str, dict[str, str]]:
+        """Return what describes each metric, and how its intervals are computed: a key of `INTERVALS`."""
+        kind = "cluster_" if by_clusters else ""
+        metrics = {name: describe_metric(name) for name in dict.fromkeys(row.metric for row in self.rows)}
+        intervals = {name: kind + interval for name, interval in self.intervals.items() if name in metrics}
+        return metrics | {name: metrics[name] | {"interval": i} for name, i in intervals.items()}
 
     @property
     def is_batch(self) -> bool:

@@ -9,8 +9,11 @@ from typing import Annotated, Self
 from manyhot.command import check_fields
 from manyhot.core.array_types import Bools
 from manyhot.core.resampling import Bootstrap
+from manyhot.errors import UsageError
+from manyhot.evaluate.clusters import ClustersLike, clusters_of
 from manyhot.evaluate.compared_pairs import CompareWith
 from manyhot.parameters import RESAMPLES, AtLeast, Between, OptionName, Resamples, Seed, Shown
+from manyhot.tables import Images, Labels
 
 MAX_MAP_RESAMPLES = 200
 """Bound on `map_resamples`: each sorts all scores again."""
@@ -39,6 +42,10 @@ class EvaluateOptions:
         Number of bootstrap resamples, at most 200, for metrics that are computed again on each resample, such
         as mAP, AUROC and AURC. Their intervals then come from the bootstrap instead of the jackknife. 0 for
         none.
+    clusters
+        A column of the images table that says which images depend on each other, such as patient_id. Its
+        values, and not images, are then the independent cases of intervals and p-values. In Python, also the
+        values themselves, as a series or mapping by image id.
     posterior
         Number of draws of label sets from the probabilities of the labels, such as 200, for intervals over
         both raters and images. With `audited`, number of draws of people's label sets, such as 20. 0 for
@@ -56,6 +63,7 @@ class EvaluateOptions:
     resamples: Resamples = RESAMPLES
     seed: Seed = 0
     map_resamples: Annotated[int, Between(0, MAX_MAP_RESAMPLES)] = 0
+    clusters: ClustersLike | None = None
     posterior: Annotated[int, AtLeast(0)] = 0
     compare_with: CompareWith = None
     gallery: Annotated[int, AtLeast(0)] | None = None
@@ -64,15 +72,21 @@ class EvaluateOptions:
         check_fields(self)
         slices = (self.slices,) if isinstance(self.slices, str) else tuple(self.slices)
         object.__setattr__(self, "slices", slices)
+        if self.clusters is not None and self.posterior:
+            raise UsageError(
+                "Intervals over raters and images do not allow for clusters of images.",
+                got="`clusters` with `posterior`",
+                do="leave out `posterior` or `clusters`",
+            )
 
     @classmethod
     def of(cls, options: EvaluateOptions) -> Self:
         """Return these options alone: without the data of a call, or with further ones at their defaults."""
         return cls(**{field.name: getattr(options, field.name) for field in fields(EvaluateOptions)})
 
-    def bootstrap(self, masks: Bools) -> Bootstrap:
-        """Return the bootstrap of images in slices, shape (S, n)."""
-        return Bootstrap(masks, self.resamples, self.seed)
+    def bootstrap(self, masks: Bools, labels: Labels, images: Images | None) -> Bootstrap:
+        """Return the bootstrap of the labelled images, or of clusters of them, in slices, shape (S, n)."""
+        return Bootstrap(masks, self.resamples, self.seed, clusters_of(self.clusters, labels, images))
 
 
 DEFAULT = EvaluateOptions()

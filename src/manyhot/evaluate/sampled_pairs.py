@@ -271,7 +271,7 @@ class SampledPairs:
             self._right[metric, model] = np.packbits(right)
 
     def add_changes(self, model: str, metric: str, changes: Floats) -> None:
-        """Add the change of a value if each image that counts is left out, shape (m,)."""
+        """Add the change of a value if each image that counts, or each cluster, is left out, shape (m,)."""
         if not self.is_collecting:
             return
         self._changes[metric, model] = changes.astype(np.float32)
@@ -368,7 +368,7 @@ class SampledPairs:
                 table = self._sampled(metric, models, point, group, reference)
             n = self._counted.n_shared(metric, models, a, b)
             if describe_metric(metric).get("unit") == "share":
-                table = with_none_apart(table, n)
+                table = with_none_apart(table, np.minimum(n, self._n_changes(metric)))
             yield pair_rows(dataset, metric, ALL, models, table, n)
 
     def _is_compared(self, metric: str, model: str) -> bool:
@@ -376,6 +376,10 @@ class SampledPairs:
 
     def _has_changes(self, metric: str, model: str) -> bool:
         return (metric, model) in self._changes or (metric, model) in self._errors
+
+    def _n_changes(self, metric: str) -> float:
+        """Return the number of images or clusters that were left out one at a time; infinite if none were."""
+        return max((len(c) for (name, _), c in self._changes.items() if name == metric), default=np.inf)
 
     def _error_to_reference(self, metric: str, model: str) -> tuple[float, float]:
         """Return the standard error of the difference to the reference, and its df; NaN on other images."""

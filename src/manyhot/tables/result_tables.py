@@ -228,6 +228,15 @@ INTERVALS = {
     "resampled": "computed by a bootstrap over images around the value; any p-values are from the jackknife",
     "audit": "from the design of the audit, for the value that people's answers on all images would give",
     "wilson": "Wilson's intervals, without p-values",
+    "cluster_bootstrap": "percentiles of a bootstrap over clusters of images, with the same resamples for "
+    "all models; any p-values are from the jackknife over clusters",
+    "cluster_jackknife": "computed by the jackknife over clusters of images",
+    "cluster_score": "Wilson's, with counts divided by the design effect of clusters of images; any p-values "
+    "are from the jackknife over clusters",
+    "cluster_resampled": "computed by a bootstrap over clusters of images around the value; any p-values are "
+    "from the jackknife over clusters",
+    "cluster_wilson": "Wilson's, with counts divided by the design effect of clusters of images, without "
+    "p-values",
 }
 """How intervals over images are computed. The metadata of results name the method of each metric."""
 

@@ -14,6 +14,7 @@ from numpy import typing as npt
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Floats
 from manyhot.core.class_counts import class_curves
+from manyhot.core.clusters import Clusters
 from manyhot.core.confused_classes import NOTHING, confused_classes
 from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.jackknife import UNVARYING, jackknife_interval
@@ -172,22 +173,26 @@ class ClassTables:
         self._keys = np.array(self.classes.keys if self.classes else ids, object)
         self._names = np.array(self.classes.names if self.classes else ids, object)
 
-    def add(self, model: str, case: Case, n_unmatched: int = 0) -> bool:
+    def add(self, model: str, case: Case, n_unmatched: int = 0, clusters: Clusters | None = None) -> bool:
         """Add a model that has no predictions for `n_unmatched` images; return whether it could be added.
 
+        With clusters of the images of the case, folds consist of whole clusters, and the jackknife leaves out
+        one cluster at a time. Intervals of precision, recall and F1 do not allow for clusters.
         Models without dense scores cannot be added. If the setting `masked` is true and the label sets do not
         record *no* answers, no model can be added.
         """
         s = self.settings
         rng = np.random.default_rng(s.seed)
-        points = operating_points(case, goal=s.goal, at=s.at, n_folds=s.n_folds, rng=rng, masked=s.masked)
+        points = operating_points(
+            case, goal=s.goal, at=s.at, n_folds=s.n_folds, rng=rng, masked=s.masked, clusters=clusters
+        )
         if points is None:
             return False
         made = {
-            "class_results": self._results(case, points),
+            "class_results": self._results(case, points, clusters),
             "class_confusions": self._confusions(case, points),
             "class_curves": self._curves(case, points),
-            "class_means": self._means(case, points, n_unmatched),
+            "class_means": self._means(case, points, n_unmatched, clusters),
         }
         of = {"dataset": self.dataset, "model": model}
         self.parts.append({name: _table(name, of | columns) for name, columns in made.items()})
@@ -199,8 +204,8 @@ class ClassTables:
             return {}
         return {name: pa.concat_tables([part[name] for part in self.parts]) for name in CLASS_TABLES}
 
-    def _results(self, case: Case, points: OperatingPoints) -> dict[str, Any]:
-        precision = class_precision(case, masked=points.masked)
+    def _results(self, case: Case, points: OperatingPoints, clusters: Clusters | None) -> dict[str, Any]:
+        precision = class_precision(case, masked=points.masked, clusters=clusters)
         return {
             "class_id": np.arange(self.n_classes),
             "key": self._keys,
@@ -219,9 +224,11 @@ class ClassTables:
             "reason": [None if r < 0 else REASONS[r] for r in points.reason],
         }
 
-    def _means(self, case: Case, points: OperatingPoints, n_unmatched: int) -> dict[str, Any]:
+    def _means(
+        self, case: Case, points: OperatingPoints, n_unmatched: int, clusters: Clusters | None
+    ) -> dict[str, Any]:
         estimates = curve_means(case, masked=points.masked)
-        numbers = [_with_reason(estimates[name]) for name in CLASS_MEANS]
+        numbers = [_with_reason(estimates[name], clusters) for name in CLASS_MEANS]
         value, lo, hi, reason = zip(*numbers, strict=True)
         n = np.array([np.count_nonzero(estimates[name].scored) for name in CLASS_MEANS])
         has_ap, has_auroc = (int(np.count_nonzero(~np.isnan(v))) for v in (points.ap, points.auroc))
@@ -287,7 +294,7 @@ def _with_ends(name: str, values: tuple[Floats, Floats, Floats]) -> dict[str, An
     }
 
 
-def _with_reason(estimate: Estimate) -> tuple[float, float, float, str | None]:
+def _with_reason(estimate: Estimate, clusters: Clusters | None) -> tuple[float, float, float, str | None]:
     """Return a value, both ends of its interval, and why it has none."""
     value = estimate.value(None)
     if not isinstance(estimate, Pooled) or estimate.left_out is None or math.isnan(value):
@@ -295,7 +302,10 @@ def _with_reason(estimate: Estimate) -> tuple[float, float, float, str | None]:
     reason = estimate.doubt(None)
     if reason:
         return value, math.nan, math.nan, reason
-    ends = jackknife_interval(value, estimate.left_out(None)[estimate.scored])
+    changes = estimate.left_out(None)[estimate.scored]
+    if clusters is not None:
+        changes = clusters.summed(changes, estimate.scored)
+    ends = jackknife_interval(value, changes)
     return value, *ends, UNVARYING if math.isnan(ends[0]) else None
 
 

@@ -116,7 +116,7 @@ def _by_class(table: pa.Table, first: Difference, anchors: Anchors) -> Listing |
         ColumnHead(reference, title="Average precision"),
         ColumnHead(model, title="Average precision"),
         ColumnHead("Difference", title=f"{model} minus {reference}, in percentage points"),
-        ColumnHead("95 % interval", title="By the jackknife over images, not corrected"),
+        ColumnHead("95 % interval", title="By the jackknife, not corrected"),
         ColumnHead("p (Holm)", title="Two-sided, by Holm's method over the classes that were tested"),
     )
     # The name of a class keeps its letters.

@@ -1,0 +1,137 @@
+"""Clusters of images that depend on each other, such as those of a patient, from a column or an array."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from manyhot.core.cluster_intervals import FEWEST_CLUSTERS
+from manyhot.core.clusters import Clusters
+from manyhot.errors import InputError, MatchError
+from manyhot.evaluate.result_rows import Note
+from manyhot.parameters import Shown
+from manyhot.tables import Images, Labels, one_chunk
+from manyhot.tables.frames import examples, read_frame_part, rows_like
+
+ClustersLike = Annotated[Any, Shown("COLUMN")]
+"""A column of the images table, or the cluster of each image: a series or mapping by id, or an array."""
+
+_LIKELY = re.compile(r"(patient|subject|person)s?([ _-]?(id|key|nr|no|num|number|code|name))?", re.IGNORECASE)
+"""Names of columns whose values are likely to be clusters."""
+
+
+def clusters_of(clusters: ClustersLike | None, labels: Labels, images: Images | None) -> Clusters | None:
+    """Return the clusters of the images of a labels table; None if `clusters` is None.
+
+    Raises
+    ------
+    InputError
+        If there is no such column, or if an image has no cluster.
+    MatchError
+        If an array does not have a value for each image, or if its order is not that of the images.
+    """
+    if clusters is None:
+        return None
+    if isinstance(clusters, str):
+        where, values = f"the column {clusters!r}", _column(clusters, labels, images)
+    else:
+        where, values = "`clusters`", _passed(clusters, labels)
+    if pa.types.is_nested(values.type):
+        raise InputError("Clusters are not single values.", where=where, got=f"values of type {values.type}")
+    values = values.cast(pa.string())
+    missing = pc.or_(values.is_null(), pc.is_in(values, pa.array(["", "nan"])))
+    if n := pc.sum(missing).as_py():
+        ids = labels.image_id.filter(missing)
+        raise InputError(
+            "Some images have no cluster.",
+            where=where,
+            got=f"{n:,} of {len(labels):,} images, such as {examples(ids)}",
+            allowed="a value for each labelled image",
+            do="add the missing values, or leave these images out of the labels",
+        )
+    return Clusters.of(values.dictionary_encode().indices.to_numpy(zero_copy_only=False))
+
+
+def _column(column: str, labels: Labels, images: Images | None) -> pa.Array:
+    columns = [] if images is None else _columns(images)
+    if images is None or column not in columns:
+        raise InputError(
+            f"There is no column {column!r} of clusters.",
+            where="`clusters`",
+            allowed=", ".join(columns) or "a column of the images table",
+            do=None if images else f"pass an images table with the column {column!r} with `images`",
+        )
+    names = labels.name or "the labels", images.name or "the images table"
+    rows = rows_like(labels.image_id, images.image_id, left_name=names[0], right_name=names[1])
+    return one_chunk(images.table[column]).take(rows)
+
+
+def _columns(images: Images) -> list[str]:
+    return [name for name in images.table.column_names if name not in ("image_id", "uri", "label")]
+
+
+def _passed(clusters: Any, labels: Labels) -> pa.Array:
+    """Return clusters that are passed in Python, one per image of the labels; null if an image has none."""
+    if isinstance(clusters, Mapping):
+        ids, values = pa.array(map(str, clusters), pa.string()), [*clusters.values()]
+    else:
+        part = read_frame_part(clusters, "`clusters`")
+        ids, values = part.ids, list(part.values)
+        if ids is None:
+            ids = pa.array(map(str, range(len(values))), pa.string())  # as those of labels in arrays
+            if set(ids.to_pylist()).isdisjoint(labels.image_id.to_pylist()):
+                raise MatchError(
+                    "An array of clusters has no image ids, but the labels have.",
+                    where="`clusters`",
+                    got=f"{len(values):,} values; ids such as {examples(labels.image_id)}",
+                    do="pass a series with the ids as its index, or a mapping of ids to clusters",
+                )
+    rows = rows_like(labels.image_id, ids, left_name=labels.name or "the labels", right_name="`clusters`")
+    flat = [None if v is None or v != v else str(v) for v in (np.asarray(v).item() for v in values)]
+    return pa.array(flat, pa.string()).take(rows)
+
+
+def cluster_notes(
+    clusters: ClustersLike | None,
+    dataset: str,
+    labels: Labels,
+    images: Images | None,
+    by_image: Iterable[str] = (),
+) -> Iterator[Note]:
+    """Yield over how many clusters intervals are, or that a column of the images may contain clusters.
+
+    `by_image` names the values with intervals that do not allow for clusters.
+    """
+    found = clusters_of(clusters, labels, images)
+    if found is not None:
+        name = f" of {clusters}" if isinstance(clusters, str) else ""
+        text = f"intervals and p-values are over {found.n:,} clusters{name} with {len(labels):,} images"
+        if found.n < FEWEST_CLUSTERS:
+            text += f"; with fewer than {FEWEST_CLUSTERS} clusters, intervals may be too narrow"
+        if exceptions := " and of ".join(by_image):
+            text += f"; intervals of {exceptions} are still over images, and too narrow"
+        yield Note(dataset, "", "clusters", found.n, text)
+    elif column := _likely_column(labels, images):
+        yield Note(
+            dataset,
+            "",
+            "clusters",
+            len(labels),
+            f"intervals assume independent images, but values of {column} occur several times: to draw them "
+            f"instead of images, pass {column} as `clusters`",
+        )
+
+
+def _likely_column(labels: Labels, images: Images | None) -> str:
+    """Return a column whose name is that of clusters and in which values are repeated; empty without one."""
+    for name in () if images is None else _columns(images):
+        if _LIKELY.fullmatch(name):
+            values = _column(name, labels, images).drop_null()
+            if not pa.types.is_nested(values.type) and pc.count_distinct(values).as_py() < len(values):
+                return name
+    return ""

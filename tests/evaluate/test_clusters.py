@@ -1,0 +1,366 @@
+"""Intervals and comparisons over clusters of images, against plain loops of NumPy and scikit-learn."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit, logit
+from scipy.stats import kurtosis, t
+from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score
+
+import manyhot
+from manyhot.data.inputs import Reading
+from manyhot.errors import InputError, MatchError, UsageError
+
+C, K, DRAWS = 4, 250, 2000
+
+
+def draw(n_clusters, seed=0):
+    """Return clustered label sets and the scores of two models, as frames by image id."""
+    rng = np.random.default_rng(seed)
+    number = np.repeat(np.arange(n_clusters), rng.integers(1, 6, n_clusters))
+    n, effects = len(number), rng.normal(size=(n_clusters, C))
+    y = (effects[number] + rng.normal(size=(n, C)) > 0.7).astype(int)
+    shared = 0.8 * rng.normal(size=(n_clusters, C))[number]
+    ids = [f"{i:04}.png" for i in rng.permutation(n)]
+
+    def frame(values):
+        return pd.DataFrame(values, index=ids, columns=list("wxyz"))
+
+    scores = {m: expit(y * a + shared + rng.normal(size=(n, C))) for m, a in (("first", 1.5), ("second", 1))}
+    label = np.argmax(effects[number] + rng.normal(size=(n, C)), 1)
+    people = pd.Series([f"p{c}" for c in number], index=ids)
+    images = pd.DataFrame(
+        {
+            "image_id": ids,
+            "label": label,
+            "patient_id": people.values,
+            "view": np.where(rng.random(n) < 0.6, "AP", "PA"),
+        }
+    )
+    return SimpleNamespace(
+        number=number,
+        y=y,
+        score=scores,
+        label=label,
+        labels=frame(y),
+        models={m: frame(s) for m, s in scores.items()},
+        people=people,
+        images=images,
+    )
+
+
+DATA = draw(K)
+READING = Reading(scores="probability")
+
+
+def evaluate(data=DATA, **options):
+    options = {"clusters": data.people, "reading": READING, "metrics": ["real1"]} | options
+    return manyhot.evaluate(data.labels, data.models, **options)
+
+
+def rows(evaluation, metric, **where):
+    """Return the results on all images by model."""
+    where = {"metric": metric, "slice": "all"} | where
+    return {
+        row["model"]: row
+        for row in evaluation.results.to_pylist()
+        if all(row[name] == value for name, value in where.items())
+    }
+
+
+def auroc(y, s):
+    return np.mean([roc_auc_score(y[:, c], s[:, c]) for c in range(C)])
+
+
+def mean_ap(y, s):
+    return np.mean([average_precision_score(y[:, c], s[:, c]) for c in range(C)])
+
+
+def right(y, s):
+    """Return whether the best class is valid, of images with a valid class."""
+    has = y.any(axis=1)
+    return y[has][np.arange(has.sum()), s[has].argmax(axis=1)].mean()
+
+
+def cluster_bootstrap(number, value, inside=None, seed=1):
+    """Return a value on images of clusters that are drawn with replacement."""
+    rng, n_clusters = np.random.default_rng(seed), number.max() + 1
+    inside = np.ones(len(number), bool) if inside is None else inside
+    places = [np.flatnonzero((number == c) & inside) for c in range(n_clusters)]
+    drawn = (
+        np.concatenate([places[c] for c in rng.integers(0, n_clusters, n_clusters)]) for _ in range(DRAWS)
+    )
+    return np.array([value(at) for at in drawn])
+
+
+def cluster_jackknife(number, value):
+    """Return a value without each cluster, the standard error, and the degrees of freedom."""
+    without = np.array([value(np.flatnonzero(number != c)) for c in np.unique(number)])
+    k = len(without)
+    df = min(2 * k / kurtosis(without, fisher=False), k - 1)
+    return without, np.sqrt((k - 1) * without.var()), df
+
+
+def assert_percentiles(row, samples):
+    """Compare an interval of percentiles with that of other resamples.
+
+    A percentile of 1,000 or 2,000 resamples at 2.5 % has a standard error of 0.085 and 0.06 standard
+    deviations: the limit is four of their difference.
+    """
+    found, expected = (row["lo"], row["hi"]), np.quantile(samples, [0.025, 0.975])
+    assert found == pytest.approx(expected, abs=4 * np.hypot(0.085, 0.06) * samples.std())
+
+
+@pytest.mark.parametrize("model", ["first", "second"])
+def test_real1_has_percentiles_of_drawn_clusters(model):
+    row = rows(evaluate(), "real1")[model]
+    y, s = DATA.y, DATA.score[model]
+    assert row["value"] == pytest.approx(right(y, s))
+    assert (row["n"], row["n_skipped"]) == (y.any(1).sum(), (~y.any(1)).sum())
+    samples = cluster_bootstrap(DATA.number, lambda at: right(y[at], s[at]))
+    assert_percentiles(row, samples)
+
+
+def test_top1_has_percentiles_of_drawn_clusters_on_slices_too():
+    reading = Reading(scores="probability", images=DATA.images)
+    found = evaluate(metrics=["top1"], slices=["view"], reading=reading)
+    best = DATA.score["first"].argmax(1)
+
+    def value(at):
+        return accuracy_score(DATA.label[at], best[at])
+
+    assert_percentiles(rows(found, "top1")["first"], cluster_bootstrap(DATA.number, value))
+    inside = (DATA.images["view"] == "AP").to_numpy()
+    row = rows(found, "top1", slice="view=AP")["first"]
+    samples = cluster_bootstrap(DATA.number, value, inside)
+    assert row["n"] == inside.sum()
+    assert row["hi"] - row["lo"] == pytest.approx(np.diff(np.quantile(samples, [0.025, 0.975]))[0], rel=0.15)
+
+
+@pytest.mark.parametrize(("metric", "reference"), [("auroc_macro", auroc), ("map_macro", mean_ap)])
+def test_rankings_have_the_jackknife_over_clusters(metric, reference):
+    data = draw(60, seed=3)
+    row, s = rows(evaluate(data, metrics=[metric]), metric)["first"], data.score["first"]
+    value = reference(data.y, s)
+    assert row["value"] == pytest.approx(value)
+    _, error, df = cluster_jackknife(data.number, lambda at: reference(data.y[at], s[at]))
+    half = t.ppf(0.975, df) * error / (value * (1 - value))
+    # Changes of the images of a cluster are added up, which is exact to first order.
+    widths = logit(row["hi"]) - logit(row["lo"]), 2 * half
+    assert widths[0] == pytest.approx(widths[1], rel=0.04)
+    assert expit((logit(row["hi"]) + logit(row["lo"])) / 2) == pytest.approx(value)
+
+
+def test_map_resamples_draws_clusters():
+    found, s = evaluate(metrics=["auroc_macro"], map_resamples=200), DATA.score["first"]
+    row = rows(found, "auroc_macro")["first"]
+    samples = cluster_bootstrap(DATA.number, lambda at: auroc(DATA.y[at], s[at]))
+    value = auroc(DATA.y, s)
+    half = t.ppf(0.975, 199) * samples.std() / (value * (1 - value))
+    # The standard deviation of 200 values has a relative error of 5 %.
+    assert (logit(row["hi"]) - logit(row["lo"])) / 2 == pytest.approx(half, rel=0.2)
+
+
+@pytest.mark.parametrize(("metric", "reference"), [("real1", right), ("auroc_macro", auroc)])
+def test_pairs_are_compared_by_the_jackknife_over_clusters(metric, reference):
+    (pair,) = evaluate(metrics=[metric]).pairs.to_pylist()
+    a, b = (DATA.score[pair[name]] for name in ("model_a", "model_b"))
+
+    def difference(at):
+        return reference(DATA.y[at], b[at]) - reference(DATA.y[at], a[at])
+
+    _, error, df = cluster_jackknife(DATA.number, difference)
+    value = difference(np.arange(len(DATA.y)))
+    assert pair["difference"] == pytest.approx(value)
+    assert pair["hi"] - pair["lo"] == pytest.approx(2 * t.ppf(0.975, df) * error, rel=0.02)
+    assert pair["p"] == pytest.approx(2 * t.sf(abs(value) / error, df), rel=0.2)
+    # Both models are evaluated on the same draws.
+    samples = cluster_bootstrap(DATA.number, difference)
+    assert error == pytest.approx(samples.std(), rel=0.1)
+
+
+def test_models_share_the_drawn_clusters():
+    found = evaluate(metrics=["real1"])
+    samples = {row["model"]: row["values"] for row in found.samples.to_pylist() if row["slice"] == "all"}
+    apart = np.array(samples["second"]) - samples["first"]
+
+    def difference(at):
+        return right(DATA.y[at], DATA.score["second"][at]) - right(DATA.y[at], DATA.score["first"][at])
+
+    expected = cluster_bootstrap(DATA.number, difference)
+    assert apart.std() == pytest.approx(expected.std(), rel=0.12)
+
+
+def test_compare_gives_the_pairs_of_evaluate():
+    pairs = evaluate(metrics=["real1", "auroc_macro"]).pairs.to_pylist()
+    options = {"metrics": ["real1", "auroc_macro"], "clusters": DATA.people, "reading": READING}
+    found = manyhot.compare(DATA.models, labels=DATA.labels, **options)
+    for row, expected in zip(found.results.pairs.to_pylist(), pairs, strict=True):
+        assert {name: row[name] for name in expected} == pytest.approx(expected, nan_ok=True)
+    assert any("over 250 clusters" in note for note in found.notes)
+
+
+def test_classes_are_compared_by_the_jackknife_over_clusters():
+    options = {"metrics": ["auroc_macro"], "clusters": DATA.people, "reading": READING}
+    found = manyhot.compare(DATA.models, labels=DATA.labels, **options).classes.to_pylist()
+    for c, row in enumerate(found):
+
+        def difference(at, c=c):
+            first, second = (
+                average_precision_score(DATA.y[at, c], DATA.score[m][at, c]) for m in ("first", "second")
+            )
+            return second - first
+
+        _, error, df = cluster_jackknife(DATA.number, difference)
+        width = row["difference_hi"] - row["difference_lo"]
+        assert width == pytest.approx(2 * t.ppf(0.975, df) * error, rel=0.03)
+
+
+def test_each_class_has_the_jackknife_over_clusters():
+    found = evaluate(metrics=None).per_class
+    s = DATA.score["first"]
+    for c, row in enumerate(r for r in found["class_results"].to_pylist() if r["model"] == "first"):
+        for name, metric in (("ap", average_precision_score), ("auroc", roc_auc_score)):
+
+            def value(at, c=c, metric=metric):
+                return metric(DATA.y[at, c], s[at, c])
+
+            whole = value(np.arange(len(s)))
+            _, error, df = cluster_jackknife(DATA.number, value)
+            half = t.ppf(0.975, df) * error / (whole * (1 - whole))
+            assert row[name] == pytest.approx(whole)
+            assert logit(row[f"{name}_hi"]) - logit(row[f"{name}_lo"]) == pytest.approx(2 * half, rel=0.03)
+
+
+def test_a_column_a_series_and_a_mapping_give_the_same_intervals():
+    by_column = evaluate(clusters="patient_id", reading=Reading(scores="probability", images=DATA.images))
+    expected = by_column.results.drop_columns([])
+    for clusters in (DATA.people, DATA.people.sample(frac=1, random_state=0), DATA.people.to_dict()):
+        assert evaluate(clusters=clusters).results.equals(expected)
+
+
+def test_an_array_is_matched_to_labels_in_arrays():
+    options = {"metrics": ["real1"], "reading": READING}
+    found = manyhot.evaluate(DATA.y, DATA.score, clusters=DATA.number, **options)
+    samples = cluster_bootstrap(DATA.number, lambda at: right(DATA.y[at], DATA.score["first"][at]))
+    assert_percentiles(rows(found, "real1")["first"], samples)
+    with pytest.raises(MatchError, match="has no image ids"):
+        evaluate(clusters=DATA.number)
+
+
+def test_the_note_states_the_numbers_of_clusters_and_images():
+    n = len(DATA.people)
+    exceptions = (
+        "; intervals of precision, recall and F1 of each class and of bins of confidence are still over "
+        "images, and too narrow"
+    )
+    (note,) = (note for note in evaluate().model_notes if note.kind == "clusters")
+    assert note.text == f"intervals and p-values are over 250 clusters with {n:,} images{exceptions}"
+    few = draw(12)
+    note = next(note for note in evaluate(few).model_notes if note.kind == "clusters")
+    assert note.text == (
+        f"intervals and p-values are over 12 clusters with {len(few.people)} images; with fewer than 30 "
+        f"clusters, intervals may be too narrow{exceptions}"
+    )
+    assert not [n for n in evaluate(resamples=0).model_notes if n.kind == "clusters"]
+
+
+@pytest.mark.parametrize(
+    ("column", "is_likely"),
+    [("patient", True), ("PatientID", True), ("subject_id", True), ("Person", True), ("patience", False)],
+)
+def test_a_likely_column_is_suggested(column, is_likely):
+    images = DATA.images.rename(columns={"patient_id": column})
+    found = evaluate(clusters=None, reading=Reading(scores="probability", images=images))
+    texts = [note.text for note in found.model_notes if note.kind == "clusters"]
+    assert texts == is_likely * [
+        f"intervals assume independent images, but values of {column} occur several times: to draw them "
+        f"instead of images, pass {column} as `clusters`"
+    ]
+
+
+def test_a_column_without_repeated_values_is_not_suggested():
+    images = DATA.images.assign(patient_id=np.arange(len(DATA.images)))
+    found = evaluate(clusters=None, reading=Reading(scores="probability", images=images))
+    assert not [note for note in found.model_notes if note.kind == "clusters"]
+
+
+def test_images_without_a_cluster_are_refused():
+    ids = sorted(DATA.people.index)[:2]
+    for clusters in (DATA.people.drop(ids), DATA.people.mask(DATA.people.index.isin(ids))):
+        with pytest.raises(InputError) as caught:
+            evaluate(clusters=clusters)
+        assert str(caught.value) == (
+            "Some images have no cluster.\n"
+            "  where:   `clusters`\n"
+            f"  got:     2 of {len(DATA.people):,} images, such as {ids[0]}, {ids[1]}\n"
+            "  allowed: a value for each labelled image\n"
+            "  do:      add the missing values, or leave these images out of the labels"
+        )
+
+
+def test_an_unknown_column_is_refused():
+    with pytest.raises(InputError) as caught:
+        evaluate(clusters="patient", reading=Reading(scores="probability", images=DATA.images))
+    assert str(caught.value) == (
+        "There is no column 'patient' of clusters.\n  where:   `clusters`\n  allowed: patient_id, view"
+    )
+    with pytest.raises(InputError, match="pass an images table with the column 'patient' with `images`"):
+        evaluate(clusters="patient")
+
+
+def test_what_does_not_allow_for_clusters_is_refused():
+    with pytest.raises(UsageError, match="`clusters` with `posterior`"):
+        evaluate(posterior=5)
+    with pytest.raises(UsageError, match="`clusters` with `audited`"):
+        evaluate(audited=DATA.labels[:50])
+    with pytest.raises(UsageError, match="`clusters` with `error_consistency`"):
+        manyhot.compare(DATA.models, labels=DATA.labels, clusters=DATA.people, error_consistency=True)
+
+
+def test_results_of_models_with_the_same_clusters_are_joined():
+    both = evaluate(metrics=["real1", "auroc_macro"]).pairs.to_pylist()
+    parts = [
+        manyhot.evaluate(
+            DATA.labels,
+            {model: scores},
+            metrics=["real1", "auroc_macro"],
+            clusters=DATA.people,
+            reading=READING,
+        )
+        for model, scores in DATA.models.items()
+    ]
+    joined = manyhot.compare(*parts).results.pairs.to_pylist()
+    for row, expected in zip(joined, both, strict=True):
+        assert {name: row[name] for name in expected} == pytest.approx(expected, nan_ok=True)
+    other = manyhot.evaluate(
+        DATA.labels, {"third": DATA.models["first"]}, metrics=["real1", "auroc_macro"], reading=READING
+    )
+    with pytest.raises(MatchError, match="clusters 250"):
+        manyhot.compare(parts[0], other)
+
+
+def test_results_state_how_intervals_are_computed():
+    about = json.loads(evaluate(metrics=["real1", "map_macro", "brier_set"]).metadata["metrics"])
+    found = {name: of["interval"] for name, of in about.items()}
+    assert found == {
+        "real1": "cluster_bootstrap",
+        "map_macro": "cluster_jackknife",
+        "brier_set": "cluster_jackknife",
+    }
+
+
+def test_slices_of_classes_allow_for_clusters():
+    reading = Reading(scores="probability", images=DATA.images)
+    found, plain = (
+        evaluate(metrics=["top1"], slices=["class"], clusters=c, reading=reading) for c in (DATA.people, None)
+    )
+    assert found.results["slice"].to_pylist() == plain.results["slice"].to_pylist()
+    widths = [
+        np.mean([r["hi"] - r["lo"] for r in of.results.to_pylist() if r["slice"].startswith("class=")])
+        for of in (found, plain)
+    ]
+    assert widths[0] > 1.05 * widths[1]

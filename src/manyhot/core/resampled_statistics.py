@@ -356,10 +356,10 @@ class _Part:
 _SAMPLE = 1000
 """Values that are sorted to find the distinct ones."""
 
-FEW = 256
+FEW_VALUES = 256
 """Distinct values up to which they are searched for, and fit into a byte."""
 
-MANY = 200_000
+MANY_IMAGES = 200_000
 """Images above which values are stored as bytes."""
 
 
@@ -372,7 +372,7 @@ def distinct_values(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Ints]:
     if len(values) > 4 * _SAMPLE:
         distinct = np.unique(values[:: len(values) // _SAMPLE])
         for _ in range(2):
-            if len(distinct) > FEW:
+            if len(distinct) > FEW_VALUES:
                 break
             number = np.searchsorted(distinct, values)
             lacking = distinct.take(number, mode="clip") != values
@@ -431,11 +431,11 @@ def compact(values: npt.NDArray[Any]) -> npt.NDArray[Any] | FixedPoint:
     """Return flags as they are, and other values in fixed point, as bytes if many values are repeated."""
     if values.dtype == bool:
         return values
-    if len(values) > MANY:
+    if len(values) > MANY_IMAGES:
         distinct, number = distinct_values(values)
-        if len(distinct) <= FEW:
+        if len(distinct) <= FEW_VALUES:
             found = _fixed(distinct, len(values))
-            table = np.resize(found.codes, FEW)
+            table = np.resize(found.codes, FEW_VALUES)
             return FixedPoint(number.astype(np.uint8), found.unit, table)
     return _fixed(values, len(values))
 

@@ -22,7 +22,7 @@ from manyhot.core.model_pairs import (
     pairs_of,
 )
 from manyhot.core.ratio_intervals import with_few_apart, with_none_apart
-from manyhot.core.resampled_statistics import FEW, MANY, distinct_values
+from manyhot.core.resampled_statistics import FEW_VALUES, MANY_IMAGES, distinct_values
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs
 from manyhot.evaluate.judged_batches import JudgedBatch
 from manyhot.evaluate.result_rows import pair_rows
@@ -168,9 +168,9 @@ class _CompactValues(MutableMapping[_Pair, Floats32]):
 
     def __setitem__(self, pair: _Pair, values: Floats32) -> None:
         self._kept[pair] = values
-        if len(values) > MANY:
+        if len(values) > MANY_IMAGES:
             distinct, number = distinct_values(values)
-            if len(distinct) <= FEW:
+            if len(distinct) <= FEW_VALUES:
                 self._kept[pair] = distinct, number.astype(np.uint8)
 
     def __delitem__(self, pair: _Pair) -> None:

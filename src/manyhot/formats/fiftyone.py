@@ -6,7 +6,8 @@ import json
 import math
 import re
 from collections import Counter
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,8 @@ import pyarrow as pa
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError, MatchError
 from manyhot.files import write_text
-from manyhot.formats.reading import (
-    classes_of_names,
-    constant,
-    cut_for_message,
-    head,
-    image_ids,
-    load_json,
-    ragged,
-    short_ids,
-)
+from manyhot.formats.image_paths import located_ids, paths_of
+from manyhot.formats.reading import classes_of_names, constant, cut_for_message, head, load_json, ragged
 from manyhot.formats.writing import (
     Saved,
     classes_of_table,
@@ -129,14 +122,26 @@ def _target(one: Any, names: list[str], where: str) -> tuple[str, float]:
 
 
 def _ids(keys: list[str], suffix: str, path: Path) -> pa.Array:
-    are_absolute = [Path(key).is_absolute() for key in keys]
-    full = [key if whole else f"{key}{suffix}" for key, whole in zip(keys, are_absolute, strict=True)]
-    read = short_ids if any(are_absolute) else image_ids
-    return read(pa.array(full, pa.string()), path)
+    full = [key if Path(key).is_absolute() else f"{key}{suffix}" for key in keys]
+    return located_ids(pa.array(full, pa.string()), path)
 
 
-@register("writer", "fiftyone", holds=("labels",), suffixes=(".json",), keeps=("unusable images", "p"))
-def write_fiftyone(labels: Labels, path: Path, classes: ClassList | None, *, folder: str = "") -> Saved:
+@register(
+    "writer",
+    "fiftyone",
+    holds=("labels",),
+    suffixes=(".json",),
+    keeps=("unusable images", "p"),
+    addresses=True,
+)
+def write_fiftyone(
+    labels: Labels,
+    path: Path,
+    classes: ClassList | None,
+    places: Mapping[str, str],
+    *,
+    folder: str = "",
+) -> Saved:
     """Write label sets as ``labels.json`` of a FiftyOne classification data set.
 
     Each image has a list of labels, which FiftyOne imports as ``Classifications``. If `p` is known, it is
@@ -169,7 +174,8 @@ def write_fiftyone(labels: Labels, path: Path, classes: ClassList | None, *, fol
         {"label": c} if np.isnan(x) else {"label": c, "confidence": x}
         for c, x in zip(flat.tolist(), shortest(p), strict=True)
     ]
-    keys = _keys(labels.image_id.to_pylist(), folder, path)
+    paths = paths_of(places)
+    keys = _keys([paths.get(image, image) for image in labels.image_id.to_pylist()], folder, path)
     rows = zip(keys, lists_of(lengths, entries), usable(labels), strict=True)
     content = {"classes": list(unique_names(own)), "labels": {k: s if use else None for k, s, use in rows}}
     write_text(path, json.dumps(content, ensure_ascii=False))
@@ -182,7 +188,7 @@ def _keys(ids: list[str], folder: str, path: Path) -> list[str]:
         return [str(Path(folder) / image) for image in ids]
     first: dict[str, str] = {}
     for image in ids:
-        key = Path(image).stem
+        key = str(PurePosixPath(image).with_suffix(""))  # paths are those in the folder of the images
         if key in first:
             raise MatchError(
                 "Two images differ only in their suffix, which FiftyOne drops.",

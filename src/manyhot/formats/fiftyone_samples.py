@@ -23,13 +23,15 @@ from manyhot.core.array_types import Floats32, Ints
 from manyhot.errors import InputError, MatchError
 from manyhot.files import write_text
 from manyhot.formats.class_names import ids_of_values
+from manyhot.formats.image_paths import ids_below_folder
 from manyhot.formats.label_lists import NamedLabels, labels_of_names
-from manyhot.formats.reading import FOLDER, cut_for_message, head, load_json, short_ids
+from manyhot.formats.reading import FOLDER, cut_for_message, head, load_json
 from manyhot.formats.writing import Saved
 from manyhot.parameters import check_share
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.frames import examples
+from manyhot.tables.image_ids import ids_like, without_option
 
 _SAMPLES, _METADATA = "samples.json", "metadata.json"
 
@@ -176,7 +178,7 @@ def _read(path: Path) -> _Samples:
         name: None for sample in samples for name, value in sample.items() if _type_of(value) is not None
     }
     return _Samples(
-        short_ids(pa.array([sample["filepath"] for sample in samples], pa.string()), path),
+        ids_below_folder(pa.array([sample["filepath"] for sample in samples], pa.string()), path),
         {name: [sample.get(name) for sample in samples] for name in names},
         about if isinstance(about, dict) else {},
     )
@@ -293,9 +295,11 @@ def write_fiftyone_tags(
             do="pass them in `to`: \"fiftyone-samples(samples='export/samples.json')\"",
         )
     content = _content(Path(samples))
-    ids = short_ids(pa.array([s["filepath"] for s in content["samples"]], pa.string()), samples)
+    ids = ids_below_folder(pa.array([s["filepath"] for s in content["samples"]], pa.string()), samples)
     kinds = _kinds(findings)
-    absent = kinds.keys() - set(ids.to_pylist())
+    with without_option():
+        like = ids_like(ids, pa.array(kinds, pa.string()), name=samples, other_name="the findings")
+    absent = kinds.keys() - set(like.ids.to_pylist())
     if absent == kinds.keys():
         raise MatchError(
             "No finding is about an image of the samples.",
@@ -303,7 +307,7 @@ def write_fiftyone_tags(
             got=f"images such as {examples(ids)}",
             allowed=f"images such as {', '.join(list(kinds)[:2])}" if kinds else "findings on images",
         )
-    for image, sample in zip(ids.to_pylist(), content["samples"], strict=True):
+    for image, sample in zip(like.ids.to_pylist(), content["samples"], strict=True):
         tags = sample.get("tags") if isinstance(sample.get("tags"), list) else []
         sample["tags"] = list(dict.fromkeys([*tags, *kinds.get(image, ())]))
     write_text(path, json.dumps(content, ensure_ascii=False))

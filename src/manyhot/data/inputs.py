@@ -216,7 +216,7 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     n_classes = reading.n_classes or (len(classes) if classes else 0)
     rows = reading.row_images(classes)
     row_ids = None if rows is None else rows.image_id
-    models = tables_of_frames(predictions, classes, kind)
+    models = tables_of_frames(predictions, classes, kind, rows)
     if is_file:
         labels = images if found.labels is None else found.labels
     elif (read := labels_of_table(labels, classes)) is not None:

@@ -433,9 +433,10 @@ IMAGE_NAME_COLUMNS = (
     "img",
     "id",
     "unnamed:_0",
+    "__index_level_0__",
     "",
 )
-"""Columns with the names of images, by preference; the last two are the index of pandas."""
+"""Columns with the names of images, by preference; the last three are the index of pandas."""
 
 
 def fold_name(column: str) -> str:

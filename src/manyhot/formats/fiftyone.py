@@ -17,7 +17,16 @@ from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError, MatchError
 from manyhot.files import write_text
 from manyhot.formats.image_paths import located_ids, paths_of
-from manyhot.formats.reading import classes_of_names, constant, cut_for_message, head, load_json, ragged
+from manyhot.formats.reading import (
+    UNLISTED,
+    classes_of_names,
+    constant,
+    cut_for_message,
+    head,
+    load_json,
+    ragged,
+    with_unlisted,
+)
 from manyhot.formats.writing import (
     Saved,
     classes_of_table,
@@ -38,7 +47,9 @@ _START = re.compile(r'\{\s*("classes"\s*:\s*(null\s*,\s*"labels"|\[\s*")|"labels
 @register(
     "format", "fiftyone", holds="labels", suffixes=(".json",), matches=lambda p: bool(_START.match(head(p)))
 )
-def read_fiftyone(path: Path, *, classes: ClassList | None, suffix: str = "") -> Labels:
+def read_fiftyone(
+    path: Path, *, classes: ClassList | None, suffix: str = "", unlisted: str = UNLISTED[0]
+) -> Labels:
     """The ``labels.json`` of a FiftyOne classification data set: a label, a list of labels or null per image.
 
     `p` is the confidence. An image whose entry is null is not usable.
@@ -48,6 +59,9 @@ def read_fiftyone(path: Path, *, classes: ClassList | None, suffix: str = "") ->
     suffix : str
         Suffix to add to names that are not paths, as in ``fiftyone(suffix='.JPEG')``. FiftyOne drops the
         suffix of images in its folder ``data``.
+    unlisted : {"not asked", "no"}
+        The state of classes that an image does not list. With ``unlisted='no'``, each image lists all its
+        classes.
 
     Notes
     -----
@@ -76,7 +90,8 @@ def read_fiftyone(path: Path, *, classes: ClassList | None, suffix: str = "") ->
     p = [p for _, p in all_pairs]
     if not all(map(math.isnan, p)):
         columns["p"] = ragged(lengths, pa.array(p, pa.float32()))
-    return Labels(pa.table(columns), len(own), own.hash, asked_known=False, name=path.stem)
+    labels = Labels(pa.table(columns), len(own), own.hash, asked_known=False, name=path.stem)
+    return with_unlisted(labels, unlisted, path)
 
 
 def _content(path: Path) -> tuple[list[str], dict[str, Any]]:

@@ -25,7 +25,7 @@ from manyhot.files import write_text
 from manyhot.formats.class_names import ids_of_values
 from manyhot.formats.image_paths import ids_below_folder
 from manyhot.formats.label_lists import NamedLabels, labels_of_names
-from manyhot.formats.reading import FOLDER, cut_for_message, head, load_json
+from manyhot.formats.reading import FOLDER, UNLISTED, cut_for_message, head, load_json, with_unlisted
 from manyhot.formats.writing import Saved
 from manyhot.parameters import check_share
 from manyhot.registry import register
@@ -70,7 +70,9 @@ def _matches(path: Path) -> bool:
 
 
 @register("format", "fiftyone-samples", holds="labels", suffixes=(".json", FOLDER), matches=_matches)
-def read_fiftyone_samples(path: Path, *, classes: ClassList | None, field: str = "") -> Labels:
+def read_fiftyone_samples(
+    path: Path, *, classes: ClassList | None, field: str = "", unlisted: str = UNLISTED[0]
+) -> Labels:
     """Labels in FiftyOne's exported samples: ``Classifications``, ``Classification`` or ``Detections``.
 
     `p` is the confidence. A sample whose field is null is not usable. The classes are listed in
@@ -81,6 +83,9 @@ def read_fiftyone_samples(path: Path, *, classes: ClassList | None, field: str =
     field : str
         Name of the field with the labels, as in ``fiftyone-samples(field='tags')``. By default,
         ``ground_truth``, or the only label field.
+    unlisted : {"not asked", "no"}
+        The state of classes that an image does not list. With ``unlisted='no'``, each image lists all its
+        classes.
 
     References
     ----------
@@ -99,7 +104,8 @@ def read_fiftyone_samples(path: Path, *, classes: ClassList | None, field: str =
         all(isinstance(v, dict) and v.get("_cls") == "Classification" for v in samples.fields[name]),
     )
     known = None if all(map(math.isnan, p)) else pa.array(p, pa.float32())
-    return labels_of_names(named, classes, path, p=known, declared=_declared_classes(samples, name, path))
+    declared = _declared_classes(samples, name, path)
+    return with_unlisted(labels_of_names(named, classes, path, p=known, declared=declared), unlisted, path)
 
 
 @register("format", "fiftyone-predictions", holds="predictions", suffixes=(".json",), matches=_matches)

@@ -35,6 +35,7 @@ from manyhot.parameters import Shown
 from manyhot.registry import get, names
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
+from manyhot.tables.labels import with_zeros
 from manyhot.tables.votes import count_app_answers
 
 _TABLES = ("labels", "predictions", "images", "results", "findings", "proposals", "votes", "golden")
@@ -277,7 +278,7 @@ def _table_of(content: _Content) -> tuple[pa.Table, Mapping[str, str]]:
     if isinstance(content, tables.Golden):
         return content.to_table(), content.experts.about()
     if isinstance(content, tables.Labels):
-        return content.table, content.about()
+        return with_zeros(content).table, content.about()
     if isinstance(content, tables.Results):
         return content.table, {k: v for k, v in content.about.items() if k == "metrics"}
     return (content.table if isinstance(content, tables.Images) else content), {}

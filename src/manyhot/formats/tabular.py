@@ -89,9 +89,15 @@ def _matches(table: str) -> Callable[[Path], bool]:
         if path.is_dir():
             return (path / f"{table}.parquet").is_file()
         own = declared(path)
+        own = "proposals" if own == NEXT_QUESTIONS else own
         return own == table if own else table in possible_tables(column_names(path))
 
     return matches
+
+
+NEXT_QUESTIONS = "questions"
+NEXT_COLUMNS = frozenset(("image_id", "class_id", "score", "p", "state", "n_votes"))
+"""The name and the columns of the table that ``manyhot next`` writes."""
 
 
 def possible_tables(columns: Sequence[str]) -> tuple[str, ...]:
@@ -99,7 +105,7 @@ def possible_tables(columns: Sequence[str]) -> tuple[str, ...]:
     names = set(columns)
     if names >= {"model", "metric", "value", "n"}:
         return ("results",)
-    if names >= {"image_id", "class_id", "n_models"}:
+    if names >= {"image_id", "class_id", "n_models"} or names >= NEXT_COLUMNS:
         return ("proposals",)
     if "image_id" not in names or names & {"rater_id", "expert_id", "n_models"}:
         # A file that cannot be read is taken for predictions, whose reader reports the error.
@@ -242,10 +248,14 @@ def read_findings_table(path: Path) -> pa.Table:
     needs="image_id, class_id and n_models",
 )
 def read_proposals_table(path: Path, *, classes: ClassList | None) -> pa.Table:
-    """A proposals table. Each row is an image and a class to ask about."""
-    if declared(path):
+    """A proposals table, or the questions of ``manyhot next``: each row is an image and a class to ask about."""
+    if declared(path) == "proposals":
         return read_own(path, "proposals")
     frame = read_frame(path)
+    if set(frame.columns) >= NEXT_COLUMNS:
+        frame = frame.select(
+            "image_id", "class_id", "score", n_models=pl.lit(0, pl.Int32), source=pl.lit("next")
+        )
     if frame["class_id"].dtype == pl.String:
         frame = frame.with_columns(class_id=class_indices(frame["class_id"], classes, path, ids=True))
     return check(_arrow(frame), "proposals", where=path)

@@ -248,7 +248,7 @@ def read_findings_table(path: Path) -> pa.Table:
     needs="image_id, class_id and n_models",
 )
 def read_proposals_table(path: Path, *, classes: ClassList | None) -> pa.Table:
-    """A proposals table, or the questions of ``manyhot next``: each row is an image and a class to ask about."""
+    """A proposals table, or the questions of ``manyhot next``: images and classes to ask about."""
     if declared(path) == "proposals":
         return read_own(path, "proposals")
     frame = read_frame(path)

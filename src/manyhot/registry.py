@@ -47,6 +47,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.fiftyone",
         "manyhot.formats.fiftyone_samples",
         "manyhot.formats.label_studio_export",
+        "manyhot.formats.label_studio_project",
         "manyhot.formats.label_studio_tasks",
         "manyhot.formats.shankar",
         "manyhot.formats.chen",

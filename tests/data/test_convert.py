@@ -17,6 +17,7 @@ from manyhot.errors import InputError
 from manyhot.formats import read_golden, read_labels, read_predictions, read_proposals, read_votes
 from manyhot.reassess.aggregate import aggregate
 from manyhot.reassess.card import data_card
+from manyhot.reassess.next_questions import next_questions
 from manyhot.tables import Labels, write
 
 CLASSES = from_keys(["cat", "dog", "cup"], "three")
@@ -276,3 +277,29 @@ def test_the_model_is_named_after_the_new_file(files):
     convert("nets/bonn.parquet", "third.parquet", model="köln")
     convert("third.parquet", "fourth.parquet")  # which the file declares
     assert read_predictions("fourth.parquet").model == "köln"
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_the_next_questions_become_tasks(files, suffix):
+    rng = np.random.default_rng(0)
+    rows = [(f"{i}.jpg", c, r) for i in range(6) for c in range(3) for r in ("ann", "bob")]
+    answers = rng.choice(["yes", "no"], len(rows)).tolist()
+    columns = dict(zip(("image_id", "class_id", "rater_id"), zip(*rows, strict=True), strict=True))
+    write(pa.table(columns | {"answer": answers}), "many.parquet", "votes", about={"n_classes": "3"})
+    asked = next_questions("many.parquet", budget=4, classes="classes.txt")
+    asked.write(f"next{suffix}")
+    table = pl.read_parquet("next.parquet") if suffix == ".parquet" else pl.read_csv("next.csv")
+    assert len(table) == 4
+    done = convert(f"next{suffix}", "tasks.json", to="label-studio", classes="classes.txt")
+    assert done.holds == "proposals"
+    tasks = json.loads(files.joinpath("tasks.json").read_text())
+    shown = {(t["data"]["image_id"], c["value"]) for t in tasks for c in t["data"]["classes"]}
+    assert shown == {(i, CLASSES.keys[c]) for i, c in table.select("image_id", "class_id").iter_rows()}
+
+
+def test_no_answers_of_complete_label_sets_are_written(files):
+    files.joinpath("hot.csv").write_text("image_id,cat,dog\na.jpg,1,0\nb.jpg,0,0\n")
+    convert("hot.csv", "hot.parquet")
+    table = read_labels("hot.parquet").table
+    assert table["classes"].to_pylist() == [[0, 1], [0, 1]]
+    assert table["state"].to_pylist() == [["yes", "no"], ["no", "no"]]

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 
 import manyhot as mh
 from manyhot import cli, tables
+from manyhot.data.data_sets import Reading
+from manyhot.data.inputs import open_inputs
 from manyhot.errors import InputError, UsageError
 from manyhot.formats import detect, read_images, read_labels
 from manyhot.predict.sources import open_source
@@ -118,3 +120,29 @@ def test_predict_says_it_once(photos):
         .stdout.splitlines()
     )
     assert "the images have no labels; manyhot audit draws a sample of them for people to label" in lines
+
+
+@pytest.mark.parametrize(("folders", "label"), [(("cam01", "cam02"), None), (("cat", "dog"), [0, 1])])
+def test_subfolders_of_labelled_images_are_classes_only_if_the_labels_have_such_classes(
+    photos, folders, label
+):
+    """diagnose labels asked a model for scores of the class cam01."""
+    for name, folder in zip(NAMES, folders, strict=False):
+        Path("shots", folder).mkdir(parents=True)
+        Path("photos", name).rename(Path("shots", folder, name))
+    labels = read_labels(_names(["cat", "dog"]))
+    source = next(open_inputs("names.csv", "predictions", reading=Reading(images="shots", classes=None)))
+    assert source.classes.keys == labels.class_list.keys == ("cat", "dog")
+    found = source.images.table
+    assert found["image_id"].to_pylist() == NAMES[:2]
+    assert (found["label"].to_pylist() if "label" in found.column_names else None) == label
+
+
+def _names(classes):
+    rows = [f"{name},{c}" for name, c in zip(NAMES, classes, strict=False)]
+    Path("names.csv").write_text("\n".join(["image,labels", *rows]))
+    scores = [f"{name},0.9,0.1" for name in NAMES[:2]]
+    for path in Path("predictions").iterdir():
+        path.unlink()
+    Path("predictions/m.csv").write_text("\n".join(["image," + ",".join(classes), *scores]))
+    return "names.csv"

@@ -63,9 +63,16 @@ def test_each_kind_has_its_table_the_strongest_first(page):
 def test_label_sets_and_several_models(tmp_path):
     rows = [issue("doubtful-label", "a.jpg", 1, None, 0.9), issue("missing-label", "b.jpg", None, 2, 0.8)]
     said = words(tmp_path, rows, ("net", "other"))
-    assert "1 label may be wrong (2.0 %) and 1 may be missing, according to 2 models." in said
+    assert "1 label may be wrong (on 1 image, 2.0 %) and 1 may be missing, according to 2 models." in said
     assert "a.jpg class 1 – 0.90" in said
     assert "b.jpg – class 2 0.80" in said
+
+
+def test_several_labels_of_an_image_are_one_image(tmp_path):
+    rows = [issue("doubtful-label", "a.jpg", c, None, score) for c, score in ((1, 0.9), (3, 0.5))]
+    said = words(tmp_path, rows)
+    assert "2 labels may be wrong (on 1 image, 2.0 %) and 0 may be missing, according to net." in said
+    assert "the class suggested instead" not in said
 
 
 def test_no_issues(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from manyhot import read_labels
 from manyhot.classes import from_keys
 from manyhot.formats import read_classes, read_objects
+from manyhot.formats.writing import save
 
 KEYS = ("dog", "cat", "sofa")
 """The categories of COCO below, by number."""
@@ -74,7 +75,25 @@ def test_coco_with_the_folders_of_another_machine(tmp_path, folder):
     found = states(read_labels(write(tmp_path, COCO | {"images": images})))
     assert list(found.values()) == list(plain.values())
     objects = read_objects(tmp_path / "instances_val.json")
-    assert set(objects.table["image_id"].to_pylist()) <= set(found)
+    images = {i for i, rows in found.items() if "yes" in rows.values() or "unclear" in rows.values()}
+    assert {i.rpartition("/")[2] for i in images} == set(objects.table["image_id"].to_pylist())
+    assert next(iter(found)) == ("val/a.jpg" if folder == "val/" else "a.jpg")
+
+
+@pytest.mark.parametrize("root", ["", "/data/fleet/", "C:\\fleet\\"])
+def test_coco_keeps_the_folders_in_which_images_are(tmp_path, root):
+    """Label Studio and FiftyOne find the images by them."""
+    folders = ["cam01/", "cam02/", "cam03/day/"]
+    images = [
+        i | {"file_name": root + f + i["file_name"]} for i, f in zip(COCO["images"], folders, strict=True)
+    ]
+    labels = read_labels(write(tmp_path, COCO | {"images": images}))
+    assert labels.image_id.to_pylist() == ["cam01/a.jpg", "cam02/b.jpg", "cam03/day/c.jpg"]
+    save(labels, tmp_path / "tasks.json", "label-studio(prefix='s3://fleet/v3/')")
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    assert tasks[2]["data"]["image"] == "s3://fleet/v3/cam03/day/c.jpg"
+    save(labels, tmp_path / "labels.json", "fiftyone")
+    assert list(json.loads((tmp_path / "labels.json").read_text())["labels"])[2] == "cam03/day/c"
 
 
 def test_lvis(tmp_path):

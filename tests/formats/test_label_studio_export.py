@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import MatchError
-from manyhot.formats import detect, read_golden, read_votes
+from manyhot.formats import detect, read_classes, read_golden, read_votes
 from manyhot.formats.writing import save
-from manyhot.tables import ANSWERS, Golden, Labels, check, schema, votes_from_table
+from manyhot.tables import ANSWERS, Golden, Images, Labels, check, schema, votes_from_table
 
 CLASSES = from_keys(["cat", "dog", "cup", "pot"], "four")
 
@@ -736,3 +736,122 @@ def test_names_are_not_those_of_another_list(proposals, tmp_path, message):
             f"  do:      pass the class list of the {holds} as `classes`"
         )
     assert not list(tmp_path.iterdir())
+
+
+PROJECT = """<View>  <!-- {"data": {"image": "<x>"}} -->
+  <Image name="img" value="$photo"/>
+  <Choices name="tags" toName="img" choice="multiple">
+    <Choice value="cat"/><Choice value="dog"/>
+    <View><Choice value="cup"/></View>
+    <Choice value="Topf &amp; Pfanne" alias="pot"/>
+  </Choices>
+</View>
+"""
+FITTING = "yes='tags', maybe='', image='photo', asked='*'"
+
+
+@pytest.fixture
+def project(tmp_path):
+    path = tmp_path / "config.xml"
+    path.write_text(PROJECT)
+    return path
+
+
+def test_the_configuration_is_a_class_list(project):
+    classes = read_classes(project)
+    assert (classes.keys, classes.names) == (CLASSES.keys, ("cat", "dog", "cup", "Topf & Pfanne"))
+
+
+CHOICES = '<Choices name="{}" toName="i">{}</Choices>'
+CAT, DOG = '<Choice value="cat"/>', '<Choice value="dog"/>'
+REFUSED = "The file is not a labelling configuration of Label Studio.\n  where:   {path}\n"
+HOSTILE = {
+    "an entity": (
+        '<!DOCTYPE a [<!ENTITY x "cat">]><View>' + CHOICES.format("t", '<Choice value="&x;"/>') + "</View>",
+        REFUSED + "  got:     a declaration",
+    ),
+    "a file of the machine": (
+        '<!DOCTYPE a SYSTEM "file:///etc/passwd"><View/>',
+        REFUSED + "  got:     a declaration",
+    ),
+    "a document type in pieces": ("<!<!---->DOCTYPE a><View/>", REFUSED + "  got:     a declaration"),
+    "an open comment": ("<View><!-- </View>", REFUSED + "  got:     a declaration"),
+    "many open comments": ("<!--" * 250_000, REFUSED + "  got:     a declaration"),
+    "a large file": ("<View>" + " " * (1 << 20) + "</View>", REFUSED + "  got:     1,048,589 bytes"),
+    "cut": ("<View>", REFUSED + "  got:     no element found: line 1, column 6"),
+    "classes in the tasks": (
+        '<View><Choices name="t" toName="i" value="$classes"/></View>',
+        "The configuration does not list classes.\n  where:   {path}\n  got:     no Choices with a Choice\n"
+        "  allowed: one list of classes\n"
+        "  do:      pass a file with one class per line, in the order of the classes",
+    ),
+    "two lists": (
+        "<View>" + CHOICES.format("t", CAT) + CHOICES.format("u", DOG) + "</View>",
+        "The questions of the configuration have different choices.\n  where:   {path}\n"
+        "  got:     the questions 't', 'u'\n  allowed: one list of classes\n"
+        "  do:      pass a file with one class per line, in the order of the classes",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_configurations(project, message, what):
+    content, text = HOSTILE[what]
+    project.write_text(content)
+    assert message(lambda: read_classes(project)) == text.replace("{path}", str(project))
+
+
+def test_all_that_does_not_fit_is_said_at_once(write, message):
+    """The export of a project that manyhot did not set up took three attempts."""
+    one = annotation(1, 1, result("tags", "cat", "pot"))
+    path = write([task(1, "a.jpg", [], one) | {"data": {"image": "a.jpg"}}])
+    assert message(lambda: read_votes(path)) == (
+        f"The project has other questions, fields or classes.\n  where:   {path}\n"
+        "  got:     the questions 'tags'; no list in the field 'classes' of the tasks' data; "
+        "choices such as 'cat'\n"
+        "  allowed: 'classes' for yes, and 'maybe' for maybe; a list of the classes shown; "
+        "the 1,000 classes of imagenet1k\n"
+        "  do:      pass `format`=\"label-studio(yes='tags', asked='*')\"; "
+        "and the project's configuration, an .xml file, as `classes`"
+    )
+    table = votes(path, format="label-studio(yes='tags', asked='*')")
+    assert table["answer"].to_pylist() == ["yes", "no", "no", "yes"]
+
+
+def test_tasks_fit_an_existing_project(labels, project, tmp_path, write):
+    """Each result answers a question of the project, and its export is read with the same options."""
+    to = f"label-studio({FITTING}, to_name='img')"
+    saved = save(labels, tmp_path / "tasks.json", to, classes=read_classes(project))
+    assert {"unclear classes", "which classes were asked about"} <= set(saved.left_out)
+    (image,) = (tag for tag in ElementTree.fromstring(PROJECT).iter("Image"))
+    export = json.loads(saved.files[0].read_text(encoding="utf-8"))
+    for i, one in enumerate(export):
+        assert set(one["data"]) == {image.get("value")[1:], "image_id"}
+        results = one["predictions"][0]["result"]
+        assert all((r["from_name"], r["to_name"]) == ("tags", image.get("name")) for r in results)
+        one |= {"id": i, "annotations": [annotation(i, 1, *results)]}
+    read = read_votes(write(export), classes=read_classes(project), format=f"label-studio({FITTING})")
+    yes = [r["class_id"] for r in read.to_table().to_pylist() if r["answer"] == "yes"]
+    assert (len(read), yes) == (8, [0])
+    assert read_classes(saved.files[1]).keys == ("cat", "dog", "cup", "Topf & Pfanne")
+
+
+@pytest.mark.parametrize(
+    ("uris", "prefix", "addresses"),
+    [
+        (
+            ["img/cam 1/a b.jpg", "img/cam2/c&d.jpg"],
+            "s3://x/",
+            ["s3://x/cam%201/a%20b.jpg", "s3://x/cam2/c%26d.jpg"],
+        ),
+        (["gs://x/1/a b.jpg", "gs://x/2/c&d.jpg"], "", ["gs://x/1/a b.jpg", "gs://x/2/c&d.jpg"]),
+        (["gs://x/1/a b.jpg", "gs://x/2/c&d.jpg"], "s3://y/", ["s3://y/1/a%20b.jpg", "s3://y/2/c%26d.jpg"]),
+    ],
+)
+def test_images_keep_their_folders(labels, tmp_path, uris, prefix, addresses):
+    images = Images(pa.table({"image_id": ["a b.jpg", "c&d.jpg"], "uri": uris}))
+    to = f"label-studio(prefix={prefix!r})" if prefix else "label-studio"
+    save(labels, tmp_path / "t.json", to, classes=CLASSES, images=images)
+    tasks = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    assert [t["data"]["image"] for t in tasks] == addresses
+    assert [t["data"]["image_id"] for t in tasks] == ["a b.jpg", "c&d.jpg"]

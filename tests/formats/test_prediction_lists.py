@@ -1,6 +1,7 @@
 """Predictions as classes with scores, and the files of a folder that are not read."""
 
 import json
+import pickle
 import unicodedata
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 
 from manyhot import read_labels, read_predictions
 from manyhot.classes import family_of, from_keys
+from manyhot.data.table_inputs import tables_of_frames
 from manyhot.errors import InputError
-from manyhot.formats import detect
+from manyhot.formats import detect, read_rows
 from manyhot.formats.prediction_folders import prediction_files, unread_notes
 
 CLASSES = from_keys(["Auto", "Kätzchen", "Große Uhr"])
@@ -217,3 +219,109 @@ def test_text_in_another_encoding_is_named(tmp_path, text, line):
         "  allowed: text in UTF-8\n"
         "  do:      save it as UTF-8, for example as 'CSV UTF-8' in Excel, or with iconv -f CP1252 -t UTF-8"
     )
+
+
+DUMP = {"a.jpg": {"cat": 0.9, "dog": 0.4}, "b.jpg": {"cat": 0.25, "dog": 0.75}}
+PAIRS = [[{"label": n, "score": s} for n, s in scores.items()] for scores in DUMP.values()]
+DUMPS = {
+    "scores by class": DUMP,
+    "pairs by image": dict(zip(DUMP, PAIRS, strict=True)),
+    "pairs": PAIRS,
+    "objects with pairs": [{"image": i, "result": p} for i, p in zip(DUMP, PAIRS, strict=True)],
+}
+"""What scripts around transformers.pipeline("image-classification") write."""
+
+
+@pytest.mark.parametrize("what", DUMPS)
+def test_dumps_are_read_from_files_and_from_memory(tmp_path, what):
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(DUMPS[what]))
+    rows = list(DUMP) if what == "pairs" else None
+    read = read_predictions(path, scores="probability", rows=rows)
+    (in_memory,) = tables_of_frames(DUMPS[what], None, "probability", read_rows(rows) if rows else None)
+    (named,) = tables_of_frames({"m": DUMPS[what]}, None, "probability", read_rows(rows) if rows else None)
+    assert named.model == "m"
+    for one in (read, in_memory, named):
+        assert (one.image_id.to_pylist(), one.class_list.keys) == (["a.jpg", "b.jpg"], ("cat", "dog"))
+        assert one.scores.tolist() == np.array([[0.9, 0.4], [0.25, 0.75]], np.float32).tolist()
+
+
+def test_numbers_of_numpy_are_numbers():
+    values = {i: {c: np.float32(s) for c, s in scores.items()} for i, scores in DUMP.items()}
+    (found,) = tables_of_frames(values, None, "probability")
+    assert found.scores.tolist() == np.array([[0.9, 0.4], [0.25, 0.75]], np.float32).tolist()
+
+
+def test_json_lines_of_a_pipeline(tmp_path):
+    path = tmp_path / "model.jsonl"
+    lines = [{"file": i, "result": p} for i, p in zip(DUMP, PAIRS, strict=True)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_predictions(path).image_id.to_pylist() == ["a.jpg", "b.jpg"]
+
+
+def test_lists_without_images_need_the_row_order(tmp_path, message):
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(PAIRS))
+    text = message(lambda: read_predictions(path))
+    assert text.startswith(
+        f"The file does not contain the image of each row.\n  where:   {path}\n  do:      pass"
+    )
+    assert message(lambda: read_predictions(path, rows=["a.jpg"])) == (
+        "The predictions and the row order have different numbers of rows.\n"
+        f"  where:   {path}\n  got:     2 rows\n  allowed: 1\n  do:      pass the row order of this file"
+    )
+
+
+def test_whole_numbers_by_image_are_votes_unless_they_are_passed_as_predictions(tmp_path):
+    """peerannot's answers have the same form: the class that each rater chose."""
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"a.jpg": {"ann": 1, "bob": 0}, "b.jpg": {"ann": 0, "bob": 1}}))
+    assert detect(path).name == "peerannot"
+    assert read_predictions(path, scores="probability").scores.tolist() == [[1, 0], [0, 1]]
+    path.write_text(json.dumps({"a.jpg": {"ann": 1, "bob": 7}}))
+    assert detect(path, ("predictions",), property="explicit") is None
+    path.write_text(json.dumps({"a.jpg": {}, "b.jpg": {"ann": 1, "bob": 7.5}}))
+    assert detect(path).name == "prediction-lists"
+
+
+def test_the_unnamed_index_of_pandas_contains_the_images(tmp_path):
+    frame = pd.DataFrame({"cat": [0.9, 0.25], "dog": [0.4, 0.75]}, index=["a.jpg", "b.jpg"])
+    frame.to_parquet(tmp_path / "m.parquet")
+    frame.to_csv(tmp_path / "m.csv")
+    for name in ("m.parquet", "m.csv"):
+        found = read_predictions(tmp_path / name, scores="probability")
+        assert (found.image_id.to_pylist(), found.class_list.keys) == (["a.jpg", "b.jpg"], ("cat", "dog"))
+
+
+class _Bomb:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('the pickle ran')",)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("m.pkl", 'pandas.read_pickle("m.pkl").to_parquet("m.parquet") for a data frame'),
+        ("m.pt", 'd = torch.load("m.pt", weights_only=True); numpy.savez("m.npz", logits=d["logits"]'),
+    ],
+)
+def test_pickles_are_not_opened_but_the_line_that_saves_them_is_said(tmp_path, message, name, line):
+    (tmp_path / name).write_bytes(pickle.dumps(_Bomb()))
+    text = message(lambda: read_predictions(tmp_path / name))
+    assert text.startswith(
+        "The file was not opened, because it may be a pickle, which can run code.\n"
+        f"  where:   {tmp_path / name}\n"
+    )
+    assert line in text
+
+
+def test_arrays_without_images_name_the_arrays_that_are_read(tmp_path, message):
+    np.savez(tmp_path / "m.npz", logits=np.zeros((2, 3), np.float32), rows_of=np.array(["a.jpg", "b.jpg"]))
+    text = message(lambda: read_predictions(tmp_path / "m.npz"))
+    assert "got:     the arrays logits, rows_of\n" in text
+    assert (
+        "allowed: an array image_id, image_ids, ids, filenames, file_names, files, names, images, paths"
+        in text
+    )
+    np.savez(tmp_path / "m.npz", logits=np.zeros((2, 3), np.float32), paths=np.array(["a.jpg", "b.jpg"]))
+    assert read_predictions(tmp_path / "m.npz").image_id.to_pylist() == ["a.jpg", "b.jpg"]

@@ -13,6 +13,7 @@ from manyhot.classes import class_list, from_keys
 from manyhot.errors import MatchError, UnknownNameError
 from manyhot.formats.writing import LABEL_FACTS, save
 from manyhot.tables import Labels
+from manyhot.tables.labels import with_zeros
 
 CLASSES = from_keys(["cat", "dog", "cup", "pot", "é"], "five")
 VAL = [f"ILSVRC2012_val_{i:08d}.JPEG" for i in range(1, 50_001)]
@@ -519,4 +520,50 @@ def test_other_classes_have_no_tfds_layout(labels, tmp_path, message):
     assert message(lambda: save(labels, tmp_path / "x.json", "tfds-multilabel", classes=CLASSES)) == (
         f"The layout supports only classes of ImageNet-1k.\n  where:   {tmp_path / 'x.json'}\n  got:     5 "
         "classes"
+    )
+
+
+LISTS = {
+    "hf-labels": ("hub.parquet", "hf-labels"),
+    "fiftyone": ("f.json", "fiftyone(folder='/data')"),
+    "label-lists": ("l.json", ""),
+    "fiftyone-samples": ("samples.json", ""),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_of_all_classes_answer_no_about_the_others(tmp_path, message, name):
+    """Whether annotators looked for all classes is known to them alone."""
+    file, to = LISTS[name]
+    path = tmp_path / file
+    table = {
+        "image_id": ["a.jpg", "b.jpg"],
+        "usable": [True] * 2,
+        "classes": [[1], []],
+        "state": [["yes"], []],
+    }
+    if to:
+        save(labels_of(table), path, to, classes=CLASSES)
+    elif name == "label-lists":
+        path.write_text('{"a.jpg": ["dog"], "b.jpg": []}')
+    else:
+        label = {"_cls": "Classification", "label": "dog"}
+        field = {"_cls": "Classifications", "classifications": []}
+        rows = [{"filepath": "a.jpg", "tags": [], "y": field | {"classifications": [label]}}]
+        path.write_text(json.dumps({"samples": [*rows, {"filepath": "b.jpg", "tags": [], "y": field}]}))
+    plain, whole = (read_labels(path, format=f, classes=CLASSES) for f in (name, f"{name}(unlisted='no')"))
+    assert (plain.asked_known, whole.asked_known) == (False, True)
+    states = with_zeros(whole).table["state"].to_pylist()
+    assert states == [["no", "yes", "no", "no", "no"], ["no"] * 5]
+    assert message(lambda: read_labels(path, format=f"{name}(unlisted='maybe')", classes=CLASSES)) == (
+        f"The option 'unlisted' is not a state.\n  where:   {path}\n  got:     maybe\n"
+        "  allowed: not asked or no"
+    )
+
+
+def test_confidences_do_not_say_that_other_classes_are_absent(labels, tmp_path, message):
+    save(labels, tmp_path / "f.json", "fiftyone", classes=CLASSES)
+    assert message(lambda: read_labels(tmp_path / "f.json", format="fiftyone(unlisted='no')")) == (
+        "The labels have confidences, so a class that is not listed may be uncertain.\n"
+        f"  where:   {tmp_path / 'f.json'}\n  got:     unlisted='no'\n  allowed: labels without confidences"
     )

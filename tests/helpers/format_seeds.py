@@ -193,6 +193,14 @@ FILES = {
     ),
     "factors.jsonl": (read_images, text(lines_of([("a.JPEG", 1, ["pose"]), ("b.JPEG", 2, [])]))),
     "coco.json": (read_labels, as_json(COCO)),
+    "by-image.json": (read_predictions, as_json({"a.jpg": {"cat": 0.5, "dog": 0.25}, "b.jpg": {"cat": 1}})),
+    "pairs.json": (read_predictions, as_json([[{"label": "cat", "score": 0.5}]] * 3)),
+    "config.xml": (
+        read_classes,
+        text(
+            '<View><Choices name="c" toName="i"><Choice value="cat"/><Choice value="dog"/></Choices></View>'
+        ),
+    ),
     "open images.csv": (
         read_labels,
         text("ImageID,Source,LabelName,Confidence\na,verification,/m/1,1\na,machine,/m/2,0.7\n"),

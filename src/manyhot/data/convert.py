@@ -31,11 +31,12 @@ from manyhot.formats import (
 from manyhot.formats.csv_tables import write_csv
 from manyhot.formats.prediction_lists import missing_from_csv, write_predictions_csv
 from manyhot.formats.tabular import declared
-from manyhot.formats.writing import PathLike, Saved, check_apart, check_place, save
+from manyhot.formats.writing import PathLike, Saved, check_apart, check_place, images_file, save
 from manyhot.parameters import Shown
 from manyhot.registry import get, names
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
+from manyhot.tables.labels import with_zeros
 from manyhot.tables.votes import count_app_answers
 
 _TABLES = ("labels", "predictions", "images", "results", "findings", "proposals", "votes", "golden")
@@ -100,6 +101,7 @@ def convert(
     to: str | None = None,
     long: bool = False,
     model: str = "",
+    images: PathLike | None = None,
     run: Run = QUIET,
 ) -> Converted:
     """Convert a file in any supported format to Parquet, CSV or the format of another tool.
@@ -133,6 +135,10 @@ def convert(
     model
         Name of the model of predictions. By default, the name in the source or, if it contains none, the name
         of the target.
+    images
+        Images table or folder of images. With `to`, Label Studio and FiftyOne get the path of each image
+        below the folder that contains all images. By default, the images of the campaign that contains the
+        source or the target; otherwise, the path is the image's id.
 
     Returns
     -------
@@ -146,16 +152,18 @@ def convert(
     """
     source, target = Path(source), Path(target)
     _check_target(target, to, long)
-    classes = classes or _of_campaign(source, source.parent, target.parent)
+    classes = classes or _of_campaign("classes", source, source.parent, target.parent)
     # A folder that is written may hold what is read, however deep.
-    check_apart([source, rows, classes, *_around(source, to)], target)
+    check_apart([source, rows, classes, images, *_around(source, to)], target)
     if source.is_dir() and target.exists():
         check_apart([target], source, {target.stem})
     class_list = open_class_list(classes)
     holds, content = _read_any(source, Reading(rows=rows, classes=class_list, scores=scores), format)
     content = _named(content, model, source, target)
     if to is not None:
-        saved = save(content, target, to, holds=holds, classes=class_list)
+        images = images or _of_campaign("images", source, source.parent, target.parent)
+        places = None if images is None else read_images(images_file(images), classes=class_list)
+        saved = save(content, target, to, holds=holds, classes=class_list, images=places)
     else:
         check_place(target, holds)
         _check_answers(target, holds)
@@ -186,9 +194,9 @@ def _what(content: _Content) -> str:
     return f"{len(_table_of(content)[0]):,} rows"
 
 
-def _of_campaign(*paths: Path) -> Path | None:
-    """Return the class list of the first of these folders that is a campaign."""
-    beside = [p / "classes.parquet" for p in paths if (p / tables.DESCRIPTION).is_file()]
+def _of_campaign(table: str, *paths: Path) -> Path | None:
+    """Return the class list or the images of the first of these folders that is a campaign."""
+    beside = [p / f"{table}.parquet" for p in paths if (p / tables.DESCRIPTION).is_file()]
     return next((path for path in beside if path.is_file()), None)
 
 
@@ -282,7 +290,7 @@ def _table_of(content: _Content) -> tuple[pa.Table, Mapping[str, str]]:
     if isinstance(content, tables.Golden):
         return content.to_table(), content.experts.about()
     if isinstance(content, tables.Labels):
-        return content.table, content.about()
+        return with_zeros(content).table, content.about()
     if isinstance(content, tables.Results):
         return content.table, {k: v for k, v in content.about.items() if k == "metrics"}
     return (content.table if isinstance(content, tables.Images) else content), {}

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from manyhot.classes import ClassList, class_list, normal_name
+from manyhot.classes import ClassList, class_list, class_list_of, normal_name
 from manyhot.data.benchmarks import (
     BENCHMARKS,
     BenchmarkData,
@@ -369,7 +369,8 @@ def _files(path: Path, asked: Asked) -> Source:
     if table == sets or (table == path and not holds_images_alone(path)):
         labels = read_labels(table, classes=classes, rows=rows, label_values=asked.reading.label_values)
         labels = labels if rows is None else labels.with_labels(rows, asked.reading.match)
-    images = open_images(asked.reading.images or shown or (table if labels is None else None), classes)
+    own = shown or (table if labels is None else None)
+    images = open_images(asked.reading.images or own, classes, labels)
     if labels is None and asked.reading.images is not None:
         images = labelled_like(images, read_images(table, classes=classes), asked.reading.match)
     unlabelled = labels is None and images is not None and images.label is None
@@ -464,8 +465,13 @@ def own_models(
     return read, len(files), misfits
 
 
-def open_images(images: ImagesTableLike | None, classes: ClassList | None) -> Images | None:
+def open_images(
+    images: ImagesTableLike | None, classes: ClassList | None, labels: Labels | None = None
+) -> Images | None:
     """Return an images table, which is read if it is in a file or a data frame.
+
+    If the images have label sets in `labels`, the subfolders of a folder are classes only if they are named
+    after classes of these label sets; otherwise, they are folders of cameras or days, for example.
 
     Raises
     ------
@@ -475,7 +481,10 @@ def open_images(images: ImagesTableLike | None, classes: ClassList | None) -> Im
     if isinstance(images, Images | None):
         return images
     if isinstance(images, str | os.PathLike):
-        return read_images(images_file(images), classes=classes)
+        file = images_file(images)
+        if classes is None and labels is not None and file.is_dir():
+            classes = labels.class_list or class_list_of(labels.class_hash)
+        return read_images(file, classes=classes)
     return images_of_table(images, classes)
 
 

@@ -195,7 +195,7 @@ def _labels_alone(path: Path, reading: Reading) -> Source:
     read = partial(read_labels, classes=classes, rows=reading.rows, label_values=reading.label_values)
     labels = read(file) if file.exists() and not is_images else None
     own = campaign.path("images") if campaign else file if is_images else None
-    images = open_images(reading.images or own, classes)
+    images = open_images(reading.images or own, classes, labels)
     if is_images and reading.images is not None:
         images = labelled_like(images, read_images(file, classes=classes), reading.match)
     if is_images and (images is None or images.label is None):
@@ -216,7 +216,7 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     n_classes = reading.n_classes or (len(classes) if classes else 0)
     rows = reading.row_images(classes)
     row_ids = None if rows is None else rows.image_id
-    models = tables_of_frames(predictions, classes, kind)
+    models = tables_of_frames(predictions, classes, kind, rows)
     if is_file:
         labels = images if found.labels is None else found.labels
     elif (read := labels_of_table(labels, classes)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -79,12 +80,15 @@ def images_of_table(images: Any, classes: ClassList | None) -> Images:
     return found
 
 
-def tables_of_frames(predictions: Any, classes: ClassList | None, scores: str) -> Any:
+def tables_of_frames(
+    predictions: Any, classes: ClassList | None, scores: str, rows: Images | None = None
+) -> Any:
     """Return predictions as a list of tables if they are frames with the columns of a predictions file.
 
     Such a frame has columns with image ids, with classes, and with scores or ranks. A single table of
     predictions is also returned as a list. Frames with one column of scores per class are unchanged, unless
-    other models are tables. Anything else is unchanged.
+    other models are tables. Objects in the form of JSON are read as such a file, and its lists of objects are
+    of the images `rows`. Anything else is unchanged.
 
     Raises
     ------
@@ -93,10 +97,15 @@ def tables_of_frames(predictions: Any, classes: ClassList | None, scores: str) -
     """
     if (alone := _predicted(predictions)) is not None:
         return [alone]
+    objects = partial(_predictions_of_objects, classes=classes, scores=scores, rows=rows)
+    if (alone := objects("model", predictions)) is not None:
+        return [alone]
     if isinstance(predictions, list | tuple) and any(_predicted(p) is not None for p in predictions):
         return [found if (found := _predicted(p)) is not None else p for p in predictions]
     named = predictions if isinstance(predictions, Mapping) else {"model": predictions}
-    tables = [_named_table(name, values, classes, scores) for name, values in named.items()]
+    tables = [
+        _named_table(name, values, classes, scores) or objects(name, values) for name, values in named.items()
+    ]
     if all(table is None for table in tables):
         return predictions
     whole = partial(_predictions_of_table, classes=classes, scores=scores, is_wide=True)
@@ -115,6 +124,27 @@ def _predicted(values: Any) -> Predictions | None:
     """Return predictions, or those in the result of a function that predicts; None for anything else."""
     found = getattr(values, "predictions", values)
     return found if isinstance(found, Predictions) else None
+
+
+def _predictions_of_objects(
+    model: str, values: Any, *, classes: ClassList | None, scores: str, rows: Images | None
+) -> Predictions | None:
+    """Return predictions from objects in the form of JSON; None for anything else."""
+    from manyhot.formats.prediction_lists import are_entries  # brings polars
+
+    if not are_entries(values):
+        return None
+
+    def write(path: Path) -> None:
+        path.write_text(json.dumps(values, default=_plain), encoding="utf-8")
+
+    read = partial(read_predictions, classes=classes, scores=scores, rows=rows, format="prediction-lists")
+    return _through_file(write, model, read, suffix=".json")
+
+
+def _plain(value: Any) -> Any:
+    """Return an array as a list, and its numbers as numbers of Python."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _named_table(name: str, values: Any, classes: ClassList | None, scores: str) -> Predictions | None:
@@ -175,11 +205,20 @@ def _of_hugging_face(dataset: Any) -> pa.Table:
     return table
 
 
-def _through_file(table: pa.Table, name: str, read: Callable[[Path], _Table]) -> _Table:
-    """Read a table as the file that holds it, so that frames and files have one set of rules."""
+def _through_file(
+    table: pa.Table | Callable[[Path], None],
+    name: str,
+    read: Callable[[Path], _Table],
+    *,
+    suffix: str = ".parquet",
+) -> _Table:
+    """Read a table, or what a function writes, as a file: frames, objects and files have one set of rules."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name.replace('/', '--')}.parquet"
-        pq.write_table(table, path)
+        path = Path(folder) / f"{name.replace('/', '--')}{suffix}"
+        if isinstance(table, pa.Table):
+            pq.write_table(table, path)
+        else:
+            table(path)
         try:
             return read(path)
         except InputError as error:

@@ -74,6 +74,11 @@ def label_issues_sentence(n: int, models: Sequence[str], by_kind: Mapping[str, p
     names = dict.fromkeys(name for t in by_kind.values() for name in t["dataset"].to_pylist() if name)
     where = f" of {listed([*map(title_of, names)], MOST_NAMED)}" if names else ""
     share = f" ({percent(doubtful / n, 1)})" if n else ""
+    if n and _are_of_sets(by_kind[DOUBTFUL]):  # an image has several labels, whose number is not known here
+        images = len(
+            by_kind[DOUBTFUL].select(["dataset", "image_id"]).group_by(["dataset", "image_id"]).aggregate([])
+        )
+        share = f" (on {counted(images, 'image')}, {percent(images / n, 1)})"
     pairs = f", and {counted(merges, 'pair')} of classes may be one class" if merges else ""
     return (
         f"On {counted(n, 'labelled image')}{where}, {counted(doubtful, 'label')} may be wrong{share} and "
@@ -81,9 +86,16 @@ def label_issues_sentence(n: int, models: Sequence[str], by_kind: Mapping[str, p
     )
 
 
+def _are_of_sets(doubtful: pa.Table) -> bool:
+    """Return whether the labels are those of label sets, for which no other class is suggested."""
+    return bool(len(doubtful)) and doubtful["class_b"].null_count == len(doubtful)
+
+
 def _draw(doubtful: pa.Table) -> tuple[Figure, ...]:
     from manyhot.diagnose.findings_figures import draw_label_pairs
 
+    if _are_of_sets(doubtful):
+        return ()  # the figure compares labels with the classes suggested instead
     columns = ("class_a", "class_b", "name_a", "name_b")
     pairs = Counter(_pair(row) for row in doubtful.select(columns).to_pylist())
     first = [{"pair": pair, "n": n} for pair, n in pairs.most_common(MOST_CLASS_PAIRS)]

@@ -43,6 +43,7 @@ from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.entrants import Entrants, benchmark_source
 from manyhot.evaluate.judge import JudgeOptions
 from manyhot.evaluate.judging import InTurn, OpenJudging, judge_models
+from manyhot.evaluate.label_notes import best_classes_notes, unclear_notes
 from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.published_columns import with_published_columns
 from manyhot.evaluate.ranks import ANALYSED_METRICS
@@ -231,7 +232,10 @@ def _judged(source: Source, call: EvaluateCall, options: JudgeOptions, opened: O
     )
     inputs = {name: digest for name, digest in source.inputs.items() if name not in skipped}
     if published is None:
-        evaluation = evaluation.with_notes([*chance_notes(evaluation, labels, source.name)])
+        about = (evaluation, labels, source.name)
+        notes = [*chance_notes(*about), *unclear_notes(*about)]
+        notes += best_classes_notes(*about) if options.metrics is None else []
+        evaluation = evaluation.with_notes(notes)
     if call.resamples and audited is None:
         clusters = cluster_notes(call.clusters, source.name, labels, source.images, _by_image(evaluation))
         evaluation = evaluation.with_notes([*clusters])

@@ -24,6 +24,7 @@ from manyhot.classes import BUILT_IN_CLASSES, ClassList, class_list, from_keys
 from manyhot.errors import InputError
 from manyhot.files import check_has_end, is_utf8, near_paths
 from manyhot.formats.headers import check_encoding
+from manyhot.formats.pickles import PICKLES, advice
 from manyhot.formats.reading import FOLDER, check_whole, reading
 from manyhot.parameters import Shown
 from manyhot.registry import options_of
@@ -509,6 +510,13 @@ def _unreadable(path: Path, holds: str) -> InputError:
             where=path,
             allowed="folders of images, one per class; or label sets in a file",
             do=LABEL_A_SAMPLE,
+        )
+    if path.suffix.lower() in PICKLES:
+        return InputError(
+            "The file was not opened, because it may be a pickle, which can run code.",
+            where=path,
+            allowed=_needs(path, holds),
+            do=advice(path),
         )
     if other:
         columns = _columns(path, holds)[0] if other.about["holds"] == "images" else ""

@@ -17,6 +17,7 @@ from manyhot.core.sets import NO, NOT_ASKED
 from manyhot.errors import InputError
 from manyhot.formats.class_names import ids_of_values
 from manyhot.formats.headers import fold_name
+from manyhot.formats.image_paths import located_ids
 from manyhot.formats.object_files import (
     categories_of_coco,
     entries_of_coco,
@@ -28,7 +29,15 @@ from manyhot.formats.object_files import (
     objects_of_voc,
     read_annotations,
 )
-from manyhot.formats.reading import FOLDER, constant, cut_for_message, ragged, short_ids, state_columns
+from manyhot.formats.reading import (
+    FOLDER,
+    constant,
+    cut_for_message,
+    image_ids,
+    ragged,
+    short_ids,
+    state_columns,
+)
 from manyhot.formats.tabular import TABLE_SUFFIXES, column_names, read_frame
 from manyhot.parameters import check_share
 from manyhot.registry import register
@@ -46,6 +55,7 @@ def read_coco_labels(path: Path, *, classes: ClassList | None) -> Labels:
 
     In COCO, annotators looked for all categories, so a category without an object has the state *no*. If all
     objects of a category are crowds, the category is *unclear*. Images without objects have empty label sets.
+    Images have their ``file_name`` with folders as id; absolute paths lose the folders that all share.
     In LVIS, only categories that an image lists under ``neg_category_ids`` have the state *no*. Class ids are
     in the order of the category numbers.
 
@@ -56,16 +66,15 @@ def read_coco_labels(path: Path, *, classes: ClassList | None) -> Labels:
     content = load_coco(path)
     with entries_of_coco(path):
         own = classes or categories_of_coco(content, path)
-        # As the objects are called: without folders that all images share.
-        names = short_ids(
-            pa.array([image_of_coco(i) for i in content["images"]], pa.string()), path
-        ).to_pylist()
+        written = pa.array([image_of_coco(i) for i in content["images"]], pa.string())
+        names = located_ids(written, path).to_pylist()
         # Outlines are not needed, and take most of the time.
         boxes = [{k: v for k, v in a.items() if k != "segmentation"} for a in content["annotations"]]
     check_unique(pa.array(names, pa.string()), str(path))
     with entries_of_coco(path):
         verified = _verified(content, own)
-    objects = objects_of_coco(content | {"annotations": boxes}, own, path)
+    named = [i | {"file_name": name} for i, name in zip(content["images"], names, strict=True)]
+    objects = objects_of_coco(content | {"images": named, "annotations": boxes}, own, path, ids=image_ids)
     return _labels(objects, names, own, verified, path.stem, is_own=classes is None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tokenize
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,10 @@ SCORES = {
     "softmax": "probability",
     "scores": "score",
 }
-ID_ARRAYS = ("image_id", "image_ids", "ids", "filenames", "files", "names")
+ID_ARRAYS = (
+    *("image_id", "image_ids", "ids", "filenames", "file_names", "files", "names"),
+    *("images", "paths", "image_paths", "filepaths"),
+)
 LABEL_ARRAYS = ("labels", "y", "y_true")
 CLASS_ARRAYS = ("classes", "class_names", "classes_")
 """Names of arrays in an ``.npz`` file and their meaning."""
@@ -358,13 +361,19 @@ def _ids(path: Path, arrays: Mapping[str, npt.NDArray[Any]], rows: Images | None
     if own:
         return normal_ids(pa.array([_text(path, name) for name in own[0].ravel().tolist()], pa.string()))
     if rows is None:
-        raise InputError(
-            "The file does not contain the image of each row.",
-            where=path,
-            do="pass the row order with `rows`: ids (in a file: one per line), a CSV with image_id, the "
-            "label sets if they are in the same order, or a data-set JSON",
-        )
+        raise _no_rows(path, arrays)
     return rows.image_id
+
+
+def _no_rows(path: Path, arrays: Collection[str] = ()) -> InputError:
+    return InputError(
+        "The file does not contain the image of each row.",
+        where=path,
+        got=f"the arrays {', '.join(arrays)}" if any(arrays) else None,
+        allowed=f"an array {', '.join(ID_ARRAYS)}" if any(arrays) else None,
+        do="pass the row order with `rows`: ids (in a file: one per line), a CSV with image_id, the "
+        "label sets if they are in the same order, or a data-set JSON",
+    )
 
 
 def _text(path: Path, name: str | bytes | int) -> str:
@@ -372,6 +381,19 @@ def _text(path: Path, name: str | bytes | int) -> str:
         return name.decode("utf-8") if isinstance(name, bytes) else str(name)
     except UnicodeDecodeError as error:
         raise InputError("An image id is not UTF-8.", where=path, got=repr(name)) from error
+
+
+def check_row_order(path: Path, n_rows: int, rows: Images | None) -> None:
+    """Raise an error if the image of each row is unknown.
+
+    Raises
+    ------
+    InputError
+        If there are no `rows`, or another number of them.
+    """
+    if rows is None:
+        raise _no_rows(path)
+    _check_rows(path, n_rows, len(rows))
 
 
 def _check_rows(path: Path, n_rows: int, n_ids: int) -> None:

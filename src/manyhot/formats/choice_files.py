@@ -18,6 +18,7 @@ from manyhot.core.array_types import Ints64
 from manyhot.errors import InputError
 from manyhot.formats.array_files import load_array, members
 from manyhot.formats.headers import fold_name, image_name_column
+from manyhot.formats.prediction_lists import are_scores_by_class
 from manyhot.formats.reading import cut_for_message, head, load_json, only_by_name, with_image_ids
 from manyhot.formats.tabular import (
     TABLE_SUFFIXES,
@@ -52,6 +53,10 @@ _PEERANNOT = re.compile(r'\{\s*("[^"]*"\s*:\s*\{\s*\}\s*,\s*)*"[^"]*"\s*:\s*\{\s
 _RANDOM = re.compile(r"random(_label)?_?\d+")
 _NUMBER = r"-?\d+(?:\.\d*)?(?:e[+-]?\d+)?"
 _ARRAYS = ("choices", "votes", "random")
+
+
+def _is_peerannot(path: Path) -> bool:
+    return _PEERANNOT.match(head(path)) is not None
 
 
 def choice_columns(columns: Iterable[str]) -> tuple[str, str, str] | None:
@@ -153,7 +158,8 @@ def votes_of_frame(
     "peerannot",
     holds="votes",
     suffixes=(".json",),
-    matches=lambda path: _PEERANNOT.match(head(path)) is not None,
+    matches=lambda path: _is_peerannot(path) and not are_scores_by_class(head(path)),
+    explicit=_is_peerannot,
 )
 def read_peerannot(path: Path, *, classes: ClassList | None) -> Votes:
     """Peerannot's ``answers.json``: for each image, the class that each rater chose."""

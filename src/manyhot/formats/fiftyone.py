@@ -6,8 +6,9 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,16 @@ import pyarrow as pa
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError, MatchError
 from manyhot.files import write_text
+from manyhot.formats.image_paths import located_ids, paths_of
 from manyhot.formats.reading import (
+    UNLISTED,
     classes_of_names,
     constant,
     cut_for_message,
     head,
-    image_ids,
     load_json,
     ragged,
-    short_ids,
+    with_unlisted,
 )
 from manyhot.formats.writing import (
     Saved,
@@ -47,7 +49,9 @@ _START = re.compile(r'\{\s*("classes"\s*:\s*(null\s*,\s*"labels"|\[\s*")|"labels
 @register(
     "format", "fiftyone", holds="labels", suffixes=(".json",), matches=lambda p: bool(_START.match(head(p)))
 )
-def read_fiftyone(path: Path, *, classes: ClassList | None, suffix: str = "") -> Labels:
+def read_fiftyone(
+    path: Path, *, classes: ClassList | None, suffix: str = "", unlisted: str = UNLISTED[0]
+) -> Labels:
     """The ``labels.json`` of a FiftyOne classification data set: a label, a list of labels or null per image.
 
     `p` is the confidence. An image whose entry is null is not usable.
@@ -57,6 +61,9 @@ def read_fiftyone(path: Path, *, classes: ClassList | None, suffix: str = "") ->
     suffix : str
         Suffix to add to names that are not paths, as in ``fiftyone(suffix='.JPEG')``. FiftyOne drops the
         suffix of images in its folder ``data``.
+    unlisted : {"not asked", "no"}
+        The state of classes that an image does not list. With ``unlisted='no'``, each image lists all its
+        classes.
 
     Notes
     -----
@@ -86,7 +93,10 @@ def read_fiftyone(path: Path, *, classes: ClassList | None, suffix: str = "") ->
     if not all(map(math.isnan, p)):
         columns["p"] = ragged(lengths, pa.array(p, pa.float32()))
     listed = None if classes is not None else own_list(replace(own, is_complete=bool(names)))
-    return Labels(pa.table(columns), len(own), own.hash, asked_known=False, name=path.stem, class_list=listed)
+    labels = Labels(
+        pa.table(columns), len(own), own.hash, asked_known=False, name=path.stem, class_list=listed
+    )
+    return with_unlisted(labels, unlisted, path)
 
 
 def _content(path: Path) -> tuple[list[str], dict[str, Any]]:
@@ -132,14 +142,26 @@ def _target(one: Any, names: list[str], where: str) -> tuple[str, float]:
 
 
 def _ids(keys: list[str], suffix: str, path: Path) -> pa.Array:
-    are_absolute = [Path(key).is_absolute() for key in keys]
-    full = [key if whole else f"{key}{suffix}" for key, whole in zip(keys, are_absolute, strict=True)]
-    read = short_ids if any(are_absolute) else image_ids
-    return read(pa.array(full, pa.string()), path)
+    full = [key if Path(key).is_absolute() else f"{key}{suffix}" for key in keys]
+    return located_ids(pa.array(full, pa.string()), path)
 
 
-@register("writer", "fiftyone", holds=("labels",), suffixes=(".json",), keeps=("unusable images", "p"))
-def write_fiftyone(labels: Labels, path: Path, classes: ClassList | None, *, folder: str = "") -> Saved:
+@register(
+    "writer",
+    "fiftyone",
+    holds=("labels",),
+    suffixes=(".json",),
+    keeps=("unusable images", "p"),
+    addresses=True,
+)
+def write_fiftyone(
+    labels: Labels,
+    path: Path,
+    classes: ClassList | None,
+    places: Mapping[str, str],
+    *,
+    folder: str = "",
+) -> Saved:
     """Write label sets as ``labels.json`` of a FiftyOne classification data set.
 
     Each image has a list of labels, which FiftyOne imports as ``Classifications``. If `p` is known, it is
@@ -172,7 +194,8 @@ def write_fiftyone(labels: Labels, path: Path, classes: ClassList | None, *, fol
         {"label": c} if np.isnan(x) else {"label": c, "confidence": x}
         for c, x in zip(flat.tolist(), shortest(p), strict=True)
     ]
-    keys = _keys(labels.image_id.to_pylist(), folder, path)
+    paths = paths_of(places)
+    keys = _keys([paths.get(image, image) for image in labels.image_id.to_pylist()], folder, path)
     rows = zip(keys, lists_of(lengths, entries), usable(labels), strict=True)
     content = {"classes": list(unique_names(own)), "labels": {k: s if use else None for k, s, use in rows}}
     write_text(path, json.dumps(content, ensure_ascii=False))
@@ -185,7 +208,7 @@ def _keys(ids: list[str], folder: str, path: Path) -> list[str]:
         return [str(Path(folder) / image) for image in ids]
     first: dict[str, str] = {}
     for image in ids:
-        key = Path(image).stem
+        key = str(PurePosixPath(image).with_suffix(""))  # paths are those in the folder of the images
         if key in first:
             raise MatchError(
                 "Two images differ only in their suffix, which FiftyOne drops.",

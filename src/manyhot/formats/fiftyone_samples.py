@@ -23,13 +23,15 @@ from manyhot.core.array_types import Floats32, Ints
 from manyhot.errors import InputError, MatchError
 from manyhot.files import write_text
 from manyhot.formats.class_names import ids_of_values
+from manyhot.formats.image_paths import ids_below_folder
 from manyhot.formats.label_lists import NamedLabels, labels_of_names
-from manyhot.formats.reading import FOLDER, cut_for_message, head, load_json, short_ids
+from manyhot.formats.reading import FOLDER, UNLISTED, cut_for_message, head, load_json, with_unlisted
 from manyhot.formats.writing import Saved
 from manyhot.parameters import check_share
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.frames import examples
+from manyhot.tables.image_ids import ids_like, without_option
 
 _SAMPLES, _METADATA = "samples.json", "metadata.json"
 
@@ -68,7 +70,9 @@ def _matches(path: Path) -> bool:
 
 
 @register("format", "fiftyone-samples", holds="labels", suffixes=(".json", FOLDER), matches=_matches)
-def read_fiftyone_samples(path: Path, *, classes: ClassList | None, field: str = "") -> Labels:
+def read_fiftyone_samples(
+    path: Path, *, classes: ClassList | None, field: str = "", unlisted: str = UNLISTED[0]
+) -> Labels:
     """Labels in FiftyOne's exported samples: ``Classifications``, ``Classification`` or ``Detections``.
 
     `p` is the confidence. A sample whose field is null is not usable. The classes are listed in
@@ -79,6 +83,9 @@ def read_fiftyone_samples(path: Path, *, classes: ClassList | None, field: str =
     field : str
         Name of the field with the labels, as in ``fiftyone-samples(field='tags')``. By default,
         ``ground_truth``, or the only label field.
+    unlisted : {"not asked", "no"}
+        The state of classes that an image does not list. With ``unlisted='no'``, each image lists all its
+        classes.
 
     References
     ----------
@@ -97,7 +104,8 @@ def read_fiftyone_samples(path: Path, *, classes: ClassList | None, field: str =
         all(isinstance(v, dict) and v.get("_cls") == "Classification" for v in samples.fields[name]),
     )
     known = None if all(map(math.isnan, p)) else pa.array(p, pa.float32())
-    return labels_of_names(named, classes, path, p=known, declared=_declared_classes(samples, name, path))
+    declared = _declared_classes(samples, name, path)
+    return with_unlisted(labels_of_names(named, classes, path, p=known, declared=declared), unlisted, path)
 
 
 @register("format", "fiftyone-predictions", holds="predictions", suffixes=(".json",), matches=_matches)
@@ -176,7 +184,7 @@ def _read(path: Path) -> _Samples:
         name: None for sample in samples for name, value in sample.items() if _type_of(value) is not None
     }
     return _Samples(
-        short_ids(pa.array([sample["filepath"] for sample in samples], pa.string()), path),
+        ids_below_folder(pa.array([sample["filepath"] for sample in samples], pa.string()), path),
         {name: [sample.get(name) for sample in samples] for name in names},
         about if isinstance(about, dict) else {},
     )
@@ -293,9 +301,11 @@ def write_fiftyone_tags(
             do="pass them in `to`: \"fiftyone-samples(samples='export/samples.json')\"",
         )
     content = _content(Path(samples))
-    ids = short_ids(pa.array([s["filepath"] for s in content["samples"]], pa.string()), samples)
+    ids = ids_below_folder(pa.array([s["filepath"] for s in content["samples"]], pa.string()), samples)
     kinds = _kinds(findings)
-    absent = kinds.keys() - set(ids.to_pylist())
+    with without_option():
+        like = ids_like(ids, pa.array(kinds, pa.string()), name=samples, other_name="the findings")
+    absent = kinds.keys() - set(like.ids.to_pylist())
     if absent == kinds.keys():
         raise MatchError(
             "No finding is about an image of the samples.",
@@ -303,7 +313,7 @@ def write_fiftyone_tags(
             got=f"images such as {examples(ids)}",
             allowed=f"images such as {', '.join(list(kinds)[:2])}" if kinds else "findings on images",
         )
-    for image, sample in zip(ids.to_pylist(), content["samples"], strict=True):
+    for image, sample in zip(like.ids.to_pylist(), content["samples"], strict=True):
         tags = sample.get("tags") if isinstance(sample.get("tags"), list) else []
         sample["tags"] = list(dict.fromkeys([*tags, *kinds.get(image, ())]))
     write_text(path, json.dumps(content, ensure_ascii=False))

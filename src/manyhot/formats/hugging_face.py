@@ -22,6 +22,7 @@ from manyhot.errors import InputError
 from manyhot.files import atomic_write
 from manyhot.formats.reading import (
     FOLDER,
+    UNLISTED,
     class_id_column,
     class_lists,
     classes_of_names,
@@ -30,6 +31,7 @@ from manyhot.formats.reading import (
     parse_json,
     ragged,
     short_ids,
+    with_unlisted,
 )
 from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names, usable, with_state
 from manyhot.registry import register
@@ -68,7 +70,14 @@ def _matches(path: Path) -> bool:
 
 
 @register("format", "hf-labels", holds="labels", suffixes=(FOLDER, ".parquet"), matches=_matches)
-def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "", split: str = "") -> Labels:
+def read_hf_labels(
+    path: Path,
+    *,
+    classes: ClassList | None,
+    column: str = "",
+    split: str = "",
+    unlisted: str = UNLISTED[0],
+) -> Labels:
     """A Hugging Face data set with a feature of type ``ClassLabel`` or list of ``ClassLabel``.
 
     The data set is a folder written by ``save_to_disk``, a folder with Parquet files in ``data/`` as on the
@@ -82,6 +91,9 @@ def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "", s
         ``hf-labels(column='fine_label')``.
     split : str
         The split to read from a folder with several splits, as in ``hf-labels(split='validation')``.
+    unlisted : {"not asked", "no"}
+        The state of classes that an image does not list. With ``unlisted='no'``, each image lists all its
+        classes.
 
     Notes
     -----
@@ -112,7 +124,7 @@ def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "", s
     }
     if single:
         columns["label"] = _original(_singles(table, single, path), position)
-    return Labels(
+    labels = Labels(
         pa.table(columns),
         len(own),
         own.hash,
@@ -120,6 +132,7 @@ def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "", s
         name=path.resolve().stem,
         class_list=own_list(own),
     )
+    return with_unlisted(labels, unlisted, path)
 
 
 def _splits(path: Path) -> dict[str, list[tuple[Path, int]]]:

@@ -29,6 +29,7 @@ from manyhot.formats.headers import (
 )
 from manyhot.formats.reading import (
     JSON_KEY,
+    UNLISTED,
     constant,
     cut_for_message,
     head,
@@ -36,6 +37,7 @@ from manyhot.formats.reading import (
     load_json,
     parse_json,
     ragged,
+    with_unlisted,
 )
 from manyhot.formats.tabular import column_names, declared, possible_tables, read_frame
 from manyhot.parameters import is_whole
@@ -168,7 +170,9 @@ def _has_several(path: Path) -> bool:
     matches=_matches,
     needs=f"{ID_NEEDS}, and {LABEL_NEEDS}",
 )
-def read_label_lists(path: Path, *, classes: ClassList | None, separator: str = "") -> Labels:
+def read_label_lists(
+    path: Path, *, classes: ClassList | None, separator: str = "", unlisted: str = UNLISTED[0]
+) -> Labels:
     """Names of the classes of each image: a column of names, JSON of names by image, or JSON lines.
 
     Bars, semicolons, commas or spaces separate the names in a cell. A table with one name per row may have
@@ -180,10 +184,13 @@ def read_label_lists(path: Path, *, classes: ClassList | None, separator: str = 
         The separator of the names in a cell, as in ``label-lists(separator=' ')``. By default, the first of
         ``| ; ,`` that occurs in a cell. If none occurs, spaces separate the names if the name of the column
         ends in s, as in ``tags``.
+    unlisted : {"not asked", "no"}
+        The state of classes that an image does not list. With ``unlisted='no'``, each image lists all its
+        classes.
     """
-    if path.suffix.lower() in (".json", ".jsonl"):
-        return labels_of_names(_named_in_json(path), classes, path)
-    return labels_of_names(_named_in_table(path, classes, separator), classes, path)
+    is_json = path.suffix.lower() in (".json", ".jsonl")
+    named = _named_in_json(path) if is_json else _named_in_table(path, classes, separator)
+    return with_unlisted(labels_of_names(named, classes, path), unlisted, path)
 
 
 def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> NamedLabels:

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
+from manyhot.formats.label_studio_project import ALL_SHOWN, ExportLayout, misfit
 from manyhot.formats.reading import cut_for_message, head, load_json, with_image_ids
 from manyhot.parameters import is_number, is_whole
 from manyhot.registry import register
@@ -36,18 +37,6 @@ LONGEST_SECONDS = 1e8
 def _matches(path: Path) -> bool:
     start = head(path)
     return re.match(r"\[\s*\{", start) is not None and any(word in start for word in _WORDS)
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """The layout of a project: the names of its questions and of the fields of its tasks."""
-
-    yes: str
-    maybe: str
-    image: str
-    asked: str
-    skip: frozenset[str]
-    classes: ClassList
 
 
 @dataclass(frozen=True)
@@ -106,7 +95,7 @@ def read_label_studio(
     ----------
     https://labelstud.io/guide/task_format
     """
-    layout = _Layout(yes, maybe, image, asked, frozenset(skip.split()), classes or class_list())
+    layout = ExportLayout(yes, maybe, image, asked, frozenset(skip.split()), classes or class_list())
     table, left_out = _answers(path, layout, golden=False)
     own = layout.classes
     votes = votes_from_table(table, name=path.stem, n_classes=len(own), class_hash=own.hash)
@@ -136,7 +125,7 @@ def read_label_studio_golden(
     InputError, MatchError
         As in `read_label_studio`.
     """
-    layout = _Layout(yes, maybe, image, asked, frozenset(skip.split()), classes or class_list())
+    layout = ExportLayout(yes, maybe, image, asked, frozenset(skip.split()), classes or class_list())
     table, _ = _answers(path, layout, golden=True)
     names = {"image_id": "image_id", "class_id": "class_id", "rater_id": "expert_id", "answer": "answer"}
     golden = table.select([*names]).rename_columns([*names.values()])
@@ -144,8 +133,15 @@ def read_label_studio_golden(
     return golden_from_table(golden, name=path.stem, n_classes=len(own), class_hash=own.hash)
 
 
-def _answers(path: Path, layout: _Layout, *, golden: bool) -> tuple[pa.Table, tuple[str, ...]]:
+def _answers(path: Path, layout: ExportLayout, *, golden: bool) -> tuple[pa.Table, tuple[str, ...]]:
     """Return the answers of raters or of experts as a votes table, and what was left out."""
+    try:
+        return _read_answers(path, layout, golden=golden)
+    except InputError as error:
+        raise misfit(path, layout) or error from error
+
+
+def _read_answers(path: Path, layout: ExportLayout, *, golden: bool) -> tuple[pa.Table, tuple[str, ...]]:
     left_out = {"cancelled": 0, "ground truth": 0}
     rows: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     other = ""
@@ -171,7 +167,7 @@ def _answers(path: Path, layout: _Layout, *, golden: bool) -> tuple[pa.Table, tu
     return with_image_ids(table), tuple(f"{n:,} annotations ({what})" for what, n in left_out.items() if n)
 
 
-def _annotations(path: Path, layout: _Layout) -> Iterator[_Annotation]:
+def _annotations(path: Path, layout: ExportLayout) -> Iterator[_Annotation]:
     tasks = load_json(path)
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise InputError("The file is not a list of Label Studio's tasks.", where=path)
@@ -221,7 +217,7 @@ def _made(task: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     return made
 
 
-def _image(task: Mapping[str, Any], layout: _Layout, where: str) -> str:
+def _image(task: Mapping[str, Any], layout: ExportLayout, where: str) -> str:
     data = task.get("data")
     if not isinstance(data, dict):
         raise InputError("The task has no data.", where=where)
@@ -254,8 +250,10 @@ def _name(address: str, where: str) -> str:
     return _UPLOADED.sub("", re.sub(r"^.*/", "", name)) if uploaded else name
 
 
-def _asked(task: Mapping[str, Any], layout: _Layout, class_of: dict[str, int], where: str) -> Sequence[int]:
-    if layout.asked == "*":
+def _asked(
+    task: Mapping[str, Any], layout: ExportLayout, class_of: dict[str, int], where: str
+) -> Sequence[int]:
+    if layout.asked == ALL_SHOWN:
         return range(len(layout.classes))
     offered = task["data"].get(layout.asked)
     if not isinstance(offered, list) or not offered:
@@ -274,7 +272,7 @@ def _asked(task: Mapping[str, Any], layout: _Layout, class_of: dict[str, int], w
     return shown
 
 
-def _class(text: object, layout: _Layout, class_of: dict[str, int], where: str) -> int:
+def _class(text: object, layout: ExportLayout, class_of: dict[str, int], where: str) -> int:
     if isinstance(text, str) and text in class_of:
         return class_of[text]
     class_id = layout.classes.find(text) if isinstance(text, str) else None
@@ -290,7 +288,7 @@ def _class(text: object, layout: _Layout, class_of: dict[str, int], where: str) 
     return class_id
 
 
-def _add(rows: dict[str, list[Any]], annotation: _Annotation, layout: _Layout) -> None:
+def _add(rows: dict[str, list[Any]], annotation: _Annotation, layout: ExportLayout) -> None:
     chosen = _chosen(annotation, layout)
     n = len(annotation.asked)
     shown, answered = _times(annotation)
@@ -303,7 +301,7 @@ def _add(rows: dict[str, list[Any]], annotation: _Annotation, layout: _Layout) -
     rows["answered_at"] += [answered] * n
 
 
-def _chosen(annotation: _Annotation, layout: _Layout) -> dict[int, str]:
+def _chosen(annotation: _Annotation, layout: ExportLayout) -> dict[int, str]:
     """Return the answer to each class that was chosen."""
     result = annotation.content.get("result")
     if not isinstance(result, list) or not all(isinstance(one, dict) for one in result):
@@ -329,7 +327,7 @@ def _chosen(annotation: _Annotation, layout: _Layout) -> dict[int, str]:
     return chosen
 
 
-def _check_chosen(rows: Mapping[str, list[Any]], other: str, path: Path, layout: _Layout) -> None:
+def _check_chosen(rows: Mapping[str, list[Any]], other: str, path: Path, layout: ExportLayout) -> None:
     """Raise an error if no class is chosen, but classes occur in other results: all answers would be no."""
     if other and set(rows["answer"]) == {"no"}:
         raise InputError(
@@ -361,7 +359,7 @@ def _choices(one: Mapping[str, Any], annotation: _Annotation) -> list[Any]:
 
 
 def _check_answer(
-    c: int, answer: str, chosen: Mapping[int, str], annotation: _Annotation, layout: _Layout
+    c: int, answer: str, chosen: Mapping[int, str], annotation: _Annotation, layout: ExportLayout
 ) -> None:
     name = layout.classes.names[c]
     if c not in annotation.asked:

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from xml.sax.saxutils import quoteattr
 
 import pyarrow as pa
 from pyarrow import compute as pc
@@ -21,8 +22,10 @@ from pyarrow import compute as pc
 from manyhot.classes import ClassList, class_list_of
 from manyhot.errors import InputError
 from manyhot.files import write_text
+from manyhot.formats.image_paths import paths_of
 from manyhot.formats.label_studio_export import LONGEST_SECONDS
-from manyhot.formats.writing import Saved, class_list_for, classes_of_table, unique_names, usable
+from manyhot.formats.label_studio_project import ALL_SHOWN
+from manyhot.formats.writing import Saved, class_list_for, classes_of_table, unique_names, usable, with_state
 from manyhot.parameters import is_whole
 from manyhot.registry import register
 from manyhot.tables import Golden, Labels, Votes, check, metadata
@@ -30,14 +33,14 @@ from manyhot.tables.labels import class_list_from_metadata
 
 CONFIG = """\
 <View>
-  <Image name="image" value="$image" zoom="true"/>
+  <Image name={image} value={address} zoom="true"/>
   <Header value="Which of these are in the image?"/>
-  <Choices name="classes" toName="image" choice="multiple" value="$classes"/>
-  <Header value="Which of these are uncertain?"/>
-  <Choices name="maybe" toName="image" choice="multiple" value="$classes"/>
-</View>
+{yes}
+{maybe}</View>
 """
-"""The labelling configuration of the tasks; the classes are in each task's data."""
+"""The labelling configuration of the tasks."""
+
+_UNCERTAIN = '  <Header value="Which of these are uncertain?"/>\n{question}\n'
 
 LOCAL = "/data/local-files/?d="
 """Address under which Label Studio serves files of its own machine."""
@@ -49,15 +52,22 @@ LOCAL = "/data/local-files/?d="
     holds=("labels", "proposals", "votes"),
     suffixes=(".json",),
     keeps=("classes answered no", "unclear classes"),
+    addresses=True,
 )
 def write_label_studio(
     content: Labels | Votes | pa.Table,
     path: Path,
     classes: ClassList | None,
+    places: Mapping[str, str],
     *,
     prefix: str = LOCAL,
     checked: float | None = None,
     by: str | int | None = None,
+    yes: str = "classes",
+    maybe: str = "maybe",
+    image: str = "image",
+    asked: str = "classes",
+    to_name: str = "image",
 ) -> Saved:
     """Write tasks to import into Label Studio, and an ``.xml`` file with the labelling configuration.
 
@@ -70,13 +80,18 @@ def write_label_studio(
     Parameters
     ----------
     prefix : str
-        Address to put before the name of each image. By default, the address at which Label Studio serves
-        local files.
+        Address to put before the path of each image. By default, the address at which Label Studio serves
+        local files; images that are not local keep their own address.
     checked : float, optional
         Minimum probability of proposals that are preselected (as a prediction): their `p` or, without it,
         their score. By default, none are preselected.
     by : str or int, optional
         Write labels as annotations by this rater instead of predictions.
+    yes, maybe, image, asked : str
+        As in `read_label_studio`, so that the tasks fit an existing project. If its configuration has no
+        question about uncertain classes, set ``maybe=''``. With ``asked='*'``, tasks do not list classes.
+    to_name : str
+        The name of the image in the project's configuration.
 
     Raises
     ------
@@ -96,26 +111,47 @@ def write_label_studio(
     https://labelstud.io/guide/task_format, https://labelstud.io/guide/predictions and
     https://labelstud.io/tags/choices (choices from the task's data).
     """
+    project = _Project(yes, maybe, image, asked, to_name)
     lost: list[str] = []
     if isinstance(content, Labels):
-        pages = _pages_of_labels(content, unique_names(classes_of_table(content, classes)), by)
+        names = unique_names(classes_of_table(content, classes))
+        pages = _pages_of_labels(content, names, by, project)
     elif isinstance(content, Votes):
-        pages, lost = _pages_of_votes(content, classes)
+        names = unique_names(classes_of_table(content, classes))
+        pages, lost = _pages_of_votes(content, names, project)
     else:
         names = _names_of_proposals(content, classes, path)
-        pages, lost = _pages_of_proposals(content, names, checked, path), ["scores", "n_models"]
-    return _write(pages, lost, path, prefix)
+        pages, lost = _pages_of_proposals(content, names, checked, path, project), ["scores", "n_models"]
+    if not maybe and _are_uncertain(content):
+        lost.append("unclear classes" if isinstance(content, Labels) else "the answers maybe")
+    return _write(pages, lost, path, project, names, _Addresses(prefix, places))
 
 
-@register("writer", "label-studio-golden", holds=("golden",), suffixes=(".json",), keeps=())
+def _are_uncertain(content: Labels | Votes | pa.Table) -> bool:
+    if isinstance(content, Votes):
+        return "maybe" in content.to_table()["answer"].unique().to_pylist()
+    return isinstance(content, Labels) and bool(with_state(content, "unclear")[0].any())
+
+
+@register("writer", "label-studio-golden", holds=("golden",), suffixes=(".json",), keeps=(), addresses=True)
 def write_label_studio_golden(
-    golden: Golden, path: Path, classes: ClassList | None, *, prefix: str = LOCAL
+    golden: Golden,
+    path: Path,
+    classes: ClassList | None,
+    places: Mapping[str, str],
+    *,
+    prefix: str = LOCAL,
+    yes: str = "classes",
+    maybe: str = "maybe",
+    image: str = "image",
+    asked: str = "classes",
+    to_name: str = "image",
 ) -> Saved:
     """Write experts' answers as annotations marked as ground truth, in the same way as `write_label_studio`.
 
     Parameters
     ----------
-    prefix : str
+    prefix, yes, maybe, image, asked, to_name : str
         As in `write_label_studio`.
 
     Raises
@@ -123,20 +159,91 @@ def write_label_studio_golden(
     InputError, MatchError
         As in `write_label_studio`.
     """
-    pages, lost = _pages_of_votes(golden.experts, classes, golden=True)
-    return _write(pages, lost, path, prefix)
+    project = _Project(yes, maybe, image, asked, to_name)
+    names = unique_names(classes_of_table(golden.experts, classes))
+    pages, lost = _pages_of_votes(golden.experts, names, project, golden=True)
+    if not maybe and _are_uncertain(golden.experts):
+        lost.append("the answers maybe")
+    return _write(pages, lost, path, project, names, _Addresses(prefix, places))
 
 
-def _write(pages: Sequence[_Page], lost: list[str], path: Path, prefix: str) -> Saved:
+@dataclass(frozen=True)
+class _Project:
+    """The names of a project's questions, of the fields of its tasks and of the image."""
+
+    yes: str
+    maybe: str
+    image: str
+    asked: str
+    to_name: str
+
+    @property
+    def shows_all(self) -> bool:
+        """Whether the configuration lists the classes, so that each task shows all of them."""
+        return self.asked == ALL_SHOWN
+
+    def configuration(self, names: Sequence[str]) -> str:
+        """Return the labelling configuration."""
+        maybe = _UNCERTAIN.format(question=self._question(self.maybe, names)) if self.maybe else ""
+        return CONFIG.format(
+            image=quoteattr(self.to_name),
+            address=quoteattr(f"${self.image}"),
+            yes=self._question(self.yes, names),
+            maybe=maybe,
+        )
+
+    def _question(self, name: str, names: Sequence[str]) -> str:
+        tag = f'  <Choices name={quoteattr(name)} toName={quoteattr(self.to_name)} choice="multiple"'
+        if not self.shows_all:
+            return f"{tag} value={quoteattr(f'${self.asked}')}/>"
+        return "\n".join([f"{tag}>", *(f"    <Choice value={quoteattr(n)}/>" for n in names), "  </Choices>"])
+
+    def result(self, answers: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+        """Return the choices of the two questions from names and their answers or states."""
+        chosen: dict[str, list[str]] = {self.yes: [], self.maybe: []}
+        for name, answer in answers:
+            if answer != "no":
+                chosen[self.yes if answer == "yes" else self.maybe].append(name)
+        return [
+            {"from_name": question, "to_name": self.to_name, "type": "choices", "value": {"choices": names}}
+            for question, names in chosen.items()
+            if names and question
+        ]
+
+
+class _Addresses:
+    """The address of each image: the prefix and its path, or its own address if it is not local."""
+
+    def __init__(self, prefix: str, places: Mapping[str, str]) -> None:
+        self.prefix, self.places, self.paths = prefix, places, paths_of(places)
+
+    def __call__(self, image: str) -> str:
+        own = self.places.get(image, "")
+        if "://" in own and self.prefix == LOCAL:
+            return own
+        # Slashes are allowed in a path and in a query.
+        return self.prefix + quote(self.paths.get(image, image), safe="/")
+
+
+def _write(
+    pages: Sequence[_Page],
+    lost: list[str],
+    path: Path,
+    project: _Project,
+    names: Sequence[str],
+    addresses: _Addresses,
+) -> Saved:
     # One object per class, not per question: the 210,073 questions of ReaL share 1,000.
     choice = {name: {"value": name} for page in pages for name in page.asked}
-    tasks = [_task(page, prefix, choice) for page in pages if page.asked]
+    tasks = [_task(page, project, addresses, choice) for page in pages if page.asked]
     if not tasks:
         raise InputError("No image has a class to ask about.", where=path)
     if len(tasks) < len(pages):
         lost.append(f"images without a class to ask about ({len(pages) - len(tasks):,})")
+    if project.shows_all and any(len(page.asked) < len(names) for page in pages if page.asked):
+        lost.append("which classes were asked about")
     beside = path.with_suffix(".xml")
-    write_text(beside, CONFIG)
+    write_text(beside, project.configuration(names))
     write_text(path, json.dumps(tasks, ensure_ascii=False))
     return Saved((path, beside), tuple(lost))
 
@@ -151,7 +258,9 @@ class _Page:
     annotations: list[dict[str, Any]] = field(default_factory=list)
 
 
-def _pages_of_labels(labels: Labels, names: Sequence[str], by: str | int | None) -> list[_Page]:
+def _pages_of_labels(
+    labels: Labels, names: Sequence[str], by: str | int | None, project: _Project
+) -> list[_Page]:
     if by is not None and not is_whole(by) and not (isinstance(by, str) and by):
         raise InputError(
             "The value of the option 'by' is not a rater.", got=repr(by), allowed="a number or a name"
@@ -163,7 +272,7 @@ def _pages_of_labels(labels: Labels, names: Sequence[str], by: str | int | None)
         if not use:
             continue
         asked = [names[c] for c in ids]
-        result = _result(zip(asked, states, strict=True))
+        result = project.result(zip(asked, states, strict=True))
         if by is None:
             pages.append(_Page(image, asked, {"model_version": version, "result": result}))
         else:
@@ -181,10 +290,9 @@ _WHEN = ("page_id", "shown_at", "answered_at")
 
 
 def _pages_of_votes(
-    votes: Votes, classes: ClassList | None, *, golden: bool = False
+    votes: Votes, names: Sequence[str], project: _Project, *, golden: bool = False
 ) -> tuple[list[_Page], list[str]]:
     """Return a task for each set of classes that was asked about an image at once, and the lost columns."""
-    names = unique_names(classes_of_table(votes, classes))
     table = votes.to_table()
     answers = _by_annotation(table)
     # A page of several images or raters becomes several annotations, which cannot share its id.
@@ -194,7 +302,7 @@ def _pages_of_votes(
     pages: dict[tuple[Any, ...], _Page] = {}
     for (image, rater, page, shown, answered), pairs in answers.items():
         asked = tuple(names[c] for c, _ in pairs)
-        result = _result(zip(asked, (answer for _, answer in pairs), strict=True))
+        result = project.result(zip(asked, (answer for _, answer in pairs), strict=True))
         seconds = _seconds(shown, answered)
         untimed += len(pairs) if shown is not None and seconds is None else 0
         one = _annotation(rater, result, golden)
@@ -247,19 +355,6 @@ def _iso(at: datetime) -> str:
     return at.isoformat().removesuffix("+00:00") + "Z"
 
 
-def _result(answers: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Return the choices of the two questions from names and their answers or states."""
-    chosen: dict[str, list[str]] = {"classes": [], "maybe": []}
-    for name, answer in answers:
-        if answer != "no":
-            chosen["classes" if answer == "yes" else "maybe"].append(name)
-    return [
-        {"from_name": question, "to_name": "image", "type": "choices", "value": {"choices": names}}
-        for question, names in chosen.items()
-        if names
-    ]
-
-
 def _names_of_proposals(table: pa.Table, classes: ClassList | None, path: Path) -> Sequence[str]:
     """Return the names of the classes: those of a class list or, without one, those in the table."""
     about = metadata(table)
@@ -276,7 +371,7 @@ def _names_of_proposals(table: pa.Table, classes: ClassList | None, path: Path) 
 
 
 def _pages_of_proposals(
-    table: pa.Table, names: Sequence[str], checked: float | None, path: Path
+    table: pa.Table, names: Sequence[str], checked: float | None, path: Path, project: _Project
 ) -> list[_Page]:
     if isinstance(checked, bool) or not isinstance(checked, int | float | None):
         raise InputError("The option 'checked' is not a score.", got=repr(checked), allowed="a number")
@@ -294,7 +389,7 @@ def _pages_of_proposals(
         best = sorted(asked, key=lambda one: -one[0])
         prediction = None
         if checked is not None:
-            result = _result((name, "yes") for _, name, confidence in best if confidence >= checked)
+            result = project.result((name, "yes") for _, name, confidence in best if confidence >= checked)
             prediction = {"model_version": version, "result": result}
         pages.append(_Page(image, [name for _, name, _ in best], prediction))
     return pages
@@ -316,10 +411,12 @@ def _check_pairs(table: pa.Table, n: int, path: Path) -> None:
         seen.add((image, c))
 
 
-def _task(page: _Page, prefix: str, choice: Mapping[str, dict[str, str]]) -> dict[str, Any]:
-    # Slashes are allowed in a path and in a query.
-    address = prefix + quote(page.image, safe="/")
-    data = {"image": address, "image_id": page.image, "classes": [choice[name] for name in page.asked]}
+def _task(
+    page: _Page, project: _Project, addresses: _Addresses, choice: Mapping[str, dict[str, str]]
+) -> dict[str, Any]:
+    data: dict[str, Any] = {project.image: addresses(page.image), "image_id": page.image}
+    if not project.shows_all:
+        data[project.asked] = [choice[name] for name in page.asked]
     task: dict[str, Any] = {"data": data}
     if page.annotations:
         task["annotations"] = page.annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -36,6 +36,7 @@ from manyhot.formats.tabular import (
     read_own,
     with_small_offsets,
 )
+from manyhot.formats.xml_files import parse_xml
 from manyhot.registry import register
 from manyhot.tables import Objects, check, metadata
 from manyhot.tables.labels import BOX, class_list_from_metadata
@@ -223,8 +224,14 @@ def load_coco(path: Path) -> dict[str, Any]:
     return content
 
 
-def objects_of_coco(content: dict[str, Any], classes: ClassList | None, path: Path) -> Objects:
-    """Return the objects in a file in COCO's format.
+def objects_of_coco(
+    content: dict[str, Any],
+    classes: ClassList | None,
+    path: Path,
+    *,
+    ids: Callable[[pa.Array, object], pa.Array] = short_ids,
+) -> Objects:
+    """Return the objects in a file in COCO's format; `ids` makes the ids of images from their names.
 
     Raises
     ------
@@ -232,7 +239,7 @@ def objects_of_coco(content: dict[str, Any], classes: ClassList | None, path: Pa
         If an entry does not have COCO's format.
     """
     with entries_of_coco(path):
-        return _objects(content, classes, path)
+        return _objects(content, classes, path, ids)
 
 
 @contextmanager
@@ -254,11 +261,16 @@ def categories_of_coco(content: dict[str, Any], path: Path) -> ClassList:
     return from_keys([str(c["name"]) for c in categories], path.stem)
 
 
-def _objects(content: dict[str, Any], classes: ClassList | None, path: Path) -> Objects:
+def _objects(
+    content: dict[str, Any],
+    classes: ClassList | None,
+    path: Path,
+    ids: Callable[[pa.Array, object], pa.Array],
+) -> Objects:
     categories = content["categories"]
     own = classes or categories_of_coco(content, path)
     number = {int(c["id"]): own.index(str(c["name"])) for c in categories}
-    names = short_ids(pa.array([image_of_coco(i) for i in content["images"]], pa.string()), path).to_pylist()
+    names = ids(pa.array([image_of_coco(i) for i in content["images"]], pa.string()), path).to_pylist()
     images = {int(i["id"]): i | {"file_name": name} for i, name in zip(content["images"], names, strict=True)}
     rows = [_row(a, images, number, path) for a in content["annotations"]]
     columns_of_row = ("image_id", "class_id", "x1", "y1", "x2", "y2", "ignore", "polygons")
@@ -327,8 +339,6 @@ VOC = (
 )
 """The classes of PASCAL VOC, in the order of its masks."""
 
-_LARGEST = 1 << 20
-
 BoxRow = tuple[str, str, float, float, float, float, bool]
 
 
@@ -375,20 +385,14 @@ def objects_of_voc(rows: list[BoxRow], classes: ClassList | None, path: Path) ->
 
 
 def _read(file: Path) -> tuple[str, list[BoxRow]]:
+    refused = "The annotation is not in VOC's format."
+    root = parse_xml(file, refused)
     try:
-        if not file.is_file():  # a pipe never ends, and the size of a device is 0
-            raise ValueError("not a regular file")
-        if file.stat().st_size > _LARGEST:
-            raise ValueError(f"{file.stat().st_size:,} bytes")
-        text = file.read_text(encoding="utf-8")
-        if "<!" in text:  # entities can grow without end; VOC has none
-            raise ValueError("a declaration")
-        root = ElementTree.fromstring(text)  # noqa: S314
         width, height = (float(root.findtext(f"size/{side}", "")) for side in ("width", "height"))
         name = Path(root.findtext("filename", f"{file.stem}.jpg").replace("\\", "/")).name
         return name, [_voc_row(o, name, width, height) for o in root.iter("object")]
-    except (ElementTree.ParseError, ValueError, ZeroDivisionError) as error:
-        raise InputError("The annotation is not in VOC's format.", where=file, got=error) from error
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError(refused, where=file, got=error) from error
 
 
 def _voc_row(element: ElementTree.Element, name: str, width: float, height: float) -> BoxRow:

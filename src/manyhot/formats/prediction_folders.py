@@ -8,6 +8,7 @@ from pathlib import Path
 
 from manyhot.errors import InputError
 from manyhot.formats import PathLike, detect, no_such_file, suffixes_of
+from manyhot.formats.pickles import MAY_RUN, PICKLES, SAVE
 from manyhot.formats.reading import declared, reading
 
 SKIPPED = "skipped.csv"
@@ -15,8 +16,6 @@ SKIPPED = "skipped.csv"
 
 _EMBEDDINGS = "embeddings"
 """The folder of the embeddings that predict writes beside predictions."""
-
-_PICKLES = frozenset((".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"))
 
 _FOREIGN = frozenset(
     (
@@ -30,10 +29,6 @@ _FOREIGN = frozenset(
 _MOST_NAMED = 20
 """Maximum number of names of files in a note."""
 
-_PICKLED = (
-    "may be pickles, which can run code",
-    "save the arrays with numpy.savez(FILE, scores=…, image_id=…, classes=…)",
-)
 _UNKNOWN = (
     "are in no format that is read",
     "save them as Parquet, CSV or .npz",
@@ -132,8 +127,8 @@ def _reason(path: Path) -> tuple[str, str] | None:
     suffix = path.suffix.lower()
     if path.is_dir():
         return _FOLDERS if path.name != _EMBEDDINGS and _holds_any(path) else _OWN
-    if suffix in _PICKLES:
-        return _PICKLED
+    if suffix in PICKLES:
+        return MAY_RUN, SAVE
     if suffix in _FOREIGN:
         return _UNKNOWN
     if suffix not in (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".npz", ".npy"):

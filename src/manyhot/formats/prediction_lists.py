@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList, class_list_of
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.formats.array_files import SCORES
+from manyhot.formats.array_files import SCORES, check_row_order
 from manyhot.formats.csv_tables import write_csv, written_names
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,
@@ -46,7 +46,7 @@ from manyhot.formats.tabular import (
     predictions_of_frame,
     read_frame,
 )
-from manyhot.parameters import is_whole
+from manyhot.parameters import is_number, is_whole
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions
 from manyhot.tables.image_ids import first_column
@@ -73,7 +73,7 @@ _KINDS = SCORES | {
 _SCORES = tuple(name for name in _KINDS if name != "rank")
 """Names of scores, of which the highest is best."""
 
-_NESTED = ("predictions", "preds", "outputs", *_SCORES)
+_NESTED = ("predictions", "preds", "outputs", "result", "results", *_SCORES)
 """Keys and columns with the classes and scores of an image together, by preference."""
 
 _OTHER_TABLES = frozenset(
@@ -88,9 +88,38 @@ _OTHER_TABLES = frozenset(
 _NEEDS = f"{ID_NEEDS}, class and score"
 
 
+_TEXT = r'"(?:[^"\\]|\\.)*"\s*:\s*'
+_BY_CLASS = re.compile(rf"\{{\s*(?:{_TEXT}\{{\s*\}}\s*,\s*)*{_TEXT}\{{\s*{_TEXT}-?\d")
+"""The beginning of an object of images, whose values are objects of numbers."""
+
+_OF_OBJECTS = re.compile(rf"(?:\{{\s*{_TEXT}|\[\s*)\[\s*\{{")
+"""The beginning of lists of objects, by image or one list for each row."""
+
+_NUMBERS = re.compile(r":\s*(-?\d[\d.eE+-]*)")
+
+
+def are_scores_by_class(start: str) -> bool:
+    """Return whether the first bytes of JSON are scores by image and class, and not whole numbers."""
+    return _BY_CLASS.match(start) is not None and any(
+        not number.lstrip("-").isdigit() for number in _NUMBERS.findall(start)
+    )
+
+
+def _are_states_by_class(path: Path) -> bool:
+    """Return whether JSON contains only 0 and 1 by image and class, which may be anything."""
+    if path.suffix.lower() != ".json" or _BY_CLASS.match(start := head(path)) is None:
+        return False
+    return set(_NUMBERS.findall(start)) <= {"0", "1"}
+
+
 def _matches(path: Path) -> bool:
     if path.suffix.lower() in (".json", ".jsonl"):
         start = head(path)
+        if are_scores_by_class(start):
+            return True
+        if _OF_OBJECTS.match(start):
+            keys = {fold_name(key) for key in JSON_KEY.findall(start)}
+            return are_lists(keys) and not keys & _OTHER_TABLES
         if re.match(r"(\[\s*)?\{", start) is None:
             return False
         names: Sequence[str] = JSON_KEY.findall(start)
@@ -116,6 +145,33 @@ def are_lists(columns: Iterable[str]) -> bool:
     return bool(first_column(names, _CLASS_COLUMNS) and first_column(names, tuple(_KINDS)))
 
 
+def are_entries(values: Any) -> bool:
+    """Return whether an object is one model's predictions in the form of JSON that this module reads.
+
+    These are scores by image and class, lists of objects with a class and a score by image or by row, and
+    objects with the name and the scores of an image. The first entry decides.
+    """
+    if isinstance(values, Mapping):
+        first = next((v for v in values.values() if not isinstance(v, Mapping | list | tuple) or v), None)
+        if isinstance(first, Mapping):
+            return all(is_number(score) for score in first.values())
+        return _are_pairs(first)
+    if not isinstance(values, list | tuple):
+        return False
+    first = next((v for v in values if not isinstance(v, list | tuple) or v), None)
+    if isinstance(first, Mapping) and all(isinstance(key, str) for key in first):
+        return bool(image_name_column(first) and first_column(first, _NESTED))
+    return _are_pairs(first)
+
+
+def _are_pairs(values: Any) -> bool:
+    """Return whether values are a list of objects with a class and a score."""
+    one = next(iter(values), None) if isinstance(values, list | tuple) else None
+    if not isinstance(one, Mapping) or not all(isinstance(key, str) for key in one):
+        return False
+    return image_name_column(one) is None and are_lists(one)
+
+
 def _nested_column(schema: pa.Schema) -> str | None:
     """Return the column of Parquet with lists of scores, or of objects with a class and a score."""
     lists = [f.name for f in schema if any(is_list(f.type) for is_list in LIST_TYPES)]
@@ -128,6 +184,7 @@ def _nested_column(schema: pa.Schema) -> str | None:
     holds="predictions",
     suffixes=(".csv", ".tsv", ".parquet", ".json", ".jsonl"),
     matches=_matches,
+    explicit=_are_states_by_class,
     needs=_NEEDS,
 )
 def read_prediction_lists(
@@ -136,11 +193,12 @@ def read_prediction_lists(
     """Classes with scores: a table with a row for each image and class, JSON, JSON lines, or lists.
 
     In JSON and Parquet, the classes and scores of an image are two lists, a list of objects with a class and
-    a score, an object of scores by class, or a list of the scores of all classes. If all classes of each
-    image have scores, the scores are dense. The model is named after the file.
+    a score, an object of scores by class, or a list of the scores of all classes. In JSON, images may be the
+    keys of an object; or `rows` contains them, if each entry is only a list of objects. If all classes of
+    each image have scores, the scores are dense. The model is named after the file.
     """
     if path.suffix.lower() in (".json", ".jsonl"):
-        found, kind = _of_json(path)
+        found, kind = _of_json(path, rows)
     else:
         found, kind = _of_table(path)
     ids = image_ids(found["image_id"].cast(pl.String).to_arrow(), f"{path}, the names of the images")
@@ -250,10 +308,10 @@ def _lengths(where: object) -> InputError:
     return InputError("The lists of classes and scores differ in length.", where=where)
 
 
-def _of_json(path: Path) -> tuple[pl.DataFrame, str]:
+def _of_json(path: Path, rows: Images | None) -> tuple[pl.DataFrame, str]:
     """Return the columns image_id, class_id and scores of JSON, or image_id and dense scores."""
     ids, names, values, dense, kinds = [], [], [], [], set[str]()
-    for entry, where in _entries(path):
+    for entry, where in _entries(path, rows):
         image, score = _image_and_scores(entry, where)
         kinds.add(_KINDS.get(fold_name(score), "score"))
         found = entry[score]
@@ -283,21 +341,43 @@ def _is_unnamed(entry: Mapping[str, Any], scores: Any) -> bool:
     return bool(scores) and not any(isinstance(value, dict) for value in scores)
 
 
-def _entries(path: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Yield the objects of JSON lines or of a list, each with its place."""
-    listed: Iterable[tuple[Any, str]]
+def _entries(path: Path, rows: Images | None) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Yield an object with the name and the scores of each image, with its place."""
+    listed = list(_listed(path))
+    names = iter(_row_names(path, listed, rows))
+    for entry, where in listed:
+        if isinstance(entry, list):
+            yield {"image_id": next(names), "predictions": entry}, where
+        elif not isinstance(entry, dict):
+            raise InputError("This is not an object.", where=where, got=cut_for_message(repr(entry)))
+        else:
+            yield entry, where
+
+
+def _listed(path: Path) -> Iterator[tuple[Any, str]]:
+    """Yield the entries of JSON lines, of a list, or of an object of images, each with its place."""
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix.lower() == ".jsonl" or re.match(r"\{.*\}[ \t]*\r?\n\s*\{", text):
         lines = [(line, f"{path}, line {n}") for n, line in enumerate(text.splitlines(), 1) if line.strip()]
-        listed = ((parse_json(line, where), where) for line, where in lines)
-    else:
-        content = load_json(path)
-        content = content if isinstance(content, list) else [content]
-        listed = ((entry, f"{path}, entry {n}") for n, entry in enumerate(content))
-    for entry, where in listed:
-        if not isinstance(entry, dict):
-            raise InputError("This is not an object.", where=where, got=cut_for_message(repr(entry)))
-        yield entry, where
+        yield from ((parse_json(line, where), where) for line, where in lines)
+        return
+    content = load_json(path)
+    if isinstance(content, dict) and not isinstance(content.get(image_name_column(content)), str | int):
+        by_image = content.items()
+        yield from (({"image_id": i, "predictions": v}, f"{path}, image {i}") for i, v in by_image)
+        return
+    content = content if isinstance(content, list) else [content]
+    yield from ((entry, f"{path}, entry {n}") for n, entry in enumerate(content))
+
+
+def _row_names(path: Path, listed: Sequence[tuple[Any, str]], rows: Images | None) -> list[str]:
+    """Return the image of each entry that is only a list."""
+    n = sum(isinstance(entry, list) for entry, _ in listed)
+    if not n:
+        return []
+    check_row_order(path, n, rows)
+    assert rows is not None
+    return [str(name) for name in rows.image_id.to_pylist()]
 
 
 def _image_and_scores(entry: Mapping[str, Any], where: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.core.array_types import Bytes, Ints32, Ints64
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, ManyhotError
-from manyhot.tables import STATES, metadata, one_chunk
+from manyhot.tables import STATES, Labels, metadata, one_chunk
 from manyhot.tables.image_ids import check_columns_once, normal_ids
 from manyhot.tables.unpacked import check_parquet
 
@@ -300,6 +301,34 @@ def stored_states(state: Bytes) -> tuple[dict[str, pa.Array], bool, bool]:
     complete = asked_known and not any((state == other).any() for other in (NOT_ASKED, UNCLEAR))
     columns = state_columns(np.where(state == YES, state, NOT_ASKED) if complete else state)
     return columns, asked_known, complete
+
+
+UNLISTED = ("not asked", "no")
+"""What a class means that a list of classes does not contain."""
+
+
+def with_unlisted(labels: Labels, unlisted: str, where: object) -> Labels:
+    """Return label sets of lists of classes, in which an unlisted class is *not asked* or *no*.
+
+    Raises
+    ------
+    InputError
+        If `unlisted` is neither, or if the labels have confidences, of which a missing one is no answer.
+    """
+    if unlisted not in UNLISTED:
+        raise InputError(
+            "The option 'unlisted' is not a state.", where=where, got=unlisted, allowed=" or ".join(UNLISTED)
+        )
+    if unlisted != "no":
+        return labels
+    if "p" in labels.table.column_names:
+        raise InputError(
+            "The labels have confidences, so a class that is not listed may be uncertain.",
+            where=where,
+            got="unlisted='no'",
+            allowed="labels without confidences",
+        )
+    return replace(labels, asked_known=True, complete=True)
 
 
 def only_by_name(path: Path) -> bool:

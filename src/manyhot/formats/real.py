@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Generator
 from contextlib import closing
@@ -41,7 +42,7 @@ def _ids() -> list[str]:
     "real",
     holds="labels",
     suffixes=(".json",),
-    matches=lambda path: head(path).replace(" ", "").replace("\n", "").startswith("[["),
+    matches=lambda path: re.match(r"\[\s*\[\s*[^{\s]", head(path)) is not None,
 )
 def read_real(path: Path, *, classes: ClassList | None) -> Labels:
     """ReaL's ``real.json``, with 50,000 lists of classes in the order of ImageNet's validation files.

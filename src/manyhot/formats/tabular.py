@@ -108,9 +108,15 @@ def _matches(table: str) -> Callable[[Path], bool]:
         if path.is_dir():
             return (path / f"{table}.parquet").is_file()
         own = declared(path)
+        own = "proposals" if own == NEXT_QUESTIONS else own
         return own == table if own else table in possible_tables(column_names(path))
 
     return matches
+
+
+NEXT_QUESTIONS = "questions"
+NEXT_COLUMNS = frozenset(("image_id", "class_id", "score", "p", "state", "n_votes"))
+"""The name and the columns of the table that ``manyhot next`` writes."""
 
 
 def possible_tables(columns: Sequence[str]) -> tuple[str, ...]:
@@ -118,7 +124,7 @@ def possible_tables(columns: Sequence[str]) -> tuple[str, ...]:
     names = set(columns)
     if names >= {"model", "metric", "value", "n"}:
         return ("results",)
-    if names >= {"image_id", "class_id", "n_models"}:
+    if names >= {"image_id", "class_id", "n_models"} or names >= NEXT_COLUMNS:
         return ("proposals",)
     if "image_id" not in names or names & {"rater_id", "expert_id", "n_models"}:
         # A file that cannot be read is taken for predictions, whose reader reports the error.
@@ -265,13 +271,18 @@ def read_findings_table(path: Path) -> pa.Table:
     needs="image_id, class_id and n_models",
 )
 def read_proposals_table(path: Path, *, classes: ClassList | None) -> pa.Table:
-    """A proposals table. Each row is an image and a class to ask about."""
-    own = read_own(path, "proposals") if declared(path) else None
+    """A proposals table, or the questions of ``manyhot next``: images and classes to ask about."""
+    own = read_own(path, "proposals") if declared(path) == "proposals" else None
     frame = read_frame(path) if own is None else pl.DataFrame(own)
     if classes is not None:
         check_numbered_names(names_by_number(frame), classes, path)
     if own is not None:
         return own
+    if set(frame.columns) >= NEXT_COLUMNS:
+        named = [name for name in ("class_name",) if name in frame.columns]
+        frame = frame.select(
+            "image_id", "class_id", "score", *named, n_models=pl.lit(0, pl.Int32), source=pl.lit("next")
+        )
     if frame["class_id"].dtype == pl.String:
         frame = frame.with_columns(class_id=class_indices(frame["class_id"], classes, path, ids=True))
     return check(_arrow(frame), "proposals", where=path)

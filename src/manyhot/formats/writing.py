@@ -3,7 +3,8 @@
 A writer is registered under the name of the format that reads its files, with three properties: the tables
 that it `holds`, the `suffixes` of its files, and the keys of `LABEL_FACTS` that it `keeps`, the content of a
 labels table apart from the label sets. It takes the table, the path and a class list or None, and returns a
-`Saved`. `check_apart` and `check_place` check where a file may be written.
+`Saved`. If it has the property `addresses`, it also takes the address of each image. `check_apart` and
+`check_place` check where a file may be written.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from manyhot import registry, tables
 from manyhot.classes import ClassList, class_list, class_list_of
 from manyhot.core.array_types import Floats32, Ints32, Ints64
 from manyhot.errors import InputError, MatchError
+from manyhot.formats.image_paths import addresses
 from manyhot.formats.reading import FOLDER, declared
-from manyhot.tables import DESCRIPTION, Golden, Labels, Votes, one_chunk
+from manyhot.tables import DESCRIPTION, Golden, Images, Labels, Votes, one_chunk
 from manyhot.tables.labels import with_zeros
 
 _T = TypeVar("_T")
@@ -79,6 +81,7 @@ def save(
     *,
     holds: str = "labels",
     classes: ClassList | None = None,
+    images: Images | None = None,
 ) -> Saved:
     """Write a table in a foreign format, atomically.
 
@@ -93,6 +96,9 @@ def save(
         The table's name, such as ``labels``.
     classes : ClassList, optional
         The class list of `content`. By default, the built-in class list with the same hash.
+    images : Images, optional
+        Images with their addresses (``uri``), for formats that write the path of each image. By default, the
+        path is the image's id.
 
     Raises
     ------
@@ -111,7 +117,8 @@ def save(
         )
     _check_suffix(entry, path)
     content = with_zeros(content) if isinstance(content, Labels) else content
-    saved = entry(content, path, classes or getattr(content, "class_list", None))
+    more = (addresses(images, content),) if entry.about.get("addresses") else ()
+    saved = entry(content, path, classes or getattr(content, "class_list", None), *more)
     assert isinstance(saved, Saved)
     if not isinstance(content, Labels):
         return saved

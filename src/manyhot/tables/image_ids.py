@@ -267,7 +267,7 @@ def nearest_way(left: pa.Array, right: pa.Array) -> str:
     """Return advice to use the way of matching that matches the most ids; empty if no way matches any."""
     ways = [(_NAME,), *_LADDER, *((_NAME, *way) for way in _LADDER if _PATH not in way)]
     found = [("+".join(way), _matched(left, right, way)) for way in ways]
-    for folder in filter(None, map(_common_folder, (left, right))):
+    for folder in filter(None, map(common_folder, (left, right))):
         with contextlib.suppress(MatchError):
             found.append((folder, _below(left, right, folder, ("", ""))))
     found = [(way, one) for way, one in found if one.is_one_to_one and len(one)]
@@ -277,7 +277,7 @@ def nearest_way(left: pa.Array, right: pa.Array) -> str:
     return f"if these are the same images, pass `match`={way}: {best.describe(left, right)}"
 
 
-def _common_folder(ids: pa.Array) -> str:
+def common_folder(ids: pa.Array) -> str:
     """Return the folders with which all ids begin."""
     ends = pc.min_max(ids).values()
     folders = [str(end).split("/")[:-1] for end in ends]
@@ -433,9 +433,10 @@ IMAGE_NAME_COLUMNS = (
     "img",
     "id",
     "unnamed:_0",
+    "__index_level_0__",
     "",
 )
-"""Columns with the names of images, by preference; the last two are the index of pandas."""
+"""Columns with the names of images, by preference; the last three are the index of pandas."""
 
 
 def fold_name(column: str) -> str:

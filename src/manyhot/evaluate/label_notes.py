@@ -1,0 +1,56 @@
+"""Notes on how label sets determine the metrics of an evaluation: unclear classes, and metrics left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from manyhot.core.sets import UNCLEAR
+from manyhot.evaluate.requirements import option_of
+from manyhot.evaluate.result_rows import Note
+from manyhot.evaluate.results import Evaluation
+from manyhot.registry import get, names, options_of
+from manyhot.tables import Labels
+from manyhot.tables.arrays import label_sets
+from manyhot.tables.result_tables import default_metrics
+
+
+def unclear_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> Iterator[Note]:
+    """Yield a note with the number of unclear pairs if metrics count them as not valid."""
+    sets = label_sets(labels)
+    n = int(np.count_nonzero((sets.state == UNCLEAR) & sets.usable[sets.rows]))
+    counting = [m for m in evaluation.results["metric"].unique().to_pylist() if _counts_unclear(m)]
+    if not n or not counting:
+        return
+    pairs = "1 pair of an image and a class is" if n == 1 else f"{n:,} pairs of an image and a class are"
+    text = f"{pairs} unclear and {'counts' if n == 1 else 'count'} as not valid in {', '.join(counting)}"
+    if sets.asked_known:
+        them = "it" if n == 1 else "them"
+        text += f"; to leave {them} out, pass `metrics`, such as '{counting[0]}(masked=True)'"
+    yield Note(dataset, "", "unclear", n, text)
+
+
+def _counts_unclear(name: str) -> bool:
+    if name.partition("(")[0] not in names("metric"):  # a share beside a metric, such as real1_unasked
+        return False
+    metric = get("metric", name)
+    return "masked" in options_of(metric) and not option_of(metric, "masked")
+
+
+def best_classes_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> Iterator[Note]:
+    """Yield a note if label sets have no mAP and F1 because predictions contain only the best classes.
+
+    With scores of all classes, these are the default metrics of label sets without original labels. If only
+    some models have such scores, another note says so.
+    """
+    has_label = "label" in labels.table.column_names and labels.table["label"].null_count < len(labels)
+    computed = set(evaluation.results["metric"].unique().to_pylist())
+    wanted = default_metrics(dense=True, labelled=False)
+    if has_label or labels.exclusive or not computed or computed & set(wanted):
+        return
+    text = (
+        "mAP and F1 are left out, because they need scores of all classes, and the predictions contain only "
+        "the best classes of each image; predict or export the scores of all classes"
+    )
+    yield Note(dataset, "", "needs_scores", len(labels), text)

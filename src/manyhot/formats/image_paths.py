@@ -1,0 +1,59 @@
+"""Where images are: paths in files as ids, and addresses for the files of other tools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from manyhot.formats.reading import image_ids
+from manyhot.tables import Golden, Images, Labels, Votes, one_chunk
+from manyhot.tables.image_ids import common_folder, without_option
+from manyhot.tables.labels import with_ids_like
+
+
+def located_ids(names: pa.Array, where: object) -> pa.Array:
+    """Return the paths of images as they are written; absolute paths without the folders that all share.
+
+    Label sets keep these folders, because other tools find the images by them. Absolute paths are those of
+    another machine.
+
+    Raises
+    ------
+    InputError
+        As in `image_ids`.
+    """
+    paths = image_ids(names, where)
+    are_absolute = pc.match_substring_regex(paths, r"^(/|[A-Za-z]:/)")
+    return ids_below_folder(paths, where) if pc.all(are_absolute).as_py() else paths
+
+
+def ids_below_folder(names: pa.Array, where: object) -> pa.Array:
+    """Return the paths of images without the folders that all share.
+
+    Raises
+    ------
+    InputError
+        As in `image_ids`.
+    """
+    paths = image_ids(names, where)
+    return pc.utf8_slice_codeunits(paths, len(common_folder(paths))) if len(paths) else paths
+
+
+def addresses(images: Images | None, content: Labels | Votes | Golden | pa.Table) -> dict[str, str]:
+    """Return the address of each image of a table, by its id in this table; empty if none is known."""
+    if images is None or "uri" not in images.table.column_names:
+        return {}
+    named = content.experts if isinstance(content, Golden) else content
+    ids = one_chunk(named["image_id"]) if isinstance(named, pa.Table) else named.image_id
+    with without_option():
+        like, _ = with_ids_like(images, pc.unique(ids), other_name="the table")
+    uris = zip(like.image_id.to_pylist(), like.table["uri"].to_pylist(), strict=True)
+    return {image: uri for image, uri in uris if uri}
+
+
+def paths_of(places: Mapping[str, str]) -> dict[str, str]:
+    """Return the path of each image below the folder that contains all images, by its id."""
+    paths = ids_below_folder(pa.array(places.values(), pa.string()), "the addresses of images")
+    return dict(zip(places, paths.to_pylist(), strict=True))

@@ -95,6 +95,7 @@ LONGEST = (
     "core/test_ood.py",
     "diagnose/test_robustness_files.py",
     "evaluate/test_error_ratios.py",
+    "evaluate/test_clusters.py",
     "evaluate/test_evaluate_benchmark_errors.py",
     "diagnose/test_groups.py",
     "evaluate/report/figures/test_figures_browser.py",

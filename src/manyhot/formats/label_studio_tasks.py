@@ -113,6 +113,7 @@ def write_label_studio(
     """
     project = _Project(yes, maybe, image, asked, to_name)
     lost: list[str] = []
+    names: Sequence[str]
     if isinstance(content, Labels):
         names = unique_names(classes_of_table(content, classes))
         pages = _pages_of_labels(content, names, by, project)

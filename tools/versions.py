@@ -30,7 +30,9 @@ REPO = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 TESTS = ("tests/minimal", "tests/test_command.py", "tests/tables", "tests/core")
 TOOLS = ("pytest", "pytest-xdist", "hypothesis")
-REFERENCES = re.compile(r"^(from|import) (sklearn|krippendorff|faster_coco_eval|PIL)|^ +from cleanlab", re.M)
+REFERENCES = re.compile(
+    r"^(from|import) (sklearn|skimage|krippendorff|faster_coco_eval|PIL)|^ +from cleanlab", re.M
+)
 """What tests of the core compare with, and the core does not install: these files are left out."""
 
 

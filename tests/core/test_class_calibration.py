@@ -5,20 +5,10 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
+from answered_sets import sets_of
 from manyhot.core.class_calibration import class_calibration
 from manyhot.core.confidence_metrics import classwise_ece, classwise_ece_asked, classwise_ece_set
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES, Case, LabelSets
-
-
-def sets_of(state, usable=None):
-    """Return label sets that record all answers; `state` has shape (n, C)."""
-    n, n_classes = state.shape
-    rows, classes = np.nonzero(state != NOT_ASKED)
-    indptr = np.append(0, np.cumsum(np.bincount(rows, minlength=n)))
-    asked = state[rows, classes].astype(np.uint8)
-    none = np.full(n, -1, np.int32)
-    usable = np.ones(n, bool) if usable is None else usable
-    return LabelSets(n_classes, indptr, classes.astype(np.int32), asked, none, usable, asked_known=True)
 
 
 def case_of(sets, p):

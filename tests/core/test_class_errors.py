@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from tests.core.test_class_calibration import sets_of
 
+from answered_sets import sets_of
 from manyhot.core.class_errors import class_errors, independent_classes
 from manyhot.core.operating_points import operating_points
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES, Case, LabelSets

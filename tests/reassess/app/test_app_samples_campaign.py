@@ -197,8 +197,9 @@ def test_from_photographs_to_the_report(photos, chromium):
 
 
 def follow(command, folder):
-    """Run the command that comes next."""
-    words = json.loads(manyhot("status", "campaign", "--json", cwd=folder))["command"].split()
+    """Run the command that comes next, the first if there are several."""
+    lines = json.loads(manyhot("status", "campaign", "--json", cwd=folder))["command"].splitlines()
+    words = lines[0].split()
     assert words[:2] == ["manyhot", command]
     manyhot(*words[1:], cwd=folder)
 

@@ -27,7 +27,7 @@ def test_a_value_of_few_images_is_found(rare):
 @pytest.mark.parametrize("n_distinct", [6, 1000])
 @pytest.mark.parametrize("largest", [1, 3e-20, 250.0])
 def test_values_become_whole_numbers(n_distinct, largest):
-    """Many values of few as bytes."""
+    """Many values of few as bytes, and shares of few classes as small numbers."""
     rng = np.random.default_rng(0)
     values = rng.integers(-n_distinct, n_distinct + 1, 300_000) / n_distinct * largest
     stored = compact(values)
@@ -35,7 +35,8 @@ def test_values_become_whole_numbers(n_distinct, largest):
     assert stored.itemsize == (1 if n_distinct == 6 else 4)
     images = rng.integers(0, len(values), 1000)
     found = stored.take(images).integers()
-    assert found.dtype == np.int32
+    assert stored.is_small == (n_distinct == 6 and largest == 1)
+    assert found.dtype == (np.int16 if stored.is_small else np.int32)
     np.testing.assert_allclose(found * stored.unit, values[images], rtol=0, atol=largest / 2**30)
     assert np.abs(stored.integers().astype(object)).max() * len(values) < 2**53
 

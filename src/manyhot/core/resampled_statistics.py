@@ -4,15 +4,15 @@ Each statistic is filled block by block of resamples. Values of many images are 
 so that no matrix of all images, metrics and models has to be in memory.
 
 Sums are exact, so that the values of a model do not depend on the other models: BLAS adds in an order that
-depends on the number of columns. Flags are added in float32, which is exact up to 2^24. Other values are
-whole numbers of a unit (`FixedPoint`), added in float64, which is exact up to 2^53. Values of many images
-with few distinct values are stored as a byte each.
+depends on the number of columns. Flags and small whole numbers are added in float32, which is exact up to
+2^24. Other values are whole numbers of a unit (`FixedPoint`), added in float64, which is exact up to 2^53.
+Values of many images with few distinct values are stored as a byte each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
@@ -77,18 +77,18 @@ class _Drawn:
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """Values of b images: flags in float32, and whole numbers in float64; `of` are their columns."""
+    """Values of b images: flags and small numbers in float32, others in float64; `of` are their columns."""
 
-    flags: Floats32
+    small: Floats32
     integers: Floats
     of: tuple[list[int], list[int]]
 
-    def sums(self, drawn: _Drawn, some: slice = slice(None)) -> Floats32 | Floats:
+    def sums(self, drawn: _Drawn, some: slice = slice(None)) -> Floats:
         """Return the sums under resamples, shape (resamples, m), over all images or some of them."""
         if not self.of[1]:
-            return drawn.single[:, some] @ self.flags[some]
-        sums = np.empty((len(drawn.double), self.flags.shape[1] + self.integers.shape[1]))
-        sums[:, self.of[0]] = drawn.single[:, some] @ self.flags[some]
+            return (drawn.single[:, some] @ self.small[some]).astype(np.float64)
+        sums = np.empty((len(drawn.double), self.small.shape[1] + self.integers.shape[1]))
+        sums[:, self.of[0]] = drawn.single[:, some] @ self.small[some]
         sums[:, self.of[1]] = drawn.double[:, some] @ self.integers[some]
         return sums
 
@@ -100,9 +100,9 @@ class _Sorted:
         arrays = values.arrays if isinstance(values, ValueColumns) else list(values.T)
         columns = [column if isinstance(column, FixedPoint) else compact(column) for column in arrays]
         self.width = len(columns)
-        fixed = [isinstance(column, FixedPoint) for column in columns]
+        large = [isinstance(column, FixedPoint) and not column.is_small for column in columns]
         self.units = np.array([column.unit if isinstance(column, FixedPoint) else 1 for column in columns])
-        self._of = ([c for c, is_fixed in enumerate(fixed) if not is_fixed], np.flatnonzero(fixed).tolist())
+        self._of = ([c for c, is_large in enumerate(large) if not is_large], np.flatnonzero(large).tolist())
         # Flags and codes take a byte each, so that the values of 60 models and 50,000 images are sorted once.
         small = len(images) * sum(column.itemsize for column in columns) <= _KEPT
         self._columns = [column.take(images) for column in columns] if small else columns
@@ -112,15 +112,15 @@ class _Sorted:
         """Return the values of a block of the images."""
         images = None if self._images is None else self._images[block]
         # A row is a metric and model: its values are written one after another.
-        flags, numbers = (
+        small, numbers = (
             np.empty((len(of), block.stop - block.start), kind)
             for of, kind in zip(self._of, (np.float32, np.float64), strict=True)
         )
-        for rows, of in zip((flags, numbers), self._of, strict=True):
+        for rows, of in zip((small, numbers), self._of, strict=True):
             for row, column in zip(rows, (self._columns[c] for c in of), strict=True):
                 some = column[block] if images is None else column.take(images)
                 row[:] = some.integers() if isinstance(some, FixedPoint) else some
-        return _Block(flags.T, numbers.T, self._of)
+        return _Block(small.T, numbers.T, self._of)
 
 
 def _blocks(start: int, stop: int) -> Iterator[slice]:
@@ -200,7 +200,7 @@ class Ratios:
         by_cell = [np.zeros((*shape, v.width)) for v in values]
         cells = [(k, b) for k, ends in enumerate(pairwise(self.edges)) for b in _blocks(*ends)]
 
-        def products(cell: tuple[int, slice]) -> list[Floats32 | Floats]:
+        def products(cell: tuple[int, slice]) -> list[Floats]:
             drawn = _Drawn(counts[self.images[cell[1]]])
             return [v[cell[1]].sums(drawn) for v in values]
 
@@ -386,6 +386,15 @@ def distinct_values(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Ints]:
 _BITS, _EXACT_BITS = 30, 53
 """Bits of a whole number without its sign, and of an exact sum in float64."""
 
+_SMALL = 2**24 // (2 * _IMAGES)
+"""Numbers whose sums in a block are exact in float32, even if its images are drawn twice as often as others.
+
+Float64 takes twice the time.
+"""
+
+_PARTS = (60.0, 420.0)
+"""Shares of label sets of up to six, and of up to seven, classes are whole numbers of such parts."""
+
 
 @dataclass(frozen=True, eq=False)
 class FixedPoint:
@@ -396,13 +405,16 @@ class FixedPoint:
     codes : ndarray, shape (n,)
         The numbers; or, if few differ, where they are in `table`, as uint8.
     unit : float
-        A power of two. No value is changed by more than 2^-31 of the largest.
-    table : ndarray of int32, shape (256,), optional
+        1 / 60, 1 / 420, or a power of two. No value is changed by more than 2^-31 of the largest.
+    table : ndarray of int, shape (256,), optional
+    is_small : bool
+        Whether the numbers are so small that sums within a block are exact in float32.
     """
 
     codes: npt.NDArray[Any]
     unit: float
-    table: npt.NDArray[np.int32] | None = None
+    table: npt.NDArray[Any] | None = None
+    is_small: bool = False
 
     @property
     def itemsize(self) -> int:
@@ -416,11 +428,11 @@ class FixedPoint:
 
     def take(self, images: Ints) -> FixedPoint:
         """Return those of some images."""
-        return FixedPoint(self.codes.take(images), self.unit, self.table)
+        return replace(self, codes=self.codes.take(images))
 
     def __getitem__(self, images: slice) -> FixedPoint:
         """Return those of a range of images."""
-        return FixedPoint(self.codes[images], self.unit, self.table)
+        return replace(self, codes=self.codes[images])
 
     def integers(self) -> npt.NDArray[Any]:
         """Return the whole numbers, shape (n,)."""
@@ -436,12 +448,17 @@ def compact(values: npt.NDArray[Any]) -> npt.NDArray[Any] | FixedPoint:
         if len(distinct) <= FEW_VALUES:
             found = _fixed(distinct, len(values))
             table = np.resize(found.codes, FEW_VALUES)
-            return FixedPoint(number.astype(np.uint8), found.unit, table)
+            return replace(found, codes=number.astype(np.uint8), table=table)
     return _fixed(values, len(values))
 
 
 def _fixed(values: npt.NDArray[Any], n: int) -> FixedPoint:
     """Return values in fixed point, of which n are drawn in each resample."""
+    for parts in _PARTS:
+        scaled = values * parts
+        numbers, most = np.rint(scaled), np.abs(scaled).max(initial=0)
+        if most <= _SMALL and np.abs(scaled - numbers).max(initial=0) <= most * 2.0**-31:
+            return FixedPoint(numbers.astype(np.int16), 1 / parts, is_small=True)
     size = np.abs(values.astype(np.float64))
     is_finite = np.isfinite(size)
     exponent = int(np.frexp(size.max(where=is_finite, initial=0))[1])

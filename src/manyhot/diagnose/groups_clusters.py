@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,9 +12,7 @@ from pyarrow import compute as pc
 from manyhot.core.array_types import Ints
 from manyhot.core.cluster_permutation import n_exchangeable
 from manyhot.errors import InputError
-
-_LIKELY = re.compile(r"(patient|subject|person)s?([ _-]?(id|key|nr|no|num|number|code|name))?", re.IGNORECASE)
-"""Names of columns whose values are likely to be clusters."""
+from manyhot.evaluate.clusters import LIKELY_CLUSTERS
 
 _FIXED = 0.1
 """Share of images in clusters that cannot be exchanged, above which a note says so."""
@@ -95,7 +92,7 @@ def likely_column(tables: Sequence[pa.Table]) -> str:
         table = next(table for table in tables if name in table.column_names)
         values = table[name].drop_null()
         is_single = not pa.types.is_nested(values.type)
-        if _LIKELY.fullmatch(name) and is_single and pc.count_distinct(values).as_py() < len(values):
+        if LIKELY_CLUSTERS.fullmatch(name) and is_single and pc.count_distinct(values).as_py() < len(values):
             return name
     return ""
 

@@ -21,7 +21,9 @@ from manyhot.tables.frames import examples, read_frame_part, rows_like
 ClustersLike = Annotated[Any, Shown("COLUMN")]
 """A column of the images table, or the cluster of each image: a series or mapping by id, or an array."""
 
-_LIKELY = re.compile(r"(patient|subject|person)s?([ _-]?(id|key|nr|no|num|number|code|name))?", re.IGNORECASE)
+LIKELY_CLUSTERS = re.compile(
+    r"(patient|subject|person)s?([ _-]?(id|key|nr|no|num|number|code|name))?", re.IGNORECASE
+)
 """Names of columns whose values are likely to be clusters."""
 
 
@@ -130,7 +132,7 @@ def cluster_notes(
 def _likely_column(labels: Labels, images: Images | None) -> str:
     """Return a column whose name is that of clusters and in which values are repeated; empty without one."""
     for name in () if images is None else _columns(images):
-        if _LIKELY.fullmatch(name):
+        if LIKELY_CLUSTERS.fullmatch(name):
             values = _column(name, labels, images).drop_null()
             if not pa.types.is_nested(values.type) and pc.count_distinct(values).as_py() < len(values):
                 return name

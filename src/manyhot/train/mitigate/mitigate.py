@@ -158,10 +158,7 @@ def mitigate(
     required("torch", "The model")  # before images are read
     _check_options(losses, fill, pairs)
     files = [objects, masks, labels, classes, split]
-    check_apart([images, *files], out, Mitigation.NAMES)
-    check_place(out / "mitigation.parquet", "mitigation")
-    if training_set is not None:
-        check_apart([images, *files], Path(training_set))
+    _check_places(images, files, out, training_set)
     given = open_class_list(classes)
     found = read_objects(objects, classes=given, masks=masks)
     class_list = given or from_keys(found.keys, found.name)
@@ -203,13 +200,7 @@ def mitigate(
     result = Mitigation(
         pa.Table.from_pylist(rows, schema=schema("mitigation")),
         pa.Table.from_pylist(shown, schema=schema("mitigation_examples")),
-        notes=(
-            *filter(None, [matched]),
-            *source.notes,
-            *_notes(features, states),
-            *notes,
-            *_how_to_use(model, heads),
-        ),
+        notes=(*matched, *source.notes, *_notes(features, states), *notes, *_how_to_use(model, heads)),
         metadata={"seed": str(seed)},
         inputs=hashes_of(files),
     )
@@ -221,12 +212,20 @@ def mitigate(
 
 def _labels_read(
     labels: PathLike | None, classes: ClassList, source: ImageSource
-) -> tuple[Labels | None, str]:
-    """Return the labels of the images of a source, and how ids were matched."""
+) -> tuple[Labels | None, tuple[str, ...]]:
+    """Return the labels of the images of a source, and a note if ids were matched."""
     if labels is None:
-        return None, ""
+        return None, ()
     found, like = labels_of_source(read_labels_or_originals(labels, classes=classes), source)
-    return found, like.text
+    return found, (like.text,) if like.text else ()
+
+
+def _check_places(images: ImagesLike, files: Sequence[Any], out: Path, training_set: PathLike | None) -> None:
+    """Raise an error if an output would overwrite an input or another table."""
+    check_apart([images, *files], out, Mitigation.NAMES)
+    check_place(out / "mitigation.parquet", "mitigation")
+    if training_set is not None:
+        check_apart([images, *files], Path(training_set))
 
 
 def _listed_ids(source: ImageSource) -> Iterator[pa.Array]:

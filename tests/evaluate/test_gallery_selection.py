@@ -108,8 +108,26 @@ def test_a_table_without_findings_is_refused(predicted, tmp_path, columns):
         build_gallery(predicted, findings=path, out=tmp_path / "out")
     assert str(error.value) == (
         f"The table has no findings on images.\n  where:   {path}\n  got:     columns {', '.join(columns)}\n"
-        "  allowed: image_id, and finding or group; or findings.parquet of manyhot diagnose errors"
+        "  allowed: image_id, and finding or group; or findings.parquet or class_errors.parquet of manyhot "
+        "diagnose errors"
     )
+
+
+def test_the_folder_of_diagnose_errors_holds_both_tables(predicted, tmp_path):
+    folder = tmp_path / "errors"
+    folder.mkdir()
+    kinds = pa.table({"kind": ["fine-grained"], "image_id": [IDS[1]], "model": ["m"]})
+    tables.write(kinds, folder / "findings.parquet", "findings")
+    pair = {"image_id": [IDS[2]], "model": ["m"], "class_id": [0], "error": ["miss"]}
+    pairs = pa.table({**pair, "probability": [0.1], "threshold": [0.5], "name": ["cat"], "dataset": ["d"]})
+    tables.write(
+        pairs.select(tables.schema("class_errors").names).cast(tables.schema("class_errors")),
+        folder / "class_errors.parquet",
+        "class_errors",
+    )
+    made = build_gallery(predicted, findings=folder, out=tmp_path / "out").gallery
+    assert [shot.kinds[0] for shot in made.shots[:3]] == ["", "", "miss"]  # a top class decides nothing
+    assert [len(shot.pair_errors) for shot in made.shots[:3]] == [0, 0, 1]
 
 
 def test_the_page_filters_by_finding(predicted, tmp_path, chromium):

@@ -18,6 +18,9 @@ from manyhot.core.sets import NO, YES, Case
 from manyhot.core.softmax import check_sums
 from manyhot.errors import InputError
 
+FALSE_POSITIVE, MISS = "false positive", "miss"
+"""A class is predicted but not valid, or valid but not predicted."""
+
 
 @dataclass(frozen=True)
 class ClassErrors:

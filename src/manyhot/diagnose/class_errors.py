@@ -12,7 +12,7 @@ from numpy import typing as npt
 
 from manyhot.classes import class_list_of
 from manyhot.console import table_lines
-from manyhot.core.class_errors import ClassErrors, class_errors, independent_classes
+from manyhot.core.class_errors import FALSE_POSITIVE, MISS, ClassErrors, class_errors, independent_classes
 from manyhot.core.sets import LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.diagnose.classes import in_order_of_ids
@@ -23,8 +23,6 @@ from manyhot.report.text import counted, listed, title_of
 from manyhot.tables import Labels, Row, schema
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.definitions import INT, REAL, TEXT, declare_table
-
-PAIR_ERRORS = ("false positive", "miss")
 
 SEED = 0
 """Seed of the folds, as by default in diagnose classes."""
@@ -38,7 +36,9 @@ declare_table(
         INT("class_id", "the class"),
         TEXT("name", "name of the class"),
         TEXT(
-            "error", "whether the class is predicted but not valid, or valid but missed", values=PAIR_ERRORS
+            "error",
+            "whether the class is predicted but not valid, or valid but missed",
+            values=(FALSE_POSITIVE, MISS),
         ),
         REAL("probability", "probability of the class on the image"),
         REAL("threshold", "probability from which the class is predicted, chosen on other images"),
@@ -70,7 +70,7 @@ def errors_by_class(source: Source, labels: Labels) -> tuple[pa.Table, list[dict
             "image_id": ordered.image_id.take(pa.array(model.rows[found.image])),
             "class_id": found.classes,
             "name": pa.array(names[found.classes], pa.string()),
-            "error": np.array(PAIR_ERRORS, object)[found.is_miss.astype(int)],
+            "error": np.where(found.is_miss, MISS, FALSE_POSITIVE),
             "probability": found.probability,
             "threshold": pa.array(found.threshold, from_pandas=False),
         }
@@ -158,7 +158,7 @@ def _cells(r: Row) -> tuple[str, ...]:
 
 def first_class_errors(errors: pa.Table, most: int) -> list[Row]:
     """Return the most confident false positives and misses of all models, half of each."""
-    p, is_miss = errors["probability"].to_numpy(), errors["error"].to_numpy() == PAIR_ERRORS[1]
+    p, is_miss = errors["probability"].to_numpy(), errors["error"].to_numpy() == MISS
     order = np.argsort(-np.where(is_miss, 1 - p, p), kind="stable")
     first = [order[is_miss[order] == side][: most // 2] for side in (False, True)]
     rows: list[Row] = errors.take(pa.array(np.concatenate(first))).to_pylist()

@@ -137,7 +137,7 @@ class Difficulty(DiagnosisResult):
         kinds = pa.table({name: [row[name] for row in rows] for name in ("kind", "image_id")})
         folder = Path(out) / GALLERY
         # Before the page, which says where the gallery is.
-        gallery, hint = write_first_gallery(self.sources, rows, kinds, folder, run, of_all_models=True)
+        gallery, hint = write_first_gallery(self.sources, rows, [kinds], folder, run, of_all_models=True)
         self.hints[:] = [hint] if hint else []
         return [*super().write(out, run=run), *gallery]
 

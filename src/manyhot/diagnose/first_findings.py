@@ -18,6 +18,7 @@ from manyhot.errors import ManyhotError
 from manyhot.evaluate.gallery import photographed, write_gallery_of
 from manyhot.evaluate.write import error_in_a_line
 from manyhot.formats.writing import PathLike
+from manyhot.report.gallery import finding_column
 from manyhot.report.gallery_files import read_gallery_link
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
@@ -74,12 +75,18 @@ class Findings(DiagnosisResult):
         """The findings whose images the gallery shows."""
         return self.first
 
+    @property
+    def gallery_tables(self) -> tuple[pa.Table, ...]:
+        """The tables of findings that the gallery shows on these images."""
+        return (self.table,)
+
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the findings and, if `out` is a folder, their page and, with photographs, a gallery."""
         written = [*Result.write(self, out, run=run), *self.write_beside(out)]
         if self.is_file(out):
             return written
-        gallery, hint = write_first_gallery(self.sources, self.shown, self.table, Path(out) / "gallery", run)
+        folder = Path(out) / "gallery"
+        gallery, hint = write_first_gallery(self.sources, self.shown, self.gallery_tables, folder, run)
         self.hints[:] = [hint] if hint else []
         return [*written, *gallery, *draw_beside(out)]
 
@@ -169,7 +176,7 @@ NO_PLACES = (
 def write_first_gallery(
     sources: Sequence[Source],
     rows: Sequence[Row],
-    findings: pa.Table,
+    findings: Sequence[pa.Table],
     out: Path,
     run: Run,
     *,
@@ -183,13 +190,13 @@ def write_first_gallery(
         The data sets. A gallery shows only one data set.
     rows : sequence of Row
         The first findings.
-    findings : pyarrow.Table
+    findings : sequence of pyarrow.Table
         All findings.
     out : Path
         Folder of the gallery.
     run : Run
     of_all_models : bool
-        Whether findings without a model are shown as findings of every model.
+        Whether kinds of errors without a model are shown as those of every model.
     """
     if not rows or not sources:
         return [], ""
@@ -203,7 +210,11 @@ def write_first_gallery(
         return [], f"to get a gallery of these images, pass a table with their photographs{call}"
     ids = list(dict.fromkeys(row["image_id"] for row in rows))
     models = {row["model"] for row in rows if row.get("model")}
-    shown = findings.filter(pc.is_in(findings["image_id"], pa.array(ids, pa.string())))
+    shown = [
+        table.filter(pc.is_in(table["image_id"], pa.array(ids, pa.string())))
+        for table in findings
+        if models or of_all_models or finding_column(table)
+    ]
     try:
         return write_gallery_of(
             source,
@@ -211,7 +222,7 @@ def write_first_gallery(
             out,
             models=models,
             most=GALLERY_MODELS,
-            findings=shown if models or of_all_models else None,
+            findings=shown,
             run=run,
         ), ""
     except ManyhotError as error:

@@ -35,6 +35,7 @@ ISSUES = {
 """The kinds of label issues, and what they say."""
 
 DOUBTFUL, MISSING, MERGES = ISSUES
+IN_WORDS = {DOUBTFUL: "doubtful label", MISSING: "missing label"}
 
 _COLUMNS = (
     ("kind", pa.string()),
@@ -112,6 +113,16 @@ class LabelIssues(Findings):
         if kind not in ISSUES:
             raise InputError("There is no such kind of issue.", got=kind, allowed=", ".join(ISSUES))
         return self.table.filter(pc.equal(self.table["kind"], kind))
+
+    @property
+    def gallery_tables(self) -> tuple[pa.Table, ...]:
+        """Which label of each image is doubtful or missing, in words."""
+        found = self.table.filter(pc.is_in(self.table["kind"], pa.array(IN_WORDS)))
+        words = pa.array(
+            f"{IN_WORDS[r['kind']]}: {name_of_class(r, 'class_a' if r['kind'] == DOUBTFUL else 'class_b')}"
+            for r in found.select(["kind", "class_a", "class_b", "name_a", "name_b"]).to_pylist()
+        )
+        return (pa.table({"image_id": found["image_id"], "finding": words.cast(pa.string())}),)
 
     def lines(self) -> Iterator[str]:
         """Yield the number of issues of each kind, the first issues, and the classes to merge."""

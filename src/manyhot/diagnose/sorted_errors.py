@@ -198,6 +198,11 @@ class SortedErrors(Findings):
         """The errors whose images the gallery shows: of independent classes, false positives and misses."""
         return first_class_errors(self.class_errors, FIRST_FINDINGS) if self.class_counts else self.first
 
+    @property
+    def gallery_tables(self) -> tuple[pa.Table, ...]:
+        """The kinds of errors, and the false positives and misses."""
+        return self.table, self.class_errors
+
     def write_beside(self, out: PathLike) -> list[Path]:
         """Write the number of errors of each kind for each model next to the findings."""
         findings = self._paths(out, "findings")[0]

@@ -35,7 +35,8 @@ from manyhot.parameters import Repeated, Shown
 from manyhot.predict.embeddings import Embedded, embedded_in
 from manyhot.predict.similar import similar
 from manyhot.predict.sources import open_source
-from manyhot.report.gallery import FINDING_COLUMNS
+from manyhot.report.gallery import FINDING_COLUMNS, PAIR_ERROR_COLUMNS
+from manyhot.report.gallery_labels import rows_of_labels
 from manyhot.result import Result
 from manyhot.run import QUIET, Progress, Run
 from manyhot.tables import Images, Labels, Predictions
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
     from manyhot.report.gallery import ClassExamples, Gallery
     from manyhot.report.pictures import Opener
 
+
+DIAGNOSED = ("findings.parquet", "class_errors.parquet")
+"""What the folder of diagnose errors holds: kinds of errors, and false positives and misses."""
 
 FindingsLike = Annotated[Any, Shown("FILE")]
 """A file of findings on images, or their table."""
@@ -113,8 +117,8 @@ def build_gallery(
         Folder with embeddings of the same images, written by manyhot predict --embeddings, in which to search
         for similar images; by default the folder of the predictions.
     findings
-        Findings by which the images can be filtered: the table findings written by diagnose errors, or a
-        table with the columns image_id and finding, or image_id and group.
+        Findings by which the images can be filtered: the folder or the tables findings and class_errors
+        written by diagnose errors, or a table with the columns image_id and finding, or image_id and group.
     title
         Title of the gallery; by default the name of the data set.
     out
@@ -136,7 +140,7 @@ def build_gallery(
     out = Path(out)
     files = predictions if isinstance(predictions, list | tuple) else [predictions]
     predictions = predictions if files else _detected(labels)
-    found = findings if isinstance(findings, list | tuple) else [findings]
+    found = [*_in_folders(findings if isinstance(findings, list | tuple) else [findings])]
     check_apart([labels, *files, reading.images, reading.rows, reading.classes, embeddings, *found], out)
     sources = list(open_inputs(labels, predictions, reading=reading, run=run))
     if len(sources) > 1:
@@ -241,7 +245,7 @@ def write_gallery_of(
     *,
     models: Collection[str] = (),
     most: int,
-    findings: pa.Table | None = None,
+    findings: Sequence[pa.Table] = (),
     run: Run = QUIET,
 ) -> list[Path]:
     """Write a gallery of some images of a data set, in the order of their ids.
@@ -256,8 +260,8 @@ def write_gallery_of(
         Names of the models to show; by default the first `most`.
     most : int
         Maximum number of models.
-    findings : pyarrow.Table, optional
-        The table ``findings`` with the kinds of errors.
+    findings : sequence of pyarrow.Table
+        The table ``findings`` with the kinds of errors, or ``class_errors``.
     run : Run
 
     Raises
@@ -267,26 +271,24 @@ def write_gallery_of(
     MissingExtraError
         If Pillow is not installed.
     """
-    from manyhot.report.gallery import ClassExamples
+    from manyhot.report.gallery import ClassExamples, classes_of_rows
 
     every = _images_of(source, source.name)
-    label = [None] * len(every) if every.label is None else every.label.to_pylist()
-    examples = ClassExamples.of(every.image_id.to_pylist(), label)
+    rows = rows_of_labels(every, None if every.label is not None else source.labels)
+    examples = ClassExamples.of(every.image_id.to_pylist(), classes_of_rows(rows))
     first = _only(every, image_ids)
     # Which classes have a row is only known with the predictions, so examples of all classes are read.
     several = _only(every, [*image_ids, *itertools.chain(*examples.ids.values())])
     named = (model for model in source.models() if not models or model.model in models)
     few = itertools.islice(named, len(models) or most)
     chosen = shown_models(source.labels, few, several, SkippedFiles())
-    # Without any original label, no class has examples.
-    classes = () if every.label is None else np.unique(classes_to_show(first.image_id, chosen, several))
+    classes = np.unique(classes_to_show(first.image_id, chosen, several))
     beside = itertools.chain(*(examples.ids.get(int(c), ()) for c in classes))
     images = _only(every, [*first.image_id.to_pylist(), *beside])
     at = pc.index_in(images.image_id, several.image_id).to_pylist()
     chosen = [replace(m, label_places=[m.label_places[i] for i in at]) for m in chosen]
-    given = () if findings is None else (findings,)
     gallery = _gallery(
-        source, images, chosen, None, given, run.call, None, (examples, len(images) - len(first))
+        source, images, chosen, None, findings, run.call, None, (examples, len(images) - len(first))
     )
     return _written(gallery, out, None)
 
@@ -466,6 +468,13 @@ def _inside(holder: str, places: Mapping[str, Sequence[int]]) -> Iterator[tuple[
     yield from ((i, absent(reason)) for rows in left.values() for i in rows)
 
 
+def _in_folders(findings: Sequence[FindingsLike]) -> Iterator[FindingsLike]:
+    """Yield findings; of a folder written by diagnose errors, its tables."""
+    for given in findings:
+        folder = [Path(given) / name for name in DIAGNOSED] if isinstance(given, str | os.PathLike) else []
+        yield from [path for path in folder if path.is_file()] or [given]
+
+
 def read_image_findings(findings: FindingsLike) -> pa.Table:
     """Return findings on images, from ``diagnose errors`` or from a table with a column of findings.
 
@@ -479,6 +488,8 @@ def read_image_findings(findings: FindingsLike) -> pa.Table:
     path = Path(findings)
     is_table = path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
     names = column_names(path) if is_table else []
+    if {*PAIR_ERROR_COLUMNS} <= {*names}:
+        return read_frame(path).select(PAIR_ERROR_COLUMNS).to_arrow()
     found = [c for c in FINDING_COLUMNS if c in names]
     if "image_id" in names and found:
         return read_frame(path).select("image_id", found[0]).to_arrow()
@@ -487,6 +498,9 @@ def read_image_findings(findings: FindingsLike) -> pa.Table:
             "The table has no findings on images.",
             where=path,
             got=f"columns {', '.join(names)}",
-            allowed="image_id, and finding or group; or findings.parquet of manyhot diagnose errors",
+            allowed=(
+                "image_id, and finding or group; or findings.parquet or class_errors.parquet of manyhot "
+                "diagnose errors"
+            ),
         )
     return read_findings(path)

@@ -117,9 +117,9 @@ def classes_to_show(image_id: pa.Array, models: Sequence[ShownModel], shown: Ima
         at = pc.fill_null(pc.index_in(image_id, p.image_id), -1).to_numpy()
         assert p.classes is not None
         parts.append(np.where(at[:, None] >= 0, p.classes[at].astype(np.int32), -1))
-    assert shown.label is not None
-    label = pc.fill_null(shown.label.take(pc.index_in(image_id, shown.image_id)), -1).to_numpy()
-    parts.append(label.astype(np.int32)[:, None])
+    if shown.label is not None:
+        label = pc.fill_null(shown.label.take(pc.index_in(image_id, shown.image_id)), -1).to_numpy()
+        parts.append(label.astype(np.int32)[:, None])
     sets = [[c for c in dict.fromkeys(row) if c >= 0] for row in np.concatenate(parts, axis=1).tolist()]
     classes = np.full((len(sets), max(1, max(map(len, sets), default=1))), -1, np.int32)
     for i, row in enumerate(sets):

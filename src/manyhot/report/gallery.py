@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from manyhot.classes import ClassList
+from manyhot.core.class_errors import MISS
 from manyhot.errors import MatchError
 from manyhot.report.gallery_labels import LabelPlace, LabelPlaces, rows_of_labels
 from manyhot.report.gallery_labels import label_places as places_of
@@ -39,6 +40,25 @@ has seen it. ``none``: the model has no prediction for the image.
 
 Best = tuple[tuple[int, float | None], ...]
 
+PAIR_ERROR_COLUMNS = ("image_id", "model", "class_id", "error", "probability", "threshold")
+"""Columns of the table ``class_errors``, by which it is recognised."""
+
+
+@dataclass(frozen=True)
+class PairError:
+    """A false positive or a miss of a model, which is given by its position in `Gallery.models`."""
+
+    model: int
+    class_id: int
+    error: str
+    probability: float
+    threshold: float | None
+
+    @property
+    def confidence(self) -> float:
+        """The probability that the model gives to its answer."""
+        return 1 - self.probability if self.error == MISS else self.probability
+
 
 @dataclass(frozen=True)
 class Shot:
@@ -62,18 +82,21 @@ class Shot:
         The top classes of each model with their confidence; empty if the model has no prediction for the
         image.
     verdicts : tuple of str
-        For each model, one of `TOP_VERDICTS`.
+        For each model, one of `TOP_VERDICTS`. A model whose false positives and misses are known is ``wrong``
+        if it makes any on the image, and otherwise ``right``.
     label_places : tuple of LabelPlace or None
         For each model, the rank of the original label; None without a label or a prediction.
     states : mapping of int to str
-        The state of each class that has a row. These are the classes that any model predicts, and the
-        original label.
+        The state of each class that has a row. These are the classes that any model predicts, those in
+        `pair_errors`, and the original label.
     similar : mapping of int to tuple of int
         For each class in `states`, the positions in the gallery of the images to show next to this image.
     kinds : tuple of str
         For each model, the kind of its error; empty if there is no error or the kind is unknown.
     findings : tuple of int
         The findings on the image, as positions in `Gallery.findings`.
+    pair_errors : tuple of PairError
+        The false positives and misses on the image, the most confident first.
     """
 
     image_id: str
@@ -90,6 +113,7 @@ class Shot:
     similar: Mapping[int, tuple[int, ...]]
     kinds: tuple[str, ...]
     findings: tuple[int, ...]
+    pair_errors: tuple[PairError, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,19 +125,18 @@ class ClassExamples:
     ids : mapping of int to tuple of str
         The ids of the images of each class.
     n : mapping of int to int
-        The number of images with each class as their original label.
+        The number of images of each class.
     """
 
     ids: Mapping[int, tuple[str, ...]]
     n: Mapping[int, int]
 
     @classmethod
-    def of(cls, ids: Sequence[str], labels: Sequence[int | None]) -> ClassExamples:
-        """Choose the examples of each class among all images of a data set, by their original labels."""
+    def of(cls, ids: Sequence[str], classes: Iterable[tuple[int, int]]) -> ClassExamples:
+        """Choose the examples of each class, given the position and a class of images."""
         members: dict[int, list[str]] = {}
-        for image_id, label in zip(ids, labels, strict=True):
-            if label is not None:
-                members.setdefault(label, []).append(image_id)
+        for i, c in classes:
+            members.setdefault(c, []).append(ids[i])
         return cls(
             {c: _spread(own) for c, own in members.items()}, {c: len(own) for c, own in members.items()}
         )
@@ -135,7 +158,8 @@ class Gallery:
     names : mapping of int to str
         The name of each class that occurs in the gallery.
     n_members : mapping of int to int
-        The number of images of the data set with each class as their original label.
+        The number of images of the data set of each class: with this original label or, if no image has one,
+        with the class in their label sets.
     n_examples : int
         The last `n_examples` images are only shown next to others, as examples of their classes.
     similar_by : str
@@ -211,8 +235,8 @@ def make_gallery(
     n_examples : int
         Number of images at the end of `images` that are only shown next to others, as examples.
     findings : sequence of pyarrow.Table
-        Tables ``findings`` with the kinds of errors of each model, and tables with other findings on images
-        in one of the columns `FINDING_COLUMNS`.
+        Tables ``findings`` with the kinds of errors of each model, ``class_errors`` with false positives and
+        misses, and tables with other findings on images in one of the columns `FINDING_COLUMNS`.
 
     Returns
     -------
@@ -229,16 +253,18 @@ def make_gallery(
     best = [best_classes(images, p) for p in predictions]
     ids = images.image_id.to_pylist()
     models = tuple(p.model for p in predictions)
-    examples = ClassExamples.of(ids, label) if examples is None else examples
+    examples = ClassExamples.of(ids, classes_of_rows(rows)) if examples is None else examples
     choose = _chooser(ids, examples, similar)
-    kinds, found = _findings(findings, models, ids)
+    kinds, found, pair_errors = _findings(findings, models, ids)
+    judged = {e.model for of in pair_errors.values() for e in of}
     texts = tuple(sorted({text for of in found.values() for text in of}))
     number = {text: n for n, text in enumerate(texts)}
     uris = image_values(images, "uri")
     shots = []
     for i, (image_id, row) in enumerate(zip(ids, rows, strict=True)):
         seen = tuple(tuple(of[i]) for of in best)
-        listed = [c for of in seen for c, _ in of]
+        own = pair_errors.get(image_id, ())
+        listed = [*(c for of in seen for c, _ in of), *(e.class_id for e in own)]
         classes_of = dict.fromkeys(listed if row.label is None else [*listed, row.label])
         shots.append(
             Shot(
@@ -250,12 +276,20 @@ def make_gallery(
                 len(row.classes_in("no")),
                 row.remark,
                 seen,
-                tuple(verdict(of[0][0] if of else None, row) for of in seen),
+                tuple(
+                    verdict(of[0][0] if of else None, row)
+                    if m not in judged
+                    else "wrong"
+                    if any(e.model == m for e in own)
+                    else "right"
+                    for m, of in enumerate(seen)
+                ),
                 tuple(of[i] for of in places),
                 {c: row.state(c) for c in classes_of},
                 {c: choose(i, c) for c in classes_of},
                 tuple(kinds.get((m, image_id), "") for m in models),
                 tuple(number[text] for text in found.get(image_id, ())),
+                own,
             )
         )
     names = _names(shots, classes)
@@ -291,6 +325,14 @@ def verdict(best: int | None, row: LabelRow) -> str:
     return "unasked" if state == NOT_ASKED else "wrong"
 
 
+def classes_of_rows(rows: Sequence[LabelRow]) -> Iterator[tuple[int, int]]:
+    """Yield images' positions with their original labels or, if there are none, with each valid class."""
+    if any(row.label is not None for row in rows):
+        yield from ((i, row.label) for i, row in enumerate(rows) if row.label is not None)
+    else:
+        yield from ((i, c) for i, row in enumerate(rows) for c in row.classes_in("yes"))
+
+
 class _SimilarImages:
     """Chooses the images that are shown beside a class."""
 
@@ -324,12 +366,35 @@ def _chooser(ids: Sequence[str], examples: ClassExamples, similar: pa.Table | No
 
 def _findings(
     findings: Sequence[pa.Table], models: Sequence[str], ids: Sequence[str]
-) -> tuple[dict[tuple[str, str], str], dict[str, list[str]]]:
-    """Return the kinds of errors by model and image, and the other findings by image."""
+) -> tuple[dict[tuple[str, str], str], dict[str, list[str]], dict[str, tuple[PairError, ...]]]:
+    """Return the kinds of errors by model and image, and the other findings and pair errors by image."""
     for table in findings:
-        kinds, found = kinds_of_errors([table], models, ids), findings_on([table], ids)
-        check_shared(bool(kinds or found) or not table.num_rows, "findings", table, ids)
-    return kinds_of_errors(findings, models, ids), findings_on(findings, ids)
+        of = [table]
+        shared = kinds_of_errors(of, models, ids), findings_on(of, ids), pair_errors_on(of, models, ids)
+        check_shared(any(shared) or not table.num_rows, "findings", table, ids)
+    pairs = pair_errors_on(findings, models, ids)
+    judged = {models[e.model] for errors in pairs.values() for e in errors}
+    # Kinds are those of top classes, which do not decide about independent classes.
+    kinds = {of: k for of, k in kinds_of_errors(findings, models, ids).items() if of[0] not in judged}
+    for image_id, errors in pairs.items():
+        for m in {e.model for e in errors}:
+            kinds[models[m], image_id] = " and ".join(sorted({e.error for e in errors if e.model == m}))
+    return kinds, findings_on(findings, ids), pairs
+
+
+def pair_errors_on(
+    tables: Sequence[pa.Table], models: Sequence[str], ids: Sequence[str]
+) -> dict[str, tuple[PairError, ...]]:
+    """Return the false positives and misses on each image, the most confident first."""
+    at, found = {m: i for i, m in enumerate(models)}, dict[str, list[PairError]]()
+    shown = set(ids)
+    for table in tables:
+        if not {*PAIR_ERROR_COLUMNS} <= {*table.column_names}:
+            continue
+        for image_id, model, *of in zip(*table.select(PAIR_ERROR_COLUMNS).to_pydict().values(), strict=True):
+            if image_id in shown and model in at:
+                found.setdefault(image_id, []).append(PairError(at[model], *of))
+    return {i: tuple(sorted(of, key=lambda e: -e.confidence)) for i, of in found.items()}
 
 
 def _names(shots: Sequence[Shot], classes: ClassList | None) -> dict[int, str]:

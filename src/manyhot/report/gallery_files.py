@@ -24,13 +24,15 @@ from urllib.parse import quote, urlencode
 
 from markupsafe import escape
 
+from manyhot.core.class_errors import FALSE_POSITIVE, MISS
 from manyhot.core.threads import cores
 from manyhot.errors import InputError, OutputError
 from manyhot.files import write_refused
-from manyhot.report.gallery import LARGEST, TOP_VERDICTS, Gallery, Shot
+from manyhot.report.gallery import LARGEST, TOP_VERDICTS, Gallery, PairError, Shot
 from manyhot.report.gallery_labels import LabelPlace
 from manyhot.report.page import asset
 from manyhot.report.pictures import Opener, Photographs, decoded, in_files, load_pillow
+from manyhot.report.text import counted
 from manyhot.run import Progress
 
 PART = 100
@@ -275,6 +277,9 @@ def _index(gallery: Gallery, photographs: Sequence[_Shown]) -> dict[str, Any]:
         "top": [[of[0][0] if of else None for of in s.seen] for s in shots],
         "sure": [[_whole(of[0][1]) if of else None for of in s.seen] for s in shots],
         "errors": [[kinds.index(k) if k else -1 for k in s.kinds] for s in shots] if kinds else [],
+        "pairs": [[_pair(e) for e in s.pair_errors] for s in shots]
+        if any(s.pair_errors for s in shots)
+        else [],
         "findings": gallery.findings,
         "found": [s.findings for s in shots] if gallery.findings else [],
         "absent": [i for i, result in enumerate(photographs) if isinstance(result, str)],
@@ -303,6 +308,13 @@ def _detail(shot: Shot, photograph: _Shown) -> dict[str, Any]:
 
 def _place(place: LabelPlace | None) -> list[int | None] | None:
     return None if place is None else [place.rank, place.n_listed, _whole(place.confidence)]
+
+
+def _pair(error: PairError) -> list[int | bool | None]:
+    # A class that no other image has, has no threshold.
+    threshold = None if error.threshold is None or error.threshold != error.threshold else error.threshold
+    is_miss = error.error == MISS
+    return [error.model, error.class_id, is_miss, _whole(error.probability), _whole(threshold)]
 
 
 def _whole(confidence: float | None) -> int | None:
@@ -415,10 +427,22 @@ def totals_sentence(gallery: Gallery) -> str:
     n = f"{len(shots):,} image{'s' * (len(shots) != 1)}"
     if len(models) > MOST:
         return f"{basis}, {_range(models, [of['right'] for of in counts])} of {n}.{without}"
+    if any(shot.pair_errors for shot in every):
+        return " ".join(_pair_counts(models, every))
     each = [
         f"{m} is right on {of['right']:,} of {n}{_left(of)}" for m, of in zip(models, counts, strict=True)
     ]
     return f"{basis}, {'; '.join(each)}.{without}"
+
+
+def _pair_counts(models: Sequence[str], shots: Sequence[Shot]) -> Iterator[str]:
+    """Yield how many false positives and misses each model makes on these images."""
+    for m, model in enumerate(models):
+        of = Counter(e.error for shot in shots for e in shot.pair_errors if e.model == m)
+        if of:
+            n = f"{len(shots):,} image{'s' * (len(shots) != 1)}"
+            missed = f"{of[MISS]:,} miss{'es' * (of[MISS] != 1)}"
+            yield f"{model} makes {counted(of[FALSE_POSITIVE], 'false positive')} and {missed} on {n}."
 
 
 def _is_empty(shot: Shot) -> bool:

@@ -267,6 +267,20 @@ const manyhotGallery = (() => {
     return first === undefined ? null : data.top[i][first];
   }
 
+  // The false positives and misses of some models on an image, the most confident first.
+  const pairsOf = (i, models = data.models.map((_, m) => m)) => (data.pairs[i] ?? [])
+    .filter(([m]) => models.includes(m))
+    .map(([m, c, missed, sure, threshold]) => ({ m, c, missed, sure, threshold }));
+
+  const judged = new Map(); // model → whether its false positives and misses are known
+  const hasPairs = (m) => judged.get(m) ?? judged.set(m, data.pairs.some((of) => of.some(([k]) => k === m))).get(m);
+
+  // What an image shows: its label or, without one, its label set.
+  const labelled = (i) => {
+    if (data.labels[i] !== null) return names(data.labels[i]);
+    return data.known[i] ? data.sets[i].map(names).join(", ") || "empty label set" : "no label";
+  };
+
   // The sign of the worst verdict of some models on an image; none where all are right.
   const worst = (row, models = data.models.map((_, m) => m)) =>
     ["valid", "wrong", "refuted", "unclear", "unasked"].find((v) => models.some((m) => verdict(row, m) === v));
@@ -306,5 +320,5 @@ const manyhotGallery = (() => {
   $("filters").addEventListener("submit", (event) => event.preventDefault());
   $("signs").append(...SIGNS.flatMap(([tone, mark, words]) => [make("dt", {}, sign(tone, mark)), make("dd", { textContent: words })]));
   const view = (name, parts) => { views.set(name, parts); };
-  return { index, part, view, begins, page, $, VERDICT, names, detail, verdict, fits: (i, m) => fits(i, m), address, change, update, go, make, sign, thumb, finer, percent, breakable, spoken, worst };
+  return { index, part, view, begins, page, $, VERDICT, names, detail, verdict, fits: (i, m) => fits(i, m), address, change, update, go, make, sign, thumb, finer, percent, breakable, spoken, worst, pairsOf, hasPairs, labelled };
 })();

@@ -3,7 +3,7 @@
 "use strict";
 
 (() => {
-  const { page, $, VERDICT, names, verdict, fits, change, make, sign, thumb, percent, spoken } = manyhotGallery;
+  const { page, $, VERDICT, names, verdict, fits, change, make, sign, thumb, percent, spoken, pairsOf, hasPairs, labelled } = manyhotGallery;
   const CELL = { grid: [168, 224], pair: [430, 172] }; // least width and height of a cell, in pixels of 16 to the rem
   const GAP = 12, AHEAD = 2; // pixels between cells; lines beyond the window on either side
   const PRINTED = 240; // images of a printed grid
@@ -150,12 +150,11 @@
     return made;
   }
 
-  const labelled = (i) => (page.data.labels[i] === null ? "no label" : names(page.data.labels[i]));
-
   // What the surest model that fits says; where the label is said, the label suffices.
   function gridText(i) {
     const { data } = page, c = spoken(i);
-    const models = data.models.map((_, m) => m).filter((m) => data.top[i][m] === c);
+    const [pair] = pairsOf(i);
+    const models = pair ? [pair.m] : data.models.map((_, m) => m).filter((m) => data.top[i][m] === c);
     const m = models.filter((m) => fits(i, m)).concat(models)[0];
     return [make("b", { className: "name", textContent: labelled(i), title: labelled(i) }), c === null ? make("span", { textContent: "not predicted" }) : guess(i, m)];
   }
@@ -166,9 +165,10 @@
   }
 
   function guess(i, m) {
-    const { data } = page, c = data.top[i][m], said = verdict(i, m), [mark, words] = VERDICT[said];
-    const sure = data.sure[i][m] === null ? "" : ` ${percent(data.sure[i][m] / data.whole)}`;
-    const text = c === null ? "not predicted" : `${names(c)}${sure}`;
+    const { data } = page, [pair] = pairsOf(i, [m]), c = pair ? pair.c : data.top[i][m];
+    const said = verdict(i, m), [mark, words] = VERDICT[said], share = pair ? pair.sure : data.sure[i][m];
+    const sure = share === null ? "" : ` ${percent(share / data.whole)}`;
+    const text = c === null ? "not predicted" : !pair && hasPairs(m) ? "no error" : `${pair?.missed ? "missed: " : ""}${names(c)}${sure}`;
     return make("span", { className: `guess ${said}`, title: `${data.models[m]}: ${text} (${words})` }, sign(said, mark), make("span", { textContent: text }));
   }
 

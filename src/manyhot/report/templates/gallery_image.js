@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { page, $, VERDICT, names, detail, verdict, go, make, sign, thumb, finer, percent, breakable, spoken, worst } = manyhotGallery;
+  const { page, $, VERDICT, names, detail, verdict, go, make, sign, thumb, finer, percent, breakable, spoken, worst, pairsOf, hasPairs } = manyhotGallery;
   const BARS = 4; // models that have room for bars; more have numbers on a ground
   const NEAR = 8; // images in the strip on either side
   const ENOUGH = 3; // images of a class that need no remark
@@ -89,8 +89,15 @@
       const [tone, mark] = standing(i, told, k);
       return make("b", { id, className: tone }, ...(mark ? [sign(tone, mark), "\u00a0"] : []), make("span", { id: id && "label", textContent: names(k) }));
     };
-    const start = label === null ? ["No label"] : ["The label says ", name(label, "labelled")];
-    if (c === null) return [...start, ". No model predicted it."];
+    const [pair] = pairsOf(i, shownModels());
+    if (pair) return [...breakable(data.models[pair.m]), pair.missed ? " misses " : " predicts ", name(pair.c), `${shareOf(pair.sure)}. `, make("small", { textContent: afterPair(i, pair) })];
+    if (judgedByPairs(i)) return ["No false positive or miss."];
+    // Images of multi-label data have no single label, which need not be said.
+    const single = !data.known[i] || data.labels.some((c) => c !== null);
+    const start = label !== null ? ["The label says ", name(label, "labelled")] : single ? ["No label"] : [];
+    const found = (data.found[i] ?? []).map((f) => data.findings[f]).join(", ");
+    if (found && !start.length) start.push(make("b", { textContent: found[0].toUpperCase() + found.slice(1) }));
+    if (c === null) return start.length ? [...start, ". No model predicted it."] : ["No model predicted this image."];
     const said = shownModels().filter((m) => data.top[i][m] === c);
     const who = said.map((m) => data.models[m]), n = shownModels().length;
     const models = who.length === 1 ? who[0] : who.length === n ? `${n === 2 ? "both" : `all ${n}`} models` : `${who.length}\u00a0of\u00a0${n} models`;
@@ -99,7 +106,20 @@
     const verb = who.length === 1 ? " says " : " say ";
     const what = c === label ? ["so"] : [name(c)];
     const after = [c === label || label === null ? "" : labelPlace(told, said), closing(i, told, c)].filter(Boolean).join(" ");
-    return [...start, "; ", ...breakable(models), verb, ...what, `${sure}. `, make("small", { textContent: after })];
+    return [...start, ...(start.length ? ["; "] : []), ...breakable(models), verb, ...what, `${sure}. `, make("small", { textContent: after })];
+  }
+
+  // Whether an image is right because none of the classes is an error.
+  const judgedByPairs = (i) => data.pairs.length > 0 && shownModels().every((m) => verdict(i, m) === "right" && hasPairs(m));
+
+  const shareOf = (sure) => (sure === null ? "" : `, ${finer(sure / data.whole).replaceAll(" ", "\u00a0")}`);
+
+  // Why this is an error, and how many more errors there are on the image.
+  function afterPair(i, { missed, threshold }) {
+    const from = threshold === null ? "" : ` (predicted from ${finer(threshold / data.whole).replaceAll(" ", "\u00a0")})`;
+    const more = pairsOf(i, shownModels()).length - 1;
+    const others = more ? ` ${more} more error${more === 1 ? "" : "s"} on this image.` : "";
+    return `${missed ? "It is valid" : "It is not valid"}${from}.${others}`;
   }
 
   // Where these models put the label: its best rank among them.
@@ -162,6 +182,7 @@
 
   // The classes that any model predicts, the surest first, without confidences by their best rank. Where no
   // model has the label among its top classes, it stands beside the first: these two are to be compared.
+  // False positives and misses come first.
   function rows(i, told) {
     const best = new Map();
     shownModels().forEach((m) => told.seen[m].forEach(([c, sure], rank) => {
@@ -170,6 +191,8 @@
     }));
     const sorted = [...best.keys()].sort((a, b) => best.get(b) - best.get(a));
     const label = data.labels[i];
+    const errors = new Set(pairsOf(i, shownModels()).map(({ c }) => c));
+    if (errors.size) return [...new Set([...errors, ...sorted])];
     return label === null || best.has(label) ? sorted : sorted.toSpliced(1, 0, label);
   }
 
@@ -187,6 +210,8 @@
   function placeOf(i, told, c, m) {
     const rank = told.seen[m].findIndex(([other]) => other === c);
     if (rank >= 0) return [rank + 1, told.seen[m][rank][1]];
+    const pair = pairsOf(i, [m]).find((of) => of.c === c);
+    if (pair) return [told.seen[m].length + 1, pair.sure];
     const place = c === data.labels[i] ? told.places[m] : null;
     return place ? [place[0] ?? -place[1], place[2]] : null;
   }
@@ -204,14 +229,16 @@
     const isLabel = c === data.labels[i] && rank > 1 && sure !== null;
     const number = make("span", { className: "n", textContent: text, title: `rank ${rank}` });
     const behind = isLabel ? [make("small", { className: "rank", textContent: ordinal(rank) })] : [];
-    const cell = make("div", { className: `bar-cell${rank > 1 ? "" : " best"}` }, who, bar, make("span", { className: "numbers" }, number, ...behind));
+    const pair = pairsOf(i, [m]).find((of) => of.c === c);
+    const error = pair ? [make("small", { className: "pair-error", textContent: pair.missed ? "missed" : "false positive" })] : [];
+    const cell = make("div", { className: `bar-cell${rank > 1 ? "" : " best"}` }, who, bar, make("span", { className: "numbers" }, number, ...behind), ...error);
     cell.style.setProperty("--ground", `${Math.round((sure ?? 0) / data.whole * 60)}%`);
     return cell;
   }
 
   // Images of a class, and what is to be said where there are few.
   function likeness(i, told, c) {
-    const label = c === data.labels[i], rows = told.similar[c] ?? [], there = rows.filter((row) => !data.absent.has(row));
+    const label = data.labels[i] === null ? data.sets[i].includes(c) : c === data.labels[i], rows = told.similar[c] ?? [], there = rows.filter((row) => !data.absent.has(row));
     const others = (data.members[c] ?? 0) - label;
     const itself = !others && label && !data.absent.has(i);
     const thumbs = make("div", { className: "thumbs" }, ...(itself ? [i] : there).map((row) => thumb(row, `${names(c)}: ${data.ids[row]}`)));

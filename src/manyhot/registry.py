@@ -62,6 +62,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.prediction_lists",
         "manyhot.formats.label_lists",
         "manyhot.formats.indicator",
+        "manyhot.formats.class_columns",
         "manyhot.formats.tabular",
         "manyhot.formats.images_table",
         "manyhot.formats.class_lists",

@@ -4,13 +4,14 @@ import importlib.util
 import json
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from manyhot import read_labels, registry, tables
 from manyhot.classes import class_list, from_keys
-from manyhot.errors import MatchError, UnknownNameError
+from manyhot.errors import InputError, MatchError, UnknownNameError
 from manyhot.formats.writing import LABEL_FACTS, save
 from manyhot.tables import Labels
 from manyhot.tables.labels import with_zeros
@@ -58,6 +59,9 @@ OUT = {
     "fiftyone(folder='/data')": ("f.json", {}, ("p", "unusable images")),
     "hf-labels": ("hub", {}, ("original labels", "unusable images")),
     "hf-labels(split='validation')": ("hub.parquet", {}, ("original labels", "unusable images")),
+    "indicator": ("one-hot.csv", {}, ("classes answered no", "unclear classes")),
+    "indicator()": ("one-hot.parquet", {}, ("classes answered no", "unclear classes")),
+    "label-lists": ("lists.json", {"classes": CLASSES}, ()),
 }
 
 
@@ -101,6 +105,53 @@ def test_what_a_plain_table_lacks_is_not_called_lost(tmp_path):
     plain = labels_of({"image_id": ["a.jpg"], "usable": [True], "classes": [[1]], "state": [["yes"]]})
     for to, (name, _, _) in OUT.items():
         assert save(plain, tmp_path / name, to, classes=CLASSES).left_out == ()
+
+
+def test_one_column_per_class_for_people_and_their_loaders(labels, tmp_path):
+    save(labels, tmp_path / "one-hot.csv", "indicator", classes=CLASSES)
+    assert (tmp_path / "one-hot.csv").read_text(encoding="utf-8").splitlines() == [
+        "image_id,cat,dog,cup,pot,é",
+        "a.jpg,1,,,,1",
+        "b.jpg,,0,-1,1,",
+        "c.png,,,,0,",
+    ]
+    assert read_labels(tmp_path / "one-hot.csv").table.select(["classes", "state"]).to_pylist() == (
+        labels.table.slice(0, 3).select(["classes", "state"]).to_pylist()
+    )
+    save(labels, tmp_path / "no.csv", "indicator(not_asked='no')", classes=CLASSES)
+    assert (tmp_path / "no.csv").read_text(encoding="utf-8").splitlines()[1:3] == [
+        "a.jpg,1,0,0,0,1",
+        "b.jpg,0,0,-1,1,0",
+    ]
+    frame = pd.read_csv(tmp_path / "no.csv", index_col="image_id")
+    assert frame.loc["b.jpg"].tolist() == [0, 0, -1, 1, 0]
+
+
+def test_one_column_per_class_of_complete_label_sets(tmp_path):
+    """All classes were asked about, so those that are not listed are no."""
+    table = {"image_id": ["a.jpg"], "usable": [True], "classes": [[1]], "state": [["yes"]]}
+    complete = labels_of(table, asked_known=True, complete=True)
+    save(complete, tmp_path / "one-hot.csv", "indicator", classes=CLASSES)
+    assert (tmp_path / "one-hot.csv").read_text(encoding="utf-8").splitlines()[1] == "a.jpg,0,1,0,0,0"
+
+
+def test_lists_of_names_by_image(labels, tmp_path):
+    save(labels, tmp_path / "lists.json", "label-lists", classes=CLASSES)
+    assert json.loads((tmp_path / "lists.json").read_text(encoding="utf-8")) == {
+        "a.jpg": ["cat", "é"],
+        "b.jpg": ["pot"],
+        "c.png": [],
+    }
+
+
+def test_a_class_that_could_not_be_read_back_as_a_column_is_refused(tmp_path, message):
+    classes = from_keys(["cat", "age"], "two")
+    table = {"image_id": ["a.jpg"], "usable": [True], "classes": [[1]], "state": [["yes"]]}
+    text = message(lambda: save(labels_of(table, classes), tmp_path / "o.csv", "indicator", classes=classes))
+    assert "got:     age" in text
+    with pytest.raises(InputError, match="not_asked"):
+        save(labels_of(table), tmp_path / "o.csv", "indicator(not_asked='0')", classes=CLASSES)
+    assert not list(tmp_path.iterdir())
 
 
 def test_keys_are_lost_where_names_are_written(tmp_path):

@@ -1,0 +1,90 @@
+"""Label sets as a table with one column per class, or as lists of names by image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from manyhot.classes import ClassList
+from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
+from manyhot.errors import InputError
+from manyhot.files import atomic_write, write_text
+from manyhot.formats.headers import is_metadata
+from manyhot.formats.writing import (
+    Saved,
+    classes_of_table,
+    lists_of,
+    lost_keys,
+    unique_names,
+    usable,
+    with_state,
+)
+from manyhot.parameters import check_one_of
+from manyhot.registry import register
+from manyhot.tables import Labels
+from manyhot.tables.arrays import states_of_labels
+
+_CELLS = {YES: 1, NO: 0, UNCLEAR: -1}
+_UNASKED = {"empty": None, "no": 0}
+
+
+@register(
+    "writer",
+    "indicator",
+    holds=("labels",),
+    suffixes=(".csv", ".parquet"),
+    keeps=("classes answered no", "unclear classes"),
+)
+def write_indicator(
+    labels: Labels, path: Path, classes: ClassList | None, *, not_asked: str = "empty"
+) -> Saved:
+    """Write a table with ``image_id`` and one column per class, without images that are not usable.
+
+    A cell is 1 (*yes*), 0 (*no*), -1 (*unclear*), or empty if no rater was asked about the class.
+
+    Parameters
+    ----------
+    not_asked : {"empty", "no"}
+        Cells of classes that no rater was asked about. With ``indicator(not_asked='no')``, they are 0.
+    """
+    check_one_of(not_asked, _UNASKED, "The option 'not_asked' is not a cell.", where=path)
+    own = classes_of_table(labels, classes)
+    names = unique_names(own)
+    if taken := [name for name in names if name == "image_id" or is_metadata(name)]:
+        raise InputError(
+            "A class has the name of a column of metadata, so it could not be read back.",
+            where=path,
+            got=taken[0],
+            do="rename the class in the class list, or use another format, such as label-lists",
+        )
+    states = states_of_labels(labels, own)
+    used = labels.table["usable"].to_numpy()
+    cells = np.zeros(256, np.int8)
+    cells[list(_CELLS)] = list(_CELLS.values())
+    columns = {"image_id": pl.Series(labels.image_id.filter(labels.table["usable"].combine_chunks()))}
+    for c, name in enumerate(names):
+        column = states.state[used, c]
+        values = pl.Series(cells[column])
+        columns[name] = values if not_asked == "no" else values.set(pl.Series(column == NOT_ASKED), None)
+    frame = pl.DataFrame(columns)
+    with atomic_write(path) as part:
+        if path.suffix.lower() == ".csv":
+            frame.write_csv(part)
+        else:
+            frame.write_parquet(part)
+    return Saved((path,), lost_keys(own))
+
+
+@register("writer", "label-lists", holds=("labels",), suffixes=(".json",), keeps=())
+def write_label_lists(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
+    """Write the names of the valid classes of each image as JSON, without images that are not usable."""
+    own = classes_of_table(labels, classes)
+    names = unique_names(own)
+    lengths, flat, _ = with_state(labels)
+    sets = lists_of(lengths, [names[c] for c in flat.tolist()])
+    images = zip(labels.image_id.to_pylist(), sets, usable(labels), strict=True)
+    write_text(path, json.dumps({image: s for image, s, use in images if use}, ensure_ascii=False, indent=1))
+    return Saved((path,), lost_keys(own))

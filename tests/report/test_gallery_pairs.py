@@ -68,11 +68,11 @@ def gallery(folder, findings):
 def visit(chromium, tmp_path_factory):
     with visitors(chromium) as visits, visits() as visit:
 
-        def opened(findings, fragment):
+        def opened(findings, fragment, **options):
             out = tmp_path_factory.mktemp("gallery")
             (out / "photographs").mkdir()
             write_gallery(gallery(out / "photographs", findings), out / "gallery")
-            page = visit((out / "gallery" / "index.html").as_uri() + fragment)
+            page = visit((out / "gallery" / "index.html").as_uri() + fragment, **options)
             page.wait_for_function("document.getElementById('position').textContent")
             return page
 
@@ -151,6 +151,22 @@ def test_examples_of_a_class_are_images_whose_label_sets_contain_it(tmp_path):
     none, wrong, *_ = made.shots
     assert none.similar[1] == (IDS.index("wrong.png"),)
     assert wrong.similar[0] == (IDS.index("missed.png"),)
+
+
+@pytest.mark.parametrize("width", [390, 1400, 1900])
+def test_the_photograph_and_the_classes_do_not_overlap(visit, width):
+    """Without images of the classes, they are beside the photograph, or below it on a telephone."""
+    page = visit([pair_errors()], "#image=none.png", viewport={"width": width, "height": 900})
+    page.wait_for_function("document.getElementById('told').textContent")
+    page.evaluate("document.querySelector('#shot').classList.add('alone')")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    photo, classes = (page.locator(name).bounding_box() for name in ("figure", "#seen"))
+    if width == 390:
+        assert classes["y"] >= photo["y"] + photo["height"]
+        assert classes["width"] == photo["width"] > 300
+    else:
+        assert classes["x"] >= photo["x"] + photo["width"]
+        assert classes["y"] == photo["y"]
 
 
 def test_a_gallery_without_such_errors_says_nothing_of_them(tmp_path):

@@ -256,7 +256,7 @@
 
   function strip() {
     const { fitting, at } = page;
-    const near = Math.min(NEAR, Math.floor(innerWidth / 128));
+    const near = Math.max(2, Math.min(NEAR, Math.floor((innerWidth - 144) / 128))); // whole pictures of 64 pixels
     const first = Math.max(0, Math.min(at - near, fitting.length - 2 * near - 1));
     const shown = at < 0 ? [] : fitting.slice(first, first + 2 * near + 1);
     $("strip").replaceChildren(...shown.map((row, k) => {

@@ -19,6 +19,7 @@ from manyhot import cli
 from manyhot.classes import from_keys
 from manyhot.cli import events
 from manyhot.errors import InputError, ManyhotError, MatchError, OutputError, UnknownNameError
+from manyhot.formats import read_labels
 from manyhot.predict.weights import read_trained
 from manyhot.run import Run
 from manyhot.tables import Labels, write_labels
@@ -459,10 +460,34 @@ def test_labels_to_judge_by_of_other_classes(folder, tmp_path):
     assert str(error.value) == (
         "The labels for evaluation and for training have different classes.\n"
         f"  where:   {tmp_path / 'val.parquet'}\n"
-        f"  got:     {other.hash}\n"
-        f"  allowed: {trainings.CLASSES.hash}\n"
-        "  do:      use the same class list for both"
+        f"  got:     2 classes: class list {other.hash}\n"
+        f"  allowed: 3 classes: class list {trainings.CLASSES.hash}\n"
+        "  do:      use the same class list for both: pass it as `classes`"
     )
+
+
+def _named(path, classes, first, last):
+    """Write names of classes, as people do, of images `first` to `last`."""
+    rows = [f"{i:03d}.png,{classes[i % len(classes)]}" for i in range(first, last)]
+    path.write_text("\n".join(["image,label", *rows, ""]))
+    return path
+
+
+def test_images_to_judge_by_are_not_trained_on(folder, tmp_path):
+    """All labels, and a table of those to judge by, whose classes are in another order."""
+    named = _named(tmp_path / "all.csv", "bac", 0, 12)
+    every = write_labels(read_labels(named, classes=["c", "b", "a"]), tmp_path / "all.parquet")
+    some = _named(tmp_path / "val.csv", "cab", 8, 12)
+    assert read_labels(every).class_hash != read_labels(some).class_hash
+    told = []
+    run = Run(on_event=lambda kind, about: told.append(about["text"]) if kind == "note" else None)
+    settings = {**trainings.TINY, "epochs": 1, "batch": 4, "teach": "label", "loss": "softmax"}
+    words = {"val_labels": some, "settings": settings, "run": run}
+    train_module.train(folder / "images", every, out=tmp_path / "out", **words)
+    assert told == ["4 images with labels are not trained on, because they are evaluated on"]
+    assert [row["images"] for row in csv.DictReader((tmp_path / "out/log.csv").open())] == ["8"]
+    with pytest.raises(InputError, match="All images to train on are also images to evaluate on"):
+        train_module.train(folder / "images", every, out=tmp_path / "o", **{**words, "val_labels": every})
 
 
 def test_the_command_streams_events(folder, tmp_path):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list_of, from_keys
@@ -111,7 +112,8 @@ def train(
     settings
         Setting that overrides the recipe, as NAME=VALUE, such as lr=0.1; a wrong name lists all settings.
     val_labels
-        Label sets of the images on which the network is evaluated after each epoch.
+        Label sets of the images on which the network is evaluated after each epoch. Without `val`, it is not
+        trained on these images.
     val
         Source of the images to evaluate on. By default, the source of the images to train on.
     features
@@ -153,6 +155,11 @@ def train(
         rows = rows[~none]
         if none.any():
             notes.append(f"{none.sum():,} images without a label map are left out")
+    judged = _labels_to_judge_by(val_labels, class_list, found, names)
+    held_out: list[str] = []
+    if judged is not None and val is None:
+        rows, held_out = _held_out(rows, found, labels_of_source(judged, source)[0])
+    notes += held_out
     order, missing = _images(source, found, rows, out, plan)
     identity = {
         "recipe": plan.to_dict(),
@@ -163,7 +170,9 @@ def train(
     }
     if plan.maps:
         identity["maps"] = sha256(plan.maps)
-    validation, matched_val = _validation(val or images, val_labels, class_list, found, decoding)
+    if held_out:
+        identity["held_out"] = held_out[0]
+    validation, matched_val = _validation(val or images, judged, decoding)
     data = TrainingData(
         order=order,
         labels=sets,
@@ -251,28 +260,61 @@ def _earlier_order(out: Path) -> str:
         return ""
 
 
-def _validation(
-    source: PathLike, labels: PathLike | None, classes: ClassList | None, trained: Labels, decoding: Decoding
-) -> tuple[Validation | None, str]:
+def _labels_to_judge_by(
+    path: PathLike | None, classes: ClassList | None, trained: Labels, names: ClassList
+) -> Labels | None:
+    """Return the labels to evaluate with, over the class list of the labels to train on."""
+    if path is None:
+        return None
+    found = read_labels_or_originals(path, classes=classes)
+    listed = found.class_list or class_list_of(found.class_hash)
+    if found.class_hash != trained.class_hash and listed and sorted(listed.keys) == sorted(names.keys):
+        found = read_labels_or_originals(path, classes=names)  # another order of the same names
+    if found.class_hash != trained.class_hash or found.n_classes != trained.n_classes:
+        raise MatchError(
+            "The labels for evaluation and for training have different classes.",
+            where=path,
+            got=_in_words(found, listed),
+            allowed=_in_words(trained, classes or trained.class_list or class_list_of(trained.class_hash)),
+            do="use the same class list for both: pass it as `classes`",
+        )
+    return found
+
+
+def _in_words(labels: Labels, classes: ClassList | None) -> str:
+    """Return the number of classes and the first of them, or their hash if they are unknown."""
+    first = f"class list {labels.class_hash or 'unknown'}" if classes is None else ", ".join(classes.keys[:5])
+    return f"{labels.n_classes:,} classes: {first}{', …' * (classes is not None and len(classes) > 5)}"
+
+
+def _held_out(
+    rows: npt.NDArray[np.int64], labels: Labels, judged: Labels
+) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """Return the rows without the images to evaluate on, and a note if there are any."""
+    is_judged = pc.is_in(labels.image_id, judged.image_id).to_numpy(zero_copy_only=False)[rows]
+    if not is_judged.any():
+        return rows, []
+    if is_judged.all():
+        raise InputError(
+            "All images to train on are also images to evaluate on.",
+            where=judged.name or None,
+            got=f"the {len(rows):,} images of the labels to train on",
+            do="divide the labels into images to train on and images to evaluate on",
+        )
+    n = int(is_judged.sum())
+    return rows[~is_judged], [f"{n:,} images with labels are not trained on, because they are evaluated on"]
+
+
+def _validation(source: PathLike, judged: Labels | None, decoding: Decoding) -> tuple[Validation | None, str]:
     """Return the images to evaluate on, and how their labels were matched if ids differ."""
-    if labels is None:
+    if judged is None:
         return None, ""
     from manyhot.train.batches import collect_images, memory_share
     from manyhot.train.order import Everything
     from manyhot.train.trained_part import Validation
 
-    found = read_labels_or_originals(labels, classes=classes)
-    own, other = (t.class_hash or f"{t.n_classes} classes" for t in (found, trained))
-    if own != other:
-        raise MatchError(
-            "The labels for evaluation and for training have different classes.",
-            where=labels,
-            got=own,
-            allowed=other,
-            do="use the same class list for both",
-        )
     images = open_source(source, decoding=decoding)
-    found, matched = labels_of_source(found, images)
+    found, matched = labels_of_source(judged, images)
     wanted = {name: row for row, name in enumerate(found.image_id.to_pylist())}
     order = collect_images(images, wanted, "all", 1, memory_share() // 4)
     assert isinstance(order, Everything)

@@ -72,7 +72,7 @@ def _average_precision(dataset: str, best: str, results: Models) -> Figure:
         "classes",
         dataset,
         f"Average precision of classes, {best}, {title_of(dataset)}",
-        f"Black dots show {which} average precision, with 95 % intervals over images for classes on "
+        f"Black dots show {which} average precision, with 95 % intervals for classes on "
         f"{FEWEST_POSITIVES} images or more. Red marks show the share of images with the class, which is "
         f"about the AP of a random ranking. The images of each class are counted at the right.{rest}",
         f"The lowest average precision is that of {worst['name']}, {percent(worst['ap'], 1)} on "

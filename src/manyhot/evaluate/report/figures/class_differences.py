@@ -55,7 +55,7 @@ def _figure(dataset: str, verdict: ClassVerdict) -> Figure:
         dataset,
         f"Difference of average precision by class, {minus}, {title_of(dataset)}",
         f"To the right of the line, {model} has the higher average precision. Black dots show {which} "
-        f"differences on {FEWEST_POSITIVES} images or more, with 95 % intervals over images, not "
+        f"differences on {FEWEST_POSITIVES} images or more, with 95 % intervals, not "
         f"corrected for the number of classes. The images of each class are counted at the right.{grey}",
         f"The largest difference is that of {largest['key']}, "
         f"{with_minus(100 * largest['difference'], 2)} points on "

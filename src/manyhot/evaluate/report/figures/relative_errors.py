@@ -41,7 +41,7 @@ def _figure(frames: Frames, rows: pl.DataFrame) -> Figure:
         f"Errors by group of images, relative to all, {title_of(whole['dataset'])}",
         f"The error ratio is the error on a group divided by the error on {slice_label(whole['whole'])} "
         f"({n_all}); the dashed line is a ratio of 1. {'Each faint tick is a model. ' * (n > 1)}The dot is "
-        f"{dot}, with its 95 % interval over images.",
+        f"{dot}, with its 95 % interval.",
         _summary(means, labels),
         compose(panels, frames.own, columns=2),
         rows.to_arrow(),

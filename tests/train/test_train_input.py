@@ -485,7 +485,9 @@ def test_images_to_judge_by_are_not_trained_on(folder, tmp_path):
     words = {"val_labels": some, "settings": settings, "run": run}
     train_module.train(folder / "images", every, out=tmp_path / "out", **words)
     assert told == ["4 images with labels are not trained on, because they are evaluated on"]
-    assert [row["images"] for row in csv.DictReader((tmp_path / "out/log.csv").open())] == ["8"]
+    assert [row["images"] for row in csv.DictReader((tmp_path / "out/log.csv").read_text().splitlines())] == [
+        "8"
+    ]
     with pytest.raises(InputError, match="All images to train on are also images to evaluate on"):
         train_module.train(folder / "images", every, out=tmp_path / "o", **{**words, "val_labels": every})
 

@@ -382,7 +382,7 @@ def raters_evidence(rows: LabelSets, classes: Ints) -> tuple[Floats, Floats]:
     p = rows.p_of(classes).astype(np.float64)
     yes = np.where(np.isnan(p), np.where(state == YES, 1.0, np.where(state == UNCLEAR, 0.5, 0.0)), p)
     asked = (state > 0) & rows.usable
-    return np.where(asked, yes, np.nan), rows.n_votes_of(classes).astype(np.float64)
+    return np.where(asked, yes, np.nan), rows.values_of(rows.n_votes, classes).astype(np.float64)
 
 
 def _ranked(ensemble: Ensemble, issues: Issues, keep: Bools) -> Issues:

@@ -16,7 +16,8 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from manyhot.core.array_types import Bools, Floats, Ints, Ints8, Ints64
-from manyhot.core.sets import YES, LabelSets, pairs_within
+from manyhot.core.cooccurrence import pairs_within
+from manyhot.core.sets import YES, LabelSets
 
 LABEL_KINDS = ("one", "several-objects", "ambiguous", "near-synonyms")
 """The kinds of label sets."""

@@ -21,7 +21,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints, Positions
-from manyhot.core.cells import Cells
+from manyhot.core.estimates import Cells
 
 Counts = npt.NDArray[np.uint8]
 """How often each image was drawn, with images as rows: those of some images are read as they are stored."""

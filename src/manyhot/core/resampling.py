@@ -18,15 +18,9 @@ from numpy import typing as npt
 from scipy.special import ndtri, stdtrit
 
 from manyhot.core.array_types import AnyFloats, Bools, Bytes, Floats, Floats32, Positions
-from manyhot.core.cells import Cells
 from manyhot.core.clusters import Clusters
-from manyhot.core.resampled_statistics import (
-    Counts,
-    MeansOf,
-    Ratios,
-    Statistic,
-    ValueMatrix,
-)
+from manyhot.core.estimates import Cells
+from manyhot.core.resampled_statistics import Counts, MeansOf, Ratios, Statistic, ValueMatrix
 from manyhot.core.threads import THREADS, each_in_threads, one_blas_thread
 
 LEVEL = 0.95

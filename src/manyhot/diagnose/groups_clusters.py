@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.core.array_types import Ints
-from manyhot.core.cluster_permutation import n_exchangeable
+from manyhot.core.clusters import n_exchangeable
 from manyhot.errors import InputError
 from manyhot.evaluate.clusters import LIKELY_CLUSTERS
 

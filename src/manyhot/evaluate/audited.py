@@ -30,9 +30,15 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.audit_proposals import ModelProposals, has_no_labels, propose_by_models
-from manyhot.evaluate.audited_questions import ALL_CLASSES, AuditQuestions, audit_questions, estimand_note
-from manyhot.evaluate.audited_raters import draw_people
-from manyhot.evaluate.audited_votes import open_answers, with_proposed
+from manyhot.evaluate.audited_questions import (
+    ALL_CLASSES,
+    AuditQuestions,
+    audit_questions,
+    estimand_note,
+    open_answers,
+    with_proposed,
+)
+from manyhot.evaluate.posterior import draw_people
 from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of

@@ -31,8 +31,8 @@ from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
 from manyhot.evaluate.audited_case import AuditedCase
 from manyhot.evaluate.audited_pairs import AuditedPairs
 from manyhot.evaluate.audited_questions import AskedClasses, unasked_share
-from manyhot.evaluate.audited_raters import RaterShares
 from manyhot.evaluate.columns import ImageValues
+from manyhot.evaluate.posterior import RaterShares
 from manyhot.evaluate.reliability import CALIBRATION, Row, audited_reliability
 from manyhot.evaluate.requirements import case_for, depends_on_sets, entries_of
 from manyhot.evaluate.result_rows import Number

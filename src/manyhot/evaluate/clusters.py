@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.core.cluster_intervals import FEWEST_CLUSTERS
 from manyhot.core.clusters import Clusters
+from manyhot.core.ratio_intervals import FEWEST_CLUSTERS
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.result_rows import Note
 from manyhot.parameters import Shown

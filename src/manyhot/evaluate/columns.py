@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.cluster_intervals import (
-    changes_without_clusters,
-    cluster_intervals,
-    have_cluster_percentiles,
-)
 from manyhot.core.clusters import Clusters
 from manyhot.core.estimates import Pooled, Ratio
 from manyhot.core.jackknife import UNVARYING, Scale, jackknife_interval, resampled_interval
 from manyhot.core.ratio_intervals import (
     changes_without,
+    changes_without_clusters,
+    cluster_intervals,
+    have_cluster_percentiles,
     have_percentiles,
     intervals_in_cells,
 )

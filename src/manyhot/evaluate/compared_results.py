@@ -30,8 +30,7 @@ from manyhot.evaluate.equal_accuracy import (
     with_families,
 )
 from manyhot.evaluate.error_consistency import ConsistencyTables
-from manyhot.evaluate.joined_models import adjusted, join_thresholds
-from manyhot.evaluate.joined_results import join
+from manyhot.evaluate.joined_models import adjusted, join, join_thresholds
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
 from manyhot.evaluate.pairwise import (
     Difference,

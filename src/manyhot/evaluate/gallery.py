@@ -19,13 +19,7 @@ from pyarrow import compute as pc
 from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.data.data_sets import Source, labelled_like
-from manyhot.data.inputs import (
-    READING,
-    LabelsLike,
-    PredictionsLike,
-    Reading,
-    open_inputs,
-)
+from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import InputError, ManyhotError
 from manyhot.evaluate.gallery_models import ShownModel, check_alike, classes_to_show, shown_models
 from manyhot.formats import read_findings, read_images

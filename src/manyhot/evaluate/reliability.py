@@ -12,8 +12,7 @@ from numpy import typing as npt
 
 from manyhot.core.array_types import Floats
 from manyhot.core.audited import FEWEST_LEFT, AuditedEstimate, linearised_slices, reserve_of
-from manyhot.core.cells import Cells
-from manyhot.core.estimates import Ratio, mean_over
+from manyhot.core.estimates import Cells, Ratio, mean_over
 from manyhot.core.posterior import combined
 from manyhot.core.ratio_intervals import FEWEST_CASES
 from manyhot.core.reliability import BINS, Outcomes, Ranked, bin_of

@@ -18,7 +18,8 @@ from pyarrow import compute as pc
 from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList
 from manyhot.core.accuracy import tied_tops
 from manyhot.core.order_check import are_probabilities, constant_scores, explain_order, relate
-from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
+from manyhot.core.sets import NO_LABEL, Case, LabelSets
+from manyhot.core.top_classes import top_k
 from manyhot.data.data_sets import Source
 from manyhot.errors import InputError, OrderError
 from manyhot.run import QUIET, Run

@@ -180,7 +180,6 @@ def count_apart(n: Floats | float, same: float) -> Floats:
 
     Parameters
     ----------
-    n : float or ndarray of float
     same : float
         Number of images on which the two models agree, divided by the number on which they differ.
     """

@@ -114,8 +114,6 @@ def permuted_in_clusters(
     ----------
     event : ndarray of bool, shape (n,)
     stratum, cluster : ndarray of int, shape (n,)
-    times : int
-    rng : numpy.random.Generator
     """
     made = np.empty((times, len(event)), bool)
     for images in like_clusters(cluster, stratum):

@@ -186,7 +186,6 @@ def search_groups(
 
     Parameters
     ----------
-    outcomes : sequence of Outcome
     permutations : int
         Number of permutations. The smallest possible p is 1 / (permutations + 1).
     min_images : int

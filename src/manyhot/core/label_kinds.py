@@ -201,7 +201,6 @@ def image_kinds(
         As in `hierarchy_distance`.
     n_objects : ndarray of int, shape (n,), optional
         Number of objects that raters counted; `UNKNOWN` if they did not.
-    rules : Rules, optional
     """
     rules = rules or Rules()
     yes = np.flatnonzero((sets.state == YES) & sets.usable[sets.rows])

@@ -363,7 +363,6 @@ class ClassDifferences:
     ----------
     values : ndarray of float64, shape (2, C)
         The average precision of both models; NaN without positives.
-    n_positives : ndarray of int
     lo, hi, p : ndarray of float64
         The interval of the second value minus the first, and the two-sided p; NaN for classes with fewer than
         `FEWEST_POSITIVES` positives.

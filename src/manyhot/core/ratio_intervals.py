@@ -399,7 +399,6 @@ def cluster_intervals(
     Parameters
     ----------
     masks : ndarray of bool, shape (S, n)
-    clusters : Clusters
     selected : ndarray of bool, shape (S,)
     scale
         As in `manyhot.core.jackknife.jackknife_ends`; ignored for a share of images.

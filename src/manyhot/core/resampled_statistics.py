@@ -160,7 +160,6 @@ class Ratios:
         As those of `Cells`.
     num, den
         The values of `images`, in the same order.
-    means : list of _MeansOfCells
     """
 
     images: Ints
@@ -274,7 +273,6 @@ class MeansOverStrata:
 
     Attributes
     ----------
-    parts : list of _Part
     samples : ndarray of float32, shape (S, R, m)
     """
 

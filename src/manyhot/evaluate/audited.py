@@ -186,8 +186,6 @@ class AuditedImages:
         People's label sets of the n audited images, with the original labels of the data set.
     sample : AuditSample
         The places of the audited images among all images of the data set, in the same order as `people`.
-    audit : Audit
-    drawn : DrawnSample
     inputs : Mapping of str to str
         The sha256 of each file, by its name.
     models : ModelProposals, optional
@@ -349,8 +347,6 @@ def open_audit(
 
     Parameters
     ----------
-    audit : Audit
-    source : Source
     reading, run
         As in `manyhot.evaluate`.
     draws, seed : int

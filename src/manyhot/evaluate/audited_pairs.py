@@ -35,7 +35,6 @@ class AuditedPairs:
 
     Parameters
     ----------
-    images : AuditedImages
     image_id : pyarrow.Array
         The ids of all images.
     resamples, seed : int
@@ -98,7 +97,6 @@ class AuditedPairs:
 
         Parameters
         ----------
-        dataset : str
         rows : sequence of Number
             All values.
         """

@@ -143,7 +143,6 @@ def is_unknown(metric: Entry, case: Case) -> tuple[Bools, Bools]:
 
     Parameters
     ----------
-    metric : Entry
     case : Case
         The predictions of the audited images, with people's label sets.
 
@@ -223,8 +222,6 @@ class AskedClasses:
 
         Parameters
         ----------
-        model : str
-        metric : Entry
         case : Case
             As in `is_unknown`.
         weights : ndarray of float64, shape (n,)
@@ -279,7 +276,6 @@ def estimand_note(people: LabelSets, weights: npt.NDArray[np.float64], dataset: 
     people : LabelSets
         People's label sets of the audited images.
     weights : ndarray of float64, shape (n,)
-    dataset : str
     """
     if people.complete:
         return None

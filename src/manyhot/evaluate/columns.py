@@ -152,7 +152,6 @@ class PooledValue:
 
     Attributes
     ----------
-    value : float
     lo, hi : float, optional
         The ends of its interval, if it has one.
     n : int
@@ -300,8 +299,6 @@ class Sampler:
 
     Parameters
     ----------
-    slices : Slices
-    bootstrap : Bootstrap
     pairs : SampledPairs
         Collects the values for comparing pairs of models.
     """
@@ -403,7 +400,6 @@ class Sampler:
 
         Parameters
         ----------
-        model, metric : str
         changes : ndarray of float64, shape (m,)
             For each scored image, the change of the value if the image is left out; NaN if the metric has no
             interval. With clusters, the changes are those of leaving out each cluster, by number.

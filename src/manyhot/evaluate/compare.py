@@ -349,8 +349,6 @@ class SharedImages:
 
     Attributes
     ----------
-    source : Source
-    labels : Labels
     names : tuple of str
         Names of the models. If files have the same name, the names of their models include the folder.
     counts : tuple of int

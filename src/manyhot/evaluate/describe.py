@@ -252,7 +252,6 @@ def describe_tables(
 
     Parameters
     ----------
-    labels : Labels
     classes : ClassList, optional
         Class list with names; by default the class list to which the labels refer. Without a class list,
         class ids are used as names.

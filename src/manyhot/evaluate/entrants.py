@@ -37,7 +37,6 @@ class Entrants:
 
     Attributes
     ----------
-    benchmark : Benchmark
     fetch : callable
         Returns a data set with the models to evaluate. It is fetched and read on the first call.
     own : list of Predictions
@@ -202,8 +201,6 @@ def with_published_columns(source: Source, options: Options, *, match: str = AUT
 
     Parameters
     ----------
-    source : Source
-    options : EvaluateOptions
     match : str
         How ids are matched; see `manyhot.tables.image_ids.match_ids`.
 

@@ -281,7 +281,6 @@ class Shows:
 
     Attributes
     ----------
-    run : Run
     reference : str
         The model that all others are compared with, which must be on one of the data sets.
     own : tuple of str

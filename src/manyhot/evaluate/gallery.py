@@ -177,13 +177,11 @@ def report_gallery(
         The images to show, with the column ``uri``.
     report : Path
         A folder.
-    labels : Labels
     files : sequence of Path
         Files of predictions. If there are embeddings next to the predictions of a model, they are used to
         find similar images.
     models : callable
         Function that yields the predictions in `files`, with the image ids of the labels.
-    classes : ClassList, optional
     dataset : str
         Name of the data set in the results.
 
@@ -242,8 +240,6 @@ def write_gallery_of(
 
     Parameters
     ----------
-    source : Source
-    image_ids : sequence of str
     out : Path
         Folder of the gallery. An earlier gallery there is replaced.
     models : collection of str
@@ -252,7 +248,6 @@ def write_gallery_of(
         Maximum number of models.
     findings : pyarrow.Table, optional
         The table ``findings`` with the kinds of errors.
-    run : Run
 
     Raises
     ------

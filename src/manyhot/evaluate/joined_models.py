@@ -157,7 +157,6 @@ def with_all_pairs(joined: Results, results: Sequence[Results], datasets: Sequen
 
     Parameters
     ----------
-    joined : Results
     results : sequence of Results
         The results that were joined.
     datasets : sequence of str
@@ -234,7 +233,6 @@ def join(results: Sequence[Results], *, several_models: bool = False) -> Results
 
     Parameters
     ----------
-    results : sequence of Results
     several_models : bool
         Whether several results may contain values of different models for the same data set, metric and
         slice.

@@ -59,7 +59,6 @@ class JudgedBatch:
     ----------
     about : dict of str
         Rows and notes, as JSON stores them.
-    arrays : dict of str to ndarray
     models : list of list of str
         The name and the hash of the predictions of each model, in order.
     tables : list of dict
@@ -97,11 +96,9 @@ class JudgedModels:
 
     Attributes
     ----------
-    rows : list of Number
     notes, interval_notes : list of Note
         Those on the intervals of batches come after all others, so that their order does not depend on the
         batches.
-    models : list of str
     intervals : dict of str to str
         How the intervals of each metric are computed.
     skipped : dict of str to InputError
@@ -344,15 +341,10 @@ def judged_on(
 
     Parameters
     ----------
-    dataset : str
-    labels : Labels
     sets : LabelSets
         The label sets of the same images.
-    slices : Slices
     metrics : sequence of Entry, optional
         The requested metrics; None for the default metrics of each model.
-    options : EvaluateOptions
-    clusters : Clusters, optional
     """
     arrays = (sets.indptr, sets.classes, sets.state, sets.label, sets.usable, sets.p, sets.n_votes)
     flags = f"{sets.asked_known} {sets.exclusive} {sets.complete}"

@@ -92,7 +92,6 @@ def judge_models(
     source : Source
         The data set. Its images table can have original labels, if the label sets have none, and columns to
         slice by. Models that do not match are skipped with a note, and collected in `source.misfits`.
-    options : JudgeOptions
     run : Run
         Reports progress over models. The last step computes intervals and pairs.
     opened : callable
@@ -180,7 +179,6 @@ def with_slice_pairs(evaluation: Evaluation, source: Source, options: JudgeOptio
         The evaluation on all images of the source, with the requested slices.
     source : Source
         All models predict all labelled images.
-    options : JudgeOptions
     """
     if not options.slices:
         return evaluation

@@ -24,7 +24,6 @@ class ModelAnswers:
 
     Attributes
     ----------
-    models : tuple of str
     image_id : pyarrow.Array of string, shape (n,)
     sets : LabelSets
         The label sets of these images.

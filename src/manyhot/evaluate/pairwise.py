@@ -37,19 +37,14 @@ class Difference:
 
     Attributes
     ----------
-    dataset : str
-    metric : Metric
-    reference, model : str
     values : tuple of ModelValue
         The values of the reference and of the model.
-    difference : float
     lo, hi, p : float, optional
         The 95 % interval over images, and the two-sided p; None if there are no resamples.
     n : int
         Number of images that count for both.
     same_images : bool
         Whether both models were evaluated on the same images. If not, there is no difference.
-    slice : str
     """
 
     dataset: str
@@ -215,7 +210,6 @@ def answer(pair: Difference, *, by_label: bool = False) -> str:
 
     Parameters
     ----------
-    pair : Difference
     by_label : bool
         Whether the sentence uses the metric's label, as the tables of a page do, instead of its name.
     """
@@ -295,7 +289,6 @@ def is_worse(pair: Difference, margin: float) -> bool:
 
     Parameters
     ----------
-    pair : Difference
     margin : float
         The margin in points or, for a metric that is not a share, in the metric's unit.
 

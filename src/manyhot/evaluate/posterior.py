@@ -84,7 +84,6 @@ class Posterior:
 
     Parameters
     ----------
-    dataset : str
     sets : LabelSets
         The label sets of all labelled images, with probabilities.
     draws : int
@@ -92,7 +91,6 @@ class Posterior:
     resamples : int
         Number R of resamples of the images. Resample r is evaluated on draw ``r % S``, so that the values
         vary over raters and images together. Metrics that are not ratios have S resamples.
-    seed : int
     values : dict of tuple of str to PosteriorSamples
         The values of the models added so far, by metric and model.
     """
@@ -122,8 +120,6 @@ class Posterior:
 
         Parameters
         ----------
-        model : str
-        case : Case
         metrics : sequence of Entry
             The metrics to evaluate. Metrics of original labels and of shares of votes are left out.
         rows : ndarray of int64, shape (n,)
@@ -344,8 +340,6 @@ def draw_people(
     ----------
     people, proposed : LabelSets
         People's label sets, and the proposed label sets of the same images.
-    sample : AuditSample
-    draws, seed : int
     name : str
         The name of these label sets in messages.
     methods : collection of str

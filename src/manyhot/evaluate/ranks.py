@@ -34,8 +34,6 @@ def shown_metrics(results: Results, dataset: str = "", models: Collection[str] |
 
     Parameters
     ----------
-    results : Results
-    dataset : str
     models : collection of str, optional
         Models of the data set; metrics without a value of any of them are left out.
     """
@@ -51,8 +49,6 @@ def leading_metric(results: Results, dataset: str, models: Collection[str] | Non
 
     Parameters
     ----------
-    results : Results
-    dataset : str
     models : collection of str, optional
         Models of the data set; by default all. Without original labels, some of them may have other metrics
         than the others.
@@ -91,7 +87,6 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
 
     Parameters
     ----------
-    results : Results
     by : str
         Metric to rank by; by default ``real1`` or, if most models have no real1, the first metric that more
         than half of them have.
@@ -168,7 +163,6 @@ def image_groups(results: Results, end: End) -> list[list[str]]:
 
     Parameters
     ----------
-    results : Results
     end : tuple of str
         Data set, metric and slice.
 

@@ -150,12 +150,7 @@ def _curve(ranked: Ranked) -> tuple[Floats, Floats, Floats, Floats]:
 
 @dataclass
 class Pictured:
-    """The tables ``reliability`` and ``risk_coverage``, collected model by model.
-
-    Parameters
-    ----------
-    dataset : str
-    """
+    """The tables ``reliability`` and ``risk_coverage``, collected model by model."""
 
     dataset: str
     _reliability: list[Row] = field(default_factory=list)
@@ -168,8 +163,6 @@ class Pictured:
 
         Parameters
         ----------
-        model : str
-        case : Case
         audited : callable, optional
             Function that returns the rows of the reliability table of an audit, and a message describing any
             problem. An audit has no curves.
@@ -218,8 +211,6 @@ def audited_reliability(images: AuditedImages, dataset: str, model: str, case: A
 
     Parameters
     ----------
-    images : AuditedImages
-    dataset, model : str
     case : AuditedCase
         The predictions of a model with confidences.
     """

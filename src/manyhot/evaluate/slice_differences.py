@@ -137,7 +137,6 @@ def markdown(results: Results, margin: float | None, notes: Sequence[str] = ()) 
 
     Parameters
     ----------
-    results : Results
     margin : float, optional
         The margin of `is_worse`; None for no verdict.
     notes : sequence of str

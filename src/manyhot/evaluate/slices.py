@@ -44,12 +44,10 @@ class Slices:
 
     Attributes
     ----------
-    names : tuple of str
     masks : ndarray of bool, shape (S, n)
     classes : tuple of int
         Ids of the classes that have a slice by original label, ``class=KEY``. There can be thousands of them,
         so they have no masks.
-    class_names : tuple of str
     standing : int
         Number of slices that are made without being requested. They come first in `names`.
     """
@@ -396,7 +394,6 @@ class ModelCase:
 
     Attributes
     ----------
-    model : str
     case : Case
         Predictions and label sets of the same images, row by row.
     rows : ndarray of int, shape (n,)
@@ -421,7 +418,6 @@ def model_cases(
         Number of top classes per image, for models with scores of all classes.
     trust_order : bool
         Whether to skip the check of the order of rows and classes.
-    run : Run
 
     Raises
     ------

@@ -31,8 +31,6 @@ class Block:
 
     Attributes
     ----------
-    dataset, title : str
-    head : tuple of str
     rows : sequence of tuple of str
         The numbers of images, and the values of each model.
     """
@@ -54,7 +52,6 @@ def headline_blocks(
 
     Parameters
     ----------
-    results : Results
     own : collection of str
         The user's own models.
     most : int

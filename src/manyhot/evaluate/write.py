@@ -55,11 +55,8 @@ class JudgedData:
 
     Attributes
     ----------
-    name : str
-    labels : Labels
     images : Images, optional
         Images table with the locations of photographs.
-    classes : ClassList, optional
     files : tuple of Path
         Files of the models' predictions; empty if predictions were not read from files.
     reading : Reading
@@ -155,12 +152,10 @@ def write_report_gallery(
 
     Parameters
     ----------
-    judged : Judged
     report : Path
         Its folder.
     limit : int, optional
         Maximum number of images for a gallery; by default `MAX_GALLERY`.
-    run : Run
     """
     from manyhot.evaluate.gallery import report_gallery
 

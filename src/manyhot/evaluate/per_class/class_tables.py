@@ -144,11 +144,8 @@ class ClassTables:
 
     Parameters
     ----------
-    dataset : str
-    n_classes : int
     classes : ClassList, optional
         Keys and names; by default, the class ids.
-    settings : PointSettings
     curves : int
         Number of classes with curves.
     parts : list of dict

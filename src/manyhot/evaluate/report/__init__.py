@@ -74,18 +74,12 @@ class Report:
 
     Attributes
     ----------
-    title, call, version, schema : str
     inputs : Mapping of str to str
         The hash of each input file.
     lead : str
         The first sentence, up to the names of the data sets.
     two_models : tuple of TwoModels
         Which of two models is better; empty if there are more models.
-    findings : tuple of Finding
-    datasets : tuple of DataSet
-    sections : tuple of Section
-    notes : tuple of NoteGroup
-    pictures : Pictures, optional
     gallery : GalleryLink, optional
         Beside the page.
     sources : sequence of Mapping
@@ -250,7 +244,6 @@ def write_report(
 
     Parameters
     ----------
-    out : Path
     tables : ReportTables
         The tables to show. Versions and inputs are read from the metadata of the results.
     notes : sequence of Mapping

@@ -52,10 +52,8 @@ class Section:
 
     Attributes
     ----------
-    anchor, short, title : str
     lead, warning : tuple of str, str
         Paragraphs at the start of the part, and a highlighted warning.
-    listings : tuple of Listing
     figures : tuple of Figure
         Figures of the part. In the part `Models`, a figure about one data set is shown with this data set.
     albums : tuple of Album

@@ -16,7 +16,6 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
 
     Parameters
     ----------
-    tables : ReportTables
     own : collection of str
         The user's own models, which are highlighted.
 

@@ -57,8 +57,6 @@ class Panel:
         charts five times.
     sheets : Mapping of str to Sheet
         Data by the names that the charts use for them.
-    width, height : int
-    title : str or Mapping
     tips : sequence of Tip
         Fields that the tooltip of a mark shows in addition to the model.
     beyond : tuple of str
@@ -238,7 +236,6 @@ class Frames:
 
     Parameters
     ----------
-    tables : ReportTables
     own : sequence of str
         The user's own models.
     """

@@ -188,12 +188,7 @@ def operating_points(
 
 
 def check_goal(goal: str, at: float | None) -> None:
-    """Raise an error if the goal is unknown, or if its precision or recall is missing or superfluous.
-
-    Raises
-    ------
-    InputError
-    """
+    """Raise an error if the goal is unknown, or if its precision or recall is missing or superfluous."""
     check_one_of(goal, GOALS, "There is no such goal of a threshold.")
     if goal == "f1":
         if at is not None:

@@ -69,16 +69,11 @@ def _one_of(sets: LabelSets, p: Floats, rng: np.random.Generator) -> Bools:
 
 
 def weighted_values(estimate: Estimate, weights: Floats) -> Floats:
-    """Return the values of a metric under several weights of the images.
+    """Return the values of a metric under several weights of the images, shape (R,); NaN if no images count.
 
     Parameters
     ----------
     weights : ndarray of float64, shape (R, n)
-
-    Returns
-    -------
-    ndarray of float64, shape (R,)
-        NaN if no images count.
     """
     if isinstance(estimate, Ratio) and estimate.stratum is None:
         num, den = weights @ estimate.num.astype(np.float64), weights @ estimate.den.astype(np.float64)

@@ -131,7 +131,7 @@ class Bootstrap:
                 future.result()
 
     def ratios(self, num: ValueMatrix, den: ValueMatrix, den_of: Positions) -> Floats32:
-        """Return resampled ratios of sums.
+        """Return resampled ratios of sums, shape (S, R, m); NaN if no images of a resample count.
 
         Parameters
         ----------
@@ -141,11 +141,6 @@ class Bootstrap:
             The distinct denominators.
         den_of : ndarray of int, shape (m,)
             The denominator of each numerator.
-
-        Returns
-        -------
-        ndarray of float32, shape (S, R, m)
-            NaN if no images of a resample count.
         """
         statistic = Ratios.of(self.cells, self.resamples, num, den, [MeansOf(np.arange(len(den_of)), den_of)])
         self.resample(statistic)

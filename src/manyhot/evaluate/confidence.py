@@ -172,12 +172,7 @@ def _only_model(
 
 
 def check_method(method: str, to: str = FITTED_TO[0]) -> None:
-    """Raise an error if the method or the kind of labels to fit to is unknown.
-
-    Raises
-    ------
-    InputError
-    """
+    """Raise an error if the method or the kind of labels to fit to is unknown."""
     for name, value, known in (("method", method, RECALIBRATIONS), ("to", to, FITTED_TO)):
         if value not in known:
             raise InputError(

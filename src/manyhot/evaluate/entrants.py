@@ -99,11 +99,7 @@ class Entrants:
         """The data sets of the benchmark."""
         return [self.fetch(dataset) for dataset in self.benchmark.datasets]
 
-    def entering(self, fetched: Fetched) -> list[Predictions]:
-        """Return the user's own models with predictions for images of a data set."""
-        return self._covering(self.own, fetched)
-
-    def _covering(self, models: Sequence[Predictions], fetched: Fetched) -> list[Predictions]:
+    def covering(self, models: Sequence[Predictions], fetched: Fetched) -> list[Predictions]:
         """Return the models with predictions for images of a data set, with its ids."""
         matching = self.misfits.matching(models, fetched.labels.image_id, fetched.name, self.match)
         return [p for p in matching if fetched.covers(p)]
@@ -127,7 +123,7 @@ class Entrants:
         # One that is skipped on a data set may be judged on another.
         everywhere = [p for p in own if p.source not in self.misfits.errors]
         fetched = self.fetch(dataset)
-        return [*fetched.published, *self._covering(everywhere, fetched)]
+        return [*fetched.published, *self.covering(everywhere, fetched)]
 
     def sources(self) -> list[dict[str, Any]]:
         """Return the titles, licences, citations and notes of the published data."""
@@ -158,7 +154,7 @@ def _check_files(predictions: Sequence[object]) -> None:
 def benchmark_source(entrants: Entrants, dataset: BenchmarkData) -> Source:
     """Return a data set of a benchmark with its published models and the user's own models for it."""
     fetched = entrants.fetch(dataset)
-    own = entrants.entering(fetched)
+    own = entrants.covering(entrants.own, fetched)
     return Source(
         fetched.name,
         fetched.labels,

@@ -102,7 +102,7 @@ def differences_at(results: Results, ends: Sequence[End]) -> list[Difference]:
             _pairs_at(results, end, models[0]),
             end,
             *models,
-            same=_same_images(results, end, models),
+            same=any(set(models) <= set(group) for group in image_groups(results, end)),
         )
         for end in shared
     ]
@@ -183,10 +183,6 @@ def _is_reversed(row: Mapping[str, Any], reference: str, difference: float) -> b
     """
     product = row["difference"] * difference
     return bool(product < 0 or (product == 0 and row["model_a"] != reference))
-
-
-def _same_images(results: Results, end: End, models: Sequence[str]) -> bool:
-    return any(set(models) <= set(group) for group in image_groups(results, end))
 
 
 def _defined(value: float | None) -> float | None:
@@ -402,12 +398,8 @@ def pair_lines(results: Results) -> Iterator[str]:
 
     With several data sets, models are compared only if pairs of models were tested.
     """
-    yield from spaced(*(_lines_on(results, dataset) for dataset in results.datasets))
-
-
-def _lines_on(results: Results, dataset: str) -> Iterator[str]:
-    two = _two(results, dataset)
-    return two_lines(two) if two else best_lines(results, dataset)
+    compared = ((dataset, _two(results, dataset)) for dataset in results.datasets)
+    yield from spaced(*(two_lines(two) if two else best_lines(results, name) for name, two in compared))
 
 
 def _two(results: Results, dataset: str) -> list[Difference]:

@@ -203,22 +203,24 @@ def _different_images(results: Results, end: End) -> Callable[[str, str], bool]:
     return lambda a, b: {a, b} <= sampled and not paired & {(a, b), (b, a)}
 
 
-def narrow(ranked: pa.Table, *, others: int = 3) -> pa.Table:
+_OTHER_DATASETS = 3
+"""Other data sets on a page with a leaderboard."""
+
+
+def narrow(ranked: pa.Table) -> pa.Table:
     """Return a leaderboard narrow enough for a page: the metric, top-1 accuracy and a few other data sets.
 
     Parameters
     ----------
     ranked : pyarrow.Table
         From `rank_models`.
-    others : int
-        Number of other data sets to keep.
     """
     names = ranked.column_names
     value = names[names.index("lo") - 1]
     dataset, _, metric = value.rpartition(" ")
     beside = [f"{dataset} top1"] if metric != "top1" else [f"{dataset} real1"]
-    elsewhere = {c.rpartition(" ")[0]: None for c in names if " " in c} if others else {}
-    for other in [d for d in elsewhere if d != dataset and not d.endswith("-classes")][:others]:
+    elsewhere = {c.rpartition(" ")[0]: None for c in names if " " in c}
+    for other in [d for d in elsewhere if d != dataset and not d.endswith("-classes")][:_OTHER_DATASETS]:
         beside.append(next(c for c in (f"{other} {metric}", f"{other} top1", "") if c in names or not c))
     known = [c for c in ("best_rank",) if ranked[c].null_count < len(ranked)]
     kept = ["rank", *known, "model", "params", "pretraining", value, "lo", "hi", "n", *beside]

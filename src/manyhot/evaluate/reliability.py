@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,7 @@ def both_events(case: Case) -> dict[str, Outcomes]:
         return {}
     right = {"label": case.is_label, "set": case.hit}
     outcomes = Outcomes(image, case.confidence[image], right[events[0]][image, 0])
-    return {event: outcomes.with_right(right[event][image, 0]) for event in events}
+    return {event: replace(outcomes, right=right[event][image, 0]) for event in events}
 
 
 def reliability_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -> Iterator[Row]:

@@ -304,12 +304,7 @@ def _check_top_range(top: npt.NDArray[np.integer], sets: LabelSets, predictions:
 
 
 def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> None:
-    """Raise an error if rows or classes seem to be in a different order than declared.
-
-    Raises
-    ------
-    OrderError
-    """
+    """Raise an error if rows or classes seem to be in a different order than declared."""
     orders = _class_orders(case.labels.n_classes)
     # Rows in the order of the predictions' file: a wrong row order is an order of that file.
     rows = slice(None) if ascends(alignment.right) else _sorted_places(alignment.right)
@@ -320,7 +315,7 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
         by_name=lambda: _by_name(predictions.image_id, np.sort(alignment.right)),
         class_orders=orders,
     )
-    got = f"top-1 accuracy {_share_right(case):.4f}"
+    got = f"top-1 accuracy {np.mean(case.top[:, 0] == _any_label(case.labels)):.4f}"
     relation = None if found else relate(case, orders)
     if relation is not None and relation.order:
         found = relation.order
@@ -382,10 +377,6 @@ def _any_label(sets: LabelSets) -> npt.NDArray[np.int32]:
 def _by_name(ids: pa.Array, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
     order: npt.NDArray[np.intp] = pc.sort_indices(pc.take(ids, pa.array(rows))).to_numpy().astype(np.intp)
     return order
-
-
-def _share_right(case: Case) -> float:
-    return float(np.mean(case.top[:, 0] == _any_label(case.labels)))
 
 
 @dataclass(frozen=True, eq=False)

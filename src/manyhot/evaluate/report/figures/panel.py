@@ -326,7 +326,7 @@ def first(frame: pl.DataFrame) -> dict[str, Any] | None:
 
 def axis(name: str) -> str:
     """Return the title of an axis of a metric, with its unit."""
-    return _with_unit(metric(name).axis, name)
+    return f"{metric(name).axis} (%)" if metric(name).percent else metric(name).axis
 
 
 def short(name: str) -> str:
@@ -352,7 +352,3 @@ def shortened(name: str, most: int) -> str:
 def slug(name: str) -> str:
     """Return a name for files and anchors."""
     return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
-
-
-def _with_unit(title: str, name: str) -> str:
-    return f"{title} (%)" if metric(name).percent else title

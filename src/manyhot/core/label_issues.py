@@ -163,10 +163,7 @@ def find_issues(
     keep_missing = possible | (lack.people >= max(missing, 0.5))
     n = int(np.count_nonzero(labelled & has_evidence))
     return IssueLists(
-        _ranked(ensemble, doubt, keep),
-        _ranked(ensemble, lack, keep_missing),
-        n,
-        len(ensemble) - n,
+        _ranked(ensemble, doubt, keep), _ranked(ensemble, lack, keep_missing), n, len(ensemble) - n
     )
 
 
@@ -420,12 +417,7 @@ def check_least(**least: float) -> None:
     """
     for name, value in least.items():
         check_share(
-            value,
-            "This is not a score or share.",
-            zero=True,
-            where=name,
-            got=f"{value:g}",
-            allowed="0 to 1",
+            value, "This is not a score or share.", zero=True, where=name, got=f"{value:g}", allowed="0 to 1"
         )
 
 

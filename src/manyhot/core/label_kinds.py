@@ -117,9 +117,7 @@ def hierarchy_distance(paths: Sequence[Sequence[str]], a: Ints, b: Ints) -> Ints
     return np.where(a == b, 0, np.where(shared > 0, steps, FAR))
 
 
-def share_together(
-    sets: LabelSets,
-) -> tuple[Ints64, Floats, Ints64]:
+def share_together(sets: LabelSets) -> tuple[Ints64, Floats, Ints64]:
     """Return pairs of classes, with the share of images that have both labels among images with either.
 
     Only usable images on which raters were asked about both classes count. If it is unknown which classes

@@ -419,11 +419,5 @@ def class_errors(case: Case, *, rng: np.random.Generator) -> ClassErrors | None:
     image, classes, is_miss, p, least = map(np.concatenate, zip(nothing, *parts, strict=True))
     order = np.argsort(-np.where(is_miss, 1 - p, p), kind="stable")
     return ClassErrors(
-        image[order],
-        classes[order],
-        is_miss[order],
-        p[order],
-        least[order],
-        n_positives,
-        n_negatives,
+        image[order], classes[order], is_miss[order], p[order], least[order], n_positives, n_negatives
     )

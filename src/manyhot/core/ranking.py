@@ -166,12 +166,7 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
 
 
 @register(
-    "metric",
-    "lrap",
-    also=("label_ranking_average_precision",),
-    better="higher",
-    label="LRAP",
-    needs="scores",
+    "metric", "lrap", also=("label_ranking_average_precision",), better="higher", label="LRAP", needs="scores"
 )
 def lrap(case: Case, *, masked: bool = False) -> Estimate:
     """Label ranking average precision: mean share of valid classes among classes at or above a valid class.

@@ -174,9 +174,7 @@ def _drawn_by_image(n: int, resamples: int, rng: np.random.Generator) -> Counts:
     return by_image
 
 
-def percentile_interval(
-    samples: AnyFloats,
-) -> tuple[Floats, Floats]:
+def percentile_interval(samples: AnyFloats) -> tuple[Floats, Floats]:
     """Return the ends of the percentile interval over the last axis. NaN samples are ignored.
 
     Quantiles are interpolated linearly, as by default in ``numpy.quantile``.

@@ -237,11 +237,7 @@ class AuditedImages:
         return None if self.planned is None else sequence_quantile(len(self.sample), self.planned)
 
     def estimate(
-        self,
-        values: LinearisedValues,
-        metric: str,
-        same: Bools | None = None,
-        reserve: Floats | None = None,
+        self, values: LinearisedValues, metric: str, same: Bools | None = None, reserve: Floats | None = None
     ) -> AuditedEstimate:
         """Estimate values of a metric; `same` and `reserve` are as in `manyhot.core.audited.estimate`."""
         power = 1.0 if metric == MAP_MACRO else ESTIMATORS[self.audit.estimator]

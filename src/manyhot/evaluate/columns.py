@@ -91,12 +91,7 @@ class ImageValues:
         return cls(model, metric, full[0], full[1], full[2], stratum, by_wilson, scale)
 
     def in_slices(
-        self,
-        dataset: str,
-        slices: Slices,
-        bootstrap: Bootstrap,
-        sets: LabelSets,
-        rows: npt.NDArray[np.int64],
+        self, dataset: str, slices: Slices, bootstrap: Bootstrap, sets: LabelSets, rows: npt.NDArray[np.int64]
     ) -> Iterable[Number]:
         """Yield the metric's value in every slice; `rows` are the aligned images."""
         cells, clusters = bootstrap.cells, bootstrap.clusters
@@ -390,11 +385,7 @@ class Sampler:
         return self._last[1]
 
     def add_changes(
-        self,
-        model: str,
-        metric: str,
-        changes: npt.NDArray[np.float64],
-        rows: npt.NDArray[np.int64],
+        self, model: str, metric: str, changes: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]
     ) -> None:
         """Add a metric of a model that is compared by the jackknife.
 

@@ -271,11 +271,7 @@ def _as_predictions(predictions: Sequence[Any]) -> Any:
 
 
 def _evaluated(
-    labels: LabelsLike,
-    predictions: Sequence[Any],
-    options: JudgeOptions,
-    reading: Reading,
-    run: Run,
+    labels: LabelsLike, predictions: Sequence[Any], options: JudgeOptions, reading: Reading, run: Run
 ) -> tuple[Evaluation, list[SharedImages]]:
     """Evaluate models on the images that all of them predict, and return these, too."""
     parts, errors, compared = list[Evaluation](), list[MatchError](), list[SharedImages]()

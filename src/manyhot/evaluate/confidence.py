@@ -383,9 +383,7 @@ def _chosen(n: int, share: float, seed: int) -> npt.NDArray[np.bool_]:
     """Return which of n images are fitted on."""
     if not 0 < share < 1:
         raise InputError(
-            "The share of images to fit on is out of range.",
-            got=f"fit={share}",
-            allowed="above 0, below 1",
+            "The share of images to fit on is out of range.", got=f"fit={share}", allowed="above 0, below 1"
         )
     chosen = np.zeros(n, bool)
     chosen[np.random.default_rng(seed).permutation(n)[: round(share * n)]] = True

@@ -397,12 +397,7 @@ def _similar(
     image_id = beside.image_id.take(pa.array(rows))
     classes = classes_to_show(image_id, models, shown)
     asked = replace(
-        beside.predictions,
-        image_id=image_id,
-        classes=classes,
-        scores=None,
-        logsumexp=None,
-        uncertainty=None,
+        beside.predictions, image_id=image_id, classes=classes, scores=None, logsumexp=None, uncertainty=None
     )
     asked = replace(asked, score_kind="none")
     index = Embedded(asked, beside.vectors[rows], shown, beside.name)

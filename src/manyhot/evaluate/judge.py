@@ -248,10 +248,7 @@ class Judge:
                 "There are no predictions to evaluate.", do="pass predictions of at least one model"
             )
         self._check_complete()
-        self._last, self._sets = (
-            None,
-            replace(self._sets),
-        )  # without what models left in them
+        self._last, self._sets = None, replace(self._sets)  # without what models left in them
         auditor, dataset, judged = self._auditor, self._dataset, self._judged
         if auditor is not None:
             auditor.asked.check(judged.rows)

@@ -346,11 +346,7 @@ _Case = tuple[str, float | None, _Values, _Values, Floats]
 _Numbers = Mapping[End, _Values]
 
 
-def sensitivity(
-    results: Results,
-    thresholds: Results | None,
-    family: Callable[[str], str],
-) -> pa.Table:
+def sensitivity(results: Results, thresholds: Results | None, family: Callable[[str], str]) -> pa.Table:
     """Return the sensitivity table, which compares the first data set with each other data set.
 
     Parameters

@@ -187,11 +187,7 @@ def block_html(block: Block) -> str:
 
 
 def _best(
-    group: Sequence[str],
-    values: Mapping[str, Any],
-    better: str,
-    own: Collection[str],
-    is_ranked: bool,
+    group: Sequence[str], values: Mapping[str, Any], better: str, own: Collection[str], is_ranked: bool
 ) -> list[tuple[str, str]]:
     """Return the best models with their ranks, and one's own; without a rank, the first."""
     sign = -1 if better == "higher" else 1

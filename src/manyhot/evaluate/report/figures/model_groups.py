@@ -160,8 +160,7 @@ def _curves_panel(frames: Frames, rows: pl.DataFrame, mean: Row) -> Panel:
     title = {"text": title_of(mean["dataset_y"]), "subtitle": metric(mean["metric_y"]).axis}
     panel = scatter(name, sheet, x, y, title=title, tips=tips, equal=True, own=frames.own, groups=hues)
     along = rows.filter(
-        pl.col("at").is_not_null(),
-        *(pl.col(c) == mean[c] for c in ("dataset_y", "metric_y", "metric_x")),
+        pl.col("at").is_not_null(), *(pl.col(c) == mean[c] for c in ("dataset_y", "metric_y", "metric_x"))
     )
     channels = (x.channel(alt.X, "x"), y.channel(alt.Y, "y"))
     sheets, layers = dict(panel.sheets), list(panel.layers)
